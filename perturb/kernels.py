@@ -1,0 +1,277 @@
+"""Numba kernels: many perturbation trials of an MLP at once, with the same sums as the chip's synapses make.
+
+Trials are summed one after another within aligned blocks of BLOCK, blocks are reduced in order: the bits do not depend on
+threads, on the batch, or on how a run is split. The first layer is linear in its weights, so X(W + aD + brV) is put together
+from XW and XV (once a run) and XD (once a trial), whatever the number of phases. Samples lie along the last axis, where LLVM
+vectorises; `error_model="numpy"` because the check for division by zero would prevent that.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+from perturb import reading, synapse
+from perturb.errors import InputError
+from perturb.mlp import MLPObjective
+from perturb.philox import NOISE, normals, pattern_index, perturbation
+from perturb.reading import Reading
+from perturb.statistics import Statistics
+
+BLOCK = 64
+ACTIVATION_KINDS = {"linear": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4}
+ERROR_KINDS = {"squared_error": 0, "cross_entropy": 1, "binary_cross_entropy": 2}
+
+_accumulate = njit(synapse.accumulate)
+_count = njit(synapse.count)
+_read = njit(reading.read)
+
+
+@intrinsic
+def _bits(typingctx, x):
+    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.IntType(64))
+
+
+@intrinsic
+def _float(typingctx, x):
+    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+@njit(cache=True, inline="always")
+def _exp(x):
+    # Cody-Waite reduction and a Taylor series of degree 13 on |t| <= ln(2)/2: within 2 units of the last place, and unlike
+    # math.exp without a call, so that loops over it vectorise. Clipped at +-708; not-a-number stays.
+    x = 708.0 if x > 708.0 else x
+    x = -708.0 if x < -708.0 else x
+    shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 * 2^52 rounds to a whole number in the low bits
+    n = shifted - 6755399441055744.0
+    t = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
+    p = 1.6059043836821613e-10
+    p = p * t + 2.08767569878681e-09
+    p = p * t + 2.505210838544172e-08
+    p = p * t + 2.755731922398589e-07
+    p = p * t + 2.7557319223985893e-06
+    p = p * t + 2.48015873015873e-05
+    p = p * t + 0.0001984126984126984
+    p = p * t + 0.001388888888888889
+    p = p * t + 0.008333333333333333
+    p = p * t + 0.041666666666666664
+    p = p * t + 0.16666666666666666
+    p = p * t + 0.5
+    p = p * t + 1.0
+    p = p * t + 1.0
+    return p * _float((_bits(shifted) + 1023) << 52)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _activate(kind, row):
+    if kind == 1:
+        for s in range(row.size):
+            x = row[s]
+            t = 1.0 - 2.0 / (_exp(2.0 * abs(x)) + 1.0)
+            row[s] = t if x >= 0.0 else -t
+    elif kind == 2:
+        for s in range(row.size):
+            row[s] = 1.0 / (1.0 + _exp(-row[s]))
+    elif kind == 3:
+        for s in range(row.size):
+            row[s] = 0.0 if row[s] < 0.0 else row[s]
+    elif kind == 4:
+        for s in range(row.size):
+            x = row[s]
+            row[s] = (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x)))
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _product(W, b, x, out):
+    # out[j, s] = b[j] + sum_i W[i, j] x[i, s], four inputs at a time
+    n_in, n_out = W.shape
+    for j in range(n_out):
+        row = out[j]
+        for s in range(row.size):
+            row[s] = b[j]
+        i = 0
+        while i + 4 <= n_in:
+            c0, c1, c2, c3 = W[i, j], W[i + 1, j], W[i + 2, j], W[i + 3, j]
+            for s in range(row.size):
+                row[s] += c0 * x[i, s] + c1 * x[i + 1, s] + (c2 * x[i + 2, s] + c3 * x[i + 3, s])
+            i += 4
+        while i < n_in:
+            for s in range(row.size):
+                row[s] += W[i, j] * x[i, s]
+            i += 1
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _pattern_errors(kind, y, target, out):
+    n_out, S = y.shape
+    for s in range(S):
+        out[s] = 0.0
+    if kind == 0:
+        for j in range(n_out):
+            for s in range(S):
+                out[s] += 0.5 * (y[j, s] - target[j, s]) ** 2
+    elif kind == 1:
+        for s in range(S):
+            top = y[0, s]
+            for j in range(1, n_out):
+                top = max(top, y[j, s])
+            total, weight, inner = 0.0, 0.0, 0.0
+            for j in range(n_out):
+                total += _exp(y[j, s] - top)
+                weight += target[j, s]
+                inner += target[j, s] * y[j, s]
+            out[s] = weight * (top + math.log(total)) - inner
+    else:
+        for j in range(n_out):
+            for s in range(S):
+                x = y[j, s]
+                out[s] += (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x))) - target[j, s] * x
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _dot(a, b):
+    t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+    i = 0
+    while i + 4 <= a.size:
+        t0 += a[i] * b[i]
+        t1 += a[i + 1] * b[i + 1]
+        t2 += a[i + 2] * b[i + 2]
+        t3 += a[i + 3] * b[i + 3]
+        i += 4
+    while i < a.size:
+        t0 += a[i] * b[i]
+        i += 1
+    return (t0 + t1) + (t2 + t3)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved, target, buffers, out):
+    """Errors of all patterns at w + a D + br v, from the first layer's parts `base` (w), `along` (v), `moved` (D)."""
+    y = buffers[0, : sizes[1]]
+    for j in range(sizes[1]):
+        for s in range(y.shape[1]):
+            y[j, s] = base[j, s] + a * moved[j, s] + br * along[j, s]
+        _activate(activations[0], y[j])
+    start = (sizes[0] + 1) * sizes[1]
+    for layer in range(1, sizes.size - 1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        effective = np.empty((n_in + 1) * n_out)
+        for i in range(effective.size):
+            effective[i] = w[start + i] + a * D[start + i] + br * v[start + i]
+        x = y
+        y = buffers[layer % 2, :n_out]
+        _product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
+        for j in range(n_out):
+            _activate(activations[layer], y[j])
+        start += effective.size
+    _pattern_errors(error_kind, y, target, out)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _block(
+    x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
+    code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals,
+):  # fmt: skip
+    """Add trials first..last-1, in order, to sums (10, n) and totals (4,); return the first trial with a non-finite error, or -1."""
+    S = 1 if by_pattern else x.shape[1]
+    n1 = sizes[0] * sizes[1]
+    D = np.empty(w.size)
+    moved = np.empty((sizes[1], S))
+    buffers = np.empty((2, sizes[1:].max(), S))
+    errors, xi = np.empty(S), np.zeros(S)
+    failed = -1
+    for trial in range(first, last):
+        # perturb
+        perturbation(code_kind, seed, trial, sigma, period, 0, D)
+        s = _dot(D, v)
+        start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
+        _product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
+
+        # measure
+        y, u = 0.0, 0.0
+        for p in range(phases.shape[0]):
+            _evaluate(
+                sizes, activations, error_kind, w, v, D, phases[p, 0], phases[p, 1] * r, base[:, start : start + S],
+                along[:, start : start + S], moved, target[:, start : start + S], buffers, errors,
+            )  # fmt: skip
+            if noise > 0.0:
+                normals(seed, NOISE, trial, p, xi)
+            E = 0.0
+            for k in range(S):
+                E += _read(errors[k], xi[k], noise, step, top)
+            E /= S
+            y += gradient_weights[p] * E
+            u += hv_weights[p] * E
+        if failed < 0 and not (math.isfinite(y) and math.isfinite(u)):
+            failed = trial
+
+        # broadcast and accumulate
+        dE = (y, u)
+        totals[0], totals[1], totals[2], totals[3] = _count((totals[0], totals[1], totals[2], totals[3]), dE)
+        for i in range(w.size):
+            state = (
+                sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i],
+                sums[5, i], sums[6, i], sums[7, i], sums[8, i], sums[9, i],
+            )  # fmt: skip
+            (
+                sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i],
+                sums[5, i], sums[6, i], sums[7, i], sums[8, i], sums[9, i],
+            ) = _accumulate(state, D[i], dE, s, v[i], V, regressor_kind)  # fmt: skip
+    return failed
+
+
+@njit(cache=True, parallel=True)
+def mlp_trials(
+    x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
+    code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
+):  # fmt: skip
+    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (10, n), totals[b] (4,) and sets failed[b], see `_block`.
+    x, target: (units, S)."""
+    for b in prange(sums.shape[0]):
+        start = (first // BLOCK + b) * BLOCK
+        failed[b] = _block(
+            x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
+            code_kind, sigma, period, seed, noise, step, top, by_pattern, max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+        )  # fmt: skip
+
+
+def run_trials(
+    objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, statistics: Statistics, trials: int, batch: int = 1024
+) -> None:
+    """Add the next `trials` trials to `statistics`, `batch` at a time. Memory O(n) per block in flight, whatever `trials`.
+
+    A trial whose error is not finite raises InputError and leaves `statistics` as before that batch.
+    """
+    from perturb.methods import REGRESSORS
+
+    design, network = statistics.design, objective.network
+    method, code = design.method, design.code
+    (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
+    x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
+    base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
+    last = statistics.next_trial + trials
+    while (first := statistics.next_trial) < last:
+        stop = min(last, first + batch)
+        blocks = (stop - 1) // BLOCK - first // BLOCK + 1
+        sums, totals = np.zeros((blocks, *statistics.open[0].shape)), np.zeros((blocks, statistics.open[1].size))
+        sums[0], totals[0] = statistics.open
+        failed = np.full(blocks, -1)
+        mlp_trials(
+            x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
+            ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
+            np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
+            code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
+            design.presentation == "pattern", first, stop, sums, totals, failed,
+        )  # fmt: skip
+        if (failed >= 0).any():
+            trial = failed[failed >= 0][0]
+            raise InputError(f"E is not finite in trial {trial} of {method.name}/{code.name} (seed {design.seed}): use a smaller sigma")
+        whole = stop % BLOCK == 0
+        for b in range(blocks if whole else blocks - 1):
+            statistics.closed[0][...] += sums[b]
+            statistics.closed[1][...] += totals[b]
+        statistics.open = statistics.zeros() if whole else (sums[-1], totals[-1])
+        statistics.extend(stop - first)

@@ -1,0 +1,50 @@
+"""The error of one pattern, its derivative e = dE/dy, and R{e}.
+
+A new error is one entry of ERRORS; `kernels.py` has a compiled twin of each value. E is the mean over patterns, so the
+objective divides by their number; nothing here does.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit, logsumexp, softmax
+
+Array = np.ndarray
+
+
+class ErrorFunction(NamedTuple):
+    """For outputs y and targets t of shape (S, n_out): the error of each pattern (S,), e = dE/dy, and R{e} given R{y}.
+
+    R{y} has shape (k, S, n_out), one slice per direction, and so has R{e}.
+    """
+
+    value: Callable[[Array, Array], Array]
+    e: Callable[[Array, Array], Array]
+    R_e: Callable[[Array, Array, Array], Array]
+
+
+def _cross_entropy_R_e(y: Array, t: Array, R_y: Array) -> Array:
+    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets, which is 1 for a distribution)
+    p = softmax(y, axis=-1)
+    return t.sum(-1, keepdims=True) * p * (R_y - (p * R_y).sum(-1, keepdims=True))
+
+
+ERRORS: dict[str, ErrorFunction] = {
+    "squared_error": ErrorFunction(
+        lambda y, t: 0.5 * ((y - t) ** 2).sum(-1),
+        lambda y, t: y - t,
+        lambda y, t, R_y: R_y,
+    ),
+    "cross_entropy": ErrorFunction(  # softmax belongs to the error: y are the log-odds of the last layer
+        lambda y, t: t.sum(-1) * logsumexp(y, axis=-1) - (t * y).sum(-1),
+        lambda y, t: t.sum(-1, keepdims=True) * softmax(y, axis=-1) - t,
+        _cross_entropy_R_e,
+    ),
+    "binary_cross_entropy": ErrorFunction(  # the logistic function belongs to the error
+        lambda y, t: (np.logaddexp(0.0, y) - t * y).sum(-1),
+        lambda y, t: expit(y) - t,
+        lambda y, t, R_y: expit(y) * expit(-y) * R_y,
+    ),
+}
+NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")

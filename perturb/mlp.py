@@ -1,0 +1,165 @@
+"""Multilayer perceptrons: exact error, gradient and Hessian-vector product by R{backprop} (Pearlmutter 1994)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from perturb.activations import ACTIVATIONS
+from perturb.errors import InputError, choose
+from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
+from perturb.objective import Objective, as_directions, as_floats, as_weights
+
+Array = np.ndarray
+
+
+class MLP:
+    """A feed-forward network of fully connected layers.
+
+    layers: units per layer, inputs first, e.g. [64, 32, 10]. activation: of the hidden layers; output: of the last layer.
+    error: squared_error (mean over patterns of half the squared distance), cross_entropy (softmax included) or
+    binary_cross_entropy (logistic function included); the two cross-entropies need output = "linear".
+
+    Flat order of w: per layer the matrix (n_in, n_out) in C order, then the n_out biases.
+    """
+
+    def __init__(self, layers: Sequence[int], activation: str = "tanh", output: str = "linear", error: str = "squared_error"):
+        sizes = list(layers)
+        if len(sizes) < 2 or not all(isinstance(m, (int, np.integer)) and not isinstance(m, bool) and m >= 1 for m in sizes):
+            raise InputError(f"layers = {sizes} must be at least two whole numbers >= 1, inputs first, such as [64, 32, 10]")
+        choose("activation", activation, ACTIVATIONS)
+        choose("output", output, ACTIVATIONS)
+        choose("error", error, ERRORS)
+        if error in NEEDS_LINEAR_OUTPUT and output != "linear":
+            raise InputError(f'output = {output!r} does not go with error = {error!r}, which brings its own: set output = "linear"')
+        self.layers = [int(m) for m in sizes]
+        self.error = error
+        self.activations = [activation] * (len(sizes) - 2) + [output]
+        self.n_weights = sum((a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False))
+
+    def init(self, seed: int) -> Array:
+        """Random starting weights, shape (n,): matrices normal with variance 1/n_in, biases zero."""
+        rng = np.random.Generator(np.random.Philox(seed))
+        w = np.zeros(self.n_weights)
+        for W, _ in self.unpack(w):
+            W[...] = rng.standard_normal(W.shape) / np.sqrt(W.shape[0])
+        return w
+
+    def unpack(self, w: Array) -> list[tuple[Array, Array]]:
+        """Views (W, b) of each layer, W (n_in, n_out), b (n_out,), of a C-contiguous (n,); with a leading axis k for (k, n)."""
+        views, start, lead = [], 0, w.shape[:-1]
+        for a, b in zip(self.layers, self.layers[1:], strict=False):
+            matrix, bias = w[..., start : start + a * b], w[..., start + a * b : start + (a + 1) * b]
+            views.append((matrix.reshape(*lead, a, b), bias))
+            start += (a + 1) * b
+        return views
+
+    def weight_units(self) -> tuple[Array, Array]:
+        """The unit each weight comes from and goes to, two int arrays (n,). Units are numbered from the inputs; a bias comes from -1."""
+        unit_from, unit_to, first = [], [], 0
+        for a, b in zip(self.layers, self.layers[1:], strict=False):
+            to = np.arange(first + a, first + a + b)
+            unit_from += [np.repeat(np.arange(first, first + a), b), np.full(b, -1)]
+            unit_to += [np.tile(to, a), to]
+            first += a
+        return np.concatenate(unit_from), np.concatenate(unit_to)
+
+    def objective(self, x: Array, target: Array) -> "MLPObjective":
+        """E(w) on patterns x (S, n_in) with targets (S, n_out); class numbers (S,) will do for cross_entropy."""
+        return MLPObjective(self, x, target)
+
+
+class MLPObjective(Objective):
+    """See `Objective`. Costs: `error` one forward pass; `gradient` about 2 more; `hvp` about twice a gradient per direction."""
+
+    def __init__(self, network: MLP, x: Array, target: Array):
+        n_in, n_out = network.layers[0], network.layers[-1]
+        x = as_floats("x", x)
+        if x.ndim != 2 or x.shape[1] != n_in or x.shape[0] < 1:
+            raise InputError(f"x has shape {x.shape}, but the network has {n_in} inputs: give shape (patterns, {n_in})")
+        target = as_floats("target", target)
+        if network.error == "cross_entropy" and target.ndim == 1 and target.shape[0] == x.shape[0]:
+            if not np.isin(target, np.arange(n_out)).all():
+                raise InputError(f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out} outputs")
+            target = np.eye(n_out)[target.astype(int)]
+        if target.shape != (x.shape[0], n_out):
+            raise InputError(f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row of x")
+        self.network = network
+        self.x, self.target = np.ascontiguousarray(x), np.ascontiguousarray(target)
+        self.n_weights, self.n_patterns = network.n_weights, x.shape[0]
+        self._f = [ACTIVATIONS[name] for name in network.activations]
+        self._E = ERRORS[network.error]
+
+    def pattern(self, index: int) -> "MLPObjective":
+        return MLPObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
+
+    def outputs(self, w: Array) -> Array:
+        """The activity of the output units, shape (S, n_out)."""
+        return self._forward(self.network.unpack(as_weights("w", w, self.n_weights)))[1][-1]
+
+    def pattern_errors(self, w: Array) -> Array:
+        return self._E.value(self.outputs(w), self.target)
+
+    def gradient(self, w: Array) -> Array:
+        layers = self.network.unpack(as_weights("w", w, self.n_weights))
+        x, y = self._forward(layers)
+        return self._backward(layers, x, y)[0]
+
+    def _forward(self, layers: list[tuple[Array, Array]]) -> tuple[list[Array], list[Array]]:
+        # x_j = sum_i w_ij y_i (the bias is the weight of a unit that is always 1),  y_j = f_j(x_j)
+        x, y = [], [self.x]
+        for (W, b), f in zip(layers, self._f, strict=True):
+            x.append(y[-1] @ W + b)
+            y.append(f.f(x[-1]))
+        return x, y
+
+    def _backward(self, layers: list[tuple[Array, Array]], x: list[Array], y: list[Array]):
+        # dE/dy_i = e_i + sum_j w_ij dE/dx_j,  dE/dx_i = f'_i dE/dy_i,  dE/dw_ij = y_i dE/dx_j
+        g = np.empty(self.n_weights)
+        dy = self._E.e(y[-1], self.target) / self.n_patterns
+        E_y, E_x = [dy], []
+        for layer in reversed(range(len(layers))):
+            W, _ = layers[layer]
+            E_x.append(self._f[layer].df(x[layer], y[layer + 1]) * E_y[-1])
+            G, g_b = self.network.unpack(g)[layer]
+            np.matmul(y[layer].T, E_x[-1], out=G)
+            E_x[-1].sum(0, out=g_b)
+            if layer:
+                E_y.append(E_x[-1] @ W.T)
+        return g, E_y[::-1], E_x[::-1]
+
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        layers = self.network.unpack(as_weights("w", w, self.n_weights))
+        v = as_directions("v", v, self.n_weights)
+        directions = self.network.unpack(np.ascontiguousarray(np.atleast_2d(v.T)))  # k rows
+        x, y = self._forward(layers)
+        g, E_y, E_x = self._backward(layers, x, y)
+        k, S = directions[0][0].shape[0], self.n_patterns
+
+        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs
+        R_x: list[Array] = []
+        R_y: list[Array | None] = [None]
+        for layer, ((W, _), (V, v_b)) in enumerate(zip(layers, directions, strict=True)):
+            Rx = y[layer] @ V + v_b[:, None, :]
+            if R_y[layer] is not None:
+                Rx += R_y[layer] @ W
+            R_x.append(Rx)
+            R_y.append(self._f[layer].df(x[layer], y[layer + 1]) * Rx)
+
+        # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
+        # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
+        # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
+        Hv = np.empty((k, self.n_weights))
+        R_Ey = self._E.R_e(y[-1], self.target, R_y[-1]) / S
+        for layer in reversed(range(len(layers))):
+            (W, _), (V, _), f = layers[layer], directions[layer], self._f[layer]
+            R_Ex = f.df(x[layer], y[layer + 1]) * R_Ey + f.d2f(x[layer], y[layer + 1]) * R_x[layer] * E_y[layer]
+            RG, Rg_b = self.network.unpack(Hv)[layer]
+            np.matmul(y[layer].T, R_Ex, out=RG)
+            if R_y[layer] is not None:
+                RG += np.swapaxes(R_y[layer], -1, -2) @ E_x[layer]
+            R_Ex.sum(1, out=Rg_b)
+            if layer:
+                R_Ey = R_Ex @ W.T + E_x[layer] @ np.swapaxes(V, -1, -2)
+
+        E = float(self._E.value(y[-1], self.target).mean())
+        return E, g, Hv[0] if v.ndim == 1 else Hv.T

@@ -1,0 +1,119 @@
+"""Objective: a network together with its data, as a function of the flat weights. Every network offers exactly this."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from perturb.errors import InputError
+
+Array = np.ndarray
+HESSIAN_LIMIT = 10_000  # weights; the matrix then takes 0.8 GB
+
+
+def as_weights(name: str, value: object, n: int) -> Array:
+    """`value` as a finite float64 vector of shape (n,), or InputError."""
+    array = as_floats(name, value)
+    if array.shape != (n,):
+        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give an array of shape ({n},)")
+    return array
+
+
+def as_directions(name: str, value: object, n: int) -> Array:
+    """`value` as finite float64 directions of shape (n,) or (n, k), or InputError."""
+    array = as_floats(name, value)
+    if array.ndim not in (1, 2) or array.shape[0] != n:
+        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give shape ({n},) or ({n}, k)")
+    return array
+
+
+def as_floats(name: str, value: object) -> Array:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} cannot be read as an array of real numbers ({error}): give numbers only") from None
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InputError(f"{name}{list(where)} = {array[where]} is not finite ({bad.sum()} such entries): replace or drop them")
+    return array
+
+
+class Objective(ABC):
+    """E(w), its gradient and its Hessian-vector products.
+
+    `error`, `gradient` and `hvp` are exact (to rounding). `hvp` takes v of shape (n,) or (n, k) and returns the same shape.
+    Arrays that are not finite or do not have n_weights rows raise InputError.
+    """
+
+    n_weights: int
+    n_patterns: int
+
+    @abstractmethod
+    def pattern_errors(self, w: Array) -> Array:
+        """The error of each presented pattern, shape (n_patterns,); E(w) is their mean. What a chip's error unit reads."""
+
+    @abstractmethod
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        """E, its gradient (n,) and Hv (the shape of v), in one forward and one backward pass."""
+
+    @abstractmethod
+    def gradient(self, w: Array) -> Array:
+        """dE/dw, shape (n,)."""
+
+    @abstractmethod
+    def pattern(self, index: int) -> "Objective":
+        """The same network on one pattern only."""
+
+    def error(self, w: Array) -> float:
+        """E(w), the mean error over the patterns."""
+        return float(self.pattern_errors(w).mean())
+
+    def hvp(self, w: Array, v: Array) -> Array:
+        """Hv by R{backprop} (Pearlmutter 1994), for v of shape (n,) or (n, k)."""
+        return self.error_gradient_hvp(w, v)[2]
+
+    def hessian(self, w: Array) -> Array:
+        """The Hessian, shape (n, n), column by column from `hvp`. Cost: n products. Refuses more than 10,000 weights."""
+        n = self.n_weights
+        if n > HESSIAN_LIMIT:
+            raise InputError(f"hessian of {n} weights would take {8e-9 * n * n:.1f} GB (limit {HESSIAN_LIMIT}): use hessian_operator")
+        H = np.empty((n, n))
+        for columns, block in self.hessian_columns(w):
+            H[:, columns] = block
+        return (H + H.T) / 2
+
+    def hessian_columns(self, w: Array, width: int = 128):
+        """Yield (slice, H[:, slice]) for all columns, `width` at a time, so that n is not limited by n^2 of memory."""
+        for start in range(0, self.n_weights, width):
+            columns = slice(start, min(start + width, self.n_weights))
+            unit = np.zeros((self.n_weights, columns.stop - start))
+            unit[np.arange(start, columns.stop), np.arange(columns.stop - start)] = 1.0
+            yield columns, self.hvp(w, unit)
+
+    def hessian_operator(self, w: Array) -> LinearOperator:
+        """H as a SciPy LinearOperator, for eigsh, cg, minres."""
+        n = self.n_weights
+        w = as_weights("w", w, n).copy()
+        return LinearOperator(
+            (n, n), dtype=float, matvec=lambda v: self.hvp(w, np.ravel(v)), rmatvec=lambda v: self.hvp(w, np.ravel(v)),
+            matmat=lambda V: self.hvp(w, V),
+        )  # fmt: skip
+
+
+def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float | None = None) -> Array:
+    """Hv from two gradients, (grad(w + eps v) - grad(w - eps v)) / (2 eps).
+
+    Truncation error O(eps^2 |v|^3), rounding error about 1e-16 |grad| / eps. The default eps balances the two:
+    eps = (machine epsilon)^(1/3) max(1, |w|_inf) / |v|. Zero for v = 0. v has shape (n,).
+    """
+    w = as_weights("w", w, objective.n_weights)
+    v = as_weights("v", v, objective.n_weights)
+    norm = float(np.linalg.norm(v))
+    if norm == 0.0:
+        return np.zeros_like(w)
+    if eps is None:
+        eps = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max())) / norm
+    if not (np.isfinite(eps) and eps > 0):
+        raise InputError(f"eps = {eps} must be a positive number: leave it out to have it chosen")
+    return (objective.gradient(w + eps * v) - objective.gradient(w - eps * v)) / (2 * eps)

@@ -1,0 +1,134 @@
+"""Random numbers as pure functions of where they are needed: Philox 4x32-10 (Salmon et al. 2011), keyed by the seed.
+
+counter = (trial low, trial high, element block, stream + 256 phase), key = (seed low, seed high). So a synapse makes its own
+perturbation from (seed, trial, weight index), a trial can be replayed alone, and no number depends on batches or threads.
+All words are held as uint64 below 2^32: Numba promotes uint32 sums to uint64 silently, so every product is masked.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+CODE, NOISE, PATTERN = 0, 1, 2  # streams
+MASK = np.uint64(0xFFFFFFFF)
+
+
+@njit(cache=True, inline="always")
+def _round(c0, c1, c2, c3, k0, k1):
+    p0 = np.uint64(0xD2511F53) * c0
+    p1 = np.uint64(0xCD9E8D57) * c2
+    return (p1 >> np.uint64(32)) ^ c1 ^ k0, p1 & MASK, (p0 >> np.uint64(32)) ^ c3 ^ k1, p0 & MASK
+
+
+@njit(cache=True)
+def philox(c0, c1, c2, c3, k0, k1):
+    """Ten rounds; four words in, four words out."""
+    for _ in range(10):
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+        k0 = (k0 + np.uint64(0x9E3779B9)) & MASK
+        k1 = (k1 + np.uint64(0xBB67AE85)) & MASK
+    return c0, c1, c2, c3
+
+
+@njit(cache=True)
+def words(seed, trial, block, stream, phase):
+    t, s = np.uint64(trial), np.uint64(seed)
+    c3 = np.uint64(stream) + (np.uint64(phase) << np.uint64(8))
+    return philox(t & MASK, t >> np.uint64(32), np.uint64(block), c3, s & MASK, s >> np.uint64(32))
+
+
+@njit(cache=True)
+def _normal_pair(a, b):
+    # Box-Muller; (a + 1/2) / 2^32 lies strictly inside (0, 1)
+    radius = math.sqrt(-2.0 * math.log((np.float64(a) + 0.5) * 2.0**-32))
+    angle = 2.0 * math.pi * ((np.float64(b) + 0.5) * 2.0**-32)
+    return radius * math.cos(angle), radius * math.sin(angle)
+
+
+@njit(cache=True)
+def normals(seed, stream, trial, phase, out):
+    """Fill `out` with standard normals, element by element of the key (seed, stream, trial, phase, element)."""
+    for block in range((out.size + 3) // 4):
+        a, b, c, d = words(seed, trial, block, stream, phase)
+        z0, z1 = _normal_pair(a, b)
+        z2, z3 = _normal_pair(c, d)
+        i = 4 * block
+        out[i] = z0
+        if i + 1 < out.size:
+            out[i + 1] = z1
+        if i + 2 < out.size:
+            out[i + 2] = z2
+        if i + 3 < out.size:
+            out[i + 3] = z3
+
+
+@njit(cache=True)
+def pattern_index(seed, trial, n_patterns):
+    """Which pattern a trial presents when it presents only one: uniform, with replacement."""
+    a, b, _, _ = words(seed, trial, 0, PATTERN, 0)
+    return np.int64((((a << np.uint64(32)) | b) >> np.uint64(11)) * 2.0**-53 * n_patterns)
+
+
+@njit(cache=True)
+def _odd(x):
+    # parity of the number of ones
+    for shift in (32, 16, 8, 4, 2, 1):
+        x ^= x >> np.uint64(shift)
+    return x & np.uint64(1)
+
+
+@njit(cache=True)
+def _signs(seed, trial, start, out):
+    # 128 weights a block, one bit each
+    i = 0
+    while i < out.size:
+        block = (start + i) // 128
+        a, b, c, d = words(seed, trial, block, CODE, 0)
+        for offset in range((start + i) % 128, min(128, start + out.size - 128 * block)):
+            word = a if offset < 32 else (b if offset < 64 else (c if offset < 96 else d))
+            out[i] = 2.0 * np.float64((word >> np.uint64(offset % 32)) & np.uint64(1)) - 1.0
+            i += 1
+
+
+@njit(cache=True)
+def perturbation(kind, seed, trial, sigma, period, start, out):
+    """Fill `out` with the perturbations of weights start, start + 1, ... in one trial; kinds as in `codes.CODES`."""
+    if kind == 0:  # rademacher: +-sigma
+        _signs(seed, trial, start, out)
+        for i in range(out.size):
+            out[i] *= sigma
+    elif kind == 1:  # gaussian
+        i = 0
+        while i < out.size:
+            block = (start + i) // 4
+            a, b, c, d = words(seed, trial, block, CODE, 0)
+            z0, z1 = _normal_pair(a, b)
+            z2, z3 = _normal_pair(c, d)
+            for offset in range((start + i) % 4, min(4, start + out.size - 4 * block)):
+                out[i] = sigma * (z0 if offset == 0 else (z1 if offset == 1 else (z2 if offset == 2 else z3)))
+                i += 1
+    elif kind == 2:  # ternary: -a, +a with probability 1/6 each, else 0; four base-6 digits of each word (bias 3e-7)
+        a_ = math.sqrt(3.0) * sigma
+        i = 0
+        while i < out.size:
+            block = (start + i) // 16
+            a, b, c, d = words(seed, trial, block, CODE, 0)
+            word = a
+            for offset in range(min(16, start + out.size - 16 * block)):
+                if offset % 4 == 0:
+                    word = a if offset == 0 else (b if offset == 4 else (c if offset == 8 else d))
+                product = word * np.uint64(6)
+                word = product & MASK
+                if 16 * block + offset >= start:
+                    digit = product >> np.uint64(32)
+                    out[i] = -a_ if digit == 0 else (a_ if digit == 5 else 0.0)
+                    i += 1
+    else:  # walsh: column i + 1 of the Hadamard matrix, random signs for each pair of passes, folded over on odd passes
+        passes = trial // period
+        _signs(seed, passes // 2, start, out)
+        row = np.uint64(trial % period)
+        fold = sigma if passes % 2 == 0 else -sigma
+        for i in range(out.size):
+            odd = _odd(row & np.uint64(start + i + 1))
+            out[i] *= fold * (1.0 - 2.0 * np.float64(odd))

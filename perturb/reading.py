@@ -1,0 +1,40 @@
+"""How an error value is read: white noise, then a converter. Pure functions, used by the batch kernels and the chip alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perturb.errors import InputError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """noise: standard deviation of one reading of one pattern's error, in units of E. bits, range: a converter of 2^bits levels
+    from 0 to `range` (it saturates); bits = 0 means none. An evaluation of S patterns takes S readings and their mean."""
+
+    noise: float = 0.0
+    bits: int = 0
+    range: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise < np.inf:
+            raise InputError(f"noise = {self.noise} must be a finite number >= 0")
+        if not (0 <= self.bits <= 52 and 0 < self.range < np.inf):
+            raise InputError(f"bits = {self.bits} must lie in 0..52 and range = {self.range} be a positive number")
+
+    @property
+    def step(self) -> float:
+        """The converter's step, 0 without a converter."""
+        return self.range / 2**self.bits if self.bits else 0.0
+
+    def variance(self, readings: int) -> float:
+        """Variance of the mean of so many readings, the converter's rounding counted as step^2/12."""
+        return (self.noise**2 + self.step**2 / 12) / readings
+
+
+def read(error, xi, noise, step, top):
+    """The value read for one pattern's error, xi standard normal; also elementwise on arrays."""
+    value = error + noise * xi
+    if step > 0.0:
+        value = np.minimum(np.maximum(np.floor(value / step + 0.5) * step, 0.0), top)
+    return value
