@@ -7,14 +7,17 @@ vectorises; `error_model="numpy"` because the check for division by zero would p
 """
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from perturb import reading, synapse
 from perturb.errors import InputError
+from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.philox import NOISE, normals, pattern_index, perturbation
 from perturb.reading import Reading
@@ -170,17 +173,36 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
     _pattern_errors(error_kind, y, target, out)
 
 
+@njit(cache=True)
+def _load(sums, i):
+    return (
+        sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i], sums[5, i], sums[6, i],
+        sums[7, i], sums[8, i], sums[9, i], sums[10, i], sums[11, i], sums[12, i], sums[13, i],
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def _store(sums, i, state):
+    (
+        sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i], sums[5, i], sums[6, i],
+        sums[7, i], sums[8, i], sums[9, i], sums[10, i], sums[11, i], sums[12, i], sums[13, i],
+    ) = state  # fmt: skip
+
+
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
     code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals,
 ):  # fmt: skip
-    """Add trials first..last-1, in order, to sums (10, n) and totals (4,); return the first trial with a non-finite error, or -1."""
+    """Add trials first..last-1, in order, to sums (14, n) and totals (4,); return the first trial with a non-finite error, or -1."""
     S = 1 if by_pattern else x.shape[1]
     n1 = sizes[0] * sizes[1]
     D = np.empty(w.size)
     moved = np.empty((sizes[1], S))
-    buffers = np.empty((2, sizes[1:].max(), S))
+    width = 0
+    for units in sizes[1:]:
+        width = max(width, units)
+    buffers = np.empty((2, width, S))
     errors, xi = np.empty(S), np.zeros(S)
     failed = -1
     for trial in range(first, last):
@@ -212,25 +234,18 @@ def _block(
         dE = (y, u)
         totals[0], totals[1], totals[2], totals[3] = _count((totals[0], totals[1], totals[2], totals[3]), dE)
         for i in range(w.size):
-            state = (
-                sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i],
-                sums[5, i], sums[6, i], sums[7, i], sums[8, i], sums[9, i],
-            )  # fmt: skip
-            (
-                sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i],
-                sums[5, i], sums[6, i], sums[7, i], sums[8, i], sums[9, i],
-            ) = _accumulate(state, D[i], dE, s, v[i], V, regressor_kind)  # fmt: skip
+            _store(sums, i, _accumulate(_load(sums, i), D[i], dE, s, v[i], V, regressor_kind))
     return failed
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def mlp_trials(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
     code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
 ):  # fmt: skip
-    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (10, n), totals[b] (4,) and sets failed[b], see `_block`.
+    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (14, n), totals[b] (4,) and sets failed[b], see `_block`.
     x, target: (units, S)."""
-    for b in prange(sums.shape[0]):
+    for b in range(sums.shape[0]):
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
             x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
@@ -239,39 +254,54 @@ def mlp_trials(
 
 
 def run_trials(
-    objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, statistics: Statistics, trials: int, batch: int = 1024
+    objective: MLPObjective,
+    w: np.ndarray,
+    v: np.ndarray,
+    reading: Reading,
+    statistics: Statistics,
+    trials: int,
+    batch: int = 2048,
+    threads: int | None = None,
 ) -> None:
-    """Add the next `trials` trials to `statistics`, `batch` at a time. Memory O(n) per block in flight, whatever `trials`.
+    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (all cores, if None).
 
-    A trial whose error is not finite raises InputError and leaves `statistics` as before that batch.
+    Neither changes a bit of the result. Memory: O(n) for each block of a batch, whatever `trials`. A trial whose error is not
+    finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
     """
-    from perturb.methods import REGRESSORS
-
     design, network = statistics.design, objective.network
     method, code = design.method, design.code
     (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
     x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
     base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
+    fixed = (
+        x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
+        ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
+        np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
+        code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
+        design.presentation == "pattern",
+    )  # fmt: skip
+    threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     last = statistics.next_trial + trials
-    while (first := statistics.next_trial) < last:
-        stop = min(last, first + batch)
-        blocks = (stop - 1) // BLOCK - first // BLOCK + 1
-        sums, totals = np.zeros((blocks, *statistics.open[0].shape)), np.zeros((blocks, statistics.open[1].size))
-        sums[0], totals[0] = statistics.open
-        failed = np.full(blocks, -1)
-        mlp_trials(
-            x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
-            ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
-            np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
-            code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
-            design.presentation == "pattern", first, stop, sums, totals, failed,
-        )  # fmt: skip
-        if (failed >= 0).any():
-            trial = failed[failed >= 0][0]
-            raise InputError(f"E is not finite in trial {trial} of {method.name}/{code.name} (seed {design.seed}): use a smaller sigma")
-        whole = stop % BLOCK == 0
-        for b in range(blocks if whole else blocks - 1):
-            statistics.closed[0][...] += sums[b]
-            statistics.closed[1][...] += totals[b]
-        statistics.open = statistics.zeros() if whole else (sums[-1], totals[-1])
-        statistics.extend(stop - first)
+    with ThreadPoolExecutor(threads) as pool:
+        while (first := statistics.next_trial) < last:
+            stop = min(last, first + batch)
+            blocks = (stop - 1) // BLOCK - first // BLOCK + 1
+            sums, totals = np.zeros((blocks, *statistics.open[0].shape)), np.zeros((blocks, statistics.open[1].size))
+            sums[0], totals[0] = statistics.open
+            failed = np.full(blocks, -1)
+            cuts = [blocks * i // threads for i in range(threads + 1)]
+            jobs = [
+                pool.submit(mlp_trials, *fixed, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b])
+                for a, b in zip(cuts, cuts[1:], strict=False)
+            ]
+            for job in jobs:
+                job.result()
+            if (failed >= 0).any():
+                trial = failed[failed >= 0][0]
+                raise InputError(f"E is not finite in trial {trial} of {method.name}/{code.name} (seed {design.seed}): lower sigma or r")
+            whole = stop % BLOCK == 0
+            for b in range(blocks if whole else blocks - 1):
+                statistics.closed[0][...] += sums[b]
+                statistics.closed[1][...] += totals[b]
+            statistics.open = statistics.zeros() if whole else (sums[-1].copy(), totals[-1].copy())
+            statistics.extend(stop - first)

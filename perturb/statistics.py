@@ -49,7 +49,7 @@ class Design:
 class Statistics:
     """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split of a run gives the same bits.
 
-    sums: (10, n), rows named by `synapse.SUMS`; totals: (4,), by `synapse.TOTALS`. spans: the trial numbers summed so far, as
+    sums: (14, n), rows named by `synapse.SUMS`; totals: (4,), by `synapse.TOTALS`. spans: the trial numbers summed so far, as
     (first, last + 1) in order. A run goes on at the end of its last span.
     """
 

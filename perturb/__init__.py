@@ -1,0 +1,37 @@
+"""Weight perturbation for analog neural hardware, with exact Hessian-vector products (R{backprop}) beside every estimate."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from perturb.errors import InputError
+
+if TYPE_CHECKING:
+    from perturb.codes import CODES as CODES
+    from perturb.estimation import compare as compare
+    from perturb.estimation import estimate as estimate
+    from perturb.methods import METHODS as METHODS
+    from perturb.mlp import MLP as MLP
+    from perturb.objective import finite_difference_hvp as finite_difference_hvp
+    from perturb.statistics import Statistics as Statistics
+    from perturb.statistics import solve as solve
+    from perturb.theory import predict as predict
+
+# imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
+_HOME = {
+    "MLP": "mlp",
+    "CODES": "codes",
+    "METHODS": "methods",
+    "Statistics": "statistics",
+    "compare": "estimation",
+    "estimate": "estimation",
+    "finite_difference_hvp": "objective",
+    "predict": "theory",
+    "solve": "statistics",
+}
+__all__ = ["InputError", *_HOME]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(f"perturb.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'perturb' has no attribute {name!r}")
