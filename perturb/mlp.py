@@ -85,7 +85,7 @@ class MLPObjective(Objective):
             raise InputError(f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row of x")
         self.network = network
         self.x, self.target = np.ascontiguousarray(x), np.ascontiguousarray(target)
-        self.n_weights, self.n_patterns = network.n_weights, x.shape[0]
+        self.n_weights, self.n_patterns, self.depth = network.n_weights, x.shape[0], len(network.layers) - 1
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
 

@@ -40,7 +40,7 @@ def as_floats(name: str, value: object) -> Array:
 
 
 class Objective(ABC):
-    """E(w), its gradient and its Hessian-vector products.
+    """E(w), its gradient and its Hessian-vector products; `depth` counts the layers that settle one after another.
 
     `error`, `gradient` and `hvp` are exact (to rounding). `hvp` takes v of shape (n,) or (n, k) and returns the same shape.
     Arrays that are not finite or do not have n_weights rows raise InputError.
@@ -48,6 +48,7 @@ class Objective(ABC):
 
     n_weights: int
     n_patterns: int
+    depth: int
 
     @abstractmethod
     def pattern_errors(self, w: Array) -> Array:

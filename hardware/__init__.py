@@ -1,0 +1,19 @@
+"""The chip: parameters from TOML files and a SimPy emulator in which a synapse sees only what a synapse may know."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hardware.chip import Chip as Chip
+    from hardware.params import ChipParams as ChipParams
+    from hardware.params import chip_names as chip_names
+    from hardware.params import load_chip as load_chip
+
+_HOME = {"Chip": "chip", "ChipParams": "params", "chip_names": "params", "load_chip": "params"}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(f"hardware.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'hardware' has no attribute {name!r}")

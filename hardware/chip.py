@@ -1,0 +1,262 @@
+"""The chip in time: a controller, tiles of synapses, an analog array with its error unit, a summing line and a broadcast bus.
+
+SimPy says when, in whole nanoseconds. One trial: the tiles perturb; for every phase of the method the perturbation settles, the
+patterns settle in the array and are read one after another; the words (dE, and dw.v where the method needs it) go over the
+bus; `latency_ns` later every tile meets them with the oldest perturbation in its FIFO. The next trial starts when the last word
+has left the bus. Once the schedule repeats itself, the batch kernels may run the remaining trials with the same numbers.
+"""
+
+import math
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import simpy
+
+from hardware.error_unit import ErrorUnit
+from hardware.params import ChipParams
+from hardware.tile import Tile
+from perturb.codes import CODES, Code
+from perturb.errors import InputError, choose
+from perturb.estimation import check_point
+from perturb.kernels import run_trials
+from perturb.methods import METHODS, Method
+from perturb.objective import Objective
+from perturb.statistics import Design, Estimate, Statistics, solve
+
+Array = np.ndarray
+FIDELITIES = ("event", "batch", "auto")
+
+
+class Interval(NamedTuple):
+    """One entry of the timeline. phase: the evaluation within the trial, -1 outside any."""
+
+    trial: int
+    phase: int
+    start_ns: int
+    end_ns: int
+    unit: str
+    action: str
+
+
+class _Environment(simpy.Environment):
+    events = 0
+
+    def schedule(self, event, priority=simpy.events.NORMAL, delay=0):
+        self.events += 1
+        super().schedule(event, priority, delay)
+
+
+class Chip:
+    """A chip that estimates g and z = Hv of `objective` at w by weight perturbation.
+
+    fidelity: "event" simulates every trial in time; "auto" does so until three trials in a row took the same time and energy,
+    and runs the rest in batches; "batch" runs all values in batches and the events only for the schedule. For the same seed all
+    three agree within rounding. A FIFO too short for the bus latency can only be had at event level.
+
+    After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits it), events (of SimPy),
+    trace (the intervals of the first `trace_trials` trials), statistics.
+    """
+
+    def __init__(
+        self,
+        params: ChipParams,
+        objective: Objective,
+        w: Array,
+        v: Array,
+        method: str | Method = "difference",
+        code: str | Code = "walsh",
+        sigma: float = 1e-2,
+        r: float = 1e-2,
+        seed: int = 0,
+        presentation: str = "batch",
+        fidelity: str = "auto",
+        trace_trials: int = 4,
+    ):
+        method = choose("method", method, METHODS) if isinstance(method, str) else method
+        code = choose("code", code, CODES) if isinstance(code, str) else code
+        choose("fidelity", fidelity, dict.fromkeys(FIDELITIES))
+        self.params, self.objective, self.fidelity, self.trace_trials = params, objective, fidelity, trace_trials
+        self.w, self.v = check_point(objective, w, v)
+        n = self.w.size
+        self.design = Design(method, code, n, sigma, r, seed, presentation)
+        self.statistics = Statistics(self.design)
+        self.presented = objective.n_patterns if presentation == "batch" else 1
+        size = params.synapses_per_tile
+        self.tiles = [Tile(self.design, self.v, i, min(i + size, n), params.synapse.fifo_depth) for i in range(0, n, size)]
+        self.error_unit = ErrorUnit(objective, self.design, params.error_unit)
+
+        self.env = _Environment()
+        self.bus = simpy.Resource(self.env)
+        self.trace: list[Interval] = []
+        self._counts: Counter[str] = Counter()
+        self._command, self._delivery = self.env.event(), self.env.event()
+        self._line = 0.0
+        self._ends: list[tuple[int, Counter[str]]] = []  # time and counts when each trial's last tile had accumulated
+        self._left = len(self.tiles)
+        self._trial_done = self.env.event()
+        self._steady = False
+        for number, tile in enumerate(self.tiles):
+            self.env.process(self._perturb(tile))
+            self.env.process(self._accumulate(tile, number))
+        self.env.process(self._control())
+
+    # ---- processes
+
+    def _control(self):
+        p, env, method = self.params, self.env, self.design.method
+        trial = 0
+        while True:
+            start = env.now
+            self._line = 0.0
+            self._command = self._emit(self._command, trial)
+            line_ready = start + p.summing_line.settle_ns + p.summing_line.conversion_ns
+            evaluations = []
+            for phase in range(len(method.phases)):
+                evaluations.append((yield from self._evaluate(trial, phase)))
+            if method.needs_s:
+                self._note(trial, -1, start, line_ready, "summing line", "sum and convert dw.v")
+                self._counts["conversion"] += 1
+                if env.now < line_ready:
+                    yield env.timeout(line_ready - env.now)
+
+            dE_g = sum(weight * E for weight, E in zip(method.gradient_weights, evaluations, strict=True))
+            dE_z = sum(weight * E for weight, E in zip(method.hv_weights, evaluations, strict=True))
+            if not (math.isfinite(dE_g) and math.isfinite(dE_z)):
+                name = f"{method.name}/{self.design.code.name} (seed {self.design.seed})"
+                raise InputError(f"E is not finite in trial {trial} of {name}: lower sigma or r")
+            with self.bus.request() as granted:
+                yield granted
+                for word in method.words:
+                    sent = env.now
+                    yield env.timeout(self._word_ns)
+                    self._note(trial, -1, sent, env.now, "bus", f"broadcast {word}")
+                    self._counts["broadcast_bit"] += p.bus.word_bits
+            env.process(self._deliver(trial, (dE_g, dE_z), self._line))
+            trial += 1
+
+    def _evaluate(self, trial: int, phase: int):
+        p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]
+        start = env.now
+        settled = start + p.perturbation.settle_ns
+        per_pattern = self.objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
+        yield env.timeout(p.perturbation.settle_ns + self.presented * per_pattern)
+        self._note(trial, phase, start, settled, "perturbation", f"settle at w {a:+d} D {b:+d} rv")
+        shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
+        self._note(trial, phase, settled, env.now, "array and error unit", f"settle and read {shown}")
+        if (a, b) != (0, 0):
+            self._counts["perturbation"] += self.w.size
+        self._counts["mac"] += self.w.size * self.presented
+        self._counts["conversion"] += self.presented
+        D = np.concatenate([tile.dw for tile in self.tiles])
+        return self.error_unit.measure(self.w + a * D + b * self.design.r * self.v, trial, phase)
+
+    def _deliver(self, trial: int, dE: tuple[float, float], s: float):
+        yield self.env.timeout(self.params.bus.latency_ns)
+        self._delivery = self._emit(self._delivery, (trial, dE, s))
+
+    def _perturb(self, tile: Tile):
+        while True:
+            trial = yield self._command
+            self._line += tile.perturb(trial)
+            self._note(trial, -1, self.env.now, self.env.now, f"tile {self.tiles.index(tile)}", "draw dw")
+
+    def _accumulate(self, tile: Tile, number: int):
+        while True:
+            trial, dE, s = yield self._delivery
+            start = self.env.now
+            yield self.env.timeout(self.params.synapse.accumulate_ns)
+            tile.receive(dE, s)
+            self._note(trial, -1, start, self.env.now, f"tile {number}", "accumulate")
+            self._counts["accumulate"] += tile.stop - tile.start
+            self._left -= 1
+            if self._left == 0:
+                self._left = len(self.tiles)
+                self._ends.append((self.env.now, self._counts.copy()))
+                self._trial_done = self._emit(self._trial_done, trial)
+
+    def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
+        event.succeed(value)
+        return self.env.event()
+
+    def _note(self, trial: int, phase: int, start: int, end: int, unit: str, action: str) -> None:
+        if trial < self.trace_trials:
+            self.trace.append(Interval(trial, phase, start, end, unit, action))
+
+    @property
+    def _word_ns(self) -> int:
+        return math.ceil(self.params.bus.word_bits * 1e9 / self.params.bus.bits_per_s)
+
+    # ---- running
+
+    def run(self, trials: int) -> Estimate:
+        """Run the next `trials` trials and solve for all so far. Any split of a run gives the same estimate, time and energy."""
+        if not (isinstance(trials, (int, np.integer)) and trials >= 1):
+            raise InputError(f"trials = {trials!r} must be a whole number >= 1")
+        wanted = self.statistics.trials + int(trials)
+        while len(self._ends) < wanted and not self._steady:
+            self.env.run(until=self._trial_done)
+            self._steady = self.fidelity != "event" and self._repeats()
+        if self.fidelity != "batch":
+            self._gather(min(wanted, len(self._ends)))
+        if wanted > self.statistics.trials:
+            run_trials(
+                self.objective, self.w, self.v, self.error_unit.reading, self.statistics, wanted - self.statistics.trials
+            )  # type: ignore[arg-type]
+        return solve(self.statistics)
+
+    def _repeats(self) -> bool:
+        """Whether the last three trials took the same time and counts, and no FIFO has lost a perturbation."""
+        if any(tile.overflowed for tile in self.tiles):
+            if self.fidelity == "batch":
+                raise InputError(
+                    f"bus.latency_ns = {self.params.bus.latency_ns} outlasts the FIFO of {self.params.synapse.fifo_depth} perturbations, "
+                    'which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
+                )
+            return False
+        if len(self._ends) < 4:
+            return False
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(self._ends[-4:], self._ends[-3:], strict=False)]
+        return steps[0] == steps[1] == steps[2]
+
+    def _gather(self, trials: int) -> None:
+        """Take the sums from the tiles, while the run is at event level."""
+        if self.statistics.trials < trials:
+            sums = np.concatenate([np.array(tile.state) for tile in self.tiles], axis=1)
+            self.statistics.closed = (sums, np.array(self.tiles[0].totals))
+            self.statistics.extend(trials - self.statistics.trials)
+
+    # ---- what it took
+
+    @property
+    def time_s(self) -> float:
+        """Chip time until the last tile has accumulated the last trial, in seconds."""
+        return self._at(self.statistics.trials)[0] * 1e-9
+
+    @property
+    def energy_by_cause(self) -> dict[str, float]:
+        """Energy in joules by cause, until the same moment (a next trial already begun included)."""
+        time_ns, counts = self._at(self.statistics.trials)
+        energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
+        return {**energy, "static": self.params.energy.static_w * time_ns * 1e-9}
+
+    @property
+    def energy_j(self) -> float:
+        return math.fsum(self.energy_by_cause.values())
+
+    @property
+    def events(self) -> int:
+        """Events that SimPy has processed or scheduled."""
+        return self.env.events
+
+    def _at(self, trials: int) -> tuple[int, Counter[str]]:
+        if trials == 0:
+            return 0, Counter()
+        if trials <= len(self._ends):
+            return self._ends[trials - 1]
+        (before, less), (now, counts) = self._ends[-2:]
+        more = trials - len(self._ends)
+        return now + more * (now - before), Counter({cause: counts[cause] + more * (counts[cause] - less[cause]) for cause in counts})
+
+
+CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")
