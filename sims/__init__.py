@@ -1,0 +1,26 @@
+"""Experiments: their files, data sets, running them, storing what came out, and the command line."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sims.experiment import Experiment as Experiment
+    from sims.experiment import experiment_names as experiment_names
+    from sims.experiment import load_experiment as load_experiment
+    from sims.runner import Run as Run
+    from sims.runner import run_experiment as run_experiment
+
+_HOME = {
+    "Experiment": "experiment",
+    "Run": "runner",
+    "experiment_names": "experiment",
+    "load_experiment": "experiment",
+    "run_experiment": "runner",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(f"sims.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'sims' has no attribute {name!r}")

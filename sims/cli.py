@@ -1,0 +1,205 @@
+"""The command line. Imports wait until a command needs them: `perturb --help` must answer at once."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perturb.errors import InputError
+
+app = typer.Typer(
+    help="Will a neural chip learn by weight perturbation? Simulate it, and compare every estimate with exact R{backprop}.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file.")],
+    set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME, or the next free one).")] = None,
+) -> None:
+    """Run a chip simulation and compare its estimates with exact R{backprop}."""
+    changes = dict(_pair(text) for text in set or [])
+    if seed is not None:
+        changes["run.seed"] = seed
+
+    from reports.frames import Frames
+    from reports.tables import print_run
+    from sims import store
+    from sims.experiment import load_experiment
+    from sims.runner import run_experiment
+
+    loaded = load_experiment(experiment, changes)
+    directory = out or store.free_directory(loaded.name)
+    store.check_free(directory)
+    with _Interruption() as interruption, _progress() as progress:
+        result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard)
+    if result.summary.empty:
+        _say("perturb: interrupted before the first result; nothing was written")
+        raise typer.Exit(130)
+    frames = Frames(
+        directory, result.summary, result.weights, result.convergence, result.timeline, loaded.model_dump(), result.provenance
+    )
+    print_run(frames, _console())
+    store.write_run(result, directory)
+    print(f"\nResults are in {directory}. Next: perturb report {directory}")
+    if result.provenance["status"] == "partial":
+        _say("perturb: interrupted; the results so far were kept and are marked as partial")
+        raise typer.Exit(130)
+
+
+@app.command()
+def compare(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]) -> None:
+    """Print a run's comparison of estimated against exact again."""
+    from reports.frames import load
+    from reports.tables import print_run
+
+    print_run(load(directory), _console())
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
+    format: Annotated[str, typer.Option(metavar="LIST", help="Any of html,csv,parquet,md, separated by commas.")] = "html,csv,parquet",
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")] = None,
+) -> None:
+    """Write a run's tables and a self-contained HTML page with plots."""
+    from reports.export import export
+
+    for path in export(directory, [name.strip() for name in format.split(",")], out):
+        print(path)
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="experiments, chips, codes, methods or datasets; nothing for all.")] = "all") -> None:
+    """List what can be named in an experiment."""
+    from hardware.params import chip_names, load_chip
+    from perturb.codes import CODES
+    from perturb.errors import choose
+    from perturb.methods import METHODS
+    from sims.experiment import experiment_names, load_experiment
+
+    def datasets() -> dict[str, str]:
+        from sims.datasets import DATASETS
+
+        return {name: (function.__doc__ or "") for name, function in DATASETS.items()}
+
+    kinds = {
+        "experiments": lambda: {name: load_experiment(name).description for name in experiment_names()},
+        "chips": lambda: {name: load_chip(name).description for name in chip_names()},
+        "codes": lambda: {code.name: code.description for code in CODES.values()},
+        "methods": lambda: {method.name: f"({method.label}) {method.description}" for method in METHODS.values()},
+        "datasets": datasets,
+    }
+    if what != "all":
+        choose("list", what, kinds)
+    for kind, rows in kinds.items():
+        if what in ("all", kind):
+            print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
+            for name, description in rows().items():
+                print(f"  {name:<22} {description}")
+
+
+@app.command()
+def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file to write.")]) -> None:
+    """Write a commented starter experiment."""
+    from sims.experiment import starter
+
+    try:
+        with open(file, "x") as stream:
+            stream.write(starter())
+    except FileExistsError:
+        raise InputError(f"{file}: exists already: choose another name") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror}): choose another path") from None
+    print(f"{file} written. Next: perturb run {file}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: has no '=': write it like estimation.sigma=0.02")
+    return key.strip(), value.strip()
+
+
+def _console():
+    from rich.console import Console
+
+    # piped output has no terminal to fit: give tables the room they want
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+class _Interruption:
+    """Ctrl-C is noted and asked for between pieces of work; a second one ends the program at once."""
+
+    def __enter__(self) -> "_Interruption":
+        self._noted = False
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        if self._noted:
+            raise KeyboardInterrupt
+        self._noted = True
+
+    def heard(self) -> bool:
+        return self._noted
+
+
+class _progress:
+    """A rich progress bar per method, on a terminal only."""
+
+    def __enter__(self):
+        if not sys.stderr.isatty():
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        text = TextColumn("{task.description}")
+        columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._tasks: dict[str, object] = {}
+        self._bar.start()
+        return self._advance
+
+    def _advance(self, name: str, done: int, total: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total)
+        self._bar.update(self._tasks[name], completed=done)  # type: ignore[arg-type]
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.stop()
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and status 2, Ctrl-C is status 130, anything else a traceback and status 1."""
+    try:
+        app()
+    except InputError as error:
+        _say(f"perturb: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _say("perturb: interrupted; nothing was written")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: say nothing more
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Data sets. A new one is a function here and an entry of DATASETS; the first line of its docstring describes it to users."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perturb.errors import InputError, choose
+
+if TYPE_CHECKING:
+    from sims.experiment import Data
+
+Array = np.ndarray
+
+
+def digits(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+    """Handwritten digits: 1797 real images of 8 x 8 pixels, scaled to 0..1, and 10 classes (from scikit-learn)."""
+    from sklearn.datasets import load_digits
+
+    images = load_digits()
+    return draw_balanced(data, images.data / 16.0, np.eye(10)[images.target])
+
+
+def xor(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+    """Exclusive or: 4 patterns of two inputs -1 or +1; the target is 1 where they differ, else 0."""
+    x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    return draw_balanced(data, x, (x[:, :1] != x[:, 1:]).astype(float))
+
+
+def teacher(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+    """Normal inputs and a random linear teacher's answers, as many of each as the network has, plus label noise.
+
+    target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no bias.
+    """
+    if data.samples is None:
+        raise InputError('data.samples is missing: data.name = "teacher" makes its patterns, so say how many')
+    if data.samples * (n_inputs + n_outputs) > 10**8:
+        raise InputError(f"data.samples = {data.samples} patterns of {n_inputs} inputs do not fit in memory: use fewer")
+    rng = np.random.Generator(np.random.Philox(data.seed))
+    W = rng.standard_normal((n_inputs, n_outputs)) / np.sqrt(n_inputs)
+    x = rng.standard_normal((data.samples, n_inputs))
+    return x, x @ W + data.noise * rng.standard_normal((data.samples, n_outputs))
+
+
+DATASETS: dict[str, Callable[["Data", int, int], tuple[Array, Array]]] = {"digits": digits, "teacher": teacher, "xor": xor}
+
+
+def load_data(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+    """The patterns x (samples, n_inputs) and targets (samples, n_outputs) that [data] asks for.
+
+    A network that does not fit them, or more samples than there are, raises InputError.
+    """
+    x, target = choose("data.name", data.name, DATASETS)(data, n_inputs, n_outputs)
+    ends = [("starts", n_inputs, x.shape[1], "inputs"), ("ends", n_outputs, target.shape[1], "outputs")]
+    for verb, units, wanted, what in ends:
+        if units != wanted:
+            raise InputError(
+                f'network.layers {verb} with {units} but data.name = "{data.name}" has {wanted} {what}: '
+                f"set network.layers to [{x.shape[1]}, ..., {target.shape[1]}]"
+            )
+    return x, target
+
+
+def draw_balanced(data: "Data", x: Array, target: Array) -> tuple[Array, Array]:
+    """data.samples of the patterns, without replacement, as many of each class as can be; all of them, in order, if it is absent.
+
+    For the same seed, fewer samples are the first of more.
+    """
+    if data.samples is None:
+        return x, target
+    if data.samples > len(x):
+        raise InputError(f'data.samples = {data.samples} but data.name = "{data.name}" has {len(x)} patterns: ask for at most that')
+    _, classes = np.unique(target, axis=0, return_inverse=True)
+    order = np.random.Generator(np.random.Philox(data.seed)).permutation(len(x))
+    rank = np.empty(len(x), dtype=int)  # 0 for the first drawn of its class, 1 for the second, ...
+    for c in np.unique(classes):
+        rank[order[classes[order] == c]] = np.arange((classes == c).sum())
+    chosen = order[np.argsort(rank[order], kind="stable")][: data.samples]
+    return x[chosen], target[chosen]

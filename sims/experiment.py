@@ -1,0 +1,229 @@
+"""Experiment files: a TOML becomes an `Experiment`, validated once, with the whole chip in it."""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tomli_w
+from pydantic import Field, model_validator
+
+from hardware.params import ChipParams, Name, NonNegative, Positive, Table, load_chip, one_line, read_named, shown, toml_names, validated
+from perturb.activations import ACTIVATIONS
+from perturb.codes import CODES
+from perturb.errors import InputError, choose
+from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
+from perturb.methods import METHODS
+from sims.datasets import DATASETS
+
+MAX_WEIGHTS = 10_000_000
+
+Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
+Units = Annotated[int, Field(ge=1, le=MAX_WEIGHTS)]
+
+
+class Network(Table):
+    kind: Literal["mlp"] = Field("mlp", description="mlp: fully connected layers")
+    layers: Annotated[tuple[Units, ...], Field(strict=False, min_length=2, max_length=1000)] = Field(
+        description="units per layer, inputs first, such as [64, 32, 10]"
+    )
+    activation: Name = Field("tanh", description="activation of the hidden layers")
+    output: Name = Field("linear", description="activation of the last layer")
+    error: Name = Field("squared_error", description="E, a mean over patterns")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Network":
+        choose("activation", self.activation, ACTIVATIONS)
+        choose("output", self.output, ACTIVATIONS)
+        choose("error", self.error, ERRORS)
+        if self.error in NEEDS_LINEAR_OUTPUT and self.output != "linear":
+            own = "softmax" if self.error == "cross_entropy" else "logistic function"
+            raise InputError(f'output = "{self.output}" does not go with error = "{self.error}", which has its own {own}: set output = "linear"')
+        if self.error == "cross_entropy" and self.layers[-1] == 1:
+            raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
+        n = sum((a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False))
+        if n > MAX_WEIGHTS:
+            raise InputError(f"layers = {shown(self.layers)} have {n} weights but at most {MAX_WEIGHTS} are allowed: use fewer units")
+        return self
+
+
+class Data(Table):
+    name: Name = Field(description="digits, teacher or xor")
+    samples: int | None = Field(None, ge=1, le=10**8, description="patterns taken; absent = all that there are")
+    noise: NonNegative = Field(0.0, description="teacher: standard deviation of the label noise; 0 = none")
+    seed: Seed = Field(0, description="of the draw of patterns, of teacher and noise")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Data":
+        choose("name", self.name, DATASETS)
+        if self.noise and self.name != "teacher":
+            raise InputError(f'noise = {self.noise} is only for name = "teacher": remove it')
+        if self.samples is None and self.name == "teacher":
+            raise InputError('samples is missing: name = "teacher" makes its patterns, so say how many, such as samples = 64')
+        return self
+
+
+class Weights(Table):
+    seed: Seed = Field(0, description="of the random starting weights")
+    warmup_updates: int = Field(0, ge=0, le=10**9, description="steps of exact gradient descent before the estimates; 0 = none")
+    warmup_rate: Positive = Field(0.1, description="their learning rate eta, in w := w - eta g")
+
+
+class Direction(Table):
+    kind: Literal["random", "gradient"] = Field("random", description="v: standard normal entries, or the exact gradient at w")
+    norm: Positive | None = Field(None, description="v is scaled to this length |v|; absent = left as it is")
+    seed: Seed = Field(0, description="of the random direction")
+
+
+class Compared(Table):
+    """Another method, run at the same number of evaluations."""
+
+    method: Name = Field(description="name of a method")
+    code: Name = Field(description="name of a code")
+    sigma: Positive | None = Field(None, description="as estimation.sigma, which it is if absent")
+    r: Positive | None = Field(None, description="as estimation.r, which it is if absent")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Compared":
+        choose("method", self.method, METHODS)
+        choose("code", self.code, CODES)
+        return self
+
+
+class Estimation(Table):
+    method: Name = Field("difference", description="how g and z = Hv are estimated")
+    code: Name = Field("walsh", description="what the synapses add to their weights")
+    sigma: Positive = Field(0.01, description="rms of a perturbation, in units of the weights")
+    r: Positive = Field(0.01, description="displacement r of the weights along v, for methods that displace")
+    trials: int = Field(4096, ge=2, le=2**40, description="trials: draws of the perturbation")
+    presentation: Literal["batch", "pattern"] = Field("batch", description="an evaluation shows all patterns, or one drawn at random")
+    compare_with: Annotated[tuple[Compared, ...], Field(strict=False, max_length=1000)] = Field((), description="other methods")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Estimation":
+        choose("method", self.method, METHODS)
+        choose("code", self.code, CODES)
+        return self
+
+
+class Run(Table):
+    seed: Seed = Field(0, description="of perturbations, noise and drawn patterns")
+    fidelity: Literal["event", "batch", "auto"] = Field("auto", description="every trial in time; in batches; or events until they repeat")
+
+
+class Experiment(Table):
+    """One experiment, complete: nothing is left to look up. `load_experiment` makes it from a file."""
+
+    name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
+    description: str = Field("", description="one line")
+    network: Network = Field(description="a table [network] with at least its layers")
+    data: Data = Field(description="a table [data] with at least its name")
+    weights: Weights = Weights()
+    direction: Direction = Direction()
+    estimation: Estimation = Estimation()
+    chip: ChipParams = ChipParams()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Experiment":
+        if self.data.name == "teacher" and self.network.error != "squared_error":
+            raise InputError(
+                f'network.error = "{self.network.error}" does not go with data.name = "teacher", whose targets are any numbers: '
+                'set network.error = "squared_error"'
+            )
+        return self
+
+
+def experiment_names() -> list[str]:
+    """The experiments that come with the package."""
+    return [name for name in toml_names(files("sims") / "experiments") if name != "starter"]
+
+
+def starter() -> str:
+    """The text of a commented experiment file to start from."""
+    return (files("sims") / "experiments" / "starter.toml").read_text(encoding="utf-8")
+
+
+def load_experiment(name_or_path: str | os.PathLike[str], set: Mapping[str, object] | None = None) -> Experiment:
+    """The experiment of that name, or of the TOML file at that path, with the keys of `set` changed.
+
+    set: dotted keys to values, such as {"estimation.sigma": 0.02}; a text is read as a TOML value, or else as itself. chip.preset
+    names a chip or a file, relative to the experiment file (in `set`: to the working directory); the other keys of [chip]
+    override it. A mistake in any of it raises InputError.
+    """
+    data, source, folder = read_named("experiment", name_or_path, files("sims") / "experiments", experiment_names())
+    if set:
+        data, source = with_settings(data, set), f"{source} with --set"
+        folder = Path() if {"chip", "chip.preset"} & set.keys() else folder
+    return experiment_from(data, source, folder)
+
+
+def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) -> Experiment:
+    """The experiment of the contents of a TOML file, which messages call `source` and whose paths are relative to `folder`."""
+    chip = data.get("chip", {})
+    if isinstance(chip, dict):
+        preset = chip.get("preset", "ideal")
+        if not isinstance(preset, str):
+            raise InputError(f"{source}: chip.preset = {shown(preset)} must be a text in quotes: the name of a chip or the path of a TOML file")
+        try:
+            base = load_chip(preset, folder)
+        except InputError as error:
+            raise InputError(f"{source}: chip.preset: {error}") from None
+        overrides = {key: value for key, value in chip.items() if key != "preset"}
+        data = {**data, "chip": overridden(base.model_dump(), overrides)}
+    return validated(Experiment, data, source, also=("chip.preset",))
+
+
+def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """base, with tables merged and everything else replaced by `changes`."""
+    both = {k: overridden(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in changes.items()}
+    return {**base, **both}
+
+
+def parse_settings(items: Iterable[str]) -> dict[str, str]:
+    """{"estimation.sigma": "0.02"} of ["estimation.sigma=0.02"], as given to --set."""
+    settings = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not (equals and key.strip()):
+            raise InputError(f"--set {one_line(item)}: not of the form KEY=VALUE, such as --set estimation.sigma=0.02")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[str, Any]:
+    """A copy of `data` with dotted keys changed."""
+    data = dict(data)
+    for key, value in settings.items():
+        *parents, last = parts = str(key).split(".")
+        if not all(parts):
+            raise InputError(f"--set {one_line(str(key))}: not a key, write it like estimation.sigma")
+        table = data
+        for depth, part in enumerate(parents, 1):
+            below = table.get(part, {})
+            if not isinstance(below, dict):
+                raise InputError(f"--set {one_line(str(key))}: {one_line('.'.join(parts[:depth]))} is no table: set it as a whole")
+            table[part] = table = dict(below)
+        table[last] = plain(value)
+    return data
+
+
+def plain(value: object) -> Any:
+    """A value as a TOML file would give it: a text is parsed, or kept if it is no TOML; NumPy numbers and arrays become Python's."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, str):
+        try:
+            parsed = tomllib.loads(f"value = {value}")
+        except (ValueError, RecursionError):
+            return value
+        return parsed["value"] if len(parsed) == 1 else value
+    return value
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the presets become."""
+    return tomli_w.dumps(experiment.model_dump(exclude_none=True))
