@@ -1,82 +1,80 @@
-"""Chip parameters: one table per part, every figure with its unit, read from TOML and checked once, here."""
+"""Chip parameters, one model per part of the chip, and the reading of TOML files that people write."""
 
+import json
+import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection
 from difflib import get_close_matches
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perturb.errors import InputError
 
+M = TypeVar("M", bound=BaseModel)
 
-T = TypeVar("T", bound=BaseModel)
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Table(BaseModel):
-    """A table of a TOML file: unknown keys, wrong types, infinities and not-a-numbers are refused."""
+    """A table of a TOML file: immutable, no unknown keys, no conversions but of whole numbers to float, no NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _ns(default: int, what: str) -> Any:
-    return Field(default, ge=0, le=10**12, description=f"ns; {what}")
-
-
-def _joule(default: float, what: str) -> Any:
-    return Field(default, ge=0, description=f"J; {what}")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class PerturbationParams(Table):
-    settle_ns: int = _ns(200, "time for a changed perturbation to reach the array; 0 = at once")
+    settle_ns: Nanoseconds = Field(200, description="ns until a changed perturbation has reached the array; 0 = at once")
 
 
 class ArrayParams(Table):
-    settle_ns: int = _ns(500, "settling of one layer for one pattern; 0 = at once")
+    settle_ns: Nanoseconds = Field(500, description="ns until one layer has settled for one pattern; 0 = at once")
 
 
 class ErrorUnitParams(Table):
-    noise: float = Field(0.0, ge=0, description="units of E; standard deviation of one reading of one pattern's error; 0 = ideal")
-    bits: int = Field(0, ge=0, le=24, description="bits of the converter; 0 = none, exact")
-    range: float = Field(4.0, gt=0, description="units of E; the converter covers 0..range and saturates")
-    conversion_ns: int = _ns(1000, "time of one reading")
+    noise: NonNegative = Field(0.0, description="standard deviation of one reading of one pattern's error, in units of E; 0 = ideal")
+    bits: int = Field(0, ge=0, le=24, description="resolution of the converter in bits; 0 = no converter, the reading is exact")
+    range: Positive = Field(4.0, description="the converter covers errors from 0 to this, in units of E, and saturates; unused if bits = 0")
+    conversion_ns: Nanoseconds = Field(1000, description="ns to convert one pattern's error; 0 = at once")
 
 
 class SummingLineParams(Table):
-    settle_ns: int = _ns(500, "settling of the line that sums dw.v")
-    conversion_ns: int = _ns(1000, "its conversion")
+    settle_ns: Nanoseconds = Field(500, description="ns until the sum dw.v over all synapses has settled; 0 = at once")
+    conversion_ns: Nanoseconds = Field(1000, description="ns to convert dw.v; 0 = at once")
 
 
 class BusParams(Table):
-    latency_ns: int = _ns(100, "from the end of a word to its arrival at the tiles")
-    word_bits: int = Field(16, ge=1, le=4096, description="bits of one broadcast word (sets time and energy; values stay exact)")
-    bits_per_s: float = Field(1e8, gt=0, description="bit/s")
+    latency_ns: Nanoseconds = Field(100, description="ns from the last bit of a broadcast to its arrival at the synapses; 0 = at once")
+    word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number: they take time and energy, but do not round")
+    bits_per_s: float = Field(100e6, ge=1, le=1e18, description="bits per second on the bus; a word takes a whole number of ns")
 
 
 class SynapseParams(Table):
-    accumulate_ns: int = _ns(50, "one update of a synapse's sums")
-    fifo_depth: int = Field(4, ge=1, le=10**6, description="how many of its own past perturbations a synapse keeps")
+    accumulate_ns: Nanoseconds = Field(50, description="ns to add a broadcast to a synapse's sums; 0 = at once")
+    fifo_depth: int = Field(4, ge=1, le=10**6, description="how many of its own past perturbations a synapse keeps; at least 1")
 
 
 class EnergyParams(Table):
-    perturbation_j: float = _joule(1e-14, "per synapse and change of its perturbation")
-    mac_j: float = _joule(1e-14, "per synapse and presented pattern")
-    conversion_j: float = _joule(2e-11, "per conversion")
-    broadcast_bit_j: float = _joule(1e-12, "per broadcast bit")
-    accumulate_j: float = _joule(5e-14, "per synapse and trial")
-    static_w: float = Field(1e-3, ge=0, description="W; static power")
+    perturbation_j: NonNegative = Field(10e-15, description="J per synapse and change of its perturbation; 0 = free")
+    mac_j: NonNegative = Field(1e-12, description="J per synapse and presented pattern (multiply and accumulate); 0 = free")
+    conversion_j: NonNegative = Field(20e-12, description="J per conversion, of an error or of dw.v; 0 = free")
+    broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free")
+    accumulate_j: NonNegative = Field(20e-15, description="J per synapse and trial, to add to its sums; 0 = free")
+    static_w: NonNegative = Field(1e-3, description="W drawn all the time by the whole chip; 0 = none")
 
 
 class ChipParams(Table):
-    """A chip. The defaults are those of `chips/ideal.toml`: no noise and no rounding, nominal times and energies."""
+    """A chip. The defaults are those of chips/ideal.toml: no noise, mismatch or rounding; nominal, assumed times and energies."""
 
-    name: str = "ideal"
-    description: str = ""
-    synapses_per_tile: int = Field(256, ge=1, le=1_000_000, description="synapses that share a tile; 1 = one process per synapse")
+    name: Name = Field("ideal", description="what reports call the chip")
+    description: str = Field("no noise, mismatch or rounding; times and energies nominal and assumed", description="one line")
+    synapses_per_tile: int = Field(256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse on its own")
     perturbation: PerturbationParams = PerturbationParams()
     array: ArrayParams = ArrayParams()
     error_unit: ErrorUnitParams = ErrorUnitParams()
@@ -87,88 +85,155 @@ class ChipParams(Table):
 
 
 def chip_names() -> list[str]:
-    """Names of the chips that come with the package."""
-    return sorted(entry.name[:-5] for entry in files("hardware").joinpath("chips").iterdir() if entry.name.endswith(".toml"))
+    """The chips that come with the package."""
+    return toml_names(files("hardware") / "chips")
 
 
-def load_chip(name_or_path: str | Path) -> ChipParams:
-    """The chip of that name in hardware/chips, or of a TOML file (any name with a slash or .toml). InputError if it cannot be."""
-    return validate(ChipParams, read_chip(name_or_path), str(name_or_path))
+def load_chip(name_or_path: str | os.PathLike[str], folder: str | os.PathLike[str] = ".") -> ChipParams:
+    """The chip of that name, or of the TOML file at that path (relative to `folder`); what the file leaves out is as in the ideal
+    chip. A file that cannot be used raises InputError.
+    """
+    data, source, _ = read_named("chip", name_or_path, files("hardware") / "chips", chip_names(), folder)
+    return validated(ChipParams, data, source)
 
 
-def read_chip(name_or_path: str | Path) -> dict[str, Any]:
-    """The tables of a chip file, not yet checked."""
-    if str(name_or_path) in chip_names():
-        return parse_toml(files("hardware").joinpath("chips", f"{name_or_path}.toml").read_bytes(), str(name_or_path))
-    return read_toml(name_or_path, "chip", chip_names())
+# ---- TOML files, shared with sims/experiment.py
 
 
-def read_toml(name_or_path: str | Path, kind: str, names: list[str]) -> dict[str, Any]:
-    """The tables of a TOML file; InputError that lists the known names where there is no such file."""
-    path = Path(name_or_path)
+def toml_names(shipped: Traversable) -> list[str]:
+    return sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_named(
+    kind: str,
+    name_or_path: str | os.PathLike[str],
+    shipped: Traversable,
+    names: list[str],
+    folder: str | os.PathLike[str] = ".",
+) -> tuple[dict[str, Any], str, Path]:
+    """The TOML file that one of `names` has in `shipped`, or the one at a path relative to `folder`.
+
+    Returns its contents, its name in messages, and the folder that paths in it are relative to.
+    """
+    given = os.fspath(name_or_path)
+    if given in names:
+        source = f"{given}.toml"
+        return parse_toml((shipped / source).read_bytes(), source), source, Path()
+    path, source = Path(folder, given), one_line(given or '""')
     try:
-        return parse_toml(path.read_bytes(), str(name_or_path))
-    except FileNotFoundError:
-        close = get_close_matches(str(name_or_path), names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known {kind}s: {', '.join(names)}"
-        raise InputError(f"{name_or_path}: no {kind} of that name and no such file ({hint})") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{name_or_path}: cannot be read ({reason}): give the path of a TOML file") from None
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise InputError(f"{source}: a directory, but {kind} must be a file: give the path of a TOML file") from None
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte in the path
+        close = get_close_matches(given, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"{kind}s: {', '.join(names)}"
+        raise InputError(f"{source}: no {kind} of that name and no such file ({hint})") from None
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{source}: more than {MAX_BYTES} bytes: give a TOML file of a {kind}")
+    return parse_toml(content, source), source, path.parent
 
 
-def parse_toml(data: bytes, source: str) -> dict[str, Any]:
+MAX_BYTES = 1 << 20
+
+
+def parse_toml(content: bytes, source: str) -> dict[str, Any]:
+    """The contents of a TOML file, or InputError with the line of the mistake."""
     try:
-        return tomllib.loads(data.decode())
-    except UnicodeDecodeError:
-        raise InputError(f"{source}: not a text file in UTF-8: give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{source}: not valid TOML: {error}") from None
-    except ValueError as error:  # tomllib lets int() complain about a number of thousands of digits
-        raise InputError(f"{source}: not valid TOML: {str(error).split(';')[0]}") from None
+        data = tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: not a text in UTF-8 (byte {error.start}): give a TOML file") from None
+    except RecursionError:
+        raise InputError(f"{source}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and what a date or a number of too many digits raises
+        what, _, place = one_line(str(error)).partition(" (at ")
+        line = re.match(r"line \d+", place)
+        where = f"{line[0]}: " if line else "end of file: " if place else ""
+        hint = " (texts go in quotes)" if what == "Invalid value" else ""
+        raise InputError(f"{source}: {where}not valid TOML: {what}{hint}") from None
+    if not data:
+        raise InputError(f"{source}: empty: write at least one KEY = VALUE in it")
+    return data
 
 
-def validate(model: type[T], data: Any, source: str) -> T:
-    """`data` as a `model`; the first mistake becomes one line with file, key, value, condition and remedy."""
+def validated(model: type[M], data: dict[str, Any], source: str, also: Collection[str] = ()) -> M:
+    """The model of `data`; or InputError, one line about the first mistake that also counts the others.
+
+    Checks within a model raise InputError with a message that starts with the key. also: dotted keys that are known to the
+    caller rather than the model, to be suggested for a misspelt one.
+    """
     try:
         return model.model_validate(data)
-    except ValidationError as error:
-        mistakes = error.errors()
-        more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-        raise InputError(f"{source}: {_explain(model, mistakes[0])}{more}") from None
+    except ValidationError as invalid:
+        errors: list[Any] = invalid.errors(include_url=False)
+    errors.sort(key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key explains why another is missing
+    more = f" (and {len(errors) - 1} more mistake{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
+    raise InputError(f"{source}: {one_line(_mistake(model, errors[0], also))}{more}")
 
 
-def _explain(model: type[BaseModel], mistake: Any) -> str:
-    key = ".".join(str(part) for part in mistake["loc"])
-    if mistake["type"] == "extra_forbidden":
-        known = list(_fields(model, mistake["loc"][:-1]))
-        close = get_close_matches(str(mistake["loc"][-1]), known, n=1)
-        return f"{key} is no known key ({f'did you mean {close[0]}?' if close else 'known here: ' + ', '.join(known)})"
-    if mistake["type"] == "missing":
-        return f"{key} is missing: add it"
-    value = repr(mistake["input"])
-    value = value if len(value) <= 60 else value[:57] + "..."
-    condition = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "literal_error":
-        allowed = [a.strip("'") for a in mistake["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        close = get_close_matches(str(mistake["input"]), allowed, n=1)
-        condition = (f"did you mean {close[0]}? " if close else "") + "allowed: " + ", ".join(allowed)
-        return f"{key} = {value} is unknown: {condition}"
-    condition = condition.replace("Input should be a valid ", "must be a ").replace("Input should be ", "must be ")
-    condition = re.sub("a dictionary or instance of .*", "a table", condition).replace("integer", "whole number")
-    condition = condition.replace("greater than or equal to", ">=").replace("less than or equal to", "<=").replace("greater than", ">")
-    return f"{key} = {value} {condition}" if key else condition
+WANTED = {
+    "int_type": "must be a whole number, written without a point or exponent",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be a text in quotes",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must be letters, digits and . _ - only, and start with a letter or digit",
+    "literal_error": "must be {expected}",
+    "tuple_type": "must be a list in square brackets",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "greater_than": "must be > {gt}",
+    "greater_than_equal": "must be >= {ge}",
+    "less_than": "must be < {lt}",
+    "less_than_equal": "must be <= {le}",
+}
 
 
-def _fields(model: type[BaseModel], path: tuple) -> Iterator[str]:
-    """Field names of the table that `path` leads to."""
-    kind: Any = model
-    for part in path:
-        if not isinstance(part, str):
-            continue
-        kind = kind.model_fields[part].annotation
-        while args := [a for a in get_args(kind) if a is not type(None)] if isinstance(kind, UnionType) or get_args(kind) else []:
-            kind = args[0]
-    yield from kind.model_fields
+def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str]) -> str:
+    *parents, last = path = error["loc"] or ("",)
+    key, kind, context = dotted(path), error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = [*_model_at(model, parents).model_fields]
+        known += [k.rpartition(".")[2] for k in also if k.rpartition(".")[0] == dotted(parents)]
+        close = get_close_matches(str(last), known, n=1)
+        return f"{key} is no known key ({f'did you mean {close[0]}?' if close else 'known: ' + ', '.join(known)})"
+    if kind == "missing":
+        return f"{key} is missing: add it ({_model_at(model, parents).model_fields[last].description})"
+    if kind == "model_type":
+        return f"{key} = {shown(error['input'])} must be one table of KEY = VALUE: [{key}]"
+    if isinstance(context.get("error"), InputError):
+        return f"{key}{'.' if key else ''}{context['error']}"
+    limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
+    wanted = WANTED[kind].format(**limits) if kind in WANTED else f"cannot be used: {error['msg']}"
+    return f"{key} = {shown(error['input'])} {wanted}"
+
+
+def _model_at(model: type[BaseModel], path: Collection[str | int]) -> type[BaseModel]:
+    for step in path:
+        if isinstance(step, str):  # a number is a place in a list of the model already found
+            annotation = model.model_fields[step].annotation
+            model = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel))
+    return model
+
+
+def dotted(path: Collection[str | int]) -> str:
+    """estimation.compare_with[0].method"""
+    steps = (f"[{s}]" if isinstance(s, int) else f".{s if re.fullmatch('[A-Za-z0-9_-]{1,60}', s) else shown(s)}" for s in path if s != "")
+    return "".join(steps).removeprefix(".")
+
+
+def shown(value: object) -> str:
+    """A value as TOML would write it, at most 60 characters."""
+    try:
+        text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # no plain data, or an integer of thousands of digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(text: str) -> str:
+    """The text with everything that is not printable, line ends among it, written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -26,17 +26,16 @@ def run(
     seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME, or the next free one).")] = None,
 ) -> None:
-    """Run a chip simulation and compare its estimates with exact R{backprop}."""
-    changes = dict(_pair(text) for text in set or [])
-    if seed is not None:
-        changes["run.seed"] = seed
-
+    """Simulate a chip and compare it with exact R{backprop}."""
     from reports.frames import Frames
     from reports.tables import print_run
     from sims import store
-    from sims.experiment import load_experiment
+    from sims.experiment import load_experiment, parse_settings
     from sims.runner import run_experiment
 
+    changes = parse_settings(set or [])
+    if seed is not None:
+        changes["run.seed"] = seed
     loaded = load_experiment(experiment, changes)
     directory = out or store.free_directory(loaded.name)
     store.check_free(directory)
@@ -58,7 +57,7 @@ def run(
 
 @app.command()
 def compare(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]) -> None:
-    """Print a run's comparison of estimated against exact again."""
+    """Print the comparison of a run again."""
     from reports.frames import load
     from reports.tables import print_run
 
@@ -71,7 +70,7 @@ def report(
     format: Annotated[str, typer.Option(metavar="LIST", help="Any of html,csv,parquet,md, separated by commas.")] = "html,csv,parquet",
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")] = None,
 ) -> None:
-    """Write a run's tables and a self-contained HTML page with plots."""
+    """Write the tables of a run and an HTML page with plots."""
     from reports.export import export
 
     for path in export(directory, [name.strip() for name in format.split(",")], out):
@@ -121,13 +120,6 @@ def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the f
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror}): choose another path") from None
     print(f"{file} written. Next: perturb run {file}")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--set {text}: has no '=': write it like estimation.sigma=0.02")
-    return key.strip(), value.strip()
 
 
 def _console():

@@ -25,7 +25,7 @@ from perturb.mlp import MLP, MLPObjective
 from perturb.statistics import Estimate
 from perturb.theory import Curvature, Prediction, curvatures, predict
 from sims.datasets import load_data
-from sims.experiment import Experiment, Rival, load_experiment
+from sims.experiment import Compared, Experiment, load_experiment
 
 Array = np.ndarray
 TARGET_COSINE = 0.9
@@ -101,7 +101,7 @@ def run_experiment(
         store.check_free(Path(out))
     bench = prepare(experiment)
     e = experiment.estimation
-    primary = Rival(method=e.method, code=e.code, sigma=e.sigma, r=e.r)
+    primary = Compared(method=e.method, code=e.code, sigma=e.sigma, r=e.r)
     rivals = [rival.model_copy(update={"sigma": rival.sigma or e.sigma, "r": rival.r or e.r}) for rival in e.compare_with]
     order = [primary] + [rival for rival in rivals if rival != primary]
     order.sort(key=lambda rival: (list(METHODS).index(rival.method), list(CODES).index(rival.code)))
@@ -175,7 +175,7 @@ def _piece(chip: Chip) -> int:
 
 
 def _summary_rows(
-    rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
+    rival: Compared, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
 ) -> list[dict[str, Any]]:
     method, rows = METHODS[rival.method], []
     for quantity in ("gradient", "hv"):
@@ -236,15 +236,14 @@ def _verdict(quantity: str, cosine: float, expected: float, limit_cosine: float,
 
 
 def _count(number: float) -> str:
-    """Three digits, in words: 42,900 or 745 million."""
-    for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1.0, "")):
-        if number >= 0.9995 * size:
-            scaled = float(f"{number / size:.3g}")
-            return f"{scaled:,.0f}{word}" if scaled >= 100 else f"{scaled:g}{word}"
-    return f"{number:.2g}"
+    """42,636 or 745 million."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {word}" if number < 1e15 else f"{number:.2g}"
+    return f"{number:,.0f}" if number >= 99.5 else f"{number:.2g}"
 
 
-def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction) -> list[dict[str, Any]]:
+def _convergence_rows(rival: Compared, estimate: Estimate, compared: Comparison, predicted: Prediction) -> list[dict[str, Any]]:
     return [
         {
             "method": rival.method,
@@ -261,7 +260,7 @@ def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, pr
     ]
 
 
-def _weights(rival: Rival, bench: Bench, compared: Comparison) -> pd.DataFrame:
+def _weights(rival: Compared, bench: Bench, compared: Comparison) -> pd.DataFrame:
     unit_from, unit_to = bench.objective.network.weight_units()
     g, z = compared.gradient, compared.hv
     return pd.DataFrame(
