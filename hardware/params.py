@@ -38,9 +38,11 @@ class ArrayParams(Table):
 
 
 class ErrorUnitParams(Table):
-    noise: NonNegative = Field(0.0, description="standard deviation of one reading of one pattern's error, in units of E; 0 = ideal")
+    noise: NonNegative = Field(
+        0.0, description="in units of E: standard deviation of one reading of a pattern's error; 0 = ideal"
+    )
     bits: int = Field(0, ge=0, le=24, description="resolution of the converter in bits; 0 = no converter, the reading is exact")
-    range: Positive = Field(4.0, description="the converter covers errors from 0 to this, in units of E, and saturates; unused if bits = 0")
+    range: Positive = Field(4.0, description="in units of E: the converter covers 0 to this and saturates; unused if bits = 0")
     conversion_ns: Nanoseconds = Field(1000, description="ns to convert one pattern's error; 0 = at once")
 
 
@@ -50,8 +52,8 @@ class SummingLineParams(Table):
 
 
 class BusParams(Table):
-    latency_ns: Nanoseconds = Field(100, description="ns from the last bit of a broadcast to its arrival at the synapses; 0 = at once")
-    word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number: they take time and energy, but do not round")
+    latency_ns: Nanoseconds = Field(100, description="ns from the last bit sent to its arrival at the synapses; 0 = at once")
+    word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number; they take time and energy only")
     bits_per_s: float = Field(100e6, ge=1, le=1e18, description="bits per second on the bus; a word takes a whole number of ns")
 
 
@@ -119,7 +121,7 @@ def read_named(
     if given in names:
         source = f"{given}.toml"
         return parse_toml((shipped / source).read_bytes(), source), source, Path()
-    path, source = Path(folder, given), one_line(given or '""')
+    path, source = Path(folder, given), one_line(cut(given or '""', 200))
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -175,7 +177,7 @@ def validated(model: type[M], data: dict[str, Any], source: str, also: Collectio
 
 WANTED = {
     "int_type": "must be a whole number, written without a point or exponent",
-    "float_type": "must be a number",
+    "float_type": "must be a number such as 0.01, at most 1e308",
     "finite_number": "must be a finite number",
     "string_type": "must be a text in quotes",
     "string_too_short": "must not be empty",
@@ -203,7 +205,7 @@ def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str
     if kind == "missing":
         return f"{key} is missing: add it ({_model_at(model, parents).model_fields[last].description})"
     if kind == "model_type":
-        return f"{key} = {shown(error['input'])} must be one table of KEY = VALUE: [{key}]"
+        return f"{key} = {shown(error['input'])} must be one table of KEY = VALUE"
     if isinstance(context.get("error"), InputError):
         return f"{key}{'.' if key else ''}{context['error']}"
     limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
@@ -221,7 +223,11 @@ def _model_at(model: type[BaseModel], path: Collection[str | int]) -> type[BaseM
 
 def dotted(path: Collection[str | int]) -> str:
     """estimation.compare_with[0].method"""
-    steps = (f"[{s}]" if isinstance(s, int) else f".{s if re.fullmatch('[A-Za-z0-9_-]{1,60}', s) else shown(s)}" for s in path if s != "")
+    steps = (
+        f"[{s}]" if isinstance(s, int) else f".{s if re.fullmatch('[A-Za-z0-9_-]{1,60}', s) else shown(s)}"
+        for s in path
+        if s != ""
+    )
     return "".join(steps).removeprefix(".")
 
 
@@ -231,7 +237,11 @@ def shown(value: object) -> str:
         text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):  # no plain data, or an integer of thousands of digits
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(text, 60)
+
+
+def cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def one_line(text: str) -> str:

@@ -69,7 +69,7 @@ def draw_balanced(data: "Data", x: Array, target: Array) -> tuple[Array, Array]:
     if data.samples is None:
         return x, target
     if data.samples > len(x):
-        raise InputError(f'data.samples = {data.samples} but data.name = "{data.name}" has {len(x)} patterns: ask for at most that')
+        raise InputError(f'data.samples = {data.samples} but data.name = "{data.name}" has only {len(x)}: ask for fewer')
     _, classes = np.unique(target, axis=0, return_inverse=True)
     order = np.random.Generator(np.random.Philox(data.seed)).permutation(len(x))
     rank = np.empty(len(x), dtype=int)  # 0 for the first drawn of its class, 1 for the second, ...

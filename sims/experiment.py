@@ -11,7 +11,19 @@ import numpy as np
 import tomli_w
 from pydantic import Field, model_validator
 
-from hardware.params import ChipParams, Name, NonNegative, Positive, Table, load_chip, one_line, read_named, shown, toml_names, validated
+from hardware.params import (
+    ChipParams,
+    Name,
+    NonNegative,
+    Positive,
+    Table,
+    load_chip,
+    one_line,
+    read_named,
+    shown,
+    toml_names,
+    validated,
+)
 from perturb.activations import ACTIVATIONS
 from perturb.codes import CODES
 from perturb.errors import InputError, choose
@@ -41,12 +53,16 @@ class Network(Table):
         choose("error", self.error, ERRORS)
         if self.error in NEEDS_LINEAR_OUTPUT and self.output != "linear":
             own = "softmax" if self.error == "cross_entropy" else "logistic function"
-            raise InputError(f'output = "{self.output}" does not go with error = "{self.error}", which has its own {own}: set output = "linear"')
+            raise InputError(
+                f'output = "{self.output}" does not go with error = "{self.error}", which has its own {own}: set output = "linear"'
+            )
         if self.error == "cross_entropy" and self.layers[-1] == 1:
             raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
         n = sum((a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False))
         if n > MAX_WEIGHTS:
-            raise InputError(f"layers = {shown(self.layers)} have {n} weights but at most {MAX_WEIGHTS} are allowed: use fewer units")
+            raise InputError(
+                f"layers = {shown(self.layers)} have {n} weights but at most {MAX_WEIGHTS} are allowed: use fewer units"
+            )
         return self
 
 
@@ -99,7 +115,9 @@ class Estimation(Table):
     sigma: Positive = Field(0.01, description="rms of a perturbation, in units of the weights")
     r: Positive = Field(0.01, description="displacement r of the weights along v, for methods that displace")
     trials: int = Field(4096, ge=2, le=2**40, description="trials: draws of the perturbation")
-    presentation: Literal["batch", "pattern"] = Field("batch", description="an evaluation shows all patterns, or one drawn at random")
+    presentation: Literal["batch", "pattern"] = Field(
+        "batch", description="an evaluation shows all patterns, or one drawn at random"
+    )
     compare_with: Annotated[tuple[Compared, ...], Field(strict=False, max_length=1000)] = Field((), description="other methods")
 
     @model_validator(mode="after")
@@ -111,7 +129,9 @@ class Estimation(Table):
 
 class Run(Table):
     seed: Seed = Field(0, description="of perturbations, noise and drawn patterns")
-    fidelity: Literal["event", "batch", "auto"] = Field("auto", description="every trial in time; in batches; or events until they repeat")
+    fidelity: Literal["event", "batch", "auto"] = Field(
+        "auto", description="every trial in time; in batches; or events until they repeat"
+    )
 
 
 class Experiment(Table):
@@ -167,7 +187,9 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
     if isinstance(chip, dict):
         preset = chip.get("preset", "ideal")
         if not isinstance(preset, str):
-            raise InputError(f"{source}: chip.preset = {shown(preset)} must be a text in quotes: the name of a chip or the path of a TOML file")
+            raise InputError(
+                f"{source}: chip.preset = {shown(preset)} must be a text in quotes: the name of a chip or the path of a TOML file"
+            )
         try:
             base = load_chip(preset, folder)
         except InputError as error:
@@ -205,8 +227,11 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
         for depth, part in enumerate(parents, 1):
             below = table.get(part, {})
             if not isinstance(below, dict):
-                raise InputError(f"--set {one_line(str(key))}: {one_line('.'.join(parts[:depth]))} is no table: set it as a whole")
-            table[part] = table = dict(below)
+                raise InputError(
+                    f"--set {one_line(str(key))}: {one_line('.'.join(parts[:depth]))} is no table: set it as a whole"
+                )
+            table[part] = dict(below)
+            table = table[part]
         table[last] = plain(value)
     return data
 

@@ -1,0 +1,18 @@
+"""Frames, tables, plots and exports of stored runs. Nothing here runs or computes a result."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reports.export import export as export
+    from reports.frames import Frames as Frames
+    from reports.frames import load as load
+
+_HOME = {"Frames": "frames", "export": "export", "load": "frames"}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(f"reports.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'reports' has no attribute {name!r}")
