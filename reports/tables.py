@@ -10,6 +10,8 @@ from reports.frames import Frames
 if TYPE_CHECKING:
     from rich.console import Console
 
+Rows = tuple[list[str], list[list[str]]]  # a header and its rows; the first two columns are text, the others numbers
+
 
 def si(value: float, unit: str) -> str:
     """12.3 ms, 4.50 uJ."""
@@ -19,8 +21,9 @@ def si(value: float, unit: str) -> str:
         return f"0 {unit}"
     for scale, prefix in ((1, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p")):
         if abs(value) >= 0.9995 * scale or scale == 1e-12:
-            return f"{value / scale:.3g} {prefix}{unit}" if abs(value / scale) < 999.5 else f"{value / scale:,.0f} {prefix}{unit}"
-    raise AssertionError
+            break
+    scaled = value / scale
+    return f"{scaled:.3g} {prefix}{unit}" if abs(scaled) < 999.5 else f"{scaled:,.0f} {prefix}{unit}"
 
 
 def count(value: float) -> str:
@@ -37,68 +40,79 @@ def number(value: float) -> str:
     """Three significant digits, '-' where unknown."""
     if not math.isfinite(value):
         return "-"
-    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
 def cosine(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else "-"
 
 
-def accuracy_rows(frames: Frames, quantity: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the accuracy table of one quantity."""
-    header = ["method", "code", "predicted cosine", "measured cosine", "relative error", "stderr (rms)", "from exact, in stderr"]
-    header += ["from own limit, relative", "in stderr"] if quantity == "hv" else []
+def accuracy(frames: Frames, quantity: str) -> Rows:
+    """How good the estimates of one quantity are, a row per method. z: a distance in standard errors, rms over the weights."""
+    header = ["method/code", "what it is", "predicted cosine", "measured cosine", "relative error", "stderr (rms)", "z to exact"]
+    header += ["limit error", "z to limit"] if quantity == "hv" else []
     rows = []
-    for _, row in _of(frames, quantity).iterrows():
-        cells = [str(row["method"]), str(row["code"]), cosine(row["predicted_cosine"]), cosine(row["cosine"])]
-        cells += [number(row["relative_error"]), number(row["rms_stderr"]), number(row["z_rms"])]
-        rows.append(cells + ([number(row["limit_relative_error"]), number(row["limit_z_rms"])] if quantity == "hv" else []))
+    for _, row in of(frames, quantity).iterrows():
+        cells = [name(row), row["label"], cosine(row["predicted_cosine"]), cosine(row["cosine"])]
+        cells += [number(row[key]) for key in ("relative_error", "rms_stderr", "z_rms")]
+        rows.append(cells + [number(row[key]) for key in ("limit_relative_error", "limit_z_rms") if quantity == "hv"])
     return header, rows
 
 
-def cost_rows(frames: Frames) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the cost table."""
-    header = ["method", "code", "what it is", "broadcasts", "trials", "evaluations", "evaluations to 0.9"]
-    header += ["chip time", "energy", "wall time"]
+def cost(frames: Frames) -> Rows:
+    """What each method spent on the chip, and what z to a cosine of 0.9 would take."""
+    header = ["method/code", "broadcasts", "trials", "evaluations", "for cosine 0.9", "chip time", "energy", "wall time"]
     rows = []
-    for _, row in _of(frames, "hv").iterrows():
-        cells = [str(row["method"]), str(row["code"]), row["label"], row["broadcasts"], count(row["trials"]), count(row["evaluations"])]
-        cells += [count(row["evaluations_to_0_9"]), si(row["chip_time_s"], "s"), si(row["energy_j"], "J"), si(row["wall_time_s"], "s")]
-        rows.append(cells)
+    for _, row in of(frames, "hv").iterrows():
+        cells = [name(row), row["broadcasts"], count(row["trials"]), count(row["evaluations"]), count(row["evaluations_to_0_9"])]
+        rows.append([*cells, si(row["chip_time_s"], "s"), si(row["energy_j"], "J"), si(row["wall_time_s"], "s")])
     return header, rows
+
+
+def tables(frames: Frames) -> list[tuple[str, str, Rows]]:
+    """(title, what it says, table) of everything a comparison shows."""
+    return [
+        (
+            "z = Hv, estimated against exact R{backprop}",
+            "limit error: distance of the estimate from what theory says the method tends to, relative to that limit; "
+            "z: rms distance in standard errors, about 1 where nothing but noise is left",
+            accuracy(frames, "hv"),
+        ),
+        ("Gradient, estimated against exact backprop", "", accuracy(frames, "gradient")),
+        (
+            "What it cost, each method at the same number of evaluations",
+            "evaluations: measurements of E; for cosine 0.9: evaluations until z has a cosine of 0.9, by theory",
+            cost(frames),
+        ),
+    ]
 
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(method/code, what came of its z) per method."""
-    return [(f"{row['method']}/{row['code']}", str(row["verdict"])) for _, row in _of(frames, "hv").iterrows()]
+    return [(name(row), str(row["verdict"])) for _, row in of(frames, "hv").iterrows()]
 
 
 def print_run(frames: Frames, console: "Console") -> None:
-    """Print the comparison of a run."""
-    console.print(frames.provenance["description"] + f" (seed {frames.provenance['seed']})", soft_wrap=False)
-    if frames.partial:
-        console.print("PARTIAL: the run was interrupted; these are the results up to then.", style="bold red")
-    console.print()
-    _print(console, "z = Hv, estimated against exact R{backprop}", *accuracy_rows(frames, "hv"))
-    _print(console, "gradient, estimated against exact backprop", *accuracy_rows(frames, "gradient"))
-    _print(console, "what z costs, each at the same number of evaluations", *cost_rows(frames))
-    for name, verdict in verdicts(frames):
-        console.print(f"{name} {verdict}.")
-
-
-def _print(console: "Console", title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print the comparison of a run; fits 80 columns."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for i, name in enumerate(header):
-        text = name in ("method", "code", "what it is", "broadcasts")
-        width = max(len(row[i]) for row in rows)
-        # numbers never break, words may
-        table.add_column(name, justify="left" if text else "right", no_wrap=False, min_width=None if text else width, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(f"{frames.provenance['description']} (seed {frames.provenance['seed']})", markup=False)
+    if frames.partial:
+        console.print("PARTIAL: the run was interrupted; these are the results up to then.", style="bold red")
+    for title, says, (header, rows) in tables(frames):
+        table = Table(title=f"\n{title}", caption=says or None, title_justify="left", caption_justify="left", title_style="bold")
+        table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, (0, 0, 0, 0)
+        second = any(row[1] for row in rows)
+        for i, head in enumerate(header):
+            if i != 1:
+                table.add_column("\n".join(head.rsplit(" ", 1)), justify="right" if i else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(f"{row[0]}\n  {row[1]}" if second else row[0], *row[2:])
+        console.print(table)
+    console.print()
+    for method, verdict in verdicts(frames):
+        console.print(f"{method} {verdict}.", markup=False)
 
 
 def markdown(frames: Frames) -> str:
@@ -106,16 +120,18 @@ def markdown(frames: Frames) -> str:
     lines = [f"# {frames.provenance['experiment']}", "", frames.provenance["description"] + ".", ""]
     if frames.partial:
         lines += ["**Partial:** the run was interrupted; these are the results up to then.", ""]
-    lines += [f"- `{name}` {verdict}." for name, verdict in verdicts(frames)] + [""]
-    tables = (("z = Hv", accuracy_rows(frames, "hv")), ("Gradient", accuracy_rows(frames, "gradient")), ("Cost", cost_rows(frames)))
-    for title, (header, rows) in tables:
-        lines += [f"## {title}", "", "| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += [f"- `{method}` {verdict}." for method, verdict in verdicts(frames)] + [""]
+    for title, says, (header, rows) in tables(frames):
+        lines += [f"## {title}", "", *([f"{says[0].upper()}{says[1:]}.", ""] if says else [])]
+        lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * 2 + " ---: |" * (len(header) - 2)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows] + [""]
     lines += [f"Reproduce: `{frames.provenance['command']}` (seed {frames.provenance['seed']})", ""]
     return "\n".join(lines)
 
 
-def _of(frames: Frames, quantity: str) -> pd.DataFrame:
+def of(frames: Frames, quantity: str) -> pd.DataFrame:
     return frames.summary[frames.summary["quantity"] == quantity]
 
 
+def name(row: pd.Series) -> str:
+    return f"{row['method']}/{row['code']}"
