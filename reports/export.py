@@ -1,0 +1,125 @@
+"""Exports of a stored run: one format, one function. Each file appears whole or not at all."""
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from perturb.errors import InputError, choose
+from reports import frames as columns
+from reports.frames import CATEGORIES, Frames, load
+
+TABLES = ("summary", "weights", "convergence", "timeline")
+
+
+def _csv(frames: Frames) -> dict[str, bytes]:
+    return {f"{name}.csv": _plain(getattr(frames, name)).to_csv(index=False).encode() for name in TABLES}
+
+
+def _parquet(frames: Frames) -> dict[str, bytes]:
+    return {f"{name}.parquet": _plain(getattr(frames, name)).to_parquet(None, index=False) for name in TABLES}
+
+
+def _markdown(frames: Frames) -> dict[str, bytes]:
+    from reports.tables import markdown
+
+    return {"report.md": markdown(frames).encode()}
+
+
+def _png(frames: Frames) -> dict[str, bytes]:
+    from reports.plots import FIGURES
+
+    made = {name: draw(frames) for name, (draw, _) in FIGURES.items()}
+    pictures = {}
+    for name, figure in made.items():
+        if figure is not None:
+            picture = io.BytesIO()
+            figure.savefig(picture, format="png", dpi=150, facecolor="white")
+            pictures[f"{name}.png"] = picture.getvalue()
+    return pictures
+
+
+def _html(frames: Frames) -> dict[str, bytes]:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from reports.plots import FIGURES, svg
+    from reports.tables import tables, verdicts
+
+    drawn = [(name, draw(frames), caption) for name, (draw, caption) in FIGURES.items()]
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        (files("reports") / "page.html").read_text(encoding="utf-8")
+    )
+    text = page.render(
+        frames=frames,
+        tables=tables(frames),
+        verdicts=verdicts(frames),
+        figures=[(name, Markup(svg(figure, name, caption)), caption) for name, figure, caption in drawn if figure is not None],
+        experiment=_text(frames.directory / "experiment.toml"),
+        provenance=frames.provenance,
+        columns=[(name, getattr(columns, name.upper())) for name in TABLES],
+    )
+    return {"report.html": text.encode()}
+
+
+FORMATS: dict[str, Callable[[Frames], dict[str, bytes]]] = {
+    "html": _html,
+    "csv": _csv,
+    "parquet": _parquet,
+    "md": _markdown,
+    "png": _png,
+}
+
+
+def export(directory: str | Path, formats: str | Iterable[str] = ("html", "csv", "parquet"), out: str | Path | None = None) -> list[Path]:
+    """Write a stored run in other formats; returns the paths.
+
+    formats: of html (report.html, one self-contained page with plots), csv and parquet (every table), md (report.md), png (every
+    plot). out: a directory, made if missing; None is the run's own, whose stored files are left as they are. An unknown format,
+    a run that cannot be read, or a place that cannot be written raises InputError.
+    """
+    writers = [choose("format", name, FORMATS) for name in dict.fromkeys([formats] if isinstance(formats, str) else formats)]
+    if not writers:
+        raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
+    frames = load(directory)
+    target = frames.directory if out is None else Path(out)
+    paths = []
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for writer in writers:
+            for name, content in writer(frames).items():
+                path = target / name
+                stored = target.samefile(frames.directory) and name in ("summary.csv", *(f"{table}.parquet" for table in TABLES))
+                if not stored:
+                    _write(path, content)
+                paths.append(path)
+    except OSError as error:
+        raise InputError(f"{target}: the report could not be written ({error.strerror or error}): choose another --out") from None
+    return paths
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.astype({column: str for column in CATEGORIES if column in frame.columns})
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}): run the experiment again") from None
