@@ -40,7 +40,13 @@ class Interval(NamedTuple):
 
 
 class _Environment(simpy.Environment):
+    """SimPy's, in whole nanoseconds, counting events."""
+
     events = 0
+
+    @property
+    def now(self) -> int:
+        return int(self._now)
 
     def schedule(self, event, priority=simpy.events.NORMAL, delay=0):
         self.events += 1
@@ -200,9 +206,8 @@ class Chip:
         if self.fidelity != "batch":
             self._gather(min(wanted, len(self._ends)))
         if wanted > self.statistics.trials:
-            run_trials(
-                self.objective, self.w, self.v, self.error_unit.reading, self.statistics, wanted - self.statistics.trials
-            )  # type: ignore[arg-type]
+            more = wanted - self.statistics.trials
+            run_trials(self.objective, self.w, self.v, self.error_unit.reading, self.statistics, more)
         return solve(self.statistics)
 
     def _repeats(self) -> bool:
@@ -210,8 +215,8 @@ class Chip:
         if any(tile.overflowed for tile in self.tiles):
             if self.fidelity == "batch":
                 raise InputError(
-                    f"bus.latency_ns = {self.params.bus.latency_ns} outlasts the FIFO of {self.params.synapse.fifo_depth} perturbations, "
-                    'which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
+                    f"bus.latency_ns = {self.params.bus.latency_ns} outlasts the FIFO of {self.params.synapse.fifo_depth} "
+                    'perturbations, which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
                 )
             return False
         if len(self._ends) < 4:
@@ -256,7 +261,9 @@ class Chip:
             return self._ends[trials - 1]
         (before, less), (now, counts) = self._ends[-2:]
         more = trials - len(self._ends)
-        return now + more * (now - before), Counter({cause: counts[cause] + more * (counts[cause] - less[cause]) for cause in counts})
+        return now + more * (now - before), Counter(
+            {cause: counts[cause] + more * (counts[cause] - less[cause]) for cause in counts}
+        )
 
 
 CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")

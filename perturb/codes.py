@@ -46,7 +46,21 @@ CODES: dict[str, Code] = {
     for code in (
         Code("rademacher", 0, 1.0, 1.0, False, "+-sigma, equally likely: one random bit per weight"),
         Code("gaussian", 1, 3.0, 15.0, False, "normal, standard deviation sigma"),
-        Code("ternary", 2, 3.0, 9.0, False, "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the kurtosis of a Gaussian"),
-        Code("walsh", 3, 1.0, 1.0, True, "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other over a period"),
+        Code(
+            "ternary",
+            2,
+            3.0,
+            9.0,
+            False,
+            "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the kurtosis of a Gaussian",
+        ),
+        Code(
+            "walsh",
+            3,
+            1.0,
+            1.0,
+            True,
+            "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other over a period",
+        ),
     )
 }

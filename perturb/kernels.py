@@ -19,6 +19,7 @@ from perturb import reading, synapse
 from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
+from perturb.objective import Objective
 from perturb.philox import NOISE, normals, pattern_index, perturbation
 from perturb.reading import Reading
 from perturb.statistics import Statistics
@@ -194,7 +195,7 @@ def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
     code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals,
 ):  # fmt: skip
-    """Add trials first..last-1, in order, to sums (14, n) and totals (4,); return the first trial with a non-finite error, or -1."""
+    """Add trials first..last-1, in order, to sums (14, n) and totals (4,); return the first with a non-finite error, or -1."""
     S = 1 if by_pattern else x.shape[1]
     n1 = sizes[0] * sizes[1]
     D = np.empty(w.size)
@@ -248,13 +249,14 @@ def mlp_trials(
     for b in range(sums.shape[0]):
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
-            x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-            code_kind, sigma, period, seed, noise, step, top, by_pattern, max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+            x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights,
+            regressor_kind, code_kind, sigma, period, seed, noise, step, top, by_pattern, max(first, start), min(last, start + BLOCK),
+            sums[b], totals[b],
         )  # fmt: skip
 
 
 def run_trials(
-    objective: MLPObjective,
+    objective: Objective,
     w: np.ndarray,
     v: np.ndarray,
     reading: Reading,
@@ -268,6 +270,8 @@ def run_trials(
     Neither changes a bit of the result. Memory: O(n) for each block of a batch, whatever `trials`. A trial whose error is not
     finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
     """
+    if not isinstance(objective, MLPObjective):
+        raise InputError(f"trials of a {type(objective).__name__} cannot be run: give the objective of an MLP")
     design, network = statistics.design, objective.network
     method, code = design.method, design.code
     (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
@@ -291,14 +295,18 @@ def run_trials(
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = [
-                pool.submit(mlp_trials, *fixed, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b])
+                pool.submit(
+                    mlp_trials, *fixed, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b]
+                )
                 for a, b in zip(cuts, cuts[1:], strict=False)
             ]
             for job in jobs:
                 job.result()
             if (failed >= 0).any():
                 trial = failed[failed >= 0][0]
-                raise InputError(f"E is not finite in trial {trial} of {method.name}/{code.name} (seed {design.seed}): lower sigma or r")
+                raise InputError(
+                    f"E is not finite in trial {trial} of {method.name}/{code.name} (seed {design.seed}): lower sigma or r"
+                )
             whole = stop % BLOCK == 0
             for b in range(blocks if whole else blocks - 1):
                 statistics.closed[0][...] += sums[b]

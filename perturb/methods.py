@@ -45,7 +45,9 @@ class Method:
             wanted = {(0, 0): 0.0, (2, 0): 1.0, (0, 1): 0.0, (1, 1): 0.0}
         wrong += [f"dE_z[{i}{j}]" for (i, j), want in wanted.items() if abs(moment(self.hv_weights, i, j) - want) > 1e-12]
         if wrong:
-            raise InputError(f"method {self.name}: the weights of {', '.join(wrong)} do not give the derivative wanted: see Method")
+            raise InputError(
+                f"method {self.name}: the weights of {', '.join(wrong)} do not give the derivative wanted: see Method"
+            )
 
     @property
     def evaluations_per_trial(self) -> int:
@@ -90,8 +92,9 @@ METHODS: dict[str, Method] = {
             "dE odd and even, dw.v", "covariance on the even part of a +- pair: free of the gradient's noise, same bias",
         ),
         Method(
-            "difference", ((1, 1), (-1, 1), (1, -1), (-1, -1)), (0.25, -0.25, 0.25, -0.25), (0.25, -0.25, -0.25, 0.25), "dw", "moments",
-            False, "extension", "dE; w displaced by +-r v", "R{} of weight perturbation: 4-point cross difference, unbiased for every code",
+            "difference", ((1, 1), (-1, 1), (1, -1), (-1, -1)), (0.25, -0.25, 0.25, -0.25), (0.25, -0.25, -0.25, 0.25), "dw",
+            "moments", False, "extension", "dE; w displaced by +-r v",
+            "R{} of weight perturbation: 4-point cross difference, unbiased for every code",
         ),
     )
 }  # fmt: skip

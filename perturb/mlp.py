@@ -30,7 +30,9 @@ class MLP:
         choose("output", output, ACTIVATIONS)
         choose("error", error, ERRORS)
         if error in NEEDS_LINEAR_OUTPUT and output != "linear":
-            raise InputError(f'output = {output!r} does not go with error = {error!r}, which brings its own: set output = "linear"')
+            raise InputError(
+                f'output = {output!r} does not go with error = {error!r}, which brings its own: set output = "linear"'
+            )
         self.layers = [int(m) for m in sizes]
         self.error = error
         self.activations = [activation] * (len(sizes) - 2) + [output]
@@ -54,7 +56,7 @@ class MLP:
         return views
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The unit each weight comes from and goes to, two int arrays (n,). Units are numbered from the inputs; a bias comes from -1."""
+        """The unit each weight comes from and goes to, two int arrays (n,). Numbered from the inputs; a bias comes from -1."""
         unit_from, unit_to, first = [], [], 0
         for a, b in zip(self.layers, self.layers[1:], strict=False):
             to = np.arange(first + a, first + a + b)
@@ -137,10 +139,10 @@ class MLPObjective(Objective):
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs
         R_x: list[Array] = []
-        R_y: list[Array | None] = [None]
+        R_y = [np.zeros_like(self.x)]
         for layer, ((W, _), (V, v_b)) in enumerate(zip(layers, directions, strict=True)):
             Rx = y[layer] @ V + v_b[:, None, :]
-            if R_y[layer] is not None:
+            if layer:
                 Rx += R_y[layer] @ W
             R_x.append(Rx)
             R_y.append(self._f[layer].df(x[layer], y[layer + 1]) * Rx)
@@ -155,7 +157,7 @@ class MLPObjective(Objective):
             R_Ex = f.df(x[layer], y[layer + 1]) * R_Ey + f.d2f(x[layer], y[layer + 1]) * R_x[layer] * E_y[layer]
             RG, Rg_b = self.network.unpack(Hv)[layer]
             np.matmul(y[layer].T, R_Ex, out=RG)
-            if R_y[layer] is not None:
+            if layer:
                 RG += np.swapaxes(R_y[layer], -1, -2) @ E_x[layer]
             R_Ex.sum(1, out=Rg_b)
             if layer:

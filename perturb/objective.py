@@ -78,7 +78,9 @@ class Objective(ABC):
         """The Hessian, shape (n, n), column by column from `hvp`. Cost: n products. Refuses more than 10,000 weights."""
         n = self.n_weights
         if n > HESSIAN_LIMIT:
-            raise InputError(f"hessian of {n} weights would take {8e-9 * n * n:.1f} GB (limit {HESSIAN_LIMIT}): use hessian_operator")
+            raise InputError(
+                f"hessian of {n} weights would take {8e-9 * n * n:.1f} GB (limit {HESSIAN_LIMIT}): use hessian_operator"
+            )
         H = np.empty((n, n))
         for columns, block in self.hessian_columns(w):
             H[:, columns] = block

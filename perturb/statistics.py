@@ -47,7 +47,7 @@ class Design:
 
 @dataclass
 class Statistics:
-    """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split of a run gives the same bits.
+    """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split gives the same bits.
 
     sums: (14, n), rows named by `synapse.SUMS`; totals: (4,), by `synapse.TOTALS`. spans: the trial numbers summed so far, as
     (first, last + 1) in order. A run goes on at the end of its last span.
@@ -92,11 +92,15 @@ class Statistics:
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both; refuses other designs and trials counted twice. Equal to one run within rounding."""
         if self.design != other.design:
-            raise InputError("statistics of different designs cannot be merged: method, code, sigma, r, seed and network must agree")
+            raise InputError(
+                "statistics of different designs cannot be merged: method, code, sigma, r, seed and network must agree"
+            )
         spans: list[tuple[int, int]] = []
         for start, stop in sorted(self.spans + other.spans):
             if spans and start < spans[-1][1]:
-                raise InputError(f"trials {start}..{min(stop, spans[-1][1]) - 1} are in both statistics: merge disjoint trials only")
+                raise InputError(
+                    f"trials {start}..{min(stop, spans[-1][1]) - 1} are in both statistics: merge disjoint trials only"
+                )
             if spans and start == spans[-1][1]:
                 spans[-1] = (spans[-1][0], stop)
             else:

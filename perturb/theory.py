@@ -74,8 +74,8 @@ def curvature(objective: Objective, w: Array, v: Array, probes: int | None = Non
 def limit(method: Method, code: Code, c: Curvature) -> Array:
     """What the method's z tends to with infinitely many trials, shape (n,).
 
-    difference: z. covariance, antithetic: z_i + (k-3)/2 H_ii v_i. Joint least squares, with B_i = (e_i v' + v e_i')/V - v_i v v'/V^2
-    and C(H,B) = (1/2)[tr(HB) + ((k-3)/2) sum_j H_jj B_jj]:
+    difference: z. covariance, antithetic: z_i + (k-3)/2 H_ii v_i. Joint least squares, with
+    B_i = (e_i v' + v e_i')/V - v_i v v'/V^2 and C(H,B) = (1/2)[tr(HB) + ((k-3)/2) sum_j H_jj B_jj]:
       without intercept  [C(H,B_i) + (v_i/2V)(tr H/2)] / [C(B_i,B_i) + (v_i/2V)^2]
       with intercept      C(H,B_i) / C(B_i,B_i)
     An orthogonal code with random signs has the moments of Rademacher. NaN where the denominator vanishes (an intercept, k = 1

@@ -75,7 +75,9 @@ FORMATS: dict[str, Callable[[Frames], dict[str, bytes]]] = {
 }
 
 
-def export(directory: str | Path, formats: str | Iterable[str] = ("html", "csv", "parquet"), out: str | Path | None = None) -> list[Path]:
+def export(
+    directory: str | Path, formats: str | Iterable[str] = ("html", "csv", "parquet"), out: str | Path | None = None
+) -> list[Path]:
     """Write a stored run in other formats; returns the paths.
 
     formats: of html (report.html, one self-contained page with plots), csv and parquet (every table), md (report.md), png (every

@@ -119,7 +119,9 @@ def load(directory: str | Path) -> Frames:
         frame = _read(directory / name, lambda path: pd.read_parquet(path))
         missing = [column for column in columns if column not in frame.columns]
         if missing:
-            raise InputError(f"{directory / name}: has no column {missing[0]}: written by another version? Run the experiment again")
+            raise InputError(
+                f"{directory / name}: has no column {missing[0]}: written by another version? Run the experiment again"
+            )
         return frame.astype({column: "category" for column in CATEGORIES if column in columns})
 
     frames = Frames(

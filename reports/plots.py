@@ -20,7 +20,7 @@ TILES_SHOWN = 6
 
 
 def scatter(frames: Frames, quantity: str = "hv") -> Figure:
-    """Estimated against exact, one panel per method, one point with its standard error per weight; the line is where they agree."""
+    """Estimated against exact, a panel per method, a point with its standard error per weight; on the line they agree."""
     exact, hat, stderr, name = QUANTITIES[quantity]
     methods = frames.methods()
     columns = min(len(methods), 4)
@@ -100,9 +100,8 @@ def timeline(frames: Frames) -> Figure | None:
         axis.set_yticks(range(len(lanes)), lanes)
     axis.invert_yaxis()
     if len(tiles) > TILES_SHOWN:
-        axis.annotate(
-            f"and {len(tiles) - TILES_SHOWN} more tiles", (1, 0), (0, -30), "axes fraction", "offset points", ha="right", va="top", fontsize=8, color=INK
-        )  # fmt: skip
+        more = f"and {len(tiles) - TILES_SHOWN} more tiles"
+        axis.annotate(more, (1, 0), (0, -30), "axes fraction", "offset points", ha="right", va="top", fontsize=8, color=INK)
     return _finished(figure)
 
 
@@ -114,11 +113,14 @@ FIGURES: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
     ),
     "convergence_hv": (
         lambda frames: convergence(frames, "hv"),
-        "Error and cosine of z against the evaluations spent. Points are measured, lines are what theory predicts; the dotted lines "
-        "mark an error as large as z itself and a cosine of 0.9. An orthogonal code pays off only when its period is complete.",
+        "Error and cosine of z against the evaluations spent. Points are measured, lines are what theory predicts; the dotted "
+        "lines mark an error as large as z itself and a cosine of 0.9. An orthogonal code pays off only when its period is complete.",
     ),
     "scatter_gradient": (lambda frames: scatter(frames, "gradient"), "The same for the gradient: estimated against exact."),
-    "convergence_gradient": (lambda frames: convergence(frames, "gradient"), "Error and cosine of the gradient against evaluations."),
+    "convergence_gradient": (
+        lambda frames: convergence(frames, "gradient"),
+        "Error and cosine of the gradient against evaluations.",
+    ),
     "timeline": (
         timeline,
         "Part of the chip's timeline: the first two trials of the experiment's own method, the second paler. Each colour is one "
@@ -147,7 +149,7 @@ def _finished(figure: Figure) -> Figure:
 
 
 def svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an <svg> element to put into a page: words and axes take the page's colour, the same figure gives the same text."""
+    """The figure as an <svg> element of a page, whose colour its words and axes take; the same figure gives the same text."""
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         text = io.StringIO()
         figure.savefig(text, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
@@ -155,4 +157,6 @@ def svg(figure: Figure, name: str, description: str) -> str:
     body = body[body.index("<svg ") :]
     # identifiers must be unique in the page
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    return body.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).replace(INK, "currentColor")
+    return body.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).replace(
+        INK, "currentColor"
+    )

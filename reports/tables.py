@@ -19,10 +19,9 @@ def si(value: float, unit: str) -> str:
         return "-"
     if value == 0:
         return f"0 {unit}"
-    for scale, prefix in ((1, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p")):
-        if abs(value) >= 0.9995 * scale or scale == 1e-12:
-            break
-    scaled = value / scale
+    prefixes = {1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
+    scale = next((scale for scale in prefixes if abs(value) >= 0.9995 * scale), 1e-12)
+    prefix, scaled = prefixes[scale], value / scale
     return f"{scaled:.3g} {prefix}{unit}" if abs(scaled) < 999.5 else f"{scaled:,.0f} {prefix}{unit}"
 
 
@@ -49,11 +48,12 @@ def cosine(value: float) -> str:
 
 def accuracy(frames: Frames, quantity: str) -> Rows:
     """How good the estimates of one quantity are, a row per method. z: a distance in standard errors, rms over the weights."""
-    header = ["method/code", "what it is", "predicted cosine", "measured cosine", "relative error", "stderr (rms)", "z to exact"]
-    header += ["limit error", "z to limit"] if quantity == "hv" else []
+    second = "label" if quantity == "hv" else "broadcasts"
+    header = ["method/code", "what it is" if quantity == "hv" else second, "predicted cosine", "measured cosine"]
+    header += ["relative error", "stderr (rms)", "z to exact", *(["limit error", "z to limit"] if quantity == "hv" else [])]
     rows = []
     for _, row in of(frames, quantity).iterrows():
-        cells = [name(row), row["label"], cosine(row["predicted_cosine"]), cosine(row["cosine"])]
+        cells = [name(row), row[second], cosine(row["predicted_cosine"]), cosine(row["cosine"])]
         cells += [number(row[key]) for key in ("relative_error", "rms_stderr", "z_rms")]
         rows.append(cells + [number(row[key]) for key in ("limit_relative_error", "limit_z_rms") if quantity == "hv"])
     return header, rows
@@ -103,12 +103,11 @@ def print_run(frames: Frames, console: "Console") -> None:
     for title, says, (header, rows) in tables(frames):
         table = Table(title=f"\n{title}", caption=says or None, title_justify="left", caption_justify="left", title_style="bold")
         table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, (0, 0, 0, 0)
-        second = any(row[1] for row in rows)
         for i, head in enumerate(header):
             if i != 1:
                 table.add_column("\n".join(head.rsplit(" ", 1)), justify="right" if i else "left", no_wrap=True)
         for row in rows:
-            table.add_row(f"{row[0]}\n  {row[1]}" if second else row[0], *row[2:])
+            table.add_row(f"{row[0]}\n  {row[1]}", *row[2:])
         console.print(table)
     console.print()
     for method, verdict in verdicts(frames):

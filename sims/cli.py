@@ -22,9 +22,15 @@ app = typer.Typer(
 @app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file.")],
-    set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable.")] = None,
-    seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME, or the next free one).")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable.")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME, or the next free one).")
+    ] = None,
 ) -> None:
     """Simulate a chip and compare it with exact R{backprop}."""
     from reports.frames import Frames
@@ -67,7 +73,9 @@ def compare(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Direc
 @app.command()
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
-    format: Annotated[str, typer.Option(metavar="LIST", help="Any of html,csv,parquet,md, separated by commas.")] = "html,csv,parquet",
+    format: Annotated[
+        str, typer.Option(metavar="LIST", help="Any of html,csv,parquet,md,png, separated by commas.")
+    ] = "html,csv,parquet",
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")] = None,
 ) -> None:
     """Write the tables of a run and an HTML page with plots."""
@@ -78,7 +86,9 @@ def report(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="experiments, chips, codes, methods or datasets; nothing for all.")] = "all") -> None:
+def list_(
+    what: Annotated[str, typer.Argument(help="experiments, chips, codes, methods or datasets; nothing for all.")] = "all",
+) -> None:
     """List what can be named in an experiment."""
     from hardware.params import chip_names, load_chip
     from perturb.codes import CODES
@@ -165,14 +175,14 @@ class _progress:
         text = TextColumn("{task.description}")
         columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"), TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._tasks: dict[str, object] = {}
+        self._tasks = {}
         self._bar.start()
         return self._advance
 
     def _advance(self, name: str, done: int, total: int) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(name, total=total)
-        self._bar.update(self._tasks[name], completed=done)  # type: ignore[arg-type]
+        self._bar.update(self._tasks[name], completed=done)
 
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "_bar"):

@@ -54,7 +54,7 @@ class Network(Table):
         if self.error in NEEDS_LINEAR_OUTPUT and self.output != "linear":
             own = "softmax" if self.error == "cross_entropy" else "logistic function"
             raise InputError(
-                f'output = "{self.output}" does not go with error = "{self.error}", which has its own {own}: set output = "linear"'
+                f'output = "{self.output}" does not go with error = "{self.error}", which has its {own}: set output = "linear"'
             )
         if self.error == "cross_entropy" and self.layers[-1] == 1:
             raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
@@ -237,7 +237,7 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
 
 
 def plain(value: object) -> Any:
-    """A value as a TOML file would give it: a text is parsed, or kept if it is no TOML; NumPy numbers and arrays become Python's."""
+    """A value as a TOML file would give it: a text is parsed, or kept if it is no TOML; NumPy's become Python's."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, str):

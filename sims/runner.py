@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from math import isinf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from perturb.mlp import MLP, MLPObjective
 from perturb.statistics import Estimate
 from perturb.theory import Curvature, Prediction, curvatures, predict
 from sims.datasets import load_data
-from sims.experiment import Compared, Experiment, load_experiment
+from sims.experiment import Experiment, load_experiment
 
 Array = np.ndarray
 TARGET_COSINE = 0.9
@@ -42,6 +42,15 @@ class Run:
     convergence: pd.DataFrame
     timeline: pd.DataFrame
     provenance: dict[str, Any]
+
+
+class Rival(NamedTuple):
+    """One of the methods that a run sets side by side."""
+
+    method: str
+    code: str
+    sigma: float
+    r: float
 
 
 @dataclass(frozen=True)
@@ -90,8 +99,8 @@ def run_experiment(
     """Run an experiment by name or file; `set` changes keys ("estimation.trials": 2000), `seed` is short for run.seed.
 
     out: a directory to write the run to (must not hold files yet); None writes nothing. progress(method/code, evaluations done,
-    evaluations in all) is called along the way. should_stop is asked between pieces of about 0.2 s: True ends the run with what is
-    done, marked "partial". InputError for a user's mistake, before anything runs or is written.
+    evaluations in all) is called along the way. should_stop is asked between pieces of about 0.2 s: True ends the run with what
+    is done, marked "partial". InputError for a user's mistake, before anything runs or is written.
     """
     from sims import store
 
@@ -101,9 +110,9 @@ def run_experiment(
         store.check_free(Path(out))
     bench = prepare(experiment)
     e = experiment.estimation
-    primary = Compared(method=e.method, code=e.code, sigma=e.sigma, r=e.r)
-    rivals = [rival.model_copy(update={"sigma": rival.sigma or e.sigma, "r": rival.r or e.r}) for rival in e.compare_with]
-    order = [primary] + [rival for rival in rivals if rival != primary]
+    primary = Rival(e.method, e.code, e.sigma, e.r)
+    others = [Rival(other.method, other.code, other.sigma or e.sigma, other.r or e.r) for other in e.compare_with]
+    order = list(dict.fromkeys([primary, *others]))
     order.sort(key=lambda rival: (list(METHODS).index(rival.method), list(CODES).index(rival.code)))
     evaluations = e.trials * METHODS[e.method].evaluations_per_trial
 
@@ -117,13 +126,12 @@ def run_experiment(
         method = METHODS[rival.method]
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = Chip(
-            experiment.chip, bench.objective, bench.w, bench.v, rival.method, rival.code, rival.sigma, rival.r, experiment.run.seed,
-            e.presentation, experiment.run.fidelity,
+            experiment.chip, bench.objective, bench.w, bench.v, *rival, experiment.run.seed, e.presentation,
+            experiment.run.fidelity,
         )  # fmt: skip
         reading = chip.error_unit.reading
         predicted = predict(
-            bench.objective, bench.w, bench.v, rival.method, rival.code, rival.sigma, rival.r,
-            reading.variance(chip.presented) ** 0.5, e.presentation, bench.known,
+            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, bench.known
         )  # fmt: skip
         start, done = time.perf_counter(), 0
         estimate: Estimate | None = None
@@ -175,7 +183,7 @@ def _piece(chip: Chip) -> int:
 
 
 def _summary_rows(
-    rival: Compared, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
+    rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
 ) -> list[dict[str, Any]]:
     method, rows = METHODS[rival.method], []
     for quantity in ("gradient", "hv"):
@@ -243,7 +251,7 @@ def _count(number: float) -> str:
     return f"{number:,.0f}" if number >= 99.5 else f"{number:.2g}"
 
 
-def _convergence_rows(rival: Compared, estimate: Estimate, compared: Comparison, predicted: Prediction) -> list[dict[str, Any]]:
+def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction) -> list[dict[str, Any]]:
     return [
         {
             "method": rival.method,
@@ -260,7 +268,7 @@ def _convergence_rows(rival: Compared, estimate: Estimate, compared: Comparison,
     ]
 
 
-def _weights(rival: Compared, bench: Bench, compared: Comparison) -> pd.DataFrame:
+def _weights(rival: Rival, bench: Bench, compared: Comparison) -> pd.DataFrame:
     unit_from, unit_to = bench.objective.network.weight_units()
     g, z = compared.gradient, compared.hv
     return pd.DataFrame(
@@ -317,5 +325,3 @@ def _git_state() -> dict[str, Any] | None:
         return {"commit": commit, "dirty": bool(changed.strip())}
     except (OSError, subprocess.SubprocessError):
         return None
-
-

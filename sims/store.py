@@ -51,7 +51,9 @@ def write_run(run: "Run", directory: Path) -> None:
         run.timeline.to_parquet(part / "timeline.parquet", index=False)
         os.replace(part, directory)
     except OSError as error:
-        raise InputError(f"{directory}: the run could not be stored ({error.strerror or error}): free some space or choose --out") from None
+        raise InputError(
+            f"{directory}: the run could not be stored ({error.strerror or error}): free some space or choose --out"
+        ) from None
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
