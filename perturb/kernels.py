@@ -250,8 +250,8 @@ def mlp_trials(
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
             x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights,
-            regressor_kind, code_kind, sigma, period, seed, noise, step, top, by_pattern, max(first, start), min(last, start + BLOCK),
-            sums[b], totals[b],
+            regressor_kind, code_kind, sigma, period, seed, noise, step, top, by_pattern,
+            max(first, start), min(last, start + BLOCK), sums[b], totals[b],
         )  # fmt: skip
 
 

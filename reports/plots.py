@@ -114,7 +114,7 @@ FIGURES: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
     "convergence_hv": (
         lambda frames: convergence(frames, "hv"),
         "Error and cosine of z against the evaluations spent. Points are measured, lines are what theory predicts; the dotted "
-        "lines mark an error as large as z itself and a cosine of 0.9. An orthogonal code pays off only when its period is complete.",
+        "lines mark an error as large as z and a cosine of 0.9. An orthogonal code pays off only when its period is complete.",
     ),
     "scatter_gradient": (lambda frames: scatter(frames, "gradient"), "The same for the gradient: estimated against exact."),
     "convergence_gradient": (

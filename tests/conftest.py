@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from perturb import MLP
+
+
+class Quadratic:
+    """E = g.w + w'Hw/2, exactly: where theory has no higher derivatives to neglect."""
+
+    def __init__(self, n, seed=0):
+        rng = np.random.default_rng(seed)
+        A = rng.standard_normal((n, n))
+        self.H, self.g, self.v = (A + A.T) / 2 + np.eye(n), rng.standard_normal(n), rng.standard_normal(n)
+        self.z = self.H @ self.v
+
+    def __call__(self, w):
+        return self.g @ w + w @ self.H @ w / 2
+
+
+@pytest.fixture
+def small():
+    """A 3-4-2 tanh network with softmax cross-entropy on 5 patterns: (objective, w, v)."""
+    rng = np.random.default_rng(1)
+    net = MLP([3, 4, 2], error="cross_entropy")
+    objective = net.objective(rng.standard_normal((5, 3)), rng.integers(0, 2, 5))
+    return objective, net.init(0), rng.standard_normal(net.n_weights)
+
+
+@pytest.fixture
+def linear():
+    """A linear 3-2 network with squared error, exactly quadratic: (objective, w, v)."""
+    rng = np.random.default_rng(2)
+    net = MLP([3, 2])
+    objective = net.objective(rng.standard_normal((6, 3)), rng.standard_normal((6, 2)))
+    return objective, net.init(3), rng.standard_normal(net.n_weights)

@@ -1,0 +1,109 @@
+"""Slow, obvious twins of the compiled code, written from the formulas and from the published description of Philox."""
+
+import numpy as np
+
+M32 = 0xFFFFFFFF
+
+
+def philox(counter, key):
+    """Philox 4x32-10 of Salmon et al. 2011, on Python's integers."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & M32, (p0 >> 32) ^ c3 ^ k1, p0 & M32
+        k0, k1 = (k0 + 0x9E3779B9) & M32, (k1 + 0xBB67AE85) & M32
+    return c0, c1, c2, c3
+
+
+def words(seed, trial, block, stream, phase=0):
+    return philox((trial & M32, trial >> 32, block, stream + 256 * phase), (seed & M32, seed >> 32))
+
+
+def normal_pair(a, b):
+    radius = np.sqrt(-2 * np.log((a + 0.5) / 2**32))
+    return radius * np.cos(2 * np.pi * (b + 0.5) / 2**32), radius * np.sin(2 * np.pi * (b + 0.5) / 2**32)
+
+
+def normal(seed, stream, trial, phase, element):
+    a, b, c, d = words(seed, trial, element // 4, stream, phase)
+    return (*normal_pair(a, b), *normal_pair(c, d))[element % 4]
+
+
+def sign(seed, trial, i):
+    return 2 * (words(seed, trial, i // 128, 0)[i % 128 // 32] >> (i % 32) & 1) - 1
+
+
+def perturbation(code, n, sigma, seed, trial):
+    """One trial's perturbation, weight by weight."""
+    D = np.empty(n)
+    for i in range(n):
+        if code == "rademacher":
+            D[i] = sigma * sign(seed, trial, i)
+        elif code == "gaussian":
+            D[i] = sigma * normal(seed, 0, trial, 0, i)
+        elif code == "ternary":  # base-6 digits of the word, read as a fraction
+            fraction = words(seed, trial, i // 16, 0)[i % 16 // 4]
+            for _ in range(i % 4):
+                fraction = fraction * 6 & M32
+            D[i] = {0: -1, 5: 1}.get(fraction * 6 >> 32, 0) * np.sqrt(3) * sigma
+        else:
+            period = 1
+            while period < n + 1:
+                period *= 2
+            passes, row = divmod(trial, period)
+            hadamard = (-1) ** bin(row & (i + 1)).count("1")
+            D[i] = sigma * hadamard * sign(seed, passes // 2, i) * (-1) ** passes
+    return D
+
+
+def pattern_index(seed, trial, n_patterns):
+    a, b, _, _ = words(seed, trial, 0, 2)
+    return int((a * 2**32 + b >> 11) / 2**53 * n_patterns)
+
+
+def trials(objective, w, v, reading, design, first, last):
+    """Every trial's perturbation, broadcasts and regressor: arrays D (K, n), y (K,), u (K,), q (K, n)."""
+    method, rows = design.method, []
+    for trial in range(first, last):
+        D = perturbation(design.code.name, w.size, design.sigma, design.seed, trial)
+        shown = objective
+        if design.presentation == "pattern":
+            shown = objective.pattern(pattern_index(design.seed, trial, objective.n_patterns))
+        E = []
+        for phase, (a, b) in enumerate(method.phases):
+            errors = shown.pattern_errors(w + a * D + b * design.r * v)
+            noise = [normal(design.seed, 1, trial, phase, k) for k in range(errors.size)] if reading.noise else 0.0
+            errors = errors + reading.noise * np.array(noise)
+            if reading.bits:
+                step = reading.range / 2**reading.bits
+                errors = np.clip(np.floor(errors / step + 0.5) * step, 0, reading.range - step)
+            E.append(errors.mean())
+        s, V = D @ v, v @ v
+        q = {"dw": D, "s_dw": s * D, "b": s / V * (D - s * v / (2 * V))}[method.regressor]
+        rows.append((D, np.dot(method.gradient_weights, E), np.dot(method.hv_weights, E), q))
+    return tuple(np.array(column) for column in zip(*rows, strict=True))
+
+
+def sums(D, y, u, q):
+    """The sums of `synapse.SUMS` and `synapse.TOTALS`."""
+    y_, u_ = y[:, None], u[:, None]
+    terms = (D, q, D * D, D * q, q * q, D * y_, q * u_, D * D * y_, D * y_**2, q * q * u_, q * u_**2)
+    terms += (D**2 * y_**2, D * y_ * q * u_, q**2 * u_**2)
+    return np.array([term.sum(0) for term in terms]), np.array([y.sum(), u.sum(), (y * y).sum(), (u * u).sum()])
+
+
+def fit(method, design, D, y, u, q):
+    """(g, z) from the definitions: covariances over known denominators, or each weight's own least squares by lstsq."""
+    K, n = D.shape
+    if method.fit == "moments":
+        x_scale = design.sigma**2
+        q_scale = design.r * x_scale if method.regressor == "dw" else x_scale**2
+        if method.centred:
+            return (D - D.mean(0)).T @ (y - y.mean()) / K / x_scale, (q - q.mean(0)).T @ (u - u.mean()) / K / q_scale
+        return D.T @ y / K / x_scale, q.T @ u / K / q_scale
+    g, z = np.empty(n), np.empty(n)
+    for i in range(n):
+        columns = [D[:, i], q[:, i]] + [np.ones(K)] * method.centred
+        g[i], z[i] = np.linalg.lstsq(np.array(columns).T, y, rcond=None)[0][:2]
+    return g, z

@@ -1,0 +1,183 @@
+"""The chip in time."""
+
+import itertools
+from inspect import signature
+
+import numpy as np
+import pytest
+
+from hardware import Chip, load_chip
+from hardware.params import ChipParams
+from perturb import CODES, METHODS, MLP, InputError, estimate, solve
+from perturb.synapse import accumulate
+
+
+def chip_of(point, changes=None, **options):
+    """An ideal chip with tables of parameters changed."""
+    table = ChipParams().model_dump()
+    for key, value in (changes or {}).items():
+        part, _, name = key.rpartition(".")
+        (table[part] if part else table)[name] = value
+    return Chip(ChipParams.model_validate(table), *point, **options)
+
+
+@pytest.fixture
+def two_synapses():
+    """One unit with a weight and a bias, one pattern."""
+    return MLP([1, 1]).objective([[1.0]], [[2.0]]), np.array([0.5, 0.1]), np.array([1.0, 0.5])
+
+
+def test_timeline_of_a_chip_with_two_synapses(two_synapses):
+    chip = chip_of(two_synapses, {"synapses_per_tile": 1}, method="pearlmutter", code="rademacher", trace_trials=1)
+    chip.run(1)
+    assert [tuple(interval)[1:] for interval in chip.trace] == [
+        (-1, 0, 0, "tile 0", "draw dw"),
+        (-1, 0, 0, "tile 1", "draw dw"),
+        (0, 0, 200, "perturbation", "settle at w +0 D +0 rv"),
+        (0, 200, 1700, "array and error unit", "settle and read 1 pattern"),
+        (1, 1700, 1900, "perturbation", "settle at w +1 D +0 rv"),
+        (1, 1900, 3400, "array and error unit", "settle and read 1 pattern"),
+        (-1, 0, 1500, "summing line", "sum and convert dw.v"),
+        (-1, 3400, 3560, "bus", "broadcast dE"),
+        (-1, 3560, 3720, "bus", "broadcast dw.v"),
+        (-1, 3820, 3870, "tile 0", "accumulate"),
+        (-1, 3820, 3870, "tile 1", "accumulate"),
+    ]
+    assert chip.time_s == pytest.approx(3870e-9)
+
+
+def test_energy_is_what_a_hand_count_gives(two_synapses):
+    chip = chip_of(two_synapses, {"energy.static_w": 0.0}, method="pearlmutter", code="rademacher", fidelity="event")
+    chip.run(1)
+    # two synapses, two evaluations of one pattern (one of them perturbed), two words of 16 bits, three conversions
+    expected = {
+        "perturbation": 2 * 10e-15, "mac": 2 * 2 * 1e-12, "conversion": 3 * 20e-12, "broadcast_bit": 32 * 50e-15,
+        "accumulate": 2 * 20e-15, "static": 0.0,
+    }  # fmt: skip
+    assert chip.energy_by_cause == pytest.approx(expected, rel=1e-12)
+    assert chip.energy_j == pytest.approx(sum(expected.values()), rel=1e-12)
+    static = chip_of(two_synapses, method="pearlmutter", code="rademacher", fidelity="event")
+    static.run(1)
+    assert static.energy_by_cause["static"] == pytest.approx(1e-3 * 3870e-9)
+
+
+def test_a_batch_of_patterns_is_charged_pattern_by_pattern(small):
+    times, conversions = {}, {}
+    for presentation in ("batch", "pattern"):
+        chip = chip_of(small, method="difference", code="rademacher", presentation=presentation)
+        chip.run(10)
+        times[presentation], conversions[presentation] = chip.time_s, chip.energy_by_cause["conversion"]
+    # ten trials of four evaluations; four patterns more take two layers' settling and a conversion each
+    assert times["batch"] - times["pattern"] == pytest.approx(10 * 4 * 4 * (2 * 500 + 1000) * 1e-9)
+    assert conversions["batch"] == pytest.approx(5 * conversions["pattern"])
+
+
+@pytest.mark.parametrize("method, code, presentation", list(itertools.product(METHODS, CODES, ("batch", "pattern"))))
+def test_event_and_batch_level_agree(small, method, code, presentation):
+    options = {"method": method, "code": code, "presentation": presentation, "seed": 3, "sigma": 0.05, "r": 0.05}
+    chips = {}
+    for fidelity in ("event", "batch", "auto"):
+        chips[fidelity] = chip_of(small, {"error_unit.noise": 0.02, "synapses_per_tile": 7}, fidelity=fidelity, **options)
+        chips[fidelity].run(80)
+    event = chips["event"]
+    for other in (chips["batch"], chips["auto"]):
+        size = np.abs(event.statistics.sums).max(1, keepdims=True)
+        np.testing.assert_allclose(other.statistics.sums / size, event.statistics.sums / size, atol=1e-9)
+        assert other.time_s == pytest.approx(event.time_s, rel=1e-12)
+        assert other.energy_j == pytest.approx(event.energy_j, rel=1e-9)  # a trial already begun is counted in both
+        assert other.events < event.events
+
+
+def test_the_chip_with_converter_agrees_with_the_kernels(small):
+    changes = {"error_unit.noise": 0.02, "error_unit.bits": 8, "error_unit.range": 2.0}
+    event, batch = (chip_of(small, changes, fidelity=fidelity, sigma=0.05, r=0.05) for fidelity in ("event", "batch"))
+    np.testing.assert_allclose(event.run(64).hv, batch.run(64).hv, rtol=1e-9, atol=1e-9)
+
+
+def test_an_ideal_chip_is_the_ideal_estimate(small):
+    options = {"method": "covariance", "code": "ternary", "sigma": 0.05, "seed": 8}
+    np.testing.assert_array_equal(
+        chip_of(small, fidelity="batch", **options).run(500).hv, estimate(*small, 500, **options).hv
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("fidelity", ["event", "auto", "batch"])
+def test_any_split_of_a_run_gives_the_same_estimate_time_and_energy(small, fidelity):
+    options = {"code": "gaussian", "sigma": 0.05, "r": 0.05, "fidelity": fidelity}
+    whole, parts = chip_of(small, **options), chip_of(small, **options)
+    expected = whole.run(100)
+    for count in (1, 2, 30, 67):
+        found = parts.run(count)
+    np.testing.assert_allclose(found.hv, expected.hv, rtol=1e-12, atol=1e-12)
+    assert (parts.time_s, parts.statistics.trials) == (whole.time_s, 100)
+    assert parts.energy_j == pytest.approx(whole.energy_j, rel=1e-12)
+    assert solve(parts.statistics).evaluations == 400
+
+
+def test_synapses_per_tile_changes_nothing_but_events(small):
+    chips = [chip_of(small, {"synapses_per_tile": size}, fidelity="event", sigma=0.05, r=0.05) for size in (1, 5, 1000)]
+    estimates = [chip.run(40).hv for chip in chips]
+    for found in estimates[1:]:
+        np.testing.assert_allclose(found, estimates[0], rtol=1e-10, atol=1e-10)  # dw.v is summed in another order
+    assert chips[0].time_s == chips[1].time_s == chips[2].time_s
+    assert chips[0].events > chips[1].events > chips[2].events
+
+
+def test_a_late_broadcast_is_harmless_while_the_fifo_is_deep_enough(two_synapses):
+    options = {"method": "difference", "code": "gaussian", "fidelity": "event", "sigma": 0.1, "r": 0.1}
+    on_time = chip_of(two_synapses, **options)
+    trial_ns = 4 * 1700 + 2 * 160
+    late = chip_of(two_synapses, {"bus.latency_ns": 2 * trial_ns}, **options)
+    expected, found = on_time.run(200), late.run(200)
+    np.testing.assert_array_equal(found.hv, expected.hv)
+    np.testing.assert_array_equal(found.gradient, expected.gradient)
+    assert late.time_s - on_time.time_s == pytest.approx((2 * trial_ns - 100) * 1e-9)
+    lost = chip_of(two_synapses, {"bus.latency_ns": 2 * trial_ns, "synapse.fifo_depth": 2}, **options)
+    estimated = lost.run(2000)
+    exact = two_synapses[0].gradient(two_synapses[1])
+    assert np.linalg.norm(estimated.gradient - exact) > 0.8 * np.linalg.norm(exact)  # it meets the wrong dw: nothing is learnt
+    with pytest.raises(InputError, match="outlasts the FIFO of 2"):
+        chip_of(two_synapses, {"bus.latency_ns": 2 * trial_ns, "synapse.fifo_depth": 2}, **{**options, "fidelity": "batch"}).run(
+            50
+        )
+
+
+def test_a_synapse_knows_nothing_but_its_own_and_the_broadcast():
+    assert list(signature(accumulate).parameters) == ["state", "dw", "dE", "s", "v", "V", "kind"]
+    # changing another synapse's dw and v, but not the broadcasts, changes nothing here
+    rng = np.random.default_rng(0)
+    dw, v = rng.standard_normal(3), rng.standard_normal(3)
+    before = accumulate((np.zeros(3),) * 14, dw, (0.3, 0.2), 0.7, v, 2.0, 2)
+    dw[1], v[1] = 9.0, -9.0
+    after = accumulate((np.zeros(3),) * 14, dw, (0.3, 0.2), 0.7, v, 2.0, 2)
+    for a, b in zip(before, after, strict=True):
+        assert a[0] == b[0] and a[2] == b[2]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"fidelity": "fast"}, "fidelity = 'fast' is unknown"),
+        ({"method": "forward"}, "method = 'forward' is unknown"),
+        ({"sigma": -1.0}, "sigma = -1.0 must be a positive number"),
+    ],
+)
+def test_bad_input_is_one_clear_line(small, options, message):
+    with pytest.raises(InputError, match=message):
+        chip_of(small, **options)
+    with pytest.raises(InputError, match="trials = 0 must be"):
+        chip_of(small).run(0)
+
+
+def test_a_chip_loads_by_name_and_by_path(tmp_path, small):
+    assert load_chip("ideal") == ChipParams()
+    file = tmp_path / "noisy.toml"
+    file.write_text('name = "noisy"\n[error_unit]\nnoise = 0.01\n')
+    assert load_chip(file).error_unit == replace_noise(0.01)
+    Chip(load_chip(file), *small).run(4)
+    with pytest.raises(InputError, match="did you mean ideal"):
+        load_chip("idael")
+
+
+def replace_noise(noise):
+    return ChipParams().error_unit.model_copy(update={"noise": noise})

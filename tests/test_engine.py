@@ -1,0 +1,196 @@
+"""The batch kernels, the statistics and their solution."""
+
+import itertools
+
+import naive
+import numpy as np
+import pytest
+
+from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
+from perturb.activations import ACTIVATIONS
+from perturb.kernels import BLOCK, run_trials
+from perturb.reading import Reading
+from perturb.statistics import Design, Statistics
+
+
+def design(method="difference", code="walsh", n=26, sigma=0.05, r=0.05, seed=4, presentation="batch"):
+    return Design(METHODS[method], CODES[code], n, sigma, r, seed, presentation)
+
+
+IDEAL = Reading()
+
+
+def run(point, trials, reading=IDEAL, batch=2048, threads=2, **options):
+    objective, w, v = point
+    statistics = Statistics(design(n=w.size, **options))
+    for count in [trials] if isinstance(trials, int) else trials:
+        run_trials(objective, w, v, reading, statistics, count, batch, threads)
+    return statistics
+
+
+@pytest.mark.parametrize("method, code, presentation", list(itertools.product(METHODS, CODES, ("batch", "pattern"))))
+def test_kernel_and_solution_equal_the_naive_twin(small, method, code, presentation):
+    reading = Reading(noise=0.01)
+    statistics = run(small, 70, reading, method=method, code=code, presentation=presentation)
+    columns = naive.trials(*small, reading, statistics.design, 0, 70)
+    sums, totals = naive.sums(*columns)
+    size = np.abs(sums).max(1, keepdims=True)  # rounding of E enters relative to the largest term
+    np.testing.assert_allclose(statistics.sums / size, sums / size, atol=1e-11)
+    np.testing.assert_allclose(statistics.totals, totals, atol=1e-11 * np.abs(totals).max())
+    estimated, (g, z) = solve(statistics), naive.fit(METHODS[method], statistics.design, *columns)
+    np.testing.assert_allclose(estimated.gradient, g, atol=1e-7 * np.abs(g).max())
+    np.testing.assert_allclose(estimated.hv, z, atol=1e-7 * np.abs(z).max())
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("error", ["squared_error", "cross_entropy", "binary_cross_entropy"])
+def test_kernel_evaluates_every_network(activation, error):
+    rng = np.random.default_rng(3)
+    net = MLP([3, 5, 4, 2], activation, activation if error == "squared_error" else "linear", error)
+    point = net.objective(rng.standard_normal((9, 3)), rng.random((9, 2))), 3 * net.init(1), rng.standard_normal(net.n_weights)
+    statistics = run(point, 5, method="covariance", code="gaussian", sigma=0.5)
+    _, y, _, _ = naive.trials(*point, Reading(), statistics.design, 0, 5)
+    assert statistics.totals[0] == pytest.approx(y.sum(), rel=1e-12, abs=1e-14)
+    assert statistics.totals[2] == pytest.approx((y * y).sum(), rel=1e-12)
+
+
+def test_converter_rounds_and_saturates_as_the_naive_one(small):
+    for reading in (Reading(0.02, 6, 1.0), Reading(0.0, 3, 0.5)):
+        statistics = run(small, 20, reading, method="covariance", code="rademacher")
+        _, y, _, _ = naive.trials(*small, reading, statistics.design, 0, 20)
+        assert statistics.totals[0] == pytest.approx(y.sum(), abs=1e-12)
+
+
+@pytest.mark.parametrize("presentation", ["batch", "pattern"])
+def test_same_bits_for_any_threads_batches_and_splits(small, presentation):
+    options = {"reading": Reading(0.1), "presentation": presentation, "method": "covariance", "code": "gaussian"}
+    whole = run(small, 1000, **options, threads=1)
+    others = [
+        run(small, 1000, **options, threads=3, batch=BLOCK),
+        run(small, [1, 62, 1, 500, 436], **options),
+        run(small, 1000, **options, batch=100, threads=5),
+    ]
+    for other in others:
+        np.testing.assert_array_equal(other.sums, whole.sums)
+        np.testing.assert_array_equal(other.totals, whole.totals)
+    different = run(small, 1000, **{**options, "seed": 5})
+    assert not np.array_equal(different.sums, whole.sums)
+
+
+def test_disjoint_statistics_merge_to_the_whole(small):
+    whole, head = run(small, 300), run(small, 130)
+    tail = Statistics(head.design, spans=[(130, 130)])
+    run_trials(*small, Reading(), tail, 170)
+    for merged in (head.merge(tail), tail.merge(head)):
+        assert merged.spans == [(0, 300)]
+        np.testing.assert_allclose(merged.sums, whole.sums, rtol=1e-12, atol=1e-12)  # rounding of another order of sums
+    with pytest.raises(InputError, match="trials 0..129 are in both"):
+        head.merge(head)
+    with pytest.raises(InputError, match="different designs"):
+        head.merge(run(small, 130, seed=5))
+    with pytest.raises(InputError, match="hold no trial"):
+        solve(Statistics(head.design))
+
+
+TEN_THOUSAND = 10_000
+PAIRS = list(itertools.product(METHODS, ("rademacher", "gaussian", "ternary")))
+
+
+@pytest.mark.parametrize("method, code", PAIRS)
+def test_estimates_lie_within_five_standard_errors_of_their_limits(linear, method, code):
+    objective, w, v = linear
+    estimated = estimate(objective, w, v, TEN_THOUSAND, method, code, sigma=0.5, r=0.5, error_noise=0.05, seed=1)
+    compared = compare(estimated, objective, w, v)
+    for quantity in (compared.gradient, compared.hv):
+        assert (np.abs(quantity.estimate - quantity.limit) < 5 * quantity.stderr).all()
+    # negative control: the standard errors are small enough to see a wrong limit
+    assert (np.abs(compared.gradient.estimate - 1.5 * compared.gradient.limit) > 5 * compared.gradient.stderr).any()
+
+
+def test_published_estimate_differs_from_the_exact_hv_by_more_than_chance(linear):
+    objective, w, v = linear
+    compared = compare(estimate(objective, w, v, TEN_THOUSAND, "pearlmutter", "gaussian", sigma=0.5), objective, w, v)
+    assert (np.abs(compared.hv.estimate - compared.hv.exact) > 5 * compared.hv.stderr).any()
+    assert (np.abs(compared.hv.estimate - compared.hv.limit) < 5 * compared.hv.stderr).all()
+
+
+@pytest.mark.parametrize("method, code", [("difference", "rademacher"), ("difference", "ternary"), ("covariance", "rademacher")])
+def test_standard_errors_are_those_predicted(linear, method, code):
+    objective, w, v = linear
+    options = {"method": method, "code": code, "sigma": 0.5, "r": 0.5, "error_noise": 0.05}
+    estimated = estimate(objective, w, v, TEN_THOUSAND, **options)
+    predicted = predict(objective, w, v, **options)
+    # the spread of a variance from 10,000 trials with heavy tails is about 3 %
+    assert np.sqrt(np.mean(estimated.gradient_stderr**2)) == pytest.approx(predicted.gradient.stderr(TEN_THOUSAND), rel=0.08)
+    assert np.sqrt(np.mean(estimated.hv_stderr**2)) == pytest.approx(predicted.hv.stderr(TEN_THOUSAND), rel=0.08)
+
+
+def test_one_walsh_period_is_exact_on_a_quadratic(linear):
+    objective, w, v = linear
+    period = CODES["walsh"].period(w.size)
+    compared = compare(estimate(objective, w, v, period, "difference", "walsh", sigma=0.5, r=0.5), objective, w, v)
+    np.testing.assert_allclose(compared.hv.estimate, compared.hv.exact, atol=1e-12)
+    np.testing.assert_allclose(compared.gradient.estimate, compared.gradient.exact, atol=1e-12)
+    short = compare(estimate(objective, w, v, period - 1, "difference", "walsh", sigma=0.5, r=0.5), objective, w, v)
+    assert short.hv.relative_error > 1e-3
+
+
+def test_one_sided_walsh_aliases_curvature_and_its_fold_over_does_not(linear):
+    objective, w, v = linear
+    n, sigma, H, g = w.size, 0.5, objective.hessian(w), objective.gradient(w)
+    period = CODES["walsh"].period(n)
+    sign = [naive.sign(0, 0, i) for i in range(n)]
+    alias = np.zeros(n)
+    for i, j, k in itertools.product(range(n), repeat=3):
+        if j < k and (j + 1) ^ (k + 1) == i + 1:  # the product of two columns of the code is a column of the code
+            alias[i] += sigma * H[j, k] * sign[i] * sign[j] * sign[k]
+    assert np.abs(alias).max() > 0.01
+    once, twice = (estimate(objective, w, v, p * period, "covariance", "walsh", sigma=sigma) for p in (1, 2))
+    np.testing.assert_allclose(once.gradient - g, alias, atol=1e-12)
+    np.testing.assert_allclose(twice.gradient, g, atol=1e-12)
+
+
+@pytest.mark.parametrize("code", ["walsh", "rademacher"])
+def test_prediction_foretells_the_cosine_on_a_curved_network(small, code):
+    objective, w, v = small
+    options = {"method": "difference", "code": code, "sigma": 0.01, "r": 0.01, "error_noise": 2e-5}
+    predicted = predict(objective, w, v, **options)
+    runs = [compare(estimate(objective, w, v, 128, seed=seed, **options), objective, w, v) for seed in range(40)]
+    for quantity in ("gradient", "hv"):
+        cosines = np.array([getattr(run, quantity).cosine for run in runs])
+        spread = cosines.std() / np.sqrt(len(runs))
+        # five standard errors, and 1 % for what the expected cosine neglects (a ratio of means for a mean of ratios)
+        assert abs(cosines.mean() - getattr(predicted, quantity).cosine(128)) < 5 * spread + 0.01
+
+
+def test_evaluations_to_a_cosine_are_enough_and_no_more_than_needed(small):
+    predicted = predict(*small, method="difference", code="rademacher", error_noise=1e-5).hv
+    trials = predicted.trials_for(0.9)
+    assert predicted.cosine(trials) >= 0.9 > predicted.cosine(trials - 1)
+    assert predicted.evaluations_for(0.9) == 4 * trials
+    assert predict(*small, method="covariance", code="rademacher").hv.trials_for(0.999) == np.inf
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"trials": 0}, "trials = 0 must be a whole number >= 1"),
+        ({"trials": 1.5}, "trials = 1.5 must be"),
+        ({"method": "diffrence"}, "did you mean difference?"),
+        ({"code": "hadamard"}, "code = 'hadamard' is unknown"),
+        ({"sigma": 0.0}, "sigma = 0.0 must be a positive number"),
+        ({"r": np.nan}, "r = nan must be a positive number"),
+        ({"seed": -1}, "seed = -1 must be a whole number from 0"),
+        ({"error_noise": -0.1}, "error_noise = -0.1 must be"),
+        ({"presentation": "both"}, '"batch" or "pattern"'),
+        ({"sigma": 1e200}, "E is not finite in trial 0"),
+        ({"v": np.zeros(26)}, "v is zero"),
+        ({"w": np.full(26, np.nan)}, r"w\[0\] = nan is not finite"),
+    ],
+)
+def test_bad_input_is_one_clear_line(small, change, message):
+    objective, w, v = small
+    objective = MLP([3, 4, 2], "linear").objective(objective.x, objective.target) if "sigma" in change else objective
+    with pytest.raises(InputError, match=message) as caught, np.errstate(all="ignore"):
+        estimate(**{"objective": objective, "w": w, "v": v, "trials": 8, **change})
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,54 @@
+"""The walls between the packages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "perturb": {"perturb"},
+    "hardware": {"perturb", "hardware"},
+    "sims": {"perturb", "hardware", "sims"},
+    "reports": {"reports"},
+}
+# the command line shows reports; reports speak of a user's mistakes as everything else does
+EXCEPT = {"sims/cli.py": {"reports"}, "reports/export.py": {"perturb.errors"}, "reports/frames.py": {"perturb.errors"}}
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_go_one_way(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert len(files) > 2
+    for file in files:
+        name = file.relative_to(ROOT).as_posix()
+        for module in imports(file):
+            top = module.split(".")[0]
+            if top in MAY_IMPORT and not {top, module} & EXCEPT.get(name, set()):
+                assert top in MAY_IMPORT[package], f"{name} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "package, never",
+    [("perturb", ["pandas", "simpy", "pydantic"]), ("hardware", ["pandas", "typer"]), ("reports", ["simpy", "numba"])],
+)
+def test_a_package_does_not_know_what_is_not_its_business(package, never):
+    for file in (ROOT / package).rglob("*.py"):
+        assert not {module.split(".")[0] for module in imports(file)} & set(never), file
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys, sims.cli; print({'numpy', 'scipy', 'numba', 'pandas', 'matplotlib', 'simpy', 'typer'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'typer'}"
