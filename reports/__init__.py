@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reports.export import export as export
+    from reports.exporters import export as export
     from reports.frames import Frames as Frames
     from reports.frames import load as load
 
-_HOME = {"Frames": "frames", "export": "export", "load": "frames"}
+_HOME = {"Frames": "frames", "export": "exporters", "load": "frames"}
 __all__ = list(_HOME)
 
 

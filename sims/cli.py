@@ -79,7 +79,7 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")] = None,
 ) -> None:
     """Write the tables of a run and an HTML page with plots."""
-    from reports.export import export
+    from reports.exporters import export
 
     for path in export(directory, [name.strip() for name in format.split(",")], out):
         print(path)
