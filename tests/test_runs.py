@@ -262,8 +262,7 @@ def test_an_unknown_format_gets_a_close_match(command, stored):
 
 def test_ctrl_c_keeps_what_was_done_and_exits_130(tmp_path):
     words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=1000000", "--out", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(6)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
