@@ -9,6 +9,7 @@ vectorises; `error_model="numpy"` because the check for division by zero would p
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -20,7 +21,7 @@ from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
-from perturb.philox import NOISE, normals, pattern_index, perturbation
+from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation
 from perturb.reading import Reading
 from perturb.statistics import Statistics
 
@@ -43,7 +44,7 @@ def _float(typingctx, x):
     return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _exp(x):
     # Cody-Waite reduction and a Taylor series of degree 13 on |t| <= ln(2)/2: within 2 units of the last place, and unlike
     # math.exp without a call, so that loops over it vectorise. Clipped at +-708; not-a-number stays.
@@ -69,7 +70,7 @@ def _exp(x):
     return p * _float((_bits(shifted) + 1023) << 52)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def _activate(kind, row):
     if kind == 1:
         for s in range(row.size):
@@ -88,7 +89,7 @@ def _activate(kind, row):
             row[s] = (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x)))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def _product(W, b, x, out):
     # out[j, s] = b[j] + sum_i W[i, j] x[i, s], four inputs at a time
     n_in, n_out = W.shape
@@ -108,7 +109,7 @@ def _product(W, b, x, out):
             i += 1
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def _pattern_errors(kind, y, target, out):
     n_out, S = y.shape
     for s in range(S):
@@ -135,7 +136,7 @@ def _pattern_errors(kind, y, target, out):
                 out[s] += (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x))) - target[j, s] * x
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def _dot(a, b):
     t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
     i = 0
@@ -151,7 +152,7 @@ def _dot(a, b):
     return (t0 + t1) + (t2 + t3)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved, target, buffers, out):
     """Errors of all patterns at w + a D + br v, from the first layer's parts `base` (w), `along` (v), `moved` (D)."""
     y = buffers[0, : sizes[1]]
@@ -174,7 +175,7 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
     _pattern_errors(error_kind, y, target, out)
 
 
-@njit(cache=True)
+@compiled()
 def _load(sums, i):
     return (
         sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i], sums[5, i], sums[6, i],
@@ -182,7 +183,7 @@ def _load(sums, i):
     )  # fmt: skip
 
 
-@njit(cache=True)
+@compiled()
 def _store(sums, i, state):
     (
         sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i], sums[5, i], sums[6, i],
@@ -190,7 +191,7 @@ def _store(sums, i, state):
     ) = state  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
     code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals,
@@ -239,7 +240,7 @@ def _block(
     return failed
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def mlp_trials(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
     code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
@@ -267,8 +268,8 @@ def run_trials(
 ) -> None:
     """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (all cores, if None).
 
-    Neither changes a bit of the result. Memory: O(n) for each block of a batch, whatever `trials`. A trial whose error is not
-    finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
+    Neither changes a bit of the result. Memory: 112 n bytes for each block of a batch, whatever `trials`. A trial whose error is
+    not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
     """
     if not isinstance(objective, MLPObjective):
         raise InputError(f"trials of a {type(objective).__name__} cannot be run: give the objective of an MLP")
@@ -277,7 +278,7 @@ def run_trials(
     (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
     x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
     base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
-    fixed = (
+    fixed: tuple[Any, ...] = (
         x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
         ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
         np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
@@ -285,6 +286,7 @@ def run_trials(
         design.presentation == "pattern",
     )  # fmt: skip
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    batch = min(batch, BLOCK * max(threads, 2**28 // statistics.open[0].nbytes))  # 256 MB of sums
     last = statistics.next_trial + trials
     with ThreadPoolExecutor(threads) as pool:
         while (first := statistics.next_trial) < last:

@@ -14,14 +14,26 @@ CODE, NOISE, PATTERN = 0, 1, 2  # streams
 MASK = np.uint64(0xFFFFFFFF)
 
 
-@njit(cache=True, inline="always")
+def compiled(**options):
+    """Numba's njit, kept on disk between runs; in memory only, where nothing can be written (a read-only installation)."""
+
+    def decorate(function):
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:
+            return njit(**options)(function)
+
+    return decorate
+
+
+@compiled(inline="always")
 def _round(c0, c1, c2, c3, k0, k1):
     p0 = np.uint64(0xD2511F53) * c0
     p1 = np.uint64(0xCD9E8D57) * c2
     return (p1 >> np.uint64(32)) ^ c1 ^ k0, p1 & MASK, (p0 >> np.uint64(32)) ^ c3 ^ k1, p0 & MASK
 
 
-@njit(cache=True)
+@compiled()
 def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds; four words in, four words out."""
     for _ in range(10):
@@ -31,14 +43,14 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@njit(cache=True)
+@compiled()
 def words(seed, trial, block, stream, phase):
     t, s = np.uint64(trial), np.uint64(seed)
     c3 = np.uint64(stream) + (np.uint64(phase) << np.uint64(8))
     return philox(t & MASK, t >> np.uint64(32), np.uint64(block), c3, s & MASK, s >> np.uint64(32))
 
 
-@njit(cache=True)
+@compiled()
 def _normal_pair(a, b):
     # Box-Muller; (a + 1/2) / 2^32 lies strictly inside (0, 1)
     radius = math.sqrt(-2.0 * math.log((np.float64(a) + 0.5) * 2.0**-32))
@@ -46,7 +58,7 @@ def _normal_pair(a, b):
     return radius * math.cos(angle), radius * math.sin(angle)
 
 
-@njit(cache=True)
+@compiled()
 def normals(seed, stream, trial, phase, out):
     """Fill `out` with standard normals, element by element of the key (seed, stream, trial, phase, element)."""
     for block in range((out.size + 3) // 4):
@@ -63,14 +75,14 @@ def normals(seed, stream, trial, phase, out):
             out[i + 3] = z3
 
 
-@njit(cache=True)
+@compiled()
 def pattern_index(seed, trial, n_patterns):
     """Which pattern a trial presents when it presents only one: uniform, with replacement."""
     a, b, _, _ = words(seed, trial, 0, PATTERN, 0)
     return np.int64((((a << np.uint64(32)) | b) >> np.uint64(11)) * 2.0**-53 * n_patterns)
 
 
-@njit(cache=True)
+@compiled()
 def _odd(x):
     # parity of the number of ones
     for shift in (32, 16, 8, 4, 2, 1):
@@ -78,7 +90,7 @@ def _odd(x):
     return x & np.uint64(1)
 
 
-@njit(cache=True)
+@compiled()
 def _signs(seed, trial, start, out):
     # 128 weights a block, one bit each
     i = 0
@@ -91,7 +103,7 @@ def _signs(seed, trial, start, out):
             i += 1
 
 
-@njit(cache=True)
+@compiled()
 def perturbation(kind, seed, trial, sigma, period, start, out):
     """Fill `out` with the perturbations of weights start, start + 1, ... in one trial; kinds as in `codes.CODES`."""
     if kind == 0:  # rademacher: +-sigma

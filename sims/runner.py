@@ -211,7 +211,7 @@ def _summary_rows(
                 "label": method.label if quantity == "hv" else "",
                 "sigma": rival.sigma,
                 "r": rival.r if method.displaced else np.nan,
-                "broadcasts": method.broadcasts if quantity == "hv" else method.words[0],
+                "broadcasts": method.broadcasts if quantity == "hv" else "dE",
                 "predicted_cosine": expected,
                 "limit_cosine": theory.limit_cosine,
                 "evaluations_to_0_9": needed,

@@ -1,6 +1,8 @@
 """The batch kernels, the statistics and their solution."""
 
 import itertools
+import subprocess
+import sys
 
 import naive
 import numpy as np
@@ -169,6 +171,20 @@ def test_evaluations_to_a_cosine_are_enough_and_no_more_than_needed(small):
     assert predicted.cosine(trials) >= 0.9 > predicted.cosine(trials - 1)
     assert predicted.evaluations_for(0.9) == 4 * trials
     assert predict(*small, method="covariance", code="rademacher").hv.trials_for(0.999) == np.inf
+
+
+def test_works_where_compiled_code_cannot_be_kept():
+    code = """
+import numba.core.caching as caching
+for kind in vars(caching).values():
+    if hasattr(kind, "_locator_classes"):
+        kind._locator_classes = []
+import numpy as np, perturb
+objective = perturb.MLP([1, 1]).objective([[1.0]], [[0.0]])
+print(perturb.estimate(objective, np.ones(2), np.ones(2), 8).trials)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "8", done.stderr
 
 
 @pytest.mark.parametrize(
