@@ -9,7 +9,7 @@ vectorises; `error_model="numpy"` because the check for division by zero would p
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 import numpy as np
 from llvmlite import ir
@@ -278,8 +278,8 @@ def run_trials(
     (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
     x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
     base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
-    fixed: tuple[Any, ...] = (
-        x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
+    trials_of = partial(
+        mlp_trials, x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
         ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
         np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
         code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
@@ -297,9 +297,7 @@ def run_trials(
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = [
-                pool.submit(
-                    mlp_trials, *fixed, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b]
-                )
+                pool.submit(trials_of, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b])
                 for a, b in zip(cuts, cuts[1:], strict=False)
             ]
             for job in jobs:
