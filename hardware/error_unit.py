@@ -6,8 +6,8 @@ import numpy as np
 
 from hardware.params import ErrorUnitParams
 from perturb.objective import Objective
-from perturb.philox import NOISE, normals, pattern_index
-from perturb.reading import Reading, read
+from perturb.philox import pattern_index
+from perturb.reading import Reading, measure
 from perturb.statistics import Design
 
 Array = np.ndarray
@@ -33,9 +33,4 @@ class ErrorUnit:
         shown = self.objective
         if self.design.presentation == "pattern":
             shown = self.patterns[pattern_index(np.uint64(self.design.seed), trial, self.objective.n_patterns)]
-        errors = shown.pattern_errors(weights)
-        xi = np.zeros(errors.size)
-        if self.reading.noise > 0:
-            normals(np.uint64(self.design.seed), NOISE, trial, phase, xi)
-        step = self.reading.step
-        return float(read(errors, xi, self.reading.noise, step, self.reading.range - step).mean())
+        return measure(shown, weights, self.reading, self.design.seed, trial, phase)

@@ -7,6 +7,7 @@ from perturb.errors import InputError
 
 if TYPE_CHECKING:
     from perturb.codes import CODES as CODES
+    from perturb.dag import DAG as DAG
     from perturb.estimation import compare as compare
     from perturb.estimation import estimate as estimate
     from perturb.methods import METHODS as METHODS
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
 _HOME = {
+    "DAG": "dag",
     "MLP": "mlp",
     "CODES": "codes",
     "METHODS": "methods",

@@ -22,8 +22,8 @@ from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
 from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation
-from perturb.reading import Reading
-from perturb.statistics import Statistics
+from perturb.reading import Reading, measure
+from perturb.statistics import Design, Statistics
 
 BLOCK = 64
 ACTIVATION_KINDS = {"linear": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4}
@@ -268,24 +268,15 @@ def run_trials(
 ) -> None:
     """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (all cores, if None).
 
-    Neither changes a bit of the result. Memory: 112 n bytes for each block of a batch, whatever `trials`. A trial whose error is
-    not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
+    Neither changes a bit of the result. Memory: 112 n bytes for each block of a batch, whatever `trials`. MLPs have a compiled
+    kernel; any other objective is evaluated as it is, one trial after another. A trial whose error is not finite raises
+    InputError and leaves `statistics` as before its batch; so does an interruption.
     """
-    if not isinstance(objective, MLPObjective):
-        raise InputError(f"trials of a {type(objective).__name__} cannot be run: give the objective of an MLP")
-    design, network = statistics.design, objective.network
-    method, code = design.method, design.code
-    (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
-    x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
-    base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
-    trials_of = partial(
-        mlp_trials, x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
-        ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
-        np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
-        code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
-        design.presentation == "pattern",
-    )  # fmt: skip
+    design = statistics.design
+    kernel = _mlp_kernel(objective, w, v, reading, design) if isinstance(objective, MLPObjective) else None
+    blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    threads = threads if kernel else 1
     batch = min(batch, BLOCK * max(threads, 2**28 // statistics.open[0].nbytes))  # 256 MB of sums
     last = statistics.next_trial + trials
     with ThreadPoolExecutor(threads) as pool:
@@ -297,19 +288,52 @@ def run_trials(
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = [
-                pool.submit(trials_of, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b])
+                pool.submit(blocks_of, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b])
                 for a, b in zip(cuts, cuts[1:], strict=False)
             ]
             for job in jobs:
                 job.result()
             if (failed >= 0).any():
-                trial = failed[failed >= 0][0]
-                raise InputError(
-                    f"E is not finite in trial {trial} of {method.name}/{code.name} (seed {design.seed}): lower sigma or r"
-                )
+                name = f"{design.method.name}/{design.code.name} (seed {design.seed})"
+                raise InputError(f"E is not finite in trial {failed[failed >= 0][0]} of {name}: lower sigma or r")
             whole = stop % BLOCK == 0
             for b in range(blocks if whole else blocks - 1):
                 statistics.closed[0][...] += sums[b]
                 statistics.closed[1][...] += totals[b]
             statistics.open = statistics.zeros() if whole else (sums[-1].copy(), totals[-1].copy())
             statistics.extend(stop - first)
+
+
+def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
+    """`mlp_trials` with everything but the trials filled in."""
+    network, method, code = objective.network, design.method, design.code
+    (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
+    x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
+    base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
+    return partial(
+        mlp_trials, x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
+        ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
+        np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
+        code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
+        design.presentation == "pattern",
+    )  # fmt: skip
+
+
+def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
+    """`mlp_trials` for any objective, at the cost of its own `pattern_errors`."""
+    method, V = design.method, float(v @ v)
+    for trial in range(first, last):
+        b = trial // BLOCK - first // BLOCK
+        shown = objective
+        if design.presentation == "pattern":
+            shown = objective.pattern(pattern_index(np.uint64(design.seed), trial, objective.n_patterns))
+
+        D = design.code.draw(w.size, design.sigma, design.seed, trial)
+        points = [w + a * D + c * design.r * v for a, c in method.phases]
+        E = [measure(shown, point, reading, design.seed, trial, phase) for phase, point in enumerate(points)]
+        dE = (float(np.dot(method.gradient_weights, E)), float(np.dot(method.hv_weights, E)))
+        if failed[b] < 0 and not np.isfinite(dE).all():
+            failed[b] = trial
+
+        sums[b] = synapse.accumulate(tuple(sums[b]), D, dE, float(D @ v), v, V, REGRESSORS[method.regressor])
+        totals[b] = synapse.count(tuple(totals[b]), dE)

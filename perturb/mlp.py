@@ -7,7 +7,7 @@ import numpy as np
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.objective import Objective, as_directions, as_floats, as_weights
+from perturb.objective import Objective, as_directions, as_patterns, as_weights
 
 Array = np.ndarray
 
@@ -75,19 +75,9 @@ class MLPObjective(Objective):
 
     def __init__(self, network: MLP, x: Array, target: Array):
         n_in, n_out = network.layers[0], network.layers[-1]
-        x = as_floats("x", x)
-        if x.ndim != 2 or x.shape[1] != n_in or x.shape[0] < 1:
-            raise InputError(f"x has shape {x.shape}, but the network has {n_in} inputs: give shape (patterns, {n_in})")
-        target = as_floats("target", target)
-        if network.error == "cross_entropy" and target.ndim == 1 and target.shape[0] == x.shape[0]:
-            if not np.isin(target, np.arange(n_out)).all():
-                raise InputError(f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out} outputs")
-            target = np.eye(n_out)[target.astype(int)]
-        if target.shape != (x.shape[0], n_out):
-            raise InputError(f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row of x")
         self.network = network
-        self.x, self.target = np.ascontiguousarray(x), np.ascontiguousarray(target)
-        self.n_weights, self.n_patterns, self.depth = network.n_weights, x.shape[0], len(network.layers) - 1
+        self.x, self.target = as_patterns(x, target, n_in, n_out, network.error)
+        self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], len(network.layers) - 1
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
 

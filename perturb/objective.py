@@ -39,6 +39,20 @@ def as_floats(name: str, value: object) -> Array:
     return array
 
 
+def as_patterns(inputs: object, targets: object, n_in: int, n_out: int, error: str) -> tuple[Array, Array]:
+    """Inputs (S, n_in) and targets (S, n_out) as finite float64, or InputError; cross_entropy takes class numbers (S,) too."""
+    x, target = as_floats("x", inputs), as_floats("target", targets)
+    if x.ndim != 2 or x.shape[1] != n_in or x.shape[0] < 1:
+        raise InputError(f"x has shape {x.shape}, but the network has {n_in} inputs: give shape (patterns, {n_in})")
+    if error == "cross_entropy" and target.ndim == 1 and target.shape[0] == x.shape[0]:
+        if not np.isin(target, np.arange(n_out)).all():
+            raise InputError(f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out} outputs")
+        target = np.eye(n_out)[target.astype(int)]
+    if target.shape != (x.shape[0], n_out):
+        raise InputError(f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row of x")
+    return np.ascontiguousarray(x), np.ascontiguousarray(target)
+
+
 class Objective(ABC):
     """E(w), its gradient and its Hessian-vector products; `depth` counts the layers that settle one after another.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perturb.errors import InputError
+from perturb.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,14 @@ def read(error, xi, noise, step, top):
     if step > 0.0:
         value = np.minimum(np.maximum(np.floor(value / step + 0.5) * step, 0.0), top)
     return value
+
+
+def measure(objective: Objective, weights: np.ndarray, reading: Reading, seed: int, trial: int, phase: int) -> float:
+    """One evaluation of E, the mean reading over the patterns; the noise is keyed by (seed, trial, phase, pattern)."""
+    from perturb.philox import NOISE, normals
+
+    errors = objective.pattern_errors(weights)
+    xi = np.zeros(errors.size)
+    if reading.noise > 0:
+        normals(np.uint64(seed), NOISE, trial, phase, xi)
+    return float(read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean())

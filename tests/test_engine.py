@@ -11,6 +11,7 @@ import pytest
 from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
 from perturb.activations import ACTIVATIONS
 from perturb.kernels import BLOCK, run_trials
+from perturb.objective import Objective
 from perturb.reading import Reading
 from perturb.statistics import Design, Statistics
 
@@ -42,6 +43,35 @@ def test_kernel_and_solution_equal_the_naive_twin(small, method, code, presentat
     estimated, (g, z) = solve(statistics), naive.fit(METHODS[method], statistics.design, *columns)
     np.testing.assert_allclose(estimated.gradient, g, atol=1e-7 * np.abs(g).max())
     np.testing.assert_allclose(estimated.hv, z, atol=1e-7 * np.abs(z).max())
+
+
+class Disguised(Objective):
+    """The same function, but not known to be an MLP's: any objective can be perturbed."""
+
+    def __init__(self, inner):
+        self.inner, self.n_weights, self.n_patterns, self.depth = inner, inner.n_weights, inner.n_patterns, inner.depth
+
+    def pattern_errors(self, w):
+        return self.inner.pattern_errors(w)
+
+    def gradient(self, w):
+        return self.inner.gradient(w)
+
+    def error_gradient_hvp(self, w, v):
+        return self.inner.error_gradient_hvp(w, v)
+
+    def pattern(self, index):
+        return Disguised(self.inner.pattern(index))
+
+
+@pytest.mark.parametrize("presentation", ["batch", "pattern"])
+def test_any_objective_gives_the_sums_of_the_kernel(small, presentation):
+    objective, w, v = small
+    options = {"reading": Reading(0.1, 8, 4.0), "presentation": presentation, "method": "covariance", "code": "gaussian"}
+    kernel, plain = run(small, 200, **options), run((Disguised(objective), w, v), [3, 90, 107], **options)
+    size = np.abs(kernel.sums).max(1, keepdims=True)
+    np.testing.assert_allclose(plain.sums / size, kernel.sums / size, atol=1e-10)
+    np.testing.assert_array_equal(run((Disguised(objective), w, v), 200, **options).sums, plain.sums)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

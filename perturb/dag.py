@@ -1,0 +1,316 @@
+"""Feed-forward networks on any directed acyclic graph of units: exact error, gradient and Hv by R{backprop} (Pearlmutter 1994).
+
+Units are put into levels, the length of the longest path that leads to them, and a level is evaluated at once: a sparse product
+for the net inputs, one call for each activation in it. Arrays run over units (in order of their level), then directions, then
+patterns.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from perturb.activations import ACTIVATIONS
+from perturb.errors import InputError, choose
+from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
+from perturb.objective import Objective, as_directions, as_floats, as_patterns, as_weights
+
+Array = np.ndarray
+
+
+class DAG:
+    """A network of n_units units, numbered from 0, with y_j = f_j(x_j) + I_j and x_j = sum over edges (i, j) of w_ij y_i.
+
+    edges: (from, to) pairs. Without `tied`, w has one entry per edge, in their order; with it, tied[e] is the entry of w that
+    edge e uses, numbered from 0 without gaps. inputs: units whose activity is the pattern; bias: a unit whose activity is always
+    1. Neither may have an edge into it. outputs: units whose activity has targets; they may feed on. activation: one name for all
+    units or {unit: name} (units left out are tanh); external: I_j for each unit, shape (n_units,), 0 if left out.
+
+    A cycle, an unknown unit, a repeated edge or a name that is not known raises InputError.
+    """
+
+    def __init__(
+        self,
+        n_units: int,
+        edges: Sequence[tuple[int, int]],
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        activation: str | Mapping[int, str] = "tanh",
+        error: str = "squared_error",
+        bias: int | None = None,
+        external: Array | None = None,
+        tied: Sequence[int] | None = None,
+    ):
+        if not isinstance(n_units, (int, np.integer)) or n_units < 1:
+            raise InputError(f"n_units = {n_units!r} must be a whole number >= 1")
+        self.n_units, self.error = int(n_units), error
+        self.edges = _edges(edges, self.n_units)
+        self.inputs, self.outputs = _units("inputs", inputs, n_units), _units("outputs", outputs, n_units)
+        self.bias = None if bias is None else int(_units("bias", [bias], n_units)[0])
+        given = list(self.inputs) + ([] if self.bias is None else [self.bias])
+        if len(set(given)) < len(given):
+            raise InputError(f"bias = {self.bias} is also an input: give the bias a unit of its own")
+        into = np.isin(self.edges[:, 1], given)
+        if into.any():
+            i, j = self.edges[into][0]
+            raise InputError(
+                f"edge ({i}, {j}) leads into unit {j}, whose activity is given: remove the edge, or the unit from inputs"
+            )
+        choose("error", error, ERRORS)
+        self.activations = _activations(activation, self.n_units)
+        for unit in self.outputs:
+            if error in NEEDS_LINEAR_OUTPUT and self.activations[unit] != "linear":
+                raise InputError(f'output unit {unit} is {self.activations[unit]} but error = {error!r} needs it to be "linear"')
+        self.external = np.zeros(self.n_units) if external is None else as_floats("external", external)
+        if self.external.shape != (self.n_units,):
+            raise InputError(f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j per unit")
+        self.tied = _tied(tied, len(self.edges))
+        self.n_weights = int(self.tied.max()) + 1 if len(self.tied) else 0
+        self.levels = _levels(self.edges, self.n_units)
+
+    def init(self, seed: int) -> Array:
+        """Random starting weights, shape (n,): normal, of variance 1/(edges into the unit); a tied weight by its first edge."""
+        rng = np.random.Generator(np.random.Philox(seed))
+        fan_in = np.bincount(self.edges[:, 1], minlength=self.n_units)
+        _, first = np.unique(self.tied, return_index=True)
+        return rng.standard_normal(self.n_weights) / np.sqrt(fan_in[self.edges[first, 1]])
+
+    def weight_units(self) -> tuple[Array, Array]:
+        """The units each weight comes from and goes to, two int arrays (n,); of a tied weight, those of its first edge."""
+        _, first = np.unique(self.tied, return_index=True)
+        return self.edges[first, 0], self.edges[first, 1]
+
+    def objective(self, x: Array, target: Array) -> "DAGObjective":
+        """E(w) on patterns x (S, inputs) with targets (S, outputs); class numbers (S,) will do for cross_entropy."""
+        return DAGObjective(self, x, target)
+
+
+class _Level:
+    """Units start..stop (in the order of levels) with their incoming and outgoing edges as compressed sparse rows."""
+
+    def __init__(self, network: DAG, order: Array, place: Array, start: int, stop: int):
+        self.start, self.stop = start, stop
+        source, target = place[network.edges[:, 0]], place[network.edges[:, 1]]
+        self.incoming = _rows(target, source, start, stop)
+        self.outgoing = _rows(source, target, start, stop)
+        names = [network.activations[unit] for unit in order[start:stop]]
+        changes = [0, *(i for i in range(1, len(names)) if names[i] != names[i - 1]), len(names)]
+        self.activations = [(slice(a, b), ACTIVATIONS[names[a]]) for a, b in zip(changes, changes[1:], strict=False)]
+
+    def each(self, kind: str, *arrays: Array) -> Array:
+        """f, df or d2f of every unit of this level by its own activation."""
+        return np.concatenate([getattr(f, kind)(*(array[part] for array in arrays)) for part, f in self.activations])
+
+
+class _Rows:
+    """Edges grouped by one end: `product` multiplies their weights with activities at the other end."""
+
+    def __init__(self, edges: Array, indptr: Array, columns: Array):
+        self.edges, self.indptr, self.columns = edges, indptr, columns
+
+    def product(self, weights: Array, y: Array) -> Array:
+        """sum over each row's edges of weights[edge] y[column]: weights (edges,), y (units, ...) to (rows, ...)."""
+        matrix = csr_array((weights[self.edges], self.columns, self.indptr), shape=(len(self.indptr) - 1, y.shape[0]))
+        return (matrix @ y.reshape(y.shape[0], -1)).reshape(-1, *y.shape[1:])
+
+    def products(self, weights: Array, y: Array) -> Array:
+        """The same for k sets of weights (k, edges) and one y (units, S): (rows, k, S)."""
+        k, rows, size = len(weights), len(self.indptr) - 1, len(self.edges)
+        indptr = np.concatenate([[0], (self.indptr[1:] + size * np.arange(k)[:, None]).ravel()])
+        stacked = csr_array((weights[:, self.edges].ravel(), np.tile(self.columns, k), indptr), shape=(k * rows, y.shape[0]))
+        return np.swapaxes((stacked @ y).reshape(k, rows, -1), 0, 1)
+
+
+class DAGObjective(Objective):
+    """See `Objective`. Cost of Hv: about three gradients, and 8 bytes per unit, pattern and direction a few times over."""
+
+    def __init__(self, network: DAG, x: Array, target: Array):
+        self.network = network
+        self.x, self.target = as_patterns(x, target, len(network.inputs), len(network.outputs), network.error)
+        self.n_weights, self.n_patterns = network.n_weights, self.x.shape[0]
+        order = np.lexsort((np.array(network.activations), network.levels))
+        place = np.empty(network.n_units, dtype=int)
+        place[order] = np.arange(network.n_units)
+        ends = np.searchsorted(network.levels[order], np.arange(network.levels.max() + 2))
+        self._levels = [_Level(network, order, place, a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        self.depth = max(1, len(self._levels) - 1)
+        self._source, self._target = place[network.edges[:, 0]], place[network.edges[:, 1]]
+        self._external = network.external[order]
+        self._inputs, self._outputs = place[network.inputs], place[network.outputs]
+        self._bias = None if network.bias is None else place[network.bias]
+        self._E = ERRORS[network.error]
+
+    def pattern(self, index: int) -> "DAGObjective":
+        return DAGObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
+
+    def pattern_errors(self, w: Array) -> Array:
+        return self._E.value(self.outputs(w), self.target)
+
+    def outputs(self, w: Array) -> Array:
+        """The activity of the output units, shape (S, outputs)."""
+        return self._forward(self._edge_weights(w))[1][self._outputs].T
+
+    def gradient(self, w: Array) -> Array:
+        weights = self._edge_weights(w)
+        x, y = self._forward(weights)
+        E_x = self._backward(weights, x, y)[1]
+        return self._per_weight(self._sum(y, E_x))
+
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        weights = self._edge_weights(w)
+        v = as_directions("v", v, self.n_weights)
+        V = np.atleast_2d(v.T)[:, self.network.tied]  # (k, edges)
+        x, y = self._forward(weights)
+        E_y, E_x = self._backward(weights, x, y)
+
+        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 where y is given: no edge leads there
+        R_x = np.zeros((len(y), len(V), self.n_patterns))
+        R_y = np.zeros_like(R_x)
+        for level in self._levels:
+            units = slice(level.start, level.stop)
+            R_x[units] = level.incoming.product(weights, R_y) + level.incoming.products(V, y)
+            R_y[units] = level.each("df", x[units], y[units] - self._external[units, None])[:, None] * R_x[units]
+
+        # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
+        # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
+        R_Ey, R_Ex = np.zeros_like(R_x), np.zeros_like(R_x)
+        R_e = self._E.R_e(y[self._outputs].T, self.target, np.moveaxis(R_y[self._outputs], 0, -1)) / self.n_patterns
+        R_Ey[self._outputs] = np.moveaxis(R_e, -1, 0)
+        for level in reversed(self._levels):
+            units = slice(level.start, level.stop)
+            R_Ey[units] += level.outgoing.product(weights, R_Ex) + level.outgoing.products(V, E_x)
+            f_x, f_y = x[units], y[units] - self._external[units, None]
+            R_Ex[units] = level.each("df", f_x, f_y)[:, None] * R_Ey[units]
+            R_Ex[units] += level.each("d2f", f_x, f_y)[:, None] * R_x[units] * E_y[units, None]
+
+        # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
+        Hv = np.array([self._per_weight(self._sum(y, R_Ex[:, d]) + self._sum(R_y[:, d], E_x)) for d in range(len(V))])
+        E = float(self._E.value(y[self._outputs].T, self.target).mean())
+        return E, self._per_weight(self._sum(y, E_x)), Hv[0] if v.ndim == 1 else Hv.T
+
+    def _edge_weights(self, w: Array) -> Array:
+        return as_weights("w", w, self.n_weights)[self.network.tied]
+
+    def _forward(self, weights: Array) -> tuple[Array, Array]:
+        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j) + I_j
+        x = np.zeros((self.network.n_units, self.n_patterns))
+        y = np.zeros_like(x)
+        for level in self._levels:
+            units = slice(level.start, level.stop)
+            x[units] = level.incoming.product(weights, y)
+            y[units] = level.each("f", x[units]) + self._external[units, None]
+            if level.start == 0:  # given activities have no edge into them: all are in the first level
+                y[self._inputs] = self.x.T
+                if self._bias is not None:
+                    y[self._bias] = 1.0
+        return x, y
+
+    def _backward(self, weights: Array, x: Array, y: Array) -> tuple[Array, Array]:
+        # dE/dy_i = e_i + sum_j w_ij dE/dx_j,  dE/dx_i = f'_i dE/dy_i
+        E_y, E_x = np.zeros_like(x), np.zeros_like(x)
+        E_y[self._outputs] = self._E.e(y[self._outputs].T, self.target).T / self.n_patterns
+        for level in reversed(self._levels):
+            units = slice(level.start, level.stop)
+            E_y[units] += level.outgoing.product(weights, E_x)
+            E_x[units] = level.each("df", x[units], y[units] - self._external[units, None]) * E_y[units]
+        return E_y, E_x
+
+    def _sum(self, at_source: Array, at_target: Array) -> Array:
+        # dE/dw_ij = y_i dE/dx_j for every edge, summed over the patterns; a million numbers at a time
+        out, step = np.empty(len(self._source)), max(1, 10**6 // self.n_patterns)
+        for a in range(0, len(out), step):
+            part = slice(a, a + step)
+            out[part] = np.einsum("es,es->e", at_source[self._source[part]], at_target[self._target[part]])
+        return out
+
+    def _per_weight(self, per_edge: Array) -> Array:
+        return np.bincount(self.network.tied, per_edge, self.n_weights)
+
+
+def _rows(row: Array, column: Array, start: int, stop: int) -> _Rows:
+    chosen = np.flatnonzero((row >= start) & (row < stop))
+    chosen = chosen[np.lexsort((column[chosen], row[chosen]))]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(row[chosen] - start, minlength=stop - start))])
+    return _Rows(chosen, indptr, column[chosen])
+
+
+def _edges(edges: Sequence[tuple[int, int]], n_units: int) -> Array:
+    try:
+        pairs = np.array(edges)
+    except ValueError:
+        pairs = np.zeros(0)
+    if pairs.ndim != 2 or pairs.shape[1:] != (2,) or not np.issubdtype(pairs.dtype, np.integer):
+        raise InputError("edges must be a list of at least one (from, to) pair of whole numbers, such as [(0, 2), (1, 2)]")
+    outside = ((pairs < 0) | (pairs >= n_units)).any(1)
+    if outside.any():
+        i, j = pairs[outside][0]
+        raise InputError(f"edge ({i}, {j}) names a unit that does not exist: units are 0 to {n_units - 1}")
+    _, first, copies = np.unique(pairs, axis=0, return_index=True, return_counts=True)
+    if (copies > 1).any():
+        i, j = pairs[first[copies > 1][0]]
+        raise InputError(f"edge ({i}, {j}) is given {copies.max()} times: give it once")
+    return pairs.astype(int)
+
+
+def _units(name: str, units: Sequence[int], n_units: int) -> Array:
+    chosen = np.array(units)
+    if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
+        raise InputError(f"{name} = {units!r} must be a list of at least one unit number")
+    wrong = [int(unit) for unit in chosen if not 0 <= unit < n_units]
+    if wrong:
+        raise InputError(f"{name} names unit {wrong[0]}, which does not exist: units are 0 to {n_units - 1}")
+    if len(set(chosen.tolist())) < len(chosen):
+        raise InputError(f"{name} = {chosen.tolist()} names a unit twice")
+    return chosen.astype(int)
+
+
+def _activations(activation: str | Mapping[int, str], n_units: int) -> list[str]:
+    if isinstance(activation, str):
+        choose("activation", activation, ACTIVATIONS)
+        return [activation] * n_units
+    for unit, name in activation.items():
+        choose(f"activation[{unit}]", name, ACTIVATIONS)
+    _units("activation", list(activation) or [0], n_units)
+    return [activation.get(unit, "tanh") for unit in range(n_units)]
+
+
+def _tied(tied: Sequence[int] | None, n_edges: int) -> Array:
+    if tied is None:
+        return np.arange(n_edges)
+    entries = np.array(tied)
+    if entries.shape != (n_edges,) or not np.issubdtype(entries.dtype, np.integer):
+        raise InputError(f"tied must be {n_edges} whole numbers, one for each edge")
+    missing = set(range(entries.max() + 1)) - set(entries.tolist())
+    if entries.min() < 0 or missing:
+        raise InputError(
+            f"tied must use every number from 0 to {entries.max()}" + (f": {min(missing)} is missing" if missing else "")
+        )
+    return entries.astype(int)
+
+
+def _levels(edges: Array, n_units: int) -> Array:
+    """The longest path to each unit, or InputError naming a cycle."""
+    following: list[list[int]] = [[] for _ in range(n_units)]
+    for i, j in edges.tolist():
+        following[i].append(j)
+    waiting = np.bincount(edges[:, 1], minlength=n_units)
+    levels = np.zeros(n_units, dtype=int)
+    ready = np.flatnonzero(waiting == 0).tolist()
+    for unit in ready:  # grows while it is walked through
+        for after in following[unit]:
+            levels[after] = max(levels[after], levels[unit] + 1)
+            waiting[after] -= 1
+            if waiting[after] == 0:
+                ready.append(after)
+    if len(ready) < n_units:
+        # a unit that waits has a predecessor that waits: walking back must meet a unit twice
+        before = {j: i for i, j in edges.tolist() if waiting[i] and waiting[j]}
+        unit, walked = next(iter(before)), []
+        while unit not in walked:
+            walked.append(unit)
+            unit = before[unit]
+        cycle = walked[walked.index(unit) :][::-1]
+        raise InputError(
+            f"edges make a cycle, {' -> '.join(map(str, [*cycle, cycle[0]]))}: use perturb.Recurrent, or remove an edge"
+        )
+    return levels
