@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from perturb.methods import METHODS as METHODS
     from perturb.mlp import MLP as MLP
     from perturb.objective import finite_difference_hvp as finite_difference_hvp
+    from perturb.recurrent import Recurrent as Recurrent
     from perturb.statistics import Statistics as Statistics
     from perturb.statistics import solve as solve
     from perturb.theory import predict as predict
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DAG": "dag",
     "MLP": "mlp",
+    "Recurrent": "recurrent",
     "CODES": "codes",
     "METHODS": "methods",
     "Statistics": "statistics",

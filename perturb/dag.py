@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.objective import Objective, as_directions, as_floats, as_patterns, as_weights
+from perturb.objective import Objective, as_directions, as_floats, as_patterns, as_units, as_weights
 
 Array = np.ndarray
 
@@ -45,8 +45,8 @@ class DAG:
             raise InputError(f"n_units = {n_units!r} must be a whole number >= 1")
         self.n_units, self.error = int(n_units), error
         self.edges = _edges(edges, self.n_units)
-        self.inputs, self.outputs = _units("inputs", inputs, n_units), _units("outputs", outputs, n_units)
-        self.bias = None if bias is None else int(_units("bias", [bias], n_units)[0])
+        self.inputs, self.outputs = as_units("inputs", inputs, n_units), as_units("outputs", outputs, n_units)
+        self.bias = None if bias is None else int(as_units("bias", [bias], n_units)[0])
         given = list(self.inputs) + ([] if self.bias is None else [self.bias])
         if len(set(given)) < len(given):
             raise InputError(f"bias = {self.bias} is also an input: give the bias a unit of its own")
@@ -252,25 +252,13 @@ def _edges(edges: Sequence[tuple[int, int]], n_units: int) -> Array:
     return pairs.astype(int)
 
 
-def _units(name: str, units: Sequence[int], n_units: int) -> Array:
-    chosen = np.array(units)
-    if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
-        raise InputError(f"{name} = {units!r} must be a list of at least one unit number")
-    wrong = [int(unit) for unit in chosen if not 0 <= unit < n_units]
-    if wrong:
-        raise InputError(f"{name} names unit {wrong[0]}, which does not exist: units are 0 to {n_units - 1}")
-    if len(set(chosen.tolist())) < len(chosen):
-        raise InputError(f"{name} = {chosen.tolist()} names a unit twice")
-    return chosen.astype(int)
-
-
 def _activations(activation: str | Mapping[int, str], n_units: int) -> list[str]:
     if isinstance(activation, str):
         choose("activation", activation, ACTIVATIONS)
         return [activation] * n_units
     for unit, name in activation.items():
         choose(f"activation[{unit}]", name, ACTIVATIONS)
-    _units("activation", list(activation) or [0], n_units)
+    as_units("activation", list(activation) or [0], n_units)
     return [activation.get(unit, "tanh") for unit in range(n_units)]
 
 

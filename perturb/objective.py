@@ -39,6 +39,19 @@ def as_floats(name: str, value: object) -> Array:
     return array
 
 
+def as_units(name: str, units: object, n_units: int) -> Array:
+    """`units` as an int array of different unit numbers, or InputError."""
+    chosen = np.array(units)
+    if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
+        raise InputError(f"{name} = {units!r} must be a list of at least one unit number")
+    wrong = [int(unit) for unit in chosen if not 0 <= unit < n_units]
+    if wrong:
+        raise InputError(f"{name} names unit {wrong[0]}, which does not exist: units are 0 to {n_units - 1}")
+    if len(set(chosen.tolist())) < len(chosen):
+        raise InputError(f"{name} = {chosen.tolist()} names a unit twice: name it once")
+    return chosen.astype(int)
+
+
 def as_patterns(inputs: object, targets: object, n_in: int, n_out: int, error: str) -> tuple[Array, Array]:
     """Inputs (S, n_in) and targets (S, n_out) as finite float64, or InputError; cross_entropy takes class numbers (S,) too."""
     x, target = as_floats("x", inputs), as_floats("target", targets)
