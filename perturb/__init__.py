@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from perturb.errors import InputError
 
 if TYPE_CHECKING:
+    from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
     from perturb.dag import DAG as DAG
     from perturb.estimation import compare as compare
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
 _HOME = {
+    "Boltzmann": "boltzmann",
     "DAG": "dag",
     "MLP": "mlp",
     "Recurrent": "recurrent",

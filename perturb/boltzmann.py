@@ -1,0 +1,293 @@
+"""Boltzmann machines: exact by enumeration, and sampled by Gibbs chains; R{p_ij} and Hv of the KL divergence (Pearlmutter 1994).
+
+One sign convention, that of the source, for everything here: E_a = sum_{i<j} s_i s_j w_ij + sum_i s_i w_i0 and
+P_a = exp(-E_a/T)/Z. With D_a the same sums over v in place of w, and <.> the mean over states:
+
+    R{p_ij} = (p_ij <D> - <s_i s_j D>) / T
+
+The usual E = -sum w s s is sign = -1: w and v then change their sign together.
+Learning minimises KL(data || model) on the visible units, whose gradient and Hv are differences of a clamped and a free phase,
+
+    dKL/dw_ij = (p_ij clamped - p_ij free) / T,     z_ij = (R{p_ij} clamped - R{p_ij} free) / T
+
+where the clamped R{p_ij} is taken within each pattern and then averaged. All of these hold for the weights w_i0, with s_0 = 1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp, softmax, xlogy
+
+from perturb.errors import InputError
+from perturb.objective import Objective, as_directions, as_floats, as_weights
+from perturb.philox import compiled, words
+
+Array = np.ndarray
+MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table
+GIBBS = 3  # stream of random numbers
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Estimates from Gibbs chains, each (n,), with standard errors from the spread of independent chains, so that the correlation
+    of successive sweeps is accounted for. p: mean of s_i s_j (and s_i); R_p: R{p} along v. n_samples: sweeps counted, in all;
+    autocorrelation: how many sweeps are worth one independent sample (2 tau_int), the largest over the entries of p."""
+
+    p: Array
+    p_stderr: Array
+    R_p: Array
+    R_p_stderr: Array
+    n_samples: int
+    autocorrelation: float
+
+
+class Boltzmann:
+    """n_visible and n_hidden stochastic units, all connected, at a temperature T.
+
+    w holds w_ij for i < j in the order (0,1), (0,2), ..., (1,2), ..., then w_i0, the bias of each unit; visible units come
+    first. values: the two states of a unit, (0, 1) or (-1, 1). sign: see the module.
+    """
+
+    def __init__(
+        self, n_visible: int, n_hidden: int = 0, temperature: float = 1.0, values: tuple[float, float] = (0, 1), sign: int = 1
+    ):
+        if not (
+            isinstance(n_visible, (int, np.integer))
+            and n_visible >= 1
+            and isinstance(n_hidden, (int, np.integer))
+            and n_hidden >= 0
+        ):
+            raise InputError(f"n_visible = {n_visible!r} must be a whole number >= 1 and n_hidden = {n_hidden!r} one >= 0")
+        if not (np.isfinite(temperature) and temperature > 0):
+            raise InputError(f"temperature = {temperature} must be a positive number")
+        if tuple(values) not in ((0, 1), (-1, 1)):
+            raise InputError(f"values = {values!r} must be (0, 1) or (-1, 1)")
+        if sign not in (-1, 1):
+            raise InputError(f"sign = {sign!r} must be 1 (the source's) or -1")
+        self.n_visible, self.n_hidden, self.temperature = int(n_visible), int(n_hidden), float(temperature)
+        self.values, self.sign = (float(values[0]), float(values[1])), sign
+        self.n_units = self.n_visible + self.n_hidden
+        self.pairs = np.triu_indices(self.n_units, 1)
+        self.n_weights = len(self.pairs[0]) + self.n_units
+
+    def init(self, seed: int) -> Array:
+        """Random starting weights, shape (n,): normal, of variance 1/n_units; biases zero."""
+        rng = np.random.Generator(np.random.Philox(seed))
+        return np.concatenate([rng.standard_normal(len(self.pairs[0])) / np.sqrt(self.n_units), np.zeros(self.n_units)])
+
+    def weight_units(self) -> tuple[Array, Array]:
+        """The two units of each weight, two int arrays (n,); a bias comes from -1."""
+        unit = np.arange(self.n_units)
+        return np.concatenate([self.pairs[0], np.full(self.n_units, -1)]), np.concatenate([self.pairs[1], unit])
+
+    def objective(self, data: Array) -> "BoltzmannObjective":
+        """KL(data || model): data is a distribution over the 2^n_visible visible states (unit 0 is the highest bit, its lower
+        value a 0), shape (2^n_visible,), or observed states, shape (S, n_visible)."""
+        return BoltzmannObjective(self, data)
+
+    # ---- exact, by enumeration
+
+    def states(self, n: int) -> Array:
+        """All states of n units, shape (2^n, n), unit 0 the highest bit."""
+        bits = np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1
+        return np.where(bits, self.values[1], self.values[0])
+
+    def p(self, w: Array) -> Array:
+        """p_ij, the mean of s_i s_j (and of s_i), in the order of w. Cost: 2^n_units states."""
+        return self._expect(self._free(self._energy(as_weights("w", w, self.n_weights))))
+
+    def R_p(self, w: Array, v: Array) -> Array:
+        """R{p_ij} along v, shape (n,)."""
+        P = self._free(self._energy(as_weights("w", w, self.n_weights)))
+        return self._R_expect(P, P.sum(), self._energy(as_weights("v", v, self.n_weights)))
+
+    def probabilities(self, w: Array) -> Array:
+        """P(visible state), shape (2^n_visible,)."""
+        return self._free(self._energy(as_weights("w", w, self.n_weights))).sum(1)
+
+    def _energy(self, w: Array) -> Array:
+        """E_a (or D_a, of v) for visible and hidden states, shape (2^n_visible, 2^n_hidden)."""
+        if self.n_units > MAX_UNITS:
+            raise InputError(f"{self.n_units} units have too many states to enumerate (limit {MAX_UNITS}): use sample()")
+        W = np.zeros((self.n_units, self.n_units))
+        W[self.pairs] = w[: len(self.pairs[0])]
+        bias, m = w[len(self.pairs[0]) :], self.n_visible
+        s, h = self.states(m), self.states(self.n_hidden)
+        own = [((x @ part) * x).sum(1) + x @ b for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))]
+        return self.sign * (own[0][:, None] + own[1] + s @ W[:m, m:] @ h.T)
+
+    def _free(self, energy: Array) -> Array:
+        return softmax(-energy / self.temperature)
+
+    def _expect(self, Q: Array) -> Array:
+        """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, for Q over (visible, hidden) states."""
+        s, h, m = self.states(self.n_visible), self.states(self.n_hidden), self.n_visible
+        q_s, q_h = Q.sum(1), Q.sum(0)
+        second = np.empty((self.n_units, self.n_units))
+        second[:m, :m], second[m:, m:], second[:m, m:] = (s.T * q_s) @ s, (h.T * q_h) @ h, s.T @ Q @ h
+        return np.concatenate([second[self.pairs], q_s @ s, q_h @ h])
+
+    def _R_expect(self, Q: Array, within: Array, D: Array) -> Array:
+        # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the free phase, over all
+        mean = (Q * D).sum() / within if np.ndim(within) == 0 else ((Q * D).sum(1) / np.where(within > 0, within, 1.0))[:, None]
+        return self._expect(Q * (mean - D)) / self.temperature
+
+    # ---- sampled
+
+    def sample(
+        self,
+        w: Array,
+        v: Array,
+        sweeps: int = 1000,
+        chains: int = 256,
+        burn_in: int = 100,
+        seed: int = 0,
+        clamped: Array | None = None,
+    ) -> Sampled:
+        """p_ij and R{p_ij} along v from Gibbs sampling: `chains` independent chains, `burn_in` sweeps thrown away, `sweeps` kept.
+
+        clamped: a visible state (n_visible,) that is held, for the clamped phase. R{p} is -Cov(s_i s_j, D)/T, with K - 1 samples
+        in its denominator. Random numbers are keyed by (seed, chain, sweep, unit). Time: sweeps x chains x n_units^2.
+        """
+        w, v = as_weights("w", w, self.n_weights), as_weights("v", v, self.n_weights)
+        for name, number, least in (("sweeps", sweeps, 2), ("chains", chains, 2), ("burn_in", burn_in, 0)):
+            if not (isinstance(number, (int, np.integer)) and least <= number < 2**31):
+                raise InputError(f"{name} = {number!r} must be a whole number >= {least}")
+        held = np.zeros(self.n_units)
+        if clamped is not None:
+            held[: self.n_visible] = self._observed(np.atleast_2d(as_floats("clamped", clamped)))[0]
+        n_pairs, symmetric = len(self.pairs[0]), []
+        for weights in (w, v):
+            matrix = np.zeros((self.n_units, self.n_units))
+            matrix[self.pairs] = weights[:n_pairs]
+            symmetric.append(self.sign * (matrix + matrix.T))
+        X, XD, DS, XX = (np.zeros((chains, size)) for size in (self.n_weights, self.n_weights, 1, self.n_weights))
+        _gibbs(
+            symmetric[0], self.sign * w[n_pairs:], symmetric[1], self.sign * v[n_pairs:], self.temperature, self.values[0],
+            self.values[1], held, 0 if clamped is None else self.n_visible, np.uint64(seed), burn_in, sweeps, X, XD, DS[:, 0], XX,
+        )  # fmt: skip
+        K, T = sweeps * chains, self.temperature
+        p, D = X.sum(0) / K, DS.sum() / K
+        each = X / sweeps
+        p_stderr = each.std(0, ddof=1) / np.sqrt(chains)
+        products = (XD - p * DS - D * X + sweeps * p * D) / sweeps  # each chain's mean of (X - mean)(D - mean)
+        R_p = -products.sum(0) * sweeps / (K - 1) / T
+        variance = XX.sum(0) / K - p * p
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = np.where(variance > 1e-12, p_stderr**2 * K / variance, 1.0)
+        return Sampled(p, p_stderr, R_p, products.std(0, ddof=1) / np.sqrt(chains) / T, K, float(worth.max()))
+
+    def _observed(self, states: Array) -> Array:
+        if states.ndim != 2 or states.shape[1] != self.n_visible or not np.isin(states, self.values).all():
+            low, high = self.values
+            raise InputError(
+                f"visible states have shape {states.shape}: give rows of {self.n_visible} entries, each {low:g} or {high:g}"
+            )
+        return states
+
+
+class BoltzmannObjective(Objective):
+    """See `Objective`. The data are patterns one by one, or one distribution (then it counts as a single pattern)."""
+
+    def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
+        self.network, self.n_weights, self.depth = network, network.n_weights, 1
+        data, size = as_floats("data", data), 2**network.n_visible
+        if data.ndim == 1:
+            if data.shape != (size,) or (data < 0).any() or abs(data.sum() - 1) > 1e-9:
+                raise InputError(
+                    f"data has shape {data.shape} and sum {data.sum():g}: give {size} probabilities with sum 1, or states"
+                )
+            self.observed, self.distribution, self.n_patterns = None, data, 1
+        else:
+            self.observed = network._observed(data)
+            bits = self.observed == network.values[1]
+            index = bits @ (1 << np.arange(network.n_visible)[::-1])
+            self._index, self.n_patterns = index, len(index)
+            self.distribution = np.bincount(index, minlength=size) / len(index)
+        # sum p log p, which does not depend on w; a single pattern keeps that of all, so that the patterns' errors add up
+        self.entropy = float(xlogy(self.distribution, self.distribution).sum()) if entropy is None else entropy
+
+    def pattern(self, index: int) -> "BoltzmannObjective":
+        if self.observed is None:
+            return self
+        return BoltzmannObjective(self.network, self.observed[index : index + 1], self.entropy)
+
+    def pattern_errors(self, w: Array) -> Array:
+        log_p = self._log_p(self.network._energy(as_weights("w", w, self.n_weights)))
+        if self.observed is None:
+            seen = self.distribution > 0
+            return np.array([self.entropy - self.distribution[seen] @ log_p[seen]])
+        return self.entropy - log_p[self._index]
+
+    def gradient(self, w: Array) -> Array:
+        clamped, free = self._phases(self.network._energy(as_weights("w", w, self.n_weights)))
+        return self.network.sign * (self.network._expect(clamped) - self.network._expect(free)) / self.network.temperature
+
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        net = self.network
+        energy = net._energy(as_weights("w", w, self.n_weights))
+        v = as_directions("v", v, self.n_weights)
+        clamped, free = self._phases(energy)
+        g = net.sign * (net._expect(clamped) - net._expect(free)) / net.temperature
+        Hv = np.empty((np.atleast_2d(v.T).shape[0], self.n_weights))
+        for out, direction in zip(Hv, np.atleast_2d(v.T), strict=True):
+            D = net._energy(direction)
+            difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(free, free.sum(), D)
+            out[:] = net.sign * difference / net.temperature
+        seen = self.distribution > 0
+        E = float(self.entropy - self.distribution[seen] @ self._log_p(energy)[seen])
+        return E, g, Hv[0] if v.ndim == 1 else Hv.T
+
+    def _log_p(self, energy: Array) -> Array:
+        negative = -energy / self.network.temperature
+        return logsumexp(negative, axis=1) - logsumexp(negative)
+
+    def _phases(self, energy: Array) -> tuple[Array, Array]:
+        """Probabilities of (visible, hidden) states: hidden given visible times the data's, and the model's own."""
+        given = softmax(-energy / self.network.temperature, axis=1)
+        return self.distribution[:, None] * given, self.network._free(energy)
+
+
+@compiled()
+def _gibbs(W, b, V, c, T, low, high, held, n_held, seed, burn_in, sweeps, X, XD, DS, XX):
+    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's; adds the sums of each chain to its row."""
+    n = b.size
+    s, random = np.empty(n), np.empty(4)
+    for chain in range(X.shape[0]):
+        for sweep in range(-1, burn_in + sweeps):
+            for i in range(n):
+                if i % 4 == 0:
+                    trial = (np.uint64(chain) << np.uint64(32)) + np.uint64(sweep + 1)
+                    w0, w1, w2, w3 = words(seed, trial, i // 4, GIBBS, 0)
+                    random[0], random[1], random[2], random[3] = w0, w1, w2, w3
+                u = (random[i % 4] + 0.5) * 2.0**-32
+                if i < n_held:
+                    s[i] = held[i]
+                elif sweep < 0:  # start anywhere
+                    s[i] = high if u < 0.5 else low
+                else:
+                    field = b[i]
+                    for j in range(n):
+                        field += W[i, j] * s[j]
+                    field -= W[i, i] * s[i]
+                    s[i] = high if u < 1.0 / (1.0 + np.exp((high - low) * field / T)) else low
+            if sweep < burn_in:
+                continue
+            D = 0.0
+            for i in range(n):
+                D += c[i] * s[i]
+                for j in range(i):
+                    D += V[i, j] * s[i] * s[j]
+            DS[chain] += D
+            k = 0
+            for i in range(n):
+                for j in range(i + 1, n):
+                    x = s[i] * s[j]
+                    X[chain, k] += x
+                    XD[chain, k] += x * D
+                    XX[chain, k] += x * x
+                    k += 1
+            for i in range(n):
+                X[chain, k + i] += s[i]
+                XD[chain, k + i] += s[i] * D
+                XX[chain, k + i] += s[i] * s[i]
