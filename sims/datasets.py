@@ -51,14 +51,25 @@ def load_data(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array
     A network that does not fit them, or more samples than there are, raises InputError.
     """
     x, target = choose("data.name", data.name, DATASETS)(data, n_inputs, n_outputs)
-    ends = [("starts", n_inputs, x.shape[1], "inputs"), ("ends", n_outputs, target.shape[1], "outputs")]
-    for verb, units, wanted, what in ends:
+    for units, wanted, what in ((n_inputs, x.shape[1], "inputs"), (n_outputs, target.shape[1], "outputs")):
         if units != wanted:
             raise InputError(
-                f'network.layers {verb} with {units} but data.name = "{data.name}" has {wanted} {what}: '
-                f"set network.layers to [{x.shape[1]}, ..., {target.shape[1]}]"
+                f'the network has {units} {what} but data.name = "{data.name}" has {wanted} {what}: '
+                f"give it {x.shape[1]} inputs and {target.shape[1]} outputs"
             )
     return x, target
+
+
+def load_states(data: "Data", n_visible: int) -> Array:
+    """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then targets, each 0 or 1."""
+    x, target = choose("data.name", data.name, DATASETS)(data, n_visible, 0)
+    both = np.concatenate([np.where(part > (part.min() + part.max()) / 2, 1.0, 0.0) for part in (x, target)], axis=1)
+    if both.shape[1] != n_visible:
+        raise InputError(
+            f'network.visible = {n_visible} but data.name = "{data.name}" has {both.shape[1]} inputs and targets together: '
+            f"set network.visible = {both.shape[1]}"
+        )
+    return both
 
 
 def draw_balanced(data: "Data", x: Array, target: Array) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,11 +25,13 @@ from hardware.params import (
     toml_names,
     validated,
 )
-from perturb.activations import ACTIVATIONS
+from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
+from perturb.dag import DAG
 from perturb.errors import InputError, choose
-from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
 from perturb.methods import METHODS
+from perturb.mlp import MLP
+from perturb.recurrent import Recurrent
 from sims.datasets import DATASETS
 
 MAX_WEIGHTS = 10_000_000
@@ -37,33 +40,88 @@ Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Units = Annotated[int, Field(ge=1, le=MAX_WEIGHTS)]
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "mlp": {"layers": None, "activation": "tanh", "output": "linear", "error": "squared_error"},
+    "dag": {
+        "units": None, "edges": None, "inputs": None, "outputs": None, "bias": ..., "activation": "tanh", "activations": {},
+        "error": "squared_error",
+    },
+    "recurrent": {
+        "units": None, "inputs": None, "outputs": None, "activation": "tanh", "error": "squared_error", "solver": "direct",
+    },
+    "boltzmann": {"visible": None, "hidden": None, "temperature": 1.0},
+}  # keys of each kind of network: None must be given, ... may be left out, others are the values of keys left out # fmt: skip
+Unit = Annotated[int, Field(ge=0, le=MAX_WEIGHTS)]
+Listed = Field(strict=False, min_length=1, max_length=MAX_WEIGHTS)
+
+
 class Network(Table):
-    kind: Literal["mlp"] = Field("mlp", description="mlp: fully connected layers")
-    layers: Annotated[tuple[Units, ...], Field(strict=False, min_length=2, max_length=1000)] = Field(
-        description="units per layer, inputs first, such as [64, 32, 10]"
+    kind: Literal["mlp", "dag", "recurrent", "boltzmann"] = Field("mlp", description="what kind of network")
+    layers: Annotated[tuple[Units, ...], Field(strict=False, min_length=2, max_length=1000)] | None = Field(
+        None, description="mlp: units per layer, inputs first, such as [64, 32, 10]"
     )
-    activation: Name = Field("tanh", description="activation of the hidden layers")
-    output: Name = Field("linear", description="activation of the last layer")
-    error: Name = Field("squared_error", description="E, a mean over patterns")
+    units: Units | None = Field(None, description="dag, recurrent: number of units")
+    edges: Annotated[tuple[Annotated[tuple[Unit, Unit], Field(strict=False)], ...], Listed] | None = Field(
+        None, description="dag: [from, to] pairs of unit numbers"
+    )
+    inputs: Annotated[tuple[Unit, ...], Listed] | None = Field(None, description="dag, recurrent: units that get the pattern")
+    outputs: Annotated[tuple[Unit, ...], Listed] | None = Field(None, description="dag, recurrent: units that have targets")
+    bias: Unit | None = Field(None, description="dag: a unit that is always 1")
+    activations: dict[str, Name] | None = Field(None, description="dag: of single units, where another than activation")
+    solver: Name | None = Field(None, description="recurrent: direct or relax")
+    visible: Units | None = Field(None, description="boltzmann: number of visible units")
+    hidden: Unit | None = Field(None, description="boltzmann: number of hidden units, 0 or more")
+    temperature: Positive | None = Field(None, description="boltzmann: the temperature T")
+    activation: Name | None = Field(None, description="activation of the units; of an mlp: of the hidden layers")
+    output: Name | None = Field(None, description="mlp: activation of the last layer")
+    error: Name | None = Field(None, description="E, a mean over patterns")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        """Keys that the kind has and the file leaves out get their values; those of other kinds stay None."""
+        keys = KINDS.get(data.get("kind", "mlp")) if isinstance(data, dict) and isinstance(data.get("kind", "mlp"), str) else None
+        return {**{key: value for key, value in keys.items() if value is not ... and value is not None}, **data} if keys else data
 
     @model_validator(mode="after")
     def _check(self) -> "Network":
-        choose("activation", self.activation, ACTIVATIONS)
-        choose("output", self.output, ACTIVATIONS)
-        choose("error", self.error, ERRORS)
-        if self.error in NEEDS_LINEAR_OUTPUT and self.output != "linear":
-            own = "softmax" if self.error == "cross_entropy" else "logistic function"
-            raise InputError(
-                f'output = "{self.output}" does not go with error = "{self.error}", which has its {own}: set output = "linear"'
-            )
-        if self.error == "cross_entropy" and self.layers[-1] == 1:
+        keys = KINDS[self.kind]
+        for key, value in self.model_dump(exclude_none=True).items():
+            if key != "kind" and key not in keys:
+                raise InputError(f'{key} = {shown(value)} does not go with kind = "{self.kind}": remove it')
+        for key, default in keys.items():
+            if default is None and getattr(self, key) is None:
+                raise InputError(f'{key} is missing: kind = "{self.kind}" needs it ({type(self).model_fields[key].description})')
+        if self.kind == "mlp" and self.error == "cross_entropy" and self.layers and self.layers[-1] == 1:
             raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
-        n = sum((a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False))
+        n = {
+            "mlp": lambda: sum((a + 1) * b for a, b in pairwise(self.layers or ())),
+            "dag": lambda: len(self.edges or ()),
+            "recurrent": lambda: (self.units or 0) ** 2,
+            "boltzmann": lambda: ((self.visible or 0) + (self.hidden or 0)) ** 2 // 2,
+        }[self.kind]()
         if n > MAX_WEIGHTS:
-            raise InputError(
-                f"layers = {shown(self.layers)} have {n} weights but at most {MAX_WEIGHTS} are allowed: use fewer units"
-            )
+            raise InputError(f"{next(iter(keys))} give {n} weights but at most {MAX_WEIGHTS} are allowed: use fewer units")
+        self.build()
         return self
+
+    def build(self) -> MLP | DAG | Recurrent | Boltzmann:
+        """The network of this table; InputError if its numbers do not fit together."""
+        given = {key: getattr(self, key) for key in KINDS[self.kind] if getattr(self, key) is not None}
+        if self.kind == "mlp":
+            return MLP(**given)
+        if self.kind == "boltzmann":
+            return Boltzmann(given["visible"], given["hidden"], given["temperature"])
+        if self.kind == "recurrent":
+            return Recurrent(given.pop("units"), **given)
+        single = given.pop("activations")
+        try:
+            activation = dict.fromkeys(range(given["units"]), given.pop("activation")) | {int(k): v for k, v in single.items()}
+        except ValueError:
+            raise InputError(
+                f'activations = {shown(single)} must name units by their number, such as {{ 4 = "linear" }}'
+            ) from None
+        return DAG(given.pop("units"), activation=activation, **given)
 
 
 class Data(Table):
@@ -139,7 +197,7 @@ class Experiment(Table):
 
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
     description: str = Field("", description="one line")
-    network: Network = Field(description="a table [network] with at least its layers")
+    network: Network = Field(description="a table [network], of an mlp with at least its layers")
     data: Data = Field(description="a table [data] with at least its name")
     weights: Weights = Weights()
     direction: Direction = Direction()
@@ -149,7 +207,7 @@ class Experiment(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "Experiment":
-        if self.data.name == "teacher" and self.network.error != "squared_error":
+        if self.data.name == "teacher" and self.network.error not in ("squared_error", None):
             raise InputError(
                 f'network.error = "{self.network.error}" does not go with data.name = "teacher", whose targets are any numbers: '
                 'set network.error = "squared_error"'

@@ -17,14 +17,18 @@ import numpy as np
 import pandas as pd
 
 from hardware.chip import Chip, Interval
+from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
+from perturb.dag import DAG
 from perturb.errors import InputError
 from perturb.estimation import Comparison, compare
 from perturb.methods import METHODS
 from perturb.mlp import MLP, MLPObjective
+from perturb.objective import Objective
+from perturb.recurrent import Recurrent
 from perturb.statistics import Estimate
 from perturb.theory import Curvature, Prediction, curvatures, predict
-from sims.datasets import load_data
+from sims.datasets import load_data, load_states
 from sims.experiment import Experiment, load_experiment
 
 Array = np.ndarray
@@ -57,7 +61,8 @@ class Rival(NamedTuple):
 class Bench:
     """What all methods of a run share: the objective, the point w, the direction v and the curvature there."""
 
-    objective: MLPObjective
+    network: MLP | DAG | Recurrent | Boltzmann
+    objective: Objective
     w: Array
     v: Array
     known: list[Curvature]
@@ -65,10 +70,15 @@ class Bench:
 
 def prepare(experiment: Experiment) -> Bench:
     """Network, data, warmed-up weights and direction of an experiment. InputError if they do not fit or diverge."""
-    layers = experiment.network.layers
-    network = MLP(layers, experiment.network.activation, experiment.network.output, experiment.network.error)
-    x, target = load_data(experiment.data, layers[0], layers[-1])
-    objective = network.objective(x, target)
+    network = experiment.network.build()
+    objective: Objective
+    if isinstance(network, Boltzmann):
+        objective = network.objective(load_states(experiment.data, network.n_visible))
+    else:
+        n_in, n_out = (
+            (network.layers[0], network.layers[-1]) if isinstance(network, MLP) else (len(network.inputs), len(network.outputs))
+        )
+        objective = network.objective(*load_data(experiment.data, n_in, n_out))
     w = network.init(experiment.weights.seed)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(experiment.weights.warmup_updates):
@@ -85,7 +95,7 @@ def prepare(experiment: Experiment) -> Bench:
         v = np.random.Generator(np.random.Philox(experiment.direction.seed)).standard_normal(w.size)
     if experiment.direction.norm is not None:
         v *= experiment.direction.norm / np.linalg.norm(v)
-    return Bench(objective, w, v, curvatures(objective, w, v, experiment.estimation.presentation))
+    return Bench(network, objective, w, v, curvatures(objective, w, v, experiment.estimation.presentation))
 
 
 def run_experiment(
@@ -178,6 +188,8 @@ def _checkpoints(trials: int) -> list[int]:
 
 def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
+    if not isinstance(chip.objective, MLPObjective):
+        return 64
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return max(64, 3_000_000_000 // cost) if chip.fidelity != "event" else max(1, min(1000, 100_000_000 // cost))
 
@@ -269,7 +281,7 @@ def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, pr
 
 
 def _weights(rival: Rival, bench: Bench, compared: Comparison) -> pd.DataFrame:
-    unit_from, unit_to = bench.objective.network.weight_units()
+    unit_from, unit_to = bench.network.weight_units()
     g, z = compared.gradient, compared.hv
     return pd.DataFrame(
         {

@@ -55,11 +55,34 @@ def test_the_starter_shows_the_defaults():
         ("run=3", "run"),
         ("run.seed=-1", "run.seed = -1"),
         ("weights.warmup_updates=2.5", "weights.warmup_updates"),
+        ("network.kind=graph", "network.kind"),
+        ("network.units=3", 'network.units = 3 does not go with kind = "mlp": remove it'),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(setting, message):
     with pytest.raises(InputError) as caught:
         prepare(load_experiment("xor", parse_settings([setting])))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, setting, message",
+    [
+        ("dag", "network.edges=[[0,3],[3,0]]", "network.edge (3, 0) leads into unit 0"),
+        ("dag", "network.edges=[[0,1,2]]", "network.edges[0]"),
+        ("dag", "network.outputs=[9]", "network.outputs names unit 9"),
+        ("dag", 'network.activations={x="linear"}', "must name units by their number"),
+        ("dag", "network.inputs=[0]", 'the network has 1 inputs but data.name = "xor" has 2'),
+        ("recurrent", "network.solver=newton", "network.solver = 'newton' is unknown"),
+        ("recurrent", "network.temperature=2", "network.temperature = 2"),
+        ("boltzmann", "network.visible=4", "set network.visible = 3"),
+        ("boltzmann", "network.temperature=0", "network.temperature = 0"),
+        ("boltzmann", "network.hidden=30", "too many states"),
+    ],
+)
+def test_a_mistake_in_any_kind_of_network_is_one_line(name, setting, message):
+    with pytest.raises(InputError) as caught:
+        prepare(load_experiment(name, parse_settings([setting])))
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -90,6 +90,15 @@ def test_the_main_job_succeeds_on_real_data():
     assert hv.loc[("difference", "walsh"), "verdict"].startswith("succeeds")
 
 
+@pytest.mark.parametrize("name", ["dag", "recurrent", "boltzmann"])
+def test_the_main_job_runs_on_every_kind_of_network(name):
+    run = sims.run_experiment(name, {"estimation.trials": 256})
+    hv = run.summary[run.summary["quantity"] == "hv"].set_index(["method", "code"])
+    assert hv.loc[("difference", "walsh"), "cosine"] > 0.99
+    assert hv.loc[("pearlmutter", "gaussian"), "cosine"] < 0.95
+    assert len(run.weights) == 4 * run.summary["n_weights"].iloc[0]
+
+
 def test_same_seed_same_numbers_other_seed_other_numbers():
     noisy = {**QUICK, "chip.error_unit.noise": 0.01}
     first, again = (sims.run_experiment("xor", noisy, seed=5).weights for _ in range(2))
