@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from perturb.errors import InputError
 
 if TYPE_CHECKING:
+    from perturb import curvature as curvature
     from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
     from perturb.dag import DAG as DAG
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from perturb.estimation import estimate as estimate
     from perturb.methods import METHODS as METHODS
     from perturb.mlp import MLP as MLP
+    from perturb.objective import Objective as Objective
     from perturb.objective import finite_difference_hvp as finite_difference_hvp
     from perturb.recurrent import Recurrent as Recurrent
     from perturb.statistics import Statistics as Statistics
@@ -24,6 +26,7 @@ _HOME = {
     "Boltzmann": "boltzmann",
     "DAG": "dag",
     "MLP": "mlp",
+    "Objective": "objective",
     "Recurrent": "recurrent",
     "CODES": "codes",
     "METHODS": "methods",
@@ -34,10 +37,12 @@ _HOME = {
     "predict": "theory",
     "solve": "statistics",
 }
-__all__ = ["InputError", *_HOME]
+__all__ = ["InputError", "curvature", *_HOME]
 
 
 def __getattr__(name: str):
+    if name == "curvature":
+        return import_module("perturb.curvature")
     if name in _HOME:
         return getattr(import_module(f"perturb.{_HOME[name]}"), name)
     raise AttributeError(f"module 'perturb' has no attribute {name!r}")

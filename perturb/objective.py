@@ -1,6 +1,7 @@
 """Objective: a network together with its data, as a function of the flat weights. Every network offers exactly this."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -76,6 +77,22 @@ class Objective(ABC):
     n_weights: int
     n_patterns: int
     depth: int
+    inexact: tuple[str, ...] = ()  # which of "gradient", "hvp" come from finite differences
+
+    @staticmethod
+    def from_functions(
+        error: Callable[[Array], float],
+        gradient: Callable[[Array], Array] | None = None,
+        hvp: Callable[[Array, Array], Array] | None = None,
+        *,
+        n_weights: int,
+    ) -> "Objective":
+        """Any function of n_weights numbers as an objective: error(w), gradient(w) of shape (n,), hvp(w, v) for v of shape (n,).
+
+        What is missing comes from central finite differences (a gradient costs 2n errors, Hv two gradients) and is named in
+        `inexact`. A value of another shape, or one that is not finite, raises InputError.
+        """
+        return FunctionObjective(error, gradient, hvp, n_weights)
 
     @abstractmethod
     def pattern_errors(self, w: Array) -> Array:
@@ -113,7 +130,7 @@ class Objective(ABC):
             H[:, columns] = block
         return (H + H.T) / 2
 
-    def hessian_columns(self, w: Array, width: int = 128):
+    def hessian_columns(self, w: Array, width: int = 128) -> Iterator[tuple[slice, Array]]:
         """Yield (slice, H[:, slice]) for all columns, `width` at a time, so that n is not limited by n^2 of memory."""
         for start in range(0, self.n_weights, width):
             columns = slice(start, min(start + width, self.n_weights))
@@ -147,3 +164,50 @@ def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float |
     if not (np.isfinite(eps) and eps > 0):
         raise InputError(f"eps = {eps} must be a positive number: leave it out to have it chosen")
     return (objective.gradient(w + eps * v) - objective.gradient(w - eps * v)) / (2 * eps)
+
+
+class FunctionObjective(Objective):
+    """See `Objective.from_functions`; one pattern, one layer."""
+
+    def __init__(
+        self,
+        error: Callable[[Array], float],
+        gradient: Callable[[Array], Array] | None,
+        hvp: Callable[[Array, Array], Array] | None,
+        n_weights: int,
+    ):
+        if not (isinstance(n_weights, (int, np.integer)) and n_weights >= 1):
+            raise InputError(f"n_weights = {n_weights!r} must be a whole number >= 1")
+        self.n_weights, self.n_patterns, self.depth = int(n_weights), 1, 1
+        self._error, self._gradient, self._hvp = error, gradient, hvp
+        self.inexact = tuple(name for name, function in (("gradient", gradient), ("hvp", hvp)) if function is None)
+
+    def pattern(self, index: int) -> "FunctionObjective":
+        return self
+
+    def pattern_errors(self, w: Array) -> Array:
+        value = np.asarray(self._error(as_weights("w", w, self.n_weights)), dtype=float)
+        if value.shape not in ((), (1,)):
+            raise InputError(f"error(w) has shape {value.shape}: it must return one number")
+        return value.reshape(1)
+
+    def gradient(self, w: Array) -> Array:
+        w = as_weights("w", w, self.n_weights)
+        if self._gradient is not None:
+            return as_weights("gradient(w)", self._gradient(w), self.n_weights)
+        eps = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max()))
+        steps = eps * np.eye(self.n_weights)
+        return np.array([(self.error(w + step) - self.error(w - step)) / (2 * eps) for step in steps])
+
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        w, v = as_weights("w", w, self.n_weights), as_directions("v", v, self.n_weights)
+        columns = [self._one_hvp(w, column) for column in np.atleast_2d(v.T)]
+        return self.error(w), self.gradient(w), columns[0] if v.ndim == 1 else np.array(columns).reshape(-1, self.n_weights).T
+
+    def _one_hvp(self, w: Array, v: Array) -> Array:
+        if self._hvp is None:
+            # differences of differences carry rounding of order eps^(2/3): a larger step then balances it
+            size = float(np.linalg.norm(v)) or 1.0
+            eps = None if self._gradient is not None else 1e-3 * max(1.0, float(np.abs(w).max())) / size
+            return finite_difference_hvp(self, w, v, eps)
+        return as_weights("hvp(w, v)", self._hvp(w, v), self.n_weights)

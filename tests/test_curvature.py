@@ -1,0 +1,204 @@
+"""Tools on Hessian-vector products, against dense linear algebra."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import perturb
+from perturb import MLP, InputError, curvature
+from perturb.objective import Objective
+
+
+def quadratic(eigenvalues, seed=0, g=None):
+    """E = g.w + w'Hw/2 with those eigenvalues, and H."""
+    n = len(eigenvalues)
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+    H = (Q * eigenvalues) @ Q.T
+    g = np.zeros(n) if g is None else g
+    return Objective.from_functions(
+        lambda w: g @ w + w @ H @ w / 2, lambda w: g + H @ w, lambda w, v: H @ v, n_weights=n
+    ), (H + H.T) / 2  # fmt: skip
+
+
+INDEFINITE = np.concatenate([np.linspace(-2, 1, 95), [3.0, 4.0, 6.0, -5.0, 9.0]])
+ZERO = np.zeros(100)
+
+
+@pytest.mark.parametrize("n", [3, 20, 100])
+@pytest.mark.parametrize("which", curvature.ENDS)
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_extreme_eigenpairs_are_those_of_the_dense_matrix(n, which, k):
+    objective, H = quadratic(INDEFINITE[-n:])
+    found = curvature.eigenpairs(objective, ZERO[:n], k, which)
+    values = np.sort(np.linalg.eigvalsh(H))
+    low = k // 2
+    expected = {
+        "largest": values[-k:], "smallest": values[:k], "magnitude": np.sort(values[np.argsort(-np.abs(values))[:k]]),
+        "both": np.r_[values[:low], values[n - (k - low) :]],
+    }[which]  # fmt: skip
+    np.testing.assert_allclose(found.values, expected, atol=1e-8)
+    np.testing.assert_allclose(H @ found.vectors, found.vectors * found.values, atol=1e-6)
+    assert found.converged and (found.residuals < 1e-6).all() and found.n_products > 0
+
+
+def test_power_iteration_finds_the_largest_magnitude_and_shifted_the_other_end():
+    objective, H = quadratic(INDEFINITE)
+    top = curvature.power_iteration(objective, ZERO)
+    assert top.converged and top.values[0] == pytest.approx(9.0, rel=1e-6)
+    bottom = curvature.power_iteration(objective, ZERO, shift=top.values[0])
+    assert bottom.converged and bottom.values[0] == pytest.approx(-5.0, rel=1e-6)
+    assert not curvature.power_iteration(objective, ZERO, max_products=3).converged
+
+
+def test_trace_estimates_lie_within_five_standard_errors():
+    objective, H = quadratic(INDEFINITE)
+    for method in ("hutchinson", "hutch++"):
+        found = curvature.trace(objective, ZERO, 90, method)
+        assert abs(found.value - np.trace(H)) < 5 * found.stderr and found.n_products <= 90
+        assert abs(found.value - np.trace(H) - 10 * found.stderr) > 5 * found.stderr  # negative control
+    decaying, H = quadratic(100.0 * 0.8 ** np.arange(100))
+    plus, plain = (curvature.trace(decaying, ZERO, 90, method) for method in ("hutch++", "hutchinson"))
+    assert plus.stderr < 0.1 * plain.stderr  # what it is for
+
+
+def test_hutchinson_has_the_variance_of_its_formula():
+    objective, H = quadratic(INDEFINITE)
+    stderr = curvature.trace(objective, ZERO, 4000, "hutchinson").stderr
+    assert stderr**2 * 4000 == pytest.approx(2 * ((H**2).sum() - (np.diag(H) ** 2).sum()), rel=0.15)  # 4,000 samples: about 3 %
+
+
+def test_diagonal_exact_and_estimated():
+    objective, H = quadratic(INDEFINITE)
+    np.testing.assert_allclose(curvature.diagonal(objective, ZERO).value, np.diag(H), atol=1e-13)
+    found = curvature.diagonal(objective, ZERO, 400)
+    assert (np.abs(found.value - np.diag(H)) < 5 * found.stderr).all()
+
+
+def test_lanczos_quadrature_integrates_polynomials_exactly_and_smooth_functions_well():
+    objective, H = quadratic(np.linspace(1, 3, 40))
+    density = curvature.spectral_density(objective, ZERO[:40], probes=20, steps=25)
+    np.testing.assert_allclose(density.weights.sum(1), 1, atol=1e-12)
+    for f, exact in ((lambda x: x, np.trace(H)), (np.log, np.linalg.slogdet(H)[1])):
+        found = density.integrate(f)
+        assert abs(found.value - exact) < 5 * found.stderr + 1e-9
+    signs = np.random.Generator(np.random.Philox(0)).choice([-1.0, 1.0], (20, 40))
+    each = 40 * (density.weights * density.nodes**3).sum(1)
+    np.testing.assert_allclose(each, [x @ H @ H @ H @ x for x in signs], rtol=1e-10)  # Gauss quadrature of degree 3
+    grid = np.linspace(0, 4, 801)
+    assert np.trapezoid(density(grid, 0.05), grid) == pytest.approx(1, abs=1e-3)
+
+
+def test_lanczos_stops_at_an_invariant_subspace():
+    objective, _ = quadratic(np.array([1.0, 1.0, 1.0, 2.0]))
+    density = curvature.spectral_density(objective, ZERO[:4], probes=5, steps=4)
+    assert density.integrate(np.ones_like).value == pytest.approx(4)
+    assert density.n_products <= 10
+
+
+def test_saliencies_are_the_exact_changes_of_a_quadratic_error():
+    n = 6
+    minimum = np.random.default_rng(3).standard_normal(n)
+    _, H = quadratic(np.linspace(0.5, 3, n))
+    objective = Objective.from_functions(
+        lambda w: (w - minimum) @ H @ (w - minimum) / 2, lambda w: H @ (w - minimum), lambda w, v: H @ v, n_weights=n
+    )
+    removed = [objective.error(np.where(np.arange(n) == q, 0.0, minimum)) for q in range(n)]
+    np.testing.assert_allclose(curvature.obd_saliencies(objective, minimum), removed, atol=1e-12)
+    found = curvature.obs_saliencies(objective, minimum)
+    assert found.converged
+    for q in range(n):  # the others at their best
+        others = np.arange(n) != q
+        w = np.zeros(n)
+        w[others] = minimum[others] + np.linalg.solve(H[np.ix_(others, others)], H[others, q] * minimum[q])
+        assert found.value[q] == pytest.approx(objective.error(w), rel=1e-7)
+
+
+@pytest.mark.parametrize("method", ["cg", "minres"])
+def test_newton_step_solves_a_positive_system(method):
+    g = np.random.default_rng(1).standard_normal(30)
+    objective, H = quadratic(np.linspace(0.5, 20, 30), g=g)
+    step = curvature.newton_step(objective, ZERO[:30], damping=0.3, method=method)
+    np.testing.assert_allclose(step.p, -np.linalg.solve(H + 0.3 * np.eye(30), g), atol=1e-5)
+    assert step.converged and not step.negative_curvature and step.residual < 1e-5
+
+
+def test_newton_step_at_an_indefinite_hessian_still_leads_downhill_and_minres_solves_it():
+    g = np.random.default_rng(1).standard_normal(100)
+    objective, H = quadratic(INDEFINITE, g=g)
+    step = curvature.newton_step(objective, ZERO)
+    assert step.negative_curvature and not step.converged and step.p @ g < 0
+    solved = curvature.newton_step(objective, ZERO, method="minres", max_products=1000)
+    np.testing.assert_allclose(H @ solved.p, -g, atol=1e-4)
+    damped = curvature.newton_step(objective, ZERO, damping=6.0)
+    assert damped.converged and not damped.negative_curvature
+
+
+def test_curvature_along_a_line_is_the_second_derivative():
+    rng = np.random.default_rng(0)
+    net = MLP([3, 4, 2])
+    objective, w, p = net.objective(rng.standard_normal((6, 3)), rng.random((6, 2))), net.init(0), rng.standard_normal(26)
+    steps = np.linspace(-0.1, 0.1, 201)
+    E, slope, bend = curvature.along(objective, w, p, steps)
+    np.testing.assert_allclose(np.gradient(E, steps)[1:-1], slope[1:-1], rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(np.gradient(slope, steps)[1:-1], bend[1:-1], rtol=1e-2, atol=1e-2)
+
+
+def test_both_forms_of_h_hat_take_v_to_z_and_have_least_norm():
+    rng = np.random.default_rng(4)
+    v, z, n = rng.standard_normal(5), rng.standard_normal(5), 5
+    plain, symmetric = curvature.least_norm_hessian(v, z), curvature.symmetric_hessian(v, z)
+    for matrix in (plain, symmetric):
+        np.testing.assert_allclose(matrix @ v, z, atol=1e-13)
+    np.testing.assert_allclose(symmetric, symmetric.T)
+    # least norm among all solutions of the linear equations, by their pseudo-inverse
+    rows = np.kron(np.eye(n), v)
+    np.testing.assert_allclose((np.linalg.pinv(rows) @ z).reshape(n, n), plain, atol=1e-12)
+    swap = np.array(
+        [[(a, b) == (j, i) for a, b in itertools.product(range(n), repeat=2)] for i, j in itertools.product(range(n), repeat=2)]
+    )
+    both = np.vstack([rows, np.eye(n * n) - swap])
+    np.testing.assert_allclose((np.linalg.pinv(both) @ np.r_[z, np.zeros(n * n)]).reshape(n, n), symmetric, atol=1e-10)
+
+
+def test_any_function_is_an_objective_and_what_is_missing_is_said_and_approximated():
+    def error(w):
+        return np.sin(w[0]) * w[1] ** 2 + np.exp(w[2])
+
+    def gradient(w):
+        return np.array([np.cos(w[0]) * w[1] ** 2, 2 * np.sin(w[0]) * w[1], np.exp(w[2])])
+
+    w, v = np.array([0.3, -1.2, 0.5]), np.array([1.0, 2.0, -1.0])
+    H = np.diag([-np.sin(0.3) * 1.44, 2 * np.sin(0.3), np.exp(0.5)])
+    H[0, 1] = H[1, 0] = 2 * np.cos(0.3) * -1.2
+    full = Objective.from_functions(error, gradient, lambda w, v: H @ v, n_weights=3)
+    half = Objective.from_functions(error, gradient, n_weights=3)
+    bare = Objective.from_functions(error, n_weights=3)
+    assert (full.inexact, half.inexact, bare.inexact) == ((), ("hvp",), ("gradient", "hvp"))
+    np.testing.assert_allclose(half.hvp(w, v), H @ v, atol=1e-8)
+    np.testing.assert_allclose(bare.gradient(w), gradient(w), atol=1e-9)
+    np.testing.assert_allclose(bare.hvp(w, v), H @ v, atol=1e-5)
+    np.testing.assert_allclose(full.hvp(w, np.eye(3)), H)
+    compared = perturb.compare(perturb.estimate(full, w, v, 64, sigma=1e-3, r=1e-3), full, w, v)
+    assert compared.hv.cosine > 0.9999
+    with pytest.raises(InputError, match="gradient.w. has shape"):
+        Objective.from_functions(error, lambda w: w[:2], n_weights=3).gradient(w)
+    with pytest.raises(InputError, match="must return one number"):
+        Objective.from_functions(lambda w: w, n_weights=3).error(w)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda o: curvature.eigenpairs(o, ZERO, 0), "k = 0 must be"),
+        (lambda o: curvature.eigenpairs(o, ZERO, which="top"), "which = 'top' is unknown"),
+        (lambda o: curvature.eigenpairs(o, ZERO[:5]), r"w has shape \(5,\)"),
+        (lambda o: curvature.trace(o, ZERO, 0), "probes = 0 must be"),
+        (lambda o: curvature.newton_step(o, ZERO, method="gd"), "method = 'gd' is unknown"),
+        (lambda o: curvature.obs_saliencies(o, ZERO, [100]), "indices must be"),
+        (lambda o: Objective.from_functions(lambda w: 0.0, n_weights=0), "n_weights = 0"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(InputError, match=message):
+        call(quadratic(INDEFINITE)[0])
