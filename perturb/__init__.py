@@ -7,11 +7,13 @@ from perturb.errors import InputError
 
 if TYPE_CHECKING:
     from perturb import curvature as curvature
+    from perturb.activations import add_activation as add_activation
     from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
     from perturb.dag import DAG as DAG
     from perturb.estimation import compare as compare
     from perturb.estimation import estimate as estimate
+    from perturb.losses import add_error as add_error
     from perturb.methods import METHODS as METHODS
     from perturb.mlp import MLP as MLP
     from perturb.objective import Objective as Objective
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
 _HOME = {
+    "add_activation": "activations",
+    "add_error": "losses",
     "Boltzmann": "boltzmann",
     "DAG": "dag",
     "MLP": "mlp",

@@ -1,6 +1,6 @@
 """Activation functions with their first two derivatives: all that R{.} needs of a unit.
 
-A new activation is one entry of ACTIVATIONS; `kernels.py` has a compiled twin of each value.
+A new activation is one call of `add_activation`; the ones here also have a compiled twin of f in `kernels.py`.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
+
+from perturb.errors import InputError
 
 Array = np.ndarray
 
@@ -47,3 +49,24 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda x, y: expit(x) * expit(-x),
     ),
 }
+
+
+def add_activation(
+    name: str, f: Callable[[Array], Array], df: Callable[[Array, Array], Array], d2f: Callable[[Array, Array], Array]
+) -> None:
+    """Make y = f(x), with f' = df(x, y) and f'' = d2f(x, y), an activation for every network, under a new name.
+
+    The derivatives are checked against differences of f and df at a few points; one that is wrong raises InputError. Trials of
+    networks with an activation of your own run without a compiled kernel.
+    """
+    if name in ACTIVATIONS:
+        raise InputError(f"activation {name!r} exists already: choose another name")
+    new = Activation(f, df, d2f)
+    x, eps = np.linspace(-3.1, 2.9, 25), 1e-5
+    for what, higher, lower in (("df", df, lambda x: f(x)), ("d2f", d2f, lambda x: df(x, f(x)))):
+        given, wanted = higher(x, f(x)), (lower(x + eps) - lower(x - eps)) / (2 * eps)
+        wrong = ~np.isclose(given, wanted, rtol=1e-6, atol=1e-7)
+        if np.shape(given) != x.shape or wrong.any():
+            at = x[np.argmax(wrong)]
+            raise InputError(f"activation {name!r}: {what} is not the derivative at x = {at:.3g}: correct it")
+    ACTIVATIONS[name] = new

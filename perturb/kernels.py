@@ -10,6 +10,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeGuard
 
 import numpy as np
 from llvmlite import ir
@@ -273,7 +274,7 @@ def run_trials(
     InputError and leaves `statistics` as before its batch; so does an interruption.
     """
     design = statistics.design
-    kernel = _mlp_kernel(objective, w, v, reading, design) if isinstance(objective, MLPObjective) else None
+    kernel = _mlp_kernel(objective, w, v, reading, design) if has_kernel(objective) else None
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     threads = threads if kernel else 1
@@ -302,6 +303,13 @@ def run_trials(
                 statistics.closed[1][...] += totals[b]
             statistics.open = statistics.zeros() if whole else (sums[-1].copy(), totals[-1].copy())
             statistics.extend(stop - first)
+
+
+def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
+    """Whether trials of this objective run compiled: MLPs whose activations and error have a compiled twin."""
+    if not isinstance(objective, MLPObjective):
+        return False
+    return set(objective.network.activations) <= set(ACTIVATION_KINDS) and objective.network.error in ERROR_KINDS
 
 
 def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:

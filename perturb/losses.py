@@ -1,7 +1,7 @@
 """The error of one pattern, its derivative e = dE/dy, and R{e}.
 
-A new error is one entry of ERRORS; `kernels.py` has a compiled twin of each value. E is the mean over patterns, so the
-objective divides by their number; nothing here does.
+A new error is one call of `add_error`; the ones here also have a compiled twin of the value in `kernels.py`. E is the mean over
+patterns, so the objective divides by their number; nothing here does.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, logsumexp, softmax
+
+from perturb.errors import InputError
 
 Array = np.ndarray
 
@@ -48,3 +50,27 @@ ERRORS: dict[str, ErrorFunction] = {
     ),
 }
 NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")
+
+
+def add_error(
+    name: str,
+    value: Callable[[Array, Array], Array],
+    e: Callable[[Array, Array], Array],
+    R_e: Callable[[Array, Array, Array], Array],
+) -> None:
+    """Make an error, as in `ErrorFunction`, known to every network under a new name.
+
+    e and R{e} are checked against differences of value and e at random outputs, with targets between 0 and 1; one that is wrong
+    raises InputError. Trials of networks with an error of your own run without a compiled kernel.
+    """
+    if name in ERRORS:
+        raise InputError(f"error {name!r} exists already: choose another name")
+    rng, eps = np.random.Generator(np.random.Philox(0)), 1e-5
+    y, t, R_y = rng.standard_normal((6, 3)), rng.random((6, 3)), rng.standard_normal((2, 6, 3))
+    along = (value(y + eps * R_y[0], t) - value(y - eps * R_y[0], t)) / (2 * eps)
+    if np.shape(along) != (6,) or not np.allclose((e(y, t) * R_y[0]).sum(-1), along, rtol=1e-6, atol=1e-7):
+        raise InputError(f"error {name!r}: e is not the derivative of value with respect to y: correct it")
+    turned = [(e(y + eps * direction, t) - e(y - eps * direction, t)) / (2 * eps) for direction in R_y]
+    if np.shape(R_e(y, t, R_y)) != R_y.shape or not np.allclose(R_e(y, t, R_y), turned, rtol=1e-6, atol=1e-7):
+        raise InputError(f"error {name!r}: R_e is not the derivative of e along R{{y}}: correct it")
+    ERRORS[name] = ErrorFunction(value, e, R_e)

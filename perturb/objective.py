@@ -64,7 +64,10 @@ def as_patterns(inputs: object, targets: object, n_in: int, n_out: int, error: s
         target = np.eye(n_out)[target.astype(int)]
     if target.shape != (x.shape[0], n_out):
         raise InputError(f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row of x")
-    return np.ascontiguousarray(x), np.ascontiguousarray(target)
+    x, target = np.array(x, order="C"), np.array(target, order="C")  # own copies: nobody changes them unseen
+    x.setflags(write=False)
+    target.setflags(write=False)
+    return x, target
 
 
 class Objective(ABC):

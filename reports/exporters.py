@@ -89,19 +89,35 @@ def export(
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
     frames = load(directory)
     target = frames.directory if out is None else Path(out)
-    paths = []
+    contents = {name: content for writer in writers for name, content in writer(frames).items()}
+    stored = {"summary.csv", *(f"{table}.parquet" for table in TABLES)}
+    inside = target.exists() and target.samefile(frames.directory)
+    _write_all(target, {name: content for name, content in contents.items() if not (inside and name in stored)})
+    return [target / name for name in contents]
+
+
+def export_spectrum(eigenvalues: pd.DataFrame, extremes: pd.DataFrame, exact: bool, out: str | Path) -> list[Path]:
+    """eigenvalues.csv, extremes.csv and spectrum.png in the directory `out`; returns their paths."""
+    from reports.plots import spectrum
+
+    picture = io.BytesIO()
+    spectrum(eigenvalues, exact).savefig(picture, format="png", dpi=150, facecolor="white")
+    contents = {
+        "eigenvalues.csv": eigenvalues.to_csv(index=False).encode(),
+        "extremes.csv": extremes.to_csv(index=False).encode(),
+        "spectrum.png": picture.getvalue(),
+    }
+    return _write_all(Path(out), contents)
+
+
+def _write_all(target: Path, contents: dict[str, bytes]) -> list[Path]:
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for writer in writers:
-            for name, content in writer(frames).items():
-                path = target / name
-                stored = target.samefile(frames.directory) and name in ("summary.csv", *(f"{table}.parquet" for table in TABLES))
-                if not stored:
-                    _write(path, content)
-                paths.append(path)
+        for name, content in contents.items():
+            _write(target / name, content)
     except OSError as error:
         raise InputError(f"{target}: the report could not be written ({error.strerror or error}): choose another --out") from None
-    return paths
+    return [target / name for name in contents]
 
 
 def _write(path: Path, content: bytes) -> None:

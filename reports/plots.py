@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from html import escape
 
+import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -102,6 +104,24 @@ def timeline(frames: Frames) -> Figure | None:
     if len(tiles) > TILES_SHOWN:
         more = f"and {len(tiles) - TILES_SHOWN} more tiles"
         axis.annotate(more, (1, 0), (0, -30), "axes fraction", "offset points", ha="right", va="top", fontsize=8, color=INK)
+    return _finished(figure)
+
+
+def spectrum(eigenvalues: pd.DataFrame, exact: bool) -> Figure:
+    """Share of eigenvalues against their size (columns eigenvalue, weight), on a scale that is linear around zero."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axis = figure.subplots()
+    values, weights = eigenvalues["eigenvalue"].to_numpy(), eigenvalues["weight"].to_numpy()
+    size = np.abs(values).max() or 1.0
+    linear = size * 1e-4
+    edges = np.concatenate([-np.geomspace(size, linear, 49), np.geomspace(linear, size, 49)])
+    shares, _ = np.histogram(values, edges, weights=weights)
+    low = 0.5 * weights[weights > 1e-12].min()
+    axis.stairs(np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8)
+    axis.set_xscale("symlog", linthresh=linear)
+    axis.set(yscale="log", xlabel="eigenvalue of H", ylabel="share of the eigenvalues")
+    axis.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
+    axis.set_title("all eigenvalues" if exact else "by stochastic Lanczos quadrature", fontsize=9)
     return _finished(figure)
 
 

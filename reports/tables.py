@@ -114,6 +114,24 @@ def print_run(frames: Frames, console: "Console") -> None:
         console.print(f"{method} {verdict}.", markup=False)
 
 
+def print_spectrum(
+    title: str,
+    n_weights: int,
+    n_products: int,
+    extremes: pd.DataFrame,
+    facts: dict[str, tuple[float, float, str]],
+    console: "Console",
+) -> None:
+    """Print extreme eigenvalues (columns eigenvalue, residual) and facts (value, standard error, what it says)."""
+    console.print(f"{title}: the Hessian of {n_weights} weights, from {n_products} Hessian-vector products\n", markup=False)
+    for value, stderr, says in facts.values():
+        shown = f"{number(value)} +- {number(stderr)}" if stderr else number(value) if math.isfinite(value) else "any"
+        console.print(f"{shown:>20}  {says}", markup=False)
+    console.print("\nExtreme eigenvalues, with the residual |Hx - lambda x|:")
+    for _, row in extremes.iterrows():
+        console.print(f"{row['eigenvalue']:>20.6g}  {row['residual']:.1e}", markup=False)
+
+
 def markdown(frames: Frames) -> str:
     """The comparison of a run as Markdown."""
     lines = [f"# {frames.provenance['experiment']}", "", frames.provenance["description"] + ".", ""]

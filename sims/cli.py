@@ -85,6 +85,34 @@ def report(
         print(path)
 
 
+@app.command()
+def spectrum(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file.")],
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. weights.warmup_updates=0; repeatable.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="How many eigenvalues to show at each end.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME-spectrum, or the next free one)."),
+    ] = None,
+) -> None:
+    """Print and plot the eigenvalues of a network's Hessian at its weights."""
+    from reports.exporters import export_spectrum
+    from reports.tables import print_spectrum
+    from sims import store
+    from sims.experiment import load_experiment, parse_settings
+    from sims.spectrum import run_spectrum
+
+    changes = parse_settings(set or [])
+    directory = out or store.free_directory(f"{load_experiment(experiment, changes).name}-spectrum")
+    store.check_free(directory)
+    found = run_spectrum(experiment, changes, k)
+    print_spectrum(found.name, found.n_weights, found.n_products, found.extremes, found.facts, _console())
+    paths = export_spectrum(found.eigenvalues, found.extremes, found.exact, directory)
+    print(f"\nWritten: {', '.join(map(str, paths))}")
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="experiments, chips, codes, methods or datasets; nothing for all.")] = "all",

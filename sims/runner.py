@@ -22,12 +22,13 @@ from perturb.codes import CODES
 from perturb.dag import DAG
 from perturb.errors import InputError
 from perturb.estimation import Comparison, compare
+from perturb.kernels import has_kernel
 from perturb.methods import METHODS
-from perturb.mlp import MLP, MLPObjective
+from perturb.mlp import MLP
 from perturb.objective import Objective
 from perturb.recurrent import Recurrent
 from perturb.statistics import Estimate
-from perturb.theory import Curvature, Prediction, curvatures, predict
+from perturb.theory import Prediction, curvatures, predict
 from sims.datasets import load_data, load_states
 from sims.experiment import Experiment, load_experiment
 
@@ -59,13 +60,12 @@ class Rival(NamedTuple):
 
 @dataclass(frozen=True)
 class Bench:
-    """What all methods of a run share: the objective, the point w, the direction v and the curvature there."""
+    """What all methods of a run share: the network, its objective, the point w and the direction v."""
 
     network: MLP | DAG | Recurrent | Boltzmann
     objective: Objective
     w: Array
     v: Array
-    known: list[Curvature]
 
 
 def prepare(experiment: Experiment) -> Bench:
@@ -95,7 +95,7 @@ def prepare(experiment: Experiment) -> Bench:
         v = np.random.Generator(np.random.Philox(experiment.direction.seed)).standard_normal(w.size)
     if experiment.direction.norm is not None:
         v *= experiment.direction.norm / np.linalg.norm(v)
-    return Bench(network, objective, w, v, curvatures(objective, w, v, experiment.estimation.presentation))
+    return Bench(network, objective, w, v)
 
 
 def run_experiment(
@@ -120,6 +120,7 @@ def run_experiment(
         store.check_free(Path(out))
     bench = prepare(experiment)
     e = experiment.estimation
+    known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
     primary = Rival(e.method, e.code, e.sigma, e.r)
     others = [Rival(other.method, other.code, other.sigma or e.sigma, other.r or e.r) for other in e.compare_with]
     order = list(dict.fromkeys([primary, *others]))
@@ -141,7 +142,7 @@ def run_experiment(
         )  # fmt: skip
         reading = chip.error_unit.reading
         predicted = predict(
-            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, bench.known
+            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, known
         )  # fmt: skip
         start, done = time.perf_counter(), 0
         estimate: Estimate | None = None
@@ -155,11 +156,11 @@ def run_experiment(
             if stopped:
                 break
             assert estimate is not None
-            compared = compare(estimate, bench.objective, bench.w, bench.v, bench.known)
+            compared = compare(estimate, bench.objective, bench.w, bench.v, known)
             convergence += _convergence_rows(rival, estimate, compared, predicted)
         if estimate is None or done < 3:
             break
-        compared = compare(estimate, bench.objective, bench.w, bench.v, bench.known)
+        compared = compare(estimate, bench.objective, bench.w, bench.v, known)
         status = "complete" if done == trials else "partial"
         fixed = {"primary": rival == primary, "status": status, "wall_time_s": time.perf_counter() - start}
         summary += _summary_rows(rival, estimate, compared, predicted, chip, fixed)
@@ -188,7 +189,7 @@ def _checkpoints(trials: int) -> list[int]:
 
 def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
-    if not isinstance(chip.objective, MLPObjective):
+    if not has_kernel(chip.objective):
         return 64
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return max(64, 3_000_000_000 // cost) if chip.fidelity != "event" else max(1, min(1000, 100_000_000 // cost))

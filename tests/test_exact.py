@@ -131,6 +131,24 @@ def test_flat_order_is_matrix_then_biases_layer_by_layer():
     )
 
 
+def test_what_is_kept_between_products_is_never_out_of_date():
+    objective, w, v = make([3, 4, 2])
+    fresh = objective.network.objective(objective.x, objective.target)
+    objective.hvp(w, v)
+    w[3] += 0.5  # in place: the same array, other weights
+    np.testing.assert_array_equal(objective.hvp(w, v), fresh.hvp(w, v))
+    g = objective.gradient(w)
+    g[:] = 0.0  # the caller's copy
+    assert objective.gradient(w).any()
+    with pytest.raises(ValueError, match="read-only"):
+        objective.x[0, 0] = 7.0
+    x = np.array(objective.x)
+    other = objective.network.objective(x, objective.target)
+    before = other.hvp(w, v)
+    x[:] = 0.0  # the caller's array, not the objective's
+    np.testing.assert_array_equal(other.hvp(w, v), before)
+
+
 def test_hessian_operator_works_with_eigsh():
     objective, w, _ = make([3, 4, 2])
     top = eigsh(objective.hessian_operator(w), k=1, which="LA", v0=np.ones(w.size))[0][0]

@@ -232,6 +232,31 @@ def test_tables_fit_eighty_columns(stored):
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text and "pearlmutter/gaussian" in text
 
 
+def test_spectrum_prints_and_plots_the_eigenvalues(command):
+    status, out, err = command("spectrum", "xor", "--k", "2", "--out", "eigen")
+    assert status == 0 and err == "" and "2/lambda_max" in out
+    eigenvalues = pd.read_csv("eigen/eigenvalues.csv")
+    bench = sims.runner.prepare(sims.load_experiment("xor"))
+    np.testing.assert_allclose(eigenvalues["eigenvalue"], np.linalg.eigvalsh(bench.objective.hessian(bench.w)), atol=1e-12)
+    extremes = pd.read_csv("eigen/extremes.csv")
+    np.testing.assert_allclose(extremes["eigenvalue"], eigenvalues["eigenvalue"].iloc[[0, 1, -2, -1]], atol=1e-12)
+    assert Path("eigen/spectrum.png").stat().st_size > 1000
+    status, _, err = command("spectrum", "xor", "--out", "eigen")
+    assert status == 2 and "already holds files" in err
+
+
+def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
+    from sims import spectrum
+
+    exact = sims.run_spectrum("digits", {"data.samples": 16})
+    monkeypatch.setattr(spectrum, "EXACT", 100)
+    estimated = sims.run_spectrum("digits", {"data.samples": 16}, probes=10, steps=40)
+    assert not estimated.exact and estimated.n_products < 1000
+    trace, stderr, _ = estimated.facts["trace"]
+    assert abs(trace - exact.facts["trace"][0]) < 5 * stderr
+    np.testing.assert_allclose(estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6)
+
+
 def test_list_and_new(command):
     status, out, _ = command("list")
     assert status == 0 and all(word in out for word in ("digits", "ideal", "walsh", "difference", "teacher", "as published"))
