@@ -330,11 +330,13 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
     """`mlp_trials` for any objective, at the cost of its own `pattern_errors`."""
     method, V = design.method, float(v @ v)
+    patterns: dict[int, Objective] = {}
     for trial in range(first, last):
         b = trial // BLOCK - first // BLOCK
         shown = objective
         if design.presentation == "pattern":
-            shown = objective.pattern(pattern_index(np.uint64(design.seed), trial, objective.n_patterns))
+            index = pattern_index(np.uint64(design.seed), trial, objective.n_patterns)
+            shown = patterns[index] = patterns.get(index) or objective.pattern(index)
 
         D = design.code.draw(w.size, design.sigma, design.seed, trial)
         points = [w + a * D + c * design.r * v for a, c in method.phases]

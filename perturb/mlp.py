@@ -135,10 +135,18 @@ class MLPObjective(Objective):
         return self._kept
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        _, E, g, layers, y, df, E_x, bent = self._primal(w)
-        v = as_directions("v", v, self.n_weights)
-        directions = self.network.unpack(np.ascontiguousarray(np.atleast_2d(v.T)))  # k rows
-        k, S = directions[0][0].shape[0], self.n_patterns
+        primal = self._primal(w)
+        rows = np.ascontiguousarray(np.atleast_2d(as_directions("v", v, self.n_weights).T))
+        # a few directions at a time, so that what lies between two products stays in cache
+        width = max(1, 2**16 // (self.n_patterns * max(self.network.layers[1:])))
+        Hv = np.concatenate([self._products(primal, rows[i : i + width]) for i in range(0, len(rows), width)] or [rows])
+        return primal.E, primal.g.copy(), Hv[0] if np.ndim(v) == 1 else Hv.T
+
+    def _products(self, primal: "_Primal", rows: Array) -> Array:
+        """Hv for directions (k, n), by R{.} of the two passes of `_primal`."""
+        _, _, _, layers, y, df, E_x, bent = primal
+        directions = self.network.unpack(rows)
+        k, S = len(rows), self.n_patterns
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs
         R_x, R_y = [], [np.empty(0)]
@@ -167,7 +175,7 @@ class MLPObjective(Objective):
                 R_Ey = _times(R_Ex, layers[layer][0].T)
                 R_Ey += np.matmul(E_x[layer], np.swapaxes(directions[layer][0], -1, -2))
             R_Ex.sum(1, out=Rg_b)
-        return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
+        return Hv
 
 
 class _Primal(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 
 from hardware import Chip, load_chip
 from hardware.params import ChipParams
-from perturb import CODES, METHODS, MLP, InputError, estimate, solve
+from perturb import CODES, DAG, METHODS, MLP, InputError, estimate, solve
 from perturb.synapse import accumulate
 
 
@@ -86,6 +86,16 @@ def test_event_and_batch_level_agree(small, method, code, presentation):
         assert other.time_s == pytest.approx(event.time_s, rel=1e-12)
         assert other.energy_j == pytest.approx(event.energy_j, rel=1e-9)  # a trial already begun is counted in both
         assert other.events < event.events
+
+
+@pytest.mark.parametrize("presentation", ["batch", "pattern"])
+def test_event_and_batch_level_agree_for_other_networks(presentation):
+    net = DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], inputs=[0, 1], outputs=[3])
+    point = net.objective([[1.0, -1.0], [0.5, 2.0]], [[0.3], [-0.2]]), net.init(0), np.ones(4)
+    options = {"presentation": presentation, "sigma": 0.05, "r": 0.05, "code": "gaussian"}
+    event, batch = (chip_of(point, {"error_unit.noise": 0.02}, fidelity=fidelity, **options) for fidelity in ("event", "batch"))
+    np.testing.assert_allclose(event.run(150).hv, batch.run(150).hv, rtol=1e-9, atol=1e-9)
+    assert event.time_s == pytest.approx(batch.time_s, rel=1e-12)
 
 
 def test_the_chip_with_converter_agrees_with_the_kernels(small):

@@ -1,6 +1,7 @@
 """Exact gradients and Hessian-vector products."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -129,6 +130,37 @@ def test_flat_order_is_matrix_then_biases_layer_by_layer():
     assert list(zip(unit_from, unit_to, strict=True)) == (
         [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (-1, 2), (-1, 3), (-1, 4), (2, 5), (3, 5), (4, 5), (-1, 5)]
     )
+
+
+def test_permuting_hidden_units_permutes_hv():
+    objective, w, v = make([3, 5, 2])
+    order = np.random.default_rng(0).permutation(5)
+
+    def permuted(u):
+        (W1, b1), (W2, b2) = objective.network.unpack(u)
+        return np.concatenate([W1[:, order].ravel(), b1[order], W2[order].ravel(), b2])
+
+    assert objective.error(permuted(w)) == pytest.approx(objective.error(w), rel=1e-14)
+    np.testing.assert_allclose(objective.hvp(permuted(w), permuted(v)), permuted(objective.hvp(w, v)), atol=1e-14)
+
+
+def test_patterns_add_up_in_unequal_batches():
+    objective, w, v = make([3, 5, 2], patterns=7)
+    parts = [objective.network.objective(objective.x[part], objective.target[part]) for part in (slice(0, 2), slice(2, 7))]
+    np.testing.assert_allclose(objective.hvp(w, v), (2 * parts[0].hvp(w, v) + 5 * parts[1].hvp(w, v)) / 7, atol=1e-14)
+
+
+def test_memory_of_hv_grows_linearly_with_the_weights():
+    def peak(width):
+        objective, w, v = make([20, width, width, 2], patterns=4)
+        objective.gradient(w)
+        tracemalloc.start()
+        objective.hvp(w, v)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most / w.size
+
+    assert peak(400) < 1.3 * peak(100)  # bytes per weight; a matrix of second derivatives would take sixteen times as many
 
 
 def test_what_is_kept_between_products_is_never_out_of_date():

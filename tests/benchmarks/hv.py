@@ -83,7 +83,9 @@ def measure(layers, patterns):
     times["16 products / 16"] = [t / 16 for t in times["16 products / 16"]]
     ours, shown = np.array(times["hvp"]), "-".join(map(str, layers))
     ratios = [f"hvp / gradient {np.median(ours / np.array(times['gradient'])):.2f}"]
-    ratios += [f"{name} / ours {np.median(np.array(t) / ours):.2f}" for name, t in times.items() if name not in ("hvp", "gradient")]
+    ratios += [
+        f"{name} / ours {np.median(np.array(t) / ours):.2f}" for name, t in times.items() if name not in ("hvp", "gradient")
+    ]
     print(f"{shown}, S = {patterns}: hvp {1e3 * np.median(ours):.2f} ms; " + "; ".join(ratios))
 
 
