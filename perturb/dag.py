@@ -6,6 +6,7 @@ patterns.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -13,7 +14,7 @@ from scipy.sparse import csr_array
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.objective import Objective, as_directions, as_floats, as_patterns, as_units, as_weights
+from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
 
 Array = np.ndarray
 
@@ -122,7 +123,8 @@ class _Rows:
 
 
 class DAGObjective(Objective):
-    """See `Objective`. Cost of Hv: about three gradients, and 8 bytes per unit, pattern and direction a few times over."""
+    """See `Objective`. Cost of Hv: about two gradients on top of one, which is kept for products at the same w; memory: 8 bytes per
+    unit, pattern and direction, a few times over."""
 
     def __init__(self, network: DAG, x: Array, target: Array):
         self.network = network
@@ -139,6 +141,7 @@ class DAGObjective(Objective):
         self._inputs, self._outputs = place[network.inputs], place[network.outputs]
         self._bias = None if network.bias is None else place[network.bias]
         self._E = ERRORS[network.error]
+        self._primal = Kept(self._both_passes, self.n_weights)
 
     def pattern(self, index: int) -> "DAGObjective":
         return DAGObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
@@ -151,17 +154,12 @@ class DAGObjective(Objective):
         return self._forward(self._edge_weights(w))[1][self._outputs].T
 
     def gradient(self, w: Array) -> Array:
-        weights = self._edge_weights(w)
-        x, y = self._forward(weights)
-        E_x = self._backward(weights, x, y)[1]
-        return self._per_weight(self._sum(y, E_x))
+        return self._primal(w).g.copy()
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        weights = self._edge_weights(w)
+        weights, x, y, df, d2f, E_y, E_x, E, g = self._primal(w)
         v = as_directions("v", v, self.n_weights)
         V = np.atleast_2d(v.T)[:, self.network.tied]  # (k, edges)
-        x, y = self._forward(weights)
-        E_y, E_x = self._backward(weights, x, y)
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 where y is given: no edge leads there
         R_x = np.zeros((len(y), len(V), self.n_patterns))
@@ -169,7 +167,7 @@ class DAGObjective(Objective):
         for level in self._levels:
             units = slice(level.start, level.stop)
             R_x[units] = level.incoming.product(weights, R_y) + level.incoming.products(V, y)
-            R_y[units] = level.each("df", x[units], y[units] - self._external[units, None])[:, None] * R_x[units]
+            R_y[units] = df[units, None] * R_x[units]
 
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
@@ -179,14 +177,11 @@ class DAGObjective(Objective):
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)
             R_Ey[units] += level.outgoing.product(weights, R_Ex) + level.outgoing.products(V, E_x)
-            f_x, f_y = x[units], y[units] - self._external[units, None]
-            R_Ex[units] = level.each("df", f_x, f_y)[:, None] * R_Ey[units]
-            R_Ex[units] += level.each("d2f", f_x, f_y)[:, None] * R_x[units] * E_y[units, None]
+            R_Ex[units] = df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
 
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
         Hv = np.array([self._per_weight(self._sum(y, R_Ex[:, d]) + self._sum(R_y[:, d], E_x)) for d in range(len(V))])
-        E = float(self._E.value(y[self._outputs].T, self.target).mean())
-        return E, self._per_weight(self._sum(y, E_x)), Hv[0] if v.ndim == 1 else Hv.T
+        return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
 
     def _edge_weights(self, w: Array) -> Array:
         return as_weights("w", w, self.n_weights)[self.network.tied]
@@ -205,15 +200,23 @@ class DAGObjective(Objective):
                     y[self._bias] = 1.0
         return x, y
 
-    def _backward(self, weights: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    def _both_passes(self, w: Array) -> "_Primal":
+        """Everything of the two ordinary passes that R{.} needs."""
+        weights = self._edge_weights(w)
+        x, y = self._forward(weights)
+        df, d2f = np.empty_like(x), np.empty_like(x)
+
         # dE/dy_i = e_i + sum_j w_ij dE/dx_j,  dE/dx_i = f'_i dE/dy_i
         E_y, E_x = np.zeros_like(x), np.zeros_like(x)
         E_y[self._outputs] = self._E.e(y[self._outputs].T, self.target).T / self.n_patterns
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)
+            f_x, f_y = x[units], y[units] - self._external[units, None]
+            df[units], d2f[units] = level.each("df", f_x, f_y), level.each("d2f", f_x, f_y)
             E_y[units] += level.outgoing.product(weights, E_x)
-            E_x[units] = level.each("df", x[units], y[units] - self._external[units, None]) * E_y[units]
-        return E_y, E_x
+            E_x[units] = df[units] * E_y[units]
+        E = float(self._E.value(y[self._outputs].T, self.target).mean())
+        return _Primal(weights, x, y, df, d2f, E_y, E_x, E, self._per_weight(self._sum(y, E_x)))
 
     def _sum(self, at_source: Array, at_target: Array) -> Array:
         # dE/dw_ij = y_i dE/dx_j for every edge, summed over the patterns; a million numbers at a time
@@ -225,6 +228,20 @@ class DAGObjective(Objective):
 
     def _per_weight(self, per_edge: Array) -> Array:
         return np.bincount(self.network.tied, per_edge, self.n_weights)
+
+
+class _Primal(NamedTuple):
+    """The weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its gradient."""
+
+    weights: Array
+    x: Array
+    y: Array
+    df: Array
+    d2f: Array
+    E_y: Array
+    E_x: Array
+    E: float
+    g: Array
 
 
 def _rows(row: Array, column: Array, start: int, stop: int) -> _Rows:

@@ -8,7 +8,7 @@ import numpy as np
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.objective import Objective, as_directions, as_patterns, as_weights
+from perturb.objective import Kept, Objective, as_directions, as_patterns, as_weights
 
 Array = np.ndarray
 
@@ -82,7 +82,7 @@ class MLPObjective(Objective):
         self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], len(network.layers) - 1
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
-        self._kept: _Primal | None = None
+        self._primal = Kept(self._both_passes, self.n_weights)
 
     def pattern(self, index: int) -> "MLPObjective":
         return MLPObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
@@ -105,14 +105,8 @@ class MLPObjective(Objective):
             y.append(f.f(x[-1]))
         return x, y
 
-    def _primal(self, w: Array) -> "_Primal":
-        """Everything of the two ordinary passes that R{.} needs; kept for the next call at the same w. The patterns are
-        copies of the caller's and read-only, and w is compared entry by entry, so that what is kept cannot be out of date."""
-        w = as_weights("w", w, self.n_weights)
-        kept = self._kept
-        if kept is not None and np.array_equal(kept.w, w):
-            return kept
-        w = w.copy()
+    def _both_passes(self, w: Array) -> "_Primal":
+        """Everything of the two ordinary passes that R{.} needs."""
         layers = self.network.unpack(w)
         x, y = self._forward(layers)
         df = [f.df(x_, y_) for f, x_, y_ in zip(self._f, x, y[1:], strict=True)]
@@ -131,8 +125,7 @@ class MLPObjective(Objective):
                 E_y = E_x[layer] @ layers[layer][0].T
 
         E = float(self._E.value(y[-1], self.target).mean())
-        self._kept = _Primal(w, E, g, layers, y, df, E_x, bent)
-        return self._kept
+        return _Primal(E, g, layers, y, df, E_x, bent)
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
         primal = self._primal(w)
@@ -144,7 +137,7 @@ class MLPObjective(Objective):
 
     def _products(self, primal: "_Primal", rows: Array) -> Array:
         """Hv for directions (k, n), by R{.} of the two passes of `_primal`."""
-        _, _, _, layers, y, df, E_x, bent = primal
+        _, _, layers, y, df, E_x, bent = primal
         directions = self.network.unpack(rows)
         k, S = len(rows), self.n_patterns
 
@@ -179,9 +172,8 @@ class MLPObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """At w: E, its gradient g, the layers (W, b), and per layer y, f', dE/dx and f'' dE/dy."""
+    """E, its gradient g, the layers (W, b), and per layer y, f', dE/dx and f'' dE/dy."""
 
-    w: Array
     E: float
     g: Array
     layers: list[tuple[Array, Array]]

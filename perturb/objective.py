@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -9,6 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 from perturb.errors import InputError
 
 Array = np.ndarray
+T = TypeVar("T")
 HESSIAN_LIMIT = 10_000  # weights; the matrix then takes 0.8 GB
 
 
@@ -149,6 +151,24 @@ class Objective(ABC):
             (n, n), dtype=float, matvec=lambda v: self.hvp(w, np.ravel(v)), rmatvec=lambda v: self.hvp(w, np.ravel(v)),
             matmat=lambda V: self.hvp(w, V),
         )  # fmt: skip
+
+
+class Kept(Generic[T]):
+    """compute(w), kept for the next call at the same w: what several products at one point have in common.
+
+    w is copied, and compared entry by entry, so that what is kept cannot be out of date; the rest of an objective never changes.
+    """
+
+    def __init__(self, compute: Callable[[Array], T], n_weights: int):
+        self._compute, self._n = compute, n_weights
+        self._last: tuple[Array, T] | None = None
+
+    def __call__(self, w: Array) -> T:
+        w, last = as_weights("w", w, self._n), self._last
+        if last is None or not np.array_equal(last[0], w):
+            w = w.copy()
+            last = self._last = (w, self._compute(w))
+        return last[1]
 
 
 def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float | None = None) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.objective import Objective, as_directions, as_floats, as_patterns, as_units, as_weights
+from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
 
 Array = np.ndarray
 SOLVERS = ("direct", "relax")
@@ -104,15 +104,20 @@ class RecurrentObjective(Objective):
         self._I = np.zeros((self.n_patterns, network.n_units))
         self._I[:, network.inputs] = self.x
         self._f, self._E = ACTIVATIONS[network.activation], ERRORS[network.error]
+        self._settled = Kept(self._fixed_point, self.n_weights)
 
     def pattern(self, index: int) -> "RecurrentObjective":
         return RecurrentObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
 
     def pattern_errors(self, w: Array) -> Array:
-        return self._E.value(self.settle(w).y[:, self.network.outputs], self.target)
+        return self._E.value(self._settled(w).y[:, self.network.outputs], self.target)
 
     def settle(self, w: Array) -> Settling:
         """Relax y from 0 to its fixed point."""
+        y, residuals = self._settled(w)
+        return Settling(y.copy(), residuals.copy())
+
+    def _fixed_point(self, w: Array) -> Settling:
         W, f = self._matrix(w), self._f
         y, residuals = self._relax(lambda y: f.f(y @ W) + self._I, np.zeros_like(self._I), "y", W)
         if self.network.solver == "direct":
@@ -129,11 +134,11 @@ class RecurrentObjective(Objective):
 
     def spectral_radius(self, w: Array) -> float:
         """Largest |eigenvalue| of the Jacobian diag(f') W' at the fixed points; below 1 a relaxation by steps of 1 contracts."""
-        return self._radius(self._matrix(w), self.settle(w).y)
+        return self._radius(self._matrix(w), self._settled(w).y)
 
     def gradient(self, w: Array) -> Array:
         W = self._matrix(w)
-        y = self.settle(w).y
+        y = self._settled(w).y
         return (y.T @ self._adjoint(W, y)[0]).ravel()
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
@@ -141,7 +146,7 @@ class RecurrentObjective(Objective):
         v = as_directions("v", v, self.n_weights)
         V = np.atleast_2d(v.T).reshape(-1, *W.shape)  # (k, n, n)
         B, R_B = (W, V) if self.network.feedback is None else (self.network.feedback, np.zeros_like(V))
-        y = self.settle(w).y
+        y = self._settled(w).y
         x = y @ W
         f_y = f.f(x)
         z, e = self._adjoint(W, y)
