@@ -123,7 +123,7 @@ class _Rows:
 
 
 class DAGObjective(Objective):
-    """See `Objective`. Cost of Hv: about two gradients on top of one, which is kept for products at the same w; memory: 8 bytes per
+    """See `Objective`. Cost of Hv: about two gradients on top of one, which is kept for products at the same w; 8 bytes per
     unit, pattern and direction, a few times over."""
 
     def __init__(self, network: DAG, x: Array, target: Array):
