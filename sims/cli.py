@@ -1,5 +1,6 @@
 """The command line. Imports wait until a command needs them: `perturb --help` must answer at once."""
 
+import errno
 import os
 import signal
 import sys
@@ -53,8 +54,10 @@ def run(
     frames = Frames(
         directory, result.summary, result.weights, result.convergence, result.timeline, loaded.model_dump(), result.provenance
     )
-    print_run(frames, _console())
-    store.write_run(result, directory)
+    try:
+        store.write_run(result, directory)  # first: whatever becomes of the printing, the results are kept
+    finally:
+        print_run(frames, _console())
     print(f"\nResults are in {directory}. Next: perturb report {directory}")
     if result.provenance["status"] == "partial":
         _say("perturb: interrupted; the results so far were kept and are marked as partial")
@@ -217,10 +220,17 @@ class _progress:
             self._bar.stop()
 
 
+def _close_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line and status 2, Ctrl-C is status 130, anything else a traceback and status 1."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except InputError as error:
         _say(f"perturb: {error}")
         sys.exit(2)
@@ -228,7 +238,13 @@ def main() -> None:
         _say("perturb: interrupted; nothing was written")
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: say nothing more
+        _close_output()  # the reader went away: say nothing more
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _close_output()
+        _say("perturb: the output could not be written (no space left on device): free some space; stored results are kept")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -294,6 +294,24 @@ def test_an_unknown_format_gets_a_close_match(command, stored):
     assert status == 2 and "did you mean html?" in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_results_are_kept_when_the_output_cannot_be_written(tmp_path):
+    words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16", "--out", str(tmp_path / "run")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no space left" in done.stderr
+    assert len(reports.load(tmp_path / "run").summary) == 6
+
+
+def test_a_reader_that_goes_away_is_no_error_and_loses_nothing(tmp_path):
+    words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.wait(60)
+    assert len(reports.load(tmp_path / "run").summary) == 6
+
+
 def test_ctrl_c_keeps_what_was_done_and_exits_130(tmp_path):
     words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=1000000", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
