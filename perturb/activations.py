@@ -3,13 +3,13 @@
 A new activation is one call of `add_activation`; the ones here also have a compiled twin of f in `kernels.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
-from perturb.errors import InputError
+from perturb.errors import InputError, choose
 
 Array = np.ndarray
 
@@ -49,6 +49,36 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda x, y: expit(x) * expit(-x),
     ),
 }
+
+
+def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[str]:
+    """The activation of each unit: one name for all, or {unit: name} with tanh for units left out."""
+    if isinstance(activation, str):
+        choose("activation", activation, ACTIVATIONS)
+        return [activation] * n_units
+    for unit, name in activation.items():
+        choose(f"activation[{unit}]", name, ACTIVATIONS)
+        if not (isinstance(unit, (int, np.integer)) and 0 <= unit < n_units):
+            raise InputError(f"activation names unit {unit!r}, which does not exist: units are 0 to {n_units - 1}")
+    return [activation.get(unit, "tanh") for unit in range(n_units)]
+
+
+def per_unit(names: Sequence[str]) -> Activation:
+    """Applies names[j] to entry j of the last axis."""
+    if len(set(names)) == 1:
+        return ACTIVATIONS[names[0]]
+    groups = [(np.flatnonzero(np.array(names) == name), ACTIVATIONS[name]) for name in dict.fromkeys(names)]
+
+    def mixed(kind: str) -> Callable[..., Array]:
+        def apply(*arrays: Array) -> Array:
+            out = np.empty_like(arrays[0])
+            for units, own in groups:
+                out[..., units] = getattr(own, kind)(*(array[..., units] for array in arrays))
+            return out
+
+        return apply
+
+    return Activation(mixed("f"), mixed("df"), mixed("d2f"))
 
 
 def add_activation(

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
-from perturb.activations import ACTIVATIONS
+from perturb.activations import ACTIVATIONS, names_of_units
 from perturb.errors import InputError, choose
-from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
+from perturb.losses import ERRORS, check_outputs
 from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
 
 Array = np.ndarray
@@ -58,10 +58,8 @@ class DAG:
                 f"edge ({i}, {j}) leads into unit {j}, whose activity is given: remove the edge, or the unit from inputs"
             )
         choose("error", error, ERRORS)
-        self.activations = _activations(activation, self.n_units)
-        for unit in self.outputs:
-            if error in NEEDS_LINEAR_OUTPUT and self.activations[unit] != "linear":
-                raise InputError(f'output unit {unit} is {self.activations[unit]} but error = {error!r} needs it to be "linear"')
+        self.activations = names_of_units(activation, self.n_units)
+        check_outputs(error, self.outputs, self.activations)
         self.external = np.zeros(self.n_units) if external is None else as_floats("external", external)
         if self.external.shape != (self.n_units,):
             raise InputError(f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j per unit")
@@ -267,16 +265,6 @@ def _edges(edges: Sequence[tuple[int, int]], n_units: int) -> Array:
         i, j = pairs[first[copies > 1][0]]
         raise InputError(f"edge ({i}, {j}) is given {copies.max()} times: give it once")
     return pairs.astype(int)
-
-
-def _activations(activation: str | Mapping[int, str], n_units: int) -> list[str]:
-    if isinstance(activation, str):
-        choose("activation", activation, ACTIVATIONS)
-        return [activation] * n_units
-    for unit, name in activation.items():
-        choose(f"activation[{unit}]", name, ACTIVATIONS)
-    as_units("activation", list(activation) or [0], n_units)
-    return [activation.get(unit, "tanh") for unit in range(n_units)]
 
 
 def _tied(tied: Sequence[int] | None, n_edges: int) -> Array:

@@ -4,7 +4,7 @@ A new error is one call of `add_error`; the ones here also have a compiled twin 
 patterns, so the objective divides by their number; nothing here does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,13 @@ ERRORS: dict[str, ErrorFunction] = {
     ),
 }
 NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")
+
+
+def check_outputs(error: str, outputs: Iterable[int], activations: Sequence[str]) -> None:
+    """InputError if an output unit is not linear though the error brings its own softmax or logistic function."""
+    for unit in outputs:
+        if error in NEEDS_LINEAR_OUTPUT and activations[unit] != "linear":
+            raise InputError(f'output unit {unit} is {activations[unit]} but error = {error!r} needs it to be "linear"')
 
 
 def add_error(

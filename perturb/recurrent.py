@@ -9,14 +9,14 @@
 The published adjoint misplaces a bracket; this is the one that gives the gradient. All four relax with the same Jacobian.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from perturb.activations import ACTIVATIONS
+from perturb.activations import names_of_units, per_unit
 from perturb.errors import InputError, choose
-from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
+from perturb.losses import ERRORS, check_outputs
 from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
 
 Array = np.ndarray
@@ -37,11 +37,12 @@ class Settling(NamedTuple):
 class Recurrent:
     """n_units units, each connected to all (itself too): w is the matrix w_ij from i to j, flat in C order.
 
-    The patterns are external inputs I: to all units, x of shape (S, n_units), or to those of `inputs` only. outputs: the units
-    that have targets. solver: "relax" integrates the equations by steps of `step` (of a unit's time constant) until nothing
-    changes faster than `tolerance`, as analog hardware does; "direct" polishes the fixed point by Newton's method and solves the
-    linear equations for z, R{y}, R{z}: the reference. feedback: another matrix (n, n) through which errors return, as in
-    hardware with separate feedback wires; gradient and Hv are then what such hardware would compute, no longer exact.
+    activation: one name for all units, or {unit: name} (units left out are tanh). The patterns are external inputs I: to all
+    units, x of shape (S, n_units), or to those of `inputs` only. outputs: the units that have targets; the cross-entropies need
+    them linear. solver: "relax" integrates the equations by steps of `step` (of a unit's time constant) until nothing changes
+    faster than `tolerance`, as analog hardware does; "direct" polishes the fixed point by Newton's method and solves the linear
+    equations for z, R{y}, R{z}: the reference. feedback: another matrix (n, n) through which errors return, as in hardware with
+    separate feedback wires; gradient and Hv are then what such hardware would compute, no longer exact.
 
     A network that has not settled within max_steps raises NotSettled (an InputError) with the residual and the spectral radius.
     """
@@ -50,7 +51,7 @@ class Recurrent:
         self,
         n_units: int,
         outputs: Sequence[int],
-        activation: str = "tanh",
+        activation: str | Mapping[int, str] = "tanh",
         error: str = "squared_error",
         inputs: Sequence[int] | None = None,
         solver: str = "direct",
@@ -64,16 +65,15 @@ class Recurrent:
         self.n_units, self.n_weights = int(n_units), int(n_units) ** 2
         self.outputs = as_units("outputs", outputs, self.n_units)
         self.inputs = np.arange(self.n_units) if inputs is None else as_units("inputs", inputs, self.n_units)
-        choose("activation", activation, ACTIVATIONS)
         choose("error", error, ERRORS)
         choose("solver", solver, dict.fromkeys(SOLVERS))
-        if error in NEEDS_LINEAR_OUTPUT and activation != "linear":
-            raise InputError(f'activation = {activation!r} does not go with error = {error!r}: use "linear", or squared_error')
+        self.activations = names_of_units(activation, self.n_units)
+        check_outputs(error, self.outputs, self.activations)
         if not (0 < step <= 1 and 0 < tolerance < 1 and max_steps >= 1):
             raise InputError(
                 f"step = {step}, tolerance = {tolerance}, max_steps = {max_steps}: must lie in (0, 1], in (0, 1), be >= 1"
             )
-        self.activation, self.error, self.solver = activation, error, solver
+        self.error, self.solver = error, solver
         self.step, self.tolerance, self.max_steps = float(step), float(tolerance), int(max_steps)
         self.feedback = None if feedback is None else as_floats("feedback", feedback)
         if self.feedback is not None and self.feedback.shape != (n_units, n_units):
@@ -103,7 +103,7 @@ class RecurrentObjective(Objective):
         self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], 1
         self._I = np.zeros((self.n_patterns, network.n_units))
         self._I[:, network.inputs] = self.x
-        self._f, self._E = ACTIVATIONS[network.activation], ERRORS[network.error]
+        self._f, self._E = per_unit(network.activations), ERRORS[network.error]
         self._settled = Kept(self._fixed_point, self.n_weights)
 
     def pattern(self, index: int) -> "RecurrentObjective":

@@ -47,7 +47,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "error": "squared_error",
     },
     "recurrent": {
-        "units": None, "inputs": None, "outputs": None, "activation": "tanh", "error": "squared_error", "solver": "direct",
+        "units": None, "inputs": None, "outputs": None, "activation": "tanh",
+        "activations": {}, "error": "squared_error", "solver": "direct",
     },
     "boltzmann": {"visible": None, "hidden": None, "temperature": 1.0},
 }  # keys of each kind of network: None must be given, ... may be left out, others are the values of keys left out # fmt: skip
@@ -67,7 +68,9 @@ class Network(Table):
     inputs: Annotated[tuple[Unit, ...], Listed] | None = Field(None, description="dag, recurrent: units that get the pattern")
     outputs: Annotated[tuple[Unit, ...], Listed] | None = Field(None, description="dag, recurrent: units that have targets")
     bias: Unit | None = Field(None, description="dag: a unit that is always 1")
-    activations: dict[str, Name] | None = Field(None, description="dag: of single units, where another than activation")
+    activations: dict[str, Name] | None = Field(
+        None, description="dag, recurrent: of single units, where another than activation"
+    )
     solver: Name | None = Field(None, description="recurrent: direct or relax")
     visible: Units | None = Field(None, description="boltzmann: number of visible units")
     hidden: Unit | None = Field(None, description="boltzmann: number of hidden units, 0 or more")
@@ -112,8 +115,6 @@ class Network(Table):
             return MLP(**given)
         if self.kind == "boltzmann":
             return Boltzmann(given["visible"], given["hidden"], given["temperature"])
-        if self.kind == "recurrent":
-            return Recurrent(given.pop("units"), **given)
         single = given.pop("activations")
         try:
             activation = dict.fromkeys(range(given["units"]), given.pop("activation")) | {int(k): v for k, v in single.items()}
@@ -121,7 +122,8 @@ class Network(Table):
             raise InputError(
                 f'activations = {shown(single)} must name units by their number, such as {{ 4 = "linear" }}'
             ) from None
-        return DAG(given.pop("units"), activation=activation, **given)
+        network = DAG if self.kind == "dag" else Recurrent
+        return network(given.pop("units"), activation=activation, **given)
 
 
 class Data(Table):

@@ -33,6 +33,15 @@ def test_gradient_and_hv_of_random_networks(seed, activation):
     assert g[i] == pytest.approx((objective.error(w + step) - objective.error(w - step)) / (2 * eps), rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.parametrize("error", ["squared_error", "cross_entropy", "binary_cross_entropy"])
+def test_units_of_several_activations_and_every_error(error):
+    mixed = {0: "logistic", 1: "linear", 2: "softplus", 3: "linear"}
+    objective, w, v = make(2, mixed, radius=0.3, error=error)
+    relaxed, _, _ = make(2, mixed, radius=0.3, error=error, solver="relax", tolerance=1e-13)
+    np.testing.assert_allclose(objective.hvp(w, v), finite_difference_hvp(objective, w, v), atol=1e-7)
+    np.testing.assert_allclose(relaxed.hvp(w, v), objective.hvp(w, v), atol=1e-10)
+
+
 @pytest.mark.parametrize("activation", SMOOTH)
 def test_relaxation_and_direct_solution_agree(activation):
     direct, w, v = make(3, activation, radius=0.4)
@@ -134,7 +143,8 @@ def test_weight_perturbation_works_at_fixed_points():
         ({"solver": "newton"}, "solver = 'newton' is unknown"),
         ({"step": 0}, "step = 0"),
         ({"feedback": np.eye(4)}, r"feedback has shape \(4, 4\)"),
-        ({"error": "cross_entropy"}, "does not go with"),
+        ({"error": "cross_entropy"}, "output unit 0 is tanh"),
+        ({"activation": {7: "tanh"}}, "activation names unit 7"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):
