@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import perturb
-from perturb import MLP, InputError, Recurrent, rules
+from perturb import DAG, MLP, InputError, Recurrent, rules
 from perturb.activations import ACTIVATIONS
 from perturb.losses import ERRORS
 
@@ -149,3 +149,37 @@ def test_hv_agrees_with_automatic_differentiation_to_twelve_digits(activation, e
     g, z = jax.jvp(jax.grad(E), (jnp.array(w),), (jnp.array(v),))
     np.testing.assert_allclose(objective.gradient(w), g, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(objective.hvp(w, v), z, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.slow
+def test_graphs_and_fixed_points_agree_with_automatic_differentiation():
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+
+    rng = np.random.default_rng(0)
+    edges = [(i, j) for j in range(2, 8) for i in range(j) if (i + 2 * j) % 3]
+    dag = DAG(8, edges, inputs=[0, 1], outputs=[5, 7], activation="tanh")
+    x, t = rng.standard_normal((6, 2)), rng.random((6, 2))
+
+    def E_dag(w):
+        y = [jnp.array(x[:, 0]), jnp.array(x[:, 1])]
+        for j in range(2, 8):
+            y.append(jnp.tanh(sum((w[e] * y[i] for e, (i, to) in enumerate(edges) if to == j), jnp.zeros(6))))
+        return 0.5 * ((jnp.stack([y[5], y[7]], 1) - t) ** 2).sum(1).mean()
+
+    recurrent = Recurrent(4, outputs=[1, 2], inputs=[0, 3])
+
+    def E_recurrent(w):
+        W, outside = w.reshape(4, 4), jnp.zeros((6, 4)).at[:, jnp.array([0, 3])].set(x)
+        y = jnp.zeros((6, 4))
+        for _ in range(200):  # unrolled until nothing changes any more
+            y = jnp.tanh(y @ W) + outside
+        return 0.5 * ((y[:, 1:3] - t) ** 2).sum(1).mean()
+
+    for net, E in ((dag, E_dag), (recurrent, E_recurrent)):
+        objective, w = net.objective(x, t), net.init(1)
+        v = rng.standard_normal(w.size)
+        g, z = jax.jvp(jax.grad(E), (jnp.array(w),), (jnp.array(v),))
+        np.testing.assert_allclose(objective.gradient(w), g, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(objective.hvp(w, v), z, rtol=1e-11, atol=1e-12)
