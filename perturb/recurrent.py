@@ -136,6 +136,11 @@ class RecurrentObjective(Objective):
         """Largest |eigenvalue| of the Jacobian diag(f') W' at the fixed points; below 1 a relaxation by steps of 1 contracts."""
         return self._radius(self._matrix(w), self._settled(w).y)
 
+    def time_constant(self, w: Array) -> float:
+        """Slowest time constant of all four relaxations near the fixed points, 1/(1 - max Re eigenvalue of diag(f') W'), in units
+        of a unit's own."""
+        return 1.0 / (1.0 - float(self._jacobian_eigenvalues(self._matrix(w), self._settled(w).y).real.max()))
+
     def gradient(self, w: Array) -> Array:
         W = self._matrix(w)
         y = self._settled(w).y
@@ -206,13 +211,16 @@ class RecurrentObjective(Objective):
             )
 
     def _radius(self, W: Array, y: Array | None) -> float:
-        """Largest |eigenvalue| of diag(f') W' over the patterns; at y, or with f' = 1."""
+        return float(np.abs(self._jacobian_eigenvalues(W, y)).max())
+
+    def _jacobian_eigenvalues(self, W: Array, y: Array | None) -> Array:
+        """Eigenvalues of diag(f') W' for each pattern, at y, or with f' = 1 where y is not known."""
         if y is None or not np.isfinite(y).all():
-            return float(np.abs(np.linalg.eigvals(W)).max())
+            return np.linalg.eigvals(W)
         with np.errstate(over="ignore", invalid="ignore"):
             x = y @ W
             df = self._f.df(x, self._f.f(x))
-        return float(np.abs(np.linalg.eigvals(df[:, :, None] * W.T)).max())
+        return np.linalg.eigvals(df[:, :, None] * W.T)
 
     def _forward_system(self, W: Array, x: Array) -> Array:
         # y - diag(f') W' y, per pattern

@@ -91,6 +91,15 @@ def test_relaxation_keeps_its_history_and_slows_down_towards_instability():
     assert steps(0.5) < steps(0.9)
 
 
+def test_residual_falls_by_the_slowest_time_constant():
+    objective, w, _ = make(8, "tanh", radius=0.7, solver="relax", step=0.05, tolerance=1e-12)
+    residuals = objective.settle(w).residuals[-150:-20]
+    rate = -np.polyfit(0.05 * np.arange(len(residuals)), np.log(residuals), 1)[0]
+    assert 1 / rate == pytest.approx(objective.time_constant(w), rel=0.1)  # step 0.05 is not yet continuous time
+    one = Recurrent(1, outputs=[0], activation="linear").objective([[2.0]], [[1.0]])
+    assert one.time_constant([0.3]) == pytest.approx(1 / 0.7)
+
+
 def test_a_network_that_does_not_settle_is_reported_and_never_returned():
     for solver in ("direct", "relax"):
         objective, _, _ = make(0, "linear", solver=solver)
