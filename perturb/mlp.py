@@ -132,14 +132,15 @@ class MLPObjective(Objective):
         rows = np.ascontiguousarray(np.atleast_2d(as_directions("v", v, self.n_weights).T))
         # a few directions at a time, so that what lies between two products stays in cache
         width = max(1, 2**16 // (self.n_patterns * max(self.network.layers[1:])))
-        Hv = np.concatenate([self._products(primal, rows[i : i + width]) for i in range(0, len(rows), width)] or [rows])
+        Hv = np.empty_like(rows)
+        for i in range(0, len(rows), width):
+            self._products(primal, rows[i : i + width], Hv[i : i + width])
         return primal.E, primal.g.copy(), Hv[0] if np.ndim(v) == 1 else Hv.T
 
-    def _products(self, primal: "_Primal", rows: Array) -> Array:
-        """Hv for directions (k, n), by R{.} of the two passes of `_primal`."""
+    def _products(self, primal: "_Primal", rows: Array, Hv: Array) -> None:
+        """Write Hv for directions (k, n), by R{.} of the two passes of `_primal`."""
         _, _, layers, y, df, E_x, bent = primal
         directions = self.network.unpack(rows)
-        k, S = len(rows), self.n_patterns
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs
         R_x, R_y = [], [np.empty(0)]
@@ -154,9 +155,8 @@ class MLPObjective(Objective):
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        Hv = np.empty((k, self.n_weights))
         grads = self.network.unpack(Hv)
-        R_Ey = self._E.R_e(y[-1], self.target, R_y[-1]) / S
+        R_Ey = self._E.R_e(y[-1], self.target, R_y[-1]) / self.n_patterns
         for layer in reversed(range(len(layers))):
             R_Ex = R_x[layer]
             R_Ex *= bent[layer]
@@ -168,7 +168,6 @@ class MLPObjective(Objective):
                 R_Ey = _times(R_Ex, layers[layer][0].T)
                 R_Ey += np.matmul(E_x[layer], np.swapaxes(directions[layer][0], -1, -2))
             R_Ex.sum(1, out=Rg_b)
-        return Hv
 
 
 class _Primal(NamedTuple):
