@@ -1,6 +1,7 @@
 """Statistics: the mergeable sums that both engines produce, and their solution into per-weight estimates."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,7 +46,6 @@ class Design:
         return square, self.r * square if self.method.regressor == "dw" else square**2
 
 
-@dataclass
 class Statistics:
     """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split gives the same bits.
 
@@ -53,14 +53,9 @@ class Statistics:
     (first, last + 1) in order. A run goes on at the end of its last span.
     """
 
-    design: Design
-    closed: tuple[Array, Array] = field(default=None)  # type: ignore[assignment]
-    open: tuple[Array, Array] = field(default=None)  # type: ignore[assignment]
-    spans: list[tuple[int, int]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.closed is None:
-            self.closed, self.open = self.zeros(), self.zeros()
+    def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
+        self.design, self.spans = design, list(spans)
+        self.closed, self.open = self.zeros(), self.zeros()
 
     def zeros(self) -> tuple[Array, Array]:
         return np.zeros((len(SUMS), self.design.n_weights)), np.zeros(len(TOTALS))
@@ -107,8 +102,10 @@ class Statistics:
                 spans.append((start, stop))
         last = max(self, other, key=lambda statistics: statistics.next_trial)
         rest = other if last is self else self
-        closed = (last.closed[0] + rest.sums, last.closed[1] + rest.totals)
-        return replace(self, closed=closed, open=(last.open[0].copy(), last.open[1].copy()), spans=spans)
+        both = Statistics(self.design, spans)
+        both.closed = (last.closed[0] + rest.sums, last.closed[1] + rest.totals)
+        both.open = (last.open[0].copy(), last.open[1].copy())
+        return both
 
 
 @dataclass(frozen=True)

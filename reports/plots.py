@@ -51,16 +51,16 @@ def scatter(frames: Frames, quantity: str = "hv") -> Figure:
 
 
 def convergence(frames: Frames, quantity: str = "hv") -> Figure:
-    """Relative error and cosine against evaluations: points measured, lines predicted; where 0.9 lies."""
+    """Relative error against trials, cosine against evaluations: points measured, lines predicted; where 0.9 lies."""
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     frame = frames.convergence[frames.convergence["quantity"] == quantity]
     for (method, code), colour in zip(frames.methods(), _colours(frames), strict=False):
         part = frame[(frame["method"] == method) & (frame["code"] == code)]
-        for axis, column in ((left, "relative_error"), (right, "cosine")):
-            axis.plot(part["evaluations"], part[column], "o", color=colour, markersize=4, label=f"{method}/{code}")
-            axis.plot(part["evaluations"], part[f"predicted_{column}"], "-", color=colour, linewidth=1.2)
-    left.set(xscale="log", yscale="log", xlabel="evaluations of E", ylabel="relative error")
+        for axis, spent, column in ((left, "trials", "relative_error"), (right, "evaluations", "cosine")):
+            axis.plot(part[spent], part[column], "o", color=colour, markersize=4, label=f"{method}/{code}")
+            axis.plot(part[spent], part[f"predicted_{column}"], "-", color=colour, linewidth=1.2)
+    left.set(xscale="log", yscale="log", xlabel="trials", ylabel="relative error")
     left.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
     right.set(xscale="log", xlabel="evaluations of E", ylabel="cosine with exact", ylim=(min(-0.1, frame["cosine"].min()), 1.05))
     right.axhline(0.9, color=INK, linewidth=0.8, linestyle=":")
@@ -133,13 +133,14 @@ FIGURES: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
     ),
     "convergence_hv": (
         lambda frames: convergence(frames, "hv"),
-        "Error and cosine of z against the evaluations spent. Points are measured, lines are what theory predicts; the dotted "
-        "lines mark an error as large as z and a cosine of 0.9. An orthogonal code pays off only when its period is complete.",
+        "Error of z against the number of trials, and its cosine against the evaluations spent. Points are measured, lines are what "
+        "theory predicts; the dotted lines mark an error as large as z and a cosine of 0.9. An orthogonal code pays off only when "
+        "its period is complete.",
     ),
     "scatter_gradient": (lambda frames: scatter(frames, "gradient"), "The same for the gradient: estimated against exact."),
     "convergence_gradient": (
         lambda frames: convergence(frames, "gradient"),
-        "Error and cosine of the gradient against evaluations.",
+        "The same for the gradient: error against trials, cosine against evaluations.",
     ),
     "timeline": (
         timeline,

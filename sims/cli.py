@@ -46,18 +46,19 @@ def run(
     loaded = load_experiment(experiment, changes)
     directory = out or store.free_directory(loaded.name)
     store.check_free(directory)
-    with _Interruption() as interruption, _progress() as progress:
-        result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard)
-    if result.summary.empty:
-        _say("perturb: interrupted before the first result; nothing was written")
-        raise typer.Exit(130)
-    frames = Frames(
-        directory, result.summary, result.weights, result.convergence, result.timeline, loaded.model_dump(), result.provenance
-    )
-    try:
-        store.write_run(result, directory)  # first: whatever becomes of the printing, the results are kept
-    finally:
-        print_run(frames, _console())
+    with _Interruption() as interruption:
+        with _progress() as progress:
+            result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard)
+        if result.summary.empty:
+            _say("perturb: interrupted before the first result; nothing was written")
+            raise typer.Exit(130)
+        frames = Frames(
+            directory, result.summary, result.weights, result.convergence, result.timeline, loaded.model_dump(), result.provenance
+        )
+        try:
+            store.write_run(result, directory)  # first: whatever becomes of the printing, the results are kept
+        finally:
+            print_run(frames, _console())
     print(f"\nResults are in {directory}. Next: perturb report {directory}")
     if result.provenance["status"] == "partial":
         _say("perturb: interrupted; the results so far were kept and are marked as partial")
@@ -174,6 +175,14 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+class _Stopped(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt, which typer would answer itself, without a word."""
+
+
+def _stop(*_: object) -> None:
+    raise _Stopped
+
+
 class _Interruption:
     """Ctrl-C is noted and asked for between pieces of work; a second one ends the program at once."""
 
@@ -187,7 +196,7 @@ class _Interruption:
 
     def _note(self, *_: object) -> None:
         if self._noted:
-            raise KeyboardInterrupt
+            _stop()
         self._noted = True
 
     def heard(self) -> bool:
@@ -226,6 +235,7 @@ def _close_output() -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and status 2, Ctrl-C is status 130, anything else a traceback and status 1."""
+    before = signal.signal(signal.SIGINT, _stop)
     try:
         try:
             app()
@@ -234,8 +244,8 @@ def main() -> None:
     except InputError as error:
         _say(f"perturb: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        _say("perturb: interrupted; nothing was written")
+    except _Stopped:
+        _say("perturb: interrupted")
         sys.exit(130)
     except BrokenPipeError:
         _close_output()  # the reader went away: say nothing more
@@ -245,6 +255,8 @@ def main() -> None:
         _close_output()
         _say("perturb: the output could not be written (no space left on device): free some space; stored results are kept")
         sys.exit(2)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

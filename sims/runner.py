@@ -251,7 +251,7 @@ def _verdict(quantity: str, cosine: float, expected: float, limit_cosine: float,
     if cosine < TARGET_COSINE:
         return (
             f"falls short: a cosine of {expected:.3f} with {name} was predicted, {cosine:.3f} measured; "
-            "terms beyond the quadratic matter: lower sigma and r"
+            "by chance (try another seed), or because terms beyond the quadratic matter (lower sigma and r)"
         )
     return f"succeeds: a cosine of {cosine:.4f} with {name}; {_count(needed)} evaluations are enough for {TARGET_COSINE}"
 
