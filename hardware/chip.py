@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import simpy
 
-from hardware.error_unit import ErrorUnit
 from hardware.params import ChipParams
 from hardware.tile import Tile
 from perturb.codes import CODES, Code
@@ -22,6 +21,7 @@ from perturb.estimation import check_point
 from perturb.kernels import run_trials
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective
+from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Estimate, Statistics, solve
 
 Array = np.ndarray
@@ -90,7 +90,8 @@ class Chip:
         self.presented = objective.n_patterns if presentation == "batch" else 1
         size = params.synapses_per_tile
         self.tiles = [Tile(self.design, self.v, i, min(i + size, n), params.synapse.fifo_depth) for i in range(0, n, size)]
-        self.error_unit = ErrorUnit(objective, self.design, params.error_unit)
+        unit = params.error_unit
+        self.error_unit = Meter(objective, self.design, Reading(unit.noise, unit.bits, unit.range))
 
         self.env = _Environment()
         self.bus = simpy.Resource(self.env)

@@ -63,17 +63,18 @@ def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[st
     return [activation.get(unit, "tanh") for unit in range(n_units)]
 
 
-def per_unit(names: Sequence[str]) -> Activation:
-    """Applies names[j] to entry j of the last axis."""
+def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
+    """Applies names[j] to entry j of the last axis, or (axis = 0) of the first."""
     if len(set(names)) == 1:
         return ACTIVATIONS[names[0]]
-    groups = [(np.flatnonzero(np.array(names) == name), ACTIVATIONS[name]) for name in dict.fromkeys(names)]
+    before = () if axis == 0 else (...,)
+    groups = [((*before, np.flatnonzero(np.array(names) == name)), ACTIVATIONS[name]) for name in dict.fromkeys(names)]
 
     def mixed(kind: str) -> Callable[..., Array]:
         def apply(*arrays: Array) -> Array:
             out = np.empty_like(arrays[0])
             for units, own in groups:
-                out[..., units] = getattr(own, kind)(*(array[..., units] for array in arrays))
+                out[units] = getattr(own, kind)(*(array[units] for array in arrays))
             return out
 
         return apply

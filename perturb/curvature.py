@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, minres
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh, minres
 
 from perturb.errors import InputError, choose
-from perturb.objective import Array, Objective, as_weights
+from perturb.objective import Array, HessianOperator, Objective, as_weights
 
 ENDS = {"largest": "LA", "smallest": "SA", "magnitude": "LM", "both": "BE"}
 
@@ -71,24 +71,6 @@ class Step:
     negative_curvature: bool
 
 
-class _Counted(LinearOperator):
-    """H + damping I as a LinearOperator that counts its products."""
-
-    def __init__(self, objective: Objective, w: Array, damping: float = 0.0):
-        self.objective, self.w, self.damping, self.n_products = objective, as_weights("w", w, objective.n_weights), damping, 0
-        super().__init__(np.dtype(float), (objective.n_weights, objective.n_weights))
-
-    def _matmat(self, V: Array) -> Array:
-        self.n_products += V.shape[1]
-        return self.objective.hvp(self.w, V) + self.damping * V
-
-    def _matvec(self, v: Array) -> Array:
-        return self._matmat(v.reshape(-1, 1)).ravel()
-
-    def _adjoint(self) -> "_Counted":
-        return self
-
-
 def eigenpairs(
     objective: Objective, w: Array, k: int = 1, which: str = "largest", tolerance: float = 1e-9, seed: int = 0
 ) -> Eigenpairs:
@@ -100,10 +82,11 @@ def eigenpairs(
     n = objective.n_weights
     if not (isinstance(k, (int, np.integer)) and 1 <= k <= n):
         raise InputError(f"k = {k!r} must be a whole number from 1 to the {n} weights")
-    H, converged = _Counted(objective, w), True
+    H, converged = HessianOperator(objective, w), True
     which = "largest" if which == "both" and k == 1 else which  # one pair has no two ends
     if n <= max(2 * k + 1, 40):
-        values, vectors = np.linalg.eigh(_symmetric(H @ np.eye(n)))
+        values, vectors = np.linalg.eigh(objective.hessian(w))
+        H.n_products += n
         order = np.argsort(-np.abs(values), kind="stable")[:k]
         low = (k // 2) if which == "both" else k
         chosen = {
@@ -130,7 +113,7 @@ def power_iteration(
     Ends when the residual falls below tolerance |lambda|, or after max_products. values holds the eigenvalue of H itself. With
     shift = the largest eigenvalue it finds the smallest. Error falls by |l2/l1| a step: slow where two are alike.
     """
-    H = _Counted(objective, w, -shift)
+    H = HessianOperator(objective, w, -shift)
     v = _start(objective.n_weights, seed)
     v /= np.linalg.norm(v)
     value, residual = 0.0, np.inf
@@ -151,7 +134,7 @@ def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int
     reorthogonalised, from each of `probes` random sign vectors. Cost: probes x steps products, steps x n numbers of memory."""
     n = objective.n_weights
     _positive(probes=probes, steps=steps)
-    H, m = _Counted(objective, w), min(steps, n)
+    H, m = HessianOperator(objective, w), min(steps, n)
     nodes, weights = np.zeros((probes, m)), np.zeros((probes, m))
     signs = np.random.Generator(np.random.Philox(seed)).choice([-1.0, 1.0], (probes, n))
     for probe, sign in enumerate(signs):
@@ -178,7 +161,7 @@ def trace(objective: Objective, w: Array, probes: int = 90, method: str = "hutch
     et al. 2021), which takes a third of them to find the dominant subspace and estimates the rest. stderr of the random part."""
     choose("method", method, dict.fromkeys(("hutch++", "hutchinson")))
     _positive(probes=probes)
-    n, H = objective.n_weights, _Counted(objective, w)
+    n, H = objective.n_weights, HessianOperator(objective, w)
     rng = np.random.Generator(np.random.Philox(seed))
     part = probes // 3
     if method == "hutchinson" or part < 2:
@@ -195,7 +178,7 @@ def trace(objective: Objective, w: Array, probes: int = 90, method: str = "hutch
 
 def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: int = 0) -> Estimated:
     """diag H: exact from n products, or, with `probes`, the mean of x * Hx over random signs x (Bekas et al. 2007)."""
-    n, H = objective.n_weights, _Counted(objective, w)
+    n, H = objective.n_weights, HessianOperator(objective, w)
     if probes is None:
         exact = np.empty(n)
         for columns, block in objective.hessian_columns(w):
@@ -234,7 +217,7 @@ def obs_saliencies(
     chosen = np.arange(n) if indices is None else np.asarray(indices)
     if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or ((chosen < 0) | (chosen >= n)).any():
         raise InputError(f"indices must be whole numbers from 0 to {n - 1}")
-    H = _Counted(objective, w, damping)
+    H = HessianOperator(objective, w, damping)
     value, residuals = np.empty(len(chosen)), np.empty(len(chosen))
     for row, q in enumerate(chosen):
         unit = np.zeros(n)
@@ -262,7 +245,7 @@ def newton_step(
     n = objective.n_weights
     limit = 2 * n if max_products is None else max_products
     _positive(max_products=limit)
-    H, g = _Counted(objective, w, damping), objective.gradient(w)
+    H, g = HessianOperator(objective, w, damping), objective.gradient(w)
     size = float(np.linalg.norm(g))
     if size == 0.0:
         return Step(np.zeros(n), 0.0, 0, True, False)
@@ -307,10 +290,6 @@ def symmetric_hessian(v: Array, z: Array) -> Array:
 
 def _start(n: int, seed: int) -> Array:
     return np.random.Generator(np.random.Philox(seed)).standard_normal(n)
-
-
-def _symmetric(H: Array) -> Array:
-    return (H + H.T) / 2
 
 
 def _positive(**numbers: int) -> None:

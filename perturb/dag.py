@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
-from perturb.activations import ACTIVATIONS, names_of_units
+from perturb.activations import names_of_units, per_unit
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, check_outputs
 from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
@@ -48,6 +48,7 @@ class DAG:
         self.edges = _edges(edges, self.n_units)
         self.inputs, self.outputs = as_units("inputs", inputs, n_units), as_units("outputs", outputs, n_units)
         self.bias = None if bias is None else int(as_units("bias", [bias], n_units)[0])
+        self.n_inputs, self.n_outputs = len(self.inputs), len(self.outputs)
         given = list(self.inputs) + ([] if self.bias is None else [self.bias])
         if len(set(given)) < len(given):
             raise InputError(f"bias = {self.bias} is also an input: give the bias a unit of its own")
@@ -92,13 +93,7 @@ class _Level:
         source, target = place[network.edges[:, 0]], place[network.edges[:, 1]]
         self.incoming = _rows(target, source, start, stop)
         self.outgoing = _rows(source, target, start, stop)
-        names = [network.activations[unit] for unit in order[start:stop]]
-        changes = [0, *(i for i in range(1, len(names)) if names[i] != names[i - 1]), len(names)]
-        self.activations = [(slice(a, b), ACTIVATIONS[names[a]]) for a, b in zip(changes, changes[1:], strict=False)]
-
-    def each(self, kind: str, *arrays: Array) -> Array:
-        """f, df or d2f of every unit of this level by its own activation."""
-        return np.concatenate([getattr(f, kind)(*(array[part] for array in arrays)) for part, f in self.activations])
+        self.activation = per_unit([network.activations[unit] for unit in order[start:stop]], axis=0)
 
 
 class _Rows:
@@ -126,9 +121,9 @@ class DAGObjective(Objective):
 
     def __init__(self, network: DAG, x: Array, target: Array):
         self.network = network
-        self.x, self.target = as_patterns(x, target, len(network.inputs), len(network.outputs), network.error)
+        self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
         self.n_weights, self.n_patterns = network.n_weights, self.x.shape[0]
-        order = np.lexsort((np.array(network.activations), network.levels))
+        order = np.argsort(network.levels, kind="stable")
         place = np.empty(network.n_units, dtype=int)
         place[order] = np.arange(network.n_units)
         ends = np.searchsorted(network.levels[order], np.arange(network.levels.max() + 2))
@@ -191,7 +186,7 @@ class DAGObjective(Objective):
         for level in self._levels:
             units = slice(level.start, level.stop)
             x[units] = level.incoming.product(weights, y)
-            y[units] = level.each("f", x[units]) + self._external[units, None]
+            y[units] = level.activation.f(x[units]) + self._external[units, None]
             if level.start == 0:  # given activities have no edge into them: all are in the first level
                 y[self._inputs] = self.x.T
                 if self._bias is not None:
@@ -210,7 +205,7 @@ class DAGObjective(Objective):
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)
             f_x, f_y = x[units], y[units] - self._external[units, None]
-            df[units], d2f[units] = level.each("df", f_x, f_y), level.each("d2f", f_x, f_y)
+            df[units], d2f[units] = level.activation.df(f_x, f_y), level.activation.d2f(f_x, f_y)
             E_y[units] += level.outgoing.product(weights, E_x)
             E_x[units] = df[units] * E_y[units]
         E = float(self._E.value(y[self._outputs].T, self.target).mean())

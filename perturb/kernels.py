@@ -23,7 +23,7 @@ from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
 from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation
-from perturb.reading import Reading, measure
+from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Statistics
 
 BLOCK = 64
@@ -329,18 +329,12 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
 
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
     """`mlp_trials` for any objective, at the cost of its own `pattern_errors`."""
-    method, V = design.method, float(v @ v)
-    patterns: dict[int, Objective] = {}
+    method, V, meter = design.method, float(v @ v), Meter(objective, design, reading)
     for trial in range(first, last):
         b = trial // BLOCK - first // BLOCK
-        shown = objective
-        if design.presentation == "pattern":
-            index = pattern_index(np.uint64(design.seed), trial, objective.n_patterns)
-            shown = patterns[index] = patterns.get(index) or objective.pattern(index)
-
         D = design.code.draw(w.size, design.sigma, design.seed, trial)
         points = [w + a * D + c * design.r * v for a, c in method.phases]
-        E = [measure(shown, point, reading, design.seed, trial, phase) for phase, point in enumerate(points)]
+        E = [meter.measure(point, trial, phase) for phase, point in enumerate(points)]
         dE = (float(np.dot(method.gradient_weights, E)), float(np.dot(method.hv_weights, E)))
         if failed[b] < 0 and not np.isfinite(dE).all():
             failed[b] = trial

@@ -35,6 +35,7 @@ class MLP:
                 f'output = {output!r} does not go with error = {error!r}, which brings its own: set output = "linear"'
             )
         self.layers = [int(m) for m in sizes]
+        self.n_inputs, self.n_outputs = self.layers[0], self.layers[-1]
         self.error = error
         self.activations = [activation] * (len(sizes) - 2) + [output]
         self.n_weights = sum((a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False))
@@ -76,9 +77,8 @@ class MLPObjective(Objective):
     one gradient, which is kept for products at the same w."""
 
     def __init__(self, network: MLP, x: Array, target: Array):
-        n_in, n_out = network.layers[0], network.layers[-1]
         self.network = network
-        self.x, self.target = as_patterns(x, target, n_in, n_out, network.error)
+        self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
         self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], len(network.layers) - 1
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]

@@ -143,14 +143,28 @@ class Objective(ABC):
             unit[np.arange(start, columns.stop), np.arange(columns.stop - start)] = 1.0
             yield columns, self.hvp(w, unit)
 
-    def hessian_operator(self, w: Array) -> LinearOperator:
-        """H as a SciPy LinearOperator, for eigsh, cg, minres."""
-        n = self.n_weights
-        w = as_weights("w", w, n).copy()
-        return LinearOperator(
-            (n, n), dtype=float, matvec=lambda v: self.hvp(w, np.ravel(v)), rmatvec=lambda v: self.hvp(w, np.ravel(v)),
-            matmat=lambda V: self.hvp(w, V),
-        )  # fmt: skip
+    def hessian_operator(self, w: Array) -> "HessianOperator":
+        """H as a SciPy LinearOperator, for eigsh, cg, minres; `n_products` counts its products."""
+        return HessianOperator(self, w)
+
+
+class HessianOperator(LinearOperator):
+    """H + damping I at w; n_products: Hessian-vector products so far."""
+
+    def __init__(self, objective: Objective, w: Array, damping: float = 0.0):
+        n = objective.n_weights
+        self.objective, self.w, self.damping, self.n_products = objective, as_weights("w", w, n).copy(), damping, 0
+        super().__init__(np.dtype(float), (n, n))
+
+    def _matmat(self, V: Array) -> Array:
+        self.n_products += V.shape[1]
+        return self.objective.hvp(self.w, V) + self.damping * V
+
+    def _matvec(self, v: Array) -> Array:
+        return self._matmat(v.reshape(-1, 1)).ravel()
+
+    def _adjoint(self) -> "HessianOperator":
+        return self
 
 
 class Kept(Generic[T]):

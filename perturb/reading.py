@@ -6,6 +6,7 @@ import numpy as np
 
 from perturb.errors import InputError
 from perturb.objective import Objective
+from perturb.statistics import Design
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,23 @@ def read(error, xi, noise, step, top):
     return value
 
 
-def measure(objective: Objective, weights: np.ndarray, reading: Reading, seed: int, trial: int, phase: int) -> float:
-    """One evaluation of E, the mean reading over the patterns; the noise is keyed by (seed, trial, phase, pattern)."""
-    from perturb.philox import NOISE, normals
+class Meter:
+    """Evaluations of E as an estimate's design wants them: of all patterns, or of the one that the trial draws."""
 
-    errors = objective.pattern_errors(weights)
-    xi = np.zeros(errors.size)
-    if reading.noise > 0:
-        normals(np.uint64(seed), NOISE, trial, phase, xi)
-    return float(read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean())
+    def __init__(self, objective: Objective, design: Design, reading: Reading):
+        self.objective, self.design, self.reading = objective, design, reading
+        self._patterns: dict[int, Objective] = {}
+
+    def measure(self, weights: np.ndarray, trial: int, phase: int) -> float:
+        """The mean reading over the presented patterns; the noise is keyed by (seed, trial, phase, pattern)."""
+        from perturb.philox import NOISE, normals, pattern_index
+
+        seed, shown, reading = np.uint64(self.design.seed), self.objective, self.reading
+        if self.design.presentation == "pattern":
+            index = pattern_index(seed, trial, shown.n_patterns)
+            shown = self._patterns[index] = self._patterns.get(index) or shown.pattern(index)
+        errors = shown.pattern_errors(weights)
+        xi = np.zeros(errors.size)
+        if reading.noise > 0:
+            normals(seed, NOISE, trial, phase, xi)
+        return float(read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean())

@@ -65,6 +65,7 @@ class Recurrent:
         self.n_units, self.n_weights = int(n_units), int(n_units) ** 2
         self.outputs = as_units("outputs", outputs, self.n_units)
         self.inputs = np.arange(self.n_units) if inputs is None else as_units("inputs", inputs, self.n_units)
+        self.n_inputs, self.n_outputs = len(self.inputs), len(self.outputs)
         choose("error", error, ERRORS)
         choose("solver", solver, dict.fromkeys(SOLVERS))
         self.activations = names_of_units(activation, self.n_units)
@@ -99,7 +100,7 @@ class RecurrentObjective(Objective):
 
     def __init__(self, network: Recurrent, x: Array, target: Array):
         self.network = network
-        self.x, self.target = as_patterns(x, target, len(network.inputs), len(network.outputs), network.error)
+        self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
         self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], 1
         self._I = np.zeros((self.n_patterns, network.n_units))
         self._I[:, network.inputs] = self.x

@@ -11,7 +11,7 @@ import pandas as pd
 
 from perturb.errors import InputError, choose
 from reports import frames as columns
-from reports.frames import CATEGORIES, Frames, load
+from reports.frames import CATEGORIES, Frames, load, read
 
 TABLES = ("summary", "weights", "convergence", "timeline")
 
@@ -59,7 +59,7 @@ def _html(frames: Frames) -> dict[str, bytes]:
         tables=tables(frames),
         verdicts=verdicts(frames),
         figures=[(name, Markup(svg(figure, name, caption)), caption) for name, figure, caption in drawn if figure is not None],
-        experiment=_text(frames.directory / "experiment.toml"),
+        experiment=read(frames.directory / "experiment.toml", Path.read_text),
         provenance=frames.provenance,
         columns=[(name, getattr(columns, name.upper())) for name in TABLES],
     )
@@ -134,10 +134,3 @@ def _write(path: Path, content: bytes) -> None:
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({column: str for column in CATEGORIES if column in frame.columns})
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}): run the experiment again") from None

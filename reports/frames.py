@@ -116,7 +116,7 @@ def load(directory: str | Path) -> Frames:
         raise InputError(f"{directory}: not the directory of a run (no provenance.json): make one with perturb run ... --out DIR")
 
     def parquet(name: str, columns: dict[str, str]) -> pd.DataFrame:
-        frame = _read(directory / name, lambda path: pd.read_parquet(path))
+        frame = read(directory / name, lambda path: pd.read_parquet(path))
         missing = [column for column in columns if column not in frame.columns]
         if missing:
             raise InputError(
@@ -130,8 +130,8 @@ def load(directory: str | Path) -> Frames:
         parquet("weights.parquet", WEIGHTS),
         parquet("convergence.parquet", CONVERGENCE),
         parquet("timeline.parquet", TIMELINE),
-        _read(directory / "experiment.toml", lambda path: tomllib.loads(path.read_text())),
-        _read(directory / "provenance.json", lambda path: json.loads(path.read_text())),
+        read(directory / "experiment.toml", lambda path: tomllib.loads(path.read_text())),
+        read(directory / "provenance.json", lambda path: json.loads(path.read_text())),
     )
     if not isinstance(frames.provenance, dict) or not {"status", "description", "command", "seed"} <= set(frames.provenance):
         raise InputError(f"{directory / 'provenance.json'}: not of a run: run the experiment again")
@@ -140,7 +140,8 @@ def load(directory: str | Path) -> Frames:
     return frames
 
 
-def _read(path: Path, reader: Any) -> Any:
+def read(path: Path, reader: Any) -> Any:
+    """reader(path), or InputError naming the file."""
     try:
         return reader(path)
     except FileNotFoundError:

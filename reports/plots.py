@@ -133,9 +133,9 @@ FIGURES: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
     ),
     "convergence_hv": (
         lambda frames: convergence(frames, "hv"),
-        "Error of z against the number of trials, and its cosine against the evaluations spent. Points are measured, lines are what "
-        "theory predicts; the dotted lines mark an error as large as z and a cosine of 0.9. An orthogonal code pays off only when "
-        "its period is complete.",
+        "Error of z against the number of trials, and its cosine against the evaluations spent. Points are measured, lines are "
+        "predicted by theory; the dotted lines mark an error as large as z and a cosine of 0.9. An orthogonal code pays off only "
+        "when its period is complete.",
     ),
     "scatter_gradient": (lambda frames: scatter(frames, "gradient"), "The same for the gradient: estimated against exact."),
     "convergence_gradient": (

@@ -20,12 +20,16 @@ app = typer.Typer(
 )
 
 
+ExperimentName = Annotated[str, typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable.")
+]
+
+
 @app.command()
 def run(
-    experiment: Annotated[str, typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file.")],
-    set: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable.")
-    ] = None,
+    experiment: ExperimentName,
+    set: Settings = None,
     seed: Annotated[
         str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")
     ] = None,
@@ -91,10 +95,8 @@ def report(
 
 @app.command()
 def spectrum(
-    experiment: Annotated[str, typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file.")],
-    set: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. weights.warmup_updates=0; repeatable.")
-    ] = None,
+    experiment: ExperimentName,
+    set: Settings = None,
     k: Annotated[int, typer.Option(min=1, help="How many eigenvalues to show at each end.")] = 5,
     out: Annotated[
         Path | None,

@@ -75,10 +75,7 @@ def prepare(experiment: Experiment) -> Bench:
     if isinstance(network, Boltzmann):
         objective = network.objective(load_states(experiment.data, network.n_visible))
     else:
-        n_in, n_out = (
-            (network.layers[0], network.layers[-1]) if isinstance(network, MLP) else (len(network.inputs), len(network.outputs))
-        )
-        objective = network.objective(*load_data(experiment.data, n_in, n_out))
+        objective = network.objective(*load_data(experiment.data, network.n_inputs, network.n_outputs))
     w = network.init(experiment.weights.seed)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(experiment.weights.warmup_updates):
