@@ -203,7 +203,7 @@ def test_evaluations_to_a_cosine_are_enough_and_no_more_than_needed(small):
     assert predict(*small, method="covariance", code="rademacher").hv.trials_for(0.999) == np.inf
 
 
-def test_works_where_compiled_code_cannot_be_kept():
+def test_works_where_compiled_code_cannot_be_kept(tmp_path):
     code = """
 import numba.core.caching as caching
 for kind in vars(caching).values():
@@ -213,7 +213,7 @@ import numpy as np, perturb
 objective = perturb.MLP([1, 1]).objective([[1.0]], [[0.0]])
 print(perturb.estimate(objective, np.ones(2), np.ones(2), 8).trials)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == "8", done.stderr
 
 

@@ -48,7 +48,7 @@ def test_a_package_does_not_know_what_is_not_its_business(package, never):
         assert not {module.split(".")[0] for module in imports(file)} & set(never), file
 
 
-def test_help_loads_nothing_heavy():
+def test_help_loads_nothing_heavy(tmp_path):
     code = "import sys, sims.cli; print({'numpy', 'scipy', 'numba', 'pandas', 'matplotlib', 'simpy', 'typer'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "{'typer'}"
