@@ -143,9 +143,40 @@ class Objective(ABC):
             unit[np.arange(start, columns.stop), np.arange(columns.stop - start)] = 1.0
             yield columns, self.hvp(w, unit)
 
+    def with_decay(self, alpha: float) -> "Objective":
+        """E(w) + alpha |w|^2 / 2, with its gradient and Hv: weight decay, or a Gaussian prior on the weights."""
+        return DecayedObjective(self, alpha)
+
     def hessian_operator(self, w: Array) -> "HessianOperator":
         """H as a SciPy LinearOperator, for eigsh, cg, minres; `n_products` counts its products."""
         return HessianOperator(self, w)
+
+
+class DecayedObjective(Objective):
+    """See `Objective.with_decay`."""
+
+    def __init__(self, objective: Objective, alpha: float):
+        if not (np.isfinite(alpha) and alpha >= 0):
+            raise InputError(f"alpha = {alpha} must be a finite number >= 0")
+        self.plain, self.alpha = objective, float(alpha)
+        self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
+        self.inexact = objective.inexact
+
+    def pattern(self, index: int) -> "DecayedObjective":
+        return DecayedObjective(self.plain.pattern(index), self.alpha)
+
+    def pattern_errors(self, w: Array) -> Array:
+        w = as_weights("w", w, self.n_weights)
+        return self.plain.pattern_errors(w) + self.alpha / 2 * (w @ w)
+
+    def gradient(self, w: Array) -> Array:
+        w = as_weights("w", w, self.n_weights)
+        return self.plain.gradient(w) + self.alpha * w
+
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        w, v = as_weights("w", w, self.n_weights), as_directions("v", v, self.n_weights)
+        E, g, Hv = self.plain.error_gradient_hvp(w, v)
+        return E + self.alpha / 2 * float(w @ w), g + self.alpha * w, Hv + self.alpha * v
 
 
 class HessianOperator(LinearOperator):
@@ -185,21 +216,29 @@ class Kept(Generic[T]):
         return last[1]
 
 
-def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float | None = None) -> Array:
-    """Hv from two gradients, (grad(w + eps v) - grad(w - eps v)) / (2 eps).
+def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float:
+    """The eps that `finite_difference_hvp` chooses: the cube root of the machine epsilon, one_sided its square root, times
+    max(1, |w|_inf) / |v|_inf. Truncation, O(eps^2) or O(eps), is then about as large as rounding, O(1/eps)."""
+    power = 1 / 2 if one_sided else 1 / 3
+    return float(np.finfo(float).eps) ** power * max(1.0, float(np.abs(w).max())) / float(np.abs(v).max())
 
-    Truncation error O(eps^2 |v|^3), rounding error about 1e-16 |grad| / eps. The default eps balances the two:
-    eps = (machine epsilon)^(1/3) max(1, |w|_inf) / |v|. Zero for v = 0. v has shape (n,).
+
+def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float | None = None, one_sided: bool = False) -> Array:
+    """Hv from two gradients, (grad(w + eps v) - grad(w - eps v)) / (2 eps), or one_sided (grad(w + eps v) - grad(w)) / eps.
+
+    Truncation error O(eps^2 |v|^3), one-sided O(eps |v|^2); rounding error about 1e-16 |grad| / eps. eps = None balances the two,
+    see `finite_difference_step`. Zero for v = 0. v has shape (n,).
     """
     w = as_weights("w", w, objective.n_weights)
     v = as_weights("v", v, objective.n_weights)
-    norm = float(np.linalg.norm(v))
-    if norm == 0.0:
+    if not v.any():
         return np.zeros_like(w)
     if eps is None:
-        eps = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max())) / norm
+        eps = finite_difference_step(w, v, one_sided)
     if not (np.isfinite(eps) and eps > 0):
         raise InputError(f"eps = {eps} must be a positive number: leave it out to have it chosen")
+    if one_sided:
+        return (objective.gradient(w + eps * v) - objective.gradient(w)) / eps
     return (objective.gradient(w + eps * v) - objective.gradient(w - eps * v)) / (2 * eps)
 
 

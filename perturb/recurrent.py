@@ -110,8 +110,12 @@ class RecurrentObjective(Objective):
     def pattern(self, index: int) -> "RecurrentObjective":
         return RecurrentObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
 
+    def outputs(self, w: Array) -> Array:
+        """The activity of the output units at the fixed points, shape (S, outputs)."""
+        return self._settled(w).y[:, self.network.outputs]
+
     def pattern_errors(self, w: Array) -> Array:
-        return self._E.value(self._settled(w).y[:, self.network.outputs], self.target)
+        return self._E.value(self.outputs(w), self.target)
 
     def settle(self, w: Array) -> Settling:
         """Relax y from 0 to its fixed point."""

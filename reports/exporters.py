@@ -10,18 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from perturb.errors import InputError, choose
-from reports import frames as columns
-from reports.frames import CATEGORIES, Frames, load, read
-
-TABLES = ("summary", "weights", "convergence", "timeline")
+from reports.frames import CATEGORIES, COLUMNS, Frames, load, read
 
 
 def _csv(frames: Frames) -> dict[str, bytes]:
-    return {f"{name}.csv": _plain(getattr(frames, name)).to_csv(index=False).encode() for name in TABLES}
+    return {f"{name}.csv": _plain(table).to_csv(index=False).encode() for name, table in frames.tables.items()}
 
 
 def _parquet(frames: Frames) -> dict[str, bytes]:
-    return {f"{name}.parquet": _plain(getattr(frames, name)).to_parquet(None, index=False) for name in TABLES}
+    return {f"{name}.parquet": _plain(table).to_parquet(None, index=False) for name, table in frames.tables.items()}
 
 
 def _markdown(frames: Frames) -> dict[str, bytes]:
@@ -31,15 +28,13 @@ def _markdown(frames: Frames) -> dict[str, bytes]:
 
 
 def _png(frames: Frames) -> dict[str, bytes]:
-    from reports.plots import FIGURES
+    from reports.plots import figures
 
-    made = {name: draw(frames) for name, (draw, _) in FIGURES.items()}
     pictures = {}
-    for name, figure in made.items():
-        if figure is not None:
-            picture = io.BytesIO()
-            figure.savefig(picture, format="png", dpi=150, facecolor="white")
-            pictures[f"{name}.png"] = picture.getvalue()
+    for name, (figure, _) in figures(frames).items():
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150, facecolor="white")
+        pictures[f"{name}.png"] = picture.getvalue()
     return pictures
 
 
@@ -47,10 +42,9 @@ def _html(frames: Frames) -> dict[str, bytes]:
     from jinja2 import Environment
     from markupsafe import Markup
 
-    from reports.plots import FIGURES, svg
+    from reports.plots import figures, svg
     from reports.tables import tables, verdicts
 
-    drawn = [(name, draw(frames), caption) for name, (draw, caption) in FIGURES.items()]
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (files("reports") / "page.html").read_text(encoding="utf-8")
     )
@@ -58,10 +52,10 @@ def _html(frames: Frames) -> dict[str, bytes]:
         frames=frames,
         tables=tables(frames),
         verdicts=verdicts(frames),
-        figures=[(name, Markup(svg(figure, name, caption)), caption) for name, figure, caption in drawn if figure is not None],
+        figures=[(name, Markup(svg(figure, name, caption)), caption) for name, (figure, caption) in figures(frames).items()],
         experiment=read(frames.directory / "experiment.toml", Path.read_text),
         provenance=frames.provenance,
-        columns=[(name, getattr(columns, name.upper())) for name in TABLES],
+        columns=[(name, COLUMNS[frames.study][name]) for name in frames.tables],
     )
     return {"report.html": text.encode()}
 
@@ -90,34 +84,19 @@ def export(
     frames = load(directory)
     target = frames.directory if out is None else Path(out)
     contents = {name: content for writer in writers for name, content in writer(frames).items()}
-    stored = {"summary.csv", *(f"{table}.parquet" for table in TABLES)}
+    stored = {"summary.csv", *(f"{table}.parquet" for table in frames.tables)}
     inside = target.exists() and target.samefile(frames.directory)
     _write_all(target, {name: content for name, content in contents.items() if not (inside and name in stored)})
     return [target / name for name in contents]
 
 
-def export_spectrum(eigenvalues: pd.DataFrame, extremes: pd.DataFrame, exact: bool, out: str | Path) -> list[Path]:
-    """eigenvalues.csv, extremes.csv and spectrum.png in the directory `out`; returns their paths."""
-    from reports.plots import spectrum
-
-    picture = io.BytesIO()
-    spectrum(eigenvalues, exact).savefig(picture, format="png", dpi=150, facecolor="white")
-    contents = {
-        "eigenvalues.csv": eigenvalues.to_csv(index=False).encode(),
-        "extremes.csv": extremes.to_csv(index=False).encode(),
-        "spectrum.png": picture.getvalue(),
-    }
-    return _write_all(Path(out), contents)
-
-
-def _write_all(target: Path, contents: dict[str, bytes]) -> list[Path]:
+def _write_all(target: Path, contents: dict[str, bytes]) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             _write(target / name, content)
     except OSError as error:
         raise InputError(f"{target}: the report could not be written ({error.strerror or error}): choose another --out") from None
-    return [target / name for name in contents]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -76,20 +76,91 @@ TIMELINE = {
     "unit": "part of the chip",
     "action": "what it did",
 }
+FACTS = {
+    "fact": "what was found out",
+    "value": "its value, in units of the meaning",
+    "stderr": "its standard error; 0 for what is exact to rounding",
+    "meaning": "what it says",
+}
+EXTREMES = {"eigenvalue": "eigenvalue of H, from either end", "residual": "|H x - lambda x| of its vector x"}
+EIGENVALUES = {
+    "eigenvalue": "eigenvalue of H, or node of the quadrature",
+    "weight": "its share of the spectrum; the shares sum to 1",
+    "exact": "whether these are all eigenvalues of H, rather than nodes of stochastic Lanczos quadrature",
+}
+ERRORS = {
+    "kind": "one-sided or central difference of two gradients",
+    "displacement": "|r v|, units of the weights",
+    "error": "|difference - Hv| / |Hv|, with Hv by R{backprop}",
+}
+OPTIMISATION = {
+    "optimiser": "which optimiser",
+    "cost": "gradient-equivalents spent: a gradient or an Hv 1, an error alone 1/3",
+    "error": "lowest E with its decay so far",
+    "gradient_norm": "|g| there",
+}
+MODES = {
+    "eigenvalue": "eigenvalue of H with decay, at the minimum",
+    "predicted_updates": "updates of gradient descent to 1/e along its vector, -1/ln(1 - eta lambda), eta = 1/(2 lambda_max)",
+    "measured_updates": "the same, from a simulated descent",
+    "simulated_updates": "updates simulated",
+}
+EVIDENCE = {
+    "decay": "weight decay alpha, in E + alpha |w|^2 / 2",
+    "train_error": "E on the patterns learned, without decay",
+    "test_error": "E on the patterns held back",
+    "test_accuracy": "share of them classified rightly",
+    "gamma": "well-determined parameters, sum of l / (l + alpha) over the eigenvalues l of H without decay",
+    "negative": "number of negative eigenvalues of H without decay",
+    "lowest_eigenvalue": "the lowest of them",
+    "log_determinant": "ln det(H + alpha I), from all eigenvalues",
+    "lanczos_log_determinant": "the same by stochastic Lanczos quadrature",
+    "lanczos_stderr": "its standard error",
+    "log_evidence": "ln P(data | alpha), up to a constant (MacKay 1992)",
+    "next_decay": "MacKay's next alpha, gamma / (S |w|^2)",
+}
+PRUNING = {
+    "method": "magnitude, OBD (H_ii w_i^2 / 2) or OBS (w_i^2 / (2 [H^-1]_ii), the others adjusted)",
+    "removed": "share of the weights removed",
+    "train_error": "E on the patterns learned, without decay",
+    "test_error": "E on the patterns held back",
+    "test_accuracy": "share of them classified rightly",
+}
+# study: table: column: meaning
+COLUMNS = {
+    "compare": {"summary": SUMMARY, "weights": WEIGHTS, "convergence": CONVERGENCE, "timeline": TIMELINE},
+    "spectrum": {"summary": FACTS, "extremes": EXTREMES, "eigenvalues": EIGENVALUES},
+    "finite-difference": {"summary": FACTS, "errors": ERRORS},
+    "uses": {
+        "summary": FACTS,
+        "optimisation": OPTIMISATION,
+        "eigenvalues": EIGENVALUES,
+        "modes": MODES,
+        "evidence": EVIDENCE,
+        "pruning": PRUNING,
+    },
+}
 CATEGORIES = ("method", "code", "quantity")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """One run: frames with the columns above, the resolved experiment and its provenance as dictionaries."""
+    """One run: frames by name, also as attributes (`frames.summary`), with the columns above of its study; the resolved
+    experiment and its provenance as dictionaries."""
 
     directory: Path
-    summary: pd.DataFrame
-    weights: pd.DataFrame
-    convergence: pd.DataFrame
-    timeline: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
     experiment: dict[str, Any]
     provenance: dict[str, Any]
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        if name in self.__dict__.get("tables", {}):
+            return self.tables[name]
+        raise AttributeError(f"this run has no table {name!r}")
+
+    @property
+    def study(self) -> str:
+        return self.experiment.get("study", "compare")
 
     @property
     def partial(self) -> bool:
@@ -106,6 +177,10 @@ class Frames:
         """(method, code) in the order of the summary."""
         return list(dict.fromkeys(zip(self.summary["method"], self.summary["code"], strict=True)))
 
+    def fact(self, name: str) -> float:
+        """The value of one row of a study's summary."""
+        return float(self.summary.loc[self.summary["fact"] == name, "value"].iloc[0])
+
 
 def load(directory: str | Path) -> Frames:
     """The frames of a run directory. InputError, naming the file, if one is missing, cut short or not of this kind."""
@@ -114,28 +189,28 @@ def load(directory: str | Path) -> Frames:
         raise InputError(f"{directory}: no such directory: give the directory of a run (perturb run ... --out DIR)")
     if not (directory / "provenance.json").exists():
         raise InputError(f"{directory}: not the directory of a run (no provenance.json): make one with perturb run ... --out DIR")
+    experiment = read(directory / "experiment.toml", lambda path: tomllib.loads(path.read_text()))
+    provenance = read(directory / "provenance.json", lambda path: json.loads(path.read_text()))
+    if not isinstance(provenance, dict) or not {"status", "description", "command", "seed"} <= set(provenance):
+        raise InputError(f"{directory / 'provenance.json'}: not of a run: run the experiment again")
+    study = experiment.get("study", "compare")
+    if study not in COLUMNS:
+        raise InputError(f"{directory / 'experiment.toml'}: study = {study!r} is unknown here: written by a later version?")
 
     def parquet(name: str, columns: dict[str, str]) -> pd.DataFrame:
-        frame = read(directory / name, lambda path: pd.read_parquet(path))
+        frame = read(directory / f"{name}.parquet", lambda path: pd.read_parquet(path))
         missing = [column for column in columns if column not in frame.columns]
         if missing:
-            raise InputError(
-                f"{directory / name}: has no column {missing[0]}: written by another version? Run the experiment again"
-            )
+            path = directory / f"{name}.parquet"
+            raise InputError(f"{path}: has no column {missing[0]}: written by another version? Run the experiment again")
         return frame.astype({column: "category" for column in CATEGORIES if column in columns})
 
-    frames = Frames(
-        directory,
-        parquet("summary.parquet", SUMMARY),
-        parquet("weights.parquet", WEIGHTS),
-        parquet("convergence.parquet", CONVERGENCE),
-        parquet("timeline.parquet", TIMELINE),
-        read(directory / "experiment.toml", lambda path: tomllib.loads(path.read_text())),
-        read(directory / "provenance.json", lambda path: json.loads(path.read_text())),
-    )
-    if not isinstance(frames.provenance, dict) or not {"status", "description", "command", "seed"} <= set(frames.provenance):
-        raise InputError(f"{directory / 'provenance.json'}: not of a run: run the experiment again")
-    if frames.summary.empty:
+    partial = provenance["status"] == "partial" and study != "compare"  # a study that was interrupted lacks its later tables
+    present = {
+        name: columns for name, columns in COLUMNS[study].items() if not partial or (directory / f"{name}.parquet").exists()
+    }
+    frames = Frames(directory, {name: parquet(name, columns) for name, columns in present.items()}, experiment, provenance)
+    if "summary" not in frames.tables or frames.summary.empty:
         raise InputError(f"{directory / 'summary.parquet'}: holds no result: run the experiment again")
     return frames
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from html import escape
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -107,10 +106,10 @@ def timeline(frames: Frames) -> Figure | None:
     return _finished(figure)
 
 
-def spectrum(eigenvalues: pd.DataFrame, exact: bool) -> Figure:
-    """Share of eigenvalues against their size (columns eigenvalue, weight), on a scale that is linear around zero."""
+def spectrum(frames: Frames) -> Figure:
+    """Share of eigenvalues against their size, on a scale that is linear around zero."""
     figure = Figure(figsize=(10, 3.8), layout="constrained")
-    axis = figure.subplots()
+    axis, eigenvalues = figure.subplots(), frames.eigenvalues
     values, weights = eigenvalues["eigenvalue"].to_numpy(), eigenvalues["weight"].to_numpy()
     size = np.abs(values).max() or 1.0
     linear = size * 1e-4
@@ -119,13 +118,102 @@ def spectrum(eigenvalues: pd.DataFrame, exact: bool) -> Figure:
     low = 0.5 * weights[weights > 1e-12].min()
     axis.stairs(np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8)
     axis.set_xscale("symlog", linthresh=linear)
+    if values.min() > linear:
+        axis.set_xlim(left=values.min() / 2)
     axis.set(yscale="log", xlabel="eigenvalue of H", ylabel="share of the eigenvalues")
     axis.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
+    exact = bool(eigenvalues["exact"].all())
     axis.set_title("all eigenvalues" if exact else "by stochastic Lanczos quadrature", fontsize=9)
     return _finished(figure)
 
 
-FIGURES: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
+def finite_difference(frames: Frames) -> Figure:
+    """Error of the two finite differences against the displacement, lines of slope 1 and 2, R{backprop} as the floor."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    axis, errors = figure.subplots(), frames.errors
+    for kind, order, colour in (("one-sided", 1, COLOURS[0]), ("central", 2, COLOURS[3])):
+        own = errors[errors["kind"] == kind]
+        displacement, error = own["displacement"].to_numpy(), own["error"].to_numpy()
+        axis.plot(displacement, error, "o", color=colour, markersize=4, label=f"{kind} difference")
+        # through the largest displacement whose error is below 1 %: there truncation rules
+        small = np.flatnonzero(error < 1e-2)
+        if small.size:
+            at = small[-1]
+            line = error[at] * (displacement / displacement[at]) ** order
+            shown = (line > 0.3 * error.min()) & (line < 10)
+            axis.plot(displacement[shown], line[shown], color=colour, linewidth=1, alpha=0.7, label=f"slope {order}")
+        chosen = frames.fact(f"{kind}: chosen displacement")
+        axis.plot(chosen, frames.fact(f"{kind}: error there"), "D", color=colour, markersize=9, fillstyle="none", label="chosen")
+    axis.axhline(frames.fact("R{backprop}"), color=COLOURS[2], linewidth=2, label="R{backprop}")
+    axis.set(xscale="log", yscale="log", xlabel="displacement |r v|", ylabel="relative error of Hv")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
+def optimisation(frames: Frames) -> Figure:
+    """How far E is above the lowest found, and |g|, against gradient-equivalents."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    table = frames.optimisation[frames.optimisation["cost"] > 0]
+    lowest = table["error"].min()
+    for name, colour in zip(dict.fromkeys(table["optimiser"]), COLOURS, strict=False):
+        own = table[table["optimiser"] == name]
+        left.plot(own["cost"], own["error"] - lowest, ".-", color=colour, markersize=4, label=name)
+        right.plot(own["cost"], own["gradient_norm"], ".-", color=colour, markersize=4)
+    left.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="E above the lowest found")
+    right.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="|g|")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
+def modes(frames: Frames) -> Figure | None:
+    """Updates to 1/e per eigenvalue: line predicted, points simulated."""
+    if "modes" not in frames.tables:
+        return None
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    axis, table = figure.subplots(), frames.modes
+    axis.plot(table["eigenvalue"], table["predicted_updates"], "-", color=COLOURS[3], label="-1/ln(1 - eta lambda)")
+    axis.plot(table["eigenvalue"], table["measured_updates"], "o", color=COLOURS[0], label="simulated descent")
+    axis.set(xscale="log", yscale="log", xlabel="eigenvalue of H", ylabel="updates to 1/e")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
+def evidence(frames: Frames) -> Figure | None:
+    """Log evidence, and errors of patterns learned and held back, against the weight decay."""
+    if "evidence" not in frames.tables:
+        return None
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    table = frames.evidence
+    left.plot(table["decay"], table["log_evidence"], "o-", color=COLOURS[3])
+    right.plot(table["decay"], table["test_error"], "o-", color=COLOURS[0], label="held back")
+    right.plot(table["decay"], table["train_error"], "o-", color=COLOURS[2], label="learned")
+    best = table["decay"].iloc[int(table["log_evidence"].argmax())]
+    for axis, ylabel in ((left, "log evidence"), (right, "error per pattern")):
+        axis.axvline(best, color=INK, linewidth=0.8, linestyle=":")
+        axis.set(xscale="log", xlabel="weight decay", ylabel=ylabel)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
+def pruning(frames: Frames) -> Figure | None:
+    """Error and accuracy against the share of weights removed, a line per method."""
+    if "pruning" not in frames.tables:
+        return None
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, colour in zip(dict.fromkeys(frames.pruning["method"]), COLOURS, strict=False):
+        own = frames.pruning[frames.pruning["method"] == name]
+        left.plot(own["removed"], own["train_error"], ".-", color=colour, label=name)
+        right.plot(own["removed"], own["test_accuracy"], ".-", color=colour)
+    left.set(yscale="log", xlabel="share of weights removed", ylabel="error of a pattern learned")
+    right.set(xlabel="share of weights removed", ylabel="accuracy on patterns held back")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
+COMPARISON: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
     "scatter_hv": (
         lambda frames: scatter(frames, "hv"),
         "z = Hv, estimated against exact: one point with its standard error per weight. Estimates that agree lie on the line; "
@@ -148,6 +236,54 @@ FIGURES: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
         "evaluation of E; grey is everything that belongs to no evaluation.",
     ),
 }
+
+
+# study: figure: how to draw it (None where there is nothing to see), caption
+FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
+    "compare": COMPARISON,
+    "spectrum": {
+        "spectrum": (spectrum, "Eigenvalues of the Hessian: the share of them in each interval, on scales that are logarithmic.")
+    },
+    "finite-difference": {
+        "finite_difference": (
+            finite_difference,
+            "Hv from the difference of two gradients, against exact R{backprop}. From the right the error falls with the order "
+            "of the difference, until rounding, which grows as the displacement shrinks, takes over. R{backprop} has no "
+            "displacement to choose: the line at the bottom is what rounding leaves of it.",
+        )
+    },
+    "uses": {
+        "optimisation": (
+            optimisation,
+            "Three optimisers from the same weights at equal cost, which may end in different minima. Newton-CG spends most of "
+            "its cost on Hessian-vector products; near a minimum, solved well enough, its steps converge faster than linearly.",
+        ),
+        "spectrum": (
+            lambda frames: spectrum(frames) if "eigenvalues" in frames.tables else None,
+            "Eigenvalues of the Hessian at the minimum, the weight decay included: the share of them in each interval.",
+        ),
+        "modes": (
+            modes,
+            "Gradient descent from a displacement along one eigenvector at a time: updates until it is down to 1/e.",
+        ),
+        "evidence": (
+            evidence,
+            "Which weight decay? MacKay's evidence needs only the patterns learned (left); the error on others (right) is the "
+            "truth it foretells. Dotted: the decay of largest evidence.",
+        ),
+        "pruning": (
+            pruning,
+            "Weights removed in the order of their size, of OBD's saliency (the diagonal of H), and one after another by OBS "
+            "(all of H), which moves the weights that stay.",
+        ),
+    },
+}
+
+
+def figures(frames: Frames) -> dict[str, tuple[Figure, str]]:
+    """Every figure of a run with its caption."""
+    drawn = {name: (draw(frames), caption) for name, (draw, caption) in FIGURES[frames.study].items()}
+    return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
 
 
 def _colours(frames: Frames) -> list[str]:

@@ -1,6 +1,7 @@
 """The comparison of a run as text: on the terminal and in Markdown."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Rows = tuple[list[str], list[list[str]]]  # a header and its rows; the first two columns are text, the others numbers
+Titled = tuple[str, str, Rows]
 
 
 def si(value: float, unit: str) -> str:
@@ -69,8 +71,7 @@ def cost(frames: Frames) -> Rows:
     return header, rows
 
 
-def tables(frames: Frames) -> list[tuple[str, str, Rows]]:
-    """(title, what it says, table) of everything a comparison shows."""
+def _comparison(frames: Frames) -> list[Titled]:
     return [
         (
             "z = Hv, estimated against exact R{backprop}",
@@ -87,9 +88,85 @@ def tables(frames: Frames) -> list[tuple[str, str, Rows]]:
     ]
 
 
+def _facts(frames: Frames) -> Titled:
+    rows = [
+        [row["fact"], row["meaning"], number(row["value"]), number(row["stderr"]) if row["stderr"] else ""]
+        for _, row in frames.summary.iterrows()
+    ]
+    return (
+        "In short",
+        "a standard error stands where a value is estimated",
+        (["what", "meaning", "value", "standard error"], rows),
+    )
+
+
+def _spectrum(frames: Frames) -> list[Titled]:
+    largest_first = frames.extremes.iloc[::-1]
+    ends = [
+        [str(place), "", f"{row['eigenvalue']:.6g}", f"{row['residual']:.1e}"]
+        for place, (_, row) in enumerate(largest_first.iterrows(), 1)
+    ]
+    header = ["number", "", "eigenvalue", "residual"]
+    return [
+        _facts(frames),
+        ("Extreme eigenvalues, largest first", "residual: |Hx - lambda x| of the eigenvector x", (header, ends)),
+    ]
+
+
+def _uses(frames: Frames) -> list[Titled]:
+    shown = [_facts(frames)]
+    if "modes" in frames.tables:
+        header = ["eigenvalue", "", "predicted updates", "measured updates"]
+        columns = ["eigenvalue", "predicted_updates", "measured_updates"]
+        modes = [[number(float(row[column])) for column in columns] for row in frames.modes.to_dict("records")]
+        rows = [[eigenvalue, "", *updates] for eigenvalue, *updates in modes]
+        shown.append(("Gradient descent, mode by mode", "updates to 1/e of a displacement along an eigenvector", (header, rows)))
+    if "evidence" in frames.tables:
+        header = ["decay", "", "log evidence", "gamma", "train error", "test error", "test accuracy", "log det", "by Lanczos"]
+        header += ["negative eigenvalues"]
+        columns = ["decay", "log_evidence", "gamma", "train_error", "test_error", "test_accuracy", "log_determinant"]
+        rows = []
+        for row in frames.evidence.to_dict("records"):
+            decay, *cells = [number(float(row[column])) for column in columns]
+            rows.append([decay, "", *cells, f"{row['lanczos_log_determinant']:,.0f} +- {row['lanczos_stderr']:.0f}"])
+            rows[-1].append(f"{row['negative']:.0f}")
+        shown.append(
+            ("Weight decay by evidence (MacKay 1992)", "decays of most evidence generalise best, in theory", (header, rows))
+        )
+    if "pruning" in frames.tables:
+        header = ["method", "", "removed", "train error", "test error", "test accuracy"]
+        part = frames.pruning[
+            [any(abs(share - at) < 0.01 for at in (0.25, 0.5, 0.75, 0.9)) for share in frames.pruning["removed"]]
+        ]
+        rows = [
+            [
+                row["method"],
+                "",
+                f"{row['removed']:.0%}",
+                *(number(float(row[key])) for key in ("train_error", "test_error", "test_accuracy")),
+            ]
+            for row in part.to_dict("records")
+        ]
+        shown.append(("Pruning, without training in between", "OBS moves the other weights, the others do not", (header, rows)))
+    return shown
+
+
+TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
+    "compare": _comparison,
+    "spectrum": _spectrum,
+    "finite-difference": lambda frames: [_facts(frames)],
+    "uses": _uses,
+}
+
+
+def tables(frames: Frames) -> list[Titled]:
+    """(title, what it says, table) of everything that a run shows."""
+    return TABLES[frames.study](frames)
+
+
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
-    """(method/code, what came of its z) per method."""
-    return [(name(row), str(row["verdict"])) for _, row in of(frames, "hv").iterrows()]
+    """(method/code, what came of its z) per method of a comparison; other studies say it in their tables."""
+    return [(name(row), str(row["verdict"])) for _, row in of(frames, "hv").iterrows()] if frames.study == "compare" else []
 
 
 def print_run(frames: Frames, console: "Console") -> None:
@@ -101,35 +178,19 @@ def print_run(frames: Frames, console: "Console") -> None:
     if frames.partial:
         console.print("PARTIAL: the run was interrupted; these are the results up to then.", style="bold red")
     for title, says, (header, rows) in tables(frames):
-        table = Table(title=f"\n{title}", caption=says or None, title_justify="left", caption_justify="left", title_style="bold")
-        table.box, table.show_edge, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, False, (0, 0, 0, 0)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 0))
         for i, head in enumerate(header):
             if i != 1:
-                table.add_column("\n".join(head.rsplit(" ", 1)), justify="right" if i else "left", no_wrap=True)
+                table.add_column("\n".join(head.rsplit(" ", 1)), justify="right" if i else "left", no_wrap=i > 0)
         for row in rows:
-            table.add_row(f"{row[0]}\n  {row[1]}", *row[2:])
+            table.add_row(f"{row[0]}\n  {row[1]}" if row[1] else row[0], *row[2:])
+        console.print(f"\n{title}\n", style="bold", markup=False)
         console.print(table)
+        if says:
+            console.print(f"{says}", style="italic", markup=False)
     console.print()
     for method, verdict in verdicts(frames):
         console.print(f"{method} {verdict}.", markup=False)
-
-
-def print_spectrum(
-    title: str,
-    n_weights: int,
-    n_products: int,
-    extremes: pd.DataFrame,
-    facts: dict[str, tuple[float, float, str]],
-    console: "Console",
-) -> None:
-    """Print extreme eigenvalues (columns eigenvalue, residual) and facts (value, standard error, what it says)."""
-    console.print(f"{title}: the Hessian of {n_weights} weights, from {n_products} Hessian-vector products\n", markup=False)
-    for value, stderr, says in facts.values():
-        shown = f"{number(value)} +- {number(stderr)}" if stderr else number(value) if math.isfinite(value) else "any"
-        console.print(f"{shown:>20}  {says}", markup=False)
-    console.print("\nExtreme eigenvalues, with the residual |Hx - lambda x|:")
-    for _, row in extremes.iterrows():
-        console.print(f"{row['eigenvalue']:>20.6g}  {row['residual']:.1e}", markup=False)
 
 
 def markdown(frames: Frames) -> str:

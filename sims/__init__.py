@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from sims.experiment import load_experiment as load_experiment
     from sims.runner import Run as Run
     from sims.runner import run_experiment as run_experiment
-    from sims.spectrum import run_spectrum as run_spectrum
 
 _HOME = {
     "Experiment": "experiment",
@@ -17,7 +16,6 @@ _HOME = {
     "experiment_names": "experiment",
     "load_experiment": "experiment",
     "run_experiment": "runner",
-    "run_spectrum": "spectrum",
 }
 __all__ = list(_HOME)
 

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -37,36 +38,43 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME, or the next free one).")
     ] = None,
 ) -> None:
-    """Simulate a chip and compare it with exact R{backprop}."""
-    from reports.frames import Frames
-    from reports.tables import print_run
-    from sims import store
-    from sims.experiment import load_experiment, parse_settings
-    from sims.runner import run_experiment
+    """Simulate a chip and compare it with exact R{backprop}, or do what else the experiment says."""
+    from sims.experiment import parse_settings
 
     changes = parse_settings(set or [])
     if seed is not None:
         changes["run.seed"] = seed
+    directory = _run(experiment, changes, out)
+    print(f"\nResults are in {directory}. Next: perturb report {directory}")
+
+
+def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffix: str = "") -> Path:
+    """Run, store and print; the directory of the results."""
+    from reports.frames import Frames
+    from reports.tables import print_run
+    from sims import store
+    from sims.experiment import load_experiment
+    from sims.runner import run_experiment
+
     loaded = load_experiment(experiment, changes)
-    directory = out or store.free_directory(loaded.name)
+    directory = out or store.free_directory(loaded.name + suffix)
     store.check_free(directory)
     with _Interruption() as interruption:
         with _progress() as progress:
             result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard)
-        if result.summary.empty:
+        if not result.tables:
             _say("perturb: interrupted before the first result; nothing was written")
             raise typer.Exit(130)
-        frames = Frames(
-            directory, result.summary, result.weights, result.convergence, result.timeline, loaded.model_dump(), result.provenance
-        )
+        frames = Frames(directory, result.tables, loaded.model_dump(), result.provenance)
         try:
             store.write_run(result, directory)  # first: whatever becomes of the printing, the results are kept
         finally:
             print_run(frames, _console())
-    print(f"\nResults are in {directory}. Next: perturb report {directory}")
     if result.provenance["status"] == "partial":
+        print(f"\nResults are in {directory}.")
         _say("perturb: interrupted; the results so far were kept and are marked as partial")
         raise typer.Exit(130)
+    return directory
 
 
 @app.command()
@@ -104,19 +112,13 @@ def spectrum(
     ] = None,
 ) -> None:
     """Print and plot the eigenvalues of a network's Hessian at its weights."""
-    from reports.exporters import export_spectrum
-    from reports.tables import print_spectrum
-    from sims import store
-    from sims.experiment import load_experiment, parse_settings
-    from sims.spectrum import run_spectrum
+    from reports.exporters import export
+    from sims.experiment import parse_settings
 
-    changes = parse_settings(set or [])
-    directory = out or store.free_directory(f"{load_experiment(experiment, changes).name}-spectrum")
-    store.check_free(directory)
-    found = run_spectrum(experiment, changes, k)
-    print_spectrum(found.name, found.n_weights, found.n_products, found.extremes, found.facts, _console())
-    paths = export_spectrum(found.eigenvalues, found.extremes, found.exact, directory)
-    print(f"\nWritten: {', '.join(map(str, paths))}")
+    changes = {**parse_settings(set or []), "study": "spectrum", "spectrum.k": k}
+    directory = _run(experiment, changes, out, "-spectrum")
+    written = [path for path in export(directory, ["csv", "png"]) if path.suffix != ".parquet"]
+    print(f"\nWritten: {', '.join(map(str, written))}. Next: perturb report {directory}")
 
 
 @app.command("list")

@@ -194,11 +194,46 @@ class Run(Table):
     )
 
 
+class Spectrum(Table):
+    """Of the study "spectrum"."""
+
+    k: int = Field(5, ge=1, le=1000, description="eigenvalues shown at each end")
+    probes: int = Field(10, ge=2, le=10_000, description="random vectors of the density, above 3,000 weights")
+    steps: int = Field(100, ge=2, le=10_000, description="Lanczos steps from each of them")
+
+
+class FiniteDifference(Table):
+    """Of the study "finite-difference"."""
+
+    smallest: Positive = Field(1e-12, description="smallest displacement |r v|, in units of the weights")
+    largest: Positive = Field(10.0, description="largest displacement |r v|, in units of the weights")
+    points: int = Field(79, ge=3, le=10_000, description="displacements tried, evenly spaced in the logarithm")
+
+    @model_validator(mode="after")
+    def _check(self) -> "FiniteDifference":
+        if not self.smallest < self.largest:
+            raise InputError(f"smallest = {self.smallest} must be less than largest = {self.largest}: exchange them")
+        return self
+
+
+Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
+
+
+class Uses(Table):
+    """Of the study "uses"."""
+
+    decay: Positive = Field(1e-3, description="weight decay alpha: E + alpha |w|^2 / 2 is minimised, so that there is a minimum")
+    decays: Decays = Field((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), description="weight decays whose evidence is compared")
+    test_samples: int = Field(200, ge=1, le=10**8, description="further patterns, held back to test with")
+    budget: int = Field(1000, ge=10, le=10**7, description="gradient-equivalents that each optimiser may spend")
+
+
 class Experiment(Table):
     """One experiment, complete: nothing is left to look up. `load_experiment` makes it from a file."""
 
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
     description: str = Field("", description="one line")
+    study: Literal["compare", "spectrum", "finite-difference", "uses"] = Field("compare", description="what is done")
     network: Network = Field(description="a table [network], of an mlp with at least its layers")
     data: Data = Field(description="a table [data] with at least its name")
     weights: Weights = Weights()
@@ -206,6 +241,9 @@ class Experiment(Table):
     estimation: Estimation = Estimation()
     chip: ChipParams = ChipParams()
     run: Run = Run()
+    spectrum: Spectrum = Spectrum()
+    finite_difference: FiniteDifference = FiniteDifference()
+    uses: Uses = Uses()
 
     @model_validator(mode="after")
     def _check(self) -> "Experiment":

@@ -44,11 +44,9 @@ def write_run(run: "Run", directory: Path) -> None:
         part.chmod(0o755)
         (part / "experiment.toml").write_text(to_toml(run.experiment))
         (part / "provenance.json").write_text(json.dumps(run.provenance, indent=2) + "\n")
-        run.summary.to_csv(part / "summary.csv", index=False)
-        run.summary.to_parquet(part / "summary.parquet", index=False)
-        run.weights.to_parquet(part / "weights.parquet", index=False)
-        run.convergence.to_parquet(part / "convergence.parquet", index=False)
-        run.timeline.to_parquet(part / "timeline.parquet", index=False)
+        run.tables["summary"].to_csv(part / "summary.csv", index=False)
+        for name, table in run.tables.items():
+            table.to_parquet(part / f"{name}.parquet", index=False)
         os.replace(part, directory)
     except OSError as error:
         raise InputError(

@@ -1,7 +1,10 @@
+import sys
+
 import numpy as np
 import pytest
 
 from perturb import MLP
+from sims import cli
 
 
 class Quadratic:
@@ -33,3 +36,21 @@ def linear():
     net = MLP([3, 2])
     objective = net.objective(rng.standard_normal((6, 3)), rng.standard_normal((6, 2)))
     return objective, net.init(3), rng.standard_normal(net.n_weights)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """command("run", "xor") -> (status, stdout, stderr), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["perturb", *map(str, words)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call

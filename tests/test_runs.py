@@ -19,7 +19,7 @@ import reports
 import sims
 from perturb import InputError
 from reports import exporters, frames, tables
-from sims import cli, store
+from sims import store
 
 CONTRACT_SUMMARY = (
     "quantity method code n_weights trials evaluations cosine relative_error rms_stderr z_rms limit_relative_error "
@@ -35,24 +35,6 @@ def stored(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "xor"
     sims.run_experiment("xor", QUICK, out=directory)
     return directory
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """command("run", "xor") -> (status, stdout, stderr), in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["perturb", *map(str, words)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 def test_run_gives_the_columns_of_the_contract():
@@ -231,31 +213,6 @@ def test_tables_fit_eighty_columns(stored):
     tables.print_run(reports.load(stored), console)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text and "pearlmutter/gaussian" in text
-
-
-def test_spectrum_prints_and_plots_the_eigenvalues(command):
-    status, out, err = command("spectrum", "xor", "--k", "2", "--out", "eigen")
-    assert status == 0 and err == "" and "2/lambda_max" in out
-    eigenvalues = pd.read_csv("eigen/eigenvalues.csv")
-    bench = sims.runner.prepare(sims.load_experiment("xor"))
-    np.testing.assert_allclose(eigenvalues["eigenvalue"], np.linalg.eigvalsh(bench.objective.hessian(bench.w)), atol=1e-12)
-    extremes = pd.read_csv("eigen/extremes.csv")
-    np.testing.assert_allclose(extremes["eigenvalue"], eigenvalues["eigenvalue"].iloc[[0, 1, -2, -1]], atol=1e-12)
-    assert Path("eigen/spectrum.png").stat().st_size > 1000
-    status, _, err = command("spectrum", "xor", "--out", "eigen")
-    assert status == 2 and "already holds files" in err
-
-
-def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
-    from sims import spectrum
-
-    exact = sims.run_spectrum("digits", {"data.samples": 16})
-    monkeypatch.setattr(spectrum, "EXACT", 100)
-    estimated = sims.run_spectrum("digits", {"data.samples": 16}, probes=10, steps=40)
-    assert not estimated.exact and estimated.n_products < 1000
-    trace, stderr, _ = estimated.facts["trace"]
-    assert abs(trace - exact.facts["trace"][0]) < 5 * stderr
-    np.testing.assert_allclose(estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6)
 
 
 def test_list_and_new(command):

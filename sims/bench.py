@@ -1,0 +1,63 @@
+"""What every study starts from: the network, its objective on the data, the point w and the direction v."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from perturb.boltzmann import Boltzmann
+from perturb.dag import DAG
+from perturb.errors import InputError
+from perturb.mlp import MLP
+from perturb.objective import Objective
+from perturb.recurrent import Recurrent
+from sims.datasets import load_data, load_states
+from sims.experiment import Experiment
+
+Array = np.ndarray
+Tables = dict[str, pd.DataFrame]
+Progress = Callable[[str, int, int], None]  # (what, done, in all)
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The network, its objective, weights w (n,) and direction v (n,)."""
+
+    network: MLP | DAG | Recurrent | Boltzmann
+    objective: Objective
+    w: Array
+    v: Array
+
+
+def prepare(experiment: Experiment) -> Bench:
+    """Network, data, warmed-up weights and direction of an experiment. InputError if they do not fit or diverge."""
+    network = experiment.network.build()
+    objective: Objective
+    if isinstance(network, Boltzmann):
+        objective = network.objective(load_states(experiment.data, network.n_visible))
+    else:
+        objective = network.objective(*load_data(experiment.data, network.n_inputs, network.n_outputs))
+    w = network.init(experiment.weights.seed)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(experiment.weights.warmup_updates):
+            w -= experiment.weights.warmup_rate * objective.gradient(w)
+            if not np.isfinite(w).all():
+                raise InputError(f"weights.warmup_rate = {experiment.weights.warmup_rate} makes the warm-up diverge: lower it")
+        if not np.isfinite(objective.error(w)):
+            raise InputError(f"weights.warmup_rate = {experiment.weights.warmup_rate} makes the warm-up diverge: lower it")
+    if experiment.direction.kind == "gradient":
+        v = objective.gradient(w)
+        if not v.any():
+            raise InputError('direction.kind = "gradient" but the gradient is zero there: use "random" or fewer warm-up updates')
+    else:
+        v = np.random.Generator(np.random.Philox(experiment.direction.seed)).standard_normal(w.size)
+    if experiment.direction.norm is not None:
+        v *= experiment.direction.norm / np.linalg.norm(v)
+    return Bench(network, objective, w, v)
+
+
+def facts(*rows: tuple[str, float, float, str]) -> pd.DataFrame:
+    """Rows (fact, value, its standard error or 0 if it has none, what it means) as the summary of a study."""
+    return pd.DataFrame(rows, columns=["fact", "value", "stderr", "meaning"]).astype({"value": float, "stderr": float})

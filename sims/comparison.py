@@ -1,0 +1,210 @@
+"""The study "compare": every method on its own chip, at equal numbers of evaluations, beside exact R{backprop}."""
+
+import time
+from math import isinf
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hardware.chip import Chip, Interval
+from perturb.codes import CODES
+from perturb.estimation import Comparison, compare
+from perturb.kernels import has_kernel
+from perturb.methods import METHODS
+from perturb.statistics import Estimate
+from perturb.theory import Prediction, curvatures, predict
+from sims.bench import Bench, Progress, ShouldStop, Tables
+from sims.experiment import Experiment
+
+TARGET_COSINE = 0.9
+
+
+class Rival(NamedTuple):
+    """One of the methods that a run sets side by side."""
+
+    method: str
+    code: str
+    sigma: float
+    r: float
+
+
+def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+    """Tables summary, weights, convergence, timeline; and whether all was done."""
+    e = experiment.estimation
+    known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
+    primary = Rival(e.method, e.code, e.sigma, e.r)
+    others = [Rival(other.method, other.code, other.sigma or e.sigma, other.r or e.r) for other in e.compare_with]
+    order = list(dict.fromkeys([primary, *others]))
+    order.sort(key=lambda rival: (list(METHODS).index(rival.method), list(CODES).index(rival.code)))
+    evaluations = e.trials * METHODS[e.method].evaluations_per_trial
+
+    # rows of the tables
+    summary: list[dict] = []
+    convergence: list[dict] = []
+    weights: list[pd.DataFrame] = []
+    timeline: list[tuple] = []
+    stopped = False
+    for rival in order:
+        method = METHODS[rival.method]
+        trials = max(3, round(evaluations / method.evaluations_per_trial))
+        chip = Chip(
+            experiment.chip, bench.objective, bench.w, bench.v, *rival, experiment.run.seed, e.presentation,
+            experiment.run.fidelity,
+        )  # fmt: skip
+        reading = chip.error_unit.reading
+        predicted = predict(
+            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, known
+        )  # fmt: skip
+        start, done = time.perf_counter(), 0
+        estimate: Estimate | None = None
+        for checkpoint in _checkpoints(trials):
+            while done < checkpoint and not (stopped := stopped or should_stop()):
+                piece = min(_piece(chip), checkpoint - done)
+                estimate = chip.run(piece)
+                done += piece
+                progress(f"{rival.method}/{rival.code}", done * method.evaluations_per_trial, evaluations)
+            if stopped:
+                break
+            assert estimate is not None
+            compared = compare(estimate, bench.objective, bench.w, bench.v, known)
+            convergence += _convergence_rows(rival, estimate, compared, predicted)
+        if estimate is None or done < 3:
+            break
+        compared = compare(estimate, bench.objective, bench.w, bench.v, known)
+        status = "complete" if done == trials else "partial"
+        fixed = {"primary": rival == primary, "status": status, "wall_time_s": time.perf_counter() - start}
+        summary += _summary_rows(rival, estimate, compared, predicted, chip, fixed)
+        weights.append(_weights(rival, bench, compared))
+        timeline += [(rival.method, rival.code, *interval) for interval in chip.trace]
+        if stopped:
+            break
+    tables = {
+        "summary": pd.DataFrame(summary),
+        "weights": pd.concat(weights, ignore_index=True) if weights else pd.DataFrame(),
+        "convergence": pd.DataFrame(convergence),
+        "timeline": pd.DataFrame(timeline, columns=["method", "code", *Interval._fields]),
+    }
+    return tables if summary else {}, not stopped
+
+
+def _checkpoints(trials: int) -> list[int]:
+    points = [8 * 2**i for i in range(trials.bit_length()) if 8 * 2**i < trials]
+    return [*points, trials]
+
+
+def _piece(chip: Chip) -> int:
+    """Trials that take about 0.2 s, so that an interruption is heard."""
+    if not has_kernel(chip.objective):
+        return 64
+    cost = chip.presented * chip.w.size * len(chip.design.method.phases)
+    return max(64, 3_000_000_000 // cost) if chip.fidelity != "event" else max(1, min(1000, 100_000_000 // cost))
+
+
+def _summary_rows(
+    rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
+) -> list[dict[str, Any]]:
+    method, rows = METHODS[rival.method], []
+    for quantity in ("gradient", "hv"):
+        measured, theory = getattr(compared, quantity), getattr(predicted, quantity)
+        expected = theory.cosine(estimate.trials)
+        needed = theory.evaluations_for(TARGET_COSINE)
+        rows.append(
+            {
+                "quantity": quantity,
+                "method": rival.method,
+                "code": rival.code,
+                "n_weights": chip.w.size,
+                "trials": estimate.trials,
+                "evaluations": estimate.evaluations,
+                "cosine": measured.cosine,
+                "relative_error": measured.relative_error,
+                "rms_stderr": measured.rms_stderr,
+                "z_rms": measured.z_rms,
+                "limit_relative_error": measured.limit_relative_error,
+                "chip_time_s": chip.time_s,
+                "energy_j": chip.energy_j,
+                "wall_time_s": fixed["wall_time_s"],
+                "events": chip.events,
+                "limit_z_rms": measured.limit_z_rms,
+                "label": method.label if quantity == "hv" else "",
+                "sigma": rival.sigma,
+                "r": rival.r if method.displaced else np.nan,
+                "broadcasts": method.broadcasts if quantity == "hv" else "dE",
+                "predicted_cosine": expected,
+                "limit_cosine": theory.limit_cosine,
+                "evaluations_to_0_9": needed,
+                "verdict": _verdict(quantity, measured.cosine, expected, theory.limit_cosine, needed, estimate.evaluations),
+                "primary": fixed["primary"],
+                "status": fixed["status"],
+            }
+        )
+    return rows
+
+
+def _verdict(quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int) -> str:
+    name = "Hv" if quantity == "hv" else "the gradient"
+    if isinf(needed):
+        return (
+            f"cannot reach a cosine of {TARGET_COSINE} with {name}, however many evaluations: "
+            f"the limit it tends to has a cosine of {limit_cosine:.2f}"
+        )
+    if needed > evaluations:
+        return (
+            f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with {name} "
+            f"takes about {_count(needed)}, {_count(needed / evaluations)} times as many"
+        )
+    if cosine < TARGET_COSINE:
+        return (
+            f"falls short: a cosine of {expected:.3f} with {name} was predicted, {cosine:.3f} measured; "
+            "by chance (try another seed), or because terms beyond the quadratic matter (lower sigma and r)"
+        )
+    return f"succeeds: a cosine of {cosine:.4f} with {name}; {_count(needed)} evaluations are enough for {TARGET_COSINE}"
+
+
+def _count(number: float) -> str:
+    """42,636 or 745 million."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {word}" if number < 1e15 else f"{number:.2g}"
+    return f"{number:,.0f}" if number >= 99.5 else f"{number:.2g}"
+
+
+def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": rival.method,
+            "code": rival.code,
+            "quantity": quantity,
+            "trials": estimate.trials,
+            "evaluations": estimate.evaluations,
+            "cosine": getattr(compared, quantity).cosine,
+            "relative_error": getattr(compared, quantity).relative_error,
+            "predicted_cosine": getattr(predicted, quantity).cosine(estimate.trials),
+            "predicted_relative_error": getattr(predicted, quantity).relative_error(estimate.trials),
+        }
+        for quantity in ("gradient", "hv")
+    ]
+
+
+def _weights(rival: Rival, bench: Bench, compared: Comparison) -> pd.DataFrame:
+    unit_from, unit_to = bench.network.weight_units()
+    g, z = compared.gradient, compared.hv
+    return pd.DataFrame(
+        {
+            "method": rival.method,
+            "code": rival.code,
+            "index": np.arange(bench.w.size),
+            "unit_from": unit_from,
+            "unit_to": unit_to,
+            "w": bench.w,
+            "v": bench.v,
+            "g_exact": g.exact,
+            "g_hat": g.estimate,
+            "g_stderr": g.stderr,
+            "hv_exact": z.exact,
+            "hv_hat": z.estimate,
+            "hv_stderr": z.stderr,
+            "hv_limit": z.limit,
+        }
+    )

@@ -1,0 +1,63 @@
+"""The study "finite-difference": Hv from two gradients against R{backprop}, over the displacement; truncation meets rounding."""
+
+import numpy as np
+import pandas as pd
+
+from perturb.objective import Objective, finite_difference_hvp, finite_difference_step
+from sims.bench import Array, Bench, Progress, ShouldStop, Tables, facts
+from sims.experiment import Experiment
+
+KINDS = ("one-sided", "central")
+
+
+def finite_difference(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+    """Tables summary (facts) and errors: |difference - Hv| / |Hv| of both kinds of difference at every displacement |r v|."""
+    options, objective, w, v = experiment.finite_difference, bench.objective, bench.w, bench.v
+    Hv, length = objective.hvp(w, v), float(np.linalg.norm(v))
+
+    def error(kind: str, r: float | None) -> float:
+        difference = finite_difference_hvp(objective, w, v, r, one_sided=kind == "one-sided")
+        return float(np.linalg.norm(difference - Hv) / np.linalg.norm(Hv))
+
+    rows: list[dict] = []
+    displacements = np.geomspace(options.smallest, options.largest, options.points)
+    for done, displacement in enumerate(displacements, 1):
+        if should_stop():
+            return {}, False
+        rows += [{"kind": kind, "displacement": displacement, "error": error(kind, displacement / length)} for kind in KINDS]
+        progress("displacements", done, len(displacements))
+    errors = pd.DataFrame(rows)
+    found = [
+        ("R{backprop}", rounding(objective, w, v), 0.0, "relative error of R{backprop} by rounding: its change if v is scaled")
+    ]
+    for kind in KINDS:
+        own = errors[errors["kind"] == kind]
+        best = own.iloc[int(own["error"].argmin())]
+        chosen = finite_difference_step(w, v, one_sided=kind == "one-sided")
+        found += [
+            (f"{kind}: slope", *slope(own["displacement"].to_numpy(), own["error"].to_numpy()), "order of the truncation error"),
+            (f"{kind}: smallest error", best["error"], 0.0, "relative error at the best displacement tried"),
+            (f"{kind}: best displacement", best["displacement"], 0.0, "where that is, in units of the weights"),
+            (f"{kind}: chosen displacement", chosen * length, 0.0, "which the program chooses by itself"),
+            (f"{kind}: error there", error(kind, None), 0.0, "relative error at the displacement chosen"),
+        ]
+    return {"summary": facts(*found), "errors": errors}, True
+
+
+def rounding(objective: Objective, w: Array, v: Array) -> float:
+    """Relative rounding error of Hv, from H(cv)/c - Hv, which is zero but for rounding: root of the mean square over ten c."""
+    Hv = objective.hvp(w, v)
+    changes = [objective.hvp(w, c * v) / c - Hv for c in 1.1 ** np.arange(1, 11)]
+    return float(np.sqrt(np.mean([change @ change for change in changes]) / (Hv @ Hv)))
+
+
+def slope(displacement: Array, error: Array) -> tuple[float, float]:
+    """Slope of log error against log displacement, with its standard error, where truncation rules: errors from 100 times the
+    smallest up to 1 %. NaN with fewer than three points there."""
+    chosen = (error > 100 * error.min()) & (error < 1e-2) & (displacement > displacement[error.argmin()])
+    if chosen.sum() < 3:
+        return float("nan"), float("nan")
+    x, y = np.log(displacement[chosen]), np.log(error[chosen])
+    coefficients, covariance = np.polyfit(x, y, 1, cov="unscaled")
+    residual = y - np.polyval(coefficients, x)
+    return float(coefficients[0]), float(np.sqrt(covariance[0, 0] * (residual @ residual) / (chosen.sum() - 2)))

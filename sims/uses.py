@@ -1,0 +1,306 @@
+"""The study "uses": what Hessian-vector products are good for, on one network - optimisation, convergence, evidence, pruning.
+
+Everything is about E + alpha |w|^2 / 2, whose minimum exists; "at the minimum" is where the best optimiser ended, polished by
+Newton's method. A gradient costs 1, an Hv 1 and an error alone 1/3, in gradient-equivalents.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from perturb import curvature
+from perturb.boltzmann import Boltzmann
+from perturb.errors import InputError
+from perturb.objective import Objective
+from sims.bench import Array, Bench, Progress, ShouldStop, Tables, facts
+from sims.datasets import load_data
+from sims.experiment import Experiment
+
+MAX_WEIGHTS = 3000  # the whole spectrum is wanted
+MODES = 10
+SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
+
+State = tuple[float, Array]  # gradient-equivalents spent, weights
+
+
+class Split(NamedTuple):
+    """An objective on the patterns to learn from, one on those held back, and the share of them that w classifies rightly."""
+
+    train: Objective
+    test: Objective
+    accuracy: Callable[[Array], float]
+
+
+def uses(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+    """Tables summary, optimisation, modes, eigenvalues, evidence, pruning; see `reports.frames`.
+
+    More than 3,000 weights, or a point that is no minimum in the end, raise InputError.
+    """
+    options, w = experiment.uses, bench.w
+    if w.size > MAX_WEIGHTS:
+        raise InputError(f'network has {w.size} weights, but study = "uses" diagonalises H: use at most {MAX_WEIGHTS}')
+    split = _split(experiment, bench)
+    objective = split.train.with_decay(options.decay)
+    tables: Tables = {}
+    found: list[tuple[str, float, float, str]] = []
+
+    def optimisation() -> None:
+        rows = [(name, *row) for name in OPTIMISERS for row in descent(name, objective, w, options.budget)]
+        tables["optimisation"] = pd.DataFrame(rows, columns=["optimiser", "cost", "error", "gradient_norm"])
+        for name in OPTIMISERS:
+            last = [row for row in rows if row[0] == name][-1]
+            found.append((f"{name}: error", last[2], 0.0, f"E with its decay after {options.budget} gradient-equivalents"))
+
+    def convergence() -> None:
+        minimum.append(polished(objective, _lowest(objective, w, options.budget)))
+        values, vectors = np.linalg.eigh(objective.hessian(minimum[0]))
+        tables["eigenvalues"] = pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
+        top = float(values[-1])
+        slope = float(np.linalg.norm(objective.gradient(minimum[0])))
+        top, low, last = float(values[-1]), float(values[0]), vectors[:, -1]
+        slope = float(np.linalg.norm(objective.gradient(minimum[0])))
+        if low <= 0 or slope > 1e-6:
+            raise InputError(
+                f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise uses.decay or uses.budget"
+            )
+        tables["modes"] = time_constants(objective, minimum[0], values, vectors)
+        above, below = (growth(objective, minimum[0], last, times * 2 / top) for times in (1.01, 0.99))
+        found.extend([
+            ("gradient at the minimum", slope, 0.0, "|g|, zero but for rounding"),
+            ("condition number", top / low, 0.0, "lambda_max / lambda_min: how much slower than the fastest the slowest mode is"),
+            ("stable learning rate", 2 / top, 0.0, "2 / lambda_max: gradient descent diverges above it"),
+            ("growth above", above, 0.0, "factor per update, measured at 1.01 times that rate; theory 1.02"),
+            ("growth below", below, 0.0, "the same at 0.99 times that rate; theory 0.98"),
+        ])  # fmt: skip
+
+    def generalisation() -> None:
+        tables["evidence"] = pd.DataFrame([evidence(split, w, alpha, options.budget) for alpha in options.decays])
+        table = tables["evidence"]
+        best = max(table.to_dict("records"), key=lambda row: row["log_evidence"])
+        lowest = table["test_error"].min()
+        found.extend([
+            ("decay by evidence", best["decay"], 0.0, "the weight decay of largest evidence, of those compared"),
+            ("its test error", best["test_error"], 0.0, f"of a held-back pattern; the smallest of all is {lowest:.3g}"),
+            ("its gamma", best["gamma"], 0.0, f"well-determined parameters, of {w.size} (MacKay 1992)"),
+            ("its negative eigenvalues", best["negative"], 0.0, "of H without decay: directions that only the decay holds"),
+        ])  # fmt: skip
+
+    def pruning() -> None:
+        tables["pruning"], correlation = prune(split, objective, minimum[0])
+        found.append(
+            ("OBD against truth", correlation, 0.0, "rank correlation of saliencies with what removing one weight costs")
+        )
+
+    minimum: list[Array] = []
+    parts = (optimisation, convergence, generalisation, pruning)
+    for done, part in enumerate(parts):
+        if should_stop():
+            break
+        part()
+        progress("parts", done + 1, len(parts))
+    return ({"summary": facts(*found), **tables} if found else {}), len(tables) == len(parts) + 1
+
+
+def _split(experiment: Experiment, bench: Bench) -> Split:
+    network = bench.network
+    if isinstance(network, Boltzmann):
+        raise InputError('network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose another kind')
+    n = bench.objective.n_patterns
+    data = experiment.data.model_copy(update={"samples": n + experiment.uses.test_samples})
+    x, target = load_data(data, network.n_inputs, network.n_outputs)
+    test = network.objective(x[n:], target[n:])
+    classes = target[n:].argmax(1) if network.n_outputs > 1 else target[n:, 0] > 0.5
+
+    def accuracy(w: Array) -> float:
+        y = test.outputs(w)
+        middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
+        return float(((y.argmax(1) if network.n_outputs > 1 else y[:, 0] > middle) == classes).mean())
+
+    return Split(network.objective(x[:n], target[:n]), test, accuracy)
+
+
+# ---- optimisation
+
+
+def gradient_descent(objective: Objective, w: Array, budget: float) -> Iterator[State]:
+    """w := w - g / lambda_max, with |lambda_max| by power iteration every 50 updates, at most 20 products."""
+    spent, rate = 0.0, 1.0
+    for update in range(int(budget)):
+        if update % 50 == 0:
+            top = curvature.power_iteration(objective, w, tolerance=0.02, max_products=20)
+            rate, spent = 1 / abs(float(top.values[0])), spent + top.n_products
+        w, spent = w - rate * objective.gradient(w), spent + 1
+        yield spent, w
+        if spent >= budget:
+            return
+
+
+def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
+    """SciPy's L-BFGS-B with ten corrections; a state for every point where it asks for E and its gradient."""
+    asked: list[Array] = []
+
+    def both(w: Array) -> tuple[float, Array]:
+        asked.append(w.copy())
+        return objective.error(w), objective.gradient(w)
+
+    options = {"maxfun": int(budget), "maxiter": int(budget), "maxcor": 10, "ftol": 0.0, "gtol": 1e-12}
+    minimize(both, w, jac=True, method="L-BFGS-B", options=options)
+    yield from ((float(spent), w) for spent, w in enumerate(asked[: int(budget)], 1))
+
+
+def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
+    """Steps of `curvature.newton_step`, solved to min(1/2, sqrt|g|) (Nocedal and Wright 2006), with backtracking; a step that
+    met negative curvature is doubled as long as that lowers E."""
+    spent, E = 0.0, objective.error(w)
+    while spent < budget:
+        g = objective.gradient(w)
+        size = float(np.linalg.norm(g))
+        left = max(1, int(budget - spent))
+        step = curvature.newton_step(objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size))
+        spent += 1 + step.n_products
+        alpha, slope = 1.0, float(g @ step.p)
+        E_next = objective.error(w + step.p)
+        spent += 1 / 3
+        while not E_next <= E + 1e-4 * alpha * slope and alpha > 1e-10:
+            alpha, spent = alpha / 2, spent + 1 / 3
+            E_next = objective.error(w + alpha * step.p)
+        while step.negative_curvature and alpha < 1e6 and (E_further := objective.error(w + 2 * alpha * step.p)) < E_next:
+            alpha, spent, E_next = 2 * alpha, spent + 1 / 3, E_further
+        if not E_next < E:
+            return  # as low as rounding lets it get
+        w, E = w + alpha * step.p, E_next
+        yield spent, w
+
+
+OPTIMISERS = {"gradient descent": gradient_descent, "L-BFGS": l_bfgs, "Newton-CG": newton_cg}
+
+
+def descent(name: str, objective: Objective, w: Array, budget: float) -> list[tuple[float, float, float]]:
+    """(spent, E, |g|) along one optimiser, at costs at least 3 % apart; E is the lowest so far."""
+    rows, lowest, shown = [(0.0, objective.error(w), float(np.linalg.norm(objective.gradient(w))))], objective.error(w), 0.0
+    states = list(OPTIMISERS[name](objective, w, budget))
+    for index, (spent, at) in enumerate(states):
+        lowest = min(lowest, objective.error(at))
+        if spent >= 1.03 * shown or index == len(states) - 1:
+            rows.append((spent, lowest, float(np.linalg.norm(objective.gradient(at)))))
+            shown = spent
+    return rows
+
+
+def _lowest(objective: Objective, w: Array, budget: float) -> Array:
+    """Where L-BFGS has the lowest E."""
+    return min((at for _, at in l_bfgs(objective, w, budget)), key=objective.error)
+
+
+def polished(objective: Objective, w: Array) -> Array:
+    """w at a minimum, by Newton-CG until E falls no more; then by the equations alone, which rounding of E does not limit."""
+    for _, at in newton_cg(objective, w, 50 * w.size):
+        w = at
+    for _ in range(3):
+        step = curvature.newton_step(objective, w, method="minres", tolerance=1e-10)
+        if np.linalg.norm(objective.gradient(w + step.p)) >= np.linalg.norm(objective.gradient(w)):
+            break
+        w = w + step.p
+    return w
+
+
+# ---- convergence
+
+
+def time_constants(objective: Objective, minimum: Array, values: Array, vectors: Array) -> pd.DataFrame:
+    """Of MODES eigenvalues (all positive) from the largest to the smallest: updates to 1/e, -1/ln(1 - eta lambda) at
+    eta = 1/(2 lambda_max), and what a simulated descent takes that starts displaced along the eigenvector."""
+    rate, rows = 0.5 / values[-1], []
+    wanted = np.geomspace(values[-1], values[0], MODES)
+    for index in dict.fromkeys(int(np.abs(np.log(values / value)).argmin()) for value in wanted):
+        predicted = -1 / np.log1p(-rate * values[index])
+        start = 1e-4 * max(1.0, float(np.abs(minimum).max()))
+        w, updates = minimum + start * vectors[:, index], int(np.clip(round(predicted), 2, 500))
+        for _ in range(updates):
+            w = w - rate * objective.gradient(w)
+        left = float(vectors[:, index] @ (w - minimum)) / start
+        rows.append((values[index], predicted, -updates / np.log(left) if 0 < left < 1 else np.nan, updates))
+    return pd.DataFrame(rows, columns=["eigenvalue", "predicted_updates", "measured_updates", "simulated_updates"])
+
+
+def growth(objective: Objective, minimum: Array, vector: Array, rate: float, updates: int = 100) -> float:
+    """Factor per update by which a small displacement along an eigenvector grows under gradient descent."""
+    w = minimum + 1e-6 * vector
+    for _ in range(updates):
+        w = w - rate * objective.gradient(w)
+    return float(abs(vector @ (w - minimum)) / 1e-6) ** (1 / updates)
+
+
+# ---- generalisation
+
+
+def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, float]:
+    """MacKay's evidence (1992) for a weight decay: ln P(D | alpha) = -S (E + alpha |w|^2/2) - (1/2) sum ln((l_i + alpha)/alpha),
+    with l_i the eigenvalues of H without decay and E read as -ln P of a pattern; gamma = sum l_i / (l_i + alpha)."""
+    objective, S = split.train.with_decay(alpha), split.train.n_patterns
+    at = polished(objective, _lowest(objective, w, budget))
+    values = np.linalg.eigvalsh(split.train.hessian(at))
+    shifted = np.maximum(values + alpha, 1e-12 * alpha)
+    steps = min(80, w.size)
+    lanczos = curvature.spectral_density(objective, at, probes=8, steps=steps).integrate(lambda x: np.log(np.maximum(x, 1e-300)))
+    gamma = float((values / shifted).sum())
+    return {
+        "decay": alpha,
+        "train_error": split.train.error(at),
+        "test_error": split.test.error(at),
+        "test_accuracy": split.accuracy(at),
+        "gamma": gamma,
+        "negative": float((values < -1e-10 * values[-1]).sum()),
+        "lowest_eigenvalue": float(values[0]),
+        "log_determinant": float(np.log(shifted).sum()),
+        "lanczos_log_determinant": float(lanczos.value),
+        "lanczos_stderr": float(lanczos.stderr),
+        "log_evidence": -S * objective.error(at) - 0.5 * float(np.log(shifted / alpha).sum()),
+        "next_decay": gamma / (S * float(at @ at)),
+    }
+
+
+# ---- pruning
+
+
+def prune(split: Split, objective: Objective, minimum: Array) -> tuple[pd.DataFrame, float]:
+    """Weights removed by size, OBD and OBS, without training in between; and OBD's rank correlation with single removals."""
+    n = minimum.size
+    saliency = curvature.obd_saliencies(objective, minimum)
+    obs = surgeon(np.linalg.inv(objective.hessian(minimum)), minimum)
+    orders = {"magnitude": np.argsort(np.abs(minimum)), "OBD": np.argsort(saliency)}
+    rows = []
+    for share in SHARES:
+        count = round(share * n)
+        kept = {name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum) for name, order in orders.items()}
+        for name, w in {**kept, "OBS": obs[count]}.items():
+            rows.append((name, count / n, split.train.error(w), split.test.error(w), split.accuracy(w)))
+    E = objective.error(minimum)
+    chosen = np.random.Generator(np.random.Philox(0)).permutation(n)[:200]
+    truth = [objective.error(np.where(np.arange(n) == q, 0.0, minimum)) - E for q in chosen]
+    columns = ["method", "removed", "train_error", "test_error", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns), float(spearmanr(saliency[chosen], truth).statistic)
+
+
+def surgeon(inverse: Array, w: Array) -> dict[int, Array]:
+    """Weights after `count` removals by optimal brain surgeon (Hassibi and Stork 1993), for the counts of SHARES.
+
+    In turn the q of least w_q^2 / (2 [H^-1]_qq), the others moved by -w_q H^-1 e_q / [H^-1]_qq. inverse: H^-1, shape (n, n).
+    """
+    inverse, w, left = inverse.copy(), w.copy(), np.ones(w.size, dtype=bool)
+    wanted, after = {round(share * w.size) for share in SHARES}, {0: w.copy()}
+    for count in range(1, max(wanted) + 1):
+        own = np.maximum(np.diag(inverse), 1e-300)
+        q = int(np.where(left, w * w / (2 * own), np.inf).argmin())
+        column = inverse[:, q] / inverse[q, q]
+        w -= w[q] * column
+        inverse -= np.outer(column, inverse[q])
+        left[q] = False
+        w[~left] = 0.0
+        if count in wanted:
+            after[count] = w.copy()
+    return after

@@ -1,0 +1,212 @@
+"""Studies other than the comparison of methods: spectrum, finite differences, uses of Hv."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import reports
+import sims
+from perturb import MLP, InputError, curvature
+from reports import frames
+from sims import spectrum, uses
+from sims.bench import prepare
+from sims.experiment import load_experiment
+from sims.finite_difference import slope
+
+SMALL = {"network.layers": [64, 3, 10], "data.samples": 30, "uses.test_samples": 50, "uses.budget": 200, "uses.decay": 0.01}
+QUICK = {
+    "spectrum": ("xor", {"study": "spectrum"}),
+    "finite-difference": ("finite-difference", {"network.layers": [64, 4, 10], "data.samples": 10}),
+    "uses": ("uses", {**SMALL, "uses.decays": [0.003, 0.01]}),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    return {study: sims.run_experiment(name, set, out=folder / study) for study, (name, set) in QUICK.items()}, folder
+
+
+@pytest.mark.parametrize("study", QUICK)
+def test_a_study_is_stored_and_reported(runs, study, tmp_path):
+    (run, folder) = runs[0][study], runs[1]
+    assert {name: list(table.columns) for name, table in run.tables.items()} == {
+        name: list(columns) for name, columns in frames.COLUMNS[study].items()
+    }
+    loaded = reports.load(folder / study)
+    for name, table in run.tables.items():
+        pd.testing.assert_frame_equal(getattr(loaded, name).astype(table.dtypes.to_dict()), table)
+    paths = reports.export(folder / study, ["html", "md", "csv", "png"], tmp_path)
+    assert all(path.stat().st_size > 50 for path in paths)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<figure") == len([path for path in paths if path.suffix == ".png"]) >= 1
+    assert str(run.summary["meaning"].iloc[0]) in page and "R{backprop}" in page
+    # the stored experiment, run again, gives the same numbers
+    again = sims.run_experiment(folder / study / "experiment.toml")
+    pd.testing.assert_frame_equal(again.summary, run.summary)
+
+
+def test_tables_of_studies_fit_a_hundred_columns(runs):
+    from rich.console import Console
+
+    from reports.tables import print_run
+
+    for study in QUICK:
+        with open("/dev/null", "w") as nowhere:
+            console = Console(width=100, file=nowhere, record=True)
+            print_run(reports.load(runs[1] / study), console)
+            text = console.export_text()
+        assert max(map(len, text.splitlines())) <= 100 and "…" not in text
+
+
+def fact(run, name):
+    return float(run.summary.set_index("fact").loc[name, "value"])
+
+
+# ---- spectrum
+
+
+def test_small_networks_are_diagonalised(runs):
+    run = runs[0]["spectrum"]
+    bench = prepare(load_experiment("xor"))
+    values = np.linalg.eigvalsh(bench.objective.hessian(bench.w))
+    np.testing.assert_allclose(run.eigenvalues["eigenvalue"], values, atol=1e-12)
+    np.testing.assert_allclose(run.extremes["eigenvalue"], [*values[:4], *values[-4:]], atol=1e-12)
+    assert fact(run, "trace") == pytest.approx(values.sum()) and fact(run, "2/lambda_max") == pytest.approx(2 / values[-1])
+
+
+def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
+    changes = {"study": "spectrum", "data.samples": 16, "spectrum.steps": 40}
+    exact = sims.run_experiment("digits", changes)
+    monkeypatch.setattr(spectrum, "EXACT", 100)
+    estimated = sims.run_experiment("digits", changes)
+    assert not estimated.eigenvalues["exact"].any() and fact(estimated, "products") < 1000
+    stderr = float(estimated.summary.set_index("fact").loc["trace", "stderr"])
+    assert 0 < abs(fact(estimated, "trace") - fact(exact, "trace")) < 5 * stderr
+    np.testing.assert_allclose(estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6)
+
+
+# ---- finite differences
+
+
+def test_truncation_has_orders_one_and_two_and_r_backprop_no_step(runs):
+    run = runs[0]["finite-difference"]
+    assert fact(run, "one-sided: slope") == pytest.approx(1, abs=0.02)
+    assert fact(run, "central: slope") == pytest.approx(2, abs=0.02)
+    assert (
+        fact(run, "R{backprop}") < 1e-15 < 1e-12 < fact(run, "central: smallest error") < fact(run, "one-sided: smallest error")
+    )
+    for kind in ("one-sided", "central"):  # a rule that knows no third derivative is within a few powers of two of the best
+        assert fact(run, f"{kind}: error there") < 30 * fact(run, f"{kind}: smallest error")
+
+
+def test_slope_is_measured_where_truncation_rules():
+    r = np.geomspace(1e-12, 10, 79)
+    found, stderr = slope(r, 1e-17 / r + 0.3 * r**3)
+    assert found == pytest.approx(3, abs=0.01) and stderr < 0.01
+    assert np.isnan(slope(r[:5], 1 / r[:5])[0])
+
+
+# ---- uses
+
+
+def test_every_optimiser_descends_within_its_budget(runs):
+    table = runs[0]["uses"].optimisation
+    for name in uses.OPTIMISERS:
+        own = table[table["optimiser"] == name]
+        assert own["cost"].iloc[0] == 0 and own["cost"].iloc[-1] <= 1.1 * SMALL["uses.budget"] and len(own) > 5
+        assert (own["error"].diff().dropna() <= 0).all() and own["error"].iloc[-1] < 0.5 * own["error"].iloc[0]
+
+
+def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(runs):
+    run = runs[0]["uses"]
+    # a displacement of 1e-4 leaves third derivatives a share of about 1e-4
+    np.testing.assert_allclose(run.modes["measured_updates"], run.modes["predicted_updates"], rtol=5e-3)
+    assert fact(run, "growth above") == pytest.approx(1.02, abs=1e-4) and fact(run, "growth below") == pytest.approx(
+        0.98, abs=1e-4
+    )
+
+
+def test_evidence_of_a_linear_network_is_that_of_bayesian_regression():
+    # linear regression with unit noise and a Gaussian prior has its evidence in closed form: t ~ N(0, I + X X' / (S alpha))
+    rng = np.random.default_rng(0)
+    S, x, alpha = 20, rng.standard_normal((20, 3)), 0.05
+    t = x @ [1.0, -2.0, 0.5] + rng.standard_normal(S)
+    objective = MLP([3, 1]).objective(x, t[:, None])
+    split = uses.Split(objective, objective, lambda w: np.nan)
+    X = np.c_[x, np.ones(S)]
+    row = uses.evidence(split, np.zeros(4), alpha, 100)
+    C = np.eye(S) + X @ X.T / (S * alpha)
+    assert row["log_evidence"] == pytest.approx(-0.5 * t @ np.linalg.solve(C, t) - 0.5 * np.linalg.slogdet(C)[1], rel=1e-9)
+    values = np.linalg.eigvalsh(X.T @ X / S)
+    assert row["gamma"] == pytest.approx((values / (values + alpha)).sum(), rel=1e-9)
+    assert abs(row["lanczos_log_determinant"] - row["log_determinant"]) < 5 * row["lanczos_stderr"]
+
+
+def test_surgeon_is_the_constrained_minimum_of_a_quadratic():
+    rng = np.random.default_rng(1)
+    A = rng.standard_normal((20, 20))
+    H, w = A @ A.T + np.eye(20), rng.standard_normal(20)
+    after = uses.surgeon(np.linalg.inv(H), w)
+    for count, pruned in after.items():
+        kept = pruned != 0
+        assert count == (~kept).sum()
+        if 0 < count < 20:  # (pruned - w) is stationary in the weights that are kept
+            np.testing.assert_allclose((H @ (pruned - w))[kept], 0, atol=1e-9)
+    first = after[1]
+    q = int(np.flatnonzero(first == 0)[0])
+    cost = w**2 / (2 * np.diag(np.linalg.inv(H)))
+    assert q == cost.argmin() and 0.5 * (first - w) @ H @ (first - w) == pytest.approx(cost[q])
+
+
+def test_obs_prunes_better_than_the_others(runs):
+    table = runs[0]["uses"].pruning
+    half = table[(table["removed"] - 0.5).abs() < 0.01].set_index("method")["train_error"]
+    assert half["OBS"] < half["OBD"] and half["OBS"] < half["magnitude"]
+
+
+def test_saliencies_of_obs_are_those_of_minres():
+    rng = np.random.default_rng(3)
+    objective = MLP([3, 2]).objective(rng.standard_normal((9, 3)), rng.standard_normal((9, 2))).with_decay(0.1)
+    w = rng.standard_normal(objective.n_weights)
+    expected = w**2 / (2 * np.diag(np.linalg.inv(objective.hessian(w))))
+    np.testing.assert_allclose(curvature.obs_saliencies(objective, w).value, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, changes, message",
+    [
+        ("uses", {"network.layers": [64, 60, 10]}, "use at most 3000"),
+        ("uses", {"uses.test_samples": 5000}, "has only 1797"),
+        ("uses", {"uses.budget": 1}, "uses.budget = 1"),
+        ("uses", {"uses.decays": []}, "uses.decays"),
+        ("uses", {**SMALL, "uses.decay": 1e-14}, "no minimum found"),
+        ("boltzmann", {"study": "uses"}, "no patterns to hold back"),
+        ("finite-difference", {"finite_difference.largest": 1e-13}, "smallest = 1e-12 must be less"),
+        ("xor", {"study": "use"}, "study"),
+    ],
+)
+def test_a_mistake_is_one_line(name, changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        sims.run_experiment(name, changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupted_study_keeps_its_finished_parts(tmp_path):
+    calls = iter([False, True])
+    run = sims.run_experiment("uses", SMALL, out=tmp_path / "part", should_stop=lambda: next(calls))
+    assert set(run.tables) == {"summary", "optimisation"} and run.provenance["status"] == "partial"
+    loaded = reports.load(tmp_path / "part")
+    assert loaded.partial and set(loaded.tables) == {"summary", "optimisation"}
+    assert {path.name for path in reports.export(loaded.directory, ["png", "html"])} == {"optimisation.png", "report.html"}
+
+
+def test_the_command_prints_and_plots_a_spectrum(command):
+    status, out, err = command("spectrum", "xor", "--k", "2", "--out", "eigen")
+    assert status == 0 and err == "" and "2/lambda_max" in out
+    assert len(pd.read_csv("eigen/extremes.csv")) == 4 and Path("eigen/spectrum.png").stat().st_size > 1000
+    assert "Extreme eigenvalues" in command("compare", "eigen")[1]
+    status, _, err = command("spectrum", "xor", "--out", "eigen")
+    assert status == 2 and "already holds files" in err
