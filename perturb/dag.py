@@ -165,7 +165,7 @@ class DAGObjective(Objective):
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
         R_Ey, R_Ex = np.zeros_like(R_x), np.zeros_like(R_x)
-        R_e = self._E.R_e(y[self._outputs].T, self.target, np.moveaxis(R_y[self._outputs], 0, -1)) / self.n_patterns
+        R_e = self._E.R_e(y[self._outputs].T, self.target)(np.moveaxis(R_y[self._outputs], 0, -1)) / self.n_patterns
         R_Ey[self._outputs] = np.moveaxis(R_e, -1, 0)
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)

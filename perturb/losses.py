@@ -5,6 +5,7 @@ patterns, so the objective divides by their number; nothing here does.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,27 +17,31 @@ Array = np.ndarray
 
 
 class ErrorFunction(NamedTuple):
-    """For outputs y and targets t of shape (S, n_out): the error of each pattern (S,), e = dE/dy, and R{e} given R{y}.
-
-    R{y} has shape (k, S, n_out), one slice per direction, and so has R{e}.
-    """
+    """For outputs y and targets t of shape (S, n_out): the error of each pattern (S,), e = dE/dy, and the map from R{y} to R{e},
+    of shape (k, S, n_out), one slice per direction: what depends on y and t alone is computed once for many directions."""
 
     value: Callable[[Array, Array], Array]
     e: Callable[[Array, Array], Array]
-    R_e: Callable[[Array, Array, Array], Array]
+    R_e: Callable[[Array, Array], Callable[[Array], Array]]
 
 
-def _cross_entropy_R_e(y: Array, t: Array, R_y: Array) -> Array:
+def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
     # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets, which is 1 for a distribution)
     p = softmax(y, axis=-1)
-    return t.sum(-1, keepdims=True) * p * (R_y - (p * R_y).sum(-1, keepdims=True))
+    weighted = t.sum(-1, keepdims=True) * p
+    return lambda R_y: weighted * (R_y - (p * R_y).sum(-1, keepdims=True))
+
+
+def _binary_cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
+    slope = expit(y) * expit(-y)
+    return lambda R_y: slope * R_y
 
 
 ERRORS: dict[str, ErrorFunction] = {
     "squared_error": ErrorFunction(
         lambda y, t: 0.5 * ((y - t) ** 2).sum(-1),
         lambda y, t: y - t,
-        lambda y, t, R_y: R_y,
+        lambda y, t: lambda R_y: R_y,
     ),
     "cross_entropy": ErrorFunction(  # softmax belongs to the error: y are the log-odds of the last layer
         lambda y, t: t.sum(-1) * logsumexp(y, axis=-1) - (t * y).sum(-1),
@@ -46,7 +51,7 @@ ERRORS: dict[str, ErrorFunction] = {
     "binary_cross_entropy": ErrorFunction(  # the logistic function belongs to the error
         lambda y, t: (np.logaddexp(0.0, y) - t * y).sum(-1),
         lambda y, t: expit(y) - t,
-        lambda y, t, R_y: expit(y) * expit(-y) * R_y,
+        _binary_cross_entropy_R_e,
     ),
 }
 NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")
@@ -65,7 +70,7 @@ def add_error(
     e: Callable[[Array, Array], Array],
     R_e: Callable[[Array, Array, Array], Array],
 ) -> None:
-    """Make an error, as in `ErrorFunction`, known to every network under a new name.
+    """Make an error known to every network under a new name: value(y, t) and e(y, t) as in `ErrorFunction`, and R_e(y, t, R_y).
 
     e and R{e} are checked against differences of value and e at random outputs, with targets between 0 and 1; one that is wrong
     raises InputError. Trials of networks with an error of your own run without a compiled kernel.
@@ -80,4 +85,4 @@ def add_error(
     turned = [(e(y + eps * direction, t) - e(y - eps * direction, t)) / (2 * eps) for direction in R_y]
     if np.shape(R_e(y, t, R_y)) != R_y.shape or not np.allclose(R_e(y, t, R_y), turned, rtol=1e-6, atol=1e-7):
         raise InputError(f"error {name!r}: R_e is not the derivative of e along R{{y}}: correct it")
-    ERRORS[name] = ErrorFunction(value, e, R_e)
+    ERRORS[name] = ErrorFunction(value, e, lambda y, t: partial(R_e, y, t))

@@ -1,6 +1,6 @@
 """Multilayer perceptrons: exact error, gradient and Hessian-vector product by R{backprop} (Pearlmutter 1994)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,11 +49,10 @@ class MLP:
         return w
 
     def unpack(self, w: Array) -> list[tuple[Array, Array]]:
-        """Views (W, b) of each layer, W (n_in, n_out), b (n_out,), of a C-contiguous (n,); with a leading axis k for (k, n)."""
-        views, start, lead = [], 0, w.shape[:-1]
+        """Views (W, b) of each layer, W (n_in, n_out), b (n_out,), of a C-contiguous (n,)."""
+        views, start = [], 0
         for a, b in zip(self.layers, self.layers[1:], strict=False):
-            matrix, bias = w[..., start : start + a * b], w[..., start + a * b : start + (a + 1) * b]
-            views.append((matrix.reshape(*lead, a, b), bias))
+            views.append((w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b]))
             start += (a + 1) * b
         return views
 
@@ -83,6 +82,7 @@ class MLPObjective(Objective):
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
         self._primal = Kept(self._both_passes, self.n_weights)
+        self._ones = np.ones(self.n_patterns)
 
     def pattern(self, index: int) -> "MLPObjective":
         return MLPObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
@@ -125,53 +125,93 @@ class MLPObjective(Objective):
                 E_y = E_x[layer] @ layers[layer][0].T
 
         E = float(self._E.value(y[-1], self.target).mean())
-        return _Primal(E, g, layers, y, df, E_x, bent)
+        return _Primal(E, g, layers, y, df, E_x, bent, self._E.R_e(y[-1], self.target))
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
         primal = self._primal(w)
-        rows = np.ascontiguousarray(np.atleast_2d(as_directions("v", v, self.n_weights).T))
-        # a few directions at a time, so that what lies between two products stays in cache
-        width = max(1, 2**16 // (self.n_patterns * max(self.network.layers[1:])))
-        Hv = np.empty_like(rows)
-        for i in range(0, len(rows), width):
-            self._products(primal, rows[i : i + width], Hv[i : i + width])
-        return primal.E, primal.g.copy(), Hv[0] if np.ndim(v) == 1 else Hv.T
+        return primal.E, primal.g.copy(), self._products(primal, v)
 
-    def _products(self, primal: "_Primal", rows: Array, Hv: Array) -> None:
-        """Write Hv for directions (k, n), by R{.} of the two passes of `_primal`."""
-        _, _, layers, y, df, E_x, bent = primal
-        directions = self.network.unpack(rows)
+    def hvp(self, w: Array, v: Array) -> Array:
+        return self._products(self._primal(w), v)
+
+    def _products(self, primal: "_Primal", v: Array) -> Array:
+        """Hv for v (n,) or (n, k), by R{.} of the two passes of `_primal`.
+
+        v is turned to rows (k, n), and taken a few directions at a time, so that what lies between two products stays in cache.
+        A first matrix with more inputs than there are patterns is dear to turn: it is used as it lies, (n_in, n_out k).
+        """
+        V = np.ascontiguousarray(as_directions("v", v, self.n_weights).reshape(self.n_weights, -1))
+        (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self.x
+        lying = a * b if a > S else 0
+        rows = np.ascontiguousarray(V[lying:].T)
+        Hv = np.empty_like(V)
+        Hv_rows = Hv[lying:].T if k == 1 else np.empty_like(rows)
+        width = min(k, max(1, 2**15 // (S * max(self.network.layers[1:]))))
+        # written over by every few directions: memory that is new to the process costs more than the products
+        scratch = [np.empty((3, width, S, units)) for units in self.network.layers[1:]]
+        if lying:
+            R_x = np.ascontiguousarray((x @ V[:lying].reshape(a, b * k)).reshape(S, b, k).transpose(2, 0, 1))
+            R_Ex = np.empty((S, b, k))
+        for i in range(0, k, width):
+            some = slice(i, i + width)
+            first = self._turned(primal, rows[some], Hv_rows[some], R_x[some] if lying else None, scratch)
+            if lying:
+                R_Ex[..., some] = first.transpose(1, 2, 0)
+        if lying:
+            np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:lying].reshape(a, b * k))
+        if k > 1:
+            Hv[lying:] = Hv_rows.T
+        return Hv.reshape(np.shape(v))
+
+    def _turned(self, primal: "_Primal", rows: Array, Hv_rows: Array, R_x1: Array | None, scratch: list[Array]) -> Array:
+        """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of the first layer, (k, S, n_out). With R_x1, its R{x}
+        but for the bias, the rows are without the first matrix. scratch: per layer (3, at least k, S, n_out)."""
+        layers, y, df, E_x, bent, R_e = primal.layers, primal.y, primal.df, primal.E_x, primal.bent, primal.R_e
+        directions, grads = self._layers(rows, R_x1 is None), self._layers(Hv_rows, R_x1 is None)
+        R_x, R_y, free = ([part[i, : len(rows)] for part in scratch] for i in range(3))
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs
-        R_x, R_y = [], [np.empty(0)]
         for layer, ((W, _), (V, v_b)) in enumerate(zip(layers, directions, strict=True)):
-            Rx = np.matmul(y[layer], V)
-            Rx += v_b[:, None, :]
+            if layer == 0 and R_x1 is not None:
+                R_x[0] = R_x1
+            else:
+                np.matmul(y[layer], V, out=R_x[layer])
             if layer:
-                Rx += _times(R_y[layer], W)
-            R_x.append(Rx)
-            R_y.append(df[layer] * Rx)
+                R_x[layer] += _times(R_y[layer - 1], W, free[layer])
+            R_x[layer] += v_b[:, None, :]
+            np.multiply(df[layer], R_x[layer], out=R_y[layer])
 
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        grads = self.network.unpack(Hv)
-        R_Ey = self._E.R_e(y[-1], self.target, R_y[-1]) / self.n_patterns
+        R_Ey = R_e(R_y[-1]) / self.n_patterns
         for layer in reversed(range(len(layers))):
-            R_Ex = R_x[layer]
+            R_Ex, (RG, Rg_b) = R_x[layer], grads[layer]
             R_Ex *= bent[layer]
-            R_Ex += df[layer] * R_Ey
-            RG, Rg_b = grads[layer]
-            np.matmul(y[layer].T, R_Ex, out=RG)
+            R_Ey *= df[layer]
+            R_Ex += R_Ey
+            np.matmul(self._ones, R_Ex, out=Rg_b)
+            if layer or R_x1 is None:
+                np.matmul(y[layer].T, R_Ex, out=RG)
             if layer:
-                RG += np.matmul(np.swapaxes(R_y[layer], -1, -2), E_x[layer])
-                R_Ey = _times(R_Ex, layers[layer][0].T)
-                R_Ey += np.matmul(E_x[layer], np.swapaxes(directions[layer][0], -1, -2))
-            R_Ex.sum(1, out=Rg_b)
+                RG += np.matmul(R_y[layer - 1].transpose(0, 2, 1), E_x[layer])
+                R_Ey = np.matmul(E_x[layer], directions[layer][0].transpose(0, 2, 1), out=R_y[layer - 1])
+                R_Ey += _times(R_Ex, layers[layer][0].T, free[layer - 1])
+        return R_x[0]
+
+    def _layers(self, rows: Array, with_first: bool) -> list[tuple[Array, Array]]:
+        """As `MLP.unpack`, of rows (k, weights); without its matrix, the first layer has an empty one."""
+        views, start = [], 0
+        for layer, (a, b) in enumerate(zip(self.network.layers, self.network.layers[1:], strict=False)):
+            a = a if layer or with_first else 0
+            matrix, bias = rows[:, start : start + a * b], rows[:, start + a * b : start + (a + 1) * b]
+            views.append((matrix.reshape(len(rows), a, b), bias))
+            start += (a + 1) * b
+        return views
 
 
 class _Primal(NamedTuple):
-    """E, its gradient g, the layers (W, b), and per layer y, f', dE/dx and f'' dE/dy."""
+    """E, its gradient g, the layers (W, b), per layer y, f', dE/dx and f'' dE/dy, and the map from R{y} to R{e}."""
 
     E: float
     g: Array
@@ -180,8 +220,10 @@ class _Primal(NamedTuple):
     df: list[Array]
     E_x: list[Array]
     bent: list[Array]
+    R_e: Callable[[Array], Array]
 
 
-def _times(a: Array, W: Array) -> Array:
-    """a @ W for a of shape (k, S, n), as one product."""
-    return (a.reshape(-1, a.shape[-1]) @ W).reshape(*a.shape[:-1], W.shape[1])
+def _times(a: Array, W: Array, out: Array) -> Array:
+    """a @ W for a of shape (k, S, n), as one product, into out."""
+    np.matmul(a.reshape(-1, a.shape[-1]), W, out=out.reshape(-1, W.shape[1]))
+    return out

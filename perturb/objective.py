@@ -35,8 +35,9 @@ def as_floats(name: str, value: object) -> Array:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} cannot be read as an array of real numbers ({error}): give numbers only") from None
-    bad = ~np.isfinite(array)
-    if bad.any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = np.isfinite(array.sum())  # one pass; a sum may also overflow
+    if not whole and (bad := ~np.isfinite(array)).any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         raise InputError(f"{name}{list(where)} = {array[where]} is not finite ({bad.sum()} such entries): replace or drop them")
     return array

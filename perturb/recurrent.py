@@ -169,7 +169,7 @@ class RecurrentObjective(Objective):
         # R{z} = f' (sum_j (v_ij z_j + w_ij R{z_j}) + R{e}) + f'' R{x} (sum_j w_ij z_j + e)
         R_e = np.zeros_like(R_y)
         out = self.network.outputs
-        R_e[..., out] = self._E.R_e(y[:, out], self.target, R_y[..., out]) / S
+        R_e[..., out] = self._E.R_e(y[:, out], self.target)(R_y[..., out]) / S
         fixed = df * (z @ np.swapaxes(R_B, -1, -2) + R_e) + d2f * R_x * (z @ B.T + e)
         R_z = self._solve(lambda R_z: df * (R_z @ B.T) + fixed, self._adjoint_system(B, df), fixed, "R{z}", W)
 
