@@ -14,6 +14,7 @@ where the clamped R{p_ij} is taken within each pattern and then averaged. All of
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import logsumexp, softmax, xlogy
@@ -37,6 +38,19 @@ class Sampled:
     p_stderr: Array
     R_p: Array
     R_p_stderr: Array
+    n_samples: int
+    autocorrelation: float
+
+
+@dataclass(frozen=True)
+class SampledDivergence:
+    """Gradient and Hv of the divergence from sampled phases, each (n,), with standard errors: of the clamped phase, within each
+    pattern and then averaged, and of the free phase. n_samples: sweeps counted, in all; autocorrelation: as in `Sampled`."""
+
+    gradient: Array
+    gradient_stderr: Array
+    hv: Array
+    hv_stderr: Array
     n_samples: int
     autocorrelation: float
 
@@ -143,14 +157,21 @@ class Boltzmann:
         burn_in: int = 100,
         seed: int = 0,
         clamped: Array | None = None,
+        first_chain: int = 0,
     ) -> Sampled:
         """p_ij and R{p_ij} along v from Gibbs sampling: `chains` independent chains, `burn_in` sweeps thrown away, `sweeps` kept.
 
         clamped: a visible state (n_visible,) that is held, for the clamped phase. R{p} is -Cov(s_i s_j, D)/T, with K - 1 samples
-        in its denominator. Random numbers are keyed by (seed, chain, sweep, unit). Time: sweeps x chains x n_units^2.
+        in its denominator. Random numbers are keyed by (seed, chain, sweep, unit), chains numbered from first_chain: chains of
+        other numbers are independent. Time: sweeps x chains x n_units^2.
         """
         w, v = as_weights("w", w, self.n_weights), as_weights("v", v, self.n_weights)
-        for name, number, least in (("sweeps", sweeps, 2), ("chains", chains, 2), ("burn_in", burn_in, 0)):
+        for name, number, least in (
+            ("sweeps", sweeps, 2),
+            ("chains", chains, 2),
+            ("burn_in", burn_in, 0),
+            ("first_chain", first_chain, 0),
+        ):
             if not (isinstance(number, (int, np.integer)) and least <= number < 2**31):
                 raise InputError(f"{name} = {number!r} must be a whole number >= {least}")
         held = np.zeros(self.n_units)
@@ -164,7 +185,8 @@ class Boltzmann:
         X, XD, DS, XX = (np.zeros((chains, size)) for size in (self.n_weights, self.n_weights, 1, self.n_weights))
         _gibbs(
             symmetric[0], self.sign * w[n_pairs:], symmetric[1], self.sign * v[n_pairs:], self.temperature, self.values[0],
-            self.values[1], held, 0 if clamped is None else self.n_visible, np.uint64(seed), burn_in, sweeps, X, XD, DS[:, 0], XX,
+            self.values[1], held, 0 if clamped is None else self.n_visible, np.uint64(seed), first_chain, burn_in, sweeps, X, XD,
+            DS[:, 0], XX,
         )  # fmt: skip
         K, T = sweeps * chains, self.temperature
         p, D = X.sum(0) / K, DS.sum() / K
@@ -192,20 +214,34 @@ class BoltzmannObjective(Objective):
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
         data, size = as_floats("data", data), 2**network.n_visible
+        self.observed: Array | None = None
         if data.ndim == 1:
             if data.shape != (size,) or (data < 0).any() or abs(data.sum() - 1) > 1e-9:
                 raise InputError(
                     f"data has shape {data.shape} and sum {data.sum():g}: give {size} probabilities with sum 1, or states"
                 )
-            self.observed, self.distribution, self.n_patterns = None, data, 1
+            seen = np.flatnonzero(data)
+            self.states, self.shares, self.n_patterns = network.states(network.n_visible)[seen], data[seen], 1
         else:
             self.observed = network._observed(data)
-            bits = self.observed == network.values[1]
-            index = bits @ (1 << np.arange(network.n_visible)[::-1])
-            self._index, self.n_patterns = index, len(index)
-            self.distribution = np.bincount(index, minlength=size) / len(index)
+            self.n_patterns = len(self.observed)
+            self.states, self._which, counts = np.unique(self.observed, axis=0, return_inverse=True, return_counts=True)
+            self.shares = counts / counts.sum()
         # sum p log p, which does not depend on w; a single pattern keeps that of all, so that the patterns' errors add up
-        self.entropy = float(xlogy(self.distribution, self.distribution).sum()) if entropy is None else entropy
+        self.entropy = float(xlogy(self.shares, self.shares).sum()) if entropy is None else entropy
+
+    @cached_property
+    def distribution(self) -> Array:
+        """Of the data over all visible states, shape (2^n_visible,)."""
+        p = np.zeros(2**self.network.n_visible)
+        p[self._places] = self.shares
+        return p
+
+    @cached_property
+    def _places(self) -> Array:
+        """Where `states` stand among all visible states."""
+        bits = self.states == self.network.values[1]
+        return bits @ (1 << np.arange(self.network.n_visible)[::-1])
 
     def pattern(self, index: int) -> "BoltzmannObjective":
         if self.observed is None:
@@ -215,9 +251,8 @@ class BoltzmannObjective(Objective):
     def pattern_errors(self, w: Array) -> Array:
         log_p = self._log_p(self.network._energy(as_weights("w", w, self.n_weights)))
         if self.observed is None:
-            seen = self.distribution > 0
-            return np.array([self.entropy - self.distribution[seen] @ log_p[seen]])
-        return self.entropy - log_p[self._index]
+            return np.array([self.entropy - self.shares @ log_p[self._places]])
+        return self.entropy - log_p[self._places][self._which]
 
     def gradient(self, w: Array) -> Array:
         clamped, free = self._phases(self.network._energy(as_weights("w", w, self.n_weights)))
@@ -234,9 +269,30 @@ class BoltzmannObjective(Objective):
             D = net._energy(direction)
             difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(free, free.sum(), D)
             out[:] = net.sign * difference / net.temperature
-        seen = self.distribution > 0
-        E = float(self.entropy - self.distribution[seen] @ self._log_p(energy)[seen])
+        E = float(self.entropy - self.shares @ self._log_p(energy)[self._places])
         return E, g, Hv[0] if v.ndim == 1 else Hv.T
+
+    def sample(
+        self, w: Array, v: Array, sweeps: int = 1000, chains: int = 256, burn_in: int = 100, seed: int = 0
+    ) -> SampledDivergence:
+        """Gradient and Hv of the divergence by Gibbs sampling, as a machine too large to enumerate finds them.
+
+        The clamped phase holds each different state of the data in turn, with its own `chains` chains; then the free phase. See
+        `Boltzmann.sample` for the arguments. Time: that of `Boltzmann.sample` times the different states plus one.
+        """
+        net, both = self.network, ("p", "R_p")
+        phases = [
+            net.sample(w, v, sweeps, chains, burn_in, seed, clamped, first_chain=i * chains)
+            for i, clamped in enumerate([*self.states, None])
+        ]
+        signs = net.sign * np.append(self.shares, -1.0) / net.temperature
+        g, z = (sum(sign * getattr(phase, name) for sign, phase in zip(signs, phases, strict=True)) for name in both)
+        variance = [
+            sum((sign * getattr(phase, f"{name}_stderr")) ** 2 for sign, phase in zip(signs, phases, strict=True))
+            for name in both
+        ]
+        samples, slowest = sum(phase.n_samples for phase in phases), max(phase.autocorrelation for phase in phases)
+        return SampledDivergence(g, np.sqrt(variance[0]), z, np.sqrt(variance[1]), samples, slowest)
 
     def _log_p(self, energy: Array) -> Array:
         negative = -energy / self.network.temperature
@@ -249,7 +305,7 @@ class BoltzmannObjective(Objective):
 
 
 @compiled()
-def _gibbs(W, b, V, c, T, low, high, held, n_held, seed, burn_in, sweeps, X, XD, DS, XX):
+def _gibbs(W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX):
     """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's; adds the sums of each chain to its row."""
     n = b.size
     s, random = np.empty(n), np.empty(4)
@@ -257,7 +313,7 @@ def _gibbs(W, b, V, c, T, low, high, held, n_held, seed, burn_in, sweeps, X, XD,
         for sweep in range(-1, burn_in + sweeps):
             for i in range(n):
                 if i % 4 == 0:
-                    trial = (np.uint64(chain) << np.uint64(32)) + np.uint64(sweep + 1)
+                    trial = (np.uint64(first_chain + chain) << np.uint64(32)) + np.uint64(sweep + 1)
                     w0, w1, w2, w3 = words(seed, trial, i // 4, GIBBS, 0)
                     random[0], random[1], random[2], random[3] = w0, w1, w2, w3
                 u = (random[i % 4] + 0.5) * 2.0**-32
