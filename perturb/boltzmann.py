@@ -15,12 +15,13 @@ where the clamped R{p_ij} is taken within each pattern and then averaged. All of
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp, softmax, xlogy
 
 from perturb.errors import InputError
-from perturb.objective import Objective, as_directions, as_floats, as_weights
+from perturb.objective import Kept, Objective, as_directions, as_floats, as_weights
 from perturb.philox import compiled, words
 
 Array = np.ndarray
@@ -209,7 +210,10 @@ class Boltzmann:
 
 
 class BoltzmannObjective(Objective):
-    """See `Objective`. The data are patterns one by one, or one distribution (then it counts as a single pattern)."""
+    """See `Objective`. The data are patterns one by one, or one distribution (then it counts as a single pattern).
+
+    Both phases are kept for products at the same w: 16 bytes for each state of all units.
+    """
 
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
@@ -229,6 +233,7 @@ class BoltzmannObjective(Objective):
             self.shares = counts / counts.sum()
         # sum p log p, which does not depend on w; a single pattern keeps that of all, so that the patterns' errors add up
         self.entropy = float(xlogy(self.shares, self.shares).sum()) if entropy is None else entropy
+        self._both_phases = Kept(self._phases, self.n_weights)
 
     @cached_property
     def distribution(self) -> Array:
@@ -255,22 +260,27 @@ class BoltzmannObjective(Objective):
         return self.entropy - log_p[self._places][self._which]
 
     def gradient(self, w: Array) -> Array:
-        clamped, free = self._phases(self.network._energy(as_weights("w", w, self.n_weights)))
-        return self.network.sign * (self.network._expect(clamped) - self.network._expect(free)) / self.network.temperature
+        return self._both_phases(w).g.copy()
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
         net = self.network
-        energy = net._energy(as_weights("w", w, self.n_weights))
+        clamped, free, E, g = self._both_phases(w)
         v = as_directions("v", v, self.n_weights)
-        clamped, free = self._phases(energy)
-        g = net.sign * (net._expect(clamped) - net._expect(free)) / net.temperature
         Hv = np.empty((np.atleast_2d(v.T).shape[0], self.n_weights))
         for out, direction in zip(Hv, np.atleast_2d(v.T), strict=True):
             D = net._energy(direction)
             difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(free, free.sum(), D)
             out[:] = net.sign * difference / net.temperature
+        return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
+
+    def _phases(self, w: Array) -> "_Phases":
+        net = self.network
+        energy = net._energy(w)
+        # hidden given visible times the data's, and the model's own
+        clamped = self.distribution[:, None] * softmax(-energy / net.temperature, axis=1)
+        free = net._free(energy)
         E = float(self.entropy - self.shares @ self._log_p(energy)[self._places])
-        return E, g, Hv[0] if v.ndim == 1 else Hv.T
+        return _Phases(clamped, free, E, net.sign * (net._expect(clamped) - net._expect(free)) / net.temperature)
 
     def sample(
         self, w: Array, v: Array, sweeps: int = 1000, chains: int = 256, burn_in: int = 100, seed: int = 0
@@ -298,10 +308,14 @@ class BoltzmannObjective(Objective):
         negative = -energy / self.network.temperature
         return logsumexp(negative, axis=1) - logsumexp(negative)
 
-    def _phases(self, energy: Array) -> tuple[Array, Array]:
-        """Probabilities of (visible, hidden) states: hidden given visible times the data's, and the model's own."""
-        given = softmax(-energy / self.network.temperature, axis=1)
-        return self.distribution[:, None] * given, self.network._free(energy)
+
+class _Phases(NamedTuple):
+    """Probabilities of (visible, hidden) states in both phases, E and its gradient."""
+
+    clamped: Array
+    free: Array
+    E: float
+    g: Array
 
 
 @compiled()

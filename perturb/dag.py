@@ -15,6 +15,7 @@ from perturb.activations import names_of_units, per_unit
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, check_outputs
 from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
+from perturb.philox import compiled
 
 Array = np.ndarray
 
@@ -83,6 +84,25 @@ class DAG:
     def objective(self, x: Array, target: Array) -> "DAGObjective":
         """E(w) on patterns x (S, inputs) with targets (S, outputs); class numbers (S,) will do for cross_entropy."""
         return DAGObjective(self, x, target)
+
+
+@compiled(error_model="numpy", fastmath={"contract"})
+def _add_products(source, target, a, b, out):
+    """out[e] += sum_s a[source[e], s] b[target[e], s], in four sums side by side, which vectorise."""
+    for e in range(source.size):
+        y, z = a[source[e]], b[target[e]]
+        t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+        s = 0
+        while s + 4 <= y.size:
+            t0 += y[s] * z[s]
+            t1 += y[s + 1] * z[s + 1]
+            t2 += y[s + 2] * z[s + 2]
+            t3 += y[s + 3] * z[s + 3]
+            s += 4
+        while s < y.size:
+            t0 += y[s] * z[s]
+            s += 1
+        out[e] += (t0 + t1) + (t2 + t3)
 
 
 class _Level:
@@ -173,7 +193,7 @@ class DAGObjective(Objective):
             R_Ex[units] = df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
 
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        Hv = np.array([self._per_weight(self._sum(y, R_Ex[:, d]) + self._sum(R_y[:, d], E_x)) for d in range(len(V))])
+        Hv = np.array([self._per_weight(self._sum((y, R_Ex[:, d]), (R_y[:, d], E_x))) for d in range(len(V))])
         return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
 
     def _edge_weights(self, w: Array) -> Array:
@@ -209,14 +229,13 @@ class DAGObjective(Objective):
             E_y[units] += level.outgoing.product(weights, E_x)
             E_x[units] = df[units] * E_y[units]
         E = float(self._E.value(y[self._outputs].T, self.target).mean())
-        return _Primal(weights, x, y, df, d2f, E_y, E_x, E, self._per_weight(self._sum(y, E_x)))
+        return _Primal(weights, x, y, df, d2f, E_y, E_x, E, self._per_weight(self._sum((y, E_x))))
 
-    def _sum(self, at_source: Array, at_target: Array) -> Array:
-        # dE/dw_ij = y_i dE/dx_j for every edge, summed over the patterns; a million numbers at a time
-        out, step = np.empty(len(self._source)), max(1, 10**6 // self.n_patterns)
-        for a in range(0, len(out), step):
-            part = slice(a, a + step)
-            out[part] = np.einsum("es,es->e", at_source[self._source[part]], at_target[self._target[part]])
+    def _sum(self, *products: tuple[Array, Array]) -> Array:
+        """Per edge, as in dE/dw_ij = y_i dE/dx_j, the sum of a_i b_j over the patterns and over pairs a, b of (units, S)."""
+        out = np.zeros(len(self._source))
+        for at_source, at_target in products:
+            _add_products(self._source, self._target, at_source, at_target, out)
         return out
 
     def _per_weight(self, per_edge: Array) -> Array:

@@ -1,5 +1,6 @@
 """Experiment files: every mistake is one line that says what, where and how to mend it."""
 
+import re
 import tomllib
 
 import numpy as np
@@ -31,6 +32,16 @@ def test_the_starter_shows_the_defaults():
     assert commented.estimation.trials == 256
     short = experiment_from(data, "short")
     assert (short.weights, short.run, short.chip) == (commented.weights, commented.run, commented.chip)
+
+
+def test_what_the_starter_has_behind_a_hash_are_the_defaults():
+    lines = [re.sub(r"^# (\[[a-z_.]+\]$|[a-z_]+ = )", r"\1", line) for line in starter().splitlines()]
+    shown = tomllib.loads("\n".join(line for line in lines if line != "samples = 4"))
+    complete, short = experiment_from(shown, "starter"), experiment_from(MINIMAL, "short")
+    for table in ("spectrum", "finite_difference", "uses", "chip"):
+        assert getattr(complete, table) == getattr(short, table)
+        missing = set(type(getattr(short, table)).model_fields) - set(shown[table])
+        assert not missing, f"the starter does not show {table}.{missing}"
 
 
 @pytest.mark.parametrize(
