@@ -82,14 +82,14 @@ class MLPObjective(Objective):
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
         self._primal = Kept(self._both_passes, self.n_weights)
-        self._ones = np.ones(self.n_patterns)
+        self._first = _with_one(self.x)
 
     def pattern(self, index: int) -> "MLPObjective":
         return MLPObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output units, shape (S, n_out)."""
-        return self._forward(self.network.unpack(as_weights("w", w, self.n_weights)))[1][-1]
+        return self._forward(self._matrices(as_weights("w", w, self.n_weights)[None]))[1][-1]
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
@@ -97,35 +97,48 @@ class MLPObjective(Objective):
     def gradient(self, w: Array) -> Array:
         return self._primal(w).g.copy()
 
-    def _forward(self, layers: list[tuple[Array, Array]]) -> tuple[list[Array], list[Array]]:
-        # x_j = sum_i w_ij y_i (the bias is the weight of a unit that is always 1),  y_j = f_j(x_j)
-        x, y = [], [self.x]
-        for (W, b), f in zip(layers, self._f, strict=True):
-            x.append(y[-1] @ W + b)
-            y.append(f.f(x[-1]))
+    def _matrices(self, rows: Array, first: int = 0) -> list[Array]:
+        """Views (k, n_in + 1, n_out) of the layers from number `first` on of rows (k, their weights).
+
+        The bias is the weight of a unit that is always 1, the last of each layer: with it a layer is one matrix.
+        """
+        views: list[Array] = [np.empty(0)] * first
+        start, sizes = 0, self.network.layers[first:]
+        for a, b in zip(sizes, sizes[1:], strict=False):
+            views.append(rows[:, start : start + (a + 1) * b].reshape(len(rows), a + 1, b))
+            start += (a + 1) * b
+        return views
+
+    def _forward(self, layers: list[Array]) -> tuple[list[Array], list[Array]]:
+        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j);  y of layers that feed another has the unit that is always 1
+        x, y = [], [self._first]
+        for W, f in zip(layers, self._f, strict=True):
+            x.append(y[-1] @ W[0])
+            y.append(f.f(x[-1]) if len(x) == len(layers) else _with_one(f.f(x[-1])))
         return x, y
 
     def _both_passes(self, w: Array) -> "_Primal":
         """Everything of the two ordinary passes that R{.} needs."""
-        layers = self.network.unpack(w)
+        layers = self._matrices(w[None])
         x, y = self._forward(layers)
-        df = [f.df(x_, y_) for f, x_, y_ in zip(self._f, x, y[1:], strict=True)]
+        activities = [*(with_one[:, :-1] for with_one in y[1:-1]), y[-1]]
+        df = [f.df(x_, y_) for f, x_, y_ in zip(self._f, x, activities, strict=True)]
 
         # dE/dy_i = e_i + sum_j w_ij dE/dx_j,  dE/dx_i = f'_i dE/dy_i,  dE/dw_ij = y_i dE/dx_j
-        g = np.empty(self.n_weights)
-        grads = self.network.unpack(g)
+        g = np.empty((1, self.n_weights))
+        grads = self._matrices(g)
         E_y = self._E.e(y[-1], self.target) / self.n_patterns
         E_x, bent = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
         for layer in reversed(range(len(layers))):
             E_x[layer] = df[layer] * E_y
-            bent[layer] = self._f[layer].d2f(x[layer], y[layer + 1]) * E_y
+            bent[layer] = self._f[layer].d2f(x[layer], activities[layer]) * E_y
             np.matmul(y[layer].T, E_x[layer], out=grads[layer][0])
-            E_x[layer].sum(0, out=grads[layer][1])
             if layer:
-                E_y = E_x[layer] @ layers[layer][0].T
+                E_y = E_x[layer] @ layers[layer][0, :-1].T
 
         E = float(self._E.value(y[-1], self.target).mean())
-        return _Primal(E, g, layers, y, df, E_x, bent, self._E.R_e(y[-1], self.target))
+        between = [W[0, :-1] for W in layers]
+        return _Primal(E, g[0], between, y, df, E_x, bent, self._E.R_e(y[-1], self.target))
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
         primal = self._primal(w)
@@ -138,11 +151,11 @@ class MLPObjective(Objective):
         """Hv for v (n,) or (n, k), by R{.} of the two passes of `_primal`.
 
         v is turned to rows (k, n), and taken a few directions at a time, so that what lies between two products stays in cache.
-        A first matrix with more inputs than there are patterns is dear to turn: it is used as it lies, (n_in, n_out k).
+        A first layer with more inputs than there are patterns is dear to turn: it is used as it lies, (n_in + 1, n_out k).
         """
         V = np.ascontiguousarray(as_directions("v", v, self.n_weights).reshape(self.n_weights, -1))
-        (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self.x
-        lying = a * b if a > S else 0
+        (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self._first
+        lying = (a + 1) * b if a > S else 0
         rows = np.ascontiguousarray(V[lying:].T)
         Hv = np.empty_like(V)
         Hv_rows = Hv[lying:].T if k == 1 else np.empty_like(rows)
@@ -150,7 +163,7 @@ class MLPObjective(Objective):
         # written over by every few directions: memory that is new to the process costs more than the products
         scratch = [np.empty((3, width, S, units)) for units in self.network.layers[1:]]
         if lying:
-            R_x = np.ascontiguousarray((x @ V[:lying].reshape(a, b * k)).reshape(S, b, k).transpose(2, 0, 1))
+            R_x = np.ascontiguousarray((x @ V[:lying].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1))
             R_Ex = np.empty((S, b, k))
         for i in range(0, k, width):
             some = slice(i, i + width)
@@ -158,64 +171,53 @@ class MLPObjective(Objective):
             if lying:
                 R_Ex[..., some] = first.transpose(1, 2, 0)
         if lying:
-            np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:lying].reshape(a, b * k))
+            np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:lying].reshape(a + 1, b * k))
         if k > 1:
             Hv[lying:] = Hv_rows.T
         return Hv.reshape(np.shape(v))
 
     def _turned(self, primal: "_Primal", rows: Array, Hv_rows: Array, R_x1: Array | None, scratch: list[Array]) -> Array:
-        """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of the first layer, (k, S, n_out). With R_x1, its R{x}
-        but for the bias, the rows are without the first matrix. scratch: per layer (3, at least k, S, n_out)."""
-        layers, y, df, E_x, bent, R_e = primal.layers, primal.y, primal.df, primal.E_x, primal.bent, primal.R_e
-        directions, grads = self._layers(rows, R_x1 is None), self._layers(Hv_rows, R_x1 is None)
+        """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of the first layer, (k, S, n_out). With its R{x} given as
+        R_x1, the rows are without the first layer. scratch: per layer (3, at least k, S, n_out)."""
+        _, _, between, y, df, E_x, bent, R_e = primal
+        given = R_x1 is not None
+        directions, grads = self._matrices(rows, int(given)), self._matrices(Hv_rows, int(given))
         R_x, R_y, free = ([part[i, : len(rows)] for part in scratch] for i in range(3))
 
-        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs
-        for layer, ((W, _), (V, v_b)) in enumerate(zip(layers, directions, strict=True)):
+        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs and where y is always 1
+        for layer, W in enumerate(between):
             if layer == 0 and R_x1 is not None:
                 R_x[0] = R_x1
             else:
-                np.matmul(y[layer], V, out=R_x[layer])
+                np.matmul(y[layer], directions[layer], out=R_x[layer])
             if layer:
                 R_x[layer] += _times(R_y[layer - 1], W, free[layer])
-            R_x[layer] += v_b[:, None, :]
             np.multiply(df[layer], R_x[layer], out=R_y[layer])
 
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
         R_Ey = R_e(R_y[-1]) / self.n_patterns
-        for layer in reversed(range(len(layers))):
-            R_Ex, (RG, Rg_b) = R_x[layer], grads[layer]
+        for layer in reversed(range(len(between))):
+            R_Ex = R_x[layer]
             R_Ex *= bent[layer]
             R_Ey *= df[layer]
             R_Ex += R_Ey
-            np.matmul(self._ones, R_Ex, out=Rg_b)
-            if layer or R_x1 is None:
-                np.matmul(y[layer].T, R_Ex, out=RG)
+            if layer or not given:
+                np.matmul(y[layer].T, R_Ex, out=grads[layer])
             if layer:
-                RG += np.matmul(R_y[layer - 1].transpose(0, 2, 1), E_x[layer])
-                R_Ey = np.matmul(E_x[layer], directions[layer][0].transpose(0, 2, 1), out=R_y[layer - 1])
-                R_Ey += _times(R_Ex, layers[layer][0].T, free[layer - 1])
+                grads[layer][:, :-1] += np.matmul(R_y[layer - 1].transpose(0, 2, 1), E_x[layer])
+                R_Ey = np.matmul(E_x[layer], directions[layer][:, :-1].transpose(0, 2, 1), out=R_y[layer - 1])
+                R_Ey += _times(R_Ex, between[layer].T, free[layer - 1])
         return R_x[0]
-
-    def _layers(self, rows: Array, with_first: bool) -> list[tuple[Array, Array]]:
-        """As `MLP.unpack`, of rows (k, weights); without its matrix, the first layer has an empty one."""
-        views, start = [], 0
-        for layer, (a, b) in enumerate(zip(self.network.layers, self.network.layers[1:], strict=False)):
-            a = a if layer or with_first else 0
-            matrix, bias = rows[:, start : start + a * b], rows[:, start + a * b : start + (a + 1) * b]
-            views.append((matrix.reshape(len(rows), a, b), bias))
-            start += (a + 1) * b
-        return views
 
 
 class _Primal(NamedTuple):
-    """E, its gradient g, the layers (W, b), per layer y, f', dE/dx and f'' dE/dy, and the map from R{y} to R{e}."""
+    """E, its gradient g, per layer the matrix without biases, y, f', dE/dx and f'' dE/dy, and the map from R{y} to R{e}."""
 
     E: float
     g: Array
-    layers: list[tuple[Array, Array]]
+    between: list[Array]
     y: list[Array]
     df: list[Array]
     E_x: list[Array]
@@ -227,3 +229,8 @@ def _times(a: Array, W: Array, out: Array) -> Array:
     """a @ W for a of shape (k, S, n), as one product, into out."""
     np.matmul(a.reshape(-1, a.shape[-1]), W, out=out.reshape(-1, W.shape[1]))
     return out
+
+
+def _with_one(y: Array) -> Array:
+    """y (S, n) with the unit that is always 1."""
+    return np.concatenate([y, np.ones((len(y), 1))], axis=1)
