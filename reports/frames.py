@@ -88,6 +88,26 @@ EIGENVALUES = {
     "weight": "its share of the spectrum; the shares sum to 1",
     "exact": "whether these are all eigenvalues of H, rather than nodes of stochastic Lanczos quadrature",
 }
+ESTIMATORS = {
+    "quantity": "gradient (dE/dw) or hv (z = Hv)",
+    "method": "method of weight perturbation",
+    "code": "perturbation code",
+    "n_weights": "weights of the network, biases included",
+    "trials": "draws of the perturbation, each time",
+    "evaluations": "measurements of E, each time",
+    "predicted_bias": "|limit - exact| / |exact|, the limit being what theory says the method tends to",
+    "measured_bias": "|mean over the repeats - exact| / |exact|, less what chance leaves of it",
+    "bias_resolution": "what chance leaves of it: a smaller bias cannot be seen",
+    "predicted_error": "relative error that theory predicts, root of the mean square",
+    "measured_error": "|estimate - exact| / |exact|, root of the mean square over the repeats",
+    "error_spread": "standard deviation of the relative error over the repeats",
+    "predicted_cosine": "cosine with the exact answer that theory predicts",
+    "measured_cosine": "mean cosine over the repeats",
+    "z_rms": "rms of (estimate - limit)/stderr; about 1 if theory and standard errors are right",
+    "evaluations_to_0_9": "predicted evaluations to a cosine of 0.9; inf = never",
+    "trials_per_s": "trials simulated a second",
+    "broadcasts": "what every synapse must be told",
+}
 ERRORS = {
     "kind": "one-sided or central difference of two gradients",
     "displacement": "|r v|, units of the weights",
@@ -129,6 +149,7 @@ PRUNING = {
 # study: table: column: meaning
 COLUMNS = {
     "compare": {"summary": SUMMARY, "weights": WEIGHTS, "convergence": CONVERGENCE, "timeline": TIMELINE},
+    "estimators": {"summary": ESTIMATORS},
     "spectrum": {"summary": FACTS, "extremes": EXTREMES, "eigenvalues": EIGENVALUES},
     "finite-difference": {"summary": FACTS, "errors": ERRORS},
     "uses": {

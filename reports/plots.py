@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports.frames import Frames
@@ -17,6 +18,7 @@ from reports.tables import count, of
 INK = "#5f6b7a"  # axes and words: legible on white and on black
 COLOURS = ("#d1495b", "#e08e0b", "#2a9d8f", "#3d7ecc", "#9b5de5", "#7a9e2f", "#c2689e", "#6c757d")
 QUANTITIES = {"gradient": ("g_exact", "g_hat", "g_stderr", "dE/dw"), "hv": ("hv_exact", "hv_hat", "hv_stderr", "(Hv)")}
+MARKERS = "o^sDvP*X<>ph"
 TILES_SHOWN = 6
 
 
@@ -124,6 +126,28 @@ def spectrum(frames: Frames) -> Figure:
     axis.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
     exact = bool(eigenvalues["exact"].all())
     axis.set_title("all eigenvalues" if exact else "by stochastic Lanczos quadrature", fontsize=9)
+    return _finished(figure)
+
+
+def estimators(frames: Frames) -> Figure:
+    """Measured against predicted relative error, a point per method and code, for z and for the gradient."""
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    axes = figure.subplots(1, 2)
+    methods = list(dict.fromkeys(frames.summary["method"]))
+    codes = list(dict.fromkeys(frames.summary["code"]))
+    for axis, quantity, title in zip(axes, ("hv", "gradient"), ("z = Hv", "gradient"), strict=True):
+        own = of(frames, quantity)
+        for method, code, x, y in zip(own["method"], own["code"], own["predicted_error"], own["measured_error"], strict=True):
+            colour, marker = COLOURS[methods.index(method) % len(COLOURS)], MARKERS[codes.index(code) % len(MARKERS)]
+            axis.plot(x, y, marker, color=colour, markersize=7, alpha=0.8)
+        shown = own[["predicted_error", "measured_error"]].to_numpy()
+        shown = shown[np.isfinite(shown) & (shown > 0)]
+        axis.plot([shown.min(), shown.max()], [shown.min(), shown.max()], color=INK, linewidth=1)
+        axis.set(xscale="log", yscale="log", xlabel="predicted relative error", ylabel="measured relative error")
+        axis.set_title(title, fontsize=9)
+    handles = [Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)]) for i in range(len(methods))]
+    handles += [Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=INK) for i in range(len(codes))]
+    figure.legend(handles, methods + codes, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     return _finished(figure)
 
 
@@ -241,6 +265,13 @@ COMPARISON: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
 # study: figure: how to draw it (None where there is nothing to see), caption
 FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
     "compare": COMPARISON,
+    "estimators": {
+        "estimators": (
+            estimators,
+            "Every method (colour) with every code (shape): measured against predicted relative error. On the line theory is "
+            "right. A method whose limit is wrong cannot come further left than its bias.",
+        )
+    },
     "spectrum": {
         "spectrum": (spectrum, "Eigenvalues of the Hessian: the share of them in each interval, on scales that are logarithmic.")
     },

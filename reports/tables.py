@@ -88,6 +88,27 @@ def _comparison(frames: Frames) -> list[Titled]:
     ]
 
 
+def _estimators(frames: Frames) -> list[Titled]:
+    header = ["method/code", "", "predicted bias", "measured bias", "predicted error", "measured error", "measured cosine"]
+    header += ["z to limit", "for cosine 0.9"]
+    shown = []
+    for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
+        rows = []
+        for _, row in of(frames, quantity).sort_values("measured_error", kind="stable").iterrows():
+            seen = row["measured_bias"] > 2 * row["bias_resolution"]
+            bias = number(row["measured_bias"]) if seen else f"< {number(2 * row['bias_resolution'])}"
+            cells = [name(row), "", number(row["predicted_bias"]), bias, number(row["predicted_error"])]
+            cells += [number(row["measured_error"]), cosine(row["measured_cosine"]), number(row["z_rms"])]
+            rows.append([*cells, count(row["evaluations_to_0_9"])])
+        if rows:
+            evaluations = count(float(frames.summary["evaluations"].median()))
+            says = (
+                f"relative to the exact answer, after {evaluations} evaluations each; <: no bias seen, and none as large as that"
+            )
+            shown.append((f"{title}, best first", says, (header, rows)))
+    return shown
+
+
 def _facts(frames: Frames) -> Titled:
     rows = [
         [row["fact"], row["meaning"], number(row["value"]), number(row["stderr"]) if row["stderr"] else ""]
@@ -153,6 +174,7 @@ def _uses(frames: Frames) -> list[Titled]:
 
 TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
     "compare": _comparison,
+    "estimators": _estimators,
     "spectrum": _spectrum,
     "finite-difference": lambda frames: [_facts(frames)],
     "uses": _uses,

@@ -216,6 +216,25 @@ class FiniteDifference(Table):
         return self
 
 
+Names = Annotated[tuple[Name, ...], Field(strict=False, max_length=100)]
+
+
+class Estimators(Table):
+    """Of the study "estimators"."""
+
+    methods: Names = Field((), description="methods compared; [] = all")
+    codes: Names = Field((), description="codes compared; [] = all")
+    repeats: int = Field(16, ge=2, le=10**6, description="times that each is run, with seeds that follow run.seed")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Estimators":
+        for method in self.methods:
+            choose("methods", method, METHODS)
+        for code in self.codes:
+            choose("codes", code, CODES)
+        return self
+
+
 Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
 
 
@@ -233,7 +252,9 @@ class Experiment(Table):
 
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
     description: str = Field("", description="one line")
-    study: Literal["compare", "spectrum", "finite-difference", "uses"] = Field("compare", description="what is done")
+    study: Literal["compare", "estimators", "spectrum", "finite-difference", "uses"] = Field(
+        "compare", description="what is done"
+    )
     network: Network = Field(description="a table [network], of an mlp with at least its layers")
     data: Data = Field(description="a table [data] with at least its name")
     weights: Weights = Weights()
@@ -241,6 +262,7 @@ class Experiment(Table):
     estimation: Estimation = Estimation()
     chip: ChipParams = ChipParams()
     run: Run = Run()
+    estimators: Estimators = Estimators()
     spectrum: Spectrum = Spectrum()
     finite_difference: FiniteDifference = FiniteDifference()
     uses: Uses = Uses()

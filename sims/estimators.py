@@ -1,0 +1,89 @@
+"""The study "estimators": every method with every code on one network, predicted and measured bias, error and cost."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perturb.codes import CODES
+from perturb.estimation import QuantityComparison, compare
+from perturb.kernels import run_trials
+from perturb.methods import METHODS
+from perturb.reading import Reading
+from perturb.statistics import Design, Estimate, Statistics, solve
+from perturb.theory import QuantityPrediction, curvatures, predict
+from sims.bench import Bench, Progress, ShouldStop, Tables
+from sims.experiment import Experiment
+
+TARGET_COSINE = 0.9
+
+
+def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+    """Table summary, a row per quantity, method and code, see `reports.frames`; and whether all was done.
+
+    Each pair spends the evaluations of [estimation], rounded to whole trials, `repeats` times with seeds that follow run.seed.
+    All errors are relative to the size of the exact answer.
+    """
+    e, options, unit = experiment.estimation, experiment.estimators, experiment.chip.error_unit
+    known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
+    budget = e.trials * METHODS[e.method].evaluations_per_trial
+    reading = Reading(unit.noise, unit.bits, unit.range)
+    presented = bench.objective.n_patterns if e.presentation == "batch" else 1
+    noise = reading.variance(presented) ** 0.5
+    pairs = [(METHODS[method], CODES[code]) for method in options.methods or METHODS for code in options.codes or CODES]
+    rows: list[dict] = []
+    complete = True
+    for done, (method, code) in enumerate(pairs):
+        if should_stop():
+            complete = False
+            break
+        trials = max(3, round(budget / method.evaluations_per_trial))
+        predicted = predict(bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known)
+        start, estimates = time.perf_counter(), []
+        for repeat in range(options.repeats):
+            seed = (experiment.run.seed + repeat) % 2**64
+            statistics = Statistics(Design(method, code, bench.w.size, e.sigma, e.r, seed, e.presentation))
+            run_trials(bench.objective, bench.w, bench.v, reading, statistics, trials)
+            estimates.append(solve(statistics))
+        per_s = options.repeats * trials / (time.perf_counter() - start)
+        compared = [compare(estimate, bench.objective, bench.w, bench.v, known) for estimate in estimates]
+        for quantity in ("gradient", "hv"):
+            each = [getattr(comparison, quantity) for comparison in compared]
+            if np.isfinite(each[0].estimate).any():
+                row = {
+                    "quantity": quantity,
+                    "method": method.name,
+                    "code": code.name,
+                    "n_weights": bench.w.size,
+                    "trials": trials,
+                }
+                row |= {"evaluations": estimates[0].evaluations, **_judged(each, getattr(predicted, quantity), estimates[0])}
+                rows.append({**row, "trials_per_s": per_s, "broadcasts": method.broadcasts})
+        progress("methods and codes", done + 1, len(pairs))
+    return ({"summary": pd.DataFrame(rows)} if rows else {}), complete
+
+
+def _judged(each: list[QuantityComparison], theory: QuantityPrediction, estimate: Estimate) -> dict[str, float]:
+    """Bias and error of repeated estimates of one quantity, beside theory, relative to the exact answer.
+
+    measured_bias: root of |mean - exact|^2 less what chance leaves of it; bias_resolution: root of that, the standard error of a
+    mean, so a bias below it cannot be seen.
+    """
+    exact, values = each[0].exact, np.array([comparison.estimate for comparison in each])
+    size = float(np.linalg.norm(exact)) or np.nan
+    chance = float((values.var(0, ddof=1) / len(values)).sum())
+    bias = float(((values.mean(0) - exact) ** 2).sum()) - chance
+    errors = np.array([comparison.relative_error for comparison in each])
+    return {
+        "predicted_bias": float(np.linalg.norm(theory.limit - exact)) / size,
+        "measured_bias": max(bias, 0.0) ** 0.5 / size,
+        "bias_resolution": chance**0.5 / size,
+        "predicted_error": theory.relative_error(estimate.trials),
+        "measured_error": float(np.sqrt(np.mean(errors**2))),
+        "error_spread": float(errors.std(ddof=1)),
+        "predicted_cosine": theory.cosine(estimate.trials),
+        "measured_cosine": float(np.mean([comparison.cosine for comparison in each])),
+        "z_rms": float(np.sqrt(np.mean([comparison.limit_z_rms**2 for comparison in each]))),
+        "evaluations_to_0_9": theory.evaluations_for(TARGET_COSINE),
+    }
