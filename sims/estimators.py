@@ -1,7 +1,6 @@
 """The study "estimators": every method with every code on one network, predicted and measured bias, error and cost."""
 
 import time
-from typing import Any
 
 import numpy as np
 import pandas as pd
