@@ -16,6 +16,7 @@ from sims.bench import Bench, Progress, ShouldStop, Tables
 from sims.experiment import Experiment
 
 TARGET_COSINE = 0.9
+NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 
 
 def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
@@ -31,7 +32,8 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
     presented = bench.objective.n_patterns if e.presentation == "batch" else 1
     noise = reading.variance(presented) ** 0.5
     pairs = [(METHODS[method], CODES[code]) for method in options.methods or METHODS for code in options.codes or CODES]
-    rows: list[dict] = []
+    rows: list[tuple] = []
+    columns: list[str] = []
     complete = True
     for done, (method, code) in enumerate(pairs):
         if should_stop():
@@ -50,17 +52,12 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
         for quantity in ("gradient", "hv"):
             each = [getattr(comparison, quantity) for comparison in compared]
             if np.isfinite(each[0].estimate).any():
-                row = {
-                    "quantity": quantity,
-                    "method": method.name,
-                    "code": code.name,
-                    "n_weights": bench.w.size,
-                    "trials": trials,
-                }
-                row |= {"evaluations": estimates[0].evaluations, **_judged(each, getattr(predicted, quantity), estimates[0])}
-                rows.append({**row, "trials_per_s": per_s, "broadcasts": method.broadcasts})
+                names = (quantity, method.name, code.name, bench.w.size, trials, estimates[0].evaluations)
+                judged = _judged(each, getattr(predicted, quantity), estimates[0])
+                rows.append((*names, *judged.values(), per_s, method.broadcasts))
+                columns = [*NAMES, *judged, "trials_per_s", "broadcasts"]
         progress("methods and codes", done + 1, len(pairs))
-    return ({"summary": pd.DataFrame(rows)} if rows else {}), complete
+    return ({"summary": pd.DataFrame(rows, columns=columns)} if rows else {}), complete
 
 
 def _judged(each: list[QuantityComparison], theory: QuantityPrediction, estimate: Estimate) -> dict[str, float]:
