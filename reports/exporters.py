@@ -48,7 +48,7 @@ def _html(frames: Frames) -> dict[str, bytes]:
     from markupsafe import Markup
 
     from reports.plots import FIGURES, svg
-    from reports.tables import tables, verdicts
+    from reports.tables import tables, verdicts, warnings
 
     drawn = [(name, draw(frames), caption) for name, (draw, caption) in FIGURES.items()]
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
@@ -58,6 +58,7 @@ def _html(frames: Frames) -> dict[str, bytes]:
         frames=frames,
         tables=tables(frames),
         verdicts=verdicts(frames),
+        warnings=warnings(frames),
         figures=[(name, Markup(svg(figure, name, caption)), caption) for name, figure, caption in drawn if figure is not None],
         experiment=read(frames.directory / "experiment.toml", Path.read_text),
         provenance=frames.provenance,

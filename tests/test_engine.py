@@ -31,16 +31,21 @@ def run(point, trials, reading=IDEAL, batch=2048, threads=2, **options):
     return statistics
 
 
-@pytest.mark.parametrize("method, code, presentation", list(itertools.product(METHODS, CODES, ("batch", "pattern"))))
+# every pair that goes together; the two presentations in turn
+FITTING = [(m, c) for m, c in itertools.product(METHODS, CODES) if CODES[c].independent or not METHODS[m].needs_s]
+TRIPLES = [(m, c, ("batch", "pattern")[i % 2]) for i, (m, c) in enumerate(FITTING)]
+
+
+@pytest.mark.parametrize("method, code, presentation", TRIPLES)
 def test_kernel_and_solution_equal_the_naive_twin(small, method, code, presentation):
     reading = Reading(noise=0.01)
     statistics = run(small, 70, reading, method=method, code=code, presentation=presentation)
     columns = naive.trials(*small, reading, statistics.design, 0, 70)
-    sums, totals = naive.sums(*columns)
-    size = np.abs(sums).max(1, keepdims=True)  # rounding of E enters relative to the largest term
+    sums, totals = naive.sums(*columns, small[2])
+    size = np.abs(sums).max(1, keepdims=True) + 1e-300  # rounding of E enters relative to the largest term
     np.testing.assert_allclose(statistics.sums / size, sums / size, atol=1e-11)
-    np.testing.assert_allclose(statistics.totals, totals, atol=1e-11 * np.abs(totals).max())
-    estimated, (g, z) = solve(statistics), naive.fit(METHODS[method], statistics.design, *columns)
+    np.testing.assert_allclose(statistics.totals, totals, rtol=1e-9, atol=1e-11 * np.abs(totals[:4]).max())
+    estimated, (g, z) = solve(statistics), naive.fit(METHODS[method], statistics.design, *columns, small[2])
     np.testing.assert_allclose(estimated.gradient, g, atol=1e-7 * np.abs(g).max())
     np.testing.assert_allclose(estimated.hv, z, atol=1e-7 * np.abs(z).max())
 
@@ -125,7 +130,7 @@ def test_disjoint_statistics_merge_to_the_whole(small):
 
 
 TEN_THOUSAND = 10_000
-PAIRS = list(itertools.product(METHODS, ("rademacher", "gaussian", "ternary")))
+PAIRS = list(itertools.product(METHODS, ("rademacher", "gaussian", "ternary", "uniform", "measured")))
 
 
 @pytest.mark.parametrize("method, code", PAIRS)
@@ -133,7 +138,7 @@ def test_estimates_lie_within_five_standard_errors_of_their_limits(linear, metho
     objective, w, v = linear
     estimated = estimate(objective, w, v, TEN_THOUSAND, method, code, sigma=0.5, r=0.5, error_noise=0.05, seed=1)
     compared = compare(estimated, objective, w, v)
-    for quantity in (compared.gradient, compared.hv):
+    for quantity in (compared.gradient, compared.hv) if METHODS[method].estimates_hv else (compared.gradient,):
         assert (np.abs(quantity.estimate - quantity.limit) < 5 * quantity.stderr).all()
     # negative control: the standard errors are small enough to see a wrong limit
     assert (np.abs(compared.gradient.estimate - 1.5 * compared.gradient.limit) > 5 * compared.gradient.stderr).any()
