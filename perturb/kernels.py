@@ -340,8 +340,9 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
     )  # fmt: skip
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
-    """`mlp_trials` for any objective, at the cost of its own `pattern_errors`."""
+    """`mlp_trials` for any objective, at the cost of its own `pattern_errors`; ends at a trial that is not finite."""
     method, V, meter = design.method, float(v @ v), Meter(objective, design, reading)
     for trial in range(first, last):
         b = trial // BLOCK - first // BLOCK
@@ -350,8 +351,9 @@ def _any_trials(objective, w, v, reading, design, first, last, sums, totals, fai
         points = [w + a * D + c * design.r * v for a, c in method.phases]
         E = [meter.measure(point, trial, phase) for phase, point in enumerate(points)]
         dE = (float(np.dot(method.gradient_weights, E)), float(np.dot(method.hv_weights, E)))
-        if failed[b] < 0 and not np.isfinite(dE).all():
+        if not np.isfinite(dE).all():
             failed[b] = trial
+            return
 
         s, kind = float(known @ v), REGRESSORS[method.regressor]
         sums[b] = synapse.accumulate(tuple(sums[b]), known, dE, s, v, V, kind, design.kappa)

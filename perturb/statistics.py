@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -47,8 +48,9 @@ class Design:
     def __post_init__(self) -> None:
         for name in ("sigma", "r"):
             value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise InputError(f"{name} = {value} must be a positive number")
+            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not (number and np.isfinite(value) and value > 0):
+                raise InputError(f"{name} = {value if number else repr(value)} must be a positive number")
         if not (isinstance(self.seed, (int, np.integer)) and 0 <= self.seed < 2**64):
             raise InputError(f"seed = {self.seed!r} must be a whole number from 0 to 2^64 - 1")
         if self.presentation not in ("batch", "pattern"):
@@ -95,7 +97,8 @@ class Point:
 
     @classmethod
     def of(cls, objective: "Objective", w: Array, v: Array, reading: "Reading") -> "Point":
-        digest = hashlib.sha256(repr((reading.noise, reading.bits, reading.range, objective.n_patterns)).encode())
+        numbers = (float(reading.noise), int(reading.bits), float(reading.range), int(objective.n_patterns))
+        digest = hashlib.sha256(repr(numbers).encode())
         for array in (w, v):
             digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return cls(v.copy(), objective.error(w), digest.hexdigest())
@@ -109,7 +112,8 @@ class Statistics:
     """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split gives the same bits.
 
     sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial numbers summed so far, as
-    (first, last + 1) in order. A run goes on at the end of its last span. point: where they were summed, None before the first.
+    (first, last + 1) in order. A run goes on at the end of its last span, so spans = [(first, first)] is an empty start for one
+    of several processes. point: where they were summed, None before the first trial.
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
@@ -187,8 +191,8 @@ class Statistics:
         method, code = asdict(self.design.method), self.design.code
         header = {
             "format": FORMAT, "sums": SUMS, "totals": TOTALS, "spans": self.spans, "method": method,
-            "code": {key: getattr(code, key) for key in CODE_FIELDS}, "n_weights": self.design.n_weights,
-            "sigma": self.design.sigma, "r": self.design.r, "seed": int(self.design.seed),
+            "code": {key: getattr(code, key) for key in CODE_FIELDS}, "n_weights": int(self.design.n_weights),
+            "sigma": float(self.design.sigma), "r": float(self.design.r), "seed": int(self.design.seed),
             "presentation": self.design.presentation,
             "point": [self.point.error, self.point.digest] if self.point else None,
         }  # fmt: skip
@@ -221,7 +225,11 @@ class Statistics:
         """
         path, remedy = Path(path), "give a file written by Statistics.save, or run the trials again"
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            content = path.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} is damaged")
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in (*ARRAYS, "v", "header")}
             header = json.loads(arrays["header"].tobytes())
             if header["format"] != FORMAT or tuple(header["sums"]) != SUMS or tuple(header["totals"]) != TOTALS:
@@ -244,17 +252,21 @@ class Statistics:
                 raise ValueError("arrays of unexpected shape")
             statistics.closed = (arrays["closed_sums"], arrays["closed_totals"])
             statistics.open = (arrays["open_sums"], arrays["open_totals"])
-        except InputError:
-            raise
+        except InputError as error:
+            raise error if str(error).startswith(f"{path}: ") else InputError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise InputError(f"{path}: no such file: {remedy}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error,
-                NotImplementedError, MemoryError) as error:  # fmt: skip
+        except UNREADABLE as error:
             reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
             raise InputError(f"{path}: cannot be read as statistics ({reason}): {remedy}") from None
         return statistics
 
 
+# what damaged bytes make of zip, npy and json
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError, MemoryError, SyntaxError,
+    IndexError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 ARRAYS = ("closed_sums", "closed_totals", "open_sums", "open_totals")
 CODE_FIELDS = [field.name for field in fields(Code) if field.name not in ("length", "function")]
 

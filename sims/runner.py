@@ -228,7 +228,7 @@ def _summary_rows(
                 "verdict": _verdict(quantity, measured.cosine, expected, theory.limit_cosine, needed, estimate.evaluations),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": " ".join(f"{warning[0].upper()}{warning[1:]}." for warning in predicted.warnings),
+                "warnings": " ".join(f"{warning}." for warning in predicted.warnings),
             }
         )
     return rows

@@ -1,13 +1,16 @@
 """The batch kernels, the statistics and their solution."""
 
 import itertools
+import re
 import subprocess
 import sys
 
 import naive
 import numpy as np
 import pytest
+from test_codes import LOGISTIC
 
+import perturb
 from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
 from perturb.activations import ACTIVATIONS
 from perturb.kernels import BLOCK, run_trials
@@ -234,7 +237,14 @@ print(perturb.estimate(objective, np.ones(2), np.ones(2), 8).trials)
         ({"seed": -1}, "seed = -1 must be a whole number from 0"),
         ({"error_noise": -0.1}, "error_noise = -0.1 must be"),
         ({"presentation": "both"}, '"batch" or "pattern"'),
+        ({"sigma": "0.1"}, "sigma = '0.1' must be a positive number"),
         ({"sigma": 1e200}, "E is not finite in trial 0"),
+        (
+            {"sigma": 1e-18},
+            r"sigma = 1e-18 is so small that rounding of E = .* hides dE: the smallest useful sigma is about \de-1",
+        ),
+        ({"r": 1e-16}, "r = 1e-16 and sigma = 0.01 are so small .* hides the curvature"),
+        ({"method": "covariance", "code": "lfsr"}, "does not go with code = 'lfsr'"),
         ({"v": np.zeros(26)}, "v is zero"),
         ({"w": np.full(26, np.nan)}, r"w\[0\] = nan is not finite"),
     ],
@@ -245,3 +255,59 @@ def test_bad_input_is_one_clear_line(small, change, message):
     with pytest.raises(InputError, match=message) as caught, np.errstate(all="ignore"):
         estimate(**{"objective": objective, "w": w, "v": v, "trials": 8, **change})
     assert "\n" not in str(caught.value)
+
+
+def test_v_may_be_zero_for_the_gradient_alone(small):
+    objective, w, v = small
+    for method in ("forward", "central"):
+        found = estimate(objective, w, 0 * v, 64, method, "walsh")
+        compared = compare(found, objective, w, 0 * v)
+        np.testing.assert_array_equal(found.gradient, estimate(objective, w, v, 64, method, "walsh").gradient)
+        assert compared.gradient.cosine > 0.99 and np.isnan(compared.hv.cosine) and np.isnan(found.hv).all()
+        assert np.isfinite(found.gradient_stderr).all() and np.isnan(found.hv_stderr).all()
+        predicted = predict(objective, w, v, method, "walsh")
+        assert predicted.gradient.cosine(64) > 0.99
+        assert np.isnan(predicted.hv.cosine(64)) and predicted.hv.trials_for(0.9) == np.inf
+
+
+class Cliff(Disguised):
+    """Not finite on one side of a plane."""
+
+    def pattern_errors(self, w):
+        return super().pattern_errors(w) if w[0] < 0.02 else np.full(self.n_patterns, np.inf)
+
+
+@pytest.mark.parametrize("code", ["gaussian", LOGISTIC])
+def test_a_trial_that_is_not_finite_is_named_and_can_be_replayed(small, code):
+    objective, w, v = small
+    w = np.append(0.0, w[1:])
+    with pytest.raises(InputError, match="E is not finite in trial") as caught:
+        estimate(Cliff(objective), w, v, 1000, "forward", code, sigma=0.01, seed=5)
+    trial, replay = re.search(r"trial (\d+) .*its perturbation is (.*)", str(caught.value)).groups()
+    D = eval(replay, {"perturb": perturb, "logistic": LOGISTIC})
+    assert D[0] >= 0.02
+    code = CODES.get(code, code) if isinstance(code, str) else code
+    assert all(code.draw(26, 0.01, 5, t)[0] < 0.02 for t in range(int(trial)))
+    with pytest.raises(InputError, match=r"E\(w\) = inf is not finite"):
+        estimate(Cliff(objective), w + 1, v, 10)
+
+
+def test_a_flat_error_is_no_mistake():
+    # every unit is switched off: E does not depend on w, and the estimate of nothing is right
+    objective = MLP([2, 3, 1], "relu").objective([[1.0, 1.0]], [[1.0]])
+    w = np.concatenate([-np.ones(9), np.zeros(3), [0.0]])
+    found = estimate(objective, w, np.ones(13), 64, "difference", "walsh", sigma=1e-3)
+    np.testing.assert_allclose(found.gradient[:9], 0.0)
+
+
+def test_incomplete_periods_are_foretold_on_a_network(small):
+    objective, w, v = small
+    for code, trials in (("walsh", 12), ("sine", 30), ("sequential", 13), ("walsh", 52)):
+        options = {"method": "difference", "code": code, "sigma": 1e-3, "r": 1e-3}
+        predicted = predict(objective, w, v, **options)
+        runs = [compare(estimate(objective, w, v, trials, seed=seed, **options), objective, w, v) for seed in range(60)]
+        for quantity in ("gradient", "hv"):
+            errors = np.array([getattr(run, quantity).relative_error for run in runs])
+            spread = (errors**2).std() / np.sqrt(len(errors))
+            foretold = getattr(predicted, quantity).relative_error(trials)
+            assert abs(np.mean(errors**2) - foretold**2) < 5 * spread + 1e-3 * foretold**2
