@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -50,12 +51,14 @@ class Code:
         function(seed, trial, start, stop): the perturbations of weights start..stop-1 in units of sigma, shape (stop - start,);
         always the same for the same arguments, every slice equal to that of the whole. They must have mean 0, variance 1 and the
         kurtosis and sixth moment stated, and be independent of each other; `check` tests that at the door. period: trials until
-        a deterministic code repeats; it must be orthogonal and of zero sum over it.
+        a deterministic code repeats; it must be orthogonal and of zero sum over it, and serves methods on dw alone.
         """
         if period is not None and not (isinstance(period, (int, np.integer)) and period >= 2):
             raise InputError(f"period = {period!r} of code {name} must be a whole number of trials >= 2, or None")
         length = None if period is None else _Constant(int(period))
-        return cls(name, -1, kurtosis, sixth, period is not None, description or "of the user's own", length, function=function)
+        random = period is None
+        description = description or "of the user's own"
+        return cls(name, -1, kurtosis, sixth, not random, description, length, independent=random, function=function)
 
     @property
     def periodic(self) -> bool:
@@ -133,6 +136,7 @@ def _sine(n: int) -> int:
     return 2 * n + 1
 
 
+@lru_cache(maxsize=64)
 def _check_function(code: Code, n: int, period: int) -> None:
     """Draw a user's code and compare it with what it states, each within five known standard errors."""
     function = code.function

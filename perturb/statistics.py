@@ -81,7 +81,7 @@ class Design:
 def check_pair(method: Method, code: Code) -> None:
     """InputError for a code whose components are too dependent for a method on s dw: its limit is not z, nor anything near."""
     if method.needs_s and not code.independent:
-        what = "perturbs one weight at a time" if code.orthogonal else "repeats the same products of its shifted bits"
+        what = "perturbs one weight at a time" if np.isnan(code.kurtosis) else "repeats the same products of its columns"
         raise InputError(
             f"method = {method.name!r} does not go with code = {code.name!r}, which {what}: use difference, or another code"
         )
@@ -319,7 +319,8 @@ def period_warnings(code: Code, n_weights: int, trials: int) -> list[str]:
 def solve(statistics: Statistics) -> Estimate:
     """Estimates and standard errors from the sums alone.
 
-    For independent trials the errors are those of `synapse.solve_*`. Over whole periods of a code that decorrelates the weights
+    For independent trials the errors are those of `synapse.solve_*`; within a period of a periodic code they are too large,
+    because its trials disturb each other less. Over whole periods of a code that decorrelates the weights
     the estimates on dw are a joint least-squares fit of all of them, and the error is sqrt(RSS / (K - n - 1) / (K sigma^2)), with
     RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2 (not known when K = n + 1); see `_explained` for a code that is not
     quite orthogonal.

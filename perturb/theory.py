@@ -154,7 +154,8 @@ def _moments(c: Curvature, k: float, m: float) -> dict[str, float]:
 class TrialVariance:
     """Variance of one trial per weight, shape (n,), in the parts that a periodic code treats differently.
 
-    linear: of the other weights' dw; even: of the curvature in dE; noise: of the measurements.
+    linear: of the other weights' dw, and of the mean of dE where it is left in; even: of the curvature in dE; noise: of the
+    measurements.
     """
 
     linear: Array
@@ -179,7 +180,8 @@ def trial_variances(
       Gaussian, else leading in n; the diagonal correction adds [(k-3)^2/(k-1) - 2(k-3)] v_i^2 E e^2.
     z_i, least squares: E e^2 s^2/(V C(B_i,B_i))^2, leading in n; corrected along v: as moments.
     sequential: one weight at a time, sigma sqrt(n): |slope|^2 - slope_i^2, even part sigma^2 n^2 H_ii^2/4.
-    Known with the error e only: e^2 E dE^2/sigma^2 more for g, E e^2 s^2 times (1 + e^2)^2 for z (leading in n).
+    Known with the error e only: e^2 E dE^2/sigma^2 more for g, E e^2 s^2 times (1 + e^2)^2 for z (leading in n); measured
+      denominators divide by (1 + e^2)^2 and (1 + e^2)^4.
     """
     n, k, V = c.g.size, code.kurtosis, c.V
     M = _moments(c, k, code.sixth)
@@ -198,12 +200,13 @@ def trial_variances(
             even = alone if code.orthogonal else joint
         g = TrialVariance(_others(c.g, 1.0), even, np.full(n, noise_g / sigma**2))
     else:
-        even = zero
+        even, left_in = zero, zero
         if one_sided:
             even = sigma**2 * (M["qq"] + (code.sixth - 3 * k + 2) * c.diagonal**2 / 4 + (k - 1) * c.off_rows)
-            even = even + mean * (k - 1) * c.diagonal + mean**2 / sigma**2
+            left_in = mean * (k - 1) * c.diagonal + mean**2 / sigma**2
         e2 = M["ll"] + one_sided * (sigma**2 * M["qq"] + mean**2 / sigma**2) + noise_g / sigma**2
-        g = TrialVariance(_others(c.g, k) + blur * e2, even, np.full(n, noise_g / sigma**2))
+        gain = 1 / (1 + blur) ** 2 if method.fit == "least_squares" else 1.0
+        g = TrialVariance(gain * (_others(c.g, k) + left_in + blur * e2), gain * even, np.full(n, gain * noise_g / sigma**2))
 
     if not method.estimates_hv:
         nothing = np.full(n, np.nan)
@@ -226,6 +229,8 @@ def trial_variances(
         _, C_BB = _joint_fit(method, code, c)
         with np.errstate(divide="ignore"):
             var = e2s2 / sigma**4 / (V * C_BB) ** 2
+    if method.fit == "least_squares":
+        var = var / (1 + blur) ** 4
     return g, TrialVariance(var, zero, zero)
 
 
@@ -245,13 +250,14 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
       sine        (1/2) sum_{j != i} slope_j^2 [F(i-j) + F(i+j)] + (1/2) slope_i^2 F(2i), F(d) = sin^2(pi m d/P)/sin^2(pi d/P),
                   plus mean^2 F(i), frequencies i, j = 1..n
       sequential  (n times the visits of weight i - K)^2 slope_i^2
-      others      m (P-m)/(P-1) (|slope|^2 - slope_i^2): as if the trials of a period came in random order, without replacement
+      others      m (P-m)/(P-1) (|slope|^2 - slope_i^2 + mean^2): as if the trials of a period came in random order, without
+                  replacement; where a period does not sum to zero (lfsr: +-1), mean^2 more after an odd number of them
     walsh, sine and sequential are exact for trials counted from 0.
     """
     n, K = slope.size, trials
     P = code.period(n)
     m, square = K % P, slope**2
-    if m == 0:
+    if m == 0 and (code.balanced or mean == 0.0):
         return np.zeros(n)
     index = np.arange(1, n + 1)
     if code.name == "walsh":
@@ -278,7 +284,8 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
     if code.name == "sequential":
         visits = K // P + (index <= m)
         return (n * visits / K - 1.0) ** 2 * square
-    return m * (P - m) / (P - 1) * _others(slope, 1.0) / K**2
+    unpaired = (K // P) % 2 * mean**2 * (not code.balanced)
+    return (m * (P - m) / (P - 1) * (_others(slope, 1.0) + mean**2) + unpaired) / K**2
 
 
 @dataclass(frozen=True)
@@ -325,8 +332,13 @@ class QuantityPrediction:
             return self.trial.total / trials
         P = self.period
         rest = trials % (2 * P)
-        even = min(rest, 2 * P - rest) / trials**2 if self.code.function is None else 1 / min(trials, P)
-        lasting = self.trial.noise / trials + even * self.trial.even
+        unpaired: Array | float = min(rest, 2 * P - rest)  # trials whose even part the folded-over pass has not taken away
+        if self.code.function is not None:
+            unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
+        elif self.code.name == "sequential":
+            index = np.arange(self.limit.size)
+            unpaired = P * ((index < rest) ^ (index < rest - P))
+        lasting = self.trial.noise / trials + unpaired * self.trial.even / trials**2
         return lasting + disturbance(self.code, self.slope, trials, self.mean)
 
     def total_variance(self, trials: int) -> float:
@@ -353,16 +365,22 @@ class QuantityPrediction:
         size = float(self.exact @ self.exact)
         return math.sqrt((float(self.bias @ self.bias) + self.total_variance(trials)) / size) if size > 0 else math.nan
 
-    def trials_for(self, cosine: float = 0.9) -> float:
-        """Trials to an expected cosine, infinity if the limit itself falls short of it.
+    def trials_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
+        """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it.
 
         Of a periodic code: whole periods, or part of the first, in steps of 1/64, where that is enough.
         """
-        if not 0 < cosine < 1:
-            raise InputError(f"cosine = {cosine} must lie between 0 and 1")
-        if not self.limit_cosine > cosine:
+        if relative_error is not None:
+            if not 0 < relative_error < math.inf:
+                raise InputError(f"relative_error = {relative_error} must be a positive number")
+            allowed = relative_error**2 * float(self.exact @ self.exact) - float(self.bias @ self.bias)
+        else:
+            if not 0 < cosine < 1:
+                raise InputError(f"cosine = {cosine} must lie between 0 and 1")
+            best = self.limit_cosine
+            allowed = float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1) if best > cosine else 0.0
+        if not allowed > 0:
             return math.inf
-        allowed = float(self.limit @ self.limit) * ((self.limit_cosine / cosine) ** 2 - 1)
         if self.slope is None or not self.code.periodic:
             return math.ceil(max(self.variance / allowed, 1.0))
         P = self.period
@@ -372,8 +390,8 @@ class QuantityPrediction:
         periods = max(1, math.ceil(float(self.trial.noise.sum()) / allowed / P))
         return periods * P if self.total_variance(periods * P) <= allowed else (periods + 1) * P
 
-    def evaluations_for(self, cosine: float = 0.9) -> float:
-        return self.trials_for(cosine) * self.evaluations_per_trial
+    def evaluations_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
+        return self.trials_for(cosine, relative_error) * self.evaluations_per_trial
 
 
 @dataclass(frozen=True)
