@@ -249,10 +249,10 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
                   only in high bits are the same until late. mean counts as the slope of column 0
       sine        (1/2) sum_{j != i} slope_j^2 [F(i-j) + F(i+j)] + (1/2) slope_i^2 F(2i), F(d) = sin^2(pi m d/P)/sin^2(pi d/P),
                   plus mean^2 F(i), frequencies i, j = 1..n
-      sequential  (n times the visits of weight i - K)^2 slope_i^2
+      sequential  nothing; but see `QuantityPrediction.expected`
       others      m (P-m)/(P-1) (|slope|^2 - slope_i^2 + mean^2): as if the trials of a period came in random order, without
                   replacement; where a period does not sum to zero (lfsr: +-1), mean^2 more after an odd number of them
-    walsh, sine and sequential are exact for trials counted from 0.
+    walsh and sine are exact for trials counted from 0.
     """
     n, K = slope.size, trials
     P = code.period(n)
@@ -282,8 +282,7 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
         together = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
         return (np.maximum(apart + together, 0.0) / 2 + mean**2 * F[index]) / K**2
     if code.name == "sequential":
-        visits = K // P + (index <= m)
-        return (n * visits / K - 1.0) ** 2 * square
+        return np.zeros(n)
     unpaired = (K // P) % 2 * mean**2 * (not code.balanced)
     return (m * (P - m) / (P - 1) * (_others(slope, 1.0) + mean**2) + unpaired) / K**2
 
@@ -322,6 +321,13 @@ class QuantityPrediction:
     def limit_cosine(self) -> float:
         return _cosine(self.limit, self.exact)
 
+    def expected(self, trials: int) -> Array:
+        """The expected estimate after so many trials, shape (n,): the limit; one weight at a time, n visits_i/K of it."""
+        if self.slope is None or self.code.name != "sequential":
+            return self.limit
+        n = self.limit.size
+        return n * (trials // n + (np.arange(n) < trials % n)) / trials * self.limit
+
     def variances(self, trials: int) -> Array:
         """Variance of the estimate of each weight after so many trials, shape (n,).
 
@@ -354,16 +360,17 @@ class QuantityPrediction:
         return math.sqrt(self.total_variance(trials) / self.limit.size)
 
     def cosine(self, trials: int) -> float:
-        """Expected cosine with the exact answer, L.z / (|z| sqrt(|L|^2 + variance)); NaN for what is not estimated."""
-        L = float(self.limit @ self.limit)
-        if L == 0:
+        """Expected cosine with the exact answer, L.z / (|z| sqrt(|L|^2 + variance)), L the expected estimate; NaN for none."""
+        L = self.expected(trials)
+        square = float(L @ L)
+        if square == 0:
             return 0.0
-        return self.limit_cosine * math.sqrt(L / (L + self.total_variance(trials)))
+        return _cosine(L, self.exact) * math.sqrt(square / (square + self.total_variance(trials)))
 
     def relative_error(self, trials: int) -> float:
         """Expected |estimate - exact| / |exact| (root of the mean square)."""
-        size = float(self.exact @ self.exact)
-        return math.sqrt((float(self.bias @ self.bias) + self.total_variance(trials)) / size) if size > 0 else math.nan
+        size, bias = float(self.exact @ self.exact), self.expected(trials) - self.exact
+        return math.sqrt((float(bias @ bias) + self.total_variance(trials)) / size) if size > 0 else math.nan
 
     def trials_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
         """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it.
@@ -383,12 +390,16 @@ class QuantityPrediction:
             return math.inf
         if self.slope is None or not self.code.periodic:
             return math.ceil(max(self.variance / allowed, 1.0))
+
+        def enough(trials: int) -> bool:
+            return self.relative_error(trials) <= relative_error if relative_error else self.cosine(trials) >= cosine
+
         P = self.period
         for part in range(1, 64):
-            if (trials := math.ceil(P * part / 64)) < P and self.total_variance(trials) <= allowed:
+            if (trials := math.ceil(P * part / 64)) < P and enough(trials):
                 return trials
         periods = max(1, math.ceil(float(self.trial.noise.sum()) / allowed / P))
-        return periods * P if self.total_variance(periods * P) <= allowed else (periods + 1) * P
+        return periods * P if enough(periods * P) else (periods + 1) * P
 
     def evaluations_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
         return self.trials_for(cosine, relative_error) * self.evaluations_per_trial
@@ -554,7 +565,8 @@ def best_sigma(
         errors = []
         for part, square, mean in zip((foretold.gradient, foretold.hv), squares, means, strict=True):
             bias = float(part.bias @ part.bias) + 2 * sigma**2 * float(part.bias @ mean) + sigma**4 * square
-            errors.append(bias + part.total_variance(trials))
+            missed = part.expected(trials) - part.limit
+            errors.append(bias + float(missed @ missed) + part.total_variance(trials))
         return errors[0], errors[1]
 
     grid = np.linspace(math.log(1e-8), math.log(10.0), 121)

@@ -252,10 +252,10 @@ def test_relative_variances_of_the_three_hv_methods_at_160_weights(name):
     assert abs(squares.mean() - L @ L - 1.5 * found[-1][0]) > 5 * spread  # negative control
 
 
-@pytest.mark.parametrize("name", ["walsh", "sine", "sequential"])
+@pytest.mark.parametrize("name", ["walsh", "sine"])
 @pytest.mark.parametrize("trials", [1, 5, 9, 16, 22])
 def test_what_an_incomplete_period_leaves_is_as_predicted(name, trials):
-    code, n, mean = CODES[name], 11, 0.0 if name == "sequential" else 0.8
+    code, n, mean = CODES[name], 11, 0.8
     slope = np.random.default_rng(5).standard_normal(n)
     trials += code.period(n) if trials == 9 else 0
     errors = []
@@ -282,11 +282,37 @@ def test_gradients_within_a_period_scatter_as_predicted(linear24, method, code):
     period = CODES[code].period(w.size)
     for trials in (period // 2, period, period + period // 3, 2 * period, 3 * period):
         found = np.array([estimate(objective, w, v, trials, seed=seed, **options).gradient for seed in range(150)])
-        squares = ((found - predicted.limit) ** 2).sum(1)
+        squares = ((found - predicted.expected(trials)) ** 2).sum(1)
         spread = squares.std() / np.sqrt(len(squares))
         # aliases of the curvature are taken as random, and a register's states as in random order: exact, they need all of H
         slack = 0.05 if method == "difference" and code != "lfsr" else 0.2
         assert abs(squares.mean() - predicted.total_variance(trials)) < 5 * spread + slack * predicted.total_variance(trials)
+
+
+def test_one_weight_at_a_time_is_foretold_within_its_period(linear24):
+    objective, w, v = linear24
+    for trials in (5, 24, 31):
+        predicted = predict(objective, w, v, "central", "sequential").gradient
+        compared = compare(estimate(objective, w, v, trials, "central", "sequential"), objective, w, v).gradient
+        np.testing.assert_allclose(predicted.expected(trials), compared.estimate, atol=1e-9)
+        assert predicted.cosine(trials) == pytest.approx(compared.cosine, abs=1e-9)
+        assert predicted.relative_error(trials) == pytest.approx(compared.relative_error, abs=1e-9)
+
+
+@pytest.mark.parametrize("code", ["walsh", "sine", "lfsr", "sequential", "rademacher"])
+def test_trials_for_an_accuracy_are_enough(linear24, code):
+    predicted = predict(*linear24, "difference", code, 0.3, 0.3, error_noise=0.01).hv
+    for wanted in ({"cosine": 0.8}, {"cosine": 0.98}, {"relative_error": 0.5}, {"relative_error": 0.1}):
+        trials = predicted.trials_for(**wanted)
+        if "cosine" in wanted:
+            assert predicted.cosine(trials) >= wanted["cosine"]
+        else:
+            assert predicted.relative_error(trials) <= wanted["relative_error"]
+        assert predicted.evaluations_for(**wanted) == 4 * trials
+    if code == "lfsr":
+        assert predicted.trials_for(relative_error=1e-3) == np.inf  # its bias is larger
+    with pytest.raises(InputError, match="relative_error = 0"):
+        predicted.trials_for(relative_error=0)
 
 
 def test_half_a_walsh_period_disturbs_only_weights_that_have_a_partner():
