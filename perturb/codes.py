@@ -11,6 +11,7 @@ from perturb.errors import InputError
 
 Array = np.ndarray
 Draw = Callable[[int, int, int, int], Array]
+WALSH, SEQUENTIAL, LFSR, SINE = 3, 5, 6, 7  # kinds in `philox.perturbation` that theory and messages know
 LONGEST_REGISTER = 24  # bits; the taps of `philox.TAPS` end there
 
 
@@ -195,25 +196,25 @@ CODES: dict[str, Code] = {
             "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the kurtosis 3 of a Gaussian",
         ),
         Code(
-            "walsh", 3, 1.0, 1.0, True,
+            "walsh", WALSH, 1.0, 1.0, True,
             "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other over a period (the power of "
             "two >= n + 1); kurtosis 1",
             _walsh,
         ),
         Code(
-            "lfsr", 6, 1.0, 1.0, False,
+            "lfsr", LFSR, 1.0, 1.0, False,
             "+-sigma, shifted bits of one maximal-length shift register of period L = 2^m - 1 >= n: weights correlate by -1/L, a "
             "bias of -(sum_j g_j - g_i)/L; for methods on dw alone; kurtosis 1",
             _lfsr, balanced=False, independent=False,
         ),
         Code(
-            "sequential", 5, math.nan, math.nan, True,
+            "sequential", SEQUENTIAL, math.nan, math.nan, True,
             "one weight at a time by +-sigma sqrt(n), so that the rms over its period of n trials is sigma; for methods on dw "
             "alone; kurtosis n",
             _one_by_one, balanced=False, independent=False,
         ),
         Code(
-            "sine", 7, 1.5, 2.5, True,
+            "sine", SINE, 1.5, 2.5, True,
             "sqrt(2) sigma cos, a frequency and a random phase of its own per weight: weights do not disturb each other over a "
             "period (2n + 1); kurtosis 1.5",
             _sine,

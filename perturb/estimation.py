@@ -65,16 +65,20 @@ def check_point(objective: Objective, w: Array, v: Array, design: Design) -> tup
 
     For the gradient alone v may be zero. InputError otherwise.
     """
+    w, v, E = _point(objective, w, v, design.method)
+    _check_visible(objective, w, v, E, design)
+    return w, v
+
+
+def _point(objective: Objective, w: Array, v: Array, method: Method) -> tuple[Array, Array, float]:
     w, v = as_weights("w", w, objective.n_weights), as_weights("v", v, objective.n_weights)
-    if design.method.estimates_hv and not v.any():
+    if method.estimates_hv and not v.any():
         raise InputError("v is zero, so Hv is zero and dw.v carries nothing: give a direction")
     with np.errstate(all="ignore"):
         E = objective.error(w)
     if not np.isfinite(E):
         raise InputError(f"E(w) = {E} is not finite at the given weights: use smaller weights or inputs")
-    w, v = np.ascontiguousarray(w), np.ascontiguousarray(v)
-    _check_visible(objective, w, v, E, design)
-    return w, v
+    return np.ascontiguousarray(w), np.ascontiguousarray(v), E
 
 
 def _check_visible(objective: Objective, w: Array, v: Array, E: float, design: Design) -> None:
@@ -89,6 +93,11 @@ def _check_visible(objective: Objective, w: Array, v: Array, E: float, design: D
     with np.errstate(all="ignore"):
         for trial in range(4):
             D = design.code.draw(w.size, design.sigma, design.seed, trial)
+            if D.any() and np.array_equal(w + D, w):
+                least = 1e3 * float(np.finfo(float).eps) * float(np.abs(w).max())
+                raise InputError(
+                    f"sigma = {design.sigma} is so small that w + dw rounds to w: the smallest useful sigma is about {least:.1g}"
+                )
             measured = [meter.measure(w + a * D + b * design.r * v, trial, i) for i, (a, b) in enumerate(method.phases)]
             seen = np.maximum(seen, np.abs(weights @ measured))
         shown = (seen > rounding) | ~weights.any(1)
@@ -162,7 +171,7 @@ def compare(estimated: Estimate, objective: Objective, w: Array, v: Array, known
     Cost: the `curvatures` of the objective (n products), unless given as `known`.
     """
     design = estimated.design
-    w, v = as_weights("w", w, objective.n_weights), as_weights("v", v, objective.n_weights)
+    w, v, _ = _point(objective, w, v, design.method)
     known = curvatures(objective, w, v, design.presentation) if known is None else known
     _, g, z = objective.error_gradient_hvp(w, v)
     z_limit = np.mean([limit(design.method, design.code, c) for c in known], axis=0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perturb.codes import CODES, Code
+from perturb.codes import CODES, SEQUENTIAL, Code
 from perturb.errors import InputError
 from perturb.methods import Method
 from perturb.synapse import SUMS, TOTALS, curvature_along, put_along, solve_least_squares, solve_moments
@@ -81,7 +81,7 @@ class Design:
 def check_pair(method: Method, code: Code) -> None:
     """InputError for a code whose components are too dependent for a method on s dw: its limit is not z, nor anything near."""
     if method.needs_s and not code.independent:
-        what = "perturbs one weight at a time" if np.isnan(code.kurtosis) else "repeats the same products of its columns"
+        what = "perturbs one weight at a time" if code.kind == SEQUENTIAL else "repeats the same products of its columns"
         raise InputError(
             f"method = {method.name!r} does not go with code = {code.name!r}, which {what}: use difference, or another code"
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from perturb.codes import CODES, Code
+from perturb.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
@@ -260,7 +260,7 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
     if m == 0 and (code.balanced or mean == 0.0):
         return np.zeros(n)
     index = np.arange(1, n + 1)
-    if code.name == "walsh":
+    if code.kind == WALSH:
         column, square = np.append(0, index), np.append(mean**2, square)
         total = np.zeros(n)
         same = np.bincount(column % 1, square, 1)[column[1:] % 1]  # summed over columns with the same lowest b bits
@@ -270,7 +270,7 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
             total += min(m % half, half - m % half) ** 2 * (same - lower)
             same = lower
         return total / K**2
-    if code.name == "sine":
+    if code.kind == SINE:
         d = np.arange(P)
         with np.errstate(divide="ignore", invalid="ignore"):
             F = np.where(d == 0, 0.0, (np.sin(np.pi * ((m * d) % P) / P) / np.sin(np.pi * d / P)) ** 2)
@@ -281,7 +281,7 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
         padded[P - index] = square
         together = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
         return (np.maximum(apart + together, 0.0) / 2 + mean**2 * F[index]) / K**2
-    if code.name == "sequential":
+    if code.kind == SEQUENTIAL:
         return np.zeros(n)
     unpaired = (K // P) % 2 * mean**2 * (not code.balanced)
     return (m * (P - m) / (P - 1) * (_others(slope, 1.0) + mean**2) + unpaired) / K**2
@@ -323,7 +323,7 @@ class QuantityPrediction:
 
     def expected(self, trials: int) -> Array:
         """The expected estimate after so many trials, shape (n,): the limit; one weight at a time, n visits_i/K of it."""
-        if self.slope is None or self.code.name != "sequential":
+        if self.slope is None or self.code.kind != SEQUENTIAL:
             return self.limit
         n = self.limit.size
         return n * (trials // n + (np.arange(n) < trials % n)) / trials * self.limit
@@ -341,7 +341,7 @@ class QuantityPrediction:
         unpaired: Array | float = min(rest, 2 * P - rest)  # trials whose even part the folded-over pass has not taken away
         if self.code.function is not None:
             unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
-        elif self.code.name == "sequential":
+        elif self.code.kind == SEQUENTIAL:
             index = np.arange(self.limit.size)
             unpaired = P * ((index < rest) ^ (index < rest - P))
         lasting = self.trial.noise / trials + unpaired * self.trial.even / trials**2
@@ -483,7 +483,7 @@ def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | Non
     says = []
     for name, part in (("g", parts[0]), ("z = Hv", parts[1] if method.estimates_hv else None)):
         size = 0.0 if part is None else float(np.linalg.norm(part.exact))
-        if part is None or size == 0 or (off := float(np.linalg.norm(part.bias)) / size) < 1e-6:
+        if part is None or size == 0 or not (off := float(np.linalg.norm(part.bias)) / size) > 1e-6:
             continue
         why, instead = _reason(method, code, n)
         says.append(

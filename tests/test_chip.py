@@ -5,6 +5,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
+from test_codes import LOGISTIC
 
 from hardware import Chip, load_chip
 from hardware.params import ChipParams
@@ -156,6 +157,28 @@ def test_a_late_broadcast_is_harmless_while_the_fifo_is_deep_enough(two_synapses
         chip_of(two_synapses, {"bus.latency_ns": 2 * trial_ns, "synapse.fifo_depth": 2}, **{**options, "fidelity": "batch"}).run(
             50
         )
+
+
+def test_a_chip_takes_methods_and_codes_of_the_users_own(small):
+    options = {"method": METHODS["covariance_corrected"], "code": LOGISTIC, "sigma": 0.05}
+    event, batch = (chip_of(small, {"error_unit.noise": 0.02}, fidelity=fidelity, **options) for fidelity in ("event", "batch"))
+    np.testing.assert_allclose(event.run(40).hv, batch.run(40).hv, rtol=1e-9)
+
+
+def test_a_chip_for_the_gradient_alone_broadcasts_one_word_and_sums_no_dw_v(two_synapses):
+    chip = chip_of(two_synapses, method="central", code="rademacher", trace_trials=1, fidelity="event")
+    estimated = chip.run(1)
+    assert [interval.action for interval in chip.trace if interval.unit in ("bus", "summing line")] == ["broadcast dE"]
+    assert np.isnan(estimated.hv).all() and np.isfinite(estimated.gradient).all()
+
+
+def test_a_trial_that_is_not_finite_is_named(two_synapses):
+    chip = chip_of(two_synapses, method="forward", code="sequential", sigma=1e200, fidelity="event")
+    with (
+        pytest.raises(InputError, match=r"in trial 0 of forward/sequential \(seed 0\).*draw\(2, 1e\+200, 0, 0\)"),
+        np.errstate(all="ignore"),
+    ):
+        chip.run(1)
 
 
 def test_a_synapse_knows_nothing_but_its_own_and_the_broadcast():
