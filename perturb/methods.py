@@ -55,6 +55,10 @@ class Method:
             raise InputError(
                 f"method {self.name}: the weights of {', '.join(wrong)} do not give the derivative wanted: see Method"
             )
+        if self.fit == "least_squares" and (self.regressor != "b" or self.gradient_weights != self.hv_weights):
+            raise InputError(
+                f'method {self.name}: fit = "least_squares" is of one dE on dw and b: set regressor = "b" and equal weights'
+            )
         fits = {"none": True, "diagonal": (self.regressor, self.fit) == ("s_dw", "moments") and self.centred}
         fits["along"] = (self.regressor, self.fit) == ("b", "least_squares") and self.centred
         if not fits[self.correction]:

@@ -181,7 +181,8 @@ def _periodic(kind, seed, trial, sigma, period, start, out):
         if start <= row < start + out.size:
             _signs(seed, passes // 2, row, out[row - start : row - start + 1])
             out[row - start] *= fold * math.sqrt(np.float64(period))
-    elif kind == 6:  # lfsr: weight i is i steps ahead in the one sequence, which starts where the seed says
+    elif kind == 6:  # lfsr: weight i is i steps ahead in the one sequence, which starts where the seed says; so two dies whose
+        # starts lie less than n apart share columns, as real ones would
         m = 0
         while (1 << m) <= period:
             m += 1

@@ -375,7 +375,7 @@ class QuantityPrediction:
     def trials_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
         """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it.
 
-        Of a periodic code: whole periods, or part of the first, in steps of 1/64, where that is enough.
+        Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that is enough.
         """
         if relative_error is not None:
             if not 0 < relative_error < math.inf:
@@ -395,9 +395,13 @@ class QuantityPrediction:
             return self.relative_error(trials) <= relative_error if relative_error else self.cosine(trials) >= cosine
 
         P = self.period
-        for part in range(1, 64):
-            if (trials := math.ceil(P * part / 64)) < P and enough(trials):
-                return trials
+        most = P - P // 64 - 1
+        if most >= 1 and enough(most):
+            least = 0
+            while most - least > max(1, P // 64):
+                middle = (least + most) // 2
+                least, most = (least, middle) if enough(middle) else (middle, most)
+            return most
         periods = max(1, math.ceil(float(self.trial.noise.sum()) / allowed / P))
         return periods * P if enough(periods * P) else (periods + 1) * P
 

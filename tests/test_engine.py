@@ -133,7 +133,7 @@ def test_disjoint_statistics_merge_to_the_whole(small):
 
 
 TEN_THOUSAND = 10_000
-PAIRS = list(itertools.product(METHODS, ("rademacher", "gaussian", "ternary", "uniform", "measured")))
+PAIRS = list(itertools.product(METHODS, ("rademacher", "gaussian", "ternary", "uniform", "measured", "walsh", "sine")))
 
 
 @pytest.mark.parametrize("method, code", PAIRS)

@@ -524,5 +524,7 @@ def test_a_method_whose_weights_give_another_derivative_is_refused():
         Method("offset", ((0, 0), (1, 0)), (-1.0, 1.0), (0.0, 1.0), "s_dw", "moments", True, "extension", "dE", "wrong")
     with pytest.raises(InputError, match=r"dE_z\[20\]"):
         Method("none", ((0, 0), (1, 0)), (-1.0, 1.0), (-1.0, 1.0), "none", "moments", True, "extension", "dE", "wrong")
+    with pytest.raises(InputError, match='fit = "least_squares" is of one dE on dw and b'):
+        Method("g", ((0, 0), (1, 0)), (-1.0, 1.0), (0.0, 0.0), "none", "least_squares", True, "extension", "dE", "wrong")
     with pytest.raises(InputError, match='correction = "along" goes with'):
         Method("c", ((0, 0), (1, 0)), (-1.0, 1.0), (-1.0, 1.0), "s_dw", "moments", True, "extension", "dE", "wrong", "along")
