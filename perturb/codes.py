@@ -65,6 +65,15 @@ class Code:
     def periodic(self) -> bool:
         return self.length is not None
 
+    @property
+    def summary(self) -> str:
+        """One line: what it is, its moments, whether it repeats, is orthogonal over its period and folded over."""
+        moments = [f"{number:g}" if np.isfinite(number) else text for number, text in ((self.kurtosis, "n"), (self.sixth, "n^2"))]
+        kind = "random"
+        if self.periodic:
+            kind = "periodic" + ", folded over" * (self.function is None) + ", orthogonal" * self.orthogonal
+        return f"{self.description}; kurtosis {moments[0]}, sixth moment {moments[1]}; {kind}"
+
     def period(self, n_weights: int) -> int:
         """Trials until the code of n weights repeats (up to signs); 1 for a random code. InputError if it is too short for n."""
         return 1 if self.length is None else self.length(n_weights)
@@ -185,43 +194,43 @@ def _check_function(code: Code, n: int, period: int) -> None:
 CODES: dict[str, Code] = {
     code.name: code
     for code in (
-        Code("rademacher", 0, 1.0, 1.0, False, "+-sigma, equally likely: one random bit per weight; kurtosis 1"),
-        Code("gaussian", 1, 3.0, 15.0, False, "normal, standard deviation sigma; kurtosis 3"),
+        Code("rademacher", 0, 1.0, 1.0, False, "+-sigma, equally likely: one random bit per weight"),
+        Code("gaussian", 1, 3.0, 15.0, False, "normal, standard deviation sigma"),
         Code(
             "uniform", 4, 1.8, 27 / 7, False,
-            "uniform between -sqrt(3) sigma and sqrt(3) sigma; kurtosis 1.8",
+            "uniform between -sqrt(3) sigma and sqrt(3) sigma",
         ),
         Code(
             "ternary", 2, 3.0, 9.0, False,
-            "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the kurtosis 3 of a Gaussian",
+            "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the kurtosis of a Gaussian",
         ),
         Code(
             "walsh", WALSH, 1.0, 1.0, True,
             "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other over a period (the power of "
-            "two >= n + 1); kurtosis 1",
+            "two >= n + 1)",
             _walsh,
         ),
         Code(
             "lfsr", LFSR, 1.0, 1.0, False,
             "+-sigma, shifted bits of one maximal-length shift register of period L = 2^m - 1 >= n: weights correlate by -1/L, a "
-            "bias of -(sum_j g_j - g_i)/L; for methods on dw alone; kurtosis 1",
+            "bias of -(sum_j g_j - g_i)/L; for methods on dw alone",
             _lfsr, balanced=False, independent=False,
         ),
         Code(
             "sequential", SEQUENTIAL, math.nan, math.nan, True,
             "one weight at a time by +-sigma sqrt(n), so that the rms over its period of n trials is sigma; for methods on dw "
-            "alone; kurtosis n",
+            "alone",
             _one_by_one, balanced=False, independent=False,
         ),
         Code(
             "sine", SINE, 1.5, 2.5, True,
             "sqrt(2) sigma cos, a frequency and a random phase of its own per weight: weights do not disturb each other over a "
-            "period (2n + 1); kurtosis 1.5",
+            "period (2n + 1)",
             _sine,
         ),
         Code(
             "measured", 1, 3.0, 15.0, False,
-            "gaussian, the circuit's own noise, which each synapse measures with an error of 10 % of sigma; kurtosis 3",
+            "gaussian, the circuit's own noise, which each synapse measures with an error of 10 % of sigma",
             sensing=0.1,
         ),
     )
