@@ -22,7 +22,8 @@ from perturb.kernels import run_trials
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective
 from perturb.reading import Meter, Reading
-from perturb.statistics import Design, Estimate, Statistics, solve
+from perturb.statistics import Design, Estimate, Point, Statistics, check_trials, solve
+from perturb.synapse import TOTALS, count
 
 Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")
@@ -83,15 +84,16 @@ class Chip:
         code = choose("code", code, CODES) if isinstance(code, str) else code
         choose("fidelity", fidelity, dict.fromkeys(FIDELITIES))
         self.params, self.objective, self.fidelity, self.trace_trials = params, objective, fidelity, trace_trials
-        self.w, self.v = check_point(objective, w, v)
+        self.design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
+        self.w, self.v = check_point(objective, w, v, self.design)
         n = self.w.size
-        self.design = Design(method, code, n, sigma, r, seed, presentation)
         self.statistics = Statistics(self.design)
         self.presented = objective.n_patterns if presentation == "batch" else 1
         size = params.synapses_per_tile
         self.tiles = [Tile(self.design, self.v, i, min(i + size, n), params.synapse.fifo_depth) for i in range(0, n, size)]
         unit = params.error_unit
         self.error_unit = Meter(objective, self.design, Reading(unit.noise, unit.bits, unit.range))
+        self.statistics.bind(Point.of(objective, self.w, self.v, self.error_unit.reading))
 
         self.env = _Environment()
         self.bus = simpy.Resource(self.env)
@@ -101,6 +103,7 @@ class Chip:
         self._line = 0.0
         self._ends: list[tuple[int, Counter[str]]] = []  # time and counts when each trial's last tile had accumulated
         self._left = len(self.tiles)
+        self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's, of the trials that all tiles have accumulated
         self._trial_done = self.env.event()
         self._steady = False
         for number, tile in enumerate(self.tiles):
@@ -130,8 +133,7 @@ class Chip:
             dE_g = sum(weight * E for weight, E in zip(method.gradient_weights, evaluations, strict=True))
             dE_z = sum(weight * E for weight, E in zip(method.hv_weights, evaluations, strict=True))
             if not (math.isfinite(dE_g) and math.isfinite(dE_z)):
-                name = f"{method.name}/{self.design.code.name} (seed {self.design.seed})"
-                raise InputError(f"E is not finite in trial {trial} of {name}: lower sigma or r")
+                raise self.design.not_finite(trial)
             with self.bus.request() as granted:
                 yield granted
                 for word in method.words:
@@ -179,6 +181,7 @@ class Chip:
             self._left -= 1
             if self._left == 0:
                 self._left = len(self.tiles)
+                self._totals = count(self._totals, dE, s)
                 self._ends.append((self.env.now, self._counts.copy()))
                 self._trial_done = self._emit(self._trial_done, trial)
 
@@ -198,9 +201,7 @@ class Chip:
 
     def run(self, trials: int) -> Estimate:
         """Run the next `trials` trials and solve for all so far. Any split of a run gives the same estimate, time and energy."""
-        if not (isinstance(trials, (int, np.integer)) and trials >= 1):
-            raise InputError(f"trials = {trials!r} must be a whole number >= 1")
-        wanted = self.statistics.trials + int(trials)
+        wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         while len(self._ends) < wanted and not self._steady:
             self.env.run(until=self._trial_done)
             self._steady = self.fidelity != "event" and self._repeats()
@@ -229,7 +230,7 @@ class Chip:
         """Take the sums from the tiles, while the run is at event level."""
         if self.statistics.trials < trials:
             sums = np.concatenate([np.array(tile.state) for tile in self.tiles], axis=1)
-            self.statistics.closed = (sums, np.array(self.tiles[0].totals))
+            self.statistics.closed = (sums, np.array(self._totals))
             self.statistics.extend(trials - self.statistics.trials)
 
     # ---- what it took

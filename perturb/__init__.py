@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from perturb.activations import add_activation as add_activation
     from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
+    from perturb.codes import Code as Code
     from perturb.dag import DAG as DAG
     from perturb.estimation import compare as compare
     from perturb.estimation import estimate as estimate
     from perturb.losses import add_error as add_error
     from perturb.methods import METHODS as METHODS
+    from perturb.methods import Method as Method
     from perturb.mlp import MLP as MLP
     from perturb.objective import Objective as Objective
     from perturb.objective import finite_difference_hvp as finite_difference_hvp
     from perturb.recurrent import Recurrent as Recurrent
     from perturb.statistics import Statistics as Statistics
     from perturb.statistics import solve as solve
+    from perturb.theory import best_sigma as best_sigma
     from perturb.theory import predict as predict
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
@@ -33,8 +36,11 @@ _HOME = {
     "Objective": "objective",
     "Recurrent": "recurrent",
     "CODES": "codes",
+    "Code": "codes",
     "METHODS": "methods",
+    "Method": "methods",
     "Statistics": "statistics",
+    "best_sigma": "theory",
     "compare": "estimation",
     "estimate": "estimation",
     "finite_difference_hvp": "objective",

@@ -1,18 +1,34 @@
 """Perturbation codes: what a synapse adds to its weight in a trial, as a function of (seed, trial, weight index)."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from perturb.errors import InputError
+
+Array = np.ndarray
+Draw = Callable[[int, int, int, int], Array]
+WALSH, SEQUENTIAL, LFSR, SINE = 3, 5, 6, 7  # kinds in `philox.perturbation` that theory and messages know
+LONGEST_REGISTER = 24  # bits; the taps of `philox.TAPS` end there
 
 
 @dataclass(frozen=True)
 class Code:
     """One code and the moments that decide what it can estimate.
 
-    kurtosis: k = E D^4 / sigma^4, sixth: E D^6 / sigma^6. orthogonal: over one period the columns of different weights have
-    zero product and each has zero sum; an orthogonal code counts as kurtosis 1. kind: its number in `philox.perturbation`.
+    kurtosis: k = E D^4 / sigma^4, sixth: E D^6 / sigma^6 (NaN: they depend on the number of weights). orthogonal: over one period
+    the columns of different weights have zero product. balanced: and each has zero sum. kind: its number in
+    `philox.perturbation`; -1 for a code of the user's own. length: trials until the code of n weights repeats, up to signs; None
+    for a random code. Every periodic code is folded over: odd passes repeat the even ones with all signs turned, so that over a
+    double period nothing even in D is left in the estimate of g. independent: the components of a trial are independent over the
+    seeds, at least to the moments that `theory` uses; methods on s dw need it.
+
+    sensing: relative error e of what a synapse knows of its own perturbation; the array sees D, the synapse regresses on
+    D + e sigma x, x standard normal, so measured denominators come out (1 + e^2) too large. function: of a user's own code, see
+    `from_function`.
     """
 
     name: str
@@ -21,12 +37,48 @@ class Code:
     sixth: float
     orthogonal: bool
     description: str
+    length: Callable[[int], int] | None = None
+    balanced: bool = True
+    independent: bool = True
+    sensing: float = 0.0
+    function: Draw | None = None
+
+    @classmethod
+    def from_function(
+        cls, name: str, function: Draw, kurtosis: float, sixth: float, period: int | None = None, description: str = ""
+    ) -> "Code":
+        """A code of the user's own, without changing the package; it runs by the general path, one trial after another.
+
+        function(seed, trial, start, stop): the perturbations of weights start..stop-1 in units of sigma, shape (stop - start,);
+        always the same for the same arguments, every slice equal to that of the whole. They must have mean 0, variance 1 and the
+        kurtosis and sixth moment stated, and be independent of each other; `check` tests that at the door. period: trials until
+        a deterministic code repeats; it must be orthogonal and of zero sum over it, and serves methods on dw alone.
+        """
+        if period is not None and not (isinstance(period, (int, np.integer)) and period >= 2):
+            raise InputError(f"period = {period!r} of code {name} must be a whole number of trials >= 2, or None")
+        length = None if period is None else _Constant(int(period))
+        random = period is None
+        description = description or "of the user's own"
+        return cls(name, -1, kurtosis, sixth, not random, description, length, independent=random, function=function)
+
+    @property
+    def periodic(self) -> bool:
+        return self.length is not None
+
+    @property
+    def summary(self) -> str:
+        """One line: what it is, its moments, whether it repeats, is orthogonal over its period and folded over."""
+        moments = [f"{number:g}" if np.isfinite(number) else text for number, text in ((self.kurtosis, "n"), (self.sixth, "n^2"))]
+        kind = "random"
+        if self.periodic:
+            kind = "periodic" + ", folded over" * (self.function is None) + ", orthogonal" * self.orthogonal
+        return f"{self.description}; kurtosis {moments[0]}, sixth moment {moments[1]}; {kind}"
 
     def period(self, n_weights: int) -> int:
-        """Trials until the code of n weights repeats (up to signs); 1 for a random code. Walsh: the power of two >= n + 1."""
-        return 1 << n_weights.bit_length() if self.orthogonal else 1
+        """Trials until the code of n weights repeats (up to signs); 1 for a random code. InputError if it is too short for n."""
+        return 1 if self.length is None else self.length(n_weights)
 
-    def draw(self, n_weights: int, sigma: float, seed: int, trial: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    def draw(self, n_weights: int, sigma: float, seed: int, trial: int, start: int = 0, stop: int | None = None) -> Array:
         """The perturbations of weights start..stop of an n-weight network in one trial, shape (stop - start,).
 
         Any slice equals the same slice of the whole: a synapse needs only the seed, the trial number and its own index.
@@ -36,9 +88,107 @@ class Code:
         stop = n_weights if stop is None else stop
         if not 0 <= start <= stop <= n_weights:
             raise InputError(f"weights {start}..{stop} do not lie within 0..{n_weights}: give 0 <= start <= stop <= n_weights")
+        if self.function is not None:
+            return sigma * np.asarray(self.function(int(seed), int(trial), start, stop), dtype=float)
         out = np.empty(stop - start)
         perturbation(self.kind, np.uint64(seed), trial, sigma, self.period(n_weights), start, out)
         return out
+
+    def sensed(self, D: Array, sigma: float, seed: int, trial: int, start: int = 0) -> Array:
+        """What the synapses start, start + 1, ... know of their perturbations D; D itself unless `sensing`."""
+        from perturb.philox import sense
+
+        if self.sensing == 0.0:
+            return D
+        known = np.empty(D.size)
+        sense(np.uint64(seed), trial, self.sensing * sigma, start, D, known)
+        return known
+
+    def check(self, n_weights: int) -> None:
+        """InputError unless the code can serve n weights; a user's own is drawn, and its moments compared with those stated."""
+        period = self.period(n_weights)
+        if self.function is not None:
+            _check_function(self, n_weights, period)
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A period that does not depend on the number of weights."""
+
+    trials: int
+
+    def __call__(self, n_weights: int) -> int:
+        if self.trials <= n_weights:
+            raise InputError(
+                f"a code of period {self.trials} is too short for {n_weights} weights: it needs a period above {n_weights}"
+            )
+        return self.trials
+
+
+def _walsh(n: int) -> int:
+    return 1 << n.bit_length()  # the power of two >= n + 1
+
+
+def _one_by_one(n: int) -> int:
+    return n
+
+
+def _lfsr(n: int) -> int:
+    bits = max(2, n.bit_length())  # 2^bits - 1 >= n
+    if bits > LONGEST_REGISTER:
+        raise InputError(
+            f"code lfsr has at most {LONGEST_REGISTER} bits, too short for {n} weights: use code walsh, or a random code"
+        )
+    return (1 << bits) - 1
+
+
+def _sine(n: int) -> int:
+    return 2 * n + 1
+
+
+@lru_cache(maxsize=64)
+def _check_function(code: Code, n: int, period: int) -> None:
+    """Draw a user's code and compare it with what it states, each within five known standard errors."""
+    function = code.function
+    assert function is not None
+
+    def drawn(seed: int, trial: int, start: int, stop: int) -> Array:
+        try:
+            D = np.asarray(function(seed, trial, start, stop), dtype=float)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"code {code.name}: function({seed}, {trial}, {start}, {stop}) failed ({error})") from None
+        if D.shape != (stop - start,):
+            raise InputError(
+                f"code {code.name}: function({seed}, {trial}, {start}, {stop}) has shape {D.shape}: return {(stop - start,)}"
+            )
+        if not np.isfinite(D).all():
+            raise InputError(f"code {code.name}: function({seed}, {trial}, {start}, {stop}) is not finite: return numbers only")
+        return D
+
+    if not (np.isfinite(code.kurtosis) and code.kurtosis >= 1 and np.isfinite(code.sixth) and code.sixth >= code.kurtosis):
+        raise InputError(
+            f"code {code.name}: kurtosis = {code.kurtosis} and sixth = {code.sixth} must be finite, 1 <= kurtosis <= sixth"
+        )
+    trials = period if code.periodic else max(64, min(4096, 2**18 // n))
+    D = np.array([drawn(1, trial, 0, n) for trial in range(min(trials, 2**20 // n + 1))])
+    first, last = n // 3, n - n // 4
+    if not np.array_equal(drawn(1, 1, first, last), D[1, first:last]):
+        raise InputError(f"code {code.name}: a slice of a trial differs from the trial: return the same numbers for any slice")
+    if not code.periodic and np.array_equal(drawn(2, 0, 0, n), D[0]) and np.array_equal(drawn(2, 1, 0, n), D[1]):
+        raise InputError(f"code {code.name} ignores its seed: every seed must give other perturbations")
+    for power, stated in ((1, 0.0), (2, 1.0), (4, code.kurtosis), (6, code.sixth)):
+        found, spread = float(np.mean(D**power)), float(np.std(D**power))
+        if abs(found - stated) > 5 * spread / math.sqrt(D.size) + 1e-9:
+            raise InputError(f"code {code.name}: E D^{power} is {found:.4g} sigma^{power}, not {stated:.4g}: state its moments")
+    if n > 1:
+        # neighbours and a third of the way round: a stream that all weights share shows in either
+        allowed = 1e-9 if code.periodic and len(D) == period else 5 / math.sqrt(len(D))
+        for lag in {1, n // 3 or 1}:
+            found = float(np.mean(D[:, lag:] * D[:, :-lag]))
+            if abs(found) > allowed:
+                raise InputError(
+                    f"code {code.name}: weights {lag} apart correlate by {found:.2g}: each needs a perturbation of its own"
+                )
 
 
 CODES: dict[str, Code] = {
@@ -47,20 +197,41 @@ CODES: dict[str, Code] = {
         Code("rademacher", 0, 1.0, 1.0, False, "+-sigma, equally likely: one random bit per weight"),
         Code("gaussian", 1, 3.0, 15.0, False, "normal, standard deviation sigma"),
         Code(
-            "ternary",
-            2,
-            3.0,
-            9.0,
-            False,
+            "uniform", 4, 1.8, 27 / 7, False,
+            "uniform between -sqrt(3) sigma and sqrt(3) sigma",
+        ),
+        Code(
+            "ternary", 2, 3.0, 9.0, False,
             "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the kurtosis of a Gaussian",
         ),
         Code(
-            "walsh",
-            3,
-            1.0,
-            1.0,
-            True,
-            "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other over a period",
+            "walsh", WALSH, 1.0, 1.0, True,
+            "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other over a period (the power of "
+            "two >= n + 1)",
+            _walsh,
+        ),
+        Code(
+            "lfsr", LFSR, 1.0, 1.0, False,
+            "+-sigma, shifted bits of one maximal-length shift register of period L = 2^m - 1 >= n: weights correlate by -1/L, a "
+            "bias of -(sum_j g_j - g_i)/L; for methods on dw alone",
+            _lfsr, balanced=False, independent=False,
+        ),
+        Code(
+            "sequential", SEQUENTIAL, math.nan, math.nan, True,
+            "one weight at a time by +-sigma sqrt(n), so that the rms over its period of n trials is sigma; for methods on dw "
+            "alone",
+            _one_by_one, balanced=False, independent=False,
+        ),
+        Code(
+            "sine", SINE, 1.5, 2.5, True,
+            "sqrt(2) sigma cos, a frequency and a random phase of its own per weight: weights do not disturb each other over a "
+            "period (2n + 1)",
+            _sine,
+        ),
+        Code(
+            "measured", 1, 3.0, 15.0, False,
+            "gaussian, the circuit's own noise, which each synapse measures with an error of 10 % of sigma",
+            sensing=0.1,
         ),
     )
-}
+}  # fmt: skip

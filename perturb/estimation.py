@@ -8,9 +8,9 @@ from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
-from perturb.reading import Reading
-from perturb.statistics import Design, Estimate, Statistics, solve
-from perturb.theory import Curvature, curvatures, limit
+from perturb.reading import Meter, Reading
+from perturb.statistics import Design, Estimate, Statistics, check_trials, solve
+from perturb.theory import Curvature, curvatures, gradient_limit, limit
 
 Array = np.ndarray
 
@@ -28,39 +28,94 @@ def estimate(
     error_noise: float = 0.0,
     presentation: str = "batch",
     threads: int | None = None,
+    resume: Statistics | None = None,
 ) -> Estimate:
     """Per-weight estimates of g = dE/dw and z = Hv by weight perturbation, as an ideal chip with a noisy error unit makes them.
 
     w, v: shape (n,). sigma: rms of a perturbation, in units of the weights. r: displacement along v, for methods that displace.
     error_noise: standard deviation of one evaluation of E. presentation: "batch", every evaluation presents all patterns, or
-    "pattern", every trial presents one, drawn at random. Same seed, same bits, whatever `threads`.
+    "pattern", every trial presents one, drawn at random. Same seed, same bits, whatever `threads`. method, code: a name, or a
+    `Method` or `Code` of your own (`Code.from_function`). resume: statistics of an estimate with the same arguments (its
+    `statistics`, or `Statistics.load`): `trials` more are added to them, with the same bits as in one run.
 
-    Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial` evaluations of E. Arrays that do
-    not fit, v = 0, an unknown name, or an error that is not finite raise InputError.
+    Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial` evaluations of E, and 4 trials'
+    to see that sigma is not too small. Arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma that
+    rounding hides, or an error that is not finite raise InputError.
     """
     from perturb.kernels import run_trials
 
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
-    w, v = check_point(objective, w, v)
-    if not (isinstance(trials, (int, np.integer)) and 1 <= trials < 2**62):
-        raise InputError(f"trials = {trials!r} must be a whole number >= 1")
+    design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
+    w, v = check_point(objective, w, v, design)
+    trials = check_trials(resume.next_trial if resume else 0, trials)
     if not (np.isfinite(error_noise) and error_noise >= 0):
         raise InputError(f"error_noise = {error_noise} must be a finite number >= 0")
-    statistics = Statistics(Design(method, code, w.size, sigma, r, seed, presentation))
+    statistics = Statistics(design) if resume is None else resume
+    if statistics.design != design:
+        differ = [name for name in vars(design) if getattr(design, name) != getattr(statistics.design, name)]
+        raise InputError(f"resume: the statistics are of another {', '.join(differ)}: give the same, or start anew")
     readings = objective.n_patterns if presentation == "batch" else 1
-    run_trials(objective, w, v, Reading(error_noise * readings**0.5), statistics, int(trials), threads=threads)
+    run_trials(objective, w, v, Reading(error_noise * readings**0.5), statistics, trials, threads=threads)
     return solve(statistics)
 
 
-def check_point(objective: Objective, w: Array, v: Array) -> tuple[Array, Array]:
-    """w and v as arrays that trials can be run at: finite, of shape (n,), v not zero, E(w) finite; else InputError."""
+def check_point(objective: Objective, w: Array, v: Array, design: Design) -> tuple[Array, Array]:
+    """w and v as arrays that trials can be run at: finite, of shape (n,), v not zero, E(w) finite, dE above rounding.
+
+    For the gradient alone v may be zero. InputError otherwise.
+    """
+    w, v, E = _point(objective, w, v, design.method)
+    _check_visible(objective, w, v, E, design)
+    return w, v
+
+
+def _point(objective: Objective, w: Array, v: Array, method: Method) -> tuple[Array, Array, float]:
     w, v = as_weights("w", w, objective.n_weights), as_weights("v", v, objective.n_weights)
-    if not v.any():
+    if method.estimates_hv and not v.any():
         raise InputError("v is zero, so Hv is zero and dw.v carries nothing: give a direction")
-    if not np.isfinite(objective.error(w)):
-        raise InputError("E(w) is not finite at the given weights: use smaller weights or inputs")
-    return np.ascontiguousarray(w), np.ascontiguousarray(v)
+    with np.errstate(all="ignore"):
+        E = objective.error(w)
+    if not np.isfinite(E):
+        raise InputError(f"E(w) = {E} is not finite at the given weights: use smaller weights or inputs")
+    return np.ascontiguousarray(w), np.ascontiguousarray(v), E
+
+
+def _check_visible(objective: Objective, w: Array, v: Array, E: float, design: Design) -> None:
+    """InputError where rounding of E hides what the trials look for: sigma |g| (or r sigma |z|) below a few units of eps |E|.
+
+    Four trials are drawn first; only if they show nothing above rounding are the exact g and z asked. A flat E is no mistake.
+    """
+    method, meter = design.method, Meter(objective, design, Reading())
+    seen = np.zeros(2)
+    weights = np.array([method.gradient_weights, method.hv_weights])
+    rounding = 4 * float(np.finfo(float).eps) * abs(E) * np.abs(weights).sum(1)
+    with np.errstate(all="ignore"):
+        for trial in range(4):
+            D = design.code.draw(w.size, design.sigma, design.seed, trial)
+            if D.any() and np.array_equal(w + D, w):
+                least = 1e3 * float(np.finfo(float).eps) * float(np.abs(w).max())
+                raise InputError(
+                    f"sigma = {design.sigma} is so small that w + dw rounds to w: the smallest useful sigma is about {least:.1g}"
+                )
+            measured = [meter.measure(w + a * D + b * design.r * v, trial, i) for i, (a, b) in enumerate(method.phases)]
+            seen = np.maximum(seen, np.abs(weights @ measured))
+        shown = (seen > rounding) | ~weights.any(1)
+        if not np.isfinite(seen).all() or shown.all() or E == 0:
+            return  # a trial that is not finite is the run's to report, with its number
+        _, g, z = objective.error_gradient_hvp(w, v)
+    size, useful = float(np.linalg.norm(g)), 1e3 * float(np.finfo(float).eps) * abs(E)
+    if seen[0] <= rounding[0] and 0 < design.sigma * size <= rounding[0]:
+        raise InputError(
+            f"sigma = {design.sigma} is so small that rounding of E = {E:.3g} hides dE: the smallest useful sigma is about "
+            f"{useful / size:.1g}"
+        )
+    size = float(np.linalg.norm(z))
+    if method.regressor == "dw" and seen[1] <= rounding[1] and 0 < design.r * design.sigma * size <= rounding[1]:
+        raise InputError(
+            f"r = {design.r} and sigma = {design.sigma} are so small that rounding of E = {E:.3g} hides the curvature: "
+            f"the smallest useful product r sigma is about {useful / size:.1g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -111,17 +166,17 @@ class Comparison:
 
 
 def compare(estimated: Estimate, objective: Objective, w: Array, v: Array, known: list[Curvature] | None = None) -> Comparison:
-    """The estimate beside exact R{backprop} and the limit that theory gives its method.
+    """The estimate beside exact R{backprop} and the limit that theory gives its method; for the gradient alone, hv has NaN there.
 
     Cost: the `curvatures` of the objective (n products), unless given as `known`.
     """
-    w, v = check_point(objective, w, v)
     design = estimated.design
+    w, v, _ = _point(objective, w, v, design.method)
     known = curvatures(objective, w, v, design.presentation) if known is None else known
     _, g, z = objective.error_gradient_hvp(w, v)
     z_limit = np.mean([limit(design.method, design.code, c) for c in known], axis=0)
     return Comparison(
-        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, g),
+        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, gradient_limit(design.method, design.code, g)),
         QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit),
     )
 

@@ -18,13 +18,12 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from perturb import reading, synapse
-from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
-from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation
+from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation, sense
 from perturb.reading import Meter, Reading
-from perturb.statistics import Design, Statistics
+from perturb.statistics import Design, Point, Statistics, check_trials
 
 BLOCK = 64
 ACTIVATION_KINDS = {"linear": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4}
@@ -192,15 +191,25 @@ def _store(sums, i, state):
     ) = state  # fmt: skip
 
 
+@compiled()
+def _count_into(totals, dE, s):
+    (
+        totals[0], totals[1], totals[2], totals[3], totals[4], totals[5], totals[6], totals[7], totals[8], totals[9],
+    ) = _count(
+        (totals[0], totals[1], totals[2], totals[3], totals[4], totals[5], totals[6], totals[7], totals[8], totals[9]), dE, s
+    )  # fmt: skip
+
+
 @compiled(error_model="numpy", fastmath={"contract"})
 def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals,
+    kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, first, last, sums, totals,
 ):  # fmt: skip
-    """Add trials first..last-1, in order, to sums (14, n) and totals (4,); return the first with a non-finite error, or -1."""
+    """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a non-finite error, or -1."""
     S = 1 if by_pattern else x.shape[1]
     n1 = sizes[0] * sizes[1]
     D = np.empty(w.size)
+    known = np.empty(w.size) if sensing > 0.0 else D  # what the synapses know of D
     moved = np.empty((sizes[1], S))
     width = 0
     for units in sizes[1:]:
@@ -211,7 +220,9 @@ def _block(
     for trial in range(first, last):
         # perturb
         perturbation(code_kind, seed, trial, sigma, period, 0, D)
-        s = _dot(D, v)
+        if sensing > 0.0:
+            sense(seed, trial, sensing * sigma, 0, D, known)
+        s = _dot(known, v)
         start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
         _product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
 
@@ -235,24 +246,24 @@ def _block(
 
         # broadcast and accumulate
         dE = (y, u)
-        totals[0], totals[1], totals[2], totals[3] = _count((totals[0], totals[1], totals[2], totals[3]), dE)
+        _count_into(totals, dE, s)
         for i in range(w.size):
-            _store(sums, i, _accumulate(_load(sums, i), D[i], dE, s, v[i], V, regressor_kind))
+            _store(sums, i, _accumulate(_load(sums, i), known[i], dE, s, v[i], V, regressor_kind, kappa))
     return failed
 
 
 @compiled(nogil=True)
 def mlp_trials(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
+    kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
 ):  # fmt: skip
-    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (14, n), totals[b] (4,) and sets failed[b], see `_block`.
+    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and sets failed[b], see `_block`.
     x, target: (units, S)."""
     for b in range(sums.shape[0]):
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
             x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights,
-            regressor_kind, code_kind, sigma, period, seed, noise, step, top, by_pattern,
+            regressor_kind, kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern,
             max(first, start), min(last, start + BLOCK), sums[b], totals[b],
         )  # fmt: skip
 
@@ -270,11 +281,14 @@ def run_trials(
     """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (all cores, if None).
 
     Neither changes a bit of the result. Memory: 112 n bytes for each block of a batch, whatever `trials`. MLPs have a compiled
-    kernel; any other objective is evaluated as it is, one trial after another. A trial whose error is not finite raises
-    InputError and leaves `statistics` as before its batch; so does an interruption.
+    kernel; any other objective, or a code of the user's own, is evaluated as it is, one trial after another. A trial whose error
+    is not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
     """
     design = statistics.design
-    kernel = _mlp_kernel(objective, w, v, reading, design) if has_kernel(objective) else None
+    check_trials(statistics.next_trial, trials)
+    statistics.bind(Point.of(objective, w, v, reading))
+    compiled_code = design.code.function is None
+    kernel = _mlp_kernel(objective, w, v, reading, design) if compiled_code and has_kernel(objective) else None
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     threads = threads if kernel else 1
@@ -295,8 +309,7 @@ def run_trials(
             for job in jobs:
                 job.result()
             if (failed >= 0).any():
-                name = f"{design.method.name}/{design.code.name} (seed {design.seed})"
-                raise InputError(f"E is not finite in trial {failed[failed >= 0][0]} of {name}: lower sigma or r")
+                raise design.not_finite(int(failed[failed >= 0][0]))
             whole = stop % BLOCK == 0
             for b in range(blocks if whole else blocks - 1):
                 statistics.closed[0][...] += sums[b]
@@ -321,23 +334,27 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
     return partial(
         mlp_trials, x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
         ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
-        np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], code.kind, design.sigma,
-        code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
-        design.presentation == "pattern",
+        np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], design.kappa, code.kind,
+        design.sigma, code.period(w.size), code.sensing, np.uint64(design.seed), reading.noise, reading.step,
+        reading.range - reading.step, design.presentation == "pattern",
     )  # fmt: skip
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
-    """`mlp_trials` for any objective, at the cost of its own `pattern_errors`."""
+    """`mlp_trials` for any objective, at the cost of its own `pattern_errors`; ends at a trial that is not finite."""
     method, V, meter = design.method, float(v @ v), Meter(objective, design, reading)
     for trial in range(first, last):
         b = trial // BLOCK - first // BLOCK
         D = design.code.draw(w.size, design.sigma, design.seed, trial)
+        known = design.code.sensed(D, design.sigma, design.seed, trial)
         points = [w + a * D + c * design.r * v for a, c in method.phases]
         E = [meter.measure(point, trial, phase) for phase, point in enumerate(points)]
         dE = (float(np.dot(method.gradient_weights, E)), float(np.dot(method.hv_weights, E)))
-        if failed[b] < 0 and not np.isfinite(dE).all():
+        if not np.isfinite(dE).all():
             failed[b] = trial
+            return
 
-        sums[b] = synapse.accumulate(tuple(sums[b]), D, dE, float(D @ v), v, V, REGRESSORS[method.regressor])
-        totals[b] = synapse.count(tuple(totals[b]), dE)
+        s, kind = float(known @ v), REGRESSORS[method.regressor]
+        sums[b] = synapse.accumulate(tuple(sums[b]), known, dE, s, v, V, kind, design.kappa)
+        totals[b] = synapse.count(tuple(totals[b]), dE, s)

@@ -3,20 +3,27 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from perturb.codes import Code
 from perturb.errors import InputError
 
-# what z is regressed on: dw itself, s dw with s = dw.v, or the source's b = (s/V)(dw - s v / 2V)
-REGRESSORS = {"dw": 0, "s_dw": 1, "b": 2}
+# what z is regressed on: dw itself, s dw with s = dw.v, the source's b = (s/V)(dw - s v / 2V), or nothing: the gradient alone
+REGRESSORS = {"dw": 0, "s_dw": 1, "b": 2, "none": 3}
 
 
 @dataclass(frozen=True)
 class Method:
     """One way of turning measurements of E into per-weight estimates of g and z = Hv.
 
-    phases: (a, b) for each evaluation E(w + a D + b r v) of a trial. gradient_weights, hv_weights: how the evaluations combine
-    into the two broadcast numbers dE_g, dE_z (often the same). regressor: what z is regressed on, see REGRESSORS.
-    fit: "moments" divides a covariance by its known denominator (sigma^2; sigma^4 or r sigma^2), centred: by the covariance
-    rather than the mean product; "least_squares" solves each weight's own 2x2 problem for (g_i, z_i) with measured denominators.
+    phases: (a, b) for each evaluation E(w + a D + b r v) of a trial, every one measured anew, baselines too. gradient_weights,
+    hv_weights: how the evaluations combine into the two broadcast numbers dE_g, dE_z (often the same; hv_weights all zero for
+    the gradient alone). regressor: what z is regressed on, see REGRESSORS. fit: "moments" divides by known denominators (sigma^2
+    for g; sigma^4 or r sigma^2 for z), centred: a covariance rather than a mean product; "least_squares" solves each weight's
+    own 2x2 problem for (g_i, z_i) with measured denominators.
+
+    correction, of z: "diagonal" regresses on s dw - kappa v dw^2 with kappa = (k-3)/(k-1), which takes the code's excess of
+    H_ii v_i away (H_ii = 2 Cov(dE, dw^2)/(sigma^4 (k-1)), so s dw - kappa v dw^2 has the covariance z_i sigma^4); a code of k = 1
+    cannot see H_ii, and kappa is 0. "along" mends the joint least squares: z_i (1 - v_i^2/2V) + v_i c/2V, with c = v.z that the
+    controller learns from dE and s. Both are exact on a quadratic for the codes of `unbiased`.
 
     The constructor checks that the numbers are what a Taylor series of E wants: dE_g = D.g + even terms, and dE_z = r D'Hv + ...
     (regressor dw) or D'HD/2 + ... (the others).
@@ -26,32 +33,52 @@ class Method:
     phases: tuple[tuple[int, int], ...]
     gradient_weights: tuple[float, ...]
     hv_weights: tuple[float, ...]
-    regressor: Literal["dw", "s_dw", "b"]
+    regressor: Literal["dw", "s_dw", "b", "none"]
     fit: Literal["moments", "least_squares"]
     centred: bool
     label: str
     broadcasts: str
     description: str
+    correction: Literal["none", "diagonal", "along"] = "none"
 
     def __post_init__(self) -> None:
-        def moment(weights: tuple[float, ...], i: int, j: int) -> float:
-            return sum(c * a**i * b**j for c, (a, b) in zip(weights, self.phases, strict=True))
-
         wanted = {(0, 0): 0.0, (1, 0): 1.0, (0, 1): 0.0}
-        wrong = [f"dE_g[{i}{j}]" for (i, j), want in wanted.items() if abs(moment(self.gradient_weights, i, j) - want) > 1e-12]
-        if self.regressor == "dw":
-            wanted = {(0, 0): 0.0, (1, 0): 0.0, (0, 1): 0.0, (1, 1): 1.0}
+        wrong = [f"dE_g[{i}{j}]" for (i, j), want in wanted.items() if abs(self._moment("gradient", i, j) - want) > 1e-12]
+        if self.regressor == "none":
+            wanted = dict.fromkeys(((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), 0.0)
+        elif self.regressor == "dw":
+            wanted = {(0, 0): 0.0, (1, 0): 0.0, (2, 0): 0.0, (0, 1): 0.0, (1, 1): 1.0}
         else:
             wanted = {(0, 0): 0.0, (2, 0): 1.0, (0, 1): 0.0, (1, 1): 0.0}
-        wrong += [f"dE_z[{i}{j}]" for (i, j), want in wanted.items() if abs(moment(self.hv_weights, i, j) - want) > 1e-12]
+        wrong += [f"dE_z[{i}{j}]" for (i, j), want in wanted.items() if abs(self._moment("hv", i, j) - want) > 1e-12]
         if wrong:
             raise InputError(
                 f"method {self.name}: the weights of {', '.join(wrong)} do not give the derivative wanted: see Method"
             )
+        if self.fit == "least_squares" and (self.regressor != "b" or self.gradient_weights != self.hv_weights):
+            raise InputError(
+                f'method {self.name}: fit = "least_squares" is of one dE on dw and b: set regressor = "b" and equal weights'
+            )
+        fits = {"none": True, "diagonal": (self.regressor, self.fit) == ("s_dw", "moments") and self.centred}
+        fits["along"] = (self.regressor, self.fit) == ("b", "least_squares") and self.centred
+        if not fits[self.correction]:
+            raise InputError(
+                f'method {self.name}: correction = "{self.correction}" goes with a centred '
+                'regressor "s_dw" and fit "moments" (diagonal) or "b" and "least_squares" (along)'
+            )
+
+    def _moment(self, of: Literal["gradient", "hv"], i: int, j: int) -> float:
+        weights = self.gradient_weights if of == "gradient" else self.hv_weights
+        return sum(c * a**i * b**j for c, (a, b) in zip(weights, self.phases, strict=True))
 
     @property
     def evaluations_per_trial(self) -> int:
         return len(self.phases)
+
+    @property
+    def estimates_hv(self) -> bool:
+        """Whether z is estimated at all; otherwise it is NaN everywhere."""
+        return self.regressor != "none"
 
     @property
     def displaced(self) -> bool:
@@ -59,18 +86,68 @@ class Method:
         return any(b for _, b in self.phases)
 
     @property
+    def one_sided(self) -> bool:
+        """Whether the curvature D'HD/2 enters dE_g, and so the noise of the gradient."""
+        return abs(self._moment("gradient", 2, 0)) > 1e-12
+
+    @property
     def needs_s(self) -> bool:
         """Whether s = dw.v is summed and broadcast."""
-        return self.regressor != "dw"
+        return self.regressor in ("s_dw", "b")
 
     @property
     def words(self) -> list[str]:
         """The words broadcast in a trial, in order."""
-        signals = ["dE"] if self.gradient_weights == self.hv_weights else ["dE_g", "dE_z"]
+        signals = ["dE"] if self.gradient_weights == self.hv_weights or not self.estimates_hv else ["dE_g", "dE_z"]
         return signals + ["dw.v"] * self.needs_s
+
+    @property
+    def needs(self) -> list[str]:
+        """What a synapse must know or be told besides the words of a trial, and what must be done to it."""
+        return (
+            ["sigma"] * (self.fit == "moments")
+            + ["kurtosis of the code"] * (self.correction == "diagonal")
+            + ["v"] * (self.estimates_hv)
+            + ["V = v.v"] * (self.regressor == "b")
+            + ["c = v.z, once at the end"] * (self.correction == "along")
+            + ["displacement of w by r v"] * self.displaced
+        )
+
+    @property
+    def unbiased(self) -> str:
+        """The codes for which z is unbiased on a quadratic E, in words; see `unbiased_with`."""
+        if not self.estimates_hv:
+            return "no z"
+        if self.regressor == "dw":
+            return "every code"
+        if self.correction == "diagonal":
+            return "codes of kurtosis above 1"
+        return "codes of kurtosis 3" if self.fit == "moments" or self.correction == "along" else "no code"
+
+    def unbiased_with(self, code: Code) -> bool:
+        """Whether z (and g) of a quadratic E are unbiased for a code of independent components, known without error."""
+        if code.sensing > 0 and self.fit == "least_squares":
+            return False
+        k = code.kurtosis
+        law = {"no z": True, "every code": True, "no code": False, "codes of kurtosis 3": k == 3.0}
+        return law.get(self.unbiased, k > 1.0)
+
+    def kappa(self, kurtosis: float) -> float:
+        """(k-3)/(k-1) for the diagonal correction; 0 without it, and for k = 1, whose dw^2 is constant."""
+        return (kurtosis - 3.0) / (kurtosis - 1.0) if self.correction == "diagonal" and kurtosis > 1.0 else 0.0
+
+    @property
+    def summary(self) -> str:
+        """One line: what it is, which codes make it unbiased, what it costs and needs."""
+        z = f"z unbiased for {self.unbiased}" if self.estimates_hv else "no z"
+        return (
+            f"({self.label}) {self.description}; {z}; {self.evaluations_per_trial} evaluations a trial; "
+            f"broadcasts {self.broadcasts}" + (f"; needs {', '.join(self.needs)}" if self.needs else "")
+        )
 
 
 _ONE_SIDED = (((0, 0), (1, 0)), (-1.0, 1.0), (-1.0, 1.0))
+_PAIR = (((0, 0), (1, 0), (-1, 0)), (0.0, 0.5, -0.5), (-1.0, 0.5, 0.5))
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -84,17 +161,44 @@ METHODS: dict[str, Method] = {
             "the same with an intercept: no trace term, but z along v is halved",
         ),
         Method(
-            "covariance", *_ONE_SIDED, "s_dw", "moments", True, "extension", "dE, dw.v",
-            "z_i = Cov(dE, s dw_i)/sigma^4; unbiased for codes of kurtosis 3 (gaussian, ternary)",
+            "pearlmutter_corrected", *_ONE_SIDED, "b", "least_squares", True, "extension", "dE, dw.v",
+            "with an intercept, and z along v put right by the controller's own c = v.z = Cov(dE, (dw.v)^2)/sigma^4", "along",
         ),
         Method(
-            "antithetic", ((0, 0), (1, 0), (-1, 0)), (0.0, 0.5, -0.5), (-1.0, 0.5, 0.5), "s_dw", "moments", True, "extension",
-            "dE odd and even, dw.v", "covariance on the even part of a +- pair: free of the gradient's noise, same bias",
+            "forward", ((0, 0), (1, 0)), (-1.0, 1.0), (0.0, 0.0), "none", "moments", False, "as published", "dE",
+            "gradient alone: <dE dw>/sigma^2, one-sided",
+        ),
+        Method(
+            "central", ((1, 0), (-1, 0)), (0.5, -0.5), (0.0, 0.0), "none", "moments", False, "as published", "dE",
+            "gradient alone, from a +- pair: curvature cancels",
+        ),
+        Method(
+            "covariance", *_ONE_SIDED, "s_dw", "moments", True, "extension", "dE, dw.v",
+            "z_i = Cov(dE, s dw_i)/sigma^4, s = dw.v; bias (k-3)/2 H_ii v_i for a code of kurtosis k",
+        ),
+        Method(
+            "covariance_corrected", *_ONE_SIDED, "s_dw", "moments", True, "extension", "dE, dw.v",
+            "covariance with s dw_i - kappa v_i dw_i^2, kappa = (k-3)/(k-1): each synapse takes its own H_ii v_i away",
+            "diagonal",
+        ),
+        Method(
+            "antithetic", *_PAIR, "s_dw", "moments", True, "extension", "dE odd and even, dw.v",
+            "covariance on the even part of a +- pair: free of the gradient's noise, same bias",
+        ),
+        Method(
+            "antithetic_corrected", *_PAIR, "s_dw", "moments", True, "extension", "dE odd and even, dw.v",
+            "the same with the diagonal correction", "diagonal",
+        ),
+        Method(
+            "difference_2point", ((1, 1), (1, 0), (0, 1), (0, 0)), (0.0, 1.0, 0.0, -1.0), (1.0, -1.0, -1.0, 1.0), "dw",
+            "moments", False, "extension", "dE_g, dE_z; w displaced by r v",
+            "R{} of weight perturbation, one-sided: [E(w+rv+dw) - E(w+dw)] - [E(w+rv) - E(w)], baselines measured in every "
+            "trial, so 16 times the noise variance of the 4-point form; bias O(r) beyond a quadratic",
         ),
         Method(
             "difference", ((1, 1), (-1, 1), (1, -1), (-1, -1)), (0.25, -0.25, 0.25, -0.25), (0.25, -0.25, -0.25, 0.25), "dw",
             "moments", False, "extension", "dE; w displaced by +-r v",
-            "R{} of weight perturbation: 4-point cross difference, unbiased for every code",
+            "R{} of weight perturbation: 4-point cross difference; bias O(r^2) + O(sigma^2) beyond a quadratic",
         ),
     )
 }  # fmt: skip

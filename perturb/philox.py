@@ -10,7 +10,16 @@ import math
 import numpy as np
 from numba import njit
 
-CODE, NOISE, PATTERN = 0, 1, 2  # streams
+CODE, NOISE, PATTERN, SENSE = 0, 1, 2, 3  # streams
+# exponents, besides m and 0, of a primitive polynomial over two elements for each number m of bits, as a bit mask: the taps of
+# maximal-length registers as listed by Alfke (1996), Xilinx XAPP 052
+TAPS = np.array(
+    [sum(1 << e for e in taps) for taps in (
+        (), (), (1,), (2,), (3,), (3,), (5,), (6,), (6, 5, 4), (5,), (7,), (9,), (6, 4, 1), (4, 3, 1), (5, 3, 1), (14,),
+        (15, 13, 4), (14,), (11,), (6, 2, 1), (17,), (19,), (21,), (18,), (23, 22, 17),
+    )],
+    dtype=np.uint64,
+)  # fmt: skip
 MASK = np.uint64(0xFFFFFFFF)
 
 
@@ -104,6 +113,20 @@ def _signs(seed, trial, start, out):
 
 
 @compiled()
+def _normal_range(seed, trial, stream, start, out):
+    # standard normals of weights start, start + 1, ...: the same numbers for any start
+    i = 0
+    while i < out.size:
+        block = (start + i) // 4
+        a, b, c, d = words(seed, trial, block, stream, 0)
+        z0, z1 = _normal_pair(a, b)
+        z2, z3 = _normal_pair(c, d)
+        for offset in range((start + i) % 4, min(4, start + out.size - 4 * block)):
+            out[i] = z0 if offset == 0 else (z1 if offset == 1 else (z2 if offset == 2 else z3))
+            i += 1
+
+
+@compiled()
 def perturbation(kind, seed, trial, sigma, period, start, out):
     """Fill `out` with the perturbations of weights start, start + 1, ... in one trial; kinds as in `codes.CODES`."""
     if kind == 0:  # rademacher: +-sigma
@@ -111,15 +134,9 @@ def perturbation(kind, seed, trial, sigma, period, start, out):
         for i in range(out.size):
             out[i] *= sigma
     elif kind == 1:  # gaussian
-        i = 0
-        while i < out.size:
-            block = (start + i) // 4
-            a, b, c, d = words(seed, trial, block, CODE, 0)
-            z0, z1 = _normal_pair(a, b)
-            z2, z3 = _normal_pair(c, d)
-            for offset in range((start + i) % 4, min(4, start + out.size - 4 * block)):
-                out[i] = sigma * (z0 if offset == 0 else (z1 if offset == 1 else (z2 if offset == 2 else z3)))
-                i += 1
+        _normal_range(seed, trial, CODE, start, out)
+        for i in range(out.size):
+            out[i] *= sigma
     elif kind == 2:  # ternary: -a, +a with probability 1/6 each, else 0; four base-6 digits of each word (bias 3e-7)
         a_ = math.sqrt(3.0) * sigma
         i = 0
@@ -136,11 +153,90 @@ def perturbation(kind, seed, trial, sigma, period, start, out):
                     digit = product >> np.uint64(32)
                     out[i] = -a_ if digit == 0 else (a_ if digit == 5 else 0.0)
                     i += 1
-    else:  # walsh: column i + 1 of the Hadamard matrix, random signs for each pair of passes, folded over on odd passes
-        passes = trial // period
+    elif kind == 4:  # uniform: one word per weight
+        i = 0
+        while i < out.size:
+            block = (start + i) // 4
+            a, b, c, d = words(seed, trial, block, CODE, 0)
+            for offset in range((start + i) % 4, min(4, start + out.size - 4 * block)):
+                word = a if offset == 0 else (b if offset == 1 else (c if offset == 2 else d))
+                out[i] = sigma * math.sqrt(3.0) * ((np.float64(word) + 0.5) * 2.0**-31 - 1.0)
+                i += 1
+    else:
+        _periodic(kind, seed, trial, sigma, period, start, out)
+
+
+@compiled()
+def _periodic(kind, seed, trial, sigma, period, start, out):
+    # random signs or phases are drawn anew for each pair of passes; odd passes are folded over
+    passes, row = trial // period, trial % period
+    fold = sigma if passes % 2 == 0 else -sigma
+    if kind == 3:  # walsh: column i + 1 of the Hadamard matrix, random signs
         _signs(seed, passes // 2, start, out)
-        row = np.uint64(trial % period)
-        fold = sigma if passes % 2 == 0 else -sigma
         for i in range(out.size):
-            odd = _odd(row & np.uint64(start + i + 1))
+            odd = _odd(np.uint64(row) & np.uint64(start + i + 1))
             out[i] *= fold * (1.0 - 2.0 * np.float64(odd))
+    elif kind == 5:  # sequential: one weight a trial, random signs
+        out[:] = 0.0
+        if start <= row < start + out.size:
+            _signs(seed, passes // 2, row, out[row - start : row - start + 1])
+            out[row - start] *= fold * math.sqrt(np.float64(period))
+    elif kind == 6:  # lfsr: weight i is i steps ahead in the one sequence, which starts where the seed says; so two dies whose
+        # starts lie less than n apart share columns, as real ones would
+        m = 0
+        while (1 << m) <= period:
+            m += 1
+        a, b, _, _ = words(seed, 0, 0, CODE, 0)
+        offset = np.int64(((a << np.uint64(32)) | b) % np.uint64(period))
+        state = _state(np.int64((row + offset + start) % period), m)
+        polynomial, top = TAPS[m] | np.uint64(1), np.uint64(1) << np.uint64(m)
+        for i in range(out.size):
+            out[i] = -fold if state & np.uint64(1) else fold
+            state = state << np.uint64(1)
+            if state & top:
+                state ^= top | polynomial
+    else:  # sine: frequency i + 1 of a period of 2n + 1 trials, random phase
+        i = 0
+        while i < out.size:
+            block = (start + i) // 4
+            a, b, c, d = words(seed, passes // 2, block, CODE, 0)
+            for offset in range((start + i) % 4, min(4, start + out.size - 4 * block)):
+                word = a if offset == 0 else (b if offset == 1 else (c if offset == 2 else d))
+                turns = np.float64((start + i + 1) * row % period) / np.float64(period) + (np.float64(word) + 0.5) * 2.0**-32
+                out[i] = fold * math.sqrt(2.0) * math.cos(2.0 * math.pi * turns)
+                i += 1
+
+
+@compiled()
+def _state(steps, m):
+    # x^steps modulo the primitive polynomial of degree m: the register's state so many steps after 1, by repeated squaring
+    polynomial, top = TAPS[m] | np.uint64(1), np.uint64(1) << np.uint64(m)
+    state, power = np.uint64(1), np.uint64(2)
+    while steps:
+        if steps & 1:
+            state = _times(state, power, polynomial, top)
+        power = _times(power, power, polynomial, top)
+        steps >>= 1
+    return state
+
+
+@compiled()
+def _times(a, b, polynomial, top):
+    # the product of two polynomials over two elements, modulo top | polynomial
+    out = np.uint64(0)
+    while b:
+        if b & np.uint64(1):
+            out ^= a
+        b >>= np.uint64(1)
+        a = a << np.uint64(1)
+        if a & top:
+            a ^= top | polynomial
+    return out
+
+
+@compiled()
+def sense(seed, trial, error, start, D, out):
+    """What synapses know of their perturbations D: out = D + error x, x standard normal, keyed by (seed, trial, weight)."""
+    _normal_range(seed, trial, SENSE, start, out)
+    for i in range(out.size):
+        out[i] = D[i] + error * out[i]

@@ -1,16 +1,32 @@
 """Statistics: the mergeable sums that both engines produce, and their solution into per-weight estimates."""
 
+import hashlib
+import io
+import json
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perturb.codes import Code
+from perturb.codes import CODES, SEQUENTIAL, Code
 from perturb.errors import InputError
 from perturb.methods import Method
-from perturb.synapse import SUMS, TOTALS, solve_least_squares, solve_moments
+from perturb.synapse import SUMS, TOTALS, curvature_along, put_along, solve_least_squares, solve_moments
+
+if TYPE_CHECKING:
+    from perturb.objective import Objective
+    from perturb.reading import Reading
 
 Array = np.ndarray
+MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare
+FORMAT = "perturb statistics 1"
 
 
 @dataclass(frozen=True)
@@ -32,12 +48,28 @@ class Design:
     def __post_init__(self) -> None:
         for name in ("sigma", "r"):
             value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise InputError(f"{name} = {value} must be a positive number")
+            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not (number and np.isfinite(value) and value > 0):
+                raise InputError(f"{name} = {value if number else repr(value)} must be a positive number")
         if not (isinstance(self.seed, (int, np.integer)) and 0 <= self.seed < 2**64):
             raise InputError(f"seed = {self.seed!r} must be a whole number from 0 to 2^64 - 1")
         if self.presentation not in ("batch", "pattern"):
             raise InputError(f'presentation = {self.presentation!r} is unknown: "batch" or "pattern"')
+        check_pair(self.method, self.code)
+        self.code.check(self.n_weights)
+
+    @property
+    def kappa(self) -> float:
+        """The constant of the method's diagonal correction for this code, see `Method.kappa`."""
+        return self.method.kappa(self.code.kurtosis)
+
+    def not_finite(self, trial: int) -> InputError:
+        """What to say when E is not finite in a trial: which trial and seed it was, and how to draw it again."""
+        name = f'perturb.CODES["{self.code.name}"]' if self.code.function is None else self.code.name
+        return InputError(
+            f"E is not finite in trial {trial} of {self.method.name}/{self.code.name} (seed {self.seed}): lower sigma or r; "
+            f"its perturbation is {name}.draw({self.n_weights}, {float(self.sigma)!r}, {self.seed}, {trial})"
+        )
 
     @property
     def scales(self) -> tuple[float, float]:
@@ -46,16 +78,56 @@ class Design:
         return square, self.r * square if self.method.regressor == "dw" else square**2
 
 
+def check_pair(method: Method, code: Code) -> None:
+    """InputError for a code whose components are too dependent for a method on s dw: its limit is not z, nor anything near."""
+    if method.needs_s and not code.independent:
+        what = "perturbs one weight at a time" if code.kind == SEQUENTIAL else "repeats the same products of its columns"
+        raise InputError(
+            f"method = {method.name!r} does not go with code = {code.name!r}, which {what}: use difference, or another code"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Where trials are run: the direction v (n,), E(w), and a digest of w, v and how the error is read."""
+
+    v: Array
+    error: float
+    digest: str
+
+    @classmethod
+    def of(cls, objective: "Objective", w: Array, v: Array, reading: "Reading") -> "Point":
+        numbers = (float(reading.noise), int(reading.bits), float(reading.range), int(objective.n_patterns))
+        digest = hashlib.sha256(repr(numbers).encode())
+        for array in (w, v):
+            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        return cls(v.copy(), objective.error(w), digest.hexdigest())
+
+    def same(self, other: "Point") -> bool:
+        # E may differ in its last places on another machine; another network or other data differ by far more
+        return self.digest == other.digest and abs(self.error - other.error) <= 1e-9 * max(abs(self.error), abs(other.error))
+
+
 class Statistics:
     """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split gives the same bits.
 
-    sums: (14, n), rows named by `synapse.SUMS`; totals: (4,), by `synapse.TOTALS`. spans: the trial numbers summed so far, as
-    (first, last + 1) in order. A run goes on at the end of its last span.
+    sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial numbers summed so far, as
+    (first, last + 1) in order. A run goes on at the end of its last span, so spans = [(first, first)] is an empty start for one
+    of several processes. point: where they were summed, None before the first trial.
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
         self.design, self.spans = design, list(spans)
         self.closed, self.open = self.zeros(), self.zeros()
+        self.point: Point | None = None
+
+    def bind(self, point: Point) -> None:
+        """Note where the trials are run; InputError if those so far were run elsewhere."""
+        if self.point is not None and not self.point.same(point):
+            raise InputError(
+                "the statistics were summed at another w, v, network, data or error noise: go on with the same, or start anew"
+            )
+        self.point = self.point or point
 
     def zeros(self) -> tuple[Array, Array]:
         return np.zeros((len(SUMS), self.design.n_weights)), np.zeros(len(TOTALS))
@@ -79,6 +151,7 @@ class Statistics:
     def extend(self, count: int) -> None:
         """Note that the `count` trials after the last have been summed."""
         start = self.next_trial
+        check_trials(start, count)
         if self.spans:
             self.spans[-1] = (self.spans[-1][0], start + count)
         else:
@@ -90,6 +163,8 @@ class Statistics:
             raise InputError(
                 "statistics of different designs cannot be merged: method, code, sigma, r, seed and network must agree"
             )
+        if self.point and other.point and not self.point.same(other.point):
+            raise InputError("statistics of different w, v, network, data or error noise cannot be merged")
         spans: list[tuple[int, int]] = []
         for start, stop in sorted(self.spans + other.spans):
             if spans and start < spans[-1][1]:
@@ -105,12 +180,112 @@ class Statistics:
         both = Statistics(self.design, spans)
         both.closed = (last.closed[0] + rest.sums, last.closed[1] + rest.totals)
         both.open = (last.open[0].copy(), last.open[1].copy())
+        both.point = self.point or other.point
         return both
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one file (NumPy's npz), whole or not at all: first beside it, then renamed.
+
+        A loaded copy goes on with the same bits. A file that cannot be written raises InputError.
+        """
+        method, code = asdict(self.design.method), self.design.code
+        header = {
+            "format": FORMAT, "sums": SUMS, "totals": TOTALS, "spans": self.spans, "method": method,
+            "code": {key: getattr(code, key) for key in CODE_FIELDS}, "n_weights": int(self.design.n_weights),
+            "sigma": float(self.design.sigma), "r": float(self.design.r), "seed": int(self.design.seed),
+            "presentation": self.design.presentation,
+            "point": [self.point.error, self.point.digest] if self.point else None,
+        }  # fmt: skip
+        content = io.BytesIO()
+        np.savez(
+            content, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), v=self.point.v if self.point else [],
+            closed_sums=self.closed[0], closed_totals=self.closed[1], open_sums=self.open[0], open_totals=self.open[1],
+        )  # fmt: skip
+        path = Path(path)
+        part = None
+        try:
+            handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+        except OSError as error:
+            raise InputError(f"{path}: the statistics could not be written ({error.strerror or error}): choose another") from None
+        finally:
+            if part is not None and os.path.exists(part):
+                os.unlink(part)
+
+    @classmethod
+    def load(cls, path: str | Path, code: Code | None = None) -> "Statistics":
+        """Read what `save` wrote. code: needed for statistics of a code of the user's own, whose function no file can hold.
+
+        A file that is missing, cut short, damaged, or of another kind or version raises InputError.
+        """
+        path, remedy = Path(path), "give a file written by Statistics.save, or run the trials again"
+        try:
+            content = path.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} is damaged")
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in (*ARRAYS, "v", "header")}
+            header = json.loads(arrays["header"].tobytes())
+            if header["format"] != FORMAT or tuple(header["sums"]) != SUMS or tuple(header["totals"]) != TOTALS:
+                raise InputError(f"{path}: statistics of another version of perturb: run the trials again")
+            stored = header["code"]
+            found = CODES.get(stored["name"]) if code is None else code
+            if found is None or json.dumps({key: getattr(found, key) for key in CODE_FIELDS}) != json.dumps(stored):
+                raise InputError(f"{path}: summed with the code {stored['name']!r} of its own: give it as code=")
+            method = header["method"]
+            for key in ("phases", "gradient_weights", "hv_weights"):
+                method[key] = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in method[key])
+            design = Design(
+                Method(**method), found, header["n_weights"], header["sigma"], header["r"], header["seed"], header["presentation"]
+            )
+            statistics = cls(design, [(start, stop) for start, stop in header["spans"]])
+            if header["point"] is not None:
+                statistics.point = Point(arrays["v"], *header["point"])
+            shapes = [array.shape for array in (*statistics.closed, *statistics.open)]
+            if [arrays[name].shape for name in ARRAYS] != shapes or (statistics.point and arrays["v"].shape != shapes[0][1:]):
+                raise ValueError("arrays of unexpected shape")
+            statistics.closed = (arrays["closed_sums"], arrays["closed_totals"])
+            statistics.open = (arrays["open_sums"], arrays["open_totals"])
+        except InputError as error:
+            raise error if str(error).startswith(f"{path}: ") else InputError(f"{path}: {error}") from None
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file: {remedy}") from None
+        except UNREADABLE as error:
+            reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+            raise InputError(f"{path}: cannot be read as statistics ({reason}): {remedy}") from None
+        return statistics
+
+
+# what damaged bytes make of zip, npy and json
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError, MemoryError, SyntaxError,
+    IndexError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+ARRAYS = ("closed_sums", "closed_totals", "open_sums", "open_totals")
+CODE_FIELDS = [field.name for field in fields(Code) if field.name not in ("length", "function")]
+
+
+def check_trials(first: int, trials: object) -> int:
+    """`trials` more after `first`, as an int; InputError unless it is a whole number >= 1 and trial numbers stay below 2^62."""
+    if not (isinstance(trials, (int, np.integer)) and not isinstance(trials, bool) and trials >= 1):
+        raise InputError(f"trials = {trials!r} must be a whole number >= 1")
+    if first + int(trials) > MOST_TRIALS:
+        raise InputError(f"trials = {trials} (after {first}) are more than fit: at most 2^62 in all")
+    return int(trials)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Per-weight estimates, each of shape (n,), with standard errors from the same sums (NaN where they cannot be known)."""
+    """Per-weight estimates, each of shape (n,), with standard errors from the same sums (NaN where they cannot be known).
+
+    hv and hv_stderr are NaN for a method that estimates the gradient alone.
+    """
 
     gradient: Array
     gradient_stderr: Array
@@ -124,16 +299,34 @@ class Estimate:
     def design(self) -> Design:
         return self.statistics.design
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the numbers do not say of themselves, in plain sentences: a periodic code stopped within its period."""
+        return period_warnings(self.design.code, self.design.n_weights, self.trials)
+
+
+def period_warnings(code: Code, n_weights: int, trials: int) -> list[str]:
+    """A sentence if `trials` are no whole number of periods of a periodic code; else none."""
+    if not code.periodic or trials % (period := code.period(n_weights)) == 0:
+        return []
+    whole = -(-trials // period) * period
+    return [
+        f"{trials:,} trials of code {code.name} do not cover its period of {period:,} for {n_weights:,} weights, so weights "
+        f"disturb each other: take {whole:,} trials"
+    ]
+
 
 def solve(statistics: Statistics) -> Estimate:
     """Estimates and standard errors from the sums alone.
 
-    For independent trials the errors are those of `synapse.solve_*`. Over whole periods of an orthogonal code the estimates on
-    dw are a joint least-squares fit of all weights, and the error is sqrt(RSS / (K - n - 1) / (K sigma^2)), with
-    RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2 (not known when K = n + 1).
+    For independent trials the errors are those of `synapse.solve_*`; within a period of a periodic code they are too large,
+    because its trials disturb each other less. Over whole periods of a code that decorrelates the weights
+    the estimates on dw are a joint least-squares fit of all of them, and the error is sqrt(RSS / (K - n - 1) / (K sigma^2)), with
+    RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2 (not known when K = n + 1); see `_explained` for a code that is not
+    quite orthogonal.
     """
     design, K = statistics.design, statistics.trials
-    method, n = design.method, design.n_weights
+    method, code, n = design.method, design.code, design.n_weights
     if K < 1:
         raise InputError("statistics hold no trial yet: run some first")
     sums, totals = statistics.sums, statistics.totals
@@ -142,17 +335,35 @@ def solve(statistics: Statistics) -> Estimate:
             g, z, var_g, var_z = solve_moments(sums, totals, float(K), method.centred, *design.scales)
         else:
             g, z, var_g, var_z = solve_least_squares(sums, totals, float(K), method.centred)
-        period = design.code.period(n)
-        if design.code.orthogonal and all(start % period == 0 and stop % period == 0 for start, stop in statistics.spans):
+        if method.correction == "along" and statistics.point:
+            v = statistics.point.v
+            c, var_c = curvature_along(totals, float(K), design.scales[1])
+            z, var_z = put_along(z, np.maximum(var_z, 0.0), v, float(v @ v), c, max(var_c, 0.0))
+        if code.periodic and all(start % code.period(n) == 0 and stop % code.period(n) == 0 for start, stop in statistics.spans):
             power = design.sigma**2
-            y, u, yy, uu = totals
+            y, u, yy, uu = totals[:4]
+            free = K - n - 1 if code.balanced else K - n
             if method.fit == "moments":
-                rss = max(yy - y * y / K - K * power * float(g @ g), 0.0)
-                var_g = np.full(n, rss / (K - n - 1) / (K * power) if K > n + 1 else np.nan)
+                rss = max(yy - code.balanced * y * y / K - K * power * _explained(code, g), 0.0)
+                var_g = np.full(n, rss / free / (K * power) if free > 0 else np.nan)
             if method.regressor == "dw":
-                slope = z * design.r
-                rss = max(uu - u * u / K - K * power * float(slope @ slope), 0.0)
-                var_z = np.full(n, rss / (K - n - 1) / (K * power) / design.r**2 if K > n + 1 else np.nan)
+                rss = max(uu - code.balanced * u * u / K - K * power * _explained(code, z * design.r), 0.0)
+                var_z = np.full(n, rss / free / (K * power) / design.r**2 if free > 0 else np.nan)
+        if not method.estimates_hv:
+            z = var_z = np.full(n, np.nan)
         # a variance that cancels to rounding noise is zero
         errors = [np.sqrt(np.maximum(var, 0.0)) if K > 2 else np.full(n, np.nan) for var in (var_g, var_z)]
     return Estimate(g, errors[0], z, errors[1], K, K * method.evaluations_per_trial, statistics)
+
+
+def _explained(code: Code, slope: Array) -> float:
+    """What all weights together explain of the mean square of dE, per sigma^2, over whole periods; slope = <dE D>/sigma^2.
+
+    Orthogonal: |slope|^2. A shift register, <D_i D_j> = -sigma^2/L: slope' G^-1 slope with G = (1 + 1/L) I - 1 1'/L, which is
+    L/(L + 1) [|slope|^2 + (sum slope)^2/(L + 1 - n)].
+    """
+    square = float(slope @ slope)
+    if code.orthogonal:
+        return square
+    L = code.period(slope.size)
+    return L / (L + 1) * (square + float(slope.sum()) ** 2 / (L + 1 - slope.size))

@@ -1,24 +1,30 @@
 """The rule of one synapse. Its arguments are ALL that a synapse may know.
 
 Its own perturbation dw, its own v, its own sums, the broadcast numbers dE = (dE_g, dE_z) and s = dw.v, the constant V = |v|^2,
-and constants that its method declares. Plain arithmetic: the chip's tiles apply it to arrays, one element per synapse, and
-`kernels.py` compiles the same functions.
+and constants that its method declares. `count` and `curvature_along` are the controller's: of the broadcasts alone. Plain
+arithmetic: the chip's tiles apply it to arrays, one element per synapse, and `kernels.py` compiles the same functions.
 """
 
 # the sums of a synapse: of x = dw and of the regressor q of z, with the responses y = dE_g and u = dE_z
 SUMS = ("x", "q", "xx", "xq", "qq", "xy", "qu", "xxy", "xyy", "qqu", "quu", "xyxy", "xyqu", "ququ")  # from xxy on: errors only
-TOTALS = ("y", "u", "yy", "uu")  # of the broadcasts alone, the same in every synapse
+# of the broadcasts alone, kept by the controller; c = s^2
+TOTALS = ("y", "u", "yy", "uu", "c", "cu", "cc", "ccu", "cuu", "ccuu")
 
 
-def accumulate(state, dw, dE, s, v, V, kind):
-    """One trial's broadcast meets the synapse's own perturbation; returns the new sums. kind as in `methods.REGRESSORS`."""
+def accumulate(state, dw, dE, s, v, V, kind, kappa):
+    """One trial's broadcast meets the synapse's own perturbation; returns the new sums.
+
+    kind, kappa: constants of the method, see `methods.REGRESSORS` and `Method.kappa`.
+    """
     x, q, xx, xq, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, xyqu, ququ = state
     if kind == 0:
         f = dw
     elif kind == 1:
-        f = s * dw
-    else:
+        f = dw * (s - kappa * v * dw)
+    elif kind == 2:
         f = s / V * (dw - s * v / (2.0 * V))
+    else:
+        f = 0.0 * dw
     y, u = dE
     dwy, fu = dw * y, f * u
     return (
@@ -27,10 +33,16 @@ def accumulate(state, dw, dE, s, v, V, kind):
     )  # fmt: skip
 
 
-def count(totals, dE):
-    """The sums of the broadcasts alone."""
-    y, u, yy, uu = totals
-    return y + dE[0], u + dE[1], yy + dE[0] * dE[0], uu + dE[1] * dE[1]
+def count(totals, dE, s):
+    """The controller's sums of the broadcasts alone."""
+    y, u, yy, uu, c, cu, cc, ccu, cuu, ccuu = totals
+    dE_g, dE_z = dE
+    ss = s * s
+    ssu = ss * dE_z
+    return (
+        y + dE_g, u + dE_z, yy + dE_g * dE_g, uu + dE_z * dE_z,
+        c + ss, cu + ssu, cc + ss * ss, ccu + ss * ssu, cuu + ssu * dE_z, ccuu + ssu * ssu,
+    )  # fmt: skip
 
 
 def squares(q, qq, qu, qqu, quu, ququ, u, uu, K):
@@ -46,7 +58,7 @@ def solve_moments(state, totals, K, centred, x_scale, q_scale):
     that a whole period or a full enumeration gives the expectation itself. Variances: of a mean of K such products.
     """
     x, q, xx, _, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, _, ququ = state
-    y, u, yy, uu = totals
+    y, u, yy, uu = totals[:4]
     if centred:
         xyxy, ququ = squares(x, xx, xy, xxy, xyy, xyxy, y, yy, K), squares(q, qq, qu, qqu, quu, ququ, u, uu, K)
         xy, qu = xy - x * y / K, qu - q * u / K
@@ -61,7 +73,7 @@ def solve_least_squares(state, totals, K, centred):
     variance that this weight explains (the residual's squares themselves would need nine more sums).
     """
     x, q, xx, xq, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, xyqu, ququ = state
-    y, _, yy, _ = totals
+    y, _, yy = totals[:3]
     if centred:
         xyxy, ququ = squares(x, xx, xy, xxy, xyy, xyxy, y, yy, K), squares(q, qq, qu, qqu, quu, ququ, y, yy, K)
         xyqu = xyqu - (y / K) ** 2 * xq  # to leading order: the sum of x q y is not kept
@@ -74,3 +86,27 @@ def solve_least_squares(state, totals, K, centred):
     var_g = unexplained * (qq * qq * xyxy - 2.0 * qq * xq * xyqu + xq * xq * ququ) / (det * det)
     var_z = unexplained * (xq * xq * xyxy - 2.0 * xq * xx * xyqu + xx * xx * ququ) / (det * det)
     return g, z, var_g, var_z
+
+
+def curvature_along(totals, K, q_scale):
+    """The controller's c = Cov(dE_z, s^2)/sigma^4 and its variance.
+
+    On a quadratic E, Cov(dE, s^2) = sigma^4 [v.z + (k-3)/2 sum_i H_ii v_i^2]: v.z itself for a code of kurtosis 3.
+    """
+    _, u, _, uu, c, cu, cc, ccu, cuu, ccuu = totals
+    centred = (cu - c * u / K) / K / q_scale
+    spread = squares(c, cc, cu, ccu, cuu, ccuu, u, uu, K) / K / q_scale**2
+    return centred, (spread - centred * centred) / (K - 1)
+
+
+def put_along(z, var_z, v, V, c, var_c):
+    """z_i (1 - v_i^2/2V) + v_i c/2V and its variance: the synapse's z of the joint fit, with its share of z along v put right.
+
+    By the identity s D_i = V b_i + s^2 v_i/2V the sum is Cov(dE, s D_i)/sigma^4 in disguise. The two estimates share their
+    trials: b_i and s^2 correlate by rho = v_i/sqrt(2V - v_i^2) (k = 3), and so do the estimates as far as the squared dE is
+    independent of both.
+    """
+    share, part = 1.0 - v * v / (2.0 * V), v / (2.0 * V)
+    rho = v / (2.0 * V - v * v) ** 0.5
+    var = share**2 * var_z + part**2 * var_c + 2.0 * share * part * rho * (var_z * var_c) ** 0.5
+    return z * share + part * c, var

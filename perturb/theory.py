@@ -2,18 +2,19 @@
 
 Everything is for a quadratic E with the g, H, z of the objective at w, and a code of independent symmetric components with
 kurtosis k and sixth moment m (in units of sigma). D below is in units of sigma. Terms of third and higher derivatives
-(bias O(sigma^2), O(r^2)) are left out. Formulas: `limit` and `_trial_variance`.
+(bias O(sigma^2), O(r^2)) are left out, but see `best_sigma`. Formulas: `limit`, `trial_variances`, `disturbance`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from perturb.codes import CODES, Code
+from perturb.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
+from perturb.statistics import Design, check_pair, period_warnings
 
 Array = np.ndarray
 EXACT_CURVATURE = 4096  # weights; above, the sums over H come from random probes
@@ -71,24 +72,49 @@ def curvature(objective: Objective, w: Array, v: Array, probes: int | None = Non
     return Curvature(g, z, v, diagonal, rows)
 
 
-def limit(method: Method, code: Code, c: Curvature) -> Array:
-    """What the method's z tends to with infinitely many trials, shape (n,).
+def gradient_limit(method: Method, code: Code, g: Array) -> Array:
+    """What the method's g tends to on a quadratic E, shape (n,): g itself, but for two codes.
 
-    difference: z. covariance, antithetic: z_i + (k-3)/2 H_ii v_i. Joint least squares, with
-    B_i = (e_i v' + v e_i')/V - v_i v v'/V^2 and C(H,B) = (1/2)[tr(HB) + ((k-3)/2) sum_j H_jj B_jj]:
+    lfsr, period L: g_i - (sum_j g_j - g_i)/L, its weights being correlated by -1/L. A code that synapses know with the relative
+    error e only, with measured denominators (least squares): g/(1 + e^2); with known ones the error has no effect on the mean.
+    """
+    if code.sensing and method.fit == "least_squares":
+        return g / (1 + code.sensing**2)
+    return _correlated(code, g)
+
+
+def _correlated(code: Code, slope: Array) -> Array:
+    if code.orthogonal or not code.periodic:
+        return slope.copy()
+    return slope - (slope.sum() - slope) / code.period(slope.size)
+
+
+def limit(method: Method, code: Code, c: Curvature) -> Array:
+    """What the method's z tends to with infinitely many trials, shape (n,); NaN for a method of the gradient alone.
+
+    difference: z (lfsr: as in `gradient_limit`). covariance, antithetic: z_i + (k-3)/2 H_ii v_i; with the diagonal correction
+    z_i for k > 1. Joint least squares, with B_i = (e_i v' + v e_i')/V - v_i v v'/V^2 and
+    C(H,B) = (1/2)[tr(HB) + ((k-3)/2) sum_j H_jj B_jj]:
       without intercept  [C(H,B_i) + (v_i/2V)(tr H/2)] / [C(B_i,B_i) + (v_i/2V)^2]
-      with intercept      C(H,B_i) / C(B_i,B_i)
-    An orthogonal code with random signs has the moments of Rademacher. NaN where the denominator vanishes (an intercept, k = 1
+      with intercept      C(H,B_i) / C(B_i,B_i) =: z^_i
+      corrected           z^_i (1 - v_i^2/2V) + (v_i/2V) [v.z + (k-3)/2 sum_j H_jj v_j^2], which is z_i for k = 3
+    A code known with the relative error e: C(H,B) times 1/(1+e^2)^2, the trace term times 1/(1+e^2). An orthogonal code with
+    random signs or phases has the moments of independent components. NaN where the denominator vanishes (an intercept, k = 1
     and one weight only: the regressor is then constant).
     """
     k, V, v, z, h = code.kurtosis, c.V, c.v, c.z, c.diagonal
+    if not method.estimates_hv:
+        return np.full(z.size, np.nan)
     if method.regressor == "dw":
-        return z.copy()
+        return _correlated(code, z)
     if method.fit == "moments":
-        return z + (k - 3) / 2 * h * v
+        return z.copy() if method.correction == "diagonal" and k > 1 else z + (k - 3) / 2 * h * v
     C_HB, C_BB = _joint_fit(method, code, c)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(C_BB > 1e-14 / V, C_HB / C_BB, np.nan)
+        fitted = np.where(C_BB > 1e-14 / V, C_HB / C_BB, np.nan)
+    if method.correction == "along":
+        return fitted * (1 - v**2 / (2 * V)) + v / (2 * V) * (v @ z + (k - 3) / 2 * (h @ v**2))
+    return fitted
 
 
 def _joint_fit(method: Method, code: Code, c: Curvature) -> tuple[Array, Array]:
@@ -97,8 +123,11 @@ def _joint_fit(method: Method, code: Code, c: Curvature) -> tuple[Array, Array]:
     B_ii = 2 * v / V - v**3 / V**2
     C_HB = 0.5 * (2 * z / V - v * (v @ z) / V**2 + (k - 3) / 2 * (2 * h * v / V - v * (h @ v**2) / V**2))
     C_BB = 0.5 * (2 / V - v**2 / V**2 + (k - 3) / 2 * (v**2 * ((v**4).sum() - v**4) / V**4 + B_ii**2))
+    # a synapse that measures its own dw with the relative error e finds its variance, and so the denominators, too large
+    gain = 1 / (1 + code.sensing**2)
+    C_HB = gain**2 * C_HB
     if not method.centred:
-        C_HB = C_HB + v / (2 * V) * c.trace / 2
+        C_HB = C_HB + gain * v / (2 * V) * c.trace / 2
         C_BB = C_BB + (v / (2 * V)) ** 2
     return C_HB, C_BB
 
@@ -121,97 +150,281 @@ def _moments(c: Curvature, k: float, m: float) -> dict[str, float]:
     }
 
 
-def _trial_variance(method: Method, code: Code, c: Curvature, sigma: float, r: float, noise: float) -> tuple[float, float]:
-    """Variance of one trial, summed over the weights, of g and of z; `noise` is the variance of one evaluation.
+@dataclass(frozen=True)
+class TrialVariance:
+    """Variance of one trial per weight, shape (n,), in the parts that a periodic code treats differently.
 
-    g: (n+k-2)|g|^2 + n noise/sigma^2, and for a one-sided dE also sigma^2 E q^2 |D|^2 = sigma^2 [n E q^2 + (m-3k+2) sum H_jj^2/4
-      + (k-1) sum_{j != l} H_jl^2], plus sigma^2 (n/4 + (k-1)/2) (tr H)^2 where the mean of dE is left in.
-    z, difference: (n+k-2)|z|^2 + n noise/(r sigma)^2. z, moments, with e = dE - mean: sum_i Var(e (s D_i - v_i))
-      = (n+2k-4) E e^2 s^2 + V E e^2 - |limit|^2, exact for k = 1 and the linear part of a Gaussian, else leading in n.
-    z, least squares: E e^2 s^2 sum_i 1/(V C(B_i,B_i))^2, leading in n. The noise in e counts the squares of the method's weights.
+    linear: of the other weights' dw, and of the mean of dE where it is left in; even: of the curvature in dE; noise: of the
+    measurements.
+    """
+
+    linear: Array
+    even: Array
+    noise: Array
+
+    @property
+    def total(self) -> Array:
+        return self.linear + self.even + self.noise
+
+
+def trial_variances(
+    method: Method, code: Code, c: Curvature, sigma: float, r: float, noise: float
+) -> tuple[TrialVariance, TrialVariance]:
+    """Variance of one trial of g_i and of z_i; `noise` is the variance of one evaluation.
+
+    g_i: |g|^2 + (k-2) g_i^2 + noise'/sigma^2, in all (n+k-2)|g|^2 + n noise'/sigma^2; for a one-sided dE also
+      sigma^2 [E q^2 + (m-3k+2) H_ii^2/4 + (k-1) sum_{j != i} H_ij^2], q = (D'HD - tr H)/2, plus sigma^2 (tr H/2)
+      [(k-1) H_ii + tr H/2] where the mean of dE is left in. noise' = noise times the squares of the method's weights.
+    z_i, difference: |z|^2 + (k-2) z_i^2 + noise'/(r sigma)^2. z_i, moments, with e = dE - mean: Var(e (s D_i - v_i))
+      = E e^2 s^2 (1 + (2k-4) v_i^2/V) + v_i^2 E e^2 - limit_i^2; the sum over i is exact for k = 1 and the linear part of a
+      Gaussian, else leading in n; the diagonal correction adds [(k-3)^2/(k-1) - 2(k-3)] v_i^2 E e^2.
+    z_i, least squares: E e^2 s^2/(V C(B_i,B_i))^2, leading in n; corrected along v: as moments.
+    sequential: one weight at a time, sigma sqrt(n): |slope|^2 - slope_i^2, even part sigma^2 n^2 H_ii^2/4.
+    Known with the error e only: e^2 E dE^2/sigma^2 more for g, E e^2 s^2 times (1 + e^2)^2 for z (leading in n); measured
+      denominators divide by (1 + e^2)^2 and (1 + e^2)^4.
     """
     n, k, V = c.g.size, code.kurtosis, c.V
     M = _moments(c, k, code.sixth)
+    blur = code.sensing**2
     noise_g = noise * sum(weight**2 for weight in method.gradient_weights)
     noise_z = noise * sum(weight**2 for weight in method.hv_weights)
-    one_sided = method.gradient_weights == method.hv_weights
+    one_sided = method.one_sided
     mean = sigma**2 * c.trace / 2 * (one_sided and not method.centred)  # of dE, where it is left in
+    zero = np.zeros(n)
 
-    var_g = (n + k - 2) * M["ll"] + n * noise_g / sigma**2
-    if one_sided:
-        var_g += sigma**2 * (n * M["qq"] + (code.sixth - 3 * k + 2) * float(c.diagonal @ c.diagonal) / 4 + (k - 1) * c.off_square)
-        var_g += (n + 2 * (k - 1)) * mean**2 / sigma**2
+    if not code.independent:  # deterministic: +-sigma bits of a register, or one weight at a time
+        even = zero
+        if one_sided:
+            alone = sigma**2 * n**2 * c.diagonal**2 / 4
+            joint = np.full(n, sigma**2 * c.off_square / 2)
+            even = alone if code.orthogonal else joint
+        g = TrialVariance(_others(c.g, 1.0), even, np.full(n, noise_g / sigma**2))
+    else:
+        even, left_in = zero, zero
+        if one_sided:
+            even = sigma**2 * (M["qq"] + (code.sixth - 3 * k + 2) * c.diagonal**2 / 4 + (k - 1) * c.off_rows)
+            left_in = mean * (k - 1) * c.diagonal + mean**2 / sigma**2
+        e2 = M["ll"] + one_sided * (sigma**2 * M["qq"] + mean**2 / sigma**2) + noise_g / sigma**2
+        gain = 1 / (1 + blur) ** 2 if method.fit == "least_squares" else 1.0
+        g = TrialVariance(gain * (_others(c.g, k) + left_in + blur * e2), gain * even, np.full(n, gain * noise_g / sigma**2))
 
+    if not method.estimates_hv:
+        nothing = np.full(n, np.nan)
+        return g, TrialVariance(nothing, nothing, nothing)
     if method.regressor == "dw":
-        return var_g, (n + k - 2) * float(c.z @ c.z) + n * noise_z / (r * sigma) ** 2
-    linear = sigma**2 * one_sided
-    e2 = linear * M["ll"] + sigma**4 * M["qq"] + noise_z + mean**2
-    e2s2 = linear * M["llss"] + sigma**4 * M["qqss"] + noise_z * V + 2 * mean * sigma**2 * M["qss"] + mean**2 * V
-    if method.fit == "moments":
-        z_limit = limit(method, code, c)
-        return var_g, ((n + 2 * k - 4) * e2s2 + V * e2) / sigma**4 - float(z_limit @ z_limit)
-    _, C_BB = _joint_fit(method, code, c)
-    with np.errstate(divide="ignore"):
-        return var_g, e2s2 / sigma**4 * float((1 / (V * C_BB) ** 2).sum())
+        noise_z /= (r * sigma) ** 2
+        linear = _others(c.z, k if code.independent else 1.0)
+        return g, TrialVariance(linear + blur * (float(c.z @ c.z) + noise_z), zero, np.full(n, noise_z))
+    mixed = sigma**2 * (method.hv_weights == method.gradient_weights)  # the gradient's part of dE_z, unless a pair removes it
+    e2 = mixed * M["ll"] + sigma**4 * M["qq"] + noise_z + mean**2
+    e2s2 = mixed * M["llss"] + sigma**4 * M["qqss"] + noise_z * V + 2 * mean * sigma**2 * M["qss"] + mean**2 * V
+    e2s2 *= (1 + blur) ** 2
+    if method.fit == "moments" or method.correction == "along":
+        share = c.v**2
+        var = e2s2 * (1 + (2 * k - 4) * share / V) + share * e2
+        if method.correction == "diagonal" and k > 1:
+            var = var + ((k - 3) ** 2 / (k - 1) - 2 * (k - 3)) * share * e2
+        var = var / sigma**4 - limit(method, code, c) ** 2
+    else:
+        _, C_BB = _joint_fit(method, code, c)
+        with np.errstate(divide="ignore"):
+            var = e2s2 / sigma**4 / (V * C_BB) ** 2
+    if method.fit == "least_squares":
+        var = var / (1 + blur) ** 4
+    return g, TrialVariance(var, zero, zero)
+
+
+def _others(slope: Array, k: float) -> Array:
+    """Variance of (D.slope) D_i/sigma^2, per weight."""
+    return float(slope @ slope) + (k - 2) * slope**2
+
+
+def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Array:
+    """What the weights' own perturbations leave in <D_i (D.slope + mean)>/sigma^2 after so many trials of a periodic code,
+    besides slope_i: the mean square over random signs or phases, shape (n,). Zero over whole periods.
+
+    With m trials into a period and K in all it is (1/K^2) times
+      walsh       sum_{j != i} slope_j^2 T_b^2, b the number of trailing zeros of (i+1) xor (j+1), T_b the distance of m to the
+                  nearest multiple of 2^(b+1): in natural order, columns that differ in a low bit soon cancel, those that differ
+                  only in high bits are the same until late. mean counts as the slope of column 0
+      sine        (1/2) sum_{j != i} slope_j^2 [F(i-j) + F(i+j)] + (1/2) slope_i^2 F(2i), F(d) = sin^2(pi m d/P)/sin^2(pi d/P),
+                  plus mean^2 F(i), frequencies i, j = 1..n
+      sequential  nothing; but see `QuantityPrediction.expected`
+      others      m (P-m)/(P-1) (|slope|^2 - slope_i^2 + mean^2): as if the trials of a period came in random order, without
+                  replacement; where a period does not sum to zero (lfsr: +-1), mean^2 more after an odd number of them
+    walsh and sine are exact for trials counted from 0.
+    """
+    n, K = slope.size, trials
+    P = code.period(n)
+    m, square = K % P, slope**2
+    if m == 0 and (code.balanced or mean == 0.0):
+        return np.zeros(n)
+    index = np.arange(1, n + 1)
+    if code.kind == WALSH:
+        column, square = np.append(0, index), np.append(mean**2, square)
+        total = np.zeros(n)
+        same = np.bincount(column % 1, square, 1)[column[1:] % 1]  # summed over columns with the same lowest b bits
+        for b in range(P.bit_length() - 1):
+            half = 2 ** (b + 1)
+            lower = np.bincount(column % half, square, half)[column[1:] % half]
+            total += min(m % half, half - m % half) ** 2 * (same - lower)
+            same = lower
+        return total / K**2
+    if code.kind == SINE:
+        d = np.arange(P)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            F = np.where(d == 0, 0.0, (np.sin(np.pi * ((m * d) % P) / P) / np.sin(np.pi * d / P)) ** 2)
+        padded = np.zeros(P)
+        padded[index] = square
+        apart = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
+        padded = np.zeros(P)
+        padded[P - index] = square
+        together = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
+        return (np.maximum(apart + together, 0.0) / 2 + mean**2 * F[index]) / K**2
+    if code.kind == SEQUENTIAL:
+        return np.zeros(n)
+    unpaired = (K // P) % 2 * mean**2 * (not code.balanced)
+    return (m * (P - m) / (P - 1) * (_others(slope, 1.0) + mean**2) + unpaired) / K**2
 
 
 @dataclass(frozen=True)
 class QuantityPrediction:
-    """Of g or of z: its limit, the variance of one trial summed over weights, and what follows.
+    """Of g or of z: its limit, the variance of one trial per weight, and what follows.
 
-    limit_cosine: of the limit with the exact answer, the best that any number of trials reaches. Over whole periods of an
-    orthogonal code only `periodic_variance` (noise) remains of the `variance`.
+    slope: of dE on D (in the units of the quantity) if the estimate is linear in it, so that a periodic code's law holds; mean:
+    of dE/sigma where it is left in. limit_cosine: of the limit with the exact answer, the best that any number of trials reaches.
     """
 
     exact: Array
     limit: Array
-    variance: float
-    periodic_variance: float
-    period: int
+    trial: TrialVariance
+    code: Code
     evaluations_per_trial: int
+    slope: Array | None = None
+    mean: float = 0.0
+
+    @property
+    def bias(self) -> Array:
+        """limit - exact, shape (n,)."""
+        return self.limit - self.exact
+
+    @property
+    def variance(self) -> float:
+        """Of one random trial, summed over the weights."""
+        return float(self.trial.total.sum())
+
+    @property
+    def period(self) -> int:
+        return self.code.period(self.limit.size) if self.slope is not None else 1
 
     @property
     def limit_cosine(self) -> float:
         return _cosine(self.limit, self.exact)
 
+    def expected(self, trials: int) -> Array:
+        """The expected estimate after so many trials, shape (n,): the limit; one weight at a time, n visits_i/K of it."""
+        if self.slope is None or self.code.kind != SEQUENTIAL:
+            return self.limit
+        n = self.limit.size
+        return n * (trials // n + (np.arange(n) < trials % n)) / trials * self.limit
+
+    def variances(self, trials: int) -> Array:
+        """Variance of the estimate of each weight after so many trials, shape (n,).
+
+        A random code: that of one trial over `trials`. A periodic one, for estimates on dw: the noise's, the `disturbance` of an
+        incomplete period, and of a one-sided dE the even part, which the folded-over pass takes away again.
+        """
+        if self.slope is None or not self.code.periodic:
+            return self.trial.total / trials
+        P = self.period
+        rest = trials % (2 * P)
+        unpaired: Array | float = min(rest, 2 * P - rest)  # trials whose even part the folded-over pass has not taken away
+        if self.code.function is not None:
+            unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
+        elif self.code.kind == SEQUENTIAL:
+            index = np.arange(self.limit.size)
+            unpaired = P * ((index < rest) ^ (index < rest - P))
+        lasting = self.trial.noise / trials + unpaired * self.trial.even / trials**2
+        return lasting + disturbance(self.code, self.slope, trials, self.mean)
+
     def total_variance(self, trials: int) -> float:
-        """Summed variance of the estimate after so many trials (an incomplete period counts as random)."""
-        return (self.periodic_variance if trials % self.period == 0 else self.variance) / trials
+        """Summed over the weights, after so many trials."""
+        return float(self.variances(trials).sum())
+
+    def stderrs(self, trials: int) -> Array:
+        """Standard deviation of each weight's estimate, shape (n,)."""
+        return np.sqrt(self.variances(trials))
 
     def stderr(self, trials: int) -> float:
         """rms over the weights of the estimate's standard deviation."""
         return math.sqrt(self.total_variance(trials) / self.limit.size)
 
     def cosine(self, trials: int) -> float:
-        """Expected cosine with the exact answer, L.z / (|z| sqrt(|L|^2 + variance))."""
-        L = float(self.limit @ self.limit)
-        return self.limit_cosine * math.sqrt(L / (L + self.total_variance(trials))) if L > 0 else 0.0
+        """Expected cosine with the exact answer, L.z / (|z| sqrt(|L|^2 + variance)), L the expected estimate; NaN for none."""
+        L = self.expected(trials)
+        square = float(L @ L)
+        if square == 0:
+            return 0.0
+        return _cosine(L, self.exact) * math.sqrt(square / (square + self.total_variance(trials)))
 
     def relative_error(self, trials: int) -> float:
         """Expected |estimate - exact| / |exact| (root of the mean square)."""
-        bias = self.limit - self.exact
-        size = float(self.exact @ self.exact)
+        size, bias = float(self.exact @ self.exact), self.expected(trials) - self.exact
         return math.sqrt((float(bias @ bias) + self.total_variance(trials)) / size) if size > 0 else math.nan
 
-    def trials_for(self, cosine: float = 0.9) -> float:
-        """Trials to an expected cosine, infinity if the limit itself falls short of it."""
-        if not 0 < cosine < 1:
-            raise InputError(f"cosine = {cosine} must lie between 0 and 1")
-        if not self.limit_cosine > cosine:
-            return math.inf
-        allowed = float(self.limit @ self.limit) * ((self.limit_cosine / cosine) ** 2 - 1)
-        random = math.ceil(max(self.variance / allowed, 1.0))
-        periods = max(1, math.ceil(self.periodic_variance / allowed / self.period))
-        return min(random, periods * self.period)
+    def trials_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
+        """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it.
 
-    def evaluations_for(self, cosine: float = 0.9) -> float:
-        return self.trials_for(cosine) * self.evaluations_per_trial
+        Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that is enough.
+        """
+        if relative_error is not None:
+            if not 0 < relative_error < math.inf:
+                raise InputError(f"relative_error = {relative_error} must be a positive number")
+            allowed = relative_error**2 * float(self.exact @ self.exact) - float(self.bias @ self.bias)
+        else:
+            if not 0 < cosine < 1:
+                raise InputError(f"cosine = {cosine} must lie between 0 and 1")
+            best = self.limit_cosine
+            allowed = float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1) if best > cosine else 0.0
+        if not allowed > 0:
+            return math.inf
+        if self.slope is None or not self.code.periodic:
+            return math.ceil(max(self.variance / allowed, 1.0))
+
+        def enough(trials: int) -> bool:
+            return self.relative_error(trials) <= relative_error if relative_error else self.cosine(trials) >= cosine
+
+        P = self.period
+        most = P - P // 64 - 1
+        if most >= 1 and enough(most):
+            least = 0
+            while most - least > max(1, P // 64):
+                middle = (least + most) // 2
+                least, most = (least, middle) if enough(middle) else (middle, most)
+            return most
+        periods = max(1, math.ceil(float(self.trial.noise.sum()) / allowed / P))
+        return periods * P if enough(periods * P) else (periods + 1) * P
+
+    def evaluations_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
+        return self.trials_for(cosine, relative_error) * self.evaluations_per_trial
 
 
 @dataclass(frozen=True)
 class Prediction:
+    """What to expect of g and z, and of learning with them.
+
+    trace: tr H. eta_max: 2/tr H, above which learning by g from one trial per update is unstable in the mean square whatever the
+    largest eigenvalue: exact for D = +-sigma and H diagonal. eta_safe: 2/(tr H + 2 |H|_F), sufficient for every code of
+    kurtosis <= 3, from sum_i eta l_i/(2(1 - eta l_i)) < 1 and l_i <= |H|_F. Both for a positive semi-definite H, infinite if
+    tr H <= 0. warnings: what to mind about the method, the code and the trials, in plain sentences.
+    """
+
     gradient: QuantityPrediction
     hv: QuantityPrediction
+    trace: float
+    eta_max: float
+    eta_safe: float
+    warnings: list[str] = field(default_factory=list)
 
 
 def _cosine(a: Array, b: Array) -> float:
@@ -230,33 +443,150 @@ def predict(
     error_noise: float = 0.0,
     presentation: str = "batch",
     known: list[Curvature] | None = None,
+    trials: int | None = None,
 ) -> Prediction:
-    """Limit, variance, expected cosine and error, trials and evaluations needed, of `estimate` with the same arguments.
+    """Limit, bias, variance, expected cosine and error, trials and evaluations needed, of `estimate` with the same arguments.
 
     error_noise: standard deviation of one evaluation of E. With presentation = "pattern" the pattern is one more random number
     of each trial: its spread adds to the variance, and an orthogonal code loses its advantage. `known`: curvatures computed
-    before by `curvatures` for the same objective, w, v and presentation, to save their cost.
+    before by `curvatures` for the same objective, w, v and presentation, to save their cost. trials: warn if they do not cover
+    a code's period. The best sigma: `best_sigma`.
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
+    design = Design(method, code, objective.n_weights, sigma, r, 0, presentation)
     known = curvatures(objective, w, v, presentation) if known is None else known
-    n, noise = objective.n_weights, error_noise**2
-    per_pattern = [_trial_variance(method, code, c, sigma, r, noise) for c in known]
+    per_pattern = [trial_variances(method, code, c, sigma, r, error_noise**2) for c in known]
     parts = []
-    for index, (exacts, limits) in enumerate(
-        (([c.g for c in known], [c.g for c in known]), ([c.z for c in known], [limit(method, code, c) for c in known]))
-    ):
+    for index in (0, 1):
+        exacts = [(c.g, c.z)[index] for c in known]
+        limits = [gradient_limit(method, code, c.g) if index == 0 else limit(method, code, c) for c in known]
         mean = np.mean(limits, axis=0)
-        spread = float(np.mean([L @ L for L in limits]) - mean @ mean)
-        variance = float(np.mean([variances[index] for variances in per_pattern])) + max(spread, 0.0)
-        # over whole periods only what is not linear in this trial's code remains
-        periodic, period = variance, 1
-        if code.orthogonal and len(known) == 1 and (method.regressor == "dw" or (index == 0 and method.name == "antithetic")):
-            weights = method.gradient_weights if index == 0 else method.hv_weights
-            scale = sigma if index == 0 else r * sigma
-            periodic, period = n * noise * sum(weight**2 for weight in weights) / scale**2, code.period(n)
-        parts.append(QuantityPrediction(np.mean(exacts, axis=0), mean, variance, periodic, period, method.evaluations_per_trial))
-    return Prediction(*parts)
+        spread = np.maximum(np.mean(np.square(limits), axis=0) - mean**2, 0.0) if len(known) > 1 else 0.0
+        linear, even, noise = (
+            np.mean([getattr(variances[index], part) for variances in per_pattern], axis=0)
+            for part in ("linear", "even", "noise")
+        )
+        # the law of a periodic code is for estimates linear in its own columns, and for the same dE in every trial
+        lawful = len(known) == 1 and (method.fit == "moments" if index == 0 else method.regressor == "dw")
+        left_in = index == 0 and method.one_sided and not method.centred
+        parts.append(
+            QuantityPrediction(
+                np.mean(exacts, axis=0), mean, TrialVariance(linear + spread, even, noise), code, method.evaluations_per_trial,
+                exacts[0] if lawful else None, sigma * known[0].trace / 2 if left_in else 0.0,
+            )
+        )  # fmt: skip
+    trace = float(np.mean([c.trace for c in known]))
+    size = math.sqrt(float(np.mean([c.off_square + float(c.diagonal @ c.diagonal) for c in known])))
+    etas = (2 / trace, 2 / (trace + 2 * size)) if trace > 0 else (math.inf, math.inf)
+    return Prediction(parts[0], parts[1], trace, etas[0], etas[1], _warnings(design, parts, trials))
+
+
+def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | None) -> list[str]:
+    method, code, n = design.method, design.code, design.n_weights
+    says = []
+    for name, part in (("g", parts[0]), ("z = Hv", parts[1] if method.estimates_hv else None)):
+        size = 0.0 if part is None else float(np.linalg.norm(part.exact))
+        if part is None or size == 0 or not (off := float(np.linalg.norm(part.bias)) / size) > 1e-6:
+            continue
+        why, instead = _reason(method, code, n)
+        says.append(
+            f"{method.name} with code {code.name} is biased: its {name} tends to something {off:.2g} |{name[0]}| away, as {why}; "
+            f"use {instead}"
+        )
+    if trials is not None:
+        says += period_warnings(code, n, trials)
+    return says
+
+
+def _reason(method: Method, code: Code, n: int) -> tuple[str, str]:
+    """Why a method is biased with a code, and what to use instead."""
+    if code.sensing and method.fit == "least_squares":
+        return "denominators measured with the synapses' own error are too large", "known denominators: difference or covariance"
+    if not code.independent:
+        return f"weights of the register correlate by -1/{code.period(n)}", "code walsh or rademacher"
+    if method.fit == "least_squares" and not method.unbiased_with(code):
+        why = (
+            "it needs kurtosis 3" if method.correction == "along" else "the other weights' regressors are correlated with its own"
+        )
+        return why, "method difference, or covariance with code ternary"
+    mended = method.name + "_corrected"
+    instead = f"method {mended}" if code.kurtosis > 1 and mended in METHODS else "code ternary"
+    return f"a code of kurtosis {code.kurtosis:g} adds {(code.kurtosis - 3) / 2:g} H_ii v_i", f"{instead}, or method difference"
+
+
+def truncation(objective: Objective, w: Array, v: Array, probes: int = 32) -> tuple[Array, Array]:
+    """beta_g, beta_z, shape (probes, n): samples whose means times sigma^2 are the bias of central g and difference z, to leading
+    order beyond the quadratic: beta_g = (1/2) grad tr H, beta_z its derivative along v.
+
+    E over D of the cubic term of dE times D_i/sigma^2 is (sigma^2/2) sum_j d^3E/dw_i dw_j^2 + (k-3)/6 sigma^2 d^3E/dw_i^3; the
+    second part, one term in n, is left out. From second differences of exact g and Hv along random signs; 2 products a probe.
+    """
+    n = objective.n_weights
+    w, v = as_weights("w", w, n), as_weights("v", v, n)
+    step = 1e-3 * max(1.0, float(np.abs(w).max()))
+    rng = np.random.Generator(np.random.Philox(1))
+    _, g0, z0 = objective.error_gradient_hvp(w, v)
+    beta_g, beta_z = np.empty((probes, n)), np.empty((probes, n))
+    for i in range(probes):
+        x = step * rng.choice([-1.0, 1.0], n)
+        (_, g1, z1), (_, g2, z2) = (objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1))
+        beta_g[i], beta_z[i] = (g1 + g2 - 2 * g0) / (2 * step**2), (z1 + z2 - 2 * z0) / (2 * step**2)
+    return beta_g, beta_z
+
+
+def best_sigma(
+    objective: Objective,
+    w: Array,
+    v: Array,
+    method: str | Method = "difference",
+    code: str | Code = "walsh",
+    trials: int = 4096,
+    r: float = 1e-2,
+    error_noise: float = 0.0,
+    known: list[Curvature] | None = None,
+) -> tuple[float, float]:
+    """The amplitudes sigma that make the expected squared errors of g and of z smallest; NaN for a z not estimated.
+
+    Minimised is |bias + sigma^2 beta|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance after K = trials
+    and `truncation`'s beta. Where one term of each kind rules: one-sided g, B sigma^2 of curvature against N/sigma^2 of noise,
+    sigma^4 = N/B; a pair, or a whole number of double periods, N/(K sigma^2) of noise against sigma^4 |beta|^2,
+    sigma^6 = N/(2 K |beta|^2). Without noise the smallest sigma that rounding allows is best, and this returns 10^-8. beta is the
+    code-independent leading part and holds for sigma small against the scale on which curvature changes.
+    """
+    method = choose("method", method, METHODS) if isinstance(method, str) else method
+    code = choose("code", code, CODES) if isinstance(code, str) else code
+    check_pair(method, code)
+    known = curvatures(objective, w, v) if known is None else known
+    betas = truncation(objective, w, v)
+    # an unbiased |mean|^2 from independent halves
+    squares = [max(float(b[::2].mean(0) @ b[1::2].mean(0)), 0.0) for b in betas]
+    means = [b.mean(0) for b in betas]
+
+    def wrong(log_sigma: float) -> tuple[float, float]:
+        sigma = math.exp(log_sigma)
+        foretold = predict(objective, w, v, method, code, sigma, r, error_noise, known=known)
+        errors = []
+        for part, square, mean in zip((foretold.gradient, foretold.hv), squares, means, strict=True):
+            bias = float(part.bias @ part.bias) + 2 * sigma**2 * float(part.bias @ mean) + sigma**4 * square
+            missed = part.expected(trials) - part.limit
+            errors.append(bias + float(missed @ missed) + part.total_variance(trials))
+        return errors[0], errors[1]
+
+    grid = np.linspace(math.log(1e-8), math.log(10.0), 121)
+    values = np.array([wrong(x) for x in grid])
+    found = []
+    for index in (0, 1):
+        if not np.isfinite(values[:, index]).all():
+            found.append(math.nan)
+            continue
+        best = int(np.argmin(values[:, index]))
+        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        for _ in range(40):  # by thirds: one minimum lies between
+            a, b = low + (high - low) / 3, high - (high - low) / 3
+            low, high = (low, b) if wrong(a)[index] <= wrong(b)[index] else (a, high)
+        found.append(math.exp((low + high) / 2))
+    return found[0], found[1]
 
 
 def curvatures(objective: Objective, w: Array, v: Array, presentation: str = "batch") -> list[Curvature]:

@@ -38,6 +38,7 @@ SUMMARY = {
     "verdict": "the same in words",
     "primary": "whether this is the experiment's own method (the others were set beside it)",
     "status": "complete, or partial if the run was interrupted",
+    "warnings": "what to mind about the method, its code and the number of trials; empty if nothing",
 }
 WEIGHTS = {
     "method": "method",
@@ -51,7 +52,7 @@ WEIGHTS = {
     "g_hat": "estimated dE/dw",
     "g_stderr": "its standard error",
     "hv_exact": "exact (Hv)_i",
-    "hv_hat": "estimated (Hv)_i",
+    "hv_hat": "estimated (Hv)_i; empty for a method of the gradient alone",
     "hv_stderr": "its standard error",
     "hv_limit": "what the method tends to, by theory",
 }
@@ -194,9 +195,10 @@ class Frames:
         row = (rows if len(rows) else self.summary).iloc[-1]
         return row["method"], row["code"]
 
-    def methods(self) -> list[tuple[str, str]]:
-        """(method, code) in the order of the summary."""
-        return list(dict.fromkeys(zip(self.summary["method"], self.summary["code"], strict=True)))
+    def methods(self, quantity: str | None = None) -> list[tuple[str, str]]:
+        """(method, code) in the order of the summary; of one quantity only those that estimate it."""
+        rows = self.summary if quantity is None else self.summary[self.summary["quantity"] == quantity]
+        return list(dict.fromkeys(zip(rows["method"], rows["code"], strict=True)))
 
     def fact(self, name: str) -> float:
         """The value of one row of a study's summary."""

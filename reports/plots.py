@@ -22,17 +22,21 @@ MARKERS = "o^sDvP*X<>ph"
 TILES_SHOWN = 6
 
 
-def scatter(frames: Frames, quantity: str = "hv") -> Figure:
+def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
     """Estimated against exact, a panel per method, a point with its standard error per weight; on the line they agree."""
     exact, hat, stderr, name = QUANTITIES[quantity]
-    methods = frames.methods()
+    methods = frames.methods(quantity)
+    if not methods:
+        return None
+    colours = _colours(frames)
     columns = min(len(methods), 4)
     rows = math.ceil(len(methods) / columns)
     figure = Figure(figsize=(3.0 * columns + 0.4, 3.1 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[len(methods) :]:
         axis.remove()
-    for axis, (method, code), colour in zip(axes, methods, _colours(frames), strict=False):
+    for axis, (method, code) in zip(axes, methods, strict=False):
+        colour = colours[method, code]
         w = frames.weights[(frames.weights["method"] == method) & (frames.weights["code"] == code)]
         summary = of(frames, quantity)
         row = summary[(summary["method"] == method) & (summary["code"] == code)].iloc[0]
@@ -51,12 +55,16 @@ def scatter(frames: Frames, quantity: str = "hv") -> Figure:
     return _finished(figure)
 
 
-def convergence(frames: Frames, quantity: str = "hv") -> Figure:
+def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
     """Relative error against trials, cosine against evaluations: points measured, lines predicted; where 0.9 lies."""
+    if not frames.methods(quantity):
+        return None
+    colours = _colours(frames)
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     frame = frames.convergence[frames.convergence["quantity"] == quantity]
-    for (method, code), colour in zip(frames.methods(), _colours(frames), strict=False):
+    for method, code in frames.methods(quantity):
+        colour = colours[method, code]
         part = frame[(frame["method"] == method) & (frame["code"] == code)]
         for axis, spent, column in ((left, "trials", "relative_error"), (right, "evaluations", "cosine")):
             axis.plot(part[spent], part[column], "o", color=colour, markersize=4, label=f"{method}/{code}")
@@ -317,8 +325,8 @@ def figures(frames: Frames) -> dict[str, tuple[Figure, str]]:
     return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
 
 
-def _colours(frames: Frames) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(len(frames.methods()))]
+def _colours(frames: Frames) -> dict[tuple[str, str], str]:
+    return {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(frames.methods())}
 
 
 def _finished(figure: Figure) -> Figure:

@@ -62,27 +62,29 @@ def accuracy(frames: Frames, quantity: str) -> Rows:
 
 
 def cost(frames: Frames) -> Rows:
-    """What each method spent on the chip, and what z to a cosine of 0.9 would take."""
+    """What each method spent on the chip, and what z (or else the gradient) to a cosine of 0.9 would take."""
     header = ["method/code", "broadcasts", "trials", "evaluations", "for cosine 0.9", "chip time", "energy", "wall time"]
     rows = []
-    for _, row in of(frames, "hv").iterrows():
+    for _, row in of_each(frames).iterrows():
         cells = [name(row), row["broadcasts"], count(row["trials"]), count(row["evaluations"]), count(row["evaluations_to_0_9"])]
         rows.append([*cells, si(row["chip_time_s"], "s"), si(row["energy_j"], "J"), si(row["wall_time_s"], "s")])
     return header, rows
 
 
 def _comparison(frames: Frames) -> list[Titled]:
+    z = (
+        "z = Hv, estimated against exact R{backprop}",
+        "limit error: distance of the estimate from what theory says the method tends to, relative to that limit; "
+        "z: rms distance in standard errors, about 1 where nothing but noise is left",
+        accuracy(frames, "hv"),
+    )
     return [
-        (
-            "z = Hv, estimated against exact R{backprop}",
-            "limit error: distance of the estimate from what theory says the method tends to, relative to that limit; "
-            "z: rms distance in standard errors, about 1 where nothing but noise is left",
-            accuracy(frames, "hv"),
-        ),
+        *([z] if frames.methods("hv") else []),
         ("Gradient, estimated against exact backprop", "", accuracy(frames, "gradient")),
         (
             "What it cost, each method at the same number of evaluations",
-            "evaluations: measurements of E; for cosine 0.9: evaluations until z has a cosine of 0.9, by theory",
+            "evaluations: measurements of E; for cosine 0.9: evaluations until z (or the gradient, where that is all) has a "
+            "cosine of 0.9, by theory",
             cost(frames),
         ),
     ]
@@ -102,9 +104,8 @@ def _estimators(frames: Frames) -> list[Titled]:
             rows.append([*cells, count(row["evaluations_to_0_9"])])
         if rows:
             evaluations = count(float(frames.summary["evaluations"].median()))
-            says = (
-                f"relative to the exact answer, after {evaluations} evaluations each; <: no bias seen, and none as large as that"
-            )
+            says = f"relative to the exact answer, after {evaluations} evaluations each; <: no bias seen, and none as large; "
+            says += "theory is that of a quadratic E: where an error is tiny, sigma and r decide it"
             shown.append((f"{title}, best first", says, (header, rows)))
     return shown
 
@@ -187,8 +188,13 @@ def tables(frames: Frames) -> list[Titled]:
 
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
-    """(method/code, what came of its z) per method of a comparison; other studies say it in their tables."""
-    return [(name(row), str(row["verdict"])) for _, row in of(frames, "hv").iterrows()] if frames.study == "compare" else []
+    """(method/code, what came of its z, or of the gradient where that is all) of a comparison; other studies speak in tables."""
+    return [(name(row), str(row["verdict"])) for _, row in of_each(frames).iterrows()] if frames.study == "compare" else []
+
+
+def warnings(frames: Frames) -> list[str]:
+    """What to mind about the methods and codes of a run, in sentences."""
+    return [text for text in dict.fromkeys(of_each(frames)["warnings"].astype(str)) if text] if frames.study == "compare" else []
 
 
 def print_run(frames: Frames, console: "Console") -> None:
@@ -213,6 +219,8 @@ def print_run(frames: Frames, console: "Console") -> None:
     console.print()
     for method, verdict in verdicts(frames):
         console.print(f"{method} {verdict}.", markup=False)
+    for text in warnings(frames):
+        console.print(f"Mind: {text}", markup=False)
 
 
 def markdown(frames: Frames) -> str:
@@ -220,7 +228,8 @@ def markdown(frames: Frames) -> str:
     lines = [f"# {frames.provenance['experiment']}", "", frames.provenance["description"] + ".", ""]
     if frames.partial:
         lines += ["**Partial:** the run was interrupted; these are the results up to then.", ""]
-    lines += [f"- `{method}` {verdict}." for method, verdict in verdicts(frames)] + [""]
+    lines += [f"- `{method}` {verdict}." for method, verdict in verdicts(frames)]
+    lines += [f"- Mind: {text}" for text in warnings(frames)] + [""]
     for title, says, (header, rows) in tables(frames):
         lines += [f"## {title}", "", *([f"{says[0].upper()}{says[1:]}.", ""] if says else [])]
         lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * 2 + " ---: |" * (len(header) - 2)]
@@ -231,6 +240,13 @@ def markdown(frames: Frames) -> str:
 
 def of(frames: Frames, quantity: str) -> pd.DataFrame:
     return frames.summary[frames.summary["quantity"] == quantity]
+
+
+def of_each(frames: Frames) -> pd.DataFrame:
+    """A row per method: of z, or of the gradient where that is all it estimates."""
+    summary = frames.summary
+    alone = ~summary[["method", "code"]].apply(tuple, axis=1).isin(frames.methods("hv"))
+    return summary[(summary["quantity"] == "hv") | alone]
 
 
 def name(row: pd.Series) -> str:

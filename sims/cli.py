@@ -140,8 +140,8 @@ def list_(
     kinds = {
         "experiments": lambda: {name: load_experiment(name).description for name in experiment_names()},
         "chips": lambda: {name: load_chip(name).description for name in chip_names()},
-        "codes": lambda: {code.name: code.description for code in CODES.values()},
-        "methods": lambda: {method.name: f"({method.label}) {method.description}" for method in METHODS.values()},
+        "codes": lambda: {code.name: code.summary for code in CODES.values()},
+        "methods": lambda: {method.name: method.summary for method in METHODS.values()},
         "datasets": datasets,
     }
     if what != "all":

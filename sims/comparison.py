@@ -11,7 +11,7 @@ from hardware.chip import Chip, Interval
 from perturb.codes import CODES
 from perturb.estimation import Comparison, compare
 from perturb.kernels import has_kernel
-from perturb.methods import METHODS
+from perturb.methods import METHODS, Method
 from perturb.statistics import Estimate
 from perturb.theory import Prediction, curvatures, predict
 from sims.bench import Bench, Progress, ShouldStop, Tables
@@ -54,7 +54,7 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         )  # fmt: skip
         reading = chip.error_unit.reading
         predicted = predict(
-            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, known
+            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, known, trials
         )  # fmt: skip
         start, done = time.perf_counter(), 0
         estimate: Estimate | None = None
@@ -105,7 +105,7 @@ def _summary_rows(
     rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
 ) -> list[dict[str, Any]]:
     method, rows = METHODS[rival.method], []
-    for quantity in ("gradient", "hv"):
+    for quantity in _quantities(method):
         measured, theory = getattr(compared, quantity), getattr(predicted, quantity)
         expected = theory.cosine(estimate.trials)
         needed = theory.evaluations_for(TARGET_COSINE)
@@ -127,7 +127,7 @@ def _summary_rows(
                 "wall_time_s": fixed["wall_time_s"],
                 "events": chip.events,
                 "limit_z_rms": measured.limit_z_rms,
-                "label": method.label if quantity == "hv" else "",
+                "label": method.label if quantity == "hv" or not method.estimates_hv else "",
                 "sigma": rival.sigma,
                 "r": rival.r if method.displaced else np.nan,
                 "broadcasts": method.broadcasts if quantity == "hv" else "dE",
@@ -137,9 +137,14 @@ def _summary_rows(
                 "verdict": _verdict(quantity, measured.cosine, expected, theory.limit_cosine, needed, estimate.evaluations),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
+                "warnings": " ".join(f"{warning}." for warning in predicted.warnings),
             }
         )
     return rows
+
+
+def _quantities(method: Method) -> tuple[str, ...]:
+    return ("gradient", "hv") if method.estimates_hv else ("gradient",)
 
 
 def _verdict(quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int) -> str:
@@ -183,7 +188,7 @@ def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, pr
             "predicted_cosine": getattr(predicted, quantity).cosine(estimate.trials),
             "predicted_relative_error": getattr(predicted, quantity).relative_error(estimate.trials),
         }
-        for quantity in ("gradient", "hv")
+        for quantity in _quantities(METHODS[rival.method])
     ]
 
 

@@ -32,6 +32,7 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
     presented = bench.objective.n_patterns if e.presentation == "batch" else 1
     noise = reading.variance(presented) ** 0.5
     pairs = [(METHODS[method], CODES[code]) for method in options.methods or METHODS for code in options.codes or CODES]
+    pairs = [(method, code) for method, code in pairs if code.independent or not method.needs_s]
     rows: list[tuple] = []
     columns: list[str] = []
     complete = True
@@ -40,7 +41,7 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
             complete = False
             break
         trials = max(3, round(budget / method.evaluations_per_trial))
-        predicted = predict(bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known)
+        predicted = predict(bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known, trials)
         start, estimates = time.perf_counter(), []
         for repeat in range(options.repeats):
             seed = (experiment.run.seed + repeat) % 2**64
@@ -51,7 +52,7 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
         compared = [compare(estimate, bench.objective, bench.w, bench.v, known) for estimate in estimates]
         for quantity in ("gradient", "hv"):
             each = [getattr(comparison, quantity) for comparison in compared]
-            if np.isfinite(each[0].estimate).any():
+            if quantity == "gradient" or method.estimates_hv:
                 names = (quantity, method.name, code.name, bench.w.size, trials, estimates[0].evaluations)
                 judged = _judged(each, getattr(predicted, quantity), estimates[0])
                 rows.append((*names, *judged.values(), per_s, method.broadcasts))

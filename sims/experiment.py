@@ -32,6 +32,7 @@ from perturb.errors import InputError, choose
 from perturb.methods import METHODS
 from perturb.mlp import MLP
 from perturb.recurrent import Recurrent
+from perturb.statistics import check_pair
 from sims.datasets import DATASETS
 
 MAX_WEIGHTS = 10_000_000
@@ -164,8 +165,7 @@ class Compared(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "Compared":
-        choose("method", self.method, METHODS)
-        choose("code", self.code, CODES)
+        check_pair(choose("method", self.method, METHODS), choose("code", self.code, CODES))
         return self
 
 
@@ -182,8 +182,7 @@ class Estimation(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "Estimation":
-        choose("method", self.method, METHODS)
-        choose("code", self.code, CODES)
+        check_pair(choose("method", self.method, METHODS), choose("code", self.code, CODES))
         return self
 
 

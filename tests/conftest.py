@@ -29,13 +29,23 @@ def small():
     return objective, net.init(0), rng.standard_normal(net.n_weights)
 
 
+def _linear(layers, patterns):
+    rng = np.random.default_rng(2)
+    net = MLP(layers)
+    objective = net.objective(rng.standard_normal((patterns, layers[0])), rng.standard_normal((patterns, layers[1])))
+    return objective, net.init(3), rng.standard_normal(net.n_weights)
+
+
 @pytest.fixture
 def linear():
     """A linear 3-2 network with squared error, exactly quadratic: (objective, w, v)."""
-    rng = np.random.default_rng(2)
-    net = MLP([3, 2])
-    objective = net.objective(rng.standard_normal((6, 3)), rng.standard_normal((6, 2)))
-    return objective, net.init(3), rng.standard_normal(net.n_weights)
+    return _linear([3, 2], 6)
+
+
+@pytest.fixture
+def linear24():
+    """The same, of 24 weights, where what is leading in n is good to some per cent."""
+    return _linear([5, 4], 12)
 
 
 @pytest.fixture

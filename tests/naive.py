@@ -1,5 +1,7 @@
 """Slow, obvious twins of the compiled code, written from the formulas and from the published description of Philox."""
 
+from functools import lru_cache
+
 import numpy as np
 
 M32 = 0xFFFFFFFF
@@ -34,6 +36,28 @@ def sign(seed, trial, i):
     return 2 * (words(seed, trial, i // 128, 0)[i % 128 // 32] >> (i % 32) & 1) - 1
 
 
+@lru_cache
+def register(n):
+    """The bits of a shift register just long enough for n weights: x^m = x^taps + ... + 1 on a list of bits, lowest first."""
+    m = 2
+    while 2**m - 1 < n:
+        m += 1
+    taps = [0] + {2: [1], 3: [2], 4: [3], 5: [3], 6: [5], 7: [6], 8: [6, 5, 4], 9: [5]}[m]
+    bits, out = [1] + [0] * (m - 1), []
+    for _ in range(2**m - 1):
+        out.append(bits[0])
+        carry = bits[-1]
+        bits = [0] + bits[:-1]
+        for tap in taps:
+            bits[tap] ^= carry
+    return out
+
+
+def sensed(D, sensing, sigma, seed, trial):
+    """What each synapse knows of its perturbation."""
+    return D + sensing * sigma * np.array([normal(seed, 3, trial, 0, i) for i in range(len(D))]) if sensing else D
+
+
 def perturbation(code, n, sigma, seed, trial):
     """One trial's perturbation, weight by weight."""
     D = np.empty(n)
@@ -47,6 +71,23 @@ def perturbation(code, n, sigma, seed, trial):
             for _ in range(i % 4):
                 fraction = fraction * 6 & M32
             D[i] = {0: -1, 5: 1}.get(fraction * 6 >> 32, 0) * np.sqrt(3) * sigma
+        elif code == "measured":
+            D[i] = sigma * normal(seed, 0, trial, 0, i)
+        elif code == "uniform":
+            D[i] = sigma * np.sqrt(3) * ((words(seed, trial, i // 4, 0)[i % 4] + 0.5) / 2**31 - 1)
+        elif code == "sequential":
+            passes, row = divmod(trial, n)
+            D[i] = (i == row) * sigma * np.sqrt(n) * sign(seed, passes // 2, i) * (-1) ** passes
+        elif code == "sine":
+            passes, row = divmod(trial, 2 * n + 1)
+            phase = 2 * np.pi * (words(seed, passes // 2, i // 4, 0)[i % 4] + 0.5) / 2**32
+            turn = 2 * np.pi * ((i + 1) * row % (2 * n + 1)) / (2 * n + 1)
+            D[i] = sigma * np.sqrt(2) * np.cos(turn + phase) * (-1) ** passes
+        elif code == "lfsr":
+            sequence = register(n)
+            passes, row = divmod(trial, len(sequence))
+            a, b, _, _ = words(seed, 0, 0, 0)
+            D[i] = sigma * (-1) ** (sequence[(row + (a * 2**32 + b) + i) % len(sequence)] + passes)
         else:
             period = 1
             while period < n + 1:
@@ -63,7 +104,7 @@ def pattern_index(seed, trial, n_patterns):
 
 
 def trials(objective, w, v, reading, design, first, last):
-    """Every trial's perturbation, broadcasts and regressor: arrays D (K, n), y (K,), u (K,), q (K, n)."""
+    """Every trial's perturbation as synapses know it, broadcasts and regressor: arrays D (K, n), y (K,), u (K,), q (K, n)."""
     method, rows = design.method, []
     for trial in range(first, last):
         D = perturbation(design.code.name, w.size, design.sigma, design.seed, trial)
@@ -79,23 +120,29 @@ def trials(objective, w, v, reading, design, first, last):
                 step = reading.range / 2**reading.bits
                 errors = np.clip(np.floor(errors / step + 0.5) * step, 0, reading.range - step)
             E.append(errors.mean())
-        s, V = D @ v, v @ v
-        q = {"dw": D, "s_dw": s * D, "b": s / V * (D - s * v / (2 * V))}[method.regressor]
+        D = sensed(D, design.code.sensing, design.sigma, design.seed, trial)
+        s, V, k = D @ v, v @ v, design.code.kurtosis
+        diagonal = (k - 3) / (k - 1) * v * D * D if method.correction == "diagonal" and k > 1 else 0.0
+        q = {"dw": D, "s_dw": s * D - diagonal, "b": s / V * (D - s * v / (2 * V)), "none": 0 * D}[method.regressor]
         rows.append((D, np.dot(method.gradient_weights, E), np.dot(method.hv_weights, E), q))
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def sums(D, y, u, q):
+def sums(D, y, u, q, v):
     """The sums of `synapse.SUMS` and `synapse.TOTALS`."""
     y_, u_ = y[:, None], u[:, None]
     terms = (D, q, D * D, D * q, q * q, D * y_, q * u_, D * D * y_, D * y_**2, q * q * u_, q * u_**2)
     terms += (D**2 * y_**2, D * y_ * q * u_, q**2 * u_**2)
-    return np.array([term.sum(0) for term in terms]), np.array([y.sum(), u.sum(), (y * y).sum(), (u * u).sum()])
+    c = (D @ v) ** 2
+    totals = (y, u, y * y, u * u, c, c * u, c * c, c * c * u, c * u * u, c * c * u * u)
+    return np.array([term.sum(0) for term in terms]), np.array([total.sum() for total in totals])
 
 
-def fit(method, design, D, y, u, q):
+def fit(method, design, D, y, u, q, v):
     """(g, z) from the definitions: covariances over known denominators, or each weight's own least squares by lstsq."""
     K, n = D.shape
+    if method.regressor == "none":
+        return D.T @ y / K / design.sigma**2, np.full(n, np.nan)
     if method.fit == "moments":
         x_scale = design.sigma**2
         q_scale = design.r * x_scale if method.regressor == "dw" else x_scale**2
@@ -106,4 +153,7 @@ def fit(method, design, D, y, u, q):
     for i in range(n):
         columns = [D[:, i], q[:, i]] + [np.ones(K)] * method.centred
         g[i], z[i] = np.linalg.lstsq(np.array(columns).T, y, rcond=None)[0][:2]
+    if method.correction == "along":
+        c, V = np.cov((D @ v) ** 2, u, ddof=0)[0, 1] / design.sigma**4, v @ v
+        z = z * (1 - v**2 / (2 * V)) + v * c / (2 * V)
     return g, z

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturb import CODES, InputError
-from perturb.philox import NOISE, normals, pattern_index, philox
+from perturb.codes import Code
+from perturb.philox import NOISE, _state, normals, pattern_index, philox
 
 # Random123's known answers for philox4x32-10
 KNOWN = [
@@ -46,52 +47,182 @@ def test_noise_and_patterns_equal_the_naive_ones():
     assert [pattern_index(np.uint64(3), t, 7) for t in range(50)] == [naive.pattern_index(3, t, 7) for t in range(50)]
 
 
-@pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.name)
+def drawn(code, n, first, last, seed=11):
+    return np.array([code.draw(n, 1.0, seed, t) for t in range(first, last)])
+
+
+RANDOM = [code for code in CODES.values() if not code.periodic]
+PERIODIC = [code for code in CODES.values() if code.periodic]
+names = {"ids": lambda code: code.name}
+
+
+@pytest.mark.parametrize("code", CODES.values(), **names)
 def test_moments_are_those_stated(code):
     n, trials = 64, 2048
-    D = np.array([code.draw(n, 1.0, 7, t) for t in range(trials)])
-    samples = D.size
+    D = drawn(code, n, 0, trials)
+    if code.name == "sequential":
+        assert [np.mean(D**power) for power in (2, 4, 6)] == pytest.approx([1.0, n, n**2])
+        assert "kurtosis n, sixth moment n^2; periodic, folded over, orthogonal" in code.summary
+        return
     # five standard errors of the mean of D^p, from the moments of the code (a Gaussian's 12th moment is 10395)
     for power, expected in ((1, 0.0), (2, 1.0), (4, code.kurtosis), (6, code.sixth)):
         spread = np.sqrt(np.mean(D ** (2 * power)) - np.mean(D**power) ** 2)
-        assert abs(np.mean(D**power) - expected) <= 5 * spread / np.sqrt(samples) + 1e-12
-    assert abs(np.mean(D**2) - 1.1) > 5 * np.std(D**2) / np.sqrt(samples)  # negative control
+        assert abs(np.mean(D**power) - expected) <= 5 * spread / np.sqrt(D.size) + 1e-12
+    assert abs(np.mean(D**2) - 1.1) > 5 * np.std(D**2) / np.sqrt(D.size)  # negative control
 
 
-@pytest.mark.parametrize("code", [code for code in CODES.values() if not code.orthogonal], ids=lambda code: code.name)
-def test_weights_and_trials_are_uncorrelated(code):
-    n, trials = 40, 4096
-    D = np.array([code.draw(n, 1.0, 3, t) for t in range(trials)])
-    C = D.T @ D / trials
-    assert np.abs(C - np.diag(np.diag(C))).max() < 5 / np.sqrt(trials)  # 780 pairs: five standard errors
-    assert np.abs((D[1:] * D[:-1]).mean(0)).max() < 5 / np.sqrt(trials)
-    assert abs((D[1:, 1:] * D[:-1, :-1]).mean()) < 5 / np.sqrt((trials - 1) * (n - 1))
+def worst_correlation(D):
+    """Over all pairs of columns of D (trials, columns), in standard errors."""
+    C = D.T @ D / len(D)
+    return np.abs(C - np.diag(np.diag(C))).max() * np.sqrt(len(D))
+
+
+def dies(code, n, trials):
+    """Weights of two dies, this trial's and the next one's, side by side: (trials, 4 n)."""
+    two = [drawn(code, n, 0, trials + 1, seed) for seed in (3, 4)]
+    return np.concatenate([D[shift : trials + shift] for D in two for shift in (0, 1)], axis=1)
+
+
+@pytest.mark.parametrize("code", RANDOM, **names)
+def test_weights_layers_dies_and_trials_are_uncorrelated(code):
+    # 26 weights are the layers of a 3-4-2 network; 5356 pairs, of which one in 2e7 lies beyond 5.5 standard errors
+    assert worst_correlation(dies(code, 26, 4096)) < 5.5
+    D = drawn(code, 40, 0, 4096)
+    assert abs((D[1:, 1:] * D[:-1, :-1]).mean()) < 5 / np.sqrt((len(D) - 1) * 39)  # along the diagonal of trials and weights
+
+
+class _OneStream:
+    """A slip of published code: all layers (3-4: 16 weights, 4-2: 10) draw from one random key."""
+
+    def draw(self, n, sigma, seed, trial):
+        D = CODES["rademacher"].draw(n, sigma, seed, trial)
+        D[16:26] = D[:10]
+        return D
+
+
+class _NoSeed:
+    """Another: the seed is ignored."""
+
+    def draw(self, n, sigma, seed, trial):
+        return CODES["gaussian"].draw(n, sigma, 0, trial)
+
+
+@pytest.mark.parametrize("slip", [_OneStream(), _NoSeed()])
+def test_a_shared_stream_and_an_ignored_seed_would_be_seen(slip):
+    assert worst_correlation(dies(slip, 26, 4096)) > 50
+
+
+@pytest.mark.parametrize("code", CODES.values(), **names)
+def test_every_code_honours_the_seed(code):
+    n = 64
+    draws = {drawn(code, n, 0, 8, seed).tobytes() for seed in (0, 1, 2**32, 2**63)}
+    # a register of 127 states may start two dies alike; these four it does not
+    assert len(draws) == 4
+    np.testing.assert_array_equal(drawn(code, n, 0, 8, 1), drawn(code, n, 0, 8, 1))
 
 
 @pytest.mark.parametrize("n", [1, 3, 9, 27, 100])
-def test_walsh_is_orthogonal_and_balanced_over_a_period(n):
-    code = CODES["walsh"]
+@pytest.mark.parametrize("code", [code for code in PERIODIC if code.orthogonal], **names)
+def test_orthogonal_codes_are_so_over_a_period_and_fold_over(code, n):
     period = code.period(n)
-    assert period > n and period & (period - 1) == 0 and period <= 2 * n
-    for first in (0, period):
-        D = np.array([code.draw(n, 1.0, 11, t) for t in range(first, first + period)])
-        np.testing.assert_array_equal(D.T @ D, period * np.eye(n))
-        np.testing.assert_array_equal(D.sum(0), 0)
-
-
-def test_walsh_folds_over_and_then_changes_its_signs():
-    code, n = CODES["walsh"], 50
-    period = code.period(n)
-    passes = [np.array([code.draw(n, 1.0, 11, t) for t in range(p * period, (p + 1) * period)]) for p in range(3)]
+    assert n <= period <= 2 * n + 1
+    passes = [drawn(code, n, p * period, (p + 1) * period) for p in range(3)]
+    for D in passes:
+        np.testing.assert_allclose(D.T @ D, period * np.eye(n), atol=1e-9 * period)
+        if code.balanced:
+            np.testing.assert_allclose(D.sum(0), 0, atol=1e-9 * period)
     np.testing.assert_array_equal(passes[1], -passes[0])
-    assert 0.2 < (passes[2] == passes[0]).mean() < 0.8
+    if n >= 27:  # new signs or phases
+        assert np.abs(passes[2] - passes[0]).max() > 0.1
 
 
-def test_seeds_give_different_perturbations():
-    draws = {CODES["rademacher"].draw(64, 1.0, seed, 0).tobytes() for seed in (0, 1, 2**32, 2**63)}
-    assert len(draws) == 4
+@pytest.mark.parametrize("n", [1, 3, 8, 27, 100])
+def test_shift_register_visits_every_state_and_its_taps_correlate_by_minus_one_over_L(n):
+    code = CODES["lfsr"]
+    L = code.period(n)
+    assert n <= L < max(4, 2 * n + 2) and (L + 1) & L == 0
+    D = drawn(code, n, 0, L)
+    np.testing.assert_array_equal(D.T @ D, (L + 1) * np.eye(n) - 1)
+    np.testing.assert_array_equal(np.abs(D.sum(0)), 1)
+    np.testing.assert_array_equal(drawn(code, n, L, 2 * L), -D)
+    np.testing.assert_array_equal(D[1:, :-1], D[:-1, 1:])  # weight i + 1 had yesterday what weight i has today: it is a shift
+
+
+@pytest.mark.parametrize("bits", range(2, 25))
+def test_every_register_is_of_maximal_length(bits):
+    # x generates the whole multiplicative group: x^(2^m - 1) = 1, and x to no proper divisor of 2^m - 1 is
+    L = 2**bits - 1
+    divisors = {p for p in range(2, 4100) if L % p == 0 and all(p % q for q in range(2, int(p**0.5) + 1))}
+    rest = L
+    for p in divisors:
+        while rest % p == 0:
+            rest //= p
+    divisors |= {rest} - {1}
+    assert _state(L, bits) == 1
+    assert all(_state(L // p, bits) != 1 for p in divisors)
+
+
+def test_measured_code_is_known_within_its_error():
+    code, n, trials = CODES["measured"], 50, 2000
+    D = drawn(code, n, 0, trials)
+    known = np.array([code.sensed(D[t], 1.0, 11, t) for t in range(trials)])
+    error = known - D
+    assert np.std(error) == pytest.approx(code.sensing, rel=5 / np.sqrt(2 * error.size))
+    assert abs(np.mean(error * D)) < 5 * code.sensing / np.sqrt(error.size)
+    np.testing.assert_array_equal(code.sensed(D[7][20:30], 1.0, 11, 7, 20), known[7][20:30])
+    np.testing.assert_array_equal(CODES["gaussian"].sensed(D[7], 1.0, 11, 7), D[7])
 
 
 def test_slice_outside_the_network_is_refused():
     with pytest.raises(InputError, match="weights 3..9 do not lie within 0..5"):
         CODES["gaussian"].draw(5, 1.0, 0, 0, 3, 9)
+
+
+def test_a_register_too_short_is_refused():
+    with pytest.raises(InputError, match="at most 24 bits, too short for 16777216 weights"):
+        CODES["lfsr"].check(2**24)
+
+
+def logistic_noise(seed, trial, start, stop):
+    rng = np.random.Generator(np.random.Philox(key=[seed, trial]))
+    return rng.logistic(size=stop)[start:] * np.sqrt(3) / np.pi
+
+
+def two_columns(seed, trial, start, stop):
+    return np.array([[1, 1, -1, -1], [1, -1, 1, -1]], dtype=float)[start:stop, trial % 4]
+
+
+LOGISTIC = Code.from_function("logistic", logistic_noise, 4.2, 279 / 7)
+
+
+def test_codes_of_the_users_own_are_taken_if_they_are_what_they_say():
+    LOGISTIC.check(100)
+    own = Code.from_function("own", two_columns, 1.0, 1.0, period=4)
+    own.check(2)
+    np.testing.assert_array_equal(own.draw(2, 0.5, 0, 1), [0.5, -0.5])
+    with pytest.raises(InputError, match="period 4 is too short for 4 weights"):
+        own.check(4)
+
+
+@pytest.mark.parametrize(
+    "function, kurtosis, message",
+    [
+        (lambda seed, trial, start, stop: logistic_noise(seed, trial, start, stop), 3.0, r"E D\^4 is 4.* not 3"),
+        (lambda seed, trial, start, stop: 1.1 * logistic_noise(seed, trial, start, stop), 4.2, r"E D\^2 is 1.2"),
+        (lambda seed, trial, start, stop: 1 + logistic_noise(seed, trial, start, stop), 4.2, r"E D\^1 is 1"),
+        (lambda seed, trial, start, stop: logistic_noise(0, trial, start, stop), 4.2, "ignores its seed"),
+        (lambda seed, trial, start, stop: logistic_noise(seed, trial, 0, stop - start), 4.2, "a slice of a trial differs"),
+        (lambda seed, trial, start, stop: logistic_noise(seed, trial, 0, 1), 4.2, r"has shape \(1,\): return \(100,\)"),
+        (lambda seed, trial, start, stop: np.full(stop - start, np.nan), 4.2, "is not finite"),
+        (lambda seed, trial, start, stop: "noise", 4.2, "failed"),
+        (
+            lambda seed, trial, start, stop: np.repeat(logistic_noise(seed, trial, 0, stop), 2)[start:stop], 4.2,
+            "weights 1 apart correlate by 0.5",
+        ),
+        (logistic_noise, np.nan, "kurtosis = nan"),
+    ],
+)  # fmt: skip
+def test_codes_that_are_not_what_they_say_are_refused(function, kurtosis, message):
+    with pytest.raises(InputError, match=message) as caught:
+        Code.from_function("mine", function, kurtosis, 279 / 7).check(100)
+    assert "\n" not in str(caught.value)

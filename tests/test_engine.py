@@ -1,13 +1,16 @@
 """The batch kernels, the statistics and their solution."""
 
 import itertools
+import re
 import subprocess
 import sys
 
 import naive
 import numpy as np
 import pytest
+from test_codes import LOGISTIC
 
+import perturb
 from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
 from perturb.activations import ACTIVATIONS
 from perturb.kernels import BLOCK, run_trials
@@ -31,16 +34,21 @@ def run(point, trials, reading=IDEAL, batch=2048, threads=2, **options):
     return statistics
 
 
-@pytest.mark.parametrize("method, code, presentation", list(itertools.product(METHODS, CODES, ("batch", "pattern"))))
+# every pair that goes together; the two presentations in turn
+FITTING = [(m, c) for m, c in itertools.product(METHODS, CODES) if CODES[c].independent or not METHODS[m].needs_s]
+TRIPLES = [(m, c, ("batch", "pattern")[i % 2]) for i, (m, c) in enumerate(FITTING)]
+
+
+@pytest.mark.parametrize("method, code, presentation", TRIPLES)
 def test_kernel_and_solution_equal_the_naive_twin(small, method, code, presentation):
     reading = Reading(noise=0.01)
     statistics = run(small, 70, reading, method=method, code=code, presentation=presentation)
     columns = naive.trials(*small, reading, statistics.design, 0, 70)
-    sums, totals = naive.sums(*columns)
-    size = np.abs(sums).max(1, keepdims=True)  # rounding of E enters relative to the largest term
+    sums, totals = naive.sums(*columns, small[2])
+    size = np.abs(sums).max(1, keepdims=True) + 1e-300  # rounding of E enters relative to the largest term
     np.testing.assert_allclose(statistics.sums / size, sums / size, atol=1e-11)
-    np.testing.assert_allclose(statistics.totals, totals, atol=1e-11 * np.abs(totals).max())
-    estimated, (g, z) = solve(statistics), naive.fit(METHODS[method], statistics.design, *columns)
+    np.testing.assert_allclose(statistics.totals, totals, rtol=1e-9, atol=1e-11 * np.abs(totals[:4]).max())
+    estimated, (g, z) = solve(statistics), naive.fit(METHODS[method], statistics.design, *columns, small[2])
     np.testing.assert_allclose(estimated.gradient, g, atol=1e-7 * np.abs(g).max())
     np.testing.assert_allclose(estimated.hv, z, atol=1e-7 * np.abs(z).max())
 
@@ -125,7 +133,7 @@ def test_disjoint_statistics_merge_to_the_whole(small):
 
 
 TEN_THOUSAND = 10_000
-PAIRS = list(itertools.product(METHODS, ("rademacher", "gaussian", "ternary")))
+PAIRS = list(itertools.product(METHODS, ("rademacher", "gaussian", "ternary", "uniform", "measured", "walsh", "sine")))
 
 
 @pytest.mark.parametrize("method, code", PAIRS)
@@ -133,7 +141,7 @@ def test_estimates_lie_within_five_standard_errors_of_their_limits(linear, metho
     objective, w, v = linear
     estimated = estimate(objective, w, v, TEN_THOUSAND, method, code, sigma=0.5, r=0.5, error_noise=0.05, seed=1)
     compared = compare(estimated, objective, w, v)
-    for quantity in (compared.gradient, compared.hv):
+    for quantity in (compared.gradient, compared.hv) if METHODS[method].estimates_hv else (compared.gradient,):
         assert (np.abs(quantity.estimate - quantity.limit) < 5 * quantity.stderr).all()
     # negative control: the standard errors are small enough to see a wrong limit
     assert (np.abs(compared.gradient.estimate - 1.5 * compared.gradient.limit) > 5 * compared.gradient.stderr).any()
@@ -146,15 +154,37 @@ def test_published_estimate_differs_from_the_exact_hv_by_more_than_chance(linear
     assert (np.abs(compared.hv.estimate - compared.hv.limit) < 5 * compared.hv.stderr).all()
 
 
-@pytest.mark.parametrize("method, code", [("difference", "rademacher"), ("difference", "ternary"), ("covariance", "rademacher")])
-def test_standard_errors_are_those_predicted(linear, method, code):
-    objective, w, v = linear
+FORETOLD = [
+    ("difference", "rademacher", 0.08), ("difference", "ternary", 0.08), ("difference", "measured", 0.08),
+    ("difference_2point", "uniform", 0.08), ("covariance", "rademacher", 0.08),
+    # leading in n, here 24
+    ("covariance_corrected", "uniform", 0.1), ("antithetic_corrected", "uniform", 0.1), ("covariance", "measured", 0.1),
+    ("pearlmutter_corrected", "gaussian", 0.1), ("pearlmutter_corrected", "ternary", 0.1), ("pearlmutter", "measured", 0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method, code, slack", FORETOLD)
+def test_standard_errors_are_those_predicted(linear24, method, code, slack):
+    objective, w, v = linear24
     options = {"method": method, "code": code, "sigma": 0.5, "r": 0.5, "error_noise": 0.05}
     estimated = estimate(objective, w, v, TEN_THOUSAND, **options)
     predicted = predict(objective, w, v, **options)
     # the spread of a variance from 10,000 trials with heavy tails is about 3 %
-    assert np.sqrt(np.mean(estimated.gradient_stderr**2)) == pytest.approx(predicted.gradient.stderr(TEN_THOUSAND), rel=0.08)
-    assert np.sqrt(np.mean(estimated.hv_stderr**2)) == pytest.approx(predicted.hv.stderr(TEN_THOUSAND), rel=0.08)
+    assert np.sqrt(np.mean(estimated.gradient_stderr**2)) == pytest.approx(predicted.gradient.stderr(TEN_THOUSAND), rel=slack)
+    assert np.sqrt(np.mean(estimated.hv_stderr**2)) == pytest.approx(predicted.hv.stderr(TEN_THOUSAND), rel=slack)
+    scale = np.sqrt(np.mean(estimated.hv_stderr**2))
+    np.testing.assert_allclose(estimated.hv_stderr / scale, predicted.hv.stderrs(TEN_THOUSAND) / scale, rtol=3 * slack)
+
+
+def test_standard_errors_are_the_scatter_of_seeds(linear24):
+    objective, w, v = linear24
+    for method, code in (("pearlmutter_corrected", "ternary"), ("covariance_corrected", "uniform"), ("difference", "measured")):
+        runs = [estimate(objective, w, v, 500, method, code, sigma=0.3, r=0.3, error_noise=0.1, seed=s) for s in range(100)]
+        for quantity in ("gradient", "hv"):
+            scatter = np.var([getattr(run, quantity) for run in runs], axis=0, ddof=1).mean()
+            stated = np.mean([getattr(run, f"{quantity}_stderr") ** 2 for run in runs])
+            # 24 variances of 100 seeds each, were they independent, lie within 3 % of their mean; five of those
+            assert stated == pytest.approx(scatter, rel=0.15)
 
 
 def test_one_walsh_period_is_exact_on_a_quadratic(linear):
@@ -229,7 +259,14 @@ print(perturb.estimate(objective, np.ones(2), np.ones(2), 8).trials)
         ({"seed": -1}, "seed = -1 must be a whole number from 0"),
         ({"error_noise": -0.1}, "error_noise = -0.1 must be"),
         ({"presentation": "both"}, '"batch" or "pattern"'),
+        ({"sigma": "0.1"}, "sigma = '0.1' must be a positive number"),
         ({"sigma": 1e200}, "E is not finite in trial 0"),
+        (
+            {"sigma": 1e-18},
+            r"sigma = 1e-18 is so small that rounding of E = .* hides dE: the smallest useful sigma is about \de-1",
+        ),
+        ({"r": 1e-16}, "r = 1e-16 and sigma = 0.01 are so small .* hides the curvature"),
+        ({"method": "covariance", "code": "lfsr"}, "does not go with code = 'lfsr'"),
         ({"v": np.zeros(26)}, "v is zero"),
         ({"w": np.full(26, np.nan)}, r"w\[0\] = nan is not finite"),
     ],
@@ -240,3 +277,59 @@ def test_bad_input_is_one_clear_line(small, change, message):
     with pytest.raises(InputError, match=message) as caught, np.errstate(all="ignore"):
         estimate(**{"objective": objective, "w": w, "v": v, "trials": 8, **change})
     assert "\n" not in str(caught.value)
+
+
+def test_v_may_be_zero_for_the_gradient_alone(small):
+    objective, w, v = small
+    for method in ("forward", "central"):
+        found = estimate(objective, w, 0 * v, 64, method, "walsh")
+        compared = compare(found, objective, w, 0 * v)
+        np.testing.assert_array_equal(found.gradient, estimate(objective, w, v, 64, method, "walsh").gradient)
+        assert compared.gradient.cosine > 0.99 and np.isnan(compared.hv.cosine) and np.isnan(found.hv).all()
+        assert np.isfinite(found.gradient_stderr).all() and np.isnan(found.hv_stderr).all()
+        predicted = predict(objective, w, v, method, "walsh")
+        assert predicted.gradient.cosine(64) > 0.99
+        assert np.isnan(predicted.hv.cosine(64)) and predicted.hv.trials_for(0.9) == np.inf
+
+
+class Cliff(Disguised):
+    """Not finite on one side of a plane."""
+
+    def pattern_errors(self, w):
+        return super().pattern_errors(w) if w[0] < 0.02 else np.full(self.n_patterns, np.inf)
+
+
+@pytest.mark.parametrize("code", ["gaussian", LOGISTIC])
+def test_a_trial_that_is_not_finite_is_named_and_can_be_replayed(small, code):
+    objective, w, v = small
+    w = np.append(0.0, w[1:])
+    with pytest.raises(InputError, match="E is not finite in trial") as caught:
+        estimate(Cliff(objective), w, v, 1000, "forward", code, sigma=0.01, seed=5)
+    trial, replay = re.search(r"trial (\d+) .*its perturbation is (.*)", str(caught.value)).groups()
+    D = eval(replay, {"perturb": perturb, "logistic": LOGISTIC})
+    assert D[0] >= 0.02
+    code = CODES.get(code, code) if isinstance(code, str) else code
+    assert all(code.draw(26, 0.01, 5, t)[0] < 0.02 for t in range(int(trial)))
+    with pytest.raises(InputError, match=r"E\(w\) = inf is not finite"):
+        estimate(Cliff(objective), w + 1, v, 10)
+
+
+def test_a_flat_error_is_no_mistake():
+    # every unit is switched off: E does not depend on w, and the estimate of nothing is right
+    objective = MLP([2, 3, 1], "relu").objective([[1.0, 1.0]], [[1.0]])
+    w = np.concatenate([-np.ones(9), np.zeros(3), [0.0]])
+    found = estimate(objective, w, np.ones(13), 64, "difference", "walsh", sigma=1e-3)
+    np.testing.assert_allclose(found.gradient[:9], 0.0)
+
+
+def test_incomplete_periods_are_foretold_on_a_network(small):
+    objective, w, v = small
+    for code, trials in (("walsh", 12), ("sine", 30), ("sequential", 13), ("walsh", 52)):
+        options = {"method": "difference", "code": code, "sigma": 1e-3, "r": 1e-3}
+        predicted = predict(objective, w, v, **options)
+        runs = [compare(estimate(objective, w, v, trials, seed=seed, **options), objective, w, v) for seed in range(60)]
+        for quantity in ("gradient", "hv"):
+            errors = np.array([getattr(run, quantity).relative_error for run in runs])
+            spread = (errors**2).std() / np.sqrt(len(errors))
+            foretold = getattr(predicted, quantity).relative_error(trials)
+            assert abs(np.mean(errors**2) - foretold**2) < 5 * spread + 1e-3 * foretold**2

@@ -138,6 +138,29 @@ def test_every_format_is_written_and_says_the_same(stored, tmp_path):
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path):
+    mixed = {**QUICK, "estimation.method": "forward", "estimation.code": "sequential"}
+    alone = {**mixed, "estimation.compare_with": [{"method": "central", "code": "sine"}]}
+    for name, settings, figures in (("mixed", mixed, 5), ("alone", alone, 3)):
+        run = sims.run_experiment("xor", settings, out=tmp_path / name)
+        rows = run.summary[run.summary["method"].isin(["forward", "central"])]
+        assert set(rows["quantity"]) == {"gradient"} and set(rows["label"]) == {"as published"}
+        assert run.weights.loc[run.weights["method"] == "forward", ["hv_hat", "hv_stderr", "hv_limit"]].isna().all(axis=None)
+        status, out, _ = command("compare", tmp_path / name)
+        assert status == 0 and "forward/sequential succeeds: a cosine of" in out and "nan" not in out.lower()
+        assert ("z = Hv, estimated" in out) == (name == "mixed")
+        paths = reports.export(tmp_path / name, list(exporters.FORMATS), tmp_path / f"{name}-out")
+        assert ((tmp_path / f"{name}-out" / "scatter_hv.png") in paths) == (name == "mixed")
+        page = (tmp_path / f"{name}-out" / "report.html").read_text()
+        assert page.count("<svg") == figures and ">nan<" not in page
+        assert "do not cover its period of 9" in page and "do not cover its period of 9" in out.replace("\n", " ")
+
+
+def test_pairs_that_do_not_go_together_are_refused_before_anything_runs(command):
+    status, _, err = command("run", "xor", "--set", "estimation.method=covariance", "--set", "estimation.code=lfsr")
+    assert status == 2 and "estimation.method = 'covariance' does not go with code = 'lfsr'" in err
+
+
 def test_export_into_the_run_leaves_the_stored_files_alone(stored):
     before = {path: path.read_bytes() for path in stored.iterdir()}
     reports.export(stored, ["csv", "parquet"])
