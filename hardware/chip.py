@@ -6,6 +6,7 @@ bus; `latency_ns` later every tile meets them with the oldest perturbation in it
 has left the bus. Once the schedule repeats itself, the batch kernels may run the remaining trials with the same numbers.
 """
 
+import itertools
 import math
 from collections import Counter
 from typing import NamedTuple
@@ -15,15 +16,15 @@ import simpy
 
 from hardware.params import ChipParams
 from hardware.tile import Tile
+from hardware.values import Values
 from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
 from perturb.estimation import check_point
 from perturb.kernels import run_trials
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective
-from perturb.reading import Meter, Reading
-from perturb.statistics import Design, Estimate, Point, Statistics, check_trials, solve
-from perturb.synapse import TOTALS, count
+from perturb.statistics import Design, Estimate, Point, Statistics, check_trials
+from perturb.synapse import TOTALS
 
 Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")
@@ -89,11 +90,13 @@ class Chip:
         n = self.w.size
         self.statistics = Statistics(self.design)
         self.presented = objective.n_patterns if presentation == "batch" else 1
+        self.values = Values(params, objective, self.design, self.w, self.v, lambda trial: self._start_ns(trial) * 1e-9)
+        self.statistics.bind(Point.of(objective, self.w, self.v, self.values.reading))
         size = params.synapses_per_tile
-        self.tiles = [Tile(self.design, self.v, i, min(i + size, n), params.synapse.fifo_depth) for i in range(0, n, size)]
-        unit = params.error_unit
-        self.error_unit = Meter(objective, self.design, Reading(unit.noise, unit.bits, unit.range))
-        self.statistics.bind(Point.of(objective, self.w, self.v, self.error_unit.reading))
+        self.tiles = [Tile(self.values, i, min(i + size, n), params.synapse.fifo_depth) for i in range(0, n, size)]
+        if params.faults.tile >= len(self.tiles):
+            raise InputError(f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {len(self.tiles) - 1}")
+        self._check_clock()
 
         self.env = _Environment()
         self.bus = simpy.Resource(self.env)
@@ -101,13 +104,18 @@ class Chip:
         self._counts: Counter[str] = Counter()
         self._command, self._delivery = self.env.event(), self.env.event()
         self._line = 0.0
+        self._displaced = np.zeros(n)
+        self._starts: list[int] = []  # time when each trial began
         self._ends: list[tuple[int, Counter[str]]] = []  # time and counts when each trial's last tile had accumulated
-        self._left = len(self.tiles)
+        self._left: dict[int, int] = {}  # tiles that have yet to accumulate a trial
+        self._after: dict[int, list[tuple[Array, ...]]] = {}  # the sums of the tiles after a trial
         self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's, of the trials that all tiles have accumulated
+        self._states: list[tuple[Array, ...]] = []  # the sums of the tiles after the same trials
         self._trial_done = self.env.event()
         self._steady = False
+        self._lost = 0
         for number, tile in enumerate(self.tiles):
-            self.env.process(self._perturb(tile))
+            self.env.process(self._perturb(tile, number))
             self.env.process(self._accumulate(tile, number))
         self.env.process(self._control())
 
@@ -118,72 +126,92 @@ class Chip:
         trial = 0
         while True:
             start = env.now
+            self._starts.append(start)
             self._line = 0.0
             self._command = self._emit(self._command, trial)
             line_ready = start + p.summing_line.settle_ns + p.summing_line.conversion_ns
-            evaluations = []
-            for phase in range(len(method.phases)):
-                evaluations.append((yield from self._evaluate(trial, phase)))
+            E = {}
+            for phase in self.values.measured_phases(trial):
+                E[phase] = yield from self._evaluate(trial, phase)
             if method.needs_s:
                 self._note(trial, -1, start, line_ready, "summing line", "sum and convert dw.v")
                 self._counts["conversion"] += 1
                 if env.now < line_ready:
                     yield env.timeout(line_ready - env.now)
 
-            dE_g = sum(weight * E for weight, E in zip(method.gradient_weights, evaluations, strict=True))
-            dE_z = sum(weight * E for weight, E in zip(method.hv_weights, evaluations, strict=True))
-            if not (math.isfinite(dE_g) and math.isfinite(dE_z)):
-                raise self.design.not_finite(trial)
+            dE, s = self.values.combined(trial, E), self.values.line(trial, self._line)
             with self.bus.request() as granted:
                 yield granted
+                begun = env.now
                 for word in method.words:
                     sent = env.now
                     yield env.timeout(self._word_ns)
                     self._note(trial, -1, sent, env.now, "bus", f"broadcast {word}")
                     self._counts["broadcast_bit"] += p.bus.word_bits
-            env.process(self._deliver(trial, (dE_g, dE_z), self._line))
+                if p.clock.broadcast_ns:
+                    yield env.timeout(begun + p.clock.broadcast_ns - env.now)
+            env.process(self._deliver(trial, dE, s))
             trial += 1
 
     def _evaluate(self, trial: int, phase: int):
         p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]
         start = env.now
         settled = start + p.perturbation.settle_ns
-        per_pattern = self.objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
-        yield env.timeout(p.perturbation.settle_ns + self.presented * per_pattern)
+        yield env.timeout(self._evaluation_ns)
         self._note(trial, phase, start, settled, "perturbation", f"settle at w {a:+d} D {b:+d} rv")
         shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
         self._note(trial, phase, settled, env.now, "array and error unit", f"settle and read {shown}")
+        if p.clock.evaluation_ns:
+            yield env.timeout(start + p.clock.evaluation_ns - env.now)
         if (a, b) != (0, 0):
             self._counts["perturbation"] += self.w.size
         self._counts["mac"] += self.w.size * self.presented
         self._counts["conversion"] += self.presented
-        D = np.concatenate([tile.dw for tile in self.tiles])
-        return self.error_unit.measure(self.w + a * D + b * self.design.r * self.v, trial, phase)
+        target = self.values.target(np.concatenate([tile.dw for tile in self.tiles]), trial, phase)
+        self._displaced = self.values.left * self._displaced + (1.0 - self.values.left) * target
+        return float(self.values.readings([(trial, phase)], self._displaced[None])[0])
 
     def _deliver(self, trial: int, dE: tuple[float, float], s: float):
         yield self.env.timeout(self.params.bus.latency_ns)
-        self._delivery = self._emit(self._delivery, (trial, dE, s))
+        if self.params.bus.skew_ns or self.params.bus.jitter_ns:
+            for number, tile in enumerate(self.tiles):
+                self.env.process(self._arrive(tile, number, trial, dE, s))
+        else:
+            self._delivery = self._emit(self._delivery, (trial, dE, s))
 
-    def _perturb(self, tile: Tile):
+    def _arrive(self, tile: Tile, number: int, trial: int, dE: tuple[float, float], s: float):
+        """A broadcast that reaches each tile at a time of its own."""
+        yield self.env.timeout(self.values.late_ns(trial, number, len(self.tiles)))
+        yield from self._receive(tile, number, trial, dE, s)
+
+    def _perturb(self, tile: Tile, number: int):
         while True:
             trial = yield self._command
             self._line += tile.perturb(trial)
-            self._note(trial, -1, self.env.now, self.env.now, f"tile {self.tiles.index(tile)}", "draw dw")
+            self._note(trial, -1, self.env.now, self.env.now, f"tile {number}", "draw dw")
 
     def _accumulate(self, tile: Tile, number: int):
         while True:
             trial, dE, s = yield self._delivery
-            start = self.env.now
-            yield self.env.timeout(self.params.synapse.accumulate_ns)
-            tile.receive(dE, s)
-            self._note(trial, -1, start, self.env.now, f"tile {number}", "accumulate")
-            self._counts["accumulate"] += tile.stop - tile.start
-            self._left -= 1
-            if self._left == 0:
-                self._left = len(self.tiles)
-                self._totals = count(self._totals, dE, s)
-                self._ends.append((self.env.now, self._counts.copy()))
-                self._trial_done = self._emit(self._trial_done, trial)
+            yield from self._receive(tile, number, trial, dE, s)
+
+    def _receive(self, tile: Tile, number: int, trial: int, dE: tuple[float, float], s: float):
+        start = self.env.now
+        yield self.env.timeout(self.params.synapse.accumulate_ns)
+        arrived = self.values.received(trial, number)
+        self._lost += not arrived
+        tile.receive(trial, dE, s, arrived)
+        self._note(trial, -1, start, self.env.now, f"tile {number}", "accumulate" if arrived else "broadcast lost")
+        self._counts["accumulate"] += tile.stop - tile.start  # a lost broadcast is charged all the same
+        after = self._after.setdefault(trial, [()] * len(self.tiles))
+        after[number] = tile.state
+        self._left[trial] = self._left.get(trial, len(self.tiles)) - 1
+        if self._left[trial] == 0:
+            del self._left[trial]
+            self._states = self._after.pop(trial)
+            self._totals = self.values.counted(self._totals, dE, s)
+            self._ends.append((self.env.now, self._counts.copy()))
+            self._trial_done = self._emit(self._trial_done, trial)
 
     def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
         event.succeed(value)
@@ -207,10 +235,12 @@ class Chip:
             self._steady = self.fidelity != "event" and self._repeats()
         if self.fidelity != "batch":
             self._gather(min(wanted, len(self._ends)))
-        if wanted > self.statistics.trials:
-            more = wanted - self.statistics.trials
-            run_trials(self.objective, self.w, self.v, self.error_unit.reading, self.statistics, more)
-        return solve(self.statistics)
+        if (more := wanted - self.statistics.trials) > 0:
+            if self.values.plain:
+                run_trials(self.objective, self.w, self.v, self.values.reading, self.statistics, more)
+            else:
+                self.values.run(self.statistics, more)
+        return self.values.solved(self.statistics)
 
     def _repeats(self) -> bool:
         """Whether the last three trials took the same time and counts, and no FIFO has lost a perturbation."""
@@ -221,15 +251,17 @@ class Chip:
                     'perturbations, which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
                 )
             return False
-        if len(self._ends) < 4:
+        every = self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
+        if len(self._ends) < 3 * every + 1:
             return False
-        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(self._ends[-4:], self._ends[-3:], strict=False)]
+        ends = [(self._starts[i], self._ends[i][1]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(ends)]
         return steps[0] == steps[1] == steps[2]
 
     def _gather(self, trials: int) -> None:
         """Take the sums from the tiles, while the run is at event level."""
         if self.statistics.trials < trials:
-            sums = np.concatenate([np.array(tile.state) for tile in self.tiles], axis=1)
+            sums = np.concatenate([np.array(state) for state in self._states], axis=1)
             self.statistics.closed = (sums, np.array(self._totals))
             self.statistics.extend(trials - self.statistics.trials)
 
@@ -261,11 +293,40 @@ class Chip:
             return 0, Counter()
         if trials <= len(self._ends):
             return self._ends[trials - 1]
-        (before, less), (now, counts) = self._ends[-2:]
-        more = trials - len(self._ends)
-        return now + more * (now - before), Counter(
-            {cause: counts[cause] + more * (counts[cause] - less[cause]) for cause in counts}
-        )
+        # what is left of a repeating pattern of `every` trials, from as many at the end
+        every = self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
+        whole, rest = divmod(trials - len(self._ends), every)
+        (before, less), (now, counts) = self._ends[-1 - every], self._ends[-1]
+        (part, few) = self._ends[-1 - every + rest]
+        time_ns = now + whole * (now - before) + (part - before)
+        return time_ns, Counter({
+            cause: counts[cause] + whole * (counts[cause] - less[cause]) + few[cause] - less[cause] for cause in counts
+        })  # fmt: skip
+
+    def _start_ns(self, trial: int) -> int:
+        """When a trial begins, from the events or from the schedule they have found."""
+        if trial < len(self._starts):
+            return self._starts[trial]
+        every = self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
+        whole, rest = divmod(trial - len(self._starts) + 1, every)
+        last, before = self._starts[-1], self._starts[-1 - every]
+        return last + whole * (last - before) + self._starts[-1 - every + rest] - before
+
+    @property
+    def _evaluation_ns(self) -> int:
+        p = self.params
+        return p.perturbation.settle_ns + self.presented * (self.objective.depth * p.array.settle_ns + p.error_unit.conversion_ns)
+
+    def _check_clock(self) -> None:
+        clock, words = self.params.clock, len(self.design.method.words)
+        for key, given, needed, what in (
+            ("evaluation_ns", clock.evaluation_ns, self._evaluation_ns, f"an evaluation of {self.presented} patterns"),
+            ("broadcast_ns", clock.broadcast_ns, words * self._word_ns, f"{words} words of {self.params.bus.word_bits} bits"),
+        ):
+            if given and given < needed:
+                raise InputError(
+                    f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns: {needed - given} ns too short"
+                )
 
 
 CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")

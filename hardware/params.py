@@ -29,37 +29,120 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Mismatch = Annotated[float, Field(ge=0, le=1)]  # a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
+Bits = Annotated[int, Field(ge=0, le=24)]
+
+
 class PerturbationParams(Table):
-    settle_ns: Nanoseconds = Field(200, description="ns until a changed perturbation has reached the array; 0 = at once")
+    settle_ns: Nanoseconds = Field(200, description="ns allowed until a changed perturbation is measured; 0 = at once")
+    tau_ns: NonNegative = Field(
+        0.0, description="ns: time constant of settling; exp(-settle_ns/tau_ns) of the last change is left; 0 = settles fully"
+    )
+    bits: Bits = Field(0, description="bits of the converter that makes the perturbation; 0 = exact")
+    range: Positive = Field(0.1, description="in units of w: that converter covers -range..range and clips; unused if bits = 0")
+    gain_mismatch: Mismatch = Field(
+        0.0, description="standard deviation over synapses of the gain, 0.05 = 5 %: the array sees dw (1 + e); 0 = none"
+    )
+    offset_mismatch: NonNegative = Field(
+        0.0, description="in units of w: standard deviation over synapses of an offset of the applied perturbation; 0 = none"
+    )
+    crosstalk: Share = Field(0.0, description="share of its perturbation that reaches each neighbouring weight; 0 = none")
+
+
+class WeightParams(Table):
+    bits: Bits = Field(0, description="bits of a stored weight; 0 = exact")
+    range: Positive = Field(4.0, description="in units of w: stored weights lie in -range..range; unused if bits = 0")
+    read_noise: NonNegative = Field(
+        0.0, description="in units of w: standard deviation of every weight at every evaluation of E; 0 = ideal"
+    )
+    stuck_fraction: Share = Field(0.0, description="share of the weights that are stuck at stuck_value; 0 = none")
+    stuck_value: float = Field(0.0, description="in units of w: where they are stuck")
+    dead_fraction: Share = Field(0.0, description="share of the synapses that neither perturb nor accumulate; 0 = none")
+    leak_tau_s: NonNegative = Field(0.0, description="s: time constant with which stored weights leak to zero; 0 = no leak")
+    drift_exponent: NonNegative = Field(0.0, description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift")
 
 
 class ArrayParams(Table):
     settle_ns: Nanoseconds = Field(500, description="ns until one layer has settled for one pattern; 0 = at once")
 
 
+class NeuronParams(Table):
+    gain_mismatch: Mismatch = Field(
+        0.0, description="standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none (mlp only)"
+    )
+    offset_mismatch: NonNegative = Field(
+        0.0, description="in units of net input: standard deviation over units of an offset; 0 = none (mlp only)"
+    )
+    noise: NonNegative = Field(
+        0.0, description="in units of activity: standard deviation of every hidden unit at every evaluation; 0 = none (mlp only)"
+    )
+    saturation: NonNegative = Field(
+        0.0, description="in units of activity: hidden units are clipped to +-this; 0 = never (mlp only)"
+    )
+
+
 class ErrorUnitParams(Table):
     noise: NonNegative = Field(
         0.0, description="in units of E: standard deviation of one reading of a pattern's error; 0 = ideal"
     )
-    bits: int = Field(0, ge=0, le=24, description="resolution of the converter in bits; 0 = no converter, the reading is exact")
+    flicker: NonNegative = Field(
+        0.0, description="in units of E: standard deviation per octave of 1/f noise of an evaluation; 0 = none"
+    )
+    offset: float = Field(0.0, description="in units of E: constant error of a reading; 0 = none")
+    bits: Bits = Field(0, description="resolution of the converter in bits; 0 = no converter, the reading is exact")
     range: Positive = Field(4.0, description="in units of E: the converter covers 0 to this and saturates; unused if bits = 0")
+    dither: bool = Field(False, description="whether half a step of uniform noise is added before converting; unused if bits = 0")
+    one_bit: bool = Field(False, description="whether only the sign of dE is kept (a comparator)")
+    baseline_every: int = Field(
+        1, ge=1, le=10**9, description="trials for which a measured E(w) is kept and used again; 1 = measured anew in each"
+    )
     conversion_ns: Nanoseconds = Field(1000, description="ns to convert one pattern's error; 0 = at once")
 
 
 class SummingLineParams(Table):
+    noise: NonNegative = Field(0.0, description="in units of dw.v: standard deviation of its reading; 0 = ideal")
+    gain_error: float = Field(0.0, ge=-1, le=1, description="relative error of dw.v, 0.05 = 5 % too large; 0 = none")
+    bits: Bits = Field(0, description="bits of the converter of dw.v; 0 = exact")
+    range: Positive = Field(
+        1.0, description="in units of dw.v: that converter covers -range..range and clips; unused if bits = 0"
+    )
     settle_ns: Nanoseconds = Field(500, description="ns until the sum dw.v over all synapses has settled; 0 = at once")
     conversion_ns: Nanoseconds = Field(1000, description="ns to convert dw.v; 0 = at once")
 
 
 class BusParams(Table):
     latency_ns: Nanoseconds = Field(100, description="ns from the last bit sent to its arrival at the synapses; 0 = at once")
-    word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number; they take time and energy only")
+    skew_ns: Nanoseconds = Field(0, description="ns by which the last tile gets a broadcast later than the first; 0 = none")
+    jitter_ns: Nanoseconds = Field(0, description="ns: each delivery to a tile is late by up to this, at random; 0 = none")
+    drop_probability: Share = Field(0.0, description="probability that a tile misses a broadcast; 0 = never")
+    dE_range: NonNegative = Field(
+        0.0, description="in units of E: word_bits of a dE cover -dE_range..dE_range; 0 = words carry exact numbers"
+    )
+    s_range: NonNegative = Field(0.0, description="in units of dw.v: the same for dw.v; 0 = words carry exact numbers")
+    word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number")
     bits_per_s: float = Field(100e6, ge=1, le=1e18, description="bits per second on the bus; a word takes a whole number of ns")
 
 
 class SynapseParams(Table):
     accumulate_ns: Nanoseconds = Field(50, description="ns to add a broadcast to a synapse's sums; 0 = at once")
     fifo_depth: int = Field(4, ge=1, le=10**6, description="how many of its own past perturbations a synapse keeps; at least 1")
+    offset_mismatch: NonNegative = Field(
+        0.0, description="in units of w: standard deviation over synapses of the offset with which dw is multiplied; 0 = none"
+    )
+    leak: Share = Field(0.0, description="share of every sum that is lost in each trial; 0 = none")
+
+
+class ClockParams(Table):
+    evaluation_ns: Nanoseconds = Field(0, description="ns given to every evaluation of E; 0 = as long as it takes")
+    broadcast_ns: Nanoseconds = Field(0, description="ns given to the words of a trial on the bus; 0 = as long as they take")
+
+
+class FaultParams(Table):
+    dying_fraction: Share = Field(0.0, description="share of the synapses that stop working at dying_trial; 0 = none")
+    dying_trial: int = Field(0, ge=0, le=2**62, description="trial from which they no longer work")
+    tile: int = Field(-1, ge=-1, le=10**6, description="number of a tile that loses power at tile_trial, and its sums; -1 = none")
+    tile_trial: int = Field(0, ge=0, le=2**62, description="trial from which it is without power")
 
 
 class EnergyParams(Table):
@@ -77,13 +160,40 @@ class ChipParams(Table):
     name: Name = Field("ideal", description="what reports call the chip")
     description: str = Field("no noise, mismatch or rounding; times and energies nominal and assumed", description="one line")
     synapses_per_tile: int = Field(256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse on its own")
+    die: int = Field(0, ge=0, le=2**64 - 1, description="which of the dies of this design: seed of all that differs between them")
     perturbation: PerturbationParams = PerturbationParams()
+    weights: WeightParams = WeightParams()
     array: ArrayParams = ArrayParams()
+    neuron: NeuronParams = NeuronParams()
     error_unit: ErrorUnitParams = ErrorUnitParams()
     summing_line: SummingLineParams = SummingLineParams()
     bus: BusParams = BusParams()
     synapse: SynapseParams = SynapseParams()
+    clock: ClockParams = ClockParams()
+    faults: FaultParams = FaultParams()
     energy: EnergyParams = EnergyParams()
+
+
+# every key that makes a chip less than ideal, beside its latencies; all are 0, false or (baseline_every) 1 in an ideal one
+IMPERFECTIONS = (
+    "perturbation.tau_ns", "perturbation.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
+    "perturbation.crosstalk", "weights.bits", "weights.read_noise", "weights.stuck_fraction", "weights.dead_fraction",
+    "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch", "neuron.noise",
+    "neuron.saturation", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits", "error_unit.one_bit",
+    "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits", "bus.drop_probability",
+    "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "faults.dying_fraction", "faults.tile",
+)  # fmt: skip
+
+
+def imperfections(params: ChipParams) -> list[str]:
+    """Those of IMPERFECTIONS that a chip has."""
+    ideal = ChipParams()
+
+    def value(of: ChipParams, key: str) -> object:
+        table, _, name = key.partition(".")
+        return getattr(getattr(of, table), name)
+
+    return [key for key in IMPERFECTIONS if value(params, key) != value(ideal, key)]
 
 
 def chip_names() -> list[str]:

@@ -85,6 +85,15 @@ def normals(seed, stream, trial, phase, out):
 
 
 @compiled()
+def uniforms(seed, stream, trial, phase, out):
+    """Fill `out` with numbers uniform in (0, 1), keyed as `normals`."""
+    for i in range(out.size):
+        a, b, c, d = words(seed, trial, i // 4, stream, phase)
+        word = a if i % 4 == 0 else (b if i % 4 == 1 else (c if i % 4 == 2 else d))
+        out[i] = (np.float64(word) + 0.5) * 2.0**-32
+
+
+@compiled()
 def pattern_index(seed, trial, n_patterns):
     """Which pattern a trial presents when it presents only one: uniform, with replacement."""
     a, b, _, _ = words(seed, trial, 0, PATTERN, 0)

@@ -52,7 +52,7 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
             experiment.chip, bench.objective, bench.w, bench.v, *rival, experiment.run.seed, e.presentation,
             experiment.run.fidelity,
         )  # fmt: skip
-        reading = chip.error_unit.reading
+        reading = chip.values.reading
         predicted = predict(
             bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, known, trials
         )  # fmt: skip

@@ -1,0 +1,373 @@
+"""What the parts of a chip make of the numbers: functions of the trial alone, used by the events one trial at a time and by the
+batches many at a time.
+
+Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the die's own seed; operation (noise, drops) is keyed by
+the run's seed and by trial, evaluation and element. So nothing depends on batches, tiles or on which engine asks.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+
+from hardware.params import ChipParams, imperfections
+from perturb.activations import ACTIVATIONS
+from perturb.errors import InputError
+from perturb.losses import ERRORS
+from perturb.methods import REGRESSORS
+from perturb.mlp import MLPObjective
+from perturb.objective import Objective
+from perturb.philox import NOISE, normals, pattern_index, uniforms
+from perturb.reading import Reading, read
+from perturb.statistics import Design, Estimate, Statistics, solve
+from perturb.synapse import accumulate, count
+
+Array = np.ndarray
+# streams of random numbers: of the die, and of the run
+GAIN, OFFSET, STUCK, DEAD, UNIT_GAIN, UNIT_OFFSET, MULTIPLIER, DYING = range(16, 24)
+READ, UNIT_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(32, 39)
+OCTAVES = 24  # of 1/f noise: down to one change in 16 million evaluations
+FORGOTTEN = 1e-17  # of an earlier perturbation, below rounding
+BLOCK = 64  # trials summed at a time
+
+
+@dataclass(frozen=True)
+class Die:
+    """One fabricated chip.
+
+    Per synapse (n,): gain and offset of its perturbation, offset of its multiplier, whether its weight is stuck, whether the
+    synapse works, whether it stops working during a run. units: per layer of an MLP, gain and offset of the net inputs.
+    """
+
+    gain: Array
+    offset: Array
+    multiplier: Array
+    stuck: Array
+    alive: Array
+    dying: Array
+    units: list[tuple[Array, Array]]
+
+
+def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
+    """The die of `params.die`; layers: units of each layer with weights into it, in order."""
+    p, cells = params.perturbation, params.weights
+    first, units = 0, []
+    gains = 1.0 + params.neuron.gain_mismatch * _normals(params.die, UNIT_GAIN, sum(layers))
+    offsets = params.neuron.offset_mismatch * _normals(params.die, UNIT_OFFSET, sum(layers))
+    for size in layers:
+        units.append((gains[first : first + size], offsets[first : first + size]))
+        first += size
+    return Die(
+        1.0 + p.gain_mismatch * _normals(params.die, GAIN, n),
+        p.offset_mismatch * _normals(params.die, OFFSET, n),
+        params.synapse.offset_mismatch * _normals(params.die, MULTIPLIER, n),
+        _uniforms(params.die, STUCK, n) < cells.stuck_fraction,
+        _uniforms(params.die, DEAD, n) >= cells.dead_fraction,
+        _uniforms(params.die, DYING, n) < params.faults.dying_fraction,
+        units,
+    )
+
+
+class Values:
+    """All the numbers of a chip's trials. start_s(trial): when a trial starts, which leaking and drifting weights depend on."""
+
+    def __init__(
+        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_s: Callable[[int], float]
+    ):
+        self.params, self.objective, self.design, self.v, self.start_s = params, objective, design, v, start_s
+        self.reading = Reading(params.error_unit.noise, params.error_unit.bits, params.error_unit.range)
+        neuron = params.neuron
+        self._in_units = any((neuron.gain_mismatch, neuron.offset_mismatch, neuron.noise, neuron.saturation))
+        if self._in_units and not isinstance(objective, MLPObjective):
+            raise InputError("neuron: mismatch, noise and saturation of units are modelled for an mlp only: leave them 0")
+        layers = objective.network.layers[1:] if isinstance(objective, MLPObjective) else []
+        self.die = fabricate(params, w.size, layers)
+        faults = params.faults
+        self._whole = bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0  # every synapse always works
+        self._without_power = np.arange(w.size) // params.synapses_per_tile == faults.tile
+        self.stored = self._stored(w)
+        p = params.perturbation
+        self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
+        self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
+        self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
+        self._kept: tuple[int, float] = (-1, 0.0)
+        self._V = float(v @ v)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the error unit's noise and converter are all that is not ideal, so that the batch kernels know everything."""
+        known = {"error_unit.noise", "error_unit.bits"}
+        return set(imperfections(self.params)) <= known and not self.params.error_unit.dither
+
+    # ---- weights and perturbations
+
+    def _stored(self, w: Array) -> Array:
+        cells = self.params.weights
+        w = quantised(w, cells.bits, cells.range)
+        return np.where(self.die.stuck, cells.stuck_value, w)
+
+    def weights(self, trial: int) -> Array:
+        """The stored weights when a trial starts, leaked and drifted."""
+        cells = self.params.weights
+        if not (cells.leak_tau_s or cells.drift_exponent):
+            return self.stored
+        t = self.start_s(trial)
+        kept = (math.exp(-t / cells.leak_tau_s) if cells.leak_tau_s else 1.0) * (1.0 + t) ** -cells.drift_exponent
+        return np.where(self.die.stuck, self.stored, kept * self.stored)
+
+    def working(self, trial: int) -> Array:
+        """Which synapses work, (n,)."""
+        faults, working = self.params.faults, self.die.alive
+        if faults.dying_fraction and trial >= faults.dying_trial:
+            working = working & ~self.die.dying
+        return working & ~self._without_power if self._tile_off(trial) else working
+
+    def _tile_off(self, trial: int) -> bool:
+        return 0 <= self.params.faults.tile and trial >= self.params.faults.tile_trial
+
+    def drawn(self, trial: int, start: int = 0, stop: int | None = None) -> Array:
+        """dw of the synapses start..stop-1 as the code makes it; 0 where a synapse does not work."""
+        design = self.design
+        D = design.code.draw(design.n_weights, design.sigma, design.seed, trial, start, stop)
+        return D if self._whole else D * self.working(trial)[start:stop]
+
+    def applied(self, D: Array, trial: int) -> Array:
+        """What reaches the weights of dw: converter, gain, offset and crosstalk; the weights of stuck cells feel nothing."""
+        p = self.params.perturbation
+        x = quantised(D, p.bits, p.range) * self.die.gain
+        x = np.where(self.working(trial), x + self.die.offset, 0.0)
+        if p.crosstalk:
+            near = np.zeros_like(x)
+            near[..., 1:] += x[..., :-1]
+            near[..., :-1] += x[..., 1:]
+            x = x + p.crosstalk * near
+        return np.where(self.die.stuck, 0.0, x)
+
+    def measured_phases(self, trial: int) -> list[int]:
+        """The evaluations of a trial; a stored baseline is not measured again."""
+        kept = self.keeps_baseline and trial % self.params.error_unit.baseline_every != 0
+        return [phase for phase in range(len(self.design.method.phases)) if not (kept and phase == self._baseline)]
+
+    def target(self, D: Array, trial: int, phase: int) -> Array:
+        """How far the weights are displaced in a phase once everything has settled, (n,)."""
+        a, b = self.design.method.phases[phase]
+        return (self.applied(a * D, trial) if a else 0.0) + b * self.design.r * self.v
+
+    def displacements(self, first: int, last: int) -> tuple[list[tuple[int, int]], Array]:
+        """The evaluations (trial, phase) of trials first..last-1 in order, and how far the weights are displaced in each, (m, n).
+
+        With settling, x := x exp(-T/tau) + (1 - exp(-T/tau)) target at every evaluation, from as many before as still count.
+        """
+        evaluations = [(trial, phase) for trial in range(first, last) for phase in self.measured_phases(trial)]
+        before: list[tuple[int, int]] = []
+        trial = first
+        while len(before) < self._memory and trial > 0:
+            trial -= 1
+            before = [(trial, phase) for phase in self.measured_phases(trial)] + before
+        drawn = {trial: self.drawn(trial) for trial in dict.fromkeys(trial for trial, _ in before + evaluations)}
+        targets = np.array([self.target(drawn[trial], trial, phase) for trial, phase in before + evaluations])
+        if self.left:
+            targets = lfilter([1.0 - self.left], [1.0, -self.left], targets, axis=0)
+        return evaluations, targets[len(before) :]
+
+    # ---- evaluations
+
+    def readings(self, evaluations: list[tuple[int, int]], displaced: Array) -> Array:
+        """E as the error unit reads it, for evaluations (trial, phase) with the weights displaced, (m,)."""
+        p, seed, unit = self.params, self.design.seed, self.params.error_unit
+        points = displaced.copy()
+        for point, (trial, phase) in zip(points, evaluations, strict=True):
+            point += self.weights(trial)
+            if p.weights.read_noise:
+                point += p.weights.read_noise * _normals(seed, READ, point.size, trial, phase)
+        errors = self._errors(points, evaluations)
+        xi, extra = np.zeros_like(errors), np.full((len(errors), 1), unit.offset)
+        step = self.reading.step
+        for row, (trial, phase) in enumerate(evaluations):
+            if unit.noise:
+                normals(np.uint64(seed), NOISE, trial, phase, xi[row])
+            if unit.flicker:
+                extra[row] += unit.flicker * self._flicker(trial * len(self.design.method.phases) + phase)
+        if unit.dither and step:
+            extra = extra + step * np.array([_uniforms(seed, DITHER, errors.shape[1], *e) - 0.5 for e in evaluations])
+        return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
+
+    def _flicker(self, evaluation: int) -> float:
+        # 1/f noise after Voss: octave k changes every 2^k evaluations
+        return sum(float(_normals(self.design.seed, FLICKER, 1, evaluation >> k, k)[0]) for k in range(OCTAVES))
+
+    def _errors(self, points: Array, evaluations: list[tuple[int, int]]) -> Array:
+        """Errors of the presented patterns at the points, (m, presented)."""
+        objective, by_pattern = self.objective, self.design.presentation == "pattern"
+        key, patterns = np.uint64(self.design.seed), objective.n_patterns
+        shown = [pattern_index(key, trial, patterns) for trial, _ in evaluations] if by_pattern else []
+        if not isinstance(objective, MLPObjective):
+            parts = [objective.pattern(index) for index in shown] if by_pattern else [objective] * len(points)
+            return np.array([part.pattern_errors(point) for part, point in zip(parts, points, strict=True)])
+        net, neuron = objective.network, self.params.neuron
+        y = objective.x[shown][:, None, :] if by_pattern else objective.x
+        target = objective.target[shown][:, None, :] if by_pattern else objective.target
+        start = 0
+        for layer, (a, b) in enumerate(zip(net.layers, net.layers[1:], strict=False)):
+            W = points[:, start : start + a * b].reshape(-1, a, b)
+            bias = points[:, None, start + a * b : start + (a + 1) * b]
+            x = np.matmul(y, W) + bias
+            if self._in_units:
+                gain, offset = self.die.units[layer]
+                x = gain * x + offset
+            y = ACTIVATIONS[net.activations[layer]].f(x)
+            if layer < len(net.layers) - 2:
+                if neuron.saturation:
+                    y = np.clip(y, -neuron.saturation, neuron.saturation)
+                if neuron.noise:
+                    seed, size = self.design.seed, y.shape[1] * b
+                    xi = [_normals(seed, UNIT_NOISE, size, trial, phase + 16 * layer) for trial, phase in evaluations]
+                    y = y + neuron.noise * np.array(xi).reshape(y.shape)
+            start += (a + 1) * b
+        return ERRORS[net.error].value(y, target)
+
+    # ---- broadcasts
+
+    def combined(self, trial: int, E: dict[int, float]) -> tuple[float, float]:
+        """dE_g and dE_z of a trial as they are broadcast, from the readings of its phases; the baseline may be an older one."""
+        method, unit, bus = self.design.method, self.params.error_unit, self.params.bus
+        if self._baseline >= 0 and self._baseline not in E:
+            E = {**E, self._baseline: self._older_baseline(trial - trial % unit.baseline_every)}
+        elif self._baseline >= 0:
+            self._kept = (trial, E[self._baseline])
+        both = []
+        for weights in (method.gradient_weights, method.hv_weights):
+            dE = sum(weight * E[phase] for phase, weight in enumerate(weights))
+            dE = float(np.sign(dE)) if unit.one_bit else dE
+            both.append(float(quantised(np.array(dE), bus.word_bits if bus.dE_range else 0, bus.dE_range)))
+        if not all(map(math.isfinite, both)):
+            raise self.design.not_finite(trial)
+        return both[0], both[1]
+
+    def _older_baseline(self, trial: int) -> float:
+        if self._kept[0] != trial:
+            evaluations, displaced = self.displacements(trial, trial + 1)
+            at = [phase for _, phase in evaluations].index(self._baseline)
+            self._kept = (trial, float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]))
+        return self._kept[1]
+
+    def line(self, trial: int, s: float) -> float:
+        """dw.v as it is broadcast, from the true sum."""
+        line, bus = self.params.summing_line, self.params.bus
+        s = s * (1.0 + line.gain_error)
+        if line.noise:
+            s += line.noise * float(_normals(self.design.seed, LINE, 1, trial)[0])
+        s = float(quantised(np.array(s), line.bits, line.range))
+        return float(quantised(np.array(s), bus.word_bits if bus.s_range else 0, bus.s_range))
+
+    def received(self, trial: int, tile: int) -> bool:
+        """Whether a tile gets the broadcast of a trial."""
+        p = self.params.bus.drop_probability
+        return not p or float(_uniforms(self.design.seed, DROP, 1, trial, tile)[0]) >= p
+
+    def late_ns(self, trial: int, tile: int, tiles: int) -> int:
+        """How much later than the first undisturbed one a tile gets the broadcast: skew and jitter."""
+        bus = self.params.bus
+        skew = bus.skew_ns * tile // max(1, tiles - 1)
+        return skew + (int(bus.jitter_ns * _uniforms(self.design.seed, JITTER, 1, trial, tile)[0]) if bus.jitter_ns else 0)
+
+    # ---- synapses
+
+    def known(self, D: Array, trial: int, start: int = 0) -> Array:
+        """What the synapses start, start + 1, ... believe of their perturbations."""
+        return self.design.code.sensed(D, self.design.sigma, self.design.seed, trial, start)
+
+    def accumulated(self, state: tuple, known: Array, trial: int, dE: tuple[float, float], s: float, part: slice) -> tuple:
+        """The sums of the synapses of `part` after a broadcast: leak, then the rule of `perturb.synapse`."""
+        design, state = self.design, self.forgotten(state)
+        if self._tile_off(trial):
+            state = tuple(np.where(self._without_power[part], 0.0, row) for row in state)
+        dw = known + self.die.multiplier[part]
+        dw = dw if self._whole else np.where(self.working(trial)[part], dw, 0.0)
+        return accumulate(state, dw, dE, s, self.v[part], self._V, REGRESSORS[design.method.regressor], design.kappa)
+
+    def forgotten(self, state: tuple) -> tuple:
+        """What a trial's leak leaves of sums."""
+        keep = 1.0 - self.params.synapse.leak
+        return tuple(keep * row for row in state) if keep < 1.0 else state
+
+    def counted(self, totals: tuple, dE: tuple[float, float], s: float) -> tuple:
+        """The controller's sums after a broadcast."""
+        return count(self.forgotten(totals), dE, s)
+
+    def solved(self, statistics: Statistics) -> Estimate:
+        """The estimate from sums that may have leaked; of a synapse that does not work it is 0, with an unknown error.
+
+        A leak weighs the trials by (1-l)^age: sums count as many trials as the weights sum to, and the errors are those of the
+        (sum)^2 / (sum of squares) trials that so many weights are worth.
+        """
+        K, keep = statistics.trials, 1.0 - self.params.synapse.leak
+        counted = worth = float(K)
+        weighed = Statistics(self.design, statistics.spans)
+        weighed.point, weighed.closed, weighed.open = statistics.point, statistics.closed, statistics.open
+        if keep < 1.0:
+            counted = (1.0 - keep**K) / (1.0 - keep) if keep else 1.0
+            worth = counted**2 * (1.0 - keep**2) / (1.0 - keep ** (2 * K)) if keep else 1.0
+            weighed.closed = (statistics.sums * K / counted, statistics.totals * K / counted)
+            weighed.open = weighed.zeros()
+        found, works = solve(weighed), self.working(statistics.next_trial - 1)
+        wider = math.sqrt(K / worth)
+        hv = np.where(works, found.hv, 0.0 if self.design.method.estimates_hv else np.nan)
+        return Estimate(
+            np.where(works, found.gradient, 0.0), np.where(works, wider * found.gradient_stderr, np.nan), hv,
+            np.where(works, wider * found.hv_stderr, np.nan), found.trials, found.evaluations, statistics,
+        )  # fmt: skip
+
+    @property
+    def keeps_baseline(self) -> bool:
+        """Whether a measured E(w) is used for several trials."""
+        return self._baseline >= 0 and self.params.error_unit.baseline_every > 1
+
+    # ---- batches
+
+    def run(self, statistics: Statistics, trials: int) -> None:
+        """Add the next `trials` trials to `statistics`, in order, as the events would."""
+        last = statistics.next_trial + trials
+        while (first := statistics.next_trial) < last:
+            stop = min(last, (first // BLOCK + 1) * BLOCK)
+            # from the start of the block, so that what is left of earlier perturbations is the same however a run is split
+            evaluations, displaced = self.displacements(first // BLOCK * BLOCK, stop)
+            wanted = [i for i, (trial, _) in enumerate(evaluations) if trial >= first]
+            evaluations, displaced = [evaluations[i] for i in wanted], displaced[wanted]
+            read_in: dict[int, dict[int, float]] = {trial: {} for trial in range(first, stop)}
+            for (trial, phase), E in zip(evaluations, self.readings(evaluations, displaced), strict=True):
+                read_in[trial][phase] = float(E)
+            state, totals = tuple(statistics.closed[0]), tuple(statistics.closed[1])
+            n, size = self.v.size, self.params.synapses_per_tile
+            for trial in range(first, stop):
+                known = self.known(self.drawn(trial), trial)
+                dE, s = self.combined(trial, read_in[trial]), self.line(trial, float(known @ self.v))
+                after = self.accumulated(state, known, trial, dE, s, slice(None))
+                if self.params.bus.drop_probability:
+                    got = np.repeat([self.received(trial, tile) for tile in range(-(-n // size))], size)[:n]
+                    after = tuple(np.where(got, new, old) for new, old in zip(after, self.forgotten(state), strict=True))
+                state, totals = after, self.counted(totals, dE, s)
+            statistics.closed = (np.array(state), np.array(totals))
+            statistics.extend(stop - first)
+
+
+def quantised(x: Array, bits: int, reach: float) -> Array:
+    """x rounded to 2^bits levels from -reach to reach - one step, and clipped there; bits = 0 leaves it as it is."""
+    if not bits:
+        return x
+    step = 2.0 * reach / 2**bits
+    return np.clip(np.floor(x / step + 0.5) * step, -reach, reach - step)
+
+
+def _normals(seed: int, stream: int, size: int, trial: int = 0, phase: int = 0) -> Array:
+    out = np.empty(size)
+    normals(np.uint64(seed), stream, trial, phase, out)
+    return out
+
+
+def _uniforms(seed: int, stream: int, size: int, trial: int = 0, phase: int = 0) -> Array:
+    out = np.empty(size)
+    uniforms(np.uint64(seed), stream, trial, phase, out)
+    return out
