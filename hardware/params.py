@@ -92,7 +92,7 @@ class ErrorUnitParams(Table):
     offset: float = Field(0.0, description="in units of E: constant error of a reading; 0 = none")
     bits: Bits = Field(0, description="resolution of the converter in bits; 0 = no converter, the reading is exact")
     range: Positive = Field(4.0, description="in units of E: the converter covers 0 to this and saturates; unused if bits = 0")
-    dither: bool = Field(False, description="whether half a step of uniform noise is added before converting; unused if bits = 0")
+    dither: bool = Field(False, description="whether uniform noise of one step is added before converting; unused if bits = 0")
     one_bit: bool = Field(False, description="whether only the sign of dE is kept (a comparator)")
     baseline_every: int = Field(
         1, ge=1, le=10**9, description="trials for which a measured E(w) is kept and used again; 1 = measured anew in each"

@@ -5,6 +5,7 @@ import pytest
 from test_chip import chip_of
 
 from hardware.params import IMPERFECTIONS, imperfections
+from perturb import MLP, Boltzmann, InputError
 
 # a value that is felt, and what it needs beside it
 VALUES = {
@@ -89,3 +90,177 @@ def test_many_imperfections_at_once_agree_too(small, method, code, presentation)
     for name in ("gradient", "hv"):
         a, b = getattr(event, name), getattr(batch, name)
         np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-9 * (np.nanmax(np.abs(a)) if np.isfinite(a).any() else 1))
+
+
+# ---- laws
+
+
+@pytest.fixture
+def slope():
+    """A linear E of 24 weights: one pattern, linear unit; dE is linear in dw but for a term of sigma^2."""
+    rng = np.random.default_rng(3)
+    net = MLP([23, 1])
+    objective = net.objective(rng.standard_normal((1, 23)), [[40.0]])
+    return objective, net.init(0), rng.standard_normal(24)
+
+
+def run_values(point, changes, trials, **options):
+    """Trials in batches without first finding the schedule by events, where `baseline_every` makes that long."""
+    chip = chip_of(point, changes, **options)
+    chip._starts = [0]
+    chip.values.run(chip.statistics, trials)
+    return chip.values.solved(chip.statistics)
+
+
+def gain(estimate, g):
+    """Of an estimate on the gradient, and its standard error from the synapses' own."""
+    return estimate.gradient @ g / (g @ g), np.sqrt((g**2) @ (estimate.gradient_stderr**2)) / (g @ g)
+
+
+def test_incomplete_settling_has_gain_one_minus_residual_and_more_variance(slope):
+    objective, w, v = slope
+    g, residual = objective.gradient(w), np.exp(-200 / 250)
+    stored = {"error_unit.baseline_every": 10**6, "perturbation.tau_ns": 250.0}  # evaluations of perturbed weights alone
+    K = 6000
+    found = run_values(slope, stored, K, method="forward", code="rademacher", sigma=1e-4)
+    measured, stderr = gain(found, g)
+    assert abs(measured - (1 - residual)) < 5 * stderr and abs(measured - 1) > 5 * stderr
+    # what earlier perturbations leave: the settled state has variance (1-a)/(1+a) of the perturbation's
+    total = K * (found.gradient_stderr**2).sum()
+    expected = (g.size * (1 - residual) / (1 + residual) - (1 - residual) ** 2) * (g @ g)
+    assert total == pytest.approx(expected, rel=0.03)
+
+
+def quantiser(step):
+    """Of rounding a standard normal x to y in whole steps: E xy, E y^2 and E x^2 y^2, by integration."""
+    x = np.linspace(-8, 8, 2_000_001)
+    p = np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * (x[1] - x[0])
+    y = np.floor(x / step + 0.5) * step
+    return p @ (x * y), p @ (y * y), p @ (x * y) ** 2
+
+
+@pytest.mark.parametrize("steps", [1.2, 2.0, 4.0])
+def test_a_coarse_word_for_dE_has_the_gain_and_variance_of_its_rounding(slope, steps):
+    objective, w, v = slope
+    g, sigma, K = objective.gradient(w), 1e-4, 10_000
+    spread = sigma * np.linalg.norm(g)
+    changes = {"bus.word_bits": 8, "bus.dE_range": 128 * steps * spread}
+    found = run_values(slope, changes, K, method="central", code="gaussian", sigma=sigma)
+    expected, second, both = quantiser(steps)
+    measured, stderr = gain(found, g)
+    assert abs(measured - expected) < 5 * stderr
+    # E y^2 D_i^2 = E y^2 but for this weight's own share of dE, on average one in n
+    variance = second * (1 - 1 / g.size) + (both - expected**2) / g.size
+    assert K * (found.gradient_stderr**2).mean() * sigma**2 == pytest.approx(variance * spread**2, rel=0.03)
+    if steps == 4.0:
+        assert abs(measured - 1) > 5 * stderr
+
+
+def test_a_comparator_keeps_the_direction_and_costs_pi_over_two(slope):
+    objective, w, v = slope
+    g, sigma, K = objective.gradient(w), 1e-4, 10_000
+    found = run_values(slope, {"error_unit.one_bit": True}, K, method="central", code="gaussian", sigma=sigma)
+    full = run_values(slope, {"error_unit.offset": 1e-300}, K, method="central", code="gaussian", sigma=sigma)
+    measured, stderr = gain(found, g)
+    assert abs(measured - np.sqrt(2 / np.pi) / (sigma * np.linalg.norm(g))) < 5 * stderr
+    ratio = (found.gradient_stderr**2).sum() / measured**2 / (full.gradient_stderr**2).sum()
+    assert ratio == pytest.approx(np.pi / 2, rel=0.08)  # known to sqrt(2/K) a weight, and the weight's own share
+
+
+def test_a_multiplier_offset_biases_by_mean_dE_and_pairs_remove_it(small):
+    changes, none, K = {"synapse.offset_mismatch": 0.5}, {"error_unit.offset": 1e-300}, 3000
+    offsets = chip_of(small, changes).values.die.multiplier
+    options = {"code": "rademacher", "sigma": 0.3}
+    # the same draws: the difference is the offset's alone
+    for method in ("forward", "central"):
+        biased, ideal = (run_values(small, c, K, method=method, **options) for c in (changes, none))
+        mean = ideal.statistics.totals[0] / K
+        np.testing.assert_allclose(biased.gradient - ideal.gradient, offsets * mean / 0.3**2, rtol=1e-6, atol=1e-10)
+        noise = np.sqrt(ideal.statistics.totals[2]) / K
+        assert (abs(mean) > 5 * noise) == (method == "forward")  # of a pair, dE has mean zero
+
+
+def test_flicker_is_filtered_by_differences_and_a_stored_baseline_drifts(small):
+    values = chip_of(small, {"error_unit.flicker": 1.0}).values
+    e = np.array([values._flicker(i) for i in range(20_000)])
+    # octave k changes every 2^k evaluations: a difference over lag m sees the sum over octaves of 2 min(1, m/2^k)
+    for lag in (1, 2, 16, 128):
+        expected = sum(2 * min(1.0, lag / 2**k) for k in range(24))
+        d = e[lag:] - e[:-lag]
+        # slow octaves change rarely within the record: each adds the uncertainty of its few changes
+        spread = sum(2 * min(1.0, lag / 2**k) * np.sqrt(3 * max(lag, 2**k) / len(d)) for k in range(15))
+        assert abs(np.mean(d * d) - expected) < 5 * spread
+        assert abs(np.mean(d * d) - 48) > 5 * spread  # what independent readings of variance 24 would give
+
+
+def test_stuck_weights_are_not_felt_and_the_rest_is_estimated_where_they_are_stuck(linear):
+    objective, w, v = linear
+    changes = {"weights.stuck_fraction": 0.4, "weights.stuck_value": 0.7}
+    chip = chip_of(linear, changes, method="difference", code="walsh", sigma=0.1, r=0.1)
+    found, stuck = chip.run(64), chip.values.die.stuck
+    assert 0 < stuck.sum() < stuck.size
+    at = np.where(stuck, 0.7, w)
+    g, H = objective.gradient(at), objective.hessian(at)
+    np.testing.assert_allclose(found.gradient, np.where(stuck, 0.0, g), atol=1e-9)
+    np.testing.assert_allclose(found.hv, np.where(stuck, 0.0, H @ v), atol=1e-8)
+
+
+def test_dead_synapses_know_nothing_and_a_tile_without_power_loses_its_sums(linear):
+    dead = chip_of(linear, {"weights.dead_fraction": 0.4}, code="gaussian", sigma=0.1)
+    found, alive = dead.run(50), dead.values.die.alive
+    assert 0 < alive.sum() < alive.size
+    assert (found.gradient[~alive] == 0).all() and np.isnan(found.gradient_stderr[~alive]).all()
+    assert (found.gradient[alive] != 0).all()
+    off = chip_of(linear, {"faults.tile": 1, "faults.tile_trial": 30, "synapses_per_tile": 3}, code="gaussian", sigma=0.1)
+    before, after = off.run(30).gradient, off.run(30).gradient
+    assert (before != 0).all() and (after[3:6] == 0).all() and (np.delete(after, [3, 4, 5]) != 0).all()
+
+
+def test_leaky_sums_weigh_recent_trials_more_and_say_how_many_they_are_worth(linear):
+    objective, w, v = linear
+    options = {"method": "central", "code": "gaussian", "sigma": 0.1}
+    runs = [run_values(linear, {"synapse.leak": 0.02}, 600, seed=seed, **options) for seed in range(60)]
+    g = np.array([run.gradient for run in runs])
+    claimed = np.sqrt(np.mean([run.gradient_stderr**2 for run in runs], axis=0))
+    assert (np.abs(g.mean(0) - objective.gradient(w)) < 5 * claimed / np.sqrt(60)).all()
+    assert np.mean(g.std(0, ddof=1) / claimed) == pytest.approx(1, abs=0.15)  # 60 values: 9 % each
+    whole = run_values(linear, {"error_unit.offset": 1e-300}, 600, **options)
+    assert np.mean(claimed / whole.gradient_stderr) > 2  # 600 trials are worth 99
+
+
+def test_lost_broadcasts_scale_the_estimate_down_and_skew_only_delays(linear):
+    objective, w, v = linear
+    g, changes = objective.gradient(w), {"bus.drop_probability": 0.25, "synapses_per_tile": 1}
+    lost = run_values(linear, changes, 6000, method="central", code="gaussian", sigma=0.1)
+    # sums of three quarters of the trials over the number of all; each synapse loses its own
+    assert (np.abs(lost.gradient - 0.75 * g) < 5 * lost.gradient_stderr).all()
+    assert (np.abs(lost.gradient - g) > 5 * lost.gradient_stderr).any()
+    plain, late = (chip_of(linear, {"synapses_per_tile": 2, "bus.skew_ns": skew}, fidelity="event") for skew in (0, 4000))
+    np.testing.assert_array_equal(plain.run(20).hv, late.run(20).hv)
+    assert late.time_s - plain.time_s == pytest.approx(4000e-9)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"clock.evaluation_ns": 1000}, "cannot hold an evaluation of 5 patterns, which takes 10200 ns: 9200 ns too short"),
+        ({"clock.broadcast_ns": 100}, "cannot hold 2 words of 16 bits, which takes 320 ns: 220 ns too short"),
+        ({"faults.tile": 1}, "the chip has tiles 0 to 0"),
+    ],
+)
+def test_a_clock_or_a_fault_that_does_not_fit_is_one_line(small, changes, message):
+    with pytest.raises(InputError, match=message):
+        chip_of(small, changes, method="covariance", code="gaussian")
+
+
+def test_a_clock_that_holds_the_schedule_sets_the_trial_rate(small):
+    changes = {"clock.evaluation_ns": 20_000, "clock.broadcast_ns": 1000}
+    chip = chip_of(small, changes, method="covariance", code="gaussian")
+    chip.run(1000)
+    assert chip.time_s == pytest.approx(1000 * 41e-6 + 150e-9)
+
+
+def test_units_of_other_networks_have_no_imperfections():
+    point = Boltzmann(2).objective([0.25] * 4), np.zeros(3), np.ones(3)
+    with pytest.raises(InputError, match="for an mlp only"):
+        chip_of(point, {"neuron.noise": 0.1})
