@@ -8,9 +8,10 @@ from conftest import Quadratic
 from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, best_sigma, compare, estimate, predict
+from perturb.amplitude import truncation
 from perturb.methods import Method
 from perturb.statistics import Design
-from perturb.theory import Curvature, disturbance, gradient_limit, limit, trial_variances, truncation
+from perturb.theory import Curvature, disturbance, gradient_limit, limit, trial_variances
 
 SIGMA, R, NOISE = 0.7, 0.3, 0.0
 N = 4
@@ -412,6 +413,8 @@ def test_best_sigma_is_where_the_closed_forms_put_it(linear, small):
     expected = (w.size * 0.01**2 / 2 / (2 * trials * beta2)) ** (1 / 6)
     found, _ = best_sigma(objective, w, v, "central", "walsh", trials=trials, error_noise=0.01)
     assert found == pytest.approx(expected, rel=1e-3)
+    # without noise rounding decides: eps^(1/3) or so, as for any central difference
+    assert 1e-7 < best_sigma(objective, w, v, "central", "walsh", trials=trials)[0] < 1e-4
     # and the error really is smaller there than a factor of three to either side
     errors = []
     for sigma in (found / 3, found, 3 * found):
