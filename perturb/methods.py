@@ -91,6 +91,11 @@ class Method:
         return abs(self._moment("gradient", 2, 0)) > 1e-12
 
     @property
+    def mixed(self) -> bool:
+        """Whether D.g enters dE_z, and so the noise of z."""
+        return abs(self._moment("hv", 1, 0)) > 1e-12
+
+    @property
     def needs_s(self) -> bool:
         """Whether s = dw.v is summed and broadcast."""
         return self.regressor in ("s_dw", "b")

@@ -14,7 +14,7 @@ from perturb.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
-from perturb.statistics import Design, period_warnings
+from perturb.statistics import Design, period_warnings, repeated
 
 Array = np.ndarray
 EXACT_CURVATURE = 4096  # weights; above, the sums over H come from random probes
@@ -154,17 +154,18 @@ def _moments(c: Curvature, k: float, m: float) -> dict[str, float]:
 class TrialVariance:
     """Variance of one trial per weight, shape (n,), in the parts that a periodic code treats differently.
 
-    linear: of the other weights' dw, and of the mean of dE where it is left in; even: of the curvature in dE; noise: of the
-    measurements.
+    odd: of what is odd in D in dE, its linear part; even: of the curvature in dE; mean: of the mean of dE, where it is left in;
+    noise: of the measurements.
     """
 
-    linear: Array
+    odd: Array
     even: Array
+    mean: Array
     noise: Array
 
     @property
     def total(self) -> Array:
-        return self.linear + self.even + self.noise
+        return self.odd + self.even + self.mean + self.noise
 
 
 def trial_variances(
@@ -198,7 +199,8 @@ def trial_variances(
             alone = sigma**2 * n**2 * c.diagonal**2 / 4
             joint = np.full(n, sigma**2 * c.off_square / 2)
             even = alone if code.orthogonal else joint
-        g = TrialVariance(_others(c.g, 1.0), even, np.full(n, noise_g / sigma**2))
+        left_in = np.full(n, 0.0 if code.orthogonal else mean**2 / sigma**2)
+        g = TrialVariance(_others(c.g, 1.0), even, left_in, np.full(n, noise_g / sigma**2))
     else:
         even, left_in = zero, zero
         if one_sided:
@@ -206,32 +208,36 @@ def trial_variances(
             left_in = mean * (k - 1) * c.diagonal + mean**2 / sigma**2
         e2 = M["ll"] + one_sided * (sigma**2 * M["qq"] + mean**2 / sigma**2) + noise_g / sigma**2
         gain = 1 / (1 + blur) ** 2 if method.fit == "least_squares" else 1.0
-        g = TrialVariance(gain * (_others(c.g, k) + left_in + blur * e2), gain * even, np.full(n, gain * noise_g / sigma**2))
+        parts = (_others(c.g, k) + blur * e2, even, left_in, np.full(n, noise_g / sigma**2))
+        g = TrialVariance(*(gain * part for part in parts))
 
     if not method.estimates_hv:
         nothing = np.full(n, np.nan)
-        return g, TrialVariance(nothing, nothing, nothing)
+        return g, TrialVariance(nothing, nothing, nothing, nothing)
     if method.regressor == "dw":
         noise_z /= (r * sigma) ** 2
         linear = _others(c.z, k if code.independent else 1.0)
-        return g, TrialVariance(linear + blur * (float(c.z @ c.z) + noise_z), zero, np.full(n, noise_z))
-    mixed = sigma**2 * (method.hv_weights == method.gradient_weights)  # the gradient's part of dE_z, unless a pair removes it
-    e2 = mixed * M["ll"] + sigma**4 * M["qq"] + noise_z + mean**2
-    e2s2 = mixed * M["llss"] + sigma**4 * M["qqss"] + noise_z * V + 2 * mean * sigma**2 * M["qss"] + mean**2 * V
-    e2s2 *= (1 + blur) ** 2
+        return g, TrialVariance(linear + blur * (float(c.z @ c.z) + noise_z), zero, zero, np.full(n, noise_z))
+    # E e^2 and E e^2 s^2 of the four parts; a pair has removed the odd one from dE_z
+    mixed = sigma**2 * method.mixed
+    squares = (
+        (mixed * M["ll"], mixed * M["llss"]),
+        (sigma**4 * M["qq"], sigma**4 * M["qqss"]),
+        (mean**2, 2 * mean * sigma**2 * M["qss"] + mean**2 * V),
+        (noise_z, noise_z * V),
+    )
+    share, away = c.v**2, zero
     if method.fit == "moments" or method.correction == "along":
-        share = c.v**2
-        var = e2s2 * (1 + (2 * k - 4) * share / V) + share * e2
-        if method.correction == "diagonal" and k > 1:
-            var = var + ((k - 3) ** 2 / (k - 1) - 2 * (k - 3)) * share * e2
-        var = var / sigma**4 - limit(method, code, c) ** 2
+        extra = (k - 3) ** 2 / (k - 1) - 2 * (k - 3) if method.correction == "diagonal" and k > 1 else 0.0
+        var = [(1 + blur) ** 2 * e2s2 * (1 + (2 * k - 4) * share / V) + (1 + extra) * share * e2 for e2, e2s2 in squares]
+        away = limit(method, code, c) ** 2
     else:
         _, C_BB = _joint_fit(method, code, c)
         with np.errstate(divide="ignore"):
-            var = e2s2 / sigma**4 / (V * C_BB) ** 2
-    if method.fit == "least_squares":
-        var = var / (1 + blur) ** 4
-    return g, TrialVariance(var, zero, zero)
+            var = [(1 + blur) ** 2 * e2s2 / (V * C_BB) ** 2 for _, e2s2 in squares]
+    scale = sigma**4 * ((1 + blur) ** 4 if method.fit == "least_squares" else 1.0)
+    odd, even, left_in, noisy = (part / scale for part in var)
+    return g, TrialVariance(odd, even - away, left_in, noisy)
 
 
 def _others(slope: Array, k: float) -> Array:
@@ -291,8 +297,9 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
 class QuantityPrediction:
     """Of g or of z: its limit, the variance of one trial per weight, and what follows.
 
-    slope: of dE on D (in the units of the quantity) if the estimate is linear in it, so that a periodic code's law holds; mean:
-    of dE/sigma where it is left in. limit_cosine: of the limit with the exact answer, the best that any number of trials reaches.
+    lawful: whether dE is the same function in every trial, so that a periodic code's law holds. slope: of dE on D (in the units
+    of the quantity) if the estimate is linear in it; mean: of dE/sigma where it is left in. limit_cosine: of the limit with the
+    exact answer, the best that any number of trials reaches.
     """
 
     exact: Array
@@ -300,6 +307,7 @@ class QuantityPrediction:
     trial: TrialVariance
     code: Code
     evaluations_per_trial: int
+    lawful: bool = True
     slope: Array | None = None
     mean: float = 0.0
 
@@ -315,7 +323,7 @@ class QuantityPrediction:
 
     @property
     def period(self) -> int:
-        return self.code.period(self.limit.size) if self.slope is not None else 1
+        return self.code.period(self.limit.size) if self.lawful else 1
 
     @property
     def limit_cosine(self) -> float:
@@ -332,12 +340,19 @@ class QuantityPrediction:
         """Variance of the estimate of each weight after so many trials, shape (n,).
 
         A random code: that of one trial over `trials`. A periodic one, for estimates on dw: the noise's, the `disturbance` of an
-        incomplete period, and of a one-sided dE the even part, which the folded-over pass takes away again.
+        incomplete period, and of a one-sided dE the even part, which the folded-over pass takes away again. For z on s dw, within
+        a pass as random, but for the mean; the folded-over pass takes the gradient's part away, and repeats the even part without
+        telling anything new of it.
         """
-        if self.slope is None or not self.code.periodic:
+        if not self.code.periodic or not self.lawful:
             return self.trial.total / trials
         P = self.period
         rest = trials % (2 * P)
+        if self.slope is None:
+            odd, m = min(rest, 2 * P - rest), trials % P
+            even = trials + 2 * repeated(self.code, self.limit.size, trials)
+            left = odd * self.trial.odd + even * self.trial.even + m * (P - m) / (P - 1) * self.trial.mean
+            return left / trials**2 + self.trial.noise / trials
         unpaired: Array | float = min(rest, 2 * P - rest)  # trials whose even part the folded-over pass has not taken away
         if self.code.function is not None:
             unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
@@ -388,7 +403,7 @@ class QuantityPrediction:
             allowed = float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1) if best > cosine else 0.0
         if not allowed > 0:
             return math.inf
-        if self.slope is None or not self.code.periodic:
+        if self.slope is None or not self.code.periodic:  # on s dw: roughly, what periods save only comes on top
             return math.ceil(max(self.variance / allowed, 1.0))
 
         def enough(trials: int) -> bool:
@@ -463,17 +478,17 @@ def predict(
         limits = [gradient_limit(method, code, c.g) if index == 0 else limit(method, code, c) for c in known]
         mean = np.mean(limits, axis=0)
         spread = np.maximum(np.mean(np.square(limits), axis=0) - mean**2, 0.0) if len(known) > 1 else 0.0
-        linear, even, noise = (
+        odd, even, left_in, noise = (
             np.mean([getattr(variances[index], part) for variances in per_pattern], axis=0)
-            for part in ("linear", "even", "noise")
+            for part in ("odd", "even", "mean", "noise")
         )
-        # the law of a periodic code is for estimates linear in its own columns, and for the same dE in every trial
-        lawful = len(known) == 1 and (method.fit == "moments" if index == 0 else method.regressor == "dw")
-        left_in = index == 0 and method.one_sided and not method.centred
+        linear_in_D = len(known) == 1 and (index == 0 or method.regressor == "dw")
+        keeps_mean = index == 0 and method.one_sided and not method.centred
         parts.append(
             QuantityPrediction(
-                np.mean(exacts, axis=0), mean, TrialVariance(linear + spread, even, noise), code, method.evaluations_per_trial,
-                exacts[0] if lawful else None, sigma * known[0].trace / 2 if left_in else 0.0,
+                np.mean(exacts, axis=0), mean, TrialVariance(odd + spread, even, left_in, noise), code,
+                method.evaluations_per_trial, linear_in_D or (len(known) == 1 and code.function is None),
+                exacts[0] if linear_in_D else None, sigma * known[0].trace / 2 if keeps_mean else 0.0,
             )
         )  # fmt: skip
     trace = float(np.mean([c.trace for c in known]))

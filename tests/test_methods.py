@@ -290,6 +290,27 @@ def test_gradients_within_a_period_scatter_as_predicted(linear24, method, code):
         assert abs(squares.mean() - predicted.total_variance(trials)) < 5 * spread + slack * predicted.total_variance(trials)
 
 
+@pytest.mark.parametrize(
+    "method, code", [("covariance", "walsh"), ("covariance_corrected", "sine"), ("antithetic", "walsh"), ("pearlmutter", "walsh")]
+)
+def test_hv_on_s_dw_scatters_as_predicted_within_and_over_periods(linear24, method, code):
+    objective, w, v = linear24
+    options = {"method": method, "code": code, "sigma": 0.3, "error_noise": 0.003}
+    predicted = predict(objective, w, v, **options).hv
+    period = CODES[code].period(w.size)
+    for trials in (period // 2, period, 3 * period // 2, 2 * period, 4 * period):
+        runs = [estimate(objective, w, v, trials, seed=seed, **options) for seed in range(100)]
+        squares = np.array([((run.hv - predicted.limit) ** 2).sum() for run in runs])
+        spread = squares.std() / np.sqrt(len(squares))
+        expected = predicted.total_variance(trials)
+        # within a pass as random, and leading in n = 24: that is worth 20 %; the double period itself saves a factor of 4 to 20
+        assert abs(squares.mean() - expected) < 5 * spread + 0.2 * expected
+        # the stated errors may be too large, not too small
+        assert np.mean([np.sum(run.hv_stderr**2) for run in runs]) > 0.8 * squares.mean()
+    if METHODS[method].mixed:
+        assert predicted.total_variance(2 * period) < predicted.variance / (2 * period) / 3
+
+
 def test_one_weight_at_a_time_is_foretold_within_its_period(linear24):
     objective, w, v = linear24
     for trials in (5, 24, 31):
