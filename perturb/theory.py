@@ -390,7 +390,8 @@ class QuantityPrediction:
     def trials_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
         """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it.
 
-        Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that is enough.
+        Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that is enough; for z on s dw
+        double periods, or fewer trials.
         """
         if relative_error is not None:
             if not 0 < relative_error < math.inf:
@@ -403,13 +404,18 @@ class QuantityPrediction:
             allowed = float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1) if best > cosine else 0.0
         if not allowed > 0:
             return math.inf
-        if self.slope is None or not self.code.periodic:  # on s dw: roughly, what periods save only comes on top
-            return math.ceil(max(self.variance / allowed, 1.0))
+        random = math.ceil(max(self.variance / allowed, 1.0))
+        if not self.code.periodic or not self.lawful:
+            return random
 
         def enough(trials: int) -> bool:
             return self.relative_error(trials) <= relative_error if relative_error else self.cosine(trials) >= cosine
 
         P = self.period
+        if self.slope is None:
+            lasting = float((2 * self.trial.even + self.trial.noise).sum())
+            double = 2 * P * max(1, math.ceil(lasting / allowed / (2 * P)))
+            return random if random < double and enough(random) else double
         most = P - P // 64 - 1
         if most >= 1 and enough(most):
             least = 0

@@ -331,6 +331,10 @@ def test_trials_for_an_accuracy_are_enough(linear24, code):
         else:
             assert predicted.relative_error(trials) <= wanted["relative_error"]
         assert predicted.evaluations_for(**wanted) == 4 * trials
+    if CODES[code].independent:
+        on_s_dw = predict(*linear24, "antithetic_corrected", code, 0.3, error_noise=0.01).hv
+        trials = on_s_dw.trials_for(0.5)
+        assert on_s_dw.limit_cosine < 0.5 if trials == np.inf else on_s_dw.cosine(trials) >= 0.5
     if code == "lfsr":
         assert predicted.trials_for(relative_error=1e-3) == np.inf  # its bias is larger
     with pytest.raises(InputError, match="relative_error = 0"):
