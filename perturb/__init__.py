@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from perturb import curvature as curvature
     from perturb.activations import add_activation as add_activation
     from perturb.amplitude import best_sigma as best_sigma
+    from perturb.amplitude import truncation as truncation
     from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
     from perturb.codes import Code as Code
@@ -46,6 +47,7 @@ _HOME = {
     "finite_difference_hvp": "objective",
     "predict": "theory",
     "solve": "statistics",
+    "truncation": "amplitude",
 }
 __all__ = ["InputError", "curvature", *_HOME]
 

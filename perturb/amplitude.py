@@ -1,6 +1,7 @@
 """The amplitude of a perturbation: what lies beyond the quadratic, against noise and curvature."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,24 +15,85 @@ from perturb.theory import Curvature, curvatures, predict
 Array = np.ndarray
 
 
-def truncation(objective: Objective, w: Array, v: Array, probes: int = 32) -> tuple[Array, Array]:
-    """beta_g, beta_z, shape (probes, n): samples whose means times sigma^2 are the bias of central g and difference z, to leading
-    order beyond the quadratic: beta_g = (1/2) grad tr H, beta_z its derivative along v.
+@dataclass(frozen=True)
+class Beyond:
+    """Third and fourth derivatives of E at w, as far as they bias an estimate; T = d^3 E, Q = d^4 E, v the direction.
 
-    E over D of the cubic term of dE times D_i/sigma^2 is (sigma^2/2) sum_j d^3E/dw_i dw_j^2 + (k-3)/6 sigma^2 d^3E/dw_i^3; the
-    second part, one term in n, is left out. From second differences of exact g and Hv along random signs; 2 products a probe.
+    beta_g, beta_z: samples (probes, n) whose means are (1/2) sum_j T_ijj = (1/2) d tr H/dw_i and (1/2) sum_jl Q_ijjl v_l.
+    Tvv, Qvvv: sum_jl T_ijl v_j v_l and sum_jlm Q_ijlm v_j v_l v_m, shape (n,).
+    """
+
+    beta_g: Array
+    beta_z: Array
+    Tvv: Array
+    Qvvv: Array
+    z: Array
+
+    def bias(self, method: Method, sigma: float, r: float) -> tuple[Array, Array]:
+        """Samples (probes, n) whose means are the bias of g and of z, to leading order in sigma and r.
+
+        With m_pq = sum of the method's weights times a^p b^q over its phases:
+          g    sigma^2 m_30 beta_g + m_11 r z + m_12 (r^2/2) Tvv
+          z    difference: sigma^2 m_31 beta_z + m_12 (r/2) Tvv + m_13 (r^2/6) Qvvv; on s dw: sigma^2 m_40 beta_z
+        From E over D of the Taylor series of dE times D_i/sigma^2 (for s dw: Stein's identity); exact for a code of kurtosis 3,
+        for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not for one weight at a time.
+        """
+        g = sigma**2 * method.moment("gradient", 3, 0) * self.beta_g + method.moment("gradient", 1, 1) * r * self.z
+        g = g + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
+        if not method.estimates_hv:
+            return g, np.full_like(g, np.nan)
+        if method.regressor != "dw":
+            return g, sigma**2 * method.moment("hv", 4, 0) * self.beta_z
+        z = sigma**2 * method.moment("hv", 3, 1) * self.beta_z + method.moment("hv", 1, 2) * r / 2 * self.Tvv
+        return g, z + method.moment("hv", 1, 3) * r**2 / 6 * self.Qvvv
+
+
+def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond:
+    """The `Beyond` of an objective at w and v, from second differences of exact g and Hv along v and along random signs.
+
+    Cost: 2 products a probe.
     """
     n = objective.n_weights
     w, v = as_weights("w", w, n), as_weights("v", v, n)
     step = 1e-3 * max(1.0, float(np.abs(w).max()))
     rng = np.random.Generator(np.random.Philox(1))
-    _, g0, z0 = objective.error_gradient_hvp(w, v)
-    beta_g, beta_z = np.empty((probes, n)), np.empty((probes, n))
-    for i in range(probes):
-        x = step * rng.choice([-1.0, 1.0], n)
+    _, g, z = objective.error_gradient_hvp(w, v)
+
+    def bent(x: Array) -> tuple[Array, Array]:
         (_, g1, z1), (_, g2, z2) = (objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1))
-        beta_g[i], beta_z[i] = (g1 + g2 - 2 * g0) / (2 * step**2), (z1 + z2 - 2 * z0) / (2 * step**2)
-    return beta_g, beta_z
+        return g1 + g2 - 2 * g, z1 + z2 - 2 * z
+
+    sampled = [bent(step * rng.choice([-1.0, 1.0], n)) for _ in range(probes)]
+    beta_g, beta_z = (np.array(column) / (2 * step**2) for column in zip(*sampled, strict=True))
+    square = float(v @ v)
+    Tvv, Qvvv = bent(step * v / square**0.5) if square > 0 else (np.zeros(n), np.zeros(n))
+    return Beyond(beta_g, beta_z, Tvv * square / step**2, Qvvv * square / step**2, z)
+
+
+def truncation(
+    objective: Objective,
+    w: Array,
+    v: Array,
+    method: str | Method = "difference",
+    sigma: float = 1e-2,
+    r: float = 1e-2,
+    known: Beyond | None = None,
+) -> tuple[float, float]:
+    """The size |bias| of g and of z that what lies beyond the quadratic brings, to leading order: `Beyond.bias`.
+
+    Add it (in squares) to `predict`'s errors where sigma and r, and no longer chance, decide them. NaN for a z not estimated.
+    `known`: what `beyond` gave before. Carries the error of 32 random probes.
+    """
+    method = choose("method", method, METHODS) if isinstance(method, str) else method
+    known = beyond(objective, w, v) if known is None else known
+    g, z = (_square(samples) ** 0.5 for samples in known.bias(method, sigma, r))
+    return g, z
+
+
+def _square(samples: Array) -> float:
+    # |mean|^2 from independent halves, so that their chance errors do not add up
+    product = float(samples[::2].mean(0) @ samples[1::2].mean(0))
+    return product if math.isnan(product) else max(product, 0.0)
 
 
 def best_sigma(
@@ -47,11 +109,11 @@ def best_sigma(
 ) -> tuple[float, float]:
     """The amplitudes sigma that make the expected squared errors of g and of z smallest; NaN for a z not estimated.
 
-    Minimised is |bias + sigma^2 beta|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance after K = trials
-    and `truncation`'s beta. Where one term of each kind rules: one-sided g, B sigma^2 of curvature against N/sigma^2 of noise,
-    sigma^4 = N/B; a pair, or a whole number of double periods, N/(K sigma^2) of noise against sigma^4 |beta|^2,
-    sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. beta is the code-independent leading part, the same for
-    the covariance's z (Stein's identity), and holds for sigma small against the scale on which curvature changes.
+    Minimised is |bias|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance after K = trials and bias, plus
+    that of `Beyond.bias`, sigma^2 beta in the main. Where one term of each kind rules: one-sided g, B sigma^2 of curvature
+    against N/sigma^2 of noise, sigma^4 = N/B; a pair, or a whole number of double periods, N/(K sigma^2) of noise against
+    sigma^4 |beta|^2, sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. All of it holds for sigma and r small
+    against the scale on which curvature changes.
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -59,19 +121,15 @@ def best_sigma(
     trials = check_trials(0, trials)
     error_noise = math.hypot(error_noise, float(np.finfo(float).eps) * objective.error(w))
     known = curvatures(objective, w, v) if known is None else known
-    betas = truncation(objective, w, v)
-    # an unbiased |mean|^2 from independent halves
-    squares = [max(float(b[::2].mean(0) @ b[1::2].mean(0)), 0.0) for b in betas]
-    means = [b.mean(0) for b in betas]
+    higher = beyond(objective, w, v)
 
     def wrong(log_sigma: float) -> tuple[float, float]:
         sigma = math.exp(log_sigma)
         foretold = predict(objective, w, v, method, code, sigma, r, error_noise, known=known)
         errors = []
-        for part, square, mean in zip((foretold.gradient, foretold.hv), squares, means, strict=True):
-            bias = float(part.bias @ part.bias) + 2 * sigma**2 * float(part.bias @ mean) + sigma**4 * square
-            missed = part.expected(trials) - part.limit
-            errors.append(bias + float(missed @ missed) + part.total_variance(trials))
+        for part, samples in zip((foretold.gradient, foretold.hv), higher.bias(method, sigma, r), strict=True):
+            off = _square(samples + part.expected(trials) - part.exact)
+            errors.append(off + part.total_variance(trials))
         return errors[0], errors[1]
 
     grid = np.linspace(math.log(1e-8), math.log(10.0), 121)

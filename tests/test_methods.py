@@ -8,7 +8,7 @@ from conftest import Quadratic
 from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, best_sigma, compare, estimate, predict
-from perturb.amplitude import truncation
+from perturb.amplitude import beyond, truncation
 from perturb.methods import Method
 from perturb.statistics import Design
 from perturb.theory import Curvature, disturbance, gradient_limit, limit, trial_variances
@@ -411,15 +411,22 @@ def test_bias_of_hv_is_of_second_order_in_sigma_and_r_but_first_for_2_points(nam
     assert np.polyfit(np.log(sigmas), np.log(sizes), 1)[0] == pytest.approx(order, abs=0.06)
 
 
-def test_truncation_is_the_bias_of_second_order():
-    # a code of kurtosis 3 has no third-derivative term of its own: the bias is sigma^2 beta
-    bias_g, bias_z, objective, w, v = exact_bias(METHODS["difference"], 0.03, 1e-3, "ternary")
-    beta_g, beta_z = truncation(objective, w, v, probes=512)
-    for bias, beta in ((bias_g, beta_g), (bias_z, beta_z)):
-        mean, spread = beta.mean(0), beta.std(0) / np.sqrt(len(beta))
-        # five standard errors, and 2 % for the next order and for r
-        assert (np.abs(bias / 0.03**2 - mean) < 5 * spread + 0.02 * np.abs(mean).max()).all()
-        assert (np.abs(bias / 0.03**2 - 2 * mean) > 5 * spread + 0.02 * np.abs(mean).max()).any()  # negative control
+@pytest.mark.parametrize("name", ["difference", "difference_2point", "forward"])
+def test_what_lies_beyond_the_quadratic_is_the_bias_of_leading_order(name):
+    # a code of kurtosis 3 has no third-derivative term of its own
+    sigma, r, method = 0.03, 0.04, METHODS[name]
+    bias_g, bias_z, objective, w, v = exact_bias(method, sigma, r, "ternary")
+    samples = beyond(objective, w, v, probes=512).bias(method, sigma, r)
+    for bias, sampled in zip((bias_g, bias_z), samples, strict=True):
+        if bias is not None:
+            mean, spread = sampled.mean(0), sampled.std(0) / np.sqrt(len(sampled))
+            size = np.abs(bias).max()
+            # five standard errors, and 3 % for the next order
+            assert (np.abs(bias - mean) < 5 * spread + 0.03 * size).all()
+            assert (np.abs(bias - 2 * mean) > 5 * spread + 0.03 * size).any()  # negative control
+    sizes = truncation(objective, w, v, method, sigma, r, beyond(objective, w, v, probes=512))
+    assert sizes[0] == pytest.approx(np.linalg.norm(bias_g), rel=0.1)
+    assert np.isnan(sizes[1]) if bias_z is None else sizes[1] == pytest.approx(np.linalg.norm(bias_z), rel=0.1)
 
 
 def test_best_sigma_is_where_the_closed_forms_put_it(linear, small):
@@ -432,7 +439,7 @@ def test_best_sigma_is_where_the_closed_forms_put_it(linear, small):
     assert found == pytest.approx(expected, rel=1e-3) and np.isnan(none)
     # curved: sigma^6 = N/(2 K |beta|^2), noise against the bias beyond the quadratic
     objective, w, v = small
-    b = truncation(objective, w, v)[0]
+    b = beyond(objective, w, v).beta_g
     beta2 = b[::2].mean(0) @ b[1::2].mean(0)
     trials = 64 * 32
     expected = (w.size * 0.01**2 / 2 / (2 * trials * beta2)) ** (1 / 6)
