@@ -229,7 +229,7 @@ HV_METHODS = {"covariance": 1.1e6, "antithetic": 6.3e3, "difference": 159.0}
 
 @pytest.mark.parametrize("name", HV_METHODS)
 def test_relative_variances_of_the_three_hv_methods_at_160_weights(name):
-    # published figures (THEORY 3): n = 160, sigma = 0.1, variance of one sample over |z|^2: 1.1e6, 6.3e3, n - 1 = 159
+    # the known figures: n = 160, sigma = 0.1, variance of one sample over |z|^2: 1.1e6, 6.3e3, n - 1 = 159
     n, sigma, trials, method = 160, 0.1, 4000, METHODS[name]
     found = []
     for seed in range(20):
