@@ -8,6 +8,8 @@ from perturb.errors import InputError
 if TYPE_CHECKING:
     from perturb import curvature as curvature
     from perturb.activations import add_activation as add_activation
+    from perturb.amplitude import best_sigma as best_sigma
+    from perturb.amplitude import truncation as truncation
     from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
     from perturb.codes import Code as Code
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from perturb.recurrent import Recurrent as Recurrent
     from perturb.statistics import Statistics as Statistics
     from perturb.statistics import solve as solve
-    from perturb.theory import best_sigma as best_sigma
     from perturb.theory import predict as predict
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
@@ -40,12 +41,13 @@ _HOME = {
     "METHODS": "methods",
     "Method": "methods",
     "Statistics": "statistics",
-    "best_sigma": "theory",
+    "best_sigma": "amplitude",
     "compare": "estimation",
     "estimate": "estimation",
     "finite_difference_hvp": "objective",
     "predict": "theory",
     "solve": "statistics",
+    "truncation": "amplitude",
 }
 __all__ = ["InputError", "curvature", *_HOME]
 

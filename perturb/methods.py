@@ -43,14 +43,14 @@ class Method:
 
     def __post_init__(self) -> None:
         wanted = {(0, 0): 0.0, (1, 0): 1.0, (0, 1): 0.0}
-        wrong = [f"dE_g[{i}{j}]" for (i, j), want in wanted.items() if abs(self._moment("gradient", i, j) - want) > 1e-12]
+        wrong = [f"dE_g[{i}{j}]" for (i, j), want in wanted.items() if abs(self.moment("gradient", i, j) - want) > 1e-12]
         if self.regressor == "none":
             wanted = dict.fromkeys(((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), 0.0)
         elif self.regressor == "dw":
             wanted = {(0, 0): 0.0, (1, 0): 0.0, (2, 0): 0.0, (0, 1): 0.0, (1, 1): 1.0}
         else:
             wanted = {(0, 0): 0.0, (2, 0): 1.0, (0, 1): 0.0, (1, 1): 0.0}
-        wrong += [f"dE_z[{i}{j}]" for (i, j), want in wanted.items() if abs(self._moment("hv", i, j) - want) > 1e-12]
+        wrong += [f"dE_z[{i}{j}]" for (i, j), want in wanted.items() if abs(self.moment("hv", i, j) - want) > 1e-12]
         if wrong:
             raise InputError(
                 f"method {self.name}: the weights of {', '.join(wrong)} do not give the derivative wanted: see Method"
@@ -67,7 +67,8 @@ class Method:
                 'regressor "s_dw" and fit "moments" (diagonal) or "b" and "least_squares" (along)'
             )
 
-    def _moment(self, of: Literal["gradient", "hv"], i: int, j: int) -> float:
+    def moment(self, of: Literal["gradient", "hv"], i: int, j: int) -> float:
+        """sum over the phases of the weights times a^i b^j: what dE has of the Taylor series' term D^i (r v)^j / (i! j!)."""
         weights = self.gradient_weights if of == "gradient" else self.hv_weights
         return sum(c * a**i * b**j for c, (a, b) in zip(weights, self.phases, strict=True))
 
@@ -88,7 +89,12 @@ class Method:
     @property
     def one_sided(self) -> bool:
         """Whether the curvature D'HD/2 enters dE_g, and so the noise of the gradient."""
-        return abs(self._moment("gradient", 2, 0)) > 1e-12
+        return abs(self.moment("gradient", 2, 0)) > 1e-12
+
+    @property
+    def mixed(self) -> bool:
+        """Whether D.g enters dE_z, and so the noise of z."""
+        return abs(self.moment("hv", 1, 0)) > 1e-12
 
     @property
     def needs_s(self) -> bool:

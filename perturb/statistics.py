@@ -305,6 +305,14 @@ class Estimate:
         return period_warnings(self.design.code, self.design.n_weights, self.trials)
 
 
+def repeated(code: Code, n_weights: int, trials: int) -> int:
+    """How many of so many trials have only repeated, with all signs turned, what an earlier one showed of the even part of E."""
+    if not code.periodic or code.function is not None:
+        return 0
+    P = code.period(n_weights)
+    return trials // (2 * P) * P + max(trials % (2 * P) - P, 0)
+
+
 def period_warnings(code: Code, n_weights: int, trials: int) -> list[str]:
     """A sentence if `trials` are no whole number of periods of a periodic code; else none."""
     if not code.periodic or trials % (period := code.period(n_weights)) == 0:
@@ -320,7 +328,8 @@ def solve(statistics: Statistics) -> Estimate:
     """Estimates and standard errors from the sums alone.
 
     For independent trials the errors are those of `synapse.solve_*`; within a period of a periodic code they are too large,
-    because its trials disturb each other less. Over whole periods of a code that decorrelates the weights
+    because its trials disturb each other less. But of z from an even dE_z the folded-over passes tell nothing new (except of the
+    noise), and the variance is that of the trials before. Over whole periods of a code that decorrelates the weights
     the estimates on dw are a joint least-squares fit of all of them, and the error is sqrt(RSS / (K - n - 1) / (K sigma^2)), with
     RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2 (not known when K = n + 1); see `_explained` for a code that is not
     quite orthogonal.
@@ -339,6 +348,8 @@ def solve(statistics: Statistics) -> Estimate:
             v = statistics.point.v
             c, var_c = curvature_along(totals, float(K), design.scales[1])
             z, var_z = put_along(z, np.maximum(var_z, 0.0), v, float(v @ v), c, max(var_c, 0.0))
+        if method.needs_s and not method.mixed:
+            var_z = var_z * (1 + 2 * repeated(code, n, K) / K)
         if code.periodic and all(start % code.period(n) == 0 and stop % code.period(n) == 0 for start, stop in statistics.spans):
             power = design.sigma**2
             y, u, yy, uu = totals[:4]

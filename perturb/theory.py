@@ -2,7 +2,7 @@
 
 Everything is for a quadratic E with the g, H, z of the objective at w, and a code of independent symmetric components with
 kurtosis k and sixth moment m (in units of sigma). D below is in units of sigma. Terms of third and higher derivatives
-(bias O(sigma^2), O(r^2)) are left out, but see `best_sigma`. Formulas: `limit`, `trial_variances`, `disturbance`.
+(bias O(sigma^2), O(r^2)) are left out, but see `amplitude`. Formulas: `limit`, `trial_variances`, `disturbance`.
 """
 
 import math
@@ -14,7 +14,7 @@ from perturb.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
-from perturb.statistics import Design, check_pair, period_warnings
+from perturb.statistics import Design, period_warnings, repeated
 
 Array = np.ndarray
 EXACT_CURVATURE = 4096  # weights; above, the sums over H come from random probes
@@ -154,17 +154,18 @@ def _moments(c: Curvature, k: float, m: float) -> dict[str, float]:
 class TrialVariance:
     """Variance of one trial per weight, shape (n,), in the parts that a periodic code treats differently.
 
-    linear: of the other weights' dw, and of the mean of dE where it is left in; even: of the curvature in dE; noise: of the
-    measurements.
+    odd: of what is odd in D in dE, its linear part; even: of the curvature in dE; mean: of the mean of dE, where it is left in;
+    noise: of the measurements.
     """
 
-    linear: Array
+    odd: Array
     even: Array
+    mean: Array
     noise: Array
 
     @property
     def total(self) -> Array:
-        return self.linear + self.even + self.noise
+        return self.odd + self.even + self.mean + self.noise
 
 
 def trial_variances(
@@ -198,7 +199,8 @@ def trial_variances(
             alone = sigma**2 * n**2 * c.diagonal**2 / 4
             joint = np.full(n, sigma**2 * c.off_square / 2)
             even = alone if code.orthogonal else joint
-        g = TrialVariance(_others(c.g, 1.0), even, np.full(n, noise_g / sigma**2))
+        left_in = np.full(n, 0.0 if code.orthogonal else mean**2 / sigma**2)
+        g = TrialVariance(_others(c.g, 1.0), even, left_in, np.full(n, noise_g / sigma**2))
     else:
         even, left_in = zero, zero
         if one_sided:
@@ -206,32 +208,36 @@ def trial_variances(
             left_in = mean * (k - 1) * c.diagonal + mean**2 / sigma**2
         e2 = M["ll"] + one_sided * (sigma**2 * M["qq"] + mean**2 / sigma**2) + noise_g / sigma**2
         gain = 1 / (1 + blur) ** 2 if method.fit == "least_squares" else 1.0
-        g = TrialVariance(gain * (_others(c.g, k) + left_in + blur * e2), gain * even, np.full(n, gain * noise_g / sigma**2))
+        parts = (_others(c.g, k) + blur * e2, even, left_in, np.full(n, noise_g / sigma**2))
+        g = TrialVariance(*(gain * part for part in parts))
 
     if not method.estimates_hv:
         nothing = np.full(n, np.nan)
-        return g, TrialVariance(nothing, nothing, nothing)
+        return g, TrialVariance(nothing, nothing, nothing, nothing)
     if method.regressor == "dw":
         noise_z /= (r * sigma) ** 2
         linear = _others(c.z, k if code.independent else 1.0)
-        return g, TrialVariance(linear + blur * (float(c.z @ c.z) + noise_z), zero, np.full(n, noise_z))
-    mixed = sigma**2 * (method.hv_weights == method.gradient_weights)  # the gradient's part of dE_z, unless a pair removes it
-    e2 = mixed * M["ll"] + sigma**4 * M["qq"] + noise_z + mean**2
-    e2s2 = mixed * M["llss"] + sigma**4 * M["qqss"] + noise_z * V + 2 * mean * sigma**2 * M["qss"] + mean**2 * V
-    e2s2 *= (1 + blur) ** 2
+        return g, TrialVariance(linear + blur * (float(c.z @ c.z) + noise_z), zero, zero, np.full(n, noise_z))
+    # E e^2 and E e^2 s^2 of the four parts; a pair has removed the odd one from dE_z
+    mixed = sigma**2 * method.mixed
+    squares = (
+        (mixed * M["ll"], mixed * M["llss"]),
+        (sigma**4 * M["qq"], sigma**4 * M["qqss"]),
+        (mean**2, 2 * mean * sigma**2 * M["qss"] + mean**2 * V),
+        (noise_z, noise_z * V),
+    )
+    share, away = c.v**2, zero
     if method.fit == "moments" or method.correction == "along":
-        share = c.v**2
-        var = e2s2 * (1 + (2 * k - 4) * share / V) + share * e2
-        if method.correction == "diagonal" and k > 1:
-            var = var + ((k - 3) ** 2 / (k - 1) - 2 * (k - 3)) * share * e2
-        var = var / sigma**4 - limit(method, code, c) ** 2
+        extra = (k - 3) ** 2 / (k - 1) - 2 * (k - 3) if method.correction == "diagonal" and k > 1 else 0.0
+        var = [(1 + blur) ** 2 * e2s2 * (1 + (2 * k - 4) * share / V) + (1 + extra) * share * e2 for e2, e2s2 in squares]
+        away = limit(method, code, c) ** 2
     else:
         _, C_BB = _joint_fit(method, code, c)
         with np.errstate(divide="ignore"):
-            var = e2s2 / sigma**4 / (V * C_BB) ** 2
-    if method.fit == "least_squares":
-        var = var / (1 + blur) ** 4
-    return g, TrialVariance(var, zero, zero)
+            var = [(1 + blur) ** 2 * e2s2 / (V * C_BB) ** 2 for _, e2s2 in squares]
+    scale = sigma**4 * ((1 + blur) ** 4 if method.fit == "least_squares" else 1.0)
+    odd, even, left_in, noisy = (part / scale for part in var)
+    return g, TrialVariance(odd, even - away, left_in, noisy)
 
 
 def _others(slope: Array, k: float) -> Array:
@@ -291,8 +297,9 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
 class QuantityPrediction:
     """Of g or of z: its limit, the variance of one trial per weight, and what follows.
 
-    slope: of dE on D (in the units of the quantity) if the estimate is linear in it, so that a periodic code's law holds; mean:
-    of dE/sigma where it is left in. limit_cosine: of the limit with the exact answer, the best that any number of trials reaches.
+    lawful: whether dE is the same function in every trial, so that a periodic code's law holds. slope: of dE on D (in the units
+    of the quantity) if the estimate is linear in it; mean: of dE/sigma where it is left in. limit_cosine: of the limit with the
+    exact answer, the best that any number of trials reaches.
     """
 
     exact: Array
@@ -300,6 +307,7 @@ class QuantityPrediction:
     trial: TrialVariance
     code: Code
     evaluations_per_trial: int
+    lawful: bool = True
     slope: Array | None = None
     mean: float = 0.0
 
@@ -315,7 +323,7 @@ class QuantityPrediction:
 
     @property
     def period(self) -> int:
-        return self.code.period(self.limit.size) if self.slope is not None else 1
+        return self.code.period(self.limit.size) if self.lawful else 1
 
     @property
     def limit_cosine(self) -> float:
@@ -332,12 +340,19 @@ class QuantityPrediction:
         """Variance of the estimate of each weight after so many trials, shape (n,).
 
         A random code: that of one trial over `trials`. A periodic one, for estimates on dw: the noise's, the `disturbance` of an
-        incomplete period, and of a one-sided dE the even part, which the folded-over pass takes away again.
+        incomplete period, and of a one-sided dE the even part, which the folded-over pass takes away again. For z on s dw, within
+        a pass as random, but for the mean; the folded-over pass takes the gradient's part away, and repeats the even part without
+        telling anything new of it.
         """
-        if self.slope is None or not self.code.periodic:
+        if not self.code.periodic or not self.lawful:
             return self.trial.total / trials
         P = self.period
         rest = trials % (2 * P)
+        if self.slope is None:
+            odd, m = min(rest, 2 * P - rest), trials % P
+            even = trials + 2 * repeated(self.code, self.limit.size, trials)
+            left = odd * self.trial.odd + even * self.trial.even + m * (P - m) / (P - 1) * self.trial.mean
+            return left / trials**2 + self.trial.noise / trials
         unpaired: Array | float = min(rest, 2 * P - rest)  # trials whose even part the folded-over pass has not taken away
         if self.code.function is not None:
             unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
@@ -375,7 +390,8 @@ class QuantityPrediction:
     def trials_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
         """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it.
 
-        Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that is enough.
+        Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that is enough; for z on s dw
+        double periods, or fewer trials.
         """
         if relative_error is not None:
             if not 0 < relative_error < math.inf:
@@ -388,13 +404,18 @@ class QuantityPrediction:
             allowed = float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1) if best > cosine else 0.0
         if not allowed > 0:
             return math.inf
-        if self.slope is None or not self.code.periodic:
-            return math.ceil(max(self.variance / allowed, 1.0))
+        random = math.ceil(max(self.variance / allowed, 1.0))
+        if not self.code.periodic or not self.lawful:
+            return random
 
         def enough(trials: int) -> bool:
             return self.relative_error(trials) <= relative_error if relative_error else self.cosine(trials) >= cosine
 
         P = self.period
+        if self.slope is None:
+            lasting = float((2 * self.trial.even + self.trial.noise).sum())
+            double = 2 * P * max(1, math.ceil(lasting / allowed / (2 * P)))
+            return random if random < double and enough(random) else double
         most = P - P // 64 - 1
         if most >= 1 and enough(most):
             least = 0
@@ -450,7 +471,7 @@ def predict(
     error_noise: standard deviation of one evaluation of E. With presentation = "pattern" the pattern is one more random number
     of each trial: its spread adds to the variance, and an orthogonal code loses its advantage. `known`: curvatures computed
     before by `curvatures` for the same objective, w, v and presentation, to save their cost. trials: warn if they do not cover
-    a code's period. The best sigma: `best_sigma`.
+    a code's period. The best sigma: `amplitude.best_sigma`.
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -463,17 +484,17 @@ def predict(
         limits = [gradient_limit(method, code, c.g) if index == 0 else limit(method, code, c) for c in known]
         mean = np.mean(limits, axis=0)
         spread = np.maximum(np.mean(np.square(limits), axis=0) - mean**2, 0.0) if len(known) > 1 else 0.0
-        linear, even, noise = (
+        odd, even, left_in, noise = (
             np.mean([getattr(variances[index], part) for variances in per_pattern], axis=0)
-            for part in ("linear", "even", "noise")
+            for part in ("odd", "even", "mean", "noise")
         )
-        # the law of a periodic code is for estimates linear in its own columns, and for the same dE in every trial
-        lawful = len(known) == 1 and (method.fit == "moments" if index == 0 else method.regressor == "dw")
-        left_in = index == 0 and method.one_sided and not method.centred
+        linear_in_D = len(known) == 1 and (index == 0 or method.regressor == "dw")
+        keeps_mean = index == 0 and method.one_sided and not method.centred
         parts.append(
             QuantityPrediction(
-                np.mean(exacts, axis=0), mean, TrialVariance(linear + spread, even, noise), code, method.evaluations_per_trial,
-                exacts[0] if lawful else None, sigma * known[0].trace / 2 if left_in else 0.0,
+                np.mean(exacts, axis=0), mean, TrialVariance(odd + spread, even, left_in, noise), code,
+                method.evaluations_per_trial, linear_in_D or (len(known) == 1 and code.function is None),
+                exacts[0] if linear_in_D else None, sigma * known[0].trace / 2 if keeps_mean else 0.0,
             )
         )  # fmt: skip
     trace = float(np.mean([c.trace for c in known]))
@@ -513,80 +534,6 @@ def _reason(method: Method, code: Code, n: int) -> tuple[str, str]:
     mended = method.name + "_corrected"
     instead = f"method {mended}" if code.kurtosis > 1 and mended in METHODS else "code ternary"
     return f"a code of kurtosis {code.kurtosis:g} adds {(code.kurtosis - 3) / 2:g} H_ii v_i", f"{instead}, or method difference"
-
-
-def truncation(objective: Objective, w: Array, v: Array, probes: int = 32) -> tuple[Array, Array]:
-    """beta_g, beta_z, shape (probes, n): samples whose means times sigma^2 are the bias of central g and difference z, to leading
-    order beyond the quadratic: beta_g = (1/2) grad tr H, beta_z its derivative along v.
-
-    E over D of the cubic term of dE times D_i/sigma^2 is (sigma^2/2) sum_j d^3E/dw_i dw_j^2 + (k-3)/6 sigma^2 d^3E/dw_i^3; the
-    second part, one term in n, is left out. From second differences of exact g and Hv along random signs; 2 products a probe.
-    """
-    n = objective.n_weights
-    w, v = as_weights("w", w, n), as_weights("v", v, n)
-    step = 1e-3 * max(1.0, float(np.abs(w).max()))
-    rng = np.random.Generator(np.random.Philox(1))
-    _, g0, z0 = objective.error_gradient_hvp(w, v)
-    beta_g, beta_z = np.empty((probes, n)), np.empty((probes, n))
-    for i in range(probes):
-        x = step * rng.choice([-1.0, 1.0], n)
-        (_, g1, z1), (_, g2, z2) = (objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1))
-        beta_g[i], beta_z[i] = (g1 + g2 - 2 * g0) / (2 * step**2), (z1 + z2 - 2 * z0) / (2 * step**2)
-    return beta_g, beta_z
-
-
-def best_sigma(
-    objective: Objective,
-    w: Array,
-    v: Array,
-    method: str | Method = "difference",
-    code: str | Code = "walsh",
-    trials: int = 4096,
-    r: float = 1e-2,
-    error_noise: float = 0.0,
-    known: list[Curvature] | None = None,
-) -> tuple[float, float]:
-    """The amplitudes sigma that make the expected squared errors of g and of z smallest; NaN for a z not estimated.
-
-    Minimised is |bias + sigma^2 beta|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance after K = trials
-    and `truncation`'s beta. Where one term of each kind rules: one-sided g, B sigma^2 of curvature against N/sigma^2 of noise,
-    sigma^4 = N/B; a pair, or a whole number of double periods, N/(K sigma^2) of noise against sigma^4 |beta|^2,
-    sigma^6 = N/(2 K |beta|^2). Without noise the smallest sigma that rounding allows is best, and this returns 10^-8. beta is the
-    code-independent leading part and holds for sigma small against the scale on which curvature changes.
-    """
-    method = choose("method", method, METHODS) if isinstance(method, str) else method
-    code = choose("code", code, CODES) if isinstance(code, str) else code
-    check_pair(method, code)
-    known = curvatures(objective, w, v) if known is None else known
-    betas = truncation(objective, w, v)
-    # an unbiased |mean|^2 from independent halves
-    squares = [max(float(b[::2].mean(0) @ b[1::2].mean(0)), 0.0) for b in betas]
-    means = [b.mean(0) for b in betas]
-
-    def wrong(log_sigma: float) -> tuple[float, float]:
-        sigma = math.exp(log_sigma)
-        foretold = predict(objective, w, v, method, code, sigma, r, error_noise, known=known)
-        errors = []
-        for part, square, mean in zip((foretold.gradient, foretold.hv), squares, means, strict=True):
-            bias = float(part.bias @ part.bias) + 2 * sigma**2 * float(part.bias @ mean) + sigma**4 * square
-            missed = part.expected(trials) - part.limit
-            errors.append(bias + float(missed @ missed) + part.total_variance(trials))
-        return errors[0], errors[1]
-
-    grid = np.linspace(math.log(1e-8), math.log(10.0), 121)
-    values = np.array([wrong(x) for x in grid])
-    found = []
-    for index in (0, 1):
-        if not np.isfinite(values[:, index]).all():
-            found.append(math.nan)
-            continue
-        best = int(np.argmin(values[:, index]))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        for _ in range(40):  # by thirds: one minimum lies between
-            a, b = low + (high - low) / 3, high - (high - low) / 3
-            low, high = (low, b) if wrong(a)[index] <= wrong(b)[index] else (a, high)
-        found.append(math.exp((low + high) / 2))
-    return found[0], found[1]
 
 
 def curvatures(objective: Objective, w: Array, v: Array, presentation: str = "batch") -> list[Curvature]:

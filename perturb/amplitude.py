@@ -1,0 +1,148 @@
+"""The amplitude of a perturbation: what lies beyond the quadratic, against noise and curvature."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from perturb.codes import CODES, Code
+from perturb.errors import choose
+from perturb.methods import METHODS, Method
+from perturb.objective import Objective, as_weights
+from perturb.statistics import check_pair, check_trials
+from perturb.theory import Curvature, curvatures, predict
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """Third and fourth derivatives of E at w, as far as they bias an estimate; T = d^3 E, Q = d^4 E, v the direction.
+
+    beta_g, beta_z: samples (probes, n) whose means are (1/2) sum_j T_ijj = (1/2) d tr H/dw_i and (1/2) sum_jl Q_ijjl v_l.
+    Tvv, Qvvv: sum_jl T_ijl v_j v_l and sum_jlm Q_ijlm v_j v_l v_m, shape (n,).
+    """
+
+    beta_g: Array
+    beta_z: Array
+    Tvv: Array
+    Qvvv: Array
+    z: Array
+
+    def bias(self, method: Method, sigma: float, r: float) -> tuple[Array, Array]:
+        """Samples (probes, n) whose means are the bias of g and of z, to leading order in sigma and r.
+
+        With m_pq = sum of the method's weights times a^p b^q over its phases:
+          g    sigma^2 m_30 beta_g + m_11 r z + m_12 (r^2/2) Tvv
+          z    difference: sigma^2 m_31 beta_z + m_12 (r/2) Tvv + m_13 (r^2/6) Qvvv; on s dw: sigma^2 m_40 beta_z
+        From E over D of the Taylor series of dE times D_i/sigma^2 (for s dw: Stein's identity); exact for a code of kurtosis 3,
+        for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not for one weight at a time.
+        """
+        g = sigma**2 * method.moment("gradient", 3, 0) * self.beta_g + method.moment("gradient", 1, 1) * r * self.z
+        g = g + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
+        if not method.estimates_hv:
+            return g, np.full_like(g, np.nan)
+        if method.regressor != "dw":
+            return g, sigma**2 * method.moment("hv", 4, 0) * self.beta_z
+        z = sigma**2 * method.moment("hv", 3, 1) * self.beta_z + method.moment("hv", 1, 2) * r / 2 * self.Tvv
+        return g, z + method.moment("hv", 1, 3) * r**2 / 6 * self.Qvvv
+
+
+def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond:
+    """The `Beyond` of an objective at w and v, from second differences of exact g and Hv along v and along random signs.
+
+    Cost: 2 products a probe.
+    """
+    n = objective.n_weights
+    w, v = as_weights("w", w, n), as_weights("v", v, n)
+    step = 1e-3 * max(1.0, float(np.abs(w).max()))
+    rng = np.random.Generator(np.random.Philox(1))
+    _, g, z = objective.error_gradient_hvp(w, v)
+
+    def bent(x: Array) -> tuple[Array, Array]:
+        (_, g1, z1), (_, g2, z2) = (objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1))
+        return g1 + g2 - 2 * g, z1 + z2 - 2 * z
+
+    sampled = [bent(step * rng.choice([-1.0, 1.0], n)) for _ in range(probes)]
+    beta_g, beta_z = (np.array(column) / (2 * step**2) for column in zip(*sampled, strict=True))
+    square = float(v @ v)
+    Tvv, Qvvv = bent(step * v / square**0.5) if square > 0 else (np.zeros(n), np.zeros(n))
+    return Beyond(beta_g, beta_z, Tvv * square / step**2, Qvvv * square / step**2, z)
+
+
+def truncation(
+    objective: Objective,
+    w: Array,
+    v: Array,
+    method: str | Method = "difference",
+    sigma: float = 1e-2,
+    r: float = 1e-2,
+    known: Beyond | None = None,
+) -> tuple[float, float]:
+    """The size |bias| of g and of z that what lies beyond the quadratic brings, to leading order: `Beyond.bias`.
+
+    Add it (in squares) to `predict`'s errors where sigma and r, and no longer chance, decide them. NaN for a z not estimated.
+    `known`: what `beyond` gave before. Carries the error of 32 random probes.
+    """
+    method = choose("method", method, METHODS) if isinstance(method, str) else method
+    known = beyond(objective, w, v) if known is None else known
+    g, z = (_square(samples) ** 0.5 for samples in known.bias(method, sigma, r))
+    return g, z
+
+
+def _square(samples: Array) -> float:
+    # |mean|^2 from independent halves, so that their chance errors do not add up
+    product = float(samples[::2].mean(0) @ samples[1::2].mean(0))
+    return product if math.isnan(product) else max(product, 0.0)
+
+
+def best_sigma(
+    objective: Objective,
+    w: Array,
+    v: Array,
+    method: str | Method = "difference",
+    code: str | Code = "walsh",
+    trials: int = 4096,
+    r: float = 1e-2,
+    error_noise: float = 0.0,
+    known: list[Curvature] | None = None,
+) -> tuple[float, float]:
+    """The amplitudes sigma that make the expected squared errors of g and of z smallest; NaN for a z not estimated.
+
+    Minimised is |bias|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance after K = trials and bias, plus
+    that of `Beyond.bias`, sigma^2 beta in the main. Where one term of each kind rules: one-sided g, B sigma^2 of curvature
+    against N/sigma^2 of noise, sigma^4 = N/B; a pair, or a whole number of double periods, N/(K sigma^2) of noise against
+    sigma^4 |beta|^2, sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. All of it holds for sigma and r small
+    against the scale on which curvature changes.
+    """
+    method = choose("method", method, METHODS) if isinstance(method, str) else method
+    code = choose("code", code, CODES) if isinstance(code, str) else code
+    check_pair(method, code)
+    trials = check_trials(0, trials)
+    error_noise = math.hypot(error_noise, float(np.finfo(float).eps) * objective.error(w))
+    known = curvatures(objective, w, v) if known is None else known
+    higher = beyond(objective, w, v)
+
+    def wrong(log_sigma: float) -> tuple[float, float]:
+        sigma = math.exp(log_sigma)
+        foretold = predict(objective, w, v, method, code, sigma, r, error_noise, known=known)
+        errors = []
+        for part, samples in zip((foretold.gradient, foretold.hv), higher.bias(method, sigma, r), strict=True):
+            off = _square(samples + part.expected(trials) - part.exact)
+            errors.append(off + part.total_variance(trials))
+        return errors[0], errors[1]
+
+    grid = np.linspace(math.log(1e-8), math.log(10.0), 121)
+    values = np.array([wrong(x) for x in grid])
+    found = []
+    for index in (0, 1):
+        if not np.isfinite(values[:, index]).all():
+            found.append(math.nan)
+            continue
+        best = int(np.argmin(values[:, index]))
+        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        for _ in range(40):  # by thirds: one minimum lies between
+            a, b = low + (high - low) / 3, high - (high - low) / 3
+            low, high = (low, b) if wrong(a)[index] <= wrong(b)[index] else (a, high)
+        found.append(math.exp((low + high) / 2))
+    return found[0], found[1]
