@@ -96,7 +96,7 @@ ESTIMATORS = {
     "n_weights": "weights of the network, biases included",
     "trials": "draws of the perturbation, each time",
     "evaluations": "measurements of E, each time",
-    "predicted_bias": "|limit - exact| / |exact|, the limit being what theory says the method tends to",
+    "predicted_bias": "|limit - exact| / |exact|, the limit by theory, with terms in sigma and r; empty where it does not say",
     "measured_bias": "|mean over the repeats - exact| / |exact|, less what chance leaves of it",
     "bias_resolution": "what chance leaves of it: a smaller bias cannot be seen",
     "predicted_error": "relative error that theory predicts, root of the mean square",

@@ -104,8 +104,7 @@ def _estimators(frames: Frames) -> list[Titled]:
             rows.append([*cells, count(row["evaluations_to_0_9"])])
         if rows:
             evaluations = count(float(frames.summary["evaluations"].median()))
-            says = f"relative to the exact answer, after {evaluations} evaluations each; <: no bias seen, and none as large; "
-            says += "theory is that of a quadratic E: where an error is tiny, sigma and r decide it"
+            says = f"relative to the exact answer, after {evaluations} evaluations each; <: no bias seen, and none as large"
             shown.append((f"{title}, best first", says, (header, rows)))
     return shown
 

@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from perturb.codes import CODES
+from perturb.amplitude import beyond
+from perturb.codes import CODES, SEQUENTIAL
 from perturb.estimation import QuantityComparison, compare
 from perturb.kernels import run_trials
 from perturb.methods import METHODS
@@ -27,6 +28,7 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
     """
     e, options, unit = experiment.estimation, experiment.estimators, experiment.chip.error_unit
     known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
+    further = beyond(bench.objective, bench.w, bench.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial
     reading = Reading(unit.noise, unit.bits, unit.range)
     presented = bench.objective.n_patterns if e.presentation == "batch" else 1
@@ -54,29 +56,36 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
             each = [getattr(comparison, quantity) for comparison in compared]
             if quantity == "gradient" or method.estimates_hv:
                 names = (quantity, method.name, code.name, bench.w.size, trials, estimates[0].evaluations)
-                judged = _judged(each, getattr(predicted, quantity), estimates[0])
+                shift = further.bias(method, e.sigma, e.r)[quantity == "hv"].mean(0)
+                if code.kind == SEQUENTIAL:
+                    shift = shift * np.nan  # steps of one weight meet other terms, which are not known
+                judged = _judged(each, getattr(predicted, quantity), shift, estimates[0])
                 rows.append((*names, *judged.values(), per_s, method.broadcasts))
                 columns = [*NAMES, *judged, "trials_per_s", "broadcasts"]
         progress("methods and codes", done + 1, len(pairs))
     return ({"summary": pd.DataFrame(rows, columns=columns)} if rows else {}), complete
 
 
-def _judged(each: list[QuantityComparison], theory: QuantityPrediction, estimate: Estimate) -> dict[str, float]:
+def _judged(
+    each: list[QuantityComparison], theory: QuantityPrediction, shift: np.ndarray, estimate: Estimate
+) -> dict[str, float]:
     """Bias and error of repeated estimates of one quantity, beside theory, relative to the exact answer.
 
-    measured_bias: root of |mean - exact|^2 less what chance leaves of it; bias_resolution: root of that, the standard error of a
-    mean, so a bias below it cannot be seen.
+    shift: what lies beyond the quadratic adds to the limit (`perturb.amplitude`). measured_bias: root of |mean - exact|^2 less
+    what chance leaves of it; bias_resolution: root of that, the standard error of a mean, so a bias below it cannot be seen.
     """
     exact, values = each[0].exact, np.array([comparison.estimate for comparison in each])
     size = float(np.linalg.norm(exact)) or np.nan
     chance = float((values.var(0, ddof=1) / len(values)).sum())
     bias = float(((values.mean(0) - exact) ** 2).sum()) - chance
     errors = np.array([comparison.relative_error for comparison in each])
+    foretold, quadratic = (float(np.linalg.norm(theory.limit + more - exact)) / size for more in (shift, 0.0))
+    error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + foretold**2
     return {
-        "predicted_bias": float(np.linalg.norm(theory.limit - exact)) / size,
+        "predicted_bias": foretold,
         "measured_bias": max(bias, 0.0) ** 0.5 / size,
         "bias_resolution": chance**0.5 / size,
-        "predicted_error": theory.relative_error(estimate.trials),
+        "predicted_error": float(np.sqrt(np.maximum(error, 0.0))),
         "measured_error": float(np.sqrt(np.mean(errors**2))),
         "error_spread": float(errors.std(ddof=1)),
         "predicted_cosine": theory.cosine(estimate.trials),
