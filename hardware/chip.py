@@ -113,7 +113,6 @@ class Chip:
         self._states: list[tuple[Array, ...]] = []  # the sums of the tiles after the same trials
         self._trial_done = self.env.event()
         self._steady = False
-        self._lost = 0
         for number, tile in enumerate(self.tiles):
             self.env.process(self._perturb(tile, number))
             self.env.process(self._accumulate(tile, number))
@@ -199,7 +198,6 @@ class Chip:
         start = self.env.now
         yield self.env.timeout(self.params.synapse.accumulate_ns)
         arrived = self.values.received(trial, number)
-        self._lost += not arrived
         tile.receive(trial, dE, s, arrived)
         self._note(trial, -1, start, self.env.now, f"tile {number}", "accumulate" if arrived else "broadcast lost")
         self._counts["accumulate"] += tile.stop - tile.start  # a lost broadcast is charged all the same
@@ -282,6 +280,46 @@ class Chip:
     @property
     def energy_j(self) -> float:
         return math.fsum(self.energy_by_cause.values())
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """Share of the chip time in which each part was at work: what limits the trial rate is the busiest."""
+        p, (time_ns, counts) = self.params, self._at(self.statistics.trials)
+        evaluations = counts["mac"] / (self.w.size * self.presented)
+        busy = {
+            "settling of perturbations": evaluations * p.perturbation.settle_ns,
+            "settling of the array": evaluations * self.presented * self.objective.depth * p.array.settle_ns,
+            "conversion": evaluations * self.presented * p.error_unit.conversion_ns,
+            "bus": counts["broadcast_bit"] / p.bus.word_bits * self._word_ns,
+        }
+        return {part: ns / time_ns if time_ns else 0.0 for part, ns in busy.items()}
+
+    @property
+    def incidents(self) -> list[str]:
+        """What went wrong during the run, in sentences without a full stop."""
+        values, trials, faults = self.values, self.statistics.trials, self.params.faults
+        works, alive, n = values.working(max(trials - 1, 0)), values.die.alive, self.w.size
+        said = []
+        if not alive.all():
+            said.append(f"{n - alive.sum()} of {n} synapses do not work")
+        if faults.dying_fraction and trials > faults.dying_trial:
+            died = int((alive & values.die.dying).sum())
+            said.append(f"{died} synapses stopped working in trial {faults.dying_trial}")
+        if 0 <= faults.tile and trials > faults.tile_trial:
+            said.append(f"tile {faults.tile} lost power in trial {faults.tile_trial}, and the sums of its synapses")
+        if values.die.stuck.any():
+            said.append(f"{values.die.stuck.sum()} of {n} weights are stuck")
+        if values.tally["lost"]:
+            said.append(f"{values.tally['lost'] / values.tally['broadcasts']:.1%} of the broadcasts to tiles were lost")
+        if values.tally["clipped"]:
+            said.append(
+                f"{values.tally['clipped'] / values.tally['readings']:.1%} of the readings were beyond the converter's range"
+            )
+        if any(tile.overflowed for tile in self.tiles):
+            said.append("broadcasts came too late for the FIFO and met the wrong perturbation")
+        if said and not works.all():
+            said.append(f"{n - works.sum()} weights have no estimate in the end")
+        return said
 
     @property
     def events(self) -> int:

@@ -6,6 +6,7 @@ the run's seed and by trial, evaluation and element. So nothing depends on batch
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -93,6 +94,7 @@ class Values:
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
         self._kept: tuple[int, float] = (-1, 0.0)
+        self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
         self._V = float(v @ v)
 
     @property
@@ -192,6 +194,10 @@ class Values:
                 extra[row] += unit.flicker * self._flicker(trial * len(self.design.method.phases) + phase)
         if unit.dither and step:
             extra = extra + step * np.array([_uniforms(seed, DITHER, errors.shape[1], *e) - 0.5 for e in evaluations])
+        if step:
+            felt = errors + extra + unit.noise * xi
+            self.tally["readings"] += felt.size
+            self.tally["clipped"] += int(((felt < -step / 2) | (felt > self.reading.range - step / 2)).sum())
         return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
 
     def _flicker(self, evaluation: int) -> float:
@@ -265,7 +271,10 @@ class Values:
     def received(self, trial: int, tile: int) -> bool:
         """Whether a tile gets the broadcast of a trial."""
         p = self.params.bus.drop_probability
-        return not p or float(_uniforms(self.design.seed, DROP, 1, trial, tile)[0]) >= p
+        arrived = not p or float(_uniforms(self.design.seed, DROP, 1, trial, tile)[0]) >= p
+        self.tally["broadcasts"] += 1
+        self.tally["lost"] += not arrived
+        return arrived
 
     def late_ns(self, trial: int, tile: int, tiles: int) -> int:
         """How much later than the first undisturbed one a tile gets the broadcast: skew and jitter."""

@@ -43,7 +43,7 @@ def _html(frames: Frames) -> dict[str, bytes]:
     from markupsafe import Markup
 
     from reports.plots import figures, svg
-    from reports.tables import tables, verdicts, warnings
+    from reports.tables import hardware, tables, verdicts, warnings
 
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (files("reports") / "page.html").read_text(encoding="utf-8")
@@ -52,6 +52,7 @@ def _html(frames: Frames) -> dict[str, bytes]:
         frames=frames,
         tables=tables(frames),
         verdicts=verdicts(frames),
+        hardware=hardware(frames),
         warnings=warnings(frames),
         figures=[(name, Markup(svg(figure, name, caption)), caption) for name, (figure, caption) in figures(frames).items()],
         experiment=read(frames.directory / "experiment.toml", Path.read_text),

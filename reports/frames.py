@@ -39,6 +39,10 @@ SUMMARY = {
     "primary": "whether this is the experiment's own method (the others were set beside it)",
     "status": "complete, or partial if the run was interrupted",
     "warnings": "what to mind about the method, its code and the number of trials; empty if nothing",
+    "trial_ns": "chip time of a trial, ns",
+    "busiest": "part of the chip that limits the trial rate",
+    "busiest_share": "share of the chip time in which it was at work",
+    "incidents": "what went wrong on the chip; empty if nothing",
 }
 WEIGHTS = {
     "method": "method",
@@ -77,6 +81,12 @@ TIMELINE = {
     "unit": "part of the chip",
     "action": "what it did",
 }
+ENERGY = {
+    "method": "method",
+    "code": "code",
+    "cause": "what the energy was spent on",
+    "energy_j": "energy of the whole run, J",
+}
 FACTS = {
     "fact": "what was found out",
     "value": "its value, in units of the meaning",
@@ -108,6 +118,38 @@ ESTIMATORS = {
     "evaluations_to_0_9": "predicted evaluations to a cosine of 0.9; inf = never",
     "trials_per_s": "trials simulated a second",
     "broadcasts": "what every synapse must be told",
+}
+ABLATION = {
+    "quantity": "gradient (dE/dw) or hv (z = Hv)",
+    "variant": "ideal, only one imperfection, all, or all but one",
+    "imperfections": "those that this chip has",
+    "dies": "dies simulated, each with a seed of its own",
+    "trials": "trials on each",
+    "cosine": "mean cosine with exact R{backprop}",
+    "cosine_spread": "its standard deviation over the dies",
+    "relative_error": "|estimate - exact| / |exact|, root of the mean square",
+    "yield": "share of the dies that reach the accuracy wanted",
+    "trials_to_accuracy": "trials to a mean cosine as wanted, from the errors after a quarter and all of the trials; inf = never",
+    "time_to_accuracy_s": "chip time for them, s",
+    "energy_to_accuracy_j": "energy for them, J",
+    "trial_ns": "chip time of a trial, ns",
+}
+DIES = {
+    "die": "number of the die, the seed of all that differs between them",
+    "quantity": "gradient or hv",
+    "trials": "trials on each",
+    "cosine": "cosine with exact R{backprop}",
+    "relative_error": "|estimate - exact| / |exact|",
+    "incidents": "what went wrong on it",
+}
+SENSITIVITIES = {
+    "key": "parameter of the chip",
+    "value": "its value, in the unit of its name",
+    "change": "what is done to it",
+    "quantity": "gradient or hv",
+    "trials_saved": "share of the trials saved, by theory",
+    "time_saved": "share of the chip time saved",
+    "energy_saved": "share of the energy saved",
 }
 ERRORS = {
     "kind": "one-sided or central difference of two gradients",
@@ -149,8 +191,11 @@ PRUNING = {
 }
 # study: table: column: meaning
 COLUMNS = {
-    "compare": {"summary": SUMMARY, "weights": WEIGHTS, "convergence": CONVERGENCE, "timeline": TIMELINE},
+    "compare": {"summary": SUMMARY, "weights": WEIGHTS, "convergence": CONVERGENCE, "timeline": TIMELINE, "energy": ENERGY},
     "estimators": {"summary": ESTIMATORS},
+    "ablation": {"summary": ABLATION},
+    "dies": {"summary": FACTS, "dies": DIES},
+    "budget": {"summary": FACTS, "sensitivities": SENSITIVITIES},
     "spectrum": {"summary": FACTS, "extremes": EXTREMES, "eigenvalues": EIGENVALUES},
     "finite-difference": {"summary": FACTS, "errors": ERRORS},
     "uses": {

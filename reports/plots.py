@@ -116,6 +116,26 @@ def timeline(frames: Frames) -> Figure | None:
     return _finished(figure)
 
 
+def energy(frames: Frames) -> Figure | None:
+    """Energy of each method, a bar per method, a colour per cause."""
+    table = frames.energy
+    if not (table["energy_j"] > 0).any():
+        return None
+    methods = frames.methods()
+    figure = Figure(figsize=(10, 1.2 + 0.42 * len(methods)), layout="constrained")
+    axis, left = figure.subplots(), np.zeros(len(methods))
+    for cause, colour in zip(dict.fromkeys(table["cause"]), COLOURS, strict=False):
+        own = table[table["cause"] == cause].set_index(["method", "code"])["energy_j"]
+        joules = np.array([own.get(pair, 0.0) for pair in methods])
+        axis.barh(range(len(methods)), joules, left=left, color=colour, label=cause.replace("_", " "))
+        left += joules
+    axis.set_yticks(range(len(methods)), [f"{method}/{code}" for method, code in methods])
+    axis.set_xlabel("energy of the run, J")
+    axis.invert_yaxis()
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
 def spectrum(frames: Frames) -> Figure:
     """Share of eigenvalues against their size, on a scale that is linear around zero."""
     figure = Figure(figsize=(10, 3.8), layout="constrained")
@@ -156,6 +176,52 @@ def estimators(frames: Frames) -> Figure:
     handles = [Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)]) for i in range(len(methods))]
     handles += [Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=INK) for i in range(len(codes))]
     figure.legend(handles, methods + codes, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    return _finished(figure)
+
+
+def ablation(frames: Frames) -> Figure:
+    """Relative error of z (or of the gradient) for every variant of the chip, a bar each."""
+    quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
+    table = of(frames, quantity)
+    figure = Figure(figsize=(10, 1.0 + 0.3 * len(table)), layout="constrained")
+    axis = figure.subplots()
+    group = [0 if name in ("ideal", "all") else 1 if name.startswith("only") else 2 for name in table["variant"]]
+    axis.barh(range(len(table)), table["relative_error"], color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group], alpha=0.85)
+    axis.set_yticks(range(len(table)), table["variant"])
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlabel="relative error of z = Hv" if quantity == "hv" else "relative error of the gradient")
+    return _finished(figure)
+
+
+def dies(frames: Frames) -> Figure:
+    """How the cosines of the dies are distributed, and the accuracy wanted."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axis, accuracy = figure.subplots(), frames.experiment["dies"]["accuracy"]
+    for (quantity, title), colour in zip((("hv", "z = Hv"), ("gradient", "gradient")), (COLOURS[3], COLOURS[2]), strict=True):
+        cosines = np.sort(frames.dies.loc[frames.dies["quantity"] == quantity, "cosine"])
+        if len(cosines):
+            axis.step(cosines, np.arange(1, len(cosines) + 1) / len(cosines), where="post", color=colour, label=title)
+    axis.axvline(accuracy, color=INK, linewidth=0.8, linestyle=":")
+    axis.set(xlabel="cosine with the exact answer", ylabel="share of dies up to there")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
+def budget(frames: Frames) -> Figure | None:
+    """What each parameter, improved, saves of time and energy."""
+    table = frames.sensitivities
+    table = table[table["quantity"] == ("hv" if (table["quantity"] == "hv").any() else "gradient")]
+    table = table[table[["time_saved", "energy_saved"]].max(axis=1) >= 0.005]
+    if table.empty:
+        return None
+    figure = Figure(figsize=(10, 1.2 + 0.36 * len(table)), layout="constrained")
+    axis, y = figure.subplots(), np.arange(len(table))
+    axis.barh(y - 0.2, table["time_saved"], 0.38, color=COLOURS[3], label="chip time")
+    axis.barh(y + 0.2, table["energy_saved"], 0.38, color=COLOURS[1], label="energy")
+    axis.set_yticks(y, table["key"])
+    axis.invert_yaxis()
+    axis.set_xlabel("share saved")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _finished(figure)
 
 
@@ -262,6 +328,10 @@ COMPARISON: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
         lambda frames: convergence(frames, "gradient"),
         "The same for the gradient: error against trials, cosine against evaluations.",
     ),
+    "energy": (
+        energy,
+        "What the energy of each method goes into, at the same number of evaluations.",
+    ),
     "timeline": (
         timeline,
         "Part of the chip's timeline: the first two trials of the experiment's own method, the second paler. Each colour is one "
@@ -279,6 +349,18 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
             "Every method (colour) with every code (shape): measured against predicted relative error. On the line theory is "
             "right. A method whose limit is wrong cannot come further left than its bias.",
         )
+    },
+    "ablation": {
+        "ablation": (
+            ablation,
+            "Relative error of the ideal chip (grey), with one imperfection alone (red), all (grey), and all but one (blue).",
+        )
+    },
+    "dies": {
+        "dies": (dies, "Dies of one design: the share of them whose cosine is at most so large. Dotted: the accuracy wanted.")
+    },
+    "budget": {
+        "budget": (budget, "What half of a parameter (twice the bits per second) saves, by theory and the chip's schedule.")
     },
     "spectrum": {
         "spectrum": (spectrum, "Eigenvalues of the Hessian: the share of them in each interval, on scales that are logarithmic.")

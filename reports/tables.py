@@ -109,6 +109,40 @@ def _estimators(frames: Frames) -> list[Titled]:
     return shown
 
 
+def _ablation(frames: Frames) -> list[Titled]:
+    header = ["chip", "", "cosine", "relative error", "yield", "trials needed", "chip time", "energy"]
+    shown = []
+    for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
+        rows = []
+        for _, row in of(frames, quantity).iterrows():
+            cells = [str(row["variant"]), "", cosine(row["cosine"]), number(row["relative_error"]), f"{row['yield']:.0%}"]
+            rows.append([*cells, count(row["trials_to_accuracy"]), si(row["time_to_accuracy_s"], "s")])
+            rows[-1].append(si(row["energy_to_accuracy_j"], "J"))
+        if rows:
+            accuracy, dies = frames.experiment["dies"]["accuracy"], frames.summary["dies"].iloc[0]
+            says = f"on {dies} dies; trials, time and energy to a cosine of {accuracy:g}"
+            shown.append((f"{title}: what each imperfection costs", says, (header, rows)))
+    return shown
+
+
+def _budget(frames: Frames) -> list[Titled]:
+    header = ["parameter", "", "value", "changed to", "trials saved", "time saved", "energy saved"]
+    shown = [_facts(frames)]
+    for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
+        part = frames.sensitivities[frames.sensitivities["quantity"] == quantity]
+        rows = [
+            [str(row["key"]), "", number(row["value"]), str(row["change"])]
+            + [f"{row[key]:.0%}" for key in ("trials_saved", "time_saved", "energy_saved")]
+            for _, row in part.iterrows()
+            if max(row["trials_saved"], row["time_saved"], row["energy_saved"]) >= 0.005
+        ]
+        if rows:
+            shown.append(
+                (f"{title}: what to improve first", "by theory, each alone; below half a per cent left out", (header, rows))
+            )
+    return shown
+
+
 def _facts(frames: Frames) -> Titled:
     rows = [
         [row["fact"], row["meaning"], number(row["value"]), number(row["stderr"]) if row["stderr"] else ""]
@@ -175,6 +209,9 @@ def _uses(frames: Frames) -> list[Titled]:
 TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
     "compare": _comparison,
     "estimators": _estimators,
+    "ablation": _ablation,
+    "dies": lambda frames: [_facts(frames)],
+    "budget": _budget,
     "spectrum": _spectrum,
     "finite-difference": lambda frames: [_facts(frames)],
     "uses": _uses,
@@ -189,6 +226,30 @@ def tables(frames: Frames) -> list[Titled]:
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(method/code, what came of its z, or of the gradient where that is all) of a comparison; other studies speak in tables."""
     return [(name(row), str(row["verdict"])) for _, row in of_each(frames).iterrows()] if frames.study == "compare" else []
+
+
+def hardware(frames: Frames) -> list[str]:
+    """What limits the chip's speed, what its energy goes into, and what went wrong on it, in sentences."""
+    if frames.study != "compare":
+        return []
+    rows, said = of_each(frames), []
+    own = rows[rows["primary"]] if rows["primary"].any() else rows
+    row = own.iloc[-1]
+    rate, share = 1e9 / row["trial_ns"], row["busiest_share"]
+    said.append(f"{name(row)} makes {count(rate)} trials a second; {row['busiest']} takes {share:.0%} of the time.")
+    energy = frames.energy[(frames.energy["method"] == row["method"]) & (frames.energy["code"] == row["code"])]
+    if energy["energy_j"].sum() > 0:
+        most = energy.iloc[int(energy["energy_j"].argmax())]
+        part = most["energy_j"] / energy["energy_j"].sum()
+        said.append(f"{part:.0%} of its energy is {CAUSES[most['cause']]}.")
+    return [*said, f"On its chip: {row['incidents']}"] if row["incidents"] else said
+
+
+CAUSES = {
+    "perturbation": "for changes of the perturbation", "mac": "for multiplying and adding in the array",
+    "conversion": "for conversions", "broadcast_bit": "for broadcasts", "accumulate": "for the synapses' sums",
+    "static": "static power",
+}  # fmt: skip
 
 
 def warnings(frames: Frames) -> list[str]:
@@ -218,6 +279,8 @@ def print_run(frames: Frames, console: "Console") -> None:
     console.print()
     for method, verdict in verdicts(frames):
         console.print(f"{method} {verdict}.", markup=False)
+    for text in hardware(frames):
+        console.print(text, markup=False)
     for text in warnings(frames):
         console.print(f"Mind: {text}", markup=False)
 
@@ -228,6 +291,7 @@ def markdown(frames: Frames) -> str:
     if frames.partial:
         lines += ["**Partial:** the run was interrupted; these are the results up to then.", ""]
     lines += [f"- `{method}` {verdict}." for method, verdict in verdicts(frames)]
+    lines += [f"- {text}" for text in hardware(frames)]
     lines += [f"- Mind: {text}" for text in warnings(frames)] + [""]
     for title, says, (header, rows) in tables(frames):
         lines += [f"## {title}", "", *([f"{says[0].upper()}{says[1:]}.", ""] if says else [])]

@@ -26,6 +26,10 @@ Settings = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable.")
 ]
 
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: under runs/, the next that is free).")
+]
+
 
 @app.command()
 def run(
@@ -119,6 +123,49 @@ def spectrum(
     directory = _run(experiment, changes, out, "-spectrum")
     written = [path for path in export(directory, ["csv", "png"]) if path.suffix != ".parquet"]
     print(f"\nWritten: {', '.join(map(str, written))}. Next: perturb report {directory}")
+
+
+def _study(experiment: str, set: list[str] | None, out: Path | None, study: str, also: Mapping[str, object]) -> None:
+    from sims.experiment import parse_settings
+
+    directory = _run(experiment, {**parse_settings(set or []), "study": study, **also}, out, f"-{study}")
+    print(f"\nResults are in {directory}. Next: perturb report {directory}")
+
+
+@app.command()
+def ablate(
+    experiment: ExperimentName,
+    set: Settings = None,
+    dies: Annotated[int | None, typer.Option(min=1, help="Dies on which each variant of the chip runs.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME-ablation).")
+    ] = None,
+) -> None:
+    """Rank what each imperfection of the chip costs in accuracy, trials, time and energy."""
+    _study(experiment, set, out, "ablation", {} if dies is None else {"dies.count": dies})
+
+
+@app.command()
+def dies(
+    experiment: ExperimentName,
+    set: Settings = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="How many dies.")] = None,
+    out: Out = None,
+) -> None:
+    """Run many dies of the chip's design: spread and yield."""
+    _study(experiment, set, out, "dies", {} if n is None else {"dies.count": n})
+
+
+@app.command()
+def budget(
+    experiment: ExperimentName,
+    set: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME-budget).")
+    ] = None,
+) -> None:
+    """Trials, time and energy to a wanted accuracy, and what to improve first: by theory, without simulation."""
+    _study(experiment, set, out, "budget", {})
 
 
 @app.command("list")

@@ -30,7 +30,7 @@ class Rival(NamedTuple):
 
 
 def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
-    """Tables summary, weights, convergence, timeline; and whether all was done."""
+    """Tables summary, weights, convergence, timeline, energy; and whether all was done."""
     e = experiment.estimation
     known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
     primary = Rival(e.method, e.code, e.sigma, e.r)
@@ -44,6 +44,7 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
     convergence: list[dict] = []
     weights: list[pd.DataFrame] = []
     timeline: list[tuple] = []
+    energy: list[tuple] = []
     stopped = False
     for rival in order:
         method = METHODS[rival.method]
@@ -77,6 +78,7 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         summary += _summary_rows(rival, estimate, compared, predicted, chip, fixed)
         weights.append(_weights(rival, bench, compared))
         timeline += [(rival.method, rival.code, *interval) for interval in chip.trace]
+        energy += [(rival.method, rival.code, cause, joules) for cause, joules in chip.energy_by_cause.items()]
         if stopped:
             break
     tables = {
@@ -84,6 +86,7 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         "weights": pd.concat(weights, ignore_index=True) if weights else pd.DataFrame(),
         "convergence": pd.DataFrame(convergence),
         "timeline": pd.DataFrame(timeline, columns=["method", "code", *Interval._fields]),
+        "energy": pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"]),
     }
     return tables if summary else {}, not stopped
 
@@ -134,10 +137,16 @@ def _summary_rows(
                 "predicted_cosine": expected,
                 "limit_cosine": theory.limit_cosine,
                 "evaluations_to_0_9": needed,
-                "verdict": _verdict(quantity, measured.cosine, expected, theory.limit_cosine, needed, estimate.evaluations),
+                "verdict": _verdict(
+                    quantity, measured.cosine, expected, theory.limit_cosine, needed, estimate.evaluations, not chip.values.plain
+                ),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
                 "warnings": " ".join(f"{warning}." for warning in predicted.warnings),
+                "trial_ns": chip.time_s / estimate.trials * 1e9,
+                "busiest": max(chip.busy, key=chip.busy.__getitem__),
+                "busiest_share": max(chip.busy.values()),
+                "incidents": " ".join(f"{incident}." for incident in chip.incidents),
             }
         )
     return rows
@@ -147,7 +156,9 @@ def _quantities(method: Method) -> tuple[str, ...]:
     return ("gradient", "hv") if method.estimates_hv else ("gradient",)
 
 
-def _verdict(quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int) -> str:
+def _verdict(
+    quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int, imperfect: bool
+) -> str:
     name = "Hv" if quantity == "hv" else "the gradient"
     if isinf(needed):
         return (
@@ -158,6 +169,11 @@ def _verdict(quantity: str, cosine: float, expected: float, limit_cosine: float,
         return (
             f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with {name} "
             f"takes about {_count(needed)}, {_count(needed / evaluations)} times as many"
+        )
+    if cosine < TARGET_COSINE and imperfect:
+        return (
+            f"falls short: a cosine of {expected:.3f} with {name} was predicted for a chip with noise of the error alone, "
+            f"{cosine:.3f} measured: its other imperfections cost the rest (perturb ablate ranks them)"
         )
     if cosine < TARGET_COSINE:
         return (

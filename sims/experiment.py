@@ -234,6 +234,13 @@ class Estimators(Table):
         return self
 
 
+class Dies(Table):
+    """Of the studies "dies", "ablation" and "budget"."""
+
+    count: int = Field(16, ge=1, le=10**6, description="dies made of the chip's design, numbered from chip.die")
+    accuracy: float = Field(0.9, gt=0, lt=1, description="cosine with the exact answer that is wanted")
+
+
 Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
 
 
@@ -251,7 +258,7 @@ class Experiment(Table):
 
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
     description: str = Field("", description="one line")
-    study: Literal["compare", "estimators", "spectrum", "finite-difference", "uses"] = Field(
+    study: Literal["compare", "estimators", "ablation", "dies", "budget", "spectrum", "finite-difference", "uses"] = Field(
         "compare", description="what is done"
     )
     network: Network = Field(description="a table [network], of an mlp with at least its layers")
@@ -262,6 +269,7 @@ class Experiment(Table):
     chip: ChipParams = ChipParams()
     run: Run = Run()
     estimators: Estimators = Estimators()
+    dies: Dies = Dies()
     spectrum: Spectrum = Spectrum()
     finite_difference: FiniteDifference = FiniteDifference()
     uses: Uses = Uses()

@@ -22,6 +22,9 @@ PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
 STUDIES = {
     "compare": ("comparison", "compare_methods"),
     "estimators": ("estimators", "estimators"),
+    "ablation": ("ablation", "ablation"),
+    "dies": ("ablation", "dies"),
+    "budget": ("budget", "budget"),
     "spectrum": ("spectrum", "spectrum"),
     "finite-difference": ("finite_difference", "finite_difference"),
     "uses": ("uses", "uses"),
@@ -78,7 +81,7 @@ def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[
     changes = "".join(f" --set {key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in set.items())
     chip, S = experiment.chip, bench.objective.n_patterns
     about = f"{experiment.description or experiment.name}; {bench.w.size} weights, "
-    if experiment.study in ("compare", "estimators"):
+    if experiment.study in ("compare", "estimators", "ablation", "dies", "budget"):
         shown = f"{S} patterns" if experiment.estimation.presentation == "batch" else f"one of {S} patterns"
         noise = f"noise {chip.error_unit.noise:g} in each reading of the error"
         about += f"{shown} in each evaluation; chip {chip.name} with {noise}"

@@ -93,7 +93,7 @@ def test_stored_run_loads_as_it_was(stored):
     loaded = reports.load(stored)
     assert sorted(path.name for path in stored.iterdir() if path.suffix != ".html") == sorted(
         ["experiment.toml", "provenance.json", "summary.csv", "summary.parquet", "weights.parquet", "convergence.parquet"]
-        + ["timeline.parquet"]
+        + ["timeline.parquet", "energy.parquet"]
     )
     run = sims.run_experiment("xor", QUICK)
     pd.testing.assert_frame_equal(loaded.weights.astype({"method": str, "code": str}), run.weights, check_dtype=False)
@@ -132,7 +132,7 @@ def test_every_format_is_written_and_says_the_same(stored, tmp_path):
     from_csv, from_parquet = pd.read_csv(tmp_path / "out/weights.csv"), pd.read_parquet(tmp_path / "out/weights.parquet")
     pd.testing.assert_frame_equal(from_csv, from_parquet, check_dtype=False)
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count("<svg") == 5 and "cannot" in page
+    assert page.count("<svg") == 6 and "cannot" in page
     assert not re.search(r'(src|href)="https?:', page)  # self-contained
     assert reports.export(stored, "html", tmp_path / "out2")[0].read_text() == page  # deterministic
     assert not list((tmp_path / "out").glob(".*"))
@@ -141,7 +141,7 @@ def test_every_format_is_written_and_says_the_same(stored, tmp_path):
 def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path):
     mixed = {**QUICK, "estimation.method": "forward", "estimation.code": "sequential"}
     alone = {**mixed, "estimation.compare_with": [{"method": "central", "code": "sine"}]}
-    for name, settings, figures in (("mixed", mixed, 5), ("alone", alone, 3)):
+    for name, settings, figures in (("mixed", mixed, 6), ("alone", alone, 4)):
         run = sims.run_experiment("xor", settings, out=tmp_path / name)
         rows = run.summary[run.summary["method"].isin(["forward", "central"])]
         assert set(rows["quantity"]) == {"gradient"} and set(rows["label"]) == {"as published"}

@@ -5,19 +5,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from test_chip import chip_of
 
 import reports
 import sims
-from perturb import MLP, InputError, curvature
+from hardware.schedule import Schedule
+from perturb import METHODS, MLP, InputError, curvature
 from reports import frames
-from sims import spectrum, uses
+from sims import ablation, spectrum, uses
 from sims.bench import prepare
 from sims.experiment import load_experiment
 from sims.finite_difference import slope
 
 SMALL = {"network.layers": [64, 3, 10], "data.samples": 30, "uses.test_samples": 50, "uses.budget": 200, "uses.decay": 0.01}
+NOISY = {
+    "estimation.trials": 64, "chip.error_unit.noise": 1e-4, "chip.perturbation.gain_mismatch": 0.1,
+    "chip.weights.dead_fraction": 0.1,
+}  # fmt: skip
 QUICK = {
     "estimators": ("estimators", {"estimators.repeats": 8, "estimation.trials": 512, "estimators.codes": ["gaussian", "walsh"]}),
+    "ablation": ("xor", {"study": "ablation", **NOISY, "dies.count": 2}),
+    "dies": ("xor", {"study": "dies", **NOISY, "dies.count": 5}),
+    "budget": ("xor", {"study": "budget", **NOISY}),
     "spectrum": ("xor", {"study": "spectrum"}),
     "finite-difference": ("finite-difference", {"network.layers": [64, 4, 10], "data.samples": 10}),
     "uses": ("uses", {**SMALL, "uses.decays": [0.003, 0.01]}),
@@ -43,7 +52,7 @@ def test_a_study_is_stored_and_reported(runs, study, tmp_path):
     assert all(path.stat().st_size > 50 for path in paths)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<figure") == len([path for path in paths if path.suffix == ".png"]) >= 1
-    if study != "estimators":
+    if "meaning" in run.summary:
         assert str(run.summary["meaning"].iloc[0]) in page
     # the stored experiment, run again, gives the same numbers
     again = sims.run_experiment(folder / study / "experiment.toml").summary
@@ -79,6 +88,75 @@ def test_measured_bias_and_error_are_those_predicted():
     np.testing.assert_allclose(table["measured_bias"][seen], table["predicted_bias"][seen], rtol=0.15)
     assert (table["predicted_bias"][~seen] < 4 * table["bias_resolution"][~seen]).all() and seen.any() and not seen.all()
     np.testing.assert_allclose(table["measured_error"], table["predicted_error"], rtol=0.25)
+
+
+# ---- ablation, dies, budget
+
+
+def test_ablation_ranks_what_costs_most_and_taking_it_away_saves_most(runs):
+    table = runs[0]["ablation"].summary
+    hv = table[table["quantity"] == "hv"].set_index("variant")
+    assert list(hv.index[[0, 4]]) == ["ideal", "all"] and len(hv) == 8
+    alone, without = hv.iloc[1:4]["relative_error"], hv.iloc[5:]["relative_error"]
+    assert alone.is_monotonic_decreasing and without.is_monotonic_increasing
+    assert alone.index[0] == "only error_unit.noise" and without.index[0] == "all but error_unit.noise"
+    assert (hv.loc["ideal", "relative_error"] <= alone + 1e-12).all() and hv.loc["ideal", "imperfections"] == ""
+    # an imperfection alone is what its name says, and the ideal chip has none
+    assert hv.loc["only perturbation.gain_mismatch", "imperfections"] == "perturbation.gain_mismatch"
+    with pytest.raises(InputError, match="no imperfection to take away"):
+        sims.run_experiment("xor", {"study": "ablation"})
+
+
+def test_trials_needed_follow_from_noise_that_averages_out_and_a_bias_that_does_not():
+    def cosine(K, a, b):
+        return (a + b / K) ** -0.5
+
+    for a, b in ((1.0, 300.0), (1.1, 50.0)):
+        found = ablation.trials_needed((cosine(100, a, b), cosine(400, a, b)), (100, 400), 0.9)
+        assert found == pytest.approx(b / (1 / 0.81 - a))
+    assert ablation.trials_needed((cosine(100, 1.3, 50), cosine(400, 1.3, 50)), (100, 400), 0.9) == np.inf
+    assert ablation.trials_needed((-0.1, 0.2), (100, 400), 0.9) == np.inf
+    assert ablation.trials_needed((1.0, 1.0), (100, 400), 0.9) == 1.0
+
+
+def test_dies_of_one_design_differ_and_their_yield_has_an_interval(runs):
+    run = runs[0]["dies"]
+    hv = run.dies[run.dies["quantity"] == "hv"]
+    assert list(hv["die"]) == [0, 1, 2, 3, 4] and hv["cosine"].nunique() == 5
+    share = float((hv["cosine"] >= 0.9).mean())
+    assert fact(run, "hv: yield") == share
+    assert fact(run, "hv: yield, at least") <= share <= fact(run, "hv: yield, at most")
+    # Wilson's interval as published for 1 of 10
+    assert ablation.wilson(1, 10) == pytest.approx((0.0179, 0.4042), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["difference", "covariance", "antithetic", "forward"])
+@pytest.mark.parametrize(
+    "more", [{}, {"error_unit.baseline_every": 5}, {"clock.evaluation_ns": 30_000, "clock.broadcast_ns": 900}]
+)
+def test_the_schedule_is_that_of_the_events(small, method, more):
+    changes = {**more, "bus.skew_ns": 70, "synapses_per_tile": 9, "summing_line.settle_ns": 90_000}
+    chip = chip_of(small, changes, method=method, code="gaussian", fidelity="event")
+    schedule = Schedule(chip.params, chip.objective, METHODS[method], chip.presented)
+    chip.run(50)
+    assert schedule.time_s(50) == pytest.approx(chip.time_s, rel=1e-12)
+    # the events count what has been begun of a further trial as well
+    static = chip.params.energy.static_w * chip.time_s
+    assert schedule.energy_j(50) == pytest.approx(chip.energy_j, rel=1e-12 + 0.03 * (chip.energy_j - static) / chip.energy_j)
+    parts = {name: ns / schedule.trial_ns for name, ns in schedule.parts_ns.items() if name != "waiting"}
+    assert chip.busy == pytest.approx(parts, rel=0.03)
+
+
+def test_a_budget_foretells_what_the_chip_then_needs():
+    changes = {"chip.error_unit.noise": 1e-4, "chip.bus.drop_probability": 0.2, "estimation.method": "central", "run.seed": 3}
+    foretold = sims.run_experiment("xor", {**changes, "study": "budget", "dies.accuracy": 0.8, "estimation.code": "rademacher"})
+    trials = round(fact(foretold, "gradient: trials"))
+    settings = {**changes, "study": "dies", "dies.count": 60, "estimation.trials": trials, "estimation.code": "rademacher"}
+    run = sims.run_experiment("xor", settings)
+    cosines = run.dies["cosine"]
+    # a mean of 60, and some per cent that the expected cosine of few trials neglects
+    assert abs(cosines.mean() - 0.8) < 5 * cosines.std() / 60**0.5 + 0.04
+    assert fact(foretold, "improve first") > 0
 
 
 # ---- spectrum

@@ -1,0 +1,52 @@
+"""The steady schedule of a chip's trials: how long one takes and what it spends, from the parameters alone.
+
+`Chip` finds the same by events; a test holds them together. Trials follow each other when the last word has left the bus.
+"""
+
+import math
+
+from hardware.params import ChipParams
+from perturb.methods import Method
+from perturb.objective import Objective
+
+
+class Schedule:
+    """parts_ns: time of the parts of a trial, one after another; waiting: for dw.v, or for a clock."""
+
+    def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
+        p, n = params, objective.n_weights
+        baseline = (0, 0) in method.phases
+        # of a baseline that is kept for several trials, a share is measured in each
+        evaluations = len(method.phases) - (baseline and 1 - 1 / p.error_unit.baseline_every)
+        words = len(method.words)
+        word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
+        self.parts_ns = {
+            "settling of perturbations": evaluations * p.perturbation.settle_ns,
+            "settling of the array": evaluations * presented * objective.depth * p.array.settle_ns,
+            "conversion": evaluations * presented * p.error_unit.conversion_ns,
+            "bus": float(words * word_ns),
+        }
+        measuring = sum(self.parts_ns.values()) - self.parts_ns["bus"]
+        slots = max(measuring, evaluations * p.clock.evaluation_ns)
+        line = p.summing_line.settle_ns + p.summing_line.conversion_ns if method.needs_s else 0
+        waiting = max(slots, line) - measuring + max(self.parts_ns["bus"], p.clock.broadcast_ns) - self.parts_ns["bus"]
+        self.parts_ns["waiting"] = waiting
+        self.trial_ns = sum(self.parts_ns.values())
+        self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
+        perturbed = len(method.phases) - baseline
+        self._trial_j = (
+            n * perturbed * p.energy.perturbation_j
+            + n * presented * evaluations * p.energy.mac_j
+            + (presented * evaluations + method.needs_s) * p.energy.conversion_j
+            + words * p.bus.word_bits * p.energy.broadcast_bit_j
+            + n * p.energy.accumulate_j
+        )
+        self._static_w = p.energy.static_w
+
+    def time_s(self, trials: float) -> float:
+        """Chip time until the last synapse has accumulated the last trial (jitter left out)."""
+        return (trials * self.trial_ns + self.after_ns) * 1e-9
+
+    def energy_j(self, trials: float) -> float:
+        """Energy of so many trials."""
+        return trials * self._trial_j + self._static_w * self.time_s(trials)

@@ -1,0 +1,176 @@
+"""The studies "ablation" and "dies": what each imperfection of a chip costs, and how much dies of one design differ."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hardware.chip import Chip
+from hardware.params import ChipParams, imperfections
+from perturb.errors import InputError
+from perturb.estimation import compare
+from perturb.methods import METHODS
+from perturb.theory import Curvature, curvatures
+from sims.bench import Bench, Progress, ShouldStop, Tables, facts
+from sims.experiment import Experiment
+
+QUANTITIES = ("gradient", "hv")
+
+
+def ablation(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+    """Table summary: the ideal chip, each imperfection alone, all together, and all but one, each on the same dies and seeds.
+
+    cosine, relative_error: rms or mean over the dies, at the trials of [estimation]. trials_to_accuracy: from the errors after a
+    quarter of the trials and after all of them, see `trials_needed`; time and energy follow from the chip's schedule.
+    """
+    found = imperfections(experiment.chip)
+    if not found:
+        raise InputError("chip has no imperfection to take away: give it some, such as chip.error_unit.noise = 1e-3")
+    variants = [("ideal", without(experiment.chip, found))]
+    variants += [(f"only {key}", without(experiment.chip, [other for other in found if other != key])) for key in found]
+    variants += [("all", experiment.chip)]
+    variants += [(f"all but {key}", without(experiment.chip, [key])) for key in found if len(found) > 1]
+    known, dies = curvatures(bench.objective, bench.w, bench.v, experiment.estimation.presentation), experiment.dies.count
+    rows: list[dict] = []
+    complete = True
+    for done, (name, params) in enumerate(variants):
+        each = []
+        for die in range(dies):
+            if should_stop():
+                complete = False
+                break
+            each.append(_on_die(experiment, bench, params, known, die))
+            progress("dies", done * dies + die + 1, len(variants) * dies)
+        if not complete:
+            break
+        rows += _variant_rows(name, params, each, experiment.dies.accuracy)
+    if not rows:
+        return {}, False
+    return {"summary": ranked(rows)}, complete
+
+
+def without(params: ChipParams, keys: list[str]) -> ChipParams:
+    """The chip with some imperfections as in the ideal one."""
+    ideal = ChipParams()
+    for key in keys:
+        table, _, name = key.partition(".")
+        part = getattr(params, table).model_copy(update={name: getattr(getattr(ideal, table), name)})
+        params = params.model_copy(update={table: part})
+    return params
+
+
+class OnDie(NamedTuple):
+    """One die. measured: per quantity (trials, cosine, relative error) after a quarter of the trials and after all."""
+
+    measured: dict[str, list[tuple[int, float, float]]]
+    time_s: float
+    energy_j: float
+    incidents: str
+
+
+def _on_die(experiment: Experiment, bench: Bench, params: ChipParams, known: list[Curvature], die: int) -> OnDie:
+    e, run = experiment.estimation, experiment.run
+    params = params.model_copy(update={"die": (params.die + die) % 2**64})
+    seed = (run.seed + die) % 2**64
+    chip = Chip(params, bench.objective, bench.w, bench.v, e.method, e.code, e.sigma, e.r, seed, e.presentation, "auto", 0)
+    quarter = max(3, e.trials // 4)
+    measured: dict[str, list[tuple[int, float, float]]] = {name: [] for name in QUANTITIES[: 1 + METHODS[e.method].estimates_hv]}
+    for more in (quarter, max(quarter + 1, e.trials) - quarter):
+        compared = compare(chip.run(more), bench.objective, bench.w, bench.v, known)
+        for name, each in measured.items():
+            found = getattr(compared, name)
+            each.append((chip.statistics.trials, found.cosine, found.relative_error))
+    trials = chip.statistics.trials
+    return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, "; ".join(chip.incidents))
+
+
+def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accuracy: float) -> float:
+    """Trials to a cosine, by 1/cosine^2 = a + b/trials (a bias of its own, noise that averages out) through two measured ones.
+
+    Infinite where the bias alone keeps it below `accuracy`, or no cosine is positive.
+    """
+    if not min(cosines) > 0:
+        return math.inf
+    first, last = (1 / c**2 for c in cosines)
+    b = max((first - last) / (1 / trials[0] - 1 / trials[1]), 0.0)
+    a = max(last - b / trials[1], 1.0)
+    b = max((last - a) * trials[1], 0.0)
+    room = 1 / accuracy**2 - a
+    return math.inf if room <= 0 else max(1.0, b / room)
+
+
+def _variant_rows(name: str, params: ChipParams, each: list[OnDie], accuracy: float) -> Iterator[dict]:
+    time_s, energy_j = (float(np.mean([getattr(die, key) for die in each])) for key in ("time_s", "energy_j"))
+    for quantity in each[0].measured:
+        early, late = (np.array([die.measured[quantity][i] for die in each]) for i in (0, 1))
+        cosine = float(late[:, 1].mean())
+        needed = trials_needed((float(early[:, 1].mean()), cosine), (int(early[0, 0]), int(late[0, 0])), accuracy)
+        yield {
+            "quantity": quantity,
+            "variant": name,
+            "imperfections": ", ".join(imperfections(params)),
+            "dies": len(each),
+            "trials": int(late[0, 0]),
+            "cosine": cosine,
+            "cosine_spread": float(late[:, 1].std()),
+            "relative_error": float(np.sqrt((late[:, 2] ** 2).mean())),
+            "yield": float((late[:, 1] >= accuracy).mean()),
+            "trials_to_accuracy": needed,
+            "time_to_accuracy_s": needed * time_s,
+            "energy_to_accuracy_j": needed * energy_j,
+            "trial_ns": time_s * 1e9,
+        }
+
+
+def ranked(rows: list[dict]) -> pd.DataFrame:
+    """Ideal first, then single imperfections by what they cost, all together, and all but one by what taking it away saves."""
+
+    def place(row: Any) -> tuple[int, int, float]:
+        name, error = row["variant"], row["relative_error"]
+        group = 0 if name == "ideal" else 1 if name.startswith("only") else 2 if name == "all" else 3
+        return QUANTITIES.index(row["quantity"]), group, -error if group == 1 else error
+
+    order: list[dict] = sorted(rows, key=place)
+    return pd.DataFrame(order)
+
+
+def dies(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+    """Tables summary (facts: spread and yield) and dies: cosine and relative error of every die."""
+    known = curvatures(bench.objective, bench.w, bench.v, experiment.estimation.presentation)
+    options, complete = experiment.dies, True
+    rows: list[tuple] = []
+    for die in range(options.count):
+        if should_stop():
+            complete = False
+            break
+        found = _on_die(experiment, bench, experiment.chip, known, die)
+        number = (experiment.chip.die + die) % 2**64
+        rows += [(number, quantity, *each[1], found.incidents) for quantity, each in found.measured.items()]
+        progress("dies", die + 1, options.count)
+    if not rows:
+        return {}, False
+    table = pd.DataFrame(rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"])
+    said: list[tuple[str, float, float, str]] = []
+    for quantity in dict.fromkeys(table["quantity"]):
+        cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
+        good, n = int((cosines >= options.accuracy).sum()), len(cosines)
+        low, high = wilson(good, n)
+        spread = float(cosines.std(ddof=1)) if n > 1 else float("nan")
+        said += [
+            (f"{quantity}: yield", good / n, 0.0, f"share of {n} dies with a cosine of {options.accuracy:g} or more"),
+            (f"{quantity}: yield, at least", low, 0.0, "lower end of its 95 % interval (Wilson 1927)"),
+            (f"{quantity}: yield, at most", high, 0.0, "upper end"),
+            (f"{quantity}: median cosine", float(np.median(cosines)), 0.0, "half of the dies are better"),
+            (f"{quantity}: worst cosine", float(cosines.min()), 0.0, "of all dies"),
+            (f"{quantity}: spread", spread, 0.0, "standard deviation of the cosine over the dies"),
+        ]
+    return {"summary": facts(*said), "dies": table}, complete
+
+
+def wilson(good: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    middle = (good + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(good * (n - good) / n + z * z / 4)
+    return max(middle - half, 0.0), min(middle + half, 1.0)

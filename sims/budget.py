@@ -1,0 +1,113 @@
+"""The study "budget": trials, time and energy to a wanted accuracy, and what to improve first, without simulating a trial."""
+
+import math
+
+import pandas as pd
+
+from hardware.params import ChipParams
+from hardware.schedule import Schedule
+from perturb.codes import CODES
+from perturb.methods import METHODS
+from perturb.reading import Reading
+from perturb.theory import curvatures, predict
+from sims.bench import Bench, Progress, ShouldStop, Tables, facts
+from sims.experiment import Experiment
+
+# what a designer can improve, by making it half or twice as large
+HALVED = (
+    "perturbation.settle_ns", "array.settle_ns", "error_unit.conversion_ns", "summing_line.settle_ns",
+    "summing_line.conversion_ns", "bus.latency_ns", "bus.word_bits", "synapse.accumulate_ns", "error_unit.noise",
+    "error_unit.flicker", "weights.read_noise", "bus.drop_probability", "energy.perturbation_j", "energy.mac_j",
+    "energy.conversion_j", "energy.broadcast_bit_j", "energy.accumulate_j", "energy.static_w",
+)  # fmt: skip
+DOUBLED = ("bus.bits_per_s",)
+
+
+def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+    """Tables summary (facts) and sensitivities: what each parameter, made half (or twice) as large, saves.
+
+    Trials by `perturb.predict` with all noise of the error that has a closed form, see `noise_variance`; time and energy by the
+    chip's schedule. Mismatch, neurons and what else is not noise are left to `perturb ablate`.
+    """
+    e, accuracy = experiment.estimation, experiment.dies.accuracy
+    method, code = METHODS[e.method], CODES[e.code]
+    known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
+    presented = bench.objective.n_patterns if e.presentation == "batch" else 1
+    g = bench.objective.gradient(bench.w)
+
+    def spent(chip: ChipParams) -> dict[str, tuple[float, float, float]]:
+        """quantity: (trials, seconds, joules) to the accuracy."""
+        noise = noise_variance(chip, presented, float(g @ g)) ** 0.5
+        foretold = predict(bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known)
+        schedule = Schedule(chip, bench.objective, method, presented)
+        times = more_trials(chip)
+        each = {}
+        for quantity in ("gradient", "hv")[: 1 + method.estimates_hv]:
+            trials = getattr(foretold, quantity).trials_for(accuracy) * times
+            each[quantity] = (trials, schedule.time_s(trials), schedule.energy_j(trials))
+        return each
+
+    now, schedule = spent(experiment.chip), Schedule(experiment.chip, bench.objective, method, presented)
+    quantity = "hv" if method.estimates_hv else "gradient"
+    found = [("trial", schedule.trial_ns * 1e-9, 0.0, "s of chip time for one trial")]
+    found += [(f"{part}", ns / schedule.trial_ns, 0.0, "share of a trial's time") for part, ns in schedule.parts_ns.items()]
+    for name, (trials, seconds, joules) in now.items():
+        found += [
+            (f"{name}: trials", trials, 0.0, f"to a cosine of {accuracy:g}, by theory; inf = never"),
+            (f"{name}: evaluations", trials * method.evaluations_per_trial, 0.0, "measurements of E"),
+            (f"{name}: chip time", seconds, 0.0, "s"),
+            (f"{name}: energy", joules, 0.0, "J"),
+        ]
+    rows: list[tuple] = []
+    for key in HALVED + DOUBLED:
+        better = changed(experiment.chip, key, 2.0 if key in DOUBLED else 0.5)
+        if better is None:
+            continue
+        part, _, field = key.partition(".")
+        value, change, then = (
+            float(getattr(getattr(experiment.chip, part), field)),
+            "twice" if key in DOUBLED else "half",
+            spent(better),
+        )
+        for name, before in now.items():
+            rows.append((key, value, change, name, *(_saved(*pair) for pair in zip(before, then[name], strict=True))))
+    # first z (or else the gradient), and what saves most of time and energy together
+    rows.sort(key=lambda row: (row[3] != quantity, -row[5] - row[6]))
+    table = pd.DataFrame(rows, columns=["key", "value", "change", "quantity", "trials_saved", "time_saved", "energy_saved"])
+    if rows:
+        key, _, change, _, _, saved, _ = max((row for row in rows if row[3] == quantity), key=lambda row: row[5])
+        found.append(("improve first", saved, 0.0, f"share of the time saved by {change} of {key}"))
+    progress("budget", 1, 1)
+    return {"summary": facts(*found), "sensitivities": table}, True
+
+
+def _saved(before: float, after: float) -> float:
+    return 1 - after / before if math.isfinite(before) and before > 0 else 0.0
+
+
+def changed(chip: ChipParams, key: str, times: float) -> ChipParams | None:
+    """The chip with one figure so many times as large, whole where it was whole; None where that changes nothing."""
+    table, _, field = key.partition(".")
+    part = getattr(chip, table)
+    value = getattr(part, field)
+    new = type(value)(value * times)
+    if new == value or (field == "word_bits" and new < 1):
+        return None
+    return chip.model_copy(update={table: part.model_copy(update={field: new})})
+
+
+def noise_variance(chip: ChipParams, presented: int, slope: float) -> float:
+    """Variance of one evaluation of E: its readings; 1/f noise as the difference of neighbouring evaluations sees it, twice its
+    variance per octave; and reading noise of the weights, read_noise^2 |g|^2."""
+    unit = chip.error_unit
+    readings = Reading(unit.noise, unit.bits, unit.range).variance(presented)
+    return readings + 2 * unit.flicker**2 + chip.weights.read_noise**2 * slope
+
+
+def more_trials(chip: ChipParams) -> float:
+    """How many times as many trials: settling 1/(1 - a^2), lost broadcasts 1/(1 - p), a comparator pi/2."""
+    p, drops = chip.perturbation, chip.bus.drop_probability
+    left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0
+    if left >= 1 or drops >= 1:
+        return math.inf
+    return (math.pi / 2 if chip.error_unit.one_bit else 1.0) / (1 - left**2) / (1 - drops)
