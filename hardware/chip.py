@@ -93,7 +93,8 @@ class Chip:
         self.values = Values(params, objective, self.design, self.w, self.v, lambda trial: self._start_ns(trial) * 1e-9)
         self.statistics.bind(Point.of(objective, self.w, self.v, self.values.reading))
         size = params.synapses_per_tile
-        self.tiles = [Tile(self.values, i, min(i + size, n), params.synapse.fifo_depth) for i in range(0, n, size)]
+        depth = params.synapse.fifo_depth
+        self.tiles = [Tile(number, i, min(i + size, n), depth) for number, i in enumerate(range(0, n, size))]
         if params.faults.tile >= len(self.tiles):
             raise InputError(f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {len(self.tiles) - 1}")
         self._check_clock()
@@ -103,19 +104,18 @@ class Chip:
         self.trace: list[Interval] = []
         self._counts: Counter[str] = Counter()
         self._command, self._delivery = self.env.event(), self.env.event()
-        self._line = 0.0
+        self._known: dict[int, Array] = {}  # what the synapses believe of the perturbations that are in a FIFO
         self._displaced = np.zeros(n)
         self._starts: list[int] = []  # time when each trial began
         self._ends: list[tuple[int, Counter[str]]] = []  # time and counts when each trial's last tile had accumulated
-        self._left: dict[int, int] = {}  # tiles that have yet to accumulate a trial
-        self._after: dict[int, list[tuple[Array, ...]]] = {}  # the sums of the tiles after a trial
-        self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's, of the trials that all tiles have accumulated
-        self._states: list[tuple[Array, ...]] = []  # the sums of the tiles after the same trials
+        self._met: dict[int, list[tuple[Tile, int]]] = {}  # of a broadcast under way: the tiles it reached, what it met there
+        self._sums = self.statistics.zeros()[0]
+        self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's
         self._trial_done = self.env.event()
         self._steady = False
-        for number, tile in enumerate(self.tiles):
-            self.env.process(self._perturb(tile, number))
-            self.env.process(self._accumulate(tile, number))
+        for tile in self.tiles:
+            self.env.process(self._perturb(tile))
+            self.env.process(self._accumulate(tile))
         self.env.process(self._control())
 
     # ---- processes
@@ -126,19 +126,20 @@ class Chip:
         while True:
             start = env.now
             self._starts.append(start)
-            self._line = 0.0
+            D = self.values.drawn(trial)
+            self._known[trial] = self.values.known(D, trial)
             self._command = self._emit(self._command, trial)
             line_ready = start + p.summing_line.settle_ns + p.summing_line.conversion_ns
             E = {}
             for phase in self.values.measured_phases(trial):
-                E[phase] = yield from self._evaluate(trial, phase)
+                E[phase] = yield from self._evaluate(trial, phase, D)
             if method.needs_s:
                 self._note(trial, -1, start, line_ready, "summing line", "sum and convert dw.v")
                 self._counts["conversion"] += 1
                 if env.now < line_ready:
                     yield env.timeout(line_ready - env.now)
 
-            dE, s = self.values.combined(trial, E), self.values.line(trial, self._line)
+            dE, s = self.values.combined(trial, E), self.values.line(trial, self._known[trial])
             with self.bus.request() as granted:
                 yield granted
                 begun = env.now
@@ -152,7 +153,7 @@ class Chip:
             env.process(self._deliver(trial, dE, s))
             trial += 1
 
-    def _evaluate(self, trial: int, phase: int):
+    def _evaluate(self, trial: int, phase: int, D: Array):
         p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]
         start = env.now
         settled = start + p.perturbation.settle_ns
@@ -166,50 +167,66 @@ class Chip:
             self._counts["perturbation"] += self.w.size
         self._counts["mac"] += self.w.size * self.presented
         self._counts["conversion"] += self.presented
-        target = self.values.target(np.concatenate([tile.dw for tile in self.tiles]), trial, phase)
+        target = self.values.target(D, trial, phase)
         self._displaced = self.values.left * self._displaced + (1.0 - self.values.left) * target
         return float(self.values.readings([(trial, phase)], self._displaced[None])[0])
 
     def _deliver(self, trial: int, dE: tuple[float, float], s: float):
         yield self.env.timeout(self.params.bus.latency_ns)
         if self.params.bus.skew_ns or self.params.bus.jitter_ns:
-            for number, tile in enumerate(self.tiles):
-                self.env.process(self._arrive(tile, number, trial, dE, s))
+            for tile in self.tiles:
+                self.env.process(self._late(tile, trial, dE, s))
         else:
-            self._delivery = self._emit(self._delivery, (trial, dE, s))
+            start = self.env.now
+            yield self.env.timeout(self.params.synapse.accumulate_ns)
+            self._delivery = self._emit(self._delivery, (trial, start, dE, s))
 
-    def _arrive(self, tile: Tile, number: int, trial: int, dE: tuple[float, float], s: float):
+    def _late(self, tile: Tile, trial: int, dE: tuple[float, float], s: float):
         """A broadcast that reaches each tile at a time of its own."""
-        yield self.env.timeout(self.values.late_ns(trial, number, len(self.tiles)))
-        yield from self._receive(tile, number, trial, dE, s)
-
-    def _perturb(self, tile: Tile, number: int):
-        while True:
-            trial = yield self._command
-            self._line += tile.perturb(trial)
-            self._note(trial, -1, self.env.now, self.env.now, f"tile {number}", "draw dw")
-
-    def _accumulate(self, tile: Tile, number: int):
-        while True:
-            trial, dE, s = yield self._delivery
-            yield from self._receive(tile, number, trial, dE, s)
-
-    def _receive(self, tile: Tile, number: int, trial: int, dE: tuple[float, float], s: float):
+        yield self.env.timeout(self.values.late_ns(trial, tile.number, len(self.tiles)))
         start = self.env.now
         yield self.env.timeout(self.params.synapse.accumulate_ns)
-        arrived = self.values.received(trial, number)
-        tile.receive(trial, dE, s, arrived)
-        self._note(trial, -1, start, self.env.now, f"tile {number}", "accumulate" if arrived else "broadcast lost")
-        self._counts["accumulate"] += tile.stop - tile.start  # a lost broadcast is charged all the same
-        after = self._after.setdefault(trial, [()] * len(self.tiles))
-        after[number] = tile.state
-        self._left[trial] = self._left.get(trial, len(self.tiles)) - 1
-        if self._left[trial] == 0:
-            del self._left[trial]
-            self._states = self._after.pop(trial)
-            self._totals = self.values.counted(self._totals, dE, s)
+        self._receive(tile, trial, start, dE, s)
+
+    def _perturb(self, tile: Tile):
+        while True:
+            trial = yield self._command
+            tile.perturb(trial)
+            if trial < self.trace_trials:
+                self._note(trial, -1, self.env.now, self.env.now, f"tile {tile.number}", "draw dw")
+
+    def _accumulate(self, tile: Tile):
+        while True:
+            trial, start, dE, s = yield self._delivery
+            self._receive(tile, trial, start, dE, s)
+
+    def _receive(self, tile: Tile, trial: int, start: int, dE: tuple[float, float], s: float) -> None:
+        met = self._met.setdefault(trial, [])
+        met.append((tile, tile.receive()))
+        if trial < self.trace_trials:
+            self._note(trial, -1, start, self.env.now, f"tile {tile.number}", "accumulate")
+        if len(met) == len(self.tiles):
+            self._sum(self._met.pop(trial), trial, dE, s)
+            self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
             self._ends.append((self.env.now, self._counts.copy()))
             self._trial_done = self._emit(self._trial_done, trial)
+
+    def _sum(self, met: list[tuple[Tile, int]], trial: int, dE: tuple[float, float], s: float) -> None:
+        """Every synapse's sums after a broadcast has reached all: at once where all tiles met the same perturbation."""
+        values, oldest = self.values, {perturbed for _, perturbed in met}
+        if len(oldest) == 1 and not self.params.bus.drop_probability:
+            values.accumulate(self._sums, self._known[oldest.pop()], trial, dE, s)
+        else:
+            known, arrived = np.zeros(self.w.size), np.ones(self.w.size, dtype=bool)
+            for tile, perturbed in met:
+                part = slice(tile.start, tile.stop)
+                known[part] = self._known[perturbed][part]
+                arrived[part] = values.received(trial, tile.number)
+            values.accumulate(self._sums, known, trial, dE, s, arrived)
+        self._totals = values.counted(self._totals, dE, s)
+        if len(self._known) > 2 * self.params.synapse.fifo_depth:
+            needed = min((tile.fifo[0] for tile in self.tiles if tile.fifo), default=trial + 1)
+            self._known = {trial: known for trial, known in self._known.items() if trial >= needed}
 
     def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
         event.succeed(value)
@@ -259,8 +276,7 @@ class Chip:
     def _gather(self, trials: int) -> None:
         """Take the sums from the tiles, while the run is at event level."""
         if self.statistics.trials < trials:
-            sums = np.concatenate([np.array(state) for state in self._states], axis=1)
-            self.statistics.closed = (sums, np.array(self._totals))
+            self.statistics.closed = (self._sums.copy(), np.array(self._totals))
             self.statistics.extend(trials - self.statistics.trials)
 
     # ---- what it took

@@ -16,6 +16,7 @@ from scipy.signal import lfilter
 from hardware.params import ChipParams, imperfections
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError
+from perturb.kernels import add_broadcast
 from perturb.losses import ERRORS
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
@@ -23,7 +24,7 @@ from perturb.objective import Objective
 from perturb.philox import NOISE, normals, pattern_index, uniforms
 from perturb.reading import Reading, read
 from perturb.statistics import Design, Estimate, Statistics, solve
-from perturb.synapse import accumulate, count
+from perturb.synapse import count
 
 Array = np.ndarray
 # streams of random numbers: of the die, and of the run
@@ -95,7 +96,7 @@ class Values:
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
         self._kept: tuple[int, float] = (-1, 0.0)
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
-        self._V = float(v @ v)
+        self._V, self._everywhere = float(v @ v), np.ones(v.size, dtype=bool)
 
     @property
     def plain(self) -> bool:
@@ -259,10 +260,10 @@ class Values:
             self._kept = (trial, float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]))
         return self._kept[1]
 
-    def line(self, trial: int, s: float) -> float:
-        """dw.v as it is broadcast, from the true sum."""
+    def line(self, trial: int, known: Array) -> float:
+        """dw.v as it is broadcast, from what the synapses put on the line."""
         line, bus = self.params.summing_line, self.params.bus
-        s = s * (1.0 + line.gain_error)
+        s = float((known * self.v).sum()) * (1.0 + line.gain_error)
         if line.noise:
             s += line.noise * float(_normals(self.design.seed, LINE, 1, trial)[0])
         s = float(quantised(np.array(s), line.bits, line.range))
@@ -288,23 +289,24 @@ class Values:
         """What the synapses start, start + 1, ... believe of their perturbations."""
         return self.design.code.sensed(D, self.design.sigma, self.design.seed, trial, start)
 
-    def accumulated(self, state: tuple, known: Array, trial: int, dE: tuple[float, float], s: float, part: slice) -> tuple:
-        """The sums of the synapses of `part` after a broadcast: leak, then the rule of `perturb.synapse`."""
-        design, state = self.design, self.forgotten(state)
+    def accumulate(
+        self, sums: Array, known: Array, trial: int, dE: tuple[float, float], s: float, arrived: Array | None = None
+    ) -> None:
+        """Change the sums (rows, n) by a broadcast: leak, then the rule of `perturb.synapse` where it has arrived."""
+        design, leak, dw = self.design, self.params.synapse.leak, known + self.die.multiplier
+        if leak:
+            sums *= 1.0 - leak
         if self._tile_off(trial):
-            state = tuple(np.where(self._without_power[part], 0.0, row) for row in state)
-        dw = known + self.die.multiplier[part]
-        dw = dw if self._whole else np.where(self.working(trial)[part], dw, 0.0)
-        return accumulate(state, dw, dE, s, self.v[part], self._V, REGRESSORS[design.method.regressor], design.kappa)
+            sums[:, self._without_power] = 0.0
+        if not self._whole:
+            dw = np.where(self.working(trial), dw, 0.0)
+        kind = REGRESSORS[design.method.regressor]
+        add_broadcast(sums, dw, dE, s, self.v, self._V, kind, design.kappa, self._everywhere if arrived is None else arrived)
 
-    def forgotten(self, state: tuple) -> tuple:
-        """What a trial's leak leaves of sums."""
-        keep = 1.0 - self.params.synapse.leak
-        return tuple(keep * row for row in state) if keep < 1.0 else state
-
-    def counted(self, totals: tuple, dE: tuple[float, float], s: float) -> tuple:
+    def counted(self, totals: tuple[float, ...], dE: tuple[float, float], s: float) -> tuple[float, ...]:
         """The controller's sums after a broadcast."""
-        return count(self.forgotten(totals), dE, s)
+        keep = 1.0 - self.params.synapse.leak
+        return count(tuple(keep * total for total in totals), dE, s)
 
     def solved(self, statistics: Statistics) -> Estimate:
         """The estimate from sums that may have leaked; of a synapse that does not work it is 0, with an unknown error.
@@ -348,17 +350,17 @@ class Values:
             read_in: dict[int, dict[int, float]] = {trial: {} for trial in range(first, stop)}
             for (trial, phase), E in zip(evaluations, self.readings(evaluations, displaced), strict=True):
                 read_in[trial][phase] = float(E)
-            state, totals = tuple(statistics.closed[0]), tuple(statistics.closed[1])
-            n, size = self.v.size, self.params.synapses_per_tile
+            sums, totals, size = statistics.closed[0], tuple(statistics.closed[1]), self.params.synapses_per_tile
             for trial in range(first, stop):
                 known = self.known(self.drawn(trial), trial)
-                dE, s = self.combined(trial, read_in[trial]), self.line(trial, float(known @ self.v))
-                after = self.accumulated(state, known, trial, dE, s, slice(None))
+                dE, s = self.combined(trial, read_in[trial]), self.line(trial, known)
+                arrived = None
                 if self.params.bus.drop_probability:
-                    got = np.repeat([self.received(trial, tile) for tile in range(-(-n // size))], size)[:n]
-                    after = tuple(np.where(got, new, old) for new, old in zip(after, self.forgotten(state), strict=True))
-                state, totals = after, self.counted(totals, dE, s)
-            statistics.closed = (np.array(state), np.array(totals))
+                    each = [self.received(trial, tile) for tile in range(-(-self.v.size // size))]
+                    arrived = np.repeat(each, size)[: self.v.size]
+                self.accumulate(sums, known, trial, dE, s, arrived)
+                totals = self.counted(totals, dE, s)
+            statistics.closed = (sums, np.array(totals))
             statistics.extend(stop - first)
 
 

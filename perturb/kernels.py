@@ -358,3 +358,11 @@ def _any_trials(objective, w, v, reading, design, first, last, sums, totals, fai
         s, kind = float(known @ v), REGRESSORS[method.regressor]
         sums[b] = synapse.accumulate(tuple(sums[b]), known, dE, s, v, V, kind, design.kappa)
         totals[b] = synapse.count(tuple(totals[b]), dE, s)
+
+
+@compiled(error_model="numpy", fastmath={"contract"})
+def add_broadcast(sums, dw, dE, s, v, V, regressor_kind, kappa, arrived):
+    """One broadcast meets the perturbations dw (n,) of the synapses it has reached: `synapse.accumulate` on sums (rows, n)."""
+    for i in range(dw.size):
+        if arrived[i]:
+            _store(sums, i, _accumulate(_load(sums, i), dw[i], dE, s, v[i], V, regressor_kind, kappa))

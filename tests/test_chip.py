@@ -220,3 +220,13 @@ def test_a_chip_loads_by_name_and_by_path(tmp_path, small):
 
 def replace_noise(noise):
     return ChipParams().error_unit.model_copy(update={"noise": noise})
+
+
+@pytest.mark.parametrize("per_tile", [1, 9, 26])
+def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile):
+    chip = chip_of(small, {"synapses_per_tile": per_tile}, method="covariance", code="gaussian", fidelity="event")
+    chip.run(10)
+    before = chip.events
+    chip.run(10)
+    # command; two evaluations; granting, two words and release of the bus; delivery: start, latency, sums, tiles; the run's own stop
+    assert chip.events - before == 140
