@@ -228,5 +228,5 @@ def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile)
     chip.run(10)
     before = chip.events
     chip.run(10)
-    # command; two evaluations; granting, two words and release of the bus; delivery: start, latency, sums, tiles; the run's own stop
+    # command, two evaluations, the bus (granted, two words, released), the delivery on its way, and the end of the run
     assert chip.events - before == 140
