@@ -28,6 +28,7 @@ def estimate(
     error_noise: float = 0.0,
     presentation: str = "batch",
     threads: int | None = None,
+    precision: str = "auto",
 ) -> Estimate:
     """Per-weight estimates of g = dE/dw and z = Hv by weight perturbation, as an ideal chip with a noisy error unit makes them.
 
@@ -49,7 +50,7 @@ def estimate(
         raise InputError(f"error_noise = {error_noise} must be a finite number >= 0")
     statistics = Statistics(Design(method, code, w.size, sigma, r, seed, presentation))
     readings = objective.n_patterns if presentation == "batch" else 1
-    run_trials(objective, w, v, Reading(error_noise * readings**0.5), statistics, int(trials), threads=threads)
+    run_trials(objective, w, v, Reading(error_noise * readings**0.5), statistics, int(trials), None, threads, precision)
     return solve(statistics)
 
 

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from perturb import reading, synapse
+from perturb import fast_kernels, reading, synapse
 from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
@@ -264,45 +264,75 @@ def run_trials(
     reading: Reading,
     statistics: Statistics,
     trials: int,
-    batch: int = 2048,
+    batch: int | None = None,
     threads: int | None = None,
+    precision: str = "float64",
 ) -> None:
-    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (all cores, if None).
+    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: chosen; all cores).
 
-    Neither changes a bit of the result. Memory: 112 n bytes for each block of a batch, whatever `trials`. MLPs have a compiled
-    kernel; any other objective is evaluated as it is, one trial after another. A trial whose error is not finite raises
-    InputError and leaves `statistics` as before its batch; so does an interruption.
+    Neither changes a bit of the result. precision: "float32" where there is a kernel for it (`has_fast_kernel`), which agrees with
+    "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB or a few
+    blocks. MLPs have compiled kernels; any other objective is evaluated as it is, one trial after another. A trial whose error is
+    not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
     """
-    design = statistics.design
-    kernel = _mlp_kernel(objective, w, v, reading, design) if has_kernel(objective) else None
+    design, fast = statistics.design, precision == "float32"
+    if fast and not has_fast_kernel(objective, design):
+        raise InputError('precision = "float32" has no kernel for this network, code or presentation: use "auto" or "float64"')
+    kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design) if has_kernel(objective) else None
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     threads = threads if kernel else 1
-    batch = min(batch, BLOCK * max(threads, 2**28 // statistics.open[0].nbytes))  # 256 MB of sums
+    size = fast_kernels.BLOCK if fast else BLOCK
+    if batch is None:
+        # some MB of sums, and not much more than a second's work, so that an interruption is heard
+        work = design.n_weights * len(design.method.phases) * (objective.n_patterns if design.presentation == "batch" else 1)
+        batch = size * threads * max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
     last = statistics.next_trial + trials
     with ThreadPoolExecutor(threads) as pool:
-        while (first := statistics.next_trial) < last:
-            stop = min(last, first + batch)
-            blocks = (stop - 1) // BLOCK - first // BLOCK + 1
+        while statistics.next_trial < last:
+            # float32: a block that is open is summed again from its start, so that its bits do not depend on where it was cut
+            again = fast and statistics.opened is not None
+            first = statistics.opened if again and statistics.opened is not None else statistics.next_trial
+            stop = min(last, (statistics.next_trial + batch) // size * size or batch)
+            if stop <= statistics.next_trial:
+                stop = min(last, statistics.next_trial + batch)
+            blocks = (stop - 1) // size - first // size + 1
             sums, totals = np.zeros((blocks, *statistics.open[0].shape)), np.zeros((blocks, statistics.open[1].size))
-            sums[0], totals[0] = statistics.open
+            if not again:
+                sums[0], totals[0] = statistics.open
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = [
-                pool.submit(blocks_of, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b])
+                pool.submit(blocks_of, max(first, (first // size + a) * size), min(stop, (first // size + b) * size), *parts)
                 for a, b in zip(cuts, cuts[1:], strict=False)
+                if (parts := (sums[a:b], totals[a:b], failed[a:b])) and a < b
             ]
             for job in jobs:
                 job.result()
             if (failed >= 0).any():
                 name = f"{design.method.name}/{design.code.name} (seed {design.seed})"
                 raise InputError(f"E is not finite in trial {failed[failed >= 0][0]} of {name}: lower sigma or r")
-            whole = stop % BLOCK == 0
-            for b in range(blocks if whole else blocks - 1):
-                statistics.closed[0][...] += sums[b]
-                statistics.closed[1][...] += totals[b]
-            statistics.open = statistics.zeros() if whole else (sums[-1].copy(), totals[-1].copy())
-            statistics.extend(stop - first)
+            whole = stop % size == 0
+            done = blocks if whole else blocks - 1
+            _add_blocks(sums[:done], totals[:done], *statistics.closed)
+            if whole:
+                statistics.open, statistics.opened = statistics.zeros(), None
+            else:
+                statistics.open = sums[-1].copy(), totals[-1].copy()
+                if done or statistics.opened is None:
+                    statistics.opened = max(first, stop // size * size)
+            statistics.extend(stop - statistics.next_trial)
+
+
+@compiled()
+def _add_blocks(sums, totals, all_sums, all_totals):
+    # one after another, so that the bits do not depend on how many come at once
+    for b in range(sums.shape[0]):
+        for row in range(all_sums.shape[0]):
+            for i in range(all_sums.shape[1]):
+                all_sums[row, i] += sums[b, row, i]
+        for k in range(all_totals.size):
+            all_totals[k] += totals[b, k]
 
 
 def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
@@ -310,6 +340,11 @@ def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
     if not isinstance(objective, MLPObjective):
         return False
     return set(objective.network.activations) <= set(ACTIVATION_KINDS) and objective.network.error in ERROR_KINDS
+
+
+def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObjective]:
+    """Whether these trials can run in float32."""
+    return has_kernel(objective) and design.code.name in ("rademacher", "walsh") and design.presentation == "batch"
 
 
 def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
@@ -325,6 +360,55 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
         code.period(w.size), np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
         design.presentation == "pattern",
     )  # fmt: skip
+
+
+def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
+    """`fast_kernels.sign_trials` with everything but the trials filled in."""
+    network, method, code, S = objective.network, design.method, design.code, objective.n_patterns
+    by_trials = S < fast_kernels.FEW
+    width = 4 if by_trials else fast_kernels.WIDE
+    Sp, n1 = (S + width - 1) // width * width, (network.layers[0] + 1) * network.layers[1]
+    inputs = np.concatenate([design.sigma * objective.x.T, np.full((1, S), design.sigma)])
+    x = _filled(inputs, (inputs.shape[0] + 3) // 4 * 4, Sp)
+    target = _filled(objective.target.T, network.n_outputs, Sp)
+    present = np.zeros(0, np.float32) if by_trials else _filled(np.ones((1, S)), 1, Sp)[0]
+    sizes, activations = np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations])
+    regressor_kind, size, V = REGRESSORS[method.regressor], float(np.linalg.norm(v)), float(v @ v)
+
+    def at(displacement: float) -> tuple[np.ndarray, np.ndarray]:
+        point = w + displacement * v
+        W, b = network.unpack(point)[0]
+        return W.T @ objective.x.T + b[:, None], point[n1:]
+
+    def arrays(displacements: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        base, rest = zip(*(at(displacement) for displacement in displacements), strict=True)
+        rows = np.concatenate([_filled(part, network.layers[1], Sp) for part in base])
+        return rows.ravel(), _filled(np.array(rest), len(rest), w.size - n1)
+
+    common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
+    constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
+    ref = _filled(np.zeros((1, Sp)), 1, Sp)[0]
+    E, bits = np.zeros(fast_kernels.BLOCK, np.float32), np.zeros(2 * ((w.size + 127) // 128) * fast_kernels.STRIDE, np.uint64)
+    one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
+    measure = fast_kernels.errors_by_trials if by_trials else fast_kernels.errors_by_patterns
+    measure(*common, *arrays([0.0]), target.ravel(), ref.copy(), S if by_trials else present, *one, bits, 0, 1, E, ref)
+    base, rest = arrays([b * design.r for _, b in method.phases])
+    return partial(
+        fast_kernels.sign_trials, *common, base, rest, target.ravel(), ref, present, S,
+        _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0], v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
+        1 / V if regressor_kind == 2 else 1.0, regressor_kind, design.sigma * size,
+        np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
+        np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,
+    )  # fmt: skip
+
+
+def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """As float32, filled up with zeros to (rows, columns), at a boundary of cache lines."""
+    whole = np.zeros(rows * columns + 16, np.float32)
+    skip = -whole.ctypes.data % 64 // 4
+    out = whole[skip : skip + rows * columns].reshape(rows, columns)
+    out[: array.shape[0], : array.shape[1]] = array
+    return out
 
 
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):

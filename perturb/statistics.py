@@ -50,12 +50,13 @@ class Statistics:
     """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split gives the same bits.
 
     sums: (14, n), rows named by `synapse.SUMS`; totals: (4,), by `synapse.TOTALS`. spans: the trial numbers summed so far, as
-    (first, last + 1) in order. A run goes on at the end of its last span.
+    (first, last + 1) in order. A run goes on at the end of its last span. opened: the first trial in `open`, if there is one.
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
         self.design, self.spans = design, list(spans)
         self.closed, self.open = self.zeros(), self.zeros()
+        self.opened: int | None = None
 
     def zeros(self) -> tuple[Array, Array]:
         return np.zeros((len(SUMS), self.design.n_weights)), np.zeros(len(TOTALS))
@@ -104,7 +105,7 @@ class Statistics:
         rest = other if last is self else self
         both = Statistics(self.design, spans)
         both.closed = (last.closed[0] + rest.sums, last.closed[1] + rest.totals)
-        both.open = (last.open[0].copy(), last.open[1].copy())
+        both.open, both.opened = (last.open[0].copy(), last.open[1].copy()), last.opened
         return both
 
 
