@@ -22,15 +22,16 @@ from numba import njit
 from perturb import synapse
 from perturb.philox import CODE, NOISE, compiled, words
 from perturb.simd import (
-    MASK, add, add_u, and_u, bit_of_each, bits16, choose, div, down, exp, f32x16, fma, fractions, from_bits64, greater, interleave4, iota_u,
-    load, load8, load_u, log, magnitude, mul, normal_pairs, number, or_u, peek, philox8, shl_u, softplus, splat, splat_u, store, sub,
-    tanh, total, totals16,
+    MASK, add, add_u, bit_of_each, bits16, choose, div, down, exp, fma, from_bits64, greater, interleave4, iota_u, keep, load, load8, load_d,
+    load_u, log, mul, narrow, normal_pairs, number, or_u, peek, philox8, pointer, shl_u, softplus, splat, splat_d, splat_u, store, sub, tanh,
+    total, totals16,
 )  # fmt: skip
 
 BLOCK = 256
 STRIDE = BLOCK + 8  # words of one row of bits: an odd number of cache lines, so that rows do not evict each other
 WIDE = 32  # patterns of a look-up
 LANES = 16
+MANY = 256  # weights from which on their sums over trials are looked up
 FEW = 24  # fewer patterns than this, and trials are the lanes
 TILE = 16  # groups of four inputs whose tables (2 KB each) stay in the first-level cache
 EXACT = {"error_model": "numpy", "fastmath": {"contract"}}
@@ -125,7 +126,7 @@ def _activate(kind, rows, start, count):
             store(rows, i, softplus(load(rows, i)))
 
 
-@compiled(**EXACT)
+@compiled(forceinline=True, **EXACT)
 def _errors(kind, n_out, y, start, stride, target, at, target_stride, lanes_are_trials):
     """The error of each lane: outputs y[start + j stride + lane]; targets by lane, or one for all lanes."""
     e = number(0.0)
@@ -179,12 +180,12 @@ def _tables(x, tile, n_patterns, groups, tables):
 
 @compiled(**EXACT)
 def _indices(row, start, n_in, n_out, padded, index, at):
-    """index[at + g padded + j]: the signs of weights (4g .. 4g + 3, j) as a number below 16."""
+    """index[at + g padded + j]: the signs of weights (4g .. 4g + 3, j) as a number below 16, times 16."""
     for g in range((n_in + 3) // 4):
         for j in range(0, n_out, 64):
-            chosen = from_bits64(_bits64(row, start, 4 * g * n_out + j), 1)
+            chosen = from_bits64(_bits64(row, start, 4 * g * n_out + j), 16)
             for k in range(1, min(4, n_in - 4 * g)):
-                chosen = or_u(chosen, from_bits64(_bits64(row, start, (4 * g + k) * n_out + j), 1 << k))
+                chosen = or_u(chosen, from_bits64(_bits64(row, start, (4 * g + k) * n_out + j), 16 << k))
             store(index, at + g * padded + j, chosen)
 
 
@@ -200,13 +201,13 @@ def _look_up(tables, first, last, index, at, padded, moved, start):
             c0, c1, d0, d1 = load(moved, out + 64), load(moved, out + 80), load(moved, out + 96), load(moved, out + 112)
         for g in range(first, last):
             of, i = 16 * WIDE * g, at + g * padded + j
-            p = of + WIDE * np.int64(peek(index, i))
+            p = of + WIDE // 16 * np.int64(peek(index, i))
             a0, a1 = add(a0, load(tables, p)), add(a1, load(tables, p + 16))
-            p = of + WIDE * np.int64(peek(index, i + 1))
+            p = of + WIDE // 16 * np.int64(peek(index, i + 1))
             b0, b1 = add(b0, load(tables, p)), add(b1, load(tables, p + 16))
-            p = of + WIDE * np.int64(peek(index, i + 2))
+            p = of + WIDE // 16 * np.int64(peek(index, i + 2))
             c0, c1 = add(c0, load(tables, p)), add(c1, load(tables, p + 16))
-            p = of + WIDE * np.int64(peek(index, i + 3))
+            p = of + WIDE // 16 * np.int64(peek(index, i + 3))
             d0, d1 = add(d0, load(tables, p)), add(d1, load(tables, p + 16))
         store(moved, out, a0)
         store(moved, out + 16, a1)
@@ -219,16 +220,17 @@ def _look_up(tables, first, last, index, at, padded, moved, start):
 
 
 @compiled(**EXACT)
-def _product(effective, n_in, n_out, x, out):
-    """out[j, lane] = b_j + sum_i W_ij x[i, lane], for two vectors a row; rows of `out` up to a multiple of four are spoiled."""
+def _product(effective, at, n_in, n_out, x, start, begin):
+    """x[begin + j WIDE + lane] = b_j + sum_i W_ij x[start + i WIDE + lane], with W, b from effective[at:]; rows up to a multiple of
+    four are spoiled."""
     for j in range(0, n_out, 4):
-        bias = n_in * n_out + j
+        bias = at + n_in * n_out + j
         a0 = a1 = splat(peek(effective, bias))
         b0 = b1 = splat(peek(effective, bias + 1))
         c0 = c1 = splat(peek(effective, bias + 2))
         d0 = d1 = splat(peek(effective, bias + 3))
         for i in range(n_in):
-            x0, x1, k = load(x, WIDE * i), load(x, WIDE * i + 16), i * n_out + j
+            x0, x1, k = load(x, start + WIDE * i), load(x, start + WIDE * i + 16), at + i * n_out + j
             w = splat(peek(effective, k))
             a0, a1 = fma(w, x0, a0), fma(w, x1, a1)
             w = splat(peek(effective, k + 1))
@@ -237,15 +239,15 @@ def _product(effective, n_in, n_out, x, out):
             c0, c1 = fma(w, x0, c0), fma(w, x1, c1)
             w = splat(peek(effective, k + 3))
             d0, d1 = fma(w, x0, d0), fma(w, x1, d1)
-        at = WIDE * j
-        store(out, at, a0)
-        store(out, at + 16, a1)
-        store(out, at + 32, b0)
-        store(out, at + 48, b1)
-        store(out, at + 64, c0)
-        store(out, at + 80, c1)
-        store(out, at + 96, d0)
-        store(out, at + 112, d1)
+        out = begin + WIDE * j
+        store(x, out, a0)
+        store(x, out + 16, a1)
+        store(x, out + 32, b0)
+        store(x, out + 48, b1)
+        store(x, out + 64, c0)
+        store(x, out + 80, c1)
+        store(x, out + 96, d0)
+        store(x, out + 112, d1)
 
 
 @compiled()
@@ -257,37 +259,63 @@ def _aligned(count):
 
 
 @compiled(**EXACT)
+def _along(row, start, v, words):
+    # sum of v times the signs; v is filled up with zeros to a multiple of 64
+    a = b = c = d = zero = number(0.0)
+    for k in range(words):
+        word, i = peek(row, start + k), 64 * k
+        x = load(v, i)
+        a = add(a, choose(bits16(word), x, sub(zero, x)))
+        x = load(v, i + 16)
+        b = add(b, choose(bits16(word >> np.uint64(16)), x, sub(zero, x)))
+        x = load(v, i + 32)
+        c = add(c, choose(bits16(word >> np.uint64(32)), x, sub(zero, x)))
+        x = load(v, i + 48)
+        d = add(d, choose(bits16(word >> np.uint64(48)), x, sub(zero, x)))
+    return total(add(add(a, b), add(c, d)))
+
+
+@compiled(**EXACT)
 def errors_by_patterns(
     sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma, seed, noise, step, top, start, bits,
-    lo, hi, E, each,
+    v, lo, hi, E, s, each,
 ):  # fmt: skip
     """Add to E[p BLOCK + t] the sum over patterns of error - ref, phase p, trials t = lo..hi-1; the lanes are patterns.
 
     x: sigma times the inputs, and sigma for the bias, (inputs, patterns); base (phases, units, patterns): net inputs of the first
     layer at w + b r v; w (phases, weights): the other layers' w + b r v; target (outputs, patterns); ref, present (patterns):
     errors at w, and 1 for every pattern that is none of those that fill up the last vector. amounts: a of each phase; still: 1
-    for phases that are not moved at all. each: if not empty, takes the errors of the patterns in the last trial and phase.
+    for phases that are not moved at all. s[t] becomes the sum of v times the signs; v is filled up with
+    zeros to a multiple of 64, or empty. each: if not empty, takes the errors of the patterns in the last trial and phase.
     """
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     padded, groups = (J + 3) // 4 * 4, (n_in + 3) // 4
-    n_words, n_rest, first_rest = bits.size // STRIDE + 1, w.shape[1], n_in * J
+    n_words, n_row, n_rest, first_rest = bits.size // STRIDE + 1, w.shape[1], w.shape[1] - 64, n_in * J
     width = 0
     for units in sizes[1:]:
         width = max(width, units + 3)
-    chunk = BLOCK if groups * padded <= 1024 else max(1, min(BLOCK, 2048 // padded))
+    chunk = BLOCK if groups * padded <= 1024 else max(4, min(BLOCK, 1024 // padded))
     together, tile_groups = (1, groups) if groups <= TILE + TILE // 4 else (chunk, TILE)
-    row, index = np.zeros(chunk * n_words, np.uint64), np.empty(chunk * groups * padded + 64, np.uint8)
-    tables, moved = _aligned(groups * 16 * WIDE), _aligned(together * padded * WIDE)
-    here, there, effective = _aligned(width * WIDE), _aligned(width * WIDE), _aligned(n_rest + 64)
+    all_rows, all_index = np.zeros(chunk * n_words, np.uint64), np.empty(chunk * groups * padded + 64, np.uint8)
+    all_tables, all_moved = _aligned(groups * 16 * WIDE), _aligned(together * padded * WIDE)
+    all_y, half, all_effective = _aligned(2 * width * WIDE), width * WIDE, _aligned(n_rest + 64)
+    all_y[:], all_effective[:] = np.float32(0.0), np.float32(0.0)
+    index, tables, moved, y, effective = (
+        pointer(all_index), pointer(all_tables), pointer(all_moved), pointer(all_y), pointer(all_effective),
+    )  # fmt: skip
+    row, x_, base_, w_, target_, v_, each_ = (
+        pointer(all_rows), pointer(x), pointer(base), pointer(w), pointer(target), pointer(v), pointer(each),
+    )  # fmt: skip
     k0, k1 = seed & MASK, seed >> np.uint64(32)
     for t0 in range(lo, hi, chunk):
         count = min(chunk, hi - t0)
         for t in range(count):
             for k in range(n_words - 1):
-                row[t * n_words + k] = bits[k * STRIDE + t0 + t]
+                all_rows[t * n_words + k] = bits[k * STRIDE + t0 + t]
             _indices(row, t * n_words, n_in, J, padded, index, t * groups * padded)
+            s[t0 + t] = _along(row, t * n_words, v_, v.size // 64)
         for tile in range(0, Sp, WIDE):
-            _tables(x, tile, Sp, groups, tables)
+            _tables(x_, tile, Sp, groups, tables)
             r0, r1 = load(ref, tile), load(ref, tile + 16)
             p0, p1 = greater(load(present, tile), number(0.5)), greater(load(present, tile + 16), number(0.5))
             for begin in range(0, count, together):
@@ -307,27 +335,27 @@ def errors_by_patterns(
                             a = splat(amounts[p])
                             for j in range(J):
                                 at, k = (p * J + j) * Sp + tile, j * WIDE
-                                store(here, k, fma(a, load(moved, of + k), load(base, at)))
-                                store(here, k + 16, fma(a, load(moved, of + k + 16), load(base, at + 16)))
-                            _activate(activations[0], here, 0, J * WIDE)
+                                store(y, k, fma(a, load(moved, of + k), load(base_, at)))
+                                store(y, k + 16, fma(a, load(moved, of + k + 16), load(base_, at + 16)))
+                            _activate(activations[0], y, 0, J * WIDE)
                             up, down_, k = splat(amounts[p] * sigma), splat(-amounts[p] * sigma), first_rest
                             for i in range(0, n_rest, 64):
                                 word = _bits64(row, t * n_words, k + i)
                                 for q in range(0, 64, 16):
                                     if i + q < n_rest:
                                         change = choose(bits16(word >> np.uint64(q)), up, down_)
-                                        store(effective, i + q, add(load(w, p * n_rest + i + q), change))
-                            k = 0
+                                        store(effective, i + q, add(load(w_, p * n_row + i + q), change))
+                            k, here, there = 0, 0, half
                             for layer in range(1, sizes.size - 1):
-                                _product(effective[k:], sizes[layer], sizes[layer + 1], here, there)
+                                _product(effective, k, sizes[layer], sizes[layer + 1], y, here, there)
                                 here, there = there, here
-                                _activate(activations[layer], here, 0, sizes[layer + 1] * WIDE)
+                                _activate(activations[layer], y, here, sizes[layer + 1] * WIDE)
                                 k += (sizes[layer] + 1) * sizes[layer + 1]
-                            e0 = _errors(error_kind, sizes[-1], here, 0, WIDE, target, tile, Sp, False)
-                            e1 = _errors(error_kind, sizes[-1], here, 16, WIDE, target, tile + 16, Sp, False)
+                            e0 = _errors(error_kind, sizes[-1], y, here, WIDE, target_, tile, Sp, False)
+                            e1 = _errors(error_kind, sizes[-1], y, here + 16, WIDE, target_, tile + 16, Sp, False)
                             if each.size:
-                                store(each, tile, e0)
-                                store(each, tile + 16, e1)
+                                store(each_, tile, e0)
+                                store(each_, tile + 16, e1)
                         x0 = x1 = number(0.0)
                         if noise > np.float32(0.0):
                             stream = np.uint64(NOISE) + (np.uint64(p) << np.uint64(8))
@@ -340,56 +368,115 @@ def errors_by_patterns(
                         d0 = choose(p0, sub(_read(e0, x0, noise, step, top), r0), number(0.0))
                         d1 = choose(p1, sub(_read(e1, x1, noise, step, top), r1), number(0.0))
                         E[p * BLOCK + t0 + t] += total(add(d0, d1))
+    keep(all_rows)
+    keep(all_index)
+    keep(all_tables)
+    keep(all_moved)
+    keep(all_y)
+    keep(all_effective)
 
 
 @compiled(**EXACT)
-def _sums8(c, rows, tables):
-    """tables[((q 16) + b) rows + r]: the sum over trials 4q + k, k = 0..3, of +-c[r, 4q + k], + where b has bit k."""
-    for q in range(BLOCK // 4):
-        for b in range(16):
-            for r in range(rows):
-                at, total_ = r * BLOCK + 4 * q, np.float32(0.0)
+def _accumulate_lanes(n, bits, c, rows, L):
+    # the lanes are trials: two weights with eight rows, or one with sixteen, at a time
+    one, minus = number(1.0), number(-1.0)
+    for i in range(0, n, 16 // rows):
+        k, bit, other = i // 64 * STRIDE, i % 64, (i + 1) % 64
+        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = number(0.0)
+        for t in range(0, BLOCK, LANES):
+            low, high = load_u(bits, k + t), load_u(bits, k + t + 8)
+            d = e = choose(bit_of_each(low, high, bit), one, minus)
+            at, above = t, t + 8 * BLOCK
+            if rows == 8:
+                e, above = choose(bit_of_each(low, high, other), one, minus), t
+            a0, a1 = fma(d, load(c, at), a0), fma(d, load(c, at + BLOCK), a1)
+            a2, a3 = fma(d, load(c, at + 2 * BLOCK), a2), fma(d, load(c, at + 3 * BLOCK), a3)
+            a4, a5 = fma(d, load(c, at + 4 * BLOCK), a4), fma(d, load(c, at + 5 * BLOCK), a5)
+            a6, a7 = fma(d, load(c, at + 6 * BLOCK), a6), fma(d, load(c, at + 7 * BLOCK), a7)
+            b0, b1 = fma(e, load(c, above), b0), fma(e, load(c, above + BLOCK), b1)
+            b2, b3 = fma(e, load(c, above + 2 * BLOCK), b2), fma(e, load(c, above + 3 * BLOCK), b3)
+            b4, b5 = fma(e, load(c, above + 4 * BLOCK), b4), fma(e, load(c, above + 5 * BLOCK), b5)
+            b6, b7 = fma(e, load(c, above + 6 * BLOCK), b6), fma(e, load(c, above + 7 * BLOCK), b7)
+        store(L, i * rows, totals16((a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7)))
+
+
+@compiled(**EXACT)
+def _sums256(c, rows, t0, tables, half):
+    """tables[b rows + r]: the sum over trials t0 + k, k = 0..7, of +-c[r, t0 + k], + where b has bit k."""
+    for b in range(16):
+        for r in range(rows):
+            at = r * BLOCK + t0
+            for q in range(2):
                 first = (c[at] if b & 1 else -c[at]) + (c[at + 1] if b & 2 else -c[at + 1])
                 second = (c[at + 2] if b & 4 else -c[at + 2]) + (c[at + 3] if b & 8 else -c[at + 3])
-                tables[(16 * q + b) * rows + r] = total_ + first + second
+                half[(16 * q + b) * rows + r] = first + second
+                at += 4
+    for b in range(256):
+        low, high, at = (b & 15) * rows, (16 + (b >> 4)) * rows, b * rows
+        for r in range(0, rows, 8):
+            store(tables, at + r, add(load8(half, low + r), load8(half, high + r)))
+
+
+@compiled(**EXACT)
+def _accumulate_bytes(n, bits, c, rows, L):
+    # the bits of eight trials are the index into a table of 256 sums; four tables stay in the first-level cache
+    size, chunk = 256 * rows, min(n, 2048) + 63
+    tables, half, index = _aligned(BLOCK // 8 * size), _aligned(32 * rows), np.empty(4 * chunk + 64, np.uint8)
+    for q in range(BLOCK // 8):
+        _sums256(c, rows, 8 * q, tables[q * size :], half)
+    for first in range(0, n, 2048):
+        count = min(2048, n - first)
+        for q in range(0, BLOCK // 8, 4):
+            for k in range((count + 63) // 64):
+                for p in range(4):
+                    at = (first // 64 + k) * STRIDE + 8 * (q + p)
+                    chosen = from_bits64(peek(bits, at), 1)
+                    for bit in range(1, 8):
+                        chosen = or_u(chosen, from_bits64(peek(bits, at + bit), 1 << bit))
+                    store(index, p * chunk + 64 * k, chosen)
+            one, two, three = q * size + size, q * size + 2 * size, q * size + 3 * size
+            if rows == 8:
+                for i in range(count):
+                    at = 8 * (first + i)
+                    a = add(
+                        load8(tables, q * size + 8 * np.int64(peek(index, i))),
+                        load8(tables, one + 8 * np.int64(peek(index, chunk + i))),
+                    )
+                    b = add(
+                        load8(tables, two + 8 * np.int64(peek(index, 2 * chunk + i))),
+                        load8(tables, three + 8 * np.int64(peek(index, 3 * chunk + i))),
+                    )
+                    a = add(a, b)
+                    store(L, at, a if q == 0 else add(load8(L, at), a))
+            else:
+                for i in range(count):
+                    at = 16 * (first + i)
+                    a = add(
+                        load(tables, q * size + 16 * np.int64(peek(index, i))),
+                        load(tables, one + 16 * np.int64(peek(index, chunk + i))),
+                    )
+                    b = add(
+                        load(tables, two + 16 * np.int64(peek(index, 2 * chunk + i))),
+                        load(tables, three + 16 * np.int64(peek(index, 3 * chunk + i))),
+                    )
+                    a = add(a, b)
+                    store(L, at, a if q == 0 else add(load(L, at), a))
 
 
 @compiled(**EXACT)
 def accumulate_signs(n, bits, c, rows, L):
-    """L[i rows + r] = sum over the block's trials of c[r BLOCK + t] times the sign of weight i; rows: 8 or 16."""
-    tables, index = _aligned(BLOCK * 4 * rows), np.empty(64 * (BLOCK // 8), np.uint8)
-    _sums8(c, rows, tables)
-    for k in range((n + 63) // 64):
-        for q in range(BLOCK // 8):
-            at = k * STRIDE + 8 * q
-            chosen = from_bits64(peek(bits, at), 1)
-            for bit in range(1, 8):
-                chosen = or_u(chosen, from_bits64(peek(bits, at + bit), 1 << bit))
-            store(index, 64 * q, chosen)
-        if rows == 8:
-            for i in range(min(64, n - 64 * k)):
-                byte = np.int64(peek(index, i))
-                a = load8(tables, 8 * (byte & 15))
-                b = load8(tables, 8 * (16 + (byte >> 4)))
-                for q in range(1, BLOCK // 8):
-                    byte = np.int64(peek(index, 64 * q + i))
-                    a = add(a, load8(tables, 8 * (32 * q + (byte & 15))))
-                    b = add(b, load8(tables, 8 * (32 * q + 16 + (byte >> 4))))
-                store(L, (64 * k + i) * 8, add(a, b))
-        else:
-            for i in range(min(64, n - 64 * k)):
-                a = b = number(0.0)
-                for q in range(BLOCK // 8):
-                    byte = np.int64(peek(index, 64 * q + i))
-                    a = add(a, load(tables, 16 * (32 * q + (byte & 15))))
-                    b = add(b, load(tables, 16 * (32 * q + 16 + (byte >> 4))))
-                store(L, (64 * k + i) * 16, add(a, b))
+    """L[i rows + r] = sum over the block's trials of c[r BLOCK + t] times the sign of weight i; rows: 8 or 16. L ends in spare
+    room for 16 numbers."""
+    if n < MANY:
+        _accumulate_lanes(n, bits, c, rows, L)
+    else:
+        _accumulate_bytes(n, bits, c, rows, L)
 
 
 @compiled(**EXACT)
-def _product_by_trials(D, of, amount, w, at, n_in, n_out, x, S, out):
-    """out[(j S + s), trial] = b_j + sum_i W_ij x[i, s, trial], with W = w + amount D; S is a multiple of four; an odd last row of
-    `out` is followed by one that is spoiled."""
+def _product_by_trials(D, of, amount, w, at, n_in, n_out, x, start, S, begin):
+    """x[begin + j S + s, trial] = b_j + sum_i W_ij x[start + i S + s, trial], with W = w[at:] + amount D[of:]; S is a multiple of
+    four; an odd last row is followed by one that is spoiled."""
     for j in range(0, n_out, 2):
         for s in range(0, S, 4):
             k = n_in * n_out + j
@@ -398,38 +485,38 @@ def _product_by_trials(D, of, amount, w, at, n_in, n_out, x, S, out):
             b = fma(amount, load(D, LANES * (of + k + 1)), splat(peek(w, at + k + 1)))
             b0 = b1 = b2 = b3 = b
             for i in range(n_in):
-                k, p = i * n_out + j, LANES * (i * S + s)
+                k, p = i * n_out + j, LANES * (start + i * S + s)
                 x0, x1, x2, x3 = load(x, p), load(x, p + 16), load(x, p + 32), load(x, p + 48)
                 W = fma(amount, load(D, LANES * (of + k)), splat(peek(w, at + k)))
                 a0, a1, a2, a3 = fma(W, x0, a0), fma(W, x1, a1), fma(W, x2, a2), fma(W, x3, a3)
                 W = fma(amount, load(D, LANES * (of + k + 1)), splat(peek(w, at + k + 1)))
                 b0, b1, b2, b3 = fma(W, x0, b0), fma(W, x1, b1), fma(W, x2, b2), fma(W, x3, b3)
-            p = LANES * (j * S + s)
-            store(out, p, a0)
-            store(out, p + 16, a1)
-            store(out, p + 32, a2)
-            store(out, p + 48, a3)
+            p = LANES * (begin + j * S + s)
+            store(x, p, a0)
+            store(x, p + 16, a1)
+            store(x, p + 32, a2)
+            store(x, p + 48, a3)
             p += LANES * S
-            store(out, p, b0)
-            store(out, p + 16, b1)
-            store(out, p + 32, b2)
-            store(out, p + 48, b3)
+            store(x, p, b0)
+            store(x, p + 16, b1)
+            store(x, p + 32, b2)
+            store(x, p + 48, b3)
 
 
 @compiled(**EXACT)
-def _moved_by_trials(D, n_in, n_out, x, S, out):
+def _moved_by_trials(D, of, n_in, n_out, x, S, out, begin):
     # as above, of the first layer: out = sum_i D_ij x[i, s], the inputs the same for all trials
     for j in range(0, n_out, 2):
         for s in range(0, S, 4):
             a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = number(0.0)
             for i in range(n_in):
-                k, p = LANES * (i * n_out + j), i * S + s
+                k, p = LANES * (of + i * n_out + j), i * S + s
                 x0, x1, x2, x3 = splat(peek(x, p)), splat(peek(x, p + 1)), splat(peek(x, p + 2)), splat(peek(x, p + 3))
                 d = load(D, k)
                 a0, a1, a2, a3 = fma(d, x0, a0), fma(d, x1, a1), fma(d, x2, a2), fma(d, x3, a3)
                 d = load(D, k + 16)
                 b0, b1, b2, b3 = fma(d, x0, b0), fma(d, x1, b1), fma(d, x2, b2), fma(d, x3, b3)
-            p = LANES * (j * S + s)
+            p = LANES * (begin + j * S + s)
             store(out, p, a0)
             store(out, p + 16, a1)
             store(out, p + 32, a2)
@@ -442,94 +529,110 @@ def _moved_by_trials(D, n_in, n_out, x, S, out):
 
 
 @compiled(**EXACT)
-def _spread_signs(n, bits, t0, D):
-    # D[i, lane] = +-1
-    one, minus = number(1.0), number(-1.0)
+def _spread_signs(n, bits, t0, D, of, v, with_v, s):
+    # D[of + i, lane] = +-1, and s[t0 + lane] = sum of v times that
+    one, minus, sum_ = number(1.0), number(-1.0), number(0.0)
     for k in range((n + 63) // 64):
         a, b = load_u(bits, k * STRIDE + t0), load_u(bits, k * STRIDE + t0 + 8)
         for i in range(min(64, n - 64 * k)):
-            store(D, LANES * (64 * k + i), choose(bit_of_each(a, b, i), one, minus))
+            d = choose(bit_of_each(a, b, i), one, minus)
+            store(D, LANES * (of + 64 * k + i), d)
+            if with_v:
+                sum_ = fma(d, splat(peek(v, 64 * k + i)), sum_)
+    store(s, t0, sum_)
 
 
 @compiled(**EXACT)
 def errors_by_trials(
     sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma, seed, noise, step, top, start, bits,
-    lo, hi, E, each,
+    v, lo, hi, E, s, each,
 ):  # fmt: skip
-    """As `errors_by_patterns`, the lanes being trials: also fills E of other trials of the vectors that lo..hi-1 lie in."""
+    """As `errors_by_patterns`, the lanes being trials: also fills E, s of other trials of the vectors that lo..hi-1 lie in."""
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
-    n_rest, n = w.shape[1], n_in * J + w.shape[1]
+    n_row, n_rest = w.shape[1], w.shape[1] - 64
+    n = n_in * J + n_rest
     width = 0
     for units in sizes[1:]:
         width = max(width, units + 1)
-    D, moved = _aligned(LANES * (n + 2)), _aligned(LANES * (J + 1) * Sp)
-    here, there = _aligned(LANES * width * Sp), _aligned(LANES * width * Sp)
+    # of tiny networks several vectors of trials together, so that there is always something to compute
+    together = 4 if n * Sp <= 256 else 1
+    all_D, all_moved = _aligned(LANES * (n + 2) * together), _aligned(LANES * (J + 1) * Sp * together)
+    half = (width * together + 1) * Sp
+    all_y = _aligned(2 * LANES * half)
     k0, k1 = seed & MASK, seed >> np.uint64(32)
-    for i in range(LANES * n, LANES * (n + 2)):
-        D[i] = 0.0
-    for t0 in range(lo // LANES * LANES, hi, LANES):
-        _spread_signs(n, bits, t0, D)
-        _moved_by_trials(D, n_in, J, x, Sp, moved)
-        low, high = np.uint64(start + t0) & MASK, splat_u(np.uint64(start + t0) >> np.uint64(32))
-        trials0 = add_u(splat_u(low), iota_u())
-        trials1 = add_u(splat_u(low | np.uint64(8)), iota_u())
+    all_D[:], all_y[:] = np.float32(0.0), np.float32(0.0)
+    D, moved, y = pointer(all_D), pointer(all_moved), pointer(all_y)
+    x_, base_, w_, target_, ref_, bits_, v_, s_ = (
+        pointer(x), pointer(base), pointer(w), pointer(target), pointer(ref), pointer(bits), pointer(v), pointer(s),
+    )  # fmt: skip
+    for t0 in range(lo // LANES * LANES, hi, LANES * together):
+        several = min(together, (hi - t0 + LANES - 1) // LANES)
+        for m in range(several):
+            _spread_signs(n, bits_, t0 + LANES * m, D, m * (n + 2), v_, v.size > 0, s_)
+        for m in range(several):
+            _moved_by_trials(D, m * (n + 2), n_in, J, x_, Sp, moved, m * (J + 1) * Sp)
+        here = 0
         for p in range(amounts.size):
             if still[p]:
                 if noise == np.float32(0.0) and step == np.float32(0.0):
                     continue
             else:
-                a = splat(amounts[p])
-                for k in range(J * Sp):
-                    store(here, LANES * k, fma(a, load(moved, LANES * k), splat(peek(base, p * J * Sp + k))))
-                _activate(activations[0], here, 0, LANES * J * Sp)
+                a, units, here, there = splat(amounts[p]), J + 1, 0, half
+                for m in range(several):
+                    of = m * units * Sp
+                    for k in range(J * Sp):
+                        change = load(moved, LANES * (of + k))
+                        store(y, LANES * (of + k), fma(a, change, splat(peek(base_, p * J * Sp + k))))
+                _activate(activations[0], y, 0, LANES * several * units * Sp)
                 k, a = 0, splat(amounts[p] * sigma)
                 for layer in range(1, sizes.size - 1):
-                    _product_by_trials(D, n_in * J + k, a, w, p * n_rest + k, sizes[layer], sizes[layer + 1], here, Sp, there)
-                    here, there = there, here
-                    _activate(activations[layer], here, 0, LANES * sizes[layer + 1] * Sp)
-                    k += (sizes[layer] + 1) * sizes[layer + 1]
-            sum_ = number(0.0)
-            x0 = x1 = x2 = x3 = number(0.0)
-            for s in range(0, S, 4):
-                if noise > np.float32(0.0):
-                    stream = splat_u(np.uint64(NOISE) + (np.uint64(p) << np.uint64(8)))
-                    counter = splat_u(np.uint64(s // 4))
-                    wa0, wb0, wc0, wd0 = philox8(trials0, high, counter, stream, k0, k1)
-                    wa1, wb1, wc1, wd1 = philox8(trials1, high, counter, stream, k0, k1)
-                    x0, x1 = normal_pairs(wa0, wa1, wb0, wb1)
-                    x2, x3 = normal_pairs(wc0, wc1, wd0, wd1)
-                for q in range(min(4, S - s)):
-                    r = splat(peek(ref, s + q))
-                    e = r
-                    if not still[p]:
-                        e = _errors(error_kind, sizes[-1], here, LANES * (s + q), LANES * Sp, target, s + q, Sp, True)
-                        if each.size:
-                            each[s + q] = total(mul(e, splat(np.float32(1.0 / LANES))))
-                    xi = x0 if q == 0 else (x1 if q == 1 else (x2 if q == 2 else x3))
-                    sum_ = add(sum_, sub(_read(e, xi, noise, step, top), r))
-            store(E, p * BLOCK + t0, sum_)
+                    n_out = sizes[layer + 1]
+                    for m in range(several):
+                        _product_by_trials(
+                            D, m * (n + 2) + n_in * J + k, a, w_, p * n_row + k, sizes[layer], n_out,
+                            y, here + m * units * Sp, Sp, there + m * (n_out + 1) * Sp,
+                        )  # fmt: skip
+                    here, there, units = there, here, n_out + 1
+                    _activate(activations[layer], y, LANES * here, LANES * several * units * Sp)
+                    k += (sizes[layer] + 1) * n_out
+            for m in range(several):
+                of = here + m * (sizes[-1] + 1) * Sp
+                sums = _sum_of_errors(
+                    error_kind, sizes[-1], y, of, target_, ref_, S, Sp, still[p], k0, k1, noise, step, top,
+                    np.uint64(start + t0 + LANES * m), p, pointer(each), each.size > 0,
+                )  # fmt: skip
+                store(E, p * BLOCK + t0 + LANES * m, sums)
+    keep(all_D)
+    keep(all_moved)
+    keep(all_y)
+
+
+@compiled(forceinline=True, **EXACT)
+def _sum_of_errors(
+    error_kind, n_out, y, of, target, ref, S, Sp, still, k0, k1, noise, step, top, trial, phase, each, has_each
+):  # fmt: skip
+    sums = x0 = x1 = x2 = x3 = number(0.0)
+    for s in range(0, S, 4):
+        if noise > np.float32(0.0):
+            low, high = trial & MASK, splat_u(trial >> np.uint64(32))
+            stream = splat_u(np.uint64(NOISE) + (np.uint64(phase) << np.uint64(8)))
+            counter = splat_u(np.uint64(s // 4))
+            wa0, wb0, wc0, wd0 = philox8(add_u(splat_u(low), iota_u()), high, counter, stream, k0, k1)
+            wa1, wb1, wc1, wd1 = philox8(add_u(splat_u(low | np.uint64(8)), iota_u()), high, counter, stream, k0, k1)
+            x0, x1 = normal_pairs(wa0, wa1, wb0, wb1)
+            x2, x3 = normal_pairs(wc0, wc1, wd0, wd1)
+        for q in range(min(4, S - s)):
+            e = r = splat(peek(ref, s + q))
+            if not still:
+                e = _errors(error_kind, n_out, y, LANES * (of + s + q), LANES * Sp, target, s + q, Sp, True)
+                if has_each:  # all lanes are the same
+                    store(each, s + q, e)
+            xi = x0 if q == 0 else (x1 if q == 1 else (x2 if q == 2 else x3))
+            sums = add(sums, sub(_read(e, xi, noise, step, top), r))
+    return sums
 
 
 # ---- broadcast and accumulate
-
-
-@compiled(**EXACT)
-def along(n, bits, v, lo, hi, s):
-    """s[t] = sum of v times the signs of trial t; v is filled up with zeros to a multiple of 64."""
-    for t in range(lo, hi):
-        a = b = c = d = number(0.0)
-        zero = number(0.0)
-        for k in range((n + 63) // 64):
-            word, i = peek(bits, k * STRIDE + t), 64 * k
-            x = load(v, i)
-            a = add(a, choose(bits16(word), x, sub(zero, x)))
-            x = load(v, i + 16)
-            b = add(b, choose(bits16(word >> np.uint64(16)), x, sub(zero, x)))
-            x = load(v, i + 32)
-            c = add(c, choose(bits16(word >> np.uint64(32)), x, sub(zero, x)))
-            x = load(v, i + 48)
-            d = add(d, choose(bits16(word >> np.uint64(48)), x, sub(zero, x)))
-        s[t] = total(add(add(a, b), add(c, d)))
 
 
 @compiled(**EXACT)
@@ -543,50 +646,49 @@ def _power(x):
 
 @compiled(**EXACT)
 def coefficients(lo, hi, y, u, s, c, scalars, units):
-    """The coefficients of every trial, and their sums: see `finish`.
+    """The coefficients of every trial, and their sums: see `finish_signs`.
 
-    c[r BLOCK + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1, with
-    y, u, s in the powers of two `units` in which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u, s^2 u^2, syu, s^4,
-    s^4 u, s^4 u^2, u.
+    c[r BLOCK + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1, where
+    y, u, s must be 0, with y, u, s in the powers of two `units` in which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u,
+    s^2 u^2, syu, s^4, s^4 u, s^4 u^2, u.
     """
     most_y, most_u, most_s = 0.0, 0.0, 0.0
     for t in range(lo, hi):
         most_y, most_u, most_s = max(most_y, abs(y[t])), max(most_u, abs(u[t])), max(most_s, abs(s[t]))
     units[0], units[1], units[2] = _power(most_y), _power(most_u), _power(most_s)
-    per_y, per_u, per_s = 1.0 / units[0], 1.0 / units[1], 1.0 / units[2]
-    for i in range(c.size):
-        c[i] = 0.0
-    rows = c.size // BLOCK
-    for i in range(scalars.size):
-        scalars[i] = 0.0
-    for t in range(lo, hi):
-        Y, U, s_ = y[t], u[t], s[t]
-        ss, su = s_ * s_, s_ * U
-        scalars[0] += Y
-        scalars[1] += Y * Y
-        scalars[2] += s_
-        scalars[3] += ss
-        scalars[4] += ss * U
-        scalars[5] += su * su
-        scalars[6] += su * Y
-        scalars[7] += ss * ss
-        scalars[8] += ss * ss * U
-        scalars[9] += ss * su * su
-        scalars[10] += U
-        Y, U, s_ = Y * per_y, U * per_u, s_ * per_s
-        ss, su = s_ * s_, s_ * U
-        c[t] = 1.0
-        c[BLOCK + t] = Y
-        c[2 * BLOCK + t] = Y * Y
-        c[3 * BLOCK + t] = s_
-        c[4 * BLOCK + t] = su
-        c[5 * BLOCK + t] = su * U
-        c[6 * BLOCK + t] = ss
-        c[7 * BLOCK + t] = ss * Y * U
-        if rows > 8:
-            c[8 * BLOCK + t] = ss * s_
-            c[9 * BLOCK + t] = ss * su
-            c[10 * BLOCK + t] = ss * su * U
+    per_y, per_u, per_s = splat_d(1.0 / units[0]), splat_d(1.0 / units[1]), splat_d(1.0 / units[2])
+    with_b = c.size > 8 * BLOCK
+    n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = splat_d(0.0)
+    for t in range(0, BLOCK, 8):
+        Y, U, s_ = load_d(y, t), load_d(u, t), load_d(s, t)
+        ss, su = mul(s_, s_), mul(s_, U)
+        n0, n1, n2, n3 = add(n0, Y), add(n1, mul(Y, Y)), add(n2, s_), add(n3, ss)
+        n4, n5, n6, n10 = add(n4, mul(s_, su)), add(n5, mul(su, su)), add(n6, mul(su, Y)), add(n10, U)
+        if with_b:
+            ss_ss = mul(ss, ss)
+            n7, n8, n9 = add(n7, ss_ss), add(n8, mul(ss_ss, U)), add(n9, mul(ss_ss, mul(U, U)))
+    scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5] = (
+        total(n0), total(n1), total(n2), total(n3), total(n4), total(n5),
+    )  # fmt: skip
+    scalars[6], scalars[7], scalars[8], scalars[9], scalars[10] = total(n6), total(n7), total(n8), total(n9), total(n10)
+    c[:BLOCK] = np.float32(0.0)
+    c[lo:hi] = np.float32(1.0)
+    for t in range(0, BLOCK, 16):
+        Y = narrow(mul(load_d(y, t), per_y), mul(load_d(y, t + 8), per_y))
+        U = narrow(mul(load_d(u, t), per_u), mul(load_d(u, t + 8), per_u))
+        s32 = narrow(mul(load_d(s, t), per_s), mul(load_d(s, t + 8), per_s))
+        su, ss = mul(s32, U), mul(s32, s32)
+        store(c, BLOCK + t, Y)
+        store(c, 2 * BLOCK + t, mul(Y, Y))
+        store(c, 3 * BLOCK + t, s32)
+        store(c, 4 * BLOCK + t, su)
+        store(c, 5 * BLOCK + t, mul(su, U))
+        store(c, 6 * BLOCK + t, ss)
+        store(c, 7 * BLOCK + t, mul(mul(su, s32), Y))
+        if with_b:
+            store(c, 8 * BLOCK + t, mul(ss, s32))
+            store(c, 9 * BLOCK + t, mul(ss, su))
+            store(c, 10 * BLOCK + t, mul(mul(ss, su), U))
 
 
 @compiled(**EXACT)
@@ -646,8 +748,8 @@ def _block(
     lo, hi, n, P = first - start, last - start, v_beta.size, amounts.size
     rows = 16 if regressor_kind == 2 else 8
     bits, E, nothing = np.empty(2 * ((n + 127) // 128) * STRIDE, np.uint64), np.zeros(P * BLOCK, np.float32), _aligned(0)
-    s32, c, L = np.ones(BLOCK, np.float32), np.empty(rows * BLOCK, np.float32), _aligned(n * rows)
-    y, u, s = np.zeros(BLOCK), np.zeros(BLOCK), np.ones(BLOCK)
+    s32, c, L = np.empty(BLOCK, np.float32), np.empty(rows * BLOCK, np.float32), _aligned(n * rows + 16)
+    y, u, s = np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK)
     scalars, units = np.empty(11), np.empty(3)
 
     # perturb, measure
@@ -655,12 +757,12 @@ def _block(
     if present.size:
         errors_by_patterns(
             sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, np.float32(sigma), seed, noise, step,
-            top, start, bits, lo, hi, E, nothing,
+            top, start, bits, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
     else:
         errors_by_trials(
             sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, np.float32(sigma), seed, noise, step, top,
-            start, bits, lo, hi, E, nothing,
+            start, bits, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
 
     # broadcast
@@ -668,16 +770,14 @@ def _block(
         for t in range(lo, hi):
             y[t] += gradient_weights[p] * (np.float64(E[p * BLOCK + t]) / S)
             u[t] += hv_weights[p] * (np.float64(E[p * BLOCK + t]) / S)
+    for t in range(lo, hi):
+        s[t] = sigma_v * s32[t] if v.size else 1.0
     failed = -1
     for t in range(hi - 1, lo - 1, -1):
         if not (math.isfinite(y[t]) and math.isfinite(u[t])):
             failed = start + t
     if failed >= 0:
         return failed
-    if regressor_kind > 0:
-        along(n, bits, v, lo, hi, s32)
-        for t in range(lo, hi):
-            s[t] = sigma_v * s32[t]
 
     # accumulate
     for t in range(lo, hi):

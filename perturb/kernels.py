@@ -383,19 +383,20 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     def arrays(displacements: list[float]) -> tuple[np.ndarray, np.ndarray]:
         base, rest = zip(*(at(displacement) for displacement in displacements), strict=True)
         rows = np.concatenate([_filled(part, network.layers[1], Sp) for part in base])
-        return rows.ravel(), _filled(np.array(rest), len(rest), w.size - n1)
+        return rows.ravel(), _filled(np.array(rest), len(rest), w.size - n1 + 64)
 
     common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
     constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
-    ref = _filled(np.zeros((1, Sp)), 1, Sp)[0]
+    ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
     E, bits = np.zeros(fast_kernels.BLOCK, np.float32), np.zeros(2 * ((w.size + 127) // 128) * fast_kernels.STRIDE, np.uint64)
     one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
     measure = fast_kernels.errors_by_trials if by_trials else fast_kernels.errors_by_patterns
-    measure(*common, *arrays([0.0]), target.ravel(), ref.copy(), S if by_trials else present, *one, bits, 0, 1, E, ref)
+    measure(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), S if by_trials else present, *one, bits, ref[:0], 0, 1, E, E.copy(), ref)
+    ref = ref[:Sp]
     base, rest = arrays([b * design.r for _, b in method.phases])
     return partial(
         fast_kernels.sign_trials, *common, base, rest, target.ravel(), ref, present, S,
-        _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0], v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
+        _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if regressor_kind else 0], v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
         1 / V if regressor_kind == 2 else 1.0, regressor_kind, design.sigma * size,
         np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
         np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,

@@ -2,7 +2,7 @@
 
 Numba leaves vectors to LLVM's loop vectoriser, which falls back to scalars without a word; here they are types of their own.
 LLVM splits them where the processor has narrower registers, so the code runs anywhere. Loads and stores are unchecked and take
-flat C arrays with an index counted in elements.
+flat C arrays, or pointers to them, with an index counted in elements.
 """
 
 import numpy as np
@@ -31,6 +31,7 @@ class _VectorModel(models.PrimitiveModel):
 F32, I64, I8, I1 = ir.FloatType(), ir.IntType(64), ir.IntType(8), ir.IntType(1)
 f32x16 = Vector("f32x16", F32, 16)
 f32x8 = Vector("f32x8", F32, 8)
+f64x8 = Vector("f64x8", ir.DoubleType(), 8)
 u64x8 = Vector("u64x8", I64, 8)
 u8x64 = Vector("u8x64", I8, 64)
 mask16 = Vector("mask16", I1, 16)
@@ -55,7 +56,7 @@ def _constants(element, values):
 
 
 def _pointer(context, builder, array_type, array, index, kind):
-    data = context.make_array(array_type)(context, builder, array).data
+    data = array if isinstance(array_type, types.CPointer) else context.make_array(array_type)(context, builder, array).data
     at = builder.gep(data, [index], source_etype=context.get_data_type(array_type.dtype))
     return builder.bitcast(at, ir.PointerType(kind))
 
@@ -82,7 +83,7 @@ def _load(kind):
         def codegen(context, builder, sig, args):
             pointer = _pointer(context, builder, sig.args[0], *args, _llvm(kind))
             value = builder.load(pointer, typ=_llvm(kind))
-            value.align = kind.element.width // 8 if isinstance(kind.element, ir.IntType) else 4
+            value.align = context.get_abi_sizeof(kind.element)
             return value
 
         return kind(array, types.int64), codegen
@@ -90,7 +91,7 @@ def _load(kind):
     return load
 
 
-load, load8, load_u = _load(f32x16), _load(f32x8), _load(u64x8)
+load, load8, load_d, load_u = _load(f32x16), _load(f32x8), _load(f64x8), _load(u64x8)
 
 
 @intrinsic
@@ -103,6 +104,22 @@ def store(typingctx, array, index, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector), codegen
+
+
+@intrinsic
+def pointer(typingctx, array):
+    """Where an array's numbers lie: what inner functions take, because arrays are costly to pass. See `keep`."""
+
+    def codegen(context, builder, sig, args):
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def keep(typingctx, array):
+    """Does nothing, but after the last use of an array's pointer, so that the array lives until then."""
+    return types.void(array), lambda context, builder, sig, args: context.get_dummy_value()
 
 
 @intrinsic
@@ -120,6 +137,22 @@ def peek(typingctx, array, index):
 def splat(typingctx, value):
     """A float32 in every lane."""
     return f32x16(types.float32), lambda context, builder, sig, args: _splat(builder, args[0], 16)
+
+
+@intrinsic
+def splat_d(typingctx, value):
+    """A float64 in every lane."""
+    return f64x8(types.float64), lambda context, builder, sig, args: _splat(builder, args[0], 8)
+
+
+@intrinsic
+def narrow(typingctx, a, b):
+    """Two vectors of float64 as one of float32."""
+
+    def codegen(context, builder, sig, args):
+        return _shuffle(builder, *(builder.fptrunc(part, _llvm(f32x8)) for part in args), range(16))
+
+    return f32x16(f64x8, f64x8), codegen
 
 
 @intrinsic
@@ -212,14 +245,14 @@ def total(typingctx, a):
     """Sum of the lanes, as a tree of halves."""
 
     def codegen(context, builder, sig, args):
-        value, width = args[0], 16
+        value, width = args[0], sig.args[0].lanes
         while width > 1:
             width //= 2
             low, high = (_shuffle(builder, value, value, range(start, start + width)) for start in (0, width))
             value = builder.fadd(low, high)
         return builder.extract_element(value, INDEX(0))
 
-    return types.float32(f32x16), codegen
+    return (types.float64 if a == f64x8 else types.float32)(a), codegen
 
 
 @intrinsic
