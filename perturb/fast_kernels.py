@@ -17,14 +17,49 @@ those of different blocks in float64.
 import math
 
 import numpy as np
-from numba import njit
 
-from perturb import synapse
 from perturb.philox import CODE, NOISE, compiled, words
 from perturb.simd import (
-    MASK, add, add_u, bit_of_each, bits16, choose, div, down, exp, fma, from_bits64, greater, interleave4, iota_u, keep, load, load8, load_d,
-    load_u, log, mul, narrow, normal_pairs, number, or_u, peek, philox8, pointer, shl_u, softplus, splat, splat_d, splat_u, store, sub, tanh,
-    total, totals16,
+    MASK,
+    add,
+    add_u,
+    bit_of_each,
+    bits16,
+    choose,
+    div,
+    down,
+    exp,
+    fma,
+    from_bits64,
+    greater,
+    interleave4,
+    iota_u,
+    keep,
+    load,
+    load8,
+    load_d,
+    load_u,
+    log,
+    mul,
+    narrow,
+    normal_pairs,
+    number,
+    or_u,
+    peek,
+    philox8,
+    pointer,
+    shl_u,
+    softplus,
+    splat,
+    splat_d,
+    splat_u,
+    store,
+    sub,
+    tanh,
+    tanh4,
+    total,
+    totals16,
+    widen,
 )  # fmt: skip
 
 BLOCK = 256
@@ -37,7 +72,6 @@ TILE = 16  # groups of four inputs whose tables (2 KB each) stay in the first-le
 EXACT = {"error_model": "numpy", "fastmath": {"contract"}}
 ZERO, ONE = np.uint64(0), np.uint64(1)
 
-_count = njit(synapse.count)
 
 
 # ---- draw
@@ -109,12 +143,27 @@ def _bits64(row, start, bit):
 @compiled(**EXACT)
 def _activate(kind, rows, start, count):
     # count: a multiple of 16
+    whole = start + count // 64 * 64
     if kind == 1:
-        for i in range(start, start + count, 16):
+        for i in range(start, whole, 64):
+            a, b, c, d = tanh4(load(rows, i), load(rows, i + 16), load(rows, i + 32), load(rows, i + 48))
+            store(rows, i, a)
+            store(rows, i + 16, b)
+            store(rows, i + 32, c)
+            store(rows, i + 48, d)
+        for i in range(whole, start + count, 16):
             store(rows, i, tanh(load(rows, i)))
     elif kind == 2:
         half = number(0.5)
-        for i in range(start, start + count, 16):
+        for i in range(start, whole, 64):
+            a, b = mul(half, load(rows, i)), mul(half, load(rows, i + 16))
+            c, d = mul(half, load(rows, i + 32)), mul(half, load(rows, i + 48))
+            a, b, c, d = tanh4(a, b, c, d)
+            store(rows, i, fma(half, a, half))
+            store(rows, i + 16, fma(half, b, half))
+            store(rows, i + 32, fma(half, c, half))
+            store(rows, i + 48, fma(half, d, half))
+        for i in range(whole, start + count, 16):
             store(rows, i, fma(half, tanh(mul(half, load(rows, i))), half))
     elif kind == 3:
         zero = number(0.0)
@@ -555,7 +604,7 @@ def errors_by_trials(
     for units in sizes[1:]:
         width = max(width, units + 1)
     # of tiny networks several vectors of trials together, so that there is always something to compute
-    together = 4 if n * Sp <= 256 else 1
+    together = max(1, min(16, 4096 // (n * Sp)))
     all_D, all_moved = _aligned(LANES * (n + 2) * together), _aligned(LANES * (J + 1) * Sp * together)
     half = (width * together + 1) * Sp
     all_y = _aligned(2 * LANES * half)
@@ -649,28 +698,28 @@ def coefficients(lo, hi, y, u, s, c, scalars, units):
     """The coefficients of every trial, and their sums: see `finish_signs`.
 
     c[r BLOCK + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1, where
-    y, u, s must be 0, with y, u, s in the powers of two `units` in which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u,
-    s^2 u^2, syu, s^4, s^4 u, s^4 u^2, u.
+    y, u, s must be 0, with y, u, s in the powers of two `units`, in which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u,
+    s^2 u^2, syu, s^4, s^4 u, s^4 u^2, u, u^2.
     """
-    most_y, most_u, most_s = 0.0, 0.0, 0.0
-    for t in range(lo, hi):
-        most_y, most_u, most_s = max(most_y, abs(y[t])), max(most_u, abs(u[t])), max(most_s, abs(s[t]))
-    units[0], units[1], units[2] = _power(most_y), _power(most_u), _power(most_s)
-    per_y, per_u, per_s = splat_d(1.0 / units[0]), splat_d(1.0 / units[1]), splat_d(1.0 / units[2])
     with_b = c.size > 8 * BLOCK
-    n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = splat_d(0.0)
+    n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = n11 = splat_d(0.0)
     for t in range(0, BLOCK, 8):
         Y, U, s_ = load_d(y, t), load_d(u, t), load_d(s, t)
         ss, su = mul(s_, s_), mul(s_, U)
         n0, n1, n2, n3 = add(n0, Y), add(n1, mul(Y, Y)), add(n2, s_), add(n3, ss)
         n4, n5, n6, n10 = add(n4, mul(s_, su)), add(n5, mul(su, su)), add(n6, mul(su, Y)), add(n10, U)
+        n11 = add(n11, mul(U, U))
         if with_b:
             ss_ss = mul(ss, ss)
             n7, n8, n9 = add(n7, ss_ss), add(n8, mul(ss_ss, U)), add(n9, mul(ss_ss, mul(U, U)))
     scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5] = (
         total(n0), total(n1), total(n2), total(n3), total(n4), total(n5),
     )  # fmt: skip
-    scalars[6], scalars[7], scalars[8], scalars[9], scalars[10] = total(n6), total(n7), total(n8), total(n9), total(n10)
+    scalars[6], scalars[7], scalars[8], scalars[9], scalars[10], scalars[11] = (
+        total(n6), total(n7), total(n8), total(n9), total(n10), total(n11),
+    )  # fmt: skip
+    units[0], units[1], units[2] = _power(scalars[1] ** 0.5), _power(scalars[11] ** 0.5), _power(scalars[3] ** 0.5)
+    per_y, per_u, per_s = splat_d(1.0 / units[0]), splat_d(1.0 / units[1]), splat_d(1.0 / units[2])
     c[:BLOCK] = np.float32(0.0)
     c[lo:hi] = np.float32(1.0)
     for t in range(0, BLOCK, 16):
@@ -748,9 +797,9 @@ def _block(
     lo, hi, n, P = first - start, last - start, v_beta.size, amounts.size
     rows = 16 if regressor_kind == 2 else 8
     bits, E, nothing = np.empty(2 * ((n + 127) // 128) * STRIDE, np.uint64), np.zeros(P * BLOCK, np.float32), _aligned(0)
-    s32, c, L = np.empty(BLOCK, np.float32), np.empty(rows * BLOCK, np.float32), _aligned(n * rows + 16)
-    y, u, s = np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK)
-    scalars, units = np.empty(11), np.empty(3)
+    s32, c, L = np.zeros(BLOCK, np.float32), np.empty(rows * BLOCK, np.float32), _aligned(n * rows + 16)
+    y, u, s = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    scalars, units = np.empty(12), np.empty(3)
 
     # perturb, measure
     draw_signs(code_kind, seed, start, period, n, bits)
@@ -766,23 +815,29 @@ def _block(
         )  # fmt: skip
 
     # broadcast
-    for p in range(P):
+    bad = splat_d(0.0)
+    for t in range(0, BLOCK, 8):
+        Y = U = splat_d(0.0)
+        for p in range(P):
+            e = widen(load8(E, p * BLOCK + t))
+            Y, U = add(Y, mul(splat_d(gradient_weights[p] / S), e)), add(U, mul(splat_d(hv_weights[p] / S), e))
+        store(y, t, Y)
+        store(u, t, U)
+        store(s, t, mul(splat_d(sigma_v), widen(load8(s32, t))) if v.size else splat_d(1.0))
+        bad = add(bad, mul(splat_d(0.0), add(Y, U)))
+    for outside in (slice(0, lo), slice(hi, BLOCK)):
+        y[outside], u[outside], s[outside] = 0.0, 0.0, 0.0
+    if total(bad) != 0.0:
         for t in range(lo, hi):
-            y[t] += gradient_weights[p] * (np.float64(E[p * BLOCK + t]) / S)
-            u[t] += hv_weights[p] * (np.float64(E[p * BLOCK + t]) / S)
-    for t in range(lo, hi):
-        s[t] = sigma_v * s32[t] if v.size else 1.0
-    failed = -1
-    for t in range(hi - 1, lo - 1, -1):
-        if not (math.isfinite(y[t]) and math.isfinite(u[t])):
-            failed = start + t
-    if failed >= 0:
-        return failed
+            if not (math.isfinite(y[t]) and math.isfinite(u[t])):
+                return start + t
 
     # accumulate
-    for t in range(lo, hi):
-        totals[0], totals[1], totals[2], totals[3] = _count((totals[0], totals[1], totals[2], totals[3]), (y[t], u[t]))
     coefficients(lo, hi, y, u, s, c, scalars, units)
+    totals[0] += scalars[0]
+    totals[1] += scalars[10]
+    totals[2] += scalars[1]
+    totals[3] += scalars[11]
     accumulate_signs(n, bits, c, rows, L)
     finish_signs(hi - lo, sigma, alpha, v_beta, regressor_kind == 2, rows, L, scalars, units, sums)
     return -1
