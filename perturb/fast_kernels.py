@@ -73,7 +73,6 @@ EXACT = {"error_model": "numpy", "fastmath": {"contract"}}
 ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
-
 # ---- draw
 
 
@@ -270,8 +269,8 @@ def _look_up(tables, first, last, index, at, padded, moved, start):
 
 @compiled(**EXACT)
 def _product(effective, at, n_in, n_out, x, start, begin):
-    """x[begin + j WIDE + lane] = b_j + sum_i W_ij x[start + i WIDE + lane], with W, b from effective[at:]; rows up to a multiple of
-    four are spoiled."""
+    """x[begin + j WIDE + lane] = b_j + sum_i W_ij x[start + i WIDE + lane], with W, b from effective[at:]; rows up to a multiple
+    of four are spoiled."""
     for j in range(0, n_out, 4):
         bias = at + n_in * n_out + j
         a0 = a1 = splat(peek(effective, bias))
@@ -697,8 +696,8 @@ def _power(x):
 def coefficients(lo, hi, y, u, s, c, scalars, units):
     """The coefficients of every trial, and their sums: see `finish_signs`.
 
-    c[r BLOCK + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1, where
-    y, u, s must be 0, with y, u, s in the powers of two `units`, in which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u,
+    c[r BLOCK + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1,
+    where y, u, s must be 0, with y, u, s in the powers of two `units`, in which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u,
     s^2 u^2, syu, s^4, s^4 u, s^4 u^2, u, u^2.
     """
     with_b = c.size > 8 * BLOCK
@@ -789,8 +788,8 @@ def finish_signs(count, sigma, alpha, v_beta, with_b, rows, L, scalars, units, s
 
 @compiled(**EXACT)
 def _block(
-    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts, still,
-    gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
+    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
+    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
 ):  # fmt: skip
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
     start = first // BLOCK * BLOCK
@@ -805,8 +804,8 @@ def _block(
     draw_signs(code_kind, seed, start, period, n, bits)
     if present.size:
         errors_by_patterns(
-            sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, np.float32(sigma), seed, noise, step,
-            top, start, bits, v, lo, hi, E, s32, nothing,
+            sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, np.float32(sigma), seed, noise,
+            step, top, start, bits, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
     else:
         errors_by_trials(
@@ -845,8 +844,8 @@ def _block(
 
 @compiled(nogil=True)
 def sign_trials(
-    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts, still,
-    gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals, failed,
+    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
+    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals, failed,
 ):  # fmt: skip
     """Trials first..last-1 in aligned blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
     for b in range(sums.shape[0]):

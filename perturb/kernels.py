@@ -270,8 +270,8 @@ def run_trials(
 ) -> None:
     """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: chosen; all cores).
 
-    Neither changes a bit of the result. precision: "float32" where there is a kernel for it (`has_fast_kernel`), which agrees with
-    "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB or a few
+    Neither changes a bit of the result. precision: "float32" where there is a kernel for it (`has_fast_kernel`), which agrees
+    with "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB or a few
     blocks. MLPs have compiled kernels; any other objective is evaluated as it is, one trial after another. A trial whose error is
     not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
     """
@@ -322,6 +322,7 @@ def run_trials(
                 if done or statistics.opened is None:
                     statistics.opened = max(first, stop // size * size)
             statistics.extend(stop - statistics.next_trial)
+            statistics.precision = min(statistics.precision, precision)
 
 
 @compiled()
@@ -391,12 +392,27 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     E, bits = np.zeros(fast_kernels.BLOCK, np.float32), np.zeros(2 * ((w.size + 127) // 128) * fast_kernels.STRIDE, np.uint64)
     one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
     measure = fast_kernels.errors_by_trials if by_trials else fast_kernels.errors_by_patterns
-    measure(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), S if by_trials else present, *one, bits, ref[:0], 0, 1, E, E.copy(), ref)
+    measure(
+        *common,
+        *arrays([0.0]),
+        target.ravel(),
+        ref[:Sp].copy(),
+        S if by_trials else present,
+        *one,
+        bits,
+        ref[:0],
+        0,
+        1,
+        E,
+        E.copy(),
+        ref,
+    )
     ref = ref[:Sp]
     base, rest = arrays([b * design.r for _, b in method.phases])
     return partial(
         fast_kernels.sign_trials, *common, base, rest, target.ravel(), ref, present, S,
-        _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if regressor_kind else 0], v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
+        _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if regressor_kind else 0],
+        v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
         1 / V if regressor_kind == 2 else 1.0, regressor_kind, design.sigma * size,
         np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
         np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,

@@ -51,12 +51,14 @@ class Statistics:
 
     sums: (14, n), rows named by `synapse.SUMS`; totals: (4,), by `synapse.TOTALS`. spans: the trial numbers summed so far, as
     (first, last + 1) in order. A run goes on at the end of its last span. opened: the first trial in `open`, if there is one.
+    precision: float32, if any trial ran so.
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
         self.design, self.spans = design, list(spans)
         self.closed, self.open = self.zeros(), self.zeros()
         self.opened: int | None = None
+        self.precision = "float64"
 
     def zeros(self) -> tuple[Array, Array]:
         return np.zeros((len(SUMS), self.design.n_weights)), np.zeros(len(TOTALS))
@@ -106,6 +108,7 @@ class Statistics:
         both = Statistics(self.design, spans)
         both.closed = (last.closed[0] + rest.sums, last.closed[1] + rest.totals)
         both.open, both.opened = (last.open[0].copy(), last.open[1].copy()), last.opened
+        both.precision = min(self.precision, other.precision)
         return both
 
 
@@ -124,6 +127,11 @@ class Estimate:
     @property
     def design(self) -> Design:
         return self.statistics.design
+
+    @property
+    def precision(self) -> str:
+        """Of the evaluations of E: "float32" or "float64"."""
+        return self.statistics.precision
 
 
 def solve(statistics: Statistics) -> Estimate:
