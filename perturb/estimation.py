@@ -36,8 +36,8 @@ def estimate(
     w, v: shape (n,). sigma: rms of a perturbation, in units of the weights. r: displacement along v, for methods that displace.
     error_noise: standard deviation of one evaluation of E. presentation: "batch", every evaluation presents all patterns, or
     "pattern", every trial presents one, drawn at random. Same seed, same bits, whatever `threads`. precision: of the evaluations
-    of E, "float32" (networks, codes and presentations with a kernel for it), "float64", or "auto": float32 where its rounding adds
-    less than 1 % to the variance. `Estimate.precision` says which it was.
+    of E, "float32" (networks, codes and presentations with a kernel for it), "float64", or "auto": float32 where its rounding
+    adds less than 1 % to the variance. `Estimate.precision` says which it was.
 
     Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial` evaluations of E. Arrays that do
     not fit, v = 0, an unknown name, or an error that is not finite raise InputError.

@@ -299,7 +299,7 @@ def _product(effective, at, n_in, n_out, x, start, begin):
 
 
 @compiled()
-def _aligned(count):
+def aligned(count):
     """An empty float32 array at a boundary of cache lines."""
     whole = np.empty(count + 16, np.float32)
     skip = (64 - whole.ctypes.data % 64) % 64 // 4
@@ -324,9 +324,51 @@ def _along(row, start, v, words):
 
 
 @compiled(**EXACT)
+def _products8(D, t, T, n_in, n_out, x, tile, Sp, moved, size):
+    # moved[q size + j WIDE + lane] = sum_i D[i n_out + j, t + q] x[i, tile + lane], for eight trials q
+    for j in range(n_out):
+        a0 = a1 = b0 = b1 = c0 = c1 = d0 = d1 = e0 = e1 = f0 = f1 = g0 = g1 = h0 = h1 = number(0.0)
+        for i in range(n_in):
+            k, x0, x1 = T * (i * n_out + j) + t, load(x, i * Sp + tile), load(x, i * Sp + tile + 16)
+            d = splat(peek(D, k))
+            a0, a1 = fma(d, x0, a0), fma(d, x1, a1)
+            d = splat(peek(D, k + 1))
+            b0, b1 = fma(d, x0, b0), fma(d, x1, b1)
+            d = splat(peek(D, k + 2))
+            c0, c1 = fma(d, x0, c0), fma(d, x1, c1)
+            d = splat(peek(D, k + 3))
+            d0, d1 = fma(d, x0, d0), fma(d, x1, d1)
+            d = splat(peek(D, k + 4))
+            e0, e1 = fma(d, x0, e0), fma(d, x1, e1)
+            d = splat(peek(D, k + 5))
+            f0, f1 = fma(d, x0, f0), fma(d, x1, f1)
+            d = splat(peek(D, k + 6))
+            g0, g1 = fma(d, x0, g0), fma(d, x1, g1)
+            d = splat(peek(D, k + 7))
+            h0, h1 = fma(d, x0, h0), fma(d, x1, h1)
+        at = j * WIDE
+        store(moved, at, a0)
+        store(moved, at + 16, a1)
+        store(moved, at + 1 * size, b0)
+        store(moved, at + 1 * size + 16, b1)
+        store(moved, at + 2 * size, c0)
+        store(moved, at + 2 * size + 16, c1)
+        store(moved, at + 3 * size, d0)
+        store(moved, at + 3 * size + 16, d1)
+        store(moved, at + 4 * size, e0)
+        store(moved, at + 4 * size + 16, e1)
+        store(moved, at + 5 * size, f0)
+        store(moved, at + 5 * size + 16, f1)
+        store(moved, at + 6 * size, g0)
+        store(moved, at + 6 * size + 16, g1)
+        store(moved, at + 7 * size, h0)
+        store(moved, at + 7 * size + 16, h1)
+
+
+@compiled(**EXACT)
 def errors_by_patterns(
     sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma, seed, noise, step, top, start, bits,
-    v, lo, hi, E, s, each,
+    drawn, v, lo, hi, E, s, each,
 ):  # fmt: skip
     """Add to E[p BLOCK + t] the sum over patterns of error - ref, phase p, trials t = lo..hi-1; the lanes are patterns.
 
@@ -334,30 +376,35 @@ def errors_by_patterns(
     layer at w + b r v; w (phases, weights): the other layers' w + b r v; target (outputs, patterns); ref, present (patterns):
     errors at w, and 1 for every pattern that is none of those that fill up the last vector. amounts: a of each phase; still: 1
     for phases that are not moved at all. s[t] becomes the sum of v times the signs; v is filled up with
-    zeros to a multiple of 64, or empty. each: if not empty, takes the errors of the patterns in the last trial and phase.
+    zeros to a multiple of 64, or empty. drawn: if not empty, the perturbations themselves in
+    units of sigma, drawn[i T + t] with T trials a block, and s is left alone. each: if not empty, takes the errors of the
+    patterns in the last trial and phase.
     """
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     padded, groups = (J + 3) // 4 * 4, (n_in + 3) // 4
+    T, signs = E.size // amounts.size, drawn.size == 0
     n_words, n_row, n_rest, first_rest = bits.size // STRIDE + 1, w.shape[1], w.shape[1] - 64, n_in * J
     width = 0
     for units in sizes[1:]:
         width = max(width, units + 3)
     chunk = BLOCK if groups * padded <= 1024 else max(4, min(BLOCK, 1024 // padded))
     together, tile_groups = (1, groups) if groups <= TILE + TILE // 4 else (chunk, TILE)
+    if not signs:
+        chunk, together, groups, lo = T, 8, 0, lo // 8 * 8
     all_rows, all_index = np.zeros(chunk * n_words, np.uint64), np.empty(chunk * groups * padded + 64, np.uint8)
-    all_tables, all_moved = _aligned(groups * 16 * WIDE), _aligned(together * padded * WIDE)
-    all_y, half, all_effective = _aligned(2 * width * WIDE), width * WIDE, _aligned(n_rest + 64)
+    all_tables, all_moved = aligned(groups * 16 * WIDE), aligned(together * padded * WIDE)
+    all_y, half, all_effective = aligned(2 * width * WIDE), width * WIDE, aligned(n_rest + 64)
     all_y[:], all_effective[:] = np.float32(0.0), np.float32(0.0)
     index, tables, moved, y, effective = (
         pointer(all_index), pointer(all_tables), pointer(all_moved), pointer(all_y), pointer(all_effective),
     )  # fmt: skip
-    row, x_, base_, w_, target_, v_, each_ = (
-        pointer(all_rows), pointer(x), pointer(base), pointer(w), pointer(target), pointer(v), pointer(each),
+    row, x_, base_, w_, target_, v_, each_, drawn_ = (
+        pointer(all_rows), pointer(x), pointer(base), pointer(w), pointer(target), pointer(v), pointer(each), pointer(drawn),
     )  # fmt: skip
     k0, k1 = seed & MASK, seed >> np.uint64(32)
     for t0 in range(lo, hi, chunk):
         count = min(chunk, hi - t0)
-        for t in range(count):
+        for t in range(count if signs else 0):
             for k in range(n_words - 1):
                 all_rows[t * n_words + k] = bits[k * STRIDE + t0 + t]
             _indices(row, t * n_words, n_in, J, padded, index, t * groups * padded)
@@ -372,6 +419,8 @@ def errors_by_patterns(
                     for t in range(begin, end):
                         of = (t - begin) * padded * WIDE
                         _look_up(tables, g, min(g + tile_groups, groups), index, t * groups * padded, padded, moved, of)
+                if not signs:
+                    _products8(drawn_, t0 + begin, T, n_in, J, x_, tile, Sp, moved, padded * WIDE)
                 for t in range(begin, end):
                     of, trial = (t - begin) * padded * WIDE, np.uint64(start + t0 + t)
                     for p in range(amounts.size):
@@ -387,7 +436,11 @@ def errors_by_patterns(
                                 store(y, k + 16, fma(a, load(moved, of + k + 16), load(base_, at + 16)))
                             _activate(activations[0], y, 0, J * WIDE)
                             up, down_, k = splat(amounts[p] * sigma), splat(-amounts[p] * sigma), first_rest
-                            for i in range(0, n_rest, 64):
+                            if not signs:
+                                for i in range(n_rest):
+                                    d = peek(drawn_, (k + i) * T + t0 + t)
+                                    all_effective[i] = peek(w_, p * n_row + i) + amounts[p] * sigma * d
+                            for i in range(0, n_rest if signs else 0, 64):
                                 word = _bits64(row, t * n_words, k + i)
                                 for q in range(0, 64, 16):
                                     if i + q < n_rest:
@@ -415,7 +468,7 @@ def errors_by_patterns(
                             x0, x1 = interleave4(cos, sin)
                         d0 = choose(p0, sub(_read(e0, x0, noise, step, top), r0), number(0.0))
                         d1 = choose(p1, sub(_read(e1, x1, noise, step, top), r1), number(0.0))
-                        E[p * BLOCK + t0 + t] += total(add(d0, d1))
+                        E[p * T + t0 + t] += total(add(d0, d1))
     keep(all_rows)
     keep(all_index)
     keep(all_tables)
@@ -469,7 +522,7 @@ def _sums256(c, rows, t0, tables, half):
 def _accumulate_bytes(n, bits, c, rows, L):
     # the bits of eight trials are the index into a table of 256 sums; four tables stay in the first-level cache
     size, chunk = 256 * rows, min(n, 2048) + 63
-    tables, half, index = _aligned(BLOCK // 8 * size), _aligned(32 * rows), np.empty(4 * chunk + 64, np.uint8)
+    tables, half, index = aligned(BLOCK // 8 * size), aligned(32 * rows), np.empty(4 * chunk + 64, np.uint8)
     for q in range(BLOCK // 8):
         _sums256(c, rows, 8 * q, tables[q * size :], half)
     for first in range(0, n, 2048):
@@ -522,22 +575,22 @@ def accumulate_signs(n, bits, c, rows, L):
 
 
 @compiled(**EXACT)
-def _product_by_trials(D, of, amount, w, at, n_in, n_out, x, start, S, begin):
-    """x[begin + j S + s, trial] = b_j + sum_i W_ij x[start + i S + s, trial], with W = w[at:] + amount D[of:]; S is a multiple of
+def _product_by_trials(D, of, stride, amount, w, at, n_in, n_out, x, start, S, begin):
+    """x[begin + j S + s, trial] = b_j + sum_i W_ij x[start + i S + s, trial], with W = w[at:] + amount D; S is a multiple of
     four; an odd last row is followed by one that is spoiled."""
     for j in range(0, n_out, 2):
         for s in range(0, S, 4):
             k = n_in * n_out + j
-            b = fma(amount, load(D, LANES * (of + k)), splat(peek(w, at + k)))
+            b = fma(amount, load(D, of + stride * k), splat(peek(w, at + k)))
             a0 = a1 = a2 = a3 = b
-            b = fma(amount, load(D, LANES * (of + k + 1)), splat(peek(w, at + k + 1)))
+            b = fma(amount, load(D, of + stride * (k + 1)), splat(peek(w, at + k + 1)))
             b0 = b1 = b2 = b3 = b
             for i in range(n_in):
                 k, p = i * n_out + j, LANES * (start + i * S + s)
                 x0, x1, x2, x3 = load(x, p), load(x, p + 16), load(x, p + 32), load(x, p + 48)
-                W = fma(amount, load(D, LANES * (of + k)), splat(peek(w, at + k)))
+                W = fma(amount, load(D, of + stride * k), splat(peek(w, at + k)))
                 a0, a1, a2, a3 = fma(W, x0, a0), fma(W, x1, a1), fma(W, x2, a2), fma(W, x3, a3)
-                W = fma(amount, load(D, LANES * (of + k + 1)), splat(peek(w, at + k + 1)))
+                W = fma(amount, load(D, of + stride * (k + 1)), splat(peek(w, at + k + 1)))
                 b0, b1, b2, b3 = fma(W, x0, b0), fma(W, x1, b1), fma(W, x2, b2), fma(W, x3, b3)
             p = LANES * (begin + j * S + s)
             store(x, p, a0)
@@ -552,17 +605,17 @@ def _product_by_trials(D, of, amount, w, at, n_in, n_out, x, start, S, begin):
 
 
 @compiled(**EXACT)
-def _moved_by_trials(D, of, n_in, n_out, x, S, out, begin):
+def _moved_by_trials(D, of, stride, n_in, n_out, x, S, out, begin):
     # as above, of the first layer: out = sum_i D_ij x[i, s], the inputs the same for all trials
     for j in range(0, n_out, 2):
         for s in range(0, S, 4):
             a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = number(0.0)
             for i in range(n_in):
-                k, p = LANES * (of + i * n_out + j), i * S + s
+                k, p = of + stride * (i * n_out + j), i * S + s
                 x0, x1, x2, x3 = splat(peek(x, p)), splat(peek(x, p + 1)), splat(peek(x, p + 2)), splat(peek(x, p + 3))
                 d = load(D, k)
                 a0, a1, a2, a3 = fma(d, x0, a0), fma(d, x1, a1), fma(d, x2, a2), fma(d, x3, a3)
-                d = load(D, k + 16)
+                d = load(D, k + stride)
                 b0, b1, b2, b3 = fma(d, x0, b0), fma(d, x1, b1), fma(d, x2, b2), fma(d, x3, b3)
             p = LANES * (begin + j * S + s)
             store(out, p, a0)
@@ -578,13 +631,13 @@ def _moved_by_trials(D, of, n_in, n_out, x, S, out, begin):
 
 @compiled(**EXACT)
 def _spread_signs(n, bits, t0, D, of, v, with_v, s):
-    # D[of + i, lane] = +-1, and s[t0 + lane] = sum of v times that
+    # D[of + LANES i + lane] = +-1, and s[t0 + lane] = sum of v times that
     one, minus, sum_ = number(1.0), number(-1.0), number(0.0)
     for k in range((n + 63) // 64):
         a, b = load_u(bits, k * STRIDE + t0), load_u(bits, k * STRIDE + t0 + 8)
         for i in range(min(64, n - 64 * k)):
             d = choose(bit_of_each(a, b, i), one, minus)
-            store(D, LANES * (of + 64 * k + i), d)
+            store(D, of + LANES * (64 * k + i), d)
             if with_v:
                 sum_ = fma(d, splat(peek(v, 64 * k + i)), sum_)
     store(s, t0, sum_)
@@ -593,9 +646,13 @@ def _spread_signs(n, bits, t0, D, of, v, with_v, s):
 @compiled(**EXACT)
 def errors_by_trials(
     sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma, seed, noise, step, top, start, bits,
-    v, lo, hi, E, s, each,
+    drawn, v, lo, hi, E, s, each,
 ):  # fmt: skip
-    """As `errors_by_patterns`, the lanes being trials: also fills E, s of other trials of the vectors that lo..hi-1 lie in."""
+    """As `errors_by_patterns`, the lanes being trials: also fills E, s of other trials of the vectors that lo..hi-1 lie in.
+
+    drawn: if not empty, the perturbations themselves in units of sigma, drawn[i T + t] with T trials a block, and s is left
+    alone.
+    """
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     n_row, n_rest = w.shape[1], w.shape[1] - 64
     n = n_in * J + n_rest
@@ -604,21 +661,25 @@ def errors_by_trials(
         width = max(width, units + 1)
     # of tiny networks several vectors of trials together, so that there is always something to compute
     together = max(1, min(16, 4096 // (n * Sp)))
-    all_D, all_moved = _aligned(LANES * (n + 2) * together), _aligned(LANES * (J + 1) * Sp * together)
+    signs, T = drawn.size == 0, E.size // amounts.size
+    stride, D_size = (LANES, LANES * (n + 2)) if signs else (T, LANES)
+    all_D, all_moved = aligned(LANES * (n + 2) * together if signs else 0), aligned(LANES * (J + 1) * Sp * together)
     half = (width * together + 1) * Sp
-    all_y = _aligned(2 * LANES * half)
+    all_y = aligned(2 * LANES * half)
     k0, k1 = seed & MASK, seed >> np.uint64(32)
     all_D[:], all_y[:] = np.float32(0.0), np.float32(0.0)
-    D, moved, y = pointer(all_D), pointer(all_moved), pointer(all_y)
+    D, moved, y = pointer(all_D if signs else drawn), pointer(all_moved), pointer(all_y)
     x_, base_, w_, target_, ref_, bits_, v_, s_ = (
         pointer(x), pointer(base), pointer(w), pointer(target), pointer(ref), pointer(bits), pointer(v), pointer(s),
     )  # fmt: skip
     for t0 in range(lo // LANES * LANES, hi, LANES * together):
         several = min(together, (hi - t0 + LANES - 1) // LANES)
+        D_start = 0 if signs else t0
+        if signs:
+            for m in range(several):
+                _spread_signs(n, bits_, t0 + LANES * m, D, m * D_size, v_, v.size > 0, s_)
         for m in range(several):
-            _spread_signs(n, bits_, t0 + LANES * m, D, m * (n + 2), v_, v.size > 0, s_)
-        for m in range(several):
-            _moved_by_trials(D, m * (n + 2), n_in, J, x_, Sp, moved, m * (J + 1) * Sp)
+            _moved_by_trials(D, D_start + m * D_size, stride, n_in, J, x_, Sp, moved, m * (J + 1) * Sp)
         here = 0
         for p in range(amounts.size):
             if still[p]:
@@ -637,7 +698,7 @@ def errors_by_trials(
                     n_out = sizes[layer + 1]
                     for m in range(several):
                         _product_by_trials(
-                            D, m * (n + 2) + n_in * J + k, a, w_, p * n_row + k, sizes[layer], n_out,
+                            D, D_start + m * D_size + (n_in * J + k) * stride, stride, a, w_, p * n_row + k, sizes[layer], n_out,
                             y, here + m * units * Sp, Sp, there + m * (n_out + 1) * Sp,
                         )  # fmt: skip
                     here, there, units = there, here, n_out + 1
@@ -649,7 +710,7 @@ def errors_by_trials(
                     error_kind, sizes[-1], y, of, target_, ref_, S, Sp, still[p], k0, k1, noise, step, top,
                     np.uint64(start + t0 + LANES * m), p, pointer(each), each.size > 0,
                 )  # fmt: skip
-                store(E, p * BLOCK + t0 + LANES * m, sums)
+                store(E, p * T + t0 + LANES * m, sums)
     keep(all_D)
     keep(all_moved)
     keep(all_y)
@@ -693,16 +754,18 @@ def _power(x):
 
 
 @compiled(**EXACT)
-def coefficients(lo, hi, y, u, s, c, scalars, units):
-    """The coefficients of every trial, and their sums: see `finish_signs`.
+def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
+    """The coefficients of every trial, and their sums: see `finish`.
 
-    c[r BLOCK + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1,
-    where y, u, s must be 0, with y, u, s in the powers of two `units`, in which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u,
-    s^2 u^2, syu, s^4, s^4 u, s^4 u^2, u, u^2.
+    c[r T + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1,
+    where y, u, s must be 0, with y, u, s in the powers of two `units`, in which none exceeds 1. scalars: sums of y, y^2, s,
+    s^2, s^2 u, s^2 u^2, syu, s^4, s^4 u, s^4 u^2, u, u^2. c2: if not empty, the coefficients 1, y, y^2, s, s^2, s^2 u, s^2 u^2,
+    syu of D^2.
     """
-    with_b = c.size > 8 * BLOCK
+    T = y.size
+    with_b = c.size > 8 * T
     n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = n11 = splat_d(0.0)
-    for t in range(0, BLOCK, 8):
+    for t in range(0, T, 8):
         Y, U, s_ = load_d(y, t), load_d(u, t), load_d(s, t)
         ss, su = mul(s_, s_), mul(s_, U)
         n0, n1, n2, n3 = add(n0, Y), add(n1, mul(Y, Y)), add(n2, s_), add(n3, ss)
@@ -719,31 +782,41 @@ def coefficients(lo, hi, y, u, s, c, scalars, units):
     )  # fmt: skip
     units[0], units[1], units[2] = _power(scalars[1] ** 0.5), _power(scalars[11] ** 0.5), _power(scalars[3] ** 0.5)
     per_y, per_u, per_s = splat_d(1.0 / units[0]), splat_d(1.0 / units[1]), splat_d(1.0 / units[2])
-    c[:BLOCK] = np.float32(0.0)
+    c[:T] = np.float32(0.0)
     c[lo:hi] = np.float32(1.0)
-    for t in range(0, BLOCK, 16):
+    for t in range(0, T, 16):
         Y = narrow(mul(load_d(y, t), per_y), mul(load_d(y, t + 8), per_y))
         U = narrow(mul(load_d(u, t), per_u), mul(load_d(u, t + 8), per_u))
         s32 = narrow(mul(load_d(s, t), per_s), mul(load_d(s, t + 8), per_s))
         su, ss = mul(s32, U), mul(s32, s32)
-        store(c, BLOCK + t, Y)
-        store(c, 2 * BLOCK + t, mul(Y, Y))
-        store(c, 3 * BLOCK + t, s32)
-        store(c, 4 * BLOCK + t, su)
-        store(c, 5 * BLOCK + t, mul(su, U))
-        store(c, 6 * BLOCK + t, ss)
-        store(c, 7 * BLOCK + t, mul(mul(su, s32), Y))
+        store(c, T + t, Y)
+        store(c, 2 * T + t, mul(Y, Y))
+        store(c, 3 * T + t, s32)
+        store(c, 4 * T + t, su)
+        store(c, 5 * T + t, mul(su, U))
+        store(c, 6 * T + t, ss)
+        store(c, 7 * T + t, mul(mul(su, s32), Y))
+        if c2.size:
+            store(c2, t, load(c, t))
+            store(c2, T + t, Y)
+            store(c2, 2 * T + t, mul(Y, Y))
+            store(c2, 3 * T + t, s32)
+            store(c2, 4 * T + t, ss)
+            store(c2, 5 * T + t, mul(ss, U))
+            store(c2, 6 * T + t, mul(su, su))
+            store(c2, 7 * T + t, mul(su, Y))
         if with_b:
-            store(c, 8 * BLOCK + t, mul(ss, s32))
-            store(c, 9 * BLOCK + t, mul(ss, su))
-            store(c, 10 * BLOCK + t, mul(mul(ss, su), U))
+            store(c, 8 * T + t, mul(ss, s32))
+            store(c, 9 * T + t, mul(ss, su))
+            store(c, 10 * T + t, mul(mul(ss, su), U))
 
 
 @compiled(**EXACT)
-def finish_signs(count, sigma, alpha, v_beta, with_b, rows, L, scalars, units, sums):
-    """Add the block's sums, as `synapse.accumulate` makes them, with q = alpha s D_i - beta_i s^2 and D_i^2 = sigma^2.
+def finish(count, sigma, alpha, v_beta, with_b, signs, rows, L, scalars, units, sums):
+    """Add the block's sums, as `synapse.accumulate` makes them, with q = alpha s D_i - beta_i s^2.
 
-    L[i rows + r]: sums of coefficients times signs. with_b: whether beta is not 0. sums (14, n), see `synapse.SUMS`.
+    L[i rows + r]: sums of coefficients times D_i, in units of sigma; without `signs` those of D_i^2 are r = 8..15 and the rest
+    follows. with_b: whether beta is not 0. sums (14, n), see `synapse.SUMS`.
     """
     Uy, Uu, Us = units[0], units[1], units[2]
     y1, yy, s1, ss, ssu, ssuu, syu, s4, s4u, s4uu = (
@@ -759,11 +832,17 @@ def finish_signs(count, sigma, alpha, v_beta, with_b, rows, L, scalars, units, s
         xx, xxy, xyxy = power * count, power * y1, power * yy
         xq, qq, qqu = alpha * power * s1, alpha * alpha * power * ss, alpha * alpha * power * ssu
         xyqu, ququ = alpha * power * syu, alpha * alpha * power * ssuu
+        if not signs:
+            xx, xxy, xyxy = power * L[at + 8], power * Uy * L[at + 9], power * Uy * Uy * L[at + 10]
+            xq, qq = alpha * power * Us * L[at + 11], alpha * alpha * power * Us * Us * L[at + 12]
+            qqu, ququ = alpha * alpha * power * Us * Us * Uu * L[at + 13], alpha * alpha * power * (Us * Uu) ** 2 * L[at + 14]
+            xyqu = alpha * power * Us * Uy * Uu * L[at + 15]
         if with_b:
             beta = v_beta[i]
             m = sigma * Us * Us
             xss, xssyu = m * L[at + 6], m * Uy * Uu * L[at + 7]
             m *= Us
+            at += 0 if signs else 8
             xsss, xsssu, xsssuu = m * L[at + 8], m * Uu * L[at + 9], m * Uu * Uu * L[at + 10]
             q, qu, quu = q - beta * ss, qu - beta * ssu, quu - beta * ssuu
             xq, xyqu = xq - beta * xss, xyqu - beta * xssyu
@@ -787,58 +866,67 @@ def finish_signs(count, sigma, alpha, v_beta, with_b, rows, L, scalars, units, s
 
 
 @compiled(**EXACT)
+def broadcast(S, sigma_v, with_s, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s):
+    """y, u and s of the block's trials, 0 outside lo..hi-1; returns the first trial where they are not finite, or -1."""
+    T, bad = y.size, splat_d(0.0)
+    for t in range(0, T, 8):
+        Y = U = splat_d(0.0)
+        for p in range(gradient_weights.size):
+            e = widen(load8(E, p * T + t))
+            Y, U = add(Y, mul(splat_d(gradient_weights[p] / S), e)), add(U, mul(splat_d(hv_weights[p] / S), e))
+        store(y, t, Y)
+        store(u, t, U)
+        store(s, t, mul(splat_d(sigma_v), widen(load8(s32, t))) if with_s else splat_d(1.0))
+        bad = add(bad, mul(splat_d(0.0), add(Y, U)))
+    for outside in (slice(0, lo), slice(hi, T)):
+        y[outside], u[outside], s[outside] = 0.0, 0.0, 0.0
+    if total(bad) != 0.0:
+        for t in range(lo, hi):
+            if not (math.isfinite(y[t]) and math.isfinite(u[t])):
+                return t
+    return -1
+
+
+@compiled(**EXACT)
+def count(scalars, totals):
+    """Add the block's sums of the broadcasts, as `synapse.count` makes them."""
+    totals[0] += scalars[0]
+    totals[1] += scalars[10]
+    totals[2] += scalars[1]
+    totals[3] += scalars[11]
+
+
+@compiled(**EXACT)
 def _block(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
 ):  # fmt: skip
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
     start = first // BLOCK * BLOCK
-    lo, hi, n, P = first - start, last - start, v_beta.size, amounts.size
+    lo, hi, n, P, sigma32 = first - start, last - start, v_beta.size, amounts.size, np.float32(sigma)
     rows = 16 if regressor_kind == 2 else 8
-    bits, E, nothing = np.empty(2 * ((n + 127) // 128) * STRIDE, np.uint64), np.zeros(P * BLOCK, np.float32), _aligned(0)
-    s32, c, L = np.zeros(BLOCK, np.float32), np.empty(rows * BLOCK, np.float32), _aligned(n * rows + 16)
-    y, u, s = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    scalars, units = np.empty(12), np.empty(3)
+    bits, E, nothing = np.empty(2 * ((n + 127) // 128) * STRIDE, np.uint64), np.zeros(P * BLOCK, np.float32), aligned(0)
+    s32, c, L = np.zeros(BLOCK, np.float32), aligned(rows * BLOCK), aligned(n * rows + 16)
+    y, u, s, scalars, units = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(12), np.empty(3)
 
-    # perturb, measure
     draw_signs(code_kind, seed, start, period, n, bits)
     if present.size:
         errors_by_patterns(
-            sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, np.float32(sigma), seed, noise,
-            step, top, start, bits, v, lo, hi, E, s32, nothing,
+            sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma32, seed, noise, step, top,
+            start, bits, nothing, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
     else:
         errors_by_trials(
-            sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, np.float32(sigma), seed, noise, step, top,
-            start, bits, v, lo, hi, E, s32, nothing,
+            sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma32, seed, noise, step, top, start,
+            bits, nothing, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
-
-    # broadcast
-    bad = splat_d(0.0)
-    for t in range(0, BLOCK, 8):
-        Y = U = splat_d(0.0)
-        for p in range(P):
-            e = widen(load8(E, p * BLOCK + t))
-            Y, U = add(Y, mul(splat_d(gradient_weights[p] / S), e)), add(U, mul(splat_d(hv_weights[p] / S), e))
-        store(y, t, Y)
-        store(u, t, U)
-        store(s, t, mul(splat_d(sigma_v), widen(load8(s32, t))) if v.size else splat_d(1.0))
-        bad = add(bad, mul(splat_d(0.0), add(Y, U)))
-    for outside in (slice(0, lo), slice(hi, BLOCK)):
-        y[outside], u[outside], s[outside] = 0.0, 0.0, 0.0
-    if total(bad) != 0.0:
-        for t in range(lo, hi):
-            if not (math.isfinite(y[t]) and math.isfinite(u[t])):
-                return start + t
-
-    # accumulate
-    coefficients(lo, hi, y, u, s, c, scalars, units)
-    totals[0] += scalars[0]
-    totals[1] += scalars[10]
-    totals[2] += scalars[1]
-    totals[3] += scalars[11]
+    failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
+    if failed >= 0:
+        return start + failed
+    coefficients(lo, hi, y, u, s, c, nothing, scalars, units)
+    count(scalars, totals)
     accumulate_signs(n, bits, c, rows, L)
-    finish_signs(hi - lo, sigma, alpha, v_beta, regressor_kind == 2, rows, L, scalars, units, sums)
+    finish(hi - lo, sigma, alpha, v_beta, regressor_kind == 2, True, rows, L, scalars, units, sums)
     return -1
 
 

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from perturb import fast_kernels, reading, synapse
+from perturb import fast_kernels, float_kernels, reading, synapse
 from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
@@ -27,6 +27,7 @@ from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Statistics
 
 BLOCK = 64
+FAST_CODES = {"rademacher": fast_kernels, "walsh": fast_kernels, "gaussian": float_kernels, "ternary": float_kernels}
 ACTIVATION_KINDS = {"linear": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4}
 ERROR_KINDS = {"squared_error": 0, "cross_entropy": 1, "binary_cross_entropy": 2}
 
@@ -271,9 +272,9 @@ def run_trials(
     """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: chosen; all cores).
 
     Neither changes a bit of the result. precision: "float32" where there is a kernel for it (`has_fast_kernel`), which agrees
-    with "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB or a few
-    blocks. MLPs have compiled kernels; any other objective is evaluated as it is, one trial after another. A trial whose error is
-    not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
+    with "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB
+    or a few blocks. MLPs have compiled kernels; any other objective is evaluated as it is, one trial after another. A trial
+    whose error is not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
     """
     design, fast = statistics.design, precision == "float32"
     if fast and not has_fast_kernel(objective, design):
@@ -282,7 +283,7 @@ def run_trials(
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     threads = threads if kernel else 1
-    size = fast_kernels.BLOCK if fast else BLOCK
+    size = FAST_CODES[design.code.name].BLOCK if fast else BLOCK
     if batch is None:
         # some MB of sums, and not much more than a second's work, so that an interruption is heard
         work = design.n_weights * len(design.method.phases) * (objective.n_patterns if design.presentation == "batch" else 1)
@@ -345,7 +346,7 @@ def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
 
 def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObjective]:
     """Whether these trials can run in float32."""
-    return has_kernel(objective) and design.code.name in ("rademacher", "walsh") and design.presentation == "batch"
+    return has_kernel(objective) and design.code.name in FAST_CODES and design.presentation == "batch"
 
 
 def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
@@ -364,7 +365,7 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
 
 
 def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
-    """`fast_kernels.sign_trials` with everything but the trials filled in."""
+    """`fast_kernels.sign_trials` or `float_kernels.float_trials` with everything but the trials filled in."""
     network, method, code, S = objective.network, design.method, design.code, objective.n_patterns
     by_trials = S < fast_kernels.FEW
     width = 4 if by_trials else fast_kernels.WIDE
@@ -401,6 +402,7 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
         *one,
         bits,
         ref[:0],
+        ref[:0],
         0,
         1,
         E,
@@ -410,7 +412,8 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     ref = ref[:Sp]
     base, rest = arrays([b * design.r for _, b in method.phases])
     return partial(
-        fast_kernels.sign_trials, *common, base, rest, target.ravel(), ref, present, S,
+        fast_kernels.sign_trials if FAST_CODES[code.name] is fast_kernels else float_kernels.float_trials, *common, base, rest,
+        target.ravel(), ref, present, S,
         _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if regressor_kind else 0],
         v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
         1 / V if regressor_kind == 2 else 1.0, regressor_kind, design.sigma * size,

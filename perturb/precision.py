@@ -18,9 +18,10 @@ def sufficient(objective: Objective, w: np.ndarray, v: np.ndarray, reading: Read
     """ "float32", where it adds less than SHARE to the variance of one trial's dE_g and dE_z, else "float64".
 
     Rounding: `_size` times ROUNDING 2^-24 / sqrt(patterns), times the root of the summed squares of the method's weights of
-    phases that move. The dE themselves, with the same weights for the noise (a converter's rounding counts as noise): (sigma |g|)^2
-    (n - 1)/n for dE_g and for a one-sided dE_z, (r sigma |z|)^2 (n - 1)/n for the regressor dw, sigma^4 |z|^2/2V for an even
-    part, which is less than it has. Over whole periods of an orthogonal code only the noise is left. Cost: one gradient and one Hv.
+    phases that move. The dE themselves, with the same weights for the noise (a converter's rounding counts as noise): (sigma
+    |g|)^2 (n - 1)/n for dE_g and for a one-sided dE_z, (r sigma |z|)^2 (n - 1)/n for the regressor dw, sigma^4 |z|^2/2V for an
+    even part, which is less than it has. Over whole periods of an orthogonal code only the noise is left. Cost: one gradient
+    and one Hv.
     """
     method, n, S = design.method, design.n_weights, objective.n_patterns
     _, g, z = objective.error_gradient_hvp(w, v)

@@ -321,6 +321,16 @@ def _low_halves(builder, parts):
 
 
 @intrinsic
+def small(typingctx, a, b):
+    """Whole numbers below 2^31 as float32."""
+
+    def codegen(context, builder, sig, args):
+        return builder.sitofp(_low_halves(builder, args), _llvm(f32x16))
+
+    return f32x16(u64x8, u64x8), codegen
+
+
+@intrinsic
 def fractions(typingctx, a, b):
     """From sixteen words k < 2^32: (k + 1/2)/2^32 and 1 minus that, each to its own relative accuracy."""
 
