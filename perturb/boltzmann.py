@@ -189,6 +189,8 @@ class Boltzmann:
 class BoltzmannObjective(Objective):
     """See `Objective`. The data are patterns one by one, or one distribution (then it counts as a single pattern)."""
 
+    parallel = True
+
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
         data, size = as_floats("data", data), 2**network.n_visible
@@ -218,6 +220,19 @@ class BoltzmannObjective(Objective):
             seen = self.distribution > 0
             return np.array([self.entropy - self.distribution[seen] @ log_p[seen]])
         return self.entropy - log_p[self._index]
+
+    def errors_at(self, points: Array) -> Array:
+        from perturb.graph_kernels import machine_errors
+
+        net = self.network
+        if net.n_units > MAX_UNITS:
+            return super().errors_at(points)  # raises
+        out, index = np.empty((len(points), self.n_patterns)), np.zeros(0, dtype=int) if self.observed is None else self._index
+        machine_errors(
+            np.ascontiguousarray(points, dtype=float), net.n_visible, net.n_hidden, *net.values, net.sign / net.temperature,
+            self.entropy, index, self.distribution, out,
+        )  # fmt: skip
+        return out
 
     def gradient(self, w: Array) -> Array:
         clamped, free = self._phases(self.network._energy(as_weights("w", w, self.n_weights)))

@@ -8,6 +8,7 @@ vectorises; `error_model="numpy"` because the check for division by zero would p
 
 import math
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeGuard
@@ -47,7 +48,7 @@ def _float(typingctx, x):
 
 
 @compiled(inline="always")
-def _exp(x):
+def exp(x):
     # Cody-Waite reduction and a Taylor series of degree 13 on |t| <= ln(2)/2: within 2 units of the last place, and unlike
     # math.exp without a call, so that loops over it vectorise. Clipped at +-708; not-a-number stays.
     x = 708.0 if x > 708.0 else x
@@ -73,22 +74,22 @@ def _exp(x):
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def _activate(kind, row):
+def activate(kind, row):
     if kind == 1:
         for s in range(row.size):
             x = row[s]
-            t = 1.0 - 2.0 / (_exp(2.0 * abs(x)) + 1.0)
+            t = 1.0 - 2.0 / (exp(2.0 * abs(x)) + 1.0)
             row[s] = t if x >= 0.0 else -t
     elif kind == 2:
         for s in range(row.size):
-            row[s] = 1.0 / (1.0 + _exp(-row[s]))
+            row[s] = 1.0 / (1.0 + exp(-row[s]))
     elif kind == 3:
         for s in range(row.size):
             row[s] = 0.0 if row[s] < 0.0 else row[s]
     elif kind == 4:
         for s in range(row.size):
             x = row[s]
-            row[s] = (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x)))
+            row[s] = (x if x > 0.0 else 0.0) + math.log1p(exp(-abs(x)))
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
@@ -112,7 +113,7 @@ def _product(W, b, x, out):
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def _pattern_errors(kind, y, target, out):
+def pattern_errors(kind, y, target, out):
     n_out, S = y.shape
     for s in range(S):
         out[s] = 0.0
@@ -127,7 +128,7 @@ def _pattern_errors(kind, y, target, out):
                 top = max(top, y[j, s])
             total, weight, inner = 0.0, 0.0, 0.0
             for j in range(n_out):
-                total += _exp(y[j, s] - top)
+                total += exp(y[j, s] - top)
                 weight += target[j, s]
                 inner += target[j, s] * y[j, s]
             out[s] = weight * (top + math.log(total)) - inner
@@ -135,7 +136,7 @@ def _pattern_errors(kind, y, target, out):
         for j in range(n_out):
             for s in range(S):
                 x = y[j, s]
-                out[s] += (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x))) - target[j, s] * x
+                out[s] += (x if x > 0.0 else 0.0) + math.log1p(exp(-abs(x))) - target[j, s] * x
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
@@ -161,7 +162,7 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
     for j in range(sizes[1]):
         for s in range(y.shape[1]):
             y[j, s] = base[j, s] + a * moved[j, s] + br * along[j, s]
-        _activate(activations[0], y[j])
+        activate(activations[0], y[j])
     start = (sizes[0] + 1) * sizes[1]
     for layer in range(1, sizes.size - 1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
@@ -172,9 +173,9 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
         y = buffers[layer % 2, :n_out]
         _product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
         for j in range(n_out):
-            _activate(activations[layer], y[j])
+            activate(activations[layer], y[j])
         start += effective.size
-    _pattern_errors(error_kind, y, target, out)
+    pattern_errors(error_kind, y, target, out)
 
 
 @compiled()
@@ -196,7 +197,7 @@ def _store(sums, i, state):
 @compiled(error_model="numpy", fastmath={"contract"})
 def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    code_kind, sigma, period, seed, noise, step, top, by_pattern, first, last, sums, totals,
+    code_kind, sigma, period, seed, noise, step, top, by_pattern, at_rest, first, last, sums, totals,
 ):  # fmt: skip
     """Add trials first..last-1, in order, to sums (14, n) and totals (4,); return the first with a non-finite error, or -1."""
     S = 1 if by_pattern else x.shape[1]
@@ -219,15 +220,17 @@ def _block(
         # measure
         y, u = 0.0, 0.0
         for p in range(phases.shape[0]):
-            _evaluate(
-                sizes, activations, error_kind, w, v, D, phases[p, 0], phases[p, 1] * r, base[:, start : start + S],
-                along[:, start : start + S], moved, target[:, start : start + S], buffers, errors,
-            )  # fmt: skip
+            still = phases[p, 0] == 0.0 and phases[p, 1] == 0.0
+            if not still:
+                _evaluate(
+                    sizes, activations, error_kind, w, v, D, phases[p, 0], phases[p, 1] * r, base[:, start : start + S],
+                    along[:, start : start + S], moved, target[:, start : start + S], buffers, errors,
+                )  # fmt: skip
             if noise > 0.0:
                 normals(seed, NOISE, trial, p, xi)
             E = 0.0
             for k in range(S):
-                E += _read(errors[k], xi[k], noise, step, top)
+                E += _read(at_rest[start + k] if still else errors[k], xi[k], noise, step, top)
             E /= S
             y += gradient_weights[p] * E
             u += hv_weights[p] * E
@@ -249,11 +252,17 @@ def mlp_trials(
 ):  # fmt: skip
     """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (14, n), totals[b] (4,) and sets failed[b], see `_block`.
     x, target: (units, S)."""
+    # errors at w, where nothing but the noise differs from trial to trial
+    width = 0
+    for units in sizes[1:]:
+        width = max(width, units)
+    at_rest, zeros, buffers = np.empty(x.shape[1]), np.zeros(w.size), np.empty((2, width, x.shape[1]))
+    _evaluate(sizes, activations, error_kind, w, v, zeros, 0.0, 0.0, base, along, base, target, buffers, at_rest)
     for b in range(sums.shape[0]):
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
             x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights,
-            regressor_kind, code_kind, sigma, period, seed, noise, step, top, by_pattern,
+            regressor_kind, code_kind, sigma, period, seed, noise, step, top, by_pattern, at_rest,
             max(first, start), min(last, start + BLOCK), sums[b], totals[b],
         )  # fmt: skip
 
@@ -282,7 +291,7 @@ def run_trials(
     kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design) if has_kernel(objective) else None
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    threads = threads if kernel else 1
+    threads = threads if kernel or objective.parallel else 1
     size = FAST_CODES[design.code.name].BLOCK if fast else BLOCK
     if batch is None:
         # some MB of sums, and not much more than a second's work, so that an interruption is heard
@@ -341,7 +350,12 @@ def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
     """Whether trials of this objective run compiled: MLPs whose activations and error have a compiled twin."""
     if not isinstance(objective, MLPObjective):
         return False
-    return set(objective.network.activations) <= set(ACTIVATION_KINDS) and objective.network.error in ERROR_KINDS
+    return compiled_twins(objective.network.activations, objective.network.error)
+
+
+def compiled_twins(activations: Iterable[str], error: str) -> bool:
+    """Whether these have compiled twins here (those that a user has added have none)."""
+    return set(activations) <= set(ACTIVATION_KINDS) and error in ERROR_KINDS
 
 
 def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObjective]:
@@ -432,16 +446,37 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
-    """`mlp_trials` for any objective, at the cost of its own `pattern_errors`."""
+    """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`."""
     method, V, meter = design.method, float(v @ v), Meter(objective, design, reading)
-    for trial in range(first, last):
-        b = trial // BLOCK - first // BLOCK
-        D = design.code.draw(w.size, design.sigma, design.seed, trial)
-        points = [w + a * D + c * design.r * v for a, c in method.phases]
-        E = [meter.measure(point, trial, phase) for phase, point in enumerate(points)]
-        dE = (float(np.dot(method.gradient_weights, E)), float(np.dot(method.hv_weights, E)))
-        if failed[b] < 0 and not np.isfinite(dE).all():
-            failed[b] = trial
+    kind, period, seed = REGRESSORS[method.regressor], design.code.period(w.size), np.uint64(design.seed)
+    together = max(1, min(BLOCK, 2**20 // w.size))
+    for b in range(len(sums)):
+        start, stop = max(first, (first // BLOCK + b) * BLOCK), min(last, (first // BLOCK + b + 1) * BLOCK)
+        for begin in range(start, stop, together):
+            trials = range(begin, min(begin + together, stop))
+            D = np.empty((len(trials), w.size))
+            _draw(design.code.kind, seed, begin, design.sigma, period, D)
+            y, u = np.zeros(len(trials)), np.zeros(len(trials))
+            for phase, (a, c) in enumerate(method.phases):
+                E = meter.measure_each(w + a * D + c * design.r * v, trials, phase)
+                y += method.gradient_weights[phase] * E
+                u += method.hv_weights[phase] * E
+            wrong = ~np.isfinite(y + u)
+            if failed[b] < 0 and wrong.any():
+                failed[b] = trials[int(np.argmax(wrong))]
+            _accumulate_each(D, y, u, v, V, kind, sums[b], totals[b])
 
-        sums[b] = synapse.accumulate(tuple(sums[b]), D, dE, float(D @ v), v, V, REGRESSORS[method.regressor])
-        totals[b] = synapse.count(tuple(totals[b]), dE)
+
+@compiled()
+def _draw(kind, seed, first, sigma, period, D):
+    for t in range(D.shape[0]):
+        perturbation(kind, seed, first + t, sigma, period, 0, D[t])
+
+
+@compiled(error_model="numpy", fastmath={"contract"})
+def _accumulate_each(D, y, u, v, V, kind, sums, totals):
+    for t in range(D.shape[0]):
+        dE, s = (y[t], u[t]), _dot(D[t], v)
+        totals[0], totals[1], totals[2], totals[3] = _count((totals[0], totals[1], totals[2], totals[3]), dE)
+        for i in range(v.size):
+            _store(sums, i, _accumulate(_load(sums, i), D[t, i], dE, s, v[i], V, kind))
