@@ -404,9 +404,10 @@ def errors_by_patterns(
     k0, k1 = seed & MASK, seed >> np.uint64(32)
     for t0 in range(lo, hi, chunk):
         count = min(chunk, hi - t0)
-        for t in range(count if signs else 0):
-            for k in range(n_words - 1):
+        for k in range(n_words - 1):
+            for t in range(count):
                 all_rows[t * n_words + k] = bits[k * STRIDE + t0 + t]
+        for t in range(count if signs else 0):
             _indices(row, t * n_words, n_in, J, padded, index, t * groups * padded)
             s[t0 + t] = _along(row, t * n_words, v_, v.size // 64)
         for tile in range(0, Sp, WIDE):
@@ -933,13 +934,16 @@ def _block(
 @compiled(nogil=True)
 def sign_trials(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
-    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals, failed,
-):  # fmt: skip
-    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
+    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, span, first, last, sums, totals,
+failed, ):  # fmt: skip
+    """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
     for b in range(sums.shape[0]):
-        start = (first // BLOCK + b) * BLOCK
-        failed[b] = _block(
-            sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v,
-            amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
-            max(first, start), min(last, start + BLOCK), sums[b], totals[b],
-        )  # fmt: skip
+        whole = (first // span + b) * span
+        for start in range(whole, whole + span, BLOCK):
+            if start < last and start + BLOCK > first:
+                wrong = _block(
+                    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
+                    sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
+                    max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+                )  # fmt: skip
+                failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -181,13 +181,16 @@ def _block(
 @compiled(nogil=True)
 def float_trials(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
-    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals, failed,
-):  # fmt: skip
-    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
+    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, span, first, last, sums, totals,
+failed, ):  # fmt: skip
+    """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
     for b in range(sums.shape[0]):
-        start = (first // BLOCK + b) * BLOCK
-        failed[b] = _block(
-            sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v,
-            amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
-            max(first, start), min(last, start + BLOCK), sums[b], totals[b],
-        )  # fmt: skip
+        whole = (first // span + b) * span
+        for start in range(whole, whole + span, BLOCK):
+            if start < last and start + BLOCK > first:
+                wrong = _block(
+                    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
+                    sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
+                    max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+                )  # fmt: skip
+                failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import TypeGuard
 
 import numpy as np
@@ -26,6 +27,7 @@ from perturb.objective import Objective
 from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation
 from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Statistics
+from perturb.synapse import SUMS
 
 BLOCK = 64
 FAST_CODES = {"rademacher": fast_kernels, "walsh": fast_kernels, "gaussian": float_kernels, "ternary": float_kernels}
@@ -292,29 +294,31 @@ def run_trials(
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     threads = threads if kernel or objective.parallel else 1
-    size = FAST_CODES[design.code.name].BLOCK if fast else BLOCK
+    size = _span(design) if fast else BLOCK
     if batch is None:
         # some MB of sums, and not much more than a second's work, so that an interruption is heard
         work = design.n_weights * len(design.method.phases) * (objective.n_patterns if design.presentation == "batch" else 1)
         batch = size * threads * max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
     last = statistics.next_trial + trials
+    sums, totals = np.empty((0, *statistics.open[0].shape)), np.empty((0, statistics.open[1].size))
     with ThreadPoolExecutor(threads) as pool:
         while statistics.next_trial < last:
             # float32: a block that is open is summed again from its start, so that its bits do not depend on where it was cut
             again = fast and statistics.opened is not None
             first = statistics.opened if again and statistics.opened is not None else statistics.next_trial
-            stop = min(last, (statistics.next_trial + batch) // size * size or batch)
-            if stop <= statistics.next_trial:
-                stop = min(last, statistics.next_trial + batch)
+            stop = (statistics.next_trial + batch) // size * size
+            stop = min(last, stop if stop > statistics.next_trial else statistics.next_trial + batch)
             blocks = (stop - 1) // size - first // size + 1
-            sums, totals = np.zeros((blocks, *statistics.open[0].shape)), np.zeros((blocks, statistics.open[1].size))
+            if len(sums) < blocks:
+                sums, totals = np.empty((blocks, *statistics.open[0].shape)), np.empty((blocks, statistics.open[1].size))
+            sums[:blocks], totals[:blocks] = 0.0, 0.0
             if not again:
                 sums[0], totals[0] = statistics.open
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = [
                 pool.submit(blocks_of, max(first, (first // size + a) * size), min(stop, (first // size + b) * size), *parts)
-                for a, b in zip(cuts, cuts[1:], strict=False)
+                for a, b in pairwise(cuts)
                 if (parts := (sums[a:b], totals[a:b], failed[a:b])) and a < b
             ]
             for job in jobs:
@@ -324,26 +328,27 @@ def run_trials(
                 raise InputError(f"E is not finite in trial {failed[failed >= 0][0]} of {name}: lower sigma or r")
             whole = stop % size == 0
             done = blocks if whole else blocks - 1
-            _add_blocks(sums[:done], totals[:done], *statistics.closed)
+            rows = [len(SUMS) * i // threads for i in range(threads + 1)]
+            for job in [pool.submit(_add_blocks, sums, done, a, b, statistics.closed[0]) for a, b in pairwise(rows)]:
+                job.result()
+            _add_blocks(totals[:, None], done, 0, 1, statistics.closed[1][None])
             if whole:
                 statistics.open, statistics.opened = statistics.zeros(), None
             else:
-                statistics.open = sums[-1].copy(), totals[-1].copy()
+                statistics.open = sums[blocks - 1].copy(), totals[blocks - 1].copy()
                 if done or statistics.opened is None:
                     statistics.opened = max(first, stop // size * size)
             statistics.extend(stop - statistics.next_trial)
             statistics.precision = min(statistics.precision, precision)
 
 
-@compiled()
-def _add_blocks(sums, totals, all_sums, all_totals):
-    # one after another, so that the bits do not depend on how many come at once
-    for b in range(sums.shape[0]):
-        for row in range(all_sums.shape[0]):
-            for i in range(all_sums.shape[1]):
-                all_sums[row, i] += sums[b, row, i]
-        for k in range(all_totals.size):
-            all_totals[k] += totals[b, k]
+@compiled(nogil=True)
+def _add_blocks(sums, count, first_row, last_row, to):
+    # one block after another, so that the bits do not depend on how many come at once
+    for row in range(first_row, last_row):
+        for b in range(count):
+            for i in range(to.shape[1]):
+                to[row, i] += sums[b, row, i]
 
 
 def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
@@ -433,7 +438,13 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
         1 / V if regressor_kind == 2 else 1.0, regressor_kind, design.sigma * size,
         np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
         np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,
+        _span(design),
     )  # fmt: skip
+
+
+def _span(design: Design) -> int:
+    """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too large to be added often."""
+    return FAST_CODES[design.code.name].BLOCK * (4 if design.n_weights > 10_000 else 1)
 
 
 def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
