@@ -211,8 +211,9 @@ class Values:
         key, patterns = np.uint64(self.design.seed), objective.n_patterns
         shown = [pattern_index(key, trial, patterns) for trial, _ in evaluations] if by_pattern else []
         if not isinstance(objective, MLPObjective):
-            parts = [objective.pattern(index) for index in shown] if by_pattern else [objective] * len(points)
-            return np.array([part.pattern_errors(point) for part, point in zip(parts, points, strict=True)])
+            if not by_pattern:
+                return objective.errors_at(points)
+            return np.array([objective.pattern(i).pattern_errors(point) for i, point in zip(shown, points, strict=True)])
         net, neuron = objective.network, self.params.neuron
         y = objective.x[shown][:, None, :] if by_pattern else objective.x
         target = objective.target[shown][:, None, :] if by_pattern else objective.target
@@ -261,7 +262,9 @@ class Values:
         return self._kept[1]
 
     def line(self, trial: int, known: Array) -> float:
-        """dw.v as it is broadcast, from what the synapses put on the line."""
+        """dw.v as it is broadcast, from what the synapses put on the line; 0 where the method has no use for it."""
+        if not self.design.method.needs_s:
+            return 0.0
         line, bus = self.params.summing_line, self.params.bus
         s = float((known * self.v).sum()) * (1.0 + line.gain_error)
         if line.noise:

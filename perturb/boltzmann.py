@@ -215,6 +215,8 @@ class BoltzmannObjective(Objective):
     Both phases are kept for products at the same w: 16 bytes for each state of all units.
     """
 
+    parallel = True
+
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
         data, size = as_floats("data", data), 2**network.n_visible
@@ -258,6 +260,20 @@ class BoltzmannObjective(Objective):
         if self.observed is None:
             return np.array([self.entropy - self.shares @ log_p[self._places]])
         return self.entropy - log_p[self._places][self._which]
+
+    def errors_at(self, points: Array) -> Array:
+        from perturb.graph_kernels import machine_errors
+
+        net = self.network
+        if net.n_units > MAX_UNITS:
+            return super().errors_at(points)  # raises
+        out = np.empty((len(points), self.n_patterns))
+        index = np.zeros(0, dtype=int) if self.observed is None else self._places[self._which]
+        machine_errors(
+            np.ascontiguousarray(points, dtype=float), net.n_visible, net.n_hidden, *net.values, net.sign / net.temperature,
+            self.entropy, index, self.distribution, out,
+        )  # fmt: skip
+        return out
 
     def gradient(self, w: Array) -> Array:
         return self._both_phases(w).g.copy()

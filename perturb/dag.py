@@ -139,6 +139,8 @@ class DAGObjective(Objective):
     """See `Objective`. Cost of Hv: about two gradients on top of one, which is kept for products at the same w; 8 bytes per
     unit, pattern and direction, a few times over."""
 
+    parallel = True
+
     def __init__(self, network: DAG, x: Array, target: Array):
         self.network = network
         self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
@@ -155,12 +157,37 @@ class DAGObjective(Objective):
         self._bias = None if network.bias is None else place[network.bias]
         self._E = ERRORS[network.error]
         self._primal = Kept(self._both_passes, self.n_weights)
+        self._order = order
+        self._compiled: tuple | None = None  # what the compiled forward pass takes, made when first needed
 
     def pattern(self, index: int) -> "DAGObjective":
         return DAGObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
+
+    def errors_at(self, points: Array) -> Array:
+        from perturb.graph_kernels import graph_errors
+        from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
+
+        net = self.network
+        if not compiled_twins(net.activations, net.error):
+            return super().errors_at(points)
+        if self._compiled is None:
+            by_place = np.argsort(self._target, kind="stable")
+            starts = np.searchsorted(self._target[by_place], np.arange(net.n_units + 1))
+            given, inputs = np.zeros(net.n_units, dtype=bool), np.full(net.n_units, -1)
+            given[self._inputs], inputs[self._inputs] = True, np.arange(net.n_inputs)
+            if self._bias is not None:
+                given[self._bias] = True
+            kinds = np.array([ACTIVATION_KINDS[net.activations[unit]] for unit in self._order])
+            self._compiled = (
+                net.tied[by_place], starts, self._source[by_place], given, kinds, self._external, inputs, self._outputs,
+                np.ascontiguousarray(self.x.T), np.ascontiguousarray(self.target.T), ERROR_KINDS[net.error],
+            )  # fmt: skip
+        out = np.empty((len(points), self.n_patterns))
+        graph_errors(np.ascontiguousarray(points, dtype=float), *self._compiled, out)
+        return out
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output units, shape (S, outputs)."""

@@ -8,6 +8,7 @@ from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
+from perturb.precision import PRECISIONS, sufficient
 from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Estimate, Statistics, check_trials, solve
 from perturb.theory import Curvature, curvatures, gradient_limit, limit
@@ -29,6 +30,7 @@ def estimate(
     presentation: str = "batch",
     threads: int | None = None,
     resume: Statistics | None = None,
+    precision: str = "auto",
 ) -> Estimate:
     """Per-weight estimates of g = dE/dw and z = Hv by weight perturbation, as an ideal chip with a noisy error unit makes them.
 
@@ -36,13 +38,15 @@ def estimate(
     error_noise: standard deviation of one evaluation of E. presentation: "batch", every evaluation presents all patterns, or
     "pattern", every trial presents one, drawn at random. Same seed, same bits, whatever `threads`. method, code: a name, or a
     `Method` or `Code` of your own (`Code.from_function`). resume: statistics of an estimate with the same arguments (its
-    `statistics`, or `Statistics.load`): `trials` more are added to them, with the same bits as in one run.
+    `statistics`, or `Statistics.load`): `trials` more are added to them, with the same bits as in one run. precision: of the
+    evaluations of E, "float32" (networks, codes and presentations with a kernel for it), "float64", or "auto": float32 where its
+    rounding adds less than 1 % to the variance. `Estimate.precision` says which it was.
 
     Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial` evaluations of E, and 4 trials'
     to see that sigma is not too small. Arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma that
     rounding hides, or an error that is not finite raise InputError.
     """
-    from perturb.kernels import run_trials
+    from perturb.kernels import has_fast_kernel, run_trials
 
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -56,7 +60,12 @@ def estimate(
         differ = [name for name in vars(design) if getattr(design, name) != getattr(statistics.design, name)]
         raise InputError(f"resume: the statistics are of another {', '.join(differ)}: give the same, or start anew")
     readings = objective.n_patterns if presentation == "batch" else 1
-    run_trials(objective, w, v, Reading(error_noise * readings**0.5), statistics, trials, threads=threads)
+    reading = Reading(error_noise * readings**0.5)
+    choose("precision", precision, dict.fromkeys(PRECISIONS))
+    if precision == "auto":
+        fast = has_fast_kernel(objective, design)
+        precision = sufficient(objective, w, v, reading, design) if fast else "float64"
+    run_trials(objective, w, v, reading, statistics, trials, threads=threads, precision=precision)
     return solve(statistics)
 
 

@@ -8,8 +8,10 @@ vectorises; `error_model="numpy"` because the check for division by zero would p
 
 import math
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import TypeGuard
 
 import numpy as np
@@ -17,15 +19,18 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from perturb import reading, synapse
+from perturb import fast_kernels, float_kernels, reading, synapse
+from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
 from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation, sense
 from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Point, Statistics, check_trials
+from perturb.synapse import SUMS
 
 BLOCK = 64
+FAST_CODES = {"rademacher": fast_kernels, "walsh": fast_kernels, "gaussian": float_kernels, "ternary": float_kernels}
 ACTIVATION_KINDS = {"linear": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4}
 ERROR_KINDS = {"squared_error": 0, "cross_entropy": 1, "binary_cross_entropy": 2}
 
@@ -45,7 +50,7 @@ def _float(typingctx, x):
 
 
 @compiled(inline="always")
-def _exp(x):
+def exp(x):
     # Cody-Waite reduction and a Taylor series of degree 13 on |t| <= ln(2)/2: within 2 units of the last place, and unlike
     # math.exp without a call, so that loops over it vectorise. Clipped at +-708; not-a-number stays.
     x = 708.0 if x > 708.0 else x
@@ -71,22 +76,22 @@ def _exp(x):
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def _activate(kind, row):
+def activate(kind, row):
     if kind == 1:
         for s in range(row.size):
             x = row[s]
-            t = 1.0 - 2.0 / (_exp(2.0 * abs(x)) + 1.0)
+            t = 1.0 - 2.0 / (exp(2.0 * abs(x)) + 1.0)
             row[s] = t if x >= 0.0 else -t
     elif kind == 2:
         for s in range(row.size):
-            row[s] = 1.0 / (1.0 + _exp(-row[s]))
+            row[s] = 1.0 / (1.0 + exp(-row[s]))
     elif kind == 3:
         for s in range(row.size):
             row[s] = 0.0 if row[s] < 0.0 else row[s]
     elif kind == 4:
         for s in range(row.size):
             x = row[s]
-            row[s] = (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x)))
+            row[s] = (x if x > 0.0 else 0.0) + math.log1p(exp(-abs(x)))
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
@@ -110,7 +115,7 @@ def _product(W, b, x, out):
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def _pattern_errors(kind, y, target, out):
+def pattern_errors(kind, y, target, out):
     n_out, S = y.shape
     for s in range(S):
         out[s] = 0.0
@@ -125,7 +130,7 @@ def _pattern_errors(kind, y, target, out):
                 top = max(top, y[j, s])
             total, weight, inner = 0.0, 0.0, 0.0
             for j in range(n_out):
-                total += _exp(y[j, s] - top)
+                total += exp(y[j, s] - top)
                 weight += target[j, s]
                 inner += target[j, s] * y[j, s]
             out[s] = weight * (top + math.log(total)) - inner
@@ -133,7 +138,7 @@ def _pattern_errors(kind, y, target, out):
         for j in range(n_out):
             for s in range(S):
                 x = y[j, s]
-                out[s] += (x if x > 0.0 else 0.0) + math.log1p(_exp(-abs(x))) - target[j, s] * x
+                out[s] += (x if x > 0.0 else 0.0) + math.log1p(exp(-abs(x))) - target[j, s] * x
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
@@ -159,7 +164,7 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
     for j in range(sizes[1]):
         for s in range(y.shape[1]):
             y[j, s] = base[j, s] + a * moved[j, s] + br * along[j, s]
-        _activate(activations[0], y[j])
+        activate(activations[0], y[j])
     start = (sizes[0] + 1) * sizes[1]
     for layer in range(1, sizes.size - 1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
@@ -170,9 +175,9 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
         y = buffers[layer % 2, :n_out]
         _product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
         for j in range(n_out):
-            _activate(activations[layer], y[j])
+            activate(activations[layer], y[j])
         start += effective.size
-    _pattern_errors(error_kind, y, target, out)
+    pattern_errors(error_kind, y, target, out)
 
 
 @compiled()
@@ -203,7 +208,7 @@ def _count_into(totals, dE, s):
 @compiled(error_model="numpy", fastmath={"contract"})
 def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, first, last, sums, totals,
+    kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, at_rest, first, last, sums, totals,
 ):  # fmt: skip
     """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a non-finite error, or -1."""
     S = 1 if by_pattern else x.shape[1]
@@ -222,22 +227,24 @@ def _block(
         perturbation(code_kind, seed, trial, sigma, period, 0, D)
         if sensing > 0.0:
             sense(seed, trial, sensing * sigma, 0, D, known)
-        s = _dot(known, v)
+        s = _dot(known, v) if regressor_kind == 1 or regressor_kind == 2 else 0.0  # summed only where it is broadcast
         start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
         _product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
 
         # measure
         y, u = 0.0, 0.0
         for p in range(phases.shape[0]):
-            _evaluate(
-                sizes, activations, error_kind, w, v, D, phases[p, 0], phases[p, 1] * r, base[:, start : start + S],
-                along[:, start : start + S], moved, target[:, start : start + S], buffers, errors,
-            )  # fmt: skip
+            still = phases[p, 0] == 0.0 and phases[p, 1] == 0.0
+            if not still:
+                _evaluate(
+                    sizes, activations, error_kind, w, v, D, phases[p, 0], phases[p, 1] * r, base[:, start : start + S],
+                    along[:, start : start + S], moved, target[:, start : start + S], buffers, errors,
+                )  # fmt: skip
             if noise > 0.0:
                 normals(seed, NOISE, trial, p, xi)
             E = 0.0
             for k in range(S):
-                E += _read(errors[k], xi[k], noise, step, top)
+                E += _read(at_rest[start + k] if still else errors[k], xi[k], noise, step, top)
             E /= S
             y += gradient_weights[p] * E
             u += hv_weights[p] * E
@@ -259,11 +266,17 @@ def mlp_trials(
 ):  # fmt: skip
     """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and sets failed[b], see `_block`.
     x, target: (units, S)."""
+    # errors at w, where nothing but the noise differs from trial to trial
+    width = 0
+    for units in sizes[1:]:
+        width = max(width, units)
+    at_rest, zeros, buffers = np.empty(x.shape[1]), np.zeros(w.size), np.empty((2, width, x.shape[1]))
+    _evaluate(sizes, activations, error_kind, w, v, zeros, 0.0, 0.0, base, along, base, target, buffers, at_rest)
     for b in range(sums.shape[0]):
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
             x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights,
-            regressor_kind, kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern,
+            regressor_kind, kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, at_rest,
             max(first, start), min(last, start + BLOCK), sums[b], totals[b],
         )  # fmt: skip
 
@@ -275,54 +288,102 @@ def run_trials(
     reading: Reading,
     statistics: Statistics,
     trials: int,
-    batch: int = 2048,
+    batch: int | None = None,
     threads: int | None = None,
+    precision: str = "float64",
 ) -> None:
-    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (all cores, if None).
+    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: chosen; all cores).
 
-    Neither changes a bit of the result. Memory: 112 n bytes for each block of a batch, whatever `trials`. MLPs have a compiled
-    kernel; any other objective, or a code of the user's own, is evaluated as it is, one trial after another. A trial whose error
-    is not finite raises InputError and leaves `statistics` as before its batch; so does an interruption.
+    Neither changes a bit of the result. precision: "float32" where there is a kernel for it (`has_fast_kernel`), which agrees
+    with "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB
+    or a few blocks. MLPs have compiled kernels; any other objective, or a code of the user's own, is evaluated as it is, some
+    trials at a time. A trial whose error is not finite raises InputError and leaves `statistics` as before its batch; so does
+    an interruption.
     """
-    design = statistics.design
+    design, fast = statistics.design, precision == "float32"
     check_trials(statistics.next_trial, trials)
     statistics.bind(Point.of(objective, w, v, reading))
-    compiled_code = design.code.function is None
-    kernel = _mlp_kernel(objective, w, v, reading, design) if compiled_code and has_kernel(objective) else None
+    if fast and not has_fast_kernel(objective, design):
+        raise InputError('precision = "float32" has no kernel for this network, code or presentation: use "auto" or "float64"')
+    kernel = None
+    if has_kernel(objective) and design.code.function is None:
+        kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design)
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    threads = threads if kernel else 1
-    batch = min(batch, BLOCK * max(threads, 2**28 // statistics.open[0].nbytes))  # 256 MB of sums
+    threads = threads if kernel or objective.parallel else 1
+    size = _span(design) if fast else BLOCK
+    if batch is None:
+        # some MB of sums, and not much more than a second's work, so that an interruption is heard
+        work = design.n_weights * len(design.method.phases) * (objective.n_patterns if design.presentation == "batch" else 1)
+        batch = size * threads * max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
     last = statistics.next_trial + trials
+    sums, totals = np.empty((0, *statistics.open[0].shape)), np.empty((0, statistics.open[1].size))
     with ThreadPoolExecutor(threads) as pool:
-        while (first := statistics.next_trial) < last:
-            stop = min(last, first + batch)
-            blocks = (stop - 1) // BLOCK - first // BLOCK + 1
-            sums, totals = np.zeros((blocks, *statistics.open[0].shape)), np.zeros((blocks, statistics.open[1].size))
-            sums[0], totals[0] = statistics.open
+        while statistics.next_trial < last:
+            # float32: a block that is open is summed again from its start, so that its bits do not depend on where it was cut
+            again = fast and statistics.opened is not None
+            first = statistics.opened if again and statistics.opened is not None else statistics.next_trial
+            stop = (statistics.next_trial + batch) // size * size
+            stop = min(last, stop if stop > statistics.next_trial else statistics.next_trial + batch)
+            blocks = (stop - 1) // size - first // size + 1
+            if len(sums) < blocks:
+                sums, totals = np.empty((blocks, *statistics.open[0].shape)), np.empty((blocks, statistics.open[1].size))
+            sums[:blocks], totals[:blocks] = 0.0, 0.0
+            if not again:
+                sums[0], totals[0] = statistics.open
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = [
-                pool.submit(blocks_of, max(first, (first // BLOCK + a) * BLOCK), stop, sums[a:b], totals[a:b], failed[a:b])
-                for a, b in zip(cuts, cuts[1:], strict=False)
+                pool.submit(blocks_of, max(first, (first // size + a) * size), min(stop, (first // size + b) * size), *parts)
+                for a, b in pairwise(cuts)
+                if (parts := (sums[a:b], totals[a:b], failed[a:b])) and a < b
             ]
             for job in jobs:
                 job.result()
             if (failed >= 0).any():
                 raise design.not_finite(int(failed[failed >= 0][0]))
-            whole = stop % BLOCK == 0
-            for b in range(blocks if whole else blocks - 1):
-                statistics.closed[0][...] += sums[b]
-                statistics.closed[1][...] += totals[b]
-            statistics.open = statistics.zeros() if whole else (sums[-1].copy(), totals[-1].copy())
-            statistics.extend(stop - first)
+            whole = stop % size == 0
+            done = blocks if whole else blocks - 1
+            rows = [len(SUMS) * i // threads for i in range(threads + 1)]
+            for job in [pool.submit(_add_blocks, sums, done, a, b, statistics.closed[0]) for a, b in pairwise(rows)]:
+                job.result()
+            _add_blocks(totals[:, None], done, 0, 1, statistics.closed[1][None])
+            if whole:
+                statistics.open, statistics.opened = statistics.zeros(), None
+            else:
+                statistics.open = sums[blocks - 1].copy(), totals[blocks - 1].copy()
+                if done or statistics.opened is None:
+                    statistics.opened = max(first, stop // size * size)
+            statistics.extend(stop - statistics.next_trial)
+            statistics.precision = min(statistics.precision, precision)
+
+
+@compiled(nogil=True)
+def _add_blocks(sums, count, first_row, last_row, to):
+    # one block after another, so that the bits do not depend on how many come at once
+    for row in range(first_row, last_row):
+        for b in range(count):
+            for i in range(to.shape[1]):
+                to[row, i] += sums[b, row, i]
 
 
 def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
     """Whether trials of this objective run compiled: MLPs whose activations and error have a compiled twin."""
     if not isinstance(objective, MLPObjective):
         return False
-    return set(objective.network.activations) <= set(ACTIVATION_KINDS) and objective.network.error in ERROR_KINDS
+    return compiled_twins(objective.network.activations, objective.network.error)
+
+
+def compiled_twins(activations: Iterable[str], error: str) -> bool:
+    """Whether these have compiled twins here (those that a user has added have none)."""
+    return set(activations) <= set(ACTIVATION_KINDS) and error in ERROR_KINDS
+
+
+def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObjective]:
+    """Whether these trials can run in float32."""
+    code = design.code
+    known = code.name in FAST_CODES and code.function is None and code.sensing == 0.0
+    return has_kernel(objective) and known and design.presentation == "batch"
 
 
 def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
@@ -340,24 +401,121 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
     )  # fmt: skip
 
 
+def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
+    """`fast_kernels.sign_trials` or `float_kernels.float_trials` with everything but the trials filled in."""
+    network, method, code, S = objective.network, design.method, design.code, objective.n_patterns
+    by_trials = S < fast_kernels.FEW
+    width = 4 if by_trials else fast_kernels.WIDE
+    Sp, n1 = (S + width - 1) // width * width, (network.layers[0] + 1) * network.layers[1]
+    inputs = np.concatenate([design.sigma * objective.x.T, np.full((1, S), design.sigma)])
+    x = _filled(inputs, (inputs.shape[0] + 3) // 4 * 4, Sp)
+    target = _filled(objective.target.T, network.n_outputs, Sp)
+    present = np.zeros(0, np.float32) if by_trials else _filled(np.ones((1, S)), 1, Sp)[0]
+    sizes, activations = np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations])
+    regressor_kind = REGRESSORS[method.regressor]
+    size, V = float(np.linalg.norm(v)) or 1.0, float(v @ v) or 1.0  # v may be 0 for the gradient alone
+
+    def at(displacement: float) -> tuple[np.ndarray, np.ndarray]:
+        point = w + displacement * v
+        W, b = network.unpack(point)[0]
+        return W.T @ objective.x.T + b[:, None], point[n1:]
+
+    def arrays(displacements: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        base, rest = zip(*(at(displacement) for displacement in displacements), strict=True)
+        rows = np.concatenate([_filled(part, network.layers[1], Sp) for part in base])
+        return rows.ravel(), _filled(np.array(rest), len(rest), w.size - n1 + 64)
+
+    common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
+    constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
+    ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
+    E, bits = np.zeros(fast_kernels.BLOCK, np.float32), np.zeros(2 * ((w.size + 127) // 128) * fast_kernels.STRIDE, np.uint64)
+    one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
+    measure = fast_kernels.errors_by_trials if by_trials else fast_kernels.errors_by_patterns
+    measure(
+        *common,
+        *arrays([0.0]),
+        target.ravel(),
+        ref[:Sp].copy(),
+        S if by_trials else present,
+        *one,
+        bits,
+        ref[:0],
+        ref[:0],
+        0,
+        1,
+        E,
+        E.copy(),
+        ref,
+    )
+    ref = ref[:Sp]
+    base, rest = arrays([b * design.r for _, b in method.phases])
+    return partial(
+        fast_kernels.sign_trials if FAST_CODES[code.name] is fast_kernels else float_kernels.float_trials, *common, base, rest,
+        target.ravel(), ref, present, S,
+        _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if method.needs_s else 0],
+        v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
+        {2: 1 / V, 3: 0.0}.get(regressor_kind, 1.0), regressor_kind, design.sigma * size,
+        np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
+        np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,
+        _span(design),
+    )  # fmt: skip
+
+
+def _span(design: Design) -> int:
+    """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too large to be added often."""
+    return FAST_CODES[design.code.name].BLOCK * (4 if design.n_weights > 10_000 else 1)
+
+
+def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """As float32, filled up with zeros to (rows, columns), at a boundary of cache lines."""
+    whole = np.zeros(rows * columns + 16, np.float32)
+    skip = -whole.ctypes.data % 64 // 4
+    out = whole[skip : skip + rows * columns].reshape(rows, columns)
+    out[: array.shape[0], : array.shape[1]] = array
+    return out
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
-    """`mlp_trials` for any objective, at the cost of its own `pattern_errors`; ends at a trial that is not finite."""
-    method, V, meter = design.method, float(v @ v), Meter(objective, design, reading)
-    for trial in range(first, last):
-        b = trial // BLOCK - first // BLOCK
-        D = design.code.draw(w.size, design.sigma, design.seed, trial)
-        known = design.code.sensed(D, design.sigma, design.seed, trial)
-        points = [w + a * D + c * design.r * v for a, c in method.phases]
-        E = [meter.measure(point, trial, phase) for phase, point in enumerate(points)]
-        dE = (float(np.dot(method.gradient_weights, E)), float(np.dot(method.hv_weights, E)))
-        if not np.isfinite(dE).all():
-            failed[b] = trial
-            return
+    """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`; ends at a trial not finite."""
+    method, code, V, meter = design.method, design.code, float(v @ v), Meter(objective, design, reading)
+    kind, period, seed = REGRESSORS[method.regressor], code.period(w.size), np.uint64(design.seed)
+    together = max(1, min(BLOCK, 2**20 // w.size))
+    for b in range(len(sums)):
+        start, stop = max(first, (first // BLOCK + b) * BLOCK), min(last, (first // BLOCK + b + 1) * BLOCK)
+        for begin in range(start, stop, together):
+            trials = range(begin, min(begin + together, stop))
+            D = np.empty((len(trials), w.size))
+            if code.function is None:
+                _draw(code.kind, seed, begin, design.sigma, period, D)
+            else:
+                D[:] = [code.draw(w.size, design.sigma, design.seed, trial) for trial in trials]
+            known = np.array([code.sensed(row, design.sigma, design.seed, trial) for row, trial in zip(D, trials, strict=True)])
+            y, u = np.zeros(len(trials)), np.zeros(len(trials))
+            for phase, (a, c) in enumerate(method.phases):
+                E = meter.measure_each(w + a * D + c * design.r * v, trials, phase)
+                y += method.gradient_weights[phase] * E
+                u += method.hv_weights[phase] * E
+            wrong = ~np.isfinite(y + u)
+            if wrong.any():
+                failed[b] = trials[int(np.argmax(wrong))]
+                return
+            _accumulate_each(known, y, u, v, V, kind, design.kappa, sums[b], totals[b])
 
-        s, kind = float(known @ v), REGRESSORS[method.regressor]
-        sums[b] = synapse.accumulate(tuple(sums[b]), known, dE, s, v, V, kind, design.kappa)
-        totals[b] = synapse.count(tuple(totals[b]), dE, s)
+
+@compiled()
+def _draw(kind, seed, first, sigma, period, D):
+    for t in range(D.shape[0]):
+        perturbation(kind, seed, first + t, sigma, period, 0, D[t])
+
+
+@compiled(error_model="numpy", fastmath={"contract"})
+def _accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
+    for t in range(D.shape[0]):
+        dE, s = (y[t], u[t]), _dot(D[t], v) if kind == 1 or kind == 2 else 0.0
+        _count_into(totals, dE, s)
+        for i in range(v.size):
+            _store(sums, i, _accumulate(_load(sums, i), D[t, i], dE, s, v[i], V, kind, kappa))
 
 
 @compiled(error_model="numpy", fastmath={"contract"})

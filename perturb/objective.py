@@ -83,6 +83,7 @@ class Objective(ABC):
     n_weights: int
     n_patterns: int
     depth: int
+    parallel: bool = False  # whether `errors_at` may run on several threads at once
     inexact: tuple[str, ...] = ()  # which of "gradient", "hvp" come from finite differences
 
     @staticmethod
@@ -115,6 +116,10 @@ class Objective(ABC):
     @abstractmethod
     def pattern(self, index: int) -> "Objective":
         """The same network on one pattern only."""
+
+    def errors_at(self, points: Array) -> Array:
+        """`pattern_errors` at many points (m, n): shape (m, n_patterns), each row the same whichever points come with it."""
+        return np.array([self.pattern_errors(w) for w in points]).reshape(len(points), -1)
 
     def error(self, w: Array) -> float:
         """E(w), the mean error over the patterns."""

@@ -94,6 +94,13 @@ def uniforms(seed, stream, trial, phase, out):
 
 
 @compiled()
+def normals_each(seed, stream, first, phase, out):
+    """`normals` of trials first, first + 1, ..., a row each."""
+    for t in range(out.shape[0]):
+        normals(seed, stream, first + t, phase, out[t])
+
+
+@compiled()
 def pattern_index(seed, trial, n_patterns):
     """Which pattern a trial presents when it presents only one: uniform, with replacement."""
     a, b, _, _ = words(seed, trial, 0, PATTERN, 0)

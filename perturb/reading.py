@@ -55,10 +55,31 @@ class Meter:
 
         seed, shown, reading = np.uint64(self.design.seed), self.objective, self.reading
         if self.design.presentation == "pattern":
-            index = pattern_index(seed, trial, shown.n_patterns)
-            shown = self._patterns[index] = self._patterns.get(index) or shown.pattern(index)
+            shown = self._pattern(pattern_index(seed, trial, shown.n_patterns))
         errors = shown.pattern_errors(weights)
         xi = np.zeros(errors.size)
         if reading.noise > 0:
             normals(seed, NOISE, trial, phase, xi)
         return float(read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean())
+
+    def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
+        """`measure` of many trials, each at its own weights: points (trials, n), the mean readings (trials,)."""
+        from perturb.philox import NOISE, normals_each, pattern_index
+
+        seed, reading = np.uint64(self.design.seed), self.reading
+        if self.design.presentation == "pattern":
+            index = np.array([pattern_index(seed, trial, self.objective.n_patterns) for trial in trials])
+            errors = np.empty((len(trials), 1))
+            for shown in np.unique(index):
+                errors[index == shown] = self._pattern(int(shown)).errors_at(points[index == shown])
+        else:
+            errors = self.objective.errors_at(points)
+        xi = np.zeros(errors.shape)
+        if reading.noise > 0:
+            normals_each(seed, NOISE, trials.start, phase, xi)
+        return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+
+    def _pattern(self, index: int) -> Objective:
+        if index not in self._patterns:
+            self._patterns[index] = self.objective.pattern(index)
+        return self._patterns[index]

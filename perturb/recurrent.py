@@ -98,6 +98,8 @@ class Recurrent:
 class RecurrentObjective(Objective):
     """See `Objective` and `Recurrent`. Cost of the direct solver: a factorised (n_units, n_units) matrix per pattern."""
 
+    parallel = True
+
     def __init__(self, network: Recurrent, x: Array, target: Array):
         self.network = network
         self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
@@ -116,6 +118,23 @@ class RecurrentObjective(Objective):
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
+
+    def errors_at(self, points: Array) -> Array:
+        from perturb.graph_kernels import relaxed_errors
+        from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
+
+        net = self.network
+        if not compiled_twins(net.activations, net.error):
+            return super().errors_at(points)
+        out, settled = np.empty((len(points), self.n_patterns)), np.empty(len(points), dtype=bool)
+        relaxed_errors(
+            np.ascontiguousarray(points, dtype=float), np.array([ACTIVATION_KINDS[name] for name in net.activations]),
+            np.ascontiguousarray(self._I.T), net.outputs, np.ascontiguousarray(self.target.T), ERROR_KINDS[net.error],
+            net.solver == "direct", net.step, net.tolerance, net.max_steps, out, settled,
+        )  # fmt: skip
+        for m in np.flatnonzero(~settled):
+            out[m] = self.pattern_errors(points[m])  # raises NotSettled, saying how far it came
+        return out
 
     def settle(self, w: Array) -> Settling:
         """Relax y from 0 to its fixed point."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare
-FORMAT = "perturb statistics 1"
+FORMAT = "perturb statistics 2"
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,15 @@ class Statistics:
 
     sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial numbers summed so far, as
     (first, last + 1) in order. A run goes on at the end of its last span, so spans = [(first, first)] is an empty start for one
-    of several processes. point: where they were summed, None before the first trial.
+    of several processes. point: where they were summed, None before the first trial. opened: the first trial in
+    `open`, if there is one. precision: float32, if any trial ran so.
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
         self.design, self.spans = design, list(spans)
         self.closed, self.open = self.zeros(), self.zeros()
+        self.opened: int | None = None
+        self.precision = "float64"
         self.point: Point | None = None
 
     def bind(self, point: Point) -> None:
@@ -179,7 +182,8 @@ class Statistics:
         rest = other if last is self else self
         both = Statistics(self.design, spans)
         both.closed = (last.closed[0] + rest.sums, last.closed[1] + rest.totals)
-        both.open = (last.open[0].copy(), last.open[1].copy())
+        both.open, both.opened = (last.open[0].copy(), last.open[1].copy()), last.opened
+        both.precision = min(self.precision, other.precision)
         both.point = self.point or other.point
         return both
 
@@ -195,6 +199,7 @@ class Statistics:
             "sigma": float(self.design.sigma), "r": float(self.design.r), "seed": int(self.design.seed),
             "presentation": self.design.presentation,
             "point": [self.point.error, self.point.digest] if self.point else None,
+            "opened": self.opened, "precision": self.precision,
         }  # fmt: skip
         content = io.BytesIO()
         np.savez(
@@ -245,6 +250,7 @@ class Statistics:
                 Method(**method), found, header["n_weights"], header["sigma"], header["r"], header["seed"], header["presentation"]
             )
             statistics = cls(design, [(start, stop) for start, stop in header["spans"]])
+            statistics.opened, statistics.precision = header["opened"], header["precision"]
             if header["point"] is not None:
                 statistics.point = Point(arrays["v"], *header["point"])
             shapes = [array.shape for array in (*statistics.closed, *statistics.open)]
@@ -298,6 +304,11 @@ class Estimate:
     @property
     def design(self) -> Design:
         return self.statistics.design
+
+    @property
+    def precision(self) -> str:
+        """Of the evaluations of E: "float32" or "float64"."""
+        return self.statistics.precision
 
     @property
     def warnings(self) -> list[str]:

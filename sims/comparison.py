@@ -1,7 +1,7 @@
 """The study "compare": every method on its own chip, at equal numbers of evaluations, beside exact R{backprop}."""
 
 import time
-from math import isinf
+from math import isinf, isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,6 +160,8 @@ def _verdict(
     quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int, imperfect: bool
 ) -> str:
     name = "Hv" if quantity == "hv" else "the gradient"
+    if isnan(cosine):
+        return f"gives no estimate of {name}: every sum is zero, so nothing of the perturbation reaches E and its reading"
     if isinf(needed):
         return (
             f"cannot reach a cosine of {TARGET_COSINE} with {name}, however many evaluations: "

@@ -128,12 +128,12 @@ def trials(objective, w, v, reading, design, first, last):
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def sums(D, y, u, q, v):
-    """The sums of `synapse.SUMS` and `synapse.TOTALS`."""
+def sums(D, y, u, q, s):
+    """The sums of `synapse.SUMS` and `synapse.TOTALS`; s = D.v where the method broadcasts it, else 0."""
     y_, u_ = y[:, None], u[:, None]
     terms = (D, q, D * D, D * q, q * q, D * y_, q * u_, D * D * y_, D * y_**2, q * q * u_, q * u_**2)
     terms += (D**2 * y_**2, D * y_ * q * u_, q**2 * u_**2)
-    c = (D @ v) ** 2
+    c = s * s
     totals = (y, u, y * y, u * u, c, c * u, c * c, c * c * u, c * u * u, c * c * u * u)
     return np.array([term.sum(0) for term in terms]), np.array([total.sum() for total in totals])
 

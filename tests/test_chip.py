@@ -114,7 +114,7 @@ def test_the_chip_with_converter_agrees_with_the_kernels(small):
 def test_an_ideal_chip_is_the_ideal_estimate(small):
     options = {"method": "covariance", "code": "ternary", "sigma": 0.05, "seed": 8}
     np.testing.assert_array_equal(
-        chip_of(small, fidelity="batch", **options).run(500).hv, estimate(*small, 500, **options).hv
+        chip_of(small, fidelity="batch", **options).run(500).hv, estimate(*small, 500, precision="float64", **options).hv
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_kernel_and_solution_equal_the_naive_twin(small, method, code, presentat
     reading = Reading(noise=0.01)
     statistics = run(small, 70, reading, method=method, code=code, presentation=presentation)
     columns = naive.trials(*small, reading, statistics.design, 0, 70)
-    sums, totals = naive.sums(*columns, small[2])
+    sums, totals = naive.sums(*columns, columns[0] @ small[2] * METHODS[method].needs_s)
     size = np.abs(sums).max(1, keepdims=True) + 1e-300  # rounding of E enters relative to the largest term
     np.testing.assert_allclose(statistics.sums / size, sums / size, atol=1e-11)
     np.testing.assert_allclose(statistics.totals, totals, rtol=1e-9, atol=1e-11 * np.abs(totals[:4]).max())

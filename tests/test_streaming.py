@@ -52,11 +52,12 @@ def part_of(job):
     point, first, count = job
     point = point or tiny()
     design = Design(METHODS[OPTIONS["method"]], CODES[OPTIONS["code"]], point[1].size, OPTIONS["sigma"], 0.01, OPTIONS["seed"])
-    return estimate(*point, count, **OPTIONS, resume=Statistics(design, [(first, first)])).statistics
+    resume = Statistics(design, [(first, first)])
+    return estimate(*point, count, **OPTIONS, precision="float64", resume=resume).statistics
 
 
 def test_four_parts_merge_to_the_whole_within_rounding(small, tmp_path):
-    whole = estimate(*small, 1000, **OPTIONS).statistics
+    whole = estimate(*small, 1000, **OPTIONS, precision="float64").statistics
     parts = [part_of((small, first, 250)) for first in (0, 250, 500, 750)]
     for i, part in enumerate(parts):
         part.save(tmp_path / f"{i}.npz")
@@ -70,8 +71,9 @@ def test_four_parts_merge_to_the_whole_within_rounding(small, tmp_path):
 @pytest.mark.slow
 def test_a_million_trials_in_one_run_in_ten_pieces_and_in_four_processes(tmp_path):
     point, million = tiny(), 1_000_000
-    whole = estimate(*point, million, **OPTIONS)
-    same_bits(in_pieces(point, [million // 10] * 10, tmp_path / "s.npz", **OPTIONS), whole.statistics)
+    for precision in ("float32", "float64"):
+        whole = estimate(*point, million, **OPTIONS, precision=precision)
+        same_bits(in_pieces(point, [million // 10] * 10, tmp_path / "s.npz", **OPTIONS, precision=precision), whole.statistics)
     jobs = [(None, i * million // 4, million // 4) for i in range(4)]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = list(pool.map(part_of, jobs))
@@ -124,7 +126,7 @@ def test_damaged_and_foreign_files_are_one_line(small, tmp_path):
 
 def test_files_of_another_version_are_named(small, tmp_path, monkeypatch):
     estimate(*small, 64, **OPTIONS).statistics.save(tmp_path / "s.npz")
-    monkeypatch.setattr("perturb.statistics.FORMAT", "perturb statistics 2")
+    monkeypatch.setattr("perturb.statistics.FORMAT", "perturb statistics 1")
     with pytest.raises(InputError, match="another version"):
         Statistics.load(tmp_path / "s.npz")
 

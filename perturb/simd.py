@@ -1,0 +1,520 @@
+"""Vectors inside Numba: sixteen float32, eight uint64 or sixteen bits at a time, and random numbers and functions of them.
+
+Numba leaves vectors to LLVM's loop vectoriser, which falls back to scalars without a word; here they are types of their own.
+LLVM splits them where the processor has narrower registers, so the code runs anywhere. Loads and stores are unchecked and take
+flat C arrays, or pointers to them, with an index counted in elements.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from perturb.philox import compiled
+
+LANES = 16
+
+
+class Vector(types.Type):
+    def __init__(self, name: str, element: ir.Type, lanes: int):
+        self.element, self.lanes = element, lanes
+        super().__init__(name=name)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.VectorType(fe_type.element, fe_type.lanes))
+
+
+F32, I64, I8, I1 = ir.FloatType(), ir.IntType(64), ir.IntType(8), ir.IntType(1)
+f32x16 = Vector("f32x16", F32, 16)
+f32x8 = Vector("f32x8", F32, 8)
+f64x8 = Vector("f64x8", ir.DoubleType(), 8)
+u64x8 = Vector("u64x8", I64, 8)
+u8x64 = Vector("u8x64", I8, 64)
+mask16 = Vector("mask16", I1, 16)
+INDEX = ir.IntType(32)
+
+
+def _llvm(kind):
+    return ir.VectorType(kind.element, kind.lanes)
+
+
+def _splat(builder, value, lanes):
+    one = builder.insert_element(ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, INDEX(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INDEX, lanes), [INDEX(0)] * lanes))
+
+
+def _shuffle(builder, a, b, order):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INDEX, len(order)), [INDEX(i) for i in order]))
+
+
+def _constants(element, values):
+    return ir.Constant(ir.VectorType(element, len(values)), [element(value) for value in values])
+
+
+def _pointer(context, builder, array_type, array, index, kind):
+    data = array if isinstance(array_type, types.CPointer) else context.make_array(array_type)(context, builder, array).data
+    at = builder.gep(data, [index], source_etype=context.get_data_type(array_type.dtype))
+    return builder.bitcast(at, ir.PointerType(kind))
+
+
+def _operation(method):
+    """A function of two vectors of one kind, from the method of an IRBuilder."""
+
+    @intrinsic
+    def operation(typingctx, a, b):
+        return a(a, a), lambda context, builder, sig, args: getattr(builder, method)(*args)
+
+    return operation
+
+
+add, sub, mul, div = (_operation(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
+add_u, mul_u, and_u, or_u, xor_u, shr_u, shl_u = (
+    _operation(name) for name in ("add", "mul", "and_", "or_", "xor", "lshr", "shl")
+)
+
+
+def _load(kind):
+    @intrinsic
+    def load(typingctx, array, index):
+        def codegen(context, builder, sig, args):
+            pointer = _pointer(context, builder, sig.args[0], *args, _llvm(kind))
+            value = builder.load(pointer, typ=_llvm(kind))
+            value.align = context.get_abi_sizeof(kind.element)
+            return value
+
+        return kind(array, types.int64), codegen
+
+    return load
+
+
+load, load8, load_d, load_u = _load(f32x16), _load(f32x8), _load(f64x8), _load(u64x8)
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """array[index : index + lanes] = vector"""
+
+    def codegen(context, builder, sig, args):
+        done = builder.store(args[2], _pointer(context, builder, sig.args[0], args[0], args[1], args[2].type))
+        done.align = context.get_abi_sizeof(context.get_data_type(sig.args[0].dtype))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), codegen
+
+
+@intrinsic
+def pointer(typingctx, array):
+    """Where an array's numbers lie: what inner functions take, because arrays are costly to pass. See `keep`."""
+
+    def codegen(context, builder, sig, args):
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def keep(typingctx, array):
+    """Does nothing, but after the last use of an array's pointer, so that the array lives until then."""
+    return types.void(array), lambda context, builder, sig, args: context.get_dummy_value()
+
+
+@intrinsic
+def peek(typingctx, array, index):
+    """array[index], without a check and without counting from the end."""
+
+    def codegen(context, builder, sig, args):
+        kind = context.get_data_type(sig.args[0].dtype)
+        return builder.load(_pointer(context, builder, sig.args[0], *args, kind), typ=kind)
+
+    return array.dtype(array, types.int64), codegen
+
+
+@intrinsic
+def splat(typingctx, value):
+    """A float32 in every lane."""
+    return f32x16(types.float32), lambda context, builder, sig, args: _splat(builder, args[0], 16)
+
+
+@intrinsic
+def splat_d(typingctx, value):
+    """A float64 in every lane."""
+    return f64x8(types.float64), lambda context, builder, sig, args: _splat(builder, args[0], 8)
+
+
+@intrinsic
+def narrow(typingctx, a, b):
+    """Two vectors of float64 as one of float32."""
+
+    def codegen(context, builder, sig, args):
+        return _shuffle(builder, *(builder.fptrunc(part, _llvm(f32x8)) for part in args), range(16))
+
+    return f32x16(f64x8, f64x8), codegen
+
+
+@intrinsic
+def widen(typingctx, a):
+    """Eight float32 as float64."""
+    return f64x8(f32x8), lambda context, builder, sig, args: builder.fpext(args[0], _llvm(f64x8))
+
+
+@intrinsic
+def splat_u(typingctx, value):
+    return u64x8(types.uint64), lambda context, builder, sig, args: _splat(builder, args[0], 8)
+
+
+@intrinsic
+def iota_u(typingctx):
+    """0 to 7."""
+    return u64x8(), lambda context, builder, sig, args: _constants(I64, range(8))
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a b + c, in one rounding where the processor can."""
+
+    def codegen(context, builder, sig, args):
+        kind = _llvm(f32x16)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), "llvm.fmuladd.v16f32")
+        return builder.call(function, args)
+
+    return f32x16(f32x16, f32x16, f32x16), codegen
+
+
+def _unary(name):
+    @intrinsic
+    def function(typingctx, a):
+        def codegen(context, builder, sig, args):
+            kind = _llvm(f32x16)
+            return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), args)
+
+        return f32x16(f32x16), codegen
+
+    return function
+
+
+root, magnitude, down = (_unary(f"llvm.{name}.v16f32") for name in ("sqrt", "fabs", "floor"))
+
+
+@intrinsic
+def greater(typingctx, a, b):
+    """a > b, false where either is not a number."""
+    return mask16(f32x16, f32x16), lambda context, builder, sig, args: builder.fcmp_ordered(">", *args)
+
+
+@intrinsic
+def choose(typingctx, mask, a, b):
+    """a where the mask is set, b elsewhere."""
+    return f32x16(mask16, f32x16, f32x16), lambda context, builder, sig, args: builder.select(*args)
+
+
+@intrinsic
+def bits16(typingctx, word):
+    """The lowest sixteen bits of a word as a mask, the lowest first."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(builder.trunc(args[0], ir.IntType(16)), _llvm(mask16))
+
+    return mask16(types.uint64), codegen
+
+
+@intrinsic
+def bit_of_each(typingctx, a, b, bit):
+    """Whether the bit is set in each of the words of a, then of b."""
+
+    def codegen(context, builder, sig, args):
+        a, b, bit = args
+        chosen = _splat(builder, builder.shl(I64(1), bit), 8)
+        halves = [builder.icmp_unsigned("!=", builder.and_(words, chosen), _constants(I64, [0] * 8)) for words in (a, b)]
+        return _shuffle(builder, *halves, range(16))
+
+    return mask16(u64x8, u64x8, types.int64), codegen
+
+
+@intrinsic
+def from_bits64(typingctx, word, value):
+    """Sixty-four bytes: `value` where the word's bit is set, else 0."""
+
+    def codegen(context, builder, sig, args):
+        word, value = args
+        mask = builder.bitcast(word, ir.VectorType(I1, 64))
+        return builder.select(mask, _splat(builder, builder.trunc(value, I8), 64), _constants(I8, [0] * 64))
+
+    return u8x64(types.uint64, types.int64), codegen
+
+
+@intrinsic
+def total(typingctx, a):
+    """Sum of the lanes, as a tree of halves."""
+
+    def codegen(context, builder, sig, args):
+        value, width = args[0], sig.args[0].lanes
+        while width > 1:
+            width //= 2
+            low, high = (_shuffle(builder, value, value, range(start, start + width)) for start in (0, width))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, INDEX(0))
+
+    return (types.float64 if a == f64x8 else types.float32)(a), codegen
+
+
+@intrinsic
+def totals16(typingctx, vectors):
+    """Of sixteen vectors, one vector of their sums."""
+
+    def codegen(context, builder, sig, args):
+        rows = [builder.extract_value(args[0], i) for i in range(16)]
+        width = 1  # after each step every row holds the partial sums of twice as many vectors
+        while len(rows) > 1:
+            low = [i for i in range(32) if not i & width]
+            high = [i for i in range(32) if i & width]
+            # lanes of a pair, side by side: keeps sums of the first vectors in lanes without the bit, of the second with it
+            first = [(i if not i & width else i - width + 16) for i in range(16)]
+            second = [(i + width if not i & width else i + 16) for i in range(16)]
+            assert low and high
+            rows = [
+                builder.fadd(_shuffle(builder, a, b, first), _shuffle(builder, a, b, second))
+                for a, b in zip(rows[::2], rows[1::2], strict=True)
+            ]
+            width *= 2
+        return rows[0]
+
+    return f32x16(types.UniTuple(f32x16, 16)), codegen
+
+
+@intrinsic
+def exponent(typingctx, a):
+    """(e, m) with a = 2^e m and m in [sqrt(1/2), sqrt(2)), for a > 0 (frexp without special cases)."""
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        kind = ir.VectorType(i32, 16)
+        bits = builder.bitcast(args[0], kind)
+        shifted = builder.sub(bits, _constants(i32, [0x3F3504F3] * 16))
+        e = builder.ashr(shifted, _constants(i32, [23] * 16))
+        m = builder.sub(bits, builder.shl(e, _constants(i32, [23] * 16)))
+        parts = [builder.sitofp(e, _llvm(f32x16)), builder.bitcast(m, _llvm(f32x16))]
+        return context.make_tuple(builder, sig.return_type, parts)
+
+    return types.UniTuple(f32x16, 2)(f32x16), codegen
+
+
+@intrinsic
+def scale(typingctx, a, n):
+    """a 2^n for whole numbers n in float32, by adding to the exponent."""
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        kind = ir.VectorType(i32, 16)
+        n = builder.shl(builder.fptosi(args[1], kind), _constants(i32, [23] * 16))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], kind), n), _llvm(f32x16))
+
+    return f32x16(f32x16, f32x16), codegen
+
+
+def _low_halves(builder, parts):
+    i32 = ir.IntType(32)
+    return _shuffle(builder, *(builder.trunc(part, ir.VectorType(i32, 8)) for part in parts), range(16))
+
+
+@intrinsic
+def small(typingctx, a, b):
+    """Whole numbers below 2^31 as float32."""
+
+    def codegen(context, builder, sig, args):
+        return builder.sitofp(_low_halves(builder, args), _llvm(f32x16))
+
+    return f32x16(u64x8, u64x8), codegen
+
+
+@intrinsic
+def fractions(typingctx, a, b):
+    """From sixteen words k < 2^32: (k + 1/2)/2^32 and 1 minus that, each to its own relative accuracy."""
+
+    def codegen(context, builder, sig, args):
+        words, parts = _low_halves(builder, args), []
+        for k in (words, builder.xor(words, _constants(ir.IntType(32), [2**32 - 1] * 16))):
+            value = builder.fadd(builder.uitofp(k, _llvm(f32x16)), _constants(F32, [0.5] * 16))
+            parts.append(builder.fmul(value, _constants(F32, [2.0**-32] * 16)))
+        return context.make_tuple(builder, sig.return_type, parts)
+
+    return types.UniTuple(f32x16, 2)(u64x8, u64x8), codegen
+
+
+@intrinsic
+def quarters(typingctx, a, b):
+    """From sixteen words k < 2^32: 4 (k + 1/2)/2^32 = q + 1/2 + t with q = 0..3 and |t| < 1/2. Returns t and whether q is odd,
+    is 1 or 2, is 2 or 3."""
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        words = _low_halves(builder, args)
+        rest = builder.sub(builder.and_(words, _constants(i32, [2**30 - 1] * 16)), _constants(i32, [2**29] * 16))
+        t = builder.fadd(builder.sitofp(rest, _llvm(f32x16)), _constants(F32, [0.5] * 16))
+        t = builder.fmul(t, _constants(F32, [2.0**-30] * 16))
+        low, high = (
+            builder.icmp_unsigned("!=", builder.and_(words, _constants(i32, [bit] * 16)), _constants(i32, [0] * 16))
+            for bit in (2**30, 2**31)
+        )
+        return context.make_tuple(builder, sig.return_type, [t, low, builder.xor(low, high), high])
+
+    return types.Tuple((f32x16, mask16, mask16, mask16))(u64x8, u64x8), codegen
+
+
+@intrinsic
+def interleave4(typingctx, a, b):
+    """a = (p0..p7, r0..r7), b = (q0..q7, s0..s7): (p0, q0, r0, s0, p1, ...) as two vectors."""
+
+    def codegen(context, builder, sig, args):
+        halves = [
+            _shuffle(builder, *args, [lane for k in range(start, start + 4) for lane in (k, 16 + k, 8 + k, 24 + k)])
+            for start in (0, 4)
+        ]
+        return context.make_tuple(builder, sig.return_type, halves)
+
+    return types.UniTuple(f32x16, 2)(f32x16, f32x16), codegen
+
+
+# ---- Philox 4x32-10 of eight counters at once
+
+
+MASK = np.uint64(0xFFFFFFFF)
+
+
+@compiled(forceinline=True)
+def philox8(c0, c1, c2, c3, k0, k1):
+    """Eight counters (32-bit words in u64x8) under one key (uint64 below 2^32): eight results."""
+    mask, half = splat_u(MASK), splat_u(np.uint64(32))
+    m0, m1 = splat_u(np.uint64(0xD2511F53)), splat_u(np.uint64(0xCD9E8D57))
+    for _ in range(10):
+        p0, p1 = mul_u(m0, and_u(c0, mask)), mul_u(m1, and_u(c2, mask))
+        c0, c1 = xor_u(xor_u(shr_u(p1, half), c1), splat_u(k0)), and_u(p1, mask)
+        c2, c3 = xor_u(xor_u(shr_u(p0, half), c3), splat_u(k1)), and_u(p0, mask)
+        k0 = (k0 + np.uint64(0x9E3779B9)) & MASK
+        k1 = (k1 + np.uint64(0xBB67AE85)) & MASK
+    return c0, c1, c2, c3
+
+
+# ---- functions, float32
+
+
+@compiled(forceinline=True)
+def number(x):
+    return splat(np.float32(x))
+
+
+@compiled(forceinline=True)
+def log_pair(u, rest):
+    """log(u), with rest = 1 - u known to its own relative accuracy; u > 0."""
+    e, m = exponent(u)
+    t = sub(m, number(1.0))
+    t = choose(greater(u, number(0.70710677)), sub(number(0.0), rest), t)
+    return add(_log1p(t), mul(e, number(0.6931472)))
+
+
+@compiled(forceinline=True)
+def _log1p(t):
+    # log(1 + t) for 1 + t in [sqrt(1/2), sqrt(2)), the polynomial of Cephes' logf
+    p = number(7.0376836292e-2)
+    p = fma(p, t, number(-1.1514610310e-1))
+    p = fma(p, t, number(1.1676998740e-1))
+    p = fma(p, t, number(-1.2420140846e-1))
+    p = fma(p, t, number(1.4249322787e-1))
+    p = fma(p, t, number(-1.6668057665e-1))
+    p = fma(p, t, number(2.0000714765e-1))
+    p = fma(p, t, number(-2.4999993993e-1))
+    p = fma(p, t, number(3.3333331174e-1))
+    tt = mul(t, t)
+    return add(fma(tt, mul(p, t), mul(number(-0.5), tt)), t)
+
+
+@compiled(forceinline=True)
+def log(u):
+    e, m = exponent(u)
+    return add(_log1p(sub(m, number(1.0))), mul(e, number(0.6931472)))
+
+
+@compiled(forceinline=True)
+def exp(x):
+    # clipped at +-87; not-a-number stays
+    x = choose(greater(x, number(87.0)), number(87.0), x)
+    x = choose(greater(number(-87.0), x), number(-87.0), x)
+    n = down(fma(x, number(1.44269504), number(0.5)))
+    t = fma(n, number(2.12194440e-4), fma(n, number(-0.693359375), x))
+    p = number(1.9875691500e-4)
+    p = fma(p, t, number(1.3981999507e-3))
+    p = fma(p, t, number(8.3334519073e-3))
+    p = fma(p, t, number(4.1665795894e-2))
+    p = fma(p, t, number(1.6666665459e-1))
+    p = fma(p, t, number(5.0000001201e-1))
+    p = fma(mul(p, t), t, add(t, number(1.0)))
+    # for a number that is none n is anything, and p carries it on
+    return scale(p, choose(greater(number(200.0), magnitude(n)), n, number(0.0)))
+
+
+@compiled(forceinline=True)
+def _tanh_parts(x):
+    # the rational approximation of degree (13, 6) known from Eigen: within 3e-7; clipped where it reaches 1; not-a-number stays
+    x = choose(greater(x, number(7.9053111)), number(7.9053111), x)
+    x = choose(greater(number(-7.9053111), x), number(-7.9053111), x)
+    t = mul(x, x)
+    p = number(-2.76076847742355e-16)
+    p = fma(p, t, number(2.00018790482477e-13))
+    p = fma(p, t, number(-8.60467152213735e-11))
+    p = fma(p, t, number(5.12229709037114e-08))
+    p = fma(p, t, number(1.48572235717979e-05))
+    p = fma(p, t, number(6.37261928875436e-04))
+    p = fma(p, t, number(4.89352455891786e-03))
+    q = number(1.19825839466702e-06)
+    q = fma(q, t, number(1.18534705686654e-04))
+    q = fma(q, t, number(2.26843463243900e-03))
+    q = fma(q, t, number(4.89352518554385e-03))
+    return mul(x, p), q
+
+
+@compiled(forceinline=True)
+def tanh(x):
+    p, q = _tanh_parts(x)
+    return div(p, q)
+
+
+@compiled(forceinline=True)
+def tanh4(a, b, c, d):
+    """tanh of four vectors with one division, which costs more than all the rest."""
+    p0, q0 = _tanh_parts(a)
+    p1, q1 = _tanh_parts(b)
+    p2, q2 = _tanh_parts(c)
+    p3, q3 = _tanh_parts(d)
+    q01, q23 = mul(q0, q1), mul(q2, q3)
+    r = div(number(1.0), mul(q01, q23))
+    r01, r23 = mul(r, q23), mul(r, q01)
+    return mul(p0, mul(q1, r01)), mul(p1, mul(q0, r01)), mul(p2, mul(q3, r23)), mul(p3, mul(q2, r23))
+
+
+@compiled(forceinline=True)
+def softplus(x):
+    positive = choose(greater(x, number(0.0)), x, mul(x, number(0.0)))  # keeps not-a-number
+    return add(positive, log(add(number(1.0), exp(sub(number(0.0), magnitude(x))))))
+
+
+@compiled(forceinline=True)
+def normal_pairs(a0, a1, b0, b1):
+    """Box-Muller of sixteen pairs of words: radius from a, angle from b; see `philox._normal_pair`."""
+    u, rest = fractions(a0, a1)
+    radius = root(mul(number(-2.0), log_pair(u, rest)))
+    t, odd, cos_negative, sin_negative = quarters(b0, b1)
+    # the angle is q pi/2 + pi/4 + x
+    x = mul(t, number(1.5707964))
+    xx = mul(x, x)
+    p = fma(xx, fma(xx, number(-1.9515295891e-4), number(8.3321608736e-3)), number(-1.6666654611e-1))
+    s = fma(mul(xx, x), p, x)
+    p = fma(xx, fma(xx, number(2.443315711809948e-5), number(-1.388731625493765e-3)), number(4.166664568298827e-2))
+    c = fma(xx, fma(xx, p, number(-0.5)), number(1.0))
+    h = mul(radius, number(0.70710677))
+    cos, sin = mul(h, sub(c, s)), mul(h, add(c, s))
+    cos, sin = choose(odd, sin, cos), choose(odd, cos, sin)
+    zero = number(0.0)
+    return choose(cos_negative, sub(zero, cos), cos), choose(sin_negative, sub(zero, sin), sin)
