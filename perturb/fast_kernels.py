@@ -644,10 +644,29 @@ def _spread_signs(n, bits, t0, D, of, v, with_v, s):
     store(s, t0, sum_)
 
 
+@compiled()
+def _room_by_trials(sizes, Sp, signs):
+    """Vectors of trials evaluated together and what they need: numbers for D, the first layer's changes, half the activities."""
+    n, width = 0, 0
+    for layer in range(sizes.size - 1):
+        n += (sizes[layer] + 1) * sizes[layer + 1]
+        width = max(width, sizes[layer + 1] + 1)
+    # several, of tiny networks, so that there is always something to compute
+    together = max(1, min(16, 4096 // (n * Sp)))
+    D = LANES * (n + 2) * together if signs else 0
+    return together, D, LANES * (sizes[1] + 1) * Sp * together, (width * together + 1) * Sp
+
+
+@compiled()
+def room_by_trials(sizes, Sp, signs):
+    _, D, moved, half = _room_by_trials(sizes, Sp, signs)
+    return D + moved + 2 * LANES * half
+
+
 @compiled(**EXACT)
 def errors_by_trials(
     sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma, seed, noise, step, top, start, bits,
-    drawn, v, lo, hi, E, s, each,
+    drawn, v, lo, hi, E, s, each, scratch,
 ):  # fmt: skip
     """As `errors_by_patterns`, the lanes being trials: also fills E, s of other trials of the vectors that lo..hi-1 lie in.
 
@@ -657,18 +676,11 @@ def errors_by_trials(
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     n_row, n_rest = w.shape[1], w.shape[1] - 64
     n = n_in * J + n_rest
-    width = 0
-    for units in sizes[1:]:
-        width = max(width, units + 1)
-    # of tiny networks several vectors of trials together, so that there is always something to compute
-    together = max(1, min(16, 4096 // (n * Sp)))
     signs, T = drawn.size == 0, E.size // amounts.size
+    together, of_D, of_moved, half = _room_by_trials(sizes, Sp, signs)
     stride, D_size = (LANES, LANES * (n + 2)) if signs else (T, LANES)
-    all_D, all_moved = aligned(LANES * (n + 2) * together if signs else 0), aligned(LANES * (J + 1) * Sp * together)
-    half = (width * together + 1) * Sp
-    all_y = aligned(2 * LANES * half)
+    all_D, all_moved, all_y = scratch[:of_D], scratch[of_D : of_D + of_moved], scratch[of_D + of_moved :]
     k0, k1 = seed & MASK, seed >> np.uint64(32)
-    all_D[:], all_y[:] = np.float32(0.0), np.float32(0.0)
     D, moved, y = pointer(all_D if signs else drawn), pointer(all_moved), pointer(all_y)
     x_, base_, w_, target_, ref_, bits_, v_, s_ = (
         pointer(x), pointer(base), pointer(w), pointer(target), pointer(ref), pointer(bits), pointer(v), pointer(s),
@@ -901,15 +913,12 @@ def count(scalars, totals):
 def _block(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
+    bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
 ):  # fmt: skip
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
     start = first // BLOCK * BLOCK
-    lo, hi, n, P, sigma32 = first - start, last - start, v_beta.size, amounts.size, np.float32(sigma)
-    rows = 16 if regressor_kind == 2 else 8
-    bits, E, nothing = np.empty(2 * ((n + 127) // 128) * STRIDE, np.uint64), np.zeros(P * BLOCK, np.float32), aligned(0)
-    s32, c, L = np.zeros(BLOCK, np.float32), aligned(rows * BLOCK), aligned(n * rows + 16)
-    y, u, s, scalars, units = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(12), np.empty(3)
-
+    lo, hi, n, rows, sigma32 = first - start, last - start, v_beta.size, c.size // BLOCK, np.float32(sigma)
+    E[:] = np.float32(0.0)
     draw_signs(code_kind, seed, start, period, n, bits)
     if present.size:
         errors_by_patterns(
@@ -919,7 +928,7 @@ def _block(
     else:
         errors_by_trials(
             sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma32, seed, noise, step, top, start,
-            bits, nothing, v, lo, hi, E, s32, nothing,
+            bits, nothing, v, lo, hi, E, s32, nothing, scratch,
         )  # fmt: skip
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:
@@ -937,6 +946,12 @@ def sign_trials(
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, span, first, last, sums, totals,
 failed, ):  # fmt: skip
     """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
+    n, rows = v_beta.size, 16 if regressor_kind == 2 else 8
+    bits, E = np.empty(2 * ((n + 127) // 128) * STRIDE, np.uint64), np.empty(amounts.size * BLOCK, np.float32)
+    s32, c, L, nothing = np.zeros(BLOCK, np.float32), aligned(rows * BLOCK), aligned(n * rows + 16), aligned(0)
+    y, u, s, scalars, units = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(12), np.empty(3)
+    scratch = aligned(0 if present.size else room_by_trials(sizes, ref.size, True))
+    scratch[:] = np.float32(0.0)
     for b in range(sums.shape[0]):
         whole = (first // span + b) * span
         for start in range(whole, whole + span, BLOCK):
@@ -945,5 +960,6 @@ failed, ):  # fmt: skip
                     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
                     sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
                     max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+                    bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
                 )  # fmt: skip
                 failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -18,6 +18,7 @@ from perturb.fast_kernels import (
     errors_by_patterns,
     errors_by_trials,
     finish,
+    room_by_trials,
 )
 from perturb.philox import CODE, compiled
 from perturb.simd import (
@@ -164,9 +165,11 @@ def _block(
             start, no_bits, D, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
     else:
+        scratch = aligned(room_by_trials(sizes, ref.size, False))
+        scratch[:] = np.float32(0.0)
         errors_by_trials(
             sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma32, seed, noise, step, top, start,
-            no_bits, D, v, lo, hi, E, s32, nothing,
+            no_bits, D, v, lo, hi, E, s32, nothing, scratch,
         )  # fmt: skip
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:

@@ -411,23 +411,12 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
     E, bits = np.zeros(fast_kernels.BLOCK, np.float32), np.zeros(2 * ((w.size + 127) // 128) * fast_kernels.STRIDE, np.uint64)
     one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
-    measure = fast_kernels.errors_by_trials if by_trials else fast_kernels.errors_by_patterns
-    measure(
-        *common,
-        *arrays([0.0]),
-        target.ravel(),
-        ref[:Sp].copy(),
-        S if by_trials else present,
-        *one,
-        bits,
-        ref[:0],
-        ref[:0],
-        0,
-        1,
-        E,
-        E.copy(),
-        ref,
-    )
+    where = (bits, ref[:0], ref[:0], 0, 1, E, E.copy(), ref)
+    if by_trials:
+        scratch = np.zeros(fast_kernels.room_by_trials(sizes, Sp, True), np.float32)
+        fast_kernels.errors_by_trials(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch)
+    else:
+        fast_kernels.errors_by_patterns(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), present, *one, *where)
     ref = ref[:Sp]
     base, rest = arrays([b * design.r for _, b in method.phases])
     return partial(
