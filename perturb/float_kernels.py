@@ -49,6 +49,11 @@ from perturb.simd import (
 BLOCK = 64
 
 
+def block(n_weights: int) -> int:
+    """T, the trials of a block."""
+    return BLOCK
+
+
 @compiled(**EXACT)
 def draw_normals(seed, start, n, D):
     """D[i BLOCK + t]: the gaussian perturbation of weight i in trial start + t; uses rows up to a multiple of 4."""

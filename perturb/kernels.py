@@ -409,7 +409,7 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
     constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
     ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
-    E, bits = np.zeros(fast_kernels.BLOCK, np.float32), np.zeros(2 * ((w.size + 127) // 128) * fast_kernels.STRIDE, np.uint64)
+    E, bits = np.zeros(16, np.float32), np.zeros(2 * ((w.size + 127) // 128) * (16 + fast_kernels.SPARE), np.uint64)
     one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
     where = (bits, ref[:0], ref[:0], 0, 1, E, E.copy(), ref)
     if by_trials:
@@ -427,13 +427,13 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
         1 / V if regressor_kind == 2 else 1.0, regressor_kind, design.sigma * size,
         np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
         np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,
-        _span(design),
+        FAST_CODES[code.name].block(w.size), _span(design),
     )  # fmt: skip
 
 
 def _span(design: Design) -> int:
     """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too large to be added often."""
-    return FAST_CODES[design.code.name].BLOCK * (4 if design.n_weights > 10_000 else 1)
+    return FAST_CODES[design.code.name].block(design.n_weights) * (4 if design.n_weights > 10_000 else 1)
 
 
 def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
