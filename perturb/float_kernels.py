@@ -189,8 +189,9 @@ def _block(
 @compiled(nogil=True)
 def float_trials(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
-    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, span, first, last, sums, totals,
-failed, ):  # fmt: skip
+    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, T, span, first, last, sums, totals,
+    failed,
+):  # fmt: skip
     """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
     for b in range(sums.shape[0]):
         whole = (first // span + b) * span
