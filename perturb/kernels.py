@@ -396,15 +396,15 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     sizes, activations = np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations])
     regressor_kind, size, V = REGRESSORS[method.regressor], float(np.linalg.norm(v)), float(v @ v)
 
-    def at(displacement: float) -> tuple[np.ndarray, np.ndarray]:
-        point = w + displacement * v
-        W, b = network.unpack(point)[0]
-        return W.T @ objective.x.T + b[:, None], point[n1:]
-
     def arrays(displacements: list[float]) -> tuple[np.ndarray, np.ndarray]:
-        base, rest = zip(*(at(displacement) for displacement in displacements), strict=True)
-        rows = np.concatenate([_filled(part, network.layers[1], Sp) for part in base])
-        return rows.ravel(), _filled(np.array(rest), len(rest), w.size - n1 + 64)
+        """Net inputs of the first layer at w + displacement v, and the other layers' weights there."""
+        points, patterns = [w + displacement * v for displacement in displacements], np.ascontiguousarray(objective.x.T)
+        base, rest = np.zeros((len(points) * network.layers[1], Sp)), np.array([point[n1:] for point in points])
+        for out, point in zip(np.split(base, len(points)), points, strict=True):
+            own = np.empty((network.layers[1], S))
+            _product(*network.unpack(point)[0], patterns, own)  # BLAS would leave its threads spinning beside ours
+            out[:, :S] = own
+        return _filled(base, *base.shape).ravel(), _filled(rest, len(rest), w.size - n1 + 64)
 
     common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
     constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
