@@ -312,7 +312,7 @@ def run_trials(
             if len(sums) < blocks:
                 sums, totals = np.empty((blocks, *statistics.open[0].shape)), np.empty((blocks, statistics.open[1].size))
             sums[:blocks], totals[:blocks] = 0.0, 0.0
-            if not again:
+            if statistics.opened is not None and not again:
                 sums[0], totals[0] = statistics.open
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
@@ -332,9 +332,9 @@ def run_trials(
             for job in [pool.submit(_add_blocks, sums, done, a, b, statistics.closed[0]) for a, b in pairwise(rows)]:
                 job.result()
             _add_blocks(totals[:, None], done, 0, 1, statistics.closed[1][None])
-            if whole:
+            if whole and statistics.opened is not None:
                 statistics.open, statistics.opened = statistics.zeros(), None
-            else:
+            elif not whole:
                 statistics.open = sums[blocks - 1].copy(), totals[blocks - 1].copy()
                 if done or statistics.opened is None:
                     statistics.opened = max(first, stop // size * size)
@@ -433,7 +433,9 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
 
 def _span(design: Design) -> int:
     """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too large to be added often."""
-    return FAST_CODES[design.code.name].block(design.n_weights) * (4 if design.n_weights > 10_000 else 1)
+    return FAST_CODES[design.code.name].block(design.n_weights) * (
+        1 if design.n_weights < 10_000 else 4 if design.n_weights < 50_000 else 8
+    )
 
 
 def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:

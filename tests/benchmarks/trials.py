@@ -1,6 +1,6 @@
 """Perturbation trials a second: `estimate` against the best of JAX and of torch in the same, interleaved run.
 
-    python tests/benchmarks/trials.py [part of a case's name ...]          (needs jax; torch is measured too if it is there)
+    python tests/benchmarks/trials.py [beginning of a case's name ...]          (needs jax; torch is measured too if it is there)
 
 A case is one network, code and noise. Competitors make less: the sums of dw dE, s dw dE, dw, s dw only, where ours make every
 sum that the standard errors need. Of every competitor the fastest is taken of its forms (one large product for the first layer,
@@ -227,5 +227,5 @@ def measure(case, layers, S, code, noise, trials):
 
 
 for case, parameters in CASES.items():
-    if len(sys.argv) < 2 or any(part in case for part in sys.argv[1:]):
+    if len(sys.argv) < 2 or any(case.startswith(part) for part in sys.argv[1:]):
         measure(case, *parameters)
