@@ -1,4 +1,4 @@
-"""Float32 kernels: perturbation trials of an MLP, a block of BLOCK at a time, with explicit vectors (`simd`).
+"""Float32 kernels: perturbation trials of an MLP, a block of T at a time, with explicit vectors (`simd`).
 
 A block draws all its perturbations, evaluates E at them, and adds up. What makes it fast:
 
@@ -62,8 +62,7 @@ from perturb.simd import (
     widen,
 )  # fmt: skip
 
-BLOCK = 256
-STRIDE = BLOCK + 8  # words of one row of bits: an odd number of cache lines, so that rows do not evict each other
+SPARE = 8  # after the T words of a row of bits, for an odd number of cache lines, so that rows do not evict each other
 WIDE = 32  # patterns of a look-up
 LANES = 16
 MANY = 256  # weights from which on their sums over trials are looked up
@@ -76,25 +75,30 @@ ZERO, ONE = np.uint64(0), np.uint64(1)
 # ---- draw
 
 
+def block(n_weights: int) -> int:
+    """T, the trials of a block: more of tiny networks, where what a block costs besides its trials would count."""
+    return 1024 if n_weights < MANY else 256
+
+
 @compiled(**EXACT)
-def draw_signs(kind, seed, start, period, n, bits):
-    """Bit i % 64 of bits[i // 64 * STRIDE + t]: whether trial start + t adds +sigma to weight i (else -sigma)."""
-    k0, k1 = seed & MASK, seed >> np.uint64(32)
+def draw_signs(kind, seed, start, period, n, T, bits):
+    """Bit i % 64 of bits[i // 64 (T + SPARE) + t], t < T: whether trial start + t adds +sigma to weight i (else -sigma)."""
+    stride, k0, k1 = T + SPARE, seed & MASK, seed >> np.uint64(32)
     if kind == 0:
         half, low, high = splat_u(np.uint64(32)), np.uint64(start) & MASK, splat_u(np.uint64(start) >> np.uint64(32))
         for block in range((n + 127) // 128):
             counter, stream = splat_u(np.uint64(block)), splat_u(np.uint64(CODE))
-            for t in range(0, BLOCK, 8):
+            for t in range(0, T, 8):
                 trial = or_u(splat_u(low | np.uint64(t)), iota_u())
                 a, b, c, d = philox8(trial, high, counter, stream, k0, k1)
-                store(bits, 2 * block * STRIDE + t, or_u(a, shl_u(b, half)))
-                store(bits, (2 * block + 1) * STRIDE + t, or_u(c, shl_u(d, half)))
+                store(bits, 2 * block * stride + t, or_u(a, shl_u(b, half)))
+                store(bits, (2 * block + 1) * stride + t, or_u(c, shl_u(d, half)))
         return
 
     # walsh: the signs of a pair of passes, turned where row & (i + 1) is odd, and all of them in odd passes
     n_words = 2 * ((n + 127) // 128)
     signs, before = np.empty(n_words + 1, np.uint64), np.int64(-1)
-    for t in range(BLOCK):
+    for t in range(T):
         passes, row = (start + t) // period, np.uint64((start + t) % period)
         if passes // 2 != before:
             before = passes // 2
@@ -124,7 +128,7 @@ def draw_signs(kind, seed, start, period, n, bits):
             above ^= above >> np.uint64(2)
             above ^= above >> ONE
             following = ~parity if above & ONE else parity
-            bits[k * STRIDE + t] = signs[k] ^ ((here >> ONE) | (following << np.uint64(63)))
+            bits[k * stride + t] = signs[k] ^ ((here >> ONE) | (following << np.uint64(63)))
             here = following
 
 
@@ -370,7 +374,7 @@ def errors_by_patterns(
     sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma, seed, noise, step, top, start, bits,
     drawn, v, lo, hi, E, s, each,
 ):  # fmt: skip
-    """Add to E[p BLOCK + t] the sum over patterns of error - ref, phase p, trials t = lo..hi-1; the lanes are patterns.
+    """Add to E[p T + t] the sum over patterns of error - ref, phase p, trials t = lo..hi-1; the lanes are patterns.
 
     x: sigma times the inputs, and sigma for the bias, (inputs, patterns); base (phases, units, patterns): net inputs of the first
     layer at w + b r v; w (phases, weights): the other layers' w + b r v; target (outputs, patterns); ref, present (patterns):
@@ -383,11 +387,11 @@ def errors_by_patterns(
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     padded, groups = (J + 3) // 4 * 4, (n_in + 3) // 4
     T, signs = E.size // amounts.size, drawn.size == 0
-    n_words, n_row, n_rest, first_rest = bits.size // STRIDE + 1, w.shape[1], w.shape[1] - 64, n_in * J
+    n_words, n_row, n_rest, first_rest = bits.size // (T + SPARE) + 1, w.shape[1], w.shape[1] - 64, n_in * J
     width = 0
     for units in sizes[1:]:
         width = max(width, units + 3)
-    chunk = BLOCK if groups * padded <= 1024 else max(4, min(BLOCK, 1024 // padded))
+    chunk = min(T, 256) if groups * padded <= 1024 else max(4, min(T, 1024 // padded))
     together, tile_groups = (1, groups) if groups <= TILE + TILE // 4 else (chunk, TILE)
     if not signs:
         chunk, together, groups, lo = T, 8, 0, lo // 8 * 8
@@ -406,7 +410,7 @@ def errors_by_patterns(
         count = min(chunk, hi - t0)
         for k in range(n_words - 1):
             for t in range(count):
-                all_rows[t * n_words + k] = bits[k * STRIDE + t0 + t]
+                all_rows[t * n_words + k] = bits[k * (T + SPARE) + t0 + t]
         for t in range(count if signs else 0):
             _indices(row, t * n_words, n_in, J, padded, index, t * groups * padded)
             s[t0 + t] = _along(row, t * n_words, v_, v.size // 64)
@@ -481,24 +485,24 @@ def errors_by_patterns(
 @compiled(**EXACT)
 def _accumulate_lanes(n, bits, c, rows, L):
     # the lanes are trials: two weights with eight rows, or one with sixteen, at a time
-    one, minus = number(1.0), number(-1.0)
+    T, one, minus = c.size // rows, number(1.0), number(-1.0)
     for i in range(0, n, 16 // rows):
-        k, bit, other = i // 64 * STRIDE, i % 64, (i + 1) % 64
+        k, bit, other = i // 64 * (T + SPARE), i % 64, (i + 1) % 64
         a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = number(0.0)
-        for t in range(0, BLOCK, LANES):
+        for t in range(0, T, LANES):
             low, high = load_u(bits, k + t), load_u(bits, k + t + 8)
             d = e = choose(bit_of_each(low, high, bit), one, minus)
-            at, above = t, t + 8 * BLOCK
+            at, above = t, t + 8 * T
             if rows == 8:
                 e, above = choose(bit_of_each(low, high, other), one, minus), t
-            a0, a1 = fma(d, load(c, at), a0), fma(d, load(c, at + BLOCK), a1)
-            a2, a3 = fma(d, load(c, at + 2 * BLOCK), a2), fma(d, load(c, at + 3 * BLOCK), a3)
-            a4, a5 = fma(d, load(c, at + 4 * BLOCK), a4), fma(d, load(c, at + 5 * BLOCK), a5)
-            a6, a7 = fma(d, load(c, at + 6 * BLOCK), a6), fma(d, load(c, at + 7 * BLOCK), a7)
-            b0, b1 = fma(e, load(c, above), b0), fma(e, load(c, above + BLOCK), b1)
-            b2, b3 = fma(e, load(c, above + 2 * BLOCK), b2), fma(e, load(c, above + 3 * BLOCK), b3)
-            b4, b5 = fma(e, load(c, above + 4 * BLOCK), b4), fma(e, load(c, above + 5 * BLOCK), b5)
-            b6, b7 = fma(e, load(c, above + 6 * BLOCK), b6), fma(e, load(c, above + 7 * BLOCK), b7)
+            a0, a1 = fma(d, load(c, at), a0), fma(d, load(c, at + T), a1)
+            a2, a3 = fma(d, load(c, at + 2 * T), a2), fma(d, load(c, at + 3 * T), a3)
+            a4, a5 = fma(d, load(c, at + 4 * T), a4), fma(d, load(c, at + 5 * T), a5)
+            a6, a7 = fma(d, load(c, at + 6 * T), a6), fma(d, load(c, at + 7 * T), a7)
+            b0, b1 = fma(e, load(c, above), b0), fma(e, load(c, above + T), b1)
+            b2, b3 = fma(e, load(c, above + 2 * T), b2), fma(e, load(c, above + 3 * T), b3)
+            b4, b5 = fma(e, load(c, above + 4 * T), b4), fma(e, load(c, above + 5 * T), b5)
+            b6, b7 = fma(e, load(c, above + 6 * T), b6), fma(e, load(c, above + 7 * T), b7)
         store(L, i * rows, totals16((a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7)))
 
 
@@ -507,7 +511,7 @@ def _sums256(c, rows, t0, tables, half):
     """tables[b rows + r]: the sum over trials t0 + k, k = 0..7, of +-c[r, t0 + k], + where b has bit k."""
     for b in range(16):
         for r in range(rows):
-            at = r * BLOCK + t0
+            at = r * (c.size // rows) + t0
             for q in range(2):
                 first = (c[at] if b & 1 else -c[at]) + (c[at + 1] if b & 2 else -c[at + 1])
                 second = (c[at + 2] if b & 4 else -c[at + 2]) + (c[at + 3] if b & 8 else -c[at + 3])
@@ -522,16 +526,17 @@ def _sums256(c, rows, t0, tables, half):
 @compiled(**EXACT)
 def _accumulate_bytes(n, bits, c, rows, L):
     # the bits of eight trials are the index into a table of 256 sums; four tables stay in the first-level cache
+    T = c.size // rows
     size, chunk = 256 * rows, min(n, 2048) + 63
-    tables, half, index = aligned(BLOCK // 8 * size), aligned(32 * rows), np.empty(4 * chunk + 64, np.uint8)
-    for q in range(BLOCK // 8):
+    tables, half, index = aligned(T // 8 * size), aligned(32 * rows), np.empty(4 * chunk + 64, np.uint8)
+    for q in range(T // 8):
         _sums256(c, rows, 8 * q, tables[q * size :], half)
     for first in range(0, n, 2048):
         count = min(2048, n - first)
-        for q in range(0, BLOCK // 8, 4):
+        for q in range(0, T // 8, 4):
             for k in range((count + 63) // 64):
                 for p in range(4):
-                    at = (first // 64 + k) * STRIDE + 8 * (q + p)
+                    at = (first // 64 + k) * (T + SPARE) + 8 * (q + p)
                     chosen = from_bits64(peek(bits, at), 1)
                     for bit in range(1, 8):
                         chosen = or_u(chosen, from_bits64(peek(bits, at + bit), 1 << bit))
@@ -567,7 +572,7 @@ def _accumulate_bytes(n, bits, c, rows, L):
 
 @compiled(**EXACT)
 def accumulate_signs(n, bits, c, rows, L):
-    """L[i rows + r] = sum over the block's trials of c[r BLOCK + t] times the sign of weight i; rows: 8 or 16. L ends in spare
+    """L[i rows + r] = sum over the block's trials of c[r T + t] times the sign of weight i; rows: 8 or 16. L ends in spare
     room for 16 numbers."""
     if n < MANY:
         _accumulate_lanes(n, bits, c, rows, L)
@@ -631,11 +636,11 @@ def _moved_by_trials(D, of, stride, n_in, n_out, x, S, out, begin):
 
 
 @compiled(**EXACT)
-def _spread_signs(n, bits, t0, D, of, v, with_v, s):
+def _spread_signs(n, bits, stride, t0, D, of, v, with_v, s):
     # D[of + LANES i + lane] = +-1, and s[t0 + lane] = sum of v times that
     one, minus, sum_ = number(1.0), number(-1.0), number(0.0)
     for k in range((n + 63) // 64):
-        a, b = load_u(bits, k * STRIDE + t0), load_u(bits, k * STRIDE + t0 + 8)
+        a, b = load_u(bits, k * stride + t0), load_u(bits, k * stride + t0 + 8)
         for i in range(min(64, n - 64 * k)):
             d = choose(bit_of_each(a, b, i), one, minus)
             store(D, of + LANES * (64 * k + i), d)
@@ -644,10 +649,29 @@ def _spread_signs(n, bits, t0, D, of, v, with_v, s):
     store(s, t0, sum_)
 
 
+@compiled()
+def _room_by_trials(sizes, Sp, signs):
+    """Vectors of trials evaluated together and what they need: numbers for D, the first layer's changes, half the activities."""
+    n, width = 0, 0
+    for layer in range(sizes.size - 1):
+        n += (sizes[layer] + 1) * sizes[layer + 1]
+        width = max(width, sizes[layer + 1] + 1)
+    # several, of tiny networks, so that there is always something to compute
+    together = max(1, min(16, 4096 // (n * Sp)))
+    D = LANES * (n + 2) * together if signs else 0
+    return together, D, LANES * (sizes[1] + 1) * Sp * together, (width * together + 1) * Sp
+
+
+@compiled()
+def room_by_trials(sizes, Sp, signs):
+    _, D, moved, half = _room_by_trials(sizes, Sp, signs)
+    return D + moved + 2 * LANES * half
+
+
 @compiled(**EXACT)
 def errors_by_trials(
     sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma, seed, noise, step, top, start, bits,
-    drawn, v, lo, hi, E, s, each,
+    drawn, v, lo, hi, E, s, each, scratch,
 ):  # fmt: skip
     """As `errors_by_patterns`, the lanes being trials: also fills E, s of other trials of the vectors that lo..hi-1 lie in.
 
@@ -657,18 +681,11 @@ def errors_by_trials(
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     n_row, n_rest = w.shape[1], w.shape[1] - 64
     n = n_in * J + n_rest
-    width = 0
-    for units in sizes[1:]:
-        width = max(width, units + 1)
-    # of tiny networks several vectors of trials together, so that there is always something to compute
-    together = max(1, min(16, 4096 // (n * Sp)))
     signs, T = drawn.size == 0, E.size // amounts.size
+    together, of_D, of_moved, half = _room_by_trials(sizes, Sp, signs)
     stride, D_size = (LANES, LANES * (n + 2)) if signs else (T, LANES)
-    all_D, all_moved = aligned(LANES * (n + 2) * together if signs else 0), aligned(LANES * (J + 1) * Sp * together)
-    half = (width * together + 1) * Sp
-    all_y = aligned(2 * LANES * half)
+    all_D, all_moved, all_y = scratch[:of_D], scratch[of_D : of_D + of_moved], scratch[of_D + of_moved :]
     k0, k1 = seed & MASK, seed >> np.uint64(32)
-    all_D[:], all_y[:] = np.float32(0.0), np.float32(0.0)
     D, moved, y = pointer(all_D if signs else drawn), pointer(all_moved), pointer(all_y)
     x_, base_, w_, target_, ref_, bits_, v_, s_ = (
         pointer(x), pointer(base), pointer(w), pointer(target), pointer(ref), pointer(bits), pointer(v), pointer(s),
@@ -678,7 +695,7 @@ def errors_by_trials(
         D_start = 0 if signs else t0
         if signs:
             for m in range(several):
-                _spread_signs(n, bits_, t0 + LANES * m, D, m * D_size, v_, v.size > 0, s_)
+                _spread_signs(n, bits_, T + SPARE, t0 + LANES * m, D, m * D_size, v_, v.size > 0, s_)
         for m in range(several):
             _moved_by_trials(D, D_start + m * D_size, stride, n_in, J, x_, Sp, moved, m * (J + 1) * Sp)
         here = 0
@@ -907,16 +924,14 @@ def count(scalars, with_s, totals):
 def _block(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
+    bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
 ):  # fmt: skip
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
-    start = first // BLOCK * BLOCK
-    lo, hi, n, P, sigma32 = first - start, last - start, v_beta.size, amounts.size, np.float32(sigma)
-    rows = 16 if regressor_kind == 2 else 8
-    bits, E, nothing = np.empty(2 * ((n + 127) // 128) * STRIDE, np.uint64), np.zeros(P * BLOCK, np.float32), aligned(0)
-    s32, c, L = np.zeros(BLOCK, np.float32), aligned(rows * BLOCK), aligned(n * rows + 16)
-    y, u, s, scalars, units = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(12), np.empty(3)
-
-    draw_signs(code_kind, seed, start, period, n, bits)
+    T = y.size
+    start = first // T * T
+    lo, hi, n, rows, sigma32 = first - start, last - start, v_beta.size, c.size // T, np.float32(sigma)
+    E[:] = np.float32(0.0)
+    draw_signs(code_kind, seed, start, period, n, T, bits)
     if present.size:
         errors_by_patterns(
             sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma32, seed, noise, step, top,
@@ -925,7 +940,7 @@ def _block(
     else:
         errors_by_trials(
             sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma32, seed, noise, step, top, start,
-            bits, nothing, v, lo, hi, E, s32, nothing,
+            bits, nothing, v, lo, hi, E, s32, nothing, scratch,
         )  # fmt: skip
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:
@@ -940,16 +955,25 @@ def _block(
 @compiled(nogil=True)
 def sign_trials(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
-    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, span, first, last, sums, totals,
-failed, ):  # fmt: skip
-    """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
+    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, T, span, first, last, sums, totals,
+    failed,
+):  # fmt: skip
+    """Trials first..last-1 in aligned spans of blocks of T: the b-th adds to sums[b], totals[b] and sets failed[b], see
+    `_block`."""
+    n, rows = v_beta.size, 16 if regressor_kind == 2 else 8
+    bits, E = np.empty(2 * ((n + 127) // 128) * (T + SPARE), np.uint64), np.empty(amounts.size * T, np.float32)
+    s32, c, L, nothing = np.zeros(T, np.float32), aligned(rows * T), aligned(n * rows + 16), aligned(0)
+    y, u, s, scalars, units = np.empty(T), np.empty(T), np.empty(T), np.empty(12), np.empty(3)
+    scratch = aligned(0 if present.size else room_by_trials(sizes, ref.size, True))
+    scratch[:] = np.float32(0.0)
     for b in range(sums.shape[0]):
         whole = (first // span + b) * span
-        for start in range(whole, whole + span, BLOCK):
-            if start < last and start + BLOCK > first:
+        for start in range(whole, whole + span, T):
+            if start < last and start + T > first:
                 wrong = _block(
                     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
                     sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
-                    max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+                    max(first, start), min(last, start + T), sums[b], totals[b],
+                    bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
                 )  # fmt: skip
                 failed[b] = wrong if failed[b] < 0 else failed[b]

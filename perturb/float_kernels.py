@@ -18,6 +18,7 @@ from perturb.fast_kernels import (
     errors_by_patterns,
     errors_by_trials,
     finish,
+    room_by_trials,
 )
 from perturb.philox import CODE, compiled
 from perturb.simd import (
@@ -46,6 +47,11 @@ from perturb.simd import (
 )
 
 BLOCK = 64
+
+
+def block(n_weights: int) -> int:
+    """T, the trials of a block."""
+    return BLOCK
 
 
 @compiled(**EXACT)
@@ -164,9 +170,11 @@ def _block(
             start, no_bits, D, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
     else:
+        scratch = aligned(room_by_trials(sizes, ref.size, False))
+        scratch[:] = np.float32(0.0)
         errors_by_trials(
             sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma32, seed, noise, step, top, start,
-            no_bits, D, v, lo, hi, E, s32, nothing,
+            no_bits, D, v, lo, hi, E, s32, nothing, scratch,
         )  # fmt: skip
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:
@@ -181,8 +189,9 @@ def _block(
 @compiled(nogil=True)
 def float_trials(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
-    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, span, first, last, sums, totals,
-failed, ):  # fmt: skip
+    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, T, span, first, last, sums, totals,
+    failed,
+):  # fmt: skip
     """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
     for b in range(sums.shape[0]):
         whole = (first // span + b) * span

@@ -329,7 +329,7 @@ def run_trials(
             if len(sums) < blocks:
                 sums, totals = np.empty((blocks, *statistics.open[0].shape)), np.empty((blocks, statistics.open[1].size))
             sums[:blocks], totals[:blocks] = 0.0, 0.0
-            if not again:
+            if statistics.opened is not None and not again:
                 sums[0], totals[0] = statistics.open
             failed = np.full(blocks, -1)
             cuts = [blocks * i // threads for i in range(threads + 1)]
@@ -348,9 +348,9 @@ def run_trials(
             for job in [pool.submit(_add_blocks, sums, done, a, b, statistics.closed[0]) for a, b in pairwise(rows)]:
                 job.result()
             _add_blocks(totals[:, None], done, 0, 1, statistics.closed[1][None])
-            if whole:
+            if whole and statistics.opened is not None:
                 statistics.open, statistics.opened = statistics.zeros(), None
-            else:
+            elif not whole:
                 statistics.open = sums[blocks - 1].copy(), totals[blocks - 1].copy()
                 if done or statistics.opened is None:
                     statistics.opened = max(first, stop // size * size)
@@ -415,38 +415,27 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     regressor_kind = REGRESSORS[method.regressor]
     size, V = float(np.linalg.norm(v)) or 1.0, float(v @ v) or 1.0  # v may be 0 for the gradient alone
 
-    def at(displacement: float) -> tuple[np.ndarray, np.ndarray]:
-        point = w + displacement * v
-        W, b = network.unpack(point)[0]
-        return W.T @ objective.x.T + b[:, None], point[n1:]
-
     def arrays(displacements: list[float]) -> tuple[np.ndarray, np.ndarray]:
-        base, rest = zip(*(at(displacement) for displacement in displacements), strict=True)
-        rows = np.concatenate([_filled(part, network.layers[1], Sp) for part in base])
-        return rows.ravel(), _filled(np.array(rest), len(rest), w.size - n1 + 64)
+        """Net inputs of the first layer at w + displacement v, and the other layers' weights there."""
+        points, patterns = [w + displacement * v for displacement in displacements], np.ascontiguousarray(objective.x.T)
+        base, rest = np.zeros((len(points) * network.layers[1], Sp)), np.array([point[n1:] for point in points])
+        for out, point in zip(np.split(base, len(points)), points, strict=True):
+            own = np.empty((network.layers[1], S))
+            _product(*network.unpack(point)[0], patterns, own)  # BLAS would leave its threads spinning beside ours
+            out[:, :S] = own
+        return _filled(base, *base.shape).ravel(), _filled(rest, len(rest), w.size - n1 + 64)
 
     common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
     constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
     ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
-    E, bits = np.zeros(fast_kernels.BLOCK, np.float32), np.zeros(2 * ((w.size + 127) // 128) * fast_kernels.STRIDE, np.uint64)
+    E, bits = np.zeros(16, np.float32), np.zeros(2 * ((w.size + 127) // 128) * (16 + fast_kernels.SPARE), np.uint64)
     one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
-    measure = fast_kernels.errors_by_trials if by_trials else fast_kernels.errors_by_patterns
-    measure(
-        *common,
-        *arrays([0.0]),
-        target.ravel(),
-        ref[:Sp].copy(),
-        S if by_trials else present,
-        *one,
-        bits,
-        ref[:0],
-        ref[:0],
-        0,
-        1,
-        E,
-        E.copy(),
-        ref,
-    )
+    where = (bits, ref[:0], ref[:0], 0, 1, E, E.copy(), ref)
+    if by_trials:
+        scratch = np.zeros(fast_kernels.room_by_trials(sizes, Sp, True), np.float32)
+        fast_kernels.errors_by_trials(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch)
+    else:
+        fast_kernels.errors_by_patterns(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), present, *one, *where)
     ref = ref[:Sp]
     base, rest = arrays([b * design.r for _, b in method.phases])
     return partial(
@@ -457,13 +446,15 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
         {2: 1 / V, 3: 0.0}.get(regressor_kind, 1.0), regressor_kind, design.sigma * size,
         np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
         np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,
-        _span(design),
+        FAST_CODES[code.name].block(w.size), _span(design),
     )  # fmt: skip
 
 
 def _span(design: Design) -> int:
     """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too large to be added often."""
-    return FAST_CODES[design.code.name].BLOCK * (4 if design.n_weights > 10_000 else 1)
+    return FAST_CODES[design.code.name].block(design.n_weights) * (
+        1 if design.n_weights < 10_000 else 4 if design.n_weights < 50_000 else 8
+    )
 
 
 def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:

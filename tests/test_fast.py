@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from perturb import CODES, METHODS, MLP, InputError, estimate
-from perturb.fast_kernels import STRIDE, accumulate_signs, draw_signs
+from perturb.fast_kernels import SPARE, accumulate_signs, draw_signs
 from perturb.float_kernels import BLOCK as FLOATS
 from perturb.float_kernels import draw_normals, draw_ternary
 from perturb.kernels import FAST_CODES, run_trials
@@ -160,17 +160,18 @@ def test_an_error_that_is_not_finite_names_its_trial():
 @pytest.mark.parametrize("code", ["rademacher", "walsh"])
 @pytest.mark.parametrize("n", [1, 9, 127, 128, 300])
 def test_bits_are_the_signs_of_the_code(code, n):
-    start, bits = 256 * 12345, np.zeros(2 * ((n + 127) // 128) * STRIDE, np.uint64)
-    draw_signs(CODES[code].kind, np.uint64(2**40 + 7), start, CODES[code].period(n), n, bits)
+    start, T = 256 * 12345, 256
+    bits = np.zeros(2 * ((n + 127) // 128) * (T + SPARE), np.uint64)
+    draw_signs(CODES[code].kind, np.uint64(2**40 + 7), start, CODES[code].period(n), n, T, bits)
     for t in (0, 1, 77, 255):
-        signs = [2 * (int(bits[i // 64 * STRIDE + t]) >> i % 64 & 1) - 1 for i in range(n)]
+        signs = [2 * (int(bits[i // 64 * (T + SPARE) + t]) >> i % 64 & 1) - 1 for i in range(n)]
         np.testing.assert_array_equal(signs, naive.perturbation(code, n, 1.0, 2**40 + 7, start + t))
 
 
 @pytest.mark.parametrize("n, rows", list(itertools.product([1, 2, 65, 255, 256, 2500], [8, 16])))
 def test_sums_of_signs_times_coefficients(n, rows):
     rng = np.random.default_rng(n)
-    bits, c = rng.integers(0, 2**64, (2 * ((n + 127) // 128), STRIDE), np.uint64), rng.standard_normal((rows, 256))
+    bits, c = rng.integers(0, 2**64, (2 * ((n + 127) // 128), 256 + SPARE), np.uint64), rng.standard_normal((rows, 256))
     signs = 2.0 * ((bits.repeat(64, 0)[:n, :256] >> (np.arange(n) % 64).astype(np.uint64)[:, None]) & np.uint64(1)) - 1.0
     L = np.empty(n * rows + 16, np.float32)
     accumulate_signs(n, bits.ravel(), c.astype(np.float32).ravel(), rows, L)
