@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 CODE, NOISE, PATTERN = 0, 1, 2  # streams
+FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = 16, 17, 18, 19, 20, 21  # streams of stored weights, see hardware/device.py
 MASK = np.uint64(0xFFFFFFFF)
 
 
@@ -73,6 +74,34 @@ def normals(seed, stream, trial, phase, out):
             out[i + 2] = z2
         if i + 3 < out.size:
             out[i + 3] = z3
+
+
+@compiled()
+def four_normals(seed, trial, block, stream, phase):
+    """The standard normals of elements 4 block .. 4 block + 3 of the same key."""
+    a, b, c, d = words(seed, trial, block, stream, phase)
+    z0, z1 = _normal_pair(a, b)
+    z2, z3 = _normal_pair(c, d)
+    return z0, z1, z2, z3
+
+
+@compiled()
+def normals_at(seed, stream, trials, phase, start, out):
+    """Fill `out` with the standard normals of elements start, start + 1, ..., each of its own trial."""
+    four = four_normals(seed, trials[0], start // 4, stream, phase)
+    for i in range(out.size):
+        if i > 0 and ((start + i) % 4 == 0 or trials[i] != trials[i - 1]):
+            four = four_normals(seed, trials[i], (start + i) // 4, stream, phase)
+        out[i] = four[(start + i) % 4]
+
+
+@compiled()
+def uniforms_at(seed, stream, trial, phase, start, out):
+    """Fill `out` with numbers uniform in [0, 1) of elements start, start + 1, ..., 53 bits each."""
+    for i in range(out.size):
+        a, b, c, d = words(seed, trial, (start + i) // 2, stream, phase)
+        high, low = (a, b) if (start + i) % 2 == 0 else (c, d)
+        out[i] = np.float64(((high << np.uint64(32)) | low) >> np.uint64(11)) * 2.0**-53
 
 
 @compiled()

@@ -123,9 +123,12 @@ def spectrum(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="experiments, chips, codes, methods or datasets; nothing for all.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="experiments, chips, devices, codes, methods or datasets; nothing for all.")
+    ] = "all",
 ) -> None:
     """List what can be named in an experiment."""
+    from hardware.device import device_names, load_device
     from hardware.params import chip_names, load_chip
     from perturb.codes import CODES
     from perturb.errors import choose
@@ -140,6 +143,7 @@ def list_(
     kinds = {
         "experiments": lambda: {name: load_experiment(name).description for name in experiment_names()},
         "chips": lambda: {name: load_chip(name).description for name in chip_names()},
+        "devices": lambda: {name: load_device(name).description for name in device_names()},
         "codes": lambda: {code.name: code.description for code in CODES.values()},
         "methods": lambda: {method.name: f"({method.label}) {method.description}" for method in METHODS.values()},
         "datasets": datasets,
