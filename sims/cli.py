@@ -172,6 +172,38 @@ def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the f
     print(f"{file} written. Next: perturb run {file}")
 
 
+@app.command()
+def fit_device(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: columns pulse, direction, weight or conductance_us.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Device file to write (default: NAME OF FILE.toml, here).")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A model, or auto: the one that describes the data best.")] = "auto",
+    low: Annotated[float | None, typer.Option(help="Conductance of w = -1; of w = 0 if all pulses go up.")] = None,
+    high: Annotated[float | None, typer.Option(help="Conductance of w = 1.")] = None,
+) -> None:
+    """Make a device file, with a plot, from measured pulse responses.
+
+    FILE has a header and a line per reading, columns in any order: pulse (number of the pulse after which it was read), direction
+    (of that pulse: 1 or up, -1 or down; 0 = none yet), weight (in range units, -1..1 or so) or conductance_us (or any other
+    unit), and if there are several, device and cycle.
+    """
+    from reports.exporters import export_device_fit
+    from reports.tables import print_device_fit
+    from sims.device_fit import fit_device as fit
+
+    out = out or Path(f"{file.stem or 'device'}.toml")
+    if out.suffix != ".toml":
+        raise InputError(f"{out}: must end in .toml: the plots go beside it, under other endings")
+    if out.exists():
+        raise InputError(f"{out}: exists already: choose another --out")
+    found = fit(file, model, low, high, out.stem[:100])
+    tables = {"readings": found.readings, "response": found.response, "steps": found.steps}
+    paths = export_device_fit(found.text, tables, found.device.description, out)
+    print_device_fit(found.device.description, found.models, found.parameters, _console())
+    print(f'\nWritten: {", ".join(map(str, paths))}. Load it with hardware.load_device("{out}").')
+
+
 def _console():
     from rich.console import Console
 

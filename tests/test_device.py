@@ -212,7 +212,7 @@ def test_lognormal_steps_have_the_median_and_the_spread_of_their_logarithm():
 
 
 def test_states_are_the_range_over_the_step():
-    stated = {  # HARDWARE.md, from the publications named in the files
+    stated = {  # in the publications that the files name
         "reram-gong2018": 1480, "reram-soft-bounds": 1000, "reram-array-om": 21, "reram-array-hfo2": 4.3, "capacitor-li2018": 400,
         "ecram-tang2018": 1000, "ecram-kim2019": 7090, "pcm-nandakumar2020": 200, "gokmen-vlasov2016": 1250, "idealized": 1e4,
         "digital8": 256,
