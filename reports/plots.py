@@ -361,7 +361,8 @@ def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFra
     weight, step, stderr), steps (direction, weight, step), weights in range units.
     """
     figure = Figure(figsize=(10, 6.2), layout="constrained")
-    data, residual, step = (figure.add_subplot(2, 2, 1), figure.add_subplot(2, 2, 3), figure.add_subplot(1, 2, 2))
+    axes = figure.subplot_mosaic([["data", "step"], ["residual", "step"]])
+    data, residual, step = axes["data"], axes["residual"], axes["step"]
     cells = list(dict.fromkeys(readings["device"]))
     for cell, colour in zip(cells[:CELLS_SHOWN], COLOURS, strict=False):
         for _, own in readings[readings["device"] == cell].groupby("sequence"):
@@ -390,7 +391,7 @@ def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFra
     step.set(xlabel="weight, range units", ylabel="change by one pulse, range units")
     shown = f", {CELLS_SHOWN} of {len(cells)} cells" if len(cells) > CELLS_SHOWN else ""
     data.set_title(f"points measured, lines fitted{shown}", fontsize=9)
-    residual.set_title("against the readings before; lines: one standard deviation expected", fontsize=9)
+    residual.set_title("lines: one standard deviation expected", fontsize=9)
     step.set_title(title, fontsize=9)
     figure.legend(*step.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _finished(figure)

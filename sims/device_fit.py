@@ -7,17 +7,19 @@ cycle-to-cycle noise and sigma_w the write noise:
     x := x + d dw_d f_d(x),   P := F^2 P + (c dw_d)^2 (f_d^2 or 1),   F = 1 + d dw_d f_d'      for every pulse
     e = y - x,   S = P + sigma_w^2,   x := x + e P / S,   P := P sigma_w^2 / S                    for every reading y
 
-theta minimises sum e^2 / S with S held, then c and sigma_w maximise the likelihood -sum (ln 2 pi S + e^2 / S) / 2, in turn, until
-neither moves; what all cells share is then refined by the likelihood as a whole. Models are compared by BIC = p ln N - 2 ln L
-(Schwarz 1978). Linear models are filtered exactly but for their bounds, the exponential one to first order (Kalman 1960;
-Jazwinski 1970). Spreads from cell to cell are those of the cells' own theta, less their own errors. Where a cell has only a few
-states, the two noises are hard to tell apart.
+theta minimises sum e^2 / S with S held. From there theta, c and sigma_w maximise the likelihood L, -2 ln L = sum (ln 2 pi S +
+e^2 / S): each cell's own parameters, the noises, and what all cells share, in turn (where noise is a share of the step, its size
+tells of the step, too). Models are compared by BIC = p ln N - 2 ln L (Schwarz 1978). Linear models are filtered exactly but for
+their bounds, the exponential one to first order (Kalman 1960; Jazwinski 1970). If a pulse crosses more than COARSE of the range
+that is not good enough for a likelihood: there theta stays that of least squares, and the two noises are hard to tell apart.
+Spreads from cell to cell are those of the cells' own theta, less their own errors.
 """
 
 import csv
 import io
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ Array = np.ndarray
 MAX_ROWS = 10**6
 MIN_READINGS = 20  # in each direction, of each cell
 MAX_CELLS = 1000
+COARSE = 0.04  # share of the range measured
 LINEAR, EXPONENTIAL = 0, 1
 REACH = 2.0  # a soft bound further out than this times the largest weight measured is no bound of these data
 
@@ -351,6 +354,7 @@ class Fitted:
     covariance: list[Array]  # of each cell's free parameters, in the order of `_free`
     low: Array
     high: Array
+    bounded: bool  # whether these are bounds, rather than just the extremes measured
     c: float
     write: float
     noise_stderr: tuple[float, float]
@@ -378,6 +382,18 @@ def _segments(data: Measured) -> Array:
                 slope, middle = np.polyfit(count - count.mean(), data.y[low : high + 1], 1)
                 rows.append((data.cell[a], np.sign(data.pulses[high]), middle, slope, count[-1]))
     return np.array(rows)
+
+
+def _largest_step(data: Measured) -> float:
+    """Mean change per pulse right after pulses have turned round, where steps are largest, as a share of the range measured."""
+    turns = np.flatnonzero(~data.first & (np.sign(data.pulses) != np.sign(np.roll(data.pulses, 1)))) - 1
+    ends = np.minimum(turns + 3, data.y.size - 1)
+    whole = np.cumsum(data.first)
+    turns, ends = turns[whole[turns] == whole[ends]], ends[whole[turns] == whole[ends]]
+    counts = [data.pulses[a + 1 : b + 1].sum() for a, b in zip(turns, ends, strict=True)]
+    changes = [(data.y[b] - data.y[a]) / count for a, b, count in zip(turns, ends, counts, strict=True) if count]
+    spans = [np.ptp(data.y[data.cell == i]) for i in range(data.n_cells)]
+    return float(np.mean(changes) / np.median(spans)) if changes else 0.0
 
 
 def _starts(candidate: Candidate, data: Measured, segments: Array) -> list[Array]:
@@ -427,8 +443,18 @@ def fit_candidate(candidate: Candidate, data: Measured, segments: Array) -> Fitt
         for one in work:
             one.improve(2)
         work.sort(key=lambda one: -one.likelihood)
-    work[0].improve(8)
-    return work[0].result()
+    best, penalty = work[0], math.log(data.counted.sum()) / 2
+    best.improve(8)
+    if best.write > 0:  # noise of readings that the data do not show is none
+        exact = best.without_write_noise()
+        exact.improve(4)
+        best = exact if exact.likelihood > best.likelihood - penalty else best
+    if candidate.ends and (best.write > 0 or not (data.counted | data.first).all()):
+        # the extremes measured are bounds only if the data are likelier so: they may just be where pulses turned round
+        bounded = best.bounded()
+        bounded.improve(4)
+        best = bounded if bounded.likelihood > best.likelihood + candidate.ends * penalty else best
+    return best.result()
 
 
 def _soft_ends(theta: Array) -> tuple[Array, Array]:
@@ -447,8 +473,10 @@ class _Work:
         # no bounds yet
         self.low, self.high, self.soft = np.full(self.n, -np.inf), np.full(self.n, np.inf), False
         self.own = _free(candidate)
-        self.covariance = [np.zeros((len(self.own), len(self.own)))] * self.n
-        self.packed_covariance = np.eye(len(self.own))
+        self.sides = [j for j in self.own if j < 2]
+        # of every cell's own parameters and of those that all share, packed
+        self.covariance = [np.eye(len(self.own)) for _ in self.cells]
+        self.spread = np.eye(len(self.own))
         self.likelihood = -math.inf
         # first noises: what two neighbouring increments share with opposite signs is of the readings
         e, _, _ = self.run(theta, theta, 1e6, 1e-6)  # all weight on the last reading: e are increments less their means
@@ -458,8 +486,28 @@ class _Work:
         typical = float(np.mean(theta[:, 0]))
         self.c = math.sqrt(max(float(per_pulse.mean()) - 2 * self.write**2, 1e-4 * typical**2)) / typical
         self.soft = not candidate.ends
-        if candidate.ends:
-            self.low, self.high = (np.array([end(data.y[rows]) for rows in self.cells]) for end in (np.min, np.max))
+
+        self.coarse = _largest_step(data) > COARSE
+        self.exact = False
+
+    def copy(self) -> "_Work":
+        other = copy(self)
+        other.covariance = list(self.covariance)
+        if not self.coarse:
+            other.likelihood = -1e300  # from here on, without least squares
+        return other
+
+    def bounded(self) -> "_Work":
+        """A copy whose cells end at the extremes of their readings."""
+        other = self.copy()
+        other.low, other.high = (np.array([end(self.data.y[rows]) for rows in self.cells]) for end in (np.min, np.max))
+        return other
+
+    def without_write_noise(self) -> "_Work":
+        other = self.copy()
+        other.write, other.exact = 0.0, True
+        other.c = math.hypot(self.c, 1.4 * self.write / float(self.theta[:, 0].mean()))
+        return other
 
     def run(
         self, theta: Array, held: Array, c: float, write: float, rows: Array | slice = slice(None)
@@ -474,10 +522,16 @@ class _Work:
         )  # fmt: skip
         return e, S, x
 
+    def misfit(self, theta: Array, c: float, write: float, rows: Array | slice = slice(None)) -> float:
+        """-ln L of some rows."""
+        e, S, _ = self.run(theta, theta, c, write, rows)
+        kept = self.data.counted[rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = 0.5 * float((np.log(2 * np.pi * S[kept]) + e[kept] ** 2 / S[kept]).sum())
+        return total if math.isfinite(total) else 1e300
+
     def log_likelihood(self, c: float, write: float) -> float:
-        e, S, _ = self.run(self.theta, self.theta, c, write)
-        kept = self.data.counted
-        return -0.5 * float((np.log(2 * np.pi * S[kept]) + e[kept] ** 2 / S[kept]).sum())
+        return -self.misfit(self.theta, c, write)
 
     def solve(
         self, rows: Array | slice, at: Callable[[Array], Array], start: Array, prior: Array | float = 0.0
@@ -495,125 +549,133 @@ class _Work:
         return done.x, _inverse(done.jac.T @ done.jac)
 
     def improve(self, turns: int) -> None:
-        from scipy.optimize import minimize
-
+        """Least squares to begin with; then the likelihood of cells, of noises and of what cells share, in turn."""
         for _ in range(turns):
-            self._improve_theta()
-            found = minimize(
-                lambda z: -self.log_likelihood(math.exp(min(z[0], 5.0)), math.exp(min(z[1], 2.0))),
-                [math.log(max(self.c, 1e-4)), math.log(max(self.write, 1e-6))],
-                method="Nelder-Mead",
-                options={"xatol": 1e-3, "fatol": 1e-2, "maxiter": 150},
-            )
-            self.c, self.write = math.exp(min(found.x[0], 5.0)), math.exp(min(found.x[1], 2.0))
-            if self.candidate.shared:
-                self._maximise()
-                found.fun = -self.log_likelihood(self.c, self.write)
-            before, self.likelihood = self.likelihood, -float(found.fun)
+            if self.coarse or self.likelihood == -math.inf:
+                self._least_squares()
+            if not self.coarse and (self.n > 1 or not self.candidate.shared):
+                self._cells()
+            self._noises()
+            if not self.coarse and self.candidate.shared:
+                self._together()
+            before, self.likelihood = self.likelihood, self.log_likelihood(self.c, self.write)
             if self.likelihood < before + 0.05:
                 return
 
-    def _improve_theta(self) -> None:
-        sides, theta = [j for j in self.own if j < 2], self.theta
-        if not self.candidate.shared:
-            for i, rows in enumerate(self.cells):
+    def _ratio(self) -> Array:
+        """theta over that of a mean cell: of steps their ratios to the geometric mean, else 1."""
+        ratio = np.ones_like(self.theta)
+        ratio[:, self.sides] = self.theta[:, self.sides] / np.exp(np.log(self.theta[:, self.sides]).mean(0))
+        return ratio
 
-                def alone(values: Array, i: int = i) -> Array:
-                    changed = self.theta.copy()
-                    changed[i] = _unpacked(self.candidate, values)
-                    return changed
+    def _cell(self, i: int) -> tuple[Callable[[Array], Array], Array]:
+        """theta as a function of what is cell i's own, and where that stands."""
 
-                values, spread = self.solve(rows, alone, _packed(self.candidate, theta[i]))
-                self.theta, self.covariance[i] = alone(values), _natural(self.candidate, values, spread)
-            return
+        def at(values: Array) -> Array:
+            changed = self.theta.copy()
+            if self.candidate.shared:
+                changed[i, self.sides] = np.exp(np.clip(values, -30, 1))
+            else:
+                changed[i] = _unpacked(self.candidate, values)
+            return changed
 
-        # all cells together, with the ratios of their steps held; then every cell's own steps
-        ratio = np.ones_like(theta)
-        ratio[:, sides] = theta[:, sides] / np.exp(np.log(theta[:, sides]).mean(0))
-        values, spread = self.solve(
-            slice(None),
-            lambda values: _unpacked(self.candidate, values) * ratio,
-            _packed(self.candidate, theta[0] / ratio[0]),
-            _prior(self.candidate),
-        )
-        self.packed_covariance = spread
-        self.theta, together = _unpacked(self.candidate, values) * ratio, _natural(self.candidate, values, spread)
-        self.covariance = [together.copy() for _ in self.cells]
-        for i, rows in enumerate(self.cells if self.n > 1 else []):
+        return at, np.log(self.theta[i, self.sides]) if self.candidate.shared else _packed(self.candidate, self.theta[i])
 
-            def steps(values: Array, i: int = i) -> Array:
-                changed = self.theta.copy()
-                changed[i, sides] = np.exp(np.clip(values, -30, 1))
-                return changed
+    def _least_squares(self) -> None:
+        if self.candidate.shared:
+            ratio = self._ratio()
+            values, self.spread = self.solve(
+                slice(None),
+                lambda values: _unpacked(self.candidate, values) * ratio,
+                _packed(self.candidate, self.theta[0] / ratio[0]),
+                _prior(self.candidate),
+            )
+            self.theta = _unpacked(self.candidate, values) * ratio
+        for i, rows in enumerate(self.cells):
+            if self.n > 1 or not self.candidate.shared:
+                at, start = self._cell(i)
+                values, self.covariance[i] = self.solve(rows, at, start)
+                self.theta = at(values)
 
-            values, spread = self.solve(rows, steps, np.log(self.theta[i, sides]))
-            self.theta = steps(values)
-            self.covariance[i][: len(sides), : len(sides)] = spread
+    def _cells(self) -> None:
+        for i, rows in enumerate(self.cells):
+            at, start = self._cell(i)
+            scale = np.clip(np.sqrt(np.diag(self.covariance[i])), 1e-5, 0.3)
 
-    def _maximise(self) -> None:
-        """What all cells share and both noises, by the likelihood itself: the size of the noise tells of f, too."""
+            def misfit(values: Array, at: Callable[[Array], Array] = at, rows: Array = rows) -> float:
+                return self.misfit(at(values), self.c, self.write, rows)
+
+            values, covariance = _most_likely(misfit, start, scale)
+            self.theta, self.covariance[i] = at(values), covariance
+
+    def _noises(self) -> None:
         from scipy.optimize import minimize
 
-        sides = [j for j in self.own if j < 2]
-        ratio = np.ones_like(self.theta)
-        ratio[:, sides] = self.theta[:, sides] / np.exp(np.log(self.theta[:, sides]).mean(0))
+        found = minimize(
+            lambda z: self.misfit(self.theta, *self._pair(z)),
+            [math.log(max(self.c, 1e-4)), math.log(max(self.write, 1e-6))],
+            method="Nelder-Mead",
+            options={"xatol": 1e-3, "fatol": 1e-2, "maxiter": 150},
+        )
+        self.c, self.write = self._pair(found.x)
 
-        prior = _prior(self.candidate)
+    def _pair(self, z: Array) -> tuple[float, float]:
+        """c and the write noise, of their logarithms."""
+        return math.exp(min(z[-2], 5.0)), 0.0 if self.exact else math.exp(min(z[-1], 2.0))
+
+    def _together(self) -> None:
+        ratio, prior = self._ratio(), _prior(self.candidate)
 
         def misfit(z: Array) -> float:
-            theta = _unpacked(self.candidate, z[:-2]) * ratio
-            e, S, _ = self.run(theta, theta, math.exp(min(z[-2], 5.0)), math.exp(min(z[-1], 2.0)))
-            kept = self.data.counted
-            total = 0.5 * float((np.log(2 * np.pi * S[kept]) + e[kept] ** 2 / S[kept]).sum() + ((z[:-2] * prior) ** 2).sum())
-            return total if math.isfinite(total) else 1e300
+            own = self.misfit(_unpacked(self.candidate, z[:-2]) * ratio, *self._pair(z))
+            return own + 0.5 * float(((z[:-2] * prior) ** 2).sum())
 
         noises = [math.log(max(self.c, 1e-4)), math.log(max(self.write, 1e-6))]
         start = np.concatenate([_packed(self.candidate, self.theta[0] / ratio[0]), noises])
-        # in units of what the least squares leave uncertain
-        packed = np.sqrt(np.diag(self.packed_covariance))
-        scale = np.concatenate([np.clip(packed, 1e-4, 0.3), [0.02, 0.02]])
-        found = minimize(
-            lambda z: misfit(start + scale * z), np.zeros(start.size), method="BFGS", options={"gtol": 0.05, "maxiter": 40}
-        )
-        z = start + scale * found.x
-        if found.fun < misfit(start):
-            self.theta = _unpacked(self.candidate, z[:-2]) * ratio
-            self.c, self.write = math.exp(min(z[-2], 5.0)), math.exp(min(z[-1], 2.0))
-        else:
-            z = start
-        # and their covariance, from its curvature there
-        size, h = z.size, scale
-        H = np.zeros((size, size))
-        unit = np.eye(size)
-        for a in range(size):
-            for b in range(a + 1):
-                corners = [misfit(z + h * (p * unit[a] + q * unit[b])) for p, q in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
-                H[a, b] = H[b, a] = (corners[0] - corners[1] - corners[2] + corners[3]) / (4 * h[a] * h[b])
-        together = _natural(self.candidate, z[:-2], _inverse(H)[:-2, :-2])
-        for i in range(self.n):
-            kept = self.covariance[i][: len(sides), : len(sides)] if self.n > 1 else together[: len(sides), : len(sides)]
-            self.covariance[i] = together.copy()
-            self.covariance[i][: len(sides), : len(sides)] = kept
+        scale = np.concatenate([np.clip(np.sqrt(np.diag(self.spread)), 1e-5, 0.3), [0.02, 0.02]])
+        z, covariance = _most_likely(misfit, start, scale)
+        self.theta, self.spread = _unpacked(self.candidate, z[:-2]) * ratio, covariance[:-2, :-2]
+        self.c, self.write = self._pair(z)
+
+    def covariances(self) -> list[Array]:
+        """Of every cell's ln dw, slopes, A and k: its own steps' where it has them, the shared ones' else."""
+        if not self.candidate.shared:
+            both = zip(self.theta, self.covariance, strict=True)
+            return [_natural(self.candidate, _packed(self.candidate, row), own) for row, own in both]
+        together = _natural(self.candidate, _packed(self.candidate, self.theta[0] / self._ratio()[0]), self.spread)
+        k, found = len(self.sides), []
+        for own in self.covariance:
+            joined = together.copy()
+            if self.n > 1:
+                joined[:k, :k] = own
+            found.append(joined)
+        return found
 
     def result(self) -> Fitted:
         candidate, N = self.candidate, int(self.data.counted.sum())
-        # a noise that the data do not show is none
-        c, write, penalty = self.c, self.write, math.log(N) / 2
-        likelihood = self.log_likelihood(c, write)
-        if self.log_likelihood(c, 0.0) > likelihood - penalty:
-            write = 0.0
-        elif self.log_likelihood(0.0, write) > likelihood - penalty:
-            c = 0.0
+        c, write = self.c, self.write
+        if self.log_likelihood(0.0, write) > self.log_likelihood(c, write) - math.log(N) / 2:
+            c = 0.0  # not shown by the data
         likelihood = self.log_likelihood(c, write)
         errors = _noise_stderr(self.log_likelihood, c, write)
-        low, high = self.low, self.high
-        if candidate.ends and write > 0:  # the extremes of noisy readings lie outside those of the weight
-            _, _, x = self.run(self.theta, self.theta, c, write)
-            low, high = (np.array([end(x[rows]) for rows in self.cells]) for end in (np.min, np.max))
+        # the extremes of noisy readings lie outside those of the weight
+        _, _, x = self.run(self.theta, self.theta, c, write)
+        low, high = (np.array([end(x[rows]) for rows in self.cells]) for end in (np.min, np.max))
         # ends are read off the data, cell by cell, not fitted
         p = self.n * candidate.own + candidate.ends + candidate.shared + (c > 0) + (write > 0)
         return Fitted(
-            candidate, self.theta, self.covariance, low, high, c, write, errors, likelihood, p * math.log(N) - 2 * likelihood, p
+            candidate,
+            self.theta,
+            self.covariances(),
+            low,
+            high,
+            bool(np.isfinite(self.low).all()),
+            c,
+            write,
+            errors,
+            likelihood,
+            p * math.log(N) - 2 * likelihood,
+            p,
         )
 
 
@@ -631,6 +693,31 @@ def _prior(candidate: Candidate) -> Array:
     """
     widths = np.array([np.inf, np.inf, 3.0, 3.0, 10.0, 10.0]) if candidate.kind == EXPONENTIAL else np.full(6, np.inf)
     return 1 / widths[_free(candidate)]
+
+
+def _most_likely(misfit: Callable[[Array], float], start: Array, scale: Array) -> tuple[Array, Array]:
+    """Where a -ln L is least, from `start` in steps of about `scale`, and the covariance that its curvature there tells."""
+    from scipy.optimize import minimize
+
+    found = minimize(
+        lambda z: misfit(start + scale * z), np.zeros(start.size), method="BFGS", options={"gtol": 0.05, "maxiter": 40}
+    )
+    z = start + scale * found.x if found.fun < misfit(start) else start
+    # curvature at displacements that raise -ln L by about 1/2, one standard error each
+    least, h = misfit(z), scale.copy()
+    for a, unit in enumerate(np.eye(z.size)):
+        for _ in range(8):
+            rise = (misfit(z + h[a] * unit) + misfit(z - h[a] * unit)) / 2 - least
+            factor = min(max(math.sqrt(0.5 / rise), 0.01), 10.0) if rise > 0 else 10.0
+            h[a] = min(h[a] * factor, 1.0)
+            if 0.5 < factor < 2 or h[a] == 1.0:
+                break
+    H, steps = np.zeros((z.size, z.size)), np.diag(h)
+    for a in range(z.size):
+        for b in range(a + 1):
+            corners = [misfit(z + p * steps[a] + q * steps[b]) for p, q in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+            H[a, b] = H[b, a] = (corners[0] - corners[1] - corners[2] + corners[3]) / (4 * h[a] * h[b])
+    return z, _inverse(H)
 
 
 def _packed(candidate: Candidate, row: Array) -> Array:
@@ -716,7 +803,7 @@ def _mean(values: Array, variances: Array) -> tuple[float, float, float, float]:
     return float(values.mean()), math.sqrt(total / n), spread, math.sqrt(total / (2 * (n - 1)))
 
 
-def describe(fit: Fitted, data: Measured, name: str, source: str) -> None:
+def describe(fit: Fitted, data: Measured, name: str, source: str, reach: float = REACH) -> None:
     """Turn theta into the tables of a device file, with standard errors; or say in `fit.refused` why that is no device."""
     model, theta, pair = fit.candidate.model, fit.theta, data.one_sided
     tables: dict[str, Any] = {"name": name, "model": model, "source": source}
@@ -770,7 +857,7 @@ def describe(fit: Fitted, data: Measured, name: str, source: str) -> None:
         if model == "soft-bounds":
             way, extreme = ("up", data.y.max()) if key == "w_max" else ("down", data.y.min())
             slope, error, spread, spread_error = slopes[way]
-            if slope * extreme < 3 * error * abs(extreme) or abs(1 / slope) > REACH * abs(extreme):
+            if slope * extreme < 3 * error * abs(extreme) or abs(1 / slope) > reach * abs(extreme):
                 fit.refused = f"steps {way} do not shrink to nothing near the {'largest' if way == 'up' else 'smallest'} weight"
                 return
             # to first order, 1/slope spreads relatively as slope does
@@ -778,7 +865,11 @@ def describe(fit: Fitted, data: Measured, name: str, source: str) -> None:
         else:
             mean, error, spread, spread_error = _mean(values, variance)
         bounds[key] = note(f"bounds.{key}", mean, error or math.nan)
-        bounds[f"{key}_dtod"] = note(f"bounds.{key}_dtod", spread / abs(mean), spread_error / abs(mean))
+        # extremes that spread by more than their mean are places where pulses happened to end, not bounds
+        seen = spread < abs(mean)
+        bounds[f"{key}_dtod"] = note(
+            f"bounds.{key}_dtod", spread / abs(mean) if seen else 0.0, spread_error / abs(mean) if seen else math.nan
+        )
 
     if model == "linear-step":
         linear = tables["linear"] = {}
@@ -876,7 +967,8 @@ def fit_device(
             if candidate.own == 4 and (data.n_cells == 1 or min(tried, key=_bic).candidate.additive != candidate.additive):
                 continue
             tried.append(fit_candidate(candidate, data, segments))
-            describe(tried[-1], data, name, f"fitted to {Path(path).name}"[:200])
+            reach = REACH if model == "auto" else math.inf
+            describe(tried[-1], data, name, f"fitted to {Path(path).name}"[:200], reach)
         fits += tried
     fits.sort(key=_bic)
     usable = [fit for fit in fits if fit.device]
@@ -968,6 +1060,8 @@ def _readings(fit: Fitted, data: Measured) -> pd.DataFrame:
     e, S, x, mean = (np.empty(data.y.size) for _ in range(4))
     low, high = _soft_ends(fit.theta)
     if fit.candidate.ends:
+        low, high = np.full(data.n_cells, -np.inf), np.full(data.n_cells, np.inf)
+    if fit.bounded:
         low, high = (np.array([end(data.y[data.cell == i]) for i in range(data.n_cells)]) for end in (np.min, np.max))
     kind, given = fit.candidate.kind, (data.y, data.pulses, data.first, data.cell, fit.theta)
     _filter(kind, *given, fit.theta, low, high, fit.c, fit.candidate.additive, fit.write, data.floor, e, S, x)
