@@ -857,7 +857,9 @@ def describe(fit: Fitted, data: Measured, name: str, source: str, reach: float =
         if model == "soft-bounds":
             way, extreme = ("up", data.y.max()) if key == "w_max" else ("down", data.y.min())
             slope, error, spread, spread_error = slopes[way]
-            if slope * extreme < 3 * error * abs(extreme) or abs(1 / slope) > reach * abs(extreme):
+            # asked for by name, a bound may be uncertain, as its standard error then says
+            certain = 3 * error * abs(extreme) if math.isfinite(reach) else 0.0
+            if slope * extreme <= certain or abs(1 / slope) > reach * abs(extreme):
                 fit.refused = f"steps {way} do not shrink to nothing near the {'largest' if way == 'up' else 'smallest'} weight"
                 return
             # to first order, 1/slope spreads relatively as slope does

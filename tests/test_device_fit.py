@@ -71,13 +71,15 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
     gain = cells.dw_up if one_sided else (cells.dw_up + cells.dw_down) / 2
     lognormal = fit.device.step.dw_min_distribution == "lognormal"
     expected = {"noise.write": params.noise.write if params.noise else 0.0}
+    if name.startswith("reram-array"):  # with so few states the two noises cannot be told apart
+        expected = {}
     if one_sided:  # its first pulses cross an eighth of the range, where the filter's first order is not enough for small noises
         expected = {}
     if params.model != "exponential-step":  # whose dw_min, asymmetry and A hang together: see the response below
         expected["step.dw_min"] = np.exp(np.log(gain).mean()) if lognormal else gain.mean()
         if not one_sided:
             expected["step.up_down"] = ((cells.dw_up - cells.dw_down) / 2 / gain.mean()).mean()
-    if not name.startswith("reram-array"):  # with so few states the two noises cannot be told apart
+    if not name.startswith("reram-array"):
         expected["step.c2c"] = params.step.c2c
     assert_known(fit, expected)
     # the mean step, wherever the cells have been
