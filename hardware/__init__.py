@@ -5,11 +5,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hardware.chip import Chip as Chip
+    from hardware.device import DeviceParams as DeviceParams
+    from hardware.device import device_names as device_names
+    from hardware.device import load_device as load_device
     from hardware.params import ChipParams as ChipParams
     from hardware.params import chip_names as chip_names
     from hardware.params import load_chip as load_chip
 
-_HOME = {"Chip": "chip", "ChipParams": "params", "chip_names": "params", "load_chip": "params"}
+_HOME = {
+    "Chip": "chip",
+    "ChipParams": "params",
+    "DeviceParams": "device",
+    "chip_names": "params",
+    "device_names": "device",
+    "load_chip": "params",
+    "load_device": "device",
+}
 __all__ = list(_HOME)
 
 

@@ -21,15 +21,15 @@ from perturb.losses import ERRORS
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
-from perturb.philox import NOISE, normals, pattern_index, uniforms
+from perturb.philox import NOISE, normals, pattern_index, uniforms_at
 from perturb.reading import Reading, read
 from perturb.statistics import Design, Estimate, Statistics, solve
 from perturb.synapse import count
 
 Array = np.ndarray
 # streams of random numbers: of the die, and of the run
-GAIN, OFFSET, STUCK, DEAD, UNIT_GAIN, UNIT_OFFSET, MULTIPLIER, DYING = range(16, 24)
-READ, UNIT_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(32, 39)
+GAIN, OFFSET, STUCK, DEAD, UNIT_GAIN, UNIT_OFFSET, MULTIPLIER, DYING = range(32, 40)
+READ, UNIT_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
 OCTAVES = 24  # of 1/f noise: down to one change in 16 million evaluations
 FORGOTTEN = 1e-17  # of an earlier perturbation, below rounding
 BLOCK = 64  # trials summed at a time
@@ -383,5 +383,5 @@ def _normals(seed: int, stream: int, size: int, trial: int = 0, phase: int = 0) 
 
 def _uniforms(seed: int, stream: int, size: int, trial: int = 0, phase: int = 0) -> Array:
     out = np.empty(size)
-    uniforms(np.uint64(seed), stream, trial, phase, out)
+    uniforms_at(np.uint64(seed), stream, trial, phase, 0, out)
     return out

@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 
 CODE, NOISE, PATTERN, SENSE = 0, 1, 2, 3  # streams
+FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = 16, 17, 18, 19, 20, 21  # of stored weights, see hardware/device.py
+# 32 to 63: of the other parts of a chip, see hardware/values.py
 # exponents, besides m and 0, of a primitive polynomial over two elements for each number m of bits, as a bit mask: the taps of
 # maximal-length registers as listed by Alfke (1996), Xilinx XAPP 052
 TAPS = np.array(
@@ -85,19 +87,38 @@ def normals(seed, stream, trial, phase, out):
 
 
 @compiled()
-def uniforms(seed, stream, trial, phase, out):
-    """Fill `out` with numbers uniform in (0, 1), keyed as `normals`."""
-    for i in range(out.size):
-        a, b, c, d = words(seed, trial, i // 4, stream, phase)
-        word = a if i % 4 == 0 else (b if i % 4 == 1 else (c if i % 4 == 2 else d))
-        out[i] = (np.float64(word) + 0.5) * 2.0**-32
-
-
-@compiled()
 def normals_each(seed, stream, first, phase, out):
     """`normals` of trials first, first + 1, ..., a row each."""
     for t in range(out.shape[0]):
         normals(seed, stream, first + t, phase, out[t])
+
+
+@compiled()
+def four_normals(seed, trial, block, stream, phase):
+    """The standard normals of elements 4 block .. 4 block + 3 of the same key."""
+    a, b, c, d = words(seed, trial, block, stream, phase)
+    z0, z1 = _normal_pair(a, b)
+    z2, z3 = _normal_pair(c, d)
+    return z0, z1, z2, z3
+
+
+@compiled()
+def normals_at(seed, stream, trials, phase, start, out):
+    """Fill `out` with the standard normals of elements start, start + 1, ..., each of its own trial."""
+    four = four_normals(seed, trials[0], start // 4, stream, phase)
+    for i in range(out.size):
+        if i > 0 and ((start + i) % 4 == 0 or trials[i] != trials[i - 1]):
+            four = four_normals(seed, trials[i], (start + i) // 4, stream, phase)
+        out[i] = four[(start + i) % 4]
+
+
+@compiled()
+def uniforms_at(seed, stream, trial, phase, start, out):
+    """Fill `out` with numbers uniform in [0, 1) of elements start, start + 1, ..., 53 bits each."""
+    for i in range(out.size):
+        a, b, c, d = words(seed, trial, (start + i) // 2, stream, phase)
+        high, low = (a, b) if (start + i) % 2 == 0 else (c, d)
+        out[i] = np.float64(((high << np.uint64(32)) | low) >> np.uint64(11)) * 2.0**-53
 
 
 @compiled()

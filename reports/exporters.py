@@ -92,6 +92,31 @@ def export(
     return [target / name for name in contents]
 
 
+def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, out: str | Path) -> list[Path]:
+    """Write a fitted device: its file to `out`, and beside it the plot of `reports.plots.device_fit` as PNG and SVG.
+
+    tables: readings, response and steps. Returns the paths; a place that cannot be written raises InputError.
+    """
+    from reports.plots import device_fit, svg
+
+    out = Path(out)
+    figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150, facecolor="white")
+    paths = [out, out.with_suffix(".png"), out.with_suffix(".svg")]
+    _write_all(
+        out.parent,
+        dict(
+            zip(
+                (path.name for path in paths),
+                (text.encode(), picture.getvalue(), svg(figure, "device", title).encode()),
+                strict=True,
+            )
+        ),
+    )
+    return paths
+
+
 def _write_all(target: Path, contents: dict[str, bytes]) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)

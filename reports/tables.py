@@ -285,6 +285,29 @@ def print_run(frames: Frames, console: "Console") -> None:
         console.print(f"Mind: {text}", markup=False)
 
 
+def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: "Console") -> None:
+    """Print what a fit to pulse responses found: the models tried, best first, and the parameters of the one chosen."""
+    from rich import box
+    from rich.table import Table
+
+    console.print(f"{description}\n", markup=False)
+    tried = Table("model", "noise of pulses", "slopes", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    tried.add_column("BIC above\nthe least", justify="right")
+    tried.add_column("verdict")
+    least = models["bic"].min()
+    for row in models.to_dict("records"):
+        tried.add_row(row["model"], row["noise"], row["slopes"], number(row["bic"] - least), row["verdict"])
+    console.print(tried)
+    found = Table("parameter", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    found.add_column("value", justify="right")
+    found.add_column("standard\nerror", justify="right")
+    found.add_column("meaning")
+    for row in parameters.to_dict("records"):
+        found.add_row(row["key"], f"{row['value']:.4g}", number(row["stderr"]), row["meaning"])
+    console.print()
+    console.print(found)
+
+
 def markdown(frames: Frames) -> str:
     """The comparison of a run as Markdown."""
     lines = [f"# {frames.provenance['experiment']}", "", frames.provenance["description"] + ".", ""]

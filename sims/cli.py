@@ -170,9 +170,12 @@ def budget(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="experiments, chips, codes, methods or datasets; nothing for all.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="experiments, chips, devices, codes, methods or datasets; nothing for all.")
+    ] = "all",
 ) -> None:
     """List what can be named in an experiment."""
+    from hardware.device import device_names, load_device
     from hardware.params import chip_names, load_chip
     from perturb.codes import CODES
     from perturb.errors import choose
@@ -187,6 +190,7 @@ def list_(
     kinds = {
         "experiments": lambda: {name: load_experiment(name).description for name in experiment_names()},
         "chips": lambda: {name: load_chip(name).description for name in chip_names()},
+        "devices": lambda: {name: load_device(name).description for name in device_names()},
         "codes": lambda: {code.name: code.summary for code in CODES.values()},
         "methods": lambda: {method.name: method.summary for method in METHODS.values()},
         "datasets": datasets,
@@ -213,6 +217,38 @@ def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the f
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror}): choose another path") from None
     print(f"{file} written. Next: perturb run {file}")
+
+
+@app.command()
+def fit_device(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: columns pulse, direction, weight or conductance_us.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Device file to write (default: NAME OF FILE.toml, here).")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A model, or auto: the one that describes the data best.")] = "auto",
+    low: Annotated[float | None, typer.Option(help="Conductance of w = -1; of w = 0 if all pulses go up.")] = None,
+    high: Annotated[float | None, typer.Option(help="Conductance of w = 1.")] = None,
+) -> None:
+    """Make a device file, with a plot, from measured pulse responses.
+
+    FILE has a header and a line per reading, columns in any order: pulse (number of the pulse after which it was read), direction
+    (of that pulse: 1 or up, -1 or down; 0 = none yet), weight (in range units, -1..1 or so) or conductance_us (or any other
+    unit), and if there are several, device and cycle.
+    """
+    from reports.exporters import export_device_fit
+    from reports.tables import print_device_fit
+    from sims.device_fit import fit_device as fit
+
+    out = out or Path(f"{file.stem or 'device'}.toml")
+    if out.suffix != ".toml":
+        raise InputError(f"{out}: must end in .toml: the plots go beside it, under other endings")
+    if out.exists():
+        raise InputError(f"{out}: exists already: choose another --out")
+    found = fit(file, model, low, high, out.stem[:100])
+    tables = {"readings": found.readings, "response": found.response, "steps": found.steps}
+    paths = export_device_fit(found.text, tables, found.device.description, out)
+    print_device_fit(found.device.description, found.models, found.parameters, _console())
+    print(f'\nWritten: {", ".join(map(str, paths))}. Load it with hardware.load_device("{out}").')
 
 
 def _console():

@@ -157,3 +157,59 @@ def fit(method, design, D, y, u, q, v):
         c, V = np.cov((D @ v) ** 2, u, ddof=0)[0, 1] / design.sigma**4, v @ v
         z = z * (1 - v**2 / (2 * V)) + v * c / (2 * V)
     return g, z
+
+
+def uniform(seed, stream, trial, phase, element):
+    a, b, c, d = words(seed, trial, element // 2, stream, phase)
+    high, low = ((a, b), (c, d))[element % 2]
+    return (high * 2**32 + low >> 11) / 2**53
+
+
+def cell(device, die, i):
+    """dw_up, dw_down, b_max, b_min of cell i of a die, from the formulas at the head of hardware/device.py."""
+    step, bounds, pair = device.step, device.limits, device.model == "one-sided-pair"
+
+    def xi(quantity):
+        return normal(die, 16, 0, quantity, i)
+
+    def dw(d, side):
+        gain = 1 + step.dw_min_dtod * xi(side)
+        if step.dw_min_distribution == "lognormal":
+            gain = np.exp(step.dw_min_dtod * xi(side))
+        return device.range * step.dw_min * abs(gain + d * (step.up_down + step.up_down_dtod * xi(2 + side)))
+
+    b_max = device.range * bounds.w_max * abs(1 + bounds.w_max_dtod * xi(4))
+    if pair:
+        return dw(1, 0), dw(1, 1), b_max, -device.range * bounds.w_max * abs(1 + bounds.w_max_dtod * xi(5))
+    return dw(1, 0), dw(-1, 0), b_max, device.range * bounds.w_min * abs(1 + bounds.w_min_dtod * xi(6))
+
+
+def device_pulse(device, die, i, w, d, seed, update, number):
+    """The weight of cell i after one pulse; w is (g_plus, g_minus) for a pair."""
+    dw_up, dw_down, b_max, b_min = cell(device, die, i)
+    if device.model == "one-sided-pair":
+        g_plus, g_minus = w
+        x, dw, low, high = (g_plus, dw_up, 0, b_max) if d > 0 else (g_minus, dw_down, 0, -b_min)
+        sign = 1
+    else:
+        x, dw, low, high, sign = w, dw_up if d > 0 else dw_down, b_min, b_max, d
+    if device.model == "constant-step":
+        f = 1
+    elif device.model == "soft-bounds":
+        f = 1 - x / b_max if d > 0 else 1 - x / b_min
+    elif device.model == "linear-step":
+        linear, r = device.linear, device.range
+        gamma_up = -linear.gamma_up / (r * device.limits.w_max) * (1 + linear.gamma_up_dtod * normal(die, 16, 0, 8, i))
+        gamma_down = -linear.gamma_down / (r * device.limits.w_min) * (1 + linear.gamma_down_dtod * normal(die, 16, 0, 10, i))
+        f = 1 + (gamma_up if d > 0 else gamma_down) * x
+    else:
+        e = device.exponential
+        z = 2 * e.a * x / (high - low) + e.b
+        A, gamma = (e.A_up, e.gamma_up) if sign > 0 else (e.A_down, e.gamma_down)
+        f = max(0, 1 - A * np.exp(sign * gamma * z))
+    noise = device.step.c2c * normal(seed, 17, update, number, i)
+    x = x + sign * dw * (f + noise if device.step.c2c_kind == "additive" else f * (1 + noise))
+    x = min(max(x, low), high)
+    if device.model != "one-sided-pair":
+        return x
+    return (x, g_minus) if d > 0 else (g_plus, x)

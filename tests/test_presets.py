@@ -161,9 +161,10 @@ def test_cauwenberghs_100_s_are_enough_for_a_circle_and_not_by_more_than_20_time
 @pytest.mark.slow
 def test_montalvo_learns_xor_in_tens_and_4_bit_parity_in_hundreds_of_ms():
     params, found = load_chip("montalvo1997"), {}
-    for layers, bits in (([2, 4, 1], 2), ([4, 7, 1], 4)):  # with thresholds
+    # with thresholds; parity does not come down within 2,000 trials from about a quarter of the starts, so it is a median of many
+    for layers, bits in (([2, 4, 1], 2), ([4, 7, 1], 4)):
         assert MLP(layers).n_weights <= 64 and sum(layers[1:]) <= 8
-        found[bits] = np.median([learning_time(params, layers, bits, seed, 2.0, 0.05, 2000) for seed in range(5)])
+        found[bits] = np.median([learning_time(params, layers, bits, seed, 2.0, 0.05, 2000) for seed in range(15)])
     assert 0.01 <= found[2] <= 0.1
     assert 0.1 <= found[4] <= 1.0
     assert 3 < found[4] / found[2] < 50  # whatever the times assumed: four times the patterns, and more trials

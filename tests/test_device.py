@@ -1,0 +1,556 @@
+"""Stored weights: every device model against its published formula, spreads, forgetting, and what a device file may say."""
+
+import dataclasses
+import tomllib
+from importlib.resources import files
+
+import naive
+import numpy as np
+import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardware.device import (
+    MODELS,
+    DeviceParams,
+    age,
+    apparent,
+    device_names,
+    fabricate,
+    initial,
+    load_device,
+    pulse,
+    refresh,
+    write,
+)
+from hardware.params import validated
+from perturb import InputError
+
+PULSED = [name for name in device_names() if load_device(name).step]
+
+
+def device(model, **tables):
+    """A device of these tables, with those its model needs and no others."""
+    needed = {
+        "bits": 6,
+        "step": {"dw_min": 0.01},
+        "linear": {"gamma_up": 0.3, "gamma_down": 0.6},
+        "exponential": {"a": -0.5, "b": -0.2, "A_up": -1.2, "A_down": -0.3, "gamma_up": 3.0, "gamma_down": 2.0},
+    }
+    data = {"model": model, **{key: needed[key] for key in MODELS[model][0]}}
+    for key, value in tables.items():
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
+    return validated(DeviceParams, data, "test")
+
+
+def standard_errors(sample, expected):
+    """How far the mean of a sample is from what is expected."""
+    return abs(sample.mean() - expected) / (sample.std() / np.sqrt(sample.size))
+
+
+def closed(params, w, d, n):
+    """Mean weight after n pulses: the recursion w := w + d dw f(w) solved, away from the bounds."""
+    dw, bounds = params.step.dw_min * (1 + d * params.step.up_down), params.limits
+    if params.model == "constant-step":
+        return w + n * d * dw
+    b = bounds.w_max if d > 0 else bounds.w_min
+    if params.model == "linear-step":
+        b /= params.linear.gamma_up if d > 0 else params.linear.gamma_down
+    return b - (b - w) * (1 - dw / abs(b)) ** n
+
+
+# ---- the pulse, against its formulas
+
+
+@pytest.mark.parametrize("name", PULSED)
+def test_every_device_takes_pulses_as_its_formula_says(name):
+    params = changed(load_device(name), corrupt=None, programming=None)
+    n, die, seed = 7, 5, 9
+    cells = fabricate(params, n, die)
+    start = initial(cells, np.linspace(-0.4, 0.5, n), seed=0)
+    pulses = np.array([5, -5, 3, -1, 0, 2, -6])
+    got = pulse(cells, start, pulses, seed, update=4)
+    for i in range(n):
+        w = start[..., i] if start.ndim == 1 else tuple(start[:, i])
+        for number in range(abs(pulses[i])):
+            w = naive.device_pulse(params, die, i, w, np.sign(pulses[i]), seed, 4, number)
+        np.testing.assert_allclose(got[..., i], w, rtol=1e-13, atol=1e-16)
+
+
+def changed(params, **tables):
+    return params.model_copy(update=tables)
+
+
+@pytest.mark.parametrize("model", ["constant-step", "linear-step", "soft-bounds"])
+@pytest.mark.parametrize("d", [1, -1])
+def test_the_response_to_pulses_is_the_closed_formula(model, d):
+    params = device(model, step={"up_down": 0.2})
+    w = np.linspace(-0.5, 0.4, 10)
+    cells = fabricate(params, 10, die=0)
+    got = pulse(cells, w, 30 * d, seed=0, update=0)
+    np.testing.assert_allclose(got, closed(params, w, d, 30), rtol=1e-12)
+    wrong = {"constant-step": "soft-bounds", "linear-step": "soft-bounds", "soft-bounds": "constant-step"}[model]
+    assert np.abs(got - closed(device(wrong, step={"up_down": 0.2}), w, d, 30)).max() > 0.02
+
+
+@pytest.mark.parametrize("d", [1, -1])
+def test_exponential_steps_tend_to_the_solution_of_their_differential_equation(d):
+    # dw/dn = d s (1 - A exp(d gamma z)), z = a w + b in a range of 2: with u = exp(-d gamma z) it is linear, u -> A exponentially
+    errors = []
+    for finer in (1, 2, 4):
+        params = device("exponential-step", step={"dw_min": 0.004 / finer})
+        e, n = params.exponential, 100 * finer
+        A, gamma = (e.A_up, e.gamma_up) if d > 0 else (e.A_down, e.gamma_down)
+        w = np.linspace(-0.3, 0.3, 5)
+        got = pulse(fabricate(params, 5, 0), w, d * n, 0, 0)
+        u = A + (np.exp(-d * gamma * (e.a * w + e.b)) - A) * np.exp(-gamma * e.a * n * params.step.dw_min)
+        errors.append(np.abs(got - (-np.log(u) / (d * gamma) - e.b) / e.a).max())
+    assert errors[0] < 0.02
+    np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 2, rtol=0.1)  # a step's order is one
+
+
+def test_a_pair_is_two_one_sided_devices():
+    params = device("one-sided-pair", bounds={"w_min": 0.0}, exponential={"A_down": 0.0, "gamma_down": 0.0})
+    single = device("exponential-step", bounds={"w_min": -1e-9})  # z of a bound at 0
+    cells = fabricate(params, 3, die=0)
+    up = pulse(cells, initial(cells, np.zeros(3), 0), 20, 0, 0)
+    both = pulse(cells, up, -12, 0, 1)
+    alone = [pulse(fabricate(single, 3, 0), np.zeros(3), k, 0, 0) for k in (20, 12)]
+    np.testing.assert_allclose(apparent(cells, both, 0, 0), alone[0] - alone[1], rtol=1e-6)  # the lower bound is 1e-9 off
+    np.testing.assert_array_equal(both[0], up[0])  # a pulse down leaves the other side alone
+
+
+@pytest.mark.parametrize("model", ["constant-step", "linear-step", "soft-bounds"])
+@pytest.mark.parametrize("kind", ["additive", "multiplicative"])
+def test_noise_of_pulses_leaves_the_mean_and_has_the_variance_stated(model, kind):
+    params = device(model, step={"c2c": 0.5, "c2c_kind": kind, "dw_min": 0.004})
+    cells = fabricate(params, 20_000, die=1)
+    after = pulse(cells, np.full(cells.n, 0.2), 40, seed=2, update=0)
+    assert standard_errors(after, closed(params, 0.2, 1, 40)) < 5
+    assert standard_errors(after, closed(params, 0.2, 1, 41)) > 5  # a single pulse more would be seen
+    one = pulse(cells, np.full(cells.n, 0.2), 1, seed=2, update=0) - 0.2
+    f = {"constant-step": 1.0, "linear-step": 1 - 0.3 * 0.2, "soft-bounds": 1 - 0.2}[model]
+    std = 0.004 * 0.5 * (f if kind == "multiplicative" else 1.0)
+    assert abs(one.std() / std - 1) < 5 / np.sqrt(2 * cells.n)
+
+
+def test_noise_of_pulses_is_independent_of_pulse_cell_update_and_seed():
+    params = device("constant-step", step={"c2c": 1.0, "dw_min": 1e-4})
+    cells = fabricate(params, 4000, die=0)
+
+    def xi(seed, update, first):
+        return (pulse(cells, np.zeros(cells.n), 1, seed, update, first) / 1e-4) - 1
+
+    reference = xi(0, 0, 0)
+    for other in (xi(0, 0, 1), xi(0, 1, 0), xi(1, 0, 0), np.roll(reference, 1)):
+        assert abs(np.corrcoef(reference, other)[0, 1]) < 5 / np.sqrt(cells.n)
+    np.testing.assert_allclose(xi(0, 0, 0), reference)
+
+
+@pytest.mark.parametrize("name", [name for name in device_names() if name != "ideal"])
+def test_pulses_one_by_one_are_the_pulses_at_once_and_a_slice_is_the_slice_of_the_whole(name):
+    params = load_device(name)
+    n, pulses = 23, np.arange(23) % 7 - 3
+    cells, w = fabricate(params, n, 3), np.linspace(-0.5, 0.5, n)
+    hidden = initial(cells, w, seed=1)
+    at_once = pulse(cells, hidden, pulses, seed=1, update=2)
+    one_by_one = hidden
+    for first in range(3):
+        one_by_one = pulse(cells, one_by_one, np.sign(pulses) * (np.abs(pulses) > first), 1, 2, first)
+    np.testing.assert_array_equal(one_by_one, at_once)
+
+    written = age(cells, write(cells, hidden, w / 7, 1, 3), 30.0)
+    seen = apparent(cells, written, 1, 3, read=2, elapsed_s=40.0)
+    for a, b in ((0, 5), (5, 6), (6, 23)):
+        part = fabricate(params, n, 3, a, b)
+        for field in dataclasses.fields(part)[2:]:
+            np.testing.assert_array_equal(getattr(part, field.name), getattr(cells, field.name)[..., a:b])
+        own = initial(part, w[a:b], 1)
+        np.testing.assert_array_equal(pulse(part, own, pulses[a:b], 1, 2), at_once[..., a:b])
+        own = age(part, write(part, own, w[a:b] / 7, 1, 3), 30.0)
+        np.testing.assert_array_equal(own, written[..., a:b])
+        np.testing.assert_array_equal(apparent(part, own, 1, 3, read=2, elapsed_s=40.0), seen[a:b])
+
+
+# ---- fabrication
+
+
+def test_spreads_from_cell_to_cell_are_as_stated_and_dies_are_independent():
+    tables = {
+        "step": {"dw_min_dtod": 0.1, "up_down": 0.1, "up_down_dtod": 0.05},
+        "bounds": {"w_max": 1.5, "w_max_dtod": 0.05, "w_min_dtod": 0.2},
+        "linear": {"gamma_up_dtod": 0.1},
+        "leak": {"lifetime_s": 3.0, "lifetime_dtod": 0.1},
+    }
+    params, n = device("linear-step", **tables), 20_000
+    cells, other = fabricate(params, n, die=1), fabricate(params, n, die=2)
+    up, down = cells.dw_up / 0.01, cells.dw_down / 0.01
+    measured = {
+        "gain": ((up + down) / 2, 1, 0.1),
+        "beta": ((up - down) / 2, 0.1, 0.05),
+        "b_max": (cells.b_max, 1.5, 0.075),
+        "b_min": (cells.b_min, -1, 0.2),
+        "gamma": (cells.slope_up * 1.5, 0.3, 0.03),
+        "lifetime": (cells.lifetime_s, 3.0, 0.3),
+    }
+    for name, (values, mean, std) in measured.items():
+        assert standard_errors(values, mean) < 5, name
+        assert abs(values.std() / std - 1) < 5 / np.sqrt(2 * n), name
+    fields = [values for values, *_ in measured.values()]
+    fields += [other.dw_up, other.dw_down, other.b_max, other.b_min, other.slope_up, other.lifetime_s]
+    correlation = np.corrcoef(fields) - np.eye(12)
+    correlation[6, 7] = correlation[7, 6] = 0  # steps up and down share the gain of their cell
+    assert np.abs(correlation).max() < 5 / np.sqrt(n)
+    assert np.corrcoef(up, down)[0, 1] > 0.5
+
+
+def test_lognormal_steps_have_the_median_and_the_spread_of_their_logarithm():
+    params = device("constant-step", step={"dw_min_dtod": 0.8, "dw_min_distribution": "lognormal"})
+    ln = np.log(fabricate(params, 20_000, die=3).dw_up / 0.01)
+    assert standard_errors(ln, 0) < 5 and abs(ln.std() / 0.8 - 1) < 5 / np.sqrt(2 * ln.size)
+
+
+def test_states_are_the_range_over_the_step():
+    stated = {  # in the publications that the files name
+        "reram-gong2018": 1480, "reram-soft-bounds": 1000, "reram-array-om": 21, "reram-array-hfo2": 4.3, "capacitor-li2018": 400,
+        "ecram-tang2018": 1000, "ecram-kim2019": 7090, "pcm-nandakumar2020": 200, "gokmen-vlasov2016": 1250, "idealized": 1e4,
+        "digital8": 256,
+    }  # fmt: skip
+    for name, states in stated.items():
+        assert load_device(name).states == pytest.approx(states, rel=0.01)  # they are given in two or three digits
+    params = device("constant-step", step={"dw_min": 0.125}, range=3.0)
+    cells = fabricate(params, 1, die=0)
+    visited = {-3.0, *(float(pulse(cells, np.array([-3.0]), k, 0, 0)[0]) for k in range(1, 99))}
+    assert len(visited) == params.states + 1 and max(visited) == 3.0
+
+
+def test_stuck_cells_are_as_many_as_stated_and_stay_where_they_are():
+    params = device("soft-bounds", corrupt={"fraction": 0.2, "range": 0.5}, leak={"lifetime_s": 1.0}, noise={"write": 0.1})
+    cells = fabricate(params, 10_000, die=0)
+    assert abs(cells.stuck.mean() - 0.2) < 5 * np.sqrt(0.2 * 0.8 / cells.n)
+    hidden = initial(cells, np.full(cells.n, 0.9), 0)
+    first = hidden[cells.stuck]
+    assert np.abs(first).max() <= 0.5 and abs(first.std() - 0.5 / np.sqrt(3)) < 0.02
+    later = age(cells, write(cells, pulse(cells, hidden, -5, 0, 0), np.full(cells.n, 0.1), 0, 1), 5.0)
+    np.testing.assert_array_equal(later[cells.stuck], first)
+    np.testing.assert_array_equal(apparent(cells, later, 0, 1)[cells.stuck], first)
+    assert not np.isin(hidden[~cells.stuck], later[~cells.stuck]).any()
+
+
+# ---- writing
+
+
+def test_stochastic_rounding_is_right_in_the_mean_and_nearest_is_not():
+    params = device("constant-step")
+    cells = fabricate(params, 20_000, die=0)
+    zero, change = np.zeros(cells.n), np.full(cells.n, 0.0037)
+    stochastic = write(cells, zero, change, 0, 0)
+    assert standard_errors(stochastic, 0.0037) < 5 and set(np.round(stochastic, 9)) == {0.0, 0.01}
+    assert not write(cells, zero, change, 0, 0, "nearest").any()
+    assert (write(cells, zero, 4.6 * change, 0, 0, "nearest") == 0.02).all()
+    np.testing.assert_allclose(write(cells, zero, -change, 0, 0), -stochastic)
+    few = fabricate(device("constant-step", step={"max_pulses": 3}), 4, 0)
+    np.testing.assert_allclose(write(few, np.zeros(4), np.full(4, -0.5), 0, 0), -0.03)
+
+
+def test_stochastic_rounding_ends_about_20_times_below_nearest():
+    # descent on lam (w - w*)^2 / 2: with s = 1 / (2 eta lam), nearest rounding stops at the first level nearer than s dw, where a
+    # step is half a pulse: mean square (s^2 - s + 1/3) dw^2; stochastic rounding goes on, to a variance near dw^2 / (2 pi)
+    dw, rate, n = 1e-3, 0.22, 4000
+    cells = fabricate(device("constant-step", step={"dw_min": dw}), n, die=0)
+    wanted = 0.3 + dw * np.arange(n) / n  # all places between two levels
+    floor = {}
+    for rounding in ("stochastic", "nearest"):
+        w, sizes = np.zeros(n), []
+        for update in range(150):
+            w = write(cells, w, -rate * (w - wanted), 0, update, rounding)
+            sizes.append((w - wanted) ** 2)
+        floor[rounding] = np.mean(sizes[100:])
+    s = 1 / (2 * rate)
+    assert floor["nearest"] == pytest.approx(dw**2 * (s**2 - s + 1 / 3), rel=0.01)  # a sum over places for an integral
+    # its exact stationary variance, from the Markov chain of the levels k dw about every place of w*
+    k, exact = np.arange(-12, 13), []
+    for place in np.arange(40) / 40:
+        step = -rate * (k - place)
+        low = np.floor(np.abs(step)).astype(int)
+        P = np.zeros((k.size, k.size))
+        for i, wanted_step in enumerate(step):
+            for jump, p in ((low[i], 1 - abs(wanted_step) + low[i]), (low[i] + 1, abs(wanted_step) - low[i])):
+                P[i, i + int(np.sign(wanted_step)) * jump] += p
+        exact.append(np.linalg.matrix_power(P, 4096)[12] @ (k - place) ** 2)
+    # 4,000 cells, 50 updates correlated over 1/rate or so: known to about sqrt(2 / (4000 * 50 * 0.22)) = 0.7 %
+    assert floor["stochastic"] == pytest.approx(dw**2 * np.mean(exact), rel=0.03)
+    assert floor["nearest"] / floor["stochastic"] == pytest.approx(20, rel=0.1)
+
+
+def test_soft_bounds_pull_the_equilibrium_towards_zero():
+    # dw = -eta (lam (w - w*) + noise +-s): E|dw| = eta s, and w_eq = w* / (1 + E|dw| / (eta lam w_b))
+    eta, lam, s, target, w_b = 0.002, 1.0, 1.5, 0.6, 0.8
+    expected = target / (1 + eta * s / (eta * lam * w_b))
+    rng, n = np.random.default_rng(0), 4000
+    cells = fabricate(device("soft-bounds", step={"dw_min": 0.004}, bounds={"w_max": w_b, "w_min": -w_b}), n, die=0)
+    straight = fabricate(device("constant-step", step={"dw_min": 0.004}), n, die=0)
+    w, free = np.full(n, expected), np.full(n, target)
+    for update in range(1500):  # the slowest decay takes 1 / (eta lam) = 500
+        noise = s * rng.choice([-1.0, 1.0], n)
+        w = write(cells, w, -eta * (lam * (w - target) + noise), 0, update)
+        free = write(straight, free, -eta * (lam * (free - target) + noise), 0, update)
+    assert standard_errors(w, expected) < 5
+    assert standard_errors(free, target) < 5 and standard_errors(w, target) > 50
+
+
+def test_digital_weights_lie_on_their_levels_for_ever():
+    params = device("digital", bits=4)
+    cells = fabricate(params, 400, die=0)
+    rng = np.random.default_rng(0)
+    hidden = initial(cells, rng.uniform(-2, 2, cells.n), 0)
+    for update in range(50):
+        hidden = write(cells, hidden, rng.normal(0, 0.2, cells.n), 0, update)
+    assert set(hidden) <= set(np.arange(-8, 8) / 8) and len(set(hidden)) == 16
+    np.testing.assert_array_equal(apparent(cells, hidden, 0, 0), hidden)
+
+
+def test_an_ideal_weight_takes_and_keeps_every_change():
+    cells = fabricate(load_device("ideal"), 3, die=0)
+    change = np.array([1e-9, -30.0, 0.5])
+    hidden = age(cells, write(cells, initial(cells, np.ones(3), 0), change, 0, 0), 1e9)
+    np.testing.assert_array_equal(apparent(cells, hidden, 0, 0), 1 + change)
+    with pytest.raises(InputError, match="has no pulses"):
+        pulse(cells, hidden, 1, 0, 0)
+
+
+@pytest.mark.parametrize("name", PULSED)
+def test_a_weight_never_leaves_its_bounds_and_range_scales_everything(name):
+    params, large = (changed(load_device(name), corrupt=None, range=r) for r in (1.0, 8.0))
+    cells, scaled = fabricate(params, 50, 0), fabricate(large, 50, 0)
+    hidden, bigger = initial(cells, np.zeros(50), 0), initial(scaled, np.zeros(50), 0)
+    for update, change in enumerate((3.0, -6.0, 0.3)):
+        hidden, bigger = (
+            write(cells, hidden, np.full(50, change), 0, update),
+            write(scaled, bigger, np.full(50, 8 * change), 0, update),
+        )
+        w = hidden if hidden.ndim == 1 else hidden[0] - hidden[1]
+        assert (w <= cells.b_max).all() and (w >= cells.b_min).all()
+        np.testing.assert_allclose(bigger, 8 * hidden, rtol=1e-9, atol=1e-12)
+
+
+def test_a_pair_is_refreshed_before_it_saturates():
+    params = device("one-sided-pair", bounds={"w_min": 0.0}, pair={"refresh_at": 0.8}, step={"dw_min": 0.02})
+    cells = fabricate(params, 6, die=0)
+    hidden = initial(cells, np.full(6, 0.2), 0)
+    np.testing.assert_array_equal(hidden, [[0.2] * 6, [0.0] * 6])
+    high = hidden + 0.7
+    np.testing.assert_allclose(refresh(cells, high, 0, 0), hidden, atol=1e-15)
+    np.testing.assert_array_equal(refresh(cells, hidden + 0.5, 0, 0), hidden + 0.5)
+    for update in range(100):  # up and down in turn fill both sides; without refresh the weight could no longer move
+        hidden = write(cells, hidden, np.full(6, 0.1 * (-1) ** update), 0, update)
+        assert hidden.max() < 0.8 + 0.1
+    with pytest.raises(InputError, match="nothing to refresh"):
+        refresh(fabricate(device("soft-bounds"), 2, 0), np.zeros(2), 0, 0)
+
+
+# ---- reading and ageing
+
+
+def test_write_noise_is_as_stated_and_stays_until_the_next_write():
+    params = device("constant-step", noise={"write": 0.05}, range=2.0)
+    cells = fabricate(params, 20_000, die=0)
+    hidden = np.full(cells.n, 0.3)
+    w = apparent(cells, hidden, 0, 7)
+    assert standard_errors(w, 0.3) < 5 and abs(w.std() / 0.1 - 1) < 5 / np.sqrt(2 * cells.n)
+    np.testing.assert_array_equal(apparent(cells, hidden, 0, 7, read=3), w)
+    later = np.where(np.arange(cells.n) < 100, 8, 7)  # only the first hundred were written again
+    again = apparent(cells, hidden, 0, later)
+    np.testing.assert_array_equal(again[100:], w[100:])
+    np.testing.assert_array_equal(again[:100], apparent(cells, hidden, 0, 8)[:100])
+    assert abs(np.corrcoef(w, apparent(cells, hidden, 0, 8))[0, 1]) < 5 / np.sqrt(cells.n)
+
+
+def test_a_leak_counts_time_and_not_calls():
+    cells = fabricate(device("constant-step", leak={"lifetime_s": 2.0, "rest": 0.1}), 4, die=0)
+    w = np.array([-0.5, 0.0, 0.1, 0.9])
+    once = age(cells, w, 3.0)
+    np.testing.assert_allclose(once, 0.1 + (w - 0.1) * np.exp(-1.5), rtol=1e-14)
+    parts = w
+    for elapsed in (0.5, 2.0, 0.0, 0.5):
+        parts = age(cells, parts, elapsed)
+    np.testing.assert_allclose(parts, once, rtol=1e-14)
+    np.testing.assert_allclose(age(cells, w, np.array([0.0, 3.0, 3.0, 3.0]))[1:], once[1:])
+
+
+def test_descent_against_a_leak_has_its_fixed_point():
+    # w_inf = w* lam / (lam + l / ((1 - l) eta)), l the share lost between two updates
+    eta, lam, target, elapsed = 0.1, 0.7, 0.8, 0.05
+    cells = fabricate(changed(load_device("ideal"), model="constant-step", step=device("constant-step").step,
+                                       leak=device("constant-step", leak={"lifetime_s": 2.0}).leak), 1, die=0)  # fmt: skip
+    w = np.zeros(1)
+    for _ in range(1000):
+        w = age(cells, w - eta * lam * (w - target), elapsed)
+    lost = 1 - np.exp(-elapsed / 2.0)
+    np.testing.assert_allclose(w, target * lam / (lam + lost / ((1 - lost) * eta)), rtol=1e-12)
+
+
+def test_drift_is_a_power_law_of_the_time_since_programming():
+    params = device("constant-step", drift={"t0_s": 20.0, "nu": 0.06, "nu_std": 0.02})
+    cells = fabricate(params, 20_000, die=0)
+    w = np.full(cells.n, 0.5)
+    nu = -np.log(age(cells, w, 2000.0) / w) / np.log(100)
+    exponents = np.maximum(0.06 + 0.02 * cells.nu_xi[0], 0)
+    np.testing.assert_allclose(nu, exponents, atol=1e-14)
+    assert standard_errors(nu, 0.06) < 5 and abs(nu.std() / 0.02 - 1) < 0.03  # 1.3 per mille of them are cut at zero
+    np.testing.assert_array_equal(age(cells, w, 20.0), w)
+    np.testing.assert_allclose(age(cells, age(cells, w, 300.0), 1700.0, since_s=300.0), age(cells, w, 2000.0), rtol=1e-13)
+    wrong = age(cells, age(cells, w, 300.0), 1700.0)  # a clock that starts anew at every call
+    assert np.abs(wrong - age(cells, w, 2000.0)).max() > 1e-3
+
+
+@pytest.mark.parametrize("g", [0.02, 0.3, 1.0])
+def test_phase_change_memory_is_programmed_read_and_drifts_as_published(g):
+    params = changed(load_device("pcm-nandakumar2020"))
+    exact = params.model_copy(update={"programming": None, "bounds": params.bounds.model_copy(update={"w_max_dtod": 0.0})})
+    n, unit = 20_000, 25.0 / 2.0  # uS per range unit
+    cells = fabricate(exact, n, die=0)
+    hidden = initial(cells, np.full(n, 2.0 * g), 0)
+
+    # drift of the programmed side: Nandakumar et al. 2019, exponents of mean and spread clipped
+    mean, std = np.clip(-0.0155 * np.log(g) + 0.0244, 0.049, 0.1), np.clip(-0.0125 * np.log(g) - 0.0059, 0.008, 0.045)
+    drifted = age(cells, hidden, 2e5)
+    nu = -np.log(drifted[0] / (2 * g)) / np.log(1e4)
+    np.testing.assert_allclose(nu, np.maximum(mean + std * cells.nu_xi[0], 0), atol=1e-12)
+    assert not drifted[1].any()
+
+    # read noise of a side, t after programming
+    t, t_r = 1000.0, 250e-9
+    w = apparent(cells, hidden, 0, 0, read=1, elapsed_s=t)
+    noise = 25 * g * min(0.0088 / g**0.65, 0.2) * np.sqrt(np.log((t + t_r) / (2 * t_r)))
+    assert abs(unit * w.std() / noise - 1) < 5 / np.sqrt(2 * n) and standard_errors(w, 2 * g) < 5
+    np.testing.assert_array_equal(apparent(cells, hidden, 0, 0, read=1, elapsed_s=t), w)
+    assert (apparent(cells, hidden, 0, 0, read=2, elapsed_s=t) != w).all()
+    np.testing.assert_array_equal(apparent(cells, hidden, 0, 0, elapsed_s=0.0), hidden[0])
+
+    # programming noise, where the bounds do not cut it
+    if g == 0.3:
+        noisy = fabricate(params.model_copy(update={"bounds": exact.bounds}), n, die=0)
+        sigma = 0.26348 + 1.9650 * g - 1.1731 * g**2
+        programmed = unit * initial(noisy, np.full(n, 2.0 * g), 0)
+        assert standard_errors(programmed[0], 25 * g) < 5 and abs(programmed[0].std() / sigma - 1) < 5 / np.sqrt(2 * n)
+        # the other side is reset to zero, and cannot be below
+        assert abs(programmed[1].mean() - 0.26348 / np.sqrt(2 * np.pi)) < 5 * 0.26348 / np.sqrt(n)
+
+
+# ---- files and mistakes
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_shipped_devices_load_name_their_source_and_comment_every_figure(name):
+    params = load_device(name)
+    text = (files("hardware") / "devices" / f"{name}.toml").read_text()
+    assert params.name == name and params.description and params.source
+    assert validated(DeviceParams, tomllib.loads(tomli_w.dumps(params.model_dump(exclude_none=True))), "copy") == params
+    for line in text.splitlines():
+        key, equals, value = line.partition(" = ")
+        if equals and line[0] not in "#[" and key not in ("name", "description", "source", "model", "A_up", "a", "b"):
+            assert "  # " in value, line
+            assert name == "ideal" or "(o)" in value or "assumed" in value or "20" in value or "1993" in value, line
+
+
+@pytest.mark.parametrize(
+    "tables, message",
+    [
+        ({"step": {"dw_min_dtod": 5}}, "step.dw_min_dtod = 5.0 must be <= 1: it is a share, so 5 % is written 0.05"),
+        ({"step": {"c2c": 30}}, "step.c2c = 30.0 must be <= 10: it is relative to the mean step, so 30 % is written 0.3"),
+        ({"step": {"c2c": -0.1}}, "step.c2c = -0.1 must be >= 0"),
+        ({"step": {"dw_min": 2}}, "step.dw_min = 2.0 must be <= 1"),
+        ({"step": {"dw_min": 0}}, "step.dw_min = 0 must be > 0"),
+        ({"step": {"dw_min": 0.9}, "bounds": {"w_max": 0.5}}, "step.dw_min = 0.9 must be at most half of the range"),
+        ({"step": {"up_down": 1.0}}, "step.up_down = 1.0 must be < 1"),
+        ({"step": {"c2c_kind": "both"}}, "step.c2c_kind"),
+        ({"step": {"dw_mn": 0.1}}, "step.dw_mn is no known key (did you mean dw_min?)"),
+        ({"bounds": {"w_min": 1.0}}, "bounds.w_min = 1"),
+        ({"bounds": {"w_min": 0}}, "bounds.w_min = 0 must be < 0"),
+        ({"bounds": {"w_max": 25}}, "bounds.w_max = 25.0 must be <= 10"),
+        ({"bits": 8}, 'bits does not go with model = "soft-bounds": remove it'),
+        ({"linear": {}}, 'linear does not go with model = "soft-bounds": remove it'),
+        ({"model": "linear-step"}, 'linear is missing: model = "linear-step" needs it'),
+        ({"model": "soft"}, "model"),
+        (
+            {"model": "one-sided-pair", "exponential": {"a": 1, "A_up": 1, "gamma_up": 1}, "bounds": {}},
+            "bounds.w_min = -1 must be 0",
+        ),
+        ({"corrupt": {"fraction": 13.5}}, "corrupt.fraction = 13.5 must be <= 1: it is a share"),
+        ({"leak": {}}, "leak.lifetime_s is missing"),
+        ({"leak": {"lifetime_s": 0}}, "leak.lifetime_s = 0 must be > 0"),
+        ({"drift": {"t0_s": 1, "nu": 0.1, "nu_range": [0.2, 0.1]}}, "drift.nu_range = [0.2, 0.1] must be [lowest, highest]"),
+        ({"noise": {"write": 10.0}}, "noise.write = 10.0 must be <= 1"),
+        ({"range": 0}, "range = 0 must be > 0"),
+    ],
+)
+def test_a_mistake_in_a_device_is_one_line_that_says_why(tables, message):
+    data = {"model": "soft-bounds", "step": {"dw_min": 0.01}}
+    for key, value in tables.items():
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
+    with pytest.raises(InputError) as caught:
+        validated(DeviceParams, data, "my.toml")
+    assert str(caught.value).startswith("my.toml: " + message) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_device_gets_a_close_match(tmp_path):
+    with pytest.raises(InputError, match="did you mean ecram-tang2018?"):
+        load_device("ecram-tang")
+    (tmp_path / "mine.toml").write_text('model = "soft-bounds"\n[step]\ndw_min = 0.01\n')
+    assert load_device("mine.toml", tmp_path).states == 200
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda c: fabricate(c.params, 0, 0), "n = 0"),
+        (lambda c: fabricate(c.params, 4, -1), "die = -1"),
+        (lambda c: fabricate(c.params, 4, 0, 3, 3), "start = 3, stop = 3"),
+        (lambda c: initial(c, np.zeros(3), 0), r"w has shape \(3,\)"),
+        (lambda c: initial(c, np.array([0, np.nan, 0, 0]), 0), r"w\[1\] must be a finite number"),
+        (lambda c: pulse(c, np.zeros(4), np.ones(4), 0, 0), "pulses must be whole numbers"),
+        (lambda c: pulse(c, np.zeros(4), 1, 0, 0, first=2**24), "use further updates"),
+        (lambda c: pulse(c, np.zeros(4), 1, 0.5, 0), "seed = 0.5"),
+        (lambda c: write(c, np.zeros(4), np.zeros(4), 0, -1), "update = -1"),
+        (lambda c: write(c, np.zeros(4), np.zeros(4), 0, 0, "floor"), "rounding = 'floor'"),
+        (lambda c: age(c, np.zeros(4), -1.0), "elapsed_s must be a finite number of seconds >= 0"),
+        (lambda c: apparent(c, np.zeros(4), 0, np.zeros(4)), "update must be whole numbers"),
+    ],
+)
+def test_a_call_that_cannot_be_is_one_line(call, message):
+    with pytest.raises(InputError, match=message):
+        call(fabricate(device("soft-bounds", noise={"write": 0.1}), 4, 0))
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0.05, 0.5, *MODELS])
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+)
+KEYS = [
+    f"{key}.{name}" if name else key
+    for key, field in DeviceParams.model_fields.items()
+    for name in ("", *next((getattr(a, "model_fields", {}) for a in getattr(field.annotation, "__args__", ())), {}))
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(MODELS)))
+def test_any_device_is_taken_and_works_or_is_refused_in_one_line(changes, model):
+    data = device(model).model_dump(exclude_none=True)
+    for key, value in changes:
+        table, _, name = key.rpartition(".")
+        inner = data.setdefault(table, {}) if table else data
+        if isinstance(inner, dict):
+            inner[name] = value
+    try:
+        params = validated(DeviceParams, data, "fuzz.toml")
+    except InputError as error:
+        assert "\n" not in str(error) and str(error).startswith("fuzz.toml") and len(str(error)) < 500
+        return
+    cells = fabricate(params, 3, 0)
+    hidden = initial(cells, np.array([-0.1, 0.0, 0.2]), 0)
+    with np.errstate(over="ignore"):  # an exponent of a hundred
+        hidden = write(cells, hidden, np.full(3, 5 * params.dw_min), 0, 0)
+    assert np.isfinite(age(cells, hidden, 1e3)).all() and np.isfinite(apparent(cells, hidden, 0, 0, elapsed_s=1.0)).all()
