@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import logsumexp, softmax, xlogy
 
 from perturb.errors import InputError
-from perturb.objective import Kept, Objective, as_directions, as_floats, as_weights
+from perturb.objective import Kept, Objective, as_floats, as_weights, own
 from perturb.philox import compiled, words
 
 Array = np.ndarray
@@ -217,7 +217,7 @@ class BoltzmannObjective(Objective):
 
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
-        data, size = as_floats("data", data), 2**network.n_visible
+        data, size = own(as_floats("data", data)), 2**network.n_visible
         self.observed: Array | None = None
         if data.ndim == 1:
             if data.shape != (size,) or (data < 0).any() or abs(data.sum() - 1) > 1e-9:
@@ -262,16 +262,15 @@ class BoltzmannObjective(Objective):
     def gradient(self, w: Array) -> Array:
         return self._both_phases(w).g.copy()
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         net = self.network
         clamped, free, E, g = self._both_phases(w)
-        v = as_directions("v", v, self.n_weights)
-        Hv = np.empty((np.atleast_2d(v.T).shape[0], self.n_weights))
-        for out, direction in zip(Hv, np.atleast_2d(v.T), strict=True):
-            D = net._energy(direction)
+        HV = np.empty_like(V)
+        for column, v in enumerate(V.T):
+            D = net._energy(v)
             difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(free, free.sum(), D)
-            out[:] = net.sign * difference / net.temperature
-        return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
+            HV[:, column] = net.sign * difference / net.temperature
+        return E, g.copy(), HV
 
     def _phases(self, w: Array) -> "_Phases":
         net = self.network

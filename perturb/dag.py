@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from perturb.activations import names_of_units, per_unit
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, check_outputs
-from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
+from perturb.objective import Kept, Objective, as_floats, as_patterns, as_units, as_weights, own
 from perturb.philox import compiled
 
 Array = np.ndarray
@@ -62,7 +62,7 @@ class DAG:
         choose("error", error, ERRORS)
         self.activations = names_of_units(activation, self.n_units)
         check_outputs(error, self.outputs, self.activations)
-        self.external = np.zeros(self.n_units) if external is None else as_floats("external", external)
+        self.external = own(np.zeros(self.n_units) if external is None else as_floats("external", external))
         if self.external.shape != (self.n_units,):
             raise InputError(f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j per unit")
         self.tied = _tied(tied, len(self.edges))
@@ -137,7 +137,7 @@ class _Rows:
 
 class DAGObjective(Objective):
     """See `Objective`. Cost of Hv: about two gradients on top of one, which is kept for products at the same w; 8 bytes per
-    unit, pattern and direction, a few times over."""
+    unit, pattern and direction, a few times over, for as many directions at a time as 64 MB hold."""
 
     def __init__(self, network: DAG, x: Array, target: Array):
         self.network = network
@@ -155,6 +155,10 @@ class DAGObjective(Objective):
         self._bias = None if network.bias is None else place[network.bias]
         self._E = ERRORS[network.error]
         self._primal = Kept(self._both_passes, self.n_weights)
+        self.directions_at_once = max(1, 2**23 // (network.n_units * self.n_patterns + len(network.edges)))  # 64 MB an array
+
+    def __reduce__(self):
+        return DAGObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
     def pattern(self, index: int) -> "DAGObjective":
         return DAGObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
@@ -169,10 +173,9 @@ class DAGObjective(Objective):
     def gradient(self, w: Array) -> Array:
         return self._primal(w).g.copy()
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         weights, x, y, df, d2f, E_y, E_x, E, g = self._primal(w)
-        v = as_directions("v", v, self.n_weights)
-        V = np.atleast_2d(v.T)[:, self.network.tied]  # (k, edges)
+        V = V.T[:, self.network.tied]  # (k, edges)
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 where y is given: no edge leads there
         R_x = np.zeros((len(y), len(V), self.n_patterns))
@@ -193,8 +196,8 @@ class DAGObjective(Objective):
             R_Ex[units] = df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
 
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        Hv = np.array([self._per_weight(self._sum((y, R_Ex[:, d]), (R_y[:, d], E_x))) for d in range(len(V))])
-        return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
+        HV = [self._per_weight(self._sum((y, R_Ex[:, d]), (R_y[:, d], E_x))) for d in range(len(V))]
+        return E, g.copy(), np.stack(HV, axis=1)
 
     def _edge_weights(self, w: Array) -> Array:
         return as_weights("w", w, self.n_weights)[self.network.tied]

@@ -212,3 +212,12 @@ def test_bad_input_is_one_clear_line(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_the_data_are_a_copy():
+    for data in (np.array([0.25, 0.25, 0.5, 0.0]), np.array([[0.0, 1.0], [1.0, 1.0]])):
+        machine = Boltzmann(2, 1)
+        objective, w = machine.objective(data), machine.init(0)
+        E = [objective.error(w), objective.pattern(0).error(w)]
+        data[:] = 0.5
+        assert [objective.error(w), objective.pattern(0).error(w)] == E

@@ -144,3 +144,16 @@ def test_bad_input_is_one_clear_line(arguments, message):
     with pytest.raises(InputError, match=message) as caught:
         DAG(**{"n_units": 4, "edges": [(0, 1), (1, 2), (2, 3)], "inputs": [0], "outputs": [3], **arguments})
     assert "\n" not in str(caught.value)
+
+
+def test_directions_taken_in_parts_are_those_taken_at_once_and_external_input_is_a_copy():
+    external = np.full(4, 0.3)
+    net = DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], [0, 1], [3], external=external)
+    rng = np.random.default_rng(0)
+    objective = net.objective(rng.standard_normal((5, 2)), rng.random((5, 1)))
+    w, V = net.init(0), rng.standard_normal((4, 7))
+    expected = objective.hvp(w, V)
+    external[:] = 9.0
+    split = net.objective(objective.x, objective.target)
+    split.directions_at_once = 3
+    np.testing.assert_allclose(split.hvp(w, V), expected, atol=1e-15)
