@@ -65,6 +65,9 @@ class DAG:
         self.external = own(np.zeros(self.n_units) if external is None else as_floats("external", external))
         if self.external.shape != (self.n_units,):
             raise InputError(f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j per unit")
+        if self.external[given].any():
+            unit = given[int(np.flatnonzero(self.external[given])[0])]
+            raise InputError(f"external[{unit}] = {self.external[unit]:g}, but the activity of unit {unit} is given: set it to 0")
         self.tied = _tied(tied, len(self.edges))
         self.n_weights = int(self.tied.max()) + 1 if len(self.tied) else 0
         self.levels = _levels(self.edges, self.n_units)

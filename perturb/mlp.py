@@ -34,6 +34,8 @@ class MLP:
             raise InputError(
                 f'output = {output!r} does not go with error = {error!r}, which brings its own: set output = "linear"'
             )
+        if error == "cross_entropy" and sizes[-1] == 1:
+            raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
         self.layers = [int(m) for m in sizes]
         self.n_inputs, self.n_outputs = self.layers[0], self.layers[-1]
         self.error = error

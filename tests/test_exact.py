@@ -1,6 +1,7 @@
 """Exact gradients and Hessian-vector products."""
 
 import itertools
+import math
 import pickle
 import tracemalloc
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 from scipy.special import expit
 
-from perturb import DAG, MLP, Boltzmann, InputError, Objective, Recurrent, finite_difference_hvp
+from perturb import DAG, MLP, Boltzmann, InputError, Objective, Recurrent, add_activation, finite_difference_hvp
 from perturb.activations import ACTIVATIONS
 from perturb.losses import ERRORS
 
@@ -188,7 +189,7 @@ def of_every_kind():
     mlp = MLP([2, 3, 1])
     networks = [
         (mlp, mlp.objective(x, t)),
-        (dag := DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], [0, 1], [3], external=np.full(4, 0.1)), dag.objective(x, t)),
+        (dag := DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], [0, 1], [3], external=[0, 0, 0.1, 0.2]), dag.objective(x, t)),
         (relaxing := Recurrent(3, [2], inputs=[0, 1]), relaxing.objective(x, t)),
         (machine := Boltzmann(2, 1), machine.objective([[0, 1], [1, 1]])),
     ]
@@ -232,6 +233,9 @@ def test_large_hessian_is_refused():
         (lambda o, w, v: o.hvp(w, "no"), "v cannot be read as an array of real numbers"),
         (lambda o, w, v: finite_difference_hvp(o, w, v, eps=-1), "eps = -1 must be a positive number"),
         (lambda o, w, v: MLP([3, 4], activation="tanhh"), "activation = 'tanhh' is unknown: did you mean tanh?"),
+        (lambda o, w, v: MLP([3, 1], error="cross_entropy"), "layers ends with 1 output"),
+        (lambda o, w, v: add_activation("sine", math.sin, lambda x, y: np.cos(x), lambda x, y: -y), "does not take arrays"),
+        (lambda o, w, v: add_activation("one", lambda x: 1.0, lambda x, y: 0 * x, lambda x, y: 0 * x), "the shape of x"),
         (lambda o, w, v: MLP([3]), r"layers = \[3\] must be at least two whole numbers"),
         (lambda o, w, v: MLP([3, 2], output="tanh", error="cross_entropy"), 'set output = "linear"'),
         (lambda o, w, v: o.network.objective(np.full((2, 3), np.inf), [0, 1]), r"x\[0, 0\] = inf is not finite"),
