@@ -175,7 +175,7 @@ def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
     while spent < budget:
         g = objective.gradient(w)
         size = float(np.linalg.norm(g))
-        left = max(1, int(budget - spent))
+        left = max(2, int(budget - spent))
         step = curvature.newton_step(objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size))
         spent += 1 + step.n_products
         alpha, slope = 1.0, float(g @ step.p)

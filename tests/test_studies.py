@@ -138,6 +138,13 @@ def test_every_optimiser_descends_within_its_budget(runs):
         assert (own["error"].diff().dropna() <= 0).all() and own["error"].iloc[-1] < 0.5 * own["error"].iloc[0]
 
 
+@pytest.mark.parametrize("budget", [1, 2, 5, 10, 11, 12, 13])
+def test_newton_cg_ends_with_any_budget(budget):
+    objective = MLP([2, 2, 1]).objective([[1.0, 2.0], [0.5, -1.0]], [[1.0], [0.0]]).with_decay(0.1)
+    states = list(uses.newton_cg(objective, np.ones(9), budget))
+    assert states and states[-1][0] <= budget + 4  # a step ends with two products, the gradient and a line search
+
+
 def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(runs):
     run = runs[0]["uses"]
     # a displacement of 1e-4 leaves third derivatives a share of about 1e-4
