@@ -37,7 +37,7 @@ SUMMARY = {
     "evaluations_to_0_9": "predicted evaluations to a cosine of 0.9; inf = never",
     "verdict": "the same in words",
     "primary": "whether this is the experiment's own method (the others were set beside it)",
-    "status": "complete, or partial if the run was interrupted",
+    "status": "complete, or partial if the run ended early",
     "warnings": "what to mind about the method, its code and the number of trials; empty if nothing",
 }
 WEIGHTS = {

@@ -175,9 +175,9 @@ def test_direct_solution_refuses_what_the_dynamics_would_not_settle():
 def test_hv_by_relaxation_is_linear_however_small_the_direction(activation):
     objective, w, v = make(3, activation, radius=0.4, solver="relax", tolerance=1e-12)
     z = objective.hvp(w, v)
-    np.testing.assert_allclose(objective.hvp(w, 1e-11 * v), 1e-11 * z, rtol=1e-8, atol=1e-21 * np.abs(z).max())
-    both = objective.hvp(w, np.stack([v, 1e-11 * v], axis=1))  # a large direction beside it does not hide it
-    np.testing.assert_allclose(both[:, 1], 1e-11 * z, rtol=1e-8, atol=1e-21 * np.abs(z).max())
+    np.testing.assert_allclose(objective.hvp(w, 1e-14 * v), 1e-14 * z, rtol=1e-8, atol=1e-24 * np.abs(z).max())
+    both = objective.hvp(w, np.stack([v, 1e-14 * v], axis=1))  # a large direction beside it does not hide it
+    np.testing.assert_allclose(both[:, 1], 1e-14 * z, rtol=1e-8, atol=1e-24 * np.abs(z).max())
     assert not objective.hvp(w, 0 * v).any()
 
 
