@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from perturb.mlp import MLP as MLP
     from perturb.objective import Objective as Objective
     from perturb.objective import finite_difference_hvp as finite_difference_hvp
+    from perturb.objective import finite_difference_step as finite_difference_step
     from perturb.recurrent import Recurrent as Recurrent
     from perturb.statistics import Statistics as Statistics
     from perturb.statistics import solve as solve
@@ -45,6 +46,7 @@ _HOME = {
     "compare": "estimation",
     "estimate": "estimation",
     "finite_difference_hvp": "objective",
+    "finite_difference_step": "objective",
     "predict": "theory",
     "solve": "statistics",
     "truncation": "amplitude",

@@ -56,6 +56,8 @@ def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[st
     if isinstance(activation, str):
         choose("activation", activation, ACTIVATIONS)
         return [activation] * n_units
+    if not isinstance(activation, Mapping):
+        raise InputError(f"activation = {activation!r} must be a name for all units, or {{unit: name}}")
     for unit, name in activation.items():
         choose(f"activation[{unit}]", name, ACTIVATIONS)
         if not (isinstance(unit, (int, np.integer)) and 0 <= unit < n_units):
@@ -94,10 +96,16 @@ def add_activation(
         raise InputError(f"activation {name!r} exists already: choose another name")
     new = Activation(f, df, d2f)
     x, eps = np.linspace(-3.1, 2.9, 25), 1e-5
+    try:
+        values = (f(x), df(x, f(x)), d2f(x, f(x)))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"activation {name!r} does not take arrays ({error}): build it of NumPy's functions") from None
+    if any(np.shape(value) != x.shape for value in values):
+        raise InputError(f"activation {name!r}: f, df and d2f must return an array of the shape of x")
     for what, higher, lower in (("df", df, lambda x: f(x)), ("d2f", d2f, lambda x: df(x, f(x)))):
         given, wanted = higher(x, f(x)), (lower(x + eps) - lower(x - eps)) / (2 * eps)
         wrong = ~np.isclose(given, wanted, rtol=1e-6, atol=1e-7)
-        if np.shape(given) != x.shape or wrong.any():
+        if wrong.any():
             at = x[np.argmax(wrong)]
             raise InputError(f"activation {name!r}: {what} is not the derivative at x = {at:.3g}: correct it")
     ACTIVATIONS[name] = new

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import logsumexp, softmax, xlogy
 
 from perturb.errors import InputError
-from perturb.objective import Kept, Objective, as_directions, as_floats, as_weights
+from perturb.objective import Kept, Objective, as_floats, as_number, as_weights, own
 from perturb.philox import compiled, words
 
 Array = np.ndarray
@@ -73,13 +73,14 @@ class Boltzmann:
             and n_hidden >= 0
         ):
             raise InputError(f"n_visible = {n_visible!r} must be a whole number >= 1 and n_hidden = {n_hidden!r} one >= 0")
-        if not (np.isfinite(temperature) and temperature > 0):
+        self.temperature = as_number("temperature", temperature)
+        if self.temperature <= 0:
             raise InputError(f"temperature = {temperature} must be a positive number")
         if tuple(values) not in ((0, 1), (-1, 1)):
             raise InputError(f"values = {values!r} must be (0, 1) or (-1, 1)")
         if sign not in (-1, 1):
             raise InputError(f"sign = {sign!r} must be 1 (the source's) or -1")
-        self.n_visible, self.n_hidden, self.temperature = int(n_visible), int(n_hidden), float(temperature)
+        self.n_visible, self.n_hidden = int(n_visible), int(n_hidden)
         self.values, self.sign = (float(values[0]), float(values[1])), sign
         self.n_units = self.n_visible + self.n_hidden
         self.pairs = np.triu_indices(self.n_units, 1)
@@ -167,17 +168,21 @@ class Boltzmann:
         other numbers are independent. Time: sweeps x chains x n_units^2.
         """
         w, v = as_weights("w", w, self.n_weights), as_weights("v", v, self.n_weights)
-        for name, number, least in (
-            ("sweeps", sweeps, 2),
-            ("chains", chains, 2),
-            ("burn_in", burn_in, 0),
-            ("first_chain", first_chain, 0),
+        for name, number, least, bits in (
+            ("sweeps", sweeps, 2, 31),
+            ("chains", chains, 2, 31),
+            ("burn_in", burn_in, 0, 31),
+            ("first_chain", first_chain, 0, 31),
+            ("seed", seed, 0, 64),
         ):
-            if not (isinstance(number, (int, np.integer)) and least <= number < 2**31):
-                raise InputError(f"{name} = {number!r} must be a whole number >= {least}")
+            if not (isinstance(number, (int, np.integer)) and least <= number < 2**bits):
+                raise InputError(f"{name} = {number!r} must be a whole number >= {least}, below 2^{bits}")
         held = np.zeros(self.n_units)
         if clamped is not None:
-            held[: self.n_visible] = self._observed(np.atleast_2d(as_floats("clamped", clamped)))[0]
+            state = as_floats("clamped", clamped)
+            if state.shape != (self.n_visible,):
+                raise InputError(f"clamped has shape {state.shape}: give one visible state, of shape ({self.n_visible},)")
+            held[: self.n_visible] = self._observed(state[None])[0]
         n_pairs, symmetric = len(self.pairs[0]), []
         for weights in (w, v):
             matrix = np.zeros((self.n_units, self.n_units))
@@ -201,10 +206,10 @@ class Boltzmann:
         return Sampled(p, p_stderr, R_p, products.std(0, ddof=1) / np.sqrt(chains) / T, K, float(worth.max()))
 
     def _observed(self, states: Array) -> Array:
-        if states.ndim != 2 or states.shape[1] != self.n_visible or not np.isin(states, self.values).all():
+        if states.ndim != 2 or not len(states) or states.shape[1] != self.n_visible or not np.isin(states, self.values).all():
             low, high = self.values
             raise InputError(
-                f"visible states have shape {states.shape}: give rows of {self.n_visible} entries, each {low:g} or {high:g}"
+                f"visible states have shape {states.shape}: give one row or more of {self.n_visible} entries {low:g} or {high:g}"
             )
         return states
 
@@ -219,7 +224,7 @@ class BoltzmannObjective(Objective):
 
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
-        data, size = as_floats("data", data), 2**network.n_visible
+        data, size = own(as_floats("data", data)), 2**network.n_visible
         self.observed: Array | None = None
         if data.ndim == 1:
             if data.shape != (size,) or (data < 0).any() or abs(data.sum() - 1) > 1e-9:
@@ -278,16 +283,15 @@ class BoltzmannObjective(Objective):
     def gradient(self, w: Array) -> Array:
         return self._both_phases(w).g.copy()
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         net = self.network
         clamped, free, E, g = self._both_phases(w)
-        v = as_directions("v", v, self.n_weights)
-        Hv = np.empty((np.atleast_2d(v.T).shape[0], self.n_weights))
-        for out, direction in zip(Hv, np.atleast_2d(v.T), strict=True):
-            D = net._energy(direction)
+        HV = np.empty_like(V)
+        for column, v in enumerate(V.T):
+            D = net._energy(v)
             difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(free, free.sum(), D)
-            out[:] = net.sign * difference / net.temperature
-        return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
+            HV[:, column] = net.sign * difference / net.temperature
+        return E, g.copy(), HV
 
     def _phases(self, w: Array) -> "_Phases":
         net = self.network

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from perturb.activations import names_of_units, per_unit
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, check_outputs
-from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
+from perturb.objective import Kept, Objective, as_floats, as_patterns, as_units, as_weights, own
 from perturb.philox import compiled
 
 Array = np.ndarray
@@ -62,9 +62,12 @@ class DAG:
         choose("error", error, ERRORS)
         self.activations = names_of_units(activation, self.n_units)
         check_outputs(error, self.outputs, self.activations)
-        self.external = np.zeros(self.n_units) if external is None else as_floats("external", external)
+        self.external = own(np.zeros(self.n_units) if external is None else as_floats("external", external))
         if self.external.shape != (self.n_units,):
             raise InputError(f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j per unit")
+        if self.external[given].any():
+            unit = given[int(np.flatnonzero(self.external[given])[0])]
+            raise InputError(f"external[{unit}] = {self.external[unit]:g}, but the activity of unit {unit} is given: set it to 0")
         self.tied = _tied(tied, len(self.edges))
         self.n_weights = int(self.tied.max()) + 1 if len(self.tied) else 0
         self.levels = _levels(self.edges, self.n_units)
@@ -137,7 +140,7 @@ class _Rows:
 
 class DAGObjective(Objective):
     """See `Objective`. Cost of Hv: about two gradients on top of one, which is kept for products at the same w; 8 bytes per
-    unit, pattern and direction, a few times over."""
+    unit, pattern and direction, a few times over, for as many directions at a time as 64 MB hold."""
 
     parallel = True
 
@@ -159,6 +162,10 @@ class DAGObjective(Objective):
         self._primal = Kept(self._both_passes, self.n_weights)
         self._order = order
         self._compiled: tuple | None = None  # what the compiled forward pass takes, made when first needed
+        self.directions_at_once = max(1, 2**23 // (network.n_units * self.n_patterns + len(network.edges)))  # 64 MB an array
+
+    def __reduce__(self):
+        return DAGObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
     def pattern(self, index: int) -> "DAGObjective":
         return DAGObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
@@ -196,10 +203,9 @@ class DAGObjective(Objective):
     def gradient(self, w: Array) -> Array:
         return self._primal(w).g.copy()
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         weights, x, y, df, d2f, E_y, E_x, E, g = self._primal(w)
-        v = as_directions("v", v, self.n_weights)
-        V = np.atleast_2d(v.T)[:, self.network.tied]  # (k, edges)
+        V = V.T[:, self.network.tied]  # (k, edges)
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 where y is given: no edge leads there
         R_x = np.zeros((len(y), len(V), self.n_patterns))
@@ -220,8 +226,8 @@ class DAGObjective(Objective):
             R_Ex[units] = df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
 
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        Hv = np.array([self._per_weight(self._sum((y, R_Ex[:, d]), (R_y[:, d], E_x))) for d in range(len(V))])
-        return E, g.copy(), Hv[0] if v.ndim == 1 else Hv.T
+        HV = [self._per_weight(self._sum((y, R_Ex[:, d]), (R_y[:, d], E_x))) for d in range(len(V))]
+        return E, g.copy(), np.stack(HV, axis=1)
 
     def _edge_weights(self, w: Array) -> Array:
         return as_weights("w", w, self.n_weights)[self.network.tied]

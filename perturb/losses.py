@@ -4,7 +4,7 @@ A new error is one call of `add_error`; the ones here also have a compiled twin 
 patterns, so the objective divides by their number; nothing here does.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -57,11 +57,17 @@ ERRORS: dict[str, ErrorFunction] = {
 NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")
 
 
-def check_outputs(error: str, outputs: Iterable[int], activations: Sequence[str]) -> None:
-    """InputError if an output unit is not linear though the error brings its own softmax or logistic function."""
+def check_outputs(error: str, outputs: Array, activations: Sequence[str]) -> None:
+    """InputError if an output unit is not linear though the error brings its own softmax or logistic function, or is alone
+    under a softmax."""
     for unit in outputs:
         if error in NEEDS_LINEAR_OUTPUT and activations[unit] != "linear":
             raise InputError(f'output unit {unit} is {activations[unit]} but error = {error!r} needs it to be "linear"')
+    if error == "cross_entropy" and len(outputs) == 1:
+        raise InputError(
+            'outputs: error = "cross_entropy" needs at least two, for the softmax of one is always 1: '
+            'set error = "binary_cross_entropy"'
+        )
 
 
 def add_error(

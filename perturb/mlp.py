@@ -8,7 +8,7 @@ import numpy as np
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.objective import Kept, Objective, as_directions, as_patterns, as_weights
+from perturb.objective import Kept, Objective, as_patterns, as_weights
 
 Array = np.ndarray
 
@@ -34,6 +34,8 @@ class MLP:
             raise InputError(
                 f'output = {output!r} does not go with error = {error!r}, which brings its own: set output = "linear"'
             )
+        if error == "cross_entropy" and sizes[-1] == 1:
+            raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
         self.layers = [int(m) for m in sizes]
         self.n_inputs, self.n_outputs = self.layers[0], self.layers[-1]
         self.error = error
@@ -83,6 +85,9 @@ class MLPObjective(Objective):
         self._E = ERRORS[network.error]
         self._primal = Kept(self._both_passes, self.n_weights)
         self._first = _with_one(self.x)
+
+    def __reduce__(self):
+        return MLPObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
     def pattern(self, index: int) -> "MLPObjective":
         return MLPObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
@@ -140,20 +145,13 @@ class MLPObjective(Objective):
         between = [W[0, :-1] for W in layers]
         return _Primal(E, g[0], between, y, df, E_x, bent, self._E.R_e(y[-1], self.target))
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        primal = self._primal(w)
-        return primal.E, primal.g.copy(), self._products(primal, v)
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        """By R{.} of the two passes of `_primal`.
 
-    def hvp(self, w: Array, v: Array) -> Array:
-        return self._products(self._primal(w), v)
-
-    def _products(self, primal: "_Primal", v: Array) -> Array:
-        """Hv for v (n,) or (n, k), by R{.} of the two passes of `_primal`.
-
-        v is turned to rows (k, n), and taken a few directions at a time, so that what lies between two products stays in cache.
+        V is turned to rows (k, n), and taken a few directions at a time, so that what lies between two products stays in cache.
         A first layer with more inputs than there are patterns is dear to turn: it is used as it lies, (n_in + 1, n_out k).
         """
-        V = np.ascontiguousarray(as_directions("v", v, self.n_weights).reshape(self.n_weights, -1))
+        primal, V = self._primal(w), np.ascontiguousarray(V)
         (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self._first
         lying = (a + 1) * b if a > S else 0
         rows = np.ascontiguousarray(V[lying:].T)
@@ -174,7 +172,7 @@ class MLPObjective(Objective):
             np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:lying].reshape(a + 1, b * k))
         if k > 1:
             Hv[lying:] = Hv_rows.T
-        return Hv.reshape(np.shape(v))
+        return primal.E, primal.g.copy(), Hv
 
     def _turned(self, primal: "_Primal", rows: Array, Hv_rows: Array, R_x1: Array | None, scratch: list[Array]) -> Array:
         """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of the first layer, (k, S, n_out). With its R{x} given as

@@ -31,15 +31,35 @@ def as_directions(name: str, value: object, n: int) -> Array:
 
 
 def as_floats(name: str, value: object) -> Array:
+    """`value` as a finite float64 array, the caller's own where it is one, or InputError."""
     try:
-        array = np.asarray(value, dtype=float)
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufO":  # complex numbers and texts would be converted without a word
+            raise TypeError(f"its entries are of type {array.dtype}")
+        array = array.astype(float, copy=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} cannot be read as an array of real numbers ({error}): give numbers only") from None
     with np.errstate(over="ignore", invalid="ignore"):
         whole = np.isfinite(array.sum())  # one pass; a sum may also overflow
     if not whole and (bad := ~np.isfinite(array)).any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise InputError(f"{name}{list(where)} = {array[where]} is not finite ({bad.sum()} such entries): replace or drop them")
+        entry = f"{name}{list(where) if where else ''} = {array[where]}"
+        raise InputError(f"{entry} is not finite ({bad.sum()} such entries): replace or drop them")
+    return array
+
+
+def as_number(name: str, value: object) -> float:
+    """`value` as a finite float, or InputError."""
+    number = as_floats(name, value)
+    if number.ndim:
+        raise InputError(f"{name} has shape {number.shape}: give one number")
+    return float(number)
+
+
+def own(array: Array) -> Array:
+    """A read-only copy: nobody changes it unseen."""
+    array = np.array(array, order="C")
+    array.setflags(write=False)
     return array
 
 
@@ -67,24 +87,24 @@ def as_patterns(inputs: object, targets: object, n_in: int, n_out: int, error: s
         target = np.eye(n_out)[target.astype(int)]
     if target.shape != (x.shape[0], n_out):
         raise InputError(f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row of x")
-    x, target = np.array(x, order="C"), np.array(target, order="C")  # own copies: nobody changes them unseen
-    x.setflags(write=False)
-    target.setflags(write=False)
-    return x, target
+    return own(x), own(target)
 
 
 class Objective(ABC):
     """E(w), its gradient and its Hessian-vector products; `depth` counts the layers that settle one after another.
 
     `error`, `gradient` and `hvp` are exact (to rounding). `hvp` takes v of shape (n,) or (n, k) and returns the same shape.
-    Arrays that are not finite or do not have n_weights rows raise InputError.
+    Arrays that are not finite or do not have n_weights rows raise InputError. A network of another kind defines the abstract
+    methods: `_block` is Hv for a few directions, of which more than directions_at_once are split, so that memory is bounded.
     """
 
     n_weights: int
     n_patterns: int
     depth: int
     parallel: bool = False  # whether `errors_at` may run on several threads at once
-    inexact: tuple[str, ...] = ()  # which of "gradient", "hvp" come from finite differences
+    inexact: tuple[str, ...] = ()  # which of "gradient", "hvp" are not those of E, but from finite differences or other wires
+    symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
+    directions_at_once: int = 2**62
 
     @staticmethod
     def from_functions(
@@ -97,7 +117,8 @@ class Objective(ABC):
         """Any function of n_weights numbers as an objective: error(w), gradient(w) of shape (n,), hvp(w, v) for v of shape (n,).
 
         What is missing comes from central finite differences (a gradient costs 2n errors, Hv two gradients) and is named in
-        `inexact`. A value of another shape, or one that is not finite, raises InputError.
+        `inexact`. The functions get copies of w and v, and what they return is copied: they may change the one and use the memory
+        of the other again. A value of another shape, or one that is not finite, raises InputError.
         """
         return FunctionObjective(error, gradient, hvp, n_weights)
 
@@ -106,8 +127,8 @@ class Objective(ABC):
         """The error of each presented pattern, shape (n_patterns,); E(w) is their mean. What a chip's error unit reads."""
 
     @abstractmethod
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        """E, its gradient (n,) and Hv (the shape of v), in one forward and one backward pass."""
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        """E, its gradient (n,) and HV (n, k), for V (n, k) with k >= 1, already checked."""
 
     @abstractmethod
     def gradient(self, w: Array) -> Array:
@@ -125,12 +146,25 @@ class Objective(ABC):
         """E(w), the mean error over the patterns."""
         return float(self.pattern_errors(w).mean())
 
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        """E, its gradient (n,) and Hv (the shape of v, also of (n, 0)), in one forward and one backward pass."""
+        v = as_directions("v", v, self.n_weights)
+        V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
+        if not V.size:
+            return self.error(w), self.gradient(w), np.zeros(v.shape)
+        E, g, Hv = self._block(w, V[:, :width])
+        if V.shape[1] > width:
+            Hv = np.concatenate([Hv, *(self._block(w, V[:, i : i + width])[2] for i in range(width, V.shape[1], width))], axis=1)
+        return E, g, Hv.reshape(v.shape)
+
     def hvp(self, w: Array, v: Array) -> Array:
         """Hv by R{backprop} (Pearlmutter 1994), for v of shape (n,) or (n, k)."""
         return self.error_gradient_hvp(w, v)[2]
 
     def hessian(self, w: Array) -> Array:
-        """The Hessian, shape (n, n), column by column from `hvp`. Cost: n products. Refuses more than 10,000 weights."""
+        """The Hessian, shape (n, n), column by column from `hvp`. Cost: n products. Refuses more than 10,000 weights.
+
+        Rounding is taken out of it by (H + H')/2, unless `hvp` is not symmetric: then the columns stand as they are."""
         n = self.n_weights
         if n > HESSIAN_LIMIT:
             raise InputError(
@@ -139,7 +173,7 @@ class Objective(ABC):
         H = np.empty((n, n))
         for columns, block in self.hessian_columns(w):
             H[:, columns] = block
-        return (H + H.T) / 2
+        return (H + H.T) / 2 if self.symmetric else H
 
     def hessian_columns(self, w: Array, width: int = 128) -> Iterator[tuple[slice, Array]]:
         """Yield (slice, H[:, slice]) for all columns, `width` at a time, so that n is not limited by n^2 of memory."""
@@ -162,11 +196,11 @@ class DecayedObjective(Objective):
     """See `Objective.with_decay`."""
 
     def __init__(self, objective: Objective, alpha: float):
-        if not (np.isfinite(alpha) and alpha >= 0):
+        self.plain, self.alpha = objective, as_number("alpha", alpha)
+        if self.alpha < 0:
             raise InputError(f"alpha = {alpha} must be a finite number >= 0")
-        self.plain, self.alpha = objective, float(alpha)
         self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
-        self.inexact = objective.inexact
+        self.inexact, self.symmetric = objective.inexact, objective.symmetric
 
     def pattern(self, index: int) -> "DecayedObjective":
         return DecayedObjective(self.plain.pattern(index), self.alpha)
@@ -179,10 +213,10 @@ class DecayedObjective(Objective):
         w = as_weights("w", w, self.n_weights)
         return self.plain.gradient(w) + self.alpha * w
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        w, v = as_weights("w", w, self.n_weights), as_directions("v", v, self.n_weights)
-        E, g, Hv = self.plain.error_gradient_hvp(w, v)
-        return E + self.alpha / 2 * float(w @ w), g + self.alpha * w, Hv + self.alpha * v
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        w = as_weights("w", w, self.n_weights)
+        E, g, HV = self.plain.error_gradient_hvp(w, V)
+        return E + self.alpha / 2 * float(w @ w), g + self.alpha * w, HV + self.alpha * V
 
 
 class HessianOperator(LinearOperator):
@@ -201,6 +235,8 @@ class HessianOperator(LinearOperator):
         return self._matmat(v.reshape(-1, 1)).ravel()
 
     def _adjoint(self) -> "HessianOperator":
+        if not self.objective.symmetric:
+            raise InputError("hessian_operator is not symmetric here, and its transpose is not known: use its own products only")
         return self
 
 
@@ -268,7 +304,7 @@ class FunctionObjective(Objective):
         return self
 
     def pattern_errors(self, w: Array) -> Array:
-        value = np.asarray(self._error(as_weights("w", w, self.n_weights)), dtype=float)
+        value = as_floats("error(w)", self._error(as_weights("w", w, self.n_weights).copy()))
         if value.shape not in ((), (1,)):
             raise InputError(f"error(w) has shape {value.shape}: it must return one number")
         return value.reshape(1)
@@ -276,15 +312,14 @@ class FunctionObjective(Objective):
     def gradient(self, w: Array) -> Array:
         w = as_weights("w", w, self.n_weights)
         if self._gradient is not None:
-            return as_weights("gradient(w)", self._gradient(w), self.n_weights)
+            return as_weights("gradient(w)", self._gradient(w.copy()), self.n_weights).copy()
         eps = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max()))
         steps = eps * np.eye(self.n_weights)
         return np.array([(self.error(w + step) - self.error(w - step)) / (2 * eps) for step in steps])
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        w, v = as_weights("w", w, self.n_weights), as_directions("v", v, self.n_weights)
-        columns = [self._one_hvp(w, column) for column in np.atleast_2d(v.T)]
-        return self.error(w), self.gradient(w), columns[0] if v.ndim == 1 else np.array(columns).reshape(-1, self.n_weights).T
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        w = as_weights("w", w, self.n_weights)
+        return self.error(w), self.gradient(w), np.stack([self._one_hvp(w, v) for v in V.T], axis=1)
 
     def _one_hvp(self, w: Array, v: Array) -> Array:
         if self._hvp is None:
@@ -292,4 +327,4 @@ class FunctionObjective(Objective):
             size = float(np.linalg.norm(v)) or 1.0
             eps = None if self._gradient is not None else 1e-3 * max(1.0, float(np.abs(w).max())) / size
             return finite_difference_hvp(self, w, v, eps)
-        return as_weights("hvp(w, v)", self._hvp(w, v), self.n_weights)
+        return as_weights("hvp(w, v)", self._hvp(w.copy(), v.copy()), self.n_weights).copy()

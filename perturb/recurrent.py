@@ -17,7 +17,7 @@ import numpy as np
 from perturb.activations import names_of_units, per_unit
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, check_outputs
-from perturb.objective import Kept, Objective, as_directions, as_floats, as_patterns, as_units, as_weights
+from perturb.objective import Kept, Objective, as_floats, as_number, as_patterns, as_units, as_weights, own
 
 Array = np.ndarray
 SOLVERS = ("direct", "relax")
@@ -42,9 +42,11 @@ class Recurrent:
     them linear. solver: "relax" integrates the equations by steps of `step` (of a unit's time constant) until nothing changes
     faster than `tolerance`, as analog hardware does; "direct" polishes the fixed point by Newton's method and solves the linear
     equations for z, R{y}, R{z}: the reference. feedback: another matrix (n, n) through which errors return, as in hardware with
-    separate feedback wires; gradient and Hv are then what such hardware would compute, no longer exact.
+    separate feedback wires; gradient and Hv are then what such hardware would compute: not exact (`inexact` names both), and Hv
+    is not symmetric in general.
 
     A network that has not settled within max_steps raises NotSettled (an InputError) with the residual and the spectral radius.
+    So does "direct" where the relaxation would never settle: a Jacobian with an eigenvalue of real part 1 or more.
     """
 
     def __init__(
@@ -70,13 +72,13 @@ class Recurrent:
         choose("solver", solver, dict.fromkeys(SOLVERS))
         self.activations = names_of_units(activation, self.n_units)
         check_outputs(error, self.outputs, self.activations)
-        if not (0 < step <= 1 and 0 < tolerance < 1 and max_steps >= 1):
-            raise InputError(
-                f"step = {step}, tolerance = {tolerance}, max_steps = {max_steps}: must lie in (0, 1], in (0, 1), be >= 1"
-            )
-        self.error, self.solver = error, solver
-        self.step, self.tolerance, self.max_steps = float(step), float(tolerance), int(max_steps)
-        self.feedback = None if feedback is None else as_floats("feedback", feedback)
+        self.step, self.tolerance = as_number("step", step), as_number("tolerance", tolerance)
+        if not (0 < self.step <= 1 and 0 < self.tolerance < 1):
+            raise InputError(f"step = {step}, tolerance = {tolerance}: must lie in (0, 1] and in (0, 1)")
+        if not (isinstance(max_steps, (int, np.integer)) and max_steps >= 1):
+            raise InputError(f"max_steps = {max_steps!r} must be a whole number >= 1")
+        self.error, self.solver, self.max_steps = error, solver, int(max_steps)
+        self.feedback = None if feedback is None else own(as_floats("feedback", feedback))
         if self.feedback is not None and self.feedback.shape != (n_units, n_units):
             raise InputError(f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})")
 
@@ -96,7 +98,8 @@ class Recurrent:
 
 
 class RecurrentObjective(Objective):
-    """See `Objective` and `Recurrent`. Cost of the direct solver: a factorised (n_units, n_units) matrix per pattern."""
+    """See `Objective` and `Recurrent`. Cost of the direct solver: two factorised (n_units, n_units) matrices per pattern, for as
+    many directions at a time as 64 MB hold. y and z are kept for products at the same w."""
 
     parallel = True
 
@@ -108,6 +111,13 @@ class RecurrentObjective(Objective):
         self._I[:, network.inputs] = self.x
         self._f, self._E = per_unit(network.activations), ERRORS[network.error]
         self._settled = Kept(self._fixed_point, self.n_weights)
+        self._primal = Kept(self._both_relaxations, self.n_weights)
+        self.directions_at_once = max(1, 2**23 // (network.n_units * (self.n_patterns + network.n_units)))
+        if network.feedback is not None:
+            self.inexact, self.symmetric = ("gradient", "hvp"), False
+
+    def __reduce__(self):
+        return RecurrentObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
     def pattern(self, index: int) -> "RecurrentObjective":
         return RecurrentObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
@@ -141,117 +151,173 @@ class RecurrentObjective(Objective):
         y, residuals = self._settled(w)
         return Settling(y.copy(), residuals.copy())
 
+    def histories(self, w: Array, v: Array) -> dict[str, Array]:
+        """Residuals before each step of the relaxations "y", "z", and, along v (n,), "R{y}" and "R{z}": the largest rate of
+        change relative to the largest entry. A direct solution has none of z, R{y} and R{z}: then they are empty."""
+        v = as_weights("v", v, self.n_weights)
+        primal = self._primal(w)
+        _, _, (of_R_y, of_R_z) = self._products(primal, v.reshape(1, *primal.W.shape))
+        both = {"y": self._settled(w).residuals.copy(), "z": primal.residuals}
+        return both | {"R{y}": of_R_y, "R{z}": of_R_z}
+
     def _fixed_point(self, w: Array) -> Settling:
         W, f = self._matrix(w), self._f
-        y, residuals = self._relax(lambda y: f.f(y @ W) + self._I, np.zeros_like(self._I), "y", W)
+        y, residuals = self._relax(lambda y: f.f(y @ W) + self._I, self._I, "y", lambda y: self._y_jacobian(W, y))
         if self.network.solver == "direct":
             for _ in range(20):  # Newton's method: quadratic from here
-                x = y @ W
-                wrong = f.f(x) + self._I - y
+                wrong = f.f(y @ W) + self._I - y
                 residuals.append(float(np.abs(wrong).max() / (np.abs(y).max() or 1.0)))
                 if residuals[-1] <= 4e-16:
                     break
-                y = y + np.linalg.solve(self._forward_system(W, x), wrong[..., None])[..., 0]
-            else:
-                self._check_settled(residuals, "y", W, y)
+                y = y + self._linear(self._y_jacobian(W, y), wrong, "y")
+            if not residuals[-1] <= self.network.tolerance:
+                raise NotSettled(
+                    f"y leaves its fixed point: residual {residuals[-1]:.2g} by Newton's method: use smaller weights"
+                )
         return Settling(y, np.array(residuals))
 
     def spectral_radius(self, w: Array) -> float:
         """Largest |eigenvalue| of the Jacobian diag(f') W' at the fixed points; below 1 a relaxation by steps of 1 contracts."""
-        return self._radius(self._matrix(w), self._settled(w).y)
+        return _radius(self._y_jacobian(self._matrix(w), self._settled(w).y))
 
     def time_constant(self, w: Array) -> float:
-        """Slowest time constant of all four relaxations near the fixed points, 1/(1 - max Re eigenvalue of diag(f') W'), in units
-        of a unit's own."""
-        return 1.0 / (1.0 - float(self._jacobian_eigenvalues(self._matrix(w), self._settled(w).y).real.max()))
+        """Slowest time constant of all four relaxations near the fixed points, 1/(1 - max Re eigenvalue of diag(f') W', and of
+        diag(f') times the feedback), in units of a unit's own. Infinite where one of them does not settle."""
+        W, B, y = self._matrix(w), self.network.feedback, self._settled(w).y
+        jacobians = [self._y_jacobian(W, y), *([] if B is None else [self._f_slope(y @ W)[:, :, None] * B])]
+        slowest = max(float(np.linalg.eigvals(jacobian).real.max()) for jacobian in jacobians)
+        return 1.0 / (1.0 - slowest) if slowest < 1 else float("inf")
 
     def gradient(self, w: Array) -> Array:
-        W = self._matrix(w)
-        y = self._settled(w).y
-        return (y.T @ self._adjoint(W, y)[0]).ravel()
+        return self._primal(w).g.copy()
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        W, f, S = self._matrix(w), self._f, self.n_patterns
-        v = as_directions("v", v, self.n_weights)
-        V = np.atleast_2d(v.T).reshape(-1, *W.shape)  # (k, n, n)
-        B, R_B = (W, V) if self.network.feedback is None else (self.network.feedback, np.zeros_like(V))
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        primal = self._primal(w)
+        E, HV, _ = self._products(primal, V.T.reshape(-1, *primal.W.shape))
+        return E, primal.g.copy(), HV.T
+
+    def _both_relaxations(self, w: Array) -> "_Primal":
+        """y and z, and everything else that R{.} needs of them."""
+        W, f = self._matrix(w), self._f
         y = self._settled(w).y
         x = y @ W
         f_y = f.f(x)
-        z, e = self._adjoint(W, y)
         df, d2f = f.df(x, f_y), f.d2f(x, f_y)
+        B = W if self.network.feedback is None else self.network.feedback
+        if self.network.solver == "direct":  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
+            if B is not W:
+                _check_stable(df[:, :, None] * W.T, "R{y}")
+            _check_stable(df[:, :, None] * B, "z")
+
+        # z = f' (sum_j w_ij z_j + e_i)
+        e = np.zeros_like(y)
+        out = self.network.outputs
+        e[:, out] = self._E.e(y[:, out], self.target) / self.n_patterns
+        z, residuals = self._solve(df, B.T, df * e, "z")
+        return _Primal(W, B, y, df, d2f, z, e, (y.T @ z).ravel(), residuals)
+
+    def _products(self, primal: "_Primal", V: Array) -> tuple[float, Array, tuple[Array, Array]]:
+        """E, Hv as rows (k, n) for directions V (k, n_units, n_units), and the residuals of R{y} and R{z}."""
+        W, B, y, df, d2f, z, e, _, _ = primal
+        R_B = V if self.network.feedback is None else np.zeros_like(V)
 
         # R{y} = f' (sum_i w_ij R{y_i} + v_ij y_i)
-        R_y = self._solve(lambda R_y: df * (R_y @ W + y @ V), self._forward_system(W, x), df * (y @ V), "R{y}", W)
+        R_y, of_R_y = self._solve(df, W, df * (y @ V), "R{y}")
         R_x = R_y @ W + y @ V
 
         # R{z} = f' (sum_j (v_ij z_j + w_ij R{z_j}) + R{e}) + f'' R{x} (sum_j w_ij z_j + e)
         R_e = np.zeros_like(R_y)
         out = self.network.outputs
-        R_e[..., out] = self._E.R_e(y[:, out], self.target)(R_y[..., out]) / S
+        R_e[..., out] = self._E.R_e(y[:, out], self.target)(R_y[..., out]) / self.n_patterns
         fixed = df * (z @ np.swapaxes(R_B, -1, -2) + R_e) + d2f * R_x * (z @ B.T + e)
-        R_z = self._solve(lambda R_z: df * (R_z @ B.T) + fixed, self._adjoint_system(B, df), fixed, "R{z}", W)
+        R_z, of_R_z = self._solve(df, B.T, fixed, "R{z}")
 
         # R{dE/dw_ij} = y_i R{z_j} + R{y_i} z_j
-        Hv = (y.T @ R_z + np.swapaxes(R_y, -1, -2) @ z).reshape(len(V), -1)
-        E = float(self._E.value(y[:, out], self.target).mean())
-        return E, (y.T @ z).ravel(), Hv[0] if v.ndim == 1 else Hv.T
+        HV = (y.T @ R_z + np.swapaxes(R_y, -1, -2) @ z).reshape(len(V), -1)
+        return float(self._E.value(y[:, out], self.target).mean()), HV, (of_R_y, of_R_z)
 
-    def _adjoint(self, W: Array, y: Array) -> tuple[Array, Array]:
-        # z = f' (sum_j w_ij z_j + e_i), and e
-        B = W if self.network.feedback is None else self.network.feedback
-        x = y @ W
-        df = self._f.df(x, self._f.f(x))
-        e = np.zeros_like(y)
-        out = self.network.outputs
-        e[:, out] = self._E.e(y[:, out], self.target) / self.n_patterns
-        return self._solve(lambda z: df * (z @ B.T + e), self._adjoint_system(B, df), df * e, "z", W), e
-
-    def _solve(self, right: Callable[[Array], Array], system: Array, constant: Array, name: str, W: Array) -> Array:
-        """The rest of dq/dt ~ -q + right(q), which is linear: by relaxation, or as system q = constant."""
+    def _solve(self, df: Array, M: Array, constant: Array, name: str) -> tuple[Array, Array]:
+        """q of dq/dt ~ -q + f' (q M) + constant at rest, for constant (..., S, n_units): by relaxation, with its residuals, or
+        as the linear equations that they are."""
         if self.network.solver == "relax":
-            return self._relax(right, np.zeros_like(constant), name, W)[0]
-        return np.linalg.solve(system, constant[..., None])[..., 0]
+            q, residuals = self._relax(lambda q: df * (q @ M) + constant, constant, name, lambda _: df[:, :, None] * M.T)
+            return q, np.array(residuals)
+        return self._linear(df[:, :, None] * M.T, constant, name), np.zeros(0)
 
-    def _relax(self, right: Callable[[Array], Array], q: Array, name: str, W: Array) -> tuple[Array, list[float]]:
-        net, residuals, scale = self.network, [], 1.0
+    def _linear(self, jacobian: Array, constant: Array, name: str) -> Array:
+        """q = jacobian q + constant, per pattern, for all directions at once: each matrix is factorised once."""
+        columns = np.moveaxis(constant.reshape(-1, *constant.shape[-2:]), 0, -1)  # (S, n_units, k)
+        try:
+            q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
+        except np.linalg.LinAlgError:
+            raise NotSettled(
+                f"{name} has no single fixed point, spectral radius {_radius(jacobian):.3g}: use smaller weights"
+            ) from None
+        return np.moveaxis(q, -1, 0).reshape(constant.shape)
+
+    def _relax(
+        self, right: Callable[[Array], Array], like: Array, name: str, jacobian: Callable[[Array], Array]
+    ) -> tuple[Array, list[float]]:
+        """dq/dt ~ -q + right(q) from q = 0, of the shape of `like`, until |dq/dt| is small relative to |q|, in each direction."""
+        net, residuals, q = self.network, [], np.zeros_like(like)
+        scale = np.ones(like.shape[:-2])
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(net.max_steps):
-                change = right(q) - q
-                residuals.append(float(np.abs(change).max() / scale))
+            for step in range(net.max_steps):
+                goal = right(q)
+                size = np.abs(q if step else goal).max((-2, -1))
+                scale = np.where(size > 0, size, scale)
+                change = goal - q
+                residuals.append(float((np.abs(change).max((-2, -1)) / scale).max()))
                 if residuals[-1] <= net.tolerance or not np.isfinite(residuals[-1]):
                     break
                 q = q + net.step * change
-                scale = float(np.abs(q).max()) or 1.0
-        self._check_settled(residuals, name, W, q if name == "y" else None)
-        return q, residuals
-
-    def _check_settled(self, residuals: list[float], name: str, W: Array, y: Array | None) -> None:
-        net = self.network
         if not residuals[-1] <= net.tolerance:
             raise NotSettled(
                 f"{name} has not settled after {len(residuals)} steps of {net.step}: residual {residuals[-1]:.2g} (tolerance "
-                f"{net.tolerance:g}), spectral radius {self._radius(W, y):.3g}: use smaller weights, or more or smaller steps"
+                f"{net.tolerance:g}), spectral radius {_radius(jacobian(q)):.3g}: use smaller weights, or more or smaller steps"
             )
+        return q, residuals
 
-    def _radius(self, W: Array, y: Array | None) -> float:
-        return float(np.abs(self._jacobian_eigenvalues(W, y)).max())
+    def _f_slope(self, x: Array) -> Array:
+        return self._f.df(x, self._f.f(x))
 
-    def _jacobian_eigenvalues(self, W: Array, y: Array | None) -> Array:
-        """Eigenvalues of diag(f') W' for each pattern, at y, or with f' = 1 where y is not known."""
-        if y is None or not np.isfinite(y).all():
-            return np.linalg.eigvals(W)
+    def _y_jacobian(self, W: Array, y: Array) -> Array:
+        """diag(f') W' for each pattern, at y, or with f' = 1 where y has grown too large to be known."""
         with np.errstate(over="ignore", invalid="ignore"):
-            x = y @ W
-            df = self._f.df(x, self._f.f(x))
-        return np.linalg.eigvals(df[:, :, None] * W.T)
-
-    def _forward_system(self, W: Array, x: Array) -> Array:
-        # y - diag(f') W' y, per pattern
-        return np.eye(len(W)) - self._f.df(x, self._f.f(x))[:, :, None] * W.T
-
-    def _adjoint_system(self, B: Array, df: Array) -> Array:
-        return np.eye(len(B)) - df[:, :, None] * B
+            jacobian = self._f_slope(y @ W)[:, :, None] * W.T
+        return jacobian if np.isfinite(jacobian).all() else W.T
 
     def _matrix(self, w: Array) -> Array:
         return as_weights("w", w, self.n_weights).reshape(self.network.n_units, -1)
+
+
+class _Primal(NamedTuple):
+    """W, and B by which errors return; y, f', f'', z, e, each (S, n_units); the gradient; residuals of z."""
+
+    W: Array
+    B: Array
+    y: Array
+    df: Array
+    d2f: Array
+    z: Array
+    e: Array
+    g: Array
+    residuals: Array
+
+
+def _radius(jacobian: Array) -> float:
+    return float(np.abs(np.linalg.eigvals(jacobian)).max())
+
+
+def _check_stable(jacobian: Array, name: str) -> None:
+    """NotSettled if an eigenvalue of a (S, n, n) Jacobian has a real part of 1 or more: what relaxes with it then grows."""
+    # no |eigenvalue|^16 is larger than a norm of the 16th power, which is far cheaper than the eigenvalues
+    with np.errstate(over="ignore", invalid="ignore"):
+        power = np.linalg.matrix_power(jacobian, 16)
+        doubtful = jacobian[~(np.abs(power).sum(-1).max(-1) < 1)]
+    largest = float(np.linalg.eigvals(doubtful).real.max()) if len(doubtful) else 0.0
+    if largest >= 1:
+        raise NotSettled(
+            f"{name} would never settle: its Jacobian has an eigenvalue of real part {largest:.3g} (must be below 1), spectral "
+            f"radius {_radius(doubtful):.3g}: use smaller weights"
+        )

@@ -37,7 +37,7 @@ SUMMARY = {
     "evaluations_to_0_9": "predicted evaluations to a cosine of 0.9; inf = never",
     "verdict": "the same in words",
     "primary": "whether this is the experiment's own method (the others were set beside it)",
-    "status": "complete, or partial if the run was interrupted",
+    "status": "complete, or partial if the run ended early",
     "warnings": "what to mind about the method, its code and the number of trials; empty if nothing",
     "trial_ns": "chip time of a trial, ns",
     "busiest": "part of the chip that limits the trial rate",
@@ -154,7 +154,7 @@ SENSITIVITIES = {
 ERRORS = {
     "kind": "one-sided or central difference of two gradients",
     "displacement": "|r v|, units of the weights",
-    "error": "|difference - Hv| / |Hv|, with Hv by R{backprop}",
+    "error": "|difference - Hv| / |Hv|, with Hv by R{backprop}; empty where the network did not settle",
 }
 OPTIMISATION = {
     "optimiser": "which optimiser",
@@ -172,14 +172,15 @@ EVIDENCE = {
     "decay": "weight decay alpha, in E + alpha |w|^2 / 2",
     "train_error": "E on the patterns learned, without decay",
     "test_error": "E on the patterns held back",
-    "test_accuracy": "share of them classified rightly",
-    "gamma": "well-determined parameters, sum of l / (l + alpha) over the eigenvalues l of H without decay",
+    "test_accuracy": "share of them classified rightly; empty where targets are no classes",
+    "gradient_norm": "|g| with decay; where it is not small, or H with decay not positive, no minimum was found",
+    "gamma": "well-determined parameters, sum of l / (l + alpha) over the eigenvalues l of H without decay; empty: no minimum",
     "negative": "number of negative eigenvalues of H without decay",
     "lowest_eigenvalue": "the lowest of them",
-    "log_determinant": "ln det(H + alpha I), from all eigenvalues",
+    "log_determinant": "ln det(H + alpha I), from all eigenvalues; empty: no minimum",
     "lanczos_log_determinant": "the same by stochastic Lanczos quadrature",
     "lanczos_stderr": "its standard error",
-    "log_evidence": "ln P(data | alpha), up to a constant (MacKay 1992)",
+    "log_evidence": "ln P(data | alpha), up to a constant (MacKay 1992); empty: no minimum",
     "next_decay": "MacKay's next alpha, gamma / (S |w|^2)",
 }
 PRUNING = {
@@ -187,7 +188,7 @@ PRUNING = {
     "removed": "share of the weights removed",
     "train_error": "E on the patterns learned, without decay",
     "test_error": "E on the patterns held back",
-    "test_accuracy": "share of them classified rightly",
+    "test_accuracy": "share of them classified rightly; empty where targets are no classes",
 }
 # study: table: column: meaning
 COLUMNS = {
@@ -232,6 +233,11 @@ class Frames:
     @property
     def partial(self) -> bool:
         return self.provenance["status"] == "partial"
+
+    @property
+    def reason(self) -> str:
+        """Why a partial run ended."""
+        return self.provenance.get("reason", "the run was interrupted")
 
     @property
     def primary(self) -> tuple[str, str]:

@@ -158,6 +158,10 @@ def spectrum(frames: Frames) -> Figure:
     return _finished(figure)
 
 
+def _spectrum_if_known(frames: Frames) -> Figure | None:
+    return spectrum(frames) if "eigenvalues" in frames.tables else None
+
+
 def estimators(frames: Frames) -> Figure:
     """Measured against predicted relative error, a point per method and code, for z and for the gradient."""
     figure = Figure(figsize=(10, 4.8), layout="constrained")
@@ -239,7 +243,7 @@ def finite_difference(frames: Frames) -> Figure:
         if small.size:
             at = small[-1]
             line = error[at] * (displacement / displacement[at]) ** order
-            shown = (line > 0.3 * error.min()) & (line < 10)
+            shown = (line > 0.3 * np.nanmin(error)) & (line < 10)
             axis.plot(displacement[shown], line[shown], color=colour, linewidth=1, alpha=0.7, label=f"slope {order}")
         chosen = frames.fact(f"{kind}: chosen displacement")
         axis.plot(chosen, frames.fact(f"{kind}: error there"), "D", color=colour, markersize=9, fillstyle="none", label="chosen")
@@ -288,10 +292,13 @@ def evidence(frames: Frames) -> Figure | None:
     left.plot(table["decay"], table["log_evidence"], "o-", color=COLOURS[3])
     right.plot(table["decay"], table["test_error"], "o-", color=COLOURS[0], label="held back")
     right.plot(table["decay"], table["train_error"], "o-", color=COLOURS[2], label="learned")
-    best = table["decay"].iloc[int(table["log_evidence"].argmax())]
+    known = table.dropna(subset="log_evidence")
     for axis, ylabel in ((left, "log evidence"), (right, "error per pattern")):
-        axis.axvline(best, color=INK, linewidth=0.8, linestyle=":")
-        axis.set(xscale="log", xlabel="weight decay", ylabel=ylabel)
+        if len(known):
+            axis.axvline(known["decay"].iloc[int(known["log_evidence"].argmax())], color=INK, linewidth=0.8, linestyle=":")
+        if len(table) > 1:  # one decay has no scale
+            axis.set_xscale("log")
+        axis.set(xlabel="weight decay", ylabel=ylabel)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _finished(figure)
 
@@ -302,12 +309,14 @@ def pruning(frames: Frames) -> Figure | None:
         return None
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
+    held_back = "test_accuracy" if frames.pruning["test_accuracy"].notna().any() else "test_error"
     for name, colour in zip(dict.fromkeys(frames.pruning["method"]), COLOURS, strict=False):
         own = frames.pruning[frames.pruning["method"] == name]
         left.plot(own["removed"], own["train_error"], ".-", color=colour, label=name)
-        right.plot(own["removed"], own["test_accuracy"], ".-", color=colour)
+        right.plot(own["removed"], own[held_back], ".-", color=colour)
     left.set(yscale="log", xlabel="share of weights removed", ylabel="error of a pattern learned")
-    right.set(xlabel="share of weights removed", ylabel="accuracy on patterns held back")
+    ylabel = "accuracy on patterns held back" if held_back == "test_accuracy" else "error of a pattern held back"
+    right.set(xlabel="share of weights removed", ylabel=ylabel)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return _finished(figure)
 
@@ -364,7 +373,10 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
         "budget": (budget, "What half of a parameter (twice the bits per second) saves, by theory and the chip's schedule.")
     },
     "spectrum": {
-        "spectrum": (spectrum, "Eigenvalues of the Hessian: the share of them in each interval, on scales that are logarithmic.")
+        "spectrum": (
+            _spectrum_if_known,
+            "Eigenvalues of the Hessian: the share of them in each interval, on scales that are logarithmic.",
+        )
     },
     "finite-difference": {
         "finite_difference": (
@@ -381,7 +393,7 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
             "its cost on Hessian-vector products; near a minimum, solved well enough, its steps converge faster than linearly.",
         ),
         "spectrum": (
-            lambda frames: spectrum(frames) if "eigenvalues" in frames.tables else None,
+            _spectrum_if_known,
             "Eigenvalues of the Hessian at the minimum, the weight decay included: the share of them in each interval.",
         ),
         "modes": (

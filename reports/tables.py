@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from reports.frames import Frames
@@ -177,33 +178,35 @@ def _uses(frames: Frames) -> list[Titled]:
         rows = [[eigenvalue, "", *updates] for eigenvalue, *updates in modes]
         shown.append(("Gradient descent, mode by mode", "updates to 1/e of a displacement along an eigenvector", (header, rows)))
     if "evidence" in frames.tables:
-        header = ["decay", "", "log evidence", "gamma", "train error", "test error", "test accuracy", "log det", "by Lanczos"]
-        header += ["negative eigenvalues"]
-        columns = ["decay", "log_evidence", "gamma", "train_error", "test_error", "test_accuracy", "log_determinant"]
+        header = ["decay", "", "log evidence", "gamma", "train error", "test error", *_accuracy(frames.evidence)]
+        header += ["log det", "by Lanczos", "negative eigenvalues"]
+        columns = ["decay", "log_evidence", "gamma", "train_error", "test_error", *_accuracy(frames.evidence, "test_accuracy")]
         rows = []
         for row in frames.evidence.to_dict("records"):
-            decay, *cells = [number(float(row[column])) for column in columns]
-            rows.append([decay, "", *cells, f"{row['lanczos_log_determinant']:,.0f} +- {row['lanczos_stderr']:.0f}"])
-            rows[-1].append(f"{row['negative']:.0f}")
-        shown.append(
-            ("Weight decay by evidence (MacKay 1992)", "decays of most evidence generalise best, in theory", (header, rows))
-        )
+            decay, *cells = [number(float(row[column])) for column in [*columns, "log_determinant"]]
+            known = np.isfinite(row["lanczos_log_determinant"])
+            lanczos = f"{row['lanczos_log_determinant']:,.0f} +- {row['lanczos_stderr']:.0f}" if known else "-"
+            rows.append([decay, "", *cells, lanczos, f"{row['negative']:.0f}"])
+        says = "decays of most evidence generalise best, in theory"
+        if frames.evidence["log_evidence"].isna().any():
+            says += "; where it is missing no minimum was found, and evidence is not defined"
+        shown.append(("Weight decay by evidence (MacKay 1992)", says, (header, rows)))
     if "pruning" in frames.tables:
-        header = ["method", "", "removed", "train error", "test error", "test accuracy"]
-        part = frames.pruning[
-            [any(abs(share - at) < 0.01 for at in (0.25, 0.5, 0.75, 0.9)) for share in frames.pruning["removed"]]
-        ]
+        header = ["method", "", "removed", "train error", "test error", *_accuracy(frames.pruning)]
+        shares = frames.pruning["removed"]
+        nearest = {float(shares.iloc[int((shares - at).abs().argmin())]) for at in (0.25, 0.5, 0.75, 0.9)}
+        columns = ["train_error", "test_error", *_accuracy(frames.pruning, "test_accuracy")]
         rows = [
-            [
-                row["method"],
-                "",
-                f"{row['removed']:.0%}",
-                *(number(float(row[key])) for key in ("train_error", "test_error", "test_accuracy")),
-            ]
-            for row in part.to_dict("records")
+            [row["method"], "", f"{row['removed']:.0%}", *(number(float(row[key])) for key in columns)]
+            for row in frames.pruning[shares.isin(nearest)].to_dict("records")
         ]
         shown.append(("Pruning, without training in between", "OBS moves the other weights, the others do not", (header, rows)))
     return shown
+
+
+def _accuracy(table: pd.DataFrame, name: str = "test accuracy") -> list[str]:
+    """The name of the column of accuracies, if there are any."""
+    return [name] if table["test_accuracy"].notna().any() else []
 
 
 TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
@@ -264,7 +267,7 @@ def print_run(frames: Frames, console: "Console") -> None:
 
     console.print(f"{frames.provenance['description']} (seed {frames.provenance['seed']})", markup=False)
     if frames.partial:
-        console.print("PARTIAL: the run was interrupted; these are the results up to then.", style="bold red")
+        console.print(f"PARTIAL: {frames.reason}; these are the results up to then.", style="bold red", markup=False)
     for title, says, (header, rows) in tables(frames):
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 0))
         for i, head in enumerate(header):
@@ -312,7 +315,7 @@ def markdown(frames: Frames) -> str:
     """The comparison of a run as Markdown."""
     lines = [f"# {frames.provenance['experiment']}", "", frames.provenance["description"] + ".", ""]
     if frames.partial:
-        lines += ["**Partial:** the run was interrupted; these are the results up to then.", ""]
+        lines += [f"**Partial:** {frames.reason}; these are the results up to then.", ""]
     lines += [f"- `{method}` {verdict}." for method, verdict in verdicts(frames)]
     lines += [f"- {text}" for text in hardware(frames)]
     lines += [f"- Mind: {text}" for text in warnings(frames)] + [""]

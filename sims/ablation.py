@@ -13,13 +13,13 @@ from perturb.errors import InputError
 from perturb.estimation import compare
 from perturb.methods import METHODS
 from perturb.theory import Curvature, curvatures
-from sims.bench import Bench, Progress, ShouldStop, Tables, facts
+from sims.bench import Bench, Progress, ShouldStop, Study, facts, go_on
 from sims.experiment import Experiment
 
 QUANTITIES = ("gradient", "hv")
 
 
-def ablation(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+def ablation(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
     """Table summary: the ideal chip, each imperfection alone, all together, and all but one, each on the same dies and seeds.
 
     cosine, relative_error: rms or mean over the dies, at the trials of [estimation]. trials_to_accuracy: from the errors after a
@@ -34,21 +34,14 @@ def ablation(experiment: Experiment, bench: Bench, progress: Progress, should_st
     variants += [(f"all but {key}", without(experiment.chip, [key])) for key in found if len(found) > 1]
     known, dies = curvatures(bench.objective, bench.w, bench.v, experiment.estimation.presentation), experiment.dies.count
     rows: list[dict] = []
-    complete = True
     for done, (name, params) in enumerate(variants):
         each = []
         for die in range(dies):
-            if should_stop():
-                complete = False
-                break
+            go_on(should_stop)
             each.append(_on_die(experiment, bench, params, known, die))
             progress("dies", done * dies + die + 1, len(variants) * dies)
-        if not complete:
-            break
         rows += _variant_rows(name, params, each, experiment.dies.accuracy)
-    if not rows:
-        return {}, False
-    return {"summary": ranked(rows)}, complete
+        yield "summary", ranked(rows)
 
 
 def without(params: ChipParams, keys: list[str]) -> ChipParams:
@@ -136,37 +129,38 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(order)
 
 
-def dies(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+def dies(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables summary (facts: spread and yield) and dies: cosine and relative error of every die."""
     known = curvatures(bench.objective, bench.w, bench.v, experiment.estimation.presentation)
-    options, complete = experiment.dies, True
+    options = experiment.dies
     rows: list[tuple] = []
     for die in range(options.count):
-        if should_stop():
-            complete = False
-            break
+        go_on(should_stop)
         found = _on_die(experiment, bench, experiment.chip, known, die)
         number = (experiment.chip.die + die) % 2**64
         rows += [(number, quantity, *each[1], found.incidents) for quantity, each in found.measured.items()]
+        table = pd.DataFrame(rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"])
+        yield "dies", table
+        yield "summary", _spread(table, options.accuracy)
         progress("dies", die + 1, options.count)
-    if not rows:
-        return {}, False
-    table = pd.DataFrame(rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"])
+
+
+def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
     said: list[tuple[str, float, float, str]] = []
     for quantity in dict.fromkeys(table["quantity"]):
         cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
-        good, n = int((cosines >= options.accuracy).sum()), len(cosines)
+        good, n = int((cosines >= accuracy).sum()), len(cosines)
         low, high = wilson(good, n)
         spread = float(cosines.std(ddof=1)) if n > 1 else float("nan")
         said += [
-            (f"{quantity}: yield", good / n, 0.0, f"share of {n} dies with a cosine of {options.accuracy:g} or more"),
+            (f"{quantity}: yield", good / n, 0.0, f"share of {n} dies with a cosine of {accuracy:g} or more"),
             (f"{quantity}: yield, at least", low, 0.0, "lower end of its 95 % interval (Wilson 1927)"),
             (f"{quantity}: yield, at most", high, 0.0, "upper end"),
             (f"{quantity}: median cosine", float(np.median(cosines)), 0.0, "half of the dies are better"),
             (f"{quantity}: worst cosine", float(cosines.min()), 0.0, "of all dies"),
             (f"{quantity}: spread", spread, 0.0, "standard deviation of the cosine over the dies"),
         ]
-    return {"summary": facts(*said), "dies": table}, complete
+    return facts(*said)
 
 
 def wilson(good: int, n: int, z: float = 1.959964) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """What every study starts from: the network, its objective on the data, the point w and the direction v."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,42 @@ Array = np.ndarray
 Tables = dict[str, pd.DataFrame]
 Progress = Callable[[str, int, int], None]  # (what, done, in all)
 ShouldStop = Callable[[], bool]
+# what a study is: it yields each table when it is finished, or again when it has more rows; "summary" is among them
+Study = Iterator[tuple[str, pd.DataFrame]]
+
+
+class Stopped(Exception):
+    """Raised within a study that was asked to stop; what it has yielded counts."""
+
+
+def go_on(should_stop: ShouldStop) -> None:
+    """Stopped, if so."""
+    if should_stop():
+        raise Stopped
+
+
+class Attentive(Objective):
+    """An objective that asks `should_stop` before everything it computes, so that long work on it ends soon, by Stopped."""
+
+    def __init__(self, objective: Objective, should_stop: ShouldStop):
+        self._plain, self._should_stop = objective, should_stop
+        self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
+        self.inexact, self.symmetric = objective.inexact, objective.symmetric
+
+    def pattern(self, index: int) -> "Attentive":
+        return Attentive(self._plain.pattern(index), self._should_stop)
+
+    def pattern_errors(self, w: Array) -> Array:
+        go_on(self._should_stop)
+        return self._plain.pattern_errors(w)
+
+    def gradient(self, w: Array) -> Array:
+        go_on(self._should_stop)
+        return self._plain.gradient(w)
+
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        go_on(self._should_stop)
+        return self._plain.error_gradient_hvp(w, V)
 
 
 @dataclass(frozen=True)
@@ -36,7 +72,7 @@ def prepare(experiment: Experiment) -> Bench:
     network = experiment.network.build()
     objective: Objective
     if isinstance(network, Boltzmann):
-        objective = network.objective(load_states(experiment.data, network.n_visible))
+        objective = network.objective(load_states(experiment.data, network.n_visible, network.values))
     else:
         objective = network.objective(*load_data(experiment.data, network.n_inputs, network.n_outputs))
     w = network.init(experiment.weights.seed)

@@ -10,7 +10,7 @@ from perturb.codes import CODES
 from perturb.methods import METHODS
 from perturb.reading import Reading
 from perturb.theory import curvatures, predict
-from sims.bench import Bench, Progress, ShouldStop, Tables, facts
+from sims.bench import Bench, Progress, ShouldStop, Study, facts
 from sims.experiment import Experiment
 
 # what a designer can improve, by making it half or twice as large
@@ -23,7 +23,7 @@ HALVED = (
 DOUBLED = ("bus.bits_per_s",)
 
 
-def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
+def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables summary (facts) and sensitivities: what each parameter, made half (or twice) as large, saves.
 
     Trials by `perturb.predict` with all noise of the error that has a closed form, see `noise_variance`; time and energy by the
@@ -77,8 +77,8 @@ def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop
     if rows:
         key, _, change, _, _, saved, _ = max((row for row in rows if row[3] == quantity), key=lambda row: row[5])
         found.append(("improve first", saved, 0.0, f"share of the time saved by {change} of {key}"))
-    progress("budget", 1, 1)
-    return {"summary": facts(*found), "sensitivities": table}, True
+    yield "sensitivities", table
+    yield "summary", facts(*found)
 
 
 def _saved(before: float, after: float) -> float:

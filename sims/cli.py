@@ -58,7 +58,7 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
     from reports.tables import print_run
     from sims import store
     from sims.experiment import load_experiment
-    from sims.runner import run_experiment
+    from sims.runner import INTERRUPTED, run_experiment
 
     loaded = load_experiment(experiment, changes)
     directory = out or store.free_directory(loaded.name + suffix)
@@ -76,8 +76,10 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
             print_run(frames, _console())
     if result.provenance["status"] == "partial":
         print(f"\nResults are in {directory}.")
-        _say("perturb: interrupted; the results so far were kept and are marked as partial")
-        raise typer.Exit(130)
+        reason = result.provenance["reason"]
+        interrupted = reason == INTERRUPTED
+        _say(f"perturb: {'interrupted' if interrupted else reason}; the results so far were kept and are marked as partial")
+        raise typer.Exit(130 if interrupted else 2)
     return directory
 
 
@@ -109,7 +111,9 @@ def report(
 def spectrum(
     experiment: ExperimentName,
     set: Settings = None,
-    k: Annotated[int, typer.Option(min=1, help="How many eigenvalues to show at each end.")] = 5,
+    k: Annotated[
+        str | None, typer.Option(metavar="K", help="How many eigenvalues to show at each end; short for spectrum.k.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME-spectrum, or the next free one)."),
@@ -119,7 +123,10 @@ def spectrum(
     from reports.exporters import export
     from sims.experiment import parse_settings
 
-    changes = {**parse_settings(set or []), "study": "spectrum", "spectrum.k": k}
+    changes = parse_settings(set or [])
+    if changes.get("study", "spectrum").strip("\"'") != "spectrum":
+        raise InputError(f"--set study={changes['study']}: this command is the study spectrum: use perturb run for another")
+    changes |= {"study": "spectrum"} | ({} if k is None else {"spectrum.k": k})
     directory = _run(experiment, changes, out, "-spectrum")
     written = [path for path in export(directory, ["csv", "png"]) if path.suffix != ".parquet"]
     print(f"\nWritten: {', '.join(map(str, written))}. Next: perturb report {directory}")
@@ -185,7 +192,7 @@ def list_(
     def datasets() -> dict[str, str]:
         from sims.datasets import DATASETS
 
-        return {name: (function.__doc__ or "") for name, function in DATASETS.items()}
+        return {name: (function.__doc__ or "").partition("\n")[0] for name, function in DATASETS.items()}
 
     kinds = {
         "experiments": lambda: {name: load_experiment(name).description for name in experiment_names()},
@@ -291,7 +298,7 @@ class _Interruption:
 
 
 class _progress:
-    """A rich progress bar per method, on a terminal only."""
+    """A rich progress bar for each method or part, on a terminal only."""
 
     def __enter__(self):
         if not sys.stderr.isatty():
@@ -300,7 +307,7 @@ class _progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         text = TextColumn("{task.description}")
-        columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self._tasks = {}
         self._bar.start()

@@ -14,7 +14,7 @@ from perturb.kernels import has_kernel
 from perturb.methods import METHODS, Method
 from perturb.statistics import Estimate
 from perturb.theory import Prediction, curvatures, predict
-from sims.bench import Bench, Progress, ShouldStop, Tables
+from sims.bench import Bench, Progress, ShouldStop, Stopped, Study
 from sims.experiment import Experiment
 
 TARGET_COSINE = 0.9
@@ -29,8 +29,8 @@ class Rival(NamedTuple):
     r: float
 
 
-def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
-    """Tables summary, weights, convergence, timeline, energy; and whether all was done."""
+def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables summary, weights, convergence, timeline, energy; of a method that was interrupted, what it had done."""
     e = experiment.estimation
     known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
     primary = Rival(e.method, e.code, e.sigma, e.r)
@@ -81,14 +81,14 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         energy += [(rival.method, rival.code, cause, joules) for cause, joules in chip.energy_by_cause.items()]
         if stopped:
             break
-    tables = {
-        "summary": pd.DataFrame(summary),
-        "weights": pd.concat(weights, ignore_index=True) if weights else pd.DataFrame(),
-        "convergence": pd.DataFrame(convergence),
-        "timeline": pd.DataFrame(timeline, columns=["method", "code", *Interval._fields]),
-        "energy": pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"]),
-    }
-    return tables if summary else {}, not stopped
+    if summary:
+        yield "summary", pd.DataFrame(summary)
+        yield "weights", pd.concat(weights, ignore_index=True)
+        yield "convergence", pd.DataFrame(convergence)
+        yield "timeline", pd.DataFrame(timeline, columns=["method", "code", *Interval._fields])
+        yield "energy", pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"])
+    if stopped:
+        raise Stopped
 
 
 def _checkpoints(trials: int) -> list[int]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perturb.boltzmann import MAX_UNITS
 from perturb.errors import InputError, choose
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def xor(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
 def teacher(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
     """Normal inputs and a random linear teacher's answers, as many of each as the network has, plus label noise.
 
-    target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no bias.
+    target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no bias. For the same seed, fewer
+    samples are the first of more: x and xi come from generators of their own.
     """
     if data.samples is None:
         raise InputError('data.samples is missing: data.name = "teacher" makes its patterns, so say how many')
@@ -39,7 +41,8 @@ def teacher(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
     rng = np.random.Generator(np.random.Philox(data.seed))
     W = rng.standard_normal((n_inputs, n_outputs)) / np.sqrt(n_inputs)
     x = rng.standard_normal((data.samples, n_inputs))
-    return x, x @ W + data.noise * rng.standard_normal((data.samples, n_outputs))
+    of_noise = np.random.Generator(np.random.Philox(np.random.SeedSequence(data.seed, spawn_key=(1,))))
+    return x, x @ W + data.noise * of_noise.standard_normal((data.samples, n_outputs))
 
 
 DATASETS: dict[str, Callable[["Data", int, int], tuple[Array, Array]]] = {"digits": digits, "teacher": teacher, "xor": xor}
@@ -60,10 +63,15 @@ def load_data(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array
     return x, target
 
 
-def load_states(data: "Data", n_visible: int) -> Array:
-    """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then targets, each 0 or 1."""
+def load_states(data: "Data", n_visible: int, values: tuple[float, float]) -> Array:
+    """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then targets, each one of `values`."""
     x, target = choose("data.name", data.name, DATASETS)(data, n_visible, 0)
-    both = np.concatenate([np.where(part > (part.min() + part.max()) / 2, 1.0, 0.0) for part in (x, target)], axis=1)
+    both = np.concatenate([np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in (x, target)], axis=1)
+    if both.shape[1] > MAX_UNITS:
+        raise InputError(
+            f'data.name = "{data.name}" has {both.shape[1]} inputs and targets together, too many units for a boltzmann machine '
+            f"to be enumerated (limit {MAX_UNITS}): choose another, such as xor"
+        )
     if both.shape[1] != n_visible:
         raise InputError(
             f'network.visible = {n_visible} but data.name = "{data.name}" has {both.shape[1]} inputs and targets together: '

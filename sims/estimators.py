@@ -13,15 +13,15 @@ from perturb.methods import METHODS
 from perturb.reading import Reading
 from perturb.statistics import Design, Estimate, Statistics, solve
 from perturb.theory import QuantityPrediction, curvatures, predict
-from sims.bench import Bench, Progress, ShouldStop, Tables
+from sims.bench import Bench, Progress, ShouldStop, Study, go_on
 from sims.experiment import Experiment
 
 TARGET_COSINE = 0.9
 NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 
 
-def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
-    """Table summary, a row per quantity, method and code, see `reports.frames`; and whether all was done.
+def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Table summary, a row per quantity, method and code, see `reports.frames`.
 
     Each pair spends the evaluations of [estimation], rounded to whole trials, `repeats` times with seeds that follow run.seed.
     All errors are relative to the size of the exact answer.
@@ -37,11 +37,8 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
     pairs = [(method, code) for method, code in pairs if code.independent or not method.needs_s]
     rows: list[tuple] = []
     columns: list[str] = []
-    complete = True
     for done, (method, code) in enumerate(pairs):
-        if should_stop():
-            complete = False
-            break
+        go_on(should_stop)
         trials = max(3, round(budget / method.evaluations_per_trial))
         predicted = predict(bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known, trials)
         start, estimates = time.perf_counter(), []
@@ -62,8 +59,8 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
                 judged = _judged(each, getattr(predicted, quantity), shift, estimates[0])
                 rows.append((*names, *judged.values(), per_s, method.broadcasts))
                 columns = [*NAMES, *judged, "trials_per_s", "broadcasts"]
+        yield "summary", pd.DataFrame(rows, columns=columns)
         progress("methods and codes", done + 1, len(pairs))
-    return ({"summary": pd.DataFrame(rows, columns=columns)} if rows else {}), complete
 
 
 def _judged(

@@ -39,19 +39,20 @@ MAX_WEIGHTS = 10_000_000
 
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Units = Annotated[int, Field(ge=1, le=MAX_WEIGHTS)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 KINDS: dict[str, dict[str, Any]] = {
     "mlp": {"layers": None, "activation": "tanh", "output": "linear", "error": "squared_error"},
     "dag": {
         "units": None, "edges": None, "inputs": None, "outputs": None, "bias": ..., "activation": "tanh", "activations": {},
-        "error": "squared_error",
+        "error": "squared_error", "tied": ..., "external": ...,
     },
     "recurrent": {
-        "units": None, "inputs": None, "outputs": None, "activation": "tanh",
-        "activations": {}, "error": "squared_error", "solver": "direct",
+        "units": None, "inputs": None, "outputs": None, "activation": "tanh", "activations": {}, "error": "squared_error",
+        "solver": "direct", "step": 0.5, "tolerance": 1e-10, "max_steps": 10_000,
     },
-    "boltzmann": {"visible": None, "hidden": None, "temperature": 1.0},
+    "boltzmann": {"visible": None, "hidden": None, "temperature": 1.0, "values": (0, 1), "sign": 1},
 }  # keys of each kind of network: None must be given, ... may be left out, others are the values of keys left out # fmt: skip
 Unit = Annotated[int, Field(ge=0, le=MAX_WEIGHTS)]
 Listed = Field(strict=False, min_length=1, max_length=MAX_WEIGHTS)
@@ -72,10 +73,23 @@ class Network(Table):
     activations: dict[str, Name] | None = Field(
         None, description="dag, recurrent: of single units, where another than activation"
     )
+    tied: Annotated[tuple[Unit, ...], Listed] | None = Field(
+        None, description="dag: for each edge the number of the weight that it uses, from 0 without gaps; absent = its own"
+    )
+    external: Annotated[tuple[Number, ...], Listed] | None = Field(
+        None, description="dag: I_j of each unit, added to its activity; absent = 0"
+    )
     solver: Name | None = Field(None, description="recurrent: direct or relax")
+    step: Positive | None = Field(None, le=1, description="recurrent: step of the relaxation, in time constants of a unit")
+    tolerance: Positive | None = Field(None, lt=1, description="recurrent: relative rate of change at which it has settled")
+    max_steps: int | None = Field(None, ge=1, le=10**9, description="recurrent: steps after which it has not settled")
     visible: Units | None = Field(None, description="boltzmann: number of visible units")
     hidden: Unit | None = Field(None, description="boltzmann: number of hidden units, 0 or more")
     temperature: Positive | None = Field(None, description="boltzmann: the temperature T")
+    values: Annotated[tuple[int, int], Field(strict=False)] | None = Field(
+        None, description="boltzmann: the two states of a unit, [0, 1] or [-1, 1]"
+    )
+    sign: Literal[-1, 1] | None = Field(None, description="boltzmann: 1 for E = +sum w s s, the source's; -1 for the usual one")
     activation: Name | None = Field(None, description="activation of the units; of an mlp: of the hidden layers")
     output: Name | None = Field(None, description="mlp: activation of the last layer")
     error: Name | None = Field(None, description="E, a mean over patterns")
@@ -96,8 +110,6 @@ class Network(Table):
         for key, default in keys.items():
             if default is None and getattr(self, key) is None:
                 raise InputError(f'{key} is missing: kind = "{self.kind}" needs it ({type(self).model_fields[key].description})')
-        if self.kind == "mlp" and self.error == "cross_entropy" and self.layers and self.layers[-1] == 1:
-            raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
         n = {
             "mlp": lambda: sum((a + 1) * b for a, b in pairwise(self.layers or ())),
             "dag": lambda: len(self.edges or ()),
@@ -115,7 +127,7 @@ class Network(Table):
         if self.kind == "mlp":
             return MLP(**given)
         if self.kind == "boltzmann":
-            return Boltzmann(given["visible"], given["hidden"], given["temperature"])
+            return Boltzmann(*given.values())
         single = given.pop("activations")
         try:
             activation = dict.fromkeys(range(given["units"]), given.pop("activation")) | {int(k): v for k, v in single.items()}

@@ -1,47 +1,70 @@
 """The study "finite-difference": Hv from two gradients against R{backprop}, over the displacement; truncation meets rounding."""
 
+from copy import copy
+
 import numpy as np
 import pandas as pd
 
 from perturb.objective import Objective, finite_difference_hvp, finite_difference_step
-from sims.bench import Array, Bench, Progress, ShouldStop, Tables, facts
+from perturb.recurrent import NotSettled, RecurrentObjective
+from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts
 from sims.experiment import Experiment
 
 KINDS = ("one-sided", "central")
 
 
-def finite_difference(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
-    """Tables summary (facts) and errors: |difference - Hv| / |Hv| of both kinds of difference at every displacement |r v|."""
+def finite_difference(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables errors: |difference - Hv| / |Hv| of both kinds of difference at every displacement |r v|, NaN where a recurrent
+    network does not settle; and summary (facts)."""
     options, objective, w, v = experiment.finite_difference, bench.objective, bench.w, bench.v
     Hv, length = objective.hvp(w, v), float(np.linalg.norm(v))
 
     def error(kind: str, r: float | None) -> float:
-        difference = finite_difference_hvp(objective, w, v, r, one_sided=kind == "one-sided")
+        try:
+            difference = finite_difference_hvp(objective, w, v, r, one_sided=kind == "one-sided")
+        except NotSettled:
+            return float("nan")
         return float(np.linalg.norm(difference - Hv) / np.linalg.norm(Hv))
 
     rows: list[dict] = []
     displacements = np.geomspace(options.smallest, options.largest, options.points)
     for done, displacement in enumerate(displacements, 1):
-        if should_stop():
-            return {}, False
+        if stopped := should_stop():
+            break
         rows += [{"kind": kind, "displacement": displacement, "error": error(kind, displacement / length)} for kind in KINDS]
         progress("displacements", done, len(displacements))
-    errors = pd.DataFrame(rows)
-    found = [
-        ("R{backprop}", rounding(objective, w, v), 0.0, "relative error of R{backprop} by rounding: its change if v is scaled")
-    ]
-    for kind in KINDS:
-        own = errors[errors["kind"] == kind]
-        best = own.iloc[int(own["error"].argmin())]
-        chosen = finite_difference_step(w, v, one_sided=kind == "one-sided")
-        found += [
-            (f"{kind}: slope", *slope(own["displacement"].to_numpy(), own["error"].to_numpy()), "order of the truncation error"),
-            (f"{kind}: smallest error", best["error"], 0.0, "relative error at the best displacement tried"),
-            (f"{kind}: best displacement", best["displacement"], 0.0, "where that is, in units of the weights"),
-            (f"{kind}: chosen displacement", chosen * length, 0.0, "which the program chooses by itself"),
-            (f"{kind}: error there", error(kind, None), 0.0, "relative error at the displacement chosen"),
-        ]
-    return {"summary": facts(*found), "errors": errors}, True
+    if rows:
+        errors = pd.DataFrame(rows)
+        yield "errors", errors
+        found = [floor(bench)]
+        for kind in KINDS:
+            own = errors[errors["kind"] == kind]
+            tried, measured = own["displacement"].to_numpy(), own["error"].to_numpy()
+            best = int(np.where(np.isnan(measured), np.inf, measured).argmin())
+            chosen = finite_difference_step(w, v, one_sided=kind == "one-sided")
+            found += [
+                (f"{kind}: slope", *slope(tried, measured), "order of the truncation error"),
+                (f"{kind}: smallest error", measured[best], 0.0, "relative error at the best displacement tried"),
+                (f"{kind}: best displacement", tried[best], 0.0, "where that is, in units of the weights"),
+                (f"{kind}: chosen displacement", chosen * length, 0.0, "which the program chooses by itself"),
+                (f"{kind}: error there", error(kind, None), 0.0, "relative error at the displacement chosen"),
+            ]
+        yield "summary", facts(*found)
+    if stopped:
+        raise Stopped
+
+
+def floor(bench: Bench) -> tuple[str, float, float, str]:
+    """What is left of an error in R{backprop}: by rounding, or by the tolerance of a relaxation."""
+    objective, w, v = bench.objective, bench.w, bench.v
+    if isinstance(objective, RecurrentObjective) and objective.network.solver == "relax":
+        direct = copy(objective.network)
+        direct.solver = "direct"
+        Hv = direct.objective(objective.x, objective.target).hvp(w, v)
+        left = float(np.linalg.norm(objective.hvp(w, v) - Hv) / np.linalg.norm(Hv))
+        return "R{backprop}", left, 0.0, "relative error of R{backprop} by its tolerance: against a direct solution"
+    left = rounding(objective, w, v)
+    return "R{backprop}", left, 0.0, "relative error of R{backprop} by rounding: its change if v is scaled"
 
 
 def rounding(objective: Objective, w: Array, v: Array) -> float:
@@ -53,7 +76,11 @@ def rounding(objective: Objective, w: Array, v: Array) -> float:
 
 def slope(displacement: Array, error: Array) -> tuple[float, float]:
     """Slope of log error against log displacement, with its standard error, where truncation rules: errors from 100 times the
-    smallest up to 1 %. NaN with fewer than three points there."""
+    smallest up to 1 %. NaN with fewer than three points there; errors that are NaN do not count."""
+    known = ~np.isnan(error)
+    displacement, error = displacement[known], error[known]
+    if not known.any():
+        return float("nan"), float("nan")
     chosen = (error > 100 * error.min()) & (error < 1e-2) & (displacement > displacement[error.argmin()])
     if chosen.sum() < 3:
         return float("nan"), float("nan")

@@ -14,10 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from sims.bench import Bench, Tables, prepare
+from perturb.errors import InputError
+from sims.bench import Bench, Stopped, Tables, prepare
 from sims.experiment import Experiment, load_experiment
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
+INTERRUPTED = "the run was interrupted"
 # of the module's function that makes its tables
 STUDIES = {
     "compare": ("comparison", "compare_methods"),
@@ -58,7 +60,8 @@ def run_experiment(
 
     out: a directory to write the run to (must not hold files yet); None writes nothing. progress(what, done, in all) is called
     along the way. should_stop is asked between pieces of about 0.2 s: True ends the run with what is done, marked "partial".
-    InputError for a user's mistake, before anything runs or is written.
+    InputError for a user's mistake. One that shows only after the first results (no minimum, say) does not lose them: the run is
+    "partial" too, and provenance["reason"] says why.
     """
     from sims import store
 
@@ -69,15 +72,24 @@ def run_experiment(
     bench = prepare(experiment)
     module, function = STUDIES[experiment.study]
     study = getattr(import_module(f"sims.{module}"), function)
-    tables, complete = study(experiment, bench, progress or (lambda what, done, total: None), should_stop)
-    status = "complete" if complete else "partial"
-    run = Run(experiment, tables, _provenance(experiment, bench, str(name_or_path), set, status))
+    tables: Tables = {}
+    reason = ""
+    try:
+        for name, table in study(experiment, bench, progress or (lambda what, done, total: None), should_stop):
+            tables[name] = table
+    except Stopped:
+        reason = INTERRUPTED
+    except InputError as error:
+        if not tables:
+            raise
+        reason = str(error)
+    run = Run(experiment, tables, _provenance(experiment, bench, str(name_or_path), set, reason))
     if out is not None and tables:
         store.write_run(run, Path(out))
     return run
 
 
-def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[str, object], status: str) -> dict[str, Any]:
+def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[str, object], reason: str) -> dict[str, Any]:
     changes = "".join(f" --set {key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in set.items())
     chip, S = experiment.chip, bench.objective.n_patterns
     about = f"{experiment.description or experiment.name}; {bench.w.size} weights, "
@@ -90,7 +102,8 @@ def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[
     return {
         "experiment": experiment.name,
         "description": about,
-        "status": status,
+        "status": "partial" if reason else "complete",
+        **({"reason": reason} if reason else {}),
         "command": f"perturb run {source}{changes}",
         "seed": experiment.run.seed,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,46 +1,81 @@
 """The study "spectrum": the eigenvalue picture of a network at its weights."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from perturb import curvature
-from sims.bench import Bench, Progress, ShouldStop, Tables, facts
+from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts
 from sims.experiment import Experiment
 
 EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
+NEAR_ZERO = 1e-3  # of the largest |eigenvalue|: what quadrature cannot tell from zero, and where most eigenvalues of networks lie
 
 
-def spectrum(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
-    """Tables summary (facts), extremes (both ends) and eigenvalues: all of H, or the nodes of stochastic Lanczos quadrature.
+def spectrum(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables extremes (both ends), summary (facts) and eigenvalues: all of H, or the nodes of stochastic Lanczos quadrature.
 
     Networks of up to 3,000 weights are diagonalised; larger ones take [spectrum] probes x steps Hessian-vector products.
     """
-    options, objective, w, n = experiment.spectrum, bench.objective, bench.w, bench.w.size
+    options, objective, w, n = experiment.spectrum, Attentive(bench.objective, should_stop), bench.w, bench.w.size
     k = min(options.k, n // 2 or 1)
     ends = curvature.eigenpairs(objective, w, min(2 * k, n), "both")
-    zero = -1e-12 * float(np.abs(ends.values).max())  # rounding is not negative curvature
+    progress("parts", 1, 2)
+    found = (
+        _ends(ends.values, "" if ends.converged else "; not all that were asked for have converged") if ends.values.size else []
+    )
+    yield "extremes", pd.DataFrame({"eigenvalue": ends.values, "residual": ends.residuals})
+    products = ("products", float(ends.n_products), 0.0, "Hessian-vector products that this took")
+    yield "summary", facts(*found, products)
+
     if n <= EXACT:
         values = np.linalg.eigvalsh(objective.hessian(w))
-        eigenvalues, products = pd.DataFrame({"eigenvalue": values, "weight": 1 / n, "exact": True}), n
-        total, spread = float(values.sum()), 0.0
-        negative, spread_negative = float((values < zero).mean()), 0.0
+        eigenvalues = pd.DataFrame({"eigenvalue": values, "weight": 1 / n, "exact": True})
+        used = n
+
+        def over_all(f: Callable[[Array], Array]) -> tuple[float, float]:
+            return float(f(values).sum()), 0.0
     else:
         density = curvature.spectral_density(objective, w, options.probes, options.steps)
+        values, used = density.nodes.ravel()[density.weights.ravel() > 0], density.n_products
         weights = density.weights.ravel() / len(density.nodes)
         eigenvalues = pd.DataFrame({"eigenvalue": density.nodes.ravel(), "weight": weights, "exact": False})
-        estimated, share = density.integrate(lambda x: x), density.integrate(lambda x: (x < zero) / n)
-        total, spread, products = float(estimated.value), float(estimated.stderr), density.n_products
-        negative, spread_negative = float(share.value), float(share.stderr)
-    top, bottom = float(ends.values[-1]), float(ends.values[0])
-    below = ": w is no minimum" if bottom < zero else ""
-    summary = facts(
-        ("largest", top, 0.0, "largest eigenvalue of H"),
-        ("smallest", bottom, 0.0, f"smallest eigenvalue of H{below}"),
-        ("trace", total, spread, "tr H, the sum of all"),
-        ("share negative", negative, spread_negative, "share of negative eigenvalues"),
-        ("2/lambda_max", 2 / top if top > 0 else np.inf, 0.0, "gradient descent diverges above this rate"),
-        ("2/tr H", 2 / total if total > 0 else np.inf, 0.0, "the same for weight perturbation, a trial per update: at most this"),
-        ("products", products + ends.n_products, 0.0, "Hessian-vector products that this took"),
+
+        def over_all(f: Callable[[Array], Array]) -> tuple[float, float]:
+            estimated = density.integrate(f)
+            return float(estimated.value), float(estimated.stderr)
+
+    found = found or _ends(np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged")
+    near = NEAR_ZERO * max(float(np.abs(part).max()) for part in (values, ends.values) if part.size)
+    total, stderr = over_all(lambda x: x)
+    about = f"{NEAR_ZERO:g} of the largest |eigenvalue|"
+    yield "eigenvalues", eigenvalues
+    yield (
+        "summary",
+        facts(
+            *found,
+            ("trace", total, stderr, "tr H, the sum of all"),
+            ("share negative", *over_all(lambda x: (x < -near) / n), f"share of eigenvalues clearly below zero, by {about}"),
+            ("share near zero", *over_all(lambda x: (np.abs(x) <= near) / n), f"share of eigenvalues within {about}"),
+            (
+                "2/tr H",
+                2 / total if total > 0 else np.inf,
+                0.0,
+                "the same for weight perturbation, a trial per update: at most this",
+            ),
+            (*products[:1], float(used + ends.n_products), *products[2:]),
+        ),
     )
-    extremes = pd.DataFrame({"eigenvalue": ends.values, "residual": ends.residuals})
-    return {"summary": summary, "extremes": extremes, "eigenvalues": eigenvalues}, True
+    progress("parts", 2, 2)
+
+
+def _ends(values: Array, doubt: str) -> list[tuple[str, float, float, str]]:
+    """Facts of the largest and smallest of ascending eigenvalues."""
+    top, bottom = float(values[-1]), float(values[0])
+    below = bottom < -1e-12 * float(np.abs(values).max())  # rounding is not negative curvature
+    return [
+        ("largest", top, 0.0, f"largest eigenvalue of H{doubt}"),
+        ("smallest", bottom, 0.0, f"smallest eigenvalue of H{': w is no minimum' if below else ''}{doubt}"),
+        ("2/lambda_max", 2 / top if top > 0 else np.inf, 0.0, "gradient descent diverges above this rate"),
+    ]

@@ -16,12 +16,14 @@ from perturb import curvature
 from perturb.boltzmann import Boltzmann
 from perturb.errors import InputError
 from perturb.objective import Objective
-from sims.bench import Array, Bench, Progress, ShouldStop, Tables, facts
+from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts, go_on
 from sims.datasets import load_data
 from sims.experiment import Experiment
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
 MODES = 10
+STEEP = 1e-6  # |g| above which a point is no minimum
+CLEARLY = 0.03  # of the decay: where it barely outweighs a negative eigenvalue, evidence (a Gaussian around w) means nothing
 SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
 
 State = tuple[float, Array]  # gradient-equivalents spent, weights
@@ -35,92 +37,106 @@ class Split(NamedTuple):
     accuracy: Callable[[Array], float]
 
 
-def uses(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> tuple[Tables, bool]:
-    """Tables summary, optimisation, modes, eigenvalues, evidence, pruning; see `reports.frames`.
+def uses(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables optimisation, eigenvalues, modes, evidence, pruning and, grown by each, summary; see `reports.frames`.
 
     More than 3,000 weights, or a point that is no minimum in the end, raise InputError.
     """
     options, w = experiment.uses, bench.w
     if w.size > MAX_WEIGHTS:
         raise InputError(f'network has {w.size} weights, but study = "uses" diagonalises H: use at most {MAX_WEIGHTS}')
-    split = _split(experiment, bench)
+    split = _split(experiment, bench, should_stop)
     objective = split.train.with_decay(options.decay)
-    tables: Tables = {}
     found: list[tuple[str, float, float, str]] = []
 
-    def optimisation() -> None:
-        rows = [(name, *row) for name in OPTIMISERS for row in descent(name, objective, w, options.budget)]
-        tables["optimisation"] = pd.DataFrame(rows, columns=["optimiser", "cost", "error", "gradient_norm"])
-        for name in OPTIMISERS:
-            last = [row for row in rows if row[0] == name][-1]
-            found.append((f"{name}: error", last[2], 0.0, f"E with its decay after {options.budget} gradient-equivalents"))
+    rows: list[tuple] = []
+    for name in OPTIMISERS:
+        rows += [(name, *row) for row in descent(name, objective, w, options.budget)]
+        found.append((f"{name}: error", rows[-1][2], 0.0, f"E with its decay after {options.budget} gradient-equivalents"))
+        yield "optimisation", pd.DataFrame(rows, columns=["optimiser", "cost", "error", "gradient_norm"])
+        yield "summary", facts(*found)
+    progress("parts", 1, 4)
 
-    def convergence() -> None:
-        minimum.append(polished(objective, _lowest(objective, w, options.budget)))
-        values, vectors = np.linalg.eigh(objective.hessian(minimum[0]))
-        tables["eigenvalues"] = pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
-        top = float(values[-1])
-        slope = float(np.linalg.norm(objective.gradient(minimum[0])))
-        top, low, last = float(values[-1]), float(values[0]), vectors[:, -1]
-        slope = float(np.linalg.norm(objective.gradient(minimum[0])))
-        if low <= 0 or slope > 1e-6:
-            raise InputError(
-                f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise uses.decay or uses.budget"
-            )
-        tables["modes"] = time_constants(objective, minimum[0], values, vectors)
-        above, below = (growth(objective, minimum[0], last, times * 2 / top) for times in (1.01, 0.99))
-        found.extend([
-            ("gradient at the minimum", slope, 0.0, "|g|, zero but for rounding"),
-            ("condition number", top / low, 0.0, "lambda_max / lambda_min: how much slower than the fastest the slowest mode is"),
-            ("stable learning rate", 2 / top, 0.0, "2 / lambda_max: gradient descent diverges above it"),
-            ("growth above", above, 0.0, "factor per update, measured at 1.01 times that rate; theory 1.02"),
-            ("growth below", below, 0.0, "the same at 0.99 times that rate; theory 0.98"),
-        ])  # fmt: skip
+    minimum = polished(objective, _lowest(objective, w, options.budget))
+    values, vectors = np.linalg.eigh(objective.hessian(minimum))
+    yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
+    top, low, last = float(values[-1]), float(values[0]), vectors[:, -1]
+    slope = float(np.linalg.norm(objective.gradient(minimum)))
+    if low <= 0 or slope > STEEP:
+        kinks = "; kinks of relu are a reason: use another activation" if _has_relu(bench) else ""
+        raise InputError(
+            f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise uses.decay or uses.budget{kinks}"
+        )
+    yield "modes", time_constants(objective, minimum, values, vectors)
+    above, below = (growth(objective, minimum, last, times * 2 / top) for times in (1.01, 0.99))
+    found += [
+        ("gradient at the minimum", slope, 0.0, "|g|, zero but for rounding"),
+        ("condition number", top / low, 0.0, "lambda_max / lambda_min: how much slower than the fastest the slowest mode is"),
+        ("stable learning rate", 2 / top, 0.0, "2 / lambda_max: gradient descent diverges above it"),
+        ("growth above", above, 0.0, "factor per update, measured at 1.01 times that rate; theory 1.02"),
+        ("growth below", below, 0.0, "the same at 0.99 times that rate; theory 0.98"),
+    ]
+    yield "summary", facts(*found)
+    progress("parts", 2, 4)
 
-    def generalisation() -> None:
-        tables["evidence"] = pd.DataFrame([evidence(split, w, alpha, options.budget) for alpha in options.decays])
-        table = tables["evidence"]
-        best = max(table.to_dict("records"), key=lambda row: row["log_evidence"])
-        lowest = table["test_error"].min()
-        found.extend([
-            ("decay by evidence", best["decay"], 0.0, "the weight decay of largest evidence, of those compared"),
+    tried = []
+    for alpha in options.decays:
+        tried.append(evidence(split, w, alpha, options.budget))
+        yield "evidence", pd.DataFrame(tried)
+    ranked = [row for row in tried if np.isfinite(row["log_evidence"])]
+    if ranked:
+        best, lowest = max(ranked, key=lambda row: row["log_evidence"]), min(row["test_error"] for row in tried)
+        found += [
+            ("decay by evidence", best["decay"], 0.0, "the weight decay of largest evidence, of those compared at a minimum"),
             ("its test error", best["test_error"], 0.0, f"of a held-back pattern; the smallest of all is {lowest:.3g}"),
             ("its gamma", best["gamma"], 0.0, f"well-determined parameters, of {w.size} (MacKay 1992)"),
             ("its negative eigenvalues", best["negative"], 0.0, "of H without decay: directions that only the decay holds"),
-        ])  # fmt: skip
+        ]
+        yield "summary", facts(*found)
+    progress("parts", 3, 4)
 
-    def pruning() -> None:
-        tables["pruning"], correlation = prune(split, objective, minimum[0])
-        found.append(
-            ("OBD against truth", correlation, 0.0, "rank correlation of saliencies with what removing one weight costs")
-        )
-
-    minimum: list[Array] = []
-    parts = (optimisation, convergence, generalisation, pruning)
-    for done, part in enumerate(parts):
-        if should_stop():
-            break
-        part()
-        progress("parts", done + 1, len(parts))
-    return ({"summary": facts(*found), **tables} if found else {}), len(tables) == len(parts) + 1
+    shown: list[tuple] = []
+    for some in prune(split, objective, minimum, should_stop):
+        shown += some
+        yield "pruning", pd.DataFrame(shown, columns=["method", "removed", "train_error", "test_error", "test_accuracy"])
+    told = obd_against_truth(objective, minimum)
+    found.append(("OBD against truth", told, 0.0, "rank correlation of saliencies with what removing one weight costs"))
+    yield "summary", facts(*found)
+    progress("parts", 4, 4)
 
 
-def _split(experiment: Experiment, bench: Bench) -> Split:
-    network = bench.network
+def _has_relu(bench: Bench) -> bool:
+    return "relu" in getattr(bench.network, "activations", ())
+
+
+def _split(experiment: Experiment, bench: Bench, should_stop: ShouldStop) -> Split:
+    network, wanted = bench.network, experiment.uses.test_samples
     if isinstance(network, Boltzmann):
         raise InputError('network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose another kind')
     n = bench.objective.n_patterns
-    data = experiment.data.model_copy(update={"samples": n + experiment.uses.test_samples})
+    if experiment.data.name != "teacher":  # which makes as many as one asks for
+        there = experiment.data.model_copy(update={"samples": None})
+        total = len(load_data(there, network.n_inputs, network.n_outputs)[0])
+        if n + wanted > total:
+            raise InputError(
+                f'uses.test_samples = {wanted}, but data.name = "{experiment.data.name}" has only {total} patterns, {n} of them '
+                "to learn from: lower uses.test_samples or data.samples"
+            )
+    data = experiment.data.model_copy(update={"samples": n + wanted})
     x, target = load_data(data, network.n_inputs, network.n_outputs)
     test = network.objective(x[n:], target[n:])
     classes = target[n:].argmax(1) if network.n_outputs > 1 else target[n:, 0] > 0.5
+    chosen = np.isin(target, (0.0, 1.0)).all() and (network.n_outputs == 1 or (target.sum(1) == 1).all())
 
     def accuracy(w: Array) -> float:
+        if not chosen:
+            return float("nan")  # targets that are any numbers have no classes
         y = test.outputs(w)
         middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
         return float(((y.argmax(1) if network.n_outputs > 1 else y[:, 0] > middle) == classes).mean())
 
-    return Split(network.objective(x[:n], target[:n]), test, accuracy)
+    train = network.objective(x[:n], target[:n])
+    return Split(Attentive(train, should_stop), Attentive(test, should_stop), accuracy)
 
 
 # ---- optimisation
@@ -159,7 +175,7 @@ def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
     while spent < budget:
         g = objective.gradient(w)
         size = float(np.linalg.norm(g))
-        left = max(1, int(budget - spent))
+        left = max(2, int(budget - spent))
         step = curvature.newton_step(objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size))
         spent += 1 + step.n_products
         alpha, slope = 1.0, float(g @ step.p)
@@ -240,60 +256,77 @@ def growth(objective: Objective, minimum: Array, vector: Array, rate: float, upd
 
 def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, float]:
     """MacKay's evidence (1992) for a weight decay: ln P(D | alpha) = -S (E + alpha |w|^2/2) - (1/2) sum ln((l_i + alpha)/alpha),
-    with l_i the eigenvalues of H without decay and E read as -ln P of a pattern; gamma = sum l_i / (l_i + alpha)."""
+    with l_i the eigenvalues of H without decay and E read as -ln P of a pattern; gamma = sum l_i / (l_i + alpha).
+
+    All of it assumes a minimum, H + alpha clearly positive: where none was found, what depends on one is NaN."""
     objective, S = split.train.with_decay(alpha), split.train.n_patterns
     at = polished(objective, _lowest(objective, w, budget))
     values = np.linalg.eigvalsh(split.train.hessian(at))
-    shifted = np.maximum(values + alpha, 1e-12 * alpha)
-    steps = min(80, w.size)
-    lanczos = curvature.spectral_density(objective, at, probes=8, steps=steps).integrate(lambda x: np.log(np.maximum(x, 1e-300)))
-    gamma = float((values / shifted).sum())
-    return {
+    row = {
         "decay": alpha,
         "train_error": split.train.error(at),
         "test_error": split.test.error(at),
         "test_accuracy": split.accuracy(at),
-        "gamma": gamma,
+        "gradient_norm": float(np.linalg.norm(objective.gradient(at))),
+        "gamma": np.nan,
         "negative": float((values < -1e-10 * values[-1]).sum()),
         "lowest_eigenvalue": float(values[0]),
-        "log_determinant": float(np.log(shifted).sum()),
-        "lanczos_log_determinant": float(lanczos.value),
-        "lanczos_stderr": float(lanczos.stderr),
-        "log_evidence": -S * objective.error(at) - 0.5 * float(np.log(shifted / alpha).sum()),
-        "next_decay": gamma / (S * float(at @ at)),
+        "log_determinant": np.nan,
+        "lanczos_log_determinant": np.nan,
+        "lanczos_stderr": np.nan,
+        "log_evidence": np.nan,
+        "next_decay": np.nan,
     }
+    if values[0] + alpha > CLEARLY * alpha and row["gradient_norm"] <= STEEP:
+        steps = min(80, w.size)
+        density = curvature.spectral_density(objective, at, probes=8, steps=steps)
+        lanczos = density.integrate(lambda x: np.log(np.maximum(x, 1e-300)))
+        row["gamma"] = float((values / (values + alpha)).sum())
+        row["log_determinant"] = float(np.log(values + alpha).sum())
+        row["lanczos_log_determinant"], row["lanczos_stderr"] = float(lanczos.value), float(lanczos.stderr)
+        row["log_evidence"] = -S * objective.error(at) - 0.5 * float(np.log(values / alpha + 1).sum())
+        row["next_decay"] = row["gamma"] / (S * float(at @ at)) if at.any() else np.inf
+    return row
 
 
 # ---- pruning
 
 
-def prune(split: Split, objective: Objective, minimum: Array) -> tuple[pd.DataFrame, float]:
-    """Weights removed by size, OBD and OBS, without training in between; and OBD's rank correlation with single removals."""
+def prune(split: Split, objective: Objective, minimum: Array, should_stop: ShouldStop) -> Iterator[list[tuple]]:
+    """Rows (method, share removed, errors, accuracy) of weights removed by size, OBD and OBS, without training in between; three
+    rows at a time, for each different count that SHARES make."""
     n = minimum.size
-    saliency = curvature.obd_saliencies(objective, minimum)
-    obs = surgeon(np.linalg.inv(objective.hessian(minimum)), minimum)
-    orders = {"magnitude": np.argsort(np.abs(minimum)), "OBD": np.argsort(saliency)}
-    rows = []
-    for share in SHARES:
-        count = round(share * n)
-        kept = {name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum) for name, order in orders.items()}
-        for name, w in {**kept, "OBS": obs[count]}.items():
-            rows.append((name, count / n, split.train.error(w), split.test.error(w), split.accuracy(w)))
-    E = objective.error(minimum)
-    chosen = np.random.Generator(np.random.Philox(0)).permutation(n)[:200]
-    truth = [objective.error(np.where(np.arange(n) == q, 0.0, minimum)) - E for q in chosen]
-    columns = ["method", "removed", "train_error", "test_error", "test_accuracy"]
-    return pd.DataFrame(rows, columns=columns), float(spearmanr(saliency[chosen], truth).statistic)
+    orders = {"magnitude": np.argsort(np.abs(minimum)), "OBD": np.argsort(curvature.obd_saliencies(objective, minimum))}
+    counts = {round(share * n) for share in SHARES}
+    for count, obs in surgeon(np.linalg.inv(objective.hessian(minimum)), minimum, max(counts)):
+        go_on(should_stop)
+        if count in counts:
+            kept = {name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum) for name, order in orders.items()}
+            yield [
+                (name, count / n, split.train.error(w), split.test.error(w), split.accuracy(w))
+                for name, w in {**kept, "OBS": obs}.items()
+            ]
 
 
-def surgeon(inverse: Array, w: Array) -> dict[int, Array]:
-    """Weights after `count` removals by optimal brain surgeon (Hassibi and Stork 1993), for the counts of SHARES.
+def obd_against_truth(objective: Objective, minimum: Array) -> float:
+    """Rank correlation of OBD's saliencies with what removing one weight costs, over up to 200 weights; NaN if one of them is
+    constant."""
+    saliency, E = curvature.obd_saliencies(objective, minimum), objective.error(minimum)
+    chosen = np.random.Generator(np.random.Philox(0)).permutation(minimum.size)[:200]
+    truth = np.array([objective.error(np.where(np.arange(minimum.size) == q, 0.0, minimum)) - E for q in chosen])
+    if not (np.ptp(saliency[chosen]) > 0 and np.ptp(truth) > 0):
+        return float("nan")
+    return float(spearmanr(saliency[chosen], truth).statistic)
+
+
+def surgeon(inverse: Array, w: Array, most: int) -> Iterator[tuple[int, Array]]:
+    """(count, weights) after 0 to `most` removals by optimal brain surgeon (Hassibi and Stork 1993).
 
     In turn the q of least w_q^2 / (2 [H^-1]_qq), the others moved by -w_q H^-1 e_q / [H^-1]_qq. inverse: H^-1, shape (n, n).
     """
     inverse, w, left = inverse.copy(), w.copy(), np.ones(w.size, dtype=bool)
-    wanted, after = {round(share * w.size) for share in SHARES}, {0: w.copy()}
-    for count in range(1, max(wanted) + 1):
+    yield 0, w.copy()
+    for count in range(1, most + 1):
         own = np.maximum(np.diag(inverse), 1e-300)
         q = int(np.where(left, w * w / (2 * own), np.inf).argmin())
         column = inverse[:, q] / inverse[q, q]
@@ -301,6 +334,4 @@ def surgeon(inverse: Array, w: Array) -> dict[int, Array]:
         inverse -= np.outer(column, inverse[q])
         left[q] = False
         w[~left] = 0.0
-        if count in wanted:
-            after[count] = w.copy()
-    return after
+        yield count, w.copy()

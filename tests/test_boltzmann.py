@@ -203,8 +203,13 @@ def test_weight_perturbation_works_on_a_boltzmann_machine():
         (lambda: Boltzmann(2, sign=0), "sign = 0"),
         (lambda: Boltzmann(2).objective([0.5, 0.5]), "give 4 probabilities"),
         (lambda: Boltzmann(2).objective([0.5, 0.6, 0.1, 0.1]), "with sum 1"),
-        (lambda: Boltzmann(2).objective([[0.5, 0.5]]), "each 0 or 1"),
+        (lambda: Boltzmann(2).objective([[0.5, 0.5]]), "entries 0 or 1"),
         (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), chains=1), "chains = 1 must be"),
+        (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), clamped=[[0, 1], [1, 1]]), r"clamped has shape \(2, 2\)"),
+        (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), seed=-1), "seed = -1 must be"),
+        (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), seed=1.5), "seed = 1.5 must be"),
+        (lambda: Boltzmann(2).objective(np.zeros((0, 2))), "one row or more"),
+        (lambda: Boltzmann(2, temperature="1"), "temperature cannot be read"),
         (lambda: Boltzmann(2).p(np.zeros(4)), r"w has shape \(4,\)"),
     ],
 )
@@ -212,3 +217,12 @@ def test_bad_input_is_one_clear_line(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_the_data_are_a_copy():
+    for data in (np.array([0.25, 0.25, 0.5, 0.0]), np.array([[0.0, 1.0], [1.0, 1.0]])):
+        machine = Boltzmann(2, 1)
+        objective, w = machine.objective(data), machine.init(0)
+        E = [objective.error(w), objective.pattern(0).error(w)]
+        data[:] = 0.5
+        assert [objective.error(w), objective.pattern(0).error(w)] == E

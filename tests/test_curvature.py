@@ -134,6 +134,54 @@ def test_newton_step_at_an_indefinite_hessian_still_leads_downhill_and_minres_so
     assert damped.converged and not damped.negative_curvature
 
 
+HARD = np.concatenate([np.geomspace(1e-5, 1e3, 58), [-1e-5, -10.0]])  # a condition of 1e8: what MINRES believes is far off
+
+
+def test_minres_goes_on_until_its_true_residual_is_as_asked():
+    g = np.random.default_rng(1).standard_normal(60)
+    objective, H = quadratic(HARD, g=g)
+    step = curvature.newton_step(objective, ZERO[:60], method="minres", tolerance=1e-6, max_products=20_000)
+    assert step.converged and step.residual == pytest.approx(np.linalg.norm(H @ step.p + g) / np.linalg.norm(g), rel=1e-3)
+    found = curvature.obs_saliencies(objective, np.ones(60), [3], tolerance=1e-6, max_products=20_000)
+    assert found.converged and found.residuals[0] <= 1e-6
+    assert found.value[0] == pytest.approx(1 / (2 * np.linalg.inv(H)[3, 3]), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["cg", "minres"])
+@pytest.mark.parametrize("limit", [2, 3, 10, 59, 200])
+def test_a_newton_step_keeps_to_its_budget_and_says_converged_only_within_tolerance(method, limit):
+    g = np.random.default_rng(1).standard_normal(60)
+    objective, H = quadratic(np.geomspace(1e-3, 1e3, 60), g=g)
+    step = curvature.newton_step(objective, ZERO[:60], method=method, tolerance=1e-6, max_products=limit)
+    true = np.linalg.norm(H @ step.p + g) / np.linalg.norm(g)
+    assert step.n_products <= limit and step.residual == pytest.approx(true, rel=1e-3, abs=1e-12)
+    assert step.converged == (step.residual <= 1e-6) and step.p @ g < 0
+
+
+def test_a_singular_system_ends_without_spending_everything():
+    objective, H = quadratic(np.r_[np.zeros(10), np.ones(50)], g=np.ones(60))
+    step = curvature.newton_step(objective, ZERO[:60], method="minres", max_products=10_000)
+    assert not step.converged and step.n_products < 1000
+
+
+def test_a_flat_error_has_eigenvalues_zero():
+    flat = Objective.from_functions(lambda w: 1.0, lambda w: 0 * w, lambda w, v: 0 * v, n_weights=50)
+    for which in curvature.ENDS:
+        found = curvature.eigenpairs(flat, ZERO[:50], 3, which)
+        assert found.converged and not found.values.any() and found.vectors.shape == (50, 3)
+
+
+def test_one_zero_eigenvalue_among_many_is_found():
+    objective, _ = quadratic(np.r_[0.0, np.linspace(1, 2, 59)])
+    assert abs(curvature.eigenpairs(objective, ZERO[:60], 1, "smallest").values[0]) < 1e-8
+
+
+def test_curvature_along_has_the_shape_of_its_steps():
+    objective, _ = quadratic(INDEFINITE)
+    for steps in (0.5, np.linspace(0, 1, 6).reshape(2, 3), []):
+        assert [part.shape for part in curvature.along(objective, ZERO, ZERO + 1, steps)] == [np.shape(steps)] * 3
+
+
 def test_curvature_along_a_line_is_the_second_derivative():
     rng = np.random.default_rng(0)
     net = MLP([3, 4, 2])
@@ -187,6 +235,32 @@ def test_any_function_is_an_objective_and_what_is_missing_is_said_and_approximat
         Objective.from_functions(lambda w: w, n_weights=3).error(w)
 
 
+def test_a_users_function_may_use_its_memory_again_and_change_what_it_gets():
+    H, memory = np.diag([1.0, 2.0, 3.0]), np.zeros(3)
+
+    def gradient(w):
+        memory[:] = H @ w
+        w[:] = 7.0
+        return memory
+
+    def hvp(w, v):
+        memory[:] = H @ v
+        w[:] = v[:] = 7.0
+        return memory
+
+    w = np.array([1.0, -1.0, 2.0])
+    for given in (hvp, None):
+        objective = Objective.from_functions(lambda w: w @ H @ w / 2, gradient, given, n_weights=3)
+        np.testing.assert_allclose(objective.hessian(w), H, atol=1e-8)
+        np.testing.assert_array_equal(w, [1.0, -1.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, "1.0", None, 1j])
+def test_an_error_that_is_no_number_is_refused(value):
+    with pytest.raises(InputError, match=r"error\(w\)"):
+        Objective.from_functions(lambda w: value, n_weights=3).error(ZERO[:3])
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -194,6 +268,11 @@ def test_any_function_is_an_objective_and_what_is_missing_is_said_and_approximat
         (lambda o: curvature.eigenpairs(o, ZERO, which="top"), "which = 'top' is unknown"),
         (lambda o: curvature.eigenpairs(o, ZERO[:5]), r"w has shape \(5,\)"),
         (lambda o: curvature.trace(o, ZERO, 0), "probes = 0 must be"),
+        (lambda o: curvature.power_iteration(o, ZERO, max_products=0), "max_products = 0 must be"),
+        (lambda o: curvature.newton_step(o, ZERO, max_products=1), "max_products = 1 must be a whole number >= 2"),
+        (lambda o: curvature.symmetric_hessian(ZERO, ZERO), "v = 0 has no direction"),
+        (lambda o: o.hvp(ZERO, 1j * ZERO), "v cannot be read as an array of real numbers"),
+        (lambda o: o.with_decay("a"), "alpha cannot be read"),
         (lambda o: curvature.newton_step(o, ZERO, method="gd"), "method = 'gd' is unknown"),
         (lambda o: curvature.obs_saliencies(o, ZERO, [100]), "indices must be"),
         (lambda o: Objective.from_functions(lambda w: 0.0, n_weights=0), "n_weights = 0"),

@@ -36,7 +36,9 @@ def random_graph(seed, error="squared_error", tie=False):
     tied = None
     if tie:
         tied = np.arange(len(edges)) // 2
-    net = DAG(n, edges, order[:3], outputs, activation, error, bias=order[3], external=0.3 * rng.standard_normal(n), tied=tied)
+    external = 0.3 * rng.standard_normal(n)
+    external[order[:4]] = 0.0  # their activity is given
+    net = DAG(n, edges, order[:3], outputs, activation, error, bias=order[3], external=external, tied=tied)
     x, target = rng.standard_normal((5, 3)), rng.random((5, 2))
     return net.objective(x, target), net.init(seed), rng.standard_normal(net.n_weights)
 
@@ -138,9 +140,25 @@ def test_weight_perturbation_works_on_a_graph():
         ({"external": [1.0]}, r"external has shape \(1,\)"),
         ({"tied": [0, 2, 0]}, "1 is missing"),
         ({"error": "cross_entropy"}, "output unit 3 is tanh"),
+        ({"error": "cross_entropy", "activation": "linear"}, "needs at least two"),
+        ({"external": [0.5, 0, 0, 0]}, r"external\[0\] = 0.5, but the activity of unit 0 is given"),
+        ({"activation": ["tanh"] * 4}, "must be a name for all units"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):
     with pytest.raises(InputError, match=message) as caught:
         DAG(**{"n_units": 4, "edges": [(0, 1), (1, 2), (2, 3)], "inputs": [0], "outputs": [3], **arguments})
     assert "\n" not in str(caught.value)
+
+
+def test_directions_taken_in_parts_are_those_taken_at_once_and_external_input_is_a_copy():
+    external = np.array([0.0, 0.0, 0.3, 0.3])
+    net = DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], [0, 1], [3], external=external)
+    rng = np.random.default_rng(0)
+    objective = net.objective(rng.standard_normal((5, 2)), rng.random((5, 1)))
+    w, V = net.init(0), rng.standard_normal((4, 7))
+    expected = objective.hvp(w, V)
+    external[:] = 9.0
+    split = net.objective(objective.x, objective.target)
+    split.directions_at_once = 3
+    np.testing.assert_allclose(split.hvp(w, V), expected, atol=1e-15)

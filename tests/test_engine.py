@@ -65,8 +65,8 @@ class Disguised(Objective):
     def gradient(self, w):
         return self.inner.gradient(w)
 
-    def error_gradient_hvp(self, w, v):
-        return self.inner.error_gradient_hvp(w, v)
+    def _block(self, w, V):
+        return self.inner.error_gradient_hvp(w, V)
 
     def pattern(self, index):
         return Disguised(self.inner.pattern(index))

@@ -1,6 +1,8 @@
 """Exact gradients and Hessian-vector products."""
 
 import itertools
+import math
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 from scipy.special import expit
 
-from perturb import MLP, InputError, finite_difference_hvp
+from perturb import DAG, MLP, Boltzmann, InputError, Objective, Recurrent, add_activation, finite_difference_hvp
 from perturb.activations import ACTIVATIONS
 from perturb.losses import ERRORS
 
@@ -181,6 +183,35 @@ def test_what_is_kept_between_products_is_never_out_of_date():
     np.testing.assert_array_equal(other.hvp(w, v), before)
 
 
+def of_every_kind():
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((4, 2)), rng.random((4, 1))
+    mlp = MLP([2, 3, 1])
+    networks = [
+        (mlp, mlp.objective(x, t)),
+        (dag := DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], [0, 1], [3], external=[0, 0, 0.1, 0.2]), dag.objective(x, t)),
+        (relaxing := Recurrent(3, [2], inputs=[0, 1]), relaxing.objective(x, t)),
+        (machine := Boltzmann(2, 1), machine.objective([[0, 1], [1, 1]])),
+    ]
+    kinds = [(type(network).__name__, objective, network.init(0)) for network, objective in networks]
+    plain = Objective.from_functions(sum, np.ones_like, lambda w, v: 0 * v, n_weights=4)
+    return [*kinds, ("decayed", kinds[0][1].with_decay(0.1), kinds[0][2]), ("from_functions", plain, np.ones(4))]
+
+
+@pytest.mark.parametrize("kind, objective, w", of_every_kind(), ids=lambda part: part if isinstance(part, str) else "")
+def test_no_direction_gives_no_product(kind, objective, w):
+    E, g, z = objective.error_gradient_hvp(w, np.zeros((w.size, 0)))
+    assert E == objective.error(w) and z.shape == objective.hvp(w, np.zeros((w.size, 0))).shape == (w.size, 0)
+    np.testing.assert_array_equal(g, objective.gradient(w))
+
+
+@pytest.mark.parametrize("kind, objective, w", of_every_kind()[:5], ids=lambda part: part if isinstance(part, str) else "")
+def test_an_objective_pickles_also_after_use(kind, objective, w):
+    z = objective.hvp(w, w)
+    copy = pickle.loads(pickle.dumps(objective))
+    np.testing.assert_array_equal(copy.hvp(w, w), z)
+
+
 def test_hessian_operator_works_with_eigsh():
     objective, w, _ = make([3, 4, 2])
     top = eigsh(objective.hessian_operator(w), k=1, which="LA", v0=np.ones(w.size))[0][0]
@@ -202,6 +233,9 @@ def test_large_hessian_is_refused():
         (lambda o, w, v: o.hvp(w, "no"), "v cannot be read as an array of real numbers"),
         (lambda o, w, v: finite_difference_hvp(o, w, v, eps=-1), "eps = -1 must be a positive number"),
         (lambda o, w, v: MLP([3, 4], activation="tanhh"), "activation = 'tanhh' is unknown: did you mean tanh?"),
+        (lambda o, w, v: MLP([3, 1], error="cross_entropy"), "layers ends with 1 output"),
+        (lambda o, w, v: add_activation("sine", math.sin, lambda x, y: np.cos(x), lambda x, y: -y), "does not take arrays"),
+        (lambda o, w, v: add_activation("one", lambda x: 1.0, lambda x, y: 0 * x, lambda x, y: 0 * x), "the shape of x"),
         (lambda o, w, v: MLP([3]), r"layers = \[3\] must be at least two whole numbers"),
         (lambda o, w, v: MLP([3, 2], output="tanh", error="cross_entropy"), 'set output = "linear"'),
         (lambda o, w, v: o.network.objective(np.full((2, 3), np.inf), [0, 1]), r"x\[0, 0\] = inf is not finite"),

@@ -17,7 +17,9 @@ MIXED = dict(enumerate(ACTIVATIONS, start=3))
 
 def graph(activation="tanh", error="squared_error", S=4, tied=None):
     rng = np.random.default_rng(0)
-    net = DAG(10, EDGES, [0, 1, 2], [6, 7], activation, error, bias=9, external=rng.standard_normal(10), tied=tied)
+    external = rng.standard_normal(10)
+    external[[0, 1, 2, 9]] = 0.0  # of units whose activity is given
+    net = DAG(10, EDGES, [0, 1, 2], [6, 7], activation, error, bias=9, external=external, tied=tied)
     return net, net.objective(rng.standard_normal((S, 3)), rng.random((S, 2)))
 
 

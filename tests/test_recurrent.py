@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perturb import DAG, InputError, Recurrent, compare, estimate, finite_difference_hvp
+from perturb import DAG, InputError, Recurrent, compare, curvature, estimate, finite_difference_hvp
+from perturb.recurrent import NotSettled
 
 SMOOTH = ["linear", "logistic", "softplus", "tanh"]
 
@@ -136,6 +137,82 @@ def test_separate_feedback_weights_are_exact_only_if_they_match():
     )
 
 
+def test_hv_of_other_wires_is_called_inexact_and_is_not_made_symmetric():
+    objective, w, v = make(5)
+    assert objective.inexact == () and objective.symmetric
+    other = make(5, feedback=np.random.default_rng(0).standard_normal((5, 5)) / 4)[0]
+    for inexact in (other, other.with_decay(0.1)):
+        assert inexact.inexact == ("gradient", "hvp") and not inexact.symmetric
+    H = other.hessian(w)
+    np.testing.assert_allclose(H @ v, other.hvp(w, v), atol=1e-12)
+    assert np.abs(H - H.T).max() > 1e-3
+    with pytest.raises(InputError, match="not symmetric"):
+        _ = other.hessian_operator(w).T @ v
+    for tool in (
+        curvature.eigenpairs, curvature.power_iteration, curvature.spectral_density, curvature.newton_step,
+        curvature.obs_saliencies, curvature.trace,
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="needs a symmetric Hessian"):
+            tool(other, w)
+
+
+def test_direct_solution_refuses_what_the_dynamics_would_not_settle():
+    objective, w, v = make(5)
+    for solver in ("direct", "relax"):
+        growing = make(5, feedback=1.5 * np.eye(5), activation="linear", solver=solver)[0]
+        with pytest.raises(NotSettled, match=r"z .*spectral radius 1.5"):  # of the matrix by which z relaxes, not of W
+            growing.gradient(w * 0.5)
+        # y = 0 is a fixed point of tanh without input, but not one that lasts
+        resting = Recurrent(2, outputs=[0], solver=solver).objective([[0.0, 0.0]], [[1.0]])
+        with pytest.raises(NotSettled, match=r"z .*spectral radius 1.5"):
+            resting.gradient(1.5 * np.eye(2).ravel())
+        marginal = Recurrent(1, outputs=[0], solver=solver).objective([[0.0]], [[1.0]])
+        with pytest.raises(NotSettled):  # I - J is singular
+            marginal.gradient([1.0])
+
+
+@pytest.mark.parametrize("activation", SMOOTH)
+def test_hv_by_relaxation_is_linear_however_small_the_direction(activation):
+    objective, w, v = make(3, activation, radius=0.4, solver="relax", tolerance=1e-12)
+    z = objective.hvp(w, v)
+    np.testing.assert_allclose(objective.hvp(w, 1e-14 * v), 1e-14 * z, rtol=1e-8, atol=1e-24 * np.abs(z).max())
+    both = objective.hvp(w, np.stack([v, 1e-14 * v], axis=1))  # a large direction beside it does not hide it
+    np.testing.assert_allclose(both[:, 1], 1e-14 * z, rtol=1e-8, atol=1e-24 * np.abs(z).max())
+    assert not objective.hvp(w, 0 * v).any()
+
+
+def test_every_relaxation_leaves_its_history():
+    objective, w, v = make(8, "tanh", radius=0.7, solver="relax", step=0.05, tolerance=1e-12)
+    histories = objective.histories(w, v)
+    rates = []
+    for name in ("y", "z", "R{y}", "R{z}"):
+        assert histories[name][-1] <= 1e-12 < histories[name][0]
+        rates.append(-np.polyfit(0.05 * np.arange(100), np.log(histories[name][-150:-50]), 1)[0])
+    np.testing.assert_allclose(
+        1 / np.array(rates), objective.time_constant(w), rtol=0.25
+    )  # one Jacobian; faster modes are not gone yet
+    assert [len(h) for h in make(8)[0].histories(w, v).values()][1:] == [0, 0, 0]
+
+
+def test_directions_taken_in_parts_are_those_taken_at_once():
+    objective, w, v = make(1)
+    V = np.random.default_rng(0).standard_normal((25, 7))
+    expected = objective.hvp(w, V)
+    objective.directions_at_once = 3
+    np.testing.assert_allclose(objective.hvp(w, V), expected, atol=1e-14)
+
+
+def test_an_objective_keeps_no_array_of_the_caller():
+    B = np.eye(5) / 3
+    objective, w, _ = make(5, feedback=B)
+    g = objective.gradient(w)
+    B[:] = 0.0
+    objective.settle(w + 1)
+    np.testing.assert_array_equal(objective.gradient(w), g)
+    with pytest.raises(ValueError, match="read-only"):
+        objective.network.feedback[0, 0] = 1.0
+
+
 def test_weight_perturbation_works_at_fixed_points():
     objective, w, v = make(6)
     compared = compare(estimate(objective, w, v, 32, sigma=1e-3, r=1e-3), objective, w, v)
@@ -151,6 +228,8 @@ def test_weight_perturbation_works_at_fixed_points():
         ({"activation": "sigmoid"}, "activation = 'sigmoid' is unknown"),
         ({"solver": "newton"}, "solver = 'newton' is unknown"),
         ({"step": 0}, "step = 0"),
+        ({"step": "a"}, "step cannot be read"),
+        ({"max_steps": 2.5}, "max_steps = 2.5"),
         ({"feedback": np.eye(4)}, r"feedback has shape \(4, 4\)"),
         ({"error": "cross_entropy"}, "output unit 0 is tanh"),
         ({"activation": {7: "tanh"}}, "activation names unit 7"),

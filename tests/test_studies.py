@@ -1,5 +1,6 @@
 """Studies other than the comparison of methods: spectrum, finite differences, uses of Hv."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from test_chip import chip_of
 import reports
 import sims
 from hardware.schedule import Schedule
-from perturb import METHODS, MLP, InputError, curvature
+from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports import frames
 from sims import ablation, spectrum, uses
 from sims.bench import prepare
+from sims.datasets import load_data
 from sims.experiment import load_experiment
 from sims.finite_difference import slope
 
@@ -214,6 +216,13 @@ def test_every_optimiser_descends_within_its_budget(runs):
         assert (own["error"].diff().dropna() <= 0).all() and own["error"].iloc[-1] < 0.5 * own["error"].iloc[0]
 
 
+@pytest.mark.parametrize("budget", [1, 2, 5, 10, 11, 12, 13])
+def test_newton_cg_ends_with_any_budget(budget):
+    objective = MLP([2, 2, 1]).objective([[1.0, 2.0], [0.5, -1.0]], [[1.0], [0.0]]).with_decay(0.1)
+    states = list(uses.newton_cg(objective, np.ones(9), budget))
+    assert states and states[-1][0] <= budget + 4  # a step ends with two products, the gradient and a line search
+
+
 def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(runs):
     run = runs[0]["uses"]
     # a displacement of 1e-4 leaves third derivatives a share of about 1e-4
@@ -243,7 +252,7 @@ def test_surgeon_is_the_constrained_minimum_of_a_quadratic():
     rng = np.random.default_rng(1)
     A = rng.standard_normal((20, 20))
     H, w = A @ A.T + np.eye(20), rng.standard_normal(20)
-    after = uses.surgeon(np.linalg.inv(H), w)
+    after = dict(uses.surgeon(np.linalg.inv(H), w, 19))
     for count, pruned in after.items():
         kept = pruned != 0
         assert count == (~kept).sum()
@@ -276,7 +285,11 @@ def test_saliencies_of_obs_are_those_of_minres():
         ("uses", {"uses.test_samples": 5000}, "has only 1797"),
         ("uses", {"uses.budget": 1}, "uses.budget = 1"),
         ("uses", {"uses.decays": []}, "uses.decays"),
-        ("uses", {**SMALL, "uses.decay": 1e-14}, "no minimum found"),
+        ("xor", {"study": "uses"}, 'uses.test_samples = 200, but data.name = "xor" has only 4 patterns, 4 of them'),
+        ("boltzmann", {"data.name": "digits"}, "too many units .* to be enumerated"),
+        ("dag", {"network.external": [1, 0, 0, 0, 0]}, r"external\[0\] = 1"),
+        ("recurrent", {"network.step": 2}, "network.step = 2"),
+        ("boltzmann", {"network.sign": 0}, "network.sign = 0"),
         ("boltzmann", {"study": "uses"}, "no patterns to hold back"),
         ("finite-difference", {"finite_difference.largest": 1e-13}, "smallest = 1e-12 must be less"),
         ("xor", {"study": "use"}, "study"),
@@ -290,13 +303,159 @@ def test_a_mistake_is_one_line(name, changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_interrupted_study_keeps_its_finished_parts(tmp_path):
-    calls = iter([False, True])
-    run = sims.run_experiment("uses", SMALL, out=tmp_path / "part", should_stop=lambda: next(calls))
-    assert set(run.tables) == {"summary", "optimisation"} and run.provenance["status"] == "partial"
+class Patience:
+    """should_stop that asks to stop once it has been asked often enough, and counts."""
+
+    def __init__(self, questions):
+        self.questions, self.asked = questions, 0
+
+    def __call__(self):
+        self.asked += 1
+        return self.asked > self.questions
+
+
+@pytest.mark.parametrize(
+    "name, changes, questions, tables",
+    [
+        ("uses", SMALL, 600, {"summary", "optimisation"}),
+        ("uses", {**SMALL, "uses.decays": [0.01, 0.02]}, None, {"summary", "optimisation", "eigenvalues", "modes", "evidence"}),
+        ("digits", {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]}, None, {"summary", "extremes"}),
+        ("finite-difference", QUICK["finite-difference"][1], 40, {"summary", "errors"}),
+        ("estimators", QUICK["estimators"][1], 3, {"summary"}),
+    ],
+    ids=str,
+)
+def test_an_interrupted_study_keeps_its_finished_parts_and_rows(name, changes, questions, tables, tmp_path):
+    if questions is None:  # near the end
+        whole = Patience(10**9)
+        sims.run_experiment(name, changes, should_stop=whole)
+        assert whole.asked > 30
+        questions = whole.asked - (25 if name == "uses" else 2)
+    if name == "uses" and len(tables) > 2:
+        tables = tables | {"pruning"}
+    run = sims.run_experiment(name, changes, out=tmp_path / "part", should_stop=Patience(questions))
+    assert set(run.tables) == tables and all(len(table) for table in run.tables.values())
+    assert run.provenance["status"] == "partial" and "interrupted" in run.provenance["reason"]
     loaded = reports.load(tmp_path / "part")
-    assert loaded.partial and set(loaded.tables) == {"summary", "optimisation"}
-    assert {path.name for path in reports.export(loaded.directory, ["png", "html"])} == {"optimisation.png", "report.html"}
+    assert loaded.partial and set(loaded.tables) == tables
+    assert "interrupted" in reports.export(loaded.directory, ["png", "html", "md"])[-1].parent.joinpath("report.html").read_text()
+
+
+def test_finished_parts_outlive_a_minimum_that_is_not_found(command):
+    status, out, err = command(
+        "run", "uses", *(word for key, value in {**SMALL, "uses.decay": 1e-14, "network.activation": "relu"}.items()
+        for word in ("--set", f"{key}={value}")), "--out", "part",
+    )  # fmt: skip
+    assert status == 2 and "no minimum found" in err and "kinks of relu" in err and err.count("\n") == 1
+    loaded = reports.load("part")
+    assert set(loaded.tables) >= {"summary", "optimisation"} and "no minimum found" in loaded.reason
+    assert "PARTIAL: uses: no minimum found" in out
+
+
+def test_share_of_negative_eigenvalues_is_the_same_by_quadrature(monkeypatch):
+    # half the eigenvalues of a network with few patterns are zero: nodes of quadrature scatter around it
+    changes = {"study": "spectrum", "data.samples": 16, "network.layers": [64, 10, 10]}
+    exact = sims.run_experiment("digits", changes)
+    monkeypatch.setattr(spectrum, "EXACT", 100)
+    estimated = sims.run_experiment("digits", changes)
+    for name in ("share negative", "share near zero"):
+        stderr = float(estimated.summary.set_index("fact").loc[name, "stderr"])
+        # besides chance, the nodes stand for eigenvalues that lie across the border: some per cent
+        assert abs(fact(estimated, name) - fact(exact, name)) < 5 * stderr + 0.03
+    values = exact.eigenvalues["eigenvalue"]
+    assert fact(exact, "share negative") == pytest.approx((values < -1e-3 * values.abs().max()).mean())
+
+
+def test_spectrum_copes_without_converged_eigenvalues(monkeypatch, tmp_path):
+    def none(objective, w, k, which):
+        return curvature.Eigenpairs(np.zeros(0), np.zeros((w.size, 0)), np.zeros(0), 7, False)
+
+    monkeypatch.setattr(spectrum.curvature, "eigenpairs", none)
+    for limit in (3000, 10):
+        monkeypatch.setattr(spectrum, "EXACT", limit)
+        out = tmp_path / str(limit)
+        run = sims.run_experiment("digits", {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]}, out=out)
+        assert run.extremes.empty and fact(run, "largest") > 0 and fact(run, "products") > 7
+        reports.export(out, ["html", "png", "csv"])
+    assert "none has converged" in run.summary.set_index("fact").loc["largest", "meaning"]
+
+
+def test_finite_differences_of_a_network_that_does_not_settle_far_away_are_nan_there(tmp_path):
+    changes = {"study": "finite-difference", "finite_difference.points": 15, "network.activation": "linear"}
+    changes["network.max_steps"] = 200
+    run = sims.run_experiment("recurrent", {**changes, "finite_difference.largest": 100.0}, out=tmp_path / "far")
+    missing = run.errors["error"].isna()
+    assert missing.any() and not missing.all() and np.isfinite(fact(run, "central: smallest error"))
+    reports.export(tmp_path / "far", ["html", "png", "md"])
+
+
+def test_the_floor_of_a_relaxation_is_its_tolerance():
+    changes = {"study": "finite-difference", "finite_difference.points": 5, "network.solver": "relax", "network.tolerance": 1e-5}
+    run = sims.run_experiment("recurrent", changes)
+    assert 1e-8 < fact(run, "R{backprop}") < 1e-3
+    assert "tolerance" in run.summary.set_index("fact").loc["R{backprop}", "meaning"]
+
+
+def test_evidence_is_told_only_at_a_clear_minimum():
+    for lowest, known in ((-0.5, True), (-0.99, False)):
+        H = np.diag([lowest, 1.0, 2.0])
+        plain = Objective.from_functions(lambda w, H=H: w @ H @ w / 2, lambda w, H=H: H @ w, lambda w, v, H=H: H @ v, n_weights=3)
+        row = uses.evidence(uses.Split(plain, plain, lambda w: 1.0), np.ones(3), 1.0, 50)
+        told = [np.isfinite(row[name]) for name in ("gamma", "log_evidence", "log_determinant", "lanczos_stderr")]
+        assert told == [known] * 4 and row["lowest_eigenvalue"] == pytest.approx(lowest)
+
+
+def test_a_decay_without_a_minimum_is_not_ranked(tmp_path, monkeypatch):
+    changes = {**SMALL, "uses.decays": [0.02, 0.03]}
+    evidence = uses.evidence
+
+    def none_at_first(split, w, alpha, budget):
+        row = evidence(split, w, alpha, budget)
+        return row if alpha > 0.02 else {**row, "gamma": np.nan, "log_evidence": np.nan}
+
+    monkeypatch.setattr(uses, "evidence", none_at_first)
+    run = sims.run_experiment("uses", changes, out=tmp_path / "uses")
+    assert fact(run, "decay by evidence") == 0.03
+    reports.export(tmp_path / "uses", ["md", "png"], tmp_path)
+    assert "no minimum was found" in (tmp_path / "report.md").read_text()
+
+
+def test_targets_that_are_any_numbers_have_no_accuracy(tmp_path):
+    changes = {"study": "uses", "uses.test_samples": 20, "uses.decays": [0.01], "uses.budget": 50}
+    run = sims.run_experiment("teacher", changes, out=tmp_path / "uses")
+    assert run.evidence["test_accuracy"].isna().all() and run.pruning["test_accuracy"].isna().all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a single decay is no reason to speak
+        reports.export(tmp_path / "uses", ["html", "md", "png"], tmp_path)
+    assert "accuracy" not in (tmp_path / "report.md").read_text()
+
+
+def test_pruning_of_a_small_network_shows_different_counts_once():
+    objective = MLP([2, 1]).objective([[1.0, 2.0], [0.5, -1.0], [2.0, 0.1]], [[1.0], [0.0], [2.0]]).with_decay(0.1)
+    split = uses.Split(objective, objective, lambda w: np.nan)
+    minimum = uses.polished(objective, np.zeros(3))
+    rows = [row for some in uses.prune(split, objective, minimum, lambda: False) for row in some]
+    assert [(name, share) for name, share, *_ in rows] == [
+        (name, count / 3) for count in (0, 1, 2, 3) for name in ("magnitude", "OBD", "OBS")
+    ]
+
+
+def test_more_samples_of_a_teacher_leave_the_first_as_they_are():
+    few, many = (
+        load_data(load_experiment("teacher", {"data.samples": samples, "data.noise": 0.5}).data, 8, 3) for samples in (10, 40)
+    )
+    for a, b in zip(few, many, strict=True):
+        np.testing.assert_array_equal(a, b[:10])
+
+
+def test_networks_of_files_take_every_key_of_their_kind():
+    relaxing = load_experiment("recurrent", {"network.step": 0.25, "network.tolerance": 1e-6, "network.max_steps": 99}).network
+    assert (relaxing.build().step, relaxing.build().tolerance, relaxing.build().max_steps) == (0.25, 1e-6, 99)
+    tied = {"network.tied": [0, 1, 2, 0, 1, 2, 3], "network.external": [0, 0, 0, 0.5, 0]}
+    graph = load_experiment("dag", tied).network.build()
+    assert graph.n_weights == 4 and graph.external[3] == 0.5
+    bench = prepare(load_experiment("boltzmann", {"network.values": [-1, 1], "network.sign": -1}))
+    assert bench.network.sign == -1 and set(np.unique(bench.objective.states)) == {-1.0, 1.0}
 
 
 def test_the_command_prints_and_plots_a_spectrum(command):
@@ -306,3 +465,12 @@ def test_the_command_prints_and_plots_a_spectrum(command):
     assert "Extreme eigenvalues" in command("compare", "eigen")[1]
     status, _, err = command("spectrum", "xor", "--out", "eigen")
     assert status == 2 and "already holds files" in err
+    assert command("spectrum", "xor", "--set", "spectrum.k=1", "--out", "one")[0] == 0
+    assert len(pd.read_csv("one/extremes.csv")) == 2
+    status, _, err = command("spectrum", "xor", "--set", "study=uses")
+    assert status == 2 and "use perturb run" in err and err.count("\n") == 1
+    assert command("spectrum", "xor", "--k", "0")[2] == "perturb: xor.toml with --set: spectrum.k = 0 must be >= 1\n"
+
+
+def test_datasets_are_listed_a_line_each(command):
+    assert len(command("list", "datasets")[1].strip().splitlines()) == 3
