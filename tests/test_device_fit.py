@@ -73,7 +73,8 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
     gain = cells.dw_up if one_sided else (cells.dw_up + cells.dw_down) / 2
     lognormal = fit.device.step.dw_min_distribution == "lognormal"
     expected = {"noise.write": params.noise.write if params.noise else 0.0}
-    if name.startswith("reram-array"):  # with so few states the two noises cannot be told apart
+    # with so few states the two noises cannot be told apart, and a die with cells of hardly one state is not fitted well at all
+    if name.startswith("reram-array"):
         expected = {}
     if one_sided:  # its first pulses cross an eighth of the range, where the filter's first order is not enough for small noises
         expected = {}
