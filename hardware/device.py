@@ -145,7 +145,7 @@ class NoiseParams(Plausible):
 class ProgrammingParams(Table):
     """[programming] to a wanted conductance: error of standard deviation c0 + c1 g + c2 g^2, g = G/Gmax (Nandakumar 2020)."""
 
-    noise_us: Annotated[tuple[float, float, float], Field(strict=False)] = Field(
+    noise_us: Annotated[tuple[float, ...], Field(strict=False, min_length=3, max_length=3)] = Field(
         description="uS: [c0, c1, c2]; [0.0, 0.0, 0.0] = exact"
     )
     g_max_us: Positive = Field(description="uS: the conductance Gmax that stands for w_max")
@@ -168,18 +168,19 @@ class LeakParams(Plausible):
     rest: float = Field(0.0, ge=-10, le=10, description="range units: where it decays to; 0 = to no weight")
 
 
+Pair = Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=2, max_length=2)]
+
+
 class DriftParams(Plausible):
     """[drift]: G(t) = G(t0) (t/t0)^-nu; nu has mean clip(nu + nu_log ln g), spread clip(nu_std + nu_std_log ln g), g = G/Gmax."""
 
     t0_s: Positive = Field(description="s: time after programming from which it is counted; no drift before it")
     nu: float = Field(ge=-1, description="mean exponent over cells, at g = 1; 0 (with nu_log = 0) = no drift")
     nu_log: float = Field(0.0, ge=-1, le=1, description="how the mean exponent changes with ln g; 0 = not at all")
-    nu_range: Annotated[tuple[NonNegative, NonNegative], Field(strict=False)] = Field((0.0, 1.0), description="clip of that")
+    nu_range: Pair = Field((0.0, 1.0), description="clip of that")
     nu_std: float = Field(0.0, ge=-1, le=1, description="spread of the exponent from cell to cell, at g = 1; 0 = all cells alike")
     nu_std_log: float = Field(0.0, ge=-1, le=1, description="how that spread changes with ln g; 0 = not at all")
-    nu_std_range: Annotated[tuple[NonNegative, NonNegative], Field(strict=False)] = Field(
-        (0.0, 1.0), description="clip of the spread"
-    )
+    nu_std_range: Pair = Field((0.0, 1.0), description="clip of the spread")
 
     @model_validator(mode="after")
     def _check(self) -> "DriftParams":
@@ -542,8 +543,8 @@ def age(cells: Cells, hidden: Array, elapsed_s: float | Array, since_s: float | 
         with np.errstate(divide="ignore"):
             ln_g = np.log(np.abs(rows) / (params.range * params.limits.w_max))
         ln_g = np.maximum(ln_g, -100.0)  # a cell at 0 stays there, whatever its exponent
-        mean = np.clip(drift.nu + drift.nu_log * ln_g, *drift.nu_range)
-        std = np.clip(drift.nu_std + drift.nu_std_log * ln_g, *drift.nu_std_range)
+        mean = np.clip(drift.nu + drift.nu_log * ln_g, drift.nu_range[0], drift.nu_range[1])
+        std = np.clip(drift.nu_std + drift.nu_std_log * ln_g, drift.nu_std_range[0], drift.nu_std_range[1])
         rows = rows * stretch ** -np.maximum(mean + std * cells.nu_xi[: len(rows)], 0.0)
     return _stuck(cells, rows.reshape(cells.shape))
 

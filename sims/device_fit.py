@@ -421,7 +421,9 @@ def _starts(candidate: Candidate, data: Measured, segments: Array) -> list[Array
                     min(tried, key=lambda pair: pair[0][2]) if tried else ((typical, 0.1 * typical, 0.0), d * sign)
                 )
                 theta[:, side], theta[:, 2 + side], theta[:, 4 + side] = dw, -slope / dw, k
-            starts.append(theta)
+            mild = np.zeros_like(theta)
+            mild[:, :2], mild[:, 2:4], mild[:, 4], mild[:, 5] = typical, -0.3, 2.0 * sign, -2.0 * sign
+            starts += [theta, mild]
         return starts
     theta = np.zeros((data.n_cells, 6))
     for d in directions:
@@ -440,6 +442,9 @@ def fit_candidate(candidate: Candidate, data: Measured, segments: Array) -> Fitt
     """Fit one model (head of this module), from the start that leads to the larger likelihood."""
     work = [_Work(candidate, data, theta) for theta in _starts(candidate, data, segments)]
     if len(work) > 1:
+        for one in work:
+            one.find_noises()
+        work = sorted(work, key=lambda one: -one.log_likelihood(one.c, one.write))[:2]
         for one in work:
             one.improve(2)
         work.sort(key=lambda one: -one.likelihood)
@@ -475,7 +480,7 @@ class _Work:
         self.own = _free(candidate)
         self.sides = [j for j in self.own if j < 2]
         # of every cell's own parameters and of those that all share, packed
-        self.covariance = [np.eye(len(self.own)) for _ in self.cells]
+        self.covariance = [np.eye(len(self.sides if candidate.shared else self.own)) for _ in self.cells]
         self.spread = np.eye(len(self.own))
         self.likelihood = -math.inf
         # first noises: what two neighbouring increments share with opposite signs is of the readings
@@ -551,16 +556,27 @@ class _Work:
     def improve(self, turns: int) -> None:
         """Least squares to begin with; then the likelihood of cells, of noises and of what cells share, in turn."""
         for _ in range(turns):
-            if self.coarse or self.likelihood == -math.inf:
+            if self.coarse:
                 self._least_squares()
+            elif self.likelihood == -math.inf:
+                self._begin()
             if not self.coarse and (self.n > 1 or not self.candidate.shared):
                 self._cells()
-            self._noises()
+            self.find_noises()
             if not self.coarse and self.candidate.shared:
                 self._together()
             before, self.likelihood = self.likelihood, self.log_likelihood(self.c, self.write)
             if self.likelihood < before + 0.05:
                 return
+
+    def _begin(self) -> None:
+        """Least squares, unless they lead astray, as where noise is many times the step."""
+        self.find_noises()
+        other = self.copy()
+        other._least_squares()
+        other.find_noises()
+        if other.log_likelihood(other.c, other.write) > self.log_likelihood(self.c, self.write):
+            self.__dict__.update(other.__dict__)
 
     def _ratio(self) -> Array:
         """theta over that of a mean cell: of steps their ratios to the geometric mean, else 1."""
@@ -608,7 +624,7 @@ class _Work:
             values, covariance = _most_likely(misfit, start, scale)
             self.theta, self.covariance[i] = at(values), covariance
 
-    def _noises(self) -> None:
+    def find_noises(self) -> None:
         from scipy.optimize import minimize
 
         found = minimize(

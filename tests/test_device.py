@@ -482,6 +482,8 @@ def test_shipped_devices_load_name_their_source_and_comment_every_figure(name):
         ({"leak": {}}, "leak.lifetime_s is missing"),
         ({"leak": {"lifetime_s": 0}}, "leak.lifetime_s = 0 must be > 0"),
         ({"drift": {"t0_s": 1, "nu": 0.1, "nu_range": [0.2, 0.1]}}, "drift.nu_range = [0.2, 0.1] must be [lowest, highest]"),
+        ({"programming": {"g_max_us": 25, "noise_us": []}}, "programming.noise_us = [] must have at least 3 entries"),
+        ({"programming": {"g_max_us": 25, "noise_us": [1, 2, 3, 4]}}, "programming.noise_us = [1, 2, 3, 4] must have at most 3"),
         ({"noise": {"write": 10.0}}, "noise.write = 10.0 must be <= 1"),
         ({"range": 0}, "range = 0 must be > 0"),
     ],

@@ -45,7 +45,9 @@ def assert_known(fit, expected):
     values = found(fit)
     for key, truth in expected.items():
         value, stderr = values.get(key, (0.0, 0.0))
-        assert abs(value - truth) <= 5 * stderr, f"{key} = {value} +- {stderr} but {truth} was put in"
+        # no noise is the end of its scale, where it is its square that has a symmetric error
+        errors = 5 * stderr if truth else 10 * stderr
+        assert abs(value - truth) <= errors, f"{key} = {value} +- {stderr} but {truth} was put in"
 
 
 # pulses up from 0, pulses between two readings: over most of the range, short of where cells end
@@ -71,7 +73,8 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
     gain = cells.dw_up if one_sided else (cells.dw_up + cells.dw_down) / 2
     lognormal = fit.device.step.dw_min_distribution == "lognormal"
     expected = {"noise.write": params.noise.write if params.noise else 0.0}
-    if name.startswith("reram-array"):  # with so few states the two noises cannot be told apart
+    # with so few states the two noises cannot be told apart, and a die with cells of hardly one state is not fitted well at all
+    if name.startswith("reram-array"):
         expected = {}
     if one_sided:  # its first pulses cross an eighth of the range, where the filter's first order is not enough for small noises
         expected = {}

@@ -331,10 +331,11 @@ def test_a_real_ctrl_c_ends_the_program_with_130(tmp_path):
     assert ("kept" in err) == (tmp_path / "run").exists()  # on a slow machine nothing may have been done yet
 
 
-def test_the_example_in_the_readme_runs(tmp_path, monkeypatch):
+def test_the_examples_in_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[1] / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     done = {}
-    exec(example, done)
+    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(example, done)
     assert done["comparison"].hv.cosine > 0.9
+    assert abs(done["hidden"].mean() - 0.01) < 5e-4
