@@ -61,6 +61,7 @@ from perturb.simd import (
     totals16,
     widen,
 )  # fmt: skip
+from perturb.synapse import SUMS, TOTALS
 
 SPARE = 8  # after the T words of a row of bits, for an odd number of cache lines, so that rows do not evict each other
 WIDE = 32  # patterns of a look-up
@@ -70,6 +71,13 @@ FEW = 24  # fewer patterns than this, and trials are the lanes
 TILE = 16  # groups of four inputs whose tables (2 KB each) stay in the first-level cache
 EXACT = {"error_model": "numpy", "fastmath": {"contract"}}
 ZERO, ONE = np.uint64(0), np.uint64(1)
+# the sums of `synapse` by name: which scalar of `coefficients` a total is, which row of sums each of `finish` is
+SCALARS = ("y", "yy", "s", "ss", "ssu", "ssuu", "syu", "ssss", "ssssu", "ssssuu", "u", "uu")
+OF_TOTALS = np.array([SCALARS.index(name) for name in TOTALS])
+ROWS = np.array(
+    [SUMS.index(name) for name in ("x", "q", "xx", "xq", "qq", "xy", "qu", "xxy", "xyy", "qqu", "quu", "xyxy", "xyqu", "ququ")]
+)
+XXU = SUMS.index("xxu") if "xxu" in SUMS else -1
 
 
 # ---- draw
@@ -823,6 +831,7 @@ def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
             store(c2, 5 * T + t, mul(ss, U))
             store(c2, 6 * T + t, mul(su, su))
             store(c2, 7 * T + t, mul(su, Y))
+            store(c2, 8 * T + t, U)
         if with_b:
             store(c, 8 * T + t, mul(ss, s32))
             store(c, 9 * T + t, mul(ss, su))
@@ -867,20 +876,22 @@ def finish(count, sigma, alpha, v_beta, with_b, signs, rows, L, scalars, units, 
             qq += beta * (beta * s4 - 2.0 * alpha * xsss)
             qqu += beta * (beta * s4u - 2.0 * alpha * xsssu)
             ququ += beta * (beta * s4uu - 2.0 * alpha * xsssuu)
-        sums[0, i] += x
-        sums[1, i] += q
-        sums[2, i] += xx
-        sums[3, i] += xq
-        sums[4, i] += qq
-        sums[5, i] += xy
-        sums[6, i] += qu
-        sums[7, i] += xxy
-        sums[8, i] += xyy
-        sums[9, i] += qqu
-        sums[10, i] += quu
-        sums[11, i] += xyxy
-        sums[12, i] += xyqu
-        sums[13, i] += ququ
+        sums[ROWS[0], i] += x
+        sums[ROWS[1], i] += q
+        sums[ROWS[2], i] += xx
+        sums[ROWS[3], i] += xq
+        sums[ROWS[4], i] += qq
+        sums[ROWS[5], i] += xy
+        sums[ROWS[6], i] += qu
+        sums[ROWS[7], i] += xxy
+        sums[ROWS[8], i] += xyy
+        sums[ROWS[9], i] += qqu
+        sums[ROWS[10], i] += quu
+        sums[ROWS[11], i] += xyxy
+        sums[ROWS[12], i] += xyqu
+        sums[ROWS[13], i] += ququ
+        if XXU >= 0:
+            sums[XXU, i] += power * scalars[10] if signs else power * Uu * L[i * rows + 19]
 
 
 @compiled(**EXACT)
@@ -908,10 +919,8 @@ def broadcast(S, sigma_v, with_s, gradient_weights, hv_weights, lo, hi, E, s32, 
 @compiled(**EXACT)
 def count(scalars, totals):
     """Add the block's sums of the broadcasts, as `synapse.count` makes them."""
-    totals[0] += scalars[0]
-    totals[1] += scalars[10]
-    totals[2] += scalars[1]
-    totals[3] += scalars[11]
+    for k in range(totals.size):
+        totals[k] += scalars[OF_TOTALS[k]]
 
 
 @compiled(**EXACT)

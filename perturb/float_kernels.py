@@ -11,6 +11,7 @@ import numpy as np
 from perturb.fast_kernels import (
     EXACT,
     LANES,
+    XXU,
     aligned,
     broadcast,
     coefficients,
@@ -118,8 +119,8 @@ def along(n, D, v, s):
 
 @compiled(**EXACT)
 def accumulate(n, D, c, c2, with_b, rows, L):
-    """L[i rows + r]: sums of the first eight coefficients c times D_i (r < 8), of c2 times D_i^2 (8 <= r < 16) and, with_b, of
-    three more c times D_i. L ends in spare room for 16 numbers."""
+    """L[i rows + r]: sums of the first eight coefficients c times D_i (r < 8), of c2 times D_i^2 (8 <= r < 16) and, in rows of
+    32, of three more c times D_i and of u D_i^2. L ends in spare room for 16 numbers."""
     T = BLOCK
     for i in range(n):
         a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = number(0.0)
@@ -135,12 +136,15 @@ def accumulate(n, D, c, c2, with_b, rows, L):
             b4, b5 = fma(e, load(c2, t + 4 * T), b4), fma(e, load(c2, t + 5 * T), b5)
             b6, b7 = fma(e, load(c2, t + 6 * T), b6), fma(e, load(c2, t + 7 * T), b7)
         store(L, i * rows, totals16((a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7)))
-        if with_b:
-            o = a0 = a1 = a2 = number(0.0)
+        if with_b or XXU >= 0:
+            o = a0 = a1 = a2 = a3 = number(0.0)
             for t in range(0, T, LANES):
                 d = load(D, i * T + t)
-                a0, a1, a2 = fma(d, load(c, t + 8 * T), a0), fma(d, load(c, t + 9 * T), a1), fma(d, load(c, t + 10 * T), a2)
-            store(L, i * rows + 16, totals16((a0, a1, a2, o, o, o, o, o, o, o, o, o, o, o, o, o)))
+                a3 = fma(mul(d, d), load(c2, t + 8 * T), a3)
+                if with_b:
+                    a0, a1 = fma(d, load(c, t + 8 * T), a0), fma(d, load(c, t + 9 * T), a1)
+                    a2 = fma(d, load(c, t + 10 * T), a2)
+            store(L, i * rows + 16, totals16((a0, a1, a2, a3, o, o, o, o, o, o, o, o, o, o, o, o)))
 
 
 @compiled(**EXACT)
@@ -151,9 +155,10 @@ def _block(
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
     start = first // BLOCK * BLOCK
     lo, hi, n, P, sigma32, with_b = first - start, last - start, v_beta.size, amounts.size, np.float32(sigma), regressor_kind == 2
-    rows = 32 if with_b else 16
+    rows = 32 if with_b or XXU >= 0 else 16
+    rows_c = 16 if with_b else 8
     D, E, nothing = aligned(((n + 15) // 16 * 16 + 2) * BLOCK), np.zeros(P * BLOCK, np.float32), aligned(0)
-    s32, c, c2 = np.zeros(BLOCK, np.float32), aligned(rows // 2 * BLOCK), aligned(8 * BLOCK)
+    s32, c, c2 = np.zeros(BLOCK, np.float32), aligned(rows_c * BLOCK), aligned(9 * BLOCK)
     L, no_bits = aligned(n * rows + 16), np.empty(0, np.uint64)
     y, u, s, scalars, units = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(12), np.empty(3)
 

@@ -365,7 +365,12 @@ def compiled_twins(activations: Iterable[str], error: str) -> bool:
 
 def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObjective]:
     """Whether these trials can run in float32."""
-    return has_kernel(objective) and design.code.name in FAST_CODES and design.presentation == "batch"
+    return (
+        has_kernel(objective)
+        and design.code.name in FAST_CODES
+        and design.presentation == "batch"
+        and (design.method.regressor in ("dw", "s_dw", "b"))
+    )
 
 
 def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
