@@ -312,6 +312,8 @@ def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str
         known += [k.rpartition(".")[2] for k in also if k.rpartition(".")[0] == dotted(parents)]
         close = get_close_matches(str(last), known, n=1)
         return f"{key} is no known key ({f'did you mean {close[0]}?' if close else 'known: ' + ', '.join(known)})"
+    if kind == "missing" and isinstance(last, int):
+        return f"{dotted(parents)} has too few entries: give {last + 1} or more"
     if kind == "missing":
         return f"{key} is missing: add it ({_model_at(model, parents).model_fields[last].description})"
     if kind == "model_type":

@@ -129,8 +129,11 @@ def relaxed_errors(
     for m in range(points.shape[0]):
         W = points[m].reshape(n, n)
         y[:], scale, settled[m] = 0.0, 1.0, False
-        for _ in range(max_steps):
-            residual = _right_side(W, external, activations, y, f, change) / scale
+        for k in range(max_steps):
+            rate = _right_side(W, external, activations, y, f, change)
+            if k == 0 and rate > 0.0:
+                scale = rate  # of what it drives at, from 0
+            residual = rate / scale
             if not residual > tolerance:
                 settled[m] = residual <= tolerance
                 break

@@ -48,6 +48,10 @@ class Attentive(Objective):
         go_on(self._should_stop)
         return self._plain.pattern_errors(w)
 
+    def errors_at(self, points: Array) -> Array:
+        go_on(self._should_stop)
+        return self._plain.errors_at(points)
+
     def gradient(self, w: Array) -> Array:
         go_on(self._should_stop)
         return self._plain.gradient(w)
