@@ -269,12 +269,9 @@ def totals16(typingctx, vectors):
         rows = [builder.extract_value(args[0], i) for i in range(16)]
         width = 1  # after each step every row holds the partial sums of twice as many vectors
         while len(rows) > 1:
-            low = [i for i in range(32) if not i & width]
-            high = [i for i in range(32) if i & width]
-            # lanes of a pair, side by side: keeps sums of the first vectors in lanes without the bit, of the second with it
+            # a pair side by side: lanes without the bit keep the sums of the first, lanes with it those of the second
             first = [(i if not i & width else i - width + 16) for i in range(16)]
             second = [(i + width if not i & width else i + 16) for i in range(16)]
-            assert low and high
             rows = [
                 builder.fadd(_shuffle(builder, a, b, first), _shuffle(builder, a, b, second))
                 for a, b in zip(rows[::2], rows[1::2], strict=True)

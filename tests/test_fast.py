@@ -71,8 +71,8 @@ def assert_within_rounding(statistics, point, reading, first, trials, broadcasts
 @pytest.mark.parametrize("method, code", list(itertools.product(METHODS, FAST_CODES)))
 def test_sums_of_every_method_and_code_equal_the_naive_ones(method, code, patterns):
     point, reading = network([3, 4, 2], patterns), Reading(noise=0.01)
-    statistics = run(point, 70, method, code, reading, first=230)  # across a block's end
-    assert_within_rounding(statistics, point, reading, 230, 70)
+    statistics = run(point, 70, method, code, reading, first=1000)  # across a block's end at 1024
+    assert_within_rounding(statistics, point, reading, 1000, 70)
 
 
 @pytest.mark.parametrize("patterns", [1, 3, 4, 32, 33])
@@ -111,25 +111,25 @@ def test_a_converter_rounds_as_the_naive_one(patterns):
 @pytest.mark.parametrize("code", FAST_CODES)
 def test_same_bits_for_any_threads_batches_and_splits(code, patterns):
     point, options = network([3, 4, 2], patterns), {"method": "pearlmutter", "code": code, "reading": Reading(0.1)}
-    whole = run(point, 1000, **options, threads=1)
+    whole = run(point, 3000, **options, threads=1)
     others = [
-        run(point, 1000, **options, threads=3, batch=256),
-        run(point, [1, 62, 1, 500, 436], **options),
-        run(point, [300, 700], **options, batch=100, threads=5),
+        run(point, 3000, **options, threads=3, batch=256),
+        run(point, [1, 62, 1, 1500, 1436], **options),
+        run(point, [300, 2700], **options, batch=500, threads=5),
     ]
     for other in others:
         np.testing.assert_array_equal(other.sums, whole.sums)
         np.testing.assert_array_equal(other.totals, whole.totals)
-    assert not np.array_equal(run(point, 999, **options).sums, whole.sums)
+    assert not np.array_equal(run(point, 2999, **options).sums, whole.sums)
 
 
 def test_both_precisions_may_take_turns():
     point = network([3, 4, 2], 33)
-    mixed = run(point, [300, 50])
+    mixed = run(point, [1300, 50])
     run_trials(*point, Reading(), mixed, 100, precision="float64")
-    run_trials(*point, Reading(), mixed, 150)
-    exact = run(point, 600, precision="float64")
-    assert mixed.precision == "float32" and exact.precision == "float64" and mixed.trials == 600
+    run_trials(*point, Reading(), mixed, 750)
+    exact = run(point, 2200, precision="float64")
+    assert mixed.precision == "float32" and exact.precision == "float64" and mixed.trials == 2200
     size = np.abs(exact.sums).max(1, keepdims=True)
     np.testing.assert_allclose(mixed.sums / size, exact.sums / size, atol=1e-5)  # float32
 
