@@ -97,6 +97,11 @@ class Chip:
         self.tiles = [Tile(number, i, min(i + size, n), depth) for number, i in enumerate(range(0, n, size))]
         if params.faults.tile >= len(self.tiles):
             raise InputError(f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {len(self.tiles) - 1}")
+        if presentation == "pattern" and self.values.keeps_baseline:
+            raise InputError(
+                f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the errors of different patterns: "
+                'set it to 1, or presentation = "batch"'
+            )
         self._check_clock()
 
         self.env = _Environment()

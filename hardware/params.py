@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from perturb.errors import InputError
 
@@ -131,6 +131,16 @@ class SynapseParams(Table):
         0.0, description="in units of w: standard deviation over synapses of the offset with which dw is multiplied; 0 = none"
     )
     leak: Share = Field(0.0, description="share of every sum that is lost in each trial; 0 = none")
+    sum_range: NonNegative = Field(
+        0.0, description="in units of sigma E (for z, of its regressor's rms times E): a sum saturates at +-this; 0 = never"
+    )
+    sum_bits: Bits = Field(0, description="bits of a sum: what is added is rounded to 2 sum_range / 2^bits; 0 = exact")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SynapseParams":
+        if self.sum_bits and not self.sum_range:
+            raise InputError(f"sum_bits = {self.sum_bits} needs the range that the bits cover: set sum_range, such as 10.0")
+        return self
 
 
 class ClockParams(Table):
@@ -181,7 +191,8 @@ IMPERFECTIONS = (
     "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch", "neuron.noise",
     "neuron.saturation", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits", "error_unit.one_bit",
     "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits", "bus.drop_probability",
-    "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "faults.dying_fraction", "faults.tile",
+    "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range",
+    "faults.dying_fraction", "faults.tile",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from perturb.objective import Objective
 from perturb.philox import NOISE, normals, pattern_index, uniforms_at
 from perturb.reading import Reading, read
 from perturb.statistics import Design, Estimate, Statistics, solve
-from perturb.synapse import count
+from perturb.synapse import SUMS, count
 
 Array = np.ndarray
 # streams of random numbers: of the die, and of the run
@@ -33,6 +33,7 @@ READ, UNIT_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
 OCTAVES = 24  # of 1/f noise: down to one change in 16 million evaluations
 FORGOTTEN = 1e-17  # of an earlier perturbation, below rounding
 BLOCK = 64  # trials summed at a time
+PRODUCTS = [SUMS.index("xy"), SUMS.index("qu")]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,10 @@ class Values:
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
         self._kept: tuple[int, float] = (-1, 0.0)
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
+        size = float(np.linalg.norm(v))
+        regressor = {"dw": 1.0, "s_dw": design.sigma * size, "b": design.sigma / size if size else 0.0, "none": 1.0}
+        # of dw and of what z is regressed on
+        self._rms = design.sigma * np.array([[1.0], [regressor[design.method.regressor]]])
         self._V, self._everywhere = float(v @ v), np.ones(v.size, dtype=bool)
 
     @property
@@ -303,8 +308,16 @@ class Values:
             sums[:, self._without_power] = 0.0
         if not self._whole:
             dw = np.where(self.working(trial), dw, 0.0)
-        kind = REGRESSORS[design.method.regressor]
+        kind, synapse = REGRESSORS[design.method.regressor], self.params.synapse
+        before = sums[PRODUCTS] if synapse.sum_range else None
         add_broadcast(sums, dw, dE, s, self.v, self._V, kind, design.kappa, self._everywhere if arrived is None else arrived)
+        if before is not None:
+            # the sums that the estimate is made of; the others serve its standard errors and are the emulator's
+            reach = synapse.sum_range * self._rms
+            step = 2 * reach / 2**synapse.sum_bits
+            added = sums[PRODUCTS] - before
+            added = np.floor(added / step + 0.5) * step if synapse.sum_bits else added
+            sums[PRODUCTS] = np.clip(before + added, -reach, reach)
 
     def counted(self, totals: tuple[float, ...], dE: tuple[float, float], s: float) -> tuple[float, ...]:
         """The controller's sums after a broadcast."""

@@ -583,7 +583,7 @@ def accumulate_signs(n, bits, c, rows, L):
 @compiled(**EXACT)
 def _product_by_trials(D, of, stride, amount, w, at, n_in, n_out, x, start, S, begin):
     """x[begin + j S + s, trial] = b_j + sum_i W_ij x[start + i S + s, trial], with W = w[at:] + amount D; S is a multiple of
-    four; an odd last row is followed by one that is spoiled."""
+    four; an odd last row is followed by one that is spoiled, which the next vector of trials writes over."""
     for j in range(0, n_out, 2):
         for s in range(0, S, 4):
             k = n_in * n_out + j
@@ -697,14 +697,14 @@ def errors_by_trials(
             for m in range(several):
                 _spread_signs(n, bits_, T + SPARE, t0 + LANES * m, D, m * D_size, v_, v.size > 0, s_)
         for m in range(several):
-            _moved_by_trials(D, D_start + m * D_size, stride, n_in, J, x_, Sp, moved, m * (J + 1) * Sp)
+            _moved_by_trials(D, D_start + m * D_size, stride, n_in, J, x_, Sp, moved, m * J * Sp)
         here = 0
         for p in range(amounts.size):
             if still[p]:
                 if noise == np.float32(0.0) and step == np.float32(0.0):
                     continue
             else:
-                a, units, here, there = splat(amounts[p]), J + 1, 0, half
+                a, units, here, there = splat(amounts[p]), J, 0, half
                 for m in range(several):
                     of = m * units * Sp
                     for k in range(J * Sp):
@@ -717,13 +717,13 @@ def errors_by_trials(
                     for m in range(several):
                         _product_by_trials(
                             D, D_start + m * D_size + (n_in * J + k) * stride, stride, a, w_, p * n_row + k, sizes[layer], n_out,
-                            y, here + m * units * Sp, Sp, there + m * (n_out + 1) * Sp,
+                            y, here + m * units * Sp, Sp, there + m * n_out * Sp,
                         )  # fmt: skip
-                    here, there, units = there, here, n_out + 1
+                    here, there, units = there, here, n_out
                     _activate(activations[layer], y, LANES * here, LANES * several * units * Sp)
                     k += (sizes[layer] + 1) * n_out
             for m in range(several):
-                of = here + m * (sizes[-1] + 1) * Sp
+                of = here + m * sizes[-1] * Sp
                 sums = _sum_of_errors(
                     error_kind, sizes[-1], y, of, target_, ref_, S, Sp, still[p], k0, k1, noise, step, top,
                     np.uint64(start + t0 + LANES * m), p, pointer(each), each.size > 0,

@@ -38,9 +38,7 @@ def run(
     seed: Annotated[
         str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME, or the next free one).")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Simulate a chip and compare it with exact R{backprop}, or do what else the experiment says."""
     from sims.experiment import parse_settings
@@ -114,10 +112,7 @@ def spectrum(
     k: Annotated[
         str | None, typer.Option(metavar="K", help="How many eigenvalues to show at each end; short for spectrum.k.")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME-spectrum, or the next free one)."),
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Print and plot the eigenvalues of a network's Hessian at its weights."""
     from reports.exporters import export
@@ -144,9 +139,7 @@ def ablate(
     experiment: ExperimentName,
     set: Settings = None,
     dies: Annotated[int | None, typer.Option(min=1, help="Dies on which each variant of the chip runs.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME-ablation).")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Rank what each imperfection of the chip costs in accuracy, trials, time and energy."""
     _study(experiment, set, out, "ablation", {} if dies is None else {"dies.count": dies})
@@ -167,9 +160,7 @@ def dies(
 def budget(
     experiment: ExperimentName,
     set: Settings = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: runs/NAME-budget).")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Trials, time and energy to a wanted accuracy, and what to improve first: by theory, without simulation."""
     _study(experiment, set, out, "budget", {})

@@ -38,6 +38,7 @@ VALUES = {
     "bus.s_range": (0.5, {"bus.word_bits": 6}),
     "synapse.offset_mismatch": (0.02, {}),
     "synapse.leak": (0.05, {}),
+    "synapse.sum_range": (0.2, {}),
     "faults.dying_fraction": (0.3, {"faults.dying_trial": 20}),
     "faults.tile": (1, {"faults.tile_trial": 25}),
 }
@@ -193,6 +194,41 @@ def test_flicker_is_filtered_by_differences_and_a_stored_baseline_drifts(small):
         assert abs(np.mean(d * d) - 48) > 5 * spread  # what independent readings of variance 24 would give
 
 
+def test_sums_saturate_at_their_range_and_round_what_is_added(slope):
+    objective, w, v = slope
+    sigma, options = 1e-2, {"method": "central", "code": "rademacher", "sigma": 1e-2}
+    limited = chip_of(slope, {"synapse.sum_range": 5.0}, **options)
+    limited.run(400)
+    free = chip_of(slope, {"error_unit.offset": 1e-300}, **options)
+    free.run(400)
+    xy = 5  # the row of dw dE
+    assert np.abs(limited.statistics.sums[xy]).max() == pytest.approx(5.0 * sigma)
+    assert np.abs(free.statistics.sums[xy]).max() > 5.0 * sigma
+    rounded = chip_of(slope, {"synapse.sum_range": 1e4, "synapse.sum_bits": 24}, **options)
+    rounded.run(400)
+    step = 2e4 * sigma / 2**24
+    # each of 400 additions is off by less than half a step
+    assert np.abs(rounded.statistics.sums[xy] - free.statistics.sums[xy]).max() <= 200 * step
+    assert np.abs(rounded.statistics.sums[xy] / step % 1.0 - np.round(rounded.statistics.sums[xy] / step % 1.0)).max() < 1e-4
+
+
+def test_dither_gives_a_coarse_converter_its_gain_back(slope):
+    objective, w, v = slope
+    g, sigma, K = objective.gradient(w), 1e-4, 20_000
+    spread = sigma * np.linalg.norm(g) * 2**0.5  # of E(w + dw) - E(w - dw), which is read in two
+    coarse = {
+        "error_unit.bits": 10,
+        "error_unit.range": 1024 * 6 * spread,
+        "error_unit.offset": -objective.error(w) + 3072 * spread,
+    }
+    gains = {}
+    for dither in (False, True):
+        found = run_values(slope, {**coarse, "error_unit.dither": dither}, K, method="central", code="gaussian", sigma=sigma)
+        gains[dither] = gain(found, g)
+    assert gains[False][0] < 0.2  # at rest in the middle of a step of six times the spread, nothing is seen
+    assert abs(gains[True][0] - 1) < 5 * gains[True][1] < 0.5
+
+
 def test_stuck_weights_are_not_felt_and_the_rest_is_estimated_where_they_are_stuck(linear):
     objective, w, v = linear
     changes = {"weights.stuck_fraction": 0.4, "weights.stuck_value": 0.7}
@@ -246,11 +282,13 @@ def test_lost_broadcasts_scale_the_estimate_down_and_skew_only_delays(linear):
         ({"clock.evaluation_ns": 1000}, "cannot hold an evaluation of 5 patterns, which takes 10200 ns: 9200 ns too short"),
         ({"clock.broadcast_ns": 100}, "cannot hold 2 words of 16 bits, which takes 320 ns: 220 ns too short"),
         ({"faults.tile": 1}, "the chip has tiles 0 to 0"),
+        ({"error_unit.baseline_every": 3}, "would compare the errors of different patterns"),
     ],
 )
 def test_a_clock_or_a_fault_that_does_not_fit_is_one_line(small, changes, message):
+    presentation = "pattern" if "error_unit.baseline_every" in changes else "batch"
     with pytest.raises(InputError, match=message):
-        chip_of(small, changes, method="covariance", code="gaussian")
+        chip_of(small, changes, method="covariance", code="gaussian", presentation=presentation)
 
 
 def test_a_clock_that_holds_the_schedule_sets_the_trial_rate(small):
