@@ -202,7 +202,8 @@ class CorruptParams(Plausible):
 
 # model: its own tables, the first ones needed
 PULSED = ("step", "bounds", "noise", "programming", "flicker", "leak", "drift", "corrupt")
-MODELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+Model = Literal["ideal", "digital", "constant-step", "linear-step", "soft-bounds", "exponential-step", "one-sided-pair"]
+MODELS: dict[Model, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ideal": ((), ()),
     "digital": (("bits",), ("bounds", "corrupt")),
     "constant-step": (("step",), PULSED),
@@ -227,7 +228,7 @@ class DeviceParams(Table):
     name: Name = Field("ideal", description="what reports call the device")
     description: str = Field("", description="one line")
     source: str = Field("assumed", description="where the figures come from")
-    model: Literal[tuple(MODELS)] = Field("ideal", description="how it takes pulses")  # type: ignore[valid-type]
+    model: Model = Field("ideal", description="how it takes pulses")
     range: float = Field(
         1.0, gt=0, le=1e6, description="weight of the network that is one range unit of the device; 1 = the same"
     )
