@@ -15,6 +15,7 @@ import numpy as np
 import simpy
 
 from hardware.params import ChipParams
+from hardware.schedule import Schedule
 from hardware.tile import Tile
 from hardware.values import Values
 from perturb.codes import CODES, Code
@@ -102,7 +103,7 @@ class Chip:
                 f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the errors of different patterns: "
                 'set it to 1, or presentation = "batch"'
             )
-        self._check_clock()
+        self.schedule = Schedule(params, objective, method, self.presented)
 
         self.env = _Environment()
         self.bus = simpy.Resource(self.env)
@@ -150,7 +151,7 @@ class Chip:
                 begun = env.now
                 for word in method.words:
                     sent = env.now
-                    yield env.timeout(self._word_ns)
+                    yield env.timeout(self.schedule.word_ns)
                     self._note(trial, -1, sent, env.now, "bus", f"broadcast {word}")
                     self._counts["broadcast_bit"] += p.bus.word_bits
                 if p.clock.broadcast_ns:
@@ -162,7 +163,7 @@ class Chip:
         p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]
         start = env.now
         settled = start + p.perturbation.settle_ns
-        yield env.timeout(self._evaluation_ns)
+        yield env.timeout(self.schedule.evaluation_ns)
         self._note(trial, phase, start, settled, "perturbation", f"settle at w {a:+d} D {b:+d} rv")
         shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
         self._note(trial, phase, settled, env.now, "array and error unit", f"settle and read {shown}")
@@ -242,8 +243,9 @@ class Chip:
             self.trace.append(Interval(trial, phase, start, end, unit, action))
 
     @property
-    def _word_ns(self) -> int:
-        return math.ceil(self.params.bus.word_bits * 1e9 / self.params.bus.bits_per_s)
+    def _every(self) -> int:
+        """Trials after which the schedule repeats: a baseline that is kept is measured in one of so many."""
+        return self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
 
     # ---- running
 
@@ -271,7 +273,7 @@ class Chip:
                     'perturbations, which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
                 )
             return False
-        every = self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
+        every = self._every
         if len(self._ends) < 3 * every + 1:
             return False
         ends = [(self._starts[i], self._ends[i][1]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
@@ -301,19 +303,6 @@ class Chip:
     @property
     def energy_j(self) -> float:
         return math.fsum(self.energy_by_cause.values())
-
-    @property
-    def busy(self) -> dict[str, float]:
-        """Share of the chip time in which each part was at work: what limits the trial rate is the busiest."""
-        p, (time_ns, counts) = self.params, self._at(self.statistics.trials)
-        evaluations = counts["mac"] / (self.w.size * self.presented)
-        busy = {
-            "settling of perturbations": evaluations * p.perturbation.settle_ns,
-            "settling of the array": evaluations * self.presented * self.objective.depth * p.array.settle_ns,
-            "conversion": evaluations * self.presented * p.error_unit.conversion_ns,
-            "bus": counts["broadcast_bit"] / p.bus.word_bits * self._word_ns,
-        }
-        return {part: ns / time_ns if time_ns else 0.0 for part, ns in busy.items()}
 
     @property
     def incidents(self) -> list[str]:
@@ -353,7 +342,7 @@ class Chip:
         if trials <= len(self._ends):
             return self._ends[trials - 1]
         # what is left of a repeating pattern of `every` trials, from as many at the end
-        every = self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
+        every = self._every
         whole, rest = divmod(trials - len(self._ends), every)
         (before, less), (now, counts) = self._ends[-1 - every], self._ends[-1]
         (part, few) = self._ends[-1 - every + rest]
@@ -366,26 +355,10 @@ class Chip:
         """When a trial begins, from the events or from the schedule they have found."""
         if trial < len(self._starts):
             return self._starts[trial]
-        every = self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
+        every = self._every
         whole, rest = divmod(trial - len(self._starts) + 1, every)
         last, before = self._starts[-1], self._starts[-1 - every]
         return last + whole * (last - before) + self._starts[-1 - every + rest] - before
-
-    @property
-    def _evaluation_ns(self) -> int:
-        p = self.params
-        return p.perturbation.settle_ns + self.presented * (self.objective.depth * p.array.settle_ns + p.error_unit.conversion_ns)
-
-    def _check_clock(self) -> None:
-        clock, words = self.params.clock, len(self.design.method.words)
-        for key, given, needed, what in (
-            ("evaluation_ns", clock.evaluation_ns, self._evaluation_ns, f"an evaluation of {self.presented} patterns"),
-            ("broadcast_ns", clock.broadcast_ns, words * self._word_ns, f"{words} words of {self.params.bus.word_bits} bits"),
-        ):
-            if given and given < needed:
-                raise InputError(
-                    f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns: {needed - given} ns too short"
-                )
 
 
 CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")

@@ -6,12 +6,16 @@
 import math
 
 from hardware.params import ChipParams
+from perturb.errors import InputError
 from perturb.methods import Method
 from perturb.objective import Objective
 
 
 class Schedule:
-    """parts_ns: time of the parts of a trial, one after another; waiting: for dw.v, or for a clock."""
+    """The times of one evaluation and one word; and of a trial, part by part, one after another (waiting: for dw.v or a clock).
+
+    A clock that cannot hold an evaluation or the words of a trial raises InputError.
+    """
 
     def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
         p, n = params, objective.n_weights
@@ -19,18 +23,28 @@ class Schedule:
         # of a baseline that is kept for several trials, a share is measured in each
         evaluations = len(method.phases) - (baseline and 1 - 1 / p.error_unit.baseline_every)
         words = len(method.words)
-        word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
+        self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
+        per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
+        self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
+        for key, given, needed, what in (
+            ("evaluation_ns", p.clock.evaluation_ns, self.evaluation_ns, f"an evaluation of {presented} patterns"),
+            ("broadcast_ns", p.clock.broadcast_ns, words * self.word_ns, f"{words} words of {p.bus.word_bits} bits"),
+        ):
+            if given and given < needed:
+                raise InputError(
+                    f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns: {needed - given} ns too short"
+                )
         self.parts_ns = {
             "settling of perturbations": evaluations * p.perturbation.settle_ns,
             "settling of the array": evaluations * presented * objective.depth * p.array.settle_ns,
             "conversion": evaluations * presented * p.error_unit.conversion_ns,
-            "bus": float(words * word_ns),
+            "bus": float(words * self.word_ns),
         }
         measuring = sum(self.parts_ns.values()) - self.parts_ns["bus"]
         slots = max(measuring, evaluations * p.clock.evaluation_ns)
         line = p.summing_line.settle_ns + p.summing_line.conversion_ns if method.needs_s else 0
         waiting = max(slots, line) - measuring + max(self.parts_ns["bus"], p.clock.broadcast_ns) - self.parts_ns["bus"]
-        self.parts_ns["waiting"] = waiting
+        self.parts_ns["waiting for dw.v or the clock"] = waiting
         self.trial_ns = sum(self.parts_ns.values())
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
         perturbed = len(method.phases) - baseline
@@ -42,6 +56,11 @@ class Schedule:
             + n * p.energy.accumulate_j
         )
         self._static_w = p.energy.static_w
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """Share of a trial's time that each part takes: what limits the trial rate is the largest."""
+        return {part: ns / self.trial_ns if self.trial_ns else 0.0 for part, ns in self.parts_ns.items()}
 
     def time_s(self, trials: float) -> float:
         """Chip time until the last synapse has accumulated the last trial (jitter left out)."""

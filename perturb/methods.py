@@ -82,6 +82,11 @@ class Method:
         return self.regressor != "none"
 
     @property
+    def quantities(self) -> tuple[str, ...]:
+        """What is estimated: "gradient", and "hv" if z is."""
+        return ("gradient", "hv") if self.estimates_hv else ("gradient",)
+
+    @property
     def displaced(self) -> bool:
         """Whether the weights are displaced by +-r v."""
         return any(b for _, b in self.phases)

@@ -69,7 +69,7 @@ def _on_die(experiment: Experiment, bench: Bench, params: ChipParams, known: lis
     seed = (run.seed + die) % 2**64
     chip = Chip(params, bench.objective, bench.w, bench.v, e.method, e.code, e.sigma, e.r, seed, e.presentation, "auto", 0)
     quarter = max(3, e.trials // 4)
-    measured: dict[str, list[tuple[int, float, float]]] = {name: [] for name in QUANTITIES[: 1 + METHODS[e.method].estimates_hv]}
+    measured: dict[str, list[tuple[int, float, float]]] = {name: [] for name in METHODS[e.method].quantities}
     for more in (quarter, max(quarter + 1, e.trials) - quarter):
         compared = compare(chip.run(more), bench.objective, bench.w, bench.v, known)
         for name, each in measured.items():

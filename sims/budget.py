@@ -42,15 +42,15 @@ def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop
         schedule = Schedule(chip, bench.objective, method, presented)
         times = more_trials(chip)
         each = {}
-        for quantity in ("gradient", "hv")[: 1 + method.estimates_hv]:
+        for quantity in method.quantities:
             trials = getattr(foretold, quantity).trials_for(accuracy) * times
             each[quantity] = (trials, schedule.time_s(trials), schedule.energy_j(trials))
         return each
 
     now, schedule = spent(experiment.chip), Schedule(experiment.chip, bench.objective, method, presented)
-    quantity = "hv" if method.estimates_hv else "gradient"
+    quantity = method.quantities[-1]
     found = [("trial", schedule.trial_ns * 1e-9, 0.0, "s of chip time for one trial")]
-    found += [(f"{part}", ns / schedule.trial_ns, 0.0, "share of a trial's time") for part, ns in schedule.parts_ns.items()]
+    found += [(part, share, 0.0, "share of a trial's time") for part, share in schedule.busy.items()]
     for name, (trials, seconds, joules) in now.items():
         found += [
             (f"{name}: trials", trials, 0.0, f"to a cosine of {accuracy:g}, by theory; inf = never"),

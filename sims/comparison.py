@@ -11,7 +11,7 @@ from hardware.chip import Chip, Interval
 from perturb.codes import CODES
 from perturb.estimation import Comparison, compare
 from perturb.kernels import has_kernel
-from perturb.methods import METHODS, Method
+from perturb.methods import METHODS
 from perturb.statistics import Estimate
 from perturb.theory import Prediction, curvatures, predict
 from sims.bench import Bench, Progress, ShouldStop, Stopped, Study
@@ -108,7 +108,7 @@ def _summary_rows(
     rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
 ) -> list[dict[str, Any]]:
     method, rows = METHODS[rival.method], []
-    for quantity in _quantities(method):
+    for quantity in method.quantities:
         measured, theory = getattr(compared, quantity), getattr(predicted, quantity)
         expected = theory.cosine(estimate.trials)
         needed = theory.evaluations_for(TARGET_COSINE)
@@ -144,16 +144,12 @@ def _summary_rows(
                 "status": fixed["status"],
                 "warnings": " ".join(f"{warning}." for warning in predicted.warnings),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
-                "busiest": max(chip.busy, key=chip.busy.__getitem__),
-                "busiest_share": max(chip.busy.values()),
+                "busiest": max(chip.schedule.busy, key=chip.schedule.busy.__getitem__),
+                "busiest_share": max(chip.schedule.busy.values()),
                 "incidents": " ".join(f"{incident}." for incident in chip.incidents),
             }
         )
     return rows
-
-
-def _quantities(method: Method) -> tuple[str, ...]:
-    return ("gradient", "hv") if method.estimates_hv else ("gradient",)
 
 
 def _verdict(
@@ -206,7 +202,7 @@ def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, pr
             "predicted_cosine": getattr(predicted, quantity).cosine(estimate.trials),
             "predicted_relative_error": getattr(predicted, quantity).relative_error(estimate.trials),
         }
-        for quantity in _quantities(METHODS[rival.method])
+        for quantity in METHODS[rival.method].quantities
     ]
 
 

@@ -14,9 +14,9 @@ from perturb.reading import Reading
 from perturb.statistics import Design, Estimate, Statistics, solve
 from perturb.theory import QuantityPrediction, curvatures, predict
 from sims.bench import Bench, Progress, ShouldStop, Study, go_on
+from sims.comparison import TARGET_COSINE
 from sims.experiment import Experiment
 
-TARGET_COSINE = 0.9
 NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 
 
@@ -49,16 +49,15 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
             estimates.append(solve(statistics))
         per_s = options.repeats * trials / (time.perf_counter() - start)
         compared = [compare(estimate, bench.objective, bench.w, bench.v, known) for estimate in estimates]
-        for quantity in ("gradient", "hv"):
+        for quantity in method.quantities:
             each = [getattr(comparison, quantity) for comparison in compared]
-            if quantity == "gradient" or method.estimates_hv:
-                names = (quantity, method.name, code.name, bench.w.size, trials, estimates[0].evaluations)
-                shift = further.bias(method, e.sigma, e.r)[quantity == "hv"].mean(0)
-                if code.kind == SEQUENTIAL:
-                    shift = shift * np.nan  # steps of one weight meet other terms, which are not known
-                judged = _judged(each, getattr(predicted, quantity), shift, estimates[0])
-                rows.append((*names, *judged.values(), per_s, method.broadcasts))
-                columns = [*NAMES, *judged, "trials_per_s", "broadcasts"]
+            names = (quantity, method.name, code.name, bench.w.size, trials, estimates[0].evaluations)
+            shift = further.bias(method, e.sigma, e.r)[quantity == "hv"].mean(0)
+            if code.kind == SEQUENTIAL:
+                shift = shift * np.nan  # steps of one weight meet other terms, which are not known
+            judged = _judged(each, getattr(predicted, quantity), shift, estimates[0])
+            rows.append((*names, *judged.values(), per_s, method.broadcasts))
+            columns = [*NAMES, *judged, "trials_per_s", "broadcasts"]
         yield "summary", pd.DataFrame(rows, columns=columns)
         progress("methods and codes", done + 1, len(pairs))
 

@@ -138,15 +138,25 @@ def test_dies_of_one_design_differ_and_their_yield_has_an_interval(runs):
 )
 def test_the_schedule_is_that_of_the_events(small, method, more):
     changes = {**more, "bus.skew_ns": 70, "synapses_per_tile": 9, "summing_line.settle_ns": 90_000}
-    chip = chip_of(small, changes, method=method, code="gaussian", fidelity="event")
+    chip = chip_of(small, changes, method=method, code="gaussian", fidelity="event", trace_trials=50)
     schedule = Schedule(chip.params, chip.objective, METHODS[method], chip.presented)
     chip.run(50)
     assert schedule.time_s(50) == pytest.approx(chip.time_s, rel=1e-12)
     # the events count what has been begun of a further trial as well
     static = chip.params.energy.static_w * chip.time_s
     assert schedule.energy_j(50) == pytest.approx(chip.energy_j, rel=1e-12 + 0.03 * (chip.energy_j - static) / chip.energy_j)
-    parts = {name: ns / schedule.trial_ns for name, ns in schedule.parts_ns.items() if name != "waiting"}
-    assert chip.busy == pytest.approx(parts, rel=0.03)
+    # the same shares, from the intervals of the trace
+    spent = {}
+    for interval in chip.trace:
+        spent[interval.unit] = spent.get(interval.unit, 0) + interval.end_ns - interval.start_ns
+    measuring = spent["perturbation"] + spent["array and error unit"]
+    parts = schedule.parts_ns
+    assert spent["bus"] == pytest.approx(50 * parts["bus"])
+    assert spent["perturbation"] == pytest.approx(50 * parts["settling of perturbations"])
+    assert measuring == pytest.approx(
+        50 * sum(parts[name] for name in parts if name not in ("bus", "waiting for dw.v or the clock"))
+    )
+    assert sum(schedule.busy.values()) == pytest.approx(1)
 
 
 def test_a_budget_foretells_what_the_chip_then_needs():
@@ -294,6 +304,7 @@ def test_saliencies_of_obs_are_those_of_minres():
         ("finite-difference", {"finite_difference.largest": 1e-13}, "smallest = 1e-12 must be less"),
         ("xor", {"study": "use"}, "study"),
         ("estimators", {"estimators.codes": ["wlsh"]}, "did you mean walsh?"),
+        ("xor", {"study": "budget", "chip.clock.evaluation_ns": 100}, "clock.evaluation_ns = 100 cannot hold an evaluation"),
         ("estimators", {"estimators.repeats": 1}, "estimators.repeats = 1"),
     ],
 )
