@@ -1,4 +1,4 @@
-"""Float32 kernels for codes of more than two levels: gaussian, ternary. The rest, and what is measured, as in `fast_kernels`.
+"""Float32 kernels for codes of more than two levels: gaussian, ternary. A block goes the same way as in `fast_kernels`.
 
 Perturbations are kept as numbers, D[i T + t] for weight i and trial t, in units of sigma; the lanes of all that makes or sums
 them are trials.
@@ -8,23 +8,16 @@ import math
 
 import numpy as np
 
-from perturb.fast_kernels import (
-    EXACT,
-    LANES,
-    aligned,
-    broadcast,
-    coefficients,
-    count,
-    errors_by_patterns,
-    errors_by_trials,
-    finish,
-    room_by_trials,
-)
+from perturb.fast_errors import errors_by_patterns, errors_by_trials, room_by_trials
+from perturb.fast_sums import broadcast, coefficients, count, finish
 from perturb.philox import CODE, compiled
 from perturb.simd import (
+    EXACT,
+    LANES,
     MASK,
     add,
     add_u,
+    aligned,
     and_u,
     choose,
     fma,

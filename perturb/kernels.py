@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from perturb import fast_kernels, float_kernels, reading, synapse
+from perturb import fast_errors, fast_kernels, float_kernels, reading, synapse
 from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
@@ -404,8 +404,8 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
 def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
     """`fast_kernels.sign_trials` or `float_kernels.float_trials` with everything but the trials filled in."""
     network, method, code, S = objective.network, design.method, design.code, objective.n_patterns
-    by_trials = S < fast_kernels.FEW
-    width = 4 if by_trials else fast_kernels.WIDE
+    by_trials = S < fast_errors.FEW
+    width = 4 if by_trials else fast_errors.WIDE
     Sp, n1 = (S + width - 1) // width * width, (network.layers[0] + 1) * network.layers[1]
     inputs = np.concatenate([design.sigma * objective.x.T, np.full((1, S), design.sigma)])
     x = _filled(inputs, (inputs.shape[0] + 3) // 4 * 4, Sp)
@@ -428,14 +428,14 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
     constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
     ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
-    E, bits = np.zeros(16, np.float32), np.zeros(2 * ((w.size + 127) // 128) * (16 + fast_kernels.SPARE), np.uint64)
+    E, bits = np.zeros(16, np.float32), np.zeros(2 * ((w.size + 127) // 128) * (16 + fast_errors.SPARE), np.uint64)
     one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
     where = (bits, ref[:0], ref[:0], 0, 1, E, E.copy(), ref)
     if by_trials:
-        scratch = np.zeros(fast_kernels.room_by_trials(sizes, Sp, True), np.float32)
-        fast_kernels.errors_by_trials(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch)
+        scratch = np.zeros(fast_errors.room_by_trials(sizes, Sp, True), np.float32)
+        fast_errors.errors_by_trials(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch)
     else:
-        fast_kernels.errors_by_patterns(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), present, *one, *where)
+        fast_errors.errors_by_patterns(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), present, *one, *where)
     ref = ref[:Sp]
     base, rest = arrays([b * design.r for _, b in method.phases])
     return partial(

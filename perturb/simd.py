@@ -14,6 +14,7 @@ from numba.extending import intrinsic, models, register_model
 from perturb.philox import compiled
 
 LANES = 16
+EXACT = {"error_model": "numpy", "fastmath": {"contract"}}  # of kernels: IEEE arithmetic, but for fused multiply-adds
 
 
 class Vector(types.Type):
@@ -515,3 +516,11 @@ def normal_pairs(a0, a1, b0, b1):
     cos, sin = choose(odd, sin, cos), choose(odd, cos, sin)
     zero = number(0.0)
     return choose(cos_negative, sub(zero, cos), cos), choose(sin_negative, sub(zero, sin), sin)
+
+
+@compiled()
+def aligned(count):
+    """An empty float32 array at a boundary of cache lines."""
+    whole = np.empty(count + 16, np.float32)
+    skip = (64 - whole.ctypes.data % 64) % 64 // 4
+    return whole[skip : skip + count]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from perturb import CODES, METHODS, MLP, InputError, estimate
-from perturb.fast_kernels import SPARE, accumulate_signs, draw_signs
+from perturb.fast_errors import SPARE
+from perturb.fast_kernels import accumulate_signs, draw_signs
 from perturb.float_kernels import BLOCK as FLOATS
 from perturb.float_kernels import draw_normals, draw_ternary
 from perturb.kernels import FAST_CODES, run_trials
