@@ -12,19 +12,8 @@ import numpy as np
 import tomli_w
 from pydantic import Field, model_validator
 
-from hardware.params import (
-    ChipParams,
-    Name,
-    NonNegative,
-    Positive,
-    Table,
-    load_chip,
-    one_line,
-    read_named,
-    shown,
-    toml_names,
-    validated,
-)
+from hardware.params import ChipParams, load_chip
+from hardware.tables import Name, NonNegative, Positive, Table, one_line, read_named, shown, toml_names, validated
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
