@@ -95,7 +95,7 @@ def activate(kind, row):
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def _product(W, b, x, out):
+def product(W, b, x, out):
     # out[j, s] = b[j] + sum_i W[i, j] x[i, s], four inputs at a time
     n_in, n_out = W.shape
     for j in range(n_out):
@@ -173,7 +173,7 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
             effective[i] = w[start + i] + a * D[start + i] + br * v[start + i]
         x = y
         y = buffers[layer % 2, :n_out]
-        _product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
+        product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
         for j in range(n_out):
             activate(activations[layer], y[j])
         start += effective.size
@@ -229,7 +229,7 @@ def _block(
             sense(seed, trial, sensing * sigma, 0, D, known)
         s = _dot(known, v) if regressor_kind == 1 or regressor_kind == 2 else 0.0  # summed only where it is broadcast
         start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
-        _product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
+        product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
 
         # measure
         y, u = 0.0, 0.0
@@ -421,7 +421,7 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
         base, rest = np.zeros((len(points) * network.layers[1], Sp)), np.array([point[n1:] for point in points])
         for out, point in zip(np.split(base, len(points)), points, strict=True):
             own = np.empty((network.layers[1], S))
-            _product(*network.unpack(point)[0], patterns, own)  # BLAS would leave its threads spinning beside ours
+            product(*network.unpack(point)[0], patterns, own)  # BLAS would leave its threads spinning beside ours
             out[:, :S] = own
         return _filled(base, *base.shape).ravel(), _filled(rest, len(rest), w.size - n1 + 64)
 

@@ -68,8 +68,8 @@ class Disguised(Objective):
     def _block(self, w, V):
         return self.inner.error_gradient_hvp(w, V)
 
-    def pattern(self, index):
-        return Disguised(self.inner.pattern(index))
+    def subset(self, rows):
+        return Disguised(self.inner.subset(rows))
 
 
 @pytest.mark.parametrize("presentation", ["batch", "pattern"])
