@@ -42,7 +42,7 @@ RULES: dict[str, tuple[int, str]] = {
     "diagonal": (-1, "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the diagonal of H"),
     "newton-cg": (-1, "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp estimated"),
 }
-RATES = ("trace", "eigenvalue", "line")
+RATES = ("fixed", "trace", "eigenvalue", "line")
 LINE_PHASE = 32  # of the noise of readings along a step, beyond the phases of any method
 
 
@@ -50,10 +50,11 @@ LINE_PHASE = 32  # of the noise of readings along a step, beyond the phases of a
 class Plan:
     """How runs learn; everything but the network, the data and the starting weights.
 
-    eta: the learning rate; or where it comes from, measured by the runs themselves every `tune_every` updates with `tune_trials`
-    trials: "trace", 1/tr H from the mean of antithetic dE; "eigenvalue", 1/(l (1 + 1/K) + tr H/K) with l, the largest
-    eigenvalue, by power iteration on estimated z as well; "line", at every update the minimum of the parabola through E along
-    the step, three evaluations more. eta_scale multiplies any of them. decay > 0: eta / (1 + update/decay).
+    method, code: tables or their names. rate: where the learning rate comes from: "fixed", it is eta; or the runs themselves
+    measure it, every `tune_every` updates with `tune_trials` trials: "trace", eta / tr H from the mean of antithetic dE;
+    "eigenvalue", eta / (l (1 + 1/K) + tr H/K) with l, the largest eigenvalue, by power iteration on estimated z as well; "line",
+    at every update eta times the way to the minimum of the parabola through E along the step, three evaluations more.
+    decay > 0: the rate is divided by 1 + update/decay.
 
     trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns in an
     order drawn anew for each pass. baseline_free: E(w) is read without noise and not counted, as simulations in the literature
@@ -61,13 +62,13 @@ class Plan:
     memory: of the rules of curvature; memory is the share of h kept at an update.
     """
 
-    method: str | Method = "central"
-    code: str | Code = "rademacher"
+    method: Method = METHODS["central"]
+    code: Code = CODES["rademacher"]
     sigma: float = 1e-2
     r: float = 1e-2
     rule: str = "plain"
-    eta: float | str = 0.1
-    eta_scale: float = 1.0
+    rate: str = "fixed"
+    eta: float = 0.1
     decay: float = 0.0
     momentum: float = 0.9
     damping: float = 1e-2
@@ -89,15 +90,12 @@ class Plan:
         if isinstance(self.code, str):
             object.__setattr__(self, "code", choose("code", self.code, CODES))
         choose("rule", self.rule, RULES)
+        choose("rate", self.rate, dict.fromkeys(RATES))
         check_pair(self.method, self.code)
-        if isinstance(self.eta, str):
-            choose("eta", self.eta, dict.fromkeys(RATES))
-        elif not (math.isfinite(self.eta) and self.eta > 0):
-            raise InputError(f"eta = {self.eta} must be a number > 0, or one of {', '.join(RATES)}")
-        for name, least in (("sigma", 0.0), ("r", 0.0), ("eta_scale", 0.0)):
+        for name in ("sigma", "r", "eta"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > least):
-                raise InputError(f"{name} = {value} must be a finite number > {least:g}")
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} = {value} must be a finite number > 0")
         for name in ("decay", "damping"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -129,7 +127,7 @@ class Plan:
     def evaluations_of_an_update(self) -> int:
         """Measurements of E that an update takes and that count, without those of tuning."""
         phases = len(self.method.phases) - (self.baseline_free and (0, 0) in self.method.phases)
-        return self.trials_of_an_update * phases + 3 * (self.eta == "line")
+        return self.trials_of_an_update * phases + 3 * (self.rate == "line")
 
 
 @dataclass
@@ -195,7 +193,7 @@ def begin(w: Array, plan: Plan) -> State:
     memory = {"m": np.zeros_like(w)} if plan.rule == "momentum" else {}
     if plan.rule == "diagonal":
         memory = {"h": np.zeros_like(w)}
-    if isinstance(plan.eta, str):
+    if plan.rate != "fixed":
         memory["eta"] = np.zeros(len(w))
     return State(w, memory=memory, failed=np.full(len(w), -1, dtype=np.int64))
 
@@ -242,7 +240,7 @@ class Exact:
             def product(V: Array, shown: list[Objective] = shown) -> Array:
                 return np.array([part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)])
 
-            if isinstance(plan.eta, str):
+            if plan.rate != "fixed":
                 _set_rates(plan, state, G, update, self._measured)
             _update(plan, state, update, G, D, -size, product, self.write)
 
@@ -280,7 +278,7 @@ class Exact:
                         listed.append(further)
                     rows, end = np.array(listed), begun + len(listed)
                 failed = descend(
-                    *_architecture(objective), X, target, rows, state.w[run], m, RULES[plan.rule][0], plan.eta * plan.eta_scale,
+                    *_architecture(objective), X, target, rows, state.w[run], m, RULES[plan.rule][0], plan.eta,
                     plan.decay, plan.momentum, plan.sigma, begun, end,
                 )  # fmt: skip
                 if failed >= 0:
@@ -345,7 +343,7 @@ class Batch:
                 size[size == 0] = 1.0
                 return size * self._measure(state, first + count * plan.trials_per_update, V / size)[1]
 
-            if isinstance(plan.eta, str):
+            if plan.rate != "fixed":
                 _set_rates(plan, state, G, update, self._measured)
             _update(plan, state, update, G, D, dE, product, self.write, V)
 
@@ -459,7 +457,7 @@ class Batch:
                 failed = learn(
                     *_architecture(objective), X, target, rows, state.w[run], m,
                     np.array([float(a) for a, _ in phases]), np.array(plan.method.gradient_weights), free,
-                    RULES[plan.rule][0], plan.eta * plan.eta_scale, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
+                    RULES[plan.rule][0], plan.eta, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
                     self._period, np.uint64(plan.seed + run), np.float32(reading.noise), np.float32(reading.step),
                     np.float32(reading.range - reading.step), K, plan.perturb_every, every, begun, end,
                 )  # fmt: skip
@@ -475,7 +473,7 @@ class Batch:
 def _has_kernel(objective: Objective, plan: Plan) -> bool:
     from perturb.kernels import has_kernel
 
-    return has_kernel(objective) and RULES[plan.rule][0] >= 0 and not isinstance(plan.eta, str)
+    return has_kernel(objective) and RULES[plan.rule][0] >= 0 and plan.rate == "fixed"
 
 
 def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
@@ -506,15 +504,15 @@ def _random_signs(seed: int, update: int, n: int) -> Array:
 
 
 def _set_rates(plan: Plan, state: State, G: Array, update: int, measured: Callable[..., float]) -> None:
-    if plan.eta != "line" and update % plan.tune_every:
+    if plan.rate != "line" and update % plan.tune_every:
         return
     for run in map(int, np.flatnonzero(state.failed < 0)):
-        if plan.eta == "line":
+        if plan.rate == "line":
             state.memory["eta"][run] = measured("line", state, run, G, update)
             continue
         K, trace = plan.trials_per_update, measured("trace", state, run, G, update)
         stiff = trace
-        if plan.eta == "eigenvalue":
+        if plan.rate == "eigenvalue":
             stiff = measured("eigenvalue", state, run, G, update) * (1 + 1 / K) + max(trace, 0.0) / K
         if stiff > 0:  # else it stays: there is no valley here
             state.memory["eta"][run] = 1 / stiff
@@ -526,7 +524,7 @@ def _update(
 ) -> None:  # fmt: skip
     """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z = Hv."""
     R, kind = len(state.w), RULES[plan.rule][0]
-    rates = state.memory["eta"] * plan.eta_scale if isinstance(plan.eta, str) else np.full(R, plan.eta * plan.eta_scale)
+    rates = np.full(R, plan.eta) if plan.rate == "fixed" else plan.eta * state.memory["eta"]
     if plan.decay:
         rates = rates / (1 + update / plan.decay)
     change = np.zeros_like(G)
