@@ -68,18 +68,21 @@ class ArrayParams(Table):
 
 
 class NeuronParams(Table):
+    """Of the units of an mlp, a dag or a recurrent network; a boltzmann machine has none of these."""
+
     gain_mismatch: Mismatch = Field(
-        0.0, description="standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none (mlp only)"
+        0.0, description="standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none"
     )
     offset_mismatch: NonNegative = Field(
-        0.0, description="in units of net input: standard deviation over units of an offset; 0 = none (mlp only)"
+        0.0, description="in units of net input: standard deviation over units of an offset; 0 = none"
     )
     noise: NonNegative = Field(
-        0.0, description="in units of activity: standard deviation of every hidden unit at every evaluation; 0 = none (mlp only)"
+        0.0, description="in units of activity: standard deviation, at every evaluation, of units that feed others; 0 = none"
     )
     saturation: NonNegative = Field(
-        0.0, description="in units of activity: hidden units are clipped to +-this; 0 = never (mlp only)"
+        0.0, description="in units of activity: units that feed others are clipped to +-this; 0 = never"
     )
+    crosstalk: Share = Field(0.0, description="share of its activity that reaches each neighbouring unit of its layer; 0 = none")
 
 
 class ErrorUnitParams(Table):
@@ -189,9 +192,9 @@ IMPERFECTIONS = (
     "perturbation.tau_ns", "perturbation.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
     "perturbation.crosstalk", "weights.bits", "weights.read_noise", "weights.stuck_fraction", "weights.dead_fraction",
     "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch", "neuron.noise",
-    "neuron.saturation", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits", "error_unit.one_bit",
-    "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits", "bus.drop_probability",
-    "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range",
+    "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits",
+    "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits",
+    "bus.drop_probability", "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range",
     "faults.dying_fraction", "faults.tile",
 )  # fmt: skip
 

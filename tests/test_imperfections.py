@@ -5,7 +5,7 @@ import pytest
 from test_chip import chip_of
 
 from hardware.params import IMPERFECTIONS, imperfections
-from perturb import MLP, Boltzmann, InputError
+from perturb import MLP, InputError
 
 # a value that is felt, and what it needs beside it
 VALUES = {
@@ -24,6 +24,7 @@ VALUES = {
     "neuron.offset_mismatch": (0.1, {}),
     "neuron.noise": (0.01, {}),
     "neuron.saturation": (0.5, {}),
+    "neuron.crosstalk": (0.1, {}),
     "error_unit.noise": (0.01, {}),
     "error_unit.flicker": (0.01, {}),
     "error_unit.offset": (0.1, {"error_unit.bits": 8}),
@@ -296,9 +297,3 @@ def test_a_clock_that_holds_the_schedule_sets_the_trial_rate(small):
     chip = chip_of(small, changes, method="covariance", code="gaussian")
     chip.run(1000)
     assert chip.time_s == pytest.approx(1000 * 41e-6 + 150e-9)
-
-
-def test_units_of_other_networks_have_no_imperfections():
-    point = Boltzmann(2).objective([0.25] * 4), np.zeros(3), np.ones(3)
-    with pytest.raises(InputError, match="for an mlp only"):
-        chip_of(point, {"neuron.noise": 0.1})
