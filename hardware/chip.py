@@ -29,6 +29,7 @@ from perturb.synapse import TOTALS
 
 Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")
+REFRESHES_SHOWN = 100  # in the trace of a trial
 
 
 class Interval(NamedTuple):
@@ -91,7 +92,7 @@ class Chip:
         n = self.w.size
         self.statistics = Statistics(self.design)
         self.presented = objective.n_patterns if presentation == "batch" else 1
-        self.values = Values(params, objective, self.design, self.w, self.v, lambda trial: self._start_ns(trial) * 1e-9)
+        self.values = Values(params, objective, self.design, self.w, self.v, self._start_ns)
         self.statistics.bind(Point.of(objective, self.w, self.v, self.values.reading))
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
@@ -157,6 +158,7 @@ class Chip:
                 if p.clock.broadcast_ns:
                     yield env.timeout(begun + p.clock.broadcast_ns - env.now)
             env.process(self._deliver(trial, dE, s))
+            self._note_refreshes(trial, start)
             trial += 1
 
     def _evaluate(self, trial: int, phase: int, D: Array):
@@ -242,6 +244,13 @@ class Chip:
         if trial < self.trace_trials:
             self.trace.append(Interval(trial, phase, start, end, unit, action))
 
+    def _note_refreshes(self, trial: int, start: int) -> None:
+        # beside the trials, whose schedule they leave alone: what they do follows from the time, see `Values.weights`
+        every = self.values.refresh_ns
+        if every and trial < self.trace_trials:
+            for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
+                self._note(trial, -1, k * every, k * every, "weights", "refresh")
+
     @property
     def _every(self) -> int:
         """Trials after which the schedule repeats: a baseline that is kept is measured in one of so many."""
@@ -298,7 +307,10 @@ class Chip:
         """Energy in joules by cause, until the same moment (a next trial already begun included)."""
         time_ns, counts = self._at(self.statistics.trials)
         energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
-        return {**energy, "static": self.params.energy.static_w * time_ns * 1e-9}
+        energy["static"] = self.params.energy.static_w * time_ns * 1e-9
+        if every := self.values.refresh_ns:
+            energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
+        return energy
 
     @property
     def energy_j(self) -> float:

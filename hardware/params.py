@@ -61,6 +61,20 @@ class WeightParams(Table):
     dead_fraction: Share = Field(0.0, description="share of the synapses that neither perturb nor accumulate; 0 = none")
     leak_tau_s: NonNegative = Field(0.0, description="s: time constant with which stored weights leak to zero; 0 = no leak")
     drift_exponent: NonNegative = Field(0.0, description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift")
+    refresh_s: NonNegative = Field(
+        0.0, description="s of chip time between refreshes, each of which writes every weight as it was stored; 0 = never"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "WeightParams":
+        if 0 < self.refresh_s < 1e-6:
+            raise InputError(f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond")
+        if self.refresh_s and not (self.leak_tau_s or self.drift_exponent):
+            raise InputError(
+                f"refresh_s = {self.refresh_s} has nothing to refresh, as weights keep their value: set leak_tau_s or "
+                "drift_exponent, or refresh_s = 0"
+            )
+        return self
 
 
 class ArrayParams(Table):
@@ -164,6 +178,7 @@ class EnergyParams(Table):
     conversion_j: NonNegative = Field(20e-12, description="J per conversion, of an error or of dw.v; 0 = free")
     broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free")
     accumulate_j: NonNegative = Field(20e-15, description="J per synapse and trial, to add to its sums; 0 = free")
+    weight_write_j: NonNegative = Field(1e-12, description="J to write a weight, when it is refreshed; 0 = free")
     static_w: NonNegative = Field(1e-3, description="W drawn all the time by the whole chip; 0 = none")
 
 

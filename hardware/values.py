@@ -73,12 +73,12 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
 
 
 class Values:
-    """All the numbers of a chip's trials. start_s(trial): when a trial starts, which leaking and drifting weights depend on."""
+    """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking and drifting weights depend on."""
 
     def __init__(
-        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_s: Callable[[int], float]
+        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_ns: Callable[[int], int]
     ):
-        self.params, self.objective, self.design, self.v, self.start_s = params, objective, design, v, start_s
+        self.params, self.objective, self.design, self.v, self.start_ns = params, objective, design, v, start_ns
         self.reading = Reading(params.error_unit.noise, params.error_unit.bits, params.error_unit.range)
         layers = layers_of(objective)
         self.die = fabricate(params, w.size, [layer.units.size for layer in layers])
@@ -87,6 +87,7 @@ class Values:
         self._whole = bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0  # every synapse always works
         self._without_power = np.arange(w.size) // params.synapses_per_tile == faults.tile
         self.stored = self._stored(w)
+        self.refresh_ns = round(params.weights.refresh_s * 1e9)
         p = params.perturbation
         self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
@@ -113,11 +114,12 @@ class Values:
         return np.where(self.die.stuck, cells.stuck_value, w)
 
     def weights(self, trial: int) -> Array:
-        """The stored weights when a trial starts, leaked and drifted."""
+        """The stored weights when a trial starts, leaked and drifted since they were written: first, or by the last refresh."""
         cells = self.params.weights
         if not (cells.leak_tau_s or cells.drift_exponent):
             return self.stored
-        t = self.start_s(trial)
+        start = self.start_ns(trial)
+        t = 1e-9 * (start % self.refresh_ns if self.refresh_ns else start)
         kept = (math.exp(-t / cells.leak_tau_s) if cells.leak_tau_s else 1.0) * (1.0 + t) ** -cells.drift_exponent
         return np.where(self.die.stuck, self.stored, kept * self.stored)
 

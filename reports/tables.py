@@ -251,7 +251,7 @@ def hardware(frames: Frames) -> list[str]:
 CAUSES = {
     "perturbation": "for changes of the perturbation", "mac": "for multiplying and adding in the array",
     "conversion": "for conversions", "broadcast_bit": "for broadcasts", "accumulate": "for the synapses' sums",
-    "static": "static power",
+    "static": "static power", "refresh": "for refreshing the weights",
 }  # fmt: skip
 
 
