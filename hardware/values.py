@@ -198,7 +198,8 @@ class Values:
         if step:
             felt = errors + extra + unit.noise * xi
             self.tally["readings"] += felt.size
-            self.tally["clipped"] += int(((felt < -step / 2) | (felt > self.reading.range - step / 2)).sum())
+            self.tally["below"] += int((felt < -step / 2).sum())
+            self.tally["above"] += int((felt > self.reading.range - step / 2).sum())
         return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
 
     def _flicker(self, evaluation: int) -> float:
