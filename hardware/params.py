@@ -42,6 +42,20 @@ class WeightParams(Table):
     dead_fraction: Share = Field(0.0, description="share of the synapses that neither perturb nor accumulate; 0 = none")
     leak_tau_s: NonNegative = Field(0.0, description="s: time constant with which stored weights leak to zero; 0 = no leak")
     drift_exponent: NonNegative = Field(0.0, description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift")
+    refresh_s: NonNegative = Field(
+        0.0, description="s of chip time between refreshes, each of which writes every weight as it was stored; 0 = never"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "WeightParams":
+        if 0 < self.refresh_s < 1e-6:
+            raise InputError(f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond")
+        if self.refresh_s and not (self.leak_tau_s or self.drift_exponent):
+            raise InputError(
+                f"refresh_s = {self.refresh_s} has nothing to refresh, as weights keep their value: set leak_tau_s or "
+                "drift_exponent, or refresh_s = 0"
+            )
+        return self
 
 
 class ArrayParams(Table):
@@ -49,18 +63,21 @@ class ArrayParams(Table):
 
 
 class NeuronParams(Table):
+    """Of the units of an mlp, a dag or a recurrent network; a boltzmann machine has none of these."""
+
     gain_mismatch: Mismatch = Field(
-        0.0, description="standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none (mlp only)"
+        0.0, description="standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none"
     )
     offset_mismatch: NonNegative = Field(
-        0.0, description="in units of net input: standard deviation over units of an offset; 0 = none (mlp only)"
+        0.0, description="in units of net input: standard deviation over units of an offset; 0 = none"
     )
     noise: NonNegative = Field(
-        0.0, description="in units of activity: standard deviation of every hidden unit at every evaluation; 0 = none (mlp only)"
+        0.0, description="in units of activity: standard deviation, at every evaluation, of units that feed others; 0 = none"
     )
     saturation: NonNegative = Field(
-        0.0, description="in units of activity: hidden units are clipped to +-this; 0 = never (mlp only)"
+        0.0, description="in units of activity: units that feed others are clipped to +-this; 0 = never"
     )
+    crosstalk: Share = Field(0.0, description="share of its activity that reaches each neighbouring unit of its layer; 0 = none")
 
 
 class ErrorUnitParams(Table):
@@ -142,6 +159,7 @@ class EnergyParams(Table):
     conversion_j: NonNegative = Field(20e-12, description="J per conversion, of an error or of dw.v; 0 = free")
     broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free")
     accumulate_j: NonNegative = Field(20e-15, description="J per synapse and trial, to add to its sums; 0 = free")
+    weight_write_j: NonNegative = Field(1e-12, description="J to write a weight, when it is refreshed; 0 = free")
     static_w: NonNegative = Field(1e-3, description="W drawn all the time by the whole chip; 0 = none")
 
 
@@ -170,9 +188,9 @@ IMPERFECTIONS = (
     "perturbation.tau_ns", "perturbation.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
     "perturbation.crosstalk", "weights.bits", "weights.read_noise", "weights.stuck_fraction", "weights.dead_fraction",
     "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch", "neuron.noise",
-    "neuron.saturation", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits", "error_unit.one_bit",
-    "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits", "bus.drop_probability",
-    "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range",
+    "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits",
+    "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits",
+    "bus.drop_probability", "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range",
     "faults.dying_fraction", "faults.tile",
 )  # fmt: skip
 

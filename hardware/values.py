@@ -14,10 +14,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from hardware.params import ChipParams, imperfections
-from perturb.activations import ACTIVATIONS
-from perturb.errors import InputError
+from hardware.units import Units, beside, layers_of
 from perturb.kernels import add_broadcast
-from perturb.losses import ERRORS
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
@@ -41,7 +39,8 @@ class Die:
     """One fabricated chip.
 
     Per synapse (n,): gain and offset of its perturbation, offset of its multiplier, whether its weight is stuck, whether the
-    synapse works, whether it stops working during a run. units: per layer of an MLP, gain and offset of the net inputs.
+    synapse works, whether it stops working during a run. units: gain and offset of their net inputs, per layer of
+    `hardware.units.layers_of`.
     """
 
     gain: Array
@@ -74,23 +73,21 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
 
 
 class Values:
-    """All the numbers of a chip's trials. start_s(trial): when a trial starts, which leaking and drifting weights depend on."""
+    """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking and drifting weights depend on."""
 
     def __init__(
-        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_s: Callable[[int], float]
+        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_ns: Callable[[int], int]
     ):
-        self.params, self.objective, self.design, self.v, self.start_s = params, objective, design, v, start_s
+        self.params, self.objective, self.design, self.v, self.start_ns = params, objective, design, v, start_ns
         self.reading = Reading(params.error_unit.noise, params.error_unit.bits, params.error_unit.range)
-        neuron = params.neuron
-        self._in_units = any((neuron.gain_mismatch, neuron.offset_mismatch, neuron.noise, neuron.saturation))
-        if self._in_units and not isinstance(objective, MLPObjective):
-            raise InputError("neuron: mismatch, noise and saturation of units are modelled for an mlp only: leave them 0")
-        layers = objective.network.layers[1:] if isinstance(objective, MLPObjective) else []
-        self.die = fabricate(params, w.size, layers)
+        layers = layers_of(objective)
+        self.die = fabricate(params, w.size, [layer.units.size for layer in layers])
+        self.units = Units(params.neuron, objective, layers, self.die.units)
         faults = params.faults
         self._whole = bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0  # every synapse always works
         self._without_power = np.arange(w.size) // params.synapses_per_tile == faults.tile
         self.stored = self._stored(w)
+        self.refresh_ns = round(params.weights.refresh_s * 1e9)
         p = params.perturbation
         self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
@@ -117,11 +114,12 @@ class Values:
         return np.where(self.die.stuck, cells.stuck_value, w)
 
     def weights(self, trial: int) -> Array:
-        """The stored weights when a trial starts, leaked and drifted."""
+        """The stored weights when a trial starts, leaked and drifted since they were written: first, or by the last refresh."""
         cells = self.params.weights
         if not (cells.leak_tau_s or cells.drift_exponent):
             return self.stored
-        t = self.start_s(trial)
+        start = self.start_ns(trial)
+        t = 1e-9 * (start % self.refresh_ns if self.refresh_ns else start)
         kept = (math.exp(-t / cells.leak_tau_s) if cells.leak_tau_s else 1.0) * (1.0 + t) ** -cells.drift_exponent
         return np.where(self.die.stuck, self.stored, kept * self.stored)
 
@@ -147,10 +145,7 @@ class Values:
         x = quantised(D, p.bits, p.range) * self.die.gain
         x = np.where(self.working(trial), x + self.die.offset, 0.0)
         if p.crosstalk:
-            near = np.zeros_like(x)
-            near[..., 1:] += x[..., :-1]
-            near[..., :-1] += x[..., 1:]
-            x = x + p.crosstalk * near
+            x = x + p.crosstalk * beside(x)
         return np.where(self.die.stuck, 0.0, x)
 
     def measured_phases(self, trial: int) -> list[int]:
@@ -203,7 +198,8 @@ class Values:
         if step:
             felt = errors + extra + unit.noise * xi
             self.tally["readings"] += felt.size
-            self.tally["clipped"] += int(((felt < -step / 2) | (felt > self.reading.range - step / 2)).sum())
+            self.tally["below"] += int((felt < -step / 2).sum())
+            self.tally["above"] += int((felt > self.reading.range - step / 2).sum())
         return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
 
     def _flicker(self, evaluation: int) -> float:
@@ -212,34 +208,21 @@ class Values:
 
     def _errors(self, points: Array, evaluations: list[tuple[int, int]]) -> Array:
         """Errors of the presented patterns at the points, (m, presented)."""
-        objective, by_pattern = self.objective, self.design.presentation == "pattern"
-        key, patterns = np.uint64(self.design.seed), objective.n_patterns
-        shown = [pattern_index(key, trial, patterns) for trial, _ in evaluations] if by_pattern else []
-        if not isinstance(objective, MLPObjective):
-            if not by_pattern:
+        objective, seed = self.objective, np.uint64(self.design.seed)
+        shown = None
+        if self.design.presentation == "pattern":
+            shown = [pattern_index(seed, trial, objective.n_patterns) for trial, _ in evaluations]
+        if self.units.ideal and not isinstance(objective, MLPObjective):
+            if shown is None:
                 return objective.errors_at(points)
             return np.array([objective.pattern(i).pattern_errors(point) for i, point in zip(shown, points, strict=True)])
-        net, neuron = objective.network, self.params.neuron
-        y = objective.x[shown][:, None, :] if by_pattern else objective.x
-        target = objective.target[shown][:, None, :] if by_pattern else objective.target
-        start = 0
-        for layer, (a, b) in enumerate(zip(net.layers, net.layers[1:], strict=False)):
-            W = points[:, start : start + a * b].reshape(-1, a, b)
-            bias = points[:, None, start + a * b : start + (a + 1) * b]
-            x = np.matmul(y, W) + bias
-            if self._in_units:
-                gain, offset = self.die.units[layer]
-                x = gain * x + offset
-            y = ACTIVATIONS[net.activations[layer]].f(x)
-            if layer < len(net.layers) - 2:
-                if neuron.saturation:
-                    y = np.clip(y, -neuron.saturation, neuron.saturation)
-                if neuron.noise:
-                    seed, size = self.design.seed, y.shape[1] * b
-                    xi = [_normals(seed, UNIT_NOISE, size, trial, phase + 16 * layer) for trial, phase in evaluations]
-                    y = y + neuron.noise * np.array(xi).reshape(y.shape)
-            start += (a + 1) * b
-        return ERRORS[net.error].value(y, target)
+
+        def noise(layer: int, size: int) -> Array:
+            return np.array(
+                [_normals(self.design.seed, UNIT_NOISE, size, trial, phase + 16 * layer) for trial, phase in evaluations]
+            )
+
+        return self.units.errors(points, shown, noise)
 
     # ---- broadcasts
 

@@ -18,7 +18,8 @@ HALVED = (
     "perturbation.settle_ns", "array.settle_ns", "error_unit.conversion_ns", "summing_line.settle_ns",
     "summing_line.conversion_ns", "bus.latency_ns", "bus.word_bits", "synapse.accumulate_ns", "error_unit.noise",
     "error_unit.flicker", "weights.read_noise", "bus.drop_probability", "energy.perturbation_j", "energy.mac_j",
-    "energy.conversion_j", "energy.broadcast_bit_j", "energy.accumulate_j", "energy.static_w",
+    "energy.conversion_j", "energy.broadcast_bit_j", "energy.accumulate_j", "energy.weight_write_j",
+    "energy.static_w",
 )  # fmt: skip
 DOUBLED = ("bus.bits_per_s",)
 
