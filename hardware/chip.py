@@ -247,7 +247,7 @@ class Chip:
 
     def _note_refreshes(self, trial: int, start: int) -> None:
         # beside the trials, whose schedule they leave alone: what they do follows from the time, see `Values.weights`
-        every = self.values.refresh_ns
+        every = self.values.memory.refresh_ns
         if every and trial < self.trace_trials:
             for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
                 self._note(trial, -1, k * every, k * every, "weights", "refresh")
@@ -309,7 +309,7 @@ class Chip:
         time_ns, counts = self._at(self.statistics.trials)
         energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
-        if every := self.values.refresh_ns:
+        if every := self.values.memory.refresh_ns:
             energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
         return energy
 

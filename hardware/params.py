@@ -2,10 +2,12 @@
 
 import os
 from importlib.resources import files
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from hardware.device import DeviceParams, device_names
 from hardware.tables import Name, NonNegative, Positive, Table, read_named, toml_names, validated
 from perturb.errors import InputError
 
@@ -46,8 +48,16 @@ class WeightParams(Table):
         0.0, description="s of chip time between refreshes, each of which writes every weight as it was stored; 0 = never"
     )
 
+    device: DeviceParams = Field(DeviceParams(), description="what stores them: a table, the name of a device or its file")
+    rounding: Literal["stochastic", "nearest"] = Field(
+        "stochastic", description="how a wanted change becomes whole pulses or levels; stochastic is right in the mean"
+    )
+    write_ns: Nanoseconds = Field(1000, description="ns to write all weights after an update, in learning; 0 = at once")
+
     @model_validator(mode="after")
     def _check(self) -> "WeightParams":
+        if self.bits and self.device.model != "ideal":
+            raise InputError(f"bits = {self.bits} and device = {self.device.name} both say how weights are stored: keep one")
         if 0 < self.refresh_s < 1e-6:
             raise InputError(f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond")
         if self.refresh_s and not (self.leak_tau_s or self.drift_exponent):
@@ -159,7 +169,7 @@ class EnergyParams(Table):
     conversion_j: NonNegative = Field(20e-12, description="J per conversion, of an error or of dw.v; 0 = free")
     broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free")
     accumulate_j: NonNegative = Field(20e-15, description="J per synapse and trial, to add to its sums; 0 = free")
-    weight_write_j: NonNegative = Field(1e-12, description="J to write a weight, when it is refreshed; 0 = free")
+    weight_write_j: NonNegative = Field(1e-12, description="J to write a weight, in learning or a refresh; 0 = free")
     static_w: NonNegative = Field(1e-3, description="W drawn all the time by the whole chip; 0 = none")
 
 
@@ -186,12 +196,12 @@ class ChipParams(Table):
 # every key that makes a chip less than ideal, beside its latencies; all are 0, false or (baseline_every) 1 in an ideal one
 IMPERFECTIONS = (
     "perturbation.tau_ns", "perturbation.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
-    "perturbation.crosstalk", "weights.bits", "weights.read_noise", "weights.stuck_fraction", "weights.dead_fraction",
-    "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch", "neuron.noise",
-    "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits",
-    "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits",
-    "bus.drop_probability", "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range",
-    "faults.dying_fraction", "faults.tile",
+    "perturbation.crosstalk", "weights.bits", "weights.device", "weights.read_noise", "weights.stuck_fraction",
+    "weights.dead_fraction", "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch",
+    "neuron.noise", "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker", "error_unit.offset",
+    "error_unit.bits", "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error",
+    "summing_line.bits", "bus.drop_probability", "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak",
+    "synapse.sum_range", "faults.dying_fraction", "faults.tile",
 )  # fmt: skip
 
 
@@ -215,5 +225,18 @@ def load_chip(name_or_path: str | os.PathLike[str], folder: str | os.PathLike[st
     """The chip of that name, or of the TOML file at that path (relative to `folder`); what the file leaves out is as in the ideal
     chip. A file that cannot be used raises InputError.
     """
-    data, source, _ = read_named("chip", name_or_path, files("hardware") / "chips", chip_names(), folder)
-    return validated(ChipParams, data, source)
+    data, source, place = read_named("chip", name_or_path, files("hardware") / "chips", chip_names(), folder)
+    return validated(ChipParams, with_device(data, source, place), source)
+
+
+def with_device(chip: dict[str, Any], source: str, folder: Path = Path()) -> dict[str, Any]:
+    """The contents of a chip file with weights.device, where it is the name of a device or the path of a file relative to
+    `folder`, replaced by what that file says."""
+    weights = chip.get("weights")
+    if not (isinstance(weights, dict) and isinstance(weights.get("device"), str)):
+        return chip
+    try:
+        data, _, _ = read_named("device", weights["device"], files("hardware") / "devices", device_names(), folder)
+    except InputError as error:
+        raise InputError(f"{source}: weights.device: {error}") from None
+    return {**chip, "weights": {**weights, "device": data}}

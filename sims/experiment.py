@@ -12,7 +12,7 @@ import numpy as np
 import tomli_w
 from pydantic import Field, model_validator
 
-from hardware.params import ChipParams, load_chip
+from hardware.params import ChipParams, load_chip, with_device
 from hardware.tables import Name, NonNegative, Positive, Table, one_line, read_named, shown, toml_names, validated
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
@@ -323,7 +323,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
         except InputError as error:
             raise InputError(f"{source}: chip.preset: {error}") from None
         overrides = {key: value for key, value in chip.items() if key != "preset"}
-        data = {**data, "chip": overridden(base.model_dump(), overrides)}
+        data = {**data, "chip": with_device(overridden(base.model_dump(), overrides), f"{source}: chip", folder)}
     return validated(Experiment, data, source, also=("chip.preset",))
 
 

@@ -9,6 +9,7 @@ from hardware.schedule import Schedule
 from perturb import MLP, InputError
 from sims.experiment import load_experiment
 
+DEVICE = {"model": "soft-bounds", "step": {"dw_min": 0.01}, "noise": {"write": 0.05}, "leak": {"lifetime_s": 0.01}}
 # a value that is felt, and what it needs beside it
 VALUES = {
     "perturbation.tau_ns": (150.0, {}),
@@ -17,6 +18,7 @@ VALUES = {
     "perturbation.offset_mismatch": (0.01, {}),
     "perturbation.crosstalk": (0.1, {}),
     "weights.bits": (5, {}),
+    "weights.device": (DEVICE, {}),
     "weights.read_noise": (0.01, {}),
     "weights.stuck_fraction": (0.2, {"weights.stuck_value": 0.5}),
     "weights.dead_fraction": (0.2, {}),
@@ -315,11 +317,11 @@ def test_refreshed_weights_decay_from_their_stored_values_again_and_again(small,
     assert times[-1] > 3 * 4e-4 and 4e-4 > 10 * np.diff(times).max()  # three teeth and more, many trials to each
     for trial, t in enumerate(times):
         age = t - 4e-4 * int(t / 4e-4)
-        decayed = values.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
-        np.testing.assert_allclose(values.weights(trial), np.where(values.die.stuck, values.stored, decayed), rtol=1e-12)
+        decayed = values.memory.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
+        np.testing.assert_allclose(values.weights(trial), np.where(values.die.stuck, values.memory.stored, decayed), rtol=1e-12)
     if more:  # what is stored, and written again, has as many levels as a weight has bits
         step = 8.0 / 2**5
-        np.testing.assert_allclose(values.stored / step, np.round(values.stored / step), atol=1e-9)
+        np.testing.assert_allclose(values.memory.stored / step, np.round(values.memory.stored / step), atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["central", "covariance"])
