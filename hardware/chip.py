@@ -17,7 +17,7 @@ import simpy
 from hardware.params import ChipParams
 from hardware.schedule import Schedule
 from hardware.tile import Tile
-from hardware.values import Values
+from hardware.values import Values, made_on
 from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
 from perturb.estimation import check_point
@@ -88,6 +88,7 @@ class Chip:
         code = choose("code", code, CODES) if isinstance(code, str) else code
         choose("fidelity", fidelity, dict.fromkeys(FIDELITIES))
         self.params, self.objective, self.fidelity, self.trace_trials = params, objective, fidelity, trace_trials
+        code = made_on(params, code, objective.n_weights)
         self.design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
         self.w, self.v = check_point(objective, w, v, self.design)
         n = self.w.size

@@ -31,6 +31,12 @@ class PerturbationParams(Table):
         0.0, description="in units of w: standard deviation over synapses of an offset of the applied perturbation; 0 = none"
     )
     crosstalk: Share = Field(0.0, description="share of its perturbation that reaches each neighbouring weight; 0 = none")
+    lfsr_per: Literal["chip", "tile"] = Field(
+        "chip", description="one shift register for all weights of the chip, or for those of each tile; of code lfsr only"
+    )
+    lfsr_bits: Bits = Field(
+        0, description="bits m of each tile's register, period 2^m - 1; 0 = the fewest that count all weights; unused per chip"
+    )
 
 
 class WeightParams(Table):
@@ -193,15 +199,16 @@ class ChipParams(Table):
     energy: EnergyParams = EnergyParams()
 
 
-# every key that makes a chip less than ideal, beside its latencies; all are 0, false or (baseline_every) 1 in an ideal one
+# every key that makes a chip less than ideal, beside its latencies; all are 0, false, (baseline_every) 1 or (lfsr_per) "chip" in
+# an ideal one
 IMPERFECTIONS = (
     "perturbation.tau_ns", "perturbation.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
-    "perturbation.crosstalk", "weights.bits", "weights.device", "weights.read_noise", "weights.stuck_fraction",
-    "weights.dead_fraction", "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch",
-    "neuron.noise", "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker", "error_unit.offset",
-    "error_unit.bits", "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error",
-    "summing_line.bits", "bus.drop_probability", "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak",
-    "synapse.sum_range", "faults.dying_fraction", "faults.tile",
+    "perturbation.crosstalk", "perturbation.lfsr_per", "weights.bits", "weights.device", "weights.read_noise",
+    "weights.stuck_fraction", "weights.dead_fraction", "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch",
+    "neuron.offset_mismatch", "neuron.noise", "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker",
+    "error_unit.offset", "error_unit.bits", "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise",
+    "summing_line.gain_error", "summing_line.bits", "bus.drop_probability", "bus.dE_range", "bus.s_range",
+    "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range", "faults.dying_fraction", "faults.tile",
 )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from scipy.signal import lfilter
 from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
 from hardware.units import Units, beside, layers_of
+from perturb.codes import Code, lfsr
+from perturb.errors import InputError
 from perturb.kernels import add_broadcast
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
@@ -73,6 +75,20 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
     )
 
 
+def made_on(params: ChipParams, code: Code, n_weights: int) -> Code:
+    """The code as the chip makes it: `lfsr` with a shift register in every tile, where the chip has them; any other as it is,
+    and so are registers that were given with the code."""
+    p = params.perturbation
+    if code != lfsr() or p.lfsr_per == "chip":
+        return code
+    try:
+        code = lfsr(params.synapses_per_tile, p.lfsr_bits or None)
+        code.check(n_weights)
+    except InputError as error:
+        raise InputError(f"perturbation.lfsr_bits = {p.lfsr_bits}: {error}") from None
+    return code
+
+
 class Values:
     """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking and drifting weights depend on."""
 
@@ -104,8 +120,9 @@ class Values:
 
     @property
     def plain(self) -> bool:
-        """Whether the error unit's noise and converter are all that is not ideal, so that the batch kernels know everything."""
-        known = {"error_unit.noise", "error_unit.bits"}
+        """Whether the error unit's noise and converter and the registers of tiles are all that is not ideal, so that the batch
+        kernels know everything."""
+        known = {"error_unit.noise", "error_unit.bits", "perturbation.lfsr_per"}
         return set(imperfections(self.params)) <= known and not self.params.error_unit.dither
 
     # ---- weights and perturbations

@@ -319,7 +319,7 @@ class Batch:
         if plan.batch > objective.n_patterns:
             raise InputError(f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or 0 for all")
         self.objective, self.plan, self.write = objective, plan, write or _in_full
-        self.threads, self._period = threads, code.period(objective.n_weights)
+        self.threads, self._period, self._taps = threads, code.period(objective.n_weights), code.taps(objective.n_weights)
 
     def advance(self, state: State, updates: int) -> None:
         if self.precision == "float32":
@@ -370,7 +370,7 @@ class Batch:
     def _draw(self, number: int, D: Array) -> None:
         code, plan = self.plan.code, self.plan
         if code.function is None:
-            draw_runs(code.kind, np.uint64(plan.seed), number, plan.sigma, self._period, D)
+            draw_runs(code.kind, np.uint64(plan.seed), number, plan.sigma, self._period, self._taps, D)
         else:
             D[:] = [code.draw(D.shape[1], plan.sigma, plan.seed + run, number) for run in range(len(D))]
 
@@ -458,7 +458,7 @@ class Batch:
                     *_architecture(objective), X, target, rows, state.w[run], m,
                     np.array([float(a) for a, _ in phases]), np.array(plan.method.gradient_weights), free,
                     RULES[plan.rule][0], plan.eta, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
-                    self._period, np.uint64(plan.seed + run), np.float32(reading.noise), np.float32(reading.step),
+                    self._period, self._taps, np.uint64(plan.seed + run), np.float32(reading.noise), np.float32(reading.step),
                     np.float32(reading.range - reading.step), K, plan.perturb_every, every, begun, end,
                 )  # fmt: skip
                 if failed >= 0:

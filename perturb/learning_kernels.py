@@ -53,10 +53,10 @@ def change_by_rule(rule, eta, mu, w, m, g, D, dE):
 
 
 @compiled()
-def draw_runs(kind, seed, number, sigma, period, D):
+def draw_runs(kind, seed, number, sigma, period, taps, D):
     """D[r]: the perturbations of run r, whose seed is seed + r."""
     for run in range(D.shape[0]):
-        perturbation(kind, seed + np.uint64(run), number, sigma, period, 0, D[run])
+        perturbation(kind, seed + np.uint64(run), number, sigma, period, taps, 0, D[run])
 
 
 @compiled(**EXACT)
@@ -79,7 +79,7 @@ def _show(X, rows, tile, y):
 @compiled(nogil=True, **EXACT)
 def learn(
     sizes, activations, error_kind, X, target, rows, w, m, amounts, weights, free, rule, eta, decay, mu, code_kind, sigma,
-    period, seed, noise, step, top, every, perturb_every, sample_every, first, last,
+    period, taps, seed, noise, step, top, every, perturb_every, sample_every, first, last,
 ):  # fmt: skip
     """Trials first..last-1 of one run, changing w and m; returns the first whose error is not finite, or -1.
 
@@ -109,7 +109,7 @@ def learn(
         if number_ != now:  # perturb
             now = number_
             if not signs:
-                perturbation(code_kind, seed, now, sigma, period, 0, D)
+                perturbation(code_kind, seed, now, sigma, period, taps, 0, D)
             else:
                 if now // DRAWN != drawn_from:
                     drawn_from = now // DRAWN

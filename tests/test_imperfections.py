@@ -17,6 +17,7 @@ VALUES = {
     "perturbation.gain_mismatch": (0.2, {}),
     "perturbation.offset_mismatch": (0.01, {}),
     "perturbation.crosstalk": (0.1, {}),
+    "perturbation.lfsr_per": ("tile", {"perturbation.lfsr_bits": 6}),
     "weights.bits": (5, {}),
     "weights.device": (DEVICE, {}),
     "weights.read_noise": (0.01, {}),
@@ -48,6 +49,7 @@ VALUES = {
     "faults.tile": (1, {"faults.tile_trial": 25}),
 }
 OPTIONS = {"method": "covariance", "code": "gaussian", "sigma": 0.05, "seed": 4}
+REGISTERS = {"method": "difference", "code": "lfsr", "sigma": 0.05, "r": 0.05, "seed": 4}
 
 
 def test_every_imperfection_has_a_value_here():
@@ -58,12 +60,13 @@ def test_every_imperfection_has_a_value_here():
 def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key):
     value, more = VALUES[key]
     changes = {key: value, **more, "synapses_per_tile": 7}
+    options = REGISTERS if "lfsr" in key else OPTIONS
     found = {}
     for fidelity in ("event", "batch", "auto"):
-        chip = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
+        chip = chip_of(small, changes, fidelity=fidelity, **options)
         found[fidelity] = chip.run(60), chip
     assert set(imperfections(chip.params)) >= {key}
-    ideal = chip_of(small, {**more, "synapses_per_tile": 7}, fidelity="event", **OPTIONS).run(60)
+    ideal = chip_of(small, {**more, "synapses_per_tile": 7}, fidelity="event", **options).run(60)
     event, chip = found["event"]
     for fidelity in ("batch", "auto"):
         other, chip_ = found[fidelity]
@@ -74,7 +77,7 @@ def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key
     assert max(np.abs(event.hv - ideal.hv).max() / np.abs(ideal.hv).max(), np.abs(event.gradient - ideal.gradient).max()) > 1e-4
     # any split gives the same bits
     for fidelity in ("event", "batch"):
-        parts = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
+        parts = chip_of(small, changes, fidelity=fidelity, **options)
         for count in (1, 22, 37):
             last = parts.run(count)
         np.testing.assert_array_equal(last.hv, found[fidelity][0].hv)
@@ -89,7 +92,7 @@ def test_many_imperfections_at_once_agree_too(small, method, code, presentation)
         "perturbation.tau_ns": 100.0, "perturbation.gain_mismatch": 0.1, "weights.read_noise": 1e-3, "neuron.noise": 1e-3,
         "weights.leak_tau_s": 0.1, "error_unit.flicker": 1e-3, "error_unit.bits": 12, "error_unit.dither": True,
         "summing_line.noise": 1e-3, "bus.drop_probability": 0.1, "bus.skew_ns": 300, "bus.jitter_ns": 100, "synapse.leak": 0.01,
-        "synapses_per_tile": 5, "weights.dead_fraction": 0.1,
+        "synapses_per_tile": 5, "weights.dead_fraction": 0.1, "perturbation.lfsr_per": "tile",
     }  # fmt: skip
     options = {"method": method, "code": code, "sigma": 0.05, "presentation": presentation}
     event, batch = (chip_of(small, changes, fidelity=fidelity, **options).run(70) for fidelity in ("event", "batch"))

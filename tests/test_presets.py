@@ -190,6 +190,14 @@ def test_koosh_learns_by_keeping_what_lowers_the_error_with_counters_for_weights
     assert len(needed) == 5 and np.median(needed) < 200
 
 
+def test_bit_streams_are_local_on_koosh_s_chip_and_of_one_register_on_alspector_s():
+    net = MLP([2, 4, 1], output="logistic")
+    point, options = (net.objective(*parity(2)), net.init(0), np.ones(net.n_weights)), {"method": "forward", "code": "lfsr"}
+    koosh = Chip(load_chip("koosh2002"), *point, **options, sigma=0.125).design.code.registers
+    assert (koosh.taps, koosh.bits) == (1, 16) and koosh.shared(net.n_weights, seed=0) == 0
+    assert Chip(load_chip("alspector1991"), *point, **options).design.code.registers.taps is None
+
+
 @pytest.mark.slow
 def test_tarassenko_makes_at_most_7_per_cent_more_errors_with_8_bits_updated_probabilistically():
     images, labels = load_digits(return_X_y=True)
