@@ -9,6 +9,7 @@ has left the bus. Once the schedule repeats itself, the batch kernels may run th
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,19 @@ class Interval(NamedTuple):
     end_ns: int
     unit: str
     action: str
+
+
+class Learning(NamedTuple):
+    """How the synapses' sums become changes of their weights, every `every` trials.
+
+    change(update, sums, D, dE): the change wanted, from the sums since the last update, and perturbation and dE of its last
+    trial. waits: whether the next trial begins only when the weights are written; else updates come some trials late, at the
+    start of the first trial after that.
+    """
+
+    every: int
+    waits: bool
+    change: Callable[[int, Array, Array, float], Array]
 
 
 class _Environment(simpy.Environment):
@@ -122,6 +136,9 @@ class Chip:
         self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's
         self._trial_done = self.env.event()
         self._steady = False
+        self.learning: Learning | None = None
+        self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
+        self._written, self._updates = self.env.event(), 0
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
@@ -135,6 +152,9 @@ class Chip:
         while True:
             start = env.now
             self._starts.append(start)
+            for update, change in self.changes:
+                self.values.memory.add(change, update, start)
+            self.changes.clear()
             D = self.values.drawn(trial)
             self._known[trial] = self.values.known(D, trial)
             self._command = self._emit(self._command, trial)
@@ -162,6 +182,8 @@ class Chip:
             env.process(self._deliver(trial, dE, s))
             self._note_refreshes(trial, start)
             trial += 1
+            if self.learning and self.learning.waits and trial % self.learning.every == 0:
+                yield self._written
 
     def _evaluate(self, trial: int, phase: int, D: Array):
         p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]
@@ -216,10 +238,32 @@ class Chip:
         if trial < self.trace_trials:
             self._note(trial, -1, start, self.env.now, f"tile {tile.number}", "accumulate")
         if len(met) == len(self.tiles):
+            D = self._known[met[-1][1]]
             self._sum(self._met.pop(trial), trial, dE, s)
             self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
             self._ends.append((self.env.now, self._counts.copy()))
+            if self.learning and (trial + 1) % self.learning.every == 0:
+                self.env.process(self._update(trial, D, dE[0]))
             self._trial_done = self._emit(self._trial_done, trial)
+
+    def _update(self, trial: int, D: Array, dE: float):
+        """What the synapses have summed since the last update changes their weights, once it is written."""
+        assert self.learning
+        update = trial // self.learning.every
+        change = self.learning.change(update, self._sums, D, dE)
+        self._sums[:] = 0.0
+        start = self.env.now
+        yield self.env.timeout(self.params.weights.write_ns)
+        self._note(trial, -1, start, self.env.now, "weights", "write")
+        self.changes.append((update, change))
+        self._updates = update + 1
+        self._written = self._emit(self._written, update)
+
+    def learn(self, learning: "Learning", updates: int) -> None:
+        """Go on until so many updates have been written, from the start of the run."""
+        self.learning = learning
+        while self._updates < updates:
+            self.env.run(until=self._written)
 
     def _sum(self, met: list[tuple[Tile, int]], trial: int, dE: tuple[float, float], s: float) -> None:
         """Every synapse's sums after a broadcast has reached all: at once where all tiles met the same perturbation."""

@@ -50,7 +50,7 @@ class Memory:
         before = self._aged(now_ns)
         self.hidden = write(self.cells, before, change, self.seed, update, self.params.rounding)
         changed = (self.hidden != before).reshape(-1, self.cells.n).any(0)
-        self.written[changed], self.since_ns = update, now_ns
+        self.written, self.since_ns = np.where(changed, update, self.written), now_ns
         self.writes += int(changed.sum())
         self.stored = self._shown(self.hidden)
 

@@ -23,14 +23,16 @@ from typing import Protocol
 import numpy as np
 
 from perturb.codes import CODES, Code
+from perturb.curvature import eigenpairs
 from perturb.errors import InputError, choose
+from perturb.estimation import estimate
 from perturb.learning_kernels import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule, descend, draw_runs, learn
 from perturb.methods import METHODS, Method
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective, as_floats
 from perturb.philox import NOISE, normals
 from perturb.reading import Reading, read
-from perturb.statistics import check_pair
+from perturb.statistics import Estimate, check_pair
 
 Array = np.ndarray
 # name: kind in the kernel (-1: only here), and what it does
@@ -43,6 +45,7 @@ RULES: dict[str, tuple[int, str]] = {
     "newton-cg": (-1, "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp estimated"),
 }
 RATES = ("fixed", "trace", "eigenvalue", "line")
+POWER_STEPS = 8  # of power iteration
 LINE_PHASE = 32  # of the noise of readings along a step, beyond the phases of any method
 
 
@@ -172,6 +175,7 @@ class Source(Protocol):
         """Do so many updates of all runs that have not failed."""
 
 
+Estimator = Callable[[str, Array, int, int], Estimate]  # (method, v, trials, seed), at the weights of a run
 Write = Callable[[State, Array, int], None]  # (state, wanted changes (R, n), number of the update): changes state.w
 
 
@@ -240,8 +244,8 @@ class Exact:
             def product(V: Array, shown: list[Objective] = shown) -> Array:
                 return np.array([part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)])
 
-            if plan.rate != "fixed":
-                _set_rates(plan, state, G, update, self._measured)
+            if plan.rate == "line" or (plan.rate != "fixed" and update % plan.tune_every == 0):
+                state.memory["eta"] = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
             _update(plan, state, update, G, D, -size, product, self.write)
 
     def _shown(self, update: int, run: int) -> Objective:
@@ -286,18 +290,17 @@ class Exact:
                 begun = end
 
         _each(one, len(state.w), self.threads)
-        _count(state, plan, updates)
+        count_updates(state, plan, updates)
 
-    def _measured(self, kind: str, state: State, run: int, G: Array, update: int) -> float:
-        w = state.w[run]
-        if kind == "trace":
-            return float(sum(np.diag(block[columns]).sum() for columns, block in self.objective.hessian_columns(w)))
-        if kind == "eigenvalue":
-            from perturb.curvature import eigenpairs
-
-            return float(eigenpairs(self.objective, w, k=1).values[0])
-        slope = float(G[run] @ G[run])
-        return slope / bent if (bent := float(G[run] @ self.objective.hvp(w, G[run]))) > 0 else 0.0
+    def _rate(self, w: Array, g: Array) -> float:
+        objective = self.objective
+        if self.plan.rate == "line":
+            bent = float(g @ objective.hvp(w, g))
+            return float(g @ g) / bent if bent > 0 else 0.0
+        if self.plan.rate == "eigenvalue":
+            return 1 / abs(float(eigenpairs(objective, w, k=1).values[0]))
+        stiffness = sum(float(np.diag(block[columns]).sum()) for columns, block in objective.hessian_columns(w))
+        return 1 / stiffness if stiffness > 0 else 0.0
 
 
 class Batch:
@@ -343,8 +346,11 @@ class Batch:
                 size[size == 0] = 1.0
                 return size * self._measure(state, first + count * plan.trials_per_update, V / size)[1]
 
-            if plan.rate != "fixed":
-                _set_rates(plan, state, G, update, self._measured)
+            for run in map(int, np.flatnonzero(state.failed < 0)):
+                if plan.rate == "line":
+                    state.memory["eta"][run] = self._along(state.w[run], G[run], run, update)
+                elif plan.rate != "fixed" and update % plan.tune_every == 0:
+                    set_rate(plan, state, run, update, self._estimator(state.w[run]))
             _update(plan, state, update, G, D, dE, product, self.write, V)
 
     def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
@@ -397,41 +403,26 @@ class Batch:
             E[phase] = read(errors[phase], xi, 0.0 if free else reading.noise, step, reading.range - step).mean(1)
         return E
 
-    def _measured(self, kind: str, state: State, run: int, G: Array, update: int) -> float:
-        """What a rate is made of, measured at the weights of a run, on all patterns; its evaluations are counted."""
-        from perturb.estimation import estimate
+    def _estimator(self, w: Array) -> Estimator:
+        plan = self.plan
+        noise = plan.reading.noise / math.sqrt(self.objective.n_patterns)
 
-        plan, w, S = self.plan, state.w[run], self.objective.n_patterns
-        noise, seed = plan.reading.noise / math.sqrt(S), (plan.seed + run + (1 << 63) + update) % 2**64
-        v = _random_signs(seed, update, w.size) / math.sqrt(w.size)
-        if kind == "trace":
-            code = plan.code if not plan.code.periodic and plan.code.sensing == 0 else "rademacher"
-            found = estimate(self.objective, w, v, plan.tune_trials, "antithetic", code, plan.sigma, seed=seed, error_noise=noise)
-            state.evaluations += found.evaluations if run == 0 else 0
-            return 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
-        if kind == "eigenvalue":
-            rayleigh = 0.0
-            for step in range(8):
-                found = estimate(
-                    self.objective, w, v, plan.tune_trials, "difference", "rademacher", plan.sigma, plan.r,
-                    seed=(seed + step * 2**40) % 2**64, error_noise=noise,
-                )  # fmt: skip
-                state.evaluations += found.evaluations if run == 0 else 0
-                # |z| is inflated by noise, v.z is not
-                rayleigh, size = float(v @ found.hv), float(np.linalg.norm(found.hv))
-                v = found.hv / size if size > 0 else v
-            return rayleigh
-        p = G[run]
-        size = float(np.linalg.norm(p))
+        def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
+            return estimate(self.objective, w, v, trials, method, "rademacher", plan.sigma, plan.r, seed, noise)
+
+        return estimator
+
+    def _along(self, w: Array, p: Array, run: int, update: int) -> float:
+        """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 if it has none."""
+        plan, size = self.plan, float(np.linalg.norm(p))
         if size == 0:
             return 0.0
         r = plan.sigma * math.sqrt(p.size) / size
-        shown = np.array([w + s * r * p for s in (1, 0, -1)])
-        E = np.empty(3)
-        for k, errors in enumerate(self.objective.errors_at(shown)):
+        E, reading = np.empty(3), plan.reading
+        for k, errors in enumerate(self.objective.errors_at(np.array([w + s * r * p for s in (1, 0, -1)]))):
             xi = np.zeros(errors.shape)
             normals(np.uint64(plan.seed + run), NOISE, update, LINE_PHASE + k, xi)
-            E[k] = read(errors, xi, plan.reading.noise, plan.reading.step, plan.reading.range - plan.reading.step).mean()
+            E[k] = read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean()
         bent, slope = (E[0] - 2 * E[1] + E[2]) / r**2, (E[0] - E[2]) / (2 * r)
         return slope / bent if bent > 0 and slope > 0 else 0.0
 
@@ -467,7 +458,7 @@ class Batch:
                 begun = end
 
         _each(one, len(state.w), self.threads)
-        _count(state, plan, updates)
+        count_updates(state, plan, updates)
 
 
 def _has_kernel(objective: Objective, plan: Plan) -> bool:
@@ -489,7 +480,8 @@ def _each(one: Callable[[int], None], runs: int, threads: int | None) -> None:
             job.result()
 
 
-def _count(state: State, plan: Plan, updates: int) -> None:
+def count_updates(state: State, plan: Plan, updates: int) -> None:
+    """So many updates are done, of every run."""
     state.update += updates
     state.trial = state.update * plan.trials_of_an_update
     state.evaluations += updates * plan.evaluations_of_an_update
@@ -503,19 +495,29 @@ def _random_signs(seed: int, update: int, n: int) -> Array:
     return CODES["rademacher"].draw(n, 1.0, (seed + (1 << 62)) % 2**64, update)
 
 
-def _set_rates(plan: Plan, state: State, G: Array, update: int, measured: Callable[..., float]) -> None:
-    if plan.rate != "line" and update % plan.tune_every:
-        return
-    for run in map(int, np.flatnonzero(state.failed < 0)):
-        if plan.rate == "line":
-            state.memory["eta"][run] = measured("line", state, run, G, update)
-            continue
-        K, trace = plan.trials_per_update, measured("trace", state, run, G, update)
-        stiff = trace
-        if plan.rate == "eigenvalue":
-            stiff = measured("eigenvalue", state, run, G, update) * (1 + 1 / K) + max(trace, 0.0) / K
-        if stiff > 0:  # else it stays: there is no valley here
-            state.memory["eta"][run] = 1 / stiff
+def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> tuple[float, int]:
+    """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates; and their evaluations."""
+    K, seed = plan.trials_per_update, (plan.seed + run + (1 << 63) + update) % 2**64
+    v = _random_signs(seed, update, n) / math.sqrt(n)
+    found = estimator("antithetic", v, plan.tune_trials, seed)
+    spent, trace = found.evaluations, 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
+    if plan.rate == "trace":
+        return trace, spent
+    top = 0.0
+    for step in range(POWER_STEPS):
+        found = estimator("difference", v, plan.tune_trials, (seed + (step + 1) * 2**40) % 2**64)
+        spent, size = spent + found.evaluations, float(np.linalg.norm(found.hv))
+        top = float(v @ found.hv)  # |z| is inflated by noise, v.z is not
+        v = found.hv / size if size > 0 else v
+    return top * (1 + 1 / K) + max(trace, 0.0) / K, spent
+
+
+def set_rate(plan: Plan, state: State, run: int, update: int, estimator: Estimator) -> None:
+    """Measure the learning rate of a run anew; it stays where there is no valley."""
+    stiffness, spent = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
+    state.evaluations += spent if run == 0 else 0
+    if stiffness > 0:
+        state.memory["eta"][run] = 1 / stiffness
 
 
 def _update(
@@ -543,7 +545,7 @@ def _update(
     alive = state.failed < 0
     change[~alive] = 0.0
     write(state, change, update)
-    _count(state, plan, 1)
+    count_updates(state, plan, 1)
 
 
 def _conjugate_gradients(G: Array, product: Callable[[Array], Array], damping: float, steps: int) -> Array:
