@@ -21,6 +21,7 @@ from perturb.errors import InputError, choose
 from perturb.objective import as_floats, as_number, as_weights
 
 Array = np.ndarray
+FLAT = 1e-12  # eigenvalues below this share of the largest are rounding
 
 
 class Recursion(NamedTuple):
@@ -31,7 +32,7 @@ class Recursion(NamedTuple):
 
     @property
     def floor(self) -> float:
-        """b/(1 - a), to which E tends; infinite for a >= 1, but 0 where it starts at 0 without b."""
+        """b/(1 - a), to which E tends; infinite for a >= 1."""
         return self.b / (1 - self.a) if self.a < 1 else math.inf
 
     def errors(self, E0: float, updates: int) -> Array:
@@ -57,7 +58,7 @@ def _perceptron(kind: str, n_inputs: int, n_outputs: int) -> tuple[float, float,
 
 
 def perceptron_curve(
-    kind: str, n_inputs: int, n_outputs: int, eta: float, sigma: float = 1.0, error_noise: float = 0.0
+    kind: str, n_inputs: int, n_outputs: int, eta: float, sigma: float = 1e-2, error_noise: float = 0.0
 ) -> Recursion:
     """(a, b) of E' = a E + b for a linear perceptron that learns from its teacher (Werfel, Xie and Seung 2005).
 
@@ -121,21 +122,24 @@ class _Second:
         """tr(HC)/2."""
         return float(self.lam @ (Z if self.vectors else Z.diagonal())) / 2
 
-    def noise(self, Z: Array) -> Array:
-        """What E GG' has besides HCH and the rest."""
-        Y = self.rows * Z * self.lam
+    def noise(self, Y: Array) -> Array:
+        """What E GG' has besides Y = HCH and the rest."""
         y = Y if self.vectors else ((self.U @ Y) * self.U).sum(1)
         d = (1 + self.blur) * (y / self.p).sum() * self.p + (self.kurtosis - 3) * y
         return self.share * (Y + (d if self.vectors else (self.U.T * d) @ self.U))
 
-    def stationary(self, momentum: float) -> tuple[Array, Array]:
-        """(F, R): a stationary Z obeys [2 (1 - mu)/eta F + R] * Z = noise(Z) + rest, element by element.
+    def stationary(self, momentum: float) -> tuple[Array, Array, Array]:
+        """(Y/X, R, whether not flat), all element by element, for X = F Z, F = (l_i + l_j)/2: Y = l_i l_j Z, tr X = tr(HC).
 
-        F = (l_i + l_j)/2, R = [mu (l_i^2 + l_j^2) - (1 + mu^2) l_i l_j]/(1 - mu^2): an update p := mu p - eta G, s := s + p does
-        not change E ss', E sp' and E pp' then.
+        A stationary X obeys [2 (1 - mu)/eta + R] X = noise(Y) + rest, F R = [mu (l_i^2 + l_j^2) - (1 + mu^2) l_i l_j]/(1 - mu^2):
+        an update p := mu p - eta G, s := s + p does not change E ss', E sp' and E pp' then.
         """
-        row, col = self.rows, self.lam
-        return (row + col) / 2, (momentum * (row**2 + col**2) - (1 + momentum**2) * row * col) / (1 - momentum**2)
+        lam = np.where(self.lam > FLAT * self.lam.max(), self.lam, 0.0)
+        row = lam if self.vectors else lam[:, None]
+        F = (row + lam) / 2
+        inverse = np.divide(1.0, F, out=np.zeros_like(F), where=F > 0)
+        R = (momentum * (row**2 + lam**2) - (1 + momentum**2) * row * lam) / (1 - momentum**2)
+        return row * lam * inverse, R * inverse, F > 0
 
 
 def _second(
@@ -210,7 +214,7 @@ def quadratic_curve(
     w0: Array,
     w_star: Array,
     eta: float,
-    sigma: float = 1.0,
+    sigma: float = 1e-2,
     trials_per_update: int = 1,
     code: str | Code = "gaussian",
     error_noise: float = 0.0,
@@ -219,7 +223,7 @@ def quadratic_curve(
     momentum: float = 0.0,
     gains: Array | None = None,
 ) -> Array:
-    """Expected error of a quadratic E after 0..updates updates, shape (updates + 1,); infinite once it overflows.
+    """Expected error of a quadratic E, above that of w*, after 0..updates updates, shape (updates + 1,); infinite on overflow.
 
     E_t = tr(H C_t)/2, C = E uu' (the square of the mean included), exact for every H, symmetric but not necessarily positive:
       C' = C - eta (HC + CH) + eta^2 E GG',
@@ -243,8 +247,10 @@ def quadratic_curve(
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(1, len(E)):
             x = mu * b - eta * a * col
-            c = mu**2 * c - mu * eta * (row * b + b.T * col) + eta**2 * (row * a * col + G.noise(a) + G.rest)
-            a, b = a + x + x.T + c, x + c
+            HCH = row * a * col
+            GG = HCH + G.noise(HCH) + G.rest
+            c = mu**2 * c - mu * eta * (row * b + b.T * col) + eta**2 * (GG + GG.T) / 2
+            a, b = a + (x + x.T) + c, x + c  # what rounding makes unsymmetric would grow
             if not np.isfinite(after := G.error(a)):
                 break
             E[t] = after
@@ -254,7 +260,7 @@ def quadratic_curve(
 def quadratic_floor(
     H: Array,
     eta: float,
-    sigma: float = 1.0,
+    sigma: float = 1e-2,
     trials_per_update: int = 1,
     code: str | Code = "gaussian",
     error_noise: float = 0.0,
@@ -266,19 +272,19 @@ def quadratic_floor(
 
     From the stationary covariance: with lambda = 2 (1-mu)/eta, in the eigenbasis, element by element,
       C_ij [lambda (l_i + l_j)/2 + R_ij] = cov(G)_ij,  R_ij = [mu (l_i^2 + l_j^2) - (1 + mu^2) l_i l_j]/(1 - mu^2),
-    cov(G) = E GG' - HCH. To first order in eta it is eta/(1-mu) tr(cov(G) at w*)/4.
+    cov(G) = E GG' - HCH. To first order in eta it is eta/(1-mu) tr(cov(G) at w*)/4. Directions with l_i below 1e-12 l_max are
+    taken as flat: weights diffuse there for ever, at no cost. Slow ones reach their share after 1/(eta l_i) updates only.
     """
     eta, mu = _positive("eta", eta), _mu(momentum)
     G = _second(H, code, trials_per_update, gains, sigma, error_noise, pair)
     _check_positive(G.lam)
     if eta >= _limit(G, mu):
         return math.inf
-    F, R = G.stationary(mu)
-    D = 2 * (1 - mu) / eta * F + R
-    inverse = np.divide(1.0, D, out=np.zeros_like(D), where=D > 0)  # flat directions diffuse for ever, and cost nothing
-    operator = LinearOperator(2 * (D.size,), lambda z: z - (inverse * G.noise(z.reshape(D.shape))).ravel(), dtype=float)
-    Z, _ = gmres(operator, (inverse * G.rest).ravel(), rtol=1e-12, restart=min(D.size, 100), maxiter=100)
-    return G.error(Z.reshape(D.shape))
+    to_Y, R, steep = G.stationary(mu)
+    inverse = steep / (2 * (1 - mu) / eta + R)
+    operator = LinearOperator(2 * (R.size,), lambda x: x - (inverse * G.noise(to_Y * x.reshape(R.shape))).ravel(), dtype=float)
+    X, _ = gmres(operator, (inverse * G.rest).ravel(), rtol=1e-12, restart=min(R.size, 100), maxiter=100)
+    return float((X if G.vectors else X.reshape(R.shape).diagonal()).sum()) / 2
 
 
 def stability_limit(
@@ -296,9 +302,9 @@ def stability_limit(
     rule), for one Rademacher trial and H diagonal eta < 2/tr H. Exact for k = 3, and for any code where H is diagonal in the
     weights. For c >= 0 lambda lies between max(tr H/K, c l_max) and their sum: for few trials it is tr H, not l_max, that counts;
     for many of them, or whole periods of an orthogonal code, eta = 2 (1+mu)/l_max.
-    gains P: l of P^1/2 H P^1/2, so tr(PH), exact for H diagonal. For k != 3 and any H, or unequal gains, lambda is the rightmost
-    eigenvalue of Z -> [cov(G)(Z) - R * Z]/F of `quadratic_floor` (found by Arnoldi's method): there the map of covariances, which
-    keeps them positive, has the eigenvalue 1. Infinite for H = 0.
+    gains P: l of P^1/2 H P^1/2, so tr(PH), exact for H diagonal. For k != 3 and any H, or unequal gains, lambda is the largest
+    for which the equation of `quadratic_floor` is singular, found by Arnoldi's method: the map of covariances, which keeps them
+    positive, then has the eigenvalue 1. Infinite for H = 0.
     """
     G = _second(H, code, trials_per_update, gains)
     _check_positive(G.lam)
@@ -317,10 +323,9 @@ def _limit(G: _Second, mu: float) -> float:
         low, high = t * top, t * lam.sum() + max(-c, 0.0) * top
         x = brentq(lambda x: (t * lam / (x + c * (top - lam))).sum() - 1, low * (1 - 1e-9), high * (1 + 1e-9), xtol=1e-14 * high)
         return 2 * (1 - mu) / (x + c * top)
-    F, R = G.stationary(mu)
-    inverse = np.divide(1.0, F, out=np.zeros_like(F), where=F > 1e-14 * top)
+    to_Y, R, _ = G.stationary(mu)
     operator = LinearOperator(
-        2 * (F.size,), lambda z: (inverse * (G.noise(z.reshape(F.shape)) - R * z.reshape(F.shape))).ravel(), dtype=float
+        2 * (R.size,), lambda x: (G.noise(to_Y * x.reshape(R.shape)) - R * x.reshape(R.shape)).ravel(), dtype=float
     )
     rightmost = eigs(operator, k=1, which="LR", v0=np.eye(len(lam)).ravel(), return_eigenvectors=False)[0].real
     return 2 * (1 - mu) / float(rightmost)
@@ -329,8 +334,8 @@ def _limit(G: _Second, mu: float) -> float:
 def averaging_gain(H: Array, trials_per_update: int, code: str | Code = "gaussian") -> float:
     """How much larger a learning rate K trials per update allow than one does: `stability_limit` of K over that of 1.
 
-    Nearly K, as tr H/(tr H/K + l_max), up to K about tr H/l_max, where half of all that averaging can bring is reached; for more
-    trials it saturates at 2/l_max, and they are wasted unless noise decides.
+    At most K; for k <= 3 at least tr H/(tr H/K + (1 + 1/K) l_max), as the bounds on lambda there say. So averaging pays up to a K
+    of about tr H/l_max, where half or more of all that it can bring is reached: a rate of 2/l_max instead of about 2/tr H.
     """
     return stability_limit(H, code, trials_per_update) / stability_limit(H, code)
 
@@ -339,7 +344,7 @@ def greedy_rate(
     H: Array,
     w: Array,
     w_star: Array,
-    sigma: float = 1.0,
+    sigma: float = 1e-2,
     trials_per_update: int = 1,
     code: str | Code = "gaussian",
     error_noise: float = 0.0,
@@ -354,7 +359,7 @@ def greedy_rate(
     Z = G.start(as_weights("w", w, G.lam.size) - as_weights("w_star", w_star, G.lam.size))
     HCH = G.rows * Z * G.lam
     square = float((HCH if G.vectors else HCH.diagonal()).sum())
-    return square / (2 * G.error(HCH + G.noise(Z) + G.rest)) if square > 0 else 0.0
+    return square / (2 * G.error(HCH + G.noise(HCH) + G.rest)) if square > 0 else 0.0
 
 
 def momentum_limit(l_max: float, momentum: float) -> float:
@@ -380,7 +385,7 @@ def misaligned_curve(
     w0: Array,
     w_star: Array,
     eta: float,
-    sigma: float = 1.0,
+    sigma: float = 1e-2,
     code: str | Code = "rademacher",
     error_noise: float = 0.0,
     updates: int = 100,
@@ -405,8 +410,10 @@ def misaligned_curve(
     if not pair:
         c += sigma**2 * _even(h, off, code.kurtosis, code.sixth)[1]
     q = eta**2 * (float(h @ h) + (0.0 if off is None else float((off * off).sum())))
-    growth = Recursion(1 + q, eta**2 / 2 * float(h.sum()) * (float(g @ g) + c))
-    return float(u @ g) / 2 + growth.errors(0.0, updates)
+    t = np.arange(_whole("updates", updates, 0) + 1)
+    with np.errstate(over="ignore"):
+        grown = np.expm1(t * math.log1p(q)) / q if q > 0 else t
+    return float(u @ g) / 2 + eta**2 / 2 * float(h.sum()) * (float(g @ g) + c) * grown
 
 
 def offset_floor(H: Array, b: Array) -> float:
@@ -523,7 +530,7 @@ def stalled_gradient(sigma: float, step: float, other: float = 0.0, gain: float 
     """|g| below which a converter of dE with that step leaves less than `gain` of the gradient: learning stalls there.
 
     std(dE)^2 = sigma^2 |g|^2 + other^2, other: what noise, curvature or dither give dE anyway; its `rounding_gain` is 1/2 at
-    0.267 steps, 0.99 at 0.52. Zero if `other` alone is dither enough. E of |g|^2/(2 l_max) or more is left.
+    0.263 steps, 0.99 at 0.52. Zero if `other` alone is dither enough. E of |g|^2/(2 l_max) or more is left.
     """
     sigma, step, other, gain = (
         _positive("sigma", sigma),
@@ -555,7 +562,7 @@ def _solved(H: Array, b: Array) -> Array:
     h, off = _parts(H)
     b = as_weights("b", b, h.size)
     lam, U = (h, None) if off is None else np.linalg.eigh(off + np.diag(h))
-    if not lam.min() > 1e-13 * lam.max():
+    if not lam.min() > FLAT * lam.max():
         raise InputError(f"H has the eigenvalue {lam.min():.3g}, but must be positive definite here: leave flat directions out")
     return b / lam if U is None else U @ ((U.T @ b) / lam)
 
