@@ -56,6 +56,7 @@ class Schedule:
             + n * p.energy.accumulate_j
         )
         self._write_ns = p.weights.write_ns
+        self._update_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
         self._steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
@@ -80,6 +81,10 @@ class Schedule:
     def start_ns(self, trial: int, trials_per_update: int, waits: bool) -> int:
         """When a trial starts, in learning."""
         return round(trial * self.trial_ns + (trial // trials_per_update * self.update_ns if waits else 0))
+
+    def learning_j(self, trials: float, updates: int, time_s: float) -> float:
+        """Energy of so many trials and updates in so much time, every weight written in each update."""
+        return trials * self._trial_j + updates * self._update_j + self._steady_w * time_s
 
     def energy_j(self, trials: float) -> float:
         """Energy of so many trials."""

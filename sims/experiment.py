@@ -18,6 +18,7 @@ from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
 from perturb.errors import InputError, choose
+from perturb.learning import RATES, RULES
 from perturb.methods import METHODS
 from perturb.mlp import MLP
 from perturb.recurrent import Recurrent
@@ -254,13 +255,55 @@ class Uses(Table):
     budget: int = Field(1000, ge=10, le=10**7, description="gradient-equivalents that each optimiser may spend")
 
 
+Count = Annotated[int, Field(ge=1, le=2**40)]
+
+
+class Training(Table):
+    """Of the study "training"; method, code, sigma and r are those of [estimation]."""
+
+    source: Literal["batch", "event", "exact"] = Field(
+        "batch", description="of the updates: the chip in batches, the chip event by event, or the exact gradient"
+    )
+    control: bool = Field(True, description="whether the exact gradient learns too, from the same starts")
+    control_eta: Positive | None = Field(None, description="its learning rate; absent = the same")
+    runs: int = Field(10, ge=1, le=10**5, description="starts side by side; run r has seeds and die r higher than the first")
+    updates: Count = Field(10_000, description="updates of the weights")
+    rule: Name = Field("plain", description="plain, momentum, sign, keep-if-better, diagonal or newton-cg")
+    rate: Name = Field("fixed", description="of learning: fixed (eta), trace, eigenvalue or line, measured by the chip itself")
+    eta: Positive = Field(0.1, description="learning rate; where it is measured, a factor of it")
+    decay: NonNegative = Field(0.0, description="updates after which the rate is halved, eta / (1 + update/decay); 0 = constant")
+    momentum: float = Field(0.9, ge=0, lt=1, description="mu of the rule momentum")
+    damping: NonNegative = Field(0.01, description="added to curvature by the rules diagonal and newton-cg")
+    memory: float = Field(0.9, ge=0, lt=1, description="diagonal: share of the running mean of H_ii that an update keeps")
+    cg_steps: int = Field(5, ge=1, le=1000, description="newton-cg: products Hp of an update")
+    trials_per_update: Count = Field(1, description="trials whose estimates are averaged, tau_theta")
+    perturb_every: Count = Field(1, description="trials for which a perturbation stands, tau_p")
+    sample_every: Count = Field(1, description="trials for which the same patterns are shown, tau_x")
+    batch: int = Field(0, ge=0, le=10**8, description="patterns shown in an evaluation; 0 = all")
+    baseline_free: bool = Field(False, description="whether E(w) is read without noise and not counted; ideal chips only")
+    tune_every: Count = Field(1000, description="updates after which a measured rate is measured anew")
+    tune_trials: Count = Field(100, description="trials of each such measurement")
+    waits: bool = Field(True, description="whether the next trial begins only when an update is written")
+    criterion: Literal["error", "accuracy", "test_error", "test_accuracy"] = Field("error", description="what must be reached")
+    goal: float = Field(0.01, description="at most this error, or at least this accuracy")
+    records: int = Field(100, ge=1, le=10**5, description="points of the learning curves")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Training":
+        choose("rule", self.rule, RULES)
+        choose("rate", self.rate, dict.fromkeys(RATES))
+        if self.rule == "keep-if-better" and self.trials_per_update != 1:
+            raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
+        return self
+
+
 class Experiment(Table):
     """One experiment, complete: nothing is left to look up. `load_experiment` makes it from a file."""
 
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
     description: str = Field("", description="one line")
-    study: Literal["compare", "estimators", "ablation", "dies", "budget", "spectrum", "finite-difference", "uses"] = Field(
-        "compare", description="what is done"
+    study: Literal["compare", "estimators", "ablation", "dies", "budget", "spectrum", "finite-difference", "uses", "training"] = (
+        Field("compare", description="what is done")
     )
     network: Network = Field(description="a table [network], of an mlp with at least its layers")
     data: Data = Field(description="a table [data] with at least its name")
@@ -274,6 +317,7 @@ class Experiment(Table):
     spectrum: Spectrum = Spectrum()
     finite_difference: FiniteDifference = FiniteDifference()
     uses: Uses = Uses()
+    training: Training = Training()
 
     @model_validator(mode="after")
     def _check(self) -> "Experiment":
