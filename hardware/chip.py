@@ -17,7 +17,7 @@ import simpy
 from hardware.params import ChipParams
 from hardware.schedule import Schedule
 from hardware.tile import Tile
-from hardware.values import Values
+from hardware.values import Values, made_on
 from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
 from perturb.estimation import check_point
@@ -29,6 +29,8 @@ from perturb.synapse import TOTALS
 
 Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")
+REFRESHES_SHOWN = 100  # in the trace of a trial
+WIDER = 20  # powers of two by which a converter that saturated is made wide enough
 
 
 class Interval(NamedTuple):
@@ -86,12 +88,13 @@ class Chip:
         code = choose("code", code, CODES) if isinstance(code, str) else code
         choose("fidelity", fidelity, dict.fromkeys(FIDELITIES))
         self.params, self.objective, self.fidelity, self.trace_trials = params, objective, fidelity, trace_trials
+        code = made_on(params, code, objective.n_weights)
         self.design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
         self.w, self.v = check_point(objective, w, v, self.design)
         n = self.w.size
         self.statistics = Statistics(self.design)
         self.presented = objective.n_patterns if presentation == "batch" else 1
-        self.values = Values(params, objective, self.design, self.w, self.v, lambda trial: self._start_ns(trial) * 1e-9)
+        self.values = Values(params, objective, self.design, self.w, self.v, self._start_ns)
         self.statistics.bind(Point.of(objective, self.w, self.v, self.values.reading))
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
@@ -157,6 +160,7 @@ class Chip:
                 if p.clock.broadcast_ns:
                     yield env.timeout(begun + p.clock.broadcast_ns - env.now)
             env.process(self._deliver(trial, dE, s))
+            self._note_refreshes(trial, start)
             trial += 1
 
     def _evaluate(self, trial: int, phase: int, D: Array):
@@ -242,6 +246,13 @@ class Chip:
         if trial < self.trace_trials:
             self.trace.append(Interval(trial, phase, start, end, unit, action))
 
+    def _note_refreshes(self, trial: int, start: int) -> None:
+        # beside the trials, whose schedule they leave alone: what they do follows from the time, see `Values.weights`
+        every = self.values.memory.refresh_ns
+        if every and trial < self.trace_trials:
+            for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
+                self._note(trial, -1, k * every, k * every, "weights", "refresh")
+
     @property
     def _every(self) -> int:
         """Trials after which the schedule repeats: a baseline that is kept is measured in one of so many."""
@@ -298,7 +309,10 @@ class Chip:
         """Energy in joules by cause, until the same moment (a next trial already begun included)."""
         time_ns, counts = self._at(self.statistics.trials)
         energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
-        return {**energy, "static": self.params.energy.static_w * time_ns * 1e-9}
+        energy["static"] = self.params.energy.static_w * time_ns * 1e-9
+        if every := self.values.memory.refresh_ns:
+            energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
+        return energy
 
     @property
     def energy_j(self) -> float:
@@ -306,30 +320,54 @@ class Chip:
 
     @property
     def incidents(self) -> list[str]:
-        """What went wrong during the run, in sentences without a full stop."""
-        values, trials, faults = self.values, self.statistics.trials, self.params.faults
-        works, alive, n = values.working(max(trials - 1, 0)), values.die.alive, self.w.size
+        """What went wrong on the chip, in fabrication and during the run, in sentences without a full stop."""
+        die, n = self.values.die, self.w.size
+        works = self.values.working(max(self.statistics.trials - 1, 0))
         said = []
-        if not alive.all():
-            said.append(f"{n - alive.sum()} of {n} synapses do not work")
-        if faults.dying_fraction and trials > faults.dying_trial:
-            died = int((alive & values.die.dying).sum())
-            said.append(f"{died} synapses stopped working in trial {faults.dying_trial}")
-        if 0 <= faults.tile and trials > faults.tile_trial:
-            said.append(f"tile {faults.tile} lost power in trial {faults.tile_trial}, and the sums of its synapses")
-        if values.die.stuck.any():
-            said.append(f"{values.die.stuck.sum()} of {n} weights are stuck")
-        if values.tally["lost"]:
-            said.append(f"{values.tally['lost'] / values.tally['broadcasts']:.1%} of the broadcasts to tiles were lost")
-        if values.tally["clipped"]:
-            said.append(
-                f"{values.tally['clipped'] / values.tally['readings']:.1%} of the readings were beyond the converter's range"
-            )
-        if any(tile.overflowed for tile in self.tiles):
-            said.append("broadcasts came too late for the FIFO and met the wrong perturbation")
+        if not die.alive.all():
+            said.append(f"{n - die.alive.sum()} of {n} synapses do not work")
+        if die.stuck.any():
+            said.append(f"{die.stuck.sum()} of {n} weights are stuck")
+        said += [what for what, _, _ in self._faults]
         if said and not works.all():
             said.append(f"{n - works.sum()} weights have no estimate in the end")
         return said
+
+    @property
+    def faultless(self) -> ChipParams | None:
+        """This chip without the faults that its run met, so that a second run shows what they cost; None if it met none.
+
+        What fabrication did is left as it is: that is the die.
+        """
+        params = self.params
+        for _, table, changes in self._faults:
+            part = getattr(params, table).model_copy(update=changes)
+            params = params.model_copy(update={table: part})
+        return params if self._faults else None
+
+    @property
+    def _faults(self) -> list[tuple[str, str, dict[str, object]]]:
+        """Each fault of the run: what happened, and the table and values of a chip where it does not."""
+        values, trials, faults, unit = self.values, self.statistics.trials, self.params.faults, self.params.error_unit
+        met: list[tuple[str, str, dict[str, object]]] = []
+        if (died := int((values.die.alive & values.die.dying).sum())) and trials > faults.dying_trial:
+            met.append((f"{died} synapses stopped working in trial {faults.dying_trial}", "faults", {"dying_fraction": 0.0}))
+        if 0 <= faults.tile and trials > faults.tile_trial:
+            what = f"tile {faults.tile} lost power in trial {faults.tile_trial}, and the sums of its synapses"
+            met.append((what, "faults", {"tile": -1}))
+        if values.tally["lost"]:
+            what = f"{values.tally['lost'] / values.tally['broadcasts']:.1%} of the broadcasts to tiles were lost"
+            met.append((what, "bus", {"drop_probability": 0.0}))
+        if clipped := values.tally["above"] + values.tally["below"]:
+            what = f"{clipped / values.tally['readings']:.1%} of the readings were beyond the converter's range"
+            # steps as large, many more of them; a constant lifts all readings where some were below 0
+            wide = {"bits": unit.bits + WIDER, "range": unit.range * 2**WIDER}
+            lifted = {"offset": unit.offset + unit.range * 2 ** (WIDER - 1)} if values.tally["below"] else {}
+            met.append((what, "error_unit", {**wide, **lifted}))
+        if any(tile.overflowed for tile in self.tiles):
+            what = "broadcasts came too late for the FIFO and met the wrong perturbation"
+            met.append((what, "synapse", {"fifo_depth": 10**6}))
+        return met
 
     @property
     def events(self) -> int:

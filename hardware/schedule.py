@@ -55,7 +55,8 @@ class Schedule:
             + words * p.bus.word_bits * p.energy.broadcast_bit_j
             + n * p.energy.accumulate_j
         )
-        self._static_w = p.energy.static_w
+        refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
+        self._steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
     @property
     def busy(self) -> dict[str, float]:
@@ -68,4 +69,4 @@ class Schedule:
 
     def energy_j(self, trials: float) -> float:
         """Energy of so many trials."""
-        return trials * self._trial_j + self._static_w * self.time_s(trials)
+        return trials * self._trial_j + self._steady_w * self.time_s(trials)

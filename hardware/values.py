@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
+from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
-from perturb.activations import ACTIVATIONS
+from hardware.units import Units, beside, layers_of
+from perturb.codes import Code, lfsr
 from perturb.errors import InputError
 from perturb.kernels import add_broadcast
-from perturb.losses import ERRORS
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
@@ -41,7 +42,8 @@ class Die:
     """One fabricated chip.
 
     Per synapse (n,): gain and offset of its perturbation, offset of its multiplier, whether its weight is stuck, whether the
-    synapse works, whether it stops working during a run. units: per layer of an MLP, gain and offset of the net inputs.
+    synapse works, whether it stops working during a run. units: gain and offset of their net inputs, per layer of
+    `hardware.units.layers_of`.
     """
 
     gain: Array
@@ -73,24 +75,37 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
     )
 
 
+def made_on(params: ChipParams, code: Code, n_weights: int) -> Code:
+    """The code as the chip makes it: `lfsr` with a shift register in every tile, where the chip has them; any other as it is,
+    and so are registers that were given with the code."""
+    p = params.perturbation
+    if code != lfsr() or p.lfsr_per == "chip":
+        return code
+    try:
+        code = lfsr(params.synapses_per_tile, p.lfsr_bits or None)
+        code.check(n_weights)
+    except InputError as error:
+        raise InputError(f"perturbation.lfsr_bits = {p.lfsr_bits}: {error}") from None
+    return code
+
+
 class Values:
-    """All the numbers of a chip's trials. start_s(trial): when a trial starts, which leaking and drifting weights depend on."""
+    """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking and drifting weights depend on."""
 
     def __init__(
-        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_s: Callable[[int], float]
+        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_ns: Callable[[int], int]
     ):
-        self.params, self.objective, self.design, self.v, self.start_s = params, objective, design, v, start_s
+        self.params, self.objective, self.design, self.v, self.start_ns = params, objective, design, v, start_ns
         self.reading = Reading(params.error_unit.noise, params.error_unit.bits, params.error_unit.range)
-        neuron = params.neuron
-        self._in_units = any((neuron.gain_mismatch, neuron.offset_mismatch, neuron.noise, neuron.saturation))
-        if self._in_units and not isinstance(objective, MLPObjective):
-            raise InputError("neuron: mismatch, noise and saturation of units are modelled for an mlp only: leave them 0")
-        layers = objective.network.layers[1:] if isinstance(objective, MLPObjective) else []
-        self.die = fabricate(params, w.size, layers)
+        layers = layers_of(objective)
+        self.die = fabricate(params, w.size, [layer.units.size for layer in layers])
+        self.units = Units(params.neuron, objective, layers, self.die.units)
         faults = params.faults
         self._whole = bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0  # every synapse always works
         self._without_power = np.arange(w.size) // params.synapses_per_tile == faults.tile
-        self.stored = self._stored(w)
+        self.memory = Memory(params, self.die.stuck, w, design.seed)
+        self.perturb_every = 1  # trials, and from which patterns (k,) a trial shows: None, as the design says
+        self.rows_of: Callable[[int], Array] | None = None
         p = params.perturbation
         self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
@@ -105,25 +120,16 @@ class Values:
 
     @property
     def plain(self) -> bool:
-        """Whether the error unit's noise and converter are all that is not ideal, so that the batch kernels know everything."""
-        known = {"error_unit.noise", "error_unit.bits"}
+        """Whether the error unit's noise and converter and the registers of tiles are all that is not ideal, so that the batch
+        kernels know everything."""
+        known = {"error_unit.noise", "error_unit.bits", "perturbation.lfsr_per"}
         return set(imperfections(self.params)) <= known and not self.params.error_unit.dither
 
     # ---- weights and perturbations
 
-    def _stored(self, w: Array) -> Array:
-        cells = self.params.weights
-        w = quantised(w, cells.bits, cells.range)
-        return np.where(self.die.stuck, cells.stuck_value, w)
-
     def weights(self, trial: int) -> Array:
-        """The stored weights when a trial starts, leaked and drifted."""
-        cells = self.params.weights
-        if not (cells.leak_tau_s or cells.drift_exponent):
-            return self.stored
-        t = self.start_s(trial)
-        kept = (math.exp(-t / cells.leak_tau_s) if cells.leak_tau_s else 1.0) * (1.0 + t) ** -cells.drift_exponent
-        return np.where(self.die.stuck, self.stored, kept * self.stored)
+        """The stored weights when a trial starts, leaked and drifted since they were written: first, or by the last refresh."""
+        return self.memory.weights(self.start_ns(trial) if self.memory.changes else 0, trial)
 
     def working(self, trial: int) -> Array:
         """Which synapses work, (n,)."""
@@ -138,7 +144,7 @@ class Values:
     def drawn(self, trial: int, start: int = 0, stop: int | None = None) -> Array:
         """dw of the synapses start..stop-1 as the code makes it; 0 where a synapse does not work."""
         design = self.design
-        D = design.code.draw(design.n_weights, design.sigma, design.seed, trial, start, stop)
+        D = design.code.draw(design.n_weights, design.sigma, design.seed, trial // self.perturb_every, start, stop)
         return D if self._whole else D * self.working(trial)[start:stop]
 
     def applied(self, D: Array, trial: int) -> Array:
@@ -147,10 +153,7 @@ class Values:
         x = quantised(D, p.bits, p.range) * self.die.gain
         x = np.where(self.working(trial), x + self.die.offset, 0.0)
         if p.crosstalk:
-            near = np.zeros_like(x)
-            near[..., 1:] += x[..., :-1]
-            near[..., :-1] += x[..., 1:]
-            x = x + p.crosstalk * near
+            x = x + p.crosstalk * beside(x)
         return np.where(self.die.stuck, 0.0, x)
 
     def measured_phases(self, trial: int) -> list[int]:
@@ -203,7 +206,8 @@ class Values:
         if step:
             felt = errors + extra + unit.noise * xi
             self.tally["readings"] += felt.size
-            self.tally["clipped"] += int(((felt < -step / 2) | (felt > self.reading.range - step / 2)).sum())
+            self.tally["below"] += int((felt < -step / 2).sum())
+            self.tally["above"] += int((felt > self.reading.range - step / 2).sum())
         return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
 
     def _flicker(self, evaluation: int) -> float:
@@ -212,34 +216,23 @@ class Values:
 
     def _errors(self, points: Array, evaluations: list[tuple[int, int]]) -> Array:
         """Errors of the presented patterns at the points, (m, presented)."""
-        objective, by_pattern = self.objective, self.design.presentation == "pattern"
-        key, patterns = np.uint64(self.design.seed), objective.n_patterns
-        shown = [pattern_index(key, trial, patterns) for trial, _ in evaluations] if by_pattern else []
-        if not isinstance(objective, MLPObjective):
-            if not by_pattern:
+        objective, seed = self.objective, np.uint64(self.design.seed)
+        shown: list[Array] | None = None
+        if self.rows_of is not None:
+            shown = [self.rows_of(trial) for trial, _ in evaluations]
+        elif self.design.presentation == "pattern":
+            shown = [np.array([pattern_index(seed, trial, objective.n_patterns)]) for trial, _ in evaluations]
+        if self.units.ideal and not isinstance(objective, MLPObjective):
+            if shown is None:
                 return objective.errors_at(points)
-            return np.array([objective.pattern(i).pattern_errors(point) for i, point in zip(shown, points, strict=True)])
-        net, neuron = objective.network, self.params.neuron
-        y = objective.x[shown][:, None, :] if by_pattern else objective.x
-        target = objective.target[shown][:, None, :] if by_pattern else objective.target
-        start = 0
-        for layer, (a, b) in enumerate(zip(net.layers, net.layers[1:], strict=False)):
-            W = points[:, start : start + a * b].reshape(-1, a, b)
-            bias = points[:, None, start + a * b : start + (a + 1) * b]
-            x = np.matmul(y, W) + bias
-            if self._in_units:
-                gain, offset = self.die.units[layer]
-                x = gain * x + offset
-            y = ACTIVATIONS[net.activations[layer]].f(x)
-            if layer < len(net.layers) - 2:
-                if neuron.saturation:
-                    y = np.clip(y, -neuron.saturation, neuron.saturation)
-                if neuron.noise:
-                    seed, size = self.design.seed, y.shape[1] * b
-                    xi = [_normals(seed, UNIT_NOISE, size, trial, phase + 16 * layer) for trial, phase in evaluations]
-                    y = y + neuron.noise * np.array(xi).reshape(y.shape)
-            start += (a + 1) * b
-        return ERRORS[net.error].value(y, target)
+            return np.array([objective.subset(rows).pattern_errors(point) for rows, point in zip(shown, points, strict=True)])
+
+        def noise(layer: int, size: int) -> Array:
+            return np.array(
+                [_normals(self.design.seed, UNIT_NOISE, size, trial, phase + 16 * layer) for trial, phase in evaluations]
+            )
+
+        return self.units.errors(points, shown, noise)
 
     # ---- broadcasts
 
@@ -295,7 +288,7 @@ class Values:
 
     def known(self, D: Array, trial: int, start: int = 0) -> Array:
         """What the synapses start, start + 1, ... believe of their perturbations."""
-        return self.design.code.sensed(D, self.design.sigma, self.design.seed, trial, start)
+        return self.design.code.sensed(D, self.design.sigma, self.design.seed, trial // self.perturb_every, start)
 
     def accumulate(
         self, sums: Array, known: Array, trial: int, dE: tuple[float, float], s: float, arrived: Array | None = None

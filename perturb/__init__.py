@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
     from perturb.codes import Code as Code
+    from perturb.codes import lfsr as lfsr
     from perturb.dag import DAG as DAG
     from perturb.estimation import compare as compare
     from perturb.estimation import estimate as estimate
@@ -39,6 +40,7 @@ _HOME = {
     "Recurrent": "recurrent",
     "CODES": "codes",
     "Code": "codes",
+    "lfsr": "codes",
     "METHODS": "methods",
     "Method": "methods",
     "Statistics": "statistics",

@@ -42,7 +42,10 @@ SUMMARY = {
     "trial_ns": "chip time of a trial, ns",
     "busiest": "part of the chip that limits the trial rate",
     "busiest_share": "share of the chip time in which it was at work",
+    "converter_share": "share of the chip time in which the error unit's converter was busy",
+    "bus_share": "share of the chip time in which the broadcast bus was busy",
     "incidents": "what went wrong on the chip; empty if nothing",
+    "faultless_cosine": "cosine of the same run without the faults that it met; empty if it met none",
 }
 WEIGHTS = {
     "method": "method",

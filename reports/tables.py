@@ -240,6 +240,7 @@ def hardware(frames: Frames) -> list[str]:
     row = own.iloc[-1]
     rate, share = 1e9 / row["trial_ns"], row["busiest_share"]
     said.append(f"{name(row)} makes {count(rate)} trials a second; {row['busiest']} takes {share:.0%} of the time.")
+    said.append(f"The converter is busy {row['converter_share']:.0%} of the time, the bus {row['bus_share']:.0%}.")
     energy = frames.energy[(frames.energy["method"] == row["method"]) & (frames.energy["code"] == row["code"])]
     if energy["energy_j"].sum() > 0:
         most = energy.iloc[int(energy["energy_j"].argmax())]
@@ -251,7 +252,7 @@ def hardware(frames: Frames) -> list[str]:
 CAUSES = {
     "perturbation": "for changes of the perturbation", "mac": "for multiplying and adding in the array",
     "conversion": "for conversions", "broadcast_bit": "for broadcasts", "accumulate": "for the synapses' sums",
-    "static": "static power",
+    "static": "static power", "refresh": "for refreshing the weights",
 }  # fmt: skip
 
 

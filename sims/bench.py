@@ -42,8 +42,8 @@ class Attentive(Objective):
         self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
 
-    def pattern(self, index: int) -> "Attentive":
-        return Attentive(self._plain.pattern(index), self._should_stop)
+    def subset(self, rows: Array) -> "Attentive":
+        return Attentive(self._plain.subset(rows), self._should_stop)
 
     def pattern_errors(self, w: Array) -> Array:
         go_on(self._should_stop)

@@ -1,23 +1,25 @@
 """The study "compare": every method on its own chip, at equal numbers of evaluations, beside exact R{backprop}."""
 
 import time
-from math import isinf, isnan
+from math import isinf, isnan, nan
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from hardware.chip import Chip, Interval
+from hardware.params import ChipParams
 from perturb.codes import CODES
 from perturb.estimation import Comparison, compare
 from perturb.kernels import has_kernel
 from perturb.methods import METHODS
 from perturb.statistics import Estimate
-from perturb.theory import Prediction, curvatures, predict
+from perturb.theory import Curvature, Prediction, curvatures, predict
 from sims.bench import Bench, Progress, ShouldStop, Stopped, Study
 from sims.experiment import Experiment
 
 TARGET_COSINE = 0.9
+NAMES = {"gradient": "the gradient", "hv": "Hv"}
 
 
 class Rival(NamedTuple):
@@ -55,7 +57,8 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         )  # fmt: skip
         reading = chip.values.reading
         predicted = predict(
-            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, known, trials
+            bench.objective, bench.w, bench.v, method, chip.design.code, rival.sigma, rival.r,
+            reading.variance(chip.presented) ** 0.5, e.presentation, known, trials, experiment.run.seed,
         )  # fmt: skip
         start, done = time.perf_counter(), 0
         estimate: Estimate | None = None
@@ -75,7 +78,11 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         compared = compare(estimate, bench.objective, bench.w, bench.v, known)
         status = "complete" if done == trials else "partial"
         fixed = {"primary": rival == primary, "status": status, "wall_time_s": time.perf_counter() - start}
-        summary += _summary_rows(rival, estimate, compared, predicted, chip, fixed)
+        faultless = None
+        if not stopped and chip.faultless is not None:
+            faultless = _without_faults(chip, chip.faultless, rival, trials, known, progress, should_stop)
+            stopped = faultless is None
+        summary += _summary_rows(rival, estimate, compared, predicted, chip, faultless, fixed)
         weights.append(_weights(rival, bench, compared))
         timeline += [(rival.method, rival.code, *interval) for interval in chip.trace]
         energy += [(rival.method, rival.code, cause, joules) for cause, joules in chip.energy_by_cause.items()]
@@ -91,6 +98,29 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         raise Stopped
 
 
+def _without_faults(
+    chip: Chip,
+    params: ChipParams,
+    rival: Rival,
+    trials: int,
+    known: list[Curvature],
+    progress: Progress,
+    should_stop: ShouldStop,
+) -> Comparison | None:
+    """The same die and seed once more, in batches and without the faults of the run; None if interrupted."""
+    design, done, estimate = chip.design, 0, None
+    again = Chip(params, chip.objective, chip.w, chip.v, *rival, design.seed, design.presentation, "batch", 0)
+    while done < trials:
+        if should_stop():
+            return None
+        piece = min(_piece(again), trials - done)
+        estimate = again.run(piece)
+        done += piece
+        progress(f"{rival.method}/{rival.code} without faults", done, trials)
+    assert estimate is not None
+    return compare(estimate, chip.objective, chip.w, chip.v, known)
+
+
 def _checkpoints(trials: int) -> list[int]:
     points = [8 * 2**i for i in range(trials.bit_length()) if 8 * 2**i < trials]
     return [*points, trials]
@@ -98,20 +128,27 @@ def _checkpoints(trials: int) -> list[int]:
 
 def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
-    if not has_kernel(chip.objective):
+    if not (has_kernel(chip.objective) and chip.values.plain):
         return 64
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return max(64, 3_000_000_000 // cost) if chip.fidelity != "event" else max(1, min(1000, 100_000_000 // cost))
 
 
 def _summary_rows(
-    rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction, chip: Chip, fixed: dict[str, Any]
+    rival: Rival,
+    estimate: Estimate,
+    compared: Comparison,
+    predicted: Prediction,
+    chip: Chip,
+    faultless: Comparison | None,
+    fixed: dict[str, Any],
 ) -> list[dict[str, Any]]:
     method, rows = METHODS[rival.method], []
     for quantity in method.quantities:
         measured, theory = getattr(compared, quantity), getattr(predicted, quantity)
         expected = theory.cosine(estimate.trials)
         needed = theory.evaluations_for(TARGET_COSINE)
+        unhurt = getattr(faultless, quantity).cosine if faultless is not None else nan
         rows.append(
             {
                 "quantity": quantity,
@@ -138,24 +175,45 @@ def _summary_rows(
                 "limit_cosine": theory.limit_cosine,
                 "evaluations_to_0_9": needed,
                 "verdict": _verdict(
-                    quantity, measured.cosine, expected, theory.limit_cosine, needed, estimate.evaluations, not chip.values.plain
-                ),
+                    quantity,
+                    measured.cosine,
+                    expected,
+                    theory.limit_cosine,
+                    needed,
+                    estimate.evaluations,
+                    not chip.values.plain,
+                    unhurt,
+                )
+                + _cost(quantity, measured.cosine, unhurt),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
                 "warnings": " ".join(f"{warning}." for warning in predicted.warnings),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.schedule.busy, key=chip.schedule.busy.__getitem__),
                 "busiest_share": max(chip.schedule.busy.values()),
+                "converter_share": chip.schedule.busy["conversion"],
+                "bus_share": chip.schedule.busy["bus"],
                 "incidents": " ".join(f"{incident}." for incident in chip.incidents),
+                "faultless_cosine": unhurt,
             }
         )
     return rows
 
 
+def _cost(quantity: str, cosine: float, unhurt: float) -> str:
+    """What the faults of a run cost it, as the end of its verdict; nothing where it met none."""
+    if isnan(unhurt):
+        return ""
+    lost = unhurt - (0.0 if isnan(cosine) else cosine)
+    cost = f"{lost:.2f}" if lost >= 0.005 else "less than 0.01" if lost > 0 else "nothing"
+    return f"; faults cost {cost} of the cosine with {NAMES[quantity]} ({unhurt:.2f} without them)"
+
+
 def _verdict(
-    quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int, imperfect: bool
-) -> str:
-    name = "Hv" if quantity == "hv" else "the gradient"
+    quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int, imperfect: bool,
+    unhurt: float,
+) -> str:  # fmt: skip
+    name = NAMES[quantity]
     if isnan(cosine):
         return f"gives no estimate of {name}: every sum is zero, so nothing of the perturbation reaches E and its reading"
     if isinf(needed):
@@ -168,17 +226,15 @@ def _verdict(
             f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with {name} "
             f"takes about {_count(needed)}, {_count(needed / evaluations)} times as many"
         )
-    if cosine < TARGET_COSINE and imperfect:
-        return (
-            f"falls short: a cosine of {expected:.3f} with {name} was predicted for a chip with noise of the error alone, "
-            f"{cosine:.3f} measured: its other imperfections cost the rest (perturb ablate ranks them)"
-        )
-    if cosine < TARGET_COSINE:
-        return (
-            f"falls short: a cosine of {expected:.3f} with {name} was predicted, {cosine:.3f} measured; "
-            "by chance (try another seed), or because terms beyond the quadratic matter (lower sigma and r)"
-        )
-    return f"succeeds: a cosine of {cosine:.4f} with {name}; {_count(needed)} evaluations are enough for {TARGET_COSINE}"
+    if cosine >= TARGET_COSINE:
+        return f"succeeds: a cosine of {cosine:.4f} with {name}; {_count(needed)} evaluations are enough for {TARGET_COSINE}"
+    alone = " for a chip with noise of the error alone" if imperfect else ""
+    short = f"falls short: a cosine of {expected:.3f} with {name} was predicted{alone}, {cosine:.3f} measured"
+    if unhurt >= TARGET_COSINE:  # what the faults cost is said next
+        return short
+    if imperfect:
+        return f"{short}: its other imperfections cost the rest (perturb ablate ranks them)"
+    return f"{short}; by chance (try another seed), or because terms beyond the quadratic matter (lower sigma and r)"
 
 
 def _count(number: float) -> str:

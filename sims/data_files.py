@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from hardware.params import cut, one_line, shown
+from hardware.tables import cut, one_line, shown
 from perturb.errors import InputError
 
 Array = np.ndarray

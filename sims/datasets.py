@@ -265,7 +265,7 @@ def _split(data: "Data", n_inputs: int, n_outputs: int, test_key: str) -> tuple[
 
 
 def _called(data: "Data") -> str:
-    from hardware.params import shown
+    from hardware.tables import shown
 
     return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
 

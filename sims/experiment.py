@@ -12,19 +12,8 @@ import numpy as np
 import tomli_w
 from pydantic import Field, SkipValidation, model_validator
 
-from hardware.params import (
-    ChipParams,
-    Name,
-    NonNegative,
-    Positive,
-    Table,
-    load_chip,
-    one_line,
-    read_named,
-    shown,
-    toml_names,
-    validated,
-)
+from hardware.params import ChipParams, load_chip, with_device
+from hardware.tables import Name, NonNegative, Positive, Table, one_line, read_named, shown, toml_names, validated
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
@@ -363,7 +352,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
         except InputError as error:
             raise InputError(f"{source}: chip.preset: {error}") from None
         overrides = {key: value for key, value in chip.items() if key != "preset"}
-        data = {**data, "chip": overridden(base.model_dump(), overrides)}
+        data = {**data, "chip": with_device(overridden(base.model_dump(), overrides), f"{source}: chip", folder)}
     return validated(Experiment, _with_file(data, folder), source, also=("chip.preset",))
 
 

@@ -5,8 +5,11 @@ import pytest
 from test_chip import chip_of
 
 from hardware.params import IMPERFECTIONS, imperfections
-from perturb import MLP, Boltzmann, InputError
+from hardware.schedule import Schedule
+from perturb import MLP, InputError
+from sims.experiment import load_experiment
 
+DEVICE = {"model": "soft-bounds", "step": {"dw_min": 0.01}, "noise": {"write": 0.05}, "leak": {"lifetime_s": 0.01}}
 # a value that is felt, and what it needs beside it
 VALUES = {
     "perturbation.tau_ns": (150.0, {}),
@@ -14,7 +17,9 @@ VALUES = {
     "perturbation.gain_mismatch": (0.2, {}),
     "perturbation.offset_mismatch": (0.01, {}),
     "perturbation.crosstalk": (0.1, {}),
+    "perturbation.lfsr_per": ("tile", {"perturbation.lfsr_bits": 6}),
     "weights.bits": (5, {}),
+    "weights.device": (DEVICE, {}),
     "weights.read_noise": (0.01, {}),
     "weights.stuck_fraction": (0.2, {"weights.stuck_value": 0.5}),
     "weights.dead_fraction": (0.2, {}),
@@ -24,6 +29,7 @@ VALUES = {
     "neuron.offset_mismatch": (0.1, {}),
     "neuron.noise": (0.01, {}),
     "neuron.saturation": (0.5, {}),
+    "neuron.crosstalk": (0.1, {}),
     "error_unit.noise": (0.01, {}),
     "error_unit.flicker": (0.01, {}),
     "error_unit.offset": (0.1, {"error_unit.bits": 8}),
@@ -43,6 +49,7 @@ VALUES = {
     "faults.tile": (1, {"faults.tile_trial": 25}),
 }
 OPTIONS = {"method": "covariance", "code": "gaussian", "sigma": 0.05, "seed": 4}
+REGISTERS = {"method": "difference", "code": "lfsr", "sigma": 0.05, "r": 0.05, "seed": 4}
 
 
 def test_every_imperfection_has_a_value_here():
@@ -53,12 +60,13 @@ def test_every_imperfection_has_a_value_here():
 def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key):
     value, more = VALUES[key]
     changes = {key: value, **more, "synapses_per_tile": 7}
+    options = REGISTERS if "lfsr" in key else OPTIONS
     found = {}
     for fidelity in ("event", "batch", "auto"):
-        chip = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
+        chip = chip_of(small, changes, fidelity=fidelity, **options)
         found[fidelity] = chip.run(60), chip
     assert set(imperfections(chip.params)) >= {key}
-    ideal = chip_of(small, {**more, "synapses_per_tile": 7}, fidelity="event", **OPTIONS).run(60)
+    ideal = chip_of(small, {**more, "synapses_per_tile": 7}, fidelity="event", **options).run(60)
     event, chip = found["event"]
     for fidelity in ("batch", "auto"):
         other, chip_ = found[fidelity]
@@ -69,7 +77,7 @@ def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key
     assert max(np.abs(event.hv - ideal.hv).max() / np.abs(ideal.hv).max(), np.abs(event.gradient - ideal.gradient).max()) > 1e-4
     # any split gives the same bits
     for fidelity in ("event", "batch"):
-        parts = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
+        parts = chip_of(small, changes, fidelity=fidelity, **options)
         for count in (1, 22, 37):
             last = parts.run(count)
         np.testing.assert_array_equal(last.hv, found[fidelity][0].hv)
@@ -84,7 +92,7 @@ def test_many_imperfections_at_once_agree_too(small, method, code, presentation)
         "perturbation.tau_ns": 100.0, "perturbation.gain_mismatch": 0.1, "weights.read_noise": 1e-3, "neuron.noise": 1e-3,
         "weights.leak_tau_s": 0.1, "error_unit.flicker": 1e-3, "error_unit.bits": 12, "error_unit.dither": True,
         "summing_line.noise": 1e-3, "bus.drop_probability": 0.1, "bus.skew_ns": 300, "bus.jitter_ns": 100, "synapse.leak": 0.01,
-        "synapses_per_tile": 5, "weights.dead_fraction": 0.1,
+        "synapses_per_tile": 5, "weights.dead_fraction": 0.1, "perturbation.lfsr_per": "tile",
     }  # fmt: skip
     options = {"method": method, "code": code, "sigma": 0.05, "presentation": presentation}
     event, batch = (chip_of(small, changes, fidelity=fidelity, **options).run(70) for fidelity in ("event", "batch"))
@@ -298,7 +306,75 @@ def test_a_clock_that_holds_the_schedule_sets_the_trial_rate(small):
     assert chip.time_s == pytest.approx(1000 * 41e-6 + 150e-9)
 
 
-def test_units_of_other_networks_have_no_imperfections():
-    point = Boltzmann(2).objective([0.25] * 4), np.zeros(3), np.ones(3)
-    with pytest.raises(InputError, match="for an mlp only"):
-        chip_of(point, {"neuron.noise": 0.1})
+# ---- refresh of weights that leak
+
+REFRESHED = {"weights.leak_tau_s": 0.005, "weights.refresh_s": 4e-4, "energy.weight_write_j": 1e-9}
+
+
+@pytest.mark.parametrize("more", [{}, {"weights.drift_exponent": 2.0, "weights.stuck_fraction": 0.3, "weights.bits": 5}])
+def test_refreshed_weights_decay_from_their_stored_values_again_and_again(small, more):
+    chip = chip_of(small, {**REFRESHED, **more}, fidelity="event", **OPTIONS)
+    chip.run(60)
+    values, nu = chip.values, chip.params.weights.drift_exponent
+    times = np.array(chip._starts[:60]) * 1e-9
+    assert times[-1] > 3 * 4e-4 and 4e-4 > 10 * np.diff(times).max()  # three teeth and more, many trials to each
+    for trial, t in enumerate(times):
+        age = t - 4e-4 * int(t / 4e-4)
+        decayed = values.memory.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
+        np.testing.assert_allclose(values.weights(trial), np.where(values.die.stuck, values.memory.stored, decayed), rtol=1e-12)
+    if more:  # what is stored, and written again, has as many levels as a weight has bits
+        step = 8.0 / 2**5
+        np.testing.assert_allclose(values.memory.stored / step, np.round(values.memory.stored / step), atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["central", "covariance"])
+def test_a_refresh_is_counted_alike_at_every_fidelity_and_split(small, method):
+    options = {**OPTIONS, "method": method}
+    found = {}
+    for name, fidelity, parts in (
+        ("event", "event", [300]), ("batch", "batch", [300]), ("auto", "auto", [300]), ("split", "auto", [1, 2, 90, 207])
+    ):  # fmt: skip
+        chip = chip_of(small, REFRESHED, fidelity=fidelity, **options)
+        for trials in parts:
+            estimate = chip.run(trials)
+        found[name] = estimate, chip
+        # by hand: every weight, as often as a period has passed
+        refreshes = int(chip.time_s / 4e-4)
+        assert refreshes >= 5
+        assert chip.energy_by_cause["refresh"] == pytest.approx(small[1].size * refreshes * 1e-9, rel=1e-12)
+    event, chip = found["event"]
+    for estimate, other in found.values():
+        np.testing.assert_allclose(estimate.gradient, event.gradient, rtol=1e-9, atol=1e-12)
+        assert other.energy_by_cause["refresh"] == chip.energy_by_cause["refresh"]
+        assert (other.time_s, other.energy_j) == (chip.time_s, pytest.approx(chip.energy_j, rel=1e-12))
+    schedule = Schedule(chip.params, chip.objective, chip.design.method, chip.presented)  # of the mean rate: to one refresh
+    assert schedule.energy_j(300) == pytest.approx(chip.energy_j, abs=1.01e-9 * small[1].size)
+
+
+def test_a_refresh_undoes_most_of_a_leak_and_shows_on_the_timeline(slope):
+    objective, w, v = slope
+    options, leak = {"method": "central", "code": "walsh", "sigma": 1e-3}, {"weights.leak_tau_s": 0.01}
+    g, found = objective.gradient(w), {}
+    for name, changes in (("leaks", leak), ("refreshed", {**leak, "weights.refresh_s": 1e-4})):
+        found[name] = chip_of(slope, changes, **options)
+        found[name].run(3200)
+    error = {name: np.linalg.norm(chip.statistics.sums[5] / 3200 / 1e-6 - g) for name, chip in found.items()}
+    assert error["refreshed"] < 0.05 * error["leaks"]
+    assert "refresh" not in found["leaks"].energy_by_cause
+    shown = chip_of(slope, {**leak, "weights.refresh_s": 5e-6}, trace_trials=3, fidelity="event", **options)
+    shown.run(4)
+    moments = [interval.start_ns for interval in shown.trace if interval.action == "refresh"]
+    assert moments == [5000 * (k + 1) for k in range(shown._starts[3] // 5000)] and len(moments) > 1
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"weights.refresh_s": 0.1}, "refresh_s = 0.1 has nothing to refresh"),
+        ({"weights.refresh_s": 1e-9, "weights.leak_tau_s": 1.0}, "refresh_s = 1e-09 must be 0 .never. or at least 1e-6"),
+    ],
+)
+def test_a_refresh_of_nothing_or_all_the_time_is_one_line(changes, message):
+    with pytest.raises(InputError, match=f"xor.toml with --set: chip.weights.{message}") as caught:
+        load_experiment("xor", {f"chip.{key}": value for key, value in changes.items()})
+    assert "\n" not in str(caught.value)

@@ -159,6 +159,15 @@ def test_the_schedule_is_that_of_the_events(small, method, more):
     assert sum(schedule.busy.values()) == pytest.approx(1)
 
 
+def test_a_budget_knows_the_registers_of_the_tiles():
+    changes = {"study": "budget", "estimation.code": "lfsr", "estimation.method": "central", "chip.synapses_per_tile": 3}
+    trials = {
+        per: fact(sims.run_experiment("xor", {**changes, "chip.perturbation.lfsr_per": per}, seed=1), "gradient: trials")
+        for per in ("chip", "tile")
+    }
+    assert trials["chip"] <= 15 < trials["tile"] == np.inf  # registers that meet keep the cosine below 0.9
+
+
 def test_a_budget_foretells_what_the_chip_then_needs():
     changes = {"chip.error_unit.noise": 1e-4, "chip.bus.drop_probability": 0.2, "estimation.method": "central", "run.seed": 3}
     foretold = sims.run_experiment("xor", {**changes, "study": "budget", "dies.accuracy": 0.8, "estimation.code": "rademacher"})
