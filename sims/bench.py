@@ -10,6 +10,7 @@ import pandas as pd
 from perturb.boltzmann import Boltzmann
 from perturb.dag import DAG
 from perturb.errors import InputError
+from perturb.losses import NEEDS_LINEAR_OUTPUT
 from perturb.mlp import MLP
 from perturb.objective import Objective
 from perturb.recurrent import Recurrent
@@ -81,7 +82,13 @@ def prepare(experiment: Experiment) -> Bench:
     if isinstance(network, Boltzmann):
         objective = network.objective(load_states(experiment.data, network.n_visible, network.values))
     else:
-        objective = network.objective(*load_data(experiment.data, network.n_inputs, network.n_outputs))
+        x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
+        if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
+            raise InputError(
+                f'network.error = "{network.error}" does not go with data.name = "{experiment.data.name}", whose targets are any '
+                'numbers: set network.error = "squared_error"'
+            )
+        objective = network.objective(x, target)
     w = warmed_up(network, objective, experiment.weights)
     if experiment.direction.kind == "gradient":
         v = objective.gradient(w)

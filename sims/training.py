@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ class Task:
 
     objective: Objective
     test: Objective | None
-    accuracy: Callable[[Objective, Array], float]
+    accuracy: Callable[[Any, Array], float]
 
 
 def training(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
@@ -99,12 +100,11 @@ def _task(experiment: Experiment, bench: Bench) -> Task:
     network = bench.network
     if isinstance(network, Boltzmann):
         return Task(bench.objective, None, lambda objective, w: math.nan)
-    _, _, x_test, target_test = load_split(experiment.data, network.n_inputs, network.n_outputs)
-    target = bench.objective.target
+    _, target, x_test, target_test = load_split(experiment.data, network.n_inputs, network.n_outputs)
     classes = np.isin(target, (0.0, 1.0)).all() and (network.n_outputs == 1 or (target.sum(1) == 1).all())
     middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
 
-    def accuracy(objective: Objective, w: Array) -> float:
+    def accuracy(objective: Any, w: Array) -> float:
         if not classes:
             return math.nan
         y, wanted = objective.outputs(w), objective.target
@@ -130,11 +130,11 @@ def rows_of(
     every = max(1, options.updates // options.records)
     piece = max(1, every // PIECES)
     kept = Kept(scratch, f"{name}-{hashlib.sha256(to_toml(experiment).encode()).hexdigest()[:16]}", source)
-    state, rows, before = kept.read() or (begin(W, plan), [], W.copy())
+    start, rows, before = kept.read() or (begin(W, plan), [], W.copy())
     if rows:
         yield rows
-    recorded = state.update if rows else -1
-    for state in train(source, state, options.updates, piece):
+    recorded = start.update if rows else -1
+    for state in train(source, start, options.updates, piece):
         ended = state.update >= options.updates or bool((state.failed >= 0).all())
         if state.update != recorded and (state.update % every == 0 or ended):
             new = records(name, state, before, plan, experiment, task, schedule)
@@ -241,21 +241,21 @@ class Limits:
 
 
 def limits_at(objective: Objective, w: Array, plan: Plan) -> Limits:
-    """Exact up to 500 weights; else from tr H and the largest eigenvalue, an upper bound that is close if no few dominate tr H."""
+    """Exact up to 500 weights; else from tr H and the largest eigenvalue, as if tr H were spread over many eigenvalues."""
     K, mu = plan.trials_per_update, plan.momentum if plan.rule == "momentum" else 0.0
     if w.size <= EIGENVALUES:
         values = np.linalg.eigvalsh(objective.hessian(w))
         code = "gaussian" if plan.code.periodic or plan.code.function else plan.code
         limit = stability_limit(np.maximum(values, 0.0), code, K, mu)
         return Limits(float(values.sum()), float(values[-1]), limit)
-    trace = curvature.trace(objective, w, probes=32).value
+    trace = float(curvature.trace(objective, w, probes=32).value)
     top = float(curvature.eigenpairs(objective, w, k=1).values[0])
     stiff = max(trace, 0.0) / K + max(top, 0.0) * ((1 - mu) / (1 + mu) + 1 / K)
     return Limits(trace, top, 2 * (1 - mu) / stiff if stiff > 0 else math.inf)
 
 
 def advice(experiment: Experiment, objective: Objective, w: Array, plan: Plan, schedule: Schedule) -> tuple[Limits, pd.DataFrame]:
-    """What theory says before anything is run: a row per setting, (setting, used, advised, mind, why); mind: whether to heed it."""
+    """What theory says before anything is run, a row per setting; mind: whether it had better be heeded."""
     chip, limits, K = experiment.chip, limits_at(objective, w, plan), plan.trials_per_update
     rows: list[tuple[str, float, float, bool, str]] = []
     fixed = plan.rate == "fixed" and plan.rule in ("plain", "momentum")
@@ -373,7 +373,8 @@ def summary(
         found.append(
             (
                 f"{name}: solved", solved / R, math.sqrt(solved * (R - solved) / R**3),
-                f"share of {R} runs with {options.criterion} {sign} {options.goal:g} at the end, 95 % interval {low:.2f} to {high:.2f}",
+                f"share of {R} runs with {options.criterion} {sign} {options.goal:g} at the end, 95 % interval "
+                f"{low:.2f} to {high:.2f}",
             )
         )  # fmt: skip
         first = met.groupby("run")["update"].min()

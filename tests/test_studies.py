@@ -15,7 +15,7 @@ from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports import frames
 from sims import ablation, spectrum, uses
 from sims.bench import prepare
-from sims.datasets import load_data
+from sims.datasets import DATASETS, load_data
 from sims.experiment import load_experiment
 from sims.finite_difference import slope
 
@@ -493,4 +493,6 @@ def test_the_command_prints_and_plots_a_spectrum(command):
 
 
 def test_datasets_are_listed_a_line_each(command):
-    assert len(command("list", "datasets")[1].strip().splitlines()) == 3
+    lines = command("list", "datasets")[1].strip().splitlines()
+    assert [line.split()[0] for line in lines] == list(DATASETS)
+    assert max(map(len, lines)) <= 160 and all(line.endswith(".") for line in lines)
