@@ -304,6 +304,7 @@ class Training(Table):
     )
     control: bool = Field(True, description="whether the exact gradient learns too, from the same starts")
     control_eta: Positive | None = Field(None, description="its learning rate; absent = the same")
+    control_updates: Count | None = Field(None, description="its updates; absent = as many")
     runs: int = Field(10, ge=1, le=10**5, description="starts side by side; run r has seeds and die r higher than the first")
     updates: Count = Field(10_000, description="updates of the weights")
     rule: Name = Field("plain", description="plain, momentum, sign, keep-if-better, diagonal or newton-cg")

@@ -67,7 +67,8 @@ def training(experiment: Experiment, bench: Bench, progress: Progress, should_st
     rows: list[dict] = []
     stopped = False
     for name, make in sources.items():
-        of = rows_of(name, make(), W, plan, experiment, task, schedule, bench.scratch, progress)
+        updates = (options.control_updates if name == "exact" and options.source != "exact" else None) or options.updates
+        of = rows_of(name, make(), W, plan, updates, experiment, task, schedule, bench.scratch, progress)
         for new in of:
             rows += new
             if stopped := should_stop():
@@ -119,23 +120,22 @@ def _task(experiment: Experiment, bench: Bench) -> Task:
 
 
 def rows_of(
-    name: str, source: Source, W: Array, plan: Plan, experiment: Experiment, task: Task, schedule: Schedule, scratch: Path | None,
-    progress: Progress,
+    name: str, source: Source, W: Array, plan: Plan, updates: int, experiment: Experiment, task: Task, schedule: Schedule,
+    scratch: Path | None, progress: Progress,
 ) -> Iterator[list[dict]]:  # fmt: skip
     """The rows of `learning` of one source, record by record (none between records, so that the caller can stop there).
 
     What was done is kept in a file beside the results, and taken up again from there: to the same bits.
     """
-    options = experiment.training
-    every = max(1, options.updates // options.records)
+    every = max(1, updates // experiment.training.records)
     piece = max(1, every // PIECES)
     kept = Kept(scratch, f"{name}-{hashlib.sha256(to_toml(experiment).encode()).hexdigest()[:16]}", source)
     start, rows, before = kept.read() or (begin(W, plan), [], W.copy())
     if rows:
         yield rows
     recorded = start.update if rows else -1
-    for state in train(source, start, options.updates, piece):
-        ended = state.update >= options.updates or bool((state.failed >= 0).all())
+    for state in train(source, start, updates, piece):
+        ended = state.update >= updates or bool((state.failed >= 0).all())
         if state.update != recorded and (state.update % every == 0 or ended):
             new = records(name, state, before, plan, experiment, task, schedule)
             rows, before, recorded = rows + new, state.w.copy(), state.update
@@ -145,7 +145,7 @@ def rows_of(
                 return
         else:
             yield []
-        progress(name, state.update, options.updates)
+        progress(name, state.update, updates)
 
 
 def records(
@@ -410,7 +410,7 @@ def summary(
             found.append((f"{name}: alignment", float(late.mean()), 0.0, "cosine of what was learned with -g, second half, mean"))
     if {"exact"} < set(table["source"]):
         main = next(name for name in table["source"] if name != "exact")
-        last = table[table["update"] == table["update"].max()]
+        last = table[table["update"] == table.groupby("source")["update"].transform("max")]
         column = "test_accuracy" if last["test_accuracy"].notna().any() else "error"
         both = last.pivot(index="run", columns="source", values=column).dropna()
         if {main, "exact"} <= set(both):
