@@ -9,36 +9,51 @@ import numpy as np
 
 from perturb.kernels import activate, exp, pattern_errors
 from perturb.philox import compiled
+from perturb.simd import EXACT, fma, load_d, peek, splat_d, store
 
-EXACT = {"error_model": "numpy", "fastmath": {"contract"}}
+WIDE = 8  # patterns of a vector
+
+
+@compiled(**EXACT)
+def activate_units(activations, first, last, Sp, x):
+    """f of x[unit Sp + s] for units first..last-1, those of one kind together."""
+    for unit in range(first + 1, last + 1):
+        if unit == last or activations[unit] != activations[first]:
+            activate(activations[first], x[first * Sp : unit * Sp])
+            first = unit
 
 
 @compiled(nogil=True, **EXACT)
-def graph_errors(points, tied, starts, sources, given, activations, external, inputs, outputs, x, target, error_kind, out):
+def graph_errors(points, tied, ends, starts, sources, given, activations, external, inputs, outputs, x, target, error_kind, out):
     """out[m, s]: errors of a DAG with weights points[m].
 
-    Units in the order of their levels; starts, sources (compressed rows): the edges into each unit and the units they come from,
-    tied: the entry of w of each. given: units whose activity is x[inputs[unit]] (units as rows), or 1 where that is -1.
+    Units in the order of their levels, which begin at ends[:-1]; starts, sources (compressed rows): the edges into each unit and
+    the units they come from, tied: the entry of w of each. given: units, all of the first level, whose activity is
+    x[inputs[unit]] (units as rows), or 1 where that is -1. Eight patterns to a vector.
     """
     n_units, S = given.size, x.shape[1]
-    y, shown = np.empty((n_units, S)), np.empty((outputs.size, S))
+    Sp = (S + WIDE - 1) // WIDE * WIDE
+    y, shown = np.zeros((n_units, Sp)), np.empty((outputs.size, S))
+    flat = y.reshape(n_units * Sp)
     for m in range(points.shape[0]):
         w = points[m]
-        for unit in range(n_units):
-            row = y[unit]
-            if given[unit]:
-                for s in range(S):
-                    row[s] = x[inputs[unit], s] if inputs[unit] >= 0 else 1.0
-                continue
-            for s in range(S):
-                row[s] = 0.0
-            for edge in range(starts[unit], starts[unit + 1]):
-                weight, source = w[tied[edge]], y[sources[edge]]
-                for s in range(S):
-                    row[s] += weight * source[s]
-            activate(activations[unit], row)
-            for s in range(S):
-                row[s] += external[unit]
+        for level in range(ends.size - 1):
+            first, last = ends[level], ends[level + 1]
+            for unit in range(first, last):
+                for s in range(0, Sp, WIDE):
+                    total = splat_d(0.0)
+                    for edge in range(starts[unit], starts[unit + 1]):
+                        weight = splat_d(peek(w, peek(tied, edge)))
+                        total = fma(weight, load_d(flat, peek(sources, edge) * Sp + s), total)
+                    store(flat, unit * Sp + s, total)
+            activate_units(activations, first, last, Sp, flat)
+            for unit in range(first, last):
+                if given[unit]:
+                    for s in range(S):
+                        y[unit, s] = x[inputs[unit], s] if inputs[unit] >= 0 else 1.0
+                else:
+                    for s in range(S):
+                        y[unit, s] += external[unit]
         for k in range(outputs.size):
             for s in range(S):
                 shown[k, s] = y[outputs[k], s]

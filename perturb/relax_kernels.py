@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from perturb.kernels import activate, bits_of, exp, float_of, pattern_errors
+from perturb.graph_kernels import WIDE, activate_units
+from perturb.kernels import bits_of, exp, float_of, pattern_errors
 from perturb.philox import compiled
 from perturb.simd import (
     EXACT,
@@ -34,7 +35,6 @@ from perturb.simd import (
     widen,
 )
 
-WIDE = 8  # patterns of a vector
 ROUNDING = 4e-16  # of a residual, relative to the largest activity
 NEAR = 1e-4  # residual from which on Newton's method converges quadratically
 CONTRACTION = 0.98  # largest norm of the Jacobian with which relaxation is known to arrive, and how soon
@@ -42,7 +42,7 @@ CONTRACTION = 0.98  # largest norm of the Jacobian with which relaxation is know
 
 @compiled(**EXACT)
 def _products(W, n, y, Sp, x):
-    """x_j = sum_i w_ij y_i, four units of eight patterns at a time; rows of W, and x, are filled up to a multiple of four units."""
+    """x_j = sum_i w_ij y_i, four units of eight patterns at a time; rows of W, and x, are filled up to four units."""
     width = (n + 3) // 4 * 4
     for s in range(0, Sp, WIDE):
         for j in range(0, n, 4):
@@ -63,11 +63,7 @@ def _right_side(W, external, activations, y, Sp, f, change):
     """f = f(x) and change = f + I - y; returns the largest |change| (not finite, if any is not)."""
     n = activations.size
     _products(W, n, y, Sp, f)
-    first = 0
-    for j in range(1, n + 1):  # units of one kind together
-        if j == n or activations[j] != activations[first]:
-            activate(activations[first], f[first * Sp : j * Sp])
-            first = j
+    activate_units(activations, 0, n, Sp, f)
     # as whole numbers, magnitudes have the same order, and then their maximum vectorises
     largest = np.int64(0)
     for k in range(n * Sp):

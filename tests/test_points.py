@@ -177,6 +177,24 @@ def test_trials_of_any_network_keep_their_bits(name, presentation):
         np.testing.assert_array_equal(other.totals, runs[0].totals)
 
 
+def test_a_network_is_measured_once_at_w_but_a_function_of_the_users_own_in_every_trial(monkeypatch):
+    # which may be a measurement with its own noise
+    measured = []
+
+    def count(trials, objective, n):
+        design = Design(METHODS["covariance"], CODES["rademacher"], n, 0.02, 0.02, 1)  # at w + dw and at w
+        measured.clear()
+        run_trials(objective, np.full(n, 0.1), np.ones(n), Reading(), Statistics(design), trials, threads=1)
+        return sum(measured)
+
+    function = Objective.from_functions(lambda w: measured.append(1) or float(w @ w), n_weights=3)
+    assert count(100, function, 3) - count(60, function, 3) == 2 * 40
+    net, objective = graph()
+    of_points = objective.errors_at
+    monkeypatch.setattr(objective, "errors_at", lambda points: measured.append(len(points)) or of_points(points))
+    assert count(100, objective, net.n_weights) - count(60, objective, net.n_weights) == 40
+
+
 def test_an_mlp_is_evaluated_point_by_point():
     net = MLP([2, 3, 1])
     objective = net.objective([[0.0, 1.0], [1.0, 0.5]], [[0.0], [1.0]])
