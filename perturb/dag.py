@@ -188,8 +188,9 @@ class DAGObjective(Objective):
             if self._bias is not None:
                 given[self._bias] = True
             kinds = np.array([ACTIVATION_KINDS[net.activations[unit]] for unit in self._order])
+            ends = np.array([0, *(level.stop for level in self._levels)])
             self._compiled = (
-                net.tied[by_place], starts, self._source[by_place], given, kinds, self._external, inputs, self._outputs,
+                net.tied[by_place], ends, starts, self._source[by_place], given, kinds, self._external, inputs, self._outputs,
                 np.ascontiguousarray(self.x.T), np.ascontiguousarray(self.target.T), ERROR_KINDS[net.error],
             )  # fmt: skip
         out = np.empty((len(points), self.n_patterns))

@@ -1,7 +1,8 @@
 """Float32 kernels for codes of two levels, +-sigma: perturbation trials of an MLP, a block of T at a time.
 
 A block draws all its perturbations, evaluates E at them (`fast_errors`), and adds up (`fast_sums`). Signs stay bits throughout:
-sums over trials of coefficients times signs are look-ups, 16 entries for every four trials.
+sums over trials of coefficients times signs are look-ups, 16 entries for every four trials. n weights have only 2^n patterns of
+signs: where trials outnumber them by far, and a reading adds nothing of its own to a trial, E is measured once at each.
 """
 
 import numpy as np
@@ -34,6 +35,7 @@ from perturb.simd import (
 )
 
 MANY = 256  # weights from which on their sums over trials are looked up
+FEW = 12  # weights up to which 2^n errors of each phase stay in a core's own cache
 ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
@@ -193,26 +195,58 @@ def accumulate_signs(n, bits, c, rows, L):
 
 
 @compiled(**EXACT)
+def _measure(
+    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, amounts, still, sigma, seed, noise, step, top, start,
+    lo, hi, bits, E, s, nothing, scratch,
+):  # fmt: skip
+    E[:] = np.float32(0.0)
+    if present.size:
+        errors_by_patterns(
+            sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, np.float32(sigma), seed, noise,
+            step, top, start, bits, nothing, v, lo, hi, E, s, nothing,
+        )  # fmt: skip
+    else:
+        errors_by_trials(
+            sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, np.float32(sigma), seed, noise, step, top,
+            start, bits, nothing, v, lo, hi, E, s, nothing, scratch,
+        )  # fmt: skip
+
+
+@compiled()
+def measured_once(n_weights, trials, noise):
+    """2^n, or the least that fills a vector, where so many sign patterns are measured instead of that many trials; else 0."""
+    patterns = max(LANES, 1 << min(n_weights, FEW))
+    return patterns if n_weights <= FEW and 4 * patterns <= trials and noise == 0.0 else 0
+
+
+@compiled(**EXACT)
+def _look_up(lo, hi, bits, E_of, s_of, E, s):
+    # E and s of trials lo..hi-1 from those of the pattern of signs b, E_of[p patterns + b] and s_of[b]
+    T, patterns = s.size, s_of.size
+    for t in range(lo, hi):
+        b = np.int64(peek(bits, t) & np.uint64(patterns - 1))
+        s[t] = peek(s_of, b)
+        for p in range(E.size // T):
+            E[p * T + t] = peek(E_of, p * patterns + b)
+
+
+@compiled(**EXACT)
 def _block(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
-    bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
+    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
 ):  # fmt: skip
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
     T = y.size
     start = first // T * T
-    lo, hi, n, rows, sigma32 = first - start, last - start, v_beta.size, c.size // T, np.float32(sigma)
-    E[:] = np.float32(0.0)
+    lo, hi, n, rows = first - start, last - start, v_beta.size, c.size // T
     draw_signs(code_kind, seed, start, period, n, T, bits)
-    if present.size:
-        errors_by_patterns(
-            sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma32, seed, noise, step, top,
-            start, bits, nothing, v, lo, hi, E, s32, nothing,
-        )  # fmt: skip
+    if s_of.size:
+        _look_up(lo, hi, bits, E_of, s_of, E, s32)
     else:
-        errors_by_trials(
-            sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma32, seed, noise, step, top, start,
-            bits, nothing, v, lo, hi, E, s32, nothing, scratch,
+        _measure(
+            sizes, activations, error_kind, x, base, w, target, ref, present, S, v, amounts, still, sigma, seed, noise, step, top,
+            start, lo, hi, bits, E, s32, nothing, scratch,
         )  # fmt: skip
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:
@@ -238,6 +272,15 @@ def sign_trials(
     y, u, s, scalars, units = np.empty(T), np.empty(T), np.empty(T), np.empty(12), np.empty(3)
     scratch = aligned(0 if present.size else room_by_trials(sizes, ref.size, True))
     scratch[:] = np.float32(0.0)
+    patterns = measured_once(n, last - first, noise)
+    E_of, s_of = np.empty(amounts.size * patterns, np.float32), np.zeros(patterns, np.float32)
+    if patterns:
+        signs = np.zeros(2 * (patterns + SPARE), np.uint64)
+        signs[:patterns] = np.arange(patterns)
+        _measure(
+            sizes, activations, error_kind, x, base, w, target, ref, present, S, v, amounts, still, sigma, seed, noise, step, top,
+            0, 0, patterns, signs, E_of, s_of, nothing, scratch,
+        )  # fmt: skip
     for b in range(sums.shape[0]):
         whole = (first // span + b) * span
         for start in range(whole, whole + span, T):
@@ -246,6 +289,6 @@ def sign_trials(
                     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
                     sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
                     max(first, start), min(last, start + T), sums[b], totals[b],
-                    bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
+                    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
                 )  # fmt: skip
                 failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -40,12 +40,12 @@ _read = njit(reading.read)
 
 
 @intrinsic
-def _bits(typingctx, x):
+def bits_of(typingctx, x):
     return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.IntType(64))
 
 
 @intrinsic
-def _float(typingctx, x):
+def float_of(typingctx, x):
     return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
 
 
@@ -72,7 +72,7 @@ def exp(x):
     p = p * t + 0.5
     p = p * t + 1.0
     p = p * t + 1.0
-    return p * _float((_bits(shifted) + 1023) << 52)
+    return p * float_of((bits_of(shifted) + 1023) << 52)
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
@@ -471,27 +471,32 @@ def _any_trials(objective, w, v, reading, design, first, last, sums, totals, fai
     """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`; ends at a trial not finite."""
     method, code, V, meter = design.method, design.code, float(v @ v), Meter(objective, design, reading)
     kind, period, taps, seed = REGRESSORS[method.regressor], code.period(w.size), code.taps(w.size), np.uint64(design.seed)
-    together = max(1, min(BLOCK, 2**20 // w.size))
-    for b in range(len(sums)):
-        start, stop = max(first, (first // BLOCK + b) * BLOCK), min(last, (first // BLOCK + b + 1) * BLOCK)
-        for begin in range(start, stop, together):
-            trials = range(begin, min(begin + together, stop))
-            D = np.empty((len(trials), w.size))
-            if code.function is None:
-                _draw(code.kind, seed, begin, design.sigma, period, taps, D)
-            else:
-                D[:] = [code.draw(w.size, design.sigma, design.seed, trial) for trial in trials]
-            known = np.array([code.sensed(row, design.sigma, design.seed, trial) for row, trial in zip(D, trials, strict=True)])
-            y, u = np.zeros(len(trials)), np.zeros(len(trials))
-            for phase, (a, c) in enumerate(method.phases):
-                E = meter.measure_each(w + a * D + c * design.r * v, trials, phase)
-                y += method.gradient_weights[phase] * E
-                u += method.hv_weights[phase] * E
-            wrong = ~np.isfinite(y + u)
-            if wrong.any():
-                failed[b] = trials[int(np.argmax(wrong))]
-                return
-            _accumulate_each(known, y, u, v, V, kind, design.kappa, sums[b], totals[b])
+    together = max(1, min(8 * BLOCK, 2**20 // w.size))
+    for begin in range(first, last, together):
+        trials = range(begin, min(begin + together, last))
+        D = np.empty((len(trials), w.size))
+        if code.function is None:
+            _draw(code.kind, seed, begin, design.sigma, period, taps, D)
+        else:
+            D[:] = [code.draw(w.size, design.sigma, design.seed, trial) for trial in trials]
+        known = D
+        if code.sensing > 0.0:
+            known = np.array([code.sensed(dw, design.sigma, design.seed, trial) for dw, trial in zip(D, trials, strict=True)])
+        y, u = np.zeros(len(trials)), np.zeros(len(trials))
+        for phase, (a, c) in enumerate(method.phases):
+            # a network's errors at w are the same in all trials; a function of the user's own may measure something
+            once = a == c == 0 and objective.parallel
+            E = meter.measure_each(w[None] if once else w + a * D + c * design.r * v, trials, phase)
+            y += method.gradient_weights[phase] * E
+            u += method.hv_weights[phase] * E
+        wrong = ~np.isfinite(y + u)
+        if wrong.any():
+            failed[:] = trials[int(np.argmax(wrong))]
+            return
+        for b in range(begin // BLOCK, (trials.stop - 1) // BLOCK + 1):
+            own = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
+            at = b - first // BLOCK
+            _accumulate_each(known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at])
 
 
 @compiled()

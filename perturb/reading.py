@@ -63,7 +63,8 @@ class Meter:
         return float(read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean())
 
     def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
-        """`measure` of many trials, each at its own weights: points (trials, n), the mean readings (trials,)."""
+        """`measure` of many trials, each at its own weights, or all at one: points (trials, n) or (1, n), the mean readings
+        (trials,)."""
         from perturb.philox import NOISE, normals_each, pattern_index
 
         seed, reading = np.uint64(self.design.seed), self.reading
@@ -71,9 +72,10 @@ class Meter:
             index = np.array([pattern_index(seed, trial, self.objective.n_patterns) for trial in trials])
             errors = np.empty((len(trials), 1))
             for shown in np.unique(index):
-                errors[index == shown] = self._pattern(int(shown)).errors_at(points[index == shown])
+                here = index == shown
+                errors[here] = self._pattern(int(shown)).errors_at(points if len(points) == 1 else points[here])
         else:
-            errors = self.objective.errors_at(points)
+            errors = np.broadcast_to(self.objective.errors_at(points), (len(trials), self.objective.n_patterns))
         xi = np.zeros(errors.shape)
         if reading.noise > 0:
             normals_each(seed, NOISE, trials.start, phase, xi)

@@ -130,8 +130,8 @@ class RecurrentObjective(Objective):
         return self._E.value(self.outputs(w), self.target)
 
     def errors_at(self, points: Array) -> Array:
-        from perturb.graph_kernels import relaxed_errors
         from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
+        from perturb.relax_kernels import relaxed_errors
 
         net = self.network
         if not compiled_twins(net.activations, net.error):

@@ -36,6 +36,7 @@ f64x8 = Vector("f64x8", ir.DoubleType(), 8)
 u64x8 = Vector("u64x8", I64, 8)
 u8x64 = Vector("u8x64", I8, 64)
 mask16 = Vector("mask16", I1, 16)
+mask8 = Vector("mask8", I1, 8)
 INDEX = ir.IntType(32)
 
 
@@ -173,43 +174,52 @@ def iota_u(typingctx):
     return u64x8(), lambda context, builder, sig, args: _constants(I64, range(8))
 
 
+def _llvm_function(builder, name, kind, args):
+    # of vectors of one kind; its name says which
+    vector = _llvm(kind)
+    full = f"llvm.{name}.v{kind.lanes}f{32 if kind.element == F32 else 64}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * len(args)), full), args)
+
+
 @intrinsic
 def fma(typingctx, a, b, c):
     """a b + c, in one rounding where the processor can."""
-
-    def codegen(context, builder, sig, args):
-        kind = _llvm(f32x16)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), "llvm.fmuladd.v16f32")
-        return builder.call(function, args)
-
-    return f32x16(f32x16, f32x16, f32x16), codegen
+    return a(a, a, a), lambda context, builder, sig, args: _llvm_function(builder, "fmuladd", sig.return_type, args)
 
 
 def _unary(name):
     @intrinsic
     def function(typingctx, a):
-        def codegen(context, builder, sig, args):
-            kind = _llvm(f32x16)
-            return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), args)
-
-        return f32x16(f32x16), codegen
+        return a(a), lambda context, builder, sig, args: _llvm_function(builder, name, sig.return_type, args)
 
     return function
 
 
-root, magnitude, down = (_unary(f"llvm.{name}.v16f32") for name in ("sqrt", "fabs", "floor"))
+root, magnitude, down = (_unary(name) for name in ("sqrt", "fabs", "floor"))
 
 
 @intrinsic
 def greater(typingctx, a, b):
     """a > b, false where either is not a number."""
-    return mask16(f32x16, f32x16), lambda context, builder, sig, args: builder.fcmp_ordered(">", *args)
+    mask = mask16 if a == f32x16 else mask8
+    return mask(a, a), lambda context, builder, sig, args: builder.fcmp_ordered(">", *args)
 
 
 @intrinsic
 def choose(typingctx, mask, a, b):
     """a where the mask is set, b elsewhere."""
-    return f32x16(mask16, f32x16, f32x16), lambda context, builder, sig, args: builder.select(*args)
+    return a(mask, a, a), lambda context, builder, sig, args: builder.select(*args)
+
+
+@intrinsic
+def anywhere(typingctx, mask):
+    """Whether the mask is set in any lane."""
+
+    def codegen(context, builder, sig, args):
+        bits = ir.IntType(mask.lanes)
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), bits(0))
+
+    return types.boolean(mask), codegen
 
 
 @intrinsic

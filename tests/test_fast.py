@@ -9,7 +9,7 @@ import pytest
 
 from perturb import CODES, METHODS, MLP, InputError, estimate
 from perturb.fast_errors import SPARE
-from perturb.fast_kernels import accumulate_signs, draw_signs
+from perturb.fast_kernels import accumulate_signs, draw_signs, measured_once
 from perturb.float_kernels import BLOCK as FLOATS
 from perturb.float_kernels import draw_normals, draw_ternary
 from perturb.kernels import FAST_CODES, run_trials
@@ -122,6 +122,32 @@ def test_same_bits_for_any_threads_batches_and_splits(code, patterns):
         np.testing.assert_array_equal(other.sums, whole.sums)
         np.testing.assert_array_equal(other.totals, whole.totals)
     assert not np.array_equal(run(point, 2999, **options).sums, whole.sums)
+
+
+@pytest.mark.parametrize("patterns", [5, 33])
+@pytest.mark.parametrize("method, code", list(itertools.product(METHODS, ["rademacher", "walsh"])))
+def test_patterns_of_signs_measured_once_give_the_bits_of_trials_measured_each(method, code, patterns):
+    point = network([2, 2, 1], patterns, output="tanh", error="squared_error")  # 2^9 patterns
+    assert measured_once(9, 7000, 0.0) == 512 and not measured_once(9, 1024, 0.0)
+    for reading in (Reading(), Reading(0.0, 6, 2.0)):
+        once, each = (run(point, 7000, method, code, reading, first=500, threads=1, batch=batch) for batch in (10**4, 1024))
+        np.testing.assert_array_equal(once.sums, each.sums)
+        np.testing.assert_array_equal(once.totals, each.totals)
+
+
+@pytest.mark.parametrize("patterns", [5, 33])
+@pytest.mark.parametrize("layers", [[1, 1], [2, 1], [2, 2, 2]])  # 2^2, 2^3 and 2^12 patterns of signs
+def test_sums_of_tiny_networks_equal_the_naive_ones(layers, patterns):
+    point = network(layers, patterns, output="tanh", error="squared_error")
+    trials = 4 * 2 ** point[1].size
+    assert measured_once(point[1].size, 4 * 2**12, 0.0) and not measured_once(13, 10**9, 0.0)
+    assert_within_rounding(run(point, trials, threads=1), point, Reading(), 0, trials)
+
+
+def test_a_noisy_reading_is_made_anew_in_every_trial():
+    point, trials = network([2, 2, 1], 5, output="tanh", error="squared_error"), 4 * 2**9
+    assert not measured_once(9, trials, 1e-3)
+    assert_within_rounding(run(point, trials, reading=Reading(1e-3), threads=1), point, Reading(1e-3), 0, trials)
 
 
 def test_both_precisions_may_take_turns():

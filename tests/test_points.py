@@ -9,6 +9,8 @@ from perturb.kernels import run_trials
 from perturb.objective import Objective
 from perturb.reading import Reading
 from perturb.recurrent import NotSettled
+from perturb.relax_kernels import CONTRACTION, NEAR, _one_fixed_point, _solve
+from perturb.simd import aligned
 from perturb.statistics import Design, Statistics
 
 EDGES = [(i, j) for i in range(3) for j in range(3, 6)] + [(3, 6), (4, 6), (5, 7), (6, 7), (9, 3), (9, 7)]
@@ -47,6 +49,7 @@ OBJECTIVES = {
     "graph, binary_cross_entropy": graph(LINEAR, "binary_cross_entropy"),
     "graph, tied": graph(tied=[0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 6, 6, 7, 8, 9]),
     "direct": relaxing(),
+    "direct, many": relaxing(S=20),
     "relax": relaxing(solver="relax", S=1),
     "mixed": relaxing(dict(enumerate(ACTIVATIONS)), S=9),
     "linear outputs": relaxing({4: "linear", 5: "linear"}, "cross_entropy"),
@@ -75,6 +78,78 @@ def test_an_activation_of_ones_own_is_evaluated_without_a_kernel(monkeypatch):
         np.testing.assert_allclose(mine.errors_at(points), known.errors_at(points), rtol=1e-12)
 
 
+@pytest.mark.parametrize("radius", [0.3, 1.0, 2.5])  # one fixed point for certain; most likely; several
+def test_the_fixed_point_is_the_one_that_relaxation_finds(radius):
+    net, objective = relaxing(S=20, step=0.3)
+    points = np.array([net.init(seed, radius) for seed in range(40)])
+    alone = []
+    for w in points:
+        try:
+            alone.append(objective.pattern_errors(w))
+        except NotSettled:
+            alone.append(np.full(20, np.nan))
+    kept = ~np.isnan(np.array(alone)).any(1)
+    assert kept.sum() > 20
+    np.testing.assert_allclose(objective.errors_at(points[kept]), np.array(alone)[kept], rtol=1e-9, atol=1e-12)
+
+
+def test_a_network_of_two_stable_states_goes_where_relaxation_goes():
+    # y = tanh(2 y + I): from 0 past a saddle to about +-0.96, a little input to either side
+    net = Recurrent(2, [0], inputs=[0])
+    objective = net.objective([[1e-3], [-1e-3], [1e-6]], [[0.0], [0.0], [0.0]])
+    points = np.array([2.0, 0.1, 0.1, 2.0]) + 0.01 * np.random.default_rng(0).standard_normal((20, 4))
+    alone = np.array([objective.pattern_errors(w) for w in points])
+    np.testing.assert_allclose(objective.errors_at(points), alone, rtol=1e-11)
+    assert alone.min() > 0.4
+    # the negative control: Newton's method finds the saddle from 0
+    y, x, W = np.zeros(2), np.array([1e-3, 0.0]), points[0].reshape(2, 2)
+    for _ in range(5):
+        f = np.tanh(y @ W)
+        y = y + np.linalg.solve(np.eye(2) - (1 - f * f)[:, None] * W.T, f + x - y)
+    assert np.abs(np.tanh(y @ W) + x - y).max() < 1e-12 and np.abs(y).max() < 0.01
+
+
+def test_a_saddle_that_relaxation_passes_by_is_not_where_it_arrives():
+    # two units that inhibit each other, with hardly a difference between them
+    objective, w = Recurrent(2, [0, 1]).objective([[0.5, 0.5 + 1e-8]], [[0.0, 0.0]]), np.array([0.0, -2.0, -2.0, 0.0])
+    residuals = objective.settle(w).residuals
+    assert residuals[np.argmax(residuals < NEAR) :].max() > 0.1  # the negative control: it does look settled on the way
+    np.testing.assert_allclose(objective.errors_at(w[None])[0], objective.pattern_errors(w), rtol=1e-11)
+
+
+@pytest.mark.parametrize("kinds, slope", [([1, 1, 1, 1, 1], 1.0), ([2, 2, 2, 2, 2], 0.25), ([0, 3, 4, 1, 2], None)])
+def test_a_contraction_is_told_by_its_norm(kinds, slope):
+    c = np.where(np.array(kinds) == 2, 0.25, 1.0) if slope is None else slope
+    for seed in range(10):
+        W = np.random.default_rng(seed).standard_normal((5, 5))
+        norm, padded = np.linalg.norm(W * c, 2), np.zeros((5, 8))
+        for factor in (0.999, 1.001):
+            padded[:, :5] = factor * CONTRACTION / norm * W
+            found = _one_fixed_point(padded.ravel(), np.array(kinds), np.empty((5, 5)), np.empty((5, 5)))
+            assert found == (factor < 1)
+
+
+def test_each_lane_of_a_solution_has_its_own_pivots():
+    rng, n = np.random.default_rng(0), 7
+    A, b = rng.standard_normal((16, n, n)), rng.standard_normal((16, n))
+    A[::2, 0, 0] = 0.0
+    lanes = aligned(16 * n * (n + 1))
+    lanes.reshape(n, n + 1, 16)[:] = np.concatenate([A, b[:, :, None]], 2).transpose(1, 2, 0)
+    _solve(n, lanes)
+    exact = np.linalg.solve(A, b[:, :, None])[:, :, 0]
+    np.testing.assert_allclose(lanes.reshape(n, n + 1, 16)[:, n].T, exact, rtol=1e-3, atol=1e-3)  # float32, |exact| to 30
+
+
+@pytest.mark.parametrize("solver", ["direct", "relax"])
+def test_what_would_settle_too_late_is_not_taken_from_newtons_method(solver):
+    net, late = relaxing(solver=solver, max_steps=30)
+    w = net.init(0, 0.3)  # settles in some 50 steps, and after 20 Newton's method would do
+    assert np.isfinite(relaxing(solver=solver, max_steps=60)[1].errors_at(w[None])).all()
+    for evaluate in (late.error, lambda w: late.errors_at(w[None])):
+        with pytest.raises(NotSettled, match="after 30 steps"):
+            evaluate(w)
+
+
 @pytest.mark.parametrize("w", [np.full(36, 2.0), np.eye(6).ravel() * 0.999])
 def test_what_does_not_settle_says_so_as_it_does_alone(w):
     net, objective = relaxing("linear", max_steps=50)
@@ -100,6 +175,24 @@ def test_trials_of_any_network_keep_their_bits(name, presentation):
     for other in runs[1:]:
         np.testing.assert_array_equal(other.sums, runs[0].sums)
         np.testing.assert_array_equal(other.totals, runs[0].totals)
+
+
+def test_a_network_is_measured_once_at_w_but_a_function_of_the_users_own_in_every_trial(monkeypatch):
+    # which may be a measurement with its own noise
+    measured = []
+
+    def count(trials, objective, n):
+        design = Design(METHODS["covariance"], CODES["rademacher"], n, 0.02, 0.02, 1)  # at w + dw and at w
+        measured.clear()
+        run_trials(objective, np.full(n, 0.1), np.ones(n), Reading(), Statistics(design), trials, threads=1)
+        return sum(measured)
+
+    function = Objective.from_functions(lambda w: measured.append(1) or float(w @ w), n_weights=3)
+    assert count(100, function, 3) - count(60, function, 3) == 2 * 40
+    net, objective = graph()
+    of_points = objective.errors_at
+    monkeypatch.setattr(objective, "errors_at", lambda points: measured.append(len(points)) or of_points(points))
+    assert count(100, objective, net.n_weights) - count(60, objective, net.n_weights) == 40
 
 
 def test_an_mlp_is_evaluated_point_by_point():
