@@ -115,7 +115,9 @@ class Chip:
         self._known: dict[int, Array] = {}  # what the synapses believe of the perturbations that are in a FIFO
         self._displaced = np.zeros(n)
         self._starts: list[int] = []  # time when each trial began
-        self._ends: list[tuple[int, Counter[str]]] = []  # time and counts when each trial's last tile had accumulated
+        self._spent: list[Counter[str]] = []  # counts of all trials so far, at the end of each
+        self._ends: list[int] = []  # time when each trial's last tile had accumulated
+        self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast that is on its way to it
         self._met: dict[int, list[tuple[Tile, int]]] = {}  # of a broadcast under way: the tiles it reached, what it met there
         self._sums = self.statistics.zeros()[0]
         self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's
@@ -158,6 +160,8 @@ class Chip:
                     self._counts["broadcast_bit"] += p.bus.word_bits
                 if p.clock.broadcast_ns:
                     yield env.timeout(begun + p.clock.broadcast_ns - env.now)
+            self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
+            self._spent.append(self._counts.copy())
             env.process(self._deliver(trial, dE, s))
             self._note_refreshes(trial, start)
             trial += 1
@@ -191,9 +195,10 @@ class Chip:
             self._delivery = self._emit(self._delivery, (trial, start, dE, s))
 
     def _late(self, tile: Tile, trial: int, dE: tuple[float, float], s: float):
-        """A broadcast that reaches each tile at a time of its own."""
-        yield self.env.timeout(self.values.late_ns(trial, tile.number, len(self.tiles)))
-        start = self.env.now
+        """A broadcast that reaches each tile at a time of its own; none overtakes another on its way."""
+        heard = self.env.now + self.values.late_ns(trial, tile.number, len(self.tiles))
+        self._heard[tile.number] = start = max(heard, self._heard[tile.number])
+        yield self.env.timeout(start - self.env.now)
         yield self.env.timeout(self.params.synapse.accumulate_ns)
         self._receive(tile, trial, start, dE, s)
 
@@ -216,8 +221,7 @@ class Chip:
             self._note(trial, -1, start, self.env.now, f"tile {tile.number}", "accumulate")
         if len(met) == len(self.tiles):
             self._sum(self._met.pop(trial), trial, dE, s)
-            self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
-            self._ends.append((self.env.now, self._counts.copy()))
+            self._ends.append(self.env.now)
             self._trial_done = self._emit(self._trial_done, trial)
 
     def _sum(self, met: list[tuple[Tile, int]], trial: int, dE: tuple[float, float], s: float) -> None:
@@ -234,7 +238,8 @@ class Chip:
             values.accumulate(self._sums, known, trial, dE, s, arrived)
         self._totals = values.counted(self._totals, dE, s)
         if len(self._known) > 2 * self.params.synapse.fifo_depth:
-            needed = min((tile.fifo[0] for tile in self.tiles if tile.fifo), default=trial + 1)
+            met_already = (perturbed for tiles in self._met.values() for _, perturbed in tiles)
+            needed = min(itertools.chain(met_already, (tile.oldest for tile in self.tiles)))
             self._known = {trial: known for trial, known in self._known.items() if trial >= needed}
 
     def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
@@ -275,19 +280,22 @@ class Chip:
         return self.values.solved(self.statistics)
 
     def _repeats(self) -> bool:
-        """Whether the last three trials took the same time and counts, and no FIFO has lost a perturbation."""
-        if any(tile.overflowed for tile in self.tiles):
+        """Whether the last three trials took the same time and counts, and no FIFO has lost a perturbation, or may by jitter."""
+        bus, depth = self.params.bus, self.params.synapse.fifo_depth
+        may_lose = bus.jitter_ns and self.schedule.after_ns + bus.jitter_ns > (depth - 1) * self.schedule.trial_ns
+        if may_lose or any(tile.overflowed for tile in self.tiles):
             if self.fidelity == "batch":
+                late = "bus.latency_ns" if bus.latency_ns >= bus.jitter_ns else "bus.jitter_ns"
                 raise InputError(
-                    f"bus.latency_ns = {self.params.bus.latency_ns} outlasts the FIFO of {self.params.synapse.fifo_depth} "
-                    'perturbations, which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
+                    f"{late} = {max(bus.latency_ns, bus.jitter_ns)} outlasts the FIFO of {depth} perturbations, "
+                    'which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
                 )
             return False
         every = self._every
         if len(self._ends) < 3 * every + 1:
             return False
-        ends = [(self._starts[i], self._ends[i][1]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
-        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(ends)]
+        seen = [(self._starts[i], self._spent[i]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(seen)]
         return steps[0] == steps[1] == steps[2]
 
     def _gather(self, trials: int) -> None:
@@ -301,12 +309,12 @@ class Chip:
     @property
     def time_s(self) -> float:
         """Chip time until the last tile has accumulated the last trial, in seconds."""
-        return self._at(self.statistics.trials)[0] * 1e-9
+        return self._end_ns(self.statistics.trials - 1) * 1e-9
 
     @property
     def energy_by_cause(self) -> dict[str, float]:
-        """Energy in joules by cause, until the same moment (a next trial already begun included)."""
-        time_ns, counts = self._at(self.statistics.trials)
+        """Energy in joules by cause: of the trials, and what is spent all the time until the same moment."""
+        time_ns, counts = self._end_ns(self.statistics.trials - 1), self._spent_in(self.statistics.trials)
         energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
         if every := self.values.refresh_ns:
@@ -373,20 +381,32 @@ class Chip:
         """Events that SimPy has processed or scheduled."""
         return self.env.events
 
-    def _at(self, trials: int) -> tuple[int, Counter[str]]:
-        if trials == 0:
-            return 0, Counter()
-        if trials <= len(self._ends):
-            return self._ends[trials - 1]
-        # what is left of a repeating pattern of `every` trials, from as many at the end
+    def _spent_in(self, trials: int) -> Counter[str]:
+        """What the first trials spent, from the events or from the pattern of `every` trials that they have found."""
+        if trials <= len(self._spent):
+            return self._spent[trials - 1] if trials else Counter()
         every = self._every
-        whole, rest = divmod(trials - len(self._ends), every)
-        (before, less), (now, counts) = self._ends[-1 - every], self._ends[-1]
-        (part, few) = self._ends[-1 - every + rest]
-        time_ns = now + whole * (now - before) + (part - before)
-        return time_ns, Counter({
+        whole, rest = divmod(trials - len(self._spent), every)
+        less, counts, few = self._spent[-1 - every], self._spent[-1], self._spent[-1 - every + rest]
+        return Counter({
             cause: counts[cause] + whole * (counts[cause] - less[cause]) + few[cause] - less[cause] for cause in counts
         })  # fmt: skip
+
+    def _end_ns(self, trial: int) -> int:
+        """When the last tile has accumulated a trial, from the events or from the schedule they have found."""
+        if trial < len(self._ends):
+            return self._ends[trial] if trial >= 0 else 0
+        bus, tiles = self.params.bus, len(self.tiles)
+        # broadcasts arrive in order: one that jitter holds up holds up those behind it
+        back = (
+            min(self.params.synapse.fifo_depth, bus.jitter_ns // max(1, int(self.schedule.trial_ns)) + 1) if bus.jitter_ns else 0
+        )
+        late = range(tiles) if back else [tiles - 1]  # by skew alone the last tile is the latest
+        last = max(
+            self._start_ns(sent + 1) + max(self.values.late_ns(sent, tile, tiles) for tile in late)
+            for sent in range(max(0, trial - back), trial + 1)
+        )
+        return last + bus.latency_ns + self.params.synapse.accumulate_ns
 
     def _start_ns(self, trial: int) -> int:
         """When a trial begins, from the events or from the schedule they have found."""

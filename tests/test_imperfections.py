@@ -96,6 +96,27 @@ def test_many_imperfections_at_once_agree_too(small, method, code, presentation)
         np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-9 * (np.nanmax(np.abs(a)) if np.isfinite(a).any() else 1))
 
 
+@pytest.mark.parametrize("jitter_ns", [300, 12_000, 55_000])
+def test_time_and_energy_agree_with_jitter_within_a_trial_and_beyond(small, jitter_ns):
+    # trials take 20.7 us. Nothing overtakes on a bus: a broadcast that is held up holds up those behind it
+    changes = {"bus.jitter_ns": jitter_ns, "bus.skew_ns": 90, "synapses_per_tile": 7, "synapse.fifo_depth": 5}
+    chips = {fidelity: chip_of(small, changes, fidelity=fidelity, **OPTIONS) for fidelity in ("event", "batch", "auto")}
+    ideal = chip_of(small, {}, fidelity="event", **OPTIONS).run(57)
+    for chip in chips.values():
+        for trials in (1, 20, 36):
+            found = chip.run(trials)
+        np.testing.assert_allclose(found.hv, ideal.hv, rtol=1e-9, atol=1e-12)  # aligned, however late
+        assert chip.time_s == chips["event"].time_s
+        assert chip.energy_by_cause == chips["event"].energy_by_cause
+    assert chips["batch"].events < chips["event"].events
+    lossy = {**changes, "bus.jitter_ns": 120_000}
+    with pytest.raises(InputError, match="bus.jitter_ns = 120000 outlasts the FIFO of 5"):
+        chip_of(small, lossy, fidelity="batch", **OPTIONS).run(10)
+    event, auto = (chip_of(small, lossy, fidelity=fidelity, **OPTIONS) for fidelity in ("event", "auto"))
+    np.testing.assert_array_equal(event.run(200).hv, auto.run(200).hv)
+    assert "broadcasts came too late for the FIFO and met the wrong perturbation" in event.incidents
+
+
 # ---- laws
 
 
@@ -283,6 +304,8 @@ def test_lost_broadcasts_scale_the_estimate_down_and_skew_only_delays(linear):
     "changes, message",
     [
         ({"clock.evaluation_ns": 1000}, "cannot hold an evaluation of 5 patterns, which takes 10200 ns: 9200 ns too short"),
+        ({"perturbation.tau_ns": 1e5}, r"settle_ns = 200 is less than a hundredth of tau_ns = 100000, so that hardly"),
+        ({"perturbation.tau_ns": 50.0, "perturbation.settle_ns": 0}, "settle_ns = 0 is less than a hundredth of tau_ns = 50"),
         ({"clock.broadcast_ns": 100}, "cannot hold 2 words of 16 bits, which takes 320 ns: 220 ns too short"),
         ({"faults.tile": 1}, "the chip has tiles 0 to 0"),
         ({"error_unit.baseline_every": 3}, "would compare the errors of different patterns"),
