@@ -1,9 +1,10 @@
 """The chip in time: a controller, tiles of synapses, an analog array with its error unit, a summing line and a broadcast bus.
 
 SimPy says when, in whole nanoseconds. One trial: the tiles perturb; for every phase of the method the perturbation settles, the
-patterns settle in the array and are read one after another; the words (dE, and dw.v where the method needs it) go over the
-bus; `latency_ns` later every tile meets them with the oldest perturbation in its FIFO. The next trial starts when the last word
-has left the bus. Once the schedule repeats itself, the batch kernels may run the remaining trials with the same numbers.
+patterns settle in the array and are read one after another. The words go over the bus, dE after the last evaluation, dw.v (where
+the method needs it) as soon as the line has summed it; `latency_ns` after the last of them every tile meets them with the oldest
+perturbation in its FIFO. The next trial starts when the last word has left the bus. Once the schedule repeats itself, the batch
+kernels may run the remaining trials with the same numbers.
 """
 
 import itertools
@@ -139,32 +140,43 @@ class Chip:
             D = self.values.drawn(trial)
             self._known[trial] = self.values.known(D, trial)
             self._command = self._emit(self._command, trial)
-            line_ready = start + p.summing_line.settle_ns + p.summing_line.conversion_ns
+            if method.needs_s:
+                summed = env.process(self._sum_line(trial))
             E = {}
             for phase in self.values.measured_phases(trial):
                 E[phase] = yield from self._evaluate(trial, phase, D)
-            if method.needs_s:
-                self._note(trial, -1, start, line_ready, "summing line", "sum and convert dw.v")
-                self._counts["conversion"] += 1
-                if env.now < line_ready:
-                    yield env.timeout(line_ready - env.now)
-
             dE, s = self.values.combined(trial, E), self.values.line(trial, self._known[trial])
-            with self.bus.request() as granted:
-                yield granted
-                begun = env.now
-                for word in method.words:
-                    sent = env.now
-                    yield env.timeout(self.schedule.word_ns)
-                    self._note(trial, -1, sent, env.now, "bus", f"broadcast {word}")
-                    self._counts["broadcast_bit"] += p.bus.word_bits
-                if p.clock.broadcast_ns:
-                    yield env.timeout(begun + p.clock.broadcast_ns - env.now)
+            measured = env.now
+            yield from self._send(trial, method.words[: -1 if method.needs_s else None])
+            if method.needs_s:
+                yield summed
+            if p.clock.broadcast_ns:
+                yield env.timeout(measured + p.clock.broadcast_ns - env.now)
             self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
             self._spent.append(self._counts.copy())
             env.process(self._deliver(trial, dE, s))
             self._note_refreshes(trial, start)
             trial += 1
+
+    def _sum_line(self, trial: int):
+        """Sums dw.v and sends it as soon as it is known."""
+        start, line = self.env.now, self.params.summing_line
+        yield self.env.timeout(line.settle_ns + line.conversion_ns)
+        self._note(trial, -1, start, self.env.now, "summing line", "sum and convert dw.v")
+        self._counts["conversion"] += 1
+        yield from self._send(trial, ["dw.v"])
+
+    def _send(self, trial: int, words: list[str]):
+        bus = self.params.bus
+        if ("dw.v" in words) != (bus.first == "dw.v"):
+            yield self.env.timeout(0)  # at the same moment the other one asks first
+        with self.bus.request() as granted:
+            yield granted
+            for word in words:
+                sent = self.env.now
+                yield self.env.timeout(self.schedule.word_ns)
+                self._note(trial, -1, sent, self.env.now, "bus", f"broadcast {word}")
+                self._counts["broadcast_bit"] += bus.word_bits
 
     def _evaluate(self, trial: int, phase: int, D: Array):
         p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]

@@ -34,17 +34,40 @@ def test_timeline_of_a_chip_with_two_synapses(two_synapses):
     assert [tuple(interval)[1:] for interval in chip.trace] == [
         (-1, 0, 0, "tile 0", "draw dw"),
         (-1, 0, 0, "tile 1", "draw dw"),
+        (-1, 0, 1500, "summing line", "sum and convert dw.v"),
+        (-1, 1500, 1660, "bus", "broadcast dw.v"),
         (0, 0, 200, "perturbation", "settle at w +0 D +0 rv"),
         (0, 200, 1700, "array and error unit", "settle and read 1 pattern"),
         (1, 1700, 1900, "perturbation", "settle at w +1 D +0 rv"),
         (1, 1900, 3400, "array and error unit", "settle and read 1 pattern"),
-        (-1, 0, 1500, "summing line", "sum and convert dw.v"),
         (-1, 3400, 3560, "bus", "broadcast dE"),
-        (-1, 3560, 3720, "bus", "broadcast dw.v"),
-        (-1, 3820, 3870, "tile 0", "accumulate"),
-        (-1, 3820, 3870, "tile 1", "accumulate"),
+        (-1, 3660, 3710, "tile 0", "accumulate"),
+        (-1, 3660, 3710, "tile 1", "accumulate"),
     ]
-    assert chip.time_s == pytest.approx(3870e-9)
+    assert chip.time_s == pytest.approx(3710e-9)
+
+
+@pytest.mark.parametrize(
+    "line_ns, first, words, end_ns",
+    [  # two evaluations of 1700 ns, words of 160
+        (1000, "dE", [("dw.v", 1000), ("dE", 3400)], 3560),  # long before: beside the second evaluation
+        (3300, "dE", [("dw.v", 3300), ("dE", 3460)], 3620),  # dE waits for a word that has begun
+        (3400, "dE", [("dE", 3400), ("dw.v", 3560)], 3720),  # both at once
+        (3400, "dw.v", [("dw.v", 3400), ("dE", 3560)], 3720),
+        (3450, "dw.v", [("dE", 3400), ("dw.v", 3560)], 3720),  # dw.v waits
+        (5000, "dE", [("dE", 3400), ("dw.v", 5000)], 5160),  # dE is sent while the line still settles
+    ],
+)
+def test_dE_and_dw_v_contend_for_the_bus(two_synapses, line_ns, first, words, end_ns):
+    changes = {"summing_line.settle_ns": line_ns, "summing_line.conversion_ns": 0, "bus.first": first}
+    chip = chip_of(two_synapses, changes, method="pearlmutter", code="rademacher", trace_trials=1)
+    chip.run(1)
+    sent = [(interval.action.split()[1], interval.start_ns) for interval in chip.trace if interval.unit == "bus"]
+    assert sent == words
+    chip.run(9)
+    assert chip._starts[1] == end_ns == chip.schedule.trial_ns
+    assert chip.time_s == pytest.approx(10 * end_ns * 1e-9 + 150e-9)
+    assert chip.schedule.hidden_ns == max(0, min(160, 3400 - line_ns))
 
 
 def test_energy_is_what_a_hand_count_gives(two_synapses):
@@ -59,7 +82,7 @@ def test_energy_is_what_a_hand_count_gives(two_synapses):
     assert chip.energy_j == pytest.approx(sum(expected.values()), rel=1e-12)
     static = chip_of(two_synapses, method="pearlmutter", code="rademacher", fidelity="event")
     static.run(1)
-    assert static.energy_by_cause["static"] == pytest.approx(1e-3 * 3870e-9)
+    assert static.energy_by_cause["static"] == pytest.approx(1e-3 * 3710e-9)
 
 
 def test_a_batch_of_patterns_is_charged_pattern_by_pattern(small):
@@ -228,5 +251,6 @@ def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile)
     chip.run(10)
     before = chip.events
     chip.run(10)
-    # command, two evaluations, the bus (granted, two words, released), the delivery on its way, and the end of the run
-    assert chip.events - before == 140
+    # command, two evaluations, the summing line, the bus (granted, a word, released; twice, once letting the other go first), the
+    # delivery on its way, and the end of the run
+    assert chip.events - before == 200

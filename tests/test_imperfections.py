@@ -306,7 +306,7 @@ def test_lost_broadcasts_scale_the_estimate_down_and_skew_only_delays(linear):
         ({"clock.evaluation_ns": 1000}, "cannot hold an evaluation of 5 patterns, which takes 10200 ns: 9200 ns too short"),
         ({"perturbation.tau_ns": 1e5}, r"settle_ns = 200 is less than a hundredth of tau_ns = 100000, so that hardly"),
         ({"perturbation.tau_ns": 50.0, "perturbation.settle_ns": 0}, "settle_ns = 0 is less than a hundredth of tau_ns = 50"),
-        ({"clock.broadcast_ns": 100}, "cannot hold 2 words of 16 bits, which takes 320 ns: 220 ns too short"),
+        ({"clock.broadcast_ns": 100}, "cannot hold what is left to send after the last evaluation, which takes 160 ns: 60 ns"),
         ({"faults.tile": 1}, "the chip has tiles 0 to 0"),
         ({"error_unit.baseline_every": 3}, "would compare the errors of different patterns"),
     ],
