@@ -254,3 +254,20 @@ def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile)
     # command, two evaluations, the summing line, the bus (granted, a word, released; twice, once letting the other go first), the
     # delivery on its way, and the end of the run
     assert chip.events - before == 200
+
+
+@pytest.mark.parametrize("code", ["rademacher", "gaussian", "ternary"])
+def test_broadcasts_that_meet_the_next_perturbation_have_a_mean_of_zero(linear, code):
+    # trials take 1,760 ns, broadcasts 2,000 more: a FIFO of 3 still holds their own perturbation, one of 2 the next as its oldest
+    objective, w, v = linear
+    g, K = objective.gradient(w), 4000
+    timing = {"array.settle_ns": 0, "error_unit.conversion_ns": 100, "bus.latency_ns": 2000}
+    options = {"method": "central", "code": code, "sigma": 0.1, "fidelity": "event", "trace_trials": 0}
+    aligned, misaligned = (chip_of(linear, {**timing, "synapse.fifo_depth": depth}, **options) for depth in (3, 2))
+    found, lost = aligned.run(K), misaligned.run(K)
+    assert misaligned.tiles[0].overflowed and not aligned.tiles[0].overflowed
+    assert (np.abs(found.gradient - g) < 5 * found.gradient_stderr).all()
+    assert (np.abs(found.gradient) > 5 * found.gradient_stderr).sum() > 4
+    # no signal, all of the noise: nothing but diffusion, of variance E dE^2 / sigma^2 = |g|^2, known to sqrt(2/K) and better
+    assert (np.abs(lost.gradient) < 5 * lost.gradient_stderr).all()
+    np.testing.assert_allclose(K * lost.gradient_stderr**2, g @ g, rtol=5 * np.sqrt(6 / K))

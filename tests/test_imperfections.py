@@ -396,3 +396,17 @@ def test_a_refresh_of_nothing_or_all_the_time_is_one_line(changes, message):
     with pytest.raises(InputError, match=f"xor.toml with --set: chip.weights.{message}") as caught:
         load_experiment("xor", {f"chip.{key}": value for key, value in changes.items()})
     assert "\n" not in str(caught.value)
+
+
+def test_a_reading_is_off_by_a_step_over_the_root_of_twelve(slope):
+    # E at 4,000 points that lie many steps apart: what rounding adds is uniform, of variance step^2/12
+    objective, w, v = slope
+    changes = {"error_unit.bits": 12, "error_unit.range": 4.096e3}
+    points = 0.2 * np.random.default_rng(5).standard_normal((4000, w.size))
+    evaluations = [(trial, 0) for trial in range(4000)]
+    exact, read = (chip_of(slope, c).values.readings(evaluations, points) for c in ({"error_unit.offset": 1e-300}, changes))
+    assert exact.std() > 20 and exact.max() < 4000
+    off = read - exact
+    assert np.abs(off).max() <= 0.5 + 1e-9 and abs(off.mean()) < 5 / np.sqrt(12 * 4000)
+    # a uniform number has E x^4 = 1/80, so its square is known to sqrt((1/80 - 1/144)/4000)
+    assert abs((off**2).mean() - 1 / 12) < 5 * np.sqrt((1 / 80 - 1 / 144) / 4000)
