@@ -410,10 +410,10 @@ class Chip:
             return self._ends[trial] if trial >= 0 else 0
         bus, tiles = self.params.bus, len(self.tiles)
         # broadcasts arrive in order: one that jitter holds up holds up those behind it
-        back = (
-            min(self.params.synapse.fifo_depth, bus.jitter_ns // max(1, int(self.schedule.trial_ns)) + 1) if bus.jitter_ns else 0
-        )
-        late = range(tiles) if back else [tiles - 1]  # by skew alone the last tile is the latest
+        back, late = 0, range(tiles - 1, tiles)  # by skew alone the last tile is the latest
+        if bus.jitter_ns:
+            back, late = bus.jitter_ns // max(1, int(self.schedule.trial_ns)) + 1, range(tiles)
+            back = min(back, self.params.synapse.fifo_depth)  # else events would run to the end, see `_repeats`
         last = max(
             self._start_ns(sent + 1) + max(self.values.late_ns(sent, tile, tiles) for tile in late)
             for sent in range(max(0, trial - back), trial + 1)

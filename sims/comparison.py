@@ -214,7 +214,8 @@ def _verdict(
 ) -> str:  # fmt: skip
     name = NAMES[quantity]
     if isnan(cosine):
-        return f"gives no estimate of {name}: every sum is zero, so nothing of the perturbation reaches E and its reading"
+        why = ", so nothing of the perturbation reaches E and its reading" if isnan(unhurt) else ""
+        return f"gives no estimate of {name}: every sum is zero{why}"
     if isinf(needed):
         return (
             f"cannot reach a cosine of {TARGET_COSINE} with {name}, however many evaluations: "

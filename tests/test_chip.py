@@ -163,6 +163,21 @@ def test_synapses_per_tile_changes_nothing_but_events(small):
     assert chips[0].events > chips[1].events > chips[2].events
 
 
+def test_tiles_of_a_hundred_thousand_synapses_give_the_same_as_smaller_ones():
+    net, rng = MLP([784, 128, 10], error="cross_entropy"), np.random.default_rng(0)
+    objective = net.objective(rng.standard_normal((2, 784)), [3, 7])
+    point = objective, net.init(0), rng.standard_normal(net.n_weights)
+    assert net.n_weights > 10**5
+    found = []
+    for size in (10**6, 1000):
+        chip = chip_of(
+            point, {"synapses_per_tile": size}, method="covariance", code="rademacher", fidelity="event", trace_trials=0
+        )
+        found.append((chip.run(5).hv, chip.time_s, chip.energy_j))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-9, atol=1e-9 * np.abs(found[0][0]).max())
+    assert found[0][1:] == found[1][1:]
+
+
 def test_a_late_broadcast_is_harmless_while_the_fifo_is_deep_enough(two_synapses):
     options = {"method": "difference", "code": "gaussian", "fidelity": "event", "sigma": 0.1, "r": 0.1}
     on_time = chip_of(two_synapses, **options)

@@ -117,6 +117,30 @@ def test_time_and_energy_agree_with_jitter_within_a_trial_and_beyond(small, jitt
     assert "broadcasts came too late for the FIFO and met the wrong perturbation" in event.incidents
 
 
+def test_fabrication_is_of_the_die_and_operation_of_the_seed(small):
+    mismatch = dict.fromkeys(
+        ("perturbation.gain_mismatch", "perturbation.offset_mismatch", "neuron.gain_mismatch", "neuron.offset_mismatch",
+         "synapse.offset_mismatch", "weights.stuck_fraction", "weights.dead_fraction", "faults.dying_fraction"), 0.5,
+    )  # fmt: skip
+    noise = {"error_unit.noise": 0.1, "weights.read_noise": 0.1, "neuron.noise": 0.1, "summing_line.noise": 0.1}
+
+    def made(die, seed):
+        found = chip_of(small, {**mismatch, "die": die}, **{**OPTIONS, "seed": seed}).values.die
+        return np.concatenate(
+            [found.gain, found.offset, found.multiplier, found.stuck, found.alive, found.dying, *found.units[0]]
+        )
+
+    def operated(die, seed):
+        values = chip_of(small, {**noise, "die": die}, **{**OPTIONS, "seed": seed}).values
+        readings = values.readings([(0, 0), (0, 1), (1, 0)], np.zeros((3, small[1].size)))
+        assert len(set(readings)) == 3  # every use has its own
+        return [*readings, values.line(0, small[1])]
+
+    for of, same, other in ((made, (3, 8), (4, 7)), (operated, (4, 7), (3, 8))):
+        np.testing.assert_array_equal(of(*same), of(3, 7))
+        assert (np.array(of(*other)) != of(3, 7)).mean() > 0.4  # of yes or no, half are the same by chance
+
+
 # ---- laws
 
 
