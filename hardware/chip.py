@@ -1,9 +1,10 @@
 """The chip in time: a controller, tiles of synapses, an analog array with its error unit, a summing line and a broadcast bus.
 
 SimPy says when, in whole nanoseconds. One trial: the tiles perturb; for every phase of the method the perturbation settles, the
-patterns settle in the array and are read one after another; the words (dE, and dw.v where the method needs it) go over the
-bus; `latency_ns` later every tile meets them with the oldest perturbation in its FIFO. The next trial starts when the last word
-has left the bus. Once the schedule repeats itself, the batch kernels may run the remaining trials with the same numbers.
+patterns settle in the array and are read one after another. The words go over the bus, dE after the last evaluation, dw.v (where
+the method needs it) as soon as the line has summed it; `latency_ns` after the last of them every tile meets them with the oldest
+perturbation in its FIFO. The next trial starts when the last word has left the bus. Once the schedule repeats itself, the batch
+kernels may run the remaining trials with the same numbers.
 """
 
 import itertools
@@ -130,7 +131,9 @@ class Chip:
         self._known: dict[int, Array] = {}  # what the synapses believe of the perturbations that are in a FIFO
         self._displaced = np.zeros(n)
         self._starts: list[int] = []  # time when each trial began
-        self._ends: list[tuple[int, Counter[str]]] = []  # time and counts when each trial's last tile had accumulated
+        self._spent: list[Counter[str]] = []  # counts of all trials so far, at the end of each
+        self._ends: list[int] = []  # time when each trial's last tile had accumulated
+        self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast that is on its way to it
         self._met: dict[int, list[tuple[Tile, int]]] = {}  # of a broadcast under way: the tiles it reached, what it met there
         self._sums = self.statistics.zeros()[0]
         self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's
@@ -158,32 +161,45 @@ class Chip:
             D = self.values.drawn(trial)
             self._known[trial] = self.values.known(D, trial)
             self._command = self._emit(self._command, trial)
-            line_ready = start + p.summing_line.settle_ns + p.summing_line.conversion_ns
+            if method.needs_s:
+                summed = env.process(self._sum_line(trial))
             E = {}
             for phase in self.values.measured_phases(trial):
                 E[phase] = yield from self._evaluate(trial, phase, D)
-            if method.needs_s:
-                self._note(trial, -1, start, line_ready, "summing line", "sum and convert dw.v")
-                self._counts["conversion"] += 1
-                if env.now < line_ready:
-                    yield env.timeout(line_ready - env.now)
-
             dE, s = self.values.combined(trial, E), self.values.line(trial, self._known[trial])
-            with self.bus.request() as granted:
-                yield granted
-                begun = env.now
-                for word in method.words:
-                    sent = env.now
-                    yield env.timeout(self.schedule.word_ns)
-                    self._note(trial, -1, sent, env.now, "bus", f"broadcast {word}")
-                    self._counts["broadcast_bit"] += p.bus.word_bits
-                if p.clock.broadcast_ns:
-                    yield env.timeout(begun + p.clock.broadcast_ns - env.now)
+            measured = env.now
+            yield from self._send(trial, method.words[: -1 if method.needs_s else None])
+            if method.needs_s:
+                yield summed
+            if p.clock.broadcast_ns:
+                yield env.timeout(measured + p.clock.broadcast_ns - env.now)
+            self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
+            self._spent.append(self._counts.copy())
             env.process(self._deliver(trial, dE, s))
             self._note_refreshes(trial, start)
             trial += 1
             if self.learning and self.learning.waits and trial % self.learning.every == 0:
                 yield self._written
+
+    def _sum_line(self, trial: int):
+        """Sums dw.v and sends it as soon as it is known."""
+        start, line = self.env.now, self.params.summing_line
+        yield self.env.timeout(line.settle_ns + line.conversion_ns)
+        self._note(trial, -1, start, self.env.now, "summing line", "sum and convert dw.v")
+        self._counts["conversion"] += 1
+        yield from self._send(trial, ["dw.v"])
+
+    def _send(self, trial: int, words: list[str]):
+        bus = self.params.bus
+        if ("dw.v" in words) != (bus.first == "dw.v"):
+            yield self.env.timeout(0)  # at the same moment the other one asks first
+        with self.bus.request() as granted:
+            yield granted
+            for word in words:
+                sent = self.env.now
+                yield self.env.timeout(self.schedule.word_ns)
+                self._note(trial, -1, sent, self.env.now, "bus", f"broadcast {word}")
+                self._counts["broadcast_bit"] += bus.word_bits
 
     def _evaluate(self, trial: int, phase: int, D: Array):
         p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]
@@ -214,9 +230,10 @@ class Chip:
             self._delivery = self._emit(self._delivery, (trial, start, dE, s))
 
     def _late(self, tile: Tile, trial: int, dE: tuple[float, float], s: float):
-        """A broadcast that reaches each tile at a time of its own."""
-        yield self.env.timeout(self.values.late_ns(trial, tile.number, len(self.tiles)))
-        start = self.env.now
+        """A broadcast that reaches each tile at a time of its own; none overtakes another on its way."""
+        heard = self.env.now + self.values.late_ns(trial, tile.number, len(self.tiles))
+        self._heard[tile.number] = start = max(heard, self._heard[tile.number])
+        yield self.env.timeout(start - self.env.now)
         yield self.env.timeout(self.params.synapse.accumulate_ns)
         self._receive(tile, trial, start, dE, s)
 
@@ -240,8 +257,7 @@ class Chip:
         if len(met) == len(self.tiles):
             D = self._known[met[-1][1]]
             self._sum(self._met.pop(trial), trial, dE, s)
-            self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
-            self._ends.append((self.env.now, self._counts.copy()))
+            self._ends.append(self.env.now)
             if self.learning and (trial + 1) % self.learning.every == 0:
                 self.env.process(self._update(trial, D, dE[0]))
             self._trial_done = self._emit(self._trial_done, trial)
@@ -279,7 +295,8 @@ class Chip:
             values.accumulate(self._sums, known, trial, dE, s, arrived)
         self._totals = values.counted(self._totals, dE, s)
         if len(self._known) > 2 * self.params.synapse.fifo_depth:
-            needed = min((tile.fifo[0] for tile in self.tiles if tile.fifo), default=trial + 1)
+            met_already = (perturbed for tiles in self._met.values() for _, perturbed in tiles)
+            needed = min(itertools.chain(met_already, (tile.oldest for tile in self.tiles)))
             self._known = {trial: known for trial, known in self._known.items() if trial >= needed}
 
     def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
@@ -320,19 +337,22 @@ class Chip:
         return self.values.solved(self.statistics)
 
     def _repeats(self) -> bool:
-        """Whether the last three trials took the same time and counts, and no FIFO has lost a perturbation."""
-        if any(tile.overflowed for tile in self.tiles):
+        """Whether the last three trials took the same time and counts, and no FIFO has lost a perturbation, or may by jitter."""
+        bus, depth = self.params.bus, self.params.synapse.fifo_depth
+        may_lose = bus.jitter_ns and self.schedule.after_ns + bus.jitter_ns > (depth - 1) * self.schedule.trial_ns
+        if may_lose or any(tile.overflowed for tile in self.tiles):
             if self.fidelity == "batch":
+                late = "bus.latency_ns" if bus.latency_ns >= bus.jitter_ns else "bus.jitter_ns"
                 raise InputError(
-                    f"bus.latency_ns = {self.params.bus.latency_ns} outlasts the FIFO of {self.params.synapse.fifo_depth} "
-                    'perturbations, which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
+                    f"{late} = {max(bus.latency_ns, bus.jitter_ns)} outlasts the FIFO of {depth} perturbations, "
+                    'which only events can show: set run.fidelity = "event", or a deeper synapse.fifo_depth'
                 )
             return False
         every = self._every
         if len(self._ends) < 3 * every + 1:
             return False
-        ends = [(self._starts[i], self._ends[i][1]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
-        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(ends)]
+        seen = [(self._starts[i], self._spent[i]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(seen)]
         return steps[0] == steps[1] == steps[2]
 
     def _gather(self, trials: int) -> None:
@@ -346,12 +366,12 @@ class Chip:
     @property
     def time_s(self) -> float:
         """Chip time until the last tile has accumulated the last trial, in seconds."""
-        return self._at(self.statistics.trials)[0] * 1e-9
+        return self._end_ns(self.statistics.trials - 1) * 1e-9
 
     @property
     def energy_by_cause(self) -> dict[str, float]:
-        """Energy in joules by cause, until the same moment (a next trial already begun included)."""
-        time_ns, counts = self._at(self.statistics.trials)
+        """Energy in joules by cause: of the trials, and what is spent all the time until the same moment."""
+        time_ns, counts = self._end_ns(self.statistics.trials - 1), self._spent_in(self.statistics.trials)
         energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
         if every := self.values.memory.refresh_ns:
@@ -418,20 +438,32 @@ class Chip:
         """Events that SimPy has processed or scheduled."""
         return self.env.events
 
-    def _at(self, trials: int) -> tuple[int, Counter[str]]:
-        if trials == 0:
-            return 0, Counter()
-        if trials <= len(self._ends):
-            return self._ends[trials - 1]
-        # what is left of a repeating pattern of `every` trials, from as many at the end
+    def _spent_in(self, trials: int) -> Counter[str]:
+        """What the first trials spent, from the events or from the pattern of `every` trials that they have found."""
+        if trials <= len(self._spent):
+            return self._spent[trials - 1] if trials else Counter()
         every = self._every
-        whole, rest = divmod(trials - len(self._ends), every)
-        (before, less), (now, counts) = self._ends[-1 - every], self._ends[-1]
-        (part, few) = self._ends[-1 - every + rest]
-        time_ns = now + whole * (now - before) + (part - before)
-        return time_ns, Counter({
+        whole, rest = divmod(trials - len(self._spent), every)
+        less, counts, few = self._spent[-1 - every], self._spent[-1], self._spent[-1 - every + rest]
+        return Counter({
             cause: counts[cause] + whole * (counts[cause] - less[cause]) + few[cause] - less[cause] for cause in counts
         })  # fmt: skip
+
+    def _end_ns(self, trial: int) -> int:
+        """When the last tile has accumulated a trial, from the events or from the schedule they have found."""
+        if trial < len(self._ends):
+            return self._ends[trial] if trial >= 0 else 0
+        bus, tiles = self.params.bus, len(self.tiles)
+        # broadcasts arrive in order: one that jitter holds up holds up those behind it
+        back, late = 0, range(tiles - 1, tiles)  # by skew alone the last tile is the latest
+        if bus.jitter_ns:
+            back, late = bus.jitter_ns // max(1, int(self.schedule.trial_ns)) + 1, range(tiles)
+            back = min(back, self.params.synapse.fifo_depth)  # else events would run to the end, see `_repeats`
+        last = max(
+            self._start_ns(sent + 1) + max(self.values.late_ns(sent, tile, tiles) for tile in late)
+            for sent in range(max(0, trial - back), trial + 1)
+        )
+        return last + bus.latency_ns + self.params.synapse.accumulate_ns
 
     def _start_ns(self, trial: int) -> int:
         """When a trial begins, from the events or from the schedule they have found."""

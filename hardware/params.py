@@ -134,6 +134,7 @@ class BusParams(Table):
         0.0, description="in units of E: word_bits of a dE cover -dE_range..dE_range; 0 = words carry exact numbers"
     )
     s_range: NonNegative = Field(0.0, description="in units of dw.v: the same for dw.v; 0 = words carry exact numbers")
+    first: Literal["dE", "dw.v"] = Field("dE", description="which goes first when a dE and dw.v want the bus at the same time")
     word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number")
     bits_per_s: float = Field(100e6, ge=1, le=1e18, description="bits per second on the bus; a word takes a whole number of ns")
 

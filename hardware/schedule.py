@@ -12,40 +12,42 @@ from perturb.objective import Objective
 
 
 class Schedule:
-    """The times of one evaluation and one word; and of a trial, part by part, one after another (waiting: for dw.v or a clock).
+    """The times of one evaluation and one word, of a trial, and what its parts take of it (waiting: for dw.v or a clock).
 
-    A clock that cannot hold an evaluation or the words of a trial raises InputError.
+    dw.v is sent as soon as it is known, if need be beside an evaluation: `hidden_ns` of the bus's time. A clock that cannot hold
+    an evaluation, or what is left to send after the last one, raises InputError.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
-        p, n = params, objective.n_weights
-        baseline = (0, 0) in method.phases
+        p, n, every = params, objective.n_weights, params.error_unit.baseline_every
+        baseline, words = (0, 0) in method.phases, len(method.words)
         # of a baseline that is kept for several trials, a share is measured in each
-        evaluations = len(method.phases) - (baseline and 1 - 1 / p.error_unit.baseline_every)
-        words = len(method.words)
+        evaluations = len(method.phases) - (baseline and 1 - 1 / every)
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
         per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
         self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
-        for key, given, needed, what in (
-            ("evaluation_ns", p.clock.evaluation_ns, self.evaluation_ns, f"an evaluation of {presented} patterns"),
-            ("broadcast_ns", p.clock.broadcast_ns, words * self.word_ns, f"{words} words of {p.bus.word_bits} bits"),
-        ):
-            if given and given < needed:
-                raise InputError(
-                    f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns: {needed - given} ns too short"
-                )
+        self._held("evaluation_ns", p.clock.evaluation_ns, self.evaluation_ns, f"an evaluation of {presented} patterns")
+        slot_ns = max(self.evaluation_ns, p.clock.evaluation_ns)
+        s_ns = self.word_ns * method.needs_s
+        dE_ns = self.word_ns * words - s_ns
+        line_ns = (p.summing_line.settle_ns + p.summing_line.conversion_ns) * method.needs_s
+
+        def trial(measured: int) -> tuple[int, int]:
+            """ns until the last word has left the bus, and how much of that the bus was busy beside an evaluation."""
+            E_ns = measured * slot_ns
+            sent_ns = max(E_ns, line_ns + s_ns) + dE_ns if line_ns < E_ns else max(line_ns, E_ns + dE_ns) + s_ns
+            self._held("broadcast_ns", p.clock.broadcast_ns, sent_ns - E_ns, "what is left to send after the last evaluation")
+            return max(sent_ns, E_ns + p.clock.broadcast_ns), min(s_ns, max(0, E_ns - line_ns))
+
+        whole, less = trial(len(method.phases)), trial(len(method.phases) - (baseline and every > 1))
+        self.trial_ns, self.hidden_ns = (a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True))
         self.parts_ns = {
             "settling of perturbations": evaluations * p.perturbation.settle_ns,
             "settling of the array": evaluations * presented * objective.depth * p.array.settle_ns,
             "conversion": evaluations * presented * p.error_unit.conversion_ns,
             "bus": float(words * self.word_ns),
         }
-        measuring = sum(self.parts_ns.values()) - self.parts_ns["bus"]
-        slots = max(measuring, evaluations * p.clock.evaluation_ns)
-        line = p.summing_line.settle_ns + p.summing_line.conversion_ns if method.needs_s else 0
-        waiting = max(slots, line) - measuring + max(self.parts_ns["bus"], p.clock.broadcast_ns) - self.parts_ns["bus"]
-        self.parts_ns["waiting for dw.v or the clock"] = waiting
-        self.trial_ns = sum(self.parts_ns.values())
+        self.parts_ns["waiting for dw.v or the clock"] = max(0.0, self.trial_ns + self.hidden_ns - sum(self.parts_ns.values()))
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
         perturbed = len(method.phases) - baseline
         self._trial_j = (
@@ -59,6 +61,11 @@ class Schedule:
         self._update_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
         self._steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
+
+    @staticmethod
+    def _held(key: str, given: int, needed: int, what: str) -> None:
+        if 0 < given < needed:
+            raise InputError(f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns: {needed - given} ns too short")
 
     @property
     def busy(self) -> dict[str, float]:

@@ -8,17 +8,27 @@ class Tile:
 
     `perturb` pushes a new one; `receive` gives the oldest for a broadcast to meet. A shift register cannot know trial numbers:
     when broadcasts come later than `fifo_depth` trials, its oldest entry is lost, every later broadcast meets the wrong
-    perturbation, and `overflowed` says so. A broadcast that is lost on its way still shifts the register.
+    perturbation, and `overflowed` says so. A broadcast that is lost on its way still shifts the register; one that finds it empty
+    meets what came out of it last.
     """
 
     def __init__(self, number: int, start: int, stop: int, fifo_depth: int):
         self.number, self.start, self.stop = number, start, stop
         self.fifo: deque[int] = deque(maxlen=fifo_depth)
         self.overflowed = False
+        self._out = 0
 
     def perturb(self, trial: int) -> None:
         self.overflowed |= len(self.fifo) == self.fifo.maxlen
         self.fifo.append(trial)
 
     def receive(self) -> int:
-        return self.fifo.popleft()
+        self._out = self.oldest
+        if self.fifo:
+            self.fifo.popleft()
+        return self._out
+
+    @property
+    def oldest(self) -> int:
+        """The trial whose perturbation the next broadcast would meet."""
+        return self.fifo[0] if self.fifo else self._out

@@ -107,6 +107,11 @@ class Values:
         self.perturb_every = 1  # trials, and from which patterns (k,) a trial shows: None, as the design says
         self.rows_of: Callable[[int], Array] | None = None
         p = params.perturbation
+        if p.settle_ns < p.tau_ns / 100:
+            raise InputError(
+                f"perturbation.settle_ns = {p.settle_ns} is less than a hundredth of tau_ns = {p.tau_ns:g}, so that hardly "
+                "anything of a perturbation would arrive: set a longer settle_ns, or tau_ns = 0"
+            )
         self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1

@@ -95,7 +95,8 @@ def timeline(frames: Frames) -> Figure | None:
 
     end = trace["end_ns"].max()
     ended = trace[trace["trial"] == 0]
-    sent = ended[ended["unit"] == "bus"]["start_ns"].min()
+    measured = ended[ended["phase"] >= 0]["end_ns"].max()
+    sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
     margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
     figure = Figure(figsize=(10, 1.2 + 0.5 * len(lanes)), layout="constrained")
     windows = ((0, end, "two trials"), (sent - margin, ended["end_ns"].max() + margin, "the broadcast that ends the first trial"))
@@ -499,7 +500,7 @@ def _finished(figure: Figure) -> Figure:
         axis.patch.set_alpha(0.0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(INK)
-        axis.tick_params(colors=INK, labelsize=8)
+        axis.tick_params(which="both", colors=INK, labelsize=8)
         for words in (axis.title, axis.xaxis.label, axis.yaxis.label):
             words.set_color(INK)
     for legend in figure.legends:

@@ -204,7 +204,7 @@ def _cost(quantity: str, cosine: float, unhurt: float) -> str:
     """What the faults of a run cost it, as the end of its verdict; nothing where it met none."""
     if isnan(unhurt):
         return ""
-    lost = unhurt - (0.0 if isnan(cosine) else cosine)
+    lost = unhurt - (0.0 if isnan(cosine) else cosine) if unhurt > 0 else 0.0
     cost = f"{lost:.2f}" if lost >= 0.005 else "less than 0.01" if lost > 0 else "nothing"
     return f"; faults cost {cost} of the cosine with {NAMES[quantity]} ({unhurt:.2f} without them)"
 
@@ -215,7 +215,8 @@ def _verdict(
 ) -> str:  # fmt: skip
     name = NAMES[quantity]
     if isnan(cosine):
-        return f"gives no estimate of {name}: every sum is zero, so nothing of the perturbation reaches E and its reading"
+        why = ", so nothing of the perturbation reaches E and its reading" if isnan(unhurt) else ""
+        return f"gives no estimate of {name}: every sum is zero{why}"
     if isinf(needed):
         return (
             f"cannot reach a cosine of {TARGET_COSINE} with {name}, however many evaluations: "

@@ -84,6 +84,7 @@ def test_costs_are_said_to_be_as_large_as_they_are():
     assert comparison._cost("gradient", np.nan, 0.91).startswith("; faults cost 0.91 of the cosine with the gradient")
     assert "less than 0.01" in comparison._cost("hv", 0.909, 0.91)
     assert "cost nothing" in comparison._cost("hv", 0.93, 0.91)
+    assert "cost nothing" in comparison._cost("hv", -0.6, -0.4)  # there was nothing to lose
     assert comparison._cost("hv", 0.9, np.nan) == ""
 
 

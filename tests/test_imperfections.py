@@ -101,6 +101,51 @@ def test_many_imperfections_at_once_agree_too(small, method, code, presentation)
         np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-9 * (np.nanmax(np.abs(a)) if np.isfinite(a).any() else 1))
 
 
+@pytest.mark.parametrize("jitter_ns", [300, 12_000, 55_000])
+def test_time_and_energy_agree_with_jitter_within_a_trial_and_beyond(small, jitter_ns):
+    # trials take 20.7 us. Nothing overtakes on a bus: a broadcast that is held up holds up those behind it
+    changes = {"bus.jitter_ns": jitter_ns, "bus.skew_ns": 90, "synapses_per_tile": 7, "synapse.fifo_depth": 5}
+    chips = {fidelity: chip_of(small, changes, fidelity=fidelity, **OPTIONS) for fidelity in ("event", "batch", "auto")}
+    ideal = chip_of(small, {}, fidelity="event", **OPTIONS).run(57)
+    for chip in chips.values():
+        for trials in (1, 20, 36):
+            found = chip.run(trials)
+        np.testing.assert_allclose(found.hv, ideal.hv, rtol=1e-9, atol=1e-12)  # aligned, however late
+        assert chip.time_s == chips["event"].time_s
+        assert chip.energy_by_cause == chips["event"].energy_by_cause
+    assert chips["batch"].events < chips["event"].events
+    lossy = {**changes, "bus.jitter_ns": 120_000}
+    with pytest.raises(InputError, match="bus.jitter_ns = 120000 outlasts the FIFO of 5"):
+        chip_of(small, lossy, fidelity="batch", **OPTIONS).run(10)
+    event, auto = (chip_of(small, lossy, fidelity=fidelity, **OPTIONS) for fidelity in ("event", "auto"))
+    np.testing.assert_array_equal(event.run(200).hv, auto.run(200).hv)
+    assert "broadcasts came too late for the FIFO and met the wrong perturbation" in event.incidents
+
+
+def test_fabrication_is_of_the_die_and_operation_of_the_seed(small):
+    mismatch = dict.fromkeys(
+        ("perturbation.gain_mismatch", "perturbation.offset_mismatch", "neuron.gain_mismatch", "neuron.offset_mismatch",
+         "synapse.offset_mismatch", "weights.stuck_fraction", "weights.dead_fraction", "faults.dying_fraction"), 0.5,
+    )  # fmt: skip
+    noise = {"error_unit.noise": 0.1, "weights.read_noise": 0.1, "neuron.noise": 0.1, "summing_line.noise": 0.1}
+
+    def made(die, seed):
+        found = chip_of(small, {**mismatch, "die": die}, **{**OPTIONS, "seed": seed}).values.die
+        return np.concatenate(
+            [found.gain, found.offset, found.multiplier, found.stuck, found.alive, found.dying, *found.units[0]]
+        )
+
+    def operated(die, seed):
+        values = chip_of(small, {**noise, "die": die}, **{**OPTIONS, "seed": seed}).values
+        readings = values.readings([(0, 0), (0, 1), (1, 0)], np.zeros((3, small[1].size)))
+        assert len(set(readings)) == 3  # every use has its own
+        return [*readings, values.line(0, small[1])]
+
+    for of, same, other in ((made, (3, 8), (4, 7)), (operated, (4, 7), (3, 8))):
+        np.testing.assert_array_equal(of(*same), of(3, 7))
+        assert (np.array(of(*other)) != of(3, 7)).mean() > 0.4  # of yes or no, half are the same by chance
+
+
 # ---- laws
 
 
@@ -288,7 +333,9 @@ def test_lost_broadcasts_scale_the_estimate_down_and_skew_only_delays(linear):
     "changes, message",
     [
         ({"clock.evaluation_ns": 1000}, "cannot hold an evaluation of 5 patterns, which takes 10200 ns: 9200 ns too short"),
-        ({"clock.broadcast_ns": 100}, "cannot hold 2 words of 16 bits, which takes 320 ns: 220 ns too short"),
+        ({"perturbation.tau_ns": 1e5}, r"settle_ns = 200 is less than a hundredth of tau_ns = 100000, so that hardly"),
+        ({"perturbation.tau_ns": 50.0, "perturbation.settle_ns": 0}, "settle_ns = 0 is less than a hundredth of tau_ns = 50"),
+        ({"clock.broadcast_ns": 100}, "cannot hold what is left to send after the last evaluation, which takes 160 ns: 60 ns"),
         ({"faults.tile": 1}, "the chip has tiles 0 to 0"),
         ({"error_unit.baseline_every": 3}, "would compare the errors of different patterns"),
     ],
@@ -378,3 +425,17 @@ def test_a_refresh_of_nothing_or_all_the_time_is_one_line(changes, message):
     with pytest.raises(InputError, match=f"xor.toml with --set: chip.weights.{message}") as caught:
         load_experiment("xor", {f"chip.{key}": value for key, value in changes.items()})
     assert "\n" not in str(caught.value)
+
+
+def test_a_reading_is_off_by_a_step_over_the_root_of_twelve(slope):
+    # E at 4,000 points that lie many steps apart: what rounding adds is uniform, of variance step^2/12
+    objective, w, v = slope
+    changes = {"error_unit.bits": 12, "error_unit.range": 4.096e3}
+    points = 0.2 * np.random.default_rng(5).standard_normal((4000, w.size))
+    evaluations = [(trial, 0) for trial in range(4000)]
+    exact, read = (chip_of(slope, c).values.readings(evaluations, points) for c in ({"error_unit.offset": 1e-300}, changes))
+    assert exact.std() > 20 and exact.max() < 4000
+    off = read - exact
+    assert np.abs(off).max() <= 0.5 + 1e-9 and abs(off.mean()) < 5 / np.sqrt(12 * 4000)
+    # a uniform number has E x^4 = 1/80, so its square is known to sqrt((1/80 - 1/144)/4000)
+    assert abs((off**2).mean() - 1 / 12) < 5 * np.sqrt((1 / 80 - 1 / 144) / 4000)
