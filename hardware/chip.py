@@ -10,6 +10,7 @@ kernels may run the remaining trials with the same numbers.
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import simpy
 from hardware.params import ChipParams
 from hardware.schedule import Schedule
 from hardware.tile import Tile
-from hardware.values import Values
+from hardware.values import Values, made_on
 from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
 from perturb.estimation import check_point
@@ -43,6 +44,19 @@ class Interval(NamedTuple):
     end_ns: int
     unit: str
     action: str
+
+
+class Learning(NamedTuple):
+    """How the synapses' sums become changes of their weights, every `every` trials.
+
+    change(update, sums, D, dE): the change wanted, from the sums since the last update, and perturbation and dE of its last
+    trial. waits: whether the next trial begins only when the weights are written; else updates come some trials late, at the
+    start of the first trial after that.
+    """
+
+    every: int
+    waits: bool
+    change: Callable[[int, Array, Array, float], Array]
 
 
 class _Environment(simpy.Environment):
@@ -89,6 +103,7 @@ class Chip:
         code = choose("code", code, CODES) if isinstance(code, str) else code
         choose("fidelity", fidelity, dict.fromkeys(FIDELITIES))
         self.params, self.objective, self.fidelity, self.trace_trials = params, objective, fidelity, trace_trials
+        code = made_on(params, code, objective.n_weights)
         self.design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
         self.w, self.v = check_point(objective, w, v, self.design)
         n = self.w.size
@@ -124,6 +139,9 @@ class Chip:
         self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's
         self._trial_done = self.env.event()
         self._steady = False
+        self.learning: Learning | None = None
+        self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
+        self._written, self._updates = self.env.event(), 0
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
@@ -137,6 +155,9 @@ class Chip:
         while True:
             start = env.now
             self._starts.append(start)
+            for update, change in self.changes:
+                self.values.memory.add(change, update, start)
+            self.changes.clear()
             D = self.values.drawn(trial)
             self._known[trial] = self.values.known(D, trial)
             self._command = self._emit(self._command, trial)
@@ -157,6 +178,8 @@ class Chip:
             env.process(self._deliver(trial, dE, s))
             self._note_refreshes(trial, start)
             trial += 1
+            if self.learning and self.learning.waits and trial % self.learning.every == 0:
+                yield self._written
 
     def _sum_line(self, trial: int):
         """Sums dw.v and sends it as soon as it is known."""
@@ -232,9 +255,31 @@ class Chip:
         if trial < self.trace_trials:
             self._note(trial, -1, start, self.env.now, f"tile {tile.number}", "accumulate")
         if len(met) == len(self.tiles):
+            D = self._known[met[-1][1]]
             self._sum(self._met.pop(trial), trial, dE, s)
             self._ends.append(self.env.now)
+            if self.learning and (trial + 1) % self.learning.every == 0:
+                self.env.process(self._update(trial, D, dE[0]))
             self._trial_done = self._emit(self._trial_done, trial)
+
+    def _update(self, trial: int, D: Array, dE: float):
+        """What the synapses have summed since the last update changes their weights, once it is written."""
+        assert self.learning
+        update = trial // self.learning.every
+        change = self.learning.change(update, self._sums, D, dE)
+        self._sums[:] = 0.0
+        start = self.env.now
+        yield self.env.timeout(self.params.weights.write_ns)
+        self._note(trial, -1, start, self.env.now, "weights", "write")
+        self.changes.append((update, change))
+        self._updates = update + 1
+        self._written = self._emit(self._written, update)
+
+    def learn(self, learning: "Learning", updates: int) -> None:
+        """Go on until so many updates have been written, from the start of the run."""
+        self.learning = learning
+        while self._updates < updates:
+            self.env.run(until=self._written)
 
     def _sum(self, met: list[tuple[Tile, int]], trial: int, dE: tuple[float, float], s: float) -> None:
         """Every synapse's sums after a broadcast has reached all: at once where all tiles met the same perturbation."""
@@ -264,7 +309,7 @@ class Chip:
 
     def _note_refreshes(self, trial: int, start: int) -> None:
         # beside the trials, whose schedule they leave alone: what they do follows from the time, see `Values.weights`
-        every = self.values.refresh_ns
+        every = self.values.memory.refresh_ns
         if every and trial < self.trace_trials:
             for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
                 self._note(trial, -1, k * every, k * every, "weights", "refresh")
@@ -329,7 +374,7 @@ class Chip:
         time_ns, counts = self._end_ns(self.statistics.trials - 1), self._spent_in(self.statistics.trials)
         energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
-        if every := self.values.refresh_ns:
+        if every := self.values.memory.refresh_ns:
             energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
         return energy
 

@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from hardware.params import Name, NonNegative, Positive, Table, read_named, shown, toml_names, validated
+from hardware.tables import Name, NonNegative, Positive, Table, read_named, shown, toml_names, validated
 from perturb.errors import InputError
 from perturb.philox import FABRICATION, PROGRAM, PULSE, READ, ROUNDING, WRITE, compiled, four_normals, normals_at, uniforms_at
 

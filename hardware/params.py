@@ -1,34 +1,17 @@
-"""Chip parameters, one model per part of the chip, and the reading of TOML files that people write."""
+"""Chip parameters, one model per part of the chip."""
 
-import json
 import os
-import re
-import tomllib
-from collections.abc import Collection
-from difflib import get_close_matches
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from hardware.device import DeviceParams, device_names
+from hardware.tables import Name, NonNegative, Positive, Table, read_named, toml_names, validated
 from perturb.errors import InputError
 
-M = TypeVar("M", bound=BaseModel)
-
-Name = Annotated[str, Field(min_length=1, max_length=100)]
 Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Table(BaseModel):
-    """A table of a TOML file: immutable, no unknown keys, no conversions but of whole numbers to float, no NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
 Mismatch = Annotated[float, Field(ge=0, le=1)]  # a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
 Bits = Annotated[int, Field(ge=0, le=24)]
@@ -48,6 +31,12 @@ class PerturbationParams(Table):
         0.0, description="in units of w: standard deviation over synapses of an offset of the applied perturbation; 0 = none"
     )
     crosstalk: Share = Field(0.0, description="share of its perturbation that reaches each neighbouring weight; 0 = none")
+    lfsr_per: Literal["chip", "tile"] = Field(
+        "chip", description="one shift register for all weights of the chip, or for those of each tile; of code lfsr only"
+    )
+    lfsr_bits: Bits = Field(
+        0, description="bits m of each tile's register, period 2^m - 1; 0 = the fewest that count all weights; unused per chip"
+    )
 
 
 class WeightParams(Table):
@@ -65,8 +54,16 @@ class WeightParams(Table):
         0.0, description="s of chip time between refreshes, each of which writes every weight as it was stored; 0 = never"
     )
 
+    device: DeviceParams = Field(DeviceParams(), description="what stores them: a table, the name of a device or its file")
+    rounding: Literal["stochastic", "nearest"] = Field(
+        "stochastic", description="how a wanted change becomes whole pulses or levels; stochastic is right in the mean"
+    )
+    write_ns: Nanoseconds = Field(1000, description="ns to write all weights after an update, in learning; 0 = at once")
+
     @model_validator(mode="after")
     def _check(self) -> "WeightParams":
+        if self.bits and self.device.model != "ideal":
+            raise InputError(f"bits = {self.bits} and device = {self.device.name} both say how weights are stored: keep one")
         if 0 < self.refresh_s < 1e-6:
             raise InputError(f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond")
         if self.refresh_s and not (self.leak_tau_s or self.drift_exponent):
@@ -179,7 +176,7 @@ class EnergyParams(Table):
     conversion_j: NonNegative = Field(20e-12, description="J per conversion, of an error or of dw.v; 0 = free")
     broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free")
     accumulate_j: NonNegative = Field(20e-15, description="J per synapse and trial, to add to its sums; 0 = free")
-    weight_write_j: NonNegative = Field(1e-12, description="J to write a weight, when it is refreshed; 0 = free")
+    weight_write_j: NonNegative = Field(1e-12, description="J to write a weight, in learning or a refresh; 0 = free")
     static_w: NonNegative = Field(1e-3, description="W drawn all the time by the whole chip; 0 = none")
 
 
@@ -203,15 +200,16 @@ class ChipParams(Table):
     energy: EnergyParams = EnergyParams()
 
 
-# every key that makes a chip less than ideal, beside its latencies; all are 0, false or (baseline_every) 1 in an ideal one
+# every key that makes a chip less than ideal, beside its latencies; all are 0, false, (baseline_every) 1 or (lfsr_per) "chip" in
+# an ideal one
 IMPERFECTIONS = (
     "perturbation.tau_ns", "perturbation.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
-    "perturbation.crosstalk", "weights.bits", "weights.read_noise", "weights.stuck_fraction", "weights.dead_fraction",
-    "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch", "neuron.offset_mismatch", "neuron.noise",
-    "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker", "error_unit.offset", "error_unit.bits",
-    "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise", "summing_line.gain_error", "summing_line.bits",
-    "bus.drop_probability", "bus.dE_range", "bus.s_range", "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range",
-    "faults.dying_fraction", "faults.tile",
+    "perturbation.crosstalk", "perturbation.lfsr_per", "weights.bits", "weights.device", "weights.read_noise",
+    "weights.stuck_fraction", "weights.dead_fraction", "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch",
+    "neuron.offset_mismatch", "neuron.noise", "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker",
+    "error_unit.offset", "error_unit.bits", "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise",
+    "summing_line.gain_error", "summing_line.bits", "bus.drop_probability", "bus.dE_range", "bus.s_range",
+    "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range", "faults.dying_fraction", "faults.tile",
 )  # fmt: skip
 
 
@@ -235,157 +233,18 @@ def load_chip(name_or_path: str | os.PathLike[str], folder: str | os.PathLike[st
     """The chip of that name, or of the TOML file at that path (relative to `folder`); what the file leaves out is as in the ideal
     chip. A file that cannot be used raises InputError.
     """
-    data, source, _ = read_named("chip", name_or_path, files("hardware") / "chips", chip_names(), folder)
-    return validated(ChipParams, data, source)
+    data, source, place = read_named("chip", name_or_path, files("hardware") / "chips", chip_names(), folder)
+    return validated(ChipParams, with_device(data, source, place), source)
 
 
-# ---- TOML files, shared with sims/experiment.py
-
-
-def toml_names(shipped: Traversable) -> list[str]:
-    return sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
-
-
-def read_named(
-    kind: str,
-    name_or_path: str | os.PathLike[str],
-    shipped: Traversable,
-    names: list[str],
-    folder: str | os.PathLike[str] = ".",
-) -> tuple[dict[str, Any], str, Path]:
-    """The TOML file that one of `names` has in `shipped`, or the one at a path relative to `folder`.
-
-    Returns its contents, its name in messages, and the folder that paths in it are relative to.
-    """
-    given = os.fspath(name_or_path)
-    if given in names:
-        source = f"{given}.toml"
-        return parse_toml((shipped / source).read_bytes(), source), source, Path()
-    path, source = Path(folder, given), one_line(cut(given or '""', 200))
+def with_device(chip: dict[str, Any], source: str, folder: Path = Path()) -> dict[str, Any]:
+    """The contents of a chip file with weights.device, where it is the name of a device or the path of a file relative to
+    `folder`, replaced by what that file says."""
+    weights = chip.get("weights")
+    if not (isinstance(weights, dict) and isinstance(weights.get("device"), str)):
+        return chip
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except IsADirectoryError:
-        raise InputError(f"{source}: a directory, but {kind} must be a file: give the path of a TOML file") from None
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte in the path
-        close = get_close_matches(given, names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"{kind}s: {', '.join(names)}"
-        raise InputError(f"{source}: no {kind} of that name and no such file ({hint})") from None
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{source}: more than {MAX_BYTES} bytes: give a TOML file of a {kind}")
-    return parse_toml(content, source), source, path.parent
-
-
-MAX_BYTES = 1 << 20
-
-
-def parse_toml(content: bytes, source: str) -> dict[str, Any]:
-    """The contents of a TOML file, or InputError with the line of the mistake."""
-    try:
-        data = tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not a text in UTF-8 (byte {error.start}): give a TOML file") from None
-    except RecursionError:
-        raise InputError(f"{source}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and what a date or a number of too many digits raises
-        what, _, place = one_line(str(error)).partition(" (at ")
-        line = re.match(r"line \d+", place)
-        where = f"{line[0]}: " if line else "end of file: " if place else ""
-        hint = " (texts go in quotes)" if what == "Invalid value" else ""
-        raise InputError(f"{source}: {where}not valid TOML: {what}{hint}") from None
-    if not data:
-        raise InputError(f"{source}: empty: write at least one KEY = VALUE in it")
-    return data
-
-
-def validated(model: type[M], data: dict[str, Any], source: str, also: Collection[str] = ()) -> M:
-    """The model of `data`; or InputError, one line about the first mistake that also counts the others.
-
-    Checks within a model raise InputError with a message that starts with the key. also: dotted keys that are known to the
-    caller rather than the model, to be suggested for a misspelt one.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as invalid:
-        errors: list[Any] = invalid.errors(include_url=False)
-    errors.sort(key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key explains why another is missing
-    more = f" (and {len(errors) - 1} more mistake{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
-    raise InputError(f"{source}: {one_line(_mistake(model, errors[0], also))}{more}")
-
-
-WANTED = {
-    "int_type": "must be a whole number, written without a point or exponent",
-    "float_type": "must be a number such as 0.01, at most 1e308",
-    "finite_number": "must be a finite number",
-    "string_type": "must be a text in quotes",
-    "string_too_short": "must not be empty",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "must be letters, digits and . _ - only, and start with a letter or digit",
-    "literal_error": "must be {expected}",
-    "tuple_type": "must be a list in square brackets",
-    "too_short": "must have at least {min_length} entries",
-    "too_long": "must have at most {max_length} entries",
-    "greater_than": "must be > {gt}",
-    "greater_than_equal": "must be >= {ge}",
-    "less_than": "must be < {lt}",
-    "less_than_equal": "must be <= {le}",
-}
-
-
-def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str]) -> str:
-    *parents, last = path = error["loc"] or ("",)
-    key, kind, context = dotted(path), error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        known = [*_model_at(model, parents).model_fields]
-        known += [k.rpartition(".")[2] for k in also if k.rpartition(".")[0] == dotted(parents)]
-        close = get_close_matches(str(last), known, n=1)
-        return f"{key} is no known key ({f'did you mean {close[0]}?' if close else 'known: ' + ', '.join(known)})"
-    if kind == "missing" and isinstance(last, int):
-        return f"{dotted(parents)} has too few entries: give {last + 1} or more"
-    if kind == "missing":
-        return f"{key} is missing: add it ({_model_at(model, parents).model_fields[last].description})"
-    if kind == "model_type":
-        return f"{key} = {shown(error['input'])} must be one table of KEY = VALUE"
-    if isinstance(context.get("error"), InputError):
-        return f"{key}{'.' if key else ''}{context['error']}"
-    limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
-    wanted = WANTED[kind].format(**limits) if kind in WANTED else f"cannot be used: {error['msg']}"
-    return f"{key} = {shown(error['input'])} {wanted}"
-
-
-def _model_at(model: type[BaseModel], path: Collection[str | int]) -> type[BaseModel]:
-    for step in path:
-        if isinstance(step, str):  # a number is a place in a list of the model already found
-            annotation = model.model_fields[step].annotation
-            model = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel))
-    return model
-
-
-def dotted(path: Collection[str | int]) -> str:
-    """estimation.compare_with[0].method"""
-    steps = (
-        f"[{s}]" if isinstance(s, int) else f".{s if re.fullmatch('[A-Za-z0-9_-]{1,60}', s) else shown(s)}"
-        for s in path
-        if s != ""
-    )
-    return "".join(steps).removeprefix(".")
-
-
-def shown(value: object) -> str:
-    """A value as TOML would write it, at most 60 characters."""
-    try:
-        text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):  # no plain data, or an integer of thousands of digits
-        text = f"<{type(value).__name__}>"
-    return cut(text, 60)
-
-
-def cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def one_line(text: str) -> str:
-    """The text with everything that is not printable, line ends among it, written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        data, _, _ = read_named("device", weights["device"], files("hardware") / "devices", device_names(), folder)
+    except InputError as error:
+        raise InputError(f"{source}: weights.device: {error}") from None
+    return {**chip, "weights": {**weights, "device": data}}

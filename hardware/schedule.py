@@ -57,6 +57,8 @@ class Schedule:
             + words * p.bus.word_bits * p.energy.broadcast_bit_j
             + n * p.energy.accumulate_j
         )
+        self._write_ns = p.weights.write_ns
+        self._update_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
         self._steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
@@ -73,6 +75,23 @@ class Schedule:
     def time_s(self, trials: float) -> float:
         """Chip time until the last synapse has accumulated the last trial (jitter left out)."""
         return (trials * self.trial_ns + self.after_ns) * 1e-9
+
+    @property
+    def update_ns(self) -> float:
+        """From the end of an update's last trial until its weights are written (jitter left out)."""
+        return self.after_ns + self._write_ns
+
+    def delay_of_updates(self, waits: bool) -> int:
+        """Trials that begin between the end of an update's last trial and that of its writing, if trials do not wait for it."""
+        return 0 if waits or not self.trial_ns else math.ceil(self.update_ns / self.trial_ns)
+
+    def start_ns(self, trial: int, trials_per_update: int, waits: bool) -> int:
+        """When a trial starts, in learning."""
+        return round(trial * self.trial_ns + (trial // trials_per_update * self.update_ns if waits else 0))
+
+    def learning_j(self, trials: float, updates: int, time_s: float) -> float:
+        """Energy of so many trials and updates in so much time, every weight written in each update."""
+        return trials * self._trial_j + updates * self._update_j + self._steady_w * time_s
 
     def energy_j(self, trials: float) -> float:
         """Energy of so many trials."""

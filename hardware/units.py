@@ -79,14 +79,14 @@ class Units:
                 f"neuron.{wrong[0][0]} = {wrong[0][1]} but a {kind} has no units with a net input and an activity: set it to 0"
             )
 
-    def errors(self, points: Array, shown: list[int] | None, draw: Draw) -> Array:
-        """Errors (m, presented) at points (m, n) on all patterns, or at each point on the one that `shown` gives for it.
+    def errors(self, points: Array, shown: list[Array] | None, draw: Draw) -> Array:
+        """Errors (m, presented) at points (m, n) on all patterns, or at each point on those that `shown` gives for it.
 
         draw: noise, one number for each unit that feeds others, pattern and evaluation: what is faster than a unit settles is
         averaged away before E is read, and what is slower stands still for so long.
         """
         assert self._evaluate is not None
-        x, target = (a[None] if shown is None else a[shown][:, None] for a in (self._objective.x, self._objective.target))
+        x, target = (a[None] if shown is None else a[np.array(shown)] for a in (self._objective.x, self._objective.target))
         xi: list[Array | None] = [None] * len(self.layers)
         if self.neuron.noise:
             for layer, feeds in enumerate(own.feeds.size for own in self.layers):

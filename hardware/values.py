@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
+from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
 from hardware.units import Units, beside, layers_of
+from perturb.codes import Code, lfsr
 from perturb.errors import InputError
 from perturb.kernels import add_broadcast
 from perturb.methods import REGRESSORS
@@ -73,6 +75,20 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
     )
 
 
+def made_on(params: ChipParams, code: Code, n_weights: int) -> Code:
+    """The code as the chip makes it: `lfsr` with a shift register in every tile, where the chip has them; any other as it is,
+    and so are registers that were given with the code."""
+    p = params.perturbation
+    if code != lfsr() or p.lfsr_per == "chip":
+        return code
+    try:
+        code = lfsr(params.synapses_per_tile, p.lfsr_bits or None)
+        code.check(n_weights)
+    except InputError as error:
+        raise InputError(f"perturbation.lfsr_bits = {p.lfsr_bits}: {error}") from None
+    return code
+
+
 class Values:
     """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking and drifting weights depend on."""
 
@@ -87,8 +103,9 @@ class Values:
         faults = params.faults
         self._whole = bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0  # every synapse always works
         self._without_power = np.arange(w.size) // params.synapses_per_tile == faults.tile
-        self.stored = self._stored(w)
-        self.refresh_ns = round(params.weights.refresh_s * 1e9)
+        self.memory = Memory(params, self.die.stuck, w, design.seed)
+        self.perturb_every = 1  # trials, and from which patterns (k,) a trial shows: None, as the design says
+        self.rows_of: Callable[[int], Array] | None = None
         p = params.perturbation
         if p.settle_ns < p.tau_ns / 100:
             raise InputError(
@@ -108,26 +125,16 @@ class Values:
 
     @property
     def plain(self) -> bool:
-        """Whether the error unit's noise and converter are all that is not ideal, so that the batch kernels know everything."""
-        known = {"error_unit.noise", "error_unit.bits"}
+        """Whether the error unit's noise and converter and the registers of tiles are all that is not ideal, so that the batch
+        kernels know everything."""
+        known = {"error_unit.noise", "error_unit.bits", "perturbation.lfsr_per"}
         return set(imperfections(self.params)) <= known and not self.params.error_unit.dither
 
     # ---- weights and perturbations
 
-    def _stored(self, w: Array) -> Array:
-        cells = self.params.weights
-        w = quantised(w, cells.bits, cells.range)
-        return np.where(self.die.stuck, cells.stuck_value, w)
-
     def weights(self, trial: int) -> Array:
         """The stored weights when a trial starts, leaked and drifted since they were written: first, or by the last refresh."""
-        cells = self.params.weights
-        if not (cells.leak_tau_s or cells.drift_exponent):
-            return self.stored
-        start = self.start_ns(trial)
-        t = 1e-9 * (start % self.refresh_ns if self.refresh_ns else start)
-        kept = (math.exp(-t / cells.leak_tau_s) if cells.leak_tau_s else 1.0) * (1.0 + t) ** -cells.drift_exponent
-        return np.where(self.die.stuck, self.stored, kept * self.stored)
+        return self.memory.weights(self.start_ns(trial) if self.memory.changes else 0, trial)
 
     def working(self, trial: int) -> Array:
         """Which synapses work, (n,)."""
@@ -142,7 +149,7 @@ class Values:
     def drawn(self, trial: int, start: int = 0, stop: int | None = None) -> Array:
         """dw of the synapses start..stop-1 as the code makes it; 0 where a synapse does not work."""
         design = self.design
-        D = design.code.draw(design.n_weights, design.sigma, design.seed, trial, start, stop)
+        D = design.code.draw(design.n_weights, design.sigma, design.seed, trial // self.perturb_every, start, stop)
         return D if self._whole else D * self.working(trial)[start:stop]
 
     def applied(self, D: Array, trial: int) -> Array:
@@ -215,13 +222,15 @@ class Values:
     def _errors(self, points: Array, evaluations: list[tuple[int, int]]) -> Array:
         """Errors of the presented patterns at the points, (m, presented)."""
         objective, seed = self.objective, np.uint64(self.design.seed)
-        shown = None
-        if self.design.presentation == "pattern":
-            shown = [pattern_index(seed, trial, objective.n_patterns) for trial, _ in evaluations]
+        shown: list[Array] | None = None
+        if self.rows_of is not None:
+            shown = [self.rows_of(trial) for trial, _ in evaluations]
+        elif self.design.presentation == "pattern":
+            shown = [np.array([pattern_index(seed, trial, objective.n_patterns)]) for trial, _ in evaluations]
         if self.units.ideal and not isinstance(objective, MLPObjective):
             if shown is None:
                 return objective.errors_at(points)
-            return np.array([objective.pattern(i).pattern_errors(point) for i, point in zip(shown, points, strict=True)])
+            return np.array([objective.subset(rows).pattern_errors(point) for rows, point in zip(shown, points, strict=True)])
 
         def noise(layer: int, size: int) -> Array:
             return np.array(
@@ -284,7 +293,7 @@ class Values:
 
     def known(self, D: Array, trial: int, start: int = 0) -> Array:
         """What the synapses start, start + 1, ... believe of their perturbations."""
-        return self.design.code.sensed(D, self.design.sigma, self.design.seed, trial, start)
+        return self.design.code.sensed(D, self.design.sigma, self.design.seed, trial // self.perturb_every, start)
 
     def accumulate(
         self, sums: Array, known: Array, trial: int, dE: tuple[float, float], s: float, arrived: Array | None = None

@@ -7,12 +7,14 @@ from perturb.errors import InputError
 
 if TYPE_CHECKING:
     from perturb import curvature as curvature
+    from perturb import curves as curves
     from perturb.activations import add_activation as add_activation
     from perturb.amplitude import best_sigma as best_sigma
     from perturb.amplitude import truncation as truncation
     from perturb.boltzmann import Boltzmann as Boltzmann
     from perturb.codes import CODES as CODES
     from perturb.codes import Code as Code
+    from perturb.codes import lfsr as lfsr
     from perturb.dag import DAG as DAG
     from perturb.estimation import compare as compare
     from perturb.estimation import estimate as estimate
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from perturb.theory import predict as predict
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
+_MODULES = ("curvature", "curves")
 _HOME = {
     "add_activation": "activations",
     "add_error": "losses",
@@ -39,6 +42,7 @@ _HOME = {
     "Recurrent": "recurrent",
     "CODES": "codes",
     "Code": "codes",
+    "lfsr": "codes",
     "METHODS": "methods",
     "Method": "methods",
     "Statistics": "statistics",
@@ -51,12 +55,12 @@ _HOME = {
     "solve": "statistics",
     "truncation": "amplitude",
 }
-__all__ = ["InputError", "curvature", *_HOME]
+__all__ = ["InputError", *_MODULES, *_HOME]
 
 
 def __getattr__(name: str):
-    if name == "curvature":
-        return import_module("perturb.curvature")
+    if name in _MODULES:
+        return import_module(f"perturb.{name}")
     if name in _HOME:
         return getattr(import_module(f"perturb.{_HOME[name]}"), name)
     raise AttributeError(f"module 'perturb' has no attribute {name!r}")

@@ -106,6 +106,7 @@ def best_sigma(
     r: float = 1e-2,
     error_noise: float = 0.0,
     known: list[Curvature] | None = None,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The amplitudes sigma that make the expected squared errors of g and of z smallest; NaN for a z not estimated.
 
@@ -113,7 +114,7 @@ def best_sigma(
     that of `Beyond.bias`, sigma^2 beta in the main. Where one term of each kind rules: one-sided g, B sigma^2 of curvature
     against N/sigma^2 of noise, sigma^4 = N/B; a pair, or a whole number of double periods, N/(K sigma^2) of noise against
     sigma^4 |beta|^2, sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. All of it holds for sigma and r small
-    against the scale on which curvature changes.
+    against the scale on which curvature changes. seed: as in `predict`.
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -125,7 +126,7 @@ def best_sigma(
 
     def wrong(log_sigma: float) -> tuple[float, float]:
         sigma = math.exp(log_sigma)
-        foretold = predict(objective, w, v, method, code, sigma, r, error_noise, known=known)
+        foretold = predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed)
         errors = []
         for part, samples in zip((foretold.gradient, foretold.hv), higher.bias(method, sigma, r), strict=True):
             off = _square(samples + part.expected(trials) - part.exact)

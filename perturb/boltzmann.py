@@ -255,10 +255,10 @@ class BoltzmannObjective(Objective):
         bits = self.states == self.network.values[1]
         return bits @ (1 << np.arange(self.network.n_visible)[::-1])
 
-    def pattern(self, index: int) -> "BoltzmannObjective":
+    def subset(self, rows: Array) -> "BoltzmannObjective":
         if self.observed is None:
             return self
-        return BoltzmannObjective(self.network, self.observed[index : index + 1], self.entropy)
+        return BoltzmannObjective(self.network, self.observed[rows], self.entropy)
 
     def pattern_errors(self, w: Array) -> Array:
         log_p = self._log_p(self.network._energy(as_weights("w", w, self.n_weights)))

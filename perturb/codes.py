@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,10 +21,10 @@ class Code:
 
     kurtosis: k = E D^4 / sigma^4, sixth: E D^6 / sigma^6 (NaN: they depend on the number of weights). orthogonal: over one period
     the columns of different weights have zero product. balanced: and each has zero sum. kind: its number in
-    `philox.perturbation`; -1 for a code of the user's own. length: trials until the code of n weights repeats, up to signs; None
-    for a random code. Every periodic code is folded over: odd passes repeat the even ones with all signs turned, so that over a
-    double period nothing even in D is left in the estimate of g. independent: the components of a trial are independent over the
-    seeds, at least to the moments that `theory` uses; methods on s dw need it.
+    `philox.perturbation`; -1 for a code of the user's own. length: trials until the code of n weights repeats, up to signs (of
+    `lfsr`, the `Registers`); None for a random code. Every periodic code is folded over: odd passes repeat the even ones with
+    all signs turned, so that over a double period nothing even in D is left in the estimate of g. independent: the components
+    of a trial are independent over the seeds, at least to the moments that `theory` uses; methods on s dw need it.
 
     sensing: relative error e of what a synapse knows of its own perturbation; the array sees D, the synapse regresses on
     D + e sigma x, x standard normal, so measured denominators come out (1 + e^2) too large. function: of a user's own code, see
@@ -66,6 +66,15 @@ class Code:
         return self.length is not None
 
     @property
+    def registers(self) -> "Registers | None":
+        """The shift registers of the code `lfsr`; None for any other."""
+        return self.length if isinstance(self.length, Registers) else None
+
+    def taps(self, n_weights: int) -> int:
+        """Weights that one shift register feeds; all of them where the code is made without, or by a single one."""
+        return (self.registers and self.registers.taps) or n_weights
+
+    @property
     def summary(self) -> str:
         """One line: what it is, its moments, whether it repeats, is orthogonal over its period and folded over."""
         moments = [f"{number:g}" if np.isfinite(number) else text for number, text in ((self.kurtosis, "n"), (self.sixth, "n^2"))]
@@ -91,7 +100,7 @@ class Code:
         if self.function is not None:
             return sigma * np.asarray(self.function(int(seed), int(trial), start, stop), dtype=float)
         out = np.empty(stop - start)
-        perturbation(self.kind, np.uint64(seed), trial, sigma, self.period(n_weights), start, out)
+        perturbation(self.kind, np.uint64(seed), trial, sigma, self.period(n_weights), self.taps(n_weights), start, out)
         return out
 
     def sensed(self, D: Array, sigma: float, seed: int, trial: int, start: int = 0) -> Array:
@@ -133,13 +142,56 @@ def _one_by_one(n: int) -> int:
     return n
 
 
-def _lfsr(n: int) -> int:
-    bits = max(2, n.bit_length())  # 2^bits - 1 >= n
-    if bits > LONGEST_REGISTER:
-        raise InputError(
-            f"code lfsr has at most {LONGEST_REGISTER} bits, too short for {n} weights: use code walsh, or a random code"
-        )
-    return (1 << bits) - 1
+@dataclass(frozen=True)
+class Registers:
+    """Maximal-length shift registers of m bits with one polynomial, each of which feeds `taps` consecutive weights.
+
+    All run through the same sequence of period L = 2^m - 1. Weight i = k taps + j is j steps ahead of register k, which starts
+    at phi_k, drawn from the seed: its phase is p_i = (phi_k + j) mod L. Over a period, and so over a double one,
+    <D_i D_j>/sigma^2 = C_ij = 1 where p_i = p_j and -1/L elsewhere. The taps of one register differ in phase; weights of two
+    registers may not, and then get the same perturbation in every trial.
+
+    taps: None, one register feeds all weights. bits: m; None, the fewest with L >= the number of weights. Called with that
+    number it gives L; InputError if a register has fewer states than weights to feed.
+    """
+
+    taps: int | None = None
+    bits: int | None = None
+
+    def __call__(self, n: int) -> int:
+        fed = n if self.bits is None or self.taps is None else min(self.taps, n)
+        needed = max(2, fed.bit_length())  # 2^needed - 1 >= fed
+        if needed > LONGEST_REGISTER:
+            instead = "" if self.taps is None else "set the bits of its registers, or "
+            raise InputError(
+                f"code lfsr has at most {LONGEST_REGISTER} bits, too short for {n} weights: {instead}use code walsh, or a random "
+                "code"
+            )
+        if self.bits is not None and self.bits < needed:
+            raise InputError(
+                f"code lfsr: a register of {self.bits} bits has {2**self.bits - 1} different taps, too few for the {fed} weights "
+                f"that it feeds: give it at least {needed} bits"
+            )
+        return (1 << (self.bits or needed)) - 1
+
+    def phases(self, n: int, seed: int) -> Array:
+        """p_i, shape (n,)."""
+        from perturb.philox import register_phases
+
+        phases = np.empty(n, dtype=np.int64)
+        register_phases(np.uint64(seed), self(n), self.taps or n, phases)
+        return phases
+
+    def shared(self, n: int, seed: int) -> int:
+        """How many of n weights have the same perturbation as another."""
+        _, counts = np.unique(self.phases(n, seed), return_counts=True)
+        return int(counts[counts > 1].sum())
+
+    def correlated(self, slope: Array, seed: int) -> Array:
+        """C slope, shape (n,): S_i - (sum_j slope_j - S_i)/L, with S_i the sum over the weights of the phase of weight i."""
+        _, phase = np.unique(self.phases(slope.size, seed), return_inverse=True)
+        own = np.bincount(phase, slope)[phase]
+        return own - (slope.sum() - own) / self(slope.size)
 
 
 def _sine(n: int) -> int:
@@ -212,9 +264,10 @@ CODES: dict[str, Code] = {
         ),
         Code(
             "lfsr", LFSR, 1.0, 1.0, False,
-            "+-sigma, shifted bits of one maximal-length shift register of period L = 2^m - 1 >= n: weights correlate by -1/L, a "
-            "bias of -(sum_j g_j - g_i)/L; for methods on dw alone",
-            _lfsr, balanced=False, independent=False,
+            "+-sigma, shifted bits of maximal-length shift registers of period L = 2^m - 1, one for all weights or one per tile: "
+            "weights correlate by -1/L, a bias of -(sum_j g_j - g_i)/L, or by 1 where two registers meet; for methods on dw "
+            "alone",
+            Registers(), balanced=False, independent=False,
         ),
         Code(
             "sequential", SEQUENTIAL, math.nan, math.nan, True,
@@ -235,3 +288,18 @@ CODES: dict[str, Code] = {
         ),
     )
 }  # fmt: skip
+
+
+def lfsr(taps: int | None = None, bits: int | None = None) -> Code:
+    """The code `lfsr` with a shift register of its own for every `taps` consecutive weights, as in the tiles of a chip.
+
+    taps: None, one register for all weights. bits: of each register, 2 to 24; None, the fewest that give as many different taps
+    as there are weights. With several registers, weights of two of them may get the same perturbation, see `Registers`: then
+    the estimate of each tends to the sum of what both should be, and `predict` says how many. More bits make it rarer.
+    """
+    for name, value, least, most in (("taps", taps, 1, 2**62), ("bits", bits, 2, LONGEST_REGISTER)):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if value is not None and not (whole and least <= value <= most):
+            allowed = f"from {least} to {most}" if name == "bits" else f">= {least}"
+            raise InputError(f"{name} = {value!r} of code lfsr must be a whole number {allowed}, or None")
+    return replace(CODES["lfsr"], length=Registers(taps and int(taps), bits and int(bits)))

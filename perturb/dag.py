@@ -167,8 +167,8 @@ class DAGObjective(Objective):
     def __reduce__(self):
         return DAGObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
-    def pattern(self, index: int) -> "DAGObjective":
-        return DAGObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
+    def subset(self, rows: Array) -> "DAGObjective":
+        return DAGObjective(self.network, self.x[rows], self.target[rows])
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)

@@ -37,10 +37,10 @@ def estimate(
     w, v: shape (n,). sigma: rms of a perturbation, in units of the weights. r: displacement along v, for methods that displace.
     error_noise: standard deviation of one evaluation of E. presentation: "batch", every evaluation presents all patterns, or
     "pattern", every trial presents one, drawn at random. Same seed, same bits, whatever `threads`. method, code: a name, or a
-    `Method` or `Code` of your own (`Code.from_function`). resume: statistics of an estimate with the same arguments (its
-    `statistics`, or `Statistics.load`): `trials` more are added to them, with the same bits as in one run. precision: of the
-    evaluations of E, "float32" (networks, codes and presentations with a kernel for it), "float64", or "auto": float32 where its
-    rounding adds less than 1 % to the variance. `Estimate.precision` says which it was.
+    `Method` or `Code` of your own (`Code.from_function`; `perturb.lfsr`, a shift register for each tile). resume: statistics of
+    an estimate with the same arguments (its `statistics`, or `Statistics.load`): `trials` more are added to them, with the same
+    bits as in one run. precision: of the evaluations of E, "float32" (networks, codes and presentations with a kernel for it),
+    "float64", or "auto": float32 where its rounding adds less than 1 % to the variance. `Estimate.precision` says which it was.
 
     Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial` evaluations of E, and 4 trials'
     to see that sigma is not too small. Arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma that
@@ -183,9 +183,10 @@ def compare(estimated: Estimate, objective: Objective, w: Array, v: Array, known
     w, v, _ = _point(objective, w, v, design.method)
     known = curvatures(objective, w, v, design.presentation) if known is None else known
     _, g, z = objective.error_gradient_hvp(w, v)
-    z_limit = np.mean([limit(design.method, design.code, c) for c in known], axis=0)
+    g_limit = gradient_limit(design.method, design.code, g, design.seed)
+    z_limit = np.mean([limit(design.method, design.code, c, design.seed) for c in known], axis=0)
     return Comparison(
-        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, gradient_limit(design.method, design.code, g)),
+        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, g_limit),
         QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit),
     )
 

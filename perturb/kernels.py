@@ -95,7 +95,7 @@ def activate(kind, row):
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def _product(W, b, x, out):
+def product(W, b, x, out):
     # out[j, s] = b[j] + sum_i W[i, j] x[i, s], four inputs at a time
     n_in, n_out = W.shape
     for j in range(n_out):
@@ -173,7 +173,7 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
             effective[i] = w[start + i] + a * D[start + i] + br * v[start + i]
         x = y
         y = buffers[layer % 2, :n_out]
-        _product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
+        product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
         for j in range(n_out):
             activate(activations[layer], y[j])
         start += effective.size
@@ -208,7 +208,7 @@ def _count_into(totals, dE, s):
 @compiled(error_model="numpy", fastmath={"contract"})
 def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, at_rest, first, last, sums, totals,
+    kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, at_rest, first, last, sums, totals,
 ):  # fmt: skip
     """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a non-finite error, or -1."""
     S = 1 if by_pattern else x.shape[1]
@@ -224,12 +224,12 @@ def _block(
     failed = -1
     for trial in range(first, last):
         # perturb
-        perturbation(code_kind, seed, trial, sigma, period, 0, D)
+        perturbation(code_kind, seed, trial, sigma, period, taps, 0, D)
         if sensing > 0.0:
             sense(seed, trial, sensing * sigma, 0, D, known)
         s = _dot(known, v) if regressor_kind == 1 or regressor_kind == 2 else 0.0  # summed only where it is broadcast
         start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
-        _product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
+        product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
 
         # measure
         y, u = 0.0, 0.0
@@ -262,7 +262,7 @@ def _block(
 @compiled(nogil=True)
 def mlp_trials(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
+    kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
 ):  # fmt: skip
     """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and sets failed[b], see `_block`.
     x, target: (units, S)."""
@@ -276,7 +276,7 @@ def mlp_trials(
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
             x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights,
-            regressor_kind, kappa, code_kind, sigma, period, sensing, seed, noise, step, top, by_pattern, at_rest,
+            regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, at_rest,
             max(first, start), min(last, start + BLOCK), sums[b], totals[b],
         )  # fmt: skip
 
@@ -396,7 +396,7 @@ def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: 
         mlp_trials, x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
         ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
         np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], design.kappa, code.kind,
-        design.sigma, code.period(w.size), code.sensing, np.uint64(design.seed), reading.noise, reading.step,
+        design.sigma, code.period(w.size), code.taps(w.size), code.sensing, np.uint64(design.seed), reading.noise, reading.step,
         reading.range - reading.step, design.presentation == "pattern",
     )  # fmt: skip
 
@@ -421,7 +421,7 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
         base, rest = np.zeros((len(points) * network.layers[1], Sp)), np.array([point[n1:] for point in points])
         for out, point in zip(np.split(base, len(points)), points, strict=True):
             own = np.empty((network.layers[1], S))
-            _product(*network.unpack(point)[0], patterns, own)  # BLAS would leave its threads spinning beside ours
+            product(*network.unpack(point)[0], patterns, own)  # BLAS would leave its threads spinning beside ours
             out[:, :S] = own
         return _filled(base, *base.shape).ravel(), _filled(rest, len(rest), w.size - n1 + 64)
 
@@ -470,7 +470,7 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
     """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`; ends at a trial not finite."""
     method, code, V, meter = design.method, design.code, float(v @ v), Meter(objective, design, reading)
-    kind, period, seed = REGRESSORS[method.regressor], code.period(w.size), np.uint64(design.seed)
+    kind, period, taps, seed = REGRESSORS[method.regressor], code.period(w.size), code.taps(w.size), np.uint64(design.seed)
     together = max(1, min(BLOCK, 2**20 // w.size))
     for b in range(len(sums)):
         start, stop = max(first, (first // BLOCK + b) * BLOCK), min(last, (first // BLOCK + b + 1) * BLOCK)
@@ -478,7 +478,7 @@ def _any_trials(objective, w, v, reading, design, first, last, sums, totals, fai
             trials = range(begin, min(begin + together, stop))
             D = np.empty((len(trials), w.size))
             if code.function is None:
-                _draw(code.kind, seed, begin, design.sigma, period, D)
+                _draw(code.kind, seed, begin, design.sigma, period, taps, D)
             else:
                 D[:] = [code.draw(w.size, design.sigma, design.seed, trial) for trial in trials]
             known = np.array([code.sensed(row, design.sigma, design.seed, trial) for row, trial in zip(D, trials, strict=True)])
@@ -495,9 +495,9 @@ def _any_trials(objective, w, v, reading, design, first, last, sums, totals, fai
 
 
 @compiled()
-def _draw(kind, seed, first, sigma, period, D):
+def _draw(kind, seed, first, sigma, period, taps, D):
     for t in range(D.shape[0]):
-        perturbation(kind, seed, first + t, sigma, period, 0, D[t])
+        perturbation(kind, seed, first + t, sigma, period, taps, 0, D[t])
 
 
 @compiled(error_model="numpy", fastmath={"contract"})

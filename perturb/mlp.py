@@ -89,8 +89,8 @@ class MLPObjective(Objective):
     def __reduce__(self):
         return MLPObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
-    def pattern(self, index: int) -> "MLPObjective":
-        return MLPObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
+    def subset(self, rows: Array) -> "MLPObjective":
+        return MLPObjective(self.network, self.x[rows], self.target[rows])
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output units, shape (S, n_out)."""

@@ -135,8 +135,12 @@ class Objective(ABC):
         """dE/dw, shape (n,)."""
 
     @abstractmethod
+    def subset(self, rows: Array) -> "Objective":
+        """The same network on some of the patterns, those of the numbers `rows` (k,)."""
+
     def pattern(self, index: int) -> "Objective":
         """The same network on one pattern only."""
+        return self.subset(np.array([index]))
 
     def errors_at(self, points: Array) -> Array:
         """`pattern_errors` at many points (m, n): shape (m, n_patterns), each row the same whichever points come with it."""
@@ -202,8 +206,8 @@ class DecayedObjective(Objective):
         self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
 
-    def pattern(self, index: int) -> "DecayedObjective":
-        return DecayedObjective(self.plain.pattern(index), self.alpha)
+    def subset(self, rows: Array) -> "DecayedObjective":
+        return DecayedObjective(self.plain.subset(rows), self.alpha)
 
     def pattern_errors(self, w: Array) -> Array:
         w = as_weights("w", w, self.n_weights)
@@ -300,7 +304,7 @@ class FunctionObjective(Objective):
         self._error, self._gradient, self._hvp = error, gradient, hvp
         self.inexact = tuple(name for name, function in (("gradient", gradient), ("hvp", hvp)) if function is None)
 
-    def pattern(self, index: int) -> "FunctionObjective":
+    def subset(self, rows: Array) -> "FunctionObjective":
         return self
 
     def pattern_errors(self, w: Array) -> Array:

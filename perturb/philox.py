@@ -164,8 +164,11 @@ def _normal_range(seed, trial, stream, start, out):
 
 
 @compiled()
-def perturbation(kind, seed, trial, sigma, period, start, out):
-    """Fill `out` with the perturbations of weights start, start + 1, ... in one trial; kinds as in `codes.CODES`."""
+def perturbation(kind, seed, trial, sigma, period, taps, start, out):
+    """Fill `out` with the perturbations of weights start, start + 1, ... in one trial; kinds as in `codes.CODES`.
+
+    period, taps: `Code.period` and `Code.taps` of the number of weights.
+    """
     if kind == 0:  # rademacher: +-sigma
         _signs(seed, trial, start, out)
         for i in range(out.size):
@@ -200,11 +203,11 @@ def perturbation(kind, seed, trial, sigma, period, start, out):
                 out[i] = sigma * math.sqrt(3.0) * ((np.float64(word) + 0.5) * 2.0**-31 - 1.0)
                 i += 1
     else:
-        _periodic(kind, seed, trial, sigma, period, start, out)
+        _periodic(kind, seed, trial, sigma, period, taps, start, out)
 
 
 @compiled()
-def _periodic(kind, seed, trial, sigma, period, start, out):
+def _periodic(kind, seed, trial, sigma, period, taps, start, out):
     # random signs or phases are drawn anew for each pair of passes; odd passes are folded over
     passes, row = trial // period, trial % period
     fold = sigma if passes % 2 == 0 else -sigma
@@ -218,20 +221,22 @@ def _periodic(kind, seed, trial, sigma, period, start, out):
         if start <= row < start + out.size:
             _signs(seed, passes // 2, row, out[row - start : row - start + 1])
             out[row - start] *= fold * math.sqrt(np.float64(period))
-    elif kind == 6:  # lfsr: weight i is i steps ahead in the one sequence, which starts where the seed says; so two dies whose
-        # starts lie less than n apart share columns, as real ones would
+    elif kind == 6:  # lfsr: weight i is i % taps steps ahead of register i // taps, in the one sequence that all run through
         m = 0
         while (1 << m) <= period:
             m += 1
-        a, b, _, _ = words(seed, 0, 0, CODE, 0)
-        offset = np.int64(((a << np.uint64(32)) | b) % np.uint64(period))
-        state = _state(np.int64((row + offset + start) % period), m)
         polynomial, top = TAPS[m] | np.uint64(1), np.uint64(1) << np.uint64(m)
-        for i in range(out.size):
-            out[i] = -fold if state & np.uint64(1) else fold
-            state = state << np.uint64(1)
-            if state & top:
-                state ^= top | polynomial
+        i = 0
+        while i < out.size:
+            register, ahead = (start + i) // taps, (start + i) % taps
+            state = _state((row + register_start(seed, register, period) + ahead) % period, m)
+            stop = min(out.size, i + taps - ahead)
+            for j in range(i, stop):
+                out[j] = -fold if state & np.uint64(1) else fold
+                state = state << np.uint64(1)
+                if state & top:
+                    state ^= top | polynomial
+            i = stop
     else:  # sine: frequency i + 1 of a period of 2n + 1 trials, random phase
         i = 0
         while i < out.size:
@@ -242,6 +247,23 @@ def _periodic(kind, seed, trial, sigma, period, start, out):
                 turns = np.float64((start + i + 1) * row % period) / np.float64(period) + (np.float64(word) + 0.5) * 2.0**-32
                 out[i] = fold * math.sqrt(2.0) * math.cos(2.0 * math.pi * turns)
                 i += 1
+
+
+@compiled()
+def register_start(seed, register, period):
+    """Where in the sequence a shift register stands in trial 0. Two, of one die or of two, that start less than `taps` apart
+    share columns, as real ones would."""
+    a, b, _, _ = words(seed, 0, register, CODE, 0)
+    return np.int64(((a << np.uint64(32)) | b) % np.uint64(period))
+
+
+@compiled()
+def register_phases(seed, period, taps, out):
+    """Fill `out` with each weight's place in the sequence in trial 0, modulo the period."""
+    for i in range(out.size):
+        if i % taps == 0:
+            start = register_start(seed, i // taps, period)
+        out[i] = (start + i % taps) % period
 
 
 @compiled()

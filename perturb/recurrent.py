@@ -119,8 +119,8 @@ class RecurrentObjective(Objective):
     def __reduce__(self):
         return RecurrentObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
-    def pattern(self, index: int) -> "RecurrentObjective":
-        return RecurrentObjective(self.network, self.x[index : index + 1], self.target[index : index + 1])
+    def subset(self, rows: Array) -> "RecurrentObjective":
+        return RecurrentObjective(self.network, self.x[rows], self.target[rows])
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output units at the fixed points, shape (S, outputs)."""

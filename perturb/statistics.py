@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perturb.codes import CODES, SEQUENTIAL, Code
+from perturb.codes import CODES, SEQUENTIAL, Code, Registers, lfsr
 from perturb.errors import InputError
 from perturb.methods import Method
 from perturb.synapse import SUMS, TOTALS, curvature_along, put_along, solve_least_squares, solve_moments
@@ -65,7 +65,11 @@ class Design:
 
     def not_finite(self, trial: int) -> InputError:
         """What to say when E is not finite in a trial: which trial and seed it was, and how to draw it again."""
-        name = f'perturb.CODES["{self.code.name}"]' if self.code.function is None else self.code.name
+        registers, name = self.code.registers, self.code.name
+        if registers not in (None, Registers()):
+            name = f"perturb.lfsr({registers.taps}, {registers.bits})"
+        elif self.code.function is None:
+            name = f'perturb.CODES["{name}"]'
         return InputError(
             f"E is not finite in trial {trial} of {self.method.name}/{self.code.name} (seed {self.seed}): lower sigma or r; "
             f"its perturbation is {name}.draw({self.n_weights}, {float(self.sigma)!r}, {self.seed}, {trial})"
@@ -195,7 +199,8 @@ class Statistics:
         method, code = asdict(self.design.method), self.design.code
         header = {
             "format": FORMAT, "sums": SUMS, "totals": TOTALS, "spans": self.spans, "method": method,
-            "code": {key: getattr(code, key) for key in CODE_FIELDS}, "n_weights": int(self.design.n_weights),
+            "code": {key: getattr(code, key) for key in CODE_FIELDS},
+            "registers": asdict(code.registers) if code.registers else None, "n_weights": int(self.design.n_weights),
             "sigma": float(self.design.sigma), "r": float(self.design.r), "seed": int(self.design.seed),
             "presentation": self.design.presentation,
             "point": [self.point.error, self.point.digest] if self.point else None,
@@ -239,10 +244,12 @@ class Statistics:
             header = json.loads(arrays["header"].tobytes())
             if header["format"] != FORMAT or tuple(header["sums"]) != SUMS or tuple(header["totals"]) != TOTALS:
                 raise InputError(f"{path}: statistics of another version of perturb: run the trials again")
-            stored = header["code"]
-            found = CODES.get(stored["name"]) if code is None else code
+            stored, registers = header["code"], header.get("registers")
+            found = code or (lfsr(**registers) if registers else CODES.get(stored["name"]))
             if found is None or json.dumps({key: getattr(found, key) for key in CODE_FIELDS}) != json.dumps(stored):
                 raise InputError(f"{path}: summed with the code {stored['name']!r} of its own: give it as code=")
+            if found.registers and found.registers != Registers(**(registers or {})):
+                raise InputError(f"{path}: summed with the shift registers {registers}: leave out code=")
             method = header["method"]
             for key in ("phases", "gradient_weights", "hv_weights"):
                 method[key] = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in method[key])
@@ -342,8 +349,7 @@ def solve(statistics: Statistics) -> Estimate:
     because its trials disturb each other less. But of z from an even dE_z the folded-over passes tell nothing new (except of the
     noise), and the variance is that of the trials before. Over whole periods of a code that decorrelates the weights
     the estimates on dw are a joint least-squares fit of all of them, and the error is sqrt(RSS / (K - n - 1) / (K sigma^2)), with
-    RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2 (not known when K = n + 1); see `_explained` for a code that is not
-    quite orthogonal.
+    RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2 (not known when K = n + 1); see `_explained` for shift registers.
     """
     design, K = statistics.design, statistics.trials
     method, code, n = design.method, design.code, design.n_weights
@@ -361,15 +367,17 @@ def solve(statistics: Statistics) -> Estimate:
             z, var_z = put_along(z, np.maximum(var_z, 0.0), v, float(v @ v), c, max(var_c, 0.0))
         if method.needs_s and not method.mixed:
             var_z = var_z * (1 + 2 * repeated(code, n, K) / K)
-        if code.periodic and all(start % code.period(n) == 0 and stop % code.period(n) == 0 for start, stop in statistics.spans):
+        P = code.period(n)
+        if code.periodic and all(start % P == 0 and stop % P == 0 for start, stop in statistics.spans):
             power = design.sigma**2
             y, u, yy, uu = totals[:4]
-            free = K - n - 1 if code.balanced else K - n
+            one = _of_each_column(design)
+            free = K - one.size - 1 if code.balanced else K - one.size
             if method.fit == "moments":
-                rss = max(yy - code.balanced * y * y / K - K * power * _explained(code, g), 0.0)
+                rss = max(yy - code.balanced * y * y / K - K * power * _explained(code, g[one], P), 0.0)
                 var_g = np.full(n, rss / free / (K * power) if free > 0 else np.nan)
             if method.regressor == "dw":
-                rss = max(uu - code.balanced * u * u / K - K * power * _explained(code, z * design.r), 0.0)
+                rss = max(uu - code.balanced * u * u / K - K * power * _explained(code, z[one] * design.r, P), 0.0)
                 var_z = np.full(n, rss / free / (K * power) / design.r**2 if free > 0 else np.nan)
         if not method.estimates_hv:
             z = var_z = np.full(n, np.nan)
@@ -378,14 +386,22 @@ def solve(statistics: Statistics) -> Estimate:
     return Estimate(g, errors[0], z, errors[1], K, K * method.evaluations_per_trial, statistics)
 
 
-def _explained(code: Code, slope: Array) -> float:
-    """What all weights together explain of the mean square of dE, per sigma^2, over whole periods; slope = <dE D>/sigma^2.
+def _of_each_column(design: Design) -> Array:
+    """One weight for each different column of the code, in order: all weights, but for registers that feed some alike."""
+    n, registers = design.n_weights, design.code.registers
+    if registers is None:
+        return np.arange(n)
+    return np.sort(np.unique(registers.phases(n, design.seed), return_index=True)[1])
 
-    Orthogonal: |slope|^2. A shift register, <D_i D_j> = -sigma^2/L: slope' G^-1 slope with G = (1 + 1/L) I - 1 1'/L, which is
-    L/(L + 1) [|slope|^2 + (sum slope)^2/(L + 1 - n)].
+
+def _explained(code: Code, slope: Array, period: int) -> float:
+    """What all columns together explain of the mean square of dE, per sigma^2, over whole periods; slope = <dE D>/sigma^2, one
+    for each different column.
+
+    Orthogonal: |slope|^2. Shift registers, <D_i D_j> = -sigma^2/L: slope' G^-1 slope with G = (1 + 1/L) I - 1 1'/L, which is
+    L/(L + 1) [|slope|^2 + (sum slope)^2/(L + 1 - c)] for c columns.
     """
     square = float(slope @ slope)
     if code.orthogonal:
         return square
-    L = code.period(slope.size)
-    return L / (L + 1) * (square + float(slope.sum()) ** 2 / (L + 1 - slope.size))
+    return period / (period + 1) * (square + float(slope.sum()) ** 2 / (period + 1 - slope.size))

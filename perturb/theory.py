@@ -72,24 +72,32 @@ def curvature(objective: Objective, w: Array, v: Array, probes: int | None = Non
     return Curvature(g, z, v, diagonal, rows)
 
 
-def gradient_limit(method: Method, code: Code, g: Array) -> Array:
+def gradient_limit(method: Method, code: Code, g: Array, seed: int = 0) -> Array:
     """What the method's g tends to on a quadratic E, shape (n,): g itself, but for two codes.
 
-    lfsr, period L: g_i - (sum_j g_j - g_i)/L, its weights being correlated by -1/L. A code that synapses know with the relative
-    error e only, with measured denominators (least squares): g/(1 + e^2); with known ones the error has no effect on the mean.
+    lfsr, period L: S_i - (sum_j g_j - S_i)/L, S_i the sum of g over weight i and those that have its perturbation (g_i alone
+    where one register feeds all), as weights correlate by -1/L or 1; `seed` decides which registers meet, see
+    `codes.Registers`. A code that synapses know with the relative error e only, with measured denominators (least squares):
+    g/(1 + e^2); with known ones the error has no effect on the mean.
     """
     if code.sensing and method.fit == "least_squares":
         return g / (1 + code.sensing**2)
-    return _correlated(code, g)
+    return _correlated(code, g, seed)
 
 
-def _correlated(code: Code, slope: Array) -> Array:
-    if code.orthogonal or not code.periodic:
-        return slope.copy()
-    return slope - (slope.sum() - slope) / code.period(slope.size)
+def _correlated(code: Code, slope: Array, seed: int) -> Array:
+    """C slope, C_ij = <D_i D_j>/sigma^2 over the seeds or, of a periodic code, over a period."""
+    return slope.copy() if code.registers is None else code.registers.correlated(slope, seed)
 
 
-def limit(method: Method, code: Code, c: Curvature) -> Array:
+def _spread(code: Code, slope: Array, seed: int) -> Array:
+    """Variance of (D.slope) D_i/sigma^2 over a period of a code with |D_i| fixed or one at a time, per weight:
+    slope'C slope - (C slope)_i^2."""
+    tends = _correlated(code, slope, seed)
+    return np.maximum(float(slope @ tends) - tends**2, 0.0)
+
+
+def limit(method: Method, code: Code, c: Curvature, seed: int = 0) -> Array:
     """What the method's z tends to with infinitely many trials, shape (n,); NaN for a method of the gradient alone.
 
     difference: z (lfsr: as in `gradient_limit`). covariance, antithetic: z_i + (k-3)/2 H_ii v_i; with the diagonal correction
@@ -106,7 +114,7 @@ def limit(method: Method, code: Code, c: Curvature) -> Array:
     if not method.estimates_hv:
         return np.full(z.size, np.nan)
     if method.regressor == "dw":
-        return _correlated(code, z)
+        return _correlated(code, z, seed)
     if method.fit == "moments":
         return z.copy() if method.correction == "diagonal" and k > 1 else z + (k - 3) / 2 * h * v
     C_HB, C_BB = _joint_fit(method, code, c)
@@ -169,7 +177,7 @@ class TrialVariance:
 
 
 def trial_variances(
-    method: Method, code: Code, c: Curvature, sigma: float, r: float, noise: float
+    method: Method, code: Code, c: Curvature, sigma: float, r: float, noise: float, seed: int = 0
 ) -> tuple[TrialVariance, TrialVariance]:
     """Variance of one trial of g_i and of z_i; `noise` is the variance of one evaluation.
 
@@ -181,6 +189,7 @@ def trial_variances(
       Gaussian, else leading in n; the diagonal correction adds [(k-3)^2/(k-1) - 2(k-3)] v_i^2 E e^2.
     z_i, least squares: E e^2 s^2/(V C(B_i,B_i))^2, leading in n; corrected along v: as moments.
     sequential: one weight at a time, sigma sqrt(n): |slope|^2 - slope_i^2, even part sigma^2 n^2 H_ii^2/4.
+    lfsr: slope'C slope - (C slope)_i^2, C as in `codes.Registers` (curvature as if no two weights had the same perturbation).
     Known with the error e only: e^2 E dE^2/sigma^2 more for g, E e^2 s^2 times (1 + e^2)^2 for z (leading in n); measured
       denominators divide by (1 + e^2)^2 and (1 + e^2)^4.
     """
@@ -200,7 +209,7 @@ def trial_variances(
             joint = np.full(n, sigma**2 * c.off_square / 2)
             even = alone if code.orthogonal else joint
         left_in = np.full(n, 0.0 if code.orthogonal else mean**2 / sigma**2)
-        g = TrialVariance(_others(c.g, 1.0), even, left_in, np.full(n, noise_g / sigma**2))
+        g = TrialVariance(_spread(code, c.g, seed), even, left_in, np.full(n, noise_g / sigma**2))
     else:
         even, left_in = zero, zero
         if one_sided:
@@ -216,7 +225,7 @@ def trial_variances(
         return g, TrialVariance(nothing, nothing, nothing, nothing)
     if method.regressor == "dw":
         noise_z /= (r * sigma) ** 2
-        linear = _others(c.z, k if code.independent else 1.0)
+        linear = _others(c.z, k) if code.independent else _spread(code, c.z, seed)
         return g, TrialVariance(linear + blur * (float(c.z @ c.z) + noise_z), zero, zero, np.full(n, noise_z))
     # E e^2 and E e^2 s^2 of the four parts; a pair has removed the odd one from dE_z
     mixed = sigma**2 * method.mixed
@@ -245,7 +254,7 @@ def _others(slope: Array, k: float) -> Array:
     return float(slope @ slope) + (k - 2) * slope**2
 
 
-def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Array:
+def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: int = 0) -> Array:
     """What the weights' own perturbations leave in <D_i (D.slope + mean)>/sigma^2 after so many trials of a periodic code,
     besides slope_i: the mean square over random signs or phases, shape (n,). Zero over whole periods.
 
@@ -257,7 +266,8 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
                   plus mean^2 F(i), frequencies i, j = 1..n
       sequential  nothing; but see `QuantityPrediction.expected`
       others      m (P-m)/(P-1) (|slope|^2 - slope_i^2 + mean^2): as if the trials of a period came in random order, without
-                  replacement; where a period does not sum to zero (lfsr: +-1), mean^2 more after an odd number of them
+                  replacement; lfsr: slope'C slope - (C slope)_i^2 + mean^2, and as its period does not sum to zero but to +-1,
+                  mean^2 more after an odd number of them
     walsh and sine are exact for trials counted from 0.
     """
     n, K = slope.size, trials
@@ -290,7 +300,7 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0) -> Arr
     if code.kind == SEQUENTIAL:
         return np.zeros(n)
     unpaired = (K // P) % 2 * mean**2 * (not code.balanced)
-    return (m * (P - m) / (P - 1) * (_others(slope, 1.0) + mean**2) + unpaired) / K**2
+    return (m * (P - m) / (P - 1) * (_spread(code, slope, seed) + mean**2) + unpaired) / K**2
 
 
 @dataclass(frozen=True)
@@ -298,8 +308,8 @@ class QuantityPrediction:
     """Of g or of z: its limit, the variance of one trial per weight, and what follows.
 
     lawful: whether dE is the same function in every trial, so that a periodic code's law holds. slope: of dE on D (in the units
-    of the quantity) if the estimate is linear in it; mean: of dE/sigma where it is left in. limit_cosine: of the limit with the
-    exact answer, the best that any number of trials reaches.
+    of the quantity) if the estimate is linear in it; mean: of dE/sigma where it is left in. seed: of shift registers.
+    limit_cosine: of the limit with the exact answer, the best that any number of trials reaches.
     """
 
     exact: Array
@@ -310,6 +320,7 @@ class QuantityPrediction:
     lawful: bool = True
     slope: Array | None = None
     mean: float = 0.0
+    seed: int = 0
 
     @property
     def bias(self) -> Array:
@@ -360,7 +371,7 @@ class QuantityPrediction:
             index = np.arange(self.limit.size)
             unpaired = P * ((index < rest) ^ (index < rest - P))
         lasting = self.trial.noise / trials + unpaired * self.trial.even / trials**2
-        return lasting + disturbance(self.code, self.slope, trials, self.mean)
+        return lasting + disturbance(self.code, self.slope, trials, self.mean, self.seed)
 
     def total_variance(self, trials: int) -> float:
         """Summed over the weights, after so many trials."""
@@ -465,23 +476,24 @@ def predict(
     presentation: str = "batch",
     known: list[Curvature] | None = None,
     trials: int | None = None,
+    seed: int = 0,
 ) -> Prediction:
     """Limit, bias, variance, expected cosine and error, trials and evaluations needed, of `estimate` with the same arguments.
 
     error_noise: standard deviation of one evaluation of E. With presentation = "pattern" the pattern is one more random number
     of each trial: its spread adds to the variance, and an orthogonal code loses its advantage. `known`: curvatures computed
     before by `curvatures` for the same objective, w, v and presentation, to save their cost. trials: warn if they do not cover
-    a code's period. The best sigma: `amplitude.best_sigma`.
+    a code's period. seed: decides which shift registers meet, and nothing else. The best sigma: `amplitude.best_sigma`.
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
-    design = Design(method, code, objective.n_weights, sigma, r, 0, presentation)
+    design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
     known = curvatures(objective, w, v, presentation) if known is None else known
-    per_pattern = [trial_variances(method, code, c, sigma, r, error_noise**2) for c in known]
+    per_pattern = [trial_variances(method, code, c, sigma, r, error_noise**2, seed) for c in known]
     parts = []
     for index in (0, 1):
         exacts = [(c.g, c.z)[index] for c in known]
-        limits = [gradient_limit(method, code, c.g) if index == 0 else limit(method, code, c) for c in known]
+        limits = [gradient_limit(method, code, c.g, seed) if index == 0 else limit(method, code, c, seed) for c in known]
         mean = np.mean(limits, axis=0)
         spread = np.maximum(np.mean(np.square(limits), axis=0) - mean**2, 0.0) if len(known) > 1 else 0.0
         odd, even, left_in, noise = (
@@ -494,7 +506,7 @@ def predict(
             QuantityPrediction(
                 np.mean(exacts, axis=0), mean, TrialVariance(odd + spread, even, left_in, noise), code,
                 method.evaluations_per_trial, linear_in_D or (len(known) == 1 and code.function is None),
-                exacts[0] if linear_in_D else None, sigma * known[0].trace / 2 if keeps_mean else 0.0,
+                exacts[0] if linear_in_D else None, sigma * known[0].trace / 2 if keeps_mean else 0.0, seed,
             )
         )  # fmt: skip
     trace = float(np.mean([c.trace for c in known]))
@@ -510,7 +522,7 @@ def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | Non
         size = 0.0 if part is None else float(np.linalg.norm(part.exact))
         if part is None or size == 0 or not (off := float(np.linalg.norm(part.bias)) / size) > 1e-6:
             continue
-        why, instead = _reason(method, code, n)
+        why, instead = _reason(design)
         says.append(
             f"{method.name} with code {code.name} is biased: its {name} tends to something {off:.2g} |{name[0]}| away, as {why}; "
             f"use {instead}"
@@ -520,12 +532,17 @@ def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | Non
     return says
 
 
-def _reason(method: Method, code: Code, n: int) -> tuple[str, str]:
+def _reason(design: Design) -> tuple[str, str]:
     """Why a method is biased with a code, and what to use instead."""
+    method, code, n = design.method, design.code, design.n_weights
     if code.sensing and method.fit == "least_squares":
         return "denominators measured with the synapses' own error are too large", "known denominators: difference or covariance"
-    if not code.independent:
-        return f"weights of the register correlate by -1/{code.period(n)}", "code walsh or rademacher"
+    if code.registers is not None:
+        instead = "code walsh or rademacher"
+        if shared := code.registers.shared(n, design.seed):
+            why = f"{shared} of {n} weights share their perturbation with others, and those that do not share correlate"
+            return f"{why} by -1/{code.period(n)}", f"more bits for the registers, another seed, or {instead}"
+        return f"weights of the register{'s' * (code.taps(n) < n)} correlate by -1/{code.period(n)}", instead
     if method.fit == "least_squares" and not method.unbiased_with(code):
         why = (
             "it needs kurtosis 3" if method.correction == "along" else "the other weights' regressors are correlated with its own"

@@ -193,6 +193,30 @@ PRUNING = {
     "test_error": "E on the patterns held back",
     "test_accuracy": "share of them classified rightly; empty where targets are no classes",
 }
+LEARNING = {
+    "source": "of the updates: batch, event (the chip) or exact (the exact gradient)",
+    "run": "number of the run: seeds and die are so much higher than the first",
+    "update": "updates done",
+    "trials": "trials done",
+    "evaluations": "measurements of E, those of measured rates included",
+    "chip_time_s": "chip time, s",
+    "energy_j": "energy on the chip, J",
+    "error": "E at the weights, on the patterns learned, exact",
+    "accuracy": "share of them classified rightly; empty where targets are no classes",
+    "test_error": "E on the patterns held back",
+    "test_accuracy": "share of them classified rightly",
+    "alignment": "cosine of the change since the last record with minus the exact gradient there",
+    "rate": "learning rate in use, eta / (1 + update/decay) without the decay",
+    "diverged": "whether the error is no longer finite",
+    "predicted_error": "expected error by theory, where E is quadratic",
+}
+ADVICE = {
+    "setting": "key of the experiment",
+    "used": "its value",
+    "advised": "what theory advises",
+    "mind": "whether the value had better be changed",
+    "why": "reason",
+}
 # study: table: column: meaning
 COLUMNS = {
     "compare": {"summary": SUMMARY, "weights": WEIGHTS, "convergence": CONVERGENCE, "timeline": TIMELINE, "energy": ENERGY},
@@ -210,6 +234,7 @@ COLUMNS = {
         "evidence": EVIDENCE,
         "pruning": PRUNING,
     },
+    "training": {"summary": FACTS, "learning": LEARNING, "advice": ADVICE},
 }
 CATEGORIES = ("method", "code", "quantity")
 

@@ -21,6 +21,7 @@ COLOURS = ("#d1495b", "#e08e0b", "#2a9d8f", "#3d7ecc", "#9b5de5", "#7a9e2f", "#c
 QUANTITIES = {"gradient": ("g_exact", "g_hat", "g_stderr", "dE/dw"), "hv": ("hv_exact", "hv_hat", "hv_stderr", "(Hv)")}
 MARKERS = "o^sDvP*X<>ph"
 TILES_SHOWN = 6
+RUNS_SHOWN = 50
 
 
 def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
@@ -322,6 +323,63 @@ def pruning(frames: Frames) -> Figure | None:
     return _finished(figure)
 
 
+def learning_curves(frames: Frames) -> Figure | None:
+    """Error and, where there are classes, accuracy against updates and chip time: thin lines runs, thick their median."""
+    if "learning" not in frames.tables:
+        return None
+    table, sources = frames.learning, list(dict.fromkeys(frames.learning["source"]))
+    column = next((name for name in ("test_accuracy", "accuracy") if table[name].notna().any()), None)
+    timed = table[table["chip_time_s"] > 0]
+    panels = [("update", "error"), *([("update", column)] if column else []), *([("chip_time_s", "error")] if len(timed) else [])]
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    names = {"exact": "exact gradient", "batch": "chip", "event": "chip, event by event"}
+    for axis, (against, what) in zip(axes, panels, strict=True):
+        for source in sources:
+            own = table[(table["source"] == source) & (table[against] > 0)]
+            if own.empty:
+                continue
+            colour = INK if source == "exact" else COLOURS[3]
+            for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
+                axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
+            middle = own.groupby(against)[what].median()
+            axis.plot(middle.index, middle, "--" if source == "exact" else "-", color=colour, linewidth=2, label=names[source])
+            foretold = own["predicted_error"].dropna() if what == "error" else []
+            if len(foretold):
+                expected = own.groupby(against)["predicted_error"].mean()
+                axis.plot(expected.index, expected, ":", color=COLOURS[0], linewidth=2, label="predicted")
+        options = frames.experiment["training"]
+        if options["criterion"] == what:
+            axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
+        axis.set(xlabel={"update": "updates", "chip_time_s": "chip time, s"}[against], ylabel=what.replace("_", " "))
+        axis.set_xscale("log")
+        if what == "error":
+            axis.set_yscale("log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return _finished(figure)
+
+
+def alignment(frames: Frames) -> Figure | None:
+    """Cosine of what was learned between two records with minus the exact gradient; and the learning rate, if it is measured."""
+    if "learning" not in frames.tables:
+        return None
+    table = frames.learning[(frames.learning["update"] > 0) & (frames.learning["source"] != "exact")]
+    if table["alignment"].notna().sum() == 0:
+        return None
+    measured = frames.experiment["training"]["rate"] != "fixed"
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = ["alignment", "rate"] if measured else ["alignment"]
+    for axis, what in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for _, run in list(table.groupby("run"))[:RUNS_SHOWN]:
+            axis.plot(run["update"], run[what], "-", color=COLOURS[3], linewidth=0.5, alpha=0.35)
+        middle = table.groupby("update")[what].median()
+        axis.plot(middle.index, middle, "-", color=COLOURS[3], linewidth=2)
+        axis.set(xscale="log", xlabel="updates", ylabel="cosine with -gradient" if what == "alignment" else "learning rate")
+        if what == "alignment":
+            axis.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
+    return _finished(figure)
+
+
 COMPARISON: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
     "scatter_hv": (
         lambda frames: scatter(frames, "hv"),
@@ -386,6 +444,17 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
             "of the difference, until rounding, which grows as the displacement shrinks, takes over. R{backprop} has no "
             "displacement to choose: the line at the bottom is what rounding leaves of it.",
         )
+    },
+    "training": {
+        "learning": (
+            learning_curves,
+            "Learning curves: thin lines single runs, thick ones their median; dashed the exact gradient from the same starts. "
+            "Dotted, where there is one: the goal, and what theory predicts.",
+        ),
+        "alignment": (
+            alignment,
+            "How well what was learned between two records points down the exact gradient, computed outside the loop.",
+        ),
     },
     "uses": {
         "optimisation": (

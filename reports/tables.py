@@ -209,6 +209,43 @@ def _accuracy(table: pd.DataFrame, name: str = "test accuracy") -> list[str]:
     return [name] if table["test_accuracy"].notna().any() else []
 
 
+def _training(frames: Frames) -> list[Titled]:
+    shown = [_facts(frames)]
+    advice = frames.tables.get("advice")
+    if advice is not None and len(advice):
+        rows = [[row["setting"], row["why"], number(row["used"]), number(row["advised"])] for row in advice.to_dict("records")]
+        shown.append(("Advice, before anything is run", "", (["setting", "", "used", "advised"], rows)))
+    return shown
+
+
+def _learned(frames: Frames) -> list[tuple[str, str]]:
+    """What came of a training, in a sentence for every source."""
+    options, learning, said = frames.experiment["training"], frames.learning, []
+    below = options["criterion"].endswith("error")
+    goal = f"{options['criterion'].replace('_', ' ')} {'<=' if below else '>='} {options['goal']:g}"
+    facts = frames.summary.set_index("fact")
+    for source in dict.fromkeys(learning["source"]):
+        own = learning[learning["source"] == source]
+        met = own[own[options["criterion"]].le(options["goal"]) if below else own[options["criterion"]].ge(options["goal"])]
+        first = met.sort_values("update").groupby("run").first()
+        runs, share = own["run"].nunique(), frames.fact(f"{source}: solved")
+        text = f"ends with {goal} in {round(share * runs)} of {runs} runs"
+        if len(first):
+            text += f"; first seen there after {count(first['update'].median())} updates (median of {len(first)} runs)"
+        if len(first) and source != "exact":
+            row = first.median(numeric_only=True)
+            text += f", {count(row['evaluations'])} evaluations, {quantity(row['chip_time_s'], 's')} of chip time and "
+            text += quantity(row["energy_j"], "J")
+        if (diverged := int(own[own["update"] == own["update"].max()]["diverged"].sum())) > 0:
+            text += f"; {diverged} diverged: lower training.eta, or let the chip measure its rate (training.rate = trace)"
+        said.append(("exact gradient" if source == "exact" else f"chip ({source})", text))
+    if "control less chip" in facts.index:
+        row = facts.loc["control less chip"]
+        what = row["meaning"].partition(" at the end")[0]
+        said.append(("exact gradient less chip:", f"{what} {row['value']:.3g} +- {row['stderr']:.1g}"))
+    return said
+
+
 TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
     "compare": _comparison,
     "estimators": _estimators,
@@ -218,6 +255,7 @@ TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
     "spectrum": _spectrum,
     "finite-difference": lambda frames: [_facts(frames)],
     "uses": _uses,
+    "training": _training,
 }
 
 
@@ -227,7 +265,10 @@ def tables(frames: Frames) -> list[Titled]:
 
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
-    """(method/code, what came of its z, or of the gradient where that is all) of a comparison; other studies speak in tables."""
+    """(method/code, what came of its z, or of the gradient where that is all) of a comparison; (source, what came of it) of a
+    training; other studies speak in tables."""
+    if frames.study == "training":
+        return _learned(frames) if "learning" in frames.tables else []
     return [(name(row), str(row["verdict"])) for _, row in of_each(frames).iterrows()] if frames.study == "compare" else []
 
 
@@ -257,7 +298,10 @@ CAUSES = {
 
 
 def warnings(frames: Frames) -> list[str]:
-    """What to mind about the methods and codes of a run, in sentences."""
+    """What to mind about the methods and codes of a run, or the settings of a training, in sentences."""
+    if frames.study == "training":
+        advice = frames.advice[frames.advice["mind"].astype(bool)]
+        return [f"{row['setting']} = {number(row['used'])}: {row['why']}" for row in advice.to_dict("records")]
     return [text for text in dict.fromkeys(of_each(frames)["warnings"].astype(str)) if text] if frames.study == "compare" else []
 
 
@@ -326,6 +370,14 @@ def markdown(frames: Frames) -> str:
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows] + [""]
     lines += [f"Reproduce: `{frames.provenance['command']}` (seed {frames.provenance['seed']})", ""]
     return "\n".join(lines)
+
+
+def quantity(value: float, unit: str) -> str:
+    """0.0012 s as 1.2 ms."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    power = min(3, max(-5, math.floor(math.log10(abs(value)) / 3)))
+    return f"{value / 1000.0**power:.3g} {('f', 'p', 'n', 'u', 'm', '', 'k', 'M', 'G')[power + 5]}{unit}"
 
 
 def of(frames: Frames, quantity: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,12 @@ import pandas as pd
 from perturb.boltzmann import Boltzmann
 from perturb.dag import DAG
 from perturb.errors import InputError
+from perturb.losses import NEEDS_LINEAR_OUTPUT
 from perturb.mlp import MLP
 from perturb.objective import Objective
 from perturb.recurrent import Recurrent
 from sims.datasets import load_data, load_states
-from sims.experiment import Experiment
+from sims.experiment import Experiment, Weights
 
 Array = np.ndarray
 Tables = dict[str, pd.DataFrame]
@@ -41,8 +43,8 @@ class Attentive(Objective):
         self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
 
-    def pattern(self, index: int) -> "Attentive":
-        return Attentive(self._plain.pattern(index), self._should_stop)
+    def subset(self, rows: Array) -> "Attentive":
+        return Attentive(self._plain.subset(rows), self._should_stop)
 
     def pattern_errors(self, w: Array) -> Array:
         go_on(self._should_stop)
@@ -63,12 +65,14 @@ class Attentive(Objective):
 
 @dataclass(frozen=True)
 class Bench:
-    """The network, its objective, weights w (n,) and direction v (n,)."""
+    """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside the results begin that keep
+    what was done of long work; None keeps nothing."""
 
     network: MLP | DAG | Recurrent | Boltzmann
     objective: Objective
     w: Array
     v: Array
+    scratch: Path | None = None
 
 
 def prepare(experiment: Experiment) -> Bench:
@@ -78,15 +82,14 @@ def prepare(experiment: Experiment) -> Bench:
     if isinstance(network, Boltzmann):
         objective = network.objective(load_states(experiment.data, network.n_visible, network.values))
     else:
-        objective = network.objective(*load_data(experiment.data, network.n_inputs, network.n_outputs))
-    w = network.init(experiment.weights.seed)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(experiment.weights.warmup_updates):
-            w -= experiment.weights.warmup_rate * objective.gradient(w)
-            if not np.isfinite(w).all():
-                raise InputError(f"weights.warmup_rate = {experiment.weights.warmup_rate} makes the warm-up diverge: lower it")
-        if not np.isfinite(objective.error(w)):
-            raise InputError(f"weights.warmup_rate = {experiment.weights.warmup_rate} makes the warm-up diverge: lower it")
+        x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
+        if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
+            raise InputError(
+                f'network.error = "{network.error}" does not go with data.name = "{experiment.data.name}", whose targets are any '
+                'numbers: set network.error = "squared_error"'
+            )
+        objective = network.objective(x, target)
+    w = warmed_up(network, objective, experiment.weights)
     if experiment.direction.kind == "gradient":
         v = objective.gradient(w)
         if not v.any():
@@ -96,6 +99,19 @@ def prepare(experiment: Experiment) -> Bench:
     if experiment.direction.norm is not None:
         v *= experiment.direction.norm / np.linalg.norm(v)
     return Bench(network, objective, w, v)
+
+
+def warmed_up(network: MLP | DAG | Recurrent | Boltzmann, objective: Objective, weights: Weights, run: int = 0) -> Array:
+    """The starting weights of a run, after the warm-up."""
+    w = network.init(weights.seed + run)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(weights.warmup_updates):
+            w -= weights.warmup_rate * objective.gradient(w)
+            if not np.isfinite(w).all():
+                raise InputError(f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it")
+        if not np.isfinite(objective.error(w)):
+            raise InputError(f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it")
+    return w
 
 
 def facts(*rows: tuple[str, float, float, str]) -> pd.DataFrame:

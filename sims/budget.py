@@ -6,6 +6,7 @@ import pandas as pd
 
 from hardware.params import ChipParams
 from hardware.schedule import Schedule
+from hardware.values import made_on
 from perturb.codes import CODES
 from perturb.methods import METHODS
 from perturb.reading import Reading
@@ -31,7 +32,7 @@ def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop
     chip's schedule. Mismatch, neurons and what else is not noise are left to `perturb ablate`.
     """
     e, accuracy = experiment.estimation, experiment.dies.accuracy
-    method, code = METHODS[e.method], CODES[e.code]
+    method, code = METHODS[e.method], made_on(experiment.chip, CODES[e.code], bench.w.size)
     known = curvatures(bench.objective, bench.w, bench.v, e.presentation)
     presented = bench.objective.n_patterns if e.presentation == "batch" else 1
     g = bench.objective.gradient(bench.w)
@@ -39,7 +40,9 @@ def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop
     def spent(chip: ChipParams) -> dict[str, tuple[float, float, float]]:
         """quantity: (trials, seconds, joules) to the accuracy."""
         noise = noise_variance(chip, presented, float(g @ g)) ** 0.5
-        foretold = predict(bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known)
+        foretold = predict(
+            bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known, seed=experiment.run.seed
+        )
         schedule = Schedule(chip, bench.objective, method, presented)
         times = more_trials(chip)
         each = {}

@@ -183,7 +183,7 @@ def list_(
     def datasets() -> dict[str, str]:
         from sims.datasets import DATASETS
 
-        return {name: (function.__doc__ or "").partition("\n")[0] for name, function in DATASETS.items()}
+        return {name: (dataset.make.__doc__ or "").partition("\n")[0] for name, dataset in DATASETS.items()}
 
     kinds = {
         "experiments": lambda: {name: load_experiment(name).description for name in experiment_names()},

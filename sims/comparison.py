@@ -57,7 +57,8 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         )  # fmt: skip
         reading = chip.values.reading
         predicted = predict(
-            bench.objective, bench.w, bench.v, *rival, reading.variance(chip.presented) ** 0.5, e.presentation, known, trials
+            bench.objective, bench.w, bench.v, method, chip.design.code, rival.sigma, rival.r,
+            reading.variance(chip.presented) ** 0.5, e.presentation, known, trials, experiment.run.seed,
         )  # fmt: skip
         start, done = time.perf_counter(), 0
         estimate: Estimate | None = None

@@ -1,7 +1,12 @@
-"""Data sets. A new one is a function here and an entry of DATASETS; the first line of its docstring describes it to users."""
+"""Data sets. A new one is a function here and an entry of DATASETS; the first line of its docstring describes it to users.
+
+A function (data, n_inputs, n_outputs, count) gives patterns x and targets, a row each: of those that must be told data.samples
+the first `count` of a sequence that has no end, of the others all that there are, in their own order. `load_split` draws from
+them, holds patterns back and standardises.
+"""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,86 +18,300 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-
-def digits(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
-    """Handwritten digits: 1797 real images of 8 x 8 pixels, scaled to 0..1, and 10 classes (from scikit-learn)."""
-    from sklearn.datasets import load_digits
-
-    images = load_digits()
-    return draw_balanced(data, images.data / 16.0, np.eye(10)[images.target])
+MAX_NUMBERS = 10**8  # in the patterns that are made
+MAX_PATTERNS = 1000  # of the fixed-point task
+MOST_TRIED = 16  # times as many as are wanted are made, where patterns to hold back repeat those to learn from
 
 
-def xor(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+def xor(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Exclusive or: 4 patterns of two inputs -1 or +1; the target is 1 where they differ, else 0."""
     x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
-    return draw_balanced(data, x, (x[:, :1] != x[:, 1:]).astype(float))
+    return x, (x[:, :1] != x[:, 1:]).astype(float)
 
 
-def teacher(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+def parity(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Parity of data.bits inputs -1 or +1, all 2^bits patterns; the target is 1 where the number of +1 is odd, else 0."""
+    assert data.bits is not None
+    ones = np.arange(2**data.bits)[:, None] >> np.arange(data.bits)[::-1] & 1
+    return 2.0 * ones - 1, ones.sum(1, keepdims=True) % 2.0
+
+
+LETTERS = """
+#.....#  .#####.  .#####.  #######
+##....#  ...#...  #.....#  ...#...
+#.#...#  ...#...  #......  ...#...
+#..#..#  ...#...  .#####.  ...#...
+#...#.#  ...#...  ......#  ...#...
+#....##  ...#...  #.....#  ...#...
+#.....#  .#####.  .#####.  ...#...
+"""
+
+
+def letters(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Letters N, I, S, T of 7 x 7 pixels, -1 or +1 (ink), each pixel flipped with probability data.noise; 4 classes in turn."""
+    if data.noise > 0.5:
+        raise InputError(
+            f"data.noise = {data.noise} is the probability that a pixel is flipped: at most 0.5, which leaves no letter"
+        )
+    _check_memory(data, count, 49)
+    rows = [line.split() for line in LETTERS.split("\n") if line]
+    ink = np.array([[pixel == "#" for row in rows for pixel in row[letter]] for letter in range(4)])
+    flipped = _stream(data).random((count, 49)) < data.noise
+    which = np.arange(count) % 4
+    return np.where(ink[which] ^ flipped, 1.0, -1.0), np.eye(4)[which]
+
+
+def digits(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Handwritten digits: 1797 real images of 8 x 8 pixels, scaled to 0..1, and 10 classes (from scikit-learn)."""
+    x, target = _classes("digits")
+    return x / 16.0, target
+
+
+def iris(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Iris flowers: 150 real ones by 4 measures, standardised, and 3 species (from scikit-learn)."""
+    return _classes("iris")
+
+
+def wine(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Wines: 178 real ones by 13 chemical measures, standardised, and 3 growers (from scikit-learn)."""
+    return _classes("wine")
+
+
+def breast_cancer(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Breast cancer: 569 real tumours by 30 measures, standardised, and 2 classes, malignant and benign (from scikit-learn)."""
+    return _classes("breast_cancer")
+
+
+def diabetes(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Diabetes: 442 real patients by 10 measures; the target is how far it went in a year, a number; all standardised."""
+    from sklearn.datasets import load_diabetes
+
+    x, progress = load_diabetes(return_X_y=True, scaled=False)
+    return x, progress[:, None]
+
+
+def spirals(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of deviation data.noise; the target is 0 or 1.
+
+    Points of both in turn: x = s (cos a, sin a), a = 2 pi turns s, for target 1 turned by pi; s is the root of a uniform number,
+    so that they lie about evenly along a spiral. After Lang and Witbrock (1988), whose spirals have 3 turns.
+    """
+    assert data.turns is not None
+    _check_memory(data, count, 3)
+    target = np.arange(count) % 2.0
+    s = np.sqrt(_stream(data).random(count))
+    a = 2 * np.pi * data.turns * s + np.pi * target
+    x = s[:, None] * np.column_stack([np.cos(a), np.sin(a)])
+    return x + data.noise * _stream(data, 1).standard_normal((count, 2)), target[:, None]
+
+
+def teacher(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Normal inputs and a random linear teacher's answers, as many of each as the network has, plus label noise.
 
-    target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no bias. For the same seed, fewer
-    samples are the first of more: x and xi come from generators of their own.
+    target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no bias.
     """
-    if data.samples is None:
-        raise InputError('data.samples is missing: data.name = "teacher" makes its patterns, so say how many')
-    if data.samples * (n_inputs + n_outputs) > 10**8:
-        raise InputError(f"data.samples = {data.samples} patterns of {n_inputs} inputs do not fit in memory: use fewer")
-    rng = np.random.Generator(np.random.Philox(data.seed))
+    _check_memory(data, count, n_inputs + n_outputs)
+    rng = _stream(data)
     W = rng.standard_normal((n_inputs, n_outputs)) / np.sqrt(n_inputs)
-    x = rng.standard_normal((data.samples, n_inputs))
-    of_noise = np.random.Generator(np.random.Philox(np.random.SeedSequence(data.seed, spawn_key=(1,))))
-    return x, x @ W + data.noise * of_noise.standard_normal((data.samples, n_outputs))
+    x = rng.standard_normal((count, n_inputs))
+    return x, x @ W + data.noise * _stream(data, 1).standard_normal((count, n_outputs))
 
 
-DATASETS: dict[str, Callable[["Data", int, int], tuple[Array, Array]]] = {"digits": digits, "teacher": teacher, "xor": xor}
+def patterns(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """A few random patterns -1 or +1, all different, and the fixed point wanted of each: outputs -a or +a, a = data.amplitude."""
+    if count > min(2**n_inputs, MAX_PATTERNS):
+        most = f"{2**n_inputs} different ones of {n_inputs} inputs" if n_inputs < 10 else f"{MAX_PATTERNS}"
+        raise InputError(f'data.samples = {count} but data.name = "patterns" makes at most {most}: ask for fewer')
+    assert data.amplitude is not None
+    rng, found = _stream(data), dict[tuple[int, ...], None]()
+    while len(found) < count:
+        found[tuple(rng.integers(0, 2, n_inputs).tolist())] = None
+    wanted = _stream(data, 1).integers(0, 2, (count, n_outputs))
+    return 2.0 * np.array(list(found)) - 1, data.amplitude * (2.0 * wanted - 1)
+
+
+def bars(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Bars and stripes, data.side x data.side pixels whose rows, or columns, are all -1 or all +1; for a boltzmann machine.
+
+    2^(side + 1) - 2 different states, each once, and no targets: a distribution to learn.
+    """
+    assert data.side is not None
+    side = data.side
+    lines = 2.0 * (np.arange(2**side)[:, None] >> np.arange(side)[::-1] & 1) - 1
+    stripes, upright = np.repeat(lines, side, axis=1), np.tile(lines, side)
+    return np.concatenate([stripes, upright[1:-1]]), np.empty((2 ** (side + 1) - 2, 0))  # none and all are both
+
+
+def file(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets) or NPZ (arrays x and target)."""
+    from sims.data_files import read_patterns
+
+    assert data.file is not None
+    return read_patterns(data.file, data.targets)
+
+
+class Dataset(NamedTuple):
+    """keys: those of [data] that it takes beside name, samples and seed, and their values if left out; None must be given, ...
+    may be absent. A data set that must be told its samples makes them."""
+
+    make: Callable[["Data", int, int, int], tuple[Array, Array]]
+    keys: dict[str, Any] = {}
+
+
+DATASETS: dict[str, Dataset] = {
+    "xor": Dataset(xor),
+    "parity": Dataset(parity, {"bits": 4}),
+    "letters": Dataset(letters, {"samples": None, "noise": 0.05, "test": 0}),
+    "digits": Dataset(digits, {"test": 0}),
+    "iris": Dataset(iris, {"test": 0, "standardise": True}),
+    "wine": Dataset(wine, {"test": 0, "standardise": True}),
+    "breast-cancer": Dataset(breast_cancer, {"test": 0, "standardise": True}),
+    "diabetes": Dataset(diabetes, {"test": 0, "standardise": True}),
+    "spirals": Dataset(spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0}),
+    "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0}),
+    "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),
+    "bars": Dataset(bars, {"side": 3}),
+    "file": Dataset(file, {"file": None, "targets": ..., "test": 0, "standardise": False}),
+}
 
 
 def load_data(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
-    """The patterns x (samples, n_inputs) and targets (samples, n_outputs) that [data] asks for.
+    """The patterns x (samples, n_inputs) and targets (samples, n_outputs) to learn from that [data] asks for.
 
     A network that does not fit them, or more samples than there are, raises InputError.
     """
-    x, target = choose("data.name", data.name, DATASETS)(data, n_inputs, n_outputs)
+    x, target, _, _ = load_split(data, n_inputs, n_outputs)
+    return x, target
+
+
+def load_split(data: "Data", n_inputs: int, n_outputs: int, test_key: str = "data.test") -> tuple[Array, Array, Array, Array]:
+    """The patterns and targets to learn from, as `load_data`, and the data.test further ones held back, (test, ...).
+
+    No pattern held back is equal to one to learn from. For the same seed fewer samples are the first of more (before they are
+    standardised), and those to learn from do not depend on data.test; without data.samples they are all that are not held back.
+    test_key: what messages call data.test.
+    """
+    x, target, x_test, target_test = _split(data, n_inputs, n_outputs, test_key)
+    if not target.shape[1]:
+        raise InputError(f'{_called(data)} has no targets, which only network.kind = "boltzmann" can do without: use that kind')
     for units, wanted, what in ((n_inputs, x.shape[1], "inputs"), (n_outputs, target.shape[1], "outputs")):
         if units != wanted:
             raise InputError(
-                f'the network has {units} {what} but data.name = "{data.name}" has {wanted} {what}: '
+                f"the network has {units} {what} but {_called(data)} has {wanted} {what}: "
                 f"give it {x.shape[1]} inputs and {target.shape[1]} outputs"
             )
-    return x, target
+    return x, target, x_test, target_test
 
 
 def load_states(data: "Data", n_visible: int, values: tuple[float, float]) -> Array:
     """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then targets, each one of `values`."""
-    x, target = choose("data.name", data.name, DATASETS)(data, n_visible, 0)
-    both = np.concatenate([np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in (x, target)], axis=1)
+    x, target, _, _ = _split(data, n_visible, 0, "data.test")
+    parts = [part for part in (x, target) if part.size]
+    both = np.concatenate([np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in parts], axis=1)
     if both.shape[1] > MAX_UNITS:
         raise InputError(
-            f'data.name = "{data.name}" has {both.shape[1]} inputs and targets together, too many units for a boltzmann machine '
-            f"to be enumerated (limit {MAX_UNITS}): choose another, such as xor"
+            f"{_called(data)} has {both.shape[1]} inputs and targets together, too many units for a boltzmann machine "
+            f"to be enumerated (limit {MAX_UNITS}): choose another, such as bars"
         )
     if both.shape[1] != n_visible:
         raise InputError(
-            f'network.visible = {n_visible} but data.name = "{data.name}" has {both.shape[1]} inputs and targets together: '
+            f"network.visible = {n_visible} but {_called(data)} has {both.shape[1]} inputs and targets together: "
             f"set network.visible = {both.shape[1]}"
         )
     return both
 
 
-def draw_balanced(data: "Data", x: Array, target: Array) -> tuple[Array, Array]:
-    """data.samples of the patterns, without replacement, as many of each class as can be; all of them, in order, if it is absent.
+def _split(data: "Data", n_inputs: int, n_outputs: int, test_key: str) -> tuple[Array, Array, Array, Array]:
+    make, keys = choose("data.name", data.name, DATASETS)
+    endless, test = "samples" in keys, data.test
+    if endless and data.samples is None:
+        raise InputError(f'data.samples is missing: data.name = "{data.name}" makes its patterns, so say how many')
+    n = data.samples or 0
+    count = n + test
+    x, target = make(data, n_inputs, n_outputs, count)
+    if not endless and (test or data.samples is not None):
+        order = _balanced(target, data.seed)
+        x, target = x[order], target[order]
+    if n > len(x):
+        raise InputError(f"data.samples = {n} but {_called(data)} has only {len(x)}: ask for fewer")
+    n = n or len(x)
+    fresh = np.empty(0, dtype=int)
+    if test:
+        first = _first_equal(x)
+        if data.samples is None:
+            n = int(np.sort(first)[-test]) if test <= len(x) else 0  # the most that leave enough to hold back
+        while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
+            count += count - n
+            x, target = make(data, n_inputs, n_outputs, count)
+            first = _first_equal(x)
+        fresh = np.flatnonzero(first >= n)[:test]  # not even equal to one of the first n
+        if not n or len(fresh) < test:
+            learn = f"{n} of them to learn from" if n else "and some are needed to learn from"
+            raise InputError(
+                f"{test_key} = {test}, but {_called(data)} has only {len(x)} patterns, {learn}, and {len(fresh)} others that "
+                f"equal none of those: lower {test_key} or data.samples{', or raise data.noise' * endless}"
+            )
+    x_test, target_test = x[fresh], target[fresh]
+    x, target = x[:n], target[:n]
+    if data.standardise:
+        if n < 2:
+            raise InputError(
+                f"data.samples = {n} has no spread to standardise by: use 2 or more, or set data.standardise = false"
+            )
+        x, x_test = _standardised(x, x_test)
+        if not _are_classes(target):
+            target, target_test = _standardised(target, target_test)
+    return x, target, x_test, target_test
 
-    For the same seed, fewer samples are the first of more.
-    """
-    if data.samples is None:
-        return x, target
-    if data.samples > len(x):
-        raise InputError(f'data.samples = {data.samples} but data.name = "{data.name}" has only {len(x)}: ask for fewer')
-    _, classes = np.unique(target, axis=0, return_inverse=True)
-    order = np.random.Generator(np.random.Philox(data.seed)).permutation(len(x))
-    rank = np.empty(len(x), dtype=int)  # 0 for the first drawn of its class, 1 for the second, ...
+
+def _called(data: "Data") -> str:
+    from hardware.tables import shown
+
+    return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
+
+
+def _stream(data: "Data", number: int = 0) -> np.random.Generator:
+    """The generators of a data set: what comes from one of its own does not depend on how much came from another."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(data.seed, spawn_key=(number,) if number else ())))
+
+
+def _check_memory(data: "Data", count: int, numbers: int) -> None:
+    if count * numbers > MAX_NUMBERS:
+        raise InputError(f"data.samples = {data.samples}: {count} patterns with those held back do not fit in memory: use fewer")
+
+
+def _classes(name: str) -> tuple[Array, Array]:
+    from sklearn import datasets
+
+    x, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    return x, np.eye(labels.max() + 1)[labels]
+
+
+def _are_classes(target: Array) -> bool:
+    """Whether targets are 0 or 1, rather than numbers."""
+    return bool(np.isin(target, (0.0, 1.0)).all())
+
+
+def _balanced(target: Array, seed: int) -> Array:
+    """All patterns in an order that is random, but for as many of each class as can be among the first, however many."""
+    classes = np.zeros(len(target), dtype=int)
+    if target.shape[1] and _are_classes(target):
+        classes = np.unique(target, axis=0, return_inverse=True)[1].ravel()
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(target))
+    rank = np.empty(len(target), dtype=int)  # 0 for the first drawn of its class, 1 for the second, ...
     for c in np.unique(classes):
         rank[order[classes[order] == c]] = np.arange((classes == c).sum())
-    chosen = order[np.argsort(rank[order], kind="stable")][: data.samples]
-    return x[chosen], target[chosen]
+    return order[np.argsort(rank[order], kind="stable")]
+
+
+def _first_equal(x: Array) -> Array:
+    """For each row the number of the first one that equals it."""
+    _, where, which = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    return where[which.ravel()]
+
+
+def _standardised(learned: Array, held_back: Array) -> tuple[Array, Array]:
+    """Both less the mean of the first and divided by its spread; a column that does not vary is only shifted."""
+    mean, spread = learned.mean(0), learned.std(0)
+    spread[(np.ptp(learned, axis=0) == 0) | (spread == 0)] = 1.0  # rounding of the mean is no spread
+    return (learned - mean) / spread, (held_back - mean) / spread

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hardware.device import EXPONENTIAL, LINEAR, DeviceParams
-from hardware.params import Table, cut, one_line, validated
+from hardware.tables import Table, cut, one_line, validated
 from perturb.errors import InputError, choose
 from sims.device_likelihood import (
     CANDIDATES,

@@ -10,25 +10,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import Field, SkipValidation, model_validator
 
-from hardware.params import (
-    ChipParams,
-    Name,
-    NonNegative,
-    Positive,
-    Table,
-    load_chip,
-    one_line,
-    read_named,
-    shown,
-    toml_names,
-    validated,
-)
+from hardware.params import ChipParams, load_chip, with_device
+from hardware.tables import Name, NonNegative, Positive, Table, one_line, read_named, shown, toml_names, validated
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
 from perturb.errors import InputError, choose
+from perturb.learning import RATES, RULES
 from perturb.methods import METHODS
 from perturb.mlp import MLP
 from perturb.recurrent import Recurrent
@@ -140,18 +130,56 @@ class Network(Table):
 
 
 class Data(Table):
-    name: Name = Field(description="digits, teacher or xor")
-    samples: int | None = Field(None, ge=1, le=10**8, description="patterns taken; absent = all that there are")
-    noise: NonNegative = Field(0.0, description="teacher: standard deviation of the label noise; 0 = none")
-    seed: Seed = Field(0, description="of the draw of patterns, of teacher and noise")
+    name: Name = Field(description="which patterns: see perturb list datasets")
+    samples: int | None = Field(None, ge=1, le=10**8, description="patterns to learn from; absent = all that are not held back")
+    test: int = Field(0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none")
+    noise: NonNegative = Field(
+        0.0, description="letters: probability that a pixel is flipped; teacher: deviation of label noise; spirals: of the points"
+    )
+    bits: int | None = Field(None, ge=1, le=16, description="parity: number of inputs")
+    turns: float | None = Field(None, gt=0, le=100, description="spirals: turns of each")
+    amplitude: float | None = Field(None, gt=0, le=1e6, description="patterns: a, where outputs -a or +a are wanted")
+    side: int | None = Field(None, ge=2, le=4, description="bars: pixels along a side")
+    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None, description="file: path of a .csv, .parquet or .npz file"
+    )
+    targets: Annotated[str | tuple[str, ...] | None, SkipValidation] = Field(
+        None, description="file: name of a column of classes, or a list of columns of numbers, [] for none"
+    )
+    standardise: bool = Field(
+        False,
+        description="whether inputs, and targets that are numbers, get mean 0 and deviation 1 over the patterns to learn from",
+    )
+    seed: Seed = Field(0, description="of the draw of patterns, of what is random in them and of noise")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        """Keys that the data set has and the file leaves out get their values; targets are a text or a tuple of texts."""
+        if not isinstance(data, dict):
+            return data
+        targets = data.get("targets")
+        if isinstance(targets, (list, tuple)) and all(isinstance(column, str) for column in targets):
+            data = {**data, "targets": tuple(targets)}
+        elif not isinstance(targets, str | None):
+            raise InputError(
+                f'targets = {shown(targets)} must be a text in quotes, such as "class", or a list of them, such as ["y"]'
+            )
+        name = data.get("name")
+        keys = DATASETS[name].keys if isinstance(name, str) and name in DATASETS else {}
+        return {**{key: value for key, value in keys.items() if value is not ... and value is not None}, **data}
 
     @model_validator(mode="after")
     def _check(self) -> "Data":
-        choose("name", self.name, DATASETS)
-        if self.noise and self.name != "teacher":
-            raise InputError(f'noise = {self.noise} is only for name = "teacher": remove it')
-        if self.samples is None and self.name == "teacher":
-            raise InputError('samples is missing: name = "teacher" makes its patterns, so say how many, such as samples = 64')
+        keys = choose("name", self.name, DATASETS).keys
+        for key, value in self.model_dump(exclude_defaults=True).items():
+            if key not in keys and key not in ("name", "samples", "seed"):
+                others = ", ".join(name for name, dataset in DATASETS.items() if key in dataset.keys)
+                raise InputError(f'{key} = {shown(value)} does not go with name = "{self.name}", only with {others}: remove it')
+        for key, value in keys.items():
+            if value is None and getattr(self, key) is None:
+                example = 'file = "mine.csv"' if key == "file" else "samples = 64"
+                raise InputError(f'{key} is missing: name = "{self.name}" needs it, such as {example}')
         return self
 
 
@@ -261,8 +289,50 @@ class Uses(Table):
 
     decay: Positive = Field(1e-3, description="weight decay alpha: E + alpha |w|^2 / 2 is minimised, so that there is a minimum")
     decays: Decays = Field((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), description="weight decays whose evidence is compared")
-    test_samples: int = Field(200, ge=1, le=10**8, description="further patterns, held back to test with")
+    test_samples: int = Field(200, ge=1, le=10**8, description="further patterns, held back to test with, if data.test = 0")
     budget: int = Field(1000, ge=10, le=10**7, description="gradient-equivalents that each optimiser may spend")
+
+
+Count = Annotated[int, Field(ge=1, le=2**40)]
+
+
+class Training(Table):
+    """Of the study "training"; method, code, sigma and r are those of [estimation]."""
+
+    source: Literal["batch", "event", "exact"] = Field(
+        "batch", description="of the updates: the chip in batches, the chip event by event, or the exact gradient"
+    )
+    control: bool = Field(True, description="whether the exact gradient learns too, from the same starts")
+    control_eta: Positive | None = Field(None, description="its learning rate; absent = the same")
+    runs: int = Field(10, ge=1, le=10**5, description="starts side by side; run r has seeds and die r higher than the first")
+    updates: Count = Field(10_000, description="updates of the weights")
+    rule: Name = Field("plain", description="plain, momentum, sign, keep-if-better, diagonal or newton-cg")
+    rate: Name = Field("fixed", description="of learning: fixed (eta), trace, eigenvalue or line, measured by the chip itself")
+    eta: Positive = Field(0.1, description="learning rate; where it is measured, a factor of it")
+    decay: NonNegative = Field(0.0, description="updates after which the rate is halved, eta / (1 + update/decay); 0 = constant")
+    momentum: float = Field(0.9, ge=0, lt=1, description="mu of the rule momentum")
+    damping: NonNegative = Field(0.01, description="added to curvature by the rules diagonal and newton-cg")
+    memory: float = Field(0.9, ge=0, lt=1, description="diagonal: share of the running mean of H_ii that an update keeps")
+    cg_steps: int = Field(5, ge=1, le=1000, description="newton-cg: products Hp of an update")
+    trials_per_update: Count = Field(1, description="trials whose estimates are averaged, tau_theta")
+    perturb_every: Count = Field(1, description="trials for which a perturbation stands, tau_p")
+    sample_every: Count = Field(1, description="trials for which the same patterns are shown, tau_x")
+    batch: int = Field(0, ge=0, le=10**8, description="patterns shown in an evaluation; 0 = all")
+    baseline_free: bool = Field(False, description="whether E(w) is read without noise and not counted; ideal chips only")
+    tune_every: Count = Field(1000, description="updates after which a measured rate is measured anew")
+    tune_trials: Count = Field(100, description="trials of each such measurement")
+    waits: bool = Field(True, description="whether the next trial begins only when an update is written")
+    criterion: Literal["error", "accuracy", "test_error", "test_accuracy"] = Field("error", description="what must be reached")
+    goal: float = Field(0.01, description="at most this error, or at least this accuracy")
+    records: int = Field(100, ge=1, le=10**5, description="points of the learning curves")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Training":
+        choose("rule", self.rule, RULES)
+        choose("rate", self.rate, dict.fromkeys(RATES))
+        if self.rule == "keep-if-better" and self.trials_per_update != 1:
+            raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
+        return self
 
 
 class Experiment(Table):
@@ -270,8 +340,8 @@ class Experiment(Table):
 
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
     description: str = Field("", description="one line")
-    study: Literal["compare", "estimators", "ablation", "dies", "budget", "spectrum", "finite-difference", "uses"] = Field(
-        "compare", description="what is done"
+    study: Literal["compare", "estimators", "ablation", "dies", "budget", "spectrum", "finite-difference", "uses", "training"] = (
+        Field("compare", description="what is done")
     )
     network: Network = Field(description="a table [network], of an mlp with at least its layers")
     data: Data = Field(description="a table [data] with at least its name")
@@ -285,15 +355,7 @@ class Experiment(Table):
     spectrum: Spectrum = Spectrum()
     finite_difference: FiniteDifference = FiniteDifference()
     uses: Uses = Uses()
-
-    @model_validator(mode="after")
-    def _check(self) -> "Experiment":
-        if self.data.name == "teacher" and self.network.error not in ("squared_error", None):
-            raise InputError(
-                f'network.error = "{self.network.error}" does not go with data.name = "teacher", whose targets are any numbers: '
-                'set network.error = "squared_error"'
-            )
-        return self
+    training: Training = Training()
 
 
 def experiment_names() -> list[str]:
@@ -311,11 +373,11 @@ def load_experiment(name_or_path: str | os.PathLike[str], set: Mapping[str, obje
 
     set: dotted keys to values, such as {"estimation.sigma": 0.02}; a text is read as a TOML value, or else as itself. chip.preset
     names a chip or a file, relative to the experiment file (in `set`: to the working directory); the other keys of [chip]
-    override it. A mistake in any of it raises InputError.
+    override it. data.file is found likewise. A mistake in any of it raises InputError.
     """
     data, source, folder = read_named("experiment", name_or_path, files("sims") / "experiments", experiment_names())
     if set:
-        data, source = with_settings(data, set), f"{source} with --set"
+        data, source = _with_file(with_settings(_with_file(data, folder), set), Path()), f"{source} with --set"
         folder = Path() if {"chip", "chip.preset"} & set.keys() else folder
     return experiment_from(data, source, folder)
 
@@ -334,8 +396,16 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
         except InputError as error:
             raise InputError(f"{source}: chip.preset: {error}") from None
         overrides = {key: value for key, value in chip.items() if key != "preset"}
-        data = {**data, "chip": overridden(base.model_dump(), overrides)}
-    return validated(Experiment, data, source, also=("chip.preset",))
+        data = {**data, "chip": with_device(overridden(base.model_dump(), overrides), f"{source}: chip", folder)}
+    return validated(Experiment, _with_file(data, folder), source, also=("chip.preset",))
+
+
+def _with_file(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """data, with a data.file that is relative to `folder` made absolute."""
+    table = data.get("data")
+    if not (isinstance(table, dict) and isinstance(table.get("file"), str) and table["file"]):
+        return data
+    return {**data, "data": {**table, "file": Path(os.path.abspath(folder / table["file"])).as_posix()}}
 
 
 def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -388,6 +458,11 @@ def plain(value: object) -> Any:
     return value
 
 
-def to_toml(experiment: Experiment) -> str:
-    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the presets become."""
-    return tomli_w.dumps(experiment.model_dump(exclude_none=True))
+def to_toml(experiment: Experiment, folder: Path | None = None) -> str:
+    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the presets become.
+
+    folder: where the file will be, so that data.file can be relative to it: run directories name no home directories."""
+    data = experiment.model_dump(exclude_none=True)
+    if folder is not None and experiment.data.file is not None:
+        data["data"]["file"] = Path(os.path.relpath(experiment.data.file, folder)).as_posix()
+    return tomli_w.dumps(data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.params import cut, one_line
+from hardware.tables import cut, one_line
 from perturb.errors import InputError
 
 Array = np.ndarray

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
@@ -30,6 +30,7 @@ STUDIES = {
     "spectrum": ("spectrum", "spectrum"),
     "finite-difference": ("finite_difference", "finite_difference"),
     "uses": ("uses", "uses"),
+    "training": ("training", "training"),
 }
 
 
@@ -70,6 +71,8 @@ def run_experiment(
     if out is not None:
         store.check_free(Path(out))
     bench = prepare(experiment)
+    if out is not None:
+        bench = replace(bench, scratch=Path(out).parent / f".{experiment.name}")
     module, function = STUDIES[experiment.study]
     study = getattr(import_module(f"sims.{module}"), function)
     tables: Tables = {}
@@ -93,7 +96,7 @@ def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[
     changes = "".join(f" --set {key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in set.items())
     chip, S = experiment.chip, bench.objective.n_patterns
     about = f"{experiment.description or experiment.name}; {bench.w.size} weights, "
-    if experiment.study in ("compare", "estimators", "ablation", "dies", "budget"):
+    if experiment.study in ("compare", "estimators", "ablation", "dies", "budget", "training"):
         shown = f"{S} patterns" if experiment.estimation.presentation == "batch" else f"one of {S} patterns"
         noise = f"noise {chip.error_unit.noise:g} in each reading of the error"
         about += f"{shown} in each evaluation; chip {chip.name} with {noise}"

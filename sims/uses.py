@@ -17,7 +17,7 @@ from perturb.boltzmann import Boltzmann
 from perturb.errors import InputError
 from perturb.objective import Objective
 from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts, go_on
-from sims.datasets import load_data
+from sims.datasets import load_split
 from sims.experiment import Experiment
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
@@ -110,23 +110,16 @@ def _has_relu(bench: Bench) -> bool:
 
 
 def _split(experiment: Experiment, bench: Bench, should_stop: ShouldStop) -> Split:
-    network, wanted = bench.network, experiment.uses.test_samples
+    network, data, n = bench.network, experiment.data, bench.objective.n_patterns
     if isinstance(network, Boltzmann):
         raise InputError('network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose another kind')
-    n = bench.objective.n_patterns
-    if experiment.data.name != "teacher":  # which makes as many as one asks for
-        there = experiment.data.model_copy(update={"samples": None})
-        total = len(load_data(there, network.n_inputs, network.n_outputs)[0])
-        if n + wanted > total:
-            raise InputError(
-                f'uses.test_samples = {wanted}, but data.name = "{experiment.data.name}" has only {total} patterns, {n} of them '
-                "to learn from: lower uses.test_samples or data.samples"
-            )
-    data = experiment.data.model_copy(update={"samples": n + wanted})
-    x, target = load_data(data, network.n_inputs, network.n_outputs)
-    test = network.objective(x[n:], target[n:])
-    classes = target[n:].argmax(1) if network.n_outputs > 1 else target[n:, 0] > 0.5
-    chosen = np.isin(target, (0.0, 1.0)).all() and (network.n_outputs == 1 or (target.sum(1) == 1).all())
+    key, wanted = ("data.test", data.test) if data.test else ("uses.test_samples", experiment.uses.test_samples)
+    data = data.model_copy(update={"samples": n, "test": wanted})
+    x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)
+    train, test = network.objective(x, target), network.objective(x_test, target_test)
+    classes = target_test.argmax(1) if network.n_outputs > 1 else target_test[:, 0] > 0.5
+    one = network.n_outputs == 1 or (target_test.sum(1) == 1).all()
+    chosen = one and np.isin(target_test, (0.0, 1.0)).all()
 
     def accuracy(w: Array) -> float:
         if not chosen:
@@ -135,7 +128,6 @@ def _split(experiment: Experiment, bench: Bench, should_stop: ShouldStop) -> Spl
         middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
         return float(((y.argmax(1) if network.n_outputs > 1 else y[:, 0] > middle) == classes).mean())
 
-    train = network.objective(x[:n], target[:n])
     return Split(Attentive(train, should_stop), Attentive(test, should_stop), accuracy)
 
 

@@ -37,11 +37,8 @@ def sign(seed, trial, i):
 
 
 @lru_cache
-def register(n):
-    """The bits of a shift register just long enough for n weights: x^m = x^taps + ... + 1 on a list of bits, lowest first."""
-    m = 2
-    while 2**m - 1 < n:
-        m += 1
+def register(m):
+    """The bits that a shift register of m bits gives over its period: x^m = x^taps + ... + 1 on a list of bits, lowest first."""
     taps = [0] + {2: [1], 3: [2], 4: [3], 5: [3], 6: [5], 7: [6], 8: [6, 5, 4], 9: [5]}[m]
     bits, out = [1] + [0] * (m - 1), []
     for _ in range(2**m - 1):
@@ -58,9 +55,10 @@ def sensed(D, sensing, sigma, seed, trial):
     return D + sensing * sigma * np.array([normal(seed, 3, trial, 0, i) for i in range(len(D))]) if sensing else D
 
 
-def perturbation(code, n, sigma, seed, trial):
-    """One trial's perturbation, weight by weight."""
+def perturbation(code, n, sigma, seed, trial, taps=None, m=None):
+    """One trial's perturbation, weight by weight. taps, m: of each shift register, the weights that it feeds and its bits."""
     D = np.empty(n)
+    taps, m = taps or n, m or next(bits for bits in range(2, 64) if 2**bits - 1 >= n)
     for i in range(n):
         if code == "rademacher":
             D[i] = sigma * sign(seed, trial, i)
@@ -84,10 +82,10 @@ def perturbation(code, n, sigma, seed, trial):
             turn = 2 * np.pi * ((i + 1) * row % (2 * n + 1)) / (2 * n + 1)
             D[i] = sigma * np.sqrt(2) * np.cos(turn + phase) * (-1) ** passes
         elif code == "lfsr":
-            sequence = register(n)
+            sequence = register(m)
             passes, row = divmod(trial, len(sequence))
-            a, b, _, _ = words(seed, 0, 0, 0)
-            D[i] = sigma * (-1) ** (sequence[(row + (a * 2**32 + b) + i) % len(sequence)] + passes)
+            a, b, _, _ = words(seed, 0, i // taps, 0)
+            D[i] = sigma * (-1) ** (sequence[(row + (a * 2**32 + b) + i % taps) % len(sequence)] + passes)
         else:
             period = 1
             while period < n + 1:
@@ -107,7 +105,8 @@ def trials(objective, w, v, reading, design, first, last):
     """Every trial's perturbation as synapses know it, broadcasts and regressor: arrays D (K, n), y (K,), u (K,), q (K, n)."""
     method, rows = design.method, []
     for trial in range(first, last):
-        D = perturbation(design.code.name, w.size, design.sigma, design.seed, trial)
+        fed = (design.code.registers.taps, design.code.registers.bits) if design.code.registers else ()
+        D = perturbation(design.code.name, w.size, design.sigma, design.seed, trial, *fed)
         shown = objective
         if design.presentation == "pattern":
             shown = objective.pattern(pattern_index(design.seed, trial, objective.n_patterns))

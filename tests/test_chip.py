@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from test_codes import LOGISTIC
 
+import perturb
 from hardware import Chip, load_chip
 from hardware.params import ChipParams
-from perturb import CODES, DAG, METHODS, MLP, InputError, estimate, solve
+from perturb import CODES, DAG, METHODS, MLP, InputError, compare, estimate, predict, solve
+from perturb.codes import lfsr
 from perturb.synapse import accumulate
 
 
@@ -244,6 +246,48 @@ def test_bad_input_is_one_clear_line(small, options, message):
         chip_of(small, **options)
     with pytest.raises(InputError, match="trials = 0 must be"):
         chip_of(small).run(0)
+
+
+TILES = {"perturbation.lfsr_per": "tile", "synapses_per_tile": 7}
+
+
+def test_a_chip_with_registers_in_its_tiles_is_an_estimate_with_their_code(small):
+    options = {"method": "difference", "sigma": 0.05, "r": 0.05, "seed": 4}
+    for bits in (0, 8):
+        changes, code = {**TILES, "perturbation.lfsr_bits": bits}, lfsr(7, bits or None)
+        expected = estimate(*small, 100, **options, code=code, precision="float64")
+        for fidelity in ("event", "batch", "auto"):
+            chip = chip_of(small, changes, fidelity=fidelity, code="lfsr", **options)
+            assert chip.design == expected.design
+            found = chip.run(100)
+            np.testing.assert_allclose(found.hv, expected.hv, rtol=1e-9, atol=1e-9 * np.abs(expected.hv).max())
+            limits = compare(found, *small).hv.limit, predict(*small, **options, code=code).hv.limit
+            np.testing.assert_array_equal(*limits)
+        one = chip_of(small, {"perturbation.lfsr_bits": bits}, code="lfsr", **options)
+        assert one.design.code == CODES["lfsr"]
+        assert np.abs(one.run(100).hv - expected.hv).max() > 0.01 * np.abs(expected.hv).max()
+    # a code that needs none does not mind them, and registers that come with the code stay as they are
+    assert chip_of(small, changes, code="walsh").design.code == CODES["walsh"]
+    assert chip_of(small, changes, code=lfsr(3), method="central").design.code == lfsr(3)
+
+
+def test_registers_too_short_for_a_tile_are_one_clear_line(small):
+    for bits, message in (
+        (2, r"perturbation.lfsr_bits = 2: code lfsr: .* 3 different taps, too few for the 7 weights.* at least 3 bits"),
+        (1, r"perturbation.lfsr_bits = 1: bits = 1 of code lfsr must be a whole number from 2 to 24"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            chip_of(small, {**TILES, "perturbation.lfsr_bits": bits}, code="lfsr")
+        assert "\n" not in str(caught.value)
+        chip_of(small, {**TILES, "perturbation.lfsr_bits": bits}, code="walsh")
+    chip_of(small, {**TILES, "perturbation.lfsr_bits": 3}, code="lfsr")
+
+
+def test_a_trial_that_is_not_finite_can_be_drawn_again_from_what_is_said(small):
+    for changes, code in ((TILES, "lfsr"), ({}, "lfsr"), ({}, "gaussian")):
+        chip = chip_of(small, changes, method="central", code=code, seed=5)
+        said = str(chip.design.not_finite(3)).partition("its perturbation is ")[2]
+        np.testing.assert_array_equal(eval(said, {"perturb": perturb}), chip.values.drawn(3))
 
 
 def test_a_chip_loads_by_name_and_by_path(tmp_path, small):

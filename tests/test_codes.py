@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturb import CODES, InputError
-from perturb.codes import Code
+from perturb.codes import Code, lfsr
 from perturb.philox import NOISE, _state, normals, pattern_index, philox
 
 # Random123's known answers for philox4x32-10
@@ -146,6 +146,84 @@ def test_shift_register_visits_every_state_and_its_taps_correlate_by_minus_one_o
     np.testing.assert_array_equal(np.abs(D.sum(0)), 1)
     np.testing.assert_array_equal(drawn(code, n, L, 2 * L), -D)
     np.testing.assert_array_equal(D[1:, :-1], D[:-1, 1:])  # weight i + 1 had yesterday what weight i has today: it is a shift
+
+
+def test_the_bits_of_one_register_stay_what_they_were():
+    # drawn before tiles had registers; + as 1, the first weight first
+    pinned = {
+        (9, 0, 0): 0x9B, (9, 3, 40): 0x9B, (26, 2**63, 10**12 + 7): 0x196F51, (100, 5, 130): 0x37B5B2470BE57344F143040FE,
+        (300, 1, 0): 0x6FB317043E00F08F4C90BC67B7514368C7E22C2B5FAA8297C8929F441C32CA397405A759CFE,
+    }  # fmt: skip
+    for (n, seed, trial), bits in pinned.items():
+        for code in (CODES["lfsr"], lfsr(), lfsr(taps=n), lfsr(taps=n + 5)):
+            D = code.draw(n, 1.0, seed, trial)
+            assert sum(1 << (n - 1 - i) for i in range(n) if D[i] > 0) == bits
+    assert lfsr() == CODES["lfsr"] != lfsr(9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 60), st.integers(0, 2**64 - 1), st.integers(0, 2**62), st.data())
+def test_any_slice_of_several_registers_equals_the_naive_code(n, taps, seed, trial, data):
+    start = data.draw(st.integers(0, n))
+    stop = data.draw(st.integers(start, n))
+    bits = data.draw(st.none() | st.integers(max(2, min(taps, n).bit_length()), 9))
+    expected = naive.perturbation("lfsr", n, 0.5, seed, trial, taps, bits)[start:stop]
+    np.testing.assert_array_equal(lfsr(taps, bits).draw(n, 0.5, seed, trial, start, stop), expected)
+
+
+@pytest.mark.parametrize("taps, bits", [(1, None), (1, 3), (7, None), (7, 8), (7, 3), (26, None)])
+@pytest.mark.parametrize("seed", [0, 1, 2**63])
+def test_taps_of_several_registers_correlate_by_minus_one_over_L_or_by_one_where_they_meet(taps, bits, seed):
+    code, n = lfsr(taps, bits), 26
+    L = code.period(n)
+    assert L == 2 ** (bits or 5) - 1
+    D = drawn(code, n, 0, L, seed)
+    starts = [naive.words(seed, 0, k, 0) for k in range(-(-n // taps))]
+    phases = np.array([(starts[i // taps][0] * 2**32 + starts[i // taps][1] + i % taps) % L for i in range(n)])
+    meet = phases[:, None] == phases
+    np.testing.assert_array_equal(D.T @ D, np.where(meet, L, -1))
+    np.testing.assert_array_equal(drawn(code, n, L, 2 * L, seed), -D)
+    assert code.registers.shared(n, seed) == (meet.sum(0) > 1).sum()
+    np.testing.assert_array_equal(code.registers.phases(n, seed), phases)
+    # within a tile it is a shift; from tile to tile it is none, but by chance
+    shifted = (D[1:, :-1] == D[:-1, 1:]).all(0)
+    assert all(shifted[i] for i in range(n - 1) if (i + 1) % taps)
+    # what the theory makes of it: C slope
+    slope = np.random.default_rng(seed % 97).standard_normal(n)
+    np.testing.assert_allclose(code.registers.correlated(slope, seed), D.T @ D @ slope / L, atol=1e-12)
+
+
+def test_registers_start_anywhere_and_elsewhere_for_another_seed():
+    code, n = lfsr(taps=1, bits=8), 20_000
+    phases = code.registers.phases(n, 3)
+    counts = np.bincount(phases, minlength=255)
+    assert counts.size == 255 and abs(counts - n / 255).max() < 5 * np.sqrt(n / 255)
+    assert (phases == code.registers.phases(n, 4)).mean() < 5 / 255
+
+
+def test_registers_that_cannot_be_are_refused():
+    for options, message in (
+        ({"taps": 0}, "taps = 0 of code lfsr must be a whole number >= 1"),
+        ({"taps": 2.0}, r"taps = 2\.0"),
+        ({"taps": True}, "taps = True"),
+        ({"bits": 1}, "bits = 1 of code lfsr must be a whole number from 2 to 24"),
+        ({"bits": 25}, "bits = 25"),
+    ):
+        with pytest.raises(InputError, match=message):
+            lfsr(**options)
+    with pytest.raises(
+        InputError, match="a register of 5 bits has 31 different taps, too few for the 64 weights.* at least 7 bits"
+    ):
+        lfsr(64, 5).check(100)
+    lfsr(64, 5).check(31)  # no more weights than that
+    lfsr(31, 5).check(10**6)
+    with pytest.raises(InputError, match="too few for the 100 weights"):
+        lfsr(bits=6).check(100)
+    with pytest.raises(
+        InputError, match="at most 24 bits, too short for 16777216 weights: set the bits of its registers, or use"
+    ):
+        lfsr(256).check(2**24)
+    lfsr(256, 24).check(2**24)
 
 
 @pytest.mark.parametrize("bits", range(2, 25))

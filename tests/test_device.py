@@ -24,7 +24,7 @@ from hardware.device import (
     refresh,
     write,
 )
-from hardware.params import validated
+from hardware.tables import validated
 from perturb import InputError
 
 PULSED = [name for name in device_names() if load_device(name).step]

@@ -13,6 +13,7 @@ from test_codes import LOGISTIC
 import perturb
 from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
 from perturb.activations import ACTIVATIONS
+from perturb.codes import lfsr
 from perturb.kernels import BLOCK, run_trials
 from perturb.objective import Objective
 from perturb.reading import Reading
@@ -20,7 +21,7 @@ from perturb.statistics import Design, Statistics
 
 
 def design(method="difference", code="walsh", n=26, sigma=0.05, r=0.05, seed=4, presentation="batch"):
-    return Design(METHODS[method], CODES[code], n, sigma, r, seed, presentation)
+    return Design(METHODS[method], CODES[code] if isinstance(code, str) else code, n, sigma, r, seed, presentation)
 
 
 IDEAL = Reading()
@@ -36,6 +37,7 @@ def run(point, trials, reading=IDEAL, batch=2048, threads=2, **options):
 
 # every pair that goes together; the two presentations in turn
 FITTING = [(m, c) for m, c in itertools.product(METHODS, CODES) if CODES[c].independent or not METHODS[m].needs_s]
+FITTING += [("difference", lfsr(7)), ("central", lfsr(7, 4))]  # registers of tiles
 TRIPLES = [(m, c, ("batch", "pattern")[i % 2]) for i, (m, c) in enumerate(FITTING)]
 
 
@@ -68,14 +70,21 @@ class Disguised(Objective):
     def _block(self, w, V):
         return self.inner.error_gradient_hvp(w, V)
 
-    def pattern(self, index):
-        return Disguised(self.inner.pattern(index))
+    def subset(self, rows):
+        return Disguised(self.inner.subset(rows))
 
 
-@pytest.mark.parametrize("presentation", ["batch", "pattern"])
-def test_any_objective_gives_the_sums_of_the_kernel(small, presentation):
+@pytest.mark.parametrize(
+    "presentation, pair",
+    [
+        ("batch", {"method": "covariance", "code": "gaussian"}),
+        ("pattern", {"method": "covariance", "code": "gaussian"}),
+        ("batch", {"method": "difference", "code": lfsr(7, 4)}),
+    ],
+)
+def test_any_objective_gives_the_sums_of_the_kernel(small, presentation, pair):
     objective, w, v = small
-    options = {"reading": Reading(0.1, 8, 4.0), "presentation": presentation, "method": "covariance", "code": "gaussian"}
+    options = {"reading": Reading(0.1, 8, 4.0), "presentation": presentation, **pair}
     kernel, plain = run(small, 200, **options), run((Disguised(objective), w, v), [3, 90, 107], **options)
     size = np.abs(kernel.sums).max(1, keepdims=True)
     np.testing.assert_allclose(plain.sums / size, kernel.sums / size, atol=1e-10)
@@ -101,9 +110,16 @@ def test_converter_rounds_and_saturates_as_the_naive_one(small):
         assert statistics.totals[0] == pytest.approx(y.sum(), abs=1e-12)
 
 
-@pytest.mark.parametrize("presentation", ["batch", "pattern"])
-def test_same_bits_for_any_threads_batches_and_splits(small, presentation):
-    options = {"reading": Reading(0.1), "presentation": presentation, "method": "covariance", "code": "gaussian"}
+@pytest.mark.parametrize(
+    "presentation, pair",
+    [
+        ("batch", {"method": "covariance", "code": "gaussian"}),
+        ("pattern", {"method": "covariance", "code": "gaussian"}),
+        ("batch", {"method": "difference", "code": lfsr(7)}),
+    ],
+)
+def test_same_bits_for_any_threads_batches_and_splits(small, presentation, pair):
+    options = {"reading": Reading(0.1), "presentation": presentation, **pair}
     whole = run(small, 1000, **options, threads=1)
     others = [
         run(small, 1000, **options, threads=3, batch=BLOCK),

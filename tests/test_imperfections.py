@@ -9,6 +9,7 @@ from hardware.schedule import Schedule
 from perturb import MLP, InputError
 from sims.experiment import load_experiment
 
+DEVICE = {"model": "soft-bounds", "step": {"dw_min": 0.01}, "noise": {"write": 0.05}, "leak": {"lifetime_s": 0.01}}
 # a value that is felt, and what it needs beside it
 VALUES = {
     "perturbation.tau_ns": (150.0, {}),
@@ -16,7 +17,9 @@ VALUES = {
     "perturbation.gain_mismatch": (0.2, {}),
     "perturbation.offset_mismatch": (0.01, {}),
     "perturbation.crosstalk": (0.1, {}),
+    "perturbation.lfsr_per": ("tile", {"perturbation.lfsr_bits": 6}),
     "weights.bits": (5, {}),
+    "weights.device": (DEVICE, {}),
     "weights.read_noise": (0.01, {}),
     "weights.stuck_fraction": (0.2, {"weights.stuck_value": 0.5}),
     "weights.dead_fraction": (0.2, {}),
@@ -46,6 +49,7 @@ VALUES = {
     "faults.tile": (1, {"faults.tile_trial": 25}),
 }
 OPTIONS = {"method": "covariance", "code": "gaussian", "sigma": 0.05, "seed": 4}
+REGISTERS = {"method": "difference", "code": "lfsr", "sigma": 0.05, "r": 0.05, "seed": 4}
 
 
 def test_every_imperfection_has_a_value_here():
@@ -56,12 +60,13 @@ def test_every_imperfection_has_a_value_here():
 def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key):
     value, more = VALUES[key]
     changes = {key: value, **more, "synapses_per_tile": 7}
+    options = REGISTERS if "lfsr" in key else OPTIONS
     found = {}
     for fidelity in ("event", "batch", "auto"):
-        chip = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
+        chip = chip_of(small, changes, fidelity=fidelity, **options)
         found[fidelity] = chip.run(60), chip
     assert set(imperfections(chip.params)) >= {key}
-    ideal = chip_of(small, {**more, "synapses_per_tile": 7}, fidelity="event", **OPTIONS).run(60)
+    ideal = chip_of(small, {**more, "synapses_per_tile": 7}, fidelity="event", **options).run(60)
     event, chip = found["event"]
     for fidelity in ("batch", "auto"):
         other, chip_ = found[fidelity]
@@ -72,7 +77,7 @@ def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key
     assert max(np.abs(event.hv - ideal.hv).max() / np.abs(ideal.hv).max(), np.abs(event.gradient - ideal.gradient).max()) > 1e-4
     # any split gives the same bits
     for fidelity in ("event", "batch"):
-        parts = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
+        parts = chip_of(small, changes, fidelity=fidelity, **options)
         for count in (1, 22, 37):
             last = parts.run(count)
         np.testing.assert_array_equal(last.hv, found[fidelity][0].hv)
@@ -87,7 +92,7 @@ def test_many_imperfections_at_once_agree_too(small, method, code, presentation)
         "perturbation.tau_ns": 100.0, "perturbation.gain_mismatch": 0.1, "weights.read_noise": 1e-3, "neuron.noise": 1e-3,
         "weights.leak_tau_s": 0.1, "error_unit.flicker": 1e-3, "error_unit.bits": 12, "error_unit.dither": True,
         "summing_line.noise": 1e-3, "bus.drop_probability": 0.1, "bus.skew_ns": 300, "bus.jitter_ns": 100, "synapse.leak": 0.01,
-        "synapses_per_tile": 5, "weights.dead_fraction": 0.1,
+        "synapses_per_tile": 5, "weights.dead_fraction": 0.1, "perturbation.lfsr_per": "tile",
     }  # fmt: skip
     options = {"method": method, "code": code, "sigma": 0.05, "presentation": presentation}
     event, batch = (chip_of(small, changes, fidelity=fidelity, **options).run(70) for fidelity in ("event", "batch"))
@@ -362,11 +367,11 @@ def test_refreshed_weights_decay_from_their_stored_values_again_and_again(small,
     assert times[-1] > 3 * 4e-4 and 4e-4 > 10 * np.diff(times).max()  # three teeth and more, many trials to each
     for trial, t in enumerate(times):
         age = t - 4e-4 * int(t / 4e-4)
-        decayed = values.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
-        np.testing.assert_allclose(values.weights(trial), np.where(values.die.stuck, values.stored, decayed), rtol=1e-12)
+        decayed = values.memory.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
+        np.testing.assert_allclose(values.weights(trial), np.where(values.die.stuck, values.memory.stored, decayed), rtol=1e-12)
     if more:  # what is stored, and written again, has as many levels as a weight has bits
         step = 8.0 / 2**5
-        np.testing.assert_allclose(values.stored / step, np.round(values.stored / step), atol=1e-9)
+        np.testing.assert_allclose(values.memory.stored / step, np.round(values.memory.stored / step), atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["central", "covariance"])

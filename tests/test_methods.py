@@ -9,6 +9,7 @@ from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, best_sigma, compare, estimate, predict
 from perturb.amplitude import beyond, truncation
+from perturb.codes import lfsr
 from perturb.methods import Method
 from perturb.statistics import Design
 from perturb.theory import Curvature, disturbance, gradient_limit, limit, trial_variances
@@ -376,6 +377,62 @@ def test_shift_register_biases_by_minus_one_over_L(linear):
     compared = compare(found, objective, w, v)
     assert compared.hv.limit_relative_error < 1e-10 < 1e-3 < compared.hv.relative_error
     assert "correlate by -1/15" in predict(objective, w, v, "difference", "lfsr").warnings[0]
+
+
+REGISTERS = {"meeting": lfsr(5), "fewer states than weights": lfsr(3, 4), "apart": lfsr(8, 10)}
+
+
+@pytest.mark.parametrize("kind", REGISTERS)
+@pytest.mark.parametrize("method", ["forward", "central", "difference", "difference_2point"])
+def test_registers_of_tiles_tend_to_what_theory_says_of_their_phases(linear24, method, kind):
+    (objective, w, v), code, seed = linear24, REGISTERS[kind], 2
+    L, n = code.period(w.size), w.size
+    options = {"method": method, "code": code, "sigma": 0.5, "r": 0.5, "seed": seed}
+    found = estimate(objective, w, v, 2 * L, **options)
+    compared, predicted = compare(found, objective, w, v), predict(objective, w, v, **options)
+    phases = code.registers.phases(n, seed)
+    meet = phases[:, None] == phases
+    assert (code.registers.shared(n, seed) == 0) == (kind == "apart") and (L < n) == (kind == "fewer states than weights")
+    g, z = objective.gradient(w), objective.hvp(w, v)
+    for quantity, exact in (("gradient", g), ("hv", z))[: 1 + METHODS[method].estimates_hv]:
+        each = getattr(compared, quantity)
+        by_hand = [exact[meet[i]].sum() - exact[~meet[i]].sum() / L for i in range(n)]
+        np.testing.assert_allclose(each.estimate, by_hand, atol=1e-10)
+        np.testing.assert_allclose(each.limit, by_hand, atol=1e-12)
+        np.testing.assert_allclose(getattr(predicted, quantity).limit, by_hand, atol=1e-12)
+        # negative control: neither one register nor other phases
+        other = predict(objective, w, v, **{**options, "code": "lfsr"}), predict(objective, w, v, **{**options, "seed": 3})
+        assert np.abs(getattr(other[0], quantity).limit - by_hand).max() > 1e-3
+        assert kind == "apart" or np.abs(getattr(other[1], quantity).limit - by_hand).max() > 1e-3
+    if method == "central":
+        # no noise and nothing even: all that the trials showed is explained, by fewer columns than weights
+        assert np.abs(found.gradient_stderr).max() < 1e-6 * np.linalg.norm(g)
+        noisy = compare(estimate(objective, w, v, 2 * L, **options, error_noise=0.1), objective, w, v)
+        assert 0.5 < noisy.gradient.limit_z_rms < 2
+    said = predicted.warnings[0]
+    if kind == "apart":
+        assert "weights of the registers correlate by -1/1023; use code walsh" in said
+    else:
+        assert f"as {int((meet.sum(0) > 1).sum())} of 24 weights share their perturbation with others" in said
+        assert f"correlate by -1/{L}; use more bits for the registers, another seed, or code walsh" in said
+
+
+def test_registers_of_tiles_scatter_within_a_period_as_predicted(linear24):
+    objective, w, v = linear24
+    for code in (lfsr(5), lfsr(3, 4)):
+        L = code.period(w.size)
+        for trials in (L // 2, 2 * L + L // 3):
+            options = {"method": "difference", "code": code, "sigma": 0.3, "r": 0.3, "error_noise": 0.003}
+            runs = [(estimate(objective, w, v, trials, seed=seed, **options), seed) for seed in range(150)]
+            predicted = [predict(objective, w, v, seed=seed, **options) for _, seed in runs]
+            for quantity in ("gradient", "hv"):
+                theory = [getattr(each, quantity) for each in predicted]
+                found = [getattr(run, quantity) - each.limit for (run, _), each in zip(runs, theory, strict=True)]
+                squares, expected = np.square(found).sum(1), np.array([each.total_variance(trials) for each in theory])
+                differ = squares - expected
+                # a register's states are taken as in random order
+                assert abs(differ.mean()) < 5 * differ.std() / np.sqrt(len(differ)) + 0.2 * expected.mean()
+                assert abs((squares - 2 * expected).mean()) > 0.3 * expected.mean()  # negative control
 
 
 def exact_bias(method, sigma, r, code="rademacher"):

@@ -183,11 +183,19 @@ def test_koosh_learns_by_keeping_what_lowers_the_error_with_counters_for_weights
             assert abs(chip.statistics.totals[0]) <= 1  # the comparator's answer is all that is heard
             if chip.statistics.totals[0] < 0:
                 w = np.clip(w - step**2 * estimate.gradient, -params.weights.range, params.weights.range - step)
-            if objective.pattern_errors(chip.values.stored).max() < 0.125:
+            if objective.pattern_errors(chip.values.memory.stored).max() < 0.125:
                 needed.append(trial)
                 break
         np.testing.assert_array_equal(w, step * np.round(w / step))
     assert len(needed) == 5 and np.median(needed) < 200
+
+
+def test_bit_streams_are_local_on_koosh_s_chip_and_of_one_register_on_alspector_s():
+    net = MLP([2, 4, 1], output="logistic")
+    point, options = (net.objective(*parity(2)), net.init(0), np.ones(net.n_weights)), {"method": "forward", "code": "lfsr"}
+    koosh = Chip(load_chip("koosh2002"), *point, **options, sigma=0.125).design.code.registers
+    assert (koosh.taps, koosh.bits) == (1, 16) and koosh.shared(net.n_weights, seed=0) == 0
+    assert Chip(load_chip("alspector1991"), *point, **options).design.code.registers.taps is None
 
 
 @pytest.mark.slow
@@ -264,8 +272,8 @@ def test_photonic_phases_have_8_bits_with_the_published_crosstalk_and_noise(smal
     params = load_chip("photonic")
     values = Chip(params, objective, w, v, method="central", code="gaussian", sigma=0.1).values
     step = 2 * np.pi / 2**8
-    np.testing.assert_allclose(values.stored / step, np.round(values.stored / step), atol=1e-9)
-    assert np.abs(values.stored - w).max() <= step / 2
+    np.testing.assert_allclose(values.memory.stored / step, np.round(values.memory.stored / step), atol=1e-9)
+    assert np.abs(values.memory.stored - w).max() <= step / 2
     lone = np.zeros(w.size)
     lone[5] = 10 * step
     moved = values.applied(lone, 0)
@@ -275,5 +283,5 @@ def test_photonic_phases_have_8_bits_with_the_published_crosstalk_and_noise(smal
     assert drawn.std() == pytest.approx(0.1, rel=0.05)  # the rounding adds step^2/12: 0.25 % to the rms
     # E as read varies by what a phase noise of 0.002 makes of it: |g| 0.002, known to 1/sqrt(2 * 400) = 3.5 %
     readings = values.readings([(trial, 0) for trial in range(400)], np.zeros((400, w.size)))
-    expected = 0.002 * np.linalg.norm(objective.gradient(values.stored))
+    expected = 0.002 * np.linalg.norm(objective.gradient(values.memory.stored))
     assert readings.std() == pytest.approx(expected, rel=5 * 0.035)

@@ -161,6 +161,19 @@ def test_pairs_that_do_not_go_together_are_refused_before_anything_runs(command)
     assert status == 2 and "estimation.method = 'covariance' does not go with code = 'lfsr'" in err
 
 
+def test_a_run_minds_registers_that_meet_and_refuses_those_that_are_too_short(command):
+    tiles = {"estimation.code": "lfsr", "chip.perturbation.lfsr_per": "tile", "chip.synapses_per_tile": 3}
+    run = sims.run_experiment("xor", {**tiles, "estimation.trials": 30, "estimation.compare_with": []}, seed=1)
+    assert "of 9 weights share their perturbation with others" in run.summary["warnings"].iloc[0]
+    # two of the three registers meet, for good: what was estimated is what was foretold, and not the exact answer
+    hv = run.summary.set_index("quantity").loc["hv"]
+    assert hv["limit_relative_error"] < 0.01 < 0.3 < hv["relative_error"]
+    assert hv["cosine"] == pytest.approx(hv["predicted_cosine"], abs=1e-3)
+    settings = [word for key, value in tiles.items() for word in ("--set", f"{key}={value}")]
+    status, _, err = command("run", "xor", *settings, "--set", "chip.perturbation.lfsr_bits=1")
+    assert status == 2 and "perturbation.lfsr_bits = 1" in err and err.count("\n") == 1
+
+
 def test_export_into_the_run_leaves_the_stored_files_alone(stored):
     before = {path: path.read_bytes() for path in stored.iterdir()}
     reports.export(stored, ["csv", "parquet"])

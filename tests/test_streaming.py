@@ -8,6 +8,7 @@ import pytest
 from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, Statistics, estimate, solve
+from perturb.codes import lfsr
 from perturb.statistics import MOST_TRIALS, Design
 
 OPTIONS = {"method": "pearlmutter_corrected", "code": "ternary", "sigma": 0.05, "seed": 9, "error_noise": 0.01}
@@ -28,7 +29,10 @@ def in_pieces(point, counts, path, **options):
     return statistics
 
 
-@pytest.mark.parametrize("method, code", [("pearlmutter_corrected", "ternary"), ("difference", "walsh"), ("central", "measured")])
+@pytest.mark.parametrize(
+    "method, code",
+    [("pearlmutter_corrected", "ternary"), ("difference", "walsh"), ("central", "measured"), ("difference", lfsr(7, 8))],
+)
 def test_ten_resumed_pieces_give_the_bits_of_one_run(small, tmp_path, method, code):
     options = {**OPTIONS, "method": method, "code": code}
     whole = estimate(*small, 1000, **options)
@@ -138,6 +142,23 @@ def test_statistics_of_a_users_code_need_it_back(small, tmp_path):
         Statistics.load(tmp_path / "s.npz")
     resumed = estimate(*small, 20, **options, resume=Statistics.load(tmp_path / "s.npz", code=LOGISTIC))
     np.testing.assert_array_equal(resumed.hv, estimate(*small, 40, **options).hv)
+
+
+def test_shift_registers_are_stored_with_the_statistics(small, tmp_path):
+    options = {**OPTIONS, "method": "central", "code": lfsr(7, 8)}
+    begun = estimate(*small, 64, **options).statistics
+    begun.save(tmp_path / "s.npz")
+    assert Statistics.load(tmp_path / "s.npz").design == begun.design
+    assert Statistics.load(tmp_path / "s.npz", code=lfsr(7, 8)).design == begun.design
+    for other in ("lfsr", lfsr(7), lfsr(8, 8)):
+        with pytest.raises(InputError, match="the statistics are of another code"):
+            estimate(*small, 64, **{**options, "code": other}, resume=Statistics.load(tmp_path / "s.npz"))
+    with pytest.raises(InputError, match="shift registers {'taps': 7, 'bits': 8}: leave out code="):
+        Statistics.load(tmp_path / "s.npz", code=CODES["lfsr"])
+    with pytest.raises(InputError, match="different designs"):
+        begun.merge(Statistics(estimate(*small, 64, **{**options, "code": "lfsr"}).statistics.design, [(64, 64)]))
+    estimate(*small, 64, **{**options, "code": "lfsr"}).statistics.save(tmp_path / "one.npz")
+    assert Statistics.load(tmp_path / "one.npz").design.code == CODES["lfsr"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports import frames
 from sims import ablation, spectrum, uses
 from sims.bench import prepare
-from sims.datasets import load_data
+from sims.datasets import DATASETS, load_data
 from sims.experiment import load_experiment
 from sims.finite_difference import slope
 
@@ -160,6 +160,15 @@ def test_the_schedule_is_that_of_the_events(small, method, more, settle_ns):
     )
     # but for words that are sent beside an evaluation, one after another
     assert sum(parts.values()) - schedule.hidden_ns == pytest.approx(schedule.trial_ns)
+
+
+def test_a_budget_knows_the_registers_of_the_tiles():
+    changes = {"study": "budget", "estimation.code": "lfsr", "estimation.method": "central", "chip.synapses_per_tile": 3}
+    trials = {
+        per: fact(sims.run_experiment("xor", {**changes, "chip.perturbation.lfsr_per": per}, seed=1), "gradient: trials")
+        for per in ("chip", "tile")
+    }
+    assert trials["chip"] <= 15 < trials["tile"] == np.inf  # registers that meet keep the cosine below 0.9
 
 
 def test_a_budget_foretells_what_the_chip_then_needs():
@@ -487,4 +496,6 @@ def test_the_command_prints_and_plots_a_spectrum(command):
 
 
 def test_datasets_are_listed_a_line_each(command):
-    assert len(command("list", "datasets")[1].strip().splitlines()) == 3
+    lines = command("list", "datasets")[1].strip().splitlines()
+    assert [line.split()[0] for line in lines] == list(DATASETS)
+    assert max(map(len, lines)) <= 160 and all(line.endswith(".") for line in lines)

@@ -1,0 +1,185 @@
+"""Learning on a chip: the sums of its own synapses change its own weights, through its own devices.
+
+Sources of updates for `perturb.learning.train`, with every imperfection of the chip: in batches of values, or event by event.
+A run is a die: run r has die params.die + r.
+"""
+
+import math
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+
+import numpy as np
+
+from hardware.chip import Chip, Learning
+from hardware.params import ChipParams, imperfections
+from hardware.schedule import Schedule
+from hardware.values import Values, made_on
+from perturb.codes import CODES
+from perturb.errors import InputError
+from perturb.estimation import Estimate
+from perturb.learning import RULES, Batch, Plan, Source, State, change_by_rule, count_updates, presented, set_rate
+from perturb.methods import METHODS
+from perturb.objective import Objective
+from perturb.statistics import Design, Statistics
+from perturb.synapse import SUMS
+
+Array = np.ndarray
+XY = SUMS.index("xy")
+
+
+def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
+    """The source of updates for a chip, from starting weights w (R, n): `perturb.learning.Batch` where noise and converter of the
+    error unit are all that is not ideal, else `OnChip`. See there."""
+    known = {"error_unit.noise", "error_unit.bits", "perturbation.lfsr_per"}
+    if not events and waits and set(imperfections(params)) <= known and not params.error_unit.dither:
+        return Batch(objective, replace(plan, code=made_on(params, plan.code, objective.n_weights)))
+    return OnChip(params, objective, plan, w, events, waits)
+
+
+class OnChip:
+    """Updates from a chip's trials. events: every trial in time; else in batches of values, with the times of the schedule.
+
+    waits: see `chip.Learning`. Rules of curvature, and the rate "line", are not for the chip: InputError. So is a broadcast that
+    comes too late for the FIFO, other than by events.
+    """
+
+    def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool, waits: bool):
+        if plan.needs_z or plan.rate == "line":
+            what = f'rule = "{plan.rule}"' if plan.needs_z else 'rate = "line"'
+            raise InputError(f"{what} is not modelled on a chip with imperfections: use an ideal chip, or another")
+        if plan.baseline_free:
+            raise InputError("baseline_free is not for a chip, which has to measure E(w): leave it out")
+        self.plan, self.objective, self.events, self.waits = plan, objective, events, waits
+        self.n_presented = plan.batch or objective.n_patterns
+        code = made_on(params, plan.code, objective.n_weights)
+        self.schedule = Schedule(params, objective, plan.method, self.n_presented)
+        self.delay = self.schedule.delay_of_updates(waits)
+        if not events and not waits and math.ceil(self.schedule.after_ns / self.schedule.trial_ns) > params.synapse.fifo_depth:
+            raise InputError(
+                f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of {params.synapse.fifo_depth} perturbations, which "
+                'only events can show: set training.source = "event", or a deeper synapse.fifo_depth'
+            )
+        self.runs: list[Values] = []
+        self.chips: list[Chip] = []
+        v = np.ones(objective.n_weights)
+        for run, start in enumerate(w):
+            die = params.model_copy(update={"die": (params.die + run) % 2**64})
+            seed = (plan.seed + run) % 2**64
+            if events:
+                chip = Chip(
+                    die, objective, start, v, plan.method, code, plan.sigma, plan.r, seed,
+                    "batch" if self.n_presented == objective.n_patterns else "pattern", "event",
+                )  # fmt: skip
+                chip.presented, chip.schedule = self.n_presented, self.schedule
+                self.chips.append(chip)
+                values = chip.values
+            else:
+                design = Design(plan.method, code, objective.n_weights, plan.sigma, plan.r, seed)
+                values = Values(die, objective, design, start, v, self._start_ns)
+            values.perturb_every = plan.perturb_every
+            if self.n_presented != objective.n_patterns:
+                values.rows_of = self._rows_of(seed)
+            self.runs.append(values)
+        self._pending: list[list[tuple[int, Array]]] = [[] for _ in self.runs]
+
+    def _rows_of(self, seed: int) -> Callable[[int], Array]:
+        plan = self.plan
+        return lambda trial: presented(seed, trial // plan.sample_every, 1, self.n_presented, self.objective.n_patterns)[0]
+
+    def _start_ns(self, trial: int) -> int:
+        return self.schedule.start_ns(trial, self.plan.trials_per_update, self.waits)
+
+    def advance(self, state: State, updates: int) -> None:
+        """So many updates of every run; state.w are the weights that the arrays compute with, as they are then."""
+        if state.update == 0 and state.trial == 0:
+            self._show(state)
+        for run in range(len(self.runs)):
+            if state.failed[run] < 0:
+                try:
+                    (self._by_events if self.events else self._by_values)(state, run, updates)
+                except InputError as error:
+                    if "not finite" not in str(error):
+                        raise
+                    state.failed[run] = self._trial
+        count_updates(state, self.plan, updates)
+        self._show(state)
+
+    def _by_values(self, state: State, run: int, updates: int) -> None:
+        """The visible loop: perturb, measure, broadcast, accumulate, update."""
+        plan, values, K = self.plan, self.runs[run], self.plan.trials_per_update
+        size, n = values.params.synapses_per_tile, self.objective.n_weights
+        for update in range(state.update, state.update + updates):
+            if plan.rate != "fixed" and update % plan.tune_every == 0:
+                set_rate(plan, state, run, update, self._estimator(state, run))
+            sums = np.zeros((len(SUMS), n))
+            for trial in range(update * K, (update + 1) * K):
+                self._trial = trial
+                while self._pending[run] and (self._pending[run][0][0] + 1) * K + self.delay <= trial:
+                    number, change = self._pending[run].pop(0)
+                    values.memory.add(change, number, self._start_ns(trial))
+                known = values.known(values.drawn(trial), trial)
+                evaluations, displaced = values.displacements(trial, trial + 1)
+                E = {phase: E for (_, phase), E in zip(evaluations, values.readings(evaluations, displaced), strict=True)}
+                dE, s = values.combined(trial, E), values.line(trial, known)
+                arrived = None
+                if values.params.bus.drop_probability:
+                    each = [values.received(trial, tile) for tile in range(-(-n // size))]
+                    arrived = np.repeat(each, size)[:n]
+                values.accumulate(sums, known, trial, dE, s, arrived)
+            self._pending[run].append((update, self._change(state, run, update, sums, known, dE[0])))
+
+    def _by_events(self, state: State, run: int, updates: int) -> None:
+        chip, plan = self.chips[run], self.plan
+
+        def change(update: int, sums: Array, D: Array, dE: float) -> Array:
+            self._trial = (update + 1) * plan.trials_per_update - 1
+            if plan.rate != "fixed" and update % plan.tune_every == 0:
+                set_rate(plan, state, run, update, self._estimator(state, run))
+            return self._change(state, run, update, sums, D, dE)
+
+        self._trial = state.trial
+        chip.learn(Learning(plan.trials_per_update, self.waits, change), state.update + updates)
+
+    def _change(self, state: State, run: int, update: int, sums: Array, D: Array, dE: float) -> Array:
+        plan = self.plan
+        g = sums[XY] / (plan.trials_per_update * plan.sigma**2)
+        rate = plan.eta if plan.rate == "fixed" else plan.eta * state.memory["eta"][run]
+        rate = rate / (1 + update / plan.decay) if plan.decay else rate
+        change = np.zeros_like(g)
+        m = state.memory["m"][run] if "m" in state.memory else np.zeros_like(g)
+        change_by_rule(RULES[plan.rule][0], rate, plan.momentum, change, m, g, D, dE)
+        return change
+
+    def _estimator(self, state: State, run: int) -> Callable[..., Estimate]:
+        """Estimates by the chip itself, at its weights as they are."""
+        own = self.runs[run]
+
+        def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
+            design = Design(METHODS[method], CODES["rademacher"], v.size, self.plan.sigma, self.plan.r, seed)
+            values = Values(own.params, self.objective, design, state.w[run], v, lambda trial: own.memory.since_ns)
+            values.memory = own.memory
+            statistics = Statistics(design)
+            values.run(statistics, trials)
+            return values.solved(statistics)
+
+        return estimator
+
+    def _show(self, state: State) -> None:
+        """state.w: what the arrays compute with once the updates so far are written; the chips themselves go on as they are."""
+        now = self._start_ns(state.trial)
+        for run, values in enumerate(self.runs):
+            memory = copy(values.memory)
+            for number, change in self.chips[run].changes if self.events else self._pending[run]:
+                memory.add(change, number, now)
+            if self.waits and not self.events:
+                values.memory, self._pending[run] = memory, []
+            state.w[run] = memory.weights(now)
+        if self.waits and not self.events:
+            parts = [values.memory.arrays() for values in self.runs]
+            state.extra = {name: np.array([part[name] for part in parts]) for name in parts[0]}
+
+    def resume(self, state: State) -> None:
+        """Go on from a state that was stored."""
+        for run, values in enumerate(self.runs):
+            values.memory.restore({name: array[run] for name, array in state.extra.items()})

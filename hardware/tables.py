@@ -1,0 +1,176 @@
+"""Tables of TOML files that people write: read, checked, and every mistake said in one line."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Collection
+from difflib import get_close_matches
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from perturb.errors import InputError
+
+M = TypeVar("M", bound=BaseModel)
+
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Table(BaseModel):
+    """A table of a TOML file: immutable, no unknown keys, no conversions but of whole numbers to float, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def toml_names(shipped: Traversable) -> list[str]:
+    return sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_named(
+    kind: str,
+    name_or_path: str | os.PathLike[str],
+    shipped: Traversable,
+    names: list[str],
+    folder: str | os.PathLike[str] = ".",
+) -> tuple[dict[str, Any], str, Path]:
+    """The TOML file that one of `names` has in `shipped`, or the one at a path relative to `folder`.
+
+    Returns its contents, its name in messages, and the folder that paths in it are relative to.
+    """
+    given = os.fspath(name_or_path)
+    if given in names:
+        source = f"{given}.toml"
+        return parse_toml((shipped / source).read_bytes(), source), source, Path()
+    path, source = Path(folder, given), one_line(cut(given or '""', 200))
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise InputError(f"{source}: a directory, but {kind} must be a file: give the path of a TOML file") from None
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte in the path
+        close = get_close_matches(given, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"{kind}s: {', '.join(names)}"
+        raise InputError(f"{source}: no {kind} of that name and no such file ({hint})") from None
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{source}: more than {MAX_BYTES} bytes: give a TOML file of a {kind}")
+    return parse_toml(content, source), source, path.parent
+
+
+MAX_BYTES = 1 << 20
+
+
+def parse_toml(content: bytes, source: str) -> dict[str, Any]:
+    """The contents of a TOML file, or InputError with the line of the mistake."""
+    try:
+        data = tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: not a text in UTF-8 (byte {error.start}): give a TOML file") from None
+    except RecursionError:
+        raise InputError(f"{source}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and what a date or a number of too many digits raises
+        what, _, place = one_line(str(error)).partition(" (at ")
+        line = re.match(r"line \d+", place)
+        where = f"{line[0]}: " if line else "end of file: " if place else ""
+        hint = " (texts go in quotes)" if what == "Invalid value" else ""
+        raise InputError(f"{source}: {where}not valid TOML: {what}{hint}") from None
+    if not data:
+        raise InputError(f"{source}: empty: write at least one KEY = VALUE in it")
+    return data
+
+
+def validated(model: type[M], data: dict[str, Any], source: str, also: Collection[str] = ()) -> M:
+    """The model of `data`; or InputError, one line about the first mistake that also counts the others.
+
+    Checks within a model raise InputError with a message that starts with the key. also: dotted keys that are known to the
+    caller rather than the model, to be suggested for a misspelt one.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as invalid:
+        errors: list[Any] = invalid.errors(include_url=False)
+    errors.sort(key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key explains why another is missing
+    more = f" (and {len(errors) - 1} more mistake{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
+    raise InputError(f"{source}: {one_line(_mistake(model, errors[0], also))}{more}")
+
+
+WANTED = {
+    "int_type": "must be a whole number, written without a point or exponent",
+    "float_type": "must be a number such as 0.01, at most 1e308",
+    "finite_number": "must be a finite number",
+    "string_type": "must be a text in quotes",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must be letters, digits and . _ - only, and start with a letter or digit",
+    "literal_error": "must be {expected}",
+    "tuple_type": "must be a list in square brackets",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "greater_than": "must be > {gt}",
+    "greater_than_equal": "must be >= {ge}",
+    "less_than": "must be < {lt}",
+    "less_than_equal": "must be <= {le}",
+}
+
+
+def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str]) -> str:
+    *parents, last = path = error["loc"] or ("",)
+    key, kind, context = dotted(path), error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = [*_model_at(model, parents).model_fields]
+        known += [k.rpartition(".")[2] for k in also if k.rpartition(".")[0] == dotted(parents)]
+        close = get_close_matches(str(last), known, n=1)
+        return f"{key} is no known key ({f'did you mean {close[0]}?' if close else 'known: ' + ', '.join(known)})"
+    if kind == "missing" and isinstance(last, int):
+        return f"{dotted(parents)} has too few entries: give {last + 1} or more"
+    if kind == "missing":
+        return f"{key} is missing: add it ({_model_at(model, parents).model_fields[last].description})"
+    if kind == "model_type":
+        return f"{key} = {shown(error['input'])} must be one table of KEY = VALUE"
+    if isinstance(context.get("error"), InputError):
+        return f"{key}{'.' if key else ''}{context['error']}"
+    limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
+    wanted = WANTED[kind].format(**limits) if kind in WANTED else f"cannot be used: {error['msg']}"
+    return f"{key} = {shown(error['input'])} {wanted}"
+
+
+def _model_at(model: type[BaseModel], path: Collection[str | int]) -> type[BaseModel]:
+    for step in path:
+        if isinstance(step, str):  # a number is a place in a list of the model already found
+            annotation = model.model_fields[step].annotation
+            model = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel))
+    return model
+
+
+def dotted(path: Collection[str | int]) -> str:
+    """estimation.compare_with[0].method"""
+    steps = (
+        f"[{s}]" if isinstance(s, int) else f".{s if re.fullmatch('[A-Za-z0-9_-]{1,60}', s) else shown(s)}"
+        for s in path
+        if s != ""
+    )
+    return "".join(steps).removeprefix(".")
+
+
+def shown(value: object) -> str:
+    """A value as TOML would write it, at most 60 characters."""
+    try:
+        text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # no plain data, or an integer of thousands of digits
+        text = f"<{type(value).__name__}>"
+    return cut(text, 60)
+
+
+def cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def one_line(text: str) -> str:
+    """The text with everything that is not printable, line ends among it, written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

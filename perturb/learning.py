@@ -1,0 +1,566 @@
+"""Learning by weight perturbation: estimates of the gradient, and of curvature, change the weights that they were made at.
+
+Several runs go side by side, each from its own starting weights and with its own seed. Per update of a run, from K trials:
+
+    perturb       D of trial t from the code, a new one every `perturb_every` trials
+    measure       E(w + a D + b r v) at every phase (a, b) of the method, on the patterns shown, new ones every `sample_every`
+    broadcast     dE = sum of the phases' weights times E;  for z: u likewise
+    accumulate    g_i += dE D_i / (K sigma^2),  z_i += u D_i / (K r sigma^2)
+    update        w += change(rule, g, z), through `write` if there is one: a device, a converter
+
+as in multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p, tau_x, tau_theta are `perturb_every`,
+`sample_every` and `trials_per_update`.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from perturb.codes import CODES, Code
+from perturb.curvature import eigenpairs
+from perturb.errors import InputError, choose
+from perturb.estimation import estimate
+from perturb.learning_kernels import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule, descend, draw_runs, learn
+from perturb.methods import METHODS, Method
+from perturb.mlp import MLPObjective
+from perturb.objective import Objective, as_floats
+from perturb.philox import NOISE, normals
+from perturb.reading import Reading, read
+from perturb.statistics import Estimate, check_pair
+
+Array = np.ndarray
+# name: kind in the kernel (-1: only here), and what it does
+RULES: dict[str, tuple[int, str]] = {
+    "plain": (PLAIN, "w -= eta g"),
+    "momentum": (MOMENTUM, "m := mu m + g, w -= eta m"),
+    "sign": (SIGN, "w -= eta sign(g)"),
+    "keep-if-better": (KEEP, "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)"),
+    "diagonal": (-1, "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the diagonal of H"),
+    "newton-cg": (-1, "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp estimated"),
+}
+RATES = ("fixed", "trace", "eigenvalue", "line")
+POWER_STEPS = 8  # of power iteration
+LINE_PHASE = 32  # of the noise of readings along a step, beyond the phases of any method
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How runs learn; everything but the network, the data and the starting weights.
+
+    method, code: tables or their names. rate: where the learning rate comes from: "fixed", it is eta; or the runs themselves
+    measure it, every `tune_every` updates with `tune_trials` trials: "trace", eta / tr H from the mean of antithetic dE;
+    "eigenvalue", eta / (l (1 + 1/K) + tr H/K) with l, the largest eigenvalue, by power iteration on estimated z as well; "line",
+    at every update eta times the way to the minimum of the parabola through E along the step, three evaluations more.
+    decay > 0: the rate is divided by 1 + update/decay.
+
+    trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns in an
+    order drawn anew for each pass. baseline_free: E(w) is read without noise and not counted, as simulations in the literature
+    do. reading: what a reading of one pattern's error is like. seed: of the first run; run r has seed + r. damping, cg_steps,
+    memory: of the rules of curvature; memory is the share of h kept at an update.
+    """
+
+    method: Method = METHODS["central"]
+    code: Code = CODES["rademacher"]
+    sigma: float = 1e-2
+    r: float = 1e-2
+    rule: str = "plain"
+    rate: str = "fixed"
+    eta: float = 0.1
+    decay: float = 0.0
+    momentum: float = 0.9
+    damping: float = 1e-2
+    memory: float = 0.9
+    cg_steps: int = 5
+    trials_per_update: int = 1
+    perturb_every: int = 1
+    sample_every: int = 1
+    batch: int = 0
+    baseline_free: bool = False
+    tune_every: int = 1000
+    tune_trials: int = 100
+    seed: int = 0
+    reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.method, str):
+            object.__setattr__(self, "method", choose("method", self.method, METHODS))
+        if isinstance(self.code, str):
+            object.__setattr__(self, "code", choose("code", self.code, CODES))
+        choose("rule", self.rule, RULES)
+        choose("rate", self.rate, dict.fromkeys(RATES))
+        check_pair(self.method, self.code)
+        for name in ("sigma", "r", "eta"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} = {value} must be a finite number > 0")
+        for name in ("decay", "damping"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} = {value} must be a finite number >= 0")
+        for name in ("momentum", "memory"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)} must lie in [0, 1)")
+        for name in ("trials_per_update", "perturb_every", "sample_every", "tune_every", "tune_trials", "cg_steps"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, np.integer)) and value >= 1):
+                raise InputError(f"{name} = {value!r} must be a whole number >= 1")
+        if self.rule == "keep-if-better" and self.trials_per_update != 1:
+            raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
+        if self.needs_z and self.method.regressor != "dw":
+            raise InputError(
+                f'rule = "{self.rule}" needs z = Hv from the same trials: set method = "difference", not "{self.method.name}"'
+            )
+
+    @property
+    def needs_z(self) -> bool:
+        return RULES[self.rule][0] < 0
+
+    @property
+    def trials_of_an_update(self) -> int:
+        """All its trials, those for products Hp included."""
+        return self.trials_per_update * (1 + self.cg_steps if self.rule == "newton-cg" else 1)
+
+    @property
+    def evaluations_of_an_update(self) -> int:
+        """Measurements of E that an update takes and that count, without those of tuning."""
+        phases = len(self.method.phases) - (self.baseline_free and (0, 0) in self.method.phases)
+        return self.trials_of_an_update * phases + 3 * (self.rate == "line")
+
+
+@dataclass
+class State:
+    """Where runs stand that learn side by side. update, trial: done by each of them.
+
+    w: weights (R, n), as the network has them. memory: further numbers of the rule, (R, ...): m, h, eta. failed (R,): the trial
+    whose error was not finite, or -1; such a run stands still from there on. evaluations: of each run, tuning included. extra:
+    arrays of whoever writes the weights or measures.
+    """
+
+    w: Array
+    update: int = 0
+    trial: int = 0
+    evaluations: int = 0
+    memory: dict[str, Array] = field(default_factory=dict)
+    failed: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    extra: dict[str, Array] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything, to be stored: `State.of_arrays` makes an equal one."""
+        counts = np.array([self.update, self.trial, self.evaluations])
+        parts = {"w": self.w, "failed": self.failed, "counts": counts}
+        parts |= {f"memory.{name}": array for name, array in self.memory.items()}
+        return parts | {f"extra.{name}": array for name, array in self.extra.items()}
+
+    @classmethod
+    def of_arrays(cls, parts: dict[str, Array]) -> "State":
+        update, trial, evaluations = (int(count) for count in parts["counts"])
+
+        def named(start: str) -> dict[str, Array]:
+            return {name.removeprefix(start): np.array(array) for name, array in parts.items() if name.startswith(start)}
+
+        w, failed = np.array(parts["w"]), np.array(parts["failed"])
+        return cls(w, update, trial, evaluations, named("memory."), failed, named("extra."))
+
+
+class Source(Protocol):
+    """Where updates come from."""
+
+    def advance(self, state: State, updates: int) -> None:
+        """Do so many updates of all runs that have not failed."""
+
+
+Estimator = Callable[[str, Array, int, int], Estimate]  # (method, v, trials, seed), at the weights of a run
+Write = Callable[[State, Array, int], None]  # (state, wanted changes (R, n), number of the update): changes state.w
+
+
+def train(source: Source, start: State, updates: int, every: int) -> Iterator[State]:
+    """Yield the state after every `every` updates, the start included, until `updates` are done or all runs have failed.
+
+    It is always the same object: copy what is to be kept. The caller may stop, look or plot between; a state that was stored and
+    read again goes on to the same bits.
+    """
+    yield start
+    while start.update < updates and not (start.failed >= 0).all():
+        source.advance(start, min(every - start.update % every, updates - start.update))
+        yield start
+
+
+def begin(w: Array, plan: Plan) -> State:
+    """The state before the first update, from starting weights w (R, n) or (n,)."""
+    w = np.atleast_2d(as_floats("w", w)).copy()
+    memory = {"m": np.zeros_like(w)} if plan.rule == "momentum" else {}
+    if plan.rule == "diagonal":
+        memory = {"h": np.zeros_like(w)}
+    if plan.rate != "fixed":
+        memory["eta"] = np.zeros(len(w))
+    return State(w, memory=memory, failed=np.full(len(w), -1, dtype=np.int64))
+
+
+def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) -> Array:
+    """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in random order, before any
+    comes again."""
+    place = np.arange(first * batch, (first + count) * batch)
+    epoch, within = np.divmod(place, n_patterns)
+    rows = np.empty(place.size, dtype=np.int64)
+    for e in range(int(epoch[0]), int(epoch[-1]) + 1):
+        chosen = epoch == e
+        rows[chosen] = _order(seed, e, n_patterns)[within[chosen]]
+    return rows.reshape(count, batch)
+
+
+@lru_cache(maxsize=256)
+def _order(seed: int, epoch: int, n_patterns: int) -> Array:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(n_patterns)
+
+
+class Exact:
+    """The control: the exact gradient of the patterns that the trials of an update would show, and exact z for the rules."""
+
+    def __init__(self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None):
+        self.objective, self.plan, self.write, self.threads = objective, plan, write or _in_full, threads
+        small = objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14  # beyond, BLAS is faster
+        self._compiled = small and write is None and _has_kernel(objective, plan)
+
+    def advance(self, state: State, updates: int) -> None:
+        plan, R = self.plan, len(state.w)
+        if self._compiled:
+            self._in_kernel(state, updates)
+            return
+        for update in range(state.update, state.update + updates):
+            shown = [self._shown(update, run) for run in range(R)]
+            G = np.array([part.gradient(w) for part, w in zip(shown, state.w, strict=True)])
+            size = np.linalg.norm(G, axis=1)
+            for run in np.flatnonzero(~np.isfinite(size) & (state.failed < 0)):
+                state.failed[run] = state.trial
+            # what a trial in the direction of the gradient would do: the rule that keeps what is better always keeps it
+            D = -plan.sigma * math.sqrt(state.w.shape[1]) * G / np.where(size > 0, size, 1.0)[:, None]
+
+            def product(V: Array, shown: list[Objective] = shown) -> Array:
+                return np.array([part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)])
+
+            if plan.rate == "line" or (plan.rate != "fixed" and update % plan.tune_every == 0):
+                state.memory["eta"] = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
+            _update(plan, state, update, G, D, -size, product, self.write)
+
+    def _shown(self, update: int, run: int) -> Objective:
+        if self.plan.batch in (0, self.objective.n_patterns):
+            return self.objective
+        return self.objective.subset(self._rows(update, run))
+
+    def _rows(self, update: int, run: int) -> Array:
+        """The patterns that the trials of an update show."""
+        plan = self.plan
+        first, last = update * plan.trials_per_update, (update + 1) * plan.trials_per_update
+        from_, to = first // plan.sample_every, (last - 1) // plan.sample_every
+        return presented(plan.seed + run, from_, to - from_ + 1, plan.batch, self.objective.n_patterns).ravel()
+
+    def _in_kernel(self, state: State, updates: int) -> None:
+        objective, plan, first = self.objective, self.plan, state.update
+        assert isinstance(objective, MLPObjective)
+        X, target = np.ascontiguousarray(objective.x), np.ascontiguousarray(objective.target)
+        whole = np.arange(objective.n_patterns)[None] if plan.batch in (0, objective.n_patterns) else None
+
+        def one(run: int) -> None:
+            m = state.memory["m"][run] if "m" in state.memory else np.zeros(state.w.shape[1])
+            begun, last = first, first + updates
+            while begun < last and state.failed[run] < 0:
+                # updates that show equally many patterns, some MB of them at most
+                rows, end = whole, last
+                if rows is None:
+                    listed = [self._rows(begun, run)]
+                    most = max(1, 2**20 // listed[0].size)
+                    while begun + len(listed) < last and len(listed) < most:
+                        further = self._rows(begun + len(listed), run)
+                        if further.size != listed[0].size:
+                            break
+                        listed.append(further)
+                    rows, end = np.array(listed), begun + len(listed)
+                failed = descend(
+                    *_architecture(objective), X, target, rows, state.w[run], m, RULES[plan.rule][0], plan.eta,
+                    plan.decay, plan.momentum, plan.sigma, begun, end,
+                )  # fmt: skip
+                if failed >= 0:
+                    state.failed[run] = failed * plan.trials_per_update
+                begun = end
+
+        _each(one, len(state.w), self.threads)
+        count_updates(state, plan, updates)
+
+    def _rate(self, w: Array, g: Array) -> float:
+        objective = self.objective
+        if self.plan.rate == "line":
+            bent = float(g @ objective.hvp(w, g))
+            return float(g @ g) / bent if bent > 0 else 0.0
+        if self.plan.rate == "eigenvalue":
+            return 1 / abs(float(eigenpairs(objective, w, k=1).values[0]))
+        stiffness = sum(float(np.diag(block[columns]).sum()) for columns, block in objective.hessian_columns(w))
+        return 1 / stiffness if stiffness > 0 else 0.0
+
+
+class Batch:
+    """Trials in batches. precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto": float32
+    unless sigma is below 1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4 E in every g_i."""
+
+    def __init__(
+        self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None, precision: str = "auto"
+    ):
+        choose("precision", precision, {"auto": 0, "float32": 0, "float64": 0})
+        code = plan.code
+        possible = write is None and _has_kernel(objective, plan) and code.function is None and code.sensing == 0
+        possible = possible and not plan.method.displaced
+        if precision == "float32" and not possible:
+            raise InputError('precision = "float32" has no kernel for this network, code, rule or device: use "auto"')
+        self.precision = "float32" if possible and (precision == "float32" or (precision == "auto" and plan.sigma >= 1e-3)) else (
+            "float64"
+        )  # fmt: skip
+        if plan.batch > objective.n_patterns:
+            raise InputError(f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or 0 for all")
+        self.objective, self.plan, self.write = objective, plan, write or _in_full
+        self.threads, self._period, self._taps = threads, code.period(objective.n_weights), code.taps(objective.n_weights)
+
+    def advance(self, state: State, updates: int) -> None:
+        if self.precision == "float32":
+            self._in_kernel(state, updates)
+            return
+        plan, R = self.plan, len(state.w)
+        for update in range(state.update, state.update + updates):
+            V = np.zeros_like(state.w)
+            if plan.rule == "diagonal":
+                V = np.array([_random_signs(plan.seed + run, update, state.w.shape[1]) for run in range(R)])
+            first = update * plan.trials_of_an_update
+            G, Z, dE, D = self._measure(state, first, V)
+            count = 0
+
+            def product(V: Array, Z: Array = Z, first: int = first) -> Array:
+                nonlocal count
+                if plan.rule == "diagonal":
+                    return Z
+                count += 1  # at directions of length one: the displacement is r, whatever p is
+                size = np.linalg.norm(V, axis=1, keepdims=True)
+                size[size == 0] = 1.0
+                return size * self._measure(state, first + count * plan.trials_per_update, V / size)[1]
+
+            for run in map(int, np.flatnonzero(state.failed < 0)):
+                if plan.rate == "line":
+                    state.memory["eta"][run] = self._along(state.w[run], G[run], run, update)
+                elif plan.rate != "fixed" and update % plan.tune_every == 0:
+                    set_rate(plan, state, run, update, self._estimator(state.w[run]))
+            _update(plan, state, update, G, D, dE, product, self.write, V)
+
+    def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
+        """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n); dE (R,), D of the last."""
+        plan, R, K = self.plan, len(state.w), self.plan.trials_per_update
+        n = state.w.shape[1]
+        G, Z, dE, D = np.zeros((R, n)), np.zeros((R, n)), np.zeros(R), np.zeros((R, n))
+        for trial in range(first, first + K):
+            self._draw(trial // plan.perturb_every, D)
+            E = self._read(state, trial, [state.w + a * D + b * plan.r * V for a, b in plan.method.phases])
+            dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
+            for run in np.flatnonzero(~np.isfinite(dE + u) & (state.failed < 0)):
+                state.failed[run] = trial
+            known = D
+            if plan.code.sensing:
+                known = np.array(
+                    [plan.code.sensed(D[run], plan.sigma, plan.seed + run, trial // plan.perturb_every) for run in range(R)]
+                )
+            G += dE[:, None] * known / (K * plan.sigma**2)
+            Z += u[:, None] * known / (K * plan.r * plan.sigma**2)
+        return G, Z, dE, D
+
+    def _draw(self, number: int, D: Array) -> None:
+        code, plan = self.plan.code, self.plan
+        if code.function is None:
+            draw_runs(code.kind, np.uint64(plan.seed), number, plan.sigma, self._period, self._taps, D)
+        else:
+            D[:] = [code.draw(D.shape[1], plan.sigma, plan.seed + run, number) for run in range(len(D))]
+
+    def _read(self, state: State, trial: int, points: list[Array]) -> Array:
+        """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""
+        plan, S, P, R = self.plan, self.objective.n_patterns, len(points), len(points[0])
+        B = plan.batch or S
+        if B == S:
+            errors = self.objective.errors_at(np.concatenate(points)).reshape(P, R, -1)
+        else:
+            errors = np.empty((P, R, B))
+            for run in range(R):
+                rows = presented(plan.seed + run, trial // plan.sample_every, 1, B, S)[0]
+                errors[:, run] = self.objective.subset(rows).errors_at(np.array([point[run] for point in points]))
+        reading = plan.reading
+        E = np.empty((P, R))
+        for phase, at in enumerate(plan.method.phases):
+            free = plan.baseline_free and at == (0, 0)
+            xi = np.zeros((R, errors.shape[2]))
+            if reading.noise and not free:
+                for run in range(R):
+                    normals(np.uint64(plan.seed + run), NOISE, trial, phase, xi[run])
+            step = 0.0 if free else reading.step
+            E[phase] = read(errors[phase], xi, 0.0 if free else reading.noise, step, reading.range - step).mean(1)
+        return E
+
+    def _estimator(self, w: Array) -> Estimator:
+        plan = self.plan
+        noise = plan.reading.noise / math.sqrt(self.objective.n_patterns)
+
+        def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
+            return estimate(self.objective, w, v, trials, method, "rademacher", plan.sigma, plan.r, seed, noise)
+
+        return estimator
+
+    def _along(self, w: Array, p: Array, run: int, update: int) -> float:
+        """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 if it has none."""
+        plan, size = self.plan, float(np.linalg.norm(p))
+        if size == 0:
+            return 0.0
+        r = plan.sigma * math.sqrt(p.size) / size
+        E, reading = np.empty(3), plan.reading
+        for k, errors in enumerate(self.objective.errors_at(np.array([w + s * r * p for s in (1, 0, -1)]))):
+            xi = np.zeros(errors.shape)
+            normals(np.uint64(plan.seed + run), NOISE, update, LINE_PHASE + k, xi)
+            E[k] = read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean()
+        bent, slope = (E[0] - 2 * E[1] + E[2]) / r**2, (E[0] - E[2]) / (2 * r)
+        return slope / bent if bent > 0 and slope > 0 else 0.0
+
+    def _in_kernel(self, state: State, updates: int) -> None:
+        objective, plan, reading = self.objective, self.plan, self.plan.reading
+        assert isinstance(objective, MLPObjective)
+        K, S = plan.trials_per_update, objective.n_patterns
+        first, last, B = state.update * K, (state.update + updates) * K, plan.batch or S
+        X, target = np.ascontiguousarray(objective.x, np.float32), np.ascontiguousarray(objective.target, np.float32)
+        phases, nothing = plan.method.phases, np.zeros(state.w.shape[1])
+        free = np.array([plan.baseline_free and phase == (0, 0) for phase in phases], np.int64)
+
+        def one(run: int) -> None:
+            if state.failed[run] >= 0:
+                return
+            m = state.memory["m"][run] if "m" in state.memory else nothing
+            begun = first
+            while begun < last:  # so many that the patterns shown take some MB at most
+                end = min(last, begun + max(1, 2**20 // (B * K)) * K)
+                every = plan.sample_every if B < S else 2**62  # all patterns: nothing changes
+                from_, to = begun // every, (end - 1) // every
+                rows = presented(plan.seed + run, from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
+                failed = learn(
+                    *_architecture(objective), X, target, rows, state.w[run], m,
+                    np.array([float(a) for a, _ in phases]), np.array(plan.method.gradient_weights), free,
+                    RULES[plan.rule][0], plan.eta, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
+                    self._period, self._taps, np.uint64(plan.seed + run), np.float32(reading.noise), np.float32(reading.step),
+                    np.float32(reading.range - reading.step), K, plan.perturb_every, every, begun, end,
+                )  # fmt: skip
+                if failed >= 0:
+                    state.failed[run] = failed
+                    return
+                begun = end
+
+        _each(one, len(state.w), self.threads)
+        count_updates(state, plan, updates)
+
+
+def _has_kernel(objective: Objective, plan: Plan) -> bool:
+    from perturb.kernels import has_kernel
+
+    return has_kernel(objective) and RULES[plan.rule][0] >= 0 and plan.rate == "fixed"
+
+
+def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
+    from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS
+
+    net = objective.network
+    return np.array(net.layers), np.array([ACTIVATION_KINDS[name] for name in net.activations]), ERROR_KINDS[net.error]
+
+
+def _each(one: Callable[[int], None], runs: int, threads: int | None) -> None:
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        for job in [pool.submit(one, run) for run in range(runs)]:
+            job.result()
+
+
+def count_updates(state: State, plan: Plan, updates: int) -> None:
+    """So many updates are done, of every run."""
+    state.update += updates
+    state.trial = state.update * plan.trials_of_an_update
+    state.evaluations += updates * plan.evaluations_of_an_update
+
+
+def _in_full(state: State, change: Array, update: int) -> None:
+    state.w += change
+
+
+def _random_signs(seed: int, update: int, n: int) -> Array:
+    return CODES["rademacher"].draw(n, 1.0, (seed + (1 << 62)) % 2**64, update)
+
+
+def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> tuple[float, int]:
+    """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates; and their evaluations."""
+    K, seed = plan.trials_per_update, (plan.seed + run + (1 << 63) + update) % 2**64
+    v = _random_signs(seed, update, n) / math.sqrt(n)
+    found = estimator("antithetic", v, plan.tune_trials, seed)
+    spent, trace = found.evaluations, 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
+    if plan.rate == "trace":
+        return trace, spent
+    top = 0.0
+    for step in range(POWER_STEPS):
+        found = estimator("difference", v, plan.tune_trials, (seed + (step + 1) * 2**40) % 2**64)
+        spent, size = spent + found.evaluations, float(np.linalg.norm(found.hv))
+        top = float(v @ found.hv)  # |z| is inflated by noise, v.z is not
+        v = found.hv / size if size > 0 else v
+    return top * (1 + 1 / K) + max(trace, 0.0) / K, spent
+
+
+def set_rate(plan: Plan, state: State, run: int, update: int, estimator: Estimator) -> None:
+    """Measure the learning rate of a run anew; it stays where there is no valley."""
+    stiffness, spent = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
+    state.evaluations += spent if run == 0 else 0
+    if stiffness > 0:
+        state.memory["eta"][run] = 1 / stiffness
+
+
+def _update(
+    plan: Plan, state: State, update: int, G: Array, D: Array, dE: Array, product: Callable[[Array], Array], write: Write,
+    V: Array | None = None,
+) -> None:  # fmt: skip
+    """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z = Hv."""
+    R, kind = len(state.w), RULES[plan.rule][0]
+    rates = np.full(R, plan.eta) if plan.rate == "fixed" else plan.eta * state.memory["eta"]
+    if plan.decay:
+        rates = rates / (1 + update / plan.decay)
+    change = np.zeros_like(G)
+    if kind >= 0:
+        m = state.memory.get("m", np.zeros_like(G))
+        for run in range(R):
+            change_by_rule(kind, rates[run], plan.momentum, change[run], m[run], G[run], D[run], dE[run])
+    elif plan.rule == "diagonal":
+        V = V if V is not None else np.array([_random_signs(plan.seed + run, update, G.shape[1]) for run in range(R)])
+        h = state.memory["h"]
+        h += (1 - plan.memory) * (V * product(V) - h)
+        seen = 1 - plan.memory ** (update + 1)  # h starts at 0: it is a mean over as much as it has seen
+        change = -rates[:, None] * G / (np.abs(h) / seen + plan.damping)
+    else:
+        change = -rates[:, None] * _conjugate_gradients(G, product, plan.damping, plan.cg_steps)
+    alive = state.failed < 0
+    change[~alive] = 0.0
+    write(state, change, update)
+    count_updates(state, plan, 1)
+
+
+def _conjugate_gradients(G: Array, product: Callable[[Array], Array], damping: float, steps: int) -> Array:
+    """p (R, n) of (H + damping) p = g for each run; a run stops where curvature is not positive, at the gradient if at once."""
+    p, rest = np.zeros_like(G), G.copy()
+    d, going = rest.copy(), np.ones(len(G), dtype=bool)
+    for step in range(steps):
+        Hd = product(d) + damping * d
+        square, bent = (rest**2).sum(1), (d * Hd).sum(1)
+        positive = bent > 0
+        if step == 0:
+            p[~positive] = G[~positive]
+        going &= positive & (square > 0)
+        alpha = np.where(going, square / np.where(positive, bent, 1.0), 0.0)[:, None]
+        p += alpha * d
+        rest = np.where(going[:, None], rest - alpha * Hd, rest)
+        d = rest + (np.where(square > 0, (rest**2).sum(1) / np.where(square > 0, square, 1.0), 0.0))[:, None] * d
+    return p

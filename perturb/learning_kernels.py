@@ -1,0 +1,287 @@
+"""Kernels of learning: an MLP whose weights change after every few trials, or by exact gradients, from record to record.
+
+Of trials, only the evaluations of E are float32, and dE is taken pattern by pattern, so that nothing cancels; the weights
+themselves are float64. The lanes are patterns. `learning` does the same update by update, for any objective and in float64.
+"""
+
+import numpy as np
+
+from perturb.fast_errors import SPARE, WIDE, _activate, _errors, _product, _read
+from perturb.fast_kernels import draw_signs
+from perturb.kernels import activate, exp, product
+from perturb.philox import NOISE, compiled, perturbation
+from perturb.simd import (
+    EXACT,
+    MASK,
+    add,
+    add_u,
+    aligned,
+    choose,
+    greater,
+    interleave4,
+    iota_u,
+    load,
+    normal_pairs,
+    number,
+    philox8,
+    pointer,
+    splat_u,
+    sub,
+    total,
+)
+
+DRAWN = 32  # trials whose signs are drawn together
+PLAIN, MOMENTUM, SIGN, KEEP = range(4)  # rules
+
+
+@compiled(**EXACT)
+def change_by_rule(rule, eta, mu, w, m, g, D, dE):
+    """w := w + change, and the momentum m; see `learning.RULES`."""
+    if rule == PLAIN:
+        for i in range(w.size):
+            w[i] -= eta * g[i]
+    elif rule == MOMENTUM:
+        for i in range(w.size):
+            m[i] = mu * m[i] + g[i]
+            w[i] -= eta * m[i]
+    elif rule == SIGN:
+        for i in range(w.size):
+            w[i] -= eta * np.sign(g[i])
+    elif dE < 0.0:
+        for i in range(w.size):
+            w[i] += eta * D[i]
+
+
+@compiled()
+def draw_runs(kind, seed, number, sigma, period, taps, D):
+    """D[r]: the perturbations of run r, whose seed is seed + r."""
+    for run in range(D.shape[0]):
+        perturbation(kind, seed + np.uint64(run), number, sigma, period, taps, 0, D[run])
+
+
+@compiled(**EXACT)
+def _signs_of(bits, t, sigma, D):
+    # D is filled up to a multiple of 64
+    for k in range(D.size // 64):
+        word, part = bits[k * (DRAWN + SPARE) + t], D[64 * k : 64 * k + 64]
+        for i in range(64):
+            part[i] = sigma if (word >> np.uint64(i)) & np.uint64(1) else -sigma
+
+
+@compiled(**EXACT)
+def _show(X, rows, tile, y):
+    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0
+    for lane in range(min(WIDE, rows.size - tile)):
+        for i in range(X.shape[1]):
+            y[i * WIDE + lane] = X[rows[tile + lane], i]
+
+
+@compiled(nogil=True, **EXACT)
+def learn(
+    sizes, activations, error_kind, X, target, rows, w, m, amounts, weights, free, rule, eta, decay, mu, code_kind, sigma,
+    period, taps, seed, noise, step, top, every, perturb_every, sample_every, first, last,
+):  # fmt: skip
+    """Trials first..last-1 of one run, changing w and m; returns the first whose error is not finite, or -1.
+
+    X (S, inputs), target (S, outputs): float32. rows (presentations, B): the patterns of each presentation from that of trial
+    `first` on. amounts, weights: a of each phase and how its E enters dE; free: 1 for phases read without noise. every: trials
+    per update; first and last are multiples of it. eta / (1 + update/decay) is the rate, decay = 0: constant.
+    """
+    n, B, P, n_in, n_out = w.size, rows.shape[1], amounts.size, sizes[0], sizes[-1]
+    tiles, width = (B + WIDE - 1) // WIDE, 0
+    for units in sizes[1:]:
+        width = max(width, units + 3)
+    room, half = (n_in + 3) * WIDE, width * WIDE
+    all_y, all_x, all_t = aligned(room + 2 * half), aligned(tiles * room), aligned(tiles * (n_out + 3) * WIDE)
+    effective, lanes = aligned(P * (n + 64)), aligned(tiles * WIDE)
+    for array in (all_y, all_x, all_t, effective, lanes):
+        array[:] = np.float32(0.0)
+    lanes[:B] = np.float32(1.0)
+    y, eff, tgt, present = pointer(all_y), pointer(effective), pointer(all_t), pointer(lanes)
+    drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
+    D = drawn[:n]
+    signs, drawn_from, shown, now = code_kind == 0 or code_kind == 3, np.int64(-1), np.int64(-1), np.int64(-1)
+    bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
+    k0, k1 = seed & MASK, seed >> np.uint64(32)
+    dE = 0.0
+    for trial in range(first, last):
+        number_ = trial // perturb_every
+        if number_ != now:  # perturb
+            now = number_
+            if not signs:
+                perturbation(code_kind, seed, now, sigma, period, taps, 0, D)
+            else:
+                if now // DRAWN != drawn_from:
+                    drawn_from = now // DRAWN
+                    draw_signs(code_kind, seed, drawn_from * DRAWN, period, n, DRAWN, bits)
+                _signs_of(bits, now % DRAWN, sigma, drawn)
+        if trial // sample_every != shown:
+            shown = trial // sample_every
+            here = rows[shown - first // sample_every]
+            for tile in range(tiles):
+                _show(X, here, tile * WIDE, all_x[tile * room :])
+                _show(target, here, tile * WIDE, all_t[tile * (n_out + 3) * WIDE :])
+
+        for p in range(P):  # measure: E of every phase, less that of the first
+            a, at = amounts[p], p * (n + 64)
+            for i in range(n):
+                effective[at + i] = np.float32(w[i] + a * D[i])
+        E[:] = 0.0
+        for tile in range(tiles):
+            all_y[:room] = all_x[tile * room : (tile + 1) * room]
+            p0 = greater(load(present, tile * WIDE), number(0.5))
+            p1 = greater(load(present, tile * WIDE + 16), number(0.5))
+            r0 = r1 = number(0.0)
+            for p in range(P):
+                k, source, goal = p * (n + 64), 0, room
+                for layer in range(sizes.size - 1):
+                    _product(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
+                    _activate(activations[layer], y, goal, sizes[layer + 1] * WIDE)
+                    k += (sizes[layer] + 1) * sizes[layer + 1]
+                    source, goal = goal, (2 * room + half - goal if layer else room + half)
+                e0 = _errors(error_kind, n_out, y, source, WIDE, tgt, tile * (n_out + 3) * WIDE, WIDE, False)
+                e1 = _errors(error_kind, n_out, y, source + 16, WIDE, tgt, tile * (n_out + 3) * WIDE + 16, WIDE, False)
+                own = np.float32(0.0) if free[p] else noise
+                x0 = x1 = number(0.0)
+                if own > np.float32(0.0):
+                    stream = np.uint64(NOISE) + (np.uint64(p) << np.uint64(8))
+                    counter = add_u(splat_u(np.uint64(tile * (WIDE // 4))), iota_u())
+                    wa, wb, wc, wd = philox8(
+                        splat_u(np.uint64(trial) & MASK), splat_u(np.uint64(trial) >> np.uint64(32)), counter, splat_u(stream),
+                        k0, k1,
+                    )  # fmt: skip
+                    cos, sin = normal_pairs(wa, wc, wb, wd)
+                    x0, x1 = interleave4(cos, sin)
+                e0 = _read(e0, x0, own, np.float32(0.0) if free[p] else step, top)
+                e1 = _read(e1, x1, own, np.float32(0.0) if free[p] else step, top)
+                if p == 0:
+                    r0, r1 = e0, e1
+                else:
+                    d0, d1 = choose(p0, sub(e0, r0), number(0.0)), choose(p1, sub(e1, r1), number(0.0))
+                    E[p] += np.float64(total(add(d0, d1)))
+        dE = 0.0
+        for p in range(P):  # broadcast
+            dE += weights[p] * E[p] / B
+        if not np.isfinite(dE):
+            return trial
+
+        for i in range(n):  # accumulate
+            g[i] += dE * D[i]
+        if (trial + 1) % every == 0:  # update
+            update = trial // every
+            rate = eta / (1.0 + update / decay) if decay > 0.0 else eta
+            for i in range(n):
+                g[i] /= sigma * sigma * every
+            change_by_rule(rule, rate, mu, w, m, g, D, dE)
+            g[:] = 0.0
+    return -1
+
+
+@compiled(**EXACT)
+def _slopes(kind, y, E_y):
+    """E_y := f'(x) E_y, with f' from y = f(x), which every activation here allows."""
+    for s in range(y.size):
+        f = y[s]
+        if kind == 1:
+            E_y[s] *= 1.0 - f * f
+        elif kind == 2:
+            E_y[s] *= f * (1.0 - f)
+        elif kind == 3:
+            E_y[s] *= 1.0 if f > 0.0 else 0.0
+        elif kind == 4:
+            E_y[s] *= 1.0 - exp(-f)
+
+
+@compiled(**EXACT)
+def _output_errors(kind, y, target, e):
+    """e = dE/dy of the outputs, (outputs, B), for the mean over the B patterns."""
+    n_out, B = y.shape
+    for s in range(B):
+        total_, top = 0.0, y[0, s]
+        if kind == 1:
+            weight = 0.0
+            for j in range(n_out):
+                top = max(top, y[j, s])
+                weight += target[j, s]
+            for j in range(n_out):
+                e[j, s] = exp(y[j, s] - top)
+                total_ += e[j, s]
+            for j in range(n_out):
+                e[j, s] = (weight * e[j, s] / total_ - target[j, s]) / B
+        else:
+            for j in range(n_out):
+                p = y[j, s] if kind == 0 else 1.0 / (1.0 + exp(-y[j, s]))
+                e[j, s] = (p - target[j, s]) / B
+
+
+@compiled(nogil=True, **EXACT)
+def descend(
+    sizes, activations, error_kind, X, target, rows, w, m, rule, eta, decay, mu, sigma, first, last
+):  # fmt: skip
+    """Updates first..last-1 by the exact gradient of the patterns rows[update - first] (or rows[0], if that is all), changing w
+    and m; returns the first whose gradient is not finite, or -1. X (S, inputs), target (S, outputs)."""
+    layers, B, n = sizes.size - 1, rows.shape[1], w.size
+    width = 0
+    for units in sizes:
+        width = max(width, units)
+    y, E_x, shown, t = np.zeros((layers + 1, width, B)), np.zeros((2, width, B)), np.int64(-1), np.empty((sizes[-1], B))
+    g, D = np.empty(n), np.zeros(n)
+    for update in range(first, last):
+        here = update - first if rows.shape[0] > 1 else 0
+        if here != shown:
+            shown = here
+            for s in range(B):
+                for i in range(sizes[0]):
+                    y[0, i, s] = X[rows[here, s], i]
+                for j in range(sizes[-1]):
+                    t[j, s] = target[rows[here, s], j]
+
+        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j)
+        start = 0
+        for layer in range(layers):
+            a, b = sizes[layer], sizes[layer + 1]
+            product(w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b], y[layer], y[layer + 1, :b])
+            activate(activations[layer], y[layer + 1, :b].reshape(b * B))
+            start += (a + 1) * b
+
+        # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
+        _output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
+        for layer in range(layers - 1, -1, -1):
+            a, b = sizes[layer], sizes[layer + 1]
+            start -= (a + 1) * b
+            above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
+            _slopes(activations[layer], y[layer + 1, :b].reshape(b * B), above[:b].reshape(b * B))
+            for j in range(b):
+                total_ = 0.0
+                for s in range(B):
+                    total_ += above[j, s]
+                g[start + a * b + j] = total_
+            for i in range(a):
+                for j in range(b):
+                    t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+                    for s in range(0, B - 3, 4):
+                        t0 += x[i, s] * above[j, s]
+                        t1 += x[i, s + 1] * above[j, s + 1]
+                        t2 += x[i, s + 2] * above[j, s + 2]
+                        t3 += x[i, s + 3] * above[j, s + 3]
+                    for s in range(B // 4 * 4, B):
+                        t0 += x[i, s] * above[j, s]
+                    g[start + i * b + j] = (t0 + t1) + (t2 + t3)
+                if layer:
+                    for s in range(B):
+                        below[i, s] = 0.0
+                    for j in range(b):
+                        for s in range(B):
+                            below[i, s] += w[start + i * b + j] * above[j, s]
+
+        square = 0.0
+        for i in range(n):
+            square += g[i] * g[i]
+        if not np.isfinite(square):
+            return update
+        size = square**0.5
+        if rule == KEEP and size > 0.0:
+            for i in range(n):
+                D[i] = -sigma * n**0.5 * g[i] / size
+        change_by_rule(rule, eta / (1.0 + update / decay) if decay > 0.0 else eta, mu, w, m, g, D, -size)
+    return -1

@@ -1,0 +1,428 @@
+"""The study "training": does the chip learn the task, in how much chip time and energy, and how far is it from ideal?
+
+Several starts, each on a die and with a seed of its own, learn side by side; so does the exact gradient, from the same starts.
+What is recorded along the way (exact errors, accuracies, alignment) is computed outside the loop and costs the chip nothing.
+"""
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from hardware.learning import OnChip, source
+from hardware.schedule import Schedule
+from perturb import curvature
+from perturb.boltzmann import Boltzmann
+from perturb.codes import CODES
+from perturb.curves import averaging_gain, quadratic_curve, stability_limit
+from perturb.errors import InputError
+from perturb.learning import Exact, Plan, Source, State, begin, train
+from perturb.methods import METHODS
+from perturb.mlp import MLPObjective
+from perturb.objective import Objective
+from perturb.reading import Reading
+from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts, warmed_up
+from sims.datasets import load_split
+from sims.experiment import Experiment, to_toml
+
+EIGENVALUES = 500  # weights up to which the stability limit is from the whole spectrum
+PREDICTED = 150  # weights up to which the curve of a quadratic is predicted
+PIECES = 10  # of the updates between two records, so that an interruption is heard
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned. test: None if no patterns are held back. accuracy(objective, w): share classified rightly, NaN where
+    targets are no classes."""
+
+    objective: Objective
+    test: Objective | None
+    accuracy: Callable[[Any, Array], float]
+
+
+def training(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables advice, learning (a row per source, run and record), and summary (facts); see `reports.frames`."""
+    options, chip, plan = experiment.training, experiment.chip, plan_of(experiment)
+    task = _task(experiment, bench)
+    W = np.array([warmed_up(bench.network, task.objective, experiment.weights, run) for run in range(options.runs)])
+    schedule = Schedule(chip, task.objective, plan.method, plan.batch or task.objective.n_patterns)
+    limits, advised = advice(experiment, task.objective, W[0], plan, schedule)
+    yield "advice", advised
+
+    sources: dict[str, Callable[[], Source]] = {}
+    if options.source != "exact":
+        events = options.source == "event"
+        sources[options.source] = lambda: source(chip, task.objective, plan, W, events, options.waits)
+    if options.control or options.source == "exact":
+        own = plan if options.control_eta is None else plan_of(experiment, eta=options.control_eta)
+        sources["exact"] = lambda: Exact(task.objective, own)
+    rows: list[dict] = []
+    stopped = False
+    for name, make in sources.items():
+        of = rows_of(name, make(), W, plan, experiment, task, schedule, bench.scratch, progress)
+        for new in of:
+            rows += new
+            if stopped := should_stop():
+                break
+        if rows:
+            table = pd.DataFrame(rows)
+            if name != "exact":
+                table["predicted_error"] = predicted(task.objective, W, plan, table)
+            yield "learning", table
+            yield "summary", facts(*summary(table, experiment, limits, plan, schedule))
+        if stopped:
+            raise Stopped
+    if bench.scratch:
+        for path in bench.scratch.parent.glob(f"{bench.scratch.name}-*.npz"):
+            path.unlink()
+
+
+def plan_of(experiment: Experiment, eta: float | None = None) -> Plan:
+    """[training], [estimation] and the error unit of the chip as a plan."""
+    options, estimation, unit = experiment.training, experiment.estimation, experiment.chip.error_unit
+    return Plan(
+        METHODS[estimation.method], CODES[estimation.code], estimation.sigma, estimation.r, options.rule, options.rate,
+        eta or options.eta, options.decay, options.momentum, options.damping, options.memory, options.cg_steps,
+        options.trials_per_update, options.perturb_every, options.sample_every, options.batch, options.baseline_free,
+        options.tune_every, options.tune_trials, experiment.run.seed, Reading(unit.noise, unit.bits, unit.range),
+    )  # fmt: skip
+
+
+def _task(experiment: Experiment, bench: Bench) -> Task:
+    network = bench.network
+    if isinstance(network, Boltzmann):
+        return Task(bench.objective, None, lambda objective, w: math.nan)
+    _, target, x_test, target_test = load_split(experiment.data, network.n_inputs, network.n_outputs)
+    classes = np.isin(target, (0.0, 1.0)).all() and (network.n_outputs == 1 or (target.sum(1) == 1).all())
+    middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
+
+    def accuracy(objective: Any, w: Array) -> float:
+        if not classes:
+            return math.nan
+        y, wanted = objective.outputs(w), objective.target
+        if network.n_outputs > 1:
+            return float((y.argmax(1) == wanted.argmax(1)).mean())
+        return float(((y[:, 0] > middle) == (wanted[:, 0] > 0.5)).mean())
+
+    return Task(bench.objective, network.objective(x_test, target_test) if len(x_test) else None, accuracy)
+
+
+# ---- the loop and its records
+
+
+def rows_of(
+    name: str, source: Source, W: Array, plan: Plan, experiment: Experiment, task: Task, schedule: Schedule, scratch: Path | None,
+    progress: Progress,
+) -> Iterator[list[dict]]:  # fmt: skip
+    """The rows of `learning` of one source, record by record (none between records, so that the caller can stop there).
+
+    What was done is kept in a file beside the results, and taken up again from there: to the same bits.
+    """
+    options = experiment.training
+    every = max(1, options.updates // options.records)
+    piece = max(1, every // PIECES)
+    kept = Kept(scratch, f"{name}-{hashlib.sha256(to_toml(experiment).encode()).hexdigest()[:16]}", source)
+    start, rows, before = kept.read() or (begin(W, plan), [], W.copy())
+    if rows:
+        yield rows
+    recorded = start.update if rows else -1
+    for state in train(source, start, options.updates, piece):
+        ended = state.update >= options.updates or bool((state.failed >= 0).all())
+        if state.update != recorded and (state.update % every == 0 or ended):
+            new = records(name, state, before, plan, experiment, task, schedule)
+            rows, before, recorded = rows + new, state.w.copy(), state.update
+            kept.write(state, rows, before)
+            yield new
+            if not ended and all(row["diverged"] for row in new):
+                return
+        else:
+            yield []
+        progress(name, state.update, options.updates)
+
+
+def records(
+    name: str, state: State, before: Array, plan: Plan, experiment: Experiment, task: Task, schedule: Schedule
+) -> list[dict]:
+    """A row per run, of its weights as they are. before: those at the last record."""
+    rows = []
+    K = plan.trials_per_update
+    trials = max(state.trial, state.evaluations / len(plan.method.phases))  # tuning takes as long as so many trials
+    time_s = 1e-9 * schedule.start_ns(round(trials), K, experiment.training.waits)
+    energy_j = schedule.learning_j(trials, state.update, time_s)
+    exact = name == "exact"
+    for run, w in enumerate(state.w):
+        with np.errstate(all="ignore"):
+            E = task.objective.error(w)
+            moved = w - before[run]
+            towards = -task.objective.gradient(before[run]) if moved.any() else np.zeros_like(w)
+            sizes = float(np.linalg.norm(moved) * np.linalg.norm(towards))
+            test = task.test
+            rows.append(
+                {
+                    "source": name, "run": run, "update": state.update, "trials": 0 if exact else state.trial,
+                    "evaluations": 0 if exact else state.evaluations, "chip_time_s": math.nan if exact else time_s,
+                    "energy_j": math.nan if exact else energy_j, "error": E, "accuracy": task.accuracy(task.objective, w),
+                    "test_error": test.error(w) if test else math.nan,
+                    "test_accuracy": task.accuracy(test, w) if test else math.nan,
+                    "alignment": float(moved @ towards) / sizes if sizes > 0 else math.nan,
+                    "rate": float(state.memory["eta"][run] * plan.eta) if "eta" in state.memory else plan.eta,
+                    "diverged": bool(state.failed[run] >= 0 or not math.isfinite(E)), "predicted_error": math.nan,
+                }
+            )  # fmt: skip
+    return rows
+
+
+class Kept:
+    """The state and the rows so far, in a file that appears whole or not at all; nowhere, without a place for it.
+
+    A chip by events, or one that does not wait for its writes, has more of a state than that: it starts anew."""
+
+    def __init__(self, scratch: Path | None, name: str, source: Source):
+        whole = not isinstance(source, OnChip) or (source.waits and not source.events)
+        self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch and whole else None
+        self.source = source
+
+    def read(self) -> tuple[State, list[dict], Array] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, KeyError):
+            return None  # not of this program, or cut short: from the start then
+        columns = {name.removeprefix("row."): array.tolist() for name, array in parts.items() if name.startswith("row.")}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        state = State.of_arrays(
+            {name.removeprefix("state."): array for name, array in parts.items() if name.startswith("state.")}
+        )
+        if isinstance(self.source, OnChip):
+            self.source.resume(state)
+        return state, rows, parts["before"]
+
+    def write(self, state: State, rows: list[dict], before: Array) -> None:
+        if self.path is None:
+            return
+        parts = {f"state.{name}": array for name, array in state.arrays().items()}
+        parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]} | {"before": before}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.savez(file, allow_pickle=False, **parts)
+                os.replace(part, self.path)
+            except BaseException:
+                os.unlink(part)
+                raise
+        except OSError as error:
+            raise InputError(
+                f"{self.path.parent}: the state of learning could not be kept ({error.strerror or error}): free some space"
+            ) from None
+
+
+# ---- theory
+
+
+@dataclass(frozen=True)
+class Limits:
+    """At the start: tr H, the largest eigenvalue, the rate at which updates cease to be stable, by theory of a quadratic."""
+
+    trace: float
+    largest: float
+    eta: float
+
+
+def limits_at(objective: Objective, w: Array, plan: Plan) -> Limits:
+    """Exact up to 500 weights; else from tr H and the largest eigenvalue, as if tr H were spread over many eigenvalues."""
+    K, mu = plan.trials_per_update, plan.momentum if plan.rule == "momentum" else 0.0
+    if w.size <= EIGENVALUES:
+        values = np.linalg.eigvalsh(objective.hessian(w))
+        code = "gaussian" if plan.code.periodic or plan.code.function else plan.code
+        limit = stability_limit(np.maximum(values, 0.0), code, K, mu)
+        return Limits(float(values.sum()), float(values[-1]), limit)
+    trace = float(curvature.trace(objective, w, probes=32).value)
+    top = float(curvature.eigenpairs(objective, w, k=1).values[0])
+    stiff = max(trace, 0.0) / K + max(top, 0.0) * ((1 - mu) / (1 + mu) + 1 / K)
+    return Limits(trace, top, 2 * (1 - mu) / stiff if stiff > 0 else math.inf)
+
+
+def advice(experiment: Experiment, objective: Objective, w: Array, plan: Plan, schedule: Schedule) -> tuple[Limits, pd.DataFrame]:
+    """What theory says before anything is run, a row per setting; mind: whether it had better be heeded."""
+    chip, limits, K = experiment.chip, limits_at(objective, w, plan), plan.trials_per_update
+    rows: list[tuple[str, float, float, bool, str]] = []
+    fixed = plan.rate == "fixed" and plan.rule in ("plain", "momentum")
+    if fixed:
+        over = plan.eta > limits.eta
+        why = f"updates are stable below {limits.eta:.3g} at the start (tr H = {limits.trace:.3g}, largest eigenvalue "
+        why += f"{limits.largest:.3g})" + (": it is exceeded, and the error may grow" if over else "")
+        rows.append(("training.eta", plan.eta, limits.eta / 2, over, why))
+    if plan.rule in ("plain", "momentum") and K > 1 and w.size <= EIGENVALUES:
+        H = np.maximum(np.linalg.eigvalsh(objective.hessian(w)), 0.0)
+        if H.any():
+            most = max(1.0, limits.trace / limits.largest)
+            gain = averaging_gain(H, K)
+            rows.append(
+                (
+                    "training.trials_per_update", float(K), math.ceil(most), K > 4 * most,
+                    f"averaging {K} trials allows {gain:.1f} times the rate; it pays up to about tr H / largest eigenvalue",
+                )
+            )  # fmt: skip
+    g = float(np.linalg.norm(objective.gradient(w)))
+    unit, B = chip.error_unit, plan.batch or objective.n_patterns
+    if plan.rule != "keep-if-better":
+        spread, step = plan.sigma * g, plan.reading.step
+        if step:
+            rows.append(
+                (
+                    "error_unit.bits", float(unit.bits), math.ceil(math.log2(max(2.0, unit.range / max(spread, 1e-300)))),
+                    step / math.sqrt(B) > 4 * spread and not unit.dither,
+                    f"a step of the converter is {step:.3g}, and dE has a standard deviation of {spread:.3g} at the start; "
+                    "learning stalls where it falls below a quarter of a step, unless dithered",
+                )
+            )  # fmt: skip
+        noise = unit.noise / math.sqrt(B)
+        if noise:
+            # noise of dE against the gradient's own part of it, which changes with every D
+            share = 2 * noise**2 / max(spread**2, 1e-300)
+            rows.append(
+                (
+                    "estimation.sigma", plan.sigma, plan.sigma * max(1.0, math.sqrt(share)), share > 1,
+                    f"noise of dE has {share:.2g} times the variance that the gradient gives it at the start",
+                )
+            )  # fmt: skip
+    lifetime = chip.weights.leak_tau_s or (chip.weights.device.leak.lifetime_s if chip.weights.device.leak else 0.0)
+    if lifetime and fixed:
+        update_s = 1e-9 * (schedule.trial_ns * K + (schedule.update_ns if experiment.training.waits else 0))
+        learned = update_s / max(plan.eta * max(limits.trace, 0.0) / w.size, 1e-300)
+        rows.append(
+            (
+                "weights.leak_tau_s", lifetime, 10 * learned, lifetime < learned,
+                f"a mode of mean curvature learns in {learned:.3g} s of chip time; a leak should be ten times slower",
+            )
+        )  # fmt: skip
+    device = chip.weights.device
+    if device.dw_min and fixed:
+        typical = plan.eta * g * math.sqrt(1 / K + 1 / w.size)
+        rows.append(
+            (
+                "weights.device", device.dw_min, typical, device.dw_min > 30 * typical,
+                f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: most updates give no pulse",
+            )
+        )  # fmt: skip
+    return limits, pd.DataFrame(rows, columns=["setting", "used", "advised", "mind", "why"])
+
+
+def predicted(objective: Objective, W: Array, plan: Plan, table: pd.DataFrame) -> Array:
+    """The expected error at every row, where theory knows it: a network without hidden layers and with linear outputs, whose E is
+    quadratic, learning from all patterns by the plain rule or with momentum. NaN elsewhere."""
+    none = np.full(len(table), math.nan)
+    if not isinstance(objective, MLPObjective) or len(objective.network.layers) > 2 or W.shape[1] > PREDICTED:
+        return none
+    net = objective.network
+    pair = (0, 0) not in plan.method.phases
+    known = net.activations == ("linear",) and net.error == "squared_error" and plan.rule in ("plain", "momentum")
+    whole = plan.batch in (0, objective.n_patterns) and plan.rate == "fixed" and not plan.decay and plan.perturb_every == 1
+    if not (known and whole) or plan.code.periodic or plan.reading.bits or plan.method.displaced:
+        return none
+    H, g = objective.hessian(W[0]), objective.gradient(W[0])
+    least = W[0] - np.linalg.lstsq(H, g, rcond=None)[0]
+    noise = math.sqrt(2) * plan.reading.noise / math.sqrt(objective.n_patterns)
+    floor, updates = objective.error(least), int(table["update"].max())
+    mu = plan.momentum if plan.rule == "momentum" else 0.0
+    for run, w in enumerate(W):
+        curve = quadratic_curve(
+            H, w, least, plan.eta, plan.sigma, plan.trials_per_update, plan.code, noise, updates, pair, mu
+        )  # fmt: skip
+        own = (table["run"] == run).to_numpy() & (table["source"] != "exact").to_numpy()
+        none[own] = floor + curve[table["update"].to_numpy()[own]]
+    return none
+
+
+# ---- what came of it
+
+
+def interval(solved: int, of: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share (Clopper and Pearson 1934)."""
+    grid = np.linspace(0, 1, 2001)
+    low = grid[binom.sf(solved - 1, of, grid) >= (1 - level) / 2][0] if solved else 0.0
+    high = grid[binom.cdf(solved, of, grid) >= (1 - level) / 2][-1] if solved < of else 1.0
+    return float(low), float(high)
+
+
+def summary(
+    table: pd.DataFrame, experiment: Experiment, limits: Limits, plan: Plan, schedule: Schedule
+) -> list[tuple[str, float, float, str]]:
+    """Facts of every source: solved, when first, and where it ended."""
+    options, found = experiment.training, []
+    for name in dict.fromkeys(table["source"]):
+        own = table[table["source"] == name]
+        last = own[own["update"] == own["update"].max()]
+        R = len(last)
+        met = own[reached(own, experiment)]
+        solved = int(reached(last, experiment).sum())
+        low, high = interval(solved, R)
+        sign = "<=" if options.criterion.endswith("error") else ">="
+        found.append(
+            (
+                f"{name}: solved", solved / R, math.sqrt(solved * (R - solved) / R**3),
+                f"share of {R} runs with {options.criterion} {sign} {options.goal:g} at the end, 95 % interval "
+                f"{low:.2f} to {high:.2f}",
+            )
+        )  # fmt: skip
+        first = met.groupby("run")["update"].min()
+        found.append(
+            (
+                f"{name}: first reached", float(first.median()) if len(first) else math.inf, 0.0,
+                f"median update at which the {len(first)} runs that ever got there were first seen there",
+            )
+        )  # fmt: skip
+        for column, what in (
+            ("error", "E on the patterns learned"), ("accuracy", "share of them classified rightly"),
+            ("test_error", "E on the patterns held back"), ("test_accuracy", "share of them classified rightly"),
+        ):  # fmt: skip
+            values = last[column].dropna()
+            if len(values):
+                spread = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+                found.append(
+                    (f"{name}: {column.replace('_', ' ')}", float(values.mean()), spread, f"{what}, mean over runs at the end")
+                )
+        diverged = int(last["diverged"].sum())
+        if diverged:
+            found.append((f"{name}: diverged", diverged / R, 0.0, "share of runs whose error ceased to be finite"))
+        if name == "exact":
+            continue
+        row = last.iloc[0]
+        found += [
+            (f"{name}: evaluations", float(row["evaluations"]), 0.0, "measurements of E in each run"),
+            (f"{name}: chip time", float(row["chip_time_s"]), 0.0, "s, of each run"),
+            (f"{name}: energy", float(row["energy_j"]), 0.0, "J, of each run"),
+        ]
+        late = own[own["update"] > own["update"].max() / 2]["alignment"].dropna()
+        if len(late):
+            found.append((f"{name}: alignment", float(late.mean()), 0.0, "cosine of what was learned with -g, second half, mean"))
+    if {"exact"} < set(table["source"]):
+        main = next(name for name in table["source"] if name != "exact")
+        last = table[table["update"] == table["update"].max()]
+        column = "test_accuracy" if last["test_accuracy"].notna().any() else "error"
+        both = last.pivot(index="run", columns="source", values=column).dropna()
+        if {main, "exact"} <= set(both):
+            gap = both["exact"] - both[main]
+            spread = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else 0.0
+            found.append(("control less chip", float(gap.mean()), spread, f"{column.replace('_', ' ')} at the end, run by run"))
+    found.append(("stable learning rate", limits.eta, 0.0, f"limit at the start, by theory; in use {plan.eta:g} ({plan.rate})"))
+    return found
+
+
+def reached(rows: pd.DataFrame, experiment: Experiment) -> pd.Series:
+    """Whether the goal is met, row by row."""
+    options = experiment.training
+    values = rows[options.criterion]
+    return values <= options.goal if options.criterion.endswith("error") else values >= options.goal
