@@ -62,7 +62,7 @@ class Memory:
         last = self.since_ns
         if self.refresh_ns:
             last = max(last, now_ns // self.refresh_ns * self.refresh_ns)
-        return 1e-9 * (now_ns - last)
+        return 1e-9 * max(0, now_ns - last)  # jitter: a schedule knows only when writing ends on average
 
     def _aged(self, now_ns: int) -> Array:
         if not self._forgets:

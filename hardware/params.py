@@ -160,7 +160,9 @@ class SynapseParams(Table):
 
 class ClockParams(Table):
     evaluation_ns: Nanoseconds = Field(0, description="ns given to every evaluation of E; 0 = as long as it takes")
-    broadcast_ns: Nanoseconds = Field(0, description="ns given to the words of a trial on the bus; 0 = as long as they take")
+    broadcast_ns: Nanoseconds = Field(
+        0, description="ns from the last evaluation to the next trial, for the words left to send; 0 = as long as they take"
+    )
 
 
 class FaultParams(Table):
