@@ -207,13 +207,9 @@ def begin(w: Array, plan: Plan) -> State:
 def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) -> Array:
     """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in random order, before any
     comes again."""
-    place = np.arange(first * batch, (first + count) * batch)
-    epoch, within = np.divmod(place, n_patterns)
-    rows = np.empty(place.size, dtype=np.int64)
-    for e in range(int(epoch[0]), int(epoch[-1]) + 1):
-        chosen = epoch == e
-        rows[chosen] = _order(seed, e, n_patterns)[within[chosen]]
-    return rows.reshape(count, batch)
+    start, stop, S = first * batch, (first + count) * batch, n_patterns
+    rows = np.concatenate([_order(seed, epoch, S) for epoch in range(start // S, (stop - 1) // S + 1)])
+    return rows[start % S : start % S + stop - start].reshape(count, batch)
 
 
 @lru_cache(maxsize=256)
