@@ -110,6 +110,8 @@ class Plan:
             value = getattr(self, name)
             if not (isinstance(value, (int, np.integer)) and value >= 1):
                 raise InputError(f"{name} = {value!r} must be a whole number >= 1")
+        if not (isinstance(self.batch, (int, np.integer)) and self.batch >= 0):
+            raise InputError(f"batch = {self.batch!r} must be a whole number of patterns, or 0 for all")
         if self.rule == "keep-if-better" and self.trials_per_update != 1:
             raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
         if self.needs_z and self.method.regressor != "dw":
@@ -205,18 +207,20 @@ def begin(w: Array, plan: Plan) -> State:
 def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) -> Array:
     """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in random order, before any
     comes again."""
-    place = np.arange(first * batch, (first + count) * batch)
-    epoch, within = np.divmod(place, n_patterns)
-    rows = np.empty(place.size, dtype=np.int64)
-    for e in range(int(epoch[0]), int(epoch[-1]) + 1):
-        chosen = epoch == e
-        rows[chosen] = _order(seed, e, n_patterns)[within[chosen]]
-    return rows.reshape(count, batch)
+    start, stop, S = first * batch, (first + count) * batch, n_patterns
+    rows = np.concatenate([_order(seed, epoch, S) for epoch in range(start // S, (stop - 1) // S + 1)])
+    return rows[start % S : start % S + stop - start].reshape(count, batch)
 
 
 @lru_cache(maxsize=256)
 def _order(seed: int, epoch: int, n_patterns: int) -> Array:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(n_patterns)
+
+
+def check_state(state: State, objective: Objective) -> None:
+    """InputError unless the weights of a state are those of the objective."""
+    if state.w.ndim != 2 or state.w.shape[1] != objective.n_weights:
+        raise InputError(f"w has shape {state.w.shape}, but must be (runs, {objective.n_weights})")
 
 
 class Exact:
@@ -225,11 +229,12 @@ class Exact:
     def __init__(self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None):
         self.objective, self.plan, self.write, self.threads = objective, plan, write or _in_full, threads
         small = objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14  # beyond, BLAS is faster
-        self._compiled = small and write is None and _has_kernel(objective, plan)
+        self.compiled = small and write is None and _has_kernel(objective, plan)
 
     def advance(self, state: State, updates: int) -> None:
+        check_state(state, self.objective)
         plan, R = self.plan, len(state.w)
-        if self._compiled:
+        if self.compiled:
             self._in_kernel(state, updates)
             return
         for update in range(state.update, state.update + updates):
@@ -325,6 +330,7 @@ class Batch:
         self.threads, self._period, self._taps = threads, code.period(objective.n_weights), code.taps(objective.n_weights)
 
     def advance(self, state: State, updates: int) -> None:
+        check_state(state, self.objective)
         if self.precision == "float32":
             self._in_kernel(state, updates)
             return

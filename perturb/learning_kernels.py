@@ -71,10 +71,13 @@ def _signs_of(bits, t, sigma, D):
 
 @compiled(**EXACT)
 def _show(X, rows, tile, y):
-    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0
-    for lane in range(min(WIDE, rows.size - tile)):
-        for i in range(X.shape[1]):
-            y[i * WIDE + lane] = X[rows[tile + lane], i]
+    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0. Sixteen inputs at a time: reads stay in lines
+    for first in range(0, X.shape[1], 16):
+        last = min(first + 16, X.shape[1])
+        for lane in range(min(WIDE, rows.size - tile)):
+            row = rows[tile + lane]
+            for i in range(first, last):
+                y[i * WIDE + lane] = X[row, i]
 
 
 @compiled(nogil=True, **EXACT)
