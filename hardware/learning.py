@@ -14,10 +14,11 @@ import numpy as np
 from hardware.chip import Chip, Learning
 from hardware.params import ChipParams, imperfections
 from hardware.schedule import Schedule
-from hardware.values import Values, made_on
+from hardware.values import PLAIN, Values, fabricate, made_on
 from perturb.codes import CODES
 from perturb.errors import InputError
 from perturb.estimation import Estimate
+from perturb.kernels import Mismatch
 from perturb.learning import RULES, Batch, Plan, Source, State, change_by_rule, count_updates, presented, set_rate
 from perturb.methods import METHODS
 from perturb.objective import Objective
@@ -29,12 +30,19 @@ XY = SUMS.index("xy")
 
 
 def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
-    """The source of updates for a chip, from starting weights w (R, n): `perturb.learning.Batch` where noise and converter of the
-    error unit are all that is not ideal, else `OnChip`. See there."""
-    known = {"error_unit.noise", "error_unit.bits", "perturbation.lfsr_per"}
-    if not events and waits and set(imperfections(params)) <= known and not params.error_unit.dither:
-        return Batch(objective, replace(plan, code=made_on(params, plan.code, objective.n_weights)))
+    """The source of updates for a chip, from starting weights w (R, n): `perturb.learning.Batch` where that knows all that is not
+    ideal (`values.PLAIN`), else `OnChip`. Either way run r has die params.die + r."""
+    if not events and waits and set(imperfections(params)) <= PLAIN and not params.error_unit.dither:
+        plan, mismatch = replace(plan, code=made_on(params, plan.code, objective.n_weights)), None
+        if params.perturbation.gain_mismatch or params.perturbation.offset_mismatch:
+            dies = [fabricate(_die(params, run), objective.n_weights, []) for run in range(len(w))]
+            mismatch = Mismatch(np.array([die.gain for die in dies]), np.array([die.offset for die in dies]))
+        return Batch(objective, plan, mismatch=mismatch)
     return OnChip(params, objective, plan, w, events, waits)
+
+
+def _die(params: ChipParams, run: int) -> ChipParams:
+    return params.model_copy(update={"die": (params.die + run) % 2**64})
 
 
 class OnChip:
@@ -64,7 +72,7 @@ class OnChip:
         self.chips: list[Chip] = []
         v = np.ones(objective.n_weights)
         for run, start in enumerate(w):
-            die = params.model_copy(update={"die": (params.die + run) % 2**64})
+            die = _die(params, run)
             seed = (plan.seed + run) % 2**64
             if events:
                 chip = Chip(

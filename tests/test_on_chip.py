@@ -97,6 +97,22 @@ def test_an_ideal_chip_learns_as_the_batch_engine_does(xor):
     assert isinstance(source(params({}), objective, plan, W, events=True), OnChip)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_mismatched_perturbations_are_known_to_the_batch_engine(xor, precision):
+    objective, W = xor
+    chip = params({"perturbation.gain_mismatch": 0.3, "perturbation.offset_mismatch": 0.002, "error_unit.noise": 0.01})
+    plan = Plan(eta=0.2, method="forward", reading=Reading(0.01))
+    fast = source(chip, objective, plan, W)
+    assert isinstance(fast, Batch) and fast.precision == "float32"
+    fast.precision = precision
+    a, b, ideal = begin(W, plan), begin(W, plan), begin(W, plan)
+    fast.advance(a, 40)
+    OnChip(chip, objective, plan, W, False, True).advance(b, 40)
+    Batch(objective, plan).advance(ideal, 40)
+    np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12 if precision == "float64" else 1e-4)
+    assert np.abs(a.w - ideal.w).max() > 0.01
+
+
 def test_runs_are_dies_of_their_own(xor):
     objective, W = xor
     same = np.array([W[0], W[0]])
