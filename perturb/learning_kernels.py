@@ -20,6 +20,7 @@ from perturb.simd import (
     greater,
     interleave4,
     iota_u,
+    keep,
     load,
     normal_pairs,
     number,
@@ -178,6 +179,7 @@ def learn(
                 g[i] /= sigma * sigma * every
             change_by_rule(rule, rate, mu, w, m, g, D, dE)
             g[:] = 0.0
+    keep(lanes)
     return -1
 
 
