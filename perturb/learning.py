@@ -26,6 +26,7 @@ from perturb.codes import CODES, Code
 from perturb.curvature import eigenpairs
 from perturb.errors import InputError, choose
 from perturb.estimation import estimate
+from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, Mismatch, has_kernel
 from perturb.learning_kernels import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule, descend, draw_runs, learn
 from perturb.methods import METHODS, Method
 from perturb.mlp import MLPObjective
@@ -309,12 +310,16 @@ class Exact:
 
 
 class Batch:
-    """Trials in batches. precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto": float32
-    unless sigma is below 1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4 E in every g_i."""
+    """Trials in batches. mismatch: of the perturbations, (R, n) numbers each.
+
+    precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto": float32 unless sigma is below
+    1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4 E in every g_i.
+    """
 
     def __init__(
-        self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None, precision: str = "auto"
-    ):
+        self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None, precision: str = "auto",
+        mismatch: Mismatch | None = None,
+    ):  # fmt: skip
         choose("precision", precision, {"auto": 0, "float32": 0, "float64": 0})
         code = plan.code
         possible = write is None and _has_kernel(objective, plan) and code.function is None and code.sensing == 0
@@ -326,7 +331,7 @@ class Batch:
         )  # fmt: skip
         if plan.batch > objective.n_patterns:
             raise InputError(f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or 0 for all")
-        self.objective, self.plan, self.write = objective, plan, write or _in_full
+        self.objective, self.plan, self.write, self.mismatch = objective, plan, write or _in_full, mismatch
         self.threads, self._period, self._taps = threads, code.period(objective.n_weights), code.taps(objective.n_weights)
 
     def advance(self, state: State, updates: int) -> None:
@@ -366,7 +371,11 @@ class Batch:
         G, Z, dE, D = np.zeros((R, n)), np.zeros((R, n)), np.zeros(R), np.zeros((R, n))
         for trial in range(first, first + K):
             self._draw(trial // plan.perturb_every, D)
-            E = self._read(state, trial, [state.w + a * D + b * plan.r * V for a, b in plan.method.phases])
+            applied = self.mismatch.gain * D if self.mismatch else D
+            offset = self.mismatch.offset if self.mismatch else 0.0
+            E = self._read(
+                state, trial, [state.w + (a * applied + offset if a else 0.0) + b * plan.r * V for a, b in plan.method.phases]
+            )
             dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
             for run in np.flatnonzero(~np.isfinite(dE + u) & (state.failed < 0)):
                 state.failed[run] = trial
@@ -439,6 +448,7 @@ class Batch:
         first, last, B = state.update * K, (state.update + updates) * K, plan.batch or S
         X, target = np.ascontiguousarray(objective.x, np.float32), np.ascontiguousarray(objective.target, np.float32)
         phases, nothing = plan.method.phases, np.zeros(state.w.shape[1])
+        gain, offset = self.mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
         free = np.array([plan.baseline_free and phase == (0, 0) for phase in phases], np.int64)
 
         def one(run: int) -> None:
@@ -452,7 +462,7 @@ class Batch:
                 from_, to = begun // every, (end - 1) // every
                 rows = presented(plan.seed + run, from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
                 failed = learn(
-                    *_architecture(objective), X, target, rows, state.w[run], m,
+                    *_architecture(objective), X, target, rows, state.w[run], m, gain[run], offset[run],
                     np.array([float(a) for a, _ in phases]), np.array(plan.method.gradient_weights), free,
                     RULES[plan.rule][0], plan.eta, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
                     self._period, self._taps, np.uint64(plan.seed + run), np.float32(reading.noise), np.float32(reading.step),
@@ -468,14 +478,10 @@ class Batch:
 
 
 def _has_kernel(objective: Objective, plan: Plan) -> bool:
-    from perturb.kernels import has_kernel
-
     return has_kernel(objective) and RULES[plan.rule][0] >= 0 and plan.rate == "fixed"
 
 
 def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
-    from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS
-
     net = objective.network
     return np.array(net.layers), np.array([ACTIVATION_KINDS[name] for name in net.activations]), ERROR_KINDS[net.error]
 

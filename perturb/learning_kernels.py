@@ -82,14 +82,15 @@ def _show(X, rows, tile, y):
 
 @compiled(nogil=True, **EXACT)
 def learn(
-    sizes, activations, error_kind, X, target, rows, w, m, amounts, weights, free, rule, eta, decay, mu, code_kind, sigma,
-    period, taps, seed, noise, step, top, every, perturb_every, sample_every, first, last,
+    sizes, activations, error_kind, X, target, rows, w, m, gain, offset, amounts, weights, free, rule, eta, decay, mu, code_kind,
+    sigma, period, taps, seed, noise, step, top, every, perturb_every, sample_every, first, last,
 ):  # fmt: skip
     """Trials first..last-1 of one run, changing w and m; returns the first whose error is not finite, or -1.
 
     X (S, inputs), target (S, outputs): float32. rows (presentations, B): the patterns of each presentation from that of trial
-    `first` on. amounts, weights: a of each phase and how its E enters dE; free: 1 for phases read without noise. every: trials
-    per update; first and last are multiples of it. eta / (1 + update/decay) is the rate, decay = 0: constant.
+    `first` on. gain, offset (n,): of the perturbations as they are applied, see `kernels.Mismatch`. amounts, weights: a of each
+    phase and how its E enters dE; free: 1 for phases read without noise. every: trials per update; first and last are multiples
+    of it. eta / (1 + update/decay) is the rate, decay = 0: constant.
     """
     n, B, P, n_in, n_out = w.size, rows.shape[1], amounts.size, sizes[0], sizes[-1]
     tiles, width = (B + WIDE - 1) // WIDE, 0
@@ -129,7 +130,7 @@ def learn(
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
             for i in range(n):
-                effective[at + i] = np.float32(w[i] + a * D[i])
+                effective[at + i] = np.float32(w[i] + (a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)))
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardware.device import apparent, fabricate, initial, write
-from hardware.learning import OnChip, source
+from hardware.learning import OnChip, Written, source
 from hardware.memory import Memory
 from perturb import MLP, InputError
 from perturb.learning import Batch, Plan, State, begin
@@ -93,8 +93,53 @@ def test_an_ideal_chip_learns_as_the_batch_engine_does(xor):
     chip, _ = learned(xor, {"error_unit.noise": 0.02}, plan, 40, events=False)
     np.testing.assert_allclose(chip.w, state.w, rtol=0, atol=1e-12)
     assert isinstance(source(params({"error_unit.noise": 0.02}), objective, plan, W), Batch)
-    assert isinstance(source(params({"weights.bits": 8}), objective, plan, W), OnChip)
+    assert isinstance(source(params({"weights.leak_tau_s": 8.0}), objective, plan, W), OnChip)
     assert isinstance(source(params({}), objective, plan, W, events=True), OnChip)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_mismatched_perturbations_are_known_to_the_batch_engine(xor, precision):
+    objective, W = xor
+    chip = params({"perturbation.gain_mismatch": 0.3, "perturbation.offset_mismatch": 0.002, "error_unit.noise": 0.01})
+    plan = Plan(eta=0.2, method="forward", reading=Reading(0.01))
+    fast = source(chip, objective, plan, W)
+    assert isinstance(fast, Batch) and fast.precision == "float32"
+    fast.precision = precision
+    a, b, ideal = begin(W, plan), begin(W, plan), begin(W, plan)
+    fast.advance(a, 40)
+    OnChip(chip, objective, plan, W, False, True).advance(b, 40)
+    Batch(objective, plan).advance(ideal, 40)
+    np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12 if precision == "float64" else 1e-4)
+    assert np.abs(a.w - ideal.w).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights.bits": 8}, {"weights.device": {key: table for key, table in DEVICE.items() if key not in ("leak", "flicker")}},
+        {"weights.bits": 9, "weights.stuck_fraction": 0.3, "perturbation.gain_mismatch": 0.1, "error_unit.noise": 0.01},
+    ],
+)  # fmt: skip
+def test_weights_that_keep_what_is_written_go_with_the_batch_engine_and_all_rules(xor, changes):
+    objective, W = xor
+    plan = Plan(eta=0.2, rule="momentum", momentum=0.5, reading=Reading(changes.get("error_unit.noise", 0.0)))
+    written = source(params(changes), objective, plan, W)
+    assert isinstance(written, Written)
+    a, b = begin(W, plan), begin(W, plan)
+    written.advance(a, 30)
+    OnChip(params(changes), objective, plan, W, False, True).advance(b, 30)
+    np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12)
+    # stored and gone on from
+    half = begin(W, plan)
+    source(params(changes), objective, plan, W).advance(half, 12)
+    again, other = State.of_arrays(half.arrays()), source(params(changes), objective, plan, W)
+    other.resume(again)
+    other.advance(again, 18)
+    assert np.array_equal(again.w, a.w)
+    curved = Plan(eta=0.2, rule="diagonal", method="difference", reading=plan.reading)
+    state = begin(W, curved)
+    source(params(changes), objective, curved, W).advance(state, 5)
+    assert np.abs(state.w - W).max() > 1e-3
 
 
 def test_runs_are_dies_of_their_own(xor):
