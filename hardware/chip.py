@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import simpy
 
-from hardware.params import ChipParams
+from hardware.params import ChipParams, imperfections
 from hardware.schedule import Schedule
 from hardware.tile import Tile
 from hardware.values import Values, made_on
@@ -26,6 +26,7 @@ from perturb.estimation import check_point
 from perturb.kernels import run_trials
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective
+from perturb.precision import chosen
 from perturb.statistics import Design, Estimate, Point, Statistics, check_trials
 from perturb.synapse import TOTALS
 
@@ -78,7 +79,8 @@ class Chip:
 
     fidelity: "event" simulates every trial in time; "auto" does so until three trials in a row took the same time and energy,
     and runs the rest in batches; "batch" runs all values in batches and the events only for the schedule. For the same seed all
-    three agree within rounding. A FIFO too short for the bus latency can only be had at event level.
+    three agree within rounding. A FIFO too short for the bus latency can only be had at event level. precision: of the batches,
+    as of `perturb.estimate`; "float32" is faster and agrees to its own rounding.
 
     After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits it), events (of SimPy),
     trace (the intervals of the first `trace_trials` trials), statistics.
@@ -98,6 +100,7 @@ class Chip:
         presentation: str = "batch",
         fidelity: str = "auto",
         trace_trials: int = 4,
+        precision: str = "float64",
     ):
         method = choose("method", method, METHODS) if isinstance(method, str) else method
         code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -111,6 +114,12 @@ class Chip:
         self.presented = objective.n_patterns if presentation == "batch" else 1
         self.values = Values(params, objective, self.design, self.w, self.v, self._start_ns)
         self.statistics.bind(Point.of(objective, self.w, self.v, self.values.reading))
+        if precision == "float32" and not self.values.plain:
+            raise InputError(
+                f'precision = "float32" has no kernel for {", ".join(imperfections(params))}: use "auto" or "float64"'
+            )
+        own = precision if self.values.plain else "float64"
+        self.precision = chosen(own, objective, self.w, self.v, self.values.reading, self.design)
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
         self.tiles = [Tile(number, i, min(i + size, n), depth) for number, i in enumerate(range(0, n, size))]
@@ -331,7 +340,10 @@ class Chip:
             self._gather(min(wanted, len(self._ends)))
         if (more := wanted - self.statistics.trials) > 0:
             if self.values.plain:
-                run_trials(self.objective, self.w, self.v, self.values.reading, self.statistics, more)
+                run_trials(
+                    self.objective, self.w, self.v, self.values.reading, self.statistics, more, precision=self.precision,
+                    mismatch=self.values.mismatch,
+                )  # fmt: skip
             else:
                 self.values.run(self.statistics, more)
         return self.values.solved(self.statistics)

@@ -12,12 +12,14 @@ from dataclasses import replace
 import numpy as np
 
 from hardware.chip import Chip, Learning
+from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
 from hardware.schedule import Schedule
-from hardware.values import Values, made_on
+from hardware.values import PLAIN, Values, fabricate, made_on
 from perturb.codes import CODES
 from perturb.errors import InputError
 from perturb.estimation import Estimate
+from perturb.kernels import Mismatch
 from perturb.learning import RULES, Batch, Plan, Source, State, change_by_rule, count_updates, presented, set_rate
 from perturb.methods import METHODS
 from perturb.objective import Objective
@@ -26,15 +28,65 @@ from perturb.synapse import SUMS
 
 Array = np.ndarray
 XY = SUMS.index("xy")
+STORED = {"weights.bits", "weights.device", "weights.stuck_fraction"}  # of weights that keep what is written
 
 
 def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
-    """The source of updates for a chip, from starting weights w (R, n): `perturb.learning.Batch` where noise and converter of the
-    error unit are all that is not ideal, else `OnChip`. See there."""
-    known = {"error_unit.noise", "error_unit.bits", "perturbation.lfsr_per"}
-    if not events and waits and set(imperfections(params)) <= known and not params.error_unit.dither:
-        return Batch(objective, replace(plan, code=made_on(params, plan.code, objective.n_weights)))
+    """The source of updates for a chip, from starting weights w (R, n): `perturb.learning.Batch` where that knows all that is not
+    ideal (`values.PLAIN`), `Written` where weights that keep what is written are all there is besides, else `OnChip`. Run r has
+    die params.die + r."""
+    wrong, simple = set(imperfections(params)), not events and waits and not params.error_unit.dither
+    if simple and wrong <= PLAIN | STORED:
+        plan, mismatch = replace(plan, code=made_on(params, plan.code, objective.n_weights)), None
+        dies = [fabricate(_die(params, run), objective.n_weights, []) for run in range(len(w))]
+        stuck = np.array([die.stuck for die in dies])
+        if params.perturbation.gain_mismatch or params.perturbation.offset_mismatch or stuck.any():
+            gain, offset = np.array([die.gain for die in dies]), np.array([die.offset for die in dies])
+            mismatch = Mismatch(np.where(stuck, 0.0, gain), np.where(stuck, 0.0, offset))
+        if wrong <= PLAIN:
+            return Batch(objective, plan, mismatch=mismatch)
+        memories = [Memory(_die(params, run), stuck[run], w[run], (plan.seed + run) % 2**64) for run in range(len(w))]
+        if not memories[0].changes:
+            return Written(objective, plan, memories, mismatch)
     return OnChip(params, objective, plan, w, events, waits)
+
+
+def _die(params: ChipParams, run: int) -> ChipParams:
+    return params.model_copy(update={"die": (params.die + run) % 2**64})
+
+
+class Written(Batch):
+    """`perturb.learning.Batch` with weights in memories, one a run, that keep what is written until it is written again: every
+    rule of learning goes with them."""
+
+    def __init__(self, objective: Objective, plan: Plan, memories: list[Memory], mismatch: Mismatch | None):
+        super().__init__(objective, plan, self._write, mismatch=mismatch)
+        self.memories = memories
+
+    def advance(self, state: State, updates: int) -> None:
+        if state.update == 0:
+            state.w[:] = [memory.weights(0) for memory in self.memories]
+        super().advance(state, updates)
+        state.extra = _stored(self.memories)
+
+    def resume(self, state: State) -> None:
+        """Go on from a state that was stored."""
+        _restore(self.memories, state)
+
+    def _write(self, state: State, change: Array, update: int) -> None:
+        for run, memory in enumerate(self.memories):
+            memory.add(change[run], update, 0)
+            state.w[run] = memory.weights(0)
+
+
+def _stored(memories: list[Memory]) -> dict[str, Array]:
+    parts = [memory.arrays() for memory in memories]
+    return {name: np.array([part[name] for part in parts]) for name in parts[0]}
+
+
+def _restore(memories: list[Memory], state: State) -> None:
+    for run, memory in enumerate(memories):
+        memory.restore({name: array[run] for name, array in state.extra.items()})
 
 
 class OnChip:
@@ -64,7 +116,7 @@ class OnChip:
         self.chips: list[Chip] = []
         v = np.ones(objective.n_weights)
         for run, start in enumerate(w):
-            die = params.model_copy(update={"die": (params.die + run) % 2**64})
+            die = _die(params, run)
             seed = (plan.seed + run) % 2**64
             if events:
                 chip = Chip(
@@ -176,10 +228,8 @@ class OnChip:
                 values.memory, self._pending[run] = memory, []
             state.w[run] = memory.weights(now)
         if self.waits and not self.events:
-            parts = [values.memory.arrays() for values in self.runs]
-            state.extra = {name: np.array([part[name] for part in parts]) for name in parts[0]}
+            state.extra = _stored([values.memory for values in self.runs])
 
     def resume(self, state: State) -> None:
         """Go on from a state that was stored."""
-        for run, values in enumerate(self.runs):
-            values.memory.restore({name: array[run] for name, array in state.extra.items()})
+        _restore([values.memory for values in self.runs], state)

@@ -18,7 +18,7 @@ from hardware.params import ChipParams, imperfections
 from hardware.units import Units, beside, layers_of
 from perturb.codes import Code, lfsr
 from perturb.errors import InputError
-from perturb.kernels import add_broadcast
+from perturb.kernels import Mismatch, add_broadcast
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
@@ -34,6 +34,10 @@ READ, UNIT_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
 OCTAVES = 24  # of 1/f noise: down to one change in 16 million evaluations
 FORGOTTEN = 1e-17  # of an earlier perturbation, below rounding
 BLOCK = 64  # trials summed at a time
+# imperfections that the batch kernels know of: noise and converter of the error unit, mismatch of perturbations
+PLAIN = {
+    "error_unit.noise", "error_unit.bits", "perturbation.lfsr_per", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
+}  # fmt: skip
 PRODUCTS = [SUMS.index("xy"), SUMS.index("qu")]
 
 
@@ -125,10 +129,14 @@ class Values:
 
     @property
     def plain(self) -> bool:
-        """Whether the error unit's noise and converter and the registers of tiles are all that is not ideal, so that the batch
-        kernels know everything."""
-        known = {"error_unit.noise", "error_unit.bits", "perturbation.lfsr_per"}
-        return set(imperfections(self.params)) <= known and not self.params.error_unit.dither
+        """Whether the batch kernels know all that is not ideal: see PLAIN."""
+        return set(imperfections(self.params)) <= PLAIN and not self.params.error_unit.dither
+
+    @property
+    def mismatch(self) -> Mismatch | None:
+        """What is wrong with the perturbations of a plain chip; None if nothing."""
+        p = self.params.perturbation
+        return Mismatch(self.die.gain, self.die.offset) if p.gain_mismatch or p.offset_mismatch else None
 
     # ---- weights and perturbations
 

@@ -8,6 +8,7 @@ from perturb.errors import InputError
 if TYPE_CHECKING:
     from perturb import curvature as curvature
     from perturb import curves as curves
+    from perturb import learning as learning
     from perturb.activations import add_activation as add_activation
     from perturb.amplitude import best_sigma as best_sigma
     from perturb.amplitude import truncation as truncation
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from perturb.theory import predict as predict
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
-_MODULES = ("curvature", "curves")
+_MODULES = ("curvature", "curves", "learning")
 _HOME = {
     "add_activation": "activations",
     "add_error": "losses",

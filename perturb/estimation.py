@@ -8,7 +8,7 @@ from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
-from perturb.precision import PRECISIONS, sufficient
+from perturb.precision import chosen
 from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Estimate, Statistics, check_trials, solve
 from perturb.theory import Curvature, curvatures, gradient_limit, limit
@@ -46,7 +46,7 @@ def estimate(
     to see that sigma is not too small. Arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma that
     rounding hides, or an error that is not finite raise InputError.
     """
-    from perturb.kernels import has_fast_kernel, run_trials
+    from perturb.kernels import run_trials
 
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -61,10 +61,7 @@ def estimate(
         raise InputError(f"resume: the statistics are of another {', '.join(differ)}: give the same, or start anew")
     readings = objective.n_patterns if presentation == "batch" else 1
     reading = Reading(error_noise * readings**0.5)
-    choose("precision", precision, dict.fromkeys(PRECISIONS))
-    if precision == "auto":
-        fast = has_fast_kernel(objective, design)
-        precision = sufficient(objective, w, v, reading, design) if fast else "float64"
+    precision = chosen(precision, objective, w, v, reading, design)
     run_trials(objective, w, v, reading, statistics, trials, threads=threads, precision=precision)
     return solve(statistics)
 

@@ -1,4 +1,5 @@
-"""Float32 kernels for codes of more than two levels: gaussian, ternary. A block goes the same way as in `fast_kernels`.
+"""Float32 kernels for codes of more than two levels, gaussian and ternary, and for perturbations with a gain for every weight.
+A block goes the same way as in `fast_kernels`.
 
 Perturbations are kept as numbers, D[i T + t] for weight i and trial t, in units of sigma; the lanes of all that makes or sums
 them are trials.
@@ -8,7 +9,8 @@ import math
 
 import numpy as np
 
-from perturb.fast_errors import errors_by_patterns, errors_by_trials, room_by_trials
+from perturb.fast_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
+from perturb.fast_kernels import ONE, draw_signs
 from perturb.fast_sums import broadcast, coefficients, count, finish
 from perturb.philox import CODE, compiled
 from perturb.simd import (
@@ -138,10 +140,11 @@ def accumulate(n, D, c, c2, with_b, rows, L):
 
 @compiled(**EXACT)
 def _block(
-    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
+    gain, sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
 ):  # fmt: skip
-    """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
+    """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1. gain: what
+    reaches weight i is gain[i] D_i."""
     start = first // BLOCK * BLOCK
     lo, hi, n, P, sigma32, with_b = first - start, last - start, v_beta.size, amounts.size, np.float32(sigma), regressor_kind == 2
     rows = 32 if with_b else 16
@@ -152,22 +155,34 @@ def _block(
 
     if code_kind == 1:
         draw_normals(seed, start, n, D)
-    else:
+    elif code_kind == 2:
         draw_ternary(seed, start, n, D)
+    else:
+        bits = np.empty(2 * ((n + 127) // 128) * (BLOCK + SPARE), np.uint64)
+        draw_signs(code_kind, seed, start, period, n, BLOCK, bits)
+        for i in range(n):
+            at, bit = i // 64 * (BLOCK + SPARE), np.uint64(i % 64)
+            for t in range(BLOCK):
+                D[i * BLOCK + t] = np.float32(1.0) if (bits[at + t] >> bit) & ONE else np.float32(-1.0)
     D[n * BLOCK :] = np.float32(0.0)
+    A = aligned(D.size)  # as it is applied
+    for i in range(n):
+        for t in range(BLOCK):
+            A[i * BLOCK + t] = gain[i] * D[i * BLOCK + t]
+    A[n * BLOCK :] = np.float32(0.0)
     if v.size:
         along(n, D, v, s32)
     if present.size:
         errors_by_patterns(
             sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma32, seed, noise, step, top,
-            start, no_bits, D, v, lo, hi, E, s32, nothing,
+            start, no_bits, A, v, lo, hi, E, s32, nothing,
         )  # fmt: skip
     else:
         scratch = aligned(room_by_trials(sizes, ref.size, False))
         scratch[:] = np.float32(0.0)
         errors_by_trials(
             sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma32, seed, noise, step, top, start,
-            no_bits, D, v, lo, hi, E, s32, nothing, scratch,
+            no_bits, A, v, lo, hi, E, s32, nothing, scratch,
         )  # fmt: skip
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:
@@ -181,7 +196,7 @@ def _block(
 
 @compiled(nogil=True)
 def float_trials(
-    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
+    gain, sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, T, span, first, last, sums, totals,
     failed,
 ):  # fmt: skip
@@ -191,7 +206,7 @@ def float_trials(
         for start in range(whole, whole + span, BLOCK):
             if start < last and start + BLOCK > first:
                 wrong = _block(
-                    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
+                    gain, sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
                     sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
                     max(first, start), min(last, start + BLOCK), sums[b], totals[b],
                 )  # fmt: skip

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from typing import TypeGuard
+from types import ModuleType
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from llvmlite import ir
@@ -207,13 +208,16 @@ def _count_into(totals, dE, s):
 
 @compiled(error_model="numpy", fastmath={"contract"})
 def _block(
-    x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, at_rest, first, last, sums, totals,
+    x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases, gradient_weights,
+    hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, at_rest,
+    first, last, sums, totals,
 ):  # fmt: skip
-    """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a non-finite error, or -1."""
+    """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a non-finite error, or -1.
+
+    gain D reaches the weights; w_moved, base_moved: w and base in phases that D moves, see `Mismatch`."""
     S = 1 if by_pattern else x.shape[1]
     n1 = sizes[0] * sizes[1]
-    D = np.empty(w.size)
+    D, A = np.empty(w.size), np.empty(w.size)  # as the code makes it, and as it is applied
     known = np.empty(w.size) if sensing > 0.0 else D  # what the synapses know of D
     moved = np.empty((sizes[1], S))
     width = 0
@@ -229,16 +233,20 @@ def _block(
             sense(seed, trial, sensing * sigma, 0, D, known)
         s = _dot(known, v) if regressor_kind == 1 or regressor_kind == 2 else 0.0  # summed only where it is broadcast
         start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
-        product(D[:n1].reshape(sizes[0], sizes[1]), D[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
+        for i in range(w.size):
+            A[i] = gain[i] * D[i]
+        product(A[:n1].reshape(sizes[0], sizes[1]), A[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
 
         # measure
         y, u = 0.0, 0.0
         for p in range(phases.shape[0]):
             still = phases[p, 0] == 0.0 and phases[p, 1] == 0.0
             if not still:
+                own = phases[p, 0] != 0.0
                 _evaluate(
-                    sizes, activations, error_kind, w, v, D, phases[p, 0], phases[p, 1] * r, base[:, start : start + S],
-                    along[:, start : start + S], moved, target[:, start : start + S], buffers, errors,
+                    sizes, activations, error_kind, w_moved if own else w, v, A, phases[p, 0], phases[p, 1] * r,
+                    (base_moved if own else base)[:, start : start + S], along[:, start : start + S], moved,
+                    target[:, start : start + S], buffers, errors,
                 )  # fmt: skip
             if noise > 0.0:
                 normals(seed, NOISE, trial, p, xi)
@@ -261,8 +269,9 @@ def _block(
 
 @compiled(nogil=True)
 def mlp_trials(
-    x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights, regressor_kind,
-    kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, first, last, sums, totals, failed,
+    x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases, gradient_weights,
+    hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, first, last,
+    sums, totals, failed,
 ):  # fmt: skip
     """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and sets failed[b], see `_block`.
     x, target: (units, S)."""
@@ -275,10 +284,19 @@ def mlp_trials(
     for b in range(sums.shape[0]):
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
-            x, target, sizes, activations, error_kind, w, v, V, r, base, along, phases, gradient_weights, hv_weights,
-            regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, at_rest,
+            x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases,
+            gradient_weights, hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top,
+            by_pattern, at_rest,
             max(first, start), min(last, start + BLOCK), sums[b], totals[b],
         )  # fmt: skip
+
+
+class Mismatch(NamedTuple):
+    """What reaches the weights of dw, each with (n,) numbers of its own: gain a dw + offset, in every phase with a != 0. The
+    synapses know nothing of it."""
+
+    gain: np.ndarray
+    offset: np.ndarray
 
 
 def run_trials(
@@ -291,6 +309,7 @@ def run_trials(
     batch: int | None = None,
     threads: int | None = None,
     precision: str = "float64",
+    mismatch: Mismatch | None = None,
 ) -> None:
     """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: chosen; all cores).
 
@@ -307,11 +326,11 @@ def run_trials(
         raise InputError('precision = "float32" has no kernel for this network, code or presentation: use "auto" or "float64"')
     kernel = None
     if has_kernel(objective) and design.code.function is None:
-        kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design)
-    blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design)
+        kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design, mismatch)
+    blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design, mismatch)
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     threads = threads if kernel or objective.parallel else 1
-    size = _span(design) if fast else BLOCK
+    size = _span(design, mismatch) if fast else BLOCK
     if batch is None:
         # some MB of sums, and not much more than a second's work, so that an interruption is heard
         work = design.n_weights * len(design.method.phases) * (objective.n_patterns if design.presentation == "batch" else 1)
@@ -386,22 +405,32 @@ def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObject
     return has_kernel(objective) and known and design.presentation == "batch"
 
 
-def _mlp_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
+def _mlp_kernel(
+    objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design, mismatch: Mismatch | None
+) -> partial:
     """`mlp_trials` with everything but the trials filled in."""
     network, method, code = objective.network, design.method, design.code
     (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
     x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
     base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
+    gain, w_moved, base_moved = np.ones(w.size), w, base
+    if mismatch:
+        gain, w_moved = mismatch.gain, w + mismatch.offset
+        W1, b1 = network.unpack(w_moved)[0]
+        base_moved = W1.T @ x + b1[:, None]
     return partial(
         mlp_trials, x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
-        ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, np.array(method.phases, dtype=float),
-        np.array(method.gradient_weights), np.array(method.hv_weights), REGRESSORS[method.regressor], design.kappa, code.kind,
-        design.sigma, code.period(w.size), code.taps(w.size), code.sensing, np.uint64(design.seed), reading.noise, reading.step,
-        reading.range - reading.step, design.presentation == "pattern",
+        ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, gain, w_moved, base_moved,
+        np.array(method.phases, dtype=float), np.array(method.gradient_weights), np.array(method.hv_weights),
+        REGRESSORS[method.regressor], design.kappa, code.kind, design.sigma, code.period(w.size), code.taps(w.size),
+        code.sensing, np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
+        design.presentation == "pattern",
     )  # fmt: skip
 
 
-def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> partial:
+def _fast_kernel(
+    objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design, mismatch: Mismatch | None
+) -> partial:
     """`fast_kernels.sign_trials` or `float_kernels.float_trials` with everything but the trials filled in."""
     network, method, code, S = objective.network, design.method, design.code, objective.n_patterns
     by_trials = S < fast_errors.FEW
@@ -415,9 +444,12 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     regressor_kind = REGRESSORS[method.regressor]
     size, V = float(np.linalg.norm(v)) or 1.0, float(v @ v) or 1.0  # v may be 0 for the gradient alone
 
-    def arrays(displacements: list[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Net inputs of the first layer at w + displacement v, and the other layers' weights there."""
-        points, patterns = [w + displacement * v for displacement in displacements], np.ascontiguousarray(objective.x.T)
+    offset = mismatch.offset if mismatch else np.zeros(w.size)
+
+    def arrays(phases: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Net inputs of the first layer at the points of phases without D, and the other layers' weights there."""
+        points = [w + (offset if a else 0.0) + b * design.r * v for a, b in phases]
+        patterns = np.ascontiguousarray(objective.x.T)
         base, rest = np.zeros((len(points) * network.layers[1], Sp)), np.array([point[n1:] for point in points])
         for out, point in zip(np.split(base, len(points)), points, strict=True):
             own = np.empty((network.layers[1], S))
@@ -433,26 +465,33 @@ def _fast_kernel(objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading:
     where = (bits, ref[:0], ref[:0], 0, 1, E, E.copy(), ref)
     if by_trials:
         scratch = np.zeros(fast_errors.room_by_trials(sizes, Sp, True), np.float32)
-        fast_errors.errors_by_trials(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch)
+        fast_errors.errors_by_trials(*common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch)
     else:
-        fast_errors.errors_by_patterns(*common, *arrays([0.0]), target.ravel(), ref[:Sp].copy(), present, *one, *where)
+        fast_errors.errors_by_patterns(*common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), present, *one, *where)
     ref = ref[:Sp]
-    base, rest = arrays([b * design.r for _, b in method.phases])
+    base, rest = arrays(method.phases)
+    room = _room(design, mismatch)
+    gain = () if room is fast_kernels else ((mismatch.gain if mismatch else np.ones(w.size)).astype(np.float32),)
     return partial(
-        fast_kernels.sign_trials if FAST_CODES[code.name] is fast_kernels else float_kernels.float_trials, *common, base, rest,
+        fast_kernels.sign_trials if room is fast_kernels else float_kernels.float_trials, *gain, *common, base, rest,
         target.ravel(), ref, present, S,
         _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if method.needs_s else 0],
         v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
         {2: 1 / V, 3: 0.0}.get(regressor_kind, 1.0), regressor_kind, design.sigma * size,
         np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
         np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,
-        FAST_CODES[code.name].block(w.size), _span(design),
+        room.block(w.size), _span(design, mismatch),
     )  # fmt: skip
 
 
-def _span(design: Design) -> int:
+def _room(design: Design, mismatch: Mismatch | None) -> ModuleType:
+    """The float32 kernels of a code; signs that reach every weight with a gain of its own are signs no more."""
+    return float_kernels if mismatch else FAST_CODES[design.code.name]
+
+
+def _span(design: Design, mismatch: Mismatch | None) -> int:
     """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too large to be added often."""
-    return FAST_CODES[design.code.name].block(design.n_weights) * (
+    return _room(design, mismatch).block(design.n_weights) * (
         1 if design.n_weights < 10_000 else 4 if design.n_weights < 50_000 else 8
     )
 
@@ -467,7 +506,7 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _any_trials(objective, w, v, reading, design, first, last, sums, totals, failed):
+def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, totals, failed):
     """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`; ends at a trial not finite."""
     method, code, V, meter = design.method, design.code, float(v @ v), Meter(objective, design, reading)
     kind, period, taps, seed = REGRESSORS[method.regressor], code.period(w.size), code.taps(w.size), np.uint64(design.seed)
@@ -486,7 +525,8 @@ def _any_trials(objective, w, v, reading, design, first, last, sums, totals, fai
         for phase, (a, c) in enumerate(method.phases):
             # a network's errors at w are the same in all trials; a function of the user's own may measure something
             once = a == c == 0 and objective.parallel
-            E = meter.measure_each(w[None] if once else w + a * D + c * design.r * v, trials, phase)
+            applied = a * D if mismatch is None or a == 0 else a * mismatch.gain * D + mismatch.offset
+            E = meter.measure_each(w[None] if once else w + applied + c * design.r * v, trials, phase)
             y += method.gradient_weights[phase] * E
             u += method.hv_weights[phase] * E
         wrong = ~np.isfinite(y + u)

@@ -26,6 +26,7 @@ from perturb.codes import CODES, Code
 from perturb.curvature import eigenpairs
 from perturb.errors import InputError, choose
 from perturb.estimation import estimate
+from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, Mismatch, has_kernel
 from perturb.learning_kernels import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule, descend, draw_runs, learn
 from perturb.methods import METHODS, Method
 from perturb.mlp import MLPObjective
@@ -110,6 +111,8 @@ class Plan:
             value = getattr(self, name)
             if not (isinstance(value, (int, np.integer)) and value >= 1):
                 raise InputError(f"{name} = {value!r} must be a whole number >= 1")
+        if not (isinstance(self.batch, (int, np.integer)) and self.batch >= 0):
+            raise InputError(f"batch = {self.batch!r} must be a whole number of patterns, or 0 for all")
         if self.rule == "keep-if-better" and self.trials_per_update != 1:
             raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
         if self.needs_z and self.method.regressor != "dw":
@@ -205,18 +208,20 @@ def begin(w: Array, plan: Plan) -> State:
 def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) -> Array:
     """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in random order, before any
     comes again."""
-    place = np.arange(first * batch, (first + count) * batch)
-    epoch, within = np.divmod(place, n_patterns)
-    rows = np.empty(place.size, dtype=np.int64)
-    for e in range(int(epoch[0]), int(epoch[-1]) + 1):
-        chosen = epoch == e
-        rows[chosen] = _order(seed, e, n_patterns)[within[chosen]]
-    return rows.reshape(count, batch)
+    start, stop, S = first * batch, (first + count) * batch, n_patterns
+    rows = np.concatenate([_order(seed, epoch, S) for epoch in range(start // S, (stop - 1) // S + 1)])
+    return rows[start % S : start % S + stop - start].reshape(count, batch)
 
 
 @lru_cache(maxsize=256)
 def _order(seed: int, epoch: int, n_patterns: int) -> Array:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(n_patterns)
+
+
+def check_state(state: State, objective: Objective) -> None:
+    """InputError unless the weights of a state are those of the objective."""
+    if state.w.ndim != 2 or state.w.shape[1] != objective.n_weights:
+        raise InputError(f"w has shape {state.w.shape}, but must be (runs, {objective.n_weights})")
 
 
 class Exact:
@@ -225,11 +230,12 @@ class Exact:
     def __init__(self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None):
         self.objective, self.plan, self.write, self.threads = objective, plan, write or _in_full, threads
         small = objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14  # beyond, BLAS is faster
-        self._compiled = small and write is None and _has_kernel(objective, plan)
+        self.compiled = small and write is None and _has_kernel(objective, plan)
 
     def advance(self, state: State, updates: int) -> None:
+        check_state(state, self.objective)
         plan, R = self.plan, len(state.w)
-        if self._compiled:
+        if self.compiled:
             self._in_kernel(state, updates)
             return
         for update in range(state.update, state.update + updates):
@@ -304,12 +310,16 @@ class Exact:
 
 
 class Batch:
-    """Trials in batches. precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto": float32
-    unless sigma is below 1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4 E in every g_i."""
+    """Trials in batches. mismatch: of the perturbations, (R, n) numbers each.
+
+    precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto": float32 unless sigma is below
+    1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4 E in every g_i.
+    """
 
     def __init__(
-        self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None, precision: str = "auto"
-    ):
+        self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None, precision: str = "auto",
+        mismatch: Mismatch | None = None,
+    ):  # fmt: skip
         choose("precision", precision, {"auto": 0, "float32": 0, "float64": 0})
         code = plan.code
         possible = write is None and _has_kernel(objective, plan) and code.function is None and code.sensing == 0
@@ -321,10 +331,11 @@ class Batch:
         )  # fmt: skip
         if plan.batch > objective.n_patterns:
             raise InputError(f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or 0 for all")
-        self.objective, self.plan, self.write = objective, plan, write or _in_full
+        self.objective, self.plan, self.write, self.mismatch = objective, plan, write or _in_full, mismatch
         self.threads, self._period, self._taps = threads, code.period(objective.n_weights), code.taps(objective.n_weights)
 
     def advance(self, state: State, updates: int) -> None:
+        check_state(state, self.objective)
         if self.precision == "float32":
             self._in_kernel(state, updates)
             return
@@ -360,7 +371,11 @@ class Batch:
         G, Z, dE, D = np.zeros((R, n)), np.zeros((R, n)), np.zeros(R), np.zeros((R, n))
         for trial in range(first, first + K):
             self._draw(trial // plan.perturb_every, D)
-            E = self._read(state, trial, [state.w + a * D + b * plan.r * V for a, b in plan.method.phases])
+            applied = self.mismatch.gain * D if self.mismatch else D
+            offset = self.mismatch.offset if self.mismatch else 0.0
+            E = self._read(
+                state, trial, [state.w + (a * applied + offset if a else 0.0) + b * plan.r * V for a, b in plan.method.phases]
+            )
             dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
             for run in np.flatnonzero(~np.isfinite(dE + u) & (state.failed < 0)):
                 state.failed[run] = trial
@@ -433,6 +448,7 @@ class Batch:
         first, last, B = state.update * K, (state.update + updates) * K, plan.batch or S
         X, target = np.ascontiguousarray(objective.x, np.float32), np.ascontiguousarray(objective.target, np.float32)
         phases, nothing = plan.method.phases, np.zeros(state.w.shape[1])
+        gain, offset = self.mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
         free = np.array([plan.baseline_free and phase == (0, 0) for phase in phases], np.int64)
 
         def one(run: int) -> None:
@@ -446,7 +462,7 @@ class Batch:
                 from_, to = begun // every, (end - 1) // every
                 rows = presented(plan.seed + run, from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
                 failed = learn(
-                    *_architecture(objective), X, target, rows, state.w[run], m,
+                    *_architecture(objective), X, target, rows, state.w[run], m, gain[run], offset[run],
                     np.array([float(a) for a, _ in phases]), np.array(plan.method.gradient_weights), free,
                     RULES[plan.rule][0], plan.eta, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
                     self._period, self._taps, np.uint64(plan.seed + run), np.float32(reading.noise), np.float32(reading.step),
@@ -462,14 +478,10 @@ class Batch:
 
 
 def _has_kernel(objective: Objective, plan: Plan) -> bool:
-    from perturb.kernels import has_kernel
-
     return has_kernel(objective) and RULES[plan.rule][0] >= 0 and plan.rate == "fixed"
 
 
 def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
-    from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS
-
     net = objective.network
     return np.array(net.layers), np.array([ACTIVATION_KINDS[name] for name in net.activations]), ERROR_KINDS[net.error]
 

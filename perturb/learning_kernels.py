@@ -20,6 +20,7 @@ from perturb.simd import (
     greater,
     interleave4,
     iota_u,
+    keep,
     load,
     normal_pairs,
     number,
@@ -70,22 +71,26 @@ def _signs_of(bits, t, sigma, D):
 
 @compiled(**EXACT)
 def _show(X, rows, tile, y):
-    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0
-    for lane in range(min(WIDE, rows.size - tile)):
-        for i in range(X.shape[1]):
-            y[i * WIDE + lane] = X[rows[tile + lane], i]
+    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0. Sixteen inputs at a time: reads stay in lines
+    for first in range(0, X.shape[1], 16):
+        last = min(first + 16, X.shape[1])
+        for lane in range(min(WIDE, rows.size - tile)):
+            row = rows[tile + lane]
+            for i in range(first, last):
+                y[i * WIDE + lane] = X[row, i]
 
 
 @compiled(nogil=True, **EXACT)
 def learn(
-    sizes, activations, error_kind, X, target, rows, w, m, amounts, weights, free, rule, eta, decay, mu, code_kind, sigma,
-    period, taps, seed, noise, step, top, every, perturb_every, sample_every, first, last,
+    sizes, activations, error_kind, X, target, rows, w, m, gain, offset, amounts, weights, free, rule, eta, decay, mu, code_kind,
+    sigma, period, taps, seed, noise, step, top, every, perturb_every, sample_every, first, last,
 ):  # fmt: skip
     """Trials first..last-1 of one run, changing w and m; returns the first whose error is not finite, or -1.
 
     X (S, inputs), target (S, outputs): float32. rows (presentations, B): the patterns of each presentation from that of trial
-    `first` on. amounts, weights: a of each phase and how its E enters dE; free: 1 for phases read without noise. every: trials
-    per update; first and last are multiples of it. eta / (1 + update/decay) is the rate, decay = 0: constant.
+    `first` on. gain, offset (n,): of the perturbations as they are applied, see `kernels.Mismatch`. amounts, weights: a of each
+    phase and how its E enters dE; free: 1 for phases read without noise. every: trials per update; first and last are multiples
+    of it. eta / (1 + update/decay) is the rate, decay = 0: constant.
     """
     n, B, P, n_in, n_out = w.size, rows.shape[1], amounts.size, sizes[0], sizes[-1]
     tiles, width = (B + WIDE - 1) // WIDE, 0
@@ -125,7 +130,7 @@ def learn(
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
             for i in range(n):
-                effective[at + i] = np.float32(w[i] + a * D[i])
+                effective[at + i] = np.float32(w[i] + (a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)))
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]
@@ -174,6 +179,7 @@ def learn(
                 g[i] /= sigma * sigma * every
             change_by_rule(rule, rate, mu, w, m, g, D, dE)
             g[:] = 0.0
+    keep(lanes)
     return -1
 
 

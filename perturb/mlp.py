@@ -8,9 +8,10 @@ import numpy as np
 from perturb.activations import ACTIVATIONS
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.objective import Kept, Objective, as_patterns, as_weights
+from perturb.objective import Kept, Objective, as_floats, as_patterns, as_weights
 
 Array = np.ndarray
+AT_ONCE = 2**15  # activities of a layer at several points, which stay in cache
 
 
 class MLP:
@@ -94,10 +95,21 @@ class MLPObjective(Objective):
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output units, shape (S, n_out)."""
-        return self._forward(self._matrices(as_weights("w", w, self.n_weights)[None]))[1][-1]
+        return self._forward([W[0] for W in self._matrices(as_weights("w", w, self.n_weights)[None])])[1][-1]
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
+
+    def errors_at(self, points: Array) -> Array:
+        S = self.n_patterns
+        if 2 * S * max(self.network.layers) > AT_ONCE:
+            return super().errors_at(points)
+        points = np.ascontiguousarray(as_floats("w", points)).reshape(len(points), self.n_weights)
+        errors, width = np.empty((len(points), S)), AT_ONCE // (S * max(self.network.layers))
+        for i in range(0, len(points), width):
+            y = self._forward(self._matrices(points[i : i + width]))[1][-1]
+            errors[i : i + width] = self._E.value(y.reshape(-1, y.shape[-1]), np.tile(self.target, (len(y), 1))).reshape(-1, S)
+        return errors
 
     def gradient(self, w: Array) -> Array:
         return self._primal(w).g.copy()
@@ -115,17 +127,17 @@ class MLPObjective(Objective):
         return views
 
     def _forward(self, layers: list[Array]) -> tuple[list[Array], list[Array]]:
-        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j);  y of layers that feed another has the unit that is always 1
+        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j);  y of layers that feed another has the unit that is always 1; also of stacks of W
         x, y = [], [self._first]
         for W, f in zip(layers, self._f, strict=True):
-            x.append(y[-1] @ W[0])
+            x.append(y[-1] @ W)
             y.append(f.f(x[-1]) if len(x) == len(layers) else _with_one(f.f(x[-1])))
         return x, y
 
     def _both_passes(self, w: Array) -> "_Primal":
         """Everything of the two ordinary passes that R{.} needs."""
         layers = self._matrices(w[None])
-        x, y = self._forward(layers)
+        x, y = self._forward([W[0] for W in layers])
         activities = [*(with_one[:, :-1] for with_one in y[1:-1]), y[-1]]
         df = [f.df(x_, y_) for f, x_, y_ in zip(self._f, x, activities, strict=True)]
 
@@ -230,5 +242,5 @@ def _times(a: Array, W: Array, out: Array) -> Array:
 
 
 def _with_one(y: Array) -> Array:
-    """y (S, n) with the unit that is always 1."""
-    return np.concatenate([y, np.ones((len(y), 1))], axis=1)
+    """y (..., S, n) with the unit that is always 1."""
+    return np.concatenate([y, np.ones((*y.shape[:-1], 1))], axis=-1)

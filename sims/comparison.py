@@ -53,7 +53,7 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = Chip(
             experiment.chip, bench.objective, bench.w, bench.v, *rival, experiment.run.seed, e.presentation,
-            experiment.run.fidelity,
+            experiment.run.fidelity, precision=experiment.run.precision,
         )  # fmt: skip
         reading = chip.values.reading
         predicted = predict(
@@ -109,7 +109,7 @@ def _without_faults(
 ) -> Comparison | None:
     """The same die and seed once more, in batches and without the faults of the run; None if interrupted."""
     design, done, estimate = chip.design, 0, None
-    again = Chip(params, chip.objective, chip.w, chip.v, *rival, design.seed, design.presentation, "batch", 0)
+    again = Chip(params, chip.objective, chip.w, chip.v, *rival, design.seed, design.presentation, "batch", 0, chip.precision)
     while done < trials:
         if should_stop():
             return None

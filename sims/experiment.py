@@ -228,6 +228,10 @@ class Estimation(Table):
 
 class Run(Table):
     seed: Seed = Field(0, description="of perturbations, noise and drawn patterns")
+    precision: Literal["float64", "float32", "auto"] = Field(
+        "float64",
+        description="of errors in batches; float32 is several times faster, auto takes it where rounding does not count",
+    )
     fidelity: Literal["event", "batch", "auto"] = Field(
         "auto", description="every trial in time; in batches; or events until they repeat"
     )

@@ -212,3 +212,41 @@ def device_pulse(device, die, i, w, d, seed, update, number):
     if device.model != "one-sided-pair":
         return x
     return (x, g_minus) if d > 0 else (g_plus, x)
+
+
+def learn(objective, w, plan, run, updates):
+    """Weights after so many updates of one run, trial by trial; rules without curvature."""
+    w, m, seed, S, orders = w.copy(), np.zeros_like(w), plan.seed + run, objective.n_patterns, {}
+    B = plan.batch or S
+
+    def pattern(place):
+        if B == S:
+            return place % S
+        epoch = place // S
+        if epoch not in orders:
+            orders[epoch] = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(S)
+        return int(orders[epoch][place % S])
+
+    for update in range(updates):
+        g = np.zeros_like(w)
+        for trial in range(update * plan.trials_per_update, (update + 1) * plan.trials_per_update):
+            D = perturbation(plan.code.name, w.size, plan.sigma, seed, trial // plan.perturb_every)
+            first = trial // plan.sample_every * B
+            dE = 0.0
+            for phase, (a, b) in enumerate(plan.method.phases):
+                read = []
+                for i in range(B):
+                    E, free = objective.pattern(pattern(first + i)).error(w + a * D), plan.baseline_free and (a, b) == (0, 0)
+                    if not free:
+                        E += plan.reading.noise * normal(seed, 1, trial, phase, i)
+                        if plan.reading.bits:
+                            step = plan.reading.range / 2**plan.reading.bits
+                            E = np.clip(np.floor(E / step + 0.5) * step, 0, plan.reading.range - step)
+                    read.append(E)
+                dE += plan.method.gradient_weights[phase] * np.mean(read)
+            g += dE * D / plan.sigma**2 / plan.trials_per_update
+        rate = plan.eta / (1 + update / plan.decay) if plan.decay else plan.eta
+        m = plan.momentum * m + g
+        step = {"plain": -rate * g, "momentum": -rate * m, "sign": -rate * np.sign(g), "keep-if-better": rate * D * (dE < 0)}
+        w = w + step[plan.rule]
+    return w

@@ -12,7 +12,7 @@ from perturb.fast_errors import SPARE
 from perturb.fast_kernels import accumulate_signs, draw_signs, measured_once
 from perturb.float_kernels import BLOCK as FLOATS
 from perturb.float_kernels import draw_normals, draw_ternary
-from perturb.kernels import FAST_CODES, run_trials
+from perturb.kernels import FAST_CODES, Mismatch, run_trials
 from perturb.philox import NOISE, compiled, normals
 from perturb.precision import sufficient
 from perturb.reading import Reading
@@ -32,6 +32,7 @@ from perturb.simd import (
     totals16,
 )
 from perturb.statistics import Design, Statistics
+from perturb.synapse import SUMS
 
 
 def network(layers, patterns, activation="tanh", output="linear", error="cross_entropy"):
@@ -336,3 +337,41 @@ def test_bad_input_is_one_clear_line(change, message):
     with pytest.raises(InputError, match=message) as caught:
         estimate(*point, **{"trials": 8, "method": "covariance", "code": "rademacher", **change})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "method, code",
+    [("difference", "walsh"), ("covariance", "rademacher"), ("pearlmutter", "gaussian"), ("central", "ternary")],
+)
+@pytest.mark.parametrize("S", [5, 40])
+def test_mismatched_perturbations_in_float32_and_float64(method, code, S):
+    rng = np.random.default_rng(3)
+    net = MLP([7, 6, 3], error="cross_entropy")
+    objective = net.objective(rng.standard_normal((S, 7)), rng.integers(0, 3, S))
+    w, v = net.init(0), rng.standard_normal(net.n_weights)
+    n = w.size
+    mismatch = Mismatch(1 + 0.2 * rng.standard_normal(n), 1e-3 * rng.standard_normal(n))
+    found = {}
+    for precision in ("float32", "float64"):
+        for wrong in (mismatch, None):
+            statistics = Statistics(Design(METHODS[method], CODES[code], n, 0.02, 0.02, seed=5))
+            for trials in (70, 330):
+                run_trials(objective, w, v, Reading(0.001), statistics, trials, precision=precision, mismatch=wrong)
+            found[precision, wrong is None] = statistics
+    single, double, ideal = found["float32", False], found["float64", False], found["float64", True]
+    size = np.abs(double.sums).max(1, keepdims=True)
+    size[size == 0] = 1.0
+    np.testing.assert_allclose(single.sums / size, double.sums / size, atol=2e-3)
+    xy = SUMS.index("xy")
+    assert np.abs(double.sums[xy] - ideal.sums[xy]).max() > 0.02 * np.abs(ideal.sums[xy]).max()
+    # and the float64 kernel is the loop that one would write
+    D = np.array([CODES[code].draw(n, 0.02, 5, trial) for trial in range(400)])
+    np.testing.assert_allclose(double.sums[SUMS.index("xx")], (D**2).sum(0), rtol=1e-12)
+    y = np.zeros(400)
+    for phase, (a, b) in enumerate(METHODS[method].phases):
+        points = w + (a * mismatch.gain * D + mismatch.offset if a else 0 * D) + b * 0.02 * v
+        for trial in range(400):
+            xi = np.empty(S)
+            normals(np.uint64(5), NOISE, trial, phase, xi)
+            y[trial] += METHODS[method].gradient_weights[phase] * (objective.error(points[trial]) + 0.001 * xi.mean())
+    np.testing.assert_allclose(double.sums[xy], y @ D, rtol=1e-8, atol=1e-10 * float(size[xy, 0]))

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hardware import Chip
+from hardware.params import ChipParams, ErrorUnitParams, PerturbationParams
 from perturb import MLP, estimate
 
 try:
@@ -39,8 +41,9 @@ CASES = {
     "noisy 2-2-1": ([2, 2, 1], 4, "rademacher", 1e-3, 16_000_000),
     "noisy 49-4-4": ([49, 4, 4], 32, "rademacher", 1e-3, 400_000),
     "noisy 64-32-10": ([64, 32, 10], 64, "rademacher", 1e-3, 100_000),
+    "mismatched 64-32-10": ([64, 32, 10], 64, "rademacher", 1e-3, 50_000),
 }
-SIGMA, REPEATS, CHUNKS = 1e-2, 9, (64, 256, 1024, 4096, 16384)
+SIGMA, MISMATCH, REPEATS, CHUNKS = 1e-2, 0.05, 9, (64, 256, 1024, 4096, 16384)
 
 
 def clock(f):
@@ -53,10 +56,11 @@ def shapes(layers):
     return list(zip(layers, layers[1:], strict=False))
 
 
-def in_jax(layers, x, t, w, v, code, noise, trials, form, generator):
+def in_jax(layers, x, t, w, v, code, noise, trials, form, generator, gain):
     """chunk -> a function of a seed that runs the trials, `chunk` at a time, and returns the four sums."""
     n, S = w.size, x.shape[0]
     x, t, w, v = (jnp.array(a, jnp.float32) for a in (x, t, w, v))
+    applied = 1.0 if gain is None else jnp.array(gain, jnp.float32)
 
     def draw(key, T):
         if code == "gaussian":
@@ -96,7 +100,7 @@ def in_jax(layers, x, t, w, v, code, noise, trials, form, generator):
             def step(sums, i):
                 key_D, key_xi, key_xi0 = jax.random.split(jax.random.fold_in(key, i), 3)
                 D = draw(key_D, chunk)
-                dE = errors(D, base) - E0
+                dE = errors(applied * D, base) - E0
                 if noise:  # of every reading of a pattern, of both evaluations
                     for k in (key_xi, key_xi0):
                         dE += noise * S**0.5 * jax.random.normal(k, (chunk, S), jnp.float32).mean(1)
@@ -110,9 +114,10 @@ def in_jax(layers, x, t, w, v, code, noise, trials, form, generator):
     return of
 
 
-def in_torch(layers, x, t, w, v, code, noise, trials, form):
+def in_torch(layers, x, t, w, v, code, noise, trials, form, gain):
     n, S = w.size, x.shape[0]
     x, t, w, v = (torch.tensor(a, dtype=torch.float32) for a in (x, t, w, v))
+    applied = 1.0 if gain is None else torch.tensor(gain, dtype=torch.float32)
     shifts = torch.arange(63)
 
     def draw(T):
@@ -153,7 +158,7 @@ def in_torch(layers, x, t, w, v, code, noise, trials, form):
                 E0, sums = errors(torch.zeros(1, n), base)[0], torch.zeros(4, n)
                 for _ in range(-(-trials // chunk)):
                     D = draw(chunk)
-                    dE = errors(D, base) - E0
+                    dE = errors(applied * D, base) - E0
                     if noise:
                         for _ in range(2):
                             dE += noise * S**0.5 * torch.randn(chunk, S).mean(1)
@@ -186,18 +191,29 @@ def measure(case, layers, S, code, noise, trials):
     w, v = net.init(0), rng.standard_normal(net.n_weights)
     objective = net.objective(x, t)
 
+    def on_chip(seed):
+        error_unit, p = {"noise": noise}, {"gain_mismatch": MISMATCH}
+        params = ChipParams(error_unit=ErrorUnitParams(**error_unit), perturbation=PerturbationParams(**p))
+        chip = Chip(params, objective, w, v, "covariance", code, SIGMA, seed=seed, fidelity="batch", precision="float32")
+        return chip.run(trials)
+
     def ours(seed):
+        if case.startswith("mismatched"):
+            return on_chip(seed)
         return estimate(objective, w, v, trials, "covariance", code, SIGMA, seed=seed, error_noise=noise, precision="float32")
 
     size = w.size + S * (layers[1] + layers[2])
+    gain = 1 + MISMATCH * rng.standard_normal(w.size) if case.startswith("mismatched") else None
     point = (layers, x, t, w, v, code, noise, trials // 8)  # an eighth, to save time: they start fast
     forms = ("one product", "a product each")
-    makers = {f"{form}, {generator}": in_jax(*point, form, generator) for form in forms for generator in ("threefry2x32", "rbg")}
+    makers = {
+        f"{form}, {generator}": in_jax(*point, form, generator, gain) for form in forms for generator in ("threefry2x32", "rbg")
+    }
     _, jax_name, jax_run = fastest(makers, size)
     runs = {"ours": ours, "jax": jax_run}
     names = f"jax: {jax_name}"
     if torch is not None:
-        _, torch_name, runs["torch"] = fastest({form: in_torch(*point, form) for form in forms}, size)
+        _, torch_name, runs["torch"] = fastest({form: in_torch(*point, form, gain) for form in forms}, size)
         names += f"; torch: {torch_name}"
     a, b = jnp.array(rng.random((2, 2048, 2048), dtype=np.float32))
     product = jax.jit(jnp.matmul)  # the fastest of NumPy, torch and JAX where this was written

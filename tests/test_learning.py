@@ -1,0 +1,296 @@
+"""Learning by perturbation: what an update is, and that it is the same however the work is cut."""
+
+import re
+from dataclasses import replace
+
+import naive
+import numpy as np
+import pytest
+
+from perturb import DAG, MLP, InputError, Objective, Recurrent
+from perturb.learning import Batch, Exact, Plan, State, begin, presented, train
+from perturb.methods import METHODS
+from perturb.reading import Reading
+
+
+@pytest.fixture(scope="module")
+def xor():
+    x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    net = MLP([2, 2, 1], output="logistic")
+    return net.objective(x, (x[:, :1] != x[:, 1:]).astype(float)), np.array([net.init(seed) for seed in range(3)])
+
+
+@pytest.fixture(scope="module")
+def classes():
+    rng = np.random.default_rng(0)
+    net = MLP([9, 5, 7, 3], activation="softplus", error="cross_entropy")
+    x, labels = rng.standard_normal((41, 9)), rng.integers(0, 3, 41)
+    return net.objective(x, labels), np.array([net.init(seed) for seed in range(2)])
+
+
+def after(source, W, plan, updates):
+    state = begin(W, plan)
+    source.advance(state, updates)
+    return state
+
+
+PLANS = {
+    "central": {},
+    "forward, gaussian": {"method": "forward", "code": "gaussian"},
+    "walsh, pairs of patterns": {"code": "walsh", "batch": 2},
+    "momentum": {"rule": "momentum", "eta": 0.02},
+    "periods": {"trials_per_update": 4, "perturb_every": 2, "sample_every": 3, "batch": 3},
+    "free baseline, noise": {"method": "forward", "baseline_free": True, "reading": Reading(0.01)},
+    "noise and converter": {"reading": Reading(0.02, 10, 4.0), "eta": 0.01},
+    "sign": {"rule": "sign", "eta": 1e-3},
+    "keep if better": {"rule": "keep-if-better", "eta": 1.0},
+    "decay": {"decay": 5.0},
+    "ternary": {"code": "ternary"},
+    "one weight after another": {"code": "sequential", "trials_per_update": 9},
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_loop_is_that_of_the_naive_twin(xor, name):
+    objective, W = xor
+    plan = Plan(seed=3, **PLANS[name])
+    found = after(Batch(objective, plan, precision="float64"), W, plan, 12)
+    for run, w in enumerate(W):
+        np.testing.assert_allclose(found.w[run], naive.learn(objective, w, plan, run, 12), rtol=0, atol=1e-12)
+    assert np.abs(found.w - W).max() > 1e-3
+    assert (found.update, found.trial, found.evaluations) == (12, 12 * plan.trials_per_update, 12 * plan.evaluations_of_an_update)
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("problem", ["xor", "classes"])
+def test_float32_evaluations_change_little(name, problem, request):
+    objective, W = request.getfixturevalue(problem)
+    plan = Plan(seed=5, **PLANS[name])
+    plan = plan if problem == "xor" else replace(plan, eta=0.05 * plan.eta)  # stable for its larger curvature
+    single, double = (after(Batch(objective, plan, precision=p), W, plan, 40) for p in ("float32", "float64"))
+    moved = np.abs(double.w - W).max()
+    # rounding of E is 1e-7 E, and dE is about 1e-2 E; a reading that rounds to another step of a converter is a step away
+    assert np.abs(single.w - double.w).max() < (0.05 if plan.reading.bits else 1e-3) * moved
+    assert moved > 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name, plan in PLANS.items() if "code" not in plan])
+@pytest.mark.parametrize("problem", ["xor", "classes"])
+def test_exact_descent_in_the_kernel_and_in_numpy_agree(name, problem, request):
+    objective, W = request.getfixturevalue(problem)
+    plan = Plan(**PLANS[name])
+    kernel, plain = Exact(objective, plan), Exact(objective, plan)
+    assert kernel.compiled
+    plain.compiled = False
+    a, b = after(kernel, W, plan, 15), after(plain, W, plan, 15)
+    np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12)
+    assert np.abs(a.w - W).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "error, output", [("squared_error", "logistic"), ("cross_entropy", "linear"), ("binary_cross_entropy", "linear")]
+)
+@pytest.mark.parametrize("activation", ["linear", "tanh", "logistic", "relu", "softplus"])
+def test_an_exact_update_goes_down_the_gradient(error, output, activation):
+    rng = np.random.default_rng(1)
+    net = MLP([4, 6, 2], activation=activation, output=output, error=error)
+    objective = net.objective(rng.standard_normal((7, 4)), np.eye(2)[rng.integers(0, 2, 7)])
+    plan, w = Plan(eta=0.5), net.init(0)
+    np.testing.assert_allclose(
+        after(Exact(objective, plan), w, plan, 1).w[0], w - 0.5 * objective.gradient(w), rtol=0, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("changes", [{}, {"batch": 2, "rule": "momentum", "trials_per_update": 3, "reading": Reading(0.01)}])
+def test_any_split_any_threads_and_any_company_give_the_same_bits(xor, precision, changes):
+    objective, W = xor
+    plan = Plan(seed=11, **changes)
+    whole = after(Batch(objective, plan, threads=1, precision=precision), W, plan, 60)
+    parts = begin(W, plan)
+    for updates in (1, 7, 30, 22):
+        Batch(objective, plan, threads=2, precision=precision).advance(parts, updates)
+    assert np.array_equal(parts.w, whole.w) and parts.evaluations == whole.evaluations
+    alone = Plan(seed=13, **changes)  # run 2 by itself
+    assert np.array_equal(after(Batch(objective, alone, precision=precision), W[2], alone, 60).w[0], whole.w[2])
+    other = Plan(seed=12, **changes)
+    assert not np.array_equal(after(Batch(objective, other, precision=precision), W, other, 60).w, whole.w)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rule": "momentum"}, {"rule": "diagonal", "method": "difference"}, {"rate": "trace", "tune_every": 5},
+        {"rule": "newton-cg", "method": "difference", "cg_steps": 2},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("source", [Batch, Exact])
+def test_a_state_that_was_stored_goes_on_to_the_same_bits(xor, tmp_path, source, changes):
+    objective, W = xor
+    plan = Plan(eta=0.05, **changes)
+    whole = after(source(objective, plan), W, plan, 14)
+    half = after(source(objective, plan), W, plan, 7)
+    np.savez(tmp_path / "state.npz", **half.arrays())
+    with np.load(tmp_path / "state.npz") as file:
+        again = State.of_arrays(dict(file))
+    source(objective, plan).advance(again, 7)
+    for name, array in whole.arrays().items():
+        assert np.array_equal(again.arrays()[name], array), name
+
+
+def test_train_yields_the_start_and_every_so_many_updates(xor):
+    objective, W = xor
+    plan = Plan()
+    seen = [(state.update, state.w.copy()) for state in train(Batch(objective, plan), begin(W, plan), 25, every=10)]
+    assert [update for update, _ in seen] == [0, 10, 20, 25]
+    assert np.array_equal(seen[0][1], W)
+    for update, w in seen[1:]:
+        assert np.array_equal(w, after(Batch(objective, plan), W, plan, update).w)
+
+
+def test_patterns_go_by_once_in_random_order_before_any_comes_again():
+    rows = presented(seed=4, first=0, count=12, batch=5, n_patterns=20)
+    for epoch in rows.reshape(3, 20):
+        assert sorted(epoch) == list(range(20))
+    assert len({tuple(epoch) for epoch in rows.reshape(3, 20)}) == 3
+    assert np.array_equal(presented(4, 7, 2, 5, 20), rows[7:9])
+    assert not np.array_equal(presented(5, 0, 12, 5, 20), rows)
+
+
+# ---- rules and rates, on a quadratic
+
+
+@pytest.fixture(scope="module")
+def quadratic():
+    rng = np.random.default_rng(2)
+    Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    H, minimum = Q @ np.diag([0.1, 0.3, 0.5, 1.0, 2.0, 4.0]) @ Q.T, rng.standard_normal(6)
+    objective = Objective.from_functions(
+        lambda w: 0.5 * (w - minimum) @ H @ (w - minimum), lambda w: H @ (w - minimum), lambda w, v: H @ v, n_weights=6
+    )
+    return objective, H, minimum, np.zeros((2, 6))
+
+
+def test_newton_cg_solves_a_quadratic_in_as_many_steps_as_weights(quadratic):
+    objective, _, minimum, W = quadratic
+    plan = Plan(rule="newton-cg", method="difference", eta=1.0, damping=0.0, cg_steps=6)
+    np.testing.assert_allclose(after(Exact(objective, plan), W, plan, 1).w, [minimum, minimum], atol=1e-10)
+    few = Plan(rule="newton-cg", method="difference", eta=1.0, damping=0.0, cg_steps=2)
+    assert np.abs(after(Exact(objective, few), W, few, 1).w - minimum).max() > 0.01
+
+
+def test_newton_cg_on_the_chips_own_products(quadratic):
+    objective, _, minimum, W = quadratic
+    # over a double period of a Walsh code g and z are exact on a quadratic
+    plan = Plan(rule="newton-cg", method="difference", code="walsh", eta=1.0, damping=0.0, cg_steps=6, trials_per_update=16)
+    assert np.abs(after(Batch(objective, plan), W, plan, 1).w - minimum).max() < 1e-6
+    assert plan.evaluations_of_an_update == 7 * 16 * 4
+
+
+def test_the_diagonal_rule_divides_by_the_curvature_of_each_weight():
+    h = np.array([0.5, 2.0, 8.0])
+    objective = Objective.from_functions(lambda w: 0.5 * h @ (w - 1) ** 2, lambda w: h * (w - 1), lambda w, v: h * v, n_weights=3)
+    plan = Plan(rule="diagonal", method="difference", eta=0.5, damping=0.0)
+    np.testing.assert_allclose(after(Exact(objective, plan), np.zeros(3), plan, 1).w[0], 0.5, rtol=1e-12)
+    many = Plan(rule="diagonal", method="difference", code="walsh", trials_per_update=8, eta=0.5, damping=0.0)
+    np.testing.assert_allclose(after(Batch(objective, many), np.zeros(3), many, 1).w[0], 0.5, rtol=1e-6)
+
+
+def test_rates_come_from_the_trace_the_largest_eigenvalue_and_the_parabola(quadratic):
+    objective, H, _, W = quadratic
+
+    def rate(source, kind, **more):
+        plan = Plan(rate=kind, eta=1.0, **more)
+        return after(source(objective, plan), W, plan, 1).memory["eta"]
+
+    assert rate(Exact, "trace") == pytest.approx(1 / np.trace(H), rel=1e-12)
+    assert rate(Exact, "eigenvalue") == pytest.approx(1 / 4.0, rel=1e-9)
+    g = objective.gradient(W[0])
+    assert rate(Exact, "line") == pytest.approx((g @ g) / (g @ H @ g), rel=1e-12)
+    # dE of a pair is D'HD/2: tr H / 2 in the mean, with a variance of sum of H_ij^2 off the diagonal over two
+    trials, off = 4000, H - np.diag(np.diag(H))
+    stderr = 2 * np.sqrt((off**2).sum() / 2 / trials)
+    assert np.abs(1 / rate(Batch, "trace", tune_trials=trials) - np.trace(H)).max() < 5 * stderr
+    assert stderr < 0.05 * np.trace(H)
+    # l (1 + 1/K) + tr H / K
+    wanted = 4.0 * 1.25 + np.trace(H) / 4
+    assert 1 / rate(Batch, "eigenvalue", tune_trials=500, trials_per_update=4) == pytest.approx(wanted, rel=0.1)
+    plan = Plan(rate="line", eta=1.0, code="walsh", trials_per_update=16)  # the exact gradient: a step to the minimum along it
+    found = after(Batch(objective, plan), W, plan, 1)
+    np.testing.assert_allclose(found.w[0], W[0] - (g @ g) / (g @ H @ g) * g, atol=1e-6)
+    assert found.evaluations == 16 * 2 + 3
+
+
+def test_a_rate_beyond_what_tr_H_allows_diverges_and_one_below_does_not(quadratic):
+    objective, H, _, W = quadratic
+    limit = 2 / np.trace(H)
+    for factor, grows in ((0.3, False), (4.0, True)):
+        plan = Plan(eta=factor * limit, code="gaussian")
+        found = after(Batch(objective, plan), W, plan, 300)
+        E = np.array([objective.error(w) for w in found.w])
+        assert (E > objective.error(W[0])).all() == grows and (E < 0.2 * objective.error(W[0])).all() != grows
+
+
+def test_a_run_that_diverges_stands_still_and_leaves_the_others_alone():
+    net = MLP([1, 1], output="linear", error="squared_error")
+    objective = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]]))
+    W = np.array([[0.1, 0.2], [1e200, 0.0], [0.3, -0.1]])
+    plan = Plan(sigma=0.01)
+    for precision in ("float32", "float64"):
+        with np.errstate(all="ignore"):
+            found = after(Batch(objective, plan, precision=precision), W, plan, 20)
+        assert list(found.failed) == [-1, 0, -1]
+        assert np.array_equal(found.w[1], W[1])
+        alone = Plan(sigma=0.01, seed=2)
+        assert np.array_equal(after(Batch(objective, alone, precision=precision), W[2], alone, 20).w[0], found.w[2])
+
+
+# ---- other networks
+
+
+@pytest.mark.parametrize("kind", ["dag", "recurrent"])
+def test_other_networks_learn_by_the_same_loop(kind):
+    rng = np.random.default_rng(3)
+    if kind == "dag":
+        net = DAG(5, [(0, 2), (1, 2), (0, 3), (2, 3), (2, 4), (3, 4)], inputs=[0, 1], outputs=[4])
+        objective = net.objective(rng.standard_normal((6, 2)), 0.5 * rng.standard_normal((6, 1)))
+    else:
+        net = Recurrent(4, outputs=[3], inputs=[0, 1])
+        objective = net.objective(rng.standard_normal((6, 2)), 0.5 * rng.standard_normal((6, 1)))
+    w, plan = net.init(0), Plan(eta=0.1, batch=3, method="forward")
+    found = after(Batch(objective, plan), w, plan, 10)
+    np.testing.assert_allclose(found.w[0], naive.learn(objective, w, plan, 0, 10), rtol=0, atol=1e-9)
+    control = after(Exact(objective, plan), w, plan, 300)
+    assert objective.error(control.w[0]) < 0.9 * objective.error(w)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "antithetc"}, "did you mean antithetic"),
+        ({"rule": "plane"}, "did you mean plain"),
+        ({"rate": "auto"}, "rate = 'auto'"),
+        ({"eta": 0.0}, "eta = 0.0 must be a finite number > 0"),
+        ({"eta": float("nan")}, "eta = nan must be"),
+        ({"momentum": 1.0}, "momentum = 1.0 must lie in"),
+        ({"trials_per_update": 0}, "trials_per_update = 0 must be a whole number >= 1"),
+        ({"rule": "keep-if-better", "trials_per_update": 2}, "set trials_per_update = 1"),
+        ({"rule": "diagonal"}, 'set method = "difference", not "central"'),
+        ({"method": "covariance", "code": "lfsr"}, "does not go with"),
+        ({"batch": -1}, "batch = -1"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_cannot_be_says_why_in_one_line(changes, message):
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        Plan(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_patterns_than_there_are_and_weights_that_do_not_fit(xor):
+    objective, W = xor
+    with pytest.raises(InputError, match="batch = 5 but there are 4 patterns"):
+        Batch(objective, Plan(batch=5))
+    with pytest.raises(InputError, match=r"w has shape \(2, 3\)"):
+        Batch(objective, Plan()).advance(begin(np.zeros((2, 3)), Plan()), 1)
+    with pytest.raises(InputError, match="has no kernel"):
+        Batch(objective, Plan(method=METHODS["difference"], rule="diagonal"), precision="float32")

@@ -1,0 +1,259 @@
+"""Learning on a chip: events and batches write the same weights, through every kind of memory."""
+
+import numpy as np
+import pytest
+
+from hardware.device import apparent, fabricate, initial, write
+from hardware.learning import OnChip, Written, source
+from hardware.memory import Memory
+from perturb import MLP, InputError
+from perturb.learning import Batch, Plan, State, begin
+from perturb.philox import uniforms_at
+from perturb.reading import Reading
+from sims.experiment import load_experiment
+
+DEVICE = {
+    "model": "soft-bounds", "range": 4.0, "step": {"dw_min": 0.002, "dw_min_dtod": 0.2, "up_down_dtod": 0.1, "c2c": 0.3},
+    "noise": {"write": 0.001}, "leak": {"lifetime_s": 0.1}, "flicker": {"q": 0.001},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def xor():
+    x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    net = MLP([2, 2, 1], output="logistic")
+    return net.objective(x, (x[:, :1] != x[:, 1:]).astype(float)), np.array([net.init(seed) for seed in range(2)])
+
+
+def params(changes):
+    return load_experiment("xor", {f"chip.{key}": value for key, value in changes.items()}).chip
+
+
+def learned(xor, changes, plan, updates, events, waits=True, pieces=1):
+    objective, W = xor
+    state, chip = begin(W, plan), OnChip(params(changes), objective, plan, W, events, waits)
+    for _ in range(pieces):
+        chip.advance(state, updates // pieces)
+    return state, chip
+
+
+CASES = {
+    "ideal": ({}, {}, True),
+    "device": ({"weights.device": DEVICE}, {}, True),
+    "bits, nearest": ({"weights.bits": 8, "weights.rounding": "nearest"}, {"eta": 1.0}, True),
+    "leak, noise, momentum, averages": (
+        {"error_unit.noise": 0.01, "weights.leak_tau_s": 0.01}, {"rule": "momentum", "trials_per_update": 3}, True,
+    ),
+    "periods": ({"weights.bits": 9}, {"batch": 2, "perturb_every": 2, "sample_every": 3, "trials_per_update": 2}, True),
+    "late updates": ({"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.bits": 10}, {}, False),
+    "lost broadcasts, tiles": ({"bus.drop_probability": 0.3, "synapses_per_tile": 4}, {}, True),
+    "mismatch, stuck cells": (
+        {"perturbation.gain_mismatch": 0.2, "weights.stuck_fraction": 0.3, "synapse.offset_mismatch": 0.01}, {}, True,
+    ),
+    "kept baseline": ({"error_unit.baseline_every": 5}, {"method": "forward"}, True),
+    "keep if better": ({"weights.bits": 10}, {"rule": "keep-if-better", "eta": 1.0, "method": "forward"}, True),
+    "refresh": ({"weights.leak_tau_s": 1e-3, "weights.refresh_s": 1e-4}, {}, True),
+    "settling": ({"perturbation.tau_ns": 150.0}, {"method": "forward"}, True),
+    "rate from tr H": ({"error_unit.noise": 1e-3, "weights.bits": 12}, {"rate": "trace", "tune_every": 15, "eta": 0.2}, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_events_and_batches_write_the_same_weights_at_the_same_times(xor, name):
+    changes, more, waits = CASES[name]
+    plan = Plan(**{"eta": 0.2, "seed": 7, **more})
+    event, chip = learned(xor, changes, plan, 30, events=True, waits=waits)
+    batch, values = learned(xor, changes, plan, 30, events=False, waits=waits)
+    np.testing.assert_allclose(batch.w, event.w, rtol=1e-9, atol=1e-12)
+    assert batch.evaluations == event.evaluations
+    starts = chip.chips[0]._starts
+    assert starts[25] == values._start_ns(25)
+    # any split gives the same bits
+    for events, whole in ((True, event), (False, batch)):
+        parts, _ = learned(xor, changes, plan, 30, events, waits, pieces=3)
+        assert np.array_equal(parts.w, whole.w)
+    assert np.abs(batch.w - xor[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "ideal"])
+def test_each_of_these_chips_learns_otherwise_than_an_ideal_one(xor, name):
+    changes, more, waits = CASES[name]
+    plan = Plan(**{"eta": 0.2, "seed": 7, **more})
+    chip, _ = learned(xor, changes, plan, 30, events=False, waits=waits)
+    ideal, _ = learned(xor, {}, plan, 30, events=False)
+    differs = np.abs(chip.w - ideal.w).max() > 1e-6
+    assert differs
+
+
+def test_an_ideal_chip_learns_as_the_batch_engine_does(xor):
+    objective, W = xor
+    plan = Plan(eta=0.2, reading=Reading(0.02))
+    state = begin(W, plan)
+    Batch(objective, plan, precision="float64").advance(state, 40)
+    chip, _ = learned(xor, {"error_unit.noise": 0.02}, plan, 40, events=False)
+    np.testing.assert_allclose(chip.w, state.w, rtol=0, atol=1e-12)
+    assert isinstance(source(params({"error_unit.noise": 0.02}), objective, plan, W), Batch)
+    assert isinstance(source(params({"weights.leak_tau_s": 8.0}), objective, plan, W), OnChip)
+    assert isinstance(source(params({}), objective, plan, W, events=True), OnChip)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_mismatched_perturbations_are_known_to_the_batch_engine(xor, precision):
+    objective, W = xor
+    chip = params({"perturbation.gain_mismatch": 0.3, "perturbation.offset_mismatch": 0.002, "error_unit.noise": 0.01})
+    plan = Plan(eta=0.2, method="forward", reading=Reading(0.01))
+    fast = source(chip, objective, plan, W)
+    assert isinstance(fast, Batch) and fast.precision == "float32"
+    fast.precision = precision
+    a, b, ideal = begin(W, plan), begin(W, plan), begin(W, plan)
+    fast.advance(a, 40)
+    OnChip(chip, objective, plan, W, False, True).advance(b, 40)
+    Batch(objective, plan).advance(ideal, 40)
+    np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12 if precision == "float64" else 1e-4)
+    assert np.abs(a.w - ideal.w).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights.bits": 8}, {"weights.device": {key: table for key, table in DEVICE.items() if key not in ("leak", "flicker")}},
+        {"weights.bits": 9, "weights.stuck_fraction": 0.3, "perturbation.gain_mismatch": 0.1, "error_unit.noise": 0.01},
+    ],
+)  # fmt: skip
+def test_weights_that_keep_what_is_written_go_with_the_batch_engine_and_all_rules(xor, changes):
+    objective, W = xor
+    plan = Plan(eta=0.2, rule="momentum", momentum=0.5, reading=Reading(changes.get("error_unit.noise", 0.0)))
+    written = source(params(changes), objective, plan, W)
+    assert isinstance(written, Written)
+    a, b = begin(W, plan), begin(W, plan)
+    written.advance(a, 30)
+    OnChip(params(changes), objective, plan, W, False, True).advance(b, 30)
+    np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12)
+    # stored and gone on from
+    half = begin(W, plan)
+    source(params(changes), objective, plan, W).advance(half, 12)
+    again, other = State.of_arrays(half.arrays()), source(params(changes), objective, plan, W)
+    other.resume(again)
+    other.advance(again, 18)
+    assert np.array_equal(again.w, a.w)
+    curved = Plan(eta=0.2, rule="diagonal", method="difference", reading=plan.reading)
+    state = begin(W, curved)
+    source(params(changes), objective, curved, W).advance(state, 5)
+    assert np.abs(state.w - W).max() > 1e-3
+
+
+def test_runs_are_dies_of_their_own(xor):
+    objective, W = xor
+    same = np.array([W[0], W[0]])
+    changes, plan = {"weights.device": DEVICE, "die": 4}, Plan(eta=0.2)
+    both = begin(same, plan)
+    OnChip(params(changes), objective, plan, same, False, True).advance(both, 10)
+    second = begin(W[:1], Plan(eta=0.2, seed=1))
+    OnChip(params(changes | {"die": 5}), objective, Plan(eta=0.2, seed=1), W[:1], False, True).advance(second, 10)
+    assert np.array_equal(both.w[1], second.w[0]) and not np.array_equal(both.w[0], both.w[1])
+
+
+def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(xor, tmp_path):
+    objective, W = xor
+    plan = Plan(eta=0.2, rule="momentum", momentum=0.5)
+    whole, _ = learned(xor, {"weights.device": DEVICE}, plan, 20, events=False)
+    half, _ = learned(xor, {"weights.device": DEVICE}, plan, 10, events=False)
+    np.savez(tmp_path / "state.npz", **half.arrays())
+    with np.load(tmp_path / "state.npz") as file:
+        again = State.of_arrays(dict(file))
+    chip = OnChip(params({"weights.device": DEVICE}), objective, plan, W, False, True)
+    chip.resume(again)
+    chip.advance(again, 10)
+    assert np.array_equal(again.w, whole.w)
+
+
+def test_jitter_and_leak_end_in_weights_at_both_fidelities(xor):
+    changes = {"bus.jitter_ns": 3000, "weights.leak_tau_s": 0.01, "synapses_per_tile": 3}
+    plan = Plan(eta=0.2)
+    (event, _), (batch, _) = (learned(xor, changes, plan, 20, events) for events in (True, False))
+    # the schedule leaves jitter out, so the leak differs by what 3 us are of 10 ms
+    np.testing.assert_allclose(event.w, batch.w, atol=0.01)
+    assert np.isfinite(event.w).all()
+
+
+def test_a_diverging_chip_stops_and_says_when():
+    net = MLP([1, 1], output="linear", error="squared_error")
+    objective = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]]))
+    W = np.array([[0.1, 0.2], [1e200, 0.0]])
+    for events in (False, True):
+        plan = Plan()
+        state = begin(W, plan)
+        with np.errstate(all="ignore"), pytest.raises(InputError, match="not finite") if events else np.errstate():
+            OnChip(params({"weights.leak_tau_s": 1.0}), objective, plan, W, events, True).advance(state, 5)
+        if not events:
+            assert list(state.failed) == [-1, 0]
+
+
+@pytest.mark.parametrize(
+    "changes, plan, message",
+    [
+        ({}, {"rule": "diagonal", "method": "difference"}, 'rule = "diagonal" is not modelled on a chip'),
+        ({}, {"rate": "line"}, 'rate = "line" is not modelled on a chip'),
+        ({}, {"baseline_free": True}, "baseline_free is not for a chip"),
+        ({"bus.latency_ns": 100_000}, {}, "outlasts the FIFO"),
+    ],
+)
+def test_what_a_chip_cannot_do_is_said_in_one_line(xor, changes, plan, message):
+    objective, W = xor
+    with pytest.raises(InputError, match=message) as caught:
+        OnChip(params(changes), objective, Plan(**plan), W, False, waits=False)
+    assert "\n" not in str(caught.value)
+
+
+# ---- memory
+
+
+def test_a_memory_is_its_device():
+    chip = params({"weights.device": DEVICE, "die": 3})
+    device, w = chip.weights.device, np.linspace(-2, 2, 7)
+    memory = Memory(chip, np.zeros(7, bool), w, seed=5)
+    cells = fabricate(device, 7, die=3)
+    hidden = initial(cells, w, seed=5)
+    change = np.full(7, 0.03)
+    memory.add(change, update=1, now_ns=0)
+    np.testing.assert_array_equal(memory.hidden, write(cells, hidden, change, seed=5, update=1))
+    changed = memory.hidden != hidden
+    written = np.where(changed, 1, 0)
+    np.testing.assert_allclose(memory.weights(0, 9), apparent(cells, memory.hidden, 5, written, 9, 0.0), rtol=0, atol=0)
+    assert memory.writes == changed.sum() > 0
+
+
+def test_weights_leak_from_their_last_write_or_refresh():
+    chip = params({"weights.leak_tau_s": 0.5})
+    memory = Memory(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
+    memory.add(np.array([0.5, 0.5]), 0, now_ns=100_000_000)
+    start = np.array([1.0, -2.0]) * np.exp(-0.2) + 0.5
+    np.testing.assert_allclose(memory.weights(300_000_000), start * np.exp(-0.4), rtol=1e-14)
+    chip = params({"weights.leak_tau_s": 0.5, "weights.refresh_s": 0.25})
+    memory = Memory(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
+    np.testing.assert_allclose(memory.weights(600_000_000), np.array([1.0, -2.0]) * np.exp(-0.2), rtol=1e-14)
+
+
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+def test_bits_are_levels_and_rounding_is_as_said(rounding):
+    chip = params({"weights.bits": 6, "weights.range": 2.0, "weights.rounding": rounding})
+    step, n = 4.0 / 64, 2000
+    memory = Memory(chip, np.zeros(n, bool), np.zeros(n), seed=1)
+    memory.add(np.full(n, 0.3 * step), 0, 0)
+    w = memory.weights(0)
+    np.testing.assert_allclose(w / step, np.round(w / step), atol=1e-9)
+    u = np.empty(n)
+    uniforms_at(np.uint64(1), 18, 0, 0, 0, u)
+    if rounding == "nearest":
+        assert (w == 0).all()
+    else:
+        assert abs(w.mean() / step - 0.3) < 5 * np.sqrt(0.3 * 0.7 / n)
+        np.testing.assert_array_equal(w > 0, 0.3 + u >= 1)
+
+
+def test_bits_and_a_device_contradict_each_other():
+    with pytest.raises(InputError, match="both say how weights are stored"):
+        params({"weights.bits": 6, "weights.device": DEVICE})
+    with pytest.raises(InputError, match="weights.device.*no device of that name.*did you mean ecram-tang2018"):
+        params({"weights.device": "ecram-tang"})
+    assert params({"weights.device": "ecram-tang2018"}).weights.device.name == "ecram-tang2018"
