@@ -1,11 +1,11 @@
 """What a claim is: rows of a statement of the literature, with what it predicts and what the emulator measures.
 
-A row agrees if |measured - predicted| <= 5 stderr + tolerance. stderr is that of the measured value (0: nothing random in it), the
-tolerance what the prediction leaves out, or rounding.
+A row agrees if |measured - predicted| <= 5 stderr + tolerance. stderr is that of the measured value (0: nothing in it is random),
+the tolerance is what the prediction leaves out, or rounding.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,9 +111,9 @@ def errors(H: Array, W: Array, w_star: Array | float = 0.0) -> Array:
     return np.einsum("ri,ij,rj->r", U, H, U) / 2
 
 
-def chip(**tables: dict[str, object]) -> ChipParams:
+def chip(die: int = 0, **tables: Mapping[str, object]) -> ChipParams:
     """The ideal chip, but for these keys of its tables."""
-    return ChipParams.model_validate(tables)
+    return ChipParams.model_validate({"die": die, **tables})
 
 
 # ---- limits of the learning rate
@@ -131,5 +131,3 @@ def crossing(rates: Sequence[float], growth: Array) -> tuple[float, float]:
     groups = growth.shape[1]
     without = np.array([root(np.delete(growth, k, axis=1)) for k in range(groups)]) if groups > 1 else np.zeros(1)
     return root(growth), float(math.sqrt((groups - 1) * without.var()))
-
-

@@ -106,9 +106,7 @@ def _runs(
     """Estimates by the chip at w = 0, with REPEATS seeds."""
     n = objective.n_weights
     w, v = np.zeros(n), np.ones(n)
-    return [
-        Chip(params, objective, w, v, method, code, sigma, seed=s, fidelity=fidelity).run(trials) for s in seeds(seed)
-    ]
+    return [Chip(params, objective, w, v, method, code, sigma, seed=s, fidelity=fidelity).run(trials) for s in seeds(seed)]
 
 
 def _gain(runs: list[Estimate], g: Array) -> tuple[float, float]:
@@ -127,7 +125,7 @@ def settling(seed: int) -> Iterator[Row]:
     One-sided trials beside a stored E(w), Rademacher code: g_hat = D (x.g)/sigma^2, x = a x + (1 - a) D; the variance of one,
     per gain^2 and |g|^2, is n/(1 - a^2) - 1. In pairs the array also has to turn over: gain (1 - a)(2 - a)/2.
     """
-    n, trials = 16, 2000
+    n, trials = 16, 1000
     g = np.linspace(0.5, 1.5, n)
     objective = Linear(g)
     for taus in (1.2, 0.5):
@@ -135,11 +133,11 @@ def settling(seed: int) -> Iterator[Row]:
         setting = f"n = {n}, settles for {taus} tau, {REPEATS} x {trials} trials"
         kept = chip(perturbation=settle, error_unit={"baseline_every": 10**9})
         runs = _runs(kept, objective, seed, trials, "forward", "rademacher")
-        yield judged("gain", DERIVED, setting, 1 - a, *_gain(runs, g))
+        yield judged(f"gain, {taus} tau", DERIVED, setting, 1 - a, *_gain(runs, g))
         measured, stderr = (value / ((1 - a) ** 2 * float(g @ g)) for value in _variance(runs))
-        yield judged("variance/(gain |g|)^2", DERIVED, setting, n / (1 - a**2) - 1, measured, stderr)
+        yield judged(f"variance/(gain |g|)^2, {taus} tau", DERIVED, setting, n / (1 - a**2) - 1, measured, stderr)
     pairs = _runs(chip(perturbation=settle), objective, seed, trials, "central", "rademacher")
-    yield judged("gain of pairs", DERIVED, setting, (1 - a) * (2 - a) / 2, *_gain(pairs, g))
+    yield judged(f"gain of pairs, {taus} tau", DERIVED, setting, (1 - a) * (2 - a) / 2, *_gain(pairs, g))
 
 
 def converter(seed: int) -> Iterator[Row]:
@@ -148,7 +146,7 @@ def converter(seed: int) -> Iterator[Row]:
     The gain for Gaussian dE is `curves.rounding_gain`; the variance per gain^2 grows by E q(x)^2/(gain^2 s^2), q(x) the value as
     converted: E q(x)^2 = s^2 + `rounding_variance` + 2 s^2 (gain - 1).
     """
-    n, sigma, trials, source = 16, 0.01, 4000, "Widrow and Kollar 2008"
+    n, sigma, trials, source = 16, 0.01, 2000, "Widrow and Kollar 2008"
     g = np.linspace(0.5, 1.5, n)
     s = sigma * float(np.linalg.norm(g))
 
@@ -157,20 +155,23 @@ def converter(seed: int) -> Iterator[Row]:
 
     for steps in (1.2, 4.0, 6.0):
         runs, gain = _runs(words(steps * s), Linear(g), seed, trials), rounding_gain(1.0, steps)
-        setting = f"step of dE {steps} std(dE), n = {n}, {REPEATS} x {trials} trials"
-        yield judged("gain", source, setting, gain, *_gain(runs, g))
+        setting = f"dE converted in steps, n = {n}, {REPEATS} x {trials} trials"
+        yield judged(f"gain, steps of {steps} std(dE)", source, setting, gain, *_gain(runs, g))
         if steps == 1.2:
             square = 1 + rounding_variance(1.0, steps, False) + 2 * (gain - 1)
             measured, stderr = mean([float(run.statistics.totals[2]) / run.trials / s**2 for run in runs])
-            yield judged("trials needed, as a factor", source, setting, square / gain**2, measured / gain**2, stderr / gain**2)
+            yield judged(
+                "trials needed, steps of 1.2 std(dE)", source, setting, square / gain**2, measured / gain**2, stderr / gain**2
+            )
     small = g * stalled_gradient(sigma, 0.01) / float(np.linalg.norm(g))
     runs = _runs(words(0.01), Linear(small), seed, trials)
-    yield judged("gain where learning stalls", DERIVED, "std(dE) = 0.263 steps", 0.5, *_gain(runs, small))
+    yield judged("gain, steps of 3.8 std(dE): stalls", DERIVED, setting, 0.5, *_gain(runs, small))
     for dither in (False, True):
         params = chip(error_unit={"bits": 10, "range": 1024 * 6 * s, "dither": dither})
         runs = _runs(params, Linear(g, E0=512 * 6 * s), seed, trials)
-        setting = f"E converted in steps of 6 std(dE), {'with' if dither else 'without'} dither"
-        yield judged("gain", source, setting, 1.0 if dither else rounding_gain(1.0, 6.0), *_gain(runs, g))
+        claim = f"gain, {'dithered' if dither else 'plain'} steps of 6 std(dE)"
+        setting = f"E converted in steps, n = {n}, {REPEATS} x {trials} trials"
+        yield judged(claim, source, setting, 1.0 if dither else rounding_gain(1.0, 6.0), *_gain(runs, g))
 
 
 def one_bit(seed: int) -> Iterator[Row]:
@@ -193,7 +194,7 @@ def one_bit(seed: int) -> Iterator[Row]:
 def flicker(seed: int) -> Iterator[Row]:
     """Differences of neighbouring readings filter 1/f noise, by 4 sin^2(pi f T); a stored E(w) drifts with the log of its age.
 
-    Noise of an rms f per octave, octave k changing every 2^k readings: of 24 f^2 a difference keeps 2 f^2 (a pair, halved, f^2/2);
+    Noise of an rms f per octave, octave k changing every 2^k readings: of 24 f^2 a difference keeps 2 f^2 (half of one, f^2/2);
     readings j apart from a stored one that starts a block of octaves keep 2 f^2 (1 + floor log2 j).
     """
     f, trials, every = 0.01, 1024, 64
