@@ -395,6 +395,7 @@ def claims(frames: Frames) -> Figure:
         np.arange(len(table)), [f"{row.name_}: {row.claim}" for row in table.rename(columns={"name": "name_"}).itertuples()]
     )
     axis.tick_params(axis="y", labelsize=7)
+    axis.set_ylim(-1, len(table))
     axis.set(xlim=(-1.1 * FAR, 1.1 * FAR), xlabel="(measured - predicted) / (5 stderr + tolerance)")
     return _finished(figure)
 

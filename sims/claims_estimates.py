@@ -141,7 +141,7 @@ def settling(seed: int) -> Iterator[Row]:
 
 
 def converter(seed: int) -> Iterator[Row]:
-    """A converter of dE with a step of 1.2 std(dE) costs 13 % more trials; at 6 std learning stalls, unless dithered.
+    """A converter of dE with a step of 1.2 std(dE) costs 12 % more trials; at 6 std learning stalls, unless dithered.
 
     The gain for Gaussian dE is `curves.rounding_gain`; the variance per gain^2 grows by E q(x)^2/(gain^2 s^2), q(x) the value as
     converted: E q(x)^2 = s^2 + `rounding_variance` + 2 s^2 (gain - 1).

@@ -259,7 +259,7 @@ def mgd_xor(seed: int) -> Iterator[Row]:
     G = (C - C_0) D/mag^2 = 2 dE D/(N sigma^2): its eta is N/2 times that of a Plan. C_0 without noise or cost; a pattern a step.
     Of 200 starts it solved 68 % and the exact gradient 86 %: at the published rate noise drives some into other minima.
     """
-    N, mag, eta, steps, runs = 9, 0.05, 0.1, 200_000, 64
+    N, mag, eta, steps, runs = 9, 0.05, 0.1, 200_000, 48
     net = MLP([2, 2, 1], activation="logistic", output="logistic")
     x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     objective = net.objective(x, np.array([[0.0], [1.0], [1.0], [0.0]]))
@@ -276,7 +276,7 @@ def mgd_xor(seed: int) -> Iterator[Row]:
         return np.array([bool((np.abs(objective.outputs(w) - objective.target) < 0.5).all()) for w in state.w], dtype=float)
 
     control = solved(Exact(objective, plan), steps)
-    for slower in (1, 5):
+    for slower in (1, 4):
         own = replace(plan, eta=plan.eta / slower)
         found = solved(Batch(objective, own), slower * steps)
         _, stderr = mean(found - control)

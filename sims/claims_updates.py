@@ -77,7 +77,7 @@ def misalignment(seed: int) -> Iterator[Row]:
 
     On the chip by events: a FIFO of one perturbation, and a latency of half a trial.
     """
-    n, trials, eta, updates, runs = 6, 250, 0.05, 40, 100
+    n, trials, eta, updates, runs = 6, 250, 0.05, 20, 300
     lam, w0 = np.append(np.linspace(0.5, 1.5, n - 1), 1.0), np.ones(n)
     objective = diagonal(lam)
     g = objective.gradient(w0)

@@ -224,7 +224,9 @@ def learn(objective, w, plan, run, updates):
             return place % S
         epoch = place // S
         if epoch not in orders:
-            orders[epoch] = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(S)
+            together = max(1, 4096 // S)  # passes whose numbers are drawn together; patterns go by in the order of theirs
+            drawn = np.random.Generator(np.random.Philox(key=[seed, epoch // together])).random((together, S))
+            orders[epoch] = sorted(range(S), key=lambda i: drawn[epoch % together][i])
         return int(orders[epoch][place % S])
 
     for update in range(updates):

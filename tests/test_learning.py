@@ -155,6 +155,10 @@ def test_patterns_go_by_once_in_random_order_before_any_comes_again():
     assert len({tuple(epoch) for epoch in rows.reshape(3, 20)}) == 3
     assert np.array_equal(presented(4, 7, 2, 5, 20), rows[7:9])
     assert not np.array_equal(presented(5, 0, 12, 5, 20), rows)
+    for n_patterns, count in ((3, 5000), (5000, 2)):  # many passes drawn at once, and one longer than that
+        rows = presented(4, 0, count, n_patterns, n_patterns)
+        assert (np.sort(rows) == np.arange(n_patterns)).all() and not (rows[0] == rows[1:]).all()
+        assert np.array_equal(presented(4, count - 1, 1, n_patterns, n_patterns)[0], rows[-1])
 
 
 # ---- rules and rates, on a quadratic

@@ -32,6 +32,7 @@ QUICK = {
     "spectrum": ("xor", {"study": "spectrum"}),
     "finite-difference": ("finite-difference", {"network.layers": [64, 4, 10], "data.samples": 10}),
     "uses": ("uses", {**SMALL, "uses.decays": [0.003, 0.01]}),
+    "reproduce": ("reproduce", {"reproduce.claim": "misalignment"}),
 }
 
 
