@@ -440,6 +440,16 @@ class Chip:
             wide = {"bits": unit.bits + WIDER, "range": unit.range * 2**WIDER}
             lifted = {"offset": unit.offset + unit.range * 2 ** (WIDER - 1)} if values.tally["below"] else {}
             met.append((what, "error_unit", {**wide, **lifted}))
+        for name, what, table, key in (
+            ("dE", "dE were beyond the range of its words", "bus", "dE_range"),
+            ("s", "dw.v were beyond the range of its words", "bus", "s_range"),
+            ("line", "dw.v were beyond the range of its converter", "summing_line", "range"),
+        ):
+            if beyond := values.tally[f"{name}, beyond"]:
+                bits = "word_bits" if table == "bus" else "bits"
+                own = getattr(self.params, table)
+                wide = {bits: getattr(own, bits) + WIDER, key: getattr(own, key) * 2**WIDER}
+                met.append((f"{beyond / values.tally[f'{name}, all']:.1%} of the {what}", table, wide))
         if any(tile.overflowed for tile in self.tiles):
             what = "broadcasts came too late for the FIFO and met the wrong perturbation"
             met.append((what, "synapse", {"fifo_depth": 10**6}))

@@ -260,7 +260,7 @@ class Values:
         for weights in (method.gradient_weights, method.hv_weights):
             dE = sum(weight * E[phase] for phase, weight in enumerate(weights))
             dE = float(np.sign(dE)) if unit.one_bit else dE
-            both.append(float(quantised(np.array(dE), bus.word_bits if bus.dE_range else 0, bus.dE_range)))
+            both.append(self._word("dE", dE, bus.word_bits if bus.dE_range else 0, bus.dE_range))
         if not all(map(math.isfinite, both)):
             raise self.design.not_finite(trial)
         return both[0], both[1]
@@ -280,8 +280,17 @@ class Values:
         s = float((known * self.v).sum()) * (1.0 + line.gain_error)
         if line.noise:
             s += line.noise * float(_normals(self.design.seed, LINE, 1, trial)[0])
-        s = float(quantised(np.array(s), line.bits, line.range))
-        return float(quantised(np.array(s), bus.word_bits if bus.s_range else 0, bus.s_range))
+        s = self._word("line", s, line.bits, line.range)
+        return self._word("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
+
+    def _word(self, name: str, x: float, bits: int, reach: float) -> float:
+        """x as so many bits carry it; how many there were, and how many beyond their range, is tallied."""
+        if not bits:
+            return x
+        step = 2.0 * reach / 2**bits
+        self.tally[f"{name}, all"] += 1
+        self.tally[f"{name}, beyond"] += not -reach - step / 2 <= x < reach - step / 2
+        return float(quantised(np.array(x), bits, reach))
 
     def received(self, trial: int, tile: int) -> bool:
         """Whether a tile gets the broadcast of a trial."""
