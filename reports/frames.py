@@ -194,7 +194,7 @@ PRUNING = {
     "test_accuracy": "share of them classified rightly; empty where targets are no classes",
 }
 LEARNING = {
-    "source": "of the updates: batch, event (the chip) or exact (the exact gradient)",
+    "source": "of the updates: batch or event (the chip), a label of compare_with, or exact (the exact gradient)",
     "run": "number of the run: seeds and die are so much higher than the first",
     "update": "updates done",
     "trials": "trials done",
