@@ -80,7 +80,8 @@ class Chip:
     fidelity: "event" simulates every trial in time; "auto" does so until three trials in a row took the same time and energy,
     and runs the rest in batches; "batch" runs all values in batches and the events only for the schedule. For the same seed all
     three agree within rounding. A FIFO too short for the bus latency can only be had at event level. precision: of the batches,
-    as of `perturb.estimate`; "float32" is faster and agrees to its own rounding.
+    as of `perturb.estimate`; "float32" is faster and agrees to its own rounding. start: (number, time in ns) of the first trial,
+    where the chip goes on with what it has learned.
 
     After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits it), events (of SimPy),
     trace (the intervals of the first `trace_trials` trials), statistics.
@@ -101,6 +102,7 @@ class Chip:
         fidelity: str = "auto",
         trace_trials: int = 4,
         precision: str = "float64",
+        start: tuple[int, int] = (0, 0),
     ):
         method = choose("method", method, METHODS) if isinstance(method, str) else method
         code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -132,13 +134,14 @@ class Chip:
             )
         self.schedule = Schedule(params, objective, method, self.presented)
 
-        self.env = _Environment()
+        self._first, now = start
+        self.env = _Environment(now)
         self.bus = simpy.Resource(self.env)
         self.trace: list[Interval] = []
         self._counts: Counter[str] = Counter()
         self._command, self._delivery = self.env.event(), self.env.event()
         self._known: dict[int, Array] = {}  # what the synapses believe of the perturbations that are in a FIFO
-        self._displaced = np.zeros(n)
+        self.displaced = np.zeros(n)
         self._starts: list[int] = []  # time when each trial began
         self._spent: list[Counter[str]] = []  # counts of all trials so far, at the end of each
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
@@ -150,7 +153,7 @@ class Chip:
         self._steady = False
         self.learning: Learning | None = None
         self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
-        self._written, self._updates = self.env.event(), 0
+        self._written, self._updates = self.env.event(), -1
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
@@ -160,7 +163,7 @@ class Chip:
 
     def _control(self):
         p, env, method = self.params, self.env, self.design.method
-        trial = 0
+        trial = self._first
         while True:
             start = env.now
             self._starts.append(start)
@@ -225,8 +228,8 @@ class Chip:
         self._counts["mac"] += self.w.size * self.presented
         self._counts["conversion"] += self.presented
         target = self.values.target(D, trial, phase)
-        self._displaced = self.values.left * self._displaced + (1.0 - self.values.left) * target
-        return float(self.values.readings([(trial, phase)], self._displaced[None])[0])
+        self.displaced = self.values.left * self.displaced + (1.0 - self.values.left) * target
+        return float(self.values.readings([(trial, phase)], self.displaced[None])[0])
 
     def _deliver(self, trial: int, dE: tuple[float, float], s: float):
         yield self.env.timeout(self.params.bus.latency_ns)
@@ -287,6 +290,8 @@ class Chip:
     def learn(self, learning: "Learning", updates: int) -> None:
         """Go on until so many updates have been written, from the start of the run."""
         self.learning = learning
+        if self._updates < 0:
+            self._updates = self._first // learning.every
         while self._updates < updates:
             self.env.run(until=self._written)
 
@@ -440,6 +445,16 @@ class Chip:
             wide = {"bits": unit.bits + WIDER, "range": unit.range * 2**WIDER}
             lifted = {"offset": unit.offset + unit.range * 2 ** (WIDER - 1)} if values.tally["below"] else {}
             met.append((what, "error_unit", {**wide, **lifted}))
+        for name, what, table, key in (
+            ("dE", "dE were beyond the range of its words", "bus", "dE_range"),
+            ("s", "dw.v were beyond the range of its words", "bus", "s_range"),
+            ("line", "dw.v were beyond the range of its converter", "summing_line", "range"),
+        ):
+            if beyond := values.tally[f"{name}, beyond"]:
+                bits = "word_bits" if table == "bus" else "bits"
+                own = getattr(self.params, table)
+                wide = {bits: getattr(own, bits) + WIDER, key: getattr(own, key) * 2**WIDER}
+                met.append((f"{beyond / values.tally[f'{name}, all']:.1%} of the {what}", table, wide))
         if any(tile.overflowed for tile in self.tiles):
             what = "broadcasts came too late for the FIFO and met the wrong perturbation"
             met.append((what, "synapse", {"fifo_depth": 10**6}))
@@ -479,8 +494,8 @@ class Chip:
 
     def _start_ns(self, trial: int) -> int:
         """When a trial begins, from the events or from the schedule they have found."""
-        if trial < len(self._starts):
-            return self._starts[trial]
+        if trial < self._first + len(self._starts):
+            return self._starts[trial - self._first]
         every = self._every
         whole, rest = divmod(trial - len(self._starts) + 1, every)
         last, before = self._starts[-1], self._starts[-1 - every]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from perturb.statistics import Design, Statistics
 from perturb.synapse import SUMS
 
 Array = np.ndarray
+T = TypeVar("T")
 XY = SUMS.index("xy")
 STORED = {"weights.bits", "weights.device", "weights.stuck_fraction"}  # of weights that keep what is written
 
@@ -112,28 +114,33 @@ class OnChip:
                 f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of {params.synapse.fifo_depth} perturbations, which "
                 'only events can show: set training.source = "event", or a deeper synapse.fifo_depth'
             )
-        self.runs: list[Values] = []
-        self.chips: list[Chip] = []
-        v = np.ones(objective.n_weights)
-        for run, start in enumerate(w):
-            die = _die(params, run)
-            seed = (plan.seed + run) % 2**64
-            if events:
-                chip = Chip(
-                    die, objective, start, v, plan.method, code, plan.sigma, plan.r, seed,
-                    "batch" if self.n_presented == objective.n_patterns else "pattern", "event",
-                )  # fmt: skip
-                chip.presented, chip.schedule = self.n_presented, self.schedule
-                self.chips.append(chip)
-                values = chip.values
-            else:
-                design = Design(plan.method, code, objective.n_weights, plan.sigma, plan.r, seed)
-                values = Values(die, objective, design, start, v, self._start_ns)
-            values.perturb_every = plan.perturb_every
-            if self.n_presented != objective.n_patterns:
-                values.rows_of = self._rows_of(seed)
-            self.runs.append(values)
+        self.params, self._code, self._w = params, code, w
+        self.chips: list[Chip] = [self._chip(run) for run in range(len(w))] if events else []
+        self.runs = [chip.values for chip in self.chips] if events else [self._values(run) for run in range(len(w))]
         self._pending: list[list[tuple[int, Array]]] = [[] for _ in self.runs]
+
+    def _chip(self, run: int, start: tuple[int, int] = (0, 0)) -> Chip:
+        plan, whole = self.plan, self.n_presented == self.objective.n_patterns
+        seed = (plan.seed + run) % 2**64
+        chip = Chip(
+            _die(self.params, run), self.objective, self._w[run], np.ones(self.objective.n_weights), plan.method, self._code,
+            plan.sigma, plan.r, seed, "batch" if whole else "pattern", "event", start=start,
+        )  # fmt: skip
+        chip.presented, chip.schedule = self.n_presented, self.schedule
+        return self._with_periods(chip, chip.values, seed)
+
+    def _values(self, run: int) -> Values:
+        plan, n = self.plan, self.objective.n_weights
+        seed = (plan.seed + run) % 2**64
+        design = Design(plan.method, self._code, n, plan.sigma, plan.r, seed)
+        values = Values(_die(self.params, run), self.objective, design, self._w[run], np.ones(n), self._start_ns)
+        return self._with_periods(values, values, seed)
+
+    def _with_periods(self, made: T, values: Values, seed: int) -> T:
+        values.perturb_every = self.plan.perturb_every
+        if self.n_presented != self.objective.n_patterns:
+            values.rows_of = self._rows_of(seed)
+        return made
 
     def _rows_of(self, seed: int) -> Callable[[int], Array]:
         plan = self.plan
@@ -219,17 +226,28 @@ class OnChip:
 
     def _show(self, state: State) -> None:
         """state.w: what the arrays compute with once the updates so far are written; the chips themselves go on as they are."""
-        now = self._start_ns(state.trial)
+        now, memories = self._start_ns(state.trial), []
         for run, values in enumerate(self.runs):
-            memory = copy(values.memory)
+            memories.append(memory := copy(values.memory))
             for number, change in self.chips[run].changes if self.events else self._pending[run]:
-                memory.add(change, number, now)
+                memory.add(change, number, self.chips[run].env.now if self.events and self.waits else now)
             if self.waits and not self.events:
                 values.memory, self._pending[run] = memory, []
             state.w[run] = memory.weights(now)
-        if self.waits and not self.events:
-            state.extra = _stored([values.memory for values in self.runs])
+        if self.waits:
+            state.extra = _stored(memories)
+            state.extra["kept"] = np.array([values.kept for values in self.runs])
+            if self.events:
+                state.extra["displaced"] = np.array([chip.displaced for chip in self.chips])
+                state.extra["now"] = np.array([chip.env.now for chip in self.chips])
 
     def resume(self, state: State) -> None:
-        """Go on from a state that was stored."""
+        """Go on from a state that was stored, of a chip that waits for its writes: then nothing is under way."""
+        if self.events:
+            self.chips = [self._chip(run, (state.trial, int(now))) for run, now in enumerate(state.extra["now"])]
+            self.runs = [chip.values for chip in self.chips]
+            for chip, displaced in zip(self.chips, state.extra["displaced"], strict=True):
+                chip.displaced = displaced
         _restore([values.memory for values in self.runs], state)
+        for values, (trial, E) in zip(self.runs, state.extra["kept"], strict=True):
+            values.kept = (int(trial), float(E))

@@ -119,7 +119,7 @@ class Values:
         self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
-        self._kept: tuple[int, float] = (-1, 0.0)
+        self.kept: tuple[int, float] = (-1, 0.0)
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
         size = float(np.linalg.norm(v))
         regressor = {"dw": 1.0, "s_dw": design.sigma * size, "b": design.sigma / size if size else 0.0, "none": 1.0}
@@ -255,22 +255,22 @@ class Values:
         if self._baseline >= 0 and self._baseline not in E:
             E = {**E, self._baseline: self._older_baseline(trial - trial % unit.baseline_every)}
         elif self._baseline >= 0:
-            self._kept = (trial, E[self._baseline])
+            self.kept = (trial, E[self._baseline])
         both = []
         for weights in (method.gradient_weights, method.hv_weights):
             dE = sum(weight * E[phase] for phase, weight in enumerate(weights))
             dE = float(np.sign(dE)) if unit.one_bit else dE
-            both.append(float(quantised(np.array(dE), bus.word_bits if bus.dE_range else 0, bus.dE_range)))
+            both.append(self._word("dE", dE, bus.word_bits if bus.dE_range else 0, bus.dE_range))
         if not all(map(math.isfinite, both)):
             raise self.design.not_finite(trial)
         return both[0], both[1]
 
     def _older_baseline(self, trial: int) -> float:
-        if self._kept[0] != trial:
+        if self.kept[0] != trial:
             evaluations, displaced = self.displacements(trial, trial + 1)
             at = [phase for _, phase in evaluations].index(self._baseline)
-            self._kept = (trial, float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]))
-        return self._kept[1]
+            self.kept = (trial, float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]))
+        return self.kept[1]
 
     def line(self, trial: int, known: Array) -> float:
         """dw.v as it is broadcast, from what the synapses put on the line; 0 where the method has no use for it."""
@@ -280,8 +280,17 @@ class Values:
         s = float((known * self.v).sum()) * (1.0 + line.gain_error)
         if line.noise:
             s += line.noise * float(_normals(self.design.seed, LINE, 1, trial)[0])
-        s = float(quantised(np.array(s), line.bits, line.range))
-        return float(quantised(np.array(s), bus.word_bits if bus.s_range else 0, bus.s_range))
+        s = self._word("line", s, line.bits, line.range)
+        return self._word("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
+
+    def _word(self, name: str, x: float, bits: int, reach: float) -> float:
+        """x as so many bits carry it; how many there were, and how many beyond their range, is tallied."""
+        if not bits:
+            return x
+        step = 2.0 * reach / 2**bits
+        self.tally[f"{name}, all"] += 1
+        self.tally[f"{name}, beyond"] += not -reach - step / 2 <= x < reach - step / 2
+        return float(quantised(np.array(x), bits, reach))
 
     def received(self, trial: int, tile: int) -> bool:
         """Whether a tile gets the broadcast of a trial."""

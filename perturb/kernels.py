@@ -539,13 +539,13 @@ def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, t
             _accumulate_each(known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at])
 
 
-@compiled()
+@compiled(nogil=True)
 def _draw(kind, seed, first, sigma, period, taps, D):
     for t in range(D.shape[0]):
         perturbation(kind, seed, first + t, sigma, period, taps, 0, D[t])
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
+@compiled(nogil=True, error_model="numpy", fastmath={"contract"})
 def _accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
     for t in range(D.shape[0]):
         dE, s = (y[t], u[t]), _dot(D[t], v) if kind == 1 or kind == 2 else 0.0

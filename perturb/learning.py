@@ -47,6 +47,7 @@ RULES: dict[str, tuple[int, str]] = {
 }
 RATES = ("fixed", "trace", "eigenvalue", "line")
 POWER_STEPS = 8  # of power iteration
+ORDERED = 4096  # patterns whose order is drawn at once: a generator for every pass of a few costs more than their trials
 LINE_PHASE = 32  # of the noise of readings along a step, beyond the phases of any method
 
 
@@ -226,14 +227,18 @@ def begin(w: Array, plan: Plan) -> State:
 def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) -> Array:
     """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in random order, before any
     comes again."""
-    start, stop, S = first * batch, (first + count) * batch, n_patterns
-    rows = np.concatenate([_order(seed, epoch, S) for epoch in range(start // S, (stop - 1) // S + 1)])
-    return rows[start % S : start % S + stop - start].reshape(count, batch)
+    start, stop = first * batch, (first + count) * batch
+    size = max(1, ORDERED // n_patterns) * n_patterns  # of a block of passes
+    blocks = range(start // size, (stop - 1) // size + 1)
+    rows = np.concatenate([_passes(seed, block, n_patterns) for block in blocks])
+    return rows[start % size : start % size + stop - start].reshape(count, batch)
 
 
 @lru_cache(maxsize=256)
-def _order(seed: int, epoch: int, n_patterns: int) -> Array:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(n_patterns)
+def _passes(seed: int, block: int, n_patterns: int) -> Array:
+    """The passes of a block, each a permutation: as many as have ORDERED patterns in all, at least one."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, block]))
+    return rng.random((max(1, ORDERED // n_patterns), n_patterns)).argsort(1).ravel()
 
 
 def check_state(state: State, objective: Objective) -> None:
@@ -296,7 +301,12 @@ class Exact:
             while begun < last and state.failed[run] < 0:
                 # updates that show equally many patterns, some MB of them at most
                 rows, end = whole, last
-                if rows is None:
+                if rows is None and plan.trials_per_update % plan.sample_every == 0:
+                    each = plan.trials_per_update // plan.sample_every  # presentations of an update
+                    end = min(last, begun + max(1, 2**20 // (each * plan.batch)))
+                    shown = presented(plan.seed + run, begun * each, (end - begun) * each, plan.batch, objective.n_patterns)
+                    rows = shown.reshape(end - begun, each * plan.batch)
+                elif rows is None:
                     listed = [self._rows(begun, run)]
                     most = max(1, 2**20 // listed[0].size)
                     while begun + len(listed) < last and len(listed) < most:

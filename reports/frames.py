@@ -217,6 +217,18 @@ ADVICE = {
     "mind": "whether the value had better be changed",
     "why": "reason",
 }
+CLAIMS = {
+    "name": "name of the claim: perturb reproduce NAME",
+    "says": "the claim in a sentence",
+    "claim": "the statement that a row is about, and its unit",
+    "source": "who made it; derived here: from the definitions, in the docstring of the claim",
+    "setting": "on what it is measured",
+    "predicted": "value that it predicts",
+    "measured": "value that the emulator gives",
+    "stderr": "standard error of the measured value; 0 for what has no chance in it",
+    "tolerance": "what the prediction leaves out, or rounding",
+    "verdict": "agrees: within 5 stderr + tolerance, else DISAGREES; published form biased: wrong, as theory says it should be",
+}
 # study: table: column: meaning
 COLUMNS = {
     "compare": {"summary": SUMMARY, "weights": WEIGHTS, "convergence": CONVERGENCE, "timeline": TIMELINE, "energy": ENERGY},
@@ -235,7 +247,9 @@ COLUMNS = {
         "pruning": PRUNING,
     },
     "training": {"summary": FACTS, "learning": LEARNING, "advice": ADVICE},
+    "reproduce": {"summary": CLAIMS},
 }
+TITLE = "weight perturbation for analog neural hardware, with exact Hessian-vector products"
 CATEGORIES = ("method", "code", "quantity")
 
 
@@ -266,6 +280,12 @@ class Frames:
     def reason(self) -> str:
         """Why a partial run ended."""
         return self.provenance.get("reason", "the run was interrupted")
+
+    @property
+    def citation(self) -> str:
+        """How to cite what made this run; as in CITATION.cff."""
+        version = self.provenance.get("perturb", "of unknown version")
+        return f"The perturb developers: perturb {version}, {TITLE} (MIT licence)"
 
     @property
     def primary(self) -> tuple[str, str]:

@@ -22,6 +22,7 @@ QUANTITIES = {"gradient": ("g_exact", "g_hat", "g_stderr", "dE/dw"), "hv": ("hv_
 MARKERS = "o^sDvP*X<>ph"
 TILES_SHOWN = 6
 RUNS_SHOWN = 50
+FAR = 2.0  # where points further away are drawn
 
 
 def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
@@ -407,6 +408,24 @@ def alignment(frames: Frames) -> Figure | None:
     return _finished(figure)
 
 
+def claims(frames: Frames) -> Figure:
+    """How far every measured value is from the predicted one, as a share of what is allowed: a line per statement."""
+    table = frames.summary.iloc[::-1]
+    figure = Figure(figsize=(10, 1.2 + 0.22 * len(table)), layout="constrained")
+    axis, allowed = figure.subplots(), 5 * table["stderr"] + table["tolerance"]
+    share = ((table["measured"] - table["predicted"]) / allowed.where(allowed > 0)).fillna(0.0).clip(-FAR, FAR)
+    colours = [COLOURS[2] if verdict == "agrees" else COLOURS[0] for verdict in table["verdict"]]
+    axis.axvspan(-1, 1, color=COLOURS[2], alpha=0.12, linewidth=0)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.scatter(share, np.arange(len(table)), c=colours, s=22, zorder=3)
+    axis.set_yticks(
+        np.arange(len(table)), [f"{row.name_}: {row.claim}" for row in table.rename(columns={"name": "name_"}).itertuples()]
+    )
+    axis.tick_params(axis="y", labelsize=7)
+    axis.set(xlim=(-1.1 * FAR, 1.1 * FAR), xlabel="(measured - predicted) / (5 stderr + tolerance)")
+    return _finished(figure)
+
+
 COMPARISON: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
     "scatter_hv": (
         lambda frames: scatter(frames, "hv"),
@@ -483,6 +502,13 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
             alignment,
             "How well what was learned between two records points down the exact gradient, computed outside the loop.",
         ),
+    },
+    "reproduce": {
+        "claims": (
+            claims,
+            "Measured against predicted values, as a share of what is allowed: in the band they agree. Red: published forms that "
+            "are biased, or values that disagree; what is further away is drawn at the edge.",
+        )
     },
     "uses": {
         "optimisation": (

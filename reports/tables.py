@@ -298,6 +298,28 @@ def _learned(frames: Frames) -> list[tuple[str, str]]:
     return said
 
 
+def _reproduce(frames: Frames) -> list[Titled]:
+    header, shown = ["claim", "source; setting", "predicted", "measured", "error bar", "verdict"], []
+    for claim, own in frames.summary.groupby("name", sort=False):
+        rows = [
+            [row["claim"], f"{row['source']}; {row['setting']}", *(f"{row[key]:.4g}" for key in ("predicted", "measured"))]
+            + [number(row["stderr"]) if row["stderr"] else "", row["verdict"]]
+            for row in own.to_dict("records")
+        ]
+        shown.append((str(claim), str(own["says"].iloc[0]), (header, rows)))
+    return shown
+
+
+def _judged(frames: Frames) -> list[tuple[str, str]]:
+    """How many statements of the literature agree, and which do not."""
+    verdict, total = frames.summary["verdict"], len(frames.summary)
+    agree, biased = (verdict == "agrees").sum(), (verdict == "published form biased").sum()
+    text = f"{agree} of {total} statements agree within 5 standard errors and their tolerance"
+    text += f"; {biased} {'is' if biased == 1 else 'are'} wrong as published, as theory says" if biased else ""
+    wrong = frames.summary[verdict == "DISAGREES"]
+    return [("reproduced:", text)] + [(str(row["name"]), f"DISAGREES: {row['claim']}") for row in wrong.to_dict("records")]
+
+
 TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
     "compare": _comparison,
     "estimators": _estimators,
@@ -308,6 +330,7 @@ TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
     "finite-difference": lambda frames: [_facts(frames)],
     "uses": _uses,
     "training": _training,
+    "reproduce": _reproduce,
 }
 
 
@@ -318,7 +341,9 @@ def tables(frames: Frames) -> list[Titled]:
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(method/code, what came of its z, or of the gradient where that is all) of a comparison; (source, what came of it) of a
-    training; other studies speak in tables."""
+    training; what agrees of claims; other studies speak in tables."""
+    if frames.study == "reproduce":
+        return _judged(frames)
     if frames.study == "training":
         return _learned(frames) if "learning" in frames.tables else []
     return [(name(row), str(row["verdict"])) for _, row in of_each(frames).iterrows()] if frames.study == "compare" else []
@@ -421,6 +446,7 @@ def markdown(frames: Frames) -> str:
         lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * 2 + " ---: |" * (len(header) - 2)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows] + [""]
     lines += [f"Reproduce: `{frames.provenance['command']}` (seed {frames.provenance['seed']})", ""]
+    lines += [f"Cite: {frames.citation}.", ""]
     return "\n".join(lines)
 
 

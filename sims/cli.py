@@ -171,6 +171,38 @@ def budget(
     _study(experiment, set, out, "budget", {})
 
 
+@app.command()
+def reproduce(
+    claim: Annotated[str | None, typer.Argument(metavar="[NAME|all]", help="Which claim; left out, they are listed.")] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Repeat experiments and laws of the literature on the emulator: predicted, measured, error bar, verdict.
+
+    The exit status is 1 if a measured value disagrees: by more than five standard errors and the tolerance stated.
+    """
+    from sims.reproduce import CLAIMS, chosen, says
+
+    if claim is None:
+        for name, function in CLAIMS.items():
+            print(f"  {name:<17} {says(function)}")
+        return
+    chosen(claim)
+    directory = _run("reproduce", {"reproduce.claim": claim} | ({} if seed is None else {"run.seed": seed}), out, f"-{claim}")
+    print(f"\nResults are in {directory}. Next: perturb report {directory}")
+    if _disagrees(directory):
+        raise typer.Exit(1)
+
+
+def _disagrees(directory: Path) -> bool:
+    from reports.frames import load
+    from sims.claims import DISAGREES
+
+    return bool((load(directory).summary["verdict"] == DISAGREES).any())
+
+
 @app.command("list")
 def list_(
     what: Annotated[

@@ -376,14 +376,20 @@ class Training(Table):
         return self
 
 
+class Reproduce(Table):
+    """Of the study "reproduce"."""
+
+    claim: Name = Field("all", description="which claim of the literature: see perturb reproduce; or all of them")
+
+
 class Experiment(Table):
     """One experiment, complete: nothing is left to look up. `load_experiment` makes it from a file."""
 
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description='a short name without spaces, such as name = "xor"')
     description: str = Field("", description="one line")
-    study: Literal["compare", "estimators", "ablation", "dies", "budget", "spectrum", "finite-difference", "uses", "training"] = (
-        Field("compare", description="what is done")
-    )
+    study: Literal[
+        "compare", "estimators", "ablation", "dies", "budget", "spectrum", "finite-difference", "uses", "training", "reproduce"
+    ] = Field("compare", description="what is done")  # fmt: skip
     network: Network = Field(description="a table [network], of an mlp with at least its layers")
     data: Data = Field(description="a table [data] with at least its name")
     weights: Weights = Weights()
@@ -397,6 +403,7 @@ class Experiment(Table):
     finite_difference: FiniteDifference = FiniteDifference()
     uses: Uses = Uses()
     training: Training = Training()
+    reproduce: Reproduce = Reproduce()
 
 
 def experiment_names() -> list[str]:

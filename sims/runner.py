@@ -31,6 +31,7 @@ STUDIES = {
     "finite-difference": ("finite_difference", "finite_difference"),
     "uses": ("uses", "uses"),
     "training": ("training", "training"),
+    "reproduce": ("reproduce", "reproduce"),
 }
 
 
@@ -99,12 +100,14 @@ def run_experiment(
 def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[str, object], reason: str) -> dict[str, Any]:
     changes = "".join(f" --set {key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in set.items())
     chip, S = experiment.chip, bench.objective.n_patterns
-    about = f"{experiment.description or experiment.name}; {bench.w.size} weights, "
+    about = experiment.description or experiment.name
+    if experiment.study != "reproduce":
+        about += f"; {bench.w.size} weights, "
     if experiment.study in ("compare", "estimators", "ablation", "dies", "budget", "training"):
         shown = f"{S} patterns" if experiment.estimation.presentation == "batch" else f"one of {S} patterns"
         noise = f"noise {chip.error_unit.noise:g} in each reading of the error"
         about += f"{shown} in each evaluation; chip {chip.name} with {noise}"
-    else:
+    elif experiment.study != "reproduce":
         about += f"{S} patterns"
     return {
         "experiment": experiment.name,

@@ -48,6 +48,27 @@ def test_a_converter_that_saturated_is_made_wide_enough_with_steps_as_large(smal
     np.testing.assert_allclose(found.hv, wide.run(60).hv, rtol=1e-6)  # 70 is a whole number of steps
 
 
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"bus.dE_range": 1e-3, "bus.word_bits": 8}, "of the dE were beyond the range of its words"),
+        ({"bus.s_range": 0.05, "bus.word_bits": 12}, "of the dw.v were beyond the range of its words"),
+        ({"summing_line.bits": 8, "summing_line.range": 0.05}, "of the dw.v were beyond the range of its converter"),
+    ],
+)
+def test_words_and_the_summing_line_that_saturated_say_so_and_are_made_wide_enough(small, changes, said):
+    for fidelity in ("event", "batch"):
+        hurt = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
+        hurt.run(60)
+        (what,) = hurt.incidents
+        assert what.endswith(said) and float(what.partition("%")[0]) > 5
+        again = Chip(hurt.faultless, *small, fidelity=fidelity, **OPTIONS)
+        found = again.run(60)
+        assert again.incidents == [] and again.faultless is None
+    ideal = chip_of(small, {}, **OPTIONS).run(60)
+    np.testing.assert_allclose(found.hv, ideal.hv, atol=0.05 * np.abs(ideal.hv).max())  # but for rounding by steps as large
+
+
 def test_a_chip_that_met_no_fault_is_not_run_again(small, monkeypatch):
     for changes in (
         {"error_unit.noise": 0.01},
@@ -91,7 +112,7 @@ def test_costs_are_said_to_be_as_large_as_they_are():
 def test_ctrl_c_while_the_cost_is_measured_keeps_the_run():
     heard: list[str] = []
     changes = {"estimation.trials": 200, "estimation.compare_with": [], "chip.bus.drop_probability": 0.1}
-    changes["chip.perturbation.gain_mismatch"] = 0.1  # in pieces of 64
+    changes["chip.perturbation.crosstalk"] = 0.1  # in pieces of 64
     run = sims.run_experiment(
         "xor", changes, progress=lambda what, done, total: heard.append(what),
         should_stop=lambda: any("without faults" in what for what in heard),

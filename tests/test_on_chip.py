@@ -153,15 +153,24 @@ def test_runs_are_dies_of_their_own(xor):
     assert np.array_equal(both.w[1], second.w[0]) and not np.array_equal(both.w[0], both.w[1])
 
 
-def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(xor, tmp_path):
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize(
+    "changes, more",
+    [
+        ({"weights.device": DEVICE}, {"rule": "momentum", "momentum": 0.5}),
+        ({"perturbation.tau_ns": 150.0, "error_unit.baseline_every": 7}, {"method": "forward", "trials_per_update": 3}),
+        ({"weights.leak_tau_s": 0.01, "bus.jitter_ns": 500, "synapses_per_tile": 4}, {"batch": 2}),
+    ],
+)
+def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(xor, tmp_path, changes, more, events):
     objective, W = xor
-    plan = Plan(eta=0.2, rule="momentum", momentum=0.5)
-    whole, _ = learned(xor, {"weights.device": DEVICE}, plan, 20, events=False)
-    half, _ = learned(xor, {"weights.device": DEVICE}, plan, 10, events=False)
+    plan = Plan(eta=0.2, **more)
+    whole, _ = learned(xor, changes, plan, 20, events)
+    half, _ = learned(xor, changes, plan, 10, events)
     np.savez(tmp_path / "state.npz", **half.arrays())
     with np.load(tmp_path / "state.npz") as file:
         again = State.of_arrays(dict(file))
-    chip = OnChip(params({"weights.device": DEVICE}), objective, plan, W, False, True)
+    chip = OnChip(params(changes), objective, plan, W, events, True)
     chip.resume(again)
     chip.advance(again, 10)
     assert np.array_equal(again.w, whole.w)

@@ -29,7 +29,7 @@ def cases():
     edges = [(i, 8 + j) for i in range(8) for j in range(10)] + [(8 + i, 18 + j) for i in range(10) for j in range(3)]
     graph = DAG(21, edges, range(8), range(18, 21))
     yield "dag of 110 edges, S = 16", graph, graph.objective(rng.standard_normal((16, 8)), rng.random((16, 3))), 100_000
-    for n, S, trials in ((6, 4, 20_000), (20, 32, 5000)):
+    for n, S, trials in ((6, 4, 50_000), (20, 32, 20_000)):
         for solver in ("direct", "relax"):
             yield f"recurrent, {n} units, {solver}, S = {S}", *relaxing(n, S, solver), trials
 

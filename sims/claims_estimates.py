@@ -1,0 +1,229 @@
+"""Claims about estimates: limits of least squares, aliases of codes, what a chip's imperfections do to gain and variance."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from hardware.chip import Chip
+from hardware.params import ChipParams
+from perturb.codes import CODES
+from perturb.curves import rounding_gain, rounding_variance, stalled_gradient
+from perturb.estimation import estimate
+from perturb.objective import Objective
+from perturb.statistics import Estimate
+from perturb.theory import predict
+from sims.claims import REPEATS, ROUNDING, Array, Linear, Row, chip, diagonal, general, judged, mean, refuted, seeds
+
+DERIVED = "derived here"
+
+
+def least_squares(seed: int) -> Iterator[Row]:
+    """The 2x2 least squares for (g_i, z_i) estimate z = Hv: not as published, only as corrected.
+
+    H = I and v = (1, ..., 1), so that all z_i are 1: what the mean of the estimates over weights tends to, from
+    `theory.limit`; without an intercept (1 + tr H/4 - 1/2)/(1 - 1/4n), with one (1 - 1/2)/(1 - 1/2n).
+    """
+    n, sigma, trials = 100, 0.1, 8192
+    objective, w, v = diagonal(np.ones(n)), np.full(n, 0.05), np.ones(n)
+    setting = f"H = I, v = 1, n = {n}, Gaussian code, {REPEATS} x {trials} trials"
+
+    def found(method: str) -> tuple[float, float, float]:
+        limit = float(predict(objective, w, v, method, "gaussian", sigma).hv.limit.mean())
+        each = [estimate(objective, w, v, trials, method, "gaussian", sigma, seed=s).hv.mean() for s in seeds(seed)]
+        return limit, *mean(each)
+
+    source = "Pearlmutter 1994"
+    limit, measured, stderr = found("pearlmutter")
+    yield refuted("as published it tends to z_i", source, setting, 1.0, measured, stderr)
+    # a ratio of means of K trials is off by about var/K of its limit
+    ratio = 4 / trials
+    yield judged("as published: tr H leaks in", DERIVED, setting, limit, measured, stderr, ratio * limit)
+    for method, says in (("pearlmutter_intercept", "with an intercept: halved along v"), ("pearlmutter_corrected", "corrected")):
+        limit, measured, stderr = found(method)
+        yield judged(f"{says}", DERIVED, setting, limit, measured, stderr, ratio)
+    _, measured, stderr = found("covariance")
+    yield judged("covariance of dE and (dw.v) dw", "Stein 1981", setting, 1.0, measured, stderr, ratio)
+    exact = estimate(objective, w, v, 128, "difference", "walsh", sigma, precision="float64")
+    worst = float(np.abs(exact.hv - 1).max())
+    yield judged("difference, one period: largest error", DERIVED, f"n = {n}, 128 trials of code walsh", 0.0, worst, 0.0, 1e-8)
+
+
+def walsh_alias(seed: int) -> Iterator[Row]:
+    """One-sided trials over one period of a Walsh code meet an alias of the curvature; fold-over or pairs are exact.
+
+    Columns multiply to columns: g_i is off by sigma s_i sum_{j<l, j xor l = i} s_j s_l H_jl (columns from 1, s their signs).
+    """
+    n, sigma = 7, 0.1
+    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(seed))
+    w, v = rng.standard_normal(n), np.ones(n)
+    g, H, s = objective.gradient(w), objective.hessian(w), CODES["walsh"].draw(n, 1.0, seed, 0)
+    column, alias = np.arange(1, n + 1), np.zeros(n)
+    for j in range(n):
+        for k in range(j + 1, n):
+            hit = column == column[j] ^ column[k]
+            alias[hit] += sigma * s[hit] * s[j] * s[k] * H[j, k]
+
+    def error(method: str, trials: int) -> Array:
+        return estimate(objective, w, v, trials, method, "walsh", sigma, seed=seed, precision="float64").gradient - g
+
+    source, setting = "Box and Hunter 1961", f"n = {n}, H not diagonal, sigma = {sigma}"
+    once, size = error("forward", 8), float(np.linalg.norm(g))
+    off = float(np.linalg.norm(alias)) / size
+    one = f"{setting}, 8 trials"
+    yield judged("one-sided: |error|/|g|", source, one, off, float(np.linalg.norm(once)) / size, 0.0, ROUNDING)
+    yield judged("the same, off the formula", DERIVED, one, 0.0, float(np.abs(once - alias).max()), 0.0, ROUNDING)
+    for says, method, trials in (("folded over: |error|/|g|", "forward", 16), ("pairs: |error|/|g|", "central", 8)):
+        left = float(np.linalg.norm(error(method, trials))) / size
+        yield judged(says, source, f"{setting}, {trials} trials", 0.0, left, 0.0, ROUNDING)
+
+
+def lfsr_correlation(seed: int) -> Iterator[Row]:
+    """Taps of one shift register correlate by -1/L, which biases g_i by -(sum_j g_j - g_i)/L."""
+    n, sigma = 12, 0.1
+    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(seed))
+    w, L = rng.standard_normal(n), CODES["lfsr"].period(n)
+    g = objective.gradient(w)
+    found = estimate(objective, w, np.ones(n), L, "central", "lfsr", sigma, seed=seed, precision="float64").gradient
+    bias, size, setting = -(g.sum() - g) / L, float(np.linalg.norm(g)), f"n = {n}, L = {L}, one period of pairs"
+    ends = float(np.linalg.norm(found - g)) / size
+    yield judged("|bias|/|g|", "Golomb 1967", setting, float(np.linalg.norm(bias)) / size, ends, 0.0, ROUNDING)
+    yield judged("largest distance from it", DERIVED, setting, 0.0, float(np.abs(found - g - bias).max()), 0.0, ROUNDING)
+    D = np.array([CODES["lfsr"].draw(n, 1.0, seed, trial) for trial in range(L)])
+    yield judged("correlation of two taps", "Golomb 1967", setting, -1 / L, float((D[:, 0] * D[:, 5]).mean()), 0.0, ROUNDING)
+    walsh = estimate(objective, w, np.ones(n), 16, "central", "walsh", sigma, seed=seed, precision="float64").gradient
+    one = f"n = {n}, one period of 16 pairs"
+    yield judged("Walsh code instead: largest error", DERIVED, one, 0.0, float(np.abs(walsh - g).max()), 0.0, ROUNDING)
+
+
+# ---- gain and variance on a chip
+
+
+def _runs(
+    params: ChipParams, objective: Objective, seed: int, trials: int, method: str = "central", code: str = "gaussian",
+    sigma: float = 0.01, fidelity: str = "batch",
+) -> list[Estimate]:  # fmt: skip
+    """Estimates by the chip at w = 0, with REPEATS seeds."""
+    n = objective.n_weights
+    w, v = np.zeros(n), np.ones(n)
+    return [Chip(params, objective, w, v, method, code, sigma, seed=s, fidelity=fidelity).run(trials) for s in seeds(seed)]
+
+
+def _gain(runs: list[Estimate], g: Array) -> tuple[float, float]:
+    """How much of the gradient the estimates hold, g_hat.g/|g|^2."""
+    return mean([float(run.gradient @ g) / float(g @ g) for run in runs])
+
+
+def _variance(runs: list[Estimate]) -> tuple[float, float]:
+    """Variance of one trial, summed over the weights."""
+    return mean([float((run.gradient_stderr**2).sum()) * run.trials for run in runs])
+
+
+def settling(seed: int) -> Iterator[Row]:
+    """Perturbations that settle only up to a residual a = exp(-T/tau) cost little: gain 1 - a, variance n/(1 - a^2).
+
+    One-sided trials beside a stored E(w), Rademacher code: g_hat = D (x.g)/sigma^2, x = a x + (1 - a) D; the variance of one,
+    per gain^2 and |g|^2, is n/(1 - a^2) - 1. In pairs the array also has to turn over: gain (1 - a)(2 - a)/2.
+    """
+    n, trials = 16, 1000
+    g = np.linspace(0.5, 1.5, n)
+    objective = Linear(g)
+    for taus in (1.2, 0.5):
+        a, settle = math.exp(-taus), {"settle_ns": 1200, "tau_ns": 1200 / taus}
+        setting = f"n = {n}, settles for {taus} tau, {REPEATS} x {trials} trials"
+        kept = chip(perturbation=settle, error_unit={"baseline_every": 10**9})
+        runs = _runs(kept, objective, seed, trials, "forward", "rademacher")
+        yield judged(f"gain, {taus} tau", DERIVED, setting, 1 - a, *_gain(runs, g))
+        measured, stderr = (value / ((1 - a) ** 2 * float(g @ g)) for value in _variance(runs))
+        yield judged(f"variance/(gain |g|)^2, {taus} tau", DERIVED, setting, n / (1 - a**2) - 1, measured, stderr)
+    pairs = _runs(chip(perturbation=settle), objective, seed, trials, "central", "rademacher")
+    yield judged(f"gain of pairs, {taus} tau", DERIVED, setting, (1 - a) * (2 - a) / 2, *_gain(pairs, g))
+
+
+def converter(seed: int) -> Iterator[Row]:
+    """A converter of dE with a step of 1.2 std(dE) costs 13 % more trials; at 6 std learning stalls, unless dithered.
+
+    The gain for Gaussian dE is `curves.rounding_gain`; the variance per gain^2 grows by E q(x)^2/(gain^2 s^2), q(x) the value as
+    converted: E q(x)^2 = s^2 + `rounding_variance` + 2 s^2 (gain - 1).
+    """
+    n, sigma, trials, source = 16, 0.01, 2000, "Widrow and Kollar 2008"
+    g = np.linspace(0.5, 1.5, n)
+    s = sigma * float(np.linalg.norm(g))
+
+    def words(step: float) -> ChipParams:
+        return chip(bus={"word_bits": 12, "dE_range": 2**11 * step})
+
+    for steps in (1.2, 4.0, 6.0):
+        runs, gain = _runs(words(steps * s), Linear(g), seed, trials), rounding_gain(1.0, steps)
+        setting = f"dE converted in steps, n = {n}, {REPEATS} x {trials} trials"
+        yield judged(f"gain, steps of {steps} std(dE)", source, setting, gain, *_gain(runs, g))
+        if steps == 1.2:
+            square = 1 + rounding_variance(1.0, steps, False) + 2 * (gain - 1)
+            measured, stderr = mean([float(run.statistics.totals[2]) / run.trials / s**2 for run in runs])
+            yield judged(
+                "trials needed, steps of 1.2 std(dE)", source, setting, square / gain**2, measured / gain**2, stderr / gain**2
+            )
+    small = g * stalled_gradient(sigma, 0.01) / float(np.linalg.norm(g))
+    runs = _runs(words(0.01), Linear(small), seed, trials)
+    yield judged("gain, steps of 3.8 std(dE): stalls", DERIVED, setting, 0.5, *_gain(runs, small))
+    for dither in (False, True):
+        params = chip(error_unit={"bits": 10, "range": 1024 * 6 * s, "dither": dither})
+        runs = _runs(params, Linear(g, E0=512 * 6 * s), seed, trials)
+        claim = f"gain, {'dithered' if dither else 'plain'} steps of 6 std(dE)"
+        setting = f"E converted in steps, n = {n}, {REPEATS} x {trials} trials"
+        yield judged(claim, source, setting, 1.0 if dither else rounding_gain(1.0, 6.0), *_gain(runs, g))
+
+
+def one_bit(seed: int) -> Iterator[Row]:
+    """The sign of dE will do: gain sqrt(2/pi)/std(dE), for pi/2 times the trials.
+
+    Exactly, for a Gaussian code of n weights, (n pi/2 - 1)/(n + 1) times the variance per gain^2.
+    """
+    n, trials, sigma = 32, 4000, 0.01
+    g = np.linspace(0.5, 1.5, n)
+    square, setting = float(g @ g), f"n = {n}, Gaussian code, {REPEATS} x {trials} trials"
+    gain = math.sqrt(2 / math.pi) / (sigma * math.sqrt(square))
+    runs = _runs(chip(error_unit={"one_bit": True}), Linear(g), seed, trials)
+    measured, stderr = (value / gain for value in _gain(runs, g))
+    yield judged("gain std(dE)/sqrt(2/pi)", "Bussgang 1952", setting, 1.0, measured, stderr)
+    measured, stderr = (value / gain**2 / ((n + 1) * square) for value in _variance(runs))
+    claim = "trials needed, as a factor: pi/2 but for 1/n"
+    yield judged(claim, "Bussgang 1952", setting, (n * math.pi / 2 - 1) / (n + 1), measured, stderr)
+
+
+def flicker(seed: int) -> Iterator[Row]:
+    """Differences of neighbouring readings filter 1/f noise, by 4 sin^2(pi f T); a stored E(w) drifts with the log of its age.
+
+    Noise of an rms f per octave, octave k changing every 2^k readings: of 24 f^2 a difference keeps 2 f^2 (half of one, f^2/2);
+    readings j apart from a stored one that starts a block of octaves keep 2 f^2 (1 + floor log2 j).
+    """
+    f, trials, every = 0.01, 1024, 64
+    objective = Linear(np.zeros(4), E0=1.0)
+
+    def square(method: str, **unit: int) -> tuple[float, float]:
+        runs = _runs(chip(error_unit={"flicker": f, **unit}), objective, seed, trials, method, "rademacher")
+        return mean([float(run.statistics.totals[2]) / run.trials / f**2 for run in runs])
+
+    source, setting = "Enz and Temes 1996", f"E flat, 24 octaves of rms f, {REPEATS} x {trials} trials"
+    yield judged("E dE^2/f^2, E(w) before each trial", source, setting, 2.0, *square("forward"))
+    yield judged("E dE^2/f^2, pairs", source, setting, 0.5, *square("central"))
+    ages = 2 * np.mean([(2 * trial + 1).bit_length() for trial in range(every)])
+    claim = f"E dE^2/f^2, E(w) kept for {every} trials"
+    yield judged(claim, DERIVED, setting, float(ages), *square("forward", baseline_every=every))
+
+
+def product_offset(seed: int) -> Iterator[Row]:
+    """Offsets o_i of the multipliers bias one-sided estimates by o_i <dE>/sigma^2; antithetic pairs have none.
+
+    Over a double period of a Walsh code <dE> = sigma^2 tr H/2, exactly.
+    """
+    n, sigma = 7, 0.1
+    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(seed))
+    w, v = rng.standard_normal(n), np.ones(n)
+    g, trace = objective.gradient(w), float(np.trace(objective.hessian(w)))
+    size, setting = float(np.linalg.norm(g)), f"n = {n}, offsets of rms sigma/2, two periods of a Walsh code"
+    for method, says in (("forward", "one-sided: |bias|/|g|"), ("central", "pairs: |bias|/|g|")):
+        made = Chip(chip(synapse={"offset_mismatch": sigma / 2}), objective, w, v, method, "walsh", sigma, seed=seed)
+        bias = made.values.die.multiplier * (trace / 2 if method == "forward" else 0.0)
+        found = float(np.linalg.norm(made.run(16).gradient - g)) / size
+        yield judged(says, DERIVED, setting, float(np.linalg.norm(bias)) / size, found, 0.0, ROUNDING)

@@ -1,0 +1,70 @@
+"""The study "reproduce": claims of the literature against the emulator, one function for each.
+
+A new one is a function of the seed that yields rows (`claims.Row`), and its line in CLAIMS.
+"""
+
+import pandas as pd
+
+from perturb.errors import choose
+from sims.bench import Bench, Progress, ShouldStop, Study, go_on
+from sims.claims import Claim, Row
+from sims.claims_estimates import (
+    converter,
+    flicker,
+    least_squares,
+    lfsr_correlation,
+    one_bit,
+    product_offset,
+    settling,
+    walsh_alias,
+)
+from sims.claims_learning import averaging, best_amplitude, covariance_recursion, learning_curves, mgd_xor, stability
+from sims.claims_updates import delay, leak, misalignment, offset_and_mismatch, rounding, soft_bounds, stuck_weights
+from sims.experiment import Experiment
+
+CLAIMS: dict[str, Claim] = {
+    "least-squares": least_squares,
+    "walsh-alias": walsh_alias,
+    "lfsr": lfsr_correlation,
+    "learning-curves": learning_curves,
+    "best-amplitude": best_amplitude,
+    "covariance": covariance_recursion,
+    "stability": stability,
+    "averaging": averaging,
+    "mgd-xor": mgd_xor,
+    "settling": settling,
+    "delay": delay,
+    "misalignment": misalignment,
+    "converter": converter,
+    "one-bit": one_bit,
+    "flicker": flicker,
+    "product-offset": product_offset,
+    "offset-mismatch": offset_and_mismatch,
+    "leak": leak,
+    "soft-bounds": soft_bounds,
+    "rounding": rounding,
+    "stuck-weights": stuck_weights,
+}
+ALL = "all"
+
+
+def chosen(name: str) -> dict[str, Claim]:
+    """All claims, or the one of that name; InputError for a name that is none."""
+    return CLAIMS if name == ALL else {name: choose("claim", name, {**CLAIMS, ALL: least_squares})}
+
+
+def says(claim: Claim) -> str:
+    """A claim in one sentence."""
+    return (claim.__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+def reproduce(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Table summary, a row per statement, see `reports.frames`; network and data of the experiment are not used."""
+    claims, rows = chosen(experiment.reproduce.claim), []
+    for done, (name, claim) in enumerate(claims.items()):
+        progress("claims", done, len(claims))
+        for row in claim(experiment.run.seed):
+            rows.append((name, says(claim), *row))
+            yield "summary", pd.DataFrame(rows, columns=["name", "says", *Row._fields])
+            go_on(should_stop)
+    progress("claims", len(claims), len(claims))
