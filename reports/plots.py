@@ -325,7 +325,7 @@ def pruning(frames: Frames) -> Figure | None:
 
 
 def learning_curves(frames: Frames) -> Figure | None:
-    """Error and, where there are classes, accuracy against updates and evaluations: thin lines runs, thick their median."""
+    """Error and, where there are classes, accuracy against updates or evaluations, and the criterion against chip time."""
     if "learning" not in frames.tables:
         return None
     table, sources = frames.learning, _learners(frames)
@@ -341,30 +341,37 @@ def learning_curves(frames: Frames) -> Figure | None:
         panels.append(("chip_time_s", options["criterion"]))
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    chips = table[(table["source"] != "exact") | (len(sources) == 1)]
     for axis, (against, what) in zip(axes, panels, strict=True):
+        of_errors = what.endswith("error")
         for source, colour in sources.items():
             own = table[(table["source"] == source) & (table[against] > 0)]
             if own.empty:
                 continue
-            for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
-                axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
-            middle, style = own.groupby(against)[what].median(), "--" if source == "exact" else "-"
+            if of_errors:
+                for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
+                    axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
+            by_time, style = own.groupby(against)[what], "--" if source == "exact" else "-"
+            middle = by_time.median() if of_errors else by_time.mean()
             axis.plot(middle.index, middle, style, color=colour, linewidth=2, label=source_name(frames, source))
             if what == "error" and own["predicted_error"].notna().any():
-                expected = own.groupby(against)["predicted_error"].mean()
-                name = f"{source_name(frames, source)}, predicted"
+                expected, name = own.groupby(against)["predicted_error"].mean(), f"{source_name(frames, source)}, predicted"
                 axis.plot(expected.index, expected, ":", color=INK, linewidth=2, label=name)
         if options["criterion"] == what:
             axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
         axis.set(xlabel=AGAINST[against], ylabel=what.replace("_", " "), xscale="log")
-        if what.endswith("error"):
+        if of_errors:
             axis.set_yscale("log")
+            least = chips.loc[chips[what] > 0, what].min()
+            if axis.get_ylim()[0] < least / 10:  # an exact gradient may go down to rounding
+                axis.set_ylim(bottom=least / 10)
     drawn = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if others and "exact" in sources:  # it takes no evaluations: its end, as a level
         for axis, (_, what) in zip(axes, panels, strict=True):
             own = table[table["source"] == "exact"]
-            level = own[own["update"] == own["update"].max()][what].median()
+            level, (low, high) = own[own["update"] == own["update"].max()][what].median(), axis.get_ylim()
             drawn["exact gradient, in the end"] = axis.axhline(level, color=INK, linestyle="--", linewidth=1.2)
+            axis.set_ylim(low, max(high, level))  # not down to rounding
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return _finished(figure)
 
@@ -494,7 +501,8 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
     "training": {
         "learning": (
             learning_curves,
-            "Learning curves: thin lines single runs, thick ones their median; dashed the exact gradient from the same starts, "
+            "Learning curves: thin lines single runs, thick ones their median, of accuracies their mean; dashed the exact "
+            "gradient from the same starts, "
             "and where several settings are compared the level at which it ends. Dotted: the goal and, where E is quadratic, "
             "what theory predicts of the mean. E is exact, computed outside the loop.",
         ),

@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,25 +182,29 @@ def rows_of(
 
     What was done is kept in a file beside the results, and taken up again from there: to the same bits.
     """
-    every = max(1, updates // experiment.training.records)
-    piece = max(1, every // PIECES)
     kept = Kept(scratch, f"{name}-{_key(experiment)}", source)
-    start, rows, before = kept.read() or (begin(W, plan), [], W.copy())
+    state, rows, before = kept.read() or (begin(W, plan), [], W.copy())
     if rows:
         yield rows
-    recorded = start.update if rows else -1
-    for state in train(source, start, updates, piece):
-        ended = state.update >= updates or bool((state.failed >= 0).all())
-        if state.update != recorded and (state.update % every == 0 or ended):
-            new = records(name, state, before, plan, experiment, task, schedule)
-            rows, before, recorded = rows + new, state.w.copy(), state.update
-            kept.write(state, rows, before)
-            yield new
-            if not ended and all(row["diverged"] for row in new):
-                return
-        else:
+    for time in _times(updates, experiment.training.records):
+        if rows and time <= state.update:
+            continue
+        for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
+            progress(name, state.update, updates)
             yield []
-        progress(name, state.update, updates)
+        ended = bool((state.failed >= 0).all())
+        new = records(name, state, before, plan, experiment, task, schedule)
+        rows, before = rows + new, state.w.copy()
+        kept.write(state, rows, before)
+        yield new
+        if ended or all(row["diverged"] for row in new):
+            return
+
+
+def _times(updates: int, records: int) -> list[int]:
+    """Updates at which records are made: half of them evenly spaced, half so in the logarithm, for what is learned soon."""
+    even, soon = np.linspace(0, updates, records // 2 + 1), np.geomspace(1, updates, records - records // 2)
+    return sorted({round(time) for time in (*even, *soon)})
 
 
 def _key(experiment: Experiment) -> str:
@@ -254,7 +259,7 @@ class Kept:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, KeyError):
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None  # not of this program, or cut short: from the start then
         columns = {name.removeprefix("row."): array.tolist() for name, array in parts.items() if name.startswith("row.")}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
