@@ -207,7 +207,7 @@ LEARNING = {
     "test_accuracy": "share of them classified rightly",
     "alignment": "cosine of the change since the last record with minus the exact gradient there",
     "rate": "learning rate in use, eta / (1 + update/decay) without the decay",
-    "diverged": "whether the error is no longer finite",
+    "diverged": "whether the error is no longer finite, or 10,000 times that at the start",
     "predicted_error": "expected error by theory, where E is quadratic",
 }
 ADVICE = {

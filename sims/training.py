@@ -37,6 +37,7 @@ from sims.experiment import Experiment, to_toml
 EIGENVALUES = 500  # weights up to which the stability limit is from the whole spectrum
 PREDICTED = 150  # weights up to which the curve of a quadratic is predicted
 FORESEEN = 100_000  # updates, of all runs together, up to which it is
+AWAY = 1e4  # times the error at the start: a run that has diverged, though rounding may hold it there
 PIECES = 10  # of the updates between two records, so that an interruption is heard
 
 
@@ -194,6 +195,8 @@ def rows_of(
             yield []
         ended = bool((state.failed >= 0).all())
         new = records(name, state, before, plan, experiment, task, schedule)
+        for row, at_start in zip(new, rows, strict=False):
+            row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows, before = rows + new, state.w.copy()
         kept.write(state, rows, before)
         yield new
@@ -473,7 +476,7 @@ def summary(table: pd.DataFrame, experiment: Experiment, limits: Limits, plan: P
             meaning = "E on the patterns learned at the end by theory of a quadratic, mean of runs"
             found.append((f"{name}: error foretold", float(last["predicted_error"].mean()), 0.0, meaning))
         if last["diverged"].any():
-            found.append((f"{name}: diverged", float(last["diverged"].mean()), 0.0, "share of runs whose error is not finite"))
+            found.append((f"{name}: diverged", float(last["diverged"].mean()), 0.0, "share of runs whose error ran away"))
         late = own[own["update"] > own["update"].max() / 2]["alignment"].dropna()
         if len(late) and name != "exact":
             meaning = "cosine of what was learned between records with -g, second half"

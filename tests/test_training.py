@@ -69,7 +69,9 @@ def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
     whole = sims.run_experiment("xor-learning", set)
     for asked in (9, 25, 60):
         calls = iter(range(asked))
-        part = sims.run_experiment("xor-learning", set, scratch=tmp_path, should_stop=lambda calls=calls: next(calls, None) is None)
+        part = sims.run_experiment(
+            "xor-learning", set, scratch=tmp_path, should_stop=lambda calls=calls: next(calls, None) is None
+        )
         assert part.provenance["status"] == "partial" and len(part.learning) < len(whole.learning)
     assert list(tmp_path.glob(".xor-learning-batch-*.npz"))
     again = sims.run_experiment("xor-learning", set, scratch=tmp_path)
@@ -130,7 +132,9 @@ def test_the_summary_has_mean_spread_and_worst_of_the_runs():
     last = run.learning[run.learning["source"] == "batch"].groupby("run").last()
     assert fact(run, "batch: error") == pytest.approx(last["error"].mean())
     assert fact(run, "batch: error, spread") == pytest.approx(last["error"].std())
-    assert fact(run, "batch: error, worst") == last["error"].max() and fact(run, "batch: accuracy, worst") == last["accuracy"].min()
+    assert (
+        fact(run, "batch: error, worst") == last["error"].max() and fact(run, "batch: accuracy, worst") == last["accuracy"].min()
+    )
     run = learn(**{"training.goal": 0.2})  # met before the first update: nothing is spent
     assert fact(run, "batch: solved") == fact(run, "batch: ever solved") == 1
     assert fact(run, "batch: evaluations to goal") == fact(run, "batch: energy to goal") == 0
