@@ -136,6 +136,24 @@ class Plan:
         phases = len(self.method.phases) - (self.baseline_free and (0, 0) in self.method.phases)
         return self.trials_of_an_update * phases + 3 * (self.rate == "line")
 
+    @property
+    def evaluations_of_tuning(self) -> int:
+        """Measurements of E to measure the rate anew, every `tune_every` updates."""
+        if self.rate not in ("trace", "eigenvalue"):
+            return 0
+        steps = POWER_STEPS * len(METHODS["difference"].phases) if self.rate == "eigenvalue" else 0
+        return self.tune_trials * (len(METHODS["antithetic"].phases) + steps)
+
+    def evaluations(self, updates: int) -> int:
+        """Measurements of E in so many updates from the first, tuning included."""
+        return updates * self.evaluations_of_an_update + -(-updates // self.tune_every) * self.evaluations_of_tuning
+
+    def updates_within(self, evaluations: int) -> int:
+        """The most updates that take no more measurements of E than that."""
+        one, tuning = self.evaluations_of_an_update, self.evaluations_of_tuning
+        rounds, rest = divmod(evaluations, self.tune_every * one + tuning)
+        return rounds * self.tune_every + max(0, rest - tuning) // one
+
 
 @dataclass
 class State:
@@ -535,8 +553,14 @@ def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Est
 
 
 def set_rate(plan: Plan, state: State, run: int, update: int, estimator: Estimator) -> None:
-    """Measure the learning rate of a run anew; it stays where there is no valley."""
-    stiffness, spent = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
+    """Measure the learning rate of a run anew; it stays where there is no valley, and where E is so flat that nothing can be
+    measured."""
+    try:
+        stiffness, spent = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
+    except InputError:
+        if update == 0:
+            raise
+        stiffness, spent = 0.0, plan.evaluations_of_tuning
     state.evaluations += spent if run == 0 else 0
     if stiffness > 0:
         state.memory["eta"][run] = 1 / stiffness

@@ -194,7 +194,7 @@ PRUNING = {
     "test_accuracy": "share of them classified rightly; empty where targets are no classes",
 }
 LEARNING = {
-    "source": "of the updates: batch, event (the chip) or exact (the exact gradient)",
+    "source": "of the updates: batch or event (the chip), a label of compare_with, or exact (the exact gradient)",
     "run": "number of the run: seeds and die are so much higher than the first",
     "update": "updates done",
     "trials": "trials done",
@@ -207,7 +207,7 @@ LEARNING = {
     "test_accuracy": "share of them classified rightly",
     "alignment": "cosine of the change since the last record with minus the exact gradient there",
     "rate": "learning rate in use, eta / (1 + update/decay) without the decay",
-    "diverged": "whether the error is no longer finite",
+    "diverged": "whether the error is no longer finite, or 10,000 times that at the start",
     "predicted_error": "expected error by theory, where E is quadratic",
 }
 ADVICE = {

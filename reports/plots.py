@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports.frames import Frames
-from reports.tables import count, of
+from reports.tables import count, of, source_name
 
 INK = "#5f6b7a"  # axes and words: legible on white and on black
 COLOURS = ("#d1495b", "#e08e0b", "#2a9d8f", "#3d7ecc", "#9b5de5", "#7a9e2f", "#c2689e", "#6c757d")
@@ -325,59 +325,93 @@ def pruning(frames: Frames) -> Figure | None:
 
 
 def learning_curves(frames: Frames) -> Figure | None:
-    """Error and, where there are classes, accuracy against updates and chip time: thin lines runs, thick their median."""
+    """Error and, where there are classes, accuracy against updates or evaluations, and the criterion against chip time."""
     if "learning" not in frames.tables:
         return None
-    table, sources = frames.learning, list(dict.fromkeys(frames.learning["source"]))
+    table, sources = frames.learning, _learners(frames)
+    options = frames.experiment["training"]
+    others = len([source for source in sources if source != "exact"]) > 1
     column = next((name for name in ("test_accuracy", "accuracy") if table[name].notna().any()), None)
-    timed = table[table["chip_time_s"] > 0]
-    panels = [("update", "error"), *([("update", column)] if column else []), *([("chip_time_s", "error")] if len(timed) else [])]
+    shown = ["error", *([column] if column else [])]
+    if options["criterion"] not in shown:
+        shown.append(options["criterion"])
+    # settings of their own number of evaluations to an update are compared by evaluations
+    panels = [("evaluations" if others else "update", what) for what in shown]
+    if (table["chip_time_s"] > 0).any():
+        panels.append(("chip_time_s", options["criterion"]))
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    names = {"exact": "exact gradient", "batch": "chip", "event": "chip, event by event"}
+    chips = table[(table["source"] != "exact") | (len(sources) == 1)]
     for axis, (against, what) in zip(axes, panels, strict=True):
-        for source in sources:
+        of_errors = what.endswith("error")
+        for source, colour in sources.items():
             own = table[(table["source"] == source) & (table[against] > 0)]
             if own.empty:
                 continue
-            colour = INK if source == "exact" else COLOURS[3]
-            for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
-                axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
-            middle = own.groupby(against)[what].median()
-            axis.plot(middle.index, middle, "--" if source == "exact" else "-", color=colour, linewidth=2, label=names[source])
-            foretold = own["predicted_error"].dropna() if what == "error" else []
-            if len(foretold):
-                expected = own.groupby(against)["predicted_error"].mean()
-                axis.plot(expected.index, expected, ":", color=COLOURS[0], linewidth=2, label="predicted")
-        options = frames.experiment["training"]
+            if of_errors:
+                for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
+                    axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
+            by_time, style = own.groupby(against)[what], "--" if source == "exact" else "-"
+            middle = by_time.median() if of_errors else by_time.mean()
+            axis.plot(middle.index, middle, style, color=colour, linewidth=2, label=source_name(frames, source))
+            if what == "error" and own["predicted_error"].notna().any():
+                expected, name = own.groupby(against)["predicted_error"].mean(), f"{source_name(frames, source)}, predicted"
+                axis.plot(expected.index, expected, ":", color=INK, linewidth=2, label=name)
         if options["criterion"] == what:
             axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
-        axis.set(xlabel={"update": "updates", "chip_time_s": "chip time, s"}[against], ylabel=what.replace("_", " "))
-        axis.set_xscale("log")
-        if what == "error":
+        axis.set(xlabel=AGAINST[against], ylabel=what.replace("_", " "), xscale="log")
+        if of_errors:
             axis.set_yscale("log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+            least = chips.loc[chips[what] > 0, what].min()
+            if axis.get_ylim()[0] < least / 10:  # an exact gradient may go down to rounding
+                axis.set_ylim(bottom=least / 10)
+    drawn = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if others and "exact" in sources:  # it takes no evaluations: its end, as a level
+        for axis, (_, what) in zip(axes, panels, strict=True):
+            own = table[table["source"] == "exact"]
+            level, (low, high) = own[own["update"] == own["update"].max()][what].median(), axis.get_ylim()
+            drawn["exact gradient, in the end"] = axis.axhline(level, color=INK, linestyle="--", linewidth=1.2)
+            axis.set_ylim(low, max(high, level))  # not down to rounding
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return _finished(figure)
+
+
+AGAINST = {"update": "updates", "evaluations": "evaluations of E", "chip_time_s": "chip time, s"}
+
+
+def _learners(frames: Frames) -> dict[str, str]:
+    """The sources of a training, and their colours."""
+    sources = list(dict.fromkeys(frames.learning["source"]))
+    rest = iter(COLOURS[i % len(COLOURS)] for i in (3, 0, 2, 1, 4, 5, 6, 7) * (1 + len(sources) // 8))
+    return {source: INK if source == "exact" else next(rest) for source in sources}
 
 
 def alignment(frames: Frames) -> Figure | None:
     """Cosine of what was learned between two records with minus the exact gradient; and the learning rate, if it is measured."""
     if "learning" not in frames.tables:
         return None
-    table = frames.learning[(frames.learning["update"] > 0) & (frames.learning["source"] != "exact")]
+    sources = {source: colour for source, colour in _learners(frames).items() if source != "exact"}
+    table = frames.learning[(frames.learning["update"] > 0) & frames.learning["source"].isin(list(sources))]
     if table["alignment"].notna().sum() == 0:
         return None
-    measured = frames.experiment["training"]["rate"] != "fixed"
+    options = frames.experiment["training"]
+    measured = any(settings.get("rate", "fixed") != "fixed" for settings in (options, *options.get("compare_with", ())))
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     panels = ["alignment", "rate"] if measured else ["alignment"]
-    for axis, what in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for _, run in list(table.groupby("run"))[:RUNS_SHOWN]:
-            axis.plot(run["update"], run[what], "-", color=COLOURS[3], linewidth=0.5, alpha=0.35)
-        middle = table.groupby("update")[what].median()
-        axis.plot(middle.index, middle, "-", color=COLOURS[3], linewidth=2)
-        axis.set(xscale="log", xlabel="updates", ylabel="cosine with -gradient" if what == "alignment" else "learning rate")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, what in zip(axes, panels, strict=True):
+        for source, colour in sources.items():
+            own = table[table["source"] == source]
+            for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
+                axis.plot(run["evaluations"], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
+            middle = own.groupby("evaluations")[what].median()
+            axis.plot(middle.index, middle, "-", color=colour, linewidth=2, label=source_name(frames, source))
+        ylabel = "cosine with -gradient" if what == "alignment" else "learning rate"
+        axis.set(xscale="log", xlabel=AGAINST["evaluations"], ylabel=ylabel)
         if what == "alignment":
             axis.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
+    if len(sources) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return _finished(figure)
 
 
@@ -468,8 +502,10 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
     "training": {
         "learning": (
             learning_curves,
-            "Learning curves: thin lines single runs, thick ones their median; dashed the exact gradient from the same starts. "
-            "Dotted, where there is one: the goal, and what theory predicts.",
+            "Learning curves: thin lines single runs, thick ones their median, of accuracies their mean; dashed the exact "
+            "gradient from the same starts, "
+            "and where several settings are compared the level at which it ends. Dotted: the goal and, where E is quadratic, "
+            "what theory predicts of the mean. E is exact, computed outside the loop.",
         ),
         "alignment": (
             alignment,

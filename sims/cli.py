@@ -63,7 +63,9 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
     store.check_free(directory)
     with _Interruption() as interruption:
         with _progress() as progress:
-            result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard)
+            result = run_experiment(
+                experiment, changes, progress=progress, should_stop=interruption.heard, scratch=directory.parent
+            )
         if not result.tables:
             _say("perturb: interrupted before the first result; nothing was written")
             raise typer.Exit(130)
@@ -76,7 +78,10 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
         print(f"\nResults are in {directory}.")
         reason = result.provenance["reason"]
         interrupted = reason == INTERRUPTED
-        _say(f"perturb: {'interrupted' if interrupted else reason}; the results so far were kept and are marked as partial")
+        again = "; the same command goes on from there" if interrupted and loaded.study == "training" else ""
+        _say(
+            f"perturb: {'interrupted' if interrupted else reason}; the results so far were kept and are marked as partial{again}"
+        )
         raise typer.Exit(130 if interrupted else 2)
     return directory
 

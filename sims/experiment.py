@@ -300,6 +300,32 @@ class Uses(Table):
 Count = Annotated[int, Field(ge=1, le=2**40)]
 
 
+class Contender(Table):
+    """Other settings of learning, from the same starts; what is absent is as in [training] and [estimation]."""
+
+    label: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+,-]*$", max_length=40, description='what reports call it, such as "with momentum"'
+    )
+    method: Name | None = Field(None, description="name of a method")
+    code: Name | None = Field(None, description="name of a code")
+    sigma: Positive | None = Field(None, description="rms of a perturbation, in units of the weights")
+    r: Positive | None = Field(None, description="displacement along v, for methods that displace")
+    rule: Name | None = Field(None, description="plain, momentum, sign, keep-if-better, diagonal or newton-cg")
+    rate: Name | None = Field(None, description="fixed, trace, eigenvalue or line")
+    eta: Positive | None = Field(None, description="learning rate; where it is measured, a factor of it")
+    decay: NonNegative | None = Field(None, description="updates after which the rate is halved; 0 = constant")
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="mu of the rule momentum")
+    damping: NonNegative | None = Field(None, description="added to curvature by the rules diagonal and newton-cg")
+    memory: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="diagonal: share of the running mean kept")
+    cg_steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="newton-cg: products Hp of an update")
+    trials_per_update: Count | None = Field(None, description="trials whose estimates are averaged")
+    perturb_every: Count | None = Field(None, description="trials for which a perturbation stands")
+    sample_every: Count | None = Field(None, description="trials for which the same patterns are shown")
+    batch: Annotated[int, Field(ge=0, le=10**8)] | None = Field(None, description="patterns shown in an evaluation; 0 = all")
+    tune_every: Count | None = Field(None, description="updates after which a measured rate is measured anew")
+    tune_trials: Count | None = Field(None, description="trials of each such measurement")
+
+
 class Training(Table):
     """Of the study "training"; method, code, sigma and r are those of [estimation]."""
 
@@ -330,11 +356,21 @@ class Training(Table):
     criterion: Literal["error", "accuracy", "test_error", "test_accuracy"] = Field("error", description="what must be reached")
     goal: float = Field(0.01, description="at most this error, or at least this accuracy")
     records: int = Field(100, ge=1, le=10**5, description="points of the learning curves")
+    compare_with: Annotated[tuple[Contender, ...], Field(strict=False, max_length=100)] = Field(
+        (), description="other settings, each from the same starts with as many evaluations of E"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Training":
         choose("rule", self.rule, RULES)
         choose("rate", self.rate, dict.fromkeys(RATES))
+        if self.criterion.endswith("accuracy") and not 0 < self.goal <= 1:
+            raise InputError(f"goal = {self.goal} must lie in 0 < goal <= 1: it is a share of patterns, as the criterion says")
+        if self.criterion.endswith("error") and self.goal <= 0:
+            raise InputError(f"goal = {self.goal} must be > 0: it is an error, as the criterion says")
+        labels = ["batch", "event", "exact", *(other.label for other in self.compare_with)]
+        if double := [label for label in labels if labels.count(label) > 1]:
+            raise InputError(f'compare_with: label = "{double[0]}" is taken: give every setting a name of its own')
         if self.rule == "keep-if-better" and self.trials_per_update != 1:
             raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
         return self

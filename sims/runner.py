@@ -57,11 +57,13 @@ def run_experiment(
     out: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    scratch: str | Path | None = None,
 ) -> Run:
     """Run an experiment by name or file; `set` changes keys ("estimation.trials": 2000), `seed` is short for run.seed.
 
     out: a directory to write the run to (must not hold files yet); None writes nothing. progress(what, done, in all) is called
     along the way. should_stop is asked between pieces of about 0.2 s: True ends the run with what is done, marked "partial".
+    scratch: a directory (absent: that of `out`) where a training keeps what was done, to be gone on with when it is run again.
     InputError for a user's mistake. One that shows only after the first results (no minimum, say) does not lose them: the run is
     "partial" too, and provenance["reason"] says why.
     """
@@ -72,8 +74,10 @@ def run_experiment(
     if out is not None:
         store.check_free(Path(out))
     bench = prepare(experiment)
-    if out is not None:
-        bench = replace(bench, scratch=Path(out).parent / f".{experiment.name}")
+    if scratch is None and out is not None:
+        scratch = Path(out).parent
+    if scratch is not None:
+        bench = replace(bench, scratch=Path(scratch) / f".{experiment.name}")
     module, function = STUDIES[experiment.study]
     study = getattr(import_module(f"sims.{module}"), function)
     tables: Tables = {}

@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from hardware.learning import OnChip, source
+from hardware.learning import OnChip, Written, source
 from hardware.schedule import Schedule
 from perturb import curvature
 from perturb.boltzmann import Boltzmann
@@ -35,74 +36,129 @@ from sims.experiment import Experiment, to_toml
 
 EIGENVALUES = 500  # weights up to which the stability limit is from the whole spectrum
 PREDICTED = 150  # weights up to which the curve of a quadratic is predicted
+FORESEEN = 100_000  # updates, of all runs together, up to which it is
+AWAY = 1e4  # times the error at the start: a run that has diverged, though rounding may hold it there
 PIECES = 10  # of the updates between two records, so that an interruption is heard
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned. test: None if no patterns are held back. accuracy(objective, w): share classified rightly, NaN where
-    targets are no classes."""
+    """What is learned. test: None if no patterns are held back. classes: whether targets are classes. accuracy(objective, w):
+    share classified rightly, NaN where they are none."""
 
     objective: Objective
     test: Objective | None
+    classes: bool
     accuracy: Callable[[Any, Array], float]
 
 
 def training(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables advice, learning (a row per source, run and record), and summary (facts); see `reports.frames`."""
-    options, chip, plan = experiment.training, experiment.chip, plan_of(experiment)
+    options, plan = experiment.training, plan_of(experiment)
     task = _task(experiment, bench)
+    _check(experiment, task)
     W = np.array([warmed_up(bench.network, task.objective, experiment.weights, run) for run in range(options.runs)])
-    schedule = Schedule(chip, task.objective, plan.method, plan.batch or task.objective.n_patterns)
-    limits, advised = advice(experiment, task.objective, W[0], plan, schedule)
+    limits, advised = advice(experiment, task.objective, W[0], plan, _schedule(experiment, task, plan))
+    listed = []  # all made before the first result: a setting that cannot be ends everything
+    for name, settings, updates in contenders(experiment):
+        own = plan_of(settings)
+        made: Source = Exact(task.objective, own)
+        if name != "exact":
+            made = source(experiment.chip, task.objective, own, W, options.source == "event", options.waits)
+        listed.append((name, made, own, updates, _schedule(experiment, task, own)))
     yield "advice", advised
 
-    sources: dict[str, Callable[[], Source]] = {}
-    if options.source != "exact":
-        events = options.source == "event"
-        sources[options.source] = lambda: source(chip, task.objective, plan, W, events, options.waits)
-    if options.control or options.source == "exact":
-        own = plan if options.control_eta is None else plan_of(experiment, eta=options.control_eta)
-        sources["exact"] = lambda: Exact(task.objective, own)
-    rows: list[dict] = []
+    table = pd.DataFrame()
     stopped = False
-    for name, make in sources.items():
-        updates = (options.control_updates if name == "exact" and options.source != "exact" else None) or options.updates
-        of = rows_of(name, make(), W, plan, updates, experiment, task, schedule, bench.scratch, progress)
-        for new in of:
+    for name, made, own, updates, schedule in listed:
+        rows: list[dict] = []
+        for new in rows_of(name, made, W, own, updates, experiment, task, schedule, bench.scratch, progress):
             rows += new
             if stopped := should_stop():
                 break
         if rows:
-            table = pd.DataFrame(rows)
+            learned = pd.DataFrame(rows)
             if name != "exact":
-                table["predicted_error"] = predicted(task.objective, W, plan, table)
+                learned["predicted_error"] = predicted(task.objective, W, own, learned)
+            table = pd.concat([table, learned], ignore_index=True)
             yield "learning", table
-            yield "summary", facts(*summary(table, experiment, limits, plan, schedule))
+            yield "summary", facts(*summary(table, experiment, limits, plan))
         if stopped:
             raise Stopped
     if bench.scratch:
-        for path in bench.scratch.parent.glob(f"{bench.scratch.name}-*.npz"):
+        for path in bench.scratch.parent.glob(f"{bench.scratch.name}-*-{_key(experiment)}.npz"):
             path.unlink()
 
 
-def plan_of(experiment: Experiment, eta: float | None = None) -> Plan:
+def contenders(experiment: Experiment) -> list[tuple[str, Experiment, int]]:
+    """(name, experiment, updates) of everything that learns: the chip, others with as many evaluations, and the control."""
+    options, estimation = experiment.training, experiment.estimation
+    listed: list[tuple[str, Experiment, int]] = []
+    if options.source != "exact":
+        plan = plan_of(experiment)
+        listed.append((options.source, experiment, options.updates))
+        for other in options.compare_with:
+            changes: dict[str, Any] = other.model_dump(exclude_none=True, exclude={"label"})
+            measured: dict[str, Any] = {key: changes.pop(key) for key in ("method", "code", "sigma", "r") if key in changes}
+            parts = {"estimation": estimation.model_copy(update=measured), "training": options.model_copy(update=changes)}
+            settings = experiment.model_copy(update=parts)
+            try:
+                updates = plan_of(settings).updates_within(plan.evaluations(options.updates))
+            except InputError as error:
+                raise InputError(f'training.compare_with, label = "{other.label}": {error}') from None
+            if not updates:
+                raise InputError(
+                    f'training.compare_with, label = "{other.label}": a single update takes more than the '
+                    f"{plan.evaluations(options.updates)} evaluations that there are: raise training.updates"
+                )
+            listed.append((other.label, settings, updates))
+    if options.control or options.source == "exact":
+        own = {} if options.control_eta is None or options.source == "exact" else {"eta": options.control_eta}
+        updates = (options.control_updates if options.source != "exact" else None) or options.updates
+        listed.append(("exact", experiment.model_copy(update={"training": options.model_copy(update=own)}), updates))
+    return listed
+
+
+def _schedule(experiment: Experiment, task: Task, plan: Plan) -> Schedule:
+    return Schedule(experiment.chip, task.objective, plan.method, plan.batch or task.objective.n_patterns)
+
+
+def plan_of(experiment: Experiment) -> Plan:
     """[training], [estimation] and the error unit of the chip as a plan."""
     options, estimation, unit = experiment.training, experiment.estimation, experiment.chip.error_unit
     return Plan(
         METHODS[estimation.method], CODES[estimation.code], estimation.sigma, estimation.r, options.rule, options.rate,
-        eta or options.eta, options.decay, options.momentum, options.damping, options.memory, options.cg_steps,
+        options.eta, options.decay, options.momentum, options.damping, options.memory, options.cg_steps,
         options.trials_per_update, options.perturb_every, options.sample_every, options.batch, options.baseline_free,
         options.tune_every, options.tune_trials, experiment.run.seed, Reading(unit.noise, unit.bits, unit.range),
     )  # fmt: skip
 
 
+def _check(experiment: Experiment, task: Task) -> None:
+    """InputError for a batch, a criterion or settings to compare with that the task has not."""
+    options, S = experiment.training, task.objective.n_patterns
+    for batch in (options.batch, *(other.batch or 0 for other in options.compare_with)):
+        if batch > S:
+            raise InputError(f"training.batch = {batch} but there are {S} patterns: lower it, or 0 for all")
+    if options.criterion.startswith("test") and task.test is None:
+        raise InputError(
+            f'training.criterion = "{options.criterion}" but no patterns are held back: set data.test, or criterion = '
+            f'"{options.criterion.removeprefix("test_")}"'
+        )
+    if options.criterion.endswith("accuracy") and not task.classes:
+        raise InputError(
+            f'training.criterion = "{options.criterion}" but the targets of data.name = "{experiment.data.name}" are no classes: '
+            f'set criterion = "{options.criterion.replace("accuracy", "error")}"'
+        )
+    contenders(experiment)
+
+
 def _task(experiment: Experiment, bench: Bench) -> Task:
     network = bench.network
     if isinstance(network, Boltzmann):
-        return Task(bench.objective, None, lambda objective, w: math.nan)
+        return Task(bench.objective, None, False, lambda objective, w: math.nan)
     _, target, x_test, target_test = load_split(experiment.data, network.n_inputs, network.n_outputs)
-    classes = np.isin(target, (0.0, 1.0)).all() and (network.n_outputs == 1 or (target.sum(1) == 1).all())
+    classes = bool(np.isin(target, (0.0, 1.0)).all() and (network.n_outputs == 1 or (target.sum(1) == 1).all()))
     middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
 
     def accuracy(objective: Any, w: Array) -> float:
@@ -113,7 +169,7 @@ def _task(experiment: Experiment, bench: Bench) -> Task:
             return float((y.argmax(1) == wanted.argmax(1)).mean())
         return float(((y[:, 0] > middle) == (wanted[:, 0] > 0.5)).mean())
 
-    return Task(bench.objective, network.objective(x_test, target_test) if len(x_test) else None, accuracy)
+    return Task(bench.objective, network.objective(x_test, target_test) if len(x_test) else None, classes, accuracy)
 
 
 # ---- the loop and its records
@@ -127,25 +183,35 @@ def rows_of(
 
     What was done is kept in a file beside the results, and taken up again from there: to the same bits.
     """
-    every = max(1, updates // experiment.training.records)
-    piece = max(1, every // PIECES)
-    kept = Kept(scratch, f"{name}-{hashlib.sha256(to_toml(experiment).encode()).hexdigest()[:16]}", source)
-    start, rows, before = kept.read() or (begin(W, plan), [], W.copy())
+    kept = Kept(scratch, f"{name}-{_key(experiment)}", source)
+    state, rows, before = kept.read() or (begin(W, plan), [], W.copy())
     if rows:
         yield rows
-    recorded = start.update if rows else -1
-    for state in train(source, start, updates, piece):
-        ended = state.update >= updates or bool((state.failed >= 0).all())
-        if state.update != recorded and (state.update % every == 0 or ended):
-            new = records(name, state, before, plan, experiment, task, schedule)
-            rows, before, recorded = rows + new, state.w.copy(), state.update
-            kept.write(state, rows, before)
-            yield new
-            if not ended and all(row["diverged"] for row in new):
-                return
-        else:
+    for time in _times(updates, experiment.training.records):
+        if rows and time <= state.update:
+            continue
+        for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
+            progress(name, state.update, updates)
             yield []
-        progress(name, state.update, updates)
+        ended = bool((state.failed >= 0).all())
+        new = records(name, state, before, plan, experiment, task, schedule)
+        for row, at_start in zip(new, rows, strict=False):
+            row["diverged"] |= row["error"] > AWAY * at_start["error"]
+        rows, before = rows + new, state.w.copy()
+        kept.write(state, rows, before)
+        yield new
+        if ended or all(row["diverged"] for row in new):
+            return
+
+
+def _times(updates: int, records: int) -> list[int]:
+    """Updates at which records are made: half of them evenly spaced, half so in the logarithm, for what is learned soon."""
+    even, soon = np.linspace(0, updates, records // 2 + 1), np.geomspace(1, updates, records - records // 2)
+    return sorted({round(time) for time in (*even, *soon)})
+
+
+def _key(experiment: Experiment) -> str:
+    return hashlib.sha256(to_toml(experiment).encode()).hexdigest()[:16]
 
 
 def records(
@@ -186,7 +252,7 @@ class Kept:
     A chip by events, or one that does not wait for its writes, has more of a state than that: it starts anew."""
 
     def __init__(self, scratch: Path | None, name: str, source: Source):
-        whole = not isinstance(source, OnChip) or (source.waits and not source.events)
+        whole = not isinstance(source, OnChip) or (source.waits and not source.events)  # else it is not all in the state
         self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch and whole else None
         self.source = source
 
@@ -196,14 +262,14 @@ class Kept:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, KeyError):
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None  # not of this program, or cut short: from the start then
         columns = {name.removeprefix("row."): array.tolist() for name, array in parts.items() if name.startswith("row.")}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         state = State.of_arrays(
             {name.removeprefix("state."): array for name, array in parts.items() if name.startswith("state.")}
         )
-        if isinstance(self.source, OnChip):
+        if isinstance(self.source, OnChip | Written):
             self.source.resume(state)
         return state, rows, parts["before"]
 
@@ -314,34 +380,39 @@ def advice(experiment: Experiment, objective: Objective, w: Array, plan: Plan, s
         rows.append(
             (
                 "weights.device", device.dw_min, typical, device.dw_min > 30 * typical,
-                f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: most updates give no pulse",
+                f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: "
+                + (f"some {typical / device.dw_min:.0f} pulses" if typical > device.dw_min else "most updates give none"),
             )
         )  # fmt: skip
     return limits, pd.DataFrame(rows, columns=["setting", "used", "advised", "mind", "why"])
 
 
 def predicted(objective: Objective, W: Array, plan: Plan, table: pd.DataFrame) -> Array:
-    """The expected error at every row, where theory knows it: a network without hidden layers and with linear outputs, whose E is
-    quadratic, learning from all patterns by the plain rule or with momentum. NaN elsewhere."""
+    """The expected error at every row of one source, where theory knows it: a network without hidden layers and with linear
+    outputs, whose E is quadratic, learning from all patterns by the plain rule or with momentum. NaN elsewhere."""
     none = np.full(len(table), math.nan)
     if not isinstance(objective, MLPObjective) or len(objective.network.layers) > 2 or W.shape[1] > PREDICTED:
         return none
+    if len(W) * int(table["update"].max()) > FORESEEN:
+        return none
     net = objective.network
     pair = (0, 0) not in plan.method.phases
-    known = net.activations == ("linear",) and net.error == "squared_error" and plan.rule in ("plain", "momentum")
+    known = net.activations == ["linear"] and net.error == "squared_error" and plan.rule in ("plain", "momentum")
     whole = plan.batch in (0, objective.n_patterns) and plan.rate == "fixed" and not plan.decay and plan.perturb_every == 1
     if not (known and whole) or plan.code.periodic or plan.reading.bits or plan.method.displaced:
         return none
     H, g = objective.hessian(W[0]), objective.gradient(W[0])
     least = W[0] - np.linalg.lstsq(H, g, rcond=None)[0]
-    noise = math.sqrt(2) * plan.reading.noise / math.sqrt(objective.n_patterns)
+    noise = plan.reading.noise / math.sqrt(objective.n_patterns)
+    if not (pair or plan.baseline_free):
+        noise *= math.sqrt(2)  # E(w) is read as well
     floor, updates = objective.error(least), int(table["update"].max())
     mu = plan.momentum if plan.rule == "momentum" else 0.0
     for run, w in enumerate(W):
         curve = quadratic_curve(
             H, w, least, plan.eta, plan.sigma, plan.trials_per_update, plan.code, noise, updates, pair, mu
         )  # fmt: skip
-        own = (table["run"] == run).to_numpy() & (table["source"] != "exact").to_numpy()
+        own = (table["run"] == run).to_numpy()
         none[own] = floor + curve[table["update"].to_numpy()[own]]
     return none
 
@@ -357,67 +428,71 @@ def interval(solved: int, of: int, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def summary(
-    table: pd.DataFrame, experiment: Experiment, limits: Limits, plan: Plan, schedule: Schedule
-) -> list[tuple[str, float, float, str]]:
-    """Facts of every source: solved, when first, and where it ended."""
+ENDS = {
+    "error": "E on the patterns learned, at the end", "accuracy": "share of them classified rightly, at the end",
+    "test_error": "E on the patterns held back, at the end", "test_accuracy": "share of them classified rightly, at the end",
+}  # fmt: skip
+SPENT = {
+    "update": ("updates", "updates"), "evaluations": ("evaluations", "measurements of E"),
+    "chip_time_s": ("chip time", "s of chip time"), "energy_j": ("energy", "J"),
+}  # fmt: skip
+
+
+def summary(table: pd.DataFrame, experiment: Experiment, limits: Limits, plan: Plan) -> list[tuple[str, float, float, str]]:
+    """Facts of every source: solved, what it had spent when it got there, and where it ended."""
     options, found = experiment.training, []
+    sign = "<=" if options.criterion.endswith("error") else ">="
+    ends = table[table["update"] == table.groupby("source")["update"].transform("max")]
     for name in dict.fromkeys(table["source"]):
-        own = table[table["source"] == name]
-        last = own[own["update"] == own["update"].max()]
-        R = len(last)
-        met = own[reached(own, experiment)]
-        solved = int(reached(last, experiment).sum())
+        own, last = table[table["source"] == name], ends[ends["source"] == name]
+        R, solved = len(last), int(reached(last, experiment).sum())
         low, high = interval(solved, R)
-        sign = "<=" if options.criterion.endswith("error") else ">="
         found.append(
             (
                 f"{name}: solved", solved / R, math.sqrt(solved * (R - solved) / R**3),
-                f"share of {R} runs with {options.criterion} {sign} {options.goal:g} at the end, 95 % interval "
+                f"share of {R} runs with {options.criterion.replace('_', ' ')} {sign} {options.goal:g} at the end, 95 % interval "
                 f"{low:.2f} to {high:.2f}",
             )
         )  # fmt: skip
-        first = met.groupby("run")["update"].min()
-        found.append(
-            (
-                f"{name}: first reached", float(first.median()) if len(first) else math.inf, 0.0,
-                f"median update at which the {len(first)} runs that ever got there were first seen there",
-            )
-        )  # fmt: skip
-        for column, what in (
-            ("error", "E on the patterns learned"), ("accuracy", "share of them classified rightly"),
-            ("test_error", "E on the patterns held back"), ("test_accuracy", "share of them classified rightly"),
-        ):  # fmt: skip
+        first = own[reached(own, experiment)].groupby("run").first()
+        found.append((f"{name}: ever solved", len(first) / R, 0.0, "share of runs that were there at any record"))
+        for column, (what, unit) in SPENT.items():
+            if name != "exact" or column == "update":
+                middle = float(first[column].median()) if len(first) else math.inf
+                meaning = f"{unit}, median of the {len(first)} runs that ever got there, when first seen there"
+                found.append((f"{name}: {what} to goal", middle, 0.0, meaning))
+                found.append((f"{name}: {what}", float(last[column].iloc[0]), 0.0, f"{unit}, of each run"))
+        for column, what in ENDS.items():
             values = last[column].dropna()
             if len(values):
-                spread = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-                found.append(
-                    (f"{name}: {column.replace('_', ' ')}", float(values.mean()), spread, f"{what}, mean over runs at the end")
-                )
-        diverged = int(last["diverged"].sum())
-        if diverged:
-            found.append((f"{name}: diverged", diverged / R, 0.0, "share of runs whose error ceased to be finite"))
-        if name == "exact":
-            continue
-        row = last.iloc[0]
-        found += [
-            (f"{name}: evaluations", float(row["evaluations"]), 0.0, "measurements of E in each run"),
-            (f"{name}: chip time", float(row["chip_time_s"]), 0.0, "s, of each run"),
-            (f"{name}: energy", float(row["energy_j"]), 0.0, "J, of each run"),
-        ]
+                called, spread = column.replace("_", " "), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+                worst = float(values.max() if column.endswith("error") else values.min())
+                found += [
+                    (f"{name}: {called}", float(values.mean()), spread / math.sqrt(len(values)), f"{what}, mean of runs"),
+                    (f"{name}: {called}, spread", spread, 0.0, "standard deviation over runs: starts and dies"),
+                    (f"{name}: {called}, worst", worst, 0.0, "of all runs"),
+                ]
+        if last["predicted_error"].notna().any():
+            meaning = "E on the patterns learned at the end by theory of a quadratic, mean of runs"
+            found.append((f"{name}: error foretold", float(last["predicted_error"].mean()), 0.0, meaning))
+        if last["diverged"].any():
+            found.append((f"{name}: diverged", float(last["diverged"].mean()), 0.0, "share of runs whose error ran away"))
         late = own[own["update"] > own["update"].max() / 2]["alignment"].dropna()
-        if len(late):
-            found.append((f"{name}: alignment", float(late.mean()), 0.0, "cosine of what was learned with -g, second half, mean"))
-    if {"exact"} < set(table["source"]):
-        main = next(name for name in table["source"] if name != "exact")
-        last = table[table["update"] == table.groupby("source")["update"].transform("max")]
-        column = "test_accuracy" if last["test_accuracy"].notna().any() else "error"
-        both = last.pivot(index="run", columns="source", values=column).dropna()
-        if {main, "exact"} <= set(both):
-            gap = both["exact"] - both[main]
-            spread = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else 0.0
-            found.append(("control less chip", float(gap.mean()), spread, f"{column.replace('_', ' ')} at the end, run by run"))
-    found.append(("stable learning rate", limits.eta, 0.0, f"limit at the start, by theory; in use {plan.eta:g} ({plan.rate})"))
+        if len(late) and name != "exact":
+            meaning = "cosine of what was learned between records with -g, second half"
+            found.append((f"{name}: alignment", float(late.mean()), 0.0, meaning))
+    names = list(dict.fromkeys(table["source"]))
+    column = "test_accuracy" if ends["test_accuracy"].notna().any() else "error"
+    both = ends.pivot(index="run", columns="source", values=column)
+    if "exact" in names:
+        for name in names[:-1]:
+            gap = (both["exact"] - both[name]).dropna()
+            if len(gap):
+                spread = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else 0.0
+                meaning = f"{column.replace('_', ' ')} at the end, mean of runs from the same starts"
+                found.append((f"exact gradient less {name}", float(gap.mean()), spread, meaning))
+    used = f"; in use {plan.eta:g}" if plan.rate == "fixed" and plan.rule in ("plain", "momentum") else ""
+    found.append(("stable learning rate", limits.eta, 0.0, f"of updates along g at the start, by theory{used}"))
     return found
 
 

@@ -1,0 +1,224 @@
+"""The study "training": its experiments, comparisons at equal evaluations, interruptions, advice and mistakes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import reports
+import sims
+from perturb import METHODS, MLP, InputError, Objective
+from perturb.learning import Batch, Plan, begin
+from reports import frames
+from sims.experiment import experiment_names, load_experiment
+from sims.training import contenders, interval, plan_of
+
+QUICK = {"training.runs": 2, "training.updates": 40, "training.records": 6, "training.control_updates": 20}
+LEARNING = [name for name in experiment_names() if load_experiment(name).study == "training"]
+
+
+def learn(**set):
+    return sims.run_experiment("xor-learning", {**QUICK, "training.compare_with": [], **set})
+
+
+def fact(run, name):
+    return float(run.summary.set_index("fact").loc[name, "value"])
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
+    few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)
+    run = sims.run_experiment(name, {**QUICK, "training.updates": few}, out=tmp_path / "run")
+    assert run.provenance["status"] == "complete" and not list(tmp_path.glob(".*"))
+    assert {table: list(run.tables[table]) for table in run.tables} == {
+        table: list(columns) for table, columns in frames.COLUMNS["training"].items()
+    }
+    options = run.experiment.training
+    assert set(run.learning["source"]) == {name for name, _, _ in contenders(run.experiment)}
+    assert set(run.learning["run"]) == set(range(options.runs)) and np.isfinite(run.learning["error"]).all()
+    paths = reports.export(tmp_path / "run", ["html", "md", "csv", "png"], tmp_path / "report")
+    assert {"learning.png", "alignment.png", "report.html"} <= {path.name for path in paths}
+    assert "How soon" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("data, layers", [("iris", [4, 3]), ("wine", [13, 4, 3]), ("breast-cancer", [30, 2])])
+def test_real_sets_are_learned(data, layers):
+    set = {"data.name": data, "data.test": 40, "network.layers": layers, "training.batch": 16, "training.eta": 0.1}
+    run = learn(**set, **{"training.updates": 3000, "training.criterion": "test_accuracy", "training.goal": 0.9})
+    assert fact(run, "batch: test accuracy") > 0.9 and fact(run, "batch: solved") == 1
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others():
+    one, two = learn().learning, learn().learning
+    pd.testing.assert_frame_equal(one, two)
+    assert not np.array_equal(one["error"], learn(**{"run.seed": 5}).learning["error"])
+
+
+IMPERFECT = {
+    "none": {},
+    "momentum": {"training.rule": "momentum", "training.eta": 0.05},
+    "device": {"chip.weights.device": "reram-gong2018"},
+    "leak": {"chip.weights.leak_tau_s": 0.1, "chip.weights.device": "ecram-tang2018"},
+    "curvature": {"estimation.method": "difference", "training.rule": "diagonal"},
+    "measured rate": {"training.rate": "trace", "training.tune_every": 7, "training.tune_trials": 20},
+}
+
+
+@pytest.mark.parametrize("chip", IMPERFECT)
+def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
+    set = {**QUICK, **IMPERFECT[chip], "training.compare_with": [{"label": "slow", "eta": 0.01}]}
+    whole = sims.run_experiment("xor-learning", set)
+    for asked in (9, 25, 60):
+        calls = iter(range(asked))
+        part = sims.run_experiment(
+            "xor-learning", set, scratch=tmp_path, should_stop=lambda calls=calls: next(calls, None) is None
+        )
+        assert part.provenance["status"] == "partial" and len(part.learning) < len(whole.learning)
+    assert list(tmp_path.glob(".xor-learning-batch-*.npz"))
+    again = sims.run_experiment("xor-learning", set, scratch=tmp_path)
+    pd.testing.assert_frame_equal(again.learning, whole.learning)
+    pd.testing.assert_frame_equal(again.summary, whole.summary)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_cut_short_is_not_gone_on_with(tmp_path):
+    whole = learn()
+    set, calls = {**QUICK, "training.compare_with": []}, iter(range(30))
+    sims.run_experiment("xor-learning", set, scratch=tmp_path, should_stop=lambda: next(calls, None) is None)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:500])
+    pd.testing.assert_frame_equal(sims.run_experiment("xor-learning", set, scratch=tmp_path).learning, whole.learning)
+
+
+# ---- at equal evaluations
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trials_per_update": 4}, {"method": "forward", "baseline_free": True}, {"rate": "trace", "tune_every": 5},
+        {"rate": "eigenvalue", "tune_every": 5}, {"rate": "line"}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2},
+    ],
+)  # fmt: skip
+def test_evaluations_are_counted_as_they_are_made(changes):
+    x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    objective = MLP([2, 2, 1]).objective(x, x[:, :1] * x[:, 1:])
+    plan = Plan(sigma=0.1, eta=0.01, tune_trials=3, **changes)
+    state = begin(MLP([2, 2, 1]).init(0), plan)
+    for updates in range(1, 13):
+        Batch(objective, plan).advance(state, 1)
+        assert state.evaluations == plan.evaluations(updates)
+        assert plan.updates_within(state.evaluations) == updates > plan.updates_within(state.evaluations - 1)
+
+
+def test_settings_are_compared_at_equal_evaluations_from_the_same_starts():
+    others = [
+        {"label": "four trials", "trials_per_update": 4}, {"label": "forward", "method": "forward", "rule": "keep-if-better"},
+        {"label": "measured", "rate": "trace", "tune_every": 10, "tune_trials": 2},
+    ]  # fmt: skip
+    run = learn(**{"training.compare_with": others, "training.control": False})
+    assert list(dict.fromkeys(run.learning["source"])) == ["batch", "four trials", "forward", "measured"]
+    starts = run.learning[run.learning["update"] == 0].pivot(index="run", columns="source", values="error")
+    assert (starts.nunique(axis=1) == 1).all()
+    for label in ("four trials", "forward", "measured"):
+        assert 76 <= fact(run, f"{label}: evaluations") <= fact(run, "batch: evaluations") == 80
+    # and is what it would be alone
+    alone = learn(**{"training.trials_per_update": 4, "training.updates": 10}).learning
+    last = run.learning[run.learning["source"] == "four trials"].groupby("run")["error"].last()
+    np.testing.assert_array_equal(last, alone[alone["source"] == "batch"].groupby("run")["error"].last())
+
+
+def test_the_summary_has_mean_spread_and_worst_of_the_runs():
+    run = learn()
+    last = run.learning[run.learning["source"] == "batch"].groupby("run").last()
+    assert fact(run, "batch: error") == pytest.approx(last["error"].mean())
+    assert fact(run, "batch: error, spread") == pytest.approx(last["error"].std())
+    assert (
+        fact(run, "batch: error, worst") == last["error"].max() and fact(run, "batch: accuracy, worst") == last["accuracy"].min()
+    )
+    run = learn(**{"training.goal": 0.2})  # met before the first update: nothing is spent
+    assert fact(run, "batch: solved") == fact(run, "batch: ever solved") == 1
+    assert fact(run, "batch: evaluations to goal") == fact(run, "batch: energy to goal") == 0
+
+
+def test_theory_foretells_a_linear_teacher():
+    run = sims.run_experiment("teacher-learning", {"training.updates": 1000, "training.runs": 50})
+    # means of 50 runs, which scatter by 30 % around the floor
+    assert fact(run, "batch: error") == pytest.approx(fact(run, "batch: error foretold"), rel=5 * 0.3 / 50**0.5)
+
+
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
+    assert interval(0, 10) == pytest.approx((0, 0.3085), abs=1e-3)
+    assert interval(13, 20) == pytest.approx((0.408, 0.846), abs=1e-3)
+    assert interval(10, 10) == pytest.approx((0.6915, 1), abs=1e-3)
+
+
+# ---- warnings and ends
+
+
+@pytest.mark.parametrize(
+    "key, setting, set",
+    [
+        ("training.eta", "it is exceeded", {"training.eta": 20.0}),
+        ("error_unit.bits", "learning stalls", {"chip.error_unit.bits": 4}),
+        ("estimation.sigma", "noise of dE", {"chip.error_unit.noise": 0.1}),
+        ("weights.leak_tau_s", "a leak should be", {"chip.weights.leak_tau_s": 1e-5}),
+        ("weights.device", "most updates give none", {"chip.weights.device": "reram-array-hfo2", "training.eta": 0.001}),
+    ],
+)  # fmt: skip
+def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):
+    run = learn(**set)
+    row = run.advice.set_index("setting").loc[key]
+    assert row["mind"] and setting in row["why"]
+    assert not learn().advice["mind"].any()
+
+
+def test_a_run_that_diverges_ends_with_a_clear_verdict(tmp_path):
+    set = {**QUICK, "network.output": "linear", "training.eta": 1e4, "training.control": False, "training.compare_with": []}
+    run = sims.run_experiment("xor-learning", set, out=tmp_path / "run")
+    assert fact(run, "batch: diverged") == 1 and fact(run, "batch: solved") == 0 and run.provenance["status"] == "complete"
+    (_, verdict), *_ = reports.tables.verdicts(reports.load(tmp_path / "run"))
+    assert "2 diverged: lower its eta" in verdict
+    assert reports.export(tmp_path / "run", ["html", "png"], tmp_path)
+
+
+def test_a_rate_that_cannot_be_measured_any_more_stays():
+    # E is constant to rounding once the output unit is saturated, and its trace cannot be measured there
+    objective = Objective.from_functions(lambda w: float(np.tanh(w[0]) ** 2 + 1), n_weights=1)
+    plan = Plan(rate="trace", eta=0.5, tune_every=1, tune_trials=2, sigma=1e-3)
+    state = begin(np.array([0.3]), plan)
+    source = Batch(objective, plan)
+    source.advance(state, 1)
+    rate = state.memory["eta"].copy()
+    state.w[:] = 30.0
+    source.advance(state, 1)
+    np.testing.assert_array_equal(state.memory["eta"], rate)
+
+
+@pytest.mark.parametrize(
+    "set, message",
+    [
+        ({"training.batch": 5}, "training.batch = 5 but there are 4 patterns"),
+        ({"training.rule": "diagonal"}, 'set method = "difference", not "central"'),
+        ({"training.criterion": "accuracy", "data.name": "teacher", "data.samples": 9}, "are no classes"),
+        ({"training.criterion": "accuracy", "training.goal": 1.5}, "goal = 1.5 must lie in 0 < goal <= 1"),
+        ({"training.goal": 0.0}, "goal = 0.0 must be > 0"),
+        ({"training.criterion": "test_error"}, "no patterns are held back: set data.test"),
+        ({"training.compare_with": [{"label": "exact"}]}, 'label = "exact" is taken'),
+        ({"training.compare_with": [{"label": "a", "rule": "newton-cg"}]}, 'label = "a": rule = "newton-cg" needs z'),
+        ({"training.compare_with": [{"label": "a", "trials_per_update": 99}]}, "a single update takes more than the 80"),
+        ({"training.compare_with": [{"label": "a", "rule": "best"}]}, "rule"),
+        ({"training.rule": "diagonal", "estimation.method": "difference", "chip.weights.leak_tau_s": 1.0}, "not modelled"),
+        ({"training.rule": "keep-if-better", "training.trials_per_update": 2}, "judges every trial"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_in_one_line_before_anything_is_run(set, message):
+    with pytest.raises(InputError) as error:
+        learn(**set)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_contender_is_the_plan_with_its_own_settings():
+    experiment = load_experiment("curvature-helps")
+    listed = {name: plan_of(settings) for name, settings, _ in contenders(experiment)}
+    assert listed["batch"].rule == "newton-cg" and listed["plain, 0.002"].eta == 0.002
+    assert listed["plain, 0.002"].method is METHODS["central"] and listed["plain, Walsh"].trials_per_update == 16
