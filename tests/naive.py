@@ -224,7 +224,9 @@ def learn(objective, w, plan, run, updates):
             return place % S
         epoch = place // S
         if epoch not in orders:
-            orders[epoch] = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(S)
+            passes = max(1, 4096 // S)  # whose orders are drawn together
+            drawn = np.random.Generator(np.random.Philox(key=[seed, epoch // passes])).random((passes, S))
+            orders[epoch] = drawn[epoch % passes].argsort()
         return int(orders[epoch][place % S])
 
     for update in range(updates):
