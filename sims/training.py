@@ -249,10 +249,10 @@ def records(
 class Kept:
     """The state and the rows so far, in a file that appears whole or not at all; nowhere, without a place for it.
 
-    A chip by events, or one that does not wait for its writes, has more of a state than that: it starts anew."""
+    A chip that does not wait for its writes has more of a state than that: it starts anew."""
 
     def __init__(self, scratch: Path | None, name: str, source: Source):
-        whole = not isinstance(source, OnChip) or (source.waits and not source.events)  # else it is not all in the state
+        whole = not isinstance(source, OnChip) or source.waits  # else some updates are under way, and not in the state
         self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch and whole else None
         self.source = source
 
@@ -269,7 +269,7 @@ class Kept:
         state = State.of_arrays(
             {name.removeprefix("state."): array for name, array in parts.items() if name.startswith("state.")}
         )
-        if isinstance(self.source, OnChip | Written):
+        if state.update and isinstance(self.source, OnChip | Written):
             self.source.resume(state)
         return state, rows, parts["before"]
 
