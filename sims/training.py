@@ -190,9 +190,10 @@ def rows_of(
     for time in _times(updates, experiment.training.records):
         if rows and time <= state.update:
             continue
-        for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
-            progress(name, state.update, updates)
-            yield []
+        if time > state.update:
+            for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
+                progress(name, state.update, updates)
+                yield []
         ended = bool((state.failed >= 0).all())
         new = records(name, state, before, plan, experiment, task, schedule)
         for row, at_start in zip(new, rows, strict=False):
