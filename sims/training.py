@@ -190,9 +190,10 @@ def rows_of(
     for time in _times(updates, experiment.training.records):
         if rows and time <= state.update:
             continue
-        for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
-            progress(name, state.update, updates)
-            yield []
+        if time > state.update:
+            for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
+                progress(name, state.update, updates)
+                yield []
         ended = bool((state.failed >= 0).all())
         new = records(name, state, before, plan, experiment, task, schedule)
         for row, at_start in zip(new, rows, strict=False):
@@ -252,7 +253,7 @@ class Kept:
     A chip that does not wait for its writes has more of a state than that: it starts anew."""
 
     def __init__(self, scratch: Path | None, name: str, source: Source):
-        whole = not isinstance(source, OnChip) or source.waits  # else updates are under way
+        whole = not isinstance(source, OnChip) or source.waits  # else some updates are under way, and not in the state
         self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch and whole else None
         self.source = source
 
@@ -269,7 +270,7 @@ class Kept:
         state = State.of_arrays(
             {name.removeprefix("state."): array for name, array in parts.items() if name.startswith("state.")}
         )
-        if isinstance(self.source, OnChip | Written):
+        if state.update and isinstance(self.source, OnChip | Written):
             self.source.resume(state)
         return state, rows, parts["before"]
 
