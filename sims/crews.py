@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import ModuleType
@@ -210,6 +211,10 @@ class Cluster:
     """The workers of a Dask cluster, as many as there are at the time; the scheduler gives the cells of lost ones to others."""
 
     def __init__(self, address: str):
+        if find_spec("distributed") is None:
+            raise InputError(
+                f"cluster = {address} needs Dask, which is not installed: pip install 'perturb[cluster]', or use workers instead"
+            )
         self._address = address
         self._cells: dict[Any, tuple[int, float]] = {}
         self._room, self._asked = 1, 0.0
@@ -230,10 +235,10 @@ class Cluster:
         self._cells[self._client.submit(run_on_cluster, experiment, keep, pure=False)] = cell, time.time()
 
     def wait(self) -> Ended:
-        from distributed import FIRST_COMPLETED, wait
+        from distributed import wait
 
         try:
-            done = wait(list(self._cells), timeout=1, return_when=FIRST_COMPLETED).done
+            done = wait(list(self._cells), timeout=1, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             done = set()
         if self._client.status != "running" or any(future.status in ("cancelled", "lost") for future in done):
@@ -252,12 +257,8 @@ class Cluster:
         return Outcome("failed", started, time.time() - started, error=" ".join(error.split()))
 
     def __enter__(self) -> "Cluster":
-        try:
-            from distributed import Client
-        except ImportError:
-            raise InputError(
-                f"cluster = {self._address} needs Dask, which is not installed: pip install 'perturb[cluster]', or use --workers"
-            ) from None
+        from distributed import Client
+
         self._log = logging.getLogger("distributed")
         self._level = self._log.level
         self._log.setLevel(logging.CRITICAL)

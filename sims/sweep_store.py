@@ -19,10 +19,10 @@ from perturb.errors import InputError
 
 FILE, LOCK, TABLES = "sweep.sqlite", "sweep.lock", "tables"
 OURS, VERSION = 0x70657274, 1  # application_id: "pert" in ASCII
-SCHEMA = (
-    "create table plan (plan text not null)",
+SCHEMA = (  # crc32: of the rest of the row
+    "create table plan (plan text not null, cells integer not null, crc32 integer not null)",
     "create table cells (cell integer primary key, parameters text not null, repeat integer not null, seed text not null, "
-    "experiment text not null)",
+    "experiment text not null, crc32 integer not null)",
     "create table results (cell integer not null references cells, attempt integer not null, status text not null, "
     "started_utc real not null, seconds real not null, rows text not null, error text not null, crc32 integer not null, "
     "primary key (cell, attempt))",
@@ -94,7 +94,7 @@ class Store:
     def statuses(self) -> dict[int, str]:
         """The cells that have ended, done or failed."""
         with _plainly(self.path):
-            return {cell: result.status for cell, result in results(self._file, self.path)}
+            return {cell: outcome.status for cell, outcome in results(self._file, self.path)}
 
     def add(self, cell: int, outcome: Outcome) -> None:
         """Keep how a cell ended, its tables first: a table without a result is written again."""
@@ -102,23 +102,22 @@ class Store:
             _write(self.directory / TABLES / f"{cell:06d}-{name}.parquet", content)
         status, started, seconds, rows, error, _ = outcome
         with _plainly(self.path):
-            self._file.execute(
-                "insert into results select ?, count(*) + 1, ?, ?, ?, ?, ?, ? from results where cell = ?",
-                (cell, status, started, seconds, rows, error, _checksum(cell, status, rows, error), cell),
-            )
+            (before,) = self._file.execute("select count(*) from results where cell = ?", (cell,)).fetchone()
+            result = (cell, before + 1, status, started, seconds, rows, error)
+            self._file.execute("insert into results values (?, ?, ?, ?, ?, ?, ?, ?)", _summed(result))
 
     def _begin(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         self._file.execute("pragma journal_mode = wal")
         self._file.execute("begin immediate")
         for statement in (*SCHEMA, f"pragma application_id = {OURS}", f"pragma user_version = {VERSION}"):
             self._file.execute(statement)
-        self._file.execute("insert into plan values (?)", (json.dumps(plan),))
-        cells = ((row.cell, json.dumps(row.parameters), row.repeat, str(row.seed), row.experiment) for row in rows)
-        self._file.executemany("insert into cells values (?, ?, ?, ?, ?)", cells)
+        cells = [_summed((row.cell, json.dumps(row.parameters), row.repeat, str(row.seed), row.experiment)) for row in rows]
+        self._file.executemany("insert into cells values (?, ?, ?, ?, ?, ?)", cells)
+        self._file.execute("insert into plan values (?, ?, ?)", _summed((json.dumps(plan), len(cells))))
         self._file.execute("commit")
 
     def _check_same(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
-        begun = _plan(self._file, self.path)
+        begun = stored_plan(self._file, self.path)
         for what, names in (("sweep", "of the sweep"), ("experiment", "of the experiment")):
             before, now = _flat(begun[what]), _flat(plan[what])
             for key in [*before, *(key for key in now if key not in before)]:
@@ -128,8 +127,7 @@ class Store:
                         f"{self.directory}: {key} {names} was {old} when this sweep was begun and is {new} now: "
                         "give the same again, or choose another --out"
                     )
-        stored = dict(self._file.execute("select cell, experiment from cells"))
-        if stored != {row.cell: row.experiment for row in rows}:
+        if list(cells(self._file, self.path)) != list(rows):
             raise InputError(
                 f"{self.directory}: the experiments of this sweep are no longer those it was begun with (did a file that they "
                 "name change, or the version of perturb?): choose another --out"
@@ -149,7 +147,7 @@ def reading(directory: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any
             if _is_new(file):
                 raise InputError(f"{path}: this sweep was interrupted before its first cell: give its command again")
             _check_ours(file, path)
-            yield file, _plan(file, path)
+            yield file, stored_plan(file, path)
         finally:
             file.close()
 
@@ -168,24 +166,35 @@ def at_work(directory: Path) -> bool:
         lock.close()
 
 
-def cells(file: sqlite3.Connection) -> Iterator[Row]:
-    for cell, parameters, repeat, seed, experiment in file.execute("select * from cells order by cell"):
+def stored_plan(file: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    for text, count in _checked(file, path, "select * from plan"):
+        if file.execute("select count(*) from cells").fetchone() == (count,):
+            return json.loads(text)
+    raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
+
+
+def cells(file: sqlite3.Connection, path: Path) -> Iterator[Row]:
+    for cell, parameters, repeat, seed, experiment in _checked(file, path, "select * from cells order by cell"):
         yield Row(cell, json.loads(parameters), repeat, int(seed), experiment)
 
 
 def results(file: sqlite3.Connection, path: Path) -> Iterator[tuple[int, Outcome]]:
-    """(cell, how it ended the last time) in the order of cells; InputError if one is not as it was written."""
-    newest = (
-        "select cell, max(attempt), status, started_utc, seconds, rows, error, crc32 from results group by cell order by cell"
-    )
-    for cell, _, status, started, seconds, rows, error, crc in file.execute(newest):
-        if _checksum(cell, status, rows, error) != crc:
-            raise InputError(f"{path}: the result of cell {cell} is damaged: {REMEDIES['SQLITE_CORRUPT'].partition(': ')[2]}")
+    """(cell, how it ended the last time), in the order of cells."""
+    query = "select * from results as r where attempt = (select max(attempt) from results where cell = r.cell) order by cell"
+    for cell, _, status, started, seconds, rows, error in _checked(file, path, query):
         yield cell, Outcome(status, started, seconds, rows, error)
 
 
-def _checksum(cell: int, status: str, rows: str, error: str) -> int:
-    return zlib.crc32(f"{cell}\n{status}\n{rows}\n{error}".encode("utf-8", "surrogatepass"))
+def _checked(file: sqlite3.Connection, path: Path, query: str) -> Iterator[tuple[Any, ...]]:
+    """Rows without their checksums; InputError if one is not as it was written."""
+    for *row, crc in file.execute(query):
+        if _summed(tuple(row))[-1] != crc:
+            raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
+        yield tuple(row)
+
+
+def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return *row, zlib.crc32(repr(row).encode())
 
 
 def _claim(directory: Path) -> None:
@@ -214,14 +223,6 @@ def _check_ours(file: sqlite3.Connection, path: Path) -> None:
         )
     if file.execute("pragma quick_check(1)").fetchone() != ("ok",):
         raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
-
-
-def _plan(file: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    try:
-        (text,) = file.execute("select plan from plan").fetchone()
-        return json.loads(text)
-    except (TypeError, ValueError):
-        raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}") from None
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:

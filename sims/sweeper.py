@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+import sqlite3
 import tempfile
 import time
 from collections import Counter, deque
@@ -258,8 +259,7 @@ def load_sweep(directory: str | Path, table: str = "summary") -> pd.DataFrame:
     than the summary, of a sweep that keeps them."""
     directory = Path(directory)
     with sweep_store.reading(directory) as (file, plan):
-        rows = {row.cell: row for row in sweep_store.cells(file)}
-        ended = dict(sweep_store.results(file, directory / sweep_store.FILE))
+        rows, ended = _read(file, directory)
     done = [cell for cell, outcome in ended.items() if outcome.status == "done"]
     columns: dict[str, list[Any]] = {}
     lengths: list[int] = []
@@ -268,7 +268,9 @@ def load_sweep(directory: str | Path, table: str = "summary") -> pd.DataFrame:
         found = json.loads(ended[cell].rows) if table == "summary" else _kept(directory, cell, table)
         length = len(next(iter(found.values()), ()))
         for name, values in found.items():
-            columns.setdefault(name, [None] * before).extend(values)
+            if name not in columns:
+                columns[name] = [None] * before
+            columns[name].extend(values)
         for name in columns.keys() - found.keys():
             columns[name].extend([None] * length)
         lengths.append(length)
@@ -291,13 +293,18 @@ def sweep_status(directory: str | Path) -> Status:
     """How far the sweep in a directory is."""
     directory = Path(directory)
     with sweep_store.reading(directory) as (file, plan):
-        rows = {row.cell: row for row in sweep_store.cells(file)}
-        ended = dict(sweep_store.results(file, directory / sweep_store.FILE))
+        rows, ended = _read(file, directory)
     failed = _failed(plan, rows, ended)
     ends = sorted(outcome.started_utc + outcome.seconds for outcome in ended.values())[-100:]
     rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and ends[-1] > ends[0] else 0.0
     seconds = sum(outcome.seconds for outcome in ended.values())
     return Status(len(rows), len(ended) - len(failed), failed, sweep_store.at_work(directory), rate, seconds)
+
+
+def _read(file: sqlite3.Connection, directory: Path) -> tuple[dict[int, Row], dict[int, Outcome]]:
+    path = directory / sweep_store.FILE
+    rows = {row.cell: row for row in sweep_store.cells(file, path)}
+    return rows, {cell: outcome for cell, outcome in sweep_store.results(file, path) if cell in rows}
 
 
 def _failed(plan: dict[str, Any], rows: Mapping[int, Row], ended: Mapping[int, Outcome]) -> list[dict[str, Any]]:
