@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from queue import Empty, Queue
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from sims.experiment import Experiment
     from sims.sweep_store import Outcome
 
+STILLBORN = 3  # workers in a row that die before their first cell, until it is given up
 Ended = list[tuple[int, "Outcome"]]
 
 
@@ -87,6 +90,7 @@ class Processes:
         self._workers: dict[Connection, SpawnProcess] = {}
         self._cells: dict[Connection, tuple[int, float]] = {}  # cell and start of those at work
         self._idle: list[Connection] = []
+        self._stillborn = 0
 
     @property
     def free(self) -> bool:
@@ -116,6 +120,7 @@ class Processes:
             if line in self._cells:
                 ended.append((self._cells.pop(line)[0], outcome))
             self._idle.append(line)  # if it had no cell, it has said that it is ready
+            self._stillborn = 0
         return ended
 
     def _replace(self, line: Connection) -> Ended:
@@ -129,7 +134,9 @@ class Processes:
         if line in self._idle:
             self._idle.remove(line)
         elif line not in self._cells:
-            raise RuntimeError(f"a worker process could not start: it {how}")
+            self._stillborn += 1
+            if self._stillborn > STILLBORN:
+                raise RuntimeError(f"worker processes cannot start: the last one {how}")
         self._hire()
         if line not in self._cells:
             return []
@@ -217,12 +224,14 @@ class Cluster:
             )
         self._address = address
         self._cells: dict[Any, tuple[int, float]] = {}
+        self._ended: Queue[Any] = Queue()
         self._room, self._asked = 1, 0.0
 
     @property
     def free(self) -> bool:
         if time.monotonic() > self._asked + 1:
-            self._room, self._asked = max(1, sum(self._client.nthreads().values())), time.monotonic()
+            with self._connected():
+                self._room, self._asked = max(1, sum(self._client.nthreads().values())), time.monotonic()
         return len(self._cells) < 2 * self._room  # one waits at every thread
 
     @property
@@ -232,40 +241,49 @@ class Cluster:
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None:
         from sims.cells import run_on_cluster
 
-        self._cells[self._client.submit(run_on_cluster, experiment, keep, pure=False)] = cell, time.time()
+        with self._connected():
+            future = self._client.submit(run_on_cluster, experiment, keep, pure=False)
+            self._cells[future] = cell, time.time()
+            future.add_done_callback(self._ended.put)
 
     def wait(self) -> Ended:
-        from distributed import wait
-
-        try:
-            done = wait(list(self._cells), timeout=1, return_when="FIRST_COMPLETED").done
-        except TimeoutError:
-            done = set()
-        if self._client.status != "running" or any(future.status in ("cancelled", "lost") for future in done):
-            raise InputError(
-                f"cluster = {self._address} was lost: start it anew; what is done was kept, and the same command goes on"
-            )
-        return [(self._cells[future][0], self._result(future)) for future in done if future.done()]
-
-    def _result(self, future: Any) -> "Outcome":
         from sims.sweep_store import Outcome
 
-        _, started = self._cells.pop(future)
-        if future.status == "finished":
-            return future.result()
-        error = f"the cluster gave up: {future.exception()}: run it alone, or again with --retry"
-        return Outcome("failed", started, time.time() - started, error=" ".join(error.split()))
+        try:
+            future = self._ended.get(timeout=1)
+        except Empty:
+            with self._connected():
+                return []
+        cell, started = self._cells.pop(future)
+        with self._connected():
+            if future.status != "error":
+                return [(cell, future.result())]
+            why = " ".join(f"the cluster gave up: {future.exception()}: run it alone, or again with --retry".split())
+            return [(cell, Outcome("failed", started, time.time() - started, error=why))]
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """What goes wrong because the scheduler went away, or has gone away meanwhile, said in one line."""
+        lost: BaseException | None = None
+        try:
+            yield
+        except (OSError, CancelledError) as error:
+            lost = error
+        if lost is not None or self._client.status != "running":
+            raise InputError(
+                f"cluster = {self._address} was lost: start it anew; what is done was kept, and the same command goes on"
+            ) from lost
 
     def __enter__(self) -> "Cluster":
         from distributed import Client
 
-        self._log = logging.getLogger("distributed")
-        self._level = self._log.level
-        self._log.setLevel(logging.CRITICAL)
+        self._levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.client")}
+        for name in self._levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._client = Client(self._address, timeout=10, set_as_default=False)
         except (OSError, ValueError, TypeError):
-            self._log.setLevel(self._level)
+            self._speak()
             raise InputError(
                 f"cluster = {self._address} cannot be reached: start it with dask scheduler and dask worker, and give the "
                 "address that they show, such as tcp://127.0.0.1:8786"
@@ -292,7 +310,12 @@ class Cluster:
         for future in self._cells:
             future.release()
         self._client.close(timeout=2)
-        self._log.setLevel(self._level)
+        self._speak()
+
+    def _speak(self) -> None:
+        """Dask's log, which was silent: what it says of lost workers and schedulers is said in one line here."""
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:
