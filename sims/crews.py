@@ -4,6 +4,7 @@ A crew is entered once. `free`: whether it takes another cell; `start(cell, expe
 least one if `busy`, or nothing now and then. Heavy imports wait: a worker chooses its threads before numpy is loaded.
 """
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from queue import Empty, Queue
@@ -204,6 +206,7 @@ def _no_main() -> Iterator[None]:
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
     """What starts meanwhile never hears Ctrl-C, which is for the sweep to answer."""
+    resource_tracker.ensure_running()  # starting it would unblock the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -267,7 +270,7 @@ class Cluster:
         lost: BaseException | None = None
         try:
             yield
-        except (OSError, CancelledError) as error:
+        except (OSError, CancelledError, asyncio.CancelledError) as error:
             lost = error
         if lost is not None or self._client.status != "running":
             raise InputError(
