@@ -7,7 +7,6 @@ vectorises; `error_model="numpy"` because the check for division by zero would p
 """
 
 import math
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,6 +28,7 @@ from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation
 from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Point, Statistics, check_trials
 from perturb.synapse import SUMS
+from perturb.threads import n_threads
 
 BLOCK = 64
 FAST_CODES = {"rademacher": fast_kernels, "walsh": fast_kernels, "gaussian": float_kernels, "ternary": float_kernels}
@@ -311,7 +311,7 @@ def run_trials(
     precision: str = "float64",
     mismatch: Mismatch | None = None,
 ) -> None:
-    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: chosen; all cores).
+    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: `threads.n_threads`).
 
     Neither changes a bit of the result. precision: "float32" where there is a kernel for it (`has_fast_kernel`), which agrees
     with "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB
@@ -328,8 +328,7 @@ def run_trials(
     if has_kernel(objective) and design.code.function is None:
         kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design, mismatch)
     blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design, mismatch)
-    threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    threads = threads if kernel or objective.parallel else 1
+    threads = (threads or n_threads()) if kernel or objective.parallel else 1
     size = _span(design, mismatch) if fast else BLOCK
     if batch is None:
         # some MB of sums, and not much more than a second's work, so that an interruption is heard

@@ -13,7 +13,6 @@ as in multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p,
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from perturb.objective import Objective, as_floats
 from perturb.philox import NOISE, normals
 from perturb.reading import Reading, read
 from perturb.statistics import Estimate, check_pair
+from perturb.threads import n_threads
 
 Array = np.ndarray
 # name: kind in the kernel (-1: only here), and what it does
@@ -515,7 +515,7 @@ def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
 
 
 def _each(one: Callable[[int], None], runs: int, threads: int | None) -> None:
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads or n_threads()) as pool:
         for job in [pool.submit(one, run) for run in range(runs)]:
             job.result()
 

@@ -111,6 +111,97 @@ def report(
 
 
 @app.command()
+def sweep(
+    experiment: ExperimentName,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=SPEC",
+            help="A key and its values: a,b,c or linspace:LO:HI:N or logspace:LOEXP:HIEXP:N; or a range to draw from, "
+            "uniform:LO:HI or loguniform:LO:HI. Repeatable: every combination.",
+        ),
+    ] = None,
+    zip: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=SPEC", help="The same, but of all --zip together, entry by entry.")
+    ] = None,
+    design: Annotated[str | None, typer.Option(metavar="NAME", help="How ranges are drawn from: sobol, latin-hypercube.")] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", help="Points drawn from ranges (64).")] = None,
+    repeats: Annotated[int | None, typer.Option(metavar="N", help="Seeds for each point: run.seed, run.seed + 1, ...")] = None,
+    set: Settings = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that share the cores (one for each core).")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")] = None,
+    keep: Annotated[bool | None, typer.Option("--keep", help="Keep all tables of every run, not just its summary.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Run cells that failed again.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the sweep (default: runs/NAME-sweep).")] = None,
+) -> None:
+    """Run an experiment for many values of its keys. The same command again goes on where it was interrupted."""
+    from sims import sweeper
+    from sims.designs import parse_varied
+    from sims.experiment import parse_settings
+
+    varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
+    options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
+    plan = sweeper.plan_sweep(
+        experiment, parse_settings(set or []), {key: value for key, value in options.items() if value is not None}
+    )
+    directory = out or Path("runs") / f"{plan.experiment(plan.row(0)).name}-sweep"
+    crew = sweeper.crew(workers, cluster, len(plan))
+    try:
+        with _sweep_progress() as told:
+            sweeper.sweep(plan, directory, crew, retry, told)
+    except _Stopped:
+        _say(f"perturb: interrupted; {_so_far(directory)}")
+        raise typer.Exit(130) from None
+    found = sweeper.sweep_status(directory)
+    _print_failed(found.failed)
+    print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.")
+    if found.failed:
+        _say(f"perturb: {len(found.failed)} of {found.cells} cells failed; --retry runs them again")
+        raise typer.Exit(2)
+
+
+@app.command()
+def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")]) -> None:
+    """How far a sweep is, and which of its cells failed."""
+    from sims.sweeper import sweep_status
+
+    found = sweep_status(directory)
+    left = found.cells - found.done - len(found.failed)
+    print(
+        f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left; {_duration(found.seconds)} of work"
+    )
+    if found.running:
+        print(f"at work: {found.rate:.3g} cells/s, about {_duration(left / found.rate)} left" if found.rate else "at work")
+    elif left:
+        print("nobody is at work: the command of the sweep goes on with it")
+    _print_failed(found.failed)
+
+
+def _print_failed(failed: list[dict], most: int = 20) -> None:
+    for cell in failed[:most]:
+        print(f"cell {cell['cell']} failed, seed {cell['seed']}: {cell['error'].strip().splitlines()[-1]}\n    {cell['command']}")
+    if len(failed) > most:
+        print(f"and {len(failed) - most} more")
+
+
+def _so_far(directory: Path) -> str:
+    from sims.sweeper import sweep_status
+
+    try:
+        found = sweep_status(directory)
+    except InputError:
+        return "no cell was done"
+    return f"{found.done} of {found.cells} cells are done and kept; the same command goes on"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+@app.command()
 def spectrum(
     experiment: ExperimentName,
     set: Settings = None,
@@ -348,6 +439,42 @@ class _progress:
 
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "_bar"):
+            self._bar.stop()
+
+
+class _sweep_progress:
+    """Of a sweep: cells done, rate and time left on a terminal, or else a line for each cell."""
+
+    def __enter__(self):
+        self._bar = None
+        if not sys.stderr.isatty():
+            return self._line
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("", total=None)
+        self._bar.start()
+        return self._advance
+
+    def _advance(self, told) -> None:
+        failed = f", {told.failed} failed" if told.failed else ""
+        text = f"{told.rate:.3g} cells/s, {_duration(told.left_s)} left{failed}"
+        self._bar.update(self._task, completed=told.done + told.failed, total=told.cells, description=text)
+
+    def _line(self, told) -> None:
+        from sims.designs import toml
+
+        varied = "".join(f" {key}={toml(key, value)}" for key, value in told.row.parameters.items())
+        how = f"done in {told.outcome.seconds:.3g} s" if told.outcome.status == "done" else "failed"
+        _say(
+            f"{told.done + told.failed} of {told.cells}: cell {told.row.cell} {how},{varied} seed={told.row.seed}; "
+            f"{told.rate:.3g} cells/s, {_duration(told.left_s)} left"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
             self._bar.stop()
 
 

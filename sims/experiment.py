@@ -382,6 +382,18 @@ class Reproduce(Table):
     claim: Name = Field("all", description="which claim of the literature: see perturb reproduce; or all of them")
 
 
+class Sweep(Table):
+    """Of `perturb sweep`: keys to what they take in turn, as in `designs.points`."""
+
+    vary: dict[str, Any] = Field({}, description="keys and their values; of several keys every combination")
+    zip: dict[str, Any] = Field({}, description="keys and lists that go together, entry by entry")
+    design: Literal["sobol", "latin-hypercube"] = Field("sobol", description="how points are drawn from ranges")
+    samples: int = Field(64, ge=1, le=10**6, description="points drawn from ranges")
+    seed: Seed = Field(0, description="of these draws")
+    repeats: int = Field(1, ge=1, le=10**6, description="times that each point is run; repeat r has a run.seed r higher")
+    keep: bool = Field(False, description="whether the other tables of every run are kept, beside its summary")
+
+
 class Experiment(Table):
     """One experiment, complete: nothing is left to look up. `load_experiment` makes it from a file."""
 
@@ -404,6 +416,7 @@ class Experiment(Table):
     uses: Uses = Uses()
     training: Training = Training()
     reproduce: Reproduce = Reproduce()
+    sweep: Sweep | None = None
 
 
 def experiment_names() -> list[str]:
@@ -423,11 +436,22 @@ def load_experiment(name_or_path: str | os.PathLike[str], set: Mapping[str, obje
     names a chip or a file, relative to the experiment file (in `set`: to the working directory); the other keys of [chip]
     override it. data.file is found likewise. A mistake in any of it raises InputError.
     """
-    data, source, folder = read_named("experiment", name_or_path, files("sims") / "experiments", experiment_names())
+    data, source, folder = read_experiment(name_or_path)
     if set:
-        data, source = _with_file(with_settings(_with_file(data, folder), set), Path()), f"{source} with --set"
-        folder = Path() if {"chip", "chip.preset"} & set.keys() else folder
+        data, folder = changed(data, folder, set)
+        source = f"{source} with --set"
     return experiment_from(data, source, folder)
+
+
+def read_experiment(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], str, Path]:
+    """The contents of an experiment file, its name in messages, and the folder that paths in it are relative to."""
+    return read_named("experiment", name_or_path, files("sims") / "experiments", experiment_names())
+
+
+def changed(data: dict[str, Any], folder: Path, set: Mapping[str, object]) -> tuple[dict[str, Any], Path]:
+    """Contents and folder of an experiment file, with keys changed as `load_experiment` does."""
+    data = _with_file(with_settings(_with_file(data, folder), set), Path())
+    return data, Path() if {"chip", "chip.preset"} & set.keys() else folder
 
 
 def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) -> Experiment:

@@ -78,23 +78,33 @@ def run_experiment(
         scratch = Path(out).parent
     if scratch is not None:
         bench = replace(bench, scratch=Path(scratch) / f".{experiment.name}")
-    module, function = STUDIES[experiment.study]
-    study = getattr(import_module(f"sims.{module}"), function)
-    tables: Tables = {}
-    reason = ""
-    try:
-        for name, table in study(experiment, bench, progress or (lambda what, done, total: None), should_stop):
-            tables[name] = table
-    except Stopped:
-        reason = INTERRUPTED
-    except InputError as error:
-        if not tables:
-            raise
-        reason = str(error)
+    tables, reason = study_tables(experiment, bench, progress, should_stop)
     run = Run(experiment, tables, _provenance(experiment, bench, str(name_or_path), set, reason))
     if out is not None and tables:
         store.write_run(run, Path(out))
     return run
+
+
+def study_tables(
+    experiment: Experiment,
+    bench: Bench,
+    progress: Callable[[str, int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Tables, str]:
+    """The tables of an experiment's study, and why it ended early ("" if it did not)."""
+    module, function = STUDIES[experiment.study]
+    study = getattr(import_module(f"sims.{module}"), function)
+    tables: Tables = {}
+    try:
+        for name, table in study(experiment, bench, progress or (lambda what, done, total: None), should_stop):
+            tables[name] = table
+    except Stopped:
+        return tables, INTERRUPTED
+    except InputError as error:
+        if not tables:
+            raise
+        return tables, str(error)
+    return tables, ""
 
 
 def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[str, object], reason: str) -> dict[str, Any]:

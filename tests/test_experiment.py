@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from perturb import InputError
 from sims.datasets import load_data
-from sims.experiment import experiment_from, experiment_names, load_experiment, parse_settings, starter, to_toml
+from sims.experiment import Sweep, experiment_from, experiment_names, load_experiment, parse_settings, starter, to_toml
 from sims.runner import prepare
 
 MINIMAL = {"name": "x", "network": {"layers": [2, 2, 1]}, "data": {"name": "xor"}}
@@ -42,6 +42,7 @@ def test_what_the_starter_has_behind_a_hash_are_the_defaults():
         assert getattr(complete, table) == getattr(short, table)
         missing = set(type(getattr(short, table)).model_fields) - set(shown[table]) - {"control_eta", "control_updates"}
         assert not missing, f"the starter does not show {table}.{missing}"
+    assert complete.sweep == Sweep() and not set(Sweep.model_fields) - set(shown["sweep"])
 
 
 @pytest.mark.parametrize(

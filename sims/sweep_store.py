@@ -1,0 +1,265 @@
+"""The store of a sweep: one SQLite file that holds the plan, every cell, and every result, written whole when its cell ends.
+
+A result is one row, written in a transaction of its own: what was not committed when the power went away is not there. Rows are
+only ever added. Whoever sweeps holds a lock, which ends with its process, whatever way that ends; anybody may read meanwhile.
+"""
+
+import json
+import os
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hardware.tables import cut, one_line
+from perturb.errors import InputError
+
+FILE, LOCK, TABLES = "sweep.sqlite", "sweep.lock", "tables"
+OURS, VERSION = 0x70657274, 1  # application_id: "pert" in ASCII
+SCHEMA = (  # crc32: of the rest of the row
+    "create table plan (plan text not null, cells integer not null, crc32 integer not null)",
+    "create table cells (cell integer primary key, parameters text not null, repeat integer not null, seed text not null, "
+    "experiment text not null, crc32 integer not null)",
+    "create table results (cell integer not null references cells, attempt integer not null, status text not null, "
+    "started_utc real not null, seconds real not null, rows text not null, error text not null, crc32 integer not null, "
+    "primary key (cell, attempt))",
+)
+REMEDIES = {
+    "SQLITE_FULL": "free some space, and the same command goes on",
+    "SQLITE_IOERR": "check the disk, and the same command goes on",
+    "SQLITE_READONLY": "make it writable, and the same command goes on",
+    "SQLITE_CANTOPEN": "check that directory and file are readable and writable",
+    "SQLITE_NOTADB": "it is not the store of a sweep: choose another directory",
+    "SQLITE_CORRUPT": "the file is damaged: restore it from a copy, or sweep anew into another directory",
+    "SQLITE_BUSY": "another program holds it: wait until it has ended",
+}
+
+
+class Outcome(NamedTuple):
+    """How a cell ended. rows: its summary, as JSON of columns; tables: other tables to keep, as the bytes of Parquet files."""
+
+    status: str  # done, failed
+    started_utc: float
+    seconds: float
+    rows: str = "{}"
+    error: str = ""
+    tables: Mapping[str, bytes] = {}
+
+
+class Row(NamedTuple):
+    """A cell of the plan. seed: run.seed of its run; experiment: digest of all that it runs."""
+
+    cell: int
+    parameters: dict[str, Any]
+    repeat: int
+    seed: int
+    experiment: str
+
+
+class Store:
+    """A sweep directory, locked for this process, to add results to."""
+
+    def __init__(self, directory: Path, plan: dict[str, Any], rows: Iterable[Row]):
+        """Begin the sweep of `plan` in `directory`, or go on with it; InputError if another one was begun there, if somebody is
+        at it, or if it cannot be read or written."""
+        self.directory, self.path = directory, directory / FILE
+        _claim(directory)
+        busy = "another process sweeps in this directory: wait for it, or choose another --out"
+        with ExitStack() as stack:
+            with _plainly(directory / LOCK, busy):
+                lock = stack.enter_context(closing(sqlite3.connect(directory / LOCK, isolation_level=None, timeout=0.5)))
+                lock.execute("begin exclusive")
+            with _plainly(self.path):
+                self._file = stack.enter_context(closing(sqlite3.connect(self.path, isolation_level=None)))
+                if _is_new(self._file):
+                    self._begin(plan, rows)
+                else:
+                    _check_ours(self._file, self.path)
+                    self._check_same(plan, rows)
+                self._file.execute("pragma journal_mode = wal")
+                self._file.execute("pragma synchronous = full")
+            for left in (directory / TABLES).glob(".*.tmp"):
+                left.unlink()
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def statuses(self) -> dict[int, str]:
+        """The cells that have ended, done or failed."""
+        with _plainly(self.path):
+            return {cell: outcome.status for cell, outcome in results(self._file, self.path)}
+
+    def add(self, cell: int, outcome: Outcome) -> None:
+        """Keep how a cell ended, its tables first: a table without a result is written again."""
+        for name, content in outcome.tables.items():
+            _write(self.directory / TABLES / f"{cell:06d}-{name}.parquet", content)
+        status, started, seconds, rows, error, _ = outcome
+        with _plainly(self.path):
+            (before,) = self._file.execute("select count(*) from results where cell = ?", (cell,)).fetchone()
+            result = (cell, before + 1, status, started, seconds, rows, error)
+            self._file.execute("insert into results values (?, ?, ?, ?, ?, ?, ?, ?)", _summed(result))
+
+    def _begin(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
+        self._file.execute("pragma journal_mode = wal")
+        self._file.execute("begin immediate")
+        for statement in (*SCHEMA, f"pragma application_id = {OURS}", f"pragma user_version = {VERSION}"):
+            self._file.execute(statement)
+        cells = [_summed((row.cell, json.dumps(row.parameters), row.repeat, str(row.seed), row.experiment)) for row in rows]
+        self._file.executemany("insert into cells values (?, ?, ?, ?, ?, ?)", cells)
+        self._file.execute("insert into plan values (?, ?, ?)", _summed((json.dumps(plan), len(cells))))
+        self._file.execute("commit")
+
+    def _check_same(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
+        begun = stored_plan(self._file, self.path)
+        for what, names in (("sweep", "of the sweep"), ("experiment", "of the experiment")):
+            before, now = _flat(begun[what]), _flat(plan[what])
+            for key in [*before, *(key for key in now if key not in before)]:
+                if before.get(key) != now.get(key):
+                    old, new = (cut(one_line(json.dumps(of[key])), 60) if key in of else "absent" for of in (before, now))
+                    raise InputError(
+                        f"{self.directory}: {key} {names} was {old} when this sweep was begun and is {new} now: "
+                        "give the same again, or choose another --out"
+                    )
+        if list(cells(self._file, self.path)) != list(rows):
+            raise InputError(
+                f"{self.directory}: the experiments of this sweep are no longer those it was begun with (did a file that they "
+                "name change, or the version of perturb?): choose another --out"
+            )
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
+    """The store in `directory`, to read from, and its plan; also while somebody sweeps."""
+    path = directory / FILE
+    if not path.exists():
+        raise InputError(f"{directory}: not the directory of a sweep (no {FILE}): make one with perturb sweep ... --out DIR")
+    with _plainly(path):
+        file = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            file.execute("begin")  # everything is read as of one moment
+            if _is_new(file):
+                raise InputError(f"{path}: this sweep was interrupted before its first cell: give its command again")
+            _check_ours(file, path)
+            yield file, stored_plan(file, path)
+        finally:
+            file.close()
+
+
+def at_work(directory: Path) -> bool:
+    """Whether a process sweeps there now."""
+    if not (directory / LOCK).exists():
+        return False
+    lock = sqlite3.connect(directory / LOCK, isolation_level=None, timeout=0)
+    try:
+        lock.execute("begin immediate")
+        return False
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        lock.close()
+
+
+def stored_plan(file: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    for text, count in _checked(file, path, "select * from plan"):
+        if file.execute("select count(*) from cells").fetchone() == (count,):
+            return json.loads(text)
+    raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
+
+
+def cells(file: sqlite3.Connection, path: Path) -> Iterator[Row]:
+    for cell, parameters, repeat, seed, experiment in _checked(file, path, "select * from cells order by cell"):
+        yield Row(cell, json.loads(parameters), repeat, int(seed), experiment)
+
+
+def results(file: sqlite3.Connection, path: Path) -> Iterator[tuple[int, Outcome]]:
+    """(cell, how it ended the last time), in the order of cells."""
+    query = "select * from results as r where attempt = (select max(attempt) from results where cell = r.cell) order by cell"
+    for cell, _, status, started, seconds, rows, error in _checked(file, path, query):
+        yield cell, Outcome(status, started, seconds, rows, error)
+
+
+def _checked(file: sqlite3.Connection, path: Path, query: str) -> Iterator[tuple[Any, ...]]:
+    """Rows without their checksums; InputError if one is not as it was written."""
+    for *row, crc in file.execute(query):
+        if _summed(tuple(row))[-1] != crc:
+            raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
+        yield tuple(row)
+
+
+def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return *row, zlib.crc32(repr(row).encode())
+
+
+def _claim(directory: Path) -> None:
+    """InputError unless `directory` holds a sweep, or nothing; made if it is not there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        others = [path.name for path in directory.iterdir() if not path.name.startswith((FILE, LOCK))]
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be used ({error.strerror}): choose another --out") from None
+    if others and not (directory / FILE).exists():
+        raise InputError(f"{directory}: already holds files and no sweep: choose another --out")
+
+
+def _is_new(file: sqlite3.Connection) -> bool:
+    """Whether nothing was ever committed to it."""
+    (tables,) = file.execute("select count(*) from sqlite_master").fetchone()
+    return tables == 0 and file.execute("pragma application_id").fetchone() == (0,)
+
+
+def _check_ours(file: sqlite3.Connection, path: Path) -> None:
+    if file.execute("pragma application_id").fetchone() != (OURS,):
+        raise InputError(f"{path}: a database of another program: choose another directory")
+    if (found := file.execute("pragma user_version").fetchone()[0]) != VERSION:
+        raise InputError(
+            f"{path}: written by another version of perturb (format {found}, here {VERSION}): choose another directory"
+        )
+    if file.execute("pragma quick_check(1)").fetchone() != ("ok",):
+        raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return found
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none, on the disk when this returns."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): {REMEDIES['SQLITE_FULL']}") from None
+
+
+@contextmanager
+def _plainly(path: Path, busy: str = REMEDIES["SQLITE_BUSY"]) -> Iterator[None]:
+    """SQLite's errors as InputErrors that say what to do."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+        remedies = {**REMEDIES, "SQLITE_BUSY": busy}
+        remedy = next((remedy for known, remedy in remedies.items() if name.startswith(known)), REMEDIES["SQLITE_CORRUPT"])
+        raise InputError(f"{path}: {one_line(str(error))[:100]}: {remedy}") from None

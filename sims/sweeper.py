@@ -1,0 +1,333 @@
+"""Sweeps: many runs of one experiment, with keys varied and seeds repeated, whose results are kept as they come."""
+
+import hashlib
+import json
+import shlex
+import sqlite3
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pandas as pd
+from pydantic import BaseModel
+
+from hardware.params import chip_names
+from hardware.tables import Table, validated
+from perturb.errors import InputError
+from perturb.threads import n_threads
+from sims import sweep_store
+from sims.crews import Cluster, Crew, Here, Processes
+from sims.designs import Point, Range, flat, points, toml, values_of
+from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment
+from sims.sweep_store import Outcome, Row, Store
+
+MAX_SEED = 2**64 - 1
+
+
+class Told(NamedTuple):
+    """What is said when a cell has ended. rate: cells/s since this process began; left_s: time left at that rate."""
+
+    row: Row
+    outcome: Outcome
+    done: int
+    failed: int
+    cells: int
+    rate: float
+    left_s: float
+
+
+class _File(Table):
+    sweep: Sweep = Sweep()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of a sweep, before anything runs. Cell p * repeats + r is repeat r of point p, with a run.seed r higher."""
+
+    name: str  # of the experiment, as it was given
+    source: str  # the same in messages
+    data: dict[str, Any]
+    folder: Path
+    set: Mapping[str, object]
+    sweep: Sweep
+    points: list[Point]
+    digests: list[str]
+    seeds: list[int]
+
+    def __len__(self) -> int:
+        return len(self.points) * self.sweep.repeats
+
+    def row(self, cell: int) -> Row:
+        point, repeat = divmod(cell, self.sweep.repeats)
+        return Row(cell, self.points[point], repeat, self.seeds[point] + repeat, self.digests[point])
+
+    def experiment(self, row: Row) -> Experiment:
+        return experiment_from(*self._contents({**row.parameters, "run.seed": row.seed}))
+
+    def _contents(self, point: Point) -> tuple[dict[str, Any], str, Path]:
+        data, folder = changed(self.data, self.folder, point)
+        return data, self.source, folder
+
+    def record(self) -> dict[str, Any]:
+        """What the store keeps of it, and compares when the sweep goes on."""
+        first = self.experiment(self.row(0)).model_dump(mode="json")
+        tables = {name: {k: values_of(k, v) for k, v in flat(getattr(self.sweep, name)).items()} for name in ("vary", "zip")}
+        drawn = any(isinstance(values, Range) for values in tables["vary"].values())
+        rest = self.sweep.model_dump(include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()}))
+        settings = {key: toml(key, plain(value)) for key, value in self.set.items()}
+        record = {"experiment": first, "sweep": {**tables, **rest}, "name": self.name, "set": settings}
+        return json.loads(json.dumps(record, default=lambda array: array.tolist()))
+
+
+def plan_sweep(
+    name_or_path: str | Path, set: Mapping[str, object] | None = None, changes: Mapping[str, Any] | None = None
+) -> Plan:
+    """The plan of a sweep: [sweep] of the experiment file, with `changes` to it (vary, zip, repeats, ...; keys of vary and zip
+    are added to those of the file). InputError if any of its cells has a mistake in its keys or values."""
+    settings = dict(set or {})
+    data, source, folder = read_experiment(name_or_path)
+    data, folder = changed(data, folder, settings)
+    sweep = _merged(data.pop("sweep", {}), source, folder, changes or {})
+    chosen = points(sweep, _is_whole)
+    plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [])
+    _check_varied(plan)
+    seen: dict[str, Point] = {}
+    for point in chosen:
+        experiment = experiment_from(*plan._contents(point))
+        digest = hashlib.sha256(experiment.model_dump_json().encode()).hexdigest()[:16]
+        if digest in seen:
+            raise InputError(f"{source}: two points are the same experiment ({_said(seen[digest])}; {_said(point)}): remove one")
+        if (last := experiment.run.seed + sweep.repeats - 1) > MAX_SEED:
+            raise InputError(f"{source}: run.seed = {last} of the last repeat must be <= {MAX_SEED}: choose a smaller run.seed")
+        seen[digest] = point
+        plan.digests.append(digest)
+        plan.seeds.append(experiment.run.seed)
+    return plan
+
+
+def run_sweep(
+    name_or_path: str | Path,
+    vary: Mapping[str, Any] | None = None,
+    repeats: int | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    *,
+    set: Mapping[str, object] | None = None,
+    zip: Mapping[str, Any] | None = None,
+    design: str | None = None,
+    samples: int | None = None,
+    keep: bool | None = None,
+    retry: bool = False,
+    told: Callable[[Told], None] = lambda told: None,
+) -> pd.DataFrame:
+    """Run an experiment at every point and repeat; the summaries of all cells that are done: varied keys, repeat, seed, summary.
+
+    vary: keys to lists, or to texts such as "logspace:-5:-1:9" (`designs.values_of`); of several keys every combination. zip:
+    keys whose lists go together. Ranges ("uniform:0:1") are drawn from together, `samples` points of a `design` ("sobol",
+    "latin-hypercube"). What is not given is as in [sweep] of the file. set: fixed keys, as of `run_experiment`. Repeat r of a
+    point has run.seed + r, so that all points share their seeds.
+
+    out: the sweep directory; the same call again goes on where it ended, and gives the same frame; another sweep there is an
+    InputError. None: a directory that is removed in the end. workers: processes that share the cores (None: one per core; 0:
+    none, in this process); cluster: the address of a Dask scheduler instead. The numbers do not depend on them, times of this
+    computer (wall_time_s) apart. keep: store the other tables of every run too, see `load_sweep`. retry: run failed cells again.
+    Cells that failed are listed in `.attrs["failed"]`, each a dictionary with its error and the command that replays it.
+    """
+    options = {"repeats": repeats, "design": design, "samples": samples, "keep": keep, "vary": vary, "zip": zip}
+    plan = plan_sweep(name_or_path, set, {key: value for key, value in options.items() if value is not None})
+    with tempfile.TemporaryDirectory() if out is None else nullcontext(out) as directory:
+        sweep(plan, Path(directory), crew(workers, cluster, len(plan)), retry, told)
+        return load_sweep(directory)
+
+
+def crew(workers: int | None, cluster: str | None, cells: int) -> Crew:
+    """Where the cells run."""
+    if cluster is not None:
+        if workers is not None:
+            raise InputError(
+                f"workers = {workers} does not go with cluster = {cluster}, which has workers of its own: remove one"
+            )
+        return Cluster(cluster)
+    if workers is not None and not 0 <= workers <= 10_000:
+        raise InputError(f"workers = {workers} must lie between 0 (in this process) and 10000: about the number of cores is best")
+    if workers == 0:
+        return Here()
+    return Processes(min(n_threads() if workers is None else workers, cells))
+
+
+def sweep(plan: Plan, directory: Path, crew: Crew, retry: bool, told: Callable[[Told], None]) -> None:
+    """Run every cell of the plan that has no result yet; whatever ends the sweep, the store has what was done."""
+    with Store(directory, plan.record(), map(plan.row, range(len(plan)))) as store:
+        ended = store.statuses()
+        waiting = deque(cell for cell in range(len(plan)) if cell not in ended or (retry and ended[cell] == "failed"))
+        if not waiting:
+            return
+        counts = Counter(status for cell, status in ended.items() if not (retry and status == "failed"))
+        count, begun = len(waiting), time.monotonic()
+        with crew:
+            while waiting or crew.busy:
+                while waiting and crew.free:
+                    row = plan.row(waiting.popleft())
+                    crew.start(row.cell, plan.experiment(row), plan.sweep.keep)
+                for cell, outcome in crew.wait():
+                    store.add(cell, outcome)
+                    counts[outcome.status] += 1
+                    left = len(plan) - counts.total()
+                    rate = (count - left) / (time.monotonic() - begun)
+                    told(Told(plan.row(cell), outcome, counts["done"], counts["failed"], len(plan), rate, left / rate))
+
+
+def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -> Sweep:
+    """[sweep] of a file with changes; its paths of chips and data, relative to the file, are made such that they are not."""
+    given = validated(_File, {"sweep": table}, source).sweep
+    both: dict[str, Any] = {**given.model_dump(), **changes}
+    for name in ("vary", "zip"):
+        own = flat(getattr(given, name))
+        for key in ("chip.preset", "data.file"):
+            if key in own:
+                own[key] = [
+                    value if not isinstance(value, str) or value in chip_names() else (folder / value).as_posix()
+                    for value in values_of(key, own[key])
+                ]
+        more = changes.get(name, {})
+        if not isinstance(more, Mapping):
+            raise InputError(f"{name} = {more!r} must be a dictionary of keys and their values")
+        both[name] = {**own, **more}
+    return validated(_File, {"sweep": both}, source).sweep
+
+
+def _check_varied(plan: Plan) -> None:
+    keys = [*flat(plan.sweep.vary), *flat(plan.sweep.zip)]
+    if not keys and plan.sweep.repeats == 1:
+        raise InputError(f"{plan.source}: nothing is varied: give --vary KEY=SPEC, --repeats or a table [sweep]")
+    for key in keys:
+        if key in plan.set:
+            raise InputError(f"{key}: is set and varied: leave one of them out")
+        if key.partition(".")[0] == "sweep":
+            raise InputError(f"{key}: is no key of a run: vary others")
+
+
+def _is_whole(key: str) -> bool:
+    """Whether the key takes whole numbers only."""
+    model: Any = Experiment
+    kinds: list[Any] = []
+    for name in key.split("."):
+        if model is None or name not in model.model_fields:
+            return False
+        kinds = _kinds(model.model_fields[name].annotation)
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return int in kinds and float not in kinds
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    return [annotation, *(kind for part in get_args(annotation) for kind in _kinds(part))]
+
+
+def _said(point: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={toml(key, value)}" for key, value in point.items())
+
+
+def replay(name: str, settings: Mapping[str, str], row: Row) -> str:
+    """The command that runs one cell alone. settings: those of the whole sweep, as texts."""
+    changes = {**settings, **{key: toml(key, value) for key, value in row.parameters.items()}}
+    words = [word for key, value in changes.items() if key != "run.seed" for word in ("--set", f"{key}={value}")]
+    return shlex.join(["perturb", "run", name, *words, "--seed", str(row.seed)])
+
+
+# ---- what is stored, read again
+
+
+class Status(NamedTuple):
+    """How far a sweep is. rate: cells/s, of the last hundred; failed: cells with error and command."""
+
+    cells: int
+    done: int
+    failed: list[dict[str, Any]]
+    running: bool
+    rate: float
+    seconds: float
+
+
+def load_sweep(directory: str | Path, table: str = "summary") -> pd.DataFrame:
+    """What the cells in a sweep directory gave, as `run_sweep` returns it; also while the sweep goes on. table: another one
+    than the summary, of a sweep that keeps them."""
+    directory = Path(directory)
+    with sweep_store.reading(directory) as (file, plan):
+        rows, ended = _read(file, directory)
+    done = [cell for cell, outcome in ended.items() if outcome.status == "done"]
+    columns: dict[str, list[Any]] = {}
+    lengths: list[int] = []
+    before = 0
+    for cell in done:
+        found = json.loads(ended[cell].rows) if table == "summary" else _kept(directory, cell, table)
+        length = len(next(iter(found.values()), ()))
+        for name, values in found.items():
+            if name not in columns:
+                columns[name] = [None] * before
+            columns[name].extend(values)
+        for name in columns.keys() - found.keys():
+            columns[name].extend([None] * length)
+        lengths.append(length)
+        before += length
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row.parameters))
+    fixed: dict[str, list[Any]] = {key: [] for key in (*keys, "repeat", "seed")}
+    for cell, length in zip(done, lengths, strict=True):
+        row = rows[cell]
+        for key in keys:
+            value = row.parameters[key]
+            fixed[key] += [toml(key, value) if isinstance(value, (list, dict)) else value] * length
+        fixed["repeat"] += [row.repeat] * length
+        fixed["seed"] += [row.seed] * length
+    frame = pd.DataFrame({**fixed, **columns})
+    frame.attrs["failed"] = _failed(plan, rows, ended)
+    return frame
+
+
+def sweep_status(directory: str | Path) -> Status:
+    """How far the sweep in a directory is."""
+    directory = Path(directory)
+    with sweep_store.reading(directory) as (file, plan):
+        rows, ended = _read(file, directory)
+    failed = _failed(plan, rows, ended)
+    ends = sorted(outcome.started_utc + outcome.seconds for outcome in ended.values())[-100:]
+    rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and ends[-1] > ends[0] else 0.0
+    seconds = sum(outcome.seconds for outcome in ended.values())
+    return Status(len(rows), len(ended) - len(failed), failed, sweep_store.at_work(directory), rate, seconds)
+
+
+def _read(file: sqlite3.Connection, directory: Path) -> tuple[dict[int, Row], dict[int, Outcome]]:
+    path = directory / sweep_store.FILE
+    rows = {row.cell: row for row in sweep_store.cells(file, path)}
+    return rows, {cell: outcome for cell, outcome in sweep_store.results(file, path) if cell in rows}
+
+
+def _failed(plan: dict[str, Any], rows: Mapping[int, Row], ended: Mapping[int, Outcome]) -> list[dict[str, Any]]:
+    return [
+        {
+            "cell": cell,
+            **rows[cell].parameters,
+            "repeat": rows[cell].repeat,
+            "seed": rows[cell].seed,
+            "error": outcome.error,
+            "command": replay(plan["name"], plan["set"], rows[cell]),
+        }
+        for cell, outcome in ended.items()
+        if outcome.status == "failed"
+    ]
+
+
+def _kept(directory: Path, cell: int, table: str) -> dict[str, list[Any]]:
+    path = directory / sweep_store.TABLES / f"{cell:06d}-{table}.parquet"
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing: table = {table!r} of a sweep is kept by --keep, if its study has one") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:100]}): sweep anew") from None
+    return {str(name): frame[name].tolist() for name in frame.columns}

@@ -1,0 +1,55 @@
+"""Overhead of a sweep over its cells, and loading a store of many cells: python tests/benchmarks/sweeps.py [CELLS] [SECONDS]."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import sims
+from sims import cells, sweeper
+from sims.crews import Processes
+from sims.sweep_store import Outcome, Store
+
+COUNT, SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000, float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+
+
+def loading(directory: Path) -> None:
+    start = time.perf_counter()
+    plan = sweeper.plan_sweep("xor", {"estimation.compare_with": []}, {"vary": {"run.seed": range(COUNT)}})
+    print(f"plan of {COUNT:,} cells, every one checked: {time.perf_counter() - start:.2f} s")
+    rows = cells.as_columns(sims.run_experiment("xor", {"estimation.compare_with": []}).summary)
+    with Store(directory, plan.record(), map(plan.row, range(len(plan)))) as store:
+        start = time.perf_counter()
+        for cell in range(len(plan)):
+            store.add(cell, Outcome("done", 0.0, 1.0, rows))
+        print(f"a result written: {(time.perf_counter() - start) / COUNT * 1e3:.2f} ms")
+    for _ in range(3):
+        start = time.perf_counter()
+        frame = sims.load_sweep(directory)
+        print(f"{COUNT:,} cells loaded into a frame of {len(frame):,} rows: {time.perf_counter() - start:.2f} s")
+
+
+def overhead(directory: Path) -> None:
+    """Wall time of cells that take about SECONDS on one worker, beyond the cells' own, without the start of the worker."""
+    trials = 1000
+    _alone(trials)
+    while (took := _alone(trials)) < SECONDS / 2:
+        trials *= 2
+    trials = round(trials * SECONDS / took)
+    plan = sweeper.plan_sweep("digits", {"estimation.trials": trials, "estimation.compare_with": []}, {"repeats": 21})
+    ends: list[tuple[float, float]] = []
+    sweeper.sweep(plan, directory, Processes(1), False, lambda told: ends.append((time.perf_counter(), told.outcome.seconds)))
+    wall, work = ends[-1][0] - ends[0][0], sum(seconds for _, seconds in ends[1:])
+    print(f"{len(ends) - 1} cells of {work / (len(ends) - 1):.3f} s: overhead {(wall - work) / work:.2%}")
+
+
+def _alone(trials: int) -> float:
+    start = time.perf_counter()
+    sims.run_experiment("digits", {"estimation.trials": trials, "estimation.compare_with": []})
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        loading(Path(folder) / "many")
+        overhead(Path(folder) / "some")
