@@ -21,6 +21,7 @@ from scipy.stats import binom
 from hardware.learning import OnChip, Written, source
 from hardware.schedule import Schedule
 from perturb import curvature
+from perturb.amplitude import best_sigma
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.curves import averaging_gain, quadratic_curve, stability_limit
@@ -359,10 +360,12 @@ def advice(experiment: Experiment, objective: Objective, w: Array, plan: Plan, s
         if noise:
             # noise of dE against the gradient's own part of it, which changes with every D
             share = 2 * noise**2 / max(spread**2, 1e-300)
+            v = np.ones(w.size)
+            best, _ = best_sigma(objective, w, v, plan.method, plan.code, max(2, K), plan.r, noise)
             rows.append(
                 (
-                    "estimation.sigma", plan.sigma, plan.sigma * max(1.0, math.sqrt(share)), share > 1,
-                    f"noise of dE has {share:.2g} times the variance that the gradient gives it at the start",
+                    "estimation.sigma", plan.sigma, best, share > 1,
+                    f"noise of dE has {share:.2g} times the variance that the gradient gives it; advised: best for an estimate",
                 )
             )  # fmt: skip
     lifetime = chip.weights.leak_tau_s or (chip.weights.device.leak.lifetime_s if chip.weights.device.leak else 0.0)
