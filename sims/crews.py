@@ -299,8 +299,8 @@ class Cluster:
         return self
 
     def _check_versions(self) -> None:
-        ours = {name: version(name) for name in ("perturb", "numpy", "scipy", "numba")}
-        for worker, theirs in self._client.run(_versions, tuple(ours), on_error="return").items():
+        ours = versions()
+        for worker, theirs in self._client.run(_able, on_error="return").items():
             if isinstance(theirs, BaseException):
                 raise InputError(f"cluster: the worker {worker} cannot import perturb ({theirs}): install it there")
             for name, here in ours.items():
@@ -321,7 +321,12 @@ class Cluster:
             logging.getLogger(name).setLevel(level)
 
 
-def _versions(names: tuple[str, ...]) -> dict[str, str]:
+def _able() -> dict[str, str]:
     import sims.cells  # noqa: F401  whether it can be imported
 
-    return {name: version(name) for name in names}
+    return versions()
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers of a cell depend on."""
+    return {name: version(name) for name in ("perturb", "numpy", "scipy", "numba")}

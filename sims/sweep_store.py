@@ -118,7 +118,7 @@ class Store:
 
     def _check_same(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         begun = stored_plan(self._file, self.path)
-        for what, names in (("sweep", "of the sweep"), ("experiment", "of the experiment")):
+        for what, names in (("versions", "(version)"), ("sweep", "of the sweep"), ("experiment", "of the experiment")):
             before, now = _flat(begun[what]), _flat(plan[what])
             for key in [*before, *(key for key in now if key not in before)]:
                 if before.get(key) != now.get(key):
@@ -130,7 +130,7 @@ class Store:
         if list(cells(self._file, self.path)) != list(rows):
             raise InputError(
                 f"{self.directory}: the experiments of this sweep are no longer those it was begun with (did a file that they "
-                "name change, or the version of perturb?): choose another --out"
+                "name change?): choose another --out"
             )
 
 

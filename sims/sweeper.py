@@ -21,7 +21,7 @@ from hardware.tables import Table, validated
 from perturb.errors import InputError
 from perturb.threads import n_threads
 from sims import sweep_store
-from sims.crews import Cluster, Crew, Here, Processes
+from sims.crews import Cluster, Crew, Here, Processes, versions
 from sims.designs import Point, Range, flat, points, toml, values_of
 from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment
 from sims.sweep_store import Outcome, Row, Store
@@ -80,7 +80,7 @@ class Plan:
         drawn = any(isinstance(values, Range) for values in tables["vary"].values())
         rest = self.sweep.model_dump(include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()}))
         settings = {key: toml(key, plain(value)) for key, value in self.set.items()}
-        record = {"experiment": first, "sweep": {**tables, **rest}, "name": self.name, "set": settings}
+        record = {"experiment": first, "sweep": {**tables, **rest}, "versions": versions(), "name": self.name, "set": settings}
         return json.loads(json.dumps(record, default=lambda array: array.tolist()))
 
 

@@ -507,6 +507,15 @@ def test_another_sweep_in_the_same_directory_is_refused(tmp_path, quick, other, 
     pd.testing.assert_frame_equal(sims.run_sweep("xor", **options), frame)
 
 
+def test_other_versions_are_refused_to_go_on(tmp_path, quick, monkeypatch):
+    frame = quick_sweep(tmp_path / "out")
+    with monkeypatch.context() as later:
+        later.setattr(sweeper, "versions", lambda: crews.versions() | {"numpy": "9.9"})
+        with pytest.raises(InputError, match=re.escape('numpy (version) was "') + '.* and is "9.9" now'):
+            quick_sweep(tmp_path / "out")
+    pd.testing.assert_frame_equal(quick_sweep(tmp_path / "out"), frame)
+
+
 def test_foreign_files_are_refused_and_left_alone(tmp_path, quick):
     with sqlite3.connect(tmp_path / "other.sqlite") as file:
         file.execute("create table notes (text)")
