@@ -233,6 +233,7 @@ class Chip:
 
     def _deliver(self, trial: int, dE: tuple[float, float], s: float):
         yield self.env.timeout(self.params.bus.latency_ns)
+        self._met[trial] = []
         if self.params.bus.skew_ns or self.params.bus.jitter_ns:
             for tile in self.tiles:
                 self.env.process(self._late(tile, trial, dE, s))
@@ -250,19 +251,21 @@ class Chip:
         self._receive(tile, trial, start, dE, s)
 
     def _perturb(self, tile: Tile):
+        perturb, shown = tile.perturb, self.trace_trials  # a thousand tiles do this in every trial
         while True:
             trial = yield self._command
-            tile.perturb(trial)
-            if trial < self.trace_trials:
+            perturb(trial)
+            if trial < shown:
                 self._note(trial, -1, self.env.now, self.env.now, f"tile {tile.number}", "draw dw")
 
     def _accumulate(self, tile: Tile):
+        receive = self._receive
         while True:
             trial, start, dE, s = yield self._delivery
-            self._receive(tile, trial, start, dE, s)
+            receive(tile, trial, start, dE, s)
 
     def _receive(self, tile: Tile, trial: int, start: int, dE: tuple[float, float], s: float) -> None:
-        met = self._met.setdefault(trial, [])
+        met = self._met[trial]
         met.append((tile, tile.receive()))
         if trial < self.trace_trials:
             self._note(trial, -1, start, self.env.now, f"tile {tile.number}", "accumulate")

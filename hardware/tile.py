@@ -19,13 +19,14 @@ class Tile:
         self._out = 0
 
     def perturb(self, trial: int) -> None:
-        self.overflowed |= len(self.fifo) == self.fifo.maxlen
-        self.fifo.append(trial)
+        fifo = self.fifo
+        if len(fifo) == fifo.maxlen:
+            self.overflowed = True
+        fifo.append(trial)
 
     def receive(self) -> int:
-        self._out = self.oldest
         if self.fifo:
-            self.fifo.popleft()
+            self._out = self.fifo.popleft()
         return self._out
 
     @property
