@@ -78,8 +78,8 @@ class Design:
     @property
     def scales(self) -> tuple[float, float]:
         """Known denominators of g and z for fit = "moments"."""
-        square = self.sigma**2
-        return square, self.r * square if self.method.regressor == "dw" else square**2
+        square = self.sigma * self.sigma  # infinite where a power would raise OverflowError
+        return square, self.r * square if self.method.regressor == "dw" else square * square
 
 
 def check_pair(method: Method, code: Code) -> None:
