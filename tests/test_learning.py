@@ -74,6 +74,16 @@ def test_float32_evaluations_change_little(name, problem, request):
     assert moved > 1e-4
 
 
+@pytest.mark.parametrize("S", [200, 333])
+def test_many_patterns_in_an_evaluation(S):
+    rng = np.random.default_rng(4)
+    net = MLP([9, 5, 3], error="cross_entropy")
+    objective = net.objective(rng.standard_normal((S, 9)), rng.integers(0, 3, S))
+    plan, w = Plan(eta=0.02), net.init(0)
+    single, double = (after(Batch(objective, plan, precision=p), w, plan, 100) for p in ("float32", "float64"))
+    assert np.abs(single.w - double.w).max() < 1e-3 * np.abs(double.w - w).max()
+
+
 @pytest.mark.parametrize("name", [name for name, plan in PLANS.items() if "code" not in plan])
 @pytest.mark.parametrize("problem", ["xor", "classes"])
 def test_exact_descent_in_the_kernel_and_in_numpy_agree(name, problem, request):
