@@ -21,7 +21,7 @@ from perturb.codes import CODES
 from perturb.errors import InputError
 from perturb.estimation import Estimate
 from perturb.kernels import Mismatch
-from perturb.learning import RULES, Batch, Plan, Source, State, change_by_rule, count_updates, presented, set_rate
+from perturb.learning import RULES, Batch, Plan, Source, State, change_by_rule, count_updates, presented, rates_at, set_rate
 from perturb.methods import METHODS
 from perturb.objective import Objective
 from perturb.statistics import Design, Statistics
@@ -167,25 +167,18 @@ class OnChip:
     def _by_values(self, state: State, run: int, updates: int) -> None:
         """The visible loop: perturb, measure, broadcast, accumulate, update."""
         plan, values, K = self.plan, self.runs[run], self.plan.trials_per_update
-        size, n = values.params.synapses_per_tile, self.objective.n_weights
         for update in range(state.update, state.update + updates):
             if plan.rate != "fixed" and update % plan.tune_every == 0:
                 set_rate(plan, state, run, update, self._estimator(state, run))
-            sums = np.zeros((len(SUMS), n))
+            sums = np.zeros((len(SUMS), self.objective.n_weights))
             for trial in range(update * K, (update + 1) * K):
                 self._trial = trial
                 while self._pending[run] and (self._pending[run][0][0] + 1) * K + self.delay <= trial:
                     number, change = self._pending[run].pop(0)
                     values.memory.add(change, number, self._start_ns(trial))
-                known = values.known(values.drawn(trial), trial)
                 evaluations, displaced = values.displacements(trial, trial + 1)
                 E = {phase: E for (_, phase), E in zip(evaluations, values.readings(evaluations, displaced), strict=True)}
-                dE, s = values.combined(trial, E), values.line(trial, known)
-                arrived = None
-                if values.params.bus.drop_probability:
-                    each = [values.received(trial, tile) for tile in range(-(-n // size))]
-                    arrived = np.repeat(each, size)[:n]
-                values.accumulate(sums, known, trial, dE, s, arrived)
+                known, dE, _ = values.broadcast(trial, E, sums)
             self._pending[run].append((update, self._change(state, run, update, sums, known, dE[0])))
 
     def _by_events(self, state: State, run: int, updates: int) -> None:
@@ -203,8 +196,7 @@ class OnChip:
     def _change(self, state: State, run: int, update: int, sums: Array, D: Array, dE: float) -> Array:
         plan = self.plan
         g = sums[XY] / (plan.trials_per_update * plan.sigma**2)
-        rate = plan.eta if plan.rate == "fixed" else plan.eta * state.memory["eta"][run]
-        rate = rate / (1 + update / plan.decay) if plan.decay else rate
+        rate = rates_at(plan, state, update)[run]
         change = np.zeros_like(g)
         m = state.memory["m"][run] if "m" in state.memory else np.zeros_like(g)
         change_by_rule(RULES[plan.rule][0], rate, plan.momentum, change, m, g, D, dE)

@@ -334,6 +334,18 @@ class Values:
             added = np.floor(added / step + 0.5) * step if synapse.sum_bits else added
             sums[PRODUCTS] = np.clip(before + added, -reach, reach)
 
+    def broadcast(self, trial: int, E: dict[int, float], sums: Array) -> tuple[Array, tuple[float, float], float]:
+        """The readings of a trial's phases go over the bus and change the sums; returns dw as synapses know it, dE and dw.v."""
+        known = self.known(self.drawn(trial), trial)
+        dE, s = self.combined(trial, E), self.line(trial, known)
+        arrived = None
+        if self.params.bus.drop_probability:
+            size = self.params.synapses_per_tile
+            each = [self.received(trial, tile) for tile in range(-(-self.v.size // size))]
+            arrived = np.repeat(each, size)[: self.v.size]
+        self.accumulate(sums, known, trial, dE, s, arrived)
+        return known, dE, s
+
     def counted(self, totals: tuple[float, ...], dE: tuple[float, float], s: float) -> tuple[float, ...]:
         """The controller's sums after a broadcast."""
         keep = 1.0 - self.params.synapse.leak
@@ -381,15 +393,9 @@ class Values:
             read_in: dict[int, dict[int, float]] = {trial: {} for trial in range(first, stop)}
             for (trial, phase), E in zip(evaluations, self.readings(evaluations, displaced), strict=True):
                 read_in[trial][phase] = float(E)
-            sums, totals, size = statistics.closed[0], tuple(statistics.closed[1]), self.params.synapses_per_tile
+            sums, totals = statistics.closed[0], tuple(statistics.closed[1])
             for trial in range(first, stop):
-                known = self.known(self.drawn(trial), trial)
-                dE, s = self.combined(trial, read_in[trial]), self.line(trial, known)
-                arrived = None
-                if self.params.bus.drop_probability:
-                    each = [self.received(trial, tile) for tile in range(-(-self.v.size // size))]
-                    arrived = np.repeat(each, size)[: self.v.size]
-                self.accumulate(sums, known, trial, dE, s, arrived)
+                _, dE, s = self.broadcast(trial, read_in[trial], sums)
                 totals = self.counted(totals, dE, s)
             statistics.closed = (sums, np.array(totals))
             statistics.extend(stop - first)

@@ -524,7 +524,7 @@ def count_updates(state: State, plan: Plan, updates: int) -> None:
     """So many updates are done, of every run."""
     state.update += updates
     state.trial = state.update * plan.trials_of_an_update
-    state.evaluations += updates * plan.evaluations_of_an_update
+    state.evaluations = plan.evaluations(state.update)
 
 
 def _in_full(state: State, change: Array, update: int) -> None:
@@ -535,35 +535,41 @@ def _random_signs(seed: int, update: int, n: int) -> Array:
     return CODES["rademacher"].draw(n, 1.0, (seed + (1 << 62)) % 2**64, update)
 
 
-def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> tuple[float, int]:
-    """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates; and their evaluations."""
+def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> float:
+    """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates that take
+    `Plan.evaluations_of_tuning`."""
     K, seed = plan.trials_per_update, (plan.seed + run + (1 << 63) + update) % 2**64
     v = _random_signs(seed, update, n) / math.sqrt(n)
     found = estimator("antithetic", v, plan.tune_trials, seed)
-    spent, trace = found.evaluations, 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
+    trace = 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
     if plan.rate == "trace":
-        return trace, spent
+        return trace
     top = 0.0
     for step in range(POWER_STEPS):
         found = estimator("difference", v, plan.tune_trials, (seed + (step + 1) * 2**40) % 2**64)
-        spent, size = spent + found.evaluations, float(np.linalg.norm(found.hv))
+        size = float(np.linalg.norm(found.hv))
         top = float(v @ found.hv)  # |z| is inflated by noise, v.z is not
         v = found.hv / size if size > 0 else v
-    return top * (1 + 1 / K) + max(trace, 0.0) / K, spent
+    return top * (1 + 1 / K) + max(trace, 0.0) / K
 
 
 def set_rate(plan: Plan, state: State, run: int, update: int, estimator: Estimator) -> None:
     """Measure the learning rate of a run anew; it stays where there is no valley, and where E is so flat that nothing can be
     measured."""
     try:
-        stiffness, spent = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
+        stiffness = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
     except InputError:
         if update == 0:
             raise
-        stiffness, spent = 0.0, plan.evaluations_of_tuning
-    state.evaluations += spent if run == 0 else 0
+        stiffness = 0.0
     if stiffness > 0:
         state.memory["eta"][run] = 1 / stiffness
+
+
+def rates_at(plan: Plan, state: State, update: int) -> Array:
+    """The learning rates of an update, (R,)."""
+    rates = np.full(len(state.w), plan.eta) if plan.rate == "fixed" else plan.eta * state.memory["eta"]
+    return rates / (1 + update / plan.decay) if plan.decay else rates
 
 
 def _update(
@@ -572,9 +578,7 @@ def _update(
 ) -> None:  # fmt: skip
     """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z = Hv."""
     R, kind = len(state.w), RULES[plan.rule][0]
-    rates = np.full(R, plan.eta) if plan.rate == "fixed" else plan.eta * state.memory["eta"]
-    if plan.decay:
-        rates = rates / (1 + update / plan.decay)
+    rates = rates_at(plan, state, update)
     change = np.zeros_like(G)
     if kind >= 0:
         m = state.memory.get("m", np.zeros_like(G))

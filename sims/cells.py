@@ -31,7 +31,7 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
         status = "done"
     except InputError as mistake:
         error = str(mistake)
-    except Exception:
+    except Exception:  # a bug: it must not stop the other cells, so its traceback is kept and told with the failed cell
         error = traceback.format_exc()
     return Outcome(status, started, time.perf_counter() - clock, rows, error, tables)
 

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -127,9 +127,9 @@ def _unusable(values: Array) -> Array:
     return ~(np.abs(values) <= LARGEST)  # NaN too
 
 
-def _number(cell: object) -> float:
+def _number(cell: Any) -> float:
     try:
-        return float(cell)  # type: ignore[arg-type]
+        return float(cell)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
 

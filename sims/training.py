@@ -58,10 +58,11 @@ def training(experiment: Experiment, bench: Bench, progress: Progress, should_st
     options, plan = experiment.training, plan_of(experiment)
     task = _task(experiment, bench)
     _check(experiment, task)
+    learning = contenders(experiment)
     W = np.array([warmed_up(bench.network, task.objective, experiment.weights, run) for run in range(options.runs)])
     limits, advised = advice(experiment, task.objective, W[0], plan, _schedule(experiment, task, plan))
     listed = []  # all made before the first result: a setting that cannot be ends everything
-    for name, settings, updates in contenders(experiment):
+    for name, settings, updates in learning:
         own = plan_of(settings)
         made: Source = Exact(task.objective, own)
         if name != "exact":
@@ -136,7 +137,7 @@ def plan_of(experiment: Experiment) -> Plan:
 
 
 def _check(experiment: Experiment, task: Task) -> None:
-    """InputError for a batch, a criterion or settings to compare with that the task has not."""
+    """InputError for a batch or a criterion that the task has not."""
     options, S = experiment.training, task.objective.n_patterns
     for batch in (options.batch, *(other.batch or 0 for other in options.compare_with)):
         if batch > S:
@@ -151,7 +152,6 @@ def _check(experiment: Experiment, task: Task) -> None:
             f'training.criterion = "{options.criterion}" but the targets of data.name = "{experiment.data.name}" are no classes: '
             f'set criterion = "{options.criterion.replace("accuracy", "error")}"'
         )
-    contenders(experiment)
 
 
 def _task(experiment: Experiment, bench: Bench) -> Task:
@@ -301,11 +301,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class Limits:
-    """At the start: tr H, the largest eigenvalue, the rate at which updates cease to be stable, by theory of a quadratic."""
+    """At the start: tr H, the largest eigenvalue, the rate at which updates cease to be stable, by theory of a quadratic; and all
+    eigenvalues, if they were computed."""
 
     trace: float
     largest: float
     eta: float
+    values: Array | None = None
 
 
 def limits_at(objective: Objective, w: Array, plan: Plan) -> Limits:
@@ -315,7 +317,7 @@ def limits_at(objective: Objective, w: Array, plan: Plan) -> Limits:
         values = np.linalg.eigvalsh(objective.hessian(w))
         code = "gaussian" if plan.code.periodic or plan.code.function else plan.code
         limit = stability_limit(np.maximum(values, 0.0), code, K, mu)
-        return Limits(float(values.sum()), float(values[-1]), limit)
+        return Limits(float(values.sum()), float(values[-1]), limit, values)
     trace = float(curvature.trace(objective, w, probes=32).value)
     top = float(curvature.eigenpairs(objective, w, k=1).values[0])
     stiff = max(trace, 0.0) / K + max(top, 0.0) * ((1 - mu) / (1 + mu) + 1 / K)
@@ -332,8 +334,8 @@ def advice(experiment: Experiment, objective: Objective, w: Array, plan: Plan, s
         why = f"updates are stable below {limits.eta:.3g} at the start (tr H = {limits.trace:.3g}, largest eigenvalue "
         why += f"{limits.largest:.3g})" + (": it is exceeded, and the error may grow" if over else "")
         rows.append(("training.eta", plan.eta, limits.eta / 2, over, why))
-    if plan.rule in ("plain", "momentum") and K > 1 and w.size <= EIGENVALUES:
-        H = np.maximum(np.linalg.eigvalsh(objective.hessian(w)), 0.0)
+    if plan.rule in ("plain", "momentum") and K > 1 and limits.values is not None:
+        H = np.maximum(limits.values, 0.0)
         if H.any():
             most = max(1.0, limits.trace / limits.largest)
             gain = averaging_gain(H, K)
@@ -351,7 +353,7 @@ def advice(experiment: Experiment, objective: Objective, w: Array, plan: Plan, s
             rows.append(
                 (
                     "error_unit.bits", float(unit.bits), math.ceil(math.log2(max(2.0, unit.range / max(spread, 1e-300)))),
-                    step / math.sqrt(B) > 4 * spread and not unit.dither,
+                    step / math.sqrt(B) > spread and not unit.dither,
                     f"a step of the converter is {step:.3g}, and dE has a standard deviation of {spread:.3g} at the start; "
                     "learning stalls where it falls below a quarter of a step, unless dithered",
                 )
