@@ -139,6 +139,18 @@ def _read(e, xi, noise, step, top):
     return value
 
 
+@compiled(forceinline=True, **EXACT)
+def _noise(seed, trial, phase, first):
+    """Standard normals of the readings of WIDE patterns from number `first` on."""
+    stream = np.uint64(NOISE) + (np.uint64(phase) << np.uint64(8))
+    counter = add_u(splat_u(np.uint64(first // 4)), iota_u())
+    a, b, c, d = philox8(
+        splat_u(trial & MASK), splat_u(trial >> np.uint64(32)), counter, splat_u(stream), seed & MASK, seed >> np.uint64(32)
+    )
+    cos, sin = normal_pairs(a, c, b, d)
+    return interleave4(cos, sin)
+
+
 @compiled(**EXACT)
 def _tables(x, tile, n_patterns, groups, tables):
     """For each group of four inputs and each b = 0..15: +-x1 +-x2 +-x3 +-x4 of WIDE patterns, + where b has the bit."""
@@ -320,7 +332,6 @@ def errors_by_patterns(
     row, x_, base_, w_, target_, v_, each_, drawn_ = (
         pointer(all_rows), pointer(x), pointer(base), pointer(w), pointer(target), pointer(v), pointer(each), pointer(drawn),
     )  # fmt: skip
-    k0, k1 = seed & MASK, seed >> np.uint64(32)
     for t0 in range(lo, hi, chunk):
         count = min(chunk, hi - t0)
         for k in range(n_words - 1):
@@ -379,13 +390,7 @@ def errors_by_patterns(
                                 store(each_, tile + 16, e1)
                         x0 = x1 = number(0.0)
                         if noise > np.float32(0.0):
-                            stream = np.uint64(NOISE) + (np.uint64(p) << np.uint64(8))
-                            counter = add_u(splat_u(np.uint64(tile // 4)), iota_u())
-                            wa, wb, wc, wd = philox8(
-                                splat_u(trial & MASK), splat_u(trial >> np.uint64(32)), counter, splat_u(stream), k0, k1
-                            )
-                            cos, sin = normal_pairs(wa, wc, wb, wd)
-                            x0, x1 = interleave4(cos, sin)
+                            x0, x1 = _noise(seed, trial, p, tile)
                         d0 = choose(p0, sub(_read(e0, x0, noise, step, top), r0), number(0.0))
                         d1 = choose(p1, sub(_read(e1, x1, noise, step, top), r1), number(0.0))
                         E[p * T + t0 + t] += total(add(d0, d1))

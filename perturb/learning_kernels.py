@@ -6,27 +6,20 @@ themselves are float64. The lanes are patterns. `learning` does the same update 
 
 import numpy as np
 
-from perturb.fast_errors import SPARE, WIDE, _activate, _errors, _product, _read
+from perturb.fast_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
 from perturb.fast_kernels import draw_signs
 from perturb.kernels import activate, exp, product
-from perturb.philox import NOISE, compiled, perturbation
+from perturb.philox import compiled, perturbation
 from perturb.simd import (
     EXACT,
-    MASK,
     add,
-    add_u,
     aligned,
     choose,
     greater,
-    interleave4,
-    iota_u,
     keep,
     load,
-    normal_pairs,
     number,
-    philox8,
     pointer,
-    splat_u,
     sub,
     total,
 )
@@ -107,7 +100,6 @@ def learn(
     D = drawn[:n]
     signs, drawn_from, shown, now = code_kind == 0 or code_kind == 3, np.int64(-1), np.int64(-1), np.int64(-1)
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
-    k0, k1 = seed & MASK, seed >> np.uint64(32)
     dE = 0.0
     for trial in range(first, last):
         number_ = trial // perturb_every
@@ -149,14 +141,7 @@ def learn(
                 own = np.float32(0.0) if free[p] else noise
                 x0 = x1 = number(0.0)
                 if own > np.float32(0.0):
-                    stream = np.uint64(NOISE) + (np.uint64(p) << np.uint64(8))
-                    counter = add_u(splat_u(np.uint64(tile * (WIDE // 4))), iota_u())
-                    wa, wb, wc, wd = philox8(
-                        splat_u(np.uint64(trial) & MASK), splat_u(np.uint64(trial) >> np.uint64(32)), counter, splat_u(stream),
-                        k0, k1,
-                    )  # fmt: skip
-                    cos, sin = normal_pairs(wa, wc, wb, wd)
-                    x0, x1 = interleave4(cos, sin)
+                    x0, x1 = _noise(seed, np.uint64(trial), p, tile * WIDE)
                 e0 = _read(e0, x0, own, np.float32(0.0) if free[p] else step, top)
                 e1 = _read(e1, x1, own, np.float32(0.0) if free[p] else step, top)
                 if p == 0:

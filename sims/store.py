@@ -34,6 +34,32 @@ def free_directory(name: str, parent: Path = Path("runs")) -> Path:
     return directory
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """The whole file or none, on the disk when this returns. InputError if it cannot be written."""
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        part = Path(name)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}): free some space, and the same command goes on"
+        ) from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
 def write_run(run: "Run", directory: Path) -> None:
     """Write a run directory (files of the contract: see README), first beside it, then renamed: never half of one."""
     check_free(directory)

@@ -5,9 +5,7 @@ only ever added. Whoever sweeps holds a lock, which ends with its process, whate
 """
 
 import json
-import os
 import sqlite3
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple
 
 from hardware.tables import cut, one_line
 from perturb.errors import InputError
+from sims.store import write_whole
 
 FILE, LOCK, TABLES = "sweep.sqlite", "sweep.lock", "tables"
 OURS, VERSION = 0x70657274, 1  # application_id: "pert" in ASCII
@@ -99,7 +98,7 @@ class Store:
     def add(self, cell: int, outcome: Outcome) -> None:
         """Keep how a cell ended, its tables first: a table without a result is written again."""
         for name, content in outcome.tables.items():
-            _write(self.directory / TABLES / f"{cell:06d}-{name}.parquet", content)
+            write_whole(self.directory / TABLES / f"{cell:06d}-{name}.parquet", content)
         status, started, seconds, rows, error, _ = outcome
         with _plainly(self.path):
             (before,) = self._file.execute("select count(*) from results where cell = ?", (cell,)).fetchone()
@@ -230,25 +229,6 @@ def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for name, value in table.items():
         found |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
     return found
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none, on the disk when this returns."""
-    try:
-        path.parent.mkdir(exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): {REMEDIES['SQLITE_FULL']}") from None
 
 
 @contextmanager

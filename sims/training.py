@@ -5,9 +5,8 @@ What is recorded along the way (exact errors, accuracies, alignment) is computed
 """
 
 import hashlib
+import io
 import math
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from perturb.reading import Reading
 from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts, warmed_up
 from sims.datasets import load_split
 from sims.experiment import Experiment, to_toml
+from sims.store import write_whole
 
 EIGENVALUES = 500  # weights up to which the stability limit is from the whole spectrum
 PREDICTED = 150  # weights up to which the curve of a quadratic is predicted
@@ -280,20 +280,9 @@ class Kept:
             return
         parts = {f"state.{name}": array for name, array in state.arrays().items()}
         parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]} | {"before": before}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez(file, allow_pickle=False, **parts)
-                os.replace(part, self.path)
-            except BaseException:
-                os.unlink(part)
-                raise
-        except OSError as error:
-            raise InputError(
-                f"{self.path.parent}: the state of learning could not be kept ({error.strerror or error}): free some space"
-            ) from None
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **parts)
+        write_whole(self.path, content.getvalue())
 
 
 # ---- theory
