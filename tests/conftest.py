@@ -2,9 +2,11 @@ import sys
 
 import numpy as np
 import pytest
+from sweeping import VARY, made_up
 
+import sims
 from perturb import MLP
-from sims import cli
+from sims import cells, cli
 
 
 class Quadratic:
@@ -64,3 +66,16 @@ def command(monkeypatch, capsys, tmp_path):
         return status, out, err
 
     return call
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Cells that take no time."""
+    monkeypatch.setattr(cells, "run_cell", made_up)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted sweep of real cells: (directory, frame)."""
+    directory = tmp_path_factory.mktemp("sweeps") / "whole"
+    return directory, sims.run_sweep("xor", VARY, 2, directory, workers=0)
