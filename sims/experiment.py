@@ -13,7 +13,7 @@ import tomli_w
 from pydantic import Field, SkipValidation, model_validator
 
 from hardware.params import ChipParams, load_chip, with_device
-from hardware.tables import Name, NonNegative, Positive, Table, one_line, read_named, shown, toml_names, validated
+from hardware.tables import Name, NonNegative, Number, Positive, Table, one_line, read_named, shown, toml_names, validated
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
@@ -29,8 +29,6 @@ MAX_WEIGHTS = 10_000_000
 
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Units = Annotated[int, Field(ge=1, le=MAX_WEIGHTS)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-
 
 KINDS: dict[str, dict[str, Any]] = {
     "mlp": {"layers": None, "activation": "tanh", "output": "linear", "error": "squared_error"},
@@ -137,8 +135,8 @@ class Data(Table):
         0.0, description="letters: probability that a pixel is flipped; teacher: deviation of label noise; spirals: of the points"
     )
     bits: int | None = Field(None, ge=1, le=16, description="parity: number of inputs")
-    turns: float | None = Field(None, gt=0, le=100, description="spirals: turns of each")
-    amplitude: float | None = Field(None, gt=0, le=1e6, description="patterns: a, where outputs -a or +a are wanted")
+    turns: Positive | None = Field(None, le=100, description="spirals: turns of each")
+    amplitude: Positive | None = Field(None, le=1e6, description="patterns: a, where outputs -a or +a are wanted")
     side: int | None = Field(None, ge=2, le=4, description="bars: pixels along a side")
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None, description="file: path of a .csv, .parquet or .npz file"
@@ -282,7 +280,7 @@ class Dies(Table):
     """Of the studies "dies", "ablation" and "budget"."""
 
     count: int = Field(16, ge=1, le=10**6, description="dies made of the chip's design, numbered from chip.die")
-    accuracy: float = Field(0.9, gt=0, lt=1, description="cosine with the exact answer that is wanted")
+    accuracy: float = Field(0.9, ge=0.001, lt=1, description="cosine with the exact answer that is wanted")
 
 
 Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
@@ -354,7 +352,7 @@ class Training(Table):
     tune_trials: Count = Field(100, description="trials of each such measurement")
     waits: bool = Field(True, description="whether the next trial begins only when an update is written")
     criterion: Literal["error", "accuracy", "test_error", "test_accuracy"] = Field("error", description="what must be reached")
-    goal: float = Field(0.01, description="at most this error, or at least this accuracy")
+    goal: Number = Field(0.01, description="at most this error, or at least this accuracy")
     records: int = Field(100, ge=1, le=10**5, description="points of the learning curves")
     compare_with: Annotated[tuple[Contender, ...], Field(strict=False, max_length=100)] = Field(
         (), description="other settings, each from the same starts with as many evaluations of E"
