@@ -99,9 +99,9 @@ def study_tables(
         for name, table in study(experiment, bench, progress or (lambda what, done, total: None), should_stop):
             tables[name] = table
     except Stopped:
-        return tables, INTERRUPTED
+        return (tables if "summary" in tables else {}), INTERRUPTED
     except InputError as error:
-        if not tables:
+        if "summary" not in tables:
             raise
         return tables, str(error)
     return tables, ""
