@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 import sqlite3
 import tempfile
 import time
@@ -23,7 +22,8 @@ from perturb.threads import n_threads
 from sims import sweep_store
 from sims.crews import Cluster, Crew, Here, Processes, versions
 from sims.designs import Point, Range, flat, points, toml, values_of
-from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment
+from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment, with_digest
+from sims.runner import command
 from sims.sweep_store import Outcome, Row, Store
 
 MAX_SEED = 2**64 - 1
@@ -93,6 +93,8 @@ def plan_sweep(
     data, source, folder = read_experiment(name_or_path)
     data, folder = changed(data, folder, settings)
     sweep = _merged(data.pop("sweep", {}), source, folder, changes or {})
+    if "data.file" not in {**flat(sweep.vary), **flat(sweep.zip)}:
+        data = with_digest(data)  # of all cells, also those that begin when it has changed
     chosen = points(sweep, _is_whole)
     plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [])
     _check_varied(plan)
@@ -236,8 +238,7 @@ def _said(point: Mapping[str, Any]) -> str:
 def replay(name: str, settings: Mapping[str, str], row: Row) -> str:
     """The command that runs one cell alone. settings: those of the whole sweep, as texts."""
     changes = {**settings, **{key: toml(key, value) for key, value in row.parameters.items()}}
-    words = [word for key, value in changes.items() if key != "run.seed" for word in ("--set", f"{key}={value}")]
-    return shlex.join(["perturb", "run", name, *words, "--seed", str(row.seed)])
+    return f"{command(name, {key: value for key, value in changes.items() if key != 'run.seed'})} --seed {row.seed}"
 
 
 # ---- what is stored, read again
