@@ -1,5 +1,6 @@
 """Experiment files: a TOML becomes an `Experiment`, validated once, with the whole chip in it."""
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -140,6 +141,9 @@ class Data(Table):
     side: int | None = Field(None, ge=2, le=4, description="bars: pixels along a side")
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None, description="file: path of a .csv, .parquet or .npz file"
+    )
+    sha256: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="file: of its contents, in hexadecimal, that others are refused; absent = not checked, but stored"
     )
     targets: Annotated[str | tuple[str, ...] | None, SkipValidation] = Field(
         None, description="file: name of a column of classes, or a list of columns of numbers, [] for none"
@@ -467,7 +471,21 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
             raise InputError(f"{source}: chip.preset: {error}") from None
         overrides = {key: value for key, value in chip.items() if key != "preset"}
         data = {**data, "chip": with_device(overridden(base.model_dump(), overrides), f"{source}: chip", folder)}
-    return validated(Experiment, _with_file(data, folder), source, also=("chip.preset",))
+    return validated(Experiment, with_digest(_with_file(data, folder)), source, also=("chip.preset",))
+
+
+def with_digest(data: dict[str, Any]) -> dict[str, Any]:
+    """data, with the data.sha256 of its data.file, an absolute path, where it has none: what is stored names its contents."""
+    table = data.get("data")
+    if not (isinstance(table, dict) and isinstance(table.get("file"), str)) or table.get("sha256", "") != "":
+        return data
+    try:
+        if not Path(table["file"]).is_file():
+            return data
+        with open(table["file"], "rb") as file:
+            return {**data, "data": {**table, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}}
+    except (OSError, ValueError):  # whoever reads the patterns says why
+        return data
 
 
 def _with_file(data: dict[str, Any], folder: Path) -> dict[str, Any]:
