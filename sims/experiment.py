@@ -43,6 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "boltzmann": {"visible": None, "hidden": None, "temperature": 1.0, "values": (0, 1), "sign": 1},
 }  # keys of each kind of network: None must be given, ... may be left out, others are the values of keys left out # fmt: skip
+State = Annotated[int, Field(ge=-1, le=1)]
 Unit = Annotated[int, Field(ge=0, le=MAX_WEIGHTS)]
 Listed = Field(strict=False, min_length=1, max_length=MAX_WEIGHTS)
 
@@ -75,7 +76,7 @@ class Network(Table):
     visible: Units | None = Field(None, description="boltzmann: number of visible units")
     hidden: Unit | None = Field(None, description="boltzmann: number of hidden units, 0 or more")
     temperature: Positive | None = Field(None, description="boltzmann: the temperature T")
-    values: Annotated[tuple[int, int], Field(strict=False)] | None = Field(
+    values: Annotated[tuple[State, State], Field(strict=False)] | None = Field(
         None, description="boltzmann: the two states of a unit, [0, 1] or [-1, 1]"
     )
     sign: Literal[-1, 1] | None = Field(None, description="boltzmann: 1 for E = +sum w s s, the source's; -1 for the usual one")

@@ -95,6 +95,7 @@ def test_a_mistake_is_one_line_that_names_the_key(setting, message):
         ("recurrent", "network.temperature=2", "network.temperature = 2"),
         ("boltzmann", "network.visible=4", "set network.visible = 3"),
         ("boltzmann", "network.temperature=0", "network.temperature = 0"),
+        ("boltzmann", f"network.values=[{10**20},1]", "must be <= 1"),
         ("boltzmann", "network.hidden=30", "too many states"),
     ],
 )
