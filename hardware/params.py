@@ -1,6 +1,7 @@
 """Chip parameters, one model per part of the chip."""
 
 import os
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -226,6 +227,7 @@ def imperfections(params: ChipParams) -> list[str]:
     return [key for key in IMPERFECTIONS if value(params, key) != value(ideal, key)]
 
 
+@cache
 def chip_names() -> list[str]:
     """The chips that come with the package."""
     return toml_names(files("hardware") / "chips")
@@ -235,6 +237,16 @@ def load_chip(name_or_path: str | os.PathLike[str], folder: str | os.PathLike[st
     """The chip of that name, or of the TOML file at that path (relative to `folder`); what the file leaves out is as in the ideal
     chip. A file that cannot be used raises InputError.
     """
+    given = os.fspath(name_or_path)
+    return _shipped(given) if given in chip_names() else _read(given, folder)
+
+
+@cache
+def _shipped(name: str) -> ChipParams:
+    return _read(name, ".")  # once: every point of a sweep asks for it
+
+
+def _read(name_or_path: str, folder: str | os.PathLike[str]) -> ChipParams:
     data, source, place = read_named("chip", name_or_path, files("hardware") / "chips", chip_names(), folder)
     return validated(ChipParams, with_device(data, source, place), source)
 
