@@ -136,6 +136,20 @@ def test_a_training_goes_on_with_the_data_it_was_begun_with_only(mine):
     assert went_on.equals(sims.run_experiment(mine, learning).tables["learning"]) and not went_on.equals(changed)
 
 
+def test_a_training_whose_kept_state_is_damaged_begins_anew(command):
+    learning = {**LEARNING, "training.control": False}
+    whole, questions = sims.run_experiment("xor-learning", learning).tables["learning"], iter([False] * 8 + [True] * 99)
+    sims.run_experiment("xor-learning", learning, scratch="kept", should_stop=lambda: next(questions))
+    (kept,) = Path("kept").glob(".xor-learning-*")
+    content = kept.read_bytes()
+    listed = content.index(b"PK\1\2")  # where the archive lists its members: their compression and names are there
+    for place in (0, 40, listed // 2, listed + 10, listed + 46, len(content) - 12):
+        kept.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        assert sims.run_experiment("xor-learning", learning, scratch="kept").tables["learning"].equals(whole)
+    kept.write_bytes(content[:-50])
+    assert sims.run_experiment("xor-learning", learning, scratch="kept").tables["learning"].equals(whole)
+
+
 def test_a_sweep_goes_on_with_the_data_it_was_begun_with_only(mine):
     vary = {"estimation.sigma": [0.01, 0.02]}
     sims.run_sweep(mine, vary, out="sweep", workers=0, set=QUICK)
