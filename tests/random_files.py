@@ -263,3 +263,22 @@ def damaged(draw, content):
 def text(data):
     """The TOML of it."""
     return tomli_w.dumps(data).encode()
+
+
+@st.composite
+def sweeps(draw):
+    """Contents of an experiment file with a table [sweep]: lists, texts that stand for values, and mistakes."""
+    data = draw(experiments("budget", mistakes=False))
+    keys = {key: schema for key, schema in EXPERIMENT.items() if not key.startswith("sweep")}
+    texts = st.sampled_from(
+        ["linspace:0:1:3", "logspace:-2:0:3", "uniform:0:1", "loguniform:0.1:1", "uniform:1:0", "linspace:0:1", "linspace:0:1:0"]
+        + ["logspace:-999:0:2", "1,2", "a,,b", "", ",", "linspace:nan:1:2", "uniform:0:inf", "loguniform:-1:1", "[1,2],[3]", '"a']
+    )
+    for name in draw(st.lists(st.sampled_from(["vary", "zip"]), max_size=3)):
+        key = draw(st.sampled_from([key for key in sorted(keys) if _fits(data, key)]) | st.sampled_from(sorted(keys)))
+        values = st.lists(allowed(key, keys[key]), min_size=1, max_size=3)
+        put(data, f"sweep.{name}.{key}", draw(values | values | texts | st.lists(ODD, max_size=2) | ODD))
+    sweep = {key: schema for key, schema in EXPERIMENT.items() if key.startswith("sweep.") and key[6:] not in ("vary", "zip")}
+    for key in draw(st.lists(st.sampled_from(sorted(sweep)), max_size=3)):
+        put(data, key, draw(allowed(key, sweep[key])))
+    return data

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_files import STUDIES, chips, damaged, devices, experiments, text
+from random_files import STUDIES, chips, damaged, devices, experiments, sweeps, text
 from rich.console import Console
 
 import reports
@@ -20,12 +20,13 @@ from reports.tables import print_run
 from sims.bench import prepare
 from sims.experiment import load_experiment, to_toml
 from sims.runner import Run, run_experiment
+from sims.sweeper import plan_sweep
 
 pytestmark = pytest.mark.filterwarnings("error")  # NumPy's say that a number is wrong
 # HUNT=5000 looks at so many files of each kind, other ones each time
 HUNT = int(os.environ.get("HUNT", 0))
 few = {"deadline": None, "derandomize": not HUNT, "database": None, "suppress_health_check": list(HealthCheck)}
-KEY = re.compile(r"[a-z_]+ = |[a-z_]\.[a-z_]|max_steps")
+KEY = re.compile(r"[a-z_]+ = |[a-z_]\.[a-z_]|max_steps|^[a-z_]+: ")
 SHARES = {"yield", "accuracy", "test_accuracy", "busiest_share", "converter_share", "bus_share", "weight"}
 AMOUNTS = {"trials", "evaluations", "events", "chip_time_s", "energy_j", "wall_time_s", "trial_ns", "n_weights", "updates"}
 SIZES = {"relative_error", "z_rms", "limit_z_rms", "cosine_spread", "error_spread", "measured_error", "predicted_error"}
@@ -129,6 +130,20 @@ def test_a_damaged_experiment_ends_in_numbers_or_one_line(file, content):
     except InputError as error:
         check_line(error)
         assert str(error).startswith(str(file))
+
+
+@settings(max_examples=HUNT or 150, **few)
+@given(sweeps())
+def test_any_sweep_is_planned_or_refused_in_one_line(file, data):
+    file.write_bytes(text(data))
+    try:
+        plan = plan_sweep(file)
+    except InputError as error:
+        check_line(error, file.name)
+        return
+    assert len(set(plan.digests)) == len(plan.points) and len(plan) == len(plan.points) * plan.sweep.repeats
+    assert plan.experiment(plan.row(len(plan) - 1)).run.seed == plan.seeds[-1] + plan.sweep.repeats - 1
+    assert plan.record()["name"] == str(file)
 
 
 @settings(max_examples=HUNT or 10, **few)
