@@ -138,6 +138,7 @@ def sweep(
     from sims import sweeper
     from sims.designs import parse_varied
     from sims.experiment import parse_settings
+    from sims.sweep_results import sweep_status
 
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
     options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
@@ -152,7 +153,7 @@ def sweep(
     except _Stopped:
         _say(f"perturb: interrupted; {_so_far(directory)}")
         raise typer.Exit(130) from None
-    found = sweeper.sweep_status(directory)
+    found = sweep_status(directory)
     _print_failed(found.failed)
     print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.")
     if found.failed:
@@ -163,7 +164,7 @@ def sweep(
 @app.command()
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")]) -> None:
     """How far a sweep is, and which of its cells failed."""
-    from sims.sweeper import sweep_status
+    from sims.sweep_results import sweep_status
 
     found = sweep_status(directory)
     left = found.cells - found.done - len(found.failed)
@@ -185,7 +186,7 @@ def _print_failed(failed: list[dict], most: int = 20) -> None:
 
 
 def _so_far(directory: Path) -> str:
-    from sims.sweeper import sweep_status
+    from sims.sweep_results import sweep_status
 
     try:
         found = sweep_status(directory)
