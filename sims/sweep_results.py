@@ -103,9 +103,7 @@ def read(directory: str | Path) -> Stored:
     with sweep_store.reading(directory) as (file, plan):
         path = directory / sweep_store.FILE
         rows = {row.cell: row for row in sweep_store.cells(file, path)}
-        return Stored(
-            directory, plan, rows, {cell: outcome for cell, outcome in sweep_store.results(file, path) if cell in rows}
-        )
+        return Stored(directory, plan, rows, {cell: outcome for cell, outcome in sweep_store.results(file, path) if cell in rows})
 
 
 def load_sweep(directory: str | Path, table: str = "summary") -> pd.DataFrame:

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from hardware.params import chip_names
 from hardware.tables import Table, validated
 from perturb.errors import InputError
 from perturb.threads import n_threads
 from sims.crews import Cluster, Crew, Here, Processes, versions
-from sims.designs import Point, Range, flat, points, toml, values_of
+from sims.designs import Point, Range, flat, points, rounded, toml, values_of
 from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment
 from sims.sweep_results import load_sweep
 from sims.sweep_store import Outcome, Row, Store
@@ -74,11 +75,14 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """What the store keeps of it, and compares when the sweep goes on."""
         first = self.experiment(self.row(0)).model_dump(mode="json")
-        tables = {name: {k: values_of(k, v) for k, v in flat(getattr(self.sweep, name)).items()} for name in ("vary", "zip")}
+        tables = {
+            name: {key: _told(key, spec) for key, spec in flat(getattr(self.sweep, name)).items()} for name in ("vary", "zip")
+        }
         drawn = any(isinstance(values, Range) for values in tables["vary"].values())
         rest = self.sweep.model_dump(include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()}))
         settings = {key: toml(key, plain(value)) for key, value in self.set.items()}
         record = {"experiment": first, "sweep": {**tables, **rest}, "versions": versions(), "name": self.name, "set": settings}
+        record["meanings"] = {key: _meaning(key) for table in tables.values() for key in table}
         return json.loads(json.dumps(record, default=lambda array: array.tolist()))
 
 
@@ -211,16 +215,36 @@ def _check_varied(plan: Plan) -> None:
             raise InputError(f"{key}: is no key of a run: vary others")
 
 
-def _is_whole(key: str) -> bool:
-    """Whether the key takes whole numbers only."""
+def _field(key: str) -> FieldInfo | None:
+    """What an experiment says of a key; None of one inside a table without fixed keys."""
     model: Any = Experiment
-    kinds: list[Any] = []
+    field = None
     for name in key.split("."):
         if model is None or name not in model.model_fields:
-            return False
-        kinds = _kinds(model.model_fields[name].annotation)
+            return None
+        field = model.model_fields[name]
+        kinds = _kinds(field.annotation)
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return field
+
+
+def _is_whole(key: str) -> bool:
+    """Whether the key takes whole numbers only."""
+    field = _field(key)
+    kinds = _kinds(field.annotation) if field else []
     return int in kinds and float not in kinds
+
+
+def _told(key: str, spec: Any) -> Any:
+    """The values of a key as its cells have them, or the range that they are drawn from."""
+    values = values_of(key, spec)
+    return values if isinstance(values, Range) else rounded(values, _is_whole(key))
+
+
+def _meaning(key: str) -> str:
+    """What the key is, and its unit."""
+    field = _field(key)
+    return (field.description or "") if field else ""
 
 
 def _kinds(annotation: Any) -> list[Any]:
