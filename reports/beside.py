@@ -83,7 +83,8 @@ def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
     measures = [name for name in (*study.measures, *UNITS) if name in a.summary]
     both = a.summary.merge(b.summary, on=identity, suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
-    header = ["of", "", *(f"{name.replace('_', ' ')} {which}" for name in measures for which in "AB")]
+    called = [name.removesuffix("_s").removesuffix("_j").replace("_", " ") for name in measures]
+    header = ["of", "", *(f"{name} {which}" for name in called for which in "AB")]
     rows = []
     for row in both.to_dict("records"):
         cells = [UNITS.get(name, number)(float(row[f"{name}_{which}"])) for name in measures for which in "AB"]

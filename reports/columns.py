@@ -251,7 +251,8 @@ CELLS = {
 }
 POINTS = {
     "measure": "what was measured: a column of the summary, or a fact",
-    "repeats": "repeats with a value",
+    "repeats": "repeats that gave a value",
+    "unknown": "repeats that gave none",
     "mean": "mean over them",
     "sd": "standard deviation over them",
     "low": "lower end of the 95 % confidence interval of the mean (Student's t over repeats); empty for a single one",

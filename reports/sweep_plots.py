@@ -14,11 +14,10 @@ from reports import plots
 from reports.frames import Frames
 from reports.plots import COLOURS, INK, Drawn, finished
 from reports.sweep_tables import NAMES, label
-from reports.sweeps import is_logarithmic, kept, own_series, series, shown, shown_measures
+from reports.sweeps import EXACT, is_logarithmic, kept, own_series, series, shown, shown_measures
 
 LINES_SHOWN = 8
 PANELS_SHOWN = 4
-EXACT = ("exact",)  # the control of a training
 CELLS_WRITTEN = 100  # of a map: their values are written into them
 
 
@@ -167,7 +166,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
     for title, part in _panels(frames, measure).items():
         apart = series(frames, part)
         own = apart[own_series(frames, list(apart))]
-        if np.isfinite(own["mean"]).any():
+        if np.isfinite(own["mean"]).any() and min(own[first].nunique(), own[second].nunique()) > 1:
             panels[title] = own
     if not panels:
         return None

@@ -1,12 +1,13 @@
 """A stored sweep in words and tables: where what is wanted is met, every point, and the cells that failed."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from reports.frames import Frames
-from reports.sweeps import IDENTITY, own_series, series, shown, shown_measures
+from reports.sweeps import EXACT, IDENTITY, own_series, series, shown, shown_measures
 from reports.tables import Titled, cosine, number, series_name, si, source_name
 
 ROWS_SHOWN = 2000
@@ -28,14 +29,16 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     table = frames.tables.get("thresholds")
     own = frames.points[frames.points["measure"] == wanted["measure"]]
     for quantity in _quantities(own):
-        part = own[own["quantity"] == quantity] if quantity else own
-        name = own_series(frames, list(series(frames, part)))
-        called = label(frames, quantity, name)
-        if table is not None:
-            rows = series(frames, table[table["quantity"] == quantity] if quantity else table)
-            said.append((f"{called}:", _met(frames, rows[name].iloc[0])))
-        else:
-            said.append((f"{called}:", _best(frames, series(frames, part)[name])))
+        apart = series(frames, own[own["quantity"] == quantity] if quantity else own)
+        # facts are of different things, each worth a word; of methods the experiment's own is meant
+        names = [own_series(frames, list(apart))] if quantity else [name for name in apart if name != EXACT]
+        for name in names:
+            if table is None:
+                text = _best(frames, apart[name])
+            else:
+                rows = series(frames, table[table["quantity"] == quantity] if quantity else table)
+                text = _met(frames, rows[name].iloc[0])
+            said.append((f"{label(frames, quantity, name)}:", text))
     return said
 
 
@@ -43,7 +46,9 @@ def label(frames: Frames, quantity: str, name: tuple[str, ...]) -> str:
     """What reports call one thing that was measured: z = Hv, difference/walsh."""
     if frames.experiment["study"] == "training":
         return source_name(frames, name[0])
-    return ", ".join(part for part in (NAMES.get(quantity, quantity), series_name(name)) if part)
+    return ", ".join(
+        part for part in (NAMES.get(quantity, quantity), series_name(tuple(NAMES.get(of, of) for of in name))) if part
+    )
 
 
 def _of(frames: Frames, row: dict) -> str:
@@ -75,7 +80,7 @@ def _best(frames: Frames, own: pd.DataFrame) -> str:
     """At how many points what is wanted is met, and where most."""
     wanted = frames.provenance["wanted"]
     at_least, value = wanted["at_least"], wanted["value"]
-    values = own["mean"].to_numpy(float)
+    values = own["mean"].where(own["unknown"] == 0).to_numpy(float)
     met = int(((values >= value) if at_least else (values <= value)).sum())
     measure = wanted["measure"].replace("_", " ")
     text = f"mean {measure} {'>=' if at_least else '<='} {value:g} is met at {met} of {len(own)} points"
@@ -83,7 +88,10 @@ def _best(frames: Frames, own: pd.DataFrame) -> str:
         return text
     best = own.iloc[int(np.nanargmax(values if at_least else -values))]
     where = ", ".join(f"{key} = {shown(best[key])}" for key in frames.provenance["varied"])
-    return f"{text}; the best is {number(best['mean'])}" + (f" at {where}" if where else "")
+    if not where:
+        mean, low, high = (_digits(wanted["measure"])(best[column]) for column in ("mean", "low", "high"))
+        return f"mean {measure} is {mean} (95 % confidence interval: {low} to {high})"
+    return f"{text}; the best is {_digits(wanted['measure'])(best['mean'])} at {where}"
 
 
 def _thresholds(frames: Frames) -> list[Titled]:
@@ -116,7 +124,7 @@ def _points(frames: Frames) -> list[Titled]:
     for row in _own_first(frames, table).to_dict("records"):
         cells = found.setdefault((_of(frames, row), "", *(shown(row[key]) for key in keys)), {})
         reach = row["high"] - row["mean"]
-        digits = cosine if row["measure"].endswith("cosine") else _mean
+        digits = _digits(row["measure"])
         cells[row["measure"]] = [digits(row["mean"]) + (f" +- {reach:.2g}" if reach > 0 else "")]
         if row["measure"] in foretold:
             cells[row["measure"]].append(digits(row["predicted"]))
@@ -144,6 +152,10 @@ def _own_first(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:
 def _quantities(table: pd.DataFrame) -> list[str]:
     """z before the gradient; of a study without either, nothing to tell apart."""
     return [name for name in NAMES if name in set(table["quantity"])] if "quantity" in table else [""]
+
+
+def _digits(measure: str) -> Callable[[float], str]:
+    return cosine if measure.endswith("cosine") else _mean
 
 
 def _mean(value: float) -> str:

@@ -54,6 +54,8 @@ STUDIES = {
 }  # fmt: skip
 
 
+EXACT = ("exact",)  # the control of a training
+VARIED = "as varied"  # the experiment's own method or code, where that is what is varied
 IDENTITY = ("quantity", "method", "code", "variant", "name", "claim", "group")
 
 
@@ -81,15 +83,17 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
     stored = sweep_results.read(directory)
     experiment = stored.plan["experiment"]
     study = STUDIES[experiment["study"]]
+    if "study" in stored.keys:
+        raise InputError(f"{directory}: the study itself is varied, and reports are of one: sims.load_sweep gives its results")
     summary = _with_categories(stored.table("summary"), stored.keys)
     if summary.empty:
         raise InputError(f"{directory}: no cell of this sweep is done yet: perturb status {directory} says why")
     goal = _wanted(wanted, study, experiment)
     frame = points(summary, stored.keys, study)
     tables = {"summary": summary, "cells": _cells(stored), "points": frame}
-    if goal and goal.measure not in set(frame["measure"]):
-        known = ", ".join(dict.fromkeys(frame["measure"]))
-        raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {known}")
+    known = list(frame["measure"].unique())
+    if goal and goal.measure not in known:
+        raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {', '.join(known)}")
     if goal and len(stored.keys) == 1 and pd.api.types.is_numeric_dtype(frame[stored.keys[0]]):
         tables["thresholds"] = thresholds(frame, stored.keys[0], goal)
     return Frames(directory, tables, experiment, _provenance(stored, goal))
@@ -179,7 +183,7 @@ def _with_categories(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     for column in (*keys, *CATEGORIES):
         if column in frame and (column in CATEGORIES or frame[column].dtype == object or frame[column].dtype.kind not in "iuf"):
             values = frame[column].map(lambda value: value if isinstance(value, str) else str(value))
-            frame[column] = pd.Categorical(values, list(dict.fromkeys(values)))
+            frame[column] = pd.Categorical(values, values.unique())
     return frame
 
 
@@ -217,7 +221,8 @@ def points(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataF
     by = [*keys, *identity, "measure"]
     grouped = values(summary, keys, study).groupby(by, sort=False, observed=True, dropna=False)["value"]
     with np.errstate(invalid="ignore"):
-        found = grouped.agg(repeats="count", mean="mean", sd="std").reset_index()
+        found = grouped.agg(repeats="count", unknown="size", mean="mean", sd="std").reset_index()
+    found["unknown"] -= found["repeats"]
     n = found["repeats"].to_numpy(float)
     reach = t.ppf(0.5 + CONFIDENCE / 2, np.maximum(n - 1, 1)) * found["sd"] / np.sqrt(np.maximum(n, 1))
     found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
@@ -225,7 +230,8 @@ def points(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataF
     measured = found["measure"].map(study.theory)
     at = pd.MultiIndex.from_frame(found[[*keys, *identity]].assign(measure=measured))
     found["predicted"] = predictions.reindex(at).to_numpy() if len(predictions) else np.nan
-    return found[found["repeats"] > 0].reset_index(drop=True)
+    ever = found.groupby("measure", sort=False)["repeats"].transform("max") > 0
+    return found[ever].reset_index(drop=True)
 
 
 def values(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataFrame:
@@ -233,6 +239,8 @@ def values(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataF
     if study.identity:
         apart = [*keys, "seed", *study.identity]
         numbers = [name for name in summary if name not in (*apart, "cell", "repeat") and summary[name].dtype.kind in "iuf"]
+        for name in _varied_names(summary, keys):
+            summary = summary.assign(**{name: summary[name].astype(object).mask(summary["primary"], VARIED)})
         return summary.melt(apart, numbers, "measure", "value")
     parts = summary["fact"].str.partition(": ")
     whole = parts[1] == ""
@@ -240,9 +248,13 @@ def values(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataF
     return summary[[*keys, "seed", "value"]].assign(**facts)
 
 
+def _varied_names(summary: pd.DataFrame, keys: Iterable[str]) -> list[str]:
+    return [name for name in ("method", "code") if "primary" in summary and f"estimation.{name}" in keys]
+
+
 def shown_measures(frames: Frames) -> list[str]:
     """The measures of the study, and the one that is wanted, as far as this sweep has them."""
-    has, wanted = set(frames.points["measure"]), frames.provenance["wanted"]
+    has, wanted = set(frames.points["measure"].unique()), frames.provenance["wanted"]
     listed = [*STUDIES[frames.experiment["study"]].measures, *([wanted["measure"]] if wanted else [])]
     return [measure for measure in dict.fromkeys(listed) if measure in has]
 
@@ -255,13 +267,15 @@ def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataF
 
 
 def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """That of the experiment's own method, where there are several."""
+    """That of the experiment's own method, or of the chip with all its imperfections, where there are several."""
     if "primary" in frames.summary:
         rows = frames.summary[frames.summary["primary"]]
-        for pair in zip(rows["method"], rows["code"], strict=True):
+        varied = dict.fromkeys(_varied_names(frames.summary, frames.provenance["varied"]), VARIED)
+        for pair in zip(*(rows[name] for name in ("method", "code")), strict=True):
+            pair = (varied.get("method", pair[0]), varied.get("code", pair[1]))
             if pair in names:
                 return pair
-    return next((name for name in names if name != ("exact",)), names[0])
+    return next((name for name in (("all",), *names) if name in names and name != EXACT), names[0])
 
 
 def shown(value: object) -> str:
@@ -293,14 +307,16 @@ def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted) -> pd.DataFrame:
     The mean over repeats is followed in straight lines between the values swept (in their logarithms, if they are far apart),
     from the largest down to the first where it is met. The ends of the interval are where the ends of the mean's confidence
     intervals meet it: the values that a test at 5 % does not refuse (inversion of the test). Where the largest value swept meets
-    what is wanted and the smallest does not, the smallest value from which on it is met is given instead.
+    what is wanted and the smallest does not, the smallest value from which on it is met is given instead. Where a repeat gave no
+    value (no estimate at all), it is not met.
     """
     own = frame[frame["measure"] == wanted.measure]
     identity = [name for name in frame.columns if name in IDENTITY]
     rows = []
     for names, part in own.groupby(identity, sort=False, observed=True):
         part = part.sort_values(key)
-        x, mean, low, high = (part[column].to_numpy(float) for column in (key, "mean", "low", "high"))
+        known = part[["mean", "low", "high"]].where(part["unknown"] == 0)
+        x, mean, low, high = part[key].to_numpy(float), *(known[column].to_numpy(float) for column in known)
         worse, better = (low, high) if wanted.at_least else (high, low)
         met = wanted.met(mean)
         smallest = bool(met[-1] and not met[0])

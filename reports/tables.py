@@ -433,7 +433,7 @@ def _print_tables(shown: list[Titled], console: "Console") -> None:
         console.print(f"\n{title}\n", style="bold", markup=False)
         console.print(table)
         if len(rows) > ROWS_PRINTED:
-            console.print(f"and {len(rows) - ROWS_PRINTED:,} more rows: perturb report has them", style="italic")
+            console.print(f"and {len(rows) - ROWS_PRINTED:,} more rows", style="italic")
         if says:
             console.print(f"{says}", style="italic", markup=False)
 

@@ -56,7 +56,7 @@ class Stored(NamedTuple):
 
     def table(self, name: str, cells: Iterable[int] | None = None) -> pd.DataFrame:
         """A table of these cells (absent: of all that are done) below each other, what was varied before it; see `load_sweep`."""
-        done = self.done if cells is None else list(cells)
+        done, keys = self.done if cells is None else list(cells), self.keys
         columns: dict[str, list[Any]] = {}
         lengths: list[int] = []
         before = 0
@@ -71,10 +71,10 @@ class Stored(NamedTuple):
                 columns[column].extend([None] * length)
             lengths.append(length)
             before += length
-        fixed: dict[str, list[Any]] = {key: [] for key in ("cell", *self.keys, "repeat", "seed")}
+        fixed: dict[str, list[Any]] = {key: [] for key in ("cell", *keys, "repeat", "seed")}
         for cell, length in zip(done, lengths, strict=True):
             row = self.rows[cell]
-            for key in self.keys:
+            for key in keys:
                 fixed[key] += [shown(key, row.parameters[key])] * length
             for column, value in (("cell", cell), ("repeat", row.repeat), ("seed", row.seed)):
                 fixed[column] += [value] * length
