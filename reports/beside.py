@@ -137,7 +137,7 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
         cells = [*(shown(names[key]) for key in keys), names["measure"].replace("_", " ")]
         rows.append([label, "", *cells, *(number(value) for value in (mean_a, mean_b, difference, low, high))])
     sentences.append(
-        f"{len(common)} means at points that both have are compared; {differ} differ: their interval leaves zero out."
+        f"{len(common)} means at points that both have are compared; for {differ} the 95 % interval of B - A leaves out 0."
     )
     return [("A and B", f"A: {a.directory}; B: {b.directory}", (header, rows))]
 
