@@ -175,7 +175,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
     for axis, (title, own) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         values = own["mean"].to_numpy(float)
         finite = values[np.isfinite(values)]
-        logarithmic = (finite > 0).all() and finite.max() / finite.min() >= 10
+        logarithmic = not measure.endswith("cosine") and (finite > 0).all() and finite.max() / finite.min() >= 10
         norm = LogNorm(finite.min(), finite.max()) if logarithmic else None
         grid = own[first].nunique() * own[second].nunique() == len(own)
         if grid:
@@ -203,8 +203,9 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
 
 def _ticks(axis: Axes, field: pd.DataFrame) -> None:
     for set_ticks, names in ((axis.set_xticks, field.columns), (axis.set_yticks, field.index)):
-        at = np.unique(np.linspace(0, len(names) - 1, min(len(names), 8)).round().astype(int))
-        set_ticks(at + 0.5, [shown(names[i])[:16] for i in at])
+        at = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int))
+        called = [f"{names[i]:.3g}" if isinstance(names[i], float) else str(names[i])[:16] for i in at]
+        set_ticks(at + 0.5, called, rotation=45 if len(at) > 5 and set_ticks == axis.set_xticks else 0)
 
 
 def _write_values(axis: Axes, field: pd.DataFrame, drawn) -> None:
