@@ -11,8 +11,8 @@ from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure
 
 from reports import plots
+from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import Frames
-from reports.plots import COLOURS, INK, MARKERS, Drawn, finished
 from reports.sweep_tables import NAMES, label
 from reports.sweeps import EXACT, is_logarithmic, kept, own_series, series, shown, shown_measures
 
