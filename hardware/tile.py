@@ -28,8 +28,3 @@ class Tile:
         if self.fifo:
             self._out = self.fifo.popleft()
         return self._out
-
-    @property
-    def oldest(self) -> int:
-        """The trial whose perturbation the next broadcast would meet."""
-        return self.fifo[0] if self.fifo else self._out
