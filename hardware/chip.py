@@ -8,9 +8,11 @@ things happen and what meets what, and the numbers are made of that afterwards, 
 schedule repeats itself, the batch kernels may run the remaining trials with the same numbers.
 """
 
+import gc
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import simpy
@@ -58,22 +60,6 @@ class Learning(NamedTuple):
     every: int
     waits: bool
     change: Callable[[int, Array, Array, float], Array]
-
-
-class _Environment(simpy.Environment):
-    """SimPy's, in whole nanoseconds."""
-
-    _looks = 0
-
-    @property
-    def now(self) -> int:
-        return int(self._now)
-
-    @property
-    def events(self) -> int:
-        """Events scheduled so far, which SimPy numbers: whoever looks at the next number takes it away."""
-        self._looks += 1
-        return next(self._eid) - self._looks + 1
 
 
 class Chip:
@@ -126,7 +112,8 @@ class Chip:
         self.precision = chosen(own, objective, self.w, self.v, self.values.reading, self.design)
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
-        self.tiles = [Tile(number, i, min(i + size, n), depth) for number, i in enumerate(range(0, n, size))]
+        self._first, now = start
+        self.tiles = [Tile(number, i, min(i + size, n), depth, self._first) for number, i in enumerate(range(0, n, size))]
         if params.faults.tile >= len(self.tiles):
             raise InputError(f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {len(self.tiles) - 1}")
         if presentation == "pattern" and self.values.keeps_baseline:
@@ -136,18 +123,19 @@ class Chip:
             )
         self.schedule = Schedule(params, objective, method, self.presented)
 
-        self._first, now = start
-        self.env = _Environment(now)
-        self.bus = simpy.Resource(self.env)
+        self.env: Any = simpy.Environment(now)  # in whole nanoseconds
+        self._looks = 0  # at the number of events
+        self._bus_free_ns = 0  # when all words have been sent that somebody has asked for
         self.trace: list[Interval] = []
         self._counts = dict.fromkeys(CAUSES, 0)
-        self._command, self._delivery = self.env.event(), self.env.event()
+        self._command, self._summed, self._delivery = (self.env.event() for _ in range(3))
         self.sums = Sums(self.values, self.tiles, self._first)
         self._starts: list[int] = []  # time when each trial began
         self._spent: list[tuple[int, ...]] = []  # counts of all trials so far by CAUSES, at the end of each
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
         self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast that is on its way to it
         self._trial_done = self.env.event()
+        self._pause = math.inf  # number of trials after which `run` goes on
         self._steady = False
         self.learning: Learning | None = None
         self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
@@ -155,34 +143,43 @@ class Chip:
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
+        if method.needs_s:
+            self.env.process(self._sum_line())
         self.env.process(self._control())
 
     # ---- processes
 
     def _control(self):
-        p, env, method, counts, n = self.params, self.env, self.design.method, self._counts, self.w.size
-        words = method.words[: -1 if method.needs_s else None]
+        p, env, method, values, counts, n = self.params, self.env, self.design.method, self.values, self._counts, self.w.size
+        evaluation_ns, needs_s, shown = self.schedule.evaluation_ns, method.needs_s, self.trace_trials
+        spare_ns, words = p.clock.evaluation_ns and p.clock.evaluation_ns - evaluation_ns, method.words[: -1 if needs_s else None]
         trial = self._first
         while True:
             start = env.now
             self._starts.append(start)
             if self.changes:
                 self._write(trial, start)
-            self._command = self._emit(self._command, trial)
-            if method.needs_s:
-                summed = env.process(self._sum_line(trial))
-            for phase in self.values.measured_phases(trial):
-                yield from self._evaluate(trial, phase)
+            self._command, summed = self._emit(self._command, trial), self._summed
+            for phase in values.measured_phases(trial):
+                yield env.timeout(evaluation_ns)
+                if trial < shown:
+                    self._note_evaluation(trial, phase)
+                if spare_ns:
+                    yield env.timeout(spare_ns)
+                if method.phases[phase] != (0, 0):
+                    counts["perturbation"] += n
+                counts["mac"] += n * self.presented
+                counts["conversion"] += self.presented
             measured = env.now
             yield from self._send(trial, words)
-            if method.needs_s:
+            if needs_s:
                 yield summed
             if p.clock.broadcast_ns:
                 yield env.timeout(measured + p.clock.broadcast_ns - env.now)
             counts["accumulate"] += n  # a lost broadcast is charged all the same
             self._spent.append(tuple(counts.values()))
             env.process(self._deliver(trial))
-            if trial < self.trace_trials:
+            if trial < shown:
                 self._note_refreshes(trial, start)
             trial += 1
             if self.learning and self.learning.waits and trial % self.learning.every == 0:
@@ -195,63 +192,63 @@ class Chip:
             self.values.memory.add(change, update, start)
         self.changes.clear()
 
-    def _sum_line(self, trial: int):
-        """Sums dw.v and sends it as soon as it is known."""
-        start, line = self.env.now, self.params.summing_line
-        yield self.env.timeout(line.settle_ns + line.conversion_ns)
-        if trial < self.trace_trials:
-            self._note(trial, -1, start, "summing line", "sum and convert dw.v")
-        self._counts["conversion"] += 1
-        yield from self._send(trial, ["dw.v"])
+    def _sum_line(self):
+        """Sums dw.v of every trial and sends it as soon as it is known."""
+        env, line = self.env, self.params.summing_line
+        ready_ns = line.settle_ns + line.conversion_ns
+        while True:
+            trial = yield self._command
+            yield env.timeout(ready_ns)
+            if trial < self.trace_trials:
+                self._note(trial, -1, env.now - ready_ns, "summing line", "sum and convert dw.v")
+            self._counts["conversion"] += 1
+            yield from self._send(trial, ["dw.v"])
+            self._summed = self._emit(self._summed, trial)
 
     def _send(self, trial: int, words: list[str]):
-        bus, env = self.params.bus, self.env
+        """Words over the bus, one after the other once it is free: whoever asks first is served first."""
+        bus, env, word_ns = self.params.bus, self.env, self.schedule.word_ns
         if ("dw.v" in words) != (bus.first == "dw.v"):
             yield env.timeout(0)  # at the same moment the other one asks first
-        with self.bus.request() as granted:
-            yield granted
-            for word in words:
-                sent = env.now
-                yield env.timeout(self.schedule.word_ns)
-                if trial < self.trace_trials:
-                    self._note(trial, -1, sent, "bus", f"broadcast {word}")
-                self._counts["broadcast_bit"] += bus.word_bits
-
-    def _evaluate(self, trial: int, phase: int):
-        env, counts, n, (a, b) = self.env, self._counts, self.w.size, self.design.method.phases[phase]
-        start, slot_ns = env.now, self.params.clock.evaluation_ns
-        yield env.timeout(self.schedule.evaluation_ns)
-        if trial < self.trace_trials:
-            settled = start + self.params.perturbation.settle_ns
-            self._note(trial, phase, start, "perturbation", f"settle at w {a:+d} D {b:+d} rv", settled)
-            shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
-            self._note(trial, phase, settled, "array and error unit", f"settle and read {shown}")
-        if slot_ns:
-            yield env.timeout(start + slot_ns - env.now)
-        if a or b:
-            counts["perturbation"] += n
-        counts["mac"] += n * self.presented
-        counts["conversion"] += self.presented
+        wait_ns = max(0, self._bus_free_ns - env.now)
+        self._bus_free_ns = env.now + wait_ns + len(words) * word_ns
+        for word in words:
+            yield env.timeout(wait_ns + word_ns)
+            wait_ns = 0
+            if trial < self.trace_trials:
+                self._note(trial, -1, env.now - word_ns, "bus", f"broadcast {word}")
+            self._counts["broadcast_bit"] += bus.word_bits
 
     def _deliver(self, trial: int):
-        env = self.env
-        yield env.timeout(self.params.bus.latency_ns)
+        """A broadcast on its way. met: of each tile that it has reached, the trial whose perturbation it met there."""
+        env, bus = self.env, self.params.bus
         met: dict[int, int] = {}
-        if self.params.bus.skew_ns or self.params.bus.jitter_ns:
-            for tile in self.tiles:
-                env.process(self._late(tile, trial, met))
+        yield env.timeout(bus.latency_ns)
+        if bus.skew_ns or bus.jitter_ns:
+            yield env.all_of([env.process(self._late(tile, trial, met)) for tile in self.tiles])
         else:
-            start = env.now
             yield env.timeout(self.params.synapse.accumulate_ns)
-            self._delivery = self._emit(self._delivery, (trial, start, met))
+            heard = self._delivery
+            self._delivery = self._emit(heard, (trial, met))
+            yield heard  # after all tiles, which have waited for longer
+        self._ends.append(env.now)
+        if self.fidelity != "batch":
+            self.sums.add(met)
+        if self.learning and (trial + 1) % self.learning.every == 0:
+            env.process(self._update(trial))
+        if len(self._ends) >= self._pause:
+            self._trial_done = self._emit(self._trial_done, trial)
 
     def _late(self, tile: Tile, trial: int, met: dict[int, int]):
         """A broadcast that reaches each tile at a time of its own; none overtakes another on its way."""
-        heard = self.env.now + self.values.late_ns(trial, tile.number, len(self.tiles))
+        env = self.env
+        heard = env.now + self.values.late_ns(trial, tile.number, len(self.tiles))
         self._heard[tile.number] = start = max(heard, self._heard[tile.number])
-        yield self.env.timeout(start - self.env.now)
-        yield self.env.timeout(self.params.synapse.accumulate_ns)
-        self._receive(tile, trial, start, met)
+        yield env.timeout(start - env.now)
+        yield env.timeout(self.params.synapse.accumulate_ns)
+        tile.receive(met)
+        if trial < self.trace_trials:
+            self._note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
     def _perturb(self, tile: Tile):
         perturb, shown = tile.perturb, self.trace_trials  # a thousand tiles do this in every trial
@@ -262,23 +259,13 @@ class Chip:
                 self._note(trial, -1, self.env.now, f"tile {tile.number}", "draw dw")
 
     def _accumulate(self, tile: Tile):
-        receive = self._receive
+        receive, shown = tile.receive, self.trace_trials
         while True:
-            trial, start, met = yield self._delivery
-            receive(tile, trial, start, met)
-
-    def _receive(self, tile: Tile, trial: int, start: int, met: dict[int, int]) -> None:
-        """A broadcast meets the oldest perturbation of a tile. met: of each tile that it has reached, the trial of that."""
-        met[tile.number] = tile.receive()
-        if trial < self.trace_trials:
-            self._note(trial, -1, start, f"tile {tile.number}", "accumulate")
-        if len(met) == len(self.tiles):
-            self._ends.append(self.env.now)
-            if self.fidelity != "batch":
-                self.sums.add(met)
-            if self.learning and (trial + 1) % self.learning.every == 0:
-                self.env.process(self._update(trial))
-            self._trial_done = self._emit(self._trial_done, trial)
+            trial, met = yield self._delivery
+            receive(met)
+            if trial < shown:
+                start = self.env.now - self.params.synapse.accumulate_ns
+                self._note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
     def _update(self, trial: int):
         """What the synapses have summed since the last update changes their weights, once it is written."""
@@ -301,7 +288,7 @@ class Chip:
         if self._updates < 0:
             self._updates = self._first // learning.every
         while self._updates < updates:
-            self.env.run(until=self._written)
+            self._go_on(self._written)
 
     def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
         event.succeed(value)
@@ -309,6 +296,13 @@ class Chip:
 
     def _note(self, trial: int, phase: int, start: int, unit: str, action: str, end: int | None = None) -> None:
         self.trace.append(Interval(trial, phase, start, self.env.now if end is None else end, unit, action))
+
+    def _note_evaluation(self, trial: int, phase: int) -> None:
+        (a, b), start = self.design.method.phases[phase], self.env.now - self.schedule.evaluation_ns
+        settled = start + self.params.perturbation.settle_ns
+        self._note(trial, phase, start, "perturbation", f"settle at w {a:+d} D {b:+d} rv", settled)
+        shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
+        self._note(trial, phase, settled, "array and error unit", f"settle and read {shown}")
 
     def _note_refreshes(self, trial: int, start: int) -> None:
         # beside the trials, whose schedule they leave alone: what they do follows from the time, see `Values.weights`
@@ -323,11 +317,21 @@ class Chip:
 
     # ---- running
 
+    def _go_on(self, until: simpy.Event) -> None:
+        # with every event some objects a tile come and go: the collector of cycles, which counts them, would never rest
+        young, *older = gc.get_threshold()
+        gc.set_threshold(young and young + 10 * len(self.tiles), *older)
+        try:
+            self.env.run(until=until)
+        finally:
+            gc.set_threshold(young, *older)
+
     def run(self, trials: int) -> Estimate:
         """Run the next `trials` trials and solve for all so far. Any split of a run gives the same estimate, time and energy."""
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         while len(self._ends) < wanted and not self._steady:
-            self.env.run(until=self._trial_done)
+            self._pause = wanted if self.fidelity == "event" else len(self._ends) + 1
+            self._go_on(self._trial_done)
             self._steady = self.fidelity != "event" and self._repeats()
         if self.fidelity != "batch":
             self._gather(min(wanted, len(self._ends)))
@@ -357,8 +361,8 @@ class Chip:
         if len(self._ends) < 3 * every + 1:
             return False
         seen = [(self._starts[i], *self._spent[i]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
-        steps = np.diff(seen, axis=0)
-        return bool((steps == steps[0]).all())
+        steps = {tuple(b - a for a, b in zip(one, next_, strict=True)) for one, next_ in pairwise(seen)}
+        return len(steps) == 1
 
     def _gather(self, trials: int) -> None:
         """Take the sums from the tiles, while the run is at event level."""
@@ -451,8 +455,9 @@ class Chip:
 
     @property
     def events(self) -> int:
-        """Events that SimPy has processed or scheduled."""
-        return self.env.events
+        """Events that SimPy has processed or scheduled: it numbers them, and whoever looks at the next number takes it away."""
+        self._looks += 1
+        return next(self.env._eid) - self._looks + 1
 
     def _spent_in(self, trials: int) -> list[int]:
         """What the first trials spent by CAUSES, from the events or from the pattern of `every` trials that they have found."""
@@ -460,8 +465,8 @@ class Chip:
             return list(self._spent[trials - 1]) if trials else [0] * len(CAUSES)
         every = self._every
         whole, rest = divmod(trials - len(self._spent), every)
-        less, counts, few = (np.array(self._spent[i]) for i in (-1 - every, -1, -1 - every + rest))
-        return (counts + whole * (counts - less) + few - less).tolist()
+        less, counts, few = (self._spent[i] for i in (-1 - every, -1, -1 - every + rest))
+        return [now + whole * (now - then) + more - then for now, then, more in zip(counts, less, few, strict=True)]
 
     def _end_ns(self, trial: int) -> int:
         """When the last tile has accumulated a trial, from the events or from the schedule they have found."""

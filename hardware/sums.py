@@ -13,7 +13,8 @@ from hardware.values import Broadcasts, Values
 from perturb.synapse import SUMS, TOTALS
 
 Array = np.ndarray
-TRIALS, NUMBERS = 64, 2**16  # made at once: so many trials at most, and so many perturbations, which stay in cache
+FEWEST, MOST = 4, 256  # trials whose numbers are made at once
+PERTURBATIONS, READINGS = 2**15, 2**20  # of as many trials as come to so many: what is made stays in cache, and within bounds
 
 
 class Sums:
@@ -28,7 +29,9 @@ class Sums:
         self._first = self._next = first  # trials that have not been summed, and not even been evaluated
         self._between = Broadcasts(np.zeros((0, n)), *np.zeros((3, 0)))
         self._due: list[list[tuple[int, slice]]] = []  # of each broadcast to be summed: whose perturbations it met, and where
-        self._together = max(1, min(TRIALS, NUMBERS // n))
+        design = values.design
+        readings = len(design.method.phases) * (values.objective.n_patterns if design.presentation == "batch" else 1)
+        self._together = max(1, min(MOST, max(FEWEST, PERTURBATIONS // n), READINGS // readings))
 
     def add(self, met: dict[int, int]) -> None:
         """The next broadcast has reached all tiles. met: of each, the trial whose perturbation it met there."""
@@ -43,13 +46,12 @@ class Sums:
     def evaluate(self, stop: int) -> None:
         """Evaluate the trials before `stop` that have not been: now, with the weights as they are."""
         if trials := range(self._next, stop):
-            values, self._next = self._values, stop
-            D = values.drawn(trials)
-            displaced = values.settled(values.targets(D, trials), self.displaced)
-            self.displaced = displaced[-1]
-            new = values.broadcasts(trials, D, displaced)
-            both = zip(self._between, new, strict=True)
-            self._between = Broadcasts(*map(np.concatenate, both)) if len(self._between.s) else new
+            D = self._values.drawn(trials)
+            displaced = self._values.settled(self._values.targets(D, trials), self.displaced)
+            new = self._values.broadcasts(trials, D, displaced)
+            if len(self._between.s):
+                new = Broadcasts(*map(np.concatenate, zip(self._between, new, strict=True)))
+            self._between, self._next, self.displaced = new, stop, displaced[-1]
 
     def settle(self) -> None:
         """Make all sums."""

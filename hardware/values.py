@@ -19,7 +19,7 @@ from hardware.params import ChipParams, imperfections
 from hardware.units import Units, beside, layers_of
 from perturb.codes import Code, lfsr
 from perturb.errors import InputError
-from perturb.kernels import Mismatch, add_broadcast, add_broadcasts
+from perturb.kernels import Mismatch, add_broadcast, add_broadcasts, along
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
@@ -121,6 +121,8 @@ class Values:
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
         self._phases = range(len(design.method.phases))
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
+        # whether a measured E(w) is used for several trials
+        self.keeps_baseline = self._baseline >= 0 and params.error_unit.baseline_every > 1
         self._without_baseline = [phase for phase in self._phases if phase != self._baseline]
         self.kept: tuple[int, float] = (-1, 0.0)
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
@@ -183,8 +185,9 @@ class Values:
 
     def measured_phases(self, trial: int) -> range | list[int]:
         """The evaluations of a trial; a stored baseline is not measured again."""
-        kept = self.keeps_baseline and trial % self.params.error_unit.baseline_every != 0
-        return self._without_baseline if kept else self._phases
+        if self.keeps_baseline and trial % self.params.error_unit.baseline_every:
+            return self._without_baseline
+        return self._phases
 
     def evaluations(self, trials: Sequence[int]) -> list[tuple[int, int]]:
         """The evaluations (trial, phase) of trials, in order."""
@@ -231,11 +234,11 @@ class Values:
         else:
             points = displaced + self.memory.stored
         if p.weights.read_noise:
-            points += p.weights.read_noise * self._normals(READ, points.shape[1], evaluations)
+            points += p.weights.read_noise * self._noise(READ, points.shape[1], evaluations)
         errors = self._errors(points, evaluations)
         xi, extra = np.zeros_like(errors), np.full((len(errors), 1), unit.offset)
         if unit.noise:
-            xi = self._normals(NOISE, errors.shape[1], evaluations)
+            xi = self._noise(NOISE, errors.shape[1], evaluations)
         if unit.flicker:
             extra += unit.flicker * self._flicker([trial * len(self._phases) + phase for trial, phase in evaluations])[:, None]
         if unit.dither and step:
@@ -251,10 +254,10 @@ class Values:
         # 1/f noise after Voss: octave k changes every 2^k evaluations
         out = np.zeros(len(numbers))
         for k in range(OCTAVES):
-            out += self._normals(FLICKER, 1, [(number >> k, k) for number in numbers])[:, 0]
+            out += self._noise(FLICKER, 1, [(number >> k, k) for number in numbers])[:, 0]
         return out
 
-    def _normals(self, stream: int, size: int, keys: list[tuple[int, int]]) -> Array:
+    def _noise(self, stream: int, size: int, keys: list[tuple[int, int]]) -> Array:
         """Standard normals (keys, size), keyed by (trial, phase)."""
         out = np.empty((len(keys), size))
         normals_each(np.uint64(self.design.seed), stream, *np.array(keys).T.copy(), out)
@@ -274,7 +277,7 @@ class Values:
             return np.array([objective.subset(rows).pattern_errors(point) for rows, point in zip(shown, points, strict=True)])
 
         def noise(layer: int, size: int) -> Array:
-            return self._normals(UNIT_NOISE, size, [(trial, phase + 16 * layer) for trial, phase in evaluations])
+            return self._noise(UNIT_NOISE, size, [(trial, phase + 16 * layer) for trial, phase in evaluations])
 
         return self.units.errors(points, shown, noise)
 
@@ -322,9 +325,9 @@ class Values:
         if not self.design.method.needs_s:
             return np.zeros(len(known))
         line, bus = self.params.summing_line, self.params.bus
-        s = (known * self.v).sum(1) * (1.0 + line.gain_error)
+        s = along(known, self.v) * (1.0 + line.gain_error)
         if line.noise:
-            s += line.noise * self._normals(LINE, 1, [(trial, 0) for trial in trials])[:, 0]
+            s += line.noise * self._noise(LINE, 1, [(trial, 0) for trial in trials])[:, 0]
         s = self._words("line", s, line.bits, line.range)
         return self._words("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
 
@@ -421,11 +424,6 @@ class Values:
             np.where(works, found.gradient, 0.0), np.where(works, wider * found.gradient_stderr, np.nan), hv,
             np.where(works, wider * found.hv_stderr, np.nan), found.trials, found.evaluations, statistics,
         )  # fmt: skip
-
-    @property
-    def keeps_baseline(self) -> bool:
-        """Whether a measured E(w) is used for several trials."""
-        return self._baseline >= 0 and self.params.error_unit.baseline_every > 1
 
     # ---- batches
 

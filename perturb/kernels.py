@@ -534,12 +534,18 @@ def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, t
             _accumulate_each(known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at])
 
 
+@compiled(nogil=True)
+def along(D, v):
+    """dw.v of each row of D (trials, n)."""
+    s = np.empty(D.shape[0])
+    for t in range(s.size):
+        s[t] = _dot(D[t], v)
+    return s
+
+
 @compiled(nogil=True, error_model="numpy", fastmath={"contract"})
 def _accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
-    s = np.zeros(y.size)
-    if kind == 1 or kind == 2:
-        for t in range(s.size):
-            s[t] = _dot(D[t], v)
+    s = along(D, v) if kind == 1 or kind == 2 else np.zeros(y.size)
     add_broadcasts(sums, totals, D, y, u, s, v, V, kind, kappa)
 
 

@@ -276,7 +276,7 @@ def test_photonic_phases_have_8_bits_with_the_published_crosstalk_and_noise(smal
     assert np.abs(values.memory.stored - w).max() <= step / 2
     lone = np.zeros(w.size)
     lone[5] = 10 * step
-    moved = values.applied(lone, 0)
+    moved = values.applied(lone[None], [0])[0]
     assert moved[4] == moved[6] == pytest.approx(0.005 * moved[5]) and np.count_nonzero(moved) == 3
     assert moved[5] == pytest.approx(10 * step, rel=5 * 0.002)
     drawn = values.applied(values.drawn(range(500)), range(500))
