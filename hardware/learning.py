@@ -25,7 +25,7 @@ from perturb.learning import RULES, Batch, Plan, Source, State, change_by_rule, 
 from perturb.methods import METHODS
 from perturb.objective import Objective
 from perturb.statistics import Design, Statistics
-from perturb.synapse import SUMS
+from perturb.synapse import SUMS, TOTALS
 
 Array = np.ndarray
 T = TypeVar("T")
@@ -170,16 +170,15 @@ class OnChip:
         for update in range(state.update, state.update + updates):
             if plan.rate != "fixed" and update % plan.tune_every == 0:
                 set_rate(plan, state, run, update, self._estimator(state, run))
-            sums = np.zeros((len(SUMS), self.objective.n_weights))
+            sums, totals = np.zeros((len(SUMS), self.objective.n_weights)), np.zeros(len(TOTALS))
             for trial in range(update * K, (update + 1) * K):
                 self._trial = trial
                 while self._pending[run] and (self._pending[run][0][0] + 1) * K + self.delay <= trial:
                     number, change = self._pending[run].pop(0)
                     values.memory.add(change, number, self._start_ns(trial))
-                evaluations, displaced = values.displacements(trial, trial + 1)
-                E = {phase: E for (_, phase), E in zip(evaluations, values.readings(evaluations, displaced), strict=True)}
-                known, dE, _ = values.broadcast(trial, E, sums)
-            self._pending[run].append((update, self._change(state, run, update, sums, known, dE[0])))
+                heard = values.broadcasts(range(trial, trial + 1), *values.displacements(trial, trial + 1))
+                values.accumulate(sums, totals, [trial], heard)
+            self._pending[run].append((update, self._change(state, run, update, sums, heard.known[0], heard.y[0])))
 
     def _by_events(self, state: State, run: int, updates: int) -> None:
         chip, plan = self.chips[run], self.plan
@@ -230,7 +229,7 @@ class OnChip:
             state.extra = _stored(memories)
             state.extra["kept"] = np.array([values.kept for values in self.runs])
             if self.events:
-                state.extra["displaced"] = np.array([chip.displaced for chip in self.chips])
+                state.extra["displaced"] = np.array([chip.sums.displaced for chip in self.chips])
                 state.extra["now"] = np.array([chip.env.now for chip in self.chips])
 
     def resume(self, state: State) -> None:
@@ -239,7 +238,7 @@ class OnChip:
             self.chips = [self._chip(run, (state.trial, int(now))) for run, now in enumerate(state.extra["now"])]
             self.runs = [chip.values for chip in self.chips]
             for chip, displaced in zip(self.chips, state.extra["displaced"], strict=True):
-                chip.displaced = displaced
+                chip.sums.displaced = displaced
         _restore([values.memory for values in self.runs], state)
         for values, (trial, E) in zip(self.runs, state.extra["kept"], strict=True):
             values.kept = (int(trial), float(E))

@@ -12,7 +12,7 @@ import reports
 import sims
 from hardware.schedule import Schedule
 from perturb import METHODS, MLP, InputError, Objective, curvature
-from reports import frames
+from reports import columns
 from sims import ablation, spectrum, uses
 from sims.bench import prepare
 from sims.datasets import DATASETS, load_data
@@ -46,12 +46,12 @@ def runs(tmp_path_factory):
 def test_a_study_is_stored_and_reported(runs, study, tmp_path):
     (run, folder) = runs[0][study], runs[1]
     assert {name: list(table.columns) for name, table in run.tables.items()} == {
-        name: list(columns) for name, columns in frames.COLUMNS[study].items()
+        name: list(columns) for name, columns in columns.COLUMNS[study].items()
     }
     loaded = reports.load(folder / study)
     for name, table in run.tables.items():
         pd.testing.assert_frame_equal(getattr(loaded, name).astype(table.dtypes.to_dict()), table)
-    paths = reports.export(folder / study, ["html", "md", "csv", "png"], tmp_path)
+    paths = reports.export(folder / study, list(reports.exporters.FORMATS), tmp_path)
     assert all(path.stat().st_size > 50 for path in paths)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<figure") == len([path for path in paths if path.suffix == ".png"]) >= 1
