@@ -141,7 +141,8 @@ def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, ou
 
     out = Path(out)
     figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
-    contents = {out: text.encode(), out.with_suffix(".svg"): svg(figure, "device").encode(), out.with_suffix(".png"): png(figure)}
+    plots = {out.with_suffix(".png"): png(figure), out.with_suffix(".svg"): svg(figure, "device").encode()}
+    contents = {out: text.encode(), **plots}
     _write_all(out.parent, {path.name: content for path, content in contents.items()})
     return list(contents)
 
