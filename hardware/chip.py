@@ -17,7 +17,7 @@ import numpy as np
 import simpy
 
 from hardware.params import ChipParams, imperfections
-from hardware.schedule import Schedule
+from hardware.schedule import Course, Schedule
 from hardware.tile import Tile
 from hardware.values import Values, made_on
 from perturb.codes import CODES, Code
@@ -48,16 +48,21 @@ class Interval(NamedTuple):
 
 
 class Learning(NamedTuple):
-    """How the synapses' sums become changes of their weights, every `every` trials.
+    """How the synapses' sums become changes of their weights, after the rounds of trials of a course.
 
-    change(update, sums, D, dE): the change wanted, from the sums since the last update, and perturbation and dE of its last
-    trial. waits: whether the next trial begins only when the weights are written; else updates come some trials late, at the
-    start of the first trial after that.
+    direction(round): v of its trials. heard(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation
+    and dE of its last trial; None if another round is to follow. The weights change at the start of the first trial after the
+    writing.
     """
 
-    every: int
-    waits: bool
-    change: Callable[[int, Array, Array, float], Array]
+    course: Course
+    direction: Callable[[int], Array]
+    heard: Callable[[int, Array, Array, float], Array | None]
+
+    @property
+    def every(self) -> int:
+        """Trials of a round."""
+        return self.course.plan.trials_per_update
 
 
 class _Environment(simpy.Environment):
@@ -141,7 +146,6 @@ class Chip:
         self._counts: Counter[str] = Counter()
         self._command, self._delivery = self.env.event(), self.env.event()
         self._known: dict[int, Array] = {}  # what the synapses believe of the perturbations that are in a FIFO
-        self.displaced = np.zeros(n)
         self._starts: list[int] = []  # time when each trial began
         self._spent: list[Counter[str]] = []  # counts of all trials so far, at the end of each
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
@@ -154,6 +158,7 @@ class Chip:
         self.learning: Learning | None = None
         self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
         self._written, self._updates = self.env.event(), -1
+        self._ready = self.env.event()  # for the trials after a round that they await
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
@@ -170,6 +175,8 @@ class Chip:
             for update, change in self.changes:
                 self.values.memory.add(change, update, start)
             self.changes.clear()
+            if self.learning:
+                self.values.v = self.learning.direction(trial // self.learning.every)
             D = self.values.drawn(trial)
             self._known[trial] = self.values.known(D, trial)
             self._command = self._emit(self._command, trial)
@@ -190,8 +197,8 @@ class Chip:
             env.process(self._deliver(trial, dE, s))
             self._note_refreshes(trial, start)
             trial += 1
-            if self.learning and self.learning.waits and trial % self.learning.every == 0:
-                yield self._written
+            if self.learning and trial % self.learning.every == 0 and self.learning.course.awaits(trial // self.learning.every):
+                yield self._ready
 
     def _sum_line(self, trial: int):
         """Sums dw.v and sends it as soon as it is known."""
@@ -227,9 +234,8 @@ class Chip:
             self._counts["perturbation"] += self.w.size
         self._counts["mac"] += self.w.size * self.presented
         self._counts["conversion"] += self.presented
-        target = self.values.target(D, trial, phase)
-        self.displaced = self.values.left * self.displaced + (1.0 - self.values.left) * target
-        return float(self.values.readings([(trial, phase)], self.displaced[None])[0])
+        displaced = self.values.settled(self.values.target(D, trial, phase))
+        return float(self.values.readings([(trial, phase)], displaced[None])[0])
 
     def _deliver(self, trial: int, dE: tuple[float, float], s: float):
         yield self.env.timeout(self.params.bus.latency_ns)
@@ -278,23 +284,35 @@ class Chip:
             self._trial_done = self._emit(self._trial_done, trial)
 
     def _update(self, trial: int, D: Array, dE: float):
-        """What the synapses have summed since the last update changes their weights, once it is written."""
+        """What the synapses have summed in a round is heard, and changes their weights once it is written.
+
+        A rate that is measured is measured meanwhile, which takes the time of the course; its values are those of `heard`.
+        """
         assert self.learning
-        update = trial // self.learning.every
-        change = self.learning.change(update, self._sums, D, dE)
+        course, round_ = self.learning.course, trial // self.learning.every
+        change = self.learning.heard(round_, self._sums, D, dE)
         self._sums[:] = 0.0
-        start = self.env.now
-        yield self.env.timeout(self.params.weights.write_ns)
-        self._note(trial, -1, start, self.env.now, "weights", "write")
-        self.changes.append((update, change))
-        self._updates = update + 1
-        self._written = self._emit(self._written, update)
+        if course.measures(round_):
+            start = self.env.now
+            yield self.env.timeout(course.measuring_ns(round_))
+            self._note(trial, -1, start, self.env.now, "array and error unit", "measure the rate")
+        if course.awaits(round_ + 1) and (change is None or not course.waits):
+            self._ready = self._emit(self._ready, round_)
+        if change is not None:
+            start = self.env.now
+            yield self.env.timeout(self.params.weights.write_ns)
+            self._note(trial, -1, start, self.env.now, "weights", "write")
+            self.changes.append((round_ // course.rounds, change))
+            self._updates = round_ // course.rounds + 1
+            self._written = self._emit(self._written, self._updates)
+            if course.waits:
+                self._ready = self._emit(self._ready, round_)
 
     def learn(self, learning: "Learning", updates: int) -> None:
         """Go on until so many updates have been written, from the start of the run."""
         self.learning = learning
         if self._updates < 0:
-            self._updates = self._first // learning.every
+            self._updates = self._first // learning.course.plan.trials_of_an_update
         while self._updates < updates:
             self.env.run(until=self._written)
 

@@ -120,6 +120,7 @@ class Values:
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
         self.kept: tuple[int, float] = (-1, 0.0)
+        self.displaced = np.zeros(w.size)  # of the weights in the last evaluation, where trials are run one after another
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
         size = float(np.linalg.norm(v))
         regressor = {"dw": 1.0, "s_dw": design.sigma * size, "b": design.sigma / size if size else 0.0, "none": 1.0}
@@ -179,10 +180,15 @@ class Values:
         a, b = self.design.method.phases[phase]
         return (self.applied(a * D, trial) if a else 0.0) + b * self.design.r * self.v
 
+    def settled(self, target: Array) -> Array:
+        """How far the weights are displaced in the next evaluation, (n,): x := x exp(-T/tau) + (1 - exp(-T/tau)) target."""
+        self.displaced = self.left * self.displaced + (1.0 - self.left) * target
+        return self.displaced
+
     def displacements(self, first: int, last: int) -> tuple[list[tuple[int, int]], Array]:
         """The evaluations (trial, phase) of trials first..last-1 in order, and how far the weights are displaced in each, (m, n).
 
-        With settling, x := x exp(-T/tau) + (1 - exp(-T/tau)) target at every evaluation, from as many before as still count.
+        As `settled` would give them, from as many evaluations before as still count.
         """
         evaluations = [(trial, phase) for trial in range(first, last) for phase in self.measured_phases(trial)]
         before: list[tuple[int, int]] = []

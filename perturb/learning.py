@@ -48,7 +48,7 @@ RULES: dict[str, tuple[int, str]] = {
 RATES = ("fixed", "trace", "eigenvalue", "line")
 POWER_STEPS = 8  # of power iteration
 ORDERED = 4096  # patterns whose order is drawn at once: a generator for every pass of a few costs more than their trials
-LINE_PHASE = 32  # of the noise of readings along a step, beyond the phases of any method
+LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method and layer
 
 
 @dataclass(frozen=True)
@@ -369,28 +369,24 @@ class Batch:
             return
         plan, R = self.plan, len(state.w)
         for update in range(state.update, state.update + updates):
-            V = np.zeros_like(state.w)
-            if plan.rule == "diagonal":
-                V = np.array([_random_signs(plan.seed + run, update, state.w.shape[1]) for run in range(R)])
             first = update * plan.trials_of_an_update
-            G, Z, dE, D = self._measure(state, first, V)
+            G, Z, dE, D = self._measure(state, first, _directions(plan, R, update, state.w.shape[1]))
             count = 0
 
             def product(V: Array, Z: Array = Z, first: int = first) -> Array:
                 nonlocal count
                 if plan.rule == "diagonal":
                     return Z
-                count += 1  # at directions of length one: the displacement is r, whatever p is
-                size = np.linalg.norm(V, axis=1, keepdims=True)
-                size[size == 0] = 1.0
-                return size * self._measure(state, first + count * plan.trials_per_update, V / size)[1]
+                count += 1
+                size, V = of_length_one(V)
+                return size * self._measure(state, first + count * plan.trials_per_update, V)[1]
 
             for run in map(int, np.flatnonzero(state.failed < 0)):
                 if plan.rate == "line":
-                    state.memory["eta"][run] = self._along(state.w[run], G[run], run, update)
+                    state.memory["eta"][run] = self._along(state.w[run], G[run], run, first + plan.trials_per_update - 1)
                 elif plan.rate != "fixed" and update % plan.tune_every == 0:
                     set_rate(plan, state, run, update, self._estimator(state.w[run]))
-            _update(plan, state, update, G, D, dE, product, self.write, V)
+            _update(plan, state, update, G, D, dE, product, self.write)
 
     def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
         """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n); dE (R,), D of the last."""
@@ -455,19 +451,17 @@ class Batch:
 
         return estimator
 
-    def _along(self, w: Array, p: Array, run: int, update: int) -> float:
-        """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 if it has none."""
-        plan, size = self.plan, float(np.linalg.norm(p))
-        if size == 0:
-            return 0.0
-        r = plan.sigma * math.sqrt(p.size) / size
-        E, reading = np.empty(3), plan.reading
-        for k, errors in enumerate(self.objective.errors_at(np.array([w + s * r * p for s in (1, 0, -1)]))):
+    def _along(self, w: Array, p: Array, run: int, trial: int) -> float:
+        reading = self.plan.reading
+
+        def measured(displaced: Array) -> Array:
+            errors = self.objective.errors_at(w + displaced)
             xi = np.zeros(errors.shape)
-            normals(np.uint64(plan.seed + run), NOISE, update, LINE_PHASE + k, xi)
-            E[k] = read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean()
-        bent, slope = (E[0] - 2 * E[1] + E[2]) / r**2, (E[0] - E[2]) / (2 * r)
-        return slope / bent if bent > 0 and slope > 0 else 0.0
+            for k, row in enumerate(xi):
+                normals(np.uint64(self.plan.seed + run), NOISE, trial, LINE_PHASE + k, row)
+            return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+
+        return along(self.plan, p, measured)
 
     def _in_kernel(self, state: State, updates: int) -> None:
         objective, plan, reading = self.objective, self.plan, self.plan.reading
@@ -535,6 +529,36 @@ def _random_signs(seed: int, update: int, n: int) -> Array:
     return CODES["rademacher"].draw(n, 1.0, (seed + (1 << 62)) % 2**64, update)
 
 
+def direction(plan: Plan, run: int, update: int, n: int) -> Array:
+    """v (n,) of the trials that g of an update is from: random signs for the rule "diagonal"; others do not use their z."""
+    return _random_signs(plan.seed + run, update, n) if plan.rule == "diagonal" else np.zeros(n)
+
+
+def _directions(plan: Plan, R: int, update: int, n: int) -> Array:
+    return np.array([direction(plan, run, update, n) for run in range(R)])
+
+
+def of_length_one(V: Array) -> tuple[Array, Array]:
+    """|v| (R, 1), or 1 where it is 0, and v/|v| of the directions (R, n): weights are displaced by r, whatever a step is."""
+    size = np.linalg.norm(V, axis=1, keepdims=True)
+    size[size == 0] = 1.0
+    return size, V / size
+
+
+def along(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> float:
+    """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 if it has none.
+
+    measured: E (3,) at displacements (3, n) of the weights.
+    """
+    size = float(np.linalg.norm(p))
+    if size == 0:
+        return 0.0
+    r = plan.sigma * math.sqrt(p.size) / size
+    E = measured(np.array([r * p, 0.0 * p, -r * p]))
+    bent, slope = (E[0] - 2 * E[1] + E[2]) / r**2, (E[0] - E[2]) / (2 * r)
+    return slope / bent if bent > 0 and slope > 0 else 0.0
+
+
 def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> float:
     """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates that take
     `Plan.evaluations_of_tuning`."""
@@ -573,44 +597,67 @@ def rates_at(plan: Plan, state: State, update: int) -> Array:
 
 
 def _update(
-    plan: Plan, state: State, update: int, G: Array, D: Array, dE: Array, product: Callable[[Array], Array], write: Write,
-    V: Array | None = None,
-) -> None:  # fmt: skip
+    plan: Plan, state: State, update: int, G: Array, D: Array, dE: Array, product: Callable[[Array], Array], write: Write
+) -> None:
     """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z = Hv."""
-    R, kind = len(state.w), RULES[plan.rule][0]
-    rates = rates_at(plan, state, update)
-    change = np.zeros_like(G)
-    if kind >= 0:
-        m = state.memory.get("m", np.zeros_like(G))
-        for run in range(R):
-            change_by_rule(kind, rates[run], plan.momentum, change[run], m[run], G[run], D[run], dE[run])
-    elif plan.rule == "diagonal":
-        V = V if V is not None else np.array([_random_signs(plan.seed + run, update, G.shape[1]) for run in range(R)])
-        h = state.memory["h"]
-        h += (1 - plan.memory) * (V * product(V) - h)
-        seen = 1 - plan.memory ** (update + 1)  # h starts at 0: it is a mean over as much as it has seen
-        change = -rates[:, None] * G / (np.abs(h) / seen + plan.damping)
-    else:
-        change = -rates[:, None] * _conjugate_gradients(G, product, plan.damping, plan.cg_steps)
+    curved = G
+    if plan.rule == "diagonal":
+        V = _directions(plan, len(G), update, G.shape[1])
+        curved = V * product(V)
+    elif plan.rule == "newton-cg":
+        steps = ConjugateGradients(G, plan.damping)
+        for _ in range(plan.cg_steps):
+            steps.go_on(product(steps.d))
+        curved = steps.p
+    change = wanted_change(plan, state.memory, rates_at(plan, state, update), update, G, D, dE, curved)
     alive = state.failed < 0
     change[~alive] = 0.0
     write(state, change, update)
     count_updates(state, plan, 1)
 
 
-def _conjugate_gradients(G: Array, product: Callable[[Array], Array], damping: float, steps: int) -> Array:
-    """p (R, n) of (H + damping) p = g for each run; a run stops where curvature is not positive, at the gradient if at once."""
-    p, rest = np.zeros_like(G), G.copy()
-    d, going = rest.copy(), np.ones(len(G), dtype=bool)
-    for step in range(steps):
-        Hd = product(d) + damping * d
-        square, bent = (rest**2).sum(1), (d * Hd).sum(1)
+def wanted_change(
+    plan: Plan, memory: dict[str, Array], rates: Array, update: int, G: Array, D: Array, dE: Array, curved: Array
+) -> Array:
+    """The changes of the weights (R, n) by the rule, from its memory, g, and D and dE of the last trial.
+
+    curved: v z for the rule "diagonal", p for "newton-cg".
+    """
+    kind, change = RULES[plan.rule][0], np.zeros_like(G)
+    if plan.rule == "newton-cg":
+        return -rates[:, None] * curved
+    if plan.rule == "diagonal":
+        h = memory["h"]
+        h += (1 - plan.memory) * (curved - h)
+        seen = 1 - plan.memory ** (update + 1)  # h starts at 0: it is a mean over as much as it has seen
+        return -rates[:, None] * G / (np.abs(h) / seen + plan.damping)
+    m = memory.get("m", np.zeros_like(G))
+    for run in range(len(G)):
+        change_by_rule(kind, rates[run], plan.momentum, change[run], m[run], G[run], D[run], dE[run])
+    return change
+
+
+class ConjugateGradients:
+    """p (R, n) of (H + damping) p = g for each run, a product Hd after another: d is the direction of the next.
+
+    A run stops where curvature is not positive, at the gradient if at once.
+    """
+
+    def __init__(self, G: Array, damping: float):
+        self.damping, self.begun, self.going = damping, False, np.ones(len(G), dtype=bool)
+        self.p, self.rest, self.d = np.zeros_like(G), G.copy(), G.copy()
+
+    def go_on(self, product: Array) -> None:
+        """A step, from Hd (R, n)."""
+        Hd = product + self.damping * self.d
+        square, bent = (self.rest**2).sum(1), (self.d * Hd).sum(1)
         positive = bent > 0
-        if step == 0:
-            p[~positive] = G[~positive]
-        going &= positive & (square > 0)
-        alpha = np.where(going, square / np.where(positive, bent, 1.0), 0.0)[:, None]
-        p += alpha * d
-        rest = np.where(going[:, None], rest - alpha * Hd, rest)
-        d = rest + (np.where(square > 0, (rest**2).sum(1) / np.where(square > 0, square, 1.0), 0.0))[:, None] * d
-    return p
+        if not self.begun:
+            self.p[~positive] = self.rest[~positive]
+        self.begun = True
+        self.going &= positive & (square > 0)
+        alpha = np.where(self.going, square / np.where(positive, bent, 1.0), 0.0)[:, None]
+        self.p += alpha * self.d
+        self.rest = np.where(self.going[:, None], self.rest - alpha * Hd, self.rest)
+        beta = np.where(square > 0, (self.rest**2).sum(1) / np.where(square > 0, square, 1.0), 0.0)[:, None]
+        self.d = self.rest + beta * self.d

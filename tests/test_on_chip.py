@@ -1,40 +1,24 @@
 """Learning on a chip: events and batches write the same weights, through every kind of memory."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
+from chips import DEVICE, exclusive_or, learned, params
 
 from hardware.device import apparent, fabricate, initial, write
 from hardware.learning import OnChip, Written, source
 from hardware.memory import Memory
+from hardware.schedule import Course
 from perturb import MLP, InputError
 from perturb.learning import Batch, Plan, State, begin
 from perturb.philox import uniforms_at
 from perturb.reading import Reading
-from sims.experiment import load_experiment
-
-DEVICE = {
-    "model": "soft-bounds", "range": 4.0, "step": {"dw_min": 0.002, "dw_min_dtod": 0.2, "up_down_dtod": 0.1, "c2c": 0.3},
-    "noise": {"write": 0.001}, "leak": {"lifetime_s": 0.1}, "flicker": {"q": 0.001},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def xor():
-    x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
-    net = MLP([2, 2, 1], output="logistic")
-    return net.objective(x, (x[:, :1] != x[:, 1:]).astype(float)), np.array([net.init(seed) for seed in range(2)])
-
-
-def params(changes):
-    return load_experiment("xor", {f"chip.{key}": value for key, value in changes.items()}).chip
-
-
-def learned(xor, changes, plan, updates, events, waits=True, pieces=1):
-    objective, W = xor
-    state, chip = begin(W, plan), OnChip(params(changes), objective, plan, W, events, waits)
-    for _ in range(pieces):
-        chip.advance(state, updates // pieces)
-    return state, chip
+    return exclusive_or()
 
 
 CASES = {
@@ -67,7 +51,7 @@ def test_events_and_batches_write_the_same_weights_at_the_same_times(xor, name):
     np.testing.assert_allclose(batch.w, event.w, rtol=1e-9, atol=1e-12)
     assert batch.evaluations == event.evaluations
     starts = chip.chips[0]._starts
-    assert starts[25] == values._start_ns(25)
+    assert starts[25] == values.course.start_ns(25)
     # any split gives the same bits
     for events, whole in ((True, event), (False, batch)):
         parts, _ = learned(xor, changes, plan, 30, events, waits, pieces=3)
@@ -201,8 +185,6 @@ def test_a_diverging_chip_stops_and_says_when():
 @pytest.mark.parametrize(
     "changes, plan, message",
     [
-        ({}, {"rule": "diagonal", "method": "difference"}, 'rule = "diagonal" is not modelled on a chip'),
-        ({}, {"rate": "line"}, 'rate = "line" is not modelled on a chip'),
         ({}, {"baseline_free": True}, "baseline_free is not for a chip"),
         ({"bus.latency_ns": 100_000}, {}, "outlasts the FIFO"),
     ],
@@ -212,6 +194,24 @@ def test_what_a_chip_cannot_do_is_said_in_one_line(xor, changes, plan, message):
     with pytest.raises(InputError, match=message) as caught:
         OnChip(params(changes), objective, Plan(**plan), W, False, waits=False)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("late", [2.5, 3.0, 3.5])  # trials
+def test_batches_refuse_a_latency_exactly_where_the_events_lose_perturbations(xor, late, waits):
+    objective, W = xor
+    plan = Plan(eta=0.2, trials_per_update=10)
+    trial_ns = Course(params({}), objective, plan, waits).schedule.trial_ns
+    after_ns = int(late * trial_ns) - params({}).synapse.accumulate_ns
+    lost = []
+    for depth in (2, 3, 4, 5):
+        changes = {"bus.latency_ns": after_ns, "synapse.fifo_depth": depth}
+        _, chip = learned(xor, changes, plan, 3, True, waits)
+        lost.append(chip.chips[0].tiles[0].overflowed)
+        for make in (OnChip, source):
+            with pytest.raises(InputError, match="outlasts the FIFO") if lost[-1] else nullcontext():
+                make(params(changes), objective, plan, W, False, waits)
+    assert lost == [True, True, late >= 3, False]
 
 
 # ---- memory

@@ -60,8 +60,12 @@ IMPERFECT = {
     "leak": {"chip.weights.leak_tau_s": 0.1, "chip.weights.device": "ecram-tang2018"},
     "events": {"training.source": "event", "chip.weights.device": "ecram-tang2018"},
     "curvature": {"estimation.method": "difference", "training.rule": "diagonal"},
+    "curvature of leaking weights": {
+        "estimation.method": "difference", "training.rule": "newton-cg", "training.cg_steps": 2, "chip.weights.leak_tau_s": 0.1,
+    },
+    "rate along the step": {"training.rate": "line", "training.eta": 0.3, "chip.weights.leak_tau_s": 0.1},
     "measured rate": {"training.rate": "trace", "training.tune_every": 7, "training.tune_trials": 20},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("chip", IMPERFECT)
@@ -208,7 +212,6 @@ def test_a_rate_that_cannot_be_measured_any_more_stays():
         ({"training.compare_with": [{"label": "a", "rule": "newton-cg"}]}, 'label = "a": rule = "newton-cg" needs z'),
         ({"training.compare_with": [{"label": "a", "trials_per_update": 99}]}, "a single update takes more than the 80"),
         ({"training.compare_with": [{"label": "a", "rule": "best"}]}, "rule"),
-        ({"training.rule": "diagonal", "estimation.method": "difference", "chip.weights.leak_tau_s": 1.0}, "not modelled"),
         ({"training.rule": "keep-if-better", "training.trials_per_update": 2}, "judges every trial"),
     ],
 )  # fmt: skip
