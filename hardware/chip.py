@@ -150,6 +150,7 @@ class Chip:
         self._spent: list[Counter[str]] = []  # counts of all trials so far, at the end of each
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
         self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast that is on its way to it
+        self._sent: dict[int, tuple[tuple[float, float], float, list[int]]] = {}  # dE, s and these times, of broadcasts under way
         self._met: dict[int, list[tuple[Tile, int]]] = {}  # of a broadcast under way: the tiles it reached, what it met there
         self._sums = self.statistics.zeros()[0]
         self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's
@@ -157,8 +158,9 @@ class Chip:
         self._steady = False
         self.learning: Learning | None = None
         self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
-        self._written, self._updates = self.env.event(), -1
-        self._ready = self.env.event()  # for the trials after a round that they await
+        self._writing: dict[int, tuple[int, Array]] = {}  # when they will be written, of updates that are being written
+        self._updates = 0
+        self._ready, self._between = self.env.event(), self.env.event()  # for the next round; for the next trial
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
@@ -194,11 +196,24 @@ class Chip:
                 yield env.timeout(measured + p.clock.broadcast_ns - env.now)
             self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
             self._spent.append(self._counts.copy())
-            env.process(self._deliver(trial, dE, s))
+            self._heard = self._hear(trial)
+            self._sent[trial] = (dE, s, self._heard)
+            env.process(self._deliver(trial))
             self._note_refreshes(trial, start)
             trial += 1
-            if self.learning and trial % self.learning.every == 0 and self.learning.course.awaits(trial // self.learning.every):
-                yield self._ready
+            if self.learning:
+                yield from self._pause(trial)
+
+    def _pause(self, trial: int):
+        """Between two trials of learning: what a round awaits is there, and all else of this moment has happened."""
+        assert self.learning
+        if trial % self.learning.every == 0 and self.learning.course.awaits(trial // self.learning.every):
+            yield self._ready
+        while self.env.peek() <= self.env.now:
+            yield self.env.timeout(0)
+        between = self._between
+        self._between = self._emit(between, trial)
+        yield between
 
     def _sum_line(self, trial: int):
         """Sums dw.v and sends it as soon as it is known."""
@@ -237,24 +252,40 @@ class Chip:
         displaced = self.values.settled(self.values.target(D, trial, phase))
         return float(self.values.readings([(trial, phase)], displaced[None])[0])
 
-    def _deliver(self, trial: int, dE: tuple[float, float], s: float):
-        yield self.env.timeout(self.params.bus.latency_ns)
-        self._met[trial] = []
-        if self.params.bus.skew_ns or self.params.bus.jitter_ns:
-            for tile in self.tiles:
-                self.env.process(self._late(tile, trial, dE, s))
-        else:
-            start = self.env.now
-            yield self.env.timeout(self.params.synapse.accumulate_ns)
-            self._delivery = self._emit(self._delivery, (trial, start, dE, s))
+    def _hear(self, trial: int) -> list[int]:
+        """When each tile gets a broadcast that is sent now; none overtakes another on its way."""
+        bus, tiles = self.params.bus, len(self.tiles)
+        arrives = self.env.now + bus.latency_ns
+        if not self._disturbed:
+            return [arrives] * tiles
+        return [max(arrives + self.values.late_ns(trial, tile, tiles), last) for tile, last in enumerate(self._heard)]
 
-    def _late(self, tile: Tile, trial: int, dE: tuple[float, float], s: float):
-        """A broadcast that reaches each tile at a time of its own; none overtakes another on its way."""
-        heard = self.env.now + self.values.late_ns(trial, tile.number, len(self.tiles))
-        self._heard[tile.number] = start = max(heard, self._heard[tile.number])
-        yield self.env.timeout(start - self.env.now)
-        yield self.env.timeout(self.params.synapse.accumulate_ns)
+    @property
+    def _disturbed(self) -> bool:
+        """Whether tiles get a broadcast at times of their own."""
+        return self.params.bus.skew_ns + self.params.bus.jitter_ns > 0
+
+    def _deliver(self, trial: int):
+        dE, s, heard = self._sent[trial]
+        if self._disturbed:
+            met = {tile for tile, _ in self._met.setdefault(trial, [])}
+            for tile in self.tiles:
+                if tile not in met:
+                    self.env.process(self._late(tile, trial, heard[tile.number], dE, s))
+        else:
+            self._met[trial] = []
+            yield from self._until(heard[0])
+            yield from self._until(heard[0] + self.params.synapse.accumulate_ns)
+            self._delivery = self._emit(self._delivery, (trial, heard[0], dE, s))
+
+    def _late(self, tile: Tile, trial: int, start: int, dE: tuple[float, float], s: float):
+        yield from self._until(start)
+        yield from self._until(start + self.params.synapse.accumulate_ns)
         self._receive(tile, trial, start, dE, s)
+
+    def _until(self, time_ns: int):
+        if time_ns >= self.env.now:  # else that was before a run went on
+            yield self.env.timeout(time_ns - self.env.now)
 
     def _perturb(self, tile: Tile):
         perturb, shown = tile.perturb, self.trace_trials  # a thousand tiles do this in every trial
@@ -279,6 +310,7 @@ class Chip:
             D = self._known[met[-1][1]]
             self._sum(self._met.pop(trial), trial, dE, s)
             self._ends.append(self.env.now)
+            del self._sent[trial]
             if self.learning and (trial + 1) % self.learning.every == 0:
                 self.env.process(self._update(trial, D, dE[0]))
             self._trial_done = self._emit(self._trial_done, trial)
@@ -299,22 +331,66 @@ class Chip:
         if course.awaits(round_ + 1) and (change is None or not course.waits):
             self._ready = self._emit(self._ready, round_)
         if change is not None:
-            start = self.env.now
-            yield self.env.timeout(self.params.weights.write_ns)
-            self._note(trial, -1, start, self.env.now, "weights", "write")
-            self.changes.append((round_ // course.rounds, change))
-            self._updates = round_ // course.rounds + 1
-            self._written = self._emit(self._written, self._updates)
+            self._writing[update := round_ // course.rounds] = (self.env.now + self.params.weights.write_ns, change)
+            yield from self._write(update)
             if course.waits:
                 self._ready = self._emit(self._ready, round_)
 
+    def _write(self, update: int):
+        assert self.learning
+        written, change = self._writing[update]
+        yield from self._until(written)
+        trial = (update + 1) * self.learning.course.plan.trials_of_an_update - 1
+        self._note(trial, -1, written - self.params.weights.write_ns, written, "weights", "write")
+        del self._writing[update]
+        self.changes.append((update, change))
+        self._updates = update + 1
+
     def learn(self, learning: "Learning", updates: int) -> None:
-        """Go on until so many updates have been written, from the start of the run."""
+        """Go on until so many updates have been written, from the start of the run, and a trial is about to begin."""
         self.learning = learning
-        if self._updates < 0:
-            self._updates = self._first // learning.course.plan.trials_of_an_update
         while self._updates < updates:
-            self.env.run(until=self._written)
+            self.env.run(until=self._between)
+
+    @property
+    def next_trial(self) -> int:
+        """The trial that is about to begin, between two of them."""
+        return self._first + len(self._starts)
+
+    def arrays(self) -> dict[str, Array]:
+        """What is under way between two trials of learning, to be stored: a new chip goes on from it, see `restore`."""
+        tiles, n = self.tiles, self.w.size
+        met = np.full((len(self._sent), len(tiles)), -1)
+        for row, trial in enumerate(self._sent):
+            for tile, perturbed in self._met[trial]:
+                met[row, tile.number] = perturbed
+        deepest = max(len(tile.fifo) for tile in tiles)
+        fifos = [[*tile.fifo, *[-1] * (deepest - len(tile.fifo)), tile.out, tile.overflowed] for tile in tiles]
+        return {
+            "sums": self._sums.copy(), "updates": np.array(self._updates), "latest": np.array(self._heard),
+            "sent": np.array([(trial, *dE, s) for trial, (dE, s, _) in self._sent.items()]).reshape(-1, 4),
+            "heard": np.array([heard for *_, heard in self._sent.values()], np.int64).reshape(-1, len(tiles)),
+            "met": met, "fifos": np.array(fifos, np.int64),
+            "writing": np.array([(update, written) for update, (written, _) in self._writing.items()], np.int64).reshape(-1, 2),
+            "wanted": np.array([change for _, change in self._writing.values()]).reshape(-1, n),
+        }  # fmt: skip
+
+    def restore(self, parts: dict[str, Array]) -> None:
+        """Go on with what was under way, from the trial and the time that this chip starts at."""
+        self._sums[:], self._updates, self._heard = parts["sums"], int(parts["updates"]), parts["latest"].tolist()
+        for tile, (*fifo, out, overflowed) in zip(self.tiles, parts["fifos"].tolist(), strict=True):
+            tile.fifo.extend(trial for trial in fifo if trial >= 0)
+            tile.out, tile.overflowed = out, bool(overflowed)
+        for (number, *dE, s), heard, met in zip(*(parts[name].tolist() for name in ("sent", "heard", "met")), strict=True):
+            trial = int(number)
+            self._sent[trial] = ((dE[0], dE[1]), s, heard)
+            self._met[trial] = [(tile, perturbed) for tile, perturbed in zip(self.tiles, met, strict=True) if perturbed >= 0]
+            self.env.process(self._deliver(trial))
+        for trial in {*parts["met"].flat, *parts["fifos"][:, :-1].flat} - {-1}:
+            self._known[trial] = self.values.known(self.values.drawn(trial), trial)
+        for (update, written), change in zip(parts["writing"].tolist(), parts["wanted"], strict=True):
+            self._writing[update] = (written, change)
+            self.env.process(self._write(update))
 
     def _sum(self, met: list[tuple[Tile, int]], trial: int, dE: tuple[float, float], s: float) -> None:
         """Every synapse's sums after a broadcast has reached all: at once where all tiles met the same perturbation."""

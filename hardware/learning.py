@@ -132,7 +132,10 @@ class OnChip:
         self.params, self._code, self._w = params, code, w
         self.chips: list[Chip] = [self._chip(run) for run in range(len(w))] if events else []
         self.runs = [chip.values for chip in self.chips] if events else [self._values(run) for run in range(len(w))]
-        self._pending: list[list[tuple[int, Array]]] = [[] for _ in self.runs]
+        # updates that have been computed (of events: written), and change the weights at the start of a later trial
+        self._pending: list[list[tuple[int, Array]]] = (
+            [chip.changes for chip in self.chips] if events else [[] for _ in self.runs]
+        )
         self._steps: dict[int, ConjugateGradients] = {}  # of the runs, towards an update that is under way
 
     def _chip(self, run: int, start: tuple[int, int] = (0, 0)) -> Chip:
@@ -260,27 +263,48 @@ class OnChip:
 
     def _show(self, state: State) -> None:
         """state.w: what the arrays compute with once the updates so far are written; the chips themselves go on as they are."""
-        course, memories = self.course, []
-        now_ns = course.changed_ns(state.update - 1) if state.update else 0
+        now_ns = self.course.changed_ns(state.update - 1) if state.update else 0
+        state.extra = {}
         for run, values in enumerate(self.runs):
-            memories.append(memory := copy(values.memory))
-            for number, change in self.chips[run].changes if self.events else self._pending[run]:
-                memory.add(change, number, self.chips[run].env.now if self.events and self.waits else course.changed_ns(number))
-            if self.waits and not self.events:
-                values.memory, self._pending[run] = memory, []
+            memory = copy(values.memory)
+            for number, change in self._pending[run]:
+                if number < state.update:
+                    memory.add(change, number, self.course.changed_ns(number))
             state.w[run] = memory.weights(now_ns)
-        if self.waits:
-            state.extra = _stored(memories)
-            state.extra["kept"] = np.array([values.kept for values in self.runs])
-            state.extra["displaced"] = np.array([values.displaced for values in self.runs])
-            if self.events:
-                state.extra["now"] = np.array([chip.env.now for chip in self.chips])
+            state.extra |= {f"{run}.{name}": array for name, array in self._arrays(run).items()}
+
+    def _arrays(self, run: int) -> dict[str, Array]:
+        """Where a run stands, besides its weights and the memory of its rule."""
+        values, pending = self.runs[run], self._pending[run]
+        parts = values.memory.arrays() | {"kept": np.array(values.kept), "displaced": values.displaced}
+        parts["pending"] = np.array([number for number, _ in pending], np.int64)
+        parts["wanted"] = np.array([change for _, change in pending]).reshape(-1, self.objective.n_weights)
+        if self.events:
+            chip = self.chips[run]
+            parts["next"] = np.array([chip.next_trial, chip.env.now])
+            parts |= {f"chip.{name}": array for name, array in chip.arrays().items()}
+            if run in self._steps:
+                parts |= {f"steps.{name}": np.array(array) for name, array in vars(self._steps[run]).items()}
+        return parts
 
     def resume(self, state: State) -> None:
-        """Go on from a state that was stored, of a chip that waits for its writes: then nothing is under way."""
-        if self.events:
-            self.chips = [self._chip(run, (state.trial, int(now))) for run, now in enumerate(state.extra["now"])]
-            self.runs = [chip.values for chip in self.chips]
-        _restore([values.memory for values in self.runs], state)
-        for values, (trial, E), displaced in zip(self.runs, state.extra["kept"], state.extra["displaced"], strict=True):
-            values.kept, values.displaced = (int(trial), float(E)), displaced
+        """Go on from a state that was stored."""
+        for run in range(len(self.runs)):
+            parts = _named(state.extra, f"{run}.")
+            if self.events:
+                trial, now = parts["next"].tolist()
+                self.chips[run] = self._chip(run, (trial, now))
+                self.runs[run], self._pending[run] = self.chips[run].values, self.chips[run].changes
+            values = self.runs[run]
+            values.memory.restore(parts)
+            values.kept, values.displaced = (int(parts["kept"][0]), float(parts["kept"][1])), parts["displaced"]
+            self._pending[run].extend(zip(parts["pending"].tolist(), parts["wanted"], strict=True))
+            if self.events:
+                self.chips[run].restore(_named(parts, "chip."))
+            if steps := _named(parts, "steps."):
+                self._steps[run] = ConjugateGradients(steps["d"], self.plan.damping)
+                vars(self._steps[run]).update(steps)
+
+
+def _named(parts: dict[str, Array], start: str) -> dict[str, Array]:
+    return {name.removeprefix(start): array for name, array in parts.items() if name.startswith(start)}

@@ -106,7 +106,7 @@ class Course:
         self.rounds = plan.trials_of_an_update // plan.trials_per_update
         S = objective.n_patterns
         own = self.schedule = Schedule(params, objective, plan.method, plan.batch or S)
-        kept = 1 + int((own.after_ns + params.bus.jitter_ns) // own.trial_ns)
+        kept = math.ceil((own.after_ns + params.bus.jitter_ns) / own.trial_ns)
         # perturbations that a FIFO still keeps, at most, when another comes
         self.kept = min(kept, plan.trials_per_update - 1) if waits else kept
         steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}

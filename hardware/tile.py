@@ -16,7 +16,7 @@ class Tile:
         self.number, self.start, self.stop = number, start, stop
         self.fifo: deque[int] = deque(maxlen=fifo_depth)
         self.overflowed = False
-        self._out = 0
+        self.out = 0
 
     def perturb(self, trial: int) -> None:
         fifo = self.fifo
@@ -26,10 +26,10 @@ class Tile:
 
     def receive(self) -> int:
         if self.fifo:
-            self._out = self.fifo.popleft()
-        return self._out
+            self.out = self.fifo.popleft()
+        return self.out
 
     @property
     def oldest(self) -> int:
         """The trial whose perturbation the next broadcast would meet."""
-        return self.fifo[0] if self.fifo else self._out
+        return self.fifo[0] if self.fifo else self.out

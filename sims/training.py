@@ -243,13 +243,10 @@ def records(name: str, state: State, before: Array, plan: Plan, task: Task, cour
 
 
 class Kept:
-    """The state and the rows so far, in a file that appears whole or not at all; nowhere, without a place for it.
-
-    A chip that does not wait for its writes has more of a state than that: it starts anew."""
+    """The state and the rows so far, in a file that appears whole or not at all; nowhere, without a place for it."""
 
     def __init__(self, scratch: Path | None, name: str, source: Source):
-        whole = not isinstance(source, OnChip) or source.waits  # else some updates are under way, and not in the state
-        self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch and whole else None
+        self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch else None
         self.source = source
 
     def read(self) -> tuple[State, list[dict], Array] | None:
