@@ -18,31 +18,31 @@ from perturb.codes import CODES
 from perturb.errors import InputError
 from perturb.estimation import Estimate
 from perturb.kernels import Mismatch
-from perturb.learning import (
+from perturb.learning import Batch, Source, presented
+from perturb.methods import METHODS
+from perturb.objective import Objective
+from perturb.statistics import Design, Statistics
+from perturb.synapse import SUMS
+from perturb.updates import (
     LINE_PHASE,
-    Batch,
     ConjugateGradients,
     Estimator,
     Plan,
-    Source,
     State,
     along,
     count_updates,
     direction,
     of_length_one,
-    presented,
     rates_at,
     set_rate,
     wanted_change,
 )
-from perturb.methods import METHODS
-from perturb.objective import Objective
-from perturb.statistics import Design, Statistics
-from perturb.synapse import SUMS
 
 Array = np.ndarray
 XY, QU = SUMS.index("xy"), SUMS.index("qu")
 STORED = {"weights.bits", "weights.device", "weights.stuck_fraction"}  # of weights that keep what is written
+# what `perturb.learning.Batch` does not know of when it measures a rate by trials
+UNSEEN = {"error_unit.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch", "weights.stuck_fraction"}
 
 
 def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
@@ -50,7 +50,8 @@ def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, event
     ideal (`values.PLAIN`), `Written` where weights that keep what is written are all there is besides, else `OnChip`. Run r has
     die params.die + r."""
     wrong, simple = set(imperfections(params)), not events and waits and not params.error_unit.dither
-    if simple and wrong <= PLAIN | STORED:
+    seen = plan.rate in ("fixed", "line") or not wrong & UNSEEN
+    if simple and seen and wrong <= PLAIN | STORED:
         _check_fifo(params, Course(params, objective, plan, waits))
         plan, mismatch = replace(plan, code=made_on(params, plan.code, objective.n_weights)), None
         dies = [fabricate(_die(params, run), objective.n_weights, []) for run in range(len(w))]

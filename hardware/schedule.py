@@ -7,9 +7,9 @@ import math
 
 from hardware.params import ChipParams
 from perturb.errors import InputError
-from perturb.learning import POWER_STEPS, Plan
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective
+from perturb.updates import POWER_STEPS, Plan
 
 
 class Schedule:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
-from hardware.learning import OnChip
+from hardware.learning import OnChip, source
 from hardware.schedule import Course
 from perturb import MLP
 from perturb.learning import Batch, Plan, begin
@@ -100,6 +100,22 @@ def test_measuring_the_rate_takes_chip_time_and_energy(xor):
     assert loose[0] - loose[1] == pytest.approx(1e-9 * 10 * (3 * evaluation_ns + fixed.schedule.after_ns))
     static_j = fixed.schedule.steady_w * (line.time_s(10) - fixed.time_s(10))
     assert line.energy_j(10) - fixed.energy_j(10) == pytest.approx(10 * fixed.schedule.evaluations_j(3, 2) + static_j)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"perturbation.gain_mismatch": 0.5}, {"weights.stuck_fraction": 0.4}, {"error_unit.bits": 9}]
+)
+def test_a_rate_is_measured_with_what_is_wrong_with_the_chip(xor, changes):
+    objective, W = xor
+    rates = []
+    for own in ({}, changes):
+        plan = Plan(rate="trace", sigma=0.1, eta=0.1, tune_trials=50)
+        made, state = source(params(own), objective, plan, W), begin(W, plan)
+        made.advance(state, 1)
+        rates.append(state.memory["eta"])
+        assert isinstance(made, OnChip) == bool(own)
+    assert (np.abs(rates[1] / rates[0] - 1) > 1e-3).all()
+    assert isinstance(source(params(changes), objective, Plan(), W), Batch)
 
 
 # ---- where it converges
