@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reports.exporters import export as export
+    from reports.exporters import plot as plot
     from reports.frames import Frames as Frames
     from reports.frames import load as load
 
-_HOME = {"Frames": "frames", "export": "exporters", "load": "frames"}
+_HOME = {"Frames": "frames", "export": "exporters", "load": "frames", "plot": "exporters"}
 __all__ = list(_HOME)
 
 

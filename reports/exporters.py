@@ -1,20 +1,40 @@
-"""Exports of a stored run: one format, one function. Each file appears whole or not at all."""
+"""Exports of a stored run or sweep: one format, one function. Each file appears whole or not at all."""
 
-import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 
 from perturb.errors import InputError, choose
-from reports.frames import CATEGORIES, COLUMNS, Frames, load, read
+from reports.frames import Frames, load
+
+LARGEST_IN_EXCEL = 10**15  # it keeps fifteen digits
+PICTURES = ("svg", "png")
 
 
 def _csv(frames: Frames) -> dict[str, bytes]:
     return {f"{name}.csv": _plain(table).to_csv(index=False).encode() for name, table in frames.tables.items()}
+
+
+def _excel(frames: Frames) -> dict[str, bytes]:
+    """CSV that Excel reads as it is meant: marked as UTF-8; no text taken for a formula; no digit of a seed lost."""
+    found = {}
+    for name, table in frames.tables.items():
+        text = _plain(table)
+        for column in text.columns:
+            if text[column].dtype == object or pd.api.types.is_string_dtype(text[column]):
+                text[column] = text[column].map(_harmless)
+            elif text[column].dtype.kind in "iu" and (text[column].abs() >= LARGEST_IN_EXCEL).any():
+                text[column] = text[column].map('="{}"'.format)
+        found[f"{name}.excel.csv"] = text.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
+    return found
+
+
+def _harmless(value: object) -> object:
+    """Text that Excel would run as a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _parquet(frames: Frames) -> dict[str, bytes]:
@@ -27,68 +47,84 @@ def _markdown(frames: Frames) -> dict[str, bytes]:
     return {"report.md": markdown(frames).encode()}
 
 
-def _png(frames: Frames) -> dict[str, bytes]:
-    from reports.plots import figures
+def _latex(frames: Frames) -> dict[str, bytes]:
+    from reports.tables import latex
 
-    pictures = {}
-    for name, (figure, _) in figures(frames).items():
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=150, facecolor="white")
-        pictures[f"{name}.png"] = picture.getvalue()
-    return pictures
+    return {"report.tex": latex(frames).encode()}
+
+
+def _png(frames: Frames) -> dict[str, bytes]:
+    from reports.plots import figures, png
+
+    return {f"{name}.png": png(figure) for name, (figure, _) in figures(frames).items()}
+
+
+def _svg(frames: Frames) -> dict[str, bytes]:
+    from reports.plots import figures, svg
+
+    return {f"{name}.svg": svg(figure, name).encode() for name, (figure, _) in figures(frames).items()}
 
 
 def _html(frames: Frames) -> dict[str, bytes]:
-    from jinja2 import Environment
-    from markupsafe import Markup
+    from reports.page import html
 
-    from reports.plots import figures, svg
-    from reports.tables import hardware, tables, verdicts, warnings
-
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        (files("reports") / "page.html").read_text(encoding="utf-8")
-    )
-    text = page.render(
-        frames=frames,
-        tables=tables(frames),
-        verdicts=verdicts(frames),
-        hardware=hardware(frames),
-        warnings=warnings(frames),
-        figures=[(name, Markup(svg(figure, name, caption)), caption) for name, (figure, caption) in figures(frames).items()],
-        experiment=read(frames.directory / "experiment.toml", Path.read_text),
-        provenance=frames.provenance,
-        columns=[(name, COLUMNS[frames.study][name]) for name in frames.tables],
-    )
-    return {"report.html": text.encode()}
+    return {"report.html": html(frames).encode()}
 
 
 FORMATS: dict[str, Callable[[Frames], dict[str, bytes]]] = {
     "html": _html,
     "csv": _csv,
+    "excel": _excel,
     "parquet": _parquet,
     "md": _markdown,
+    "tex": _latex,
     "png": _png,
+    "svg": _svg,
 }
 
 
 def export(
-    directory: str | Path, formats: str | Iterable[str] = ("html", "csv", "parquet"), out: str | Path | None = None
+    directory: str | Path,
+    formats: str | Iterable[str] = ("html", "csv", "parquet"),
+    out: str | Path | None = None,
+    wanted: str | None = None,
 ) -> list[Path]:
-    """Write a stored run in other formats; returns the paths.
+    """Write a stored run or sweep in other formats; returns the paths.
 
-    formats: of html (report.html, one self-contained page with plots), csv and parquet (every table), md (report.md), png (every
-    plot). out: a directory, made if missing; None is the run's own, whose stored files are left as they are. An unknown format,
-    a run that cannot be read, or a place that cannot be written raises InputError.
+    formats: of html (report.html, one self-contained page with plots), csv and parquet (every table), excel (CSV that Excel
+    reads), md (report.md), tex (report.tex, tables for LaTeX), png and svg (every plot). out: a directory, made if missing; None
+    is the run's own, whose stored files are left as they are. wanted: as of `load`. An unknown format, a run that cannot be read,
+    or a place that cannot be written raises InputError.
     """
     writers = [choose("format", name, FORMATS) for name in dict.fromkeys([formats] if isinstance(formats, str) else formats)]
     if not writers:
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
-    frames = load(directory)
+    frames = load(directory, wanted)
     target = frames.directory if out is None else Path(out)
     contents = {name: content for writer in writers for name, content in writer(frames).items()}
-    stored = {"summary.csv", *(f"{table}.parquet" for table in frames.tables)}
+    stored = set() if frames.study == "sweep" else {"summary.csv", *(f"{table}.parquet" for table in frames.tables)}
     inside = target.exists() and target.samefile(frames.directory)
     _write_all(target, {name: content for name, content in contents.items() if not (inside and name in stored)})
+    return [target / name for name in contents]
+
+
+def plot(directory: str | Path, kind: str | None = None, format: str = "svg", out: str | Path | None = None) -> list[Path]:
+    """Write one plot of a stored run or sweep, or all of them (kind None), as NAME.svg or NAME.png; returns the paths.
+
+    out: a directory, made if missing; None is the run's own. An unknown kind or format raises InputError, which lists them.
+    """
+    from reports.plots import figures, png, svg
+
+    choose("format", format, dict.fromkeys(PICTURES))
+    frames = load(directory)
+    drawn = figures(frames)
+    if kind is not None:
+        drawn = {kind: choose("kind", kind, drawn)}
+    target = frames.directory if out is None else Path(out)
+    contents = {
+        f"{name}.{format}": png(figure) if format == "png" else svg(figure, name).encode() for name, (figure, _) in drawn.items()
+    }
+    _write_all(target, contents)
     return [target / name for name in contents]
 
 
@@ -97,24 +133,13 @@ def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, ou
 
     tables: readings, response and steps. Returns the paths; a place that cannot be written raises InputError.
     """
-    from reports.plots import device_fit, svg
+    from reports.plots import device_fit, png, svg
 
     out = Path(out)
     figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, facecolor="white")
-    paths = [out, out.with_suffix(".png"), out.with_suffix(".svg")]
-    _write_all(
-        out.parent,
-        dict(
-            zip(
-                (path.name for path in paths),
-                (text.encode(), picture.getvalue(), svg(figure, "device", title).encode()),
-                strict=True,
-            )
-        ),
-    )
-    return paths
+    contents = {out: text.encode(), out.with_suffix(".svg"): svg(figure, "device").encode(), out.with_suffix(".png"): png(figure)}
+    _write_all(out.parent, {path.name: content for path, content in contents.items()})
+    return list(contents)
 
 
 def _write_all(target: Path, contents: dict[str, bytes]) -> None:
@@ -139,4 +164,4 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.astype({column: str for column in CATEGORIES if column in frame.columns})
+    return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -23,11 +24,12 @@ MARKERS = "o^sDvP*X<>ph"
 TILES_SHOWN = 6
 RUNS_SHOWN = 50
 FAR = 2.0  # where points further away are drawn
+Drawn = tuple[Figure, str]  # with its caption
 
 
 def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
     """Estimated against exact, a panel per method, a point with its standard error per weight; on the line they agree."""
-    exact, hat, stderr, name = QUANTITIES[quantity]
+    name = QUANTITIES[quantity][-1]
     methods = frames.methods(quantity)
     if not methods:
         return None
@@ -39,23 +41,28 @@ def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
     for axis in axes[len(methods) :]:
         axis.remove()
     for axis, (method, code) in zip(axes, methods, strict=False):
-        colour = colours[method, code]
-        w = frames.weights[(frames.weights["method"] == method) & (frames.weights["code"] == code)]
+        estimated_against_exact(axis, frames, quantity, (method, code), colours[method, code])
         summary = of(frames, quantity)
         row = summary[(summary["method"] == method) & (summary["code"] == code)].iloc[0]
-        many = len(w) > 200
-        axis.errorbar(
-            w[exact], w[hat], yerr=w[stderr] if w[stderr].notna().all() else None, fmt=".", color=colour, ecolor=colour,
-            elinewidth=0.5, markersize=2.5 if many else 6, alpha=0.35 if many else 0.9, rasterized=many,
-        )  # fmt: skip
-        low, high = w[exact].min(), w[exact].max()
-        axis.plot([low, high], [low, high], color=INK, linewidth=1.2)
         axis.set_title(f"{method}\n{code}: cosine {row['cosine']:.3f}", fontsize=9)
-        axis.set_xlabel(f"exact {name}$_i$")
-        axis.xaxis.set_major_locator(MaxNLocator(3))
     for axis in axes[: len(methods) : columns]:
         axis.set_ylabel(f"estimated {name}$_i$")
-    return _finished(figure)
+    return finished(figure)
+
+
+def estimated_against_exact(axis: Axes, frames: Frames, quantity: str, method: tuple[str, str], colour: str) -> None:
+    """A point with its standard error per weight, and the line on which estimate and exact answer agree."""
+    exact, hat, stderr, name = QUANTITIES[quantity]
+    w = frames.weights[(frames.weights["method"] == method[0]) & (frames.weights["code"] == method[1])]
+    many = len(w) > 200
+    axis.errorbar(
+        w[exact], w[hat], yerr=w[stderr] if w[stderr].notna().all() else None, fmt=".", color=colour, ecolor=colour,
+        elinewidth=0.5, markersize=2.5 if many else 6, alpha=0.35 if many else 0.9, rasterized=many,
+    )  # fmt: skip
+    low, high = w[exact].min(), w[exact].max()
+    axis.plot([low, high], [low, high], color=INK, linewidth=1.2)
+    axis.set_xlabel(f"exact {name}$_i$")
+    axis.xaxis.set_major_locator(MaxNLocator(3))
 
 
 def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
@@ -79,7 +86,7 @@ def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
     for axis in (left, right):
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def timeline(frames: Frames) -> Figure | None:
@@ -117,7 +124,7 @@ def timeline(frames: Frames) -> Figure | None:
     if len(tiles) > TILES_SHOWN:
         more = f"and {len(tiles) - TILES_SHOWN} more tiles"
         axis.annotate(more, (1, 0), (0, -30), "axes fraction", "offset points", ha="right", va="top", fontsize=8, color=INK)
-    return _finished(figure)
+    return finished(figure)
 
 
 def energy(frames: Frames) -> Figure | None:
@@ -127,17 +134,24 @@ def energy(frames: Frames) -> Figure | None:
         return None
     methods = frames.methods()
     figure = Figure(figsize=(10, 1.2 + 0.42 * len(methods)), layout="constrained")
-    axis, left = figure.subplots(), np.zeros(len(methods))
-    for cause, colour in zip(dict.fromkeys(table["cause"]), COLOURS, strict=False):
+    causes = {}
+    for cause in dict.fromkeys(table["cause"]):
         own = table[table["cause"] == cause].set_index(["method", "code"])["energy_j"]
-        joules = np.array([own.get(pair, 0.0) for pair in methods])
-        axis.barh(range(len(methods)), joules, left=left, color=colour, label=cause.replace("_", " "))
+        causes[cause] = np.array([own.get(pair, 0.0) for pair in methods])
+    stacked(figure, [f"{method}/{code}" for method, code in methods], causes)
+    return finished(figure)
+
+
+def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> None:
+    """Joules by cause, a bar for each name."""
+    axis, left = figure.subplots(), np.zeros(len(names))
+    for (cause, joules), colour in zip(causes.items(), COLOURS, strict=False):
+        axis.barh(range(len(names)), joules, left=left, color=colour, label=cause.replace("_", " "))
         left += joules
-    axis.set_yticks(range(len(methods)), [f"{method}/{code}" for method, code in methods])
+    axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("energy of the run, J")
     axis.invert_yaxis()
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
-    return _finished(figure)
 
 
 def spectrum(frames: Frames) -> Figure:
@@ -158,7 +172,7 @@ def spectrum(frames: Frames) -> Figure:
     axis.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
     exact = bool(eigenvalues["exact"].all())
     axis.set_title("all eigenvalues" if exact else "by stochastic Lanczos quadrature", fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def _spectrum_if_known(frames: Frames) -> Figure | None:
@@ -184,7 +198,7 @@ def estimators(frames: Frames) -> Figure:
     handles = [Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)]) for i in range(len(methods))]
     handles += [Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=INK) for i in range(len(codes))]
     figure.legend(handles, methods + codes, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
-    return _finished(figure)
+    return finished(figure)
 
 
 def ablation(frames: Frames) -> Figure:
@@ -198,7 +212,7 @@ def ablation(frames: Frames) -> Figure:
     axis.set_yticks(range(len(table)), table["variant"])
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="relative error of z = Hv" if quantity == "hv" else "relative error of the gradient")
-    return _finished(figure)
+    return finished(figure)
 
 
 def dies(frames: Frames) -> Figure:
@@ -212,7 +226,7 @@ def dies(frames: Frames) -> Figure:
     axis.axvline(accuracy, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel="cosine with the exact answer", ylabel="share of dies up to there")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def budget(frames: Frames) -> Figure | None:
@@ -230,7 +244,7 @@ def budget(frames: Frames) -> Figure | None:
     axis.invert_yaxis()
     axis.set_xlabel("share saved")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def finite_difference(frames: Frames) -> Figure:
@@ -253,7 +267,7 @@ def finite_difference(frames: Frames) -> Figure:
     axis.axhline(frames.fact("R{backprop}"), color=COLOURS[2], linewidth=2, label="R{backprop}")
     axis.set(xscale="log", yscale="log", xlabel="displacement |r v|", ylabel="relative error of Hv")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def optimisation(frames: Frames) -> Figure:
@@ -269,7 +283,7 @@ def optimisation(frames: Frames) -> Figure:
     left.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="E above the lowest found")
     right.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="|g|")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def modes(frames: Frames) -> Figure | None:
@@ -282,7 +296,7 @@ def modes(frames: Frames) -> Figure | None:
     axis.plot(table["eigenvalue"], table["measured_updates"], "o", color=COLOURS[0], label="simulated descent")
     axis.set(xscale="log", yscale="log", xlabel="eigenvalue of H", ylabel="updates to 1/e")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def evidence(frames: Frames) -> Figure | None:
@@ -303,7 +317,7 @@ def evidence(frames: Frames) -> Figure | None:
             axis.set_xscale("log")
         axis.set(xlabel="weight decay", ylabel=ylabel)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def pruning(frames: Frames) -> Figure | None:
@@ -321,7 +335,7 @@ def pruning(frames: Frames) -> Figure | None:
     ylabel = "accuracy on patterns held back" if held_back == "test_accuracy" else "error of a pattern held back"
     right.set(xlabel="share of weights removed", ylabel=ylabel)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def learning_curves(frames: Frames) -> Figure | None:
@@ -373,7 +387,7 @@ def learning_curves(frames: Frames) -> Figure | None:
             drawn["exact gradient, in the end"] = axis.axhline(level, color=INK, linestyle="--", linewidth=1.2)
             axis.set_ylim(low, max(high, level))  # not down to rounding
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 AGAINST = {"update": "updates", "evaluations": "evaluations of E", "chip_time_s": "chip time, s"}
@@ -412,7 +426,7 @@ def alignment(frames: Frames) -> Figure | None:
             axis.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
     if len(sources) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)
 
 
 def claims(frames: Frames) -> Figure:
@@ -431,7 +445,7 @@ def claims(frames: Frames) -> Figure:
     axis.tick_params(axis="y", labelsize=7)
     axis.set_ylim(-1, len(table))
     axis.set(xlim=(-1.1 * FAR, 1.1 * FAR), xlabel="(measured - predicted) / (5 stderr + tolerance)")
-    return _finished(figure)
+    return finished(figure)
 
 
 COMPARISON: dict[str, tuple[Callable[[Frames], Figure | None], str]] = {
@@ -547,8 +561,12 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
 }
 
 
-def figures(frames: Frames) -> dict[str, tuple[Figure, str]]:
-    """Every figure of a run with its caption."""
+def figures(frames: Frames) -> dict[str, Drawn]:
+    """Every figure of a run or a sweep with its caption."""
+    if frames.study == "sweep":
+        from reports.sweep_plots import figures
+
+        return figures(frames)
     drawn = {name: (draw(frames), caption) for name, (draw, caption) in FIGURES[frames.study].items()}
     return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
 
@@ -557,7 +575,8 @@ def _colours(frames: Frames) -> dict[tuple[str, str], str]:
     return {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(frames.methods())}
 
 
-def _finished(figure: Figure) -> Figure:
+def finished(figure: Figure) -> Figure:
+    """Words and axes in one colour that is legible on white and on black; the paper shows through."""
     figure.patch.set_alpha(0.0)
     for axis in figure.axes:
         axis.patch.set_alpha(0.0)
@@ -572,18 +591,31 @@ def _finished(figure: Figure) -> Figure:
     return figure
 
 
-def svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an <svg> element of a page, whose colour its words and axes take; the same figure gives the same text."""
+def svg(figure: Figure, name: str) -> str:
+    """The figure as a file; the same figure gives the same text."""
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         text = io.StringIO()
         figure.savefig(text, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
-    body = text.getvalue()
+    return text.getvalue()
+
+
+def svg_element(figure: Figure, name: str, description: str) -> str:
+    """The figure as an <svg> element of a page, whose colour its words and axes take."""
+    body = svg(figure, name)
     body = body[body.index("<svg ") :]
     # identifiers must be unique in the page
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     return body.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).replace(
         INK, "currentColor"
     )
+
+
+def png(figure: Figure) -> bytes:
+    """The figure on white, as a file."""
+    picture = io.BytesIO()
+    figure.patch.set_alpha(1.0)
+    figure.savefig(picture, format="png", dpi=150, facecolor="white")
+    return picture.getvalue()
 
 
 CELLS_SHOWN = 6
@@ -629,4 +661,4 @@ def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFra
     residual.set_title("lines: one standard deviation expected", fontsize=9)
     step.set_title(title, fontsize=9)
     figure.legend(*step.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return _finished(figure)
+    return finished(figure)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Rows = tuple[list[str], list[list[str]]]  # a header and its rows; the first two columns are text, the others numbers
 Titled = tuple[str, str, Rows]
+ROWS_PRINTED = 100  # of a table, on the terminal
 
 
 def si(value: float, unit: str) -> str:
@@ -335,13 +336,21 @@ TABLES: dict[str, Callable[[Frames], list[Titled]]] = {
 
 
 def tables(frames: Frames) -> list[Titled]:
-    """(title, what it says, table) of everything that a run shows."""
+    """(title, what it says, table) of everything that a run or a sweep shows."""
+    if frames.study == "sweep":
+        from reports import sweep_tables
+
+        return sweep_tables.tables(frames)
     return TABLES[frames.study](frames)
 
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(method/code, what came of its z, or of the gradient where that is all) of a comparison; (source, what came of it) of a
     training; what agrees of claims; other studies speak in tables."""
+    if frames.study == "sweep":
+        from reports import sweep_tables
+
+        return sweep_tables.verdicts(frames)
     if frames.study == "reproduce":
         return _judged(frames)
     if frames.study == "training":
@@ -383,24 +392,11 @@ def warnings(frames: Frames) -> list[str]:
 
 
 def print_run(frames: Frames, console: "Console") -> None:
-    """Print the comparison of a run; fits 80 columns."""
-    from rich import box
-    from rich.table import Table
-
+    """Print the results of a run or a sweep; those of a run fit 80 columns."""
     console.print(f"{frames.provenance['description']} (seed {frames.provenance['seed']})", markup=False)
     if frames.partial:
         console.print(f"PARTIAL: {frames.reason}; these are the results up to then.", style="bold red", markup=False)
-    for title, says, (header, rows) in tables(frames):
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 0))
-        for i, head in enumerate(header):
-            if i != 1:
-                table.add_column("\n".join(head.rsplit(" ", 1)), justify="right" if i else "left", no_wrap=i > 0)
-        for row in rows:
-            table.add_row(f"{row[0]}\n  {row[1]}" if row[1] else row[0], *row[2:])
-        console.print(f"\n{title}\n", style="bold", markup=False)
-        console.print(table)
-        if says:
-            console.print(f"{says}", style="italic", markup=False)
+    _print_tables(tables(frames), console)
     console.print()
     for method, verdict in verdicts(frames):
         console.print(f"{method} {verdict}.", markup=False)
@@ -408,6 +404,38 @@ def print_run(frames: Frames, console: "Console") -> None:
         console.print(text, markup=False)
     for text in warnings(frames):
         console.print(f"Mind: {text}", markup=False)
+
+
+def print_beside(a: Frames, b: Frames, console: "Console") -> None:
+    """Print two runs or two sweeps side by side."""
+    from reports.beside import beside
+
+    sentences, shown = beside(a, b)
+    for which, frames in (("A", a), ("B", b)):
+        console.print(f"{which}: {frames.provenance['description']} (seed {frames.provenance['seed']})", markup=False)
+    _print_tables(shown, console)
+    console.print()
+    for text in sentences:
+        console.print(text, markup=False)
+
+
+def _print_tables(shown: list[Titled], console: "Console") -> None:
+    from rich import box
+    from rich.table import Table
+
+    for title, says, (header, rows) in shown:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 0))
+        for i, head in enumerate(header):
+            if i != 1:
+                table.add_column("\n".join(head.rsplit(" ", 1)), justify="right" if i else "left", no_wrap=i > 0)
+        for row in rows[:ROWS_PRINTED]:
+            table.add_row(f"{row[0]}\n  {row[1]}" if row[1] else row[0], *row[2:])
+        console.print(f"\n{title}\n", style="bold", markup=False)
+        console.print(table)
+        if len(rows) > ROWS_PRINTED:
+            console.print(f"and {len(rows) - ROWS_PRINTED:,} more rows", style="italic")
+        if says:
+            console.print(f"{says}", style="italic", markup=False)
 
 
 def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: "Console") -> None:
@@ -441,13 +469,47 @@ def markdown(frames: Frames) -> str:
     lines += [f"- `{method}` {verdict}." for method, verdict in verdicts(frames)]
     lines += [f"- {text}" for text in hardware(frames)]
     lines += [f"- Mind: {text}" for text in warnings(frames)] + [""]
-    for title, says, (header, rows) in tables(frames):
+    for title, says, (header, rows) in map(filled, tables(frames)):
         lines += [f"## {title}", "", *([f"{says[0].upper()}{says[1:]}.", ""] if says else [])]
-        lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * 2 + " ---: |" * (len(header) - 2)]
+        lines += ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows] + [""]
     lines += [f"Reproduce: `{frames.provenance['command']}` (seed {frames.provenance['seed']})", ""]
     lines += [f"Cite: {frames.citation}.", ""]
     return "\n".join(lines)
+
+
+def filled(table: Titled) -> Titled:
+    """Without a second column that is empty."""
+    title, says, (header, rows) = table
+    if any((header[1], *(row[1] for row in rows))):
+        return table
+    return title, says, ([header[0], *header[2:]], [[row[0], *row[2:]] for row in rows])
+
+
+def latex(frames: Frames) -> str:
+    """The tables of a run or a sweep for LaTeX, to be read in by \\input; they need the packages booktabs and longtable."""
+    provenance = frames.provenance
+    lines = [f"% {provenance['description']}", f"% {provenance['command']}", f"% {frames.citation}"]
+    lines += ["% needs \\usepackage{booktabs,longtable}"]
+    for number_, (title, says, (header, rows)) in enumerate(map(filled, tables(frames)), 1):
+        frame = pd.DataFrame(rows, columns=header)
+        text = frame.to_latex(
+            index=False,
+            escape=True,
+            longtable=True,
+            caption=_escaped(f"{title}: {says}." if says else f"{title}."),
+            label=f"tab:{provenance['experiment']}-{number_}",
+            column_format="l" + "r" * (len(header) - 1),
+        )
+        lines += ["", text.replace(" +- ", r" $\pm$ ").rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Text in which LaTeX sees no command."""
+    for sign in "&%$#_{}":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("|", r"\textbar{}").replace("<", r"\textless{}").replace(">", r"\textgreater{}").replace("^", r"\^{}")
 
 
 def of(frames: Frames, quantity: str) -> pd.DataFrame:
@@ -462,4 +524,9 @@ def of_each(frames: Frames) -> pd.DataFrame:
 
 
 def name(row: pd.Series) -> str:
-    return f"{row['method']}/{row['code']}"
+    return series_name((row["method"], row["code"]))
+
+
+def series_name(parts: tuple[str, ...]) -> str:
+    """difference/walsh."""
+    return "/".join(parts)

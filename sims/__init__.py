@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from sims.experiment import load_experiment as load_experiment
     from sims.runner import Run as Run
     from sims.runner import run_experiment as run_experiment
-    from sims.sweeper import load_sweep as load_sweep
+    from sims.sweep_results import load_sweep as load_sweep
+    from sims.sweep_results import sweep_status as sweep_status
     from sims.sweeper import run_sweep as run_sweep
-    from sims.sweeper import sweep_status as sweep_status
 
 _HOME = {
     "Experiment": "experiment",
     "Run": "runner",
     "experiment_names": "experiment",
     "load_experiment": "experiment",
-    "load_sweep": "sweeper",
+    "load_sweep": "sweep_results",
     "run_experiment": "runner",
     "run_sweep": "sweeper",
-    "sweep_status": "sweeper",
+    "sweep_status": "sweep_results",
 }
 __all__ = list(_HOME)
 

@@ -86,27 +86,59 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
     return directory
 
 
-@app.command()
-def compare(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]) -> None:
-    """Print the comparison of a run again."""
-    from reports.frames import load
-    from reports.tables import print_run
+To = Annotated[Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")]
+Wanted = Annotated[
+    str | None,
+    typer.Option(metavar="CONDITION", help="Of a sweep: what is wanted, e.g. 'cosine>=0.95'; up to which value is it met?"),
+]
+Kept = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run or a sweep.")]
 
-    print_run(load(directory), _console())
+
+@app.command()
+def compare(
+    directory: Kept,
+    other: Annotated[Path | None, typer.Argument(metavar="DIR_B", help="Another one, to be set beside it.")] = None,
+    wanted: Wanted = None,
+) -> None:
+    """Print the results of a run or a sweep again; or of two, side by side."""
+    from reports.frames import load
+    from reports.tables import print_beside, print_run
+
+    if other is None:
+        print_run(load(directory, wanted), _console())
+    else:
+        print_beside(load(directory, wanted), load(other, wanted), _console())
 
 
 @app.command()
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
+    directory: Kept,
     format: Annotated[
-        str, typer.Option(metavar="LIST", help="Any of html,csv,parquet,md,png, separated by commas.")
+        str, typer.Option(metavar="LIST", help="Any of html,csv,excel,parquet,md,tex,png,svg, separated by commas.")
     ] = "html,csv,parquet",
-    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")] = None,
+    out: To = None,
+    wanted: Wanted = None,
 ) -> None:
-    """Write the tables of a run and an HTML page with plots."""
+    """Write the tables of a run or a sweep and an HTML page with plots."""
     from reports.exporters import export
 
-    for path in export(directory, [name.strip() for name in format.split(",")], out):
+    for path in export(directory, [name.strip() for name in format.split(",")], out, wanted):
+        print(path)
+
+
+@app.command()
+def plot(
+    directory: Kept,
+    kind: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which plot; left out, all of them. A wrong name lists them.")
+    ] = None,
+    format: Annotated[str, typer.Option(metavar="NAME", help="svg or png.")] = "svg",
+    out: To = None,
+) -> None:
+    """Write the plots of a run or a sweep, alone."""
+    from reports.exporters import plot
+
+    for path in plot(directory, kind, format, out):
         print(path)
 
 
@@ -138,6 +170,7 @@ def sweep(
     from sims import sweeper
     from sims.designs import parse_varied
     from sims.experiment import parse_settings
+    from sims.sweep_results import sweep_status
 
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
     options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
@@ -152,9 +185,10 @@ def sweep(
     except _Stopped:
         _say(f"perturb: interrupted; {_so_far(directory)}")
         raise typer.Exit(130) from None
-    found = sweeper.sweep_status(directory)
+    found = sweep_status(directory)
     _print_failed(found.failed)
-    print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.")
+    after = f" Next: perturb report {directory}" if found.done else ""
+    print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
     if found.failed:
         _say(f"perturb: {len(found.failed)} of {found.cells} cells failed; --retry runs them again")
         raise typer.Exit(2)
@@ -163,7 +197,7 @@ def sweep(
 @app.command()
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")]) -> None:
     """How far a sweep is, and which of its cells failed."""
-    from sims.sweeper import sweep_status
+    from sims.sweep_results import sweep_status
 
     found = sweep_status(directory)
     left = found.cells - found.done - len(found.failed)
@@ -185,7 +219,7 @@ def _print_failed(failed: list[dict], most: int = 20) -> None:
 
 
 def _so_far(directory: Path) -> str:
-    from sims.sweeper import sweep_status
+    from sims.sweep_results import sweep_status
 
     try:
         found = sweep_status(directory)

@@ -195,6 +195,7 @@ def _summary_rows(
                 "bus_share": chip.schedule.busy["bus"],
                 "incidents": " ".join(f"{incident}." for incident in chip.incidents),
                 "faultless_cosine": unhurt,
+                "predicted_relative_error": theory.relative_error(estimate.trials),
             }
         )
     return rows

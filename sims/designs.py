@@ -39,7 +39,7 @@ def points(sweep: Sweep, is_whole: Callable[[str], bool]) -> list[Point]:
         if isinstance(values, Range):
             ranges[key] = values
         else:
-            axes.append([{key: value} for value in _rounded(values, is_whole(key))])
+            axes.append([{key: value} for value in rounded(values, is_whole(key))])
     lists = {}
     for key, values in zipped.items():
         if isinstance(values, Range):
@@ -75,13 +75,13 @@ def drawn(ranges: Mapping[str, Range], sweep: Sweep, is_whole: Callable[[str], b
     else:
         unit = qmc.LatinHypercube(len(ranges), seed=random).random(sweep.samples)
     columns = [
-        _rounded(np.array([some.at(u) for u in shares]), is_whole(key), unique=False)
+        rounded(np.array([some.at(u) for u in shares]), is_whole(key), unique=False)
         for (key, some), shares in zip(ranges.items(), unit.T, strict=True)
     ]
     return [dict(zip(ranges, values, strict=True)) for values in dict.fromkeys(zip(*columns, strict=True))]
 
 
-def _rounded(values: Values | np.ndarray, whole: bool, unique: bool = True) -> Values:
+def rounded(values: Values | np.ndarray, whole: bool, unique: bool = True) -> Values:
     """Computed numbers to twelve digits, or whole; those of a list as they are."""
     if not isinstance(values, np.ndarray):
         return values

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import shlex
-import sqlite3
 import tempfile
 import time
 from collections import Counter, deque
@@ -15,15 +13,16 @@ from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from hardware.params import chip_names
 from hardware.tables import Table, validated
 from perturb.errors import InputError
 from perturb.threads import n_threads
-from sims import sweep_store
 from sims.crews import Cluster, Crew, Here, Processes, versions
-from sims.designs import Point, Range, flat, points, toml, values_of
+from sims.designs import Point, Range, flat, points, rounded, toml, values_of
 from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment
+from sims.sweep_results import load_sweep
 from sims.sweep_store import Outcome, Row, Store
 
 MAX_SEED = 2**64 - 1
@@ -76,11 +75,14 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """What the store keeps of it, and compares when the sweep goes on."""
         first = self.experiment(self.row(0)).model_dump(mode="json")
-        tables = {name: {k: values_of(k, v) for k, v in flat(getattr(self.sweep, name)).items()} for name in ("vary", "zip")}
+        tables = {
+            name: {key: _told(key, spec) for key, spec in flat(getattr(self.sweep, name)).items()} for name in ("vary", "zip")
+        }
         drawn = any(isinstance(values, Range) for values in tables["vary"].values())
         rest = self.sweep.model_dump(include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()}))
         settings = {key: toml(key, plain(value)) for key, value in self.set.items()}
         record = {"experiment": first, "sweep": {**tables, **rest}, "versions": versions(), "name": self.name, "set": settings}
+        record["meanings"] = {key: _meaning(key) for table in tables.values() for key in table}
         return json.loads(json.dumps(record, default=lambda array: array.tolist()))
 
 
@@ -213,16 +215,36 @@ def _check_varied(plan: Plan) -> None:
             raise InputError(f"{key}: is no key of a run: vary others")
 
 
-def _is_whole(key: str) -> bool:
-    """Whether the key takes whole numbers only."""
+def _field(key: str) -> FieldInfo | None:
+    """What an experiment says of a key; None of one inside a table without fixed keys."""
     model: Any = Experiment
-    kinds: list[Any] = []
+    field = None
     for name in key.split("."):
         if model is None or name not in model.model_fields:
-            return False
-        kinds = _kinds(model.model_fields[name].annotation)
+            return None
+        field = model.model_fields[name]
+        kinds = _kinds(field.annotation)
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return field
+
+
+def _is_whole(key: str) -> bool:
+    """Whether the key takes whole numbers only."""
+    field = _field(key)
+    kinds = _kinds(field.annotation) if field else []
     return int in kinds and float not in kinds
+
+
+def _told(key: str, spec: Any) -> Any:
+    """The values of a key as its cells have them, or the range that they are drawn from."""
+    values = values_of(key, spec)
+    return values if isinstance(values, Range) else rounded(values, _is_whole(key))
+
+
+def _meaning(key: str) -> str:
+    """What the key is, and its unit."""
+    field = _field(key)
+    return (field.description or "") if field else ""
 
 
 def _kinds(annotation: Any) -> list[Any]:
@@ -231,103 +253,3 @@ def _kinds(annotation: Any) -> list[Any]:
 
 def _said(point: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={toml(key, value)}" for key, value in point.items())
-
-
-def replay(name: str, settings: Mapping[str, str], row: Row) -> str:
-    """The command that runs one cell alone. settings: those of the whole sweep, as texts."""
-    changes = {**settings, **{key: toml(key, value) for key, value in row.parameters.items()}}
-    words = [word for key, value in changes.items() if key != "run.seed" for word in ("--set", f"{key}={value}")]
-    return shlex.join(["perturb", "run", name, *words, "--seed", str(row.seed)])
-
-
-# ---- what is stored, read again
-
-
-class Status(NamedTuple):
-    """How far a sweep is. rate: cells/s, of the last hundred; failed: cells with error and command."""
-
-    cells: int
-    done: int
-    failed: list[dict[str, Any]]
-    running: bool
-    rate: float
-    seconds: float
-
-
-def load_sweep(directory: str | Path, table: str = "summary") -> pd.DataFrame:
-    """What the cells in a sweep directory gave, as `run_sweep` returns it; also while the sweep goes on. table: another one
-    than the summary, of a sweep that keeps them."""
-    directory = Path(directory)
-    with sweep_store.reading(directory) as (file, plan):
-        rows, ended = _read(file, directory)
-    done = [cell for cell, outcome in ended.items() if outcome.status == "done"]
-    columns: dict[str, list[Any]] = {}
-    lengths: list[int] = []
-    before = 0
-    for cell in done:
-        found = json.loads(ended[cell].rows) if table == "summary" else _kept(directory, cell, table)
-        length = len(next(iter(found.values()), ()))
-        for name, values in found.items():
-            if name not in columns:
-                columns[name] = [None] * before
-            columns[name].extend(values)
-        for name in columns.keys() - found.keys():
-            columns[name].extend([None] * length)
-        lengths.append(length)
-        before += length
-    keys = list(dict.fromkeys(key for row in rows.values() for key in row.parameters))
-    fixed: dict[str, list[Any]] = {key: [] for key in (*keys, "repeat", "seed")}
-    for cell, length in zip(done, lengths, strict=True):
-        row = rows[cell]
-        for key in keys:
-            value = row.parameters[key]
-            fixed[key] += [toml(key, value) if isinstance(value, (list, dict)) else value] * length
-        fixed["repeat"] += [row.repeat] * length
-        fixed["seed"] += [row.seed] * length
-    frame = pd.DataFrame({**fixed, **columns})
-    frame.attrs["failed"] = _failed(plan, rows, ended)
-    return frame
-
-
-def sweep_status(directory: str | Path) -> Status:
-    """How far the sweep in a directory is."""
-    directory = Path(directory)
-    with sweep_store.reading(directory) as (file, plan):
-        rows, ended = _read(file, directory)
-    failed = _failed(plan, rows, ended)
-    ends = sorted(outcome.started_utc + outcome.seconds for outcome in ended.values())[-100:]
-    rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and ends[-1] > ends[0] else 0.0
-    seconds = sum(outcome.seconds for outcome in ended.values())
-    return Status(len(rows), len(ended) - len(failed), failed, sweep_store.at_work(directory), rate, seconds)
-
-
-def _read(file: sqlite3.Connection, directory: Path) -> tuple[dict[int, Row], dict[int, Outcome]]:
-    path = directory / sweep_store.FILE
-    rows = {row.cell: row for row in sweep_store.cells(file, path)}
-    return rows, {cell: outcome for cell, outcome in sweep_store.results(file, path) if cell in rows}
-
-
-def _failed(plan: dict[str, Any], rows: Mapping[int, Row], ended: Mapping[int, Outcome]) -> list[dict[str, Any]]:
-    return [
-        {
-            "cell": cell,
-            **rows[cell].parameters,
-            "repeat": rows[cell].repeat,
-            "seed": rows[cell].seed,
-            "error": outcome.error,
-            "command": replay(plan["name"], plan["set"], rows[cell]),
-        }
-        for cell, outcome in ended.items()
-        if outcome.status == "failed"
-    ]
-
-
-def _kept(directory: Path, cell: int, table: str) -> dict[str, list[Any]]:
-    path = directory / sweep_store.TABLES / f"{cell:06d}-{table}.parquet"
-    try:
-        frame = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing: table = {table!r} of a sweep is kept by --keep, if its study has one") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:100]}): sweep anew") from None
-    return {str(name): frame[name].tolist() for name in frame.columns}

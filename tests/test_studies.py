@@ -12,7 +12,7 @@ import reports
 import sims
 from hardware.schedule import Schedule
 from perturb import METHODS, MLP, InputError, Objective, curvature
-from reports import frames
+from reports import columns
 from sims import ablation, spectrum, uses
 from sims.bench import prepare
 from sims.datasets import DATASETS, load_data
@@ -46,7 +46,7 @@ def runs(tmp_path_factory):
 def test_a_study_is_stored_and_reported(runs, study, tmp_path):
     (run, folder) = runs[0][study], runs[1]
     assert {name: list(table.columns) for name, table in run.tables.items()} == {
-        name: list(columns) for name, columns in frames.COLUMNS[study].items()
+        name: list(columns) for name, columns in columns.COLUMNS[study].items()
     }
     loaded = reports.load(folder / study)
     for name, table in run.tables.items():

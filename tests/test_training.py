@@ -12,7 +12,7 @@ import reports
 import sims
 from perturb import METHODS, MLP, InputError, Objective
 from perturb.learning import Batch, Plan, begin
-from reports import frames
+from reports import columns
 from sims.experiment import experiment_names, load_experiment
 from sims.training import contenders, interval, plan_of
 
@@ -34,7 +34,7 @@ def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     run = sims.run_experiment(name, {**QUICK, "training.updates": few}, out=tmp_path / "run")
     assert run.provenance["status"] == "complete" and not list(tmp_path.glob(".*"))
     assert {table: list(run.tables[table]) for table in run.tables} == {
-        table: list(columns) for table, columns in frames.COLUMNS["training"].items()
+        table: list(columns) for table, columns in columns.COLUMNS["training"].items()
     }
     options = run.experiment.training
     assert set(run.learning["source"]) == {name for name, _, _ in contenders(run.experiment)}

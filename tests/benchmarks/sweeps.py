@@ -1,10 +1,14 @@
-"""Overhead of a sweep over its cells, and loading a store of many cells: python tests/benchmarks/sweeps.py [CELLS] [SECONDS]."""
+"""Overhead of a sweep over its cells, loading a store of many cells, and the page of a thousand.
+
+python tests/benchmarks/sweeps.py [CELLS] [SECONDS]
+"""
 
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import reports
 import sims
 from sims import cells, sweeper
 from sims.crews import Processes
@@ -27,6 +31,27 @@ def loading(directory: Path) -> None:
         start = time.perf_counter()
         frame = sims.load_sweep(directory)
         print(f"{COUNT:,} cells loaded into a frame of {len(frame):,} rows: {time.perf_counter() - start:.2f} s")
+        start = time.perf_counter()
+        reports.load(directory)
+        print(f"all frames of reports.load: {time.perf_counter() - start:.2f} s")
+
+
+def page(directory: Path) -> None:
+    """The page of 1,000 cells with three methods each: one key varied, two keys varied, no repeats at all."""
+    outcome = Outcome("done", 0.0, 1.0, cells.as_columns(sims.run_experiment("xor").summary))
+    noise, trials = "chip.error_unit.noise", "estimation.trials"
+    for name, vary, repeats in (
+        ("one", {noise: "logspace:-5:-1:200"}, 5), ("two", {noise: "logspace:-5:-1:20", trials: "logspace:2:5:10"}, 5),
+        ("alone", {noise: "logspace:-5:-1:1000"}, 1),
+    ):  # fmt: skip
+        plan = sweeper.plan_sweep("xor", {}, {"vary": vary, "repeats": repeats})
+        with Store(directory / name, plan.record(), map(plan.row, range(len(plan)))) as store:
+            for cell in range(len(plan)):
+                store.add(cell, outcome)
+        start = time.perf_counter()
+        (path,) = reports.export(directory / name, "html")
+        took = time.perf_counter() - start
+        print(f"page of {len(plan):,} cells, {name}: {took:.2f} s, {path.stat().st_size / 1e6:.2f} MB")
 
 
 def overhead(directory: Path) -> None:
@@ -51,5 +76,6 @@ def _alone(trials: int) -> float:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
+        page(Path(folder) / "page")
         loading(Path(folder) / "many")
         overhead(Path(folder) / "some")

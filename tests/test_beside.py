@@ -1,0 +1,106 @@
+"""Two runs, or two sweeps, side by side."""
+
+import shutil
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind, ttest_rel
+
+import reports
+import sims
+from perturb import InputError
+from reports.beside import beside
+
+NOISE = "chip.error_unit.noise"
+SMALL = {"estimation.trials": 64}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    sims.run_experiment("xor", SMALL, out=folder / "a")
+    sims.run_experiment("xor", {**SMALL, NOISE: 0.01, "chip.bus.latency_ns": 300}, out=folder / "b")
+    for name, noise in (("dies-a", 1e-3), ("dies-b", 1e-2)):
+        sims.run_experiment("xor", {**SMALL, "study": "dies", "dies.count": 3, NOISE: noise}, out=folder / name)
+    for name, seed, sigma in (("sweep-a", 0, 0.01), ("sweep-b", 0, 0.1), ("sweep-c", 100, 0.1)):
+        vary, settings = {NOISE: [1e-3, 1e-2]}, {**SMALL, "run.seed": seed, "estimation.sigma": sigma}
+        sims.run_sweep("xor", vary, 5, folder / name, workers=0, set=settings)
+    return folder
+
+
+def side_by_side(runs, a, b):
+    sentences, tables = beside(reports.load(runs / a), reports.load(runs / b))
+    return sentences, {title: rows for title, _, rows in tables}
+
+
+def test_two_runs_differ_where_their_settings_do(runs):
+    sentences, tables = side_by_side(runs, "a", "b")
+    assert sentences == ["A has 6 rows of results and B has 6; they differ."]
+    assert tables["What was set differently"][1] == [[NOISE, "", "0.0", "0.01"], ["chip.bus.latency_ns", "", "100", "300"]]
+    header, rows = tables["A and B"]
+    assert [row[0] for row in rows][-1] == "z = Hv, difference/walsh" and len(rows) == 6
+    a, b = (reports.load(runs / name).summary for name in "ab")
+    for row, one, other in zip(rows, a.to_dict("records"), b.to_dict("records"), strict=True):
+        found = dict(zip(header, row, strict=True))
+        for name in ("cosine", "relative_error"):
+            shown = [float(found[f"{name.replace('_', ' ')} {which}"].replace(",", "")) for which in "AB"]
+            np.testing.assert_allclose(shown, [one[name], other[name]], rtol=5e-3)
+        assert found["evaluations A"] == f"{one['evaluations']:,}"
+
+
+def test_a_run_is_the_same_as_itself_to_the_last_bit(runs, tmp_path):
+    sims.run_experiment("xor", SMALL, out=tmp_path / "again")
+    for other in (runs / "a", tmp_path / "again"):
+        sentences, tables = side_by_side(runs, "a", other)
+        assert sentences == ["The results are the same, to the last bit."] and list(tables) == ["A and B"]
+
+
+def test_facts_differ_in_standard_errors(runs):
+    _, tables = side_by_side(runs, "dies-a", "dies-b")
+    rows = {row[0]: row for row in tables["A and B"][1]}
+    a, b = (reports.load(runs / name).fact("gradient: median cosine") for name in ("dies-a", "dies-b"))
+    assert float(rows["gradient: median cosine"][4]) == pytest.approx(b - a, rel=5e-3)
+
+
+@pytest.mark.parametrize("other, paired", [("sweep-b", True), ("sweep-c", False)])
+def test_two_sweeps_differ_by_a_mean_with_its_interval(runs, other, paired):
+    sentences, tables = side_by_side(runs, "sweep-a", other)
+    header, rows = tables["A and B"]
+    a, b = reports.load(runs / "sweep-a").summary, reports.load(runs / other).summary
+    assert len(rows) == 2 * 6 * 2 and header[2:4] == ["noise", "measure"]
+    differ = 0
+    for row in rows:
+        label, noise, measure = row[0], float(row[2]), row[3].replace(" ", "_")
+        quantity = "hv" if label.startswith("z = Hv") else "gradient"
+        method = label.split(", ")[1].split("/")[0]
+        one, two = (
+            of.loc[(of[NOISE] == noise) & (of["quantity"] == quantity) & (of["method"] == method), measure] for of in (a, b)
+        )
+        test = ttest_rel(two, one) if paired else ttest_ind(two, one, equal_var=False)
+        low, high = test.confidence_interval(0.95)
+        shown = [float(cell.replace(",", "")) for cell in row[4:]]
+        size = max(abs(one.mean()), abs(two.mean()))
+        np.testing.assert_allclose(
+            shown, [one.mean(), two.mean(), two.mean() - one.mean(), low, high], rtol=6e-3, atol=1e-9 * size
+        )
+        differ += low > 0 or high < 0
+    assert f"24 means at points that both have are compared; for {differ} the 95 % interval" in sentences[-1]
+    assert 0 < differ < 24
+
+
+def test_what_cannot_be_set_side_by_side_is_told(runs, command, tmp_path):
+    for a, b, why in (
+        ("a", "dies-a", "a run of compare, "), ("a", "sweep-a", "only the same study can be set side by side"),
+    ):  # fmt: skip
+        status, out, err = command("compare", runs / a, runs / b)
+        assert status == 2 and out == "" and err.count("\n") == 1 and why in err
+    sims.run_sweep("xor", {"estimation.r": [0.01, 0.1]}, 1, tmp_path / "r", workers=0, set=SMALL)
+    with pytest.raises(InputError, match="vary no key in common"):
+        side_by_side(runs, "sweep-a", tmp_path / "r")
+
+
+def test_the_command_sets_two_side_by_side(runs, command, tmp_path):
+    shutil.copytree(runs / "sweep-a", tmp_path / "copy")
+    status, out, err = command("compare", runs / "sweep-a", tmp_path / "copy")
+    assert status == 0 and err == "" and "The results are the same, to the last bit." in out
+    assert "for 0 the 95 % interval of B - A leaves out 0." in out and out.startswith("A: exclusive or")

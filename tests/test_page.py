@@ -1,0 +1,128 @@
+"""The page of a report in a real browser, without a network: Chromium without a window, where it and Playwright are there."""
+
+import shutil
+
+import pytest
+
+import reports
+import sims
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (in the extra test)")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    small = {"estimation.trials": 64}
+    vary = {"chip.error_unit.noise": [1e-4, 1e-3, 1e-2], "estimation.sigma": [0.01, 0.1]}
+    sims.run_sweep("xor", vary, 2, folder / "sweep", workers=0, set=small, keep=True)
+    sims.run_experiment("xor", small, out=folder / "run")
+    return {name: reports.export(folder / name, "html")[0] for name in ("sweep", "run")}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["sweep", "run"])
+def page(request, browser, pages):
+    """The page, opened offline; what it asked for beside itself, and what went wrong in it, is kept."""
+    context = browser.new_context(offline=True, color_scheme="light", viewport={"width": 1000, "height": 800})
+    page, wrong, asked = context.new_page(), [], []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(pages[request.param].as_uri())
+    yield page
+    assert wrong == [] and [url for url in asked if not url.startswith("data:")] == [pages[request.param].as_uri()]
+    context.close()
+
+
+def colours(page):
+    style = "element => [getComputedStyle(element).color, getComputedStyle(element).backgroundColor]"
+    ink, paper = page.locator("body").evaluate(style)
+    return [sum(map(int, colour[colour.index("(") + 1 : -1].split(",")[:3])) / 765 for colour in (ink, paper)]
+
+
+def test_everything_is_seen_without_a_network(page):
+    assert page.locator("figure svg").count() == page.locator("figure").count() >= 3
+    for figure in page.locator("figure svg").all():
+        box = figure.bounding_box()
+        assert box["width"] > 500 and box["height"] > 100 and figure.get_attribute("aria-label")
+    # nothing is wider than the window: tables scroll in frames of their own
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("h1").count() == 1 and page.locator("html").get_attribute("lang") == "en"
+
+
+def column(page, index):
+    return page.locator("table.sortable").first.locator(f"tbody tr td:nth-child({index + 1})").all_inner_texts()
+
+
+def test_a_click_sorts_a_table_and_a_second_one_turns_it_round(page):
+    table = page.locator("table.sortable").first
+    heads = table.locator("thead th").all_inner_texts()
+    index = heads.index("relative error")
+    shown = column(page, index)
+    button = table.locator("thead button").nth(index)
+
+    def number(text):
+        return float(text.partition(" \u00b1")[0].replace(",", ""))
+
+    assert shown != sorted(shown, key=number)  # or the click would show nothing
+    button.click()
+    assert table.locator("thead th").nth(index).get_attribute("aria-sort") == "ascending"
+    assert column(page, index) == sorted(shown, key=number)
+    button.click()
+    assert [number(text) for text in column(page, index)] == sorted(map(number, shown), reverse=True)
+    assert table.locator("thead th[aria-sort]").count() == 1
+    table.locator("thead button").first.click()
+    assert column(page, 0) == sorted(column(page, 0), key=str.lower)
+
+
+def test_the_keyboard_reaches_and_works_everything(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#results"
+    reached = set()
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        kind = page.evaluate("document.activeElement.tagName + '.' + document.activeElement.className")
+        if kind == "BODY.":
+            break
+        reached.add(kind)
+        if kind == "BUTTON." and "sorted" not in reached:
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+            page.keyboard.press("Enter")
+            assert page.locator("thead th[aria-sort=ascending]").count() == 1
+            reached.add("sorted")
+        if kind == "SUMMARY.":
+            page.keyboard.press("Enter")
+    assert {"sorted", "DIV.scroll", "SUMMARY."} <= reached
+    details = page.locator("details")
+    assert details.count() == page.locator("details[open]").count() == 3
+
+
+def test_it_is_legible_in_the_dark_and_prints_on_white(page):
+    ink, paper = colours(page)
+    assert ink < 0.3 and paper > 0.9
+    axes = page.locator("figure svg").first.locator("[style*=currentColor], [fill=currentColor], [stroke=currentColor]")
+    assert axes.count() > 5  # words and axes of the plots follow the page
+    page.emulate_media(color_scheme="dark")
+    ink, paper = colours(page)
+    assert ink > 0.7 and paper < 0.2
+    page.emulate_media(media="print", color_scheme="dark")
+    ink, paper = colours(page)
+    assert ink < 0.1 and paper == 1.0
+    assert page.locator(".scroll").first.evaluate("element => getComputedStyle(element).overflowX") == "visible"
+    assert page.locator("details[open]").count() == 0
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF") and len(printed) > 20_000
+    assert page.locator("details[open]").count() == 3  # paper cannot be clicked

@@ -1,0 +1,385 @@
+"""Reports of sweeps: frames, means and intervals over repeats, what is wanted and where it is met, words, files."""
+
+import shlex
+import shutil
+import statistics
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+from sweeping import VARY, made_up, same
+
+import reports
+import sims
+from perturb import InputError
+from reports.columns import THRESHOLDS
+from reports.page import sort_value
+from reports.plots import figures
+from reports.sweeps import STUDIES, Wanted, thresholds
+from reports.tables import tables, verdicts
+from sims import cells
+
+NOISE = "chip.error_unit.noise"
+SMALL = {"estimation.trials": 64}
+OTHERS = {  # study: experiment, what is set, what is varied
+    "estimators": (
+        "estimators",
+        {"estimators.repeats": 8, "estimation.trials": 256, "estimators.codes": ["gaussian", "walsh"]},
+        {"estimation.sigma": [0.01, 0.1]},
+    ),
+    "ablation": ("xor", {**SMALL, "study": "ablation", "dies.count": 2}, {NOISE: [1e-3, 0.1]}),
+    "dies": ("xor", {**SMALL, "study": "dies", "dies.count": 3, "chip.perturbation.gain_mismatch": 0.1}, {NOISE: [1e-4, 0.1]}),
+    "budget": ("xor", {**SMALL, "study": "budget"}, {NOISE: [1e-3, 0.1]}),
+    "spectrum": ("xor", {"study": "spectrum"}, {"weights.seed": [0, 1]}),
+    "finite-difference": (
+        "finite-difference",
+        {"network.layers": [64, 3, 10], "data.samples": 10},
+        {"weights.seed": [0, 1]},
+    ),
+    "training": (
+        "xor-learning",
+        {"training.updates": 60, "training.runs": 3, "training.compare_with": []},
+        {NOISE: [1e-4, 1e-3]},
+    ),
+    "reproduce": ("reproduce", {}, {"reproduce.claim": ["misalignment"]}),
+}
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory):
+    """A sweep of one key that keeps all tables, three repeats: its directory."""
+    directory = tmp_path_factory.mktemp("noises") / "out"
+    sims.run_sweep("xor", {NOISE: [0.0, 1e-4, 1e-3, 1e-2]}, 3, directory, workers=0, set=SMALL, keep=True)
+    return directory
+
+
+# ---- frames
+
+
+def test_frames_are_tidy_and_every_column_is_documented(noises, whole):
+    for directory in (noises, whole[0]):
+        frames = reports.load(directory)
+        assert {name: list(table) for name, table in frames.tables.items()} == {
+            name: list(columns) for name, columns in frames.columns.items()
+        }
+        assert all(meaning for columns in frames.columns.values() for meaning in columns.values())
+    frames = reports.load(noises)
+    assert frames.columns["summary"][NOISE].endswith("standard deviation of one reading of a pattern's error; 0 = ideal")
+    same(frames.summary.drop(columns="cell").astype({"quantity": str, "method": str, "code": str}), sims.load_sweep(noises))
+    assert frames.summary["method"].dtype == "category" and frames.summary[NOISE].dtype == float
+    assert list(frames.cells["status"]) == ["done"] * 12 and frames.cells["seconds"].min() > 0
+    # tables that are kept are an attribute away
+    weights = frames.weights
+    assert len(weights) == 12 * 3 * 9 and list(weights.columns[:4]) == ["cell", NOISE, "repeat", "seed"]
+    with pytest.raises(AttributeError, match="no table 'learning'"):
+        print(frames.learning)
+
+
+def test_means_and_intervals_are_those_of_a_plain_loop(noises):
+    frames = reports.load(noises)
+    rows, summary = frames.points.to_dict("records"), frames.summary.to_dict("records")
+    for row in rows:
+        same_ = (NOISE, "quantity", "method", "code")
+        own = [float(cell[row["measure"]]) for cell in summary if all(cell[name] == row[name] for name in same_)]
+        own = [value for value in own if not np.isnan(value)]
+        if not own:
+            assert np.isnan(row["mean"]) and row["repeats"] == 0 and row["unknown"] == 3
+            continue
+        mean, sd = statistics.fmean(own), statistics.stdev(own)
+        reach = t.ppf(0.975, len(own) - 1) * sd / len(own) ** 0.5
+        assert (row["repeats"], row["unknown"]) == (len(own), 3 - len(own))
+        assert [row["mean"], row["sd"]] == pytest.approx([mean, sd], rel=1e-9, abs=1e-9 * abs(mean))
+        assert [row["low"], row["high"]] == pytest.approx([mean - reach, mean + reach], rel=1e-9, abs=1e-9 * abs(mean))
+    assert {"cosine", "relative_error", "energy_j"} <= {row["measure"] for row in rows}
+
+
+def test_predictions_stand_beside_what_they_predict(noises):
+    points = reports.load(noises).points
+    by = [NOISE, "quantity", "method", "code"]
+    for measure, column in STUDIES["compare"].theory.items():
+        own, predicted = (points[points["measure"] == name].set_index(by) for name in (measure, column))
+        np.testing.assert_array_equal(own["predicted"], predicted.reindex(own.index)["mean"])
+        assert own["predicted"].notna().all()
+    assert points[points["measure"] == "energy_j"]["predicted"].isna().all()
+    # and they say what is measured: errors of the method with least noise at the largest noise, where noise is all
+    own = points[(points[NOISE] == 0.01) & (points["measure"] == "relative_error")]
+    assert (own["mean"] / own["predicted"]).between(0.3, 3).all()
+
+
+@pytest.mark.parametrize("study", OTHERS)
+def test_sweeps_of_every_study_are_reported(study, tmp_path):
+    name, set, vary = OTHERS[study]
+    repeats = 1 if study in ("spectrum", "finite-difference", "reproduce") else 2
+    sims.run_sweep(name, vary, repeats, tmp_path / "out", workers=0, set=set, keep=True)
+    frames = reports.load(tmp_path / "out")
+    assert {name: list(table) for name, table in frames.tables.items()} == {
+        name: list(columns) for name, columns in frames.columns.items()
+    }
+    key = next(iter(vary))
+    assert set_of(frames.points[key]) == set_of(vary[key]) and frames.points["mean"].notna().any()
+    paths = reports.export(tmp_path / "out", list(reports.exporters.FORMATS), tmp_path / "report")
+    assert all(path.stat().st_size > 50 for path in paths)
+    page = (tmp_path / "report" / "report.html").read_text()
+    pictures = [path for path in paths if path.suffix == ".png"]
+    assert page.count("<figure") == len(pictures) >= (len(vary[key]) > 1)
+    assert all(title in page.replace("&gt;", ">").replace("&lt;", "<") for title, _, _ in tables(frames))
+
+
+def set_of(values):
+    return {str(value) for value in values}
+
+
+# ---- where what is wanted is met
+
+
+def frame(x, mean, low=None, high=None, unknown=0):
+    low, high = (mean if other is None else other for other in (low, high))
+    return pd.DataFrame({"key": x, "group": "a", "measure": "m", "mean": mean, "low": low, "high": high, "unknown": unknown})
+
+
+def met(*args, at_least=True, value=0.5, **options):
+    found = thresholds(frame(*args, **options), "key", Wanted("m", at_least, value))
+    assert list(found.columns) == ["group", *THRESHOLDS]
+    row = found.iloc[0]
+    return row["edge"], row["value"], row["low"], row["high"]
+
+
+def test_a_threshold_is_where_the_mean_crosses_what_is_wanted():
+    # linear between values near each other, in their logarithm between those far apart
+    assert met([1, 2, 3], [1.0, 0.75, 0.25]) == ("largest", 2.5, 2.5, 2.5)
+    assert met([0.01, 1, 100], [1.0, 0.75, 0.25])[1] == pytest.approx(10)
+    assert met([0, 0.01, 1], [1.0, 0.75, 0.25])[1] == pytest.approx(0.1)
+    assert met([0, 1, 10], [0.75, 0.25, 0.0])[1] == pytest.approx(0.5)  # zero has no logarithm
+    # the order of the rows does not matter
+    assert met([3, 1, 2], [0.25, 1.0, 0.75])[1] == 2.5
+    # at most
+    assert met([1, 2, 3], [0.0, 0.25, 0.75], at_least=False)[:2] == ("largest", 2.5)
+    # what grows better with the key: from which value on
+    assert met([1, 2, 3], [0.25, 0.75, 1.0])[:2] == ("smallest", 1.5)
+    assert met([1, 100], [0.0, 1.0])[1] == pytest.approx(10)
+    # beyond what was swept
+    assert met([1, 2], [0.9, 0.8])[1] == np.inf and met([1, 2], [0.1, 0.2])[1] == -np.inf
+    # of several crossings, the last
+    assert met([1, 2, 3, 4, 5], [1.0, 0.0, 1.0, 0.75, 0.25])[1] == 4.5
+    # where there is no value, it is not met
+    assert met([1, 2, 3], [1.0, 0.75, np.nan])[1] == 2.0
+    assert met([1, 2, 3], [1.0, 0.9, 0.8], unknown=[0, 0, 1])[1] == 2.0
+
+
+def test_ends_of_its_interval_are_where_the_ends_of_the_mean_cross():
+    x, mean = [1, 2, 3, 4], np.array([1.0, 0.75, 0.25, 0.0])
+    assert met(x, mean, mean - 0.25, mean + 0.25) == ("largest", 2.5, 2.0, 3.0)
+    assert met(x, 1 - mean, 1 - mean - 0.25, 1 - mean + 0.25, at_least=False) == ("largest", 2.5, 2.0, 3.0)
+    assert met(x, mean[::-1], mean[::-1] - 0.25, mean[::-1] + 0.25) == ("smallest", 2.5, 2.0, 3.0)
+    assert met(x, mean, mean - 0.6, mean + 0.6)[2:] == (-np.inf, np.inf)
+    nothing = np.full(4, np.nan)
+    assert np.isnan(met(x, mean, nothing, nothing)[2:]).all()
+
+
+def test_the_interval_holds_the_threshold_as_often_as_it_says():
+    rng, x, truth, repeats, times = np.random.default_rng(0), np.arange(6.0), 2.7, 4, 1000
+    # the repeats share their seeds over all points: what is drawn high here is high there too
+    shared, own = rng.standard_normal((times, repeats, 1)), rng.standard_normal((times, repeats, 6))
+    y = 0.5 + 0.2 * (truth - x) + 0.1 * (shared + own)
+    mean, reach = y.mean(1), t.ppf(0.975, repeats - 1) * y.std(1, ddof=1) / repeats**0.5
+
+    def inside(reach):
+        groups = [frame(x, m, m - r, m + r).assign(group=i) for i, (m, r) in enumerate(zip(mean, reach, strict=True))]
+        found = thresholds(pd.concat(groups), "key", Wanted("m", True, 0.5))
+        assert len(found) == times and (found["edge"] == "largest").all()
+        return ((found["low"] <= truth) & (truth <= found["high"])).mean()
+
+    error = 5 * (0.05 * 0.95 / times) ** 0.5
+    assert inside(reach) > 0.95 - error  # in straight lines between values it is a little more than 95 %
+    assert inside(reach / 2) < 0.95 - error  # half the interval would not do
+
+
+def test_the_noise_at_which_a_chip_fails_is_that_of_theory(tmp_path):
+    # without bias and with noise alone, cosine(noise) = 1/sqrt(1 + c noise^2); c from theory at one noise
+    noises = [3e-5, 6e-5, 1.2e-4, 2.4e-4, 4.8e-4]
+    sims.run_sweep("xor", {NOISE: noises}, 12, tmp_path / "out", workers=0, set={"estimation.compare_with": []})
+    frames = reports.load(tmp_path / "out", "cosine>=0.9")
+    own = frames.thresholds.set_index("quantity").loc["hv"]
+    points = frames.points[(frames.points["measure"] == "cosine") & (frames.points["quantity"] == "hv")]
+    c = float((1 / points["predicted"].iloc[2] ** 2 - 1) / noises[2] ** 2)
+    expected = float(np.sqrt((1 / 0.81 - 1) / c))
+    assert own["low"] < expected < own["high"] and own["high"] / own["low"] < 2
+    # another accuracy is met elsewhere, and the report says so in words
+    other = reports.load(tmp_path / "out", "cosine >= 0.6").thresholds.set_index("quantity").loc["hv"]
+    assert own["high"] < other["low"]
+    said = dict(verdicts(frames))["z = Hv, difference/walsh:"]
+    assert f"is met up to {NOISE} = {own['value']:.3g} (95 % confidence interval: {own['low']:.3g} to {own['high']:.3g})" in said
+
+
+def test_what_is_wanted_may_be_of_any_measure_and_mistakes_are_told(noises):
+    frames = reports.load(noises, "relative_error <= 0.5")
+    assert set(frames.thresholds["wanted"]) == {"relative error <= 0.5"} and figures(frames)["relative_error"]
+    for wanted, why in (
+        ("cosine", "not of the form"), ("cosine>=x", "not of the form"), ("cosine>=nan", "not of the form"),
+        ("accuracy>=0.5", "accuracy is no measure of this sweep: one of "),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=why):
+            reports.load(noises, wanted)
+    run = noises.parent / "run"
+    sims.run_experiment("xor", SMALL, out=run)
+    with pytest.raises(InputError, match="is of sweeps, and this is a single run"):
+        reports.load(run, "cosine>=0.5")
+
+
+# ---- words
+
+
+def test_a_sweep_that_is_not_done_says_so_and_lists_what_failed(tmp_path, monkeypatch):
+    def sometimes(experiment, keep):
+        if experiment.run.seed == 1:
+            return made_up(experiment, keep)._replace(status="failed", rows="{}", error="first line\nthe disk is full")
+        return real(experiment, keep)
+
+    real = cells.run_cell
+    monkeypatch.setattr(cells, "run_cell", sometimes)
+    sims.run_sweep("xor", {"estimation.trials": [16, 32]}, 2, tmp_path / "out", workers=0)
+    frames = reports.load(tmp_path / "out")
+    assert frames.partial and frames.reason == "2 of 4 cells are done and 2 failed"
+    failed = tables(frames)[-1]
+    assert failed[0] == "Cells that failed" and failed[2][1][0][:2] == [
+        "perturb run xor --set estimation.trials=16 --seed 1", "the disk is full",
+    ]  # fmt: skip
+    reports.export(tmp_path / "out", ["html", "md"], tmp_path / "report")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "report" / name).read_text()
+        assert "2 of 4 cells are done and 2 failed" in text and "the disk is full" in text
+    monkeypatch.setattr(cells, "run_cell", lambda experiment, keep: made_up(experiment, keep)._replace(status="failed"))
+    sims.run_sweep("xor", {"estimation.trials": [16, 32]}, 1, tmp_path / "none", workers=0)
+    with pytest.raises(InputError, match="no cell of this sweep is done yet: perturb status"):
+        reports.load(tmp_path / "none")
+
+
+def test_a_chip_that_gives_no_estimate_meets_nothing(tmp_path):
+    sims.run_sweep("xor", {"chip.weights.dead_fraction": [0.0, 1.0]}, 2, tmp_path / "out", workers=0, set=SMALL)
+    frames = reports.load(tmp_path / "out")
+    dead = frames.points[(frames.points["chip.weights.dead_fraction"] == 1) & (frames.points["measure"] == "cosine")]
+    assert dead["mean"].isna().all() and (dead["unknown"] == 2).all()
+    assert (frames.thresholds.set_index("method").loc["difference", "value"] == 0).all()
+    assert "is met up to chip.weights.dead_fraction = 0 " in dict(verdicts(frames))["z = Hv, difference/walsh:"]
+
+
+def test_a_method_that_is_varied_is_one_series(tmp_path):
+    vary = {"estimation.method": ["difference", "antithetic"], "estimation.sigma": [0.01, 0.1]}
+    settings = {**SMALL, "estimation.code": "rademacher", "estimation.compare_with": []}
+    sims.run_sweep("xor", vary, 2, tmp_path / "out", workers=0, set=settings)
+    frames = reports.load(tmp_path / "out")
+    assert "of 4 points; the best is" in dict(verdicts(frames))["z = Hv, as varied/rademacher:"]
+    assert set(figures(frames)) == {
+        f"{what}{measure}{against}" for measure in ("relative_error", "cosine")
+        for what, against in (("map_of_", ""), ("", "_against_estimation-method"), ("", "_against_estimation-sigma"))
+    }  # fmt: skip
+
+
+def test_reports_are_of_one_study(tmp_path):
+    sims.run_sweep("xor", {"study": ["compare", "spectrum"]}, 1, tmp_path / "out", workers=0, set=SMALL)
+    with pytest.raises(InputError, match="reports are of one"):
+        reports.load(tmp_path / "out")
+
+
+# ---- the same again
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"vary": VARY, "repeats": 2, "set": {"estimation.sigma": 0.02}},
+        {"zip": {NOISE: [1e-3, 1e-2], "estimation.trials": [16, 32]}, "set": {"weights.seed": 3, "estimation.sigma": 0.02}},
+        {"vary": {NOISE: "loguniform:1e-4:1e-2", "estimation.r": "uniform:0.01:0.1"}, "samples": 4, "design": "sobol"},
+        {"vary": {"network.layers": [[2, 2, 1], [2, 3, 1]]}},
+    ],
+    ids=["grid", "zip", "drawn", "lists"],
+)
+def test_the_command_and_the_file_in_a_report_make_the_same_sweep(options, tmp_path, command):
+    frame = sims.run_sweep("xor", out=tmp_path / "out", workers=0, **{"set": SMALL} | options)
+    frames = reports.load(tmp_path / "out")
+    status, out, _ = command(*shlex.split(frames.provenance["command"])[1:], "--workers", "0", "--out", "again")
+    assert status == 0 and out.endswith("Next: perturb report again\n")
+    same(sims.load_sweep("again"), frame)
+    (tmp_path / "sweep.toml").write_text(reports.frames.experiment_text(frames))
+    same(sims.run_sweep(tmp_path / "sweep.toml", workers=0), frame)
+    # negative control: it is the seeds and the varied keys that make it so
+    other = sims.run_sweep(tmp_path / "sweep.toml", workers=0, set={"weights.seed": 4})
+    assert (other["cosine"] != frame["cosine"]).any()
+
+
+# ---- files
+
+
+def test_frames_come_back_from_csv_and_parquet(noises, tmp_path):
+    frames = reports.load(noises)
+    reports.export(noises, ["csv", "parquet"], tmp_path)
+    for name, table in frames.tables.items():
+        plain = table.astype({column: str for column in table.columns if table[column].dtype == "category"})
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / f"{name}.parquet"), plain, check_dtype=False)
+        back = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=True).astype(plain.dtypes.to_dict())
+        texts = [column for column in plain.columns if not pd.api.types.is_numeric_dtype(plain[column])]
+        pd.testing.assert_frame_equal(back.drop(columns=texts), plain.drop(columns=texts), check_exact=True)
+
+
+def test_csv_for_excel_keeps_seeds_and_runs_no_formula(noises, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(noises, copy)
+    frames = reports.load(copy)
+    frames.tables["cells"]["seed"] = pd.Series([2**64 - 1 - i for i in range(12)], dtype="uint64")
+    frames.tables["cells"]["error"] = ["=cmd|' /C calc'!A0", "+1", "-1", "@x", "plain", "", *["ä"] * 6]
+    raw = reports.exporters.FORMATS["excel"](frames)["cells.excel.csv"]
+    assert raw.startswith(b"\xef\xbb\xbf") and raw.count(b"\r\n") == 13
+    table = pd.read_csv(tmp_path.joinpath("x.csv").write_bytes(raw) and tmp_path / "x.csv", keep_default_na=False)
+    assert list(table["seed"][:2]) == ['="18446744073709551615"', '="18446744073709551614"']
+    assert list(table["error"][:7]) == ["'=cmd|' /C calc'!A0", "'+1", "'-1", "'@x", "plain", "", "ä"]
+    assert list(table[NOISE].astype(float)) == list(frames.cells[NOISE])
+
+
+def test_tables_for_latex_have_every_row_and_no_command_of_their_own(noises, tmp_path):
+    (path,) = reports.export(noises, "tex", tmp_path)
+    text, frames = path.read_text(), reports.load(noises)
+    rows = sum(len(rows) for _, _, (_, rows) in tables(frames))
+    body = [line for line in text.splitlines() if line.endswith(r"\\") and "&" in line]
+    assert len(body) == rows + 2 * len(tables(frames))  # each header stands twice, on the first page and on the others
+    assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == len(tables(frames))
+    assert r"chip.error\_unit.noise" in text and r"$\pm$" in text and r"95 \%" in text
+    assert not [line for line in text.splitlines() if not line.startswith("%") and "%" in line.replace(r"\%", "")]
+
+
+def test_plots_can_be_had_alone(noises, tmp_path, command):
+    kinds = set(figures(reports.load(noises)))
+    assert kinds == {"relative_error", "cosine", "scatter", "energy", "timeline"}
+    (path,) = reports.plot(noises, "cosine", out=tmp_path)
+    assert path.name == "cosine.svg" and path.read_text().rstrip().endswith("</svg>")
+    assert path.read_text() == reports.plot(noises, "cosine", out=tmp_path / "b")[0].read_text()
+    assert {path.stem for path in reports.plot(noises, format="png", out=tmp_path)} == kinds
+    status, out, err = command("plot", noises, "--kind", "cosine", "--format", "png", "--out", "here")
+    assert (status, out, err) == (0, "here/cosine.png\n", "")
+    status, out, err = command("plot", noises, "--kind", "cosne")
+    assert (status, out, err) == (2, "", "perturb: kind = 'cosne' is unknown: did you mean cosine?\n")
+    assert command("plot", noises, "--format", "pdf")[2].startswith("perturb: format = 'pdf' is unknown")
+
+
+def test_the_command_line_reports_a_sweep(noises, command):
+    status, out, _ = command("report", noises, "--format", "html,md", "--out", "r", "--wanted", "cosine>=0.5")
+    assert status == 0 and out == "r/report.html\nr/report.md\n"
+    status, out, _ = command("compare", noises)
+    assert status == 0 and "Where mean cosine >= 0.9 is met: chip.error_unit.noise" in out and "12 of 12 are done" in out
+    assert command("compare", noises, "--wanted", "x")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "cell, value",
+    [
+        ("12.3 ms", 0.0123), ("4.50 uJ", 4.5e-6), ("16,384", 16384.0), ("745 M", 745e6), ("1.2 G", 1.2e9), ("85 %", 0.85),
+        ("74 of 100", 74.0), ("0.98 +- 0.01", 0.98), ("< 0.003", 0.003), ("never", np.inf), ("-1.5e-07", -1.5e-7), ("0 J", 0.0),
+        ("3.2e12", 3.2e12), ("above all", np.inf), ("below all", -np.inf), ("2 s", 2.0),
+    ],
+)  # fmt: skip
+def test_cells_sort_by_what_they_stand_for(cell, value):
+    assert float(sort_value(cell)) == pytest.approx(value)
+
+
+def test_words_are_no_numbers():
+    assert [sort_value(text) for text in ("difference/walsh", "", "-", "2x2", "chip.bus", "1,2 m2")] == [""] * 6
