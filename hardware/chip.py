@@ -197,7 +197,7 @@ class Chip:
             self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
             self._spent.append(self._counts.copy())
             self._heard = self._hear(trial)
-            self._sent[trial] = (dE, s, self._heard)
+            self._sent[trial], self._met[trial] = (dE, s, self._heard), []
             env.process(self._deliver(trial))
             self._note_refreshes(trial, start)
             trial += 1
@@ -268,12 +268,11 @@ class Chip:
     def _deliver(self, trial: int):
         dE, s, heard = self._sent[trial]
         if self._disturbed:
-            met = {tile for tile, _ in self._met.setdefault(trial, [])}
+            met = {tile for tile, _ in self._met[trial]}
             for tile in self.tiles:
                 if tile not in met:
                     self.env.process(self._late(tile, trial, heard[tile.number], dE, s))
         else:
-            self._met[trial] = []
             yield from self._until(heard[0])
             yield from self._until(heard[0] + self.params.synapse.accumulate_ns)
             self._delivery = self._emit(self._delivery, (trial, heard[0], dE, s))

@@ -175,7 +175,7 @@ class OnChip:
                 except InputError as error:
                     if "not finite" not in str(error):
                         raise
-                    state.failed[run] = self._trial
+                    state.failed[run] = self.chips[run].next_trial - 1 if self.events else self._trial
         count_updates(state, self.plan, updates)
         self._show(state)
 
@@ -202,10 +202,8 @@ class OnChip:
         chip = self.chips[run]
 
         def heard(round_: int, sums: Array, D: Array, dE: float) -> Array | None:
-            self._trial = (round_ + 1) * self.plan.trials_per_update - 1
             return self._heard(state, run, round_, sums, D, dE, chip.env.now)
 
-        self._trial = state.trial
         chip.learn(Learning(self.course, lambda round_: self._direction(run, round_), heard), state.update + updates)
 
     def _direction(self, run: int, round_: int) -> Array:

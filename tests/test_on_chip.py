@@ -201,6 +201,22 @@ def test_jitter_and_leak_end_in_weights_at_both_fidelities(xor):
     assert np.isfinite(event.w).all()
 
 
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("more", [{}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2}])
+def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_and_batches(more, waits):
+    net = MLP([1, 1], output="linear", error="squared_error")
+    task = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]])), np.array([[0.1, 0.2], [0.3, -0.2]])
+    plan, changes = Plan(eta=1e170, **more), {"weights.leak_tau_s": 1.0, "bus.skew_ns": 100, "synapses_per_tile": 1}
+    with np.errstate(all="ignore"):
+        batch, event = (learned(task, changes, plan, 20, events, waits)[0] for events in (False, True))
+        half, _ = learned(task, changes, plan, 8, True, waits)
+        chip = OnChip(params(changes), task[0], plan, task[1], True, waits)
+        chip.resume(half)
+        chip.advance(half, 12)
+    assert (batch.failed == event.failed).all() and (batch.failed > 0).all()
+    assert np.array_equal(half.w, event.w) and np.array_equal(batch.w, event.w)
+
+
 def test_a_diverging_chip_stops_and_says_when():
     net = MLP([1, 1], output="linear", error="squared_error")
     objective = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]]))
