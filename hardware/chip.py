@@ -345,7 +345,7 @@ class Chip:
         self.changes.append((update, change))
         self._updates = update + 1
 
-    def learn(self, learning: "Learning", updates: int) -> None:
+    def learn(self, learning: Learning, updates: int) -> None:
         """Go on until so many updates have been written, from the start of the run, and a trial is about to begin."""
         self.learning = learning
         while self._updates < updates:

@@ -124,7 +124,7 @@ class OnChip:
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool, waits: bool):
         if plan.baseline_free:
             raise InputError("baseline_free is not for a chip, which has to measure E(w): leave it out")
-        self.plan, self.objective, self.events, self.waits = plan, objective, events, waits
+        self.plan, self.objective, self.events = plan, objective, events
         self.n_presented = plan.batch or objective.n_patterns
         code = made_on(params, plan.code, objective.n_weights)
         self.course = Course(params, objective, plan, waits)
