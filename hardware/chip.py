@@ -3,22 +3,24 @@
 SimPy says when, in whole nanoseconds. One trial: the tiles perturb; for every phase of the method the perturbation settles, the
 patterns settle in the array and are read one after another. The words go over the bus, dE after the last evaluation, dw.v (where
 the method needs it) as soon as the line has summed it; `latency_ns` after the last of them every tile meets them with the oldest
-perturbation in its FIFO. The next trial starts when the last word has left the bus. Once the schedule repeats itself, the batch
-kernels may run the remaining trials with the same numbers.
+perturbation in its FIFO. The next trial starts when the last word has left the bus. No time depends on a value: events say when
+things happen and what meets what, and the numbers are made of that afterwards, many trials at once, see `hardware.sums`. Once the
+schedule repeats itself, the batch kernels may run the remaining trials with the same numbers.
 """
 
-import itertools
+import gc
 import math
-from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import simpy
 
 from hardware.params import ChipParams, imperfections
-from hardware.schedule import Course, Schedule
+from hardware.schedule import Schedule
+from hardware.sums import Sums
 from hardware.tile import Tile
+from hardware.updates import Learning
 from hardware.values import Values, made_on
 from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
@@ -28,10 +30,10 @@ from perturb.methods import METHODS, Method
 from perturb.objective import Objective
 from perturb.precision import chosen
 from perturb.statistics import Design, Estimate, Point, Statistics, check_trials
-from perturb.synapse import TOTALS
 
 Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")
+CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")
 REFRESHES_SHOWN = 100  # in the trace of a trial
 WIDER = 20  # powers of two by which a converter that saturated is made wide enough
 
@@ -47,38 +49,6 @@ class Interval(NamedTuple):
     action: str
 
 
-class Learning(NamedTuple):
-    """How the synapses' sums become changes of their weights, after the rounds of trials of a course.
-
-    direction(round): v of its trials. heard(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation
-    and dE of its last trial; None if another round is to follow. The weights change at the start of the first trial after the
-    writing.
-    """
-
-    course: Course
-    direction: Callable[[int], Array]
-    heard: Callable[[int, Array, Array, float], Array | None]
-
-    @property
-    def every(self) -> int:
-        """Trials of a round."""
-        return self.course.plan.trials_per_update
-
-
-class _Environment(simpy.Environment):
-    """SimPy's, in whole nanoseconds, counting events."""
-
-    events = 0
-
-    @property
-    def now(self) -> int:
-        return int(self._now)
-
-    def schedule(self, event, priority=simpy.events.NORMAL, delay=0):
-        self.events += 1
-        super().schedule(event, priority, delay)
-
-
 class Chip:
     """A chip that estimates g and z = Hv of `objective` at w by weight perturbation.
 
@@ -86,7 +56,7 @@ class Chip:
     and runs the rest in batches; "batch" runs all values in batches and the events only for the schedule. For the same seed all
     three agree within rounding. A FIFO too short for the bus latency can only be had at event level. precision: of the batches,
     as of `perturb.estimate`; "float32" is faster and agrees to its own rounding. start: (number, time in ns) of the first trial,
-    where the chip goes on with what it has learned.
+    where the chip goes on with what it has learned. With `learning`, the weights change between trials.
 
     After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits it), events (of SimPy),
     trace (the intervals of the first `trace_trials` trials), statistics.
@@ -129,7 +99,8 @@ class Chip:
         self.precision = chosen(own, objective, self.w, self.v, self.values.reading, self.design)
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
-        self.tiles = [Tile(number, i, min(i + size, n), depth) for number, i in enumerate(range(0, n, size))]
+        self._first, now = start
+        self.tiles = [Tile(number, i, min(i + size, n), depth, self._first) for number, i in enumerate(range(0, n, size))]
         if params.faults.tile >= len(self.tiles):
             raise InputError(f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {len(self.tiles) - 1}")
         if presentation == "pattern" and self.values.keeps_baseline:
@@ -139,152 +110,134 @@ class Chip:
             )
         self.schedule = Schedule(params, objective, method, self.presented)
 
-        self._first, now = start
-        self.env = _Environment(now)
-        self.bus = simpy.Resource(self.env)
+        self.env: Any = simpy.Environment(now)  # in whole nanoseconds
+        self._looks = 0  # at the number of events
+        self._bus_free_ns = 0  # when all words have been sent that somebody has asked for
         self.trace: list[Interval] = []
-        self._counts: Counter[str] = Counter()
-        self._command, self._delivery = self.env.event(), self.env.event()
-        self._known: dict[int, Array] = {}  # what the synapses believe of the perturbations that are in a FIFO
+        self._counts = dict.fromkeys(CAUSES, 0)
+        self._command, self._summed, self._delivery = (self.env.event() for _ in range(3))
+        self.sums = Sums(self.values, self.tiles, self._first)
         self._starts: list[int] = []  # time when each trial began
-        self._spent: list[Counter[str]] = []  # counts of all trials so far, at the end of each
+        self._spent: list[tuple[int, ...]] = []  # counts of all trials so far by CAUSES, at the end of each
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
-        self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast that is on its way to it
-        self._sent: dict[int, tuple[tuple[float, float], float, list[int]]] = {}  # dE, s and these times, of broadcasts under way
-        self._met: dict[int, list[tuple[Tile, int]]] = {}  # of a broadcast under way: the tiles it reached, what it met there
-        self._sums = self.statistics.zeros()[0]
-        self._totals: tuple[float, ...] = (0.0,) * len(TOTALS)  # the controller's
+        self._disturbed = params.bus.skew_ns + params.bus.jitter_ns > 0  # whether tiles get a broadcast at times of their own
+        self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast
+        # of broadcasts under way: these times; and of each tile reached, the trial whose perturbation was met there
+        self._sent: dict[int, tuple[list[int], dict[int, int]]] = {}
         self._trial_done = self.env.event()
+        self._pause = math.inf  # number of trials after which `run` goes on
         self._steady = False
         self.learning: Learning | None = None
-        self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
-        self._writing: dict[int, tuple[int, Array]] = {}  # when they will be written, of updates that are being written
-        self._updates = 0
-        self._ready, self._between = self.env.event(), self.env.event()  # for the next round; for the next trial
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
+        if method.needs_s:
+            self.env.process(self._sum_line())
         self.env.process(self._control())
 
     # ---- processes
 
     def _control(self):
-        p, env, method = self.params, self.env, self.design.method
+        p, env, method, values, counts, n = self.params, self.env, self.design.method, self.values, self._counts, self.w.size
+        evaluation_ns, needs_s, shown = self.schedule.evaluation_ns, method.needs_s, self.trace_trials
+        spare_ns, words = p.clock.evaluation_ns and p.clock.evaluation_ns - evaluation_ns, method.words[: -1 if needs_s else None]
         trial = self._first
         while True:
             start = env.now
             self._starts.append(start)
-            for update, change in self.changes:
-                self.values.memory.add(change, update, start)
-            self.changes.clear()
             if self.learning:
-                self.values.v = self.learning.direction(trial // self.learning.every)
-            D = self.values.drawn(trial)
-            self._known[trial] = self.values.known(D, trial)
-            self._command = self._emit(self._command, trial)
-            if method.needs_s:
-                summed = env.process(self._sum_line(trial))
-            E = {}
-            for phase in self.values.measured_phases(trial):
-                E[phase] = yield from self._evaluate(trial, phase, D)
-            dE, s = self.values.combined(trial, E), self.values.line(trial, self._known[trial])
+                self.learning.begin(trial, start)
+            self._command, summed = self.emit(self._command, trial), self._summed
+            for phase in values.measured_phases(trial):
+                yield env.timeout(evaluation_ns)
+                if trial < shown:
+                    self._note_evaluation(trial, phase)
+                if spare_ns:
+                    yield env.timeout(spare_ns)
+                if method.phases[phase] != (0, 0):
+                    counts["perturbation"] += n
+                counts["mac"] += n * self.presented
+                counts["conversion"] += self.presented
             measured = env.now
-            yield from self._send(trial, method.words[: -1 if method.needs_s else None])
-            if method.needs_s:
+            yield from self._send(trial, words)
+            if needs_s:
                 yield summed
             if p.clock.broadcast_ns:
                 yield env.timeout(measured + p.clock.broadcast_ns - env.now)
-            self._counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
-            self._spent.append(self._counts.copy())
+            counts["accumulate"] += n  # a lost broadcast is charged all the same
+            self._spent.append(tuple(counts.values()))
             self._heard = self._hear(trial)
-            self._sent[trial], self._met[trial] = (dE, s, self._heard), []
+            self._sent[trial] = (self._heard, {})
             env.process(self._deliver(trial))
-            self._note_refreshes(trial, start)
+            if trial < shown:
+                self._note_refreshes(trial, start)
             trial += 1
             if self.learning:
-                yield from self._pause(trial)
+                yield from self.learning.between(trial)
 
-    def _pause(self, trial: int):
-        """Between two trials of learning: what a round awaits is there, and all else of this moment has happened."""
-        assert self.learning
-        if trial % self.learning.every == 0 and self.learning.course.awaits(trial // self.learning.every):
-            yield self._ready
-        while self.env.peek() <= self.env.now:
-            yield self.env.timeout(0)
-        between = self._between
-        self._between = self._emit(between, trial)
-        yield between
-
-    def _sum_line(self, trial: int):
-        """Sums dw.v and sends it as soon as it is known."""
-        start, line = self.env.now, self.params.summing_line
-        yield self.env.timeout(line.settle_ns + line.conversion_ns)
-        self._note(trial, -1, start, self.env.now, "summing line", "sum and convert dw.v")
-        self._counts["conversion"] += 1
-        yield from self._send(trial, ["dw.v"])
+    def _sum_line(self):
+        """Sums dw.v of every trial and sends it as soon as it is known."""
+        env, line = self.env, self.params.summing_line
+        ready_ns = line.settle_ns + line.conversion_ns
+        while True:
+            trial = yield self._command
+            yield env.timeout(ready_ns)
+            if trial < self.trace_trials:
+                self.note(trial, -1, env.now - ready_ns, "summing line", "sum and convert dw.v")
+            self._counts["conversion"] += 1
+            yield from self._send(trial, ["dw.v"])
+            self._summed = self.emit(self._summed, trial)
 
     def _send(self, trial: int, words: list[str]):
-        bus = self.params.bus
+        """Words over the bus, one after the other once it is free: whoever asks first is served first."""
+        bus, env, word_ns = self.params.bus, self.env, self.schedule.word_ns
         if ("dw.v" in words) != (bus.first == "dw.v"):
-            yield self.env.timeout(0)  # at the same moment the other one asks first
-        with self.bus.request() as granted:
-            yield granted
-            for word in words:
-                sent = self.env.now
-                yield self.env.timeout(self.schedule.word_ns)
-                self._note(trial, -1, sent, self.env.now, "bus", f"broadcast {word}")
-                self._counts["broadcast_bit"] += bus.word_bits
-
-    def _evaluate(self, trial: int, phase: int, D: Array):
-        p, env, (a, b) = self.params, self.env, self.design.method.phases[phase]
-        start = env.now
-        settled = start + p.perturbation.settle_ns
-        yield env.timeout(self.schedule.evaluation_ns)
-        self._note(trial, phase, start, settled, "perturbation", f"settle at w {a:+d} D {b:+d} rv")
-        shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
-        self._note(trial, phase, settled, env.now, "array and error unit", f"settle and read {shown}")
-        if p.clock.evaluation_ns:
-            yield env.timeout(start + p.clock.evaluation_ns - env.now)
-        if (a, b) != (0, 0):
-            self._counts["perturbation"] += self.w.size
-        self._counts["mac"] += self.w.size * self.presented
-        self._counts["conversion"] += self.presented
-        displaced = self.values.settled(self.values.target(D, trial, phase))
-        return float(self.values.readings([(trial, phase)], displaced[None])[0])
+            yield env.timeout(0)  # at the same moment the other one asks first
+        wait_ns = max(0, self._bus_free_ns - env.now)
+        self._bus_free_ns = env.now + wait_ns + len(words) * word_ns
+        for word in words:
+            yield env.timeout(wait_ns + word_ns)
+            wait_ns = 0
+            if trial < self.trace_trials:
+                self.note(trial, -1, env.now - word_ns, "bus", f"broadcast {word}")
+            self._counts["broadcast_bit"] += bus.word_bits
 
     def _hear(self, trial: int) -> list[int]:
         """When each tile gets a broadcast that is sent now; none overtakes another on its way."""
-        bus, tiles = self.params.bus, len(self.tiles)
-        arrives = self.env.now + bus.latency_ns
+        tiles, arrives = len(self.tiles), self.env.now + self.params.bus.latency_ns
         if not self._disturbed:
             return [arrives] * tiles
         return [max(arrives + self.values.late_ns(trial, tile, tiles), last) for tile, last in enumerate(self._heard)]
 
-    @property
-    def _disturbed(self) -> bool:
-        """Whether tiles get a broadcast at times of their own."""
-        return self.params.bus.skew_ns + self.params.bus.jitter_ns > 0
-
     def _deliver(self, trial: int):
-        dE, s, heard = self._sent[trial]
+        """A broadcast on its way, to tiles that it has not reached before."""
+        env, (heard, met) = self.env, self._sent[trial]
         if self._disturbed:
-            met = {tile for tile, _ in self._met[trial]}
-            for tile in self.tiles:
-                if tile not in met:
-                    self.env.process(self._late(tile, trial, heard[tile.number], dE, s))
+            late = [self._late(tile, trial, heard[tile.number], met) for tile in self.tiles if tile.number not in met]
+            yield env.all_of([env.process(process) for process in late])
         else:
-            yield from self._until(heard[0])
-            yield from self._until(heard[0] + self.params.synapse.accumulate_ns)
-            self._delivery = self._emit(self._delivery, (trial, heard[0], dE, s))
+            yield env.timeout(max(0, heard[0] - env.now))  # 0: that was before a run went on
+            yield env.timeout(heard[0] + self.params.synapse.accumulate_ns - env.now)
+            delivery = self._delivery
+            self._delivery = self.emit(delivery, (trial, met))
+            yield delivery  # after all tiles, which have waited for longer
+        del self._sent[trial]
+        self._ends.append(env.now)
+        if self.fidelity != "batch":
+            self.sums.add(met)
+        if self.learning and (trial + 1) % self.learning.every == 0:
+            env.process(self.learning.update(trial))
+        if len(self._ends) >= self._pause:
+            self._trial_done = self.emit(self._trial_done, trial)
 
-    def _late(self, tile: Tile, trial: int, start: int, dE: tuple[float, float], s: float):
-        yield from self._until(start)
-        yield from self._until(start + self.params.synapse.accumulate_ns)
-        self._receive(tile, trial, start, dE, s)
-
-    def _until(self, time_ns: int):
-        if time_ns >= self.env.now:  # else that was before a run went on
-            yield self.env.timeout(time_ns - self.env.now)
+    def _late(self, tile: Tile, trial: int, start: int, met: dict[int, int]):
+        """A broadcast that reaches each tile at a time of its own."""
+        env = self.env
+        yield env.timeout(max(0, start - env.now))
+        yield env.timeout(start + self.params.synapse.accumulate_ns - env.now)
+        tile.receive(met)
+        if trial < self.trace_trials:
+            self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
     def _perturb(self, tile: Tile):
         perturb, shown = tile.perturb, self.trace_trials  # a thousand tiles do this in every trial
@@ -292,137 +245,36 @@ class Chip:
             trial = yield self._command
             perturb(trial)
             if trial < shown:
-                self._note(trial, -1, self.env.now, self.env.now, f"tile {tile.number}", "draw dw")
+                self.note(trial, -1, self.env.now, f"tile {tile.number}", "draw dw")
 
     def _accumulate(self, tile: Tile):
-        receive = self._receive
+        receive, shown = tile.receive, self.trace_trials
         while True:
-            trial, start, dE, s = yield self._delivery
-            receive(tile, trial, start, dE, s)
+            trial, met = yield self._delivery
+            receive(met)
+            if trial < shown:
+                start = self.env.now - self.params.synapse.accumulate_ns
+                self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
-    def _receive(self, tile: Tile, trial: int, start: int, dE: tuple[float, float], s: float) -> None:
-        met = self._met[trial]
-        met.append((tile, tile.receive()))
-        if trial < self.trace_trials:
-            self._note(trial, -1, start, self.env.now, f"tile {tile.number}", "accumulate")
-        if len(met) == len(self.tiles):
-            D = self._known[met[-1][1]]
-            self._sum(self._met.pop(trial), trial, dE, s)
-            self._ends.append(self.env.now)
-            del self._sent[trial]
-            if self.learning and (trial + 1) % self.learning.every == 0:
-                self.env.process(self._update(trial, D, dE[0]))
-            self._trial_done = self._emit(self._trial_done, trial)
-
-    def _update(self, trial: int, D: Array, dE: float):
-        """What the synapses have summed in a round is heard, and changes their weights once it is written.
-
-        A rate that is measured is measured meanwhile, which takes the time of the course; its values are those of `heard`.
-        """
-        assert self.learning
-        course, round_ = self.learning.course, trial // self.learning.every
-        change = self.learning.heard(round_, self._sums, D, dE)
-        self._sums[:] = 0.0
-        if course.measures(round_):
-            start = self.env.now
-            yield self.env.timeout(course.measuring_ns(round_))
-            self._note(trial, -1, start, self.env.now, "array and error unit", "measure the rate")
-        if course.awaits(round_ + 1) and (change is None or not course.waits):
-            self._ready = self._emit(self._ready, round_)
-        if change is not None:
-            self._writing[update := round_ // course.rounds] = (self.env.now + self.params.weights.write_ns, change)
-            yield from self._write(update)
-            if course.waits:
-                self._ready = self._emit(self._ready, round_)
-
-    def _write(self, update: int):
-        assert self.learning
-        written, change = self._writing[update]
-        yield from self._until(written)
-        trial = (update + 1) * self.learning.course.plan.trials_of_an_update - 1
-        self._note(trial, -1, written - self.params.weights.write_ns, written, "weights", "write")
-        del self._writing[update]
-        self.changes.append((update, change))
-        self._updates = update + 1
-
-    def learn(self, learning: Learning, updates: int) -> None:
-        """Go on until so many updates have been written, from the start of the run, and a trial is about to begin."""
-        self.learning = learning
-        while self._updates < updates:
-            self.env.run(until=self._between)
-
-    @property
-    def next_trial(self) -> int:
-        """The trial that is about to begin, between two of them."""
-        return self._first + len(self._starts)
-
-    def arrays(self) -> dict[str, Array]:
-        """What is under way between two trials of learning, to be stored: a new chip goes on from it, see `restore`."""
-        tiles, n = self.tiles, self.w.size
-        met = np.full((len(self._sent), len(tiles)), -1)
-        for row, trial in enumerate(self._sent):
-            for tile, perturbed in self._met[trial]:
-                met[row, tile.number] = perturbed
-        deepest = max(len(tile.fifo) for tile in tiles)
-        fifos = [[*tile.fifo, *[-1] * (deepest - len(tile.fifo)), tile.out, tile.overflowed] for tile in tiles]
-        return {
-            "sums": self._sums.copy(), "updates": np.array(self._updates), "latest": np.array(self._heard),
-            "sent": np.array([(trial, *dE, s) for trial, (dE, s, _) in self._sent.items()]).reshape(-1, 4),
-            "heard": np.array([heard for *_, heard in self._sent.values()], np.int64).reshape(-1, len(tiles)),
-            "met": met, "fifos": np.array(fifos, np.int64),
-            "writing": np.array([(update, written) for update, (written, _) in self._writing.items()], np.int64).reshape(-1, 2),
-            "wanted": np.array([change for _, change in self._writing.values()]).reshape(-1, n),
-        }  # fmt: skip
-
-    def restore(self, parts: dict[str, Array]) -> None:
-        """Go on with what was under way, from the trial and the time that this chip starts at."""
-        self._sums[:], self._updates, self._heard = parts["sums"], int(parts["updates"]), parts["latest"].tolist()
-        for tile, (*fifo, out, overflowed) in zip(self.tiles, parts["fifos"].tolist(), strict=True):
-            tile.fifo.extend(trial for trial in fifo if trial >= 0)
-            tile.out, tile.overflowed = out, bool(overflowed)
-        for (number, *dE, s), heard, met in zip(*(parts[name].tolist() for name in ("sent", "heard", "met")), strict=True):
-            trial = int(number)
-            self._sent[trial] = ((dE[0], dE[1]), s, heard)
-            self._met[trial] = [(tile, perturbed) for tile, perturbed in zip(self.tiles, met, strict=True) if perturbed >= 0]
-            self.env.process(self._deliver(trial))
-        for trial in {*parts["met"].flat, *parts["fifos"][:, :-1].flat} - {-1}:
-            self._known[trial] = self.values.known(self.values.drawn(trial), trial)
-        for (update, written), change in zip(parts["writing"].tolist(), parts["wanted"], strict=True):
-            self._writing[update] = (written, change)
-            self.env.process(self._write(update))
-
-    def _sum(self, met: list[tuple[Tile, int]], trial: int, dE: tuple[float, float], s: float) -> None:
-        """Every synapse's sums after a broadcast has reached all: at once where all tiles met the same perturbation."""
-        values, oldest = self.values, {perturbed for _, perturbed in met}
-        if len(oldest) == 1 and not self.params.bus.drop_probability:
-            values.accumulate(self._sums, self._known[oldest.pop()], trial, dE, s)
-        else:
-            known, arrived = np.zeros(self.w.size), np.ones(self.w.size, dtype=bool)
-            for tile, perturbed in met:
-                part = slice(tile.start, tile.stop)
-                known[part] = self._known[perturbed][part]
-                arrived[part] = values.received(trial, tile.number)
-            values.accumulate(self._sums, known, trial, dE, s, arrived)
-        self._totals = values.counted(self._totals, dE, s)
-        if len(self._known) > 2 * self.params.synapse.fifo_depth:
-            met_already = (perturbed for tiles in self._met.values() for _, perturbed in tiles)
-            needed = min(itertools.chain(met_already, (tile.oldest for tile in self.tiles)))
-            self._known = {trial: known for trial, known in self._known.items() if trial >= needed}
-
-    def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
+    def emit(self, event: simpy.Event, value: object) -> simpy.Event:
         event.succeed(value)
         return self.env.event()
 
-    def _note(self, trial: int, phase: int, start: int, end: int, unit: str, action: str) -> None:
-        if trial < self.trace_trials:
-            self.trace.append(Interval(trial, phase, start, end, unit, action))
+    def note(self, trial: int, phase: int, start: int, unit: str, action: str, end: int | None = None) -> None:
+        self.trace.append(Interval(trial, phase, start, self.env.now if end is None else end, unit, action))
+
+    def _note_evaluation(self, trial: int, phase: int) -> None:
+        (a, b), start = self.design.method.phases[phase], self.env.now - self.schedule.evaluation_ns
+        settled = start + self.params.perturbation.settle_ns
+        self.note(trial, phase, start, "perturbation", f"settle at w {a:+d} D {b:+d} rv", settled)
+        shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
+        self.note(trial, phase, settled, "array and error unit", f"settle and read {shown}")
 
     def _note_refreshes(self, trial: int, start: int) -> None:
         # beside the trials, whose schedule they leave alone: what they do follows from the time, see `Values.weights`
-        every = self.values.memory.refresh_ns
-        if every and trial < self.trace_trials:
+        if every := self.values.memory.refresh_ns:
             for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
-                self._note(trial, -1, k * every, k * every, "weights", "refresh")
+                self.note(trial, -1, k * every, "weights", "refresh", k * every)
 
     @property
     def _every(self) -> int:
@@ -431,11 +283,21 @@ class Chip:
 
     # ---- running
 
+    def go_on(self, until: simpy.Event) -> None:
+        # with every event some objects a tile come and go: the collector of cycles, which counts them, would never rest
+        young, *older = gc.get_threshold()
+        gc.set_threshold(young and young + 10 * len(self.tiles), *older)
+        try:
+            self.env.run(until=until)
+        finally:
+            gc.set_threshold(young, *older)
+
     def run(self, trials: int) -> Estimate:
         """Run the next `trials` trials and solve for all so far. Any split of a run gives the same estimate, time and energy."""
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         while len(self._ends) < wanted and not self._steady:
-            self.env.run(until=self._trial_done)
+            self._pause = wanted if self.fidelity == "event" else len(self._ends) + 1
+            self.go_on(self._trial_done)
             self._steady = self.fidelity != "event" and self._repeats()
         if self.fidelity != "batch":
             self._gather(min(wanted, len(self._ends)))
@@ -464,15 +326,45 @@ class Chip:
         every = self._every
         if len(self._ends) < 3 * every + 1:
             return False
-        seen = [(self._starts[i], self._spent[i]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
-        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(seen)]
-        return steps[0] == steps[1] == steps[2]
+        seen = [(self._starts[i], *self._spent[i]) for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)]
+        steps = {tuple(b - a for a, b in zip(one, next_, strict=True)) for one, next_ in pairwise(seen)}
+        return len(steps) == 1
 
     def _gather(self, trials: int) -> None:
         """Take the sums from the tiles, while the run is at event level."""
         if self.statistics.trials < trials:
-            self.statistics.closed = (self._sums.copy(), np.array(self._totals))
+            self.sums.settle()
+            self.statistics.closed = (self.sums.synapses.copy(), self.sums.totals.copy())
             self.statistics.extend(trials - self.statistics.trials)
+
+    # ---- to be stored, and gone on from, between two trials of learning
+
+    @property
+    def next_trial(self) -> int:
+        """The trial that is about to begin."""
+        return self._first + len(self._starts)
+
+    def arrays(self) -> dict[str, Array]:
+        """What is under way: a new chip goes on from it, see `restore`."""
+        numbers, deepest = range(len(self.tiles)), max(len(tile.fifo) for tile in self.tiles)
+        heard, met = [heard for heard, _ in self._sent.values()], [met for _, met in self._sent.values()]
+        fifos = [[*tile.fifo, *[-1] * (deepest - len(tile.fifo)), tile.out, tile.overflowed] for tile in self.tiles]
+        return self.sums.arrays() | {
+            "latest": np.array(self._heard), "heard": np.array(heard, np.int64).reshape(-1, len(numbers)),
+            "met": np.array([[of.get(tile, -1) for tile in numbers] for of in met], np.int64).reshape(-1, len(numbers)),
+            "fifos": np.array(fifos, np.int64),
+        }  # fmt: skip
+
+    def restore(self, parts: dict[str, Array]) -> None:
+        """Go on with what was under way, from the trial and the time that this chip starts at."""
+        self.sums.restore(parts)
+        self._heard = parts["latest"].tolist()
+        for tile, (*fifo, out, overflowed) in zip(self.tiles, parts["fifos"].tolist(), strict=True):
+            tile.fifo.extend(trial for trial in fifo if trial >= 0)
+            tile.out, tile.overflowed = out, bool(overflowed)
+        for trial, heard, met in zip(parts["sent"][:, 0], parts["heard"].tolist(), parts["met"].tolist(), strict=True):
+            self._sent[int(trial)] = (heard, {tile: perturbed for tile, perturbed in enumerate(met) if perturbed >= 0})
+            self.env.process(self._deliver(int(trial)))
 
     # ---- what it took
 
@@ -485,7 +377,7 @@ class Chip:
     def energy_by_cause(self) -> dict[str, float]:
         """Energy in joules by cause: of the trials, and what is spent all the time until the same moment."""
         time_ns, counts = self._end_ns(self.statistics.trials - 1), self._spent_in(self.statistics.trials)
-        energy = {cause: counts[cause] * getattr(self.params.energy, f"{cause}_j") for cause in CAUSES}
+        energy = {cause: n * getattr(self.params.energy, f"{cause}_j") for cause, n in zip(CAUSES, counts, strict=True)}
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
         if every := self.values.memory.refresh_ns:
             energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
@@ -558,19 +450,18 @@ class Chip:
 
     @property
     def events(self) -> int:
-        """Events that SimPy has processed or scheduled."""
-        return self.env.events
+        """Events that SimPy has processed or scheduled: it numbers them, and whoever looks at the next number takes it away."""
+        self._looks += 1
+        return next(self.env._eid) - self._looks + 1
 
-    def _spent_in(self, trials: int) -> Counter[str]:
-        """What the first trials spent, from the events or from the pattern of `every` trials that they have found."""
+    def _spent_in(self, trials: int) -> list[int]:
+        """What the first trials spent by CAUSES, from the events or from the pattern of `every` trials that they have found."""
         if trials <= len(self._spent):
-            return self._spent[trials - 1] if trials else Counter()
+            return list(self._spent[trials - 1]) if trials else [0] * len(CAUSES)
         every = self._every
         whole, rest = divmod(trials - len(self._spent), every)
-        less, counts, few = self._spent[-1 - every], self._spent[-1], self._spent[-1 - every + rest]
-        return Counter({
-            cause: counts[cause] + whole * (counts[cause] - less[cause]) + few[cause] - less[cause] for cause in counts
-        })  # fmt: skip
+        less, counts, few = (self._spent[i] for i in (-1 - every, -1, -1 - every + rest))
+        return [now + whole * (now - then) + more - then for now, then, more in zip(counts, less, few, strict=True)]
 
     def _end_ns(self, trial: int) -> int:
         """When the last tile has accumulated a trial, from the events or from the schedule they have found."""
@@ -596,6 +487,3 @@ class Chip:
         whole, rest = divmod(trial - len(self._starts) + 1, every)
         last, before = self._starts[-1], self._starts[-1 - every]
         return last + whole * (last - before) + self._starts[-1 - every + rest] - before
-
-
-CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")

@@ -6,13 +6,15 @@ A run is a die: run r has die params.die + r.
 
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from hardware.chip import Chip, Learning
+from hardware.chip import Chip
 from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
 from hardware.schedule import Course
+from hardware.updates import Learning
 from hardware.values import PLAIN, Values, fabricate, made_on
 from perturb.codes import CODES
 from perturb.errors import InputError
@@ -21,8 +23,8 @@ from perturb.kernels import Mismatch
 from perturb.learning import Batch, Source, presented
 from perturb.methods import METHODS
 from perturb.objective import Objective
-from perturb.statistics import Design, Statistics
-from perturb.synapse import SUMS
+from perturb.statistics import Design, NotFinite, Statistics
+from perturb.synapse import SUMS, TOTALS
 from perturb.updates import (
     LINE_PHASE,
     ConjugateGradients,
@@ -133,9 +135,10 @@ class OnChip:
         self.params, self._code, self._w = params, code, w
         self.chips: list[Chip] = [self._chip(run) for run in range(len(w))] if events else []
         self.runs = [chip.values for chip in self.chips] if events else [self._values(run) for run in range(len(w))]
+        self._learning = [self._learning_of(run) for run in range(len(self.chips))]
         # updates that have been computed (of events: written), and change the weights at the start of a later trial
         self._pending: list[list[tuple[int, Array]]] = (
-            [chip.changes for chip in self.chips] if events else [[] for _ in self.runs]
+            [learning.changes for learning in self._learning] if events else [[] for _ in self.runs]
         )
         self._steps: dict[int, ConjugateGradients] = {}  # of the runs, towards an update that is under way
 
@@ -149,6 +152,9 @@ class OnChip:
         chip.presented, chip.schedule = self.n_presented, self.course.schedule
         self._with_periods(chip.values, seed)
         return chip
+
+    def _learning_of(self, run: int) -> Learning:
+        return Learning(self.chips[run], self.course, partial(self._direction, run))
 
     def _values(self, run: int) -> Values:
         plan, n = self.plan, self.objective.n_weights
@@ -172,10 +178,9 @@ class OnChip:
             if state.failed[run] < 0:
                 try:
                     (self._by_events if self.events else self._by_values)(state, run, updates)
-                except InputError as error:
-                    if "not finite" not in str(error):
-                        raise
-                    state.failed[run] = self.chips[run].next_trial - 1 if self.events else self._trial
+                except NotFinite as error:
+                    state.failed[run] = error.trial
+                    self._pending[run].clear()  # the run stands still
         count_updates(state, self.plan, updates)
         self._show(state)
 
@@ -183,18 +188,16 @@ class OnChip:
         """The visible loop: perturb, measure, broadcast, accumulate, update."""
         values, course, K, rounds = self.runs[run], self.course, self.plan.trials_per_update, self.course.rounds
         for round_ in range(state.update * rounds, (state.update + updates) * rounds):
-            sums = np.zeros((len(SUMS), self.objective.n_weights))
+            sums, totals = np.zeros((len(SUMS), self.objective.n_weights)), np.zeros(len(TOTALS))
             values.v = self._direction(run, round_)
             for trial in range(round_ * K, (round_ + 1) * K):
-                self._trial, start_ns = trial, course.start_ns(trial)
+                start_ns = course.start_ns(trial)
                 while self._pending[run] and course.written_ns(self._pending[run][0][0]) <= start_ns:
                     number, change = self._pending[run].pop(0)
                     values.memory.add(change, number, start_ns)
-                D, evaluations = values.drawn(trial), [(trial, phase) for phase in values.measured_phases(trial)]
-                displaced = np.array([values.settled(values.target(D, trial, phase)) for _, phase in evaluations])
-                E = {phase: E for (_, phase), E in zip(evaluations, values.readings(evaluations, displaced), strict=True)}
-                known, dE, _ = values.broadcast(trial, E, sums)
-            wanted = self._heard(state, run, round_, sums, known, dE[0], course.arrived_ns(round_))
+                heard = values.evaluated(range(trial, trial + 1))
+                values.accumulate(sums, totals, [trial], heard)
+            wanted = self._heard(state, run, round_, sums, heard.known[0], heard.y[0], course.arrived_ns(round_))
             if wanted is not None:
                 self._pending[run].append((round_ // rounds, wanted))
 
@@ -204,7 +207,7 @@ class OnChip:
         def heard(round_: int, sums: Array, D: Array, dE: float) -> Array | None:
             return self._heard(state, run, round_, sums, D, dE, chip.env.now)
 
-        chip.learn(Learning(self.course, lambda round_: self._direction(run, round_), heard), state.update + updates)
+        self._learning[run].learn(state.update + updates, heard)
 
     def _direction(self, run: int, round_: int) -> Array:
         """v of the trials of a round."""
@@ -216,13 +219,21 @@ class OnChip:
     def _heard(self, state: State, run: int, round_: int, sums: Array, D: Array, dE: float, now_ns: int) -> Array | None:
         """The change that the sums of a round come to, D and dE being of its last trial; None if products are still to follow."""
         plan, (update, product) = self.plan, divmod(round_, self.course.rounds)
-        g, z = (sums[row][None] / (plan.trials_per_update * plan.sigma**2) for row in (XY, QU))
-        curved = self._direction(run, round_) * z / plan.r  # of the rule "diagonal"
-        if self.course.measures(round_) and plan.rate == "line":
-            state.memory["eta"][run] = self._along(run, g[0], (round_ + 1) * plan.trials_per_update - 1, now_ns)
-        elif self.course.measures(round_):
-            set_rate(plan, state, run, update, self._estimator(state, run, now_ns))
-        if plan.rule == "newton-cg":
+        trial = (round_ + 1) * plan.trials_per_update - 1
+        scale = plan.trials_per_update * plan.sigma**2
+        g, z = sums[XY][None] / scale, sums[QU][None] / scale
+        measures = self.course.measures(round_)
+        if measures and plan.rate == "line":
+            state.memory["eta"][run] = self._along(run, g[0], trial, now_ns)
+        elif measures:
+            try:
+                set_rate(plan, state, run, update, self._estimator(state, run, now_ns))
+            except NotFinite:
+                raise self.runs[run].design.not_finite(trial) from None
+        curved = z
+        if plan.rule == "diagonal":
+            curved = self._direction(run, round_) * z / plan.r
+        elif plan.rule == "newton-cg":
             if product == 0:
                 self._steps[run] = ConjugateGradients(g, plan.damping)
             else:
@@ -232,7 +243,10 @@ class OnChip:
             curved = self._steps[run].p
         memory = {name: array[run : run + 1] for name, array in state.memory.items()}
         rates = rates_at(plan, state, update)[run : run + 1]
-        return wanted_change(plan, memory, rates, update, g, D[None], np.array([dE]), curved)[0]
+        change = wanted_change(plan, memory, rates, update, g, D[None], np.array([dE]), curved)[0]
+        if not np.isfinite(change).all():
+            raise self.runs[run].design.not_finite(trial)
+        return change
 
     def _along(self, run: int, p: Array, trial: int, now_ns: int) -> float:
         """The way along -p, from the chip's own readings after a trial."""
@@ -241,7 +255,7 @@ class OnChip:
         whole.rows_of, whole.start_ns = None, lambda trial: now_ns
         whole.design = replace(values.design, presentation="batch")
         evaluations = [(trial, LINE_PHASE + k) for k in range(3)]
-        return along(self.plan, p, lambda at: whole.readings(evaluations, np.array([values.settled(target) for target in at])))
+        return along(self.plan, p, lambda at: whole.readings(evaluations, values.settled(at)))
 
     def _estimator(self, state: State, run: int, now_ns: int) -> Estimator:
         """Estimates by the chip itself, one after another from a time on."""
@@ -281,7 +295,7 @@ class OnChip:
         if self.events:
             chip = self.chips[run]
             parts["next"] = np.array([chip.next_trial, chip.env.now])
-            parts |= {f"chip.{name}": array for name, array in chip.arrays().items()}
+            parts |= {f"chip.{name}": array for name, array in (chip.arrays() | self._learning[run].arrays()).items()}
             if run in self._steps:
                 parts |= {f"steps.{name}": np.array(array) for name, array in vars(self._steps[run]).items()}
         return parts
@@ -293,13 +307,15 @@ class OnChip:
             if self.events:
                 trial, now = parts["next"].tolist()
                 self.chips[run] = self._chip(run, (trial, now))
-                self.runs[run], self._pending[run] = self.chips[run].values, self.chips[run].changes
+                self._learning[run] = self._learning_of(run)
+                self.runs[run], self._pending[run] = self.chips[run].values, self._learning[run].changes
             values = self.runs[run]
             values.memory.restore(parts)
             values.kept, values.displaced = (int(parts["kept"][0]), float(parts["kept"][1])), parts["displaced"]
             self._pending[run].extend(zip(parts["pending"].tolist(), parts["wanted"], strict=True))
-            if self.events:
+            if self.events and state.failed[run] < 0:
                 self.chips[run].restore(_named(parts, "chip."))
+                self._learning[run].restore(_named(parts, "chip."))
             if steps := _named(parts, "steps."):
                 self._steps[run] = ConjugateGradients(steps["d"], self.plan.damping)
                 vars(self._steps[run]).update(steps)

@@ -4,32 +4,28 @@ from collections import deque
 
 
 class Tile:
-    """Synapses start..stop-1 and a FIFO of their own past perturbations, named by their trials.
+    """Synapses start..stop-1 and a FIFO of their own past perturbations, named by their trials, which come one after another.
 
-    `perturb` pushes a new one; `receive` gives the oldest for a broadcast to meet. A shift register cannot know trial numbers:
-    when broadcasts come later than `fifo_depth` trials, its oldest entry is lost, every later broadcast meets the wrong
+    `perturb` pushes a new one; `receive` takes the oldest out, for a broadcast to meet. A shift register cannot know trial
+    numbers: when broadcasts come later than `fifo_depth` trials, its oldest entry is lost, every later broadcast meets the wrong
     perturbation, and `overflowed` says so. A broadcast that is lost on its way still shifts the register; one that finds it empty
-    meets what came out of it last.
+    meets what came out of it last. first: the first trial.
     """
 
-    def __init__(self, number: int, start: int, stop: int, fifo_depth: int):
+    __slots__ = ("fifo", "number", "out", "overflowed", "perturb", "start", "stop")
+
+    def __init__(self, number: int, start: int, stop: int, fifo_depth: int, first: int):
         self.number, self.start, self.stop = number, start, stop
         self.fifo: deque[int] = deque(maxlen=fifo_depth)
+        self.perturb = self.fifo.append
         self.overflowed = False
-        self.out = 0
+        self.out = first - 1
 
-    def perturb(self, trial: int) -> None:
-        fifo = self.fifo
-        if len(fifo) == fifo.maxlen:
-            self.overflowed = True
-        fifo.append(trial)
-
-    def receive(self) -> int:
+    def receive(self, met: dict[int, int]) -> None:
+        """Note in `met`, by tiles, the trial whose perturbation the broadcast meets here."""
         if self.fifo:
-            self.out = self.fifo.popleft()
-        return self.out
-
-    @property
-    def oldest(self) -> int:
-        """The trial whose perturbation the next broadcast would meet."""
-        return self.fifo[0] if self.fifo else self.out
+            out = self.fifo.popleft()
+            if out != self.out + 1:
+                self.overflowed = True
+            self.out = out
+        met[self.number] = self.out

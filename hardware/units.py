@@ -27,7 +27,7 @@ from perturb.recurrent import NotSettled, Recurrent
 
 Array = np.ndarray
 Draw = Callable[[int, int], Array]  # (layer, size): normal numbers (points, size)
-AT_ONCE = 2**23  # products of a graph's weights and activities that are held at a time: 64 MB
+AT_ONCE = 2**23  # activities, or products of a graph's with weights, that are held at a time: 64 MB
 
 
 class Layer(NamedTuple):
@@ -110,13 +110,18 @@ class Units:
         return y
 
     def _layered(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
-        start, y, net = 0, x, self._net
-        for layer, (a, b) in enumerate(pairwise(net.layers)):
-            W = points[:, start : start + a * b].reshape(-1, a, b)
-            bias = points[:, None, start + a * b : start + (a + 1) * b]
-            y = self.lines(layer, np.matmul(y, W) + bias, 0.0, xi[layer])
-            start += (a + 1) * b
-        return y
+        net, outputs = self._net, []
+        size = max(1, AT_ONCE // (x.shape[1] * max(net.layers)))
+        for first in range(0, len(points), size):
+            some = slice(first, first + size)
+            start, y = 0, x if len(x) == 1 else x[some]
+            for layer, (a, b) in enumerate(pairwise(net.layers)):
+                W = points[some, start : start + a * b].reshape(-1, a, b)
+                bias = points[some, None, start + a * b : start + (a + 1) * b]
+                y = self.lines(layer, np.matmul(y, W) + bias, 0.0, _some(xi[layer], some))
+                start += (a + 1) * b
+            outputs.append(y)
+        return np.concatenate(outputs)
 
     def _graph(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
         net, outputs = self._net, []

@@ -1,5 +1,5 @@
-"""What the parts of a chip make of the numbers: functions of the trial alone, used by the events one trial at a time and by the
-batches many at a time.
+"""What the parts of a chip make of the numbers: functions of the trial alone, of many trials at a time, a row each. Every row is
+the same whichever others come with it.
 
 Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the die's own seed; operation (noise, drops) is keyed by
 the run's seed and by trial, evaluation and element. So nothing depends on batches, tiles or on which engine asks.
@@ -7,8 +7,9 @@ the run's seed and by trial, evaluation and element. So nothing depends on batch
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.signal import lfilter
@@ -18,11 +19,11 @@ from hardware.params import ChipParams, imperfections
 from hardware.units import Units, beside, layers_of
 from perturb.codes import Code, lfsr
 from perturb.errors import InputError
-from perturb.kernels import Mismatch, add_broadcast
+from perturb.kernels import Mismatch, add_broadcast, add_broadcasts, along
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
-from perturb.philox import NOISE, normals, pattern_index, uniforms_at
+from perturb.philox import NOISE, normals, normals_each, pattern_index, uniforms_at
 from perturb.reading import Reading, read
 from perturb.statistics import Design, Estimate, Statistics, solve
 from perturb.synapse import SUMS, count
@@ -118,7 +119,11 @@ class Values:
             )
         self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
+        self._phases = range(len(design.method.phases))
         self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
+        # whether a measured E(w) is used for several trials
+        self.keeps_baseline = self._baseline >= 0 and params.error_unit.baseline_every > 1
+        self._without_baseline = [phase for phase in self._phases if phase != self._baseline]
         self.kept: tuple[int, float] = (-1, 0.0)
         self.displaced = np.zeros(w.size)  # of the weights in the last evaluation, where trials are run one after another
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
@@ -126,7 +131,7 @@ class Values:
         regressor = {"dw": 1.0, "s_dw": design.sigma * size, "b": design.sigma / size if size else 0.0, "none": 1.0}
         # of dw and of what z is regressed on
         self._rms = design.sigma * np.array([[1.0], [regressor[design.method.regressor]]])
-        self._V, self._everywhere = float(v @ v), np.ones(v.size, dtype=bool)
+        self._V = float(v @ v)
 
     @property
     def plain(self) -> bool:
@@ -155,73 +160,96 @@ class Values:
     def _tile_off(self, trial: int) -> bool:
         return 0 <= self.params.faults.tile and trial >= self.params.faults.tile_trial
 
-    def drawn(self, trial: int, start: int = 0, stop: int | None = None) -> Array:
-        """dw of the synapses start..stop-1 as the code makes it; 0 where a synapse does not work."""
+    def drawn(self, trials: Sequence[int]) -> Array:
+        """dw of trials as the code makes it, (trials, n); 0 where a synapse does not work."""
         design = self.design
-        D = design.code.draw(design.n_weights, design.sigma, design.seed, trial // self.perturb_every, start, stop)
-        return D if self._whole else D * self.working(trial)[start:stop]
+        D = design.code.draw_each(design.n_weights, design.sigma, design.seed, np.array(trials) // self.perturb_every)
+        if not self._whole:
+            D *= self._working(trials)
+        return D
 
-    def applied(self, D: Array, trial: int) -> Array:
-        """What reaches the weights of dw: converter, gain, offset and crosstalk; the weights of stuck cells feel nothing."""
+    def applied(self, D: Array, trials: Sequence[int]) -> Array:
+        """What reaches the weights of dw (trials, n): converter, gain, offset and crosstalk; the weights of stuck cells feel
+        nothing."""
         p = self.params.perturbation
-        x = quantised(D, p.bits, p.range) * self.die.gain
-        x = np.where(self.working(trial), x + self.die.offset, 0.0)
+        x = quantised(D, p.bits, p.range)
+        if p.gain_mismatch:
+            x = x * self.die.gain
+        if p.offset_mismatch:
+            x = x + (self.die.offset if self._whole else np.where(self._working(trials), self.die.offset, 0.0))
         if p.crosstalk:
             x = x + p.crosstalk * beside(x)
-        return np.where(self.die.stuck, 0.0, x)
+        return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
 
-    def measured_phases(self, trial: int) -> list[int]:
+    def _working(self, trials: Sequence[int]) -> Array:
+        return np.array([self.working(trial) for trial in trials])
+
+    def measured_phases(self, trial: int) -> range | list[int]:
         """The evaluations of a trial; a stored baseline is not measured again."""
-        kept = self.keeps_baseline and trial % self.params.error_unit.baseline_every != 0
-        return [phase for phase in range(len(self.design.method.phases)) if not (kept and phase == self._baseline)]
+        if self.keeps_baseline and trial % self.params.error_unit.baseline_every:
+            return self._without_baseline
+        return self._phases
 
-    def target(self, D: Array, trial: int, phase: int) -> Array:
-        """How far the weights are displaced in a phase once everything has settled, (n,)."""
-        a, b = self.design.method.phases[phase]
-        return (self.applied(a * D, trial) if a else 0.0) + b * self.design.r * self.v
+    def evaluations(self, trials: Sequence[int]) -> list[tuple[int, int]]:
+        """The evaluations (trial, phase) of trials, in order."""
+        return [(trial, phase) for trial in trials for phase in self.measured_phases(trial)]
 
-    def settled(self, target: Array) -> Array:
-        """How far the weights are displaced in the next evaluation, (n,): x := x exp(-T/tau) + (1 - exp(-T/tau)) target."""
-        self.displaced = self.left * self.displaced + (1.0 - self.left) * target
-        return self.displaced
+    def targets(self, D: Array, trials: Sequence[int]) -> Array:
+        """How far the weights are displaced in each evaluation of trials once everything has settled, (evaluations, n)."""
+        out = np.zeros((len(trials), len(self._phases), D.shape[1]))
+        for phase, (a, b) in enumerate(self.design.method.phases):
+            if a:
+                out[:, phase] = self.applied(a * D, trials)
+            if b:
+                out[:, phase] += b * self.design.r * self.v
+        if self.keeps_baseline:
+            return np.concatenate([out[i, self.measured_phases(trial)] for i, trial in enumerate(trials)])
+        return out.reshape(-1, D.shape[1])
 
-    def displacements(self, first: int, last: int) -> tuple[list[tuple[int, int]], Array]:
-        """The evaluations (trial, phase) of trials first..last-1 in order, and how far the weights are displaced in each, (m, n).
+    def settled(self, targets: Array) -> Array:
+        """How far the weights are displaced in the next evaluations, (evaluations, n)."""
+        displaced = self._settled(targets, self.displaced)
+        self.displaced = displaced[-1]
+        return displaced
 
-        As `settled` would give them, from as many evaluations before as still count.
-        """
-        evaluations = [(trial, phase) for trial in range(first, last) for phase in self.measured_phases(trial)]
-        before: list[tuple[int, int]] = []
-        trial = first
-        while len(before) < self._memory and trial > 0:
-            trial -= 1
-            before = [(trial, phase) for phase in self.measured_phases(trial)] + before
-        drawn = {trial: self.drawn(trial) for trial in dict.fromkeys(trial for trial, _ in before + evaluations)}
-        targets = np.array([self.target(drawn[trial], trial, phase) for trial, phase in before + evaluations])
-        if self.left:
-            targets = lfilter([1.0 - self.left], [1.0, -self.left], targets, axis=0)
-        return evaluations, targets[len(before) :]
+    def _settled(self, targets: Array, displaced: Array) -> Array:
+        """x := x exp(-T/tau) + (1 - exp(-T/tau)) target at every evaluation, from the x that was before: (evaluations, n)."""
+        if not self.left:
+            return targets
+        return lfilter([1.0 - self.left], [1.0, -self.left], targets, axis=0, zi=self.left * displaced[None])[0]
+
+    def displacements(self, first: int, last: int) -> tuple[Array, Array]:
+        """dw of trials first..last-1, (trials, n), and how far the weights are displaced in each of their evaluations, (m, n),
+        from as many evaluations before as still count."""
+        begin, before = first, 0
+        while before < self._memory and begin > 0:
+            begin -= 1
+            before += len(self.measured_phases(begin))
+        trials = range(begin, last)
+        D = self.drawn(trials)
+        displaced = self._settled(self.targets(D, trials), np.zeros(D.shape[1]))
+        return D[first - begin :], displaced[before:]
 
     # ---- evaluations
 
     def readings(self, evaluations: list[tuple[int, int]], displaced: Array) -> Array:
         """E as the error unit reads it, for evaluations (trial, phase) with the weights displaced, (m,)."""
-        p, seed, unit = self.params, self.design.seed, self.params.error_unit
-        points = displaced.copy()
-        for point, (trial, phase) in zip(points, evaluations, strict=True):
-            point += self.weights(trial)
-            if p.weights.read_noise:
-                point += p.weights.read_noise * _normals(seed, READ, point.size, trial, phase)
+        p, unit, step = self.params, self.params.error_unit, self.reading.step
+        if self.memory.changes:
+            stored = {trial: self.weights(trial) for trial, _ in evaluations}
+            points = displaced + np.array([stored[trial] for trial, _ in evaluations])
+        else:
+            points = displaced + self.memory.stored
+        if p.weights.read_noise:
+            points += p.weights.read_noise * self._noise(READ, points.shape[1], evaluations)
         errors = self._errors(points, evaluations)
         xi, extra = np.zeros_like(errors), np.full((len(errors), 1), unit.offset)
-        step = self.reading.step
-        for row, (trial, phase) in enumerate(evaluations):
-            if unit.noise:
-                normals(np.uint64(seed), NOISE, trial, phase, xi[row])
-            if unit.flicker:
-                extra[row] += unit.flicker * self._flicker(trial * len(self.design.method.phases) + phase)
+        if unit.noise:
+            xi = self._noise(NOISE, errors.shape[1], evaluations)
+        if unit.flicker:
+            extra += unit.flicker * self._flicker([trial * len(self._phases) + phase for trial, phase in evaluations])[:, None]
         if unit.dither and step:
-            extra = extra + step * np.array([_uniforms(seed, DITHER, errors.shape[1], *e) - 0.5 for e in evaluations])
+            extra = extra + step * np.array([_uniforms(self.design.seed, DITHER, errors.shape[1], *e) - 0.5 for e in evaluations])
         if step:
             felt = errors + extra + unit.noise * xi
             self.tally["readings"] += felt.size
@@ -229,9 +257,18 @@ class Values:
             self.tally["above"] += int((felt > self.reading.range - step / 2).sum())
         return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
 
-    def _flicker(self, evaluation: int) -> float:
+    def _flicker(self, numbers: Sequence[int]) -> Array:
         # 1/f noise after Voss: octave k changes every 2^k evaluations
-        return sum(float(_normals(self.design.seed, FLICKER, 1, evaluation >> k, k)[0]) for k in range(OCTAVES))
+        out = np.zeros(len(numbers))
+        for k in range(OCTAVES):
+            out += self._noise(FLICKER, 1, [(number >> k, k) for number in numbers])[:, 0]
+        return out
+
+    def _noise(self, stream: int, size: int, keys: list[tuple[int, int]]) -> Array:
+        """Standard normals (keys, size), keyed by (trial, phase)."""
+        out = np.empty((len(keys), size))
+        normals_each(np.uint64(self.design.seed), stream, *np.array(keys).T.copy(), out)
+        return out
 
     def _errors(self, points: Array, evaluations: list[tuple[int, int]]) -> Array:
         """Errors of the presented patterns at the points, (m, presented)."""
@@ -247,56 +284,72 @@ class Values:
             return np.array([objective.subset(rows).pattern_errors(point) for rows, point in zip(shown, points, strict=True)])
 
         def noise(layer: int, size: int) -> Array:
-            return np.array(
-                [_normals(self.design.seed, UNIT_NOISE, size, trial, phase + 16 * layer) for trial, phase in evaluations]
-            )
+            return self._noise(UNIT_NOISE, size, [(trial, phase + 16 * layer) for trial, phase in evaluations])
 
         return self.units.errors(points, shown, noise)
 
     # ---- broadcasts
 
-    def combined(self, trial: int, E: dict[int, float]) -> tuple[float, float]:
-        """dE_g and dE_z of a trial as they are broadcast, from the readings of its phases; the baseline may be an older one."""
-        method, unit, bus = self.design.method, self.params.error_unit, self.params.bus
-        if self._baseline >= 0 and self._baseline not in E:
-            E = {**E, self._baseline: self._older_baseline(trial - trial % unit.baseline_every)}
-        elif self._baseline >= 0:
-            self.kept = (trial, E[self._baseline])
+    def evaluated(self, trials: range) -> "Broadcasts":
+        """What trials broadcast that come after all that were evaluated before."""
+        D = self.drawn(trials)
+        return self.broadcasts(trials, D, self.settled(self.targets(D, trials)))
+
+    def broadcasts(self, trials: range, D: Array, displaced: Array) -> "Broadcasts":
+        """What trials with the perturbations D broadcast, where their evaluations displace the weights so far."""
+        evaluations = self.evaluations(trials)
+        E = np.full((len(trials), len(self._phases)), np.nan)
+        E[tuple((np.array(evaluations) - (trials.start, 0)).T)] = self.readings(evaluations, displaced)
+        if self.keeps_baseline:
+            E[:, self._baseline] = [self._kept_baseline(trial, E[trial - trials.start, self._baseline]) for trial in trials]
+        known = self.known(D, trials)
+        dE_g, dE_z = self._combined(trials, E)
+        return Broadcasts(known, dE_g, dE_z, self.line(trials, known))
+
+    def _combined(self, trials: range, E: Array) -> list[Array]:
+        """dE_g and dE_z of trials as they are broadcast, from the readings of all phases (trials, phases)."""
+        method, bus = self.design.method, self.params.bus
         both = []
         for weights in (method.gradient_weights, method.hv_weights):
-            dE = sum(weight * E[phase] for phase, weight in enumerate(weights))
-            dE = float(np.sign(dE)) if unit.one_bit else dE
-            both.append(self._word("dE", dE, bus.word_bits if bus.dE_range else 0, bus.dE_range))
-        if not all(map(math.isfinite, both)):
-            raise self.design.not_finite(trial)
-        return both[0], both[1]
+            dE = np.zeros(len(E))
+            for phase, weight in enumerate(weights):
+                dE += weight * E[:, phase]
+            dE = np.sign(dE) if self.params.error_unit.one_bit else dE
+            both.append(self._words("dE", dE, bus.word_bits if bus.dE_range else 0, bus.dE_range))
+        wrong = ~np.isfinite(both[0] + both[1])
+        if wrong.any():
+            raise self.design.not_finite(trials[int(np.argmax(wrong))])
+        return both
 
-    def _older_baseline(self, trial: int) -> float:
-        if self.kept[0] != trial:
-            evaluations, displaced = self.displacements(trial, trial + 1)
+    def _kept_baseline(self, trial: int, measured: float) -> float:
+        """E(w) for a trial: as it has measured it, or as the last one that did."""
+        begin = trial - trial % self.params.error_unit.baseline_every
+        if begin == trial:
+            self.kept = (trial, float(measured))
+        elif self.kept[0] != begin:
+            evaluations, (_, displaced) = self.evaluations([begin]), self.displacements(begin, begin + 1)
             at = [phase for _, phase in evaluations].index(self._baseline)
-            self.kept = (trial, float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]))
+            self.kept = (begin, float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]))
         return self.kept[1]
 
-    def line(self, trial: int, known: Array) -> float:
-        """dw.v as it is broadcast, from what the synapses put on the line; 0 where the method has no use for it."""
+    def line(self, trials: Sequence[int], known: Array) -> Array:
+        """dw.v of trials as they are broadcast, from what the synapses put on the line; 0 where the method has no use for it."""
         if not self.design.method.needs_s:
-            return 0.0
+            return np.zeros(len(known))
         line, bus = self.params.summing_line, self.params.bus
-        s = float((known * self.v).sum()) * (1.0 + line.gain_error)
+        s = along(known, self.v) * (1.0 + line.gain_error)
         if line.noise:
-            s += line.noise * float(_normals(self.design.seed, LINE, 1, trial)[0])
-        s = self._word("line", s, line.bits, line.range)
-        return self._word("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
+            s += line.noise * self._noise(LINE, 1, [(trial, 0) for trial in trials])[:, 0]
+        s = self._words("line", s, line.bits, line.range)
+        return self._words("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
 
-    def _word(self, name: str, x: float, bits: int, reach: float) -> float:
+    def _words(self, name: str, x: Array, bits: int, reach: float) -> Array:
         """x as so many bits carry it; how many there were, and how many beyond their range, is tallied."""
-        if not bits:
-            return x
-        step = 2.0 * reach / 2**bits
-        self.tally[f"{name}, all"] += 1
-        self.tally[f"{name}, beyond"] += not -reach - step / 2 <= x < reach - step / 2
-        return float(quantised(np.array(x), bits, reach))
+        if bits:
+            step = 2.0 * reach / 2**bits
+            self.tally[f"{name}, all"] += x.size
+            self.tally[f"{name}, beyond"] += int((~((-reach - step / 2 <= x) & (x < reach - step / 2))).sum())
+        return quantised(x, bits, reach)
 
     def received(self, trial: int, tile: int) -> bool:
         """Whether a tile gets the broadcast of a trial."""
@@ -314,24 +367,38 @@ class Values:
 
     # ---- synapses
 
-    def known(self, D: Array, trial: int, start: int = 0) -> Array:
-        """What the synapses start, start + 1, ... believe of their perturbations."""
-        return self.design.code.sensed(D, self.design.sigma, self.design.seed, trial // self.perturb_every, start)
+    def known(self, D: Array, trials: Sequence[int]) -> Array:
+        """What the synapses believe of their perturbations D (trials, n)."""
+        design, every = self.design, self.perturb_every
+        if design.code.sensing == 0.0:
+            return D
+        return np.array(
+            [design.code.sensed(dw, design.sigma, design.seed, trial // every) for dw, trial in zip(D, trials, strict=True)]
+        )
 
-    def accumulate(
-        self, sums: Array, known: Array, trial: int, dE: tuple[float, float], s: float, arrived: Array | None = None
-    ) -> None:
+    def accumulate(self, sums: Array, totals: Array, trials: Sequence[int], heard: "Broadcasts") -> None:
+        """Change the sums (rows, n) of the synapses and the controller's totals by the broadcasts of trials, in order."""
+        drops, synapse = self.params.bus.drop_probability, self.params.synapse
+        known = heard.known + self.die.multiplier if synapse.offset_mismatch else heard.known
+        kind = REGRESSORS[self.design.method.regressor]
+        if self._whole and not (drops or synapse.leak or synapse.sum_range):
+            add_broadcasts(sums, totals, known, heard.y, heard.u, heard.s, self.v, self._V, kind, self.design.kappa)
+            return
+        for trial, dw, y, u, s in zip(trials, known, *(a.tolist() for a in heard[1:]), strict=True):
+            self._accumulate_one(sums, dw, trial, (y, u), s, kind)
+            totals[:] = count(((1.0 - synapse.leak) * totals).tolist(), (y, u), s)
+
+    def _accumulate_one(self, sums: Array, dw: Array, trial: int, dE: tuple[float, float], s: float, kind: int) -> None:
         """Change the sums (rows, n) by a broadcast: leak, then the rule of `perturb.synapse` where it has arrived."""
-        design, leak, dw = self.design, self.params.synapse.leak, known + self.die.multiplier
-        if leak:
-            sums *= 1.0 - leak
+        design, synapse = self.design, self.params.synapse
+        if synapse.leak:
+            sums *= 1.0 - synapse.leak
         if self._tile_off(trial):
             sums[:, self._without_power] = 0.0
         if not self._whole:
             dw = np.where(self.working(trial), dw, 0.0)
-        kind, synapse = REGRESSORS[design.method.regressor], self.params.synapse
         before = sums[PRODUCTS] if synapse.sum_range else None
-        add_broadcast(sums, dw, dE, s, self.v, self._V, kind, design.kappa, self._everywhere if arrived is None else arrived)
+        add_broadcast(sums, dw, dE, s, self.v, self._V, kind, design.kappa, self._arrived(trial))
         if before is not None:
             # the sums that the estimate is made of; the others serve its standard errors and are the emulator's
             reach = synapse.sum_range * self._rms
@@ -340,22 +407,12 @@ class Values:
             added = np.floor(added / step + 0.5) * step if synapse.sum_bits else added
             sums[PRODUCTS] = np.clip(before + added, -reach, reach)
 
-    def broadcast(self, trial: int, E: dict[int, float], sums: Array) -> tuple[Array, tuple[float, float], float]:
-        """The readings of a trial's phases go over the bus and change the sums; returns dw as synapses know it, dE and dw.v."""
-        known = self.known(self.drawn(trial), trial)
-        dE, s = self.combined(trial, E), self.line(trial, known)
-        arrived = None
-        if self.params.bus.drop_probability:
-            size = self.params.synapses_per_tile
-            each = [self.received(trial, tile) for tile in range(-(-self.v.size // size))]
-            arrived = np.repeat(each, size)[: self.v.size]
-        self.accumulate(sums, known, trial, dE, s, arrived)
-        return known, dE, s
-
-    def counted(self, totals: tuple[float, ...], dE: tuple[float, float], s: float) -> tuple[float, ...]:
-        """The controller's sums after a broadcast."""
-        keep = 1.0 - self.params.synapse.leak
-        return count(tuple(keep * total for total in totals), dE, s)
+    def _arrived(self, trial: int) -> Array:
+        """Which synapses get the broadcast of a trial, (n,)."""
+        n, size = self.v.size, self.params.synapses_per_tile
+        if not self.params.bus.drop_probability:
+            return np.ones(n, dtype=bool)
+        return np.repeat([self.received(trial, tile) for tile in range(-(-n // size))], size)[:n]
 
     def solved(self, statistics: Statistics) -> Estimate:
         """The estimate from sums that may have leaked; of a synapse that does not work it is 0, with an unknown error.
@@ -380,31 +437,27 @@ class Values:
             np.where(works, wider * found.hv_stderr, np.nan), found.trials, found.evaluations, statistics,
         )  # fmt: skip
 
-    @property
-    def keeps_baseline(self) -> bool:
-        """Whether a measured E(w) is used for several trials."""
-        return self._baseline >= 0 and self.params.error_unit.baseline_every > 1
-
     # ---- batches
 
     def run(self, statistics: Statistics, trials: int) -> None:
         """Add the next `trials` trials to `statistics`, in order, as the events would."""
         last = statistics.next_trial + trials
         while (first := statistics.next_trial) < last:
-            stop = min(last, (first // BLOCK + 1) * BLOCK)
+            begin, stop = first // BLOCK * BLOCK, min(last, (first // BLOCK + 1) * BLOCK)
             # from the start of the block, so that what is left of earlier perturbations is the same however a run is split
-            evaluations, displaced = self.displacements(first // BLOCK * BLOCK, stop)
-            wanted = [i for i, (trial, _) in enumerate(evaluations) if trial >= first]
-            evaluations, displaced = [evaluations[i] for i in wanted], displaced[wanted]
-            read_in: dict[int, dict[int, float]] = {trial: {} for trial in range(first, stop)}
-            for (trial, phase), E in zip(evaluations, self.readings(evaluations, displaced), strict=True):
-                read_in[trial][phase] = float(E)
-            sums, totals = statistics.closed[0], tuple(statistics.closed[1])
-            for trial in range(first, stop):
-                _, dE, s = self.broadcast(trial, read_in[trial], sums)
-                totals = self.counted(totals, dE, s)
-            statistics.closed = (sums, np.array(totals))
+            D, displaced = self.displacements(begin, stop)
+            new, done = range(first, stop), len(self.evaluations(range(begin, first)))
+            self.accumulate(*statistics.closed, new, self.broadcasts(new, D[first - begin :], displaced[done:]))
             statistics.extend(stop - first)
+
+
+class Broadcasts(NamedTuple):
+    """Of some trials: dw as the synapses know it (trials, n), and what is broadcast of each: dE_g, dE_z and dw.v (trials,)."""
+
+    known: Array
+    y: Array
+    u: Array
+    s: Array
 
 
 def quantised(x: Array, bits: int, reach: float) -> Array:

@@ -103,6 +103,17 @@ class Code:
         perturbation(self.kind, np.uint64(seed), trial, sigma, self.period(n_weights), self.taps(n_weights), start, out)
         return out
 
+    def draw_each(self, n_weights: int, sigma: float, seed: int, trials: Array) -> Array:
+        """`draw` of all weights in each trial, shape (trials, n_weights)."""
+        from perturb.philox import perturbations
+
+        out = np.empty((len(trials), n_weights))
+        if self.function is not None:
+            out[:] = [self.draw(n_weights, sigma, seed, trial) for trial in trials]
+        else:
+            perturbations(self.kind, np.uint64(seed), trials, sigma, self.period(n_weights), self.taps(n_weights), out)
+        return out
+
     def sensed(self, D: Array, sigma: float, seed: int, trial: int, start: int = 0) -> Array:
         """What the synapses start, start + 1, ... know of their perturbations D; D itself unless `sensing`."""
         from perturb.philox import sense

@@ -508,15 +508,11 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, totals, failed):
     """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`; ends at a trial not finite."""
     method, code, V, meter = design.method, design.code, float(v @ v), Meter(objective, design, reading)
-    kind, period, taps, seed = REGRESSORS[method.regressor], code.period(w.size), code.taps(w.size), np.uint64(design.seed)
+    kind = REGRESSORS[method.regressor]
     together = max(1, min(8 * BLOCK, 2**20 // w.size))
     for begin in range(first, last, together):
         trials = range(begin, min(begin + together, last))
-        D = np.empty((len(trials), w.size))
-        if code.function is None:
-            _draw(code.kind, seed, begin, design.sigma, period, taps, D)
-        else:
-            D[:] = [code.draw(w.size, design.sigma, design.seed, trial) for trial in trials]
+        D = code.draw_each(w.size, design.sigma, design.seed, np.array(trials))
         known = D
         if code.sensing > 0.0:
             known = np.array([code.sensed(dw, design.sigma, design.seed, trial) for dw, trial in zip(D, trials, strict=True)])
@@ -539,18 +535,31 @@ def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, t
 
 
 @compiled(nogil=True)
-def _draw(kind, seed, first, sigma, period, taps, D):
-    for t in range(D.shape[0]):
-        perturbation(kind, seed, first + t, sigma, period, taps, 0, D[t])
+def along(D, v):
+    """dw.v of each row of D (trials, n)."""
+    s = np.empty(D.shape[0])
+    for t in range(s.size):
+        s[t] = _dot(D[t], v)
+    return s
 
 
 @compiled(nogil=True, error_model="numpy", fastmath={"contract"})
 def _accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
-    for t in range(D.shape[0]):
-        dE, s = (y[t], u[t]), _dot(D[t], v) if kind == 1 or kind == 2 else 0.0
-        _count_into(totals, dE, s)
-        for i in range(v.size):
-            _store(sums, i, _accumulate(_load(sums, i), D[t, i], dE, s, v[i], V, kind, kappa))
+    s = along(D, v) if kind == 1 or kind == 2 else np.zeros(y.size)
+    add_broadcasts(sums, totals, D, y, u, s, v, V, kind, kappa)
+
+
+@compiled(error_model="numpy", fastmath={"contract"})
+def add_broadcasts(sums, totals, known, y, u, s, v, V, regressor_kind, kappa):
+    """Broadcasts dE = (y, u) and s of some trials (trials,) meet the perturbations known (trials, n) of all synapses, in order:
+    `synapse.accumulate` on sums (rows, n) and `synapse.count` on totals."""
+    for t in range(y.size):
+        _count_into(totals, (y[t], u[t]), s[t])
+    for i in range(v.size):
+        state = _load(sums, i)  # stays in registers
+        for t in range(y.size):
+            state = _accumulate(state, known[t, i], (y[t], u[t]), s[t], v[i], V, regressor_kind, kappa)
+        _store(sums, i, state)
 
 
 @compiled(error_model="numpy", fastmath={"contract"})

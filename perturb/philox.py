@@ -87,10 +87,10 @@ def normals(seed, stream, trial, phase, out):
 
 
 @compiled()
-def normals_each(seed, stream, first, phase, out):
-    """`normals` of trials first, first + 1, ..., a row each."""
+def normals_each(seed, stream, trials, phases, out):
+    """`normals` of each trial and phase, a row each."""
     for t in range(out.shape[0]):
-        normals(seed, stream, first + t, phase, out[t])
+        normals(seed, stream, trials[t], phases[t], out[t])
 
 
 @compiled()
@@ -204,6 +204,13 @@ def perturbation(kind, seed, trial, sigma, period, taps, start, out):
                 i += 1
     else:
         _periodic(kind, seed, trial, sigma, period, taps, start, out)
+
+
+@compiled(nogil=True)
+def perturbations(kind, seed, trials, sigma, period, taps, out):
+    """`perturbation` of all weights in each trial, a row each."""
+    for t in range(trials.size):
+        perturbation(kind, seed, trials[t], sigma, period, taps, 0, out[t])
 
 
 @compiled()

@@ -78,7 +78,7 @@ class Meter:
             errors = np.broadcast_to(self.objective.errors_at(points), (len(trials), self.objective.n_patterns))
         xi = np.zeros(errors.shape)
         if reading.noise > 0:
-            normals_each(seed, NOISE, trials.start, phase, xi)
+            normals_each(seed, NOISE, np.array(trials), np.full(len(trials), phase), xi)
         return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
 
     def _pattern(self, index: int) -> Objective:

@@ -12,7 +12,7 @@ from perturb.errors import InputError
 from reports.frames import Frames
 from reports.sweep_tables import NAMES
 from reports.sweeps import CONFIDENCE, IDENTITY, STUDIES, shown, shown_measures, values
-from reports.tables import Titled, count, number, series_name, si
+from reports.texts import Titled, count, number, series_name, si
 
 OF_THIS_COMPUTER = ["wall_time_s", "trials_per_s"]  # differ between equal runs
 UNITS: dict[str, Callable[[float], str]] = {

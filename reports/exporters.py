@@ -54,13 +54,15 @@ def _latex(frames: Frames) -> dict[str, bytes]:
 
 
 def _png(frames: Frames) -> dict[str, bytes]:
-    from reports.plots import figures, png
+    from reports.canvas import png
+    from reports.plots import figures
 
     return {f"{name}.png": png(figure) for name, (figure, _) in figures(frames).items()}
 
 
 def _svg(frames: Frames) -> dict[str, bytes]:
-    from reports.plots import figures, svg
+    from reports.canvas import svg
+    from reports.plots import figures
 
     return {f"{name}.svg": svg(figure, name).encode() for name, (figure, _) in figures(frames).items()}
 
@@ -113,7 +115,8 @@ def plot(directory: str | Path, kind: str | None = None, format: str = "svg", ou
 
     out: a directory, made if missing; None is the run's own. An unknown kind or format raises InputError, which lists them.
     """
-    from reports.plots import figures, png, svg
+    from reports.canvas import png, svg
+    from reports.plots import figures
 
     choose("format", format, dict.fromkeys(PICTURES))
     frames = load(directory)
@@ -129,11 +132,12 @@ def plot(directory: str | Path, kind: str | None = None, format: str = "svg", ou
 
 
 def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, out: str | Path) -> list[Path]:
-    """Write a fitted device: its file to `out`, and beside it the plot of `reports.plots.device_fit` as PNG and SVG.
+    """Write a fitted device: its file to `out`, and beside it the plot of `reports.device_plots.device_fit` as PNG and SVG.
 
     tables: readings, response and steps. Returns the paths; a place that cannot be written raises InputError.
     """
-    from reports.plots import device_fit, png, svg
+    from reports.canvas import png, svg
+    from reports.device_plots import device_fit
 
     out = Path(out)
     figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)

@@ -7,8 +7,9 @@ from importlib.resources import files
 from jinja2 import Environment
 from markupsafe import Markup
 
+from reports.canvas import svg_element
 from reports.frames import Frames, experiment_text
-from reports.plots import figures, svg_element
+from reports.plots import figures
 from reports.tables import filled, hardware, tables, verdicts, warnings
 
 UNITS = {"": 1.0, "%": 1e-2, "G": 1e9, "M": 1e6, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}

@@ -1,30 +1,23 @@
 """Figures of a stored run, one function each. They draw on Matplotlib's Agg canvas: no window, no global state."""
 
-import io
 import math
-import re
 from collections.abc import Callable
-from html import escape
 
 import numpy as np
-import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import Frames
-from reports.tables import count, of, source_name
+from reports.tables import of
+from reports.texts import count
+from reports.training_plots import alignment, learning_curves
 
-INK = "#5f6b7a"  # axes and words: legible on white and on black
-COLOURS = ("#d1495b", "#e08e0b", "#2a9d8f", "#3d7ecc", "#9b5de5", "#7a9e2f", "#c2689e", "#6c757d")
 QUANTITIES = {"gradient": ("g_exact", "g_hat", "g_stderr", "dE/dw"), "hv": ("hv_exact", "hv_hat", "hv_stderr", "(Hv)")}
-MARKERS = "o^sDvP*X<>ph"
 TILES_SHOWN = 6
-RUNS_SHOWN = 50
 FAR = 2.0  # where points further away are drawn
-Drawn = tuple[Figure, str]  # with its caption
 
 
 def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
@@ -338,97 +331,6 @@ def pruning(frames: Frames) -> Figure | None:
     return finished(figure)
 
 
-def learning_curves(frames: Frames) -> Figure | None:
-    """Error and, where there are classes, accuracy against updates or evaluations, and the criterion against chip time."""
-    if "learning" not in frames.tables:
-        return None
-    table, sources = frames.learning, _learners(frames)
-    options = frames.experiment["training"]
-    others = len([source for source in sources if source != "exact"]) > 1
-    column = next((name for name in ("test_accuracy", "accuracy") if table[name].notna().any()), None)
-    shown = ["error", *([column] if column else [])]
-    if options["criterion"] not in shown:
-        shown.append(options["criterion"])
-    # settings of their own number of evaluations to an update are compared by evaluations
-    panels = [("evaluations" if others else "update", what) for what in shown]
-    if (table["chip_time_s"] > 0).any():
-        panels.append(("chip_time_s", options["criterion"]))
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    chips = table[(table["source"] != "exact") | (len(sources) == 1)]
-    for axis, (against, what) in zip(axes, panels, strict=True):
-        of_errors = what.endswith("error")
-        for source, colour in sources.items():
-            own = table[(table["source"] == source) & (table[against] > 0)]
-            if own.empty:
-                continue
-            if of_errors:
-                for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
-                    axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
-            by_time, style = own.groupby(against)[what], "--" if source == "exact" else "-"
-            middle = by_time.median() if of_errors else by_time.mean()
-            axis.plot(middle.index, middle, style, color=colour, linewidth=2, label=source_name(frames, source))
-            if what == "error" and own["predicted_error"].notna().any():
-                expected, name = own.groupby(against)["predicted_error"].mean(), f"{source_name(frames, source)}, predicted"
-                axis.plot(expected.index, expected, ":", color=INK, linewidth=2, label=name)
-        if options["criterion"] == what:
-            axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
-        axis.set(xlabel=AGAINST[against], ylabel=what.replace("_", " "), xscale="log")
-        if of_errors:
-            axis.set_yscale("log")
-            least = chips.loc[chips[what] > 0, what].min()
-            if axis.get_ylim()[0] < least / 10:  # an exact gradient may go down to rounding
-                axis.set_ylim(bottom=least / 10)
-    drawn = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if others and "exact" in sources:  # it takes no evaluations: its end, as a level
-        for axis, (_, what) in zip(axes, panels, strict=True):
-            own = table[table["source"] == "exact"]
-            level, (low, high) = own[own["update"] == own["update"].max()][what].median(), axis.get_ylim()
-            drawn["exact gradient, in the end"] = axis.axhline(level, color=INK, linestyle="--", linewidth=1.2)
-            axis.set_ylim(low, max(high, level))  # not down to rounding
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return finished(figure)
-
-
-AGAINST = {"update": "updates", "evaluations": "evaluations of E", "chip_time_s": "chip time, s"}
-
-
-def _learners(frames: Frames) -> dict[str, str]:
-    """The sources of a training, and their colours."""
-    sources = list(dict.fromkeys(frames.learning["source"]))
-    rest = iter(COLOURS[i % len(COLOURS)] for i in (3, 0, 2, 1, 4, 5, 6, 7) * (1 + len(sources) // 8))
-    return {source: INK if source == "exact" else next(rest) for source in sources}
-
-
-def alignment(frames: Frames) -> Figure | None:
-    """Cosine of what was learned between two records with minus the exact gradient; and the learning rate, if it is measured."""
-    if "learning" not in frames.tables:
-        return None
-    sources = {source: colour for source, colour in _learners(frames).items() if source != "exact"}
-    table = frames.learning[(frames.learning["update"] > 0) & frames.learning["source"].isin(list(sources))]
-    if table["alignment"].notna().sum() == 0:
-        return None
-    options = frames.experiment["training"]
-    measured = any(settings.get("rate", "fixed") != "fixed" for settings in (options, *options.get("compare_with", ())))
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    panels = ["alignment", "rate"] if measured else ["alignment"]
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, what in zip(axes, panels, strict=True):
-        for source, colour in sources.items():
-            own = table[table["source"] == source]
-            for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
-                axis.plot(run["evaluations"], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
-            middle = own.groupby("evaluations")[what].median()
-            axis.plot(middle.index, middle, "-", color=colour, linewidth=2, label=source_name(frames, source))
-        ylabel = "cosine with -gradient" if what == "alignment" else "learning rate"
-        axis.set(xscale="log", xlabel=AGAINST["evaluations"], ylabel=ylabel)
-        if what == "alignment":
-            axis.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
-    if len(sources) > 1:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return finished(figure)
-
-
 def claims(frames: Frames) -> Figure:
     """How far every measured value is from the predicted one, as a share of what is allowed: a line per statement."""
     table = frames.summary.iloc[::-1]
@@ -573,92 +475,3 @@ def figures(frames: Frames) -> dict[str, Drawn]:
 
 def _colours(frames: Frames) -> dict[tuple[str, str], str]:
     return {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(frames.methods())}
-
-
-def finished(figure: Figure) -> Figure:
-    """Words and axes in one colour that is legible on white and on black; the paper shows through."""
-    figure.patch.set_alpha(0.0)
-    for axis in figure.axes:
-        axis.patch.set_alpha(0.0)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(INK)
-        axis.tick_params(which="both", colors=INK, labelsize=8)
-        for words in (axis.title, axis.xaxis.label, axis.yaxis.label):
-            words.set_color(INK)
-    for legend in figure.legends:
-        for words in legend.get_texts():
-            words.set_color(INK)
-    return figure
-
-
-def svg(figure: Figure, name: str) -> str:
-    """The figure as a file; the same figure gives the same text."""
-    with rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        text = io.StringIO()
-        figure.savefig(text, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
-    return text.getvalue()
-
-
-def svg_element(figure: Figure, name: str, description: str) -> str:
-    """The figure as an <svg> element of a page, whose colour its words and axes take."""
-    body = svg(figure, name)
-    body = body[body.index("<svg ") :]
-    # identifiers must be unique in the page
-    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    return body.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).replace(
-        INK, "currentColor"
-    )
-
-
-def png(figure: Figure) -> bytes:
-    """The figure on white, as a file."""
-    picture = io.BytesIO()
-    figure.patch.set_alpha(1.0)
-    figure.savefig(picture, format="png", dpi=150, facecolor="white")
-    return picture.getvalue()
-
-
-CELLS_SHOWN = 6
-
-
-def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFrame, title: str) -> Figure:
-    """Measured pulse responses against their fit; mean step against weight; residual with one expected standard deviation.
-
-    Tables of a fitted device: readings (device, sequence, pulse, measured, fitted, residual, expected), response (direction,
-    weight, step, stderr), steps (direction, weight, step), weights in range units.
-    """
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
-    axes = figure.subplot_mosaic([["data", "step"], ["residual", "step"]])
-    data, residual, step = axes["data"], axes["residual"], axes["step"]
-    cells = list(dict.fromkeys(readings["device"]))
-    for cell, colour in zip(cells[:CELLS_SHOWN], COLOURS, strict=False):
-        for _, own in readings[readings["device"] == cell].groupby("sequence"):
-            data.plot(own["pulse"], own["measured"], ".", color=colour, markersize=2.5, alpha=0.5, rasterized=len(own) > 500)
-            data.plot(own["pulse"], own["fitted"], "-", color=colour, linewidth=1.4)
-            residual.plot(own["pulse"], own["residual"], ".", color=colour, markersize=2.5, alpha=0.5, rasterized=len(own) > 500)
-    first = readings[(readings["device"] == cells[0]) & (readings["sequence"] == readings["sequence"].iloc[0])]
-    for sign in (-1, 1):
-        residual.plot(first["pulse"], sign * first["expected"], "-", color=INK, linewidth=1)
-    for direction, colour, word in ((1, COLOURS[3], "up"), (-1, COLOURS[0], "down")):
-        own, points = response[response["direction"] == direction], steps[steps["direction"] == direction]
-        if len(own):
-            step.plot(points["weight"], points["step"], ".", color=colour, markersize=4, alpha=0.4)
-            step.plot(own["weight"], own["step"], "-", color=colour, linewidth=1.6, label=f"mean step {word}")
-            step.fill_between(
-                own["weight"],
-                own["step"] - 2 * own["stderr"],
-                own["step"] + 2 * own["stderr"],
-                color=colour,
-                alpha=0.2,
-                linewidth=0,
-            )
-    step.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
-    data.set(xlabel="pulses", ylabel="weight, range units")
-    residual.set(xlabel="pulses", ylabel="reading less prediction")
-    step.set(xlabel="weight, range units", ylabel="change by one pulse, range units")
-    shown = f", {CELLS_SHOWN} of {len(cells)} cells" if len(cells) > CELLS_SHOWN else ""
-    data.set_title(f"points measured, lines fitted{shown}", fontsize=9)
-    residual.set_title("lines: one standard deviation expected", fontsize=9)
-    step.set_title(title, fontsize=9)
-    figure.legend(*step.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return finished(figure)

@@ -11,8 +11,8 @@ from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure
 
 from reports import plots
+from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import Frames
-from reports.plots import COLOURS, INK, Drawn, finished
 from reports.sweep_tables import NAMES, label
 from reports.sweeps import EXACT, is_logarithmic, kept, own_series, series, shown, shown_measures
 
@@ -24,6 +24,7 @@ CELLS_WRITTEN = 100  # of a map: their values are written into them
 class Line(NamedTuple):
     label: str
     colour: str
+    marker: str
     points: pd.DataFrame  # of one series, with the columns of the table points
 
 
@@ -67,6 +68,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         if number:
             _scale(axis, part[key].to_numpy(float))
         else:
+            axis.set_xlim(-0.5, len(names) - 0.5)
             axis.set_xticks(range(len(names)), [str(name)[:24] for name in names], rotation=0 if len(names) < 6 else 30)
         axis.set(xlabel=key, ylabel=measure.replace("_", " "))
         if logarithmic:
@@ -106,14 +108,22 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
         colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(apart)}
         if EXACT in colours:
             colours[EXACT] = INK
-        return [Line(label(frames, "", name), colours[name], own) for name, own in apart.items()], False
+        return [
+            Line(label(frames, "", name), colours[name], MARKERS[i // len(COLOURS) % len(MARKERS)], own)
+            for i, (name, own) in enumerate(apart.items())
+        ], False
     name = own_series(frames, list(apart))
     groups = list(apart[name].groupby(others, sort=False, observed=True))
     if len(groups) > LINES_SHOWN:
-        return [Line(label(frames, "", name), COLOURS[3], apart[name])], True
+        return [Line(label(frames, "", name), COLOURS[3], "o", apart[name])], True
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(groups)))
     return [
-        Line(", ".join(f"{k.rpartition('.')[2]} = {shown(v)}" for k, v in zip(others, values, strict=True)), to_hex(shade), own)
+        Line(
+            ", ".join(f"{k.rpartition('.')[2]} = {shown(v)}" for k, v in zip(others, values, strict=True)),
+            to_hex(shade),
+            "o",
+            own,
+        )
         for (values, own), shade in zip(groups, shades, strict=True)
     ], False
 
@@ -127,11 +137,13 @@ def _draw(axis: Axes, line: Line, x: np.ndarray, own: pd.DataFrame, logarithmic:
         low = np.maximum(low, 0.1 * mean[mean > 0].min())
     if joined:
         axis.fill_between(x, low, high, where=known, color=line.colour, alpha=0.18, linewidth=0)
-        axis.plot(x, mean, "o-", color=line.colour, markersize=4, linewidth=1.2, label=line.label)
+        axis.plot(x, mean, f"{line.marker}-", color=line.colour, markersize=4, linewidth=1.2, label=line.label)
         axis.plot(x, own["predicted"], "--", color=line.colour, linewidth=1.2)
         return
     reach = np.where(known, np.abs(np.stack([mean - low, high - mean])), 0.0)
-    axis.errorbar(x, mean, yerr=reach, fmt="o", color=line.colour, markersize=4, elinewidth=1, alpha=0.8, label=line.label)
+    axis.errorbar(
+        x, mean, yerr=reach, fmt=line.marker, color=line.colour, markersize=4, elinewidth=1, alpha=0.8, label=line.label
+    )
     axis.plot(x, own["predicted"], "_", color=INK, markersize=10)
 
 
@@ -175,7 +187,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
     for axis, (title, own) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         values = own["mean"].to_numpy(float)
         finite = values[np.isfinite(values)]
-        logarithmic = (finite > 0).all() and finite.max() / finite.min() >= 10
+        logarithmic = not measure.endswith("cosine") and (finite > 0).all() and finite.max() / finite.min() >= 10
         norm = LogNorm(finite.min(), finite.max()) if logarithmic else None
         grid = own[first].nunique() * own[second].nunique() == len(own)
         if grid:
@@ -203,8 +215,9 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
 
 def _ticks(axis: Axes, field: pd.DataFrame) -> None:
     for set_ticks, names in ((axis.set_xticks, field.columns), (axis.set_yticks, field.index)):
-        at = np.unique(np.linspace(0, len(names) - 1, min(len(names), 8)).round().astype(int))
-        set_ticks(at + 0.5, [shown(names[i])[:16] for i in at])
+        at = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int))
+        called = [f"{names[i]:.3g}" if isinstance(names[i], float) else str(names[i])[:16] for i in at]
+        set_ticks(at + 0.5, called, rotation=45 if len(at) > 5 and set_ticks == axis.set_xticks else 0)
 
 
 def _write_values(axis: Axes, field: pd.DataFrame, drawn) -> None:

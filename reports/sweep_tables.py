@@ -8,7 +8,8 @@ import pandas as pd
 
 from reports.frames import Frames
 from reports.sweeps import EXACT, IDENTITY, own_series, series, shown, shown_measures
-from reports.tables import Titled, cosine, number, series_name, si, source_name
+from reports.texts import Titled, cosine, number, series_name, si
+from reports.training_tables import source_name
 
 ROWS_SHOWN = 2000
 NAMES = {"hv": "z = Hv", "gradient": "gradient"}

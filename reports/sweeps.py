@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,8 +103,8 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
 def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str, Any]:
     plan, count = stored.plan, len(stored.rows)
     failed, done = len(stored.failed()), len(stored.done)
-    perturb, *packages = plan["versions"]
-    varied = {key: plan.get("meanings", {}).get(key, "") for key in stored.keys}
+    varied = {key: plan["meanings"][key] for key in stored.keys}
+    first = min(outcome.started_utc for outcome in stored.ended.values())
     points = count // plan["sweep"]["repeats"]
     about = plan["experiment"]["description"] or plan["experiment"]["name"]
     repeats = f" with {plan['sweep']['repeats']} repeats each" if plan["sweep"]["repeats"] > 1 else ""
@@ -118,12 +119,12 @@ def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str
         "seed": plan["experiment"]["run"]["seed"],
         "cells": {"all": count, "done": done, "failed": failed},
         "seconds": sum(outcome.seconds for outcome in stored.ended.values()),
-        "perturb": plan["versions"][perturb],
-        "packages": {name: plan["versions"][name] for name in packages},
         "sweep": plan["sweep"],
         "varied": varied,
         "kept": [name for name in COLUMNS[plan["experiment"]["study"]] if name != "summary"] if plan["sweep"]["keep"] else [],
         "wanted": None if wanted is None else wanted._asdict(),
+        "created_utc": datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds"),
+        **plan["origin"],
     }
 
 

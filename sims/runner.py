@@ -127,6 +127,13 @@ def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[
         "command": f"perturb run {source}{changes}",
         "seed": experiment.run.seed,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        **origin(),
+    }
+
+
+def origin() -> dict[str, Any]:
+    """By what results are made: nothing that names a person or a machine."""
+    return {
         "perturb": version("perturb"),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},

@@ -17,7 +17,7 @@ from perturb.errors import InputError
 from sims.store import write_whole
 
 FILE, LOCK, TABLES = "sweep.sqlite", "sweep.lock", "tables"
-OURS, VERSION = 0x70657274, 1  # application_id: "pert" in ASCII
+OURS, VERSION = 0x70657274, 2  # application_id: "pert" in ASCII
 SCHEMA = (  # crc32: of the rest of the row
     "create table plan (plan text not null, cells integer not null, crc32 integer not null)",
     "create table cells (cell integer primary key, parameters text not null, repeat integer not null, seed text not null, "

@@ -22,6 +22,7 @@ from perturb.threads import n_threads
 from sims.crews import Cluster, Crew, Here, Processes, versions
 from sims.designs import Point, Range, flat, points, rounded, toml, values_of
 from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment
+from sims.runner import origin
 from sims.sweep_results import load_sweep
 from sims.sweep_store import Outcome, Row, Store
 
@@ -82,6 +83,7 @@ class Plan:
         rest = self.sweep.model_dump(include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()}))
         settings = {key: toml(key, plain(value)) for key, value in self.set.items()}
         record = {"experiment": first, "sweep": {**tables, **rest}, "versions": versions(), "name": self.name, "set": settings}
+        record["origin"] = origin()
         record["meanings"] = {key: _meaning(key) for table in tables.values() for key in table}
         return json.loads(json.dumps(record, default=lambda array: array.tolist()))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
+from hardware.chip import CAUSES
 from hardware.learning import OnChip, source
 from hardware.schedule import Course
 from perturb import MLP
@@ -80,7 +81,7 @@ def test_the_events_spend_what_the_course_says(xor, name):
     _, chip = learned(xor, {"weights.leak_tau_s": 1e-3, **energies}, plan, updates, events=True)
     course, spent, energy = chip.course, chip.chips[0]._spent, chip.params.energy
     assert len(spent) == updates * plan.trials_of_an_update and chip.chips[0].env.now == round(1e9 * course.time_s(updates))
-    events_j = sum(count * getattr(energy, f"{cause}_j") for cause, count in spent[-1].items())
+    events_j = sum(count * getattr(energy, f"{cause}_j") for cause, count in zip(CAUSES, spent[-1], strict=True))
     others_j = updates * chip.objective.n_weights * energy.weight_write_j + energy.static_w * course.time_s(updates)
     assert events_j + others_j == pytest.approx(course.energy_j(updates), rel=1e-12)
 

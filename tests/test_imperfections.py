@@ -139,7 +139,7 @@ def test_fabrication_is_of_the_die_and_operation_of_the_seed(small):
         values = chip_of(small, {**noise, "die": die}, **{**OPTIONS, "seed": seed}).values
         readings = values.readings([(0, 0), (0, 1), (1, 0)], np.zeros((3, small[1].size)))
         assert len(set(readings)) == 3  # every use has its own
-        return [*readings, values.line(0, small[1])]
+        return [*readings, *values.line([0], small[1][None])]
 
     for of, same, other in ((made, (3, 8), (4, 7)), (operated, (4, 7), (3, 8))):
         np.testing.assert_array_equal(of(*same), of(3, 7))
@@ -236,7 +236,7 @@ def test_a_multiplier_offset_biases_by_mean_dE_and_pairs_remove_it(small):
 
 def test_flicker_is_filtered_by_differences_and_a_stored_baseline_drifts(small):
     values = chip_of(small, {"error_unit.flicker": 1.0}).values
-    e = np.array([values._flicker(i) for i in range(20_000)])
+    e = values._flicker(range(20_000))
     # octave k changes every 2^k evaluations: a difference over lag m sees the sum over octaves of 2 min(1, m/2^k)
     for lag in (1, 2, 16, 128):
         expected = sum(2 * min(1.0, lag / 2**k) for k in range(24))

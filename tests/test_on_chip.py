@@ -10,7 +10,7 @@ from hardware.device import apparent, fabricate, initial, write
 from hardware.learning import OnChip, Written, source
 from hardware.memory import Memory
 from hardware.schedule import Course
-from perturb import MLP, InputError
+from perturb import CODES, MLP, InputError
 from perturb.learning import Batch, Plan, State, begin
 from perturb.philox import uniforms_at
 from perturb.reading import Reading
@@ -202,11 +202,13 @@ def test_jitter_and_leak_end_in_weights_at_both_fidelities(xor):
 
 
 @pytest.mark.parametrize("waits", [True, False])
-@pytest.mark.parametrize("more", [{}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2}])
-def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_and_batches(more, waits):
+@pytest.mark.parametrize("late_ns", [100, 40_000])
+@pytest.mark.parametrize("more", [{}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2}, {"trials_per_update": 3}])
+def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_and_batches(more, late_ns, waits):
     net = MLP([1, 1], output="linear", error="squared_error")
     task = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]])), np.array([[0.1, 0.2], [0.3, -0.2]])
     plan, changes = Plan(eta=1e170, **more), {"weights.leak_tau_s": 1.0, "bus.skew_ns": 100, "synapses_per_tile": 1}
+    changes |= {"bus.latency_ns": late_ns, "synapse.fifo_depth": 30}
     with np.errstate(all="ignore"):
         batch, event = (learned(task, changes, plan, 20, events, waits)[0] for events in (False, True))
         half, _ = learned(task, changes, plan, 8, True, waits)
@@ -215,6 +217,19 @@ def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_a
         chip.advance(half, 12)
     assert (batch.failed == event.failed).all() and (batch.failed > 0).all()
     assert np.array_equal(half.w, event.w) and np.array_equal(batch.w, event.w)
+
+
+def test_a_run_has_failed_with_its_round_where_the_rate_or_the_change_is_not_finite():
+    net = MLP([1, 1], output="linear", error="squared_error")
+    task = net.objective(np.array([[1.0]]), np.array([[1000.0]])), np.array([[0.1, 0.2]])
+    # perturbations of opposite signs leave E as it is; others square it beyond the largest number
+    assert (CODES["rademacher"].draw_each(2, 1.0, 11, np.arange(3)).sum(1) == 0).all()
+    for more in ({"rate": "trace", "sigma": 1e154, "seed": 11}, {"eta": 1e308}):
+        plan = Plan(trials_per_update=3, **more)
+        for events in (False, True):
+            with np.errstate(all="ignore"):
+                state, _ = learned(task, {"weights.leak_tau_s": 1.0}, plan, 2, events, pieces=2)
+            assert list(state.failed) == [2] and np.isfinite(state.w).all()
 
 
 def test_a_diverging_chip_stops_and_says_when():

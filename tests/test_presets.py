@@ -276,10 +276,10 @@ def test_photonic_phases_have_8_bits_with_the_published_crosstalk_and_noise(smal
     assert np.abs(values.memory.stored - w).max() <= step / 2
     lone = np.zeros(w.size)
     lone[5] = 10 * step
-    moved = values.applied(lone, 0)
+    moved = values.applied(lone[None], [0])[0]
     assert moved[4] == moved[6] == pytest.approx(0.005 * moved[5]) and np.count_nonzero(moved) == 3
     assert moved[5] == pytest.approx(10 * step, rel=5 * 0.002)
-    drawn = np.array([values.applied(values.drawn(trial), trial) for trial in range(500)])
+    drawn = values.applied(values.drawn(range(500)), range(500))
     assert drawn.std() == pytest.approx(0.1, rel=0.05)  # the rounding adds step^2/12: 0.25 % to the rms
     # E as read varies by what a phase noise of 0.002 makes of it: |g| 0.002, known to 1/sqrt(2 * 400) = 3.5 %
     readings = values.readings([(trial, 0) for trial in range(400)], np.zeros((400, w.size)))

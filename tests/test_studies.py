@@ -51,7 +51,7 @@ def test_a_study_is_stored_and_reported(runs, study, tmp_path):
     loaded = reports.load(folder / study)
     for name, table in run.tables.items():
         pd.testing.assert_frame_equal(getattr(loaded, name).astype(table.dtypes.to_dict()), table)
-    paths = reports.export(folder / study, ["html", "md", "csv", "png"], tmp_path)
+    paths = reports.export(folder / study, list(reports.exporters.FORMATS), tmp_path)
     assert all(path.stat().st_size > 50 for path in paths)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<figure") == len([path for path in paths if path.suffix == ".png"]) >= 1

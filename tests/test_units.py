@@ -178,8 +178,9 @@ def test_events_and_batches_agree_in_other_networks_too(make_point, changes, pre
     np.testing.assert_array_equal(last.hv, batch.hv)
 
 
-def test_many_points_of_a_graph_are_the_same_whichever_come_together(monkeypatch):
-    objective, w, v = graph()
+@pytest.mark.parametrize("make_point", [layered, graph])
+def test_many_points_are_the_same_whichever_come_together(make_point, monkeypatch):
+    objective, w, v = make_point()
     points = w + 0.1 * np.random.default_rng(0).standard_normal((9, w.size))
     values = chip_with((objective, w, v), ALL).values
     evaluations = list(itertools.product(range(3), range(3)))
