@@ -35,6 +35,7 @@ Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")
 CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")
 REFRESHES_SHOWN = 100  # in the trace of a trial
+UNDER_WAY = 10_000  # trials that may start before the words of one have been added: events for each of them
 WIDER = 20  # powers of two by which a converter that saturated is made wide enough
 
 
@@ -109,6 +110,16 @@ class Chip:
                 'set it to 1, or presentation = "batch"'
             )
         self.schedule = Schedule(params, objective, method, self.presented)
+        late = {
+            "bus.latency_ns": params.bus.latency_ns, "bus.skew_ns": params.bus.skew_ns, "bus.jitter_ns": params.bus.jitter_ns,
+            "synapse.accumulate_ns": params.synapse.accumulate_ns,
+        }  # fmt: skip
+        if sum(late.values()) > UNDER_WAY * self.schedule.trial_ns:
+            key = max(late, key=late.__getitem__)
+            raise InputError(
+                f"{key} = {late[key]} lasts for more than the {UNDER_WAY:,} trials, of {self.schedule.trial_ns:g} ns each, that "
+                "events can follow at a time: lower it"
+            )
 
         self.env: Any = simpy.Environment(now)  # in whole nanoseconds
         self._looks = 0  # at the number of events

@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from hardware.tables import Name, NonNegative, Positive, Table, read_named, shown, toml_names, validated
+from hardware.tables import Name, NonNegative, Number, Positive, Table, read_named, shown, toml_names, validated
 from perturb.errors import InputError
 from perturb.philox import FABRICATION, PROGRAM, PULSE, READ, ROUNDING, WRITE, compiled, four_normals, normals_at, uniforms_at
 
@@ -145,7 +145,7 @@ class NoiseParams(Plausible):
 class ProgrammingParams(Table):
     """[programming] to a wanted conductance: error of standard deviation c0 + c1 g + c2 g^2, g = G/Gmax (Nandakumar 2020)."""
 
-    noise_us: Annotated[tuple[float, ...], Field(strict=False, min_length=3, max_length=3)] = Field(
+    noise_us: Annotated[tuple[Number, ...], Field(strict=False, min_length=3, max_length=3)] = Field(
         description="uS: [c0, c1, c2]; [0.0, 0.0, 0.0] = exact"
     )
     g_max_us: Positive = Field(description="uS: the conductance Gmax that stands for w_max")
@@ -229,9 +229,7 @@ class DeviceParams(Table):
     description: str = Field("", description="one line")
     source: str = Field("assumed", description="where the figures come from")
     model: Model = Field("ideal", description="how it takes pulses")
-    range: float = Field(
-        1.0, gt=0, le=1e6, description="weight of the network that is one range unit of the device; 1 = the same"
-    )
+    range: Positive = Field(1.0, le=1e6, description="weight of the network that is one range unit of the device; 1 = the same")
     bits: int | None = Field(None, ge=1, le=24, description="digital: bits stored, 2^bits levels from w_min to below w_max")
     step: StepParams | None = None
     bounds: BoundsParams | None = None
@@ -512,7 +510,7 @@ def apparent(cells: Cells, hidden: Array, seed: int, update: int | Array, read: 
     if params.noise and params.noise.write:
         noise = params.range * params.noise.write * _normals(cells, WRITE, seed, update, 0)
         w += np.where(cells.stuck, 0.0, noise)
-    if params.flicker:
+    if params.flicker and params.flicker.q:
         flicker, t = params.flicker, _time("elapsed_s", elapsed_s)
         growth = np.log(np.maximum((t + flicker.read_s) / (2 * flicker.read_s), 1.0))
         g = np.abs(rows) / (params.range * params.limits.w_max)

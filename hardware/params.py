@@ -1,6 +1,7 @@
 """Chip parameters, one model per part of the chip."""
 
 import os
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hardware.device import DeviceParams, device_names
-from hardware.tables import Name, NonNegative, Positive, Table, read_named, toml_names, validated
+from hardware.tables import Name, NonNegative, Number, Positive, Table, read_named, toml_names, validated
 from perturb.errors import InputError
 
 Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
@@ -46,7 +47,7 @@ class WeightParams(Table):
         0.0, description="in units of w: standard deviation of every weight at every evaluation of E; 0 = ideal"
     )
     stuck_fraction: Share = Field(0.0, description="share of the weights that are stuck at stuck_value; 0 = none")
-    stuck_value: float = Field(0.0, description="in units of w: where they are stuck")
+    stuck_value: Number = Field(0.0, description="in units of w: where they are stuck")
     dead_fraction: Share = Field(0.0, description="share of the synapses that neither perturb nor accumulate; 0 = none")
     leak_tau_s: NonNegative = Field(0.0, description="s: time constant with which stored weights leak to zero; 0 = no leak")
     drift_exponent: NonNegative = Field(0.0, description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift")
@@ -103,7 +104,7 @@ class ErrorUnitParams(Table):
     flicker: NonNegative = Field(
         0.0, description="in units of E: standard deviation per octave of 1/f noise of an evaluation; 0 = none"
     )
-    offset: float = Field(0.0, description="in units of E: constant error of a reading; 0 = none")
+    offset: Number = Field(0.0, description="in units of E: constant error of a reading; 0 = none")
     bits: Bits = Field(0, description="resolution of the converter in bits; 0 = no converter, the reading is exact")
     range: Positive = Field(4.0, description="in units of E: the converter covers 0 to this and saturates; unused if bits = 0")
     dither: bool = Field(False, description="whether uniform noise of one step is added before converting; unused if bits = 0")
@@ -226,6 +227,7 @@ def imperfections(params: ChipParams) -> list[str]:
     return [key for key in IMPERFECTIONS if value(params, key) != value(ideal, key)]
 
 
+@cache
 def chip_names() -> list[str]:
     """The chips that come with the package."""
     return toml_names(files("hardware") / "chips")
@@ -235,6 +237,16 @@ def load_chip(name_or_path: str | os.PathLike[str], folder: str | os.PathLike[st
     """The chip of that name, or of the TOML file at that path (relative to `folder`); what the file leaves out is as in the ideal
     chip. A file that cannot be used raises InputError.
     """
+    given = os.fspath(name_or_path)
+    return _shipped(given) if given in chip_names() else _read(given, folder)
+
+
+@cache
+def _shipped(name: str) -> ChipParams:
+    return _read(name, ".")  # once: every point of a sweep asks for it
+
+
+def _read(name_or_path: str, folder: str | os.PathLike[str]) -> ChipParams:
     data, source, place = read_named("chip", name_or_path, files("hardware") / "chips", chip_names(), folder)
     return validated(ChipParams, with_device(data, source, place), source)
 

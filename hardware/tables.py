@@ -10,15 +10,27 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from perturb.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+# beyond what anything measures, so that squares of squares are still numbers; amounts may be 0, or TINY and more
+TINY, SMALLEST, LARGEST = 1e-30, 1e-18, 1e18
+
+
+def _not_tiny(value: float) -> float:
+    if 0 < value < TINY:
+        raise PydanticCustomError("tiny", "too small")
+    return value
+
+
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST), AfterValidator(_not_tiny)]
+Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 
 
 class Table(BaseModel):
@@ -114,6 +126,7 @@ WANTED = {
     "too_long": "must have at most {max_length} entries",
     "greater_than": "must be > {gt}",
     "greater_than_equal": "must be >= {ge}",
+    "tiny": f"must be 0 or at least {TINY}",
     "less_than": "must be < {lt}",
     "less_than_equal": "must be <= {le}",
 }
@@ -136,6 +149,8 @@ def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str
     if isinstance(context.get("error"), InputError):
         return f"{key}{'.' if key else ''}{context['error']}"
     limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
+    if context.get("ge") == SMALLEST and error["input"] <= 0:
+        kind, limits = "greater_than", {"gt": "0"}
     wanted = WANTED[kind].format(**limits) if kind in WANTED else f"cannot be used: {error['msg']}"
     return f"{key} = {shown(error['input'])} {wanted}"
 

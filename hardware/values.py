@@ -34,6 +34,7 @@ GAIN, OFFSET, STUCK, DEAD, UNIT_GAIN, UNIT_OFFSET, MULTIPLIER, DYING = range(32,
 READ, UNIT_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
 OCTAVES = 24  # of 1/f noise: down to one change in 16 million evaluations
 FORGOTTEN = 1e-17  # of an earlier perturbation, below rounding
+FINEST = 64  # bits of a word: more are finer than the numbers of this program
 BLOCK = 64  # trials summed at a time
 # imperfections that the batch kernels know of: noise and converter of the error unit, mismatch of perturbations
 PLAIN = {
@@ -346,6 +347,7 @@ class Values:
     def _words(self, name: str, x: Array, bits: int, reach: float) -> Array:
         """x as so many bits carry it; how many there were, and how many beyond their range, is tallied."""
         if bits:
+            bits = min(bits, FINEST)
             step = 2.0 * reach / 2**bits
             self.tally[f"{name}, all"] += x.size
             self.tally[f"{name}, beyond"] += int((~((-reach - step / 2 <= x) & (x < reach - step / 2))).sum())
@@ -430,7 +432,7 @@ class Values:
             weighed.closed = (statistics.sums * K / counted, statistics.totals * K / counted)
             weighed.open = weighed.zeros()
         found, works = solve(weighed), self.working(statistics.next_trial - 1)
-        wider = math.sqrt(K / worth)
+        wider = math.sqrt(K / worth) if worth > 2 else math.nan  # as after two trials, see `solve`
         hv = np.where(works, found.hv, 0.0 if self.design.method.estimates_hv else np.nan)
         return Estimate(
             np.where(works, found.gradient, 0.0), np.where(works, wider * found.gradient_stderr, np.nan), hv,

@@ -274,7 +274,8 @@ class RecurrentObjective(Objective):
         if not residuals[-1] <= net.tolerance:
             raise NotSettled(
                 f"{name} has not settled after {len(residuals)} steps of {net.step}: residual {residuals[-1]:.2g} (tolerance "
-                f"{net.tolerance:g}), spectral radius {_radius(jacobian(q)):.3g}: use smaller weights, or more or smaller steps"
+                f"{net.tolerance:g}), spectral radius {_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a "
+                "smaller step"
             )
         return q, residuals
 

@@ -373,6 +373,7 @@ def solve(statistics: Statistics) -> Estimate:
             g, z, var_g, var_z = solve_moments(sums, totals, float(K), method.centred, *design.scales)
         else:
             g, z, var_g, var_z = solve_least_squares(sums, totals, float(K), method.centred)
+            g, z, var_g, var_z = np.where(_fitted(sums, K, method.centred), (g, z, var_g, var_z), np.nan)
         if method.correction == "along" and statistics.point:
             v = statistics.point.v
             c, var_c = curvature_along(totals, float(K), design.scales[1])
@@ -396,6 +397,13 @@ def solve(statistics: Statistics) -> Estimate:
         # a variance that cancels to rounding noise is zero
         errors = [np.sqrt(np.maximum(var, 0.0)) if K > 2 else np.full(n, np.nan) for var in (var_g, var_z)]
     return Estimate(g, errors[0], z, errors[1], K, K * method.evaluations_per_trial, statistics)
+
+
+def _fitted(sums: Array, K: int, centred: bool) -> Array:
+    """Whether a weight's trials differ enough for its two regressors, (n,): of a singular fit only rounding would be left."""
+    x, q, xx, xq, qq = sums[[SUMS.index(name) for name in ("x", "q", "xx", "xq", "qq")]]
+    det = (xx - x * x / K) * (qq - q * q / K) - (xq - x * q / K) ** 2 if centred else xx * qq - xq**2
+    return det > 1e-12 * xx * qq
 
 
 def _of_each_column(design: Design) -> Array:

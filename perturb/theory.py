@@ -330,7 +330,7 @@ class QuantityPrediction:
     @property
     def variance(self) -> float:
         """Of one random trial, summed over the weights."""
-        return float(self.trial.total.sum())
+        return float(np.maximum(self.trial.total, 0.0).sum())
 
     @property
     def period(self) -> int:
@@ -356,14 +356,14 @@ class QuantityPrediction:
         telling anything new of it.
         """
         if not self.code.periodic or not self.lawful:
-            return self.trial.total / trials
+            return np.maximum(self.trial.total, 0.0) / trials  # what is leading in n can be negative where n is small
         P = self.period
         rest = trials % (2 * P)
         if self.slope is None:
             odd, m = min(rest, 2 * P - rest), trials % P
             even = trials + 2 * repeated(self.code, self.limit.size, trials)
             left = odd * self.trial.odd + even * self.trial.even + m * (P - m) / (P - 1) * self.trial.mean
-            return left / trials**2 + self.trial.noise / trials
+            return np.maximum(left / trials**2 + self.trial.noise / trials, 0.0)
         unpaired: Array | float = min(rest, 2 * P - rest)  # trials whose even part the folded-over pass has not taken away
         if self.code.function is not None:
             unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
@@ -438,7 +438,7 @@ class QuantityPrediction:
         return periods * P if enough(periods * P) else (periods + 1) * P
 
     def evaluations_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
-        return self.trials_for(cosine, relative_error) * self.evaluations_per_trial
+        return float(self.trials_for(cosine, relative_error) * self.evaluations_per_trial)
 
 
 @dataclass(frozen=True)

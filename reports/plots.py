@@ -185,7 +185,8 @@ def estimators(frames: Frames) -> Figure:
             axis.plot(x, y, marker, color=colour, markersize=7, alpha=0.8)
         shown = own[["predicted_error", "measured_error"]].to_numpy()
         shown = shown[np.isfinite(shown) & (shown > 0)]
-        axis.plot([shown.min(), shown.max()], [shown.min(), shown.max()], color=INK, linewidth=1)
+        if shown.size:  # methods of the gradient alone tell nothing of z
+            axis.plot([shown.min(), shown.max()], [shown.min(), shown.max()], color=INK, linewidth=1)
         axis.set(xscale="log", yscale="log", xlabel="predicted relative error", ylabel="measured relative error")
         axis.set_title(title, fontsize=9)
     handles = [Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)]) for i in range(len(methods))]

@@ -237,27 +237,28 @@ def some_cells(frames: Frames, most: int) -> pd.DataFrame:
     return done.iloc[np.unique(np.linspace(0, len(done) - 1, min(len(done), most)).round().astype(int))]
 
 
-def _said(frames: Frames, cell: pd.Series) -> str:
-    return "\n".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in frames.provenance["varied"])
-
-
-def of_cell(frames: Frames, cell: int, tables: tuple[str, ...]) -> Frames:
-    """The frames of one run of a sweep that keeps its tables."""
-    own = {"summary": frames.summary[frames.summary["cell"] == cell]} | {name: kept(frames, name, [cell]) for name in tables}
-    return Frames(frames.directory, own, frames.experiment, {"status": "complete"})
+def _runs(frames: Frames, cells: pd.DataFrame, table: str) -> list[tuple[str, Frames]]:
+    """(what was varied, frames with summary and this table) of the runs of some cells."""
+    numbers = [int(cell) for cell in cells["cell"]]
+    found, runs = kept(frames, table, numbers), []
+    for number, (_, cell) in zip(numbers, cells.iterrows(), strict=True):
+        own = {"summary": frames.summary, table: found}
+        own = {name: every[every["cell"] == number] for name, every in own.items()}
+        said = "; ".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in frames.provenance["varied"])
+        runs.append((said, Frames(frames.directory, own, frames.experiment, {"status": "complete"})))
+    return runs
 
 
 def scatter(frames: Frames) -> Drawn | None:
     """Estimated against exact z (or gradient), for some points of the sweep."""
-    cells = some_cells(frames, PANELS_SHOWN)
+    runs = _runs(frames, some_cells(frames, PANELS_SHOWN), "weights")
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
-    axes = figure.subplots(1, len(cells), squeeze=False)[0]
+    axes = figure.subplots(1, len(runs), squeeze=False)[0]
     axes[0].set_ylabel(f"estimated {plots.QUANTITIES[quantity][-1]}$_i$")
-    for axis, (_, cell) in zip(axes, cells.iterrows(), strict=True):
-        run = of_cell(frames, int(cell["cell"]), ("weights",))
+    for axis, (said, run) in zip(axes, runs, strict=True):
         plots.estimated_against_exact(axis, run, quantity, run.primary, COLOURS[3])
-        axis.set_title(_said(frames, cell), fontsize=8)
+        axis.set_title(said.replace("; ", "\n"), fontsize=8)
     name = "z = Hv" if quantity == "hv" else "Gradient"
     caption = f"{name}, estimated against exact, by the experiment's own method, at some points of the sweep (first repeat): "
     return finished(figure), caption + "one point with its standard error per weight. Every panel has its own scale."
@@ -265,41 +266,37 @@ def scatter(frames: Frames) -> Drawn | None:
 
 def energy(frames: Frames) -> Drawn | None:
     """What the energy of the experiment's own method goes into, for some points of the sweep."""
-    cells = some_cells(frames, 3 * PANELS_SHOWN)
+    runs = _runs(frames, some_cells(frames, 3 * PANELS_SHOWN), "energy")
     causes: dict[str, np.ndarray] = {}
-    labels = [_said(frames, cell).replace("\n", ", ") for _, cell in cells.iterrows()]
-    for i, cell in enumerate(cells["cell"]):
-        run = of_cell(frames, int(cell), ("energy",))
+    for i, (_, run) in enumerate(runs):
         own = run.energy[(run.energy["method"] == run.primary[0]) & (run.energy["code"] == run.primary[1])]
         for cause, joules in zip(own["cause"], own["energy_j"], strict=True):
-            causes.setdefault(cause, np.zeros(len(cells)))[i] = joules
+            causes.setdefault(cause, np.zeros(len(runs)))[i] = joules
     if not any(joules.any() for joules in causes.values()):
         return None
-    figure = Figure(figsize=(10, 1.4 + 0.36 * len(cells)), layout="constrained")
-    plots.stacked(figure, labels, causes)
+    figure = Figure(figsize=(10, 1.4 + 0.36 * len(runs)), layout="constrained")
+    plots.stacked(figure, [said for said, _ in runs], causes)
     return finished(figure), "What the energy of the experiment's own method goes into, at some points of the sweep."
 
 
 def timeline(frames: Frames) -> Drawn | None:
     """The chip's first trials in the first cell."""
-    first = some_cells(frames, 1).iloc[0]
-    figure = plots.timeline(of_cell(frames, int(first["cell"]), ("timeline",)))
-    said = _said(frames, first).replace("\n", ", ")
-    return (figure, f"The first two trials of the chip, the second paler, at {said}.") if figure else None
+    ((said, run),) = _runs(frames, some_cells(frames, 1), "timeline")
+    figure = plots.timeline(run)
+    return (figure, f"The first two trials of the chip, the second paler{f', at {said}' if said else ''}.") if figure else None
 
 
 def learning(frames: Frames) -> Drawn | None:
     """Median error of the chip's runs against what was spent, a line for each of some points of the sweep."""
-    cells = some_cells(frames, LINES_SHOWN)
+    runs = _runs(frames, some_cells(frames, LINES_SHOWN), "learning")
     figure = Figure(figsize=(10, 4.0), layout="constrained")
     axes = figure.subplots(1, 2)
-    shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(cells)))
-    for (_, cell), shade in zip(cells.iterrows(), shades, strict=True):
-        table = kept(frames, "learning", [int(cell["cell"])])
-        chips = table[table["source"] == table["source"].iloc[0]]
+    shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(runs)))
+    for (said, run), shade in zip(runs, shades, strict=True):
+        chips = run.learning[run.learning["source"] == run.learning["source"].iloc[0]]
         for axis, what in zip(axes, ("evaluations", "chip_time_s"), strict=True):
             middle = chips.groupby(what)["error"].median()
-            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=_said(frames, cell).replace("\n", ", "))
+            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=said)
     for axis, xlabel in zip(axes, ("evaluations of E", "chip time, s"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="error")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)

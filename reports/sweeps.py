@@ -318,12 +318,14 @@ def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted) -> pd.DataFrame:
         part = part.sort_values(key)
         known = part[["mean", "low", "high"]].where(part["unknown"] == 0)
         x, mean, low, high = part[key].to_numpy(float), *(known[column].to_numpy(float) for column in known)
+        unsure = np.isfinite(mean) & np.isnan(low)  # a single repeat: it may be met there, and may not
+        worst, best = (-math.inf, math.inf) if wanted.at_least else (math.inf, -math.inf)
         worse, better = (low, high) if wanted.at_least else (high, low)
         met = wanted.met(mean)
         smallest = bool(met[-1] and not met[0])
-        unsure = bool(np.isnan(low).all())
-        value, some, other = (_edge(x, y, wanted, smallest) for y in (mean, worse, better))
-        ends = (math.nan, math.nan) if unsure else sorted((some, other))
+        curves = (mean, np.where(unsure, worst, worse), np.where(unsure, best, better))
+        value, some, other = (_edge(x, y, wanted, smallest) for y in curves)
+        ends = (math.nan, math.nan) if np.isnan(low).all() else sorted((some, other))
         edge = "smallest" if smallest else "largest"
         rows.append((*names, key, str(wanted), edge, value, *ends))
     return pd.DataFrame(rows, columns=[*identity, *THRESHOLDS]).astype({name: "category" for name in identity})
@@ -339,8 +341,8 @@ def _edge(x: np.ndarray, y: np.ndarray, wanted: Wanted, smallest: bool) -> float
     i = int(good[-1])
     if i == x.size - 1:
         return math.inf
-    if not math.isfinite(y[i + 1]):
-        return float(x[i])
+    if not math.isfinite(y[i]) or not math.isfinite(y[i + 1]):
+        return float(x[i] if math.isfinite(y[i]) else x[i + 1])
     share = (wanted.value - y[i]) / (y[i + 1] - y[i])
     if is_logarithmic(np.abs(x)) and x[i] != 0 and x[i + 1] != 0:
         return float(x[i] * (x[i + 1] / x[i]) ** share)

@@ -10,7 +10,7 @@ import pandas as pd
 from hardware.chip import Chip, Interval
 from hardware.params import ChipParams
 from perturb.codes import CODES
-from perturb.estimation import Comparison, compare
+from perturb.estimation import Comparison, QuantityComparison, compare
 from perturb.kernels import has_kernel
 from perturb.methods import METHODS
 from perturb.statistics import Estimate
@@ -183,6 +183,7 @@ def _summary_rows(
                     estimate.evaluations,
                     not chip.values.plain,
                     unhurt,
+                    _nothing(measured),
                 )
                 + _cost(quantity, measured.cosine, unhurt),
                 "primary": fixed["primary"],
@@ -212,12 +213,12 @@ def _cost(quantity: str, cosine: float, unhurt: float) -> str:
 
 def _verdict(
     quantity: str, cosine: float, expected: float, limit_cosine: float, needed: float, evaluations: int, imperfect: bool,
-    unhurt: float,
+    unhurt: float, nothing: str,
 ) -> str:  # fmt: skip
     name = NAMES[quantity]
     if isnan(cosine):
         why = ", so nothing of the perturbation reaches E and its reading" if isnan(unhurt) else ""
-        return f"gives no estimate of {name}: every sum is zero{why}"
+        return f"gives no estimate of {name}: {nothing or f'every sum is zero{why}'}"
     if isinf(needed):
         return (
             f"cannot reach a cosine of {TARGET_COSINE} with {name}, however many evaluations: "
@@ -237,6 +238,13 @@ def _verdict(
     if imperfect:
         return f"{short}: its other imperfections cost the rest (perturb ablate ranks them)"
     return f"{short}; by chance (try another seed), or because terms beyond the quadratic matter (lower sigma and r)"
+
+
+def _nothing(measured: QuantityComparison) -> str:
+    """Why there is no cosine, where it is not because the estimate is zero."""
+    if blind := int(np.isnan(measured.estimate).sum()):
+        return f"to {blind} of {measured.exact.size} weights all trials were alike; take more"
+    return "" if measured.exact.any() else "the exact one is zero, which has no direction"
 
 
 def _count(number: float) -> str:

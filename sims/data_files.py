@@ -1,5 +1,6 @@
 """Patterns of one's own, from CSV, Parquet and NPZ files: read, checked, and turned into arrays x and target."""
 
+import hashlib
 import warnings
 import zipfile
 import zlib
@@ -26,12 +27,12 @@ DAMAGED = (
 )  # fmt: skip
 
 
-def read_patterns(path: str, targets: Targets) -> tuple[Array, Array]:
+def read_patterns(path: str, targets: Targets, sha256: str = "") -> tuple[Array, Array]:
     """x (rows, inputs) and target (rows, outputs) of a file; a mistake in it raises InputError that names row and column.
 
     CSV and Parquet: targets names a column of classes, which become one-hot in sorted order, or a list of columns of numbers, []
     for none; every other column is an input. NPZ: array x of shape (rows, inputs), and target, of shape (rows, outputs), or
-    (rows,) for classes; targets = [] if there is none.
+    (rows,) for classes; targets = [] if there is none. sha256: of the contents that are meant; "" takes any.
     """
     source = f"data.file = {one_line(cut(path, 200))}"
     reader = READERS.get(Path(path).suffix.lower())
@@ -47,7 +48,15 @@ def read_patterns(path: str, targets: Targets) -> tuple[Array, Array]:
         raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None
     with stream:
         try:
+            if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                raise InputError(
+                    f"{source}: its contents are not those that data.sha256 = {shown(sha256)} was stored with: restore it, or "
+                    'set data.sha256 = "" to take it as it is'
+                )
+            stream.seek(0)
             found = reader(stream)
+        except InputError:
+            raise
         except DAMAGED as error:
             what = one_line(cut(str(error).partition("\n")[0], 100)) or type(error).__name__
             raise InputError(f"{source}: not a whole {Path(path).suffix[1:].upper()} file ({what}): write it anew") from None

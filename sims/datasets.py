@@ -147,7 +147,7 @@ def file(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array
     from sims.data_files import read_patterns
 
     assert data.file is not None
-    return read_patterns(data.file, data.targets)
+    return read_patterns(data.file, data.targets, data.sha256 or "")
 
 
 class Dataset(NamedTuple):
@@ -171,7 +171,7 @@ DATASETS: dict[str, Dataset] = {
     "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0}),
     "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),
     "bars": Dataset(bars, {"side": 3}),
-    "file": Dataset(file, {"file": None, "targets": ..., "test": 0, "standardise": False}),
+    "file": Dataset(file, {"file": None, "sha256": ..., "targets": ..., "test": 0, "standardise": False}),
 }
 
 

@@ -141,7 +141,7 @@ def values_of(key: str, spec: Any) -> Values | np.ndarray | Range:
             f"{one_line(key)} = {shown(spec)} must be a list of values, such as [0.01, 0.02], or a text such as linspace:0:1:5"
         )
     if not values:
-        raise InputError(f"{one_line(key)} has no value: give at least one")
+        raise InputError(f"{one_line(key)} = {shown(spec)} has no value: give at least one")
     for value in values:
         toml(key, value)
     return values

@@ -1,5 +1,6 @@
 """Experiment files: a TOML becomes an `Experiment`, validated once, with the whole chip in it."""
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ import tomli_w
 from pydantic import Field, SkipValidation, model_validator
 
 from hardware.params import ChipParams, load_chip, with_device
-from hardware.tables import Name, NonNegative, Positive, Table, one_line, read_named, shown, toml_names, validated
+from hardware.tables import Name, NonNegative, Number, Positive, Table, one_line, read_named, shown, toml_names, validated
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
@@ -29,8 +30,6 @@ MAX_WEIGHTS = 10_000_000
 
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Units = Annotated[int, Field(ge=1, le=MAX_WEIGHTS)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-
 
 KINDS: dict[str, dict[str, Any]] = {
     "mlp": {"layers": None, "activation": "tanh", "output": "linear", "error": "squared_error"},
@@ -44,6 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "boltzmann": {"visible": None, "hidden": None, "temperature": 1.0, "values": (0, 1), "sign": 1},
 }  # keys of each kind of network: None must be given, ... may be left out, others are the values of keys left out # fmt: skip
+State = Annotated[int, Field(ge=-1, le=1)]
 Unit = Annotated[int, Field(ge=0, le=MAX_WEIGHTS)]
 Listed = Field(strict=False, min_length=1, max_length=MAX_WEIGHTS)
 
@@ -76,7 +76,7 @@ class Network(Table):
     visible: Units | None = Field(None, description="boltzmann: number of visible units")
     hidden: Unit | None = Field(None, description="boltzmann: number of hidden units, 0 or more")
     temperature: Positive | None = Field(None, description="boltzmann: the temperature T")
-    values: Annotated[tuple[int, int], Field(strict=False)] | None = Field(
+    values: Annotated[tuple[State, State], Field(strict=False)] | None = Field(
         None, description="boltzmann: the two states of a unit, [0, 1] or [-1, 1]"
     )
     sign: Literal[-1, 1] | None = Field(None, description="boltzmann: 1 for E = +sum w s s, the source's; -1 for the usual one")
@@ -137,11 +137,14 @@ class Data(Table):
         0.0, description="letters: probability that a pixel is flipped; teacher: deviation of label noise; spirals: of the points"
     )
     bits: int | None = Field(None, ge=1, le=16, description="parity: number of inputs")
-    turns: float | None = Field(None, gt=0, le=100, description="spirals: turns of each")
-    amplitude: float | None = Field(None, gt=0, le=1e6, description="patterns: a, where outputs -a or +a are wanted")
+    turns: Positive | None = Field(None, le=100, description="spirals: turns of each")
+    amplitude: Positive | None = Field(None, le=1e6, description="patterns: a, where outputs -a or +a are wanted")
     side: int | None = Field(None, ge=2, le=4, description="bars: pixels along a side")
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None, description="file: path of a .csv, .parquet or .npz file"
+    )
+    sha256: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="file: of its contents, in hexadecimal, that others are refused; absent = not checked, but stored"
     )
     targets: Annotated[str | tuple[str, ...] | None, SkipValidation] = Field(
         None, description="file: name of a column of classes, or a list of columns of numbers, [] for none"
@@ -282,7 +285,7 @@ class Dies(Table):
     """Of the studies "dies", "ablation" and "budget"."""
 
     count: int = Field(16, ge=1, le=10**6, description="dies made of the chip's design, numbered from chip.die")
-    accuracy: float = Field(0.9, gt=0, lt=1, description="cosine with the exact answer that is wanted")
+    accuracy: float = Field(0.9, ge=0.001, lt=1, description="cosine with the exact answer that is wanted")
 
 
 Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
@@ -354,7 +357,7 @@ class Training(Table):
     tune_trials: Count = Field(100, description="trials of each such measurement")
     waits: bool = Field(True, description="whether the next trial begins only when an update is written")
     criterion: Literal["error", "accuracy", "test_error", "test_accuracy"] = Field("error", description="what must be reached")
-    goal: float = Field(0.01, description="at most this error, or at least this accuracy")
+    goal: Number = Field(0.01, description="at most this error, or at least this accuracy")
     records: int = Field(100, ge=1, le=10**5, description="points of the learning curves")
     compare_with: Annotated[tuple[Contender, ...], Field(strict=False, max_length=100)] = Field(
         (), description="other settings, each from the same starts with as many evaluations of E"
@@ -469,7 +472,21 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
             raise InputError(f"{source}: chip.preset: {error}") from None
         overrides = {key: value for key, value in chip.items() if key != "preset"}
         data = {**data, "chip": with_device(overridden(base.model_dump(), overrides), f"{source}: chip", folder)}
-    return validated(Experiment, _with_file(data, folder), source, also=("chip.preset",))
+    return validated(Experiment, with_digest(_with_file(data, folder)), source, also=("chip.preset",))
+
+
+def with_digest(data: dict[str, Any]) -> dict[str, Any]:
+    """data, with the data.sha256 of its data.file, an absolute path, where it has none: what is stored names its contents."""
+    table = data.get("data")
+    if not (isinstance(table, dict) and isinstance(table.get("file"), str)) or table.get("sha256", "") != "":
+        return data
+    try:
+        if not Path(table["file"]).is_file():
+            return data
+        with open(table["file"], "rb") as file:
+            return {**data, "data": {**table, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}}
+    except (OSError, ValueError):  # whoever reads the patterns says why
+        return data
 
 
 def _with_file(data: dict[str, Any], folder: Path) -> dict[str, Any]:

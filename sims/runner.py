@@ -1,7 +1,7 @@
 """Running an experiment: its study on its bench, with everything that is needed to do it again."""
 
-import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +16,8 @@ import pandas as pd
 
 from perturb.errors import InputError
 from sims.bench import Bench, Stopped, Tables, prepare
-from sims.experiment import Experiment, load_experiment
+from sims.designs import toml
+from sims.experiment import Experiment, load_experiment, plain
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
 INTERRUPTED = "the run was interrupted"
@@ -71,6 +72,7 @@ def run_experiment(
 
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)
+    again = command(str(name_or_path), {key: toml(key, plain(value)) for key, value in set.items()})
     if out is not None:
         store.check_free(Path(out))
     bench = prepare(experiment)
@@ -79,10 +81,15 @@ def run_experiment(
     if scratch is not None:
         bench = replace(bench, scratch=Path(scratch) / f".{experiment.name}")
     tables, reason = study_tables(experiment, bench, progress, should_stop)
-    run = Run(experiment, tables, _provenance(experiment, bench, str(name_or_path), set, reason))
+    run = Run(experiment, tables, _provenance(experiment, bench, again, reason))
     if out is not None and tables:
         store.write_run(run, Path(out))
     return run
+
+
+def command(name: str, settings: Mapping[str, str]) -> str:
+    """The line, for a shell, that runs an experiment with keys set to texts."""
+    return shlex.join(["perturb", "run", name, *(word for key, text in settings.items() for word in ("--set", f"{key}={text}"))])
 
 
 def study_tables(
@@ -99,16 +106,15 @@ def study_tables(
         for name, table in study(experiment, bench, progress or (lambda what, done, total: None), should_stop):
             tables[name] = table
     except Stopped:
-        return tables, INTERRUPTED
+        return (tables if "summary" in tables else {}), INTERRUPTED
     except InputError as error:
-        if not tables:
+        if "summary" not in tables:
             raise
         return tables, str(error)
     return tables, ""
 
 
-def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[str, object], reason: str) -> dict[str, Any]:
-    changes = "".join(f" --set {key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in set.items())
+def _provenance(experiment: Experiment, bench: Bench, again: str, reason: str) -> dict[str, Any]:
     chip, S = experiment.chip, bench.objective.n_patterns
     about = experiment.description or experiment.name
     if experiment.study != "reproduce":
@@ -124,7 +130,7 @@ def _provenance(experiment: Experiment, bench: Bench, source: str, set: Mapping[
         "description": about,
         "status": "partial" if reason else "complete",
         **({"reason": reason} if reason else {}),
-        "command": f"perturb run {source}{changes}",
+        "command": again,
         "seed": experiment.run.seed,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         **origin(),

@@ -68,7 +68,7 @@ def write_run(run: "Run", directory: Path) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         part.chmod(0o755)
-        (part / "experiment.toml").write_text(to_toml(run.experiment, directory))
+        (part / "experiment.toml").write_text(to_toml(run.experiment, directory), encoding="utf-8")
         (part / "provenance.json").write_text(json.dumps(run.provenance, indent=2) + "\n")
         run.tables["summary"].to_csv(part / "summary.csv", index=False)
         for name, table in run.tables.items():

@@ -21,7 +21,7 @@ from perturb.errors import InputError
 from perturb.threads import n_threads
 from sims.crews import Cluster, Crew, Here, Processes, versions
 from sims.designs import Point, Range, flat, points, rounded, toml, values_of
-from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment
+from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment, with_digest
 from sims.runner import origin
 from sims.sweep_results import load_sweep
 from sims.sweep_store import Outcome, Row, Store
@@ -97,6 +97,8 @@ def plan_sweep(
     data, source, folder = read_experiment(name_or_path)
     data, folder = changed(data, folder, settings)
     sweep = _merged(data.pop("sweep", {}), source, folder, changes or {})
+    if "data.file" not in {**flat(sweep.vary), **flat(sweep.zip)}:
+        data = with_digest(data)  # of all cells, also those that begin when it has changed
     chosen = points(sweep, _is_whole)
     plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [])
     _check_varied(plan)

@@ -7,7 +7,6 @@ What is recorded along the way (exact errors, accuracies, alignment) is computed
 import hashlib
 import io
 import math
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ EIGENVALUES = 500  # weights up to which the stability limit is from the whole s
 PREDICTED = 150  # weights up to which the curve of a quadratic is predicted
 FORESEEN = 100_000  # updates, of all runs together, up to which it is
 AWAY = 1e4  # times the error at the start: a run that has diverged, though rounding may hold it there
+DIGEST = 32  # bytes at the head of a file that keeps a training, of what follows
 PIECES = 10  # of the updates between two records, so that an interruption is heard
 
 
@@ -243,7 +243,7 @@ def records(name: str, state: State, before: Array, plan: Plan, task: Task, cour
 
 
 class Kept:
-    """The state and the rows so far, in a file that appears whole or not at all; nowhere, without a place for it."""
+    """The state and the rows so far, in a file with a digest, whole or not at all; nowhere, without a place for it."""
 
     def __init__(self, scratch: Path | None, name: str, source: Source):
         self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch else None
@@ -253,10 +253,13 @@ class Kept:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                parts = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            return None  # not of this program, or cut short: from the start then
+            content = self.path.read_bytes()
+        except OSError:
+            return None
+        if _digest(content[DIGEST:]) != content[:DIGEST]:
+            return None  # not of this program, or damaged: from the start then
+        with np.load(io.BytesIO(content[DIGEST:]), allow_pickle=False) as file:
+            parts = {name: file[name] for name in file.files}
         columns = {name.removeprefix("row."): array.tolist() for name, array in parts.items() if name.startswith("row.")}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         state = State.of_arrays(
@@ -273,7 +276,11 @@ class Kept:
         parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]} | {"before": before}
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **parts)
-        write_whole(self.path, content.getvalue())
+        write_whole(self.path, _digest(content.getvalue()) + content.getvalue())
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 # ---- theory

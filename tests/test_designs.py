@@ -72,7 +72,7 @@ def test_designs_fill_the_ranges_evenly():
         ({"vary": {"estimation.trials": [16, 1]}}, "estimation.trials = 1 must be >= 2"),
         ({"vary": {"estimation.trials": "16,x"}}, 'estimation.trials = "x" must be a whole number'),
         ({"vary": {"estimation.trials": [16, "16"]}}, "two points are the same experiment"),
-        ({"vary": {"estimation.trials": []}}, "estimation.trials has no value"),
+        ({"vary": {"estimation.trials": []}}, "estimation.trials = [] has no value"),
         ({"vary": {"estimation.trials": 16}}, "must be a list of values"),
         ({"vary": {"estimation.sigma": "linspace:0:1"}}, "not of the form linspace:LO:HI:N"),
         ({"vary": {"estimation.sigma": "linspace:0:1:1e12"}}, "N from 1 to 1,000,000"),

@@ -173,6 +173,10 @@ def test_ends_of_its_interval_are_where_the_ends_of_the_mean_cross():
     assert met(x, 1 - mean, 1 - mean - 0.25, 1 - mean + 0.25, at_least=False) == ("largest", 2.5, 2.0, 3.0)
     assert met(x, mean[::-1], mean[::-1] - 0.25, mean[::-1] + 0.25) == ("smallest", 2.5, 2.0, 3.0)
     assert met(x, mean, mean - 0.6, mean + 0.6)[2:] == (-np.inf, np.inf)
+    # where a single repeat has ended, all is possible
+    low, high = mean - 0.25, mean + 0.25
+    low[2] = high[2] = np.nan
+    assert met(x, mean, low, high) == ("largest", 2.5, 2.0, 4.0)
     nothing = np.full(4, np.nan)
     assert np.isnan(met(x, mean, nothing, nothing)[2:]).all()
 

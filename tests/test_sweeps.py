@@ -67,7 +67,7 @@ def test_the_table_in_the_file_the_command_and_python_are_the_same_sweep(command
         "1",
     )
     status, out, err = command("sweep", "mine.toml", "--out", "out", "--workers", "2")
-    assert status == 0 and out == "8 of 8 cells are done. Results are in out.\n"
+    assert status == 0 and out == "8 of 8 cells are done. Results are in out. Next: perturb report out\n"
     lines = err.splitlines()
     assert len(lines) == 8 and lines[-1].startswith("8 of 8: cell ") and "cells/s, 0 s left" in lines[-1]
     assert command("sweep", "xor", *varied, "--out", "out")[::2] == (0, "")  # the same: nothing is left to do
