@@ -10,7 +10,6 @@ schedule repeats itself, the batch kernels may run the remaining trials with the
 
 import gc
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from hardware.params import ChipParams, imperfections
 from hardware.schedule import Schedule
 from hardware.sums import Sums
 from hardware.tile import Tile
+from hardware.updates import Learning
 from hardware.values import Values, made_on
 from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
@@ -50,19 +50,6 @@ class Interval(NamedTuple):
     action: str
 
 
-class Learning(NamedTuple):
-    """How the synapses' sums become changes of their weights, every `every` trials.
-
-    change(update, sums, D, dE): the change wanted, from the sums since the last update, and perturbation and dE of its last
-    trial. waits: whether the next trial begins only when the weights are written; else updates come some trials late, at the
-    start of the first trial after that.
-    """
-
-    every: int
-    waits: bool
-    change: Callable[[int, Array, Array, float], Array]
-
-
 class Chip:
     """A chip that estimates g and z = Hv of `objective` at w by weight perturbation.
 
@@ -70,7 +57,7 @@ class Chip:
     and runs the rest in batches; "batch" runs all values in batches and the events only for the schedule. For the same seed all
     three agree within rounding. A FIFO too short for the bus latency can only be had at event level. precision: of the batches,
     as of `perturb.estimate`; "float32" is faster and agrees to its own rounding. start: (number, time in ns) of the first trial,
-    where the chip goes on with what it has learned.
+    where the chip goes on with what it has learned. With `learning`, the weights change between trials.
 
     After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits it), events (of SimPy),
     trace (the intervals of the first `trace_trials` trials), statistics.
@@ -144,13 +131,14 @@ class Chip:
         self._starts: list[int] = []  # time when each trial began
         self._spent: list[tuple[int, ...]] = []  # counts of all trials so far by CAUSES, at the end of each
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
-        self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast that is on its way to it
+        self._disturbed = params.bus.skew_ns + params.bus.jitter_ns > 0  # whether tiles get a broadcast at times of their own
+        self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast
+        # of broadcasts under way: these times; and of each tile reached, the trial whose perturbation was met there
+        self._sent: dict[int, tuple[list[int], dict[int, int]]] = {}
         self._trial_done = self.env.event()
         self._pause = math.inf  # number of trials after which `run` goes on
         self._steady = False
         self.learning: Learning | None = None
-        self.changes: list[tuple[int, Array]] = []  # of the weights, written at the start of the next trial
-        self._written, self._updates = self.env.event(), -1
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
@@ -168,9 +156,9 @@ class Chip:
         while True:
             start = env.now
             self._starts.append(start)
-            if self.changes:
-                self._write(trial, start)
-            self._command, summed = self._emit(self._command, trial), self._summed
+            if self.learning:
+                self.learning.begin(trial, start)
+            self._command, summed = self.emit(self._command, trial), self._summed
             for phase in values.measured_phases(trial):
                 yield env.timeout(evaluation_ns)
                 if trial < shown:
@@ -189,19 +177,14 @@ class Chip:
                 yield env.timeout(measured + p.clock.broadcast_ns - env.now)
             counts["accumulate"] += n  # a lost broadcast is charged all the same
             self._spent.append(tuple(counts.values()))
+            self._heard = self._hear(trial)
+            self._sent[trial] = (self._heard, {})
             env.process(self._deliver(trial))
             if trial < shown:
                 self._note_refreshes(trial, start)
             trial += 1
-            if self.learning and self.learning.waits and trial % self.learning.every == 0:
-                yield self._written
-
-    def _write(self, trial: int, start: int) -> None:
-        """Change the weights that a trial begins with; those before it have met what was there."""
-        self.sums.evaluate(trial)
-        for update, change in self.changes:
-            self.values.memory.add(change, update, start)
-        self.changes.clear()
+            if self.learning:
+                yield from self.learning.between(trial)
 
     def _sum_line(self):
         """Sums dw.v of every trial and sends it as soon as it is known."""
@@ -211,10 +194,10 @@ class Chip:
             trial = yield self._command
             yield env.timeout(ready_ns)
             if trial < self.trace_trials:
-                self._note(trial, -1, env.now - ready_ns, "summing line", "sum and convert dw.v")
+                self.note(trial, -1, env.now - ready_ns, "summing line", "sum and convert dw.v")
             self._counts["conversion"] += 1
             yield from self._send(trial, ["dw.v"])
-            self._summed = self._emit(self._summed, trial)
+            self._summed = self.emit(self._summed, trial)
 
     def _send(self, trial: int, words: list[str]):
         """Words over the bus, one after the other once it is free: whoever asks first is served first."""
@@ -227,39 +210,45 @@ class Chip:
             yield env.timeout(wait_ns + word_ns)
             wait_ns = 0
             if trial < self.trace_trials:
-                self._note(trial, -1, env.now - word_ns, "bus", f"broadcast {word}")
+                self.note(trial, -1, env.now - word_ns, "bus", f"broadcast {word}")
             self._counts["broadcast_bit"] += bus.word_bits
 
+    def _hear(self, trial: int) -> list[int]:
+        """When each tile gets a broadcast that is sent now; none overtakes another on its way."""
+        tiles, arrives = len(self.tiles), self.env.now + self.params.bus.latency_ns
+        if not self._disturbed:
+            return [arrives] * tiles
+        return [max(arrives + self.values.late_ns(trial, tile, tiles), last) for tile, last in enumerate(self._heard)]
+
     def _deliver(self, trial: int):
-        """A broadcast on its way. met: of each tile that it has reached, the trial whose perturbation it met there."""
-        env, bus = self.env, self.params.bus
-        met: dict[int, int] = {}
-        yield env.timeout(bus.latency_ns)
-        if bus.skew_ns or bus.jitter_ns:
-            yield env.all_of([env.process(self._late(tile, trial, met)) for tile in self.tiles])
+        """A broadcast on its way, to tiles that it has not reached before."""
+        env, (heard, met) = self.env, self._sent[trial]
+        if self._disturbed:
+            late = [self._late(tile, trial, heard[tile.number], met) for tile in self.tiles if tile.number not in met]
+            yield env.all_of([env.process(process) for process in late])
         else:
-            yield env.timeout(self.params.synapse.accumulate_ns)
-            heard = self._delivery
-            self._delivery = self._emit(heard, (trial, met))
-            yield heard  # after all tiles, which have waited for longer
+            yield env.timeout(max(0, heard[0] - env.now))  # 0: that was before a run went on
+            yield env.timeout(heard[0] + self.params.synapse.accumulate_ns - env.now)
+            delivery = self._delivery
+            self._delivery = self.emit(delivery, (trial, met))
+            yield delivery  # after all tiles, which have waited for longer
+        del self._sent[trial]
         self._ends.append(env.now)
         if self.fidelity != "batch":
             self.sums.add(met)
         if self.learning and (trial + 1) % self.learning.every == 0:
-            env.process(self._update(trial))
+            env.process(self.learning.update(trial))
         if len(self._ends) >= self._pause:
-            self._trial_done = self._emit(self._trial_done, trial)
+            self._trial_done = self.emit(self._trial_done, trial)
 
-    def _late(self, tile: Tile, trial: int, met: dict[int, int]):
-        """A broadcast that reaches each tile at a time of its own; none overtakes another on its way."""
+    def _late(self, tile: Tile, trial: int, start: int, met: dict[int, int]):
+        """A broadcast that reaches each tile at a time of its own."""
         env = self.env
-        heard = env.now + self.values.late_ns(trial, tile.number, len(self.tiles))
-        self._heard[tile.number] = start = max(heard, self._heard[tile.number])
-        yield env.timeout(start - env.now)
-        yield env.timeout(self.params.synapse.accumulate_ns)
+        yield env.timeout(max(0, start - env.now))
+        yield env.timeout(start + self.params.synapse.accumulate_ns - env.now)
         tile.receive(met)
         if trial < self.trace_trials:
-            self._note(trial, -1, start, f"tile {tile.number}", "accumulate")
+            self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
     def _perturb(self, tile: Tile):
         perturb, shown = tile.perturb, self.trace_trials  # a thousand tiles do this in every trial
@@ -267,7 +256,7 @@ class Chip:
             trial = yield self._command
             perturb(trial)
             if trial < shown:
-                self._note(trial, -1, self.env.now, f"tile {tile.number}", "draw dw")
+                self.note(trial, -1, self.env.now, f"tile {tile.number}", "draw dw")
 
     def _accumulate(self, tile: Tile):
         receive, shown = tile.receive, self.trace_trials
@@ -276,50 +265,27 @@ class Chip:
             receive(met)
             if trial < shown:
                 start = self.env.now - self.params.synapse.accumulate_ns
-                self._note(trial, -1, start, f"tile {tile.number}", "accumulate")
+                self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
-    def _update(self, trial: int):
-        """What the synapses have summed since the last update changes their weights, once it is written."""
-        assert self.learning
-        update = trial // self.learning.every
-        self.sums.settle()
-        change = self.learning.change(update, self.sums.synapses, self.sums.met, self.sums.dE)
-        self.sums.synapses[:] = 0.0
-        start = self.env.now
-        yield self.env.timeout(self.params.weights.write_ns)
-        if trial < self.trace_trials:
-            self._note(trial, -1, start, "weights", "write")
-        self.changes.append((update, change))
-        self._updates = update + 1
-        self._written = self._emit(self._written, update)
-
-    def learn(self, learning: "Learning", updates: int) -> None:
-        """Go on until so many updates have been written, from the start of the run."""
-        self.learning = learning
-        if self._updates < 0:
-            self._updates = self._first // learning.every
-        while self._updates < updates:
-            self._go_on(self._written)
-
-    def _emit(self, event: simpy.Event, value: object) -> simpy.Event:
+    def emit(self, event: simpy.Event, value: object) -> simpy.Event:
         event.succeed(value)
         return self.env.event()
 
-    def _note(self, trial: int, phase: int, start: int, unit: str, action: str, end: int | None = None) -> None:
+    def note(self, trial: int, phase: int, start: int, unit: str, action: str, end: int | None = None) -> None:
         self.trace.append(Interval(trial, phase, start, self.env.now if end is None else end, unit, action))
 
     def _note_evaluation(self, trial: int, phase: int) -> None:
         (a, b), start = self.design.method.phases[phase], self.env.now - self.schedule.evaluation_ns
         settled = start + self.params.perturbation.settle_ns
-        self._note(trial, phase, start, "perturbation", f"settle at w {a:+d} D {b:+d} rv", settled)
+        self.note(trial, phase, start, "perturbation", f"settle at w {a:+d} D {b:+d} rv", settled)
         shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
-        self._note(trial, phase, settled, "array and error unit", f"settle and read {shown}")
+        self.note(trial, phase, settled, "array and error unit", f"settle and read {shown}")
 
     def _note_refreshes(self, trial: int, start: int) -> None:
         # beside the trials, whose schedule they leave alone: what they do follows from the time, see `Values.weights`
         if every := self.values.memory.refresh_ns:
             for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
-                self._note(trial, -1, k * every, "weights", "refresh", k * every)
+                self.note(trial, -1, k * every, "weights", "refresh", k * every)
 
     @property
     def _every(self) -> int:
@@ -328,7 +294,7 @@ class Chip:
 
     # ---- running
 
-    def _go_on(self, until: simpy.Event) -> None:
+    def go_on(self, until: simpy.Event) -> None:
         # with every event some objects a tile come and go: the collector of cycles, which counts them, would never rest
         young, *older = gc.get_threshold()
         gc.set_threshold(young and young + 10 * len(self.tiles), *older)
@@ -342,7 +308,7 @@ class Chip:
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         while len(self._ends) < wanted and not self._steady:
             self._pause = wanted if self.fidelity == "event" else len(self._ends) + 1
-            self._go_on(self._trial_done)
+            self.go_on(self._trial_done)
             self._steady = self.fidelity != "event" and self._repeats()
         if self.fidelity != "batch":
             self._gather(min(wanted, len(self._ends)))
@@ -381,6 +347,35 @@ class Chip:
             self.sums.settle()
             self.statistics.closed = (self.sums.synapses.copy(), self.sums.totals.copy())
             self.statistics.extend(trials - self.statistics.trials)
+
+    # ---- to be stored, and gone on from, between two trials of learning
+
+    @property
+    def next_trial(self) -> int:
+        """The trial that is about to begin."""
+        return self._first + len(self._starts)
+
+    def arrays(self) -> dict[str, Array]:
+        """What is under way: a new chip goes on from it, see `restore`."""
+        numbers, deepest = range(len(self.tiles)), max(len(tile.fifo) for tile in self.tiles)
+        heard, met = [heard for heard, _ in self._sent.values()], [met for _, met in self._sent.values()]
+        fifos = [[*tile.fifo, *[-1] * (deepest - len(tile.fifo)), tile.out, tile.overflowed] for tile in self.tiles]
+        return self.sums.arrays() | {
+            "latest": np.array(self._heard), "heard": np.array(heard, np.int64).reshape(-1, len(numbers)),
+            "met": np.array([[of.get(tile, -1) for tile in numbers] for of in met], np.int64).reshape(-1, len(numbers)),
+            "fifos": np.array(fifos, np.int64),
+        }  # fmt: skip
+
+    def restore(self, parts: dict[str, Array]) -> None:
+        """Go on with what was under way, from the trial and the time that this chip starts at."""
+        self.sums.restore(parts)
+        self._heard = parts["latest"].tolist()
+        for tile, (*fifo, out, overflowed) in zip(self.tiles, parts["fifos"].tolist(), strict=True):
+            tile.fifo.extend(trial for trial in fifo if trial >= 0)
+            tile.out, tile.overflowed = out, bool(overflowed)
+        for trial, heard, met in zip(parts["sent"][:, 0], parts["heard"].tolist(), parts["met"].tolist(), strict=True):
+            self._sent[int(trial)] = (heard, {tile: perturbed for tile, perturbed in enumerate(met) if perturbed >= 0})
+            self.env.process(self._deliver(int(trial)))
 
     # ---- what it took
 

@@ -4,33 +4,47 @@ Sources of updates for `perturb.learning.train`, with every imperfection of the 
 A run is a die: run r has die params.die + r.
 """
 
-import math
-from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
 
 import numpy as np
 
-from hardware.chip import Chip, Learning
+from hardware.chip import Chip
 from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
-from hardware.schedule import Schedule
+from hardware.schedule import Course
+from hardware.updates import Learning
 from hardware.values import PLAIN, Values, fabricate, made_on
 from perturb.codes import CODES
 from perturb.errors import InputError
 from perturb.estimation import Estimate
 from perturb.kernels import Mismatch
-from perturb.learning import RULES, Batch, Plan, Source, State, change_by_rule, count_updates, presented, rates_at, set_rate
+from perturb.learning import Batch, Source, presented
 from perturb.methods import METHODS
 from perturb.objective import Objective
-from perturb.statistics import Design, Statistics
+from perturb.statistics import Design, NotFinite, Statistics
 from perturb.synapse import SUMS, TOTALS
+from perturb.updates import (
+    LINE_PHASE,
+    ConjugateGradients,
+    Estimator,
+    Plan,
+    State,
+    along,
+    count_updates,
+    direction,
+    of_length_one,
+    rates_at,
+    set_rate,
+    wanted_change,
+)
 
 Array = np.ndarray
-T = TypeVar("T")
-XY = SUMS.index("xy")
+XY, QU = SUMS.index("xy"), SUMS.index("qu")
 STORED = {"weights.bits", "weights.device", "weights.stuck_fraction"}  # of weights that keep what is written
+# what `perturb.learning.Batch` does not know of when it measures a rate by trials
+UNSEEN = {"error_unit.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch", "weights.stuck_fraction"}
 
 
 def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
@@ -38,7 +52,9 @@ def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, event
     ideal (`values.PLAIN`), `Written` where weights that keep what is written are all there is besides, else `OnChip`. Run r has
     die params.die + r."""
     wrong, simple = set(imperfections(params)), not events and waits and not params.error_unit.dither
-    if simple and wrong <= PLAIN | STORED:
+    seen = plan.rate in ("fixed", "line") or not wrong & UNSEEN
+    if simple and seen and wrong <= PLAIN | STORED:
+        _check_fifo(params, Course(params, objective, plan, waits))
         plan, mismatch = replace(plan, code=made_on(params, plan.code, objective.n_weights)), None
         dies = [fabricate(_die(params, run), objective.n_weights, []) for run in range(len(w))]
         stuck = np.array([die.stuck for die in dies])
@@ -51,6 +67,15 @@ def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, event
         if not memories[0].changes:
             return Written(objective, plan, memories, mismatch)
     return OnChip(params, objective, plan, w, events, waits)
+
+
+def _check_fifo(params: ChipParams, course: Course) -> None:
+    """InputError for broadcasts that come too late for the FIFO of perturbations."""
+    if course.kept >= params.synapse.fifo_depth:
+        raise InputError(
+            f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of {params.synapse.fifo_depth} perturbations, which "
+            'only events can show: set training.source = "event", or a deeper synapse.fifo_depth'
+        )
 
 
 def _die(params: ChipParams, run: int) -> ChipParams:
@@ -92,32 +117,30 @@ def _restore(memories: list[Memory], state: State) -> None:
 
 
 class OnChip:
-    """Updates from a chip's trials. events: every trial in time; else in batches of values, with the times of the schedule.
+    """Updates from a chip's trials. events: every trial in time; else in batches of values, with the times of the course.
 
-    waits: see `chip.Learning`. Rules of curvature, and the rate "line", are not for the chip: InputError. So is a broadcast that
-    comes too late for the FIFO, other than by events.
+    waits: see `schedule.Course`. All that rules and rates make use of is measured by the chip itself, at its weights as they are.
+    InputError for a broadcast that comes too late for the FIFO, other than by events.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool, waits: bool):
-        if plan.needs_z or plan.rate == "line":
-            what = f'rule = "{plan.rule}"' if plan.needs_z else 'rate = "line"'
-            raise InputError(f"{what} is not modelled on a chip with imperfections: use an ideal chip, or another")
         if plan.baseline_free:
             raise InputError("baseline_free is not for a chip, which has to measure E(w): leave it out")
-        self.plan, self.objective, self.events, self.waits = plan, objective, events, waits
+        self.plan, self.objective, self.events = plan, objective, events
         self.n_presented = plan.batch or objective.n_patterns
         code = made_on(params, plan.code, objective.n_weights)
-        self.schedule = Schedule(params, objective, plan.method, self.n_presented)
-        self.delay = self.schedule.delay_of_updates(waits)
-        if not events and not waits and math.ceil(self.schedule.after_ns / self.schedule.trial_ns) > params.synapse.fifo_depth:
-            raise InputError(
-                f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of {params.synapse.fifo_depth} perturbations, which "
-                'only events can show: set training.source = "event", or a deeper synapse.fifo_depth'
-            )
+        self.course = Course(params, objective, plan, waits)
+        if not events:
+            _check_fifo(params, self.course)
         self.params, self._code, self._w = params, code, w
         self.chips: list[Chip] = [self._chip(run) for run in range(len(w))] if events else []
         self.runs = [chip.values for chip in self.chips] if events else [self._values(run) for run in range(len(w))]
-        self._pending: list[list[tuple[int, Array]]] = [[] for _ in self.runs]
+        self._learning = [self._learning_of(run) for run in range(len(self.chips))]
+        # updates that have been computed (of events: written), and change the weights at the start of a later trial
+        self._pending: list[list[tuple[int, Array]]] = (
+            [learning.changes for learning in self._learning] if events else [[] for _ in self.runs]
+        )
+        self._steps: dict[int, ConjugateGradients] = {}  # of the runs, towards an update that is under way
 
     def _chip(self, run: int, start: tuple[int, int] = (0, 0)) -> Chip:
         plan, whole = self.plan, self.n_presented == self.objective.n_patterns
@@ -126,28 +149,26 @@ class OnChip:
             _die(self.params, run), self.objective, self._w[run], np.ones(self.objective.n_weights), plan.method, self._code,
             plan.sigma, plan.r, seed, "batch" if whole else "pattern", "event", start=start,
         )  # fmt: skip
-        chip.presented, chip.schedule = self.n_presented, self.schedule
-        return self._with_periods(chip, chip.values, seed)
+        chip.presented, chip.schedule = self.n_presented, self.course.schedule
+        self._with_periods(chip.values, seed)
+        return chip
+
+    def _learning_of(self, run: int) -> Learning:
+        return Learning(self.chips[run], self.course, partial(self._direction, run))
 
     def _values(self, run: int) -> Values:
         plan, n = self.plan, self.objective.n_weights
         seed = (plan.seed + run) % 2**64
         design = Design(plan.method, self._code, n, plan.sigma, plan.r, seed)
-        values = Values(_die(self.params, run), self.objective, design, self._w[run], np.ones(n), self._start_ns)
-        return self._with_periods(values, values, seed)
+        values = Values(_die(self.params, run), self.objective, design, self._w[run], np.ones(n), self.course.start_ns)
+        self._with_periods(values, seed)
+        return values
 
-    def _with_periods(self, made: T, values: Values, seed: int) -> T:
-        values.perturb_every = self.plan.perturb_every
-        if self.n_presented != self.objective.n_patterns:
-            values.rows_of = self._rows_of(seed)
-        return made
-
-    def _rows_of(self, seed: int) -> Callable[[int], Array]:
-        plan = self.plan
-        return lambda trial: presented(seed, trial // plan.sample_every, 1, self.n_presented, self.objective.n_patterns)[0]
-
-    def _start_ns(self, trial: int) -> int:
-        return self.schedule.start_ns(trial, self.plan.trials_per_update, self.waits)
+    def _with_periods(self, values: Values, seed: int) -> None:
+        plan, shown, of = self.plan, self.n_presented, self.objective.n_patterns
+        values.perturb_every = plan.perturb_every
+        if shown != of:
+            values.rows_of = lambda trial: presented(seed, trial // plan.sample_every, 1, shown, of)[0]
 
     def advance(self, state: State, updates: int) -> None:
         """So many updates of every run; state.w are the weights that the arrays compute with, as they are then."""
@@ -157,88 +178,148 @@ class OnChip:
             if state.failed[run] < 0:
                 try:
                     (self._by_events if self.events else self._by_values)(state, run, updates)
-                except InputError as error:
-                    if "not finite" not in str(error):
-                        raise
-                    state.failed[run] = self._trial
+                except NotFinite as error:
+                    state.failed[run] = error.trial
+                    self._pending[run].clear()  # the run stands still
         count_updates(state, self.plan, updates)
         self._show(state)
 
     def _by_values(self, state: State, run: int, updates: int) -> None:
         """The visible loop: perturb, measure, broadcast, accumulate, update."""
-        plan, values, K = self.plan, self.runs[run], self.plan.trials_per_update
-        for update in range(state.update, state.update + updates):
-            if plan.rate != "fixed" and update % plan.tune_every == 0:
-                set_rate(plan, state, run, update, self._estimator(state, run))
+        values, course, K, rounds = self.runs[run], self.course, self.plan.trials_per_update, self.course.rounds
+        for round_ in range(state.update * rounds, (state.update + updates) * rounds):
             sums, totals = np.zeros((len(SUMS), self.objective.n_weights)), np.zeros(len(TOTALS))
-            for trial in range(update * K, (update + 1) * K):
-                self._trial = trial
-                while self._pending[run] and (self._pending[run][0][0] + 1) * K + self.delay <= trial:
+            values.v = self._direction(run, round_)
+            for trial in range(round_ * K, (round_ + 1) * K):
+                start_ns = course.start_ns(trial)
+                while self._pending[run] and course.written_ns(self._pending[run][0][0]) <= start_ns:
                     number, change = self._pending[run].pop(0)
-                    values.memory.add(change, number, self._start_ns(trial))
-                heard = values.broadcasts(range(trial, trial + 1), *values.displacements(trial, trial + 1))
+                    values.memory.add(change, number, start_ns)
+                heard = values.evaluated(range(trial, trial + 1))
                 values.accumulate(sums, totals, [trial], heard)
-            self._pending[run].append((update, self._change(state, run, update, sums, heard.known[0], heard.y[0])))
+            wanted = self._heard(state, run, round_, sums, heard.known[0], heard.y[0], course.arrived_ns(round_))
+            if wanted is not None:
+                self._pending[run].append((round_ // rounds, wanted))
 
     def _by_events(self, state: State, run: int, updates: int) -> None:
-        chip, plan = self.chips[run], self.plan
+        chip = self.chips[run]
 
-        def change(update: int, sums: Array, D: Array, dE: float) -> Array:
-            self._trial = (update + 1) * plan.trials_per_update - 1
-            if plan.rate != "fixed" and update % plan.tune_every == 0:
-                set_rate(plan, state, run, update, self._estimator(state, run))
-            return self._change(state, run, update, sums, D, dE)
+        def heard(round_: int, sums: Array, D: Array, dE: float) -> Array | None:
+            return self._heard(state, run, round_, sums, D, dE, chip.env.now)
 
-        self._trial = state.trial
-        chip.learn(Learning(plan.trials_per_update, self.waits, change), state.update + updates)
+        self._learning[run].learn(state.update + updates, heard)
 
-    def _change(self, state: State, run: int, update: int, sums: Array, D: Array, dE: float) -> Array:
-        plan = self.plan
-        g = sums[XY] / (plan.trials_per_update * plan.sigma**2)
-        rate = rates_at(plan, state, update)[run]
-        change = np.zeros_like(g)
-        m = state.memory["m"][run] if "m" in state.memory else np.zeros_like(g)
-        change_by_rule(RULES[plan.rule][0], rate, plan.momentum, change, m, g, D, dE)
+    def _direction(self, run: int, round_: int) -> Array:
+        """v of the trials of a round."""
+        update, product = divmod(round_, self.course.rounds)
+        if product == 0:
+            return direction(self.plan, run, update, self.objective.n_weights)
+        return of_length_one(self._steps[run].d)[1][0]
+
+    def _heard(self, state: State, run: int, round_: int, sums: Array, D: Array, dE: float, now_ns: int) -> Array | None:
+        """The change that the sums of a round come to, D and dE being of its last trial; None if products are still to follow."""
+        plan, (update, product) = self.plan, divmod(round_, self.course.rounds)
+        trial = (round_ + 1) * plan.trials_per_update - 1
+        scale = plan.trials_per_update * plan.sigma**2
+        g, z = sums[XY][None] / scale, sums[QU][None] / scale
+        measures = self.course.measures(round_)
+        if measures and plan.rate == "line":
+            state.memory["eta"][run] = self._along(run, g[0], trial, now_ns)
+        elif measures:
+            try:
+                set_rate(plan, state, run, update, self._estimator(state, run, now_ns))
+            except NotFinite:
+                raise self.runs[run].design.not_finite(trial) from None
+        curved = z
+        if plan.rule == "diagonal":
+            curved = self._direction(run, round_) * z / plan.r
+        elif plan.rule == "newton-cg":
+            if product == 0:
+                self._steps[run] = ConjugateGradients(g, plan.damping)
+            else:
+                self._steps[run].go_on(of_length_one(self._steps[run].d)[0] * z / plan.r)
+            if product < plan.cg_steps:
+                return None
+            curved = self._steps[run].p
+        memory = {name: array[run : run + 1] for name, array in state.memory.items()}
+        rates = rates_at(plan, state, update)[run : run + 1]
+        change = wanted_change(plan, memory, rates, update, g, D[None], np.array([dE]), curved)[0]
+        if not np.isfinite(change).all():
+            raise self.runs[run].design.not_finite(trial)
         return change
 
-    def _estimator(self, state: State, run: int) -> Callable[..., Estimate]:
-        """Estimates by the chip itself, at its weights as they are."""
-        own = self.runs[run]
+    def _along(self, run: int, p: Array, trial: int, now_ns: int) -> float:
+        """The way along -p, from the chip's own readings after a trial."""
+        values = self.runs[run]
+        whole = copy(values)
+        whole.rows_of, whole.start_ns = None, lambda trial: now_ns
+        whole.design = replace(values.design, presentation="batch")
+        evaluations = [(trial, LINE_PHASE + k) for k in range(3)]
+        return along(self.plan, p, lambda at: whole.readings(evaluations, values.settled(at)))
+
+    def _estimator(self, state: State, run: int, now_ns: int) -> Estimator:
+        """Estimates by the chip itself, one after another from a time on."""
+        own, plan, course = self.runs[run], self.plan, self.course
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
-            design = Design(METHODS[method], CODES["rademacher"], v.size, self.plan.sigma, self.plan.r, seed)
-            values = Values(own.params, self.objective, design, state.w[run], v, lambda trial: own.memory.since_ns)
+            nonlocal now_ns
+            start_ns, trial_ns = now_ns, course.tuning[method].trial_ns
+            design = Design(METHODS[method], CODES["rademacher"], v.size, plan.sigma, plan.r, seed)
+            values = Values(own.params, self.objective, design, state.w[run], v, lambda trial: start_ns + round(trial * trial_ns))
             values.memory = own.memory
             statistics = Statistics(design)
             values.run(statistics, trials)
+            now_ns += course.tuning_ns(method)
             return values.solved(statistics)
 
         return estimator
 
     def _show(self, state: State) -> None:
         """state.w: what the arrays compute with once the updates so far are written; the chips themselves go on as they are."""
-        now, memories = self._start_ns(state.trial), []
+        now_ns = self.course.changed_ns(state.update - 1) if state.update else 0
+        state.extra = {}
         for run, values in enumerate(self.runs):
-            memories.append(memory := copy(values.memory))
-            for number, change in self.chips[run].changes if self.events else self._pending[run]:
-                memory.add(change, number, self.chips[run].env.now if self.events and self.waits else now)
-            if self.waits and not self.events:
-                values.memory, self._pending[run] = memory, []
-            state.w[run] = memory.weights(now)
-        if self.waits:
-            state.extra = _stored(memories)
-            state.extra["kept"] = np.array([values.kept for values in self.runs])
-            if self.events:
-                state.extra["displaced"] = np.array([chip.sums.displaced for chip in self.chips])
-                state.extra["now"] = np.array([chip.env.now for chip in self.chips])
+            memory = copy(values.memory)
+            for number, change in self._pending[run]:
+                if number < state.update:
+                    memory.add(change, number, self.course.changed_ns(number))
+            state.w[run] = memory.weights(now_ns)
+            state.extra |= {f"{run}.{name}": array for name, array in self._arrays(run).items()}
+
+    def _arrays(self, run: int) -> dict[str, Array]:
+        """Where a run stands, besides its weights and the memory of its rule."""
+        values, pending = self.runs[run], self._pending[run]
+        parts = values.memory.arrays() | {"kept": np.array(values.kept), "displaced": values.displaced}
+        parts["pending"] = np.array([number for number, _ in pending], np.int64)
+        parts["wanted"] = np.array([change for _, change in pending]).reshape(-1, self.objective.n_weights)
+        if self.events:
+            chip = self.chips[run]
+            parts["next"] = np.array([chip.next_trial, chip.env.now])
+            parts |= {f"chip.{name}": array for name, array in (chip.arrays() | self._learning[run].arrays()).items()}
+            if run in self._steps:
+                parts |= {f"steps.{name}": np.array(array) for name, array in vars(self._steps[run]).items()}
+        return parts
 
     def resume(self, state: State) -> None:
-        """Go on from a state that was stored, of a chip that waits for its writes: then nothing is under way."""
-        if self.events:
-            self.chips = [self._chip(run, (state.trial, int(now))) for run, now in enumerate(state.extra["now"])]
-            self.runs = [chip.values for chip in self.chips]
-            for chip, displaced in zip(self.chips, state.extra["displaced"], strict=True):
-                chip.sums.displaced = displaced
-        _restore([values.memory for values in self.runs], state)
-        for values, (trial, E) in zip(self.runs, state.extra["kept"], strict=True):
-            values.kept = (int(trial), float(E))
+        """Go on from a state that was stored."""
+        for run in range(len(self.runs)):
+            parts = _named(state.extra, f"{run}.")
+            if self.events:
+                trial, now = parts["next"].tolist()
+                self.chips[run] = self._chip(run, (trial, now))
+                self._learning[run] = self._learning_of(run)
+                self.runs[run], self._pending[run] = self.chips[run].values, self._learning[run].changes
+            values = self.runs[run]
+            values.memory.restore(parts)
+            values.kept, values.displaced = (int(parts["kept"][0]), float(parts["kept"][1])), parts["displaced"]
+            self._pending[run].extend(zip(parts["pending"].tolist(), parts["wanted"], strict=True))
+            if self.events and state.failed[run] < 0:
+                self.chips[run].restore(_named(parts, "chip."))
+                self._learning[run].restore(_named(parts, "chip."))
+            if steps := _named(parts, "steps."):
+                self._steps[run] = ConjugateGradients(steps["d"], self.plan.damping)
+                vars(self._steps[run]).update(steps)
+
+
+def _named(parts: dict[str, Array], start: str) -> dict[str, Array]:
+    return {name.removeprefix(start): array for name, array in parts.items() if name.startswith(start)}

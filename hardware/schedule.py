@@ -7,8 +7,9 @@ import math
 
 from hardware.params import ChipParams
 from perturb.errors import InputError
-from perturb.methods import Method
+from perturb.methods import METHODS, Method
 from perturb.objective import Objective
+from perturb.updates import POWER_STEPS, Plan
 
 
 class Schedule:
@@ -50,17 +51,17 @@ class Schedule:
         self.parts_ns["waiting for dw.v or the clock"] = max(0.0, self.trial_ns + self.hidden_ns - sum(self.parts_ns.values()))
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
         perturbed = len(method.phases) - baseline
-        self._trial_j = (
-            n * perturbed * p.energy.perturbation_j
-            + n * presented * evaluations * p.energy.mac_j
-            + (presented * evaluations + method.needs_s) * p.energy.conversion_j
+        self._perturbation_j = n * p.energy.perturbation_j
+        self._evaluation_j = presented * (n * p.energy.mac_j + p.energy.conversion_j)
+        self.trial_j = (
+            self.evaluations_j(evaluations, perturbed)
+            + method.needs_s * p.energy.conversion_j
             + words * p.bus.word_bits * p.energy.broadcast_bit_j
             + n * p.energy.accumulate_j
         )
-        self._write_ns = p.weights.write_ns
-        self._update_j = n * p.energy.weight_write_j
+        self.write_ns, self.write_j = p.weights.write_ns, n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
-        self._steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
+        self.steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
     @staticmethod
     def _held(key: str, given: int, needed: int, what: str) -> None:
@@ -79,20 +80,101 @@ class Schedule:
     @property
     def update_ns(self) -> float:
         """From the end of an update's last trial until its weights are written (jitter left out)."""
-        return self.after_ns + self._write_ns
+        return self.after_ns + self.write_ns
 
-    def delay_of_updates(self, waits: bool) -> int:
-        """Trials that begin between the end of an update's last trial and that of its writing, if trials do not wait for it."""
-        return 0 if waits or not self.trial_ns else math.ceil(self.update_ns / self.trial_ns)
-
-    def start_ns(self, trial: int, trials_per_update: int, waits: bool) -> int:
-        """When a trial starts, in learning."""
-        return round(trial * self.trial_ns + (trial // trials_per_update * self.update_ns if waits else 0))
-
-    def learning_j(self, trials: float, updates: int, time_s: float) -> float:
-        """Energy of so many trials and updates in so much time, every weight written in each update."""
-        return trials * self._trial_j + updates * self._update_j + self._steady_w * time_s
+    def evaluations_j(self, evaluations: float, perturbed: float) -> float:
+        """Energy of so many evaluations, so many of them with the weights displaced."""
+        return evaluations * self._evaluation_j + perturbed * self._perturbation_j
 
     def energy_j(self, trials: float) -> float:
         """Energy of so many trials."""
-        return trials * self._trial_j + self._steady_w * self.time_s(trials)
+        return trials * self.trial_j + self.steady_w * self.time_s(trials)
+
+
+class Course:
+    """When the trials of learning start, and what learning spends (jitter left out).
+
+    The trials of an update come in rounds of `plan.trials_per_update`: the first for g, and with the rule "newton-cg" one more
+    for every product Hp, whose direction is known when the broadcasts of the round before have arrived. When those of the first
+    have, a rate that is measured is measured, on all patterns and without a clock: by three evaluations along the step, or by
+    trials of other methods. The array has to wait for all that; it waits for the writing of an update only if the chip `waits`.
+    What the controller computes from sums, and tells the synapses of it, takes neither time nor energy.
+    """
+
+    def __init__(self, params: ChipParams, objective: Objective, plan: Plan, waits: bool):
+        self.plan, self.waits = plan, waits
+        self.rounds = plan.trials_of_an_update // plan.trials_per_update
+        S = objective.n_patterns
+        own = self.schedule = Schedule(params, objective, plan.method, plan.batch or S)
+        kept = math.ceil((own.after_ns + params.bus.jitter_ns) / own.trial_ns)
+        # perturbations that a FIFO still keeps, at most, when another comes
+        self.kept = min(kept, plan.trials_per_update - 1) if waits else kept
+        steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}
+        if plan.rate == "eigenvalue":
+            steps["difference"] = POWER_STEPS
+        free = params.model_copy(update={"clock": type(params.clock)()})
+        self.tuning = {method: Schedule(free, objective, METHODS[method], S) for method in steps}
+        self._every = {"fixed": 0, "line": 1}.get(plan.rate, plan.tune_every)  # updates between measurements of the rate
+        self._measuring_ns = sum(count * self.tuning_ns(method) for method, count in steps.items())
+        self._measuring_j = sum(count * plan.tune_trials * self.tuning[method].trial_j for method, count in steps.items())
+        if plan.rate == "line":
+            whole = Schedule(free, objective, METHODS["central"], S)
+            self._measuring_ns, self._measuring_j = 3 * whole.evaluation_ns, whole.evaluations_j(3, 2)
+
+    def tuning_ns(self, method: str) -> int:
+        """Of an estimate for the rate, until its last broadcast has arrived."""
+        return round(self.plan.tune_trials * self.tuning[method].trial_ns) + self.schedule.after_ns
+
+    def measures(self, round_: int) -> bool:
+        """Whether the rate is measured after a round."""
+        update, product = divmod(round_, self.rounds)
+        return self._every > 0 and product == 0 and update % self._every == 0
+
+    def measuring_ns(self, round_: int) -> int:
+        return self._measuring_ns if self.measures(round_) else 0
+
+    def awaits(self, round_: int) -> bool:
+        """Whether a round begins only when the broadcasts of that before it have arrived, and what follows from them is done."""
+        return self.waits or round_ % self.rounds > 0 or (self.rounds == 1 and self.measures(round_ - 1))
+
+    def start_ns(self, trial: int) -> int:
+        """When a trial starts."""
+        return round(trial * self.schedule.trial_ns + self._paused_ns(trial // self.plan.trials_per_update))
+
+    def arrived_ns(self, round_: int) -> int:
+        """When the last broadcast of a round has arrived."""
+        trials = (round_ + 1) * self.plan.trials_per_update
+        return round(trials * self.schedule.trial_ns + self._paused_ns(round_) + self.schedule.after_ns)
+
+    def written_ns(self, update: int) -> int:
+        """When an update has been written."""
+        last = (update + 1) * self.rounds - 1
+        return self.arrived_ns(last) + self.measuring_ns(last) + self.schedule.write_ns
+
+    def changed_ns(self, update: int) -> int:
+        """When the weights change by an update: at the start of the first trial after its writing."""
+        trial = (update + 1) * self.plan.trials_of_an_update
+        while self.start_ns(trial) < self.written_ns(update):
+            trial += 1
+        return self.start_ns(trial)
+
+    def _paused_ns(self, rounds: int) -> int:
+        """For how long there have been no trials, before the one that follows the first so many rounds."""
+        updates, products = divmod(rounds, self.rounds)
+        measured = self._measured(updates + (products > 0))
+        awaited = rounds if self.waits else rounds - updates + (measured if self.rounds == 1 else 0)
+        return awaited * self.schedule.after_ns + measured * self._measuring_ns + self.waits * updates * self.schedule.write_ns
+
+    def _measured(self, updates: int) -> int:
+        """How often the rate has been measured in the first updates."""
+        return -(-updates // self._every) if self._every else 0
+
+    def time_s(self, updates: int) -> float:
+        """Chip time of so many updates."""
+        return 1e-9 * self.start_ns(updates * self.plan.trials_of_an_update)
+
+    def energy_j(self, updates: int) -> float:
+        """Energy of so many updates, every weight written in each."""
+        own = self.schedule
+        each_j = self.plan.trials_of_an_update * own.trial_j + own.write_j
+        return updates * each_j + self._measured(updates) * self._measuring_j + own.steady_w * self.time_s(updates)

@@ -19,13 +19,13 @@ PERTURBATIONS, READINGS = 2**15, 2**20  # of as many trials as come to so many: 
 
 class Sums:
     """After `settle`: synapses (rows of `synapse.SUMS`, n), totals as of `synapse.TOTALS`; met (n,) and dE, the perturbations
-    that the last broadcast met, and its dE_g; displaced (n,), what the last evaluation has left. first: the first trial."""
+    that the last broadcast met, and its dE_g. first: the first trial."""
 
     def __init__(self, values: Values, tiles: Sequence[Tile], first: int):
         n = values.v.size
         self._values, self._tiles = values, tiles
         self.synapses, self.totals = np.zeros((len(SUMS), n)), np.zeros(len(TOTALS))
-        self.met, self.dE, self.displaced = np.zeros(n), 0.0, np.zeros(n)
+        self.met, self.dE = np.zeros(n), 0.0
         self._first = self._next = first  # trials that have not been summed, and not even been evaluated
         self._between = Broadcasts(np.zeros((0, n)), *np.zeros((3, 0)))
         self._due: list[list[tuple[int, slice]]] = []  # of each broadcast to be summed: whose perturbations it met, and where
@@ -44,14 +44,12 @@ class Sums:
             self.settle()
 
     def evaluate(self, stop: int) -> None:
-        """Evaluate the trials before `stop` that have not been: now, with the weights as they are."""
+        """Evaluate the trials before `stop` that have not been: now, with the weights, and the direction v, as they are."""
         if trials := range(self._next, stop):
-            D = self._values.drawn(trials)
-            displaced = self._values.settled(self._values.targets(D, trials), self.displaced)
-            new = self._values.broadcasts(trials, D, displaced)
+            new = self._values.evaluated(trials)
             if len(self._between.s):
                 new = Broadcasts(*map(np.concatenate, zip(self._between, new, strict=True)))
-            self._between, self._next, self.displaced = new, stop, displaced[-1]
+            self._between, self._next = new, stop
 
     def settle(self) -> None:
         """Make all sums."""
@@ -77,3 +75,18 @@ class Sums:
             for trial, part in met:
                 row[part] = rows[trial][part]
         return known
+
+    # ---- to be stored, and gone on from
+
+    def arrays(self) -> dict[str, Array]:
+        """The sums so far; and of trials that have been evaluated but not summed: number, dE_g, dE_z and dw.v."""
+        _, y, u, s = self._between
+        return {"sums": self.synapses.copy(), "sent": np.column_stack([np.arange(self._first, self._next), y, u, s])}
+
+    def restore(self, parts: dict[str, Array]) -> None:
+        """Go on with these before the first trial."""
+        self.synapses[:] = parts["sums"]
+        numbers, *heard = np.ascontiguousarray(parts["sent"].T)
+        self._first -= len(numbers)
+        if trials := range(self._first, self._next):
+            self._between = Broadcasts(self._values.known(self._values.drawn(trials), trials), *heard)

@@ -12,20 +12,20 @@ class Tile:
     meets what came out of it last. first: the first trial.
     """
 
-    __slots__ = ("_out", "fifo", "number", "overflowed", "perturb", "start", "stop")
+    __slots__ = ("fifo", "number", "out", "overflowed", "perturb", "start", "stop")
 
     def __init__(self, number: int, start: int, stop: int, fifo_depth: int, first: int):
         self.number, self.start, self.stop = number, start, stop
         self.fifo: deque[int] = deque(maxlen=fifo_depth)
         self.perturb = self.fifo.append
         self.overflowed = False
-        self._out = first - 1
+        self.out = first - 1
 
     def receive(self, met: dict[int, int]) -> None:
         """Note in `met`, by tiles, the trial whose perturbation the broadcast meets here."""
         if self.fifo:
             out = self.fifo.popleft()
-            if out != self._out + 1:
+            if out != self.out + 1:
                 self.overflowed = True
-            self._out = out
-        met[self.number] = self._out
+            self.out = out
+        met[self.number] = self.out

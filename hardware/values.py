@@ -126,6 +126,7 @@ class Values:
         self.keeps_baseline = self._baseline >= 0 and params.error_unit.baseline_every > 1
         self._without_baseline = [phase for phase in self._phases if phase != self._baseline]
         self.kept: tuple[int, float] = (-1, 0.0)
+        self.displaced = np.zeros(w.size)  # of the weights in the last evaluation, where trials are run one after another
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
         size = float(np.linalg.norm(v))
         regressor = {"dw": 1.0, "s_dw": design.sigma * size, "b": design.sigma / size if size else 0.0, "none": 1.0}
@@ -206,7 +207,13 @@ class Values:
             return np.concatenate([out[i, self.measured_phases(trial)] for i, trial in enumerate(trials)])
         return out.reshape(-1, D.shape[1])
 
-    def settled(self, targets: Array, displaced: Array) -> Array:
+    def settled(self, targets: Array) -> Array:
+        """How far the weights are displaced in the next evaluations, (evaluations, n)."""
+        displaced = self._settled(targets, self.displaced)
+        self.displaced = displaced[-1]
+        return displaced
+
+    def _settled(self, targets: Array, displaced: Array) -> Array:
         """x := x exp(-T/tau) + (1 - exp(-T/tau)) target at every evaluation, from the x that was before: (evaluations, n)."""
         if not self.left:
             return targets
@@ -221,7 +228,7 @@ class Values:
             before += len(self.measured_phases(begin))
         trials = range(begin, last)
         D = self.drawn(trials)
-        displaced = self.settled(self.targets(D, trials), np.zeros(D.shape[1]))
+        displaced = self._settled(self.targets(D, trials), np.zeros(D.shape[1]))
         return D[first - begin :], displaced[before:]
 
     # ---- evaluations
@@ -283,6 +290,11 @@ class Values:
         return self.units.errors(points, shown, noise)
 
     # ---- broadcasts
+
+    def evaluated(self, trials: range) -> "Broadcasts":
+        """What trials broadcast that come after all that were evaluated before."""
+        D = self.drawn(trials)
+        return self.broadcasts(trials, D, self.settled(self.targets(D, trials)))
 
     def broadcasts(self, trials: range, D: Array, displaced: Array) -> "Broadcasts":
         """What trials with the perturbations D broadcast, where their evaluations displace the weights so far."""

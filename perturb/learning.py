@@ -15,179 +15,40 @@ as in multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p,
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from perturb.codes import CODES, Code
 from perturb.curvature import eigenpairs
 from perturb.errors import InputError, choose
 from perturb.estimation import estimate
 from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, Mismatch, has_kernel
-from perturb.learning_kernels import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule, descend, draw_runs, learn
-from perturb.methods import METHODS, Method
+from perturb.learning_kernels import descend, draw_runs, learn
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective, as_floats
 from perturb.philox import NOISE, normals
-from perturb.reading import Reading, read
-from perturb.statistics import Estimate, check_pair
+from perturb.reading import read
+from perturb.statistics import Estimate
 from perturb.threads import n_threads
+from perturb.updates import (
+    LINE_PHASE,
+    RULES,
+    ConjugateGradients,
+    Estimator,
+    Plan,
+    State,
+    along,
+    count_updates,
+    directions,
+    of_length_one,
+    rates_at,
+    set_rate,
+    wanted_change,
+)
 
 Array = np.ndarray
-# name: kind in the kernel (-1: only here), and what it does
-RULES: dict[str, tuple[int, str]] = {
-    "plain": (PLAIN, "w -= eta g"),
-    "momentum": (MOMENTUM, "m := mu m + g, w -= eta m"),
-    "sign": (SIGN, "w -= eta sign(g)"),
-    "keep-if-better": (KEEP, "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)"),
-    "diagonal": (-1, "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the diagonal of H"),
-    "newton-cg": (-1, "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp estimated"),
-}
-RATES = ("fixed", "trace", "eigenvalue", "line")
-POWER_STEPS = 8  # of power iteration
 ORDERED = 4096  # patterns whose order is drawn at once: a generator for every pass of a few costs more than their trials
-LINE_PHASE = 32  # of the noise of readings along a step, beyond the phases of any method
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How runs learn; everything but the network, the data and the starting weights.
-
-    method, code: tables or their names. rate: where the learning rate comes from: "fixed", it is eta; or the runs themselves
-    measure it, every `tune_every` updates with `tune_trials` trials: "trace", eta / tr H from the mean of antithetic dE;
-    "eigenvalue", eta / (l (1 + 1/K) + tr H/K) with l, the largest eigenvalue, by power iteration on estimated z as well; "line",
-    at every update eta times the way to the minimum of the parabola through E along the step, three evaluations more.
-    decay > 0: the rate is divided by 1 + update/decay.
-
-    trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns in an
-    order drawn anew for each pass. baseline_free: E(w) is read without noise and not counted, as simulations in the literature
-    do. reading: what a reading of one pattern's error is like. seed: of the first run; run r has seed + r. damping, cg_steps,
-    memory: of the rules of curvature; memory is the share of h kept at an update.
-    """
-
-    method: Method = METHODS["central"]
-    code: Code = CODES["rademacher"]
-    sigma: float = 1e-2
-    r: float = 1e-2
-    rule: str = "plain"
-    rate: str = "fixed"
-    eta: float = 0.1
-    decay: float = 0.0
-    momentum: float = 0.9
-    damping: float = 1e-2
-    memory: float = 0.9
-    cg_steps: int = 5
-    trials_per_update: int = 1
-    perturb_every: int = 1
-    sample_every: int = 1
-    batch: int = 0
-    baseline_free: bool = False
-    tune_every: int = 1000
-    tune_trials: int = 100
-    seed: int = 0
-    reading: Reading = field(default_factory=Reading)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.method, str):
-            object.__setattr__(self, "method", choose("method", self.method, METHODS))
-        if isinstance(self.code, str):
-            object.__setattr__(self, "code", choose("code", self.code, CODES))
-        choose("rule", self.rule, RULES)
-        choose("rate", self.rate, dict.fromkeys(RATES))
-        check_pair(self.method, self.code)
-        for name in ("sigma", "r", "eta"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} = {value} must be a finite number > 0")
-        for name in ("decay", "damping"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} = {value} must be a finite number >= 0")
-        for name in ("momentum", "memory"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)} must lie in [0, 1)")
-        for name in ("trials_per_update", "perturb_every", "sample_every", "tune_every", "tune_trials", "cg_steps"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, np.integer)) and value >= 1):
-                raise InputError(f"{name} = {value!r} must be a whole number >= 1")
-        if not (isinstance(self.batch, (int, np.integer)) and self.batch >= 0):
-            raise InputError(f"batch = {self.batch!r} must be a whole number of patterns, or 0 for all")
-        if self.rule == "keep-if-better" and self.trials_per_update != 1:
-            raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
-        if self.needs_z and self.method.regressor != "dw":
-            raise InputError(
-                f'rule = "{self.rule}" needs z = Hv from the same trials: set method = "difference", not "{self.method.name}"'
-            )
-
-    @property
-    def needs_z(self) -> bool:
-        return RULES[self.rule][0] < 0
-
-    @property
-    def trials_of_an_update(self) -> int:
-        """All its trials, those for products Hp included."""
-        return self.trials_per_update * (1 + self.cg_steps if self.rule == "newton-cg" else 1)
-
-    @property
-    def evaluations_of_an_update(self) -> int:
-        """Measurements of E that an update takes and that count, without those of tuning."""
-        phases = len(self.method.phases) - (self.baseline_free and (0, 0) in self.method.phases)
-        return self.trials_of_an_update * phases + 3 * (self.rate == "line")
-
-    @property
-    def evaluations_of_tuning(self) -> int:
-        """Measurements of E to measure the rate anew, every `tune_every` updates."""
-        if self.rate not in ("trace", "eigenvalue"):
-            return 0
-        steps = POWER_STEPS * len(METHODS["difference"].phases) if self.rate == "eigenvalue" else 0
-        return self.tune_trials * (len(METHODS["antithetic"].phases) + steps)
-
-    def evaluations(self, updates: int) -> int:
-        """Measurements of E in so many updates from the first, tuning included."""
-        return updates * self.evaluations_of_an_update + -(-updates // self.tune_every) * self.evaluations_of_tuning
-
-    def updates_within(self, evaluations: int) -> int:
-        """The most updates that take no more measurements of E than that."""
-        one, tuning = self.evaluations_of_an_update, self.evaluations_of_tuning
-        rounds, rest = divmod(evaluations, self.tune_every * one + tuning)
-        return rounds * self.tune_every + max(0, rest - tuning) // one
-
-
-@dataclass
-class State:
-    """Where runs stand that learn side by side. update, trial: done by each of them.
-
-    w: weights (R, n), as the network has them. memory: further numbers of the rule, (R, ...): m, h, eta. failed (R,): the trial
-    whose error was not finite, or -1; such a run stands still from there on. evaluations: of each run, tuning included. extra:
-    arrays of whoever writes the weights or measures.
-    """
-
-    w: Array
-    update: int = 0
-    trial: int = 0
-    evaluations: int = 0
-    memory: dict[str, Array] = field(default_factory=dict)
-    failed: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    extra: dict[str, Array] = field(default_factory=dict)
-
-    def arrays(self) -> dict[str, Array]:
-        """Everything, to be stored: `State.of_arrays` makes an equal one."""
-        counts = np.array([self.update, self.trial, self.evaluations])
-        parts = {"w": self.w, "failed": self.failed, "counts": counts}
-        parts |= {f"memory.{name}": array for name, array in self.memory.items()}
-        return parts | {f"extra.{name}": array for name, array in self.extra.items()}
-
-    @classmethod
-    def of_arrays(cls, parts: dict[str, Array]) -> "State":
-        update, trial, evaluations = (int(count) for count in parts["counts"])
-
-        def named(start: str) -> dict[str, Array]:
-            return {name.removeprefix(start): np.array(array) for name, array in parts.items() if name.startswith(start)}
-
-        w, failed = np.array(parts["w"]), np.array(parts["failed"])
-        return cls(w, update, trial, evaluations, named("memory."), failed, named("extra."))
 
 
 class Source(Protocol):
@@ -197,7 +58,6 @@ class Source(Protocol):
         """Do so many updates of all runs that have not failed."""
 
 
-Estimator = Callable[[str, Array, int, int], Estimate]  # (method, v, trials, seed), at the weights of a run
 Write = Callable[[State, Array, int], None]  # (state, wanted changes (R, n), number of the update): changes state.w
 
 
@@ -369,28 +229,24 @@ class Batch:
             return
         plan, R = self.plan, len(state.w)
         for update in range(state.update, state.update + updates):
-            V = np.zeros_like(state.w)
-            if plan.rule == "diagonal":
-                V = np.array([_random_signs(plan.seed + run, update, state.w.shape[1]) for run in range(R)])
             first = update * plan.trials_of_an_update
-            G, Z, dE, D = self._measure(state, first, V)
+            G, Z, dE, D = self._measure(state, first, directions(plan, R, update, state.w.shape[1]))
             count = 0
 
             def product(V: Array, Z: Array = Z, first: int = first) -> Array:
                 nonlocal count
                 if plan.rule == "diagonal":
                     return Z
-                count += 1  # at directions of length one: the displacement is r, whatever p is
-                size = np.linalg.norm(V, axis=1, keepdims=True)
-                size[size == 0] = 1.0
-                return size * self._measure(state, first + count * plan.trials_per_update, V / size)[1]
+                count += 1
+                size, V = of_length_one(V)
+                return size * self._measure(state, first + count * plan.trials_per_update, V)[1]
 
             for run in map(int, np.flatnonzero(state.failed < 0)):
                 if plan.rate == "line":
-                    state.memory["eta"][run] = self._along(state.w[run], G[run], run, update)
+                    state.memory["eta"][run] = self._along(state.w[run], G[run], run, first + plan.trials_per_update - 1)
                 elif plan.rate != "fixed" and update % plan.tune_every == 0:
                     set_rate(plan, state, run, update, self._estimator(state.w[run]))
-            _update(plan, state, update, G, D, dE, product, self.write, V)
+            _update(plan, state, update, G, D, dE, product, self.write)
 
     def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
         """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n); dE (R,), D of the last."""
@@ -455,19 +311,17 @@ class Batch:
 
         return estimator
 
-    def _along(self, w: Array, p: Array, run: int, update: int) -> float:
-        """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 if it has none."""
-        plan, size = self.plan, float(np.linalg.norm(p))
-        if size == 0:
-            return 0.0
-        r = plan.sigma * math.sqrt(p.size) / size
-        E, reading = np.empty(3), plan.reading
-        for k, errors in enumerate(self.objective.errors_at(np.array([w + s * r * p for s in (1, 0, -1)]))):
+    def _along(self, w: Array, p: Array, run: int, trial: int) -> float:
+        reading = self.plan.reading
+
+        def measured(displaced: Array) -> Array:
+            errors = self.objective.errors_at(w + displaced)
             xi = np.zeros(errors.shape)
-            normals(np.uint64(plan.seed + run), NOISE, update, LINE_PHASE + k, xi)
-            E[k] = read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean()
-        bent, slope = (E[0] - 2 * E[1] + E[2]) / r**2, (E[0] - E[2]) / (2 * r)
-        return slope / bent if bent > 0 and slope > 0 else 0.0
+            for k, row in enumerate(xi):
+                normals(np.uint64(self.plan.seed + run), NOISE, trial, LINE_PHASE + k, row)
+            return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+
+        return along(self.plan, p, measured)
 
     def _in_kernel(self, state: State, updates: int) -> None:
         objective, plan, reading = self.objective, self.plan, self.plan.reading
@@ -520,97 +374,25 @@ def _each(one: Callable[[int], None], runs: int, threads: int | None) -> None:
             job.result()
 
 
-def count_updates(state: State, plan: Plan, updates: int) -> None:
-    """So many updates are done, of every run."""
-    state.update += updates
-    state.trial = state.update * plan.trials_of_an_update
-    state.evaluations = plan.evaluations(state.update)
-
-
 def _in_full(state: State, change: Array, update: int) -> None:
     state.w += change
 
 
-def _random_signs(seed: int, update: int, n: int) -> Array:
-    return CODES["rademacher"].draw(n, 1.0, (seed + (1 << 62)) % 2**64, update)
-
-
-def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> float:
-    """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates that take
-    `Plan.evaluations_of_tuning`."""
-    K, seed = plan.trials_per_update, (plan.seed + run + (1 << 63) + update) % 2**64
-    v = _random_signs(seed, update, n) / math.sqrt(n)
-    found = estimator("antithetic", v, plan.tune_trials, seed)
-    trace = 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
-    if plan.rate == "trace":
-        return trace
-    top = 0.0
-    for step in range(POWER_STEPS):
-        found = estimator("difference", v, plan.tune_trials, (seed + (step + 1) * 2**40) % 2**64)
-        size = float(np.linalg.norm(found.hv))
-        top = float(v @ found.hv)  # |z| is inflated by noise, v.z is not
-        v = found.hv / size if size > 0 else v
-    return top * (1 + 1 / K) + max(trace, 0.0) / K
-
-
-def set_rate(plan: Plan, state: State, run: int, update: int, estimator: Estimator) -> None:
-    """Measure the learning rate of a run anew; it stays where there is no valley, and where E is so flat that nothing can be
-    measured."""
-    try:
-        stiffness = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
-    except InputError:
-        if update == 0:
-            raise
-        stiffness = 0.0
-    if stiffness > 0:
-        state.memory["eta"][run] = 1 / stiffness
-
-
-def rates_at(plan: Plan, state: State, update: int) -> Array:
-    """The learning rates of an update, (R,)."""
-    rates = np.full(len(state.w), plan.eta) if plan.rate == "fixed" else plan.eta * state.memory["eta"]
-    return rates / (1 + update / plan.decay) if plan.decay else rates
-
-
 def _update(
-    plan: Plan, state: State, update: int, G: Array, D: Array, dE: Array, product: Callable[[Array], Array], write: Write,
-    V: Array | None = None,
-) -> None:  # fmt: skip
+    plan: Plan, state: State, update: int, G: Array, D: Array, dE: Array, product: Callable[[Array], Array], write: Write
+) -> None:
     """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z = Hv."""
-    R, kind = len(state.w), RULES[plan.rule][0]
-    rates = rates_at(plan, state, update)
-    change = np.zeros_like(G)
-    if kind >= 0:
-        m = state.memory.get("m", np.zeros_like(G))
-        for run in range(R):
-            change_by_rule(kind, rates[run], plan.momentum, change[run], m[run], G[run], D[run], dE[run])
-    elif plan.rule == "diagonal":
-        V = V if V is not None else np.array([_random_signs(plan.seed + run, update, G.shape[1]) for run in range(R)])
-        h = state.memory["h"]
-        h += (1 - plan.memory) * (V * product(V) - h)
-        seen = 1 - plan.memory ** (update + 1)  # h starts at 0: it is a mean over as much as it has seen
-        change = -rates[:, None] * G / (np.abs(h) / seen + plan.damping)
-    else:
-        change = -rates[:, None] * _conjugate_gradients(G, product, plan.damping, plan.cg_steps)
+    curved = G
+    if plan.rule == "diagonal":
+        V = directions(plan, len(G), update, G.shape[1])
+        curved = V * product(V)
+    elif plan.rule == "newton-cg":
+        steps = ConjugateGradients(G, plan.damping)
+        for _ in range(plan.cg_steps):
+            steps.go_on(product(steps.d))
+        curved = steps.p
+    change = wanted_change(plan, state.memory, rates_at(plan, state, update), update, G, D, dE, curved)
     alive = state.failed < 0
     change[~alive] = 0.0
     write(state, change, update)
     count_updates(state, plan, 1)
-
-
-def _conjugate_gradients(G: Array, product: Callable[[Array], Array], damping: float, steps: int) -> Array:
-    """p (R, n) of (H + damping) p = g for each run; a run stops where curvature is not positive, at the gradient if at once."""
-    p, rest = np.zeros_like(G), G.copy()
-    d, going = rest.copy(), np.ones(len(G), dtype=bool)
-    for step in range(steps):
-        Hd = product(d) + damping * d
-        square, bent = (rest**2).sum(1), (d * Hd).sum(1)
-        positive = bent > 0
-        if step == 0:
-            p[~positive] = G[~positive]
-        going &= positive & (square > 0)
-        alpha = np.where(going, square / np.where(positive, bent, 1.0), 0.0)[:, None]
-        p += alpha * d
-        rest = np.where(going[:, None], rest - alpha * Hd, rest)
-        d = rest + (np.where(square > 0, (rest**2).sum(1) / np.where(square > 0, square, 1.0), 0.0))[:, None] * d
-    return p

@@ -30,7 +30,7 @@ PLAIN, MOMENTUM, SIGN, KEEP = range(4)  # rules
 
 @compiled(**EXACT)
 def change_by_rule(rule, eta, mu, w, m, g, D, dE):
-    """w := w + change, and the momentum m; see `learning.RULES`."""
+    """w := w + change, and the momentum m; see `updates.RULES`."""
     if rule == PLAIN:
         for i in range(w.size):
             w[i] -= eta * g[i]

@@ -63,16 +63,17 @@ class Design:
         """The constant of the method's diagonal correction for this code, see `Method.kappa`."""
         return self.method.kappa(self.code.kurtosis)
 
-    def not_finite(self, trial: int) -> InputError:
+    def not_finite(self, trial: int) -> "NotFinite":
         """What to say when E is not finite in a trial: which trial and seed it was, and how to draw it again."""
         registers, name = self.code.registers, self.code.name
         if registers not in (None, Registers()):
             name = f"perturb.lfsr({registers.taps}, {registers.bits})"
         elif self.code.function is None:
             name = f'perturb.CODES["{name}"]'
-        return InputError(
+        return NotFinite(
             f"E is not finite in trial {trial} of {self.method.name}/{self.code.name} (seed {self.seed}): lower sigma or r; "
-            f"its perturbation is {name}.draw({self.n_weights}, {float(self.sigma)!r}, {self.seed}, {trial})"
+            f"its perturbation is {name}.draw({self.n_weights}, {float(self.sigma)!r}, {self.seed}, {trial})",
+            trial,
         )
 
     @property
@@ -80,6 +81,17 @@ class Design:
         """Known denominators of g and z for fit = "moments"."""
         square = self.sigma * self.sigma  # infinite where a power would raise OverflowError
         return square, self.r * square if self.method.regressor == "dw" else square * square
+
+
+class NotFinite(InputError):
+    """E is not finite in a trial."""
+
+    def __init__(self, message: str, trial: int):
+        super().__init__(message, trial)  # all that it can be made of again, as SimPy does
+        self.trial = trial
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 def check_pair(method: Method, code: Code) -> None:

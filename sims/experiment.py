@@ -19,11 +19,11 @@ from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
 from perturb.errors import InputError, choose
-from perturb.learning import RATES, RULES
 from perturb.methods import METHODS
 from perturb.mlp import MLP
 from perturb.recurrent import Recurrent
 from perturb.statistics import check_pair
+from perturb.updates import RATES, RULES
 from sims.datasets import DATASETS
 
 MAX_WEIGHTS = 10_000_000

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from hardware.learning import OnChip, Written, source
-from hardware.schedule import Schedule
+from hardware.schedule import Course, Schedule
 from perturb import curvature
 from perturb.amplitude import best_sigma
 from perturb.boltzmann import Boltzmann
@@ -60,21 +60,21 @@ def training(experiment: Experiment, bench: Bench, progress: Progress, should_st
     _check(experiment, task)
     learning = contenders(experiment)
     W = np.array([warmed_up(bench.network, task.objective, experiment.weights, run) for run in range(options.runs)])
-    limits, advised = advice(experiment, task.objective, W[0], plan, _schedule(experiment, task, plan))
+    limits, advised = advice(experiment, task.objective, W[0], plan, _course(experiment, task, plan).schedule)
     listed = []  # all made before the first result: a setting that cannot be ends everything
     for name, settings, updates in learning:
         own = plan_of(settings)
         made: Source = Exact(task.objective, own)
         if name != "exact":
             made = source(experiment.chip, task.objective, own, W, options.source == "event", options.waits)
-        listed.append((name, made, own, updates, _schedule(experiment, task, own)))
+        listed.append((name, made, own, updates, _course(experiment, task, own)))
     yield "advice", advised
 
     table = pd.DataFrame()
     stopped = False
-    for name, made, own, updates, schedule in listed:
+    for name, made, own, updates, course in listed:
         rows: list[dict] = []
-        for new in rows_of(name, made, W, own, updates, experiment, task, schedule, bench.scratch, progress):
+        for new in rows_of(name, made, W, own, updates, experiment, task, course, bench.scratch, progress):
             rows += new
             if stopped := should_stop():
                 break
@@ -121,8 +121,8 @@ def contenders(experiment: Experiment) -> list[tuple[str, Experiment, int]]:
     return listed
 
 
-def _schedule(experiment: Experiment, task: Task, plan: Plan) -> Schedule:
-    return Schedule(experiment.chip, task.objective, plan.method, plan.batch or task.objective.n_patterns)
+def _course(experiment: Experiment, task: Task, plan: Plan) -> Course:
+    return Course(experiment.chip, task.objective, plan, experiment.training.waits)
 
 
 def plan_of(experiment: Experiment) -> Plan:
@@ -177,7 +177,7 @@ def _task(experiment: Experiment, bench: Bench) -> Task:
 
 
 def rows_of(
-    name: str, source: Source, W: Array, plan: Plan, updates: int, experiment: Experiment, task: Task, schedule: Schedule,
+    name: str, source: Source, W: Array, plan: Plan, updates: int, experiment: Experiment, task: Task, course: Course,
     scratch: Path | None, progress: Progress,
 ) -> Iterator[list[dict]]:  # fmt: skip
     """The rows of `learning` of one source, record by record (none between records, so that the caller can stop there).
@@ -196,7 +196,7 @@ def rows_of(
                 progress(name, state.update, updates)
                 yield []
         ended = bool((state.failed >= 0).all())
-        new = records(name, state, before, plan, experiment, task, schedule)
+        new = records(name, state, before, plan, task, course)
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows, before = rows + new, state.w.copy()
@@ -216,16 +216,10 @@ def _key(experiment: Experiment) -> str:
     return hashlib.sha256(to_toml(experiment).encode()).hexdigest()[:16]
 
 
-def records(
-    name: str, state: State, before: Array, plan: Plan, experiment: Experiment, task: Task, schedule: Schedule
-) -> list[dict]:
+def records(name: str, state: State, before: Array, plan: Plan, task: Task, course: Course) -> list[dict]:
     """A row per run, of its weights as they are. before: those at the last record."""
-    rows = []
-    K = plan.trials_per_update
-    trials = max(state.trial, state.evaluations / len(plan.method.phases))  # tuning takes as long as so many trials
-    time_s = 1e-9 * schedule.start_ns(round(trials), K, experiment.training.waits)
-    energy_j = schedule.learning_j(trials, state.update, time_s)
-    exact = name == "exact"
+    rows, exact = [], name == "exact"
+    time_s, energy_j = course.time_s(state.update), course.energy_j(state.update)
     for run, w in enumerate(state.w):
         with np.errstate(all="ignore"):
             E = task.objective.error(w)
@@ -249,13 +243,10 @@ def records(
 
 
 class Kept:
-    """The state and the rows so far, in a file with a digest, whole or not at all; nowhere, without a place for it.
-
-    A chip that does not wait for its writes has more of a state than that: it starts anew."""
+    """The state and the rows so far, in a file with a digest, whole or not at all; nowhere, without a place for it."""
 
     def __init__(self, scratch: Path | None, name: str, source: Source):
-        whole = not isinstance(source, OnChip) or source.waits  # else some updates are under way, and not in the state
-        self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch and whole else None
+        self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch else None
         self.source = source
 
     def read(self) -> tuple[State, list[dict], Array] | None:

@@ -10,10 +10,10 @@ from hardware.device import DeviceParams, device_names
 from hardware.params import ChipParams, chip_names
 from perturb.activations import ACTIVATIONS
 from perturb.codes import CODES
-from perturb.learning import RATES, RULES
 from perturb.losses import ERRORS
 from perturb.methods import METHODS
 from perturb.recurrent import SOLVERS
+from perturb.updates import RATES, RULES
 from sims.datasets import DATASETS
 from sims.experiment import KINDS, Experiment
 

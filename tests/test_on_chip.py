@@ -1,40 +1,24 @@
 """Learning on a chip: events and batches write the same weights, through every kind of memory."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
+from chips import DEVICE, exclusive_or, learned, params
 
 from hardware.device import apparent, fabricate, initial, write
 from hardware.learning import OnChip, Written, source
 from hardware.memory import Memory
-from perturb import MLP, InputError
+from hardware.schedule import Course
+from perturb import CODES, MLP, InputError
 from perturb.learning import Batch, Plan, State, begin
 from perturb.philox import uniforms_at
 from perturb.reading import Reading
-from sims.experiment import load_experiment
-
-DEVICE = {
-    "model": "soft-bounds", "range": 4.0, "step": {"dw_min": 0.002, "dw_min_dtod": 0.2, "up_down_dtod": 0.1, "c2c": 0.3},
-    "noise": {"write": 0.001}, "leak": {"lifetime_s": 0.1}, "flicker": {"q": 0.001},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def xor():
-    x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
-    net = MLP([2, 2, 1], output="logistic")
-    return net.objective(x, (x[:, :1] != x[:, 1:]).astype(float)), np.array([net.init(seed) for seed in range(2)])
-
-
-def params(changes):
-    return load_experiment("xor", {f"chip.{key}": value for key, value in changes.items()}).chip
-
-
-def learned(xor, changes, plan, updates, events, waits=True, pieces=1):
-    objective, W = xor
-    state, chip = begin(W, plan), OnChip(params(changes), objective, plan, W, events, waits)
-    for _ in range(pieces):
-        chip.advance(state, updates // pieces)
-    return state, chip
+    return exclusive_or()
 
 
 CASES = {
@@ -67,7 +51,7 @@ def test_events_and_batches_write_the_same_weights_at_the_same_times(xor, name):
     np.testing.assert_allclose(batch.w, event.w, rtol=1e-9, atol=1e-12)
     assert batch.evaluations == event.evaluations
     starts = chip.chips[0]._starts
-    assert starts[25] == values._start_ns(25)
+    assert starts[25] == values.course.start_ns(25)
     # any split gives the same bits
     for events, whole in ((True, event), (False, batch)):
         parts, _ = learned(xor, changes, plan, 30, events, waits, pieces=3)
@@ -153,27 +137,59 @@ def test_runs_are_dies_of_their_own(xor):
     assert np.array_equal(both.w[1], second.w[0]) and not np.array_equal(both.w[0], both.w[1])
 
 
-@pytest.mark.parametrize("events", [False, True])
-@pytest.mark.parametrize(
-    "changes, more",
-    [
-        ({"weights.device": DEVICE}, {"rule": "momentum", "momentum": 0.5}),
-        ({"perturbation.tau_ns": 150.0, "error_unit.baseline_every": 7}, {"method": "forward", "trials_per_update": 3}),
-        ({"weights.leak_tau_s": 0.01, "bus.jitter_ns": 500, "synapses_per_tile": 4}, {"batch": 2}),
-    ],
-)
-def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(xor, tmp_path, changes, more, events):
-    objective, W = xor
-    plan = Plan(eta=0.2, **more)
-    whole, _ = learned(xor, changes, plan, 20, events)
-    half, _ = learned(xor, changes, plan, 10, events)
-    np.savez(tmp_path / "state.npz", **half.arrays())
-    with np.load(tmp_path / "state.npz") as file:
-        again = State.of_arrays(dict(file))
-    chip = OnChip(params(changes), objective, plan, W, events, True)
-    chip.resume(again)
-    chip.advance(again, 10)
-    assert np.array_equal(again.w, whole.w)
+LATE = {"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.leak_tau_s": 0.01}
+UNDER_WAY = {
+    "device": {"weights.device": DEVICE},
+    "settling, kept baseline": {"perturbation.tau_ns": 150.0, "error_unit.baseline_every": 7, "weights.write_ns": 20_000},
+    "late": LATE,
+    "late, each tile otherwise": {**LATE, "bus.jitter_ns": 9000, "bus.skew_ns": 700, "synapses_per_tile": 4},
+    "late, one tile": {**LATE, "bus.jitter_ns": 90_000, "synapse.fifo_depth": 60},
+    "late and lost": {**LATE, "bus.drop_probability": 0.3, "synapses_per_tile": 3},
+    "too late for the FIFO": {**LATE, "synapse.fifo_depth": 2, "bus.skew_ns": 3000, "synapses_per_tile": 3},
+}
+EITHER = [(chip, events) for chip in UNDER_WAY for events in (False, True) if events or not chip.startswith("too late")]
+GOING_ON = {
+    "momentum": {"rule": "momentum", "momentum": 0.5, "batch": 2},
+    "forward": {"method": "forward", "trials_per_update": 3, "perturb_every": 2},
+    "diagonal": {"rule": "diagonal", "method": "difference", "damping": 0.1},
+    "newton-cg": {"rule": "newton-cg", "method": "difference", "cg_steps": 2, "trials_per_update": 2, "damping": 0.3},
+    "trace": {"rate": "trace", "tune_every": 5, "tune_trials": 10},
+}
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("more", GOING_ON)
+@pytest.mark.parametrize("chip, events", EITHER)
+def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(xor, tmp_path, chip, more, events, waits):
+    (objective, W), changes = xor, UNDER_WAY[chip]
+    plan = Plan(**{"eta": 0.2, "sigma": 0.1, "r": 0.1, **GOING_ON[more]})
+    whole, _ = learned(xor, changes, plan, 12, events, waits)
+    for stopped in (1, 7):
+        half, _ = learned(xor, changes, plan, stopped, events, waits)
+        np.savez(tmp_path / "state.npz", **half.arrays())
+        with np.load(tmp_path / "state.npz") as file:
+            again = State.of_arrays(dict(file))
+        other = OnChip(params(changes), objective, plan, W, events, waits)
+        other.resume(again)
+        other.advance(again, 12 - stopped)
+        parts, expected = again.arrays(), whole.arrays()
+        assert list(parts) == list(expected)
+        assert [name for name in parts if not np.array_equal(parts[name], expected[name])] == []
+
+
+@pytest.mark.parametrize("events, under_way", [(False, "wanted"), (True, "chip.sent"), (True, "chip.wanted")])
+def test_without_what_is_under_way_the_rest_is_another_run(xor, events, under_way):
+    (objective, W), plan = xor, Plan(eta=0.2)
+    changes = {"bus.latency_ns": 20_000, "weights.write_ns": 20_000, "synapse.fifo_depth": 20}
+    whole, _ = learned(xor, changes, plan, 12, events, waits=False)
+    for forgotten in (False, True):
+        half, _ = learned(xor, changes, plan, 7, events, waits=False)
+        if forgotten:
+            half.extra[f"0.{under_way}"][:, 1:] = 0.0
+        other = OnChip(params(changes), objective, plan, W, events, False)
+        other.resume(half)
+        other.advance(half, 5)
+        assert np.array_equal(half.w[0], whole.w[0]) != forgotten
 
 
 def test_jitter_and_leak_end_in_weights_at_both_fidelities(xor):
@@ -183,6 +199,37 @@ def test_jitter_and_leak_end_in_weights_at_both_fidelities(xor):
     # the schedule leaves jitter out, so the leak differs by what 3 us are of 10 ms
     np.testing.assert_allclose(event.w, batch.w, atol=0.01)
     assert np.isfinite(event.w).all()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("late_ns", [100, 40_000])
+@pytest.mark.parametrize("more", [{}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2}, {"trials_per_update": 3}])
+def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_and_batches(more, late_ns, waits):
+    net = MLP([1, 1], output="linear", error="squared_error")
+    task = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]])), np.array([[0.1, 0.2], [0.3, -0.2]])
+    plan, changes = Plan(eta=1e170, **more), {"weights.leak_tau_s": 1.0, "bus.skew_ns": 100, "synapses_per_tile": 1}
+    changes |= {"bus.latency_ns": late_ns, "synapse.fifo_depth": 30}
+    with np.errstate(all="ignore"):
+        batch, event = (learned(task, changes, plan, 20, events, waits)[0] for events in (False, True))
+        half, _ = learned(task, changes, plan, 8, True, waits)
+        chip = OnChip(params(changes), task[0], plan, task[1], True, waits)
+        chip.resume(half)
+        chip.advance(half, 12)
+    assert (batch.failed == event.failed).all() and (batch.failed > 0).all()
+    assert np.array_equal(half.w, event.w) and np.array_equal(batch.w, event.w)
+
+
+def test_a_run_has_failed_with_its_round_where_the_rate_or_the_change_is_not_finite():
+    net = MLP([1, 1], output="linear", error="squared_error")
+    task = net.objective(np.array([[1.0]]), np.array([[1000.0]])), np.array([[0.1, 0.2]])
+    # perturbations of opposite signs leave E as it is; others square it beyond the largest number
+    assert (CODES["rademacher"].draw_each(2, 1.0, 11, np.arange(3)).sum(1) == 0).all()
+    for more in ({"rate": "trace", "sigma": 1e154, "seed": 11}, {"eta": 1e308}):
+        plan = Plan(trials_per_update=3, **more)
+        for events in (False, True):
+            with np.errstate(all="ignore"):
+                state, _ = learned(task, {"weights.leak_tau_s": 1.0}, plan, 2, events, pieces=2)
+            assert list(state.failed) == [2] and np.isfinite(state.w).all()
 
 
 def test_a_diverging_chip_stops_and_says_when():
@@ -201,8 +248,6 @@ def test_a_diverging_chip_stops_and_says_when():
 @pytest.mark.parametrize(
     "changes, plan, message",
     [
-        ({}, {"rule": "diagonal", "method": "difference"}, 'rule = "diagonal" is not modelled on a chip'),
-        ({}, {"rate": "line"}, 'rate = "line" is not modelled on a chip'),
         ({}, {"baseline_free": True}, "baseline_free is not for a chip"),
         ({"bus.latency_ns": 100_000}, {}, "outlasts the FIFO"),
     ],
@@ -212,6 +257,24 @@ def test_what_a_chip_cannot_do_is_said_in_one_line(xor, changes, plan, message):
     with pytest.raises(InputError, match=message) as caught:
         OnChip(params(changes), objective, Plan(**plan), W, False, waits=False)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("late", [2.5, 3.0, 3.5])  # trials
+def test_batches_refuse_a_latency_exactly_where_the_events_lose_perturbations(xor, late, waits):
+    objective, W = xor
+    plan = Plan(eta=0.2, trials_per_update=10)
+    trial_ns = Course(params({}), objective, plan, waits).schedule.trial_ns
+    after_ns = int(late * trial_ns) - params({}).synapse.accumulate_ns
+    lost = []
+    for depth in (2, 3, 4, 5):
+        changes = {"bus.latency_ns": after_ns, "synapse.fifo_depth": depth}
+        _, chip = learned(xor, changes, plan, 3, True, waits)
+        lost.append(chip.chips[0].tiles[0].overflowed)
+        for make in (OnChip, source):
+            with pytest.raises(InputError, match="outlasts the FIFO") if lost[-1] else nullcontext():
+                make(params(changes), objective, plan, W, False, waits)
+    assert lost == [True, True, late > 3, False]
 
 
 # ---- memory

@@ -23,7 +23,7 @@ def numbers(chip, *runs):
     """All that a chip has summed and counted after some runs."""
     for trials in runs:
         chip.run(trials)
-    return *chip.statistics.closed, chip.sums.displaced, dict(chip.values.tally)
+    return *chip.statistics.closed, chip.values.displaced, dict(chip.values.tally)
 
 
 def assert_equal(found, expected):
@@ -114,7 +114,7 @@ def test_what_is_left_of_a_perturbation_is_carried_from_one_lot_to_the_next(smal
 
     def forgetful():
         settle()
-        lost.sums.displaced[:] = 0.0
+        lost.values.displaced = np.zeros_like(lost.values.displaced)
 
     lost.sums.settle = forgetful
     assert (numbers(kept, 40)[0] != numbers(lost, 40)[0]).mean() > 0.5

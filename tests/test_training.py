@@ -1,5 +1,9 @@
 """The study "training": its experiments, comparisons at equal evaluations, interruptions, advice and mistakes."""
 
+import itertools
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,8 +64,16 @@ IMPERFECT = {
     "leak": {"chip.weights.leak_tau_s": 0.1, "chip.weights.device": "ecram-tang2018"},
     "events": {"training.source": "event", "chip.weights.device": "ecram-tang2018"},
     "curvature": {"estimation.method": "difference", "training.rule": "diagonal"},
+    "curvature of leaking weights": {
+        "estimation.method": "difference", "training.rule": "newton-cg", "training.cg_steps": 2, "chip.weights.leak_tau_s": 0.1,
+    },
+    "late writes": {"training.waits": False, "chip.weights.write_ns": 20_000, "training.rule": "momentum", "training.eta": 0.05},
+    "late writes, events": {
+        "training.source": "event", "training.waits": False, "chip.bus.latency_ns": 8000, "chip.weights.leak_tau_s": 0.1,
+    },
+    "rate along the step": {"training.rate": "line", "training.eta": 0.3, "chip.weights.leak_tau_s": 0.1},
     "measured rate": {"training.rate": "trace", "training.tune_every": 7, "training.tune_trials": 20},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("chip", IMPERFECT)
@@ -79,6 +91,29 @@ def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
     pd.testing.assert_frame_equal(again.learning, whole.learning)
     pd.testing.assert_frame_equal(again.summary, whole.summary)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("chip", ["leak", "curvature of leaking weights", "late writes", "late writes, events"])
+def test_killed_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
+    set = {**QUICK, **IMPERFECT[chip], "training.compare_with": [], "training.control": False}
+    whole = sims.run_experiment("xor-learning", set)
+    for killed_at in (3, 20):
+        seen = itertools.count()
+
+        def progress(*_, seen=seen, killed_at=killed_at):
+            if next(seen) == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        if (child := os.fork()) == 0:
+            sims.run_experiment("xor-learning", set, scratch=tmp_path, progress=progress)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+        assert list(tmp_path.glob(".xor-learning-*.npz"))
+    resumed = []
+    again = sims.run_experiment("xor-learning", set, scratch=tmp_path, progress=lambda what, done, of: resumed.append(done))
+    assert resumed[0] > 1
+    pd.testing.assert_frame_equal(again.learning, whole.learning)
 
 
 def test_a_file_that_was_cut_short_is_not_gone_on_with(tmp_path):
@@ -208,7 +243,6 @@ def test_a_rate_that_cannot_be_measured_any_more_stays():
         ({"training.compare_with": [{"label": "a", "rule": "newton-cg"}]}, 'label = "a": rule = "newton-cg" needs z'),
         ({"training.compare_with": [{"label": "a", "trials_per_update": 99}]}, "a single update takes more than the 80"),
         ({"training.compare_with": [{"label": "a", "rule": "best"}]}, "rule"),
-        ({"training.rule": "diagonal", "estimation.method": "difference", "chip.weights.leak_tau_s": 1.0}, "not modelled"),
         ({"training.rule": "keep-if-better", "training.trials_per_update": 2}, "judges every trial"),
     ],
 )  # fmt: skip
