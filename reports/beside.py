@@ -15,6 +15,7 @@ from reports.sweeps import CONFIDENCE, IDENTITY, STUDIES, shown, shown_measures,
 from reports.texts import Titled, count, number, series_name, si
 
 OF_THIS_COMPUTER = ["wall_time_s", "trials_per_s"]  # differ between equal runs
+CHIP = r"^(?:batch|event)(?=: )|(?<= less )(?:batch|event)$"
 UNITS: dict[str, Callable[[float], str]] = {
     "evaluations": count, "chip_time_s": lambda time: si(time, "s"), "energy_j": lambda energy: si(energy, "J"),
 }  # fmt: skip
@@ -99,7 +100,9 @@ def _label(row: Mapping[Any, Any], identity: list[str]) -> str:
 
 def _facts(a: Frames, b: Frames, sentences: list[str]) -> Titled:
     """B less A, in standard errors where there is any."""
-    both = a.summary.merge(b.summary, on="fact", suffixes=("_A", "_B"))
+    # the chip is the chip, in batches and by events
+    one, other = (frames.summary.assign(fact=frames.summary["fact"].str.replace(CHIP, "chip", regex=True)) for frames in (a, b))
+    both = one.merge(other, on="fact", suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
     rows = []
     for row in both.to_dict("records"):

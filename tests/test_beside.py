@@ -62,6 +62,16 @@ def test_facts_differ_in_standard_errors(runs):
     assert float(rows["gradient: median cosine"][4]) == pytest.approx(b - a, rel=5e-3)
 
 
+def test_the_chip_in_batches_is_set_beside_the_chip_by_events(tmp_path):
+    small = {"training.updates": 20, "training.runs": 2, "training.compare_with": [], "chip.weights.leak_tau_s": 1.0}
+    for source in ("batch", "event"):
+        sims.run_experiment("xor-learning", {**small, "training.source": source}, out=tmp_path / source)
+    sentences, tables = beside(reports.load(tmp_path / "batch"), reports.load(tmp_path / "event"))
+    facts = {row[0]: row[4] for row in tables[-1][2][1]}
+    assert len(sentences) == 1 and tables[0][2][1] == [["training.source", "", '"batch"', '"event"']]
+    assert facts["chip: error"] == facts["exact gradient less chip"] == "0"
+
+
 @pytest.mark.parametrize("other, paired", [("sweep-b", True), ("sweep-c", False)])
 def test_two_sweeps_differ_by_a_mean_with_its_interval(runs, other, paired):
     sentences, tables = side_by_side(runs, "sweep-a", other)
