@@ -190,7 +190,7 @@ class Exact:
         objective = self.objective
         if self.plan.rate == "line":
             bent = float(g @ objective.hvp(w, g))
-            return float(g @ g) / bent if bent > 0 else 0.0
+            return float(g @ g) / abs(bent) if bent else 0.0
         if self.plan.rate == "eigenvalue":
             return 1 / abs(float(eigenpairs(objective, w, k=1).values[0]))
         stiffness = sum(float(np.diag(block[columns]).sum()) for columns, block in objective.hessian_columns(w))

@@ -214,9 +214,10 @@ def set_rate(plan: Plan, state: State, run: int, update: int, estimator: Estimat
 
 
 def along(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> float:
-    """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 if it has none.
+    """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 where E rises along -p.
 
-    measured: E (3,) at displacements (3, n) of the weights.
+    Where the parabola opens downward, as far on as its top lies behind: the size of the curvature is what counts, as in
+    saddle-free Newton steps (Dauphin et al. 2014). measured: E (3,) at displacements (3, n) of the weights.
     """
     size = float(np.linalg.norm(p))
     if size == 0:
@@ -224,7 +225,7 @@ def along(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> float:
     r = plan.sigma * math.sqrt(p.size) / size
     E = measured(np.array([r * p, 0.0 * p, -r * p]))
     bent, slope = (E[0] - 2 * E[1] + E[2]) / r**2, (E[0] - E[2]) / (2 * r)
-    return slope / bent if bent > 0 and slope > 0 else 0.0
+    return slope / abs(bent) if bent and slope > 0 else 0.0
 
 
 def rates_at(plan: Plan, state: State, update: int) -> Array:

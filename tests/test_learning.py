@@ -235,6 +235,16 @@ def test_rates_come_from_the_trace_the_largest_eigenvalue_and_the_parabola(quadr
     assert found.evaluations == 16 * 2 + 3
 
 
+@pytest.mark.parametrize("source", [Exact, Batch])
+def test_the_parabola_that_opens_downward_is_left_as_far_as_its_top_lies_behind(source):
+    # E = (w1^2 - w2^2) / 2 from (0, 1): g = (0, -1), curvature -1 along it; a step of 1 leads from w2 = 1 to 2, and not back to 0
+    h = np.array([1.0, -1.0])
+    objective = Objective.from_functions(lambda w: 0.5 * h @ w**2, lambda w: h * w, lambda w, v: h * v, n_weights=2)
+    plan = Plan(rate="line", eta=1.0, code="walsh", trials_per_update=4)
+    np.testing.assert_allclose(after(source(objective, plan), np.array([0.0, 1.0]), plan, 1).w[0], [0.0, 2.0], atol=1e-6)
+    np.testing.assert_allclose(after(source(objective, plan), np.array([1.0, 0.0]), plan, 1).w[0], [0.0, 0.0], atol=1e-6)
+
+
 def test_a_rate_beyond_what_tr_H_allows_diverges_and_one_below_does_not(quadratic):
     objective, H, _, W = quadratic
     limit = 2 / np.trace(H)
