@@ -10,11 +10,12 @@ from scipy.stats import t
 
 from perturb.errors import InputError
 from reports.frames import Frames
-from reports.sweep_tables import NAMES
+from reports.sweep_tables import NAMES, threshold
 from reports.sweeps import CONFIDENCE, IDENTITY, STUDIES, shown, shown_measures, values
 from reports.texts import Titled, count, number, series_name, si
 
 OF_THIS_COMPUTER = ["wall_time_s", "trials_per_s"]  # differ between equal runs
+SOURCES = {"batch": "chip", "event": "chip", "exact": "exact gradient", **NAMES}
 CHIP = r"^(?:batch|event)(?=: )|(?<= less )(?:batch|event)$"
 UNITS: dict[str, Callable[[float], str]] = {
     "evaluations": count, "chip_time_s": lambda time: si(time, "s"), "energy_j": lambda energy: si(energy, "J"),
@@ -48,10 +49,13 @@ def _differing(a: Frames, b: Frames) -> Titled:
     """The keys of the two experiments that differ, and versions."""
     one, other = (_flat({"experiment": frames.experiment, "versions": _versions(frames)}) for frames in (a, b))
     rows = []
+    varied = {f"experiment.{key}" for frames in (a, b) for key in frames.provenance.get("varied", ())}  # told by the sweeps
     for key in dict.fromkeys([*one, *other]):
+        if key in varied:
+            continue
         before, after = (json.dumps(of[key], default=str) if key in of else "-" for of in (one, other))
         if before != after:
-            rows.append([key.removeprefix("experiment."), "", _cut(before), _cut(after)])
+            rows.append([key.removeprefix("experiment.").removeprefix("versions."), "", _cut(before), _cut(after)])
     return "What was set differently", "keys of the experiments, and versions", (["key", "", "A", "B"], rows)
 
 
@@ -94,7 +98,8 @@ def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
 
 
 def _label(row: Mapping[Any, Any], identity: list[str]) -> str:
-    name = series_name(tuple(str(row[column]) for column in identity if column != "quantity" and row[column] != ""))
+    names = [str(row[column]) for column in identity if column != "quantity" and row[column] != ""]
+    name = series_name(tuple(SOURCES.get(part, part) if "group" in identity else part for part in names))
     return ", ".join(part for part in (NAMES.get(str(row.get("quantity", ""))), name) if part)
 
 
@@ -127,22 +132,38 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
     if not keys and (a.provenance["varied"] or b.provenance["varied"]):
         raise InputError(f"{a.directory} and {b.directory} vary no key in common: their points cannot be set side by side")
     by = [*keys, *(name for name in IDENTITY if name in a.points and name in b.points)]
-    header = ["of", "", *(key.rpartition(".")[2] for key in keys), "measure", "A", "B", "B - A", "95 %: low", "high"]
+    header = ["of", "", *(key.rpartition(".")[2] for key in keys), "measure", "A", "B", "B - A", "95 %: low", "high", "over"]
     one, other = (_values(frames, by) for frames in (a, b))
     rows, differ = [], 0
     common = [point for point in one if point in other]
     for point in common:
         mean_a, mean_b = (float(of[point]["value"].mean()) for of in (one, other))
-        difference, low, high = _difference(one[point], other[point])
+        difference, low, high, over = _difference(one[point], other[point])
         differ += low > 0 or high < 0
         names = dict(zip([*by, "measure"], point, strict=True))
         label = _label(names, [name for name in by if name not in keys])
         cells = [*(shown(names[key]) for key in keys), names["measure"].replace("_", " ")]
-        rows.append([label, "", *cells, *(number(value) for value in (mean_a, mean_b, difference, low, high))])
+        rows.append([label, "", *cells, *(number(value) for value in (mean_a, mean_b, difference, low, high)), over])
     sentences.append(
         f"{len(common)} means at points that both have are compared; for {differ} the 95 % interval of B - A leaves out 0."
     )
-    return [("A and B", f"A: {a.directory}; B: {b.directory}", (header, rows))]
+    says = f"A: {a.directory}; B: {b.directory}; over: pairs of the same seed, or all runs where fewer than two seeds are in both"
+    return [*_thresholds(a, b), ("A and B", says, (header, rows))]
+
+
+def _thresholds(a: Frames, b: Frames) -> list[Titled]:
+    """Where what is wanted is met, in A and in B."""
+    if not {"thresholds"} <= a.tables.keys() & b.tables.keys():
+        return []
+    one, other = a.thresholds, b.thresholds
+    by = [str(name) for name in one if name in other and (name in IDENTITY or name in a.provenance["varied"])]
+    both = one.astype({name: str for name in by}).merge(other.astype({name: str for name in by}), on=[*by, "key", "wanted"])
+    rows = []
+    for row in both.to_dict("records"):
+        held = [f"{name.rpartition('.')[2]} = {row[name]}" for name in by if name not in IDENTITY]
+        called = ", ".join((_label(row, [name for name in by if name in IDENTITY]), *held))
+        rows.append([called, "", *(f"{row[f'edge_{of}']} {threshold(row, f'_{of}')}" for of in ("x", "y"))])
+    return [(f"Where mean {row['wanted']} is met: {row['key']}", "", (["of", "", "A", "B"], rows))] if rows else []
 
 
 def _values(frames: Frames, by: list[str]) -> dict[tuple, pd.DataFrame]:
@@ -152,22 +173,20 @@ def _values(frames: Frames, by: list[str]) -> dict[tuple, pd.DataFrame]:
     return {point: part for point, part in found.groupby([*by, "measure"], sort=False, observed=True)}
 
 
-def _difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float]:
-    """Mean of B less that of A and its confidence interval: over pairs of the same seed, or else Welch's."""
-    pairs = a[["seed", "value"]].merge(b[["seed", "value"]], on="seed")
-    if len(pairs) == max(len(a), len(b)):
+def _difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, str]:
+    """Mean of B less that of A, its confidence interval, and over what: pairs of the same seed, or else all (Welch's)."""
+    pairs = a[["seed", "value"]].merge(b[["seed", "value"]], on="seed").dropna()
+    if len(pairs) > 1 or len(pairs) == len(a) == len(b):
         gaps = (pairs["value_y"] - pairs["value_x"]).to_numpy(float)
-        n, middle, error = (
-            len(gaps),
-            float(gaps.mean()),
-            float(gaps.std(ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else math.nan,
-        )
-        freedom = n - 1.0
+        middle, freedom = float(gaps.mean()), len(gaps) - 1.0
+        error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps)) if freedom else math.nan
+        over = f"{len(gaps)} pairs" if freedom else "1 pair"
     else:
         middle = float(b["value"].mean() - a["value"].mean())
         parts = [float(of["value"].var(ddof=1)) / len(of) for of in (a, b)]
         error = math.sqrt(sum(parts))
         weights = sum(part**2 / (len(of) - 1) for part, of in zip(parts, (a, b), strict=True) if len(of) > 1)
         freedom = sum(parts) ** 2 / weights if weights > 0 else 1.0
+        over = f"{len(a)}, {len(b)} runs"
     reach = float(t.ppf(0.5 + CONFIDENCE / 2, max(freedom, 1.0))) * error
-    return middle, middle - reach, middle + reach
+    return middle, middle - reach, middle + reach, over

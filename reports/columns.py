@@ -255,16 +255,18 @@ POINTS = {
     "unknown": "repeats that gave none",
     "mean": "mean over them",
     "sd": "standard deviation over them",
-    "low": "lower end of the 95 % confidence interval of the mean (Student's t over repeats); empty for a single one",
-    "high": "its upper end",
+    "low": "lower end of the 95 % confidence interval of the mean (Student's t), no less than possible; empty for one repeat",
+    "high": "its upper end, not above what is possible",
     "predicted": "what theory predicts, mean over the repeats; empty where it does not say",
 }
 GROUP = {"group": "what the fact is about: a source of updates, a quantity, ...; empty if it stands for itself"}
 THRESHOLDS = {
-    "key": "what is varied",
+    "key": "the key that is followed, the other varied ones being as they are",
     "wanted": "what is wanted of the mean over repeats",
-    "edge": "which value is meant: the largest at which it is still met, or the smallest from which on it is",
-    "value": "that value, between two of those swept; inf or -inf: beyond them",
+    "values": "values of the key with results",
+    "met": "at how many of them it is met",
+    "edge": "largest: at which it is still met; smallest: from which on it is; none: it is met at both ends and not between",
+    "value": "that value, between two of those swept; inf or -inf: beyond them; empty: none",
     "low": "lower end of its 95 % confidence interval; -inf: below the values swept; empty for a single repeat",
     "high": "its upper end; inf: above the values swept",
 }

@@ -1,5 +1,6 @@
 """A run or a sweep as one self-contained HTML page."""
 
+import json
 import math
 import re
 from importlib.resources import files
@@ -14,7 +15,7 @@ from reports.tables import filled, hardware, tables, verdicts, warnings
 
 UNITS = {"": 1.0, "%": 1e-2, "G": 1e9, "M": 1e6, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
 WORDS = {"never": math.inf, "above all": math.inf, "below all": -math.inf}
-NUMBER = re.compile(r"<?\s*([-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s?(%|[GM]|[munp]?[sJ])?(?: of \d+| \+- .*)?")
+NUMBER = re.compile(r"<?\s*([-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s?(%|[GM]|[munp]?[sJ])?(?: of \d+| \+- .*| \[.*)?")
 
 
 def html(frames: Frames) -> str:
@@ -33,6 +34,7 @@ def html(frames: Frames) -> str:
         ],
         experiment=experiment_text(frames),
         provenance=frames.provenance,
+        versions=json.dumps(frames.provenance, indent=2),
         columns=list(frames.columns.items()),
         sort_value=sort_value,
     )
@@ -41,7 +43,7 @@ def html(frames: Frames) -> str:
 def sort_value(cell: str) -> str:
     """The number that a cell of a table stands for, to sort by; "" where it is no number.
 
-    12.3 ms is 0.0123; 745 M; 16,384; 85 %; 74 of 100 is 74; 0.98 +- 0.01 is 0.98; never is infinite.
+    12.3 ms is 0.0123; 745 M; 16,384; 85 %; 74 of 100 is 74; 0.98 +- 0.01 and 0.98 [0.97, 0.99] are 0.98; never is infinite.
     """
     if cell in WORDS:
         return str(WORDS[cell])

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import Frames
@@ -138,11 +138,14 @@ def energy(frames: Frames) -> Figure | None:
 def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> None:
     """Joules by cause, a bar for each name."""
     axis, left = figure.subplots(), np.zeros(len(names))
+    most = np.sum(list(causes.values()), axis=0).max()
     for (cause, joules), colour in zip(causes.items(), COLOURS, strict=False):
-        axis.barh(range(len(names)), joules, left=left, color=colour, label=cause.replace("_", " "))
+        seen = joules.max() > 0.003 * most
+        axis.barh(range(len(names)), joules, left=left, color=colour, label=cause.replace("_", " ") if seen else None)
         left += joules
     axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel("energy of the run, J")
+    axis.set_xlabel("energy of the run")
+    axis.xaxis.set_major_formatter(EngFormatter("J"))
     axis.invert_yaxis()
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
 

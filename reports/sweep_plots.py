@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, to_hex
+from matplotlib.colors import LogNorm, Normalize, to_hex
 from matplotlib.figure import Figure
 
 from reports import plots
 from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import Frames
 from reports.sweep_tables import NAMES, label
-from reports.sweeps import EXACT, is_logarithmic, kept, own_series, series, shown, shown_measures
+from reports.sweeps import EXACT, is_logarithmic, kept, kept_file, own_estimates, own_series, series, shown, shown_measures
 
 LINES_SHOWN = 8
 PANELS_SHOWN = 4
+LEAST_SPAN = 0.1  # of the cosines of a map: less is not told apart by colour
 CELLS_WRITTEN = 100  # of a map: their values are written into them
 
 
@@ -52,7 +53,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     panels = _panels(frames, measure)
     figure = Figure(figsize=(10, 4.0), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    foretold = single = False
+    foretold = single = joined = open_ended = False
     for axis, (title, part) in zip(axes, panels.items(), strict=True):
         lines, single = _lines(frames, part, key)
         number = pd.api.types.is_numeric_dtype(part[key])
@@ -60,11 +61,15 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         shown = part[part["mean"].abs() < np.inf]
         logarithmic = not measure.endswith(("cosine", "slope")) and bool((shown["mean"] > 0).all()) and len(shown) > 0
         logarithmic &= is_logarithmic(shown["mean"].to_numpy()) or measure.endswith("error")
-        for line in lines:
+        floor = _floor(part) if logarithmic else -np.inf
+        for i, line in enumerate(lines):
             own = line.points.sort_values(key) if number else line.points
-            x = own[key].to_numpy(float) if number else own[key].cat.codes.to_numpy(float)
+            beside = 0.6 * ((i + 0.5) / len(lines) - 0.5)  # of several at one place, each has some room
+            x = own[key].to_numpy(float) if number else own[key].cat.codes.to_numpy(float) + beside
             foretold |= bool(own["predicted"].notna().any())
-            _draw(axis, line, x, own, logarithmic, joined=number and not single)
+            joined = number and not single
+            open_ended |= bool((own["low"] <= floor).any())
+            _draw(axis, line, x, own, floor, joined)
         if number:
             _scale(axis, part[key].to_numpy(float))
         else:
@@ -73,20 +78,22 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         axis.set(xlabel=key, ylabel=measure.replace("_", " "))
         if logarithmic:
             axis.set_yscale("log")
+            axis.set_ylim(bottom=floor)
         if title:
             axis.set_title(NAMES.get(title, title), fontsize=9)
         _draw_wanted(frames, axis, measure, title)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if len(handles) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    drawn = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if len(drawn) > 1:
+        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     repeats = int(frames.points["repeats"].max())
     caption = f"{measure.replace('_', ' ').capitalize()} against {key}"
     caption += f": mean over {repeats} repeats, with its 95 % confidence interval (Student's t)" if repeats > 1 else ""
-    caption += "; dashed: what theory predicts" if foretold else ""
+    caption += f"; {'dashed' if joined else 'dashes'}: what theory predicts" if foretold else ""
+    caption += "; what reaches the lower edge goes on below it" if open_ended else ""
     caption += "; a point for each of the sweep's points, the other keys vary too" if single else ""
     if frames.provenance["wanted"] and frames.provenance["wanted"]["measure"] == measure:
         caption += "; dotted: what is wanted"
-        if "thresholds" in frames.tables:
+        if len(frames.provenance["varied"]) == 1 and "thresholds" in frames.tables:
             caption += ", shaded: where the experiment's own method may cross it"
     return finished(figure), caption + "."
 
@@ -128,23 +135,24 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
     ], False
 
 
-def _draw(axis: Axes, line: Line, x: np.ndarray, own: pd.DataFrame, logarithmic: bool, joined: bool) -> None:
-    mean, low, high = (own[name].to_numpy(float) for name in ("mean", "low", "high"))
+def _floor(part: pd.DataFrame) -> float:
+    """The lower edge of a logarithmic axis: below every mean and prediction, however low an interval reaches."""
+    means = part[["mean", "predicted"]].to_numpy(float)
+    return 0.5 * float(means[np.isfinite(means) & (means > 0)].min())
+
+
+def _draw(axis: Axes, line: Line, x: np.ndarray, own: pd.DataFrame, floor: float, joined: bool) -> None:
+    mean, low, high, predicted = (own[name].to_numpy(float) for name in ("mean", "low", "high", "predicted"))
     known = np.isfinite(low) & np.isfinite(high)
-    if (own["measure"].iloc[0]).endswith("cosine"):
-        low, high = np.maximum(low, -1.0), np.minimum(high, 1.0)
-    if logarithmic and (low[known] <= 0).any():  # an interval that reaches zero goes down to the edge
-        low = np.maximum(low, 0.1 * mean[mean > 0].min())
+    low, predicted = np.maximum(low, floor), np.where(predicted > floor, predicted, np.nan)
     if joined:
         axis.fill_between(x, low, high, where=known, color=line.colour, alpha=0.18, linewidth=0)
         axis.plot(x, mean, f"{line.marker}-", color=line.colour, markersize=4, linewidth=1.2, label=line.label)
-        axis.plot(x, own["predicted"], "--", color=line.colour, linewidth=1.2)
+        axis.plot(x, predicted, "--", color=line.colour, linewidth=1.2)
         return
     reach = np.where(known, np.abs(np.stack([mean - low, high - mean])), 0.0)
-    axis.errorbar(
-        x, mean, yerr=reach, fmt=line.marker, color=line.colour, markersize=4, elinewidth=1, alpha=0.8, label=line.label
-    )
-    axis.plot(x, own["predicted"], "_", color=INK, markersize=10)
+    axis.errorbar(x, mean, yerr=reach, fmt=line.marker, color=line.colour, markersize=4, elinewidth=1, label=line.label)
+    axis.plot(x, predicted, "_", color=line.colour, markersize=12)
 
 
 def _scale(axis: Axes, x: np.ndarray) -> None:
@@ -156,19 +164,23 @@ def _scale(axis: Axes, x: np.ndarray) -> None:
 
 
 def _draw_wanted(frames: Frames, axis: Axes, measure: str, quantity: str) -> None:
+    """What is wanted, and where the experiment's own method may cross it."""
     wanted = frames.provenance["wanted"]
     if not wanted or wanted["measure"] != measure:
         return
-    axis.axhline(wanted["value"], color=INK, linewidth=0.8, linestyle=":")
-    if "thresholds" not in frames.tables:
+    low, high = axis.get_ylim()
+    if low - (high - low) < wanted["value"] < high + (high - low):  # further away it would leave the rest no room
+        axis.axhline(wanted["value"], color=INK, linewidth=0.8, linestyle=":")
+    if "thresholds" not in frames.tables or not own_estimates(frames, quantity or "hv"):
         return
     table = frames.thresholds if not quantity else frames.thresholds[frames.thresholds["quantity"] == quantity]
-    row = series(frames, table)
-    found = row[own_series(frames, list(row))].iloc[0]
-    left, right = axis.get_xlim()
-    if np.isfinite(found["value"]) and found["low"] < found["high"]:
-        axis.axvspan(max(found["low"], left), min(found["high"], right), color=INK, alpha=0.15, linewidth=0)
-        axis.set_xlim(left, right)
+    apart = series(frames, table)
+    rows = apart[own_series(frames, list(apart))]
+    if len(rows) == 1 and rows["key"].iloc[0] == axis.get_xlabel():
+        found, (left, right) = rows.iloc[0], axis.get_xlim()
+        if np.isfinite(found["value"]) and found["low"] < found["high"]:
+            axis.axvspan(max(found["low"], left), min(found["high"], right), color=INK, alpha=0.15, linewidth=0)
+            axis.set_xlim(left, right)
 
 
 def heat_map(frames: Frames, measure: str) -> Drawn | None:
@@ -178,24 +190,30 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
     for title, part in _panels(frames, measure).items():
         apart = series(frames, part)
         own = apart[own_series(frames, list(apart))]
-        if np.isfinite(own["mean"]).any() and min(own[first].nunique(), own[second].nunique()) > 1:
+        kinds = (own[first].nunique(), own[second].nunique())
+        words = not all(pd.api.types.is_numeric_dtype(own[key]) for key in (first, second))
+        if np.isfinite(own["mean"]).any() and min(kinds) > 1 and not (words and kinds[0] * kinds[1] != len(own)):
             panels[title] = own
     if not panels:
         return None
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    grid = True
+    grid, field = True, np.zeros((0, 0))
     for axis, (title, own) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         values = own["mean"].to_numpy(float)
         finite = values[np.isfinite(values)]
         logarithmic = not measure.endswith("cosine") and (finite > 0).all() and finite.max() / finite.min() >= 10
-        norm = LogNorm(finite.min(), finite.max()) if logarithmic else None
+        low, high = finite.min(), finite.max()
+        if measure.endswith("cosine"):
+            low = min(low, high - LEAST_SPAN)
+        norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
         grid = own[first].nunique() * own[second].nunique() == len(own)
         if grid:
-            field = own.pivot(index=second, columns=first, values="mean")
-            drawn = axis.pcolormesh(field.to_numpy(float), cmap="viridis", norm=norm, rasterized=True)
-            _ticks(axis, field)
+            table = own.pivot(index=second, columns=first, values="mean")
+            field = table.to_numpy(float)
+            drawn = axis.pcolormesh(field, cmap="viridis", norm=norm, rasterized=True)
+            _ticks(axis, table)
             if field.size <= CELLS_WRITTEN:
-                _write_values(axis, field, drawn)
+                _write_values(axis, field, norm)
         else:
             drawn = axis.scatter(own[first], own[second], c=values, cmap="viridis", norm=norm, s=36)
             for key, axes in ((first, "x"), (second, "y")):
@@ -209,7 +227,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
         bar.set_label(measure.replace("_", " "), color=INK)
         bar.outline.set_edgecolor(INK)
     caption = f"{measure.replace('_', ' ').capitalize()}, mean over the repeats, over the two keys that are varied"
-    caption += "" if grid else ": a dot per point of the design"
+    caption += ("; blank: no value" if not np.isfinite(field).all() else "") if grid else ": a dot per point of the design"
     return finished(figure), caption + "."
 
 
@@ -220,40 +238,45 @@ def _ticks(axis: Axes, field: pd.DataFrame) -> None:
         set_ticks(at + 0.5, called, rotation=45 if len(at) > 5 and set_ticks == axis.set_xticks else 0)
 
 
-def _write_values(axis: Axes, field: pd.DataFrame, drawn) -> None:
-    for (row, column), value in np.ndenumerate(field.to_numpy(float)):
+def _write_values(axis: Axes, field: np.ndarray, norm: Normalize) -> None:
+    for (row, column), value in np.ndenumerate(field):
         if np.isfinite(value):
-            dark = drawn.norm(value) < 0.6
-            text = f"{value:,.0f}" if 99.5 <= abs(value) < 1e5 else f"{value:.2g}"
-            axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+            close = 0.95 < abs(value) < 1  # cosines there differ in what comes after
+            text = f"{value:,.0f}" if 99.5 <= abs(value) < 1e5 else f"{value:.4f}" if close else f"{value:.2g}"
+            colour = "white" if norm(value) < 0.6 else "black"
+            axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=colour)
 
 
 # ---- of the tables that a sweep keeps
 
 
-def some_cells(frames: Frames, most: int) -> pd.DataFrame:
-    """The first repeats of at most so many points, spread over the sweep."""
-    done = frames.cells[(frames.cells["status"] == "done") & (frames.cells["repeat"] == frames.cells["repeat"].min())]
-    return done.iloc[np.unique(np.linspace(0, len(done) - 1, min(len(done), most)).round().astype(int))]
-
-
-def _runs(frames: Frames, cells: pd.DataFrame, table: str) -> list[tuple[str, Frames]]:
-    """(what was varied, frames with summary and this table) of the runs of some cells."""
-    numbers = [int(cell) for cell in cells["cell"]]
-    found, runs = kept(frames, table, numbers), []
+def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
+    """(what was varied, frames with summary and this table) of at most so many first repeats, spread over the first key, the
+    other keys being as they are at the first point; over all points of a design or a zip."""
+    keys = list(frames.provenance["varied"])
+    cells = frames.cells[(frames.cells["status"] == "done") & (frames.cells["repeat"] == frames.cells["repeat"].min())]
+    cells = cells[[kept_file(frames, cell, table).exists() for cell in cells["cell"]]]
+    if len(cells) and len(keys) > 1:
+        held = cells[(cells[keys[1:]] == cells[keys[1:]].iloc[0]).all(axis=1)]
+        cells = held if len(held) > 1 else cells
+    cells = cells.iloc[np.unique(np.linspace(0, len(cells) - 1, min(len(cells), most)).round().astype(int))]
+    numbers, runs = [int(cell) for cell in cells["cell"]], []
+    found = kept(frames, table, numbers)
     for number, (_, cell) in zip(numbers, cells.iterrows(), strict=True):
         own = {"summary": frames.summary, table: found}
         own = {name: every[every["cell"] == number] for name, every in own.items()}
-        said = "; ".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in frames.provenance["varied"])
+        said = "; ".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in keys)
         runs.append((said, Frames(frames.directory, own, frames.experiment, {"status": "complete"})))
     return runs
 
 
 def scatter(frames: Frames) -> Drawn | None:
     """Estimated against exact z (or gradient), for some points of the sweep."""
-    runs = _runs(frames, some_cells(frames, PANELS_SHOWN), "weights")
+    quantity = "hv" if own_estimates(frames, "hv") else "gradient"
+    runs = [(said, run) for said, run in _runs(frames, PANELS_SHOWN, "weights") if run.primary in run.methods(quantity)]
+    if not runs:
+        return None
     figure = Figure(figsize=(10, 3.4), layout="constrained")
-    quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
     axes[0].set_ylabel(f"estimated {plots.QUANTITIES[quantity][-1]}$_i$")
     for axis, (said, run) in zip(axes, runs, strict=True):
@@ -266,7 +289,7 @@ def scatter(frames: Frames) -> Drawn | None:
 
 def energy(frames: Frames) -> Drawn | None:
     """What the energy of the experiment's own method goes into, for some points of the sweep."""
-    runs = _runs(frames, some_cells(frames, 3 * PANELS_SHOWN), "energy")
+    runs = _runs(frames, 3 * PANELS_SHOWN, "energy")
     causes: dict[str, np.ndarray] = {}
     for i, (_, run) in enumerate(runs):
         own = run.energy[(run.energy["method"] == run.primary[0]) & (run.energy["code"] == run.primary[1])]
@@ -281,14 +304,18 @@ def energy(frames: Frames) -> Drawn | None:
 
 def timeline(frames: Frames) -> Drawn | None:
     """The chip's first trials in the first cell."""
-    ((said, run),) = _runs(frames, some_cells(frames, 1), "timeline")
-    figure = plots.timeline(run)
-    return (figure, f"The first two trials of the chip, the second paler{f', at {said}' if said else ''}.") if figure else None
+    runs = _runs(frames, 1, "timeline")
+    figure = plots.timeline(runs[0][1]) if runs else None
+    at = f", at {runs[0][0]}" if runs and runs[0][0] else ""
+    colours = "Each colour is one evaluation of E; grey is everything that belongs to no evaluation."
+    return (figure, f"The first two trials of the chip, the second paler{at}. {colours}") if figure else None
 
 
 def learning(frames: Frames) -> Drawn | None:
     """Median error of the chip's runs against what was spent, a line for each of some points of the sweep."""
-    runs = _runs(frames, some_cells(frames, LINES_SHOWN), "learning")
+    runs = _runs(frames, LINES_SHOWN, "learning")
+    if not runs:
+        return None
     figure = Figure(figsize=(10, 4.0), layout="constrained")
     axes = figure.subplots(1, 2)
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(runs)))

@@ -1,17 +1,19 @@
 """A stored sweep in words and tables: where what is wanted is met, every point, and the cells that failed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reports.frames import Frames
-from reports.sweeps import EXACT, IDENTITY, own_series, series, shown, shown_measures
+from reports.sweeps import EXACT, IDENTITY, Wanted, kept_file, own_estimates, own_series, series, shown, shown_measures
 from reports.texts import Titled, cosine, number, series_name, si
 from reports.training_tables import source_name
 
 ROWS_SHOWN = 2000
+CURVES_SAID = 4  # along the key whose threshold is given, the other keys being held
 NAMES = {"hv": "z = Hv", "gradient": "gradient"}
 
 
@@ -30,16 +32,20 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     table = frames.tables.get("thresholds")
     own = frames.points[frames.points["measure"] == wanted["measure"]]
     for quantity in _quantities(own):
+        if not own_estimates(frames, quantity):
+            continue
         apart = series(frames, own[own["quantity"] == quantity] if quantity else own)
         # facts are of different things, each worth a word; of methods the experiment's own is meant
         names = [own_series(frames, list(apart))] if quantity else [name for name in apart if name != EXACT]
         for name in names:
+            called = f"{label(frames, quantity, name)}:"
             if table is None:
-                text = _best(frames, apart[name])
-            else:
-                rows = series(frames, table[table["quantity"] == quantity] if quantity else table)
-                text = _met(frames, rows[name].iloc[0])
-            said.append((f"{label(frames, quantity, name)}:", text))
+                said.append((called, _best(frames, apart[name])))
+                continue
+            curves = series(frames, table[table["quantity"] == quantity] if quantity else table)[name]
+            if len(curves) > 1:  # a single one says it all
+                said.append((called, _best(frames, apart[name])))
+            said += [(called, _met(frames, row)) for _, row in curves.iloc[:CURVES_SAID].iterrows()]
     return said
 
 
@@ -59,13 +65,17 @@ def _of(frames: Frames, row: dict) -> str:
 
 def _met(frames: Frames, row: pd.Series) -> str:
     """One threshold in a sentence."""
-    swept, key = frames.points[row["key"]], row["key"]
-    least, most, what = shown(swept.min()), shown(swept.max()), f"mean {row['wanted']}"
-    largest = row["edge"] == "largest"
-    if row["value"] == (math.inf if largest else -math.inf):
-        text = f"{what} is met at all values of {key} swept, {least} to {most}"
-    elif math.isinf(row["value"]):
-        text = f"{what} is met at no value of {key} swept, {least} to {most}"
+    swept, key, what = frames.points[row["key"]], row["key"], f"mean {row['wanted']}"
+    held = [f"{other} = {shown(row[other])}" for other in frames.provenance["varied"] if other in row.index]
+    what = f"at {', '.join(held)}, {what}" if held else what
+    least, most, so_far = shown(swept.min()), shown(swept.max()), " so far" if frames.partial else ""
+    largest, inside = row["edge"] == "largest", f"of {key} swept{so_far}, {least} to {most}"
+    if row["met"] == row["values"]:
+        text = f"{what} is met at all values {inside}"
+    elif row["met"] == 0:
+        text = f"{what} is met at no value {inside}"
+    elif row["edge"] == "none":
+        return f"{what} is met at {row['met']} of {row['values']} values {inside}: at both ends, and not between"
     else:
         text = f"{what} is met {'up to' if largest else 'from'} {key} = {row['value']:.3g}{'' if largest else ' on'}"
     low, high = row["low"], row["high"]
@@ -74,38 +84,48 @@ def _met(frames: Frames, row: pd.Series) -> str:
     if low == high and math.isinf(low):
         return f"{text}, the whole confidence interval too"
     ends = (f"below {least}" if low == -math.inf else f"{low:.3g}", f"above {most}" if high == math.inf else f"{high:.3g}")
-    return f"{text} (95 % confidence interval: {ends[0]} to {ends[1]})"
+    return f"{text} (95 % confidence interval of the edge: {ends[0]} to {ends[1]})"
 
 
 def _best(frames: Frames, own: pd.DataFrame) -> str:
     """At how many points what is wanted is met, and where most."""
-    wanted = frames.provenance["wanted"]
-    at_least, value = wanted["at_least"], wanted["value"]
-    values = own["mean"].where(own["unknown"] == 0).to_numpy(float)
-    met = int(((values >= value) if at_least else (values <= value)).sum())
-    measure = wanted["measure"].replace("_", " ")
-    text = f"mean {measure} {'>=' if at_least else '<='} {value:g} is met at {met} of {len(own)} points"
+    wanted, keys = Wanted(**frames.provenance["wanted"]), list(frames.provenance["varied"])
+    values, measure = own["mean"].where(own["unknown"] == 0).to_numpy(float), wanted.measure.replace("_", " ")
+    if not keys:
+        mean, low, high = (_digits(wanted.measure)(own[column].iloc[0]) for column in ("mean", "low", "high"))
+        return f"mean {measure} is {mean} (95 % confidence interval: {low} to {high})"
+    points = len(frames.points[keys].drop_duplicates())
+    text = f"mean {wanted} is met at {int(wanted.met(values).sum())} of {points} points"
     if not np.isfinite(values).any():
         return text
-    best = own.iloc[int(np.nanargmax(values if at_least else -values))]
-    where = ", ".join(f"{key} = {shown(best[key])}" for key in frames.provenance["varied"])
-    if not where:
-        mean, low, high = (_digits(wanted["measure"])(best[column]) for column in ("mean", "low", "high"))
-        return f"mean {measure} is {mean} (95 % confidence interval: {low} to {high})"
-    return f"{text}; the best is {_digits(wanted['measure'])(best['mean'])} at {where}"
+    best = own.iloc[int(np.nanargmax(values if wanted.at_least else -values))]
+    where = ", ".join(f"{key} = {shown(best[key])}" for key in keys)
+    return f"{text}; the best is {_digits(wanted.measure)(best['mean'])} at {where}"
 
 
 def _thresholds(frames: Frames) -> list[Titled]:
     table = frames.tables.get("thresholds")
     if table is None:
         return []
+    others = [other for other in frames.provenance["varied"] if other in table]
     rows = []
-    for row in table.to_dict("records"):
-        rows.append([_of(frames, row), "", row["edge"], *(_value(row[column]) for column in ("value", "low", "high"))])
+    for row in _own_first(frames, table).to_dict("records"):
+        cells = [*(shown(row[other]) for other in others), f"{row['met']} of {row['values']}", row["edge"]]
+        rows.append([_of(frames, row), "", *cells, *(_value(row[column]) for column in ("value", "low", "high"))])
     key, wanted = table["key"].iloc[0], table["wanted"].iloc[0]
-    says = "largest value at which it is still met, or smallest from which on it is, in straight lines between the values swept; "
-    says += "low, high: ends of the 95 % confidence interval; above or below all: beyond the values swept"
-    return [(f"Where mean {wanted} is met: {key}", says, (["of", "", "edge", "value", "low", "high"], rows))]
+    says = "largest value at which it is still met, or smallest from which on it is, in straight lines between the values swept "
+    says += (
+        "(over their logarithms, if they are far apart); low, high: ends of the 95 % confidence interval; above or below all: "
+    )
+    says += "beyond the values swept"
+    header = ["of", "", *(other.rpartition(".")[2] for other in others), "met at", "edge", "value", "low", "high"]
+    return [(f"Where mean {wanted} is met: {key}", says, (header, rows[:ROWS_SHOWN]))]
+
+
+def threshold(row: Mapping[Any, Any], of: str = "") -> str:
+    """0.0123 [0.0118, 0.0131]."""
+    value, low, high = (_value(row[f"{name}{of}"]) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _value(value: float) -> str:
@@ -124,9 +144,9 @@ def _points(frames: Frames) -> list[Titled]:
     found: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for row in _own_first(frames, table).to_dict("records"):
         cells = found.setdefault((_of(frames, row), "", *(shown(row[key]) for key in keys)), {})
-        reach = row["high"] - row["mean"]
         digits = _digits(row["measure"])
-        cells[row["measure"]] = [digits(row["mean"]) + (f" +- {reach:.2g}" if reach > 0 else "")]
+        interval = f" [{digits(row['low'])}, {digits(row['high'])}]" if row["high"] > row["low"] else ""
+        cells[row["measure"]] = [digits(row["mean"]) + interval]
         if row["measure"] in foretold:
             cells[row["measure"]].append(digits(row["predicted"]))
     empty = {measure: ["-"] * (1 + (measure in foretold)) for measure in measures}
@@ -134,7 +154,7 @@ def _points(frames: Frames) -> list[Titled]:
         [*point, *(cell for measure in measures for cell in cells.get(measure, empty[measure]))] for point, cells in found.items()
     ]
     most = int(frames.points["repeats"].max())
-    says = f"means over {most} repeats, +- half of their 95 % confidence interval" if most > 1 else "of a single repeat"
+    says = f"means over {most} repeats [their 95 % confidence interval]" if most > 1 else "of a single repeat"
     if len(rows) > ROWS_SHOWN:
         says += f"; the first {ROWS_SHOWN:,} of {len(rows):,} rows, points.csv and points.parquet have all"
     return [("Every point", says, (header, rows[:ROWS_SHOWN]))]
@@ -172,3 +192,12 @@ def _failed(frames: Frames) -> list[Titled]:
         for row in failed.to_dict("records")
     ]
     return [("Cells that failed", "the command runs a cell alone", (["command", "error", "cell", "seed"], rows[:ROWS_SHOWN]))]
+
+
+def lost(frames: Frames) -> list[str]:
+    """Tables that should have been kept and are no longer there."""
+    done, said = frames.cells.loc[frames.cells["status"] == "done", "cell"], []
+    for name in frames.provenance["kept"]:
+        if missing := sum(not kept_file(frames, cell, name).exists() for cell in done):
+            said.append(f"the table {name} of {missing} of {len(done)} cells is no longer there: plots are made without them")
+    return said

@@ -19,6 +19,7 @@ from reports.columns import CELLS, COLUMNS, GROUP, POINTS, THRESHOLDS
 from reports.frames import CATEGORIES, Frames
 from sims import sweep_results
 
+Array = np.ndarray
 CONFIDENCE = 0.95
 FAR_APART = 8.0  # values this many times apart are seen, and interpolated between, on a logarithmic scale
 
@@ -68,15 +69,16 @@ class Wanted(NamedTuple):
     value: float
 
     def __str__(self) -> str:
-        return f"{self.measure.replace('_', ' ')} {'>=' if self.at_least else '<='} {self.value:g}"
+        named = any(self.measure in study.measures for study in STUDIES.values())  # others keep the units in their names
+        return f"{self.measure.replace('_', ' ') if named else self.measure} {'>=' if self.at_least else '<='} {self.value:g}"
 
-    def met(self, values: np.ndarray) -> np.ndarray:
+    def met(self, values: Array) -> Array:
         with np.errstate(invalid="ignore"):
             return values >= self.value if self.at_least else values <= self.value
 
 
 def load(directory: Path, wanted: str | None = None) -> Frames:
-    """The frames of a sweep directory: summary, cells, points and, of a single varied key that is a number, thresholds.
+    """The frames of a sweep directory: summary, cells, points and, along the first varied key that is a number, thresholds.
 
     wanted: what the thresholds are of, such as "cosine >= 0.95". Absent: a cosine as [dies] of the experiment wants it; of a
     training, that half of the runs are solved. InputError if the directory cannot be read or holds no result.
@@ -91,12 +93,16 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
         raise InputError(f"{directory}: no cell of this sweep is done yet: perturb status {directory} says why")
     goal = _wanted(wanted, study, experiment)
     frame = points(summary, stored.keys, study)
-    tables = {"summary": summary, "cells": _cells(stored), "points": frame}
+    tables = {"summary": summary, "cells": _cells(stored), "points": _possible(frame)}
     known = list(frame["measure"].unique())
     if goal and goal.measure not in known:
-        raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {', '.join(known)}")
-    if goal and len(stored.keys) == 1 and pd.api.types.is_numeric_dtype(frame[stored.keys[0]]):
-        tables["thresholds"] = thresholds(frame, stored.keys[0], goal)
+        raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {'; '.join(known)}")
+    numbers = [key for key in stored.keys if pd.api.types.is_numeric_dtype(frame[key])]
+    if goal and numbers:
+        others = [key for key in stored.keys if key != numbers[0]]
+        # of a design no two points differ in a single key: there is nothing to follow
+        if not others or len(frame[stored.keys].drop_duplicates()) > len(frame[others].drop_duplicates()):
+            tables["thresholds"] = thresholds(frame, numbers[0], goal, others)
     return Frames(directory, tables, experiment, _provenance(stored, goal))
 
 
@@ -199,7 +205,8 @@ def columns(frames: Frames) -> dict[str, dict[str, str]]:
         "summary": {"cell": apart["cell"], **varied, "repeat": apart["repeat"], "seed": apart["seed"], **inner},
         "cells": {"cell": apart["cell"], **varied, **CELLS},
         "points": {**varied, **identity, **POINTS},
-        "thresholds": {**identity, **THRESHOLDS},
+        "thresholds": {key: said for key, said in varied.items() if key in frames.tables.get("thresholds", ())}
+        | {**identity, **THRESHOLDS},
     }
     return {name: said[name] for name in frames.tables}
 
@@ -211,6 +218,10 @@ def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.Da
     done = frames.cells.loc[frames.cells["status"] == "done", "cell"] if cells is None else cells
     frame = sweep_results.read(frames.directory).table(name, [int(cell) for cell in done])
     return _with_categories(frame, list(frames.provenance["varied"]))
+
+
+def kept_file(frames: Frames, cell: int, name: str) -> Path:
+    return sweep_results.kept_file(frames.directory, int(cell), name)
 
 
 # ---- over repeats
@@ -233,6 +244,17 @@ def points(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataF
     found["predicted"] = predictions.reindex(at).to_numpy() if len(predictions) else np.nan
     ever = found.groupby("measure", sort=False)["repeats"].transform("max") > 0
     return found[ever].reset_index(drop=True)
+
+
+def _possible(found: pd.DataFrame) -> pd.DataFrame:
+    """Intervals cut to what a mean can be: cosines and alignments from -1 to 1, shares to 1, what never is negative from 0."""
+    measure = found["measure"].astype(str)
+    cosine = measure.str.contains("cosine|alignment")
+    share = measure.str.contains(r"solved|yield|accuracy(?!,)|share|diverged")
+    never = found["mean"].groupby(measure).transform("min") >= 0
+    least = pd.Series(np.where(cosine, -1.0, np.where(never, 0.0, -np.inf)), found.index)
+    most = pd.Series(np.where(cosine | share, 1.0, np.inf), found.index)
+    return found.assign(low=found["low"].clip(least), high=found["high"].clip(upper=most))
 
 
 def values(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataFrame:
@@ -279,6 +301,12 @@ def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, .
     return next((name for name in (("all",), *names) if name in names and name != EXACT), names[0])
 
 
+def own_estimates(frames: Frames, quantity: str) -> bool:
+    """Whether the experiment's own method estimates a quantity, where there are methods."""
+    summary = frames.summary
+    return "primary" not in summary or bool((summary["primary"] & (summary["quantity"] == quantity)).any())
+
+
 def shown(value: object) -> str:
     """A varied value in words."""
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -302,36 +330,45 @@ def _wanted(text: str | None, study: Study, experiment: dict[str, Any]) -> Wante
     return Wanted(parts[1], parts[2] == ">=", value)
 
 
-def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted) -> pd.DataFrame:
+def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[str] = ()) -> pd.DataFrame:
     """For everything that was measured: the largest value of the key at which what is wanted is met, with confidence interval.
 
-    The mean over repeats is followed in straight lines between the values swept (in their logarithms, if they are far apart),
+    The mean over repeats is followed in straight lines between the values swept (over their logarithms, if they are far apart),
     from the largest down to the first where it is met. The ends of the interval are where the ends of the mean's confidence
-    intervals meet it: the values that a test at 5 % does not refuse (inversion of the test). Where the largest value swept meets
-    what is wanted and the smallest does not, the smallest value from which on it is met is given instead. Where a repeat gave no
-    value (no estimate at all), it is not met.
+    intervals meet it: the values that a test at 5 % does not refuse (inversion of the test). Where it is met rather at large
+    values than at small ones, it is the smallest value from which on it is met. Where a repeat gave no value (no estimate at
+    all), it is not met. others: the other keys that are varied, which are held.
     """
     own = frame[frame["measure"] == wanted.measure]
-    identity = [name for name in frame.columns if name in IDENTITY]
+    identity = [*others, *(name for name in frame.columns if name in IDENTITY)]
     rows = []
     for names, part in own.groupby(identity, sort=False, observed=True):
         part = part.sort_values(key)
         known = part[["mean", "low", "high"]].where(part["unknown"] == 0)
         x, mean, low, high = part[key].to_numpy(float), *(known[column].to_numpy(float) for column in known)
-        unsure = np.isfinite(mean) & np.isnan(low)  # a single repeat: it may be met there, and may not
-        worst, best = (-math.inf, math.inf) if wanted.at_least else (math.inf, -math.inf)
-        worse, better = (low, high) if wanted.at_least else (high, low)
         met = wanted.met(mean)
-        smallest = bool(met[-1] and not met[0])
-        curves = (mean, np.where(unsure, worst, worse), np.where(unsure, best, better))
-        value, some, other = (_edge(x, y, wanted, smallest) for y in curves)
-        ends = (math.nan, math.nan) if np.isnan(low).all() else sorted((some, other))
-        edge = "smallest" if smallest else "largest"
-        rows.append((*names, key, str(wanted), edge, value, *ends))
-    return pd.DataFrame(rows, columns=[*identity, *THRESHOLDS]).astype({name: "category" for name in identity})
+        rows.append((*names, key, str(wanted), len(x), int(met.sum()), *_threshold(x, mean, low, high, met, wanted)))
+    found = pd.DataFrame(rows, columns=[*identity, *THRESHOLDS])
+    return found.astype({name: "category" for name in identity if name not in others})
 
 
-def _edge(x: np.ndarray, y: np.ndarray, wanted: Wanted, smallest: bool) -> float:
+def _threshold(x: Array, mean: Array, low: Array, high: Array, met: Array, wanted: Wanted) -> tuple[str, float, float, float]:
+    """edge, value, low, high of one curve."""
+    if met[0] and met[-1] and not met.all():
+        return "none", math.nan, math.nan, math.nan
+    finite = mean[np.isfinite(mean)]
+    rises = bool(finite.size and (finite[-1] > finite[0]) == wanted.at_least and finite[-1] != finite[0])
+    smallest = bool(met[-1] and not met[0]) or (met[0] == met[-1] and rises)
+    unsure = np.isfinite(mean) & np.isnan(low)  # a single repeat: it may be met there, and may not
+    worst, best = (-math.inf, math.inf) if wanted.at_least else (math.inf, -math.inf)
+    worse, better = (low, high) if wanted.at_least else (high, low)
+    curves = (mean, np.where(unsure, worst, worse), np.where(unsure, best, better))
+    value, *ends = (_edge(x, y, wanted, smallest) for y in curves)
+    some, other = (math.nan, math.nan) if np.isnan(low).all() else sorted(ends)
+    return "smallest" if smallest else "largest", value, some, other
+
+
+def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool) -> float:
     """Where y, in straight lines over ascending x, last meets what is wanted (smallest: from where on it does); inf beyond x."""
     if smallest:
         return -_edge(-x[::-1], y[::-1], wanted, False)
@@ -349,7 +386,7 @@ def _edge(x: np.ndarray, y: np.ndarray, wanted: Wanted, smallest: bool) -> float
     return float(x[i] + share * (x[i + 1] - x[i]))
 
 
-def is_logarithmic(x: np.ndarray) -> bool:
+def is_logarithmic(x: Array) -> bool:
     """Whether values (none negative) are to be seen on a logarithmic scale."""
     positive = x[x > 0]
     return bool((x >= 0).all() and positive.size > 1 and positive.max() / positive.min() >= FAR_APART)

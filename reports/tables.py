@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ROWS_PRINTED = 100  # of a table, on the terminal
+WORDY = r"p{0.4\linewidth}"  # a column of sentences, for LaTeX
 
 
 def accuracy(frames: Frames, quantity: str) -> Rows:
@@ -262,6 +263,10 @@ CAUSES = {
 
 def warnings(frames: Frames) -> list[str]:
     """What to mind about the methods and codes of a run, or the settings of a training, in sentences."""
+    if frames.study == "sweep":
+        from reports.sweep_tables import lost
+
+        return lost(frames)
     if frames.study == "training":
         advice = frames.advice[frames.advice["mind"].astype(bool)]
         return [f"{row['setting']} = {number(row['used'])}: {row['why']}" for row in advice.to_dict("records")]
@@ -367,19 +372,30 @@ def latex(frames: Frames) -> str:
     """The tables of a run or a sweep for LaTeX, to be read in by \\input; they need the packages booktabs and longtable."""
     provenance = frames.provenance
     lines = [f"% {provenance['description']}", f"% {provenance['command']}", f"% {frames.citation}"]
-    lines += ["% needs \\usepackage{booktabs,longtable}"]
+    lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
     for number_, (title, says, (header, rows)) in enumerate(map(filled, tables(frames)), 1):
         frame = pd.DataFrame(rows, columns=header)
+        widest = [max((len(row[i]) for row in rows), default=0) for i in range(len(header))]
+        kinds = ["l", *"r" * (len(header) - 1)]
         text = frame.to_latex(
             index=False,
             escape=True,
             longtable=True,
             caption=_escaped(f"{title}: {says}." if says else f"{title}."),
             label=f"tab:{provenance['experiment']}-{number_}",
-            column_format="l" + "r" * (len(header) - 1),
+            column_format="".join(WORDY if width > 40 else kind for kind, width in zip(kinds, widest, strict=True)),
         )
-        lines += ["", text.replace(" +- ", r" $\pm$ ").rstrip()]
+        # headers of several words below each other
+        old = " & ".join(_escaped(name) for name in header)
+        new = " & ".join(_below(name) for name in header)
+        text = text.replace(old, new).replace(" +- ", r" $\pm$ ").rstrip()
+        lines += ["", r"{\footnotesize\setlength{\tabcolsep}{3pt}", text, "}"]
     return "\n".join(lines) + "\n"
+
+
+def _below(name: str) -> str:
+    words = _escaped(name).split()
+    return r"\shortstack[r]{" + r" \\ ".join(words) + "}" if len(words) > 1 else _escaped(name)
 
 
 def _escaped(text: str) -> str:

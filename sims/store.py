@@ -22,6 +22,11 @@ def check_free(directory: Path) -> None:
         raise InputError(f"{directory}: cannot be used ({error.strerror}): choose another --out") from None
     if taken:
         raise InputError(f"{directory}: already holds files: choose another --out, or remove it")
+    above = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=above).cleanup()  # before hours of work, not after them
+    except OSError as error:
+        raise InputError(f"{directory}: nothing can be written there ({error.strerror}): choose another --out") from None
 
 
 def free_directory(name: str, parent: Path = Path("runs")) -> Path:

@@ -126,12 +126,21 @@ def sweep_status(directory: str | Path) -> Status:
     return Status(len(stored.rows), len(ended) - len(failed), failed, running, rate, seconds)
 
 
+def kept_file(directory: Path, cell: int, table: str) -> Path:
+    """Where a sweep keeps a table of a cell."""
+    return directory / sweep_store.TABLES / f"{cell:06d}-{table}.parquet"
+
+
 def _kept(directory: Path, cell: int, table: str) -> dict[str, list[Any]]:
-    path = directory / sweep_store.TABLES / f"{cell:06d}-{table}.parquet"
+    path = kept_file(directory, cell, table)
     try:
         frame = pd.read_parquet(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: missing: table = {table!r} of a sweep is kept by --keep, if its study has one") from None
+        raise InputError(
+            f"{path}: missing: table = {table!r} of a sweep is kept by --keep, if its study has one; if it was there, restore it"
+        ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:100]}): sweep anew") from None
+        raise InputError(
+            f"{path}: cannot be read ({str(error).splitlines()[0][:100]}): restore it, or remove it to do without"
+        ) from None
     return {str(name): frame[name].tolist() for name in frame.columns}

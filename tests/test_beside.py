@@ -88,7 +88,8 @@ def test_two_sweeps_differ_by_a_mean_with_its_interval(runs, other, paired):
         )
         test = ttest_rel(two, one) if paired else ttest_ind(two, one, equal_var=False)
         low, high = test.confidence_interval(0.95)
-        shown = [float(cell.replace(",", "")) for cell in row[4:]]
+        shown = [float(cell.replace(",", "")) for cell in row[4:-1]]
+        assert row[-1] == ("5 pairs" if paired else "5, 5 runs")
         size = max(abs(one.mean()), abs(two.mean()))
         np.testing.assert_allclose(
             shown, [one.mean(), two.mean(), two.mean() - one.mean(), low, high], rtol=6e-3, atol=1e-9 * size
@@ -96,6 +97,15 @@ def test_two_sweeps_differ_by_a_mean_with_its_interval(runs, other, paired):
         differ += low > 0 or high < 0
     assert f"24 means at points that both have are compared; for {differ} the 95 % interval" in sentences[-1]
     assert 0 < differ < 24
+
+
+def test_repeats_that_both_have_are_compared_in_pairs(runs, tmp_path):
+    settings = {**SMALL, "run.seed": 1, "estimation.sigma": 0.1}
+    sims.run_sweep("xor", {NOISE: [1e-3, 1e-2]}, 2, tmp_path / "two", workers=0, set=settings)
+    _, tables = side_by_side(runs, "sweep-b", tmp_path / "two")
+    header, rows = tables["A and B"]
+    assert {row[-1] for row in rows} == {"2 pairs"} and {row[6] for row in rows} == {"0"}
+    assert f"Where mean cosine >= 0.9 is met: {NOISE}" in tables
 
 
 def test_what_cannot_be_set_side_by_side_is_told(runs, command, tmp_path):

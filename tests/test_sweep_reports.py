@@ -79,6 +79,7 @@ def test_frames_are_tidy_and_every_column_is_documented(noises, whole):
 def test_means_and_intervals_are_those_of_a_plain_loop(noises):
     frames = reports.load(noises)
     rows, summary = frames.points.to_dict("records"), frames.summary.to_dict("records")
+    least = frames.points.groupby("measure")["mean"].min()
     for row in rows:
         same_ = (NOISE, "quantity", "method", "code")
         own = [float(cell[row["measure"]]) for cell in summary if all(cell[name] == row[name] for name in same_)]
@@ -90,7 +91,12 @@ def test_means_and_intervals_are_those_of_a_plain_loop(noises):
         reach = t.ppf(0.975, len(own) - 1) * sd / len(own) ** 0.5
         assert (row["repeats"], row["unknown"]) == (len(own), 3 - len(own))
         assert [row["mean"], row["sd"]] == pytest.approx([mean, sd], rel=1e-9, abs=1e-9 * abs(mean))
-        assert [row["low"], row["high"]] == pytest.approx([mean - reach, mean + reach], rel=1e-9, abs=1e-9 * abs(mean))
+        low, high = mean - reach, mean + reach
+        if "cosine" in row["measure"]:
+            low, high = max(low, -1.0), min(high, 1.0)
+        elif least[row["measure"]] >= 0:  # what never is negative has no negative mean either
+            low = max(low, 0.0)
+        assert [row["low"], row["high"]] == pytest.approx([low, high], rel=1e-9, abs=1e-9 * abs(mean))
     assert {"cosine", "relative_error", "energy_j"} <= {row["measure"] for row in rows}
 
 
@@ -158,8 +164,13 @@ def test_a_threshold_is_where_the_mean_crosses_what_is_wanted():
     # what grows better with the key: from which value on
     assert met([1, 2, 3], [0.25, 0.75, 1.0])[:2] == ("smallest", 1.5)
     assert met([1, 100], [0.0, 1.0])[1] == pytest.approx(10)
-    # beyond what was swept
-    assert met([1, 2], [0.9, 0.8])[1] == np.inf and met([1, 2], [0.1, 0.2])[1] == -np.inf
+    # beyond what was swept, on the side to which it grows worse or better
+    assert met([1, 2], [0.9, 0.8])[:2] == ("largest", np.inf) and met([1, 2], [0.8, 0.9])[:2] == ("smallest", -np.inf)
+    assert met([1, 2], [0.2, 0.1])[:2] == ("largest", -np.inf) and met([1, 2], [0.1, 0.2])[:2] == ("smallest", np.inf)
+    assert met([1, 2, 4], [0.1, 0.2, 0.3], np.zeros(3), np.array([0.1, 0.6, 0.7])) == ("smallest", np.inf, 1.8, np.inf)
+    # at both ends and not between: there is no such value
+    edge, *ends = met([0, 2, 4], [0.9, 0.1, 0.8])
+    assert edge == "none" and np.isnan(ends).all()
     # of several crossings, the last
     assert met([1, 2, 3, 4, 5], [1.0, 0.0, 1.0, 0.75, 0.25])[1] == 4.5
     # where there is no value, it is not met
@@ -213,7 +224,10 @@ def test_the_noise_at_which_a_chip_fails_is_that_of_theory(tmp_path):
     other = reports.load(tmp_path / "out", "cosine >= 0.6").thresholds.set_index("quantity").loc["hv"]
     assert own["high"] < other["low"]
     said = dict(verdicts(frames))["z = Hv, difference/walsh:"]
-    assert f"is met up to {NOISE} = {own['value']:.3g} (95 % confidence interval: {own['low']:.3g} to {own['high']:.3g})" in said
+    assert (
+        f"is met up to {NOISE} = {own['value']:.3g} (95 % confidence interval of the edge: {own['low']:.3g} to {own['high']:.3g})"
+        in said
+    )
 
 
 def test_what_is_wanted_may_be_of_any_measure_and_mistakes_are_told(noises):
@@ -268,12 +282,57 @@ def test_a_chip_that_gives_no_estimate_meets_nothing(tmp_path):
     assert "is met up to chip.weights.dead_fraction = 0 " in dict(verdicts(frames))["z = Hv, difference/walsh:"]
 
 
+def test_words_say_where_it_is_met_and_where_not(tmp_path):
+    # without a converter (bits = 0) and with a fine one a chip estimates well, and not with a coarse one
+    settings = {"estimation.sigma": 0.1, "estimation.compare_with": []}
+    sims.run_sweep("xor", {"chip.error_unit.bits": [0, 4, 16]}, 2, tmp_path / "bits", workers=0, set=settings)
+    said = dict(verdicts(reports.load(tmp_path / "bits")))["z = Hv, difference/walsh:"]
+    assert (
+        said == "mean cosine >= 0.9 is met at 2 of 3 values of chip.error_unit.bits swept, 0 to 16: at both ends, and not between"
+    )
+    # more trials are better: from how many on?
+    sims.run_sweep("xor", {"estimation.trials": [8, 64, 512]}, 3, tmp_path / "trials", workers=0, set={NOISE: 2e-4})
+    row = reports.load(tmp_path / "trials").thresholds.set_index(["quantity", "method"]).loc[("hv", "antithetic")]
+    assert row["edge"] == "smallest" and row["value"] == np.inf and row["met"] == 0 and row["high"] == np.inf
+
+
+def test_a_quantity_that_the_own_method_does_not_estimate_is_not_spoken_of(tmp_path):
+    settings = {**SMALL, "estimation.method": "central", "estimation.code": "rademacher"}
+    vary = {"chip.preset": ["ideal", "mgd"]}
+    sims.run_sweep("xor", vary, 2, tmp_path / "out", workers=0, set=settings, keep=True)
+    frames = reports.load(tmp_path / "out")
+    assert [name for name, _ in verdicts(frames)] == ["cells:", "gradient, central/rademacher:"]
+    drawn = figures(frames)
+    assert drawn["scatter"][1].startswith("Gradient, estimated against exact")
+    names = [text.get_text() for text in drawn["cosine"][0].legends[0].get_texts()]
+    assert "central/rademacher" in names and len(names) == 3
+
+
+def test_words_that_go_together_make_no_map(tmp_path):
+    zipped = {"estimation.method": ["difference", "covariance", "central"], "estimation.code": ["walsh", "ternary", "walsh"]}
+    sims.run_sweep("xor", zip=zipped, repeats=2, out=tmp_path / "out", workers=0, set=SMALL)
+    assert not [name for name in figures(reports.load(tmp_path / "out")) if name.startswith("map")]
+
+
+def test_a_page_is_made_without_the_tables_that_were_lost(noises, tmp_path):
+    shutil.copytree(noises, tmp_path / "copy")
+    for path in (tmp_path / "copy" / "tables").glob("*-weights.parquet"):
+        path.unlink()
+    (tmp_path / "copy" / "tables" / "000003-energy.parquet").unlink()
+    (path,) = reports.export(tmp_path / "copy", "html", tmp_path)
+    page = path.read_text()
+    assert "the table weights of 12 of 12 cells is no longer there" in page and "the table energy of 1 of 12 cells" in page
+    assert 'id="scatter"' not in page and 'id="energy"' in page and 'id="cosine"' in page
+
+
 def test_a_method_that_is_varied_is_one_series(tmp_path):
     vary = {"estimation.method": ["difference", "antithetic"], "estimation.sigma": [0.01, 0.1]}
     settings = {**SMALL, "estimation.code": "rademacher", "estimation.compare_with": []}
     sims.run_sweep("xor", vary, 2, tmp_path / "out", workers=0, set=settings)
     frames = reports.load(tmp_path / "out")
-    assert "of 4 points; the best is" in dict(verdicts(frames))["z = Hv, as varied/rademacher:"]
+    said = [text for name, text in verdicts(frames) if name == "z = Hv, as varied/rademacher:"]
+    assert "of 4 points; the best is" in said[0] and len(said) == 3
+    assert said[1].startswith("at estimation.method = difference, mean cosine >= 0.9 is met")
     assert set(figures(frames)) == {
         f"{what}{measure}{against}" for measure in ("relative_error", "cosine")
         for what, against in (("map_of_", ""), ("", "_against_estimation-method"), ("", "_against_estimation-sigma"))
@@ -347,7 +406,7 @@ def test_tables_for_latex_have_every_row_and_no_command_of_their_own(noises, tmp
     body = [line for line in text.splitlines() if line.endswith(r"\\") and "&" in line]
     assert len(body) == rows + 2 * len(tables(frames))  # each header stands twice, on the first page and on the others
     assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == len(tables(frames))
-    assert r"chip.error\_unit.noise" in text and r"$\pm$" in text and r"95 \%" in text
+    assert r"chip.error\_unit.noise" in text and r"95 \%" in text and r"\shortstack[r]{relative \\ error}" in text
     assert not [line for line in text.splitlines() if not line.startswith("%") and "%" in line.replace(r"\%", "")]
 
 
