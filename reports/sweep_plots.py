@@ -112,13 +112,11 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
     others = [name for name in frames.provenance["varied"] if name != key]
     apart = series(frames, part)
     if not others:
-        colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(apart)}
-        if EXACT in colours:
-            colours[EXACT] = INK
-        return [
-            Line(label(frames, "", name), colours[name], MARKERS[i // len(COLOURS) % len(MARKERS)], own)
-            for i, (name, own) in enumerate(apart.items())
-        ], False
+        # one colour and marker for each over all panels
+        every = list(series(frames, frames.points[frames.points["measure"] == part["measure"].iloc[0]]))
+        looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]) for i, name in enumerate(every)}
+        looks |= {EXACT: (INK, MARKERS[0])}
+        return [Line(label(frames, "", name), *looks[name], own) for name, own in apart.items()], False
     name = own_series(frames, list(apart))
     groups = list(apart[name].groupby(others, sort=False, observed=True))
     if len(groups) > LINES_SHOWN:

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -217,6 +218,14 @@ def _check_varied(plan: Plan) -> None:
             raise InputError(f"{key}: is set and varied: leave one of them out")
         if key.partition(".")[0] == "sweep":
             raise InputError(f"{key}: is no key of a run: vary others")
+        if key in ("name", "description"):
+            raise InputError(f"{key}: changes nothing of what is run: vary others")
+    seeds = sorted({point["run.seed"] for point in plan.points if isinstance(point.get("run.seed"), int)})
+    if any(later - seed < plan.sweep.repeats for seed, later in pairwise(seeds)):
+        raise InputError(
+            f"run.seed is varied in steps smaller than repeats = {plan.sweep.repeats}, which take the seeds that follow each: "
+            "leave repeats out, or take seeds further apart"
+        )
 
 
 def _field(key: str) -> FieldInfo | None:

@@ -92,6 +92,8 @@ def test_designs_fill_the_ranges_evenly():
         ({"vary": {"run.seed": [2**64 - 1]}, "repeats": 2}, "must be <= 18446744073709551615"),
         ({"repeats": 0}, "sweep.repeats = 0 must be >= 1"),
         ({}, "nothing is varied"),
+        ({"vary": {"name": ["a", "b"]}}, "changes nothing of what is run"),
+        ({"vary": {"run.seed": [1, 2, 9]}, "repeats": 2}, "run.seed is varied in steps smaller than repeats = 2"),
         ({"vary": {"chip.die": [1, 2]}, "workers": -1}, "workers = -1"),
         ({"vary": {"chip.die": [1, 2]}, "workers": 1, "cluster": "tcp://x:1"}, "does not go with cluster"),
     ],

@@ -306,6 +306,11 @@ def test_a_quantity_that_the_own_method_does_not_estimate_is_not_spoken_of(tmp_p
     assert drawn["scatter"][1].startswith("Gradient, estimated against exact")
     names = [text.get_text() for text in drawn["cosine"][0].legends[0].get_texts()]
     assert "central/rademacher" in names and len(names) == 3
+    # a method has one colour in both panels
+    colours = [
+        {bars.get_label(): bars.lines[0].get_color() for bars in axis.containers} for axis in drawn["cosine"][0].axes
+    ]  # fmt: skip
+    assert colours[0].items() < colours[1].items() and len(set(colours[1].values())) == 3
 
 
 def test_words_that_go_together_make_no_map(tmp_path):
