@@ -14,7 +14,18 @@ from reports import plots
 from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import Frames
 from reports.sweep_tables import NAMES, label
-from reports.sweeps import EXACT, is_logarithmic, kept, kept_file, own_estimates, own_series, series, shown, shown_measures
+from reports.sweeps import (
+    EXACT,
+    evenly_drawn,
+    is_logarithmic,
+    kept,
+    kept_file,
+    own_estimates,
+    own_series,
+    series,
+    shown,
+    shown_measures,
+)
 
 LINES_SHOWN = 8
 PANELS_SHOWN = 4
@@ -63,7 +74,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         logarithmic &= is_logarithmic(shown["mean"].to_numpy()) or measure.endswith("error")
         floor = _floor(part) if logarithmic else -np.inf
         for i, line in enumerate(lines):
-            own = line.points.sort_values(key) if number else line.points
+            own = _without_off(frames, key, line.points.sort_values(key)) if number else line.points
             beside = 0.6 * ((i + 0.5) / len(lines) - 0.5)  # of several at one place, each has some room
             x = own[key].to_numpy(float) if number else own[key].cat.codes.to_numpy(float) + beside
             foretold |= bool(own["predicted"].notna().any())
@@ -71,7 +82,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
             open_ended |= bool((own["low"] <= floor).any())
             _draw(axis, line, x, own, floor, joined)
         if number:
-            _scale(axis, part[key].to_numpy(float))
+            _scale(frames, axis, key, part[key].to_numpy(float))
         else:
             axis.set_xlim(-0.5, len(names) - 0.5)
             axis.set_xticks(range(len(names)), [str(name)[:24] for name in names], rotation=0 if len(names) < 6 else 30)
@@ -153,8 +164,17 @@ def _draw(axis: Axes, line: Line, x: np.ndarray, own: pd.DataFrame, floor: float
     axis.plot(x, predicted, "_", color=line.colour, markersize=12)
 
 
-def _scale(axis: Axes, x: np.ndarray) -> None:
-    if is_logarithmic(x):
+def _without_off(frames: Frames, key: str, own: pd.DataFrame) -> pd.DataFrame:
+    """Where 0 of a count stands for a part that is not there, its point is not joined to the others."""
+    off = "0 = no" in frames.provenance["varied"][key] and own[key].dtype.kind in "iu" and bool((own[key] == 0).any())
+    if not off:
+        return own
+    blank = own.iloc[:1].assign(**dict.fromkeys(("mean", "low", "high", "predicted"), np.nan))
+    return pd.concat([own[own[key] == 0], blank, own[own[key] != 0]])
+
+
+def _scale(frames: Frames, axis: Axes, key: str, x: np.ndarray) -> None:
+    if is_logarithmic(x) and key not in evenly_drawn(frames):
         if (x == 0).any():
             axis.set_xscale("symlog", linthresh=float(x[x > 0].min()))
         else:
@@ -216,7 +236,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
             drawn = axis.scatter(own[first], own[second], c=values, cmap="viridis", norm=norm, s=36)
             for key, axes in ((first, "x"), (second, "y")):
                 x = own[key].to_numpy(float)
-                if is_logarithmic(x) and (x > 0).all():
+                if is_logarithmic(x) and (x > 0).all() and key not in evenly_drawn(frames):
                     axis.set(**{f"{axes}scale": "log"})
         axis.set(xlabel=first, ylabel=second)
         if title:

@@ -142,6 +142,11 @@ def _specs(sweep: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
             yield option, key, f"{'log' * values[2]}uniform:{values[0]!r}:{values[1]!r}" if drawn else values
 
 
+def evenly_drawn(frames: Frames) -> set[str]:
+    """The keys that are drawn from ranges in equal parts of themselves, and not of their logarithm."""
+    return {key for _, key, spec in _specs(frames.provenance["sweep"]) if isinstance(spec, str) and spec.startswith("uniform")}
+
+
 def _command(plan: dict[str, Any]) -> str:
     """The command that makes the sweep."""
     words, sweep = ["perturb", "sweep", plan["name"]], plan["sweep"]

@@ -296,6 +296,9 @@ def test_words_say_where_it_is_met_and_where_not(tmp_path):
     assert (
         said == "mean cosine >= 0.9 is met at 2 of 3 values of chip.error_unit.bits swept, 0 to 16: at both ends, and not between"
     )
+    # its point stands alone in the plot, a gap before the others
+    line = figures(reports.load(tmp_path / "bits"))["cosine"][0].axes[0].lines[0]
+    assert list(line.get_xdata()) == [0, 0, 4, 16] and list(np.isnan(line.get_ydata())) == [False, True, False, False]
     # more trials are better: from how many on?
     sims.run_sweep("xor", {"estimation.trials": [8, 64, 512]}, 3, tmp_path / "trials", workers=0, set={NOISE: 2e-4})
     row = reports.load(tmp_path / "trials").thresholds.set_index(["quantity", "method"]).loc[("hv", "antithetic")]
@@ -317,6 +320,15 @@ def test_a_quantity_that_the_own_method_does_not_estimate_is_not_spoken_of(tmp_p
         {bars.get_label(): bars.lines[0].get_color() for bars in axis.containers} for axis in drawn["cosine"][0].axes
     ]  # fmt: skip
     assert colours[0].items() < colours[1].items() and len(set(colours[1].values())) == 3
+
+
+def test_a_range_is_seen_as_it_was_drawn_from(tmp_path):
+    vary = {"estimation.sigma": "uniform:0.005:0.1", NOISE: "loguniform:1e-4:1e-2"}
+    sims.run_sweep("xor", vary, 1, tmp_path / "out", workers=0, set=SMALL, samples=8)
+    drawn = figures(reports.load(tmp_path / "out"))
+    scales = {name: figure.axes[0].get_xscale() for name, (figure, _) in drawn.items()}
+    assert scales["cosine_against_estimation-sigma"] == "linear" and scales["map_of_cosine"] == "linear"
+    assert scales["cosine_against_chip-error_unit-noise"] == "log" and drawn["map_of_cosine"][0].axes[0].get_yscale() == "log"
 
 
 def test_words_that_go_together_make_no_map(tmp_path):
