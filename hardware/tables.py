@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -189,3 +189,12 @@ def cut(text: str, length: int) -> str:
 def one_line(text: str) -> str:
     """The text with everything that is not printable, line ends among it, written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"chip.bus.skew_ns": [0, 1]} of what TOML makes of chip.bus.skew_ns = [0, 1]."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        key = f"{above}{name}"
+        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import t
 
+from hardware.tables import flat
 from perturb.errors import InputError
 from reports.frames import Frames
 from reports.sweep_tables import NAMES, threshold
@@ -47,33 +48,22 @@ def _equality(a: Frames, b: Frames) -> str:
 
 def _differing(a: Frames, b: Frames) -> Titled:
     """The keys of the two experiments that differ, and versions."""
-    one, other = (_flat({"experiment": frames.experiment, "versions": _versions(frames)}) for frames in (a, b))
+    one, other = (flat({"experiment": frames.experiment, "versions": _versions(frames)}) for frames in (a, b))
     rows = []
     varied = {f"experiment.{key}" for frames in (a, b) for key in frames.provenance.get("varied", ())}  # told by the sweeps
     for key in dict.fromkeys([*one, *other]):
         if key in varied:
             continue
-        before, after = (json.dumps(of[key], default=str) if key in of else "-" for of in (one, other))
+        before, after = ("-" if of.get(key) in (None, []) else json.dumps(of[key], default=str) for of in (one, other))
         if before != after:
             rows.append([key.removeprefix("experiment.").removeprefix("versions."), "", _cut(before), _cut(after)])
     return "What was set differently", "keys of the experiments, and versions", (["key", "", "A", "B"], rows)
 
 
 def _versions(frames: Frames) -> dict[str, Any]:
-    varied = (
-        {"sweep": {key: frames.provenance["sweep"][key] for key in ("vary", "zip", "repeats")}} if frames.study == "sweep" else {}
-    )
+    sweep = frames.provenance.get("sweep", {})
+    varied = {"sweep": {key: sweep[key] for key in ("vary", "zip", "repeats") if key in sweep}}
     return {"perturb": frames.provenance.get("perturb"), **frames.provenance.get("packages", {}), **varied}
-
-
-def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{above}{name}.")
-        elif value is not None and value != []:
-            found[f"{above}{name}"] = value
-    return found
 
 
 def _cut(text: str) -> str:

@@ -17,9 +17,10 @@ from reports.sweep_tables import NAMES, label
 from reports.sweeps import (
     EXACT,
     evenly_drawn,
+    is_kept,
     is_logarithmic,
     kept,
-    kept_file,
+    of_quantity,
     own_estimates,
     own_series,
     series,
@@ -69,9 +70,9 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         lines, single = _lines(frames, part, key)
         number = pd.api.types.is_numeric_dtype(part[key])
         names = [] if number else list(part[key].cat.categories)
-        shown = part[part["mean"].abs() < np.inf]
-        logarithmic = not measure.endswith(("cosine", "slope")) and bool((shown["mean"] > 0).all()) and len(shown) > 0
-        logarithmic &= is_logarithmic(shown["mean"].to_numpy()) or measure.endswith("error")
+        means = part["mean"][part["mean"].abs() < np.inf].to_numpy()
+        logarithmic = not measure.endswith(("cosine", "slope")) and len(means) > 0 and bool((means > 0).all())
+        logarithmic &= is_logarithmic(means) or measure.endswith("error")
         floor = _floor(part) if logarithmic else -np.inf
         for i, line in enumerate(lines):
             own = _without_off(frames, key, line.points.sort_values(key)) if number else line.points
@@ -191,8 +192,7 @@ def _draw_wanted(frames: Frames, axis: Axes, measure: str, quantity: str) -> Non
         axis.axhline(wanted["value"], color=INK, linewidth=0.8, linestyle=":")
     if "thresholds" not in frames.tables or not own_estimates(frames, quantity or "hv"):
         return
-    table = frames.thresholds if not quantity else frames.thresholds[frames.thresholds["quantity"] == quantity]
-    apart = series(frames, table)
+    apart = series(frames, of_quantity(frames.thresholds, quantity))
     rows = apart[own_series(frames, list(apart))]
     if len(rows) == 1 and rows["key"].iloc[0] == axis.get_xlabel():
         found, (left, right) = rows.iloc[0], axis.get_xlim()
@@ -208,9 +208,9 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
     for title, part in _panels(frames, measure).items():
         apart = series(frames, part)
         own = apart[own_series(frames, list(apart))]
-        kinds = (own[first].nunique(), own[second].nunique())
-        words = not all(pd.api.types.is_numeric_dtype(own[key]) for key in (first, second))
-        if np.isfinite(own["mean"]).any() and min(kinds) > 1 and not (words and kinds[0] * kinds[1] != len(own)):
+        several = min(own[first].nunique(), own[second].nunique()) > 1
+        placed = _is_grid(own, first, second) or all(pd.api.types.is_numeric_dtype(own[key]) for key in (first, second))
+        if np.isfinite(own["mean"]).any() and several and placed:
             panels[title] = own
     if not panels:
         return None
@@ -224,8 +224,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
         if measure.endswith("cosine"):
             low = min(low, high - LEAST_SPAN)
         norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
-        grid = own[first].nunique() * own[second].nunique() == len(own)
-        if grid:
+        if grid := _is_grid(own, first, second):
             table = own.pivot(index=second, columns=first, values="mean")
             field = table.to_numpy(float)
             drawn = axis.pcolormesh(field, cmap="viridis", norm=norm, rasterized=True)
@@ -247,6 +246,10 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
     caption = f"{measure.replace('_', ' ').capitalize()}, mean over the repeats, over the two keys that are varied"
     caption += ("; blank: no value" if not np.isfinite(field).all() else "") if grid else ": a dot per point of the design"
     return finished(figure), caption + "."
+
+
+def _is_grid(own: pd.DataFrame, first: str, second: str) -> bool:
+    return own[first].nunique() * own[second].nunique() == len(own)
 
 
 def _ticks(axis: Axes, field: pd.DataFrame) -> None:
@@ -273,7 +276,7 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
     other keys being as they are at the first point; over all points of a design or a zip."""
     keys = list(frames.provenance["varied"])
     cells = frames.cells[(frames.cells["status"] == "done") & (frames.cells["repeat"] == frames.cells["repeat"].min())]
-    cells = cells[[kept_file(frames, cell, table).exists() for cell in cells["cell"]]]
+    cells = cells[[is_kept(frames, cell, table) for cell in cells["cell"]]]
     if len(cells) and len(keys) > 1:
         held = cells[(cells[keys[1:]] == cells[keys[1:]].iloc[0]).all(axis=1)]
         cells = held if len(held) > 1 else cells

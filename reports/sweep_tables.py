@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reports.frames import Frames
-from reports.sweeps import EXACT, IDENTITY, Wanted, kept_file, own_estimates, own_series, series, shown, shown_measures
+from reports.sweeps import EXACT, IDENTITY, Wanted, is_kept, of_quantity, own_estimates, own_series, series, shown, shown_measures
 from reports.texts import Titled, cosine, number, series_name, si
 from reports.training_tables import source_name
 
@@ -34,7 +34,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     for quantity in _quantities(own):
         if not own_estimates(frames, quantity):
             continue
-        apart = series(frames, own[own["quantity"] == quantity] if quantity else own)
+        apart = series(frames, of_quantity(own, quantity))
         # facts are of different things, each worth a word; of methods the experiment's own is meant
         names = [own_series(frames, list(apart))] if quantity else [name for name in apart if name != EXACT]
         for name in names:
@@ -42,7 +42,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
             if table is None:
                 said.append((called, _best(frames, apart[name])))
                 continue
-            curves = series(frames, table[table["quantity"] == quantity] if quantity else table)[name]
+            curves = series(frames, of_quantity(table, quantity))[name]
             if len(curves) > 1:  # a single one says it all
                 said.append((called, _best(frames, apart[name])))
             said += [(called, _met(frames, row)) for _, row in curves.iloc[:CURVES_SAID].iterrows()]
@@ -164,7 +164,7 @@ def _own_first(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:
     """One thing measured after another, z before the gradient, each with the experiment's own method first."""
     parts = []
     for quantity in _quantities(table):
-        apart = series(frames, table[table["quantity"] == quantity] if quantity else table)
+        apart = series(frames, of_quantity(table, quantity))
         own = own_series(frames, list(apart))
         parts += [apart.pop(own), *apart.values()]
     return pd.concat(parts)
@@ -198,6 +198,6 @@ def lost(frames: Frames) -> list[str]:
     """Tables that should have been kept and are no longer there."""
     done, said = frames.cells.loc[frames.cells["status"] == "done", "cell"], []
     for name in frames.provenance["kept"]:
-        if missing := sum(not kept_file(frames, cell, name).exists() for cell in done):
+        if missing := sum(not is_kept(frames, cell, name) for cell in done):
             said.append(f"the table {name} of {missing} of {len(done)} cells is no longer there: plots are made without them")
     return said

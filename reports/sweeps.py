@@ -17,7 +17,7 @@ from scipy.stats import t
 from perturb.errors import InputError
 from reports.columns import CELLS, COLUMNS, GROUP, POINTS, THRESHOLDS
 from reports.frames import CATEGORIES, Frames
-from sims import sweep_results
+from sims import sweep_results, sweep_store
 
 Array = np.ndarray
 CONFIDENCE = 0.95
@@ -225,8 +225,9 @@ def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.Da
     return _with_categories(frame, list(frames.provenance["varied"]))
 
 
-def kept_file(frames: Frames, cell: int, name: str) -> Path:
-    return sweep_results.kept_file(frames.directory, int(cell), name)
+def is_kept(frames: Frames, cell: int, name: str) -> bool:
+    """Whether another table than the summary is still there."""
+    return sweep_store.kept_file(frames.directory, int(cell), name).exists()
 
 
 # ---- over repeats
@@ -292,6 +293,11 @@ def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataF
     within = [name for name in STUDIES[frames.experiment["study"]].identity or ("group",) if name != "quantity"]
     names = part[within].astype(str).agg(tuple, axis=1)
     return {name: part[names == name] for name in dict.fromkeys(names)}
+
+
+def of_quantity(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """The rows of z or of the gradient; "" are all, of what does not tell them apart."""
+    return table[table["quantity"] == quantity] if quantity else table
 
 
 def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

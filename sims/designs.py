@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardware.tables import cut, one_line, shown
+from hardware.tables import cut, flat, one_line, shown
 from perturb.errors import InputError
 from sims.experiment import Sweep, plain
 
@@ -96,15 +96,6 @@ def _check_keys(keys: list[str]) -> None:
         for other in keys:
             if other.startswith(f"{key}."):
                 raise InputError(f"{one_line(other)}: is part of {one_line(key)}, which is varied too: leave one of them out")
-
-
-def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"chip.bus.skew_ns": [0, 1]} of what TOML makes of chip.bus.skew_ns = [0, 1]."""
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        key = f"{above}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return found
 
 
 def parse_varied(items: list[str], option: str) -> dict[str, str]:

@@ -126,13 +126,8 @@ def sweep_status(directory: str | Path) -> Status:
     return Status(len(stored.rows), len(ended) - len(failed), failed, running, rate, seconds)
 
 
-def kept_file(directory: Path, cell: int, table: str) -> Path:
-    """Where a sweep keeps a table of a cell."""
-    return directory / sweep_store.TABLES / f"{cell:06d}-{table}.parquet"
-
-
 def _kept(directory: Path, cell: int, table: str) -> dict[str, list[Any]]:
-    path = kept_file(directory, cell, table)
+    path = sweep_store.kept_file(directory, cell, table)
     try:
         frame = pd.read_parquet(path)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hardware.tables import cut, one_line
+from hardware.tables import cut, flat, one_line
 from perturb.errors import InputError
 from sims.store import write_whole
 
@@ -98,7 +98,7 @@ class Store:
     def add(self, cell: int, outcome: Outcome) -> None:
         """Keep how a cell ended, its tables first: a table without a result is written again."""
         for name, content in outcome.tables.items():
-            write_whole(self.directory / TABLES / f"{cell:06d}-{name}.parquet", content)
+            write_whole(kept_file(self.directory, cell, name), content)
         status, started, seconds, rows, error, _ = outcome
         with _plainly(self.path):
             (before,) = self._file.execute("select count(*) from results where cell = ?", (cell,)).fetchone()
@@ -118,7 +118,7 @@ class Store:
     def _check_same(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         begun = stored_plan(self._file, self.path)
         for what, names in (("versions", "(version)"), ("sweep", "of the sweep"), ("experiment", "of the experiment")):
-            before, now = _flat(begun[what]), _flat(plan[what])
+            before, now = flat(begun[what]), flat(plan[what])
             for key in [*before, *(key for key in now if key not in before)]:
                 if before.get(key) != now.get(key):
                     old, new = (cut(one_line(json.dumps(of[key])), 60) if key in of else "absent" for of in (before, now))
@@ -131,6 +131,11 @@ class Store:
                 f"{self.directory}: the experiments of this sweep are no longer those it was begun with (did a file that they "
                 "name change?): choose another --out"
             )
+
+
+def kept_file(directory: Path, cell: int, table: str) -> Path:
+    """Where a sweep keeps a table of a cell, other than its summary."""
+    return directory / TABLES / f"{cell:06d}-{table}.parquet"
 
 
 @contextmanager
@@ -222,13 +227,6 @@ def _check_ours(file: sqlite3.Connection, path: Path) -> None:
         )
     if file.execute("pragma quick_check(1)").fetchone() != ("ok",):
         raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
-
-
-def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        found |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
-    return found
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from hardware.params import chip_names
-from hardware.tables import Table, validated
+from hardware.tables import Table, flat, validated
 from perturb.errors import InputError
 from perturb.threads import n_threads
 from sims.crews import Cluster, Crew, Here, Processes, versions
-from sims.designs import Point, Range, flat, points, rounded, toml, values_of
+from sims.designs import Point, Range, points, rounded, toml, values_of
 from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment, with_digest
 from sims.runner import origin
 from sims.sweep_results import load_sweep
