@@ -1,7 +1,6 @@
 """What a sweep directory holds, read again: its plan, how far it is, and what its cells gave."""
 
 import json
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import pandas as pd
 from perturb.errors import InputError
 from sims import sweep_store
 from sims.designs import toml
+from sims.runner import command
 from sims.sweep_store import Outcome, Row
 
 
@@ -36,8 +36,8 @@ class Stored(NamedTuple):
         """The command that runs one cell alone."""
         row, plan = self.rows[cell], self.plan
         changes = {**plan["set"], **{key: toml(key, value) for key, value in row.parameters.items()}}
-        words = [word for key, value in changes.items() if key != "run.seed" for word in ("--set", f"{key}={value}")]
-        return shlex.join(["perturb", "run", plan["name"], *words, "--seed", str(row.seed)])
+        changes.pop("run.seed", None)
+        return f"{command(plan['name'], changes)} --seed {row.seed}"
 
     def failed(self) -> list[dict[str, Any]]:
         """The cells that failed, with error and command."""
