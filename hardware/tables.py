@@ -1,14 +1,16 @@
 """Tables of TOML files that people write: read, checked, and every mistake said in one line."""
 
+import errno
 import json
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, BinaryIO, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -76,6 +78,35 @@ def read_named(
 
 
 MAX_BYTES = 1 << 20
+
+
+def open_regular(path: str | os.PathLike[str], most: int) -> BinaryIO:
+    """Open a regular file of at most `most` bytes for reading; what else a path may lead to never ends, or waits for a writer.
+
+    Raises
+    ------
+    OSError
+        As `open` does (IsADirectoryError for a directory), and for a pipe, a socket, a terminal or another device, and for a
+        larger file, with a `strerror` that says so. Nothing has been read then, and no pipe has been waited for.
+
+    Notes
+    -----
+    The file is judged once it is open, so that what is judged is what is read. Its size may be 0 or grow (/proc, logs): read at
+    most `most + 1` bytes of it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file, but a pipe or a device", os.fspath(path))
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"{found.st_size} bytes, more than the {most} that are read", os.fspath(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def parse_toml(content: bytes, source: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Tables of measured pulse responses, as people write them: read, checked, and brought to range units."""
 
 import csv
+import errno
 import io
 import math
 from dataclasses import dataclass
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.tables import cut, one_line
+from hardware.tables import cut, one_line, open_regular
 from perturb.errors import InputError
 
 Array = np.ndarray
 
 MAX_ROWS = 10**6
+MAX_BYTES = 1 << 27  # of a file, more than lines of so many readings take
 MIN_READINGS = 20  # in each direction, of each cell
 MAX_CELLS = 1000
 
@@ -100,7 +102,11 @@ def read_pulses(path: str | Path, low: float | None = None, high: float | None =
 
 def _lines(path: str | Path, source: str) -> list[tuple[int, list[str]]]:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with open_regular(path, MAX_BYTES) as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"more than {MAX_BYTES} bytes")
+        text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not a text in UTF-8"
         raise InputError(f"{source}: cannot be read ({why}): give a CSV file of measured pulse responses") from None
