@@ -193,12 +193,22 @@ LEARNING = {
     "energy_j": "energy on the chip, J",
     "error": "E at the weights, on the patterns learned, exact",
     "accuracy": "share of them classified rightly; empty where targets are no classes",
+    "balanced_accuracy": "mean over the classes that occur of the share of each that is classified rightly",
     "test_error": "E on the patterns held back",
     "test_accuracy": "share of them classified rightly",
+    "test_balanced_accuracy": "mean over the classes that occur among them of the share classified rightly",
     "alignment": "cosine of the change since the last record with minus the exact gradient there",
     "rate": "learning rate in use, eta / (1 + update/decay) without the decay",
     "diverged": "whether the error is no longer finite, or 10,000 times that at the start",
     "predicted_error": "expected error by theory, where E is quadratic",
+}
+CONFUSION = {
+    "source": "of the updates, as in learning",
+    "run": "number of the run",
+    "patterns": "learned, or held back",
+    "truth": "class that a pattern is of",
+    "classified": "class that it is taken for at the end; a pair that never occurs is left out, unless they are the same",
+    "count": "patterns",
 }
 ADVICE = {
     "setting": "key of the experiment",
@@ -236,7 +246,7 @@ COLUMNS = {
         "evidence": EVIDENCE,
         "pruning": PRUNING,
     },
-    "training": {"summary": FACTS, "learning": LEARNING, "advice": ADVICE},
+    "training": {"summary": FACTS, "learning": LEARNING, "confusion": CONFUSION, "advice": ADVICE},
     "reproduce": {"summary": CLAIMS},
 }
 # of a sweep: its summary is that of the study, behind columns that tell cells apart, one for each varied key among them

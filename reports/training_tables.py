@@ -5,6 +5,8 @@ import math
 from reports.frames import Frames
 from reports.texts import Titled, count, number, si
 
+MOST_CLASSES = 20  # of which a confusion matrix is shown
+
 
 def source_name(frames: Frames, source: str) -> str:
     """What reports call a source of updates: a label of compare_with is its own name, and beside them the chip is told by its
@@ -25,6 +27,8 @@ def training(frames: Frames) -> list[Titled]:
     shown: list[Titled] = []
     if "learning" in frames.tables:
         shown += _trained(frames)
+    if len(frames.tables.get("confusion", ())):
+        shown += _classified(frames)
     advice = frames.tables.get("advice")
     if advice is not None and len(advice):
         rows = [[row["setting"], row["why"], number(row["used"]), number(row["advised"])] for row in advice.to_dict("records")]
@@ -38,8 +42,8 @@ def _trained(frames: Frames) -> list[Titled]:
     runs = frames.learning["run"].nunique()
     value = facts["value"].to_dict()
     reached, ended = [], []
-    known = [name for name in ("test accuracy", "test error", "accuracy") if f"{sources[0]}: {name}" in value]
-    ends = ["error", *known[:1]]
+    known = ("test accuracy", "test balanced accuracy"), ("test error",), ("accuracy", "balanced accuracy")
+    ends = ["error", *next((names for names in known if f"{sources[0]}: {names[0]}" in value), ())]
     for source in sources:
         cells = [f"{round(value[f'{source}: {what}'] * runs)} of {runs}" for what in ("solved", "ever solved")]
         cells.append(count(value[f"{source}: updates to goal"]))
@@ -72,6 +76,33 @@ def _trained(frames: Frames) -> list[Titled]:
         row[0] = f"{fact}, {source_name(frames, source)}" if colon else before + less + source_name(frames, other)
     says, header = "a standard error stands where a value is estimated", ["what", "", "value", "standard error"]
     return [*shown, ("Further", says, (header, rest))]
+
+
+def _classified(frames: Frames) -> list[Titled]:
+    """Patterns of each class, and for every source what those held back (or learned) are taken for, over all runs."""
+    table = frames.confusion
+    names = list(dict.fromkeys(table["truth"]))
+    first = table[(table["source"] == table["source"].iloc[0]) & (table["run"] == table["run"].iloc[0])]
+    counts = first.pivot_table(index="truth", columns="patterns", values="count", aggfunc="sum", sort=False)
+    rows = [[name, "", *(count(counts.loc[name, part]) for part in counts.columns)] for name in names]
+    absent = [f"no pattern of {name} {part}" for part in counts.columns for name in names if not counts.loc[name, part]]
+    shown: list[Titled] = [("Patterns of each class", "; ".join(absent[:5]), (["class", "", *counts.columns], rows))]
+    if len(names) > MOST_CLASSES:
+        return shown
+    part = counts.columns[-1]
+    for source in dict.fromkeys(table["source"]):
+        own = table[(table["source"] == source) & (table["patterns"] == part)]
+        square = own.pivot_table(index="truth", columns="classified", values="count", aggfunc="sum", fill_value=0, sort=False)
+        square = square.reindex(index=names, columns=names, fill_value=0)
+        rows = []
+        for name in names:
+            total = int(square.loc[name].sum())
+            right = f"{square.loc[name, name] / total:.3f}" if total else "-"
+            rows.append([name, "", *(count(square.loc[name, other]) for other in names), right])
+        says = f"row: class of a pattern {part}; column: what it is taken for at the end; all runs together"
+        header = ["class", "", *names, "share right"]
+        shown.append((f"Confusion matrix, {source_name(frames, source)}", says, (header, rows)))
+    return shown
 
 
 def learned(frames: Frames) -> list[tuple[str, str]]:

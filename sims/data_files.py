@@ -1,10 +1,12 @@
 """Patterns of one's own, from CSV, Parquet and NPZ files: read, checked, and turned into arrays x and target."""
 
 import hashlib
+import re
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,9 @@ Targets = str | tuple[str, ...] | None
 MAX_CLASSES = 1000
 LARGEST = 1e100  # squares of larger numbers may be none
 A_NUMBER = f"a number, at most {LARGEST:g}"
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"  # as a text; not 1_000, nan, inf or digits of other scripts
+TRUTH = {"true": 1.0, "false": 0.0}
+INDEX = re.compile(r"__index_level_[0-9]+__")  # how a Parquet file calls an index of pandas that has no name
 # what NumPy, pandas and pyarrow raise of a damaged file
 DAMAGED = (
     OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
@@ -27,12 +32,14 @@ DAMAGED = (
 )  # fmt: skip
 
 
-def read_patterns(path: str, targets: Targets, sha256: str = "") -> tuple[Array, Array]:
-    """x (rows, inputs) and target (rows, outputs) of a file; a mistake in it raises InputError that names row and column.
+def read_patterns(path: str, targets: Targets, sha256: str = "") -> tuple[Array, Array, tuple[str, ...]]:
+    """x (rows, inputs), target (rows, outputs) and the names of classes of a file; a mistake in it raises InputError that names
+    row and column.
 
     CSV and Parquet: targets names a column of classes, which become one-hot in sorted order, or a list of columns of numbers, []
     for none; every other column is an input. NPZ: array x of shape (rows, inputs), and target, of shape (rows, outputs), or
-    (rows,) for classes; targets = [] if there is none. sha256: of the contents that are meant; "" takes any.
+    (rows,) for classes; targets = [] if there is none. sha256: of the contents that are meant; "" takes any. Cells of CSV are
+    read as texts: a class is a text without the blanks around it, and classes that are all numbers are sorted as numbers.
     """
     source = f"data.file = {one_line(cut(path, 200))}"
     reader = READERS.get(Path(path).suffix.lower())
@@ -55,8 +62,8 @@ def read_patterns(path: str, targets: Targets, sha256: str = "") -> tuple[Array,
                 )
             stream.seek(0)
             found = reader(stream)
-        except InputError:
-            raise
+        except InputError as error:
+            raise error if str(error).startswith(source) else InputError(f"{source}: {error}") from None
         except DAMAGED as error:
             what = one_line(cut(str(error).partition("\n")[0], 100)) or type(error).__name__
             raise InputError(f"{source}: not a whole {Path(path).suffix[1:].upper()} file ({what}): write it anew") from None
@@ -64,14 +71,17 @@ def read_patterns(path: str, targets: Targets, sha256: str = "") -> tuple[Array,
 
 
 def _csv(stream: IO[bytes]) -> pd.DataFrame:
+    """The cells as texts, an empty one as missing; the first line names the columns, and pandas is not asked to mend names."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # lines that have more columns than the header
-        # only an empty cell is a missing one: "NA" may be a class, and "nan" is no number
-        frame = pd.read_csv(
-            stream, encoding="utf-8-sig", skipinitialspace=True, low_memory=False, index_col=False, keep_default_na=False,
-            na_values=[""],
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        # "NA" may be a class, and "nan" is no number
+        cells = pd.read_csv(
+            stream, encoding="utf-8-sig", skipinitialspace=True, header=None, dtype=str, keep_default_na=False, na_values=[""],
         )  # fmt: skip
-    return frame.rename(columns=lambda name: str(name).strip())
+    names = ["" if pd.isna(name) else str(name).strip() for name in cells.iloc[0]]
+    if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), "")):
+        raise InputError(f"its columns seem to be separated by {shown(other)}: write it with commas")
+    return cells[1:].reset_index(drop=True).set_axis(names, axis=1)
 
 
 def _parquet(stream: IO[bytes]) -> pd.DataFrame:
@@ -79,7 +89,8 @@ def _parquet(stream: IO[bytes]) -> pd.DataFrame:
 
     table = read_table(stream)
     table.validate(full=True)  # that its texts are UTF-8, which otherwise shows when they are used
-    return table.to_pandas().rename(columns=str)
+    frame = table.to_pandas(ignore_metadata=True)  # with the columns that pandas would make an index of
+    return frame.set_axis(["" if INDEX.fullmatch(name) else name.strip() for name in table.column_names], axis=1)
 
 
 def _npz(stream: IO[bytes]) -> dict[str, Array]:
@@ -92,7 +103,7 @@ def _npz(stream: IO[bytes]) -> dict[str, Array]:
 READERS: dict[str, Callable[[IO[bytes]], pd.DataFrame | dict[str, Array]]] = {".csv": _csv, ".parquet": _parquet, ".npz": _npz}
 
 
-def _from_frame(frame: pd.DataFrame, targets: Targets, source: str) -> tuple[Array, Array]:
+def _from_frame(frame: pd.DataFrame, targets: Targets, source: str) -> tuple[Array, Array, tuple[str, ...]]:
     columns = [str(name) for name in frame.columns]
     there = one_line(cut(", ".join(columns), 100))
     if targets is None:
@@ -105,6 +116,11 @@ def _from_frame(frame: pd.DataFrame, targets: Targets, source: str) -> tuple[Arr
         if columns.count(name) != 1:
             what = "no column" if name not in columns else f"the name of {columns.count(name)} columns"
             raise InputError(f"data.targets = {shown(name)} is {what} of data.file: name some of {there}")
+    if "" in columns:
+        raise InputError(
+            f"{source}: column {columns.index('') + 1} has no name: if it numbers the rows, remove it (pandas: index=False); if "
+            "it is an input, name it"
+        )
     if len(set(columns)) < len(columns):
         raise InputError(f"{source}: has two columns of the same name among {there}: rename one")
     inputs = [name for name in columns if name not in named]
@@ -114,8 +130,8 @@ def _from_frame(frame: pd.DataFrame, targets: Targets, source: str) -> tuple[Arr
         raise InputError(f"{source}: holds no rows: add a row for each pattern")
     x = _numbers(frame, inputs, source)
     if isinstance(targets, str):
-        return x, _one_hot(_labels(frame[targets], source), source)
-    return x, _numbers(frame, named, source)
+        return x, *_one_hot(_labels(frame[targets], source), source)
+    return x, _numbers(frame, named, source), ()
 
 
 def _numbers(frame: pd.DataFrame, columns: list[str], source: str) -> Array:
@@ -124,7 +140,7 @@ def _numbers(frame: pd.DataFrame, columns: list[str], source: str) -> Array:
     for place, name in enumerate(columns):
         column = frame[name]
         numeric = column.dtype.kind in "biuf"
-        values[:, place] = column.to_numpy(float, na_value=np.nan) if numeric else [_number(cell) for cell in column]
+        values[:, place] = column.to_numpy(float, na_value=np.nan) if numeric else _read(column)
         wrong = _unusable(values[:, place])
         if wrong.any():
             row = int(wrong.argmax())
@@ -136,6 +152,19 @@ def _unusable(values: Array) -> Array:
     return ~(np.abs(values) <= LARGEST)  # NaN too
 
 
+def _read(column: pd.Series) -> Array:
+    """The cells of a column as numbers, NaN where one is none; true and false are 1 and 0 in a column that holds nothing else."""
+    texts = column.map(lambda cell: isinstance(cell, str)).to_numpy(bool)
+    values = np.full(len(column), np.nan)
+    values[~texts] = [_number(cell) for cell in column[~texts]]
+    cells = column[texts].astype(str).str.strip()
+    if len(cells) == len(column) and cells.str.lower().isin(list(TRUTH)).all():
+        return cells.str.lower().map(TRUTH).to_numpy(float)
+    numbers = cells.str.fullmatch(NUMBER).to_numpy(bool)
+    values[np.flatnonzero(texts)[numbers]] = cells[numbers].to_numpy(object).astype(float)
+    return values
+
+
 def _number(cell: Any) -> float:
     try:
         return float(cell)
@@ -144,10 +173,13 @@ def _number(cell: Any) -> float:
 
 
 def _labels(column: pd.Series, source: str) -> Array:
-    missing = column.isna().to_numpy()
+    """The classes of the rows, numbers as they are and all else as texts without the blanks around them."""
+    numeric = column.dtype.kind in "biuf"
+    labels = column.to_numpy() if numeric else np.array([str(cell).strip() for cell in column], dtype=object)
+    missing = column.isna().to_numpy() | (labels == "")
     if missing.any():
         raise _wrong(column, int(missing.argmax()), source, "a class: fill it in, or remove the row")
-    return column.to_numpy() if column.dtype.kind in "biuf" else np.array([str(cell) for cell in column])
+    return labels if numeric else labels.astype(str)
 
 
 def _wrong(column: pd.Series, row: int, source: str, must: str) -> InputError:
@@ -157,19 +189,35 @@ def _wrong(column: pd.Series, row: int, source: str, must: str) -> InputError:
     return InputError(f"{source}: row {row + 1}: {one_line(cut(str(column.name), 60))} = {one_line(value)} must be {must}")
 
 
-def _one_hot(labels: Array, source: str) -> Array:
+def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
+    """A column for each class, in sorted order, and their names; texts that are all numbers are sorted as numbers."""
     classes, which = np.unique(labels, return_inverse=True)
-    whole = labels.dtype.kind != "f" or (classes == np.round(classes)).all()
-    if not (whole and 2 <= len(classes) <= MAX_CLASSES):
-        what = f"{len(classes)} different classes" if whole else f"classes such as {classes[classes != np.round(classes)][0]:g}"
+    names = [np.format_float_positional(c, trim="-") if labels.dtype.kind == "f" else str(c) for c in classes]
+    what, order = "", np.arange(len(names))
+    if not 2 <= len(names) <= MAX_CLASSES:
+        what = f"{len(names)} different classes"
+    else:
+        values = {i: Decimal(name) for i, name in enumerate(names) if re.fullmatch(NUMBER, name)}
+        first: dict[Decimal, int] = {}
+        for i, value in values.items():
+            if (other := first.setdefault(value, i)) != i:
+                raise InputError(
+                    f"{source}: has the classes {shown(names[other])} and {shown(names[i])}, one number written in two ways: "
+                    "write each class in one way"
+                )
+        if len(values) == len(names):
+            order = np.array(sorted(values, key=lambda i: values[i]))
+            broken = [value for value in values.values() if value != value.to_integral_value()]
+            what = f"classes such as {broken[0]:g}" if broken else ""
+    if what:
         raise InputError(
             f"{source}: has {what}, but there must be 2 to {MAX_CLASSES}, texts or whole numbers: for targets that are "
             'numbers, make data.targets a list, such as ["y"], or the array target one of shape (rows, 1)'
         )
-    return np.eye(len(classes))[which]
+    return np.eye(len(names))[:, order][which], tuple(names[i] for i in order)
 
 
-def _from_arrays(arrays: dict[str, Array], targets: Targets, source: str) -> tuple[Array, Array]:
+def _from_arrays(arrays: dict[str, Array], targets: Targets, source: str) -> tuple[Array, Array, tuple[str, ...]]:
     if targets:
         raise InputError(
             f"data.targets = {shown(targets)} is for CSV and Parquet, but data.file is NPZ: remove it, or set [] for none"
@@ -182,15 +230,15 @@ def _from_arrays(arrays: dict[str, Array], targets: Targets, source: str) -> tup
         raise InputError(f"{source}: x has shape {x.shape}, but must be (rows, inputs), 1 or more of each: reshape it")
     x = _finite("x", x, source)
     if targets is not None:
-        return x, np.empty((len(x), 0))
+        return x, np.empty((len(x), 0)), ()
     target = arrays["target"]
     if target.ndim not in (1, 2) or len(target) != len(x) or 0 in target.shape:
         raise InputError(
             f"{source}: target has shape {target.shape}, but must be ({len(x)}, outputs), or ({len(x)},) for classes"
         )
     if target.ndim == 2:
-        return x, _finite("target", target, source)
-    return x, _one_hot(_finite("target", target, source) if target.dtype.kind in "biuf" else _texts(target, source), source)
+        return x, _finite("target", target, source), ()
+    return x, *_one_hot(_finite("target", target, source) if target.dtype.kind in "biuf" else _texts(target, source), source)
 
 
 def _finite(name: str, array: Array, source: str) -> Array:
@@ -208,4 +256,4 @@ def _finite(name: str, array: Array, source: str) -> Array:
 def _texts(target: Array, source: str) -> Array:
     if target.dtype.kind not in "US":
         raise InputError(f"{source}: target is of type {target.dtype}, but must be numbers or texts: convert it")
-    return target
+    return _labels(pd.Series(target.astype(str), name="target"), source)

@@ -147,7 +147,23 @@ def file(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array
     from sims.data_files import read_patterns
 
     assert data.file is not None
-    return read_patterns(data.file, data.targets, data.sha256 or "")
+    return read_patterns(data.file, data.targets, data.sha256 or "")[:2]
+
+
+def class_names(data: "Data") -> tuple[str, ...]:
+    """What the classes of the targets are called, in the order of their columns; () where the data set has no names for them."""
+    if data.name == "file":
+        from sims.data_files import read_patterns
+
+        assert data.file is not None
+        return read_patterns(data.file, data.targets, data.sha256 or "")[2]
+    if data.name == "letters":
+        return tuple("NIST")
+    if data.name not in ("digits", "iris", "wine", "breast-cancer"):
+        return ()
+    from sklearn import datasets
+
+    return tuple(str(name) for name in getattr(datasets, f"load_{data.name.replace('-', '_')}")().target_names)
 
 
 class Dataset(NamedTuple):
@@ -162,16 +178,16 @@ DATASETS: dict[str, Dataset] = {
     "xor": Dataset(xor),
     "parity": Dataset(parity, {"bits": 4}),
     "letters": Dataset(letters, {"samples": None, "noise": 0.05, "test": 0}),
-    "digits": Dataset(digits, {"test": 0}),
-    "iris": Dataset(iris, {"test": 0, "standardise": True}),
-    "wine": Dataset(wine, {"test": 0, "standardise": True}),
-    "breast-cancer": Dataset(breast_cancer, {"test": 0, "standardise": True}),
+    "digits": Dataset(digits, {"test": 0, "balanced": False}),
+    "iris": Dataset(iris, {"test": 0, "balanced": False, "standardise": True}),
+    "wine": Dataset(wine, {"test": 0, "balanced": False, "standardise": True}),
+    "breast-cancer": Dataset(breast_cancer, {"test": 0, "balanced": False, "standardise": True}),
     "diabetes": Dataset(diabetes, {"test": 0, "standardise": True}),
     "spirals": Dataset(spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0}),
     "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0}),
     "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),
     "bars": Dataset(bars, {"side": 3}),
-    "file": Dataset(file, {"file": None, "sha256": ..., "targets": ..., "test": 0, "standardise": False}),
+    "file": Dataset(file, {"file": None, "sha256": ..., "targets": ..., "test": 0, "balanced": False, "standardise": False}),
 }
 
 
@@ -226,11 +242,13 @@ def _split(data: "Data", n_inputs: int, n_outputs: int, test_key: str) -> tuple[
     endless, test = "samples" in keys, data.test
     if endless and data.samples is None:
         raise InputError(f'data.samples is missing: data.name = "{data.name}" makes its patterns, so say how many')
+    if data.balanced and data.samples is None:
+        raise InputError("data.balanced = true but data.samples is missing: say how many patterns to learn from, or set false")
     n = data.samples or 0
     count = n + test
     x, target = make(data, n_inputs, n_outputs, count)
     if not endless and (test or data.samples is not None):
-        order = _balanced(target, data.seed)
+        order = _drawn(target, data.seed, data.samples if data.balanced else None)
         x, target = x[order], target[order]
     if n > len(x):
         raise InputError(f"data.samples = {n} but {_called(data)} has only {len(x)}: ask for fewer")
@@ -253,6 +271,11 @@ def _split(data: "Data", n_inputs: int, n_outputs: int, test_key: str) -> tuple[
             )
     x_test, target_test = x[fresh], target[fresh]
     x, target = x[:n], target[:n]
+    if data.balanced and test and (gone := np.flatnonzero(target.any(0) & ~target_test.any(0))).size:
+        raise InputError(
+            f"data.balanced = true with data.samples = {n} leaves no pattern of {_class(data, gone[0])} to hold back: lower "
+            "data.samples, or raise data.test"
+        )
     if data.standardise:
         if n < 2:
             raise InputError(
@@ -268,6 +291,11 @@ def _called(data: "Data") -> str:
     from hardware.tables import shown
 
     return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
+
+
+def _class(data: "Data", column: int) -> str:
+    names = class_names(data)
+    return f"class {names[column]!r}" if names else f"output {column + 1}"
 
 
 def _stream(data: "Data", number: int = 0) -> np.random.Generator:
@@ -292,16 +320,30 @@ def _are_classes(target: Array) -> bool:
     return bool(np.isin(target, (0.0, 1.0)).all())
 
 
-def _balanced(target: Array, seed: int) -> Array:
-    """All patterns in an order that is random, but for as many of each class as can be among the first, however many."""
+def _drawn(target: Array, seed: int, balanced: int | None) -> Array:
+    """All patterns in an order that is random but for the shares of the classes: however many the first ones are, each class has
+    among them as many as its share of all, within one or so (as a stratified split). The i-th drawn of the n of a class is
+    placed at (i + 1/2)/n. balanced: so many at the head hold as many of each class as can be.
+    """
     classes = np.zeros(len(target), dtype=int)
     if target.shape[1] and _are_classes(target):
         classes = np.unique(target, axis=0, return_inverse=True)[1].ravel()
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(target))
-    rank = np.empty(len(target), dtype=int)  # 0 for the first drawn of its class, 1 for the second, ...
+    head = order[:0]
+    if balanced is not None:
+        order = order[np.argsort(_rank(classes[order]), kind="stable")]
+        head, order = order[:balanced], order[balanced:]
+    of = classes[order]
+    place = (_rank(of) + 0.5) / np.bincount(of, minlength=1)[of]
+    return np.concatenate([head, order[np.argsort(place, kind="stable")]])
+
+
+def _rank(classes: Array) -> Array:
+    """0 for the first of its class, 1 for the second, ..."""
+    rank = np.empty(len(classes), dtype=int)
     for c in np.unique(classes):
-        rank[order[classes[order] == c]] = np.arange((classes == c).sum())
-    return order[np.argsort(rank[order], kind="stable")]
+        rank[classes == c] = np.arange((classes == c).sum())
+    return rank
 
 
 def _first_equal(x: Array) -> Array:

@@ -133,6 +133,10 @@ class Data(Table):
     name: Name = Field(description="which patterns: see perturb list datasets")
     samples: int | None = Field(None, ge=1, le=10**8, description="patterns to learn from; absent = all that are not held back")
     test: int = Field(0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none")
+    balanced: bool = Field(
+        False,
+        description="whether there are as many of each class to learn from as can be; false = classes in proportion",
+    )
     noise: NonNegative = Field(
         0.0, description="letters: probability that a pixel is flipped; teacher: deviation of label noise; spirals: of the points"
     )
@@ -356,7 +360,9 @@ class Training(Table):
     tune_every: Count = Field(1000, description="updates after which a measured rate is measured anew")
     tune_trials: Count = Field(100, description="trials of each such measurement")
     waits: bool = Field(True, description="whether the next trial begins only when an update is written")
-    criterion: Literal["error", "accuracy", "test_error", "test_accuracy"] = Field("error", description="what must be reached")
+    criterion: Literal["error", "accuracy", "balanced_accuracy", "test_error", "test_accuracy", "test_balanced_accuracy"] = Field(
+        "error", description="what must be reached"
+    )
     goal: Number = Field(0.01, description="at most this error, or at least this accuracy")
     records: int = Field(100, ge=1, le=10**5, description="points of the learning curves")
     compare_with: Annotated[tuple[Contender, ...], Field(strict=False, max_length=100)] = Field(

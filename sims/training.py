@@ -7,7 +7,7 @@ What is recorded along the way (exact errors, accuracies, alignment) is computed
 import hashlib
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from perturb.mlp import MLPObjective
 from perturb.objective import Objective
 from perturb.reading import Reading
 from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts, warmed_up
-from sims.datasets import load_split
+from sims.classes import Classes, accuracy, balanced_accuracy
+from sims.datasets import class_names, load_split
 from sims.experiment import Experiment, to_toml
 from sims.store import write_whole
 
@@ -44,17 +45,20 @@ PIECES = 10  # of the updates between two records, so that an interruption is he
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned. test: None if no patterns are held back. classes: whether targets are classes. accuracy(objective, w):
-    share classified rightly, NaN where they are none."""
+    """What is learned. test: None if no patterns are held back. classes: without names if targets are numbers."""
 
     objective: Objective
     test: Objective | None
-    classes: bool
-    accuracy: Callable[[Any, Array], float]
+    classes: Classes
+
+    @property
+    def parts(self) -> list[tuple[str, str, Objective]]:
+        """(how columns of it begin, its name, its objective) of the patterns learned and of those held back."""
+        return [("", "learned", self.objective), *([("test_", "held back", self.test)] if self.test else [])]
 
 
 def training(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Tables advice, learning (a row per source, run and record), and summary (facts); see `reports.frames`."""
+    """Tables advice, learning (a row per source, run and record), confusion and summary (facts); see `reports.frames`."""
     options, plan = experiment.training, plan_of(experiment)
     task = _task(experiment, bench)
     _check(experiment, task)
@@ -70,12 +74,13 @@ def training(experiment: Experiment, bench: Bench, progress: Progress, should_st
         listed.append((name, made, own, updates, _course(experiment, task, own)))
     yield "advice", advised
 
-    table = pd.DataFrame()
+    table, confused = pd.DataFrame(), pd.DataFrame(columns=CONFUSION)
     stopped = False
     for name, made, own, updates, course in listed:
         rows: list[dict] = []
-        for new in rows_of(name, made, W, own, updates, experiment, task, course, bench.scratch, progress):
-            rows += new
+        W_end = W
+        for new, weights in rows_of(name, made, W, own, updates, experiment, task, course, bench.scratch, progress):
+            rows, W_end = rows + new, weights
             if stopped := should_stop():
                 break
         if rows:
@@ -84,6 +89,8 @@ def training(experiment: Experiment, bench: Bench, progress: Progress, should_st
                 learned["predicted_error"] = predicted(task.objective, W, own, learned)
             table = pd.concat([table, learned], ignore_index=True)
             yield "learning", table
+            confused = pd.concat([confused, confusions(name, W_end, task)], ignore_index=True)
+            yield "confusion", confused.astype({"run": int, "count": int})
             yield "summary", facts(*summary(table, experiment, limits, plan))
         if stopped:
             raise Stopped
@@ -147,30 +154,20 @@ def _check(experiment: Experiment, task: Task) -> None:
             f'training.criterion = "{options.criterion}" but no patterns are held back: set data.test, or criterion = '
             f'"{options.criterion.removeprefix("test_")}"'
         )
-    if options.criterion.endswith("accuracy") and not task.classes:
+    if options.criterion.endswith("accuracy") and not task.classes.names:
         raise InputError(
             f'training.criterion = "{options.criterion}" but the targets of data.name = "{experiment.data.name}" are no classes: '
-            f'set criterion = "{options.criterion.replace("accuracy", "error")}"'
+            f'set criterion = "{"test_" * options.criterion.startswith("test")}error"'
         )
 
 
 def _task(experiment: Experiment, bench: Bench) -> Task:
     network = bench.network
     if isinstance(network, Boltzmann):
-        return Task(bench.objective, None, False, lambda objective, w: math.nan)
+        return Task(bench.objective, None, Classes(()))
     _, target, x_test, target_test = load_split(experiment.data, network.n_inputs, network.n_outputs)
-    classes = bool(np.isin(target, (0.0, 1.0)).all() and (network.n_outputs == 1 or (target.sum(1) == 1).all()))
-    middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
-
-    def accuracy(objective: Any, w: Array) -> float:
-        if not classes:
-            return math.nan
-        y, wanted = objective.outputs(w), objective.target
-        if network.n_outputs > 1:
-            return float((y.argmax(1) == wanted.argmax(1)).mean())
-        return float(((y[:, 0] > middle) == (wanted[:, 0] > 0.5)).mean())
-
-    return Task(bench.objective, network.objective(x_test, target_test) if len(x_test) else None, classes, accuracy)
+    classes = Classes.of(target, network.error, class_names(experiment.data))
+    return Task(bench.objective, network.objective(x_test, target_test) if len(x_test) else None, classes)
 
 
 # ---- the loop and its records
@@ -179,29 +176,30 @@ def _task(experiment: Experiment, bench: Bench) -> Task:
 def rows_of(
     name: str, source: Source, W: Array, plan: Plan, updates: int, experiment: Experiment, task: Task, course: Course,
     scratch: Path | None, progress: Progress,
-) -> Iterator[list[dict]]:  # fmt: skip
-    """The rows of `learning` of one source, record by record (none between records, so that the caller can stop there).
+) -> Iterator[tuple[list[dict], Array]]:  # fmt: skip
+    """The rows of `learning` of one source, record by record, and the weights of the last (no rows between records, so that the
+    caller can stop there).
 
     What was done is kept in a file beside the results, and taken up again from there: to the same bits.
     """
     kept = Kept(scratch, f"{name}-{_key(experiment)}", source)
     state, rows, before = kept.read() or (begin(W, plan), [], W.copy())
     if rows:
-        yield rows
+        yield rows, before
     for time in _times(updates, experiment.training.records):
         if rows and time <= state.update:
             continue
         if time > state.update:
             for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
                 progress(name, state.update, updates)
-                yield []
+                yield [], before
         ended = bool((state.failed >= 0).all())
         new = records(name, state, before, plan, task, course)
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows, before = rows + new, state.w.copy()
         kept.write(state, rows, before)
-        yield new
+        yield new, before
         if ended or all(row["diverged"] for row in new):
             return
 
@@ -222,24 +220,40 @@ def records(name: str, state: State, before: Array, plan: Plan, task: Task, cour
     time_s, energy_j = course.time_s(state.update), course.energy_j(state.update)
     for run, w in enumerate(state.w):
         with np.errstate(all="ignore"):
-            E = task.objective.error(w)
             moved = w - before[run]
             towards = -task.objective.gradient(before[run]) if moved.any() else np.zeros_like(w)
             sizes = float(np.linalg.norm(moved) * np.linalg.norm(towards))
-            test = task.test
+            ends: dict[str, float] = dict.fromkeys(ENDS, math.nan)
+            for prefix, _, objective in task.parts:
+                confusion = task.classes.confusion(objective, w) if task.classes.names else np.empty((0, 0))
+                ends |= {f"{prefix}error": objective.error(w), f"{prefix}accuracy": accuracy(confusion)}
+                ends[f"{prefix}balanced_accuracy"] = balanced_accuracy(confusion)
             rows.append(
                 {
                     "source": name, "run": run, "update": state.update, "trials": 0 if exact else state.trial,
                     "evaluations": 0 if exact else state.evaluations, "chip_time_s": math.nan if exact else time_s,
-                    "energy_j": math.nan if exact else energy_j, "error": E, "accuracy": task.accuracy(task.objective, w),
-                    "test_error": test.error(w) if test else math.nan,
-                    "test_accuracy": task.accuracy(test, w) if test else math.nan,
+                    "energy_j": math.nan if exact else energy_j, **ends,
                     "alignment": float(moved @ towards) / sizes if sizes > 0 else math.nan,
                     "rate": float(state.memory["eta"][run] * plan.eta) if "eta" in state.memory else plan.eta,
-                    "diverged": bool(state.failed[run] >= 0 or not math.isfinite(E)), "predicted_error": math.nan,
+                    "diverged": bool(state.failed[run] >= 0 or not math.isfinite(ends["error"])), "predicted_error": math.nan,
                 }
             )  # fmt: skip
     return rows
+
+
+CONFUSION = ["source", "run", "patterns", "truth", "classified", "count"]
+
+
+def confusions(name: str, W: Array, task: Task) -> pd.DataFrame:
+    """How often each class was taken for which by the weights of every run, the diagonal and what is not zero."""
+    rows = []
+    for run, w in enumerate(W):
+        for _, part, objective in task.parts if task.classes.names else []:
+            confusion = task.classes.confusion(objective, w)
+            shown = (confusion > 0) | np.eye(len(confusion), dtype=bool)
+            for i, j in zip(*np.nonzero(shown), strict=True):
+                rows.append((name, run, part, task.classes.names[i], task.classes.names[j], int(confusion[i, j])))
+    return pd.DataFrame(rows, columns=CONFUSION)
 
 
 class Kept:
@@ -423,7 +437,9 @@ def interval(solved: int, of: int, level: float = 0.95) -> tuple[float, float]:
 
 ENDS = {
     "error": "E on the patterns learned, at the end", "accuracy": "share of them classified rightly, at the end",
+    "balanced_accuracy": "mean over the classes of the share classified rightly, at the end",
     "test_error": "E on the patterns held back, at the end", "test_accuracy": "share of them classified rightly, at the end",
+    "test_balanced_accuracy": "mean over the classes of the share of those held back classified rightly, at the end",
 }  # fmt: skip
 SPENT = {
     "update": ("updates", "updates"), "evaluations": ("evaluations", "measurements of E"),

@@ -17,6 +17,7 @@ from perturb.boltzmann import Boltzmann
 from perturb.errors import InputError
 from perturb.objective import Objective
 from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts, go_on
+from sims.classes import Classes, accuracy
 from sims.datasets import load_split
 from sims.experiment import Experiment
 
@@ -117,18 +118,12 @@ def _split(experiment: Experiment, bench: Bench, should_stop: ShouldStop) -> Spl
     data = data.model_copy(update={"samples": n, "test": wanted})
     x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)
     train, test = network.objective(x, target), network.objective(x_test, target_test)
-    classes = target_test.argmax(1) if network.n_outputs > 1 else target_test[:, 0] > 0.5
-    one = network.n_outputs == 1 or (target_test.sum(1) == 1).all()
-    chosen = one and np.isin(target_test, (0.0, 1.0)).all()
+    found = Classes.of(target_test, network.error)
 
-    def accuracy(w: Array) -> float:
-        if not chosen:
-            return float("nan")  # targets that are any numbers have no classes
-        y = test.outputs(w)
-        middle = 0.0 if network.error == "binary_cross_entropy" else 0.5
-        return float(((y.argmax(1) if network.n_outputs > 1 else y[:, 0] > middle) == classes).mean())
+    def share(w: Array) -> float:
+        return accuracy(found.confusion(test, w)) if found.names else float("nan")  # targets that are any numbers
 
-    return Split(Attentive(train, should_stop), Attentive(test, should_stop), accuracy)
+    return Split(Attentive(train, should_stop), Attentive(test, should_stop), share)
 
 
 # ---- optimisation

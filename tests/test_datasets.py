@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris, load_wine
 
 import sims
 from perturb import MLP, Boltzmann, InputError, Recurrent
-from sims.datasets import DATASETS, load_data, load_split, load_states
+from sims.datasets import DATASETS, class_names, load_data, load_split, load_states
 from sims.experiment import Data, experiment_from, load_experiment
 from sims.runner import prepare
 
@@ -171,6 +171,38 @@ def test_classes_are_balanced_on_both_sides(name, classes):
         assert (part.sum(0) == len(part) / classes).all()
 
 
+def unbalanced(folder, idle=423, run=128, fault=49):
+    """A file of classes in these numbers, as of a machine that seldom fails."""
+    names = ["idle"] * idle + ["run"] * run + ["fault"] * fault
+    rng = np.random.Generator(np.random.Philox(0))
+    frame = pd.DataFrame({"a": rng.standard_normal(len(names)), "b": rng.standard_normal(len(names)), "state": names})
+    frame.to_csv(folder / "states.csv", index=False)
+    return {"name": "file", "file": str(folder / "states.csv"), "targets": "state"}
+
+
+@pytest.mark.parametrize("samples, test", [(200, 200), (400, 150), (60, 30), (7, 500), (None, 100)])
+def test_classes_keep_their_shares_on_both_sides(tmp_path, samples, test):
+    data = unbalanced(tmp_path)
+    share = np.array([49, 423, 128]) / 600  # fault, idle, run
+    for seed in range(3):
+        _, target, _, target_test = load_split(Data(**data, samples=samples, test=test, seed=seed), 2, 3)
+        for part in (target, target_test):
+            assert (np.abs(part.sum(0) - share * len(part)) <= 1.01).all()  # one at each end of a run in the order
+
+
+def test_balance_on_request_leaves_the_rest_in_proportion(tmp_path):
+    data = unbalanced(tmp_path)
+    _, target, _, target_test = load_split(Data(**data, samples=60, test=100, balanced=True), 2, 3)
+    np.testing.assert_array_equal(target.sum(0), [20, 20, 20])
+    left = np.array([29, 403, 108])
+    assert (np.abs(target_test.sum(0) - left / left.sum() * 100) <= 1.01).all()
+    np.testing.assert_array_equal(load_split(Data(**data, samples=200, balanced=True), 2, 3)[1].sum(0), [49, 76, 75])
+    keys = {key: value for key, value in data.items() if key != "name"}
+    line = "data.balanced = true with data.samples = 200 leaves no pattern of class 'fault' to hold back"
+    assert line in refused("file", **keys, samples=200, test=50, balanced=True)
+    assert "data.samples is missing" in refused("file", **keys, balanced=True)
+
+
 def test_all_that_are_not_held_back_are_learnt_from_when_samples_is_absent():
     x, _, x_test, _ = load_split(Data(name="digits", test=300), 64, 10)
     assert (len(x), len(x_test)) == (1497, 300)
@@ -219,6 +251,36 @@ def test_csv_parquet_and_npz_of_the_same_patterns_are_the_same(folder):
         assert (target.sum(1) == 1).all()
 
 
+def test_classes_are_texts_without_blanks_around_them_and_truth_is_a_number(folder):
+    (folder / "mine.csv").write_text("a,b,kind\n1, true,x \n2,False,x\n 3 ,TRUE, NA\n")
+    x, target = load_data(Data(name="file", file="mine.csv", targets="kind"), 2, 2)
+    np.testing.assert_array_equal(x, [[1, 1], [2, 0], [3, 1]])
+    np.testing.assert_array_equal(target.argmax(1), [1, 1, 0])
+    assert class_names(Data(name="file", file="mine.csv", targets="kind")) == ("NA", "x")
+    (folder / "mine.csv").write_text("a,kind\n1,10\n2,9\n3,1e2\n")  # numbers are sorted as such
+    assert class_names(Data(name="file", file="mine.csv", targets="kind")) == ("9", "10", "1e2")
+    np.savez("mine.npz", x=np.eye(3), target=np.array([3.0, 10.0, 3.0]))
+    assert class_names(Data(name="file", file="mine.npz")) == ("3", "10")
+
+
+def test_an_index_of_pandas_is_a_column_or_is_refused_never_lost(folder):
+    frame = pd.DataFrame({"c1": [5.0, 6.0, 7.0], "cls": ["a", "b", "a"]}, index=pd.Index([1.0, 2.0, 3.0], name="c0"))
+    frame.to_parquet("mine.parquet")
+    x, _ = load_data(Data(name="file", file="mine.parquet", targets="cls"), 2, 2)
+    np.testing.assert_array_equal(x, [[5, 1], [6, 2], [7, 3]])
+    frame.rename_axis(None).to_parquet("mine.parquet")
+    assert "column 3 has no name: if it numbers the rows" in refused("file", file="mine.parquet", targets="cls")
+    frame.to_csv("mine.csv")
+    np.testing.assert_array_equal(load_data(Data(name="file", file="mine.csv", targets="cls"), 2, 2)[0], x[:, ::-1])
+    frame.rename_axis(None).to_csv("mine.csv")
+    assert "column 1 has no name" in refused("file", file="mine.csv", targets="cls")
+    many = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("c0", "z"), ("c1", "z")]))
+    many.to_parquet("mine.parquet")
+    assert load_states(Data(name="file", file="mine.parquet", targets=[]), 2, (0, 1)).shape == (1, 2)
+    many.astype(object).map(lambda cell: {"a": cell}).to_parquet("mine.parquet")
+    assert "('c0', 'z') = " in refused("file", file="mine.parquet", targets=[])
+
+
 def test_columns_of_numbers_are_targets_as_they_are_and_class_numbers_are_sorted_as_numbers(folder):
     FLOWERS.assign(kind=[10, 9, 10, 100]).to_csv("mine.csv", index=False)
     x, target = load_data(Data(name="file", file="mine.csv", targets=["y", "b"]), 2, 2)
@@ -261,8 +323,17 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (GOOD.replace("4", "four"), CLASSES, 'row 2: b = "four" must be a number'),
         (GOOD.replace("4", ""), CLASSES, "row 2: b = nothing must be a number"),
         (GOOD.replace("4", "nan"), CLASSES, 'row 2: b = "nan" must be a number'),
-        (GOOD.replace("4", "-inf"), CLASSES, "row 2: b = -inf must be a number"),
-        (GOOD.replace("4", "1e200"), CLASSES, "row 2: b = 1e+200 must be a number, at most 1e+100"),
+        (GOOD.replace("4", "-inf"), CLASSES, 'row 2: b = "-inf" must be a number'),
+        (GOOD.replace("4", "1e200"), CLASSES, 'row 2: b = "1e200" must be a number, at most 1e+100'),
+        (GOOD.replace("4", "1e400"), CLASSES, 'row 2: b = "1e400" must be a number, at most 1e+100'),
+        (GOOD.replace("4", "1_000"), CLASSES, 'row 2: b = "1_000" must be a number'),
+        (GOOD.replace("4", "\u0664"), CLASSES, 'row 2: b = "\u0664" must be a number'),
+        ("a,kind,b,kind\n1,x,2,x\n3,y,4,y\n", CLASSES, 'data.targets = "kind" is the name of 2 columns of data.file'),
+        ("a,kind,a\n1,x,2\n3,y,4\n", CLASSES, "has two columns of the same name among a, kind, a: rename one"),
+        (",a,kind\n0,1,x\n1,3,y\n", CLASSES, "column 1 has no name: if it numbers the rows, remove it"),
+        ("a, ,kind\n0,1,x\n1,3,y\n", CLASSES, "column 2 has no name"),
+        ("a,kind\n1,01\n2,1\n", CLASSES, 'has the classes "01" and "1", one number written in two ways'),
+        ("a,kind\n1,1\n2,1.0\n3,x\n", CLASSES, 'has the classes "1" and "1.0", one number written in two ways'),
         (GOOD.replace("y", ""), CLASSES, "row 2: kind = nothing must be a class"),
         (GOOD.replace("y", "x").replace("z", "x"), CLASSES, "has 1 different classes, but there must be 2 to 1000"),
         (GOOD, {"targets": "kind", "file": "none.csv"}, "none.csv: no such file"),
@@ -276,9 +347,9 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             "a,b\n1,2,x\n3,4,y\n",
             {"targets": "b"},
-            "not a whole CSV file (Length of header or names does not match length of data",
+            "not a whole CSV file (Error tokenizing data. C error: Expected 2 fields in line 2",
         ),
-        ("a;b;kind\n1;2;x\n", CLASSES, "is no column of data.file: name some of a;b;kind"),
+        ("a;b;kind\n1;2;x\n", CLASSES, 'its columns seem to be separated by ";": write it with commas'),
         ("a,b,kind\n1,2,0.5\n1,2,1.5\n", CLASSES, "has classes such as 0.5, but there must be 2 to 1000, texts or whole numbers"),
         ("a,b,kind\n1,2,\udcff\n", CLASSES, "not a whole CSV file"),
     ],

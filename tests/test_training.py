@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 import reports
 import sims
@@ -49,6 +50,37 @@ def test_real_sets_are_learned(data, layers):
     set = {"data.name": data, "data.test": 40, "network.layers": layers, "training.batch": 16, "training.eta": 0.1}
     run = learn(**set, **{"training.updates": 3000, "training.criterion": "test_accuracy", "training.goal": 0.9})
     assert fact(run, "batch: test accuracy") > 0.9 and fact(run, "batch: solved") == 1
+
+
+def test_classes_that_are_never_found_show_in_balanced_accuracy_confusion_and_counts(tmp_path):
+    rng = np.random.Generator(np.random.Philox(1))
+    names = np.array(["idle"] * 140 + ["run"] * 40 + ["fault"] * 20)
+    x = rng.standard_normal((200, 2)) + 4 * (names == "run")[:, None]  # nothing tells "fault" from "idle"
+    pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "state": names}).to_csv(tmp_path / "states.csv", index=False)
+    run = sims.run_experiment(
+        "xor-learning",
+        {
+            **QUICK, "network.layers": [2, 3], "network.error": "cross_entropy", "network.output": "linear", "data.name": "file",
+            "data.file": str(tmp_path / "states.csv"), "data.targets": "state", "data.samples": 100, "data.test": 100,
+            "training.compare_with": [], "training.updates": 2000, "training.criterion": "test_balanced_accuracy",
+            "training.goal": 0.9,
+        },
+        out=tmp_path / "run",
+    )  # fmt: skip
+    table = run.confusion
+    ends = run.learning.groupby(["source", "run"]).last()
+    for (source, number), own in table[table["patterns"] == "held back"].groupby(["source", "run"]):
+        square = own.pivot_table(index="truth", columns="classified", values="count", fill_value=0)
+        truth = np.repeat(own["truth"], own["count"])
+        found = np.repeat(own["classified"], own["count"])
+        assert len(truth) == 100 and square.sum(axis=1).to_dict() == {"fault": 10, "idle": 70, "run": 20}
+        assert ends["test_accuracy"][source, number] == pytest.approx((truth == found).mean())
+        assert ends["test_balanced_accuracy"][source, number] == pytest.approx(balanced_accuracy_score(truth, found))
+    assert fact(run, "batch: test accuracy") > 0.85 and fact(run, "batch: test balanced accuracy") < 0.75
+    assert fact(run, "batch: solved") == 0
+    reports.export(tmp_path / "run", ["html", "md"], tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Patterns of each class" in text and "Confusion matrix, chip" in text and "test balanced accuracy" in text
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others():

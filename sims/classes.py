@@ -1,0 +1,49 @@
+"""Classes of a task: which one an output means, and how often it is taken for which."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Classes:
+    """names: of the classes, in the order of the outputs, or of the two that a single output tells apart; () if the targets are
+    numbers. middle: where a single output changes from the first to the second."""
+
+    names: tuple[str, ...]
+    middle: float = 0.5
+
+    @classmethod
+    def of(cls, target: Array, error: str, names: tuple[str, ...] = ()) -> "Classes":
+        """Of targets (samples, outputs): all 0 or 1 in a single column, or a single 1 in each row. names: absent, numbers."""
+        n_outputs = target.shape[1]
+        if not (np.isin(target, (0.0, 1.0)).all() and (n_outputs == 1 or (target.sum(1) == 1).all())):
+            return cls(())
+        count = max(n_outputs, 2)
+        names = names if len(names) == count else tuple(str(number) for number in range(count))
+        return cls(names, 0.0 if error == "binary_cross_entropy" else 0.5)
+
+    def numbers(self, outputs: Array, middle: float = 0.5) -> Array:
+        """The class of each row of outputs or targets, (samples,)."""
+        return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > middle).astype(int)
+
+    def confusion(self, objective: Any, w: Array) -> Array:
+        """How many patterns of each class (row) are taken for each class (column)."""
+        C = len(self.names)
+        truth, found = self.numbers(objective.target), self.numbers(objective.outputs(w), self.middle)
+        return np.bincount(truth * C + found, minlength=C * C).reshape(C, C)
+
+
+def accuracy(confusion: Array) -> float:
+    """Share classified rightly; NaN without classes."""
+    return float(np.trace(confusion) / confusion.sum()) if confusion.size else math.nan
+
+
+def balanced_accuracy(confusion: Array) -> float:
+    """Mean over the classes that occur of the share of each that is classified rightly (Brodersen et al. 2010)."""
+    occur = confusion.sum(1) > 0
+    return float((np.diag(confusion)[occur] / confusion.sum(1)[occur]).mean()) if confusion.size else math.nan
