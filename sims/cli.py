@@ -59,13 +59,10 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
     from sims.runner import INTERRUPTED, run_experiment
 
     loaded = load_experiment(experiment, changes)
-    directory = out or store.free_directory(loaded.name + suffix)
-    store.check_free(directory)
-    with _Interruption() as interruption:
+    with store.reserved(loaded, out, suffix) as directory, _Interruption() as interruption:
         with _progress() as progress:
-            result = run_experiment(
-                experiment, changes, progress=progress, should_stop=interruption.heard, scratch=directory.parent
-            )
+            scratch = directory / store.UNFINISHED
+            result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard, scratch=scratch)
         if not result.tables:
             _say("perturb: interrupted before the first result; nothing was written")
             raise typer.Exit(130)
