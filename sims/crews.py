@@ -151,7 +151,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, self._threads), daemon=True)
-        with _no_main(), _no_interrupts():
+        with _safe_path(), _no_main(), _no_interrupts():
             process.start()
         theirs.close()
         self._workers[ours] = process
@@ -201,6 +201,20 @@ def _no_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """What starts meanwhile does not import from the working directory, where a file `types.py` would be taken for Python's."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager
