@@ -293,7 +293,13 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         from distributed import Client
+        from distributed.security import Security
 
+        if self._address.startswith("tls://") and None in ((own := Security()).tls_ca_file, own.tls_client_cert):
+            raise InputError(
+                f"cluster = {self._address} needs certificates: name them in Dask's configuration, distributed.comm.tls.ca-file and "
+                "distributed.comm.tls.client.cert, or in its environment variables"
+            )
         self._levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.client")}
         for name in self._levels:
             logging.getLogger(name).setLevel(logging.CRITICAL)
