@@ -9,8 +9,9 @@ import tomllib
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib.resources.abc import Traversable
+from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -62,7 +63,7 @@ def read_named(
         return parse_toml((shipped / source).read_bytes(), source), source, Path()
     path, source = Path(folder, given), one_line(cut(given or '""', 200))
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, MAX_BYTES) as file:
             content = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise InputError(f"{source}: a directory, but {kind} must be a file: give the path of a TOML file") from None
@@ -80,7 +81,7 @@ def read_named(
 MAX_BYTES = 1 << 20
 
 
-def open_regular(path: str | os.PathLike[str], most: int) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], most: int) -> BufferedReader:
     """Open a regular file of at most `most` bytes for reading; what else a path may lead to never ends, or waits for a writer.
 
     Raises

@@ -8,7 +8,8 @@ All words are held as uint64 below 2^32: Numba promotes uint32 sums to uint64 si
 import math
 
 import numpy as np
-from numba import njit
+
+from perturb.compiled import compiled
 
 CODE, NOISE, PATTERN, SENSE = 0, 1, 2, 3  # streams
 FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = 16, 17, 18, 19, 20, 21  # of stored weights, see hardware/device.py
@@ -23,18 +24,6 @@ TAPS = np.array(
     dtype=np.uint64,
 )  # fmt: skip
 MASK = np.uint64(0xFFFFFFFF)
-
-
-def compiled(**options):
-    """Numba's njit, kept on disk between runs; in memory only, where nothing can be written (a read-only installation)."""
-
-    def decorate(function):
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError:
-            return njit(**options)(function)
-
-    return decorate
 
 
 @compiled(inline="always")

@@ -247,6 +247,8 @@ class Statistics:
         """
         path, remedy = Path(path), "give a file written by Statistics.save, or run the trials again"
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise ValueError("not a regular file")
             content = path.read_bytes()
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 if damaged := archive.testzip():

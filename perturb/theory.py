@@ -14,7 +14,7 @@ from perturb.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
 from perturb.errors import InputError, choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
-from perturb.statistics import Design, period_warnings, repeated
+from perturb.statistics import MOST_TRIALS, Design, period_warnings, repeated
 
 Array = np.ndarray
 EXACT_CURVATURE = 4096  # weights; above, the sums over H come from random probes
@@ -399,7 +399,8 @@ class QuantityPrediction:
         return math.sqrt((float(bias @ bias) + self.total_variance(trials)) / size) if size > 0 else math.nan
 
     def trials_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
-        """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it.
+        """Trials to an expected cosine, or to a relative error instead; infinity if the limit itself falls short of it, or if it
+        takes more than the 2^62 trials that can be numbered.
 
         Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that is enough; for z on s dw
         double periods, or fewer trials.
@@ -415,17 +416,18 @@ class QuantityPrediction:
             allowed = float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1) if best > cosine else 0.0
         if not allowed > 0:
             return math.inf
-        random = math.ceil(max(self.variance / allowed, 1.0))
+        random = _count(max(self.variance / allowed, 1.0))
         if not self.code.periodic or not self.lawful:
             return random
 
-        def enough(trials: int) -> bool:
+        def enough(trials: float) -> bool:
+            trials = int(trials)
             return self.relative_error(trials) <= relative_error if relative_error else self.cosine(trials) >= cosine
 
         P = self.period
         if self.slope is None:
             lasting = float((2 * self.trial.even + self.trial.noise).sum())
-            double = 2 * P * max(1, math.ceil(lasting / allowed / (2 * P)))
+            double = 2 * P * max(1, _count(lasting / allowed / (2 * P)))
             return random if random < double and enough(random) else double
         most = P - P // 64 - 1
         if most >= 1 and enough(most):
@@ -434,8 +436,8 @@ class QuantityPrediction:
                 middle = (least + most) // 2
                 least, most = (least, middle) if enough(middle) else (middle, most)
             return most
-        periods = max(1, math.ceil(float(self.trial.noise.sum()) / allowed / P))
-        return periods * P if enough(periods * P) else (periods + 1) * P
+        periods = max(1, _count(float(self.trial.noise.sum()) / allowed / P))
+        return periods * P if math.isinf(periods) or enough(int(periods) * P) else (periods + 1) * P
 
     def evaluations_for(self, cosine: float = 0.9, relative_error: float | None = None) -> float:
         return float(self.trials_for(cosine, relative_error) * self.evaluations_per_trial)
@@ -457,6 +459,11 @@ class Prediction:
     eta_max: float
     eta_safe: float
     warnings: list[str] = field(default_factory=list)
+
+
+def _count(trials: float) -> float:
+    """So many trials, as a whole number; infinity where they are more than can be numbered."""
+    return math.ceil(trials) if trials <= MOST_TRIALS else math.inf
 
 
 def _cosine(a: Array, b: Array) -> float:

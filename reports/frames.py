@@ -94,6 +94,8 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
         return load_sweep(directory, wanted)
     if wanted is not None:
         raise InputError(f"{directory}: wanted = {wanted!r} is of sweeps, and this is a single run: leave it out")
+    if not (directory / "provenance.json").exists() and (directory / "unfinished").exists():
+        raise InputError(f"{directory}: a run that has no result yet: wait for it, or give its command again")
     if not (directory / "provenance.json").exists():
         raise InputError(
             f"{directory}: not the directory of a run or a sweep (no provenance.json, no sweep.sqlite): make one with "

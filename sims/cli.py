@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -59,13 +60,10 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
     from sims.runner import INTERRUPTED, run_experiment
 
     loaded = load_experiment(experiment, changes)
-    directory = out or store.free_directory(loaded.name + suffix)
-    store.check_free(directory)
-    with _Interruption() as interruption:
+    with store.reserved(loaded, out, suffix) as directory, _Interruption() as interruption:
         with _progress() as progress:
-            result = run_experiment(
-                experiment, changes, progress=progress, should_stop=interruption.heard, scratch=directory.parent
-            )
+            scratch = directory / store.UNFINISHED
+            result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard, scratch=scratch)
         if not result.tables:
             _say("perturb: interrupted before the first result; nothing was written")
             raise typer.Exit(130)
@@ -516,9 +514,18 @@ def _close_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None
+) -> None:
+    """Ours in one line, those of libraries as Python shows them."""
+    ours = category.__module__.startswith("perturb")
+    _say(f"perturb: {message}" if ours else warnings.formatwarning(message, category, filename, lineno).rstrip())
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line and status 2, Ctrl-C is status 130, anything else a traceback and status 1."""
     before = signal.signal(signal.SIGINT, _stop)
+    warnings.showwarning = _show_warning
     try:
         try:
             app()

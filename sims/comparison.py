@@ -220,10 +220,10 @@ def _verdict(
         why = ", so nothing of the perturbation reaches E and its reading" if isnan(unhurt) else ""
         return f"gives no estimate of {name}: {nothing or f'every sum is zero{why}'}"
     if isinf(needed):
-        return (
-            f"cannot reach a cosine of {TARGET_COSINE} with {name}, however many evaluations: "
-            f"the limit it tends to has a cosine of {limit_cosine:.2f}"
-        )
+        why = f"the limit it tends to has a cosine of {limit_cosine:.2f}"
+        if limit_cosine > TARGET_COSINE:
+            why = "noise hides what the trials look for, so that it would take more than 2^62 of them"
+        return f"cannot reach a cosine of {TARGET_COSINE} with {name}, however many evaluations: {why}"
     if needed > evaluations:
         return (
             f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with {name} "

@@ -151,7 +151,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, self._threads), daemon=True)
-        with _no_main(), _no_interrupts():
+        with _safe_path(), _no_main(), _no_interrupts():
             process.start()
         theirs.close()
         self._workers[ours] = process
@@ -201,6 +201,20 @@ def _no_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """What starts meanwhile does not import from the working directory, where a file `types.py` would be taken for Python's."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager
@@ -279,7 +293,13 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         from distributed import Client
+        from distributed.security import Security
 
+        if self._address.startswith("tls://") and None in ((own := Security()).tls_ca_file, own.tls_client_cert):
+            raise InputError(
+                f"cluster = {self._address} needs certificates: name them in Dask's configuration, distributed.comm.tls.ca-file and "
+                "distributed.comm.tls.client.cert, or in its environment variables"
+            )
         self._levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.client")}
         for name in self._levels:
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -13,13 +13,14 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from hardware.tables import cut, one_line, shown
+from hardware.tables import cut, one_line, open_regular, shown
 from perturb.errors import InputError
 
 Array = np.ndarray
 Targets = str | tuple[str, ...] | None
 
 MAX_CLASSES = 1000
+MAX_BYTES = 1 << 31  # of a file
 LARGEST = 1e100  # squares of larger numbers may be none
 A_NUMBER = f"a number, at most {LARGEST:g}"
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"  # as a text; not 1_000, nan, inf or digits of other scripts
@@ -46,10 +47,8 @@ def read_patterns(path: str, targets: Targets, sha256: str = "") -> tuple[Array,
     if reader is None:
         raise InputError(f"{source}: must end in .csv, .parquet or .npz: give a file of such a kind")
     try:
-        if not Path(path).is_file():
-            raise FileNotFoundError
-        stream = open(path, "rb")
-    except (FileNotFoundError, ValueError):  # ValueError: a zero byte in the path
+        stream = open_regular(path, MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):  # ValueError: a zero byte in the path
         raise InputError(f"{source}: no such file: give its path, relative to the experiment file") from None
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None

@@ -62,9 +62,10 @@ def run_experiment(
 ) -> Run:
     """Run an experiment by name or file; `set` changes keys ("estimation.trials": 2000), `seed` is short for run.seed.
 
-    out: a directory to write the run to (must not hold files yet); None writes nothing. progress(what, done, in all) is called
-    along the way. should_stop is asked between pieces of about 0.2 s: True ends the run with what is done, marked "partial".
-    scratch: a directory (absent: that of `out`) where a training keeps what was done, to be gone on with when it is run again.
+    out: a directory to write the run to (empty, or with an unfinished training of the same experiment); None writes nothing.
+    progress(what, done, in all) is called along the way. should_stop is asked between pieces of about 0.2 s: True ends the run
+    with what is done, marked "partial". scratch: a directory (absent: in `out`) where a training keeps what was done, to be gone
+    on with when it is run again.
     InputError for a user's mistake. One that shows only after the first results (no minimum, say) does not lose them: the run is
     "partial" too, and provenance["reason"] says why.
     """
@@ -73,18 +74,27 @@ def run_experiment(
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)
     again = command(str(name_or_path), {key: toml(key, plain(value)) for key, value in set.items()})
-    if out is not None:
-        store.check_free(Path(out))
+    if out is None:
+        return _run(experiment, again, progress, should_stop, scratch)
+    with store.reserved(experiment, Path(out)) as directory:
+        run = _run(experiment, again, progress, should_stop, scratch or directory / store.UNFINISHED)
+        if run.tables:
+            store.write_run(run, directory)
+        return run
+
+
+def _run(
+    experiment: Experiment,
+    again: str,
+    progress: Callable[[str, int, int], None] | None,
+    should_stop: Callable[[], bool],
+    scratch: str | Path | None,
+) -> Run:
     bench = prepare(experiment)
-    if scratch is None and out is not None:
-        scratch = Path(out).parent
     if scratch is not None:
         bench = replace(bench, scratch=Path(scratch) / f".{experiment.name}")
     tables, reason = study_tables(experiment, bench, progress, should_stop)
-    run = Run(experiment, tables, _provenance(experiment, bench, again, reason))
-    if out is not None and tables:
-        store.write_run(run, Path(out))
-    return run
+    return Run(experiment, tables, _provenance(experiment, bench, again, reason))
 
 
 def command(name: str, settings: Mapping[str, str]) -> str:

@@ -5,7 +5,10 @@ only ever added. Whoever sweeps holds a lock, which ends with its process, whate
 """
 
 import json
+import shutil
 import sqlite3
+import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -17,6 +20,7 @@ from perturb.errors import InputError
 from sims.store import write_whole
 
 FILE, LOCK, TABLES = "sweep.sqlite", "sweep.lock", "tables"
+EMPTY_EVERY_S = 1.0  # the log is written back so often
 OURS, VERSION = 0x70657274, 2  # application_id: "pert" in ASCII
 SCHEMA = (  # crc32: of the rest of the row
     "create table plan (plan text not null, cells integer not null, crc32 integer not null)",
@@ -80,6 +84,7 @@ class Store:
                     self._check_same(plan, rows)
                 self._file.execute("pragma journal_mode = wal")
                 self._file.execute("pragma synchronous = full")
+            self._same, self._emptied = _identity(self.path), 0.0
             for left in (directory / TABLES).glob(".*.tmp"):
                 left.unlink()
             self._open = stack.pop_all()
@@ -96,7 +101,11 @@ class Store:
             return {cell: outcome.status for cell, outcome in results(self._file, self.path)}
 
     def add(self, cell: int, outcome: Outcome) -> None:
-        """Keep how a cell ended, its tables first: a table without a result is written again."""
+        """Keep how a cell ended, its tables first: a table without a result is written again. InputError, before anything is
+        written, if the directory is no longer there.
+        """
+        if _identity(self.path) != self._same:
+            raise InputError(f"{self.path}: was removed or replaced while the sweep was at work: its results are lost with it")
         for name, content in outcome.tables.items():
             write_whole(kept_file(self.directory, cell, name), content)
         status, started, seconds, rows, error, _ = outcome
@@ -104,6 +113,9 @@ class Store:
             (before,) = self._file.execute("select count(*) from results where cell = ?", (cell,)).fetchone()
             result = (cell, before + 1, status, started, seconds, rows, error)
             self._file.execute("insert into results values (?, ?, ?, ?, ?, ?, ?, ?)", _summed(result))
+            if time.monotonic() >= self._emptied + EMPTY_EVERY_S:  # the log, so that the file alone has nearly everything
+                self._file.execute("pragma wal_checkpoint(passive)").fetchone()
+                self._emptied = time.monotonic()
 
     def _begin(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         self._file.execute("pragma journal_mode = wal")
@@ -144,16 +156,39 @@ def reading(directory: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any
     path = directory / FILE
     if not path.exists():
         raise InputError(f"{directory}: not the directory of a sweep (no {FILE}): make one with perturb sweep ... --out DIR")
-    with _plainly(path):
+    with _plainly(path), ExitStack() as stack:
+        file = stack.enter_context(closing(_opened(path, stack)))
+        file.execute("begin")  # everything is read as of one moment
+        if _is_new(file):
+            raise InputError(
+                f"{path}: this sweep was interrupted before its first cell: give its command again (if it is a copy: {FILE}-wal "
+                "belongs to it)"
+            )
+        _check_ours(file, path)
+        yield file, stored_plan(file, path)
+
+
+def _opened(path: Path, stack: ExitStack) -> sqlite3.Connection:
+    """The file with its log, to read from; where SQLite can write nothing beside them, and so read neither, without the log if
+    that is empty, or else copies of both."""
+    try:
         file = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
-            file.execute("begin")  # everything is read as of one moment
-            if _is_new(file):
-                raise InputError(f"{path}: this sweep was interrupted before its first cell: give its command again")
-            _check_ours(file, path)
-            yield file, stored_plan(file, path)
-        finally:
+            file.execute("select count(*) from sqlite_master")
+            return file
+        except sqlite3.OperationalError:
             file.close()
+            raise
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname.startswith("SQLITE_BUSY"):
+            raise
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for part in (path, log):
+                shutil.copyfile(part, folder / part.name)
+            return sqlite3.connect(folder / path.name, isolation_level=None)
+        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
 
 
 def at_work(directory: Path) -> bool:
@@ -164,8 +199,8 @@ def at_work(directory: Path) -> bool:
     try:
         lock.execute("begin immediate")
         return False
-    except sqlite3.OperationalError:
-        return True
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorname.startswith("SQLITE_BUSY")  # else nothing can be written there
     finally:
         lock.close()
 
@@ -210,6 +245,15 @@ def _claim(directory: Path) -> None:
         raise InputError(f"{directory}: cannot be used ({error.strerror}): choose another --out") from None
     if others and not (directory / FILE).exists():
         raise InputError(f"{directory}: already holds files and no sweep: choose another --out")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is there; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_new(file: sqlite3.Connection) -> bool:

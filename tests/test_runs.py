@@ -17,6 +17,8 @@ import pytest
 import hardware
 import reports
 import sims
+import sims.experiment
+import sims.training
 from perturb import InputError
 from reports import columns, exporters, tables
 from sims import store
@@ -217,14 +219,13 @@ def test_store_refuses_a_full_folder_and_leaves_nothing_half_written(tmp_path, m
     with pytest.raises(InputError, match="already holds files"):
         sims.run_experiment("xor", QUICK, out=tmp_path / "taken")
     assert (tmp_path / "taken" / "file").read_text() == "mine"
-    run = sims.run_experiment("xor", QUICK)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
     with pytest.raises(InputError, match="No space left on device.*free some space"):
-        store.write_run(run, tmp_path / "new")
+        sims.run_experiment("xor", QUICK, out=tmp_path / "new" / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken"]
 
 
@@ -240,6 +241,76 @@ def test_run_then_compare_then_report(command):
     status, out, _ = command("report", "runs/xor", "--format", "html,md", "--out", "page")
     assert (status, out.split()) == (0, ["page/report.html", "page/report.md"])
     assert "Results are in runs/xor-2." in command("run", "xor", "--set", "estimation.trials=64")[1]
+
+
+STEPS = {"training.runs": 2, "training.updates": 600, "training.records": 6, "training.compare_with": []}
+LEARN = [word for key, value in STEPS.items() for word in ("--set", f"{key}={value}")]
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "here"]])
+def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command, monkeypatch, out):
+    calls, records = iter(range(10**6)), sims.training.records
+
+    def interrupted_at_the_third(*arguments):
+        if next(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return records(*arguments)
+
+    monkeypatch.setattr(sims.training, "records", interrupted_at_the_third)
+    status, _, err = command("run", "xor-learning", *LEARN, *out)
+    assert status == 130 and "marked as partial; the same command goes on from there" in err
+    directory = Path("here" if out else "runs/xor-learning")
+    part = reports.load(directory)
+    assert part.partial and part.learning["update"].max() < 600
+    assert not list(directory.parent.glob(".*"))  # nothing hidden beside it
+    other = [word.replace("=600", "=500") for word in LEARN]
+    if out:
+        status, _, err = command("run", "xor-learning", *other, *out)
+        assert status == 2 and "here: holds an unfinished run of another experiment" in err and err.count("\n") == 1
+    else:
+        assert "Results are in runs/xor-learning-2." in command("run", "xor-learning", *other)[1]
+    monkeypatch.setattr(sims.training, "records", records)
+    status, said, _ = command("run", "xor-learning", *LEARN, *out)
+    assert status == 0 and f"Results are in {directory}." in said
+    whole = sims.run_experiment("xor-learning", STEPS)
+    pd.testing.assert_frame_equal(reports.load(directory).learning, whole.learning)
+    assert not (directory / store.UNFINISHED).exists()
+    if out:
+        assert "here: already holds files" in command("run", "xor-learning", *LEARN, *out)[2]
+
+
+def test_runs_that_are_started_at_once_have_directories_of_their_own(tmp_path):
+    words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16"]
+    begun = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[0] for process in begun]
+    assert [process.returncode for process in begun] == [0, 0, 0]
+    assert {line for text in said for line in text.splitlines() if line.startswith("Results are in")} == {
+        f"Results are in runs/{name}. Next: perturb report runs/{name}" for name in ("xor", "xor-2", "xor-3")
+    }
+    for name in ("xor", "xor-2", "xor-3"):
+        assert len(reports.load(tmp_path / "runs" / name).summary) == 6
+
+
+def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun = sims.experiment.load_experiment("xor", QUICK)
+    with store.reserved(begun, Path("run")):
+        with pytest.raises(InputError, match="run: another process runs there: wait for it"):
+            sims.run_experiment("xor", QUICK, out="run")
+        with pytest.raises(InputError, match="run: a run that has no result yet: wait for it, or give its command again"):
+            reports.load("run")
+    assert not Path("run").exists()
+    with store.reserved(begun, None) as first, store.reserved(begun, None) as second:
+        assert (str(first), str(second)) == ("runs/xor", "runs/xor-2")
+    assert not Path("runs").exists()
+    code = (
+        f"from pathlib import Path; from sims import store, experiment; import os, signal\n"
+        f"with store.reserved(experiment.load_experiment('xor', {QUICK!r}), Path('run')): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert Path("run", store.UNFINISHED).exists()
+    sims.run_experiment("xor", QUICK, out="run")
+    assert len(reports.load("run").summary) == 6 and not Path("run", store.UNFINISHED).exists()
 
 
 def test_tables_fit_eighty_columns(stored):

@@ -17,7 +17,7 @@ from sweeping import VARY, made_up, quick_sweep, same, stored
 
 import sims
 from perturb import InputError
-from sims import cells, crews, sweeper
+from sims import cells, crews, sweep_store, sweeper
 from sims.sweep_store import FILE, Outcome, Store
 
 
@@ -133,8 +133,9 @@ def test_status_says_whether_somebody_is_at_work(tmp_path, quick, command):
     assert status == 2 and "nowhere: not the directory of a sweep" in err and err.count("\n") == 1
 
 
-def test_a_log_cut_anywhere_is_believed_up_to_its_last_whole_result(tmp_path, quick):
+def test_a_log_cut_anywhere_is_believed_up_to_its_last_whole_result(tmp_path, quick, monkeypatch):
     """What a power loss leaves: SQLite's log up to some byte."""
+    monkeypatch.setattr(sweep_store, "EMPTY_EVERY_S", 1e9)  # all in the log
     out, crash = tmp_path / "out", tmp_path / "crash"
 
     def snapshot(told):
@@ -286,3 +287,78 @@ def test_only_one_store_is_open_at_a_time(tmp_path, quick):
         store.add(0, Outcome("done", 0.0, 1.0))
     with Store(tmp_path, plan.record(), rows) as store:
         assert store.statuses() == {0: "done"}
+
+
+# ---- what is read where nothing can be written, and what one file alone holds
+
+
+class ReadOnlyMedium(sqlite3.Connection):
+    """SQLite where it can write nothing: a log cannot be read, as its index would have to be made."""
+
+    def __init__(self, path, *args, **options):
+        self._refused = str(path).endswith("?mode=ro") or Path(path).name == "sweep.lock"
+        super().__init__(path, *args, **options)
+
+    def execute(self, *args):
+        if self._refused:
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorname = "SQLITE_CANTOPEN"
+            raise error
+        return super().execute(*args)
+
+
+def test_a_sweep_on_a_read_only_medium_can_be_read_with_its_log(tmp_path, quick, monkeypatch):
+    quick_sweep(tmp_path / "ended", keep=False)
+    expected = sims.load_sweep(tmp_path / "ended")
+    with monkeypatch.context() as patch:  # killed before the log was written back
+        patch.setattr(sweep_store, "EMPTY_EVERY_S", 1e9)
+        if (child := os.fork()) == 0:
+            quick_sweep(
+                tmp_path / "killed", keep=False, told=lambda told: told.done == 4 and os.kill(os.getpid(), signal.SIGKILL)
+            )
+        os.waitpid(child, 0)
+    assert (tmp_path / "killed" / f"{FILE}-wal").stat().st_size
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=ReadOnlyMedium))
+    for name in ("ended", "killed"):
+        before = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert sims.load_sweep(tmp_path / name).equals(expected)
+        assert sims.sweep_results.sweep_status(tmp_path / name).running is False
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == before
+
+
+def test_after_a_kill_the_file_alone_has_nearly_everything(tmp_path, quick, monkeypatch):
+    quick_sweep(tmp_path / "ended", keep=False)
+    expected = sims.load_sweep(tmp_path / "ended")
+    monkeypatch.setattr(sweep_store, "EMPTY_EVERY_S", 0.0)
+    if (child := os.fork()) == 0:
+        quick_sweep(tmp_path / "killed", keep=False, told=lambda told: told.done == 3 and os.kill(os.getpid(), signal.SIGKILL))
+    os.waitpid(child, 0)
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "killed" / FILE, tmp_path / "copy")
+    found = sims.load_sweep(tmp_path / "copy")
+    assert len(found) == 6 and found.equals(expected.iloc[:6])
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_directory_that_is_removed_ends_the_sweep_at_the_next_result(tmp_path, quick, replaced):
+    out = tmp_path / "out"
+    done = []
+
+    def remove(told):
+        done.append(told.done)
+        shutil.rmtree(out)
+        if replaced:
+            quick_sweep(tmp_path / "other")
+            os.rename(tmp_path / "other", out)
+
+    with pytest.raises(InputError, match="sweep.sqlite: was removed or replaced while the sweep was at work"):
+        quick_sweep(out, told=remove)
+    assert done == [1] and out.exists() == replaced
+
+
+def test_workers_import_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "types.py").write_text("open('executed', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    frame = sims.run_sweep("xor", {"estimation.trials": [16, 32]}, workers=2)
+    assert len(frame) and not Path("executed").exists()
+    assert "PYTHONSAFEPATH" not in os.environ

@@ -1,0 +1,110 @@
+"""Compiled kernels, cached on disk between runs: a cache that is damaged, full or cannot be written costs time, never a command.
+
+Numba's own cache (0.61) trusts what it reads: a damaged file ends in an exception of any kind, or in the death of the process.
+Here every entry is one file with a digest, whose name follows from what it is of.
+"""
+
+import hashlib
+import os
+import pickle
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numba
+from numba import njit
+from numba.core.caching import FunctionCache
+from numba.core.serialize import dumps
+
+DIGEST = 32  # bytes at the head of a file, of what follows
+
+
+class CacheWarning(UserWarning):
+    """Compiled code could not be stored, or what was stored is damaged."""
+
+
+class _Entries:
+    """The entries of one function: `load` and `save` as Numba's FunctionCache asks for them."""
+
+    def __init__(self, folder: str, name: str, stamp: Any):
+        self._folder, self._name = Path(folder), name
+        self._of = f"{numba.__version__} {stamp}"
+
+    def _path(self, key: Any) -> Path:
+        return self._folder / f"{self._name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+
+    def load(self, key: Any) -> Any:
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return _say(path, f"cannot be read ({error.strerror})")
+        if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+            return _say(path, "is damaged")
+        of, data = pickle.loads(content[DIGEST:])
+        return data if of == self._of else None  # else of an older source
+
+    def save(self, key: Any, data: Any) -> None:
+        path, content = self._path(key), dumps((self._of, data))
+        part = path.with_suffix(f".{uuid4().hex}.tmp")
+        try:
+            with open(part, "xb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+            os.replace(part, path)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            _say(path, f"cannot be written ({error.strerror})")
+
+    def flush(self) -> None:
+        for path in self._folder.glob(f"{self._name}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+
+class _Cache(FunctionCache):
+    def __init__(self, function: Any):
+        super().__init__(function)
+        self._cache_file = _Entries(self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:  # the folder itself
+            _say(Path(self._cache_path), f"cannot be written ({error.strerror})")
+
+
+_said: set[str] = set()
+
+
+def _say(path: Path, what: str) -> None:
+    if what not in _said:  # what holds for one file mostly holds for all
+        _said.add(what)
+        where = f"the cache is {path.parent}, which can be removed at any time"
+        _say_once(f"{path.name} in the cache of compiled code {what}: compiled anew; {where}")
+
+
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        warnings.warn(text, CacheWarning, stacklevel=2)
+
+
+def compiled(**options):
+    """Numba's njit, cached on disk between runs; in memory only where nothing can be written, with a warning."""
+
+    def decorate(function):
+        dispatcher = njit(**options)(function)
+        try:
+            dispatcher._cache = _Cache(function)
+        except (RuntimeError, OSError):
+            _say_once(
+                "compiled code cannot be cached, so that every command compiles it again: let the environment variable "
+                "NUMBA_CACHE_DIR name a folder that can be written"
+            )
+        return dispatcher
+
+    return decorate
