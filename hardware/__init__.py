@@ -1,6 +1,7 @@
 """The chip: parameters from TOML files and a SimPy emulator in which a synapse sees only what a synapse may know."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,4 +28,6 @@ __all__ = list(_HOME)
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(import_module(f"hardware.{_HOME[name]}"), name)
+    if not name.startswith("_") and find_spec(f"hardware.{name}"):
+        return import_module(f"hardware.{name}")
     raise AttributeError(f"module 'hardware' has no attribute {name!r}")

@@ -33,7 +33,7 @@ class Frames:
             from reports.sweeps import kept
 
             return kept(self, name)
-        raise AttributeError(f"this run has no table {name!r}")
+        raise AttributeError(f"this run has no table {name!r}: it has {', '.join(self.__dict__.get('tables', {}))}")
 
     @property
     def study(self) -> str:

@@ -219,7 +219,8 @@ def columns(frames: Frames) -> dict[str, dict[str, str]]:
 def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.DataFrame:
     """Another table of the runs than the summary, of a sweep that keeps them, of these cells or of all that are done."""
     if name not in COLUMNS[frames.experiment["study"]]:
-        raise AttributeError(f"this sweep has no table {name!r}")
+        others = ", ".join([*frames.tables, *(table for table in COLUMNS[frames.experiment["study"]] if table != "summary")])
+        raise AttributeError(f"this sweep has no table {name!r}: of this study there are {others}")
     done = frames.cells.loc[frames.cells["status"] == "done", "cell"] if cells is None else cells
     frame = sweep_results.read(frames.directory).table(name, [int(cell) for cell in done])
     return _with_categories(frame, list(frames.provenance["varied"]))

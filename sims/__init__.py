@@ -1,6 +1,7 @@
 """Experiments: their files, data sets, running them, storing what came out, and the command line."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,4 +30,6 @@ __all__ = list(_HOME)
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(import_module(f"sims.{_HOME[name]}"), name)
+    if not name.startswith("_") and find_spec(f"sims.{name}"):
+        return import_module(f"sims.{name}")
     raise AttributeError(f"module 'sims' has no attribute {name!r}")

@@ -368,7 +368,7 @@ def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the f
     from sims.experiment import starter
 
     try:
-        with open(file, "x") as stream:
+        with open(file, "x", encoding="utf-8") as stream:
             stream.write(starter())
     except FileExistsError:
         raise InputError(f"{file}: exists already: choose another name") from None

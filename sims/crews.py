@@ -295,10 +295,11 @@ class Cluster:
         from distributed import Client
         from distributed.security import Security
 
-        if self._address.startswith("tls://") and None in ((own := Security()).tls_ca_file, own.tls_client_cert):
+        own = Security().get_tls_config_for_role("client")
+        if self._address.startswith("tls://") and None in (own["ca_file"], own["cert"]):
             raise InputError(
-                f"cluster = {self._address} needs certificates: name them in Dask's configuration, distributed.comm.tls.ca-file and "
-                "distributed.comm.tls.client.cert, or in its environment variables"
+                f"cluster = {self._address} needs certificates: name them in Dask's configuration, distributed.comm.tls.ca-file "
+                "and distributed.comm.tls.client.cert, or in its environment variables"
             )
         self._levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.client")}
         for name in self._levels:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import hardware
+import perturb
 import reports
 import sims
 import sims.experiment
@@ -423,3 +424,32 @@ def test_the_examples_in_the_readme_run(tmp_path, monkeypatch):
         exec(example, done)
     assert done["comparison"].hv.cosine > 0.9
     assert abs(done["hidden"].mean() - 0.01) < 5e-4
+
+
+def test_every_name_in_the_readme_can_be_reached():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"\b((?:perturb|hardware|sims|reports)(?:\.[A-Za-z_]\w*)+)", text))
+    assert len(names) > 20
+    names = sorted(name for name in names if name.rpartition(".")[2] not in ("png", "toml", "py"))
+    code = f"import functools, importlib\nfor name in {names}:\n    package, *rest = name.split('.')\n"
+    code += "    functools.reduce(getattr, rest, importlib.import_module(package))\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # where nothing is imported yet
+    assert done.returncode == 0, done.stderr[-300:]
+
+
+def test_what_a_chip_did_is_the_chips():
+    net = perturb.MLP([2, 2, 1])
+    objective = net.objective(np.eye(2), np.zeros((2, 1)))
+    w = net.init(0)
+    chip = hardware.Chip(hardware.load_chip("ideal"), objective, w, np.ones(w.size))
+    estimate = chip.run(16)
+    assert np.isfinite(estimate.gradient).all() and chip.time_s > 0 and chip.energy_j > 0 and len(chip.trace)
+
+
+def test_a_table_that_is_not_there_names_those_that_are(stored, tmp_path):
+    with pytest.raises(AttributeError, match="no table 'learning': it has summary, weights, convergence, timeline, energy"):
+        reports.load(stored).learning  # noqa: B018
+    sims.run_sweep("xor-learning", {"training.eta": [0.1, 0.2]}, set=STEPS, out=tmp_path / "sweep", workers=0, keep=True)
+    with pytest.raises(AttributeError, match="no table 'weights': of this study there are .*learning"):
+        reports.load(tmp_path / "sweep").weights  # noqa: B018
+    assert set(reports.load(tmp_path / "sweep").learning["source"]) == {"batch", "exact"}

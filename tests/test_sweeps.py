@@ -224,6 +224,13 @@ def test_without_dask_one_line_says_how_to_install_it(monkeypatch, command):
     assert status == 2 and "pip install 'perturb[cluster]'" in err and err.count("\n") == 1 and not Path("runs").exists()
 
 
+def test_a_cluster_with_tls_needs_certificates(command):
+    pytest.importorskip("distributed")
+    status, _, err = command("sweep", "xor", "--repeats", "2", "--cluster", "tls://127.0.0.1:1")
+    assert status == 2 and "tls://127.0.0.1:1 needs certificates: name them in Dask's configuration" in err
+    assert err.count("\n") == 1
+
+
 @pytest.fixture
 def dask(tmp_path):
     """A real scheduler and two real workers: (address, scheduler, workers)."""
