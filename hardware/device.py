@@ -469,18 +469,35 @@ def write(
     state. A pair one of whose sides has passed pair.refresh_at is refreshed. An ideal weight takes the change as it is.
     InputError for changes of another shape or not finite, or another rounding.
     """
+    return write_cells(cells, hidden, wanted_change, seed, update, rounding)[0]
+
+
+def write_cells(
+    cells: Cells,
+    hidden: Array,
+    wanted_change: Array,
+    seed: int,
+    update: int,
+    rounding: Literal["stochastic", "nearest"] = "stochastic",
+) -> tuple[Array, Array]:
+    """As `write`; and which cells it has written, of the shape of hidden: those that got a pulse or were refreshed, moved or not.
+    All others are as they were."""
     params, change = cells.params, _checked(cells, "wanted_change", wanted_change, (cells.n,))
     if rounding not in ("stochastic", "nearest"):
         raise InputError(f"rounding = {rounding!r} must be stochastic or nearest")
     if params.model == "ideal":
-        return _checked(cells, "hidden", hidden, cells.shape) + change
+        return _checked(cells, "hidden", hidden, cells.shape) + change, change != 0
     offset = np.full(cells.n, 0.5)
     if rounding == "stochastic":
         uniforms_at(_seed("seed", seed), ROUNDING, _count("update", update), 0, cells.start, offset)
     most = params.step.max_pulses if params.step else 2**24
     counts = np.minimum(np.floor(np.abs(change) / params.dw_min + offset), most)
-    hidden = pulse(cells, hidden, (np.sign(change) * counts).astype(np.int64), seed, update)
-    return refresh(cells, hidden, seed, update) if params.model == "one-sided-pair" else hidden
+    pulses = (np.sign(change) * counts).astype(np.int64)
+    hidden = pulse(cells, hidden, pulses, seed, update)
+    if params.model != "one-sided-pair":
+        return hidden, pulses != 0
+    passed = _passed(cells, hidden)
+    return refresh(cells, hidden, seed, update), np.array([pulses > 0, pulses < 0]) | passed
 
 
 def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
@@ -492,9 +509,14 @@ def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
     if cells.params.model != "one-sided-pair":
         raise InputError(f'model = "{cells.params.model}" has nothing to refresh: only a one-sided-pair has')
     hidden = _checked(cells, "hidden", hidden, cells.shape)
-    full = (cells.params.pair or PairParams()).refresh_at
-    passed = (hidden[0] > full * cells.b_max) | (hidden[1] > -full * cells.b_min)
+    passed = _passed(cells, hidden)
     return np.where(passed, initial(cells, hidden[0] - hidden[1], seed, update), hidden) if passed.any() else hidden
+
+
+def _passed(cells: Cells, hidden: Array) -> Array:
+    """Which pairs are due for a refresh, (n,)."""
+    full = (cells.params.pair or PairParams()).refresh_at
+    return (hidden[0] > full * cells.b_max) | (hidden[1] > -full * cells.b_min)
 
 
 def apparent(cells: Cells, hidden: Array, seed: int, update: int | Array, read: int = 0, elapsed_s: float | Array = 0.0) -> Array:
@@ -516,23 +538,24 @@ def apparent(cells: Cells, hidden: Array, seed: int, update: int | Array, read: 
         g = np.abs(rows) / (params.range * params.limits.w_max)
         with np.errstate(divide="ignore"):
             q = np.minimum(flicker.q / g**flicker.power, flicker.q_max)
-        w += np.sqrt(((rows * q) ** 2).sum(0) * growth) * _normals(cells, READ, seed, update, _count("read", read, MAX_PULSES))
+        w += np.sqrt(((rows * q) ** 2 * growth).sum(0)) * _normals(cells, READ, seed, update, _count("read", read, MAX_PULSES))
     return w
 
 
 def age(cells: Cells, hidden: Array, elapsed_s: float | Array, since_s: float | Array = 0.0) -> Array:
-    """Let `elapsed_s` seconds pass, one number or (n,): leak and drift; returns the new hidden weights.
+    """Let `elapsed_s` seconds pass, one number, (n,) or the shape of hidden: leak and drift; returns the new hidden weights.
 
         leak     w := rest + (w - rest) exp(-elapsed / lifetime_i)
         drift    G := G (max(t0, since + elapsed) / max(t0, since))^-nu_i,   nu_i = max(0, mean(g) + std(g) xi_i), g = G/Gmax
 
     since_s: how long ago the cell was programmed; a power law, unlike a leak, has to know. Time is what counts, not the number of
     calls: ageing twice is ageing once by the sum (for drift with the later since_s, and where nu depends on g only nearly, as
-    g is that of the call). Stuck cells do not age. InputError for a negative time.
+    g is that of `hidden`). Stuck cells do not age. InputError for a negative time.
     """
     params, hidden = cells.params, _checked(cells, "hidden", hidden, cells.shape)
     elapsed, since = _time("elapsed_s", elapsed_s), _time("since_s", since_s)
-    rows = np.atleast_2d(hidden).copy()
+    given = np.atleast_2d(hidden)
+    rows = given.copy()
     if params.leak:
         rest = params.range * params.leak.rest
         rows = rest + (rows - rest) * np.exp(-elapsed / cells.lifetime_s)
@@ -540,7 +563,7 @@ def age(cells: Cells, hidden: Array, elapsed_s: float | Array, since_s: float | 
         drift = params.drift
         stretch = np.maximum(drift.t0_s, since + elapsed) / np.maximum(drift.t0_s, since)
         with np.errstate(divide="ignore"):
-            ln_g = np.log(np.abs(rows) / (params.range * params.limits.w_max))
+            ln_g = np.log(np.abs(given) / (params.range * params.limits.w_max))
         ln_g = np.maximum(ln_g, -100.0)  # a cell at 0 stays there, whatever its exponent
         mean = np.clip(drift.nu + drift.nu_log * ln_g, drift.nu_range[0], drift.nu_range[1])
         std = np.clip(drift.nu_std + drift.nu_std_log * ln_g, drift.nu_std_range[0], drift.nu_std_range[1])

@@ -1,11 +1,10 @@
 """The weights of one die: what its cells hold, how they forget, and how they are written."""
 
-import math
-
 import numpy as np
 
-from hardware.device import BoundsParams, Cells, DeviceParams, age, apparent, fabricate, initial, write
+from hardware.device import BoundsParams, Cells, DeviceParams, age, apparent, fabricate, initial, write_cells
 from hardware.params import ChipParams
+from perturb.errors import InputError
 
 Array = np.ndarray
 READINGS = 2**24  # between two writes whose 1/f noise is told apart
@@ -15,7 +14,10 @@ class Memory:
     """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells of so many bits.
 
     w: what is stored first; seed: of programming, writing and reading. stuck (n,): cells that hold weights.stuck_value for good.
-    A leak and a drift go on from the last write or refresh; a refresh brings back what was last written.
+    Every cell, and either side of a pair, has a clock of its own: it leaks and drifts from when it was last written or refreshed,
+    whatever is written into others. A refresh brings back what was last written into each.
+
+    hidden, since_ns (`Cells.shape`): what each cell held when it was last written, and when that was.
     """
 
     def __init__(self, params: ChipParams, stuck: Array, w: Array, seed: int):
@@ -34,9 +36,9 @@ class Memory:
     def program(self, w: Array) -> None:
         """Store w (n,) anew, at time 0."""
         self.hidden = initial(self.cells, w, self.seed)
+        self.since_ns = np.zeros(self.cells.shape, dtype=np.int64)
         self.written = np.zeros(w.size, dtype=np.int64)  # number of each cell's last write
         self.writes = 0  # cells written since
-        self.since_ns = 0  # when that was
         self.stored = self._shown(self.hidden)
 
     def weights(self, now_ns: int, reading: int = 0) -> Array:
@@ -47,36 +49,49 @@ class Memory:
 
     def add(self, change: Array, update: int, now_ns: int) -> None:
         """Write: change the weights by about `change` (n,), through the devices."""
-        before = self._aged(now_ns)
-        self.hidden = write(self.cells, before, change, self.seed, update, self.params.rounding)
-        changed = (self.hidden != before).reshape(-1, self.cells.n).any(0)
-        self.written, self.since_ns = np.where(changed, update, self.written), now_ns
-        self.writes += int(changed.sum())
+        params = self.params
+        hidden, written = write_cells(self.cells, self._aged(now_ns), change, self.seed, update, params.rounding)
+        # new arrays: a copy of this memory may go on with the old ones
+        self.hidden, self.since_ns = np.where(written, hidden, self.hidden), np.where(written, now_ns, self.since_ns)
+        either = written.reshape(-1, self.cells.n).any(0)
+        self.written = np.where(either, update, self.written)
+        self.writes += int(either.sum())
         self.stored = self._shown(self.hidden)
 
-    def _shown(self, hidden: Array, reading: int = 0, elapsed_s: float = 0.0) -> Array:
+    def _shown(self, hidden: Array, reading: int = 0, elapsed_s: float | Array = 0.0) -> Array:
         w = apparent(self.cells, hidden, self.seed, self.written, reading % READINGS, elapsed_s)
         return np.where(self.stuck, self.params.stuck_value, w)
 
-    def _elapsed_s(self, now_ns: int) -> float:
+    def _elapsed_s(self, now_ns: int) -> Array:
         last = self.since_ns
         if self.refresh_ns:
-            last = max(last, now_ns // self.refresh_ns * self.refresh_ns)
-        return 1e-9 * max(0, now_ns - last)  # jitter: a schedule knows only when writing ends on average
+            last = np.maximum(last, now_ns // self.refresh_ns * self.refresh_ns)
+        return 1e-9 * np.maximum(0, now_ns - last)  # jitter: a schedule knows only when writing ends on average
 
     def _aged(self, now_ns: int) -> Array:
         if not self._forgets:
             return self.hidden
         t, params = self._elapsed_s(now_ns), self.params
-        kept = (math.exp(-t / params.leak_tau_s) if params.leak_tau_s else 1.0) * (1.0 + t) ** -params.drift_exponent
-        return age(self.cells, kept * self.hidden, t)
+        left = np.ones(t.shape)
+        if params.leak_tau_s:
+            left *= np.exp(-t / params.leak_tau_s)
+        if params.drift_exponent:
+            left *= (1.0 + t) ** -params.drift_exponent
+        # the device first: its drift goes by the conductance that was programmed
+        return np.where(self.cells.stuck, 1.0, left) * age(self.cells, self.hidden, t)
 
     # ---- to be stored, and gone on from
 
     def arrays(self) -> dict[str, Array]:
-        return {"hidden": self.hidden, "written": self.written, "counts": np.array([self.writes, self.since_ns])}
+        return {
+            "hidden": self.hidden, "since_ns": self.since_ns, "written": self.written, "writes": np.array(self.writes),
+        }  # fmt: skip
 
     def restore(self, parts: dict[str, Array]) -> None:
-        self.hidden, self.written = parts["hidden"], parts["written"]
-        self.writes, self.since_ns = (int(count) for count in parts["counts"])
+        if "since_ns" not in parts:
+            raise InputError(
+                "the state has one clock for all cells, as those of an earlier version had, and no since_ns: start the run anew"
+            )
+        self.hidden, self.since_ns, self.written = parts["hidden"], parts["since_ns"], parts["written"]
+        self.writes = int(parts["writes"])
         self.stored = self._shown(self.hidden)

@@ -67,7 +67,8 @@ class WeightParams(Table):
             raise InputError(f"bits = {self.bits} and device = {self.device.name} both say how weights are stored: keep one")
         if 0 < self.refresh_s < 1e-6:
             raise InputError(f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond")
-        if self.refresh_s and not (self.leak_tau_s or self.drift_exponent):
+        forgets = self.leak_tau_s or self.drift_exponent or self.device.leak or self.device.drift
+        if self.refresh_s and not forgets:
             raise InputError(
                 f"refresh_s = {self.refresh_s} has nothing to refresh, as weights keep their value: set leak_tau_s or "
                 "drift_exponent, or refresh_s = 0"

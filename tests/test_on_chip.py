@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
-from hardware.device import apparent, fabricate, initial, write
+from hardware.device import age, apparent, fabricate, initial, write
 from hardware.learning import OnChip, Written, source
 from hardware.memory import Memory
 from hardware.schedule import Course
@@ -20,6 +20,22 @@ from perturb.reading import Reading
 def xor():
     return exclusive_or()
 
+
+DRIFTS = {"t0_s": 1e-6, "nu": 0.05, "nu_std": 0.02}  # within the some hundred us of these runs
+PHASE_CHANGE = {
+    "model": "one-sided-pair", "range": 4.0, "step": {"dw_min": 0.02, "c2c": 0.3}, "bounds": {"w_max": 1.5, "w_min": 0.0},
+    "exponential": {"a": -1.0, "A_up": -2.0, "gamma_up": 1.0}, "pair": {"refresh_at": 0.5}, "flicker": {"q": 0.001},
+    "programming": {"g_max_us": 25.0, "noise_us": [0.1, 0.0, 0.0]}, "drift": DRIFTS,
+}  # fmt: skip
+DRIFTING = {
+    "drift": {
+        "weights.drift_exponent": 50.0,
+        "weights.device": {"model": "constant-step", "range": 4.0, "step": {"dw_min": 0.02}},
+    },
+    "drift, refresh": {"weights.drift_exponent": 50.0, "weights.bits": 7, "weights.refresh_s": 1e-4},
+    "drift of a device": {"weights.device": {**DEVICE, "drift": DRIFTS}, "weights.refresh_s": 1.3e-4},
+    "drift of a pair": {"weights.device": PHASE_CHANGE},
+}
 
 CASES = {
     "ideal": ({}, {}, True),
@@ -39,6 +55,7 @@ CASES = {
     "refresh": ({"weights.leak_tau_s": 1e-3, "weights.refresh_s": 1e-4}, {}, True),
     "settling": ({"perturbation.tau_ns": 150.0}, {"method": "forward"}, True),
     "rate from tr H": ({"error_unit.noise": 1e-3, "weights.bits": 12}, {"rate": "trace", "tune_every": 15, "eta": 0.2}, True),
+    **{name: (changes, {}, True) for name, changes in DRIFTING.items()},
 }  # fmt: skip
 
 
@@ -141,6 +158,7 @@ LATE = {"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.leak_tau_s"
 UNDER_WAY = {
     "device": {"weights.device": DEVICE},
     "settling, kept baseline": {"perturbation.tau_ns": 150.0, "error_unit.baseline_every": 7, "weights.write_ns": 20_000},
+    "drift of a pair, late": {"weights.device": PHASE_CHANGE, "bus.latency_ns": 40_000, "synapse.fifo_depth": 20},
     "late": LATE,
     "late, each tile otherwise": {**LATE, "bus.jitter_ns": 9000, "bus.skew_ns": 700, "synapses_per_tile": 4},
     "late, one tile": {**LATE, "bus.jitter_ns": 90_000, "synapse.fifo_depth": 60},
@@ -304,6 +322,97 @@ def test_weights_leak_from_their_last_write_or_refresh():
     chip = params({"weights.leak_tau_s": 0.5, "weights.refresh_s": 0.25})
     memory = Memory(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
     np.testing.assert_allclose(memory.weights(600_000_000), np.array([1.0, -2.0]) * np.exp(-0.2), rtol=1e-14)
+
+
+def test_what_is_not_written_drifts_on_and_what_is_written_starts_anew():
+    s, w = 10**9, np.array([1.0, -2.0])
+    memory = Memory(params({"weights.drift_exponent": 0.1}), np.zeros(2, bool), w, seed=0)
+    memory.add(np.array([0.5, 0.0]), 0, now_ns=50 * s)
+    expected = np.array([(1.0 * 51**-0.1 + 0.5) * 51**-0.1, -2.0 * 101**-0.1])
+    np.testing.assert_allclose(memory.weights(100 * s), expected, rtol=1e-14)
+    # a leak does not mind; with a refresh every 40 s, the one decays from what was written at 50 s, the other from its start
+    memory = Memory(
+        params({"weights.drift_exponent": 0.1, "weights.leak_tau_s": 30.0, "weights.refresh_s": 40.0}),
+        np.zeros(2, bool),
+        w,
+        seed=0,
+    )
+    memory.add(np.array([0.5, 0.0]), 0, now_ns=50 * s)
+    start = np.array([1.0 * 11**-0.1 * np.exp(-10 / 30) + 0.5, -2.0])
+    at_70 = start * np.array([21, 31]) ** -0.1 * np.exp(-np.array([20, 30]) / 30)
+    np.testing.assert_allclose(memory.weights(70 * s), at_70, rtol=1e-14)
+    np.testing.assert_allclose(memory.weights(100 * s), start * 21**-0.1 * np.exp(-20 / 30), rtol=1e-14)
+
+
+STEPS = {"model": "constant-step", "range": 4.0, "step": {"dw_min": 0.01}}
+EMPTY = {  # chip, updates a second apart, share of w that is left
+    "chip": ({"weights.drift_exponent": 0.1}, 100, 101**-0.1),
+    "chip of bits": ({"weights.drift_exponent": 0.1, "weights.bits": 8}, 100, 101**-0.1),
+    "device": ({"weights.device": {**STEPS, "drift": {"t0_s": 1.0, "nu": 0.1}}}, 100, 100**-0.1),
+    "refreshed": ({"weights.device": {**STEPS, "drift": {"t0_s": 1.0, "nu": 0.1}}, "weights.refresh_s": 80.0}, 100, 20**-0.1),
+    "phase change": ({"weights.device": "pcm-nandakumar2020"}, 1000, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_updates_that_write_nothing_leave_the_drift_alone(name):
+    changes, updates, left = EMPTY[name]
+    chip, w = params({**changes, "weights.rounding": "nearest"}), np.linspace(0.1, 1.4, 400)
+    memory = Memory(chip, np.zeros(w.size, bool), w, seed=0)
+    start = memory.hidden
+    for update in range(updates):
+        memory.add(np.zeros(w.size), update, (update + 1) * 10**9)
+    assert memory.writes == 0
+    now = memory.weights(updates * 10**9)
+    if left is not None:
+        np.testing.assert_allclose(now, left * start, rtol=1e-12)
+        return
+    # by the formula of each cell; in the mean (1000 s / 20 s)^-0.05 or so, but for cells near 0, which drift faster
+    np.testing.assert_allclose(now, apparent(memory.cells, age(memory.cells, start, 1e3), 0, memory.written, 0, 1e3), rtol=1e-12)
+    assert np.median(now / (start[0] - start[1])) == pytest.approx(0.82, abs=0.02)
+
+
+def test_either_side_of_a_pair_has_a_clock_of_its_own():
+    device = {**PHASE_CHANGE, "programming": None, "flicker": None, "drift": {"t0_s": 1.0, "nu": 0.1}}
+    device = {key: value for key, value in device.items() if value is not None} | {"pair": {"refresh_at": 1.0}}
+    memory = Memory(params({"weights.device": device}), np.zeros(3, bool), np.array([-1.0, -1.0, 0.5]), seed=0)
+    memory.add(np.array([0.4, 0.0, 0.4]), 0, 50 * 10**9)
+    g_plus, g_minus = memory.hidden
+    assert g_plus[0] > 0.1 and g_plus[1] == 0 and g_plus[2] > 0.1 + 0.5 * 50**-0.1
+    expected = np.where(memory.hidden[0] > 0, g_plus * 50**-0.1, 0) - g_minus * 100**-0.1
+    np.testing.assert_allclose(memory.weights(100 * 10**9), expected, rtol=1e-12)
+    # a refresh programs both
+    refreshed = Memory(
+        params({"weights.device": {**device, "pair": {"refresh_at": 0.15}}}), np.zeros(1, bool), np.array([-1.0]), 0
+    )
+    refreshed.add(np.array([0.4]), 0, 50 * 10**9)
+    at = refreshed.weights(50 * 10**9)
+    np.testing.assert_allclose(refreshed.weights(100 * 10**9), at * 50**-0.1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_a_chip_whose_updates_round_to_nothing_drifts_by_the_whole_time(xor, events):
+    objective, W = xor
+    chip = {"weights.device": {**STEPS, "drift": {"t0_s": 1e-6, "nu": 0.1}}, "weights.rounding": "nearest"}
+    plan = Plan(eta=1e-9)
+    half, made = learned(xor, chip, plan, 20, events)
+    again, other = State.of_arrays(half.arrays()), OnChip(params(chip), objective, plan, W, events, True)
+    other.resume(again)
+    other.advance(again, 20)
+    left = (made.course.changed_ns(39) / 1e3) ** -0.1
+    assert left < 0.6
+    np.testing.assert_allclose(again.w, left * W, rtol=1e-12)
+
+
+def test_a_state_with_one_clock_for_all_cells_is_refused_in_one_line(xor):
+    objective, W = xor
+    changes, plan = {"weights.drift_exponent": 0.1}, Plan(eta=0.2)
+    state, _ = learned(xor, changes, plan, 2, False)
+    for run in range(2):
+        del state.extra[f"{run}.since_ns"]
+    with pytest.raises(InputError, match="start the run anew") as caught:
+        OnChip(params(changes), objective, plan, W, False, True).resume(state)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
