@@ -165,9 +165,8 @@ class Chip:
                     self._note_evaluation(trial, phase)
                 if spare_ns:
                     yield env.timeout(spare_ns)
-                if method.phases[phase] != (0, 0):
-                    counts["perturbation"] += n
-                counts["mac"] += n * self.presented
+                counts["perturbation"] += n  # another one than before, of E(w) none again
+                counts["mac"] += self.objective.n_macs * self.presented
                 counts["conversion"] += self.presented
             measured = env.now
             yield from self._send(trial, words)

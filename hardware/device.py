@@ -16,19 +16,23 @@ A pulse in direction d = +-1, in units of the device's range, xi standard normal
     one-sided-pair       w = g_plus - g_minus; up pulses raise g_plus, down pulses g_minus, each by exponential-step from 0
 
 Of cell i: `dw_d = dw_min (1 + dw_min_dtod xi_i + d beta_i)`, `beta_i = up_down + up_down_dtod xi_i`, `b_max = w_max (1 +
-w_max_dtod xi_i)`, b_min likewise, without regard to their sign. Lognormal: `exp(dw_min_dtod xi_i)` for `1 + dw_min_dtod xi_i`.
+w_max_dtod xi_i)`, b_min likewise, without regard to their sign (so that the mean of a spread of 60 % is 2.4 % larger). Lognormal:
+`exp(dw_min_dtod xi_i)` for `1 + dw_min_dtod xi_i`; then dw_min is the median, and the mean exp(dw_min_dtod^2/2) times as large.
 
 Sources: Gokmen & Vlasov 2016 (constant step, spreads); Gong et al. 2018; Rasch et al. 2021 (the models in this form, IBM Analog
 Hardware Acceleration Kit); Nandakumar et al. 2020 (phase-change memory).
 """
 
+import math
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
+from scipy.special import erf
 
 from hardware.tables import Name, NonNegative, Number, Positive, Table, read_named, shown, toml_names, validated
 from perturb.errors import InputError
@@ -72,7 +76,9 @@ class Plausible(Table):
 class StepParams(Plausible):
     """[step] of a pulsed device."""
 
-    dw_min: Positive = Field(description="range units: change by one pulse at w = 0 where f is 1, mean over cells and directions")
+    dw_min: Positive = Field(
+        description="range units: change by one pulse at w = 0 where f is 1, mean over cells and directions (lognormal: median)"
+    )
     dw_min_dtod: NonNegative = Field(0.0, description="share of dw_min: its spread from cell to cell; 0 = all cells alike")
     dw_min_distribution: Literal["normal", "lognormal"] = Field(
         "normal", description="of that spread; of a lognormal one dw_min is the median and dw_min_dtod the spread of ln dw_min"
@@ -271,15 +277,36 @@ class DeviceParams(Table):
 
     @property
     def dw_min(self) -> float:
-        """Mean step of a pulse at f = 1, in units of the network; of a digital weight its last bit; 0 for an ideal one."""
+        """Mean step of a pulse at f = 1, over cells and directions, in units of the network; of a digital weight its last bit; 0
+        for an ideal one. Of a normal spread it is range step.dw_min, but for the cells whose sign is dropped."""
         if self.bits is not None:
             return self.range * (self.limits.w_max - self.limits.w_min) / 2**self.bits
-        return self.range * self.step.dw_min if self.step else 0.0
+        if self.step is None:
+            return 0.0
+        step, directions = self.step, (1.0,) if self.model == "one-sided-pair" else (1.0, -1.0)
+        lognormal = step.dw_min_distribution == "lognormal"
+        return self.range * step.dw_min * _mean_size(step.dw_min_dtod, lognormal, step.up_down, step.up_down_dtod, directions)
 
     @property
     def states(self) -> float:
-        """Number of states, (w_max - w_min) / dw_min (Gokmen & Vlasov 2016); infinite for an ideal weight."""
-        return self.range * (self.limits.w_max - self.limits.w_min) / self.dw_min if self.dw_min else np.inf
+        """Number of states, (w_max - w_min) / step.dw_min (Gokmen & Vlasov 2016); infinite for an ideal weight."""
+        if self.bits is not None:
+            return 2.0**self.bits
+        return (self.limits.w_max - self.limits.w_min) / self.step.dw_min if self.step else np.inf
+
+
+@lru_cache
+def _mean_size(dtod: float, lognormal: bool, up_down: float, up_down_dtod: float, directions: tuple[float, ...]) -> float:
+    """Mean of |gain + d (up_down + up_down_dtod xi)| over cells and directions d: given the gain, of a folded normal number."""
+    gain, p, std = np.ones(1), np.ones(1), math.hypot(dtod, up_down_dtod)
+    if lognormal:
+        x = np.linspace(-10, 10, 20_001)
+        gain, p, std = np.exp(dtod * x), np.exp(-(x**2) / 2), up_down_dtod
+    mean = np.array([gain + d * up_down for d in directions])
+    size = np.abs(mean)
+    if std:
+        size = std * math.sqrt(2 / math.pi) * np.exp(-((mean / std) ** 2) / 2) + mean * erf(mean / (std * math.sqrt(2)))
+    return float((size * p).sum() / (len(directions) * p.sum()))
 
 
 def device_names() -> list[str]:

@@ -58,6 +58,8 @@ def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, event
         plan, mismatch = replace(plan, code=made_on(params, plan.code, objective.n_weights)), None
         dies = [fabricate(_die(params, run), objective.n_weights, []) for run in range(len(w))]
         stuck = np.array([die.stuck for die in dies])
+        if stuck.any() and (plan.method.displaced or plan.rate == "line"):
+            return OnChip(params, objective, plan, w, events, waits)  # `Batch` would displace stuck weights along v or the step
         if params.perturbation.gain_mismatch or params.perturbation.offset_mismatch or stuck.any():
             gain, offset = np.array([die.gain for die in dies]), np.array([die.offset for die in dies])
             mismatch = Mismatch(np.where(stuck, 0.0, gain), np.where(stuck, 0.0, offset))
@@ -255,7 +257,7 @@ class OnChip:
         whole.rows_of, whole.start_ns = None, lambda trial: now_ns
         whole.design = replace(values.design, presentation="batch")
         evaluations = [(trial, LINE_PHASE + k) for k in range(3)]
-        return along(self.plan, p, lambda at: whole.readings(evaluations, values.settled(at)))
+        return along(self.plan, p, lambda at: whole.readings(evaluations, values.settled(values.felt(at, [trial]))))
 
     def _estimator(self, state: State, run: int, now_ns: int) -> Estimator:
         """Estimates by the chip itself, one after another from a time on."""

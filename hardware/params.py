@@ -175,8 +175,12 @@ class FaultParams(Table):
 
 
 class EnergyParams(Table):
-    perturbation_j: NonNegative = Field(10e-15, description="J per synapse and change of its perturbation; 0 = free")
-    mac_j: NonNegative = Field(1e-12, description="J per synapse and presented pattern (multiply and accumulate); 0 = free")
+    perturbation_j: NonNegative = Field(
+        10e-15, description="J per synapse and evaluation, to change its perturbation, back to none for E(w); 0 = free"
+    )
+    mac_j: NonNegative = Field(
+        1e-12, description="J per multiply-accumulate: of a pattern one per synapse, of a shared weight one per use; 0 = free"
+    )
     conversion_j: NonNegative = Field(20e-12, description="J per conversion, of an error or of dw.v; 0 = free")
     broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free")
     accumulate_j: NonNegative = Field(20e-15, description="J per synapse and trial, to add to its sums; 0 = free")

@@ -50,11 +50,10 @@ class Schedule:
         }
         self.parts_ns["waiting for dw.v or the clock"] = max(0.0, self.trial_ns + self.hidden_ns - sum(self.parts_ns.values()))
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
-        perturbed = len(method.phases) - baseline
-        self._perturbation_j = n * p.energy.perturbation_j
-        self._evaluation_j = presented * (n * p.energy.mac_j + p.energy.conversion_j)
+        # every evaluation has another perturbation than that before it, E(w) none again
+        self._evaluation_j = n * p.energy.perturbation_j + presented * (objective.n_macs * p.energy.mac_j + p.energy.conversion_j)
         self.trial_j = (
-            self.evaluations_j(evaluations, perturbed)
+            self.evaluations_j(evaluations)
             + method.needs_s * p.energy.conversion_j
             + words * p.bus.word_bits * p.energy.broadcast_bit_j
             + n * p.energy.accumulate_j
@@ -82,9 +81,9 @@ class Schedule:
         """From the end of an update's last trial until its weights are written (jitter left out)."""
         return self.after_ns + self.write_ns
 
-    def evaluations_j(self, evaluations: float, perturbed: float) -> float:
-        """Energy of so many evaluations, so many of them with the weights displaced."""
-        return evaluations * self._evaluation_j + perturbed * self._perturbation_j
+    def evaluations_j(self, evaluations: float) -> float:
+        """Energy of so many evaluations."""
+        return evaluations * self._evaluation_j
 
     def energy_j(self, trials: float) -> float:
         """Energy of so many trials."""
@@ -119,7 +118,7 @@ class Course:
         self._measuring_j = sum(count * plan.tune_trials * self.tuning[method].trial_j for method, count in steps.items())
         if plan.rate == "line":
             whole = Schedule(free, objective, METHODS["central"], S)
-            self._measuring_ns, self._measuring_j = 3 * whole.evaluation_ns, whole.evaluations_j(3, 2)
+            self._measuring_ns, self._measuring_j = 3 * whole.evaluation_ns, whole.evaluations_j(3)
 
     def tuning_ns(self, method: str) -> int:
         """Of an estimate for the rate, until its last broadcast has arrived."""

@@ -182,6 +182,12 @@ class Values:
             x = x + p.crosstalk * beside(x)
         return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
 
+    def felt(self, displacement: Array, trials: Sequence[int]) -> Array:
+        """A displacement (n,) or (trials, n) that every synapse makes of its own weight: synapses that do not work make none, and
+        the weights of stuck cells feel nothing."""
+        x = displacement if self._whole else np.where(self._working(trials), displacement, 0.0)
+        return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
+
     def _working(self, trials: Sequence[int]) -> Array:
         return np.array([self.working(trial) for trial in trials])
 
@@ -202,7 +208,7 @@ class Values:
             if a:
                 out[:, phase] = self.applied(a * D, trials)
             if b:
-                out[:, phase] += b * self.design.r * self.v
+                out[:, phase] += b * self.felt(self.design.r * self.v, trials)
         if self.keeps_baseline:
             return np.concatenate([out[i, self.measured_phases(trial)] for i, trial in enumerate(trials)])
         return out.reshape(-1, D.shape[1])

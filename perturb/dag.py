@@ -167,6 +167,10 @@ class DAGObjective(Objective):
     def __reduce__(self):
         return DAGObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
 
+    @property
+    def n_macs(self) -> int:
+        return len(self.network.edges)
+
     def subset(self, rows: Array) -> "DAGObjective":
         return DAGObjective(self.network, self.x[rows], self.target[rows])
 

@@ -122,6 +122,11 @@ class Objective(ABC):
         """
         return FunctionObjective(error, gradient, hvp, n_weights)
 
+    @property
+    def n_macs(self) -> int:
+        """Multiplications by a weight in one evaluation of one pattern: a weight that several edges share counts for each."""
+        return self.n_weights
+
     @abstractmethod
     def pattern_errors(self, w: Array) -> Array:
         """The error of each presented pattern, shape (n_patterns,); E(w) is their mean. What a chip's error unit reads."""
@@ -205,6 +210,10 @@ class DecayedObjective(Objective):
             raise InputError(f"alpha = {alpha} must be a finite number >= 0")
         self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
+
+    @property
+    def n_macs(self) -> int:
+        return self.plain.n_macs
 
     def subset(self, rows: Array) -> "DecayedObjective":
         return DecayedObjective(self.plain.subset(rows), self.alpha)

@@ -75,9 +75,9 @@ def test_dE_and_dw_v_contend_for_the_bus(two_synapses, line_ns, first, words, en
 def test_energy_is_what_a_hand_count_gives(two_synapses):
     chip = chip_of(two_synapses, {"energy.static_w": 0.0}, method="pearlmutter", code="rademacher", fidelity="event")
     chip.run(1)
-    # two synapses, two evaluations of one pattern (one of them perturbed), two words of 16 bits, three conversions
+    # two synapses, two evaluations of one pattern (one perturbed, one not again), two words of 16 bits, three conversions
     expected = {
-        "perturbation": 2 * 10e-15, "mac": 2 * 2 * 1e-12, "conversion": 3 * 20e-12, "broadcast_bit": 32 * 50e-15,
+        "perturbation": 2 * 2 * 10e-15, "mac": 2 * 2 * 1e-12, "conversion": 3 * 20e-12, "broadcast_bit": 32 * 50e-15,
         "accumulate": 2 * 20e-15, "static": 0.0,
     }  # fmt: skip
     assert chip.energy_by_cause == pytest.approx(expected, rel=1e-12)
@@ -85,6 +85,36 @@ def test_energy_is_what_a_hand_count_gives(two_synapses):
     static = chip_of(two_synapses, method="pearlmutter", code="rademacher", fidelity="event")
     static.run(1)
     assert static.energy_by_cause["static"] == pytest.approx(1e-3 * 3710e-9)
+
+
+def test_a_perturbation_is_charged_when_it_comes_and_when_it_goes(two_synapses):
+    # E(w + dw), and E(w) in every trial or in one of five: every evaluation has another perturbation than that before
+    for every, evaluations in ((1, 20), (5, 12)):
+        changes = {"error_unit.baseline_every": every, "energy.perturbation_j": 1e-9}
+        options = {"method": "forward", "code": "rademacher", "fidelity": "event"}
+        chip = chip_of(two_synapses, changes, **options)
+        chip.run(10)
+        assert chip.energy_by_cause["perturbation"] == pytest.approx(2 * evaluations * 1e-9, rel=1e-12)
+        assert chip.schedule.energy_j(10) == pytest.approx(chip.energy_j, rel=1e-9)
+    pairs = chip_of(two_synapses, {"energy.perturbation_j": 1e-9}, method="central", code="rademacher")
+    pairs.run(10)
+    assert pairs.energy_by_cause["perturbation"] == pytest.approx(2 * 20 * 1e-9, rel=1e-12)
+
+
+@pytest.mark.parametrize("fidelity", ["event", "batch"])
+def test_a_shared_weight_multiplies_once_for_each_of_its_uses(fidelity):
+    edges = [(0, 2), (1, 2), (0, 3), (1, 3), (2, 4), (3, 4)]
+    x, target = [[1.0, -1.0], [0.5, 2.0], [0.0, 1.0]], [[0.3], [-0.2], [0.1]]
+    for tied, synapses in ((None, 6), ([0, 1, 0, 1, 2, 2], 3)):
+        net = DAG(5, edges, inputs=[0, 1], outputs=[4], tied=tied)
+        objective = net.objective(x, target).with_decay(0.1) if tied else net.objective(x, target)
+        assert objective.n_weights == synapses
+        point = objective, net.init(0), np.ones(synapses)
+        chip = chip_of(point, {"energy.mac_j": 1e-9}, method="central", code="rademacher", fidelity=fidelity)
+        chip.run(20)
+        assert chip.energy_by_cause["mac"] == pytest.approx(20 * 2 * 3 * 6 * 1e-9, rel=1e-12)
+        assert chip.energy_by_cause["accumulate"] == pytest.approx(20 * synapses * 20e-15, rel=1e-12)
+        assert chip.schedule.energy_j(20) == pytest.approx(chip.energy_j, rel=1e-6)  # but for the arrival of the last broadcast
 
 
 def test_a_batch_of_patterns_is_charged_pattern_by_pattern(small):

@@ -1,5 +1,7 @@
 """Curvature estimated by an imperfect chip itself, at its own weights: rules and rates that use it, in values and in time."""
 
+import itertools
+
 import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
@@ -10,6 +12,7 @@ from hardware.schedule import Course
 from perturb import MLP
 from perturb.learning import Batch, Plan, begin
 from perturb.reading import Reading
+from perturb.updates import direction
 
 LEARNERS = {
     "diagonal": {"rule": "diagonal", "method": "difference", "damping": 0.1, "batch": 2},
@@ -100,7 +103,7 @@ def test_measuring_the_rate_takes_chip_time_and_energy(xor):
     loose = [Course(chip, objective, Plan(**rate), False).time_s(10) for rate in ({"rate": "line"}, {})]
     assert loose[0] - loose[1] == pytest.approx(1e-9 * 10 * (3 * evaluation_ns + fixed.schedule.after_ns))
     static_j = fixed.schedule.steady_w * (line.time_s(10) - fixed.time_s(10))
-    assert line.energy_j(10) - fixed.energy_j(10) == pytest.approx(10 * fixed.schedule.evaluations_j(3, 2) + static_j)
+    assert line.energy_j(10) - fixed.energy_j(10) == pytest.approx(10 * fixed.schedule.evaluations_j(3) + static_j)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +182,29 @@ def test_the_rate_along_the_step_is_that_of_the_weights_as_they_have_leaked(vall
         assert state.memory["eta"][0] == pytest.approx(p @ H @ (w - minimum) / (p @ H @ p), rel=1e-6)
         other = p @ H @ (1.5 * W[0] - w - minimum) / (p @ H @ p)
         assert abs(other / state.memory["eta"][0] - 1) > 0.1
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_a_stuck_weight_is_displaced_neither_along_the_step_nor_along_v(valley, events):
+    objective, minimum, _ = valley
+    W, changes = np.array([[1.0, -1.0, 0.5, 1.0]]), {"weights.stuck_fraction": 0.4, "die": 1}
+    one = {"code": "rademacher", "sigma": 0.1}
+    for plan in (Plan(rate="line", eta=1.0, **one), Plan(rule="diagonal", eta=0.5, **{**EXACT, "damping": 0.01})):
+        made, state = source(params(changes), objective, plan, W, events), begin(W, plan)
+        made.advance(state, 1)
+        stuck = state.w[0] == 0
+        assert 0 < stuck.sum() < stuck.size
+        at = np.where(stuck, 0.0, W[0])
+        g, H = np.where(stuck, 0.0, objective.gradient(at)), objective.hessian(minimum)
+        if plan.rate == "line":
+            # of one trial dE = g.D and p = dE D / sigma^2, so that eta = g.p / p.Hp is sigma^2 / D.HD, with the D that are felt
+            signs = 0.1 * np.where(stuck, 0.0, np.array(list(itertools.product([-1, 1], repeat=4))))
+            possible = 0.01 / np.einsum("ti,ij,tj->t", signs, H, signs)
+            assert np.abs(state.memory["eta"][0] / possible - 1).min() < 1e-6
+        else:
+            v = np.where(stuck, 0.0, direction(plan, 0, 0, 4))
+            curved = v * (H @ v)  # what the diagonal rule divides by
+            np.testing.assert_allclose((state.w[0] - at)[~stuck], (-0.5 * g / (np.abs(curved) + 0.01))[~stuck], rtol=1e-6)
 
 
 def test_a_chip_of_many_imperfections_learns_exclusive_or_by_curvature(xor):

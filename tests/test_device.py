@@ -211,6 +211,34 @@ def test_lognormal_steps_have_the_median_and_the_spread_of_their_logarithm():
     assert standard_errors(ln, 0) < 5 and abs(ln.std() / 0.8 - 1) < 5 / np.sqrt(2 * ln.size)
 
 
+@pytest.mark.parametrize(
+    "model, step",
+    [
+        ("constant-step", {"dw_min_dtod": 0.783, "dw_min_distribution": "lognormal", "up_down_dtod": 0.01}),
+        ("constant-step", {"dw_min_dtod": 0.5, "dw_min_distribution": "lognormal", "up_down": 0.6, "up_down_dtod": 0.3}),
+        ("constant-step", {"dw_min_dtod": 1.0, "up_down": 0.4}),
+        ("one-sided-pair", {"dw_min_dtod": 0.2, "up_down": 0.3, "up_down_dtod": 0.1}),
+    ],
+)
+def test_the_controller_knows_the_mean_step_of_all_cells_and_writes_right_in_the_mean(model, step):
+    pair = model == "one-sided-pair"
+    shape = {"exponential": {"a": 0.0, "b": 0.0, "A_up": 0.0}, "pair": {"refresh_at": 1.0}} if pair else {}
+    wide = {"w_max": 10.0, "w_min": 0.0 if pair else -10.0}
+    params = device(model, step={"dw_min": 1e-3, **step}, bounds=wide, **shape)
+    cells = fabricate(params, 40_000, die=1)
+    sizes = (cells.dw_up + cells.dw_down) / 2
+    assert standard_errors(sizes, params.dw_min) < 5 and standard_errors(sizes, 1e-3) > 10
+    # up in half of the cells and down in the others
+    wanted = np.where(np.arange(cells.n) % 2, 0.0437, -0.0437)
+    written = apparent(cells, write(cells, initial(cells, np.zeros(cells.n), 0), wanted, 0, 0), 0, 0) * np.sign(wanted)
+    assert standard_errors(written, 0.0437) < 5
+
+
+def test_a_lognormal_step_has_the_mean_that_its_spread_says():
+    for name, mean in (("reram-array-om", 0.0949 * np.exp(0.783**2 / 2)), ("reram-array-hfo2", 0.4622 * np.exp(0.713**2 / 2))):
+        assert load_device(name).dw_min == pytest.approx(mean, rel=1e-4)  # up_down_dtod = 0.01 turns the sign of hardly a cell
+
+
 def test_states_are_the_range_over_the_step():
     stated = {  # in the publications that the files name
         "reram-gong2018": 1480, "reram-soft-bounds": 1000, "reram-array-om": 21, "reram-array-hfo2": 4.3, "capacitor-li2018": 400,

@@ -291,7 +291,22 @@ def test_stuck_weights_are_not_felt_and_the_rest_is_estimated_where_they_are_stu
     at = np.where(stuck, 0.7, w)
     g, H = objective.gradient(at), objective.hessian(at)
     np.testing.assert_allclose(found.gradient, np.where(stuck, 0.0, g), atol=1e-9)
-    np.testing.assert_allclose(found.hv, np.where(stuck, 0.0, H @ v), atol=1e-8)
+    free = np.where(stuck, 0.0, v)  # a stuck weight is not displaced by r v either
+    np.testing.assert_allclose(found.hv, np.where(stuck, 0.0, H @ free), atol=1e-8)
+    assert np.abs(H @ free - H @ v)[~stuck].max() > 0.01
+
+
+@pytest.mark.parametrize("method", ["difference", "difference_2point"])
+@pytest.mark.parametrize("changes", [{"weights.dead_fraction": 0.4}, {"faults.tile": 1, "synapses_per_tile": 3}])
+def test_synapses_that_do_not_work_displace_no_weight(linear, method, changes):
+    objective, w, v = linear
+    for fidelity in ("event", "batch"):
+        chip = chip_of(linear, changes, method=method, code="walsh", sigma=0.1, r=0.1, fidelity=fidelity)
+        found, works = chip.run(64), chip.values.working(0)
+        assert 0 < works.sum() < works.size
+        free, H = np.where(works, v, 0.0), objective.hessian(w)
+        np.testing.assert_allclose(found.hv, np.where(works, H @ free, 0.0), atol=1e-8)
+        assert np.abs(H @ free - H @ v)[works].max() > 0.01
 
 
 def test_dead_synapses_know_nothing_and_a_tile_without_power_loses_its_sums(linear):
