@@ -7,8 +7,8 @@ order, tiling or batch, and a part of the cells has the numbers of that part of 
 
 A pulse in direction d = +-1, in units of the device's range, xi standard normal:
 
-    w := clip(w + d dw_d f_d(w) (1 + c2c xi), b_min, b_max)      multiplicative noise
-    w := clip(w + d dw_d (f_d(w) + c2c xi), b_min, b_max)        additive noise
+    w := clip(w + d (dw_d f_d(w) + std xi), b_min, b_max),       std = noise + c2c_offset + c2c_slope |w|
+    noise = c2c dw_d |f_d(w)| multiplicative, c2c dw_d additive
     constant-step        f = 1
     linear-step          f_up = 1 - gamma_up w / w_max,   f_down = 1 - gamma_down w / w_min
     soft-bounds          f_up = 1 - w / b_max,            f_down = 1 - w / b_min
@@ -51,10 +51,10 @@ PLAUSIBLE = {
     "up_down_dtod": (1.0, SHARE),
     "w_max_dtod": (1.0, SHARE),
     "w_min_dtod": (1.0, SHARE),
-    "gamma_up_dtod": (1.0, SHARE),
-    "gamma_down_dtod": (1.0, SHARE),
     "lifetime_dtod": (1.0, SHARE),
     "c2c": (10.0, "it is relative to the mean step, so 30 % is written 0.3 (the noisiest device published has 5)"),
+    "c2c_offset": (1.0, "it is in units of the range, -1..1 or so"),
+    "c2c_slope": (1.0, SHARE),
     "write": (1.0, "it is in units of the range, -1..1 or so"),
     "fraction": (1.0, SHARE),
     "w_max": (10.0, "the range of a device is -1..1 or so: use `range` to scale it to the network's weights"),
@@ -91,6 +91,8 @@ class StepParams(Plausible):
     c2c_kind: Literal["multiplicative", "additive"] = Field(
         "multiplicative", description="the noise shrinks with f as the step does, or is the same everywhere"
     )
+    c2c_offset: NonNegative = Field(0.0, description="range units: further noise of every pulse, whatever the step; 0 = none")
+    c2c_slope: NonNegative = Field(0.0, description="share of |w|, of a pair the side's: further noise of every pulse; 0 = none")
     max_pulses: int = Field(10**6, ge=1, le=10**6, description="pulses that one write may give to a cell; more are not given")
 
 
@@ -112,10 +114,10 @@ class LinearParams(Plausible):
         0.0, le=10, description="share of the step up that is lost at w = w_max; 0 = constant, 1 = soft bound"
     )
     gamma_down: NonNegative = Field(0.0, le=10, description="share of the step down that is lost at w = w_min; 0 = constant")
-    gamma_up_dtod: NonNegative = Field(0.0, description="share of gamma_up: its spread from cell to cell; 0 = all cells alike")
-    gamma_down_dtod: NonNegative = Field(
-        0.0, description="share of gamma_down: its spread from cell to cell; 0 = all cells alike"
+    gamma_up_dtod: NonNegative = Field(
+        0.0, le=10, description="spread of gamma_up from cell to cell, not relative to it; 0 = all cells alike"
     )
+    gamma_down_dtod: NonNegative = Field(0.0, le=10, description="the same of gamma_down; 0 = all cells alike")
 
 
 class ExponentialParams(Table):
@@ -140,6 +142,15 @@ class PairParams(Table):
         le=1,
         description="share of a side's bound; a pair with a side above it is reset and its difference programmed anew",
     )
+    other_at: float = Field(
+        0.0, ge=0, lt=1, description="share of the other side's bound; only if that side is not below it; 0 = in any case"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "PairParams":
+        if self.other_at > self.refresh_at:
+            raise InputError(f"other_at = {self.other_at:g} must be at most refresh_at = {self.refresh_at:g}: lower it")
+        return self
 
 
 class NoiseParams(Plausible):
@@ -407,8 +418,8 @@ def fabricate(params: DeviceParams, n: int, die: int, start: int = 0, stop: int 
     if params.linear:
         # relative to the mean bounds: a cell's slope does not depend on where it happens to end
         linear = params.linear
-        slope_up = linear.gamma_up / (scale * bounds.w_max) * (1 + linear.gamma_up_dtod * xi(GAMMA_UP[0]))
-        slope_down = linear.gamma_down / (scale * bounds.w_min) * (1 + linear.gamma_down_dtod * xi(GAMMA_DOWN[0]))
+        slope_up = np.abs(linear.gamma_up + linear.gamma_up_dtod * xi(GAMMA_UP[0])) / (scale * bounds.w_max)
+        slope_down = np.abs(linear.gamma_down + linear.gamma_down_dtod * xi(GAMMA_DOWN[0])) / (scale * bounds.w_min)
     elif params.model == "soft-bounds":
         slope_up, slope_down = 1 / b_max, 1 / b_min
 
@@ -476,7 +487,8 @@ def pulse(cells: Cells, hidden: Array, pulses: Array, seed: int, update: int, fi
     _pulses(
         KINDS[params.model], rows, counts, cells.dw_up, cells.dw_down, low, high, cells.slope_up, cells.slope_down,
         (exponential.a, exponential.b, exponential.A_up, exponential.A_down, exponential.gamma_up, exponential.gamma_down),
-        params.step.c2c, params.step.c2c_kind == "additive", _seed("seed", seed), _count("update", update), first, cells.start,
+        (params.step.c2c, params.range * params.step.c2c_offset, params.step.c2c_slope), params.step.c2c_kind == "additive",
+        _seed("seed", seed), _count("update", update), first, cells.start,
     )  # fmt: skip
     return _stuck(cells, rows.reshape(cells.shape))
 
@@ -493,7 +505,7 @@ def write(
 
     Pulses: |wanted change| / dw_min, rounded up with the probability of its fraction ("stochastic": right in the mean) or to the
     nearest number, at most step.max_pulses. The controller knows dw_min of the device, not that of the cell, its asymmetry or its
-    state. A pair one of whose sides has passed pair.refresh_at is refreshed. An ideal weight takes the change as it is.
+    state. A pair that has passed pair.refresh_at is refreshed. An ideal weight takes the change as it is.
     InputError for changes of another shape or not finite, or another rounding.
     """
     return write_cells(cells, hidden, wanted_change, seed, update, rounding)[0]
@@ -528,7 +540,8 @@ def write_cells(
 
 
 def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
-    """Reset pairs of which a side has passed pair.refresh_at of its bound, and program their difference anew.
+    """Reset pairs of which a side has passed pair.refresh_at of its bound, and the other pair.other_at, and program their
+    difference anew.
 
     hidden (2, n). The difference is read without noise; programming has that of the table [programming]. InputError for a device
     that is no pair.
@@ -542,23 +555,23 @@ def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
 
 def _passed(cells: Cells, hidden: Array) -> Array:
     """Which pairs are due for a refresh, (n,)."""
-    full = (cells.params.pair or PairParams()).refresh_at
-    return (hidden[0] > full * cells.b_max) | (hidden[1] > -full * cells.b_min)
+    pair, high = cells.params.pair or PairParams(), _limits(cells)[1]
+    return (hidden > pair.refresh_at * high).any(0) & (hidden >= pair.other_at * high).all(0)
 
 
 def apparent(cells: Cells, hidden: Array, seed: int, update: int | Array, read: int = 0, elapsed_s: float | Array = 0.0) -> Array:
     """The weights w (n,) that the array computes with: hidden + write noise + 1/f noise of this reading.
 
-    Write noise has standard deviation noise.write and is keyed by (seed, update): update (n,), the number of each cell's last
-    write, leaves it as it is until the cell is written again. The 1/f noise of a table [flicker] is keyed by (seed, update, read)
-    and grows with the time elapsed_s since programming. A pair is g_plus - g_minus.
+    Write noise, which stuck cells have, too, has standard deviation noise.write and is keyed by (seed, update): update (n,), the
+    number of each cell's last write, leaves it as it is until the cell is written again. The 1/f noise of a table [flicker] is
+    keyed by (seed, update, read) and grows with the time elapsed_s since programming: one number, (n,) or, for either side of a
+    pair, (2, n). A pair is g_plus - g_minus.
     """
     params, hidden = cells.params, _checked(cells, "hidden", hidden, cells.shape)
     rows = np.atleast_2d(hidden)
     w = rows[0] - rows[1] if params.model == "one-sided-pair" else rows[0].copy()
     if params.noise and params.noise.write:
-        noise = params.range * params.noise.write * _normals(cells, WRITE, seed, update, 0)
-        w += np.where(cells.stuck, 0.0, noise)
+        w += params.range * params.noise.write * _normals(cells, WRITE, seed, update, 0)
     if params.flicker and params.flicker.q:
         flicker, t = params.flicker, _time("elapsed_s", elapsed_s)
         growth = np.log(np.maximum((t + flicker.read_s) / (2 * flicker.read_s), 1.0))
@@ -603,10 +616,12 @@ def age(cells: Cells, hidden: Array, elapsed_s: float | Array, since_s: float | 
 
 @compiled()
 def _pulses(
-    kind, rows, counts, dw_up, dw_down, low, high, slope_up, slope_down, exponential, c2c, additive, seed, update, first, start
+    kind, rows, counts, dw_up, dw_down, low, high, slope_up, slope_down, exponential, noises, additive, seed, update, first, start
 ):
     # four cells share the words of Philox, so they take their pulses together
     a, b, A_up, A_down, gamma_up, gamma_down = exponential
+    c2c, offset, slope = noises
+    noisy = c2c > 0.0 or offset > 0.0 or slope > 0.0
     n = counts.size
     i = 0
     while i < n:
@@ -617,7 +632,7 @@ def _pulses(
             most = max(most, abs(counts[j]))
         for number in range(most):
             xi = (0.0, 0.0, 0.0, 0.0)
-            if c2c > 0.0:
+            if noisy:
                 xi = four_normals(seed, update, block, PULSE, first + number)
             for j in range(i, end):
                 if number >= abs(counts[j]):
@@ -633,8 +648,11 @@ def _pulses(
                     A, gamma = (A_up, gamma_up) if d > 0.0 else (A_down, gamma_down)
                     f = max(0.0, 1.0 - A * np.exp(d * gamma * z))
                 noise = c2c * xi[(start + j) % 4]
-                change = f + noise if additive else f * (1.0 + noise)
-                rows[side, j] = min(max(w + d * dw * change, low[side, j]), high[side, j])
+                change = dw * (f + noise if additive else f * (1.0 + noise))
+                if offset > 0.0 or slope > 0.0:  # of the sign of the noise above
+                    own = xi[(start + j) % 4] if additive or f >= 0.0 else -xi[(start + j) % 4]
+                    change += (offset + slope * abs(w)) * own
+                rows[side, j] = min(max(w + d * change, low[side, j]), high[side, j])
         i = end
 
 

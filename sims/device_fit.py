@@ -116,12 +116,8 @@ def describe(fit: Fitted, data: Measured, name: str, source: str, reach: float =
             if mean * end < -5 * error * abs(end):
                 fit.refused = f"steps {key} grow towards the bound"
                 return
-            gamma = linear[f"gamma_{key}"] = note(f"linear.gamma_{key}", max(mean * end, 0.0), error * abs(end))
-            # of a slope that cannot be told from none there is no relative spread
-            seen = gamma > 5 * error * abs(end)
-            linear[f"gamma_{key}_dtod"] = note(
-                f"linear.gamma_{key}_dtod", spread / abs(mean) if seen else 0.0, spread_error / abs(mean) if seen else math.nan
-            )
+            linear[f"gamma_{key}"] = note(f"linear.gamma_{key}", max(mean * end, 0.0), error * abs(end))
+            linear[f"gamma_{key}_dtod"] = note(f"linear.gamma_{key}_dtod", spread * abs(end), spread_error * abs(end))
     if fit.candidate.kind == EXPONENTIAL:
         own, cov = free_parameters(fit.candidate), fit.covariance[0]
         k_up, k_down = theta[0, 4], theta[0, 5]

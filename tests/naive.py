@@ -198,16 +198,17 @@ def device_pulse(device, die, i, w, d, seed, update, number):
         f = 1 - x / b_max if d > 0 else 1 - x / b_min
     elif device.model == "linear-step":
         linear, r = device.linear, device.range
-        gamma_up = -linear.gamma_up / (r * device.limits.w_max) * (1 + linear.gamma_up_dtod * normal(die, 16, 0, 8, i))
-        gamma_down = -linear.gamma_down / (r * device.limits.w_min) * (1 + linear.gamma_down_dtod * normal(die, 16, 0, 10, i))
+        gamma_up = -abs(linear.gamma_up + linear.gamma_up_dtod * normal(die, 16, 0, 8, i)) / (r * device.limits.w_max)
+        gamma_down = -abs(linear.gamma_down + linear.gamma_down_dtod * normal(die, 16, 0, 10, i)) / (r * device.limits.w_min)
         f = 1 + (gamma_up if d > 0 else gamma_down) * x
     else:
         e = device.exponential
         z = 2 * e.a * x / (high - low) + e.b
         A, gamma = (e.A_up, e.gamma_up) if sign > 0 else (e.A_down, e.gamma_down)
         f = max(0, 1 - A * np.exp(sign * gamma * z))
-    noise = device.step.c2c * normal(seed, 17, update, number, i)
-    x = x + sign * dw * (f + noise if device.step.c2c_kind == "additive" else f * (1 + noise))
+    step, xi, share = device.step, normal(seed, 17, update, number, i), 1 if device.step.c2c_kind == "additive" else f
+    noise = step.c2c * dw * share + (device.range * step.c2c_offset + step.c2c_slope * abs(x)) * (1 if share >= 0 else -1)
+    x = x + sign * (dw * f + noise * xi)
     x = min(max(x, low), high)
     if device.model != "one-sided-pair":
         return x

@@ -67,6 +67,8 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
     params = load_device(name).model_copy(
         update={"corrupt": None, "programming": None, "flicker": None, "drift": None, "leak": None}
     )
+    # the fit knows no noise of pulses that goes by neither the step nor dw_min
+    params = params.model_copy(update={"step": params.step.model_copy(update={"c2c_offset": 0.0, "c2c_slope": 0.0})})
     one_sided = params.model == "one-sided-pair"
     if params.exponential:  # z scales with a cell's own range, but the fit has one shape for all
         alike = {"w_max_dtod": 0.0, "w_min_dtod": 0.0}

@@ -390,6 +390,19 @@ def test_either_side_of_a_pair_has_a_clock_of_its_own():
     np.testing.assert_allclose(refreshed.weights(100 * 10**9), at * 50**-0.1, rtol=1e-12)
 
 
+def test_a_cell_that_cannot_move_is_written_all_the_same():
+    # stuck, or at its bound: a pulse leaves it where it is, with another noise of writing
+    device = {"model": "constant-step", "step": {"dw_min": 0.01}, "noise": {"write": 0.05}, "corrupt": {"fraction": 0.5}}
+    n = 2000
+    memory = Memory(params({"weights.device": device}), np.zeros(n, bool), np.ones(n), seed=0)
+    before, half = memory.weights(0), np.arange(n) < n // 2
+    memory.add(np.where(half, 0.1, 0.0), 1, 0)
+    after = memory.weights(0)
+    np.testing.assert_array_equal(memory.hidden, np.where(memory.cells.stuck, 0.0, 1.0))
+    assert (after[half] != before[half]).all() and (after[~half] == before[~half]).all() and memory.writes == n // 2
+    assert abs(after.std() - np.hypot(0.05, 0.5)) < 0.01 and abs((after - before)[half].std() / (0.05 * 2**0.5) - 1) < 0.12
+
+
 @pytest.mark.parametrize("events", [False, True])
 def test_a_chip_whose_updates_round_to_nothing_drifts_by_the_whole_time(xor, events):
     objective, W = xor
