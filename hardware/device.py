@@ -556,7 +556,7 @@ def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
 def _passed(cells: Cells, hidden: Array) -> Array:
     """Which pairs are due for a refresh, (n,)."""
     pair, high = cells.params.pair or PairParams(), _limits(cells)[1]
-    return (hidden > pair.refresh_at * high).any(0) & (hidden >= pair.other_at * high).all(0)
+    return np.asarray((hidden > pair.refresh_at * high).any(0) & (hidden >= pair.other_at * high).all(0))
 
 
 def apparent(cells: Cells, hidden: Array, seed: int, update: int | Array, read: int = 0, elapsed_s: float | Array = 0.0) -> Array:
