@@ -90,7 +90,8 @@ class Memory:
     def restore(self, parts: dict[str, Array]) -> None:
         if "since_ns" not in parts:
             raise InputError(
-                "the state has one clock for all cells, as those of an earlier version had, and no since_ns: start the run anew"
+                "the stored state is of an earlier version, which had one clock for all cells: start the run anew, with another "
+                "place for its results"
             )
         self.hidden, self.since_ns, self.written = parts["hidden"], parts["since_ns"], parts["written"]
         self.writes = int(parts["writes"])
