@@ -17,8 +17,8 @@ A pulse in direction d = +-1, in units of the device's range, xi standard normal
 
 Of cell i: `dw_d = dw_min (1 + dw_min_dtod xi_i + d beta_i)`, `beta_i = up_down + up_down_dtod xi_i`, `b_max = w_max (1 +
 w_max_dtod xi_i)`, b_min likewise, `gamma_d + gamma_d_dtod xi_i` of a linear step, all without regard to their sign (so that the
-mean of b with a spread of 60 % is 2.4 % larger). Lognormal: `exp(dw_min_dtod xi_i)` for `1 + dw_min_dtod xi_i`; dw_min is then the
-median, and the mean exp(dw_min_dtod^2/2) times as large.
+mean of b with a spread of 60 % is 2.4 % larger). Lognormal: `exp(dw_min_dtod xi_i)` for `1 + dw_min_dtod xi_i`; then dw_min is
+the median, and the mean exp(dw_min_dtod^2/2) times as large.
 
 Sources: Gokmen & Vlasov 2016 (constant step, spreads); Gong et al. 2018; Rasch et al. 2021 (the models in this form, IBM Analog
 Hardware Acceleration Kit); Nandakumar et al. 2020 (phase-change memory).

@@ -45,12 +45,13 @@ class Memory:
         """The weights (n,) that the array computes with at a time; reading: its number, for noise that every reading has anew."""
         if not self.changes:
             return self.stored
-        return self._shown(self._aged(now_ns), reading, self._elapsed_s(now_ns))
+        t = self._elapsed_s(now_ns)
+        return self._shown(self._aged(t), reading, t)
 
     def add(self, change: Array, update: int, now_ns: int) -> None:
         """Write: change the weights by about `change` (n,), through the devices."""
         params = self.params
-        hidden, written = write_cells(self.cells, self._aged(now_ns), change, self.seed, update, params.rounding)
+        hidden, written = write_cells(self.cells, self._aged(self._elapsed_s(now_ns)), change, self.seed, update, params.rounding)
         # new arrays: a copy of this memory may go on with the old ones
         self.hidden, self.since_ns = np.where(written, hidden, self.hidden), np.where(written, now_ns, self.since_ns)
         either = written.reshape(-1, self.cells.n).any(0)
@@ -64,21 +65,23 @@ class Memory:
 
     def _elapsed_s(self, now_ns: int) -> Array:
         last = self.since_ns
+        if (last == last.flat[0]).all():  # as of weights that do not learn: one time is faster
+            last = last.flat[:1]
         if self.refresh_ns:
             last = np.maximum(last, now_ns // self.refresh_ns * self.refresh_ns)
         return 1e-9 * np.maximum(0, now_ns - last)  # jitter: a schedule knows only when writing ends on average
 
-    def _aged(self, now_ns: int) -> Array:
+    def _aged(self, t: Array) -> Array:
+        """What the cells hold so many seconds after they were written."""
         if not self._forgets:
             return self.hidden
-        t, params = self._elapsed_s(now_ns), self.params
-        left = np.ones(t.shape)
+        params, hidden = self.params, age(self.cells, self.hidden, t)  # a device's own drift goes by what was programmed
+        if not (params.leak_tau_s or params.drift_exponent):
+            return hidden
+        lost = params.drift_exponent * np.log1p(t) if params.drift_exponent else np.zeros(t.shape)
         if params.leak_tau_s:
-            left *= np.exp(-t / params.leak_tau_s)
-        if params.drift_exponent:
-            left *= (1.0 + t) ** -params.drift_exponent
-        # the device first: its drift goes by the conductance that was programmed
-        return np.where(self.cells.stuck, 1.0, left) * age(self.cells, self.hidden, t)
+            lost += t / params.leak_tau_s
+        return np.where(self.cells.stuck, hidden, np.exp(-lost) * hidden)
 
     # ---- to be stored, and gone on from
 
