@@ -11,7 +11,7 @@ from perturb.errors import InputError
 
 Array = np.ndarray
 Draw = Callable[[int, int, int, int], Array]
-WALSH, SEQUENTIAL, LFSR, SINE = 3, 5, 6, 7  # kinds in `philox.perturbation` that theory and messages know
+GAUSSIAN, WALSH, UNIFORM, SEQUENTIAL, LFSR, SINE = 1, 3, 4, 5, 6, 7  # kinds in `philox.perturbation` that theory and messages know
 LONGEST_REGISTER = 24  # bits; the taps of `philox.TAPS` end there
 
 
@@ -60,6 +60,14 @@ class Code:
         random = period is None
         description = description or "of the user's own"
         return cls(name, -1, kurtosis, sixth, not random, description, length, independent=random, function=function)
+
+    @property
+    def eighth(self) -> float:
+        """E D^8/sigma^8; of a code of the user's own the least that its kurtosis and sixth moment allow."""
+        k, m = self.kurtosis, self.sixth
+        known = {GAUSSIAN: 105.0, UNIFORM: 9.0, SINE: 35 / 8}
+        least = (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k  # what moments of order 2 to 8 of any variable satisfy
+        return known.get(self.kind, least)
 
     @property
     def periodic(self) -> bool:

@@ -6,19 +6,23 @@ kurtosis k and sixth moment m (in units of sigma). D below is in units of sigma.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
 
 import numpy as np
 
 from perturb.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
 from perturb.errors import InputError, choose
+from perturb.forms import expectation
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
 from perturb.statistics import MOST_TRIALS, Design, period_warnings, repeated
 
 Array = np.ndarray
+FEW = 12  # weights; to so many, variances of least squares are exact, from all of H; above, good to a few per cent
 EXACT_CURVATURE = 4096  # weights; above, the sums over H come from random probes
 PROBES = 256
+PATTERNS = 128
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,12 @@ class Curvature:
 
     diagonal: H_jj; trace; off_square: sum_{j != l} H_jl^2; off_rows: its rows. Exact up to 4,096 weights, else estimated with
     256 random sign vectors (the smaller terms then carry a few per cent of error).
+
+    crossed: what the variance of z of each single weight needs besides, shape (3, n): with O the part of H off the diagonal,
+    o = Ov and d the diagonal, sum_j O_ij^2 v_j^2, (Oo)_i and (O(d v))_i. None: the means over the weights, which give the same sum of the
+    variances. H: itself, shape (n, n), of `FEW` weights, else None. patterns: of some of the patterns alone, drawn at random, where
+    each trial presents one; of: how many there are. diagonal_stderr, unsure: standard error of the diagonal, and the relative
+    one of |H|_F^2, where they come from random sign vectors.
     """
 
     g: Array
@@ -34,6 +44,12 @@ class Curvature:
     v: Array
     diagonal: Array
     off_rows: Array
+    crossed: Array | None = None
+    H: Array | None = None
+    patterns: tuple["Curvature", ...] = ()
+    of: int = 1
+    diagonal_stderr: Array | None = None
+    unsure: float = 0.0
 
     @property
     def V(self) -> float:
@@ -53,23 +69,34 @@ def curvature(objective: Objective, w: Array, v: Array, probes: int | None = Non
     n = objective.n_weights
     w, v = as_weights("w", w, n), as_weights("v", v, n)
     _, g, z = objective.error_gradient_hvp(w, v)
-    diagonal, rows = np.zeros(n), np.zeros(n)
+    diagonal, rows, crossed, H = np.zeros(n), np.zeros(n), np.zeros((3, n)), np.zeros((n, n)) if n <= FEW else None
     if probes is None and n <= EXACT_CURVATURE:
-        for columns, H in objective.hessian_columns(w):
+        for columns, part in objective.hessian_columns(w):
             index = np.arange(columns.start, columns.stop)
-            diagonal[columns] = H[index, np.arange(index.size)]
-            rows[columns] = (H * H).sum(0)
+            diagonal[columns] = part[index, np.arange(index.size)]
+            rows[columns] = (part * part).sum(0)
+            crossed[0, columns] = v**2 @ (part * part)
+            if H is not None:
+                H[:, columns] = part
         rows -= diagonal**2
-    else:
-        probes = PROBES if probes is None else probes
-        rng = np.random.Generator(np.random.Philox(0))
-        for _ in range(0, probes, 16):
-            x = rng.choice([-1.0, 1.0], (n, 16))
-            Hx = objective.hvp(w, x)
-            diagonal += (x * Hx).mean(1) * 16 / probes
-            rows += (Hx * Hx).mean(1) * 16 / probes
-        rows = np.maximum(rows - diagonal**2, 0.0)
-    return Curvature(g, z, v, diagonal, rows)
+        crossed[0] -= v**2 * diagonal**2
+        off = np.stack([z - diagonal * v, diagonal * v], axis=1)
+        crossed[1:] = (objective.hvp(w, off) - diagonal[:, None] * off).T
+        return Curvature(g, z, v, diagonal, rows, crossed, H)
+    probes = -(-(PROBES if probes is None else probes) // 16) * 16
+    rng = np.random.Generator(np.random.Philox(0))
+    squares = np.zeros(n)
+    sizes = []  # |Hx|^2, whose mean is |H|_F^2
+    for _ in range(0, probes, 16):
+        x = rng.choice([-1.0, 1.0], (n, 16))
+        Hx = objective.hvp(w, x)
+        diagonal += (x * Hx).sum(1) / probes
+        squares += ((x * Hx) ** 2).sum(1) / probes
+        sizes += list((Hx * Hx).sum(0))
+    # of each x_i (Hx)_i, the mean is H_ii and the variance sum_{j != i} H_ij^2
+    rows = np.maximum(squares - diagonal**2, 0.0) * probes / (probes - 1)
+    unsure = float(np.std(sizes, ddof=1) / math.sqrt(probes) / (np.mean(sizes) or 1.0))
+    return Curvature(g, z, v, diagonal, rows, diagonal_stderr=np.sqrt(rows / probes), unsure=unsure)
 
 
 def gradient_limit(method: Method, code: Code, g: Array, seed: int = 0) -> Array:
@@ -97,27 +124,61 @@ def _spread(code: Code, slope: Array, seed: int) -> Array:
     return np.maximum(float(slope @ tends) - tends**2, 0.0)
 
 
-def limit(method: Method, code: Code, c: Curvature, seed: int = 0) -> Array:
+@dataclass(frozen=True)
+class _Response:
+    """dE_g or dE_z of a quadratic E: slope.D + bend D'HD/2 + offset; the mean over D is offset + bend sigma^2 tr H/2."""
+
+    slope: Array
+    bend: float
+    offset: float
+
+    def mean(self, c: Curvature, sigma: float) -> float:
+        return self.offset + self.bend * sigma**2 * c.trace / 2
+
+
+def _response(method: Method, c: Curvature, of: Literal["gradient", "hv"], r: float) -> _Response:
+    """From the moments of the method's weights: (m_10 g + m_11 r z).D + m_20 D'HD/2 + m_02 (r^2/2) v.z."""
+    m10, m11, m20, m02 = (method.moment(of, *ij) for ij in ((1, 0), (1, 1), (2, 0), (0, 2)))
+    return _Response(m10 * c.g + m11 * r * c.z, m20, m02 * r**2 / 2 * float(c.v @ c.z))
+
+
+def limits(method: Method, code: Code, c: Curvature, sigma: float, r: float, seed: int = 0) -> tuple[Array, Array]:
+    """What g and z tend to with infinitely many trials of these sigma and r: `gradient_limit`, `limit`.
+
+    A g whose weights respond to D and v together (m_11 = sum of weights times a b) tends to g + m_11 r z. Where the fit of a
+    weight is singular, neither is known.
+    """
+    g = gradient_limit(method, code, _response(method, c, "gradient", r).slope, seed)
+    z = limit(method, code, c, seed, sigma, r)
+    return (np.where(np.isnan(z), np.nan, g) if method.fit == "least_squares" else g), z
+
+
+def limit(method: Method, code: Code, c: Curvature, seed: int = 0, sigma: float = 1.0, r: float = 0.0) -> Array:
     """What the method's z tends to with infinitely many trials, shape (n,); NaN for a method of the gradient alone.
 
     difference: z (lfsr: as in `gradient_limit`). covariance, antithetic: z_i + (k-3)/2 H_ii v_i; with the diagonal correction
-    z_i for k > 1. Joint least squares, with B_i = (e_i v' + v e_i')/V - v_i v v'/V^2 and
-    C(H,B) = (1/2)[tr(HB) + ((k-3)/2) sum_j H_jj B_jj]:
-      without intercept  [C(H,B_i) + (v_i/2V)(tr H/2)] / [C(B_i,B_i) + (v_i/2V)^2]
+    z_i for k > 1. A mean product instead of a covariance (not centred): E dE_z/sigma^2 v_i more, E dE_z = sigma^2 tr H/2
+    + m_02 (r^2/2) v.z, of which only the second part depends on sigma and r, and no method of the table has it. Joint least
+    squares, with B_i = (e_i v' + v e_i')/V - v_i v v'/V^2 and C(H,B) = (1/2)[tr(HB) + ((k-3)/2) sum_j H_jj B_jj]:
+      without intercept  [C(H,B_i) + (v_i/2V) E dE_z/sigma^2] / [C(B_i,B_i) + (v_i/2V)^2]
       with intercept      C(H,B_i) / C(B_i,B_i) =: z^_i
       corrected           z^_i (1 - v_i^2/2V) + (v_i/2V) [v.z + (k-3)/2 sum_j H_jj v_j^2], which is z_i for k = 3
-    A code known with the relative error e: C(H,B) times 1/(1+e^2)^2, the trace term times 1/(1+e^2). An orthogonal code with
-    random signs or phases has the moments of independent components. NaN where the denominator vanishes (an intercept, k = 1
-    and one weight only: the regressor is then constant).
+    The same regressor with known denominators: the numerators alone. A code known with the relative error e: C(H,B) times
+    1/(1+e^2)^2, the mean's term times 1/(1+e^2). An orthogonal code with random signs or phases has the moments of independent
+    components. NaN where the denominator vanishes (an intercept, k = 1 and one weight only: the regressor is then constant).
     """
     k, V, v, z, h = code.kurtosis, c.V, c.v, c.z, c.diagonal
     if not method.estimates_hv:
         return np.full(z.size, np.nan)
     if method.regressor == "dw":
         return _correlated(code, z, seed)
+    mean = _response(method, c, "hv", r).mean(c, sigma) / sigma**2 * (not method.centred)
+    if method.regressor == "s_dw":
+        tends = z if method.correction == "diagonal" and k > 1 else z + (k - 3) / 2 * h * v
+        return tends + v * mean
+    C_HB, C_BB = _joint_fit(method, code, c, mean)
     if method.fit == "moments":
-        return z.copy() if method.correction == "diagonal" and k > 1 else z + (k - 3) / 2 * h * v
-    C_HB, C_BB = _joint_fit(method, code, c)
+        return C_HB
     with np.errstate(divide="ignore", invalid="ignore"):
         fitted = np.where(C_BB > 1e-14 / V, C_HB / C_BB, np.nan)
     if method.correction == "along":
@@ -125,37 +186,73 @@ def limit(method: Method, code: Code, c: Curvature, seed: int = 0) -> Array:
     return fitted
 
 
-def _joint_fit(method: Method, code: Code, c: Curvature) -> tuple[Array, Array]:
-    # numerator and denominator of the limit of the joint least squares, in units of sigma^4
+def _joint_fit(method: Method, code: Code, c: Curvature, mean: float) -> tuple[Array, Array]:
+    # numerator and denominator of the limit of the joint least squares, in units of sigma^4; mean: of dE_z, where it is left in
     k, V, v, z, h = code.kurtosis, c.V, c.v, c.z, c.diagonal
     B_ii = 2 * v / V - v**3 / V**2
     C_HB = 0.5 * (2 * z / V - v * (v @ z) / V**2 + (k - 3) / 2 * (2 * h * v / V - v * (h @ v**2) / V**2))
     C_BB = 0.5 * (2 / V - v**2 / V**2 + (k - 3) / 2 * (v**2 * ((v**4).sum() - v**4) / V**4 + B_ii**2))
     # a synapse that measures its own dw with the relative error e finds its variance, and so the denominators, too large
-    gain = 1 / (1 + code.sensing**2)
+    gain = 1 / (1 + code.sensing**2) if method.fit == "least_squares" else 1.0
     C_HB = gain**2 * C_HB
     if not method.centred:
-        C_HB = C_HB + gain * v / (2 * V) * c.trace / 2
+        C_HB = C_HB + gain * v / (2 * V) * mean
         C_BB = C_BB + (v / (2 * V)) ** 2
     return C_HB, C_BB
 
 
-def _moments(c: Curvature, k: float, m: float) -> dict[str, float]:
-    """Moments of s = v.D, l = g.D and q = (D'HD - tr H)/2 in units of sigma (s, l: sigma, q: sigma^2)."""
-    h, v, V = c.diagonal / 2, c.v, c.V
-    off = c.z - c.diagonal * v
-    return {
-        "ll": float(c.g @ c.g),
-        "llss": float(c.g @ c.g) * V + 2 * float(c.g @ v) ** 2 + (k - 3) * float((c.g**2) @ (v**2)),
-        "qq": (k - 1) * float(h @ h) + c.off_square / 2,
-        "qss": float(v @ off) + (k - 1) * float(h @ v**2),
-        "qqss": (k - 1) * V * float(h @ h)
-        + (m - 3 * k + 2) * float((h**2) @ (v**2))
-        + c.off_square / 2 * V
-        + (k - 3) * float((v**2) @ c.off_rows)
-        + 2 * float(off @ off)
-        + 4 * (k - 1) * float((h * v) @ off),
-    }
+@dataclass(frozen=True)
+class _Products:
+    """Expectations of squares of dE times those of a regressor f of z, each (n,) or a number, in units of sigma.
+
+    f0 = f - E f; l = slope.D, q = D'MD/2 minus its mean. LFF: E l^2 f0^2, QFF: E q^2 f0^2, LF: E l^2 f0, QF: E q^2 f0, FFQ:
+    E q f0^2, FF: E f0^2, FQ: E q f0, LL: E l^2, QQ: E q^2.
+    """
+
+    LFF: Array
+    QFF: Array
+    LF: Array
+    QF: Array
+    FFQ: Array
+    FF: Array
+    FQ: Array
+    LL: Array
+    QQ: Array
+
+
+def _products(code: Code, c: Curvature, slope: Array, g: Array, A1: Array | float, A2: Array) -> _Products:
+    """Of f = A1 D_i s' + A2 D_i^2, s' = s - v_i D_i: exact, weight by weight; l = slope.D, but with g_i D_i for slope_i D_i.
+
+    q = (H_ii/2) u + D_i h' + p', with u = D_i^2 - 1, h' = sum_{j != i} H_ij D_j and p' of the rest alone. E p'^2 s'^2 is that of
+    all weights, (k-1) V |h|^2 + (m-3k+2) h^2.v^2 + off V/2 + (k-3) v^2.rows + 2 |o|^2 + 4(k-1) h v.o with h = H_jj/2, o = off
+    diagonal part of Hv, less what has i in it.
+    """
+    k, m, v, h, rows = code.kurtosis, code.sixth, c.v, c.diagonal / 2, c.off_rows
+    off = c.z - c.diagonal * v  # E h's'
+    W, X, Y = c.crossed if c.crossed is not None else _evenly(v, off, c.diagonal * v, rows)
+    uu, uuu, uu1 = k - 1, m - 3 * k + 2, m - 2 * k + 1  # E u^2, u^3, u^2 D^2
+    uuuu = code.eighth - 4 * m + 6 * k - 3
+    V, hh = c.V - v**2, float(h @ h) - h**2
+    pp = uu * hh + c.off_square / 2 - rows  # E p'^2
+    pss = float(v @ off) - 2 * v * off + uu * (float(h @ v**2) - h * v**2)  # E p's'^2
+    hps = X - v * rows + uu / 2 * Y  # E h'p's'
+    ppss = (
+        uu * V * hh + uuu * (float(h**2 @ v**2) - h**2 * v**2) + (c.off_square / 2 - rows) * V
+        + (k - 3) * (float(v**2 @ rows) - v**2 * rows - W) + 2 * (float(off @ off) - off**2 - 2 * v * X + v**2 * rows)
+        + 4 * uu * (float(h * v @ off) - h * v * off - v * Y / 2)
+    )  # fmt: skip
+    hhss = rows * V + 2 * off**2 + (k - 3) * W
+    gv, ll = float(slope @ v) - slope * v, float(slope @ slope) - slope**2  # E l's', E l'^2
+    llss = ll * V + 2 * gv**2 + (k - 3) * (float(slope**2 @ v**2) - slope**2 * v**2)
+    return _Products(
+        LFF=A1**2 * (k * g**2 * V + llss) + A2**2 * (g**2 * uu1 + ll * uu) + 4 * A1 * A2 * g * uu * gv,
+        QFF=A1**2 * (h**2 * uu1 * V + k * hhss + ppss + 2 * h * uu * pss)
+        + A2**2 * (h**2 * uuuu + uu1 * rows + uu * pp) + A1 * A2 * (4 * h * uu1 * off + 4 * uu * hps),
+        LF=2 * A1 * g * gv + A2 * uu * g**2,
+        QF=A1 * (2 * h * uu * off + 2 * hps) + A2 * (h**2 * uuu + uu * rows),
+        FFQ=A1**2 * (h * uu * V + pss) + A2**2 * h * uuu + 2 * A1 * A2 * uu * off,
+        FF=A1**2 * V + A2**2 * uu, FQ=A1 * off + A2 * h * uu, LL=ll + g**2, QQ=h**2 * uu + rows + pp,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -163,95 +260,171 @@ class TrialVariance:
     """Variance of one trial per weight, shape (n,), in the parts that a periodic code treats differently.
 
     odd: of what is odd in D in dE, its linear part; even: of the curvature in dE; mean: of the mean of dE, where it is left in;
-    noise: of the measurements.
+    noise: of the measurements. pairs, of a covariance: the product of the variances of dE and of its regressor, which counts where
+    trials are few.
     """
 
     odd: Array
     even: Array
     mean: Array
     noise: Array
+    pairs: Array | float = 0.0
 
     @property
     def total(self) -> Array:
         return self.odd + self.even + self.mean + self.noise
 
+    def scaled(self, factor: float) -> "TrialVariance":
+        return TrialVariance(*(factor * getattr(self, part.name) for part in fields(self)))
+
 
 def trial_variances(
-    method: Method, code: Code, c: Curvature, sigma: float, r: float, noise: float, seed: int = 0
+    method: Method, code: Code, c: Curvature, sigma: float, r: float, noise: float, seed: int = 0, whole: Curvature | None = None
 ) -> tuple[TrialVariance, TrialVariance]:
     """Variance of one trial of g_i and of z_i; `noise` is the variance of one evaluation.
 
-    g_i: |g|^2 + (k-2) g_i^2 + noise'/sigma^2, in all (n+k-2)|g|^2 + n noise'/sigma^2; for a one-sided dE also
-      sigma^2 [E q^2 + (m-3k+2) H_ii^2/4 + (k-1) sum_{j != i} H_ij^2], q = (D'HD - tr H)/2, plus sigma^2 (tr H/2)
-      [(k-1) H_ii + tr H/2] where the mean of dE is left in. noise' = noise times the squares of the method's weights.
-    z_i, difference: |z|^2 + (k-2) z_i^2 + noise'/(r sigma)^2. z_i, moments, with e = dE - mean: Var(e (s D_i - v_i))
-      = E e^2 s^2 (1 + (2k-4) v_i^2/V) + v_i^2 E e^2 - limit_i^2; the sum over i is exact for k = 1 and the linear part of a
-      Gaussian, else leading in n; the diagonal correction adds [(k-3)^2/(k-1) - 2(k-3)] v_i^2 E e^2.
-    z_i, least squares: E e^2 s^2/(V C(B_i,B_i))^2, leading in n; corrected along v: as moments.
-    sequential: one weight at a time, sigma sqrt(n): |slope|^2 - slope_i^2, even part sigma^2 n^2 H_ii^2/4.
+    dE = slope.D + bend D'HD/2 + offset + noise, from the moments of the method's weights; noise' = noise times their squares.
+    On dw (g; z of a difference, over r):
+      |slope|^2 + (k-2) slope_i^2 + noise'/sigma^2, in all (n+k-2)|slope|^2 + n noise'/sigma^2; if bend is not 0 also
+      (bend sigma)^2 [E q^2 + (m-3k+2) H_ii^2/4 + (k-1) sum_{j != i} H_ij^2], q = (D'HD - tr H)/2, and where the mean of dE is left
+      in, mean^2/sigma^2 + bend mean (k-1) H_ii.
+    Moments on s dw: Var of (dE - E dE)(f - E f)/sigma^4, f = s D_i - kappa v_i D_i^2, or where not centred of dE f/sigma^4: exact
+      weight by weight, see `_products`.
+    Least squares: of the residual dE - g_i D_i - z^_i b_i (- intercept) times D_i/sigma^2 for g and times b_i/C(B_i,B_i) for z,
+      as for any regression whose errors are not of one size (White 1980); corrected along v: that times 1 - v_i^2/2V, plus
+      (v_i/2V) dE (s^2 - V). Exact to `FEW` weights whose H is known, see `forms.expectation`; above, leading in n.
+    sequential: one weight at a time, sigma sqrt(n): |slope|^2 - slope_i^2, even part (bend sigma n H_ii/2)^2.
     lfsr: slope'C slope - (C slope)_i^2, C as in `codes.Registers` (curvature as if no two weights had the same perturbation).
-    Known with the error e only: e^2 E dE^2/sigma^2 more for g, E e^2 s^2 times (1 + e^2)^2 for z (leading in n); measured
+    whole: of which c is one pattern; then what its mean of dE, and its g and z, differ from the fitted ones is left in too.
+    Known with the error e only: e^2 E dE^2/sigma^2 more for g, the rest of z times (1 + e^2)^2 (leading in n); measured
       denominators divide by (1 + e^2)^2 and (1 + e^2)^4.
     """
-    n, k, V = c.g.size, code.kurtosis, c.V
-    M = _moments(c, k, code.sixth)
-    blur = code.sensing**2
-    noise_g = noise * sum(weight**2 for weight in method.gradient_weights)
-    noise_z = noise * sum(weight**2 for weight in method.hv_weights)
-    one_sided = method.one_sided
-    mean = sigma**2 * c.trace / 2 * (one_sided and not method.centred)  # of dE, where it is left in
-    zero = np.zeros(n)
-
-    if not code.independent:  # deterministic: +-sigma bits of a register, or one weight at a time
-        even = zero
-        if one_sided:
-            alone = sigma**2 * n**2 * c.diagonal**2 / 4
-            joint = np.full(n, sigma**2 * c.off_square / 2)
-            even = alone if code.orthogonal else joint
-        left_in = np.full(n, 0.0 if code.orthogonal else mean**2 / sigma**2)
-        g = TrialVariance(_spread(code, c.g, seed), even, left_in, np.full(n, noise_g / sigma**2))
-    else:
-        even, left_in = zero, zero
-        if one_sided:
-            even = sigma**2 * (M["qq"] + (code.sixth - 3 * k + 2) * c.diagonal**2 / 4 + (k - 1) * c.off_rows)
-            left_in = mean * (k - 1) * c.diagonal + mean**2 / sigma**2
-        e2 = M["ll"] + one_sided * (sigma**2 * M["qq"] + mean**2 / sigma**2) + noise_g / sigma**2
-        gain = 1 / (1 + blur) ** 2 if method.fit == "least_squares" else 1.0
-        parts = (_others(c.g, k) + blur * e2, even, left_in, np.full(n, noise_g / sigma**2))
-        g = TrialVariance(*(gain * part for part in parts))
-
+    noise_g, noise_z = (noise * sum(w**2 for w in weights) for weights in (method.gradient_weights, method.hv_weights))
+    (dE_g, mean_g), (dE_z, mean_z) = (_left(method, c, whole or c, of, sigma, r) for of in ("gradient", "hv"))
+    if method.fit == "least_squares":
+        return _on_both(method, code, c, whole or c, dE_z, mean_z, sigma, r, noise_z)
+    g = _on_dw(method, code, c, dE_g, mean_g, sigma, noise_g, seed)
     if not method.estimates_hv:
-        nothing = np.full(n, np.nan)
+        nothing = np.full(c.g.size, np.nan)
         return g, TrialVariance(nothing, nothing, nothing, nothing)
     if method.regressor == "dw":
-        noise_z /= (r * sigma) ** 2
-        linear = _others(c.z, k) if code.independent else _spread(code, c.z, seed)
-        return g, TrialVariance(linear + blur * (float(c.z @ c.z) + noise_z), zero, zero, np.full(n, noise_z))
-    # E e^2 and E e^2 s^2 of the four parts; a pair has removed the odd one from dE_z
-    mixed = sigma**2 * method.mixed
-    squares = (
-        (mixed * M["ll"], mixed * M["llss"]),
-        (sigma**4 * M["qq"], sigma**4 * M["qqss"]),
-        (mean**2, 2 * mean * sigma**2 * M["qss"] + mean**2 * V),
-        (noise_z, noise_z * V),
-    )
-    share, away = c.v**2, zero
-    if method.fit == "moments" or method.correction == "along":
-        extra = (k - 3) ** 2 / (k - 1) - 2 * (k - 3) if method.correction == "diagonal" and k > 1 else 0.0
-        var = [(1 + blur) ** 2 * e2s2 * (1 + (2 * k - 4) * share / V) + (1 + extra) * share * e2 for e2, e2s2 in squares]
-        away = limit(method, code, c) ** 2
-    else:
-        _, C_BB = _joint_fit(method, code, c)
-        with np.errstate(divide="ignore"):
-            var = [(1 + blur) ** 2 * e2s2 / (V * C_BB) ** 2 for _, e2s2 in squares]
-    scale = sigma**4 * ((1 + blur) ** 4 if method.fit == "least_squares" else 1.0)
-    odd, even, left_in, noisy = (part / scale for part in var)
-    return g, TrialVariance(odd, even - away, left_in, noisy)
+        return g, _on_dw(method, code, c, replace(dE_z, slope=dE_z.slope / r), mean_z / r, sigma, noise_z / r**2, seed)
+    return g, _on_s_dw(method, code, c, dE_z, mean_z, sigma, noise_z)
+
+
+def _left(
+    method: Method, c: Curvature, whole: Curvature, of: Literal["gradient", "hv"], sigma: float, r: float
+) -> tuple[_Response, float]:
+    """dE, and what a method leaves of its mean: all, or, centred, that of one pattern against the whole."""
+    dE = _response(method, c, of, r)
+    return dE, dE.mean(c, sigma) - method.centred * _response(method, whole, of, r).mean(whole, sigma)
 
 
 def _others(slope: Array, k: float) -> Array:
     """Variance of (D.slope) D_i/sigma^2, per weight."""
     return float(slope @ slope) + (k - 2) * slope**2
+
+
+def _on_dw(
+    method: Method, code: Code, c: Curvature, dE: _Response, mean: float, sigma: float, noise: float, seed: int
+) -> TrialVariance:
+    n, k, h, bend = c.g.size, code.kurtosis, c.diagonal, sigma * dE.bend
+    if not code.independent:  # deterministic: +-sigma bits of a register, or one weight at a time
+        even = (bend * n * h / 2) ** 2 if code.orthogonal else np.full(n, bend**2 * c.off_square / 2)
+        left_in = np.full(n, 0.0 if code.orthogonal else mean**2 / sigma**2)
+        return TrialVariance(_spread(code, dE.slope, seed), even, left_in, np.full(n, noise / sigma**2))
+    qq = (k - 1) * float(h @ h) / 4 + c.off_square / 2
+    even = bend**2 * (qq + (code.sixth - 3 * k + 2) * h**2 / 4 + (k - 1) * c.off_rows)
+    left_in = dE.bend * mean * (k - 1) * h + mean**2 / sigma**2
+    square = float(dE.slope @ dE.slope) + bend**2 * qq + (mean**2 + noise) / sigma**2  # E dE^2/sigma^2
+    odd = _others(dE.slope, k) + code.sensing**2 * square
+    return TrialVariance(odd, even, left_in, np.full(n, noise / sigma**2), square * method.centred)
+
+
+def _evenly(v: Array, off: Array, along: Array, rows: Array) -> tuple[float, Array, Array]:
+    """The mean of the first sum of `Curvature.crossed`; the others parallel to v, with the same products with v."""
+    V = float(v @ v) or 1.0
+    return float(v**2 @ rows) / v.size, float(off @ off) / V * v, float(off @ along) / V * v
+
+
+def _products_of_b(
+    code: Code, c: Curvature, slope: Array, own: Array, scale: Array, along: Array, fitted: Array
+) -> tuple[_Products, tuple[Array, Array]]:
+    """Of f = scale b_i + along (s^2 - V), and of D_i in place of f: E D_i^2 q^2, E D_i^2 q. q is less fitted b_i, and l has own_i D_i for
+    slope_i D_i; but (s^2 - V) is multiplied with all of dE.
+
+    Exact for few weights whose H is known. Else what f has of s'^2 is left out (-(v_i/2V^2) of b_i: a share of order 1/n, which the
+    correction along v takes away but for k), and what is taken of q.
+    """
+    k, v, V, n = code.kurtosis, c.v, c.V, c.v.size
+    if c.H is None:
+        A1, A2 = scale * (1 / V - v**2 / V**2) + 2 * along * v, scale * (v / V - v**3 / (2 * V**2)) + along * v**2
+        P, h = _products(code, c, slope, own, A1, A2), c.diagonal / 2
+        return P, (P.QQ + (code.sixth - 3 * k + 2) * h**2 + (k - 1) * c.off_rows, 2 * (k - 1) * h)
+    moments, x = (k, code.sixth, code.eighth), np.eye(n)
+    vv = np.outer(v, v)
+    B = (x[:, :, None] * v + v[:, None] * x[:, None]) / V - v[:, None, None] * vv / V**2
+    F = scale[:, None, None] * B + along[:, None, None] * 2 * vv
+    Q, l = c.H - fitted[:, None, None] * B, slope + np.diag(own - slope)
+
+    def E(*forms: Array) -> Array:
+        return expectation(forms, moments)
+
+    LFF, QFF, FQ = E(l, l, F, F), E(Q, Q, F, F), E(F, Q)
+    if along.any():
+        S, G, d = 2 * vv[None], (fitted * along)[:, None, None] * B, np.diag((slope - own) * along)
+        LFF += 2 * E(l, d, F, S) + E(d, d, S, S)
+        QFF, FQ = QFF + 2 * E(Q, F, G, S) + E(G, G, S, S), FQ + E(G, S)
+    P = _Products(LFF, QFF, E(l, l, F), E(Q, Q, F), E(F, F, Q), E(F, F), FQ, E(l, l), E(Q, Q))
+    return P, (E(x, x, Q, Q), E(x, x, Q))
+
+
+def _covariance(P: _Products, bend: float, mu: Array | float, t: Array | float, sigma: float, noise: float) -> TrialVariance:
+    """Variance of dE f/sigma^4, where mu is left of E f, and t sigma^2 of E dE."""
+    return TrialVariance(
+        (P.LFF + 2 * mu * P.LF + mu**2 * P.LL) / sigma**2,
+        bend**2 * (P.QFF + 2 * mu * P.QF + mu**2 * P.QQ - P.FQ**2),
+        2 * bend * t * (P.FFQ + mu * P.FQ) + t**2 * P.FF,
+        noise * (P.FF + mu**2) / sigma**4,
+        (P.LL / sigma**2 + bend**2 * P.QQ + t**2 + noise / sigma**4) * P.FF,
+    )
+
+
+def _on_s_dw(method: Method, code: Code, c: Curvature, dE: _Response, mean: float, sigma: float, noise: float) -> TrialVariance:
+    v = c.v
+    if method.regressor == "s_dw":
+        P, mu = _products(code, c, dE.slope, dE.slope, 1.0, v * (1 - method.kappa(code.kurtosis))), v
+    else:
+        one, none = np.ones(v.size), np.zeros(v.size)
+        (P, _), mu = _products_of_b(code, c, dE.slope, dE.slope, one, none, none), v / (2 * c.V)
+    found = _covariance(P, dE.bend, 0.0 if method.centred else mu, mean / sigma**2, sigma, noise)
+    return replace(found, pairs=found.pairs * method.centred).scaled((1 + code.sensing**2) ** 2)
+
+
+def _on_both(
+    method: Method, code: Code, c: Curvature, whole: Curvature, dE: _Response, mean: float, sigma: float, r: float, noise: float
+) -> tuple[TrialVariance, TrialVariance]:
+    v, V, blur = c.v, c.V, code.sensing**2
+    left_in = 0.0 if method.centred else _response(method, whole, "hv", r).mean(whole, sigma) / sigma**2
+    C_HB, C_BB = _joint_fit(method, code, whole, left_in)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(C_BB > 1e-14 / V, 1 / C_BB, np.nan)
+    fitted, along = scale * C_HB, np.zeros(v.size)
+    mu = 0.0 if method.centred else v / (2 * V)
+    t = mean / sigma**2 - fitted * mu  # what the fit leaves of the mean
+    if method.correction == "along":
+        scale, along = scale * (1 - v**2 / (2 * V)), v / (2 * V)
+    P, (DDQQ, DDQ) = _products_of_b(code, c, dE.slope, dE.slope - whole.g, scale, along, fitted)
+    if c.H is None:
+        expected = limit(method, code, c, 0, sigma, r) - limit(method, code, whole, 0, sigma, r)
+        expected = expected + along * float(v @ whole.z + (code.kurtosis - 3) / 2 * whole.diagonal @ v**2)
+        P = replace(P, FQ=expected - t * scale * mu)
+    # of its own D_i g_i, a synapse that measures D_i with an error explains a part only
+    z = _covariance(replace(P, LFF=P.LFF + blur * dE.slope**2 * P.FF), dE.bend, scale * mu, t, sigma, noise)
+    missed = blur * (P.LL + dE.slope**2 + sigma**2 * P.QQ + (sigma * t) ** 2 + noise / sigma**2)
+    odd = P.LL + (code.kurtosis - 2) * (dE.slope - whole.g) ** 2 + missed
+    g = TrialVariance(odd, sigma**2 * DDQQ, sigma**2 * (2 * t * DDQ + t**2), 0 * t + noise / sigma**2)
+    return g.scaled(1 / (1 + blur) ** 2), replace(z, pairs=0.0).scaled(1 / (1 + blur) ** 2)
 
 
 def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: int = 0) -> Array:
@@ -309,7 +482,9 @@ class QuantityPrediction:
 
     lawful: whether dE is the same function in every trial, so that a periodic code's law holds. slope: of dE on D (in the units
     of the quantity) if the estimate is linear in it; mean: of dE/sigma where it is left in. seed: of shift registers.
-    limit_cosine: of the limit with the exact answer, the best that any number of trials reaches.
+    covariance: whether it is one, of K trials, and not divided by K - 1. limit_cosine: of the limit with the exact answer, the
+    best that any number of trials reaches. limit_stderr, unsure: standard error of the limit, (n,), and the relative one of the
+    variance, where they rest on random patterns or sign vectors; None and 0 where they do not.
     """
 
     exact: Array
@@ -321,6 +496,9 @@ class QuantityPrediction:
     slope: Array | None = None
     mean: float = 0.0
     seed: int = 0
+    covariance: bool = False
+    limit_stderr: Array | None = None
+    unsure: float = 0.0
 
     @property
     def bias(self) -> Array:
@@ -342,6 +520,8 @@ class QuantityPrediction:
 
     def expected(self, trials: int) -> Array:
         """The expected estimate after so many trials, shape (n,): the limit; one weight at a time, n visits_i/K of it."""
+        if self.covariance and not self.code.periodic:
+            return (1 - 1 / trials) * self.limit
         if self.slope is None or self.code.kind != SEQUENTIAL:
             return self.limit
         n = self.limit.size
@@ -356,7 +536,11 @@ class QuantityPrediction:
         telling anything new of it.
         """
         if not self.code.periodic or not self.lawful:
-            return np.maximum(self.trial.total, 0.0) / trials  # what is leading in n can be negative where n is small
+            one = np.maximum(self.trial.total, 0.0)  # what is leading in n can be negative where n is small
+            if not self.covariance or self.code.periodic:
+                return one / trials
+            few = (self.limit**2 + self.trial.pairs) / (trials - 1) if trials > 1 else 0.0
+            return (1 - 1 / trials) ** 2 * (one + few) / trials
         P = self.period
         rest = trials % (2 * P)
         if self.slope is None:
@@ -417,12 +601,16 @@ class QuantityPrediction:
         if not allowed > 0:
             return math.inf
         random = _count(max(self.variance / allowed, 1.0))
-        if not self.code.periodic or not self.lawful:
-            return random
 
         def enough(trials: float) -> bool:
             trials = int(trials)
             return self.relative_error(trials) <= relative_error if relative_error else self.cosine(trials) >= cosine
+
+        if not self.code.periodic or not self.lawful:
+            few = random
+            while self.covariance and few < 2 * random + 16 and not enough(few):  # few trials vary more
+                few += 1 + few // 64
+            return few
 
         P = self.period
         if self.slope is None:
@@ -496,30 +684,57 @@ def predict(
     code = choose("code", code, CODES) if isinstance(code, str) else code
     design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
     known = curvatures(objective, w, v, presentation) if known is None else known
-    per_pattern = [trial_variances(method, code, c, sigma, r, error_noise**2, seed) for c in known]
-    parts = []
-    for index in (0, 1):
-        exacts = [(c.g, c.z)[index] for c in known]
-        limits = [gradient_limit(method, code, c.g, seed) if index == 0 else limit(method, code, c, seed) for c in known]
-        mean = np.mean(limits, axis=0)
-        spread = np.maximum(np.mean(np.square(limits), axis=0) - mean**2, 0.0) if len(known) > 1 else 0.0
-        odd, even, left_in, noise = (
-            np.mean([getattr(variances[index], part) for variances in per_pattern], axis=0)
-            for part in ("odd", "even", "mean", "noise")
-        )
-        linear_in_D = len(known) == 1 and (index == 0 or method.regressor == "dw")
-        keeps_mean = index == 0 and method.one_sided and not method.centred
+    whole = known[0]
+    cases, limited = whole.patterns or (whole,), limits(method, code, whole, sigma, r, seed)
+    each = [trial_variances(method, code, c, sigma, r, error_noise**2, seed, whole) for c in cases]
+    tends = [limits(method, code, c, sigma, r, seed) for c in cases]
+    parts: list[QuantityPrediction] = []
+    both: tuple[Literal["gradient", "hv"], ...] = ("gradient", "hv")
+    for index, of in enumerate(both):
+        trial, unsure = _over_patterns([variances[index] for variances in each], [two[index] for two in tends], whole)
+        on_dw = index == 0 or method.regressor == "dw"
+        dE, left_in = _left(method, whole, whole, of, sigma, r)
+        unit = 1.0 if index == 0 else r
         parts.append(
             QuantityPrediction(
-                np.mean(exacts, axis=0), mean, TrialVariance(odd + spread, even, left_in, noise), code,
-                method.evaluations_per_trial, linear_in_D or (len(known) == 1 and code.function is None),
-                exacts[0] if linear_in_D else None, sigma * known[0].trace / 2 if keeps_mean else 0.0, seed,
+                (whole.g, whole.z)[index], limited[index], trial, code, method.evaluations_per_trial,
+                not whole.patterns and (on_dw or code.function is None),
+                dE.slope / unit if on_dw and not whole.patterns else None, left_in / sigma / unit * on_dw, seed,
+                method.centred and method.fit == "moments", _limit_stderr(method, code, whole) if index else None, unsure,
             )
         )  # fmt: skip
-    trace = float(np.mean([c.trace for c in known]))
-    size = math.sqrt(float(np.mean([c.off_square + float(c.diagonal @ c.diagonal) for c in known])))
+    trace = whole.trace
+    size = math.sqrt(whole.off_square + float(whole.diagonal @ whole.diagonal))
     etas = (2 / trace, 2 / (trace + 2 * size)) if trace > 0 else (math.inf, math.inf)
     return Prediction(parts[0], parts[1], trace, etas[0], etas[1], _warnings(design, parts, trials))
+
+
+def _over_patterns(each: list[TrialVariance], tends: list[Array], whole: Curvature) -> tuple[TrialVariance, float]:
+    """The variance of a trial whose pattern is drawn too, and its relative standard error.
+
+    That within a pattern, on average, and that between the patterns of what each tends to.
+    """
+    m = len(each)
+    if m == 1:
+        return each[0], whole.unsure
+    found = TrialVariance(*(np.mean([getattr(one, part.name) for one in each], axis=0) for part in fields(TrialVariance)))
+    found = replace(found, odd=found.odd + np.var(tends, axis=0, ddof=1) * (1 - 1 / whole.of))
+    squares = [float(one.total.sum() + ((L - np.mean(tends, axis=0)) ** 2).sum()) for one, L in zip(each, tends, strict=True)]
+    sampled = math.sqrt(max(1 - m / whole.of, 0.0) / m) * float(np.std(squares, ddof=1)) / (float(np.mean(squares)) or 1.0)
+    return found, math.hypot(sampled, math.sqrt(float(np.mean([c.unsure**2 for c in whole.patterns])) / m))
+
+
+def _limit_stderr(method: Method, code: Code, c: Curvature) -> Array | None:
+    """Standard error of the limit of z from that of the diagonal of H; None if exact."""
+    if c.diagonal_stderr is None or not method.estimates_hv or method.regressor == "dw":
+        return None
+    e, v = c.diagonal_stderr, np.abs(c.v)
+    found = np.zeros(v.size)
+    if code.kurtosis != 3 and not (method.correction == "diagonal" and code.kurtosis > 1):
+        found = abs(code.kurtosis - 3) / 2 * e * v
+    if not method.centred:
+        found = np.hypot(found, v * float(np.linalg.norm(e)) / (2 if method.regressor == "s_dw" else 4))
+    return found if found.any() else None
 
 
 def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | None) -> list[str]:
@@ -561,9 +776,15 @@ def _reason(design: Design) -> tuple[str, str]:
 
 
 def curvatures(objective: Objective, w: Array, v: Array, presentation: str = "batch") -> list[Curvature]:
-    """One `Curvature` of the whole objective, or (presentation = "pattern") one per pattern, at most 64 of them evenly chosen."""
-    if presentation == "batch":
-        return [curvature(objective, w, v)]
-    chosen = np.unique(np.linspace(0, objective.n_patterns - 1, 64).astype(int))
-    probes = None if objective.n_weights <= 128 else 32
-    return [curvature(objective.pattern(int(index)), w, v, probes) for index in chosen]
+    """The `Curvature` of the whole objective; with presentation = "pattern" also of single patterns, for the variances alone.
+
+    All limits are linear in g and H, so those of single patterns average to those of the whole. All patterns are taken, or
+    `PATTERNS` drawn without replacement; of more than 512 weights, each with 32 random sign vectors.
+    """
+    whole, S = curvature(objective, w, v), objective.n_patterns
+    if presentation == "batch" or S == 1:
+        return [whole]
+    rng = np.random.Generator(np.random.Philox(2))
+    chosen = np.arange(S) if S <= PATTERNS else np.sort(rng.choice(S, PATTERNS, replace=False))
+    probes = None if objective.n_weights <= 512 else 32
+    return [replace(whole, patterns=tuple(curvature(objective.pattern(int(p)), w, v, probes) for p in chosen), of=S)]
