@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar, nnls
 
 from perturb.codes import CODES, Code
 from perturb.errors import choose
@@ -13,6 +14,8 @@ from perturb.statistics import check_pair, check_trials
 from perturb.theory import Curvature, curvatures, predict
 
 Array = np.ndarray
+SMALLEST, LARGEST = 1e-8, 10.0  # amplitudes among which the best is sought
+VARIANCE_POWERS = np.array([-4, -2, 0, 2])
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,17 @@ class Beyond:
     beta_z: Array
     Tvv: Array
     Qvvv: Array
-    z: Array
 
     def bias(self, method: Method, sigma: float, r: float) -> tuple[Array, Array]:
         """Samples (probes, n) whose means are the bias of g and of z, to leading order in sigma and r.
 
         With m_pq = sum of the method's weights times a^p b^q over its phases:
-          g    sigma^2 m_30 beta_g + m_11 r z + m_12 (r^2/2) Tvv
+          g    sigma^2 m_30 beta_g + m_12 (r^2/2) Tvv
           z    difference: sigma^2 m_31 beta_z + m_12 (r/2) Tvv + m_13 (r^2/6) Qvvv; on s dw: sigma^2 m_40 beta_z
         From E over D of the Taylor series of dE times D_i/sigma^2 (for s dw: Stein's identity); exact for a code of kurtosis 3,
         for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not for one weight at a time.
         """
-        g = sigma**2 * method.moment("gradient", 3, 0) * self.beta_g + method.moment("gradient", 1, 1) * r * self.z
-        g = g + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
+        g = sigma**2 * method.moment("gradient", 3, 0) * self.beta_g + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
         if not method.estimates_hv:
             return g, np.full_like(g, np.nan)
         if method.regressor != "dw":
@@ -67,7 +68,7 @@ def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond
     beta_g, beta_z = (np.array(column) / (2 * step**2) for column in zip(*sampled, strict=True))
     square = float(v @ v)
     Tvv, Qvvv = bent(step * v / square**0.5) if square > 0 else (np.zeros(n), np.zeros(n))
-    return Beyond(beta_g, beta_z, Tvv * square / step**2, Qvvv * square / step**2, z)
+    return Beyond(beta_g, beta_z, Tvv * square / step**2, Qvvv * square / step**2)
 
 
 def truncation(
@@ -123,27 +124,48 @@ def best_sigma(
     error_noise = math.hypot(error_noise, float(np.finfo(float).eps) * objective.error(w))
     known = curvatures(objective, w, v) if known is None else known
     higher = beyond(objective, w, v)
-
-    def wrong(log_sigma: float) -> tuple[float, float]:
-        sigma = math.exp(log_sigma)
-        foretold = predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed)
-        errors = []
-        for part, samples in zip((foretold.gradient, foretold.hv), higher.bias(method, sigma, r), strict=True):
-            off = _square(samples + part.expected(trials) - part.exact)
-            errors.append(off + part.total_variance(trials))
-        return errors[0], errors[1]
-
-    grid = np.linspace(math.log(1e-8), math.log(10.0), 121)
-    values = np.array([wrong(x) for x in grid])
+    # of sigma^-4, sigma^-2, 1 and sigma^2 the variance consists, and of sigma^-2 and 1 the bias on a quadratic: a few values tell
+    sampled = np.geomspace(SMALLEST, LARGEST, 7)
+    foretold = [predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed) for sigma in sampled]
+    fixed, growing = higher.bias(method, 0.0, r), higher.bias(method, 1.0, r)
     found = []
-    for index in (0, 1):
-        if not np.isfinite(values[:, index]).all():
+    for index, quantity in enumerate(("gradient", "hv")):
+        parts = [getattr(prediction, quantity) for prediction in foretold]
+        variance = np.array([part.total_variance(trials) for part in parts])
+        if not np.isfinite(variance).all():
             found.append(math.nan)
             continue
-        best = int(np.argmin(values[:, index]))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        for _ in range(40):  # by thirds: one minimum lies between
-            a, b = low + (high - low) / 3, high - (high - low) / 3
-            low, high = (low, b) if wrong(a)[index] <= wrong(b)[index] else (a, high)
-        found.append(math.exp((low + high) / 2))
+        off = [part.expected(trials) - part.exact for part in (parts[0], parts[-1])]
+        shrinking = (off[0] - off[1]) * SMALLEST**2  # times sigma^-2
+        rest = fixed[index] + off[1] - shrinking / LARGEST**2
+        halves = np.array(
+            [[np.mean(x[h::2], axis=0) for x in (growing[index] - fixed[index], rest)] + [shrinking] for h in (0, 1)]
+        )
+        products = halves[0] @ halves[1].T  # as in `_square`, of sigma^2, 1 and sigma^-2
+        found.append(_least(products, _terms(sampled, variance)))
     return found[0], found[1]
+
+
+def _terms(sigma: Array, variance: Array) -> Array:
+    """The factors of sigma^-4, sigma^-2, 1 and sigma^2 in the variance, none of them negative, from values of it."""
+    powers = sigma[:, None] ** VARIANCE_POWERS.astype(float)
+    if not variance.any():
+        return np.zeros(len(VARIANCE_POWERS))
+    scaled = powers / np.where(variance > 0, variance, variance.max())[:, None]
+    size = scaled.max(0)
+    return nnls(scaled / size, (variance > 0).astype(float))[0] / size
+
+
+def _least(products: Array, terms: Array) -> float:
+    """Where bias^2 + variance is least, between the smallest and the largest sigma."""
+
+    def wrong(log_sigma: Array | float) -> Array:
+        square = np.exp(2.0 * np.asarray(log_sigma))
+        x = np.stack([square, np.ones_like(square), 1 / square])
+        bias = np.einsum("i...,ij,j...->...", x, products, x)
+        return np.maximum(bias, 0.0) + np.tensordot(terms, np.exp(np.multiply.outer(VARIANCE_POWERS, np.asarray(log_sigma))), 1)
+
+    grid = np.linspace(math.log(SMALLEST), math.log(LARGEST), 121)
+    best = int(np.argmin(wrong(grid)))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    return math.exp(minimize_scalar(lambda x: float(wrong(x)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}).x)

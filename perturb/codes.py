@@ -11,7 +11,8 @@ from perturb.errors import InputError
 
 Array = np.ndarray
 Draw = Callable[[int, int, int, int], Array]
-GAUSSIAN, WALSH, UNIFORM, SEQUENTIAL, LFSR, SINE = 1, 3, 4, 5, 6, 7  # kinds in `philox.perturbation` that theory and messages know
+# kinds in `philox.perturbation` that theory and messages know
+GAUSSIAN, WALSH, UNIFORM, SEQUENTIAL, LFSR, SINE = 1, 3, 4, 5, 6, 7
 LONGEST_REGISTER = 24  # bits; the taps of `philox.TAPS` end there
 
 

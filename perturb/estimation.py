@@ -11,7 +11,7 @@ from perturb.objective import Objective, as_weights
 from perturb.precision import chosen
 from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Estimate, Statistics, check_trials, solve
-from perturb.theory import Curvature, curvatures, gradient_limit, limit
+from perturb.theory import Curvature, curvatures, limit_stderr, limits
 
 Array = np.ndarray
 
@@ -129,13 +129,15 @@ class QuantityComparison:
     """One quantity (g or z) against its exact value and its method's own limit; arrays of shape (n,).
 
     z_rms, limit_z_rms: rms over the weights of (estimate - exact)/stderr and (estimate - limit)/stderr; about 1 for an estimate
-    as good as its standard errors say. relative_error: |estimate - exact|/|exact|; NaN where the exact value is zero.
+    as good as its standard errors say; of an uncertain limit, limit_stderr counts too. relative_error:
+    |estimate - exact|/|exact|; NaN where the exact value is zero.
     """
 
     estimate: Array
     stderr: Array
     exact: Array
     limit: Array
+    limit_stderr: Array | None = None
 
     @property
     def cosine(self) -> float:
@@ -162,7 +164,8 @@ class QuantityComparison:
     @property
     def limit_z_rms(self) -> float:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return _rms((self.estimate - self.limit) / self.stderr)
+            unsure = 0.0 if self.limit_stderr is None else self.limit_stderr
+            return _rms((self.estimate - self.limit) / np.hypot(self.stderr, unsure))
 
 
 @dataclass(frozen=True)
@@ -174,17 +177,18 @@ class Comparison:
 def compare(estimated: Estimate, objective: Objective, w: Array, v: Array, known: list[Curvature] | None = None) -> Comparison:
     """The estimate beside exact R{backprop} and the limit that theory gives its method; for the gradient alone, hv has NaN there.
 
-    Cost: the `curvatures` of the objective (n products), unless given as `known`.
+    Cost: the `curvatures` of the objective (n products), unless given as `known`. However patterns are presented, the limit is
+    that of the whole objective, as it is linear in g and H.
     """
     design = estimated.design
     w, v, _ = _point(objective, w, v, design.method)
-    known = curvatures(objective, w, v, design.presentation) if known is None else known
+    whole = curvatures(objective, w, v)[0] if known is None else known[0]
     _, g, z = objective.error_gradient_hvp(w, v)
-    g_limit = gradient_limit(design.method, design.code, g, design.seed)
-    z_limit = np.mean([limit(design.method, design.code, c, design.seed) for c in known], axis=0)
+    g_limit, z_limit = limits(design.method, design.code, whole, design.sigma, design.r, design.seed)
+    unsure = limit_stderr(design.method, design.code, whole)
     return Comparison(
         QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, g_limit),
-        QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit),
+        QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit, unsure),
     )
 
 

@@ -133,7 +133,8 @@ class Method:
             return "every code"
         if self.correction == "diagonal":
             return "codes of kurtosis above 1"
-        return "codes of kurtosis 3" if self.fit == "moments" or self.correction == "along" else "no code"
+        covariance = self.regressor == "s_dw" and self.centred
+        return "codes of kurtosis 3" if covariance or self.correction == "along" else "no code"
 
     def unbiased_with(self, code: Code) -> bool:
         """Whether z (and g) of a quadratic E are unbiased for a code of independent components, known without error."""

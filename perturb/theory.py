@@ -33,10 +33,10 @@ class Curvature:
     256 random sign vectors (the smaller terms then carry a few per cent of error).
 
     crossed: what the variance of z of each single weight needs besides, shape (3, n): with O the part of H off the diagonal,
-    o = Ov and d the diagonal, sum_j O_ij^2 v_j^2, (Oo)_i and (O(d v))_i. None: the means over the weights, which give the same sum of the
-    variances. H: itself, shape (n, n), of `FEW` weights, else None. patterns: of some of the patterns alone, drawn at random, where
-    each trial presents one; of: how many there are. diagonal_stderr, unsure: standard error of the diagonal, and the relative
-    one of |H|_F^2, where they come from random sign vectors.
+    o = Ov and d the diagonal, sum_j O_ij^2 v_j^2, (Oo)_i and (O(d v))_i. None: averages over the weights, which give the same sum
+    of the variances. H: itself, shape (n, n), of `FEW` weights, else None. patterns: of some of the patterns alone, drawn at
+    random, where each trial presents one; of: how many there are. diagonal_stderr, unsure: standard error of the diagonal, and
+    the relative one of |H|_F^2, where they come from random sign vectors.
     """
 
     g: Array
@@ -259,9 +259,9 @@ def _products(code: Code, c: Curvature, slope: Array, g: Array, A1: Array | floa
 class TrialVariance:
     """Variance of one trial per weight, shape (n,), in the parts that a periodic code treats differently.
 
-    odd: of what is odd in D in dE, its linear part; even: of the curvature in dE; mean: of the mean of dE, where it is left in;
-    noise: of the measurements. pairs, of a covariance: the product of the variances of dE and of its regressor, which counts where
-    trials are few.
+    odd: of what is odd in D in dE, its linear part; even: of the curvature in dE; mean: of the mean of dE, and of the regressor
+    of z, where they are left in; noise: of the measurements. pairs, of a covariance: the product of the variances of dE and of
+    its regressor, which counts where trials are few.
     """
 
     odd: Array
@@ -286,8 +286,8 @@ def trial_variances(
     dE = slope.D + bend D'HD/2 + offset + noise, from the moments of the method's weights; noise' = noise times their squares.
     On dw (g; z of a difference, over r):
       |slope|^2 + (k-2) slope_i^2 + noise'/sigma^2, in all (n+k-2)|slope|^2 + n noise'/sigma^2; if bend is not 0 also
-      (bend sigma)^2 [E q^2 + (m-3k+2) H_ii^2/4 + (k-1) sum_{j != i} H_ij^2], q = (D'HD - tr H)/2, and where the mean of dE is left
-      in, mean^2/sigma^2 + bend mean (k-1) H_ii.
+      (bend sigma)^2 [E q^2 + (m-3k+2) H_ii^2/4 + (k-1) sum_{j != i} H_ij^2], q = (D'HD - tr H)/2, and, of
+      a mean of dE that is left in, mean^2/sigma^2 + bend mean (k-1) H_ii.
     Moments on s dw: Var of (dE - E dE)(f - E f)/sigma^4, f = s D_i - kappa v_i D_i^2, or where not centred of dE f/sigma^4: exact
       weight by weight, see `_products`.
     Least squares: of the residual dE - g_i D_i - z^_i b_i (- intercept) times D_i/sigma^2 for g and times b_i/C(B_i,B_i) for z,
@@ -350,11 +350,12 @@ def _evenly(v: Array, off: Array, along: Array, rows: Array) -> tuple[float, Arr
 def _products_of_b(
     code: Code, c: Curvature, slope: Array, own: Array, scale: Array, along: Array, fitted: Array
 ) -> tuple[_Products, tuple[Array, Array]]:
-    """Of f = scale b_i + along (s^2 - V), and of D_i in place of f: E D_i^2 q^2, E D_i^2 q. q is less fitted b_i, and l has own_i D_i for
-    slope_i D_i; but (s^2 - V) is multiplied with all of dE.
+    """Of f = scale b_i + along (s^2 - V), and of D_i in place of f: E D_i^2 q^2, E D_i^2 q.
 
-    Exact for few weights whose H is known. Else what f has of s'^2 is left out (-(v_i/2V^2) of b_i: a share of order 1/n, which the
-    correction along v takes away but for k), and what is taken of q.
+    q is less fitted b_i, and l has own_i D_i for slope_i D_i; but (s^2 - V) is multiplied with all of dE.
+
+    Exact for few weights whose H is known. Else what f has of s'^2 is left out (-(v_i/2V^2) of b_i: a share of order 1/n,
+    which the correction along v takes away but for k), and what is taken of q.
     """
     k, v, V, n = code.kurtosis, c.v, c.V, c.v.size
     if c.H is None:
@@ -365,17 +366,17 @@ def _products_of_b(
     vv = np.outer(v, v)
     B = (x[:, :, None] * v + v[:, None] * x[:, None]) / V - v[:, None, None] * vv / V**2
     F = scale[:, None, None] * B + along[:, None, None] * 2 * vv
-    Q, l = c.H - fitted[:, None, None] * B, slope + np.diag(own - slope)
+    Q, L = c.H - fitted[:, None, None] * B, slope + np.diag(own - slope)
 
     def E(*forms: Array) -> Array:
-        return expectation(forms, moments)
+        return expectation(list(forms), moments)
 
-    LFF, QFF, FQ = E(l, l, F, F), E(Q, Q, F, F), E(F, Q)
+    LFF, QFF, FQ = E(L, L, F, F), E(Q, Q, F, F), E(F, Q)
     if along.any():
         S, G, d = 2 * vv[None], (fitted * along)[:, None, None] * B, np.diag((slope - own) * along)
-        LFF += 2 * E(l, d, F, S) + E(d, d, S, S)
+        LFF += 2 * E(L, d, F, S) + E(d, d, S, S)
         QFF, FQ = QFF + 2 * E(Q, F, G, S) + E(G, G, S, S), FQ + E(G, S)
-    P = _Products(LFF, QFF, E(l, l, F), E(Q, Q, F), E(F, F, Q), E(F, F), FQ, E(l, l), E(Q, Q))
+    P = _Products(LFF, QFF, E(L, L, F), E(Q, Q, F), E(F, F, Q), E(F, F), FQ, E(L, L), E(Q, Q))
     return P, (E(x, x, Q, Q), E(x, x, Q))
 
 
@@ -383,8 +384,8 @@ def _covariance(P: _Products, bend: float, mu: Array | float, t: Array | float, 
     """Variance of dE f/sigma^4, where mu is left of E f, and t sigma^2 of E dE."""
     return TrialVariance(
         (P.LFF + 2 * mu * P.LF + mu**2 * P.LL) / sigma**2,
-        bend**2 * (P.QFF + 2 * mu * P.QF + mu**2 * P.QQ - P.FQ**2),
-        2 * bend * t * (P.FFQ + mu * P.FQ) + t**2 * P.FF,
+        bend**2 * (P.QFF - P.FQ**2),
+        bend**2 * (2 * mu * P.QF + mu**2 * P.QQ) + 2 * bend * t * (P.FFQ + mu * P.FQ) + t**2 * P.FF,
         noise * (P.FF + mu**2) / sigma**4,
         (P.LL / sigma**2 + bend**2 * P.QQ + t**2 + noise / sigma**4) * P.FF,
     )
@@ -687,7 +688,7 @@ def predict(
     whole = known[0]
     cases, limited = whole.patterns or (whole,), limits(method, code, whole, sigma, r, seed)
     each = [trial_variances(method, code, c, sigma, r, error_noise**2, seed, whole) for c in cases]
-    tends = [limits(method, code, c, sigma, r, seed) for c in cases]
+    tends = [limits(method, code, c, sigma, r, seed) for c in cases] if whole.patterns else [limited]
     parts: list[QuantityPrediction] = []
     both: tuple[Literal["gradient", "hv"], ...] = ("gradient", "hv")
     for index, of in enumerate(both):
@@ -700,7 +701,7 @@ def predict(
                 (whole.g, whole.z)[index], limited[index], trial, code, method.evaluations_per_trial,
                 not whole.patterns and (on_dw or code.function is None),
                 dE.slope / unit if on_dw and not whole.patterns else None, left_in / sigma / unit * on_dw, seed,
-                method.centred and method.fit == "moments", _limit_stderr(method, code, whole) if index else None, unsure,
+                method.centred and method.fit == "moments", limit_stderr(method, code, whole) if index else None, unsure,
             )
         )  # fmt: skip
     trace = whole.trace
@@ -724,7 +725,7 @@ def _over_patterns(each: list[TrialVariance], tends: list[Array], whole: Curvatu
     return found, math.hypot(sampled, math.sqrt(float(np.mean([c.unsure**2 for c in whole.patterns])) / m))
 
 
-def _limit_stderr(method: Method, code: Code, c: Curvature) -> Array | None:
+def limit_stderr(method: Method, code: Code, c: Curvature) -> Array | None:
     """Standard error of the limit of z from that of the diagonal of H; None if exact."""
     if c.diagonal_stderr is None or not method.estimates_hv or method.regressor == "dw":
         return None
@@ -740,15 +741,32 @@ def _limit_stderr(method: Method, code: Code, c: Curvature) -> Array | None:
 def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | None) -> list[str]:
     method, code, n = design.method, design.code, design.n_weights
     says = []
+    if method.estimates_hv and (blind := int(np.isnan(parts[1].limit).sum())):
+        says.append(
+            f"{method.name} with code {code.name}: g and z of {blind} of {n} weights cannot be known, as their regressor of z is "
+            "constant; use method difference"
+        )
     for name, part in (("g", parts[0]), ("z = Hv", parts[1] if method.estimates_hv else None)):
         size = 0.0 if part is None else float(np.linalg.norm(part.exact))
         if part is None or size == 0 or not (off := float(np.linalg.norm(part.bias)) / size) > 1e-6:
             continue
         why, instead = _reason(design)
+        if name == "g" and method.moment("gradient", 1, 1):
+            why, instead = "its dE_g responds to D and r v together", "weights whose sum of a b is 0"
         says.append(
             f"{method.name} with code {code.name} is biased: its {name} tends to something {off:.2g} |{name[0]}| away, as {why}; "
             f"use {instead}"
         )
+    for name, part in (("g", parts[0]), ("z", parts[1])):
+        if part.limit_stderr is not None:
+            off = float(np.linalg.norm(part.limit_stderr) / (np.linalg.norm(part.limit) or 1.0))
+            says.append(
+                f"the limit of {name} is known to {off:.2g} of its size: it needs the diagonal of H, from {PROBES} sign vectors"
+            )
+        if part.unsure > 0.01:
+            says.append(
+                f"the variance of {name} is known to {part.unsure:.0%}: it comes from a sample of patterns or sign vectors"
+            )
     if trials is not None:
         says += period_warnings(code, n, trials)
     return says
@@ -765,6 +783,10 @@ def _reason(design: Design) -> tuple[str, str]:
             why = f"{shared} of {n} weights share their perturbation with others, and those that do not share correlate"
             return f"{why} by -1/{code.period(n)}", f"more bits for the registers, another seed, or {instead}"
         return f"weights of the register{'s' * (code.taps(n) < n)} correlate by -1/{code.period(n)}", instead
+    if method.fit == "moments" and method.regressor == "b":
+        return "without measured denominators the mean of dE b_i is about z_i/V", 'regressor "s_dw"'
+    if method.fit == "moments" and method.regressor == "s_dw" and not method.centred:
+        return "the mean of dE_z, with tr H in it, is left in", "centred = True"
     if method.fit == "least_squares" and not method.unbiased_with(code):
         why = (
             "it needs kurtosis 3" if method.correction == "along" else "the other weights' regressors are correlated with its own"
