@@ -10,12 +10,14 @@ from hardware.params import ChipParams
 from perturb.codes import CODES
 from perturb.curves import rounding_gain, rounding_variance, stalled_gradient
 from perturb.estimation import estimate
+from perturb.mlp import MLP
 from perturb.objective import Objective
 from perturb.statistics import Estimate
 from perturb.theory import predict
 from sims.claims import REPEATS, ROUNDING, Array, Linear, Row, chip, diagonal, general, judged, mean, refuted, seeds
 
 DERIVED = "derived here"
+SPALL = "Spall 1992"
 
 
 def least_squares(seed: int) -> Iterator[Row]:
@@ -94,6 +96,81 @@ def lfsr_correlation(seed: int) -> Iterator[Row]:
     walsh = estimate(objective, w, np.ones(n), 16, "central", "walsh", sigma, seed=seed, precision="float64").gradient
     one = f"n = {n}, one period of 16 pairs"
     yield judged("Walsh code instead: largest error", DERIVED, one, 0.0, float(np.abs(walsh - g).max()), 0.0, ROUNDING)
+
+
+# ---- how many trials
+
+
+def alignment(seed: int) -> Iterator[Row]:
+    """After K trials the estimate and the gradient have a cosine of sqrt(K/(K + n - 1)): of order n trials for a direction.
+
+    Rademacher pairs on E = g.w: g_hat has the variance (n - 1) |g|^2/K. For n = 220, K = n/10, n and 10 n.
+    """
+    n = 220
+    objective, g = Linear(np.linspace(0.5, 1.5, n)), np.linspace(0.5, 1.5, n)
+    for K in (n // 10, n, 10 * n):
+        runs = [estimate(objective, np.zeros(n), g, K, "central", "rademacher", seed=s).gradient for s in seeds(seed)]
+        setting = f"n = {n}, Rademacher pairs, {REPEATS} x {K} trials"
+        # the mean of a ratio is taken for the ratio of means: off by about 1/n of it
+        yield judged(
+            f"cosine, K = {K}", SPALL, setting, math.sqrt(K / (K + n - 1)), *mean([_cosine(each, g) for each in runs]), 1 / n
+        )
+
+
+def code_variance(seed: int) -> Iterator[Row]:
+    """A trial's estimate of the gradient has the variance (n + k - 2) |g|^2, k the kurtosis of the code."""
+    n, trials = 16, 10_000
+    g = np.linspace(0.5, 1.5, n)
+    for code in ("rademacher", "uniform", "gaussian", "ternary"):
+        runs = [estimate(Linear(g), np.zeros(n), g, trials, "central", code, seed=s) for s in seeds(seed)]
+        setting = f"n = {n}, pairs, {REPEATS} x {trials} trials"
+        measured, stderr = (value / float(g @ g) for value in _variance(runs))
+        k = CODES[code].kurtosis
+        yield judged(f"variance/|g|^2, {code} (k = {k:g})", SPALL, setting, n + k - 2, measured, stderr)
+
+
+def one_at_a_time(seed: int) -> Iterator[Row]:
+    """A Walsh code of L trials has an L-th of the noise of one weight at a time with the same amplitude per weight.
+
+    All n = L - 1 weights are perturbed in each of the L trials, and each is read in all of them; one at a time, in one.
+    """
+    n, L, sigma, noise, repeats = 63, 64, 0.01, 1e-3, 10 * REPEATS
+    objective, found = Linear(np.zeros(n)), []
+    for code, amplitude, trials in (("sequential", sigma / n**0.5, n), ("walsh", sigma, L)):
+        runs = [
+            estimate(objective, np.zeros(n), np.ones(n), trials, "central", code, amplitude, seed=s, error_noise=noise).gradient
+            for s in seeds(seed, repeats)
+        ]
+        found.append(mean([float(run @ run) / n for run in runs]))
+    (alone, alone_stderr), (walsh, walsh_stderr) = found
+    setting = f"E flat, n = {n}, noise of E alone, a pair for each weight against {L} pairs, {repeats} times"
+    stderr = alone / walsh * math.hypot(alone_stderr / alone, walsh_stderr / walsh)
+    yield judged("noise variance, one at a time/Walsh", "Harwit and Sloane 1979", setting, L, alone / walsh, stderr)
+
+
+def width(seed: int) -> Iterator[Row]:
+    """The trials to a cosine of 0.9 grow in proportion to the number of weights, whatever the width and the network.
+
+    Rademacher pairs: K = (n - 1) c^2/(1 - c^2) for a cosine c, here of a tanh network of h hidden units. A chip's trial takes the
+    same time however many weights it perturbs, so the time grows alike.
+    """
+    c, sigma = 0.9, 1e-3
+    scale, rng = c**2 / (1 - c**2), np.random.Generator(np.random.Philox(seed))
+    x, target = rng.standard_normal((8, 6)), rng.standard_normal((8, 2))
+    for hidden in (4, 16, 64):
+        net = MLP([6, hidden, 2], "tanh")
+        objective, w, n, repeats = net.objective(x, target), net.init(seed % 2**32), net.n_weights, max(16, 512 // hidden)
+        g, K = objective.gradient(w), round((n - 1) * scale)
+        runs = [estimate(objective, w, g, K, "central", "rademacher", sigma, seed=s).gradient for s in seeds(seed, repeats)]
+        # 1/c^2 - 1 = (n - 1)/K, so what they say of K, each
+        measured, stderr = mean([K * (1 / _cosine(each, g) ** 2 - 1) / n * scale for each in runs])
+        setting = f"6-{hidden}-2, n = {n}, {repeats} x {K} trials"
+        claim = f"trials per weight to a cosine of 0.9, h = {hidden}"
+        yield judged(claim, SPALL, setting, scale * (n - 1) / n, measured, stderr, scale / n)
+
+
+def _cosine(a: Array, b: Array) -> float:
+    return float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b))
 
 
 # ---- gain and variance on a chip

@@ -1,5 +1,6 @@
 """Claims about learning by ideal trials: learning curves, covariances, limits of the rate, averaging, exclusive or."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -246,6 +247,35 @@ def averaging(seed: int) -> Iterator[Row]:
         foretold = averaging_gain(LAM, K, "rademacher")
         yield judged(
             f"K = {K}: largest stable rate over that of K = 1", DERIVED, setting, foretold, gain, stderr, 2 * STRAIGHT * foretold
+        )
+
+
+def rate_per_trial(seed: int) -> Iterator[Row]:
+    """Averaging K trials per update costs no progress per trial up to about K = tr H/l_max, and beyond it does.
+
+    H = I, n weights, so tr H/l_max = n; pairs of a Gaussian code at the best rate: E' = E (1 - 1/(1 + (n + 1)/K)), so the log of E
+    falls by ln(1 + K/(n + 1))/K a trial.
+    """
+    n, runs, trials = 32, 256, 256
+    objective = diagonal(np.ones(n))
+
+    def rate(K: int) -> tuple[float, float]:
+        """The fall of ln E per trial, of the means of groups of runs."""
+        plan = Plan(METHODS["central"], CODES["gaussian"], 0.1, eta=1 / (1 + (n + 1) / K), trials_per_update=K, seed=seed)
+        state, source = begin(np.ones((runs, n)), plan), Batch(objective, plan)
+        source.advance(state, max(trials // K, 1))
+        falls = -np.log((state.w**2).sum(1).reshape(GROUPS, -1).mean(1) / n) / (max(trials // K, 1) * K)
+        return mean(falls)
+
+    whole, spread = rate(1)
+    for K in (n // 8, n, 8 * n):
+        found, stderr = rate(K)
+        scale = K * math.log1p(1 / (n + 1))
+        predicted = math.log1p(K / (n + 1)) / scale
+        error = found / whole * math.hypot(stderr / found, spread / whole)
+        setting = f"H = I, n = {n} = tr H/l_max, Gaussian pairs, {runs} runs of {trials} trials"
+        yield judged(
+            f"K = {K}: progress per trial over that of K = 1", DERIVED, setting, predicted, found / whole, error, 0.01 * predicted
         )
 
 

@@ -9,16 +9,28 @@ from perturb.errors import choose
 from sims.bench import Bench, Progress, ShouldStop, Study, go_on
 from sims.claims import Claim, Row
 from sims.claims_estimates import (
+    alignment,
+    code_variance,
     converter,
     flicker,
     least_squares,
     lfsr_correlation,
+    one_at_a_time,
     one_bit,
     product_offset,
     settling,
     walsh_alias,
+    width,
 )
-from sims.claims_learning import averaging, best_amplitude, covariance_recursion, learning_curves, mgd_xor, stability
+from sims.claims_learning import (
+    averaging,
+    best_amplitude,
+    covariance_recursion,
+    learning_curves,
+    mgd_xor,
+    rate_per_trial,
+    stability,
+)
 from sims.claims_updates import delay, leak, misalignment, offset_and_mismatch, rounding, soft_bounds, stuck_weights
 from sims.experiment import Experiment
 
@@ -26,11 +38,16 @@ CLAIMS: dict[str, Claim] = {
     "least-squares": least_squares,
     "walsh-alias": walsh_alias,
     "lfsr": lfsr_correlation,
+    "alignment": alignment,
+    "code-variance": code_variance,
+    "one-at-a-time": one_at_a_time,
+    "width": width,
     "learning-curves": learning_curves,
     "best-amplitude": best_amplitude,
     "covariance": covariance_recursion,
     "stability": stability,
     "averaging": averaging,
+    "rate-per-trial": rate_per_trial,
     "mgd-xor": mgd_xor,
     "settling": settling,
     "delay": delay,
