@@ -531,7 +531,8 @@ class QuantityPrediction:
     def variances(self, trials: int) -> Array:
         """Variance of the estimate of each weight after so many trials, shape (n,).
 
-        A random code: that of one trial over `trials`. A periodic one, for estimates on dw: the noise's, the `disturbance` of an
+        A random code: that of one trial over `trials`; a covariance of K trials, exactly, (1 - 1/K)^2 [(that of one)/K + (limit^2
+        + pairs)/(K (K - 1))]. A periodic one, for estimates on dw: the noise's, the `disturbance` of an
         incomplete period, and of a one-sided dE the even part, which the folded-over pass takes away again. For z on s dw, within
         a pass as random, but for the mean; the folded-over pass takes the gradient's part away, and repeats the even part without
         telling anything new of it.
@@ -677,7 +678,8 @@ def predict(
     """Limit, bias, variance, expected cosine and error, trials and evaluations needed, of `estimate` with the same arguments.
 
     error_noise: standard deviation of one evaluation of E. With presentation = "pattern" the pattern is one more random number
-    of each trial: its spread adds to the variance, and an orthogonal code loses its advantage. `known`: curvatures computed
+    of each trial: its spread adds to the variance, and an orthogonal code loses its advantage; limits stay. What rests on a sample
+    of patterns or of random sign vectors says so in `warnings`, with its uncertainty. `known`: curvatures computed
     before by `curvatures` for the same objective, w, v and presentation, to save their cost. trials: warn if they do not cover
     a code's period. seed: decides which shift registers meet, and nothing else. The best sigma: `amplitude.best_sigma`.
     """
