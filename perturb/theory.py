@@ -678,10 +678,10 @@ def predict(
     """Limit, bias, variance, expected cosine and error, trials and evaluations needed, of `estimate` with the same arguments.
 
     error_noise: standard deviation of one evaluation of E. With presentation = "pattern" the pattern is one more random number
-    of each trial: its spread adds to the variance, and an orthogonal code loses its advantage; limits stay. What rests on a sample
-    of patterns or of random sign vectors says so in `warnings`, with its uncertainty. `known`: curvatures computed
-    before by `curvatures` for the same objective, w, v and presentation, to save their cost. trials: warn if they do not cover
-    a code's period. seed: decides which shift registers meet, and nothing else. The best sigma: `amplitude.best_sigma`.
+    of each trial: its spread adds to the variance, and an orthogonal code loses its advantage; limits stay. What rests on a
+    sample of patterns or of sign vectors says so in `warnings`, with its uncertainty. `known`: curvatures computed before by
+    `curvatures` for the same objective, w, v and presentation, to save their cost. trials: warn if they do not cover a code's
+    period. seed: decides which shift registers meet, and nothing else. The best sigma: `amplitude.best_sigma`.
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
