@@ -202,7 +202,8 @@ class RecurrentObjective(Objective):
         y = self._settled(w).y
         x = y @ W
         f_y = f.f(x)
-        df, d2f = f.df(x, f_y), f.d2f(x, f_y)
+        df = f.df(x, f_y)
+        d2f = f.d2f(x, f_y, df)
         B = W if self.network.feedback is None else self.network.feedback
         if self.network.solver == "direct":  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
             if B is not W:
