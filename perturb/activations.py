@@ -14,7 +14,7 @@ from perturb.errors import InputError, choose
 Array = np.ndarray
 
 
-SATURATED = 1 / 8  # of 1 - y (or 1 - y^2): from here on it has lost more than three bits of what x still tells
+SATURATED = 1 / 16  # of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
 
 
 class Activation(NamedTuple):
@@ -27,20 +27,22 @@ class Activation(NamedTuple):
 
 
 def _tanh_slope(x: Array, y: Array) -> Array:
-    slope = 1.0 - y * y
-    near = slope < SATURATED
-    if near.any():
-        t = np.exp(-2.0 * np.abs(x[near]))
-        slope[near] = 4.0 * t / (1.0 + t) ** 2
+    slope = y * y
+    np.subtract(1.0, slope, out=slope)
+    near = np.flatnonzero(slope < SATURATED)
+    if near.size:
+        t = np.exp(-2.0 * np.abs(x.take(near)))
+        slope.put(near, 4.0 * t / (1.0 + t) ** 2)
     return slope
 
 
 def _logistic_slope(x: Array, y: Array) -> Array:
-    rest = 1.0 - y
-    near = rest < SATURATED
-    if near.any():
-        rest[near] = y[near] * np.exp(-x[near])
-    return y * rest
+    slope = 1.0 - y
+    near = np.flatnonzero(slope < SATURATED)
+    if near.size:
+        slope.put(near, y.take(near) * np.exp(-x.take(near)))
+    slope *= y
+    return slope
 
 
 ACTIVATIONS: dict[str, Activation] = {

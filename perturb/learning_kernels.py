@@ -171,22 +171,28 @@ def learn(
 @compiled(**EXACT)
 def _activate_with_slopes(kind, row, slope):
     """row := f(row), as `kernels.activate`, and slope := f'(row), which f(row) does not tell in saturation."""
-    for s in range(row.size):
-        x = row[s]
-        if kind == 1:
+    if kind == 1:
+        for s in range(row.size):
+            x = row[s]
             r = 1.0 / (exp(2.0 * abs(x)) + 1.0)
+            row[s] = 1.0 - 2.0 * r if x >= 0.0 else 2.0 * r - 1.0
             slope[s] = 4.0 * r * (1.0 - r)
-        elif kind == 2:
-            t = exp(-x)
+    elif kind == 2:
+        for s in range(row.size):
+            t = exp(-row[s])
             y = 1.0 / (1.0 + t)
-            slope[s] = y * (t * y)
-        elif kind == 3:
-            slope[s] = 1.0 if x > 0.0 else 0.0
-        elif kind == 4:
-            slope[s] = 1.0 / (1.0 + exp(-x))
-        else:
+            row[s], slope[s] = y, y * (t * y)
+    elif kind == 3:
+        for s in range(row.size):
+            slope[s] = 1.0 if row[s] > 0.0 else 0.0
+        activate(kind, row)
+    elif kind == 4:
+        for s in range(row.size):
+            slope[s] = 1.0 / (1.0 + exp(-row[s]))
+        activate(kind, row)
+    else:
+        for s in range(row.size):
             slope[s] = 1.0
-    activate(kind, row)
 
 
 @compiled(**EXACT)

@@ -8,6 +8,7 @@ import pandas as pd
 from perturb.errors import choose
 from sims.bench import Bench, Progress, ShouldStop, Study, go_on
 from sims.claims import Claim, Row
+from sims.claims_curvature import hutchinson, power_method
 from sims.claims_estimates import (
     converter,
     flicker,
@@ -18,8 +19,25 @@ from sims.claims_estimates import (
     settling,
     walsh_alias,
 )
-from sims.claims_learning import averaging, best_amplitude, covariance_recursion, learning_curves, mgd_xor, stability
-from sims.claims_updates import delay, leak, misalignment, offset_and_mismatch, rounding, soft_bounds, stuck_weights
+from sims.claims_learning import (
+    averaging,
+    best_amplitude,
+    covariance_recursion,
+    learning_curves,
+    limits_crossed,
+    mgd_xor,
+    stability,
+)
+from sims.claims_updates import (
+    delay,
+    dithered_rounding,
+    leak,
+    misalignment,
+    offset_and_mismatch,
+    rounding,
+    soft_bounds,
+    stuck_weights,
+)
 from sims.experiment import Experiment
 
 CLAIMS: dict[str, Claim] = {
@@ -30,6 +48,7 @@ CLAIMS: dict[str, Claim] = {
     "best-amplitude": best_amplitude,
     "covariance": covariance_recursion,
     "stability": stability,
+    "limits-crossed": limits_crossed,
     "averaging": averaging,
     "mgd-xor": mgd_xor,
     "settling": settling,
@@ -43,7 +62,10 @@ CLAIMS: dict[str, Claim] = {
     "leak": leak,
     "soft-bounds": soft_bounds,
     "rounding": rounding,
+    "dithered-rounding": dithered_rounding,
     "stuck-weights": stuck_weights,
+    "power-method": power_method,
+    "hutchinson": hutchinson,
 }
 ALL = "all"
 
