@@ -136,7 +136,8 @@ def test_derivatives_of_a_machine_that_is_nearly_sure_keep_their_digits(hidden, 
     def energies(w):
         pairs = list(zip(*net.pairs, strict=True))
         return [
-            sum(w[k] * int(s[i] * s[j]) for k, (i, j) in enumerate(pairs)) + sum(w[len(pairs) + i] * int(s[i]) for i in range(len(s)))
+            sum(w[k] * int(s[i] * s[j]) for k, (i, j) in enumerate(pairs))
+            + sum(w[len(pairs) + i] * int(s[i]) for i in range(len(s)))
             for s in states
         ]  # fmt: skip
 
