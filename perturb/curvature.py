@@ -167,7 +167,7 @@ def _all_copies(H: HessianOperator, k: int, which: str, tolerance: float, rng: n
 
 
 class _Found(NamedTuple):
-    """values (k,) and vectors as rows (k, n) of pairs that have converged; size: largest |eigenvalue| seen; converged: all have."""
+    """values (k,) and vectors as rows (k, n) of pairs that have converged; size: largest |eigenvalue| seen; converged: all."""
 
     values: Array
     rows: Array
@@ -287,8 +287,8 @@ def trace(objective: Objective, w: Array, probes: int = 90, method: str = "auto"
     "hutchinson" is the mean of x'Hx, of variance 2(|H|^2 - sum H_ii^2) a probe (|.|^2: sum of squares). With an orthonormal basis
     Q of r dimensions in which H is largest, the trace there is exact, from 2 r products (r for Q = orth(HX), r for HQ), and the
     rest R = (1 - QQ')H(1 - QQ') has a smaller variance, of fewer probes: 2|R|^2/(probes - 2 r), about. "hutch++" takes
-    r = probes/3 always: a standard deviation sqrt(3) times that of "hutchinson" where no few eigenvalues dominate. "auto" enlarges
-    Q by some directions at a time as long as an estimate of |R|^2/(probes - 2 r), made of the same products, falls. All are
+    r = probes/3 always: a standard deviation sqrt(3) times that of "hutchinson" where no few eigenvalues dominate. "auto" makes Q
+    larger by some directions at a time as long as an estimate of |R|^2/(probes - 2 r), made of the same products, falls. All are
     unbiased, as Q does not depend on the probes of the rest. From probes = n on "auto" is exact, from n products.
 
     References

@@ -56,7 +56,7 @@ def _cross_entropy_e(y: Array, t: Array) -> Array:
 
 
 def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
-    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets, which is 1 for a distribution);
+    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets, 1 for a distribution);
     # the same for R{x} less that of the likeliest class: then nothing cancels where its p is nearly 1
     p = softmax(y).p
     weighted, pattern, top = t.sum(-1, keepdims=True) * p, np.arange(len(y)), y.argmax(-1)
