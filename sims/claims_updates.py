@@ -229,8 +229,8 @@ def dithered_rounding(seed: int) -> Iterator[Row]:
     """The noise of perturbation dithers writes in steps: rounding to the nearest learns too, and ends below stochastic rounding.
 
     Steps q: where eta G has a spread s of q, writes to the nearest add q^2/12, stochastic ones q^2/6; at s = q/4 the nearest pass
-    a gain `rounding_gain` of the rate. With l = 1, Rademacher pairs and E u_i^2 = c: s^2 = eta^2 (n c + sE^2/(2 sigma^2)), and at rest
-    2 eta gain c = (2 gain - 1) s^2 + `rounding_variance` of s.
+    a gain `rounding_gain` of the rate. With l = 1, Rademacher pairs and E u_i^2 = c: s^2 = eta^2 (n c + sE^2/(2 sigma^2)), and
+    at rest 2 eta gain c = (2 gain - 1) s^2 + `rounding_variance` of s.
     """
     n, q, eta, runs, updates, rest = 7, 2.0**-7, 0.05, 256, 200, 150
     objective = diagonal(np.ones(n), np.linspace(-0.3, 0.3, n))
