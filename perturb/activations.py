@@ -14,39 +14,62 @@ from perturb.errors import InputError, choose
 Array = np.ndarray
 
 
+SATURATED = 1 / 16  # of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
+
+
 class Activation(NamedTuple):
-    """y = f(x), with f' and f'' written in terms of x and y, whichever is cheaper."""
+    """y = f(x), f' = df(x, y) and f'' = d2f(x, y, f'), exact to rounding at every x: y alone does not tell how far a unit is in
+    saturation."""
 
     f: Callable[[Array], Array]
     df: Callable[[Array, Array], Array]
-    d2f: Callable[[Array, Array], Array]
+    d2f: Callable[[Array, Array, Array], Array]
+
+
+def _tanh_slope(x: Array, y: Array) -> Array:
+    slope = y * y
+    np.subtract(1.0, slope, out=slope)
+    near = np.flatnonzero(slope < SATURATED)
+    if near.size:
+        t = np.exp(-2.0 * np.abs(x.take(near)))
+        slope.put(near, 4.0 * t / (1.0 + t) ** 2)
+    return slope
+
+
+def _logistic_slope(x: Array, y: Array) -> Array:
+    slope = 1.0 - y
+    near = np.flatnonzero(slope < SATURATED)
+    if near.size:
+        slope.put(near, y.take(near) * np.exp(-x.take(near)))
+    slope *= y
+    return slope
 
 
 ACTIVATIONS: dict[str, Activation] = {
     "linear": Activation(
         lambda x: x,
         lambda x, y: np.ones_like(x),
-        lambda x, y: np.zeros_like(x),
+        lambda x, y, df: np.zeros_like(x),
     ),
     "tanh": Activation(
         np.tanh,
-        lambda x, y: 1.0 - y * y,
-        lambda x, y: -2.0 * y * (1.0 - y * y),
+        _tanh_slope,
+        lambda x, y, df: -2.0 * y * df,
     ),
     "logistic": Activation(
         expit,
-        lambda x, y: y * (1.0 - y),
-        lambda x, y: y * (1.0 - y) * (1.0 - 2.0 * y),
+        _logistic_slope,
+        lambda x, y, df: (1.0 - 2.0 * y) * df,
     ),
     "relu": Activation(
         lambda x: np.maximum(x, 0.0),
         lambda x, y: (x > 0.0).astype(float),
-        lambda x, y: np.zeros_like(x),
+        lambda x, y, df: np.zeros_like(x),
     ),
     "softplus": Activation(
         lambda x: np.logaddexp(0.0, x),
         lambda x, y: expit(x),
-        lambda x, y: expit(x) * expit(-x),
+        lambda x, y, df: df * expit(-x),
     ),
 }
 
@@ -94,7 +117,7 @@ def add_activation(
     """
     if name in ACTIVATIONS:
         raise InputError(f"activation {name!r} exists already: choose another name")
-    new = Activation(f, df, d2f)
+    new = Activation(f, df, lambda x, y, df: d2f(x, y))
     x, eps = np.linspace(-3.1, 2.9, 25), 1e-5
     try:
         values = (f(x), df(x, f(x)), d2f(x, f(x)))

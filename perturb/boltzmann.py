@@ -18,9 +18,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, softmax, xlogy
+from scipy.special import logsumexp, xlogy
 
 from perturb.errors import InputError
+from perturb.losses import softmax
 from perturb.objective import Kept, Objective, as_floats, as_number, as_weights, own
 from perturb.philox import compiled, words
 
@@ -133,7 +134,7 @@ class Boltzmann:
         return self.sign * (own[0][:, None] + own[1] + s @ W[:m, m:] @ h.T)
 
     def _free(self, energy: Array) -> Array:
-        return softmax(-energy / self.temperature)
+        return softmax(-energy.ravel() / self.temperature).p.reshape(energy.shape)
 
     def _expect(self, Q: Array) -> Array:
         """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, for Q over (visible, hidden) states."""
@@ -144,7 +145,12 @@ class Boltzmann:
         return np.concatenate([second[self.pairs], q_s @ s, q_h @ h])
 
     def _R_expect(self, Q: Array, within: Array, D: Array) -> Array:
-        # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the free phase, over all
+        # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the free phase, over all; D less
+        # that of the likeliest state, so that nothing cancels where its probability is nearly 1
+        if np.ndim(within) == 0:
+            D = D - D.flat[Q.argmax()]
+        else:
+            D = D - np.take_along_axis(D, Q.argmax(1)[:, None], 1)
         mean = (Q * D).sum() / within if np.ndim(within) == 0 else ((Q * D).sum(1) / np.where(within > 0, within, 1.0))[:, None]
         return self._expect(Q * (mean - D)) / self.temperature
 
@@ -202,7 +208,7 @@ class Boltzmann:
         R_p = -products.sum(0) * sweeps / (K - 1) / T
         variance = XX.sum(0) / K - p * p
         with np.errstate(divide="ignore", invalid="ignore"):
-            worth = np.where(variance > 1e-12, p_stderr**2 * K / variance, 1.0)
+            worth = np.where(variance > 1e-12 * XX.sum(0) / K, p_stderr**2 * K / variance, 1.0)
         return Sampled(p, p_stderr, R_p, products.std(0, ddof=1) / np.sqrt(chains) / T, K, float(worth.max()))
 
     def _observed(self, states: Array) -> Array:
@@ -297,10 +303,13 @@ class BoltzmannObjective(Objective):
         net = self.network
         energy = net._energy(w)
         # hidden given visible times the data's, and the model's own
-        clamped = self.distribution[:, None] * softmax(-energy / net.temperature, axis=1)
-        free = net._free(energy)
+        given = softmax(-energy / net.temperature).p
+        clamped, free = self.distribution[:, None] * given, net._free(energy)
         E = float(self.entropy - self.shares @ self._log_p(energy)[self._places])
-        return _Phases(clamped, free, E, net.sign * (net._expect(clamped) - net._expect(free)) / net.temperature)
+        # data less model, without a difference where both are 1
+        model, d = softmax(logsumexp(-energy / net.temperature, axis=1)), self.distribution
+        difference = (d * model.not_p - (1.0 - d) * model.p)[:, None] * given
+        return _Phases(clamped, free, E, net.sign * net._expect(difference) / net.temperature)
 
     def sample(
         self, w: Array, v: Array, sweeps: int = 1000, chains: int = 256, burn_in: int = 100, seed: int = 0
@@ -325,8 +334,8 @@ class BoltzmannObjective(Objective):
         return SampledDivergence(g, np.sqrt(variance[0]), z, np.sqrt(variance[1]), samples, slowest)
 
     def _log_p(self, energy: Array) -> Array:
-        negative = -energy / self.network.temperature
-        return logsumexp(negative, axis=1) - logsumexp(negative)
+        _, _, below, deficit = softmax(logsumexp(-energy / self.network.temperature, axis=1))
+        return -below - deficit
 
 
 class _Phases(NamedTuple):

@@ -5,18 +5,21 @@ converged. Indefinite matrices are the normal case: away from a minimum most net
 every product: never give an objective whose error is noisy.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh, minres
+from scipy.sparse.linalg import minres
 
 from perturb.errors import InputError, choose
 from perturb.objective import Array, HessianOperator, Objective, as_floats, as_number, as_weights
 
 EPS = float(np.finfo(float).eps)
-ENDS = {"largest": "LA", "smallest": "SA", "magnitude": "LM", "both": "BE"}
+ROUNDING = 1000 * EPS  # of products with H, relative to its largest |eigenvalue|
+DENSE = 2000  # weights; the matrix then takes 32 MB
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Density:
 @dataclass(frozen=True)
 class Step:
     """A step p (n,) that solves (H + damping I) p = -g; residual: |(H + damping I) p + g| / |g|. negative_curvature: a direction
-    with p'(H + damping I)p <= 0 was met, and p ends before it (or is -g, if it was the first)."""
+    was met along which the curvature is negative, or zero to rounding, and p ends before it (or is -g, if it was the first)."""
 
     p: Array
     residual: float
@@ -75,40 +78,149 @@ class Step:
 def eigenpairs(
     objective: Objective, w: Array, k: int = 1, which: str = "largest", tolerance: float = 1e-9, seed: int = 0
 ) -> Eigenpairs:
-    """k extreme eigenpairs of H at w, by SciPy's eigsh (implicitly restarted Lanczos) on products; small H are diagonalised.
+    """k extreme eigenpairs of H at w, each eigenvalue as often as it occurs, by Lanczos on products.
 
-    which: largest, smallest, magnitude, or both (k/2 from each end). tolerance: relative accuracy of the eigenvalues. Those that
-    have not converged are left out: there may be fewer than k, or none.
+    Parameters
+    ----------
+    which : largest, smallest, magnitude, or both (k/2 from each end).
+    tolerance : of |H x - lambda x| relative to |lambda|, or to rounding of the largest |eigenvalue| where that is more.
+
+    Returns
+    -------
+    Those that have not converged after 100 n products are left out: there may be fewer than k, or none. Up to 2,000 weights H is
+    diagonalised instead, as soon as Lanczos has taken more than n products.
+
+    Notes
+    -----
+    From one start Lanczos finds one copy of a repeated eigenvalue, however well it converges, and a linear network with q outputs
+    has each eigenvalue q times. So the space orthogonal to all that was found is searched from a new random start, until its
+    extreme eigenvalue does not belong to the answer. That last search, which adds nothing, ends at the square root of the
+    tolerance unless this leaves the answer in doubt.
+
+    References
+    ----------
+    Wu and Simon 2000 (thick restarts); Parlett 1998 (repeated eigenvalues, deflation).
     """
-    choose("which", which, ENDS)
+    order = choose("which", which, ENDS)
     n = objective.n_weights
     if not (isinstance(k, (int, np.integer)) and 1 <= k <= n):
         raise InputError(f"k = {k!r} must be a whole number from 1 to the {n} weights")
-    H, converged = _operator("eigenpairs", objective, w), True
+    H = _operator("eigenpairs", objective, w)
     which = "largest" if which == "both" and k == 1 else which  # one pair has no two ends
-    if n <= max(2 * k + 1, 40):
+    values, vectors, converged = np.zeros(0), np.zeros((n, 0)), False
+    if n > max(2 * k + 1, 40):
+        values, vectors, converged = _all_copies(H, k, which, tolerance, np.random.Generator(np.random.Philox(seed)))
+    if not converged and n <= DENSE:
         values, vectors = np.linalg.eigh(objective.hessian(w))
         H.n_products += n
-        order = np.argsort(-np.abs(values), kind="stable")[:k]
-        low = (k // 2) if which == "both" else k
-        chosen = {
-            "largest": np.arange(n - k, n), "smallest": np.arange(k), "magnitude": np.sort(order),
-            "both": np.r_[np.arange(low), np.arange(n - (k - low), n)],
-        }[which]  # fmt: skip
-        values, vectors = values[chosen], vectors[:, chosen]
-    elif not (H @ (start := _start(n, seed))).any():  # H = 0: nothing else takes a random vector to 0
-        values, vectors = np.zeros(k), np.eye(n)[:, :k]
-    else:
-        try:
-            values, vectors = eigsh(H, k=k, which=ENDS[which], tol=tolerance, v0=start)
-        except ArpackNoConvergence as error:
-            values, vectors, converged = error.eigenvalues, error.eigenvectors, False
-        except ArpackError:
-            values, vectors, converged = np.zeros(0), np.zeros((n, 0)), False
-        order = np.argsort(values)
-        values, vectors = values[order], vectors[:, order]
+        chosen = order(values)[:k]
+        values, vectors, converged = values[chosen], vectors[:, chosen], True
+    ascending = np.argsort(values, kind="stable")
+    values, vectors = values[ascending], vectors[:, ascending]
     residuals = np.linalg.norm(H @ vectors - vectors * values, axis=0) if len(values) else np.zeros(0)
     return Eigenpairs(values, vectors, residuals, H.n_products, converged)
+
+
+def _alternating(values: Array) -> Array:
+    down = np.argsort(-values, kind="stable")
+    return np.stack([down, down[::-1]], axis=1).ravel()[: down.size]
+
+
+# of eigenvalues: the order in which they are wanted
+ENDS: dict[str, Callable[[Array], Array]] = {
+    "largest": lambda values: np.argsort(-values, kind="stable"),
+    "smallest": lambda values: np.argsort(values, kind="stable"),
+    "magnitude": lambda values: np.argsort(-np.abs(values), kind="stable"),
+    "both": _alternating,  # highest, lowest, second highest, ...
+}
+
+
+def _all_copies(H: HessianOperator, k: int, which: str, tolerance: float, rng: np.random.Generator) -> tuple[Array, Array, bool]:
+    """Values (k,) and vectors (n, k) of the pairs that `which` wants, and whether all have converged: see `eigenpairs`."""
+    n, order, ends = H.shape[0], ENDS[which], 2 if which == "both" else 1
+    found = _lanczos(H, k, order, tolerance, rng.standard_normal(n), np.zeros((0, n)), 0.0, rng)
+    values, rows, size, converged = found.values, found.rows, found.size, found.converged
+
+    def wanted(values: Array) -> Array:
+        first = values[order(values)[:k]]
+        return np.sort(np.abs(first) if which == "magnitude" else first)
+
+    complete = not converged
+    while not complete and len(rows) + ends <= n:
+        start = rng.standard_normal(n)
+        for strictness in (max(tolerance, math.sqrt(tolerance)), tolerance):
+            further = _lanczos(H, ends, order, strictness, start, rows, size, rng)
+            size, converged = further.size, further.converged
+            # as far out as its values may lie
+            middle = {"largest": -np.inf, "smallest": np.inf, "magnitude": 0.0, "both": (values.max() + values.min()) / 2}[which]
+            reach = further.values + np.sign(further.values - middle) * strictness * np.abs(further.values)
+            change = wanted(np.concatenate([values, reach])) - wanted(values)
+            near = max(2 * tolerance * float(np.abs(wanted(values)).max()), ROUNDING * size)
+            complete = not converged or float(np.abs(change).max()) <= near
+            if complete:
+                break
+            start = further.rows.sum(0)
+        else:
+            values, rows = np.concatenate([values, further.values]), np.concatenate([rows, further.rows])
+    first = order(values)[:k]
+    return values[first], rows[first].T, converged
+
+
+class _Found(NamedTuple):
+    """values (k,) and vectors as rows (k, n) of pairs that have converged; size: largest |eigenvalue| seen; converged: all."""
+
+    values: Array
+    rows: Array
+    size: float
+    converged: bool
+
+
+def _lanczos(
+    H: HessianOperator, k: int, order: Callable[[Array], Array], tolerance: float, start: Array, without: Array, size: float,
+    rng: np.random.Generator,
+) -> _Found:  # fmt: skip
+    """The k pairs that `order` puts first, of H in the space orthogonal to eigenvectors `without` (l, n).
+
+    Thick-restart Lanczos (Wu and Simon 2000), reorthogonalised against everything; a Krylov space that ends is gone on with in a
+    random direction. size: of the largest |eigenvalue| known. Memory: 2 k + 20 vectors.
+    """
+    n = H.shape[0]
+    room, limit = min(n - len(without), 2 * k + 20), n if n <= DENSE else 100 * n
+    Q, T, m, largest = np.empty((room, n)), np.zeros((room, room)), 0, size
+    theta, S, done, first = np.zeros(0), np.zeros((0, 0)), np.zeros(0, dtype=bool), np.zeros(0, dtype=int)
+
+    def rest(r: Array) -> Array:
+        for _ in range(2):  # twice is enough
+            r = r - without.T @ (without @ r)
+            r = r - Q[:m].T @ (Q[:m] @ r)
+        return r
+
+    q = rest(start)
+    while True:
+        while m < room:
+            Q[m] = q / np.linalg.norm(q)
+            r = H @ Q[m]
+            m += 1
+            T[m - 1, :m] = T[:m, m - 1] = Q[:m] @ r
+            q = rest(r)
+            beta, largest = float(np.linalg.norm(q)), max(largest, float(np.linalg.norm(r)))
+            if not math.isfinite(beta):
+                return _Found(np.zeros(0), np.zeros((0, n)), largest, False)
+            if beta <= ROUNDING * largest and m < room:
+                q, beta = rest(rng.standard_normal(n)), 0.0
+            if m == room or (m >= k and m % 4 == 0):
+                theta, S = np.linalg.eigh(T[:m, :m])
+                done = beta * np.abs(S[-1]) <= np.maximum(tolerance * np.abs(theta), ROUNDING * largest)
+                if done[order(theta)[:k]].all():
+                    break
+        first = order(theta)
+        if done[first[:k]].all() or H.n_products >= limit:
+            break
+        kept = first[: k + (room - k) // 2]
+        Q[: kept.size] = S[:, kept].T @ Q[:m]
+        T[: kept.size, : kept.size], m = np.diag(theta[kept]), kept.size
+    first = first[:k][done[first[:k]]]
+    return _Found(theta[first], S[:, first].T @ Q[: len(S)], largest, len(first) == k)
 
 
 def power_iteration(
@@ -147,15 +259,15 @@ def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int
     for probe, sign in enumerate(signs):
         Q = np.zeros((m, n))
         alpha, beta = np.zeros(m), np.zeros(m)
-        q, made = sign / np.sqrt(n), 0
+        q, made, largest = sign / np.sqrt(n), 0, 0.0
         for j in range(m):
             Q[j], made = q, j + 1
             r = H @ q
-            alpha[j] = q @ r
+            alpha[j], largest = q @ r, max(largest, float(np.linalg.norm(r)))
             for _ in range(2):  # twice is enough
                 r -= Q[:made].T @ (Q[:made] @ r)
             beta[j] = np.linalg.norm(r)
-            if beta[j] <= 1e-12 * max(1.0, np.abs(alpha[:made]).max()):
+            if beta[j] <= ROUNDING * largest:
                 break
             q = r / beta[j]
         theta, S = eigh_tridiagonal(alpha[:made], beta[: made - 1])
@@ -163,24 +275,70 @@ def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int
     return Density(nodes, weights, n, H.n_products)
 
 
-def trace(objective: Objective, w: Array, probes: int = 90, method: str = "hutch++", seed: int = 0) -> Estimated:
-    """tr H from `probes` products with random signs: "hutchinson" (variance 2(|H|^2 - sum H_ii^2) a probe), or "hutch++" (Meyer
-    et al. 2021), which takes a third of them to find the dominant subspace and estimates the rest. stderr of the random part."""
-    choose("method", method, dict.fromkeys(("hutch++", "hutchinson")))
+def trace(objective: Objective, w: Array, probes: int = 90, method: str = "auto", seed: int = 0) -> Estimated:
+    """tr H from at most `probes` products with random signs; stderr: of the random part.
+
+    Parameters
+    ----------
+    method : "hutchinson", "hutch++", or "auto", which takes out as much of the spectrum as pays.
+
+    Notes
+    -----
+    "hutchinson" is the mean of x'Hx, of variance 2(|H|^2 - sum H_ii^2) a probe (|.|^2: sum of squares). With an orthonormal basis
+    Q of r dimensions in which H is largest, the trace there is exact, from 2 r products (r for Q = orth(HX), r for HQ), and the
+    rest R = (1 - QQ')H(1 - QQ') has a smaller variance, of fewer probes: 2|R|^2/(probes - 2 r), about. "hutch++" takes
+    r = probes/3 always: a standard deviation sqrt(3) times that of "hutchinson" where no few eigenvalues dominate. "auto" makes Q
+    larger by some directions at a time as long as an estimate of |R|^2/(probes - 2 r), made of the same products, falls. All are
+    unbiased, as Q does not depend on the probes of the rest. From probes = n on "auto" is exact, from n products.
+
+    References
+    ----------
+    Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021 (Hutch++); Persson, Cortinovis and Kressner 2022 (adaptive).
+    """
+    choose("method", method, dict.fromkeys(("auto", "hutch++", "hutchinson")))
     _whole(1, probes=probes)
     n, H = objective.n_weights, _operator("trace", objective, w)
+    if method == "auto" and probes >= n:
+        return Estimated(float(np.sum(diagonal(objective, w).value)), 0.0, n)
     rng = np.random.Generator(np.random.Philox(seed))
     part = probes // 3
-    if method == "hutchinson" or part < 2:
-        G, exact = rng.choice([-1.0, 1.0], (n, probes)), 0.0
-    else:
+    Q, exact = np.zeros((n, 0)), 0.0
+    if method == "hutch++" and part >= 2:
         Q = np.linalg.qr(H @ rng.choice([-1.0, 1.0], (n, min(part, n))))[0]
         exact = float((Q * (H @ Q)).sum())
-        G = rng.choice([-1.0, 1.0], (n, part))
-        G -= Q @ (Q.T @ G)
+    elif method == "auto":
+        Q, exact = _dominant(H, probes, rng)
+    G = rng.choice([-1.0, 1.0], (n, part if method == "hutch++" and part >= 2 else probes - H.n_products))
+    G -= Q @ (Q.T @ G)
     each = (G * (H @ G)).sum(0)
     stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
     return Estimated(exact + float(each.mean()), stderr, H.n_products)
+
+
+def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tuple[Array, float]:
+    """Q (n, r) and tr Q'HQ, for an r that leaves about the smallest variance to the rest: see `trace`.
+
+    |(1 - QQ')H|^2 is the mean of |(1 - QQ')Hx|^2, each x with a Q of the others: 1/|row of R^-1|^2, of the factor R of all Hx.
+    """
+    n, width = H.shape[0], max(1, probes // 30)
+    HX, Q, HQ, best, failed = np.zeros((n, 0)), np.zeros((n, 0)), np.zeros((n, 0)), np.inf, 0
+    while failed < 2 and probes - H.n_products - 2 * width >= 2 and Q.shape[1] + width <= n:
+        new = H @ rng.choice([-1.0, 1.0], (n, width))
+        HX = np.hstack([HX, new])
+        best = min(best, float((HX**2).sum()) / HX.shape[1] / probes)  # without Q
+        for _ in range(2):  # twice is enough
+            new = new - Q @ (Q.T @ new)
+        new = np.linalg.qr(new)[0]
+        Q, HQ = np.hstack([Q, new]), np.hstack([HQ, H @ new])
+        R = np.linalg.qr(HX, mode="r")
+        if np.abs(np.diag(R)).min() <= ROUNDING * np.abs(R).max():
+            break  # Q holds all of H
+        rest = float((1 / (np.linalg.inv(R) ** 2).sum(1)).mean())
+        both = max(rest - float(((HQ - Q @ (Q.T @ HQ)) ** 2).sum()), rest / 2)  # |(1 - QQ')H(1 - QQ')|^2
+        variance = both / (probes - H.n_products)
+        failed = failed + 1 if variance >= best else 0
+        best = min(best, variance)
+    return Q, float((Q * HQ).sum())
 
 
 def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: int = 0) -> Estimated:
@@ -251,10 +409,11 @@ def newton_step(
     max_products: int | None = None,
 ) -> Step:
     """The step of Newton's method, (H + damping I) p = -g, to a relative residual of tolerance, or as near as max_products
-    products (2 n if left out, at least 2) come; one of them measures the residual.
+    products (2 n if left out, at least 2) come; one of them measures the residual, and one |H| where there are more than 3.
 
-    method "cg" is Newton-CG: conjugate gradients that end where they meet negative curvature (Nocedal and Wright 2006,
-    algorithm 7.1), so that p always leads downhill. "minres" solves the system as it is, also an indefinite one.
+    method "cg" is Newton-CG: conjugate gradients that end where they meet a direction d of negative curvature (Nocedal and Wright
+    2006, algorithm 7.1), or of none: d'Hd is rounding of |H| |d|^2, as where H is singular. So p always leads downhill,
+    and the quadratic model g.p + p'Hp/2 is never above 0. "minres" solves the system as it is, also an indefinite one.
     """
     solver = choose("method", method, {"cg": _cg, "minres": _minres})
     n = objective.n_weights
@@ -284,6 +443,8 @@ def _solution(solver: Solver, H: HessianOperator, b: Array, tolerance: float, bu
         if bent and not x.any() and not d.any():
             d = b
         further = b - H @ (x + d)
+        if solver is _cg and (x + d) @ (b + further) < x @ (b + r):
+            break  # b.x - x'Hx/2, which conjugate gradients make larger, became less: rounding
         if np.linalg.norm(further) > 0.9 * left and strictness * aim <= EPS and not bent:
             break  # rounding, or a singular system: no nearer
         x, r = x + d, further
@@ -293,11 +454,15 @@ def _solution(solver: Solver, H: HessianOperator, b: Array, tolerance: float, bu
 
 def _cg(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, bool]:
     x, r = np.zeros_like(b), -b
-    d, size = b, float(np.linalg.norm(b))
+    d, size, largest = b, float(np.linalg.norm(b)), 0.0
+    if budget > 2:  # |H| must also be known where b is of its null space: from a random direction
+        probe = _start(b.size, 0)
+        largest, budget = float(np.linalg.norm(H @ probe) / np.linalg.norm(probe)), budget - 1
     for _ in range(budget):
         Hd = H @ d
-        bend = float(d @ Hd)
-        if bend <= 0:
+        bend, square = float(d @ Hd), float(d @ d)
+        largest = max(largest, float(np.linalg.norm(Hd)) / math.sqrt(square))
+        if bend <= ROUNDING * largest * square:
             return x, True
         alpha = float(r @ r) / bend
         x = x + alpha * d

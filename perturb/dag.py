@@ -203,7 +203,7 @@ class DAGObjective(Objective):
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output units, shape (S, outputs)."""
-        return self._forward(self._edge_weights(w))[1][self._outputs].T
+        return self._forward(self._edge_weights(w))[2][self._outputs].T
 
     def gradient(self, w: Array) -> Array:
         return self._primal(w).g.copy()
@@ -237,24 +237,25 @@ class DAGObjective(Objective):
     def _edge_weights(self, w: Array) -> Array:
         return as_weights("w", w, self.n_weights)[self.network.tied]
 
-    def _forward(self, weights: Array) -> tuple[Array, Array]:
-        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j) + I_j
+    def _forward(self, weights: Array) -> tuple[Array, Array, Array]:
+        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j) + I_j;  x, f(x), y
         x = np.zeros((self.network.n_units, self.n_patterns))
-        y = np.zeros_like(x)
+        f_x, y = np.zeros_like(x), np.zeros_like(x)
         for level in self._levels:
             units = slice(level.start, level.stop)
             x[units] = level.incoming.product(weights, y)
-            y[units] = level.activation.f(x[units]) + self._external[units, None]
+            f_x[units] = level.activation.f(x[units])
+            y[units] = f_x[units] + self._external[units, None]
             if level.start == 0:  # given activities have no edge into them: all are in the first level
                 y[self._inputs] = self.x.T
                 if self._bias is not None:
                     y[self._bias] = 1.0
-        return x, y
+        return x, f_x, y
 
     def _both_passes(self, w: Array) -> "_Primal":
         """Everything of the two ordinary passes that R{.} needs."""
         weights = self._edge_weights(w)
-        x, y = self._forward(weights)
+        x, f_x, y = self._forward(weights)
         df, d2f = np.empty_like(x), np.empty_like(x)
 
         # dE/dy_i = e_i + sum_j w_ij dE/dx_j,  dE/dx_i = f'_i dE/dy_i
@@ -262,8 +263,8 @@ class DAGObjective(Objective):
         E_y[self._outputs] = self._E.e(y[self._outputs].T, self.target).T / self.n_patterns
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)
-            f_x, f_y = x[units], y[units] - self._external[units, None]
-            df[units], d2f[units] = level.activation.df(f_x, f_y), level.activation.d2f(f_x, f_y)
+            df[units] = level.activation.df(x[units], f_x[units])
+            d2f[units] = level.activation.d2f(x[units], f_x[units], df[units])
             E_y[units] += level.outgoing.product(weights, E_x)
             E_x[units] = df[units] * E_y[units]
         E = float(self._E.value(y[self._outputs].T, self.target).mean())

@@ -83,11 +83,8 @@ def machine_errors(points, n_visible, n_hidden, low, high, per_T, entropy, index
             for a in range(size):
                 energy[size + a] = energy[a] + high * field[a]
                 energy[a] += low * field[a]
-        top = -np.inf
         for a in range(n_states):
             energy[a] *= -per_T
-            top = max(top, energy[a])
-        everything = 0.0
         for visible in range(1 << n_visible):
             part = energy[visible * n_given : (visible + 1) * n_given]
             own = -np.inf
@@ -97,14 +94,20 @@ def machine_errors(points, n_visible, n_hidden, low, high, per_T, entropy, index
             for a in range(n_given):
                 total += exp(part[a] - own)
             log_p[visible] = own + math.log(total)
-            everything += exp(log_p[visible] - top)
-        everything = top + math.log(everything)
+        best = 0
+        for visible in range(1 << n_visible):
+            best = visible if log_p[visible] > log_p[best] else best
+        highest, others = log_p[best], 0.0
+        for visible in range(1 << n_visible):
+            others += exp(log_p[visible] - highest) if visible != best else 0.0
+        for visible in range(1 << n_visible):
+            log_p[visible] = (log_p[visible] - highest) - math.log1p(others)
         if index.size:
             for k in range(index.size):
-                out[m, k] = entropy - (log_p[index[k]] - everything)
+                out[m, k] = entropy - log_p[index[k]]
         else:
             mean = 0.0
             for visible in range(1 << n_visible):
                 if distribution[visible] > 0.0:
-                    mean += distribution[visible] * (log_p[visible] - everything)
+                    mean += distribution[visible] * log_p[visible]
             out[m, 0] = entropy - mean

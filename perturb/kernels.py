@@ -126,20 +126,22 @@ def pattern_errors(kind, y, target, out):
                 out[s] += 0.5 * (y[j, s] - target[j, s]) ** 2
     elif kind == 1:
         for s in range(S):
-            top = y[0, s]
+            top, best = y[0, s], 0
             for j in range(1, n_out):
-                top = max(top, y[j, s])
-            total, weight, inner = 0.0, 0.0, 0.0
+                if y[j, s] > top:
+                    top, best = y[j, s], j
+            others, weight, inner = 0.0, 0.0, 0.0
             for j in range(n_out):
-                total += exp(y[j, s] - top)
+                below = top - y[j, s]
+                others += exp(-below) if j != best else 0.0
                 weight += target[j, s]
-                inner += target[j, s] * y[j, s]
-            out[s] = weight * (top + math.log(total)) - inner
+                inner += target[j, s] * below
+            out[s] = weight * math.log1p(others) + inner
     else:
         for j in range(n_out):
             for s in range(S):
-                x = y[j, s]
-                out[s] += (x if x > 0.0 else 0.0) + math.log1p(exp(-abs(x))) - target[j, s] * x
+                x, t = y[j, s], target[j, s]
+                out[s] += abs(x) * (1.0 - t if x > 0.0 else t) + math.log1p(exp(-abs(x)))
 
 
 @compiled(error_model="numpy", fastmath={"contract"})

@@ -169,18 +169,30 @@ def learn(
 
 
 @compiled(**EXACT)
-def _slopes(kind, y, E_y):
-    """E_y := f'(x) E_y, with f' from y = f(x), which every activation here allows."""
-    for s in range(y.size):
-        f = y[s]
-        if kind == 1:
-            E_y[s] *= 1.0 - f * f
-        elif kind == 2:
-            E_y[s] *= f * (1.0 - f)
-        elif kind == 3:
-            E_y[s] *= 1.0 if f > 0.0 else 0.0
-        elif kind == 4:
-            E_y[s] *= 1.0 - exp(-f)
+def _activate_with_slopes(kind, row, slope):
+    """row := f(row), as `kernels.activate`, and slope := f'(row), which f(row) does not tell in saturation."""
+    if kind == 1:
+        for s in range(row.size):
+            x = row[s]
+            r = 1.0 / (exp(2.0 * abs(x)) + 1.0)
+            row[s] = 1.0 - 2.0 * r if x >= 0.0 else 2.0 * r - 1.0
+            slope[s] = 4.0 * r * (1.0 - r)
+    elif kind == 2:
+        for s in range(row.size):
+            t = exp(-row[s])
+            y = 1.0 / (1.0 + t)
+            row[s], slope[s] = y, y * (t * y)
+    elif kind == 3:
+        for s in range(row.size):
+            slope[s] = 1.0 if row[s] > 0.0 else 0.0
+        activate(kind, row)
+    elif kind == 4:
+        for s in range(row.size):
+            slope[s] = 1.0 / (1.0 + exp(-row[s]))
+        activate(kind, row)
+    else:
+        for s in range(row.size):
+            slope[s] = 1.0
 
 
 @compiled(**EXACT)
@@ -188,21 +200,25 @@ def _output_errors(kind, y, target, e):
     """e = dE/dy of the outputs, (outputs, B), for the mean over the B patterns."""
     n_out, B = y.shape
     for s in range(B):
-        total_, top = 0.0, y[0, s]
         if kind == 1:
-            weight = 0.0
+            best, weight, others = 0, 0.0, 0.0
             for j in range(n_out):
-                top = max(top, y[j, s])
+                best = j if y[j, s] > y[best, s] else best
                 weight += target[j, s]
             for j in range(n_out):
-                e[j, s] = exp(y[j, s] - top)
-                total_ += e[j, s]
+                e[j, s] = exp(y[j, s] - y[best, s])
+                others += e[j, s] if j != best else 0.0
             for j in range(n_out):
-                e[j, s] = (weight * e[j, s] / total_ - target[j, s]) / B
+                p, t = e[j, s] / (1.0 + others), target[j, s]
+                e[j, s] = ((weight - t) * p - t * (others * p if j == best else 1.0 - p)) / B
+        elif kind == 2:
+            for j in range(n_out):
+                size, t = exp(-abs(y[j, s])), target[j, s]
+                large, small = 1.0 / (1.0 + size), size / (1.0 + size)
+                e[j, s] = ((1.0 - t) * large - t * small if y[j, s] > 0.0 else (1.0 - t) * small - t * large) / B
         else:
             for j in range(n_out):
-                p = y[j, s] if kind == 0 else 1.0 / (1.0 + exp(-y[j, s]))
-                e[j, s] = (p - target[j, s]) / B
+                e[j, s] = (y[j, s] - target[j, s]) / B
 
 
 @compiled(nogil=True, **EXACT)
@@ -216,6 +232,7 @@ def descend(
     for units in sizes:
         width = max(width, units)
     y, E_x, shown, t = np.zeros((layers + 1, width, B)), np.zeros((2, width, B)), np.int64(-1), np.empty((sizes[-1], B))
+    df = np.zeros((layers, width, B))
     g, D = np.empty(n), np.zeros(n)
     for update in range(first, last):
         here = update - first if rows.shape[0] > 1 else 0
@@ -232,7 +249,7 @@ def descend(
         for layer in range(layers):
             a, b = sizes[layer], sizes[layer + 1]
             product(w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b], y[layer], y[layer + 1, :b])
-            activate(activations[layer], y[layer + 1, :b].reshape(b * B))
+            _activate_with_slopes(activations[layer], y[layer + 1, :b].reshape(b * B), df[layer, :b].reshape(b * B))
             start += (a + 1) * b
 
         # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
@@ -241,10 +258,10 @@ def descend(
             a, b = sizes[layer], sizes[layer + 1]
             start -= (a + 1) * b
             above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
-            _slopes(activations[layer], y[layer + 1, :b].reshape(b * B), above[:b].reshape(b * B))
             for j in range(b):
                 total_ = 0.0
                 for s in range(B):
+                    above[j, s] *= df[layer, j, s]
                     total_ += above[j, s]
                 g[start + a * b + j] = total_
             for i in range(a):

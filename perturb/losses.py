@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import expit
 
 from perturb.errors import InputError
 
@@ -25,11 +25,66 @@ class ErrorFunction(NamedTuple):
     R_e: Callable[[Array, Array], Callable[[Array], Array]]
 
 
+class Softmax(NamedTuple):
+    """p = softmax(y) along the last axis and 1 - p; log p = -below - deficit: what is below the largest y, and -ln of its p.
+
+    All to the precision of y, however near to 1 a p is: then 1 - p is the sum of the others, and no difference."""
+
+    p: Array
+    not_p: Array
+    below: Array
+    deficit: Array
+
+
+def softmax(y: Array) -> Softmax:
+    below = y.max(-1, keepdims=True) - y
+    top, size = below == 0.0, np.exp(-below)
+    others = np.where(top, 0.0, size).sum(-1, keepdims=True) + (top.sum(-1, keepdims=True) - 1.0)
+    p = size / (1.0 + others)
+    return Softmax(p, np.where(top, others * p, 1.0 - p), below, np.log1p(others))
+
+
+def _cross_entropy(y: Array, t: Array) -> Array:
+    _, _, below, deficit = softmax(y)
+    return t.sum(-1) * deficit[..., 0] + (t * below).sum(-1)
+
+
+def _cross_entropy_e(y: Array, t: Array) -> Array:
+    # sum(t) p - t, without a difference where p and t are both 1
+    p, not_p, _, _ = softmax(y)
+    return (t.sum(-1, keepdims=True) - t) * p - t * not_p
+
+
 def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
-    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets, which is 1 for a distribution)
-    p = softmax(y, axis=-1)
-    weighted = t.sum(-1, keepdims=True) * p
-    return lambda R_y: weighted * (R_y - (p * R_y).sum(-1, keepdims=True))
+    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets, 1 for a distribution);
+    # the same for R{x} less that of the likeliest class: then nothing cancels where its p is nearly 1
+    p = softmax(y).p
+    weighted, pattern, top = t.sum(-1, keepdims=True) * p, np.arange(len(y)), y.argmax(-1)
+
+    def R_e(R_y: Array) -> Array:
+        D = R_y - R_y[..., pattern, top, None]
+        D -= (p * D).sum(-1, keepdims=True)
+        D *= weighted
+        return D
+
+    return R_e
+
+
+def _logistic(y: Array) -> tuple[Array, Array]:
+    """p and 1 - p."""
+    size = np.exp(-np.abs(y))
+    small, large = size / (1.0 + size), 1.0 / (1.0 + size)
+    return np.where(y > 0.0, large, small), np.where(y > 0.0, small, large)
+
+
+def _binary_cross_entropy(y: Array, t: Array) -> Array:
+    # ln(1 + exp y) - t y
+    return (np.abs(y) * np.where(y > 0.0, 1.0 - t, t) + np.log1p(np.exp(-np.abs(y)))).sum(-1)
+
+
+def _binary_cross_entropy_e(y: Array, t: Array) -> Array:
+    p, not_p = _logistic(y)
+    return (1.0 - t) * p - t * not_p
 
 
 def _binary_cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
@@ -44,13 +99,13 @@ ERRORS: dict[str, ErrorFunction] = {
         lambda y, t: lambda R_y: R_y,
     ),
     "cross_entropy": ErrorFunction(  # softmax belongs to the error: y are the log-odds of the last layer
-        lambda y, t: t.sum(-1) * logsumexp(y, axis=-1) - (t * y).sum(-1),
-        lambda y, t: t.sum(-1, keepdims=True) * softmax(y, axis=-1) - t,
+        _cross_entropy,
+        _cross_entropy_e,
         _cross_entropy_R_e,
     ),
     "binary_cross_entropy": ErrorFunction(  # the logistic function belongs to the error
-        lambda y, t: (np.logaddexp(0.0, y) - t * y).sum(-1),
-        lambda y, t: expit(y) - t,
+        _binary_cross_entropy,
+        _binary_cross_entropy_e,
         _binary_cross_entropy_R_e,
     ),
 }

@@ -148,7 +148,7 @@ class MLPObjective(Objective):
         E_x, bent = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
         for layer in reversed(range(len(layers))):
             E_x[layer] = df[layer] * E_y
-            bent[layer] = self._f[layer].d2f(x[layer], activities[layer]) * E_y
+            bent[layer] = self._f[layer].d2f(x[layer], activities[layer], df[layer]) * E_y
             np.matmul(y[layer].T, E_x[layer], out=grads[layer][0])
             if layer:
                 E_y = E_x[layer] @ layers[layer][0, :-1].T

@@ -165,11 +165,13 @@ class RecurrentObjective(Objective):
         y, residuals = self._relax(lambda y: f.f(y @ W) + self._I, self._I, "y", lambda y: self._y_jacobian(W, y))
         if self.network.solver == "direct":
             for _ in range(20):  # Newton's method: quadratic from here
-                wrong = f.f(y @ W) + self._I - y
+                x = y @ W
+                f_x = f.f(x)
+                wrong = f_x + self._I - y
                 residuals.append(float(np.abs(wrong).max() / (np.abs(y).max() or 1.0)))
                 if residuals[-1] <= 4e-16:
                     break
-                y = y + self._linear(self._y_jacobian(W, y), wrong, "y")
+                y = y + self._linear(f.df(x, f_x)[:, :, None] * W.T, wrong, "y")
             if not residuals[-1] <= self.network.tolerance:
                 raise NotSettled(
                     f"y leaves its fixed point: residual {residuals[-1]:.2g} by Newton's method: use smaller weights"
@@ -202,7 +204,8 @@ class RecurrentObjective(Objective):
         y = self._settled(w).y
         x = y @ W
         f_y = f.f(x)
-        df, d2f = f.df(x, f_y), f.d2f(x, f_y)
+        df = f.df(x, f_y)
+        d2f = f.d2f(x, f_y, df)
         B = W if self.network.feedback is None else self.network.feedback
         if self.network.solver == "direct":  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
             if B is not W:

@@ -156,7 +156,10 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
     w_star, w0 = np.linspace(-1, 1, n), np.linspace(0.5, 1.5, n)
     objective = general(n, 1, w_star)
     H, S = objective.hessian(w0), objective.n_patterns
-    cases = (("gaussian", 1, False, 0.0), ("rademacher", 1, False, 0.0), ("ternary", 1, True, 0.0), ("rademacher", 4, True, 0.5))
+    cases = (
+        ("gaussian", 1, False, 0.0), ("rademacher", 1, False, 0.0), ("ternary", 1, True, 0.0), ("gaussian", 1, False, 0.5),
+        ("gaussian", 1, True, 0.9), ("rademacher", 4, True, 0.5),
+    )  # fmt: skip
     for code, K, pair, mu in cases:
         eta = 0.2 * stability_limit(H, code, K, mu)
         plan = Plan(
@@ -183,13 +186,20 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
 def _limit(
     source: Callable[[Plan], Source], plan: Plan, near: float, runs: int, fade: int, updates: int, apart: float = NEAR
 ) -> tuple[float, float]:
-    """The rate at which E of diag(LAM) neither grows nor shrinks, after `fade` updates from a start along all eigenvectors.
+    """The rate at which E of diag(LAM) neither grows nor shrinks, see `_growth`."""
+    rates = ((1 - apart) * near, (1 + apart) * near)
+    return crossing(rates, _growth(source, plan, rates, runs, fade, updates))
+
+
+def _growth(
+    source: Callable[[Plan], Source], plan: Plan, rates: tuple[float, float], runs: int, fade: int, updates: int
+) -> Array:
+    """By which factor E of diag(LAM) grows in an update, after `fade` updates from a start along all eigenvectors: (2, groups).
 
     H is diagonal: every E u_i^2 goes its way whatever the other moments are. So after every few updates the runs of a group get
     that of the group, with random signs: a mean over runs that grew for long would rest on a few of them.
     """
-    growth, rng = [], np.random.Generator(np.random.Philox(plan.seed))
-    rates, groups = ((1 - apart) * near, (1 + apart) * near), min(GROUPS, runs)
+    growth, rng, groups = [], np.random.Generator(np.random.Philox(plan.seed)), min(GROUPS, runs)
     for eta in rates:
         each = replace(plan, eta=eta)
         state, step = begin(np.ones((runs, LAM.size)), each), source(each)
@@ -207,7 +217,7 @@ def _limit(
                 array.reshape(grouped.shape)[:] /= np.sqrt(after)[:, None, None]
             E = ((grouped**2) @ LAM).mean(1)
         growth.append(np.exp(logs / updates))
-    return crossing(rates, np.array(growth))
+    return np.array(growth)
 
 
 def stability(seed: int) -> Iterator[Row]:
@@ -225,12 +235,39 @@ def stability(seed: int) -> Iterator[Row]:
         ]  # with momentum roots are real near the limit only
         claim = f"exact gradient{f', momentum {mu}' if mu else ''}: 2 (1 + mu)/l_max"
         yield judged(claim, "Polyak 1964", setting, near, found, 0.0, STRAIGHT * near)
-    for code, mu, source in (("gaussian", 0.0, learner), ("rademacher", 0.0, DERIVED), ("rademacher", 0.5, DERIVED)):
+    cases = (("gaussian", 0.0, learner), ("rademacher", 0.0, DERIVED), ("rademacher", 0.5, DERIVED), ("gaussian", 0.5, DERIVED))
+    for code, mu, source in cases:
         near = stability_limit(LAM, code, 1, mu)
         plan = replace(base, code=CODES[code], rule="momentum" if mu else "plain", momentum=mu)
         found, stderr = _limit(lambda p: Batch(objective, p), plan, near, 1024, 60, 60)
         claim = f"perturbation, {code}{f', momentum {mu}' if mu else ''}"
         yield judged(claim, source, f"{setting}, 1024 runs", near, found, stderr, STRAIGHT * near)
+
+
+def limits_crossed(seed: int) -> Iterator[Row]:
+    """At 0.9 of the limit of the rate the error falls, at 1.1 it grows, by the factor that theory says.
+
+    Per update the E u_i^2 go by diag((1 - eta l_i)^2 + (k-2) eta^2 l_i^2) + eta^2 1 (l^2)', whose largest eigenvalue E follows;
+    exact gradients by (1 - eta l_max)^2.
+    """
+    objective = diagonal(LAM)
+    base = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed)
+    times, setting = (0.9, 1.1), "n = 40, tr H = 10.75, l_max = 1"
+    near = momentum_limit(1.0, 0.0)
+    growth = _growth(lambda p: Exact(objective, p), base, (0.9 * near, 1.1 * near), 1, 100, 50)
+    for share, found in zip(times, growth, strict=True):
+        claim = f"exact gradient, {share} of the limit: factor of E"
+        yield judged(claim, "Polyak 1964", setting, (1 - share * near) ** 2, float(found[0]), 0.0, STRAIGHT)
+    for code in ("gaussian", "rademacher"):
+        near, k = stability_limit(LAM, code), CODES[code].kurtosis
+        plan = replace(base, code=CODES[code])
+        growth = _growth(lambda p: Batch(objective, p), plan, (0.9 * near, 1.1 * near), 1024, 60, 60)
+        for share, found in zip(times, growth, strict=True):
+            eta = share * near
+            M = np.diag((1 - eta * LAM) ** 2 + (k - 2) * (eta * LAM) ** 2) + eta**2 * np.tile(LAM**2, (LAM.size, 1))
+            claim = f"perturbation, {code}, {share} of the limit: factor of E"
+            foretold, (measured, stderr) = float(np.abs(np.linalg.eigvals(M)).max()), mean(found)
+            yield judged(claim, DERIVED, f"{setting}, 1024 runs", foretold, measured, stderr, 0.1 * abs(foretold - 1))
 
 
 def averaging(seed: int) -> Iterator[Row]:

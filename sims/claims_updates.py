@@ -25,6 +25,8 @@ from perturb.curves import (
     misaligned_curve,
     offset_floor,
     rounding_floor,
+    rounding_gain,
+    rounding_variance,
     soft_bound_equilibrium,
     stability_limit,
 )
@@ -221,6 +223,46 @@ def rounding(seed: int) -> Iterator[Row]:
             spread = n * 1.0 / (12 * n * n)  # of w* at the middles of n parts of a step, not everywhere
             left = spread if how == "stochastic" else spread + x / 2
             yield judged(f"{how}, eta lam = {eta}: E/q^2", "Gupta et al. 2015", setting, foretold / q**2, measured, stderr, left)
+
+
+def dithered_rounding(seed: int) -> Iterator[Row]:
+    """The noise of perturbation dithers writes in steps: rounding to the nearest learns too, and ends below stochastic rounding.
+
+    Steps q: where eta G has a spread s of q, writes to the nearest add q^2/12, stochastic ones q^2/6; at s = q/4 the nearest pass
+    a gain `rounding_gain` of the rate. With l = 1, Rademacher pairs and E u_i^2 = c: s^2 = eta^2 (n c + sE^2/(2 sigma^2)), and
+    at rest 2 eta gain c = (2 gain - 1) s^2 + `rounding_variance` of s.
+    """
+    n, q, eta, runs, updates, rest = 7, 2.0**-7, 0.05, 256, 200, 150
+    objective = diagonal(np.ones(n), np.linspace(-0.3, 0.3, n))
+    cells = device.fabricate(
+        DeviceParams(model="digital", bits=8, bounds=BoundsParams(w_max=1.0, w_min=-1.0)), runs * n, die=seed
+    )
+    ways: tuple[Literal["stochastic", "nearest"], ...] = ("stochastic", "nearest")
+    for spread in (1.0, 0.25):
+        noise = spread * q * math.sqrt(2) * PAIRS.sigma / eta
+        plan = replace(PAIRS, eta=eta, seed=seed, reading=Reading(noise * objective.n_patterns**0.5))
+        for how in ways:
+            hidden = device.initial(cells, np.zeros(runs * n), seed)
+
+            def write(state: State, change: Array, update: int, how: Literal["stochastic", "nearest"] = how) -> None:
+                nonlocal hidden
+                hidden = device.write(cells, hidden, change.ravel(), seed, update, how)
+                state.w[:] = hidden.reshape(runs, n)
+
+            state, source, each = begin(np.zeros((runs, n)), plan), Batch(objective, plan, write), np.zeros(runs)
+            source.advance(state, rest)
+            for _ in range(updates):
+                source.advance(state, 1)
+                each += errors(np.eye(n), state.w, np.linspace(-0.3, 0.3, n)) / (updates * q**2)
+            c = 0.0
+            for _ in range(200):  # a contraction
+                s = math.sqrt(eta**2 * n * c + (spread * q) ** 2)
+                gain = 1.0 if how == "stochastic" else rounding_gain(s, q)
+                c = ((2 * gain - 1) * s**2 + rounding_variance(s, q, how == "stochastic")) / (2 * eta * gain)
+            setting = f"n = {n}, l = 1, eta = {eta}, Rademacher pairs, noise of eta G {spread} q, {runs} runs"
+            foretold, (measured, stderr) = n * c / (2 * q**2), mean(each)
+            claim = f"{how}, s = {spread} q: E/q^2"
+            yield judged(claim, "Widrow and Kollar 2008", setting, foretold, measured, stderr, 0.01 * foretold)
 
 
 def stuck_weights(seed: int) -> Iterator[Row]:

@@ -8,6 +8,7 @@ import pandas as pd
 from perturb.errors import choose
 from sims.bench import Bench, Progress, ShouldStop, Study, go_on
 from sims.claims import Claim, Row
+from sims.claims_curvature import hutchinson, power_method
 from sims.claims_estimates import (
     alignment,
     code_variance,
@@ -27,11 +28,21 @@ from sims.claims_learning import (
     best_amplitude,
     covariance_recursion,
     learning_curves,
+    limits_crossed,
     mgd_xor,
     rate_per_trial,
     stability,
 )
-from sims.claims_updates import delay, leak, misalignment, offset_and_mismatch, rounding, soft_bounds, stuck_weights
+from sims.claims_updates import (
+    delay,
+    dithered_rounding,
+    leak,
+    misalignment,
+    offset_and_mismatch,
+    rounding,
+    soft_bounds,
+    stuck_weights,
+)
 from sims.experiment import Experiment
 
 CLAIMS: dict[str, Claim] = {
@@ -46,6 +57,7 @@ CLAIMS: dict[str, Claim] = {
     "best-amplitude": best_amplitude,
     "covariance": covariance_recursion,
     "stability": stability,
+    "limits-crossed": limits_crossed,
     "averaging": averaging,
     "rate-per-trial": rate_per_trial,
     "mgd-xor": mgd_xor,
@@ -60,7 +72,10 @@ CLAIMS: dict[str, Claim] = {
     "leak": leak,
     "soft-bounds": soft_bounds,
     "rounding": rounding,
+    "dithered-rounding": dithered_rounding,
     "stuck-weights": stuck_weights,
+    "power-method": power_method,
+    "hutchinson": hutchinson,
 }
 ALL = "all"
 

@@ -23,7 +23,7 @@ from sims.experiment import Experiment
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
 MODES = 10
-STEEP = 1e-6  # |g| above which a point is no minimum
+STEEP = 1e-6  # |g| above which a point is no minimum, in units of lambda_max |w|: H(w - w*) of so large a step
 CLEARLY = 0.03  # of the decay: where it barely outweighs a negative eigenvalue, evidence (a Gaussian around w) means nothing
 SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
 
@@ -63,7 +63,7 @@ def uses(experiment: Experiment, bench: Bench, progress: Progress, should_stop: 
     yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
     top, low, last = float(values[-1]), float(values[0]), vectors[:, -1]
     slope = float(np.linalg.norm(objective.gradient(minimum)))
-    if low <= 0 or slope > STEEP:
+    if low <= 0 or slope > STEEP * top * float(np.linalg.norm(minimum)):
         kinks = "; kinks of relu are a reason: use another activation" if _has_relu(bench) else ""
         raise InputError(
             f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise uses.decay or uses.budget{kinks}"
@@ -150,18 +150,19 @@ def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
         asked.append(w.copy())
         return objective.error(w), objective.gradient(w)
 
-    options = {"maxfun": int(budget), "maxiter": int(budget), "maxcor": 10, "ftol": 0.0, "gtol": 1e-12}
+    options = {"maxfun": int(budget), "maxiter": int(budget), "maxcor": 10, "ftol": 0.0, "gtol": 0.0}
     minimize(both, w, jac=True, method="L-BFGS-B", options=options)
     yield from ((float(spent), w) for spent, w in enumerate(asked[: int(budget)], 1))
 
 
 def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
-    """Steps of `curvature.newton_step`, solved to min(1/2, sqrt|g|) (Nocedal and Wright 2006), with backtracking; a step that
-    met negative curvature is doubled as long as that lowers E."""
-    spent, E = 0.0, objective.error(w)
+    """Steps of `curvature.newton_step`, solved to min(1/2, sqrt|g|) (Nocedal and Wright 2006; |g| in units of the first), with
+    backtracking; a step that met negative curvature is doubled as long as that lowers E."""
+    spent, E, first = 0.0, objective.error(w), 0.0
     while spent < budget:
         g = objective.gradient(w)
-        size = float(np.linalg.norm(g))
+        first = first or float(np.linalg.norm(g))
+        size = float(np.linalg.norm(g)) / (first or 1.0)
         left = max(2, int(budget - spent))
         step = curvature.newton_step(objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size))
         spent += 1 + step.n_products
@@ -221,7 +222,7 @@ def time_constants(objective: Objective, minimum: Array, values: Array, vectors:
     wanted = np.geomspace(values[-1], values[0], MODES)
     for index in dict.fromkeys(int(np.abs(np.log(values / value)).argmin()) for value in wanted):
         predicted = -1 / np.log1p(-rate * values[index])
-        start = 1e-4 * max(1.0, float(np.abs(minimum).max()))
+        start = 1e-4 * (float(np.abs(minimum).max()) or 1.0)
         w, updates = minimum + start * vectors[:, index], int(np.clip(round(predicted), 2, 500))
         for _ in range(updates):
             w = w - rate * objective.gradient(w)
@@ -232,10 +233,11 @@ def time_constants(objective: Objective, minimum: Array, values: Array, vectors:
 
 def growth(objective: Objective, minimum: Array, vector: Array, rate: float, updates: int = 100) -> float:
     """Factor per update by which a small displacement along an eigenvector grows under gradient descent."""
-    w = minimum + 1e-6 * vector
+    start = 1e-6 * (float(np.abs(minimum).max()) or 1.0)
+    w = minimum + start * vector
     for _ in range(updates):
         w = w - rate * objective.gradient(w)
-    return float(abs(vector @ (w - minimum)) / 1e-6) ** (1 / updates)
+    return float(abs(vector @ (w - minimum)) / start) ** (1 / updates)
 
 
 # ---- generalisation
@@ -256,7 +258,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
         "test_accuracy": split.accuracy(at),
         "gradient_norm": float(np.linalg.norm(objective.gradient(at))),
         "gamma": np.nan,
-        "negative": float((values < -1e-10 * values[-1]).sum()),
+        "negative": float((values < -1e-10 * np.abs(values).max()).sum()),
         "lowest_eigenvalue": float(values[0]),
         "log_determinant": np.nan,
         "lanczos_log_determinant": np.nan,
@@ -264,7 +266,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
         "log_evidence": np.nan,
         "next_decay": np.nan,
     }
-    if values[0] + alpha > CLEARLY * alpha and row["gradient_norm"] <= STEEP:
+    if values[0] + alpha > CLEARLY * alpha and row["gradient_norm"] <= STEEP * (values[-1] + alpha) * np.linalg.norm(at):
         steps = min(80, w.size)
         density = curvature.spectral_density(objective, at, probes=8, steps=steps)
         lanczos = density.integrate(lambda x: np.log(np.maximum(x, 1e-300)))

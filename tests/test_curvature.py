@@ -261,6 +261,152 @@ def test_an_error_that_is_no_number_is_refused(value):
         Objective.from_functions(lambda w: value, n_weights=3).error(ZERO[:3])
 
 
+# ---- repeated eigenvalues
+
+
+def from_matrix(H, g=None):
+    """E = g.w + w'Hw/2."""
+    g = np.zeros(len(H)) if g is None else g
+    return Objective.from_functions(
+        lambda w: g @ w + w @ H @ w / 2, lambda w: g + H @ w, lambda w, v: H @ v, n_weights=len(H)
+    )  # fmt: skip
+
+
+def wanted(values, k, which):
+    """Of ascending values: those that `eigenpairs` is to find."""
+    low = 0 if k == 1 else k // 2
+    return {
+        "largest": values[-k:], "smallest": values[:k], "magnitude": np.sort(values[np.argsort(-np.abs(values))[:k]]),
+        "both": np.r_[values[:low], values[values.size - (k - low) :]],
+    }[which]  # fmt: skip
+
+
+REPEATED = {
+    "thrice": np.repeat(np.r_[np.linspace(-0.9, 1.0, 20), 1.5], 3),
+    "ten times": np.repeat(np.linspace(0.1, 1.7, 8), 10),
+    "singular": np.r_[np.zeros(60), np.repeat([1.0, 2.0], 5)],
+    "one value": np.full(60, -2.0),
+    "two values": np.r_[np.full(40, 1.0), np.full(20, -0.5)],
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-14, 1e14])
+@pytest.mark.parametrize("which", curvature.ENDS)
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_repeated_eigenvalue_is_found_as_often_as_it_occurs(name, which, scale):
+    values = scale * np.sort(REPEATED[name])
+    objective, H = quadratic(values)
+    for k in (1, 3, 6):
+        found = curvature.eigenpairs(objective, ZERO[: values.size], k, which)
+        np.testing.assert_allclose(found.values, wanted(values, k, which), rtol=1e-9, atol=1e-12 * scale)
+        np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(k), atol=1e-9)
+        np.testing.assert_allclose(H @ found.vectors, found.vectors * found.values, atol=1e-8 * scale)
+        assert found.converged
+
+
+def test_a_linear_network_has_every_eigenvalue_once_for_each_output():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 20))
+    each = np.linalg.eigvalsh(np.c_[X, np.ones(40)].T @ np.c_[X, np.ones(40)] / 40)
+    objective = MLP([20, 5]).objective(X, rng.standard_normal((40, 5)))
+    found = curvature.eigenpairs(objective, np.zeros(105), 8, "both")
+    np.testing.assert_allclose(found.values, np.r_[np.repeat(each[0], 4), np.repeat(each[-1], 4)], rtol=1e-9)
+    assert found.converged
+
+
+def test_eigenvalues_over_nine_decades_are_found_by_the_whole_matrix_where_lanczos_would_take_longer():
+    values = np.geomspace(1e-9, 1.0, 60)
+    objective, _ = quadratic(values)
+    found = curvature.eigenpairs(objective, ZERO[:60], 3, "smallest")
+    np.testing.assert_allclose(found.values, values[:3], atol=1e-14)
+    assert found.converged and found.n_products < 200
+
+
+# ---- scales
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e14])
+def test_no_tool_depends_on_the_scale_of_the_error(scale):
+    g = np.random.default_rng(1).standard_normal(100)
+    _, H = quadratic(np.r_[np.zeros(40), np.linspace(0.5, 20, 60)])
+    plain, scaled = from_matrix(H, g), from_matrix(scale * H, scale * g)
+
+    def same(tool):
+        a, b = tool(plain), tool(scaled)
+        assert a.n_products == b.n_products
+        return a, b
+
+    a, b = same(lambda o: curvature.spectral_density(o, ZERO, 3, 50))
+    np.testing.assert_allclose(b.nodes, scale * a.nodes, atol=1e-12 * scale)
+    for method in ("auto", "hutch++", "hutchinson"):
+        a, b = same(lambda o, method=method: curvature.trace(o, ZERO, 60, method))
+        np.testing.assert_allclose([b.value, b.stderr], [scale * a.value, scale * a.stderr], rtol=1e-9)
+    a, b = same(lambda o: curvature.power_iteration(o, ZERO))
+    np.testing.assert_allclose(b.values, scale * a.values, rtol=1e-12)
+    a, b = same(lambda o: curvature.eigenpairs(o, ZERO, 3, "both"))
+    np.testing.assert_allclose(b.values, scale * a.values, atol=1e-12 * scale)
+    for method in ("cg", "minres"):
+        solvable = from_matrix(H, H @ g), from_matrix(scale * H, scale * (H @ g))
+        a, b = (curvature.newton_step(o, ZERO, method=method) for o in solvable)
+        np.testing.assert_allclose(b.p, a.p, atol=1e-4)  # both to a residual of 1e-6
+        assert a.converged and b.converged
+
+
+# ---- singular systems
+
+
+def test_newton_cg_ends_before_a_direction_without_curvature():
+    g = np.array([1.0, 0.3])
+    step = curvature.newton_step(from_matrix(np.full((2, 2), 1 / 3), g), ZERO[:2])
+    np.testing.assert_allclose(step.p, -g * (g @ g) / ((g.sum() ** 2) / 3), rtol=1e-12)  # where E is least along -g
+    assert step.p @ g < 0 and step.negative_curvature and not step.converged and step.residual <= 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-14, 1e14])
+def test_newton_cg_is_never_above_the_start_on_singular_matrices_and_as_low_as_the_least_squares_step(scale):
+    rng = np.random.default_rng(0)
+    for trial in range(200):
+        n = int(rng.integers(2, 12))
+        A = rng.standard_normal((n, int(rng.integers(1, n))))
+        H, g = A @ A.T, rng.standard_normal(n)
+        if trial % 3 == 1:
+            g = H @ rng.standard_normal(n)  # a solution exists
+        if trial % 3 == 2:
+            g -= A @ np.linalg.lstsq(A, g, rcond=None)[0]  # only directions without curvature, to rounding
+        step = curvature.newton_step(from_matrix(scale * H, scale * g), np.zeros(n))
+        model, best = (g @ p + p @ H @ p / 2 for p in (step.p, -np.linalg.pinv(H, rcond=1e-9) @ g))
+        assert step.p @ g < 0 and model <= 0.99 * best
+        assert np.linalg.norm(step.p) < 1e6 * max(1.0, scale) * np.linalg.norm(g)  # -g where nothing bends
+
+
+# ---- the trace
+
+
+def spread(H, method, probes=90, repeats=40):
+    estimates = [curvature.trace(from_matrix(H), np.zeros(len(H)), probes, method, seed=seed) for seed in range(repeats)]
+    assert max(found.n_products for found in estimates) <= probes
+    values = np.array([found.value for found in estimates]) - np.trace(H)
+    assert abs(values.mean()) < 5 * values.std() / repeats**0.5
+    stated = np.mean([found.stderr**2 for found in estimates]) ** 0.5
+    assert 0.5 < values.std() / stated < 2
+    return values.std()
+
+
+def test_the_default_trace_takes_out_of_the_spectrum_what_pays():
+    # standard deviations of 40 are known to 11 %
+    _, flat = quadratic(np.linspace(1.0, 2.0, 200))
+    assert spread(flat, "auto") < 1.5 * spread(flat, "hutchinson")
+    assert spread(flat, "hutch++") > 1.5 * spread(flat, "auto")
+    _, steep = quadratic(np.r_[np.linspace(50, 100, 5), np.linspace(0.0, 1.0, 195)])
+    assert spread(steep, "auto") < 0.2 * spread(steep, "hutchinson")
+
+
+def test_the_default_trace_is_exact_from_as_many_products_as_weights():
+    objective, H = quadratic(INDEFINITE)
+    found = curvature.trace(objective, ZERO, 100)
+    assert found.value == pytest.approx(np.trace(H), rel=1e-12) and found.stderr == 0 and found.n_products == 100
+
+
 @pytest.mark.parametrize(
     "call, message",
     [

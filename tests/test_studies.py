@@ -207,6 +207,16 @@ def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
     np.testing.assert_allclose(estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6)
 
 
+def test_a_spectrum_agrees_with_its_own_table_where_every_eigenvalue_is_repeated():
+    changes = {"study": "spectrum", "data.samples": 40, "network.layers": [64, 10], "network.error": "squared_error"}
+    run = sims.run_experiment("digits", changes)  # a linear network: each eigenvalue once for each of ten outputs
+    values = np.sort(run.eigenvalues["eigenvalue"])
+    count = len(run.extremes) // 2
+    assert np.ptp(values[-10:]) < 1e-9 * values[-1]
+    np.testing.assert_allclose(run.extremes["eigenvalue"], [*values[:count], *values[-count:]], atol=1e-9 * values[-1])
+    assert fact(run, "largest") == pytest.approx(values[-1]) and fact(run, "smallest") == pytest.approx(0, abs=1e-9)
+
+
 # ---- finite differences
 
 
