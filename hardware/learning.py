@@ -1,7 +1,7 @@
 """Learning on a chip: the sums of its own synapses change its own weights, through its own devices.
 
 Sources of updates for `perturb.learning.train`, with every imperfection of the chip: in batches of values, or event by event.
-A run is a die: run r has die params.die + r.
+A run is a die: see `ChipParams.of_run`.
 """
 
 from copy import copy
@@ -50,13 +50,13 @@ UNSEEN = {"error_unit.bits", "perturbation.gain_mismatch", "perturbation.offset_
 def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
     """The source of updates for a chip, from starting weights w (R, n): `perturb.learning.Batch` where that knows all that is not
     ideal (`values.PLAIN`), `Written` where weights that keep what is written are all there is besides, else `OnChip`. Run r has
-    die params.die + r."""
+    the die `ChipParams.of_run(r)`."""
     wrong, simple = set(imperfections(params)), not events and waits and not params.error_unit.dither
     seen = plan.rate in ("fixed", "line") or not wrong & UNSEEN
     if simple and seen and wrong <= PLAIN | STORED:
         _check_fifo(params, Course(params, objective, plan, waits))
         plan, mismatch = replace(plan, code=made_on(params, plan.code, objective.n_weights)), None
-        dies = [fabricate(_die(params, run), objective.n_weights, []) for run in range(len(w))]
+        dies = [fabricate(params.of_run(run), objective.n_weights, []) for run in range(len(w))]
         stuck = np.array([die.stuck for die in dies])
         if stuck.any() and (plan.method.displaced or plan.rate == "line"):
             return OnChip(params, objective, plan, w, events, waits)  # `Batch` would displace stuck weights along v or the step
@@ -65,7 +65,7 @@ def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, event
             mismatch = Mismatch(np.where(stuck, 0.0, gain), np.where(stuck, 0.0, offset))
         if wrong <= PLAIN:
             return Batch(objective, plan, mismatch=mismatch)
-        memories = [Memory(_die(params, run), stuck[run], w[run], (plan.seed + run) % 2**64) for run in range(len(w))]
+        memories = [Memory(params.of_run(run), stuck[run], w[run], plan.seed_of(run)) for run in range(len(w))]
         if not memories[0].changes:
             return Written(objective, plan, memories, mismatch)
     return OnChip(params, objective, plan, w, events, waits)
@@ -78,10 +78,6 @@ def _check_fifo(params: ChipParams, course: Course) -> None:
             f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of {params.synapse.fifo_depth} perturbations, which "
             'only events can show: set training.source = "event", or a deeper synapse.fifo_depth'
         )
-
-
-def _die(params: ChipParams, run: int) -> ChipParams:
-    return params.model_copy(update={"die": (params.die + run) % 2**64})
 
 
 class Written(Batch):
@@ -146,9 +142,9 @@ class OnChip:
 
     def _chip(self, run: int, start: tuple[int, int] = (0, 0)) -> Chip:
         plan, whole = self.plan, self.n_presented == self.objective.n_patterns
-        seed = (plan.seed + run) % 2**64
+        seed = plan.seed_of(run)
         chip = Chip(
-            _die(self.params, run), self.objective, self._w[run], np.ones(self.objective.n_weights), plan.method, self._code,
+            self.params.of_run(run), self.objective, self._w[run], np.ones(self.objective.n_weights), plan.method, self._code,
             plan.sigma, plan.r, seed, "batch" if whole else "pattern", "event", start=start,
         )  # fmt: skip
         chip.presented, chip.schedule = self.n_presented, self.course.schedule
@@ -160,9 +156,9 @@ class OnChip:
 
     def _values(self, run: int) -> Values:
         plan, n = self.plan, self.objective.n_weights
-        seed = (plan.seed + run) % 2**64
+        seed = plan.seed_of(run)
         design = Design(plan.method, self._code, n, plan.sigma, plan.r, seed)
-        values = Values(_die(self.params, run), self.objective, design, self._w[run], np.ones(n), self.course.start_ns)
+        values = Values(self.params.of_run(run), self.objective, design, self._w[run], np.ones(n), self.course.start_ns)
         self._with_periods(values, seed)
         return values
 

@@ -27,7 +27,7 @@ class Memory:
             bounds = BoundsParams(w_max=1.0, w_min=-1.0)
             device = DeviceParams(model="digital", bits=cells.bits, bounds=bounds, range=cells.range)
         self.params, self.stuck, self.seed = cells, stuck, seed
-        self.cells: Cells = fabricate(device, w.size, params.die)
+        self.cells: Cells = fabricate(device, w.size, params.die or 0)
         self.refresh_ns = round(cells.refresh_s * 1e9)
         self._forgets = bool(cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift)
         self.changes = self._forgets or device.flicker is not None  # between two writes

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from hardware.device import DeviceParams, device_names
 from hardware.tables import Name, NonNegative, Number, Positive, Table, read_named, toml_names, validated
 from perturb.errors import InputError
+from perturb.seeds import nth_seed
 
 Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -194,7 +195,11 @@ class ChipParams(Table):
     name: Name = Field("ideal", description="what reports call the chip")
     description: str = Field("no noise, mismatch or rounding; times and energies nominal and assumed", description="one line")
     synapses_per_tile: int = Field(256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse on its own")
-    die: int = Field(0, ge=0, le=2**64 - 1, description="which of the dies of this design: seed of all that differs between them")
+    die: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = Field(
+        None,
+        description="which of the dies of this design: seed of all that differs between them; absent = 0, in an experiment "
+        "derived from run.seed",
+    )
     perturbation: PerturbationParams = PerturbationParams()
     weights: WeightParams = WeightParams()
     array: ArrayParams = ArrayParams()
@@ -206,6 +211,10 @@ class ChipParams(Table):
     clock: ClockParams = ClockParams()
     faults: FaultParams = FaultParams()
     energy: EnergyParams = EnergyParams()
+
+    def of_run(self, run: int) -> "ChipParams":
+        """The same design on the die of a run: `die` itself of run 0, others with seeds derived from it."""
+        return self.model_copy(update={"die": nth_seed(self.die or 0, "die", run)})
 
 
 # every key that makes a chip less than ideal, beside its latencies; all are 0, false, (baseline_every) 1 or (lfsr_per) "chip" in

@@ -63,20 +63,20 @@ class Die:
 
 def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
     """The die of `params.die`; layers: units of each layer with weights into it, in order."""
-    p, cells = params.perturbation, params.weights
+    p, cells, die = params.perturbation, params.weights, params.die or 0
     first, units = 0, []
-    gains = 1.0 + params.neuron.gain_mismatch * _normals(params.die, UNIT_GAIN, sum(layers))
-    offsets = params.neuron.offset_mismatch * _normals(params.die, UNIT_OFFSET, sum(layers))
+    gains = 1.0 + params.neuron.gain_mismatch * _normals(die, UNIT_GAIN, sum(layers))
+    offsets = params.neuron.offset_mismatch * _normals(die, UNIT_OFFSET, sum(layers))
     for size in layers:
         units.append((gains[first : first + size], offsets[first : first + size]))
         first += size
     return Die(
-        1.0 + p.gain_mismatch * _normals(params.die, GAIN, n),
-        p.offset_mismatch * _normals(params.die, OFFSET, n),
-        params.synapse.offset_mismatch * _normals(params.die, MULTIPLIER, n),
-        _uniforms(params.die, STUCK, n) < cells.stuck_fraction,
-        _uniforms(params.die, DEAD, n) >= cells.dead_fraction,
-        _uniforms(params.die, DYING, n) < params.faults.dying_fraction,
+        1.0 + p.gain_mismatch * _normals(die, GAIN, n),
+        p.offset_mismatch * _normals(die, OFFSET, n),
+        params.synapse.offset_mismatch * _normals(die, MULTIPLIER, n),
+        _uniforms(die, STUCK, n) < cells.stuck_fraction,
+        _uniforms(die, DEAD, n) >= cells.dead_fraction,
+        _uniforms(die, DYING, n) < params.faults.dying_fraction,
         units,
     )
 

@@ -29,6 +29,7 @@ from perturb.mlp import MLPObjective
 from perturb.objective import Objective, as_floats
 from perturb.philox import NOISE, normals
 from perturb.reading import read
+from perturb.seeds import first_seeds
 from perturb.statistics import Estimate
 from perturb.threads import n_threads
 from perturb.updates import (
@@ -147,7 +148,7 @@ class Exact:
         plan = self.plan
         first, last = update * plan.trials_per_update, (update + 1) * plan.trials_per_update
         from_, to = first // plan.sample_every, (last - 1) // plan.sample_every
-        return presented(plan.seed + run, from_, to - from_ + 1, plan.batch, self.objective.n_patterns).ravel()
+        return presented(plan.seed_of(run), from_, to - from_ + 1, plan.batch, self.objective.n_patterns).ravel()
 
     def _in_kernel(self, state: State, updates: int) -> None:
         objective, plan, first = self.objective, self.plan, state.update
@@ -164,7 +165,7 @@ class Exact:
                 if rows is None and plan.trials_per_update % plan.sample_every == 0:
                     each = plan.trials_per_update // plan.sample_every  # presentations of an update
                     end = min(last, begun + max(1, 2**20 // (each * plan.batch)))
-                    shown = presented(plan.seed + run, begun * each, (end - begun) * each, plan.batch, objective.n_patterns)
+                    shown = presented(plan.seed_of(run), begun * each, (end - begun) * each, plan.batch, objective.n_patterns)
                     rows = shown.reshape(end - begun, each * plan.batch)
                 elif rows is None:
                     listed = [self._rows(begun, run)]
@@ -266,7 +267,7 @@ class Batch:
             known = D
             if plan.code.sensing:
                 known = np.array(
-                    [plan.code.sensed(D[run], plan.sigma, plan.seed + run, trial // plan.perturb_every) for run in range(R)]
+                    [plan.code.sensed(D[run], plan.sigma, plan.seed_of(run), trial // plan.perturb_every) for run in range(R)]
                 )
             G += dE[:, None] * known / (K * plan.sigma**2)
             Z += u[:, None] * known / (K * plan.r * plan.sigma**2)
@@ -275,9 +276,9 @@ class Batch:
     def _draw(self, number: int, D: Array) -> None:
         code, plan = self.plan.code, self.plan
         if code.function is None:
-            draw_runs(code.kind, np.uint64(plan.seed), number, plan.sigma, self._period, self._taps, D)
+            draw_runs(code.kind, first_seeds(plan.seed, "run", len(D)), number, plan.sigma, self._period, self._taps, D)
         else:
-            D[:] = [code.draw(D.shape[1], plan.sigma, plan.seed + run, number) for run in range(len(D))]
+            D[:] = [code.draw(D.shape[1], plan.sigma, plan.seed_of(run), number) for run in range(len(D))]
 
     def _read(self, state: State, trial: int, points: list[Array]) -> Array:
         """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""
@@ -288,7 +289,7 @@ class Batch:
         else:
             errors = np.empty((P, R, B))
             for run in range(R):
-                rows = presented(plan.seed + run, trial // plan.sample_every, 1, B, S)[0]
+                rows = presented(plan.seed_of(run), trial // plan.sample_every, 1, B, S)[0]
                 errors[:, run] = self.objective.subset(rows).errors_at(np.array([point[run] for point in points]))
         reading = plan.reading
         E = np.empty((P, R))
@@ -296,8 +297,8 @@ class Batch:
             free = plan.baseline_free and at == (0, 0)
             xi = np.zeros((R, errors.shape[2]))
             if reading.noise and not free:
-                for run in range(R):
-                    normals(np.uint64(plan.seed + run), NOISE, trial, phase, xi[run])
+                for run, seed in enumerate(first_seeds(plan.seed, "run", R)):
+                    normals(seed, NOISE, trial, phase, xi[run])
             step = 0.0 if free else reading.step
             E[phase] = read(errors[phase], xi, 0.0 if free else reading.noise, step, reading.range - step).mean(1)
         return E
@@ -318,7 +319,7 @@ class Batch:
             errors = self.objective.errors_at(w + displaced)
             xi = np.zeros(errors.shape)
             for k, row in enumerate(xi):
-                normals(np.uint64(self.plan.seed + run), NOISE, trial, LINE_PHASE + k, row)
+                normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, LINE_PHASE + k, row)
             return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
 
         return along(self.plan, p, measured)
@@ -342,12 +343,12 @@ class Batch:
                 end = min(last, begun + max(1, 2**20 // (B * K)) * K)
                 every = plan.sample_every if B < S else 2**62  # all patterns: nothing changes
                 from_, to = begun // every, (end - 1) // every
-                rows = presented(plan.seed + run, from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
+                rows = presented(plan.seed_of(run), from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
                 failed = learn(
                     *_architecture(objective), X, target, rows, state.w[run], m, gain[run], offset[run],
                     np.array([float(a) for a, _ in phases]), np.array(plan.method.gradient_weights), free,
                     RULES[plan.rule][0], plan.eta, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
-                    self._period, self._taps, np.uint64(plan.seed + run), np.float32(reading.noise), np.float32(reading.step),
+                    self._period, self._taps, np.uint64(plan.seed_of(run)), np.float32(reading.noise), np.float32(reading.step),
                     np.float32(reading.range - reading.step), K, plan.perturb_every, every, begun, end,
                 )  # fmt: skip
                 if failed >= 0:

@@ -47,10 +47,10 @@ def change_by_rule(rule, eta, mu, w, m, g, D, dE):
 
 
 @compiled()
-def draw_runs(kind, seed, number, sigma, period, taps, D):
-    """D[r]: the perturbations of run r, whose seed is seed + r."""
+def draw_runs(kind, seeds, number, sigma, period, taps, D):
+    """D[r]: the perturbations of run r, whose seed is seeds[r]."""
     for run in range(D.shape[0]):
-        perturbation(kind, seed + np.uint64(run), number, sigma, period, taps, 0, D[run])
+        perturbation(kind, seeds[run], number, sigma, period, taps, 0, D[run])
 
 
 @compiled(**EXACT)

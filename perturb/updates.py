@@ -14,6 +14,7 @@ from perturb.errors import InputError, choose
 from perturb.learning_kernels import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule
 from perturb.methods import METHODS, Method
 from perturb.reading import Reading
+from perturb.seeds import derive_seed, nth_seed
 from perturb.statistics import Estimate, check_pair
 
 Array = np.ndarray
@@ -45,8 +46,8 @@ class Plan:
 
     trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns in an
     order drawn anew for each pass. baseline_free: E(w) is read without noise and not counted, as simulations in the literature
-    do. reading: what a reading of one pattern's error is like. seed: of the first run; run r has seed + r. damping, cg_steps,
-    memory: of the rules of curvature; memory is the share of h kept at an update.
+    do. reading: what a reading of one pattern's error is like. seed: of run 0; those of others are derived from it (`seed_of`).
+    damping, cg_steps, memory: of the rules of curvature; memory is the share of h kept at an update.
     """
 
     method: Method = METHODS["central"]
@@ -102,6 +103,10 @@ class Plan:
             raise InputError(
                 f'rule = "{self.rule}" needs z = Hv from the same trials: set method = "difference", not "{self.method.name}"'
             )
+
+    def seed_of(self, run: int) -> int:
+        """The seed of a run's perturbations, noise and presented patterns: `seeds.nth_seed` of "run"."""
+        return nth_seed(self.seed, "run", run)
 
     @property
     def needs_z(self) -> bool:
@@ -185,15 +190,15 @@ def count_updates(state: State, plan: Plan, updates: int) -> None:
 def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> float:
     """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates that take
     `Plan.evaluations_of_tuning`."""
-    K, seed = plan.trials_per_update, (plan.seed + run + (1 << 63) + update) % 2**64
-    v = _random_signs(seed, update, n) / math.sqrt(n)
-    found = estimator("antithetic", v, plan.tune_trials, seed)
+    K, seed = plan.trials_per_update, plan.seed_of(run)
+    v = _random_signs(derive_seed(seed, "power"), update, n) / math.sqrt(n)
+    found = estimator("antithetic", v, plan.tune_trials, derive_seed(seed, "rate", update, 0))
     trace = 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
     if plan.rate == "trace":
         return trace
     top = 0.0
     for step in range(POWER_STEPS):
-        found = estimator("difference", v, plan.tune_trials, (seed + (step + 1) * 2**40) % 2**64)
+        found = estimator("difference", v, plan.tune_trials, derive_seed(seed, "rate", update, step + 1))
         size = float(np.linalg.norm(found.hv))
         top = float(v @ found.hv)  # |z| is inflated by noise, v.z is not
         v = found.hv / size if size > 0 else v
@@ -238,12 +243,14 @@ def rates_at(plan: Plan, state: State, update: int) -> Array:
 
 
 def _random_signs(seed: int, update: int, n: int) -> Array:
-    return CODES["rademacher"].draw(n, 1.0, (seed + (1 << 62)) % 2**64, update)
+    return CODES["rademacher"].draw(n, 1.0, seed, update)
 
 
 def direction(plan: Plan, run: int, update: int, n: int) -> Array:
     """v (n,) of the trials that g of an update is from: random signs for the rule "diagonal"; others do not use their z."""
-    return _random_signs(plan.seed + run, update, n) if plan.rule == "diagonal" else np.zeros(n)
+    if plan.rule != "diagonal":
+        return np.zeros(n)
+    return _random_signs(derive_seed(plan.seed_of(run), "direction"), update, n)
 
 
 def directions(plan: Plan, R: int, update: int, n: int) -> Array:

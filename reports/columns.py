@@ -185,7 +185,7 @@ PRUNING = {
 }
 LEARNING = {
     "source": "of the updates: batch or event (the chip), a label of compare_with, or exact (the exact gradient)",
-    "run": "number of the run: seeds and die are so much higher than the first",
+    "run": "number of the run",
     "update": "updates done",
     "trials": "trials done",
     "evaluations": "measurements of E, those of measured rates included",
@@ -201,6 +201,9 @@ LEARNING = {
     "rate": "learning rate in use, eta / (1 + update/decay) without the decay",
     "diverged": "whether the error is no longer finite, or 10,000 times that at the start",
     "predicted_error": "expected error by theory, where E is quadratic",
+    "run_seed": "seed of the run's perturbations, noise and presented patterns",
+    "start_seed": "seed of its starting weights: --set weights.seed starts there",
+    "die": "number of its die: --set chip.die takes that one; the exact gradient needs none",
 }
 CONFUSION = {
     "source": "of the updates, as in learning",
@@ -252,8 +255,10 @@ COLUMNS = {
 # of a sweep: its summary is that of the study, behind columns that tell cells apart, one for each varied key among them
 CELLS = {
     "cell": "number of the cell",
-    "repeat": "which repeat of its point",
-    "seed": "run.seed of its run",
+    "repeat": "which repeat of its point; the same repeat of other points has the same seed",
+    "seed": "run.seed of its run, from which come perturbations, noise, and the start, direction and die that no key gives",
+    "start_seed": "seed of its starting weights: weights.seed, or else derived from the seed",
+    "die": "number of its die: chip.die, or else derived from the seed",
     "status": "done, failed or waiting",
     "seconds": "time that it took on this computer, s",
     "error": "why it failed; empty if it did not",

@@ -18,6 +18,7 @@ from perturb.errors import InputError
 from reports.columns import CELLS, COLUMNS, GROUP, POINTS, THRESHOLDS
 from reports.frames import CATEGORIES, Frames
 from sims import sweep_results, sweep_store
+from sims.experiment import seeds_of
 
 Array = np.ndarray
 CONFIDENCE = 0.95
@@ -56,6 +57,7 @@ STUDIES = {
 }  # fmt: skip
 
 
+ON_CHIP = ("compare", "estimators", "ablation", "dies", "budget", "training")  # studies with perturbations and noise
 EXACT = ("exact",)  # the control of a training
 VARIED = "as varied"  # the experiment's own method or code, where that is what is varied
 IDENTITY = ("quantity", "method", "code", "variant", "name", "claim", "group")
@@ -113,7 +115,7 @@ def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str
     first = min(outcome.started_utc for outcome in stored.ended.values())
     points = count // plan["sweep"]["repeats"]
     about = plan["experiment"]["description"] or plan["experiment"]["name"]
-    repeats = f" with {plan['sweep']['repeats']} repeats each" if plan["sweep"]["repeats"] > 1 else ""
+    repeats = f" with {plan['sweep']['repeats']} repeats each{_new(stored)}" if plan["sweep"]["repeats"] > 1 else ""
     what = ", ".join(varied) if varied else "nothing but the seed"
     left = "" if done == count else f"{done} of {count} cells are done" + (f" and {failed} failed" if failed else "")
     return {
@@ -132,6 +134,25 @@ def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str
         "created_utc": datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds"),
         **plan["origin"],
     }
+
+
+def _new(stored: sweep_results.Stored) -> str:
+    """What is another one in every repeat, and what is not."""
+    if "seeds" not in stored.plan:
+        return " (by an earlier version, whose repeats are not independent of each other: intervals are too narrow)"
+    study, given = stored.plan["experiment"]["study"], dict.fromkeys(key for point in stored.plan["given"] for key in point)
+    made = {"weights.seed": "starting weights", "direction.seed": "direction", "chip.die": "die"}
+    if study not in (*ON_CHIP, "spectrum", "finite-difference", "uses"):
+        return ""
+    if study not in ON_CHIP:
+        made.pop("chip.die")
+    if study in ("training", "spectrum", "uses"):
+        made.pop("direction.seed")
+    new = [name for key, name in made.items() if key not in given] + ["perturbations and noise"] * (study in ON_CHIP)
+    same = [key for key in given if key in made]
+    said = f"new in each: {', '.join(new)}" if new else ""
+    kept = f"the same in all: {', '.join(same)}" if same else ""
+    return f" ({'; '.join(part for part in (said, kept) if part)})"
 
 
 def _specs(sweep: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -185,8 +206,10 @@ def _cells(stored: sweep_results.Stored) -> pd.DataFrame:
         outcome = stored.ended.get(cell)
         values = {key: sweep_results.shown(key, value) for key, value in row.parameters.items()}
         ended = (outcome.status, outcome.seconds, outcome.error) if outcome else ("waiting", math.nan, "")
-        rows.append((cell, *values.values(), row.repeat, row.seed, *ended, stored.command(cell)))
-    names = ["cell", *stored.keys, "repeat", "seed", "status", "seconds", "error", "command"]
+        made = seeds_of(row.seed, stored.given(cell)) if "seeds" in stored.plan else {}
+        seeds = (row.seed, made.get("start_seed"), made.get("die"))
+        rows.append((cell, *values.values(), row.repeat, *seeds, *ended, stored.command(cell)))
+    names = ["cell", *stored.keys, "repeat", "seed", "start_seed", "die", "status", "seconds", "error", "command"]
     return _with_categories(pd.DataFrame(rows, columns=names), stored.keys)
 
 

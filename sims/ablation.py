@@ -12,6 +12,7 @@ from hardware.params import ChipParams, imperfections
 from perturb.errors import InputError
 from perturb.estimation import compare
 from perturb.methods import METHODS
+from perturb.seeds import nth_seed
 from perturb.theory import Curvature, curvatures
 from sims.bench import Bench, Progress, ShouldStop, Study, facts, go_on
 from sims.experiment import Experiment
@@ -25,13 +26,14 @@ def ablation(experiment: Experiment, bench: Bench, progress: Progress, should_st
     cosine, relative_error: rms or mean over the dies, at the trials of [estimation]. trials_to_accuracy: from the errors after a
     quarter of the trials and after all of them, see `trials_needed`; time and energy follow from the chip's schedule.
     """
-    found = imperfections(experiment.chip)
+    chip = experiment.made_chip()
+    found = imperfections(chip)
     if not found:
         raise InputError("chip has no imperfection to take away: give it some, such as chip.error_unit.noise = 1e-3")
-    variants = [("ideal", without(experiment.chip, found))]
-    variants += [(f"only {key}", without(experiment.chip, [other for other in found if other != key])) for key in found]
-    variants += [("all", experiment.chip)]
-    variants += [(f"all but {key}", without(experiment.chip, [key])) for key in found if len(found) > 1]
+    variants = [("ideal", without(chip, found))]
+    variants += [(f"only {key}", without(chip, [other for other in found if other != key])) for key in found]
+    variants += [("all", chip)]
+    variants += [(f"all but {key}", without(chip, [key])) for key in found if len(found) > 1]
     known, dies = curvatures(bench.objective, bench.w, bench.v, experiment.estimation.presentation), experiment.dies.count
     rows: list[dict] = []
     for done, (name, params) in enumerate(variants):
@@ -64,9 +66,8 @@ class OnDie(NamedTuple):
 
 
 def _on_die(experiment: Experiment, bench: Bench, params: ChipParams, known: list[Curvature], die: int) -> OnDie:
-    e, run = experiment.estimation, experiment.run
-    params = params.model_copy(update={"die": (params.die + die) % 2**64})
-    seed = (run.seed + die) % 2**64
+    e, seed = experiment.estimation, nth_seed(experiment.run.seed, "run", die)
+    params = params.of_run(die)
     chip = Chip(params, bench.objective, bench.w, bench.v, e.method, e.code, e.sigma, e.r, seed, e.presentation, "auto", 0)
     quarter = max(3, e.trials // 4)
     measured: dict[str, list[tuple[int, float, float]]] = {name: [] for name in METHODS[e.method].quantities}
@@ -132,13 +133,12 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
 def dies(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables summary (facts: spread and yield) and dies: cosine and relative error of every die."""
     known = curvatures(bench.objective, bench.w, bench.v, experiment.estimation.presentation)
-    options = experiment.dies
+    options, chip = experiment.dies, experiment.made_chip()
     rows: list[tuple] = []
     for die in range(options.count):
         go_on(should_stop)
-        found = _on_die(experiment, bench, experiment.chip, known, die)
-        number = (experiment.chip.die + die) % 2**64
-        rows += [(number, quantity, *each[1], found.incidents) for quantity, each in found.measured.items()]
+        found = _on_die(experiment, bench, chip, known, die)
+        rows += [(chip.of_run(die).die, quantity, *each[1], found.incidents) for quantity, each in found.measured.items()]
         table = pd.DataFrame(rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"])
         yield "dies", table
         yield "summary", _spread(table, options.accuracy)

@@ -15,7 +15,7 @@ from perturb.mlp import MLP
 from perturb.objective import Objective
 from perturb.recurrent import Recurrent
 from sims.datasets import load_data, load_states
-from sims.experiment import Experiment, Weights
+from sims.experiment import Experiment
 
 Array = np.ndarray
 Tables = dict[str, pd.DataFrame]
@@ -89,21 +89,21 @@ def prepare(experiment: Experiment) -> Bench:
                 'numbers: set network.error = "squared_error"'
             )
         objective = network.objective(x, target)
-    w = warmed_up(network, objective, experiment.weights)
+    w = warmed_up(network, objective, experiment)
     if experiment.direction.kind == "gradient":
         v = objective.gradient(w)
         if not v.any():
             raise InputError('direction.kind = "gradient" but the gradient is zero there: use "random" or fewer warm-up updates')
     else:
-        v = np.random.Generator(np.random.Philox(experiment.direction.seed)).standard_normal(w.size)
+        v = np.random.Generator(np.random.Philox(experiment.direction_seed())).standard_normal(w.size)
     if experiment.direction.norm is not None:
         v *= experiment.direction.norm / np.linalg.norm(v)
     return Bench(network, objective, w, v)
 
 
-def warmed_up(network: MLP | DAG | Recurrent | Boltzmann, objective: Objective, weights: Weights, run: int = 0) -> Array:
+def warmed_up(network: MLP | DAG | Recurrent | Boltzmann, objective: Objective, experiment: Experiment, run: int = 0) -> Array:
     """The starting weights of a run, after the warm-up."""
-    w = network.init(weights.seed + run)
+    weights, w = experiment.weights, network.init(experiment.seeds_of(run)["start_seed"])
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(weights.warmup_updates):
             w -= weights.warmup_rate * objective.gradient(w)

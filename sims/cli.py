@@ -37,7 +37,8 @@ def run(
     experiment: ExperimentName,
     set: Settings = None,
     seed: Annotated[
-        str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")
+        str | None,
+        typer.Option(metavar="N", help="Seed of all randomness but the data's; the same seed gives the same numbers."),
     ] = None,
     out: Out = None,
 ) -> None:
@@ -156,7 +157,7 @@ def sweep(
     ] = None,
     design: Annotated[str | None, typer.Option(metavar="NAME", help="How ranges are drawn from: sobol, latin-hypercube.")] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", help="Points drawn from ranges (64).")] = None,
-    repeats: Annotated[int | None, typer.Option(metavar="N", help="Seeds for each point: run.seed, run.seed + 1, ...")] = None,
+    repeats: Annotated[int | None, typer.Option(metavar="N", help="Seeds for each point, derived from run.seed.")] = None,
     set: Settings = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that share the cores (one for each core).")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")] = None,
@@ -298,7 +299,8 @@ def budget(
 def reproduce(
     claim: Annotated[str | None, typer.Argument(metavar="[NAME|all]", help="Which claim; left out, they are listed.")] = None,
     seed: Annotated[
-        str | None, typer.Option(metavar="N", help="Seed of perturbations and noise; the same seed gives the same numbers.")
+        str | None,
+        typer.Option(metavar="N", help="Seed of all randomness but the data's; the same seed gives the same numbers."),
     ] = None,
     out: Out = None,
 ) -> None:

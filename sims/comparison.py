@@ -52,7 +52,7 @@ def compare_methods(experiment: Experiment, bench: Bench, progress: Progress, sh
         method = METHODS[rival.method]
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = Chip(
-            experiment.chip, bench.objective, bench.w, bench.v, *rival, experiment.run.seed, e.presentation,
+            experiment.made_chip(), bench.objective, bench.w, bench.v, *rival, experiment.run.seed, e.presentation,
             experiment.run.fidelity, precision=experiment.run.precision,
         )  # fmt: skip
         reading = chip.values.reading

@@ -11,6 +11,7 @@ from perturb.estimation import QuantityComparison, compare
 from perturb.kernels import run_trials
 from perturb.methods import METHODS
 from perturb.reading import Reading
+from perturb.seeds import nth_seed
 from perturb.statistics import Design, Estimate, Statistics, solve
 from perturb.theory import QuantityPrediction, curvatures, predict
 from sims.bench import Bench, Progress, ShouldStop, Study, go_on
@@ -23,7 +24,7 @@ NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
     """Table summary, a row per quantity, method and code, see `reports.frames`.
 
-    Each pair spends the evaluations of [estimation], rounded to whole trials, `repeats` times with seeds that follow run.seed.
+    Each pair spends the evaluations of [estimation], rounded to whole trials, `repeats` times with seeds derived from run.seed.
     All errors are relative to the size of the exact answer.
     """
     e, options, unit = experiment.estimation, experiment.estimators, experiment.chip.error_unit
@@ -43,7 +44,7 @@ def estimators(experiment: Experiment, bench: Bench, progress: Progress, should_
         predicted = predict(bench.objective, bench.w, bench.v, method, code, e.sigma, e.r, noise, e.presentation, known, trials)
         start, estimates = time.perf_counter(), []
         for repeat in range(options.repeats):
-            seed = (experiment.run.seed + repeat) % 2**64
+            seed = nth_seed(experiment.run.seed, "estimate", repeat)
             statistics = Statistics(Design(method, code, bench.w.size, e.sigma, e.r, seed, e.presentation))
             run_trials(bench.objective, bench.w, bench.v, reading, statistics, trials)
             estimates.append(solve(statistics))

@@ -22,6 +22,7 @@ from perturb.errors import InputError, choose
 from perturb.methods import METHODS
 from perturb.mlp import MLP
 from perturb.recurrent import Recurrent
+from perturb.seeds import derive_seed, nth_seed
 from perturb.statistics import check_pair
 from perturb.updates import RATES, RULES
 from sims.datasets import DATASETS
@@ -191,7 +192,7 @@ class Data(Table):
 
 
 class Weights(Table):
-    seed: Seed = Field(0, description="of the random starting weights")
+    seed: Seed | None = Field(None, description="of the random starting weights; absent = derived from run.seed")
     warmup_updates: int = Field(0, ge=0, le=10**9, description="steps of exact gradient descent before the estimates; 0 = none")
     warmup_rate: Positive = Field(0.1, description="their learning rate eta, in w := w - eta g")
 
@@ -199,7 +200,7 @@ class Weights(Table):
 class Direction(Table):
     kind: Literal["random", "gradient"] = Field("random", description="v: standard normal entries, or the exact gradient at w")
     norm: Positive | None = Field(None, description="v is scaled to this length |v|; absent = left as it is")
-    seed: Seed = Field(0, description="of the random direction")
+    seed: Seed | None = Field(None, description="of the random direction; absent = derived from run.seed")
 
 
 class Compared(Table):
@@ -234,7 +235,11 @@ class Estimation(Table):
 
 
 class Run(Table):
-    seed: Seed = Field(0, description="of perturbations, noise and drawn patterns")
+    seed: Seed = Field(
+        0,
+        description="of perturbations, noise and drawn patterns; and of starting weights, direction and die, unless "
+        "weights.seed, direction.seed or chip.die is given",
+    )
     precision: Literal["float64", "float32", "auto"] = Field(
         "float64",
         description="of errors in batches; float32 is several times faster, auto takes it where rounding does not count",
@@ -274,7 +279,7 @@ class Estimators(Table):
 
     methods: Names = Field((), description="methods compared; [] = all")
     codes: Names = Field((), description="codes compared; [] = all")
-    repeats: int = Field(16, ge=2, le=10**6, description="times that each is run, with seeds that follow run.seed")
+    repeats: int = Field(16, ge=2, le=10**6, description="times that each is run, with seeds derived from run.seed")
 
     @model_validator(mode="after")
     def _check(self) -> "Estimators":
@@ -288,7 +293,7 @@ class Estimators(Table):
 class Dies(Table):
     """Of the studies "dies", "ablation" and "budget"."""
 
-    count: int = Field(16, ge=1, le=10**6, description="dies made of the chip's design, numbered from chip.die")
+    count: int = Field(16, ge=1, le=10**6, description="dies made of the chip's design, the first of them chip.die")
     accuracy: float = Field(0.9, ge=0.001, lt=1, description="cosine with the exact answer that is wanted")
 
 
@@ -342,7 +347,7 @@ class Training(Table):
     control: bool = Field(True, description="whether the exact gradient learns too, from the same starts")
     control_eta: Positive | None = Field(None, description="its learning rate; absent = the same")
     control_updates: Count | None = Field(None, description="its updates; absent = as many")
-    runs: int = Field(10, ge=1, le=10**5, description="starts side by side; run r has seeds and die r higher than the first")
+    runs: int = Field(10, ge=1, le=10**5, description="starts side by side, each with a start, a die and noise of its own")
     updates: Count = Field(10_000, description="updates of the weights")
     rule: Name = Field("plain", description="plain, momentum, sign, keep-if-better, diagonal or newton-cg")
     rate: Name = Field("fixed", description="of learning: fixed (eta), trace, eigenvalue or line, measured by the chip itself")
@@ -399,7 +404,9 @@ class Sweep(Table):
     design: Literal["sobol", "latin-hypercube"] = Field("sobol", description="how points are drawn from ranges")
     samples: int = Field(64, ge=1, le=10**6, description="points drawn from ranges")
     seed: Seed = Field(0, description="of these draws")
-    repeats: int = Field(1, ge=1, le=10**6, description="times that each point is run; repeat r has a run.seed r higher")
+    repeats: int = Field(
+        1, ge=1, le=10**6, description="times that each point is run: with run.seed, then with seeds derived from it"
+    )
     keep: bool = Field(False, description="whether the other tables of every run are kept, beside its summary")
 
 
@@ -426,6 +433,38 @@ class Experiment(Table):
     training: Training = Training()
     reproduce: Reproduce = Reproduce()
     sweep: Sweep | None = None
+
+    def given_seeds(self) -> dict[str, int]:
+        """The seeds that do not come from run.seed, but are given by keys of their own; without that of the data."""
+        keys = {"weights.seed": self.weights.seed, "direction.seed": self.direction.seed, "chip.die": self.chip.die}
+        return {key: seed for key, seed in keys.items() if seed is not None}
+
+    def seeds_of(self, run: int = 0) -> dict[str, int]:
+        """The seeds that a run is made from, see the function of this name."""
+        return seeds_of(self.run.seed, self.given_seeds(), run)
+
+    def direction_seed(self) -> int:
+        """The seed of the random direction v."""
+        return derive_seed(self.run.seed if self.direction.seed is None else self.direction.seed, "direction")
+
+    def made_chip(self) -> ChipParams:
+        """The chip with the number of its die; where there are several dies, of that of run 0 (`ChipParams.of_run`)."""
+        return self.chip.model_copy(update={"die": self.seeds_of()["die"]})
+
+
+def seeds_of(run_seed: int, given: Mapping[str, int], run: int = 0) -> dict[str, int]:
+    """The seeds of a run's perturbations and noise, of its starting weights, and of its die, as columns of tables have them.
+
+    run_seed: run.seed; given: of weights.seed and chip.die those that are given, the others come from run.seed. run: number of a
+    run of a training. The first run has the seeds themselves, so that a run can be done alone.
+    """
+    start = given.get("weights.seed", derive_seed(run_seed, "start"))
+    die = given.get("chip.die", derive_seed(run_seed, "die"))
+    return {
+        "run_seed": nth_seed(run_seed, "run", run),
+        "start_seed": nth_seed(start, "start", run),
+        "die": nth_seed(die, "die", run),
+    }
 
 
 def experiment_names() -> list[str]:

@@ -32,6 +32,11 @@ class Stored(NamedTuple):
         """The cells that have results."""
         return [cell for cell, outcome in self.ended.items() if outcome.status == "done"]
 
+    def given(self, cell: int) -> dict[str, int]:
+        """The seeds that keys give a cell, the same in all repeats of its point."""
+        given = self.plan["given"]
+        return given[cell // self.plan["sweep"]["repeats"] if len(given) > 1 else 0]
+
     def command(self, cell: int) -> str:
         """The command that runs one cell alone."""
         row, plan = self.rows[cell], self.plan

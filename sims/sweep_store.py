@@ -129,6 +129,11 @@ class Store:
 
     def _check_same(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         begun = stored_plan(self._file, self.path)
+        if begun.get("seeds") != plan["seeds"]:
+            raise InputError(
+                f"{self.directory}: this sweep was begun by a version of perturb that derived seeds otherwise (repeats were not "
+                "independent of each other): its results can be reported, but not added to; choose another --out"
+            )
         for what, names in (("versions", "(version)"), ("sweep", "of the sweep"), ("experiment", "of the experiment")):
             before, now = flat(begun[what]), flat(plan[what])
             for key in [*before, *(key for key in now if key not in before)]:

@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -19,6 +18,7 @@ from pydantic.fields import FieldInfo
 from hardware.params import chip_names
 from hardware.tables import Table, flat, validated
 from perturb.errors import InputError
+from perturb.seeds import SCHEME, nth_seed
 from perturb.threads import n_threads
 from sims.crews import Cluster, Crew, Here, Processes, versions
 from sims.designs import Point, Range, points, rounded, toml, values_of
@@ -26,8 +26,6 @@ from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, 
 from sims.runner import origin
 from sims.sweep_results import load_sweep
 from sims.sweep_store import Outcome, Row, Store
-
-MAX_SEED = 2**64 - 1
 
 
 class Told(NamedTuple):
@@ -48,7 +46,8 @@ class _File(Table):
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell of a sweep, before anything runs. Cell p * repeats + r is repeat r of point p, with a run.seed r higher."""
+    """Every cell of a sweep, before anything runs. Cell p * repeats + r is repeat r of point p, with the
+    run.seed `seeds.nth_seed` of "repeat"."""
 
     name: str  # of the experiment, as it was given
     source: str  # the same in messages
@@ -59,13 +58,14 @@ class Plan:
     points: list[Point]
     digests: list[str]
     seeds: list[int]
+    given: list[dict[str, int]]  # the seeds that keys give: they are the same in all repeats of a point
 
     def __len__(self) -> int:
         return len(self.points) * self.sweep.repeats
 
     def row(self, cell: int) -> Row:
         point, repeat = divmod(cell, self.sweep.repeats)
-        return Row(cell, self.points[point], repeat, self.seeds[point] + repeat, self.digests[point])
+        return Row(cell, self.points[point], repeat, nth_seed(self.seeds[point], "repeat", repeat), self.digests[point])
 
     def experiment(self, row: Row) -> Experiment:
         return experiment_from(*self._contents({**row.parameters, "run.seed": row.seed}))
@@ -85,6 +85,8 @@ class Plan:
         settings = {key: toml(key, plain(value)) for key, value in self.set.items()}
         record = {"experiment": first, "sweep": {**tables, **rest}, "versions": versions(), "name": self.name, "set": settings}
         record["origin"] = origin()
+        same = all(given == self.given[0] for given in self.given)
+        record["seeds"], record["given"] = SCHEME, self.given[:1] if same else self.given
         record["meanings"] = {key: _meaning(key) for table in tables.values() for key in table}
         return json.loads(json.dumps(record, default=lambda array: array.tolist()))
 
@@ -101,7 +103,7 @@ def plan_sweep(
     if "data.file" not in {**flat(sweep.vary), **flat(sweep.zip)}:
         data = with_digest(data)  # of all cells, also those that begin when it has changed
     chosen = points(sweep, _is_whole)
-    plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [])
+    plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [], [])
     _check_varied(plan)
     seen: dict[str, Point] = {}
     for point in chosen:
@@ -109,11 +111,10 @@ def plan_sweep(
         digest = hashlib.sha256(experiment.model_dump_json().encode()).hexdigest()[:16]
         if digest in seen:
             raise InputError(f"{source}: two points are the same experiment ({_said(seen[digest])}; {_said(point)}): remove one")
-        if (last := experiment.run.seed + sweep.repeats - 1) > MAX_SEED:
-            raise InputError(f"{source}: run.seed = {last} of the last repeat must be <= {MAX_SEED}: choose a smaller run.seed")
         seen[digest] = point
         plan.digests.append(digest)
         plan.seeds.append(experiment.run.seed)
+        plan.given.append(experiment.given_seeds())
     return plan
 
 
@@ -137,8 +138,9 @@ def run_sweep(
 
     vary: keys to lists, or to texts such as "logspace:-5:-1:9" (`designs.values_of`); of several keys every combination. zip:
     keys whose lists go together. Ranges ("uniform:0:1") are drawn from together, `samples` points of a `design` ("sobol",
-    "latin-hypercube"). What is not given is as in [sweep] of the file. set: fixed keys, as of `run_experiment`. Repeat r of a
-    point has run.seed + r, so that all points share their seeds.
+    "latin-hypercube"). What is not given is as in [sweep] of the file. set: fixed keys, as of `run_experiment`. Repeat 0 of a
+    point has its run.seed, the others have seeds derived from that, so that all points share their seeds. With run.seed change
+    perturbations, noise, and whatever has no key of its own: starts (weights.seed), direction (direction.seed), die (chip.die).
 
     out: the sweep directory; the same call again goes on where it ended, and gives the same frame; another sweep there is an
     InputError. None: a directory that is removed in the end. workers: processes that share the cores (None: one per core; 0:
@@ -220,12 +222,6 @@ def _check_varied(plan: Plan) -> None:
             raise InputError(f"{key}: is no key of a run: vary others")
         if key in ("name", "description"):
             raise InputError(f"{key}: changes nothing of what is run: vary others")
-    seeds = sorted({point["run.seed"] for point in plan.points if isinstance(point.get("run.seed"), int)})
-    if any(later - seed < plan.sweep.repeats for seed, later in pairwise(seeds)):
-        raise InputError(
-            f"run.seed is varied in steps smaller than repeats = {plan.sweep.repeats}, which take the seeds that follow each: "
-            "leave repeats out, or take seeds further apart"
-        )
 
 
 def _field(key: str) -> FieldInfo | None:

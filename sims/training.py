@@ -29,6 +29,7 @@ from perturb.methods import METHODS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
 from perturb.reading import Reading
+from perturb.seeds import SCHEME
 from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts, warmed_up
 from sims.classes import Classes, accuracy, balanced_accuracy
 from sims.datasets import class_names, load_split
@@ -63,14 +64,14 @@ def training(experiment: Experiment, bench: Bench, progress: Progress, should_st
     task = _task(experiment, bench)
     _check(experiment, task)
     learning = contenders(experiment)
-    W = np.array([warmed_up(bench.network, task.objective, experiment.weights, run) for run in range(options.runs)])
+    W = np.array([warmed_up(bench.network, task.objective, experiment, run) for run in range(options.runs)])
     limits, advised = advice(experiment, task.objective, W[0], plan, _course(experiment, task, plan).schedule)
     listed = []  # all made before the first result: a setting that cannot be ends everything
     for name, settings, updates in learning:
         own = plan_of(settings)
         made: Source = Exact(task.objective, own)
         if name != "exact":
-            made = source(experiment.chip, task.objective, own, W, options.source == "event", options.waits)
+            made = source(experiment.made_chip(), task.objective, own, W, options.source == "event", options.waits)
         listed.append((name, made, own, updates, _course(experiment, task, own)))
     yield "advice", advised
 
@@ -183,6 +184,7 @@ def rows_of(
     What was done is kept in a file beside the results, and taken up again from there: to the same bits.
     """
     kept = Kept(scratch, f"{name}-{_key(experiment)}", source)
+    seeds = [experiment.seeds_of(run) for run in range(len(W))]
     state, rows, before = kept.read() or (begin(W, plan), [], W.copy())
     if rows:
         yield rows, before
@@ -194,7 +196,7 @@ def rows_of(
                 progress(name, state.update, updates)
                 yield [], before
         ended = bool((state.failed >= 0).all())
-        new = records(name, state, before, plan, task, course)
+        new = [row | seeds[row["run"]] for row in records(name, state, before, plan, task, course)]
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows, before = rows + new, state.w.copy()
@@ -211,7 +213,7 @@ def _times(updates: int, records: int) -> list[int]:
 
 
 def _key(experiment: Experiment) -> str:
-    return hashlib.sha256(to_toml(experiment).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{SCHEME}\n{to_toml(experiment)}".encode()).hexdigest()[:16]
 
 
 def records(name: str, state: State, before: Array, plan: Plan, task: Task, course: Course) -> list[dict]:

@@ -149,8 +149,9 @@ def test_runs_are_dies_of_their_own(xor):
     changes, plan = {"weights.device": DEVICE, "die": 4}, Plan(eta=0.2)
     both = begin(same, plan)
     OnChip(params(changes), objective, plan, same, False, True).advance(both, 10)
-    second = begin(W[:1], Plan(eta=0.2, seed=1))
-    OnChip(params(changes | {"die": 5}), objective, Plan(eta=0.2, seed=1), W[:1], False, True).advance(second, 10)
+    alone = Plan(eta=0.2, seed=plan.seed_of(1))
+    second = begin(W[:1], alone)
+    OnChip(params(changes).of_run(1), objective, alone, W[:1], False, True).advance(second, 10)
     assert np.array_equal(both.w[1], second.w[0]) and not np.array_equal(both.w[0], both.w[1])
 
 

@@ -15,6 +15,7 @@ import reports
 from hardware.device import DeviceParams, apparent, fabricate, load_device
 from hardware.params import load_chip
 from perturb import CODES, METHODS, InputError, predict
+from perturb.seeds import nth_seed
 from reports.frames import Frames
 from reports.tables import print_run
 from sims.bench import prepare
@@ -142,7 +143,7 @@ def test_any_sweep_is_planned_or_refused_in_one_line(file, data):
         check_line(error, file.name)
         return
     assert len(set(plan.digests)) == len(plan.points) and len(plan) == len(plan.points) * plan.sweep.repeats
-    assert plan.experiment(plan.row(len(plan) - 1)).run.seed == plan.seeds[-1] + plan.sweep.repeats - 1
+    assert plan.experiment(plan.row(len(plan) - 1)).run.seed == nth_seed(plan.seeds[-1], "repeat", plan.sweep.repeats - 1)
     assert plan.record()["name"] == str(file)
 
 

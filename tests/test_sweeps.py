@@ -19,6 +19,7 @@ from sweeping import ROOT, VARY, same
 
 import sims
 from perturb import InputError
+from perturb.seeds import derive_seed
 from perturb.threads import VARIABLE, n_threads
 from sims import cells, crews, sweeper
 from sims.sweep_store import FILE
@@ -35,7 +36,7 @@ def test_every_row_is_that_of_a_run_alone_with_its_keys_and_seed(whole):
         changes = {"chip.error_unit.noise": noise, "estimation.trials": trials}
         alone = sims.run_experiment("xor", changes, seed=int(rows["seed"].iloc[0])).summary
         same(rows.iloc[:, 4:].reset_index(drop=True), alone)
-        assert (rows["seed"] == repeat).all()  # run.seed is 0
+        assert (rows["seed"] == derive_seed(0, "repeat", repeat) if repeat else rows["seed"] == 0).all()  # run.seed is 0
 
 
 def test_any_number_of_workers_gives_the_same_bits(whole, tmp_path):
@@ -110,7 +111,7 @@ def test_a_failed_cell_does_not_stop_the_others_and_its_command_replays_it(comma
     frame = sims.load_sweep("out")
     assert set(frame["weights.warmup_rate"]) == {0.1}
     second = frame.attrs["failed"][1]
-    assert (second["cell"], second["repeat"], second["seed"]) == (1, 1, 1) and second["command"] in out
+    assert (second["cell"], second["repeat"], second["seed"]) == (1, 1, derive_seed(0, "repeat", 1)) and second["command"] in out
     status, _, err = command(*shlex.split(second["command"])[1:])
     assert status == 2 and err == f"perturb: {second['error']}\n"
     frame.to_parquet("frame.parquet")  # what is attached can be written with it
