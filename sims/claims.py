@@ -14,6 +14,7 @@ from scipy.linalg import hadamard
 from hardware.params import ChipParams
 from perturb.mlp import MLP, MLPObjective
 from perturb.objective import FunctionObjective
+from perturb.seeds import derive_seed
 
 Array = np.ndarray
 AGREES, DISAGREES, BIASED = "agrees", "DISAGREES", "published form biased"
@@ -64,7 +65,7 @@ def mean(values: Sequence[float] | Array) -> tuple[float, float]:
 
 def seeds(seed: int, count: int = REPEATS) -> list[int]:
     """Seeds of repetitions, different for every seed."""
-    return [(seed * 10_007 + repeat) % 2**63 for repeat in range(count)]
+    return [derive_seed(seed, "claim", repeat) for repeat in range(count)]
 
 
 # ---- errors that are quadratic, or linear, exactly

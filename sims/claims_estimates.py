@@ -12,6 +12,7 @@ from perturb.curves import rounding_gain, rounding_variance, stalled_gradient
 from perturb.estimation import estimate
 from perturb.mlp import MLP
 from perturb.objective import Objective
+from perturb.seeds import derive_seed
 from perturb.statistics import Estimate
 from perturb.theory import predict
 from sims.claims import REPEATS, ROUNDING, Array, Linear, Row, chip, diagonal, general, judged, mean, refuted, seeds
@@ -57,7 +58,7 @@ def walsh_alias(seed: int) -> Iterator[Row]:
     Columns multiply to columns: g_i is off by sigma s_i sum_{j<l, j xor l = i} s_j s_l H_jl (columns from 1, s their signs).
     """
     n, sigma = 7, 0.1
-    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(seed))
+    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(derive_seed(seed, "point")))
     w, v = rng.standard_normal(n), np.ones(n)
     g, H, s = objective.gradient(w), objective.hessian(w), CODES["walsh"].draw(n, 1.0, seed, 0)
     column, alias = np.arange(1, n + 1), np.zeros(n)
@@ -83,7 +84,7 @@ def walsh_alias(seed: int) -> Iterator[Row]:
 def lfsr_correlation(seed: int) -> Iterator[Row]:
     """Taps of one shift register correlate by -1/L, which biases g_i by -(sum_j g_j - g_i)/L."""
     n, sigma = 12, 0.1
-    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(seed))
+    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(derive_seed(seed, "point")))
     w, L = rng.standard_normal(n), CODES["lfsr"].period(n)
     g = objective.gradient(w)
     found = estimate(objective, w, np.ones(n), L, "central", "lfsr", sigma, seed=seed, precision="float64").gradient
@@ -295,7 +296,7 @@ def product_offset(seed: int) -> Iterator[Row]:
     Over a double period of a Walsh code <dE> = sigma^2 tr H/2, exactly.
     """
     n, sigma = 7, 0.1
-    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(seed))
+    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(derive_seed(seed, "point")))
     w, v = rng.standard_normal(n), np.ones(n)
     g, trace = objective.gradient(w), float(np.trace(objective.hessian(w)))
     size, setting = float(np.linalg.norm(g)), f"n = {n}, offsets of rms sigma/2, two periods of a Walsh code"
