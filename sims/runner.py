@@ -142,6 +142,7 @@ def _provenance(experiment: Experiment, bench: Bench, again: str, reason: str) -
         **({"reason": reason} if reason else {}),
         "command": again,
         "seed": experiment.run.seed,
+        "seeds": {name: seed for name, seed in experiment.seeds_of().items() if name != "run_seed"},
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         **origin(),
     }

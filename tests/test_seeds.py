@@ -180,6 +180,15 @@ def test_what_a_key_gives_is_the_same_in_all_repeats(tmp_path, given):
     assert (learned.loc[learned["update"] == 0].groupby("run")["error"].nunique() == (1 if "weights.seed" in given else 3)).all()
 
 
+def test_a_start_that_is_varied_is_that_of_the_key(tmp_path):
+    sims.run_sweep("xor", {"weights.seed": [5, 6]}, 2, tmp_path / "out", 0, set={"estimation.trials": 16})
+    cells = reports.load(tmp_path / "out").cells
+    assert list(cells["start_seed"]) == [5, 5, 6, 6] and cells["die"].nunique() == cells["seed"].nunique() == 2
+    assert sims.run_experiment("xor", {"estimation.trials": 16}, seed=3).provenance["seeds"] == {
+        "start_seed": derive_seed(3, "start"), "die": derive_seed(3, "die"),
+    }  # fmt: skip
+
+
 def test_a_repeat_of_other_studies_has_another_start_direction_and_die():
     frame = sims.run_sweep(
         "xor", {}, 3, workers=0, set={"estimation.trials": 64, "chip.perturbation.gain_mismatch": 0.1}, keep=False
