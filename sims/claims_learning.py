@@ -26,6 +26,7 @@ from perturb.reading import Reading
 from sims.claims import Array, Row, crossing, diagonal, errors, general, judged, mean
 
 DERIVED = "derived here"
+REPLICATION = "McCaughan et al. 2023, replicated"
 WERFEL = "Werfel, Xie and Seung 2005"
 RULES = {
     "weight-gaussian": ("forward", "gaussian"),
@@ -319,14 +320,24 @@ def rate_per_trial(seed: int) -> Iterator[Row]:
 # ---- exclusive or
 
 
+# shares of starts that learn exclusive or, and the exact gradient's less it over the same starts: of an independent replication,
+# a program of its own (C, other random numbers) with 6,000 starts, and its standard errors
+REPLICATED = {
+    "perturbation": (0.749, 0.006),
+    "exact gradient": (0.877, 0.004),
+    "exact gradient less perturbation": (0.128, 0.007),
+}
+
+
 def mgd_xor(seed: int) -> Iterator[Row]:
-    """Multiplexed gradient descent learns exclusive or, beside the exact gradient from the same starts.
+    """Multiplexed gradient descent learns exclusive or from fewer starts than the exact gradient does, from the same ones.
 
     Conventions of its code: 2-2-1, logistic(Wx - b), theta uniform in (0, 1), C = (y - t)^2 = 2E, |D_i| = mag/sqrt(N) = sigma,
     G = (C - C_0) D/mag^2 = 2 dE D/(N sigma^2): its eta is N/2 times that of a Plan. C_0 without noise or cost; a pattern a step.
-    Of 200 starts it solved 68 % and the exact gradient 86 %: at the published rate noise drives some into other minima.
+    The noise of single trials drives some into other minima. Predicted: the shares of a replication, in which a quarter of the
+    rate and four times the steps gave 0.857 +- 0.013 and 0.874 +- 0.013 (700 starts).
     """
-    N, mag, eta, steps, runs = 9, 0.05, 0.1, 200_000, 48
+    N, mag, eta, steps, runs = 9, 0.05, 0.1, 200_000, 800
     net = MLP([2, 2, 1], activation="logistic", output="logistic")
     x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     objective = net.objective(x, np.array([[0.0], [1.0], [1.0], [0.0]]))
@@ -336,19 +347,14 @@ def mgd_xor(seed: int) -> Iterator[Row]:
             b *= -1.0
     plan = Plan(METHODS["forward"], CODES["rademacher"], mag / N**0.5, eta=2 * eta / N, batch=1, baseline_free=True, seed=seed)
 
-    def solved(source: Source, steps: int) -> Array:
+    def solved(source: Source) -> Array:
         """Whether every pattern is on the right side of 1/2."""
         state = begin(W, plan)
         source.advance(state, steps)
         return np.array([bool((np.abs(objective.outputs(w) - objective.target) < 0.5).all()) for w in state.w], dtype=float)
 
-    control = solved(Exact(objective, plan), steps)
-    for slower in (1, 4):
-        own = replace(plan, eta=plan.eta / slower)
-        found = solved(Batch(objective, own), slower * steps)
-        _, stderr = mean(found - control)
-        setting = (
-            f"2-2-1, mag {mag}, eta {eta / slower:g}, {slower * steps:.0e} steps, {runs} starts; predicted: the exact gradient's"
-        )
-        claim = "share solved, as published" if slower == 1 else f"the same, {slower} times slower"
-        yield judged(claim, "McCaughan et al. 2023", setting, float(control.mean()), float(found.mean()), stderr)
+    found, control = solved(Batch(objective, plan)), solved(Exact(objective, plan))
+    setting = f"2-2-1, mag {mag}, eta {eta:g}, {steps:.0e} steps, {runs} starts, the same for both; predicted: a replication's"
+    for what, each in zip(REPLICATED, (found, control, control - found), strict=True):
+        (share, unsure), (measured, stderr) = REPLICATED[what], mean(each)
+        yield judged(f"share solved: {what}", REPLICATION, setting, share, measured, math.hypot(stderr, unsure))

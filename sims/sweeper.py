@@ -83,7 +83,13 @@ class Plan:
         drawn = any(isinstance(values, Range) for values in tables["vary"].values())
         rest = self.sweep.model_dump(include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()}))
         settings = {key: toml(key, plain(value)) for key, value in self.set.items()}
-        record = {"experiment": first, "sweep": {**tables, **rest}, "versions": versions(), "name": self.name, "set": settings}
+        record: dict[str, Any] = {
+            "experiment": first,
+            "sweep": {**tables, **rest},
+            "versions": versions(),
+            "name": self.name,
+            "set": settings,
+        }
         record["origin"] = origin()
         same = all(given == self.given[0] for given in self.given)
         record["seeds"], record["given"] = SCHEME, self.given[:1] if same else self.given
