@@ -388,6 +388,7 @@ def fit_device(
     model: Annotated[str, typer.Option(metavar="MODEL", help="A model, or auto: the one that describes the data best.")] = "auto",
     low: Annotated[float | None, typer.Option(help="Conductance of w = -1; of w = 0 if all pulses go up.")] = None,
     high: Annotated[float | None, typer.Option(help="Conductance of w = 1.")] = None,
+    inverted: Annotated[bool, typer.Option("--inverted", help="Pulses that FILE calls up lower the conductance.")] = False,
 ) -> None:
     """Make a device file, with a plot, from measured pulse responses.
 
@@ -404,10 +405,14 @@ def fit_device(
         raise InputError(f"{out}: must end in .toml: the plots go beside it, under other endings")
     if out.exists():
         raise InputError(f"{out}: exists already: choose another --out")
-    found = fit(file, model, low, high, out.stem[:100])
+    found = fit(file, model, low, high, out.stem[:100], inverted)
     tables = {"readings": found.readings, "response": found.response, "steps": found.steps}
     paths = export_device_fit(found.text, tables, found.device.description, out)
     print_device_fit(found.device.description, found.models, found.parameters, _console())
+    for row in found.outliers.head(10).to_dict("records"):
+        print(f"{file}: line {row['line']}: {row['reading']:g} is an outlier and was left out")
+    if len(found.outliers) > 10:
+        print(f"{file}: {len(found.outliers) - 10} more outliers were left out")
     print(f'\nWritten: {", ".join(map(str, paths))}. Load it with hardware.load_device("{out}").')
 
 

@@ -1,24 +1,32 @@
 """A device of one's own: a table of measured pulse responses becomes a device file.
 
-Every model is fitted by least squares on the innovations of a Kalman filter, which is what separates the two noises: that of a
-pulse stays in the weight and adds up, that of a reading (write noise) does not. With theta the mean response of a cell, c the
-cycle-to-cycle noise and sigma_w the write noise:
+Every model is fitted by the innovations of a Kalman filter, which is what separates the two noises: that of a pulse stays in the
+weight and adds up, that of a reading (write noise) does not. With theta the mean response of a cell, c the cycle-to-cycle noise
+and sigma_w the write noise:
 
     x := x + d dw_d f_d(x),   P := F^2 P + (c dw_d)^2 (f_d^2 or 1),   F = 1 + d dw_d f_d'      for every pulse
     e = y - x,   S = P + sigma_w^2,   x := x + e P / S,   P := P sigma_w^2 / S                    for every reading y
 
+A reading is known to half a last digit, h: its likelihood is Phi((e + h) / S^1/2) - Phi((e - h) / S^1/2), and e, sigma_w^2 above
+are those of the normal distribution cut to y +- h. A pulse against a hard bound leaves the weight at it with the probability of
+what lies beyond (Tobin 1958). With the probability OUTLIERS a reading is anything within the span of all instead, and moves x and
+P by as much as it is none (probabilistic data association: Bar-Shalom & Tse 1975).
+
 theta minimises sum e^2 / S with S held. From there theta, c and sigma_w maximise the likelihood L, -2 ln L = sum (ln 2 pi S +
-e^2 / S): each cell's own parameters, the noises, and what all cells share, in turn (where noise is a share of the step, its size
-tells of the step, too). Models are compared by BIC = p ln N - 2 ln L (Schwarz 1978). Linear models are filtered exactly but for
-their bounds, the exponential one to first order (Kalman 1960; Jazwinski 1970). If a pulse crosses more than COARSE of the range
-that is not good enough for a likelihood: there theta stays that of least squares, and the two noises are hard to tell apart.
-Spreads from cell to cell are those of the cells' own theta, less their own errors.
+e^2 / S) where h is small: each cell's own parameters, the noises, and what all cells share, in turn (where noise is a share of
+the step, its size tells of the step, too). Models are compared by BIC = p ln N - 2 ln L (Schwarz 1978). Linear models are
+filtered exactly but for their bounds, the exponential one to first order (Kalman 1960; Jazwinski 1970). If a pulse crosses more
+than COARSE of the range that is not good enough for a likelihood: there theta and its errors stay those of least squares, no
+outliers are looked for, and the two noises are hard to tell apart. Else errors are those of the curvature of ln L in all
+parameters together, and of what is not known of the noises (`Work.settled`). Spreads from cell to cell are those of the cells'
+own theta, less their own errors.
 """
 
 import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +37,14 @@ from sims.pulses import Measured
 Array = np.ndarray
 
 COARSE = 0.04  # share of the range measured
+PULSE, WRITE = 0, 1  # the noises
+LEFT_OUT, COUNTED = 1, 2  # readings at a hard end
+VAGUE = 0.25  # relative standard error beyond which a noise is not well known
+UNKNOWN = 1e4  # variance, of logarithms and in range units, beyond which a parameter is not determined
+IMPOSSIBLE = 1e30  # -ln L of a response that grows beyond all numbers, of which second differences are numbers still
+NODES = 16  # values tried of one that is not
+OUTLIERS = 1e-3  # share of the readings that are expected to say nothing about the weight, such as a dropout
+LOST = 5  # so many outliers in a row are none
 
 
 # ---- the filter
@@ -64,36 +80,115 @@ def _censored(m, P, high):
 
 
 @compiled()
-def kalman(kind, y, pulses, first, cell, theta, held, low, high, c, additive, write, floor, e, S, x_after):
-    """Innovations e and their variances S, without those of first readings (e = 0, S = 1). held: theta that S goes by.
+def _interval(off, half, s):
+    """Probability of mean +- half off the mean of a normal distribution, s its deviation; mean and variance within, from off."""
+    a, b = (off - half) / s, (off + half) / s
+    if b - a < 1e-3:
+        density = math.exp(-0.5 * (off / s) ** 2) / math.sqrt(2.0 * math.pi)
+        return density * (b - a), off, half * half / 3.0
+    inside = 0.5 * (math.erfc(a / math.sqrt(2.0)) - math.erfc(b / math.sqrt(2.0)))
+    if inside < 1e-12:
+        return inside, off, half * half / 3.0
+    below = math.exp(-0.5 * a * a) / math.sqrt(2.0 * math.pi)
+    above = math.exp(-0.5 * b * b) / math.sqrt(2.0 * math.pi)
+    drawn = (below - above) / inside
+    return inside, s * drawn, max(s * s * (1.0 + (a * below - b * above) / inside - drawn * drawn), 0.0)
 
-    At a hard bound the weight is the lesser of itself and the bound: its first two moments are kept.
+
+@compiled()
+def _reading(y, half, x, P, top, write, span):
+    """(-ln density of a reading, the same at its most likely value, whether it is none of the outliers, x and P after it).
+
+    A reading y says that the weight and its write noise lie within y +- half: of that interval's probability and of the moments
+    of the normal distribution cut to it. The weight is top where x, P lie beyond it (Tobin 1958). With OUTLIERS a reading is
+    anything within the span of them all instead. span = 0: none is, and y is normal, as of steps too large for all this.
     """
-    x, P, r = 0.0, 0.0, write * write + floor
+    if span == 0.0:
+        x, P = _censored(x, P, top)
+        r = write * write + half * half / 3.0
+        S = P + r
+        least = 0.5 * math.log(2.0 * math.pi * S)
+        return least + 0.5 * (y - x) ** 2 / S, least, 1.0, x + (y - x) * P / S, P * r / S
+    s = max(math.sqrt(P + write * write), 1e-3 * half)
+    gain, side = P / (s * s), 1.0 if y > x else -1.0
+    inside, off, within = _interval(abs(y - x), half, s)
+    most, _, _ = _interval(0.0, half, s)
+    after_x, after_P = x + gain * off * side, P * (1.0 - gain) + gain * gain * within
+    if top - x < 6.0 * math.sqrt(P):
+        own = max(math.sqrt(after_P), 1e-300)
+        z = (top - after_x) / own
+        under = 0.5 * math.erfc(-z / math.sqrt(2.0))
+        low_x, low_P = top, 0.0
+        if z > -6.0:
+            mills = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) / under
+            low_x, low_P = after_x - own * mills, max(after_P * (1.0 - mills * (z + mills)), 0.0)
+        at_top = 0.5 * math.erfc((top - x) / max(math.sqrt(P), 1e-300) / math.sqrt(2.0))
+        seen, _, _ = _interval(abs(y - top), half, max(write, 1e-3 * half))
+        total = inside * under + at_top * seen
+        share = inside * under / total if total > 0.0 else 0.0
+        inside, most = total, max(most, seen)
+        after_x = share * low_x + (1.0 - share) * top
+        after_P = share * low_P + share * (1.0 - share) * (top - low_x) ** 2
+    stray = OUTLIERS * min(2.0 * half / span, 1.0)
+    chance = (1.0 - OUTLIERS) * inside + stray
+    regular = (1.0 - OUTLIERS) * inside / chance
+    if top - x < 6.0 * math.sqrt(P):
+        x, P = _censored(x, P, top)
+    P = regular * after_P + (1.0 - regular) * P + regular * (1.0 - regular) * (after_x - x) ** 2
+    loss, least = -math.log(chance / (2.0 * half)), -math.log(((1.0 - OUTLIERS) * most + stray) / (2.0 * half))
+    return loss, least, regular, regular * after_x + (1.0 - regular) * x, P
+
+
+@compiled()
+def kalman(
+    kind, y, pulses, first, at_end, cell, theta, held, low, high, c, additive, write, half, span,
+    e, S, loss, least, regular, x_after,
+):  # fmt: skip
+    """Innovations e and their variances S, losses -ln p and the least they could be, chance of being no outlier, x after each.
+
+    Those of first readings are e = 0, S = 1, loss = 0; those at_end count as probabilities, not
+    densities, or not at all. held: theta that S goes by. At a hard bound the
+    weight is the lesser of itself and the bound: between readings its first two moments are kept. A sequence begins anew where
+    its second reading is an outlier to its first, or after LOST outliers in a row: then it is what they were judged by that has
+    gone.
+    """
+    x, P, r, taken, missed = 0.0, 0.0, write * write + half * half / 3.0, 0, 0
     for i in range(y.size):
         own, ref = theta[cell[i]], held[cell[i]]
         if first[i]:
-            x, P, e[i], S[i] = y[i], r, 0.0, 1.0
-            x_after[i] = x
+            x, P, e[i], S[i], loss[i], least[i], regular[i] = y[i], r, 0.0, 1.0, 0.0, 0.0, 1.0
+            x_after[i], taken, missed = x, 1, 0
             continue
         up = pulses[i] > 0
         d = 1.0 if up else -1.0
-        for _ in range(abs(pulses[i])):
+        top = high[cell[i]] if up else -low[cell[i]]
+        for number in range(abs(pulses[i])):
+            if number:
+                x, P = _censored(d * x, P, top)
+                x *= d
             noise, slope = step_at(kind, ref, up, x)
             if additive:
                 noise = ref[0] if up else ref[1]
             step, _ = step_at(kind, own, up, x)
             x += d * step
             P = (1.0 + d * slope) ** 2 * P + (c * noise) ** 2
-            if up:
-                x, P = _censored(x, P, high[cell[i]])
+        mean, variance = _censored(d * x, P, top)
+        S[i], e[i] = variance + r, y[i] - d * mean
+        loss[i], least[i], regular[i], x, P = _reading(d * y[i], half, d * x, P, top, write, span)
+        x *= d
+        if at_end[i] == COUNTED:
+            loss[i], least[i] = loss[i] - math.log(2.0 * half), least[i] - math.log(2.0 * half)
+        elif at_end[i]:
+            loss[i], least[i], regular[i], x, P = 0.0, 0.0, 1.0, y[i], r
+        missed = 0 if regular[i] > 0.5 else missed + 1
+        if missed and (taken == 1 or missed == LOST):
+            if taken == 1:  # of the two, the one before it is named
+                regular[i], regular[i - 1] = 1.0, 0.0
             else:
-                x, P = _censored(-x, P, -low[cell[i]])
-                x = -x
-        S[i] = P + r
-        e[i] = y[i] - x
-        x += e[i] * P / S[i]
-        P *= r / S[i]
+                regular[i - LOST + 1 : i + 1] = 1.0
+            x, P, taken, missed = y[i], r, 1, 0
+        elif not missed:
+            taken += 1
         x_after[i] = x
 
 
@@ -140,20 +235,48 @@ class Fitted:
     """theta (n_cells, 6): dw_up, dw_down, then slopes, or A_up, A_down, k_up, k_down of f = 1 - A exp(k w)."""
 
     candidate: Candidate
+    work: "Work"
     theta: Array
-    covariance: list[Array]  # of each cell's free parameters, in the order of `free_parameters`
+    errors: "Errors"
     low: Array
     high: Array
     bounded: bool  # whether these are bounds, rather than just the extremes measured
     c: float
     write: float
-    noise_stderr: tuple[float, float]
+    outliers: Array  # rows of the data
     log_likelihood: float
     bic: float
     n_parameters: int
     device: DeviceParams | None = None
     refused: str = ""
     stderr: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Errors:
+    """Errors of every cell's free parameters (in the order of `free_parameters`; ln dw for dw), and of the two noises.
+
+    own (n, k, k): covariance of what differs from cell to cell. common (n, k, r): what moves with the r errors that all share, so
+    that cov(i, j) = [i = j] own_i + common_i common_j'. noise (2,): standard errors of c and the write noise.
+    """
+
+    own: Array
+    common: Array
+    noise: Array
+
+    def covariance(self, i: int) -> Array:
+        return self.own[i] + self.common[i] @ self.common[i].T
+
+
+class Filtered(NamedTuple):
+    """What `kalman` fills in, one number per reading."""
+
+    e: Array
+    S: Array
+    loss: Array
+    least: Array
+    regular: Array
+    x: Array
 
 
 def straight_segments(data: Measured) -> Array:
@@ -169,13 +292,24 @@ def straight_segments(data: Measured) -> Array:
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             count = np.concatenate([[0], np.cumsum(np.abs(data.pulses[low + 1 : high + 1]))])
             if count[-1] > 0:
-                slope, middle = np.polyfit(count - count.mean(), data.y[low : high + 1], 1)
+                slope, middle = _robust_line(count, data.y[low : high + 1])
                 rows.append((data.cell[a], np.sign(data.pulses[high]), middle, slope, count[-1]))
     return np.array(rows)
 
 
+def _robust_line(x: Array, y: Array) -> tuple[float, float]:
+    """Slope, and value at the mean of x, that outliers do not change much: medians of slopes (Theil 1950; Sen 1968)."""
+    from scipy.stats import theilslopes
+
+    middle, parts = x.mean(), max(1, min(x.size, 40))
+    blocks = [(np.median(x[part]), np.median(y[part])) for part in np.array_split(np.arange(x.size), parts)]
+    at, values = np.array(blocks).T
+    slope = float(theilslopes(values, at)[0])
+    return slope, float(np.median(values - slope * (at - middle)))
+
+
 def _largest_step(data: Measured) -> float:
-    """Mean change per pulse right after pulses have turned round, where steps are largest, as a share of the range measured."""
+    """Median change per pulse right after pulses have turned round, where steps are largest, as a share of the range measured."""
     turns = np.flatnonzero(~data.first & (np.sign(data.pulses) != np.sign(np.roll(data.pulses, 1)))) - 1
     ends = np.minimum(turns + 3, data.y.size - 1)
     whole = np.cumsum(data.first)
@@ -183,7 +317,7 @@ def _largest_step(data: Measured) -> float:
     counts = [data.pulses[a + 1 : b + 1].sum() for a, b in zip(turns, ends, strict=True)]
     changes = [(data.y[b] - data.y[a]) / count for a, b, count in zip(turns, ends, counts, strict=True) if count]
     spans = [np.ptp(data.y[data.cell == i]) for i in range(data.n_cells)]
-    return float(np.mean(changes) / np.median(spans)) if changes else 0.0
+    return float(np.median(changes) / np.median(spans)) if changes else 0.0
 
 
 def _starts(candidate: Candidate, data: Measured, segments: Array) -> list[Array]:
@@ -228,9 +362,9 @@ def _starts(candidate: Candidate, data: Measured, segments: Array) -> list[Array
     return [theta]
 
 
-def fit_candidate(candidate: Candidate, data: Measured, segments: Array) -> Fitted:
+def fit_candidate(candidate: Candidate, data: Measured, segments: Array) -> "Work":
     """Fit one model (head of this module), from the start that leads to the larger likelihood."""
-    work = [_Work(candidate, data, theta) for theta in _starts(candidate, data, segments)]
+    work = [Work(candidate, data, theta) for theta in _starts(candidate, data, segments)]
     if len(work) > 1:
         for one in work:
             one.find_noises()
@@ -238,18 +372,22 @@ def fit_candidate(candidate: Candidate, data: Measured, segments: Array) -> Fitt
         for one in work:
             one.improve(2)
         work.sort(key=lambda one: -one.likelihood)
-    best, penalty = work[0], math.log(data.counted.sum()) / 2
+    best, penalty = work[0], math.log(data.y.size) / 2
     best.improve(8)
     if best.write > 0:  # noise of readings that the data do not show is none
-        exact = best.without_write_noise()
+        exact = best.pinned(WRITE, 0.0)
+        exact.c = math.hypot(best.c, 1.4 * best.write / float(best.theta[:, 0].mean()))
         exact.improve(4)
         best = exact if exact.likelihood > best.likelihood - penalty else best
-    if candidate.ends and (best.write > 0 or not (data.counted | data.first).all()):
+    if candidate.ends and (best.write > 0 or data.repeats):
         # the extremes measured are bounds only if the data are likelier so: they may just be where pulses turned round
         bounded = best.bounded()
         bounded.improve(4)
-        best = bounded if bounded.likelihood > best.likelihood + candidate.ends * penalty else best
-    return best.result()
+        certain = data.at_end.any() and not best.coarse
+        best = bounded if certain or bounded.likelihood > best.likelihood + candidate.ends * penalty else best
+    if best.log_likelihood(0.0, best.write) > best.log_likelihood(best.c, best.write) - penalty:
+        best.c = 0.0  # not shown by the data
+    return best
 
 
 def soft_ends(theta: Array) -> tuple[Array, Array]:
@@ -259,7 +397,7 @@ def soft_ends(theta: Array) -> tuple[Array, Array]:
         return np.where(down < 0, 1 / down, -np.inf), np.where(up > 0, 1 / up, np.inf)
 
 
-class _Work:
+class Work:
     """A fit on its way: theta, the noises c and write, and the bounds."""
 
     def __init__(self, candidate: Candidate, data: Measured, theta: Array):
@@ -273,8 +411,13 @@ class _Work:
         self.covariance = [np.eye(len(self.sides if candidate.shared else self.own)) for _ in self.cells]
         self.spread = np.eye(len(self.own))
         self.likelihood = -math.inf
+        self.coarse = _largest_step(data) > COARSE
+        # that the weight stays at a hard end says nothing about steps, unless the model has that end
+        self.at_end = data.at_end * LEFT_OUT
+        self.free = [PULSE, WRITE]  # noises that are fitted
+        self.c, self.write = 1e6, 1e-6  # all weight on the last reading: innovations are increments less their means
         # first noises: what two neighbouring increments share with opposite signs is of the readings
-        e, _, _ = self.run(theta, theta, 1e6, 1e-6)  # all weight on the last reading: e are increments less their means
+        e = self.run(theta, theta, self.c, self.write).e
         inner = ~data.first[1:] & ~data.first[:-1]
         self.write = math.sqrt(max(-float((e[1:] * e[:-1])[inner].mean()), 1e-12))
         per_pulse = e[~data.first] ** 2 / np.maximum(np.abs(data.pulses[~data.first]), 1)
@@ -282,48 +425,47 @@ class _Work:
         self.c = math.sqrt(max(float(per_pulse.mean()) - 2 * self.write**2, 1e-4 * typical**2)) / typical
         self.soft = not candidate.ends
 
-        self.coarse = _largest_step(data) > COARSE
-        self.exact = False
-
-    def copy(self) -> "_Work":
+    def copy(self) -> "Work":
         other = copy(self)
         other.covariance = list(self.covariance)
         if not self.coarse:
-            other.likelihood = -1e300  # from here on, without least squares
+            other.likelihood = -IMPOSSIBLE  # from here on, without least squares
         return other
 
-    def bounded(self) -> "_Work":
-        """A copy whose cells end at the extremes of their readings."""
+    def bounded(self) -> "Work":
+        """A copy whose cells end at the extremes of their readings, outliers apart."""
+        other, regular = self.copy(), self.run(self.theta, self.theta, self.c, self.write).regular > 0.5
+        if not self.coarse:
+            other.at_end = self.data.at_end * COUNTED
+        ends = [self.data.y[rows[regular[rows]]] for rows in self.cells]
+        other.low, other.high = np.array([own.min() for own in ends]), np.array([own.max() for own in ends])
+        return other
+
+    def pinned(self, noise: int, value: float) -> "Work":
+        """A copy with a noise that stays as it is."""
         other = self.copy()
-        other.low, other.high = (np.array([end(self.data.y[rows]) for rows in self.cells]) for end in (np.min, np.max))
+        other.free = [k for k in self.free if k != noise]
+        if noise == PULSE:
+            other.c = value
+        else:
+            other.write = value
         return other
 
-    def without_write_noise(self) -> "_Work":
-        other = self.copy()
-        other.write, other.exact = 0.0, True
-        other.c = math.hypot(self.c, 1.4 * self.write / float(self.theta[:, 0].mean()))
-        return other
-
-    def run(
-        self, theta: Array, held: Array, c: float, write: float, rows: Array | slice = slice(None)
-    ) -> tuple[Array, Array, Array]:
+    def run(self, theta: Array, held: Array, c: float, write: float, rows: Array | slice = slice(None)) -> Filtered:
         data = self.data
         y = data.y[rows]
-        e, S, x = np.empty(y.size), np.empty(y.size), np.empty(y.size)
+        out = Filtered(*(np.empty(y.size) for _ in range(6)))
         low, high = soft_ends(theta) if self.soft else (self.low, self.high)
         kalman(
-            self.candidate.kind, y, data.pulses[rows], data.first[rows], data.cell[rows], theta, held, low, high, c,
-            self.candidate.additive, write, data.floor, e, S, x,
+            self.candidate.kind, y, data.pulses[rows], data.first[rows], self.at_end[rows], data.cell[rows], theta, held, low,
+            high, c, self.candidate.additive, write, data.resolution / 2, 0.0 if self.coarse else data.span, *out,
         )  # fmt: skip
-        return e, S, x
+        return out
 
     def misfit(self, theta: Array, c: float, write: float, rows: Array | slice = slice(None)) -> float:
         """-ln L of some rows."""
-        e, S, _ = self.run(theta, theta, c, write, rows)
-        kept = self.data.counted[rows]
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = 0.5 * float((np.log(2 * np.pi * S[kept]) + e[kept] ** 2 / S[kept]).sum())
-        return total if math.isfinite(total) else 1e300
+        total = float(self.run(theta, theta, c, write, rows).loss.sum())
+        return total if total < IMPOSSIBLE else IMPOSSIBLE
 
     def log_likelihood(self, c: float, write: float) -> float:
         return -self.misfit(self.theta, c, write)
@@ -331,16 +473,18 @@ class _Work:
     def solve(
         self, rows: Array | slice, at: Callable[[Array], Array], start: Array, prior: Array | float = 0.0
     ) -> tuple[Array, Array]:
-        """The parameters that minimise sum e^2 / S with S held, and their covariance."""
+        """The parameters that minimise the losses less their least, e^2 / 2 S but for outliers, with S held; their covariance."""
         from scipy.optimize import least_squares
 
         held = at(start)
 
-        def whitened(values: Array) -> Array:
-            e, S, _ = self.run(at(values), held, self.c, self.write, rows)
-            return np.concatenate([np.where(self.data.counted[rows], e / np.sqrt(S), 0.0), values * prior])
+        def residuals(values: Array) -> Array:
+            out = self.run(at(values), held, self.c, self.write, rows)
+            whitened = np.sign(out.e) * np.sqrt(2 * np.maximum(out.loss - out.least, 0.0))
+            # where the response itself grows beyond all numbers: as far off as none that does not
+            return np.concatenate([np.where(np.isfinite(whitened), whitened, 1e6), values * prior])
 
-        done = least_squares(whitened, start, method="lm", max_nfev=40 * start.size)
+        done = least_squares(residuals, start, method="lm", max_nfev=40 * start.size)
         return done.x, _inverse(done.jac.T @ done.jac)
 
     def improve(self, turns: int) -> None:
@@ -350,10 +494,10 @@ class _Work:
                 self._least_squares()
             elif self.likelihood == -math.inf:
                 self._begin()
-            if not self.coarse and (self.n > 1 or not self.candidate.shared):
+            if not self.coarse and self.n > 1:
                 self._cells()
             self.find_noises()
-            if not self.coarse and self.candidate.shared:
+            if not self.coarse and (self.n == 1 or self.candidate.shared):
                 self._together()
             before, self.likelihood = self.likelihood, self.log_likelihood(self.c, self.write)
             if self.likelihood < before + 0.05:
@@ -388,7 +532,7 @@ class _Work:
         return at, np.log(self.theta[i, self.sides]) if self.candidate.shared else _packed(self.candidate, self.theta[i])
 
     def _least_squares(self) -> None:
-        if self.candidate.shared:
+        if self.n == 1 or self.candidate.shared:
             ratio = self._ratio()
             values, self.spread = self.solve(
                 slice(None),
@@ -397,8 +541,8 @@ class _Work:
                 _prior(self.candidate),
             )
             self.theta = _unpacked(self.candidate, values) * ratio
-        for i, rows in enumerate(self.cells):
-            if self.n > 1 or not self.candidate.shared:
+        if self.n > 1:
+            for i, rows in enumerate(self.cells):
                 at, start = self._cell(i)
                 values, self.covariance[i] = self.solve(rows, at, start)
                 self.theta = at(values)
@@ -417,79 +561,285 @@ class _Work:
     def find_noises(self) -> None:
         from scipy.optimize import minimize
 
+        if not self.free:
+            return
         found = minimize(
             lambda z: self.misfit(self.theta, *self._pair(z)),
-            [math.log(max(self.c, 1e-4)), math.log(max(self.write, 1e-6))],
+            self._logarithms(),
             method="Nelder-Mead",
             options={"xatol": 1e-3, "fatol": 1e-2, "maxiter": 150},
         )
         self.c, self.write = self._pair(found.x)
 
+    def _logarithms(self) -> Array:
+        """Of the noises that are fitted."""
+        return np.log([max(self.c, 1e-4) if k == PULSE else max(self.write, 1e-6) for k in self.free])
+
     def _pair(self, z: Array) -> tuple[float, float]:
-        """c and the write noise, of their logarithms."""
-        return math.exp(min(z[-2], 5.0)), 0.0 if self.exact else math.exp(min(z[-1], 2.0))
+        """c and the write noise, of the logarithms of those that are fitted."""
+        pair = [self.c, self.write]
+        for k, value in zip(self.free, z, strict=True):
+            pair[k] = math.exp(min(value, 5.0 if k == PULSE else 2.0))
+        return pair[0], pair[1]
 
     def _together(self) -> None:
-        ratio, prior = self._ratio(), _prior(self.candidate)
+        ratio, prior, k = self._ratio(), _prior(self.candidate), len(self.own)
 
         def misfit(z: Array) -> float:
-            own = self.misfit(_unpacked(self.candidate, z[:-2]) * ratio, *self._pair(z))
-            return own + 0.5 * float(((z[:-2] * prior) ** 2).sum())
+            own = self.misfit(_unpacked(self.candidate, z[:k]) * ratio, *self._pair(z[k:]))
+            return own + 0.5 * float(((z[:k] * prior) ** 2).sum())
 
-        noises = [math.log(max(self.c, 1e-4)), math.log(max(self.write, 1e-6))]
-        start = np.concatenate([_packed(self.candidate, self.theta[0] / ratio[0]), noises])
-        scale = np.concatenate([np.clip(np.sqrt(np.diag(self.spread)), 1e-5, 0.3), [0.02, 0.02]])
+        start = np.concatenate([_packed(self.candidate, self.theta[0] / ratio[0]), self._logarithms()])
+        scale = np.concatenate([np.clip(np.sqrt(np.diag(self.spread)), 1e-5, 0.3), np.full(len(self.free), 0.02)])
         z, covariance = _most_likely(misfit, start, scale)
-        self.theta, self.spread = _unpacked(self.candidate, z[:-2]) * ratio, covariance[:-2, :-2]
-        self.c, self.write = self._pair(z)
+        self.theta, self.spread = _unpacked(self.candidate, z[:k]) * ratio, covariance[:k, :k]
+        self.c, self.write = self._pair(z[k:])
 
-    def covariances(self) -> list[Array]:
-        """Of every cell's ln dw, slopes, A and k: its own steps' where it has them, the shared ones' else."""
-        if not self.candidate.shared:
-            both = zip(self.theta, self.covariance, strict=True)
-            return [_natural(self.candidate, _packed(self.candidate, row), own) for row, own in both]
-        together = _natural(self.candidate, _packed(self.candidate, self.theta[0] / self._ratio()[0]), self.spread)
-        k, found = len(self.sides), []
-        for own in self.covariance:
-            joined = together.copy()
-            if self.n > 1:
-                joined[:k, :k] = own
-            found.append(joined)
-        return found
+    # ---- errors
 
-    def result(self) -> Fitted:
-        candidate, N = self.candidate, int(self.data.counted.sum())
-        c, write = self.c, self.write
-        if self.log_likelihood(0.0, write) > self.log_likelihood(c, write) - math.log(N) / 2:
-            c = 0.0  # not shown by the data
-        likelihood = self.log_likelihood(c, write)
-        errors = _noise_stderr(self.log_likelihood, c, write)
+    def curvature(self) -> "Arrow":
+        """Of -ln L in every cell's own parameters, in those that all share, and in the logarithms of the fitted noises."""
+        candidate, n_all = self.candidate, len(self.own)
+        k = len(self.sides) if candidate.shared else n_all
+        packed = np.array([_packed(candidate, row) for row in self.theta])
+        if self.coarse:
+            return self._of_least_squares(packed, k)
+
+        def of_cell(i: int) -> Callable[[Array], float]:
+            def misfit(z: Array) -> float:
+                theta = self.theta.copy()
+                theta[i] = _unpacked(candidate, z[:n_all])
+                return self.misfit(theta, *self._pair(z[n_all:]), self.cells[i])
+
+            return misfit
+
+        def of_all(z: Array) -> float:
+            rows = [_unpacked(candidate, np.concatenate([row[:k], z[: n_all - k]])) for row in packed]
+            return self.misfit(np.array(rows), *self._pair(z[n_all - k :]))
+
+        common = np.concatenate([packed[0, k:], self._logarithms()])
+        h_common = _spacing(of_all, common, np.full(common.size, 0.02))
+        prior = np.zeros(common.size)
+        prior[: n_all - k] = _prior(candidate)[k:] ** 2
+        own, follow, total = [], [], np.diag(prior)
+        for i in range(self.n):
+            z, misfit = np.concatenate([packed[i, :k], common]), of_cell(i)
+
+            def of_own(own: Array, misfit: Callable[[Array], float] = misfit) -> float:
+                return misfit(np.concatenate([own, common]))
+
+            h = _spacing(of_own, z[:k], np.full(k, 0.02))
+            H = _second_differences(misfit, z, np.concatenate([h, h_common]))
+            own.append(_inverse(H[:k, :k]))
+            follow.append(-_inverse(H[:k, :k], undetermined=0.0) @ H[:k, k:])
+            total = total + H[k:, k:] + H[k:, :k] @ follow[-1]
+        return Arrow(packed, k, np.array(own), np.array(follow), common, _inverse(total))
+
+    def _of_least_squares(self, packed: Array, k: int) -> "Arrow":
+        """The covariances that least squares told, and the curvature in the noises."""
+        shared, noises = self.spread[k:, k:], self._logarithms()
+
+        def of_noises(z: Array) -> float:
+            return self.misfit(self.theta, *self._pair(z))
+
+        own, follow = np.array(self.covariance), np.zeros((self.n, k, shared.shape[0] + noises.size))
+        if self.n == 1:
+            by_shared = self.spread[:k, k:] @ _inverse(shared)
+            own = (self.spread[:k, :k] - by_shared @ self.spread[k:, :k])[None]
+            follow[0, :, : shared.shape[0]] = by_shared
+        covariance = np.zeros((follow.shape[2],) * 2)
+        covariance[: shared.shape[0], : shared.shape[0]] = shared
+        h = _spacing(of_noises, noises, np.full(noises.size, 0.02))
+        covariance[shared.shape[0] :, shared.shape[0] :] = _inverse(_second_differences(of_noises, noises, h))
+        return Arrow(packed, k, own, follow, np.concatenate([packed[0, k:], noises]), covariance)
+
+    def errors(self, arrow: "Arrow") -> Errors:
+        """Of what is fitted, with the rest taken as it is: noises that are not have the error nan."""
+        own, common, noise = arrow.own_full(), arrow.common_full(), np.full(2, np.nan)
+        for place, k in enumerate(self.free):
+            at = arrow.common.size - len(self.free) + place
+            noise[k] = (self.c, self.write)[k] * math.sqrt(arrow.covariance[at, at])
+        return self._naturally(arrow.packed, own, common, noise)
+
+    def _naturally(self, packed: Array, own: Array, common: Array, noise: Array) -> Errors:
+        T = np.array([_natural(self.candidate, row) for row in packed])
+        return Errors(T @ own @ T.transpose(0, 2, 1), T @ common, noise)
+
+    def _moved(self, packed: Array, c: float, write: float) -> "Work":
+        other = self.copy()
+        other.theta = np.array([_unpacked(self.candidate, row) for row in packed])
+        other.c, other.write = c, write
+        return other
+
+    def settled(self) -> tuple["Work", Errors]:
+        """The same with what the errors of the other parameters take from the noises given back, and the errors of all.
+
+        The noises are those of the likelihood with the other parameters integrated out (restricted likelihood: Patterson &
+        Thompson 1971), by Laplace's method. A noise that is well known moves by its first order. One that is not has its values
+        tried, from 0 to where they are out of the question: all parameters are means over them, and their variances say what
+        not to know it means. If the data do not show it, it stays 0, with its rms value as its error.
+        """
+        shown = [value > 0 for value in (self.c, self.write)]
+        fitted = copy(self)
+        fitted.free = [k for k in (PULSE, WRITE) if shown[k]]
+        arrow = fitted.curvature()
+        errors = fitted.errors(arrow)
+        if self.coarse or not arrow.defined():
+            return fitted, errors
+        relative = errors.noise / np.array([self.c or np.nan, self.write or np.nan])
+        vague = [k for k in (PULSE, WRITE) if not relative[k] < VAGUE]
+        if not vague:
+            return fitted._restricted(arrow)
+        tried = [fitted._values_of(k, [m for m in (PULSE, WRITE) if m not in vague]) for k in vague]
+        nodes = [(weight / len(tried), work, arrow) for scan in tried for weight, work, arrow in scan]
+        mean = np.sum([weight * arrow.packed for weight, _, arrow in nodes], axis=0)
+        own = np.sum([weight * arrow.own_full() for weight, _, arrow in nodes], axis=0)
+        parts = [math.sqrt(weight) * arrow.common_full() for weight, _, arrow in nodes]
+        parts += [math.sqrt(weight) * (arrow.packed - mean)[:, :, None] for weight, _, arrow in nodes]
+        values, noise = [self.c, self.write], np.full(2, np.nan)
+        for k in (PULSE, WRITE):
+            source = [scan for scan, m in zip(tried, vague, strict=True) if m == k] or tried
+            found = [
+                (w / len(source), (work.c, work.write)[k], work.errors(a).noise[k]) for scan in source for w, work, a in scan
+            ]
+            center = sum(w * value for w, value, _ in found) if shown[k] else 0.0
+            spread = sum(w * ((value - center) ** 2 + (0.0 if k in vague else error**2)) for w, value, error in found)
+            values[k], noise[k] = center, math.sqrt(spread)
+        other = self._moved(mean, values[0], values[1])
+        return other, self._naturally(mean, own, np.concatenate(parts, axis=2), noise)
+
+    def _restricted(self, arrow: "Arrow") -> tuple["Work", Errors]:
+        """The first order of what integrating out the other parameters changes."""
+        change = np.zeros(arrow.common.size)
+        for place, k in enumerate(self.free):
+            at = arrow.common.size - len(self.free) + place
+            h = min(math.sqrt(arrow.covariance[at, at]), VAGUE)
+            ends = []
+            for sign in (1, -1):
+                moved = self.pinned(k, (self.c, self.write)[k] * math.exp(sign * h))
+                moved.free = []
+                ends.append(moved.curvature().log_volume())
+            change[at] = (ends[0] - ends[1]) / (2 * h)
+        shift = arrow.covariance @ change
+        limit = np.sqrt(np.diag(arrow.covariance))
+        if not np.isfinite(shift).all():
+            shift = np.zeros_like(shift)
+        shift = np.clip(shift, -limit, limit)
+        other = self._moved(arrow.shifted(shift), *self._pair(shift[shift.size - len(self.free) :] + self._logarithms()))
+        other.free = self.free
+        return other, other.errors(arrow)
+
+    def _values_of(self, noise: int, free: list[int]) -> list[tuple[float, "Work", "Arrow"]]:
+        """(probability, fit, its errors) of values of a noise, evenly from 0 to where they are out of the question."""
+
+        def at(value: float, start: "Work") -> tuple[float, "Work", "Arrow"]:
+            work = start.pinned(noise, value)
+            work.free = free
+            work.improve(4)
+            arrow = work.curvature()
+            height = work.log_likelihood(work.c, work.write) + arrow.log_volume()
+            return height if arrow.defined() else -math.inf, work, arrow
+
+        value = (self.c or 0.01, self.write or self.data.resolution)[noise]
+        best, *_ = zero = at(0.0, self)
+        height, start, _ = at(value, self)
+        best = max(best, height)
+        while height < best - 8 and value > 1e-9:  # far too large
+            value /= 4
+            height, start, _ = at(value, zero[1])
+            best = max(best, height)
+        while height > best - 8 and value < (10.0, 1.0)[noise]:
+            value *= 2
+            height, start, _ = at(value, start)
+            best = max(best, height)
+        nodes, start = [], zero[1]
+        for place in range(NODES):
+            nodes.append(at((place + 0.5) * value / NODES, start))
+            start = nodes[-1][1]
+        heights = np.array([height for height, _, _ in nodes])
+        if not np.isfinite(heights).any():
+            return [(1.0, *zero[1:])]
+        weights = np.exp(heights - heights.max())
+        return [(float(w), work, arrow) for w, (_, work, arrow) in zip(weights / weights.sum(), nodes, strict=True)]
+
+    def result(self, errors: Errors) -> Fitted:
+        candidate, N = self.candidate, self.data.y.size
+        out = self.run(self.theta, self.theta, self.c, self.write)
         # the extremes of noisy readings lie outside those of the weight
-        _, _, x = self.run(self.theta, self.theta, c, write)
-        low, high = (np.array([end(x[rows]) for rows in self.cells]) for end in (np.min, np.max))
+        low, high = (np.array([end(out.x[rows]) for rows in self.cells]) for end in (np.min, np.max))
         # ends are read off the data, cell by cell, not fitted
-        p = self.n * candidate.own + candidate.ends + candidate.shared + (c > 0) + (write > 0)
+        p = self.n * candidate.own + candidate.ends + candidate.shared + (self.c > 0) + (self.write > 0)
+        likelihood = -float(out.loss.sum())
         return Fitted(
-            candidate,
-            self.theta,
-            self.covariances(),
-            low,
-            high,
-            bool(np.isfinite(self.low).all()),
-            c,
-            write,
-            errors,
-            likelihood,
-            p * math.log(N) - 2 * likelihood,
-            p,
+            candidate=candidate,
+            work=self,
+            theta=self.theta,
+            errors=errors,
+            low=low,
+            high=high,
+            bounded=bool(np.isfinite(self.low).all()),
+            c=self.c,
+            write=self.write,
+            outliers=np.flatnonzero(out.regular < 0.5),
+            log_likelihood=likelihood,
+            bic=p * math.log(N) - 2 * likelihood,
+            n_parameters=p,
         )
 
 
-def _inverse(A: Array) -> Array:
-    """Of a positive matrix; what it does not determine gets a large variance, not none."""
+@dataclass
+class Arrow:
+    """Inverse curvature of -ln L: own (n, k, k) of each cell's own parameters, the common ones held; how they follow those.
+
+    packed (n, K): where they stand, the first k own. follow (n, k, m): change of the own ones with the common ones, which are
+    the K - k shared ones and the logarithms of the noises that are fitted, of covariance (m, m).
+    """
+
+    packed: Array
+    k: int
+    own: Array
+    follow: Array
+    common: Array
+    covariance: Array
+
+    def own_full(self) -> Array:
+        n, K = self.packed.shape
+        full = np.zeros((n, K, K))
+        full[:, : self.k, : self.k] = self.own
+        return full
+
+    def common_full(self) -> Array:
+        """(n, K, m): a square root of what cells have in common."""
+        n, K = self.packed.shape
+        values, vectors = np.linalg.eigh(self.covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        shared = np.broadcast_to(root[: K - self.k], (n, K - self.k, root.shape[1]))
+        return np.concatenate([self.follow @ root, shared], axis=1)
+
+    def shifted(self, common: Array) -> Array:
+        """packed, with the common parameters changed and the others following."""
+        K = self.packed.shape[1]
+        changed = self.packed.copy()
+        changed[:, : self.k] += self.follow @ common
+        changed[:, self.k :] += common[: K - self.k]
+        return changed
+
+    def defined(self) -> bool:
+        """Whether the data determine all parameters: no variance is one that `_inverse` makes up."""
+        variances = np.concatenate([np.diagonal(self.own, axis1=1, axis2=2).ravel(), np.diag(self.covariance)])
+        return bool((variances < UNKNOWN).all())
+
+    def log_volume(self) -> float:
+        """ln of the square root of the determinant of the covariance."""
+        return 0.5 * (sum(np.linalg.slogdet(own)[1] for own in self.own) + np.linalg.slogdet(self.covariance)[1])
+
+
+def _inverse(A: Array, undetermined: float = 1e12) -> Array:
+    """Of a positive matrix; what it does not determine gets a large variance, not none (or another, relative one)."""
     scale = np.sqrt(np.maximum(np.diag(A), 0.0)) + 1e-12
     values, vectors = np.linalg.eigh(A / np.outer(scale, scale))
-    return (vectors / np.maximum(values, 1e-12)) @ vectors.T / np.outer(scale, scale)
+    inverse = np.where(values > 1e-12, 1 / np.maximum(values, 1e-12), undetermined)
+    return (vectors * inverse) @ vectors.T / np.outer(scale, scale)
 
 
 def _prior(candidate: Candidate) -> Array:
@@ -509,8 +859,13 @@ def _most_likely(misfit: Callable[[Array], float], start: Array, scale: Array) -
         lambda z: misfit(start + scale * z), np.zeros(start.size), method="BFGS", options={"gtol": 0.05, "maxiter": 40}
     )
     z = start + scale * found.x if found.fun < misfit(start) else start
-    # curvature at displacements that raise -ln L by about 1/2, one standard error each
-    least, h = misfit(z), scale.copy()
+    h = _spacing(misfit, z, scale)
+    return z, _inverse(_second_differences(misfit, z, h))
+
+
+def _spacing(misfit: Callable[[Array], float], z: Array, h: Array) -> Array:
+    """Displacements that raise -ln L by about 1/2, one standard error each, from a first guess h."""
+    least, h = misfit(z), h.copy()
     for a, unit in enumerate(np.eye(z.size)):
         for _ in range(8):
             rise = (misfit(z + h[a] * unit) + misfit(z - h[a] * unit)) / 2 - least
@@ -518,12 +873,16 @@ def _most_likely(misfit: Callable[[Array], float], start: Array, scale: Array) -
             h[a] = min(h[a] * factor, 1.0)
             if 0.5 < factor < 2 or h[a] == 1.0:
                 break
+    return h
+
+
+def _second_differences(f: Callable[[Array], float], z: Array, h: Array) -> Array:
     H, steps = np.zeros((z.size, z.size)), np.diag(h)
     for a in range(z.size):
         for b in range(a + 1):
-            corners = [misfit(z + p * steps[a] + q * steps[b]) for p, q in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+            corners = [f(z + p * steps[a] + q * steps[b]) for p, q in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
             H[a, b] = H[b, a] = (corners[0] - corners[1] - corners[2] + corners[3]) / (4 * h[a] * h[b])
-    return z, _inverse(H)
+    return H
 
 
 def _packed(candidate: Candidate, row: Array) -> Array:
@@ -552,8 +911,8 @@ def _unpacked(candidate: Candidate, values: Array) -> Array:
     return row
 
 
-def _natural(candidate: Candidate, values: Array, covariance: Array) -> Array:
-    """The covariance of ln dw, slopes, A and k from that of the packed parameters."""
+def _natural(candidate: Candidate, values: Array) -> Array:
+    """Derivatives of ln dw, slopes, A and k by the packed parameters."""
     own = free_parameters(candidate)
     T = np.eye(len(own))
     if candidate.kind == EXPONENTIAL:
@@ -562,7 +921,7 @@ def _natural(candidate: Candidate, values: Array, covariance: Array) -> Array:
                 place, grown = own.index(j), own.index(2 + j)
                 T[place, grown] = -1.0
                 T[grown, grown] = -math.exp(min(max(values[grown], -3.0), 6.0))
-    return T @ covariance @ T.T
+    return T
 
 
 def free_parameters(candidate: Candidate) -> list[int]:
@@ -570,27 +929,3 @@ def free_parameters(candidate: Candidate) -> list[int]:
     if candidate.model == "one-sided-pair":
         return [0, 2, 4]
     return list(range(candidate.own + candidate.shared))
-
-
-def _noise_stderr(log_likelihood: Callable[[float, float], float], c: float, write: float) -> tuple[float, float]:
-    """Standard errors of c and of the write noise, from the curvature of the likelihood in their logarithms."""
-    h, free = 0.02, [k for k, value in enumerate((c, write)) if value > 0]
-
-    def at(*shift: tuple[int, int]) -> float:
-        z = [c, write]
-        for k, sign in shift:
-            z[k] *= math.exp(sign * h)
-        return log_likelihood(*z)
-
-    H = np.zeros((len(free), len(free)))
-    for a, k in enumerate(free):
-        for b, m in enumerate(free):
-            if a == b:
-                H[a, a] = at((k, 1)) - 2 * at() + at((k, -1))
-            else:
-                H[a, b] = (at((k, 1), (m, 1)) - at((k, 1), (m, -1)) - at((k, -1), (m, 1)) + at((k, -1), (m, -1))) / 4
-    errors = [0.0, 0.0]
-    variance = np.diag(_inverse(-H / h**2)) if free and (np.diag(H) < 0).all() else [math.nan] * len(free)
-    for a, k in enumerate(free):
-        errors[k] = (c, write)[k] * math.sqrt(float(variance[a]))
-    return errors[0], errors[1]

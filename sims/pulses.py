@@ -4,7 +4,10 @@ import csv
 import errno
 import io
 import math
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +37,42 @@ class Measured:
     zero: float  # reading, in that unit, that is w = 0
     per_range: float  # reading per range unit
     one_sided: bool
-    resolution: float  # smallest difference between two readings
-    counted: Array  # readings that tell of a step: not the first of a sequence, nor one equal to that before it (a hard bound)
+    resolution: float  # of a reading: the true one lies within half of it
+    line: Array  # of the file
 
     @property
     def n_cells(self) -> int:
         return len(self.labels)
 
     @property
-    def floor(self) -> float:
-        """Variance of a reading by its rounding alone."""
-        return self.resolution**2 / 12
+    def span(self) -> float:
+        return float(np.ptp(self.y))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether readings equal those before them, as at a hard bound."""
+        return bool(self._equal.any())
+
+    @property
+    def _equal(self) -> Array:
+        return ~self.first & (np.abs(self.y - np.roll(self.y, 1)) < 0.5 * self.resolution)
+
+    @property
+    def at_end(self) -> Array:
+        """Readings at an extreme of their cell where it stays, if the last digit is too fine for that to be chance."""
+        equal, ends = self._equal, np.zeros(self.y.size, dtype=bool)
+        changes = np.abs(np.diff(self.y))[~self.first[1:] & ~equal[1:]]
+        if changes.size and np.median(changes) >= 20 * self.resolution:
+            for i in range(self.n_cells):
+                for d, extreme in ((-1, np.min), (1, np.max)):
+                    own = self.cell == i
+                    off = np.abs(self.y - extreme(self.y[own]))
+                    at = own & ~self.first & (np.sign(self.pulses) == d) & (off < 0.5 * self.resolution)
+                    # a dropout may be repeated, too, but far from all else
+                    near = (off[own & (off >= 0.5 * self.resolution)] < 5 * np.median(changes)).any()
+                    if near and (at & equal).any():
+                        ends |= at
+        return ends
 
 
 COLUMNS = {
@@ -57,14 +85,35 @@ COLUMNS = {
 DIRECTIONS = {"1": 1, "+1": 1, "up": 1, "-1": -1, "down": -1, "0": 0, "": 0}
 
 
-def read_pulses(path: str | Path, low: float | None = None, high: float | None = None) -> Measured:
-    """The table of pulse responses in a CSV file; columns as in COLUMNS, in any order; lines that start with # are skipped.
+def read_pulses(
+    path: str | Path,
+    low: float | None = None,
+    high: float | None = None,
+    inverted: bool = False,
+    without: Collection[int] = (),
+) -> Measured:
+    """The table of pulse responses in a text file, with columns as in COLUMNS, in any order.
 
-    low, high: conductances of w = -1 and w = 1 (of w = 0 and w = 1 if all pulses go up: one side of a pair); left out, the mean
-    over cells of the lowest and highest reading. A file that cannot be used raises InputError, naming line and column.
+    Parameters
+    ----------
+    path
+        Columns are separated by commas, semicolons or tabs, as the header says; with semicolons and tabs, numbers may have
+        decimal commas. Lines that start with # are skipped.
+    low, high
+        Conductances of w = -1 and w = 1 (of w = 0 and w = 1 if all pulses go up: one side of a pair); left out, the mean over
+        cells of the lowest and highest reading.
+    inverted
+        Pulses that the table calls up are those that lower the weight, and the other way round.
+    without
+        Lines of the file to leave out, as of outliers; their pulses count.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, with line and column.
     """
     source = one_line(cut(str(path), 200))
-    lines = _lines(path, source)
+    lines, separator = _lines(path, source)
     header_line, header = lines[0]
     names = [name.strip().lower() for name in header]
     where = {}
@@ -74,9 +123,15 @@ def read_pulses(path: str | Path, low: float | None = None, high: float | None =
         where[column] = names.index(column) if column in names else -1
     readings = [i for i, name in enumerate(names) if name == "weight" or name.startswith("conductance")]
     if min(where["pulse"], where["direction"]) < 0 or len(readings) != 1:
+        if not readings and max(where.values()) < 0 and any(map(_is_number, names)):
+            raise InputError(
+                f"{source}: line {header_line}: holds numbers, but the first line must name the columns: put a header above it, "
+                "such as device,pulse,direction,conductance_us"
+            )
+        found = f"columns, separated by {SEPARATORS[separator]}, are {one_line(cut(', '.join(names), 100))}"
         raise InputError(
-            f"{source}: line {header_line}: columns are {one_line(cut(', '.join(names), 100))}, but pulse, direction and one of "
-            "weight, conductance_us are needed (device, cycle may be added)"
+            f"{source}: line {header_line}: {found}, but pulse, direction and one of weight, conductance_us are needed (device, "
+            "cycle may be added)"
         )
     where["reading"] = readings[0]
     kind = names[readings[0]]
@@ -85,9 +140,9 @@ def read_pulses(path: str | Path, low: float | None = None, high: float | None =
     if weights and (low is not None or high is not None):
         raise InputError(f"{source}: low and high are for conductances, but column weight is in range units: remove them")
 
-    rows = [_row(source, line, cells, where, len(names), kind) for line, cells in lines[1:]]
+    rows = [_row(source, line, cells, where, len(names), kind, separator) for line, cells in lines[1:]]
     sequences: dict[tuple[str, str], list[tuple[int, int, int, float]]] = {}
-    for line, cell, cycle, number, direction, reading in rows:
+    for line, cell, cycle, number, direction, reading, _ in rows:
         sequence = sequences.setdefault((cell, cycle), [])
         if sequence and number <= sequence[-1][1]:
             raise InputError(
@@ -96,11 +151,16 @@ def read_pulses(path: str | Path, low: float | None = None, high: float | None =
             )
         if sequence and direction == 0:
             raise InputError(f"{source}: line {line}: direction = 0 is for the reading before the first pulse: give 1 or -1")
-        sequence.append((line, number, direction, reading))
-    return _normalised(source, sequences, weights, unit, low, high)
+        sequence.append((line, number, -direction if inverted else direction, reading))
+    last_digit = 10.0 ** min(exponent for *_, exponent in rows)
+    return _normalised(source, sequences, weights, unit, low, high, last_digit, without)
 
 
-def _lines(path: str | Path, source: str) -> list[tuple[int, list[str]]]:
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def _lines(path: str | Path, source: str) -> tuple[list[tuple[int, list[str]]], str]:
+    """The lines that are not empty, with their numbers, and what separates their cells."""
     try:
         with open_regular(path, MAX_BYTES) as file:
             content = file.read(MAX_BYTES + 1)
@@ -114,7 +174,9 @@ def _lines(path: str | Path, source: str) -> list[tuple[int, list[str]]]:
         raise InputError(f"{source}: not a text (it holds a zero byte): give a CSV file")
     lines, number = [], 0
     try:
-        for number, cells in enumerate(csv.reader(io.StringIO(text)), 1):
+        head = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+        separator = next((sign for sign in (";", "\t") if sign in head), ",")
+        for number, cells in enumerate(csv.reader(io.StringIO(text), delimiter=separator), 1):
             if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
                 lines.append((number, cells))
     except csv.Error as error:
@@ -123,14 +185,32 @@ def _lines(path: str | Path, source: str) -> list[tuple[int, list[str]]]:
         raise InputError(f"{source}: holds no readings: give a header and a line per reading ({', '.join(COLUMNS)})")
     if len(lines) > MAX_ROWS:
         raise InputError(f"{source}: has more than {MAX_ROWS} readings: leave some out")
-    return lines
+    return lines, separator
+
+
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def _is_number(text: str) -> bool:
+    return NUMBER.fullmatch(text.strip()) is not None
+
+
+def _decimal(text: str, separator: str) -> Decimal:
+    """A number as people write it; nothing else that Python takes for one, such as 1_000."""
+    if not _is_number(text) or ("," in text and separator == ","):
+        raise ValueError
+    return Decimal(text.replace(",", "."))
 
 
 def _row(
-    source: str, line: int, cells: list[str], where: dict[str, int], n: int, kind: str
-) -> tuple[int, str, str, int, int, float]:
+    source: str, line: int, cells: list[str], where: dict[str, int], n: int, kind: str, separator: str
+) -> tuple[int, str, str, int, int, float, int]:
+    """Line, device, cycle, number of the pulse, direction, reading, and the power of ten of its last digit."""
     if len(cells) != n:
-        raise InputError(f"{source}: line {line}: has {len(cells)} columns but the header has {n}")
+        hint = ""
+        if separator == "," and len(cells) > n:
+            hint = " (separated by commas: numbers with decimal commas need semicolons or tabs between them)"
+        raise InputError(f"{source}: line {line}: has {len(cells)} columns but the header has {n}{hint}")
 
     def value(column: str) -> str:
         return cells[where[column]].strip() if where[column] >= 0 else ""
@@ -139,8 +219,8 @@ def _row(
         return InputError(f"{source}: line {line}: {column} = {one_line(cut(text, 40)) or 'nothing'} must be {must}")
 
     try:
-        number = float(value("pulse"))
-    except ValueError:
+        number = float(_decimal(value("pulse"), separator))
+    except (ValueError, ArithmeticError):
         number = -1.0
     if not (0 <= number <= 1e9 and number == int(number)):
         raise wrong("pulse", value("pulse"), "a whole number >= 0")
@@ -148,28 +228,53 @@ def _row(
     if direction not in DIRECTIONS:
         raise wrong("direction", value("direction"), "1 or up, -1 or down, or 0 before the first pulse")
     try:
-        reading = float(value("reading"))
-    except ValueError:
+        written = _decimal(value("reading"), separator)
+        reading = float(written)
+    except (ValueError, ArithmeticError):
         reading = math.nan
     if not math.isfinite(reading):
-        raise wrong(kind, value("reading"), "a finite number")
+        point = ", with a decimal point where commas separate the columns" if "," in value("reading") else ""
+        raise wrong(kind, value("reading"), f"a finite number{point}")
     if kind == "weight" and abs(reading) > 10:
         raise wrong(kind, value("reading"), "in range units, -1..1 or so; name the column conductance if it is one")
-    return line, value("device"), value("cycle"), int(number), DIRECTIONS[direction], reading
+    exponent = max(int(written.as_tuple().exponent), -300)
+    return line, value("device"), value("cycle"), int(number), DIRECTIONS[direction], reading, exponent
+
+
+def _resolution(values: Array, last_digit: float) -> float:
+    """Spacing of the readings: that of the values there are if all lie on one, as those of a converter; else the last digit."""
+    steps = np.diff(np.unique(values))
+    if not steps.size:
+        return last_digit
+    steps = steps[steps > 0.5 * last_digit]
+    spacing = float(steps.sum() / np.rint(steps / steps.min()).sum())
+    places = steps / spacing
+    # written to the last digit, places are off by as much as that; of readings on no spacing, a fifth would pass
+    on_it = steps.size >= 8 and bool((np.abs(places - np.rint(places)) <= 0.05 + 1.01 * min(last_digit / spacing, 0.05)).all())
+    return spacing if on_it else last_digit
 
 
 def _normalised(
-    source: str, sequences: dict[tuple[str, str], list], weights: bool, unit: str, low: float | None, high: float | None
+    source: str,
+    sequences: dict[tuple[str, str], list],
+    weights: bool,
+    unit: str,
+    low: float | None,
+    high: float | None,
+    last_digit: float,
+    without: Collection[int],
 ) -> Measured:
     labels = list(dict.fromkeys(cell for cell, _ in sequences))
     if len(labels) > MAX_CELLS:
         raise InputError(f"{source}: has {len(labels)} devices but at most {MAX_CELLS} can be fitted: leave some out")
-    y, pulses, first, cell, number = [], [], [], [], []
+    y, pulses, first, cell, number, lines = [], [], [], [], [], []
     for label in labels:
         for (own, _), sequence in sequences.items():
-            if own == label:
+            sequence = [row for row in sequence if row[0] not in without]
+            if own == label and sequence:
                 before = sequence[0][1]
-                for place, (_, count, direction, reading) in enumerate(sequence):
+                for place, (line, count, direction, reading) in enumerate(sequence):
+                    lines.append(line)
                     y.append(reading)
                     pulses.append(direction * (count - before))
                     first.append(place == 0)
@@ -211,10 +316,9 @@ def _normalised(
                 f"{source}: readings reach {np.abs(values).max():.3g} times the range that low = {low:g} and high = {high:g} "
                 "span: give the conductances of w = -1 and w = 1"
             )
-    started = np.array(first)
-    resolution = float(np.diff(np.unique(values)).min())
-    counted = ~started & (np.abs(values - np.roll(values, 1)) > 0.5 * resolution)
+    # a finer one than this tells nothing more, and a likelihood of almost none is hard to climb
+    resolution = max(_resolution(np.array(y), last_digit) / per_range, 1e-6 * float(np.ptp(values)))
     return Measured(
-        values, changes, started, cells, [label or "0" for label in labels], np.array(number), unit, zero, per_range, one_sided,
-        resolution, counted,
+        values, changes, np.array(first), cells, [label or "0" for label in labels], np.array(number), unit, zero, per_range,
+        one_sided, resolution, np.array(lines),
     )  # fmt: skip
