@@ -3,21 +3,23 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.stats import ttest_ind, ttest_rel
 
 from hardware.tables import flat
 from perturb.errors import InputError
 from reports.frames import Frames
-from reports.sweep_tables import NAMES, threshold
-from reports.sweeps import CONFIDENCE, IDENTITY, STUDIES, shown, shown_measures, values
-from reports.texts import Titled, count, number, series_name, si
+from reports.sweep_tables import label, threshold
+from reports.sweeps import CONFIDENCE, IDENTITY, ROUNDING, STUDIES, shown, shown_measures, values
+from reports.texts import Titled, count, number, si
+from reports.training_tables import source_name
 
 OF_THIS_COMPUTER = ["wall_time_s", "trials_per_s"]  # differ between equal runs
-SOURCES = {"batch": "chip", "event": "chip", "exact": "exact gradient", **NAMES}
-CHIP = r"^(?:batch|event)(?=: )|(?<= less )(?:batch|event)$"
+EVENTS = r"^event(?=: |$)|(?<= less )event$"  # the chip as a source of updates, simulated by events
 UNITS: dict[str, Callable[[float], str]] = {
     "evaluations": count, "chip_time_s": lambda time: si(time, "s"), "energy_j": lambda energy: si(energy, "J"),
 }  # fmt: skip
@@ -83,20 +85,19 @@ def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
     rows = []
     for row in both.to_dict("records"):
         cells = [UNITS.get(name, number)(float(row[f"{name}_{which}"])) for name in measures for which in "AB"]
-        rows.append([_label(row, identity), "", *cells])
+        rows.append([_label(a, row, identity), "", *cells])
     return [("A and B", f"A: {a.directory}; B: {b.directory}", (header, rows))]
 
 
-def _label(row: Mapping[Any, Any], identity: list[str]) -> str:
+def _label(frames: Frames, row: Mapping[Any, Any], identity: list[str]) -> str:
     names = [str(row[column]) for column in identity if column != "quantity" and row[column] != ""]
-    name = series_name(tuple(SOURCES.get(part, part) if "group" in identity else part for part in names))
-    return ", ".join(part for part in (NAMES.get(str(row.get("quantity", ""))), name) if part)
+    return label(frames, str(row.get("quantity", "")) if "quantity" in identity else "", tuple(names) or ("",))
 
 
 def _facts(a: Frames, b: Frames, sentences: list[str]) -> Titled:
     """B less A, in standard errors where there is any."""
     # the chip is the chip, in batches and by events
-    one, other = (frames.summary.assign(fact=frames.summary["fact"].str.replace(CHIP, "chip", regex=True)) for frames in (a, b))
+    one, other = _one_chip(*(frames.summary for frames in (a, b)), "fact")
     both = one.merge(other, on="fact", suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
     rows = []
@@ -104,11 +105,33 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Titled:
         difference = row["value_B"] - row["value_A"] if row["value_A"] != row["value_B"] else 0.0
         error = math.hypot(row["stderr_A"], row["stderr_B"])
         rows.append(
-            [row["fact"], "", *(number(row[f"value_{which}"]) for which in "AB"), number(difference)]
+            [_fact(a, row["fact"]), "", *(number(row[f"value_{which}"]) for which in "AB"), number(difference)]
             + [f"{difference / error:.1f}" if error > 0 and math.isfinite(difference) else "-"]
         )
     header = ["fact", "", "A", "B", "B - A", "in standard errors"]
     return "A and B", f"A: {a.directory}; B: {b.directory}", (header, rows)
+
+
+def _one_chip(a: pd.DataFrame, b: pd.DataFrame, column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of trainings: the chip is the chip, in batches in one and by events in the other; where one has both, they stay apart."""
+    names = [of[column].astype(str) for of in (a, b)]
+    by_events = [bool(of.str.contains(EVENTS).any()) for of in names]
+    in_batches = [bool(of.str.contains(EVENTS.replace("event", "batch")).any()) for of in names]
+    if any(map(all, zip(by_events, in_batches, strict=True))):
+        return a, b
+    one, other = (of.str.replace(EVENTS, "batch", regex=True) for of in names)
+    return a.assign(**{column: one}), b.assign(**{column: other})
+
+
+def _fact(frames: Frames, fact: str) -> str:
+    """A fact with the sources of updates called as reports do."""
+    if frames.study != "training":
+        return fact
+    source, colon, rest = fact.partition(": ")
+    before, less, other = fact.partition(" less ")
+    if colon:
+        return f"{source_name(frames, source)}: {rest}"
+    return before + less + source_name(frames, other) if less else fact
 
 
 def _say_alone(sentences: list[str], only_a: int, only_b: int) -> None:
@@ -123,7 +146,7 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
         raise InputError(f"{a.directory} and {b.directory} vary no key in common: their points cannot be set side by side")
     by = [*keys, *(name for name in IDENTITY if name in a.points and name in b.points)]
     header = ["of", "", *(key.rpartition(".")[2] for key in keys), "measure", "A", "B", "B - A", "95 %: low", "high", "over"]
-    one, other = (_values(frames, by) for frames in (a, b))
+    one, other = _all_values(a, b, by)
     rows, differ = [], 0
     common = [point for point in one if point in other]
     for point in common:
@@ -131,9 +154,9 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
         difference, low, high, over = _difference(one[point], other[point])
         differ += low > 0 or high < 0
         names = dict(zip([*by, "measure"], point, strict=True))
-        label = _label(names, [name for name in by if name not in keys])
+        called = _label(a, names, [name for name in by if name not in keys])
         cells = [*(shown(names[key]) for key in keys), names["measure"].replace("_", " ")]
-        rows.append([label, "", *cells, *(number(value) for value in (mean_a, mean_b, difference, low, high)), over])
+        rows.append([called, "", *cells, *(number(value) for value in (mean_a, mean_b, difference, low, high)), over])
     sentences.append(
         f"{len(common)} means at points that both have are compared; for {differ} the 95 % interval of B - A leaves out 0."
     )
@@ -146,37 +169,43 @@ def _thresholds(a: Frames, b: Frames) -> list[Titled]:
     if not {"thresholds"} <= a.tables.keys() & b.tables.keys():
         return []
     one, other = a.thresholds, b.thresholds
+    one, other = _one_chip(one, other, "group") if "group" in one and "group" in other else (one, other)
     by = [str(name) for name in one if name in other and (name in IDENTITY or name in a.provenance["varied"])]
     both = one.astype({name: str for name in by}).merge(other.astype({name: str for name in by}), on=[*by, "key", "wanted"])
     rows = []
     for row in both.to_dict("records"):
         held = [f"{name.rpartition('.')[2]} = {row[name]}" for name in by if name not in IDENTITY]
-        called = ", ".join((_label(row, [name for name in by if name in IDENTITY]), *held))
+        called = ", ".join((_label(a, row, [name for name in by if name in IDENTITY]), *held))
         rows.append([called, "", *(f"{row[f'edge_{of}']} {threshold(row, f'_{of}')}" for of in ("x", "y"))])
     return [(f"Where mean {row['wanted']} is met: {row['key']}", "", (["of", "", "A", "B"], rows))] if rows else []
 
 
-def _values(frames: Frames, by: list[str]) -> dict[tuple, pd.DataFrame]:
-    """(point, identity, measure): seed and value, of the measures that are shown."""
-    found = values(frames.summary, list(frames.provenance["varied"]), STUDIES[frames.experiment["study"]])
-    found = found[found["measure"].isin(shown_measures(frames))]
-    return {point: part for point, part in found.groupby([*by, "measure"], sort=False, observed=True)}
+def _all_values(a: Frames, b: Frames, by: list[str]) -> list[dict[tuple, pd.DataFrame]]:
+    """(point, identity, measure): seed and value, of the measures that are shown, of A and of B."""
+    both = []
+    for frames in (a, b):
+        found = values(frames.summary, list(frames.provenance["varied"]), STUDIES[frames.experiment["study"]])
+        both.append(found[found["measure"].isin(shown_measures(frames))])
+    apart = _one_chip(both[0], both[1], "group") if "group" in by else tuple(both)
+    return [dict(iter(found.groupby([*by, "measure"], sort=False, observed=True))) for found in apart]
 
 
 def _difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, str]:
-    """Mean of B less that of A, its confidence interval, and over what: pairs of the same seed, or else all (Welch's)."""
+    """Mean of B less that of A, its confidence interval (NaN where it cannot be known: of fewer than two runs, or of differences
+    that are all the same), and over what: pairs of the same seed, or else all that have a value (Welch's)."""
     pairs = a[["seed", "value"]].merge(b[["seed", "value"]], on="seed").dropna()
     if len(pairs) > 1 or len(pairs) == len(a) == len(b):
-        gaps = (pairs["value_y"] - pairs["value_x"]).to_numpy(float)
-        middle, freedom = float(gaps.mean()), len(gaps) - 1.0
-        error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps)) if freedom else math.nan
-        over = f"{len(gaps)} pairs" if freedom else "1 pair"
+        x, y = pairs["value_x"].to_numpy(float), pairs["value_y"].to_numpy(float)
+        test, over = ttest_rel, f"{len(pairs)} pair{'s' * (len(pairs) != 1)}"
+        with np.errstate(invalid="ignore"):  # of infinities
+            gaps = y - x
+        spread, middle = (np.ptp(gaps), float(gaps.mean())) if len(pairs) else (0.0, math.nan)
     else:
-        middle = float(b["value"].mean() - a["value"].mean())
-        parts = [float(of["value"].var(ddof=1)) / len(of) for of in (a, b)]
-        error = math.sqrt(sum(parts))
-        weights = sum(part**2 / (len(of) - 1) for part, of in zip(parts, (a, b), strict=True) if len(of) > 1)
-        freedom = sum(parts) ** 2 / weights if weights > 0 else 1.0
-        over = f"{len(a)}, {len(b)} runs"
-    reach = float(t.ppf(0.5 + CONFIDENCE / 2, max(freedom, 1.0))) * error
-    return middle, middle - reach, middle + reach, over
+        x, y = (of["value"].dropna().to_numpy(float) for of in (a, b))
+        test, over = partial(ttest_ind, equal_var=False), f"{len(x)}, {len(y)} runs"
+        spread = np.ptp(x) + np.ptp(y) if min(len(x), len(y)) > 1 else 0.0
+        middle = float(y.mean() - x.mean()) if min(len(x), len(y)) else math.nan
+    if not spread > ROUNDING * np.abs([*x, *y, 0.0]).max():
+        return middle, math.nan, math.nan, over
+    low, high = test(y, x).confidence_interval(CONFIDENCE)
+    return middle, float(low), float(high), over

@@ -270,7 +270,9 @@ POINTS = {
     "unknown": "repeats that gave none",
     "mean": "mean over them",
     "sd": "standard deviation over them",
-    "low": "lower end of the 95 % confidence interval of the mean (Student's t), no less than possible; empty for one repeat",
+    "low": "lower end of the 95 % confidence interval of the mean (Student's t; of shares of runs or dies, counted over all "
+    "repeats, Clopper and Pearson's), no less than possible; empty where it cannot be known: of one repeat, or of several that "
+    "gave the same",
     "high": "its upper end, not above what is possible",
     "predicted": "what theory predicts, mean over the repeats; empty where it does not say",
 }
@@ -280,8 +282,9 @@ THRESHOLDS = {
     "wanted": "what is wanted of the mean over repeats",
     "values": "values of the key with results",
     "met": "at how many of them it is met",
-    "edge": "largest: at which it is still met; smallest: from which on it is; none: it is met at both ends and not between",
-    "value": "that value, between two of those swept; inf or -inf: beyond them; empty: none",
-    "low": "lower end of its 95 % confidence interval; -inf: below the values swept; empty for a single repeat",
+    "edge": "largest: up to which it is met; smallest: from which on it is; none: it is met at both ends, or only between",
+    "value": "that value, between two of those swept (whole, of a key of whole numbers); inf or -inf: beyond them; empty: none",
+    "low": "lower end of its 95 % confidence interval; -inf: below the values swept; empty where that of no mean is known",
     "high": "its upper end; inf: above the values swept",
+    "beyond": "at how many values beyond the edge it is met again",
 }

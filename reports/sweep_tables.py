@@ -51,7 +51,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
 
 def label(frames: Frames, quantity: str, name: tuple[str, ...]) -> str:
     """What reports call one thing that was measured: z = Hv, difference/walsh."""
-    if frames.experiment["study"] == "training":
+    if frames.experiment.get("study") == "training":
         return source_name(frames, name[0])
     return ", ".join(
         part for part in (NAMES.get(quantity, quantity), series_name(tuple(NAMES.get(of, of) for of in name))) if part
@@ -75,16 +75,31 @@ def _met(frames: Frames, row: pd.Series) -> str:
     elif row["met"] == 0:
         text = f"{what} is met at no value {inside}"
     elif row["edge"] == "none":
-        return f"{what} is met at {row['met']} of {row['values']} values {inside}: at both ends, and not between"
+        return f"{what} is met at {row['met']} of {row['values']} values {inside}: {_where(frames, row)}"
     else:
-        text = f"{what} is met {'up to' if largest else 'from'} {key} = {row['value']:.3g}{'' if largest else ' on'}"
+        text = f"{what} is met {'up to' if largest else 'from'} {key} = {_value(row['value'])}{'' if largest else ' on'}"
+        text += f", and at {row['beyond']} of the values beyond" if row["beyond"] else ""
     low, high = row["low"], row["high"]
     if math.isnan(low):
-        return f"{text} (a single repeat: how sure this is cannot be known)"
+        why = "a single repeat" if frames.points["repeats"].max() == 1 else "all repeats gave the same"
+        return f"{text} ({why}: how sure this is cannot be known)"
     if low == high and math.isinf(low):
-        return f"{text}, the whole confidence interval too"
-    ends = (f"below {least}" if low == -math.inf else f"{low:.3g}", f"above {most}" if high == math.inf else f"{high:.3g}")
+        return f"{text}, the whole confidence interval of each mean too"
+    ends = (f"below {least}" if low == -math.inf else _value(low), f"above {most}" if high == math.inf else _value(high))
     return f"{text} (95 % confidence interval of the edge: {ends[0]} to {ends[1]})"
+
+
+def _where(frames: Frames, row: pd.Series) -> str:
+    """Where a curve without an edge meets what is wanted."""
+    wanted, own = Wanted(**frames.provenance["wanted"]), frames.points
+    own = own[own["measure"] == wanted.measure]
+    for name in (name for name in row.index if name in IDENTITY or name in frames.provenance["varied"]):
+        own = own[own[name] == row[name]]
+    own = own.sort_values(row["key"])
+    met = wanted.met(own["mean"].where(own["unknown"] == 0).to_numpy(float))
+    if not met[0]:
+        return "between, and at neither end"
+    return f"at both ends, and {f'at {met[1:-1].sum()} of {len(met) - 2}' if met[1:-1].any() else 'not'} between"
 
 
 def _best(frames: Frames, own: pd.DataFrame) -> str:
@@ -93,7 +108,8 @@ def _best(frames: Frames, own: pd.DataFrame) -> str:
     values, measure = own["mean"].where(own["unknown"] == 0).to_numpy(float), wanted.measure.replace("_", " ")
     if not keys:
         mean, low, high = (_digits(wanted.measure)(own[column].iloc[0]) for column in ("mean", "low", "high"))
-        return f"mean {measure} is {mean} (95 % confidence interval: {low} to {high})"
+        sure = f"95 % confidence interval: {low} to {high}" if low != "-" else "how sure this is cannot be known"
+        return f"mean {measure} is {mean} ({sure})"
     points = len(frames.points[keys].drop_duplicates())
     text = f"mean {wanted} is met at {int(wanted.met(values).sum())} of {points} points"
     if not np.isfinite(values).any():
@@ -113,7 +129,7 @@ def _thresholds(frames: Frames) -> list[Titled]:
         cells = [*(shown(row[other]) for other in others), f"{row['met']} of {row['values']}", row["edge"]]
         rows.append([_of(frames, row), "", *cells, *(_value(row[column]) for column in ("value", "low", "high"))])
     key, wanted = table["key"].iloc[0], table["wanted"].iloc[0]
-    says = "largest value at which it is still met, or smallest from which on it is, in straight lines between the values swept "
+    says = "largest value up to which it is met, or smallest from which on it is, in straight lines between the values swept "
     says += (
         "(over their logarithms, if they are far apart); low, high: ends of the 95 % confidence interval; above or below all: "
     )
@@ -129,7 +145,9 @@ def threshold(row: Mapping[Any, Any], of: str = "") -> str:
 
 
 def _value(value: float) -> str:
-    return {math.inf: "above all", -math.inf: "below all"}.get(value, "-" if math.isnan(value) else f"{value:.3g}")
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "above all" if value > 0 else "below all"
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.3g}"
 
 
 def _points(frames: Frames) -> list[Titled]:
@@ -154,7 +172,11 @@ def _points(frames: Frames) -> list[Titled]:
         [*point, *(cell for measure in measures for cell in cells.get(measure, empty[measure]))] for point, cells in found.items()
     ]
     most = int(frames.points["repeats"].max())
-    says = f"means over {most} repeats [their 95 % confidence interval]" if most > 1 else "of a single repeat"
+    says = f"means over {most} repeats [their 95 % confidence interval" if most > 1 else "of a single repeat"
+    if most > 1:
+        says += f"{'; none where all gave the same' if (table['low'].isna() & (table['repeats'] > 1)).any() else ''}]"
+    elif table["low"].notna().any():
+        says += " [95 % confidence interval, where runs or dies are counted]"
     if len(rows) > ROWS_SHOWN:
         says += f"; the first {ROWS_SHOWN:,} of {len(rows):,} rows, points.csv and points.parquet have all"
     return [("Every point", says, (header, rows[:ROWS_SHOWN]))]

@@ -4,16 +4,18 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import tomli_w
-from scipy.stats import t
+from scipy.stats import binomtest, t
 
+from hardware.tables import flat
 from perturb.errors import InputError
 from reports.columns import CELLS, COLUMNS, GROUP, POINTS, THRESHOLDS
 from reports.frames import CATEGORIES, Frames
@@ -22,17 +24,20 @@ from sims.experiment import seeds_of
 
 Array = np.ndarray
 CONFIDENCE = 0.95
+ROUNDING = 64 * np.finfo(float).eps  # numbers no further apart, relative to their size, are the same
 FAR_APART = 8.0  # values this many times apart are seen, and interpolated between, on a logarithmic scale
 
 
 class Study(NamedTuple):
     """What a sweep of a study shows. identity: columns that tell rows of a summary apart (none: facts, told apart by their
-    groups); measures: what is plotted; theory: of a measure, the column that predicts it; wanted: of which measure."""
+    groups); measures: what is plotted; theory: of a measure, the column that predicts it; wanted: of which measure; shares:
+    measures that are shares of independent runs or dies, and the key of the experiment that says of how many."""
 
     identity: tuple[str, ...]
     measures: tuple[str, ...]
     theory: dict[str, str]
     wanted: str = ""
+    shares: Mapping[str, str] = {}
 
 
 ESTIMATED = ("quantity", "method", "code")
@@ -46,14 +51,19 @@ STUDIES = {
         {"measured_error": "predicted_error", "measured_cosine": "predicted_cosine", "measured_bias": "predicted_bias"},
         "measured_cosine",
     ),
-    "ablation": Study(("quantity", "variant"), ("relative_error", "cosine", "yield"), {}, "cosine"),
+    "ablation": Study(
+        ("quantity", "variant"), ("relative_error", "cosine", "yield"), {}, "cosine", {"yield": "dies.count"},
+    ),
     "reproduce": Study(("name", "claim"), ("measured",), {"measured": "predicted"}),
-    "dies": Study((), ("median cosine", "yield"), {}, "median cosine"),
+    "dies": Study((), ("median cosine", "yield"), {}, "median cosine", {"yield": "dies.count"}),
     "budget": Study((), ("trials", "chip time", "energy"), {}),
     "spectrum": Study((), ("largest", "trace"), {}),
     "finite-difference": Study((), ("smallest error",), {}),
     "uses": Study((), ("decay by evidence", "its test error"), {}),
-    "training": Study((), ("solved", "error", "test accuracy", "evaluations to goal"), {"error": "error foretold"}, "solved"),
+    "training": Study(
+        (), ("solved", "error", "test accuracy", "evaluations to goal"), {"error": "error foretold"}, "solved",
+        dict.fromkeys(("solved", "ever solved", "diverged"), "training.runs"),
+    ),
 }  # fmt: skip
 
 
@@ -94,7 +104,7 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
     if summary.empty:
         raise InputError(f"{directory}: no cell of this sweep is done yet: perturb status {directory} says why")
     goal = _wanted(wanted, study, experiment)
-    frame = points(summary, stored.keys, study)
+    frame = points(summary, stored.keys, study, flat(experiment))
     tables = {"summary": summary, "cells": _cells(stored), "points": _possible(frame)}
     known = list(frame["measure"].unique())
     if goal and goal.measure not in known:
@@ -104,7 +114,8 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
         others = [key for key in stored.keys if key != numbers[0]]
         # of a design no two points differ in a single key: there is nothing to follow
         if not others or len(frame[stored.keys].drop_duplicates()) > len(frame[others].drop_duplicates()):
-            tables["thresholds"] = thresholds(frame, numbers[0], goal, others)
+            whole = isinstance(flat(experiment).get(numbers[0]), int)
+            tables["thresholds"] = thresholds(frame, numbers[0], goal, others, whole)
     return Frames(directory, tables, experiment, _provenance(stored, goal))
 
 
@@ -257,23 +268,49 @@ def is_kept(frames: Frames, cell: int, name: str) -> bool:
 # ---- over repeats
 
 
-def points(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataFrame:
-    """Mean over repeats, and its confidence interval, of every number in the summaries: a row per point, identity and measure."""
+def points(summary: pd.DataFrame, keys: Sequence[str], study: Study, experiment: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Mean over repeats, and its confidence interval, of every number in the summaries: a row per point, identity and measure.
+
+    The interval is Student's t; of shares of independent runs or dies, which are counted over all repeats together, Clopper and
+    Pearson's (1934). Where all repeats gave the same (to rounding) the t interval would have no width, which says nothing of
+    how far a next one would be off: it is NaN, as of a single repeat. experiment: its keys, as [training] runs of `study.shares`.
+    """
     identity = study.identity or ("group",)
     by = [*keys, *identity, "measure"]
     grouped = values(summary, keys, study).groupby(by, sort=False, observed=True, dropna=False)["value"]
     with np.errstate(invalid="ignore"):
-        found = grouped.agg(repeats="count", unknown="size", mean="mean", sd="std").reset_index()
+        found = grouped.agg(repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max").reset_index()
     found["unknown"] -= found["repeats"]
     n = found["repeats"].to_numpy(float)
-    reach = t.ppf(0.5 + CONFIDENCE / 2, np.maximum(n - 1, 1)) * found["sd"] / np.sqrt(np.maximum(n, 1))
+    least, most = found.pop("least").to_numpy(float), found.pop("most").to_numpy(float)
+    with np.errstate(invalid="ignore"):  # of infinities
+        alike = most - least <= ROUNDING * np.maximum(np.abs(least), np.abs(most))
+    reach = np.where(alike, np.nan, t.ppf(0.5 + CONFIDENCE / 2, np.maximum(n - 1, 1)) * found["sd"] / np.sqrt(np.maximum(n, 1)))
     found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
+    for measure, count in study.shares.items():
+        of = found[count] if count in keys else (experiment or {}).get(count)
+        if of is not None:
+            _count(found, found["measure"].astype(str).eq(measure) & (n > 0), of * n)
     predictions = found[found["measure"].isin(list(study.theory.values()))].set_index(by)["mean"]
     measured = found["measure"].map(study.theory)
     at = pd.MultiIndex.from_frame(found[[*keys, *identity]].assign(measure=measured))
     found["predicted"] = predictions.reindex(at).to_numpy() if len(predictions) else np.nan
     ever = found.groupby("measure", sort=False)["repeats"].transform("max") > 0
     return found[ever].reset_index(drop=True)
+
+
+def _count(found: pd.DataFrame, rows: pd.Series, of: Array) -> None:
+    """The intervals of shares, whose means are of so many runs or dies, are those of counts."""
+    for row in np.flatnonzero(rows):
+        total = int(of[row])
+        found.loc[row, ["low", "high"]] = share_interval(round(found["mean"].iloc[row] * total), total)
+
+
+@cache
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """The exact interval of a share."""
+    low, high = binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
+    return float(low), float(high)
 
 
 def _possible(found: pd.DataFrame) -> pd.DataFrame:
@@ -365,14 +402,16 @@ def _wanted(text: str | None, study: Study, experiment: dict[str, Any]) -> Wante
     return Wanted(parts[1], parts[2] == ">=", value)
 
 
-def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[str] = ()) -> pd.DataFrame:
-    """For everything that was measured: the largest value of the key at which what is wanted is met, with confidence interval.
+def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[str] = (), whole: bool = False) -> pd.DataFrame:
+    """For everything that was measured: up to which value of the key what is wanted is met, with confidence interval.
 
     The mean over repeats is followed in straight lines between the values swept (over their logarithms, if they are far apart),
-    from the largest down to the first where it is met. The ends of the interval are where the ends of the mean's confidence
-    intervals meet it: the values that a test at 5 % does not refuse (inversion of the test). Where it is met rather at large
-    values than at small ones, it is the smallest value from which on it is met. Where a repeat gave no value (no estimate at
-    all), it is not met. others: the other keys that are varied, which are held.
+    from the smallest up to the first where it is no longer met. Where it is met at large values rather than at small ones, it is
+    the smallest value from which on it is always met; where it is met at both ends or only between them, there is no such value.
+    The ends of the interval are those of all values that a test at 5 % does not refuse (inversion of the test): from where the
+    mean's confidence interval first reaches the wanted value to where it last does. Where a repeat gave no value (no estimate at
+    all), it is not met. others: the other keys that are varied, which are held. whole: the key takes whole numbers only, and so
+    does its edge.
     """
     own = frame[frame["measure"] == wanted.measure]
     identity = [*others, *(name for name in frame.columns if name in IDENTITY)]
@@ -382,35 +421,44 @@ def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[s
         known = part[["mean", "low", "high"]].where(part["unknown"] == 0)
         x, mean, low, high = part[key].to_numpy(float), *(known[column].to_numpy(float) for column in known)
         met = wanted.met(mean)
-        rows.append((*names, key, str(wanted), len(x), int(met.sum()), *_threshold(x, mean, low, high, met, wanted)))
+        edge, *ends = _threshold(x, mean, low, high, met, wanted)
+        if whole:
+            ends = [_whole(end, edge == "smallest") for end in ends]
+        first = len(met) if met.all() else int(np.argmin(met[::-1] if edge == "smallest" else met))
+        beyond = 0 if edge == "none" else int(met.sum()) - first
+        rows.append((*names, key, str(wanted), len(x), int(met.sum()), edge, *ends, beyond))
     found = pd.DataFrame(rows, columns=[*identity, *THRESHOLDS])
     return found.astype({name: "category" for name in identity if name not in others})
 
 
 def _threshold(x: Array, mean: Array, low: Array, high: Array, met: Array, wanted: Wanted) -> tuple[str, float, float, float]:
     """edge, value, low, high of one curve."""
-    if met[0] and met[-1] and not met.all():
+    if met[0] == met[-1] and met.any() and not met.all():
         return "none", math.nan, math.nan, math.nan
     finite = mean[np.isfinite(mean)]
     rises = bool(finite.size and (finite[-1] > finite[0]) == wanted.at_least and finite[-1] != finite[0])
     smallest = bool(met[-1] and not met[0]) or (met[0] == met[-1] and rises)
-    unsure = np.isfinite(mean) & np.isnan(low)  # a single repeat: it may be met there, and may not
+    unsure = np.isfinite(mean) & np.isnan(low)  # a single repeat, or all alike: it may be met there, and may not
     worst, best = (-math.inf, math.inf) if wanted.at_least else (math.inf, -math.inf)
     worse, better = (low, high) if wanted.at_least else (high, low)
-    curves = (mean, np.where(unsure, worst, worse), np.where(unsure, best, better))
-    value, *ends = (_edge(x, y, wanted, smallest) for y in curves)
+    worse, better = np.where(unsure, worst, worse), np.where(unsure, best, better)
+    ends = _edge(x, worse, wanted, smallest), _edge(x, better, wanted, smallest, last=True)
     some, other = (math.nan, math.nan) if np.isnan(low).all() else sorted(ends)
-    return "smallest" if smallest else "largest", value, some, other
+    return "smallest" if smallest else "largest", _edge(x, mean, wanted, smallest), some, other
 
 
-def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool) -> float:
-    """Where y, in straight lines over ascending x, last meets what is wanted (smallest: from where on it does); inf beyond x."""
+def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool, last: bool = False) -> float:
+    """Up to where y, in straight lines over ascending x, meets what is wanted (smallest: from where on); inf beyond x. last:
+    where it meets it for the last time."""
     if smallest:
-        return -_edge(-x[::-1], y[::-1], wanted, False)
-    good = np.flatnonzero(wanted.met(y))
-    if good.size == 0:
+        return -_edge(-x[::-1], y[::-1], wanted, False, last)
+    met = wanted.met(y)
+    ends = np.flatnonzero(met) if last else np.flatnonzero(~met) - 1
+    if met.all():
+        return math.inf
+    i = -1 if ends.size == 0 else int(ends[-1] if last else ends[0])
+    if i == -1:
         return -math.inf
-    i = int(good[-1])
     if i == x.size - 1:
         return math.inf
     if not math.isfinite(y[i]) or not math.isfinite(y[i + 1]):
@@ -419,6 +467,14 @@ def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool) -> float:
     if is_logarithmic(np.abs(x)) and x[i] != 0 and x[i + 1] != 0:
         return float(x[i] * (x[i + 1] / x[i]) ** share)
     return float(x[i] + share * (x[i + 1] - x[i]))
+
+
+def _whole(edge: float, smallest: bool) -> float:
+    """The smallest whole number not below an edge, or the largest not above it."""
+    if not math.isfinite(edge):
+        return edge
+    near = float(round(edge))
+    return near if abs(edge - near) <= ROUNDING * abs(edge) else float(math.ceil(edge) if smallest else math.floor(edge))
 
 
 def is_logarithmic(x: Array) -> bool:

@@ -10,10 +10,16 @@ MOST_CLASSES = 20  # of which a confusion matrix is shown
 
 def source_name(frames: Frames, source: str) -> str:
     """What reports call a source of updates: a label of compare_with is its own name, and beside them the chip is told by its
-    rule."""
+    rule. No two have the same name."""
     options = frames.experiment["training"]
-    rule = f", {options['rule']}" if options.get("compare_with") else ""
-    return {"batch": f"chip{rule}", "event": f"chip by events{rule}", "exact": "exact gradient"}.get(source, source)
+    labels = [other["label"] for other in options.get("compare_with") or ()]
+    rule = "its rule as varied" if "training.rule" in frames.provenance.get("varied", ()) else options["rule"]
+    called = {"batch": "chip", "event": "chip by events", "exact": "exact gradient"}.get(source, source)
+    if labels and source in ("batch", "event"):
+        called += f", {rule}"
+    while called in labels and source not in labels:
+        called = f"the {called}"
+    return called
 
 
 def goal(frames: Frames) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from hardware.chip import Chip
 from hardware.params import ChipParams, imperfections
@@ -108,7 +109,7 @@ def _variant_rows(name: str, params: ChipParams, each: list[OnDie], accuracy: fl
             "dies": len(each),
             "trials": int(late[0, 0]),
             "cosine": cosine,
-            "cosine_spread": float(late[:, 1].std()),
+            "cosine_spread": float(late[:, 1].std(ddof=1)) if len(each) > 1 else math.nan,
             "relative_error": float(np.sqrt((late[:, 2] ** 2).mean())),
             "yield": float((late[:, 1] >= accuracy).mean()),
             "trials_to_accuracy": needed,
@@ -151,9 +152,10 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
         cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
         good, n = int((cosines >= accuracy).sum()), len(cosines)
         low, high = wilson(good, n)
+        error = math.sqrt(good * (n - good) / n**3) or math.nan  # of none or of all, the interval alone says how sure it is
         spread = float(cosines.std(ddof=1)) if n > 1 else float("nan")
         said += [
-            (f"{quantity}: yield", good / n, 0.0, f"share of {n} dies with a cosine of {accuracy:g} or more"),
+            (f"{quantity}: yield", good / n, error, f"share of {n} dies with a cosine of {accuracy:g} or more"),
             (f"{quantity}: yield, at least", low, 0.0, "lower end of its 95 % interval (Wilson 1927)"),
             (f"{quantity}: yield, at most", high, 0.0, "upper end"),
             (f"{quantity}: median cosine", float(np.median(cosines)), 0.0, "half of the dies are better"),
@@ -163,8 +165,7 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
     return facts(*said)
 
 
-def wilson(good: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(good: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927)."""
-    middle = (good + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(good * (n - good) / n + z * z / 4)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    low, high = binomtest(good, n).proportion_ci(0.95, "wilson")
+    return float(low), float(high)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
+from scipy.stats import binomtest
 
 from hardware.learning import OnChip, Written, source
 from hardware.schedule import Course, Schedule
@@ -431,9 +431,7 @@ def predicted(objective: Objective, W: Array, plan: Plan, table: pd.DataFrame) -
 
 def interval(solved: int, of: int, level: float = 0.95) -> tuple[float, float]:
     """The exact interval of a share (Clopper and Pearson 1934)."""
-    grid = np.linspace(0, 1, 2001)
-    low = grid[binom.sf(solved - 1, of, grid) >= (1 - level) / 2][0] if solved else 0.0
-    high = grid[binom.cdf(solved, of, grid) >= (1 - level) / 2][-1] if solved < of else 1.0
+    low, high = binomtest(solved, of).proportion_ci(level, "exact")
     return float(low), float(high)
 
 
@@ -460,7 +458,7 @@ def summary(table: pd.DataFrame, experiment: Experiment, limits: Limits, plan: P
         low, high = interval(solved, R)
         found.append(
             (
-                f"{name}: solved", solved / R, math.sqrt(solved * (R - solved) / R**3),
+                f"{name}: solved", solved / R, math.sqrt(solved * (R - solved) / R**3) or math.nan,
                 f"share of {R} runs with {options.criterion.replace('_', ' ')} {sign} {options.goal:g} at the end, 95 % interval "
                 f"{low:.2f} to {high:.2f}",
             )
@@ -476,7 +474,7 @@ def summary(table: pd.DataFrame, experiment: Experiment, limits: Limits, plan: P
         for column, what in ENDS.items():
             values = last[column].dropna()
             if len(values):
-                called, spread = column.replace("_", " "), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+                called, spread = column.replace("_", " "), float(values.std(ddof=1)) if len(values) > 1 else math.nan
                 worst = float(values.max() if column.endswith("error") else values.min())
                 found += [
                     (f"{name}: {called}", float(values.mean()), spread / math.sqrt(len(values)), f"{what}, mean of runs"),
@@ -499,7 +497,7 @@ def summary(table: pd.DataFrame, experiment: Experiment, limits: Limits, plan: P
         for name in names[:-1]:
             gap = (both["exact"] - both[name]).dropna()
             if len(gap):
-                spread = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else 0.0
+                spread = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else math.nan
                 meaning = f"{column.replace('_', ' ')} at the end, mean of runs from the same starts"
                 found.append((f"exact gradient less {name}", float(gap.mean()), spread, meaning))
     used = f"; in use {plan.eta:g}" if plan.rate == "fixed" and plan.rule in ("plain", "momentum") else ""

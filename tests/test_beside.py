@@ -1,5 +1,6 @@
 """Two runs, or two sweeps, side by side."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,9 @@ import reports
 import sims
 from perturb import InputError
 from reports.beside import beside
+from reports.tables import tables as report_tables
+from sims import cells
+from sims.sweep_store import Outcome
 
 NOISE = "chip.error_unit.noise"
 SMALL = {"estimation.trials": 64}
@@ -106,6 +110,58 @@ def test_repeats_that_both_have_are_compared_in_pairs(runs, tmp_path):
     header, rows = tables["A and B"]
     assert {row[-1] for row in rows} == {"2 pairs"} and {row[6] for row in rows} == {"0"}
     assert f"Where mean cosine >= 0.9 is met: {NOISE}" in tables
+
+
+def test_runs_without_a_value_are_not_counted(monkeypatch, tmp_path):
+    values = {"a": [1.0, 2.0, np.nan, 3.0, np.nan], "b": [3.0, 7.0, 2.5, np.nan, np.nan], "none": [np.nan] * 4 + [1.0]}
+    for i, (name, own) in enumerate(values.items()):
+        each = iter(own)
+
+        def cell(experiment, keep, each=each):
+            rows = {
+                "quantity": ["hv"],
+                "method": ["difference"],
+                "code": ["walsh"],
+                "primary": [True],
+                "cosine": [next(each) / 10],
+            }
+            return Outcome("done", 1.0, 2.0, json.dumps(rows))
+
+        monkeypatch.setattr(cells, "run_cell", cell)
+        sims.run_sweep("xor", {NOISE: [1.0]}, 5, tmp_path / name, workers=0, set={**SMALL, "run.seed": 100 * i})
+    a, b = (np.array(values[name]) / 10 for name in "ab")
+    row = side_by_side(tmp_path, "a", "b")[1]["A and B"][1][0]
+    low, high = ttest_ind(b[:3], a[[0, 1, 3]], equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose([float(cell) for cell in row[6:9]], [b[:3].mean() - 0.2, low, high], rtol=6e-3)
+    assert row[9] == "3, 3 runs"
+    # of one value there is no spread, and of none no mean
+    assert side_by_side(tmp_path, "a", "none")[1]["A and B"][1][0][6:] == ["-0.1", "-", "-", "3, 1 runs"]
+
+
+def test_no_two_rows_have_the_same_name(tmp_path):
+    label = [{"label": "chip", "rule": "momentum"}, {"label": "exact gradient", "rule": "plain", "eta": 0.1}]
+    small = {"training.updates": 20, "training.runs": 2, "training.compare_with": label}
+    for name, source in (("a", "batch"), ("b", "event"), ("c", "batch")):
+        sims.run_experiment("xor-learning", {**small, "training.source": source}, out=tmp_path / name)
+    for other in ("b", "c"):
+        facts = [row[0] for row in side_by_side(tmp_path, "a", other)[1]["A and B"][1]]
+        assert len(set(facts)) == len(facts) and {"chip: solved", "chip, plain: solved", "the exact gradient: error"} <= set(
+            facts
+        )
+    for _, _, (_, rows) in report_tables(reports.load(tmp_path / "a")):
+        assert len({row[0] for row in rows}) == len(rows)
+    vary = {"training.source": ["batch", "event"], NOISE: [1e-4]}
+    settings = {"training.updates": 20, "training.runs": 2, "training.compare_with": []}
+    sims.run_sweep("xor-learning", vary, 1, tmp_path / "both", workers=0, set=settings)
+    sims.run_sweep("xor-learning", {NOISE: [1e-4, 1e-3]}, 1, tmp_path / "one", workers=0, set=settings)
+    rows = side_by_side(tmp_path, "both", "both")[1]["A and B"][1]
+    assert {row[0] for row in rows} == {"chip", "chip by events", "exact gradient"}
+    # the chip in batches in one sweep, and by events in another, is the same chip
+    sims.run_sweep(
+        "xor-learning", {NOISE: [1e-4]}, 1, tmp_path / "events", workers=0, set={**settings, "training.source": "event"}
+    )
+    rows = side_by_side(tmp_path, "one", "events")[1]["A and B"][1]
+    assert {row[0] for row in rows} == {"chip", "exact gradient"}
 
 
 def test_what_cannot_be_set_side_by_side_is_told(runs, command, tmp_path):

@@ -1,5 +1,6 @@
 """Reports of sweeps: frames, means and intervals over repeats, what is wanted and where it is met, words, files."""
 
+import json
 import shlex
 import shutil
 import statistics
@@ -7,7 +8,7 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import t
+from scipy.stats import beta, t
 from sweeping import VARY, made_up, same
 
 import reports
@@ -20,6 +21,7 @@ from reports.plots import figures
 from reports.sweeps import STUDIES, Wanted, thresholds
 from reports.tables import tables, verdicts
 from sims import cells
+from sims.sweep_store import Outcome
 
 NOISE = "chip.error_unit.noise"
 SMALL = {"estimation.trials": 64}
@@ -92,10 +94,14 @@ def test_means_and_intervals_are_those_of_a_plain_loop(noises):
             assert np.isinf(row["mean"]) and np.isnan([row["sd"], row["low"], row["high"]]).all()
             continue
         mean, sd = statistics.fmean(own), statistics.stdev(own)
-        reach = t.ppf(0.975, len(own) - 1) * sd / len(own) ** 0.5
+        alike = max(own) - min(own) <= 1e-13 * max(map(abs, own))  # no interval has no width
+        reach = np.nan if alike else t.ppf(0.975, len(own) - 1) * sd / len(own) ** 0.5
         assert (row["repeats"], row["unknown"]) == (len(own), 3 - len(own))
         assert [row["mean"], row["sd"]] == pytest.approx([mean, sd], rel=1e-9, abs=1e-9 * abs(mean))
         low, high = mean - reach, mean + reach
+        if alike:
+            assert np.isnan([row["low"], row["high"]]).all()
+            continue
         if "cosine" in row["measure"]:
             low, high = max(low, -1.0), min(high, 1.0)
         elif least[row["measure"]] >= 0:  # what never is negative has no negative mean either
@@ -154,8 +160,8 @@ def frame(x, mean, low=None, high=None, unknown=0):
     return pd.DataFrame({"key": x, "group": "a", "measure": "m", "mean": mean, "low": low, "high": high, "unknown": unknown})
 
 
-def met(*args, at_least=True, value=0.5, **options):
-    found = thresholds(frame(*args, **options), "key", Wanted("m", at_least, value))
+def met(*args, at_least=True, value=0.5, whole=False, **options):
+    found = thresholds(frame(*args, **options), "key", Wanted("m", at_least, value), whole=whole)
     assert list(found.columns) == ["group", *THRESHOLDS]
     row = found.iloc[0]
     return row["edge"], row["value"], row["low"], row["high"]
@@ -181,8 +187,15 @@ def test_a_threshold_is_where_the_mean_crosses_what_is_wanted():
     # at both ends and not between: there is no such value
     edge, *ends = met([0, 2, 4], [0.9, 0.1, 0.8])
     assert edge == "none" and np.isnan(ends).all()
-    # of several crossings, the last
-    assert met([1, 2, 3, 4, 5], [1.0, 0.0, 1.0, 0.75, 0.25])[1] == 4.5
+    # of several crossings the one up to which, or from which on, all is met
+    assert met([1, 2, 3, 4, 5], [1.0, 0.0, 1.0, 0.75, 0.25])[:2] == ("largest", 1.5)
+    assert met([2, 3, 4, 5, 6], [0.0, 0.25, 0.75, 0.25, 0.75])[:2] == ("smallest", 5.5)
+    edge, *ends = met([1, 2, 3, 4], [0.1, 0.9, 0.8, 0.2])  # between, and at neither end: neither up to a value nor from one on
+    assert edge == "none" and np.isnan(ends).all()
+    # a key of whole numbers has a whole edge: the first value at which it is met, or the last
+    assert met([3, 4, 5], [0.25, 0.6, 0.9], [0.1, 0.4, 0.8], [0.4, 0.8, 1.0], whole=True) == ("smallest", 4, 4, 5)
+    assert met([2, 6], [0.9, 0.4], whole=True)[1] == 5 and met([2, 6], [0.4, 0.9], at_least=False, whole=True)[1] == 2
+    assert met([1, 2], [0.9, 0.8], whole=True)[1] == np.inf and met([3, 4], [0.4, 0.5], whole=True)[1] == 4
     # where there is no value, it is not met
     assert met([1, 2, 3], [1.0, 0.75, np.nan])[1] == 2.0
     assert met([1, 2, 3], [1.0, 0.9, 0.8], unknown=[0, 0, 1])[1] == 2.0
@@ -194,6 +207,10 @@ def test_ends_of_its_interval_are_where_the_ends_of_the_mean_cross():
     assert met(x, 1 - mean, 1 - mean - 0.25, 1 - mean + 0.25, at_least=False) == ("largest", 2.5, 2.0, 3.0)
     assert met(x, mean[::-1], mean[::-1] - 0.25, mean[::-1] + 0.25) == ("smallest", 2.5, 2.0, 3.0)
     assert met(x, mean, mean - 0.6, mean + 0.6)[2:] == (-np.inf, np.inf)
+    # it reaches from where the mean may first miss it to where it may last meet it
+    wide, narrow = np.array([0.4, 0.4, 0.1]), 0.9
+    assert met([1, 2, 3], np.full(3, narrow), np.array([0.1, 0.6, 0.7]), np.ones(3)) == ("largest", np.inf, -np.inf, np.inf)
+    assert met([1, 2, 3], [0.9, 0.7, 0.3], [0.4, 0.6, 0.1], wide + 0.6) == ("largest", 2.5, -np.inf, np.inf)
     # where a single repeat has ended, all is possible
     low, high = mean - 0.25, mean + 0.25
     low[2] = high[2] = np.nan
@@ -253,6 +270,87 @@ def test_what_is_wanted_may_be_of_any_measure_and_mistakes_are_told(noises):
     sims.run_experiment("xor", SMALL, out=run)
     with pytest.raises(InputError, match="is of sweeps, and this is a single run"):
         reports.load(run, "cosine>=0.5")
+
+
+# ---- what cells that are made up give
+
+
+def sweep_of(monkeypatch, out, key, values, study="compare", measure="cosine", settings=SMALL):
+    """The frames of a sweep over values of a key; each has a list with what its repeats measure."""
+    each = iter([value for repeats in values.values() for value in repeats])
+
+    def cell(experiment, keep):
+        value = next(each)
+        rows = {"quantity": ["hv"], "method": ["difference"], "code": ["walsh"], "primary": [True], measure: [value]}
+        if study == "training":
+            rows = {"fact": [f"batch: {measure}"], "value": [value], "stderr": [0.0], "meaning": ["made up"]}
+        return Outcome("done", 1.0, 2.0, json.dumps(rows))
+
+    monkeypatch.setattr(cells, "run_cell", cell)
+    name = "xor" if study == "compare" else "xor-learning"
+    repeats = len(next(iter(values.values())))
+    sims.run_sweep(name, {key: list(values)}, repeats, out, workers=0, set=settings)
+    return reports.load(out)
+
+
+def said_of(frames):
+    return [text for name, text in verdicts(frames) if name != "cells:"][-1]
+
+
+def test_the_verdict_never_contradicts_the_table(monkeypatch, tmp_path):
+    key, good, bad = "chip.error_unit.bits", [0.95, 0.96], [0.5, 0.52]
+    for name, values, says in (
+        ("gap", (bad, bad, good, bad, good), "met from chip.error_unit.bits = 6 on, and at 1 of the values beyond (95 %"),
+        ("middle", (bad, good, good, bad, bad), "met at 2 of 5 values of chip.error_unit.bits swept, 2 to 6: between, and at"),
+        ("ends", (good, bad, good, bad, good), "2 to 6: at both ends, and at 1 of 3 between"),
+        ("good", (bad, good, good, good, good), "met from chip.error_unit.bits = 3 on (95 % confidence interval of the edge: "),
+        ("falls", (good, good, bad, good, bad), "met up to chip.error_unit.bits = 3, and at 1 of the values beyond (95 %"),
+    ):  # fmt: skip
+        assert says in said_of(sweep_of(monkeypatch, tmp_path / name, key, dict(zip(range(2, 7), values, strict=True))))
+    # where one interval is as wide as can be, not all of them are above what is wanted
+    unsure = sweep_of(monkeypatch, tmp_path / "wide", key, {2: [0.92, 1.0], 3: [0.95, 0.951], 4: [0.96, 0.961]})
+    assert "met at all values" in said_of(unsure) and "edge: below 2 to 3)" in said_of(unsure)
+    sure = sweep_of(monkeypatch, tmp_path / "narrow", key, {2: [0.95, 0.951], 3: [0.96, 0.961]})
+    assert "met at all values" in said_of(sure) and said_of(sure).endswith("the whole confidence interval of each mean too")
+
+
+def test_a_threshold_is_whole_where_the_key_is(monkeypatch, tmp_path):
+    values = {3: [0.5, 0.501], 4: [0.95, 0.951]}
+    (row,) = sweep_of(monkeypatch, tmp_path / "whole", "chip.error_unit.bits", values).thresholds.to_dict("records")
+    assert (row["value"], row["low"], row["high"]) == (4, 4, 4)
+    (row,) = sweep_of(monkeypatch, tmp_path / "any", "chip.error_unit.offset", values).thresholds.to_dict("records")
+    assert 3 < row["low"] < row["value"] < row["high"] < 4  # these are whole by chance
+
+
+def test_repeats_that_are_all_alike_say_nothing_of_their_spread(monkeypatch, tmp_path):
+    frames = sweep_of(monkeypatch, tmp_path / "alike", NOISE, {0.0: [0.95, 0.95], 1.0: [0.5, 0.5]})
+    assert frames.points[["low", "high"]].isna().all(axis=None) and list(frames.points["sd"]) == [0, 0]
+    assert said_of(frames).endswith("(all repeats gave the same: how sure this is cannot be known)")
+    assert frames.thresholds[["low", "high"]].isna().all(axis=None)
+    rows = tables(frames)[-1][2][1]
+    assert [row[3] for row in rows] == ["0.9500", "0.5000"]
+    # negative control: the least that differs has an interval
+    frames = sweep_of(monkeypatch, tmp_path / "other", NOISE, {0.0: [0.95, 0.95 + 1e-9], 1.0: [0.5, 0.6]})
+    assert frames.points[["low", "high"]].notna().all(axis=None)
+
+
+def test_shares_of_runs_have_the_interval_of_their_count(monkeypatch, tmp_path):
+    settings = {"training.runs": 10, "training.compare_with": []}
+    values = {1e-4: [1.0, 1.0], 1e-3: [0.9, 0.6], 1e-2: [0.0, 0.0]}
+    frames = sweep_of(monkeypatch, tmp_path / "out", NOISE, values, "training", "solved", settings)
+    for row, count in zip(frames.points.to_dict("records"), (20, 15, 0), strict=True):
+        low, high = (
+            (beta.ppf(0.025, count, 21 - count) if count else 0),
+            (beta.ppf(0.975, count + 1, 20 - count) if count < 20 else 1),
+        )
+        assert [row["low"], row["high"]] == pytest.approx([low, high], rel=1e-9)
+    (row,) = frames.thresholds.to_dict("records")
+    assert 1e-3 < row["low"] < row["value"] < row["high"] < 1e-2
+
+
+def test_without_varied_keys_an_interval_that_is_not_known_is_not_given(monkeypatch, tmp_path):
+    frames = sweep_of(monkeypatch, tmp_path / "out", "estimation.trials", {64: [0.95, 0.95]}, settings={})
+    assert "nan" not in str(verdicts(frames)) and "- to -" not in str(verdicts(frames))
 
 
 # ---- words

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score
 
 import reports
@@ -218,6 +219,11 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
     assert interval(0, 10) == pytest.approx((0, 0.3085), abs=1e-3)
     assert interval(13, 20) == pytest.approx((0.408, 0.846), abs=1e-3)
     assert interval(10, 10) == pytest.approx((0.6915, 1), abs=1e-3)
+    # at its ends a test at 2.5 % just refuses what was counted, however small the share is
+    for solved, of in ((1, 100_000), (99_999, 100_000), (3, 7)):
+        low, high = interval(solved, of)
+        assert low < solved / of < high
+        assert [binom.sf(solved - 1, of, low), binom.cdf(solved, of, high)] == pytest.approx([0.025, 0.025], rel=1e-5)
 
 
 # ---- warnings and ends
