@@ -97,7 +97,7 @@ def _label(frames: Frames, row: Mapping[Any, Any], identity: list[str]) -> str:
 def _facts(a: Frames, b: Frames, sentences: list[str]) -> Titled:
     """B less A, in standard errors where there is any."""
     # the chip is the chip, in batches and by events
-    one, other = _one_chip(*(frames.summary for frames in (a, b)), "fact")
+    one, other = _one_chip(a.summary, b.summary, "fact")
     both = one.merge(other, on="fact", suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
     rows = []

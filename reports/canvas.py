@@ -44,7 +44,7 @@ def svg_element(figure: Figure, name: str, description: str) -> str:
     body = svg(figure, name)
     body = body[body.index("<svg ") :]
     # identifiers must be unique in the page
-    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    body = re.sub(r'(\bid="|href="#|url\(#)', lambda found: f"{found[0]}{name}-", body)
     return body.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).replace(
         INK, "currentColor"
     )

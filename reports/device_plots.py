@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.canvas import COLOURS, INK, finished
+from reports.escape import plain
 
 CELLS_SHOWN = 6
 
@@ -46,6 +47,6 @@ def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFra
     shown = f", {CELLS_SHOWN} of {len(cells)} cells" if len(cells) > CELLS_SHOWN else ""
     data.set_title(f"points measured, lines fitted{shown}", fontsize=9)
     residual.set_title("lines: one standard deviation expected", fontsize=9)
-    step.set_title(title, fontsize=9)
+    step.set_title(plain(title), fontsize=9)
     figure.legend(*step.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return finished(figure)

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
+from reports.escape import plain
 from reports.frames import Frames
 from reports.tables import of
 from reports.texts import count
@@ -37,7 +38,7 @@ def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
         estimated_against_exact(axis, frames, quantity, (method, code), colours[method, code])
         summary = of(frames, quantity)
         row = summary[(summary["method"] == method) & (summary["code"] == code)].iloc[0]
-        axis.set_title(f"{method}\n{code}: cosine {row['cosine']:.3f}", fontsize=9)
+        axis.set_title(f"{plain(method)}\n{plain(code)}: cosine {row['cosine']:.3f}", fontsize=9)
     for axis in axes[: len(methods) : columns]:
         axis.set_ylabel(f"estimated {name}$_i$")
     return finished(figure)
@@ -70,7 +71,7 @@ def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
         colour = colours[method, code]
         part = frame[(frame["method"] == method) & (frame["code"] == code)]
         for axis, spent, column in ((left, "trials", "relative_error"), (right, "evaluations", "cosine")):
-            axis.plot(part[spent], part[column], "o", color=colour, markersize=4, label=f"{method}/{code}")
+            axis.plot(part[spent], part[column], "o", color=colour, markersize=4, label=plain(f"{method}/{code}"))
             axis.plot(part[spent], part[f"predicted_{column}"], "-", color=colour, linewidth=1.2)
     left.set(xscale="log", yscale="log", xlabel="trials", ylabel="relative error")
     left.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
@@ -112,7 +113,7 @@ def timeline(frames: Frames) -> Figure | None:
             axis.broken_barh([bar], (y - 0.38, 0.76), facecolors=colour, alpha=0.85 if trial % 2 == 0 else 0.5)
         axis.set(xlim=(start / 1e3, stop / 1e3), xlabel="chip time, microseconds")
         axis.set_title(title, fontsize=9)
-        axis.set_yticks(range(len(lanes)), lanes)
+        axis.set_yticks(range(len(lanes)), list(map(plain, lanes)))
     axis.invert_yaxis()
     if len(tiles) > TILES_SHOWN:
         more = f"and {len(tiles) - TILES_SHOWN} more tiles"
@@ -141,9 +142,9 @@ def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> 
     most = np.sum(list(causes.values()), axis=0).max()
     for (cause, joules), colour in zip(causes.items(), COLOURS, strict=False):
         seen = joules.max() > 0.003 * most
-        axis.barh(range(len(names)), joules, left=left, color=colour, label=cause.replace("_", " ") if seen else None)
+        axis.barh(range(len(names)), joules, left=left, color=colour, label=plain(cause.replace("_", " ")) if seen else None)
         left += joules
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), list(map(plain, names)))
     axis.set_xlabel("energy of the run")
     axis.xaxis.set_major_formatter(EngFormatter("J"))
     axis.invert_yaxis()
@@ -194,7 +195,7 @@ def estimators(frames: Frames) -> Figure:
         axis.set_title(title, fontsize=9)
     handles = [Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)]) for i in range(len(methods))]
     handles += [Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=INK) for i in range(len(codes))]
-    figure.legend(handles, methods + codes, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    figure.legend(handles, list(map(plain, methods + codes)), loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     return finished(figure)
 
 
@@ -206,7 +207,7 @@ def ablation(frames: Frames) -> Figure:
     axis = figure.subplots()
     group = [0 if name in ("ideal", "all") else 1 if name.startswith("only") else 2 for name in table["variant"]]
     axis.barh(range(len(table)), table["relative_error"], color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group], alpha=0.85)
-    axis.set_yticks(range(len(table)), table["variant"])
+    axis.set_yticks(range(len(table)), list(map(plain, table["variant"])))
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="relative error of z = Hv" if quantity == "hv" else "relative error of the gradient")
     return finished(figure)
@@ -237,7 +238,7 @@ def budget(frames: Frames) -> Figure | None:
     axis, y = figure.subplots(), np.arange(len(table))
     axis.barh(y - 0.2, table["time_saved"], 0.38, color=COLOURS[3], label="chip time")
     axis.barh(y + 0.2, table["energy_saved"], 0.38, color=COLOURS[1], label="energy")
-    axis.set_yticks(y, table["key"])
+    axis.set_yticks(y, list(map(plain, table["key"])))
     axis.invert_yaxis()
     axis.set_xlabel("share saved")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -275,7 +276,7 @@ def optimisation(frames: Frames) -> Figure:
     lowest = table["error"].min()
     for name, colour in zip(dict.fromkeys(table["optimiser"]), COLOURS, strict=False):
         own = table[table["optimiser"] == name]
-        left.plot(own["cost"], own["error"] - lowest, ".-", color=colour, markersize=4, label=name)
+        left.plot(own["cost"], own["error"] - lowest, ".-", color=colour, markersize=4, label=plain(name))
         right.plot(own["cost"], own["gradient_norm"], ".-", color=colour, markersize=4)
     left.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="E above the lowest found")
     right.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="|g|")
@@ -326,7 +327,7 @@ def pruning(frames: Frames) -> Figure | None:
     held_back = "test_accuracy" if frames.pruning["test_accuracy"].notna().any() else "test_error"
     for name, colour in zip(dict.fromkeys(frames.pruning["method"]), COLOURS, strict=False):
         own = frames.pruning[frames.pruning["method"] == name]
-        left.plot(own["removed"], own["train_error"], ".-", color=colour, label=name)
+        left.plot(own["removed"], own["train_error"], ".-", color=colour, label=plain(name))
         right.plot(own["removed"], own[held_back], ".-", color=colour)
     left.set(yscale="log", xlabel="share of weights removed", ylabel="error of a pattern learned")
     ylabel = "accuracy on patterns held back" if held_back == "test_accuracy" else "error of a pattern held back"
@@ -346,7 +347,8 @@ def claims(frames: Frames) -> Figure:
     axis.axvline(0, color=INK, linewidth=0.8)
     axis.scatter(share, np.arange(len(table)), c=colours, s=22, zorder=3)
     axis.set_yticks(
-        np.arange(len(table)), [f"{row.name_}: {row.claim}" for row in table.rename(columns={"name": "name_"}).itertuples()]
+        np.arange(len(table)),
+        [plain(f"{row.name_}: {row.claim}") for row in table.rename(columns={"name": "name_"}).itertuples()],
     )
     axis.tick_params(axis="y", labelsize=7)
     axis.set_ylim(-1, len(table))

@@ -1,5 +1,6 @@
 """Figures of a stored sweep: measures against what was varied, as lines or as a map, and what its runs kept."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from reports import plots
 from reports.canvas import COLOURS, INK, MARKERS, Drawn, finished
+from reports.escape import plain
 from reports.frames import Frames
 from reports.sweep_tables import NAMES, label
 from reports.sweeps import (
@@ -57,7 +59,7 @@ def figures(frames: Frames) -> dict[str, Drawn]:
 
 
 def file_name(name: str) -> str:
-    return name.replace(" ", "_").replace(".", "-")
+    return re.sub(r"[^\w+-]", "-", name.replace(" ", "_"))
 
 
 def against(frames: Frames, measure: str, key: str) -> Drawn:
@@ -86,14 +88,14 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
             _scale(frames, axis, key, part[key].to_numpy(float))
         else:
             axis.set_xlim(-0.5, len(names) - 0.5)
-            axis.set_xticks(range(len(names)), [str(name)[:24] for name in names], rotation=0 if len(names) < 6 else 30)
-        axis.set(xlabel=key, ylabel=measure.replace("_", " "))
+            axis.set_xticks(range(len(names)), [plain(str(name)[:24]) for name in names], rotation=0 if len(names) < 6 else 30)
+        axis.set(xlabel=plain(key), ylabel=plain(measure.replace("_", " ")))
         if logarithmic:
             axis.set_yscale("log")
             axis.set_ylim(bottom=floor)
         if title:
             axis.set_title(NAMES.get(title, title), fontsize=9)
-        _draw_wanted(frames, axis, measure, title)
+        _draw_wanted(frames, axis, measure, key, title)
     drawn = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     if len(drawn) > 1:
         figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -128,15 +130,15 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
         every = list(series(frames, frames.points[frames.points["measure"] == part["measure"].iloc[0]]))
         looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]) for i, name in enumerate(every)}
         looks |= {EXACT: (INK, MARKERS[0])}
-        return [Line(label(frames, "", name), *looks[name], own) for name, own in apart.items()], False
+        return [Line(plain(label(frames, "", name)), *looks[name], own) for name, own in apart.items()], False
     name = own_series(frames, list(apart))
     groups = list(apart[name].groupby(others, sort=False, observed=True))
     if len(groups) > LINES_SHOWN:
-        return [Line(label(frames, "", name), COLOURS[3], "o", apart[name])], True
+        return [Line(plain(label(frames, "", name)), COLOURS[3], "o", apart[name])], True
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(groups)))
     return [
         Line(
-            ", ".join(f"{k.rpartition('.')[2]} = {shown(v)}" for k, v in zip(others, values, strict=True)),
+            plain(", ".join(f"{k.rpartition('.')[2]} = {shown(v)}" for k, v in zip(others, values, strict=True))),
             to_hex(shade),
             "o",
             own,
@@ -182,7 +184,7 @@ def _scale(frames: Frames, axis: Axes, key: str, x: np.ndarray) -> None:
             axis.set_xscale("log")
 
 
-def _draw_wanted(frames: Frames, axis: Axes, measure: str, quantity: str) -> None:
+def _draw_wanted(frames: Frames, axis: Axes, measure: str, key: str, quantity: str) -> None:
     """What is wanted, and where the experiment's own method may cross it."""
     wanted = frames.provenance["wanted"]
     if not wanted or wanted["measure"] != measure:
@@ -194,7 +196,7 @@ def _draw_wanted(frames: Frames, axis: Axes, measure: str, quantity: str) -> Non
         return
     apart = series(frames, of_quantity(frames.thresholds, quantity))
     rows = apart[own_series(frames, list(apart))]
-    if len(rows) == 1 and rows["key"].iloc[0] == axis.get_xlabel():
+    if len(rows) == 1 and rows["key"].iloc[0] == key:
         found, (left, right) = rows.iloc[0], axis.get_xlim()
         if np.isfinite(found["value"]) and found["low"] < found["high"]:
             axis.axvspan(max(found["low"], left), min(found["high"], right), color=INK, alpha=0.15, linewidth=0)
@@ -237,11 +239,11 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
                 x = own[key].to_numpy(float)
                 if is_logarithmic(x) and (x > 0).all() and key not in evenly_drawn(frames):
                     axis.set(**{f"{axes}scale": "log"})
-        axis.set(xlabel=first, ylabel=second)
+        axis.set(xlabel=plain(first), ylabel=plain(second))
         if title:
             axis.set_title(NAMES.get(title, title), fontsize=9)
         bar = figure.colorbar(drawn, ax=axis)
-        bar.set_label(measure.replace("_", " "), color=INK)
+        bar.set_label(plain(measure.replace("_", " ")), color=INK)
         bar.outline.set_edgecolor(INK)
     caption = f"{measure.replace('_', ' ').capitalize()}, mean over the repeats, over the two keys that are varied"
     caption += ("; blank: no value" if not np.isfinite(field).all() else "") if grid else ": a dot per point of the design"
@@ -255,7 +257,7 @@ def _is_grid(own: pd.DataFrame, first: str, second: str) -> bool:
 def _ticks(axis: Axes, field: pd.DataFrame) -> None:
     for set_ticks, names in ((axis.set_xticks, field.columns), (axis.set_yticks, field.index)):
         at = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int))
-        called = [f"{names[i]:.3g}" if isinstance(names[i], float) else str(names[i])[:16] for i in at]
+        called = [f"{names[i]:.3g}" if isinstance(names[i], float) else plain(str(names[i])[:16]) for i in at]
         set_ticks(at + 0.5, called, rotation=45 if len(at) > 5 and set_ticks == axis.set_xticks else 0)
 
 
@@ -302,7 +304,7 @@ def scatter(frames: Frames) -> Drawn | None:
     axes[0].set_ylabel(f"estimated {plots.QUANTITIES[quantity][-1]}$_i$")
     for axis, (said, run) in zip(axes, runs, strict=True):
         plots.estimated_against_exact(axis, run, quantity, run.primary, COLOURS[3])
-        axis.set_title(said.replace("; ", "\n"), fontsize=8)
+        axis.set_title("\n".join(map(plain, said.split("; "))), fontsize=8)
     name = "z = Hv" if quantity == "hv" else "Gradient"
     caption = f"{name}, estimated against exact, by the experiment's own method, at some points of the sweep (first repeat): "
     return finished(figure), caption + "one point with its standard error per weight. Every panel has its own scale."
@@ -344,7 +346,7 @@ def learning(frames: Frames) -> Drawn | None:
         chips = run.learning[run.learning["source"] == run.learning["source"].iloc[0]]
         for axis, what in zip(axes, ("evaluations", "chip_time_s"), strict=True):
             middle = chips.groupby(what)["error"].median()
-            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=said)
+            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=plain(said))
     for axis, xlabel in zip(axes, ("evaluations of E", "chip time, s"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="error")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)

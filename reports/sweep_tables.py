@@ -11,6 +11,7 @@ from reports.frames import Frames
 from reports.sweeps import EXACT, IDENTITY, Wanted, is_kept, of_quantity, own_estimates, own_series, series, shown, shown_measures
 from reports.texts import Titled, cosine, number, series_name, si
 from reports.training_tables import source_name
+from sims.sweep_results import last_line
 
 ROWS_SHOWN = 2000
 CURVES_SAID = 4  # along the key whose threshold is given, the other keys being held
@@ -209,10 +210,7 @@ def _failed(frames: Frames) -> list[Titled]:
     failed = frames.cells[frames.cells["status"] == "failed"]
     if failed.empty:
         return []
-    rows = [
-        [row["command"], row["error"].strip().splitlines()[-1], str(row["cell"]), str(row["seed"])]
-        for row in failed.to_dict("records")
-    ]
+    rows = [[row["command"], last_line(row["error"]), str(row["cell"]), str(row["seed"])] for row in failed.to_dict("records")]
     return [("Cells that failed", "the command runs a cell alone", (["command", "error", "cell", "seed"], rows[:ROWS_SHOWN]))]
 
 

@@ -1,11 +1,14 @@
 """The comparison of a run as text: on the terminal and in Markdown."""
 
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from reports import escape
 from reports.frames import Frames
 from reports.texts import Rows, Titled, cosine, count, number, series_name, si
 from reports.training_tables import learned, training
@@ -275,17 +278,18 @@ def warnings(frames: Frames) -> list[str]:
 
 def print_run(frames: Frames, console: "Console") -> None:
     """Print the results of a run or a sweep; those of a run fit 80 columns."""
-    console.print(f"{frames.provenance['description']} (seed {frames.provenance['seed']})", markup=False)
+    say = partial(_say, console)
+    say(f"{frames.provenance['description']} (seed {frames.provenance['seed']})")
     if frames.partial:
-        console.print(f"PARTIAL: {frames.reason}; these are the results up to then.", style="bold red", markup=False)
+        say(f"PARTIAL: {frames.reason}; these are the results up to then.", style="bold red")
     _print_tables(tables(frames), console)
     console.print()
     for method, verdict in verdicts(frames):
-        console.print(f"{method} {verdict}.", markup=False)
+        say(f"{method} {verdict}.")
     for text in hardware(frames):
-        console.print(text, markup=False)
+        say(text)
     for text in warnings(frames):
-        console.print(f"Mind: {text}", markup=False)
+        say(f"Mind: {text}")
 
 
 def print_beside(a: Frames, b: Frames, console: "Console") -> None:
@@ -294,30 +298,43 @@ def print_beside(a: Frames, b: Frames, console: "Console") -> None:
 
     sentences, shown = beside(a, b)
     for which, frames in (("A", a), ("B", b)):
-        console.print(f"{which}: {frames.provenance['description']} (seed {frames.provenance['seed']})", markup=False)
+        _say(console, f"{which}: {frames.provenance['description']} (seed {frames.provenance['seed']})")
     _print_tables(shown, console)
     console.print()
     for text in sentences:
-        console.print(text, markup=False)
+        _say(console, text)
+
+
+def _say(console: "Console", text: str, style: str = "") -> None:
+    """A line on the terminal, which no text can give orders."""
+    from rich.text import Text
+
+    console.print(Text(escape.line(text)), style=style)
 
 
 def _print_tables(shown: list[Titled], console: "Console") -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     for title, says, (header, rows) in shown:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 0))
         for i, head in enumerate(header):
             if i != 1:
-                table.add_column("\n".join(head.rsplit(" ", 1)), justify="right" if i else "left", no_wrap=i > 0)
+                table.add_column(
+                    Text("\n".join(escape.line(head).rsplit(" ", 1))), justify="right" if i else "left", no_wrap=i > 0
+                )
         for row in rows[:ROWS_PRINTED]:
-            table.add_row(f"{row[0]}\n  {row[1]}" if row[1] else row[0], *row[2:])
-        console.print(f"\n{title}\n", style="bold", markup=False)
+            first, second, *rest = map(escape.line, row)
+            table.add_row(*map(Text, (f"{first}\n  {second}" if second else first, *rest)))
+        console.print()
+        _say(console, title, style="bold")
+        console.print()
         console.print(table)
         if len(rows) > ROWS_PRINTED:
             console.print(f"and {len(rows) - ROWS_PRINTED:,} more rows", style="italic")
         if says:
-            console.print(f"{says}", style="italic", markup=False)
+            _say(console, says, style="italic")
 
 
 def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: "Console") -> None:
@@ -325,7 +342,8 @@ def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.Data
     from rich import box
     from rich.table import Table
 
-    console.print(f"{description}\n", markup=False)
+    _say(console, description)
+    console.print()
     tried = Table("model", "noise of pulses", "slopes", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     tried.add_column("BIC above\nthe least", justify="right")
     tried.add_column("verdict")
@@ -345,18 +363,19 @@ def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.Data
 
 def markdown(frames: Frames) -> str:
     """The comparison of a run as Markdown."""
-    lines = [f"# {frames.provenance['experiment']}", "", frames.provenance["description"] + ".", ""]
+    shown, provenance = escape.markdown, frames.provenance
+    lines = [f"# {shown(provenance['experiment'])}", "", f"{shown(provenance['description'])}.", ""]
     if frames.partial:
-        lines += [f"**Partial:** {frames.reason}; these are the results up to then.", ""]
-    lines += [f"- `{method}` {verdict}." for method, verdict in verdicts(frames)]
-    lines += [f"- {text}" for text in hardware(frames)]
-    lines += [f"- Mind: {text}" for text in warnings(frames)] + [""]
+        lines += [f"**Partial:** {shown(frames.reason)}; these are the results up to then.", ""]
+    lines += [f"- {escape.code(escape.line(method))} {shown(verdict)}." for method, verdict in verdicts(frames)]
+    lines += [f"- {shown(text)}" for text in hardware(frames)]
+    lines += [f"- Mind: {shown(text)}" for text in warnings(frames)] + [""]
     for title, says, (header, rows) in map(filled, tables(frames)):
-        lines += [f"## {title}", "", *([f"{says[0].upper()}{says[1:]}.", ""] if says else [])]
-        lines += ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows] + [""]
-    lines += [f"Reproduce: `{frames.provenance['command']}` (seed {frames.provenance['seed']})", ""]
-    lines += [f"Cite: {frames.citation}.", ""]
+        lines += [f"## {shown(title)}", "", *([f"{shown(says[0].upper() + says[1:])}.", ""] if says else [])]
+        lines += [f"| {' | '.join(map(shown, header))} |", "| --- |" + " ---: |" * (len(header) - 1)]
+        lines += [f"| {' | '.join(map(shown, row))} |" for row in rows] + [""]
+    lines += [f"Reproduce: {escape.code(provenance['command'])} (seed {shown(provenance['seed'])})", ""]
+    lines += [f"Cite: {shown(frames.citation)}.", ""]
     return "\n".join(lines)
 
 
@@ -371,38 +390,30 @@ def filled(table: Titled) -> Titled:
 def latex(frames: Frames) -> str:
     """The tables of a run or a sweep for LaTeX, to be read in by \\input; they need the packages booktabs and longtable."""
     provenance = frames.provenance
-    lines = [f"% {provenance['description']}", f"% {provenance['command']}", f"% {frames.citation}"]
+    comments = (provenance["description"], provenance["command"], frames.citation)
+    lines = [f"% {escape.line(text)}" for text in comments]  # a comment goes to the end of the line, and no further
     lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
     for number_, (title, says, (header, rows)) in enumerate(map(filled, tables(frames)), 1):
-        frame = pd.DataFrame(rows, columns=header)
+        frame = pd.DataFrame([list(map(escape.latex, row)) for row in rows], columns=list(map(_below, header)))
         widest = [max((len(row[i]) for row in rows), default=0) for i in range(len(header))]
         kinds = ["l", *"r" * (len(header) - 1)]
         text = frame.to_latex(
             index=False,
-            escape=True,
+            escape=False,
             longtable=True,
-            caption=_escaped(f"{title}: {says}." if says else f"{title}."),
-            label=f"tab:{provenance['experiment']}-{number_}",
+            caption=escape.latex(f"{title}: {says}." if says else f"{title}."),
+            label=f"tab:{re.sub('[^A-Za-z0-9.-]', '-', provenance['experiment'])}-{number_}",
             column_format="".join(WORDY if width > 40 else kind for kind, width in zip(kinds, widest, strict=True)),
         )
-        # headers of several words below each other
-        old = " & ".join(_escaped(name) for name in header)
-        new = " & ".join(_below(name) for name in header)
-        text = text.replace(old, new).replace(" +- ", r" $\pm$ ").rstrip()
+        text = text.replace(" +- ", r" $\pm$ ").rstrip()
         lines += ["", r"{\footnotesize\setlength{\tabcolsep}{3pt}", text, "}"]
     return "\n".join(lines) + "\n"
 
 
 def _below(name: str) -> str:
-    words = _escaped(name).split()
-    return r"\shortstack[r]{" + r" \\ ".join(words) + "}" if len(words) > 1 else _escaped(name)
-
-
-def _escaped(text: str) -> str:
-    """Text in which LaTeX sees no command."""
-    for sign in "&%$#_{}":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("|", r"\textbar{}").replace("<", r"\textless{}").replace(">", r"\textgreater{}").replace("^", r"\^{}")
+    """A header of several words, these below each other."""
+    words = [escape.latex(word) for word in name.split()]
+    return r"\shortstack[r]{" + r" \\ ".join(words) + "}" if len(words) > 1 else escape.latex(name)
 
 
 def of(frames: Frames, quantity: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 
 from reports.canvas import COLOURS, INK, finished
+from reports.escape import plain
 from reports.frames import Frames
 from reports.training_tables import source_name
 
@@ -38,13 +39,16 @@ def learning_curves(frames: Frames) -> Figure | None:
                     axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
             by_time, style = own.groupby(against)[what], "--" if source == "exact" else "-"
             middle = by_time.median() if of_errors else by_time.mean()
-            axis.plot(middle.index, middle, style, color=colour, linewidth=2, label=source_name(frames, source))
+            axis.plot(middle.index, middle, style, color=colour, linewidth=2, label=plain(source_name(frames, source)))
             if what == "error" and own["predicted_error"].notna().any():
-                expected, name = own.groupby(against)["predicted_error"].mean(), f"{source_name(frames, source)}, predicted"
+                expected, name = (
+                    own.groupby(against)["predicted_error"].mean(),
+                    plain(f"{source_name(frames, source)}, predicted"),
+                )
                 axis.plot(expected.index, expected, ":", color=INK, linewidth=2, label=name)
         if options["criterion"] == what:
             axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
-        axis.set(xlabel=AGAINST[against], ylabel=what.replace("_", " "), xscale="log")
+        axis.set(xlabel=AGAINST[against], ylabel=plain(what.replace("_", " ")), xscale="log")
         if of_errors:
             axis.set_yscale("log")
             least = chips.loc[chips[what] > 0, what].min()
@@ -90,7 +94,7 @@ def alignment(frames: Frames) -> Figure | None:
             for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
                 axis.plot(run["evaluations"], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
             middle = own.groupby("evaluations")[what].median()
-            axis.plot(middle.index, middle, "-", color=colour, linewidth=2, label=source_name(frames, source))
+            axis.plot(middle.index, middle, "-", color=colour, linewidth=2, label=plain(source_name(frames, source)))
         ylabel = "cosine with -gradient" if what == "alignment" else "learning rate"
         axis.set(xscale="log", xlabel=AGAINST["evaluations"], ylabel=ylabel)
         if what == "alignment":

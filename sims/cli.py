@@ -211,8 +211,11 @@ def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Direct
 
 
 def _print_failed(failed: list[dict], most: int = 20) -> None:
+    from hardware.tables import one_line
+    from sims.sweep_results import last_line
+
     for cell in failed[:most]:
-        print(f"cell {cell['cell']} failed, seed {cell['seed']}: {cell['error'].strip().splitlines()[-1]}\n    {cell['command']}")
+        print(f"cell {cell['cell']} failed, seed {cell['seed']}: {last_line(cell['error'])}\n    {one_line(cell['command'])}")
     if len(failed) > most:
         print(f"and {len(failed) - most} more")
 

@@ -215,7 +215,7 @@ def toml(key: str, value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        return value if plain(value) == value else shown_text(value)
+        return value if plain(value) == value and value.isprintable() else shown_text(value)
     if isinstance(value, list):
         return f"[{', '.join(_inner(key, entry) for entry in value)}]"
     if isinstance(value, Mapping):

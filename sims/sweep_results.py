@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from hardware.tables import one_line
 from perturb.errors import InputError
 from sims import sweep_store
 from sims.designs import toml
@@ -95,6 +96,11 @@ class Status(NamedTuple):
     running: bool
     rate: float
     seconds: float
+
+
+def last_line(error: str) -> str:
+    """What a terminal says of a failed cell: the end of its traceback, on one line."""
+    return one_line((error.strip().splitlines() or ["without a message"])[-1])
 
 
 def shown(key: str, value: Any) -> Any:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import time
 import tomllib
 from pathlib import Path
 
+import markupsafe
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 import hardware
 import perturb
@@ -21,8 +24,9 @@ import sims
 import sims.experiment
 import sims.training
 from perturb import InputError
-from reports import columns, exporters, tables
+from reports import columns, escape, exporters, tables
 from sims import store
+from sims.experiment import parse_settings
 
 CONTRACT_SUMMARY = (
     "quantity method code n_weights trials evaluations cosine relative_error rms_stderr z_rms limit_relative_error "
@@ -189,6 +193,75 @@ def test_the_page_escapes_what_a_user_wrote(tmp_path):
     sims.run_experiment("xor", {**QUICK, "description": '<script>alert(1)</script> & "more"'}, out=tmp_path / "run")
     page = reports.export(tmp_path / "run", "html")[0].read_text()
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
+
+
+HOSTILE = "a\n\\input{/etc/passwd} $x$ <img src=x onerror=alert(1)> **b** [l](http://x) `c` | d\n# e\x1b[31m"
+
+
+def test_no_format_takes_orders_from_a_text(tmp_path, command):
+    run = tmp_path / "run"
+    sims.run_experiment("xor", {**QUICK, "description": HOSTILE}, out=run)
+    frames = reports.load(run)
+    frames.summary["verdict"] = HOSTILE  # as if a method of one's own had said it
+    frames.provenance["command"] = f"perturb run '{HOSTILE}'"
+    for name in ("report.tex", "report.md"):
+        (tmp_path / name).write_bytes(exporters.FORMATS[name.partition(".")[2]](frames)[name])
+    tex, md = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.tex", "report.md"))
+    assert not [line for line in tex.splitlines() if "\\input" in line and not line.startswith("%")] and "\\input" in tex
+    assert "\x1b" not in tex + md.partition("Reproduce")[0]
+    page = MarkdownIt("commonmark").enable("table").render(md)
+    for tag in ("<img", "<strong>b", "<em>", "<a ", "<h1>e", "<code>c"):
+        assert tag not in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt; **b** [l](http://x) `c` | d # e") == 4
+    assert page.count("<h1>") == 1 and page.count("<table>") == 3
+    # tables are as wide as they were, and the terminal is not told either
+    status, out, _ = command("compare", run)
+    assert status == 0 and "\x1b" not in out and "<img src=x" in out
+    # the command in it stays on one line, and gives the same description
+    words = shlex.split(reports.load(run).provenance["command"])
+    assert words[-1].isprintable() and sims.run_experiment("xor", parse_settings(words[-1:])).experiment.description == HOSTILE
+
+
+@pytest.mark.parametrize(
+    "text, tex",
+    [
+        (r"\a{b}", r"\textbackslash{}a\{b\}"),
+        ("50 % of #1 & $2_i^3~", r"50 \% of \#1 \& \$2\_i\textasciicircum{}3\textasciitilde{}"),
+        ("[1] x", "{[}1] x"),
+        ("* x", "{*} x"),
+        ("a\nb\u2028c\x85d", "a b c d"),
+        ("a < b | c > d", r"a \textless{} b \textbar{} c \textgreater{} d"),
+    ],
+)
+def test_latex_shows_a_text_as_it_is(text, tex):
+    assert escape.latex(text) == tex
+
+
+TEXTS = [
+    "a_b _c_ d_",
+    "# x",
+    "1. x",
+    "- x",
+    "a `b` ``c``",
+    "<b>x</b> &amp;",
+    r"\* \_",
+    "a | b",
+    "![x](y)",
+    "-",
+    "-0.5",
+    "*a* ~~c~~",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_markdown_shows_a_text_as_it_is(text):
+    markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    shown = markupsafe.Markup(markdown.render(f"{escape.markdown(text)}.").strip().removeprefix("<p>").removesuffix("</p>"))
+    assert shown.unescape() == f"{text}." and shown.striptags() == f"{text}."
+    cells = markdown.render(f"| x |\n| --- |\n| {escape.markdown(text)} |\n")
+    assert markupsafe.Markup(cells.partition("<td>")[2].partition("</td>")[0]).unescape() == text
+    code = markupsafe.Markup(markdown.render(escape.code(text)))
+    assert code.striptags().strip() == text and code.count("<code>") == 1
 
 
 @pytest.mark.parametrize("name", ["summary.parquet", "weights.parquet", "provenance.json", "experiment.toml"])

@@ -424,6 +424,19 @@ def test_a_quantity_that_the_own_method_does_not_estimate_is_not_spoken_of(tmp_p
     assert colours[0].items() < colours[1].items() and len(set(colours[1].values())) == 3
 
 
+def test_a_file_with_dollars_in_its_name_is_plotted(monkeypatch, tmp_path):
+    files = [tmp_path / name for name in ("a$1_{x.csv", "b$\\frac.csv", "_$c$.csv")]
+    for i, path in enumerate(files):
+        path.write_text(f"x,y,t\n0,0,{i}\n1,1,1\n")
+    settings = {"data.targets": ["t"], "data.name": "file"}
+    values = {str(path): [0.9, 0.95] for path in files}
+    frames = sweep_of(monkeypatch, tmp_path / "one", "data.file", values, settings=settings)
+    paths = reports.export(tmp_path / "one", ["svg", "png", "html", "md", "tex"], tmp_path / "report")
+    assert "cosine.svg" in {path.name for path in paths}
+    ticks = [text.get_text() for text in figures(frames)["cosine"][0].axes[0].get_xticklabels()]
+    assert all(tick.count("$") == tick.count(r"\$") for tick in ticks)
+
+
 def test_a_range_is_seen_as_it_was_drawn_from(tmp_path):
     vary = {"estimation.sigma": "uniform:0.005:0.1", NOISE: "loguniform:1e-4:1e-2"}
     sims.run_sweep("xor", vary, 1, tmp_path / "out", workers=0, set=SMALL, samples=8)
