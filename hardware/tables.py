@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -203,6 +204,19 @@ def dotted(path: Collection[str | int]) -> str:
         if s != ""
     )
     return "".join(steps).removeprefix(".")
+
+
+def plain(value: object) -> Any:
+    """A value as a TOML file would give it: a text is parsed, or kept if it is no TOML; NumPy's become Python's."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, str):
+        try:
+            parsed = tomllib.loads(f"value = {value}")
+        except (ValueError, RecursionError):
+            return value
+        return parsed["value"] if len(parsed) == 1 else value
+    return value
 
 
 def shown(value: object) -> str:

@@ -3,9 +3,7 @@
 import hashlib
 import io
 import json
-import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -17,6 +15,7 @@ import numpy as np
 
 from perturb.codes import CODES, SEQUENTIAL, Code, Registers, lfsr
 from perturb.errors import InputError
+from perturb.files import whole
 from perturb.methods import Method
 from perturb.synapse import SUMS, TOTALS, curvature_along, put_along, solve_least_squares, solve_moments
 
@@ -224,20 +223,11 @@ class Statistics:
             closed_sums=self.closed[0], closed_totals=self.closed[1], open_sums=self.open[0], open_totals=self.open[1],
         )  # fmt: skip
         path = Path(path)
-        part = None
         try:
-            handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
+            with whole(path) as file:
                 file.write(content.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(part, 0o644)
-            os.replace(part, path)
         except OSError as error:
             raise InputError(f"{path}: the statistics could not be written ({error.strerror or error}): choose another") from None
-        finally:
-            if part is not None and os.path.exists(part):
-                os.unlink(part)
 
     @classmethod
     def load(cls, path: str | Path, code: Code | None = None) -> "Statistics":

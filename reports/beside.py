@@ -14,7 +14,7 @@ from hardware.tables import flat
 from perturb.errors import InputError
 from reports.frames import Frames
 from reports.sweep_tables import label, threshold
-from reports.sweeps import CONFIDENCE, IDENTITY, ROUNDING, STUDIES, shown, shown_measures, values
+from reports.sweeps import CONFIDENCE, IDENTITY, ROUNDING, STUDIES, means_of, shown, shown_measures, values
 from reports.texts import Titled, count, number, si
 from reports.training_tables import source_name
 
@@ -144,7 +144,7 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
     keys = [key for key in a.provenance["varied"] if key in b.provenance["varied"]]
     if not keys and (a.provenance["varied"] or b.provenance["varied"]):
         raise InputError(f"{a.directory} and {b.directory} vary no key in common: their points cannot be set side by side")
-    by = [*keys, *(name for name in IDENTITY if name in a.points and name in b.points)]
+    by = [*keys, *(name for name in IDENTITY if name in means_of(a).by and name in means_of(b).by)]
     header = ["of", "", *(key.rpartition(".")[2] for key in keys), "measure", "A", "B", "B - A", "95 %: low", "high", "over"]
     one, other = _all_values(a, b, by)
     rows, differ = [], 0
@@ -184,8 +184,8 @@ def _all_values(a: Frames, b: Frames, by: list[str]) -> list[dict[tuple, pd.Data
     """(point, identity, measure): seed and value, of the measures that are shown, of A and of B."""
     both = []
     for frames in (a, b):
-        found = values(frames.summary, list(frames.provenance["varied"]), STUDIES[frames.experiment["study"]])
-        both.append(found[found["measure"].isin(shown_measures(frames))])
+        study = STUDIES[frames.experiment["study"]]
+        both.append(values(frames.summary, list(frames.provenance["varied"]), study, shown_measures(frames)))
     apart = _one_chip(both[0], both[1], "group") if "group" in by else tuple(both)
     return [dict(iter(found.groupby([*by, "measure"], sort=False, observed=True))) for found in apart]
 

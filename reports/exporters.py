@@ -1,26 +1,63 @@
 """Exports of a stored run or sweep: one format, one function. Each file appears whole or not at all."""
 
-import os
-import tempfile
+import csv
+import io
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
 from perturb.errors import InputError, choose
+from perturb.files import whole
 from reports.frames import Frames, load
 
 LARGEST_IN_EXCEL = 10**15  # it keeps fifteen digits
 PICTURES = ("svg", "png")
 
 
-def _csv(frames: Frames) -> dict[str, bytes]:
-    return {f"{name}.csv": _plain(table).to_csv(index=False).encode() for name, table in frames.tables.items()}
+Content = bytes | Callable[[BinaryIO], None]  # of a file, or what writes it, part by part
 
 
-def _excel(frames: Frames) -> dict[str, bytes]:
+def _csv(frames: Frames) -> dict[str, Content]:
+    return {f"{name}.csv": partial(_write_csv, frames, name) for name in frames.tables}
+
+
+def _write_csv(frames: Frames, name: str, file: BinaryIO) -> None:
+    """By Arrow, which is ten times as fast as pandas; every number comes back to the same bits."""
+    import pyarrow as pa
+    from pyarrow.csv import WriteOptions, write_csv
+
+    options = WriteOptions(include_header=False, quoting_style="needed")
+    for i, part in enumerate(frames.parts(name)):
+        if i == 0:
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(part.columns)
+            file.write(header.getvalue().encode())
+        truths = {column: str for column in part.columns if part[column].dtype == bool}  # True and False, as pandas writes them
+        table = _arrow(part.astype(truths))
+        for j, column in enumerate(table.columns):
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):  # an empty text is an empty cell
+                table = table.set_column(j, table.field(j), pa.compute.if_else(pa.compute.equal(column, ""), None, column))
+        write_csv(table, file, options)
+
+
+def _arrow(part: pd.DataFrame):
+    """As a table of Arrow, texts as texts."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    table = pa.Table.from_pandas(part, preserve_index=False).replace_schema_metadata()
+    for j, column in enumerate(table.columns):
+        if pa.types.is_dictionary(column.type):
+            table = table.set_column(j, table.field(j).name, column.cast(pa.string()))
+    return table
+
+
+def _excel(frames: Frames) -> dict[str, Content]:
     """CSV that Excel reads as it is meant: marked as UTF-8; no text taken for a formula; no digit of a seed lost."""
-    found = {}
+    found: dict[str, Content] = {}
     for name, table in frames.tables.items():
         text = _plain(table)
         for column in text.columns:
@@ -37,43 +74,54 @@ def _harmless(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _parquet(frames: Frames) -> dict[str, bytes]:
-    return {f"{name}.parquet": _plain(table).to_parquet(None, index=False) for name, table in frames.tables.items()}
+def _parquet(frames: Frames) -> dict[str, Content]:
+    return {f"{name}.parquet": partial(_write_parquet, frames, name) for name in frames.tables}
 
 
-def _markdown(frames: Frames) -> dict[str, bytes]:
+def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
+    from pyarrow.parquet import ParquetWriter
+
+    parts = map(_arrow, frames.parts(name))
+    first = next(parts)
+    with ParquetWriter(file, first.schema) as writer:
+        writer.write_table(first)
+        for part in parts:
+            writer.write_table(part.cast(first.schema))
+
+
+def _markdown(frames: Frames) -> dict[str, Content]:
     from reports.tables import markdown
 
     return {"report.md": markdown(frames).encode()}
 
 
-def _latex(frames: Frames) -> dict[str, bytes]:
+def _latex(frames: Frames) -> dict[str, Content]:
     from reports.tables import latex
 
     return {"report.tex": latex(frames).encode()}
 
 
-def _png(frames: Frames) -> dict[str, bytes]:
+def _png(frames: Frames) -> dict[str, Content]:
     from reports.canvas import png
     from reports.plots import figures
 
     return {f"{name}.png": png(figure) for name, (figure, _) in figures(frames).items()}
 
 
-def _svg(frames: Frames) -> dict[str, bytes]:
+def _svg(frames: Frames) -> dict[str, Content]:
     from reports.canvas import svg
     from reports.plots import figures
 
     return {f"{name}.svg": svg(figure, name).encode() for name, (figure, _) in figures(frames).items()}
 
 
-def _html(frames: Frames) -> dict[str, bytes]:
+def _html(frames: Frames) -> dict[str, Content]:
     from reports.page import html
 
     return {"report.html": html(frames).encode()}
 
 
-FORMATS: dict[str, Callable[[Frames], dict[str, bytes]]] = {
+FORMATS: dict[str, Callable[[Frames], dict[str, Content]]] = {
     "html": _html,
     "csv": _csv,
     "excel": _excel,
@@ -103,11 +151,14 @@ def export(
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
     frames = load(directory, wanted)
     target = frames.directory if out is None else Path(out)
-    contents = {name: content for writer in writers for name, content in writer(frames).items()}
     stored = set() if frames.study == "sweep" else {"summary.csv", *(f"{table}.parquet" for table in frames.tables)}
     inside = target.exists() and target.samefile(frames.directory)
-    _write_all(target, {name: content for name, content in contents.items() if not (inside and name in stored)})
-    return [target / name for name in contents]
+    written: dict[str, None] = {}
+    for writer in writers:  # one format after another: of large sweeps none waits in memory for the others
+        contents = writer(frames)
+        _write_all(target, {name: content for name, content in contents.items() if not (inside and name in stored)})
+        written |= dict.fromkeys(contents)
+    return [target / name for name in written]
 
 
 def plot(directory: str | Path, kind: str | None = None, format: str = "svg", out: str | Path | None = None) -> list[Path]:
@@ -124,7 +175,7 @@ def plot(directory: str | Path, kind: str | None = None, format: str = "svg", ou
     if kind is not None:
         drawn = {kind: choose("kind", kind, drawn)}
     target = frames.directory if out is None else Path(out)
-    contents = {
+    contents: dict[str, Content] = {
         f"{name}.{format}": png(figure) if format == "png" else svg(figure, name).encode() for name, (figure, _) in drawn.items()
     }
     _write_all(target, contents)
@@ -141,31 +192,23 @@ def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, ou
 
     out = Path(out)
     figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
-    plots = {out.with_suffix(".png"): png(figure), out.with_suffix(".svg"): svg(figure, "device").encode()}
-    contents = {out: text.encode(), **plots}
+    plots: dict[Path, Content] = {out.with_suffix(".png"): png(figure), out.with_suffix(".svg"): svg(figure, "device").encode()}
+    contents: dict[Path, Content] = {out: text.encode(), **plots}
     _write_all(out.parent, {path.name: content for path, content in contents.items()})
     return list(contents)
 
 
-def _write_all(target: Path, contents: dict[str, bytes]) -> None:
+def _write_all(target: Path, contents: dict[str, Content]) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            _write(target / name, content)
+            with whole(target / name) as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    content(file)
     except OSError as error:
         raise InputError(f"{target}: the report could not be written ({error.strerror or error}): choose another --out") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

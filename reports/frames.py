@@ -1,7 +1,9 @@
 """A stored run, or a sweep of runs, as tidy pandas frames."""
 
+import io
 import json
 import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,32 @@ from typing import Any
 import pandas as pd
 
 from perturb.errors import InputError
+from perturb.files import UNREADABLE, digest, reason
 from reports.columns import COLUMNS
 
+PROVENANCE = {"experiment": str, "status": str, "description": str, "command": str, "seed": int}  # what that of a run has
 TITLE = "weight perturbation for analog neural hardware, with exact Hessian-vector products"
 CATEGORIES = ("method", "code", "quantity")
+ROWS = 10_000  # of a part of a table
+
+
+class LateTables(Mapping[str, pd.DataFrame]):
+    """Tables of which some, given as functions that yield their parts, are put together when they are first asked for."""
+
+    def __init__(self, ready: dict[str, pd.DataFrame], late: dict[str, Callable[[], Iterator[pd.DataFrame]]]):
+        self._ready, self.late = ready, late
+        self._names = [*ready, *late]
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._ready and name in self.late:
+            self._ready[name] = pd.concat(self.late[name](), ignore_index=True)
+        return self._ready[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True)
@@ -22,9 +46,10 @@ class Frames:
     tables of its runs, if it keeps them, as attributes, what was varied before them."""
 
     directory: Path
-    tables: dict[str, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame]
     experiment: dict[str, Any]
     provenance: dict[str, Any]
+    means: object = None  # of a sweep, see reports.sweeps.Means
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         if name in self.__dict__.get("tables", {}):
@@ -34,6 +59,15 @@ class Frames:
 
             return kept(self, name)
         raise AttributeError(f"this run has no table {name!r}: it has {', '.join(self.__dict__.get('tables', {}))}")
+
+    def parts(self, name: str) -> Iterator[pd.DataFrame]:
+        """A table in parts of bounded size, one below the other."""
+        if isinstance(self.tables, LateTables) and name in self.tables.late:
+            yield from self.tables.late[name]()
+            return
+        table = self.tables[name]
+        for start in range(0, max(len(table), 1), ROWS):
+            yield table.iloc[start : start + ROWS]
 
     @property
     def study(self) -> str:
@@ -101,16 +135,24 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
             f"{directory}: not the directory of a run or a sweep (no provenance.json, no sweep.sqlite): make one with "
             "perturb run ... --out DIR"
         )
-    experiment = read(directory / "experiment.toml", lambda path: tomllib.loads(path.read_text()))
-    provenance = read(directory / "provenance.json", lambda path: json.loads(path.read_text()))
-    if not isinstance(provenance, dict) or not {"status", "description", "command", "seed"} <= set(provenance):
-        raise InputError(f"{directory / 'provenance.json'}: not of a run: run the experiment again")
+    provenance = read(directory / "provenance.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
+    if not isinstance(provenance, dict) or not all(isinstance(provenance.get(key), kind) for key, kind in PROVENANCE.items()):
+        raise InputError(f"{directory / 'provenance.json'}: not of a run, or damaged: run the experiment again")
+    written = provenance.get("files", {})  # digests; runs of earlier versions have none
+
+    def intact(path: Path) -> bytes:
+        content = path.read_bytes()
+        if isinstance(written, dict) and written.get(path.name, digest(content)) != digest(content):
+            raise ValueError("not as it was written: damaged, or changed since")
+        return content
+
+    experiment = read(directory / "experiment.toml", lambda path: tomllib.loads(intact(path).decode("utf-8")))
     study = experiment.get("study", "compare")
-    if study not in COLUMNS:
+    if not isinstance(study, str) or study not in COLUMNS:
         raise InputError(f"{directory / 'experiment.toml'}: study = {study!r} is unknown here: written by a later version?")
 
     def parquet(name: str, columns: dict[str, str]) -> pd.DataFrame:
-        frame = read(directory / f"{name}.parquet", lambda path: pd.read_parquet(path))
+        frame = read(directory / f"{name}.parquet", lambda path: pd.read_parquet(io.BytesIO(intact(path))))
         missing = [column for column in columns if column not in frame.columns]
         if missing:
             path = directory / f"{name}.parquet"
@@ -133,7 +175,7 @@ def experiment_text(frames: Frames) -> str:
         from reports.sweeps import sweep_text
 
         return sweep_text(frames)
-    return read(frames.directory / "experiment.toml", Path.read_text)
+    return read(frames.directory / "experiment.toml", lambda path: path.read_text(encoding="utf-8"))
 
 
 def read(path: Path, reader: Any) -> Any:
@@ -142,6 +184,5 @@ def read(path: Path, reader: Any) -> Any:
         return reader(path)
     except FileNotFoundError:
         raise InputError(f"{path}: missing: run the experiment again") from None
-    except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of both
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read ({reason}): run the experiment again") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}): run the experiment again") from None

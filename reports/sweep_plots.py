@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from reports.sweeps import (
     is_kept,
     is_logarithmic,
     kept,
+    means_of,
     of_quantity,
     own_estimates,
     own_series,
@@ -31,6 +32,7 @@ from reports.sweeps import (
 )
 
 LINES_SHOWN = 8
+MANY = 300  # points of a line from which on they are drawn as pixels: a file of their outlines would be too large
 PANELS_SHOWN = 4
 LEAST_SPAN = 0.1  # of the cosines of a map: less is not told apart by colour
 CELLS_WRITTEN = 100  # of a map: their values are written into them
@@ -99,9 +101,9 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     drawn = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     if len(drawn) > 1:
         figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    repeats = int(frames.points["repeats"].max())
+    repeats = means_of(frames).repeats
     caption = f"{measure.replace('_', ' ').capitalize()} against {key}"
-    caption += f": mean over {repeats} repeats, with its 95 % confidence interval (Student's t)" if repeats > 1 else ""
+    caption += f": mean over {repeats} repeats, with its 95 % confidence interval" if repeats > 1 else ""
     caption += f"; {'dashed' if joined else 'dashes'}: what theory predicts" if foretold else ""
     caption += "; what reaches the lower edge goes on below it" if open_ended else ""
     caption += "; a point for each of the sweep's points, the other keys vary too" if single else ""
@@ -114,7 +116,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
 
 def _panels(frames: Frames, measure: str) -> dict[str, pd.DataFrame]:
     """The points of a measure, apart for z and the gradient."""
-    own = frames.points[frames.points["measure"] == measure]
+    own = means_of(frames).of(measure)
     if "quantity" not in own:
         return {"": own}
     return {quantity: part for quantity in ("hv", "gradient") if len(part := own[own["quantity"] == quantity])}
@@ -127,7 +129,7 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
     apart = series(frames, part)
     if not others:
         # one colour and marker for each over all panels
-        every = list(series(frames, frames.points[frames.points["measure"] == part["measure"].iloc[0]]))
+        every = list(series(frames, means_of(frames).of(part["measure"].iloc[0])))
         looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]) for i, name in enumerate(every)}
         looks |= {EXACT: (INK, MARKERS[0])}
         return [Line(plain(label(frames, "", name)), *looks[name], own) for name, own in apart.items()], False
@@ -155,16 +157,18 @@ def _floor(part: pd.DataFrame) -> float:
 
 def _draw(axis: Axes, line: Line, x: np.ndarray, own: pd.DataFrame, floor: float, joined: bool) -> None:
     mean, low, high, predicted = (own[name].to_numpy(float) for name in ("mean", "low", "high", "predicted"))
-    known = np.isfinite(low) & np.isfinite(high)
+    known, many = np.isfinite(low) & np.isfinite(high), len(x) > MANY
     low, predicted = np.maximum(low, floor), np.where(predicted > floor, predicted, np.nan)
     if joined:
-        axis.fill_between(x, low, high, where=known, color=line.colour, alpha=0.18, linewidth=0)
-        axis.plot(x, mean, f"{line.marker}-", color=line.colour, markersize=4, linewidth=1.2, label=line.label)
-        axis.plot(x, predicted, "--", color=line.colour, linewidth=1.2)
+        axis.fill_between(x, low, high, where=known, color=line.colour, alpha=0.18, linewidth=0, rasterized=many)
+        looks: dict[str, Any] = {"color": line.colour, "linewidth": 1.2, "rasterized": many}
+        axis.plot(x, mean, f"{line.marker}-", markersize=4, label=line.label, **looks)
+        axis.plot(x, predicted, "--", **looks)
         return
     reach = np.where(known, np.abs(np.stack([mean - low, high - mean])), 0.0)
-    axis.errorbar(x, mean, yerr=reach, fmt=line.marker, color=line.colour, markersize=4, elinewidth=1, label=line.label)
-    axis.plot(x, predicted, "_", color=line.colour, markersize=12)
+    looks = {"color": line.colour, "rasterized": many}
+    axis.errorbar(x, mean, yerr=reach, fmt=line.marker, markersize=4, elinewidth=1, label=line.label, **looks)
+    axis.plot(x, predicted, "_", markersize=12, **looks)
 
 
 def _without_off(frames: Frames, key: str, own: pd.DataFrame) -> pd.DataFrame:
@@ -234,7 +238,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
             if field.size <= CELLS_WRITTEN:
                 _write_values(axis, field, norm)
         else:
-            drawn = axis.scatter(own[first], own[second], c=values, cmap="viridis", norm=norm, s=36)
+            drawn = axis.scatter(own[first], own[second], c=values, cmap="viridis", norm=norm, s=36, rasterized=len(own) > MANY)
             for key, axes in ((first, "x"), (second, "y")):
                 x = own[key].to_numpy(float)
                 if is_logarithmic(x) and (x > 0).all() and key not in evenly_drawn(frames):

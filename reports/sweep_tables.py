@@ -8,7 +8,19 @@ import numpy as np
 import pandas as pd
 
 from reports.frames import Frames
-from reports.sweeps import EXACT, IDENTITY, Wanted, is_kept, of_quantity, own_estimates, own_series, series, shown, shown_measures
+from reports.sweeps import (
+    EXACT,
+    IDENTITY,
+    Wanted,
+    is_kept,
+    means_of,
+    of_quantity,
+    own_estimates,
+    own_series,
+    series,
+    shown,
+    shown_measures,
+)
 from reports.texts import Titled, cosine, number, series_name, si
 from reports.training_tables import source_name
 from sims.sweep_results import last_line
@@ -31,7 +43,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     if not wanted:
         return said
     table = frames.tables.get("thresholds")
-    own = frames.points[frames.points["measure"] == wanted["measure"]]
+    own = means_of(frames).of(wanted["measure"])
     for quantity in _quantities(own):
         if not own_estimates(frames, quantity):
             continue
@@ -66,7 +78,7 @@ def _of(frames: Frames, row: dict) -> str:
 
 def _met(frames: Frames, row: pd.Series) -> str:
     """One threshold in a sentence."""
-    swept, key, what = frames.points[row["key"]], row["key"], f"mean {row['wanted']}"
+    swept, key, what = frames.summary[row["key"]], row["key"], f"mean {row['wanted']}"
     held = [f"{other} = {shown(row[other])}" for other in frames.provenance["varied"] if other in row.index]
     what = f"at {', '.join(held)}, {what}" if held else what
     least, most, so_far = shown(swept.min()), shown(swept.max()), " so far" if frames.partial else ""
@@ -82,7 +94,7 @@ def _met(frames: Frames, row: pd.Series) -> str:
         text += f", and at {row['beyond']} of the values beyond" if row["beyond"] else ""
     low, high = row["low"], row["high"]
     if math.isnan(low):
-        why = "a single repeat" if frames.points["repeats"].max() == 1 else "all repeats gave the same"
+        why = "a single repeat" if means_of(frames).repeats == 1 else "all repeats gave the same"
         return f"{text} ({why}: how sure this is cannot be known)"
     if low == high and math.isinf(low):
         return f"{text}, the whole confidence interval of each mean too"
@@ -92,8 +104,8 @@ def _met(frames: Frames, row: pd.Series) -> str:
 
 def _where(frames: Frames, row: pd.Series) -> str:
     """Where a curve without an edge meets what is wanted."""
-    wanted, own = Wanted(**frames.provenance["wanted"]), frames.points
-    own = own[own["measure"] == wanted.measure]
+    wanted = Wanted(**frames.provenance["wanted"])
+    own = means_of(frames).of(wanted.measure)
     for name in (name for name in row.index if name in IDENTITY or name in frames.provenance["varied"]):
         own = own[own[name] == row[name]]
     own = own.sort_values(row["key"])
@@ -111,7 +123,7 @@ def _best(frames: Frames, own: pd.DataFrame) -> str:
         mean, low, high = (_digits(wanted.measure)(own[column].iloc[0]) for column in ("mean", "low", "high"))
         sure = f"95 % confidence interval: {low} to {high}" if low != "-" else "how sure this is cannot be known"
         return f"mean {measure} is {mean} ({sure})"
-    points = len(frames.points[keys].drop_duplicates())
+    points = len(frames.summary[keys].drop_duplicates())
     text = f"mean {wanted} is met at {int(wanted.met(values).sum())} of {points} points"
     if not np.isfinite(values).any():
         return text
@@ -154,14 +166,16 @@ def _value(value: float) -> str:
 def _points(frames: Frames) -> list[Titled]:
     """A row for each point and method: the measures shown, with their intervals."""
     keys, measures = list(frames.provenance["varied"]), shown_measures(frames)
-    table = frames.points[frames.points["measure"].isin(measures)]
+    means = means_of(frames)
+    table = _own_first(frames, pd.concat([means.of(measure) for measure in measures], ignore_index=True))
+    number_of = table.groupby(means.by, sort=False, observed=True, dropna=False).ngroup()
     foretold = [measure for measure in measures if table.loc[table["measure"] == measure, "predicted"].notna().any()]
     header = ["of", "", *(key.rpartition(".")[2] for key in keys)]
     for measure in measures:
         called = measure.replace("_", " ")
         header += [called] + ([f"predicted {called}"] if measure in foretold else [])
     found: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    for row in _own_first(frames, table).to_dict("records"):
+    for row in table[number_of < ROWS_SHOWN].to_dict("records"):
         cells = found.setdefault((_of(frames, row), "", *(shown(row[key]) for key in keys)), {})
         digits = _digits(row["measure"])
         interval = f" [{digits(row['low'])}, {digits(row['high'])}]" if row["high"] > row["low"] else ""
@@ -172,15 +186,15 @@ def _points(frames: Frames) -> list[Titled]:
     rows = [
         [*point, *(cell for measure in measures for cell in cells.get(measure, empty[measure]))] for point, cells in found.items()
     ]
-    most = int(frames.points["repeats"].max())
+    most = int(table["repeats"].max())
     says = f"means over {most} repeats [their 95 % confidence interval" if most > 1 else "of a single repeat"
     if most > 1:
         says += f"{'; none where all gave the same' if (table['low'].isna() & (table['repeats'] > 1)).any() else ''}]"
     elif table["low"].notna().any():
         says += " [95 % confidence interval, where runs or dies are counted]"
-    if len(rows) > ROWS_SHOWN:
-        says += f"; the first {ROWS_SHOWN:,} of {len(rows):,} rows, points.csv and points.parquet have all"
-    return [("Every point", says, (header, rows[:ROWS_SHOWN]))]
+    if (count := int(number_of.max()) + 1) > ROWS_SHOWN:
+        says += f"; the first {ROWS_SHOWN:,} of {count:,} rows, points.csv and points.parquet have all"
+    return [("Every point", says, (header, rows))]
 
 
 def _own_first(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:

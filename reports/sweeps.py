@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import tomli_w
-from scipy.stats import binomtest, t
+from scipy.special import stdtrit
 
 from hardware.tables import flat
 from perturb.errors import InputError
 from reports.columns import CELLS, COLUMNS, GROUP, POINTS, THRESHOLDS
-from reports.frames import CATEGORIES, Frames
+from reports.frames import CATEGORIES, Frames, LateTables
 from sims import sweep_results, sweep_store
 from sims.experiment import seeds_of
 
@@ -104,19 +104,20 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
     if summary.empty:
         raise InputError(f"{directory}: no cell of this sweep is done yet: perturb status {directory} says why")
     goal = _wanted(wanted, study, experiment)
-    frame = points(summary, stored.keys, study, flat(experiment))
-    tables = {"summary": summary, "cells": _cells(stored), "points": _possible(frame)}
-    known = list(frame["measure"].unique())
-    if goal and goal.measure not in known:
-        raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {'; '.join(known)}")
-    numbers = [key for key in stored.keys if pd.api.types.is_numeric_dtype(frame[key])]
+    means, keys = Means(summary, stored.keys, study, flat(experiment)), stored.keys
+    tables = {"summary": summary, "cells": _cells(stored)}
+    if goal and goal.measure not in means.measures:
+        raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {'; '.join(means.measures)}")
+    numbers = [key for key in keys if pd.api.types.is_numeric_dtype(summary[key])]
+    late = {"points": means.parts}
     if goal and numbers:
-        others = [key for key in stored.keys if key != numbers[0]]
+        others = [key for key in keys if key != numbers[0]]
         # of a design no two points differ in a single key: there is nothing to follow
-        if not others or len(frame[stored.keys].drop_duplicates()) > len(frame[others].drop_duplicates()):
+        if not others or len(summary[keys].drop_duplicates()) > len(summary[others].drop_duplicates()):
             whole = isinstance(flat(experiment).get(numbers[0]), int)
-            tables["thresholds"] = thresholds(frame, numbers[0], goal, others, whole)
-    return Frames(directory, tables, experiment, _provenance(stored, goal))
+            found = thresholds(means.of(goal.measure), numbers[0], goal, others, whole)
+            late["thresholds"] = lambda: iter([found])
+    return Frames(directory, LateTables(tables, late), experiment, _provenance(stored, goal), means)
 
 
 def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str, Any]:
@@ -257,6 +258,8 @@ def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.Da
         raise AttributeError(f"this sweep has no table {name!r}: of this study there are {others}")
     done = frames.cells.loc[frames.cells["status"] == "done", "cell"] if cells is None else cells
     frame = sweep_results.read(frames.directory).table(name, [int(cell) for cell in done])
+    if missing := [column for column in COLUMNS[frames.experiment["study"]][name] if column not in frame and len(frame)]:
+        raise InputError(f"{frames.directory}: a table {name} has no column {missing[0]}: damaged, or of another version")
     return _with_categories(frame, list(frames.provenance["varied"]))
 
 
@@ -268,83 +271,135 @@ def is_kept(frames: Frames, cell: int, name: str) -> bool:
 # ---- over repeats
 
 
+class Means:
+    """Mean over repeats, and its confidence interval, of every number in the summaries, one measure after another.
+
+    summary: of a sweep, with its varied keys. experiment: its keys, as that of the number of runs (`Study.shares`).
+    """
+
+    def __init__(self, summary: pd.DataFrame, keys: Sequence[str], study: Study, experiment: Mapping[str, Any] | None = None):
+        self._study, self._experiment, self._keys = study, experiment or {}, list(keys)
+        self.by = [*keys, *(study.identity or ("group",))]
+        self._summary, self._numbers = _told_apart(summary, keys, study)
+        self._group = self._summary.groupby(self.by, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+        self._heads = self._summary[self.by].iloc[np.unique(self._group, return_index=True)[1]].reset_index(drop=True)
+        if study.identity:
+            self.measures = [name for name in self._numbers if self._summary[name].notna().any()]
+        else:
+            self.measures = list(dict.fromkeys(self._summary.loc[self._summary["value"].notna(), "measure"]))
+        self.repeats = int(summary["repeat"].nunique())
+
+    def of(self, measure: str) -> pd.DataFrame:
+        """A row per point and identity: those of the table points."""
+        found = self._means(measure)
+        least, most = (found.pop(name).to_numpy(float) for name in ("least", "most"))
+        n = found["repeats"].to_numpy(float)
+        with np.errstate(invalid="ignore"):  # of infinities
+            alike = (n < 2) | (most - least <= ROUNDING * np.maximum(np.abs(least), np.abs(most)))
+            width = stdtrit(np.maximum(n - 1, 1), 0.5 + CONFIDENCE / 2) / np.sqrt(np.maximum(n, 1))
+            reach = np.where(alike, np.nan, width * found["sd"])
+        found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
+        if count := self._study.shares.get(measure):
+            of = found[count] if count in self._keys else self._experiment.get(count)
+            if of is not None:
+                _count(found, n > 0, of * n)
+        found["low"], found["high"] = _possible(measure, found)
+        found["predicted"] = np.nan
+        if (theory := self._study.theory.get(measure, "")) in self.measures:
+            predicted = self._means(theory).set_index(self.by)["mean"]
+            found["predicted"] = predicted.reindex(pd.MultiIndex.from_frame(found[self.by])).to_numpy()
+        return found
+
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The table points, a part per measure."""
+        return map(self.of, self.measures)
+
+    def _means(self, measure: str) -> pd.DataFrame:
+        if self._study.identity:
+            values, group = self._summary[measure], self._group
+        else:
+            own = (self._summary["measure"] == measure).to_numpy()
+            values, group = self._summary["value"][own], self._group[own]
+        with np.errstate(invalid="ignore"):
+            found = values.groupby(group).agg(repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max")
+        found["unknown"] -= found["repeats"]
+        name = pd.Categorical.from_codes(np.full(len(found), self.measures.index(measure), np.int64), pd.Index(self.measures))
+        heads = self._heads.iloc[found.index].reset_index(drop=True).assign(measure=name)
+        return pd.concat([heads, found.reset_index(drop=True)], axis=1)
+
+
 def points(summary: pd.DataFrame, keys: Sequence[str], study: Study, experiment: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Mean over repeats, and its confidence interval, of every number in the summaries: a row per point, identity and measure.
+    """All of `Means`: a row per measure, point and identity.
 
     The interval is Student's t; of shares of independent runs or dies, which are counted over all repeats together, Clopper and
     Pearson's (1934). Where all repeats gave the same (to rounding) the t interval would have no width, which says nothing of
-    how far a next one would be off: it is NaN, as of a single repeat. experiment: its keys, as [training] runs of `study.shares`.
+    how far a next one would be off: it is NaN, as of a single repeat.
     """
-    identity = study.identity or ("group",)
-    by = [*keys, *identity, "measure"]
-    grouped = values(summary, keys, study).groupby(by, sort=False, observed=True, dropna=False)["value"]
-    with np.errstate(invalid="ignore"):
-        found = grouped.agg(repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max").reset_index()
-    found["unknown"] -= found["repeats"]
-    n = found["repeats"].to_numpy(float)
-    least, most = found.pop("least").to_numpy(float), found.pop("most").to_numpy(float)
-    with np.errstate(invalid="ignore"):  # of infinities
-        alike = most - least <= ROUNDING * np.maximum(np.abs(least), np.abs(most))
-    reach = np.where(alike, np.nan, t.ppf(0.5 + CONFIDENCE / 2, np.maximum(n - 1, 1)) * found["sd"] / np.sqrt(np.maximum(n, 1)))
-    found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
-    for measure, count in study.shares.items():
-        of = found[count] if count in keys else (experiment or {}).get(count)
-        if of is not None:
-            _count(found, found["measure"].astype(str).eq(measure) & (n > 0), of * n)
-    predictions = found[found["measure"].isin(list(study.theory.values()))].set_index(by)["mean"]
-    measured = found["measure"].map(study.theory)
-    at = pd.MultiIndex.from_frame(found[[*keys, *identity]].assign(measure=measured))
-    found["predicted"] = predictions.reindex(at).to_numpy() if len(predictions) else np.nan
-    ever = found.groupby("measure", sort=False)["repeats"].transform("max") > 0
-    return found[ever].reset_index(drop=True)
+    return pd.concat(Means(summary, keys, study, experiment).parts(), ignore_index=True)
 
 
-def _count(found: pd.DataFrame, rows: pd.Series, of: Array) -> None:
+def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:
     """The intervals of shares, whose means are of so many runs or dies, are those of counts."""
     for row in np.flatnonzero(rows):
-        total = int(of[row])
+        total = int(np.asarray(of)[row])
         found.loc[row, ["low", "high"]] = share_interval(round(found["mean"].iloc[row] * total), total)
 
 
 @cache
 def share_interval(count: int, of: int) -> tuple[float, float]:
     """The exact interval of a share."""
+    from scipy.stats import binomtest  # much to load, and seldom needed
+
     low, high = binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
     return float(low), float(high)
 
 
-def _possible(found: pd.DataFrame) -> pd.DataFrame:
+def _possible(measure: str, found: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Intervals cut to what a mean can be: cosines and alignments from -1 to 1, shares to 1, what never is negative from 0."""
-    measure = found["measure"].astype(str)
-    cosine = measure.str.contains("cosine|alignment")
-    share = measure.str.contains(r"solved|yield|accuracy(?!,)|share|diverged")
-    never = found["mean"].groupby(measure).transform("min") >= 0
-    least = pd.Series(np.where(cosine, -1.0, np.where(never, 0.0, -np.inf)), found.index)
-    most = pd.Series(np.where(cosine | share, 1.0, np.inf), found.index)
-    return found.assign(low=found["low"].clip(least), high=found["high"].clip(upper=most))
+    cosine = re.search("cosine|alignment", measure)
+    share = re.search(r"solved|yield|accuracy(?!,)|share|diverged", measure)
+    least = -1.0 if cosine else 0.0 if found["mean"].min() >= 0 else -np.inf
+    return found["low"].clip(least), found["high"].clip(upper=1.0 if cosine or share else np.inf)
 
 
-def values(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> pd.DataFrame:
-    """Every number in the summaries in a row of its own: point, seed, identity, measure, value."""
+def values(summary: pd.DataFrame, keys: Sequence[str], study: Study, measures: Sequence[str]) -> pd.DataFrame:
+    """These numbers of the summaries, each in a row of its own: point, seed, identity, measure, value."""
+    summary, numbers = _told_apart(summary, keys, study)
+    if not study.identity:
+        return summary[summary["measure"].isin(measures)]
+    return summary.melt([*keys, "seed", *study.identity], [name for name in numbers if name in measures], "measure", "value")
+
+
+def _told_apart(summary: pd.DataFrame, keys: Sequence[str], study: Study) -> tuple[pd.DataFrame, list[str]]:
+    """The summaries with what tells their rows apart, and the columns that are measured; of facts, whose group and measure are
+    columns here, none."""
     if study.identity:
         apart = [*keys, "seed", *study.identity]
-        numbers = [name for name in summary if name not in (*apart, "cell", "repeat") and summary[name].dtype.kind in "iuf"]
         for name in _varied_names(summary, keys):
             summary = summary.assign(**{name: summary[name].astype(object).mask(summary["primary"], VARIED)})
-        return summary.melt(apart, numbers, "measure", "value")
-    parts = summary["fact"].str.partition(": ")
+        return summary, [
+            str(name) for name in summary if name not in (*apart, "cell", "repeat") and summary[name].dtype.kind in "iuf"
+        ]
+    facts = summary["fact"].astype("category").cat
+    parts = pd.Series(facts.categories.astype(str)).str.partition(": ")
     whole = parts[1] == ""
-    facts = {"group": parts[0].mask(whole, ""), "measure": parts[2].mask(whole, parts[0])}
-    return summary[[*keys, "seed", "value"]].assign(**facts)
+    group, measure = (of.to_numpy(object)[facts.codes] for of in (parts[0].mask(whole, ""), parts[2].mask(whole, parts[0])))
+    return summary[[*keys, "seed", "value"]].assign(group=group, measure=measure), []
 
 
 def _varied_names(summary: pd.DataFrame, keys: Iterable[str]) -> list[str]:
     return [name for name in ("method", "code") if "primary" in summary and f"estimation.{name}" in keys]
 
 
+def means_of(frames: Frames) -> Means:
+    """What a sweep measured, by measure."""
+    assert isinstance(frames.means, Means)
+    return frames.means
+
+
 def shown_measures(frames: Frames) -> list[str]:
     """The measures of the study, and the one that is wanted, as far as this sweep has them."""
-    has, wanted = set(frames.points["measure"].unique()), frames.provenance["wanted"]
+    has, wanted = means_of(frames).measures, frames.provenance["wanted"]
     listed = [*STUDIES[frames.experiment["study"]].measures, *([wanted["measure"]] if wanted else [])]
     return [measure for measure in dict.fromkeys(listed) if measure in has]
 
@@ -352,8 +407,12 @@ def shown_measures(frames: Frames) -> list[str]:
 def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
     """What is told apart beside the quantity: (method, code), the variant of a chip, the group of facts."""
     within = [name for name in STUDIES[frames.experiment["study"]].identity or ("group",) if name != "quantity"]
-    names = part[within].astype(str).agg(tuple, axis=1)
-    return {name: part[names == name] for name in dict.fromkeys(names)}
+    codes = part.groupby(within, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    found = {}
+    for code in range(codes.max() + 1 if codes.size else 0):
+        own = part[codes == code]
+        found[tuple(str(own[name].iloc[0]) for name in within)] = own
+    return found
 
 
 def of_quantity(table: pd.DataFrame, quantity: str) -> pd.DataFrame:

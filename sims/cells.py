@@ -14,7 +14,7 @@ from perturb.errors import InputError
 from perturb.threads import VARIABLE
 from sims.bench import prepare
 from sims.experiment import Experiment
-from sims.runner import study_tables
+from sims.runner import study_tables, without_places
 from sims.sweep_store import Outcome
 
 
@@ -30,9 +30,9 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
         tables = {name: _parquet(table) for name, table in found.items() if name != "summary"} if keep else {}
         status = "done"
     except InputError as mistake:
-        error = str(mistake)
+        error = without_places(str(mistake))
     except Exception:  # a bug: it must not stop the other cells, so its traceback is kept and told with the failed cell
-        error = traceback.format_exc()
+        error = without_places(traceback.format_exc())
     return Outcome(status, started, time.perf_counter() - clock, rows, error, tables)
 
 
@@ -56,5 +56,5 @@ def as_columns(frame: pd.DataFrame) -> str:
 
 def _parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
+    table.to_parquet(buffer, index=False, write_page_checksum=True)
     return buffer.getvalue()

@@ -1,15 +1,18 @@
 """The points of a sweep: grids, lists that go together, and designs drawn from ranges."""
 
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hardware.tables import cut, flat, one_line, shown
+from hardware.tables import cut, flat, one_line, plain, shown
 from perturb.errors import InputError
-from sims.experiment import Sweep, plain
+
+if TYPE_CHECKING:
+    from sims.experiment import Sweep
 
 MAX_CELLS = 1_000_000
 Values = list[Any]
@@ -28,7 +31,7 @@ class Range(NamedTuple):
         return self.low * (self.high / self.low) ** u if self.logarithmic else self.low + u * (self.high - self.low)
 
 
-def points(sweep: Sweep, is_whole: Callable[[str], bool]) -> list[Point]:
+def points(sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
     """Every point of [sweep]: the product of the lists in `vary`, of the lists in `zip` entry by entry, and of the points drawn
     from ranges, in the order in which they stand there, the last fastest. is_whole(key): whether computed numbers are rounded."""
     varied, zipped = ({key: values_of(key, spec) for key, spec in flat(table).items()} for table in (sweep.vary, sweep.zip))
@@ -60,7 +63,7 @@ def points(sweep: Sweep, is_whole: Callable[[str], bool]) -> list[Point]:
     return [{key: value for part in parts for key, value in part.items()} for parts in product(*axes)]
 
 
-def drawn(ranges: Mapping[str, Range], sweep: Sweep, is_whole: Callable[[str], bool]) -> list[Point]:
+def drawn(ranges: Mapping[str, Range], sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
     """`sweep.samples` points spread evenly over all ranges at once, scrambled by `sweep.seed` (scipy.stats.qmc)."""
     from scipy.stats import qmc
 
@@ -206,6 +209,11 @@ FORMS: dict[str, Callable[[str, list[str]], np.ndarray | Range]] = {
     "uniform": _uniform,
     "loguniform": _loguniform,
 }
+
+
+def command(name: str, settings: Mapping[str, str]) -> str:
+    """The line, for a shell, that runs an experiment with keys set to texts."""
+    return shlex.join(["perturb", "run", name, *(word for key, text in settings.items() for word in ("--set", f"{key}={text}"))])
 
 
 def toml(key: str, value: Any) -> str:

@@ -2,19 +2,17 @@
 
 import hashlib
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tomli_w
 from pydantic import Field, SkipValidation, model_validator
 
 from hardware.params import ChipParams, load_chip, with_device
-from hardware.tables import Name, NonNegative, Number, Positive, Table, one_line, read_named, shown, toml_names, validated
+from hardware.tables import Name, NonNegative, Number, Positive, Table, one_line, plain, read_named, shown, toml_names, validated
 from perturb.boltzmann import Boltzmann
 from perturb.codes import CODES
 from perturb.dag import DAG
@@ -577,19 +575,6 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
             table = table[part]
         table[last] = plain(value)
     return data
-
-
-def plain(value: object) -> Any:
-    """A value as a TOML file would give it: a text is parsed, or kept if it is no TOML; NumPy's become Python's."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, str):
-        try:
-            parsed = tomllib.loads(f"value = {value}")
-        except (ValueError, RecursionError):
-            return value
-        return parsed["value"] if len(parsed) == 1 else value
-    return value
 
 
 def to_toml(experiment: Experiment, folder: Path | None = None) -> str:

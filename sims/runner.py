@@ -1,7 +1,7 @@
 """Running an experiment: its study on its bench, with everything that is needed to do it again."""
 
+import os
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ import pandas as pd
 
 from perturb.errors import InputError
 from sims.bench import Bench, Stopped, Tables, prepare
-from sims.designs import toml
+from sims.designs import command, toml
 from sims.experiment import Experiment, load_experiment, plain
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
@@ -97,11 +97,6 @@ def _run(
     return Run(experiment, tables, _provenance(experiment, bench, again, reason))
 
 
-def command(name: str, settings: Mapping[str, str]) -> str:
-    """The line, for a shell, that runs an experiment with keys set to texts."""
-    return shlex.join(["perturb", "run", name, *(word for key, text in settings.items() for word in ("--set", f"{key}={text}"))])
-
-
 def study_tables(
     experiment: Experiment,
     bench: Bench,
@@ -120,8 +115,16 @@ def study_tables(
     except InputError as error:
         if "summary" not in tables:
             raise
-        return tables, str(error)
+        return tables, without_places(str(error))
     return tables, ""
+
+
+def without_places(text: str) -> str:
+    """A message that is stored, with paths that begin where the user, the package or a library is: none names a person."""
+    places = {Path.cwd(), Path(__file__).resolve().parents[1], *map(Path, (sys.prefix, sys.base_prefix)), Path.home()}
+    for place in sorted((str(place) for place in places if place != Path(place.anchor)), key=len, reverse=True):
+        text = text.replace(place + os.sep, "")
+    return text
 
 
 def _provenance(experiment: Experiment, bench: Bench, again: str, reason: str) -> dict[str, Any]:

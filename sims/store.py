@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perturb.errors import InputError
-from sims.experiment import Experiment, to_toml
+from perturb.files import digest, whole
 
 if TYPE_CHECKING:
+    from sims.experiment import Experiment
     from sims.runner import Run
 
 UNFINISHED = "unfinished"  # folder in the directory of a run that is at work, or was interrupted and can be gone on with
@@ -26,13 +26,15 @@ class Taken(InputError):
 
 
 @contextmanager
-def reserved(experiment: Experiment, out: Path | None, suffix: str = "") -> Iterator[Path]:
+def reserved(experiment: "Experiment", out: Path | None, suffix: str = "") -> Iterator[Path]:
     """A directory for the results of one run, which is this process's alone while it is open.
 
     out: the directory, which must not exist, be empty, or hold an unfinished run of the same experiment; absent, the first of
     runs/NAME, runs/NAME-2, ... that is so. Its folder UNFINISHED keeps what was done of long work, and the lock. In the end that
     folder goes, unless there is something to go on from in it; and so does a directory that nothing was written to.
     """
+    from sims.experiment import to_toml  # not loaded where a store is only read
+
     digest = hashlib.sha256(to_toml(experiment).encode()).hexdigest()
     named = "".join(c if c.isalnum() or c in "-_." else "-" for c in experiment.name + suffix).strip(".") or "run"
     numbered = (Path("runs") / (named if number == 1 else f"{named}-{number}") for number in count(1))
@@ -87,16 +89,10 @@ def _locked(directory: Path, digest: str) -> sqlite3.Connection:
 
 def write_whole(path: Path, content: bytes) -> None:
     """The whole file or none, on the disk when this returns. InputError if it cannot be written."""
-    part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        part = Path(name)
-        with open(descriptor, "wb") as file:
+        with whole(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -106,9 +102,6 @@ def write_whole(path: Path, content: bytes) -> None:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}): free some space, and the same command goes on"
         ) from None
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
 
 
 def write_run(run: "Run", directory: Path) -> None:
@@ -117,6 +110,8 @@ def write_run(run: "Run", directory: Path) -> None:
 
     They are written beside what is there, which a run that was interrupted may have left, and then renamed over it.
     """
+    from sims.experiment import to_toml
+
     part = directory / UNFINISHED / "results"
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -125,7 +120,9 @@ def write_run(run: "Run", directory: Path) -> None:
         run.tables["summary"].to_csv(part / "summary.csv", index=False)
         for name, table in run.tables.items():
             table.to_parquet(part / f"{name}.parquet", index=False)
-        (part / "provenance.json").write_text(json.dumps(run.provenance, indent=2) + "\n", encoding="utf-8")
+        files = {path.name: digest(path.read_bytes()) for path in sorted(part.iterdir()) if path.suffix != ".csv"}
+        provenance = {**run.provenance, "files": files}
+        (part / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         (directory / "provenance.json").unlink(missing_ok=True)
         for path in sorted(part.iterdir(), key=lambda path: path.name == "provenance.json"):
             os.replace(path, directory / path.name)

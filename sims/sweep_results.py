@@ -1,27 +1,81 @@
 """What a sweep directory holds, read again: its plan, how far it is, and what its cells gave."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hardware.tables import one_line
 from perturb.errors import InputError
+from perturb.files import UNREADABLE, reason
 from sims import sweep_store
-from sims.designs import toml
-from sims.runner import command
+from sims.designs import command, toml
 from sims.sweep_store import Outcome, Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELLS_AT_ONCE = 256  # as lists of Python's objects, before they are packed
+
+
+class Columns:
+    """Tables of cells below each other, packed as they come: as Python's objects a large sweep would not fit into memory."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, list[Any]] = {}
+        self._packed: list[tuple[int, dict[str, pd.Series]]] = []
+        self._length = 0
+        self.cells: list[tuple[int, int]] = []  # with the number of rows of each
+
+    def add(self, cell: int, found: dict[str, list[Any]]) -> None:
+        """The columns of one cell; what it or another lacks is empty."""
+        length = len(next(iter(found.values()), ()))
+        for column, values in found.items():
+            self._lists.setdefault(column, [None] * self._length).extend(values)
+        for column in self._lists.keys() - found.keys():
+            self._lists[column].extend([None] * length)
+        self._length += length
+        self.cells.append((cell, length))
+        if len(self.cells) % CELLS_AT_ONCE == 0:
+            self._pack()
+
+    def _pack(self) -> None:
+        import pandas as pd
+
+        if self._length:
+            self._packed.append((self._length, {name: pd.Series(values) for name, values in self._lists.items()}))
+        self._lists, self._length = {}, 0
+
+    def frame(self, fixed: dict[str, Any]) -> "pd.DataFrame":
+        """All of them, behind the columns `fixed`."""
+        import pandas as pd
+
+        self._pack()
+        joined = {}
+        for name in dict.fromkeys(name for _, part in self._packed for name in part):  # one in two forms at a time
+            joined[name] = _joined([part.pop(name, length) for length, part in self._packed if length])
+        self._packed = [(sum(length for length, _ in self._packed), joined)]
+        return pd.DataFrame({**fixed, **joined})
+
+
+def _joined(parts: Sequence["pd.Series | int"]) -> Any:
+    """One column of its parts, of which those given as a number are so many empty cells: as of one list of all values."""
+    import pandas as pd
+
+    known = [part for part in parts if not isinstance(part, int)]
+    if len(known) == len(parts) and len({part.dtype for part in known}) == 1:
+        return pd.concat(known, ignore_index=True)
+    return pd.Series([value for part in parts for value in ([None] * part if isinstance(part, int) else part.tolist())])
 
 
 class Stored(NamedTuple):
-    """A sweep directory as of one moment. ended: how the cells ended that have."""
+    """A sweep directory as of one moment. ended: how the cells ended that have, without their rows, which are in `summary`."""
 
     directory: Path
     plan: dict[str, Any]
     rows: dict[int, Row]
     ended: dict[int, Outcome]
+    summary: Columns
 
     @property
     def keys(self) -> list[str]:
@@ -60,31 +114,21 @@ class Stored(NamedTuple):
             if outcome.status == "failed"
         ]
 
-    def table(self, name: str, cells: Iterable[int] | None = None) -> pd.DataFrame:
+    def table(self, name: str, cells: Iterable[int] | None = None) -> "pd.DataFrame":
         """A table of these cells (absent: of all that are done) below each other, what was varied before it; see `load_sweep`."""
-        done, keys = self.done if cells is None else list(cells), self.keys
-        columns: dict[str, list[Any]] = {}
-        lengths: list[int] = []
-        before = 0
-        for cell in done:
-            found = json.loads(self.ended[cell].rows) if name == "summary" else _kept(self.directory, cell, name)
-            length = len(next(iter(found.values()), ()))
-            for column, values in found.items():
-                if column not in columns:
-                    columns[column] = [None] * before
-                columns[column].extend(values)
-            for column in columns.keys() - found.keys():
-                columns[column].extend([None] * length)
-            lengths.append(length)
-            before += length
+        columns, keys = self.summary, self.keys
+        if name != "summary":
+            columns = Columns()
+            for cell in self.done if cells is None else cells:
+                columns.add(cell, _kept(self.directory, cell, name))
         fixed: dict[str, list[Any]] = {key: [] for key in ("cell", *keys, "repeat", "seed")}
-        for cell, length in zip(done, lengths, strict=True):
+        for cell, length in columns.cells:
             row = self.rows[cell]
             for key in keys:
                 fixed[key] += [shown(key, row.parameters[key])] * length
             for column, value in (("cell", cell), ("repeat", row.repeat), ("seed", row.seed)):
                 fixed[column] += [value] * length
-        return pd.DataFrame({**fixed, **columns})
+        return columns.frame(fixed)
 
 
 class Status(NamedTuple):
@@ -113,11 +157,16 @@ def read(directory: str | Path) -> Stored:
     directory = Path(directory)
     with sweep_store.reading(directory) as (file, plan):
         path = directory / sweep_store.FILE
-        rows = {row.cell: row for row in sweep_store.cells(file, path)}
-        return Stored(directory, plan, rows, {cell: outcome for cell, outcome in sweep_store.results(file, path) if cell in rows})
+        rows, ended, summary = {row.cell: row for row in sweep_store.cells(file, path)}, {}, Columns()
+        for cell, outcome in sweep_store.results(file, path):
+            if cell in rows:
+                if outcome.status == "done":
+                    summary.add(cell, json.loads(outcome.rows))
+                ended[cell] = outcome._replace(rows="")
+        return Stored(directory, plan, rows, ended, summary)
 
 
-def load_sweep(directory: str | Path, table: str = "summary") -> pd.DataFrame:
+def load_sweep(directory: str | Path, table: str = "summary") -> "pd.DataFrame":
     """What the cells in a sweep directory gave, as `run_sweep` returns it; also while the sweep goes on. table: another one
     than the summary, of a sweep that keeps them."""
     stored = read(directory)
@@ -127,26 +176,31 @@ def load_sweep(directory: str | Path, table: str = "summary") -> pd.DataFrame:
 
 
 def sweep_status(directory: str | Path) -> Status:
-    """How far the sweep in a directory is."""
-    stored = read(directory)
-    ended, failed = stored.ended, stored.failed()
-    ends = sorted(outcome.started_utc + outcome.seconds for outcome in ended.values())[-100:]
-    rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 and ends[-1] > ends[0] else 0.0
-    seconds = sum(outcome.seconds for outcome in ended.values())
-    running = sweep_store.at_work(stored.directory)
-    return Status(len(stored.rows), len(ended) - len(failed), failed, running, rate, seconds)
+    """How far the sweep in a directory is. Its results are not read: those of a large sweep take a while."""
+    directory = Path(directory)
+    path = directory / sweep_store.FILE
+    with sweep_store.reading(directory, check=False) as (file, plan):
+        cells, ends = sweep_store.count(file), list(sweep_store.ends(file, path))
+        failed = [cell for cell, status, _, _ in ends if status == "failed"]
+        rows = {row.cell: row for row in sweep_store.cells(file, path, failed)}
+        ended = dict(sweep_store.results(file, path, failed))
+    stored = Stored(directory, plan, rows, ended, Columns())
+    times = sorted(started + seconds for _, _, started, seconds in ends)[-100:]
+    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+    running = sweep_store.at_work(directory)
+    return Status(cells, len(ends) - len(failed), stored.failed(), running, rate, sum(end[-1] for end in ends))
 
 
 def _kept(directory: Path, cell: int, table: str) -> dict[str, list[Any]]:
+    import pandas as pd
+
     path = sweep_store.kept_file(directory, cell, table)
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError(
             f"{path}: missing: table = {table!r} of a sweep is kept by --keep, if its study has one; if it was there, restore it"
         ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({str(error).splitlines()[0][:100]}): restore it, or remove it to do without"
-        ) from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}): restore it, or remove it to do without") from None
     return {str(name): frame[name].tolist() for name in frame.columns}

@@ -156,8 +156,8 @@ def kept_file(directory: Path, cell: int, table: str) -> Path:
 
 
 @contextmanager
-def reading(directory: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
-    """The store in `directory`, to read from, and its plan; also while somebody sweeps."""
+def reading(directory: Path, check: bool = True) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
+    """The store in `directory`, to read from, and its plan; also while somebody sweeps. check: whether all of it is whole."""
     path = directory / FILE
     if not path.exists():
         raise InputError(f"{directory}: not the directory of a sweep (no {FILE}): make one with perturb sweep ... --out DIR")
@@ -169,7 +169,7 @@ def reading(directory: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any
                 f"{path}: this sweep was interrupted before its first cell: give its command again (if it is a copy: {FILE}-wal "
                 "belongs to it)"
             )
-        _check_ours(file, path)
+        _check_ours(file, path, check)
         yield file, stored_plan(file, path)
 
 
@@ -217,16 +217,41 @@ def stored_plan(file: sqlite3.Connection, path: Path) -> dict[str, Any]:
     raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
 
 
-def cells(file: sqlite3.Connection, path: Path) -> Iterator[Row]:
-    for cell, parameters, repeat, seed, experiment in _checked(file, path, "select * from cells order by cell"):
+def cells(file: sqlite3.Connection, path: Path, numbers: Iterable[int] | None = None) -> Iterator[Row]:
+    """All cells in order, or these."""
+    for found in _of_cells(file, path, "select * from cells", numbers):
+        cell, parameters, repeat, seed, experiment = found
         yield Row(cell, json.loads(parameters), repeat, int(seed), experiment)
 
 
-def results(file: sqlite3.Connection, path: Path) -> Iterator[tuple[int, Outcome]]:
-    """(cell, how it ended the last time), in the order of cells."""
-    query = "select * from results as r where attempt = (select max(attempt) from results where cell = r.cell) order by cell"
-    for cell, _, status, started, seconds, rows, error in _checked(file, path, query):
+def count(file: sqlite3.Connection) -> int:
+    """How many cells there are."""
+    (cells,) = file.execute("select count(*) from cells").fetchone()
+    return cells
+
+
+def results(file: sqlite3.Connection, path: Path, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, Outcome]]:
+    """(cell, how it ended the last time), in the order of cells, of all or of these."""
+    query = "select * from results as r where attempt = (select max(attempt) from results where cell = r.cell)"
+    for cell, _, status, started, seconds, rows, error in _of_cells(file, path, query, numbers):
         yield cell, Outcome(status, started, seconds, rows, error)
+
+
+def ends(file: sqlite3.Connection, path: Path) -> Iterator[tuple[int, str, float, float]]:
+    """(cell, status, start, seconds) of the last time that each cell ended, as they stand there: checksums are of whole rows."""
+    for end in file.execute("select cell, status, started_utc, seconds, max(attempt) from results group by cell order by cell"):
+        if tuple(map(type, end[:4])) != (int, str, float, float):
+            raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
+        yield end[:4]
+
+
+def _of_cells(file: sqlite3.Connection, path: Path, query: str, numbers: Iterable[int] | None) -> Iterator[tuple[Any, ...]]:
+    if numbers is None:
+        yield from _checked(file, path, f"{query} order by cell")
+        return
+    also = "and" if " where " in query else "where"
+    for number in numbers:
+        yield from _checked(file, path, f"{query} {also} cell = {int(number)}")
 
 
 def _checked(file: sqlite3.Connection, path: Path, query: str) -> Iterator[tuple[Any, ...]]:
@@ -267,14 +292,14 @@ def _is_new(file: sqlite3.Connection) -> bool:
     return tables == 0 and file.execute("pragma application_id").fetchone() == (0,)
 
 
-def _check_ours(file: sqlite3.Connection, path: Path) -> None:
+def _check_ours(file: sqlite3.Connection, path: Path, whole: bool = True) -> None:
     if file.execute("pragma application_id").fetchone() != (OURS,):
         raise InputError(f"{path}: a database of another program: choose another directory")
     if (found := file.execute("pragma user_version").fetchone()[0]) != VERSION:
         raise InputError(
             f"{path}: written by another version of perturb (format {found}, here {VERSION}): choose another directory"
         )
-    if file.execute("pragma quick_check(1)").fetchone() != ("ok",):
+    if whole and file.execute("pragma quick_check(1)").fetchone() != ("ok",):
         raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +24,9 @@ import reports
 import sims
 import sims.experiment
 import sims.training
-from perturb import InputError
+from perturb import MLP, InputError, estimate
 from reports import columns, escape, exporters, tables
-from sims import store
+from sims import cells, store
 from sims.experiment import parse_settings
 
 CONTRACT_SUMMARY = (
@@ -262,6 +263,96 @@ def test_markdown_shows_a_text_as_it_is(text):
     assert markupsafe.Markup(cells.partition("<td>")[2].partition("</td>")[0]).unescape() == text
     code = markupsafe.Markup(markdown.render(escape.code(text)))
     assert code.striptags().strip() == text and code.count("<code>") == 1
+
+
+def test_a_flipped_bit_in_a_stored_file_is_one_line(stored, tmp_path, command):
+    copy, random, noticed = tmp_path / "copy", np.random.Generator(np.random.Philox(0)), 0
+    shutil.copytree(stored, copy)
+    for name in ("weights.parquet", "summary.parquet", "experiment.toml", "provenance.json"):
+        content = (stored / name).read_bytes()
+        for place in random.integers(0, len(content), 20):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << int(random.integers(8))
+            (copy / name).write_bytes(flipped)
+            status, out, err = command("report", copy, "--format", "md", "--out", "out")
+            assert status == 0 or (status, err.count("\n")) == (2, 1) and name in err, err
+            assert err.removesuffix("\n").isprintable()
+            noticed += status == 2
+            if name != "provenance.json":
+                assert status == 2
+        (copy / name).write_bytes(content)
+    assert noticed > 60 and command("report", copy, "--format", "md", "--out", "out")[0] == 0
+
+
+def test_what_a_library_says_of_damaged_bytes_is_printable(stored, tmp_path):
+    # before there were digests, or where they are gone
+    copy = tmp_path / "copy"
+    shutil.copytree(stored, copy)
+    provenance = json.loads((copy / "provenance.json").read_text(encoding="utf-8"))
+    assert set(provenance.pop("files")) == {path.name for path in copy.iterdir() if path.suffix in (".parquet", ".toml")}
+    (copy / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
+    assert len(reports.load(copy).summary) == 6
+    content, random, noticed = (copy / "weights.parquet").read_bytes(), np.random.Generator(np.random.Philox(1)), 0
+    for place in random.integers(len(content) * 2 // 3, len(content), 150):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(random.integers(8))
+        (copy / "weights.parquet").write_bytes(flipped)
+        try:
+            reports.load(copy)
+        except InputError as error:
+            noticed += 1
+            assert str(error).isprintable() and "weights.parquet" in str(error)
+    assert noticed > 20
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a umask")
+@pytest.mark.parametrize("umask, files, folders", [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0o002, 0o664, 0o775)])
+def test_files_have_the_permissions_that_the_user_gives(tmp_path, umask, files, folders):
+    before = os.umask(umask)
+    try:
+        sims.run_experiment("xor", QUICK, out=tmp_path / "run")
+        reports.export(tmp_path / "run", ["html", "csv"], tmp_path / "report")
+        sims.run_sweep("xor", {"estimation.trials": [16]}, 2, tmp_path / "sweep", workers=0, keep=True)
+        run = sims.run_experiment("xor", QUICK)
+        network, data = MLP([2, 2, 1]), np.eye(2)
+        objective = network.objective(data, data[:, :1])
+        estimate(objective, network.init(0), np.ones(9), trials=4).statistics.save(tmp_path / "statistics.npz")
+    finally:
+        os.umask(before)
+    assert run.summary is not None
+    found = [path for path in tmp_path.rglob("*") if not path.name.startswith("sweep.")]  # those are SQLite's
+    assert {path.suffix for path in found} >= {".parquet", ".toml", ".json", ".csv", ".html", ".npz"}
+    for path in found:
+        assert path.stat().st_mode & 0o777 == (folders if path.is_dir() else files), path
+
+
+def test_files_are_utf_8_whatever_the_locale_is(tmp_path):
+    python = """
+import locale, reports, sims
+assert locale.getencoding() != "utf-8"
+run = sims.run_experiment("xor", {"estimation.trials": 16, "description": "\\u00e4\\u65e5"}, out="run")
+frames = reports.load("run")
+assert frames.experiment["description"] == "\\u00e4\\u65e5" and frames.provenance["description"].startswith("\\u00e4\\u65e5")
+assert "\\u00e4\\u65e5" in reports.frames.experiment_text(frames)
+reports.export("run", list(reports.exporters.FORMATS), "out")
+"""
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONWARNDEFAULTENCODING": "1"}
+    words = [sys.executable, "-W", "error::EncodingWarning:reports", "-W", "error::EncodingWarning:sims", "-c", python]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_stored_errors_name_no_place_of_this_machine(tmp_path, monkeypatch):
+    def broken(experiment):
+        raise RuntimeError(f"{Path.cwd()}/mine.csv and {Path.home()}/x")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cells, "prepare", broken)
+    sims.run_sweep("xor", {"estimation.trials": [16]}, 1, tmp_path / "sweep", workers=0)
+    (failed,) = sims.sweep_status(tmp_path / "sweep").failed
+    assert "RuntimeError: mine.csv and x" in failed["error"] and 'File "sims/cells.py"' in failed["error"]
+    for place in (Path.cwd(), Path.home(), Path(cells.__file__).parents[1]):
+        assert str(place) not in failed["error"]
 
 
 @pytest.mark.parametrize("name", ["summary.parquet", "weights.parquet", "provenance.json", "experiment.toml"])
