@@ -147,6 +147,11 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
         return content
 
     experiment = read(directory / "experiment.toml", lambda path: tomllib.loads(intact(path).decode("utf-8")))
+    if not (isinstance(written, dict) and "experiment.toml" in written):
+        from sims.experiment import experiment_from
+
+        # InputError for what it cannot be; keys that it lacks are as they are by default
+        experiment = experiment_from(experiment, str(directory / "experiment.toml"), directory).model_dump()
     study = experiment.get("study", "compare")
     if not isinstance(study, str) or study not in COLUMNS:
         raise InputError(f"{directory / 'experiment.toml'}: study = {study!r} is unknown here: written by a later version?")

@@ -306,6 +306,22 @@ def test_what_a_library_says_of_damaged_bytes_is_printable(stored, tmp_path):
     assert noticed > 20
 
 
+def test_a_misspelt_key_in_a_stored_experiment_is_one_line(tmp_path):
+    run = tmp_path / "run"
+    sims.run_experiment("xor-learning", {"training.updates": 20, "training.runs": 1, "training.compare_with": []}, out=run)
+    text = (run / "experiment.toml").read_text(encoding="utf-8")
+    (run / "experiment.toml").write_text(text.replace("\ngoal = ", "\ngoam = "), encoding="utf-8")
+    with pytest.raises(InputError, match="experiment.toml: cannot be read .not as it was written"):
+        reports.load(run)
+    provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    del provenance["files"]  # as earlier versions wrote it
+    (run / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
+    with pytest.raises(InputError, match="training.goam is no known key .did you mean goal?"):
+        reports.load(run)
+    (run / "experiment.toml").write_text(text, encoding="utf-8")
+    assert reports.load(run).study == "training"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a umask")
 @pytest.mark.parametrize("umask, files, folders", [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0o002, 0o664, 0o775)])
 def test_files_have_the_permissions_that_the_user_gives(tmp_path, umask, files, folders):
