@@ -15,6 +15,7 @@ import reports
 import sims
 from perturb import InputError
 from perturb.seeds import derive_seed
+from reports.canvas import svg
 from reports.columns import THRESHOLDS
 from reports.page import sort_value
 from reports.plots import figures
@@ -521,6 +522,29 @@ def test_frames_come_back_from_csv_and_parquet(noises, tmp_path):
         back = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=True).astype(plain.dtypes.to_dict())
         texts = [column for column in plain.columns if not pd.api.types.is_numeric_dtype(plain[column])]
         pd.testing.assert_frame_equal(back.drop(columns=texts), plain.drop(columns=texts), check_exact=True)
+
+
+def test_large_tables_are_written_part_by_part(noises, tmp_path, monkeypatch):
+    monkeypatch.setattr(reports.frames, "ROWS", 7)
+    frames = reports.load(noises)
+    parts = list(frames.parts("points"))
+    assert len(parts) > 10 and max(map(len, parts)) < len(frames.points)
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), frames.points)
+    reports.export(noises, ["csv", "parquet"], tmp_path)
+    for name, table in frames.tables.items():
+        assert len(pd.read_parquet(tmp_path / f"{name}.parquet")) == len(pd.read_csv(tmp_path / f"{name}.csv")) == len(table)
+    for column in ("mean", "low", "high"):  # to the last bit
+        assert pd.read_csv(tmp_path / "points.csv")[column].equals(frames.points[column])
+
+
+def test_many_points_are_drawn_as_pixels(monkeypatch, tmp_path):
+    few = sweep_of(monkeypatch, tmp_path / "few", NOISE, {1e-3 * (i + 1): [0.9 - 1e-3 * i] for i in range(50)})
+    many = sweep_of(monkeypatch, tmp_path / "many", NOISE, {1e-3 * (i + 1): [0.9 - 1e-4 * i] for i in range(800)})
+    pictures = [svg(figures(frames)["cosine"][0], "cosine") for frames in (few, many)]
+    assert ["<image" in picture for picture in pictures] == [False, True]
+    assert pictures[1].count("<use") < pictures[0].count("<use") + 50
+    (table,) = (rows for title, _, (_, rows) in tables(many) if title == "Every point")
+    assert len(table) == 800
 
 
 def test_csv_for_excel_keeps_seeds_and_runs_no_formula(noises, tmp_path):

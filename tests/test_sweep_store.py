@@ -278,6 +278,18 @@ def test_a_result_changed_by_hand_is_not_believed(tmp_path, quick):
             action(tmp_path / "out")
 
 
+def test_the_status_of_a_sweep_reads_no_results(tmp_path, quick):
+    quick_sweep(tmp_path / "out")
+    before = sims.sweep_status(tmp_path / "out")
+    with sqlite3.connect(tmp_path / "out" / FILE) as file:
+        file.execute("update results set rows = '{'")
+    assert sims.sweep_status(tmp_path / "out") == before and (before.cells, before.done, before.seconds) == (4, 4, 8.0)
+    with sqlite3.connect(tmp_path / "out" / FILE) as file:
+        file.execute("update results set seconds = 'x' where cell = 1")
+    with pytest.raises(InputError, match="damaged: restore it from a copy"):
+        sims.sweep_status(tmp_path / "out")
+
+
 def test_only_one_store_is_open_at_a_time(tmp_path, quick):
     plan = sweeper.plan_sweep("xor", changes={"repeats": 2})
     rows = [plan.row(cell) for cell in range(2)]

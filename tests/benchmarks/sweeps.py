@@ -3,6 +3,8 @@
 python tests/benchmarks/sweeps.py [CELLS] [SECONDS]
 """
 
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -54,6 +56,23 @@ def page(directory: Path) -> None:
         print(f"page of {len(plan):,} cells, {name}: {took:.2f} s, {path.stat().st_size / 1e6:.2f} MB")
 
 
+def report(directory: Path) -> None:
+    """Time and peak memory of the whole process of `perturb report` and `perturb status`, of COUNT cells with three methods."""
+    outcome = Outcome("done", 0.0, 1.0, cells.as_columns(sims.run_experiment("xor").summary))
+    noise = "chip.error_unit.noise"
+    for name, values, repeats in (("repeats", COUNT // 5, 5), ("alone", COUNT, 1)):
+        plan = sweeper.plan_sweep("xor", {}, {"vary": {noise: f"logspace:-5:-1:{values}"}, "repeats": repeats})
+        with Store(directory / name, plan.record(), map(plan.row, range(len(plan)))) as store:
+            for cell in range(len(plan)):
+                store.add(cell, outcome)
+        for words in (["report", str(directory / name), "--out", str(directory / "out")], ["status", str(directory / name)]):
+            start = time.perf_counter()
+            process = subprocess.Popen([sys.executable, "-m", "sims.cli", *words], stdout=subprocess.DEVNULL)
+            _, _, used = os.wait4(process.pid, 0)
+            wall, peak = time.perf_counter() - start, used.ru_maxrss / 1024  # kB on Linux
+            print(f"{words[0]} of {len(plan):,} cells, {name}: {wall:.2f} s, {used.ru_utime:.2f} s of CPU, {peak:.0f} MB")
+
+
 def overhead(directory: Path) -> None:
     """Wall time of cells that take about SECONDS on one worker, beyond the cells' own, without the start of the worker."""
     trials = 1000
@@ -77,5 +96,6 @@ def _alone(trials: int) -> float:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         page(Path(folder) / "page")
+        report(Path(folder) / "report")
         loading(Path(folder) / "many")
         overhead(Path(folder) / "some")
