@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -426,7 +427,8 @@ def test_a_quantity_that_the_own_method_does_not_estimate_is_not_spoken_of(tmp_p
 
 
 def test_a_file_with_dollars_in_its_name_is_plotted(monkeypatch, tmp_path):
-    files = [tmp_path / name for name in ("a$1_{x.csv", "b$\\frac.csv", "_$c$.csv")]
+    monkeypatch.chdir(tmp_path)
+    files = [Path(name) for name in ("a$1_{x.csv", "b$\\frac.csv", "_$c$.csv")]
     for i, path in enumerate(files):
         path.write_text(f"x,y,t\n0,0,{i}\n1,1,1\n")
     settings = {"data.targets": ["t"], "data.name": "file"}
