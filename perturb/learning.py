@@ -87,9 +87,7 @@ def begin(w: Array, plan: Plan) -> State:
     if plan.rule == "newton-mean":
         R, n = w.shape
         if n > MATRIX:
-            raise InputError(
-                f'rule = "newton-mean" keeps n x n numbers, but n = {n} weights are more than {MATRIX}: use newton-cg'
-            )
+            raise InputError(f'rule = "newton-mean" keeps n x n numbers, but {n} weights are more than {MATRIX}: use newton-cg')
         memory = {"H": np.zeros((R, n, n)), "square": np.zeros(R)}
     if plan.rate != "fixed":
         memory["eta"] = np.zeros(len(w))

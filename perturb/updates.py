@@ -46,10 +46,10 @@ class Plan:
 
     method, code: tables or their names. rate: where the learning rate comes from: "fixed", it is eta; or the runs themselves
     measure it, every `tune_every` updates with `tune_trials` trials: "trace", eta / T with T = tr H from the mean of antithetic
-    dE, or more where the spread of dE tells of negative curvature, see `measured_trace`; "eigenvalue", eta / (|l| (1 + 1/K) + T/K)
-    with l, the eigenvalue of largest size, by power iteration on estimated z as well; "line", at every update eta times the way to
-    the minimum of the parabola through E along the step, three evaluations more. By no measured rate is a step along g longer than
-    eta times a thousand perturbations. decay > 0: the rate is divided by 1 + update/decay.
+    dE, or more where the spread of dE tells of negative curvature, see `measured_trace`; "eigenvalue", eta / (|l| (1 + 1/K) +
+    T/K) with l, the eigenvalue of largest size, by power iteration on estimated z as well; "line", at every update eta times the
+    way to the minimum of the parabola through E along the step, three evaluations more. By no measured rate is a step along g
+    longer than eta times a thousand perturbations. decay > 0: the rate is divided by 1 + update/decay.
 
     trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns in an
     order drawn anew for each pass. baseline_free: E(w) is read without noise and not counted, as simulations in the literature

@@ -200,6 +200,7 @@ LEARNING = {
     "alignment": "cosine of the change since the last record with minus the exact gradient there",
     "rate": "learning rate in use, eta / (1 + update/decay) without the decay",
     "diverged": "whether the error is no longer finite, or 10,000 times that at the start",
+    "still": "whether no weight has changed since the last record",
     "predicted_error": "expected error by theory, where E is quadratic",
     "run_seed": "seed of the run's perturbations, noise and presented patterns",
     "start_seed": "seed of its starting weights: --set weights.seed starts there",

@@ -280,7 +280,7 @@ def _possible(found: pd.DataFrame) -> pd.DataFrame:
     """Intervals cut to what a mean can be: cosines and alignments from -1 to 1, shares to 1, what never is negative from 0."""
     measure = found["measure"].astype(str)
     cosine = measure.str.contains("cosine|alignment")
-    share = measure.str.contains(r"solved|yield|accuracy(?!,)|share|diverged")
+    share = measure.str.contains(r"solved|yield|accuracy(?!,)|share|diverged|still")
     never = found["mean"].groupby(measure).transform("min") >= 0
     least = pd.Series(np.where(cosine, -1.0, np.where(never, 0.0, -np.inf)), found.index)
     most = pd.Series(np.where(cosine | share, 1.0, np.inf), found.index)
