@@ -518,7 +518,7 @@ def _newton_advice(
         why += "; the mean of H has to be learned besides"
     elif error:
         why += f"; z from {K} trials is wrong by {error:.2g} of its size: use whole periods of code walsh, or newton-mean"
-    rows.append(("training.rule", own, plain, own > plain, why))
+    rows.append(("training.rule, evaluations", own, plain, own > plain, why))
     return rows
 
 
