@@ -204,7 +204,8 @@ class Exact:
         if plan.rate == "line":
             return rate_of(plan, abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0, g)
         if plan.rate == "eigenvalue":
-            return rate_of(plan, abs(float(eigenpairs(objective, w, k=1).values[0])), g)
+            found = eigenpairs(objective, w, k=1, which="magnitude").values
+            return rate_of(plan, abs(float(found[0])), g) if found.size else math.nan
         trace, square = 0.0, 0.0
         for columns, block in objective.hessian_columns(w):
             trace, square = trace + float(np.diag(block[columns]).sum()), square + float((block**2).sum())
