@@ -32,7 +32,7 @@ RULES: dict[str, tuple[int, str]] = {
 RATES = ("fixed", "trace", "eigenvalue", "line")
 SIGNED = ("diagonal", "newton-mean")  # rules whose z is that of random signs v, from the trials that g is from
 POWER_STEPS = 8  # of power iteration
-REACH = 1000.0  # times the length of a perturbation: no step is longer by a rate that was measured, or by a curvature below zero
+REACH = 100.0  # times the length of a perturbation: no step is longer by a rate that was measured, or by a curvature below zero
 ROUNDING = 1e-10  # of the largest curvature: one below it is rounding of estimates
 MATRIX = 2000  # weights up to which a rule keeps a matrix
 LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method and layer
@@ -49,7 +49,7 @@ class Plan:
     dE, or more where the spread of dE tells of negative curvature, see `measured_trace`; "eigenvalue", eta / (|l| (1 + 1/K) +
     T/K) with l, the eigenvalue of largest size, by power iteration on estimated z as well; "line", at every update eta times the
     way to the minimum of the parabola through E along the step, three evaluations more. By no measured rate is a step along g
-    longer than eta times a thousand perturbations. decay > 0: the rate is divided by 1 + update/decay.
+    longer than eta times a hundred perturbations. decay > 0: the rate is divided by 1 + update/decay.
 
     trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns in an
     order drawn anew for each pass. baseline_free: E(w) is read without noise and not counted, as simulations in the literature
