@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from perturb.seeds import derive_seed
+
 M32 = 0xFFFFFFFF
 
 
@@ -265,7 +267,7 @@ def newton_of_mean(H, minimum, w, plan, run, updates):
     """Weights after so many updates by the mean of (z v' + v z')/2, random signs v, with exact g and z of a quadratic."""
     parts, w = [], w.copy()
     for update in range(updates):
-        v = np.array([perturbation("rademacher", w.size, 1.0, (plan.seed + run + 2**62) % 2**64, update)]).ravel()
+        v = np.array([perturbation("rademacher", w.size, 1.0, derive_seed(plan.seed_of(run), "direction"), update)]).ravel()
         z, g = H @ v, H @ (w - minimum)
         parts.append([[(z[i] * v[j] + v[i] * z[j]) / 2 for j in range(w.size)] for i in range(w.size)])
         squares = [sum(entry**2 for row in part for entry in row) for part in parts]
