@@ -27,11 +27,13 @@ from perturb.statistics import Design, NotFinite, Statistics
 from perturb.synapse import SUMS, TOTALS
 from perturb.updates import (
     LINE_PHASE,
+    SIGNED,
     ConjugateGradients,
     Estimator,
     Plan,
     State,
     along,
+    begin_steps,
     count_updates,
     direction,
     of_length_one,
@@ -225,15 +227,17 @@ class OnChip:
             state.memory["eta"][run] = self._along(run, g[0], trial, now_ns)
         elif measures:
             try:
-                set_rate(plan, state, run, update, self._estimator(state, run, now_ns))
+                variance = plan.reading.variance(self.objective.n_patterns)
+                set_rate(plan, state, run, update, g[0], self._estimator(state, run, now_ns), variance)
             except NotFinite:
                 raise self.runs[run].design.not_finite(trial) from None
         curved = z
-        if plan.rule == "diagonal":
-            curved = self._direction(run, round_) * z / plan.r
+        V = self._direction(run, round_)[None] if product == 0 else np.zeros_like(g)
+        if plan.rule in SIGNED:
+            curved = z / plan.r
         elif plan.rule == "newton-cg":
             if product == 0:
-                self._steps[run] = ConjugateGradients(g, plan.damping)
+                self._steps[run] = begin_steps(plan, g)
             else:
                 self._steps[run].go_on(of_length_one(self._steps[run].d)[0] * z / plan.r)
             if product < plan.cg_steps:
@@ -241,7 +245,7 @@ class OnChip:
             curved = self._steps[run].p
         memory = {name: array[run : run + 1] for name, array in state.memory.items()}
         rates = rates_at(plan, state, update)[run : run + 1]
-        change = wanted_change(plan, memory, rates, update, g, D[None], np.array([dE]), curved)[0]
+        change = wanted_change(plan, memory, rates, update, g, D[None], np.array([dE]), V, curved)[0]
         if not np.isfinite(change).all():
             raise self.runs[run].design.not_finite(trial)
         return change
@@ -315,7 +319,7 @@ class OnChip:
                 self.chips[run].restore(_named(parts, "chip."))
                 self._learning[run].restore(_named(parts, "chip."))
             if steps := _named(parts, "steps."):
-                self._steps[run] = ConjugateGradients(steps["d"], self.plan.damping)
+                self._steps[run] = begin_steps(self.plan, steps["d"])
                 vars(self._steps[run]).update(steps)
 
 

@@ -34,17 +34,21 @@ from perturb.statistics import Estimate
 from perturb.threads import n_threads
 from perturb.updates import (
     LINE_PHASE,
+    MATRIX,
     RULES,
-    ConjugateGradients,
+    SIGNED,
     Estimator,
     Plan,
     State,
     along,
+    begin_steps,
     count_updates,
     directions,
     of_length_one,
+    rate_of,
     rates_at,
     set_rate,
+    trace_size,
     wanted_change,
 )
 
@@ -80,6 +84,11 @@ def begin(w: Array, plan: Plan) -> State:
     memory = {"m": np.zeros_like(w)} if plan.rule == "momentum" else {}
     if plan.rule == "diagonal":
         memory = {"h": np.zeros_like(w)}
+    if plan.rule == "newton-mean":
+        R, n = w.shape
+        if n > MATRIX:
+            raise InputError(f'rule = "newton-mean" keeps n x n numbers, but {n} weights are more than {MATRIX}: use newton-cg')
+        memory = {"H": np.zeros((R, n, n)), "square": np.zeros(R)}
     if plan.rate != "fixed":
         memory["eta"] = np.zeros(len(w))
     return State(w, memory=memory, failed=np.full(len(w), -1, dtype=np.int64))
@@ -135,7 +144,8 @@ class Exact:
                 return np.array([part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)])
 
             if plan.rate == "line" or (plan.rate != "fixed" and update % plan.tune_every == 0):
-                state.memory["eta"] = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
+                rates = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
+                state.memory["eta"] = np.where(np.isfinite(rates), rates, state.memory["eta"])
             _update(plan, state, update, G, D, -size, product, self.write)
 
     def _shown(self, update: int, run: int) -> Objective:
@@ -188,14 +198,18 @@ class Exact:
         count_updates(state, plan, updates)
 
     def _rate(self, w: Array, g: Array) -> float:
-        objective = self.objective
-        if self.plan.rate == "line":
-            bent = float(g @ objective.hvp(w, g))
-            return float(g @ g) / abs(bent) if bent else 0.0
-        if self.plan.rate == "eigenvalue":
-            return 1 / abs(float(eigenpairs(objective, w, k=1).values[0]))
-        stiffness = sum(float(np.diag(block[columns]).sum()) for columns, block in objective.hessian_columns(w))
-        return 1 / stiffness if stiffness > 0 else 0.0
+        objective, plan = self.objective, self.plan
+        if not (np.isfinite(w).all() and np.isfinite(g).all()):
+            return math.nan
+        if plan.rate == "line":
+            return rate_of(plan, abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0, g)
+        if plan.rate == "eigenvalue":
+            found = eigenpairs(objective, w, k=1, which="magnitude").values
+            return rate_of(plan, abs(float(found[0])), g) if found.size else math.nan
+        trace, square = 0.0, 0.0
+        for columns, block in objective.hessian_columns(w):
+            trace, square = trace + float(np.diag(block[columns]).sum()), square + float((block**2).sum())
+        return rate_of(plan, trace_size(trace, math.sqrt(square)), g)
 
 
 class Batch:
@@ -236,7 +250,7 @@ class Batch:
 
             def product(V: Array, Z: Array = Z, first: int = first) -> Array:
                 nonlocal count
-                if plan.rule == "diagonal":
+                if plan.rule in SIGNED:
                     return Z
                 count += 1
                 size, V = of_length_one(V)
@@ -246,7 +260,8 @@ class Batch:
                 if plan.rate == "line":
                     state.memory["eta"][run] = self._along(state.w[run], G[run], run, first + plan.trials_per_update - 1)
                 elif plan.rate != "fixed" and update % plan.tune_every == 0:
-                    set_rate(plan, state, run, update, self._estimator(state.w[run]))
+                    variance = plan.reading.variance(self.objective.n_patterns)
+                    set_rate(plan, state, run, update, G[run], self._estimator(state.w[run]), variance)
             _update(plan, state, update, G, D, dE, product, self.write)
 
     def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
@@ -383,16 +398,15 @@ def _update(
     plan: Plan, state: State, update: int, G: Array, D: Array, dE: Array, product: Callable[[Array], Array], write: Write
 ) -> None:
     """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z = Hv."""
-    curved = G
-    if plan.rule == "diagonal":
-        V = directions(plan, len(G), update, G.shape[1])
-        curved = V * product(V)
+    curved, V = G, directions(plan, len(G), update, G.shape[1])
+    if plan.rule in SIGNED:
+        curved = product(V)
     elif plan.rule == "newton-cg":
-        steps = ConjugateGradients(G, plan.damping)
+        steps = begin_steps(plan, G)
         for _ in range(plan.cg_steps):
             steps.go_on(product(steps.d))
         curved = steps.p
-    change = wanted_change(plan, state.memory, rates_at(plan, state, update), update, G, D, dE, curved)
+    change = wanted_change(plan, state.memory, rates_at(plan, state, update), update, G, D, dE, V, curved)
     alive = state.failed < 0
     change[~alive] = 0.0
     write(state, change, update)

@@ -16,6 +16,7 @@ from perturb.methods import METHODS, Method
 from perturb.reading import Reading
 from perturb.seeds import derive_seed, nth_seed
 from perturb.statistics import Estimate, check_pair
+from perturb.synapse import TOTALS
 
 Array = np.ndarray
 # name: kind in the kernel (-1: only here), and what it does
@@ -26,9 +27,14 @@ RULES: dict[str, tuple[int, str]] = {
     "keep-if-better": (KEEP, "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)"),
     "diagonal": (-1, "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the diagonal of H"),
     "newton-cg": (-1, "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp estimated"),
+    "newton-mean": (-1, "w -= eta (|H| + damping)^-1 g, H the mean over updates of (z v' + v z')/2, random signs v (Spall 2000)"),
 }
 RATES = ("fixed", "trace", "eigenvalue", "line")
+SIGNED = ("diagonal", "newton-mean")  # rules whose z is that of random signs v, from the trials that g is from
 POWER_STEPS = 8  # of power iteration
+REACH = 100.0  # times the length of a perturbation: no step is longer by a rate that was measured, or by a curvature below zero
+ROUNDING = 1e-10  # of the largest curvature: one below it is rounding of estimates
+MATRIX = 2000  # weights up to which a rule keeps a matrix
 LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method and layer
 
 Estimator = Callable[[str, Array, int, int], Estimate]  # (method, v, trials, seed), at the weights of a run
@@ -39,10 +45,11 @@ class Plan:
     """How runs learn; everything but the network, the data and the starting weights.
 
     method, code: tables or their names. rate: where the learning rate comes from: "fixed", it is eta; or the runs themselves
-    measure it, every `tune_every` updates with `tune_trials` trials: "trace", eta / tr H from the mean of antithetic dE;
-    "eigenvalue", eta / (l (1 + 1/K) + tr H/K) with l, the largest eigenvalue, by power iteration on estimated z as well; "line",
-    at every update eta times the way to the minimum of the parabola through E along the step, three evaluations more.
-    decay > 0: the rate is divided by 1 + update/decay.
+    measure it, every `tune_every` updates with `tune_trials` trials: "trace", eta / T with T = tr H from the mean of antithetic
+    dE, or more where the spread of dE tells of negative curvature, see `measured_trace`; "eigenvalue", eta / (|l| (1 + 1/K) +
+    T/K) with l, the eigenvalue of largest size, by power iteration on estimated z as well; "line", at every update eta times the
+    way to the minimum of the parabola through E along the step, three evaluations more. By no measured rate is a step along g
+    longer than eta times a hundred perturbations. decay > 0: the rate is divided by 1 + update/decay.
 
     trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns in an
     order drawn anew for each pass. baseline_free: E(w) is read without noise and not counted, as simulations in the literature
@@ -187,13 +194,34 @@ def count_updates(state: State, plan: Plan, updates: int) -> None:
 # ---- rates
 
 
-def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator) -> float:
-    """What the stable learning rate is the inverse of, tr H or l (1 + 1/K) + tr H/K, from estimates that take
+def trace_size(trace: float, norm: float) -> float:
+    """max(|tr H|, |H|_F), from below what tr |H|, the sum of the sizes of all eigenvalues, is.
+
+    It is tr H where H has no negative eigenvalue; where it has, tr H may vanish or be negative while steps are limited by the
+    eigenvalues that it is made of.
+    """
+    return max(abs(trace), norm)
+
+
+def measured_trace(plan: Plan, totals: Array, variance: float) -> float:
+    """`trace_size` from the broadcasts of T antithetic trials, random signs; variance: of a reading of E, where it is known.
+
+    x = 2 dE/sigma^2 = D'HD/sigma^2 has mean tr H and variance 2 sum_{i != j} H_ij^2 + 6 variance/sigma^4 (Hutchinson 1990), so
+    that its spread tells |H|_F off the diagonal. No less than the standard error of the mean: what is below it is not known.
+    """
+    T, scale = plan.tune_trials, 2 / plan.sigma**2
+    mean, square = scale * float(totals[TOTALS.index("u")]) / T, scale**2 * float(totals[TOTALS.index("uu")]) / T
+    spread = max(square - mean**2, 0.0) * T / (T - 1) if T > 1 else square
+    return trace_size(mean, math.sqrt(max((spread - 1.5 * scale**2 * variance) / 2, spread / T)))
+
+
+def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Estimator, variance: float) -> float:
+    """What the stable learning rate is the inverse of, T = `measured_trace` or |l| (1 + 1/K) + T/K, from estimates that take
     `Plan.evaluations_of_tuning`."""
     K, seed = plan.trials_per_update, plan.seed_of(run)
     v = _random_signs(derive_seed(seed, "power"), update, n) / math.sqrt(n)
     found = estimator("antithetic", v, plan.tune_trials, derive_seed(seed, "rate", update, 0))
-    trace = 2 * float(found.statistics.totals[1]) / plan.tune_trials / plan.sigma**2
+    trace = measured_trace(plan, found.statistics.totals, variance)
     if plan.rate == "trace":
         return trace
     top = 0.0
@@ -202,35 +230,44 @@ def measured_stiffness(plan: Plan, update: int, run: int, n: int, estimator: Est
         size = float(np.linalg.norm(found.hv))
         top = float(v @ found.hv)  # |z| is inflated by noise, v.z is not
         v = found.hv / size if size > 0 else v
-    return top * (1 + 1 / K) + max(trace, 0.0) / K
+    return abs(top) * (1 + 1 / K) + trace / K
 
 
-def set_rate(plan: Plan, state: State, run: int, update: int, estimator: Estimator) -> None:
-    """Measure the learning rate of a run anew; it stays where there is no valley, and where E is so flat that nothing can be
-    measured."""
+def set_rate(plan: Plan, state: State, run: int, update: int, g: Array, estimator: Estimator, variance: float) -> None:
+    """Measure the learning rate of a run anew, for steps along g as it is; it stays where E is so flat that nothing can be
+    measured. variance: of a reading of E."""
     try:
-        stiffness = measured_stiffness(plan, update, run, state.w.shape[1], estimator)
+        stiffness = measured_stiffness(plan, update, run, g.size, estimator, variance)
     except InputError:
         if update == 0:
             raise
-        stiffness = 0.0
-    if stiffness > 0:
-        state.memory["eta"][run] = 1 / stiffness
+        return
+    if math.isfinite(rate := rate_of(plan, stiffness, g)):
+        state.memory["eta"][run] = rate
+
+
+def rate_of(plan: Plan, stiffness: float, g: Array) -> float:
+    """1/stiffness, but by no more than makes a step along g `REACH` times as long as a perturbation; NaN if both are unknown."""
+    size = float(np.linalg.norm(g))
+    most = REACH * plan.sigma * math.sqrt(g.size) / size if size > 0 else math.inf
+    rate = min(1 / stiffness if stiffness > 0 else math.inf, most)
+    return rate if math.isfinite(rate) else math.nan
 
 
 def along(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> float:
     """The way along -p to the minimum of the parabola through three readings of E on all patterns; 0 where E rises along -p.
 
     Where the parabola opens downward, as far on as its top lies behind: the size of the curvature is what counts, as in
-    saddle-free Newton steps (Dauphin et al. 2014). measured: E (3,) at displacements (3, n) of the weights.
+    saddle-free Newton steps (Dauphin et al. 2014). At most `REACH` perturbations far, as where E is a straight line. measured: E
+    (3,) at displacements (3, n) of the weights.
     """
     size = float(np.linalg.norm(p))
     if size == 0:
         return 0.0
     r = plan.sigma * math.sqrt(p.size) / size
     E = measured(np.array([r * p, 0.0 * p, -r * p]))
-    bent, slope = (E[0] - 2 * E[1] + E[2]) / r**2, (E[0] - E[2]) / (2 * r)
-    return slope / abs(bent) if bent and slope > 0 else 0.0
+    bent, slope = float(E[0] - 2 * E[1] + E[2]) / r**2, float(E[0] - E[2]) / (2 * r)
+    return slope * min(1 / abs(bent) if bent else math.inf, REACH * r / slope) if slope > 0 else 0.0
 
 
 def rates_at(plan: Plan, state: State, update: int) -> Array:
@@ -247,8 +284,8 @@ def _random_signs(seed: int, update: int, n: int) -> Array:
 
 
 def direction(plan: Plan, run: int, update: int, n: int) -> Array:
-    """v (n,) of the trials that g of an update is from: random signs for the rule "diagonal"; others do not use their z."""
-    if plan.rule != "diagonal":
+    """v (n,) of the trials that g of an update is from: random signs for rules `SIGNED`; others do not use their z."""
+    if plan.rule not in SIGNED:
         return np.zeros(n)
     return _random_signs(derive_seed(plan.seed_of(run), "direction"), update, n)
 
@@ -266,43 +303,69 @@ def of_length_one(V: Array) -> tuple[Array, Array]:
 
 
 def wanted_change(
-    plan: Plan, memory: dict[str, Array], rates: Array, update: int, G: Array, D: Array, dE: Array, curved: Array
+    plan: Plan, memory: dict[str, Array], rates: Array, update: int, G: Array, D: Array, dE: Array, V: Array, curved: Array
 ) -> Array:
     """The changes of the weights (R, n) by the rule, from its memory, g, and D and dE of the last trial.
 
-    curved: v z for the rule "diagonal", p for "newton-cg".
+    V: `directions`. curved: z of theirs for the rules `SIGNED`, p for "newton-cg".
     """
     kind, change = RULES[plan.rule][0], np.zeros_like(G)
     if plan.rule == "newton-cg":
         return -rates[:, None] * curved
     if plan.rule == "diagonal":
         h = memory["h"]
-        h += (1 - plan.memory) * (curved - h)
+        h += (1 - plan.memory) * (V * curved - h)
         seen = 1 - plan.memory ** (update + 1)  # h starts at 0: it is a mean over as much as it has seen
         return -rates[:, None] * G / (np.abs(h) / seen + plan.damping)
+    if plan.rule == "newton-mean":
+        for run, (v, z) in enumerate(zip(V, curved, strict=True)):
+            part = (np.outer(z, v) + np.outer(v, z)) / 2
+            memory["H"][run] += (part - memory["H"][run]) / (update + 1)
+            memory["square"][run] += (float((part**2).sum()) - memory["square"][run]) / (update + 1)
+            p = newton_of_mean(memory["H"][run], float(memory["square"][run]) / (update + 1), plan.damping, G[run])
+            change[run] = -rates[run] * p
+        return change
     m = memory.get("m", np.zeros_like(G))
     for run in range(len(G)):
         change_by_rule(kind, rates[run], plan.momentum, change[run], m[run], G[run], D[run], dE[run])
     return change
 
 
+def newton_of_mean(H: Array, square: float, damping: float, g: Array) -> Array:
+    """p = Q (sqrt(l^2 + s^2) + damping)^-1 Q'g, H = Q l Q' a mean of matrices, square that of their |.|_F^2 over their number.
+
+    Of any sign, the size of an eigenvalue is what counts (Dauphin et al. 2014). s^2 = square/n is the mean square by which
+    eigenvalues of the mean are wrong, at most: while little is known the steps are short, and along g.
+    """
+    if not (np.isfinite(H).all() and np.isfinite(g).all()):
+        return np.full_like(g, np.nan)
+    values, Q = np.linalg.eigh(H)
+    size = np.sqrt(values**2 + square / g.size) + damping
+    return Q @ np.divide(Q.T @ g, size, out=np.zeros_like(g), where=size > 0)
+
+
 class ConjugateGradients:
     """p (R, n) of (H + damping) p = g for each run, a product Hd after another: d is the direction of the next.
 
-    A run stops where curvature is not positive, at the gradient if at once.
+    A run stops where curvature is not positive, by more than rounding; if at once, p is g over the size of the curvature, but no
+    longer than `reach`.
     """
 
-    def __init__(self, G: Array, damping: float):
-        self.damping, self.begun, self.going = damping, False, np.ones(len(G), dtype=bool)
-        self.p, self.rest, self.d = np.zeros_like(G), G.copy(), G.copy()
+    def __init__(self, G: Array, damping: float, reach: float):
+        self.damping, self.reach, self.begun, self.going = damping, reach, False, np.ones(len(G), dtype=bool)
+        self.p, self.rest, self.d, self.top = np.zeros_like(G), G.copy(), G.copy(), np.zeros(len(G))
 
     def go_on(self, product: Array) -> None:
         """A step, from Hd (R, n)."""
         Hd = product + self.damping * self.d
-        square, bent = (self.rest**2).sum(1), (self.d * Hd).sum(1)
-        positive = bent > 0
+        square, bent, length = (self.rest**2).sum(1), (self.d * Hd).sum(1), np.linalg.norm(self.d, axis=1)
+        size = np.linalg.norm(Hd, axis=1)
+        self.top = np.maximum(self.top, np.divide(size, length, out=np.zeros_like(size), where=length > 0))
+        positive = bent > ROUNDING * self.top * length**2
         if not self.begun:
-            self.p[~positive] = self.rest[~positive]
+            way = np.divide(square, np.abs(bent), out=np.full_like(bent, np.inf), where=bent != 0)
+            most = np.divide(self.reach, length, out=np.zeros_like(length), where=length > 0)
+            self.p[~positive] = (np.minimum(way, most)[:, None] * self.rest)[~positive]
         self.begun = True
         self.going &= positive & (square > 0)
         alpha = np.where(self.going, square / np.where(positive, bent, 1.0), 0.0)[:, None]
@@ -310,3 +373,8 @@ class ConjugateGradients:
         self.rest = np.where(self.going[:, None], self.rest - alpha * Hd, self.rest)
         beta = np.where(square > 0, (self.rest**2).sum(1) / np.where(square > 0, square, 1.0), 0.0)[:, None]
         self.d = self.rest + beta * self.d
+
+
+def begin_steps(plan: Plan, G: Array) -> ConjugateGradients:
+    """Of the rule "newton-cg", from g (R, n)."""
+    return ConjugateGradients(G, plan.damping, REACH * plan.sigma * math.sqrt(G.shape[1]))

@@ -200,16 +200,30 @@ def estimators(frames: Frames) -> Figure:
 
 
 def ablation(frames: Frames) -> Figure:
-    """Relative error of z (or of the gradient) for every variant of the chip, a bar each."""
+    """Evaluations that z (or the gradient) needs on every variant of the chip, over those on the ideal one, a bar each."""
     quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
     table = of(frames, quantity)
     figure = Figure(figsize=(10, 1.0 + 0.3 * len(table)), layout="constrained")
     axis = figure.subplots()
     group = [0 if name in ("ideal", "all") else 1 if name.startswith("only") else 2 for name in table["variant"]]
-    axis.barh(range(len(table)), table["relative_error"], color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group], alpha=0.85)
+    known = table["cost"].replace(np.inf, np.nan)
+    top = float(known.max()) if known.notna().any() else 1.0
+    error = table["cost_stderr"].where(known.notna() & (table["cost_stderr"] > 0))
+    axis.barh(
+        range(len(table)), known.fillna(0.0), xerr=error, color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group], alpha=0.85,
+        ecolor=INK,
+    )  # fmt: skip
+    for place, value in enumerate(table["cost"]):
+        if not np.isfinite(value):
+            axis.text(0.05, place, "never" if np.isinf(value) else "not known", va="center", fontsize=9)
+    axis.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
     axis.set_yticks(range(len(table)), list(map(plain, table["variant"])))
     axis.invert_yaxis()
-    axis.set(xscale="log", xlabel="relative error of z = Hv" if quantity == "hv" else "relative error of the gradient")
+    accuracy, what = frames.experiment["dies"]["accuracy"], "z = Hv" if quantity == "hv" else "the gradient"
+    label = f"evaluations to a cosine of {accuracy:g} of {what}, in those of the ideal chip"
+    if top > 30:  # what costs little looks it: the axis begins far below 1
+        axis.set_xscale("symlog", linthresh=2.0)
+    axis.set(xlabel=label, xlim=(0, 1.1 * top))
     return finished(figure)
 
 
@@ -398,7 +412,8 @@ FIGURES: dict[str, dict[str, tuple[Callable[[Frames], Figure | None], str]]] = {
     "ablation": {
         "ablation": (
             ablation,
-            "Relative error of the ideal chip (grey), with one imperfection alone (red), all (grey), and all but one (blue).",
+            "Evaluations to the accuracy wanted, in those of the ideal chip (grey), with one imperfection alone (red), all "
+            "(grey), and all but one (blue). Bars begin at 0: what looks alike costs alike.",
         )
     },
     "dies": {

@@ -357,7 +357,7 @@ def share_interval(count: int, of: int) -> tuple[float, float]:
 def _possible(measure: str, found: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Intervals cut to what a mean can be: cosines and alignments from -1 to 1, shares to 1, what never is negative from 0."""
     cosine = re.search("cosine|alignment", measure)
-    share = re.search(r"solved|yield|accuracy(?!,)|share|diverged", measure)
+    share = re.search(r"solved|yield|accuracy(?!,)|share|diverged|still", measure)
     least = -1.0 if cosine else 0.0 if found["mean"].min() >= 0 else -np.inf
     return found["low"].clip(least), found["high"].clip(upper=1.0 if cosine or share else np.inf)
 

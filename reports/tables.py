@@ -1,5 +1,6 @@
 """The comparison of a run as text: on the terminal and in Markdown."""
 
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -82,19 +83,66 @@ def _estimators(frames: Frames) -> list[Titled]:
 
 
 def _ablation(frames: Frames) -> list[Titled]:
-    header = ["chip", "", "cosine", "relative error", "yield", "trials needed", "chip time", "energy"]
+    header = ["chip", "", "evaluations", "cost", "cosine", "relative error", "yield", "chip time", "energy"]
     shown = []
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
         rows = []
         for _, row in of(frames, quantity).iterrows():
-            cells = [str(row["variant"]), "", cosine(row["cosine"]), number(row["relative_error"]), f"{row['yield']:.0%}"]
-            rows.append([*cells, count(row["trials_to_accuracy"]), si(row["time_to_accuracy_s"], "s")])
-            rows[-1].append(si(row["energy_to_accuracy_j"], "J"))
+            cells = [str(row["variant"]), "", count(row["evaluations_to_accuracy"]), _more(row)]
+            cells += [cosine(row["cosine"]), number(row["relative_error"]), f"{row['yield']:.0%}"]
+            rows.append([*cells, *(si(row[f"{what}_to_accuracy_{unit.lower()}"], unit) for what, unit in SPENT)])
         if rows:
             accuracy, dies = frames.experiment["dies"]["accuracy"], frames.summary["dies"].iloc[0]
-            says = f"on {dies} dies; trials, time and energy to a cosine of {accuracy:g}"
-            shown.append((f"{title}: what each imperfection costs", says, (header, rows)))
+            says = (
+                f"on {dies} dies; evaluations of E, time and energy to a cosine of {accuracy:g}; cost: evaluations more than on "
+            )
+            shown.append((f"{title}: what each imperfection costs", f"{says}the ideal chip", (header, rows)))
     return shown
+
+
+SPENT = (("time", "s"), ("energy", "J"))
+
+
+def _more(row: pd.Series) -> str:
+    """What a variant of a chip costs over the ideal one."""
+    times, stderr = row["cost"], row["cost_stderr"]
+    if math.isnan(times):
+        return "-"
+    if math.isinf(times):
+        return "never"
+    known = math.isfinite(stderr)
+    if times > 2:
+        return f"{times:.3g} times" + (f" +- {stderr:.2g}" if known else "")
+    return f"{100 * (times - 1):+.1f}" + (f" +- {100 * stderr:.1f} %" if known else " %")
+
+
+def _ablated(frames: Frames) -> list[tuple[str, str]]:
+    """What costs most of all imperfections, in a sentence for z and one for the gradient."""
+    said, accuracy = [], frames.experiment["dies"]["accuracy"]
+    for quantity, title in (("hv", "z = Hv"), ("gradient", "gradient")):
+        table = of(frames, quantity)
+        single = table[table["variant"].str.startswith("only ")].dropna(subset="cost")
+        if single.empty:
+            continue
+        bound = 2 * single["cost_stderr"].fillna(0.0)  # what is less is no cost that these dies show
+        dear = (single["cost"] > DEAR) & (single["cost"] - 1 > bound)
+        parts = []
+        if never := [name.removeprefix("only ") for name in single.loc[np.isinf(single["cost"]), "variant"]]:
+            parts.append(f"{', '.join(never)} alone keep{'s' * (len(never) == 1)} it from a cosine of {accuracy:g} for ever")
+        for _, row in single[dear & np.isfinite(single["cost"])].iterrows():
+            parts.append(f"{row['variant'].removeprefix('only ')} costs {_more(row)}")
+        if not dear.all():
+            most = float((single["cost"] - 1 + bound)[~dear].max())
+            text = f"nothing {'else ' if parts else ''}here costs more than {max(math.ceil(100 * most), 1)} %"
+            parts.append(text + (", as far as these dies tell" if bound[~dear].any() else ""))
+        together = table[table["variant"] == "all"]
+        if len(together) and math.isfinite(float(together["cost"].iloc[0])):
+            parts.append(f"all together {_more(together.iloc[0])}")
+        said.append((f"{title}:", f"{'; '.join(parts)} (evaluations to a cosine of {accuracy:g}, over those of the ideal chip)"))
+    return said
+
+
+DEAR = 1.1  # times the evaluations of the ideal chip: what costs more is named
 
 
 def _budget(frames: Frames) -> list[Titled]:
@@ -234,6 +282,8 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
         return sweep_tables.verdicts(frames)
     if frames.study == "reproduce":
         return _judged(frames)
+    if frames.study == "ablation":
+        return _ablated(frames)
     if frames.study == "training":
         return learned(frames) if "learning" in frames.tables else []
     return [(name(row), str(row["verdict"])) for _, row in of_each(frames).iterrows()] if frames.study == "compare" else []
@@ -282,11 +332,12 @@ def print_run(frames: Frames, console: "Console") -> None:
     say(f"{frames.provenance['description']} (seed {frames.provenance['seed']})")
     if frames.partial:
         say(f"PARTIAL: {frames.reason}; these are the results up to then.", style="bold red")
+    sentences, first = [f"{method} {verdict}." for method, verdict in verdicts(frames)], frames.study == "ablation"
+    for text in sentences if first else []:  # the answer, before a long table
+        say(text)
     _print_tables(tables(frames), console)
     console.print()
-    for method, verdict in verdicts(frames):
-        say(f"{method} {verdict}.")
-    for text in hardware(frames):
+    for text in [*([] if first else sentences), *hardware(frames)]:
         say(text)
     for text in warnings(frames):
         say(f"Mind: {text}")

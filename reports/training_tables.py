@@ -74,7 +74,7 @@ def _trained(frames: Frames) -> list[Titled]:
     rest = [
         [fact, row["meaning"], number(row["value"]), number(row["stderr"]) if row["stderr"] else ""]
         for fact, row in facts.iterrows()
-        if ":" not in str(fact) or str(fact).endswith(("alignment", "diverged", "foretold"))
+        if ":" not in str(fact) or str(fact).endswith(("alignment", "diverged", "still", "foretold"))
     ]
     for row in rest:
         source, colon, fact = str(row[0]).partition(": ")
@@ -128,5 +128,8 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
                 text += f"{si(value[f'{source}: energy to goal'], 'J')} (medians)"
         if diverged := value.get(f"{source}: diverged"):
             text += f"; {round(diverged * runs)} diverged: lower its eta, or let the chip measure its rate (rate = trace)"
+        if still := value.get(f"{source}: standing still"):
+            text += f"; {round(still * runs)} stand still, short of the goal: no weight changes any more (is E flat there, or an "
+            text += "update less than a step of the device? raise estimation.sigma or training.eta)"
         said.append((f"{source_name(frames, source)}:", text))
     return said

@@ -15,7 +15,7 @@ from perturb.estimation import compare
 from perturb.methods import METHODS
 from perturb.seeds import nth_seed
 from perturb.theory import Curvature, curvatures
-from sims.bench import Bench, Progress, ShouldStop, Study, facts, go_on
+from sims.bench import Array, Bench, Progress, ShouldStop, Study, facts, go_on
 from sims.experiment import Experiment
 
 QUANTITIES = ("gradient", "hv")
@@ -25,7 +25,9 @@ def ablation(experiment: Experiment, bench: Bench, progress: Progress, should_st
     """Table summary: the ideal chip, each imperfection alone, all together, and all but one, each on the same dies and seeds.
 
     cosine, relative_error: rms or mean over the dies, at the trials of [estimation]. trials_to_accuracy: from the errors after a
-    quarter of the trials and after all of them, see `trials_needed`; time and energy follow from the chip's schedule.
+    quarter of the trials and after all of them, see `trials_needed`; evaluations, time and energy follow from the method and the
+    chip's schedule. cost: evaluations over those of the ideal chip, by which all is ranked. An imperfection of a part that the
+    method does not use, with which every number is that of the ideal chip but for rounding, has no row.
     """
     chip = experiment.made_chip()
     found = imperfections(chip)
@@ -37,13 +39,21 @@ def ablation(experiment: Experiment, bench: Bench, progress: Progress, should_st
     variants += [(f"all but {key}", without(chip, [key])) for key in found if len(found) > 1]
     known, dies = curvatures(bench.objective, bench.w, bench.v, experiment.estimation.presentation), experiment.dies.count
     rows: list[dict] = []
+    ideal: list[OnDie] = []
+    idle: set[str] = set()  # of parts that are not used
     for done, (name, params) in enumerate(variants):
+        if name.removeprefix("all but ") in idle:
+            continue
         each = []
         for die in range(dies):
             go_on(should_stop)
             each.append(_on_die(experiment, bench, params, known, die))
             progress("dies", done * dies + die + 1, len(variants) * dies)
-        rows += _variant_rows(name, params, each, experiment.dies.accuracy)
+        ideal = ideal or each
+        if name.startswith("only") and _alike(each, ideal):
+            idle.add(name.removeprefix("only "))
+            continue
+        rows += _variant_rows(name, params, each, ideal, experiment)
         yield "summary", ranked(rows)
 
 
@@ -81,6 +91,15 @@ def _on_die(experiment: Experiment, bench: Bench, params: ChipParams, known: lis
     return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, "; ".join(chip.incidents))
 
 
+def _alike(each: list[OnDie], ideal: list[OnDie]) -> bool:
+    """Whether dies differ by rounding at most."""
+
+    def numbers(dies: list[OnDie]) -> Array:
+        return np.array([[die.time_s, die.energy_j, *np.ravel(list(die.measured.values()))] for die in dies])
+
+    return np.allclose(numbers(each), numbers(ideal), rtol=1e-9, atol=0.0, equal_nan=True)
+
+
 def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accuracy: float) -> float:
     """Trials to a cosine, by 1/cosine^2 = a + b/trials (a bias of its own, noise that averages out) through two measured ones.
 
@@ -96,23 +115,47 @@ def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accurac
     return math.inf if room <= 0 else max(1.0, b / room)
 
 
-def _variant_rows(name: str, params: ChipParams, each: list[OnDie], accuracy: float) -> Iterator[dict]:
+def _needed(each: list[OnDie], quantity: str, accuracy: float) -> float:
+    """`trials_needed` by the mean cosines of dies."""
+    early, late = (np.array([die.measured[quantity][i] for die in each]) for i in (0, 1))
+    return trials_needed((float(early[:, 1].mean()), float(late[:, 1].mean())), (int(early[0, 0]), int(late[0, 0])), accuracy)
+
+
+def cost(each: list[OnDie], ideal: list[OnDie], quantity: str, accuracy: float) -> tuple[float, float]:
+    """How many times as many evaluations as on the ideal chip, and its standard error by leaving out a die at a time, of both
+    (jackknife, Tukey 1958); NaN where that is not known."""
+
+    def ratio(kept: list[int]) -> float:
+        own, other = (_needed([dies[i] for i in kept], quantity, accuracy) for dies in (each, ideal))
+        return own / other if math.isfinite(other) else math.nan
+
+    n = len(each)
+    parts = np.array([ratio([i for i in range(n) if i != out]) for out in range(n)]) if n > 1 else np.array([math.nan])
+    with np.errstate(invalid="ignore"):
+        return ratio(list(range(n))), float(math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum()))
+
+
+def _variant_rows(name: str, params: ChipParams, each: list[OnDie], ideal: list[OnDie], experiment: Experiment) -> Iterator[dict]:
     time_s, energy_j = (float(np.mean([getattr(die, key) for die in each])) for key in ("time_s", "energy_j"))
+    accuracy = experiment.dies.accuracy
     for quantity in each[0].measured:
-        early, late = (np.array([die.measured[quantity][i] for die in each]) for i in (0, 1))
-        cosine = float(late[:, 1].mean())
-        needed = trials_needed((float(early[:, 1].mean()), cosine), (int(early[0, 0]), int(late[0, 0])), accuracy)
+        late = np.array([die.measured[quantity][1] for die in each])
+        needed = _needed(each, quantity, accuracy)
+        times, stderr = cost(each, ideal, quantity, accuracy)
         yield {
             "quantity": quantity,
             "variant": name,
             "imperfections": ", ".join(imperfections(params)),
             "dies": len(each),
             "trials": int(late[0, 0]),
-            "cosine": cosine,
+            "cosine": float(late[:, 1].mean()),
             "cosine_spread": float(late[:, 1].std(ddof=1)) if len(each) > 1 else math.nan,
             "relative_error": float(np.sqrt((late[:, 2] ** 2).mean())),
             "yield": float((late[:, 1] >= accuracy).mean()),
             "trials_to_accuracy": needed,
+            "evaluations_to_accuracy": needed * METHODS[experiment.estimation.method].evaluations_per_trial,
+            "cost": times,
+            "cost_stderr": stderr,
             "time_to_accuracy_s": needed * time_s,
             "energy_to_accuracy_j": needed * energy_j,
             "trial_ns": time_s * 1e9,
@@ -120,12 +163,14 @@ def _variant_rows(name: str, params: ChipParams, each: list[OnDie], accuracy: fl
 
 
 def ranked(rows: list[dict]) -> pd.DataFrame:
-    """Ideal first, then single imperfections by what they cost, all together, and all but one by what taking it away saves."""
+    """Ideal first, then single imperfections by what they cost in evaluations, all together, and all but one by what taking it
+    away saves. Where none gets there, by the error that is left."""
 
-    def place(row: Any) -> tuple[int, int, float]:
-        name, error = row["variant"], row["relative_error"]
+    def place(row: Any) -> tuple[int, int, float, float]:
+        name = row["variant"]
         group = 0 if name == "ideal" else 1 if name.startswith("only") else 2 if name == "all" else 3
-        return QUANTITIES.index(row["quantity"]), group, -error if group == 1 else error
+        sign = -1 if group == 1 else 1
+        return QUANTITIES.index(row["quantity"]), group, sign * row["evaluations_to_accuracy"], sign * row["relative_error"]
 
     order: list[dict] = sorted(rows, key=place)
     return pd.DataFrame(order)

@@ -8,6 +8,7 @@ import pandas as pd
 from perturb import curvature
 from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts
 from sims.experiment import Experiment
+from sims.training import stable_rate
 
 EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
 NEAR_ZERO = 1e-3  # of the largest |eigenvalue|: what quadrature cannot tell from zero, and where most eigenvalues of networks lie
@@ -49,6 +50,8 @@ def spectrum(experiment: Experiment, bench: Bench, progress: Progress, should_st
     found = found or _ends(np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged")
     near = NEAR_ZERO * max(float(np.abs(part).max()) for part in (values, ends.values) if part.size)
     total, stderr = over_all(lambda x: x)
+    positive, positive_stderr = over_all(lambda x: np.maximum(x, 0.0))
+    stable = stable_rate(values) if n <= EXACT else stable_rate(density.nodes.ravel(), n * weights)
     about = f"{NEAR_ZERO:g} of the largest |eigenvalue|"
     yield "eigenvalues", eigenvalues
     yield (
@@ -58,11 +61,18 @@ def spectrum(experiment: Experiment, bench: Bench, progress: Progress, should_st
             ("trace", total, stderr, "tr H, the sum of all"),
             ("share negative", *over_all(lambda x: (x < -near) / n), f"share of eigenvalues clearly below zero, by {about}"),
             ("share near zero", *over_all(lambda x: (np.abs(x) <= near) / n), f"share of eigenvalues within {about}"),
+            ("positive", positive, positive_stderr, "sum of the positive eigenvalues"),
             (
                 "2/tr H",
                 2 / total if total > 0 else np.inf,
                 0.0,
-                "the same for weight perturbation, a trial per update: at most this",
+                "learning by weight perturbation, a trial per update, diverges above this rate if no eigenvalue is negative",
+            ),
+            (
+                "stable learning rate",
+                stable,
+                0.0,
+                "of weight perturbation, a trial per update, for the modes that can be stable: those of positive curvature",
             ),
             (*products[:1], float(used + ends.n_products), *products[2:]),
         ),

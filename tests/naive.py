@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from perturb.seeds import derive_seed
+
 M32 = 0xFFFFFFFF
 
 
@@ -258,4 +260,20 @@ def learn(objective, w, plan, run, updates):
         m = plan.momentum * m + g
         step = {"plain": -rate * g, "momentum": -rate * m, "sign": -rate * np.sign(g), "keep-if-better": rate * D * (dE < 0)}
         w = w + step[plan.rule]
+    return w
+
+
+def newton_of_mean(H, minimum, w, plan, run, updates):
+    """Weights after so many updates by the mean of (z v' + v z')/2, random signs v, with exact g and z of a quadratic."""
+    parts, w = [], w.copy()
+    for update in range(updates):
+        v = np.array([perturbation("rademacher", w.size, 1.0, derive_seed(plan.seed_of(run), "direction"), update)]).ravel()
+        z, g = H @ v, H @ (w - minimum)
+        parts.append([[(z[i] * v[j] + v[i] * z[j]) / 2 for j in range(w.size)] for i in range(w.size)])
+        squares = [sum(entry**2 for row in part for entry in row) for part in parts]
+        values, vectors = np.linalg.eigh(np.mean(parts, axis=0))
+        p = np.zeros_like(w)
+        for value, q in zip(values, vectors.T, strict=True):
+            p += q * (q @ g) / ((value**2 + np.mean(squares) / len(parts) / w.size) ** 0.5 + plan.damping)
+        w = w - plan.eta * p
     return w

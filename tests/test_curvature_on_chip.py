@@ -17,6 +17,8 @@ from perturb.updates import direction
 LEARNERS = {
     "diagonal": {"rule": "diagonal", "method": "difference", "damping": 0.1, "batch": 2},
     "newton-cg": {"rule": "newton-cg", "method": "difference", "cg_steps": 3, "trials_per_update": 8, "damping": 0.3},
+    "newton-mean": {"rule": "newton-mean", "method": "difference", "trials_per_update": 2, "batch": 3},
+    "trace": {"rate": "trace", "tune_every": 2, "tune_trials": 10, "eta": 0.1},
     "line": {"rate": "line", "trials_per_update": 4, "eta": 0.5, "batch": 3},
     "newton-cg, line": {
         "rule": "newton-cg", "method": "difference", "cg_steps": 2, "trials_per_update": 4, "damping": 0.3, "rate": "line",
@@ -64,7 +66,7 @@ def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_t
 
 @pytest.mark.parametrize("events", [False, True])
 @pytest.mark.parametrize("noise", [0.0, 0.003])
-@pytest.mark.parametrize("name", [name for name in LEARNERS if "eigenvalue" not in name])
+@pytest.mark.parametrize("name", [name for name in LEARNERS if not {"eigenvalue", "trace"} & set(name.split())])
 def test_an_ideal_chip_learns_by_curvature_as_the_batch_engine_does(xor, name, noise, events):
     objective, W = xor
     plan = plan_of(name, reading=Reading(noise))

@@ -131,7 +131,7 @@ def test_any_split_any_threads_and_any_company_give_the_same_bits(xor, precision
     "changes",
     [
         {"rule": "momentum"}, {"rule": "diagonal", "method": "difference"}, {"rate": "trace", "tune_every": 5},
-        {"rule": "newton-cg", "method": "difference", "cg_steps": 2},
+        {"rule": "newton-cg", "method": "difference", "cg_steps": 2}, {"rule": "newton-mean", "method": "difference"},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("source", [Batch, Exact])
@@ -245,6 +245,125 @@ def test_the_parabola_that_opens_downward_is_left_as_far_as_its_top_lies_behind(
     np.testing.assert_allclose(after(source(objective, plan), np.array([1.0, 0.0]), plan, 1).w[0], [0.0, 0.0], atol=1e-6)
 
 
+# ---- rates and steps where curvature is negative, zero or not known
+
+
+def quadratic_of(H, minimum=0.0, slope=0.0):
+    H = np.array(H)
+    return Objective.from_functions(
+        lambda w: 0.5 * (w - minimum) @ H @ (w - minimum) + slope * w.sum(),
+        lambda w: H @ (w - minimum) + slope,
+        lambda w, v: H @ v,
+        n_weights=len(H),
+    )
+
+
+def test_no_start_of_exclusive_or_stands_still_by_its_measured_rate(xor):
+    objective, _ = xor
+    W = np.array([objective.network.init(seed) for seed in range(40)])
+    H = [objective.hessian(w) for w in W]
+    bad = np.array([np.trace(h) <= 0 for h in H])
+    assert 0 < bad.sum() < len(W)
+    plan = Plan(rate="trace", eta=0.3)
+    found = after(Exact(objective, plan), W, plan, 1)
+    wanted = [1 / max(abs(np.trace(h)), np.linalg.norm(h)) for h in H]
+    np.testing.assert_allclose(found.memory["eta"], wanted, rtol=1e-9)
+    positive = np.array([np.linalg.eigvalsh(h)[0] >= 0 for h in H])
+    np.testing.assert_allclose(found.memory["eta"][positive], [1 / np.trace(h) for h in np.array(H)[positive]], rtol=1e-9)
+    for source in (Exact, Batch):
+        moved = after(source(objective, plan), W, plan, 1).w
+        assert (moved != W).any(axis=1).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_the_spread_of_dE_tells_of_curvature_that_the_trace_does_not(noise):
+    # tr H = 0, eigenvalues +-1, +-2, +-3 and nothing on the diagonal
+    H = np.zeros((6, 6))
+    for k in range(3):
+        H[2 * k, 2 * k + 1] = H[2 * k + 1, 2 * k] = k + 1.0
+    objective, sigma, T = quadratic_of(H), 0.5, 2000
+    plan = Plan(rate="trace", sigma=sigma, tune_trials=T, reading=Reading(noise))
+    rates = after(Batch(objective, plan), np.ones((4, 6)), plan, 1).memory["eta"]
+    # x = D'HD/sigma^2 is a sum of three +-2 (k+1), and of noise of variance 6 noise^2/sigma^4: E x^4 from the cumulants
+    power, own = 2 * (H**2).sum(), 6 * noise**2 / sigma**4
+    kappa4 = -2 * sum((2 * (k + 1)) ** 4 for k in range(3))
+    stderr = np.sqrt((2 * (power + own) ** 2 + kappa4) / T) / 2  # of |H|_F^2
+    assert (np.abs(rates**-2 - (H**2).sum()) < 5 * stderr).all() and stderr < 0.1 * (H**2).sum()
+
+
+def test_noise_makes_no_rate_larger_than_what_is_known_of_curvature():
+    # tr H = 0.02 in noise of 0.5 standard errors of 0.35: one start in some has an estimate next to zero
+    H, sigma, T, noise = np.diag([0.01, 0.01]), 0.1, 50, 1e-2
+    plan = Plan(rate="trace", sigma=sigma, tune_trials=T, reading=Reading(noise))
+    rates = after(Batch(quadratic_of(H), plan), np.full((60, 2), 0.1), plan, 1).memory["eta"]
+    stderr = np.sqrt(6 * noise**2 / sigma**4 / T)
+    assert rates.max() < 1 / (stderr * (1 - 5 * np.sqrt(1 / (2 * T)))) and rates.min() > 1 / (6 * stderr)
+
+
+@pytest.mark.parametrize("rate", ["trace", "line", "eigenvalue"])
+@pytest.mark.parametrize("source", [Exact, Batch])
+def test_where_E_is_a_straight_line_steps_are_a_hundred_perturbations_at_most(source, rate):
+    if rate == "eigenvalue" and source is Batch:
+        pytest.skip("a power iteration in rounding")
+    objective = quadratic_of(np.zeros((4, 4)), slope=1.0)
+    plan = Plan(rate=rate, eta=0.5, sigma=0.25, code="walsh", trials_per_update=8)
+    found = after(source(objective, plan), np.zeros(4), plan, 1)
+    np.testing.assert_allclose(found.w[0], -0.5 * 100 * 0.25, rtol=1e-9)
+
+
+def test_the_largest_eigenvalue_counts_by_its_size():
+    objective, plan = quadratic_of(np.diag([1.0, -4.0])), Plan(rate="eigenvalue", trials_per_update=4, tune_trials=500)
+    for source, wanted in ((Exact, 4.0), (Batch, 4.0 * (1 + 1 / 4) + 3.0 / 4)):
+        assert 1 / after(source(objective, plan), np.ones(2), plan, 1).memory["eta"] == pytest.approx(wanted, rel=0.1)
+
+
+@pytest.mark.parametrize("rule", ["newton-cg", "newton-mean"])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_a_newton_step_is_the_same_for_any_unit_of_E(rule, scale):
+    # also where curvature along g is negative: (0, 1), for which p was g itself
+    for start in ([0.0, 1.0], [1.0, 0.0], [1.0, 0.1]):
+        plan = Plan(rule=rule, method="difference", damping=0.0, eta=0.5, cg_steps=2)
+        one, other = (
+            after(Exact(quadratic_of(c * np.diag([1.0, -1.0])), plan), np.array(start), plan, 1).w for c in (1.0, scale)
+        )
+        np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-12)
+        assert np.abs(one - start).max() > 0.05
+
+
+def test_conjugate_gradients_stop_where_curvature_is_rounding():
+    # singular, and g has a part that is not in the range of H
+    H, g = np.full((2, 2), 1 / 3), np.array([1.0, 0.3])
+    objective = Objective.from_functions(lambda w: 0.5 * w @ H @ w + g @ w, lambda w: H @ w + g, lambda w, v: H @ v, n_weights=2)
+    for steps in (1, 2, 5):
+        plan = Plan(rule="newton-cg", method="difference", damping=0.0, eta=1.0, cg_steps=steps)
+        w = after(Exact(objective, plan), np.zeros(2), plan, 1).w[0]
+        assert np.abs(w).max() < 10 and objective.error(w) < 0
+
+
+def test_newton_steps_by_the_mean_of_H_are_those_of_the_naive_twin(quadratic):
+    objective, H, minimum, W = quadratic
+    plan = Plan(rule="newton-mean", method="difference", eta=0.4, damping=0.05, seed=3)
+    found = after(Exact(objective, plan), W, plan, 9)
+    for run, start in enumerate(W):
+        np.testing.assert_allclose(found.w[run], naive.newton_of_mean(H, minimum, start, plan, run, 9), rtol=1e-9, atol=1e-12)
+
+
+def test_the_mean_over_updates_makes_noisy_products_useful():
+    # curvatures from 0.001 to 1, 6,000 evaluations of single trials: products of conjugate gradients are noise
+    rng = np.random.default_rng(0)
+    Q, minimum = np.linalg.qr(rng.standard_normal((6, 6)))[0], rng.standard_normal(6)
+    objective, W, ends = quadratic_of((Q * np.geomspace(1e-3, 1, 6)) @ Q.T, minimum), np.zeros((3, 6)), {}
+    for name, changes in {
+        "plain": {"eta": 0.35}, "mean": {"rule": "newton-mean", "method": "difference", "eta": 1 / 8},
+        "cg": {"rule": "newton-cg", "method": "difference", "eta": 1 / 8},
+    }.items():  # fmt: skip
+        plan = Plan(**changes)
+        with np.errstate(all="ignore"):
+            state = after(Batch(objective, plan), W, plan, plan.updates_within(6000))
+        ends[name] = np.median([objective.error(w) for w in state.w])
+    assert ends["mean"] < 0.3 * ends["plain"] and not ends["cg"] < ends["plain"]
+
+
 def test_a_rate_beyond_what_tr_H_allows_diverges_and_one_below_does_not(quadratic):
     objective, H, _, W = quadratic
     limit = 2 / np.trace(H)
@@ -300,6 +419,7 @@ def test_other_networks_learn_by_the_same_loop(kind):
         ({"trials_per_update": 0}, "trials_per_update = 0 must be a whole number >= 1"),
         ({"rule": "keep-if-better", "trials_per_update": 2}, "set trials_per_update = 1"),
         ({"rule": "diagonal"}, 'set method = "difference", not "central"'),
+        ({"rule": "newton-mean"}, 'set method = "difference", not "central"'),
         ({"method": "covariance", "code": "lfsr"}, "does not go with"),
         ({"batch": -1}, "batch = -1"),
     ],

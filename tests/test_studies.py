@@ -12,7 +12,7 @@ import reports
 import sims
 from hardware.schedule import Schedule
 from perturb import METHODS, MLP, InputError, Objective, curvature
-from reports import columns
+from reports import columns, tables
 from sims import ablation, spectrum, uses
 from sims.bench import prepare
 from sims.datasets import DATASETS, load_data
@@ -100,14 +100,53 @@ def test_ablation_ranks_what_costs_most_and_taking_it_away_saves_most(runs):
     table = runs[0]["ablation"].summary
     hv = table[table["quantity"] == "hv"].set_index("variant")
     assert list(hv.index[[0, 4]]) == ["ideal", "all"] and len(hv) == 8
-    alone, without = hv.iloc[1:4]["relative_error"], hv.iloc[5:]["relative_error"]
-    assert alone.is_monotonic_decreasing and without.is_monotonic_increasing
+    alone, without = hv.iloc[1:4], hv.iloc[5:]
+    assert alone["evaluations_to_accuracy"].is_monotonic_decreasing and without["evaluations_to_accuracy"].is_monotonic_increasing
     assert alone.index[0] == "only error_unit.noise" and without.index[0] == "all but error_unit.noise"
+    np.testing.assert_allclose(hv["evaluations_to_accuracy"], 4 * hv["trials_to_accuracy"])
+    known = np.isfinite(hv["cost"])
+    ideal = hv.loc["ideal", "evaluations_to_accuracy"]
+    np.testing.assert_allclose(hv["cost"][known], hv["evaluations_to_accuracy"][known] / ideal)
+    assert known.any() and hv.loc["ideal", "cost"] == 1 and hv.loc["ideal", "cost_stderr"] == 0
+    alone = alone["relative_error"]
     assert (hv.loc["ideal", "relative_error"] <= alone + 1e-12).all() and hv.loc["ideal", "imperfections"] == ""
     # an imperfection alone is what its name says, and the ideal chip has none
     assert hv.loc["only perturbation.gain_mismatch", "imperfections"] == "perturbation.gain_mismatch"
     with pytest.raises(InputError, match="no imperfection to take away"):
         sims.run_experiment("xor", {"study": "ablation"})
+
+
+def test_ablation_leaves_out_what_the_method_does_not_use_and_begins_with_its_answer(tmp_path, command):
+    # no dw.v is summed by the method difference; a gain mismatch of 1e-5 costs nothing
+    set = {
+        "study": "ablation", "dies.count": 3, "estimation.trials": 400, "estimation.code": "rademacher",
+        "chip.summing_line.bits": 8, "chip.perturbation.gain_mismatch": 1e-5,
+    }  # fmt: skip
+    run = sims.run_experiment("xor", set, out=tmp_path / "run")
+    assert not run.summary["variant"].str.contains("summing_line").any()
+    assert {"ideal", "only perturbation.gain_mismatch", "all"} <= {*run.summary["variant"]}
+    assert "summing_line.bits" in run.summary.set_index("variant").loc["all", "imperfections"].iloc[0]  # the chip has it
+    (_, sentence), *_ = tables.verdicts(reports.load(tmp_path / "run"))
+    assert sentence.startswith("nothing here costs more than 1 %")
+    _, printed, _ = command("compare", tmp_path / "run")
+    assert printed.index("nothing here costs") < printed.index("what each imperfection costs")
+    # a method that sums dw.v does use it
+    used = sims.run_experiment("xor", {**set, "estimation.method": "covariance", "estimation.code": "gaussian"})
+    assert used.summary["variant"].str.contains("only summing_line").any()
+
+
+def test_the_cost_of_an_imperfection_has_an_error_from_die_to_die():
+    def die(c):  # cosines after 100 and 400 trials, of noise alone
+        return ablation.OnDie(
+            {"hv": [(100, (1 + 1 / (4 * c)) ** -0.5, 0.0), (400, (1 + 1 / (16 * c)) ** -0.5, 0.0)]}, 0.0, 0.0, ""
+        )
+
+    ideal, own = [die(c) for c in (1.0, 1.2, 0.8, 1.1)], [die(c) for c in (0.5, 0.6, 0.4, 0.55)]
+    times, stderr = ablation.cost(own, ideal, "hv", 0.9)
+    assert times == pytest.approx(2, rel=0.05) and stderr < 0.1  # the same dies: what they share is no error
+    apart = ablation.cost(own[::-1], ideal, "hv", 0.9)
+    assert apart[0] == pytest.approx(times) and apart[1] > 3 * stderr
+    assert np.isnan(ablation.cost(own[:1], ideal[:1], "hv", 0.9)[1])
 
 
 def test_trials_needed_follow_from_noise_that_averages_out_and_a_bias_that_does_not():
