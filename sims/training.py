@@ -328,8 +328,8 @@ def stable_rate(
     longer what it is at the start.
 
     Checked on 12 networks with negative eigenvalues: half of the runs had a larger error than at the start after 200 updates at
-    0.8 to 2.2 times this rate, the error was least at 0.45 to 0.85 times; 2/tr H, where negative eigenvalues count against the
-    positive ones, is 1.8 to 3.3 times this rate. weights: of nodes of a quadrature, how many eigenvalues each stands for.
+    0.85 to 2.2 times this rate, the error was least at 0.45 to 0.85 times; 2/tr H, where negative eigenvalues count against the
+    positive ones, is 1.75 to 3.3 times this rate. weights: of nodes of a quadrature, how many eigenvalues each stands for.
     """
     positive = np.maximum(values, 0.0)
     if weights is None:
