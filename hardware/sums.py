@@ -28,6 +28,9 @@ class Sums:
         self.met, self.dE = np.zeros(n), 0.0
         self._first = self._next = first  # trials that have not been summed, and not even been evaluated
         self._between = Broadcasts(np.zeros((0, n)), *np.zeros((3, 0)))
+        # of a periodic code, what was broadcast of the trials summed, (3, trials) each; and whether it met their perturbations
+        self.heard: list[Array] | None = [] if values.design.code.periodic else None
+        self.sound = True
         self._due: list[list[tuple[int, slice]]] = []  # of each broadcast to be summed: whose perturbations it met, and where
         design = values.design
         readings = len(design.method.phases) * (values.objective.n_patterns if design.presentation == "batch" else 1)
@@ -61,8 +64,10 @@ class Sums:
             Broadcasts(*(array[part] for array in self._between)) for part in (slice(len(trials)), slice(len(trials), None))
         )
         if any(met != [(trial, slice(None))] for trial, met in zip(trials, self._due, strict=True)):
-            heard = heard._replace(known=self._known())
+            heard, self.sound = heard._replace(known=self._known()), False
         self._values.accumulate(self.synapses, self.totals, trials, heard)
+        if self.heard is not None:
+            self.heard.append(np.array(heard[1:]))
         self.met, self.dE = heard.known[-1], float(heard.y[-1])
         self._first = trials.stop
         self._due.clear()

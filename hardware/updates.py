@@ -25,6 +25,7 @@ class Learning:
         self.course, self.every = course, course.plan.trials_per_update  # trials of a round
         self.changes: list[tuple[int, Array]] = []
         chip.learning, self._chip, self._direction = self, chip, direction
+        chip.sums.heard = None  # broadcasts are for standard errors, which nobody asks for here
         self._writing: dict[int, tuple[int, Array]] = {}  # when they will be written, of updates that are being written
         self._updates = self._wanted = 0  # written, and after how many `learn` ends
         self._ready, self._done = chip.env.event(), chip.env.event()  # for the next round; for the end of `learn`

@@ -8,6 +8,7 @@ the run's seed and by trial, evaluation and element. So nothing depends on batch
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -432,6 +433,9 @@ class Values:
         counted = worth = float(K)
         weighed = Statistics(self.design, statistics.spans)
         weighed.point, weighed.closed, weighed.open = statistics.point, statistics.closed, statistics.open
+        weighed.precision, weighed.periods = statistics.precision, copy(statistics.periods)
+        if weighed.periods and (keep < 1.0 or self.params.bus.drop_probability or self.params.synapse.sum_range):
+            weighed.periods.sound = False
         if keep < 1.0:
             counted = (1.0 - keep**K) / (1.0 - keep) if keep else 1.0
             worth = counted**2 * (1.0 - keep**2) / (1.0 - keep ** (2 * K)) if keep else 1.0
@@ -443,6 +447,7 @@ class Values:
         return Estimate(
             np.where(works, found.gradient, 0.0), np.where(works, wider * found.gradient_stderr, np.nan), hv,
             np.where(works, wider * found.hv_stderr, np.nan), found.trials, found.evaluations, statistics,
+            found.gradient_df * worth / K, found.hv_df * worth / K, found.unknown,
         )  # fmt: skip
 
     # ---- batches
@@ -455,7 +460,10 @@ class Values:
             # from the start of the block, so that what is left of earlier perturbations is the same however a run is split
             D, displaced = self.displacements(begin, stop)
             new, done = range(first, stop), len(self.evaluations(range(begin, first)))
-            self.accumulate(*statistics.closed, new, self.broadcasts(new, D[first - begin :], displaced[done:]))
+            heard = self.broadcasts(new, D[first - begin :], displaced[done:])
+            self.accumulate(*statistics.closed, new, heard)
+            if statistics.periods:
+                statistics.periods.hear(first, np.array(heard[1:]), self.v)
             statistics.extend(stop - first)
 
 

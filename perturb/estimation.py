@@ -1,8 +1,11 @@
 """`estimate`: weight perturbation on an objective; `compare`: its result beside exact R{backprop} and the method's own limit."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
@@ -129,8 +132,9 @@ class QuantityComparison:
     """One quantity (g or z) against its exact value and its method's own limit; arrays of shape (n,).
 
     z_rms, limit_z_rms: rms over the weights of (estimate - exact)/stderr and (estimate - limit)/stderr; about 1 for an estimate
-    as good as its standard errors say; of an uncertain limit, limit_stderr counts too. relative_error:
-    |estimate - exact|/|exact|; NaN where the exact value is zero.
+    as good as its standard errors say; of an uncertain limit, limit_stderr counts too. Of standard errors with few degrees of
+    freedom df, the standard normal deviate of the same probability is taken. relative_error: |estimate - exact|/|exact|; NaN
+    where the exact value is zero.
     """
 
     estimate: Array
@@ -138,6 +142,7 @@ class QuantityComparison:
     exact: Array
     limit: Array
     limit_stderr: Array | None = None
+    df: float = math.inf
 
     @property
     def cosine(self) -> float:
@@ -159,13 +164,13 @@ class QuantityComparison:
     @property
     def z_rms(self) -> float:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return _rms((self.estimate - self.exact) / self.stderr)
+            return _rms(_normal((self.estimate - self.exact) / self.stderr, self.df))
 
     @property
     def limit_z_rms(self) -> float:
         with np.errstate(divide="ignore", invalid="ignore"):
             unsure = 0.0 if self.limit_stderr is None else self.limit_stderr
-            return _rms((self.estimate - self.limit) / np.hypot(self.stderr, unsure))
+            return _rms(_normal((self.estimate - self.limit) / np.hypot(self.stderr, unsure), self.df))
 
 
 @dataclass(frozen=True)
@@ -187,9 +192,20 @@ def compare(estimated: Estimate, objective: Objective, w: Array, v: Array, known
     g_limit, z_limit = limits(design.method, design.code, whole, design.sigma, design.r, design.seed)
     unsure = limit_stderr(design.method, design.code, whole)
     return Comparison(
-        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, g_limit),
-        QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit, unsure),
+        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, g_limit, df=estimated.gradient_df),
+        QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit, unsure, estimated.hv_df),
     )
+
+
+def _normal(t: Array, df: float) -> Array:
+    """|deviates| of Student's t as standard normal ones of the same probability; where that is too small for a number, after
+    Wallace (1959), who is good to some per cent for one degree of freedom and much better for more."""
+    t, df = np.abs(t), np.float64(df)
+    if not np.isfinite(df):
+        return t
+    tail = student.sf(t, df)
+    far = (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t * t / df))
+    return np.where(np.isnan(t) | (tail > 1e-300), norm.isf(tail), far)
 
 
 def _rms(a: Array) -> float:

@@ -234,9 +234,10 @@ def _look_up(lo, hi, bits, E_of, s_of, E, s):
 def _block(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
-    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
+    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch, heard, origin,
 ):  # fmt: skip
-    """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1."""
+    """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1. heard: for
+    what is broadcast of trials from `origin` on, (3, trials), or (3, 0)."""
     T = y.size
     start = first // T * T
     lo, hi, n, rows = first - start, last - start, v_beta.size, c.size // T
@@ -251,6 +252,10 @@ def _block(
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:
         return start + failed
+    if heard.shape[1]:
+        for row, numbers in enumerate((y, u, s)):
+            for t in range(lo, hi):
+                heard[row, start + t - origin] = numbers[t]
     coefficients(lo, hi, y, u, s, c, nothing, scalars, units)
     count(scalars, v.size > 0, totals)
     accumulate_signs(n, bits, c, rows, L)
@@ -262,7 +267,7 @@ def _block(
 def sign_trials(
     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, T, span, first, last, sums, totals,
-    failed,
+    failed, heard,
 ):  # fmt: skip
     """Trials first..last-1 in aligned spans of blocks of T: the b-th adds to sums[b], totals[b] and sets failed[b], see
     `_block`."""
@@ -289,6 +294,6 @@ def sign_trials(
                     sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
                     sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
                     max(first, start), min(last, start + T), sums[b], totals[b],
-                    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch,
+                    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch, heard, first,
                 )  # fmt: skip
                 failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -142,9 +142,10 @@ def accumulate(n, D, c, c2, with_b, rows, L):
 def _block(
     gain, sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
+    heard, origin,
 ):  # fmt: skip
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1. gain: what
-    reaches weight i is gain[i] D_i."""
+    reaches weight i is gain[i] D_i. heard: as in `fast_kernels`."""
     start = first // BLOCK * BLOCK
     lo, hi, n, P, sigma32, with_b = first - start, last - start, v_beta.size, amounts.size, np.float32(sigma), regressor_kind == 2
     rows = 32 if with_b else 16
@@ -187,6 +188,10 @@ def _block(
     failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
     if failed >= 0:
         return start + failed
+    if heard.shape[1]:
+        for row, numbers in enumerate((y, u, s)):
+            for t in range(lo, hi):
+                heard[row, start + t - origin] = numbers[t]
     coefficients(lo, hi, y, u, s, c, c2, scalars, units)
     count(scalars, v.size > 0, totals)
     accumulate(n, D, c, c2, with_b, rows, L)
@@ -198,7 +203,7 @@ def _block(
 def float_trials(
     gain, sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
     still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, T, span, first, last, sums, totals,
-    failed,
+    failed, heard,
 ):  # fmt: skip
     """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and sets failed[b], see `_block`."""
     for b in range(sums.shape[0]):
@@ -208,6 +213,6 @@ def float_trials(
                 wrong = _block(
                     gain, sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
                     sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
-                    max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+                    max(first, start), min(last, start + BLOCK), sums[b], totals[b], heard, first,
                 )  # fmt: skip
                 failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -212,11 +212,12 @@ def _count_into(totals, dE, s):
 def _block(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases, gradient_weights,
     hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, at_rest,
-    first, last, sums, totals,
+    first, last, sums, totals, heard, origin,
 ):  # fmt: skip
     """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a non-finite error, or -1.
 
-    gain D reaches the weights; w_moved, base_moved: w and base in phases that D moves, see `Mismatch`."""
+    heard: for what is broadcast of trials from `origin` on, (3, trials), or (3, 0). gain D reaches the weights; w_moved,
+    base_moved: w and base in phases that D moves, see `Mismatch`."""
     S = 1 if by_pattern else x.shape[1]
     n1 = sizes[0] * sizes[1]
     D, A = np.empty(w.size), np.empty(w.size)  # as the code makes it, and as it is applied
@@ -263,6 +264,8 @@ def _block(
 
         # broadcast and accumulate
         dE = (y, u)
+        if heard.shape[1]:
+            heard[0, trial - origin], heard[1, trial - origin], heard[2, trial - origin] = y, u, s
         _count_into(totals, dE, s)
         for i in range(w.size):
             _store(sums, i, _accumulate(_load(sums, i), known[i], dE, s, v[i], V, regressor_kind, kappa))
@@ -273,10 +276,10 @@ def _block(
 def mlp_trials(
     x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases, gradient_weights,
     hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, first, last,
-    sums, totals, failed,
+    sums, totals, failed, heard,
 ):  # fmt: skip
     """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and sets failed[b], see `_block`.
-    x, target: (units, S)."""
+    x, target: (units, S). heard: (3, trials) for what they broadcast, or (3, 0)."""
     # errors at w, where nothing but the noise differs from trial to trial
     width = 0
     for units in sizes[1:]:
@@ -289,7 +292,7 @@ def mlp_trials(
             x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases,
             gradient_weights, hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top,
             by_pattern, at_rest,
-            max(first, start), min(last, start + BLOCK), sums[b], totals[b],
+            max(first, start), min(last, start + BLOCK), sums[b], totals[b], heard, first,
         )  # fmt: skip
 
 
@@ -336,6 +339,8 @@ def run_trials(
         # some MB of sums, and not much more than a second's work, so that an interruption is heard
         work = design.n_weights * len(design.method.phases) * (objective.n_patterns if design.presentation == "batch" else 1)
         batch = size * threads * max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
+        if statistics.periods:  # and of broadcasts
+            batch = min(batch, max(size * threads, 2**18 // (size * threads) * size * threads))
     last = statistics.next_trial + trials
     sums, totals = np.empty((0, *statistics.open[0].shape)), np.empty((0, statistics.open[1].size))
     with ThreadPoolExecutor(threads) as pool:
@@ -352,12 +357,14 @@ def run_trials(
             if statistics.opened is not None and not again:
                 sums[0], totals[0] = statistics.open
             failed = np.full(blocks, -1)
+            heard = np.empty((3, stop - first if statistics.periods else 0))
             cuts = [blocks * i // threads for i in range(threads + 1)]
-            jobs = [
-                pool.submit(blocks_of, max(first, (first // size + a) * size), min(stop, (first // size + b) * size), *parts)
-                for a, b in pairwise(cuts)
-                if (parts := (sums[a:b], totals[a:b], failed[a:b])) and a < b
-            ]
+            jobs = []
+            for a, b in pairwise(cuts):
+                begin, end = max(first, (first // size + a) * size), min(stop, (first // size + b) * size)
+                if a < b:
+                    parts = sums[a:b], totals[a:b], failed[a:b], heard[:, begin - first : end - first]
+                    jobs.append(pool.submit(blocks_of, begin, end, *parts))
             for job in jobs:
                 job.result()
             if (failed >= 0).any():
@@ -374,6 +381,8 @@ def run_trials(
                 statistics.open = sums[blocks - 1].copy(), totals[blocks - 1].copy()
                 if done or statistics.opened is None:
                     statistics.opened = max(first, stop // size * size)
+            if statistics.periods:
+                statistics.periods.hear(statistics.next_trial, heard[:, statistics.next_trial - first :], v)
             statistics.extend(stop - statistics.next_trial)
             statistics.precision = min(statistics.precision, precision)
 
@@ -507,7 +516,7 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, totals, failed):
+def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, totals, failed, heard):
     """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`; ends at a trial not finite."""
     method, code, V, meter = design.method, design.code, float(v @ v), Meter(objective, design, reading)
     kind = REGRESSORS[method.regressor]
@@ -533,7 +542,9 @@ def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, t
         for b in range(begin // BLOCK, (trials.stop - 1) // BLOCK + 1):
             own = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
             at = b - first // BLOCK
-            _accumulate_each(known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at])
+            s = _accumulate_each(known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at])
+            if heard.shape[1]:
+                heard[:, begin - first :][:, own] = y[own], u[own], s
 
 
 @compiled(nogil=True)
@@ -549,6 +560,7 @@ def along(D, v):
 def _accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
     s = along(D, v) if kind == 1 or kind == 2 else np.zeros(y.size)
     add_broadcasts(sums, totals, D, y, u, s, v, V, kind, kappa)
+    return s
 
 
 @compiled(error_model="numpy", fastmath={"contract"})

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import struct
 import zipfile
 import zlib
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import t as student
 
 from perturb.codes import CODES, SEQUENTIAL, Code, Registers, lfsr
-from perturb.errors import InputError
+from perturb.errors import InputError, choose
 from perturb.files import whole
 from perturb.methods import Method
+from perturb.periods import ROUNDING, Periods, errors_over_periods
 from perturb.synapse import SUMS, TOTALS, curvature_along, put_along, solve_least_squares, solve_moments
 
 if TYPE_CHECKING:
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare
-FORMAT = "perturb statistics 2"
+FORMAT = "perturb statistics 3"
+# share of a regressor's square sum below which what is left of it is rounding: that of the sums, which in float32 is up to 1e-6
+SINGULAR = {"float64": 1e-12, "float32": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ class Statistics:
     sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial numbers summed so far, as
     (first, last + 1) in order. A run goes on at the end of its last span, so spans = [(first, first)] is an empty start for one
     of several processes. point: where they were summed, None before the first trial. opened: the first trial in
-    `open`, if there is one. precision: float32, if any trial ran so.
+    `open`, if there is one. precision: float32, if any trial ran so. periods: of a periodic code, what its double periods made,
+    for the standard errors; None for any other, and for one of the user's own.
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
@@ -138,6 +144,7 @@ class Statistics:
         self.opened: int | None = None
         self.precision = "float64"
         self.point: Point | None = None
+        self.periods = Periods(design) if design.code.periodic and design.code.function is None else None
 
     def bind(self, point: Point) -> None:
         """Note where the trials are run; InputError if those so far were run elsewhere."""
@@ -200,6 +207,8 @@ class Statistics:
         both.open, both.opened = (last.open[0].copy(), last.open[1].copy()), last.opened
         both.precision = min(self.precision, other.precision)
         both.point = self.point or other.point
+        if self.periods and other.periods and both.point:
+            both.periods = self.periods.merge(other.periods, both.point.v)
         return both
 
     def save(self, path: str | Path) -> None:
@@ -215,12 +224,13 @@ class Statistics:
             "sigma": float(self.design.sigma), "r": float(self.design.r), "seed": int(self.design.seed),
             "presentation": self.design.presentation,
             "point": [self.point.error, self.point.digest] if self.point else None,
-            "opened": self.opened, "precision": self.precision,
+            "opened": self.opened, "precision": self.precision, "periods": self.periods and self.periods.header,
         }  # fmt: skip
         content = io.BytesIO()
         np.savez(
             content, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), v=self.point.v if self.point else [],
             closed_sums=self.closed[0], closed_totals=self.closed[1], open_sums=self.open[0], open_totals=self.open[1],
+            **(self.periods.arrays() if self.periods else {}),  # type: ignore[arg-type]  # of allow_pickle, which stays as it is
         )  # fmt: skip
         path = Path(path)
         try:
@@ -244,7 +254,7 @@ class Statistics:
                 if damaged := archive.testzip():
                     raise ValueError(f"{damaged} is damaged")
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in (*ARRAYS, "v", "header")}
+                arrays = {name: archive[name] for name in archive.files}
             header = json.loads(arrays["header"].tobytes())
             if header["format"] != FORMAT or tuple(header["sums"]) != SUMS or tuple(header["totals"]) != TOTALS:
                 raise InputError(f"{path}: statistics of another version of perturb: run the trials again")
@@ -269,6 +279,8 @@ class Statistics:
                 raise ValueError("arrays of unexpected shape")
             statistics.closed = (arrays["closed_sums"], arrays["closed_totals"])
             statistics.open = (arrays["open_sums"], arrays["open_totals"])
+            if statistics.periods:
+                statistics.periods.restore(header["periods"], arrays)
         except InputError as error:
             raise error if str(error).startswith(f"{path}: ") else InputError(f"{path}: {error}") from None
         except FileNotFoundError:
@@ -301,7 +313,9 @@ def check_trials(first: int, trials: object) -> int:
 class Estimate:
     """Per-weight estimates, each of shape (n,), with standard errors from the same sums (NaN where they cannot be known).
 
-    hv and hv_stderr are NaN for a method that estimates the gradient alone.
+    hv and hv_stderr are NaN for a method that estimates the gradient alone. gradient_df, hv_df: degrees of freedom of the
+    standard errors; where they are few, an interval is Student's, see `interval`. unknown: why something is NaN, in sentences
+    without a full stop.
     """
 
     gradient: Array
@@ -311,6 +325,9 @@ class Estimate:
     trials: int
     evaluations: int
     statistics: Statistics
+    gradient_df: float = math.inf
+    hv_df: float = math.inf
+    unknown: tuple[str, ...] = ()
 
     @property
     def design(self) -> Design:
@@ -321,10 +338,26 @@ class Estimate:
         """Of the evaluations of E: "float32" or "float64"."""
         return self.statistics.precision
 
+    def interval(self, quantity: str = "hv", level: float = 0.95) -> tuple[Array, Array]:
+        """Lower and upper end of each weight's confidence interval, by Student's t: of what the method tends to.
+
+        Parameters
+        ----------
+        quantity : "gradient" or "hv".
+        level : probability, between 0 and 1, that an interval covers the method's limit (`theory.limit`).
+        """
+        choose("quantity", quantity, dict.fromkeys(("gradient", "hv")))
+        if not 0 < level < 1:
+            raise InputError(f"level = {level} must lie between 0 and 1")
+        value, stderr, df = (getattr(self, f"{quantity}{part}") for part in ("", "_stderr", "_df"))
+        half = float(student.ppf((1 + level) / 2, df)) * stderr
+        return value - half, value + half
+
     @property
     def warnings(self) -> list[str]:
-        """What the numbers do not say of themselves, in plain sentences: a periodic code stopped within its period."""
-        return period_warnings(self.design.code, self.design.n_weights, self.trials)
+        """What the numbers do not say of themselves, in plain sentences: a periodic code stopped within its period, errors that
+        cannot be known."""
+        return [*period_warnings(self.design.code, self.design.n_weights, self.trials), *self.unknown]
 
 
 def repeated(code: Code, n_weights: int, trials: int) -> int:
@@ -349,71 +382,67 @@ def period_warnings(code: Code, n_weights: int, trials: int) -> list[str]:
 def solve(statistics: Statistics) -> Estimate:
     """Estimates and standard errors from the sums alone.
 
-    For independent trials the errors are those of `synapse.solve_*`; within a period of a periodic code they are too large,
-    because its trials disturb each other less. But of z from an even dE_z the folded-over passes tell nothing new (except of the
-    noise), and the variance is that of the trials before. Over whole periods of a code that decorrelates the weights
-    the estimates on dw are a joint least-squares fit of all of them, and the error is sqrt(RSS / (K - n - 1) / (K sigma^2)), with
-    RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2 (not known when K = n + 1); see `_explained` for shift registers.
+    For independent trials the errors are those of `synapse.solve_*`, with K - 1 degrees of freedom less the number of means and
+    of slopes besides the first that are fitted. Those of a periodic code come from its periods, see
+    `periods.errors_over_periods`. A weight whose regressor has been constant so far, where only deviations from a mean are used,
+    or whose two regressors cannot be told apart has no estimate: NaN; one that has not been perturbed has no error.
     """
     design, K = statistics.design, statistics.trials
     method, code, n = design.method, design.code, design.n_weights
     if K < 1:
         raise InputError("statistics hold no trial yet: run some first")
     sums, totals = statistics.sums, statistics.totals
+    unknown: list[str] = []
     with np.errstate(divide="ignore", invalid="ignore"):
+        moved_x, moved_q = _varied(statistics, "x", method.centred), _varied(statistics, "q", method.centred)
+        df = float(K - 1 - method.centred - (method.fit == "least_squares"))
         if method.fit == "moments":
             g, z, var_g, var_z = solve_moments(sums, totals, float(K), method.centred, *design.scales)
+            if method.centred:
+                g, z = np.where(moved_x, g, np.nan), np.where(moved_q, z, np.nan)
+            var_g, var_z = np.where(moved_x, var_g, np.nan), np.where(moved_q, var_z, np.nan)
         else:
             g, z, var_g, var_z = solve_least_squares(sums, totals, float(K), method.centred)
-            g, z, var_g, var_z = np.where(_fitted(sums, K, method.centred), (g, z, var_g, var_z), np.nan)
+            g, z, var_g, var_z = np.where(_fitted(statistics), (g, z, var_g, var_z), np.nan)
+        fitted = z
         if method.correction == "along" and statistics.point:
             v = statistics.point.v
             c, var_c = curvature_along(totals, float(K), design.scales[1])
             z, var_z = put_along(z, np.maximum(var_z, 0.0), v, float(v @ v), c, max(var_c, 0.0))
-        if method.needs_s and not method.mixed:
-            var_z = var_z * (1 + 2 * repeated(code, n, K) / K)
-        P = code.period(n)
-        if code.periodic and all(start % P == 0 and stop % P == 0 for start, stop in statistics.spans):
-            power = design.sigma**2
-            y, u, yy, uu = totals[:4]
-            one = _of_each_column(design)
-            free = K - one.size - 1 if code.balanced else K - one.size
-            if method.fit == "moments":
-                rss = max(yy - code.balanced * y * y / K - K * power * _explained(code, g[one], P), 0.0)
-                var_g = np.full(n, rss / free / (K * power) if free > 0 else np.nan)
-            if method.regressor == "dw":
-                rss = max(uu - code.balanced * u * u / K - K * power * _explained(code, z[one] * design.r, P), 0.0)
-                var_z = np.full(n, rss / free / (K * power) / design.r**2 if free > 0 else np.nan)
+        df_g = df_z = df
+        if code.periodic:
+            var_g, df_g, var_z, df_z, unknown = errors_over_periods(statistics, g, fitted, var_g, var_z)
         if not method.estimates_hv:
             z = var_z = np.full(n, np.nan)
-        # a variance that cancels to rounding noise is zero
-        errors = [np.sqrt(np.maximum(var, 0.0)) if K > 2 else np.full(n, np.nan) for var in (var_g, var_z)]
-    return Estimate(g, errors[0], z, errors[1], K, K * method.evaluations_per_trial, statistics)
+        # variances are differences of mean squares, and known no better than their rounding
+        known, least = (np.isfinite(g), np.isfinite(z)), ROUNDING[statistics.precision] / K
+        errors = [
+            np.where(ok, np.sqrt(np.maximum(var, least * value**2)), np.nan)
+            for ok, value, var in zip(known, (g, z), (var_g, var_z), strict=True)
+        ]
+        if not (code.periodic or df >= 1):
+            errors, df_g, df_z = [np.full(n, np.nan)] * 2, math.nan, math.nan
+            unknown = [f"the standard errors of {K} trials are not known: take more"]
+        if blind := int((~known[0] | ~known[1] & method.estimates_hv).sum()):
+            alike = f"to {blind} of {n} weights all trials were alike, so that they have no estimate: take more, or another code"
+            unknown = [*unknown, alike]
+    return Estimate(
+        g, errors[0], z, errors[1], K, K * method.evaluations_per_trial, statistics, df_g, df_z, tuple(dict.fromkeys(unknown))
+    )
 
 
-def _fitted(sums: Array, K: int, centred: bool) -> Array:
+def _varied(statistics: Statistics, name: str, centred: bool) -> Array:
+    """Whether a regressor, x or q, has been other than zero or (centred) other than its mean in the trials so far, (n,)."""
+    sums, K = statistics.sums, statistics.trials
+    first, square = sums[SUMS.index(name)], sums[SUMS.index(2 * name)]
+    return square - centred * first * first / K > centred * SINGULAR[statistics.precision] * square
+
+
+def _fitted(statistics: Statistics) -> Array:
     """Whether a weight's trials differ enough for its two regressors, (n,): of a singular fit only rounding would be left."""
-    x, q, xx, xq, qq = sums[[SUMS.index(name) for name in ("x", "q", "xx", "xq", "qq")]]
-    det = (xx - x * x / K) * (qq - q * q / K) - (xq - x * q / K) ** 2 if centred else xx * qq - xq**2
-    return det > 1e-12 * xx * qq
-
-
-def _of_each_column(design: Design) -> Array:
-    """One weight for each different column of the code, in order: all weights, but for registers that feed some alike."""
-    n, registers = design.n_weights, design.code.registers
-    if registers is None:
-        return np.arange(n)
-    return np.sort(np.unique(registers.phases(n, design.seed), return_index=True)[1])
-
-
-def _explained(code: Code, slope: Array, period: int) -> float:
-    """What all columns together explain of the mean square of dE, per sigma^2, over whole periods; slope = <dE D>/sigma^2, one
-    for each different column.
-
-    Orthogonal: |slope|^2. Shift registers, <D_i D_j> = -sigma^2/L: slope' G^-1 slope with G = (1 + 1/L) I - 1 1'/L, which is
-    L/(L + 1) [|slope|^2 + (sum slope)^2/(L + 1 - c)] for c columns.
-    """
-    square = float(slope @ slope)
-    if code.orthogonal:
-        return square
-    return period / (period + 1) * (square + float(slope.sum()) ** 2 / (period + 1 - slope.size))
+    x, q, xx, xq, qq = statistics.sums[[SUMS.index(name) for name in ("x", "q", "xx", "xq", "qq")]]
+    K = statistics.trials
+    det = xx * qq - xq**2
+    if statistics.design.method.centred:
+        det = (xx - x * x / K) * (qq - q * q / K) - (xq - x * q / K) ** 2
+    return det > SINGULAR[statistics.precision] * xx * qq

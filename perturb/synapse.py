@@ -55,36 +55,40 @@ def solve_moments(state, totals, K, centred, x_scale, q_scale):
     """(g_i, z_i) and their variances, from K trials, with known denominators.
 
     g_i = Cov(dE_g, dw)/x_scale, z_i = Cov(dE_z, q)/q_scale; without `centred` the plain mean products. The denominator is K, so
-    that a whole period or a full enumeration gives the expectation itself. Variances: of a mean of K such products.
+    that a whole period or a full enumeration gives the expectation itself. Variances: of a mean of K such products, one degree of
+    freedom less where the means are measured too.
     """
     x, q, xx, _, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, _, ququ = state
     y, u, yy, uu = totals[:4]
+    free = K - 1
     if centred:
+        free = K - 2
         xyxy, ququ = squares(x, xx, xy, xxy, xyy, xyxy, y, yy, K), squares(q, qq, qu, qqu, quu, ququ, u, uu, K)
         xy, qu = xy - x * y / K, qu - q * u / K
     g, z = xy / K / x_scale, qu / K / q_scale
-    return g, z, (xyxy / K / x_scale**2 - g * g) / (K - 1), (ququ / K / q_scale**2 - z * z) / (K - 1)
+    return g, z, (xyxy / K / x_scale**2 - g * g) / free, (ququ / K / q_scale**2 - z * z) / free
 
 
 def solve_least_squares(state, totals, K, centred):
     """(g_i, z_i) and their variances from dE = dw g_i + q z_i (+ intercept, if `centred`), the weight's own 2x2 problem.
 
     Variances: the sandwich A^-1 M A^-1 with M the summed squares of dE times the regressors, reduced by the share of dE's
-    variance that this weight explains (the residual's squares themselves would need nine more sums).
+    variance that this weight explains (the residual's squares themselves would need nine more sums). Its mixed element is taken
+    from the other two and the regressors' own correlation, so that no variance can be negative.
     """
-    x, q, xx, xq, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, xyqu, ququ = state
+    x, q, xx, xq, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, _, ququ = state
     y, _, yy = totals[:3]
     if centred:
         xyxy, ququ = squares(x, xx, xy, xxy, xyy, xyxy, y, yy, K), squares(q, qq, qu, qqu, quu, ququ, y, yy, K)
-        xyqu = xyqu - (y / K) ** 2 * xq  # to leading order: the sum of x q y is not kept
         xx, xq, qq = xx - x * x / K, xq - x * q / K, qq - q * q / K
         xy, qu, yy = xy - x * y / K, qu - q * y / K, yy - y * y / K
     det = xx * qq - xq * xq
     g = (qq * xy - xq * qu) / det
     z = (xx * qu - xq * xy) / det
-    unexplained = (1.0 - (g * xy + z * qu) / yy) * K / (K - 2)
-    var_g = unexplained * (qq * qq * xyxy - 2.0 * qq * xq * xyqu + xq * xq * ququ) / (det * det)
-    var_z = unexplained * (xq * xq * xyxy - 2.0 * xq * xx * xyqu + xx * xx * ququ) / (det * det)
+    mixed = xq * (xyxy * ququ / (xx * qq)) ** 0.5
+    unexplained = (1.0 - (g * xy + z * qu) / yy) * K / (K - 2 - centred)
+    var_g = unexplained * (qq * qq * xyxy - 2.0 * qq * xq * mixed + xq * xq * ququ) / (det * det)
+    var_z = unexplained * (xq * xq * xyxy - 2.0 * xq * xx * mixed + xx * xx * ququ) / (det * det)
     return g, z, var_g, var_z
 
 

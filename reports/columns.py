@@ -36,6 +36,7 @@ SUMMARY = {
     "incidents": "what went wrong on the chip; empty if nothing",
     "faultless_cosine": "cosine of the same run without the faults that it met; empty if it met none",
     "predicted_relative_error": "relative error that theory predicts",
+    "df": "degrees of freedom of the standard errors; inf where known without limit, empty where they are not known",
 }
 WEIGHTS = {
     "method": "method",
@@ -52,6 +53,8 @@ WEIGHTS = {
     "hv_hat": "estimated (Hv)_i; empty for a method of the gradient alone",
     "hv_stderr": "its standard error",
     "hv_limit": "what the method tends to, by theory",
+    "g_df": "degrees of freedom of g_stderr: an interval takes Student's quantile where they are few",
+    "hv_df": "degrees of freedom of hv_stderr",
 }
 CONVERGENCE = {
     "method": "method",

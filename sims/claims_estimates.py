@@ -1,4 +1,4 @@
-"""Claims about estimates: limits of least squares, aliases of codes, what a chip's imperfections do to gain and variance."""
+"""Claims about estimates: limits of least squares, coverage, aliases of codes, what imperfections do to gain and variance."""
 
 import math
 from collections.abc import Iterator
@@ -9,12 +9,13 @@ from hardware.chip import Chip
 from hardware.params import ChipParams
 from perturb.codes import CODES
 from perturb.curves import rounding_gain, rounding_variance, stalled_gradient
-from perturb.estimation import estimate
+from perturb.estimation import compare, estimate
+from perturb.methods import METHODS
 from perturb.mlp import MLP
 from perturb.objective import Objective
 from perturb.seeds import derive_seed
 from perturb.statistics import Estimate
-from perturb.theory import predict
+from perturb.theory import curvatures, predict
 from sims.claims import REPEATS, ROUNDING, Array, Linear, Row, chip, diagonal, general, judged, mean, refuted, seeds
 
 DERIVED = "derived here"
@@ -97,6 +98,46 @@ def lfsr_correlation(seed: int) -> Iterator[Row]:
     walsh = estimate(objective, w, np.ones(n), 16, "central", "walsh", sigma, seed=seed, precision="float64").gradient
     one = f"n = {n}, one period of 16 pairs"
     yield judged("Walsh code instead: largest error", DERIVED, one, 0.0, float(np.abs(walsh - g).max()), 0.0, ROUNDING)
+
+
+COVERED, TRIALS, EXACTLY = 0.95, (16, 32, 64, 96, 1000), 0.02
+
+
+def coverage(seed: int) -> Iterator[Row]:
+    """95 % intervals of the estimates, by Student's t, cover 95 % of the methods' limits, with every method and code.
+
+    On a quadratic, after K = 16 to 1,000 trials and, of a periodic code, 2 and 8 double periods; of those, the K for which errors
+    are known: one within a period, or that leaves too many trials after one, has none. A row shows the code that is furthest off.
+    """
+    n, sigma, noise = 24, 0.1, 0.01
+    objective, rng = general(n, seed), np.random.Generator(np.random.Philox(seed))
+    w, v = rng.standard_normal(n), rng.standard_normal(n)
+    known = curvatures(objective, w, v)
+    for method in METHODS.values():
+        codes = [code for code in CODES.values() if code.independent or not method.needs_s]
+        rows: dict[str, list[Row]] = {quantity: [] for quantity in method.quantities}
+        for code in codes:
+            double = 2 * code.period(n)
+            inside: dict[str, dict[int, list[float]]] = {quantity: {} for quantity in rows}
+            for trials in sorted({*TRIALS, *((2 * double, 8 * double) if code.periodic else ())}):
+                for s in seeds(seed):
+                    found = estimate(objective, w, v, trials, method, code, sigma, sigma, s, noise, precision="float64")
+                    compared = compare(found, objective, w, v, known)
+                    for quantity, each in inside.items():
+                        (low, high), limit = found.interval(quantity, COVERED), getattr(compared, quantity).limit
+                        if (told := np.isfinite(low)).any():
+                            each.setdefault(trials, []).append(float(np.mean((low <= limit) & (limit <= high), where=told)))
+            for quantity, each in inside.items():
+                # where only some seeds have known errors, those are not like the others
+                whole = {trials: shares for trials, shares in each.items() if len(shares) == REPEATS}
+                claim = (
+                    f"{method.name}: {'g' if quantity == 'gradient' else 'z'} covered; {len(codes)} codes, furthest {code.name}"
+                )
+                setting = f"n = {n}, {', '.join(f'{trials:,}' for trials in whole)} trials, {REPEATS} runs each"
+                measured, stderr = mean(np.mean(list(whole.values()), axis=0))
+                rows[quantity].append(judged(claim, "Student 1908", setting, COVERED, measured, stderr, EXACTLY))
+        for quantity in rows:
+            yield max(rows[quantity], key=lambda row: abs(row.measured - row.predicted))
 
 
 # ---- how many trials

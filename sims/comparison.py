@@ -188,7 +188,7 @@ def _summary_rows(
                 + _cost(quantity, measured.cosine, unhurt),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": " ".join(f"{warning}." for warning in predicted.warnings),
+                "warnings": " ".join(f"{warning}." for warning in [*predicted.warnings, *estimate.unknown]),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.schedule.busy, key=chip.schedule.busy.__getitem__),
                 "busiest_share": max(chip.schedule.busy.values()),
@@ -197,6 +197,7 @@ def _summary_rows(
                 "incidents": " ".join(f"{incident}." for incident in chip.incidents),
                 "faultless_cosine": unhurt,
                 "predicted_relative_error": theory.relative_error(estimate.trials),
+                "df": measured.df,
             }
         )
     return rows
@@ -291,5 +292,7 @@ def _weights(rival: Rival, bench: Bench, compared: Comparison) -> pd.DataFrame:
             "hv_hat": z.estimate,
             "hv_stderr": z.stderr,
             "hv_limit": z.limit,
+            "g_df": g.df,
+            "hv_df": z.df,
         }
     )

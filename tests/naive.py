@@ -145,6 +145,19 @@ def sums(D, y, u, q, s):
     return np.array([term.sum(0) for term in terms]), np.array([total.sum() for total in totals])
 
 
+def over_double_period(design, pair, y, u, s, v):
+    """Sums over one double period, trial after trial: of D y, of q u and of q^2, each (n,)."""
+    length = 2 * design.code.period(design.n_weights)
+    fed = (design.code.registers.taps, design.code.registers.bits) if design.code.registers else ()
+    name, n, V, found = design.code.name, design.n_weights, v @ v, np.zeros((3, design.n_weights))
+    for t in range(length):
+        D = perturbation(name, n, design.sigma, design.seed, pair * length + t, *fed)
+        q = {"dw": D, "s_dw": s[t] * D - design.kappa * v * D * D, "b": s[t] / V * (D - s[t] * v / (2 * V)), "none": 0 * D}
+        q = q[design.method.regressor]
+        found += D * y[t], q * u[t], q * q
+    return found
+
+
 def fit(method, design, D, y, u, q, v):
     """(g, z) from the definitions: covariances over known denominators, or each weight's own least squares by lstsq."""
     K, n = D.shape

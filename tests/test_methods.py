@@ -285,11 +285,15 @@ def test_gradients_within_a_period_scatter_as_predicted(linear24, method, code):
     period = CODES[code].period(w.size)
     for trials in (period // 2, period, period + period // 3, 2 * period, 3 * period):
         found = np.array([estimate(objective, w, v, trials, seed=seed, **options).gradient for seed in range(150)])
-        squares = ((found - predicted.expected(trials)) ** 2).sum(1)
+        # a covariance has nothing for weights whose column has been constant so far; the others are enough to tell
+        seen = np.isfinite(found).all(0)
+        assert seen.all() or (method == "covariance" and code == "walsh" and trials < period and seen.mean() > 0.9)
+        squares = ((found - predicted.expected(trials)) ** 2)[:, seen].sum(1)
         spread = squares.std() / np.sqrt(len(squares))
         # aliases of the curvature are taken as random, and a register's states as in random order: exact, they need all of H
         slack = 0.05 if method == "difference" and code != "lfsr" else 0.2
-        assert abs(squares.mean() - predicted.total_variance(trials)) < 5 * spread + slack * predicted.total_variance(trials)
+        expected = float(predicted.variances(trials)[seen].sum())
+        assert abs(squares.mean() - expected) < 5 * spread + slack * expected
 
 
 @pytest.mark.parametrize(
@@ -307,8 +311,12 @@ def test_hv_on_s_dw_scatters_as_predicted_within_and_over_periods(linear24, meth
         expected = predicted.total_variance(trials)
         # within a pass as random, and leading in n = 24: that is worth 20 %; the double period itself saves a factor of 4 to 20
         assert abs(squares.mean() - expected) < 5 * spread + 0.2 * expected
-        # the stated errors may be too large, not too small
-        assert np.mean([np.sum(run.hv_stderr**2) for run in runs]) > 0.8 * squares.mean()
+        # of fewer than two whole double periods the errors are not known
+        stated = np.array([np.sum(run.hv_stderr**2) for run in runs])
+        assert np.isnan(stated).all() == (trials < 4 * period)
+        if trials == 4 * period:
+            # of one degree of freedom each
+            assert stated.mean() == pytest.approx(squares.mean(), abs=5 * (spread + stated.std() / np.sqrt(len(stated))))
     if METHODS[method].mixed:
         assert predicted.total_variance(2 * period) < predicted.variance / (2 * period) / 3
 

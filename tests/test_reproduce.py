@@ -14,7 +14,7 @@ from sims import claims, claims_estimates, claims_learning, claims_updates
 from sims.claims import AGREES, BIASED, DISAGREES, crossing, diagonal, general, judged, mean, refuted, seeds, verdict
 from sims.reproduce import CLAIMS, chosen, says
 
-SLOW = {"mgd-xor", "settling", "converter", "flicker", "stability", "averaging"}
+SLOW = {"coverage", "mgd-xor", "settling", "converter", "flicker", "stability", "averaging"}
 EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CLAIMS]
 # the exact gradient's share less that of perturbation: the control is no difference at all
 DIFFERENCE = "share solved: exact gradient less perturbation"
