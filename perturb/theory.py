@@ -548,7 +548,7 @@ class QuantityPrediction:
         if self.slope is None:
             odd, m = min(rest, 2 * P - rest), trials % P
             even = trials + 2 * repeated(self.code, self.limit.size, trials)
-            left = odd * self.trial.odd + even * self.trial.even + m * (P - m) / (P - 1) * self.trial.mean
+            left = odd * self.trial.odd + even * self.trial.even + m * (P - m) / max(P - 1, 1) * self.trial.mean
             return np.maximum(left / trials**2 + self.trial.noise / trials, 0.0)
         unpaired: Array | float = min(rest, 2 * P - rest)  # trials whose even part the folded-over pass has not taken away
         if self.code.function is not None:

@@ -10,7 +10,7 @@ from test_chip import chip_of
 from test_codes import LOGISTIC
 from test_streaming import same_bits
 
-from perturb import CODES, METHODS, MLP, InputError, Method, Statistics, compare, estimate, solve
+from perturb import CODES, METHODS, MLP, InputError, Method, Statistics, compare, estimate, predict, solve
 from perturb.codes import lfsr
 from perturb.estimation import QuantityComparison
 from perturb.objective import FunctionObjective
@@ -79,6 +79,11 @@ def test_a_single_weight_is_estimated_right_or_not_at_all(method, code):
     one = FunctionObjective(lambda w: float(w @ w) / 2, lambda w: w, lambda w, v: v, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        predicted = predict(one, np.ones(1), np.ones(1), method, code)
+        for quantity in (predicted.gradient, predicted.hv):
+            assert quantity.variances(7).shape == (1,)
+        unknown = METHODS[method].estimates_hv and np.isnan(predicted.hv.limit).any()
+        assert not unknown or any("cannot be known" in said for said in predicted.warnings)
         for trials in (1, 2, 3, 4, 7, 64):
             found = estimate(one, np.ones(1), np.ones(1), trials, method, code, 0.1)
             limit = compare(found, one, np.ones(1), np.ones(1))
@@ -305,8 +310,8 @@ def test_deviations_with_few_degrees_of_freedom_are_compared_as_normal_ones():
     zero = np.zeros(4)
     for df in (1, 3, 30, np.inf):
         ends = student.ppf([0.975, 0.975, 0.025, 0.975], df)
-        assert QuantityComparison(ends, zero + 1, zero, zero, df).limit_z_rms == pytest.approx(1.959964)
-    far = [QuantityComparison(zero + size, zero + 1, zero, zero, 50.0).z_rms for size in (1e3, 1e6, 1e12)]
+        assert QuantityComparison(ends, zero + 1, zero, zero, df=df).limit_z_rms == pytest.approx(1.959964)
+    far = [QuantityComparison(zero + size, zero + 1, zero, zero, df=50.0).z_rms for size in (1e3, 1e6, 1e12)]
     assert np.isfinite(far).all() and far == sorted(far)
 
 
