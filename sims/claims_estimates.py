@@ -104,7 +104,7 @@ COVERED, TRIALS, EXACTLY = 0.95, (16, 32, 64, 96, 1000), 0.02
 
 
 def coverage(seed: int) -> Iterator[Row]:
-    """95 % intervals of the estimates, by Student's t, cover 95 % of the methods' limits, with every method and code.
+    """95 % intervals by Student's t cover 95 % of the methods' limits, with every method and code.
 
     On a quadratic, after K = 16 to 1,000 trials and, of a periodic code, 2 and 8 double periods; of those, the K for which errors
     are known: one within a period, or that leaves too many trials after one, has none. A row shows the code that is furthest off.
