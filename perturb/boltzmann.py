@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
+from perturb.compiled import compiled
 from perturb.errors import InputError
 from perturb.losses import softmax
 from perturb.objective import Kept, Objective, as_floats, as_number, as_weights, own
-from perturb.philox import compiled, words
+from perturb.philox import words
 
 Array = np.ndarray
 MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table

@@ -12,10 +12,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from perturb.activations import names_of_units, per_unit
+from perturb.compiled import compiled
 from perturb.errors import InputError, choose
 from perturb.losses import ERRORS, check_outputs
 from perturb.objective import Kept, Objective, as_floats, as_patterns, as_units, as_weights, own
-from perturb.philox import compiled
 
 Array = np.ndarray
 

@@ -11,7 +11,8 @@ Perturbations are in units of sigma and s in units of sigma |v|.
 
 import numpy as np
 
-from perturb.philox import NOISE, compiled
+from perturb.compiled import compiled
+from perturb.philox import NOISE
 from perturb.simd import (
     EXACT,
     LANES,

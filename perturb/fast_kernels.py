@@ -7,9 +7,10 @@ signs: where trials outnumber them by far, and a reading adds nothing of its own
 
 import numpy as np
 
+from perturb.compiled import compiled
 from perturb.fast_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
 from perturb.fast_sums import broadcast, coefficients, count, finish
-from perturb.philox import CODE, compiled, words
+from perturb.philox import CODE, words
 from perturb.simd import (
     EXACT,
     LANES,

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from perturb.philox import compiled
+from perturb.compiled import compiled
 from perturb.simd import (
     EXACT,
     add,

@@ -9,10 +9,11 @@ import math
 
 import numpy as np
 
+from perturb.compiled import compiled
 from perturb.fast_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
 from perturb.fast_kernels import ONE, draw_signs
 from perturb.fast_sums import broadcast, coefficients, count, finish
-from perturb.philox import CODE, compiled
+from perturb.philox import CODE
 from perturb.simd import (
     EXACT,
     LANES,

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
+from perturb.compiled import compiled
 from perturb.kernels import activate, exp, pattern_errors
-from perturb.philox import compiled
 from perturb.simd import EXACT, fma, load_d, peek, splat_d, store
 
 WIDE = 8  # patterns of a vector

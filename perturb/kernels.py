@@ -20,11 +20,12 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from perturb import fast_errors, fast_kernels, float_kernels, reading, synapse
+from perturb.compiled import compiled
 from perturb.errors import InputError
 from perturb.methods import REGRESSORS
 from perturb.mlp import MLPObjective
 from perturb.objective import Objective
-from perturb.philox import NOISE, compiled, normals, pattern_index, perturbation, sense
+from perturb.philox import NOISE, normals, pattern_index, perturbation, sense
 from perturb.reading import Meter, Reading
 from perturb.statistics import Design, Point, Statistics, check_trials
 from perturb.synapse import SUMS

@@ -6,10 +6,11 @@ themselves are float64. The lanes are patterns. `learning` does the same update 
 
 import numpy as np
 
+from perturb.compiled import compiled
 from perturb.fast_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
 from perturb.fast_kernels import draw_signs
 from perturb.kernels import activate, exp, product
-from perturb.philox import compiled, perturbation
+from perturb.philox import perturbation
 from perturb.simd import (
     EXACT,
     add,

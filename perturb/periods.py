@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perturb.codes import CODES, LFSR, SEQUENTIAL, SINE, WALSH, Code
+from perturb.compiled import compiled
 from perturb.methods import REGRESSORS
-from perturb.philox import compiled
 from perturb.synapse import SUMS
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
+from perturb.compiled import compiled
 from perturb.graph_kernels import WIDE, activate_units
 from perturb.kernels import bits_of, exp, float_of, pattern_errors
-from perturb.philox import compiled
 from perturb.simd import (
     EXACT,
     LANES,

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from perturb.philox import compiled
+from perturb.compiled import compiled
 
 LANES = 16
 EXACT = {"error_model": "numpy", "fastmath": {"contract"}}  # of kernels: IEEE arithmetic, but for fused multiply-adds

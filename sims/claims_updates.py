@@ -226,7 +226,7 @@ def rounding(seed: int) -> Iterator[Row]:
 
 
 def dithered_rounding(seed: int) -> Iterator[Row]:
-    """The noise of perturbation dithers writes in steps: rounding to the nearest learns too, and ends below stochastic rounding.
+    """The noise of perturbation dithers writes in steps: rounding to nearest learns too, and ends below stochastic rounding.
 
     Steps q: where eta G has a spread s of q, writes to the nearest add q^2/12, stochastic ones q^2/6; at s = q/4 the nearest pass
     a gain `rounding_gain` of the rate. With l = 1, Rademacher pairs and E u_i^2 = c: s^2 = eta^2 (n c + sE^2/(2 sigma^2)), and

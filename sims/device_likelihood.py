@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hardware.device import EXPONENTIAL, LINEAR, DeviceParams
-from perturb.philox import compiled
+from perturb.compiled import compiled
 from sims.pulses import Measured
 
 Array = np.ndarray

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from perturb import CODES, METHODS, MLP, InputError, estimate
+from perturb.compiled import compiled
 from perturb.fast_errors import SPARE
 from perturb.fast_kernels import accumulate_signs, draw_signs, measured_once
 from perturb.float_kernels import BLOCK as FLOATS
 from perturb.float_kernels import draw_normals, draw_ternary
 from perturb.kernels import FAST_CODES, Mismatch, run_trials
-from perturb.philox import NOISE, compiled, normals
+from perturb.philox import NOISE, normals
 from perturb.precision import sufficient
 from perturb.reading import Reading
 from perturb.simd import (
