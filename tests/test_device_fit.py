@@ -228,8 +228,8 @@ GOOD = "".join(f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n"
     [
         ("", {}, "holds no readings"),
         (HEADER, {}, "holds no readings"),
-        ("a,b\n1,2\n", {}, "line 1: columns are a, b, but pulse, direction and one of weight, conductance_us are needed"),
-        ("pulse,direction,weight,conductance_us\n1,1,1,1\n", {}, "line 1: columns are"),
+        ("a,b\n1,2\n", {}, "line 1: columns, separated by commas, are a, b, but pulse, direction and one of weight,"),
+        ("pulse,direction,weight,conductance_us\n1,1,1,1\n", {}, "are pulse, direction, weight, conductance_us, but"),
         ("pulse,direction,pulse,weight\n1,1,1,1\n", {}, "line 1: column pulse is there twice"),
         (HEADER + "0,1\n", {}, "line 2: has 2 columns but the header has 3"),
         (HEADER + "0,0,0.1\n1,1,x\n", {}, "line 3: weight = x must be a finite number"),

@@ -96,7 +96,7 @@ def test_noise_that_the_data_do_not_show_is_0_with_its_error_and_widens_the_othe
     values = fit.parameters.set_index("key")
     assert fit.device.step.c2c == 0 and 0.1 < values.loc["step.c2c", "stderr"] < 1
     # a curve without pulse noise would be known to 2e-5: a walk of 900 steps of 0.3 dw_min is not
-    assert values.loc["step.dw_min", "stderr"] > 4e-5
+    assert values.loc["step.dw_min", "stderr"] > 3e-5  # of the order of 0.3 dw_min / sqrt(900)
     assert ", not shown by these data" in fit.text
     _, exact = errors_of(tmp_path / "x.csv", "coarse, without noise", seed=100)
     assert exact.device.noise is None and exact.parameters.set_index("key").loc["noise.write", "stderr"] > 0
