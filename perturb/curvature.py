@@ -433,8 +433,11 @@ def _solution(solver: Solver, H: HessianOperator, b: Array, tolerance: float, bu
     """x with |Hx - b| <= tolerance |b| as far as `budget` products allow, the true relative residual, and whether negative
     curvature ended it.
 
-    What solvers believe of their residual is not what it is: so they are restarted on the true one, ever stricter.
+    What solvers believe of their residual is not what it is: so they are restarted on the true one, ever stricter. b != 0 is
+    brought to a size whose squares are numbers.
     """
+    scale = float(np.abs(b).max())
+    b = b / scale
     size, end = float(np.linalg.norm(b)), H.n_products + budget
     x, r, bent, strictness = np.zeros_like(b), b, False, 1.0
     while (left := float(np.linalg.norm(r))) > tolerance * size and end - H.n_products >= 2 and not bent:
@@ -449,7 +452,7 @@ def _solution(solver: Solver, H: HessianOperator, b: Array, tolerance: float, bu
             break  # rounding, or a singular system: no nearer
         x, r = x + d, further
         strictness *= 0.01
-    return x, float(np.linalg.norm(r)) / size, bent
+    return scale * x, float(np.linalg.norm(r)) / size, bent
 
 
 def _cg(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, bool]:

@@ -427,3 +427,13 @@ def test_the_default_trace_is_exact_from_as_many_products_as_weights():
 def test_bad_input_is_one_clear_line(call, message):
     with pytest.raises(InputError, match=message):
         call(quadratic(INDEFINITE)[0])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e160, 1e300])
+def test_a_newton_step_of_a_gradient_whose_square_is_no_number(size):
+    H, g = np.diag([1.0, 2.0, 4.0]), size * np.array([1.0, -1.0, 2.0])
+    objective = Objective.from_functions(lambda w: g @ w, lambda w: g, lambda w, v: H @ v, n_weights=3)
+    for method in ("cg", "minres"):
+        step = curvature.newton_step(objective, np.zeros(3), method=method)
+        assert step.converged and step.residual < 1e-6
+        np.testing.assert_allclose(step.p, -g / np.diag(H), rtol=1e-6)
