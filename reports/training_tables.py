@@ -50,6 +50,10 @@ def _trained(frames: Frames) -> list[Titled]:
     reached, ended = [], []
     known = ("test accuracy", "test balanced accuracy"), ("test error",), ("accuracy", "balanced accuracy")
     ends = ["error", *next((names for names in known if f"{sources[0]}: {names[0]}" in value), ())]
+    if all(
+        value[f"{source}: {name}"] == value[f"{source}: {name.replace('balanced ', '')}"] for source in sources for name in ends
+    ):
+        ends = [name for name in ends if "balanced" not in name]  # as many of each class
     for source in sources:
         cells = [f"{round(value[f'{source}: {what}'] * runs)} of {runs}" for what in ("solved", "ever solved")]
         cells.append(count(value[f"{source}: updates to goal"]))
