@@ -336,8 +336,8 @@ def points(summary: pd.DataFrame, keys: Sequence[str], study: Study, experiment:
     """All of `Means`: a row per measure, point and identity.
 
     The interval is Student's t; of shares of independent runs or dies, which are counted over all repeats together, Clopper and
-    Pearson's (1934), unless a key makes them the same in all (`PINNED`). Where all repeats gave the same (to rounding) the t interval would have no width, which says nothing of
-    how far a next one would be off: it is NaN, as of a single repeat.
+    Pearson's (1934), unless a key makes them the same in all (`PINNED`). Where all repeats gave the same (to rounding) the t
+    interval would have no width, which says nothing of how far a next one would be off: it is NaN, as of a single repeat.
     """
     return pd.concat(Means(summary, keys, study, experiment).parts(), ignore_index=True)
 

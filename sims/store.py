@@ -58,7 +58,7 @@ def reserved(experiment: "Experiment", out: Path | None, suffix: str = "") -> It
 
 
 def _locked(directory: Path, key: str) -> sqlite3.Connection:
-    """The lock of a directory for a run of the experiment of this key (digest); it ends with its process, whatever way that ends."""
+    """The lock of a directory for a run of the experiment of this digest; it ends with its process, whatever way that ends."""
     unfinished = directory / UNFINISHED
     try:
         directory.mkdir(parents=True, exist_ok=True)
