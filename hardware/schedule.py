@@ -50,7 +50,7 @@ class Schedule:
         }
         self.parts_ns["waiting for dw.v or the clock"] = max(0.0, self.trial_ns + self.hidden_ns - sum(self.parts_ns.values()))
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
-        # every evaluation has another perturbation than that before it, E(w) none again
+        # every evaluation is charged for a change of the perturbation, also that back to none for E(w)
         self._evaluation_j = n * p.energy.perturbation_j + presented * (objective.n_macs * p.energy.mac_j + p.energy.conversion_j)
         self.trial_j = (
             self.evaluations_j(evaluations)

@@ -126,11 +126,11 @@ def best_sigma(
     higher = beyond(objective, w, v)
     # of sigma^-4, sigma^-2, 1 and sigma^2 the variance consists, and of sigma^-2 and 1 the bias on a quadratic: a few values tell
     sampled = np.geomspace(SMALLEST, LARGEST, 7)
-    foretold = [predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed) for sigma in sampled]
+    predictions = [predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed) for sigma in sampled]
     fixed, growing = higher.bias(method, 0.0, r), higher.bias(method, 1.0, r)
     found = []
     for index, quantity in enumerate(("gradient", "hv")):
-        parts = [getattr(prediction, quantity) for prediction in foretold]
+        parts = [getattr(prediction, quantity) for prediction in predictions]
         variance = np.array([part.total_variance(trials) for part in parts])
         if not np.isfinite(variance).all():
             found.append(math.nan)

@@ -30,7 +30,7 @@ class _Entries:
 
     def __init__(self, folder: str, name: str, stamp: Any):
         self._folder, self._name = Path(folder), name
-        self._of = f"{numba.__version__} {stamp}"
+        self._of = f"Numba {numba.__version__} {stamp}"
 
     def _path(self, key: Any) -> Path:
         return self._folder / f"{self._name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
@@ -46,10 +46,11 @@ class _Entries:
         if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
             return _say(path, "is damaged")
         of, data = pickle.loads(content[DIGEST:])
-        return data if of == self._of else None  # else of an older source
+        # else of an older source or another version of Numba, which could not even be unpickled here
+        return pickle.loads(data) if of == self._of else None
 
     def save(self, key: Any, data: Any) -> None:
-        path, content = self._path(key), dumps((self._of, data))
+        path, content = self._path(key), dumps((self._of, dumps(data)))
         part = path.with_suffix(f".{uuid4().hex}.tmp")
         try:
             with open(part, "xb") as file:

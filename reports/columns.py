@@ -278,8 +278,8 @@ POINTS = {
     "mean": "mean over them",
     "sd": "standard deviation over them",
     "low": "lower end of the 95 % confidence interval of the mean (Student's t; of shares of runs or dies, counted over all "
-    "repeats, Clopper and Pearson's), no less than possible; empty where it cannot be known: of one repeat, or of several that "
-    "gave the same",
+    "repeats, Clopper and Pearson's, unless weights.seed or chip.die makes them the same in all), no less than possible; empty "
+    "where it cannot be known: of one repeat, or of several that gave the same",
     "high": "its upper end, not above what is possible",
     "predicted": "what theory predicts, mean over the repeats; empty where it does not say",
 }

@@ -68,6 +68,8 @@ STUDIES = {
 
 
 ON_CHIP = ("compare", "estimators", "ablation", "dies", "budget", "training")  # studies with perturbations and noise
+# keys that, where they are given, make the runs or dies of all repeats the same ones, which cannot be counted over them
+PINNED = {"training.runs": "weights.seed", "dies.count": "chip.die"}
 EXACT = ("exact",)  # the control of a training
 VARIED = "as varied"  # the experiment's own method or code, where that is what is varied
 IDENTITY = ("quantity", "method", "code", "variant", "name", "claim", "group")
@@ -301,8 +303,10 @@ class Means:
         found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
         if count := self._study.shares.get(measure):
             of = found[count] if count in self._keys else self._experiment.get(count)
+            pin = PINNED[count]
+            same = pin in self._keys or self._experiment.get(pin) is not None
             if of is not None:
-                _count(found, n > 0, of * n)
+                _count(found, n == 1 if same else n > 0, of * n)
         found["low"], found["high"] = _possible(measure, found)
         found["predicted"] = np.nan
         if (theory := self._study.theory.get(measure, "")) in self.measures:
@@ -332,8 +336,8 @@ def points(summary: pd.DataFrame, keys: Sequence[str], study: Study, experiment:
     """All of `Means`: a row per measure, point and identity.
 
     The interval is Student's t; of shares of independent runs or dies, which are counted over all repeats together, Clopper and
-    Pearson's (1934). Where all repeats gave the same (to rounding) the t interval would have no width, which says nothing of
-    how far a next one would be off: it is NaN, as of a single repeat.
+    Pearson's (1934), unless a key makes them the same in all (`PINNED`). Where all repeats gave the same (to rounding) the t
+    interval would have no width, which says nothing of how far a next one would be off: it is NaN, as of a single repeat.
     """
     return pd.concat(Means(summary, keys, study, experiment).parts(), ignore_index=True)
 

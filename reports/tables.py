@@ -128,7 +128,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
         dear = (single["cost"] > DEAR) & (single["cost"] - 1 > bound)
         parts = []
         if never := [name.removeprefix("only ") for name in single.loc[np.isinf(single["cost"]), "variant"]]:
-            parts.append(f"{', '.join(never)} alone keep{'s' * (len(never) == 1)} it from a cosine of {accuracy:g} for ever")
+            parts.append(f"a cosine of {accuracy:g} is never reached with {' or '.join(never)} alone")
         for _, row in single[dear & np.isfinite(single["cost"])].iterrows():
             parts.append(f"{row['variant'].removeprefix('only ')} costs {_more(row)}")
         if not dear.all():

@@ -146,11 +146,10 @@ def kalman(
 ):  # fmt: skip
     """Innovations e and their variances S, losses -ln p and the least they could be, chance of being no outlier, x after each.
 
-    Those of first readings are e = 0, S = 1, loss = 0; those at_end count as probabilities, not
-    densities, or not at all. held: theta that S goes by. At a hard bound the
-    weight is the lesser of itself and the bound: between readings its first two moments are kept. A sequence begins anew where
-    its second reading is an outlier to its first, or after LOST outliers in a row: then it is what they were judged by that has
-    gone.
+    Those of first readings are e = 0, S = 1, loss = 0; those at_end count as probabilities, not densities, or not at all. held:
+    theta that S goes by. At a hard bound the weight is the lesser of itself and the bound: between readings its first two moments
+    are kept. A sequence begins anew where its second reading is an outlier to its first, or after LOST outliers in a row: then it
+    is what they were judged by that has gone.
     """
     x, P, r, taken, missed = 0.0, 0.0, write * write + half * half / 3.0, 0, 0
     for i in range(y.size):

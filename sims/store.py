@@ -35,13 +35,13 @@ def reserved(experiment: "Experiment", out: Path | None, suffix: str = "") -> It
     """
     from sims.experiment import to_toml  # not loaded where a store is only read
 
-    digest = hashlib.sha256(to_toml(experiment).encode()).hexdigest()
+    key = hashlib.sha256(to_toml(experiment).encode()).hexdigest()
     named = "".join(c if c.isalnum() or c in "-_." else "-" for c in experiment.name + suffix).strip(".") or "run"
     numbered = (Path("runs") / (named if number == 1 else f"{named}-{number}") for number in count(1))
     for directory in numbered if out is None else [out]:
         made = [path for path in (directory, *directory.parents) if not path.exists()]
         try:
-            lock = _locked(directory, digest)
+            lock = _locked(directory, key)
             break
         except Taken:
             if out is not None:
@@ -57,7 +57,7 @@ def reserved(experiment: "Experiment", out: Path | None, suffix: str = "") -> It
                 path.rmdir()
 
 
-def _locked(directory: Path, digest: str) -> sqlite3.Connection:
+def _locked(directory: Path, key: str) -> sqlite3.Connection:
     """The lock of a directory for a run of the experiment of this digest; it ends with its process, whatever way that ends."""
     unfinished = directory / UNFINISHED
     try:
@@ -68,10 +68,13 @@ def _locked(directory: Path, digest: str) -> sqlite3.Connection:
         lock = sqlite3.connect(unfinished / "lock", isolation_level=None, timeout=0.2)
         try:
             lock.execute("begin exclusive")
+            if (directory / "provenance.json").exists() and not any(unfinished.glob("*.npz")):
+                # its process has just ended, or was killed after its last file
+                raise Taken(f"{directory}: already holds files: choose another --out, or remove it")
             whose = unfinished / "experiment.sha256"
             if not whose.exists():
-                whose.write_text(digest, encoding="utf-8")
-            elif whose.read_text(encoding="utf-8") != digest:
+                whose.write_text(key, encoding="utf-8")
+            elif whose.read_text(encoding="utf-8") != key:
                 raise Taken(f"{directory}: holds an unfinished run of another experiment: choose another --out, or remove it")
             return lock
         except BaseException:

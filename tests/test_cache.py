@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perturb import compiled
+
 CODE = """
 import sys, warnings
 import numpy as np
@@ -70,6 +72,21 @@ def test_another_source_or_version_is_compiled_anew_without_a_word(cached, tmp_p
     shutil.copytree(folder, tmp_path / "cache")
     code = "import numba; numba.__version__ = '0.0.0'\n" + CODE
     assert run(tmp_path / "cache", code) == [result, ""]
+
+
+class Gone:
+    """Compiled code that refers to what later versions do not have."""
+
+    def __reduce__(self):
+        return getattr, (np, "gone")
+
+
+def test_an_entry_of_another_version_is_not_even_unpickled(tmp_path):
+    before, now = (compiled._Entries(str(tmp_path), "kernel", stamp) for stamp in ("before", "now"))
+    before.save("key", Gone())
+    assert now.load("key") is None
+    now.save("key", "code")
+    assert now.load("key") == "code" and before.load("key") is None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -495,6 +495,17 @@ def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_
     assert len(reports.load("run").summary) == 6 and not Path("run", store.UNFINISHED).exists()
 
 
+def test_a_run_that_was_stored_is_not_written_over_by_one_that_waited_for_its_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = sims.run_experiment("xor", QUICK, out="runs/xor")
+    Path("runs/xor", store.UNFINISHED).mkdir()  # as of a process that has written its results and not yet gone
+    with pytest.raises(InputError, match="runs/xor: already holds files: choose another --out, or remove it"):
+        sims.run_experiment("xor", QUICK, out="runs/xor")
+    with store.reserved(run.experiment, None) as directory:
+        assert str(directory) == "runs/xor-2"
+    assert len(reports.load("runs/xor").summary) == 6
+
+
 def test_tables_fit_eighty_columns(stored):
     from rich.console import Console
 

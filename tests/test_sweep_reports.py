@@ -350,6 +350,15 @@ def test_shares_of_runs_have_the_interval_of_their_count(monkeypatch, tmp_path):
     assert 1e-3 < row["low"] < row["value"] < row["high"] < 1e-2
 
 
+def test_shares_of_runs_that_are_the_same_in_all_repeats_are_not_counted_over_them(monkeypatch, tmp_path):
+    settings = {"training.runs": 10, "training.compare_with": [], "weights.seed": 0}
+    values = {1e-4: [0.8, 0.8], 1e-3: [0.9, 0.6]}
+    frames = sweep_of(monkeypatch, tmp_path / "out", NOISE, values, "training", "solved", settings)
+    alike, unlike = frames.points.to_dict("records")
+    assert np.isnan([alike["low"], alike["high"]]).all()
+    assert (unlike["low"], unlike["high"]) == (0.0, 1.0)  # Student's t of two repeats, cut to what a share can be
+
+
 def test_without_varied_keys_an_interval_that_is_not_known_is_not_given(monkeypatch, tmp_path):
     frames = sweep_of(monkeypatch, tmp_path / "out", "estimation.trials", {64: [0.95, 0.95]}, settings={})
     assert "nan" not in str(verdicts(frames)) and "- to -" not in str(verdicts(frames))
