@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,10 +84,13 @@ def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
 
     parts = map(_arrow, frames.parts(name))
     first = next(parts)
-    with ParquetWriter(file, first.schema) as writer:
-        writer.write_table(first)
-        for part in parts:
-            writer.write_table(part.cast(first.schema))
+    schema = first.schema
+    for j, field in enumerate(schema):
+        if str(field.type) == "null" and len(known := frames.tables[name][field.name].dropna()):  # further below
+            schema = schema.set(j, _arrow(known.iloc[:1].to_frame()).schema.field(0))
+    with ParquetWriter(file, schema) as writer:
+        for part in chain([first], parts):
+            writer.write_table(part.cast(schema))
 
 
 def _markdown(frames: Frames) -> dict[str, Content]:

@@ -619,3 +619,16 @@ def test_cells_sort_by_what_they_stand_for(cell, value):
 
 def test_words_are_no_numbers():
     assert [sort_value(text) for text in ("difference/walsh", "", "-", "2x2", "chip.bus", "1,2 m2")] == [""] * 6
+
+
+def test_a_column_that_begins_empty_is_written_by_what_comes_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(reports.frames, "ROWS", 3)
+    table = pd.DataFrame(
+        {"n": range(8), "error": [None] * 5 + ["late"] * 3, "x": [None] * 4 + [1.5] * 4, "never": [None] * 8}, dtype=object
+    )
+    frames = reports.Frames(tmp_path, {"cells": table}, {}, {})
+    with open(tmp_path / "cells.parquet", "wb") as file:
+        reports.exporters._write_parquet(frames, "cells", file)
+    again = pd.read_parquet(tmp_path / "cells.parquet")
+    assert again["n"].tolist() == list(range(8)) and again["error"].tolist()[5:] == ["late"] * 3
+    assert again["x"].dropna().tolist() == [1.5] * 4 and again["never"].isna().all()
