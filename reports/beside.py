@@ -174,7 +174,8 @@ def _thresholds(a: Frames, b: Frames) -> list[Titled]:
     both = one.astype({name: str for name in by}).merge(other.astype({name: str for name in by}), on=[*by, "key", "wanted"])
     rows = []
     for row in both.to_dict("records"):
-        held = [f"{name.rpartition('.')[2]} = {row[name]}" for name in by if name not in IDENTITY]
+        alone = [name for name in map(str, row) if name not in by and any(name in of.provenance["varied"] for of in (a, b))]
+        held = [f"{name.rpartition('.')[2]} = {row[name]}" for name in [*by, *alone] if name not in IDENTITY]
         called = ", ".join((_label(a, row, [name for name in by if name in IDENTITY]), *held))
         rows.append([called, "", *(f"{row[f'edge_{of}']} {threshold(row, f'_{of}')}" for of in ("x", "y"))])
     return [(f"Where mean {row['wanted']} is met: {row['key']}", "", (["of", "", "A", "B"], rows))] if rows else []
@@ -192,7 +193,9 @@ def _all_values(a: Frames, b: Frames, by: list[str]) -> list[dict[tuple, pd.Data
 
 def _difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, str]:
     """Mean of B less that of A, its confidence interval (NaN where it cannot be known: of fewer than two runs, or of differences
-    that are all the same), and over what: pairs of the same seed, or else all that have a value (Welch's)."""
+    that are all the same), and over what: pairs of the same seed, or else all that have a value (Welch's). A seed that occurs
+    more than once, at values of a key that the other sweep does not vary, counts once, with its mean."""
+    a, b = (of.groupby("seed")["value"].mean().reset_index() for of in (a, b))
     pairs = a[["seed", "value"]].merge(b[["seed", "value"]], on="seed").dropna()
     if len(pairs) > 1 or len(pairs) == len(a) == len(b):
         x, y = pairs["value_x"].to_numpy(float), pairs["value_y"].to_numpy(float)

@@ -104,10 +104,13 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
         raise InputError(f"{directory}: the study itself is varied, and reports are of one: sims.load_sweep gives its results")
     summary = _with_categories(stored.table("summary"), stored.keys)
     if summary.empty:
-        raise InputError(f"{directory}: no cell of this sweep is done yet: perturb status {directory} says why")
+        raise InputError(f"{directory}: no cell of this sweep is done yet: perturb status {shlex.quote(str(directory))} says why")
     goal = _wanted(wanted, study, experiment)
     means, keys = Means(summary, stored.keys, study, flat(experiment)), stored.keys
     tables = {"summary": summary, "cells": _cells(stored)}
+    if goal:  # test_accuracy is written for test accuracy too, as keys of experiments are
+        named = {str(name).replace("_", " "): name for name in means.measures}
+        goal = goal._replace(measure=named.get(goal.measure.replace("_", " "), goal.measure))
     if goal and goal.measure not in means.measures:
         raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {'; '.join(means.measures)}")
     numbers = [key for key in keys if pd.api.types.is_numeric_dtype(summary[key])]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -49,7 +50,7 @@ def run(
     if seed is not None:
         changes["run.seed"] = seed
     directory = _run(experiment, changes, out)
-    print(f"\nResults are in {directory}. Next: perturb report {directory}")
+    print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
 
 
 def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffix: str = "") -> Path:
@@ -187,7 +188,7 @@ def sweep(
         raise typer.Exit(130) from None
     found = sweep_status(directory)
     _print_failed(found.failed)
-    after = f" Next: perturb report {directory}" if found.done else ""
+    after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
     print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
     if found.failed:
         _say(f"perturb: {len(found.failed)} of {found.cells} cells failed; --retry runs them again")
@@ -257,14 +258,14 @@ def spectrum(
     changes |= {"study": "spectrum"} | ({} if k is None else {"spectrum.k": k})
     directory = _run(experiment, changes, out, "-spectrum")
     written = [path for path in export(directory, ["csv", "png"]) if path.suffix != ".parquet"]
-    print(f"\nWritten: {', '.join(map(str, written))}. Next: perturb report {directory}")
+    print(f"\nWritten: {', '.join(map(str, written))}. Next: perturb report {shlex.quote(str(directory))}")
 
 
 def _study(experiment: str, set: list[str] | None, out: Path | None, study: str, also: Mapping[str, object]) -> None:
     from sims.experiment import parse_settings
 
     directory = _run(experiment, {**parse_settings(set or []), "study": study, **also}, out, f"-{study}")
-    print(f"\nResults are in {directory}. Next: perturb report {directory}")
+    print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
 
 
 @app.command()
@@ -320,7 +321,7 @@ def reproduce(
         return
     chosen(claim)
     directory = _run("reproduce", {"reproduce.claim": claim} | ({} if seed is None else {"run.seed": seed}), out, f"-{claim}")
-    print(f"\nResults are in {directory}. Next: perturb report {directory}")
+    print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
     if _disagrees(directory):
         raise typer.Exit(1)
 
@@ -380,7 +381,7 @@ def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the f
         raise InputError(f"{file}: exists already: choose another name") from None
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror}): choose another path") from None
-    print(f"{file} written. Next: perturb run {file}")
+    print(f"{file} written. Next: perturb run {shlex.quote(str(file))}")
 
 
 @app.command()

@@ -112,6 +112,16 @@ def test_repeats_that_both_have_are_compared_in_pairs(runs, tmp_path):
     assert f"Where mean cosine >= 0.9 is met: {NOISE}" in tables
 
 
+def test_a_seed_counts_once_where_one_sweep_varies_more_keys(runs, tmp_path):
+    vary = {NOISE: [1e-3, 1e-2], "estimation.sigma": [0.02, 0.05]}
+    sims.run_sweep("xor", vary, 5, tmp_path / "more", workers=0, set={**SMALL, "run.seed": 0})
+    for a, b in ((tmp_path / "more", runs / "sweep-a"), (runs / "sweep-a", tmp_path / "more")):
+        _, tables = side_by_side(runs, a, b)
+        assert {row[-1] for row in tables["A and B"][1]} == {"5 pairs"}
+        names = [row[0] for row in tables[f"Where mean cosine >= 0.9 is met: {NOISE}"][1]]
+        assert len(set(names)) == len(names) and any(name.endswith(", sigma = 0.02") for name in names)
+
+
 def test_runs_without_a_value_are_not_counted(monkeypatch, tmp_path):
     values = {"a": [1.0, 2.0, np.nan, 3.0, np.nan], "b": [3.0, 7.0, 2.5, np.nan, np.nan], "none": [np.nan] * 4 + [1.0]}
     for i, (name, own) in enumerate(values.items()):

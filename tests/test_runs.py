@@ -461,6 +461,11 @@ def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command
         assert "here: already holds files" in command("run", "xor-learning", *LEARN, *out)[2]
 
 
+def test_the_next_command_can_be_pasted_into_a_shell(command):
+    status, out, _ = command("run", "xor", "--set", "estimation.trials=16", "--out", "a $1 b")
+    assert status == 0 and out.endswith("Results are in a $1 b. Next: perturb report 'a $1 b'\n")
+
+
 def test_runs_that_are_started_at_once_have_directories_of_their_own(tmp_path):
     words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16"]
     begun = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -295,6 +295,14 @@ def sweep_of(monkeypatch, out, key, values, study="compare", measure="cosine", s
     return reports.load(out)
 
 
+def test_spaces_of_measures_may_be_written_as_in_keys(noises, tmp_path):
+    assert set(reports.load(noises, "relative error <= 0.5").thresholds["wanted"]) == {"relative error <= 0.5"}
+    small = {"training.updates": 4, "training.runs": 2, "training.compare_with": [], "training.control": False}
+    sims.run_sweep("xor-learning", {"training.eta": [0.1, 0.2]}, 1, tmp_path / "s", workers=0, set=small)
+    for wanted in ("evaluations_to_goal<=10", "evaluations to goal <= 10"):
+        assert "_" not in reports.load(tmp_path / "s", wanted).thresholds["wanted"][0]
+
+
 def said_of(frames):
     return [text for name, text in verdicts(frames) if name != "cells:"][-1]
 
