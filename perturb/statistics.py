@@ -373,9 +373,10 @@ def period_warnings(code: Code, n_weights: int, trials: int) -> list[str]:
     if not code.periodic or trials % (period := code.period(n_weights)) == 0:
         return []
     whole = -(-trials // period) * period
+    short = "do not cover its period" if trials < period else "are no whole number of its periods"
     return [
-        f"{trials:,} trials of code {code.name} do not cover its period of {period:,} for {n_weights:,} weights, so weights "
-        f"disturb each other: take {whole:,} trials"
+        f"{trials:,} trials of code {code.name} {short} of {period:,} for {n_weights:,} weights, so weights disturb each other: "
+        f"take {whole:,} trials"
     ]
 
 

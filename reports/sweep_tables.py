@@ -189,7 +189,8 @@ def _points(frames: Frames) -> list[Titled]:
     most = int(table["repeats"].max())
     says = f"means over {most} repeats [their 95 % confidence interval" if most > 1 else "of a single repeat"
     if most > 1:
-        says += f"{'; none where all gave the same' if (table['low'].isna() & (table['repeats'] > 1)).any() else ''}]"
+        alike = (table["low"].isna() & (table["repeats"] > 1)).any()
+        says += f"{'; none where all gave the same, but for shares of runs or dies' if alike else ''}]"
     elif table["low"].notna().any():
         says += " [95 % confidence interval, where runs or dies are counted]"
     if (count := int(number_of.max()) + 1) > ROWS_SHOWN:

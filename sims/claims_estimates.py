@@ -265,7 +265,7 @@ def converter(seed: int) -> Iterator[Row]:
     The gain for Gaussian dE is `curves.rounding_gain`; the variance per gain^2 grows by E q(x)^2/(gain^2 s^2), q(x) the value as
     converted: E q(x)^2 = s^2 + `rounding_variance` + 2 s^2 (gain - 1).
     """
-    n, sigma, trials, source = 16, 0.01, 2000, "Widrow and Kollar 2008"
+    n, sigma, trials, source = 16, 0.01, 6000, "Widrow and Kollar 2008"
     g = np.linspace(0.5, 1.5, n)
     s = sigma * float(np.linalg.norm(g))
 

@@ -262,9 +262,14 @@ def spectrum(
 
 
 def _study(experiment: str, set: list[str] | None, out: Path | None, study: str, also: Mapping[str, object]) -> None:
-    from sims.experiment import parse_settings
+    from sims.experiment import load_experiment, parse_settings
 
-    directory = _run(experiment, {**parse_settings(set or []), "study": study, **also}, out, f"-{study}")
+    changes = parse_settings(set or [])
+    directory = _run(experiment, {**changes, "study": study, **also}, out, f"-{study}")
+    if load_experiment(experiment, changes).study == "training":
+        print(
+            "Mind: this is of estimates at the starting weights, not of learning, which perturb run does on training.runs dies."
+        )
     print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
 
 
@@ -275,7 +280,7 @@ def ablate(
     dies: Annotated[int | None, typer.Option(min=1, help="Dies on which each variant of the chip runs.")] = None,
     out: Out = None,
 ) -> None:
-    """Rank what each imperfection of the chip costs in accuracy, trials, time and energy."""
+    """Rank what each imperfection of the chip costs an estimate of g and z: in trials, time and energy."""
     _study(experiment, set, out, "ablation", {} if dies is None else {"dies.count": dies})
 
 
@@ -286,7 +291,7 @@ def dies(
     n: Annotated[int | None, typer.Option("-n", min=1, help="How many dies.")] = None,
     out: Out = None,
 ) -> None:
-    """Run many dies of the chip's design: spread and yield."""
+    """Estimate g and z on many dies of the chip's design: spread and yield."""
     _study(experiment, set, out, "dies", {} if n is None else {"dies.count": n})
 
 

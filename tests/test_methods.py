@@ -578,7 +578,7 @@ def test_a_biased_pair_is_warned_of_and_told_what_to_use(small, method, code, sa
 
 
 def test_an_incomplete_period_is_warned_of_and_no_mistake(small):
-    assert "do not cover its period of 32 for 26 weights" in predict(*small, trials=40).warnings[0]
+    assert "are no whole number of its periods of 32 for 26 weights" in predict(*small, trials=40).warnings[0]
     assert "take 64 trials" in estimate(*small, 40).warnings[0]
     assert not predict(*small, trials=64).warnings and not estimate(*small, 64).warnings
 

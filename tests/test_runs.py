@@ -161,7 +161,9 @@ def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path)
         assert ((tmp_path / f"{name}-out" / "scatter_hv.png") in paths) == (name == "mixed")
         page = (tmp_path / f"{name}-out" / "report.html").read_text()
         assert page.count("<svg") == figures and ">nan<" not in page
-        assert "do not cover its period of 9" in page and "do not cover its period of 9" in out.replace("\n", " ")
+        assert "are no whole number of its periods of 9" in page and "are no whole number of its periods of 9" in out.replace(
+            "\n", " "
+        )
 
 
 def test_pairs_that_do_not_go_together_are_refused_before_anything_runs(command):

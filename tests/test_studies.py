@@ -549,3 +549,9 @@ def test_datasets_are_listed_a_line_each(command):
     lines = command("list", "datasets")[1].strip().splitlines()
     assert [line.split()[0] for line in lines] == list(DATASETS)
     assert max(map(len, lines)) <= 160 and all(line.endswith(".") for line in lines)
+
+
+def test_dies_of_a_training_experiment_say_that_they_are_not_of_learning(command):
+    for name, said in (("xor-learning", True), ("xor", False)):
+        status, out, _ = command("dies", name, "-n", "1", "--set", "estimation.trials=16")
+        assert status == 0 and ("Mind: this is of estimates at the starting weights, not of learning" in out) == said
