@@ -61,7 +61,7 @@ STUDIES = {
     "finite-difference": Study((), ("smallest error",), {}),
     "uses": Study((), ("decay by evidence", "its test error"), {}),
     "training": Study(
-        (), ("solved", "error", "test accuracy", "evaluations to goal"), {"error": "error foretold"}, "solved",
+        (), ("solved", "ever solved", "error", "test accuracy", "evaluations to goal"), {"error": "error foretold"}, "solved",
         dict.fromkeys(("solved", "ever solved", "diverged"), "training.runs"),
     ),
 }  # fmt: skip
