@@ -11,7 +11,7 @@ from perturb.errors import choose
 from perturb.methods import METHODS, Method
 from perturb.objective import Objective, as_weights
 from perturb.statistics import check_pair, check_trials
-from perturb.theory import Curvature, curvatures, predict
+from perturb.theory import EXACT_CURVATURE, Curvature, curvature, predict
 
 Array = np.ndarray
 SMALLEST, LARGEST = 1e-8, 10.0  # amplitudes among which the best is sought
@@ -122,8 +122,9 @@ def best_sigma(
     check_pair(method, code)
     trials = check_trials(0, trials)
     error_noise = math.hypot(error_noise, float(np.finfo(float).eps) * objective.error(w))
-    known = curvatures(objective, w, v) if known is None else known
-    higher = beyond(objective, w, v)
+    many = objective.n_weights > EXACT_CURVATURE  # only sums over the weights count, which few probes tell
+    known = [curvature(objective, w, v, 32 if many else None)] if known is None else known
+    higher = beyond(objective, w, v, 8 if many else 32)
     # of sigma^-4, sigma^-2, 1 and sigma^2 the variance consists, and of sigma^-2 and 1 the bias on a quadratic: a few values tell
     sampled = np.geomspace(SMALLEST, LARGEST, 7)
     predictions = [predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed) for sigma in sampled]
