@@ -316,7 +316,8 @@ def wanted_change(
         h = memory["h"]
         h += (1 - plan.memory) * (V * curved - h)
         seen = 1 - plan.memory ** (update + 1)  # h starts at 0: it is a mean over as much as it has seen
-        return -rates[:, None] * G / (np.abs(h) / seen + plan.damping)
+        size = np.abs(h) / seen + plan.damping  # 0 of a weight that E does not depend on: it stays
+        return -rates[:, None] * np.divide(G, size, out=np.zeros_like(G), where=size > 0)
     if plan.rule == "newton-mean":
         for run, (v, z) in enumerate(zip(V, curved, strict=True)):
             part = (np.outer(z, v) + np.outer(v, z)) / 2

@@ -210,6 +210,13 @@ def test_the_diagonal_rule_divides_by_the_curvature_of_each_weight():
     np.testing.assert_allclose(after(Batch(objective, many), np.zeros(3), many, 1).w[0], 0.5, rtol=1e-6)
 
 
+def test_the_diagonal_rule_leaves_a_weight_that_the_error_does_not_depend_on():
+    h = np.array([0.5, 2.0, 0.0])
+    objective = Objective.from_functions(lambda w: 0.5 * h @ (w - 1) ** 2, lambda w: h * (w - 1), lambda w, v: h * v, n_weights=3)
+    plan = Plan(rule="diagonal", method="difference", eta=0.5, damping=0.0)
+    np.testing.assert_allclose(after(Exact(objective, plan), np.zeros(3), plan, 1).w[0], [0.5, 0.5, 0.0], rtol=1e-12)
+
+
 def test_rates_come_from_the_trace_the_largest_eigenvalue_and_the_parabola(quadratic):
     objective, H, _, W = quadratic
 
