@@ -14,8 +14,8 @@ MAY_IMPORT = {
     "sims": {"perturb", "hardware", "sims"},
     "reports": {"reports"},
 }
-# the command line shows reports; reports speak of a user's mistakes and shorten texts as everything else does, write files as whole
-# ones, check a stored experiment as it was checked when it ran, and a sweep's store has one reader
+# the command line shows reports; reports speak of a user's mistakes and shorten texts as everything else does, write files whole,
+# check a stored experiment as it was checked when it ran, and a sweep's store has one reader
 EXCEPT = {
     "sims/cli.py": {"reports"},
     "reports/beside.py": {"perturb.errors", "hardware.tables"},
