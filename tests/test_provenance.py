@@ -72,7 +72,8 @@ def test_the_stored_experiment_and_command_give_the_same_numbers_wherever_they_a
 def test_a_cell_of_a_sweep_is_what_its_command_gives(command):
     plan = plan_sweep("xor", {"estimation.trials": 32}, {"vary": {"chip.error_unit.noise": [1e-3, 1e-2]}, "repeats": 2})
     outcome = run_cell(plan.experiment(plan.row(3)), keep=False)
-    assert command("run", "xor", "--set", "estimation.trials=32", "--set", "chip.error_unit.noise=0.01", "--seed", "1")[0] == 0
+    words = ["--set", "estimation.trials=32", "--set", "chip.error_unit.noise=0.01", "--seed", str(plan.row(3).seed)]
+    assert command("run", "xor", *words)[0] == 0
     assert not differ({"summary": pd.DataFrame(json.loads(outcome.rows)).drop(columns=TIMES & set(json.loads(outcome.rows)))},
                       {"summary": numbers("runs/xor")["summary"]})  # fmt: skip
 
