@@ -22,14 +22,14 @@ from hardware.sums import Sums
 from hardware.tile import Tile
 from hardware.updates import Learning
 from hardware.values import Values, made_on
-from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
-from perturb.estimation import check_point
-from perturb.kernels import run_trials
-from perturb.methods import METHODS, Method
-from perturb.objective import Objective
-from perturb.precision import chosen
-from perturb.statistics import Design, Estimate, Point, Statistics, check_trials
+from perturb.estimation.estimate import check_point
+from perturb.estimation.precision import chosen
+from perturb.estimation.statistics import Design, Estimate, Point, Statistics, check_trials
+from perturb.kernels.float64 import run_trials
+from perturb.networks.objective import Objective
+from perturb.trial.codes import CODES, Code
+from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")

@@ -38,7 +38,7 @@ from scipy.special import erf
 from hardware.tables import Name, NonNegative, Number, Positive, Table, read_named, shown, toml_names, validated
 from perturb.compiled import compiled
 from perturb.errors import InputError
-from perturb.philox import FABRICATION, PROGRAM, PULSE, READ, ROUNDING, WRITE, four_normals, normals_at, uniforms_at
+from perturb.trial.random import FABRICATION, PROGRAM, PULSE, READ, ROUNDING, WRITE, four_normals, normals_at, uniforms_at
 
 Array = np.ndarray
 

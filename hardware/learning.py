@@ -1,6 +1,6 @@
 """Learning on a chip: the sums of its own synapses change its own weights, through its own devices.
 
-Sources of updates for `perturb.learning.train`, with every imperfection of the chip: in batches of values, or event by event.
+Sources of updates for `training.loop.train`, with every imperfection of the chip: in batches of values, or event by event.
 A run is a die: see `ChipParams.of_run`.
 """
 
@@ -16,16 +16,13 @@ from hardware.params import ChipParams, imperfections
 from hardware.schedule import Course
 from hardware.updates import Learning
 from hardware.values import PLAIN, Values, fabricate, made_on
-from perturb.codes import CODES
 from perturb.errors import InputError
-from perturb.estimation import Estimate
-from perturb.kernels import Mismatch
-from perturb.learning import Batch, Source, presented
-from perturb.methods import METHODS
-from perturb.objective import Objective
-from perturb.statistics import Design, NotFinite, Statistics
-from perturb.synapse import SUMS, TOTALS
-from perturb.updates import (
+from perturb.estimation.estimate import Estimate
+from perturb.estimation.statistics import Design, NotFinite, Statistics
+from perturb.kernels.float64 import Mismatch
+from perturb.networks.objective import Objective
+from perturb.training.loop import Batch, Source, presented
+from perturb.training.plan import (
     LINE_PHASE,
     SIGNED,
     ConjugateGradients,
@@ -41,16 +38,19 @@ from perturb.updates import (
     set_rate,
     wanted_change,
 )
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
+from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray
 XY, QU = SUMS.index("xy"), SUMS.index("qu")
 STORED = {"weights.bits", "weights.device", "weights.stuck_fraction"}  # of weights that keep what is written
-# what `perturb.learning.Batch` does not know of when it measures a rate by trials
+# what `training.loop.Batch` does not know of when it measures a rate by trials
 UNSEEN = {"error_unit.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch", "weights.stuck_fraction"}
 
 
 def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
-    """The source of updates for a chip, from starting weights w (R, n): `perturb.learning.Batch` where that knows all that is not
+    """The source of updates for a chip, from starting weights w (R, n): `training.loop.Batch` where that knows all that is not
     ideal (`values.PLAIN`), `Written` where weights that keep what is written are all there is besides, else `OnChip`. Run r has
     the die `ChipParams.of_run(r)`."""
     wrong, simple = set(imperfections(params)), not events and waits and not params.error_unit.dither
@@ -83,7 +83,7 @@ def _check_fifo(params: ChipParams, course: Course) -> None:
 
 
 class Written(Batch):
-    """`perturb.learning.Batch` with weights in memories, one a run, that keep what is written until it is written again: every
+    """`training.loop.Batch` with weights in memories, one a run, that keep what is written until it is written again: every
     rule of learning goes with them."""
 
     def __init__(self, objective: Objective, plan: Plan, memories: list[Memory], mismatch: Mismatch | None):

@@ -7,9 +7,9 @@ import math
 
 from hardware.params import ChipParams
 from perturb.errors import InputError
-from perturb.methods import METHODS, Method
-from perturb.objective import Objective
-from perturb.updates import POWER_STEPS, Plan
+from perturb.networks.objective import Objective
+from perturb.training.plan import POWER_STEPS, Plan
+from perturb.trial.methods import METHODS, Method
 
 
 class Schedule:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hardware.tile import Tile
 from hardware.values import Broadcasts, Values
-from perturb.synapse import SUMS, TOTALS
+from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray
 FEWEST, MOST = 4, 256  # trials whose numbers are made at once

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hardware.params import NeuronParams
-from perturb.activations import Activation, per_unit
-from perturb.dag import DAG
 from perturb.errors import InputError
-from perturb.losses import ERRORS
-from perturb.mlp import MLP
-from perturb.objective import Objective
-from perturb.recurrent import NotSettled, Recurrent
+from perturb.networks.activations import Activation, per_unit
+from perturb.networks.dag import DAG
+from perturb.networks.losses import ERRORS
+from perturb.networks.mlp import MLP
+from perturb.networks.objective import Objective
+from perturb.networks.recurrent import NotSettled, Recurrent
 
 Array = np.ndarray
 Draw = Callable[[int, int], Array]  # (layer, size): normal numbers (points, size)

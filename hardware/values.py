@@ -18,16 +18,16 @@ from scipy.signal import lfilter
 from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
 from hardware.units import Units, beside, layers_of
-from perturb.codes import Code, lfsr
 from perturb.errors import InputError
-from perturb.kernels import Mismatch, add_broadcast, add_broadcasts, along
-from perturb.methods import REGRESSORS
-from perturb.mlp import MLPObjective
-from perturb.objective import Objective
-from perturb.philox import NOISE, normals, normals_each, pattern_index, uniforms_at
-from perturb.reading import Reading, read
-from perturb.statistics import Design, Estimate, Statistics, solve
-from perturb.synapse import SUMS, count
+from perturb.estimation.statistics import Design, Estimate, Statistics, solve
+from perturb.kernels.float64 import Mismatch, add_broadcast, add_broadcasts, along
+from perturb.networks.mlp import MLPObjective
+from perturb.networks.objective import Objective
+from perturb.trial.codes import Code, lfsr
+from perturb.trial.methods import REGRESSORS
+from perturb.trial.random import NOISE, normals, normals_each, pattern_index, uniforms_at
+from perturb.trial.readout import Reading, read
+from perturb.trial.synapse import SUMS, count
 
 Array = np.ndarray
 # streams of random numbers: of the die, and of the run
@@ -398,7 +398,7 @@ class Values:
             totals[:] = count(((1.0 - synapse.leak) * totals).tolist(), (y, u), s)
 
     def _accumulate_one(self, sums: Array, dw: Array, trial: int, dE: tuple[float, float], s: float, kind: int) -> None:
-        """Change the sums (rows, n) by a broadcast: leak, then the rule of `perturb.synapse` where it has arrived."""
+        """Change the sums (rows, n) by a broadcast: leak, then the rule of `perturb.trial.synapse` where it has arrived."""
         design, synapse = self.design, self.params.synapse
         if synapse.leak:
             sums *= 1.0 - synapse.leak

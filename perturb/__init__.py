@@ -7,54 +7,54 @@ from perturb.errors import InputError
 
 if TYPE_CHECKING:
     from perturb import curvature as curvature
-    from perturb import curves as curves
-    from perturb import learning as learning
-    from perturb.activations import add_activation as add_activation
-    from perturb.amplitude import best_sigma as best_sigma
-    from perturb.amplitude import truncation as truncation
-    from perturb.boltzmann import Boltzmann as Boltzmann
-    from perturb.codes import CODES as CODES
-    from perturb.codes import Code as Code
-    from perturb.codes import lfsr as lfsr
-    from perturb.dag import DAG as DAG
-    from perturb.estimation import compare as compare
-    from perturb.estimation import estimate as estimate
-    from perturb.losses import add_error as add_error
-    from perturb.methods import METHODS as METHODS
-    from perturb.methods import Method as Method
-    from perturb.mlp import MLP as MLP
-    from perturb.objective import Objective as Objective
-    from perturb.objective import finite_difference_hvp as finite_difference_hvp
-    from perturb.objective import finite_difference_step as finite_difference_step
-    from perturb.recurrent import Recurrent as Recurrent
-    from perturb.statistics import Statistics as Statistics
-    from perturb.statistics import solve as solve
-    from perturb.theory import predict as predict
+    from perturb import theory as theory
+    from perturb import training as training
+    from perturb.estimation.estimate import compare as compare
+    from perturb.estimation.estimate import estimate as estimate
+    from perturb.estimation.statistics import Statistics as Statistics
+    from perturb.estimation.statistics import solve as solve
+    from perturb.networks.activations import add_activation as add_activation
+    from perturb.networks.boltzmann import Boltzmann as Boltzmann
+    from perturb.networks.dag import DAG as DAG
+    from perturb.networks.losses import add_error as add_error
+    from perturb.networks.mlp import MLP as MLP
+    from perturb.networks.objective import Objective as Objective
+    from perturb.networks.objective import finite_difference_hvp as finite_difference_hvp
+    from perturb.networks.objective import finite_difference_step as finite_difference_step
+    from perturb.networks.recurrent import Recurrent as Recurrent
+    from perturb.theory.amplitude import best_sigma as best_sigma
+    from perturb.theory.amplitude import truncation as truncation
+    from perturb.theory.estimates import predict as predict
+    from perturb.trial.codes import CODES as CODES
+    from perturb.trial.codes import Code as Code
+    from perturb.trial.codes import lfsr as lfsr
+    from perturb.trial.methods import METHODS as METHODS
+    from perturb.trial.methods import Method as Method
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
-_MODULES = ("curvature", "curves", "learning")
+_MODULES = ("curvature", "theory", "training")
 _HOME = {
-    "add_activation": "activations",
-    "add_error": "losses",
-    "Boltzmann": "boltzmann",
-    "DAG": "dag",
-    "MLP": "mlp",
-    "Objective": "objective",
-    "Recurrent": "recurrent",
-    "CODES": "codes",
-    "Code": "codes",
-    "lfsr": "codes",
-    "METHODS": "methods",
-    "Method": "methods",
-    "Statistics": "statistics",
-    "best_sigma": "amplitude",
-    "compare": "estimation",
-    "estimate": "estimation",
-    "finite_difference_hvp": "objective",
-    "finite_difference_step": "objective",
-    "predict": "theory",
-    "solve": "statistics",
-    "truncation": "amplitude",
+    "add_activation": "networks.activations",
+    "add_error": "networks.losses",
+    "Boltzmann": "networks.boltzmann",
+    "DAG": "networks.dag",
+    "MLP": "networks.mlp",
+    "Objective": "networks.objective",
+    "Recurrent": "networks.recurrent",
+    "CODES": "trial.codes",
+    "Code": "trial.codes",
+    "lfsr": "trial.codes",
+    "METHODS": "trial.methods",
+    "Method": "trial.methods",
+    "Statistics": "estimation.statistics",
+    "best_sigma": "theory.amplitude",
+    "compare": "estimation.estimate",
+    "estimate": "estimation.estimate",
+    "finite_difference_hvp": "networks.objective",
+    "finite_difference_step": "networks.objective",
+    "predict": "theory.estimates",
+    "solve": "estimation.statistics",
+    "truncation": "theory.amplitude",
 }
 __all__ = ["InputError", *_MODULES, *_HOME]
 

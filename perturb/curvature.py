@@ -15,7 +15,7 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import minres
 
 from perturb.errors import InputError, choose
-from perturb.objective import Array, HessianOperator, Objective, as_floats, as_number, as_weights
+from perturb.networks.objective import Array, HessianOperator, Objective, as_floats, as_number, as_weights
 
 EPS = float(np.finfo(float).eps)
 ROUNDING = 1000 * EPS  # of products with H, relative to its largest |eigenvalue|

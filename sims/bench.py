@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from perturb.boltzmann import Boltzmann
-from perturb.dag import DAG
 from perturb.errors import InputError
-from perturb.losses import NEEDS_LINEAR_OUTPUT
-from perturb.mlp import MLP
-from perturb.objective import Objective
-from perturb.recurrent import Recurrent
+from perturb.networks.boltzmann import Boltzmann
+from perturb.networks.dag import DAG
+from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
+from perturb.networks.mlp import MLP
+from perturb.networks.objective import Objective
+from perturb.networks.recurrent import Recurrent
 from sims.datasets import load_data, load_states
 from sims.experiment import Experiment
 

@@ -7,10 +7,10 @@ import pandas as pd
 from hardware.params import ChipParams
 from hardware.schedule import Schedule
 from hardware.values import made_on
-from perturb.codes import CODES
-from perturb.methods import METHODS
-from perturb.reading import Reading
-from perturb.theory import curvatures, predict
+from perturb.theory.estimates import curvatures, predict
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
 from sims.bench import Bench, Progress, ShouldStop, Study, facts
 from sims.experiment import Experiment
 

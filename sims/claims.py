@@ -12,8 +12,8 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from hardware.params import ChipParams
-from perturb.mlp import MLP, MLPObjective
-from perturb.objective import FunctionObjective
+from perturb.networks.mlp import MLP, MLPObjective
+from perturb.networks.objective import FunctionObjective
 from perturb.seeds import derive_seed
 
 Array = np.ndarray

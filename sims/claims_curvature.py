@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from perturb import curvature
-from perturb.codes import CODES
-from perturb.estimation import estimate
+from perturb.estimation.estimate import estimate
+from perturb.trial.codes import CODES
 from sims.claims import Row, general, judged, mean, seeds
 
 DERIVED = "derived here"

@@ -7,15 +7,15 @@ import numpy as np
 
 from hardware.chip import Chip
 from hardware.params import ChipParams
-from perturb.codes import CODES
-from perturb.curves import rounding_gain, rounding_variance, stalled_gradient
-from perturb.estimation import compare, estimate
-from perturb.methods import METHODS
-from perturb.mlp import MLP
-from perturb.objective import Objective
+from perturb.estimation.estimate import compare, estimate
+from perturb.estimation.statistics import Estimate
+from perturb.networks.mlp import MLP
+from perturb.networks.objective import Objective
 from perturb.seeds import derive_seed
-from perturb.statistics import Estimate
-from perturb.theory import curvatures, predict
+from perturb.theory.estimates import curvatures, predict
+from perturb.theory.learning_curves import rounding_gain, rounding_variance, stalled_gradient
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
 from sims.claims import REPEATS, ROUNDING, Array, Linear, Row, chip, diagonal, general, judged, mean, refuted, seeds
 
 DERIVED = "derived here"

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from perturb.codes import CODES
-from perturb.curves import (
+from perturb.networks.dag import DAG
+from perturb.networks.mlp import MLP
+from perturb.networks.objective import FunctionObjective
+from perturb.theory.learning_curves import (
     averaging_gain,
     momentum_limit,
     perceptron_curve,
@@ -17,12 +19,10 @@ from perturb.curves import (
     quadratic_floor,
     stability_limit,
 )
-from perturb.dag import DAG
-from perturb.learning import Batch, Exact, Plan, Source, begin
-from perturb.methods import METHODS
-from perturb.mlp import MLP
-from perturb.objective import FunctionObjective
-from perturb.reading import Reading
+from perturb.training.loop import Batch, Exact, Plan, Source, begin
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
 from sims.claims import Array, Row, crossing, diagonal, errors, general, judged, mean
 
 DERIVED = "derived here"

@@ -17,8 +17,8 @@ from hardware.device import BoundsParams, DeviceParams, StepParams
 from hardware.learning import OnChip
 from hardware.params import ChipParams
 from hardware.schedule import Schedule
-from perturb.codes import CODES
-from perturb.curves import (
+from perturb.networks.objective import Objective
+from perturb.theory.learning_curves import (
     constrained_minimum,
     delay_limit,
     leak_fixed_point,
@@ -30,10 +30,10 @@ from perturb.curves import (
     soft_bound_equilibrium,
     stability_limit,
 )
-from perturb.learning import Batch, Exact, Plan, State, begin
-from perturb.methods import METHODS
-from perturb.objective import Objective
-from perturb.reading import Reading
+from perturb.training.loop import Batch, Exact, Plan, State, begin
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
 from sims.claims import REPEATS, Array, Row, chip, crossing, diagonal, errors, general, judged, mean, one_weight, seeds
 
 DERIVED = "derived here"

@@ -347,9 +347,9 @@ def list_(
     """List what can be named in an experiment."""
     from hardware.device import device_names, load_device
     from hardware.params import chip_names, load_chip
-    from perturb.codes import CODES
     from perturb.errors import choose
-    from perturb.methods import METHODS
+    from perturb.trial.codes import CODES
+    from perturb.trial.methods import METHODS
     from sims.experiment import experiment_names, load_experiment
 
     def datasets() -> dict[str, str]:

@@ -9,12 +9,12 @@ import pandas as pd
 
 from hardware.chip import Chip, Interval
 from hardware.params import ChipParams
-from perturb.codes import CODES
-from perturb.estimation import Comparison, QuantityComparison, compare
-from perturb.kernels import has_kernel
-from perturb.methods import METHODS
-from perturb.statistics import Estimate
-from perturb.theory import Curvature, Prediction, curvatures, predict
+from perturb.estimation.estimate import Comparison, QuantityComparison, compare
+from perturb.estimation.statistics import Estimate
+from perturb.kernels.float64 import has_kernel
+from perturb.theory.estimates import Curvature, Prediction, curvatures, predict
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
 from sims.bench import Bench, Progress, ShouldStop, Stopped, Study
 from sims.experiment import Experiment
 

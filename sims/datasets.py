@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from perturb.boltzmann import MAX_UNITS
 from perturb.errors import InputError, choose
+from perturb.networks.boltzmann import MAX_UNITS
 
 if TYPE_CHECKING:
     from sims.experiment import Data

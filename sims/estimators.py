@@ -5,15 +5,15 @@ import time
 import numpy as np
 import pandas as pd
 
-from perturb.amplitude import beyond
-from perturb.codes import CODES, SEQUENTIAL
-from perturb.estimation import QuantityComparison, compare
-from perturb.kernels import run_trials
-from perturb.methods import METHODS
-from perturb.reading import Reading
+from perturb.estimation.estimate import QuantityComparison, compare
+from perturb.estimation.statistics import Design, Estimate, Statistics, solve
+from perturb.kernels.float64 import run_trials
 from perturb.seeds import nth_seed
-from perturb.statistics import Design, Estimate, Statistics, solve
-from perturb.theory import QuantityPrediction, curvatures, predict
+from perturb.theory.amplitude import beyond
+from perturb.theory.estimates import QuantityPrediction, curvatures, predict
+from perturb.trial.codes import CODES, SEQUENTIAL
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
 from sims.bench import Bench, Progress, ShouldStop, Study, go_on
 from sims.comparison import TARGET_COSINE
 from sims.experiment import Experiment
@@ -68,7 +68,7 @@ def _judged(
 ) -> dict[str, float]:
     """Bias and error of repeated estimates of one quantity, beside theory, relative to the exact answer.
 
-    shift: what lies beyond the quadratic adds to the limit (`perturb.amplitude`). measured_bias: root of |mean - exact|^2 less
+    shift: what lies beyond the quadratic adds to the limit (`theory.amplitude`). measured_bias: root of |mean - exact|^2 less
     what chance leaves of it; bias_resolution: root of that, the standard error of a mean, so a bias below it cannot be seen.
     """
     exact, values = each[0].exact, np.array([comparison.estimate for comparison in each])

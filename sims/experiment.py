@@ -13,16 +13,16 @@ from pydantic import Field, SkipValidation, model_validator
 
 from hardware.params import ChipParams, load_chip, with_device
 from hardware.tables import Name, NonNegative, Number, Positive, Table, one_line, plain, read_named, shown, toml_names, validated
-from perturb.boltzmann import Boltzmann
-from perturb.codes import CODES
-from perturb.dag import DAG
 from perturb.errors import InputError, choose
-from perturb.methods import METHODS
-from perturb.mlp import MLP
-from perturb.recurrent import Recurrent
+from perturb.estimation.statistics import check_pair
+from perturb.networks.boltzmann import Boltzmann
+from perturb.networks.dag import DAG
+from perturb.networks.mlp import MLP
+from perturb.networks.recurrent import Recurrent
 from perturb.seeds import derive_seed, nth_seed
-from perturb.statistics import check_pair
-from perturb.updates import RATES, RULES
+from perturb.training.plan import RATES, RULES
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
 from sims.datasets import DATASETS
 
 MAX_WEIGHTS = 10_000_000

@@ -5,8 +5,8 @@ from copy import copy
 import numpy as np
 import pandas as pd
 
-from perturb.objective import Objective, finite_difference_hvp, finite_difference_step
-from perturb.recurrent import NotSettled, RecurrentObjective
+from perturb.networks.objective import Objective, finite_difference_hvp, finite_difference_step
+from perturb.networks.recurrent import NotSettled, RecurrentObjective
 from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts
 from sims.experiment import Experiment
 

@@ -20,18 +20,18 @@ from scipy.stats import binomtest
 from hardware.learning import OnChip, Written, source
 from hardware.schedule import Course, Schedule
 from perturb import curvature
-from perturb.amplitude import best_sigma
-from perturb.boltzmann import Boltzmann
-from perturb.codes import CODES, Code
-from perturb.curves import averaging_gain, quadratic_curve, stability_limit
 from perturb.errors import InputError
-from perturb.learning import Exact, Plan, Source, State, begin, train
-from perturb.methods import METHODS
-from perturb.mlp import MLPObjective
-from perturb.objective import Objective
-from perturb.reading import Reading
+from perturb.networks.boltzmann import Boltzmann
+from perturb.networks.mlp import MLPObjective
+from perturb.networks.objective import Objective
 from perturb.seeds import SCHEME
-from perturb.updates import begin_steps
+from perturb.theory.amplitude import best_sigma
+from perturb.theory.learning_curves import averaging_gain, quadratic_curve, stability_limit
+from perturb.training.loop import Exact, Plan, Source, State, begin, train
+from perturb.training.plan import begin_steps
+from perturb.trial.codes import CODES, Code
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
 from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts, warmed_up
 from sims.classes import Classes, accuracy, balanced_accuracy
 from sims.datasets import class_names, load_split

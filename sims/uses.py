@@ -13,9 +13,9 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from perturb import curvature
-from perturb.boltzmann import Boltzmann
 from perturb.errors import InputError
-from perturb.objective import Objective
+from perturb.networks.boltzmann import Boltzmann
+from perturb.networks.objective import Objective
 from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts, go_on
 from sims.classes import Classes, accuracy
 from sims.datasets import load_split

@@ -4,7 +4,7 @@ import numpy as np
 
 from hardware.learning import OnChip
 from perturb import MLP
-from perturb.learning import begin
+from perturb.training.loop import begin
 from sims.experiment import load_experiment
 
 DEVICE = {

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from hardware.device import DeviceParams, device_names
 from hardware.params import ChipParams, chip_names
-from perturb.activations import ACTIVATIONS
-from perturb.codes import CODES
-from perturb.losses import ERRORS
-from perturb.methods import METHODS
-from perturb.recurrent import SOLVERS
-from perturb.updates import RATES, RULES
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.losses import ERRORS
+from perturb.networks.recurrent import SOLVERS
+from perturb.training.plan import RATES, RULES
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
 from sims.datasets import DATASETS
 from sims.experiment import KINDS, Experiment
 

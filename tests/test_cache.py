@@ -14,7 +14,7 @@ from perturb import compiled
 CODE = """
 import sys, warnings
 import numpy as np
-from perturb.philox import philox
+from perturb.trial.random import philox
 from perturb.compiled import CacheWarning
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
@@ -106,9 +106,9 @@ def test_without_a_folder_to_write_to_it_says_where_one_is_looked_for(cached, tm
         "def refused(*arguments, **options): raise PermissionError(13, 'Permission denied')\n"
         "tempfile.TemporaryFile = os.makedirs = refused",
     )  # fmt: skip
-    heard = "warnings.showwarning = lambda *said: print(said[0])\nfrom perturb.philox"
-    heard = "warnings.showwarning = lambda *said: print(said[0])\nfrom perturb.philox"
-    nowhere = nowhere.replace("from perturb.philox", heard)
+    heard = "warnings.showwarning = lambda *said: print(said[0])\nfrom perturb.trial.random"
+    heard = "warnings.showwarning = lambda *said: print(said[0])\nfrom perturb.trial.random"
+    nowhere = nowhere.replace("from perturb.trial.random", heard)
     said, result, _ = run(tmp_path, nowhere)
     assert result == cached[1]
     assert (

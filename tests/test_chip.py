@@ -11,8 +11,8 @@ import perturb
 from hardware import Chip, load_chip
 from hardware.params import ChipParams
 from perturb import CODES, DAG, METHODS, MLP, InputError, compare, estimate, predict, solve
-from perturb.codes import lfsr
-from perturb.synapse import accumulate
+from perturb.trial.codes import lfsr
+from perturb.trial.synapse import accumulate
 
 
 def chip_of(point, changes=None, **options):

@@ -7,7 +7,7 @@ import pytest
 
 import perturb
 from perturb import MLP, InputError, curvature
-from perturb.objective import Objective
+from perturb.networks.objective import Objective
 
 
 def quadratic(eigenvalues, seed=0, g=None):

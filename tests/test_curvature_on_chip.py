@@ -10,9 +10,9 @@ from hardware.chip import CAUSES
 from hardware.learning import OnChip, source
 from hardware.schedule import Course
 from perturb import MLP
-from perturb.learning import Batch, Plan, begin
-from perturb.reading import Reading
-from perturb.updates import direction
+from perturb.training.loop import Batch, Plan, begin
+from perturb.training.plan import direction
+from perturb.trial.readout import Reading
 
 LEARNERS = {
     "diagonal": {"rule": "diagonal", "method": "difference", "damping": 0.1, "batch": 2},

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.polynomial.hermite_e import hermegauss
 
-from perturb import CODES, Code, InputError, curves
+from perturb import CODES, Code, InputError
+from perturb.theory import learning_curves as curves
 
 SQRT3 = np.sqrt(3.0)
 # one component in units of sigma, (values, probabilities): the codes themselves, or quadratures exact to degree 7; E after two

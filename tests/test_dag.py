@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturb import DAG, MLP, InputError, compare, estimate, finite_difference_hvp
-from perturb.activations import ACTIVATIONS
-from perturb.losses import ERRORS
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.losses import ERRORS
 
 
 def mlp_as_dag(mlp):

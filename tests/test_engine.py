@@ -12,12 +12,12 @@ from test_codes import LOGISTIC
 
 import perturb
 from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
-from perturb.activations import ACTIVATIONS
-from perturb.codes import lfsr
-from perturb.kernels import BLOCK, run_trials
-from perturb.objective import Objective
-from perturb.reading import Reading
-from perturb.statistics import Design, Statistics
+from perturb.estimation.statistics import Design, Statistics
+from perturb.kernels.float64 import BLOCK, run_trials
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.objective import Objective
+from perturb.trial.codes import lfsr
+from perturb.trial.readout import Reading
 
 
 def design(method="difference", code="walsh", n=26, sigma=0.05, r=0.05, seed=4, presentation="batch"):

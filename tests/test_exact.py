@@ -13,8 +13,8 @@ from scipy.sparse.linalg import eigsh
 from scipy.special import expit
 
 from perturb import DAG, MLP, Boltzmann, InputError, Objective, Recurrent, add_activation, finite_difference_hvp
-from perturb.activations import ACTIVATIONS
-from perturb.losses import ERRORS
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.losses import ERRORS
 
 
 def make(layers, activation="tanh", output="linear", error="squared_error", patterns=7, seed=0):

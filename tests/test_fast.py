@@ -9,15 +9,14 @@ import pytest
 
 from perturb import CODES, METHODS, MLP, InputError, estimate
 from perturb.compiled import compiled
-from perturb.fast_errors import SPARE
-from perturb.fast_kernels import accumulate_signs, draw_signs, measured_once
-from perturb.float_kernels import BLOCK as FLOATS
-from perturb.float_kernels import draw_normals, draw_ternary
-from perturb.kernels import FAST_CODES, Mismatch, run_trials
-from perturb.philox import NOISE, normals
-from perturb.precision import sufficient
-from perturb.reading import Reading
-from perturb.simd import (
+from perturb.estimation.precision import sufficient
+from perturb.estimation.statistics import Design, Statistics
+from perturb.kernels.float32_errors import SPARE
+from perturb.kernels.float32_signs import accumulate_signs, draw_signs, measured_once
+from perturb.kernels.float32_values import BLOCK as FLOATS
+from perturb.kernels.float32_values import draw_normals, draw_ternary
+from perturb.kernels.float64 import FAST_CODES, Mismatch, run_trials
+from perturb.kernels.simd import (
     exp,
     iota_u,
     load,
@@ -32,8 +31,9 @@ from perturb.simd import (
     total,
     totals16,
 )
-from perturb.statistics import Design, Statistics
-from perturb.synapse import SUMS
+from perturb.trial.random import NOISE, normals
+from perturb.trial.readout import Reading
+from perturb.trial.synapse import SUMS
 
 
 def network(layers, patterns, activation="tanh", output="linear", error="cross_entropy"):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from perturb import DAG, MLP, InputError, Objective, Recurrent
-from perturb.learning import Batch, Exact, Plan, State, begin, presented, train
-from perturb.methods import METHODS
-from perturb.reading import Reading
+from perturb.training.loop import Batch, Exact, Plan, State, begin, presented, train
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
 
 
 @pytest.fixture(scope="module")

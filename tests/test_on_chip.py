@@ -11,9 +11,9 @@ from hardware.learning import OnChip, Written, source
 from hardware.memory import Memory
 from hardware.schedule import Course
 from perturb import CODES, MLP, InputError
-from perturb.learning import Batch, Plan, State, begin
-from perturb.philox import uniforms_at
-from perturb.reading import Reading
+from perturb.training.loop import Batch, Plan, State, begin
+from perturb.trial.random import uniforms_at
+from perturb.trial.readout import Reading
 
 
 @pytest.fixture(scope="module")

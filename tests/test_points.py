@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from perturb import CODES, DAG, METHODS, MLP, Boltzmann, Recurrent
-from perturb.activations import ACTIVATIONS
-from perturb.kernels import run_trials
-from perturb.objective import Objective
-from perturb.reading import Reading
-from perturb.recurrent import NotSettled
-from perturb.relax_kernels import CONTRACTION, NEAR, _one_fixed_point, _solve
-from perturb.simd import aligned
-from perturb.statistics import Design, Statistics
+from perturb.estimation.statistics import Design, Statistics
+from perturb.kernels.equilibrium import CONTRACTION, NEAR, _one_fixed_point, _solve
+from perturb.kernels.float64 import run_trials
+from perturb.kernels.simd import aligned
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.objective import Objective
+from perturb.networks.recurrent import NotSettled
+from perturb.trial.readout import Reading
 
 EDGES = [(i, j) for i in range(3) for j in range(3, 6)] + [(3, 6), (4, 6), (5, 7), (6, 7), (9, 3), (9, 7)]
 MIXED = dict(enumerate(ACTIVATIONS, start=3))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import perturb
 from perturb import DAG, MLP, InputError, Recurrent, rules
-from perturb.activations import ACTIVATIONS
-from perturb.losses import ERRORS
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.losses import ERRORS
 
 EPS = 1e-6
 

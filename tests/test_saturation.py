@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perturb import DAG, MLP, Boltzmann, Recurrent
-from perturb.learning import Exact, Plan, begin
+from perturb.training.loop import Exact, Plan, begin
 
 DIGITS, STEP = 120, Number(10) ** -25  # truncation 1e-50, rounding 1e-70: of derivatives down to 1e-38, twelve digits are right
 

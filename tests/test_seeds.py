@@ -14,9 +14,9 @@ import reports
 import sims
 from hardware.learning import OnChip, source
 from perturb import MLP, Code, InputError
-from perturb.learning import Batch, Plan, begin
-from perturb.reading import Reading
 from perturb.seeds import derive_seed, nth_seed
+from perturb.training.loop import Batch, Plan, begin
+from perturb.trial.readout import Reading
 from reports.beside import beside
 from sims.bench import prepare
 from sims.experiment import load_experiment

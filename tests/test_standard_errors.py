@@ -11,12 +11,12 @@ from test_codes import LOGISTIC
 from test_streaming import same_bits
 
 from perturb import CODES, METHODS, MLP, InputError, Method, Statistics, compare, estimate, predict, solve
-from perturb.codes import lfsr
-from perturb.estimation import QuantityComparison
-from perturb.objective import FunctionObjective
-from perturb.periods import Periods
-from perturb.statistics import Design
-from perturb.theory import curvatures
+from perturb.estimation.estimate import QuantityComparison
+from perturb.estimation.statistics import Design
+from perturb.networks.objective import FunctionObjective
+from perturb.theory.estimates import curvatures
+from perturb.trial.codes import lfsr
+from perturb.trial.periods import Periods
 
 NOISY = {"sigma": 0.1, "r": 0.1, "error_noise": 0.003}
 

@@ -8,8 +8,8 @@ import pytest
 from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, Statistics, estimate, solve
-from perturb.codes import lfsr
-from perturb.statistics import MOST_TRIALS, Design
+from perturb.estimation.statistics import MOST_TRIALS, Design
+from perturb.trial.codes import lfsr
 
 OPTIONS = {"method": "pearlmutter_corrected", "code": "ternary", "sigma": 0.05, "seed": 9, "error_noise": 0.01}
 
@@ -130,7 +130,7 @@ def test_damaged_and_foreign_files_are_one_line(small, tmp_path):
 
 def test_files_of_another_version_are_named(small, tmp_path, monkeypatch):
     estimate(*small, 64, **OPTIONS).statistics.save(tmp_path / "s.npz")
-    monkeypatch.setattr("perturb.statistics.FORMAT", "perturb statistics 1")
+    monkeypatch.setattr("perturb.estimation.statistics.FORMAT", "perturb statistics 1")
     with pytest.raises(InputError, match="another version"):
         Statistics.load(tmp_path / "s.npz")
 

@@ -11,11 +11,11 @@ from test_imperfections import OPTIONS, REGISTERS, VALUES
 
 from hardware.learning import OnChip
 from perturb import CODES, DAG, METHODS, MLP, InputError
-from perturb.kernels import add_broadcast, add_broadcasts, along
-from perturb.learning import Plan, begin
-from perturb.methods import REGRESSORS
-from perturb.philox import normals_each
-from perturb.synapse import SUMS, TOTALS
+from perturb.kernels.float64 import add_broadcast, add_broadcasts, along
+from perturb.training.loop import Plan, begin
+from perturb.trial.methods import REGRESSORS
+from perturb.trial.random import normals_each
+from perturb.trial.synapse import SUMS, TOTALS
 from sims.experiment import load_experiment
 
 

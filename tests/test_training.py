@@ -12,8 +12,9 @@ from sklearn.metrics import balanced_accuracy_score
 
 import reports
 import sims
-from perturb import METHODS, MLP, InputError, Objective, curves
-from perturb.learning import Batch, Plan, begin
+from perturb import METHODS, MLP, InputError, Objective
+from perturb.theory import learning_curves as curves
+from perturb.training.loop import Batch, Plan, begin
 from reports import columns, tables
 from sims.experiment import experiment_names, load_experiment
 from sims.training import contenders, interval, plan_of, stable_rate

@@ -10,10 +10,10 @@ from test_recurrent import make
 
 from hardware.values import UNIT_NOISE
 from perturb import DAG, MLP, Boltzmann, InputError, Objective
-from perturb.activations import ACTIVATIONS
-from perturb.losses import ERRORS
-from perturb.philox import normals
-from perturb.recurrent import NotSettled
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.losses import ERRORS
+from perturb.networks.recurrent import NotSettled
+from perturb.trial.random import normals
 
 ALL = {
     "neuron.gain_mismatch": 0.2, "neuron.offset_mismatch": 0.3, "neuron.noise": 0.1, "neuron.saturation": 0.6,

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from perturb import MLP
-from perturb.learning import Batch, Plan, begin, presented
+from perturb.training.loop import Batch, Plan, begin, presented
 
 TRIALS, RUNS, REPEATS, B, SIGMA, ETA = 4000, 8, 7, 64, 1e-2, 1e-2
 data = load_digits()

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
-from perturb.learning_kernels import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule
-from perturb.methods import METHODS, Method
-from perturb.reading import Reading
+from perturb.estimation.statistics import Estimate, check_pair
+from perturb.kernels.training import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule
 from perturb.seeds import derive_seed, nth_seed
-from perturb.statistics import Estimate, check_pair
-from perturb.synapse import TOTALS
+from perturb.trial.codes import CODES, Code
+from perturb.trial.methods import METHODS, Method
+from perturb.trial.readout import Reading
+from perturb.trial.synapse import TOTALS
 
 Array = np.ndarray
 # name: kind in the kernel (-1: only here), and what it does

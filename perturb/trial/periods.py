@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perturb.codes import CODES, LFSR, SEQUENTIAL, SINE, WALSH, Code
 from perturb.compiled import compiled
-from perturb.methods import REGRESSORS
-from perturb.synapse import SUMS
+from perturb.trial.codes import CODES, LFSR, SEQUENTIAL, SINE, WALSH, Code
+from perturb.trial.methods import REGRESSORS
+from perturb.trial.synapse import SUMS
 
 if TYPE_CHECKING:
-    from perturb.statistics import Design, Statistics
+    from perturb.estimation.statistics import Design, Statistics
 
 Array = np.ndarray
 # of a double period, for every synapse: A = sum q dE_z, Q = sum q^2; over those that are complete the sums of them, of their
@@ -406,7 +406,7 @@ def _of_whole_periods(statistics: "Statistics", at: int) -> tuple[int, float, fl
 
 def _disturbed(design: "Design", slope: Array, var: float, trials: int, mean: float = 0.0) -> Array:
     """`theory.disturbance` of estimated slopes, whose squares are too large by their own variance."""
-    from perturb.theory import disturbance
+    from perturb.theory.estimates import disturbance
 
     return disturbance(design.code, np.sqrt(np.maximum(slope**2 - var, 0.0)), trials, mean, design.seed)
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from perturb.errors import choose
-from perturb.losses import ERRORS
-from perturb.mlp import MLPObjective
-from perturb.objective import Objective
-from perturb.reading import Reading
-from perturb.statistics import Design
+from perturb.estimation.statistics import Design
+from perturb.networks.losses import ERRORS
+from perturb.networks.mlp import MLPObjective
+from perturb.networks.objective import Objective
+from perturb.trial.readout import Reading
 
 PRECISIONS = ("auto", "float32", "float64")
 ROUNDING = 5.0  # standard deviation of the rounding of one pattern's error, in units of 2^-24 of its size; measured: 0.7 to 5
@@ -16,7 +16,7 @@ SHARE = 0.01  # of the variance of the estimate itself, that rounding may add
 
 def chosen(precision: str, objective: Objective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> str:
     """The precision asked for, one of PRECISIONS; of "auto", float32 where there is a kernel and rounding does not count."""
-    from perturb.kernels import has_fast_kernel
+    from perturb.kernels.float64 import has_fast_kernel
 
     choose("precision", precision, dict.fromkeys(PRECISIONS))
     if precision != "auto":

@@ -101,7 +101,7 @@ class Code:
 
         Any slice equals the same slice of the whole: a synapse needs only the seed, the trial number and its own index.
         """
-        from perturb.philox import perturbation
+        from perturb.trial.random import perturbation
 
         stop = n_weights if stop is None else stop
         if not 0 <= start <= stop <= n_weights:
@@ -114,7 +114,7 @@ class Code:
 
     def draw_each(self, n_weights: int, sigma: float, seed: int, trials: Array) -> Array:
         """`draw` of all weights in each trial, shape (trials, n_weights)."""
-        from perturb.philox import perturbations
+        from perturb.trial.random import perturbations
 
         out = np.empty((len(trials), n_weights))
         if self.function is not None:
@@ -125,7 +125,7 @@ class Code:
 
     def sensed(self, D: Array, sigma: float, seed: int, trial: int, start: int = 0) -> Array:
         """What the synapses start, start + 1, ... know of their perturbations D; D itself unless `sensing`."""
-        from perturb.philox import sense
+        from perturb.trial.random import sense
 
         if self.sensing == 0.0:
             return D
@@ -196,7 +196,7 @@ class Registers:
 
     def phases(self, n: int, seed: int) -> Array:
         """p_i, shape (n,)."""
-        from perturb.philox import register_phases
+        from perturb.trial.random import register_phases
 
         phases = np.empty(n, dtype=np.int64)
         register_phases(np.uint64(seed), self(n), self.taps or n, phases)

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse.linalg import LinearOperator, eigs, gmres
 
-from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
-from perturb.objective import as_floats, as_number, as_weights
+from perturb.networks.objective import as_floats, as_number, as_weights
+from perturb.trial.codes import CODES, Code
 
 Array = np.ndarray
 FLAT = 1e-12  # eigenvalues below this share of the largest are rounding

@@ -7,14 +7,14 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from perturb.codes import CODES, Code
 from perturb.errors import InputError, choose
-from perturb.methods import METHODS, Method
-from perturb.objective import Objective, as_weights
-from perturb.precision import chosen
-from perturb.reading import Meter, Reading
-from perturb.statistics import Design, Estimate, Statistics, check_trials, solve
-from perturb.theory import Curvature, curvatures, limit_stderr, limits
+from perturb.estimation.precision import chosen
+from perturb.estimation.statistics import Design, Estimate, Statistics, check_trials, solve
+from perturb.networks.objective import Objective, as_weights
+from perturb.theory.estimates import Curvature, curvatures, limit_stderr, limits
+from perturb.trial.codes import CODES, Code
+from perturb.trial.methods import METHODS, Method
+from perturb.trial.readout import Meter, Reading
 
 Array = np.ndarray
 
@@ -49,7 +49,7 @@ def estimate(
     to see that sigma is not too small. Arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma that
     rounding hides, or an error that is not finite raise InputError.
     """
-    from perturb.kernels import run_trials
+    from perturb.kernels.float64 import run_trials
 
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code

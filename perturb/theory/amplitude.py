@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar, nnls
 
-from perturb.codes import CODES, Code
 from perturb.errors import choose
-from perturb.methods import METHODS, Method
-from perturb.objective import Objective, as_weights
-from perturb.statistics import check_pair, check_trials
-from perturb.theory import EXACT_CURVATURE, Curvature, curvature, predict
+from perturb.estimation.statistics import check_pair, check_trials
+from perturb.networks.objective import Objective, as_weights
+from perturb.theory.estimates import EXACT_CURVATURE, Curvature, curvature, predict
+from perturb.trial.codes import CODES, Code
+from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray
 SMALLEST, LARGEST = 1e-8, 10.0  # amplitudes among which the best is sought

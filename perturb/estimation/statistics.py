@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import t as student
 
-from perturb.codes import CODES, SEQUENTIAL, Code, Registers, lfsr
 from perturb.errors import InputError, choose
 from perturb.files import whole
-from perturb.methods import Method
-from perturb.periods import ROUNDING, Periods, errors_over_periods
-from perturb.synapse import SUMS, TOTALS, curvature_along, put_along, solve_least_squares, solve_moments
+from perturb.trial.codes import CODES, SEQUENTIAL, Code, Registers, lfsr
+from perturb.trial.methods import Method
+from perturb.trial.periods import ROUNDING, Periods, errors_over_periods
+from perturb.trial.synapse import SUMS, TOTALS, curvature_along, put_along, solve_least_squares, solve_moments
 
 if TYPE_CHECKING:
-    from perturb.objective import Objective
-    from perturb.reading import Reading
+    from perturb.networks.objective import Objective
+    from perturb.trial.readout import Reading
 
 Array = np.ndarray
 MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare

@@ -7,11 +7,10 @@ themselves are float64. The lanes are patterns. `learning` does the same update 
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.fast_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
-from perturb.fast_kernels import draw_signs
-from perturb.kernels import activate, exp, product
-from perturb.philox import perturbation
-from perturb.simd import (
+from perturb.kernels.float32_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
+from perturb.kernels.float32_signs import draw_signs
+from perturb.kernels.float64 import activate, exp, product
+from perturb.kernels.simd import (
     EXACT,
     add,
     aligned,
@@ -24,6 +23,7 @@ from perturb.simd import (
     sub,
     total,
 )
+from perturb.trial.random import perturbation
 
 DRAWN = 32  # trials whose signs are drawn together
 PLAIN, MOMENTUM, SIGN, KEEP = range(4)  # rules

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from perturb.errors import InputError
-from perturb.objective import Objective
-from perturb.statistics import Design
+from perturb.estimation.statistics import Design
+from perturb.networks.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Meter:
 
     def measure(self, weights: np.ndarray, trial: int, phase: int) -> float:
         """The mean reading over the presented patterns; the noise is keyed by (seed, trial, phase, pattern)."""
-        from perturb.philox import NOISE, normals, pattern_index
+        from perturb.trial.random import NOISE, normals, pattern_index
 
         seed, shown, reading = np.uint64(self.design.seed), self.objective, self.reading
         if self.design.presentation == "pattern":
@@ -65,7 +65,7 @@ class Meter:
     def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
         """`measure` of many trials, each at its own weights, or all at one: points (trials, n) or (1, n), the mean readings
         (trials,)."""
-        from perturb.philox import NOISE, normals_each, pattern_index
+        from perturb.trial.random import NOISE, normals_each, pattern_index
 
         seed, reading = np.uint64(self.design.seed), self.reading
         if self.design.presentation == "pattern":

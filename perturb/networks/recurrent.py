@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perturb.activations import names_of_units, per_unit
 from perturb.errors import InputError, choose
-from perturb.losses import ERRORS, check_outputs
-from perturb.objective import Kept, Objective, as_floats, as_number, as_patterns, as_units, as_weights, own
+from perturb.networks.activations import names_of_units, per_unit
+from perturb.networks.losses import ERRORS, check_outputs
+from perturb.networks.objective import Kept, Objective, as_floats, as_number, as_patterns, as_units, as_weights, own
 
 Array = np.ndarray
 SOLVERS = ("direct", "relax")
@@ -130,8 +130,8 @@ class RecurrentObjective(Objective):
         return self._E.value(self.outputs(w), self.target)
 
     def errors_at(self, points: Array) -> Array:
-        from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
-        from perturb.relax_kernels import relaxed_errors
+        from perturb.kernels.equilibrium import relaxed_errors
+        from perturb.kernels.float64 import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 
         net = self.network
         if not compiled_twins(net.activations, net.error):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.simd import (
+from perturb.kernels.simd import (
     EXACT,
     add,
     load,

@@ -9,9 +9,9 @@ import math
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.graph_kernels import WIDE, activate_units
-from perturb.kernels import bits_of, exp, float_of, pattern_errors
-from perturb.simd import (
+from perturb.kernels.float64 import bits_of, exp, float_of, pattern_errors
+from perturb.kernels.graph import WIDE, activate_units
+from perturb.kernels.simd import (
     EXACT,
     LANES,
     aligned,

@@ -22,9 +22,9 @@ from scipy.special import logsumexp, xlogy
 
 from perturb.compiled import compiled
 from perturb.errors import InputError
-from perturb.losses import softmax
-from perturb.objective import Kept, Objective, as_floats, as_number, as_weights, own
-from perturb.philox import words
+from perturb.networks.losses import softmax
+from perturb.networks.objective import Kept, Objective, as_floats, as_number, as_weights, own
+from perturb.trial.random import words
 
 Array = np.ndarray
 MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table
@@ -274,7 +274,7 @@ class BoltzmannObjective(Objective):
         return self.entropy - log_p[self._places][self._which]
 
     def errors_at(self, points: Array) -> Array:
-        from perturb.graph_kernels import machine_errors
+        from perturb.kernels.graph import machine_errors
 
         net = self.network
         if net.n_units > MAX_UNITS:

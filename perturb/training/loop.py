@@ -22,17 +22,15 @@ import numpy as np
 
 from perturb.curvature import eigenpairs
 from perturb.errors import InputError, choose
-from perturb.estimation import estimate
-from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, Mismatch, has_kernel
-from perturb.learning_kernels import descend, draw_runs, learn
-from perturb.mlp import MLPObjective
-from perturb.objective import Objective, as_floats
-from perturb.philox import NOISE, normals
-from perturb.reading import read
+from perturb.estimation.estimate import estimate
+from perturb.estimation.statistics import Estimate
+from perturb.kernels.float64 import ACTIVATION_KINDS, ERROR_KINDS, Mismatch, has_kernel
+from perturb.kernels.training import descend, draw_runs, learn
+from perturb.networks.mlp import MLPObjective
+from perturb.networks.objective import Objective, as_floats
 from perturb.seeds import first_seeds
-from perturb.statistics import Estimate
 from perturb.threads import n_threads
-from perturb.updates import (
+from perturb.training.plan import (
     LINE_PHASE,
     MATRIX,
     RULES,
@@ -51,6 +49,8 @@ from perturb.updates import (
     trace_size,
     wanted_change,
 )
+from perturb.trial.random import NOISE, normals
+from perturb.trial.readout import read
 
 Array = np.ndarray
 ORDERED = 4096  # patterns whose order is drawn at once: a generator for every pass of a few costs more than their trials

@@ -8,10 +8,9 @@ signs: where trials outnumber them by far, and a reading adds nothing of its own
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.fast_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
-from perturb.fast_sums import broadcast, coefficients, count, finish
-from perturb.philox import CODE, words
-from perturb.simd import (
+from perturb.kernels.float32_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
+from perturb.kernels.float32_sums import broadcast, coefficients, count, finish
+from perturb.kernels.simd import (
     EXACT,
     LANES,
     MASK,
@@ -34,6 +33,7 @@ from perturb.simd import (
     store,
     totals16,
 )
+from perturb.trial.random import CODE, words
 
 MANY = 256  # weights from which on their sums over trials are looked up
 FEW = 12  # weights up to which 2^n errors of each phase stay in a core's own cache

@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from perturb.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
 from perturb.errors import InputError, choose
-from perturb.forms import expectation
-from perturb.methods import METHODS, Method
-from perturb.objective import Objective, as_weights
-from perturb.statistics import MOST_TRIALS, Design, period_warnings, repeated
+from perturb.estimation.statistics import MOST_TRIALS, Design, period_warnings, repeated
+from perturb.networks.objective import Objective, as_weights
+from perturb.theory.forms import expectation
+from perturb.trial.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
+from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray
 FEW = 12  # weights; to so many, variances of least squares are exact, from all of H; above, good to a few per cent

@@ -10,11 +10,10 @@ import math
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.fast_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
-from perturb.fast_kernels import ONE, draw_signs
-from perturb.fast_sums import broadcast, coefficients, count, finish
-from perturb.philox import CODE
-from perturb.simd import (
+from perturb.kernels.float32_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
+from perturb.kernels.float32_signs import ONE, draw_signs
+from perturb.kernels.float32_sums import broadcast, coefficients, count, finish
+from perturb.kernels.simd import (
     EXACT,
     LANES,
     MASK,
@@ -41,6 +40,7 @@ from perturb.simd import (
     sub,
     totals16,
 )
+from perturb.trial.random import CODE
 
 BLOCK = 64
 

@@ -19,17 +19,21 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from perturb import fast_errors, fast_kernels, float_kernels, reading, synapse
 from perturb.compiled import compiled
 from perturb.errors import InputError
-from perturb.methods import REGRESSORS
-from perturb.mlp import MLPObjective
-from perturb.objective import Objective
-from perturb.philox import NOISE, normals, pattern_index, perturbation, sense
-from perturb.reading import Meter, Reading
-from perturb.statistics import Design, Point, Statistics, check_trials
-from perturb.synapse import SUMS
+from perturb.estimation.statistics import Design, Point, Statistics, check_trials
+from perturb.kernels import float32_errors as fast_errors
+from perturb.kernels import float32_signs as fast_kernels
+from perturb.kernels import float32_values as float_kernels
+from perturb.networks.mlp import MLPObjective
+from perturb.networks.objective import Objective
 from perturb.threads import n_threads
+from perturb.trial import readout as reading
+from perturb.trial import synapse
+from perturb.trial.methods import REGRESSORS
+from perturb.trial.random import NOISE, normals, pattern_index, perturbation, sense
+from perturb.trial.readout import Meter, Reading
+from perturb.trial.synapse import SUMS
 
 BLOCK = 64
 FAST_CODES = {"rademacher": fast_kernels, "walsh": fast_kernels, "gaussian": float_kernels, "ternary": float_kernels}

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
-from perturb.activations import names_of_units, per_unit
 from perturb.compiled import compiled
 from perturb.errors import InputError, choose
-from perturb.losses import ERRORS, check_outputs
-from perturb.objective import Kept, Objective, as_floats, as_patterns, as_units, as_weights, own
+from perturb.networks.activations import names_of_units, per_unit
+from perturb.networks.losses import ERRORS, check_outputs
+from perturb.networks.objective import Kept, Objective, as_floats, as_patterns, as_units, as_weights, own
 
 Array = np.ndarray
 
@@ -178,8 +178,8 @@ class DAGObjective(Objective):
         return self._E.value(self.outputs(w), self.target)
 
     def errors_at(self, points: Array) -> Array:
-        from perturb.graph_kernels import graph_errors
-        from perturb.kernels import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
+        from perturb.kernels.float64 import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
+        from perturb.kernels.graph import graph_errors
 
         net = self.network
         if not compiled_twins(net.activations, net.error):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from perturb.codes import Code
 from perturb.errors import InputError
+from perturb.trial.codes import Code
 
 # what z is regressed on: dw itself, s dw with s = dw.v, the source's b = (s/V)(dw - s v / 2V), or nothing: the gradient alone
 REGRESSORS = {"dw": 0, "s_dw": 1, "b": 2, "none": 3}

@@ -12,8 +12,7 @@ Perturbations are in units of sigma and s in units of sigma |v|.
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.philox import NOISE
-from perturb.simd import (
+from perturb.kernels.simd import (
     EXACT,
     LANES,
     MASK,
@@ -51,6 +50,7 @@ from perturb.simd import (
     tanh4,
     total,
 )
+from perturb.trial.random import NOISE
 
 SPARE = 8  # after the T words of a row of bits, for an odd number of cache lines, so that rows do not evict each other
 WIDE = 32  # patterns of a look-up

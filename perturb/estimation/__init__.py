@@ -1,0 +1,1 @@
+"""Estimates of gradient and Hv from trials: statistics, their solution, precision, comparison."""

@@ -1,0 +1,1 @@
+"""Networks and their errors, with exact gradient and Hv by R{backprop}."""

@@ -1,0 +1,11 @@
+"""What to expect: of estimates, of amplitudes, of learning."""
+
+from importlib import import_module
+
+__all__ = ["amplitude", "estimates", "learning_curves"]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        return import_module(f"perturb.theory.{name}")
+    raise AttributeError(f"module 'perturb.theory' has no attribute {name!r}")
