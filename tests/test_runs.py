@@ -615,18 +615,33 @@ def test_a_real_ctrl_c_ends_the_program_with_130(tmp_path):
     assert ("kept" in err) == (tmp_path / "run").exists()  # on a slow machine nothing may have been done yet
 
 
-def test_the_examples_in_the_readme_run(tmp_path, monkeypatch):
+READMES = ["README.md", *(f"{package}/README.md" for package in ("perturb", "hardware", "sims", "reports"))]
+
+
+def pages():
+    return [(Path(__file__).parents[1] / name).read_text(encoding="utf-8") for name in READMES]
+
+
+def test_the_examples_in_the_readmes_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[1] / "README.md").read_text()
     done = {}
-    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for example in re.findall(r"```python\n(.*?)```", "\n".join(pages()), re.DOTALL):
         exec(example, done)
     assert done["comparison"].hv.cosine > 0.9
     assert abs(done["hidden"].mean() - 0.01) < 5e-4
+    assert len(done["errors"]) == 5
 
 
-def test_every_name_in_the_readme_can_be_reached():
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", [*READMES, ".github/CONTRIBUTING.md"])
+def test_what_a_readme_links_to_is_there(name):
+    page = Path(__file__).parents[1] / name
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_every_name_in_the_readmes_can_be_reached():
+    text = "\n".join(pages())
     names = set(re.findall(r"\b((?:perturb|hardware|sims|reports)(?:\.[A-Za-z_]\w*)+)", text))
     assert len(names) > 20
     names = sorted(name for name in names if name.rpartition(".")[2] not in ("png", "toml", "py"))
