@@ -7,9 +7,10 @@ themselves are float64. The lanes are patterns. `learning` does the same update 
 import numpy as np
 
 from perturb.compiled import compiled
+from perturb.kernels.activations import activate, exp
 from perturb.kernels.float32_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
 from perturb.kernels.float32_signs import draw_signs
-from perturb.kernels.float64 import activate, exp, product
+from perturb.kernels.float64 import product
 from perturb.kernels.simd import (
     EXACT,
     add,
