@@ -27,7 +27,7 @@ def least_squares(seed: int) -> Iterator[Row]:
     """The 2x2 least squares for (g_i, z_i) estimate z = Hv: not as published, only as corrected.
 
     H = I and v = (1, ..., 1), so that all z_i are 1: what the mean of the estimates over weights tends to, from
-    `theory.limit`; without an intercept (1 + tr H/4 - 1/2)/(1 - 1/4n), with one (1 - 1/2)/(1 - 1/2n).
+    `estimates.limit`; without an intercept (1 + tr H/4 - 1/2)/(1 - 1/4n), with one (1 - 1/2)/(1 - 1/2n).
     """
     n, sigma, trials = 100, 0.1, 8192
     objective, w, v = diagonal(np.ones(n)), np.full(n, 0.05), np.ones(n)

@@ -1,4 +1,4 @@
-"""Double periods of a periodic code as replicates: the standard errors of estimates whose trials are not independent.
+"""Double periods of a periodic code as replicates, for the standard errors of estimates whose trials are not independent.
 
 A periodic code repeats after P trials with all signs turned, and after 2P trials with new random signs or phases: what one double
 period gives is independent of what the next gives, and has the same distribution. The controller hears every broadcast and knows

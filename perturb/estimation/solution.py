@@ -55,7 +55,7 @@ class Estimate:
         Parameters
         ----------
         quantity : "gradient" or "hv".
-        level : probability, between 0 and 1, that an interval covers the method's limit (`theory.limit`).
+        level : probability, between 0 and 1, that an interval covers the method's limit (`theory.estimates.limit`).
         """
         choose("quantity", quantity, dict.fromkeys(("gradient", "hv")))
         between_0_and_1("level", level)
@@ -75,8 +75,8 @@ def solve(statistics: Statistics) -> Estimate:
 
     For independent trials the errors are those of `synapse.solve_*`, with K - 1 degrees of freedom less the number of means and
     of slopes besides the first that are fitted. Those of a periodic code come from its periods, see
-    `periods.errors_over_periods`. A weight whose regressor has been constant so far, where only deviations from a mean are used,
-    or whose two regressors cannot be told apart has no estimate: NaN; one that has not been perturbed has no error.
+    `errors_over_periods`. A weight whose regressor has been constant so far, where only deviations from a mean are used, or
+    whose two regressors cannot be told apart has no estimate: NaN; one that has not been perturbed has no error.
     """
     design, K = statistics.design, statistics.trials
     method, code, n = design.method, design.code, design.n_weights

@@ -1,6 +1,6 @@
 """Updates of learning: what is planned and where runs stand, rates that are measured, and rules that make changes of weights.
 
-`learning` has the loops that these are for.
+`loop` has the loops that these are for.
 """
 
 import math
