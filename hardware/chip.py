@@ -23,10 +23,12 @@ from hardware.tile import Tile
 from hardware.updates import Learning
 from hardware.values import Values, made_on
 from perturb.errors import InputError, choose
+from perturb.estimation.design import Design, check_trials
+from perturb.estimation.engine import run_trials
 from perturb.estimation.estimate import check_point
 from perturb.estimation.precision import chosen
-from perturb.estimation.statistics import Design, Estimate, Point, Statistics, check_trials
-from perturb.kernels.float64 import run_trials
+from perturb.estimation.solution import Estimate
+from perturb.estimation.statistics import Point, Statistics
 from perturb.networks.objective import Objective
 from perturb.trial.codes import CODES, Code
 from perturb.trial.methods import METHODS, Method

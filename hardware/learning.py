@@ -17,9 +17,10 @@ from hardware.schedule import Course
 from hardware.updates import Learning
 from hardware.values import PLAIN, Values, fabricate, made_on
 from perturb.errors import InputError
+from perturb.estimation.design import Design, NotFinite
+from perturb.estimation.engine import Mismatch
 from perturb.estimation.estimate import Estimate
-from perturb.estimation.statistics import Design, NotFinite, Statistics
-from perturb.kernels.float64 import Mismatch
+from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
 from perturb.training.loop import Batch, Source, presented
 from perturb.training.plan import (

@@ -19,8 +19,11 @@ from hardware.memory import Memory
 from hardware.params import ChipParams, imperfections
 from hardware.units import Units, beside, layers_of
 from perturb.errors import InputError
-from perturb.estimation.statistics import Design, Estimate, Statistics, solve
-from perturb.kernels.float64 import Mismatch, add_broadcast, add_broadcasts, along
+from perturb.estimation.design import Design
+from perturb.estimation.engine import Mismatch
+from perturb.estimation.solution import Estimate, solve
+from perturb.estimation.statistics import Statistics
+from perturb.kernels.float64 import add_broadcast, add_broadcasts, along
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.trial.codes import Code, lfsr

@@ -9,10 +9,9 @@ if TYPE_CHECKING:
     from perturb import curvature as curvature
     from perturb import theory as theory
     from perturb import training as training
-    from perturb.estimation.estimate import compare as compare
     from perturb.estimation.estimate import estimate as estimate
+    from perturb.estimation.solution import solve as solve
     from perturb.estimation.statistics import Statistics as Statistics
-    from perturb.estimation.statistics import solve as solve
     from perturb.networks.activations import add_activation as add_activation
     from perturb.networks.boltzmann import Boltzmann as Boltzmann
     from perturb.networks.dag import DAG as DAG
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from perturb.networks.recurrent import Recurrent as Recurrent
     from perturb.theory.amplitude import best_sigma as best_sigma
     from perturb.theory.amplitude import truncation as truncation
+    from perturb.theory.comparison import compare as compare
     from perturb.theory.estimates import predict as predict
     from perturb.trial.codes import CODES as CODES
     from perturb.trial.codes import Code as Code
@@ -48,12 +48,12 @@ _HOME = {
     "Method": "trial.methods",
     "Statistics": "estimation.statistics",
     "best_sigma": "theory.amplitude",
-    "compare": "estimation.estimate",
+    "compare": "theory.comparison",
     "estimate": "estimation.estimate",
     "finite_difference_hvp": "networks.objective",
     "finite_difference_step": "networks.objective",
     "predict": "theory.estimates",
-    "solve": "estimation.statistics",
+    "solve": "estimation.solution",
     "truncation": "theory.amplitude",
 }
 __all__ = ["InputError", *_MODULES, *_HOME]

@@ -14,8 +14,9 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import minres
 
+from perturb.checks import as_floats, as_number, as_weights, integer
 from perturb.errors import InputError, choose
-from perturb.networks.objective import Array, HessianOperator, Objective, as_floats, as_number, as_weights
+from perturb.networks.objective import Array, HessianOperator, Objective
 
 EPS = float(np.finfo(float).eps)
 ROUNDING = 1000 * EPS  # of products with H, relative to its largest |eigenvalue|
@@ -231,7 +232,7 @@ def power_iteration(
     Ends when the residual falls below tolerance |lambda|, or after max_products. values holds the eigenvalue of H itself. With
     shift = the largest eigenvalue it finds the smallest. Error falls by |l2/l1| a step: slow where two are alike.
     """
-    _whole(1, max_products=max_products)
+    integer("max_products", max_products, 1)
     H = _operator("power_iteration", objective, w, -as_number("shift", shift))
     v = _start(objective.n_weights, seed)
     v /= np.linalg.norm(v)
@@ -252,7 +253,8 @@ def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int
     """Spectral density of H by stochastic Lanczos quadrature (Golub and Meurant 1994): `steps` of Lanczos, fully
     reorthogonalised, from each of `probes` random sign vectors. Cost: probes x steps products, steps x n numbers of memory."""
     n = objective.n_weights
-    _whole(1, probes=probes, steps=steps)
+    integer("probes", probes, 1)
+    integer("steps", steps, 1)
     H, m = _operator("spectral_density", objective, w), min(steps, n)
     nodes, weights = np.zeros((probes, m)), np.zeros((probes, m))
     signs = np.random.Generator(np.random.Philox(seed)).choice([-1.0, 1.0], (probes, n))
@@ -296,7 +298,7 @@ def trace(objective: Objective, w: Array, probes: int = 90, method: str = "auto"
     Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021 (Hutch++); Persson, Cortinovis and Kressner 2022 (adaptive).
     """
     choose("method", method, dict.fromkeys(("auto", "hutch++", "hutchinson")))
-    _whole(1, probes=probes)
+    integer("probes", probes, 1)
     n, H = objective.n_weights, _operator("trace", objective, w)
     if method == "auto" and probes >= n:
         return Estimated(float(np.sum(diagonal(objective, w).value)), 0.0, n)
@@ -349,7 +351,7 @@ def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: in
         for columns, block in objective.hessian_columns(w):
             exact[columns] = block[np.arange(columns.start, columns.stop), np.arange(columns.stop - columns.start)]
         return Estimated(exact, np.zeros(n), n)
-    _whole(1, probes=probes)
+    integer("probes", probes, 1)
     x = np.random.Generator(np.random.Philox(seed)).choice([-1.0, 1.0], (n, probes))
     each = x * (H @ x)
     stderr = each.std(1, ddof=1) / np.sqrt(probes) if probes > 1 else np.full(n, np.nan)
@@ -389,7 +391,7 @@ def obs_saliencies(
     if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or ((chosen < 0) | (chosen >= n)).any():
         raise InputError(f"indices must be whole numbers from 0 to {n - 1}")
     limit = max(2, 10 * n) if max_products is None else max_products
-    _whole(2, max_products=limit)
+    integer("max_products", limit, 2)
     H = _operator("obs_saliencies", objective, w, damping)
     value, residuals = np.empty(len(chosen)), np.empty(len(chosen))
     for row, q in enumerate(chosen):
@@ -418,7 +420,7 @@ def newton_step(
     solver = choose("method", method, {"cg": _cg, "minres": _minres})
     n = objective.n_weights
     limit = max(2, 2 * n) if max_products is None else max_products
-    _whole(2, max_products=limit)
+    integer("max_products", limit, 2)
     H, g = _operator("newton_step", objective, w, damping), objective.gradient(w)
     if not g.any():
         return Step(np.zeros(n), 0.0, 0, True, False)
@@ -516,9 +518,3 @@ def _operator(tool: str, objective: Objective, w: Array, damping: float = 0.0) -
             f"{tool} needs a symmetric Hessian, which this objective has not: use its hessian, or leave out feedback"
         )
     return HessianOperator(objective, w, damping)
-
-
-def _whole(least: int, **numbers: int) -> None:
-    for name, number in numbers.items():
-        if not (isinstance(number, (int, np.integer)) and number >= least):
-            raise InputError(f"{name} = {number!r} must be a whole number >= {least}")

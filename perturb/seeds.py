@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from perturb.checks import integer
 from perturb.errors import InputError
 
 SCHEME = "SHA-256"  # how seeds are derived: stored beside results that are added to later
@@ -47,8 +48,7 @@ def derive_seed(root: int, purpose: str, *indices: int) -> int:
     >>> derive_seed(0, "repeat", 1)
     4073741430956291298
     """
-    if not (isinstance(root, (int, np.integer)) and 0 <= root < 2**64):
-        raise InputError(f"seed = {root!r} must be a whole number from 0 to 2^64 - 1")
+    integer("seed", root, 0, 2**64 - 1)
     if not (purpose.isascii() and purpose.isalpha() and purpose.islower()):
         raise InputError(f"purpose = {purpose!r} must be a word in lower-case letters, such as 'repeat'")
     if not all(isinstance(index, (int, np.integer)) and index >= 0 for index in indices):

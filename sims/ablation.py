@@ -11,8 +11,8 @@ from scipy.stats import binomtest
 from hardware.chip import Chip
 from hardware.params import ChipParams, imperfections
 from perturb.errors import InputError
-from perturb.estimation.estimate import compare
 from perturb.seeds import nth_seed
+from perturb.theory.comparison import compare
 from perturb.theory.estimates import Curvature, curvatures
 from perturb.trial.methods import METHODS
 from sims.bench import Array, Bench, Progress, ShouldStop, Study, facts, go_on

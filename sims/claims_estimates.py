@@ -7,13 +7,14 @@ import numpy as np
 
 from hardware.chip import Chip
 from hardware.params import ChipParams
-from perturb.estimation.estimate import compare, estimate
-from perturb.estimation.statistics import Estimate
+from perturb.estimation.estimate import estimate
+from perturb.estimation.solution import Estimate
 from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
 from perturb.seeds import derive_seed
+from perturb.theory.comparison import compare
 from perturb.theory.estimates import curvatures, predict
-from perturb.theory.learning_curves import rounding_gain, rounding_variance, stalled_gradient
+from perturb.theory.imperfections import rounding_gain, rounding_variance, stalled_gradient
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from sims.claims import REPEATS, ROUNDING, Array, Linear, Row, chip, diagonal, general, judged, mean, refuted, seeds
@@ -26,7 +27,7 @@ def least_squares(seed: int) -> Iterator[Row]:
     """The 2x2 least squares for (g_i, z_i) estimate z = Hv: not as published, only as corrected.
 
     H = I and v = (1, ..., 1), so that all z_i are 1: what the mean of the estimates over weights tends to, from
-    `theory.limit`; without an intercept (1 + tr H/4 - 1/2)/(1 - 1/4n), with one (1 - 1/2)/(1 - 1/2n).
+    `estimates.limit`; without an intercept (1 + tr H/4 - 1/2)/(1 - 1/4n), with one (1 - 1/2)/(1 - 1/2n).
     """
     n, sigma, trials = 100, 0.1, 8192
     objective, w, v = diagonal(np.ones(n)), np.full(n, 0.05), np.ones(n)
@@ -262,8 +263,8 @@ def settling(seed: int) -> Iterator[Row]:
 def converter(seed: int) -> Iterator[Row]:
     """A converter of dE with a step of 1.2 std(dE) costs 12 % more trials; at 6 std learning stalls, unless dithered.
 
-    The gain for Gaussian dE is `curves.rounding_gain`; the variance per gain^2 grows by E q(x)^2/(gain^2 s^2), q(x) the value as
-    converted: E q(x)^2 = s^2 + `rounding_variance` + 2 s^2 (gain - 1).
+    The gain for Gaussian dE is `imperfections.rounding_gain`; the variance per gain^2 grows by E q(x)^2/(gain^2 s^2), q(x) the
+    value as converted: E q(x)^2 = s^2 + `rounding_variance` + 2 s^2 (gain - 1).
     """
     n, sigma, trials, source = 16, 0.01, 6000, "Widrow and Kollar 2008"
     g = np.linspace(0.5, 1.5, n)

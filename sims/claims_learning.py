@@ -102,7 +102,7 @@ def learning_curves(seed: int) -> Iterator[Row]:
     """A linear perceptron learns by E' = aE + b: exact gradients fastest, then node, then weight perturbation.
 
     a = 1 - 2 eta + A eta^2 with A = N + 2 (gradient), (M + 2)(N + 2) (node), (MN + 2)(N + 2) (weight), and so on: see
-    `curves.perceptron_curve`.
+    `learning_curves.perceptron_curve`.
     """
     N, M, updates, sigma, noise = 5, 2, 150, 0.2, 0.05
     for kind in ("gradient", "node", *RULES):
@@ -151,7 +151,7 @@ def best_amplitude(seed: int) -> Iterator[Row]:
 def covariance_recursion(seed: int) -> Iterator[Row]:
     """On any quadratic E the covariance of the weights obeys a closed recursion, down to its floor.
 
-    `curves.quadratic_curve`, for every code, pairs, averages and momentum; here H is not diagonal.
+    `learning_curves.quadratic_curve`, for every code, pairs, averages and momentum; here H is not diagonal.
     """
     n, sigma, noise, runs, updates = 8, 0.3, 0.2, 4000, 100
     w_star, w0 = np.linspace(-1, 1, n), np.linspace(0.5, 1.5, n)

@@ -18,9 +18,8 @@ from hardware.learning import OnChip
 from hardware.params import ChipParams
 from hardware.schedule import Schedule
 from perturb.networks.objective import Objective
-from perturb.theory.learning_curves import (
+from perturb.theory.imperfections import (
     constrained_minimum,
-    delay_limit,
     leak_fixed_point,
     misaligned_curve,
     offset_floor,
@@ -28,8 +27,8 @@ from perturb.theory.learning_curves import (
     rounding_gain,
     rounding_variance,
     soft_bound_equilibrium,
-    stability_limit,
 )
+from perturb.theory.learning_curves import delay_limit, stability_limit
 from perturb.training.loop import Batch, Exact, Plan, State, begin
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
@@ -136,7 +135,7 @@ def leak(seed: int) -> Iterator[Row]:
     """Weights that lose a part l in every trial settle at w* lam/(lam + l/eta): weight decay.
 
     As the chip writes at the end of the period in which they leak, w := (1 - l) w - eta G; where they leak after it, eta (1 - l)
-    stands for eta (`curves.leak_fixed_point`).
+    stands for eta (`imperfections.leak_fixed_point`).
     """
     eta, w_star = 0.02, 0.8
     for lam, lost in ((0.5, 0.01), (2.0, 0.05)):

@@ -9,9 +9,9 @@ import pandas as pd
 
 from hardware.chip import Chip, Interval
 from hardware.params import ChipParams
-from perturb.estimation.estimate import Comparison, QuantityComparison, compare
-from perturb.estimation.statistics import Estimate
-from perturb.kernels.float64 import has_kernel
+from perturb.estimation.engine import has_kernel
+from perturb.estimation.solution import Estimate
+from perturb.theory.comparison import Comparison, QuantityComparison, compare
 from perturb.theory.estimates import Curvature, Prediction, curvatures, predict
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS

@@ -5,11 +5,13 @@ import time
 import numpy as np
 import pandas as pd
 
-from perturb.estimation.estimate import QuantityComparison, compare
-from perturb.estimation.statistics import Design, Estimate, Statistics, solve
-from perturb.kernels.float64 import run_trials
+from perturb.estimation.design import Design
+from perturb.estimation.engine import run_trials
+from perturb.estimation.solution import Estimate, solve
+from perturb.estimation.statistics import Statistics
 from perturb.seeds import nth_seed
 from perturb.theory.amplitude import beyond
+from perturb.theory.comparison import QuantityComparison, compare
 from perturb.theory.estimates import QuantityPrediction, curvatures, predict
 from perturb.trial.codes import CODES, SEQUENTIAL
 from perturb.trial.methods import METHODS

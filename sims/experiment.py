@@ -14,7 +14,7 @@ from pydantic import Field, SkipValidation, model_validator
 from hardware.params import ChipParams, load_chip, with_device
 from hardware.tables import Name, NonNegative, Number, Positive, Table, one_line, plain, read_named, shown, toml_names, validated
 from perturb.errors import InputError, choose
-from perturb.estimation.statistics import check_pair
+from perturb.estimation.design import check_pair
 from perturb.networks.boltzmann import Boltzmann
 from perturb.networks.dag import DAG
 from perturb.networks.mlp import MLP

@@ -7,6 +7,7 @@ import pytest
 from numpy.polynomial.hermite_e import hermegauss
 
 from perturb import CODES, Code, InputError
+from perturb.theory import imperfections
 from perturb.theory import learning_curves as curves
 
 SQRT3 = np.sqrt(3.0)
@@ -373,7 +374,7 @@ def test_misaligned_updates_only_diffuse(pair):
         E.append(weight @ (u**2 @ h) / 2)
         mean.append(weight @ u)
     np.testing.assert_allclose(mean, [u0, u0], atol=1e-12)  # nothing is learned
-    found = curves.misaligned_curve(H, u0, np.zeros(n), eta, sigma, "rademacher", noise, 2, pair)
+    found = imperfections.misaligned_curve(H, u0, np.zeros(n), eta, sigma, "rademacher", noise, 2, pair)
     np.testing.assert_allclose(found, E, rtol=1e-12)
     assert (np.diff(found) > 0).all()
 
@@ -388,7 +389,7 @@ def test_misaligned_updates_of_a_gaussian_code_follow_to_leading_order():
         dE = (G * x).sum(1) / (x * x).sum(1)  # G = dE x/sigma
         u, old = u - eta * dE[:, None] * old, x
     E = np.einsum("ai,ij,aj->a", u, H, u) / 2
-    found = curves.misaligned_curve(H, np.ones(4), np.zeros(4), eta, sigma, "gaussian", updates=60)
+    found = imperfections.misaligned_curve(H, np.ones(4), np.zeros(4), eta, sigma, "gaussian", updates=60)
     assert abs(E.mean() - found[-1]) < 5 * E.std() / np.sqrt(runs)
     assert abs(E.mean() - found[0]) > 5 * E.std() / np.sqrt(runs)  # negative control
 
@@ -403,16 +404,16 @@ def test_fixed_points_of_offset_leak_and_stuck_weights():
         w["leak"] = (1 - leak) * (w["leak"] - eta * H @ (w["leak"] - w_star))
         w["stuck"] = w["stuck"] - eta * free * (H @ (w["stuck"] - w_star))
     E = {name: (value - w_star) @ H @ (value - w_star) / 2 for name, value in w.items()}
-    assert curves.offset_floor(H, b) == pytest.approx(E["offset"], rel=1e-10)
-    np.testing.assert_allclose(curves.leak_fixed_point(H, w_star, eta, leak), w["leak"], rtol=1e-9)
-    by_one = curves.leak_fixed_point([2.0, 0.3], [1.0, -1.0], eta, leak)
+    assert imperfections.offset_floor(H, b) == pytest.approx(E["offset"], rel=1e-10)
+    np.testing.assert_allclose(imperfections.leak_fixed_point(H, w_star, eta, leak), w["leak"], rtol=1e-9)
+    by_one = imperfections.leak_fixed_point([2.0, 0.3], [1.0, -1.0], eta, leak)
     kappa = leak / ((1 - leak) * eta)
     np.testing.assert_allclose(by_one, [2 / (2 + kappa), -0.3 / (0.3 + kappa)])
-    found, lost = curves.constrained_minimum(H, w_star, [1, 3], [2.0, -1.0])
+    found, lost = imperfections.constrained_minimum(H, w_star, [1, 3], [2.0, -1.0])
     np.testing.assert_allclose(found, w["stuck"], atol=1e-10)
     assert lost == pytest.approx(E["stuck"], rel=1e-10)
-    assert curves.constrained_minimum(H, w_star, [], [])[1] == 0
-    assert curves.constrained_minimum(H, w_star, [3, 0, 1, 2], np.zeros(4))[1] == pytest.approx(w_star @ H @ w_star / 2)
+    assert imperfections.constrained_minimum(H, w_star, [], [])[1] == 0
+    assert imperfections.constrained_minimum(H, w_star, [3, 0, 1, 2], np.zeros(4))[1] == pytest.approx(w_star @ H @ w_star / 2)
 
 
 def test_soft_bounds_pull_a_noisy_weight_to_zero():
@@ -422,7 +423,7 @@ def test_soft_bounds_pull_a_noisy_weight_to_zero():
     for _ in range(400):
         wanted = eta * (-lam * (w - w_star) + s * rng.choice([-1.0, 1.0], runs))
         w = w + wanted - np.abs(wanted) * w / bound
-    found = curves.soft_bound_equilibrium([w_star], eta, [lam], eta * s, bound)[0]
+    found = imperfections.soft_bound_equilibrium([w_star], eta, [lam], eta * s, bound)[0]
     stderr = w.std() / np.sqrt(runs)
     assert abs(w.mean() - found) < 5 * stderr
     assert abs(w.mean() - w_star) > 5 * stderr and abs(w.mean() - w_star / (1 + s / lam / 2)) > 5 * stderr  # negative controls
@@ -437,26 +438,28 @@ def test_rounding_of_gaussian_numbers_by_integration(spread):
     written = np.round(x / step) * step
     f = x / step - np.floor(x / step)
     # sums over a grid jump where x is half a step: 1e-5 of what passes there
-    assert curves.rounding_variance(s, step, False) == pytest.approx(density @ (written - x) ** 2, abs=2e-6)
-    assert curves.rounding_variance(s, step, True) == pytest.approx(step**2 * density @ (f * (1 - f)), abs=1e-9)
+    assert imperfections.rounding_variance(s, step, False) == pytest.approx(density @ (written - x) ** 2, abs=2e-6)
+    assert imperfections.rounding_variance(s, step, True) == pytest.approx(step**2 * density @ (f * (1 - f)), abs=1e-9)
     if spread:
-        assert curves.rounding_gain(s, step) == pytest.approx(density @ (written * x) / s**2, rel=2e-5, abs=1e-12)
+        assert imperfections.rounding_gain(s, step) == pytest.approx(density @ (written * x) / s**2, rel=2e-5, abs=1e-12)
         shifted = np.round((x + 0.1) / step) * step
-        assert curves.rounding_gain(s, step, 0.1) == pytest.approx(density @ (shifted * x) / s**2, rel=2e-5, abs=1e-12)
-        offsets = [curves.rounding_gain(s, step, m * step) for m in np.arange(1000) / 1000]
+        assert imperfections.rounding_gain(s, step, 0.1) == pytest.approx(density @ (shifted * x) / s**2, rel=2e-5, abs=1e-12)
+        offsets = [imperfections.rounding_gain(s, step, m * step) for m in np.arange(1000) / 1000]
         assert np.mean(offsets) == pytest.approx(1)
     else:
-        assert curves.rounding_gain(0.0, step) == 0 and curves.rounding_gain(0.0, step, step / 2) == np.inf
+        assert imperfections.rounding_gain(0.0, step) == 0 and imperfections.rounding_gain(0.0, step, step / 2) == np.inf
 
 
 def test_figures_of_the_converter():
-    assert [round(curves.rounding_gain(1.0, q), 2) for q in (1.2, 4.0, 6.0)] == [1.0, 0.43, 0.05]
-    assert 1.2**2 / 12 == pytest.approx(curves.rounding_variance(1.0, 1.2, False), rel=1e-3)  # 12 % more variance
-    g = curves.stalled_gradient(0.01, 0.002)
-    assert 0.01 * g / 0.002 == pytest.approx(0.263, abs=1e-3) and curves.rounding_gain(0.01 * g, 0.002) == pytest.approx(0.5)
-    assert curves.rounding_gain(0.52, 1.0) == pytest.approx(0.99, abs=0.001)
-    assert curves.stalled_gradient(0.01, 0.002, other=0.001) == 0
-    assert curves.stalled_gradient(0.01, 0.002, other=0.0003) < g
+    assert [round(imperfections.rounding_gain(1.0, q), 2) for q in (1.2, 4.0, 6.0)] == [1.0, 0.43, 0.05]
+    assert 1.2**2 / 12 == pytest.approx(imperfections.rounding_variance(1.0, 1.2, False), rel=1e-3)  # 12 % more variance
+    g = imperfections.stalled_gradient(0.01, 0.002)
+    assert 0.01 * g / 0.002 == pytest.approx(0.263, abs=1e-3) and imperfections.rounding_gain(0.01 * g, 0.002) == pytest.approx(
+        0.5
+    )
+    assert imperfections.rounding_gain(0.52, 1.0) == pytest.approx(0.99, abs=0.001)
+    assert imperfections.stalled_gradient(0.01, 0.002, other=0.001) == 0
+    assert imperfections.stalled_gradient(0.01, 0.002, other=0.0003) < g
 
 
 @pytest.mark.parametrize("q", [1.2, 4.0, 5.0])
@@ -465,8 +468,8 @@ def test_a_converter_of_dE_leaves_its_gain_of_the_gradient(q):
     x = rng.standard_normal((trials, 2))
     each = np.round(x @ g / q) * q * (x @ g)  # of G along g, |g| = 1
     stderr = each.std() / np.sqrt(trials)
-    assert abs(each.mean() - curves.rounding_gain(1.0, q)) < 5 * stderr
-    assert abs(each.mean() - curves.rounding_gain(1.0, 1.2 * q + 1)) > 5 * stderr  # negative control
+    assert abs(each.mean() - imperfections.rounding_gain(1.0, q)) < 5 * stderr
+    assert abs(each.mean() - imperfections.rounding_gain(1.0, 1.2 * q + 1)) > 5 * stderr  # negative control
 
 
 def test_floors_of_rounded_writes_by_simulation():
@@ -479,10 +482,10 @@ def test_floors_of_rounded_writes_by_simulation():
             nearest = nearest + np.round(-eta * lam * (nearest - w_star) / step) * step
             hopping = hopping + np.floor(-eta * lam * (hopping - w_star) / step + rng.random(runs)) * step
         E = lam * (hopping - w_star) ** 2 / 2
-        floor = curves.rounding_floor([lam], eta, step, True)
+        floor = imperfections.rounding_floor([lam], eta, step, True)
         assert abs(E.mean() - floor) < 5 * E.std() / np.sqrt(runs)
         assert abs(E.mean() - 2 * floor) > 5 * E.std() / np.sqrt(runs)  # negative control
-        stalled, most = lam * (nearest - w_star) ** 2 / 2, curves.rounding_floor([lam], eta, step, False)
+        stalled, most = lam * (nearest - w_star) ** 2 / 2, imperfections.rounding_floor([lam], eta, step, False)
         assert (stalled <= most * (1 + 1e-9)).all() and (stalled >= most * (1 - 2 * eta * lam) ** 2 * (1 - 1e-9)).all()
         assert most / floor == pytest.approx(1.5 / (eta * lam) ** 2)
 
@@ -497,7 +500,10 @@ BAD = [
     (lambda: curves.quadratic_curve([[1.0, 2.0], [0.0, 1.0]], [0, 0], [0, 0], 0.1), "not symmetric"),
     (lambda: curves.quadratic_curve(np.ones((2, 3)), [0, 0], [0, 0], 0.1), r"H has shape \(2, 3\)"),
     (lambda: curves.quadratic_curve(H2, [0, 0, 0], [0, 0], 0.1), "w0 has shape"),
-    (lambda: curves.quadratic_curve(H2, [0, 0], [0, 0], 0.1, error_noise=-1), "error_noise = -1.0 must be at least 0"),
+    (
+        lambda: curves.quadratic_curve(H2, [0, 0], [0, 0], 0.1, error_noise=-1),
+        "error_noise = -1 must be a finite number >= 0",
+    ),
     (lambda: curves.quadratic_curve(H2, [0, 0], [0, 0], 0.1, momentum=1.0), "momentum = 1.0"),
     (lambda: curves.quadratic_curve(H2, [0, 0], [0, 0], 0.1, gains=[1.0, 0.0]), r"gains\[1\] = 0.0 must be positive"),
     (lambda: curves.quadratic_curve(H2, [0, 0], [0, 0], 0.1, code="lfsr"), "correlated columns"),
@@ -505,15 +511,15 @@ BAD = [
     (lambda: curves.stability_limit([1.0, -1.0]), "no learning rate is stable"),
     (lambda: curves.quadratic_floor([1.0, -1.0], 0.1), "no learning rate is stable"),
     (lambda: curves.delay_limit(1.0, -1), "delay = -1"),
-    (lambda: curves.misaligned_curve(H2, [0, 0], [0, 0], 0.1, code="walsh"), "use a random code"),
-    (lambda: curves.offset_floor([1.0, 0.0], [1.0, 1.0]), "positive definite"),
-    (lambda: curves.leak_fixed_point(H2, [1.0, 1.0], 0.1, 1.0), "leak = 1.0"),
-    (lambda: curves.soft_bound_equilibrium([1.0], 0.1, [0.0], [0.1], 1.0), "curvature must be positive"),
-    (lambda: curves.constrained_minimum(H2, [1.0, 1.0], [2], [0.0]), "numbers from 0 to 1"),
-    (lambda: curves.constrained_minimum(H2, [1.0, 1.0], [0.5], [0.0]), "list of weight numbers"),
-    (lambda: curves.rounding_gain(-1.0, 1.0), "spread = -1.0"),
-    (lambda: curves.rounding_floor([1.0], 1.5, 0.1, True), "lower eta"),
-    (lambda: curves.stalled_gradient(0.1, 0.1, gain=1.0), "gain = 1.0"),
+    (lambda: imperfections.misaligned_curve(H2, [0, 0], [0, 0], 0.1, code="walsh"), "use a random code"),
+    (lambda: imperfections.offset_floor([1.0, 0.0], [1.0, 1.0]), "positive definite"),
+    (lambda: imperfections.leak_fixed_point(H2, [1.0, 1.0], 0.1, 1.0), "leak = 1.0"),
+    (lambda: imperfections.soft_bound_equilibrium([1.0], 0.1, [0.0], [0.1], 1.0), "curvature must be positive"),
+    (lambda: imperfections.constrained_minimum(H2, [1.0, 1.0], [2], [0.0]), "numbers from 0 to 1"),
+    (lambda: imperfections.constrained_minimum(H2, [1.0, 1.0], [0.5], [0.0]), "list of weight numbers"),
+    (lambda: imperfections.rounding_gain(-1.0, 1.0), "spread = -1.0"),
+    (lambda: imperfections.rounding_floor([1.0], 1.5, 0.1, True), "lower eta"),
+    (lambda: imperfections.stalled_gradient(0.1, 0.1, gain=1.0), "gain = 1.0"),
 ]
 
 

@@ -12,8 +12,10 @@ from test_codes import LOGISTIC
 
 import perturb
 from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
-from perturb.estimation.statistics import Design, Statistics
-from perturb.kernels.float64 import BLOCK, run_trials
+from perturb.estimation.design import Design
+from perturb.estimation.engine import run_trials
+from perturb.estimation.statistics import Statistics
+from perturb.kernels.float64 import BLOCK
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.objective import Objective
 from perturb.trial.codes import lfsr

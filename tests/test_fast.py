@@ -9,13 +9,14 @@ import pytest
 
 from perturb import CODES, METHODS, MLP, InputError, estimate
 from perturb.compiled import compiled
+from perturb.estimation.design import Design
+from perturb.estimation.engine import FAST_CODES, Mismatch, run_trials
 from perturb.estimation.precision import sufficient
-from perturb.estimation.statistics import Design, Statistics
+from perturb.estimation.statistics import Statistics
 from perturb.kernels.float32_errors import SPARE
 from perturb.kernels.float32_signs import accumulate_signs, draw_signs, measured_once
 from perturb.kernels.float32_values import BLOCK as FLOATS
 from perturb.kernels.float32_values import draw_normals, draw_ternary
-from perturb.kernels.float64 import FAST_CODES, Mismatch, run_trials
 from perturb.kernels.simd import (
     exp,
     iota_u,

@@ -8,11 +8,12 @@ from conftest import Quadratic
 from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, best_sigma, compare, estimate, predict
-from perturb.estimation.statistics import Design
+from perturb.estimation.design import Design
 from perturb.theory.amplitude import beyond, truncation
-from perturb.theory.estimates import Curvature, disturbance, gradient_limit, limit, trial_variances
+from perturb.theory.estimates import Curvature, gradient_limit, limit, trial_variances
 from perturb.trial.codes import lfsr
 from perturb.trial.methods import Method
+from perturb.trial.periodicity import disturbance
 
 SIGMA, R, NOISE = 0.7, 0.3, 0.0
 N = 4

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from perturb import CODES, DAG, METHODS, MLP, Boltzmann, Recurrent
-from perturb.estimation.statistics import Design, Statistics
+from perturb.estimation.design import Design
+from perturb.estimation.engine import run_trials
+from perturb.estimation.statistics import Statistics
 from perturb.kernels.equilibrium import CONTRACTION, NEAR, _one_fixed_point, _solve
-from perturb.kernels.float64 import run_trials
 from perturb.kernels.simd import aligned
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.objective import Objective

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import perturb
-from perturb import DAG, MLP, InputError, Recurrent, rules
+from perturb import DAG, MLP, InputError, Recurrent
+from perturb.networks import r_operator as rules
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS
 

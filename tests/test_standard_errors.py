@@ -11,12 +11,12 @@ from test_codes import LOGISTIC
 from test_streaming import same_bits
 
 from perturb import CODES, METHODS, MLP, InputError, Method, Statistics, compare, estimate, predict, solve
-from perturb.estimation.estimate import QuantityComparison
-from perturb.estimation.statistics import Design
+from perturb.estimation.design import Design
+from perturb.estimation.periods import Periods
 from perturb.networks.objective import FunctionObjective
+from perturb.theory.comparison import QuantityComparison
 from perturb.theory.estimates import curvatures
 from perturb.trial.codes import lfsr
-from perturb.trial.periods import Periods
 
 NOISY = {"sigma": 0.1, "r": 0.1, "error_noise": 0.003}
 

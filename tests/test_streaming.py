@@ -8,7 +8,7 @@ import pytest
 from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, Statistics, estimate, solve
-from perturb.estimation.statistics import MOST_TRIALS, Design
+from perturb.estimation.design import MOST_TRIALS, Design
 from perturb.trial.codes import lfsr
 
 OPTIONS = {"method": "pearlmutter_corrected", "code": "ternary", "sigma": 0.05, "seed": 9, "error_noise": 0.01}

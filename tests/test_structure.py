@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,53 @@ def test_imports_go_one_way(package):
             top = module.split(".")[0]
             if top in MAY_IMPORT and not {top, module} & EXCEPT.get(name, set()):
                 assert top in MAY_IMPORT[package], f"{name} imports {module}"
+
+
+# rooms of a package from the ground up: a file imports from its own room and from floors below
+FLOORS = {
+    "perturb": [
+        {"errors"},
+        {"checks", "compiled", "files", "threads"},
+        {"seeds", "trial"},
+        {"kernels"},
+        {"networks"},
+        {"curvature", "estimation"},
+        {"theory", "training"},
+    ],
+}
+
+
+def imported_files(package):
+    """{module: modules of the package that it imports}, wherever in the file; the doors (`__init__`) are left out."""
+    files = [file for file in (ROOT / package).rglob("*.py") if file.name != "__init__.py"]
+    named = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
+    found = {}
+    for name, file in named.items():
+        targets = set(imports(file))
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                targets |= {f"{node.module}.{imported.name}" for imported in node.names}
+        found[name] = targets & named.keys()
+    return found
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_import_climbs_from_floor_to_floor(package):
+    level = {room: height for height, rooms in enumerate(FLOORS[package]) for room in rooms}
+    for name, targets in imported_files(package).items():
+        room = name.split(".")[1]
+        for target in targets:
+            below = target.split(".")[1]
+            assert below == room or level[below] < level[room], f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_files_import_each_other_in_no_circle(package):
+    try:
+        order = list(TopologicalSorter(imported_files(package)).static_order())
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+    assert len(order) > 20
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 import reports
 import sims
 from perturb import METHODS, MLP, InputError, Objective
-from perturb.theory import learning_curves as curves
+from perturb.theory import learning_curves
 from perturb.training.loop import Batch, Plan, begin
 from reports import columns, tables
 from sims.experiment import experiment_names, load_experiment
@@ -285,7 +285,7 @@ def test_training_and_spectrum_say_one_stable_rate():
     seen = sims.run_experiment("xor-learning", {"study": "spectrum", **start})
     values = seen.eigenvalues["eigenvalue"].to_numpy()
     assert values[0] < -0.1 * values[-1]
-    wanted = curves.stability_limit(np.maximum(values, 0.0))
+    wanted = learning_curves.stability_limit(np.maximum(values, 0.0))
     assert fact(trained, "stable learning rate") == pytest.approx(wanted) == fact(seen, "stable learning rate")
     assert fact(seen, "2/tr H") == pytest.approx(2 / values.sum()) and wanted < 0.8 * fact(seen, "2/tr H")
     assert trained.advice.set_index("setting").loc["training.eta", "advised"] == pytest.approx(wanted / 2)
@@ -295,7 +295,7 @@ def test_by_quadrature_it_is_the_same(monkeypatch):
     set = {**QUICK, "training.control": False, "training.compare_with": [], "network.layers": [2, 6, 1], "training.updates": 1}
     exact = sims.run_experiment("xor-learning", set)
     monkeypatch.setattr(sims.training, "EIGENVALUES", 1)
-    # the bounds of curves.stability_limit hold it between tr/(tr + 2 l) and 1
+    # the bounds of learning_curves.stability_limit hold it between tr/(tr + 2 l) and 1
     assert (
         0.5 < fact(sims.run_experiment("xor-learning", set), "stable learning rate") / fact(exact, "stable learning rate") < 1.5
     )

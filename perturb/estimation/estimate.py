@@ -1,20 +1,19 @@
-"""`estimate`: weight perturbation on an objective; `compare`: its result beside exact R{backprop} and the method's own limit."""
-
-import math
-from dataclasses import dataclass
+"""`estimate`: weight perturbation on an objective, as an ideal chip with a noisy error unit does it."""
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student
 
+from perturb.checks import as_weights, at_least_zero
 from perturb.errors import InputError, choose
+from perturb.estimation.design import Design, check_trials
+from perturb.estimation.engine import run_trials
+from perturb.estimation.meter import Meter
 from perturb.estimation.precision import chosen
-from perturb.estimation.statistics import Design, Estimate, Statistics, check_trials, solve
-from perturb.networks.objective import Objective, as_weights
-from perturb.theory.estimates import Curvature, curvatures, limit_stderr, limits
+from perturb.estimation.solution import Estimate, solve
+from perturb.estimation.statistics import Statistics
+from perturb.networks.objective import Objective
 from perturb.trial.codes import CODES, Code
 from perturb.trial.methods import METHODS, Method
-from perturb.trial.readout import Meter, Reading
+from perturb.trial.readout import Reading
 
 Array = np.ndarray
 
@@ -49,15 +48,12 @@ def estimate(
     to see that sigma is not too small. Arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma that
     rounding hides, or an error that is not finite raise InputError.
     """
-    from perturb.kernels.float64 import run_trials
-
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
     design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
     w, v = check_point(objective, w, v, design)
     trials = check_trials(resume.next_trial if resume else 0, trials)
-    if not (np.isfinite(error_noise) and error_noise >= 0):
-        raise InputError(f"error_noise = {error_noise} must be a finite number >= 0")
+    at_least_zero("error_noise", error_noise)
     statistics = Statistics(design) if resume is None else resume
     if statistics.design != design:
         differ = [name for name in vars(design) if getattr(design, name) != getattr(statistics.design, name)]
@@ -74,12 +70,12 @@ def check_point(objective: Objective, w: Array, v: Array, design: Design) -> tup
 
     For the gradient alone v may be zero. InputError otherwise.
     """
-    w, v, E = _point(objective, w, v, design.method)
+    w, v, E = finite_point(objective, w, v, design.method)
     _check_visible(objective, w, v, E, design)
     return w, v
 
 
-def _point(objective: Objective, w: Array, v: Array, method: Method) -> tuple[Array, Array, float]:
+def finite_point(objective: Objective, w: Array, v: Array, method: Method) -> tuple[Array, Array, float]:
     w, v = as_weights("w", w, objective.n_weights), as_weights("v", v, objective.n_weights)
     if method.estimates_hv and not v.any():
         raise InputError("v is zero, so Hv is zero and dw.v carries nothing: give a direction")
@@ -125,93 +121,3 @@ def _check_visible(objective: Objective, w: Array, v: Array, E: float, design: D
             f"r = {design.r} and sigma = {design.sigma} are so small that rounding of E = {E:.3g} hides the curvature: "
             f"the smallest useful product r sigma is about {useful / size:.1g}"
         )
-
-
-@dataclass(frozen=True)
-class QuantityComparison:
-    """One quantity (g or z) against its exact value and its method's own limit; arrays of shape (n,).
-
-    z_rms, limit_z_rms: rms over the weights of (estimate - exact)/stderr and (estimate - limit)/stderr; about 1 for an estimate
-    as good as its standard errors say; of an uncertain limit, limit_stderr counts too. Of standard errors with few degrees of
-    freedom df, the standard normal deviate of the same probability is taken. relative_error: |estimate - exact|/|exact|; NaN
-    where the exact value is zero.
-    """
-
-    estimate: Array
-    stderr: Array
-    exact: Array
-    limit: Array
-    limit_stderr: Array | None = None
-    df: float = math.inf
-
-    @property
-    def cosine(self) -> float:
-        size = float(np.linalg.norm(self.estimate) * np.linalg.norm(self.exact))
-        return float(self.estimate @ self.exact) / size if size > 0 else float("nan")
-
-    @property
-    def relative_error(self) -> float:
-        return _relative(self.estimate, self.exact)
-
-    @property
-    def limit_relative_error(self) -> float:
-        return _relative(self.estimate, self.limit)
-
-    @property
-    def rms_stderr(self) -> float:
-        return _rms(self.stderr)
-
-    @property
-    def z_rms(self) -> float:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return _rms(_normal((self.estimate - self.exact) / self.stderr, self.df))
-
-    @property
-    def limit_z_rms(self) -> float:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            unsure = 0.0 if self.limit_stderr is None else self.limit_stderr
-            return _rms(_normal((self.estimate - self.limit) / np.hypot(self.stderr, unsure), self.df))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    gradient: QuantityComparison
-    hv: QuantityComparison
-
-
-def compare(estimated: Estimate, objective: Objective, w: Array, v: Array, known: list[Curvature] | None = None) -> Comparison:
-    """The estimate beside exact R{backprop} and the limit that theory gives its method; for the gradient alone, hv has NaN there.
-
-    Cost: the `curvatures` of the objective (n products), unless given as `known`. However patterns are presented, the limit is
-    that of the whole objective, as it is linear in g and H.
-    """
-    design = estimated.design
-    w, v, _ = _point(objective, w, v, design.method)
-    whole = curvatures(objective, w, v)[0] if known is None else known[0]
-    _, g, z = objective.error_gradient_hvp(w, v)
-    g_limit, z_limit = limits(design.method, design.code, whole, design.sigma, design.r, design.seed)
-    unsure = limit_stderr(design.method, design.code, whole)
-    return Comparison(
-        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, g_limit, df=estimated.gradient_df),
-        QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit, unsure, estimated.hv_df),
-    )
-
-
-def _normal(t: Array, df: float) -> Array:
-    """|deviates| of Student's t as standard normal ones of the same probability; where that is too small for a number, after
-    Wallace (1959), who is good to some per cent for one degree of freedom and much better for more."""
-    t, df = np.abs(t), np.float64(df)
-    if not np.isfinite(df):
-        return t
-    tail = student.sf(t, df)
-    far = (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t * t / df))
-    return np.where(np.isnan(t) | (tail > 1e-300), norm.isf(tail), far)
-
-
-def _rms(a: Array) -> float:
-    return float(np.sqrt(np.mean(a * a)))
-
-
-def _relative(a: Array, b: Array) -> float:
-    size = float(np.linalg.norm(b))
-    return float(np.linalg.norm(a - b)) / size if size > 0 else float("nan")

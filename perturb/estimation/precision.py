@@ -3,7 +3,8 @@
 import numpy as np
 
 from perturb.errors import choose
-from perturb.estimation.statistics import Design
+from perturb.estimation.design import Design
+from perturb.estimation.engine import has_fast_kernel
 from perturb.networks.losses import ERRORS
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
@@ -16,8 +17,6 @@ SHARE = 0.01  # of the variance of the estimate itself, that rounding may add
 
 def chosen(precision: str, objective: Objective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> str:
     """The precision asked for, one of PRECISIONS; of "auto", float32 where there is a kernel and rounding does not count."""
-    from perturb.kernels.float64 import has_fast_kernel
-
     choose("precision", precision, dict.fromkeys(PRECISIONS))
     if precision != "auto":
         return precision

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.float64 import bits_of, exp, float_of, pattern_errors
+from perturb.kernels.activations import bits_of, exp, float_of, pattern_errors
 from perturb.kernels.graph import WIDE, activate_units
 from perturb.kernels.simd import (
     EXACT,

@@ -1,8 +1,9 @@
 """Float32 kernels for codes of two levels, +-sigma: perturbation trials of an MLP, a block of T at a time.
 
-A block draws all its perturbations, evaluates E at them (`fast_errors`), and adds up (`fast_sums`). Signs stay bits throughout:
-sums over trials of coefficients times signs are look-ups, 16 entries for every four trials. n weights have only 2^n patterns of
-signs: where trials outnumber them by far, and a reading adds nothing of its own to a trial, E is measured once at each.
+A block draws all its perturbations, evaluates E at them (`float32_errors`), and adds up
+(`float32_sums`). Signs stay bits throughout: sums over trials of coefficients times signs are look-
+ups, 16 entries for every four trials. n weights have only 2^n patterns of signs: where trials
+outnumber them by far, and a reading adds nothing of its own to a trial, E is measured once at each.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
 """Float32 kernels for codes of more than two levels, gaussian and ternary, and for perturbations with a gain for every weight.
-A block goes the same way as in `fast_kernels`.
+A block goes the same way as in `float32_signs`.
 
 Perturbations are kept as numbers, D[i T + t] for weight i and trial t, in units of sigma; the lanes of all that makes or sums
 them are trials.
@@ -146,7 +146,7 @@ def _block(
     heard, origin,
 ):  # fmt: skip
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1. gain: what
-    reaches weight i is gain[i] D_i. heard: as in `fast_kernels`."""
+    reaches weight i is gain[i] D_i. heard: as in `float32_signs`."""
     start = first // BLOCK * BLOCK
     lo, hi, n, P, sigma32, with_b = first - start, last - start, v_beta.size, amounts.size, np.float32(sigma), regressor_kind == 2
     rows = 32 if with_b else 16

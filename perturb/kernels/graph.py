@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.float64 import activate, exp, pattern_errors
+from perturb.kernels.activations import activate, exp, pattern_errors
 from perturb.kernels.simd import EXACT, fma, load_d, peek, splat_d, store
 
 WIDE = 8  # patterns of a vector

@@ -510,7 +510,7 @@ def softplus(x):
 
 @compiled(forceinline=True)
 def normal_pairs(a0, a1, b0, b1):
-    """Box-Muller of sixteen pairs of words: radius from a, angle from b; see `philox._normal_pair`."""
+    """Box-Muller of sixteen pairs of words: radius from a, angle from b; see `trial.random._normal_pair`."""
     u, rest = fractions(a0, a1)
     radius = root(mul(number(-2.0), log_pair(u, rest)))
     t, odd, cos_negative, sin_negative = quarters(b0, b1)

@@ -1,15 +1,16 @@
 """Kernels of learning: an MLP whose weights change after every few trials, or by exact gradients, from record to record.
 
 Of trials, only the evaluations of E are float32, and dE is taken pattern by pattern, so that nothing cancels; the weights
-themselves are float64. The lanes are patterns. `learning` does the same update by update, for any objective and in float64.
+themselves are float64. The lanes are patterns. `training.loop` does the same update by update, for any objective and in float64.
 """
 
 import numpy as np
 
 from perturb.compiled import compiled
+from perturb.kernels.activations import activate, exp
 from perturb.kernels.float32_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
 from perturb.kernels.float32_signs import draw_signs
-from perturb.kernels.float64 import activate, exp, product
+from perturb.kernels.float64 import product
 from perturb.kernels.simd import (
     EXACT,
     add,
@@ -31,7 +32,7 @@ PLAIN, MOMENTUM, SIGN, KEEP = range(4)  # rules
 
 @compiled(**EXACT)
 def change_by_rule(rule, eta, mu, w, m, g, D, dE):
-    """w := w + change, and the momentum m; see `updates.RULES`."""
+    """w := w + change, and the momentum m; see `training.plan.RULES`."""
     if rule == PLAIN:
         for i in range(w.size):
             w[i] -= eta * g[i]
@@ -82,7 +83,7 @@ def learn(
     """Trials first..last-1 of one run, changing w and m; returns the first whose error is not finite, or -1.
 
     X (S, inputs), target (S, outputs): float32. rows (presentations, B): the patterns of each presentation from that of trial
-    `first` on. gain, offset (n,): of the perturbations as they are applied, see `kernels.Mismatch`. amounts, weights: a of each
+    `first` on. gain, offset (n,): of the perturbations as they are applied, see `engine.Mismatch`. amounts, weights: a of each
     phase and how its E enters dE; free: 1 for phases read without noise. every: trials per update; first and last are multiples
     of it. eta / (1 + update/decay) is the rate, decay = 0: constant.
     """
@@ -171,7 +172,7 @@ def learn(
 
 @compiled(**EXACT)
 def _activate_with_slopes(kind, row, slope):
-    """row := f(row), as `kernels.activate`, and slope := f'(row), which f(row) does not tell in saturation."""
+    """row := f(row), as `activations.activate`, and slope := f'(row), which f(row) does not tell in saturation."""
     if kind == 1:
         for s in range(row.size):
             x = row[s]

@@ -1,6 +1,6 @@
 """Activation functions with their first two derivatives: all that R{.} needs of a unit.
 
-A new activation is one call of `add_activation`; the ones here also have a compiled twin of f in `kernels.py`.
+A new activation is one call of `add_activation`; the ones here also have a compiled twin of f in `kernels.activations`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

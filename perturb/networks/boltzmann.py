@@ -20,10 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
+from perturb.checks import as_floats, as_weights, integer, own, positive
 from perturb.compiled import compiled
 from perturb.errors import InputError
+from perturb.kernels.graph import machine_errors
 from perturb.networks.losses import softmax
-from perturb.networks.objective import Kept, Objective, as_floats, as_number, as_weights, own
+from perturb.networks.objective import Kept, Objective
 from perturb.trial.random import words
 
 Array = np.ndarray
@@ -68,16 +70,9 @@ class Boltzmann:
     def __init__(
         self, n_visible: int, n_hidden: int = 0, temperature: float = 1.0, values: tuple[float, float] = (0, 1), sign: int = 1
     ):
-        if not (
-            isinstance(n_visible, (int, np.integer))
-            and n_visible >= 1
-            and isinstance(n_hidden, (int, np.integer))
-            and n_hidden >= 0
-        ):
-            raise InputError(f"n_visible = {n_visible!r} must be a whole number >= 1 and n_hidden = {n_hidden!r} one >= 0")
-        self.temperature = as_number("temperature", temperature)
-        if self.temperature <= 0:
-            raise InputError(f"temperature = {temperature} must be a positive number")
+        integer("n_visible", n_visible, 1)
+        integer("n_hidden", n_hidden, 0)
+        self.temperature = positive("temperature", temperature)
         if tuple(values) not in ((0, 1), (-1, 1)):
             raise InputError(f"values = {values!r} must be (0, 1) or (-1, 1)")
         if sign not in (-1, 1):
@@ -182,8 +177,7 @@ class Boltzmann:
             ("first_chain", first_chain, 0, 31),
             ("seed", seed, 0, 64),
         ):
-            if not (isinstance(number, (int, np.integer)) and least <= number < 2**bits):
-                raise InputError(f"{name} = {number!r} must be a whole number >= {least}, below 2^{bits}")
+            integer(name, number, least, 2**bits - 1)
         held = np.zeros(self.n_units)
         if clamped is not None:
             state = as_floats("clamped", clamped)
@@ -274,7 +268,6 @@ class BoltzmannObjective(Objective):
         return self.entropy - log_p[self._places][self._which]
 
     def errors_at(self, points: Array) -> Array:
-        from perturb.kernels.graph import machine_errors
 
         net = self.network
         if net.n_units > MAX_UNITS:

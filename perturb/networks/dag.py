@@ -11,11 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from perturb.checks import as_floats, as_weights, integer, own
 from perturb.compiled import compiled
 from perturb.errors import InputError, choose
+from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
+from perturb.kernels.graph import graph_errors
 from perturb.networks.activations import names_of_units, per_unit
 from perturb.networks.losses import ERRORS, check_outputs
-from perturb.networks.objective import Kept, Objective, as_floats, as_patterns, as_units, as_weights, own
+from perturb.networks.objective import Kept, Objective, as_patterns, as_units
 
 Array = np.ndarray
 
@@ -43,8 +46,7 @@ class DAG:
         external: Array | None = None,
         tied: Sequence[int] | None = None,
     ):
-        if not isinstance(n_units, (int, np.integer)) or n_units < 1:
-            raise InputError(f"n_units = {n_units!r} must be a whole number >= 1")
+        integer("n_units", n_units, 1)
         self.n_units, self.error = int(n_units), error
         self.edges = _edges(edges, self.n_units)
         self.inputs, self.outputs = as_units("inputs", inputs, n_units), as_units("outputs", outputs, n_units)
@@ -178,8 +180,6 @@ class DAGObjective(Objective):
         return self._E.value(self.outputs(w), self.target)
 
     def errors_at(self, points: Array) -> Array:
-        from perturb.kernels.float64 import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
-        from perturb.kernels.graph import graph_errors
 
         net = self.network
         if not compiled_twins(net.activations, net.error):

@@ -1,7 +1,8 @@
 """The error of one pattern, its derivative e = dE/dy, and R{e}.
 
-A new error is one call of `add_error`; the ones here also have a compiled twin of the value in `kernels.py`. E is the mean over
-patterns, so the objective divides by their number; nothing here does.
+A new error is one call of `add_error`; the ones here also have a compiled twin of the value in
+`kernels.activations`. E is the mean over patterns, so the objective divides by their number;
+nothing here does.
 """
 
 from collections.abc import Callable, Sequence

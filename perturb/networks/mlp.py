@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perturb.checks import as_floats, as_weights
 from perturb.errors import InputError, choose
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.networks.objective import Kept, Objective, as_floats, as_patterns, as_weights
+from perturb.networks.objective import Kept, Objective, as_patterns
 
 Array = np.ndarray
 AT_ONCE = 2**15  # activities of a layer at several points, which stay in cache

@@ -7,60 +7,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from perturb.checks import as_directions, as_floats, as_number, as_weights, own, positive
 from perturb.errors import InputError
 
 Array = np.ndarray
 T = TypeVar("T")
 HESSIAN_LIMIT = 10_000  # weights; the matrix then takes 0.8 GB
-
-
-def as_weights(name: str, value: object, n: int) -> Array:
-    """`value` as a finite float64 vector of shape (n,), or InputError."""
-    array = as_floats(name, value)
-    if array.shape != (n,):
-        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give an array of shape ({n},)")
-    return array
-
-
-def as_directions(name: str, value: object, n: int) -> Array:
-    """`value` as finite float64 directions of shape (n,) or (n, k), or InputError."""
-    array = as_floats(name, value)
-    if array.ndim not in (1, 2) or array.shape[0] != n:
-        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give shape ({n},) or ({n}, k)")
-    return array
-
-
-def as_floats(name: str, value: object) -> Array:
-    """`value` as a finite float64 array, the caller's own where it is one, or InputError."""
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biufO":  # complex numbers and texts would be converted without a word
-            raise TypeError(f"its entries are of type {array.dtype}")
-        array = array.astype(float, copy=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} cannot be read as an array of real numbers ({error}): give numbers only") from None
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole = np.isfinite(array.sum())  # one pass; a sum may also overflow
-    if not whole and (bad := ~np.isfinite(array)).any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        entry = f"{name}{list(where) if where else ''} = {array[where]}"
-        raise InputError(f"{entry} is not finite ({bad.sum()} such entries): replace or drop them")
-    return array
-
-
-def as_number(name: str, value: object) -> float:
-    """`value` as a finite float, or InputError."""
-    number = as_floats(name, value)
-    if number.ndim:
-        raise InputError(f"{name} has shape {number.shape}: give one number")
-    return float(number)
-
-
-def own(array: Array) -> Array:
-    """A read-only copy: nobody changes it unseen."""
-    array = np.array(array, order="C")
-    array.setflags(write=False)
-    return array
 
 
 def as_units(name: str, units: object, n_units: int) -> Array:
@@ -290,8 +242,7 @@ def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float |
         return np.zeros_like(w)
     if eps is None:
         eps = finite_difference_step(w, v, one_sided)
-    if not (np.isfinite(eps) and eps > 0):
-        raise InputError(f"eps = {eps} must be a positive number: leave it out to have it chosen")
+    positive("eps", eps)
     if one_sided:
         return (objective.gradient(w + eps * v) - objective.gradient(w)) / eps
     return (objective.gradient(w + eps * v) - objective.gradient(w - eps * v)) / (2 * eps)

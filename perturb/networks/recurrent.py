@@ -14,10 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perturb.checks import as_floats, as_number, as_weights, integer, own
 from perturb.errors import InputError, choose
+from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
+from perturb.kernels.equilibrium import relaxed_errors
 from perturb.networks.activations import names_of_units, per_unit
 from perturb.networks.losses import ERRORS, check_outputs
-from perturb.networks.objective import Kept, Objective, as_floats, as_number, as_patterns, as_units, as_weights, own
+from perturb.networks.objective import Kept, Objective, as_patterns, as_units
 
 Array = np.ndarray
 SOLVERS = ("direct", "relax")
@@ -62,9 +65,8 @@ class Recurrent:
         max_steps: int = 10_000,
         feedback: Array | None = None,
     ):
-        if not isinstance(n_units, (int, np.integer)) or n_units < 1:
-            raise InputError(f"n_units = {n_units!r} must be a whole number >= 1")
-        self.n_units, self.n_weights = int(n_units), int(n_units) ** 2
+        self.n_units = integer("n_units", n_units, 1)
+        self.n_weights = self.n_units**2
         self.outputs = as_units("outputs", outputs, self.n_units)
         self.inputs = np.arange(self.n_units) if inputs is None else as_units("inputs", inputs, self.n_units)
         self.n_inputs, self.n_outputs = len(self.inputs), len(self.outputs)
@@ -75,9 +77,7 @@ class Recurrent:
         self.step, self.tolerance = as_number("step", step), as_number("tolerance", tolerance)
         if not (0 < self.step <= 1 and 0 < self.tolerance < 1):
             raise InputError(f"step = {step}, tolerance = {tolerance}: must lie in (0, 1] and in (0, 1)")
-        if not (isinstance(max_steps, (int, np.integer)) and max_steps >= 1):
-            raise InputError(f"max_steps = {max_steps!r} must be a whole number >= 1")
-        self.error, self.solver, self.max_steps = error, solver, int(max_steps)
+        self.error, self.solver, self.max_steps = error, solver, integer("max_steps", max_steps, 1)
         self.feedback = None if feedback is None else own(as_floats("feedback", feedback))
         if self.feedback is not None and self.feedback.shape != (n_units, n_units):
             raise InputError(f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})")
@@ -130,8 +130,6 @@ class RecurrentObjective(Objective):
         return self._E.value(self.outputs(w), self.target)
 
     def errors_at(self, points: Array) -> Array:
-        from perturb.kernels.equilibrium import relaxed_errors
-        from perturb.kernels.float64 import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 
         net = self.network
         if not compiled_twins(net.activations, net.error):

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-__all__ = ["amplitude", "estimates", "learning_curves"]
+__all__ = ["amplitude", "comparison", "estimates", "imperfections", "learning_curves"]
 
 
 def __getattr__(name: str):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar, nnls
 
+from perturb.checks import as_weights
 from perturb.errors import choose
-from perturb.estimation.statistics import check_pair, check_trials
-from perturb.networks.objective import Objective, as_weights
+from perturb.estimation.design import check_pair, check_trials
+from perturb.networks.objective import Objective
 from perturb.theory.estimates import EXACT_CURVATURE, Curvature, curvature, predict
 from perturb.trial.codes import CODES, Code
 from perturb.trial.methods import METHODS, Method

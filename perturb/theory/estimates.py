@@ -11,12 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from perturb.errors import InputError, choose
-from perturb.estimation.statistics import MOST_TRIALS, Design, period_warnings, repeated
-from perturb.networks.objective import Objective, as_weights
+from perturb.checks import as_weights, between_0_and_1, positive
+from perturb.errors import choose
+from perturb.estimation.design import MOST_TRIALS, Design
+from perturb.networks.objective import Objective
 from perturb.theory.forms import expectation
-from perturb.trial.codes import CODES, SEQUENTIAL, SINE, WALSH, Code
+from perturb.trial.codes import CODES, SEQUENTIAL, Code
 from perturb.trial.methods import METHODS, Method
+from perturb.trial.periodicity import correlated, disturbance, odd_variance, period_warnings, repeated
 
 Array = np.ndarray
 FEW = 12  # weights; to so many, variances of least squares are exact, from all of H; above, good to a few per cent
@@ -109,19 +111,7 @@ def gradient_limit(method: Method, code: Code, g: Array, seed: int = 0) -> Array
     """
     if code.sensing and method.fit == "least_squares":
         return g / (1 + code.sensing**2)
-    return _correlated(code, g, seed)
-
-
-def _correlated(code: Code, slope: Array, seed: int) -> Array:
-    """C slope, C_ij = <D_i D_j>/sigma^2 over the seeds or, of a periodic code, over a period."""
-    return slope.copy() if code.registers is None else code.registers.correlated(slope, seed)
-
-
-def _spread(code: Code, slope: Array, seed: int) -> Array:
-    """Variance of (D.slope) D_i/sigma^2 over a period of a code with |D_i| fixed or one at a time, per weight:
-    slope'C slope - (C slope)_i^2."""
-    tends = _correlated(code, slope, seed)
-    return np.maximum(float(slope @ tends) - tends**2, 0.0)
+    return correlated(code, g, seed)
 
 
 @dataclass(frozen=True)
@@ -171,7 +161,7 @@ def limit(method: Method, code: Code, c: Curvature, seed: int = 0, sigma: float 
     if not method.estimates_hv:
         return np.full(z.size, np.nan)
     if method.regressor == "dw":
-        return _correlated(code, z, seed)
+        return correlated(code, z, seed)
     mean = _response(method, c, "hv", r).mean(c, sigma) / sigma**2 * (not method.centred)
     if method.regressor == "s_dw":
         tends = z if method.correction == "diagonal" and k > 1 else z + (k - 3) / 2 * h * v
@@ -332,7 +322,7 @@ def _on_dw(
     if not code.independent:  # deterministic: +-sigma bits of a register, or one weight at a time
         even = (bend * n * h / 2) ** 2 if code.orthogonal else np.full(n, bend**2 * c.off_square / 2)
         left_in = np.full(n, 0.0 if code.orthogonal else mean**2 / sigma**2)
-        return TrialVariance(_spread(code, dE.slope, seed), even, left_in, np.full(n, noise / sigma**2))
+        return TrialVariance(odd_variance(code, dE.slope, seed), even, left_in, np.full(n, noise / sigma**2))
     qq = (k - 1) * float(h @ h) / 4 + c.off_square / 2
     even = bend**2 * (qq + (code.sixth - 3 * k + 2) * h**2 / 4 + (k - 1) * c.off_rows)
     left_in = dE.bend * mean * (k - 1) * h + mean**2 / sigma**2
@@ -426,55 +416,6 @@ def _on_both(
     odd = P.LL + (code.kurtosis - 2) * (dE.slope - whole.g) ** 2 + missed
     g = TrialVariance(odd, sigma**2 * DDQQ, sigma**2 * (2 * t * DDQ + t**2), 0 * t + noise / sigma**2)
     return g.scaled(1 / (1 + blur) ** 2), replace(z, pairs=0.0).scaled(1 / (1 + blur) ** 2)
-
-
-def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: int = 0) -> Array:
-    """What the weights' own perturbations leave in <D_i (D.slope + mean)>/sigma^2 after so many trials of a periodic code,
-    besides slope_i: the mean square over random signs or phases, shape (n,). Zero over whole periods.
-
-    With m trials into a period and K in all it is (1/K^2) times
-      walsh       sum_{j != i} slope_j^2 T_b^2, b the number of trailing zeros of (i+1) xor (j+1), T_b the distance of m to the
-                  nearest multiple of 2^(b+1): in natural order, columns that differ in a low bit soon cancel, those that differ
-                  only in high bits are the same until late. mean counts as the slope of column 0
-      sine        (1/2) sum_{j != i} slope_j^2 [F(i-j) + F(i+j)] + (1/2) slope_i^2 F(2i), F(d) = sin^2(pi m d/P)/sin^2(pi d/P),
-                  plus mean^2 F(i), frequencies i, j = 1..n
-      sequential  nothing; but see `QuantityPrediction.expected`
-      others      m (P-m)/(P-1) (|slope|^2 - slope_i^2 + mean^2): as if the trials of a period came in random order, without
-                  replacement; lfsr: slope'C slope - (C slope)_i^2 + mean^2, and as its period does not sum to zero but to +-1,
-                  mean^2 more after an odd number of them
-    walsh and sine are exact for trials counted from 0.
-    """
-    n, K = slope.size, trials
-    P = code.period(n)
-    m, square = K % P, slope**2
-    if m == 0 and (code.balanced or mean == 0.0):
-        return np.zeros(n)
-    index = np.arange(1, n + 1)
-    if code.kind == WALSH:
-        column, square = np.append(0, index), np.append(mean**2, square)
-        total = np.zeros(n)
-        same = np.bincount(column % 1, square, 1)[column[1:] % 1]  # summed over columns with the same lowest b bits
-        for b in range(P.bit_length() - 1):
-            half = 2 ** (b + 1)
-            lower = np.bincount(column % half, square, half)[column[1:] % half]
-            total += min(m % half, half - m % half) ** 2 * (same - lower)
-            same = lower
-        return total / K**2
-    if code.kind == SINE:
-        d = np.arange(P)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            F = np.where(d == 0, 0.0, (np.sin(np.pi * ((m * d) % P) / P) / np.sin(np.pi * d / P)) ** 2)
-        padded = np.zeros(P)
-        padded[index] = square
-        apart = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
-        padded = np.zeros(P)
-        padded[P - index] = square
-        together = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
-        return (np.maximum(apart + together, 0.0) / 2 + mean**2 * F[index]) / K**2
-    if code.kind == SEQUENTIAL:
-        return np.zeros(n)
-    unpaired = (K // P) % 2 * mean**2 * (not code.balanced)
-    return (m * (P - m) / (P - 1) * (_spread(code, slope, seed) + mean**2) + unpaired) / K**2
 
 
 @dataclass(frozen=True)
@@ -592,12 +533,10 @@ class QuantityPrediction:
         double periods, or fewer trials.
         """
         if relative_error is not None:
-            if not 0 < relative_error < math.inf:
-                raise InputError(f"relative_error = {relative_error} must be a positive number")
+            positive("relative_error", relative_error)
             allowed = relative_error**2 * float(self.exact @ self.exact) - float(self.bias @ self.bias)
         else:
-            if not 0 < cosine < 1:
-                raise InputError(f"cosine = {cosine} must lie between 0 and 1")
+            between_0_and_1("cosine", cosine)
             best = self.limit_cosine
             allowed = float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1) if best > cosine else 0.0
         if not allowed > 0:

@@ -20,14 +20,16 @@ from typing import Protocol
 
 import numpy as np
 
+from perturb.checks import as_floats
 from perturb.curvature import eigenpairs
 from perturb.errors import InputError, choose
+from perturb.estimation.engine import Mismatch, has_kernel
 from perturb.estimation.estimate import estimate
-from perturb.estimation.statistics import Estimate
-from perturb.kernels.float64 import ACTIVATION_KINDS, ERROR_KINDS, Mismatch, has_kernel
+from perturb.estimation.solution import Estimate
+from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
 from perturb.kernels.training import descend, draw_runs, learn
 from perturb.networks.mlp import MLPObjective
-from perturb.networks.objective import Objective, as_floats
+from perturb.networks.objective import Objective
 from perturb.seeds import first_seeds
 from perturb.threads import n_threads
 from perturb.training.plan import (

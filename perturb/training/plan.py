@@ -1,6 +1,6 @@
 """Updates of learning: what is planned and where runs stand, rates that are measured, and rules that make changes of weights.
 
-`learning` has the loops that these are for.
+`loop` has the loops that these are for.
 """
 
 import math
@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from perturb.checks import at_least_zero, below_one, integer, positive
 from perturb.errors import InputError, choose
-from perturb.estimation.statistics import Estimate, check_pair
+from perturb.estimation.design import check_pair
+from perturb.estimation.solution import Estimate
 from perturb.kernels.training import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule
 from perturb.seeds import derive_seed, nth_seed
 from perturb.trial.codes import CODES, Code
@@ -88,22 +90,14 @@ class Plan:
         choose("rate", self.rate, dict.fromkeys(RATES))
         check_pair(self.method, self.code)
         for name in ("sigma", "r", "eta"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} = {value} must be a finite number > 0")
+            positive(name, getattr(self, name))
         for name in ("decay", "damping"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} = {value} must be a finite number >= 0")
+            at_least_zero(name, getattr(self, name))
         for name in ("momentum", "memory"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)} must lie in [0, 1)")
+            below_one(name, getattr(self, name))
         for name in ("trials_per_update", "perturb_every", "sample_every", "tune_every", "tune_trials", "cg_steps"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, np.integer)) and value >= 1):
-                raise InputError(f"{name} = {value!r} must be a whole number >= 1")
-        if not (isinstance(self.batch, (int, np.integer)) and self.batch >= 0):
-            raise InputError(f"batch = {self.batch!r} must be a whole number of patterns, or 0 for all")
+            integer(name, getattr(self, name), 1)
+        integer("batch", self.batch, 0)
         if self.rule == "keep-if-better" and self.trials_per_update != 1:
             raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
         if self.needs_z and self.method.regressor != "dw":

@@ -11,9 +11,9 @@ from perturb.errors import InputError
 
 Array = np.ndarray
 Draw = Callable[[int, int, int, int], Array]
-# kinds in `philox.perturbation` that theory and messages know
+# kinds in `random.perturbation` that theory and messages know
 GAUSSIAN, WALSH, UNIFORM, SEQUENTIAL, LFSR, SINE = 1, 3, 4, 5, 6, 7
-LONGEST_REGISTER = 24  # bits; the taps of `philox.TAPS` end there
+LONGEST_REGISTER = 24  # bits; the taps of `random.TAPS` end there
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Code:
 
     kurtosis: k = E D^4 / sigma^4, sixth: E D^6 / sigma^6 (NaN: they depend on the number of weights). orthogonal: over one period
     the columns of different weights have zero product. balanced: and each has zero sum. kind: its number in
-    `philox.perturbation`; -1 for a code of the user's own. length: trials until the code of n weights repeats, up to signs (of
+    `random.perturbation`; -1 for a code of the user's own. length: trials until the code of n weights repeats, up to signs (of
     `lfsr`, the `Registers`); None for a random code. Every periodic code is folded over: odd passes repeat the even ones with
     all signs turned, so that over a double period nothing even in D is left in the estimate of g. independent: the components
     of a trial are independent over the seeds, at least to the moments that `theory` uses; methods on s dw need it.

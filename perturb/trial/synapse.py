@@ -2,7 +2,7 @@
 
 Its own perturbation dw, its own v, its own sums, the broadcast numbers dE = (dE_g, dE_z) and s = dw.v, the constant V = |v|^2,
 and constants that its method declares. `count` and `curvature_along` are the controller's: of the broadcasts alone. Plain
-arithmetic: the chip's tiles apply it to arrays, one element per synapse, and `kernels.py` compiles the same functions.
+arithmetic: the chip's tiles apply it to arrays, one element per synapse, and `kernels.float64` compiles the same functions.
 """
 
 # the sums of a synapse: of x = dw and of the regressor q of z, with the responses y = dE_g and u = dE_z

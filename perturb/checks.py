@@ -1,0 +1,92 @@
+"""Checks of arguments: each gives the value as the program uses it, or InputError with name, value and condition."""
+
+import numpy as np
+
+from perturb.errors import InputError
+
+Array = np.ndarray
+
+
+def as_weights(name: str, value: object, n: int) -> Array:
+    """`value` as a finite float64 vector of shape (n,), or InputError."""
+    array = as_floats(name, value)
+    if array.shape != (n,):
+        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give an array of shape ({n},)")
+    return array
+
+
+def as_directions(name: str, value: object, n: int) -> Array:
+    """`value` as finite float64 directions of shape (n,) or (n, k), or InputError."""
+    array = as_floats(name, value)
+    if array.ndim not in (1, 2) or array.shape[0] != n:
+        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give shape ({n},) or ({n}, k)")
+    return array
+
+
+def as_floats(name: str, value: object) -> Array:
+    """`value` as a finite float64 array, the caller's own where it is one, or InputError."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufO":  # complex numbers and texts would be converted without a word
+            raise TypeError(f"its entries are of type {array.dtype}")
+        array = array.astype(float, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} cannot be read as an array of real numbers ({error}): give numbers only") from None
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = np.isfinite(array.sum())  # one pass; a sum may also overflow
+    if not whole and (bad := ~np.isfinite(array)).any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        entry = f"{name}{list(where) if where else ''} = {array[where]}"
+        raise InputError(f"{entry} is not finite ({bad.sum()} such entries): replace or drop them")
+    return array
+
+
+def as_number(name: str, value: object) -> float:
+    """`value` as a finite float, or InputError."""
+    number = as_floats(name, value)
+    if number.ndim:
+        raise InputError(f"{name} has shape {number.shape}: give one number")
+    return float(number)
+
+
+def own(array: Array) -> Array:
+    """A read-only copy: nobody changes it unseen."""
+    array = np.array(array, order="C")
+    array.setflags(write=False)
+    return array
+
+
+def positive(name: str, value: object) -> float:
+    """`value` as a finite float > 0, or InputError."""
+    return _number(name, value, 0.0, np.inf, "be a positive number", open_below=True)
+
+
+def at_least_zero(name: str, value: object) -> float:
+    """`value` as a finite float >= 0, or InputError."""
+    return _number(name, value, 0.0, np.inf, "be a finite number >= 0")
+
+
+def below_one(name: str, value: object) -> float:
+    """`value` as a float in [0, 1), or InputError."""
+    return _number(name, value, 0.0, 1.0, "lie in [0, 1)")
+
+
+def between_0_and_1(name: str, value: object) -> float:
+    """`value` as a float in (0, 1), or InputError."""
+    return _number(name, value, 0.0, 1.0, "lie between 0 and 1", open_below=True)
+
+
+def integer(name: str, value: object, least: int, most: int | None = None) -> int:
+    """`value` as an int in least..most, or InputError."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not (whole and least <= value and (most is None or value <= most)):  # type: ignore[operator]
+        limits = f">= {least}" if most is None else f"from {least} to {'2^64 - 1' if most == 2**64 - 1 else most}"
+        raise InputError(f"{name} = {value!r} must be a whole number {limits}")
+    return int(value)  # type: ignore[call-overload]
+
+
+def _number(name: str, value: object, least: float, below: float, kind: str, open_below: bool = False) -> float:
+    real = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"  # type: ignore[arg-type]
+    if real and least <= value < below and not (open_below and value == least):  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise InputError(f"{name} = {value if real else repr(value)} must {kind}")
