@@ -139,8 +139,7 @@ class Code:
 
     @property
     def eighth(self) -> float:
-        """E D^8/sigma^8; of a user's own code the least that its kurtosis and sixth moment allow.
-        """
+        """E D^8/sigma^8; of a user's own code the least that its lower moments allow."""
         k, m = self.kurtosis, self.sixth
         known = {GAUSSIAN: 105.0, UNIFORM: 9.0, SINE: 35 / 8}
         least = (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k  # what moments of order 2 to 8 of any variable satisfy

@@ -369,8 +369,7 @@ class RecurrentObjective(Objective):
         return _Primal(W, B, y, df, d2f, z, e, (y.T @ z).ravel(), residuals)
 
     def _products(self, primal: "_Primal", V: Array) -> tuple[float, Array, tuple[Array, Array]]:
-        """E, Hv as rows (k, n) for directions V (k, n_units, n_units), and residuals of R{y}, R{z}.
-        """
+        """E, Hv as rows (k, n) for V (k, n_units, n_units), and the residuals of R{y}, R{z}."""
         W, B, y, df, d2f, z, e, _, _ = primal
         R_B = V if self.network.feedback is None else np.zeros_like(V)
 
@@ -400,8 +399,7 @@ class RecurrentObjective(Objective):
         return self._linear(df[:, :, None] * M.T, constant, name), np.zeros(0)
 
     def _linear(self, jacobian: Array, constant: Array, name: str) -> Array:
-        """q = jacobian q + constant, per pattern, for all directions, each matrix factorised once.
-        """
+        """q = jacobian q + constant, per pattern, for all directions; factorised once."""
         columns = np.moveaxis(constant.reshape(-1, *constant.shape[-2:]), 0, -1)  # (S, n_units, k)
         try:
             q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
