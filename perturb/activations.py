@@ -78,7 +78,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[str]:
-    """The activation of each unit: one name for all, or {unit: name} with tanh for units left out."""
+    """The activation of each unit: one name for all, or {unit: name}, tanh where left out."""
     if isinstance(activation, str):
         choose("activation", activation, ACTIVATIONS)
         return [activation] * n_units

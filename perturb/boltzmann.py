@@ -280,7 +280,7 @@ class Boltzmann:
         return softmax(-energy.ravel() / self.temperature).p.reshape(energy.shape)
 
     def _expect(self, Q: Array) -> Array:
-        """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, for Q over (visible, hidden) states."""
+        """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, Q over (visible, hidden)."""
         s, h, m = self.states(self.n_visible), self.states(self.n_hidden), self.n_visible
         q_s, q_h = Q.sum(1), Q.sum(0)
         second = np.empty((self.n_units, self.n_units))
@@ -548,7 +548,10 @@ class _Phases(NamedTuple):
 
 @compiled()
 def _gibbs(W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX):
-    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's; adds the sums of each chain to its row."""
+    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's.
+
+    Adds the sums of each chain to its row.
+    """
     n = b.size
     s, random = np.empty(n), np.empty(4)
     for chain in range(X.shape[0]):

@@ -171,7 +171,7 @@ class Code:
 
     @property
     def summary(self) -> str:
-        """One line: what it is, its moments, whether it repeats, is orthogonal over its period and folded over."""
+        """One line: what it is, its moments, whether it repeats, is orthogonal and folded over."""
         moments = [f"{number:g}" if np.isfinite(number) else text for number, text in ((self.kurtosis, "n"), (self.sixth, "n^2"))]
         kind = "random"
         if self.periodic:
@@ -425,7 +425,7 @@ def _sine(n: int) -> int:
 
 @lru_cache(maxsize=64)
 def _check_function(code: Code, n: int, period: int) -> None:
-    """Draw a user's code and compare it with what it states, each within five known standard errors."""
+    """Draw a user's code and compare its moments with those stated, within five standard errors."""
     function = code.function
     assert function is not None
 

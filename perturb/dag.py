@@ -161,7 +161,7 @@ class DAG:
 
 @compiled(error_model="numpy", fastmath={"contract"})
 def _add_products(source, target, a, b, out):
-    """out[e] += sum_s a[source[e], s] b[target[e], s], in four sums side by side, which vectorise."""
+    """out[e] += sum_s a[source[e], s] b[target[e], s], in four sums at once, which vectorise."""
     for e in range(source.size):
         y, z = a[source[e]], b[target[e]]
         t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
@@ -179,7 +179,7 @@ def _add_products(source, target, a, b, out):
 
 
 class _Level:
-    """Units start..stop (in the order of levels) with their incoming and outgoing edges as compressed sparse rows."""
+    """Units start..stop (in the order of levels) with their edges as compressed sparse rows."""
 
     def __init__(self, network: DAG, order: Array, place: Array, start: int, stop: int):
         self.start, self.stop = start, stop
@@ -190,7 +190,7 @@ class _Level:
 
 
 class _Rows:
-    """Edges grouped by one end: `product` multiplies their weights with activities at the other end."""
+    """Edges grouped by one end: `product` multiplies weights with activities at the other."""
 
     def __init__(self, edges: Array, indptr: Array, columns: Array):
         self.edges, self.indptr, self.columns = edges, indptr, columns
@@ -379,7 +379,7 @@ class DAGObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """The weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its gradient."""
+    """Weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its gradient."""
 
     weights: Array
     x: Array

@@ -122,8 +122,11 @@ NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")
 
 
 def check_outputs(error: str, outputs: Array, activations: Sequence[str]) -> None:
-    """InputError if an output unit is not linear though the error brings its own softmax or logistic function, or is alone
-    under a softmax."""
+    """InputError if an output unit does not suit the error.
+
+    That is, if it is not linear though the error brings its own softmax or logistic function, or is
+    alone under a softmax.
+    """
     for unit in outputs:
         if error in NEEDS_LINEAR_OUTPUT and activations[unit] != "linear":
             raise InputError(f'output unit {unit} is {activations[unit]} but error = {error!r} needs it to be "linear"')

@@ -169,7 +169,7 @@ class Method:
 
     @property
     def needs(self) -> list[str]:
-        """What a synapse must know or be told besides the words of a trial, and what must be done to it."""
+        """What a synapse must know besides the words of a trial, and what must be done to it."""
         return (
             ["sigma"] * (self.fit == "moments")
             + ["kurtosis of the code"] * (self.correction == "diagonal")

@@ -41,8 +41,8 @@ NAMES = re.compile(r"(\w+(?:, \w+)*)(?: :|$)")  # "a, b : type", not indented
 def with_examples():
     """The names of the modules that have an example."""
     files = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-    parts = [file.relative_to(ROOT).with_suffix("").parts for file in files if ">>> " in file.read_text()]
-    return [".".join(name).removesuffix(".__init__") for name in parts]
+    found = [file.relative_to(ROOT) for file in files if ">>> " in file.read_text()]
+    return [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in found]
 
 
 @pytest.fixture
@@ -102,7 +102,8 @@ def public(thing):
         function = getattr(member, "fget", None) or getattr(member, "__func__", member)
         if name.startswith("_") or not (inspect.isfunction(function) or isinstance(function, type)):
             continue
-        if not inspect.ismodule(thing) or f"{function.__module__}.".startswith(f"{thing.__name__}."):
+        home = f"{function.__module__}."
+        if not inspect.ismodule(thing) or home.startswith(f"{thing.__name__}."):
             yield name, member if isinstance(member, property) else function
 
 
