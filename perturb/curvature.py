@@ -1,8 +1,9 @@
-"""What Hessian-vector products are good for: eigenvalues, spectral density, trace, diagonal, saliencies, Newton steps.
+"""What Hessian-vector products are good for: eigenvalues, density, trace, saliencies, Newton steps.
 
-Every result says how good it is (residuals or standard errors), what it cost (n_products, Hessian-vector products) and whether it
-converged. Indefinite matrices are the normal case: away from a minimum most networks have one. All of it assumes the same H at
-every product: never give an objective whose error is noisy.
+Every result says how good it is (residuals or standard errors), what it cost (n_products,
+Hessian-vector products) and whether it converged. Indefinite matrices are the normal case: away
+from a minimum most networks have one. All of it assumes the same H at every product: never give an
+objective whose error is noisy.
 """
 
 import math
@@ -25,7 +26,20 @@ DENSE = 2000  # weights; the matrix then takes 32 MB
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """values (k,) ascending, vectors (n, k); residuals: |H x - lambda x| of each; converged: all that were asked for."""
+    """Eigenvalues and eigenvectors of H.
+
+    Attributes
+    ----------
+    values : array of shape (k,)
+        Ascending.
+    vectors : array of shape (n, k)
+        One a column, of length 1.
+    residuals : array of shape (k,)
+        |H x - lambda x| of each.
+    n_products : int
+    converged : bool
+        Whether these are all that were asked for.
+    """
 
     values: Array
     vectors: Array
@@ -36,7 +50,15 @@ class Eigenpairs:
 
 @dataclass(frozen=True)
 class Estimated:
-    """A stochastic estimate with its standard error, a number or (n,)."""
+    """A stochastic estimate.
+
+    Attributes
+    ----------
+    value : float or array of shape (n,)
+    stderr : float or array of shape (n,)
+        Its standard error; NaN if a single sample does not tell.
+    n_products : int
+    """
 
     value: Array | float
     stderr: Array | float
@@ -45,7 +67,18 @@ class Estimated:
 
 @dataclass(frozen=True)
 class Density:
-    """Stochastic Lanczos quadrature: nodes (probes, m) with weights that sum to 1 in each row, for a matrix of size n."""
+    """Spectral density of H by stochastic Lanczos quadrature; call it with a grid.
+
+    Attributes
+    ----------
+    nodes : array of shape (probes, m)
+        Eigenvalues of the tridiagonal matrix of each probe.
+    weights : array of shape (probes, m)
+        Of the nodes; the sum of each row is 1.
+    n : int
+        Size of H.
+    n_products : int
+    """
 
     nodes: Array
     weights: Array
@@ -53,21 +86,56 @@ class Density:
     n_products: int
 
     def integrate(self, f: Callable[[Array], Array]) -> Estimated:
-        """sum over eigenvalues of f(lambda): f = identity gives the trace, log the log-determinant of a positive H."""
+        """sum over eigenvalues of f(lambda).
+
+        Parameters
+        ----------
+        f : callable
+            f(lambda), elementwise: the identity gives the trace, log the log-determinant of a
+            positive H.
+
+        Returns
+        -------
+        Estimated
+            The mean over probes; its standard error is NaN for one probe.
+        """
         each = self.n * (self.weights * f(self.nodes)).sum(1)
         stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
         return Estimated(float(each.mean()), stderr, self.n_products)
 
     def __call__(self, grid: Array, width: float) -> Array:
-        """Density of eigenvalues (integral 1) on a grid, each node smeared to a Gaussian of standard deviation `width`."""
+        """Density of eigenvalues, of integral 1, on a grid.
+
+        Parameters
+        ----------
+        grid : array of shape (m,)
+            Eigenvalues.
+        width : float
+            Standard deviation of the Gaussian that stands for each node, in the units of the grid.
+
+        Returns
+        -------
+        array of shape (m,)
+        """
         distance = (np.asarray(grid)[:, None] - self.nodes.ravel()) / width
         return np.exp(-0.5 * distance**2) @ self.weights.ravel() / (np.sqrt(2 * np.pi) * width * len(self.nodes))
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step p (n,) that solves (H + damping I) p = -g; residual: |(H + damping I) p + g| / |g|. negative_curvature: a direction
-    was met along which the curvature is negative, or zero to rounding, and p ends before it (or is -g, if it was the first)."""
+    """A step p that solves (H + damping I) p = -g.
+
+    Attributes
+    ----------
+    p : array of shape (n,)
+    residual : float
+        |(H + damping I) p + g| / |g|.
+    n_products : int
+    converged : bool
+    negative_curvature : bool
+        Whether a direction was met along which the curvature is negative, or zero to rounding, and
+        p ends before it (or is -g, if it was the first).
+    """
 
     p: Array
     residual: float
@@ -79,28 +147,57 @@ class Step:
 def eigenpairs(
     objective: Objective, w: Array, k: int = 1, which: str = "largest", tolerance: float = 1e-9, seed: int = 0
 ) -> Eigenpairs:
-    """k extreme eigenpairs of H at w, each eigenvalue as often as it occurs, by Lanczos on products.
+    """The k extreme eigenpairs of H at w, each eigenvalue as often as it occurs.
 
     Parameters
     ----------
-    which : largest, smallest, magnitude, or both (k/2 from each end).
-    tolerance : of |H x - lambda x| relative to |lambda|, or to rounding of the largest |eigenvalue| where that is more.
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    k : int
+        How many, from 1 to n.
+    which : {"largest", "smallest", "magnitude", "both"}
+        "both" takes k/2 from each end.
+    tolerance : float
+        Of |H x - lambda x| relative to |lambda|, or to rounding of the largest |eigenvalue| where
+        that is more.
+    seed : int
+        Of the random starts.
 
     Returns
     -------
-    Those that have not converged after 100 n products are left out: there may be fewer than k, or none. Up to 2,000 weights H is
-    diagonalised instead, as soon as Lanczos has taken more than n products.
+    Eigenpairs
+        Those that have not converged after 100 n products are left out: there may be fewer than k,
+        or none. Up to 2,000 weights H is diagonalised instead, as soon as Lanczos has taken more
+        than n products.
+
+    Raises
+    ------
+    InputError
+        For an unknown `which`, a k out of its range, or a Hessian that is not symmetric.
 
     Notes
     -----
-    From one start Lanczos finds one copy of a repeated eigenvalue, however well it converges, and a linear network with q outputs
-    has each eigenvalue q times. So the space orthogonal to all that was found is searched from a new random start, until its
-    extreme eigenvalue does not belong to the answer. That last search, which adds nothing, ends at the square root of the
-    tolerance unless this leaves the answer in doubt.
+    By Lanczos on products. From one start Lanczos finds one copy of a repeated eigenvalue, however
+    well it converges, and a linear network with q outputs has each eigenvalue q times. So the space
+    orthogonal to all that was found is searched from a new random start, until its extreme
+    eigenvalue does not belong to the answer. That last search, which adds nothing, ends at the
+    square root of the tolerance unless this leaves the answer in doubt.
 
     References
     ----------
-    Wu and Simon 2000 (thick restarts); Parlett 1998 (repeated eigenvalues, deflation).
+    Wu and Simon, Thick-restart Lanczos method for large symmetric eigenvalue problems, SIAM J.
+    Matrix Anal. Appl. 22 (2000) 602-616; Parlett, The symmetric eigenvalue problem, SIAM 1998
+    (repeated eigenvalues, deflation).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([2, 2]).objective(np.eye(2), np.eye(2))
+    >>> pairs = curvature.eigenpairs(objective, np.zeros(6), k=2)
+    >>> pairs.values.round(6), pairs.converged
+    (array([1.5, 1.5]), True)
     """
     order = choose("which", which, ENDS)
     n = objective.n_weights
@@ -137,7 +234,10 @@ ENDS: dict[str, Callable[[Array], Array]] = {
 
 
 def _all_copies(H: HessianOperator, k: int, which: str, tolerance: float, rng: np.random.Generator) -> tuple[Array, Array, bool]:
-    """Values (k,) and vectors (n, k) of the pairs that `which` wants, and whether all have converged: see `eigenpairs`."""
+    """Values (k,) and vectors (n, k) that `which` wants, and whether all have converged.
+
+    See `eigenpairs`.
+    """
     n, order, ends = H.shape[0], ENDS[which], 2 if which == "both" else 1
     found = _lanczos(H, k, order, tolerance, rng.standard_normal(n), np.zeros((0, n)), 0.0, rng)
     values, rows, size, converged = found.values, found.rows, found.size, found.converged
@@ -168,7 +268,10 @@ def _all_copies(H: HessianOperator, k: int, which: str, tolerance: float, rng: n
 
 
 class _Found(NamedTuple):
-    """values (k,) and vectors as rows (k, n) of pairs that have converged; size: largest |eigenvalue| seen; converged: all."""
+    """values (k,) and vectors as rows (k, n) of pairs that have converged.
+
+    size: largest |eigenvalue| seen; converged: all.
+    """
 
     values: Array
     rows: Array
@@ -180,10 +283,11 @@ def _lanczos(
     H: HessianOperator, k: int, order: Callable[[Array], Array], tolerance: float, start: Array, without: Array, size: float,
     rng: np.random.Generator,
 ) -> _Found:  # fmt: skip
-    """The k pairs that `order` puts first, of H in the space orthogonal to eigenvectors `without` (l, n).
+    """The k pairs that `order` puts first, of H orthogonal to eigenvectors `without` (l, n).
 
-    Thick-restart Lanczos (Wu and Simon 2000), reorthogonalised against everything; a Krylov space that ends is gone on with in a
-    random direction. size: of the largest |eigenvalue| known. Memory: 2 k + 20 vectors.
+    Thick-restart Lanczos (Wu and Simon 2000), reorthogonalised against everything; a Krylov space
+    that ends is continued in a random direction. size: of the largest |eigenvalue| known. Memory: 2
+    k + 20 vectors.
     """
     n = H.shape[0]
     room, limit = min(n - len(without), 2 * k + 20), n if n <= DENSE else 100 * n
@@ -227,10 +331,48 @@ def _lanczos(
 def power_iteration(
     objective: Objective, w: Array, shift: float = 0.0, tolerance: float = 1e-6, max_products: int = 1000, seed: int = 0
 ) -> Eigenpairs:
-    """The eigenpair of H - shift I of largest magnitude, by v := (H - shift I) v / |v| (LeCun, Simard and Pearlmutter 1993).
+    """The eigenpair of H - shift I of largest magnitude, by power iteration.
 
-    Ends when the residual falls below tolerance |lambda|, or after max_products. values holds the eigenvalue of H itself. With
-    shift = the largest eigenvalue it finds the smallest. Error falls by |l2/l1| a step: slow where two are alike.
+    Parameters
+    ----------
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    shift : float
+        With the largest eigenvalue as shift it finds the smallest.
+    tolerance : float
+        It ends when the residual falls below tolerance |lambda| ...
+    max_products : int
+        ... or after so many products.
+    seed : int
+        Of the random start.
+
+    Returns
+    -------
+    Eigenpairs
+        One pair; values holds the eigenvalue of H itself.
+
+    Raises
+    ------
+    InputError
+        If max_products is below 1, or the Hessian is not symmetric.
+
+    Notes
+    -----
+    v := (H - shift I) v / |v|. The error falls by |l2/l1| a step: slow where two are alike.
+
+    References
+    ----------
+    LeCun, Simard and Pearlmutter, Automatic learning rate maximization by on-line estimation of the
+    Hessian's eigenvectors, NIPS 5 (1993) 156-163.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-1.0]], [[0.0], [1.0]])
+    >>> curvature.power_iteration(objective, np.zeros(2)).values.round(6)
+    array([1.])
     """
     integer("max_products", max_products, 1)
     H = _operator("power_iteration", objective, w, -as_number("shift", shift))
@@ -250,8 +392,46 @@ def power_iteration(
 
 
 def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int = 60, seed: int = 0) -> Density:
-    """Spectral density of H by stochastic Lanczos quadrature (Golub and Meurant 1994): `steps` of Lanczos, fully
-    reorthogonalised, from each of `probes` random sign vectors. Cost: probes x steps products, steps x n numbers of memory."""
+    """Spectral density of H by stochastic Lanczos quadrature.
+
+    Parameters
+    ----------
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    probes : int
+        Random sign vectors.
+    steps : int
+        Steps of Lanczos from each, fully reorthogonalised; at most n are taken.
+    seed : int
+
+    Returns
+    -------
+    Density
+
+    Raises
+    ------
+    InputError
+        If probes or steps is below 1, or the Hessian is not symmetric.
+
+    Notes
+    -----
+    Cost: probes x steps products, steps x n numbers of memory.
+
+    References
+    ----------
+    Golub and Meurant, Matrices, moments and quadrature, Numerical Analysis 1993 (1994) 105-156.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([2, 2]).objective(np.eye(2), np.eye(2))
+    >>> density = curvature.spectral_density(objective, np.zeros(6))
+    >>> trace = density.integrate(lambda eigenvalue: eigenvalue)
+    >>> bool(abs(trace.value - np.trace(objective.hessian(np.zeros(6)))) < 4 * trace.stderr)
+    True
+    """
     n = objective.n_weights
     integer("probes", probes, 1)
     integer("steps", steps, 1)
@@ -278,24 +458,52 @@ def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int
 
 
 def trace(objective: Objective, w: Array, probes: int = 90, method: str = "auto", seed: int = 0) -> Estimated:
-    """tr H from at most `probes` products with random signs; stderr: of the random part.
+    """tr H from at most so many products with random signs.
 
     Parameters
     ----------
-    method : "hutchinson", "hutch++", or "auto", which takes out as much of the spectrum as pays.
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    probes : int
+        The most products.
+    method : {"auto", "hutch++", "hutchinson"}
+        "auto" takes out as much of the spectrum as pays.
+    seed : int
+
+    Returns
+    -------
+    Estimated
+        Its standard error is of the random part.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, probes below 1, or a Hessian that is not symmetric.
 
     Notes
     -----
-    "hutchinson" is the mean of x'Hx, of variance 2(|H|^2 - sum H_ii^2) a probe (|.|^2: sum of squares). With an orthonormal basis
-    Q of r dimensions in which H is largest, the trace there is exact, from 2 r products (r for Q = orth(HX), r for HQ), and the
-    rest R = (1 - QQ')H(1 - QQ') has a smaller variance, of fewer probes: 2|R|^2/(probes - 2 r), about. "hutch++" takes
-    r = probes/3 always: a standard deviation sqrt(3) times that of "hutchinson" where no few eigenvalues dominate. "auto" makes Q
-    larger by some directions at a time as long as an estimate of |R|^2/(probes - 2 r), made of the same products, falls. All are
-    unbiased, as Q does not depend on the probes of the rest. From probes = n on "auto" is exact, from n products.
+    "hutchinson" is the mean of x'Hx, of variance 2(|H|^2 - sum H_ii^2) a probe (|.|^2: sum of
+    squares). With an orthonormal basis Q of r dimensions in which H is largest, the trace there is
+    exact, from 2 r products (r for Q = orth(HX), r for HQ), and the rest R = (1 - QQ')H(1 - QQ')
+    has a smaller variance, of fewer probes: 2|R|^2/(probes - 2 r), about. "hutch++" takes r =
+    probes/3 always: a standard deviation sqrt(3) times that of "hutchinson" where no few
+    eigenvalues dominate. "auto" makes Q larger by some directions at a time as long as an estimate
+    of |R|^2/(probes - 2 r), made of the same products, falls. All are unbiased, as Q does not
+    depend on the probes of the rest. From probes = n on "auto" is exact, from n products.
 
     References
     ----------
-    Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021 (Hutch++); Persson, Cortinovis and Kressner 2022 (adaptive).
+    Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021 (Hutch++); Persson, Cortinovis and
+    Kressner 2022 (adaptive).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([2, 2]).objective(np.eye(2), np.eye(2))
+    >>> curvature.trace(objective, np.zeros(6))
+    Estimated(value=4.0, stderr=0.0, n_products=6)
     """
     choose("method", method, dict.fromkeys(("auto", "hutch++", "hutchinson")))
     integer("probes", probes, 1)
@@ -318,9 +526,10 @@ def trace(objective: Objective, w: Array, probes: int = 90, method: str = "auto"
 
 
 def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tuple[Array, float]:
-    """Q (n, r) and tr Q'HQ, for an r that leaves about the smallest variance to the rest: see `trace`.
+    """Q (n, r) and tr Q'HQ, for an r that leaves about the smallest variance: see `trace`.
 
-    |(1 - QQ')H|^2 is the mean of |(1 - QQ')Hx|^2, each x with a Q of the others: 1/|row of R^-1|^2, of the factor R of all Hx.
+    |(1 - QQ')H|^2 is the mean of |(1 - QQ')Hx|^2, each x with a Q of the others: 1/|row of R^-1|^2,
+    of the factor R of all Hx.
     """
     n, width = H.shape[0], max(1, probes // 30)
     HX, Q, HQ, best, failed = np.zeros((n, 0)), np.zeros((n, 0)), np.zeros((n, 0)), np.inf, 0
@@ -344,7 +553,43 @@ def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tupl
 
 
 def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: int = 0) -> Estimated:
-    """diag H: exact from n products, or, with `probes`, the mean of x * Hx over random signs x (Bekas et al. 2007)."""
+    """diag H.
+
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+    probes : int, optional
+        Random sign vectors x; left out, the diagonal is exact, from n products.
+    seed : int
+
+    Returns
+    -------
+    Estimated
+        Arrays (n,).
+
+    Raises
+    ------
+    InputError
+        If probes is below 1.
+
+    Notes
+    -----
+    With `probes`, the mean of x * Hx: unbiased, of variance sum_{j != i} H_ij^2 a probe.
+
+    References
+    ----------
+    Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a matrix, Appl. Numer. Math. 57
+    (2007) 1214-1229.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-2.0]], [[0.0], [1.0]])
+    >>> curvature.diagonal(objective, np.zeros(2)).value
+    array([2.5, 1. ])
+    """
     n, H = objective.n_weights, HessianOperator(objective, w)
     if probes is None:
         exact = np.empty(n)
@@ -359,13 +604,50 @@ def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: in
 
 
 def obd_saliencies(objective: Objective, w: Array) -> Array:
-    """H_ii w_i^2 / 2, (n,): the change of E if weight i alone is removed at a minimum (LeCun, Denker and Solla 1990)."""
+    """H_ii w_i^2 / 2: the change of E if weight i alone is removed at a minimum.
+
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+
+    Returns
+    -------
+    array of shape (n,)
+        In units of E.
+
+    Notes
+    -----
+    Cost: n products. Exact on a quadratic E, at its minimum.
+
+    References
+    ----------
+    LeCun, Denker and Solla, Optimal brain damage, NIPS 2 (1990) 598-605.
+
+    Examples
+    --------
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-2.0]], [[1.0], [-2.0]])
+    >>> curvature.obd_saliencies(objective, [1.0, 0.0])
+    array([1.25, 0.  ])
+    """
     return np.asarray(diagonal(objective, w).value) * as_weights("w", w, objective.n_weights) ** 2 / 2
 
 
 @dataclass(frozen=True)
 class Saliencies:
-    """value (k,) of each weight asked for; residuals of the linear systems, relative."""
+    """Saliencies of weights, from solutions of linear systems.
+
+    Attributes
+    ----------
+    value : array of shape (k,)
+        Of each weight asked for, in units of E.
+    residuals : array of shape (k,)
+        Of the linear systems, relative.
+    n_products : int
+    converged : bool
+        Whether all residuals are within the tolerance.
+    """
 
     value: Array
     residuals: Array
@@ -381,10 +663,48 @@ def obs_saliencies(
     tolerance: float = 1e-8,
     max_products: int | None = None,
 ) -> Saliencies:
-    """w_q^2 / (2 [(H + damping I)^-1]_qq): the same if the others adjust (Hassibi and Stork 1993). One MINRES solution each, to a
-    relative residual of tolerance, for at most max_products products each (10 n if left out).
+    """The change of E if weight q is removed at a minimum and the others adjust.
 
-    Negative where H is indefinite: then there is no minimum to prune at, unless damping is larger than -lambda_min.
+    Parameters
+    ----------
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    indices : sequence of int, optional
+        The weights asked for; left out, all.
+    damping : float
+        Added to every eigenvalue of H.
+    tolerance : float
+        Relative residual of the linear systems.
+    max_products : int, optional
+        The most products for each weight, at least 2; 10 n if left out.
+
+    Returns
+    -------
+    Saliencies
+
+    Raises
+    ------
+    InputError
+        If an index is not that of a weight, max_products is below 2, or the Hessian is not
+        symmetric.
+
+    Notes
+    -----
+    w_q^2 / (2 [(H + damping I)^-1]_qq), from one MINRES solution each. Negative where H is
+    indefinite: then there is no minimum to prune at, unless damping is larger than -lambda_min.
+
+    References
+    ----------
+    Hassibi and Stork, Second order derivatives for network pruning: optimal brain surgeon, NIPS 5
+    (1993) 164-171.
+
+    Examples
+    --------
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-2.0]], [[1.0], [-2.0]])
+    >>> curvature.obs_saliencies(objective, [1.0, 0.0], indices=[0]).value.round(6)
+    array([1.125])
     """
     n, w = objective.n_weights, as_weights("w", w, objective.n_weights)
     chosen = np.arange(n) if indices is None else np.asarray(indices)
@@ -410,12 +730,51 @@ def newton_step(
     tolerance: float = 1e-6,
     max_products: int | None = None,
 ) -> Step:
-    """The step of Newton's method, (H + damping I) p = -g, to a relative residual of tolerance, or as near as max_products
-    products (2 n if left out, at least 2) come; one of them measures the residual, and one |H| where there are more than 3.
+    """The step of Newton's method, (H + damping I) p = -g.
 
-    method "cg" is Newton-CG: conjugate gradients that end where they meet a direction d of negative curvature (Nocedal and Wright
-    2006, algorithm 7.1), or of none: d'Hd is rounding of |H| |d|^2, as where H is singular. So p always leads downhill,
-    and the quadratic model g.p + p'Hp/2 is never above 0. "minres" solves the system as it is, also an indefinite one.
+    Parameters
+    ----------
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    damping : float
+        Added to every eigenvalue of H.
+    method : {"cg", "minres"}
+    tolerance : float
+        Relative residual.
+    max_products : int, optional
+        The most products, at least 2; 2 n if left out. One of them measures the residual, and one
+        |H| where there are more than 3.
+
+    Returns
+    -------
+    Step
+        To that residual, or as near as the products come.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, max_products below 2, or a Hessian that is not symmetric.
+
+    Notes
+    -----
+    "cg" is Newton-CG: conjugate gradients that end where they meet a direction d of negative
+    curvature, or of none: d'Hd is rounding of |H| |d|^2, as where H is singular. So p always leads
+    downhill, and the quadratic model g.p + p'Hp/2 is never above 0. "minres" solves the system as
+    it is, also an indefinite one.
+
+    References
+    ----------
+    Nocedal and Wright, Numerical optimization, 2nd edition, Springer 2006, algorithm 7.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-2.0]], [[1.0], [-2.0]])
+    >>> step = curvature.newton_step(objective, np.zeros(2), max_products=20)
+    >>> step.p.round(6) + 0.0, step.converged
+    (array([1., 0.]), True)
     """
     solver = choose("method", method, {"cg": _cg, "minres": _minres})
     n = objective.n_weights
@@ -432,11 +791,11 @@ Solver = Callable[[HessianOperator, Array, float, int], tuple[Array, bool]]
 
 
 def _solution(solver: Solver, H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, float, bool]:
-    """x with |Hx - b| <= tolerance |b| as far as `budget` products allow, the true relative residual, and whether negative
-    curvature ended it.
+    """x with |Hx - b| <= tolerance |b| as far as `budget` products allow.
 
-    What solvers believe of their residual is not what it is: so they are restarted on the true one, ever stricter. b != 0 is
-    brought to a size whose squares are numbers.
+    Returned with the true relative residual, and whether negative curvature ended it. What solvers
+    believe of their residual is not what it is: so they are restarted on the true one, ever
+    stricter. b != 0 is brought to a size whose squares are numbers.
     """
     scale = float(np.abs(b).max())
     b = b / scale
@@ -483,7 +842,30 @@ def _minres(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tupl
 
 
 def along(objective: Objective, w: Array, p: Array, steps: Array) -> tuple[Array, Array, Array]:
-    """E, its slope g.p and its curvature p'Hp at w + step p for each step, three arrays of the shape of steps (any, () too)."""
+    """E, its slope and its curvature along a line through w.
+
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+    p : array of shape (n,)
+        The direction.
+    steps : array of any shape, () too
+        Multiples of p.
+
+    Returns
+    -------
+    tuple of three arrays of the shape of steps
+        E, g.p and p'Hp at w + step p.
+
+    Examples
+    --------
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0]], [[0.0]])
+    >>> E, slope, bend = curvature.along(objective, [0.0, 0.0], [1.0, 0.0], [0.0, 2.0])
+    >>> E, slope, bend
+    (array([0., 2.]), array([0., 2.]), array([1., 1.]))
+    """
     w, p = as_weights("w", w, objective.n_weights), as_weights("p", p, objective.n_weights)
     steps = as_floats("steps", steps)
     rows = [(E, g @ p, p @ z) for E, g, z in (objective.error_gradient_hvp(w + step * p, p) for step in steps.ravel())]
@@ -492,12 +874,63 @@ def along(objective: Objective, w: Array, p: Array, steps: Array) -> tuple[Array
 
 
 def least_norm_hessian(v: Array, z: Array) -> Array:
-    """z v'/V: the matrix of least norm that takes v to z. Shape (n, n)."""
+    """z v'/V: the matrix of least norm that takes v to z.
+
+    Parameters
+    ----------
+    v : array of shape (n,)
+        Not 0; V = v.v.
+    z : array of shape (n,)
+        Hv, or an estimate.
+
+    Returns
+    -------
+    array of shape (n, n)
+
+    Raises
+    ------
+    InputError
+        For v = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import curvature
+    >>> curvature.least_norm_hessian(np.array([1.0, 1.0]), np.array([2.0, 4.0]))
+    array([[1., 1.],
+           [2., 2.]])
+    """
     return np.outer(z, v) / _squared(v)
 
 
 def symmetric_hessian(v: Array, z: Array) -> Array:
-    """(z v' + v z' - (v.z/V) v v')/V: the symmetric matrix of least norm that takes v to z, the source's H-hat. Shape (n, n)."""
+    """The symmetric matrix of least norm that takes v to z, the source's H-hat.
+
+    Parameters
+    ----------
+    v : array of shape (n,)
+        Not 0; V = v.v.
+    z : array of shape (n,)
+        Hv, or an estimate.
+
+    Returns
+    -------
+    array of shape (n, n)
+        (z v' + v z' - (v.z/V) v v')/V.
+
+    Raises
+    ------
+    InputError
+        For v = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import curvature
+    >>> curvature.symmetric_hessian(np.array([1.0, 1.0]), np.array([2.0, 4.0]))
+    array([[0.5, 1.5],
+           [1.5, 2.5]])
+    """
     V = _squared(v)
     return (np.outer(z, v) + np.outer(v, z) - (v @ z / V) * np.outer(v, v)) / V
 

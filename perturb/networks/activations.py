@@ -1,6 +1,7 @@
 """Activation functions with their first two derivatives: all that R{.} needs of a unit.
 
-A new activation is one call of `add_activation`; the ones here also have a compiled twin of f in `kernels.activations`.
+A new activation is one call of `add_activation`; the ones here also have a compiled twin of f in
+`kernels.activations`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,10 @@ SATURATED = 1 / 16  # of 1 - y (or 1 - y^2): below it has lost more than four bi
 
 
 class Activation(NamedTuple):
-    """y = f(x), f' = df(x, y) and f'' = d2f(x, y, f'), exact to rounding at every x: y alone does not tell how far a unit is in
-    saturation."""
+    """y = f(x), f' = df(x, y) and f'' = d2f(x, y, f'), elementwise, exact to rounding at every x.
+
+    The derivatives take x beside y: y alone does not tell how far a unit is in saturation.
+    """
 
     f: Callable[[Array], Array]
     df: Callable[[Array, Array], Array]
@@ -75,7 +78,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[str]:
-    """The activation of each unit: one name for all, or {unit: name} with tanh for units left out."""
+    """The activation of each unit: one name for all, or {unit: name}, tanh where left out."""
     if isinstance(activation, str):
         choose("activation", activation, ACTIVATIONS)
         return [activation] * n_units
@@ -110,10 +113,39 @@ def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
 def add_activation(
     name: str, f: Callable[[Array], Array], df: Callable[[Array, Array], Array], d2f: Callable[[Array, Array], Array]
 ) -> None:
-    """Make y = f(x), with f' = df(x, y) and f'' = d2f(x, y), an activation for every network, under a new name.
+    """Make y = f(x) an activation for every network, under a new name.
 
-    The derivatives are checked against differences of f and df at a few points; one that is wrong raises InputError. Trials of
-    networks with an activation of your own run without a compiled kernel.
+    Parameters
+    ----------
+    name : str
+        The name by which networks ask for it; it must be new.
+    f : callable
+        f(x), elementwise on an array of any shape, built of NumPy's functions.
+    df : callable
+        f' as df(x, y) with y = f(x), an array of the shape of x.
+    d2f : callable
+        f'' as d2f(x, y) with y = f(x), an array of the shape of x.
+
+    Raises
+    ------
+    InputError
+        If the name exists, a function does not take arrays or returns another shape, or a
+        derivative is wrong: df and d2f are compared with central differences of f and df at 25
+        points between -3.1 and 2.9.
+
+    Notes
+    -----
+    Trials of networks with an activation of your own run without a compiled kernel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> perturb.add_activation(
+    ...     "sine", np.sin, lambda x, y: np.cos(x), lambda x, y: -y
+    ... )
+    >>> perturb.MLP([2, 3, 1], activation="sine").n_weights
+    13
     """
     if name in ACTIVATIONS:
         raise InputError(f"activation {name!r} exists already: choose another name")

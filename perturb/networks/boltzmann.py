@@ -1,16 +1,19 @@
-"""Boltzmann machines: exact by enumeration, and sampled by Gibbs chains; R{p_ij} and Hv of the KL divergence (Pearlmutter 1994).
+"""Boltzmann machines: exact by enumeration, and sampled by Gibbs chains, with R{p_ij} and Hv.
 
-One sign convention, that of the source, for everything here: E_a = sum_{i<j} s_i s_j w_ij + sum_i s_i w_i0 and
-P_a = exp(-E_a/T)/Z. With D_a the same sums over v in place of w, and <.> the mean over states:
+One sign convention, that of the source (Pearlmutter 1994), for everything here:
+E_a = sum_{i<j} s_i s_j w_ij + sum_i s_i w_i0 and P_a = exp(-E_a/T)/Z. With D_a the same sums over v
+in place of w, and <.> the mean over states:
 
     R{p_ij} = (p_ij <D> - <s_i s_j D>) / T
 
-The usual E = -sum w s s is sign = -1: w and v then change their sign together.
-Learning minimises KL(data || model) on the visible units, whose gradient and Hv are differences of a clamped and a free phase,
+The usual E = -sum w s s is sign = -1: w and v then change their sign together. Learning minimises
+KL(data || model) on the visible units, whose gradient and Hv are differences of a clamped and a
+free phase,
 
     dKL/dw_ij = (p_ij clamped - p_ij free) / T,     z_ij = (R{p_ij} clamped - R{p_ij} free) / T
 
-where the clamped R{p_ij} is taken within each pattern and then averaged. All of these hold for the weights w_i0, with s_0 = 1.
+where the clamped R{p_ij} is taken within each pattern and then averaged. All of these hold for the
+weights w_i0, with s_0 = 1.
 """
 
 from dataclasses import dataclass
@@ -35,9 +38,25 @@ GIBBS = 3  # stream of random numbers
 
 @dataclass(frozen=True)
 class Sampled:
-    """Estimates from Gibbs chains, each (n,), with standard errors from the spread of independent chains, so that the correlation
-    of successive sweeps is accounted for. p: mean of s_i s_j (and s_i); R_p: R{p} along v. n_samples: sweeps counted, in all;
-    autocorrelation: how many sweeps are worth one independent sample (2 tau_int), the largest over the entries of p."""
+    """Estimates from Gibbs chains, with standard errors.
+
+    Attributes
+    ----------
+    p : array of shape (n,)
+        Mean of s_i s_j (and s_i).
+    p_stderr : array of shape (n,)
+        From the standard deviation of independent chains, so that the correlation of successive
+        sweeps is accounted for.
+    R_p : array of shape (n,)
+        R{p} along v.
+    R_p_stderr : array of shape (n,)
+        As p_stderr.
+    n_samples : int
+        Sweeps counted, in all chains.
+    autocorrelation : float
+        How many sweeps are worth one independent sample (2 tau_int), the largest over the entries
+        of p.
+    """
 
     p: Array
     p_stderr: Array
@@ -49,8 +68,23 @@ class Sampled:
 
 @dataclass(frozen=True)
 class SampledDivergence:
-    """Gradient and Hv of the divergence from sampled phases, each (n,), with standard errors: of the clamped phase, within each
-    pattern and then averaged, and of the free phase. n_samples: sweeps counted, in all; autocorrelation: as in `Sampled`."""
+    """Gradient and Hv of the divergence from sampled phases, with standard errors.
+
+    Attributes
+    ----------
+    gradient : array of shape (n,)
+        Clamped phase, within each pattern and then averaged, less the free phase.
+    gradient_stderr : array of shape (n,)
+        Of both phases together.
+    hv : array of shape (n,)
+        As gradient.
+    hv_stderr : array of shape (n,)
+        Of both phases together.
+    n_samples : int
+        Sweeps counted, in all phases and chains.
+    autocorrelation : float
+        As in `Sampled`.
+    """
 
     gradient: Array
     gradient_stderr: Array
@@ -61,10 +95,55 @@ class SampledDivergence:
 
 
 class Boltzmann:
-    """n_visible and n_hidden stochastic units, all connected, at a temperature T.
+    """Stochastic units, all connected, at a temperature T.
 
-    w holds w_ij for i < j in the order (0,1), (0,2), ..., (1,2), ..., then w_i0, the bias of each unit; visible units come
-    first. values: the two states of a unit, (0, 1) or (-1, 1). sign: see the module.
+    Parameters
+    ----------
+    n_visible : int
+        Units that data are about, at least 1; they come first.
+    n_hidden : int
+        The others.
+    temperature : float
+        T, positive, in units of the energy.
+    values : (0, 1) or (-1, 1)
+        The two states of a unit.
+    sign : {1, -1}
+        1: the source's convention, E = sum w s s; -1: the usual one, E = -sum w s s.
+
+    Attributes
+    ----------
+    n_weights : int
+        n = n_units (n_units + 1)/2.
+
+    Raises
+    ------
+    InputError
+        For a number out of its range; by exact quantities, above 24 units: use `sample`.
+
+    Notes
+    -----
+    E_a = sum_{i<j} s_i s_j w_ij + sum_i s_i w_i0 (times sign) and P_a = exp(-E_a/T)/Z. w holds w_ij
+    for i < j in the order (0,1), (0,2), ..., (1,2), ..., then w_i0, the bias of each unit.
+
+    References
+    ----------
+    Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994) 147-160.
+
+    Examples
+    --------
+    Without weights all states are equally likely:
+
+    >>> import numpy as np
+    >>> import perturb
+    >>> machine = perturb.Boltzmann(2)
+    >>> w = np.zeros(machine.n_weights)
+    >>> machine.p(w)
+    array([0.25, 0.5 , 0.5 ])
+    >>> objective = machine.objective([[0, 0], [1, 1]])
+    >>> round(objective.error(w), 4), objective.gradient(w)
+    (0.6931, array([0.25, 0.  , 0.  ]))
+    >>> objective.hvp(w, [1.0, 0.0, 0.0])
+    array([0.1875, 0.125 , 0.125 ])
     """
 
     def __init__(
@@ -84,7 +163,16 @@ class Boltzmann:
         self.n_weights = len(self.pairs[0]) + self.n_units
 
     def init(self, seed: int) -> Array:
-        """Random starting weights, shape (n,): normal, of variance 1/n_units; biases zero."""
+        """Random starting weights: normal, of variance 1/n_units; biases zero.
+
+        Parameters
+        ----------
+        seed : int
+
+        Returns
+        -------
+        array of shape (n,)
+        """
         rng = np.random.Generator(np.random.Philox(seed))
         return np.concatenate([rng.standard_normal(len(self.pairs[0])) / np.sqrt(self.n_units), np.zeros(self.n_units)])
 
@@ -94,28 +182,82 @@ class Boltzmann:
         return np.concatenate([self.pairs[0], np.full(self.n_units, -1)]), np.concatenate([self.pairs[1], unit])
 
     def objective(self, data: Array) -> "BoltzmannObjective":
-        """KL(data || model): data is a distribution over the 2^n_visible visible states (unit 0 is the highest bit, its lower
-        value a 0), shape (2^n_visible,), or observed states, shape (S, n_visible)."""
+        """KL(data || model) on the visible units.
+
+        Parameters
+        ----------
+        data : array of shape (S, n_visible) or (2^n_visible,)
+            Observed states, one a row; or a distribution over the visible states, unit 0 the
+            highest bit, its lower value a 0.
+
+        Returns
+        -------
+        BoltzmannObjective
+        """
         return BoltzmannObjective(self, data)
 
     # ---- exact, by enumeration
 
     def states(self, n: int) -> Array:
-        """All states of n units, shape (2^n, n), unit 0 the highest bit."""
+        """All states of some units.
+
+        Parameters
+        ----------
+        n : int
+            How many units.
+
+        Returns
+        -------
+        array of shape (2^n, n)
+            Unit 0 is the highest bit.
+        """
         bits = np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1
         return np.where(bits, self.values[1], self.values[0])
 
     def p(self, w: Array) -> Array:
-        """p_ij, the mean of s_i s_j (and of s_i), in the order of w. Cost: 2^n_units states."""
+        """p_ij, the mean of s_i s_j (and of s_i).
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (n,)
+            In the order of w.
+
+        Notes
+        -----
+        Cost: 2^n_units states.
+        """
         return self._expect(self._free(self._energy(as_weights("w", w, self.n_weights))))
 
     def R_p(self, w: Array, v: Array) -> Array:
-        """R{p_ij} along v, shape (n,)."""
+        """R{p_ij} = (p_ij <D> - <s_i s_j D>) / T along v.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (n,)
+        """
         P = self._free(self._energy(as_weights("w", w, self.n_weights)))
         return self._R_expect(P, P.sum(), self._energy(as_weights("v", v, self.n_weights)))
 
     def probabilities(self, w: Array) -> Array:
-        """P(visible state), shape (2^n_visible,)."""
+        """P(visible state).
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (2^n_visible,)
+        """
         return self._free(self._energy(as_weights("w", w, self.n_weights))).sum(1)
 
     def _energy(self, w: Array) -> Array:
@@ -133,7 +275,7 @@ class Boltzmann:
         return softmax(-energy.ravel() / self.temperature).p.reshape(energy.shape)
 
     def _expect(self, Q: Array) -> Array:
-        """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, for Q over (visible, hidden) states."""
+        """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, Q over (visible, hidden)."""
         s, h, m = self.states(self.n_visible), self.states(self.n_hidden), self.n_visible
         q_s, q_h = Q.sum(1), Q.sum(0)
         second = np.empty((self.n_units, self.n_units))
@@ -163,11 +305,38 @@ class Boltzmann:
         clamped: Array | None = None,
         first_chain: int = 0,
     ) -> Sampled:
-        """p_ij and R{p_ij} along v from Gibbs sampling: `chains` independent chains, `burn_in` sweeps thrown away, `sweeps` kept.
+        """p_ij and R{p_ij} along v from Gibbs sampling.
 
-        clamped: a visible state (n_visible,) that is held, for the clamped phase. R{p} is -Cov(s_i s_j, D)/T, with K - 1 samples
-        in its denominator. Random numbers are keyed by (seed, chain, sweep, unit), chains numbered from first_chain: chains of
-        other numbers are independent. Time: sweeps x chains x n_units^2.
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,)
+        sweeps : int
+            Sweeps counted, of each chain, at least 2.
+        chains : int
+            Independent chains, at least 2.
+        burn_in : int
+            Sweeps of each chain thrown away first.
+        seed : int
+        clamped : array of shape (n_visible,), optional
+            A visible state that is held, for the clamped phase.
+        first_chain : int
+            The number of the first chain.
+
+        Returns
+        -------
+        Sampled
+
+        Raises
+        ------
+        InputError
+            For a number out of its range, or a clamped state of another shape or other values.
+
+        Notes
+        -----
+        R{p} is -Cov(s_i s_j, D)/T, with K - 1 samples in its denominator. Random numbers are keyed
+        by (seed, chain, sweep, unit), chains numbered from first_chain: chains of other numbers are
+        independent. Time: sweeps x chains x n_units^2.
         """
         w, v = as_weights("w", w, self.n_weights), as_weights("v", v, self.n_weights)
         for name, number, least, bits in (
@@ -216,9 +385,19 @@ class Boltzmann:
 
 
 class BoltzmannObjective(Objective):
-    """See `Objective`. The data are patterns one by one, or one distribution (then it counts as a single pattern).
+    """KL(data || model) of a `Boltzmann` machine, see `Objective`.
 
-    Both phases are kept for products at the same w: 16 bytes for each state of all units.
+    Parameters
+    ----------
+    network : Boltzmann
+    data : array of shape (S, n_visible) or (2^n_visible,)
+        Patterns one by one, or one distribution, which counts as a single pattern.
+    entropy : float, optional
+        sum p log p of the data of which these are a part; left out, of these.
+
+    Notes
+    -----
+    Both phases are cached for products at the same w: 16 bytes for each state of all units.
     """
 
     parallel = True
@@ -308,10 +487,29 @@ class BoltzmannObjective(Objective):
     def sample(
         self, w: Array, v: Array, sweeps: int = 1000, chains: int = 256, burn_in: int = 100, seed: int = 0
     ) -> SampledDivergence:
-        """Gradient and Hv of the divergence by Gibbs sampling, as a machine too large to enumerate finds them.
+        """Gradient and Hv by Gibbs sampling, as a machine too large to enumerate finds them.
 
-        The clamped phase holds each different state of the data in turn, with its own `chains` chains; then the free phase. See
-        `Boltzmann.sample` for the arguments. Time: that of `Boltzmann.sample` times the different states plus one.
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,)
+        sweeps : int
+            Sweeps counted, of each chain.
+        chains : int
+            Independent chains of each phase.
+        burn_in : int
+            Sweeps of each chain thrown away first.
+        seed : int
+
+        Returns
+        -------
+        SampledDivergence
+
+        Notes
+        -----
+        The clamped phase holds each different state of the data in turn, with its own `chains`
+        chains; then the free phase. Time: that of `Boltzmann.sample` times the different states
+        plus one.
         """
         net, both = self.network, ("p", "R_p")
         phases = [
@@ -343,7 +541,10 @@ class _Phases(NamedTuple):
 
 @compiled()
 def _gibbs(W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX):
-    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's; adds the sums of each chain to its row."""
+    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's.
+
+    Adds the sums of each chain to its row.
+    """
     n = b.size
     s, random = np.empty(n), np.empty(4)
     for chain in range(X.shape[0]):

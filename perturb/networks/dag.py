@@ -1,7 +1,8 @@
-"""Feed-forward networks on any directed acyclic graph of units: exact error, gradient and Hv by R{backprop} (Pearlmutter 1994).
+"""Feed-forward networks on any directed acyclic graph of units: exact error, gradient and Hv.
 
-Units are put into levels, the length of the longest path that leads to them, and a level is evaluated at once: a sparse product
-for the net inputs, one call for each activation in it. Arrays run over units (in order of their level), then directions, then
+By R{backprop} (Pearlmutter 1994). Units are put into levels, the length of the longest path that
+leads to them, and a level is evaluated at once: a sparse product for the net inputs, one call for
+each activation in it. Arrays run over units (in order of their level), then directions, then
 patterns.
 """
 
@@ -24,14 +25,58 @@ Array = np.ndarray
 
 
 class DAG:
-    """A network of n_units units, numbered from 0, with y_j = f_j(x_j) + I_j and x_j = sum over edges (i, j) of w_ij y_i.
+    """A feed-forward network of any graph of units, without cycles.
 
-    edges: (from, to) pairs. Without `tied`, w has one entry per edge, in their order; with it, tied[e] is the entry of w that
-    edge e uses, numbered from 0 without gaps. inputs: units whose activity is the pattern; bias: a unit whose activity is always
-    1. Neither may have an edge into it. outputs: units whose activity has targets; they may feed on. activation: one name for all
-    units or {unit: name} (units left out are tanh); external: I_j for each unit, shape (n_units,), 0 if left out.
+    Parameters
+    ----------
+    n_units : int
+        Units, numbered from 0.
+    edges : sequence of (from, to) pairs
+        Each at most once. Without `tied`, w has one entry per edge, in their order.
+    inputs : sequence of int
+        Units whose activity is the pattern; no edge may lead into them.
+    outputs : sequence of int
+        Units whose activity has targets; they may feed other units too.
+    activation : str or {unit: name}
+        One name for all units, or one for each; units left out are tanh.
+    error : str
+        A key of `losses.ERRORS`; the cross-entropies need linear outputs.
+    bias : int, optional
+        A unit whose activity is always 1; no edge may lead into it.
+    external : array of shape (n_units,), optional
+        I_j of each unit; 0 if left out.
+    tied : sequence of int, one for each edge, optional
+        tied[e] is the entry of w that edge e uses, numbered from 0 without gaps: shared weights.
 
-    A cycle, an unknown unit, a repeated edge or a name that is not known raises InputError.
+    Attributes
+    ----------
+    n_weights : int
+        n, the edges, or with `tied` the different entries.
+    levels : int array of shape (n_units,)
+        The length of the longest path to each unit.
+
+    Raises
+    ------
+    InputError
+        For a cycle, an unknown unit, a repeated edge or a name that is not known.
+
+    Notes
+    -----
+    y_j = f_j(x_j) + I_j with x_j = sum over edges (i, j) of w_ij y_i.
+
+    Examples
+    --------
+    A hidden unit, and an edge past it:
+
+    >>> import perturb
+    >>> edges = [(0, 1), (1, 2), (0, 2)]
+    >>> network = perturb.DAG(3, edges, inputs=[0], outputs=[2], activation={2: "linear"})
+    >>> objective = network.objective([[0.0], [1.0]], [[0.0], [2.0]])
+    >>> w = [0.0, 1.0, 1.0]
+    >>> objective.error(w), objective.gradient(w)
+    (0.25, array([-0.5,  0. , -0.5]))
+    >>> objective.hvp(w, [1.0, 0.0, 0.0])
+    array([ 0.5, -0.5,  0.5])
     """
 
     def __init__(
@@ -75,25 +120,50 @@ class DAG:
         self.levels = _levels(self.edges, self.n_units)
 
     def init(self, seed: int) -> Array:
-        """Random starting weights, shape (n,): normal, of variance 1/(edges into the unit); a tied weight by its first edge."""
+        """Random starting weights: normal, of variance 1/(edges into the unit).
+
+        Parameters
+        ----------
+        seed : int
+
+        Returns
+        -------
+        array of shape (n,)
+            A tied weight is drawn for its first edge.
+        """
         rng = np.random.Generator(np.random.Philox(seed))
         fan_in = np.bincount(self.edges[:, 1], minlength=self.n_units)
         _, first = np.unique(self.tied, return_index=True)
         return rng.standard_normal(self.n_weights) / np.sqrt(fan_in[self.edges[first, 1]])
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The units each weight comes from and goes to, two int arrays (n,); of a tied weight, those of its first edge."""
+        """The units each weight comes from and goes to, two int arrays (n,).
+
+        Of a tied weight, those of its first edge.
+        """
         _, first = np.unique(self.tied, return_index=True)
         return self.edges[first, 0], self.edges[first, 1]
 
     def objective(self, x: Array, target: Array) -> "DAGObjective":
-        """E(w) on patterns x (S, inputs) with targets (S, outputs); class numbers (S,) will do for cross_entropy."""
+        """E(w) of this network on patterns.
+
+        Parameters
+        ----------
+        x : array of shape (S, inputs)
+            One pattern a row.
+        target : array of shape (S, outputs)
+            For cross_entropy class numbers (S,) will do.
+
+        Returns
+        -------
+        DAGObjective
+        """
         return DAGObjective(self, x, target)
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
 def _add_products(source, target, a, b, out):
-    """out[e] += sum_s a[source[e], s] b[target[e], s], in four sums side by side, which vectorise."""
+    """out[e] += sum_s a[source[e], s] b[target[e], s], in four sums at once, which vectorise."""
     for e in range(source.size):
         y, z = a[source[e]], b[target[e]]
         t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
@@ -111,7 +181,7 @@ def _add_products(source, target, a, b, out):
 
 
 class _Level:
-    """Units start..stop (in the order of levels) with their incoming and outgoing edges as compressed sparse rows."""
+    """Units start..stop (in the order of levels) with their edges as compressed sparse rows."""
 
     def __init__(self, network: DAG, order: Array, place: Array, start: int, stop: int):
         self.start, self.stop = start, stop
@@ -122,13 +192,16 @@ class _Level:
 
 
 class _Rows:
-    """Edges grouped by one end: `product` multiplies their weights with activities at the other end."""
+    """Edges grouped by one end: `product` multiplies weights with activities at the other."""
 
     def __init__(self, edges: Array, indptr: Array, columns: Array):
         self.edges, self.indptr, self.columns = edges, indptr, columns
 
     def product(self, weights: Array, y: Array) -> Array:
-        """sum over each row's edges of weights[edge] y[column]: weights (edges,), y (units, ...) to (rows, ...)."""
+        """sum over each row's edges of weights[edge] y[column].
+
+        weights (edges,), y (units, ...) to (rows, ...).
+        """
         matrix = csr_array((weights[self.edges], self.columns, self.indptr), shape=(len(self.indptr) - 1, y.shape[0]))
         return (matrix @ y.reshape(y.shape[0], -1)).reshape(-1, *y.shape[1:])
 
@@ -141,8 +214,20 @@ class _Rows:
 
 
 class DAGObjective(Objective):
-    """See `Objective`. Cost of Hv: about two gradients on top of one, which is kept for products at the same w; 8 bytes per
-    unit, pattern and direction, a few times over, for as many directions at a time as 64 MB hold."""
+    """E(w) of a `DAG` on its patterns, see `Objective`.
+
+    Parameters
+    ----------
+    network : DAG
+    x : array of shape (S, inputs)
+    target : array of shape (S, outputs), or class numbers (S,)
+
+    Notes
+    -----
+    Cost of Hv: about two gradients on top of one, which is cached for products at the same w; 8
+    bytes per unit, pattern and direction, a few times over, for as many directions at a time as 64
+    MB hold.
+    """
 
     parallel = True
 
@@ -202,7 +287,16 @@ class DAGObjective(Objective):
         return out
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units, shape (S, outputs)."""
+        """The activity of the output units.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (S, outputs)
+        """
         return self._forward(self._edge_weights(w))[2][self._outputs].T
 
     def gradient(self, w: Array) -> Array:
@@ -271,7 +365,10 @@ class DAGObjective(Objective):
         return _Primal(weights, x, y, df, d2f, E_y, E_x, E, self._per_weight(self._sum((y, E_x))))
 
     def _sum(self, *products: tuple[Array, Array]) -> Array:
-        """Per edge, as in dE/dw_ij = y_i dE/dx_j, the sum of a_i b_j over the patterns and over pairs a, b of (units, S)."""
+        """Per edge, as in dE/dw_ij = y_i dE/dx_j, the sum of a_i b_j over patterns and products.
+
+        products: pairs a, b of shape (units, S).
+        """
         out = np.zeros(len(self._source))
         for at_source, at_target in products:
             _add_products(self._source, self._target, at_source, at_target, out)
@@ -282,7 +379,7 @@ class DAGObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """The weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its gradient."""
+    """Weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its gradient."""
 
     weights: Array
     x: Array

@@ -1,8 +1,8 @@
 """The error of one pattern, its derivative e = dE/dy, and R{e}.
 
 A new error is one call of `add_error`; the ones here also have a compiled twin of the value in
-`kernels.activations`. E is the mean over patterns, so the objective divides by their number;
-nothing here does.
+`kernels.activations`. E is the mean over patterns, so the objective divides by their number; nothing here
+does.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +18,12 @@ Array = np.ndarray
 
 
 class ErrorFunction(NamedTuple):
-    """For outputs y and targets t of shape (S, n_out): the error of each pattern (S,), e = dE/dy, and the map from R{y} to R{e},
-    of shape (k, S, n_out), one slice per direction: what depends on y and t alone is computed once for many directions."""
+    """value(y, t), e(y, t) and R_e(y, t), for outputs y and targets t of shape (S, n_out).
+
+    value: the error of each pattern, (S,); e: dE/dy, (S, n_out); R_e: the map from R{y} to R{e},
+    both of shape (k, S, n_out), one slice per direction: what depends on y and t alone is computed
+    once for many directions.
+    """
 
     value: Callable[[Array, Array], Array]
     e: Callable[[Array, Array], Array]
@@ -27,9 +31,12 @@ class ErrorFunction(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """p = softmax(y) along the last axis and 1 - p; log p = -below - deficit: what is below the largest y, and -ln of its p.
+    """p = softmax(y) along the last axis and 1 - p; log p = -below - deficit.
 
-    All to the precision of y, however near to 1 a p is: then 1 - p is the sum of the others, and no difference."""
+    below: how far each y is below the largest; deficit: -ln of the p of the largest. All to the
+    precision of y, however near to 1 a p is: then 1 - p is the sum of the others, and no
+    difference.
+    """
 
     p: Array
     not_p: Array
@@ -38,6 +45,7 @@ class Softmax(NamedTuple):
 
 
 def softmax(y: Array) -> Softmax:
+    """The `Softmax` of y (..., n_out)."""
     below = y.max(-1, keepdims=True) - y
     top, size = below == 0.0, np.exp(-below)
     others = np.where(top, 0.0, size).sum(-1, keepdims=True) + (top.sum(-1, keepdims=True) - 1.0)
@@ -114,8 +122,11 @@ NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")
 
 
 def check_outputs(error: str, outputs: Array, activations: Sequence[str]) -> None:
-    """InputError if an output unit is not linear though the error brings its own softmax or logistic function, or is alone
-    under a softmax."""
+    """InputError if an output unit does not suit the error.
+
+    That is, if it is not linear though the error brings its own softmax or logistic function, or is
+    alone under a softmax.
+    """
     for unit in outputs:
         if error in NEEDS_LINEAR_OUTPUT and activations[unit] != "linear":
             raise InputError(f'output unit {unit} is {activations[unit]} but error = {error!r} needs it to be "linear"')
@@ -132,10 +143,42 @@ def add_error(
     e: Callable[[Array, Array], Array],
     R_e: Callable[[Array, Array, Array], Array],
 ) -> None:
-    """Make an error known to every network under a new name: value(y, t) and e(y, t) as in `ErrorFunction`, and R_e(y, t, R_y).
+    """Make an error function known to every network, under a new name.
 
-    e and R{e} are checked against differences of value and e at random outputs, with targets between 0 and 1; one that is wrong
-    raises InputError. Trials of networks with an error of your own run without a compiled kernel.
+    Parameters
+    ----------
+    name : str
+        The name by which networks ask for it; it must be new.
+    value : callable
+        value(y, t), the error of each pattern, shape (S,), for outputs y and targets t (S, n_out).
+    e : callable
+        e(y, t) = d value/dy, shape (S, n_out).
+    R_e : callable
+        R_e(y, t, R_y), the derivative of e along each direction R_y (k, S, n_out), of that shape.
+
+    Raises
+    ------
+    InputError
+        If the name exists, or e or R_e is wrong: they are compared with central differences of
+        value and e at random outputs, with targets between 0 and 1.
+
+    Notes
+    -----
+    E(w) is the mean of value over the patterns. Trials of networks with an error of your own run
+    without a compiled kernel.
+
+    Examples
+    --------
+    >>> import perturb
+    >>> perturb.add_error(
+    ...     "fourth_power",
+    ...     lambda y, t: ((y - t) ** 4).sum(-1) / 4,
+    ...     lambda y, t: (y - t) ** 3,
+    ...     lambda y, t, R_y: 3 * (y - t) ** 2 * R_y,
+    ... )
+    >>> objective = perturb.MLP([1, 1], error="fourth_power").objective([[1.0]], [[0.0]])
+    >>> objective.error([2.0, 0.0]), objective.hvp([2.0, 0.0], [1.0, 0.0])
+    (4.0, array([12., 12.]))
     """
     if name in ERRORS:
         raise InputError(f"error {name!r} exists already: choose another name")

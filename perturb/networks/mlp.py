@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: exact error, gradient and Hessian-vector product by R{backprop} (Pearlmutter 1994)."""
+"""Multilayer perceptrons: exact error, gradient and Hv by R{backprop} (Pearlmutter 1994)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,11 +18,45 @@ AT_ONCE = 2**15  # activities of a layer at several points, which stay in cache
 class MLP:
     """A feed-forward network of fully connected layers.
 
-    layers: units per layer, inputs first, e.g. [64, 32, 10]. activation: of the hidden layers; output: of the last layer.
-    error: squared_error (mean over patterns of half the squared distance), cross_entropy (softmax included) or
-    binary_cross_entropy (logistic function included); the two cross-entropies need output = "linear".
+    Parameters
+    ----------
+    layers : sequence of int
+        Units per layer, inputs first, such as [64, 32, 10].
+    activation : str
+        Of the hidden layers: a key of `activations.ACTIVATIONS`.
+    output : str
+        Activation of the last layer.
+    error : str
+        "squared_error" (mean over patterns of half the squared distance), "cross_entropy" (softmax
+        included), "binary_cross_entropy" (logistic function included), or one of `add_error`.
 
-    Flat order of w: per layer the matrix (n_in, n_out) in C order, then the n_out biases.
+    Attributes
+    ----------
+    n_weights : int
+        n, the sum over layers of (n_in + 1) n_out.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or a size not a positive integer; if a cross-entropy has an output that
+        is not "linear"; if the softmax has one output only.
+
+    Notes
+    -----
+    With the bias as the weight of a unit that is always 1, per layer x_j = sum_i w_ij y_i and y_j =
+    f(x_j). Flat order of w: per layer the matrix (n_in, n_out) in C order, then the n_out biases.
+
+    Examples
+    --------
+    >>> import perturb
+    >>> network = perturb.MLP([2, 3, 2], error="cross_entropy")
+    >>> network.n_weights
+    17
+    >>> w = network.init(seed=0)
+    >>> objective = network.objective([[0.0, 1.0], [1.0, 1.0]], [0, 1])
+    >>> z = objective.hvp(w, w)
+    >>> z.shape, round(objective.error(0 * w), 4)
+    ((17,), 0.6931)
     """
 
     def __init__(self, layers: Sequence[int], activation: str = "tanh", output: str = "linear", error: str = "squared_error"):
@@ -45,7 +79,16 @@ class MLP:
         self.n_weights = sum((a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False))
 
     def init(self, seed: int) -> Array:
-        """Random starting weights, shape (n,): matrices normal with variance 1/n_in, biases zero."""
+        """Random starting weights: matrices normal with variance 1/n_in, biases zero.
+
+        Parameters
+        ----------
+        seed : int
+
+        Returns
+        -------
+        array of shape (n,)
+        """
         rng = np.random.Generator(np.random.Philox(seed))
         w = np.zeros(self.n_weights)
         for W, _ in self.unpack(w):
@@ -53,7 +96,17 @@ class MLP:
         return w
 
     def unpack(self, w: Array) -> list[tuple[Array, Array]]:
-        """Views (W, b) of each layer, W (n_in, n_out), b (n_out,), of a C-contiguous (n,)."""
+        """The matrix and the biases of each layer, as views of w.
+
+        Parameters
+        ----------
+        w : array of shape (n,), C-contiguous
+
+        Returns
+        -------
+        list of (W, b)
+            W (n_in, n_out) and b (n_out,) of each layer.
+        """
         views, start = [], 0
         for a, b in zip(self.layers, self.layers[1:], strict=False):
             views.append((w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b]))
@@ -61,7 +114,10 @@ class MLP:
         return views
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The unit each weight comes from and goes to, two int arrays (n,). Numbered from the inputs; a bias comes from -1."""
+        """The unit each weight comes from and goes to, two int arrays (n,).
+
+        Units are numbered from the inputs; a bias comes from -1.
+        """
         unit_from, unit_to, first = [], [], 0
         for a, b in zip(self.layers, self.layers[1:], strict=False):
             to = np.arange(first + a, first + a + b)
@@ -71,13 +127,36 @@ class MLP:
         return np.concatenate(unit_from), np.concatenate(unit_to)
 
     def objective(self, x: Array, target: Array) -> "MLPObjective":
-        """E(w) on patterns x (S, n_in) with targets (S, n_out); class numbers (S,) will do for cross_entropy."""
+        """E(w) of this network on patterns.
+
+        Parameters
+        ----------
+        x : array of shape (S, n_in)
+            Inputs, one pattern a row.
+        target : array of shape (S, n_out)
+            For cross_entropy class numbers (S,) will do.
+
+        Returns
+        -------
+        MLPObjective
+        """
         return MLPObjective(self, x, target)
 
 
 class MLPObjective(Objective):
-    """See `Objective`. Costs: `error` one forward pass; `gradient` about 2 more; `hvp` about one to two per direction on top of
-    one gradient, which is kept for products at the same w."""
+    """E(w) of an `MLP` on its patterns, see `Objective`.
+
+    Parameters
+    ----------
+    network : MLP
+    x : array of shape (S, n_in)
+    target : array of shape (S, n_out), or class numbers (S,)
+
+    Notes
+    -----
+    Costs: `error` one forward pass; `gradient` about 2 more; `hvp` about one to two per direction
+    on top of one gradient, which is cached for products at the same w.
+    """
 
     def __init__(self, network: MLP, x: Array, target: Array):
         self.network = network
@@ -95,7 +174,16 @@ class MLPObjective(Objective):
         return MLPObjective(self.network, self.x[rows], self.target[rows])
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units, shape (S, n_out)."""
+        """The activity of the output units.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (S, n_out)
+        """
         return self._forward([W[0] for W in self._matrices(as_weights("w", w, self.n_weights)[None])])[1][-1]
 
     def pattern_errors(self, w: Array) -> Array:
@@ -116,9 +204,10 @@ class MLPObjective(Objective):
         return self._primal(w).g.copy()
 
     def _matrices(self, rows: Array, first: int = 0) -> list[Array]:
-        """Views (k, n_in + 1, n_out) of the layers from number `first` on of rows (k, their weights).
+        """Views (k, n_in + 1, n_out) of the layers from `first` on, of rows (k, their weights).
 
-        The bias is the weight of a unit that is always 1, the last of each layer: with it a layer is one matrix.
+        The bias is the weight of a unit that is always 1, the last of each layer: with it a layer
+        is one matrix.
         """
         views: list[Array] = [np.empty(0)] * first
         start, sizes = 0, self.network.layers[first:]
@@ -161,8 +250,9 @@ class MLPObjective(Objective):
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         """By R{.} of the two passes of `_primal`.
 
-        V is turned to rows (k, n), and taken a few directions at a time, so that what lies between two products stays in cache.
-        A first layer with more inputs than there are patterns is dear to turn: it is used as it lies, (n_in + 1, n_out k).
+        V is turned to rows (k, n), and taken a few directions at a time, so that what lies between
+        two products stays in cache. A first layer with more inputs than there are patterns is
+        expensive to turn: it is used as it lies, (n_in + 1, n_out k).
         """
         primal, V = self._primal(w), np.ascontiguousarray(V)
         (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self._first
@@ -188,8 +278,11 @@ class MLPObjective(Objective):
         return primal.E, primal.g.copy(), Hv
 
     def _turned(self, primal: "_Primal", rows: Array, Hv_rows: Array, R_x1: Array | None, scratch: list[Array]) -> Array:
-        """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of the first layer, (k, S, n_out). With its R{x} given as
-        R_x1, the rows are without the first layer. scratch: per layer (3, at least k, S, n_out)."""
+        """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of layer 1, (k, S, n_out).
+
+        With its R{x} given as R_x1, the rows are without the first layer. scratch: per layer
+        (3, at least k, S, n_out).
+        """
         _, _, between, y, df, E_x, bent, R_e = primal
         given = R_x1 is not None
         directions, grads = self._matrices(rows, int(given)), self._matrices(Hv_rows, int(given))
@@ -224,7 +317,10 @@ class MLPObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """E, its gradient g, per layer the matrix without biases, y, f', dE/dx and f'' dE/dy, and the map from R{y} to R{e}."""
+    """Of the two ordinary passes: E, its gradient g, and per layer what R{.} needs.
+
+    That is the matrix without biases, y, f', dE/dx and f'' dE/dy; then the map from R{y} to R{e}.
+    """
 
     E: float
     g: Array

@@ -1,4 +1,7 @@
-"""Objective: a network together with its data, as a function of the flat weights. Every network offers exactly this."""
+"""Objective: a network together with its data, as a function of the flat weights.
+
+Every network offers exactly this.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -29,7 +32,10 @@ def as_units(name: str, units: object, n_units: int) -> Array:
 
 
 def as_patterns(inputs: object, targets: object, n_in: int, n_out: int, error: str) -> tuple[Array, Array]:
-    """Inputs (S, n_in) and targets (S, n_out) as finite float64, or InputError; cross_entropy takes class numbers (S,) too."""
+    """Inputs (S, n_in) and targets (S, n_out) as finite float64, or InputError.
+
+    cross_entropy takes class numbers (S,) as targets too.
+    """
     x, target = as_floats("x", inputs), as_floats("target", targets)
     if x.ndim != 2 or x.shape[1] != n_in or x.shape[0] < 1:
         raise InputError(f"x has shape {x.shape}, but the network has {n_in} inputs: give shape (patterns, {n_in})")
@@ -43,11 +49,55 @@ def as_patterns(inputs: object, targets: object, n_in: int, n_out: int, error: s
 
 
 class Objective(ABC):
-    """E(w), its gradient and its Hessian-vector products; `depth` counts the layers that settle one after another.
+    """E(w) of a network on its patterns, with exact gradient and Hessian-vector products.
 
-    `error`, `gradient` and `hvp` are exact (to rounding). `hvp` takes v of shape (n,) or (n, k) and returns the same shape.
-    Arrays that are not finite or do not have n_weights rows raise InputError. A network of another kind defines the abstract
-    methods: `_block` is Hv for a few directions, of which more than directions_at_once are split, so that memory is bounded.
+    Attributes
+    ----------
+    n_weights : int
+        n, the length of w.
+    n_patterns : int
+        S, the patterns over which E is the mean.
+    depth : int
+        Layers that settle one after another.
+    n_macs : int
+        Multiplications by a weight in one evaluation of one pattern.
+    parallel : bool
+        Whether `errors_at` may run on several threads at once.
+    inexact : tuple of str
+        Which of "gradient", "hvp" are not those of E, but from finite differences or other wires.
+    symmetric : bool
+        Whether `hvp` is a symmetric map, as that of a function is.
+    directions_at_once : int
+        The most directions for which R{.} is computed together, so that memory is bounded; more are
+        split.
+
+    Notes
+    -----
+    `error`, `gradient` and `hvp` are exact to rounding, except those named in `inexact`. Weights w
+    are a finite array (n,), directions v one of shape (n,) or (n, k); anything else raises
+    InputError. Objectives come from the `objective` method of a network or from `from_functions`. A
+    network of another kind defines the abstract methods: `pattern_errors`, `gradient`, `subset`,
+    and `_block`, which is Hv for a few directions.
+
+    References
+    ----------
+    Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994) 147-160.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> network = perturb.MLP([2, 1])
+    >>> objective = network.objective([[1.0, 2.0], [0.0, 1.0]], [[1.0], [0.0]])
+    >>> w = np.zeros(3)
+    >>> objective.error(w), objective.gradient(w)
+    (0.25, array([-0.5, -1. , -0.5]))
+    >>> objective.hessian(w)
+    array([[0.5, 1. , 0.5],
+           [1. , 2.5, 1.5],
+           [0.5, 1.5, 1. ]])
+    >>> objective.hvp(w, [1.0, 0.0, 0.0])
+    array([0.5, 1. , 0.5])
     """
 
     n_weights: int
@@ -66,22 +116,66 @@ class Objective(ABC):
         *,
         n_weights: int,
     ) -> "Objective":
-        """Any function of n_weights numbers as an objective: error(w), gradient(w) of shape (n,), hvp(w, v) for v of shape (n,).
+        """Any function of n_weights numbers as an objective of one pattern.
 
-        What is missing comes from central finite differences (a gradient costs 2n errors, Hv two gradients) and is named in
-        `inexact`. The functions get copies of w and v, and what they return is copied: they may change the one and use the memory
-        of the other again. A value of another shape, or one that is not finite, raises InputError.
+        Parameters
+        ----------
+        error : callable
+            error(w), one number, for w (n,).
+        gradient : callable, optional
+            gradient(w), shape (n,).
+        hvp : callable, optional
+            hvp(w, v), shape (n,), for v (n,).
+        n_weights : int
+            n, at least 1.
+
+        Returns
+        -------
+        Objective
+
+        Raises
+        ------
+        InputError
+            When called, if a function returns another shape or a value that is not finite.
+
+        Notes
+        -----
+        What is left out comes from central finite differences (a gradient costs 2 n errors, Hv two
+        gradients) and is named in `inexact`. The functions get copies of w and v, and what they
+        return is copied: they may change the one and use the memory of the other again.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import perturb
+        >>> objective = perturb.Objective.from_functions(lambda w: w[0] * w[1] ** 2, n_weights=2)
+        >>> objective.inexact
+        ('gradient', 'hvp')
+        >>> objective.gradient(np.array([1.0, 3.0])).round(6)
+        array([9., 6.])
         """
         return FunctionObjective(error, gradient, hvp, n_weights)
 
     @property
     def n_macs(self) -> int:
-        """Multiplications by a weight in one evaluation of one pattern: a weight that several edges share counts for each."""
+        """Multiplications by a weight in one evaluation of one pattern.
+
+        A weight that several edges share counts for each.
+        """
         return self.n_weights
 
     @abstractmethod
     def pattern_errors(self, w: Array) -> Array:
-        """The error of each presented pattern, shape (n_patterns,); E(w) is their mean. What a chip's error unit reads."""
+        """The error of each presented pattern, whose mean is E(w): what a chip's error unit reads.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (n_patterns,)
+        """
 
     @abstractmethod
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
@@ -89,26 +183,86 @@ class Objective(ABC):
 
     @abstractmethod
     def gradient(self, w: Array) -> Array:
-        """dE/dw, shape (n,)."""
+        """dE/dw.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (n,)
+        """
 
     @abstractmethod
     def subset(self, rows: Array) -> "Objective":
-        """The same network on some of the patterns, those of the numbers `rows` (k,)."""
+        """The same network on some of the patterns.
+
+        Parameters
+        ----------
+        rows : int array of shape (k,)
+            The numbers of the patterns, from 0.
+
+        Returns
+        -------
+        Objective
+        """
 
     def pattern(self, index: int) -> "Objective":
-        """The same network on one pattern only."""
+        """The same network on one pattern only.
+
+        Parameters
+        ----------
+        index : int
+            The number of the pattern, from 0.
+
+        Returns
+        -------
+        Objective
+        """
         return self.subset(np.array([index]))
 
     def errors_at(self, points: Array) -> Array:
-        """`pattern_errors` at many points (m, n): shape (m, n_patterns), each row the same whichever points come with it."""
+        """`pattern_errors` at many points.
+
+        Parameters
+        ----------
+        points : array of shape (m, n)
+            Weights, one point a row.
+
+        Returns
+        -------
+        array of shape (m, n_patterns)
+            Each row is the same whichever points come with it.
+        """
         return np.array([self.pattern_errors(w) for w in points]).reshape(len(points), -1)
 
     def error(self, w: Array) -> float:
-        """E(w), the mean error over the patterns."""
+        """E(w), the mean error over the patterns.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        float
+        """
         return float(self.pattern_errors(w).mean())
 
     def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        """E, its gradient (n,) and Hv (the shape of v, also of (n, 0)), in one forward and one backward pass."""
+        """E, its gradient and Hv, in one forward and one backward pass.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,) or (n, k), k >= 0
+
+        Returns
+        -------
+        tuple
+            E, a float; its gradient (n,); Hv, of the shape of v.
+        """
         v = as_directions("v", v, self.n_weights)
         V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
         if not V.size:
@@ -119,13 +273,40 @@ class Objective(ABC):
         return E, g, Hv.reshape(v.shape)
 
     def hvp(self, w: Array, v: Array) -> Array:
-        """Hv by R{backprop} (Pearlmutter 1994), for v of shape (n,) or (n, k)."""
+        """Hv by R{backprop} (Pearlmutter 1994).
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,) or (n, k)
+
+        Returns
+        -------
+        array of the shape of v
+        """
         return self.error_gradient_hvp(w, v)[2]
 
     def hessian(self, w: Array) -> Array:
-        """The Hessian, shape (n, n), column by column from `hvp`. Cost: n products. Refuses more than 10,000 weights.
+        """The Hessian, column by column from `hvp`.
 
-        Rounding is taken out of it by (H + H')/2, unless `hvp` is not symmetric: then the columns stand as they are."""
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (n, n)
+
+        Raises
+        ------
+        InputError
+            For more than 10,000 weights, whose matrix takes more than 0.8 GB.
+
+        Notes
+        -----
+        Cost: n products. Rounding is taken out of it by (H + H')/2, unless `hvp` is not symmetric:
+        then the columns stand as they are.
+        """
         n = self.n_weights
         if n > HESSIAN_LIMIT:
             raise InputError(
@@ -137,7 +318,19 @@ class Objective(ABC):
         return (H + H.T) / 2 if self.symmetric else H
 
     def hessian_columns(self, w: Array, width: int = 128) -> Iterator[tuple[slice, Array]]:
-        """Yield (slice, H[:, slice]) for all columns, `width` at a time, so that n is not limited by n^2 of memory."""
+        """The Hessian a few columns at a time, so that n is not limited by n^2 of memory.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+        width : int
+            Columns at a time.
+
+        Yields
+        ------
+        tuple
+            A slice of columns, and H[:, slice] (n, up to width).
+        """
         for start in range(0, self.n_weights, width):
             columns = slice(start, min(start + width, self.n_weights))
             unit = np.zeros((self.n_weights, columns.stop - start))
@@ -145,11 +338,44 @@ class Objective(ABC):
             yield columns, self.hvp(w, unit)
 
     def with_decay(self, alpha: float) -> "Objective":
-        """E(w) + alpha |w|^2 / 2, with its gradient and Hv: weight decay, or a Gaussian prior on the weights."""
+        """E(w) + alpha |w|^2 / 2, with its gradient and Hv: weight decay, or a Gaussian prior on w.
+
+        Parameters
+        ----------
+        alpha : float
+            At least 0; in units of E over squared weight.
+
+        Returns
+        -------
+        Objective
+        """
         return DecayedObjective(self, alpha)
 
     def hessian_operator(self, w: Array) -> "HessianOperator":
-        """H as a SciPy LinearOperator, for eigsh, cg, minres; `n_products` counts its products."""
+        """H as a SciPy LinearOperator, for eigsh, cg, minres.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        HessianOperator
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import perturb
+        >>> from scipy.sparse.linalg import eigsh
+        >>> objective = perturb.Objective.from_functions(
+        ...     lambda w: w @ w, lambda w: 2 * w, lambda w, v: 2 * v, n_weights=3
+        ... )
+        >>> H = objective.hessian_operator(np.ones(3))
+        >>> H @ np.array([1.0, 0.0, 2.0]), H.n_products
+        (array([2., 0., 4.]), 1)
+        >>> eigsh(H, k=1, return_eigenvectors=False).round(9)
+        array([2.])
+        """
         return HessianOperator(self, w)
 
 
@@ -185,7 +411,26 @@ class DecayedObjective(Objective):
 
 
 class HessianOperator(LinearOperator):
-    """H + damping I at w; n_products: Hessian-vector products so far."""
+    """H + damping I at w as a SciPy LinearOperator of shape (n, n).
+
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+        Copied.
+    damping : float
+        Added to every eigenvalue.
+
+    Attributes
+    ----------
+    n_products : int
+        Hessian-vector products so far.
+
+    Raises
+    ------
+    InputError
+        By the transpose, where `hvp` of the objective is not symmetric.
+    """
 
     def __init__(self, objective: Objective, w: Array, damping: float = 0.0):
         n = objective.n_weights
@@ -206,9 +451,10 @@ class HessianOperator(LinearOperator):
 
 
 class Kept(Generic[T]):
-    """compute(w), kept for the next call at the same w: what several products at one point have in common.
+    """compute(w), cached for the next call at the same w: what several products at one point share.
 
-    w is copied, and compared entry by entry, so that what is kept cannot be out of date; the rest of an objective never changes.
+    w is copied, and compared entry by entry, so that the cache cannot be out of date; the rest of
+    an objective never changes.
     """
 
     def __init__(self, compute: Callable[[Array], T], n_weights: int):
@@ -224,17 +470,75 @@ class Kept(Generic[T]):
 
 
 def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float:
-    """The eps that `finite_difference_hvp` chooses: the cube root of the machine epsilon, one_sided its square root, times
-    max(1, |w|_inf) / |v|_inf. Truncation, O(eps^2) or O(eps), is then about as large as rounding, O(1/eps)."""
+    """The eps that `finite_difference_hvp` chooses.
+
+    Parameters
+    ----------
+    w : array of shape (n,)
+    v : array of shape (n,)
+        Not 0.
+    one_sided : bool
+        Whether the difference is one-sided rather than central.
+
+    Returns
+    -------
+    float
+        The cube root (one_sided: square root) of the machine epsilon, times max(1, |w|_inf) /
+        |v|_inf.
+
+    Notes
+    -----
+    Truncation, O(eps^2) or O(eps), is then about as large as rounding, O(1/eps).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> f"{perturb.finite_difference_step(np.ones(3), np.ones(3)):.1e}"
+    '6.1e-06'
+    """
     power = 1 / 2 if one_sided else 1 / 3
     return float(np.finfo(float).eps) ** power * max(1.0, float(np.abs(w).max())) / float(np.abs(v).max())
 
 
 def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float | None = None, one_sided: bool = False) -> Array:
-    """Hv from two gradients, (grad(w + eps v) - grad(w - eps v)) / (2 eps), or one_sided (grad(w + eps v) - grad(w)) / eps.
+    """Hv from two gradients.
 
-    Truncation error O(eps^2 |v|^3), one-sided O(eps |v|^2); rounding error about 1e-16 |grad| / eps. eps = None balances the two,
-    see `finite_difference_step`. Zero for v = 0. v has shape (n,).
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+    v : array of shape (n,)
+    eps : float, optional
+        The step along v; left out, that of `finite_difference_step`.
+    one_sided : bool
+        Whether to step to one side only.
+
+    Returns
+    -------
+    array of shape (n,)
+        Zero for v = 0.
+
+    Raises
+    ------
+    InputError
+        If eps is not a positive number.
+
+    Notes
+    -----
+    (grad(w + eps v) - grad(w - eps v)) / (2 eps), of truncation error O(eps^2 |v|^3), or one-sided
+    (grad(w + eps v) - grad(w)) / eps, of O(eps |v|^2). The rounding error is about 1e-16 |grad| /
+    eps.
+
+    Examples
+    --------
+    >>> import perturb
+    >>> network = perturb.MLP([1, 2, 1])
+    >>> objective, w = network.objective([[0.5], [1.0]], [[1.0], [0.0]]), network.init(0)
+    >>> v = w + 1.0
+    >>> near = perturb.finite_difference_hvp(objective, w, v)
+    >>> bool(abs(near - objective.hvp(w, v)).max() < 1e-8)
+    True
     """
     w = as_weights("w", w, objective.n_weights)
     v = as_weights("v", v, objective.n_weights)

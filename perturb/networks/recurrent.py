@@ -1,12 +1,14 @@
-"""Recurrent networks that relax to a fixed point: error, gradient (Almeida 1987, Pineda 1987) and Hv (Pearlmutter 1994).
+"""Recurrent networks that relax to a fixed point: error, gradient and Hv.
 
     dy_i/dt    ~ -y_i + f_i(x_i) + I_i,   x_j = sum_i w_ij y_i
-    dz_i/dt    ~ -z_i + f'_i (sum_j w_ij z_j + e_i)                                dE/dw_ij = y_i z_j
+    dz_i/dt    ~ -z_i + f'_i (sum_j w_ij z_j + e_i)                            dE/dw_ij = y_i z_j
     dR{y_i}/dt ~ -R{y_i} + f'_i R{x_i},   R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i)
-    dR{z_i}/dt ~ -R{z_i} + f'_i (sum_j (v_ij z_j + w_ij R{z_j}) + R{e_i}) + f''_i R{x_i} (sum_j w_ij z_j + e_i)
+    dR{z_i}/dt ~ -R{z_i} + f'_i (sum_j (v_ij z_j + w_ij R{z_j}) + R{e_i})
+                 + f''_i R{x_i} (sum_j w_ij z_j + e_i)
     R{dE/dw_ij} = y_i R{z_j} + R{y_i} z_j
 
-The published adjoint misplaces a bracket; this is the one that gives the gradient. All four relax with the same Jacobian.
+Gradient by Almeida 1987 and Pineda 1987, Hv by Pearlmutter 1994. The published adjoint misplaces a
+bracket; this is the one that gives the gradient. All four relax with the same Jacobian.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,25 +33,84 @@ class NotSettled(InputError):
 
 
 class Settling(NamedTuple):
-    """How a relaxation went. y: (S, n_units); residuals: largest |dy/dt| relative to the largest |y|, before each step."""
+    """How a relaxation went.
+
+    Attributes
+    ----------
+    y : array of shape (S, n_units)
+        The fixed points.
+    residuals : array of shape (steps,)
+        The largest |dy/dt| relative to the largest |y|, before each step.
+    """
 
     y: Array
     residuals: Array
 
 
 class Recurrent:
-    """n_units units, each connected to all (itself too): w is the matrix w_ij from i to j, flat in C order.
+    """Units each connected to all, itself too, that relax to a fixed point.
 
-    activation: one name for all units, or {unit: name} (units left out are tanh). The patterns are external inputs I: to all
-    units, x of shape (S, n_units), or to those of `inputs` only. outputs: the units that have targets; the cross-entropies need
-    them linear. solver: "relax" integrates the equations by steps of `step` (of a unit's time constant) until nothing changes
-    faster than `tolerance`, as analog hardware does; "direct" polishes the fixed point by Newton's method and solves the linear
-    equations for z, R{y}, R{z}: the reference. feedback: another matrix (n, n) through which errors return, as in hardware with
-    separate feedback wires; gradient and Hv are then what such hardware would compute: not exact (`inexact` names both), and Hv
-    is not symmetric in general.
+    Parameters
+    ----------
+    n_units : int
+    outputs : sequence of int
+        The units that have targets, numbered from 0.
+    activation : str or {unit: name}
+        One name for all units, or one for each; units left out are tanh.
+    error : str
+        A key of `losses.ERRORS`; the cross-entropies need linear outputs.
+    inputs : sequence of int, optional
+        The units that get the patterns as their external inputs I; left out, all units do.
+    solver : {"direct", "relax"}
+        "relax" integrates the equations, as analog hardware does; "direct" polishes the fixed point
+        by Newton's method and solves the linear equations for z, R{y}, R{z}: the reference.
+    step : float
+        Of the integration, in time constants of a unit; in (0, 1].
+    tolerance : float
+        A relaxation ends when nothing changes faster, relative to the largest activity; in (0, 1).
+    max_steps : int
+        Steps after which a network that still changes has not settled.
+    feedback : array of shape (n_units, n_units), optional
+        Another matrix through which errors return, as in hardware with separate feedback wires.
 
-    A network that has not settled within max_steps raises NotSettled (an InputError) with the residual and the spectral radius.
-    So does "direct" where the relaxation would never settle: a Jacobian with an eigenvalue of real part 1 or more.
+    Attributes
+    ----------
+    n_weights : int
+        n = n_units^2: w is the matrix w_ij from i to j, flat in C order.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or unit, or a number out of its range.
+    NotSettled
+        By the objective, if the network has not settled within max_steps, with the residual and the
+        spectral radius; with "direct" also where the relaxation would never settle: a Jacobian with
+        an eigenvalue of real part 1 or more.
+
+    Notes
+    -----
+    At rest y_i = f_i(x_i) + I_i with x_j = sum_i w_ij y_i. With `feedback`, gradient and Hv are
+    what such hardware would compute: not exact (`inexact` names both), and Hv is not symmetric in
+    general.
+
+    References
+    ----------
+    Almeida, A learning rule for asynchronous perceptrons with feedback (1987); Pineda,
+    Generalization of back-propagation to recurrent neural networks, Phys. Rev. Lett. 59 (1987)
+    2229-2232; Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994)
+    147-160.
+
+    Examples
+    --------
+    One linear unit, at rest at y = I/(1 - w):
+
+    >>> import perturb
+    >>> network = perturb.Recurrent(1, outputs=[0], activation="linear")
+    >>> objective = network.objective([[1.0]], [[0.0]])
+    >>> objective.outputs([0.5]), objective.gradient([0.5]), objective.hvp([0.5], [1.0])
+    (array([[2.]]), array([8.]), array([48.]))
+    >>> objective.time_constant([0.5])
+    2.0
     """
 
     def __init__(
@@ -83,7 +144,18 @@ class Recurrent:
             raise InputError(f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})")
 
     def init(self, seed: int, radius: float = 0.5) -> Array:
-        """Random starting weights, shape (n,): normal, of variance radius^2/n_units, so of about that spectral radius."""
+        """Random starting weights: normal, of variance radius^2/n_units.
+
+        Parameters
+        ----------
+        seed : int
+        radius : float
+            About the spectral radius of the matrix.
+
+        Returns
+        -------
+        array of shape (n,)
+        """
         rng = np.random.Generator(np.random.Philox(seed))
         return radius * rng.standard_normal(self.n_weights) / np.sqrt(self.n_units)
 
@@ -93,13 +165,36 @@ class Recurrent:
         return np.repeat(unit, self.n_units), np.tile(unit, self.n_units)
 
     def objective(self, x: Array, target: Array) -> "RecurrentObjective":
-        """E(w) at the fixed points for inputs x (S, inputs) with targets (S, outputs)."""
+        """E(w) at the fixed points of this network.
+
+        Parameters
+        ----------
+        x : array of shape (S, inputs)
+            External inputs, one pattern a row.
+        target : array of shape (S, outputs)
+            For cross_entropy class numbers (S,) will do.
+
+        Returns
+        -------
+        RecurrentObjective
+        """
         return RecurrentObjective(self, x, target)
 
 
 class RecurrentObjective(Objective):
-    """See `Objective` and `Recurrent`. Cost of the direct solver: two factorised (n_units, n_units) matrices per pattern, for as
-    many directions at a time as 64 MB hold. y and z are kept for products at the same w."""
+    """E(w) of a `Recurrent` network at its fixed points, see `Objective`.
+
+    Parameters
+    ----------
+    network : Recurrent
+    x : array of shape (S, inputs)
+    target : array of shape (S, outputs), or class numbers (S,)
+
+    Notes
+    -----
+    Cost of the direct solver: two factorised (n_units, n_units) matrices per pattern, for as many
+    directions at a time as 64 MB hold. y and z are cached for products at the same w.
+    """
 
     parallel = True
 
@@ -123,7 +218,16 @@ class RecurrentObjective(Objective):
         return RecurrentObjective(self.network, self.x[rows], self.target[rows])
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units at the fixed points, shape (S, outputs)."""
+        """The activity of the output units at the fixed points.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (S, outputs)
+        """
         return self._settled(w).y[:, self.network.outputs]
 
     def pattern_errors(self, w: Array) -> Array:
@@ -145,13 +249,35 @@ class RecurrentObjective(Objective):
         return out
 
     def settle(self, w: Array) -> Settling:
-        """Relax y from 0 to its fixed point."""
+        """Relax y from 0 to its fixed point.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        Settling
+        """
         y, residuals = self._settled(w)
         return Settling(y.copy(), residuals.copy())
 
     def histories(self, w: Array, v: Array) -> dict[str, Array]:
-        """Residuals before each step of the relaxations "y", "z", and, along v (n,), "R{y}" and "R{z}": the largest rate of
-        change relative to the largest entry. A direct solution has none of z, R{y} and R{z}: then they are empty."""
+        """How fast the four relaxations come to rest.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,)
+            The direction of R{.}.
+
+        Returns
+        -------
+        dict of str to array
+            Residuals before each step of "y", "z", "R{y}" and "R{z}": the largest rate of change
+            relative to the largest entry. A direct solution has none of z, R{y} and R{z}: then they
+            are empty.
+        """
         v = as_weights("v", v, self.n_weights)
         primal = self._primal(w)
         _, _, (of_R_y, of_R_z) = self._products(primal, v.reshape(1, *primal.W.shape))
@@ -177,12 +303,35 @@ class RecurrentObjective(Objective):
         return Settling(y, np.array(residuals))
 
     def spectral_radius(self, w: Array) -> float:
-        """Largest |eigenvalue| of the Jacobian diag(f') W' at the fixed points; below 1 a relaxation by steps of 1 contracts."""
+        """Largest |eigenvalue| of the Jacobian diag(f') W' at the fixed points.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        float
+            Below 1 a relaxation by steps of 1 contracts.
+        """
         return _radius(self._y_jacobian(self._matrix(w), self._settled(w).y))
 
     def time_constant(self, w: Array) -> float:
-        """Slowest time constant of all four relaxations near the fixed points, 1/(1 - max Re eigenvalue of diag(f') W', and of
-        diag(f') times the feedback), in units of a unit's own. Infinite where one of them does not settle."""
+        """Slowest time constant of all four relaxations near the fixed points.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        float
+            In units of a unit's own; infinite where one of them does not settle.
+
+        Notes
+        -----
+        1/(1 - max Re eigenvalue of diag(f') W', and of diag(f') times the feedback).
+        """
         W, B, y = self._matrix(w), self.network.feedback, self._settled(w).y
         jacobians = [self._y_jacobian(W, y), *([] if B is None else [self._f_slope(y @ W)[:, :, None] * B])]
         slowest = max(float(np.linalg.eigvals(jacobian).real.max()) for jacobian in jacobians)
@@ -218,7 +367,7 @@ class RecurrentObjective(Objective):
         return _Primal(W, B, y, df, d2f, z, e, (y.T @ z).ravel(), residuals)
 
     def _products(self, primal: "_Primal", V: Array) -> tuple[float, Array, tuple[Array, Array]]:
-        """E, Hv as rows (k, n) for directions V (k, n_units, n_units), and the residuals of R{y} and R{z}."""
+        """E, Hv as rows (k, n) for V (k, n_units, n_units), and the residuals of R{y}, R{z}."""
         W, B, y, df, d2f, z, e, _, _ = primal
         R_B = V if self.network.feedback is None else np.zeros_like(V)
 
@@ -238,15 +387,17 @@ class RecurrentObjective(Objective):
         return float(self._E.value(y[:, out], self.target).mean()), HV, (of_R_y, of_R_z)
 
     def _solve(self, df: Array, M: Array, constant: Array, name: str) -> tuple[Array, Array]:
-        """q of dq/dt ~ -q + f' (q M) + constant at rest, for constant (..., S, n_units): by relaxation, with its residuals, or
-        as the linear equations that they are."""
+        """q of dq/dt ~ -q + f' (q M) + constant at rest, for constant (..., S, n_units).
+
+        By relaxation, with its residuals, or as the linear equations that they are.
+        """
         if self.network.solver == "relax":
             q, residuals = self._relax(lambda q: df * (q @ M) + constant, constant, name, lambda _: df[:, :, None] * M.T)
             return q, np.array(residuals)
         return self._linear(df[:, :, None] * M.T, constant, name), np.zeros(0)
 
     def _linear(self, jacobian: Array, constant: Array, name: str) -> Array:
-        """q = jacobian q + constant, per pattern, for all directions at once: each matrix is factorised once."""
+        """q = jacobian q + constant, per pattern, for all directions; factorised once."""
         columns = np.moveaxis(constant.reshape(-1, *constant.shape[-2:]), 0, -1)  # (S, n_units, k)
         try:
             q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
@@ -259,7 +410,10 @@ class RecurrentObjective(Objective):
     def _relax(
         self, right: Callable[[Array], Array], like: Array, name: str, jacobian: Callable[[Array], Array]
     ) -> tuple[Array, list[float]]:
-        """dq/dt ~ -q + right(q) from q = 0, of the shape of `like`, until |dq/dt| is small relative to |q|, in each direction."""
+        """dq/dt ~ -q + right(q) from q = 0, of the shape of `like`.
+
+        Until |dq/dt| is small relative to |q|, in each direction.
+        """
         net, residuals, q = self.network, [], np.zeros_like(like)
         scale = np.ones(like.shape[:-2])
         with np.errstate(over="ignore", invalid="ignore"):
@@ -284,7 +438,7 @@ class RecurrentObjective(Objective):
         return self._f.df(x, self._f.f(x))
 
     def _y_jacobian(self, W: Array, y: Array) -> Array:
-        """diag(f') W' for each pattern, at y, or with f' = 1 where y has grown too large to be known."""
+        """diag(f') W' for each pattern, at y, or with f' = 1 where y is too large to be known."""
         with np.errstate(over="ignore", invalid="ignore"):
             jacobian = self._f_slope(y @ W)[:, :, None] * W.T
         return jacobian if np.isfinite(jacobian).all() else W.T
@@ -294,7 +448,7 @@ class RecurrentObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """W, and B by which errors return; y, f', f'', z, e, each (S, n_units); the gradient; residuals of z."""
+    """W, and B by which errors return; y, f', f'', z, e, (S, n_units); gradient; residuals of z."""
 
     W: Array
     B: Array
@@ -312,7 +466,10 @@ def _radius(jacobian: Array) -> float:
 
 
 def _check_stable(jacobian: Array, name: str) -> None:
-    """NotSettled if an eigenvalue of a (S, n, n) Jacobian has a real part of 1 or more: what relaxes with it then grows."""
+    """NotSettled if an eigenvalue of a (S, n, n) Jacobian has a real part of 1 or more.
+
+    What relaxes with it then grows.
+    """
     # no |eigenvalue|^16 is larger than a norm of the 16th power, which is far cheaper than the eigenvalues
     with np.errstate(over="ignore", invalid="ignore"):
         power = np.linalg.matrix_power(jacobian, 16)

@@ -21,10 +21,22 @@ VARIANCE_POWERS = np.array([-4, -2, 0, 2])
 
 @dataclass(frozen=True)
 class Beyond:
-    """Third and fourth derivatives of E at w, as far as they bias an estimate; T = d^3 E, Q = d^4 E, v the direction.
+    """Third and fourth derivatives of E at w, as far as they bias an estimate along v.
 
-    beta_g, beta_z: samples (probes, n) whose means are (1/2) sum_j T_ijj = (1/2) d tr H/dw_i and (1/2) sum_jl Q_ijjl v_l.
-    Tvv, Qvvv: sum_jl T_ijl v_j v_l and sum_jlm Q_ijlm v_j v_l v_m, shape (n,).
+    Attributes
+    ----------
+    beta_g : array of shape (probes, n)
+        Samples whose mean is (1/2) sum_j T_ijj = (1/2) d tr H/dw_i.
+    beta_z : array of shape (probes, n)
+        Samples whose mean is (1/2) sum_jl Q_ijjl v_l.
+    Tvv : array of shape (n,)
+        sum_jl T_ijl v_j v_l.
+    Qvvv : array of shape (n,)
+        sum_jlm Q_ijlm v_j v_l v_m.
+
+    Notes
+    -----
+    T = d^3 E, Q = d^4 E.
     """
 
     beta_g: Array
@@ -33,13 +45,31 @@ class Beyond:
     Qvvv: Array
 
     def bias(self, method: Method, sigma: float, r: float) -> tuple[Array, Array]:
-        """Samples (probes, n) whose means are the bias of g and of z, to leading order in sigma and r.
+        """The bias of g and of z, to leading order in sigma and r.
 
+        Parameters
+        ----------
+        method : Method
+        sigma : float
+            The rms perturbation, in units of the weights.
+        r : float
+            The displacement of w along v, of a method that has one.
+
+        Returns
+        -------
+        tuple of two arrays of shape (probes, n)
+            Samples whose means are the bias of g and of z; NaN for a z not estimated.
+
+        Notes
+        -----
         With m_pq = sum of the method's weights times a^p b^q over its phases:
           g    sigma^2 m_30 beta_g + m_12 (r^2/2) Tvv
-          z    difference: sigma^2 m_31 beta_z + m_12 (r/2) Tvv + m_13 (r^2/6) Qvvv; on s dw: sigma^2 m_40 beta_z
-        From E over D of the Taylor series of dE times D_i/sigma^2 (for s dw: Stein's identity); exact for a code of kurtosis 3,
-        for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not for one weight at a time.
+          z    difference: sigma^2 m_31 beta_z + m_12 (r/2) Tvv + m_13 (r^2/6) Qvvv;
+               on s dw: sigma^2 m_40 beta_z
+
+        From E over D of the Taylor series of dE times D_i/sigma^2 (for s dw: Stein's identity);
+        exact for a code of kurtosis 3, for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not
+        for one weight at a time.
         """
         g = sigma**2 * method.moment("gradient", 3, 0) * self.beta_g + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
         if not method.estimates_hv:
@@ -51,9 +81,24 @@ class Beyond:
 
 
 def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond:
-    """The `Beyond` of an objective at w and v, from second differences of exact g and Hv along v and along random signs.
+    """The `Beyond` of an objective at w and v.
 
-    Cost: 2 products a probe.
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+    v : array of shape (n,)
+    probes : int
+        Vectors of random signs.
+
+    Returns
+    -------
+    Beyond
+
+    Notes
+    -----
+    From second differences of exact g and Hv along v and along random signs. Cost: 2 products a
+    probe.
     """
     n = objective.n_weights
     w, v = as_weights("w", w, n), as_weights("v", v, n)
@@ -81,10 +126,45 @@ def truncation(
     r: float = 1e-2,
     known: Beyond | None = None,
 ) -> tuple[float, float]:
-    """The size |bias| of g and of z that what lies beyond the quadratic brings, to leading order: `Beyond.bias`.
+    """The size |bias| of g and of z that what lies beyond the quadratic brings.
 
-    Add it (in squares) to `predict`'s errors where sigma and r, and no longer chance, decide them. NaN for a z not estimated.
-    `known`: what `beyond` gave before. Carries the error of 32 random probes.
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+    v : array of shape (n,)
+    method : str or Method
+    sigma : float
+        The rms perturbation, in units of the weights.
+    r : float
+        The displacement of w along v, of a method that has one.
+    known : Beyond, optional
+        What `beyond` gave before.
+
+    Returns
+    -------
+    tuple of two floats
+        Of g and of z, in their units; NaN for a z not estimated.
+
+    Raises
+    ------
+    InputError
+        For an unknown method.
+
+    Notes
+    -----
+    To leading order, see `Beyond.bias`. Add it (in squares) to `predict`'s errors where sigma and
+    r, and no longer chance, decide them. Carries the error of 32 random probes.
+
+    Examples
+    --------
+    A quadratic E has no bias:
+
+    >>> import perturb
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[0.0]])
+    >>> g, z = perturb.truncation(objective, [0.5, 0.0], [1.0, 1.0])
+    >>> round(g, 6), round(z, 6)
+    (0.0, 0.0)
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     known = beyond(objective, w, v) if known is None else known
@@ -110,13 +190,56 @@ def best_sigma(
     known: list[Curvature] | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The amplitudes sigma that make the expected squared errors of g and of z smallest; NaN for a z not estimated.
+    """The amplitudes sigma that make the expected squared errors of g and of z smallest.
 
-    Minimised is |bias|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance after K = trials and bias, plus
-    that of `Beyond.bias`, sigma^2 beta in the main. Where one term of each kind rules: one-sided g, B sigma^2 of curvature
-    against N/sigma^2 of noise, sigma^4 = N/B; a pair, or a whole number of double periods, N/(K sigma^2) of noise against
-    sigma^4 |beta|^2, sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. All of it holds for sigma and r small
-    against the scale on which curvature changes. seed: as in `predict`.
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+    v : array of shape (n,)
+    method : str or Method
+    code : str or Code
+    trials : int
+        K, over which the estimate is made.
+    r : float
+        The displacement of w along v, of a method that has one.
+    error_noise : float
+        Standard deviation of the noise of one evaluation, in units of E.
+    known : list of Curvature, optional
+        What `theory.curvature` gave before.
+    seed : int
+        As in `predict`.
+
+    Returns
+    -------
+    tuple of two floats
+        For g and for z, in units of the weights; NaN for a z not estimated.
+
+    Raises
+    ------
+    InputError
+        For an unknown method or code, or a pair that does not go together.
+
+    Notes
+    -----
+    Minimised is |bias|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance
+    after K = trials and bias, plus that of `Beyond.bias`, sigma^2 beta in the main. Where one term
+    of each kind rules: one-sided g, B sigma^2 of curvature against N/sigma^2 of noise, sigma^4 =
+    N/B; a pair, or an integer number of double periods, N/(K sigma^2) of noise against sigma^4
+    |beta|^2, sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. All of it holds
+    for sigma and r small against the scale on which curvature changes.
+
+    Examples
+    --------
+    More noise wants a larger perturbation:
+
+    >>> import perturb
+    >>> network = perturb.MLP([1, 2, 1])
+    >>> objective, w = network.objective([[0.5], [1.0]], [[1.0], [0.0]]), network.init(0)
+    >>> quiet, _ = perturb.best_sigma(objective, w, w, error_noise=1e-6)
+    >>> noisy, _ = perturb.best_sigma(objective, w, w, error_noise=1e-3)
+    >>> bool(quiet < noisy)
+    True
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -149,7 +272,7 @@ def best_sigma(
 
 
 def _terms(sigma: Array, variance: Array) -> Array:
-    """The factors of sigma^-4, sigma^-2, 1 and sigma^2 in the variance, none of them negative, from values of it."""
+    """The factors, none negative, of sigma^-4, sigma^-2, 1 and sigma^2 in values of a variance."""
     powers = sigma[:, None] ** VARIANCE_POWERS.astype(float)
     if not variance.any():
         return np.zeros(len(VARIANCE_POWERS))

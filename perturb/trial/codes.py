@@ -1,4 +1,7 @@
-"""Perturbation codes: what a synapse adds to its weight in a trial, as a function of (seed, trial, weight index)."""
+"""Perturbation codes: what a synapse adds to its weight in a trial.
+
+A code is a function of (seed, trial, weight index). `CODES` holds those of the package by name.
+"""
 
 import math
 from collections.abc import Callable
@@ -18,18 +21,52 @@ LONGEST_REGISTER = 24  # bits; the taps of `random.TAPS` end there
 
 @dataclass(frozen=True)
 class Code:
-    """One code and the moments that decide what it can estimate.
+    """One perturbation code and the moments that decide what it can estimate.
 
-    kurtosis: k = E D^4 / sigma^4, sixth: E D^6 / sigma^6 (NaN: they depend on the number of weights). orthogonal: over one period
-    the columns of different weights have zero product. balanced: and each has zero sum. kind: its number in
-    `random.perturbation`; -1 for a code of the user's own. length: trials until the code of n weights repeats, up to signs (of
-    `lfsr`, the `Registers`); None for a random code. Every periodic code is folded over: odd passes repeat the even ones with
-    all signs turned, so that over a double period nothing even in D is left in the estimate of g. independent: the components
-    of a trial are independent over the seeds, at least to the moments that `theory` uses; methods on s dw need it.
+    Parameters
+    ----------
+    name : str
+    kind : int
+        Its number in `random.perturbation`; -1 for a code of the user's own.
+    kurtosis : float
+        k = E D^4/sigma^4; NaN: it depends on the number of weights.
+    sixth : float
+        E D^6/sigma^6; NaN likewise.
+    orthogonal : bool
+        Whether over one period the columns of different weights have zero product.
+    description : str
+    length : callable, optional
+        length(n): trials until the code of n weights repeats, up to signs (of `lfsr`, the
+        `Registers`). None for a random code.
+    balanced : bool
+        Whether over one period each column has zero sum.
+    independent : bool
+        Whether the components of a trial are independent over the seeds, at least to the moments
+        that `theory` uses; methods on s dw need it.
+    sensing : float
+        Relative error e of what a synapse knows of its own perturbation: the array sees D, the
+        synapse regresses on D + e sigma x, x standard normal, so measured denominators come out (1
+        + e^2) too large.
+    function : callable, optional
+        Of a user's own code, see `from_function`.
 
-    sensing: relative error e of what a synapse knows of its own perturbation; the array sees D, the synapse regresses on
-    D + e sigma x, x standard normal, so measured denominators come out (1 + e^2) too large. function: of a user's own code, see
-    `from_function`.
+    Notes
+    -----
+    Every periodic code of the package is folded over: odd passes repeat the even ones with all
+    signs turned, so that over a double period nothing even in D is left in the estimate of g.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> code = perturb.CODES["walsh"]
+    >>> code.kurtosis, code.period(3)
+    (1.0, 4)
+    >>> D = code.draw_each(3, sigma=1.0, seed=0, trials=np.arange(4))
+    >>> D.T @ D
+    array([[4., 0., 0.],
+           [0., 4., 0.],
+           [0., 0., 4.]])
     """
 
     name: str
@@ -48,12 +85,50 @@ class Code:
     def from_function(
         cls, name: str, function: Draw, kurtosis: float, sixth: float, period: int | None = None, description: str = ""
     ) -> "Code":
-        """A code of the user's own, without changing the package; it runs by the general path, one trial after another.
+        """A code of the user's own, without changing the package.
 
-        function(seed, trial, start, stop): the perturbations of weights start..stop-1 in units of sigma, shape (stop - start,);
-        always the same for the same arguments, every slice equal to that of the whole. They must have mean 0, variance 1 and the
-        kurtosis and sixth moment stated, and be independent of each other; `check` tests that at the door. period: trials until
-        a deterministic code repeats; it must be orthogonal and of zero sum over it, and serves methods on dw alone.
+        Parameters
+        ----------
+        name : str
+        function : callable
+            function(seed, trial, start, stop): the perturbations of weights start..stop-1 in units
+            of sigma, shape (stop - start,); always the same for the same arguments, every slice
+            equal to that of the whole.
+        kurtosis : float
+            E D^4 of what `function` returns.
+        sixth : float
+            E D^6 of it.
+        period : int, optional
+            Trials until a deterministic code repeats, at least 2: it must be orthogonal and of zero
+            sum over it, and serves methods on dw alone. None for a random code.
+        description : str
+
+        Returns
+        -------
+        Code
+
+        Raises
+        ------
+        InputError
+            For a period that is not an integer of 2 or more; by `check`, if the perturbations are
+            not what is stated.
+
+        Notes
+        -----
+        The perturbations must have mean 0, variance 1 and the kurtosis and sixth moment stated, and
+        be independent of each other; `check` tests that before a code is used. Such a code runs by
+        the general path, one trial after another.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import perturb
+        >>> def signs(seed, trial, start, stop):
+        ...     return np.random.default_rng([seed, trial]).choice([-1.0, 1.0], stop)[start:]
+        >>> code = perturb.Code.from_function("signs", signs, kurtosis=1.0, sixth=1.0)
+        >>> code.check(n_weights=10)
+        >>> code.periodic
+        False
         """
         if period is not None and not (isinstance(period, (int, np.integer)) and period >= 2):
             raise InputError(f"period = {period!r} of code {name} must be a whole number of trials >= 2, or None")
@@ -64,7 +139,7 @@ class Code:
 
     @property
     def eighth(self) -> float:
-        """E D^8/sigma^8; of a code of the user's own the least that its kurtosis and sixth moment allow."""
+        """E D^8/sigma^8; of a user's own code the least that its lower moments allow."""
         k, m = self.kurtosis, self.sixth
         known = {GAUSSIAN: 105.0, UNIFORM: 9.0, SINE: 35 / 8}
         least = (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k  # what moments of order 2 to 8 of any variable satisfy
@@ -72,6 +147,7 @@ class Code:
 
     @property
     def periodic(self) -> bool:
+        """Whether the code repeats after `period` trials, up to signs."""
         return self.length is not None
 
     @property
@@ -80,12 +156,22 @@ class Code:
         return self.length if isinstance(self.length, Registers) else None
 
     def taps(self, n_weights: int) -> int:
-        """Weights that one shift register feeds; all of them where the code is made without, or by a single one."""
+        """Weights that one shift register feeds.
+
+        Parameters
+        ----------
+        n_weights : int
+
+        Returns
+        -------
+        int
+            All weights, where the code is made without a register, or by a single one.
+        """
         return (self.registers and self.registers.taps) or n_weights
 
     @property
     def summary(self) -> str:
-        """One line: what it is, its moments, whether it repeats, is orthogonal over its period and folded over."""
+        """One line: what it is, its moments, whether it repeats, is orthogonal and folded over."""
         moments = [f"{number:g}" if np.isfinite(number) else text for number, text in ((self.kurtosis, "n"), (self.sixth, "n^2"))]
         kind = "random"
         if self.periodic:
@@ -93,13 +179,49 @@ class Code:
         return f"{self.description}; kurtosis {moments[0]}, sixth moment {moments[1]}; {kind}"
 
     def period(self, n_weights: int) -> int:
-        """Trials until the code of n weights repeats (up to signs); 1 for a random code. InputError if it is too short for n."""
+        """Trials until the code repeats, up to signs.
+
+        Parameters
+        ----------
+        n_weights : int
+
+        Returns
+        -------
+        int
+            1 for a random code.
+
+        Raises
+        ------
+        InputError
+            If the period is too short for n_weights.
+        """
         return 1 if self.length is None else self.length(n_weights)
 
     def draw(self, n_weights: int, sigma: float, seed: int, trial: int, start: int = 0, stop: int | None = None) -> Array:
-        """The perturbations of weights start..stop of an n-weight network in one trial, shape (stop - start,).
+        """The perturbations of some weights in one trial.
 
-        Any slice equals the same slice of the whole: a synapse needs only the seed, the trial number and its own index.
+        Parameters
+        ----------
+        n_weights : int
+            Of the whole network.
+        sigma : float
+            The rms perturbation, in units of the weights.
+        seed : int
+        trial : int
+            From 0.
+        start : int
+            The first weight.
+        stop : int, optional
+            One past the last weight; left out, n_weights.
+
+        Returns
+        -------
+        array of shape (stop - start,)
+
+        Notes
+        -----
+        Any slice equals the same slice of the whole: a synapse needs only the seed, the trial
+        number and its own index.
         """
         from perturb.trial.random import perturbation
 
@@ -113,7 +235,20 @@ class Code:
         return out
 
     def draw_each(self, n_weights: int, sigma: float, seed: int, trials: Array) -> Array:
-        """`draw` of all weights in each trial, shape (trials, n_weights)."""
+        """`draw` of all weights in each of several trials.
+
+        Parameters
+        ----------
+        n_weights : int
+        sigma : float
+            The rms perturbation, in units of the weights.
+        seed : int
+        trials : int array
+
+        Returns
+        -------
+        array of shape (trials, n_weights)
+        """
         from perturb.trial.random import perturbations
 
         out = np.empty((len(trials), n_weights))
@@ -124,7 +259,24 @@ class Code:
         return out
 
     def sensed(self, D: Array, sigma: float, seed: int, trial: int, start: int = 0) -> Array:
-        """What the synapses start, start + 1, ... know of their perturbations D; D itself unless `sensing`."""
+        """What synapses know of their perturbations.
+
+        Parameters
+        ----------
+        D : array of shape (k,)
+            The perturbations of the weights start, start + 1, ...
+        sigma : float
+            The rms perturbation, in units of the weights.
+        seed : int
+        trial : int
+        start : int
+            The first weight.
+
+        Returns
+        -------
+        array of shape (k,)
+            D itself unless `sensing`.
+        """
         from perturb.trial.random import sense
 
         if self.sensing == 0.0:
@@ -134,7 +286,18 @@ class Code:
         return known
 
     def check(self, n_weights: int) -> None:
-        """InputError unless the code can serve n weights; a user's own is drawn, and its moments compared with those stated."""
+        """Refuse a code that cannot serve so many weights.
+
+        Parameters
+        ----------
+        n_weights : int
+
+        Raises
+        ------
+        InputError
+            If its period is too short, or if a user's own code, which is drawn, has other moments
+            than stated, by more than five standard errors.
+        """
         period = self.period(n_weights)
         if self.function is not None:
             _check_function(self, n_weights, period)
@@ -164,15 +327,23 @@ def _one_by_one(n: int) -> int:
 
 @dataclass(frozen=True)
 class Registers:
-    """Maximal-length shift registers of m bits with one polynomial, each of which feeds `taps` consecutive weights.
+    """Maximal-length shift registers of m bits with one polynomial.
 
-    All run through the same sequence of period L = 2^m - 1. Weight i = k taps + j is j steps ahead of register k, which starts
-    at phi_k, drawn from the seed: its phase is p_i = (phi_k + j) mod L. Over a period, and so over a double one,
-    <D_i D_j>/sigma^2 = C_ij = 1 where p_i = p_j and -1/L elsewhere. The taps of one register differ in phase; weights of two
-    registers may not, and then get the same perturbation in every trial.
+    Parameters
+    ----------
+    taps : int, optional
+        Consecutive weights that each register feeds; None, one register feeds all.
+    bits : int, optional
+        m; None, the fewest with L >= the number of weights.
 
-    taps: None, one register feeds all weights. bits: m; None, the fewest with L >= the number of weights. Called with that
-    number it gives L; InputError if a register has fewer states than weights to feed.
+    Notes
+    -----
+    All run through the same sequence of period L = 2^m - 1. Weight i = k taps + j is j steps ahead
+    of register k, which starts at phi_k, drawn from the seed: its phase is p_i = (phi_k + j) mod L.
+    Over a period, and so over a double one, <D_i D_j>/sigma^2 = C_ij = 1 where p_i = p_j and -1/L
+    elsewhere. The taps of one register differ in phase; weights of two registers may not, and then
+    get the same perturbation in every trial. Called with the number of weights it gives L;
+    InputError if a register has fewer states than weights to feed.
     """
 
     taps: int | None = None
@@ -195,7 +366,18 @@ class Registers:
         return (1 << (self.bits or needed)) - 1
 
     def phases(self, n: int, seed: int) -> Array:
-        """p_i, shape (n,)."""
+        """The phase p_i of each weight.
+
+        Parameters
+        ----------
+        n : int
+            Weights.
+        seed : int
+
+        Returns
+        -------
+        int array of shape (n,)
+        """
         from perturb.trial.random import register_phases
 
         phases = np.empty(n, dtype=np.int64)
@@ -203,12 +385,35 @@ class Registers:
         return phases
 
     def shared(self, n: int, seed: int) -> int:
-        """How many of n weights have the same perturbation as another."""
+        """How many weights have the same perturbation as another.
+
+        Parameters
+        ----------
+        n : int
+            Weights.
+        seed : int
+
+        Returns
+        -------
+        int
+        """
         _, counts = np.unique(self.phases(n, seed), return_counts=True)
         return int(counts[counts > 1].sum())
 
     def correlated(self, slope: Array, seed: int) -> Array:
-        """C slope, shape (n,): S_i - (sum_j slope_j - S_i)/L, with S_i the sum over the weights of the phase of weight i."""
+        """C slope: what the estimate of each weight tends to.
+
+        Parameters
+        ----------
+        slope : array of shape (n,)
+        seed : int
+
+        Returns
+        -------
+        array of shape (n,)
+            S_i - (sum_j slope_j - S_i)/L, with S_i the sum over the weights of the phase of weight
+            i.
+        """
         _, phase = np.unique(self.phases(slope.size, seed), return_inverse=True)
         own = np.bincount(phase, slope)[phase]
         return own - (slope.sum() - own) / self(slope.size)
@@ -220,7 +425,7 @@ def _sine(n: int) -> int:
 
 @lru_cache(maxsize=64)
 def _check_function(code: Code, n: int, period: int) -> None:
-    """Draw a user's code and compare it with what it states, each within five known standard errors."""
+    """Draw a user's code and compare its moments with those stated, within five standard errors."""
     function = code.function
     assert function is not None
 
@@ -311,11 +516,36 @@ CODES: dict[str, Code] = {
 
 
 def lfsr(taps: int | None = None, bits: int | None = None) -> Code:
-    """The code `lfsr` with a shift register of its own for every `taps` consecutive weights, as in the tiles of a chip.
+    """The code `lfsr` with several shift registers, as in the tiles of a chip.
 
-    taps: None, one register for all weights. bits: of each register, 2 to 24; None, the fewest that give as many different taps
-    as there are weights. With several registers, weights of two of them may get the same perturbation, see `Registers`: then
-    the estimate of each tends to the sum of what both should be, and `predict` says how many. More bits make it rarer.
+    Parameters
+    ----------
+    taps : int, optional
+        Consecutive weights that each register feeds; None, one register for all weights.
+    bits : int, optional
+        Of each register, 2 to 24; None, the fewest that give as many different taps as there are
+        weights.
+
+    Returns
+    -------
+    Code
+
+    Raises
+    ------
+    InputError
+        If taps or bits is not an integer in its range.
+
+    Notes
+    -----
+    With several registers, weights of two of them may get the same perturbation, see `Registers`:
+    then the estimate of each tends to the sum of what both should be, and `predict` says how many.
+    More bits make it rarer.
+
+    Examples
+    --------
+    >>> import perturb
+    >>> perturb.lfsr(taps=64, bits=10).period(128)
+    1023
     """
     for name, value, least, most in (("taps", taps, 1, 2**62), ("bits", bits, 2, LONGEST_REGISTER)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)

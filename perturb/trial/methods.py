@@ -1,4 +1,7 @@
-"""Methods of weight perturbation as one table: what is measured, what is broadcast, what each synapse regresses on."""
+"""Methods of weight perturbation as one table: what is measured, broadcast and regressed on.
+
+`METHODS` holds those of the package by name.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,19 +17,55 @@ REGRESSORS = {"dw": 0, "s_dw": 1, "b": 2, "none": 3}
 class Method:
     """One way of turning measurements of E into per-weight estimates of g and z = Hv.
 
-    phases: (a, b) for each evaluation E(w + a D + b r v) of a trial, every one measured anew, baselines too. gradient_weights,
-    hv_weights: how the evaluations combine into the two broadcast numbers dE_g, dE_z (often the same; hv_weights all zero for
-    the gradient alone). regressor: what z is regressed on, see REGRESSORS. fit: "moments" divides by known denominators (sigma^2
-    for g; sigma^4 or r sigma^2 for z), centred: a covariance rather than a mean product; "least_squares" solves each weight's
-    own 2x2 problem for (g_i, z_i) with measured denominators.
+    Parameters
+    ----------
+    name : str
+    phases : tuple of (a, b)
+        For each evaluation E(w + a D + b r v) of a trial, every one measured anew, baselines too.
+    gradient_weights : tuple of float, one for each phase
+        How the evaluations combine into the broadcast number dE_g.
+    hv_weights : tuple of float, one for each phase
+        Into dE_z, often the same; all zero for the gradient alone.
+    regressor : {"dw", "s_dw", "b", "none"}
+        What z is regressed on: dw itself, s dw with s = dw.v, the source's b = (s/V)(dw - s v/2V)
+        with V = v.v, or nothing.
+    fit : {"moments", "least_squares"}
+        "moments" divides by known denominators (sigma^2 for g; sigma^4 or r sigma^2 for z);
+        "least_squares" solves each weight's own 2x2 problem for (g_i, z_i) with measured
+        denominators.
+    centred : bool
+        Whether a covariance is taken rather than a mean product; of least squares, an intercept.
+    label : str
+        "as published" or "extension".
+    broadcasts : str
+        What is broadcast, in words.
+    description : str
+    correction : {"none", "diagonal", "along"}
+        Of z, see Notes.
 
-    correction, of z: "diagonal" regresses on s dw - kappa v dw^2 with kappa = (k-3)/(k-1), which takes the code's excess of
-    H_ii v_i away (H_ii = 2 Cov(dE, dw^2)/(sigma^4 (k-1)), so s dw - kappa v dw^2 has the covariance z_i sigma^4); a code of k = 1
-    cannot see H_ii, and kappa is 0. "along" mends the joint least squares: z_i (1 - v_i^2/2V) + v_i c/2V, with c = v.z that the
-    controller learns from dE and s. Both are exact on a quadratic for the codes of `unbiased`.
+    Raises
+    ------
+    InputError
+        If the numbers are not what a Taylor series of E wants: dE_g = D.g + even terms, and
+        dE_z = r D'Hv + ... (regressor dw) or D'HD/2 + ... (the others); or if fit, regressor and
+        correction do not go together.
 
-    The constructor checks that the numbers are what a Taylor series of E wants: dE_g = D.g + even terms, and dE_z = r D'Hv + ...
-    (regressor dw) or D'HD/2 + ... (the others).
+    Notes
+    -----
+    "diagonal" regresses on s dw - kappa v dw^2 with kappa = (k-3)/(k-1), which takes the code's
+    excess of H_ii v_i away (H_ii = 2 Cov(dE, dw^2)/(sigma^4 (k-1)), so s dw - kappa v dw^2 has the
+    covariance z_i sigma^4); a code of k = 1 cannot see H_ii, and kappa is 0. "along" mends the
+    joint least squares: z_i (1 - v_i^2/2V) + v_i c/2V, with c = v.z that the controller learns from
+    dE and s. Both are exact on a quadratic for the codes of `unbiased`.
+
+    Examples
+    --------
+    >>> import perturb
+    >>> method = perturb.METHODS["difference"]
+    >>> method.evaluations_per_trial, method.quantities, method.unbiased
+    (4, ('gradient', 'hv'), 'every code')
+    >>> method.moment("hv", 1, 1), method.moment("hv", 2, 0)
+    (1.0, 0.0)
     """
 
     name: str
@@ -68,12 +107,28 @@ class Method:
             )
 
     def moment(self, of: Literal["gradient", "hv"], i: int, j: int) -> float:
-        """sum over the phases of the weights times a^i b^j: what dE has of the Taylor series' term D^i (r v)^j / (i! j!)."""
+        """What dE has of the Taylor series' term D^i (r v)^j / (i! j!).
+
+        Parameters
+        ----------
+        of : {"gradient", "hv"}
+            Which of dE_g and dE_z.
+        i : int
+            Power of D.
+        j : int
+            Power of r v.
+
+        Returns
+        -------
+        float
+            The sum over the phases of the weights times a^i b^j.
+        """
         weights = self.gradient_weights if of == "gradient" else self.hv_weights
         return sum(c * a**i * b**j for c, (a, b) in zip(weights, self.phases, strict=True))
 
     @property
     def evaluations_per_trial(self) -> int:
+        """Measurements of E in one trial."""
         return len(self.phases)
 
     @property
@@ -114,7 +169,7 @@ class Method:
 
     @property
     def needs(self) -> list[str]:
-        """What a synapse must know or be told besides the words of a trial, and what must be done to it."""
+        """What a synapse must know besides the words of a trial, and what must be done to it."""
         return (
             ["sigma"] * (self.fit == "moments")
             + ["kurtosis of the code"] * (self.correction == "diagonal")
@@ -137,7 +192,17 @@ class Method:
         return "codes of kurtosis 3" if covariance or self.correction == "along" else "no code"
 
     def unbiased_with(self, code: Code) -> bool:
-        """Whether z (and g) of a quadratic E are unbiased for a code of independent components, known without error."""
+        """Whether z (and g) of a quadratic E are unbiased.
+
+        Parameters
+        ----------
+        code : Code
+            Of independent components, its moments known without error.
+
+        Returns
+        -------
+        bool
+        """
         if code.sensing > 0 and self.fit == "least_squares":
             return False
         k = code.kurtosis
@@ -145,7 +210,18 @@ class Method:
         return law.get(self.unbiased, k > 1.0)
 
     def kappa(self, kurtosis: float) -> float:
-        """(k-3)/(k-1) for the diagonal correction; 0 without it, and for k = 1, whose dw^2 is constant."""
+        """(k-3)/(k-1), the constant of the diagonal correction.
+
+        Parameters
+        ----------
+        kurtosis : float
+            k of the code.
+
+        Returns
+        -------
+        float
+            0 without that correction, and for k = 1, whose dw^2 is constant.
+        """
         return (kurtosis - 3.0) / (kurtosis - 1.0) if self.correction == "diagonal" and kurtosis > 1.0 else 0.0
 
     @property
@@ -158,59 +234,150 @@ class Method:
         )
 
 
-_ONE_SIDED = (((0, 0), (1, 0)), (-1.0, 1.0), (-1.0, 1.0))
-_PAIR = (((0, 0), (1, 0), (-1, 0)), (0.0, 0.5, -0.5), (-1.0, 0.5, 0.5))
+# phases and weights that several methods share
+_ONE_SIDED, _DIFFERENCE = ((0, 0), (1, 0)), (-1.0, 1.0)
+_PAIR, _ODD, _EVEN = ((0, 0), (1, 0), (-1, 0)), (0.0, 0.5, -0.5), (-1.0, 0.5, 0.5)
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
-            "pearlmutter", *_ONE_SIDED, "b", "least_squares", False, "as published", "dE, dw.v",
-            "the source's joint least squares for g_i and z_i, no intercept; inconsistent for z: tr H leaks in",
+            name="pearlmutter",
+            phases=_ONE_SIDED,
+            gradient_weights=_DIFFERENCE,
+            hv_weights=_DIFFERENCE,
+            regressor="b",
+            fit="least_squares",
+            centred=False,
+            label="as published",
+            broadcasts="dE, dw.v",
+            description="the source's joint least squares for g_i and z_i, no intercept; inconsistent for z: tr H leaks in",
         ),
         Method(
-            "pearlmutter_intercept", *_ONE_SIDED, "b", "least_squares", True, "extension", "dE, dw.v",
-            "the same with an intercept: no trace term, but z along v is halved",
+            name="pearlmutter_intercept",
+            phases=_ONE_SIDED,
+            gradient_weights=_DIFFERENCE,
+            hv_weights=_DIFFERENCE,
+            regressor="b",
+            fit="least_squares",
+            centred=True,
+            label="extension",
+            broadcasts="dE, dw.v",
+            description="the same with an intercept: no trace term, but z along v is halved",
         ),
         Method(
-            "pearlmutter_corrected", *_ONE_SIDED, "b", "least_squares", True, "extension", "dE, dw.v",
-            "with an intercept, and z along v put right by the controller's own c = v.z = Cov(dE, (dw.v)^2)/sigma^4", "along",
+            name="pearlmutter_corrected",
+            phases=_ONE_SIDED,
+            gradient_weights=_DIFFERENCE,
+            hv_weights=_DIFFERENCE,
+            regressor="b",
+            fit="least_squares",
+            centred=True,
+            label="extension",
+            broadcasts="dE, dw.v",
+            description="with an intercept, and z along v put right by the controller's own c = v.z = Cov(dE, (dw.v)^2)/sigma^4",
+            correction="along",
         ),
         Method(
-            "forward", ((0, 0), (1, 0)), (-1.0, 1.0), (0.0, 0.0), "none", "moments", False, "as published", "dE",
-            "gradient alone: <dE dw>/sigma^2, one-sided",
+            name="forward",
+            phases=_ONE_SIDED,
+            gradient_weights=_DIFFERENCE,
+            hv_weights=(0.0, 0.0),
+            regressor="none",
+            fit="moments",
+            centred=False,
+            label="as published",
+            broadcasts="dE",
+            description="gradient alone: <dE dw>/sigma^2, one-sided",
         ),
         Method(
-            "central", ((1, 0), (-1, 0)), (0.5, -0.5), (0.0, 0.0), "none", "moments", False, "as published", "dE",
-            "gradient alone, from a +- pair: curvature cancels",
+            name="central",
+            phases=((1, 0), (-1, 0)),
+            gradient_weights=(0.5, -0.5),
+            hv_weights=(0.0, 0.0),
+            regressor="none",
+            fit="moments",
+            centred=False,
+            label="as published",
+            broadcasts="dE",
+            description="gradient alone, from a +- pair: curvature cancels",
         ),
         Method(
-            "covariance", *_ONE_SIDED, "s_dw", "moments", True, "extension", "dE, dw.v",
-            "z_i = Cov(dE, s dw_i)/sigma^4, s = dw.v; bias (k-3)/2 H_ii v_i for a code of kurtosis k",
+            name="covariance",
+            phases=_ONE_SIDED,
+            gradient_weights=_DIFFERENCE,
+            hv_weights=_DIFFERENCE,
+            regressor="s_dw",
+            fit="moments",
+            centred=True,
+            label="extension",
+            broadcasts="dE, dw.v",
+            description="z_i = Cov(dE, s dw_i)/sigma^4, s = dw.v; bias (k-3)/2 H_ii v_i for a code of kurtosis k",
         ),
         Method(
-            "covariance_corrected", *_ONE_SIDED, "s_dw", "moments", True, "extension", "dE, dw.v",
-            "covariance with s dw_i - kappa v_i dw_i^2, kappa = (k-3)/(k-1): each synapse takes its own H_ii v_i away",
-            "diagonal",
+            name="covariance_corrected",
+            phases=_ONE_SIDED,
+            gradient_weights=_DIFFERENCE,
+            hv_weights=_DIFFERENCE,
+            regressor="s_dw",
+            fit="moments",
+            centred=True,
+            label="extension",
+            broadcasts="dE, dw.v",
+            description="covariance with s dw_i - kappa v_i dw_i^2, kappa = (k-3)/(k-1): "
+            "each synapse takes its own H_ii v_i away",
+            correction="diagonal",
         ),
         Method(
-            "antithetic", *_PAIR, "s_dw", "moments", True, "extension", "dE odd and even, dw.v",
-            "covariance on the even part of a +- pair: free of the gradient's noise, same bias",
+            name="antithetic",
+            phases=_PAIR,
+            gradient_weights=_ODD,
+            hv_weights=_EVEN,
+            regressor="s_dw",
+            fit="moments",
+            centred=True,
+            label="extension",
+            broadcasts="dE odd and even, dw.v",
+            description="covariance on the even part of a +- pair: free of the gradient's noise, same bias",
         ),
         Method(
-            "antithetic_corrected", *_PAIR, "s_dw", "moments", True, "extension", "dE odd and even, dw.v",
-            "the same with the diagonal correction", "diagonal",
+            name="antithetic_corrected",
+            phases=_PAIR,
+            gradient_weights=_ODD,
+            hv_weights=_EVEN,
+            regressor="s_dw",
+            fit="moments",
+            centred=True,
+            label="extension",
+            broadcasts="dE odd and even, dw.v",
+            description="the same with the diagonal correction",
+            correction="diagonal",
         ),
         Method(
-            "difference_2point", ((1, 1), (1, 0), (0, 1), (0, 0)), (0.0, 1.0, 0.0, -1.0), (1.0, -1.0, -1.0, 1.0), "dw",
-            "moments", False, "extension", "dE_g, dE_z; w displaced by r v",
-            "R{} of weight perturbation, one-sided: [E(w+rv+dw) - E(w+dw)] - [E(w+rv) - E(w)], baselines measured in every "
-            "trial, so 16 times the noise variance of the 4-point form; bias O(r) beyond a quadratic",
+            name="difference_2point",
+            phases=((1, 1), (1, 0), (0, 1), (0, 0)),
+            gradient_weights=(0.0, 1.0, 0.0, -1.0),
+            hv_weights=(1.0, -1.0, -1.0, 1.0),
+            regressor="dw",
+            fit="moments",
+            centred=False,
+            label="extension",
+            broadcasts="dE_g, dE_z; w displaced by r v",
+            description="R{} of weight perturbation, one-sided: "
+            "[E(w+rv+dw) - E(w+dw)] - [E(w+rv) - E(w)], baselines measured in every trial, so 16 "
+            "times the noise variance of the 4-point form; bias O(r) beyond a quadratic",
         ),
         Method(
-            "difference", ((1, 1), (-1, 1), (1, -1), (-1, -1)), (0.25, -0.25, 0.25, -0.25), (0.25, -0.25, -0.25, 0.25), "dw",
-            "moments", False, "extension", "dE; w displaced by +-r v",
-            "R{} of weight perturbation: 4-point cross difference; bias O(r^2) + O(sigma^2) beyond a quadratic",
+            name="difference",
+            phases=((1, 1), (-1, 1), (1, -1), (-1, -1)),
+            gradient_weights=(0.25, -0.25, 0.25, -0.25),
+            hv_weights=(0.25, -0.25, -0.25, 0.25),
+            regressor="dw",
+            fit="moments",
+            centred=False,
+            label="extension",
+            broadcasts="dE; w displaced by +-r v",
+            description="R{} of weight perturbation: 4-point cross difference; bias O(r^2) + O(sigma^2) beyond a quadratic",
         ),
     )
-}  # fmt: skip
+}
