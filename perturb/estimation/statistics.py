@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from perturb.errors import InputError, choose
-from perturb.files import whole
+from perturb.files import UNREADABLE, open_regular, reason, whole
 from perturb.trial.codes import CODES, SEQUENTIAL, Code, Registers, lfsr
 from perturb.trial.methods import Method
 from perturb.trial.periods import ROUNDING, Periods, errors_over_periods
@@ -247,9 +247,8 @@ class Statistics:
         """
         path, remedy = Path(path), "give a file written by Statistics.save, or run the trials again"
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for
-                raise ValueError("not a regular file")
-            content = path.read_bytes()
+            with open_regular(path) as file:
+                content = file.read()
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 if damaged := archive.testzip():
                     raise ValueError(f"{damaged} is damaged")
@@ -285,17 +284,13 @@ class Statistics:
             raise error if str(error).startswith(f"{path}: ") else InputError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise InputError(f"{path}: no such file: {remedy}") from None
-        except UNREADABLE as error:
-            reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
-            raise InputError(f"{path}: cannot be read as statistics ({reason}): {remedy}") from None
+        except DAMAGED as error:
+            raise InputError(f"{path}: cannot be read as statistics ({reason(error)}): {remedy}") from None
         return statistics
 
 
 # what damaged bytes make of zip, npy and json
-UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError, MemoryError, SyntaxError,
-    IndexError, struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+DAMAGED = (*UNREADABLE, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error)
 ARRAYS = ("closed_sums", "closed_totals", "open_sums", "open_totals")
 CODE_FIELDS = [field.name for field in fields(Code) if field.name not in ("length", "function")]
 
