@@ -10,8 +10,9 @@ schedule repeats itself, the batch kernels may run the remaining trials with the
 
 import gc
 import math
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import simpy
@@ -20,7 +21,6 @@ from hardware.params import ChipParams, imperfections
 from hardware.schedule import Schedule
 from hardware.sums import Sums
 from hardware.tile import Tile
-from hardware.updates import Learning
 from hardware.values import Values, made_on
 from perturb.errors import InputError, choose
 from perturb.estimation.design import Design, check_trials
@@ -52,6 +52,18 @@ class Interval(NamedTuple):
     action: str
 
 
+class Learner(Protocol):
+    """What changes the weights of a chip between rounds of trials; see `hardware.updates.Learning`."""
+
+    every: int
+
+    def begin(self, trial: int, start: int) -> None: ...
+
+    def between(self, trial: int) -> Iterator[Any]: ...
+
+    def update(self, trial: int) -> Iterator[Any]: ...
+
+
 class Chip:
     """A chip that estimates g and z = Hv of `objective` at w by weight perturbation.
 
@@ -59,7 +71,8 @@ class Chip:
     and runs the rest in batches; "batch" runs all values in batches and the events only for the schedule. For the same seed all
     three agree within rounding. A FIFO too short for the bus latency can only be had at event level. precision: of the batches,
     as of `perturb.estimate`; "float32" is faster and agrees to its own rounding. start: (number, time in ns) of the first trial,
-    where the chip goes on with what it has learned. With `learning`, the weights change between trials.
+    where the chip goes on with what it has learned. learning: makes, for this chip, what changes its weights
+    between trials (`hardware.updates.Learning`).
 
     After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits it), events (of SimPy),
     trace (the intervals of the first `trace_trials` trials), statistics.
@@ -81,6 +94,7 @@ class Chip:
         trace_trials: int = 4,
         precision: str = "float64",
         start: tuple[int, int] = (0, 0),
+        learning: Callable[["Chip"], "Learner"] | None = None,
     ):
         method = choose("method", method, METHODS) if isinstance(method, str) else method
         code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -140,7 +154,9 @@ class Chip:
         self._trial_done = self.env.event()
         self._pause = math.inf  # number of trials after which `run` goes on
         self._steady = False
-        self.learning: Learning | None = None
+        self.learning = learning(self) if learning else None
+        if self.learning:
+            self.sums.heard = None  # broadcasts are for standard errors, which nobody asks for here
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))

@@ -12,10 +12,10 @@ import numpy as np
 
 from hardware.chip import Chip
 from hardware.memory import Memory
-from hardware.params import ChipParams, imperfections
+from hardware.params import ChipParams, differing, engines
 from hardware.schedule import Course
 from hardware.updates import Learning
-from hardware.values import PLAIN, Values, fabricate, made_on
+from hardware.values import Values, fabricate, made_on
 from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.engine import Mismatch
@@ -45,18 +45,15 @@ from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray
 XY, QU = SUMS.index("xy"), SUMS.index("qu")
-STORED = {"weights.bits", "weights.device", "weights.stuck_fraction"}  # of weights that keep what is written
-# what `training.loop.Batch` does not know of when it measures a rate by trials
-UNSEEN = {"error_unit.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch", "weights.stuck_fraction"}
 
 
 def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool = False, waits: bool = True) -> Source:
     """The source of updates for a chip, from starting weights w (R, n): `training.loop.Batch` where that knows all that is not
-    ideal (`values.PLAIN`), `Written` where weights that keep what is written are all there is besides, else `OnChip`. Run r has
+    ideal, `Written` where weights that keep what is written are all there is besides, else `OnChip`. Run r has
     the die `ChipParams.of_run(r)`."""
-    wrong, simple = set(imperfections(params)), not events and waits and not params.error_unit.dither
-    seen = plan.rate in ("fixed", "line") or not wrong & UNSEEN
-    if simple and seen and wrong <= PLAIN | STORED:
+    known = engines(params)
+    seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
+    if not events and waits and seen and known <= {"kernels", "memories"}:
         _check_fifo(params, Course(params, objective, plan, waits))
         plan, mismatch = replace(plan, code=made_on(params, plan.code, objective.n_weights)), None
         dies = [fabricate(params.of_run(run), objective.n_weights, []) for run in range(len(w))]
@@ -66,7 +63,7 @@ def source(params: ChipParams, objective: Objective, plan: Plan, w: Array, event
         if params.perturbation.gain_mismatch or params.perturbation.offset_mismatch or stuck.any():
             gain, offset = np.array([die.gain for die in dies]), np.array([die.offset for die in dies])
             mismatch = Mismatch(np.where(stuck, 0.0, gain), np.where(stuck, 0.0, offset))
-        if wrong <= PLAIN:
+        if known <= {"kernels"}:
             return Batch(objective, plan, mismatch=mismatch)
         memories = [Memory(params.of_run(run), stuck[run], w[run], plan.seed_of(run)) for run in range(len(w))]
         if not memories[0].changes:
@@ -149,13 +146,16 @@ class OnChip:
         chip = Chip(
             self.params.of_run(run), self.objective, self._w[run], np.ones(self.objective.n_weights), plan.method, self._code,
             plan.sigma, plan.r, seed, "batch" if whole else "pattern", "event", start=start,
+            learning=partial(Learning, course=self.course, direction=partial(self._direction, run)),
         )  # fmt: skip
         chip.presented, chip.schedule = self.n_presented, self.course.schedule
         self._with_periods(chip.values, seed)
         return chip
 
     def _learning_of(self, run: int) -> Learning:
-        return Learning(self.chips[run], self.course, partial(self._direction, run))
+        learning = self.chips[run].learning
+        assert isinstance(learning, Learning)
+        return learning
 
     def _values(self, run: int) -> Values:
         plan, n = self.plan, self.objective.n_weights

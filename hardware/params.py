@@ -1,4 +1,8 @@
-"""Chip parameters, one model per part of the chip."""
+"""Chip parameters, one model per part of the chip.
+
+A parameter is one Field: type, range, default, unit and meaning, and by its marks whether it is an imperfection, what knows of
+it and whether less of it is better. `chips/ideal.toml` is written from them (`hardware.templates`).
+"""
 
 import os
 from functools import cache
@@ -8,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from hardware.config import Name, NonNegative, Number, Positive, Seed, Table, read_named, toml_names, validated
 from hardware.device import DeviceParams, device_names
-from hardware.tables import Name, NonNegative, Number, Positive, Table, read_named, toml_names, validated
 from perturb.errors import InputError
 from perturb.seeds import nth_seed
 
@@ -18,23 +22,53 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Mismatch = Annotated[float, Field(ge=0, le=1)]  # a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
 Bits = Annotated[int, Field(ge=0, le=24)]
 
+# Marks of a parameter, in the json_schema_extra of its Field; `marked` lists the keys that have one.
+# engine: what knows of it besides the chip's parts: the batch kernels of estimates and of learning ("kernels"), those of learning
+# with weights in memories that keep what is written ("memories"), or nothing ("parts")
+PARTS: dict[str, Any] = {"engine": "parts"}
+# imperfection: makes a chip less than ideal, where it is not as in an ideal one
+IMPERFECTION = PARTS | {"imperfection": True}
+IN_KERNELS = IMPERFECTION | {"engine": "kernels"}
+IN_MEMORIES = IMPERFECTION | {"engine": "memories"}
+# unseen: the batch kernels do not know of it when they measure a learning rate by trials
+UNSEEN: dict[str, Any] = {"unseen": True}
+# better: how many times as large a designer can make it, see `perturb budget`
+HALVED: dict[str, Any] = {"better": 0.5}
+DOUBLED: dict[str, Any] = {"better": 2.0}
+
 
 class PerturbationParams(Table):
-    settle_ns: Nanoseconds = Field(200, description="ns allowed until a changed perturbation is measured; 0 = at once")
-    tau_ns: NonNegative = Field(
-        0.0, description="ns: time constant of settling; exp(-settle_ns/tau_ns) of the last change is left; 0 = settles fully"
+    settle_ns: Nanoseconds = Field(
+        200, description="ns allowed until a changed perturbation is measured; 0 = at once", json_schema_extra=HALVED
     )
-    bits: Bits = Field(0, description="bits of the converter that makes the perturbation; 0 = exact")
+    tau_ns: NonNegative = Field(
+        0.0,
+        description="ns: time constant of settling; exp(-settle_ns/tau_ns) of the last change is left; 0 = settles fully",
+        json_schema_extra=IMPERFECTION,
+    )
+    bits: Bits = Field(
+        0, description="bits of the converter that makes the perturbation; 0 = exact", json_schema_extra=IMPERFECTION
+    )
     range: Positive = Field(0.1, description="in units of w: that converter covers -range..range and clips; unused if bits = 0")
     gain_mismatch: Mismatch = Field(
-        0.0, description="standard deviation over synapses of the gain, 0.05 = 5 %: the array sees dw (1 + e); 0 = none"
+        0.0,
+        description="standard deviation over synapses of the gain, 0.05 = 5 %: the array sees dw (1 + e); 0 = none",
+        json_schema_extra=IN_KERNELS | UNSEEN,
     )
     offset_mismatch: NonNegative = Field(
-        0.0, description="in units of w: standard deviation over synapses of an offset of the applied perturbation; 0 = none"
+        0.0,
+        description="in units of w: standard deviation over synapses of an offset of the applied perturbation; 0 = none",
+        json_schema_extra=IN_KERNELS | UNSEEN,
     )
-    crosstalk: Share = Field(0.0, description="share of its perturbation that reaches each neighbouring weight; 0 = none")
+    crosstalk: Share = Field(
+        0.0,
+        description="share of its perturbation that reaches each neighbouring weight; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
     lfsr_per: Literal["chip", "tile"] = Field(
-        "chip", description="one shift register for all weights of the chip, or for those of each tile; of code lfsr only"
+        "chip",
+        description="one shift register for all weights of the chip, or for those of each tile; of code lfsr only",
+        json_schema_extra=IN_KERNELS,
     )
     lfsr_bits: Bits = Field(
         0, description="bits m of each tile's register, period 2^m - 1; 0 = the fewest that count all weights; unused per chip"
@@ -42,21 +76,36 @@ class PerturbationParams(Table):
 
 
 class WeightParams(Table):
-    bits: Bits = Field(0, description="bits of a stored weight; 0 = exact")
+    bits: Bits = Field(0, description="bits of a stored weight; 0 = exact", json_schema_extra=IN_MEMORIES)
     range: Positive = Field(4.0, description="in units of w: stored weights lie in -range..range; unused if bits = 0")
-    read_noise: NonNegative = Field(
-        0.0, description="in units of w: standard deviation of every weight at every evaluation of E; 0 = ideal"
+    device: DeviceParams = Field(
+        DeviceParams(),
+        description="what stores them: the name of a device, its file, or a table; absent = the ideal device",
+        examples=["ecram-tang2018"],
+        json_schema_extra=IN_MEMORIES,
     )
-    stuck_fraction: Share = Field(0.0, description="share of the weights that are stuck at stuck_value; 0 = none")
+    read_noise: NonNegative = Field(
+        0.0,
+        description="in units of w: standard deviation of every weight at every evaluation of E; 0 = ideal",
+        json_schema_extra=IMPERFECTION | HALVED,
+    )
+    stuck_fraction: Share = Field(
+        0.0, description="share of the weights that are stuck at stuck_value; 0 = none", json_schema_extra=IN_MEMORIES | UNSEEN
+    )
     stuck_value: Number = Field(0.0, description="in units of w: where they are stuck")
-    dead_fraction: Share = Field(0.0, description="share of the synapses that neither perturb nor accumulate; 0 = none")
-    leak_tau_s: NonNegative = Field(0.0, description="s: time constant with which stored weights leak to zero; 0 = no leak")
-    drift_exponent: NonNegative = Field(0.0, description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift")
+    dead_fraction: Share = Field(
+        0.0, description="share of the synapses that neither perturb nor accumulate; 0 = none", json_schema_extra=IMPERFECTION
+    )
+    leak_tau_s: NonNegative = Field(
+        0.0, description="s: time constant with which stored weights leak to zero; 0 = no leak", json_schema_extra=IMPERFECTION
+    )
+    drift_exponent: NonNegative = Field(
+        0.0, description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift", json_schema_extra=IMPERFECTION
+    )
     refresh_s: NonNegative = Field(
         0.0, description="s of chip time between refreshes, each of which writes every weight as it was stored; 0 = never"
     )
 
-    device: DeviceParams = Field(DeviceParams(), description="what stores them: a table, the name of a device or its file")
     rounding: Literal["stochastic", "nearest"] = Field(
         "stochastic", description="how a wanted change becomes whole pulses or levels; stochastic is right in the mean"
     )
@@ -78,79 +127,141 @@ class WeightParams(Table):
 
 
 class ArrayParams(Table):
-    settle_ns: Nanoseconds = Field(500, description="ns until one layer has settled for one pattern; 0 = at once")
+    settle_ns: Nanoseconds = Field(
+        500, description="ns until one layer has settled for one pattern; 0 = at once", json_schema_extra=HALVED
+    )
 
 
 class NeuronParams(Table):
     """Of the units of an mlp, a dag or a recurrent network; a boltzmann machine has none of these."""
 
     gain_mismatch: Mismatch = Field(
-        0.0, description="standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none"
+        0.0,
+        description="standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none",
+        json_schema_extra=IMPERFECTION,
     )
     offset_mismatch: NonNegative = Field(
-        0.0, description="in units of net input: standard deviation over units of an offset; 0 = none"
+        0.0,
+        description="in units of net input: standard deviation over units of an offset; 0 = none",
+        json_schema_extra=IMPERFECTION,
     )
     noise: NonNegative = Field(
-        0.0, description="in units of activity: standard deviation, at every evaluation, of units that feed others; 0 = none"
+        0.0,
+        description="in units of activity: standard deviation, at every evaluation, of units that feed others; 0 = none",
+        json_schema_extra=IMPERFECTION,
     )
     saturation: NonNegative = Field(
-        0.0, description="in units of activity: units that feed others are clipped to +-this; 0 = never"
+        0.0,
+        description="in units of activity: units that feed others are clipped to +-this; 0 = never",
+        json_schema_extra=IMPERFECTION,
     )
-    crosstalk: Share = Field(0.0, description="share of its activity that reaches each neighbouring unit of its layer; 0 = none")
+    crosstalk: Share = Field(
+        0.0,
+        description="share of its activity that reaches each neighbouring unit of its layer; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
 
 
 class ErrorUnitParams(Table):
     noise: NonNegative = Field(
-        0.0, description="in units of E: standard deviation of one reading of a pattern's error; 0 = ideal"
+        0.0,
+        description="in units of E: standard deviation of one reading of a pattern's error; 0 = ideal",
+        json_schema_extra=IN_KERNELS | HALVED,
     )
     flicker: NonNegative = Field(
-        0.0, description="in units of E: standard deviation per octave of 1/f noise of an evaluation; 0 = none"
+        0.0,
+        description="in units of E: standard deviation per octave of 1/f noise of an evaluation; 0 = none",
+        json_schema_extra=IMPERFECTION | HALVED,
     )
-    offset: Number = Field(0.0, description="in units of E: constant error of a reading; 0 = none")
-    bits: Bits = Field(0, description="resolution of the converter in bits; 0 = no converter, the reading is exact")
+    offset: Number = Field(
+        0.0, description="in units of E: constant error of a reading; 0 = none", json_schema_extra=IMPERFECTION
+    )
+    bits: Bits = Field(
+        0,
+        description="resolution of the converter in bits; 0 = no converter, the reading is exact",
+        json_schema_extra=IN_KERNELS | UNSEEN,
+    )
     range: Positive = Field(4.0, description="in units of E: the converter covers 0 to this and saturates; unused if bits = 0")
-    dither: bool = Field(False, description="whether uniform noise of one step is added before converting; unused if bits = 0")
-    one_bit: bool = Field(False, description="whether only the sign of dE is kept (a comparator)")
-    baseline_every: int = Field(
-        1, ge=1, le=10**9, description="trials for which a measured E(w) is kept and used again; 1 = measured anew in each"
+    dither: bool = Field(
+        False,
+        description="whether uniform noise of one step is added before converting; unused if bits = 0",
+        json_schema_extra=PARTS,
     )
-    conversion_ns: Nanoseconds = Field(1000, description="ns to convert one pattern's error; 0 = at once")
+    one_bit: bool = Field(False, description="whether only the sign of dE is kept (a comparator)", json_schema_extra=IMPERFECTION)
+    baseline_every: int = Field(
+        1,
+        ge=1,
+        le=10**9,
+        description="trials for which a measured E(w) is kept and used again; 1 = measured anew in each",
+        json_schema_extra=IMPERFECTION,
+    )
+    conversion_ns: Nanoseconds = Field(
+        1000, description="ns to convert one pattern's error; 0 = at once", json_schema_extra=HALVED
+    )
 
 
 class SummingLineParams(Table):
-    noise: NonNegative = Field(0.0, description="in units of dw.v: standard deviation of its reading; 0 = ideal")
-    gain_error: float = Field(0.0, ge=-1, le=1, description="relative error of dw.v, 0.05 = 5 % too large; 0 = none")
-    bits: Bits = Field(0, description="bits of the converter of dw.v; 0 = exact")
+    noise: NonNegative = Field(
+        0.0, description="in units of dw.v: standard deviation of its reading; 0 = ideal", json_schema_extra=IMPERFECTION
+    )
+    gain_error: float = Field(
+        0.0, ge=-1, le=1, description="relative error of dw.v, 0.05 = 5 % too large; 0 = none", json_schema_extra=IMPERFECTION
+    )
+    bits: Bits = Field(0, description="bits of the converter of dw.v; 0 = exact", json_schema_extra=IMPERFECTION)
     range: Positive = Field(
         1.0, description="in units of dw.v: that converter covers -range..range and clips; unused if bits = 0"
     )
-    settle_ns: Nanoseconds = Field(500, description="ns until the sum dw.v over all synapses has settled; 0 = at once")
-    conversion_ns: Nanoseconds = Field(1000, description="ns to convert dw.v; 0 = at once")
+    settle_ns: Nanoseconds = Field(
+        500, description="ns until the sum dw.v over all synapses has settled; 0 = at once", json_schema_extra=HALVED
+    )
+    conversion_ns: Nanoseconds = Field(1000, description="ns to convert dw.v; 0 = at once", json_schema_extra=HALVED)
 
 
 class BusParams(Table):
-    latency_ns: Nanoseconds = Field(100, description="ns from the last bit sent to its arrival at the synapses; 0 = at once")
+    latency_ns: Nanoseconds = Field(
+        100, description="ns from the last bit sent to its arrival at the synapses; 0 = at once", json_schema_extra=HALVED
+    )
     skew_ns: Nanoseconds = Field(0, description="ns by which the last tile gets a broadcast later than the first; 0 = none")
     jitter_ns: Nanoseconds = Field(0, description="ns: each delivery to a tile is late by up to this, at random; 0 = none")
-    drop_probability: Share = Field(0.0, description="probability that a tile misses a broadcast; 0 = never")
-    dE_range: NonNegative = Field(
-        0.0, description="in units of E: word_bits of a dE cover -dE_range..dE_range; 0 = words carry exact numbers"
+    drop_probability: Share = Field(
+        0.0, description="probability that a tile misses a broadcast; 0 = never", json_schema_extra=IMPERFECTION | HALVED
     )
-    s_range: NonNegative = Field(0.0, description="in units of dw.v: the same for dw.v; 0 = words carry exact numbers")
+    dE_range: NonNegative = Field(
+        0.0,
+        description="in units of E: word_bits of a dE cover -dE_range..dE_range; 0 = words carry exact numbers",
+        json_schema_extra=IMPERFECTION,
+    )
+    s_range: NonNegative = Field(
+        0.0, description="in units of dw.v: the same for dw.v; 0 = words carry exact numbers", json_schema_extra=IMPERFECTION
+    )
     first: Literal["dE", "dw.v"] = Field("dE", description="which goes first when a dE and dw.v want the bus at the same time")
-    word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number")
-    bits_per_s: float = Field(100e6, ge=1, le=1e18, description="bits per second on the bus; a word takes a whole number of ns")
+    word_bits: int = Field(16, ge=1, le=1024, description="bits of one broadcast number", json_schema_extra=HALVED)
+    bits_per_s: float = Field(
+        100e6,
+        ge=1,
+        le=1e18,
+        description="bits per second on the bus; a word takes a whole number of ns",
+        json_schema_extra=DOUBLED,
+    )
 
 
 class SynapseParams(Table):
-    accumulate_ns: Nanoseconds = Field(50, description="ns to add a broadcast to a synapse's sums; 0 = at once")
+    accumulate_ns: Nanoseconds = Field(
+        50, description="ns to add a broadcast to a synapse's sums; 0 = at once", json_schema_extra=HALVED
+    )
     fifo_depth: int = Field(4, ge=1, le=10**6, description="how many of its own past perturbations a synapse keeps; at least 1")
     offset_mismatch: NonNegative = Field(
-        0.0, description="in units of w: standard deviation over synapses of the offset with which dw is multiplied; 0 = none"
+        0.0,
+        description="in units of w: standard deviation over synapses of the offset with which dw is multiplied; 0 = none",
+        json_schema_extra=IMPERFECTION,
     )
-    leak: Share = Field(0.0, description="share of every sum that is lost in each trial; 0 = none")
+    leak: Share = Field(
+        0.0, description="share of every sum that is lost in each trial; 0 = none", json_schema_extra=IMPERFECTION
+    )
     sum_range: NonNegative = Field(
-        0.0, description="in units of sigma E (for z, of its regressor's rms times E): a sum saturates at +-this; 0 = never"
+        0.0,
+        description="in units of sigma E (for z, of its regressor's rms times E): a sum saturates at +-this; 0 = never",
+        json_schema_extra=IMPERFECTION,
     )
     sum_bits: Bits = Field(0, description="bits of a sum: what is added is rounded to 2 sum_range / 2^bits; 0 = exact")
 
@@ -169,24 +280,42 @@ class ClockParams(Table):
 
 
 class FaultParams(Table):
-    dying_fraction: Share = Field(0.0, description="share of the synapses that stop working at dying_trial; 0 = none")
+    dying_fraction: Share = Field(
+        0.0, description="share of the synapses that stop working at dying_trial; 0 = none", json_schema_extra=IMPERFECTION
+    )
     dying_trial: int = Field(0, ge=0, le=2**62, description="trial from which they no longer work")
-    tile: int = Field(-1, ge=-1, le=10**6, description="number of a tile that loses power at tile_trial, and its sums; -1 = none")
+    tile: int = Field(
+        -1,
+        ge=-1,
+        le=10**6,
+        description="number of a tile that loses power at tile_trial, and its sums; -1 = none",
+        json_schema_extra=IMPERFECTION,
+    )
     tile_trial: int = Field(0, ge=0, le=2**62, description="trial from which it is without power")
 
 
 class EnergyParams(Table):
     perturbation_j: NonNegative = Field(
-        10e-15, description="J per synapse and evaluation, to change its perturbation, back to none for E(w); 0 = free"
+        10e-15,
+        description="J per synapse and evaluation, to change its perturbation, back to none for E(w); 0 = free",
+        json_schema_extra=HALVED,
     )
     mac_j: NonNegative = Field(
-        1e-12, description="J per multiply-accumulate: of a pattern one per synapse, of a shared weight one per use; 0 = free"
+        1e-12,
+        description="J per multiply-accumulate: of a pattern one per synapse, of a shared weight one per use; 0 = free",
+        json_schema_extra=HALVED,
     )
-    conversion_j: NonNegative = Field(20e-12, description="J per conversion, of an error or of dw.v; 0 = free")
-    broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free")
-    accumulate_j: NonNegative = Field(20e-15, description="J per synapse and trial, to add to its sums; 0 = free")
-    weight_write_j: NonNegative = Field(1e-12, description="J to write a weight, in learning or a refresh; 0 = free")
-    static_w: NonNegative = Field(1e-3, description="W drawn all the time by the whole chip; 0 = none")
+    conversion_j: NonNegative = Field(
+        20e-12, description="J per conversion, of an error or of dw.v; 0 = free", json_schema_extra=HALVED
+    )
+    broadcast_bit_j: NonNegative = Field(50e-15, description="J per bit sent over the bus; 0 = free", json_schema_extra=HALVED)
+    accumulate_j: NonNegative = Field(
+        20e-15, description="J per synapse and trial, to add to its sums; 0 = free", json_schema_extra=HALVED
+    )
+    weight_write_j: NonNegative = Field(
+        1e-12, description="J to write a weight, in learning or a refresh; 0 = free", json_schema_extra=HALVED
+    )
+    static_w: NonNegative = Field(1e-3, description="W drawn all the time by the whole chip; 0 = none", json_schema_extra=HALVED)
 
 
 class ChipParams(Table):
@@ -195,10 +324,11 @@ class ChipParams(Table):
     name: Name = Field("ideal", description="what reports call the chip")
     description: str = Field("no noise, mismatch or rounding; times and energies nominal and assumed", description="one line")
     synapses_per_tile: int = Field(256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse on its own")
-    die: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = Field(
+    die: Seed | None = Field(
         None,
         description="which of the dies of this design: seed of all that differs between them; absent = 0, in an experiment "
         "derived from run.seed",
+        examples=[3],
     )
     perturbation: PerturbationParams = PerturbationParams()
     weights: WeightParams = WeightParams()
@@ -217,28 +347,44 @@ class ChipParams(Table):
         return self.model_copy(update={"die": nth_seed(self.die or 0, "die", run)})
 
 
-# every key that makes a chip less than ideal, beside its latencies; all are 0, false, (baseline_every) 1 or (lfsr_per) "chip" in
-# an ideal one
-IMPERFECTIONS = (
-    "perturbation.tau_ns", "perturbation.bits", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
-    "perturbation.crosstalk", "perturbation.lfsr_per", "weights.bits", "weights.device", "weights.read_noise",
-    "weights.stuck_fraction", "weights.dead_fraction", "weights.leak_tau_s", "weights.drift_exponent", "neuron.gain_mismatch",
-    "neuron.offset_mismatch", "neuron.noise", "neuron.saturation", "neuron.crosstalk", "error_unit.noise", "error_unit.flicker",
-    "error_unit.offset", "error_unit.bits", "error_unit.one_bit", "error_unit.baseline_every", "summing_line.noise",
-    "summing_line.gain_error", "summing_line.bits", "bus.drop_probability", "bus.dE_range", "bus.s_range",
-    "synapse.offset_mismatch", "synapse.leak", "synapse.sum_range", "faults.dying_fraction", "faults.tile",
-)  # fmt: skip
+@cache
+def marked(mark: str) -> dict[str, Any]:
+    """The dotted keys with a mark, in the order of the parameters, and what it says of each."""
+    found = {}
+    for part, table in ChipParams.model_fields.items():
+        if isinstance(table.default, Table):
+            for name, field in type(table.default).model_fields.items():
+                if isinstance(field.json_schema_extra, dict) and mark in field.json_schema_extra:
+                    found[f"{part}.{name}"] = field.json_schema_extra[mark]
+    return found
+
+
+def value_of(params: ChipParams, key: str) -> Any:
+    """The value of a dotted key of a part."""
+    part, _, name = key.partition(".")
+    return getattr(getattr(params, part), name)
+
+
+def with_value(params: ChipParams, key: str, value: object) -> ChipParams:
+    """The chip with another value of a dotted key of a part."""
+    part, _, name = key.partition(".")
+    return params.model_copy(update={part: getattr(params, part).model_copy(update={name: value})})
+
+
+def differing(params: ChipParams, mark: str) -> dict[str, Any]:
+    """As `marked`, those keys in which a chip is not as the ideal one."""
+    ideal = ChipParams()
+    return {key: said for key, said in marked(mark).items() if value_of(params, key) != value_of(ideal, key)}
 
 
 def imperfections(params: ChipParams) -> list[str]:
-    """Those of IMPERFECTIONS that a chip has."""
-    ideal = ChipParams()
+    """The keys that make a chip less than ideal, beside its latencies."""
+    return list(differing(params, "imperfection"))
 
-    def value(of: ChipParams, key: str) -> object:
-        table, _, name = key.partition(".")
-        return getattr(getattr(of, table), name)
 
-    return [key for key in IMPERFECTIONS if value(params, key) != value(ideal, key)]
+def engines(params: ChipParams) -> set[str]:
+    """What has to know of all that is not ideal: see the marks."""
+    return set(differing(params, "engine").values())
 
 
 @cache

@@ -1,14 +1,11 @@
 """The updates of a chip that learns, in time: what a round of trials comes to, when it is written, and what waits for that."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hardware.chip import Chip
 from hardware.schedule import Course
-
-if TYPE_CHECKING:
-    from hardware.chip import Chip
 
 Array = np.ndarray
 Heard = Callable[[int, Array, Array, float], Array | None]
@@ -17,15 +14,14 @@ Heard = Callable[[int, Array, Array, float], Array | None]
 class Learning:
     """How the sums of a chip's synapses become changes of its weights, after the rounds of trials of a course.
 
-    chip: learns so, from its next trial. direction(round): v of a round's trials. changes: of the weights, with the number of the
+    chip: has it as its `learning`. direction(round): v of a round's trials. changes: of the weights, with the number of the
     update, to be made at the start of the next trial.
     """
 
-    def __init__(self, chip: "Chip", course: Course, direction: Callable[[int], Array]):
+    def __init__(self, chip: Chip, course: Course, direction: Callable[[int], Array]):
         self.course, self.every = course, course.plan.trials_per_update  # trials of a round
         self.changes: list[tuple[int, Array]] = []
-        chip.learning, self._chip, self._direction = self, chip, direction
-        chip.sums.heard = None  # broadcasts are for standard errors, which nobody asks for here
+        self._chip, self._direction = chip, direction
         self._writing: dict[int, tuple[int, Array]] = {}  # when they will be written, of updates that are being written
         self._updates = self._wanted = 0  # written, and after how many `learn` ends
         self._ready, self._done = chip.env.event(), chip.env.event()  # for the next round; for the end of `learn`

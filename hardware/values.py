@@ -16,7 +16,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from hardware.memory import Memory
-from hardware.params import ChipParams, imperfections
+from hardware.params import ChipParams, engines
 from hardware.units import Units, beside, layers_of
 from perturb.errors import InputError
 from perturb.estimation.design import Design
@@ -40,10 +40,6 @@ OCTAVES = 24  # of 1/f noise: down to one change in 16 million evaluations
 FORGOTTEN = 1e-17  # of an earlier perturbation, below rounding
 FINEST = 64  # bits of a word: more are finer than the numbers of this program
 BLOCK = 64  # trials summed at a time
-# imperfections that the batch kernels know of: noise and converter of the error unit, mismatch of perturbations
-PLAIN = {
-    "error_unit.noise", "error_unit.bits", "perturbation.lfsr_per", "perturbation.gain_mismatch", "perturbation.offset_mismatch",
-}  # fmt: skip
 PRODUCTS = [SUMS.index("xy"), SUMS.index("qu")]
 
 
@@ -140,8 +136,8 @@ class Values:
 
     @property
     def plain(self) -> bool:
-        """Whether the batch kernels know all that is not ideal: see PLAIN."""
-        return set(imperfections(self.params)) <= PLAIN and not self.params.error_unit.dither
+        """Whether the batch kernels know all that is not ideal."""
+        return engines(self.params) <= {"kernels"}
 
     @property
     def mismatch(self) -> Mismatch | None:

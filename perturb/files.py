@@ -1,10 +1,14 @@
-"""Files that appear whole or not at all."""
+"""Files: read if they are files, written whole or not at all."""
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +27,35 @@ def reason(error: BaseException) -> str:
 def digest(content: bytes) -> str:
     """SHA-256 of a file, whatever its line ends are."""
     return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
+
+
+def open_regular(path: str | os.PathLike[str], most: int = sys.maxsize) -> BufferedReader:
+    """Open a regular file of at most `most` bytes for reading; what else a path may lead to never ends, or waits for a writer.
+
+    Raises
+    ------
+    OSError
+        As `open` does (IsADirectoryError for a directory), and for a pipe, a socket, a terminal or another device, and for a
+        larger file, with a `strerror` that says so. Nothing has been read then, and no pipe has been waited for.
+
+    Notes
+    -----
+    The file is judged once it is open, so that what is judged is what is read. Its size may be 0 or grow (/proc, logs): read at
+    most `most + 1` bytes of it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file, but a pipe or a device", os.fspath(path))
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"{found.st_size} bytes, more than the {most} that are read", os.fspath(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 @contextmanager

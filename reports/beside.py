@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_ind, ttest_rel
 
-from hardware.tables import flat
+from hardware.config import flat
 from perturb.errors import InputError
 from reports.frames import Frames
 from reports.sweep_tables import label, threshold

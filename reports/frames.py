@@ -148,7 +148,7 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
 
     experiment = read(directory / "experiment.toml", lambda path: tomllib.loads(intact(path).decode("utf-8")))
     if not (isinstance(written, dict) and "experiment.toml" in written):
-        from sims.experiment import experiment_from
+        from sims.experiment.loading import experiment_from
 
         # InputError for what it cannot be; keys that it lacks are as they are by default
         experiment = experiment_from(experiment, str(directory / "experiment.toml"), directory).model_dump()

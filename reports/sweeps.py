@@ -15,12 +15,12 @@ import pandas as pd
 import tomli_w
 from scipy.special import stdtrit
 
-from hardware.tables import flat
+from hardware.config import flat
 from perturb.errors import InputError
 from reports.columns import CELLS, COLUMNS, GROUP, POINTS, THRESHOLDS
 from reports.frames import CATEGORIES, Frames, LateTables
 from sims import sweep_results, sweep_store
-from sims.experiment import seeds_of
+from sims.experiment.schema import seeds_of
 
 Array = np.ndarray
 CONFIDENCE = 0.95

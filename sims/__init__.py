@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sims.experiment import Experiment as Experiment
-    from sims.experiment import experiment_names as experiment_names
-    from sims.experiment import load_experiment as load_experiment
+    from sims.experiment.loading import experiment_names as experiment_names
+    from sims.experiment.loading import load_experiment as load_experiment
+    from sims.experiment.schema import Experiment as Experiment
     from sims.runner import Run as Run
     from sims.runner import run_experiment as run_experiment
     from sims.sweep_results import load_sweep as load_sweep
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from sims.sweeper import run_sweep as run_sweep
 
 _HOME = {
-    "Experiment": "experiment",
+    "Experiment": "experiment.schema",
     "Run": "runner",
-    "experiment_names": "experiment",
-    "load_experiment": "experiment",
+    "experiment_names": "experiment.loading",
+    "load_experiment": "experiment.loading",
     "load_sweep": "sweep_results",
     "run_experiment": "runner",
     "run_sweep": "sweeper",

@@ -9,14 +9,14 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from hardware.chip import Chip
-from hardware.params import ChipParams, imperfections
+from hardware.params import ChipParams, imperfections, value_of, with_value
 from perturb.errors import InputError
 from perturb.seeds import nth_seed
 from perturb.theory.comparison import compare
 from perturb.theory.estimates import Curvature, curvatures
 from perturb.trial.methods import METHODS
 from sims.bench import Array, Bench, Progress, ShouldStop, Study, facts, go_on
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 
 QUANTITIES = ("gradient", "hv")
 
@@ -61,9 +61,7 @@ def without(params: ChipParams, keys: list[str]) -> ChipParams:
     """The chip with some imperfections as in the ideal one."""
     ideal = ChipParams()
     for key in keys:
-        table, _, name = key.partition(".")
-        part = getattr(params, table).model_copy(update={name: getattr(getattr(ideal, table), name)})
-        params = params.model_copy(update={table: part})
+        params = with_value(params, key, value_of(ideal, key))
     return params
 
 

@@ -15,7 +15,7 @@ from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
 from perturb.networks.recurrent import Recurrent
 from sims.datasets import load_data, load_states
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 
 Array = np.ndarray
 Tables = dict[str, pd.DataFrame]

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from hardware.params import ChipParams
+from hardware.params import ChipParams, marked, value_of, with_value
 from hardware.schedule import Schedule
 from hardware.values import made_on
 from perturb.theory.estimates import curvatures, predict
@@ -12,17 +12,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.bench import Bench, Progress, ShouldStop, Study, facts
-from sims.experiment import Experiment
-
-# what a designer can improve, by making it half or twice as large
-HALVED = (
-    "perturbation.settle_ns", "array.settle_ns", "error_unit.conversion_ns", "summing_line.settle_ns",
-    "summing_line.conversion_ns", "bus.latency_ns", "bus.word_bits", "synapse.accumulate_ns", "error_unit.noise",
-    "error_unit.flicker", "weights.read_noise", "bus.drop_probability", "energy.perturbation_j", "energy.mac_j",
-    "energy.conversion_j", "energy.broadcast_bit_j", "energy.accumulate_j", "energy.weight_write_j",
-    "energy.static_w",
-)  # fmt: skip
-DOUBLED = ("bus.bits_per_s",)
+from sims.experiment.schema import Experiment
 
 
 def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop: ShouldStop) -> Study:
@@ -63,16 +53,13 @@ def budget(experiment: Experiment, bench: Bench, progress: Progress, should_stop
             (f"{name}: energy", joules, 0.0, "J"),
         ]
     rows: list[tuple] = []
-    for key in HALVED + DOUBLED:
-        better = changed(experiment.chip, key, 2.0 if key in DOUBLED else 0.5)
+    for key, times in marked("better").items():
+        better = changed(experiment.chip, key, times)
         if better is None:
             continue
-        part, _, field = key.partition(".")
-        value, change, then = (
-            float(getattr(getattr(experiment.chip, part), field)),
-            "twice" if key in DOUBLED else "half",
-            spent(better),
-        )
+        value = float(value_of(experiment.chip, key))
+        change = "twice" if times > 1 else "half"
+        then = spent(better)
         for name, before in now.items():
             rows.append((key, value, change, name, *(_saved(*pair) for pair in zip(before, then[name], strict=True))))
     # first z (or else the gradient), and what saves most of time and energy together
@@ -91,13 +78,11 @@ def _saved(before: float, after: float) -> float:
 
 def changed(chip: ChipParams, key: str, times: float) -> ChipParams | None:
     """The chip with one figure so many times as large, whole where it was whole; None where that changes nothing."""
-    table, _, field = key.partition(".")
-    part = getattr(chip, table)
-    value = getattr(part, field)
+    value = value_of(chip, key)
     new = type(value)(value * times)
-    if new == value or (field == "word_bits" and new < 1):
+    if new == value or (key == "bus.word_bits" and new < 1):
         return None
-    return chip.model_copy(update={table: part.model_copy(update={field: new})})
+    return with_value(chip, key, new)
 
 
 def noise_variance(chip: ChipParams, presented: int, slope: float) -> float:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from perturb.errors import InputError
 from perturb.threads import VARIABLE
 from sims.bench import prepare
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 from sims.runner import study_tables, without_places
 from sims.sweep_store import Outcome
 

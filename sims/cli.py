@@ -44,7 +44,7 @@ def run(
     out: Out = None,
 ) -> None:
     """Simulate a chip and compare it with exact R{backprop}, or do what else the experiment says."""
-    from sims.experiment import parse_settings
+    from sims.experiment.loading import parse_settings
 
     changes = parse_settings(set or [])
     if seed is not None:
@@ -58,7 +58,7 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
     from reports.frames import Frames
     from reports.tables import print_run
     from sims import store
-    from sims.experiment import load_experiment
+    from sims.experiment.loading import load_experiment
     from sims.runner import INTERRUPTED, run_experiment
 
     loaded = load_experiment(experiment, changes)
@@ -170,7 +170,7 @@ def sweep(
     """Run an experiment for many values of its keys. The same command again goes on where it was interrupted."""
     from sims import sweeper
     from sims.designs import parse_varied
-    from sims.experiment import parse_settings
+    from sims.experiment.loading import parse_settings
     from sims.sweep_results import sweep_status
 
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
@@ -213,7 +213,7 @@ def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Direct
 
 
 def _print_failed(failed: list[dict], most: int = 20) -> None:
-    from hardware.tables import one_line
+    from hardware.config import one_line
     from sims.sweep_results import last_line
 
     for cell in failed[:most]:
@@ -250,7 +250,7 @@ def spectrum(
 ) -> None:
     """Print and plot the eigenvalues of a network's Hessian at its weights."""
     from reports.exporters import export
-    from sims.experiment import parse_settings
+    from sims.experiment.loading import parse_settings
 
     changes = parse_settings(set or [])
     if changes.get("study", "spectrum").strip("\"'") != "spectrum":
@@ -262,7 +262,7 @@ def spectrum(
 
 
 def _study(experiment: str, set: list[str] | None, out: Path | None, study: str, also: Mapping[str, object]) -> None:
-    from sims.experiment import load_experiment, parse_settings
+    from sims.experiment.loading import load_experiment, parse_settings
 
     changes = parse_settings(set or [])
     directory = _run(experiment, {**changes, "study": study, **also}, out, f"-{study}")
@@ -350,7 +350,7 @@ def list_(
     from perturb.errors import choose
     from perturb.trial.codes import CODES
     from perturb.trial.methods import METHODS
-    from sims.experiment import experiment_names, load_experiment
+    from sims.experiment.loading import experiment_names, load_experiment
 
     def datasets() -> dict[str, str]:
         from sims.datasets import DATASETS
@@ -377,7 +377,7 @@ def list_(
 @app.command()
 def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file to write.")]) -> None:
     """Write a commented starter experiment."""
-    from sims.experiment import starter
+    from sims.experiment.templates import starter
 
     try:
         with open(file, "x", encoding="utf-8") as stream:

@@ -16,7 +16,7 @@ from perturb.theory.estimates import Curvature, Prediction, curvatures, predict
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from sims.bench import Bench, Progress, ShouldStop, Stopped, Study
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 
 TARGET_COSINE = 0.9
 NAMES = {"gradient": "the gradient", "hv": "Hv"}

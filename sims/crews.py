@@ -28,7 +28,7 @@ from perturb.errors import InputError
 from perturb.threads import VARIABLE, n_threads
 
 if TYPE_CHECKING:
-    from sims.experiment import Experiment
+    from sims.experiment.schema import Experiment
     from sims.sweep_store import Outcome
 
 STILLBORN = 3  # workers in a row that die before their first cell, until it is given up

@@ -13,8 +13,9 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from hardware.tables import cut, one_line, open_regular, shown
+from hardware.config import cut, one_line, shown
 from perturb.errors import InputError
+from perturb.files import open_regular
 
 Array = np.ndarray
 Targets = str | tuple[str, ...] | None

@@ -6,15 +6,14 @@ them, holds patterns back and standardises.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import Field, SkipValidation, model_validator
 
+from hardware.config import Name, NonNegative, Positive, Seed, Table, shown
 from perturb.errors import InputError, choose
 from perturb.networks.boltzmann import MAX_UNITS
-
-if TYPE_CHECKING:
-    from sims.experiment import Data
 
 Array = np.ndarray
 
@@ -23,13 +22,86 @@ MAX_PATTERNS = 1000  # of the fixed-point task
 MOST_TRIED = 16  # times as many as are wanted are made, where patterns to hold back repeat those to learn from
 
 
-def xor(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+class Data(Table):
+    """Which patterns; which keys there are depends on the data set, see DATASETS."""
+
+    name: Name = Field(description="which patterns: see perturb list datasets")
+    samples: int | None = Field(
+        None,
+        ge=1,
+        le=10**8,
+        description="patterns to learn from; absent = all that are not held back",
+        examples=[64],
+    )
+    test: int = Field(0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none")
+    balanced: bool = Field(
+        False,
+        description="whether there are as many of each class to learn from as can be; false = classes in proportion",
+    )
+    noise: NonNegative = Field(
+        0.0, description="letters: probability that a pixel is flipped; teacher: deviation of label noise; spirals: of the points"
+    )
+    bits: int | None = Field(None, ge=1, le=16, description="number of inputs")
+    turns: Positive | None = Field(None, le=100, description="turns of each")
+    amplitude: Positive | None = Field(None, le=1e6, description="a, where outputs -a or +a are wanted")
+    side: int | None = Field(None, ge=2, le=4, description="pixels along a side")
+    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None, description="path of a .csv, .parquet or .npz file", examples=["mine.csv"]
+    )
+    sha256: Annotated[str, Field(max_length=64)] | None = Field(
+        None,
+        description="of the file's contents, in hexadecimal, that others are refused; absent = not checked, but stored",
+        examples=["0"],
+    )
+    targets: Annotated[str | tuple[str, ...] | None, SkipValidation] = Field(
+        None,
+        description="name of a column of classes, or a list of columns of numbers, [] for none; absent = as in the file",
+        examples=["class"],
+    )
+    standardise: bool = Field(
+        False,
+        description="whether inputs, and targets that are numbers, get mean 0 and deviation 1 over the patterns to learn from",
+    )
+    seed: Seed = Field(0, description="of the draw of patterns, of what is random in them and of noise")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        """Keys that the data set has and the file leaves out get their values; targets are a text or a tuple of texts."""
+        if not isinstance(data, dict):
+            return data
+        targets = data.get("targets")
+        if isinstance(targets, (list, tuple)) and all(isinstance(column, str) for column in targets):
+            data = {**data, "targets": tuple(targets)}
+        elif not isinstance(targets, str | None):
+            raise InputError(
+                f'targets = {shown(targets)} must be a text in quotes, such as "class", or a list of them, such as ["y"]'
+            )
+        name = data.get("name")
+        keys = DATASETS[name].keys if isinstance(name, str) and name in DATASETS else {}
+        return {**{key: value for key, value in keys.items() if value is not ... and value is not None}, **data}
+
+    @model_validator(mode="after")
+    def _check(self) -> "Data":
+        keys = choose("name", self.name, DATASETS).keys
+        for key, value in self.model_dump(exclude_defaults=True).items():
+            if key not in keys and key not in ("name", "samples", "seed"):
+                others = ", ".join(name for name, dataset in DATASETS.items() if key in dataset.keys)
+                raise InputError(f'{key} = {shown(value)} does not go with name = "{self.name}", only with {others}: remove it')
+        for key, value in keys.items():
+            if value is None and getattr(self, key) is None:
+                example = 'file = "mine.csv"' if key == "file" else "samples = 64"
+                raise InputError(f'{key} is missing: name = "{self.name}" needs it, such as {example}')
+        return self
+
+
+def xor(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Exclusive or: 4 patterns of two inputs -1 or +1; the target is 1 where they differ, else 0."""
     x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     return x, (x[:, :1] != x[:, 1:]).astype(float)
 
 
-def parity(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def parity(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Parity of data.bits inputs -1 or +1, all 2^bits patterns; the target is 1 where the number of +1 is odd, else 0."""
     assert data.bits is not None
     ones = np.arange(2**data.bits)[:, None] >> np.arange(data.bits)[::-1] & 1
@@ -47,7 +119,7 @@ LETTERS = """
 """
 
 
-def letters(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def letters(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Letters N, I, S, T of 7 x 7 pixels, -1 or +1 (ink), each pixel flipped with probability data.noise; 4 classes in turn."""
     if data.noise > 0.5:
         raise InputError(
@@ -61,28 +133,28 @@ def letters(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Ar
     return np.where(ink[which] ^ flipped, 1.0, -1.0), np.eye(4)[which]
 
 
-def digits(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def digits(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Handwritten digits: 1797 real images of 8 x 8 pixels, scaled to 0..1, and 10 classes (from scikit-learn)."""
     x, target = _classes("digits")
     return x / 16.0, target
 
 
-def iris(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def iris(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Iris flowers: 150 real ones by 4 measures, standardised, and 3 species (from scikit-learn)."""
     return _classes("iris")
 
 
-def wine(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def wine(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Wines: 178 real ones by 13 chemical measures, standardised, and 3 growers (from scikit-learn)."""
     return _classes("wine")
 
 
-def breast_cancer(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def breast_cancer(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Breast cancer: 569 real tumours by 30 measures, standardised, and 2 classes, malignant and benign (from scikit-learn)."""
     return _classes("breast_cancer")
 
 
-def diabetes(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def diabetes(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Diabetes: 442 real patients by 10 measures; the target is how far it went in a year, a number; all standardised."""
     from sklearn.datasets import load_diabetes
 
@@ -90,7 +162,7 @@ def diabetes(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[A
     return x, progress[:, None]
 
 
-def spirals(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of deviation data.noise; the target is 0 or 1.
 
     Points of both in turn: x = s (cos a, sin a), a = 2 pi turns s, for target 1 turned by pi; s is the root of a uniform number,
@@ -105,7 +177,7 @@ def spirals(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Ar
     return x + data.noise * _stream(data, 1).standard_normal((count, 2)), target[:, None]
 
 
-def teacher(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def teacher(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Normal inputs and a random linear teacher's answers, as many of each as the network has, plus label noise.
 
     target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no bias.
@@ -117,7 +189,7 @@ def teacher(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Ar
     return x, x @ W + data.noise * _stream(data, 1).standard_normal((count, n_outputs))
 
 
-def patterns(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def patterns(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """A few random patterns -1 or +1, all different, and the fixed point wanted of each: outputs -a or +a, a = data.amplitude."""
     if count > min(2**n_inputs, MAX_PATTERNS):
         most = f"{2**n_inputs} different ones of {n_inputs} inputs" if n_inputs < 10 else f"{MAX_PATTERNS}"
@@ -130,7 +202,7 @@ def patterns(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[A
     return 2.0 * np.array(list(found)) - 1, data.amplitude * (2.0 * wanted - 1)
 
 
-def bars(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def bars(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Bars and stripes, data.side x data.side pixels whose rows, or columns, are all -1 or all +1; for a boltzmann machine.
 
     2^(side + 1) - 2 different states, each once, and no targets: a distribution to learn.
@@ -142,7 +214,7 @@ def bars(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array
     return np.concatenate([stripes, upright[1:-1]]), np.empty((2 ** (side + 1) - 2, 0))  # none and all are both
 
 
-def file(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets) or NPZ (arrays x and target)."""
     from sims.data_files import read_patterns
 
@@ -150,7 +222,7 @@ def file(data: "Data", n_inputs: int, n_outputs: int, count: int) -> tuple[Array
     return read_patterns(data.file, data.targets, data.sha256 or "")[:2]
 
 
-def class_names(data: "Data") -> tuple[str, ...]:
+def class_names(data: Data) -> tuple[str, ...]:
     """What the classes of the targets are called, in the order of their columns; () where the data set has no names for them."""
     if data.name == "file":
         from sims.data_files import read_patterns
@@ -170,7 +242,7 @@ class Dataset(NamedTuple):
     """keys: those of [data] that it takes beside name, samples and seed, and their values if left out; None must be given, ...
     may be absent. A data set that must be told its samples makes them."""
 
-    make: Callable[["Data", int, int, int], tuple[Array, Array]]
+    make: Callable[[Data, int, int, int], tuple[Array, Array]]
     keys: dict[str, Any] = {}
 
 
@@ -191,7 +263,7 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def load_data(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+def load_data(data: Data, n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
     """The patterns x (samples, n_inputs) and targets (samples, n_outputs) to learn from that [data] asks for.
 
     A network that does not fit them, or more samples than there are, raises InputError.
@@ -200,7 +272,7 @@ def load_data(data: "Data", n_inputs: int, n_outputs: int) -> tuple[Array, Array
     return x, target
 
 
-def load_split(data: "Data", n_inputs: int, n_outputs: int, test_key: str = "data.test") -> tuple[Array, Array, Array, Array]:
+def load_split(data: Data, n_inputs: int, n_outputs: int, test_key: str = "data.test") -> tuple[Array, Array, Array, Array]:
     """The patterns and targets to learn from, as `load_data`, and the data.test further ones held back, (test, ...).
 
     No pattern held back is equal to one to learn from. For the same seed fewer samples are the first of more (before they are
@@ -219,7 +291,7 @@ def load_split(data: "Data", n_inputs: int, n_outputs: int, test_key: str = "dat
     return x, target, x_test, target_test
 
 
-def load_states(data: "Data", n_visible: int, values: tuple[float, float]) -> Array:
+def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Array:
     """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then targets, each one of `values`."""
     x, target, _, _ = _split(data, n_visible, 0, "data.test")
     parts = [part for part in (x, target) if part.size]
@@ -237,7 +309,7 @@ def load_states(data: "Data", n_visible: int, values: tuple[float, float]) -> Ar
     return both
 
 
-def _split(data: "Data", n_inputs: int, n_outputs: int, test_key: str) -> tuple[Array, Array, Array, Array]:
+def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> tuple[Array, Array, Array, Array]:
     make, keys = choose("data.name", data.name, DATASETS)
     endless, test = "samples" in keys, data.test
     if endless and data.samples is None:
@@ -287,23 +359,21 @@ def _split(data: "Data", n_inputs: int, n_outputs: int, test_key: str) -> tuple[
     return x, target, x_test, target_test
 
 
-def _called(data: "Data") -> str:
-    from hardware.tables import shown
-
+def _called(data: Data) -> str:
     return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
 
 
-def _class(data: "Data", column: int) -> str:
+def _class(data: Data, column: int) -> str:
     names = class_names(data)
     return f"class {names[column]!r}" if names else f"output {column + 1}"
 
 
-def _stream(data: "Data", number: int = 0) -> np.random.Generator:
+def _stream(data: Data, number: int = 0) -> np.random.Generator:
     """The generators of a data set: what comes from one of its own does not depend on how much came from another."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(data.seed, spawn_key=(number,) if number else ())))
 
 
-def _check_memory(data: "Data", count: int, numbers: int) -> None:
+def _check_memory(data: Data, count: int, numbers: int) -> None:
     if count * numbers > MAX_NUMBERS:
         raise InputError(f"data.samples = {data.samples}: {count} patterns with those held back do not fit in memory: use fewer")
 

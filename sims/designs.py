@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hardware.tables import cut, flat, one_line, plain, shown
+from hardware.config import cut, flat, one_line, plain, shown
 from perturb.errors import InputError
 
 if TYPE_CHECKING:
-    from sims.experiment import Sweep
+    from sims.experiment.schema import Sweep
 
 MAX_CELLS = 1_000_000
 Values = list[Any]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hardware.config import Table, cut, one_line, validated
 from hardware.device import EXPONENTIAL, LINEAR, DeviceParams, NoiseParams
-from hardware.tables import Table, cut, one_line, validated
 from perturb.errors import InputError, choose
 from sims.device_likelihood import (
     CANDIDATES,

@@ -18,7 +18,7 @@ from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.bench import Bench, Progress, ShouldStop, Study, go_on
 from sims.comparison import TARGET_COSINE
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 
 NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 

@@ -8,7 +8,7 @@ import pandas as pd
 from perturb.networks.objective import Objective, finite_difference_hvp, finite_difference_step
 from perturb.networks.recurrent import NotSettled, RecurrentObjective
 from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 
 KINDS = ("one-sided", "central")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.tables import cut, one_line, open_regular
+from hardware.config import cut, one_line
 from perturb.errors import InputError
+from perturb.files import open_regular
 
 Array = np.ndarray
 

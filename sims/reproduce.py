@@ -44,7 +44,7 @@ from sims.claims_updates import (
     soft_bounds,
     stuck_weights,
 )
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 
 CLAIMS: dict[str, Claim] = {
     "least-squares": least_squares,

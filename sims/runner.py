@@ -14,10 +14,12 @@ from typing import Any
 
 import pandas as pd
 
+from hardware.config import plain
 from perturb.errors import InputError
 from sims.bench import Bench, Stopped, Tables, prepare
 from sims.designs import command, toml
-from sims.experiment import Experiment, load_experiment, plain
+from sims.experiment.loading import load_experiment
+from sims.experiment.schema import Experiment
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
 INTERRUPTED = "the run was interrupted"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from perturb import curvature
 from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 from sims.training import stable_rate
 
 EXACT = 3000  # weights; above, the density comes from Lanczos quadrature

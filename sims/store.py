@@ -15,7 +15,7 @@ from perturb.errors import InputError
 from perturb.files import digest, whole
 
 if TYPE_CHECKING:
-    from sims.experiment import Experiment
+    from sims.experiment.schema import Experiment
     from sims.runner import Run
 
 UNFINISHED = "unfinished"  # folder in the directory of a run that is at work, or was interrupted and can be gone on with
@@ -33,7 +33,7 @@ def reserved(experiment: "Experiment", out: Path | None, suffix: str = "") -> It
     runs/NAME, runs/NAME-2, ... that is so. Its folder UNFINISHED keeps what was done of long work, and the lock. In the end that
     folder goes, unless there is something to go on from in it; and so does a directory that nothing was written to.
     """
-    from sims.experiment import to_toml  # not loaded where a store is only read
+    from sims.experiment.loading import to_toml  # not loaded where a store is only read
 
     key = hashlib.sha256(to_toml(experiment).encode()).hexdigest()
     named = "".join(c if c.isalnum() or c in "-_." else "-" for c in experiment.name + suffix).strip(".") or "run"
@@ -113,7 +113,7 @@ def write_run(run: "Run", directory: Path) -> None:
 
     They are written beside what is there, which a run that was interrupted may have left, and then renamed over it.
     """
-    from sims.experiment import to_toml
+    from sims.experiment.loading import to_toml
 
     part = directory / UNFINISHED / "results"
     try:

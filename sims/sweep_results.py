@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hardware.tables import one_line
+from hardware.config import one_line
 from perturb.errors import InputError
 from perturb.files import UNREADABLE, reason
 from sims import sweep_store

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hardware.tables import cut, flat, one_line
+from hardware.config import cut, flat, one_line
 from perturb.errors import InputError
 from sims.store import write_whole
 

@@ -15,14 +15,15 @@ import pandas as pd
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hardware.config import Table, flat, plain, validated
 from hardware.params import chip_names
-from hardware.tables import Table, flat, validated
 from perturb.errors import InputError
 from perturb.seeds import SCHEME, nth_seed
 from perturb.threads import n_threads
 from sims.crews import Cluster, Crew, Here, Processes, versions
 from sims.designs import Point, Range, points, rounded, toml, values_of
-from sims.experiment import Experiment, Sweep, changed, experiment_from, plain, read_experiment, with_digest
+from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
+from sims.experiment.schema import Experiment, Sweep
 from sims.runner import origin
 from sims.sweep_results import load_sweep
 from sims.sweep_store import Outcome, Row, Store

@@ -35,7 +35,8 @@ from perturb.trial.readout import Reading
 from sims.bench import Array, Bench, Progress, ShouldStop, Stopped, Study, facts, warmed_up
 from sims.classes import Classes, accuracy, balanced_accuracy
 from sims.datasets import class_names, load_split
-from sims.experiment import Experiment, to_toml
+from sims.experiment.loading import to_toml
+from sims.experiment.schema import Experiment, Measured
 from sims.store import write_whole
 
 EIGENVALUES = 500  # weights up to which the stability limit is from the whole spectrum
@@ -114,7 +115,7 @@ def contenders(experiment: Experiment) -> list[tuple[str, Experiment, int]]:
         listed.append((options.source, experiment, options.updates))
         for other in options.compare_with:
             changes: dict[str, Any] = other.model_dump(exclude_none=True, exclude={"label"})
-            measured: dict[str, Any] = {key: changes.pop(key) for key in ("method", "code", "sigma", "r") if key in changes}
+            measured: dict[str, Any] = {key: changes.pop(key) for key in Measured.model_fields if key in changes}
             parts = {"estimation": estimation.model_copy(update=measured), "training": options.model_copy(update=changes)}
             settings = experiment.model_copy(update=parts)
             try:
@@ -140,13 +141,15 @@ def _course(experiment: Experiment, task: Task, plan: Plan) -> Course:
 
 def plan_of(experiment: Experiment) -> Plan:
     """[training], [estimation] and the error unit of the chip as a plan."""
-    options, estimation, unit = experiment.training, experiment.estimation, experiment.chip.error_unit
-    return Plan(
-        METHODS[estimation.method], CODES[estimation.code], estimation.sigma, estimation.r, options.rule, options.rate,
-        options.eta, options.decay, options.momentum, options.damping, options.memory, options.cg_steps,
-        options.trials_per_update, options.perturb_every, options.sample_every, options.batch, options.baseline_free,
-        options.tune_every, options.tune_trials, experiment.run.seed, Reading(unit.noise, unit.bits, unit.range),
-    )  # fmt: skip
+    estimation, unit = experiment.estimation, experiment.chip.error_unit
+    return experiment.training.plan(
+        method=METHODS[estimation.method],
+        code=CODES[estimation.code],
+        sigma=estimation.sigma,
+        r=estimation.r,
+        seed=experiment.run.seed,
+        reading=Reading(unit.noise, unit.bits, unit.range),
+    )
 
 
 def _check(experiment: Experiment, task: Task) -> None:

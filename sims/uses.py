@@ -19,7 +19,7 @@ from perturb.networks.objective import Objective
 from sims.bench import Array, Attentive, Bench, Progress, ShouldStop, Study, facts, go_on
 from sims.classes import Classes, accuracy
 from sims.datasets import load_split
-from sims.experiment import Experiment
+from sims.experiment.schema import Experiment
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
 MODES = 10

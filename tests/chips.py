@@ -5,7 +5,7 @@ import numpy as np
 from hardware.learning import OnChip
 from perturb import MLP
 from perturb.training.loop import begin
-from sims.experiment import load_experiment
+from sims.experiment.loading import load_experiment
 
 DEVICE = {
     "model": "soft-bounds", "range": 4.0, "step": {"dw_min": 0.002, "dw_min_dtod": 0.2, "up_down_dtod": 0.1, "c2c": 0.3},

@@ -15,7 +15,7 @@ from perturb.training.plan import RATES, RULES
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from sims.datasets import DATASETS
-from sims.experiment import KINDS, Experiment
+from sims.experiment.schema import KINDS, Experiment
 
 # what texts are names of, by the last part of their key
 NAMES = {

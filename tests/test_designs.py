@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import sims
 from perturb import InputError
 from sims import cells, designs, sweeper
-from sims.experiment import Sweep
+from sims.experiment.schema import Sweep
 
 
 def points(is_whole=lambda key: False, **table):

@@ -11,6 +11,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardware.config import validated
 from hardware.device import (
     MODELS,
     DeviceParams,
@@ -24,7 +25,6 @@ from hardware.device import (
     refresh,
     write,
 )
-from hardware.tables import validated
 from perturb import InputError
 
 PULSED = [name for name in device_names() if load_device(name).step]

@@ -2,15 +2,21 @@
 
 import re
 import tomllib
+from typing import get_args, get_origin
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardware.config import Table, flat
+from hardware.device import DeviceParams
 from perturb import InputError
-from sims.datasets import load_data
-from sims.experiment import Sweep, experiment_from, experiment_names, load_experiment, parse_settings, starter, to_toml
+from perturb.training.plan import Plan
+from sims.datasets import DATASETS, load_data
+from sims.experiment.loading import experiment_from, experiment_names, load_experiment, parse_settings, to_toml
+from sims.experiment.schema import Contender, Experiment, Measured, Training
+from sims.experiment.templates import starter
 from sims.runner import prepare
 
 MINIMAL = {"name": "x", "network": {"layers": [2, 2, 1]}, "data": {"name": "xor"}}
@@ -23,7 +29,41 @@ def test_shipped_experiments_load_and_round_trip(name):
     assert experiment.description
 
 
-def test_the_starter_shows_the_defaults():
+def uncommented(text):
+    """A template with all that stands behind a # and is a key or a table."""
+    return tomllib.loads(re.sub(r"(?m)^# (\[[a-z_.]+\]$|[A-Za-z0-9_]+ = )", r"\1", text))
+
+
+def fields(model, above=""):
+    """(dotted key, field) of all keys of a model that are no tables."""
+    for name, field in model.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        table = next((kind for kind in kinds if issubclass(kind, Table)), None)
+        if table and table is not DeviceParams and get_origin(field.annotation) is not tuple:
+            yield from fields(table, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", field
+
+
+def at(data, key):
+    for name in key.split("."):
+        data = data[name]
+    return data
+
+
+def test_the_starter_shows_every_key_with_its_default():
+    shown, given = uncommented(starter()), flat(tomllib.loads(starter()))
+    kinds = {f"data.{name}" for dataset in DATASETS.values() for name in dataset.keys}
+    for key, field in fields(Experiment):
+        value = at(shown, key)
+        if key not in given and not field.examples and not key.startswith("network.") and key not in kinds:
+            assert value == (list(field.default) if isinstance(field.default, tuple) else field.default), key
+    assert shown["chip"].pop("preset") == "ideal"
+    for key in flat(shown):
+        assert any(key == known or key.startswith(f"{known}.") for known, _ in fields(Experiment)), key
+
+
+def test_the_starter_is_what_a_file_without_its_keys_means():
     data = tomllib.loads(starter())
     commented = experiment_from(data, "starter")
     data["estimation"].pop("trials"), data["direction"].pop("norm")
@@ -34,15 +74,15 @@ def test_the_starter_shows_the_defaults():
     assert (short.weights, short.run, short.chip) == (commented.weights, commented.run, commented.chip)
 
 
-def test_what_the_starter_has_behind_a_hash_are_the_defaults():
-    lines = [re.sub(r"^# (\[[a-z_.]+\]$|[a-z_]+ = )", r"\1", line) for line in starter().splitlines()]
-    shown = tomllib.loads("\n".join(line for line in lines if line != "samples = 4"))
-    complete, short = experiment_from(shown, "starter"), experiment_from(MINIMAL, "short")
-    for table in ("estimators", "dies", "spectrum", "finite_difference", "uses", "training", "chip"):
-        assert getattr(complete, table) == getattr(short, table)
-        missing = set(type(getattr(short, table)).model_fields) - set(shown[table]) - {"control_eta", "control_updates", "die"}
-        assert not missing, f"the starter does not show {table}.{missing}"
-    assert complete.sweep == Sweep() and not set(Sweep.model_fields) - set(shown["sweep"])
+def test_the_options_of_plans_stand_in_training_and_in_what_is_compared_with_their_meanings():
+    for name, option in Plan.options().items():
+        assert Training.model_fields[name].default == option.default
+        assert Training.model_fields[name].description == option.metadata["meaning"]
+    assert set(Contender.model_fields) == {*Plan.options(), *Measured.model_fields, "label"} - {"baseline_free"}
+    for name, field in Contender.model_fields.items():
+        if name != "label":
+            of = Measured if name in Measured.model_fields else Training
+            assert field.default is None and field.description == of.model_fields[name].description
 
 
 @pytest.mark.parametrize(
@@ -91,7 +131,7 @@ def test_a_mistake_is_one_line_that_names_the_key(setting, message):
         ("dag", "network.outputs=[9]", "network.outputs names unit 9"),
         ("dag", 'network.activations={x="linear"}', "must name units by their number"),
         ("dag", "network.inputs=[0]", 'the network has 1 inputs but data.name = "xor" has 2'),
-        ("recurrent", "network.solver=newton", "network.solver = 'newton' is unknown"),
+        ("recurrent", "network.solver=newton", 'network.solver = "newton" is unknown'),
         ("recurrent", "network.temperature=2", "network.temperature = 2"),
         ("boltzmann", "network.visible=4", "set network.visible = 3"),
         ("boltzmann", "network.temperature=0", "network.temperature = 0"),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from test_chip import chip_of
 
-from hardware.params import IMPERFECTIONS, imperfections
+from hardware.params import imperfections, marked
 from hardware.schedule import Schedule
 from perturb import MLP, InputError
-from sims.experiment import load_experiment
+from sims.experiment.loading import load_experiment
 
 DEVICE = {"model": "soft-bounds", "step": {"dw_min": 0.01}, "noise": {"write": 0.05}, "leak": {"lifetime_s": 0.01}}
 # a value that is felt, and what it needs beside it
@@ -53,7 +53,7 @@ REGISTERS = {"method": "difference", "code": "lfsr", "sigma": 0.05, "r": 0.05, "
 
 
 def test_every_imperfection_has_a_value_here():
-    assert set(VALUES) == set(IMPERFECTIONS)
+    assert set(VALUES) == set(marked("imperfection"))
 
 
 @pytest.mark.parametrize("key", VALUES)

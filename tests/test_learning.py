@@ -422,7 +422,7 @@ def test_other_networks_learn_by_the_same_loop(kind):
         ({"rate": "auto"}, "rate = 'auto'"),
         ({"eta": 0.0}, "eta = 0.0 must be a positive number"),
         ({"eta": float("nan")}, "eta = nan must be"),
-        ({"momentum": 1.0}, "momentum = 1.0 must lie in"),
+        ({"momentum": 1.0}, "momentum = 1.0 must be a finite number < 1"),
         ({"trials_per_update": 0}, "trials_per_update = 0 must be a whole number >= 1"),
         ({"rule": "keep-if-better", "trials_per_update": 2}, "set trials_per_update = 1"),
         ({"rule": "diagonal"}, 'set method = "difference", not "central"'),

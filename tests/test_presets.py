@@ -11,7 +11,9 @@ from sklearn.datasets import load_digits
 
 import perturb
 from hardware import Chip, load_chip
+from hardware.config import Table
 from hardware.params import ChipParams, chip_names, imperfections
+from hardware.templates import ideal_chip
 from hardware.values import quantised
 from perturb import MLP, Boltzmann
 from sims import run_experiment
@@ -25,6 +27,15 @@ def test_every_published_chip_is_there():
     } <= set(PUBLISHED)  # fmt: skip
     assert "timing and energy only" in load_chip("cauwenberghs1996").description  # a trajectory
     assert "timing and energy only" in load_chip("alspector1991").description  # correlation learning
+
+
+def test_the_ideal_chip_is_written_from_the_parameters_and_shows_every_one():
+    text = (files("hardware") / "chips" / "ideal.toml").read_text()
+    assert text == ideal_chip(), "python -m hardware.templates > hardware/chips/ideal.toml"
+    assert load_chip("ideal") == ChipParams()
+    for part, table in ChipParams.model_fields.items():
+        for name in type(table.default).model_fields if isinstance(table.default, Table) else [part]:
+            assert re.search(rf"(?m)^(# )?{name} = ", text), f"{part}.{name}"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -12,7 +12,7 @@ import reports
 import sims
 from perturb import InputError
 from sims.cells import run_cell
-from sims.experiment import load_experiment
+from sims.experiment.loading import load_experiment
 from sims.sweeper import plan_sweep
 
 TIMES = {"wall_time_s", "trials_per_s"}  # of this computer

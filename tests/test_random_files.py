@@ -19,7 +19,7 @@ from perturb.seeds import nth_seed
 from reports.frames import Frames
 from reports.tables import print_run
 from sims.bench import prepare
-from sims.experiment import load_experiment, to_toml
+from sims.experiment.loading import load_experiment, to_toml
 from sims.runner import Run, run_experiment
 from sims.sweeper import plan_sweep
 

@@ -22,12 +22,11 @@ import hardware
 import perturb
 import reports
 import sims
-import sims.experiment
 import sims.training
 from perturb import MLP, InputError, estimate
 from reports import columns, escape, exporters, tables
 from sims import cells, store
-from sims.experiment import parse_settings
+from sims.experiment.loading import load_experiment, parse_settings
 
 CONTRACT_SUMMARY = (
     "quantity method code n_weights trials evaluations cosine relative_error rms_stderr z_rms limit_relative_error "
@@ -482,7 +481,7 @@ def test_runs_that_are_started_at_once_have_directories_of_their_own(tmp_path):
 
 def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    begun = sims.experiment.load_experiment("xor", QUICK)
+    begun = load_experiment("xor", QUICK)
     with store.reserved(begun, Path("run")):
         with pytest.raises(InputError, match="run: another process runs there: wait for it"):
             sims.run_experiment("xor", QUICK, out="run")
@@ -493,8 +492,8 @@ def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_
         assert (str(first), str(second)) == ("runs/xor", "runs/xor-2")
     assert not Path("runs").exists()
     code = (
-        f"from pathlib import Path; from sims import store, experiment; import os, signal\n"
-        f"with store.reserved(experiment.load_experiment('xor', {QUICK!r}), Path('run')): os.kill(os.getpid(), signal.SIGKILL)"
+        f"from pathlib import Path; from sims import store, load_experiment; import os, signal\n"
+        f"with store.reserved(load_experiment('xor', {QUICK!r}), Path('run')): os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert Path("run", store.UNFINISHED).exists()

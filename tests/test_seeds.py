@@ -19,7 +19,7 @@ from perturb.training.loop import Batch, Plan, begin
 from perturb.trial.readout import Reading
 from reports.beside import beside
 from sims.bench import prepare
-from sims.experiment import load_experiment
+from sims.experiment.loading import load_experiment
 from sims.sweep_store import FILE, _summed
 
 TEACHER = {"training.runs": 8, "training.updates": 20, "training.records": 2}

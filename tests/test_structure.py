@@ -19,12 +19,12 @@ MAY_IMPORT = {
 # check a stored experiment as it was checked when it ran, and a sweep's store has one reader
 EXCEPT = {
     "sims/cli.py": {"reports"},
-    "reports/beside.py": {"perturb.errors", "hardware.tables"},
-    "reports/escape.py": {"hardware.tables"},
+    "reports/beside.py": {"perturb.errors", "hardware.config"},
+    "reports/escape.py": {"hardware.config"},
     "reports/exporters.py": {"perturb.errors", "perturb.files"},
-    "reports/frames.py": {"perturb.errors", "perturb.files", "sims.experiment"},
+    "reports/frames.py": {"perturb.errors", "perturb.files", "sims.experiment.schema", "sims.experiment.loading"},
     "reports/sweep_tables.py": {"sims.sweep_results"},
-    "reports/sweeps.py": {"perturb.errors", "hardware.tables", "sims"},
+    "reports/sweeps.py": {"perturb.errors", "hardware.config", "sims"},
 }
 
 

@@ -16,7 +16,7 @@ from reports import columns, tables
 from sims import ablation, spectrum, uses
 from sims.bench import prepare
 from sims.datasets import DATASETS, load_data
-from sims.experiment import load_experiment
+from sims.experiment.loading import load_experiment
 from sims.finite_difference import slope
 
 SMALL = {"network.layers": [64, 3, 10], "data.samples": 30, "uses.test_samples": 50, "uses.budget": 200, "uses.decay": 0.01}

@@ -16,7 +16,7 @@ from perturb.training.loop import Plan, begin
 from perturb.trial.methods import REGRESSORS
 from perturb.trial.random import normals_each
 from perturb.trial.synapse import SUMS, TOTALS
-from sims.experiment import load_experiment
+from sims.experiment.loading import load_experiment
 
 
 def numbers(chip, *runs):

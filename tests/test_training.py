@@ -16,7 +16,7 @@ from perturb import METHODS, MLP, InputError, Objective
 from perturb.theory import learning_curves
 from perturb.training.loop import Batch, Plan, begin
 from reports import columns, tables
-from sims.experiment import experiment_names, load_experiment
+from sims.experiment.loading import experiment_names, load_experiment
 from sims.training import contenders, interval, plan_of, stable_rate
 
 QUICK = {"training.runs": 2, "training.updates": 40, "training.records": 6, "training.control_updates": 20}

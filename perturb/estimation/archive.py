@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from perturb.errors import InputError
-from perturb.files import UNREADABLE, reason, whole
+from perturb.files import UNREADABLE, open_regular, reason, whole
 
 Array = np.ndarray
 DAMAGED = (*UNREADABLE, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error)  # what damaged bytes make of zip, npy and json
@@ -45,9 +45,8 @@ def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
 
 def read(path: Path) -> tuple[dict, dict[str, Array]]:
     """Header and arrays of what `write` wrote; any of DAMAGED for another file."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError("not a regular file")
-    content = path.read_bytes()
+    with open_regular(path) as file:
+        content = file.read()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")

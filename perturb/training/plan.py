@@ -4,12 +4,13 @@
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
-from perturb.checks import at_least_zero, below_one, integer, positive
 from perturb.errors import InputError, choose
 from perturb.estimation.design import check_pair
 from perturb.estimation.solution import Estimate
@@ -42,6 +43,37 @@ LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method 
 Estimator = Callable[[str, Array, int, int], Estimate]  # (method, v, trials, seed), at the weights of a run
 
 
+def option(default: Any, meaning: str = "", **limits: Any) -> Any:
+    """A field of a plan: what it means, and what its values are limited by.
+
+    limits: ge, gt, le and lt of numbers, whole where the default is; among: the names that it is one of. alone: an option of a
+    whole study, which those that are compared in it have in common.
+    """
+    return field(default=default, metadata={"meaning": meaning, **limits})
+
+
+def check_option(name: str, value: Any, default: object, limits: Mapping[str, Any]) -> None:
+    """InputError unless a value is within the limits of its `option`."""
+    if "among" in limits:
+        choose(name, value, dict.fromkeys(limits["among"]))
+        return
+    broken = [(sign, limits[key], holds) for key, (sign, holds) in LIMITS.items() if key in limits]
+    whole = isinstance(default, int)
+    number = isinstance(value, (int, np.integer)) if whole else isinstance(value, (int, float, np.number))
+    if number and abs(value) < math.inf:
+        broken = [(sign, limit, holds) for sign, limit, holds in broken if not holds(value, limit)]
+        if not broken:
+            return
+    wanted = " and ".join(f"{sign} {limit}" for sign, limit, _ in broken)
+    raise InputError(f"{name} = {value!r} must be a {'whole' if whole else 'finite'} number {wanted}")
+
+
+LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "ge": (">=", operator.ge), "gt": (">", operator.gt), "le": ("<=", operator.le), "lt": ("<", operator.lt),
+}  # fmt: skip
+MOST = 2**40  # of what is counted
+
+
 @dataclass(frozen=True)
 class Plan:
     """How runs learn; everything but the network, the data and the starting weights.
@@ -61,23 +93,23 @@ class Plan:
 
     method: Method = METHODS["central"]
     code: Code = CODES["rademacher"]
-    sigma: float = 1e-2
-    r: float = 1e-2
-    rule: str = "plain"
-    rate: str = "fixed"
-    eta: float = 0.1
-    decay: float = 0.0
-    momentum: float = 0.9
-    damping: float = 1e-2
-    memory: float = 0.9
-    cg_steps: int = 5
-    trials_per_update: int = 1
-    perturb_every: int = 1
-    sample_every: int = 1
-    batch: int = 0
-    baseline_free: bool = False
-    tune_every: int = 1000
-    tune_trials: int = 100
+    sigma: float = option(1e-2, gt=0)
+    r: float = option(1e-2, gt=0)
+    rule: str = option("plain", "how an update follows from g and z", among=RULES)
+    rate: str = option("fixed", "of learning: fixed, it is eta; or measured by the chip itself", among=RATES)
+    eta: float = option(0.1, "learning rate; where it is measured, a factor of it", gt=0)
+    decay: float = option(0.0, "updates after which the rate is halved, eta / (1 + update/decay); 0 = constant", ge=0)
+    momentum: float = option(0.9, "mu of the rule momentum", ge=0, lt=1)
+    damping: float = option(1e-2, "added to curvature by the rules diagonal, newton-cg and newton-mean", ge=0)
+    memory: float = option(0.9, "diagonal: share of the running mean of H_ii that an update keeps", ge=0, lt=1)
+    cg_steps: int = option(5, "newton-cg: products Hp of an update", ge=1, le=1000)
+    trials_per_update: int = option(1, "trials whose estimates are averaged, tau_theta", ge=1, le=MOST)
+    perturb_every: int = option(1, "trials for which a perturbation stands, tau_p", ge=1, le=MOST)
+    sample_every: int = option(1, "trials for which the same patterns are shown, tau_x", ge=1, le=MOST)
+    batch: int = option(0, "patterns shown in an evaluation; 0 = all", ge=0, le=10**8)
+    baseline_free: bool = option(False, "whether E(w) is read without noise and not counted; ideal chips only", alone=True)
+    tune_every: int = option(1000, "updates after which a measured rate is measured anew", ge=1, le=MOST)
+    tune_trials: int = option(100, "trials of each such measurement", ge=1, le=MOST)
     seed: int = 0
     reading: Reading = field(default_factory=Reading)
 
@@ -86,24 +118,21 @@ class Plan:
             object.__setattr__(self, "method", choose("method", self.method, METHODS))
         if isinstance(self.code, str):
             object.__setattr__(self, "code", choose("code", self.code, CODES))
-        choose("rule", self.rule, RULES)
-        choose("rate", self.rate, dict.fromkeys(RATES))
         check_pair(self.method, self.code)
-        for name in ("sigma", "r", "eta"):
-            positive(name, getattr(self, name))
-        for name in ("decay", "damping"):
-            at_least_zero(name, getattr(self, name))
-        for name in ("momentum", "memory"):
-            below_one(name, getattr(self, name))
-        for name in ("trials_per_update", "perturb_every", "sample_every", "tune_every", "tune_trials", "cg_steps"):
-            integer(name, getattr(self, name), 1)
-        integer("batch", self.batch, 0)
+        for each in fields(self):
+            if each.metadata:
+                check_option(each.name, getattr(self, each.name), each.default, each.metadata)
         if self.rule == "keep-if-better" and self.trials_per_update != 1:
             raise InputError('rule = "keep-if-better" judges every trial: set trials_per_update = 1')
         if self.needs_z and self.method.regressor != "dw":
             raise InputError(
                 f'rule = "{self.rule}" needs z = Hv from the same trials: set method = "difference", not "{self.method.name}"'
             )
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """The fields, by name, that say how weights are updated, each an `option` with a meaning."""
+        return {each.name: each for each in fields(cls) if each.metadata.get("meaning")}
 
     def seed_of(self, run: int) -> int:
         """The seed of a run's perturbations, noise and presented patterns: `seeds.nth_seed` of "run"."""

@@ -1,23 +1,23 @@
 """Tables of TOML files that people write: read, checked, and every mistake said in one line."""
 
-import errno
 import json
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources.abc import Traversable
-from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from perturb.errors import InputError
+from perturb.files import open_regular
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,6 +35,24 @@ def _not_tiny(value: float) -> float:
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST), AfterValidator(_not_tiny)]
 Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Among:
+    """Of a text: it is one of these names. The table of them may grow."""
+
+    names: Collection[str]
+
+    def check(self, value: str) -> str:
+        if value in self.names:
+            return value
+        close = get_close_matches(value, self.names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(self.names)}"
+        raise PydanticCustomError("unknown", "is unknown: {hint}", {"hint": hint})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
 
 
 class Table(BaseModel):
@@ -80,35 +98,6 @@ def read_named(
 
 
 MAX_BYTES = 1 << 20
-
-
-def open_regular(path: str | os.PathLike[str], most: int) -> BufferedReader:
-    """Open a regular file of at most `most` bytes for reading; what else a path may lead to never ends, or waits for a writer.
-
-    Raises
-    ------
-    OSError
-        As `open` does (IsADirectoryError for a directory), and for a pipe, a socket, a terminal or another device, and for a
-        larger file, with a `strerror` that says so. Nothing has been read then, and no pipe has been waited for.
-
-    Notes
-    -----
-    The file is judged once it is open, so that what is judged is what is read. Its size may be 0 or grow (/proc, logs): read at
-    most `most + 1` bytes of it.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file, but a pipe or a device", os.fspath(path))
-        if found.st_size > most:
-            raise OSError(errno.EFBIG, f"{found.st_size} bytes, more than the {most} that are read", os.fspath(path))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def parse_toml(content: bytes, source: str) -> dict[str, Any]:
@@ -159,6 +148,7 @@ WANTED = {
     "too_long": "must have at most {max_length} entries",
     "greater_than": "must be > {gt}",
     "greater_than_equal": "must be >= {ge}",
+    "unknown": "is unknown: {hint}",
     "tiny": f"must be 0 or at least {TINY}",
     "less_than": "must be < {lt}",
     "less_than_equal": "must be <= {le}",

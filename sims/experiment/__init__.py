@@ -1,0 +1,1 @@
+"""Experiments: what their files may say, how they are read and changed, and templates to start from."""
