@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from hardware.tables import cut, one_line, open_regular, shown
-from perturb.errors import InputError
+from hardware.tables import open_regular
+from perturb.errors import InputError, cut, one_line, shown
 
 Array = np.ndarray
 Targets = str | tuple[str, ...] | None

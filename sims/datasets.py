@@ -288,7 +288,7 @@ def _split(data: "Data", n_inputs: int, n_outputs: int, test_key: str) -> tuple[
 
 
 def _called(data: "Data") -> str:
-    from hardware.tables import shown
+    from perturb.errors import shown
 
     return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
 

@@ -12,14 +12,15 @@ import tomli_w
 from pydantic import Field, SkipValidation, model_validator
 
 from hardware.params import ChipParams, load_chip, with_device
-from hardware.tables import Name, NonNegative, Number, Positive, Table, one_line, plain, read_named, shown, toml_names, validated
-from perturb.errors import InputError, choose
+from hardware.tables import Name, NonNegative, Number, Positive, Table, read_named, toml_names, validated
+from perturb.errors import InputError, choose, one_line, shown
 from perturb.estimation.statistics import check_pair
 from perturb.networks.boltzmann import Boltzmann
 from perturb.networks.dag import DAG
 from perturb.networks.mlp import MLP
 from perturb.networks.recurrent import Recurrent
 from perturb.seeds import derive_seed, nth_seed
+from perturb.settings import plain
 from perturb.training.plan import RATES, RULES
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
