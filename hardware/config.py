@@ -1,22 +1,20 @@
 """Tables of TOML files that people write: read, checked, and every mistake said in one line."""
 
-import json
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
-from perturb.errors import InputError
+from perturb.errors import InputError, cut, one_line, shown
 from perturb.files import open_regular
 
 M = TypeVar("M", bound=BaseModel)
@@ -194,43 +192,3 @@ def dotted(path: Collection[str | int]) -> str:
         if s != ""
     )
     return "".join(steps).removeprefix(".")
-
-
-def plain(value: object) -> Any:
-    """A value as a TOML file would give it: a text is parsed, or kept if it is no TOML; NumPy's become Python's."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, str):
-        try:
-            parsed = tomllib.loads(f"value = {value}")
-        except (ValueError, RecursionError):
-            return value
-        return parsed["value"] if len(parsed) == 1 else value
-    return value
-
-
-def shown(value: object) -> str:
-    """A value as TOML would write it, at most 60 characters."""
-    try:
-        text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):  # no plain data, or an integer of thousands of digits
-        text = f"<{type(value).__name__}>"
-    return cut(text, 60)
-
-
-def cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def one_line(text: str) -> str:
-    """The text with everything that is not printable, line ends among it, written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"chip.bus.skew_ns": [0, 1]} of what TOML makes of chip.bus.skew_ns = [0, 1]."""
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        key = f"{above}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return found

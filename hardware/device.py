@@ -35,9 +35,9 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import erf
 
-from hardware.config import Name, NonNegative, Number, Positive, Table, read_named, shown, toml_names, validated
+from hardware.config import Name, NonNegative, Number, Positive, Table, read_named, toml_names, validated
 from perturb.compiled import compiled
-from perturb.errors import InputError
+from perturb.errors import InputError, shown
 from perturb.trial.random import FABRICATION, PROGRAM, PULSE, READ, ROUNDING, WRITE, four_normals, normals_at, uniforms_at
 
 Array = np.ndarray

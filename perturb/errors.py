@@ -1,5 +1,6 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and texts as its messages show them."""
 
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TypeVar
@@ -22,3 +23,21 @@ def choose(name: str, value: object, table: Mapping[str, T]) -> T:
     close = get_close_matches(str(value), table, n=1)
     hint = f"did you mean {close[0]}?" if close else "one of " + ", ".join(table)
     raise InputError(f"{name} = {value!r} is unknown: {hint}")
+
+
+def shown(value: object) -> str:
+    """A value as TOML would write it, at most 60 characters."""
+    try:
+        text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # no plain data, or an integer of thousands of digits
+        text = f"<{type(value).__name__}>"
+    return cut(text, 60)
+
+
+def cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def one_line(text: str) -> str:
+    """The text with everything that is not printable, line ends among it, written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

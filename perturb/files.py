@@ -12,6 +12,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from perturb.errors import InputError
+
 # what damaged bytes make of readers of tables and texts, and of whoever takes what they give for granted
 UNREADABLE = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError, RuntimeError,
@@ -81,3 +83,20 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The whole file or none, on the disk when this returns. InputError if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as file:
+            file.write(content)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}): free some space, and the same command goes on"
+        ) from None

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from reports.exporters import export as export
     from reports.exporters import plot as plot
     from reports.frames import Frames as Frames
-    from reports.frames import load as load
+    from reports.loading import load as load
 
-_HOME = {"Frames": "frames", "export": "exporters", "load": "frames", "plot": "exporters"}
+_HOME = {"Frames": "frames", "export": "exporters", "load": "loading", "plot": "exporters"}
 __all__ = list(_HOME)
 
 

@@ -4,7 +4,7 @@ HTML needs none: the page is a Jinja template that escapes by itself, and attrib
 
 import re
 
-from hardware.config import one_line
+from perturb.errors import one_line
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

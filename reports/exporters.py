@@ -12,7 +12,8 @@ import pandas as pd
 
 from perturb.errors import InputError, choose
 from perturb.files import whole
-from reports.frames import Frames, load
+from reports.frames import Frames
+from reports.loading import load
 
 LARGEST_IN_EXCEL = 10**15  # it keeps fifteen digits
 PICTURES = ("svg", "png")
@@ -94,29 +95,27 @@ def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
 
 
 def _markdown(frames: Frames) -> dict[str, Content]:
-    from reports.tables import markdown
+    from reports.table import markdown
 
     return {"report.md": markdown(frames).encode()}
 
 
 def _latex(frames: Frames) -> dict[str, Content]:
-    from reports.tables import latex
+    from reports.table import latex
 
     return {"report.tex": latex(frames).encode()}
 
 
 def _png(frames: Frames) -> dict[str, Content]:
-    from reports.canvas import png
-    from reports.plots import figures
+    from reports.figures import png
 
-    return {f"{name}.png": png(figure) for name, (figure, _) in figures(frames).items()}
+    return {f"{name}.png": png(figure) for name, (figure, _) in frames.view.figures(frames).items()}
 
 
 def _svg(frames: Frames) -> dict[str, Content]:
-    from reports.canvas import svg
-    from reports.plots import figures
+    from reports.figures import svg
 
-    return {f"{name}.svg": svg(figure, name).encode() for name, (figure, _) in figures(frames).items()}
+    return {f"{name}.svg": svg(figure, name).encode() for name, (figure, _) in frames.view.figures(frames).items()}
 
 
 def _html(frames: Frames) -> dict[str, Content]:
@@ -155,12 +154,11 @@ def export(
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
     frames = load(directory, wanted)
     target = frames.directory if out is None else Path(out)
-    stored = set() if frames.study == "sweep" else {"summary.csv", *(f"{table}.parquet" for table in frames.tables)}
     inside = target.exists() and target.samefile(frames.directory)
     written: dict[str, None] = {}
     for writer in writers:  # one format after another: of large sweeps none waits in memory for the others
         contents = writer(frames)
-        _write_all(target, {name: content for name, content in contents.items() if not (inside and name in stored)})
+        write_all(target, {name: content for name, content in contents.items() if not (inside and name in frames.stored)})
         written |= dict.fromkeys(contents)
     return [target / name for name in written]
 
@@ -170,39 +168,23 @@ def plot(directory: str | Path, kind: str | None = None, format: str = "svg", ou
 
     out: a directory, made if missing; None is the run's own. An unknown kind or format raises InputError, which lists them.
     """
-    from reports.canvas import png, svg
-    from reports.plots import figures
+    from reports.figures import png, svg
 
     choose("format", format, dict.fromkeys(PICTURES))
     frames = load(directory)
-    drawn = figures(frames)
+    drawn = frames.view.figures(frames)
     if kind is not None:
         drawn = {kind: choose("kind", kind, drawn)}
     target = frames.directory if out is None else Path(out)
     contents: dict[str, Content] = {
         f"{name}.{format}": png(figure) if format == "png" else svg(figure, name).encode() for name, (figure, _) in drawn.items()
     }
-    _write_all(target, contents)
+    write_all(target, contents)
     return [target / name for name in contents]
 
 
-def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, out: str | Path) -> list[Path]:
-    """Write a fitted device: its file to `out`, and beside it the plot of `reports.device_plots.device_fit` as PNG and SVG.
-
-    tables: readings, response and steps. Returns the paths; a place that cannot be written raises InputError.
-    """
-    from reports.canvas import png, svg
-    from reports.device_plots import device_fit
-
-    out = Path(out)
-    figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
-    plots: dict[Path, Content] = {out.with_suffix(".png"): png(figure), out.with_suffix(".svg"): svg(figure, "device").encode()}
-    contents: dict[Path, Content] = {out: text.encode(), **plots}
-    _write_all(out.parent, {path.name: content for path, content in contents.items()})
-    return list(contents)
-
-
-def _write_all(target: Path, contents: dict[str, Content]) -> None:
+def write_all(target: Path, contents: dict[str, Content]) -> None:
+    """Write files to a directory, made if missing; InputError if they cannot be."""
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -1,22 +1,20 @@
-"""A stored run, or a sweep of runs, as tidy pandas frames."""
+"""A stored run, or a sweep of runs, as tidy pandas frames, and how it is shown."""
 
-import io
-import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from perturb.errors import InputError
-from perturb.files import UNREADABLE, digest, reason
-from reports.columns import COLUMNS
+from reports.formats import Titled
 
-PROVENANCE = {"experiment": str, "status": str, "description": str, "command": str, "seed": int}  # what that of a run has
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TITLE = "weight perturbation for analog neural hardware, with exact Hessian-vector products"
 CATEGORIES = ("method", "code", "quantity")
+QUANTITIES = {"hv": "z = Hv", "gradient": "gradient"}
 ROWS = 10_000  # of a part of a table
 
 
@@ -39,25 +37,79 @@ class LateTables(Mapping[str, pd.DataFrame]):
         return len(self._names)
 
 
+class Swept(NamedTuple):
+    """What a sweep of a study shows. identity: columns that tell rows of a summary apart (of facts their subject); measures: what
+    is plotted; theory: of a measure, the one that predicts it; wanted: of which measure, and the value or the key of the
+    experiment that has it; shares: measures that are shares of independent runs or dies, and the key of the
+    experiment that says of how many; units: of columns that are cosines or shares (facts have units of their own)."""
+
+    identity: tuple[str, ...]
+    measures: tuple[str, ...]
+    theory: Mapping[str, str] = {}
+    wanted: tuple[str, float | str] | None = None
+    shares: Mapping[str, str] = {}
+    units: Mapping[str, str] = {}
+
+
+def _nothing(frames: "Frames") -> list:
+    return []
+
+
+def _joined(frames: "Frames", quantity: str, names: tuple[str, ...]) -> str:
+    called = "/".join(QUANTITIES.get(name, name) for name in names)
+    return ", ".join(part for part in (QUANTITIES.get(quantity, quantity), called) if part)
+
+
+@dataclass(frozen=True)
+class View:
+    """How the results of a study are shown.
+
+    columns: table: column: meaning and unit (of a sweep, see `schema`). tables: what is shown, title, what it says, rows.
+    verdicts: (of what, what came of it), in sentences; notes: others; warnings: what to mind. figures: name: (figure, caption).
+    called: what reports call one thing that was measured, of its quantity and the other columns of its identity. swept: what a
+    sweep of it shows. answer_first: whether verdicts come before the tables on a terminal. before_figures: how many tables of a
+    page come before its figures. kind: how a page calls it beside its name, and the command that does it.
+    """
+
+    columns: Mapping[str, Mapping[str, str]]
+    tables: Callable[["Frames"], list[Titled]]
+    figures: Callable[["Frames"], dict[str, tuple["Figure", str]]]
+    verdicts: Callable[["Frames"], list[tuple[str, str]]] = _nothing
+    notes: Callable[["Frames"], list[str]] = _nothing
+    warnings: Callable[["Frames"], list[str]] = _nothing
+    called: Callable[["Frames", str, tuple[str, ...]], str] = _joined
+    swept: Swept | None = None
+    answer_first: bool = False
+    before_figures: Callable[["Frames"], int] = lambda frames: len(frames.view.tables(frames))
+    kind: tuple[str, str] = ("", "run")
+    schema: Callable[["Frames"], Mapping[str, Mapping[str, str]]] = lambda frames: frames.view.columns
+
+
 @dataclass(frozen=True)
 class Frames:
     """One run: frames by name, also as attributes (`frames.summary`), with the columns of its study (`frames.columns`); the
     resolved experiment and its provenance as dictionaries. Of a sweep: summary, cells, points and perhaps thresholds; the other
-    tables of its runs, if it keeps them, as attributes, what was varied before them."""
+    tables of its runs, if it keeps them, as attributes, what was varied before them.
+
+    view: how it is shown. stored: names of the files that it was read from, which exports leave as they are. text: the experiment
+    as a TOML file that does all of it again. more: other tables, by name. means: of a sweep, see `reports.statistics.Means`.
+    """
 
     directory: Path
     tables: Mapping[str, pd.DataFrame]
     experiment: dict[str, Any]
     provenance: dict[str, Any]
-    means: object = None  # of a sweep, see reports.sweeps.Means
+    view: View
+    stored: frozenset[str] = frozenset()
+    text: Callable[[], str] = str
+    more: Callable[["Frames", str], pd.DataFrame] | None = None
+    means: Any = None
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         if name in self.__dict__.get("tables", {}):
             return self.tables[name]
-        if "varied" in self.__dict__.get("provenance", {}):
-            from reports.sweeps import kept
-
-            return kept(self, name)
+        if more := self.__dict__.get("more"):
+            return more(self, name)
         raise AttributeError(f"this run has no table {name!r}: it has {', '.join(self.__dict__.get('tables', {}))}")
 
     def parts(self, name: str) -> Iterator[pd.DataFrame]:
@@ -70,18 +122,10 @@ class Frames:
             yield table.iloc[start : start + ROWS]
 
     @property
-    def study(self) -> str:
-        """What was done: a study, or a sweep of one."""
-        return "sweep" if "varied" in self.provenance else self.experiment.get("study", "compare")
-
-    @property
-    def columns(self) -> dict[str, dict[str, str]]:
+    def columns(self) -> dict[str, Mapping[str, str]]:
         """table: column: meaning and unit."""
-        if self.study == "sweep":
-            from reports.sweeps import columns
-
-            return columns(self)
-        return {name: COLUMNS[self.study][name] for name in self.tables}
+        schema = self.view.schema(self)
+        return {name: schema[name] for name in self.tables}
 
     @property
     def partial(self) -> bool:
@@ -110,84 +154,22 @@ class Frames:
         rows = self.summary if quantity is None else self.summary[self.summary["quantity"] == quantity]
         return list(dict.fromkeys(zip(rows["method"], rows["code"], strict=True)))
 
-    def fact(self, name: str) -> float:
-        """The value of one row of a study's summary."""
-        return float(self.summary.loc[self.summary["fact"] == name, "value"].iloc[0])
+    def of(self, quantity: str) -> pd.DataFrame:
+        """The rows of the summary that are of one quantity."""
+        return self.summary[self.summary["quantity"] == quantity]
 
+    def of_each(self) -> pd.DataFrame:
+        """A row per method: of z, or of the gradient where that is all it estimates."""
+        summary = self.summary
+        alone = ~summary[["method", "code"]].apply(tuple, axis=1).isin(self.methods("hv"))
+        return summary[(summary["quantity"] == "hv") | alone]
 
-def load(directory: str | Path, wanted: str | None = None) -> Frames:
-    """The frames of a run, or of a sweep: then wanted is what its thresholds are of, such as "cosine>=0.95" (absent: the cosine
-    that [dies] of the experiment wants; of a training, half of the runs solved). InputError, naming the file, if one is missing,
-    cut short or not of this kind."""
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory: give the directory of a run or a sweep (perturb run ... --out DIR)")
-    if (directory / "sweep.sqlite").exists():
-        from reports.sweeps import load as load_sweep
+    def fact(self, measure: str, subject: str = "") -> float:
+        """The value of one row of a summary of facts."""
+        own = (self.summary["measure"] == measure) & (self.summary["subject"] == subject)
+        return float(self.summary.loc[own, "value"].iloc[0])
 
-        return load_sweep(directory, wanted)
-    if wanted is not None:
-        raise InputError(f"{directory}: wanted = {wanted!r} is of sweeps, and this is a single run: leave it out")
-    if not (directory / "provenance.json").exists() and (directory / "unfinished").exists():
-        raise InputError(f"{directory}: a run that has no result yet: wait for it, or give its command again")
-    if not (directory / "provenance.json").exists():
-        raise InputError(
-            f"{directory}: not the directory of a run or a sweep (no provenance.json, no sweep.sqlite): make one with "
-            "perturb run ... --out DIR"
-        )
-    provenance = read(directory / "provenance.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
-    if not isinstance(provenance, dict) or not all(isinstance(provenance.get(key), kind) for key, kind in PROVENANCE.items()):
-        raise InputError(f"{directory / 'provenance.json'}: not of a run, or damaged: run the experiment again")
-    written = provenance.get("files", {})  # digests; runs of earlier versions have none
-
-    def intact(path: Path) -> bytes:
-        content = path.read_bytes()
-        if isinstance(written, dict) and written.get(path.name, digest(content)) != digest(content):
-            raise ValueError("not as it was written: damaged, or changed since")
-        return content
-
-    experiment = read(directory / "experiment.toml", lambda path: tomllib.loads(intact(path).decode("utf-8")))
-    if not (isinstance(written, dict) and "experiment.toml" in written):
-        from sims.experiment.loading import experiment_from
-
-        # InputError for what it cannot be; keys that it lacks are as they are by default
-        experiment = experiment_from(experiment, str(directory / "experiment.toml"), directory).model_dump()
-    study = experiment.get("study", "compare")
-    if not isinstance(study, str) or study not in COLUMNS:
-        raise InputError(f"{directory / 'experiment.toml'}: study = {study!r} is unknown here: written by a later version?")
-
-    def parquet(name: str, columns: dict[str, str]) -> pd.DataFrame:
-        frame = read(directory / f"{name}.parquet", lambda path: pd.read_parquet(io.BytesIO(intact(path))))
-        missing = [column for column in columns if column not in frame.columns]
-        if missing:
-            path = directory / f"{name}.parquet"
-            raise InputError(f"{path}: has no column {missing[0]}: written by another version? Run the experiment again")
-        return frame.astype({column: "category" for column in CATEGORIES if column in columns})
-
-    partial = provenance["status"] == "partial" and study != "compare"  # a study that was interrupted lacks its later tables
-    present = {
-        name: columns for name, columns in COLUMNS[study].items() if not partial or (directory / f"{name}.parquet").exists()
-    }
-    frames = Frames(directory, {name: parquet(name, columns) for name, columns in present.items()}, experiment, provenance)
-    if "summary" not in frames.tables or frames.summary.empty:
-        raise InputError(f"{directory / 'summary.parquet'}: holds no result: run the experiment again")
-    return frames
-
-
-def experiment_text(frames: Frames) -> str:
-    """The experiment as a TOML file that does all of it again."""
-    if frames.study == "sweep":
-        from reports.sweeps import sweep_text
-
-        return sweep_text(frames)
-    return read(frames.directory / "experiment.toml", lambda path: path.read_text(encoding="utf-8"))
-
-
-def read(path: Path, reader: Any) -> Any:
-    """reader(path), or InputError naming the file."""
-    try:
-        return reader(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing: run the experiment again") from None
-    except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read ({reason(error)}): run the experiment again") from None
+    def fact_name(self, row: Mapping[Any, Any]) -> str:
+        """What reports call a fact: chip, momentum: ever solved."""
+        measure = str(row["measure"]).replace("_", " ")
+        return f"{self.view.called(self, '', (row['subject'],))}: {measure}" if row["subject"] else measure

@@ -55,23 +55,23 @@ def run(
 
 def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffix: str = "") -> Path:
     """Run, store and print; the directory of the results."""
-    from reports.frames import Frames
-    from reports.tables import print_run
-    from sims import store
+    from reports.loading import of_run
+    from reports.store.run_directory import UNFINISHED
+    from reports.table import print_run
     from sims.experiment.loading import load_experiment
-    from sims.runner import INTERRUPTED, run_experiment
+    from sims.runner import INTERRUPTED, reserved, run_experiment
 
     loaded = load_experiment(experiment, changes)
-    with store.reserved(loaded, out, suffix) as directory, _Interruption() as interruption:
+    with reserved(loaded, out, suffix) as directory, _Interruption() as interruption:
         with _progress() as progress:
-            scratch = directory / store.UNFINISHED
+            scratch = directory / UNFINISHED
             result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard, scratch=scratch)
         if not result.tables:
             _say("perturb: interrupted before the first result; nothing was written")
             raise typer.Exit(130)
-        frames = Frames(directory, result.tables, loaded.model_dump(), result.provenance)
+        frames = of_run(directory, result.tables, loaded.model_dump(), result.provenance)
         try:
-            store.write_run(result, directory)  # first: whatever becomes of the printing, the results are kept
+            result.write(directory)  # first: whatever becomes of the printing, the results are kept
         finally:
             print_run(frames, _console())
     if result.provenance["status"] == "partial":
@@ -101,13 +101,14 @@ def compare(
     wanted: Wanted = None,
 ) -> None:
     """Print the results of a run or a sweep again; or of two, side by side."""
-    from reports.frames import load
-    from reports.tables import print_beside, print_run
+    from reports.compare import print_compared
+    from reports.loading import load
+    from reports.table import print_run
 
     if other is None:
         print_run(load(directory, wanted), _console())
     else:
-        print_beside(load(directory, wanted), load(other, wanted), _console())
+        print_compared(load(directory, wanted), load(other, wanted), _console())
 
 
 @app.command()
@@ -168,21 +169,21 @@ def sweep(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the sweep (default: runs/NAME-sweep).")] = None,
 ) -> None:
     """Run an experiment for many values of its keys. The same command again goes on where it was interrupted."""
-    from sims import sweeper
-    from sims.designs import parse_varied
+    from reports.store.sweep_results import sweep_status
     from sims.experiment.loading import parse_settings
-    from sims.sweep_results import sweep_status
+    from sims.sweeps.design import parse_varied
+    from sims.sweeps.plan import plan_sweep
+    from sims.sweeps.run import pool
+    from sims.sweeps.run import sweep as run_cells
 
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
     options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
-    plan = sweeper.plan_sweep(
-        experiment, parse_settings(set or []), {key: value for key, value in options.items() if value is not None}
-    )
+    plan = plan_sweep(experiment, parse_settings(set or []), {key: value for key, value in options.items() if value is not None})
     directory = out or Path("runs") / f"{plan.experiment(plan.row(0)).name}-sweep"
-    crew = sweeper.crew(workers, cluster, len(plan))
+    workers_ = pool(workers, cluster, len(plan))
     try:
         with _sweep_progress() as told:
-            sweeper.sweep(plan, directory, crew, retry, told)
+            run_cells(plan, directory, workers_, retry, told)
     except _Stopped:
         _say(f"perturb: interrupted; {_so_far(directory)}")
         raise typer.Exit(130) from None
@@ -198,7 +199,7 @@ def sweep(
 @app.command()
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")]) -> None:
     """How far a sweep is, and which of its cells failed."""
-    from sims.sweep_results import sweep_status
+    from reports.store.sweep_results import sweep_status
 
     found = sweep_status(directory)
     left = found.cells - found.done - len(found.failed)
@@ -213,8 +214,8 @@ def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Direct
 
 
 def _print_failed(failed: list[dict], most: int = 20) -> None:
-    from hardware.config import one_line
-    from sims.sweep_results import last_line
+    from perturb.errors import one_line
+    from reports.store.sweep_results import last_line
 
     for cell in failed[:most]:
         print(f"cell {cell['cell']} failed, seed {cell['seed']}: {last_line(cell['error'])}\n    {one_line(cell['command'])}")
@@ -223,7 +224,7 @@ def _print_failed(failed: list[dict], most: int = 20) -> None:
 
 
 def _so_far(directory: Path) -> str:
-    from sims.sweep_results import sweep_status
+    from reports.store.sweep_results import sweep_status
 
     try:
         found = sweep_status(directory)
@@ -318,7 +319,7 @@ def reproduce(
 
     The exit status is 1 if a measured value disagrees: by more than five standard errors and the tolerance stated.
     """
-    from sims.reproduce import CLAIMS, chosen, says
+    from sims.claims import CLAIMS, chosen, says
 
     if claim is None:
         for name, function in CLAIMS.items():
@@ -332,8 +333,8 @@ def reproduce(
 
 
 def _disagrees(directory: Path) -> bool:
-    from reports.frames import load
-    from sims.claims import DISAGREES
+    from reports.loading import load
+    from reports.vocabulary import DISAGREES
 
     return bool((load(directory).summary["verdict"] == DISAGREES).any())
 
@@ -406,8 +407,7 @@ def fit_device(
     (of that pulse: 1 or up, -1 or down; 0 = none yet), weight (in range units, -1..1 or so) or conductance_us (or any other
     unit), and if there are several, device and cycle.
     """
-    from reports.exporters import export_device_fit
-    from reports.tables import print_device_fit
+    from reports.device_fit import export_device_fit, print_device_fit
     from sims.device_fit import fit_device as fit
 
     out = out or Path(f"{file.stem or 'device'}.toml")
@@ -513,7 +513,7 @@ class _sweep_progress:
         self._bar.update(self._task, completed=told.done + told.failed, total=told.cells, description=text)
 
     def _line(self, told) -> None:
-        from sims.designs import toml
+        from perturb.settings import toml
 
         varied = "".join(f" {key}={toml(key, value)}" for key, value in told.row.parameters.items())
         how = f"done in {told.outcome.seconds:.3g} s" if told.outcome.status == "done" else "failed"

@@ -13,8 +13,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from hardware.config import cut, one_line, shown
-from perturb.errors import InputError
+from perturb.errors import InputError, cut, one_line, shown
 from perturb.files import open_regular
 
 Array = np.ndarray

@@ -11,8 +11,8 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Field, SkipValidation, model_validator
 
-from hardware.config import Name, NonNegative, Positive, Seed, Table, shown
-from perturb.errors import InputError, choose
+from hardware.config import Name, NonNegative, Positive, Seed, Table
+from perturb.errors import InputError, choose, shown
 from perturb.networks.boltzmann import MAX_UNITS
 
 Array = np.ndarray
@@ -359,7 +359,9 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> tuple[Ar
     return x, target, x_test, target_test
 
 
-def _called(data: Data) -> str:
+def _called(data: "Data") -> str:
+    from perturb.errors import shown
+
     return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hardware.config import Table, cut, one_line, validated
+from hardware.config import Table, validated
 from hardware.device import EXPONENTIAL, LINEAR, DeviceParams, NoiseParams
-from perturb.errors import InputError, choose
+from perturb.errors import InputError, choose, cut, one_line
 from sims.device_likelihood import (
     CANDIDATES,
     PULSE,

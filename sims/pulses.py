@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.config import cut, one_line
-from perturb.errors import InputError
+from perturb.errors import InputError, cut, one_line
 from perturb.files import open_regular
 
 Array = np.ndarray

@@ -1,41 +1,29 @@
-"""Running an experiment: its study on its bench, with everything that is needed to do it again."""
+"""Running an experiment: its study on its problem, with everything that is needed to do it again."""
 
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hardware.config import plain
 from perturb.errors import InputError
-from sims.bench import Bench, Stopped, Tables, prepare
-from sims.designs import command, toml
-from sims.experiment.loading import load_experiment
+from reports.store import run_directory
+from reports.store.commands import run_command
+from sims.experiment.loading import load_experiment, to_toml
 from sims.experiment.schema import Experiment
+from sims.problem import Problem, Stopped, Tables, prepare
+from sims.studies import STUDIES, TRIALS
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
 INTERRUPTED = "the run was interrupted"
-# of the module's function that makes its tables
-STUDIES = {
-    "compare": ("comparison", "compare_methods"),
-    "estimators": ("estimators", "estimators"),
-    "ablation": ("ablation", "ablation"),
-    "dies": ("ablation", "dies"),
-    "budget": ("budget", "budget"),
-    "spectrum": ("spectrum", "spectrum"),
-    "finite-difference": ("finite_difference", "finite_difference"),
-    "uses": ("uses", "uses"),
-    "training": ("training", "training"),
-    "reproduce": ("reproduce", "reproduce"),
-}
 
 
 @dataclass(frozen=True)
@@ -51,6 +39,10 @@ class Run:
         if name in self.__dict__.get("tables", {}):
             return self.tables[name]
         raise AttributeError(f"this run has no table {name!r}")
+
+    def write(self, directory: Path) -> None:
+        """Store it in a directory that is `reserved` for it."""
+        run_directory.write_run(directory, to_toml(self.experiment, directory), self.tables, self.provenance)
 
 
 def run_experiment(
@@ -71,18 +63,21 @@ def run_experiment(
     InputError for a user's mistake. One that shows only after the first results (no minimum, say) does not lose them: the run is
     "partial" too, and provenance["reason"] says why.
     """
-    from sims import store
-
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)
-    again = command(str(name_or_path), {key: toml(key, plain(value)) for key, value in set.items()})
+    again = run_command(str(name_or_path), set)
     if out is None:
         return _run(experiment, again, progress, should_stop, scratch)
-    with store.reserved(experiment, Path(out)) as directory:
-        run = _run(experiment, again, progress, should_stop, scratch or directory / store.UNFINISHED)
+    with reserved(experiment, Path(out)) as directory:
+        run = _run(experiment, again, progress, should_stop, scratch or directory / run_directory.UNFINISHED)
         if run.tables:
-            store.write_run(run, directory)
+            run.write(directory)
         return run
+
+
+def reserved(experiment: Experiment, out: Path | None, suffix: str = "") -> AbstractContextManager[Path]:
+    """A directory for the results of an experiment, see `reports.store.run_directory.reserved`."""
+    return run_directory.reserved(experiment.name + suffix, to_toml(experiment), out)
 
 
 def _run(
@@ -92,25 +87,24 @@ def _run(
     should_stop: Callable[[], bool],
     scratch: str | Path | None,
 ) -> Run:
-    bench = prepare(experiment)
+    problem = prepare(experiment)
     if scratch is not None:
-        bench = replace(bench, scratch=Path(scratch) / f".{experiment.name}")
-    tables, reason = study_tables(experiment, bench, progress, should_stop)
-    return Run(experiment, tables, _provenance(experiment, bench, again, reason))
+        problem = replace(problem, scratch=Path(scratch) / f".{experiment.name}")
+    tables, reason = study_tables(experiment, problem, progress, should_stop)
+    return Run(experiment, tables, _provenance(experiment, problem, again, reason))
 
 
 def study_tables(
     experiment: Experiment,
-    bench: Bench,
+    problem: Problem,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Tables, str]:
     """The tables of an experiment's study, and why it ended early ("" if it did not)."""
-    module, function = STUDIES[experiment.study]
-    study = getattr(import_module(f"sims.{module}"), function)
+    study = STUDIES[experiment.study].load()
     tables: Tables = {}
     try:
-        for name, table in study(experiment, bench, progress or (lambda what, done, total: None), should_stop):
+        for name, table in study(experiment, problem, progress or (lambda what, done, total: None), should_stop):
             tables[name] = table
     except Stopped:
         return (tables if "summary" in tables else {}), INTERRUPTED
@@ -129,12 +123,12 @@ def without_places(text: str) -> str:
     return text
 
 
-def _provenance(experiment: Experiment, bench: Bench, again: str, reason: str) -> dict[str, Any]:
-    chip, S = experiment.chip, bench.objective.n_patterns
+def _provenance(experiment: Experiment, problem: Problem, again: str, reason: str) -> dict[str, Any]:
+    chip, S = experiment.chip, problem.objective.n_patterns
     about = experiment.description or experiment.name
     if experiment.study != "reproduce":
-        about += f"; {bench.w.size} weights, "
-    if experiment.study in ("compare", "estimators", "ablation", "dies", "budget", "training"):
+        about += f"; {problem.w.size} weights, "
+    if TRIALS in STUDIES[experiment.study].random:
         shown = f"{S} patterns" if experiment.estimation.presentation == "batch" else f"one of {S} patterns"
         noise = f"noise {chip.error_unit.noise:g} in each reading of the error"
         about += f"{shown} in each evaluation; chip {chip.name} with {noise}"

@@ -6,7 +6,8 @@ from sweeping import VARY, made_up
 
 import sims
 from perturb import MLP
-from sims import cells, cli
+from sims import cli
+from sims.sweeps import cell as cells
 
 
 class Quadratic:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 import sims
-from sims.sweep_store import FILE, Outcome
+from reports.store.sweep_database import FILE, Outcome
 
 ROOT = Path(__file__).parents[1]
 TIMES = ["wall_time_s"]  # columns of this computer, not of the chip

@@ -106,8 +106,8 @@ def test_a_boltzmann_machine_takes_inputs_and_targets_as_states():
         (a, b, c, -1 if (a > 0) ^ (b > 0) ^ (c > 0) == 0 else 1) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)
     }
     assert load_states(Data(name="teacher", samples=9), 3, (0, 1)).shape == (9, 3)
-    bench = prepare(load_experiment("boltzmann", {"network.visible": 9, "data.name": "bars"}))
-    assert bench.objective.n_patterns == 14 and bench.objective.error(bench.w) > 0
+    problem = prepare(load_experiment("boltzmann", {"network.visible": 9, "data.name": "bars"}))
+    assert problem.objective.n_patterns == 14 and problem.objective.error(problem.w) > 0
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))
@@ -210,7 +210,7 @@ def test_all_that_are_not_held_back_are_learnt_from_when_samples_is_absent():
 
 
 def test_the_study_uses_tests_with_what_data_test_holds_back():
-    from sims.uses import _split
+    from sims.studies.uses import _split
 
     small = {"network.layers": [4, 3], "data.name": "iris", "data.samples": 60, "uses.test_samples": 30}
     for changes, wanted in (({}, 30), ({"data.test": 40}, 40)):

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 import sims
 from perturb import InputError
-from sims import cells, designs, sweeper
 from sims.experiment.schema import Sweep
+from sims.sweeps import cell as cells
+from sims.sweeps import design as designs
+from sims.sweeps import plan as plans
 
 
 def points(is_whole=lambda key: False, **table):
@@ -47,8 +49,8 @@ def test_values_of_a_key(spec, values):
 
 
 def test_computed_numbers_of_a_whole_key_are_rounded_each_taken_once():
-    assert sweeper._is_whole("estimation.trials") and sweeper._is_whole("data.samples") and sweeper._is_whole("chip.die")
-    assert not any(map(sweeper._is_whole, ("estimation.sigma", "chip.error_unit.noise", "direction.norm", "no.such", "chip")))
+    assert plans._is_whole("estimation.trials") and plans._is_whole("data.samples") and plans._is_whole("chip.die")
+    assert not any(map(plans._is_whole, ("estimation.sigma", "chip.error_unit.noise", "direction.norm", "no.such", "chip")))
     assert points(lambda key: True, vary={"k": "logspace:0:1:6"}) == [{"k": k} for k in (1, 2, 3, 4, 6, 10)]
 
 
@@ -127,7 +129,7 @@ def test_any_spec_ends_in_a_result_or_one_line(vary, zipped):
     options = {"vary": vary, "zip": zipped, "design": "latin-hypercube", "samples": 2}
     base = {"estimation.compare_with": [], **({} if "estimation.trials" in vary | zipped else {"estimation.trials": 16})}
     try:
-        if len(sweeper.plan_sweep("xor", base, options)) <= 4:
+        if len(plans.plan_sweep("xor", base, options)) <= 4:
             frame = sims.run_sweep("xor", workers=0, set=base, **options)
             assert len(frame) or frame.attrs["failed"]
     except InputError as error:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.config import Table, flat
+from hardware.config import Table
 from hardware.device import DeviceParams
 from perturb import InputError
+from perturb.settings import flat
 from perturb.training.plan import Plan
 from sims.datasets import DATASETS, load_data
 from sims.experiment.loading import experiment_from, experiment_names, load_experiment, parse_settings, to_toml

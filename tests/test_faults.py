@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from shown import spoken
 from test_chip import chip_of
 
 import reports
 import sims
 from hardware import Chip
-from sims import comparison
+from sims.studies import compare as comparison
 
 OPTIONS = {"method": "covariance", "code": "gaussian", "sigma": 0.05, "seed": 4}
 TRIAL_NS = 2 * 10_200 + 2 * 160  # of `small` with those
@@ -82,7 +83,7 @@ def test_a_chip_that_met_no_fault_is_not_run_again(small, monkeypatch):
         assert chip.faultless is None
     monkeypatch.setattr(comparison, "_without_faults", None)
     run = sims.run_experiment("xor", {"estimation.trials": 64, "chip.weights.dead_fraction": 0.2})
-    assert run.summary["faultless_cosine"].isna().all() and not run.summary["verdict"].str.contains("faults cost").any()
+    assert run.summary["faultless_cosine"].isna().all() and not any("faults cost" in said for _, said in spoken(run))
 
 
 def test_a_report_says_what_faults_cost(tmp_path):
@@ -94,7 +95,8 @@ def test_a_report_says_what_faults_cost(tmp_path):
     cost = row["faultless_cosine"] - row["cosine"]
     assert cost > 0.1
     words = f"faults cost {cost:.2f} of the cosine with Hv ({row['faultless_cosine']:.2f} without them)"
-    assert words in row["verdict"] and row["verdict"].startswith("falls short") and "other imperfections" not in row["verdict"]
+    said = dict(spoken(hurt))["difference/walsh"]
+    assert words in said and said.startswith("falls short") and "other imperfections" not in said
     for path in reports.export(tmp_path / "run", ["html", "md"], tmp_path / "out"):
         text = path.read_text()
         assert words in text and "synapses stopped working in trial 100" in text

@@ -11,9 +11,9 @@ import pytest
 import reports
 import sims
 from perturb import InputError
-from sims.cells import run_cell
 from sims.experiment.loading import load_experiment
-from sims.sweeper import plan_sweep
+from sims.sweeps.cell import run_cell
+from sims.sweeps.plan import plan_sweep
 
 TIMES = {"wall_time_s", "trials_per_s"}  # of this computer
 LEARNING = {"training.updates": 20, "training.runs": 2, "training.records": 4}

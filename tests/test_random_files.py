@@ -10,18 +10,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_files import STUDIES, chips, damaged, devices, experiments, sweeps, text
 from rich.console import Console
+from shown import spoken
 
 import reports
 from hardware.device import DeviceParams, apparent, fabricate, load_device
 from hardware.params import load_chip
 from perturb import CODES, METHODS, InputError, predict
 from perturb.seeds import nth_seed
-from reports.frames import Frames
-from reports.tables import print_run
-from sims.bench import prepare
+from reports.loading import of_run
+from reports.table import print_run
 from sims.experiment.loading import load_experiment, to_toml
+from sims.problem import prepare
 from sims.runner import Run, run_experiment
-from sims.sweeper import plan_sweep
+from sims.sweeps.plan import plan_sweep
 
 pytestmark = pytest.mark.filterwarnings("error")  # NumPy's say that a number is wrong
 # HUNT=5000 looks at so many files of each kind, other ones each time
@@ -56,8 +57,8 @@ def check_numbers(run: Run) -> None:
                 assert (known >= 0).all() and (len(known) == len(values) or name == "learning"), where
             if column in SHARES:
                 assert ((known > -1e-9) & (known < 1 + 1e-9)).all(), where
-        if "fact" in table.columns:
-            assert table["fact"].is_unique and (table["meaning"].str.len() > 0).all()
+        if "meaning" in table.columns:
+            assert not table.duplicated(["subject", "measure"]).any() and (table["meaning"].str.len() > 0).all()
 
 
 def run_file(file: Path) -> None:
@@ -71,7 +72,7 @@ def run_file(file: Path) -> None:
     if run.provenance["status"] == "partial":
         check_line(run.provenance["reason"])
     with open(os.devnull, "w") as nowhere:
-        print_run(Frames(file, run.tables, run.experiment.model_dump(), run.provenance), Console(file=nowhere, width=200))
+        print_run(of_run(file, run.tables, run.experiment.model_dump(), run.provenance), Console(file=nowhere, width=200))
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +181,9 @@ def test_a_word_may_be_longer_than_numbers_are():
 
 def test_no_variance_is_foretold_below_zero():
     network = {"network.layers": [3, 1], "network.output": "linear", "network.error": "binary_cross_entropy"}
-    bench = prepare(load_experiment("xor", {**network, "data.name": "parity", "data.bits": 3, "estimation.compare_with": []}))
+    problem = prepare(load_experiment("xor", {**network, "data.name": "parity", "data.bits": 3, "estimation.compare_with": []}))
     method, code = METHODS["pearlmutter_corrected"], CODES["walsh"]
-    foretold = predict(bench.objective, bench.w, bench.v, method, code, 0.01, 0.01).hv
+    foretold = predict(problem.objective, problem.w, problem.v, method, code, 0.01, 0.01).hv
     assert (foretold.variances(16) >= 0).all() and -1 <= foretold.cosine(16) <= 1
 
 
@@ -190,7 +191,7 @@ def test_weights_whose_trials_were_all_alike_have_no_estimate():
     settings = {"estimation.method": "pearlmutter_intercept", "estimation.code": "walsh", "estimation.trials": 4}
     run = run_experiment("xor", {**settings, "estimation.compare_with": []})
     assert not np.isinf(run.weights[["g_hat", "hv_hat"]]).any(axis=None)
-    assert run.weights["hv_hat"].isna().sum() == 2 and "to 2 of 9 weights all trials were alike" in run.summary["verdict"].iloc[1]
+    assert run.weights["hv_hat"].isna().sum() == 2 and "to 2 of 9 weights all trials were alike" in spoken(run)[0][1]
 
 
 def test_sums_of_a_single_trial_have_no_standard_error():

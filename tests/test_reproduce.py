@@ -9,10 +9,14 @@ import pytest
 import reports
 import sims
 from perturb import InputError
-from reports import columns
-from sims import claims, claims_estimates, claims_learning, claims_updates
-from sims.claims import AGREES, BIASED, DISAGREES, crossing, diagonal, general, judged, mean, refuted, seeds, verdict
-from sims.reproduce import CLAIMS, chosen, says
+from reports.studies import view_of
+from reports.vocabulary import AGREES, BIASED, DISAGREES
+from sims.claims import CLAIMS, chosen, says
+from sims.claims import claim as claims
+from sims.claims import estimates as claims_estimates
+from sims.claims import learning as claims_learning
+from sims.claims import updates as claims_updates
+from sims.claims.claim import crossing, diagonal, general, judged, mean, refuted, seeds, verdict
 
 SLOW = {"coverage", "mgd-xor", "settling", "converter", "flicker", "stability", "averaging"}
 EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CLAIMS]
@@ -108,7 +112,7 @@ def test_a_claim_is_printed_stored_and_reported(command, tmp_path):
     assert "Levin and May 1976" in out and out.count("agrees") == 3 and "(seed 3)" in out
     assert "3 of 3 statements agree" in out and "Next: perturb report here" in out
     loaded = reports.load(tmp_path / "here")
-    assert list(loaded.summary.columns) == list(columns.CLAIMS) and loaded.provenance["seed"] == 3
+    assert list(loaded.summary.columns) == list(view_of("reproduce").columns["summary"]) and loaded.provenance["seed"] == 3
     assert command("report", "here", "--format", "html,md,csv,png")[0] == 0
     page, text = ((tmp_path / "here" / name).read_text() for name in ("report.html", "report.md"))
     for shown in (page, text):

@@ -17,10 +17,11 @@ from perturb import MLP, Code, InputError
 from perturb.seeds import derive_seed, nth_seed
 from perturb.training.loop import Batch, Plan, begin
 from perturb.trial.readout import Reading
-from reports.beside import beside
-from sims.bench import prepare
+from reports.compare import compare as beside
+from reports.store import SCHEMA_VERSION
+from reports.store.sweep_database import FILE
 from sims.experiment.loading import load_experiment
-from sims.sweep_store import FILE, _summed
+from sims.problem import prepare
 
 TEACHER = {"training.runs": 8, "training.updates": 20, "training.records": 2}
 
@@ -111,9 +112,9 @@ def test_no_die_of_a_number_is_a_die_of_another_number():
 
 
 def test_the_start_and_the_direction_are_not_of_one_stream():
-    bench = prepare(load_experiment("digits", {"weights.seed": 0, "direction.seed": 0, "weights.warmup_updates": 0}))
+    problem = prepare(load_experiment("digits", {"weights.seed": 0, "direction.seed": 0, "weights.warmup_updates": 0}))
     first = slice(0, 64 * 32)  # weights of a layer, all of one variance
-    assert abs(np.corrcoef(bench.w[first], bench.v[first])[0, 1]) < 5 / np.sqrt(64 * 32)
+    assert abs(np.corrcoef(problem.w[first], problem.v[first])[0, 1]) < 5 / np.sqrt(64 * 32)
 
 
 def test_a_run_of_a_training_can_be_done_alone():
@@ -194,9 +195,9 @@ def test_a_repeat_of_other_studies_has_another_start_direction_and_die():
         "xor", {}, 3, workers=0, set={"estimation.trials": 64, "chip.perturbation.gain_mismatch": 0.1}, keep=False
     )
     assert frame["cosine"].nunique() == len(frame) and frame["predicted_cosine"].nunique() > len(frame) / 3
-    benches = [prepare(load_experiment("digits", {"run.seed": seed, "weights.warmup_updates": 0})) for seed in (0, 1)]
-    assert not (benches[0].w == benches[1].w).all() and not (benches[0].v == benches[1].v).any()
-    assert (benches[0].objective.x == benches[1].objective.x).all()  # the data are the task
+    problems = [prepare(load_experiment("digits", {"run.seed": seed, "weights.warmup_updates": 0})) for seed in (0, 1)]
+    assert not (problems[0].w == problems[1].w).all() and not (problems[0].v == problems[1].v).any()
+    assert (problems[0].objective.x == problems[1].objective.x).all()  # the data are the task
 
 
 def test_points_share_the_seeds_of_their_repeats():
@@ -236,17 +237,18 @@ def test_pairs_of_two_sweeps_are_of_the_same_repeat(tmp_path):
 # ---- what earlier versions left
 
 
-def test_a_sweep_of_an_earlier_version_is_reported_but_not_added_to(tmp_path, repeats):
+def test_what_an_earlier_version_stored_is_refused_in_one_line(tmp_path):
     settings = {**TEACHER, "training.control": False}
-    sims.run_sweep("teacher-learning", {}, 2, tmp_path / "out", 0, set=settings)
-    with sqlite3.connect(tmp_path / "out" / FILE) as file:
-        text, count, _ = file.execute("select * from plan").fetchone()
-        plan = json.loads(text)
-        del plan["seeds"], plan["given"]
-        file.execute("delete from plan")
-        file.execute("insert into plan values (?, ?, ?)", _summed((json.dumps(plan), count)))
-    with pytest.raises(InputError, match="version of perturb that derived seeds otherwise.*choose another --out$") as caught:
-        sims.run_sweep("teacher-learning", {}, 2, tmp_path / "out", 0, set=settings)
-    assert "\n" not in str(caught.value)
-    frames = reports.load(tmp_path / "out")
-    assert "not independent" in frames.provenance["description"] and frames.cells["start_seed"].isna().all()
+    sims.run_sweep("teacher-learning", {}, 2, tmp_path / "sweep", 0, set=settings)
+    with sqlite3.connect(tmp_path / "sweep" / FILE) as file:
+        file.execute("pragma user_version = 2")
+    sims.run_experiment("teacher-learning", settings, out=tmp_path / "run")
+    provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert provenance["schema_version"] == SCHEMA_VERSION
+    (tmp_path / "run" / "provenance.json").write_text(json.dumps({**provenance, "schema_version": 1}))
+    for name in ("sweep", "run"):
+        with pytest.raises(InputError, match=r"another version of perturb \(schema_version \d, here \d\): ") as caught:
+            reports.load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="sweep anew into another directory$"):
+        sims.run_sweep("teacher-learning", {}, 2, tmp_path / "sweep", 0, set=settings)

@@ -6,18 +6,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from shown import fact, row_of, verdicts_of
 from test_chip import chip_of
 
 import reports
 import sims
 from hardware.schedule import Schedule
 from perturb import METHODS, MLP, InputError, Objective, curvature
-from reports import columns, tables
-from sims import ablation, spectrum, uses
-from sims.bench import prepare
+from reports.studies import view_of
 from sims.datasets import DATASETS, load_data
 from sims.experiment.loading import load_experiment
-from sims.finite_difference import slope
+from sims.problem import prepare
+from sims.studies import ablation, spectrum, uses
+from sims.studies import dies as many_dies
+from sims.studies.finite_difference import slope
 
 SMALL = {"network.layers": [64, 3, 10], "data.samples": 30, "uses.test_samples": 50, "uses.budget": 200, "uses.decay": 0.01}
 NOISY = {
@@ -46,7 +48,7 @@ def runs(tmp_path_factory):
 def test_a_study_is_stored_and_reported(runs, study, tmp_path):
     (run, folder) = runs[0][study], runs[1]
     assert {name: list(table.columns) for name, table in run.tables.items()} == {
-        name: list(columns) for name, columns in columns.COLUMNS[study].items()
+        name: list(columns) for name, columns in view_of(study).columns.items()
     }
     loaded = reports.load(folder / study)
     for name, table in run.tables.items():
@@ -66,7 +68,7 @@ def test_a_study_is_stored_and_reported(runs, study, tmp_path):
 def test_tables_of_studies_fit_a_hundred_columns(runs):
     from rich.console import Console
 
-    from reports.tables import print_run
+    from reports.table import print_run
 
     for study in QUICK:
         with open("/dev/null", "w") as nowhere:
@@ -74,10 +76,6 @@ def test_tables_of_studies_fit_a_hundred_columns(runs):
             print_run(reports.load(runs[1] / study), console)
             text = console.export_text()
         assert max(map(len, text.splitlines())) <= 100 and "…" not in text
-
-
-def fact(run, name):
-    return float(run.summary.set_index("fact").loc[name, "value"])
 
 
 # ---- estimators
@@ -126,7 +124,7 @@ def test_ablation_leaves_out_what_the_method_does_not_use_and_begins_with_its_an
     assert not run.summary["variant"].str.contains("summing_line").any()
     assert {"ideal", "only perturbation.gain_mismatch", "all"} <= {*run.summary["variant"]}
     assert "summing_line.bits" in run.summary.set_index("variant").loc["all", "imperfections"].iloc[0]  # the chip has it
-    (_, sentence), *_ = tables.verdicts(reports.load(tmp_path / "run"))
+    (_, sentence), *_ = verdicts_of(reports.load(tmp_path / "run"))
     assert sentence.startswith("nothing here costs more than 1 %")
     _, printed, _ = command("compare", tmp_path / "run")
     assert printed.index("nothing here costs") < printed.index("what each imperfection costs")
@@ -137,7 +135,7 @@ def test_ablation_leaves_out_what_the_method_does_not_use_and_begins_with_its_an
 
 def test_the_cost_of_an_imperfection_has_an_error_from_die_to_die():
     def die(c):  # cosines after 100 and 400 trials, of noise alone
-        return ablation.OnDie(
+        return many_dies.OnDie(
             {"hv": [(100, (1 + 1 / (4 * c)) ** -0.5, 0.0), (400, (1 + 1 / (16 * c)) ** -0.5, 0.0)]}, 0.0, 0.0, ""
         )
 
@@ -166,10 +164,10 @@ def test_dies_of_one_design_differ_and_their_yield_has_an_interval(runs):
     hv = run.dies[run.dies["quantity"] == "hv"]
     assert hv["die"].nunique() == 5 and hv["cosine"].nunique() == 5
     share = float((hv["cosine"] >= 0.9).mean())
-    assert fact(run, "hv: yield") == share
-    assert fact(run, "hv: yield, at least") <= share <= fact(run, "hv: yield, at most")
+    assert fact(run, "yield", "hv") == share
+    assert row_of(run, "yield", "hv")["low"] <= share <= row_of(run, "yield", "hv")["high"]
     # Wilson's interval as published for 1 of 10
-    assert ablation.wilson(1, 10) == pytest.approx((0.0179, 0.4042), abs=1e-4)
+    assert many_dies.wilson(1, 10) == pytest.approx((0.0179, 0.4042), abs=1e-4)
 
 
 @pytest.mark.parametrize("method", ["difference", "covariance", "antithetic", "forward"])
@@ -205,7 +203,7 @@ def test_the_schedule_is_that_of_the_events(small, method, more, settle_ns):
 def test_a_budget_knows_the_registers_of_the_tiles():
     changes = {"study": "budget", "estimation.code": "lfsr", "estimation.method": "central", "chip.synapses_per_tile": 3}
     trials = {
-        per: fact(sims.run_experiment("xor", {**changes, "chip.perturbation.lfsr_per": per}, seed=1), "gradient: trials")
+        per: fact(sims.run_experiment("xor", {**changes, "chip.perturbation.lfsr_per": per}, seed=1), "trials", "gradient")
         for per in ("chip", "tile")
     }
     assert trials["chip"] <= 15 < trials["tile"] == np.inf  # registers that meet keep the cosine below 0.9
@@ -214,13 +212,13 @@ def test_a_budget_knows_the_registers_of_the_tiles():
 def test_a_budget_foretells_what_the_chip_then_needs():
     changes = {"chip.error_unit.noise": 1e-4, "chip.bus.drop_probability": 0.2, "estimation.method": "central", "run.seed": 3}
     foretold = sims.run_experiment("xor", {**changes, "study": "budget", "dies.accuracy": 0.8, "estimation.code": "rademacher"})
-    trials = round(fact(foretold, "gradient: trials"))
+    trials = round(fact(foretold, "trials", "gradient"))
     settings = {**changes, "study": "dies", "dies.count": 60, "estimation.trials": trials, "estimation.code": "rademacher"}
     run = sims.run_experiment("xor", settings)
     cosines = run.dies["cosine"]
     # a mean of 60, and some per cent that the expected cosine of few trials neglects
     assert abs(cosines.mean() - 0.8) < 5 * cosines.std() / 60**0.5 + 0.04
-    assert fact(foretold, "improve first") > 0
+    assert fact(foretold, "improve_first") > 0
 
 
 # ---- spectrum
@@ -228,8 +226,8 @@ def test_a_budget_foretells_what_the_chip_then_needs():
 
 def test_small_networks_are_diagonalised(runs):
     run = runs[0]["spectrum"]
-    bench = prepare(load_experiment("xor"))
-    values = np.linalg.eigvalsh(bench.objective.hessian(bench.w))
+    problem = prepare(load_experiment("xor"))
+    values = np.linalg.eigvalsh(problem.objective.hessian(problem.w))
     np.testing.assert_allclose(run.eigenvalues["eigenvalue"], values, atol=1e-12)
     np.testing.assert_allclose(run.extremes["eigenvalue"], [*values[:4], *values[-4:]], atol=1e-12)
     assert fact(run, "trace") == pytest.approx(values.sum()) and fact(run, "2/lambda_max") == pytest.approx(2 / values[-1])
@@ -241,7 +239,7 @@ def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
     monkeypatch.setattr(spectrum, "EXACT", 100)
     estimated = sims.run_experiment("digits", changes)
     assert not estimated.eigenvalues["exact"].any() and fact(estimated, "products") < 1000
-    stderr = float(estimated.summary.set_index("fact").loc["trace", "stderr"])
+    stderr = row_of(estimated, "trace")["stderr"]
     assert 0 < abs(fact(estimated, "trace") - fact(exact, "trace")) < 5 * stderr
     np.testing.assert_allclose(estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6)
 
@@ -261,13 +259,17 @@ def test_a_spectrum_agrees_with_its_own_table_where_every_eigenvalue_is_repeated
 
 def test_truncation_has_orders_one_and_two_and_r_backprop_no_step(runs):
     run = runs[0]["finite-difference"]
-    assert fact(run, "one-sided: slope") == pytest.approx(1, abs=0.02)
-    assert fact(run, "central: slope") == pytest.approx(2, abs=0.02)
+    assert fact(run, "slope", "one-sided") == pytest.approx(1, abs=0.02)
+    assert fact(run, "slope", "central") == pytest.approx(2, abs=0.02)
     assert (
-        fact(run, "R{backprop}") < 1e-15 < 1e-12 < fact(run, "central: smallest error") < fact(run, "one-sided: smallest error")
+        fact(run, "error", "R{backprop}")
+        < 1e-15
+        < 1e-12
+        < fact(run, "smallest_error", "central")
+        < fact(run, "smallest_error", "one-sided")
     )
     for kind in ("one-sided", "central"):  # a rule that knows no third derivative is within a few powers of two of the best
-        assert fact(run, f"{kind}: error there") < 30 * fact(run, f"{kind}: smallest error")
+        assert fact(run, "error_there", kind) < 30 * fact(run, "smallest_error", kind)
 
 
 def test_slope_is_measured_where_truncation_rules():
@@ -299,7 +301,7 @@ def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(runs):
     run = runs[0]["uses"]
     # a displacement of 1e-4 leaves third derivatives a share of about 1e-4
     np.testing.assert_allclose(run.modes["measured_updates"], run.modes["predicted_updates"], rtol=5e-3)
-    assert fact(run, "growth above") == pytest.approx(1.02, abs=1e-4) and fact(run, "growth below") == pytest.approx(
+    assert fact(run, "growth_above") == pytest.approx(1.02, abs=1e-4) and fact(run, "growth_below") == pytest.approx(
         0.98, abs=1e-4
     )
 
@@ -431,12 +433,12 @@ def test_share_of_negative_eigenvalues_is_the_same_by_quadrature(monkeypatch):
     exact = sims.run_experiment("digits", changes)
     monkeypatch.setattr(spectrum, "EXACT", 100)
     estimated = sims.run_experiment("digits", changes)
-    for name in ("share negative", "share near zero"):
-        stderr = float(estimated.summary.set_index("fact").loc[name, "stderr"])
+    for name in ("share_negative", "share_near_zero"):
+        stderr = row_of(estimated, name)["stderr"]
         # besides chance, the nodes stand for eigenvalues that lie across the border: some per cent
         assert abs(fact(estimated, name) - fact(exact, name)) < 5 * stderr + 0.03
     values = exact.eigenvalues["eigenvalue"]
-    assert fact(exact, "share negative") == pytest.approx((values < -1e-3 * values.abs().max()).mean())
+    assert fact(exact, "share_negative") == pytest.approx((values < -1e-3 * values.abs().max()).mean())
 
 
 def test_spectrum_copes_without_converged_eigenvalues(monkeypatch, tmp_path):
@@ -450,7 +452,7 @@ def test_spectrum_copes_without_converged_eigenvalues(monkeypatch, tmp_path):
         run = sims.run_experiment("digits", {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]}, out=out)
         assert run.extremes.empty and fact(run, "largest") > 0 and fact(run, "products") > 7
         reports.export(out, ["html", "png", "csv"])
-    assert "none has converged" in run.summary.set_index("fact").loc["largest", "meaning"]
+    assert "none has converged" in row_of(run, "largest")["meaning"]
 
 
 def test_finite_differences_of_a_network_that_does_not_settle_far_away_are_nan_there(tmp_path):
@@ -458,15 +460,15 @@ def test_finite_differences_of_a_network_that_does_not_settle_far_away_are_nan_t
     changes["network.max_steps"] = 200
     run = sims.run_experiment("recurrent", {**changes, "finite_difference.largest": 100.0}, out=tmp_path / "far")
     missing = run.errors["error"].isna()
-    assert missing.any() and not missing.all() and np.isfinite(fact(run, "central: smallest error"))
+    assert missing.any() and not missing.all() and np.isfinite(fact(run, "smallest_error", "central"))
     reports.export(tmp_path / "far", ["html", "png", "md"])
 
 
 def test_the_floor_of_a_relaxation_is_its_tolerance():
     changes = {"study": "finite-difference", "finite_difference.points": 5, "network.solver": "relax", "network.tolerance": 1e-5}
     run = sims.run_experiment("recurrent", changes)
-    assert 1e-8 < fact(run, "R{backprop}") < 1e-3
-    assert "tolerance" in run.summary.set_index("fact").loc["R{backprop}", "meaning"]
+    assert 1e-8 < fact(run, "error", "R{backprop}") < 1e-3
+    assert "tolerance" in row_of(run, "error", "R{backprop}")["meaning"]
 
 
 def test_evidence_is_told_only_at_a_clear_minimum():
@@ -488,7 +490,7 @@ def test_a_decay_without_a_minimum_is_not_ranked(tmp_path, monkeypatch):
 
     monkeypatch.setattr(uses, "evidence", none_at_first)
     run = sims.run_experiment("uses", changes, out=tmp_path / "uses")
-    assert fact(run, "decay by evidence") == 0.03
+    assert fact(run, "decay", "largest evidence") == 0.03
     reports.export(tmp_path / "uses", ["md", "png"], tmp_path)
     assert "no minimum was found" in (tmp_path / "report.md").read_text()
 
@@ -527,8 +529,8 @@ def test_networks_of_files_take_every_key_of_their_kind():
     tied = {"network.tied": [0, 1, 2, 0, 1, 2, 3], "network.external": [0, 0, 0, 0.5, 0]}
     graph = load_experiment("dag", tied).network.build()
     assert graph.n_weights == 4 and graph.external[3] == 0.5
-    bench = prepare(load_experiment("boltzmann", {"network.values": [-1, 1], "network.sign": -1}))
-    assert bench.network.sign == -1 and set(np.unique(bench.objective.states)) == {-1.0, 1.0}
+    problem = prepare(load_experiment("boltzmann", {"network.values": [-1, 1], "network.sign": -1}))
+    assert problem.network.sign == -1 and set(np.unique(problem.objective.states)) == {-1.0, 1.0}
 
 
 def test_the_command_prints_and_plots_a_spectrum(command):

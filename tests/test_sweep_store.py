@@ -17,8 +17,11 @@ from sweeping import VARY, made_up, quick_sweep, same, stored
 
 import sims
 from perturb import InputError
-from sims import cells, crews, sweep_store, sweeper
-from sims.sweep_store import FILE, Outcome, Store
+from reports.store import sweep_database
+from reports.store.sweep_database import FILE, Outcome, Store
+from sims.sweeps import cell as cells
+from sims.sweeps import plan as plans
+from sims.sweeps import workers
 
 
 def test_resumed_equals_uninterrupted(whole, tmp_path):
@@ -27,9 +30,9 @@ def test_resumed_equals_uninterrupted(whole, tmp_path):
             raise KeyboardInterrupt
 
     run = partial(sims.run_sweep, "xor", VARY, 2, tmp_path / "out", told=interrupt)
-    for workers in (0, 1, 0):
+    for count in (0, 1, 0):
         with pytest.raises(KeyboardInterrupt):
-            run(workers=workers)
+            run(workers=count)
     same(run(workers=0), whole[1])
     with sqlite3.connect(tmp_path / "out" / FILE) as file:
         assert file.execute("select count(*), count(distinct cell) from results").fetchone() == (8, 8)
@@ -135,7 +138,7 @@ def test_status_says_whether_somebody_is_at_work(tmp_path, quick, command):
 
 def test_a_log_cut_anywhere_is_believed_up_to_its_last_whole_result(tmp_path, quick, monkeypatch):
     """What a power loss leaves: SQLite's log up to some byte."""
-    monkeypatch.setattr(sweep_store, "EMPTY_EVERY_S", 1e9)  # all in the log
+    monkeypatch.setattr(sweep_database, "EMPTY_EVERY_S", 1e9)  # all in the log
     out, crash = tmp_path / "out", tmp_path / "crash"
 
     def snapshot(told):
@@ -213,7 +216,7 @@ def test_another_sweep_in_the_same_directory_is_refused(tmp_path, quick, other, 
 def test_other_versions_are_refused_to_go_on(tmp_path, quick, monkeypatch):
     frame = quick_sweep(tmp_path / "out")
     with monkeypatch.context() as later:
-        later.setattr(sweeper, "versions", lambda: crews.versions() | {"numpy": "9.9"})
+        later.setattr(plans, "versions", lambda: workers.versions() | {"numpy": "9.9"})
         with pytest.raises(InputError, match=re.escape('numpy (version) was "') + '.* and is "9.9" now'):
             quick_sweep(tmp_path / "out")
     pd.testing.assert_frame_equal(quick_sweep(tmp_path / "out"), frame)
@@ -291,7 +294,7 @@ def test_the_status_of_a_sweep_reads_no_results(tmp_path, quick):
 
 
 def test_only_one_store_is_open_at_a_time(tmp_path, quick):
-    plan = sweeper.plan_sweep("xor", changes={"repeats": 2})
+    plan = plans.plan_sweep("xor", changes={"repeats": 2})
     rows = [plan.row(cell) for cell in range(2)]
     with Store(tmp_path, plan.record(), rows) as store:
         with pytest.raises(InputError, match="another process sweeps in this directory"):
@@ -323,7 +326,7 @@ def test_a_sweep_on_a_read_only_medium_can_be_read_with_its_log(tmp_path, quick,
     quick_sweep(tmp_path / "ended", keep=False)
     expected = sims.load_sweep(tmp_path / "ended")
     with monkeypatch.context() as patch:  # killed before the log was written back
-        patch.setattr(sweep_store, "EMPTY_EVERY_S", 1e9)
+        patch.setattr(sweep_database, "EMPTY_EVERY_S", 1e9)
         if (child := os.fork()) == 0:
             quick_sweep(
                 tmp_path / "killed", keep=False, told=lambda told: told.done == 4 and os.kill(os.getpid(), signal.SIGKILL)
@@ -334,14 +337,14 @@ def test_a_sweep_on_a_read_only_medium_can_be_read_with_its_log(tmp_path, quick,
     for name in ("ended", "killed"):
         before = sorted(path.name for path in (tmp_path / name).iterdir())
         assert sims.load_sweep(tmp_path / name).equals(expected)
-        assert sims.sweep_results.sweep_status(tmp_path / name).running is False
+        assert sims.sweep_status(tmp_path / name).running is False
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == before
 
 
 def test_after_a_kill_the_file_alone_has_nearly_everything(tmp_path, quick, monkeypatch):
     quick_sweep(tmp_path / "ended", keep=False)
     expected = sims.load_sweep(tmp_path / "ended")
-    monkeypatch.setattr(sweep_store, "EMPTY_EVERY_S", 0.0)
+    monkeypatch.setattr(sweep_database, "EMPTY_EVERY_S", 0.0)
     if (child := os.fork()) == 0:
         quick_sweep(tmp_path / "killed", keep=False, told=lambda told: told.done == 3 and os.kill(os.getpid(), signal.SIGKILL))
     os.waitpid(child, 0)

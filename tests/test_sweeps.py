@@ -21,8 +21,10 @@ import sims
 from perturb import InputError
 from perturb.seeds import derive_seed
 from perturb.threads import VARIABLE, n_threads
-from sims import cells, crews, sweeper
-from sims.sweep_store import FILE
+from reports.store.sweep_database import FILE
+from sims.sweeps import cell as cells
+from sims.sweeps import plan as sweeper
+from sims.sweeps import workers
 
 # ---- results
 
@@ -47,7 +49,7 @@ def test_any_number_of_workers_gives_the_same_bits(whole, tmp_path):
 
 def test_workers_share_the_cores(monkeypatch):
     monkeypatch.setenv(VARIABLE, "8")
-    assert n_threads() == 8 and crews.Processes(3)._threads == 2 and crews.Processes(20)._threads == 1
+    assert n_threads() == 8 and workers.Processes(3)._threads == 2 and workers.Processes(20)._threads == 1
     monkeypatch.setenv(VARIABLE, "0")
     with pytest.raises(InputError, match="PERTURB_NUM_THREADS = '0'"):
         n_threads()
@@ -220,7 +222,7 @@ def test_a_script_needs_no_main_guard(tmp_path):
 
 
 def test_without_dask_one_line_says_how_to_install_it(monkeypatch, command):
-    monkeypatch.setattr(crews, "find_spec", lambda name: None)
+    monkeypatch.setattr(workers, "find_spec", lambda name: None)
     status, _, err = command("sweep", "xor", "--repeats", "2", "--cluster", "tcp://127.0.0.1:1")
     assert status == 2 and "pip install 'perturb[cluster]'" in err and err.count("\n") == 1 and not Path("runs").exists()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binom
+from shown import fact, verdicts_of
 from sklearn.metrics import balanced_accuracy_score
 
 import reports
@@ -15,9 +16,10 @@ import sims
 from perturb import METHODS, MLP, InputError, Objective
 from perturb.theory import learning_curves
 from perturb.training.loop import Batch, Plan, begin
-from reports import columns, tables
+from reports.studies import view_of
 from sims.experiment.loading import experiment_names, load_experiment
-from sims.training import contenders, interval, plan_of, stable_rate
+from sims.studies.training import contenders, interval, plan_of
+from sims.studies.training_theory import stable_rate
 
 QUICK = {"training.runs": 2, "training.updates": 40, "training.records": 6, "training.control_updates": 20}
 LEARNING = [name for name in experiment_names() if load_experiment(name).study == "training"]
@@ -27,17 +29,13 @@ def learn(**set):
     return sims.run_experiment("xor-learning", {**QUICK, "training.compare_with": [], **set})
 
 
-def fact(run, name):
-    return float(run.summary.set_index("fact").loc[name, "value"])
-
-
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)
     run = sims.run_experiment(name, {**QUICK, "training.updates": few}, out=tmp_path / "run")
     assert run.provenance["status"] == "complete" and not list(tmp_path.glob(".*"))
     assert {table: list(run.tables[table]) for table in run.tables} == {
-        table: list(columns) for table, columns in columns.COLUMNS["training"].items()
+        table: list(columns) for table, columns in view_of("training").columns.items()
     }
     options = run.experiment.training
     assert set(run.learning["source"]) == {name for name, _, _ in contenders(run.experiment)}
@@ -51,7 +49,7 @@ def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
 def test_real_sets_are_learned(data, layers):
     set = {"data.name": data, "data.test": 40, "network.layers": layers, "training.batch": 16, "training.eta": 0.1}
     run = learn(**set, **{"training.updates": 3000, "training.criterion": "test_accuracy", "training.goal": 0.9})
-    assert fact(run, "batch: test accuracy") > 0.9 and fact(run, "batch: solved") == 1
+    assert fact(run, "test_accuracy", "batch") > 0.9 and fact(run, "solved", "batch") == 1
 
 
 def test_classes_that_are_never_found_show_in_balanced_accuracy_confusion_and_counts(tmp_path):
@@ -78,8 +76,8 @@ def test_classes_that_are_never_found_show_in_balanced_accuracy_confusion_and_co
         assert len(truth) == 100 and square.sum(axis=1).to_dict() == {"fault": 10, "idle": 70, "run": 20}
         assert ends["test_accuracy"][source, number] == pytest.approx((truth == found).mean())
         assert ends["test_balanced_accuracy"][source, number] == pytest.approx(balanced_accuracy_score(truth, found))
-    assert fact(run, "batch: test accuracy") > 0.85 and fact(run, "batch: test balanced accuracy") < 0.75
-    assert fact(run, "batch: solved") == 0
+    assert fact(run, "test_accuracy", "batch") > 0.85 and fact(run, "test_balanced_accuracy", "batch") < 0.75
+    assert fact(run, "solved", "batch") == 0
     reports.export(tmp_path / "run", ["html", "md"], tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
     assert "Patterns of each class" in text and "Confusion matrix, chip" in text and "test balanced accuracy" in text
@@ -193,7 +191,7 @@ def test_settings_are_compared_at_equal_evaluations_from_the_same_starts():
     starts = run.learning[run.learning["update"] == 0].pivot(index="run", columns="source", values="error")
     assert (starts.nunique(axis=1) == 1).all()
     for label in ("four trials", "forward", "measured"):
-        assert 76 <= fact(run, f"{label}: evaluations") <= fact(run, "batch: evaluations") == 80
+        assert 76 <= fact(run, "evaluations", label) <= fact(run, "evaluations", "batch") == 80
     # and is what it would be alone
     alone = learn(**{"training.trials_per_update": 4, "training.updates": 10}).learning
     last = run.learning[run.learning["source"] == "four trials"].groupby("run")["error"].last()
@@ -203,20 +201,21 @@ def test_settings_are_compared_at_equal_evaluations_from_the_same_starts():
 def test_the_summary_has_mean_spread_and_worst_of_the_runs():
     run = learn()
     last = run.learning[run.learning["source"] == "batch"].groupby("run").last()
-    assert fact(run, "batch: error") == pytest.approx(last["error"].mean())
-    assert fact(run, "batch: error, spread") == pytest.approx(last["error"].std())
+    assert fact(run, "error", "batch") == pytest.approx(last["error"].mean())
+    assert fact(run, "error_sd", "batch") == pytest.approx(last["error"].std())
     assert (
-        fact(run, "batch: error, worst") == last["error"].max() and fact(run, "batch: accuracy, worst") == last["accuracy"].min()
+        fact(run, "error_worst", "batch") == last["error"].max()
+        and fact(run, "accuracy_worst", "batch") == last["accuracy"].min()
     )
     run = learn(**{"training.goal": 0.2})  # met before the first update: nothing is spent
-    assert fact(run, "batch: solved") == fact(run, "batch: ever solved") == 1
-    assert fact(run, "batch: evaluations to goal") == fact(run, "batch: energy to goal") == 0
+    assert fact(run, "solved", "batch") == fact(run, "ever_solved", "batch") == 1
+    assert fact(run, "evaluations_to_goal", "batch") == fact(run, "energy_to_goal", "batch") == 0
 
 
 def test_theory_foretells_a_linear_teacher():
     run = sims.run_experiment("teacher-learning", {"training.updates": 1000, "training.runs": 50})
     # means of 50 runs, which scatter by 30 % around the floor
-    assert fact(run, "batch: error") == pytest.approx(fact(run, "batch: error foretold"), rel=5 * 0.3 / 50**0.5)
+    assert fact(run, "error", "batch") == pytest.approx(fact(run, "predicted_error", "batch"), rel=5 * 0.3 / 50**0.5)
 
 
 def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
@@ -253,8 +252,8 @@ def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):
 def test_a_run_that_diverges_ends_with_a_clear_verdict(tmp_path):
     set = {**QUICK, "network.output": "linear", "training.eta": 1e4, "training.control": False, "training.compare_with": []}
     run = sims.run_experiment("xor-learning", set, out=tmp_path / "run")
-    assert fact(run, "batch: diverged") == 1 and fact(run, "batch: solved") == 0 and run.provenance["status"] == "complete"
-    (_, verdict), *_ = tables.verdicts(reports.load(tmp_path / "run"))
+    assert fact(run, "diverged", "batch") == 1 and fact(run, "solved", "batch") == 0 and run.provenance["status"] == "complete"
+    (_, verdict), *_ = verdicts_of(reports.load(tmp_path / "run"))
     assert "2 diverged: lower its eta" in verdict
     assert reports.export(tmp_path / "run", ["html", "png"], tmp_path)
 
@@ -263,16 +262,16 @@ def test_runs_that_stand_still_are_said_to(tmp_path):
     # no update reaches half a step of the weights' converter
     set = {**QUICK, "chip.weights.bits": 3, "training.eta": 1e-6, "training.control": False, "training.compare_with": []}
     run = sims.run_experiment("xor-learning", set, out=tmp_path / "run")
-    assert fact(run, "batch: standing still") == 1
-    (_, verdict), *_ = tables.verdicts(reports.load(tmp_path / "run"))
+    assert fact(run, "standing_still", "batch") == 1
+    (_, verdict), *_ = verdicts_of(reports.load(tmp_path / "run"))
     assert "2 stand still, short of the goal: no weight changes any more" in verdict
     assert reports.export(tmp_path / "run", ["html", "md"], tmp_path)
     moving = learn(**{"training.rate": "trace", "training.tune_trials": 5})
-    assert "batch: standing still" not in set_of(moving) and not moving.learning["still"].any()
+    assert ("batch", "standing_still") not in set_of(moving) and not moving.learning["still"].any()
 
 
 def set_of(run):
-    return set(run.summary["fact"])
+    return set(zip(run.summary["subject"], run.summary["measure"], strict=True))
 
 
 # ---- one stable rate
@@ -286,18 +285,18 @@ def test_training_and_spectrum_say_one_stable_rate():
     values = seen.eigenvalues["eigenvalue"].to_numpy()
     assert values[0] < -0.1 * values[-1]
     wanted = learning_curves.stability_limit(np.maximum(values, 0.0))
-    assert fact(trained, "stable learning rate") == pytest.approx(wanted) == fact(seen, "stable learning rate")
-    assert fact(seen, "2/tr H") == pytest.approx(2 / values.sum()) and wanted < 0.8 * fact(seen, "2/tr H")
+    assert fact(trained, "stable_learning_rate") == pytest.approx(wanted) == fact(seen, "stable_learning_rate")
+    assert fact(seen, "2/tr_H") == pytest.approx(2 / values.sum()) and wanted < 0.8 * fact(seen, "2/tr_H")
     assert trained.advice.set_index("setting").loc["training.eta", "advised"] == pytest.approx(wanted / 2)
 
 
 def test_by_quadrature_it_is_the_same(monkeypatch):
     set = {**QUICK, "training.control": False, "training.compare_with": [], "network.layers": [2, 6, 1], "training.updates": 1}
     exact = sims.run_experiment("xor-learning", set)
-    monkeypatch.setattr(sims.training, "EIGENVALUES", 1)
+    monkeypatch.setattr(sims.studies.training_theory, "EIGENVALUES", 1)
     # the bounds of learning_curves.stability_limit hold it between tr/(tr + 2 l) and 1
     assert (
-        0.5 < fact(sims.run_experiment("xor-learning", set), "stable learning rate") / fact(exact, "stable learning rate") < 1.5
+        0.5 < fact(sims.run_experiment("xor-learning", set), "stable_learning_rate") / fact(exact, "stable_learning_rate") < 1.5
     )
 
 
@@ -344,7 +343,7 @@ def test_many_patterns_dither_one_another_and_need_fewer_bits_than_few():
     ends = {}
     for bits in (0, int(bits_advised(**many)), int(bits_advised(**many)) - 3):
         set = {**QUICK, **many, "chip.error_unit.bits": bits, "training.updates": 2000, "training.compare_with": []}
-        ends[bits] = fact(sims.run_experiment("xor-learning", {**set, "training.control": False}), "batch: error")
+        ends[bits] = fact(sims.run_experiment("xor-learning", {**set, "training.control": False}), "error", "batch")
     without, enough, few = ends.values()
     assert enough < 1.1 * without and few > 1.5 * without
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import tomli_w
 
-from hardware.config import one_line, plain, read_named, shown, toml_names, validated
+from hardware.config import read_named, toml_names, validated
 from hardware.params import load_chip, with_device
-from perturb.errors import InputError
+from perturb.errors import InputError, one_line, shown
+from perturb.settings import plain
 from sims.experiment.schema import Experiment
 
 

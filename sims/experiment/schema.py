@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from hardware.config import Among, Name, NonNegative, Number, Positive, Seed, Table, shown
+from hardware.config import Among, Name, NonNegative, Number, Positive, Seed, Table
 from hardware.params import ChipParams
-from perturb.errors import InputError
+from perturb.errors import InputError, shown
 from perturb.estimation.design import check_pair
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.boltzmann import Boltzmann

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import reports
 import sims
-from sims import cells, sweeper
-from sims.crews import Processes
-from sims.sweep_store import Outcome, Store
+from reports.store.sweep_database import Outcome, Store
+from sims.sweeps import cell as cells
+from sims.sweeps import plan as sweeper
+from sims.sweeps import run
+from sims.sweeps.workers import Processes
 
 COUNT, SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000, float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
 
@@ -82,7 +84,7 @@ def overhead(directory: Path) -> None:
     trials = round(trials * SECONDS / took)
     plan = sweeper.plan_sweep("digits", {"estimation.trials": trials, "estimation.compare_with": []}, {"repeats": 21})
     ends: list[tuple[float, float]] = []
-    sweeper.sweep(plan, directory, Processes(1), False, lambda told: ends.append((time.perf_counter(), told.outcome.seconds)))
+    run.sweep(plan, directory, Processes(1), False, lambda told: ends.append((time.perf_counter(), told.outcome.seconds)))
     wall, work = ends[-1][0] - ends[0][0], sum(seconds for _, seconds in ends[1:])
     print(f"{len(ends) - 1} cells of {work / (len(ends) - 1):.3f} s: overhead {(wall - work) / work:.2%}")
 

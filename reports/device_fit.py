@@ -1,0 +1,98 @@
+"""A device that was fitted to pulse responses: its figure, its printed tables, its files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.escape import plain
+from reports.exporters import Content, write_all
+from reports.figures import COLOURS, INK, finished, png, svg
+from reports.formats import number
+from reports.table import say_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CELLS_SHOWN = 6
+
+
+def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFrame, title: str) -> Figure:
+    """Measured pulse responses against their fit; mean step against weight; residual with one expected standard deviation.
+
+    Tables of a fitted device: readings (device, sequence, pulse, measured, fitted, residual, expected), response (direction,
+    weight, step, stderr), steps (direction, weight, step), weights in range units.
+    """
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    axes = figure.subplot_mosaic([["data", "step"], ["residual", "step"]])
+    data, residual, step = axes["data"], axes["residual"], axes["step"]
+    cells = list(dict.fromkeys(readings["device"]))
+    for cell, colour in zip(cells[:CELLS_SHOWN], COLOURS, strict=False):
+        for _, own in readings[readings["device"] == cell].groupby("sequence"):
+            data.plot(own["pulse"], own["measured"], ".", color=colour, markersize=2.5, alpha=0.5, rasterized=len(own) > 500)
+            data.plot(own["pulse"], own["fitted"], "-", color=colour, linewidth=1.4)
+            residual.plot(own["pulse"], own["residual"], ".", color=colour, markersize=2.5, alpha=0.5, rasterized=len(own) > 500)
+    first = readings[(readings["device"] == cells[0]) & (readings["sequence"] == readings["sequence"].iloc[0])]
+    for sign in (-1, 1):
+        residual.plot(first["pulse"], sign * first["expected"], "-", color=INK, linewidth=1)
+    for direction, colour, word in ((1, COLOURS[3], "up"), (-1, COLOURS[0], "down")):
+        own, points = response[response["direction"] == direction], steps[steps["direction"] == direction]
+        if len(own):
+            step.plot(points["weight"], points["step"], ".", color=colour, markersize=4, alpha=0.4)
+            step.plot(own["weight"], own["step"], "-", color=colour, linewidth=1.6, label=f"mean step {word}")
+            step.fill_between(
+                own["weight"],
+                own["step"] - 2 * own["stderr"],
+                own["step"] + 2 * own["stderr"],
+                color=colour,
+                alpha=0.2,
+                linewidth=0,
+            )
+    step.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
+    data.set(xlabel="pulses", ylabel="weight, range units")
+    residual.set(xlabel="pulses", ylabel="reading less prediction")
+    step.set(xlabel="weight, range units", ylabel="change by one pulse, range units")
+    shown = f", {CELLS_SHOWN} of {len(cells)} cells" if len(cells) > CELLS_SHOWN else ""
+    data.set_title(f"points measured, lines fitted{shown}", fontsize=9)
+    residual.set_title("lines: one standard deviation expected", fontsize=9)
+    step.set_title(plain(title), fontsize=9)
+    figure.legend(*step.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return finished(figure)
+
+
+def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: "Console") -> None:
+    """Print what a fit to pulse responses found: the models tried, best first, and the parameters of the one chosen."""
+    from rich import box
+    from rich.table import Table
+
+    say_line(console, description)
+    console.print()
+    tried = Table("model", "noise of pulses", "slopes", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    tried.add_column("BIC above\nthe least", justify="right")
+    tried.add_column("verdict")
+    least = models["bic"].min()
+    for row in models.to_dict("records"):
+        tried.add_row(row["model"], row["noise"], row["slopes"], number(row["bic"] - least), row["verdict"])
+    console.print(tried)
+    found = Table("parameter", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    found.add_column("value", justify="right")
+    found.add_column("standard\nerror", justify="right")
+    found.add_column("meaning")
+    for row in parameters.to_dict("records"):
+        found.add_row(row["key"], f"{row['value']:.4g}", number(row["stderr"]), row["meaning"])
+    console.print()
+    console.print(found)
+
+
+def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, out: str | Path) -> list[Path]:
+    """Write a fitted device: its file to `out`, and beside it the plot of `device_fit` as PNG and SVG.
+
+    tables: readings, response and steps. Returns the paths; a place that cannot be written raises InputError.
+    """
+    out = Path(out)
+    figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
+    plots: dict[Path, Content] = {out.with_suffix(".png"): png(figure), out.with_suffix(".svg"): svg(figure, "device").encode()}
+    contents: dict[Path, Content] = {out: text.encode(), **plots}
+    write_all(out.parent, {path.name: content for path, content in contents.items()})
+    return list(contents)

@@ -1,0 +1,41 @@
+"""The command lines that repeat what is stored."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from perturb.settings import plain, toml
+
+
+def run_command(name: str, settings: Mapping[str, Any], seed: int | None = None) -> str:
+    """The line, for a shell, that runs an experiment with keys set to values."""
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={toml(key, plain(value))}")]
+    return shlex.join(["perturb", "run", name, *words, *([] if seed is None else ["--seed", str(seed)])])
+
+
+def cell_command(plan: Mapping[str, Any], parameters: Mapping[str, Any], seed: int) -> str:
+    """The line that runs one cell of a sweep alone."""
+    settings = {**plan["set"], **parameters}
+    settings.pop("run.seed", None)
+    return run_command(plan["name"], settings, seed)
+
+
+def sweep_command(plan: Mapping[str, Any]) -> str:
+    """The line that makes a sweep."""
+    words, sweep = ["perturb", "sweep", plan["name"]], plan["sweep"]
+    for option, key, values in varied(sweep):
+        text = values if isinstance(values, str) else ",".join(toml(key, value) for value in values)
+        words += [f"--{option}", f"{key}={text}"]
+    if "design" in sweep:
+        words += ["--design", sweep["design"], "--samples", str(sweep["samples"])]
+    words += ["--repeats", str(sweep["repeats"])] if sweep["repeats"] > 1 else []
+    words += [word for key, value in plan["set"].items() for word in ("--set", f"{key}={toml(key, plain(value))}")]
+    return shlex.join(words + (["--keep"] if sweep["keep"] else []))
+
+
+def varied(sweep: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(vary or zip, key, its values or the text of its range) of a stored sweep."""
+    for option in ("vary", "zip"):
+        for key, values in sweep[option].items():
+            drawn = option == "vary" and "design" in sweep and len(values) == 3 and isinstance(values[2], bool)
+            yield option, key, f"{'log' * values[2]}uniform:{values[0]!r}:{values[1]!r}" if drawn else values

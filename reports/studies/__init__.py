@@ -1,0 +1,27 @@
+"""How studies are shown: one view a module, one line here; a sweep of any of them is a view too."""
+
+from importlib import import_module
+
+from perturb.errors import InputError
+from reports.frames import View
+
+VIEWS = {
+    "compare": "compare",
+    "estimators": "estimators",
+    "ablation": "ablation",
+    "dies": "dies",
+    "budget": "budget",
+    "spectrum": "spectrum",
+    "finite-difference": "finite_difference",
+    "uses": "uses",
+    "training": "training",
+    "reproduce": "reproduce",
+    "sweep": "sweep",
+}
+
+
+def view_of(study: str) -> View:
+    """How the results of a study are shown."""
+    if study not in VIEWS:
+        raise InputError(f"study = {study!r} is unknown here: written by a later version?")
+    return import_module(f"reports.studies.{VIEWS[study]}").VIEW

@@ -1,0 +1,147 @@
+"""How the cost of imperfections is shown, the dearest first."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.escape import plain
+from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.formats import Number, Titled, cosine, count, fixed, number, si
+from reports.frames import Frames, Swept, View
+
+ABLATION = {
+    "quantity": "gradient (dE/dw) or hv (z = Hv)",
+    "variant": "what the chip has: group and imperfection",
+    "group": "ideal, only one imperfection, all, or all but one",
+    "imperfection": "which one; empty if none is meant",
+    "imperfections": "those that this chip has",
+    "dies": "dies simulated, each with a seed of its own",
+    "trials": "trials on each",
+    "cosine": "mean cosine with exact R{backprop}",
+    "cosine_spread": "its standard deviation over the dies",
+    "relative_error": "|estimate - exact| / |exact|, root of the mean square",
+    "yield": "share of the dies that reach the accuracy wanted",
+    "trials_to_accuracy": "trials to a mean cosine as wanted, from the errors after a quarter and all of the trials; inf = never",
+    "evaluations_to_accuracy": "measurements of E in them",
+    "cost": "evaluations over those of the ideal chip; 1.04 is 4 % more",
+    "cost_stderr": "its standard error from die to die; empty: not known",
+    "time_to_accuracy_s": "chip time for them, s",
+    "energy_to_accuracy_j": "energy for them, J",
+    "trial_ns": "chip time of a trial, ns",
+}
+COLUMNS = {"summary": ABLATION}
+
+
+SWEPT = Swept(
+    ("quantity", "variant"),
+    ("relative_error", "cosine", "yield"),
+    wanted=("cosine", "dies.accuracy"),
+    shares={"yield": "dies.count"},
+    units={"cosine": "cosine", "yield": "share"},
+)
+
+
+DEAR = 1.1  # times the evaluations of the ideal chip: what costs more is named
+
+
+SPENT = (("time", "s"), ("energy", "J"))
+
+
+def _ablation(frames: Frames) -> list[Titled]:
+    header = ["chip", "", "evaluations", "cost", "cosine", "relative error", "yield", "chip time", "energy"]
+    shown = []
+    for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
+        rows = []
+        for _, row in frames.of(quantity).iterrows():
+            cells = [str(row["variant"]), "", count(row["evaluations_to_accuracy"]), _more(row)]
+            cells += [cosine(row["cosine"]), number(row["relative_error"]), fixed(row["yield"], ".0%")]
+            rows.append([*cells, *(si(row[f"{what}_to_accuracy_{unit.lower()}"], unit) for what, unit in SPENT)])
+        if rows:
+            accuracy, dies = frames.experiment["dies"]["accuracy"], frames.summary["dies"].iloc[0]
+            says = (
+                f"on {dies} dies; evaluations of E, time and energy to a cosine of {accuracy:g}; cost: evaluations more than on "
+            )
+            shown.append((f"{title}: what each imperfection costs", f"{says}the ideal chip", (header, rows)))
+    return shown
+
+
+def _more(row: pd.Series) -> str:
+    """What a variant of a chip costs over the ideal one."""
+    times, stderr = row["cost"], row["cost_stderr"]
+    if math.isnan(times):
+        return "-"
+    if math.isinf(times):
+        return Number("never", times)
+    known = math.isfinite(stderr)
+    if times > 2:
+        return Number(f"{times:.3g} times" + (f" +- {stderr:.2g}" if known else ""), times)
+    error = f" +- {100 * stderr:.1f} %" if known else " %"
+    return Number(f"{100 * (times - 1):+.1f}{error}", times)
+
+
+def _ablated(frames: Frames) -> list[tuple[str, str]]:
+    """What costs most of all imperfections, in a sentence for z and one for the gradient."""
+    said, accuracy = [], frames.experiment["dies"]["accuracy"]
+    for quantity, title in (("hv", "z = Hv"), ("gradient", "gradient")):
+        table = frames.of(quantity)
+        single = table[table["group"] == "only"].dropna(subset="cost")
+        if single.empty:
+            continue
+        bound = 2 * single["cost_stderr"].fillna(0.0)  # what is less is no cost that these dies show
+        dear = (single["cost"] > DEAR) & (single["cost"] - 1 > bound)
+        parts = []
+        if never := list(single.loc[np.isinf(single["cost"]), "imperfection"]):
+            parts.append(f"a cosine of {accuracy:g} is never reached with {' or '.join(never)} alone")
+        for _, row in single[dear & np.isfinite(single["cost"])].iterrows():
+            parts.append(f"{row['imperfection']} costs {_more(row)}")
+        if not dear.all():
+            most = float((single["cost"] - 1 + bound)[~dear].max())
+            text = f"nothing {'else ' if parts else ''}here costs more than {max(math.ceil(100 * most), 1)} %"
+            parts.append(text + (", as far as these dies tell" if bound[~dear].any() else ""))
+        together = table[table["group"] == "all"]
+        if len(together) and math.isfinite(float(together["cost"].iloc[0])):
+            parts.append(f"all together {_more(together.iloc[0])}")
+        said.append((f"{title}:", f"{'; '.join(parts)} (evaluations to a cosine of {accuracy:g}, over those of the ideal chip)"))
+    return said
+
+
+def ablation(frames: Frames) -> Figure:
+    """Evaluations that z (or the gradient) needs on every variant of the chip, over those on the ideal one, a bar each."""
+    quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
+    table = frames.of(quantity)
+    figure = Figure(figsize=(10, 1.0 + 0.3 * len(table)), layout="constrained")
+    axis = figure.subplots()
+    group = [{"only": 1, "all but": 2}.get(name, 0) for name in table["group"]]
+    known = table["cost"].replace(np.inf, np.nan)
+    top = float(known.max()) if known.notna().any() else 1.0
+    error = table["cost_stderr"].where(known.notna() & (table["cost_stderr"] > 0))
+    axis.barh(
+        range(len(table)), known.fillna(0.0), xerr=error, color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group], alpha=0.85,
+        ecolor=INK,
+    )  # fmt: skip
+    for place, value in enumerate(table["cost"]):
+        if not np.isfinite(value):
+            axis.text(0.05, place, "never" if np.isinf(value) else "not known", va="center", fontsize=9)
+    axis.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
+    axis.set_yticks(range(len(table)), list(map(plain, table["variant"])))
+    axis.invert_yaxis()
+    accuracy, what = frames.experiment["dies"]["accuracy"], "z = Hv" if quantity == "hv" else "the gradient"
+    label = f"evaluations to a cosine of {accuracy:g} of {what}, in those of the ideal chip"
+    if top > 30:  # what costs little looks it: the axis begins far below 1
+        axis.set_xscale("symlog", linthresh=2.0)
+    axis.set(xlabel=label, xlim=(0, 1.1 * top))
+    return finished(figure)
+
+
+FIGURES: dict[str, Drawing] = {
+    "ablation": (
+        ablation,
+        "Evaluations to the accuracy wanted, in those of the ideal chip (grey), with one imperfection alone (red), all "
+        "(grey), and all but one (blue). Bars begin at 0: what looks alike costs alike.",
+    )
+}
+
+
+VIEW = View(COLUMNS, _ablation, drawn(FIGURES), _ablated, swept=SWEPT, answer_first=True)

@@ -1,0 +1,44 @@
+"""How the dies of one design are shown: spread and yield."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.frames import Frames, Swept, View
+from reports.studies.facts import FACTS
+from reports.table import facts
+
+DIES = {
+    "die": "number of the die, the seed of all that differs between them",
+    "quantity": "gradient or hv",
+    "trials": "trials on each",
+    "cosine": "cosine with exact R{backprop}",
+    "relative_error": "|estimate - exact| / |exact|",
+    "incidents": "what went wrong on it",
+}
+COLUMNS = {"summary": FACTS, "dies": DIES}
+
+
+SWEPT = Swept(("subject",), ("median_cosine", "yield"), wanted=("median_cosine", "dies.accuracy"), shares={"yield": "dies.count"})
+
+
+def dies(frames: Frames) -> Figure:
+    """How the cosines of the dies are distributed, and the accuracy wanted."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axis, accuracy = figure.subplots(), frames.experiment["dies"]["accuracy"]
+    for (quantity, title), colour in zip((("hv", "z = Hv"), ("gradient", "gradient")), (COLOURS[3], COLOURS[2]), strict=True):
+        cosines = np.sort(frames.dies.loc[frames.dies["quantity"] == quantity, "cosine"])
+        if len(cosines):
+            axis.step(cosines, np.arange(1, len(cosines) + 1) / len(cosines), where="post", color=colour, label=title)
+    axis.axvline(accuracy, color=INK, linewidth=0.8, linestyle=":")
+    axis.set(xlabel="cosine with the exact answer", ylabel="share of dies up to there")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return finished(figure)
+
+
+FIGURES: dict[str, Drawing] = {
+    "dies": (dies, "Dies of one design: the share of them whose cosine is at most so large. Dotted: the accuracy wanted.")
+}
+
+
+VIEW = View(COLUMNS, lambda frames: [facts(frames)], drawn(FIGURES), swept=SWEPT)

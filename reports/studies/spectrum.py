@@ -1,0 +1,70 @@
+"""How the eigenvalues of a network are shown."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.formats import Titled, fixed
+from reports.frames import Frames, Swept, View
+from reports.studies.facts import FACTS
+from reports.table import facts
+
+EXTREMES = {"eigenvalue": "eigenvalue of H, from either end", "residual": "|H x - lambda x| of its vector x"}
+
+
+EIGENVALUES = {
+    "eigenvalue": "eigenvalue of H, or node of the quadrature",
+    "weight": "its share of the spectrum; the shares sum to 1",
+    "exact": "whether these are all eigenvalues of H, rather than nodes of stochastic Lanczos quadrature",
+}
+COLUMNS = {"summary": FACTS, "extremes": EXTREMES, "eigenvalues": EIGENVALUES}
+
+
+SWEPT = Swept(("subject",), ("largest", "trace"))
+
+
+def _spectrum(frames: Frames) -> list[Titled]:
+    largest_first = frames.extremes.iloc[::-1]
+    ends = [
+        [fixed(place, "d"), "", fixed(row["eigenvalue"], ".6g"), fixed(row["residual"], ".1e")]
+        for place, (_, row) in enumerate(largest_first.iterrows(), 1)
+    ]
+    header = ["number", "", "eigenvalue", "residual"]
+    return [
+        facts(frames),
+        ("Extreme eigenvalues, largest first", "residual: |Hx - lambda x| of the eigenvector x", (header, ends)),
+    ]
+
+
+def density(frames: Frames) -> Figure | None:
+    """Share of eigenvalues against their size, on a scale that is linear around zero."""
+    if "eigenvalues" not in frames.tables:
+        return None
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axis, eigenvalues = figure.subplots(), frames.eigenvalues
+    values, weights = eigenvalues["eigenvalue"].to_numpy(), eigenvalues["weight"].to_numpy()
+    size = np.abs(values).max() or 1.0
+    linear = size * 1e-4
+    edges = np.concatenate([-np.geomspace(size, linear, 49), np.geomspace(linear, size, 49)])
+    shares, _ = np.histogram(values, edges, weights=weights)
+    low = 0.5 * weights[weights > 1e-12].min()
+    axis.stairs(np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8)
+    axis.set_xscale("symlog", linthresh=linear)
+    if values.min() > linear:
+        axis.set_xlim(left=values.min() / 2)
+    axis.set(yscale="log", xlabel="eigenvalue of H", ylabel="share of the eigenvalues")
+    axis.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
+    exact = bool(eigenvalues["exact"].all())
+    axis.set_title("all eigenvalues" if exact else "by stochastic Lanczos quadrature", fontsize=9)
+    return finished(figure)
+
+
+FIGURES: dict[str, Drawing] = {
+    "spectrum": (
+        density,
+        "Eigenvalues of the Hessian: the share of them in each interval, on scales that are logarithmic.",
+    )
+}
+
+
+VIEW = View(COLUMNS, _spectrum, drawn(FIGURES), swept=SWEPT)

@@ -1,0 +1,16 @@
+"""How a sweep of any study is shown."""
+
+from reports.frames import Frames, View
+from reports.studies.sweep.figures import figures
+from reports.studies.sweep.loading import columns
+from reports.studies.sweep.tables import lost, tables, verdicts
+
+
+def _before_figures(frames: Frames) -> int:
+    """Plots come before the many points."""
+    return 1 if "thresholds" in frames.tables else 0
+
+
+VIEW = View(
+    {}, tables, figures, verdicts, warnings=lost, before_figures=_before_figures, kind=(", a sweep", "sweep"), schema=columns
+)

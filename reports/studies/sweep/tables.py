@@ -1,0 +1,238 @@
+"""A stored sweep in words and tables: where what is wanted is met, every point, and the cells that failed."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.formats import Number, Titled, cosine, fixed, number, si, with_interval
+from reports.frames import QUANTITIES, Frames
+from reports.statistics import IDENTITY, Wanted
+from reports.store.sweep_results import last_line
+from reports.studies.sweep.loading import is_kept
+from reports.studies.sweep.series import (
+    EXACT,
+    inner_view,
+    means_of,
+    of_quantity,
+    own_estimates,
+    own_series,
+    series,
+    shown,
+    shown_measures,
+)
+
+ROWS_SHOWN = 2000
+
+
+CURVES_SAID = 4  # along the key whose threshold is given, the other keys being held
+
+
+def tables(frames: Frames) -> list[Titled]:
+    return [*_thresholds(frames), *_points(frames), *_failed(frames)]
+
+
+def verdicts(frames: Frames) -> list[tuple[str, str]]:
+    """How far the sweep is, and where the experiment's own method meets what is wanted."""
+    cells = frames.provenance["cells"]
+    failed = f", {cells['failed']} failed" if cells["failed"] else ""
+    said = [("cells:", f"{cells['done']} of {cells['all']} are done{failed}, {si(frames.provenance['seconds'], 's')} of work")]
+    wanted = frames.provenance["wanted"]
+    if not wanted:
+        return said
+    table = frames.tables.get("thresholds")
+    own = means_of(frames).of(wanted["measure"])
+    for quantity in _quantities(own):
+        if not own_estimates(frames, quantity):
+            continue
+        apart = series(frames, of_quantity(own, quantity))
+        # facts are of different things, each worth a word; of methods the experiment's own is meant
+        names = [own_series(frames, list(apart))] if quantity else [name for name in apart if name != EXACT]
+        for name in names:
+            called = f"{label(frames, quantity, name)}:"
+            if table is None:
+                said.append((called, _best(frames, apart[name])))
+                continue
+            curves = series(frames, of_quantity(table, quantity))[name]
+            if len(curves) > 1:  # a single one says it all
+                said.append((called, _best(frames, apart[name])))
+            said += [(called, _met(frames, row)) for _, row in curves.iloc[:CURVES_SAID].iterrows()]
+    return said
+
+
+def label(frames: Frames, quantity: str, name: tuple[str, ...]) -> str:
+    """What reports call one thing that was measured: z = Hv, difference/walsh."""
+    return inner_view(frames).called(frames, quantity, name)
+
+
+def _of(frames: Frames, row: dict) -> str:
+    names = [str(row[column]) for column in IDENTITY if column in row]
+    return label(frames, names.pop(0) if "quantity" in row else "", tuple(names))
+
+
+def _met(frames: Frames, row: pd.Series) -> str:
+    """One threshold in a sentence."""
+    swept, key, what = frames.summary[row["key"]], row["key"], f"mean {row['wanted']}"
+    held = [f"{other} = {shown(row[other])}" for other in frames.provenance["varied"] if other in row.index]
+    what = f"at {', '.join(held)}, {what}" if held else what
+    least, most, so_far = shown(swept.min()), shown(swept.max()), " so far" if frames.partial else ""
+    largest, inside = row["edge"] == "largest", f"of {key} swept{so_far}, {least} to {most}"
+    if row["met"] == row["values"]:
+        text = f"{what} is met at all values {inside}"
+    elif row["met"] == 0:
+        text = f"{what} is met at no value {inside}"
+    elif row["edge"] == "none":
+        return f"{what} is met at {row['met']} of {row['values']} values {inside}: {_where(frames, row)}"
+    else:
+        text = f"{what} is met {'up to' if largest else 'from'} {key} = {_value(row['value'])}{'' if largest else ' on'}"
+        text += f", and at {row['beyond']} of the values beyond" if row["beyond"] else ""
+    low, high = row["low"], row["high"]
+    if math.isnan(low):
+        why = "a single repeat" if means_of(frames).repeats == 1 else "all repeats gave the same"
+        return f"{text} ({why}: how sure this is cannot be known)"
+    if low == high and math.isinf(low):
+        return f"{text}, the whole confidence interval of each mean too"
+    ends = (f"below {least}" if low == -math.inf else _value(low), f"above {most}" if high == math.inf else _value(high))
+    return f"{text} (95 % confidence interval of the edge: {ends[0]} to {ends[1]})"
+
+
+def _where(frames: Frames, row: pd.Series) -> str:
+    """Where a curve without an edge meets what is wanted."""
+    wanted = Wanted(**frames.provenance["wanted"])
+    own = means_of(frames).of(wanted.measure)
+    for name in (name for name in row.index if name in IDENTITY or name in frames.provenance["varied"]):
+        own = own[own[name] == row[name]]
+    own = own.sort_values(row["key"])
+    met = wanted.met(own["mean"].where(own["unknown"] == 0).to_numpy(float))
+    if not met[0]:
+        return "between, and at neither end"
+    return f"at both ends, and {f'at {met[1:-1].sum()} of {len(met) - 2}' if met[1:-1].any() else 'not'} between"
+
+
+def _best(frames: Frames, own: pd.DataFrame) -> str:
+    """At how many points what is wanted is met, and where most."""
+    wanted, keys = Wanted(**frames.provenance["wanted"]), list(frames.provenance["varied"])
+    values, measure = own["mean"].where(own["unknown"] == 0).to_numpy(float), wanted.measure.replace("_", " ")
+    if not keys:
+        mean, low, high = (_digits(frames, wanted.measure)(own[column].iloc[0]) for column in ("mean", "low", "high"))
+        sure = f"95 % confidence interval: {low} to {high}" if low != "-" else "how sure this is cannot be known"
+        return f"mean {measure} is {mean} ({sure})"
+    points = len(frames.summary[keys].drop_duplicates())
+    text = f"mean {wanted} is met at {int(wanted.met(values).sum())} of {points} points"
+    if not np.isfinite(values).any():
+        return text
+    best = own.iloc[int(np.nanargmax(values if wanted.at_least else -values))]
+    where = ", ".join(f"{key} = {shown(best[key])}" for key in keys)
+    return f"{text}; the best is {_digits(frames, wanted.measure)(best['mean'])} at {where}"
+
+
+def _thresholds(frames: Frames) -> list[Titled]:
+    table = frames.tables.get("thresholds")
+    if table is None:
+        return []
+    others = [other for other in frames.provenance["varied"] if other in table]
+    rows = []
+    for row in _own_first(frames, table).to_dict("records"):
+        cells = [*(shown(row[other]) for other in others), Number(f"{row['met']} of {row['values']}", row["met"]), row["edge"]]
+        rows.append([_of(frames, row), "", *cells, *(_value(row[column]) for column in ("value", "low", "high"))])
+    key, wanted = table["key"].iloc[0], table["wanted"].iloc[0]
+    says = "largest value up to which it is met, or smallest from which on it is, in straight lines between the values swept "
+    says += (
+        "(over their logarithms, if they are far apart); low, high: ends of the 95 % confidence interval; above or below all: "
+    )
+    says += "beyond the values swept"
+    header = ["of", "", *(other.rpartition(".")[2] for other in others), "met at", "edge", "value", "low", "high"]
+    return [(f"Where mean {wanted} is met: {key}", says, (header, rows[:ROWS_SHOWN]))]
+
+
+def threshold(row: Mapping[Any, Any], of: str = "") -> str:
+    """0.0123 [0.0118, 0.0131]."""
+    value, low, high = (_value(row[f"{name}{of}"]) for name in ("value", "low", "high"))
+    return with_interval(value, low, high)
+
+
+def _value(value: float) -> str:
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else Number("above all" if value > 0 else "below all", value)
+    return fixed(value, ".0f" if value == round(value) and abs(value) < 1e9 else ".3g")
+
+
+def _points(frames: Frames) -> list[Titled]:
+    """A row for each point and method: the measures shown, with their intervals."""
+    keys, measures = list(frames.provenance["varied"]), shown_measures(frames)
+    means = means_of(frames)
+    table = _own_first(frames, pd.concat([means.of(measure) for measure in measures], ignore_index=True))
+    number_of = table.groupby(means.by, sort=False, observed=True, dropna=False).ngroup()
+    foretold = [measure for measure in measures if table.loc[table["measure"] == measure, "predicted"].notna().any()]
+    header = ["of", "", *(key.rpartition(".")[2] for key in keys)]
+    for measure in measures:
+        called = measure.replace("_", " ")
+        header += [called] + ([f"predicted {called}"] if measure in foretold else [])
+    found: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for row in table[number_of < ROWS_SHOWN].to_dict("records"):
+        cells = found.setdefault((_of(frames, row), "", *(shown(row[key]) for key in keys)), {})
+        digits = _digits(frames, row["measure"])
+        mean, known = digits(row["mean"]), row["high"] > row["low"]
+        shown_ = with_interval(mean, digits(row["low"]), digits(row["high"])) if known else mean
+        cells[row["measure"]] = [shown_]
+        if row["measure"] in foretold:
+            cells[row["measure"]].append(digits(row["predicted"]))
+    empty = {measure: ["-"] * (1 + (measure in foretold)) for measure in measures}
+    rows = [
+        [*point, *(cell for measure in measures for cell in cells.get(measure, empty[measure]))] for point, cells in found.items()
+    ]
+    most = int(table["repeats"].max())
+    says = f"means over {most} repeats [their 95 % confidence interval" if most > 1 else "of a single repeat"
+    if most > 1:
+        alike = (table["low"].isna() & (table["repeats"] > 1)).any()
+        says += f"{'; none where all gave the same, but for shares of runs or dies' if alike else ''}]"
+    elif table["low"].notna().any():
+        says += " [95 % confidence interval, where runs or dies are counted]"
+    if (count := int(number_of.max()) + 1) > ROWS_SHOWN:
+        says += f"; the first {ROWS_SHOWN:,} of {count:,} rows, points.csv and points.parquet have all"
+    return [("Every point", says, (header, rows))]
+
+
+def _own_first(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:
+    """One thing measured after another, z before the gradient, each with the experiment's own method first."""
+    parts = []
+    for quantity in _quantities(table):
+        apart = series(frames, of_quantity(table, quantity))
+        own = own_series(frames, list(apart))
+        parts += [apart.pop(own), *apart.values()]
+    return pd.concat(parts)
+
+
+def _quantities(table: pd.DataFrame) -> list[str]:
+    """z before the gradient; of a study without either, nothing to tell apart."""
+    return [name for name in QUANTITIES if name in set(table["quantity"])] if "quantity" in table else [""]
+
+
+def _digits(frames: Frames, measure: str) -> Callable[[float], str]:
+    return cosine if means_of(frames).unit(measure) == "cosine" else _mean
+
+
+def _mean(value: float) -> str:
+    return Number("never", value) if value == math.inf else number(value)
+
+
+def _failed(frames: Frames) -> list[Titled]:
+    failed = frames.cells[frames.cells["status"] == "failed"]
+    if failed.empty:
+        return []
+    rows = [
+        [row["command"], last_line(row["error"]), fixed(row["cell"], "d"), fixed(row["seed"], "d")]
+        for row in failed.to_dict("records")
+    ]
+    return [("Cells that failed", "the command runs a cell alone", (["command", "error", "cell", "seed"], rows[:ROWS_SHOWN]))]
+
+
+def lost(frames: Frames) -> list[str]:
+    """Tables that should have been kept and are no longer there."""
+    done, said = frames.cells.loc[frames.cells["status"] == "done", "cell"], []
+    for name in frames.provenance["kept"]:
+        if missing := sum(not is_kept(frames, cell, name) for cell in done):
+            said.append(f"the table {name} of {missing} of {len(done)} cells is no longer there: plots are made without them")
+    return said

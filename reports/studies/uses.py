@@ -1,0 +1,205 @@
+"""How the uses of Hessian-vector products are shown."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.escape import plain
+from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.formats import Titled, fixed, number, with_error
+from reports.frames import Frames, Swept, View
+from reports.studies.facts import FACTS
+from reports.studies.spectrum import EIGENVALUES, density
+from reports.table import facts
+
+OPTIMISATION = {
+    "optimiser": "which optimiser",
+    "cost": "gradient-equivalents spent: a gradient or an Hv 1, an error alone 1/3",
+    "error": "lowest E with its decay so far",
+    "gradient_norm": "|g| there",
+}
+
+
+MODES = {
+    "eigenvalue": "eigenvalue of H with decay, at the minimum",
+    "predicted_updates": "updates of gradient descent to 1/e along its vector, -1/ln(1 - eta lambda), eta = 1/(2 lambda_max)",
+    "measured_updates": "the same, from a simulated descent",
+    "simulated_updates": "updates simulated",
+}
+
+
+EVIDENCE = {
+    "decay": "weight decay alpha, in E + alpha |w|^2 / 2",
+    "train_error": "E on the patterns learned, without decay",
+    "test_error": "E on the patterns held back",
+    "test_accuracy": "share of them classified rightly; empty where targets are no classes",
+    "gradient_norm": "|g| with decay; where it is not small, or H with decay not positive, no minimum was found",
+    "gamma": "well-determined parameters, sum of l / (l + alpha) over the eigenvalues l of H without decay; empty: no minimum",
+    "negative": "number of negative eigenvalues of H without decay",
+    "lowest_eigenvalue": "the lowest of them",
+    "log_determinant": "ln det(H + alpha I), from all eigenvalues; empty: no minimum",
+    "lanczos_log_determinant": "the same by stochastic Lanczos quadrature",
+    "lanczos_stderr": "its standard error",
+    "log_evidence": "ln P(data | alpha), up to a constant (MacKay 1992); empty: no minimum",
+    "next_decay": "MacKay's next alpha, gamma / (S |w|^2)",
+}
+
+
+PRUNING = {
+    "method": "magnitude, OBD (H_ii w_i^2 / 2) or OBS (w_i^2 / (2 [H^-1]_ii), the others adjusted)",
+    "removed": "share of the weights removed",
+    "train_error": "E on the patterns learned, without decay",
+    "test_error": "E on the patterns held back",
+    "test_accuracy": "share of them classified rightly; empty where targets are no classes",
+}
+COLUMNS = {
+    "summary": FACTS,
+    "optimisation": OPTIMISATION,
+    "eigenvalues": EIGENVALUES,
+    "modes": MODES,
+    "evidence": EVIDENCE,
+    "pruning": PRUNING,
+}
+
+
+SWEPT = Swept(("subject",), ("decay", "test_error"))
+
+
+def _uses(frames: Frames) -> list[Titled]:
+    shown = [facts(frames)]
+    if "modes" in frames.tables:
+        header = ["eigenvalue", "", "predicted updates", "measured updates"]
+        columns = ["eigenvalue", "predicted_updates", "measured_updates"]
+        modes = [[number(float(row[column])) for column in columns] for row in frames.modes.to_dict("records")]
+        rows = [[eigenvalue, "", *updates] for eigenvalue, *updates in modes]
+        shown.append(("Gradient descent, mode by mode", "updates to 1/e of a displacement along an eigenvector", (header, rows)))
+    if "evidence" in frames.tables:
+        header = ["decay", "", "log evidence", "gamma", "train error", "test error", *_accuracy(frames.evidence)]
+        header += ["log det", "by Lanczos", "negative eigenvalues"]
+        columns = ["decay", "log_evidence", "gamma", "train_error", "test_error", *_accuracy(frames.evidence, "test_accuracy")]
+        rows = []
+        for row in frames.evidence.to_dict("records"):
+            decay, *cells = [number(float(row[column])) for column in [*columns, "log_determinant"]]
+            known = np.isfinite(row["lanczos_log_determinant"])
+            lanczos = (
+                with_error(fixed(row["lanczos_log_determinant"], ",.0f"), fixed(row["lanczos_stderr"], ".0f")) if known else "-"
+            )
+            rows.append([decay, "", *cells, lanczos, fixed(row["negative"], ".0f")])
+        says = "decays of most evidence generalise best, in theory"
+        if frames.evidence["log_evidence"].isna().any():
+            says += "; where it is missing no minimum was found, and evidence is not defined"
+        shown.append(("Weight decay by evidence (MacKay 1992)", says, (header, rows)))
+    if "pruning" in frames.tables:
+        header = ["method", "", "removed", "train error", "test error", *_accuracy(frames.pruning)]
+        shares = frames.pruning["removed"]
+        nearest = {float(shares.iloc[int((shares - at).abs().argmin())]) for at in (0.25, 0.5, 0.75, 0.9)}
+        columns = ["train_error", "test_error", *_accuracy(frames.pruning, "test_accuracy")]
+        rows = [
+            [row["method"], "", fixed(row["removed"], ".0%"), *(number(float(row[key])) for key in columns)]
+            for row in frames.pruning[shares.isin(nearest)].to_dict("records")
+        ]
+        shown.append(("Pruning, without training in between", "OBS moves the other weights, the others do not", (header, rows)))
+    return shown
+
+
+def _accuracy(table: pd.DataFrame, name: str = "test accuracy") -> list[str]:
+    """The name of the column of accuracies, if there are any."""
+    return [name] if table["test_accuracy"].notna().any() else []
+
+
+def optimisation(frames: Frames) -> Figure:
+    """How far E is above the lowest found, and |g|, against gradient-equivalents."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    table = frames.optimisation[frames.optimisation["cost"] > 0]
+    lowest = table["error"].min()
+    for name, colour in zip(dict.fromkeys(table["optimiser"]), COLOURS, strict=False):
+        own = table[table["optimiser"] == name]
+        left.plot(own["cost"], own["error"] - lowest, ".-", color=colour, markersize=4, label=plain(name))
+        right.plot(own["cost"], own["gradient_norm"], ".-", color=colour, markersize=4)
+    left.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="E above the lowest found")
+    right.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="|g|")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return finished(figure)
+
+
+def modes(frames: Frames) -> Figure | None:
+    """Updates to 1/e per eigenvalue: line predicted, points simulated."""
+    if "modes" not in frames.tables:
+        return None
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    axis, table = figure.subplots(), frames.modes
+    axis.plot(table["eigenvalue"], table["predicted_updates"], "-", color=COLOURS[3], label="-1/ln(1 - eta lambda)")
+    axis.plot(table["eigenvalue"], table["measured_updates"], "o", color=COLOURS[0], label="simulated descent")
+    axis.set(xscale="log", yscale="log", xlabel="eigenvalue of H", ylabel="updates to 1/e")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return finished(figure)
+
+
+def evidence(frames: Frames) -> Figure | None:
+    """Log evidence, and errors of patterns learned and held back, against the weight decay."""
+    if "evidence" not in frames.tables:
+        return None
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    table = frames.evidence
+    left.plot(table["decay"], table["log_evidence"], "o-", color=COLOURS[3])
+    right.plot(table["decay"], table["test_error"], "o-", color=COLOURS[0], label="held back")
+    right.plot(table["decay"], table["train_error"], "o-", color=COLOURS[2], label="learned")
+    known = table.dropna(subset="log_evidence")
+    for axis, ylabel in ((left, "log evidence"), (right, "error per pattern")):
+        if len(known):
+            axis.axvline(known["decay"].iloc[int(known["log_evidence"].argmax())], color=INK, linewidth=0.8, linestyle=":")
+        if len(table) > 1:  # one decay has no scale
+            axis.set_xscale("log")
+        axis.set(xlabel="weight decay", ylabel=ylabel)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return finished(figure)
+
+
+def pruning(frames: Frames) -> Figure | None:
+    """Error and accuracy against the share of weights removed, a line per method."""
+    if "pruning" not in frames.tables:
+        return None
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    held_back = "test_accuracy" if frames.pruning["test_accuracy"].notna().any() else "test_error"
+    for name, colour in zip(dict.fromkeys(frames.pruning["method"]), COLOURS, strict=False):
+        own = frames.pruning[frames.pruning["method"] == name]
+        left.plot(own["removed"], own["train_error"], ".-", color=colour, label=plain(name))
+        right.plot(own["removed"], own[held_back], ".-", color=colour)
+    left.set(yscale="log", xlabel="share of weights removed", ylabel="error of a pattern learned")
+    ylabel = "accuracy on patterns held back" if held_back == "test_accuracy" else "error of a pattern held back"
+    right.set(xlabel="share of weights removed", ylabel=ylabel)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return finished(figure)
+
+
+FIGURES: dict[str, Drawing] = {
+    "optimisation": (
+        optimisation,
+        "Three optimisers from the same weights at equal cost, which may end in different minima. Newton-CG spends most of "
+        "its cost on Hessian-vector products; near a minimum, solved well enough, its steps converge faster than linearly.",
+    ),
+    "spectrum": (
+        density,
+        "Eigenvalues of the Hessian at the minimum, the weight decay included: the share of them in each interval.",
+    ),
+    "modes": (
+        modes,
+        "Gradient descent from a displacement along one eigenvector at a time: updates until it is down to 1/e.",
+    ),
+    "evidence": (
+        evidence,
+        "Which weight decay? MacKay's evidence needs only the patterns learned (left); the error on others (right) is the "
+        "truth it foretells. Dotted: the decay of largest evidence.",
+    ),
+    "pruning": (
+        pruning,
+        "Weights removed in the order of their size, of OBD's saliency (the diagonal of H), and one after another by OBS "
+        "(all of H), which moves the weights that stay.",
+    ),
+}
+
+
+VIEW = View(COLUMNS, _uses, drawn(FIGURES), swept=SWEPT)

@@ -1,0 +1,137 @@
+"""What every study starts from: the network, its objective on the data, the point w and the direction v."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from perturb.errors import InputError
+from perturb.networks.boltzmann import Boltzmann
+from perturb.networks.dag import DAG
+from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
+from perturb.networks.mlp import MLP
+from perturb.networks.objective import Objective
+from perturb.networks.recurrent import Recurrent
+from reports.studies.facts import FACTS
+from sims.datasets import load_data, load_states
+from sims.experiment.schema import Experiment
+
+Array = np.ndarray
+Tables = dict[str, pd.DataFrame]
+Progress = Callable[[str, int, int], None]  # (what, done, in all)
+ShouldStop = Callable[[], bool]
+# what a study is: it yields each table when it is finished, or again when it has more rows; "summary" is among them
+Study = Iterator[tuple[str, pd.DataFrame]]
+
+
+class Stopped(Exception):
+    """Raised within a study that was asked to stop; what it has yielded counts."""
+
+
+def go_on(should_stop: ShouldStop) -> None:
+    """Stopped, if so."""
+    if should_stop():
+        raise Stopped
+
+
+class Attentive(Objective):
+    """An objective that asks `should_stop` before everything it computes, so that long work on it ends soon, by Stopped."""
+
+    def __init__(self, objective: Objective, should_stop: ShouldStop):
+        self._plain, self._should_stop = objective, should_stop
+        self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
+        self.inexact, self.symmetric = objective.inexact, objective.symmetric
+
+    def subset(self, rows: Array) -> "Attentive":
+        return Attentive(self._plain.subset(rows), self._should_stop)
+
+    def pattern_errors(self, w: Array) -> Array:
+        go_on(self._should_stop)
+        return self._plain.pattern_errors(w)
+
+    def errors_at(self, points: Array) -> Array:
+        go_on(self._should_stop)
+        return self._plain.errors_at(points)
+
+    def gradient(self, w: Array) -> Array:
+        go_on(self._should_stop)
+        return self._plain.gradient(w)
+
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        go_on(self._should_stop)
+        return self._plain.error_gradient_hvp(w, V)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside the results begin that keep
+    what was done of long work; None keeps nothing."""
+
+    network: MLP | DAG | Recurrent | Boltzmann
+    objective: Objective
+    w: Array
+    v: Array
+    scratch: Path | None = None
+
+
+def prepare(experiment: Experiment) -> Problem:
+    """Network, data, warmed-up weights and direction of an experiment. InputError if they do not fit or diverge."""
+    network = experiment.network.build()
+    objective: Objective
+    if isinstance(network, Boltzmann):
+        objective = network.objective(load_states(experiment.data, network.n_visible, network.values))
+    else:
+        x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
+        if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
+            raise InputError(
+                f'network.error = "{network.error}" does not go with data.name = "{experiment.data.name}", whose targets are any '
+                'numbers: set network.error = "squared_error"'
+            )
+        objective = network.objective(x, target)
+    w = warmed_up(network, objective, experiment)
+    if experiment.direction.kind == "gradient":
+        v = objective.gradient(w)
+        if not v.any():
+            raise InputError('direction.kind = "gradient" but the gradient is zero there: use "random" or fewer warm-up updates')
+    else:
+        v = np.random.Generator(np.random.Philox(experiment.direction_seed())).standard_normal(w.size)
+    if experiment.direction.norm is not None:
+        v *= experiment.direction.norm / np.linalg.norm(v)
+    return Problem(network, objective, w, v)
+
+
+def warmed_up(network: MLP | DAG | Recurrent | Boltzmann, objective: Objective, experiment: Experiment, run: int = 0) -> Array:
+    """The starting weights of a run, after the warm-up."""
+    weights, w = experiment.weights, network.init(experiment.seeds_of(run)["start_seed"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(weights.warmup_updates):
+            w -= weights.warmup_rate * objective.gradient(w)
+            if not np.isfinite(w).all():
+                raise InputError(f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it")
+        if not np.isfinite(objective.error(w)):
+            raise InputError(f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it")
+    return w
+
+
+class Fact(NamedTuple):
+    """One number that a study found out: a row of its summary, see `reports.studies.facts`. stderr: 0 for what is exact to
+    rounding, NaN where it is not known; low, high: ends of its 95 % interval, if it has one of its own."""
+
+    measure: str
+    value: float
+    meaning: str
+    subject: str = ""
+    unit: str = ""
+    stderr: float = 0.0
+    low: float = math.nan
+    high: float = math.nan
+
+
+def facts(rows: Iterable[Fact]) -> pd.DataFrame:
+    """The summary of a study that finds out facts."""
+    numbers = ("value", "stderr", "low", "high")
+    return pd.DataFrame(list(rows), columns=list(Fact._fields))[list(FACTS)].astype(dict.fromkeys(numbers, float))

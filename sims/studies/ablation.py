@@ -1,0 +1,161 @@
+"""The study "ablation": what each imperfection of a chip costs."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hardware.params import ChipParams, imperfections, value_of, with_value
+from perturb.errors import InputError
+from perturb.theory.estimates import curvatures
+from perturb.trial.methods import METHODS
+from sims.experiment.schema import Experiment
+from sims.problem import Array, Problem, Progress, ShouldStop, Study, go_on
+from sims.studies.dies import OnDie, on_die
+
+QUANTITIES = ("gradient", "hv")
+GROUPS = ("ideal", "only", "all", "all but")
+
+
+class Variant(NamedTuple):
+    """A chip with some of the imperfections: of a group of GROUPS, "only" this one or "all but" it."""
+
+    group: str
+    imperfection: str
+    params: ChipParams
+
+
+def ablation(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Table summary: the ideal chip, each imperfection alone, all together, and all but one, each on the same dies and seeds.
+
+    cosine, relative_error: rms or mean over the dies, at the trials of [estimation]. trials_to_accuracy: from the errors after a
+    quarter of the trials and after all of them, see `trials_needed`; evaluations, time and energy follow from the method and the
+    chip's schedule. cost: evaluations over those of the ideal chip, by which all is ranked. An imperfection of a part that the
+    method does not use, with which every number is that of the ideal chip but for rounding, has no row.
+    """
+    chip = experiment.made_chip()
+    found = imperfections(chip)
+    if not found:
+        raise InputError("chip has no imperfection to take away: give it some, such as chip.error_unit.noise = 1e-3")
+    variants = [Variant("ideal", "", without(chip, found))]
+    variants += [Variant("only", key, without(chip, [other for other in found if other != key])) for key in found]
+    variants += [Variant("all", "", chip)]
+    variants += [Variant("all but", key, without(chip, [key])) for key in found if len(found) > 1]
+    known, dies = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation), experiment.dies.count
+    rows: list[dict] = []
+    ideal: list[OnDie] = []
+    idle: set[str] = set()  # of parts that are not used
+    for done, variant in enumerate(variants):
+        if variant.imperfection in idle:
+            continue
+        each = []
+        for die in range(dies):
+            go_on(should_stop)
+            each.append(on_die(experiment, problem, variant.params, known, die))
+            progress("dies", done * dies + die + 1, len(variants) * dies)
+        ideal = ideal or each
+        if variant.group == "only" and _alike(each, ideal):
+            idle.add(variant.imperfection)
+            continue
+        rows += _variant_rows(variant, each, ideal, experiment)
+        yield "summary", ranked(rows)
+
+
+def without(params: ChipParams, keys: list[str]) -> ChipParams:
+    """The chip with some imperfections as in the ideal one."""
+    ideal = ChipParams()
+    for key in keys:
+        params = with_value(params, key, value_of(ideal, key))
+    return params
+
+
+def _alike(each: list[OnDie], ideal: list[OnDie]) -> bool:
+    """Whether dies differ by rounding at most."""
+
+    def numbers(dies: list[OnDie]) -> Array:
+        return np.array([[die.time_s, die.energy_j, *np.ravel(list(die.measured.values()))] for die in dies])
+
+    return np.allclose(numbers(each), numbers(ideal), rtol=1e-9, atol=0.0, equal_nan=True)
+
+
+def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accuracy: float) -> float:
+    """Trials to a cosine, by 1/cosine^2 = a + b/trials (a bias of its own, noise that averages out) through two measured ones.
+
+    Infinite where the bias alone keeps it below `accuracy`, or no cosine is positive.
+    """
+    if not min(cosines) > 0:
+        return math.inf
+    first, last = (1 / c**2 for c in cosines)
+    b = max((first - last) / (1 / trials[0] - 1 / trials[1]), 0.0)
+    a = max(last - b / trials[1], 1.0)
+    b = max((last - a) * trials[1], 0.0)
+    room = 1 / accuracy**2 - a
+    return math.inf if room <= 0 else max(1.0, b / room)
+
+
+def _needed(each: list[OnDie], quantity: str, accuracy: float) -> float:
+    """`trials_needed` by the mean cosines of dies."""
+    early, late = (np.array([die.measured[quantity][i] for die in each]) for i in (0, 1))
+    return trials_needed((float(early[:, 1].mean()), float(late[:, 1].mean())), (int(early[0, 0]), int(late[0, 0])), accuracy)
+
+
+def cost(each: list[OnDie], ideal: list[OnDie], quantity: str, accuracy: float) -> tuple[float, float]:
+    """How many times as many evaluations as on the ideal chip, and its standard error by leaving out a die at a time, of both
+    (jackknife, Tukey 1958); NaN where that is not known."""
+
+    def ratio(kept: list[int]) -> float:
+        own, other = (_needed([dies[i] for i in kept], quantity, accuracy) for dies in (each, ideal))
+        return own / other if math.isfinite(other) else math.nan
+
+    n = len(each)
+    parts = np.array([ratio([i for i in range(n) if i != out]) for out in range(n)]) if n > 1 else np.array([math.nan])
+    with np.errstate(invalid="ignore"):
+        return ratio(list(range(n))), float(math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum()))
+
+
+def _variant_rows(variant: Variant, each: list[OnDie], ideal: list[OnDie], experiment: Experiment) -> Iterator[dict]:
+    time_s, energy_j = (float(np.mean([getattr(die, key) for die in each])) for key in ("time_s", "energy_j"))
+    accuracy = experiment.dies.accuracy
+    for quantity in each[0].measured:
+        late = np.array([die.measured[quantity][1] for die in each])
+        needed = _needed(each, quantity, accuracy)
+        times, stderr = cost(each, ideal, quantity, accuracy)
+        yield {
+            "quantity": quantity,
+            "variant": f"{variant.group} {variant.imperfection}".strip(),
+            "group": variant.group,
+            "imperfection": variant.imperfection,
+            "imperfections": ", ".join(imperfections(variant.params)),
+            "dies": len(each),
+            "trials": int(late[0, 0]),
+            "cosine": float(late[:, 1].mean()),
+            "cosine_spread": float(late[:, 1].std(ddof=1)) if len(each) > 1 else math.nan,
+            "relative_error": float(np.sqrt((late[:, 2] ** 2).mean())),
+            "yield": float((late[:, 1] >= accuracy).mean()),
+            "trials_to_accuracy": needed,
+            "evaluations_to_accuracy": needed * METHODS[experiment.estimation.method].evaluations_per_trial,
+            "cost": times,
+            "cost_stderr": stderr,
+            "time_to_accuracy_s": needed * time_s,
+            "energy_to_accuracy_j": needed * energy_j,
+            "trial_ns": time_s * 1e9,
+        }
+
+
+def ranked(rows: list[dict]) -> pd.DataFrame:
+    """Ideal first, then single imperfections by what they cost in evaluations, all together, and all but one by what taking it
+    away saves. Where none gets there, by the error that is left."""
+
+    def place(row: Any) -> tuple[int, int, float, float]:
+        sign = -1 if row["group"] == "only" else 1
+        return (
+            QUANTITIES.index(row["quantity"]),
+            GROUPS.index(row["group"]),
+            sign * row["evaluations_to_accuracy"],
+            sign * row["relative_error"],
+        )
+
+    order: list[dict] = sorted(rows, key=place)
+    return pd.DataFrame(order)

@@ -1,0 +1,112 @@
+"""The study "budget": trials, time and energy to a wanted accuracy, and what to improve first, without simulating a trial."""
+
+import math
+
+import pandas as pd
+
+from hardware.params import ChipParams, marked, value_of, with_value
+from hardware.schedule import Schedule
+from hardware.values import made_on
+from perturb.theory.estimates import curvatures, predict
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
+from sims.experiment.schema import Experiment
+from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts
+
+
+def budget(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables summary (facts) and sensitivities: what each parameter, made half (or twice) as large, saves.
+
+    Trials by `perturb.predict` with all noise of the error that has a closed form, see `noise_variance`; time and energy by the
+    chip's schedule. Mismatch, neurons and what else is not noise are left to `perturb ablate`.
+    """
+    e, accuracy = experiment.estimation, experiment.dies.accuracy
+    method, code = METHODS[e.method], made_on(experiment.chip, CODES[e.code], problem.w.size)
+    known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
+    presented = problem.objective.n_patterns if e.presentation == "batch" else 1
+    g = problem.objective.gradient(problem.w)
+
+    def spent(chip: ChipParams) -> dict[str, tuple[float, float, float]]:
+        """quantity: (trials, seconds, joules) to the accuracy."""
+        noise = noise_variance(chip, presented, float(g @ g)) ** 0.5
+        foretold = predict(
+            problem.objective,
+            problem.w,
+            problem.v,
+            method,
+            code,
+            e.sigma,
+            e.r,
+            noise,
+            e.presentation,
+            known,
+            seed=experiment.run.seed,
+        )
+        schedule = Schedule(chip, problem.objective, method, presented)
+        times = more_trials(chip)
+        each = {}
+        for quantity in method.quantities:
+            trials = getattr(foretold, quantity).trials_for(accuracy) * times
+            each[quantity] = (trials, schedule.time_s(trials), schedule.energy_j(trials))
+        return each
+
+    now, schedule = spent(experiment.chip), Schedule(experiment.chip, problem.objective, method, presented)
+    quantity = method.quantities[-1]
+    found = [Fact("trial_time", schedule.trial_ns * 1e-9, "chip time of one trial", unit="s")]
+    found += [Fact("time_share", share, "share of a trial's time", part, "share") for part, share in schedule.busy.items()]
+    for name, (trials, seconds, joules) in now.items():
+        found += [
+            Fact("trials", trials, f"to a cosine of {accuracy:g}, by theory; inf = never", name),
+            Fact("evaluations", trials * method.evaluations_per_trial, "measurements of E for it", name),
+            Fact("chip_time", seconds, "chip time for it", name, "s"),
+            Fact("energy", joules, "energy for it", name, "J"),
+        ]
+    rows: list[tuple] = []
+    for key, times in marked("better").items():
+        better = changed(experiment.chip, key, times)
+        if better is None:
+            continue
+        value = float(value_of(experiment.chip, key))
+        change = "twice" if times > 1 else "half"
+        then = spent(better)
+        for name, before in now.items():
+            rows.append((key, value, change, name, *(_saved(*pair) for pair in zip(before, then[name], strict=True))))
+    # first z (or else the gradient), and what saves most of time and energy together
+    rows.sort(key=lambda row: (row[3] != quantity, -row[5] - row[6]))
+    table = pd.DataFrame(rows, columns=["key", "value", "change", "quantity", "trials_saved", "time_saved", "energy_saved"])
+    if rows:
+        key, _, change, _, _, saved, _ = max((row for row in rows if row[3] == quantity), key=lambda row: row[5])
+        found.append(Fact("improve_first", saved, f"share of the time saved by {change} of {key}", unit="share"))
+    yield "sensitivities", table
+    yield "summary", facts(found)
+
+
+def _saved(before: float, after: float) -> float:
+    return 1 - after / before if math.isfinite(before) and before > 0 else 0.0
+
+
+def changed(chip: ChipParams, key: str, times: float) -> ChipParams | None:
+    """The chip with one figure so many times as large, whole where it was whole; None where that changes nothing."""
+    value = value_of(chip, key)
+    new = type(value)(value * times)
+    if new == value or (key == "bus.word_bits" and new < 1):
+        return None
+    return with_value(chip, key, new)
+
+
+def noise_variance(chip: ChipParams, presented: int, slope: float) -> float:
+    """Variance of one evaluation of E: its readings; 1/f noise as the difference of neighbouring evaluations sees it, twice its
+    variance per octave; and reading noise of the weights, read_noise^2 |g|^2."""
+    unit = chip.error_unit
+    readings = Reading(unit.noise, unit.bits, unit.range).variance(presented)
+    return readings + 2 * unit.flicker**2 + chip.weights.read_noise**2 * slope
+
+
+def more_trials(chip: ChipParams) -> float:
+    """How many times as many trials: settling 1/(1 - a^2), lost broadcasts 1/(1 - p), a comparator pi/2."""
+    p, drops = chip.perturbation, chip.bus.drop_probability
+    left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0
+    if left >= 1 or drops >= 1:
+        return math.inf
+    return (math.pi / 2 if chip.error_unit.one_bit else 1.0) / (1 - left**2) / (1 - drops)

@@ -1,0 +1,234 @@
+"""The study "compare": every method on its own chip, at equal numbers of evaluations, beside exact R{backprop}."""
+
+import time
+from math import nan
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hardware.chip import Chip, Interval
+from hardware.params import ChipParams
+from perturb.estimation.engine import has_kernel
+from perturb.estimation.solution import Estimate
+from perturb.theory.comparison import Comparison, compare
+from perturb.theory.estimates import Curvature, Prediction, curvatures, predict
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
+from reports.vocabulary import TARGET_COSINE
+from sims.experiment.schema import Experiment
+from sims.problem import Problem, Progress, ShouldStop, Stopped, Study
+
+
+class Rival(NamedTuple):
+    """One of the methods that a run sets side by side."""
+
+    method: str
+    code: str
+    sigma: float
+    r: float
+
+
+def compare_methods(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables summary, weights, convergence, timeline, energy; of a method that was interrupted, what it had done."""
+    e = experiment.estimation
+    known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
+    primary = Rival(e.method, e.code, e.sigma, e.r)
+    others = [Rival(other.method, other.code, other.sigma or e.sigma, other.r or e.r) for other in e.compare_with]
+    order = list(dict.fromkeys([primary, *others]))
+    order.sort(key=lambda rival: (list(METHODS).index(rival.method), list(CODES).index(rival.code)))
+    evaluations = e.trials * METHODS[e.method].evaluations_per_trial
+
+    # rows of the tables
+    summary: list[dict] = []
+    convergence: list[dict] = []
+    weights: list[pd.DataFrame] = []
+    timeline: list[tuple] = []
+    energy: list[tuple] = []
+    stopped = False
+    for rival in order:
+        method = METHODS[rival.method]
+        trials = max(3, round(evaluations / method.evaluations_per_trial))
+        chip = Chip(
+            experiment.made_chip(), problem.objective, problem.w, problem.v, *rival, experiment.run.seed, e.presentation,
+            experiment.run.fidelity, precision=experiment.run.precision,
+        )  # fmt: skip
+        reading = chip.values.reading
+        predicted = predict(
+            problem.objective, problem.w, problem.v, method, chip.design.code, rival.sigma, rival.r,
+            reading.variance(chip.presented) ** 0.5, e.presentation, known, trials, experiment.run.seed,
+        )  # fmt: skip
+        start, done = time.perf_counter(), 0
+        estimate: Estimate | None = None
+        for checkpoint in _checkpoints(trials):
+            while done < checkpoint and not (stopped := stopped or should_stop()):
+                piece = min(_piece(chip), checkpoint - done)
+                estimate = chip.run(piece)
+                done += piece
+                progress(f"{rival.method}/{rival.code}", done * method.evaluations_per_trial, evaluations)
+            if stopped:
+                break
+            assert estimate is not None
+            compared = compare(estimate, problem.objective, problem.w, problem.v, known)
+            convergence += _convergence_rows(rival, estimate, compared, predicted)
+        if estimate is None or done < 3:
+            break
+        compared = compare(estimate, problem.objective, problem.w, problem.v, known)
+        status = "complete" if done == trials else "partial"
+        fixed = {"primary": rival == primary, "status": status, "wall_time_s": time.perf_counter() - start}
+        faultless = None
+        if not stopped and chip.faultless is not None:
+            faultless = _without_faults(chip, chip.faultless, rival, trials, known, progress, should_stop)
+            stopped = faultless is None
+        summary += _summary_rows(rival, estimate, compared, predicted, chip, faultless, fixed)
+        weights.append(_weights(rival, problem, compared))
+        timeline += [(rival.method, rival.code, *interval) for interval in chip.trace]
+        energy += [(rival.method, rival.code, cause, joules) for cause, joules in chip.energy_by_cause.items()]
+        if stopped:
+            break
+    if summary:
+        yield "summary", pd.DataFrame(summary)
+        yield "weights", pd.concat(weights, ignore_index=True)
+        yield "convergence", pd.DataFrame(convergence)
+        yield "timeline", pd.DataFrame(timeline, columns=["method", "code", *Interval._fields])
+        yield "energy", pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"])
+    if stopped:
+        raise Stopped
+
+
+def _without_faults(
+    chip: Chip,
+    params: ChipParams,
+    rival: Rival,
+    trials: int,
+    known: list[Curvature],
+    progress: Progress,
+    should_stop: ShouldStop,
+) -> Comparison | None:
+    """The same die and seed once more, in batches and without the faults of the run; None if interrupted."""
+    design, done, estimate = chip.design, 0, None
+    again = Chip(params, chip.objective, chip.w, chip.v, *rival, design.seed, design.presentation, "batch", 0, chip.precision)
+    while done < trials:
+        if should_stop():
+            return None
+        piece = min(_piece(again), trials - done)
+        estimate = again.run(piece)
+        done += piece
+        progress(f"{rival.method}/{rival.code} without faults", done, trials)
+    assert estimate is not None
+    return compare(estimate, chip.objective, chip.w, chip.v, known)
+
+
+def _checkpoints(trials: int) -> list[int]:
+    points = [8 * 2**i for i in range(trials.bit_length()) if 8 * 2**i < trials]
+    return [*points, trials]
+
+
+def _piece(chip: Chip) -> int:
+    """Trials that take about 0.2 s, so that an interruption is heard."""
+    if not (has_kernel(chip.objective) and chip.values.plain):
+        return 64
+    cost = chip.presented * chip.w.size * len(chip.design.method.phases)
+    return max(64, 3_000_000_000 // cost) if chip.fidelity != "event" else max(1, min(1000, 100_000_000 // cost))
+
+
+def _summary_rows(
+    rival: Rival,
+    estimate: Estimate,
+    compared: Comparison,
+    predicted: Prediction,
+    chip: Chip,
+    faultless: Comparison | None,
+    fixed: dict[str, Any],
+) -> list[dict[str, Any]]:
+    method, rows = METHODS[rival.method], []
+    for quantity in method.quantities:
+        measured, theory = getattr(compared, quantity), getattr(predicted, quantity)
+        expected = theory.cosine(estimate.trials)
+        needed = theory.evaluations_for(TARGET_COSINE)
+        unhurt = getattr(faultless, quantity).cosine if faultless is not None else nan
+        rows.append(
+            {
+                "quantity": quantity,
+                "method": rival.method,
+                "code": rival.code,
+                "n_weights": chip.w.size,
+                "trials": estimate.trials,
+                "evaluations": estimate.evaluations,
+                "cosine": measured.cosine,
+                "relative_error": measured.relative_error,
+                "rms_stderr": measured.rms_stderr,
+                "z_rms": measured.z_rms,
+                "limit_relative_error": measured.limit_relative_error,
+                "chip_time_s": chip.time_s,
+                "energy_j": chip.energy_j,
+                "wall_time_s": fixed["wall_time_s"],
+                "events": chip.events,
+                "limit_z_rms": measured.limit_z_rms,
+                "label": method.label if quantity == "hv" or not method.estimates_hv else "",
+                "sigma": rival.sigma,
+                "r": rival.r if method.displaced else np.nan,
+                "broadcasts": method.broadcasts if quantity == "hv" else "dE",
+                "predicted_cosine": expected,
+                "limit_cosine": theory.limit_cosine,
+                "evaluations_to_0_9": needed,
+                "imperfect": not chip.values.plain,
+                "unknown_weights": int(np.isnan(measured.estimate).sum()),
+                "exact_is_zero": not measured.exact.any(),
+                "primary": fixed["primary"],
+                "status": fixed["status"],
+                "warnings": " ".join(f"{warning}." for warning in [*predicted.warnings, *estimate.unknown]),
+                "trial_ns": chip.time_s / estimate.trials * 1e9,
+                "busiest": max(chip.schedule.busy, key=chip.schedule.busy.__getitem__),
+                "busiest_share": max(chip.schedule.busy.values()),
+                "converter_share": chip.schedule.busy["conversion"],
+                "bus_share": chip.schedule.busy["bus"],
+                "incidents": " ".join(f"{incident}." for incident in chip.incidents),
+                "faultless_cosine": unhurt,
+                "predicted_relative_error": theory.relative_error(estimate.trials),
+                "df": measured.df,
+            }
+        )
+    return rows
+
+
+def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": rival.method,
+            "code": rival.code,
+            "quantity": quantity,
+            "trials": estimate.trials,
+            "evaluations": estimate.evaluations,
+            "cosine": getattr(compared, quantity).cosine,
+            "relative_error": getattr(compared, quantity).relative_error,
+            "predicted_cosine": getattr(predicted, quantity).cosine(estimate.trials),
+            "predicted_relative_error": getattr(predicted, quantity).relative_error(estimate.trials),
+        }
+        for quantity in METHODS[rival.method].quantities
+    ]
+
+
+def _weights(rival: Rival, problem: Problem, compared: Comparison) -> pd.DataFrame:
+    unit_from, unit_to = problem.network.weight_units()
+    g, z = compared.gradient, compared.hv
+    return pd.DataFrame(
+        {
+            "method": rival.method,
+            "code": rival.code,
+            "index": np.arange(problem.w.size),
+            "unit_from": unit_from,
+            "unit_to": unit_to,
+            "w": problem.w,
+            "v": problem.v,
+            "g_exact": g.exact,
+            "g_hat": g.estimate,
+            "g_stderr": g.stderr,
+            "hv_exact": z.exact,
+            "hv_hat": z.estimate,
+            "hv_stderr": z.stderr,
+            "hv_limit": z.limit,
+            "g_df": g.df,
+            "hv_df": z.df,
+        }
+    )

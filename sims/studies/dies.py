@@ -1,0 +1,80 @@
+"""The study "dies": how much dies of one design differ."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from hardware.chip import Chip
+from hardware.params import ChipParams
+from perturb.seeds import nth_seed
+from perturb.theory.comparison import compare
+from perturb.theory.estimates import Curvature, curvatures
+from perturb.trial.methods import METHODS
+from sims.experiment.schema import Experiment
+from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, go_on
+
+
+class OnDie(NamedTuple):
+    """One die. measured: per quantity (trials, cosine, relative error) after a quarter of the trials and after all."""
+
+    measured: dict[str, list[tuple[int, float, float]]]
+    time_s: float
+    energy_j: float
+    incidents: str
+
+
+def on_die(experiment: Experiment, problem: Problem, params: ChipParams, known: list[Curvature], die: int) -> OnDie:
+    e, seed = experiment.estimation, nth_seed(experiment.run.seed, "run", die)
+    params = params.of_run(die)
+    chip = Chip(params, problem.objective, problem.w, problem.v, e.method, e.code, e.sigma, e.r, seed, e.presentation, "auto", 0)
+    quarter = max(3, e.trials // 4)
+    measured: dict[str, list[tuple[int, float, float]]] = {name: [] for name in METHODS[e.method].quantities}
+    for more in (quarter, max(quarter + 1, e.trials) - quarter):
+        compared = compare(chip.run(more), problem.objective, problem.w, problem.v, known)
+        for name, each in measured.items():
+            found = getattr(compared, name)
+            each.append((chip.statistics.trials, found.cosine, found.relative_error))
+    trials = chip.statistics.trials
+    return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, "; ".join(chip.incidents))
+
+
+def dies(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables summary (facts: spread and yield) and dies: cosine and relative error of every die."""
+    known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
+    options, chip = experiment.dies, experiment.made_chip()
+    rows: list[tuple] = []
+    for die in range(options.count):
+        go_on(should_stop)
+        found = on_die(experiment, problem, chip, known, die)
+        rows += [(chip.of_run(die).die, quantity, *each[1], found.incidents) for quantity, each in found.measured.items()]
+        table = pd.DataFrame(rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"])
+        yield "dies", table
+        yield "summary", _spread(table, options.accuracy)
+        progress("dies", die + 1, options.count)
+
+
+def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
+    found: list[Fact] = []
+    for quantity in dict.fromkeys(table["quantity"]):
+        cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
+        good, n = int((cosines >= accuracy).sum()), len(cosines)
+        low, high = wilson(good, n)
+        error = math.sqrt(good * (n - good) / n**3) or math.nan  # of none or of all, the interval alone says how sure it is
+        sd = float(cosines.std(ddof=1)) if n > 1 else math.nan
+        says = f"share of {n} dies with a cosine of {accuracy:g} or more; its interval by Wilson (1927)"
+        found += [
+            Fact("yield", good / n, says, quantity, "share", error, low, high),
+            Fact("median_cosine", float(np.median(cosines)), "half of the dies are better", quantity, "cosine"),
+            Fact("worst_cosine", float(cosines.min()), "of all dies", quantity, "cosine"),
+            Fact("cosine_sd", sd, "standard deviation of the cosine over the dies", quantity),
+        ]
+    return facts(found)
+
+
+def wilson(good: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    low, high = binomtest(good, n).proportion_ci(0.95, "wilson")
+    return float(low), float(high)

@@ -1,0 +1,328 @@
+"""The study "uses": what Hessian-vector products are good for, on one network - optimisation, convergence, evidence, pruning.
+
+Everything is about E + alpha |w|^2 / 2, whose minimum exists; "at the minimum" is where the best optimiser ended, polished by
+Newton's method. A gradient costs 1, an Hv 1 and an error alone 1/3, in gradient-equivalents.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from perturb import curvature
+from perturb.errors import InputError
+from perturb.networks.boltzmann import Boltzmann
+from perturb.networks.objective import Objective
+from sims.data.classes import Classes, accuracy
+from sims.datasets import load_split
+from sims.experiment.schema import Experiment
+from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts, go_on
+
+MAX_WEIGHTS = 3000  # the whole spectrum is wanted
+MODES = 10
+EVIDENCE = "largest evidence"  # the weight decay that has it
+STEEP = 1e-6  # |g| above which a point is no minimum, in units of lambda_max |w|: H(w - w*) of so large a step
+CLEARLY = 0.03  # of the decay: where it barely outweighs a negative eigenvalue, evidence (a Gaussian around w) means nothing
+SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
+
+State = tuple[float, Array]  # gradient-equivalents spent, weights
+
+
+class Split(NamedTuple):
+    """An objective on the patterns to learn from, one on those held back, and the share of them that w classifies rightly."""
+
+    train: Objective
+    test: Objective
+    accuracy: Callable[[Array], float]
+
+
+def uses(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
+    """Tables optimisation, eigenvalues, modes, evidence, pruning and, grown by each, summary; see `reports.frames`.
+
+    More than 3,000 weights, or a point that is no minimum in the end, raise InputError.
+    """
+    options, w = experiment.uses, problem.w
+    if w.size > MAX_WEIGHTS:
+        raise InputError(f'network has {w.size} weights, but study = "uses" diagonalises H: use at most {MAX_WEIGHTS}')
+    split = _split(experiment, problem, should_stop)
+    objective = split.train.with_decay(options.decay)
+    found: list[Fact] = []
+
+    rows: list[tuple] = []
+    for name in OPTIMISERS:
+        rows += [(name, *row) for row in descent(name, objective, w, options.budget)]
+        found.append(Fact("error", rows[-1][2], f"E with its decay after {options.budget} gradient-equivalents", name))
+        yield "optimisation", pd.DataFrame(rows, columns=["optimiser", "cost", "error", "gradient_norm"])
+        yield "summary", facts(found)
+    progress("parts", 1, 4)
+
+    minimum = polished(objective, _lowest(objective, w, options.budget))
+    values, vectors = np.linalg.eigh(objective.hessian(minimum))
+    yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
+    top, low, last = float(values[-1]), float(values[0]), vectors[:, -1]
+    slope = float(np.linalg.norm(objective.gradient(minimum)))
+    if low <= 0 or slope > STEEP * top * float(np.linalg.norm(minimum)):
+        kinks = "; kinks of relu are a reason: use another activation" if _has_relu(problem) else ""
+        raise InputError(
+            f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise uses.decay or uses.budget{kinks}"
+        )
+    yield "modes", time_constants(objective, minimum, values, vectors)
+    above, below = (growth(objective, minimum, last, times * 2 / top) for times in (1.01, 0.99))
+    found += [
+        Fact("gradient_at_minimum", slope, "|g|, zero but for rounding"),
+        Fact("condition_number", top / low, "lambda_max / lambda_min: how much slower than the fastest the slowest mode is"),
+        Fact("stable_learning_rate", 2 / top, "2 / lambda_max: gradient descent diverges above it"),
+        Fact("growth_above", above, "factor per update, measured at 1.01 times that rate; theory 1.02"),
+        Fact("growth_below", below, "the same at 0.99 times that rate; theory 0.98"),
+    ]
+    yield "summary", facts(found)
+    progress("parts", 2, 4)
+
+    tried = []
+    for alpha in options.decays:
+        tried.append(evidence(split, w, alpha, options.budget))
+        yield "evidence", pd.DataFrame(tried)
+    ranked = [row for row in tried if np.isfinite(row["log_evidence"])]
+    if ranked:
+        best, lowest = max(ranked, key=lambda row: row["log_evidence"]), min(row["test_error"] for row in tried)
+        found += [
+            Fact("decay", best["decay"], "the weight decay of largest evidence, of those compared at a minimum", EVIDENCE),
+            Fact("test_error", best["test_error"], f"of a held-back pattern; the smallest of all is {lowest:.3g}", EVIDENCE),
+            Fact("gamma", best["gamma"], f"well-determined parameters, of {w.size} (MacKay 1992)", EVIDENCE),
+            Fact("negative_eigenvalues", best["negative"], "of H without decay: directions that only the decay holds", EVIDENCE),
+        ]
+        yield "summary", facts(found)
+    progress("parts", 3, 4)
+
+    shown: list[tuple] = []
+    for some in prune(split, objective, minimum, should_stop):
+        shown += some
+        yield "pruning", pd.DataFrame(shown, columns=["method", "removed", "train_error", "test_error", "test_accuracy"])
+    told = obd_against_truth(objective, minimum)
+    says = "rank correlation of saliencies with what removing one weight costs"
+    found.append(Fact("rank_correlation", told, says, "OBD"))
+    yield "summary", facts(found)
+    progress("parts", 4, 4)
+
+
+def _has_relu(problem: Problem) -> bool:
+    return "relu" in getattr(problem.network, "activations", ())
+
+
+def _split(experiment: Experiment, problem: Problem, should_stop: ShouldStop) -> Split:
+    network, data, n = problem.network, experiment.data, problem.objective.n_patterns
+    if isinstance(network, Boltzmann):
+        raise InputError('network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose another kind')
+    key, wanted = ("data.test", data.test) if data.test else ("uses.test_samples", experiment.uses.test_samples)
+    data = data.model_copy(update={"samples": n, "test": wanted})
+    x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)
+    train, test = network.objective(x, target), network.objective(x_test, target_test)
+    found = Classes.of(target_test, network.error)
+
+    def share(w: Array) -> float:
+        return accuracy(found.confusion(test, w)) if found.names else float("nan")  # targets that are any numbers
+
+    return Split(Attentive(train, should_stop), Attentive(test, should_stop), share)
+
+
+# ---- optimisation
+
+
+def gradient_descent(objective: Objective, w: Array, budget: float) -> Iterator[State]:
+    """w := w - g / lambda_max, with |lambda_max| by power iteration every 50 updates, at most 20 products."""
+    spent, rate = 0.0, 1.0
+    for update in range(int(budget)):
+        if update % 50 == 0:
+            top = curvature.power_iteration(objective, w, tolerance=0.02, max_products=20)
+            rate, spent = 1 / abs(float(top.values[0])), spent + top.n_products
+        w, spent = w - rate * objective.gradient(w), spent + 1
+        yield spent, w
+        if spent >= budget:
+            return
+
+
+def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
+    """SciPy's L-BFGS-B with ten corrections; a state for every point where it asks for E and its gradient."""
+    asked: list[Array] = []
+
+    def both(w: Array) -> tuple[float, Array]:
+        asked.append(w.copy())
+        return objective.error(w), objective.gradient(w)
+
+    options = {"maxfun": int(budget), "maxiter": int(budget), "maxcor": 10, "ftol": 0.0, "gtol": 0.0}
+    minimize(both, w, jac=True, method="L-BFGS-B", options=options)
+    yield from ((float(spent), w) for spent, w in enumerate(asked[: int(budget)], 1))
+
+
+def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
+    """Steps of `curvature.newton_step`, solved to min(1/2, sqrt|g|) (Nocedal and Wright 2006; |g| in units of the first), with
+    backtracking; a step that met negative curvature is doubled as long as that lowers E."""
+    spent, E, first = 0.0, objective.error(w), 0.0
+    while spent < budget:
+        g = objective.gradient(w)
+        first = first or float(np.linalg.norm(g))
+        size = float(np.linalg.norm(g)) / (first or 1.0)
+        left = max(2, int(budget - spent))
+        step = curvature.newton_step(objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size))
+        spent += 1 + step.n_products
+        alpha, slope = 1.0, float(g @ step.p)
+        E_next = objective.error(w + step.p)
+        spent += 1 / 3
+        while not E_next <= E + 1e-4 * alpha * slope and alpha > 1e-10:
+            alpha, spent = alpha / 2, spent + 1 / 3
+            E_next = objective.error(w + alpha * step.p)
+        while step.negative_curvature and alpha < 1e6 and (E_further := objective.error(w + 2 * alpha * step.p)) < E_next:
+            alpha, spent, E_next = 2 * alpha, spent + 1 / 3, E_further
+        if not E_next < E:
+            return  # as low as rounding lets it get
+        w, E = w + alpha * step.p, E_next
+        yield spent, w
+
+
+OPTIMISERS = {"gradient descent": gradient_descent, "L-BFGS": l_bfgs, "Newton-CG": newton_cg}
+
+
+def descent(name: str, objective: Objective, w: Array, budget: float) -> list[tuple[float, float, float]]:
+    """(spent, E, |g|) along one optimiser, at costs at least 3 % apart; E is the lowest so far."""
+    rows, lowest, shown = [(0.0, objective.error(w), float(np.linalg.norm(objective.gradient(w))))], objective.error(w), 0.0
+    states = list(OPTIMISERS[name](objective, w, budget))
+    for index, (spent, at) in enumerate(states):
+        lowest = min(lowest, objective.error(at))
+        if spent >= 1.03 * shown or index == len(states) - 1:
+            rows.append((spent, lowest, float(np.linalg.norm(objective.gradient(at)))))
+            shown = spent
+    return rows
+
+
+def _lowest(objective: Objective, w: Array, budget: float) -> Array:
+    """Where L-BFGS has the lowest E."""
+    return min((at for _, at in l_bfgs(objective, w, budget)), key=objective.error)
+
+
+def polished(objective: Objective, w: Array) -> Array:
+    """w at a minimum, by Newton-CG until E falls no more; then by the equations alone, which rounding of E does not limit."""
+    for _, at in newton_cg(objective, w, 50 * w.size):
+        w = at
+    for _ in range(3):
+        step = curvature.newton_step(objective, w, method="minres", tolerance=1e-10)
+        if np.linalg.norm(objective.gradient(w + step.p)) >= np.linalg.norm(objective.gradient(w)):
+            break
+        w = w + step.p
+    return w
+
+
+# ---- convergence
+
+
+def time_constants(objective: Objective, minimum: Array, values: Array, vectors: Array) -> pd.DataFrame:
+    """Of MODES eigenvalues (all positive) from the largest to the smallest: updates to 1/e, -1/ln(1 - eta lambda) at
+    eta = 1/(2 lambda_max), and what a simulated descent takes that starts displaced along the eigenvector."""
+    rate, rows = 0.5 / values[-1], []
+    wanted = np.geomspace(values[-1], values[0], MODES)
+    for index in dict.fromkeys(int(np.abs(np.log(values / value)).argmin()) for value in wanted):
+        predicted = -1 / np.log1p(-rate * values[index])
+        start = 1e-4 * (float(np.abs(minimum).max()) or 1.0)
+        w, updates = minimum + start * vectors[:, index], int(np.clip(round(predicted), 2, 500))
+        for _ in range(updates):
+            w = w - rate * objective.gradient(w)
+        left = float(vectors[:, index] @ (w - minimum)) / start
+        rows.append((values[index], predicted, -updates / np.log(left) if 0 < left < 1 else np.nan, updates))
+    return pd.DataFrame(rows, columns=["eigenvalue", "predicted_updates", "measured_updates", "simulated_updates"])
+
+
+def growth(objective: Objective, minimum: Array, vector: Array, rate: float, updates: int = 100) -> float:
+    """Factor per update by which a small displacement along an eigenvector grows under gradient descent."""
+    start = 1e-6 * (float(np.abs(minimum).max()) or 1.0)
+    w = minimum + start * vector
+    for _ in range(updates):
+        w = w - rate * objective.gradient(w)
+    return float(abs(vector @ (w - minimum)) / start) ** (1 / updates)
+
+
+# ---- generalisation
+
+
+def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, float]:
+    """MacKay's evidence (1992) for a weight decay: ln P(D | alpha) = -S (E + alpha |w|^2/2) - (1/2) sum ln((l_i + alpha)/alpha),
+    with l_i the eigenvalues of H without decay and E read as -ln P of a pattern; gamma = sum l_i / (l_i + alpha).
+
+    All of it assumes a minimum, H + alpha clearly positive: where none was found, what depends on one is NaN."""
+    objective, S = split.train.with_decay(alpha), split.train.n_patterns
+    at = polished(objective, _lowest(objective, w, budget))
+    values = np.linalg.eigvalsh(split.train.hessian(at))
+    row = {
+        "decay": alpha,
+        "train_error": split.train.error(at),
+        "test_error": split.test.error(at),
+        "test_accuracy": split.accuracy(at),
+        "gradient_norm": float(np.linalg.norm(objective.gradient(at))),
+        "gamma": np.nan,
+        "negative": float((values < -1e-10 * np.abs(values).max()).sum()),
+        "lowest_eigenvalue": float(values[0]),
+        "log_determinant": np.nan,
+        "lanczos_log_determinant": np.nan,
+        "lanczos_stderr": np.nan,
+        "log_evidence": np.nan,
+        "next_decay": np.nan,
+    }
+    if values[0] + alpha > CLEARLY * alpha and row["gradient_norm"] <= STEEP * (values[-1] + alpha) * np.linalg.norm(at):
+        steps = min(80, w.size)
+        density = curvature.spectral_density(objective, at, probes=8, steps=steps)
+        lanczos = density.integrate(lambda x: np.log(np.maximum(x, 1e-300)))
+        row["gamma"] = float((values / (values + alpha)).sum())
+        row["log_determinant"] = float(np.log(values + alpha).sum())
+        row["lanczos_log_determinant"], row["lanczos_stderr"] = float(lanczos.value), float(lanczos.stderr)
+        row["log_evidence"] = -S * objective.error(at) - 0.5 * float(np.log(values / alpha + 1).sum())
+        row["next_decay"] = row["gamma"] / (S * float(at @ at)) if at.any() else np.inf
+    return row
+
+
+# ---- pruning
+
+
+def prune(split: Split, objective: Objective, minimum: Array, should_stop: ShouldStop) -> Iterator[list[tuple]]:
+    """Rows (method, share removed, errors, accuracy) of weights removed by size, OBD and OBS, without training in between; three
+    rows at a time, for each different count that SHARES make."""
+    n = minimum.size
+    orders = {"magnitude": np.argsort(np.abs(minimum)), "OBD": np.argsort(curvature.obd_saliencies(objective, minimum))}
+    counts = {round(share * n) for share in SHARES}
+    for count, obs in surgeon(np.linalg.inv(objective.hessian(minimum)), minimum, max(counts)):
+        go_on(should_stop)
+        if count in counts:
+            kept = {name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum) for name, order in orders.items()}
+            yield [
+                (name, count / n, split.train.error(w), split.test.error(w), split.accuracy(w))
+                for name, w in {**kept, "OBS": obs}.items()
+            ]
+
+
+def obd_against_truth(objective: Objective, minimum: Array) -> float:
+    """Rank correlation of OBD's saliencies with what removing one weight costs, over up to 200 weights; NaN if one of them is
+    constant."""
+    saliency, E = curvature.obd_saliencies(objective, minimum), objective.error(minimum)
+    chosen = np.random.Generator(np.random.Philox(0)).permutation(minimum.size)[:200]
+    truth = np.array([objective.error(np.where(np.arange(minimum.size) == q, 0.0, minimum)) - E for q in chosen])
+    if not (np.ptp(saliency[chosen]) > 0 and np.ptp(truth) > 0):
+        return float("nan")
+    return float(spearmanr(saliency[chosen], truth).statistic)
+
+
+def surgeon(inverse: Array, w: Array, most: int) -> Iterator[tuple[int, Array]]:
+    """(count, weights) after 0 to `most` removals by optimal brain surgeon (Hassibi and Stork 1993).
+
+    In turn the q of least w_q^2 / (2 [H^-1]_qq), the others moved by -w_q H^-1 e_q / [H^-1]_qq. inverse: H^-1, shape (n, n).
+    """
+    inverse, w, left = inverse.copy(), w.copy(), np.ones(w.size, dtype=bool)
+    yield 0, w.copy()
+    for count in range(1, most + 1):
+        own = np.maximum(np.diag(inverse), 1e-300)
+        q = int(np.where(left, w * w / (2 * own), np.inf).argmin())
+        column = inverse[:, q] / inverse[q, q]
+        w -= w[q] * column
+        inverse -= np.outer(column, inverse[q])
+        left[q] = False
+        w[~left] = 0.0
+        yield count, w.copy()

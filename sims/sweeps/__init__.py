@@ -1,0 +1,1 @@
+"""Sweeps: their plan, where their cells run, and how one cell runs."""
