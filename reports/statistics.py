@@ -35,14 +35,15 @@ IDENTITY = ("quantity", "method", "code", "variant", "name", "claim", "subject")
 
 
 class Wanted(NamedTuple):
-    """What is wanted of a measure: at least (or at most) a value."""
+    """What is wanted of a measure: at least (or at most) a value. called: the measure in words."""
 
     measure: str
     at_least: bool
     value: float
+    called: str = ""
 
     def __str__(self) -> str:
-        return f"{self.measure.replace('_', ' ')} {'>=' if self.at_least else '<='} {self.value:g}"
+        return f"{self.called or self.measure} {'>=' if self.at_least else '<='} {self.value:g}"
 
     def met(self, values: Array) -> Array:
         with np.errstate(invalid="ignore"):

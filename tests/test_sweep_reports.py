@@ -522,7 +522,7 @@ def test_the_command_and_the_file_in_a_report_make_the_same_sweep(options, tmp_p
     status, out, _ = command(*shlex.split(frames.provenance["command"])[1:], "--workers", "0", "--out", "again")
     assert status == 0 and out.endswith("Next: perturb report again\n")
     same(sims.load_sweep("again"), frame)
-    (tmp_path / "sweep.toml").write_text(reports.frames.experiment_text(frames))
+    (tmp_path / "sweep.toml").write_text(frames.text())
     same(sims.run_sweep(tmp_path / "sweep.toml", workers=0), frame)
     # negative control: it is the seeds and the varied keys that make it so
     other = sims.run_sweep(tmp_path / "sweep.toml", workers=0, set={"weights.seed": 4})

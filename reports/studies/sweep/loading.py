@@ -50,6 +50,9 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
         raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {'; '.join(means.measures)}")
     numbers = [key for key in keys if pd.api.types.is_numeric_dtype(summary[key])]
     late = {"points": means.parts}
+    if goal:  # columns that are not plotted keep the units in their names
+        words = goal.measure in study.measures or "measure" in summary
+        goal = goal._replace(called=goal.measure.replace("_", " ") if words else goal.measure)
     if goal and numbers:
         others = [key for key in keys if key != numbers[0]]
         # of a design no two points differ in a single key: there is nothing to follow
