@@ -267,6 +267,7 @@ def test_markdown_shows_a_text_as_it_is(text):
     assert code.striptags().strip() == text and code.count("<code>") == 1
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_stored_file_is_one_line(stored, tmp_path, command):
     copy, random, noticed = tmp_path / "copy", np.random.Generator(np.random.Philox(0)), 0
     shutil.copytree(stored, copy)

@@ -31,7 +31,10 @@ def fact(run, name):
     return float(run.summary.set_index("fact").loc[name, "value"])
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "curvature-costs" else ()) for name in LEARNING],
+)
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)
     run = sims.run_experiment(name, {**QUICK, "training.updates": few}, out=tmp_path / "run")
@@ -47,6 +50,7 @@ def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     assert "How soon" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data, layers", [("iris", [4, 3]), ("wine", [13, 4, 3]), ("breast-cancer", [30, 2])])
 def test_real_sets_are_learned(data, layers):
     set = {"data.name": data, "data.test": 40, "network.layers": layers, "training.batch": 16, "training.eta": 0.1}
@@ -130,6 +134,7 @@ def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("chip", ["leak", "curvature of leaking weights", "late writes", "late writes, events"])
 def test_killed_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
@@ -213,6 +218,7 @@ def test_the_summary_has_mean_spread_and_worst_of_the_runs():
     assert fact(run, "batch: evaluations to goal") == fact(run, "batch: energy to goal") == 0
 
 
+@pytest.mark.slow
 def test_theory_foretells_a_linear_teacher():
     run = sims.run_experiment("teacher-learning", {"training.updates": 1000, "training.runs": 50})
     # means of 50 runs, which scatter by 30 % around the floor
@@ -301,6 +307,7 @@ def test_by_quadrature_it_is_the_same(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 6, 7])
 def test_networks_with_negative_eigenvalues_diverge_where_the_positive_ones_say(seed):
     rng = np.random.default_rng(seed)
@@ -334,6 +341,7 @@ def bits_advised(**set):
     return run.advice.set_index("setting").loc["error_unit.bits", "advised"]
 
 
+@pytest.mark.slow
 def test_many_patterns_dither_one_another_and_need_fewer_bits_than_few():
     many = {
         "data.name": "iris", "network.layers": [4, 3], "network.output": "linear", "training.goal": 0.15, "training.eta": 0.02,
