@@ -1,4 +1,9 @@
+import os
 import sys
+from pathlib import Path
+
+# before Numba is imported: what one process has compiled, here and in those that tests start, no other compiles again
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
 import numpy as np
 import pytest

@@ -46,7 +46,10 @@ def entries(folder):
     return found
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "a bit", "other bytes", "a bit in the code"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "a bit in the code"] + [pytest.param(damage, marks=pytest.mark.slow) for damage in ("empty", "a bit", "other bytes")],
+)
 def test_a_damaged_cache_is_compiled_anew_and_mended(cached, tmp_path, damage):
     folder, result = cached
     shutil.copytree(folder, tmp_path / "cache")
@@ -116,6 +119,7 @@ def test_without_a_folder_to_write_to_it_says_where_one_is_looked_for(cached, tm
     )
 
 
+@pytest.mark.slow
 def test_a_command_says_it_in_one_line(tmp_path):
     words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16"]
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}

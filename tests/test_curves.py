@@ -110,27 +110,6 @@ def test_perceptron_rates_amplitude_and_floor_are_extrema_of_the_recursion():
     assert steps[-1] == pytest.approx(found.floor, rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["weight-gaussian", "weight-rademacher", "antithetic"])
-def test_simulated_perceptrons_follow_the_curve(kind):
-    N, M, runs, updates, sigma, noise = 5, 2, 4000, 60, 0.2, 0.05
-    eta = curves.perceptron_rates(kind, N, M)[0] / 2
-    rng = np.random.default_rng(5)
-    W = np.ones((runs, M, N))
-    for _ in range(updates):
-        x, xi = rng.standard_normal((runs, N, 1)), noise * rng.standard_normal((2, runs))
-        D = rng.standard_normal(W.shape) if kind != "weight-rademacher" else rng.choice([-1.0, 1.0], W.shape)
-        y, up, down = (((W + shift * D) @ x)[..., 0] for shift in (0, sigma, -sigma))
-        y, up, down = ((value**2).sum(1) / 2 for value in (y, up, down))
-        dE = (up + xi[0] - down - xi[1]) / 2 if kind == "antithetic" else up + xi[0] - y
-        W = W - eta / sigma * dE[:, None, None] * D
-    E = (W**2).sum((1, 2)) / 2
-    expected = curves.perceptron_curve(kind, N, M, eta, sigma, noise).errors(M * N / 2, updates)[-1]
-    stderr = E.std() / np.sqrt(runs)
-    assert abs(E.mean() - expected) < 5 * stderr
-    gradient = curves.perceptron_curve("gradient", N, M, eta).errors(M * N / 2, updates)[-1]
-    assert abs(E.mean() - gradient) > 5 * stderr  # negative control
-
-
 CASES = [
     # n, trials per update, updates, pair, momentum, unequal gains
     (2, 1, 2, False, 0.0, False),
@@ -159,38 +138,6 @@ def test_curve_of_a_quadratic_is_the_enumerated_expectation(code, diagonal, n, t
     other = "gaussian" if code == "rademacher" else "rademacher"
     for wrong in (curve(other), curve(code, pair=not pair), curve(code, trials=trials + 1)):  # negative controls
         assert abs(wrong[-1] / exact[-1] - 1) > 1e-3
-
-
-def simulated(H, w0, w_star, eta, sigma, trials, code, noise, updates, pair, mu, runs=4000, seed=0):
-    """E after the updates of so many runs, shape (runs,)."""
-    rng = np.random.default_rng(seed)
-    u, p = np.tile(w0 - w_star, (runs, 1)), 0.0
-    for _ in range(updates):
-        G = 0.0
-        for _ in range(trials):
-            values, chances = DRAWS[code]
-            x = rng.standard_normal(u.shape) if code == "gaussian" else rng.choice(values, u.shape, p=chances)
-            G = G + estimates(u, x, noise * rng.standard_normal((runs, 2)), H, sigma, pair) / trials
-        p = mu * p - eta * G
-        u = u + p
-    return np.einsum("ai,ij,aj->a", u, H, u) / 2
-
-
-@pytest.mark.parametrize(
-    "code, trials, pair, mu",
-    [("gaussian", 1, False, 0.0), ("rademacher", 2, False, 0.5), ("ternary", 1, True, 0.8), ("rademacher", 1, True, 0.0)],
-)
-def test_simulated_learning_follows_the_curve_to_its_floor(code, trials, pair, mu):
-    H, updates = matrix(6, 3), 150
-    eta = 0.2 * curves.stability_limit(H, code, trials, mu)
-    E = simulated(H, np.ones(6), np.zeros(6), eta, 0.3, trials, code, 0.2, updates, pair, mu)
-    given = (H, np.ones(6), np.zeros(6), eta, 0.3, trials, code)
-    expected = curves.quadratic_curve(*given, 0.2, updates, pair, mu)
-    stderr = E.std() / np.sqrt(E.size)
-    assert abs(E.mean() - expected[-1]) < 5 * stderr
-    assert abs(E.mean() - curves.quadratic_curve(*given, 0.1, updates, pair, mu)[-1]) > 5 * stderr  # negative control
-    long = curves.quadratic_curve(*given, 0.2, 6000, pair, mu)[-1]
-    assert curves.quadratic_floor(H, eta, 0.3, trials, code, 0.2, pair, mu) == pytest.approx(long, rel=1e-9)
 
 
 @pytest.mark.parametrize("unequal", [False, True])
@@ -460,34 +407,6 @@ def test_figures_of_the_converter():
     assert imperfections.rounding_gain(0.52, 1.0) == pytest.approx(0.99, abs=0.001)
     assert imperfections.stalled_gradient(0.01, 0.002, other=0.001) == 0
     assert imperfections.stalled_gradient(0.01, 0.002, other=0.0003) < g
-
-
-@pytest.mark.parametrize("q", [1.2, 4.0, 5.0])
-def test_a_converter_of_dE_leaves_its_gain_of_the_gradient(q):
-    rng, g, trials = np.random.default_rng(1), np.array([0.6, -0.8]), 200_000
-    x = rng.standard_normal((trials, 2))
-    each = np.round(x @ g / q) * q * (x @ g)  # of G along g, |g| = 1
-    stderr = each.std() / np.sqrt(trials)
-    assert abs(each.mean() - imperfections.rounding_gain(1.0, q)) < 5 * stderr
-    assert abs(each.mean() - imperfections.rounding_gain(1.0, 1.2 * q + 1)) > 5 * stderr  # negative control
-
-
-def test_floors_of_rounded_writes_by_simulation():
-    step, runs, rng = 0.01, 20000, np.random.default_rng(0)
-    for eta, lam in ((0.05, 1.0), (0.02, 2.0)):
-        w_star = step * rng.random(runs)
-        nearest = np.ones(runs)
-        hopping = np.round(rng.standard_normal(runs)) * step
-        for _ in range(600):
-            nearest = nearest + np.round(-eta * lam * (nearest - w_star) / step) * step
-            hopping = hopping + np.floor(-eta * lam * (hopping - w_star) / step + rng.random(runs)) * step
-        E = lam * (hopping - w_star) ** 2 / 2
-        floor = imperfections.rounding_floor([lam], eta, step, True)
-        assert abs(E.mean() - floor) < 5 * E.std() / np.sqrt(runs)
-        assert abs(E.mean() - 2 * floor) > 5 * E.std() / np.sqrt(runs)  # negative control
-        stalled, most = lam * (nearest - w_star) ** 2 / 2, imperfections.rounding_floor([lam], eta, step, False)
-        assert (stalled <= most * (1 + 1e-9)).all() and (stalled >= most * (1 - 2 * eta * lam) ** 2 * (1 - 1e-9)).all()
-        assert most / floor == pytest.approx(1.5 / (eta * lam) ** 2)
 
 
 H2 = np.eye(2)

@@ -49,8 +49,12 @@ def test_values_of_a_key(spec, values):
 
 
 def test_computed_numbers_of_a_whole_key_are_rounded_each_taken_once():
-    assert plans._is_whole("estimation.trials") and plans._is_whole("data.samples") and plans._is_whole("chip.die")
-    assert not any(map(plans._is_whole, ("estimation.sigma", "chip.error_unit.noise", "direction.norm", "no.such", "chip")))
+    for key in ("run.seed", "data.samples", "chip.die"):
+        plan = plans.plan_sweep("teacher", changes={"vary": {key: "logspace:0:1:6"}})
+        assert [point[key] for point in plan.points] == [1, 2, 3, 4, 6, 10]
+    for key in ("estimation.sigma", "chip.error_unit.noise", "direction.norm"):
+        plan = plans.plan_sweep("teacher", changes={"vary": {key: "logspace:-2:-1:3"}})
+        assert [point[key] for point in plan.points] == pytest.approx([0.01, 10**-1.5, 0.1])
     assert points(lambda key: True, vary={"k": "logspace:0:1:6"}) == [{"k": k} for k in (1, 2, 3, 4, 6, 10)]
 
 

@@ -304,52 +304,6 @@ def test_stochastic_rounding_is_right_in_the_mean_and_nearest_is_not():
     np.testing.assert_allclose(write(few, np.zeros(4), np.full(4, -0.5), 0, 0), -0.03)
 
 
-def test_stochastic_rounding_ends_about_20_times_below_nearest():
-    # descent on lam (w - w*)^2 / 2: with s = 1 / (2 eta lam), nearest rounding stops at the first level nearer than s dw, where a
-    # step is half a pulse: mean square (s^2 - s + 1/3) dw^2; stochastic rounding goes on, to a variance near dw^2 / (2 pi)
-    dw, rate, n = 1e-3, 0.22, 4000
-    cells = fabricate(device("constant-step", step={"dw_min": dw}), n, die=0)
-    wanted = 0.3 + dw * np.arange(n) / n  # all places between two levels
-    floor = {}
-    for rounding in ("stochastic", "nearest"):
-        w, sizes = np.zeros(n), []
-        for update in range(150):
-            w = write(cells, w, -rate * (w - wanted), 0, update, rounding)
-            sizes.append((w - wanted) ** 2)
-        floor[rounding] = np.mean(sizes[100:])
-    s = 1 / (2 * rate)
-    assert floor["nearest"] == pytest.approx(dw**2 * (s**2 - s + 1 / 3), rel=0.01)  # a sum over places for an integral
-    # its exact stationary variance, from the Markov chain of the levels k dw about every place of w*
-    k, exact = np.arange(-12, 13), []
-    for place in np.arange(40) / 40:
-        step = -rate * (k - place)
-        low = np.floor(np.abs(step)).astype(int)
-        P = np.zeros((k.size, k.size))
-        for i, wanted_step in enumerate(step):
-            for jump, p in ((low[i], 1 - abs(wanted_step) + low[i]), (low[i] + 1, abs(wanted_step) - low[i])):
-                P[i, i + int(np.sign(wanted_step)) * jump] += p
-        exact.append(np.linalg.matrix_power(P, 4096)[12] @ (k - place) ** 2)
-    # 4,000 cells, 50 updates correlated over 1/rate or so: known to about sqrt(2 / (4000 * 50 * 0.22)) = 0.7 %
-    assert floor["stochastic"] == pytest.approx(dw**2 * np.mean(exact), rel=0.03)
-    assert floor["nearest"] / floor["stochastic"] == pytest.approx(20, rel=0.1)
-
-
-def test_soft_bounds_pull_the_equilibrium_towards_zero():
-    # dw = -eta (lam (w - w*) + noise +-s): E|dw| = eta s, and w_eq = w* / (1 + E|dw| / (eta lam w_b))
-    eta, lam, s, target, w_b = 0.002, 1.0, 1.5, 0.6, 0.8
-    expected = target / (1 + eta * s / (eta * lam * w_b))
-    rng, n = np.random.default_rng(0), 4000
-    cells = fabricate(device("soft-bounds", step={"dw_min": 0.004}, bounds={"w_max": w_b, "w_min": -w_b}), n, die=0)
-    straight = fabricate(device("constant-step", step={"dw_min": 0.004}), n, die=0)
-    w, free = np.full(n, expected), np.full(n, target)
-    for update in range(1500):  # the slowest decay takes 1 / (eta lam) = 500
-        noise = s * rng.choice([-1.0, 1.0], n)
-        w = write(cells, w, -eta * (lam * (w - target) + noise), 0, update)
-        free = write(straight, free, -eta * (lam * (free - target) + noise), 0, update)
-    assert standard_errors(w, expected) < 5
-    assert standard_errors(free, target) < 5 and standard_errors(w, target) > 50
-
-
 def test_digital_weights_lie_on_their_levels_for_ever():
     params = device("digital", bits=4)
     cells = fabricate(params, 400, die=0)
@@ -438,18 +392,6 @@ def test_a_leak_counts_time_and_not_calls():
         parts = age(cells, parts, elapsed)
     np.testing.assert_allclose(parts, once, rtol=1e-14)
     np.testing.assert_allclose(age(cells, w, np.array([0.0, 3.0, 3.0, 3.0]))[1:], once[1:])
-
-
-def test_descent_against_a_leak_has_its_fixed_point():
-    # w_inf = w* lam / (lam + l / ((1 - l) eta)), l the share lost between two updates
-    eta, lam, target, elapsed = 0.1, 0.7, 0.8, 0.05
-    cells = fabricate(changed(load_device("ideal"), model="constant-step", step=device("constant-step").step,
-                                       leak=device("constant-step", leak={"lifetime_s": 2.0}).leak), 1, die=0)  # fmt: skip
-    w = np.zeros(1)
-    for _ in range(1000):
-        w = age(cells, w - eta * lam * (w - target), elapsed)
-    lost = 1 - np.exp(-elapsed / 2.0)
-    np.testing.assert_allclose(w, target * lam / (lam + lost / ((1 - lost) * eta)), rtol=1e-12)
 
 
 def test_drift_is_a_power_law_of_the_time_since_programming():

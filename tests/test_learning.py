@@ -265,6 +265,7 @@ def quadratic_of(H, minimum=0.0, slope=0.0):
     )
 
 
+@pytest.mark.slow
 def test_no_start_of_exclusive_or_stands_still_by_its_measured_rate(xor):
     objective, _ = xor
     W = np.array([objective.network.init(seed) for seed in range(40)])
@@ -355,6 +356,7 @@ def test_newton_steps_by_the_mean_of_H_are_those_of_the_naive_twin(quadratic):
         np.testing.assert_allclose(found.w[run], naive.newton_of_mean(H, minimum, start, plan, run, 9), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_mean_over_updates_makes_noisy_products_useful():
     # curvatures from 0.001 to 1, 6,000 evaluations of single trials: products of conjugate gradients are noise
     rng = np.random.default_rng(0)

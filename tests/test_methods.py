@@ -332,6 +332,15 @@ def test_one_weight_at_a_time_is_foretold_within_its_period(linear24):
         assert predicted.relative_error(trials) == pytest.approx(compared.relative_error, abs=1e-9)
 
 
+@pytest.mark.parametrize("code", ["walsh", "rademacher"])
+@pytest.mark.parametrize("noise", [1e9, 1e150])
+def test_an_accuracy_that_no_number_of_trials_reaches_takes_infinitely_many(linear24, code, noise):
+    for method in ("central", "pearlmutter"):
+        predicted = predict(*linear24, method, code, 0.1, 0.1, error_noise=noise)
+        for quantity in (predicted.gradient, predicted.hv):
+            assert quantity is None or quantity.trials_for(0.9) == quantity.evaluations_for(0.9) == np.inf
+
+
 @pytest.mark.parametrize("code", ["walsh", "sine", "lfsr", "sequential", "rademacher"])
 def test_trials_for_an_accuracy_are_enough(linear24, code):
     predicted = predict(*linear24, "difference", code, 0.3, 0.3, error_noise=0.01).hv

@@ -162,6 +162,7 @@ def scatter(E, n, method, code, trials, sigma, seeds):
     return mean, squares.std() / seeds**0.5 / (2 * mean), runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, code, n",
     [("pearlmutter_corrected", "rademacher", 18), ("pearlmutter_corrected", "rademacher", 3), ("pearlmutter", "ternary", 18),
@@ -180,6 +181,7 @@ def test_scatter_of_z_is_as_predicted_for_few_weights(method, code, n):
     assert 0.7 < each.min() <= each.max() < 1.4
 
 
+@pytest.mark.slow
 def test_cosine_of_few_trials_of_an_even_part_is_as_predicted():
     # Gaussian, K = 64: the variance leading in n alone gave a cosine 7 % too large
     E, n, trials = positive(26, 27), 26, 64
@@ -230,6 +232,7 @@ def test_the_limit_of_patterns_one_at_a_time_is_that_of_the_batch(method, code, 
     np.testing.assert_allclose(compare(run, objective, w, v).hv.limit, batch.hv.limit, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("S", [40, 300])
 @pytest.mark.parametrize("method, code", [("covariance", "rademacher"), ("difference", "walsh"), ("antithetic", "ternary")])
 def test_scatter_of_patterns_one_at_a_time_is_as_predicted_within_its_own_uncertainty(method, code, S):

@@ -153,6 +153,7 @@ def circle_trials(w, eta, sigma, force, goal, most, rng):
     return most
 
 
+@pytest.mark.slow
 def test_cauwenberghs_100_s_are_enough_for_a_circle_and_not_by_more_than_20_times():
     # the task itself, outside the emulator: 42 parameters, a teacher that forces by a tenth, E down to 1 % of its start; in time,
     # as many trials of the chip. Learning rate and forcing are ours: forcing from 0.03 to 1 changes the median by a factor of six
@@ -181,6 +182,7 @@ def test_montalvo_learns_xor_in_tens_and_4_bit_parity_in_hundreds_of_ms():
     assert 3 < found[4] / found[2] < 50  # whatever the times assumed: four times the patterns, and more trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["and", "xor"])
 def test_koosh_learns_by_keeping_what_lowers_the_error_with_counters_for_weights(task):
     params, (x, target) = load_chip("koosh2002"), parity(2)
@@ -256,6 +258,7 @@ def test_maliuk_draws_less_than_a_microwatt_in_its_array_on_parities_of_2_to_6_i
     assert chip.energy_j / chip.time_s < 1.5e-6  # with the error unit, which is not in the published figure
 
 
+@pytest.mark.slow
 def test_maliuk_learns_xor_in_spite_of_its_inaccuracies():
     params = load_chip("maliuk2015")
     assert {"neuron.gain_mismatch", "neuron.offset_mismatch", "perturbation.gain_mismatch"} <= set(imperfections(params))

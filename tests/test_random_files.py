@@ -80,6 +80,7 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("random") / "random.toml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", sorted(set(STUDIES) - {"reproduce"}))
 def test_any_experiment_ends_in_numbers_or_one_line(study, file):
     @settings(max_examples=HUNT or 25, **few)

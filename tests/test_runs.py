@@ -23,7 +23,6 @@ import hardware
 import perturb
 import reports
 import sims
-import sims.experiment
 import sims.studies.training
 from perturb import MLP, InputError, estimate
 from perturb.files import digest
@@ -273,6 +272,7 @@ def test_markdown_shows_a_text_as_it_is(text):
     assert code.striptags().strip() == text and code.count("<code>") == 1
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_stored_file_is_one_line(stored, tmp_path, command):
     copy, random, noticed = tmp_path / "copy", np.random.Generator(np.random.Philox(0)), 0
     shutil.copytree(stored, copy)
@@ -486,7 +486,7 @@ def test_runs_that_are_started_at_once_have_directories_of_their_own(tmp_path):
 
 def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    begun = sims.experiment.load_experiment("xor", QUICK)
+    begun = sims.load_experiment("xor", QUICK)
     with runner.reserved(begun, Path("run")):
         with pytest.raises(InputError, match="run: another process runs there: wait for it"):
             sims.run_experiment("xor", QUICK, out="run")
@@ -497,8 +497,8 @@ def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_
         assert (str(first), str(second)) == ("runs/xor", "runs/xor-2")
     assert not Path("runs").exists()
     code = (
-        f"from pathlib import Path; from sims import runner, experiment; import os, signal\n"
-        f"with runner.reserved(experiment.load_experiment('xor', {QUICK!r}), Path('run')): os.kill(os.getpid(), signal.SIGKILL)"
+        f"from pathlib import Path; from sims import runner, load_experiment; import os, signal\n"
+        f"with runner.reserved(load_experiment('xor', {QUICK!r}), Path('run')): os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert Path("run", store.UNFINISHED).exists()

@@ -208,6 +208,7 @@ def test_points_share_the_seeds_of_their_repeats():
     assert two.groupby(["run.seed", "repeat"])["cosine"].first().nunique() == 6
 
 
+@pytest.mark.slow
 def test_the_spread_of_repeats_is_that_of_independent_runs(tmp_path):
     """Of means over R independent runs the variance is that of a run, over R; over five repeats in a row it would be a quarter or
     less of that if each shared all runs but one with the next."""

@@ -105,6 +105,7 @@ def test_single_trials_have_no_error_and_say_so(linear24):
 # ---- independent trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["rademacher", "gaussian", "ternary"])
 @pytest.mark.parametrize("method", ["pearlmutter", "pearlmutter_intercept", "pearlmutter_corrected", "covariance", "difference"])
 def test_intervals_of_sixteen_independent_trials_cover(linear24, method, code):
@@ -139,6 +140,7 @@ def test_sums_of_a_double_period_are_those_of_its_trials(method, code):
             np.testing.assert_allclose(np.array(found)[:rows, 0], expected[:rows], atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity, method, code, trials", [
     ("gradient", "difference", "walsh", 32), ("hv", "difference", "walsh", 64), ("gradient", "central", "sine", 98),
     ("hv", "difference_2point", "lfsr", 62), ("gradient", "central", "sequential", 72), ("gradient", "forward", "walsh", 128),
@@ -162,6 +164,7 @@ def test_errors_of_periodic_codes_are_those_of_their_periods(linear24, quantity,
     assert each.max() < 4 and each.min() > 0.25  # and of no single weight are they far off
 
 
+@pytest.mark.slow
 def test_so_they_are_for_patterns_and_for_float32(linear24):
     t, df = deviations(linear24, 96, 40, "hv", method="difference", code="walsh", precision="float32", **NOISY)
     assert np.mean(t**2) == pytest.approx(df / (df - 2), rel=0.35)
@@ -315,6 +318,7 @@ def test_deviations_with_few_degrees_of_freedom_are_compared_as_normal_ones():
     assert np.isfinite(far).all() and far == sorted(far)
 
 
+@pytest.mark.slow
 def test_a_method_with_its_own_even_part_has_the_errors_of_its_double_periods(linear24):
     phases = ((0, 0), (1, 0), (-1, 0))
     one_sided = Method("mine", phases, (-1.0, 1.0, 0.0), (0.0, 0.0, 0.0), "none", "moments", True, "x", "x", "x")

@@ -100,9 +100,9 @@ def test_so_it_is_for_a_graph(together):
 
 def test_three_trials_and_a_thousand_are_a_thousand_and_three(small):
     changes = {"perturbation.tau_ns": 150.0, "error_unit.noise": 0.01, "bus.word_bits": 8, "bus.dE_range": 1.0}
-    whole, parts = (chip_of(small, changes, fidelity="event", **OPTIONS) for _ in range(2))
+    whole, parts = (chip_of(small, changes, fidelity="event", trace_trials=1003, **OPTIONS) for _ in range(2))
     assert_equal(numbers(parts, 3, 1000), numbers(whole, 1003))
-    assert (parts.time_s, parts.energy_j, parts._starts) == (whole.time_s, whole.energy_j, whole._starts)
+    assert (parts.time_s, parts.energy_j, parts.trace) == (whole.time_s, whole.energy_j, whole.trace)
 
 
 def test_what_is_left_of_a_perturbation_is_carried_from_one_lot_to_the_next(small, together):

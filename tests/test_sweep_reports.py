@@ -221,6 +221,7 @@ def test_ends_of_its_interval_are_where_the_ends_of_the_mean_cross():
     assert np.isnan(met(x, mean, nothing, nothing)[2:]).all()
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_threshold_as_often_as_it_says():
     rng, x, truth, repeats, times = np.random.default_rng(0), np.arange(6.0), 2.7, 4, 1000
     # the repeats share their seeds over all points: what is drawn high here is high there too
@@ -239,6 +240,7 @@ def test_the_interval_holds_the_threshold_as_often_as_it_says():
     assert inside(reach / 2) < 0.95 - error  # half the interval would not do
 
 
+@pytest.mark.slow
 def test_the_noise_at_which_a_chip_fails_is_that_of_theory(tmp_path):
     # without bias and with noise alone, cosine(noise) = 1/sqrt(1 + c noise^2); c from theory at one noise
     noises = [3e-5, 6e-5, 1.2e-4, 2.4e-4, 4.8e-4]
@@ -642,7 +644,7 @@ def test_a_column_that_begins_empty_is_written_by_what_comes_later(tmp_path, mon
     )
     frames = reports.Frames(tmp_path, {"cells": table}, {}, {}, view_of("compare"))
     with open(tmp_path / "cells.parquet", "wb") as file:
-        reports.exporters._write_parquet(frames, "cells", file)
+        reports.exporters.FORMATS["parquet"](frames)["cells.parquet"](file)
     again = pd.read_parquet(tmp_path / "cells.parquet")
     assert again["n"].tolist() == list(range(8)) and again["error"].tolist()[5:] == ["late"] * 3
     assert again["x"].dropna().tolist() == [1.5] * 4 and again["never"].isna().all()

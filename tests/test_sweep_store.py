@@ -80,6 +80,7 @@ def forked(action):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_at_any_point_of_writing_and_resumed_equals_uninterrupted(tmp_path, quick):
     quick_sweep(tmp_path / "whole")
@@ -102,6 +103,7 @@ def test_killed_at_any_point_of_writing_and_resumed_equals_uninterrupted(tmp_pat
     assert step > 100  # moments at which it was killed
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_started_many_times_at_once_nothing_is_done_twice(tmp_path, monkeypatch):
     def slow(experiment, keep):
@@ -136,6 +138,7 @@ def test_status_says_whether_somebody_is_at_work(tmp_path, quick, command):
     assert status == 2 and "nowhere: not the directory of a sweep" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_log_cut_anywhere_is_believed_up_to_its_last_whole_result(tmp_path, quick, monkeypatch):
     """What a power loss leaves: SQLite's log up to some byte."""
     monkeypatch.setattr(sweep_database, "EMPTY_EVERY_S", 1e9)  # all in the log
@@ -243,6 +246,7 @@ def test_foreign_files_are_refused_and_left_alone(tmp_path, quick):
         assert (out / name).read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_damaged_store_is_one_line_or_still_says_the_truth(tmp_path, quick):
     frame = quick_sweep(tmp_path / "out", keep=False)
     content = (tmp_path / "out" / FILE).read_bytes()

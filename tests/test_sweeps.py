@@ -137,6 +137,7 @@ def test_a_bug_in_a_cell_is_kept_with_its_traceback_and_run_again_on_demand(tmp_
         assert file.execute("select count(*) from results").fetchone() == (4,)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_cell_alone_and_is_replaced(tmp_path):
     def kill(told):
         if told.done >= 3 and not told.failed:
@@ -177,6 +178,7 @@ def alive(mark):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 def test_killed_in_the_middle_its_workers_end_and_what_was_done_is_kept(tmp_path):
     mark = f"SWEEP_TEST={tmp_path}"
@@ -198,6 +200,7 @@ def test_killed_in_the_middle_its_workers_end_and_what_was_done_is_kept(tmp_path
     same(frame[frame["estimation.trials"] == trials].iloc[:, 3:].reset_index(drop=True), alone)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_and_130_and_the_same_command_goes_on(tmp_path):
     process = cli("sweep", "xor", *ENDLESS, "--workers", 2, cwd=tmp_path)
     first = process.stderr.readline()
@@ -234,6 +237,15 @@ def test_a_cluster_with_tls_needs_certificates(command):
     assert err.count("\n") == 1
 
 
+def test_a_cluster_gives_the_same():
+    distributed = pytest.importorskip("distributed")
+    local = {"processes": False, "protocol": "tcp", "host": "127.0.0.1", "dashboard_address": None}
+    vary = {"estimation.trials": [16, 32]}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, **local) as cluster:
+        frame = sims.run_sweep("xor", vary, cluster=cluster.scheduler_address)
+    same(frame, sims.run_sweep("xor", vary, workers=0))
+
+
 @pytest.fixture
 def dask(tmp_path):
     """A real scheduler and two real workers: (address, scheduler, workers)."""
@@ -255,6 +267,7 @@ def dask(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_though_a_worker_is_killed_in_the_middle(dask, tmp_path):
     address, _, workers = dask
     vary = {"estimation.trials": [500, 501, 502, 503], "chip.error_unit.noise": [1e-4, 1e-3, 1e-2]}
@@ -269,6 +282,7 @@ def test_a_cluster_gives_the_same_though_a_worker_is_killed_in_the_middle(dask, 
     same(frame, here)
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_one_line_and_what_was_done_is_kept(dask, tmp_path):
     address, scheduler, _ = dask
     vary = {"estimation.trials": list(range(500, 520))}

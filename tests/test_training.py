@@ -29,7 +29,10 @@ def learn(**set):
     return sims.run_experiment("xor-learning", {**QUICK, "training.compare_with": [], **set})
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "curvature-costs" else ()) for name in LEARNING],
+)
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)
     run = sims.run_experiment(name, {**QUICK, "training.updates": few}, out=tmp_path / "run")
@@ -45,6 +48,7 @@ def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     assert "How soon" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data, layers", [("iris", [4, 3]), ("wine", [13, 4, 3]), ("breast-cancer", [30, 2])])
 def test_real_sets_are_learned(data, layers):
     set = {"data.name": data, "data.test": 40, "network.layers": layers, "training.batch": 16, "training.eta": 0.1}
@@ -128,6 +132,7 @@ def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("chip", ["leak", "curvature of leaking weights", "late writes", "late writes, events"])
 def test_killed_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
@@ -212,6 +217,7 @@ def test_the_summary_has_mean_spread_and_worst_of_the_runs():
     assert fact(run, "evaluations_to_goal", "batch") == fact(run, "energy_to_goal", "batch") == 0
 
 
+@pytest.mark.slow
 def test_theory_foretells_a_linear_teacher():
     run = sims.run_experiment("teacher-learning", {"training.updates": 1000, "training.runs": 50})
     # means of 50 runs, which scatter by 30 % around the floor
@@ -300,6 +306,7 @@ def test_by_quadrature_it_is_the_same(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 6, 7])
 def test_networks_with_negative_eigenvalues_diverge_where_the_positive_ones_say(seed):
     rng = np.random.default_rng(seed)
@@ -333,6 +340,7 @@ def bits_advised(**set):
     return run.advice.set_index("setting").loc["error_unit.bits", "advised"]
 
 
+@pytest.mark.slow
 def test_many_patterns_dither_one_another_and_need_fewer_bits_than_few():
     many = {
         "data.name": "iris", "network.layers": [4, 3], "network.output": "linear", "training.goal": 0.15, "training.eta": 0.02,

@@ -3,7 +3,6 @@
 python tests/benchmarks/sweeps.py [CELLS] [SECONDS]
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -68,11 +67,28 @@ def report(directory: Path) -> None:
             for cell in range(len(plan)):
                 store.add(cell, outcome)
         for words in (["report", str(directory / name), "--out", str(directory / "out")], ["status", str(directory / name)]):
-            start = time.perf_counter()
-            process = subprocess.Popen([sys.executable, "-m", "sims.cli", *words], stdout=subprocess.DEVNULL)
-            _, _, used = os.wait4(process.pid, 0)
-            wall, peak = time.perf_counter() - start, used.ru_maxrss / 1024  # kB on Linux
-            print(f"{words[0]} of {len(plan):,} cells, {name}: {wall:.2f} s, {used.ru_utime:.2f} s of CPU, {peak:.0f} MB")
+            wall, cpu, peak = measured([sys.executable, "-m", "sims.cli", *words])
+            print(f"{words[0]} of {len(plan):,} cells, {name}: {wall:.2f} s, {cpu:.2f} s of CPU, {peak:.0f} MB")
+
+
+MEASURE = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+print(time.perf_counter() - start, used.ru_utime, used.ru_maxrss / 1024)
+sys.exit(os.waitstatus_to_exitcode(status) != 0)
+"""
+
+
+def measured(words: list[str]) -> tuple[float, float, float]:
+    """Seconds, seconds of CPU and peak memory in MB of a command.
+
+    Linux counts to a child's peak what its parent held at the fork: the parent here is a small process, not this one.
+    """
+    done = subprocess.run([sys.executable, "-S", "-c", MEASURE, *words], capture_output=True, text=True, check=True)
+    wall, cpu, peak = map(float, done.stdout.split())
+    return wall, cpu, peak
 
 
 def overhead(directory: Path) -> None:
