@@ -1,4 +1,6 @@
-"""The chip: parameters from TOML files and a SimPy emulator in which a synapse sees only what a synapse may know."""
+"""The chip: parameters from TOML files and a SimPy emulator in which a synapse sees only what a
+synapse may know.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -10,7 +10,14 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+)
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
@@ -20,8 +27,11 @@ from perturb.files import open_regular
 M = TypeVar("M", bound=BaseModel)
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-# beyond what anything measures, so that squares of squares are still numbers; amounts may be 0, or TINY and more
-TINY, SMALLEST, LARGEST = 1e-30, 1e-18, 1e18
+# beyond what anything measures, so that squares of squares are still numbers; amounts may be 0, or
+# TINY and more
+TINY = 1e-30
+SMALLEST = 1e-18
+LARGEST = 1e18
 
 
 def _not_tiny(value: float) -> float:
@@ -49,18 +59,26 @@ class Among:
         hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(self.names)}"
         raise PydanticCustomError("unknown", "is unknown: {hint}", {"hint": hint})
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         return no_info_after_validator_function(self.check, handler(source))
 
 
 class Table(BaseModel):
-    """A table of a TOML file: immutable, no unknown keys, no conversions but of whole numbers to float, no NaN or infinity."""
+    """A table of a TOML file: immutable, no unknown keys, no conversions but of whole numbers to
+    float, no NaN or infinity.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def toml_names(shipped: Traversable) -> list[str]:
-    return sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in shipped.iterdir()
+        if entry.name.endswith(".toml")
+    )
 
 
 def read_named(
@@ -70,7 +88,8 @@ def read_named(
     names: list[str],
     folder: str | os.PathLike[str] = ".",
 ) -> tuple[dict[str, Any], str, Path]:
-    """The TOML file that one of `names` has in `shipped`, or the one at a path relative to `folder`.
+    """The TOML file that one of `names` has in `shipped`, or the one at a path relative to
+    `folder`.
 
     Returns its contents, its name in messages, and the folder that paths in it are relative to.
     """
@@ -78,13 +97,20 @@ def read_named(
     if given in names:
         source = f"{given}.toml"
         return parse_toml((shipped / source).read_bytes(), source), source, Path()
-    path, source = Path(folder, given), one_line(cut(given or '""', 200))
+    path = Path(folder, given)
+    source = one_line(cut(given or '""', 200))
     try:
         with open_regular(path, MAX_BYTES) as file:
             content = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
-        raise InputError(f"{source}: a directory, but {kind} must be a file: give the path of a TOML file") from None
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte in the path
+        raise InputError(
+            f"{source}: a directory, but {kind} must be a file: give the path of a TOML file"
+        ) from None
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        ValueError,
+    ):  # ValueError: a zero byte in the path
         close = get_close_matches(given, names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"{kind}s: {', '.join(names)}"
         raise InputError(f"{source}: no {kind} of that name and no such file ({hint})") from None
@@ -103,10 +129,14 @@ def parse_toml(content: bytes, source: str) -> dict[str, Any]:
     try:
         data = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not a text in UTF-8 (byte {error.start}): give a TOML file") from None
+        raise InputError(
+            f"{source}: not a text in UTF-8 (byte {error.start}): give a TOML file"
+        ) from None
     except RecursionError:
         raise InputError(f"{source}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and what a date or a number of too many digits raises
+    except (
+        ValueError
+    ) as error:  # TOMLDecodeError, and what a date or a number of too many digits raises
         what, _, place = one_line(str(error)).partition(" (at ")
         line = re.match(r"line \d+", place)
         where = f"{line[0]}: " if line else "end of file: " if place else ""
@@ -118,17 +148,22 @@ def parse_toml(content: bytes, source: str) -> dict[str, Any]:
 
 
 def validated(model: type[M], data: dict[str, Any], source: str, also: Collection[str] = ()) -> M:
-    """The model of `data`; or InputError, one line about the first mistake that also counts the others.
+    """The model of `data`; or InputError, one line about the first mistake that also counts the
+    others.
 
-    Checks within a model raise InputError with a message that starts with the key. also: dotted keys that are known to the
-    caller rather than the model, to be suggested for a misspelt one.
+    Checks within a model raise InputError with a message that starts with the key. also: dotted
+    keys that are known to the caller rather than the model, to be suggested for a misspelt one.
     """
     try:
         return model.model_validate(data)
     except ValidationError as invalid:
         errors: list[Any] = invalid.errors(include_url=False)
-    errors.sort(key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key explains why another is missing
-    more = f" (and {len(errors) - 1} more mistake{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
+    errors.sort(
+        key=lambda error: error["type"] != "extra_forbidden"
+    )  # a misspelt key explains why another is missing
+    more = (
+        f" (and {len(errors) - 1} more mistake{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
+    )
     raise InputError(f"{source}: {one_line(_mistake(model, errors[0], also))}{more}")
 
 
@@ -139,7 +174,9 @@ WANTED = {
     "string_type": "must be a text in quotes",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "must be letters, digits and . _ - only, and start with a letter or digit",
+    "string_pattern_mismatch": (
+        "must be letters, digits and . _ - only, and start with a letter or digit"
+    ),
     "literal_error": "must be {expected}",
     "tuple_type": "must be a list in square brackets",
     "too_short": "must have at least {min_length} entries",
@@ -155,23 +192,31 @@ WANTED = {
 
 def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str]) -> str:
     *parents, last = path = error["loc"] or ("",)
-    key, kind, context = dotted(path), error["type"], error.get("ctx", {})
+    key = dotted(path)
+    kind = error["type"]
+    context = error.get("ctx", {})
     if kind == "extra_forbidden":
         known = [*_model_at(model, parents).model_fields]
         known += [k.rpartition(".")[2] for k in also if k.rpartition(".")[0] == dotted(parents)]
         close = get_close_matches(str(last), known, n=1)
-        return f"{key} is no known key ({f'did you mean {close[0]}?' if close else 'known: ' + ', '.join(known)})"
+        return (
+            f"{key} is no known key"
+            f" ({f'did you mean {close[0]}?' if close else 'known: ' + ', '.join(known)})"
+        )
     if kind == "missing" and isinstance(last, int):
         return f"{dotted(parents)} has too few entries: give {last + 1} or more"
     if kind == "missing":
-        return f"{key} is missing: add it ({_model_at(model, parents).model_fields[last].description})"
+        return (
+            f"{key} is missing: add it ({_model_at(model, parents).model_fields[last].description})"
+        )
     if kind == "model_type":
         return f"{key} = {shown(error['input'])} must be one table of KEY = VALUE"
     if isinstance(context.get("error"), InputError):
         return f"{key}{'.' if key else ''}{context['error']}"
     limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
     if context.get("ge") == SMALLEST and error["input"] <= 0:
-        kind, limits = "greater_than", {"gt": "0"}
+        kind = "greater_than"
+        limits = {"gt": "0"}
     wanted = WANTED[kind].format(**limits) if kind in WANTED else f"cannot be used: {error['msg']}"
     return f"{key} = {shown(error['input'])} {wanted}"
 
@@ -180,14 +225,22 @@ def _model_at(model: type[BaseModel], path: Collection[str | int]) -> type[BaseM
     for step in path:
         if isinstance(step, str):  # a number is a place in a list of the model already found
             annotation = model.model_fields[step].annotation
-            model = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel))
+            model = next(
+                a
+                for a in (annotation, *get_args(annotation))
+                if isinstance(a, type) and issubclass(a, BaseModel)
+            )
     return model
 
 
 def dotted(path: Collection[str | int]) -> str:
     """estimation.compare_with[0].method"""
     steps = (
-        f"[{s}]" if isinstance(s, int) else f".{s if re.fullmatch('[A-Za-z0-9_-]{1,60}', s) else shown(s)}"
+        (
+            f"[{s}]"
+            if isinstance(s, int)
+            else f".{s if re.fullmatch('[A-Za-z0-9_-]{1,60}', s) else shown(s)}"
+        )
         for s in path
         if s != ""
     )

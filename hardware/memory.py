@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from hardware.device import BoundsParams, Cells, DeviceParams, age, apparent, fabricate, initial, write_cells
+from hardware.device import (
+    BoundsParams,
+    Cells,
+    DeviceParams,
+    age,
+    apparent,
+    fabricate,
+    initial,
+    write_cells,
+)
 from hardware.params import ChipParams
 from perturb.errors import InputError
 
@@ -11,13 +20,16 @@ READINGS = 2**24  # between two writes whose 1/f noise is told apart
 
 
 class Memory:
-    """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells of so many bits.
+    """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells of
+    so many bits.
 
-    w: what is stored first; seed: of programming, writing and reading. stuck (n,): cells that hold weights.stuck_value for good.
-    Every cell, and either side of a pair, has a clock of its own: it leaks and drifts from when it was last written or refreshed,
-    whatever is written into others. A refresh brings back what was last written into each.
+    w: what is stored first; seed: of programming, writing and reading. stuck (n,): cells that hold
+    weights.stuck_value for good. Every cell, and either side of a pair, has a clock of its own: it
+    leaks and drifts from when it was last written or refreshed, whatever is written into others. A
+    refresh brings back what was last written into each.
 
-    hidden, since_ns (`Cells.shape`): what each cell held when it was last written, and when that was.
+    hidden, since_ns (`Cells.shape`): what each cell held when it was last written, and when that
+    was.
     """
 
     def __init__(self, params: ChipParams, stuck: Array, w: Array, seed: int):
@@ -25,11 +37,17 @@ class Memory:
         device = cells.device
         if cells.bits:
             bounds = BoundsParams(w_max=1.0, w_min=-1.0)
-            device = DeviceParams(model="digital", bits=cells.bits, bounds=bounds, range=cells.range)
-        self.params, self.stuck, self.seed = cells, stuck, seed
+            device = DeviceParams(
+                model="digital", bits=cells.bits, bounds=bounds, range=cells.range
+            )
+        self.params = cells
+        self.stuck = stuck
+        self.seed = seed
         self.cells: Cells = fabricate(device, w.size, params.die or 0)
         self.refresh_ns = round(cells.refresh_s * 1e9)
-        self._forgets = bool(cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift)
+        self._forgets = bool(
+            cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift
+        )
         self.changes = self._forgets or device.flicker is not None  # between two writes
         self.program(w)
 
@@ -42,7 +60,9 @@ class Memory:
         self.stored = self._shown(self.hidden)
 
     def weights(self, now_ns: int, reading: int = 0) -> Array:
-        """The weights (n,) that the array computes with at a time; reading: its number, for noise that every reading has anew."""
+        """The weights (n,) that the array computes with at a time; reading: its number, for
+        noise that every reading has anew.
+        """
         if not self.changes:
             return self.stored
         t = self._elapsed_s(now_ns)
@@ -51,9 +71,17 @@ class Memory:
     def add(self, change: Array, update: int, now_ns: int) -> None:
         """Write: change the weights by about `change` (n,), through the devices."""
         params = self.params
-        hidden, written = write_cells(self.cells, self._aged(self._elapsed_s(now_ns)), change, self.seed, update, params.rounding)
+        hidden, written = write_cells(
+            self.cells,
+            self._aged(self._elapsed_s(now_ns)),
+            change,
+            self.seed,
+            update,
+            params.rounding,
+        )
         # new arrays: a copy of this memory may go on with the old ones
-        self.hidden, self.since_ns = np.where(written, hidden, self.hidden), np.where(written, now_ns, self.since_ns)
+        self.hidden = np.where(written, hidden, self.hidden)
+        self.since_ns = np.where(written, now_ns, self.since_ns)
         either = written.reshape(-1, self.cells.n).any(0)
         self.written = np.where(either, update, self.written)
         self.writes += int(either.sum())
@@ -69,13 +97,18 @@ class Memory:
             last = last.flat[:1]
         if self.refresh_ns:
             last = np.maximum(last, now_ns // self.refresh_ns * self.refresh_ns)
-        return 1e-9 * np.maximum(0, now_ns - last)  # jitter: a schedule knows only when writing ends on average
+        return 1e-9 * np.maximum(
+            0, now_ns - last
+        )  # jitter: a schedule knows only when writing ends on average
 
     def _aged(self, t: Array) -> Array:
         """What the cells hold so many seconds after they were written."""
         if not self._forgets:
             return self.hidden
-        params, hidden = self.params, age(self.cells, self.hidden, t)  # a device's own drift goes by what was programmed
+        params, hidden = (
+            self.params,
+            age(self.cells, self.hidden, t),
+        )  # a device's own drift goes by what was programmed
         if not (params.leak_tau_s or params.drift_exponent):
             return hidden
         lost = params.drift_exponent * np.log1p(t) if params.drift_exponent else np.zeros(t.shape)
@@ -87,15 +120,20 @@ class Memory:
 
     def arrays(self) -> dict[str, Array]:
         return {
-            "hidden": self.hidden, "since_ns": self.since_ns, "written": self.written, "writes": np.array(self.writes),
-        }  # fmt: skip
+            "hidden": self.hidden,
+            "since_ns": self.since_ns,
+            "written": self.written,
+            "writes": np.array(self.writes),
+        }
 
     def restore(self, parts: dict[str, Array]) -> None:
         if "since_ns" not in parts:
             raise InputError(
-                "the stored state is of an earlier version, which had one clock for all cells: start the run anew, with another "
-                "place for its results"
+                "the stored state is of an earlier version, which had one clock for all cells:"
+                " start the run anew, with another place for its results"
             )
-        self.hidden, self.since_ns, self.written = parts["hidden"], parts["since_ns"], parts["written"]
+        self.hidden = parts["hidden"]
+        self.since_ns = parts["since_ns"]
+        self.written = parts["written"]
         self.writes = int(parts["writes"])
         self.stored = self._shown(self.hidden)

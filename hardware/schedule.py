@@ -1,6 +1,8 @@
-"""The steady schedule of a chip's trials: how long one takes and what it spends, from the parameters alone.
+"""The steady schedule of a chip's trials: how long one takes and what it spends, from the
+parameters alone.
 
-`Chip` finds the same by events; a test holds them together. Trials follow each other when the last word has left the bus.
+`Chip` finds the same by events; a test holds them together. Trials follow each other when the last
+word has left the bus.
 """
 
 import math
@@ -13,64 +15,101 @@ from perturb.trial.methods import METHODS, Method
 
 
 class Schedule:
-    """The times of one evaluation and one word, of a trial, and what its parts take of it (waiting: for dw.v or a clock).
+    """The times of one evaluation and one word, of a trial, and what its parts take of it (waiting:
+    for dw.v or a clock).
 
-    dw.v is sent as soon as it is known, if need be beside an evaluation: `hidden_ns` of the bus's time. A clock that cannot hold
-    an evaluation, or what is left to send after the last one, raises InputError.
+    dw.v is sent as soon as it is known, if need be beside an evaluation: `hidden_ns` of the bus's
+    time. A clock that cannot hold an evaluation, or what is left to send after the last one, raises
+    InputError.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
-        p, n, every = params, objective.n_weights, params.error_unit.baseline_every
-        baseline, words = (0, 0) in method.phases, len(method.words)
+        p = params
+        n = objective.n_weights
+        every = params.error_unit.baseline_every
+        baseline = (0, 0) in method.phases
+        words = len(method.words)
         # of a baseline that is kept for several trials, a share is measured in each
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
         per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
         self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
-        self._held("evaluation_ns", p.clock.evaluation_ns, self.evaluation_ns, f"an evaluation of {presented} patterns")
+        self._held(
+            "evaluation_ns",
+            p.clock.evaluation_ns,
+            self.evaluation_ns,
+            f"an evaluation of {presented} patterns",
+        )
         slot_ns = max(self.evaluation_ns, p.clock.evaluation_ns)
         s_ns = self.word_ns * method.needs_s
         dE_ns = self.word_ns * words - s_ns
         line_ns = (p.summing_line.settle_ns + p.summing_line.conversion_ns) * method.needs_s
 
         def trial(measured: int) -> tuple[int, int]:
-            """ns until the last word has left the bus, and how much of that the bus was busy beside an evaluation."""
+            """ns until the last word has left the bus, and how much of that the bus was busy
+            beside an evaluation.
+            """
             E_ns = measured * slot_ns
-            sent_ns = max(E_ns, line_ns + s_ns) + dE_ns if line_ns < E_ns else max(line_ns, E_ns + dE_ns) + s_ns
-            self._held("broadcast_ns", p.clock.broadcast_ns, sent_ns - E_ns, "what is left to send after the last evaluation")
+            sent_ns = (
+                max(E_ns, line_ns + s_ns) + dE_ns
+                if line_ns < E_ns
+                else max(line_ns, E_ns + dE_ns) + s_ns
+            )
+            self._held(
+                "broadcast_ns",
+                p.clock.broadcast_ns,
+                sent_ns - E_ns,
+                "what is left to send after the last evaluation",
+            )
             return max(sent_ns, E_ns + p.clock.broadcast_ns), min(s_ns, max(0, E_ns - line_ns))
 
-        whole, less = trial(len(method.phases)), trial(len(method.phases) - (baseline and every > 1))
-        self.trial_ns, self.hidden_ns = (a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True))
+        whole = trial(len(method.phases))
+        less = trial(len(method.phases) - (baseline and every > 1))
+        self.trial_ns, self.hidden_ns = (
+            a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True)
+        )
         self.parts_ns = {
             "settling of perturbations": evaluations * p.perturbation.settle_ns,
             "settling of the array": evaluations * presented * objective.depth * p.array.settle_ns,
             "conversion": evaluations * presented * p.error_unit.conversion_ns,
             "bus": float(words * self.word_ns),
         }
-        self.parts_ns["waiting for dw.v or the clock"] = max(0.0, self.trial_ns + self.hidden_ns - sum(self.parts_ns.values()))
+        self.parts_ns["waiting for dw.v or the clock"] = max(
+            0.0, self.trial_ns + self.hidden_ns - sum(self.parts_ns.values())
+        )
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
-        # every evaluation is charged for a change of the perturbation, also that back to none for E(w)
-        self._evaluation_j = n * p.energy.perturbation_j + presented * (objective.n_macs * p.energy.mac_j + p.energy.conversion_j)
+        # every evaluation is charged for a change of the perturbation, also that back to none for
+        # E(w)
+        self._evaluation_j = n * p.energy.perturbation_j + presented * (
+            objective.n_macs * p.energy.mac_j + p.energy.conversion_j
+        )
         self.trial_j = (
             self.evaluations_j(evaluations)
             + method.needs_s * p.energy.conversion_j
             + words * p.bus.word_bits * p.energy.broadcast_bit_j
             + n * p.energy.accumulate_j
         )
-        self.write_ns, self.write_j = p.weights.write_ns, n * p.energy.weight_write_j
+        self.write_ns = p.weights.write_ns
+        self.write_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
         self.steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
     @staticmethod
     def _held(key: str, given: int, needed: int, what: str) -> None:
         if 0 < given < needed:
-            raise InputError(f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns: {needed - given} ns too short")
+            raise InputError(
+                f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns:"
+                f" {needed - given} ns too short"
+            )
 
     @property
     def busy(self) -> dict[str, float]:
-        """Share of a trial's time that each part takes: what limits the trial rate is the largest."""
-        return {part: ns / self.trial_ns if self.trial_ns else 0.0 for part, ns in self.parts_ns.items()}
+        """Share of a trial's time that each part takes: what limits the trial rate is the
+        largest.
+        """
+        return {
+            part: ns / self.trial_ns if self.trial_ns else 0.0 for part, ns in self.parts_ns.items()
+        }
 
     def time_s(self, trials: float) -> float:
         """Chip time until the last synapse has accumulated the last trial (jitter left out)."""
@@ -78,7 +117,9 @@ class Schedule:
 
     @property
     def update_ns(self) -> float:
-        """From the end of an update's last trial until its weights are written (jitter left out)."""
+        """From the end of an update's last trial until its weights are written (jitter left
+        out).
+        """
         return self.after_ns + self.write_ns
 
     def evaluations_j(self, evaluations: float) -> float:
@@ -93,15 +134,18 @@ class Schedule:
 class Course:
     """When the trials of learning start, and what learning spends (jitter left out).
 
-    The trials of an update come in rounds of `plan.trials_per_update`: the first for g, and with the rule "newton-cg" one more
-    for every product Hp, whose direction is known when the broadcasts of the round before have arrived. When those of the first
-    have, a rate that is measured is measured, on all patterns and without a clock: by three evaluations along the step, or by
-    trials of other methods. The array has to wait for all that; it waits for the writing of an update only if the chip `waits`.
-    What the controller computes from sums, and tells the synapses of it, takes neither time nor energy.
+    The trials of an update come in rounds of `plan.trials_per_update`: the first for g, and with
+    the rule "newton-cg" one more for every product Hp, whose direction is known when the broadcasts
+    of the round before have arrived. When those of the first have, a rate that is measured is
+    measured, on all patterns and without a clock: by three evaluations along the step, or by trials
+    of other methods. The array has to wait for all that; it waits for the writing of an update only
+    if the chip `waits`. What the controller computes from sums, and tells the synapses of it, takes
+    neither time nor energy.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, waits: bool):
-        self.plan, self.waits = plan, waits
+        self.plan = plan
+        self.waits = waits
         self.rounds = plan.trials_of_an_update // plan.trials_per_update
         S = objective.n_patterns
         own = self.schedule = Schedule(params, objective, plan.method, plan.batch or S)
@@ -113,12 +157,18 @@ class Course:
             steps["difference"] = POWER_STEPS
         free = params.model_copy(update={"clock": type(params.clock)()})
         self.tuning = {method: Schedule(free, objective, METHODS[method], S) for method in steps}
-        self._every = {"fixed": 0, "line": 1}.get(plan.rate, plan.tune_every)  # updates between measurements of the rate
+        self._every = {"fixed": 0, "line": 1}.get(
+            plan.rate, plan.tune_every
+        )  # updates between measurements of the rate
         self._measuring_ns = sum(count * self.tuning_ns(method) for method, count in steps.items())
-        self._measuring_j = sum(count * plan.tune_trials * self.tuning[method].trial_j for method, count in steps.items())
+        self._measuring_j = sum(
+            count * plan.tune_trials * self.tuning[method].trial_j
+            for method, count in steps.items()
+        )
         if plan.rate == "line":
             whole = Schedule(free, objective, METHODS["central"], S)
-            self._measuring_ns, self._measuring_j = 3 * whole.evaluation_ns, whole.evaluations_j(3)
+            self._measuring_ns = 3 * whole.evaluation_ns
+            self._measuring_j = whole.evaluations_j(3)
 
     def tuning_ns(self, method: str) -> int:
         """Of an estimate for the rate, until its last broadcast has arrived."""
@@ -133,17 +183,27 @@ class Course:
         return self._measuring_ns if self.measures(round_) else 0
 
     def awaits(self, round_: int) -> bool:
-        """Whether a round begins only when the broadcasts of that before it have arrived, and what follows from them is done."""
-        return self.waits or round_ % self.rounds > 0 or (self.rounds == 1 and self.measures(round_ - 1))
+        """Whether a round begins only when the broadcasts of that before it have arrived, and
+        what follows from them is done.
+        """
+        return (
+            self.waits
+            or round_ % self.rounds > 0
+            or (self.rounds == 1 and self.measures(round_ - 1))
+        )
 
     def start_ns(self, trial: int) -> int:
         """When a trial starts."""
-        return round(trial * self.schedule.trial_ns + self._paused_ns(trial // self.plan.trials_per_update))
+        return round(
+            trial * self.schedule.trial_ns + self._paused_ns(trial // self.plan.trials_per_update)
+        )
 
     def arrived_ns(self, round_: int) -> int:
         """When the last broadcast of a round has arrived."""
         trials = (round_ + 1) * self.plan.trials_per_update
-        return round(trials * self.schedule.trial_ns + self._paused_ns(round_) + self.schedule.after_ns)
+        return round(
+            trials * self.schedule.trial_ns + self._paused_ns(round_) + self.schedule.after_ns
+        )
 
     def written_ns(self, update: int) -> int:
         """When an update has been written."""
@@ -151,18 +211,26 @@ class Course:
         return self.arrived_ns(last) + self.measuring_ns(last) + self.schedule.write_ns
 
     def changed_ns(self, update: int) -> int:
-        """When the weights change by an update: at the start of the first trial after its writing."""
+        """When the weights change by an update: at the start of the first trial after its
+        writing.
+        """
         trial = (update + 1) * self.plan.trials_of_an_update
         while self.start_ns(trial) < self.written_ns(update):
             trial += 1
         return self.start_ns(trial)
 
     def _paused_ns(self, rounds: int) -> int:
-        """For how long there have been no trials, before the one that follows the first so many rounds."""
+        """For how long there have been no trials, before the one that follows the first so many
+        rounds.
+        """
         updates, products = divmod(rounds, self.rounds)
         measured = self._measured(updates + (products > 0))
         awaited = rounds if self.waits else rounds - updates + (measured if self.rounds == 1 else 0)
-        return awaited * self.schedule.after_ns + measured * self._measuring_ns + self.waits * updates * self.schedule.write_ns
+        return (
+            awaited * self.schedule.after_ns
+            + measured * self._measuring_ns
+            + self.waits * updates * self.schedule.write_ns
+        )
 
     def _measured(self, updates: int) -> int:
         """How often the rate has been measured in the first updates."""
@@ -176,4 +244,8 @@ class Course:
         """Energy of so many updates, every weight written in each."""
         own = self.schedule
         each_j = self.plan.trials_of_an_update * own.trial_j + own.write_j
-        return updates * each_j + self._measured(updates) * self._measuring_j + own.steady_w * self.time_s(updates)
+        return (
+            updates * each_j
+            + self._measured(updates) * self._measuring_j
+            + own.steady_w * self.time_s(updates)
+        )

@@ -1,4 +1,5 @@
-"""Commented TOML files, written from the tables of settings: every key with its range, default and meaning.
+"""Commented TOML files, written from the tables of settings: every key with its range, default and
+meaning.
 
 `python -m hardware.templates > hardware/chips/ideal.toml` after a parameter has changed.
 """
@@ -34,14 +35,18 @@ def template(
     given
         Keys and tables that are set; all others stand behind a #.
     shown
-        Dotted keys to what stands behind the #, where that is not an example of the key or its default.
+        Dotted keys to what stands behind the #, where that is not an example of the key or its
+        default.
     notes
         Dotted keys to what is said of them beside their description.
     above
         The table that the model is of, with a point; "" of a whole file.
     """
-    shown, notes = shown or {}, notes or {}
-    fields: dict[str, FieldInfo | None] = dict.fromkeys(name for name in given if name not in model.model_fields)
+    shown = shown or {}
+    notes = notes or {}
+    fields: dict[str, FieldInfo | None] = dict.fromkeys(
+        name for name in given if name not in model.model_fields
+    )
     fields |= model.model_fields
     tables = {name: table for name, field in fields.items() if field and (table := _table(field))}
     for name, field in fields.items():
@@ -53,7 +58,9 @@ def template(
         value = given[name] if name in given else shown.get(key, _example(field) if field else None)
         yield f"{'' if name in given else '# '}{name} = {written(value)}"
     # what has tables of its own comes last
-    for name, table in sorted(tables.items(), key=lambda pair: any(map(_table, pair[1].model_fields.values()))):
+    for name, table in sorted(
+        tables.items(), key=lambda pair: any(map(_table, pair[1].model_fields.values()))
+    ):
         yield ""
         yield from _comment((table.__doc__ or "").partition("\n")[0])
         yield f"{'' if name in given else '# '}[{above}{name}]"
@@ -62,7 +69,9 @@ def template(
 
 def _table(field: FieldInfo) -> type[Table] | None:
     """The model of a table, if that is what a key is of and no file or name stands for it."""
-    kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+    kinds = [
+        kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)
+    ]
     found = [kind for kind in kinds if issubclass(kind, Table)]
     is_list = get_origin(field.annotation) in (tuple, list)
     return found[0] if found and not field.examples and not is_list else None
@@ -90,7 +99,13 @@ def _meaning(field: FieldInfo) -> Iterator[str]:
 def _number(sign: str, value: Any) -> str:
     if abs(value) > LARGE:
         return ""
-    return " above 0" if value == SMALLEST else f" {sign} {value:,.0f}" if abs(value) >= 1 else f" {sign} {value:g}"
+    return (
+        " above 0"
+        if value == SMALLEST
+        else f" {sign} {value:,.0f}"
+        if abs(value) >= 1
+        else f" {sign} {value:g}"
+    )
 
 
 def _marks(kind: Any) -> Iterator[Any]:
@@ -115,16 +130,21 @@ def _comment(text: str) -> Iterator[str]:
 def written(value: Any) -> str:
     """A value as TOML writes it, on one line."""
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{name} = {written(inner)}' for name, inner in value.items())} }}" if value else "{}"
+        return (
+            f"{{ {', '.join(f'{name} = {written(inner)}' for name, inner in value.items())} }}"
+            if value
+            else "{}"
+        )
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(written, value))}]"
     return json.dumps(value, ensure_ascii=False)
 
 
 HEAD = """\
-# The ideal chip: no noise, no mismatch, no rounding. Its times, energies, sizes and ranges are nominal: every such
-# figure in this file is assumed, in the range that is usual for analog arrays of a few hundred synapses, and has no
-# source. A chip file of your own may name only what differs. A key behind a # is shown with an example.
+# The ideal chip: no noise, no mismatch, no rounding. Its times, energies, sizes and ranges are
+# nominal: every such figure in this file is assumed, in the range that is usual for analog arrays
+# of a few hundred synapses, and has no source. A chip file of your own may name only what differs.
+# A key behind a # is shown with an example.
 
 """
 

@@ -1,21 +1,27 @@
-"""A tile: synapses that share wires and a process. With one synapse per tile this is the literal picture."""
+"""A tile: synapses that share wires and a process. With one synapse per tile this is the literal
+picture.
+"""
 
 from collections import deque
 
 
 class Tile:
-    """Synapses start..stop-1 and a FIFO of their own past perturbations, named by their trials, which come one after another.
+    """Synapses start..stop-1 and a FIFO of their own past perturbations, named by their trials,
+    which come one after another.
 
-    `perturb` pushes a new one; `receive` takes the oldest out, for a broadcast to meet. A shift register cannot know trial
-    numbers: when broadcasts come later than `fifo_depth` trials, its oldest entry is lost, every later broadcast meets the wrong
-    perturbation, and `overflowed` says so. A broadcast that is lost on its way still shifts the register; one that finds it empty
-    meets what came out of it last. first: the first trial.
+    `perturb` pushes a new one; `receive` takes the oldest out, for a broadcast to meet. A shift
+    register cannot know trial numbers: when broadcasts come later than `fifo_depth` trials, its
+    oldest entry is lost, every later broadcast meets the wrong perturbation, and `overflowed` says
+    so. A broadcast that is lost on its way still shifts the register; one that finds it empty meets
+    what came out of it last. first: the first trial.
     """
 
     __slots__ = ("fifo", "number", "out", "overflowed", "perturb", "start", "stop")
 
     def __init__(self, number: int, start: int, stop: int, fifo_depth: int, first: int):
-        self.number, self.start, self.stop = number, start, stop
+        self.number = number
+        self.start = start
+        self.stop = stop
         self.fifo: deque[int] = deque(maxlen=fifo_depth)
         self.perturb = self.fifo.append
         self.overflowed = False

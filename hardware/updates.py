@@ -1,4 +1,6 @@
-"""The updates of a chip that learns, in time: what a round of trials comes to, when it is written, and what waits for that."""
+"""The updates of a chip that learns, in time: what a round of trials comes to, when it is
+written, and what waits for that.
+"""
 
 from collections.abc import Callable
 
@@ -12,29 +14,37 @@ Heard = Callable[[int, Array, Array, float], Array | None]
 
 
 class Learning:
-    """How the sums of a chip's synapses become changes of its weights, after the rounds of trials of a course.
+    """How the sums of a chip's synapses become changes of its weights, after the rounds of trials
+    of a course.
 
-    chip: has it as its `learning`. direction(round): v of a round's trials. changes: of the weights, with the number of the
-    update, to be made at the start of the next trial.
+    chip: has it as its `learning`. direction(round): v of a round's trials. changes: of the
+    weights, with the number of the update, to be made at the start of the next trial.
     """
 
     def __init__(self, chip: Chip, course: Course, direction: Callable[[int], Array]):
         self.course, self.every = course, course.plan.trials_per_update  # trials of a round
         self.changes: list[tuple[int, Array]] = []
-        self._chip, self._direction = chip, direction
-        self._writing: dict[int, tuple[int, Array]] = {}  # when they will be written, of updates that are being written
+        self._chip = chip
+        self._direction = direction
+        self._writing: dict[
+            int, tuple[int, Array]
+        ] = {}  # when they will be written, of updates that are being written
         self._updates = self._wanted = 0  # written, and after how many `learn` ends
-        self._ready, self._done = chip.env.event(), chip.env.event()  # for the next round; for the end of `learn`
+        self._ready, self._done = (
+            chip.env.event(),
+            chip.env.event(),
+        )  # for the next round; for the end of `learn`
         self._round = -1  # whose direction the chip has
 
     def learn(self, updates: int, heard: Heard) -> None:
-        """Go on until so many updates have been written, from the start of the run, and a trial is about to begin; `sums` has
-        made all that can be made of those before.
+        """Go on until so many updates have been written, from the start of the run, and a trial is
+        about to begin; `sums` has made all that can be made of those before.
 
-        heard(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation and dE of its last trial; None if
-        another round is to follow.
+        heard(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation and
+        dE of its last trial; None if another round is to follow.
         """
-        self._wanted, self._heard = updates, heard
+        self._wanted = updates
+        self._heard = heard
         while self._updates < updates:
             self._chip.go_on(self._done)
         self._chip.sums.evaluate(self._chip.next_trial)
@@ -43,18 +53,24 @@ class Learning:
     # ---- of the chip's processes
 
     def begin(self, trial: int, start: int) -> None:
-        """Change the weights, and v, that a trial begins with; those before it have met what was there."""
-        chip, round_ = self._chip, trial // self.every
+        """Change the weights, and v, that a trial begins with; those before it have met what was
+        there.
+        """
+        chip = self._chip
+        round_ = trial // self.every
         if self.changes or round_ != self._round:
             chip.sums.evaluate(trial)
         for update, change in self.changes:
             chip.values.memory.add(change, update, start)
         self.changes.clear()
         if round_ != self._round:
-            chip.values.v, self._round = self._direction(round_), round_
+            chip.values.v = self._direction(round_)
+            self._round = round_
 
     def between(self, trial: int):
-        """Between two trials: what a round awaits is there, and all else of this moment has happened."""
+        """Between two trials: what a round awaits is there, and all else of this moment has
+        happened.
+        """
         env = self._chip.env
         if trial % self.every == 0 and self.course.awaits(trial // self.every):
             yield self._ready
@@ -66,11 +82,15 @@ class Learning:
             yield done
 
     def update(self, trial: int):
-        """What the synapses have summed in a round is heard, and changes their weights once it is written.
+        """What the synapses have summed in a round is heard, and changes their weights once it is
+        written.
 
-        A rate that is measured is measured meanwhile, which takes the time of the course; its values are those of `heard`.
+        A rate that is measured is measured meanwhile, which takes the time of the course; its
+        values are those of `heard`.
         """
-        chip, course, round_ = self._chip, self.course, trial // self.every
+        chip = self._chip
+        course = self.course
+        round_ = trial // self.every
         chip.sums.settle()
         change = self._heard(round_, chip.sums.synapses, chip.sums.met, chip.sums.dE)
         chip.sums.synapses[:] = 0.0
@@ -82,7 +102,10 @@ class Learning:
         if course.awaits(round_ + 1) and (change is None or not course.waits):
             self._ready = chip.emit(self._ready, round_)
         if change is not None:
-            self._writing[update := round_ // course.rounds] = (chip.env.now + chip.params.weights.write_ns, change)
+            self._writing[update := round_ // course.rounds] = (
+                chip.env.now + chip.params.weights.write_ns,
+                change,
+            )
             yield from self._write(update)
             if course.waits:
                 self._ready = chip.emit(self._ready, round_)
@@ -104,12 +127,15 @@ class Learning:
         times = [(update, written) for update, (written, _) in self._writing.items()]
         wanted = [change for _, change in self._writing.values()]
         return {
-            "updates": np.array(self._updates), "writing": np.array(times, np.int64).reshape(-1, 2),
+            "updates": np.array(self._updates),
+            "writing": np.array(times, np.int64).reshape(-1, 2),
             "wanted": np.array(wanted).reshape(-1, self._chip.w.size),
-        }  # fmt: skip
+        }
 
     def restore(self, parts: dict[str, Array]) -> None:
         self._updates = int(parts["updates"])
-        for (update, written), change in zip(parts["writing"].tolist(), parts["wanted"], strict=True):
+        for (update, written), change in zip(
+            parts["writing"].tolist(), parts["wanted"], strict=True
+        ):
             self._writing[update] = (written, change)
             self._chip.env.process(self._write(update))

@@ -1,8 +1,9 @@
-"""What the parts of a chip make of the numbers: functions of the trial alone, of many trials at a time, a row each. Every row is
-the same whichever others come with it.
+"""What the parts of a chip make of the numbers: functions of the trial alone, of many trials at a
+time, a row each. Every row is the same whichever others come with it.
 
-Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the die's own seed; operation (noise, drops) is keyed by
-the run's seed and by trial, evaluation and element. So nothing depends on batches, tiles or on which engine asks.
+Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the die's own seed;
+operation (noise, drops) is keyed by the run's seed and by trial, evaluation and element. So nothing
+depends on batches, tiles or on which engine asks.
 """
 
 import math
@@ -47,9 +48,9 @@ PRODUCTS = [SUMS.index("xy"), SUMS.index("qu")]
 class Die:
     """One fabricated chip.
 
-    Per synapse (n,): gain and offset of its perturbation, offset of its multiplier, whether its weight is stuck, whether the
-    synapse works, whether it stops working during a run. units: gain and offset of their net inputs, per layer of
-    `hardware.units.layers_of`.
+    Per synapse (n,): gain and offset of its perturbation, offset of its multiplier, whether its
+    weight is stuck, whether the synapse works, whether it stops working during a run. units: gain
+    and offset of their net inputs, per layer of `hardware.units.layers_of`.
     """
 
     gain: Array
@@ -63,8 +64,11 @@ class Die:
 
 def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
     """The die of `params.die`; layers: units of each layer with weights into it, in order."""
-    p, cells, die = params.perturbation, params.weights, params.die or 0
-    first, units = 0, []
+    p = params.perturbation
+    cells = params.weights
+    die = params.die or 0
+    first = 0
+    units = []
     gains = 1.0 + params.neuron.gain_mismatch * _normals(die, UNIT_GAIN, sum(layers))
     offsets = params.neuron.offset_mismatch * _normals(die, UNIT_OFFSET, sum(layers))
     for size in layers:
@@ -82,8 +86,9 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
 
 
 def made_on(params: ChipParams, code: Code, n_weights: int) -> Code:
-    """The code as the chip makes it: `lfsr` with a shift register in every tile, where the chip has them; any other as it is,
-    and so are registers that were given with the code."""
+    """The code as the chip makes it: `lfsr` with a shift register in every tile, where the chip has
+    them; any other as it is, and so are registers that were given with the code.
+    """
     p = params.perturbation
     if code != lfsr() or p.lfsr_per == "chip":
         return code
@@ -96,40 +101,70 @@ def made_on(params: ChipParams, code: Code, n_weights: int) -> Code:
 
 
 class Values:
-    """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking and drifting weights depend on."""
+    """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking
+    and drifting weights depend on.
+    """
 
     def __init__(
-        self, params: ChipParams, objective: Objective, design: Design, w: Array, v: Array, start_ns: Callable[[int], int]
+        self,
+        params: ChipParams,
+        objective: Objective,
+        design: Design,
+        w: Array,
+        v: Array,
+        start_ns: Callable[[int], int],
     ):
-        self.params, self.objective, self.design, self.v, self.start_ns = params, objective, design, v, start_ns
-        self.reading = Reading(params.error_unit.noise, params.error_unit.bits, params.error_unit.range)
+        self.params = params
+        self.objective = objective
+        self.design = design
+        self.v = v
+        self.start_ns = start_ns
+        self.reading = Reading(
+            params.error_unit.noise, params.error_unit.bits, params.error_unit.range
+        )
         layers = layers_of(objective)
         self.die = fabricate(params, w.size, [layer.units.size for layer in layers])
         self.units = Units(params.neuron, objective, layers, self.die.units)
         faults = params.faults
-        self._whole = bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0  # every synapse always works
+        self._whole = (
+            bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0
+        )  # every synapse always works
         self._without_power = np.arange(w.size) // params.synapses_per_tile == faults.tile
         self.memory = Memory(params, self.die.stuck, w, design.seed)
-        self.perturb_every = 1  # trials, and from which patterns (k,) a trial shows: None, as the design says
+        self.perturb_every = (
+            1  # trials, and from which patterns (k,) a trial shows: None, as the design says
+        )
         self.rows_of: Callable[[int], Array] | None = None
         p = params.perturbation
         if p.settle_ns < p.tau_ns / 100:
             raise InputError(
-                f"perturbation.settle_ns = {p.settle_ns} is less than a hundredth of tau_ns = {p.tau_ns:g}, so that hardly "
-                "anything of a perturbation would arrive: set a longer settle_ns, or tau_ns = 0"
+                f"perturbation.settle_ns = {p.settle_ns} is less than a hundredth of tau_ns ="
+                f" {p.tau_ns:g}, so that hardly anything of a perturbation would arrive: set a"
+                " longer settle_ns, or tau_ns = 0"
             )
-        self.left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0  # of the last change, when it is measured
+        self.left = (
+            math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0
+        )  # of the last change, when it is measured
         self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
         self._phases = range(len(design.method.phases))
-        self._baseline = design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
+        self._baseline = (
+            design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
+        )
         # whether a measured E(w) is used for several trials
         self.keeps_baseline = self._baseline >= 0 and params.error_unit.baseline_every > 1
         self._without_baseline = [phase for phase in self._phases if phase != self._baseline]
         self.kept: tuple[int, float] = (-1, 0.0)
-        self.displaced = np.zeros(w.size)  # of the weights in the last evaluation, where trials are run one after another
+        self.displaced = np.zeros(
+            w.size
+        )  # of the weights in the last evaluation, where trials are run one after another
         self.tally: Counter[str] = Counter()  # of readings and broadcasts, for the report
         size = float(np.linalg.norm(v))
-        regressor = {"dw": 1.0, "s_dw": design.sigma * size, "b": design.sigma / size if size else 0.0, "none": 1.0}
+        regressor = {
+            "dw": 1.0,
+            "s_dw": design.sigma * size,
+            "b": design.sigma / size if size else 0.0,
+            "none": 1.0,
+        }
         # of dw and of what z is regressed on
         self._rms = design.sigma * np.array([[1.0], [regressor[design.method.regressor]]])
         self._V = float(v @ v)
@@ -143,17 +178,24 @@ class Values:
     def mismatch(self) -> Mismatch | None:
         """What is wrong with the perturbations of a plain chip; None if nothing."""
         p = self.params.perturbation
-        return Mismatch(self.die.gain, self.die.offset) if p.gain_mismatch or p.offset_mismatch else None
+        return (
+            Mismatch(self.die.gain, self.die.offset)
+            if p.gain_mismatch or p.offset_mismatch
+            else None
+        )
 
     # ---- weights and perturbations
 
     def weights(self, trial: int) -> Array:
-        """The stored weights when a trial starts, leaked and drifted since they were written: first, or by the last refresh."""
+        """The stored weights when a trial starts, leaked and drifted since they were written:
+        first, or by the last refresh.
+        """
         return self.memory.weights(self.start_ns(trial) if self.memory.changes else 0, trial)
 
     def working(self, trial: int) -> Array:
         """Which synapses work, (n,)."""
-        faults, working = self.params.faults, self.die.alive
+        faults = self.params.faults
+        working = self.die.alive
         if faults.dying_fraction and trial >= faults.dying_trial:
             working = working & ~self.die.dying
         return working & ~self._without_power if self._tile_off(trial) else working
@@ -164,27 +206,35 @@ class Values:
     def drawn(self, trials: Sequence[int]) -> Array:
         """dw of trials as the code makes it, (trials, n); 0 where a synapse does not work."""
         design = self.design
-        D = design.code.draw_each(design.n_weights, design.sigma, design.seed, np.array(trials) // self.perturb_every)
+        D = design.code.draw_each(
+            design.n_weights, design.sigma, design.seed, np.array(trials) // self.perturb_every
+        )
         if not self._whole:
             D *= self._working(trials)
         return D
 
     def applied(self, D: Array, trials: Sequence[int]) -> Array:
-        """What reaches the weights of dw (trials, n): converter, gain, offset and crosstalk; the weights of stuck cells feel
-        nothing."""
+        """What reaches the weights of dw (trials, n): converter, gain, offset and crosstalk; the
+        weights of stuck cells feel nothing.
+        """
         p = self.params.perturbation
         x = quantised(D, p.bits, p.range)
         if p.gain_mismatch:
             x = x * self.die.gain
         if p.offset_mismatch:
-            x = x + (self.die.offset if self._whole else np.where(self._working(trials), self.die.offset, 0.0))
+            x = x + (
+                self.die.offset
+                if self._whole
+                else np.where(self._working(trials), self.die.offset, 0.0)
+            )
         if p.crosstalk:
             x = x + p.crosstalk * beside(x)
         return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
 
     def felt(self, displacement: Array, trials: Sequence[int]) -> Array:
-        """A displacement (n,) or (trials, n) that every synapse makes of its own weight: synapses that do not work make none, and
-        the weights of stuck cells feel nothing."""
+        """A displacement (n,) or (trials, n) that every synapse makes of its own weight: synapses
+        that do not work make none, and the weights of stuck cells feel nothing.
+        """
         x = displacement if self._whole else np.where(self._working(trials), displacement, 0.0)
         return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
 
@@ -202,7 +252,9 @@ class Values:
         return [(trial, phase) for trial in trials for phase in self.measured_phases(trial)]
 
     def targets(self, D: Array, trials: Sequence[int]) -> Array:
-        """How far the weights are displaced in each evaluation of trials once everything has settled, (evaluations, n)."""
+        """How far the weights are displaced in each evaluation of trials once everything has
+        settled, (evaluations, n).
+        """
         out = np.zeros((len(trials), len(self._phases), D.shape[1]))
         for phase, (a, b) in enumerate(self.design.method.phases):
             if a:
@@ -210,7 +262,9 @@ class Values:
             if b:
                 out[:, phase] += b * self.felt(self.design.r * self.v, trials)
         if self.keeps_baseline:
-            return np.concatenate([out[i, self.measured_phases(trial)] for i, trial in enumerate(trials)])
+            return np.concatenate(
+                [out[i, self.measured_phases(trial)] for i, trial in enumerate(trials)]
+            )
         return out.reshape(-1, D.shape[1])
 
     def settled(self, targets: Array) -> Array:
@@ -220,15 +274,21 @@ class Values:
         return displaced
 
     def _settled(self, targets: Array, displaced: Array) -> Array:
-        """x := x exp(-T/tau) + (1 - exp(-T/tau)) target at every evaluation, from the x that was before: (evaluations, n)."""
+        """x := x exp(-T/tau) + (1 - exp(-T/tau)) target at every evaluation, from the x that was
+        before: (evaluations, n).
+        """
         if not self.left:
             return targets
-        return lfilter([1.0 - self.left], [1.0, -self.left], targets, axis=0, zi=self.left * displaced[None])[0]
+        return lfilter(
+            [1.0 - self.left], [1.0, -self.left], targets, axis=0, zi=self.left * displaced[None]
+        )[0]
 
     def displacements(self, first: int, last: int) -> tuple[Array, Array]:
-        """dw of trials first..last-1, (trials, n), and how far the weights are displaced in each of their evaluations, (m, n),
-        from as many evaluations before as still count."""
-        begin, before = first, 0
+        """dw of trials first..last-1, (trials, n), and how far the weights are displaced in each of
+        their evaluations, (m, n), from as many evaluations before as still count.
+        """
+        begin = first
+        before = 0
         while before < self._memory and begin > 0:
             begin -= 1
             before += len(self.measured_phases(begin))
@@ -240,8 +300,12 @@ class Values:
     # ---- evaluations
 
     def readings(self, evaluations: list[tuple[int, int]], displaced: Array) -> Array:
-        """E as the error unit reads it, for evaluations (trial, phase) with the weights displaced, (m,)."""
-        p, unit, step = self.params, self.params.error_unit, self.reading.step
+        """E as the error unit reads it, for evaluations (trial, phase) with the weights
+        displaced, (m,).
+        """
+        p = self.params
+        unit = self.params.error_unit
+        step = self.reading.step
         if self.memory.changes:
             stored = {trial: self.weights(trial) for trial, _ in evaluations}
             points = displaced + np.array([stored[trial] for trial, _ in evaluations])
@@ -250,13 +314,24 @@ class Values:
         if p.weights.read_noise:
             points += p.weights.read_noise * self._noise(READ, points.shape[1], evaluations)
         errors = self._errors(points, evaluations)
-        xi, extra = np.zeros_like(errors), np.full((len(errors), 1), unit.offset)
+        xi = np.zeros_like(errors)
+        extra = np.full((len(errors), 1), unit.offset)
         if unit.noise:
             xi = self._noise(NOISE, errors.shape[1], evaluations)
         if unit.flicker:
-            extra += unit.flicker * self._flicker([trial * len(self._phases) + phase for trial, phase in evaluations])[:, None]
+            extra += (
+                unit.flicker
+                * self._flicker(
+                    [trial * len(self._phases) + phase for trial, phase in evaluations]
+                )[:, None]
+            )
         if unit.dither and step:
-            extra = extra + step * np.array([_uniforms(self.design.seed, DITHER, errors.shape[1], *e) - 0.5 for e in evaluations])
+            extra = extra + step * np.array(
+                [
+                    _uniforms(self.design.seed, DITHER, errors.shape[1], *e) - 0.5
+                    for e in evaluations
+                ]
+            )
         if step:
             felt = errors + extra + unit.noise * xi
             self.tally["readings"] += felt.size
@@ -279,19 +354,30 @@ class Values:
 
     def _errors(self, points: Array, evaluations: list[tuple[int, int]]) -> Array:
         """Errors of the presented patterns at the points, (m, presented)."""
-        objective, seed = self.objective, np.uint64(self.design.seed)
+        objective = self.objective
+        seed = np.uint64(self.design.seed)
         shown: list[Array] | None = None
         if self.rows_of is not None:
             shown = [self.rows_of(trial) for trial, _ in evaluations]
         elif self.design.presentation == "pattern":
-            shown = [np.array([pattern_index(seed, trial, objective.n_patterns)]) for trial, _ in evaluations]
+            shown = [
+                np.array([pattern_index(seed, trial, objective.n_patterns)])
+                for trial, _ in evaluations
+            ]
         if self.units.ideal and not isinstance(objective, MLPObjective):
             if shown is None:
                 return objective.errors_at(points)
-            return np.array([objective.subset(rows).pattern_errors(point) for rows, point in zip(shown, points, strict=True)])
+            return np.array(
+                [
+                    objective.subset(rows).pattern_errors(point)
+                    for rows, point in zip(shown, points, strict=True)
+                ]
+            )
 
         def noise(layer: int, size: int) -> Array:
-            return self._noise(UNIT_NOISE, size, [(trial, phase + 16 * layer) for trial, phase in evaluations])
+            return self._noise(
+                UNIT_NOISE, size, [(trial, phase + 16 * layer) for trial, phase in evaluations]
+            )
 
         return self.units.errors(points, shown, noise)
 
@@ -303,19 +389,29 @@ class Values:
         return self.broadcasts(trials, D, self.settled(self.targets(D, trials)))
 
     def broadcasts(self, trials: range, D: Array, displaced: Array) -> "Broadcasts":
-        """What trials with the perturbations D broadcast, where their evaluations displace the weights so far."""
+        """What trials with the perturbations D broadcast, where their evaluations displace the
+        weights so far.
+        """
         evaluations = self.evaluations(trials)
         E = np.full((len(trials), len(self._phases)), np.nan)
-        E[tuple((np.array(evaluations) - (trials.start, 0)).T)] = self.readings(evaluations, displaced)
+        E[tuple((np.array(evaluations) - (trials.start, 0)).T)] = self.readings(
+            evaluations, displaced
+        )
         if self.keeps_baseline:
-            E[:, self._baseline] = [self._kept_baseline(trial, E[trial - trials.start, self._baseline]) for trial in trials]
+            E[:, self._baseline] = [
+                self._kept_baseline(trial, E[trial - trials.start, self._baseline])
+                for trial in trials
+            ]
         known = self.known(D, trials)
         dE_g, dE_z = self._combined(trials, E)
         return Broadcasts(known, dE_g, dE_z, self.line(trials, known))
 
     def _combined(self, trials: range, E: Array) -> list[Array]:
-        """dE_g and dE_z of trials as they are broadcast, from the readings of all phases (trials, phases)."""
-        method, bus = self.design.method, self.params.bus
+        """dE_g and dE_z of trials as they are broadcast, from the readings of all phases
+        (trials, phases).
+        """
+        method = self.design.method
+        bus = self.params.bus
         both = []
         for weights in (method.gradient_weights, method.hv_weights):
             dE = np.zeros(len(E))
@@ -334,16 +430,25 @@ class Values:
         if begin == trial:
             self.kept = (trial, float(measured))
         elif self.kept[0] != begin:
-            evaluations, (_, displaced) = self.evaluations([begin]), self.displacements(begin, begin + 1)
+            evaluations, (_, displaced) = (
+                self.evaluations([begin]),
+                self.displacements(begin, begin + 1),
+            )
             at = [phase for _, phase in evaluations].index(self._baseline)
-            self.kept = (begin, float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]))
+            self.kept = (
+                begin,
+                float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]),
+            )
         return self.kept[1]
 
     def line(self, trials: Sequence[int], known: Array) -> Array:
-        """dw.v of trials as they are broadcast, from what the synapses put on the line; 0 where the method has no use for it."""
+        """dw.v of trials as they are broadcast, from what the synapses put on the line; 0 where
+        the method has no use for it.
+        """
         if not self.design.method.needs_s:
             return np.zeros(len(known))
-        line, bus = self.params.summing_line, self.params.bus
+        line = self.params.summing_line
+        bus = self.params.bus
         s = along(known, self.v) * (1.0 + line.gain_error)
         if line.noise:
             s += line.noise * self._noise(LINE, 1, [(trial, 0) for trial in trials])[:, 0]
@@ -351,12 +456,16 @@ class Values:
         return self._words("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
 
     def _words(self, name: str, x: Array, bits: int, reach: float) -> Array:
-        """x as so many bits carry it; how many there were, and how many beyond their range, is tallied."""
+        """x as so many bits carry it; how many there were, and how many beyond their range, is
+        tallied.
+        """
         if bits:
             bits = min(bits, FINEST)
             step = 2.0 * reach / 2**bits
             self.tally[f"{name}, all"] += x.size
-            self.tally[f"{name}, beyond"] += int((~((-reach - step / 2 <= x) & (x < reach - step / 2))).sum())
+            self.tally[f"{name}, beyond"] += int(
+                (~((-reach - step / 2 <= x) & (x < reach - step / 2))).sum()
+            )
         return quantised(x, bits, reach)
 
     def received(self, trial: int, tile: int) -> bool:
@@ -368,37 +477,68 @@ class Values:
         return arrived
 
     def late_ns(self, trial: int, tile: int, tiles: int) -> int:
-        """How much later than the first undisturbed one a tile gets the broadcast: skew and jitter."""
+        """How much later than the first undisturbed one a tile gets the broadcast: skew and
+        jitter.
+        """
         bus = self.params.bus
         skew = bus.skew_ns * tile // max(1, tiles - 1)
-        return skew + (int(bus.jitter_ns * _uniforms(self.design.seed, JITTER, 1, trial, tile)[0]) if bus.jitter_ns else 0)
+        return skew + (
+            int(bus.jitter_ns * _uniforms(self.design.seed, JITTER, 1, trial, tile)[0])
+            if bus.jitter_ns
+            else 0
+        )
 
     # ---- synapses
 
     def known(self, D: Array, trials: Sequence[int]) -> Array:
         """What the synapses believe of their perturbations D (trials, n)."""
-        design, every = self.design, self.perturb_every
+        design = self.design
+        every = self.perturb_every
         if design.code.sensing == 0.0:
             return D
         return np.array(
-            [design.code.sensed(dw, design.sigma, design.seed, trial // every) for dw, trial in zip(D, trials, strict=True)]
+            [
+                design.code.sensed(dw, design.sigma, design.seed, trial // every)
+                for dw, trial in zip(D, trials, strict=True)
+            ]
         )
 
-    def accumulate(self, sums: Array, totals: Array, trials: Sequence[int], heard: "Broadcasts") -> None:
-        """Change the sums (rows, n) of the synapses and the controller's totals by the broadcasts of trials, in order."""
-        drops, synapse = self.params.bus.drop_probability, self.params.synapse
+    def accumulate(
+        self, sums: Array, totals: Array, trials: Sequence[int], heard: "Broadcasts"
+    ) -> None:
+        """Change the sums (rows, n) of the synapses and the controller's totals by the
+        broadcasts of trials, in order.
+        """
+        drops = self.params.bus.drop_probability
+        synapse = self.params.synapse
         known = heard.known + self.die.multiplier if synapse.offset_mismatch else heard.known
         kind = REGRESSORS[self.design.method.regressor]
         if self._whole and not (drops or synapse.leak or synapse.sum_range):
-            add_broadcasts(sums, totals, known, heard.y, heard.u, heard.s, self.v, self._V, kind, self.design.kappa)
+            add_broadcasts(
+                sums,
+                totals,
+                known,
+                heard.y,
+                heard.u,
+                heard.s,
+                self.v,
+                self._V,
+                kind,
+                self.design.kappa,
+            )
             return
         for trial, dw, y, u, s in zip(trials, known, *(a.tolist() for a in heard[1:]), strict=True):
             self._accumulate_one(sums, dw, trial, (y, u), s, kind)
             totals[:] = count(((1.0 - synapse.leak) * totals).tolist(), (y, u), s)
 
-    def _accumulate_one(self, sums: Array, dw: Array, trial: int, dE: tuple[float, float], s: float, kind: int) -> None:
-        """Change the sums (rows, n) by a broadcast: leak, then the rule of `perturb.trial.synapse` where it has arrived."""
-        design, synapse = self.design, self.params.synapse
+    def _accumulate_one(
+        self, sums: Array, dw: Array, trial: int, dE: tuple[float, float], s: float, kind: int
+    ) -> None:
+        """Change the sums (rows, n) by a broadcast: leak, then the rule of
+        `perturb.trial.synapse` where it has arrived.
+        """
+        design = self.design
+        synapse = self.params.synapse
         if synapse.leak:
             sums *= 1.0 - synapse.leak
         if self._tile_off(trial):
@@ -408,7 +548,8 @@ class Values:
         before = sums[PRODUCTS] if synapse.sum_range else None
         add_broadcast(sums, dw, dE, s, self.v, self._V, kind, design.kappa, self._arrived(trial))
         if before is not None:
-            # the sums that the estimate is made of; the others serve its standard errors and are the emulator's
+            # the sums that the estimate is made of; the others serve its standard errors and are
+            # the emulator's
             reach = synapse.sum_range * self._rms
             step = 2 * reach / 2**synapse.sum_bits
             added = sums[PRODUCTS] - before
@@ -417,37 +558,54 @@ class Values:
 
     def _arrived(self, trial: int) -> Array:
         """Which synapses get the broadcast of a trial, (n,)."""
-        n, size = self.v.size, self.params.synapses_per_tile
+        n = self.v.size
+        size = self.params.synapses_per_tile
         if not self.params.bus.drop_probability:
             return np.ones(n, dtype=bool)
         return np.repeat([self.received(trial, tile) for tile in range(-(-n // size))], size)[:n]
 
     def solved(self, statistics: Statistics) -> Estimate:
-        """The estimate from sums that may have leaked; of a synapse that does not work it is 0, with an unknown error.
+        """The estimate from sums that may have leaked; of a synapse that does not work it is 0,
+        with an unknown error.
 
-        A leak weighs the trials by (1-l)^age: sums count as many trials as the weights sum to, and the errors are those of the
-        (sum)^2 / (sum of squares) trials that so many weights are worth.
+        A leak weighs the trials by (1-l)^age: sums count as many trials as the weights sum to, and
+        the errors are those of the (sum)^2 / (sum of squares) trials that so many weights are
+        worth.
         """
-        K, keep = statistics.trials, 1.0 - self.params.synapse.leak
+        K = statistics.trials
+        keep = 1.0 - self.params.synapse.leak
         counted = worth = float(K)
         weighed = Statistics(self.design, statistics.spans)
-        weighed.point, weighed.closed, weighed.open = statistics.point, statistics.closed, statistics.open
-        weighed.precision, weighed.periods = statistics.precision, copy(statistics.periods)
-        if weighed.periods and (keep < 1.0 or self.params.bus.drop_probability or self.params.synapse.sum_range):
+        weighed.point = statistics.point
+        weighed.closed = statistics.closed
+        weighed.open = statistics.open
+        weighed.precision = statistics.precision
+        weighed.periods = copy(statistics.periods)
+        if weighed.periods and (
+            keep < 1.0 or self.params.bus.drop_probability or self.params.synapse.sum_range
+        ):
             weighed.periods.sound = False
         if keep < 1.0:
             counted = (1.0 - keep**K) / (1.0 - keep) if keep else 1.0
             worth = counted**2 * (1.0 - keep**2) / (1.0 - keep ** (2 * K)) if keep else 1.0
             weighed.closed = (statistics.sums * K / counted, statistics.totals * K / counted)
             weighed.open = weighed.zeros()
-        found, works = solve(weighed), self.working(statistics.next_trial - 1)
+        found = solve(weighed)
+        works = self.working(statistics.next_trial - 1)
         wider = math.sqrt(K / worth) if worth > 2 else math.nan  # as after two trials, see `solve`
         hv = np.where(works, found.hv, 0.0 if self.design.method.estimates_hv else np.nan)
         return Estimate(
-            np.where(works, found.gradient, 0.0), np.where(works, wider * found.gradient_stderr, np.nan), hv,
-            np.where(works, wider * found.hv_stderr, np.nan), found.trials, found.evaluations, statistics,
-            found.gradient_df * worth / K, found.hv_df * worth / K, found.unknown,
-        )  # fmt: skip
+            np.where(works, found.gradient, 0.0),
+            np.where(works, wider * found.gradient_stderr, np.nan),
+            hv,
+            np.where(works, wider * found.hv_stderr, np.nan),
+            found.trials,
+            found.evaluations,
+            statistics,
+            found.gradient_df * worth / K,
+            found.hv_df * worth / K,
+            found.unknown,
+        )
 
     # ---- batches
 
@@ -455,10 +613,13 @@ class Values:
         """Add the next `trials` trials to `statistics`, in order, as the events would."""
         last = statistics.next_trial + trials
         while (first := statistics.next_trial) < last:
-            begin, stop = first // BLOCK * BLOCK, min(last, (first // BLOCK + 1) * BLOCK)
-            # from the start of the block, so that what is left of earlier perturbations is the same however a run is split
+            begin = first // BLOCK * BLOCK
+            stop = min(last, (first // BLOCK + 1) * BLOCK)
+            # from the start of the block, so that what is left of earlier perturbations is the same
+            # however a run is split
             D, displaced = self.displacements(begin, stop)
-            new, done = range(first, stop), len(self.evaluations(range(begin, first)))
+            new = range(first, stop)
+            done = len(self.evaluations(range(begin, first)))
             heard = self.broadcasts(new, D[first - begin :], displaced[done:])
             self.accumulate(*statistics.closed, new, heard)
             if statistics.periods:
@@ -467,7 +628,9 @@ class Values:
 
 
 class Broadcasts(NamedTuple):
-    """Of some trials: dw as the synapses know it (trials, n), and what is broadcast of each: dE_g, dE_z and dw.v (trials,)."""
+    """Of some trials: dw as the synapses know it (trials, n), and what is broadcast of each:
+    dE_g, dE_z and dw.v (trials,).
+    """
 
     known: Array
     y: Array
@@ -476,7 +639,9 @@ class Broadcasts(NamedTuple):
 
 
 def quantised(x: Array, bits: int, reach: float) -> Array:
-    """x rounded to 2^bits levels from -reach to reach - one step, and clipped there; bits = 0 leaves it as it is."""
+    """x rounded to 2^bits levels from -reach to reach - one step, and clipped there; bits = 0
+    leaves it as it is.
+    """
     if not bits:
         return x
     step = 2.0 * reach / 2**bits

@@ -1,4 +1,6 @@
-"""Weight perturbation for analog neural hardware, with exact Hessian-vector products (R{backprop}) beside every estimate."""
+"""Weight perturbation for analog neural hardware, with exact Hessian-vector products
+(R{backprop}) beside every estimate.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,4 +1,6 @@
-"""Checks of arguments: each gives the value as the program uses it, or InputError with name, value and condition."""
+"""Checks of arguments: each gives the value as the program uses it, or InputError with name,
+value and condition.
+"""
 
 import numpy as np
 
@@ -11,7 +13,10 @@ def as_weights(name: str, value: object, n: int) -> Array:
     """`value` as a finite float64 vector of shape (n,), or InputError."""
     array = as_floats(name, value)
     if array.shape != (n,):
-        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give an array of shape ({n},)")
+        raise InputError(
+            f"{name} has shape {array.shape}, but the network has {n} weights: give an array of"
+            f" shape ({n},)"
+        )
     return array
 
 
@@ -19,7 +24,10 @@ def as_directions(name: str, value: object, n: int) -> Array:
     """`value` as finite float64 directions of shape (n,) or (n, k), or InputError."""
     array = as_floats(name, value)
     if array.ndim not in (1, 2) or array.shape[0] != n:
-        raise InputError(f"{name} has shape {array.shape}, but the network has {n} weights: give shape ({n},) or ({n}, k)")
+        raise InputError(
+            f"{name} has shape {array.shape}, but the network has {n} weights: give shape ({n},) or"
+            f" ({n}, k)"
+        )
     return array
 
 
@@ -27,11 +35,15 @@ def as_floats(name: str, value: object) -> Array:
     """`value` as a finite float64 array, the caller's own where it is one, or InputError."""
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "biufO":  # complex numbers and texts would be converted without a word
+        if (
+            array.dtype.kind not in "biufO"
+        ):  # complex numbers and texts would be converted without a word
             raise TypeError(f"its entries are of type {array.dtype}")
         array = array.astype(float, copy=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} cannot be read as an array of real numbers ({error}): give numbers only") from None
+        raise InputError(
+            f"{name} cannot be read as an array of real numbers ({error}): give numbers only"
+        ) from None
     with np.errstate(over="ignore", invalid="ignore"):
         whole = np.isfinite(array.sum())  # one pass; a sum may also overflow
     if not whole and (bad := ~np.isfinite(array)).any():
@@ -80,12 +92,18 @@ def integer(name: str, value: object, least: int, most: int | None = None) -> in
     """`value` as an int in least..most, or InputError."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not (whole and least <= value and (most is None or value <= most)):  # type: ignore[operator]
-        limits = f">= {least}" if most is None else f"from {least} to {'2^64 - 1' if most == 2**64 - 1 else most}"
+        limits = (
+            f">= {least}"
+            if most is None
+            else f"from {least} to {'2^64 - 1' if most == 2**64 - 1 else most}"
+        )
         raise InputError(f"{name} = {value!r} must be a whole number {limits}")
     return int(value)  # type: ignore[call-overload]
 
 
-def _number(name: str, value: object, least: float, below: float, kind: str, open_below: bool = False) -> float:
+def _number(
+    name: str, value: object, least: float, below: float, kind: str, open_below: bool = False
+) -> float:
     real = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"  # type: ignore[arg-type]
     if real and least <= value < below and not (open_below and value == least):  # type: ignore[operator]
         return float(value)  # type: ignore[arg-type]

@@ -1,7 +1,9 @@
-"""Compiled kernels, cached on disk between runs: a cache that is damaged, full or cannot be written costs time, never a command.
+"""Compiled kernels, cached on disk between runs: a cache that is damaged, full or cannot be written
+costs time, never a command.
 
-Numba's own cache (0.61) trusts what it reads: a damaged file ends in an exception of any kind, or in the death of the process.
-Here every entry is one file with a digest, whose name follows from what it is of.
+Numba's own cache (0.61) trusts what it reads: a damaged file ends in an exception of any kind, or
+in the death of the process. Here every entry is one file with a digest, whose name follows from
+what it is of.
 """
 
 import hashlib
@@ -33,7 +35,9 @@ class _Entries:
         self._of = f"Numba {numba.__version__} {stamp}"
 
     def _path(self, key: Any) -> Path:
-        return self._folder / f"{self._name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+        return (
+            self._folder / f"{self._name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+        )
 
     def load(self, key: Any) -> Any:
         path = self._path(key)
@@ -46,7 +50,8 @@ class _Entries:
         if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
             return _say(path, "is damaged")
         of, data = pickle.loads(content[DIGEST:])
-        # else of an older source or another version of Numba, which could not even be unpickled here
+        # else of an older source or another version of Numba, which could not even be unpickled
+        # here
         return pickle.loads(data) if of == self._of else None
 
     def save(self, key: Any, data: Any) -> None:
@@ -69,7 +74,9 @@ class _Entries:
 class _Cache(FunctionCache):
     def __init__(self, function: Any):
         super().__init__(function)
-        self._cache_file = _Entries(self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
+        self._cache_file = _Entries(
+            self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
+        )
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
@@ -95,7 +102,9 @@ def _say_once(text: str) -> None:
 
 
 def compiled(**options):
-    """Numba's njit, cached on disk between runs; in memory only where nothing can be written, with a warning."""
+    """Numba's njit, cached on disk between runs; in memory only where nothing can be written,
+    with a warning.
+    """
 
     def decorate(function):
         dispatcher = njit(**options)(function)
@@ -103,8 +112,8 @@ def compiled(**options):
             dispatcher._cache = _Cache(function)
         except (RuntimeError, OSError):
             _say_once(
-                "compiled code cannot be cached, so that every command compiles it again: let the environment variable "
-                "NUMBA_CACHE_DIR name a folder that can be written"
+                "compiled code cannot be cached, so that every command compiles it again: let the"
+                " environment variable NUMBA_CACHE_DIR name a folder that can be written"
             )
         return dispatcher
 

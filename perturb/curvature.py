@@ -118,7 +118,11 @@ class Density:
         array of shape (m,)
         """
         distance = (np.asarray(grid)[:, None] - self.nodes.ravel()) / width
-        return np.exp(-0.5 * distance**2) @ self.weights.ravel() / (np.sqrt(2 * np.pi) * width * len(self.nodes))
+        return (
+            np.exp(-0.5 * distance**2)
+            @ self.weights.ravel()
+            / (np.sqrt(2 * np.pi) * width * len(self.nodes))
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,12 @@ class Step:
 
 
 def eigenpairs(
-    objective: Objective, w: Array, k: int = 1, which: str = "largest", tolerance: float = 1e-9, seed: int = 0
+    objective: Objective,
+    w: Array,
+    k: int = 1,
+    which: str = "largest",
+    tolerance: float = 1e-9,
+    seed: int = 0,
 ) -> Eigenpairs:
     """The k extreme eigenpairs of H at w, each eigenvalue as often as it occurs.
 
@@ -207,7 +216,9 @@ def eigenpairs(
     which = "largest" if which == "both" and k == 1 else which  # one pair has no two ends
     values, vectors, converged = np.zeros(0), np.zeros((n, 0)), False
     if n > max(2 * k + 1, 40):
-        values, vectors, converged = _all_copies(H, k, which, tolerance, np.random.Generator(np.random.Philox(seed)))
+        values, vectors, converged = _all_copies(
+            H, k, which, tolerance, np.random.Generator(np.random.Philox(seed))
+        )
     if not converged and n <= DENSE:
         values, vectors = np.linalg.eigh(objective.hessian(w))
         H.n_products += n
@@ -215,7 +226,9 @@ def eigenpairs(
         values, vectors, converged = values[chosen], vectors[:, chosen], True
     ascending = np.argsort(values, kind="stable")
     values, vectors = values[ascending], vectors[:, ascending]
-    residuals = np.linalg.norm(H @ vectors - vectors * values, axis=0) if len(values) else np.zeros(0)
+    residuals = (
+        np.linalg.norm(H @ vectors - vectors * values, axis=0) if len(values) else np.zeros(0)
+    )
     return Eigenpairs(values, vectors, residuals, H.n_products, converged)
 
 
@@ -233,7 +246,9 @@ ENDS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _all_copies(H: HessianOperator, k: int, which: str, tolerance: float, rng: np.random.Generator) -> tuple[Array, Array, bool]:
+def _all_copies(
+    H: HessianOperator, k: int, which: str, tolerance: float, rng: np.random.Generator
+) -> tuple[Array, Array, bool]:
     """Values (k,) and vectors (n, k) that `which` wants, and whether all have converged.
 
     See `eigenpairs`.
@@ -253,8 +268,15 @@ def _all_copies(H: HessianOperator, k: int, which: str, tolerance: float, rng: n
             further = _lanczos(H, ends, order, strictness, start, rows, size, rng)
             size, converged = further.size, further.converged
             # as far out as its values may lie
-            middle = {"largest": -np.inf, "smallest": np.inf, "magnitude": 0.0, "both": (values.max() + values.min()) / 2}[which]
-            reach = further.values + np.sign(further.values - middle) * strictness * np.abs(further.values)
+            middle = {
+                "largest": -np.inf,
+                "smallest": np.inf,
+                "magnitude": 0.0,
+                "both": (values.max() + values.min()) / 2,
+            }[which]
+            reach = further.values + np.sign(further.values - middle) * strictness * np.abs(
+                further.values
+            )
             change = wanted(np.concatenate([values, reach])) - wanted(values)
             near = max(2 * tolerance * float(np.abs(wanted(values)).max()), ROUNDING * size)
             complete = not converged or float(np.abs(change).max()) <= near
@@ -262,7 +284,10 @@ def _all_copies(H: HessianOperator, k: int, which: str, tolerance: float, rng: n
                 break
             start = further.rows.sum(0)
         else:
-            values, rows = np.concatenate([values, further.values]), np.concatenate([rows, further.rows])
+            values, rows = (
+                np.concatenate([values, further.values]),
+                np.concatenate([rows, further.rows]),
+            )
     first = order(values)[:k]
     return values[first], rows[first].T, converged
 
@@ -280,9 +305,15 @@ class _Found(NamedTuple):
 
 
 def _lanczos(
-    H: HessianOperator, k: int, order: Callable[[Array], Array], tolerance: float, start: Array, without: Array, size: float,
+    H: HessianOperator,
+    k: int,
+    order: Callable[[Array], Array],
+    tolerance: float,
+    start: Array,
+    without: Array,
+    size: float,
     rng: np.random.Generator,
-) -> _Found:  # fmt: skip
+) -> _Found:
     """The k pairs that `order` puts first, of H orthogonal to eigenvectors `without` (l, n).
 
     Thick-restart Lanczos (Wu and Simon 2000), reorthogonalised against everything; a Krylov space
@@ -292,7 +323,12 @@ def _lanczos(
     n = H.shape[0]
     room, limit = min(n - len(without), 2 * k + 20), n if n <= DENSE else 100 * n
     Q, T, m, largest = np.empty((room, n)), np.zeros((room, room)), 0, size
-    theta, S, done, first = np.zeros(0), np.zeros((0, 0)), np.zeros(0, dtype=bool), np.zeros(0, dtype=int)
+    theta, S, done, first = (
+        np.zeros(0),
+        np.zeros((0, 0)),
+        np.zeros(0, dtype=bool),
+        np.zeros(0, dtype=int),
+    )
 
     def rest(r: Array) -> Array:
         for _ in range(2):  # twice is enough
@@ -315,7 +351,9 @@ def _lanczos(
                 q, beta = rest(rng.standard_normal(n)), 0.0
             if m == room or (m >= k and m % 4 == 0):
                 theta, S = np.linalg.eigh(T[:m, :m])
-                done = beta * np.abs(S[-1]) <= np.maximum(tolerance * np.abs(theta), ROUNDING * largest)
+                done = beta * np.abs(S[-1]) <= np.maximum(
+                    tolerance * np.abs(theta), ROUNDING * largest
+                )
                 if done[order(theta)[:k]].all():
                     break
         first = order(theta)
@@ -329,7 +367,12 @@ def _lanczos(
 
 
 def power_iteration(
-    objective: Objective, w: Array, shift: float = 0.0, tolerance: float = 1e-6, max_products: int = 1000, seed: int = 0
+    objective: Objective,
+    w: Array,
+    shift: float = 0.0,
+    tolerance: float = 1e-6,
+    max_products: int = 1000,
+    seed: int = 0,
 ) -> Eigenpairs:
     """The eigenpair of H - shift I of largest magnitude, by power iteration.
 
@@ -387,11 +430,17 @@ def power_iteration(
             break
         v = Hv / np.linalg.norm(Hv)
     return Eigenpairs(
-        np.array([value + shift]), v[:, None], np.array([residual]), H.n_products, residual <= tolerance * abs(value)
+        np.array([value + shift]),
+        v[:, None],
+        np.array([residual]),
+        H.n_products,
+        residual <= tolerance * abs(value),
     )
 
 
-def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int = 60, seed: int = 0) -> Density:
+def spectral_density(
+    objective: Objective, w: Array, probes: int = 8, steps: int = 60, seed: int = 0
+) -> Density:
     """Spectral density of H by stochastic Lanczos quadrature.
 
     Parameters
@@ -453,11 +502,16 @@ def spectral_density(objective: Objective, w: Array, probes: int = 8, steps: int
                 break
             q = r / beta[j]
         theta, S = eigh_tridiagonal(alpha[:made], beta[: made - 1])
-        nodes[probe, :made], weights[probe, :made] = theta, S[0] ** 2  # a row that ended early has nodes of no weight
+        nodes[probe, :made], weights[probe, :made] = (
+            theta,
+            S[0] ** 2,
+        )  # a row that ended early has nodes of no weight
     return Density(nodes, weights, n, H.n_products)
 
 
-def trace(objective: Objective, w: Array, probes: int = 90, method: str = "auto", seed: int = 0) -> Estimated:
+def trace(
+    objective: Objective, w: Array, probes: int = 90, method: str = "auto", seed: int = 0
+) -> Estimated:
     """tr H from at most so many products with random signs.
 
     Parameters
@@ -518,7 +572,9 @@ def trace(objective: Objective, w: Array, probes: int = 90, method: str = "auto"
         exact = float((Q * (H @ Q)).sum())
     elif method == "auto":
         Q, exact = _dominant(H, probes, rng)
-    G = rng.choice([-1.0, 1.0], (n, part if method == "hutch++" and part >= 2 else probes - H.n_products))
+    G = rng.choice(
+        [-1.0, 1.0], (n, part if method == "hutch++" and part >= 2 else probes - H.n_products)
+    )
     G -= Q @ (Q.T @ G)
     each = (G * (H @ G)).sum(0)
     stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
@@ -545,7 +601,9 @@ def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tupl
         if np.abs(np.diag(R)).min() <= ROUNDING * np.abs(R).max():
             break  # Q holds all of H
         rest = float((1 / (np.linalg.inv(R) ** 2).sum(1)).mean())
-        both = max(rest - float(((HQ - Q @ (Q.T @ HQ)) ** 2).sum()), rest / 2)  # |(1 - QQ')H(1 - QQ')|^2
+        both = max(
+            rest - float(((HQ - Q @ (Q.T @ HQ)) ** 2).sum()), rest / 2
+        )  # |(1 - QQ')H(1 - QQ')|^2
         variance = both / (probes - H.n_products)
         failed = failed + 1 if variance >= best else 0
         best = min(best, variance)
@@ -594,7 +652,9 @@ def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: in
     if probes is None:
         exact = np.empty(n)
         for columns, block in objective.hessian_columns(w):
-            exact[columns] = block[np.arange(columns.start, columns.stop), np.arange(columns.stop - columns.start)]
+            exact[columns] = block[
+                np.arange(columns.start, columns.stop), np.arange(columns.stop - columns.start)
+            ]
         return Estimated(exact, np.zeros(n), n)
     integer("probes", probes, 1)
     x = np.random.Generator(np.random.Philox(seed)).choice([-1.0, 1.0], (n, probes))
@@ -631,7 +691,9 @@ def obd_saliencies(objective: Objective, w: Array) -> Array:
     >>> curvature.obd_saliencies(objective, [1.0, 0.0])
     array([1.25, 0.  ])
     """
-    return np.asarray(diagonal(objective, w).value) * as_weights("w", w, objective.n_weights) ** 2 / 2
+    return (
+        np.asarray(diagonal(objective, w).value) * as_weights("w", w, objective.n_weights) ** 2 / 2
+    )
 
 
 @dataclass(frozen=True)
@@ -708,7 +770,11 @@ def obs_saliencies(
     """
     n, w = objective.n_weights, as_weights("w", w, objective.n_weights)
     chosen = np.arange(n) if indices is None else np.asarray(indices)
-    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or ((chosen < 0) | (chosen >= n)).any():
+    if (
+        chosen.ndim != 1
+        or not np.issubdtype(chosen.dtype, np.integer)
+        or ((chosen < 0) | (chosen >= n)).any()
+    ):
         raise InputError(f"indices must be whole numbers from 0 to {n - 1}")
     limit = max(2, 10 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
@@ -790,7 +856,9 @@ def newton_step(
 Solver = Callable[[HessianOperator, Array, float, int], tuple[Array, bool]]
 
 
-def _solution(solver: Solver, H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, float, bool]:
+def _solution(
+    solver: Solver, H: HessianOperator, b: Array, tolerance: float, budget: int
+) -> tuple[Array, float, bool]:
     """x with |Hx - b| <= tolerance |b| as far as `budget` products allow.
 
     Returned with the true relative residual, and whether negative curvature ended it. What solvers
@@ -801,7 +869,11 @@ def _solution(solver: Solver, H: HessianOperator, b: Array, tolerance: float, bu
     b = b / scale
     size, end = float(np.linalg.norm(b)), H.n_products + budget
     x, r, bent, strictness = np.zeros_like(b), b, False, 1.0
-    while (left := float(np.linalg.norm(r))) > tolerance * size and end - H.n_products >= 2 and not bent:
+    while (
+        (left := float(np.linalg.norm(r))) > tolerance * size
+        and end - H.n_products >= 2
+        and not bent
+    ):
         aim = tolerance * size / left
         d, bent = solver(H, r, max(strictness * aim, EPS), end - H.n_products - 1)
         if bent and not x.any() and not d.any():
@@ -868,7 +940,10 @@ def along(objective: Objective, w: Array, p: Array, steps: Array) -> tuple[Array
     """
     w, p = as_weights("w", w, objective.n_weights), as_weights("p", p, objective.n_weights)
     steps = as_floats("steps", steps)
-    rows = [(E, g @ p, p @ z) for E, g, z in (objective.error_gradient_hvp(w + step * p, p) for step in steps.ravel())]
+    rows = [
+        (E, g @ p, p @ z)
+        for E, g, z in (objective.error_gradient_hvp(w + step * p, p) for step in steps.ravel())
+    ]
     E, slope, bend = np.array(rows).reshape(-1, 3).T.reshape(3, *steps.shape)
     return E, slope, bend
 
@@ -948,6 +1023,7 @@ def _squared(v: Array) -> float:
 def _operator(tool: str, objective: Objective, w: Array, damping: float = 0.0) -> HessianOperator:
     if not objective.symmetric:
         raise InputError(
-            f"{tool} needs a symmetric Hessian, which this objective has not: use its hessian, or leave out feedback"
+            f"{tool} needs a symmetric Hessian, which this objective has not: use its hessian, or"
+            " leave out feedback"
         )
     return HessianOperator(objective, w, damping)

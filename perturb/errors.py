@@ -11,8 +11,9 @@ T = TypeVar("T")
 class InputError(ValueError):
     """Something the user gave cannot be used.
 
-    The message is one line: the name, the value, the condition it breaks and how to mend it. The command line prints it and
-    exits with status 2; every other exception is a bug of this package and keeps its traceback.
+    The message is one line: the name, the value, the condition it breaks and how to mend it. The
+    command line prints it and exits with status 2; every other exception is a bug of this package
+    and keeps its traceback.
     """
 
 
@@ -28,8 +29,16 @@ def choose(name: str, value: object, table: Mapping[str, T]) -> T:
 def shown(value: object) -> str:
     """A value as TOML would write it, at most 60 characters."""
     try:
-        text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):  # no plain data, or an integer of thousands of digits
+        text = (
+            repr(value)
+            if isinstance(value, float)
+            else json.dumps(value, default=str, ensure_ascii=False)
+        )
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # no plain data, or an integer of thousands of digits
         text = f"<{type(value).__name__}>"
     return cut(text, 60)
 

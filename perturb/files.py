@@ -14,15 +14,26 @@ from typing import BinaryIO
 
 from perturb.errors import InputError
 
-# what damaged bytes make of readers of tables and texts, and of whoever takes what they give for granted
+# what damaged bytes make of readers of tables and texts, and of whoever takes what they give for
+# granted
 UNREADABLE = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError, RuntimeError,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+)
 
 
 def reason(error: BaseException) -> str:
     """Why a file cannot be read: the first line of what a library says, in printable signs."""
-    said = (getattr(error, "strerror", None) or str(error)).strip().splitlines() or [type(error).__name__]
+    said = (getattr(error, "strerror", None) or str(error)).strip().splitlines() or [
+        type(error).__name__
+    ]
     return "".join(sign if sign.isprintable() else "?" for sign in said[0][:100])
 
 
@@ -32,28 +43,38 @@ def digest(content: bytes) -> str:
 
 
 def open_regular(path: str | os.PathLike[str], most: int = sys.maxsize) -> BufferedReader:
-    """Open a regular file of at most `most` bytes for reading; what else a path may lead to never ends, or waits for a writer.
+    """Open a regular file of at most `most` bytes for reading; what else a path may lead to never
+    ends, or waits for a writer.
 
     Raises
     ------
     OSError
-        As `open` does (IsADirectoryError for a directory), and for a pipe, a socket, a terminal or another device, and for a
-        larger file, with a `strerror` that says so. Nothing has been read then, and no pipe has been waited for.
+        As `open` does (IsADirectoryError for a directory), and for a pipe, a socket, a terminal or
+        another device, and for a larger file, with a `strerror` that says so. Nothing has been read
+        then, and no pipe has been waited for.
 
     Notes
     -----
-    The file is judged once it is open, so that what is judged is what is read. Its size may be 0 or grow (/proc, logs): read at
-    most `most + 1` bytes of it.
+    The file is judged once it is open, so that what is judged is what is read. Its size may be 0 or
+    grow (/proc, logs): read at most `most + 1` bytes of it.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file, but a pipe or a device", os.fspath(path))
+            raise OSError(
+                errno.EINVAL, "not a regular file, but a pipe or a device", os.fspath(path)
+            )
         if found.st_size > most:
-            raise OSError(errno.EFBIG, f"{found.st_size} bytes, more than the {most} that are read", os.fspath(path))
+            raise OSError(
+                errno.EFBIG,
+                f"{found.st_size} bytes, more than the {most} that are read",
+                os.fspath(path),
+            )
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -62,7 +83,8 @@ def open_regular(path: str | os.PathLike[str], most: int = sys.maxsize) -> Buffe
 
 @contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, beside `path`; on the disk and in its place when the block ends, gone if it fails.
+    """A file to write to, beside `path`; on the disk and in its place when the block ends, gone if
+    it fails.
 
     Raises
     ------
@@ -71,7 +93,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 
     Notes
     -----
-    It has the permissions that any new file of the user gets (umask), as `open` gives them and `tempfile` does not.
+    It has the permissions that any new file of the user gets (umask), as `open` gives them and
+    `tempfile` does not.
     """
     part = path.parent / f".{secrets.token_hex(8)}.tmp"
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
@@ -98,5 +121,6 @@ def write_whole(path: Path, content: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}): free some space, and the same command goes on"
+            f"{path}: cannot be written ({error.strerror or error}): free some space, and the same"
+            " command goes on"
         ) from None

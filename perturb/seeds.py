@@ -1,4 +1,6 @@
-"""Seeds of random streams, derived by hashing: a seed plus a small number would be that of another run, repeat or die."""
+"""Seeds of random streams, derived by hashing: a seed plus a small number would be that of
+another run, repeat or die.
+"""
 
 import hashlib
 from functools import lru_cache
@@ -12,14 +14,16 @@ SCHEME = "SHA-256"  # how seeds are derived: stored beside results that are adde
 
 
 def derive_seed(root: int, purpose: str, *indices: int) -> int:
-    """The seed of one random stream, from a root seed, what the stream is for, and the numbers of its run, repeat, die, ...
+    """The seed of one random stream, from a root seed, what the stream is for, and the numbers of
+    its run, repeat, die, ...
 
     Parameters
     ----------
     root
         The seed that all streams come from, 0 to 2^64 - 1.
     purpose
-        What the stream is for, in lower-case letters, such as "repeat". Streams of different purposes have nothing in common.
+        What the stream is for, in lower-case letters, such as "repeat". Streams of different
+        purposes have nothing in common.
     indices
         Whole numbers >= 0 that tell streams of one purpose apart.
 
@@ -35,13 +39,15 @@ def derive_seed(root: int, purpose: str, *indices: int) -> int:
 
     Notes
     -----
-    The first eight bytes (big-endian, without their highest bit) of the SHA-256 of the text "root/purpose/index/...", numbers in
-    decimal digits. So it is the same on every platform and in every version of Python and NumPy, and different arguments are
-    different texts. Two of N seeds are equal by chance with a probability of about N^2/2^64, 5e-8 for a million.
+    The first eight bytes (big-endian, without their highest bit) of the SHA-256 of the text
+    "root/purpose/index/...", numbers in decimal digits. So it is the same on every platform and in
+    every version of Python and NumPy, and different arguments are different texts. Two of N seeds
+    are equal by chance with a probability of about N^2/2^64, 5e-8 for a million.
 
     References
     ----------
-    Streams by hashing, rather than by adding to a seed: Salmon et al. (2011), `numpy.random.SeedSequence`.
+    Streams by hashing, rather than by adding to a seed: Salmon et al. (2011),
+    `numpy.random.SeedSequence`.
 
     Examples
     --------
@@ -50,7 +56,9 @@ def derive_seed(root: int, purpose: str, *indices: int) -> int:
     """
     integer("seed", root, 0, 2**64 - 1)
     if not (purpose.isascii() and purpose.isalpha() and purpose.islower()):
-        raise InputError(f"purpose = {purpose!r} must be a word in lower-case letters, such as 'repeat'")
+        raise InputError(
+            f"purpose = {purpose!r} must be a word in lower-case letters, such as 'repeat'"
+        )
     if not all(isinstance(index, (int, np.integer)) and index >= 0 for index in indices):
         raise InputError(f"indices = {indices!r} must be whole numbers >= 0")
     text = "/".join((str(int(root)), purpose, *(str(int(index)) for index in indices)))
@@ -58,8 +66,9 @@ def derive_seed(root: int, purpose: str, *indices: int) -> int:
 
 
 def nth_seed(seed: int, purpose: str, n: int) -> int:
-    """The seed of number n of several runs, repeats or dies: of number 0 the given one, so that it can be had alone, of the
-    others `derive_seed(seed, purpose, n)`."""
+    """The seed of number n of several runs, repeats or dies: of number 0 the given one, so that it
+    can be had alone, of the others `derive_seed(seed, purpose, n)`.
+    """
     return derive_seed(seed, purpose, n) if n else int(seed)
 
 

@@ -19,7 +19,9 @@ def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def plain(value: object) -> Any:
-    """A value as a TOML file would give it: a text is parsed, or left as it is if it is no TOML; NumPy's become Python's."""
+    """A value as a TOML file would give it: a text is parsed, or left as it is if it is no TOML;
+    NumPy's become Python's.
+    """
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, str):
@@ -51,7 +53,8 @@ def toml(key: str, value: Any) -> str:
         entries = (f"{_quoted(str(name))} = {_inner(key, entry)}" for name, entry in value.items())
         return "{" + ", ".join(entries) + "}"
     raise InputError(
-        f"{one_line(key)}: {shown(value)} has no place in a TOML file: give numbers, texts, true or false, or lists of them"
+        f"{one_line(key)}: {shown(value)} has no place in a TOML file: give numbers, texts, true or"
+        " false, or lists of them"
     )
 
 

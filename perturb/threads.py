@@ -8,10 +8,15 @@ VARIABLE = "PERTURB_NUM_THREADS"
 
 
 def n_threads() -> int:
-    """The environment's PERTURB_NUM_THREADS, or else the cores that this process may use. No result depends on it."""
+    """The environment's PERTURB_NUM_THREADS, or else the cores that this process may use. No
+    result depends on it.
+    """
     given = os.environ.get(VARIABLE, "")
     if given:
         if not (given.isdecimal() and int(given) >= 1):
-            raise InputError(f"{VARIABLE} = {given!r} in the environment must be a whole number >= 1: change or unset it")
+            raise InputError(
+                f"{VARIABLE} = {given!r} in the environment must be a whole number >= 1: change or"
+                " unset it"
+            )
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,29 +18,61 @@ if TYPE_CHECKING:
 CELLS_SHOWN = 6
 
 
-def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFrame, title: str) -> Figure:
-    """Measured pulse responses against their fit; mean step against weight; residual with one expected standard deviation.
+def device_fit(
+    readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFrame, title: str
+) -> Figure:
+    """Measured pulse responses against their fit; mean step against weight; residual with one
+    expected standard deviation.
 
-    Tables of a fitted device: readings (device, sequence, pulse, measured, fitted, residual, expected), response (direction,
-    weight, step, stderr), steps (direction, weight, step), weights in range units.
+    Tables of a fitted device: readings (device, sequence, pulse, measured, fitted, residual,
+    expected), response (direction, weight, step, stderr), steps (direction, weight, step), weights
+    in range units.
     """
     figure = Figure(figsize=(10, 6.2), layout="constrained")
     axes = figure.subplot_mosaic([["data", "step"], ["residual", "step"]])
-    data, residual, step = axes["data"], axes["residual"], axes["step"]
+    data = axes["data"]
+    residual = axes["residual"]
+    step = axes["step"]
     cells = list(dict.fromkeys(readings["device"]))
     for cell, colour in zip(cells[:CELLS_SHOWN], COLOURS, strict=False):
         for _, own in readings[readings["device"] == cell].groupby("sequence"):
-            data.plot(own["pulse"], own["measured"], ".", color=colour, markersize=2.5, alpha=0.5, rasterized=len(own) > 500)
+            data.plot(
+                own["pulse"],
+                own["measured"],
+                ".",
+                color=colour,
+                markersize=2.5,
+                alpha=0.5,
+                rasterized=len(own) > 500,
+            )
             data.plot(own["pulse"], own["fitted"], "-", color=colour, linewidth=1.4)
-            residual.plot(own["pulse"], own["residual"], ".", color=colour, markersize=2.5, alpha=0.5, rasterized=len(own) > 500)
-    first = readings[(readings["device"] == cells[0]) & (readings["sequence"] == readings["sequence"].iloc[0])]
+            residual.plot(
+                own["pulse"],
+                own["residual"],
+                ".",
+                color=colour,
+                markersize=2.5,
+                alpha=0.5,
+                rasterized=len(own) > 500,
+            )
+    first = readings[
+        (readings["device"] == cells[0]) & (readings["sequence"] == readings["sequence"].iloc[0])
+    ]
     for sign in (-1, 1):
         residual.plot(first["pulse"], sign * first["expected"], "-", color=INK, linewidth=1)
     for direction, colour, word in ((1, COLOURS[3], "up"), (-1, COLOURS[0], "down")):
-        own, points = response[response["direction"] == direction], steps[steps["direction"] == direction]
+        own = response[response["direction"] == direction]
+        points = steps[steps["direction"] == direction]
         if len(own):
             step.plot(points["weight"], points["step"], ".", color=colour, markersize=4, alpha=0.4)
-            step.plot(own["weight"], own["step"], "-", color=colour, linewidth=1.6, label=f"mean step {word}")
+            step.plot(
+                own["weight"],
+                own["step"],
+                "-",
+                color=colour,
+                linewidth=1.6,
+                label=f"mean step {word}",
+            )
             step.fill_between(
                 own["weight"],
                 own["step"] - 2 * own["stderr"],
@@ -57,23 +89,37 @@ def device_fit(readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFra
     data.set_title(f"points measured, lines fitted{shown}", fontsize=9)
     residual.set_title("lines: one standard deviation expected", fontsize=9)
     step.set_title(plain(title), fontsize=9)
-    figure.legend(*step.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        *step.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
-def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: "Console") -> None:
-    """Print what a fit to pulse responses found: the models tried, best first, and the parameters of the one chosen."""
+def print_device_fit(
+    description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: "Console"
+) -> None:
+    """Print what a fit to pulse responses found: the models tried, best first, and the
+    parameters of the one chosen.
+    """
     from rich import box
     from rich.table import Table
 
     say_line(console, description)
     console.print()
-    tried = Table("model", "noise of pulses", "slopes", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    tried = Table(
+        "model", "noise of pulses", "slopes", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
     tried.add_column("BIC above\nthe least", justify="right")
     tried.add_column("verdict")
     least = models["bic"].min()
     for row in models.to_dict("records"):
-        tried.add_row(row["model"], row["noise"], row["slopes"], number(row["bic"] - least), row["verdict"])
+        tried.add_row(
+            row["model"], row["noise"], row["slopes"], number(row["bic"] - least), row["verdict"]
+        )
     console.print(tried)
     found = Table("parameter", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     found.add_column("value", justify="right")
@@ -85,14 +131,21 @@ def print_device_fit(description: str, models: pd.DataFrame, parameters: pd.Data
     console.print(found)
 
 
-def export_device_fit(text: str, tables: dict[str, pd.DataFrame], title: str, out: str | Path) -> list[Path]:
-    """Write a fitted device: its file to `out`, and beside it the plot of `device_fit` as PNG and SVG.
+def export_device_fit(
+    text: str, tables: dict[str, pd.DataFrame], title: str, out: str | Path
+) -> list[Path]:
+    """Write a fitted device: its file to `out`, and beside it the plot of `device_fit` as PNG and
+    SVG.
 
-    tables: readings, response and steps. Returns the paths; a place that cannot be written raises InputError.
+    tables: readings, response and steps. Returns the paths; a place that cannot be written raises
+    InputError.
     """
     out = Path(out)
     figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
-    plots: dict[Path, Content] = {out.with_suffix(".png"): png(figure), out.with_suffix(".svg"): svg(figure, "device").encode()}
+    plots: dict[Path, Content] = {
+        out.with_suffix(".png"): png(figure),
+        out.with_suffix(".svg"): svg(figure, "device").encode(),
+    }
     contents: dict[Path, Content] = {out: text.encode(), **plots}
     write_all(out.parent, {path.name: content for path, content in contents.items()})
     return list(contents)

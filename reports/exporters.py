@@ -1,4 +1,6 @@
-"""Exports of a stored run or sweep: one format, one function. Each file appears whole or not at all."""
+"""Exports of a stored run or sweep: one format, one function. Each file appears whole or not at
+all.
+"""
 
 import csv
 import io
@@ -37,11 +39,19 @@ def _write_csv(frames: Frames, name: str, file: BinaryIO) -> None:
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(part.columns)
             file.write(header.getvalue().encode())
-        truths = {column: str for column in part.columns if part[column].dtype == bool}  # True and False, as pandas writes them
+        truths = {
+            column: str for column in part.columns if part[column].dtype == bool
+        }  # True and False, as pandas writes them
         table = _arrow(part.astype(truths))
         for j, column in enumerate(table.columns):
-            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):  # an empty text is an empty cell
-                table = table.set_column(j, table.field(j), pa.compute.if_else(pa.compute.equal(column, ""), None, column))
+            if pa.types.is_string(column.type) or pa.types.is_large_string(
+                column.type
+            ):  # an empty text is an empty cell
+                table = table.set_column(
+                    j,
+                    table.field(j),
+                    pa.compute.if_else(pa.compute.equal(column, ""), None, column),
+                )
         write_csv(table, file, options)
 
 
@@ -58,7 +68,9 @@ def _arrow(part: pd.DataFrame):
 
 
 def _excel(frames: Frames) -> dict[str, Content]:
-    """CSV that Excel reads as it is meant: marked as UTF-8; no text taken for a formula; no digit of a seed lost."""
+    """CSV that Excel reads as it is meant: marked as UTF-8; no text taken for a formula; no
+    digit of a seed lost.
+    """
     found: dict[str, Content] = {}
     for name, table in frames.tables.items():
         text = _plain(table)
@@ -67,13 +79,19 @@ def _excel(frames: Frames) -> dict[str, Content]:
                 text[column] = text[column].map(_harmless)
             elif text[column].dtype.kind in "iu" and (text[column].abs() >= LARGEST_IN_EXCEL).any():
                 text[column] = text[column].map('="{}"'.format)
-        found[f"{name}.excel.csv"] = text.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
+        found[f"{name}.excel.csv"] = text.to_csv(index=False, lineterminator="\r\n").encode(
+            "utf-8-sig"
+        )
     return found
 
 
 def _harmless(value: object) -> object:
     """Text that Excel would run as a formula begins with an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
 
 
 def _parquet(frames: Frames) -> dict[str, Content]:
@@ -87,7 +105,9 @@ def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
     first = next(parts)
     schema = first.schema
     for j, field in enumerate(schema):
-        if str(field.type) == "null" and len(known := frames.tables[name][field.name].dropna()):  # further below
+        if str(field.type) == "null" and len(
+            known := frames.tables[name][field.name].dropna()
+        ):  # further below
             schema = schema.set(j, _arrow(known.iloc[:1].to_frame()).schema.field(0))
     with ParquetWriter(file, schema) as writer:
         for part in chain([first], parts):
@@ -115,7 +135,10 @@ def _png(frames: Frames) -> dict[str, Content]:
 def _svg(frames: Frames) -> dict[str, Content]:
     from reports.figures import svg
 
-    return {f"{name}.svg": svg(figure, name).encode() for name, (figure, _) in frames.view.figures(frames).items()}
+    return {
+        f"{name}.svg": svg(figure, name).encode()
+        for name, (figure, _) in frames.view.figures(frames).items()
+    }
 
 
 def _html(frames: Frames) -> dict[str, Content]:
@@ -144,29 +167,49 @@ def export(
 ) -> list[Path]:
     """Write a stored run or sweep in other formats; returns the paths.
 
-    formats: of html (report.html, one self-contained page with plots), csv and parquet (every table), excel (CSV that Excel
-    reads), md (report.md), tex (report.tex, tables for LaTeX), png and svg (every plot). out: a directory, made if missing; None
-    is the run's own, whose stored files are left as they are. wanted: as of `load`. An unknown format, a run that cannot be read,
+    formats: of html (report.html, one self-contained page with plots), csv and parquet (every
+    table), excel (CSV that Excel reads), md (report.md), tex (report.tex, tables for LaTeX), png
+    and svg (every plot). out: a directory, made if missing; None is the run's own, whose stored
+    files are left as they are. wanted: as of `load`. An unknown format, a run that cannot be read,
     or a place that cannot be written raises InputError.
     """
-    writers = [choose("format", name, FORMATS) for name in dict.fromkeys([formats] if isinstance(formats, str) else formats)]
+    writers = [
+        choose("format", name, FORMATS)
+        for name in dict.fromkeys([formats] if isinstance(formats, str) else formats)
+    ]
     if not writers:
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
     frames = load(directory, wanted)
     target = frames.directory if out is None else Path(out)
     inside = target.exists() and target.samefile(frames.directory)
     written: dict[str, None] = {}
-    for writer in writers:  # one format after another: of large sweeps none waits in memory for the others
+    for (
+        writer
+    ) in writers:  # one format after another: of large sweeps none waits in memory for the others
         contents = writer(frames)
-        write_all(target, {name: content for name, content in contents.items() if not (inside and name in frames.stored)})
+        write_all(
+            target,
+            {
+                name: content
+                for name, content in contents.items()
+                if not (inside and name in frames.stored)
+            },
+        )
         written |= dict.fromkeys(contents)
     return [target / name for name in written]
 
 
-def plot(directory: str | Path, kind: str | None = None, format: str = "svg", out: str | Path | None = None) -> list[Path]:
-    """Write one plot of a stored run or sweep, or all of them (kind None), as NAME.svg or NAME.png; returns the paths.
+def plot(
+    directory: str | Path,
+    kind: str | None = None,
+    format: str = "svg",
+    out: str | Path | None = None,
+) -> list[Path]:
+    """Write one plot of a stored run or sweep, or all of them (kind None), as NAME.svg or NAME.png;
+    returns the paths.
 
-    out: a directory, made if missing; None is the run's own. An unknown kind or format raises InputError, which lists them.
+    out: a directory, made if missing; None is the run's own. An unknown kind or format raises
+    InputError, which lists them.
     """
     from reports.figures import png, svg
 
@@ -177,7 +220,8 @@ def plot(directory: str | Path, kind: str | None = None, format: str = "svg", ou
         drawn = {kind: choose("kind", kind, drawn)}
     target = frames.directory if out is None else Path(out)
     contents: dict[str, Content] = {
-        f"{name}.{format}": png(figure) if format == "png" else svg(figure, name).encode() for name, (figure, _) in drawn.items()
+        f"{name}.{format}": png(figure) if format == "png" else svg(figure, name).encode()
+        for name, (figure, _) in drawn.items()
     }
     write_all(target, contents)
     return [target / name for name in contents]
@@ -194,8 +238,13 @@ def write_all(target: Path, contents: dict[str, Content]) -> None:
                 else:
                     content(file)
     except OSError as error:
-        raise InputError(f"{target}: the report could not be written ({error.strerror or error}): choose another --out") from None
+        raise InputError(
+            f"{target}: the report could not be written ({error.strerror or error}): choose another"
+            " --out"
+        ) from None
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})
+    return frame.astype(
+        {column: str for column in frame.columns if frame[column].dtype == "category"}
+    )

@@ -1,6 +1,8 @@
-"""What all figures share: colours that are legible on white and on black, and how a figure becomes a file or part of a page.
+"""What all figures share: colours that are legible on white and on black, and how a figure becomes
+a file or part of a page.
 
-Figures are drawn on Matplotlib's Agg canvas: no window, no global state."""
+Figures are drawn on Matplotlib's Agg canvas: no window, no global state.
+"""
 
 import io
 import re
@@ -21,7 +23,9 @@ Drawing = tuple[Callable[[Frames], Figure | None], str]
 
 
 def finished(figure: Figure) -> Figure:
-    """Words and axes in one colour that is legible on white and on black; the paper shows through."""
+    """Words and axes in one colour that is legible on white and on black; the paper shows
+    through.
+    """
     figure.patch.set_alpha(0.0)
     for axis in figure.axes:
         axis.patch.set_alpha(0.0)
@@ -50,9 +54,9 @@ def svg_element(figure: Figure, name: str, description: str) -> str:
     body = body[body.index("<svg ") :]
     # identifiers must be unique in the page
     body = re.sub(r'(\bid="|href="#|url\(#)', lambda found: f"{found[0]}{name}-", body)
-    return body.replace("<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1).replace(
-        INK, "currentColor"
-    )
+    return body.replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1
+    ).replace(INK, "currentColor")
 
 
 def png(figure: Figure) -> bytes:
@@ -68,6 +72,10 @@ def drawn(drawings: Mapping[str, Drawing]) -> Callable[[Frames], dict[str, Drawn
 
     def figures(frames: Frames) -> dict[str, Drawn]:
         found = {name: (draw(frames), caption) for name, (draw, caption) in drawings.items()}
-        return {name: (figure, caption) for name, (figure, caption) in found.items() if figure is not None}
+        return {
+            name: (figure, caption)
+            for name, (figure, caption) in found.items()
+            if figure is not None
+        }
 
     return figures

@@ -28,7 +28,9 @@ def si(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "-"
     prefixes = {1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
-    scale = next((scale for scale in prefixes if abs(value) >= 0.9995 * scale), 1e-12) if value else 1.0
+    scale = (
+        next((scale for scale in prefixes if abs(value) >= 0.9995 * scale), 1e-12) if value else 1.0
+    )
     scaled = value / scale
     digits = f"{scaled:.3g}" if abs(scaled) < 999.5 else f"{scaled:,.0f}"
     return Number(f"{digits} {prefixes[scale]}{unit}", value)

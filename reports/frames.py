@@ -19,10 +19,15 @@ ROWS = 10_000  # of a part of a table
 
 
 class LateTables(Mapping[str, pd.DataFrame]):
-    """Tables of which some, given as functions that yield their parts, are put together when they are first asked for."""
+    """Tables of which some, given as functions that yield their parts, are put together when
+    they are first asked for.
+    """
 
-    def __init__(self, ready: dict[str, pd.DataFrame], late: dict[str, Callable[[], Iterator[pd.DataFrame]]]):
-        self._ready, self.late = ready, late
+    def __init__(
+        self, ready: dict[str, pd.DataFrame], late: dict[str, Callable[[], Iterator[pd.DataFrame]]]
+    ):
+        self._ready = ready
+        self.late = late
         self._names = [*ready, *late]
 
     def __getitem__(self, name: str) -> pd.DataFrame:
@@ -38,10 +43,12 @@ class LateTables(Mapping[str, pd.DataFrame]):
 
 
 class Swept(NamedTuple):
-    """What a sweep of a study shows. identity: columns that tell rows of a summary apart (of facts their subject); measures: what
-    is plotted; theory: of a measure, the one that predicts it; wanted: of which measure, and the value or the key of the
-    experiment that has it; shares: measures that are shares of independent runs or dies, and the key of the
-    experiment that says of how many; units: of columns that are cosines or shares (facts have units of their own)."""
+    """What a sweep of a study shows. identity: columns that tell rows of a summary apart (of facts
+    their subject); measures: what is plotted; theory: of a measure, the one that predicts it;
+    wanted: of which measure, and the value or the key of the experiment that has it; shares:
+    measures that are shares of independent runs or dies, and the key of the experiment that says of
+    how many; units: of columns that are cosines or shares (facts have units of their own).
+    """
 
     identity: tuple[str, ...]
     measures: tuple[str, ...]
@@ -64,11 +71,13 @@ def _joined(frames: "Frames", quantity: str, names: tuple[str, ...]) -> str:
 class View:
     """How the results of a study are shown.
 
-    columns: table: column: meaning and unit (of a sweep, see `schema`). tables: what is shown, title, what it says, rows.
-    verdicts: (of what, what came of it), in sentences; notes: others; warnings: what to mind. figures: name: (figure, caption).
-    called: what reports call one thing that was measured, of its quantity and the other columns of its identity. swept: what a
-    sweep of it shows. answer_first: whether verdicts come before the tables on a terminal. before_figures: how many tables of a
-    page come before its figures. kind: how a page calls it beside its name, and the command that does it.
+    columns: table: column: meaning and unit (of a sweep, see `schema`). tables: what is shown,
+    title, what it says, rows. verdicts: (of what, what came of it), in sentences; notes: others;
+    warnings: what to mind. figures: name: (figure, caption). called: what reports call one thing
+    that was measured, of its quantity and the other columns of its identity. swept: what a sweep of
+    it shows. answer_first: whether verdicts come before the tables on a terminal. before_figures:
+    how many tables of a page come before its figures. kind: how a page calls it beside its name,
+    and the command that does it.
     """
 
     columns: Mapping[str, Mapping[str, str]]
@@ -82,17 +91,21 @@ class View:
     answer_first: bool = False
     before_figures: Callable[["Frames"], int] = lambda frames: len(frames.view.tables(frames))
     kind: tuple[str, str] = ("", "run")
-    schema: Callable[["Frames"], Mapping[str, Mapping[str, str]]] = lambda frames: frames.view.columns
+    schema: Callable[["Frames"], Mapping[str, Mapping[str, str]]] = lambda frames: (
+        frames.view.columns
+    )
 
 
 @dataclass(frozen=True)
 class Frames:
-    """One run: frames by name, also as attributes (`frames.summary`), with the columns of its study (`frames.columns`); the
-    resolved experiment and its provenance as dictionaries. Of a sweep: summary, cells, points and perhaps thresholds; the other
-    tables of its runs, if it keeps them, as attributes, what was varied before them.
+    """One run: frames by name, also as attributes (`frames.summary`), with the columns of its study
+    (`frames.columns`); the resolved experiment and its provenance as dictionaries. Of a sweep:
+    summary, cells, points and perhaps thresholds; the other tables of its runs, if it keeps them,
+    as attributes, what was varied before them.
 
-    view: how it is shown. stored: names of the files that it was read from, which exports leave as they are. text: the experiment
-    as a TOML file that does all of it again. more: other tables, by name. means: of a sweep, see `reports.statistics.Means`.
+    view: how it is shown. stored: names of the files that it was read from, which exports leave as
+    they are. text: the experiment as a TOML file that does all of it again. more: other tables, by
+    name. means: of a sweep, see `reports.statistics.Means`.
     """
 
     directory: Path
@@ -110,7 +123,9 @@ class Frames:
             return self.tables[name]
         if more := self.__dict__.get("more"):
             return more(self, name)
-        raise AttributeError(f"this run has no table {name!r}: it has {', '.join(self.__dict__.get('tables', {}))}")
+        raise AttributeError(
+            f"this run has no table {name!r}: it has {', '.join(self.__dict__.get('tables', {}))}"
+        )
 
     def parts(self, name: str) -> Iterator[pd.DataFrame]:
         """A table in parts of bounded size, one below the other."""
@@ -144,14 +159,20 @@ class Frames:
 
     @property
     def primary(self) -> tuple[str, str]:
-        """(method, code) of the experiment's own method, or of the last one run if it was not reached."""
+        """(method, code) of the experiment's own method, or of the last one run if it was not
+        reached.
+        """
         rows = self.summary[self.summary["primary"]]
         row = (rows if len(rows) else self.summary).iloc[-1]
         return row["method"], row["code"]
 
     def methods(self, quantity: str | None = None) -> list[tuple[str, str]]:
-        """(method, code) in the order of the summary; of one quantity only those that estimate it."""
-        rows = self.summary if quantity is None else self.summary[self.summary["quantity"] == quantity]
+        """(method, code) in the order of the summary; of one quantity only those that estimate
+        it.
+        """
+        rows = (
+            self.summary if quantity is None else self.summary[self.summary["quantity"] == quantity]
+        )
         return list(dict.fromkeys(zip(rows["method"], rows["code"], strict=True)))
 
     def of(self, quantity: str) -> pd.DataFrame:
@@ -172,4 +193,8 @@ class Frames:
     def fact_name(self, row: Mapping[Any, Any]) -> str:
         """What reports call a fact: chip, momentum: ever solved."""
         measure = str(row["measure"]).replace("_", " ")
-        return f"{self.view.called(self, '', (row['subject'],))}: {measure}" if row["subject"] else measure
+        return (
+            f"{self.view.called(self, '', (row['subject'],))}: {measure}"
+            if row["subject"]
+            else measure
+        )

@@ -13,24 +13,35 @@ from reports.store.sweep_database import FILE
 from reports.studies import view_of
 
 
-def of_run(directory: Path, tables: Mapping[str, pd.DataFrame], experiment: dict[str, Any], provenance: dict[str, Any]) -> Frames:
+def of_run(
+    directory: Path,
+    tables: Mapping[str, pd.DataFrame],
+    experiment: dict[str, Any],
+    provenance: dict[str, Any],
+) -> Frames:
     """The frames of a run that has just ended."""
     return Frames(directory, tables, experiment, provenance, view_of(experiment["study"]))
 
 
 def load(directory: str | Path, wanted: str | None = None) -> Frames:
-    """The frames of a run, or of a sweep: then wanted is what its thresholds are of, such as "cosine>=0.95" (absent: the cosine
-    that [dies] of the experiment wants; of a training, half of the runs solved). InputError, naming the file, if one is missing,
-    cut short or not of this kind."""
+    """The frames of a run, or of a sweep: then wanted is what its thresholds are of, such as
+    "cosine>=0.95" (absent: the cosine that [dies] of the experiment wants; of a training, half of
+    the runs solved). InputError, naming the file, if one is missing, cut short or not of this kind.
+    """
     directory = Path(directory)
     if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory: give the directory of a run or a sweep (perturb run ... --out DIR)")
+        raise InputError(
+            f"{directory}: no such directory: give the directory of a run or a sweep (perturb run"
+            " ... --out DIR)"
+        )
     if (directory / FILE).exists():
         from reports.studies.sweep.loading import load as load_sweep
 
         return load_sweep(directory, wanted)
     if wanted is not None:
-        raise InputError(f"{directory}: wanted = {wanted!r} is of sweeps, and this is a single run: leave it out")
+        raise InputError(
+            f"{directory}: wanted = {wanted!r} is of sweeps, and this is a single run: leave it out"
+        )
     stored = read_run(directory)
     try:
         view = view_of(stored.experiment["study"])
@@ -45,9 +56,17 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
         tables[name] = stored.table(name)
         if missing := [column for column in columns if column not in tables[name]]:
             path = directory / f"{name}.parquet"
-            raise InputError(f"{path}: has no column {missing[0]}: damaged: run the experiment again")
-        tables[name] = tables[name].astype({column: "category" for column in CATEGORIES if column in columns})
+            raise InputError(
+                f"{path}: has no column {missing[0]}: damaged: run the experiment again"
+            )
+        tables[name] = tables[name].astype(
+            {column: "category" for column in CATEGORIES if column in columns}
+        )
     if tables["summary"].empty:
-        raise InputError(f"{directory / 'summary.parquet'}: holds no result: run the experiment again")
+        raise InputError(
+            f"{directory / 'summary.parquet'}: holds no result: run the experiment again"
+        )
     files = frozenset({"summary.csv", *(f"{name}.parquet" for name in tables)})
-    return Frames(directory, tables, stored.experiment, stored.provenance, view, files, stored.experiment_text)
+    return Frames(
+        directory, tables, stored.experiment, stored.provenance, view, files, stored.experiment_text
+    )

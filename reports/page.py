@@ -16,14 +16,18 @@ def html(frames: Frames) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (files("reports") / "page.html").read_text(encoding="utf-8")
     )
-    view, drawn = frames.view, frames.view.figures(frames)
+    view = frames.view
+    drawn = frames.view.figures(frames)
     return page.render(
         frames=frames,
         tables=[filled(table) for table in view.tables(frames)],
         verdicts=view.verdicts(frames),
         notes=view.notes(frames),
         warnings=view.warnings(frames),
-        figures=[(name, Markup(svg_element(figure, name, caption)), caption) for name, (figure, caption) in drawn.items()],
+        figures=[
+            (name, Markup(svg_element(figure, name, caption)), caption)
+            for name, (figure, caption) in drawn.items()
+        ],
         experiment=frames.text(),
         first=view.before_figures(frames),
         provenance=frames.provenance,

@@ -1,4 +1,6 @@
-"""Statistics of sweeps: means over repeats with their intervals, where what is wanted is met, differences of two sweeps."""
+"""Statistics of sweeps: means over repeats with their intervals, where what is wanted is met,
+differences of two sweeps.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,13 +20,18 @@ Array = np.ndarray
 CONFIDENCE = 0.95
 
 
-ROUNDING = 64 * np.finfo(float).eps  # numbers no further apart, relative to their size, are the same
+ROUNDING = (
+    64 * np.finfo(float).eps
+)  # numbers no further apart, relative to their size, are the same
 
 
-FAR_APART = 8.0  # values this many times apart are seen, and interpolated between, on a logarithmic scale
+FAR_APART = (
+    8.0  # values this many times apart are seen, and interpolated between, on a logarithmic scale
+)
 
 
-# keys that, where they are given, make the runs or dies of all repeats the same ones, which cannot be counted over them
+# keys that, where they are given, make the runs or dies of all repeats the same ones, which cannot
+# be counted over them
 PINNED = {"training.runs": "weights.seed", "dies.count": "chip.die"}
 
 
@@ -51,21 +58,41 @@ class Wanted(NamedTuple):
 
 
 class Means:
-    """Mean over repeats, and its confidence interval, of every number in the summaries, one measure after another.
+    """Mean over repeats, and its confidence interval, of every number in the summaries, one measure
+    after another.
 
-    summary: of a sweep, with its varied keys. experiment: its keys, as that of the number of runs (`Swept.shares`).
+    summary: of a sweep, with its varied keys. experiment: its keys, as that of the number of runs
+    (`Swept.shares`).
     """
 
-    def __init__(self, summary: pd.DataFrame, keys: Sequence[str], study: Swept, experiment: Mapping[str, Any] | None = None):
-        self._study, self._experiment, self._keys = study, experiment or {}, list(keys)
+    def __init__(
+        self,
+        summary: pd.DataFrame,
+        keys: Sequence[str],
+        study: Swept,
+        experiment: Mapping[str, Any] | None = None,
+    ):
+        self._study = study
+        self._experiment = experiment or {}
+        self._keys = list(keys)
         self.by = [*keys, *study.identity]
         self._summary, self._numbers = _told_apart(summary, keys, study)
-        self._group = self._summary.groupby(self.by, sort=False, observed=True, dropna=False).ngroup().to_numpy()
-        self._heads = self._summary[self.by].iloc[np.unique(self._group, return_index=True)[1]].reset_index(drop=True)
+        self._group = (
+            self._summary.groupby(self.by, sort=False, observed=True, dropna=False)
+            .ngroup()
+            .to_numpy()
+        )
+        self._heads = (
+            self._summary[self.by]
+            .iloc[np.unique(self._group, return_index=True)[1]]
+            .reset_index(drop=True)
+        )
         if self._numbers:
             self.measures = [name for name in self._numbers if self._summary[name].notna().any()]
         else:
-            self.measures = list(dict.fromkeys(self._summary.loc[self._summary["value"].notna(), "measure"]))
+            self.measures = list(
+                dict.fromkeys(self._summary.loc[self._summary["value"].notna(), "measure"])
+            )
         self.repeats = int(summary["repeat"].nunique())
 
     def unit(self, measure: str) -> str:
@@ -94,7 +121,9 @@ class Means:
         found["predicted"] = np.nan
         if (theory := self._study.theory.get(measure, "")) in self.measures:
             predicted = self._means(theory).set_index(self.by)["mean"]
-            found["predicted"] = predicted.reindex(pd.MultiIndex.from_frame(found[self.by])).to_numpy()
+            found["predicted"] = predicted.reindex(
+                pd.MultiIndex.from_frame(found[self.by])
+            ).to_numpy()
         return found
 
     def parts(self) -> Iterator[pd.DataFrame]:
@@ -103,24 +132,36 @@ class Means:
 
     def _means(self, measure: str) -> pd.DataFrame:
         if self._numbers:
-            values, group = self._summary[measure], self._group
+            values = self._summary[measure]
+            group = self._group
         else:
             own = (self._summary["measure"] == measure).to_numpy()
-            values, group = self._summary["value"][own], self._group[own]
+            values = self._summary["value"][own]
+            group = self._group[own]
         with np.errstate(invalid="ignore"):
-            found = values.groupby(group).agg(repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max")
+            found = values.groupby(group).agg(
+                repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max"
+            )
         found["unknown"] -= found["repeats"]
-        name = pd.Categorical.from_codes(np.full(len(found), self.measures.index(measure), np.int64), pd.Index(self.measures))
+        name = pd.Categorical.from_codes(
+            np.full(len(found), self.measures.index(measure), np.int64), pd.Index(self.measures)
+        )
         heads = self._heads.iloc[found.index].reset_index(drop=True).assign(measure=name)
         return pd.concat([heads, found.reset_index(drop=True)], axis=1)
 
 
-def points(summary: pd.DataFrame, keys: Sequence[str], study: Swept, experiment: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def points(
+    summary: pd.DataFrame,
+    keys: Sequence[str],
+    study: Swept,
+    experiment: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
     """All of `Means`: a row per measure, point and identity.
 
-    The interval is Student's t; of shares of independent runs or dies, which are counted over all repeats together, Clopper and
-    Pearson's (1934), unless a key makes them the same in all (`PINNED`). Where all repeats gave the same (to rounding) the t
-    interval would have no width, which says nothing of how far a next one would be off: it is NaN, as of a single repeat.
+    The interval is Student's t; of shares of independent runs or dies, which are counted over all
+    repeats together, Clopper and Pearson's (1934), unless a key makes them the same in all
+    (`PINNED`). Where all repeats gave the same (to rounding) the t interval would have no width,
+    which says nothing of how far a next one would be off: it is NaN, as of a single repeat.
     """
     return pd.concat(Means(summary, keys, study, experiment).parts(), ignore_index=True)
 
@@ -129,7 +170,9 @@ def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:
     """The intervals of shares, whose means are of so many runs or dies, are those of counts."""
     for row in np.flatnonzero(rows):
         total = int(np.asarray(of)[row])
-        found.loc[row, ["low", "high"]] = share_interval(round(found["mean"].iloc[row] * total), total)
+        found.loc[row, ["low", "high"]] = share_interval(
+            round(found["mean"].iloc[row] * total), total
+        )
 
 
 @cache
@@ -142,43 +185,73 @@ def share_interval(count: int, of: int) -> tuple[float, float]:
 
 
 def _possible(unit: str, found: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Intervals cut to what a mean can be: cosines from -1 to 1, shares to 1, what never is negative from 0."""
+    """Intervals cut to what a mean can be: cosines from -1 to 1, shares to 1, what never is
+    negative from 0.
+    """
     least = -1.0 if unit == "cosine" else 0.0 if found["mean"].min() >= 0 else -np.inf
-    return found["low"].clip(least), found["high"].clip(upper=1.0 if unit in ("cosine", "share") else np.inf)
+    return found["low"].clip(least), found["high"].clip(
+        upper=1.0 if unit in ("cosine", "share") else np.inf
+    )
 
 
-def values(summary: pd.DataFrame, keys: Sequence[str], study: Swept, measures: Sequence[str]) -> pd.DataFrame:
-    """These numbers of the summaries, each in a row of its own: point, seed, identity, measure, value."""
+def values(
+    summary: pd.DataFrame, keys: Sequence[str], study: Swept, measures: Sequence[str]
+) -> pd.DataFrame:
+    """These numbers of the summaries, each in a row of its own: point, seed, identity, measure,
+    value.
+    """
     summary, numbers = _told_apart(summary, keys, study)
     if not numbers:
-        return summary.loc[summary["measure"].isin(measures), [*keys, "seed", *study.identity, "measure", "value"]]
-    return summary.melt([*keys, "seed", *study.identity], [name for name in numbers if name in measures], "measure", "value")
+        return summary.loc[
+            summary["measure"].isin(measures), [*keys, "seed", *study.identity, "measure", "value"]
+        ]
+    return summary.melt(
+        [*keys, "seed", *study.identity],
+        [name for name in numbers if name in measures],
+        "measure",
+        "value",
+    )
 
 
-def _told_apart(summary: pd.DataFrame, keys: Sequence[str], study: Swept) -> tuple[pd.DataFrame, list[str]]:
-    """The summaries with what tells their rows apart, and the columns that are measured; of facts none."""
+def _told_apart(
+    summary: pd.DataFrame, keys: Sequence[str], study: Swept
+) -> tuple[pd.DataFrame, list[str]]:
+    """The summaries with what tells their rows apart, and the columns that are measured; of
+    facts none.
+    """
     if "measure" in summary:
         return summary, []
     for name in varied_names(summary, keys):
-        summary = summary.assign(**{name: summary[name].astype(object).mask(summary["primary"], VARIED)})
+        summary = summary.assign(
+            **{name: summary[name].astype(object).mask(summary["primary"], VARIED)}
+        )
     apart = (*keys, "seed", *study.identity, "cell", "repeat")
-    return summary, [str(name) for name in summary if name not in apart and summary[name].dtype.kind in "iuf"]
+    return summary, [
+        str(name) for name in summary if name not in apart and summary[name].dtype.kind in "iuf"
+    ]
 
 
 def varied_names(summary: pd.DataFrame, keys: Iterable[str]) -> list[str]:
-    return [name for name in ("method", "code") if "primary" in summary and f"estimation.{name}" in keys]
+    return [
+        name for name in ("method", "code") if "primary" in summary and f"estimation.{name}" in keys
+    ]
 
 
-def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[str] = (), whole: bool = False) -> pd.DataFrame:
-    """For everything that was measured: up to which value of the key what is wanted is met, with confidence interval.
+def thresholds(
+    frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[str] = (), whole: bool = False
+) -> pd.DataFrame:
+    """For everything that was measured: up to which value of the key what is wanted is met, with
+    confidence interval.
 
-    The mean over repeats is followed in straight lines between the values swept (over their logarithms, if they are far apart),
-    from the smallest up to the first where it is no longer met. Where it is met at large values rather than at small ones, it is
-    the smallest value from which on it is always met; where it is met at both ends or only between them, there is no such value.
-    The ends of the interval are those of all values that a test at 5 % does not refuse (inversion of the test): from where the
-    mean's confidence interval first reaches the wanted value to where it last does. Where a repeat gave no value (no estimate at
-    all), it is not met. others: the other keys that are varied, which are held. whole: the key takes whole numbers only, and so
-    does its edge.
+    The mean over repeats is followed in straight lines between the values swept (over their
+    logarithms, if they are far apart), from the smallest up to the first where it is no longer met.
+    Where it is met at large values rather than at small ones, it is the smallest value from which
+    on it is always met; where it is met at both ends or only between them, there is no such value.
+    The ends of the interval are those of all values that a test at 5 % does not refuse (inversion
+    of the test): from where the mean's confidence interval first reaches the wanted value to where
+    it last does. Where a repeat gave no value (no estimate at all), it is not met. others: the
+    other keys that are varied, which are held. whole: the key takes whole numbers only, and so does
+    its edge.
     """
     own = frame[frame["measure"] == wanted.measure]
     identity = [*others, *(name for name in frame.columns if name in IDENTITY)]
@@ -186,7 +259,10 @@ def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[s
     for names, part in own.groupby(identity, sort=False, observed=True):
         part = part.sort_values(key)
         known = part[["mean", "low", "high"]].where(part["unknown"] == 0)
-        x, mean, low, high = part[key].to_numpy(float), *(known[column].to_numpy(float) for column in known)
+        x, mean, low, high = (
+            part[key].to_numpy(float),
+            *(known[column].to_numpy(float) for column in known),
+        )
         met = wanted.met(mean)
         edge, *ends = _threshold(x, mean, low, high, met, wanted)
         if whole:
@@ -198,25 +274,33 @@ def thresholds(frame: pd.DataFrame, key: str, wanted: Wanted, others: Sequence[s
     return found.astype({name: "category" for name in identity if name not in others})
 
 
-def _threshold(x: Array, mean: Array, low: Array, high: Array, met: Array, wanted: Wanted) -> tuple[str, float, float, float]:
+def _threshold(
+    x: Array, mean: Array, low: Array, high: Array, met: Array, wanted: Wanted
+) -> tuple[str, float, float, float]:
     """edge, value, low, high of one curve."""
     if met[0] == met[-1] and met.any() and not met.all():
         return "none", math.nan, math.nan, math.nan
     finite = mean[np.isfinite(mean)]
-    rises = bool(finite.size and (finite[-1] > finite[0]) == wanted.at_least and finite[-1] != finite[0])
+    rises = bool(
+        finite.size and (finite[-1] > finite[0]) == wanted.at_least and finite[-1] != finite[0]
+    )
     smallest = bool(met[-1] and not met[0]) or (met[0] == met[-1] and rises)
-    unsure = np.isfinite(mean) & np.isnan(low)  # a single repeat, or all alike: it may be met there, and may not
+    unsure = np.isfinite(mean) & np.isnan(
+        low
+    )  # a single repeat, or all alike: it may be met there, and may not
     worst, best = (-math.inf, math.inf) if wanted.at_least else (math.inf, -math.inf)
     worse, better = (low, high) if wanted.at_least else (high, low)
-    worse, better = np.where(unsure, worst, worse), np.where(unsure, best, better)
+    worse = np.where(unsure, worst, worse)
+    better = np.where(unsure, best, better)
     ends = _edge(x, worse, wanted, smallest), _edge(x, better, wanted, smallest, last=True)
     some, other = (math.nan, math.nan) if np.isnan(low).all() else sorted(ends)
     return "smallest" if smallest else "largest", _edge(x, mean, wanted, smallest), some, other
 
 
 def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool, last: bool = False) -> float:
-    """Up to where y, in straight lines over ascending x, meets what is wanted (smallest: from where on); inf beyond x. last:
-    where it meets it for the last time."""
+    """Up to where y, in straight lines over ascending x, meets what is wanted (smallest: from where
+    on); inf beyond x. last: where it meets it for the last time.
+    """
     if smallest:
         return -_edge(-x[::-1], y[::-1], wanted, False, last)
     met = wanted.met(y)
@@ -241,32 +325,43 @@ def _whole(edge: float, smallest: bool) -> float:
     if not math.isfinite(edge):
         return edge
     near = float(round(edge))
-    return near if abs(edge - near) <= ROUNDING * abs(edge) else float(math.ceil(edge) if smallest else math.floor(edge))
+    return (
+        near
+        if abs(edge - near) <= ROUNDING * abs(edge)
+        else float(math.ceil(edge) if smallest else math.floor(edge))
+    )
 
 
 def is_logarithmic(x: Array) -> bool:
     """Whether values (none negative) are to be seen on a logarithmic scale."""
     positive = x[x > 0]
-    return bool((x >= 0).all() and positive.size > 1 and positive.max() / positive.min() >= FAR_APART)
+    return bool(
+        (x >= 0).all() and positive.size > 1 and positive.max() / positive.min() >= FAR_APART
+    )
 
 
 def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, str]:
-    """Mean of B less that of A, its confidence interval (NaN where it cannot be known: of fewer than two runs, or of differences
-    that are all the same), and over what: pairs of the same seed, or else all that have a value (Welch's). A seed that occurs
-    more than once, at values of a key that the other sweep does not vary, counts once, with its mean."""
+    """Mean of B less that of A, its confidence interval (NaN where it cannot be known: of fewer
+    than two runs, or of differences that are all the same), and over what: pairs of the same seed,
+    or else all that have a value (Welch's). A seed that occurs more than once, at values of a key
+    that the other sweep does not vary, counts once, with its mean.
+    """
     from scipy.stats import ttest_ind, ttest_rel  # much to load, and seldom needed
 
     a, b = (of.groupby("seed")["value"].mean().reset_index() for of in (a, b))
     pairs = a[["seed", "value"]].merge(b[["seed", "value"]], on="seed").dropna()
     if len(pairs) > 1 or len(pairs) == len(a) == len(b):
-        x, y = pairs["value_x"].to_numpy(float), pairs["value_y"].to_numpy(float)
-        test, over = ttest_rel, f"{len(pairs)} pair{'s' * (len(pairs) != 1)}"
+        x = pairs["value_x"].to_numpy(float)
+        y = pairs["value_y"].to_numpy(float)
+        test = ttest_rel
+        over = f"{len(pairs)} pair{'s' * (len(pairs) != 1)}"
         with np.errstate(invalid="ignore"):  # of infinities
             gaps = y - x
         spread, middle = (np.ptp(gaps), float(gaps.mean())) if len(pairs) else (0.0, math.nan)
     else:
         x, y = (of["value"].dropna().to_numpy(float) for of in (a, b))
-        test, over = partial(ttest_ind, equal_var=False), f"{len(x)}, {len(y)} runs"
+        test = partial(ttest_ind, equal_var=False)
+        over = f"{len(x)}, {len(y)} runs"
         spread = np.ptp(x) + np.ptp(y) if min(len(x), len(y)) > 1 else 0.0
         middle = float(y.mean() - x.mean()) if min(len(x), len(y)) else math.nan
     if not spread > ROUNDING * np.abs([*x, *y, 0.0]).max():

@@ -27,7 +27,8 @@ def print_run(frames: Frames, console: "Console") -> None:
     say(f"{frames.provenance['description']} (seed {frames.provenance['seed']})")
     if frames.partial:
         say(f"PARTIAL: {frames.reason}; these are the results up to then.", style="bold red")
-    sentences, first = [f"{method} {verdict}." for method, verdict in frames.view.verdicts(frames)], frames.view.answer_first
+    sentences = [f"{method} {verdict}." for method, verdict in frames.view.verdicts(frames)]
+    first = frames.view.answer_first
     for text in sentences if first else []:  # the answer, before a long table
         say(text)
     print_tables(frames.view.tables(frames), console)
@@ -55,7 +56,9 @@ def print_tables(shown: list[Titled], console: "Console") -> None:
         for i, head in enumerate(header):
             if i != 1:
                 table.add_column(
-                    Text("\n".join(escape.line(head).rsplit(" ", 1))), justify="right" if i else "left", no_wrap=i > 0
+                    Text("\n".join(escape.line(head).rsplit(" ", 1))),
+                    justify="right" if i else "left",
+                    no_wrap=i > 0,
                 )
         for row in rows[:ROWS_PRINTED]:
             first, second, *rest = map(escape.line, row)
@@ -72,18 +75,32 @@ def print_tables(shown: list[Titled], console: "Console") -> None:
 
 def markdown(frames: Frames) -> str:
     """The comparison of a run as Markdown."""
-    shown, provenance = escape.markdown, frames.provenance
+    shown = escape.markdown
+    provenance = frames.provenance
     lines = [f"# {shown(provenance['experiment'])}", "", f"{shown(provenance['description'])}.", ""]
     if frames.partial:
         lines += [f"**Partial:** {shown(frames.reason)}; these are the results up to then.", ""]
-    lines += [f"- {escape.code(escape.line(method))} {shown(verdict)}." for method, verdict in frames.view.verdicts(frames)]
+    lines += [
+        f"- {escape.code(escape.line(method))} {shown(verdict)}."
+        for method, verdict in frames.view.verdicts(frames)
+    ]
     lines += [f"- {shown(text)}" for text in frames.view.notes(frames)]
     lines += [f"- Mind: {shown(text)}" for text in frames.view.warnings(frames)] + [""]
     for title, says, (header, rows) in map(filled, frames.view.tables(frames)):
-        lines += [f"## {shown(title)}", "", *([f"{shown(says[0].upper() + says[1:])}.", ""] if says else [])]
-        lines += [f"| {' | '.join(map(shown, header))} |", "| --- |" + " ---: |" * (len(header) - 1)]
+        lines += [
+            f"## {shown(title)}",
+            "",
+            *([f"{shown(says[0].upper() + says[1:])}.", ""] if says else []),
+        ]
+        lines += [
+            f"| {' | '.join(map(shown, header))} |",
+            "| --- |" + " ---: |" * (len(header) - 1),
+        ]
         lines += [f"| {' | '.join(map(shown, row))} |" for row in rows] + [""]
-    lines += [f"Reproduce: {escape.code(provenance['command'])} (seed {shown(provenance['seed'])})", ""]
+    lines += [
+        f"Reproduce: {escape.code(provenance['command'])} (seed {shown(provenance['seed'])})",
+        "",
+    ]
     lines += [f"Cite: {shown(frames.citation)}.", ""]
     return "\n".join(lines)
 
@@ -97,13 +114,21 @@ def filled(table: Titled) -> Titled:
 
 
 def latex(frames: Frames) -> str:
-    """The tables of a run or a sweep for LaTeX, to be read in by \\input; they need the packages booktabs and longtable."""
+    """The tables of a run or a sweep for LaTeX, to be read in by \\input; they need the packages
+    booktabs and longtable.
+    """
     provenance = frames.provenance
     comments = (provenance["description"], provenance["command"], frames.citation)
-    lines = [f"% {escape.line(text)}" for text in comments]  # a comment goes to the end of the line, and no further
+    lines = [
+        f"% {escape.line(text)}" for text in comments
+    ]  # a comment goes to the end of the line, and no further
     lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
-    for number_, (title, says, (header, rows)) in enumerate(map(filled, frames.view.tables(frames)), 1):
-        frame = pd.DataFrame([list(map(escape.latex, row)) for row in rows], columns=list(map(_below, header)))
+    for number_, (title, says, (header, rows)) in enumerate(
+        map(filled, frames.view.tables(frames)), 1
+    ):
+        frame = pd.DataFrame(
+            [list(map(escape.latex, row)) for row in rows], columns=list(map(_below, header))
+        )
         widest = [max((len(row[i]) for row in rows), default=0) for i in range(len(header))]
         kinds = ["l", *"r" * (len(header) - 1)]
         text = frame.to_latex(
@@ -112,7 +137,9 @@ def latex(frames: Frames) -> str:
             longtable=True,
             caption=escape.latex(f"{title}: {says}." if says else f"{title}."),
             label=f"tab:{re.sub('[^A-Za-z0-9.-]', '-', provenance['experiment'])}-{number_}",
-            column_format="".join(WORDY if width > 40 else kind for kind, width in zip(kinds, widest, strict=True)),
+            column_format="".join(
+                WORDY if width > 40 else kind for kind, width in zip(kinds, widest, strict=True)
+            ),
         )
         text = text.replace(" +- ", r" $\pm$ ").rstrip()
         lines += ["", r"{\footnotesize\setlength{\tabcolsep}{3pt}", text, "}"]
@@ -128,7 +155,8 @@ def _below(name: str) -> str:
 def facts(frames: Frames) -> Titled:
     """The facts of a summary."""
     rows = [
-        [frames.fact_name(row), row["meaning"], number(row["value"]), error_bar(row)] for row in frames.summary.to_dict("records")
+        [frames.fact_name(row), row["meaning"], number(row["value"]), error_bar(row)]
+        for row in frames.summary.to_dict("records")
     ]
     return (
         "In short",
@@ -140,4 +168,8 @@ def facts(frames: Frames) -> Titled:
 def error_bar(row: Mapping[Any, Any]) -> str:
     """The standard error of a fact, and its interval; nothing where it is exact."""
     stderr = number(row["stderr"]) if row["stderr"] else ""
-    return with_interval(stderr, number(row["low"]), number(row["high"])).strip() if row["low"] <= row["high"] else stderr
+    return (
+        with_interval(stderr, number(row["low"]), number(row["high"])).strip()
+        if row["low"] <= row["high"]
+        else stderr
+    )

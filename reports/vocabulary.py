@@ -2,4 +2,6 @@
 
 TARGET_COSINE = 0.9  # with the exact answer, of the columns evaluations_to_0_9
 # of a claim: its measured value, or that a form that was published is wrong as theory says it is
-AGREES, DISAGREES, BIASED = "agrees", "DISAGREES", "published form biased"
+AGREES = "agrees"
+DISAGREES = "DISAGREES"
+BIASED = "published form biased"

@@ -1,4 +1,6 @@
-"""Experiments: their files, data sets, running them, storing what came out, and the command line."""
+"""Experiments: their files, data sets, running them, storing what came out, and the command
+line.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec

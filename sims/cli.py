@@ -1,4 +1,6 @@
-"""The command line. Imports wait until a command needs them: `perturb --help` must answer at once."""
+"""The command line. Imports wait until a command needs them: `perturb --help` must answer at
+once.
+"""
 
 import errno
 import os
@@ -15,7 +17,10 @@ import typer
 from perturb.errors import InputError
 
 app = typer.Typer(
-    help="Will a neural chip learn by weight perturbation? Simulate it, and compare every estimate with exact R{backprop}.",
+    help=(
+        "Will a neural chip learn by weight perturbation? Simulate it, and compare every estimate"
+        " with exact R{backprop}."
+    ),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -23,13 +28,23 @@ app = typer.Typer(
 )
 
 
-ExperimentName = Annotated[str, typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file.")]
+ExperimentName = Annotated[
+    str,
+    typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file."),
+]
 Settings = Annotated[
-    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable.")
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable."
+    ),
 ]
 
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Directory for the results (default: under runs/, the next that is free).")
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Directory for the results (default: under runs/, the next that is free).",
+    ),
 ]
 
 
@@ -39,11 +54,16 @@ def run(
     set: Settings = None,
     seed: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Seed of all randomness but the data's; the same seed gives the same numbers."),
+        typer.Option(
+            metavar="N",
+            help="Seed of all randomness but the data's; the same seed gives the same numbers.",
+        ),
     ] = None,
     out: Out = None,
 ) -> None:
-    """Simulate a chip and compare it with exact R{backprop}, or do what else the experiment says."""
+    """Simulate a chip and compare it with exact R{backprop}, or do what else the experiment
+    says.
+    """
     from sims.experiment.loading import parse_settings
 
     changes = parse_settings(set or [])
@@ -53,7 +73,9 @@ def run(
     print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
 
 
-def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffix: str = "") -> Path:
+def _run(
+    experiment: str, changes: Mapping[str, object], out: Path | None, suffix: str = ""
+) -> Path:
     """Run, store and print; the directory of the results."""
     from reports.loading import of_run
     from reports.store.run_directory import UNFINISHED
@@ -65,7 +87,13 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
     with reserved(loaded, out, suffix) as directory, _Interruption() as interruption:
         with _progress() as progress:
             scratch = directory / UNFINISHED
-            result = run_experiment(experiment, changes, progress=progress, should_stop=interruption.heard, scratch=scratch)
+            result = run_experiment(
+                experiment,
+                changes,
+                progress=progress,
+                should_stop=interruption.heard,
+                scratch=scratch,
+            )
         if not result.tables:
             _say("perturb: interrupted before the first result; nothing was written")
             raise typer.Exit(130)
@@ -78,18 +106,28 @@ def _run(experiment: str, changes: Mapping[str, object], out: Path | None, suffi
         print(f"\nResults are in {directory}.")
         reason = result.provenance["reason"]
         interrupted = reason == INTERRUPTED
-        again = "; the same command goes on from there" if interrupted and loaded.study == "training" else ""
+        again = (
+            "; the same command goes on from there"
+            if interrupted and loaded.study == "training"
+            else ""
+        )
         _say(
-            f"perturb: {'interrupted' if interrupted else reason}; the results so far were kept and are marked as partial{again}"
+            f"perturb: {'interrupted' if interrupted else reason}; the results so far were kept and"
+            f" are marked as partial{again}"
         )
         raise typer.Exit(130 if interrupted else 2)
     return directory
 
 
-To = Annotated[Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")]
+To = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")
+]
 Wanted = Annotated[
     str | None,
-    typer.Option(metavar="CONDITION", help="Of a sweep: what is wanted, e.g. 'cosine>=0.95'; up to which value is it met?"),
+    typer.Option(
+        metavar="CONDITION",
+        help="Of a sweep: what is wanted, e.g. 'cosine>=0.95'; up to which value is it met?",
+    ),
 ]
 Kept = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run or a sweep.")]
 
@@ -97,7 +135,9 @@ Kept = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run or
 @app.command()
 def compare(
     directory: Kept,
-    other: Annotated[Path | None, typer.Argument(metavar="DIR_B", help="Another one, to be set beside it.")] = None,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="DIR_B", help="Another one, to be set beside it.")
+    ] = None,
     wanted: Wanted = None,
 ) -> None:
     """Print the results of a run or a sweep again; or of two, side by side."""
@@ -115,13 +155,19 @@ def compare(
 def report(
     directory: Kept,
     format: Annotated[
-        str, typer.Option(metavar="LIST", help="Any of html,csv,excel,parquet,md,tex,png,svg, separated by commas.")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Any of html,csv,excel,parquet,md,tex,png,svg, separated by commas.",
+        ),
     ] = "html,csv,parquet",
     out: To = None,
     wanted: Wanted = None,
 ) -> None:
     """Write the tables of a run or a sweep and an HTML page with plots."""
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps what large tables have given back
+    os.environ.setdefault(
+        "ARROW_DEFAULT_MEMORY_POOL", "system"
+    )  # Arrow's own keeps what large tables have given back
     from reports.exporters import export
 
     for path in export(directory, [name.strip() for name in format.split(",")], out, wanted):
@@ -132,7 +178,10 @@ def report(
 def plot(
     directory: Kept,
     kind: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which plot; left out, all of them. A wrong name lists them.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Which plot; left out, all of them. A wrong name lists them."
+        ),
     ] = None,
     format: Annotated[str, typer.Option(metavar="NAME", help="svg or png.")] = "svg",
     out: To = None,
@@ -151,24 +200,51 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="KEY=SPEC",
-            help="A key and its values: a,b,c or linspace:LO:HI:N or logspace:LOEXP:HIEXP:N; or a range to draw from, "
-            "uniform:LO:HI or loguniform:LO:HI. Repeatable: every combination.",
+            help=(
+                "A key and its values: a,b,c or linspace:LO:HI:N or logspace:LOEXP:HIEXP:N; or a"
+                " range to draw from, "
+                "uniform:LO:HI or loguniform:LO:HI. Repeatable: every combination."
+            ),
         ),
     ] = None,
     zip: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=SPEC", help="The same, but of all --zip together, entry by entry.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=SPEC", help="The same, but of all --zip together, entry by entry."
+        ),
     ] = None,
-    design: Annotated[str | None, typer.Option(metavar="NAME", help="How ranges are drawn from: sobol, latin-hypercube.")] = None,
-    samples: Annotated[int | None, typer.Option(metavar="N", help="Points drawn from ranges (64).")] = None,
-    repeats: Annotated[int | None, typer.Option(metavar="N", help="Seeds for each point, derived from run.seed.")] = None,
+    design: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How ranges are drawn from: sobol, latin-hypercube."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Points drawn from ranges (64).")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="N", help="Seeds for each point, derived from run.seed.")
+    ] = None,
     set: Settings = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that share the cores (one for each core).")] = None,
-    cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")] = None,
-    keep: Annotated[bool | None, typer.Option("--keep", help="Keep all tables of every run, not just its summary.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes that share the cores (one for each core)."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786."),
+    ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option("--keep", help="Keep all tables of every run, not just its summary."),
+    ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run cells that failed again.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory of the sweep (default: runs/NAME-sweep).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory of the sweep (default: runs/NAME-sweep)."),
+    ] = None,
 ) -> None:
-    """Run an experiment for many values of its keys. The same command again goes on where it was interrupted."""
+    """Run an experiment for many values of its keys. The same command again goes on where it was
+    interrupted.
+    """
     from reports.store.sweep_results import sweep_status
     from sims.experiment.loading import parse_settings
     from sims.sweeps.design import parse_varied
@@ -178,7 +254,11 @@ def sweep(
 
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
     options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
-    plan = plan_sweep(experiment, parse_settings(set or []), {key: value for key, value in options.items() if value is not None})
+    plan = plan_sweep(
+        experiment,
+        parse_settings(set or []),
+        {key: value for key, value in options.items() if value is not None},
+    )
     directory = out or Path("runs") / f"{plan.experiment(plan.row(0)).name}-sweep"
     workers_ = pool(workers, cluster, len(plan))
     try:
@@ -197,17 +277,24 @@ def sweep(
 
 
 @app.command()
-def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")]) -> None:
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")],
+) -> None:
     """How far a sweep is, and which of its cells failed."""
     from reports.store.sweep_results import sweep_status
 
     found = sweep_status(directory)
     left = found.cells - found.done - len(found.failed)
     print(
-        f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left; {_duration(found.seconds)} of work"
+        f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left;"
+        f" {_duration(found.seconds)} of work"
     )
     if found.running:
-        print(f"at work: {found.rate:.3g} cells/s, about {_duration(left / found.rate)} left" if found.rate else "at work")
+        print(
+            f"at work: {found.rate:.3g} cells/s, about {_duration(left / found.rate)} left"
+            if found.rate
+            else "at work"
+        )
     elif left:
         print("nobody is at work: the command of the sweep goes on with it")
     _print_failed(found.failed)
@@ -218,7 +305,10 @@ def _print_failed(failed: list[dict], most: int = 20) -> None:
     from reports.store.sweep_results import last_line
 
     for cell in failed[:most]:
-        print(f"cell {cell['cell']} failed, seed {cell['seed']}: {last_line(cell['error'])}\n    {one_line(cell['command'])}")
+        print(
+            f"cell {cell['cell']} failed, seed {cell['seed']}: {last_line(cell['error'])}\n   "
+            f" {one_line(cell['command'])}"
+        )
     if len(failed) > most:
         print(f"and {len(failed) - most} more")
 
@@ -236,8 +326,15 @@ def _so_far(directory: Path) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.3g} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+    minutes = seconds / 60
+    hours = seconds / 3600
+    return (
+        f"{minutes:.0f} min"
+        if minutes < 100
+        else f"{hours:.0f} h"
+        if hours < 48
+        else f"{hours / 24:.0f} days"
+    )
 
 
 @app.command()
@@ -245,7 +342,10 @@ def spectrum(
     experiment: ExperimentName,
     set: Settings = None,
     k: Annotated[
-        str | None, typer.Option(metavar="K", help="How many eigenvalues to show at each end; short for spectrum.k.")
+        str | None,
+        typer.Option(
+            metavar="K", help="How many eigenvalues to show at each end; short for spectrum.k."
+        ),
     ] = None,
     out: Out = None,
 ) -> None:
@@ -255,21 +355,30 @@ def spectrum(
 
     changes = parse_settings(set or [])
     if changes.get("study", "spectrum").strip("\"'") != "spectrum":
-        raise InputError(f"--set study={changes['study']}: this command is the study spectrum: use perturb run for another")
+        raise InputError(
+            f"--set study={changes['study']}: this command is the study spectrum: use perturb run"
+            " for another"
+        )
     changes |= {"study": "spectrum"} | ({} if k is None else {"spectrum.k": k})
     directory = _run(experiment, changes, out, "-spectrum")
     written = [path for path in export(directory, ["csv", "png"]) if path.suffix != ".parquet"]
-    print(f"\nWritten: {', '.join(map(str, written))}. Next: perturb report {shlex.quote(str(directory))}")
+    print(
+        f"\nWritten: {', '.join(map(str, written))}. Next: perturb report"
+        f" {shlex.quote(str(directory))}"
+    )
 
 
-def _study(experiment: str, set: list[str] | None, out: Path | None, study: str, also: Mapping[str, object]) -> None:
+def _study(
+    experiment: str, set: list[str] | None, out: Path | None, study: str, also: Mapping[str, object]
+) -> None:
     from sims.experiment.loading import load_experiment, parse_settings
 
     changes = parse_settings(set or [])
     directory = _run(experiment, {**changes, "study": study, **also}, out, f"-{study}")
     if load_experiment(experiment, changes).study == "training":
         print(
-            "Mind: this is of estimates at the starting weights, not of learning, which perturb run does on training.runs dies."
+            "Mind: this is of estimates at the starting weights, not of learning, which perturb run"
+            " does on training.runs dies."
         )
     print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
 
@@ -278,10 +387,14 @@ def _study(experiment: str, set: list[str] | None, out: Path | None, study: str,
 def ablate(
     experiment: ExperimentName,
     set: Settings = None,
-    dies: Annotated[int | None, typer.Option(min=1, help="Dies on which each variant of the chip runs.")] = None,
+    dies: Annotated[
+        int | None, typer.Option(min=1, help="Dies on which each variant of the chip runs.")
+    ] = None,
     out: Out = None,
 ) -> None:
-    """Rank what each imperfection of the chip costs an estimate of g and z: in trials, time and energy."""
+    """Rank what each imperfection of the chip costs an estimate of g and z: in trials, time and
+    energy.
+    """
     _study(experiment, set, out, "ablation", {} if dies is None else {"dies.count": dies})
 
 
@@ -302,22 +415,32 @@ def budget(
     set: Settings = None,
     out: Out = None,
 ) -> None:
-    """Trials, time and energy to a wanted accuracy, and what to improve first: by theory, without simulation."""
+    """Trials, time and energy to a wanted accuracy, and what to improve first: by theory,
+    without simulation.
+    """
     _study(experiment, set, out, "budget", {})
 
 
 @app.command()
 def reproduce(
-    claim: Annotated[str | None, typer.Argument(metavar="[NAME|all]", help="Which claim; left out, they are listed.")] = None,
+    claim: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME|all]", help="Which claim; left out, they are listed."),
+    ] = None,
     seed: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Seed of all randomness but the data's; the same seed gives the same numbers."),
+        typer.Option(
+            metavar="N",
+            help="Seed of all randomness but the data's; the same seed gives the same numbers.",
+        ),
     ] = None,
     out: Out = None,
 ) -> None:
-    """Repeat experiments and laws of the literature on the emulator: predicted, measured, error bar, verdict.
+    """Repeat experiments and laws of the literature on the emulator: predicted, measured, error
+    bar, verdict.
 
-    The exit status is 1 if a measured value disagrees: by more than five standard errors and the tolerance stated.
+    The exit status is 1 if a measured value disagrees: by more than five standard errors and the
+    tolerance stated.
     """
     from sims.claims import CLAIMS, chosen, says
 
@@ -326,7 +449,12 @@ def reproduce(
             print(f"  {name:<17} {says(function)}")
         return
     chosen(claim)
-    directory = _run("reproduce", {"reproduce.claim": claim} | ({} if seed is None else {"run.seed": seed}), out, f"-{claim}")
+    directory = _run(
+        "reproduce",
+        {"reproduce.claim": claim} | ({} if seed is None else {"run.seed": seed}),
+        out,
+        f"-{claim}",
+    )
     print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
     if _disagrees(directory):
         raise typer.Exit(1)
@@ -342,7 +470,10 @@ def _disagrees(directory: Path) -> bool:
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="experiments, chips, devices, codes, methods or datasets; nothing for all.")
+        str,
+        typer.Argument(
+            help="experiments, chips, devices, codes, methods or datasets; nothing for all."
+        ),
     ] = "all",
 ) -> None:
     """List what can be named in an experiment."""
@@ -356,10 +487,15 @@ def list_(
     def datasets() -> dict[str, str]:
         from sims.datasets import DATASETS
 
-        return {name: (dataset.make.__doc__ or "").partition("\n")[0] for name, dataset in DATASETS.items()}
+        return {
+            name: (dataset.make.__doc__ or "").partition("\n")[0]
+            for name, dataset in DATASETS.items()
+        }
 
     kinds = {
-        "experiments": lambda: {name: load_experiment(name).description for name in experiment_names()},
+        "experiments": lambda: {
+            name: load_experiment(name).description for name in experiment_names()
+        },
         "chips": lambda: {name: load_chip(name).description for name in chip_names()},
         "devices": lambda: {name: load_device(name).description for name in device_names()},
         "codes": lambda: {code.name: code.summary for code in CODES.values()},
@@ -376,7 +512,9 @@ def list_(
 
 
 @app.command()
-def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file to write.")]) -> None:
+def new(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file to write.")],
+) -> None:
     """Write a commented starter experiment."""
     from sims.experiment.templates import starter
 
@@ -386,26 +524,46 @@ def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the f
     except FileExistsError:
         raise InputError(f"{file}: exists already: choose another name") from None
     except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}): choose another path") from None
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror}): choose another path"
+        ) from None
     print(f"{file} written. Next: perturb run {shlex.quote(str(file))}")
 
 
 @app.command()
 def fit_device(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: columns pulse, direction, weight or conductance_us.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="CSV: columns pulse, direction, weight or conductance_us."
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="Device file to write (default: NAME OF FILE.toml, here).")
+        Path | None,
+        typer.Option(
+            metavar="TOML", help="Device file to write (default: NAME OF FILE.toml, here)."
+        ),
     ] = None,
-    model: Annotated[str, typer.Option(metavar="MODEL", help="A model, or auto: the one that describes the data best.")] = "auto",
-    low: Annotated[float | None, typer.Option(help="Conductance of w = -1; of w = 0 if all pulses go up.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="A model, or auto: the one that describes the data best."
+        ),
+    ] = "auto",
+    low: Annotated[
+        float | None, typer.Option(help="Conductance of w = -1; of w = 0 if all pulses go up.")
+    ] = None,
     high: Annotated[float | None, typer.Option(help="Conductance of w = 1.")] = None,
-    inverted: Annotated[bool, typer.Option("--inverted", help="Pulses that FILE calls up lower the conductance.")] = False,
+    inverted: Annotated[
+        bool, typer.Option("--inverted", help="Pulses that FILE calls up lower the conductance.")
+    ] = False,
 ) -> None:
     """Make a device file, with a plot, from measured pulse responses.
 
-    FILE has a header and a line per reading, columns in any order: pulse (number of the pulse after which it was read), direction
-    (of that pulse: 1 or up, -1 or down; 0 = none yet), weight (in range units, -1..1 or so) or conductance_us (or any other
-    unit), and if there are several, device and cycle.
+    FILE has a header and a line per reading, columns in any order: pulse (number of the pulse after
+    which it was read), direction (of that pulse: 1 or up, -1 or down; 0 = none yet), weight (in
+    range units, -1..1 or so) or conductance_us (or any other unit), and if there are several,
+    device and cycle.
     """
     from reports.device_fit import export_device_fit, print_device_fit
     from sims.device_fit import fit_device as fit
@@ -446,7 +604,9 @@ def _stop(*_: object) -> None:
 
 
 class _Interruption:
-    """Ctrl-C is noted and asked for between pieces of work; a second one ends the program at once."""
+    """Ctrl-C is noted and asked for between pieces of work; a second one ends the program at
+    once.
+    """
 
     def __enter__(self) -> "_Interruption":
         self._noted = False
@@ -472,10 +632,23 @@ class _progress:
         if not sys.stderr.isatty():
             return None
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         text = TextColumn("{task.description}")
-        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            text,
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self._tasks = {}
         self._bar.start()
@@ -501,7 +674,12 @@ class _sweep_progress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        columns = (
+            TextColumn("cells"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+        )
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task("", total=None)
         self._bar.start()
@@ -510,7 +688,9 @@ class _sweep_progress:
     def _advance(self, told) -> None:
         failed = f", {told.failed} failed" if told.failed else ""
         text = f"{told.rate:.3g} cells/s, {_duration(told.left_s)} left{failed}"
-        self._bar.update(self._task, completed=told.done + told.failed, total=told.cells, description=text)
+        self._bar.update(
+            self._task, completed=told.done + told.failed, total=told.cells, description=text
+        )
 
     def _line(self, told) -> None:
         from perturb.settings import toml
@@ -518,8 +698,8 @@ class _sweep_progress:
         varied = "".join(f" {key}={toml(key, value)}" for key, value in told.row.parameters.items())
         how = f"done in {told.outcome.seconds:.3g} s" if told.outcome.status == "done" else "failed"
         _say(
-            f"{told.done + told.failed} of {told.cells}: cell {told.row.cell} {how},{varied} seed={told.row.seed}; "
-            f"{told.rate:.3g} cells/s, {_duration(told.left_s)} left"
+            f"{told.done + told.failed} of {told.cells}: cell {told.row.cell} {how},{varied}"
+            f" seed={told.row.seed}; {told.rate:.3g} cells/s, {_duration(told.left_s)} left"
         )
 
     def __exit__(self, *_: object) -> None:
@@ -532,15 +712,26 @@ def _close_output() -> None:
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
 ) -> None:
     """Ours in one line, those of libraries as Python shows them."""
     ours = category.__module__.startswith("perturb")
-    _say(f"perturb: {message}" if ours else warnings.formatwarning(message, category, filename, lineno).rstrip())
+    _say(
+        f"perturb: {message}"
+        if ours
+        else warnings.formatwarning(message, category, filename, lineno).rstrip()
+    )
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and status 2, Ctrl-C is status 130, anything else a traceback and status 1."""
+    """Entry point: a user's mistake is one line and status 2, Ctrl-C is status 130, anything
+    else a traceback and status 1.
+    """
     before = signal.signal(signal.SIGINT, _stop)
     warnings.showwarning = _show_warning
     try:
@@ -560,7 +751,10 @@ def main() -> None:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         _close_output()
-        _say("perturb: the output could not be written (no space left on device): free some space; stored results are kept")
+        _say(
+            "perturb: the output could not be written (no space left on device): free some space;"
+            " stored results are kept"
+        )
         sys.exit(2)
     finally:
         signal.signal(signal.SIGINT, before)

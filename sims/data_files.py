@@ -1,4 +1,6 @@
-"""Patterns of one's own, from CSV, Parquet and NPZ files: read, checked, and turned into arrays x and target."""
+"""Patterns of one's own, from CSV, Parquet and NPZ files: read, checked, and turned into arrays
+x and target.
+"""
 
 import hashlib
 import re
@@ -23,63 +25,107 @@ MAX_CLASSES = 1000
 MAX_BYTES = 1 << 31  # of a file
 LARGEST = 1e100  # squares of larger numbers may be none
 A_NUMBER = f"a number, at most {LARGEST:g}"
-NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"  # as a text; not 1_000, nan, inf or digits of other scripts
+NUMBER = (  # as a text; not 1_000, nan, inf or digits of other scripts
+    r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+)
 TRUTH = {"true": 1.0, "false": 0.0}
-INDEX = re.compile(r"__index_level_[0-9]+__")  # how a Parquet file calls an index of pandas that has no name
+INDEX = re.compile(
+    r"__index_level_[0-9]+__"
+)  # how a Parquet file calls an index of pandas that has no name
 # what NumPy, pandas and pyarrow raise of a damaged file
 DAMAGED = (
-    OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
     pd.errors.ParserWarning,
-)  # fmt: skip
+)
 
 
-def read_patterns(path: str, targets: Targets, sha256: str = "") -> tuple[Array, Array, tuple[str, ...]]:
-    """x (rows, inputs), target (rows, outputs) and the names of classes of a file; a mistake in it raises InputError that names
-    row and column.
+def read_patterns(
+    path: str, targets: Targets, sha256: str = ""
+) -> tuple[Array, Array, tuple[str, ...]]:
+    """x (rows, inputs), target (rows, outputs) and the names of classes of a file; a mistake in it
+    raises InputError that names row and column.
 
-    CSV and Parquet: targets names a column of classes, which become one-hot in sorted order, or a list of columns of numbers, []
-    for none; every other column is an input. NPZ: array x of shape (rows, inputs), and target, of shape (rows, outputs), or
-    (rows,) for classes; targets = [] if there is none. sha256: of the contents that are meant; "" takes any. Cells of CSV are
-    read as texts: a class is a text without the blanks around it, and classes that are all numbers are sorted as numbers.
+    CSV and Parquet: targets names a column of classes, which become one-hot in sorted order, or a
+    list of columns of numbers, [] for none; every other column is an input. NPZ: array x of shape
+    (rows, inputs), and target, of shape (rows, outputs), or (rows,) for classes; targets = [] if
+    there is none. sha256: of the contents that are meant; "" takes any. Cells of CSV are read as
+    texts: a class is a text without the blanks around it, and classes that are all numbers are
+    sorted as numbers.
     """
     source = f"data.file = {one_line(cut(path, 200))}"
     reader = READERS.get(Path(path).suffix.lower())
     if reader is None:
-        raise InputError(f"{source}: must end in .csv, .parquet or .npz: give a file of such a kind")
+        raise InputError(
+            f"{source}: must end in .csv, .parquet or .npz: give a file of such a kind"
+        )
     try:
         stream = open_regular(path, MAX_BYTES)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):  # ValueError: a zero byte in the path
-        raise InputError(f"{source}: no such file: give its path, relative to the experiment file") from None
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        IsADirectoryError,
+        ValueError,
+    ):  # ValueError: a zero byte in the path
+        raise InputError(
+            f"{source}: no such file: give its path, relative to the experiment file"
+        ) from None
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None
     with stream:
         try:
             if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
                 raise InputError(
-                    f"{source}: its contents are not those that data.sha256 = {shown(sha256)} was stored with: restore it, or "
-                    'set data.sha256 = "" to take it as it is'
+                    f"{source}: its contents are not those that data.sha256 = {shown(sha256)} was"
+                    ' stored with: restore it, or set data.sha256 = "" to take it as it is'
                 )
             stream.seek(0)
             found = reader(stream)
         except InputError as error:
-            raise error if str(error).startswith(source) else InputError(f"{source}: {error}") from None
+            raise (
+                error if str(error).startswith(source) else InputError(f"{source}: {error}")
+            ) from None
         except DAMAGED as error:
             what = one_line(cut(str(error).partition("\n")[0], 100)) or type(error).__name__
-            raise InputError(f"{source}: not a whole {Path(path).suffix[1:].upper()} file ({what}): write it anew") from None
-    return _from_frame(found, targets, source) if isinstance(found, pd.DataFrame) else _from_arrays(found, targets, source)
+            raise InputError(
+                f"{source}: not a whole {Path(path).suffix[1:].upper()} file ({what}): write it"
+                " anew"
+            ) from None
+    return (
+        _from_frame(found, targets, source)
+        if isinstance(found, pd.DataFrame)
+        else _from_arrays(found, targets, source)
+    )
 
 
 def _csv(stream: IO[bytes]) -> pd.DataFrame:
-    """The cells as texts, an empty one as missing; the first line names the columns, and pandas is not asked to mend names."""
+    """The cells as texts, an empty one as missing; the first line names the columns, and pandas
+    is not asked to mend names.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # "NA" may be a class, and "nan" is no number
         cells = pd.read_csv(
-            stream, encoding="utf-8-sig", skipinitialspace=True, header=None, dtype=str, keep_default_na=False, na_values=[""],
-        )  # fmt: skip
+            stream,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+        )
     names = ["" if pd.isna(name) else str(name).strip() for name in cells.iloc[0]]
     if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), "")):
-        raise InputError(f"its columns seem to be separated by {shown(other)}: write it with commas")
+        raise InputError(
+            f"its columns seem to be separated by {shown(other)}: write it with commas"
+        )
     return cells[1:].reset_index(drop=True).set_axis(names, axis=1)
 
 
@@ -88,8 +134,12 @@ def _parquet(stream: IO[bytes]) -> pd.DataFrame:
 
     table = read_table(stream)
     table.validate(full=True)  # that its texts are UTF-8, which otherwise shows when they are used
-    frame = table.to_pandas(ignore_metadata=True)  # with the columns that pandas would make an index of
-    return frame.set_axis(["" if INDEX.fullmatch(name) else name.strip() for name in table.column_names], axis=1)
+    frame = table.to_pandas(
+        ignore_metadata=True
+    )  # with the columns that pandas would make an index of
+    return frame.set_axis(
+        ["" if INDEX.fullmatch(name) else name.strip() for name in table.column_names], axis=1
+    )
 
 
 def _npz(stream: IO[bytes]) -> dict[str, Array]:
@@ -99,26 +149,36 @@ def _npz(stream: IO[bytes]) -> dict[str, Array]:
     return {name: arrays[name] for name in ("x", "target") if name in arrays}
 
 
-READERS: dict[str, Callable[[IO[bytes]], pd.DataFrame | dict[str, Array]]] = {".csv": _csv, ".parquet": _parquet, ".npz": _npz}
+READERS: dict[str, Callable[[IO[bytes]], pd.DataFrame | dict[str, Array]]] = {
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".npz": _npz,
+}
 
 
-def _from_frame(frame: pd.DataFrame, targets: Targets, source: str) -> tuple[Array, Array, tuple[str, ...]]:
+def _from_frame(
+    frame: pd.DataFrame, targets: Targets, source: str
+) -> tuple[Array, Array, tuple[str, ...]]:
     columns = [str(name) for name in frame.columns]
     there = one_line(cut(", ".join(columns), 100))
     if targets is None:
         raise InputError(
-            'data.targets is missing: name the column of classes of data.file, such as "class", or a list of columns of numbers, '
-            f'such as ["y"], of {there}'
+            'data.targets is missing: name the column of classes of data.file, such as "class", or'
+            f' a list of columns of numbers, such as ["y"], of {there}'
         )
     named = [targets] if isinstance(targets, str) else list(targets)
     for name in named:
         if columns.count(name) != 1:
-            what = "no column" if name not in columns else f"the name of {columns.count(name)} columns"
-            raise InputError(f"data.targets = {shown(name)} is {what} of data.file: name some of {there}")
+            what = (
+                "no column" if name not in columns else f"the name of {columns.count(name)} columns"
+            )
+            raise InputError(
+                f"data.targets = {shown(name)} is {what} of data.file: name some of {there}"
+            )
     if "" in columns:
         raise InputError(
-            f"{source}: column {columns.index('') + 1} has no name: if it numbers the rows, remove it (pandas: index=False); if "
-            "it is an input, name it"
+            f"{source}: column {columns.index('') + 1} has no name: if it numbers the rows, remove"
+            " it (pandas: index=False); if it is an input, name it"
         )
     if len(set(columns)) < len(columns):
         raise InputError(f"{source}: has two columns of the same name among {there}: rename one")
@@ -143,7 +203,9 @@ def _numbers(frame: pd.DataFrame, columns: list[str], source: str) -> Array:
         wrong = _unusable(values[:, place])
         if wrong.any():
             row = int(wrong.argmax())
-            raise _wrong(column, row, source, f"{A_NUMBER}: correct it, or remove the row or the column")
+            raise _wrong(
+                column, row, source, f"{A_NUMBER}: correct it, or remove the row or the column"
+            )
     return values + 0.0  # without -0
 
 
@@ -152,7 +214,9 @@ def _unusable(values: Array) -> Array:
 
 
 def _read(column: pd.Series) -> Array:
-    """The cells of a column as numbers, NaN where one is none; true and false are 1 and 0 in a column that holds nothing else."""
+    """The cells of a column as numbers, NaN where one is none; true and false are 1 and 0 in a
+    column that holds nothing else.
+    """
     texts = column.map(lambda cell: isinstance(cell, str)).to_numpy(bool)
     values = np.full(len(column), np.nan)
     values[~texts] = [_number(cell) for cell in column[~texts]]
@@ -172,12 +236,20 @@ def _number(cell: Any) -> float:
 
 
 def _labels(column: pd.Series, source: str) -> Array:
-    """The classes of the rows, numbers as they are and all else as texts without the blanks around them."""
+    """The classes of the rows, numbers as they are and all else as texts without the blanks
+    around them.
+    """
     numeric = column.dtype.kind in "biuf"
-    labels = column.to_numpy() if numeric else np.array([str(cell).strip() for cell in column], dtype=object)
+    labels = (
+        column.to_numpy()
+        if numeric
+        else np.array([str(cell).strip() for cell in column], dtype=object)
+    )
     missing = column.isna().to_numpy() | (labels == "")
     if missing.any():
-        raise _wrong(column, int(missing.argmax()), source, "a class: fill it in, or remove the row")
+        raise _wrong(
+            column, int(missing.argmax()), source, "a class: fill it in, or remove the row"
+        )
     return labels if numeric else labels.astype(str)
 
 
@@ -185,14 +257,23 @@ def _wrong(column: pd.Series, row: int, source: str, must: str) -> InputError:
     cell = column.iloc[row]
     cell = cell.item() if isinstance(cell, np.generic) else cell
     value = "nothing" if pd.api.types.is_scalar(cell) and pd.isna(cell) else shown(cell)
-    return InputError(f"{source}: row {row + 1}: {one_line(cut(str(column.name), 60))} = {one_line(value)} must be {must}")
+    return InputError(
+        f"{source}: row {row + 1}: {one_line(cut(str(column.name), 60))} = {one_line(value)} must"
+        f" be {must}"
+    )
 
 
 def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
-    """A column for each class, in sorted order, and their names; texts that are all numbers are sorted as numbers."""
+    """A column for each class, in sorted order, and their names; texts that are all numbers are
+    sorted as numbers.
+    """
     classes, which = np.unique(labels, return_inverse=True)
-    names = [np.format_float_positional(c, trim="-") if labels.dtype.kind == "f" else str(c) for c in classes]
-    what, order = "", np.arange(len(names))
+    names = [
+        np.format_float_positional(c, trim="-") if labels.dtype.kind == "f" else str(c)
+        for c in classes
+    ]
+    what = ""
+    order = np.arange(len(names))
     if not 2 <= len(names) <= MAX_CLASSES:
         what = f"{len(names)} different classes"
     else:
@@ -201,8 +282,8 @@ def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
         for i, value in values.items():
             if (other := first.setdefault(value, i)) != i:
                 raise InputError(
-                    f"{source}: has the classes {shown(names[other])} and {shown(names[i])}, one number written in two ways: "
-                    "write each class in one way"
+                    f"{source}: has the classes {shown(names[other])} and {shown(names[i])}, one"
+                    " number written in two ways: write each class in one way"
                 )
         if len(values) == len(names):
             order = np.array(sorted(values, key=lambda i: values[i]))
@@ -210,49 +291,74 @@ def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
             what = f"classes such as {broken[0]:g}" if broken else ""
     if what:
         raise InputError(
-            f"{source}: has {what}, but there must be 2 to {MAX_CLASSES}, texts or whole numbers: for targets that are "
-            'numbers, make data.targets a list, such as ["y"], or the array target one of shape (rows, 1)'
+            f"{source}: has {what}, but there must be 2 to {MAX_CLASSES}, texts or whole numbers:"
+            ' for targets that are numbers, make data.targets a list, such as ["y"], or the array'
+            " target one of shape (rows, 1)"
         )
     return np.eye(len(names))[:, order][which], tuple(names[i] for i in order)
 
 
-def _from_arrays(arrays: dict[str, Array], targets: Targets, source: str) -> tuple[Array, Array, tuple[str, ...]]:
+def _from_arrays(
+    arrays: dict[str, Array], targets: Targets, source: str
+) -> tuple[Array, Array, tuple[str, ...]]:
     if targets:
         raise InputError(
-            f"data.targets = {shown(targets)} is for CSV and Parquet, but data.file is NPZ: remove it, or set [] for none"
+            f"data.targets = {shown(targets)} is for CSV and Parquet, but data.file is NPZ: remove"
+            " it, or set [] for none"
         )
     for name in ("x", "target") if targets is None else ("x",):
         if name not in arrays:
-            raise InputError(f"{source}: holds no array {name}: add it (data.targets = [] if there are no targets)")
+            raise InputError(
+                f"{source}: holds no array {name}: add it (data.targets = [] if there are no"
+                " targets)"
+            )
     x = arrays["x"]
     if x.ndim != 2 or 0 in x.shape:
-        raise InputError(f"{source}: x has shape {x.shape}, but must be (rows, inputs), 1 or more of each: reshape it")
+        raise InputError(
+            f"{source}: x has shape {x.shape}, but must be (rows, inputs), 1 or more of each:"
+            " reshape it"
+        )
     x = _finite("x", x, source)
     if targets is not None:
         return x, np.empty((len(x), 0)), ()
     target = arrays["target"]
     if target.ndim not in (1, 2) or len(target) != len(x) or 0 in target.shape:
         raise InputError(
-            f"{source}: target has shape {target.shape}, but must be ({len(x)}, outputs), or ({len(x)},) for classes"
+            f"{source}: target has shape {target.shape}, but must be ({len(x)}, outputs), or"
+            f" ({len(x)},) for classes"
         )
     if target.ndim == 2:
         return x, _finite("target", target, source), ()
-    return x, *_one_hot(_finite("target", target, source) if target.dtype.kind in "biuf" else _texts(target, source), source)
+    return x, *_one_hot(
+        (
+            _finite("target", target, source)
+            if target.dtype.kind in "biuf"
+            else _texts(target, source)
+        ),
+        source,
+    )
 
 
 def _finite(name: str, array: Array, source: str) -> Array:
     if array.dtype.kind not in "biuf":
-        raise InputError(f"{source}: {name} is of type {array.dtype}, but must be numbers: convert it")
+        raise InputError(
+            f"{source}: {name} is of type {array.dtype}, but must be numbers: convert it"
+        )
     with np.errstate(over="ignore"):  # of a wider type
         values = array.astype(float) + 0.0  # without -0
     wrong = _unusable(values)
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise InputError(f"{source}: {name}[{', '.join(map(str, place))}] = {array[place]} must be {A_NUMBER}: correct it")
+        raise InputError(
+            f"{source}: {name}[{', '.join(map(str, place))}] = {array[place]} must be {A_NUMBER}:"
+            " correct it"
+        )
     return values
 
 
 def _texts(target: Array, source: str) -> Array:
     if target.dtype.kind not in "US":
-        raise InputError(f"{source}: target is of type {target.dtype}, but must be numbers or texts: convert it")
+        raise InputError(
+            f"{source}: target is of type {target.dtype}, but must be numbers or texts: convert it"
+        )
     return _labels(pd.Series(target.astype(str), name="target"), source)

@@ -1,8 +1,10 @@
-"""Data sets. A new one is a function here and an entry of DATASETS; the first line of its docstring describes it to users.
+"""Data sets. A new one is a function here and an entry of DATASETS; the first line of its docstring
+describes it to users.
 
-A function (data, n_inputs, n_outputs, count) gives patterns x and targets, a row each: of those that must be told data.samples
-the first `count` of a sequence that has no end, of the others all that there are, in their own order. `load_split` draws from
-them, holds patterns back and standardises.
+A function (data, n_inputs, n_outputs, count) gives patterns x and targets, a row each: of those
+that must be told data.samples the first `count` of a sequence that has no end, of the others all
+that there are, in their own order. `load_split` draws from them, holds patterns back and
+standardises.
 """
 
 from collections.abc import Callable
@@ -19,7 +21,8 @@ Array = np.ndarray
 
 MAX_NUMBERS = 10**8  # in the patterns that are made
 MAX_PATTERNS = 1000  # of the fixed-point task
-MOST_TRIED = 16  # times as many as are wanted are made, where patterns to hold back repeat those to learn from
+# times as many as are wanted are made, where patterns to hold back repeat those to learn from
+MOST_TRIED = 16
 
 
 class Data(Table):
@@ -33,76 +36,117 @@ class Data(Table):
         description="patterns to learn from; absent = all that are not held back",
         examples=[64],
     )
-    test: int = Field(0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none")
+    test: int = Field(
+        0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none"
+    )
     balanced: bool = Field(
         False,
-        description="whether there are as many of each class to learn from as can be; false = classes in proportion",
+        description=(
+            "whether there are as many of each class to learn from as can be; false = classes in"
+            " proportion"
+        ),
     )
     noise: NonNegative = Field(
-        0.0, description="letters: probability that a pixel is flipped; teacher: deviation of label noise; spirals: of the points"
+        0.0,
+        description=(
+            "letters: probability that a pixel is flipped; teacher: deviation of label noise;"
+            " spirals: of the points"
+        ),
     )
     bits: int | None = Field(None, ge=1, le=16, description="number of inputs")
     turns: Positive | None = Field(None, le=100, description="turns of each")
-    amplitude: Positive | None = Field(None, le=1e6, description="a, where outputs -a or +a are wanted")
+    amplitude: Positive | None = Field(
+        None, le=1e6, description="a, where outputs -a or +a are wanted"
+    )
     side: int | None = Field(None, ge=2, le=4, description="pixels along a side")
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None, description="path of a .csv, .parquet or .npz file", examples=["mine.csv"]
     )
     sha256: Annotated[str, Field(max_length=64)] | None = Field(
         None,
-        description="of the file's contents, in hexadecimal, that others are refused; absent = not checked, but stored",
+        description=(
+            "of the file's contents, in hexadecimal, that others are refused; absent = not checked,"
+            " but stored"
+        ),
         examples=["0"],
     )
     targets: Annotated[str | tuple[str, ...] | None, SkipValidation] = Field(
         None,
-        description="name of a column of classes, or a list of columns of numbers, [] for none; absent = as in the file",
+        description=(
+            "name of a column of classes, or a list of columns of numbers, [] for none; absent = as"
+            " in the file"
+        ),
         examples=["class"],
     )
     standardise: bool = Field(
         False,
-        description="whether inputs, and targets that are numbers, get mean 0 and deviation 1 over the patterns to learn from",
+        description=(
+            "whether inputs, and targets that are numbers, get mean 0 and deviation 1 over the"
+            " patterns to learn from"
+        ),
     )
-    seed: Seed = Field(0, description="of the draw of patterns, of what is random in them and of noise")
+    seed: Seed = Field(
+        0, description="of the draw of patterns, of what is random in them and of noise"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: Any) -> Any:
-        """Keys that the data set has and the file leaves out get their values; targets are a text or a tuple of texts."""
+        """Keys that the data set has and the file leaves out get their values; targets are a
+        text or a tuple of texts.
+        """
         if not isinstance(data, dict):
             return data
         targets = data.get("targets")
-        if isinstance(targets, (list, tuple)) and all(isinstance(column, str) for column in targets):
+        if isinstance(targets, (list, tuple)) and all(
+            isinstance(column, str) for column in targets
+        ):
             data = {**data, "targets": tuple(targets)}
         elif not isinstance(targets, str | None):
             raise InputError(
-                f'targets = {shown(targets)} must be a text in quotes, such as "class", or a list of them, such as ["y"]'
+                f'targets = {shown(targets)} must be a text in quotes, such as "class", or a list'
+                ' of them, such as ["y"]'
             )
         name = data.get("name")
         keys = DATASETS[name].keys if isinstance(name, str) and name in DATASETS else {}
-        return {**{key: value for key, value in keys.items() if value is not ... and value is not None}, **data}
+        return {
+            **{key: value for key, value in keys.items() if value is not ... and value is not None},
+            **data,
+        }
 
     @model_validator(mode="after")
     def _check(self) -> "Data":
         keys = choose("name", self.name, DATASETS).keys
         for key, value in self.model_dump(exclude_defaults=True).items():
             if key not in keys and key not in ("name", "samples", "seed"):
-                others = ", ".join(name for name, dataset in DATASETS.items() if key in dataset.keys)
-                raise InputError(f'{key} = {shown(value)} does not go with name = "{self.name}", only with {others}: remove it')
+                others = ", ".join(
+                    name for name, dataset in DATASETS.items() if key in dataset.keys
+                )
+                raise InputError(
+                    f'{key} = {shown(value)} does not go with name = "{self.name}", only with'
+                    f" {others}: remove it"
+                )
         for key, value in keys.items():
             if value is None and getattr(self, key) is None:
                 example = 'file = "mine.csv"' if key == "file" else "samples = 64"
-                raise InputError(f'{key} is missing: name = "{self.name}" needs it, such as {example}')
+                raise InputError(
+                    f'{key} is missing: name = "{self.name}" needs it, such as {example}'
+                )
         return self
 
 
 def xor(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Exclusive or: 4 patterns of two inputs -1 or +1; the target is 1 where they differ, else 0."""
+    """Exclusive or: 4 patterns of two inputs -1 or +1; the target is 1 where they differ, else
+    0.
+    """
     x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     return x, (x[:, :1] != x[:, 1:]).astype(float)
 
 
 def parity(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Parity of data.bits inputs -1 or +1, all 2^bits patterns; the target is 1 where the number of +1 is odd, else 0."""
+    """Parity of data.bits inputs -1 or +1, all 2^bits patterns; the target is 1 where the number
+    of +1 is odd, else 0.
+    """
     assert data.bits is not None
     ones = np.arange(2**data.bits)[:, None] >> np.arange(data.bits)[::-1] & 1
     return 2.0 * ones - 1, ones.sum(1, keepdims=True) % 2.0
@@ -120,10 +164,13 @@ LETTERS = """
 
 
 def letters(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Letters N, I, S, T of 7 x 7 pixels, -1 or +1 (ink), each pixel flipped with probability data.noise; 4 classes in turn."""
+    """Letters N, I, S, T of 7 x 7 pixels, -1 or +1 (ink), each pixel flipped with probability
+    data.noise; 4 classes in turn.
+    """
     if data.noise > 0.5:
         raise InputError(
-            f"data.noise = {data.noise} is the probability that a pixel is flipped: at most 0.5, which leaves no letter"
+            f"data.noise = {data.noise} is the probability that a pixel is flipped: at most 0.5,"
+            " which leaves no letter"
         )
     _check_memory(data, count, 49)
     rows = [line.split() for line in LETTERS.split("\n") if line]
@@ -134,28 +181,38 @@ def letters(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
 
 
 def digits(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Handwritten digits: 1797 real images of 8 x 8 pixels, scaled to 0..1, and 10 classes (from scikit-learn)."""
+    """Handwritten digits: 1797 real images of 8 x 8 pixels, scaled to 0..1, and 10 classes (from
+    scikit-learn).
+    """
     x, target = _classes("digits")
     return x / 16.0, target
 
 
 def iris(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Iris flowers: 150 real ones by 4 measures, standardised, and 3 species (from scikit-learn)."""
+    """Iris flowers: 150 real ones by 4 measures, standardised, and 3 species (from
+    scikit-learn).
+    """
     return _classes("iris")
 
 
 def wine(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Wines: 178 real ones by 13 chemical measures, standardised, and 3 growers (from scikit-learn)."""
+    """Wines: 178 real ones by 13 chemical measures, standardised, and 3 growers (from
+    scikit-learn).
+    """
     return _classes("wine")
 
 
 def breast_cancer(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Breast cancer: 569 real tumours by 30 measures, standardised, and 2 classes, malignant and benign (from scikit-learn)."""
+    """Breast cancer: 569 real tumours by 30 measures, standardised, and 2 classes, malignant and
+    benign (from scikit-learn).
+    """
     return _classes("breast_cancer")
 
 
 def diabetes(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Diabetes: 442 real patients by 10 measures; the target is how far it went in a year, a number; all standardised."""
+    """Diabetes: 442 real patients by 10 measures; the target is how far it went in a year, a
+    number; all standardised.
+    """
     from sklearn.datasets import load_diabetes
 
     x, progress = load_diabetes(return_X_y=True, scaled=False)
@@ -163,10 +220,12 @@ def diabetes(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
 
 
 def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of deviation data.noise; the target is 0 or 1.
+    """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of deviation
+    data.noise; the target is 0 or 1.
 
-    Points of both in turn: x = s (cos a, sin a), a = 2 pi turns s, for target 1 turned by pi; s is the root of a uniform number,
-    so that they lie about evenly along a spiral. After Lang and Witbrock (1988), whose spirals have 3 turns.
+    Points of both in turn: x = s (cos a, sin a), a = 2 pi turns s, for target 1 turned by pi; s is
+    the root of a uniform number, so that they lie about evenly along a spiral. After Lang and
+    Witbrock (1988), whose spirals have 3 turns.
     """
     assert data.turns is not None
     _check_memory(data, count, 3)
@@ -178,9 +237,11 @@ def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
 
 
 def teacher(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Normal inputs and a random linear teacher's answers, as many of each as the network has, plus label noise.
+    """Normal inputs and a random linear teacher's answers, as many of each as the network has, plus
+    label noise.
 
-    target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no bias.
+    target = x W + noise xi, with x and xi standard normal, W normal of variance 1/n_inputs, and no
+    bias.
     """
     _check_memory(data, count, n_inputs + n_outputs)
     rng = _stream(data)
@@ -190,12 +251,21 @@ def teacher(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
 
 
 def patterns(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """A few random patterns -1 or +1, all different, and the fixed point wanted of each: outputs -a or +a, a = data.amplitude."""
+    """A few random patterns -1 or +1, all different, and the fixed point wanted of each: outputs
+    -a or +a, a = data.amplitude.
+    """
     if count > min(2**n_inputs, MAX_PATTERNS):
-        most = f"{2**n_inputs} different ones of {n_inputs} inputs" if n_inputs < 10 else f"{MAX_PATTERNS}"
-        raise InputError(f'data.samples = {count} but data.name = "patterns" makes at most {most}: ask for fewer')
+        most = (
+            f"{2**n_inputs} different ones of {n_inputs} inputs"
+            if n_inputs < 10
+            else f"{MAX_PATTERNS}"
+        )
+        raise InputError(
+            f'data.samples = {count} but data.name = "patterns" makes at most {most}: ask for fewer'
+        )
     assert data.amplitude is not None
-    rng, found = _stream(data), dict[tuple[int, ...], None]()
+    rng = _stream(data)
+    found = dict[tuple[int, ...], None]()
     while len(found) < count:
         found[tuple(rng.integers(0, 2, n_inputs).tolist())] = None
     wanted = _stream(data, 1).integers(0, 2, (count, n_outputs))
@@ -203,19 +273,25 @@ def patterns(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
 
 
 def bars(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Bars and stripes, data.side x data.side pixels whose rows, or columns, are all -1 or all +1; for a boltzmann machine.
+    """Bars and stripes, data.side x data.side pixels whose rows, or columns, are all -1 or all +1;
+    for a boltzmann machine.
 
     2^(side + 1) - 2 different states, each once, and no targets: a distribution to learn.
     """
     assert data.side is not None
     side = data.side
     lines = 2.0 * (np.arange(2**side)[:, None] >> np.arange(side)[::-1] & 1) - 1
-    stripes, upright = np.repeat(lines, side, axis=1), np.tile(lines, side)
-    return np.concatenate([stripes, upright[1:-1]]), np.empty((2 ** (side + 1) - 2, 0))  # none and all are both
+    stripes = np.repeat(lines, side, axis=1)
+    upright = np.tile(lines, side)
+    return np.concatenate([stripes, upright[1:-1]]), np.empty(
+        (2 ** (side + 1) - 2, 0)
+    )  # none and all are both
 
 
 def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets) or NPZ (arrays x and target)."""
+    """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets)
+    or NPZ (arrays x and target).
+    """
     from sims.data_files import read_patterns
 
     assert data.file is not None
@@ -223,7 +299,9 @@ def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
 
 
 def class_names(data: Data) -> tuple[str, ...]:
-    """What the classes of the targets are called, in the order of their columns; () where the data set has no names for them."""
+    """What the classes of the targets are called, in the order of their columns; () where the
+    data set has no names for them.
+    """
     if data.name == "file":
         from sims.data_files import read_patterns
 
@@ -235,12 +313,16 @@ def class_names(data: Data) -> tuple[str, ...]:
         return ()
     from sklearn import datasets
 
-    return tuple(str(name) for name in getattr(datasets, f"load_{data.name.replace('-', '_')}")().target_names)
+    return tuple(
+        str(name)
+        for name in getattr(datasets, f"load_{data.name.replace('-', '_')}")().target_names
+    )
 
 
 class Dataset(NamedTuple):
-    """keys: those of [data] that it takes beside name, samples and seed, and their values if left out; None must be given, ...
-    may be absent. A data set that must be told its samples makes them."""
+    """keys: those of [data] that it takes beside name, samples and seed, and their values if left
+    out; None must be given, ... may be absent. A data set that must be told its samples makes them.
+    """
 
     make: Callable[[Data, int, int, int], tuple[Array, Array]]
     keys: dict[str, Any] = {}
@@ -259,12 +341,23 @@ DATASETS: dict[str, Dataset] = {
     "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0}),
     "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),
     "bars": Dataset(bars, {"side": 3}),
-    "file": Dataset(file, {"file": None, "sha256": ..., "targets": ..., "test": 0, "balanced": False, "standardise": False}),
+    "file": Dataset(
+        file,
+        {
+            "file": None,
+            "sha256": ...,
+            "targets": ...,
+            "test": 0,
+            "balanced": False,
+            "standardise": False,
+        },
+    ),
 }
 
 
 def load_data(data: Data, n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
-    """The patterns x (samples, n_inputs) and targets (samples, n_outputs) to learn from that [data] asks for.
+    """The patterns x (samples, n_inputs) and targets (samples, n_outputs) to learn from that [data]
+    asks for.
 
     A network that does not fit them, or more samples than there are, raises InputError.
     """
@@ -272,17 +365,27 @@ def load_data(data: Data, n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
     return x, target
 
 
-def load_split(data: Data, n_inputs: int, n_outputs: int, test_key: str = "data.test") -> tuple[Array, Array, Array, Array]:
-    """The patterns and targets to learn from, as `load_data`, and the data.test further ones held back, (test, ...).
+def load_split(
+    data: Data, n_inputs: int, n_outputs: int, test_key: str = "data.test"
+) -> tuple[Array, Array, Array, Array]:
+    """The patterns and targets to learn from, as `load_data`, and the data.test further ones held
+    back, (test, ...).
 
-    No pattern held back is equal to one to learn from. For the same seed fewer samples are the first of more (before they are
-    standardised), and those to learn from do not depend on data.test; without data.samples they are all that are not held back.
-    test_key: what messages call data.test.
+    No pattern held back is equal to one to learn from. For the same seed fewer samples are the
+    first of more (before they are standardised), and those to learn from do not depend on
+    data.test; without data.samples they are all that are not held back. test_key: what messages
+    call data.test.
     """
     x, target, x_test, target_test = _split(data, n_inputs, n_outputs, test_key)
     if not target.shape[1]:
-        raise InputError(f'{_called(data)} has no targets, which only network.kind = "boltzmann" can do without: use that kind')
-    for units, wanted, what in ((n_inputs, x.shape[1], "inputs"), (n_outputs, target.shape[1], "outputs")):
+        raise InputError(
+            f'{_called(data)} has no targets, which only network.kind = "boltzmann" can do without:'
+            " use that kind"
+        )
+    for units, wanted, what in (
+        (n_inputs, x.shape[1], "inputs"),
+        (n_outputs, target.shape[1], "outputs"),
+    ):
         if units != wanted:
             raise InputError(
                 f"the network has {units} {what} but {_called(data)} has {wanted} {what}: "
@@ -292,36 +395,51 @@ def load_split(data: Data, n_inputs: int, n_outputs: int, test_key: str = "data.
 
 
 def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Array:
-    """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then targets, each one of `values`."""
+    """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then
+    targets, each one of `values`.
+    """
     x, target, _, _ = _split(data, n_visible, 0, "data.test")
     parts = [part for part in (x, target) if part.size]
-    both = np.concatenate([np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in parts], axis=1)
+    both = np.concatenate(
+        [np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in parts],
+        axis=1,
+    )
     if both.shape[1] > MAX_UNITS:
         raise InputError(
-            f"{_called(data)} has {both.shape[1]} inputs and targets together, too many units for a boltzmann machine "
-            f"to be enumerated (limit {MAX_UNITS}): choose another, such as bars"
+            f"{_called(data)} has {both.shape[1]} inputs and targets together, too many units for a"
+            f" boltzmann machine to be enumerated (limit {MAX_UNITS}): choose another, such as bars"
         )
     if both.shape[1] != n_visible:
         raise InputError(
-            f"network.visible = {n_visible} but {_called(data)} has {both.shape[1]} inputs and targets together: "
-            f"set network.visible = {both.shape[1]}"
+            f"network.visible = {n_visible} but {_called(data)} has {both.shape[1]} inputs and"
+            f" targets together: set network.visible = {both.shape[1]}"
         )
     return both
 
 
-def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> tuple[Array, Array, Array, Array]:
+def _split(
+    data: Data, n_inputs: int, n_outputs: int, test_key: str
+) -> tuple[Array, Array, Array, Array]:
     make, keys = choose("data.name", data.name, DATASETS)
-    endless, test = "samples" in keys, data.test
+    endless = "samples" in keys
+    test = data.test
     if endless and data.samples is None:
-        raise InputError(f'data.samples is missing: data.name = "{data.name}" makes its patterns, so say how many')
+        raise InputError(
+            f'data.samples is missing: data.name = "{data.name}" makes its patterns, so say how'
+            " many"
+        )
     if data.balanced and data.samples is None:
-        raise InputError("data.balanced = true but data.samples is missing: say how many patterns to learn from, or set false")
+        raise InputError(
+            "data.balanced = true but data.samples is missing: say how many patterns to learn from,"
+            " or set false"
+        )
     n = data.samples or 0
     count = n + test
     x, target = make(data, n_inputs, n_outputs, count)
     if not endless and (test or data.samples is not None):
         order = _drawn(target, data.seed, data.samples if data.balanced else None)
-        x, target = x[order], target[order]
+        x = x[order]
+        target = target[order]
     if n > len(x):
         raise InputError(f"data.samples = {n} but {_called(data)} has only {len(x)}: ask for fewer")
     n = n or len(x)
@@ -329,7 +447,9 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> tuple[Ar
     if test:
         first = _first_equal(x)
         if data.samples is None:
-            n = int(np.sort(first)[-test]) if test <= len(x) else 0  # the most that leave enough to hold back
+            n = (
+                int(np.sort(first)[-test]) if test <= len(x) else 0
+            )  # the most that leave enough to hold back
         while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
             count += count - n
             x, target = make(data, n_inputs, n_outputs, count)
@@ -338,20 +458,28 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> tuple[Ar
         if not n or len(fresh) < test:
             learn = f"{n} of them to learn from" if n else "and some are needed to learn from"
             raise InputError(
-                f"{test_key} = {test}, but {_called(data)} has only {len(x)} patterns, {learn}, and {len(fresh)} others that "
-                f"equal none of those: lower {test_key} or data.samples{', or raise data.noise' * endless}"
+                f"{test_key} = {test}, but {_called(data)} has only {len(x)} patterns, {learn}, and"
+                f" {len(fresh)} others that equal none of those: lower {test_key} or"
+                f" data.samples{', or raise data.noise' * endless}"
             )
-    x_test, target_test = x[fresh], target[fresh]
-    x, target = x[:n], target[:n]
-    if data.balanced and test and (gone := np.flatnonzero(target.any(0) & ~target_test.any(0))).size:
+    x_test = x[fresh]
+    target_test = target[fresh]
+    x = x[:n]
+    target = target[:n]
+    if (
+        data.balanced
+        and test
+        and (gone := np.flatnonzero(target.any(0) & ~target_test.any(0))).size
+    ):
         raise InputError(
-            f"data.balanced = true with data.samples = {n} leaves no pattern of {_class(data, gone[0])} to hold back: lower "
-            "data.samples, or raise data.test"
+            f"data.balanced = true with data.samples = {n} leaves no pattern of"
+            f" {_class(data, gone[0])} to hold back: lower data.samples, or raise data.test"
         )
     if data.standardise:
         if n < 2:
             raise InputError(
-                f"data.samples = {n} has no spread to standardise by: use 2 or more, or set data.standardise = false"
+                f"data.samples = {n} has no spread to standardise by: use 2 or more, or set"
+                " data.standardise = false"
             )
         x, x_test = _standardised(x, x_test)
         if not _are_classes(target):
@@ -371,13 +499,20 @@ def _class(data: Data, column: int) -> str:
 
 
 def _stream(data: Data, number: int = 0) -> np.random.Generator:
-    """The generators of a data set: what comes from one of its own does not depend on how much came from another."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(data.seed, spawn_key=(number,) if number else ())))
+    """The generators of a data set: what comes from one of its own does not depend on how much
+    came from another.
+    """
+    return np.random.Generator(
+        np.random.Philox(np.random.SeedSequence(data.seed, spawn_key=(number,) if number else ()))
+    )
 
 
 def _check_memory(data: Data, count: int, numbers: int) -> None:
     if count * numbers > MAX_NUMBERS:
-        raise InputError(f"data.samples = {data.samples}: {count} patterns with those held back do not fit in memory: use fewer")
+        raise InputError(
+            f"data.samples = {data.samples}: {count} patterns with those held back do not fit in"
+            " memory: use fewer"
+        )
 
 
 def _classes(name: str) -> tuple[Array, Array]:
@@ -393,9 +528,10 @@ def _are_classes(target: Array) -> bool:
 
 
 def _drawn(target: Array, seed: int, balanced: int | None) -> Array:
-    """All patterns in an order that is random but for the shares of the classes: however many the first ones are, each class has
-    among them as many as its share of all, within one or so (as a stratified split). The i-th drawn of the n of a class is
-    placed at (i + 1/2)/n. balanced: so many at the head hold as many of each class as can be.
+    """All patterns in an order that is random but for the shares of the classes: however many the
+    first ones are, each class has among them as many as its share of all, within one or so (as a
+    stratified split). The i-th drawn of the n of a class is placed at (i + 1/2)/n. balanced: so
+    many at the head hold as many of each class as can be.
     """
     classes = np.zeros(len(target), dtype=int)
     if target.shape[1] and _are_classes(target):
@@ -404,7 +540,8 @@ def _drawn(target: Array, seed: int, balanced: int | None) -> Array:
     head = order[:0]
     if balanced is not None:
         order = order[np.argsort(_rank(classes[order]), kind="stable")]
-        head, order = order[:balanced], order[balanced:]
+        head = order[:balanced]
+        order = order[balanced:]
     of = classes[order]
     place = (_rank(of) + 0.5) / np.bincount(of, minlength=1)[of]
     return np.concatenate([head, order[np.argsort(place, kind="stable")]])
@@ -425,7 +562,12 @@ def _first_equal(x: Array) -> Array:
 
 
 def _standardised(learned: Array, held_back: Array) -> tuple[Array, Array]:
-    """Both less the mean of the first and divided by its spread; a column that does not vary is only shifted."""
-    mean, spread = learned.mean(0), learned.std(0)
-    spread[(np.ptp(learned, axis=0) == 0) | (spread == 0)] = 1.0  # rounding of the mean is no spread
+    """Both less the mean of the first and divided by its spread; a column that does not vary is
+    only shifted.
+    """
+    mean = learned.mean(0)
+    spread = learned.std(0)
+    spread[(np.ptp(learned, axis=0) == 0) | (spread == 0)] = (
+        1.0  # rounding of the mean is no spread
+    )
     return (learned - mean) / spread, (held_back - mean) / spread

@@ -1,4 +1,6 @@
-"""What every study starts from: the network, its objective on the data, the point w and the direction v."""
+"""What every study starts from: the network, its objective on the data, the point w and the
+direction v.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +26,8 @@ Array = np.ndarray
 Tables = dict[str, pd.DataFrame]
 Progress = Callable[[str, int, int], None]  # (what, done, in all)
 ShouldStop = Callable[[], bool]
-# what a study is: it yields each table when it is finished, or again when it has more rows; "summary" is among them
+# what a study is: it yields each table when it is finished, or again when it has more rows;
+# "summary" is among them
 Study = Iterator[tuple[str, pd.DataFrame]]
 
 
@@ -39,12 +42,18 @@ def go_on(should_stop: ShouldStop) -> None:
 
 
 class Attentive(Objective):
-    """An objective that asks `should_stop` before everything it computes, so that long work on it ends soon, by Stopped."""
+    """An objective that asks `should_stop` before everything it computes, so that long work on
+    it ends soon, by Stopped.
+    """
 
     def __init__(self, objective: Objective, should_stop: ShouldStop):
-        self._plain, self._should_stop = objective, should_stop
-        self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
-        self.inexact, self.symmetric = objective.inexact, objective.symmetric
+        self._plain = objective
+        self._should_stop = should_stop
+        self.n_weights = objective.n_weights
+        self.n_patterns = objective.n_patterns
+        self.depth = objective.depth
+        self.inexact = objective.inexact
+        self.symmetric = objective.symmetric
 
     def subset(self, rows: Array) -> "Attentive":
         return Attentive(self._plain.subset(rows), self._should_stop)
@@ -68,8 +77,9 @@ class Attentive(Objective):
 
 @dataclass(frozen=True)
 class Problem:
-    """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside the results begin that keep
-    what was done of long work; None keeps nothing."""
+    """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
+    the results begin that keep what was done of long work; None keeps nothing.
+    """
 
     network: MLP | DAG | Recurrent | Boltzmann
     objective: Objective
@@ -79,47 +89,70 @@ class Problem:
 
 
 def prepare(experiment: Experiment) -> Problem:
-    """Network, data, warmed-up weights and direction of an experiment. InputError if they do not fit or diverge."""
+    """Network, data, warmed-up weights and direction of an experiment. InputError if they do not
+    fit or diverge.
+    """
     network = experiment.network.build()
     objective: Objective
     if isinstance(network, Boltzmann):
-        objective = network.objective(load_states(experiment.data, network.n_visible, network.values))
+        objective = network.objective(
+            load_states(experiment.data, network.n_visible, network.values)
+        )
     else:
         x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
         if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
             raise InputError(
-                f'network.error = "{network.error}" does not go with data.name = "{experiment.data.name}", whose targets are any '
-                'numbers: set network.error = "squared_error"'
+                f'network.error = "{network.error}" does not go with data.name ='
+                f' "{experiment.data.name}", whose targets are any numbers: set network.error ='
+                ' "squared_error"'
             )
         objective = network.objective(x, target)
     w = warmed_up(network, objective, experiment)
     if experiment.direction.kind == "gradient":
         v = objective.gradient(w)
         if not v.any():
-            raise InputError('direction.kind = "gradient" but the gradient is zero there: use "random" or fewer warm-up updates')
+            raise InputError(
+                'direction.kind = "gradient" but the gradient is zero there: use "random" or fewer'
+                " warm-up updates"
+            )
     else:
-        v = np.random.Generator(np.random.Philox(experiment.direction_seed())).standard_normal(w.size)
+        v = np.random.Generator(np.random.Philox(experiment.direction_seed())).standard_normal(
+            w.size
+        )
     if experiment.direction.norm is not None:
         v *= experiment.direction.norm / np.linalg.norm(v)
     return Problem(network, objective, w, v)
 
 
-def warmed_up(network: MLP | DAG | Recurrent | Boltzmann, objective: Objective, experiment: Experiment, run: int = 0) -> Array:
+def warmed_up(
+    network: MLP | DAG | Recurrent | Boltzmann,
+    objective: Objective,
+    experiment: Experiment,
+    run: int = 0,
+) -> Array:
     """The starting weights of a run, after the warm-up."""
-    weights, w = experiment.weights, network.init(experiment.seeds_of(run)["start_seed"])
+    weights = experiment.weights
+    w = network.init(experiment.seeds_of(run)["start_seed"])
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(weights.warmup_updates):
             w -= weights.warmup_rate * objective.gradient(w)
             if not np.isfinite(w).all():
-                raise InputError(f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it")
+                raise InputError(
+                    f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge:"
+                    " lower it"
+                )
         if not np.isfinite(objective.error(w)):
-            raise InputError(f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it")
+            raise InputError(
+                f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it"
+            )
     return w
 
 
 class Fact(NamedTuple):
-    """One number that a study found out: a row of its summary, see `reports.studies.facts`. stderr: 0 for what is exact to
-    rounding, NaN where it is not known; low, high: ends of its 95 % interval, if it has one of its own."""
+    """One number that a study found out: a row of its summary, see `reports.studies.facts`. stderr:
+    0 for what is exact to rounding, NaN where it is not known; low, high: ends of its 95 %
+    interval, if it has one of its own.
+    """
 
     measure: str
     value: float
@@ -134,4 +167,6 @@ class Fact(NamedTuple):
 def facts(rows: Iterable[Fact]) -> pd.DataFrame:
     """The summary of a study that finds out facts."""
     numbers = ("value", "stderr", "low", "high")
-    return pd.DataFrame(list(rows), columns=list(Fact._fields))[list(FACTS)].astype(dict.fromkeys(numbers, float))
+    return pd.DataFrame(list(rows), columns=list(Fact._fields))[list(FACTS)].astype(
+        dict.fromkeys(numbers, float)
+    )

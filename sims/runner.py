@@ -1,4 +1,6 @@
-"""Running an experiment: its study on its problem, with everything that is needed to do it again."""
+"""Running an experiment: its study on its problem, with everything that is needed to do it
+again.
+"""
 
 import os
 import platform
@@ -28,8 +30,10 @@ INTERRUPTED = "the run was interrupted"
 
 @dataclass(frozen=True)
 class Run:
-    """What a run gives: pandas frames by name, also as attributes (`run.summary`; columns in `reports.frames`), the resolved
-    experiment and where it all comes from. No tables: interrupted before the first result."""
+    """What a run gives: pandas frames by name, also as attributes (`run.summary`; columns in
+    `reports.frames`), the resolved experiment and where it all comes from. No tables: interrupted
+    before the first result.
+    """
 
     experiment: Experiment
     tables: Tables
@@ -42,7 +46,9 @@ class Run:
 
     def write(self, directory: Path) -> None:
         """Store it in a directory that is `reserved` for it."""
-        run_directory.write_run(directory, to_toml(self.experiment, directory), self.tables, self.provenance)
+        run_directory.write_run(
+            directory, to_toml(self.experiment, directory), self.tables, self.provenance
+        )
 
 
 def run_experiment(
@@ -54,14 +60,16 @@ def run_experiment(
     should_stop: Callable[[], bool] = lambda: False,
     scratch: str | Path | None = None,
 ) -> Run:
-    """Run an experiment by name or file; `set` changes keys ("estimation.trials": 2000), `seed` is short for run.seed.
+    """Run an experiment by name or file; `set` changes keys ("estimation.trials": 2000), `seed` is
+    short for run.seed.
 
-    out: a directory to write the run to (empty, or with an unfinished training of the same experiment); None writes nothing.
-    progress(what, done, in all) is called along the way. should_stop is asked between pieces of about 0.2 s: True ends the run
-    with what is done, marked "partial". scratch: a directory (absent: in `out`) where a training keeps what was done, to be gone
-    on with when it is run again.
-    InputError for a user's mistake. One that shows only after the first results (no minimum, say) does not lose them: the run is
-    "partial" too, and provenance["reason"] says why.
+    out: a directory to write the run to (empty, or with an unfinished training of the same
+    experiment); None writes nothing. progress(what, done, in all) is called along the way.
+    should_stop is asked between pieces of about 0.2 s: True ends the run with what is done, marked
+    "partial". scratch: a directory (absent: in `out`) where a training keeps what was done, to be
+    gone on with when it is run again.
+    InputError for a user's mistake. One that shows only after the first results (no minimum, say)
+    does not lose them: the run is "partial" too, and provenance["reason"] says why.
     """
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)
@@ -69,13 +77,21 @@ def run_experiment(
     if out is None:
         return _run(experiment, again, progress, should_stop, scratch)
     with reserved(experiment, Path(out)) as directory:
-        run = _run(experiment, again, progress, should_stop, scratch or directory / run_directory.UNFINISHED)
+        run = _run(
+            experiment,
+            again,
+            progress,
+            should_stop,
+            scratch or directory / run_directory.UNFINISHED,
+        )
         if run.tables:
             run.write(directory)
         return run
 
 
-def reserved(experiment: Experiment, out: Path | None, suffix: str = "") -> AbstractContextManager[Path]:
+def reserved(
+    experiment: Experiment, out: Path | None, suffix: str = ""
+) -> AbstractContextManager[Path]:
     """A directory for the results of an experiment, see `reports.store.run_directory.reserved`."""
     return run_directory.reserved(experiment.name + suffix, to_toml(experiment), out)
 
@@ -104,7 +120,9 @@ def study_tables(
     study = STUDIES[experiment.study].load()
     tables: Tables = {}
     try:
-        for name, table in study(experiment, problem, progress or (lambda what, done, total: None), should_stop):
+        for name, table in study(
+            experiment, problem, progress or (lambda what, done, total: None), should_stop
+        ):
             tables[name] = table
     except Stopped:
         return (tables if "summary" in tables else {}), INTERRUPTED
@@ -116,20 +134,36 @@ def study_tables(
 
 
 def without_places(text: str) -> str:
-    """A message that is stored, with paths that begin where the user, the package or a library is: none names a person."""
-    places = {Path.cwd(), Path(__file__).resolve().parents[1], *map(Path, (sys.prefix, sys.base_prefix)), Path.home()}
-    for place in sorted((str(place) for place in places if place != Path(place.anchor)), key=len, reverse=True):
+    """A message that is stored, with paths that begin where the user, the package or a library
+    is: none names a person.
+    """
+    places = {
+        Path.cwd(),
+        Path(__file__).resolve().parents[1],
+        *map(Path, (sys.prefix, sys.base_prefix)),
+        Path.home(),
+    }
+    for place in sorted(
+        (str(place) for place in places if place != Path(place.anchor)), key=len, reverse=True
+    ):
         text = text.replace(place + os.sep, "")
     return text
 
 
-def _provenance(experiment: Experiment, problem: Problem, again: str, reason: str) -> dict[str, Any]:
-    chip, S = experiment.chip, problem.objective.n_patterns
+def _provenance(
+    experiment: Experiment, problem: Problem, again: str, reason: str
+) -> dict[str, Any]:
+    chip = experiment.chip
+    S = problem.objective.n_patterns
     about = experiment.description or experiment.name
     if experiment.study != "reproduce":
         about += f"; {problem.w.size} weights, "
     if TRIALS in STUDIES[experiment.study].random:
-        shown = f"{S} patterns" if experiment.estimation.presentation == "batch" else f"one of {S} patterns"
+        shown = (
+            f"{S} patterns"
+            if experiment.estimation.presentation == "batch"
+            else f"one of {S} patterns"
+        )
         noise = f"noise {chip.error_unit.noise:g} in each reading of the error"
         about += f"{shown} in each evaluation; chip {chip.name} with {noise}"
     elif experiment.study != "reproduce":
@@ -153,7 +187,11 @@ def origin() -> dict[str, Any]:
         "perturb": version("perturb"),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "platform": {"system": platform.system(), "machine": platform.machine(), "byteorder": sys.byteorder},
+        "platform": {
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "byteorder": sys.byteorder,
+        },
         "git": _git_state(),
     }
 
@@ -165,8 +203,12 @@ def _git_state() -> dict[str, Any] | None:
         return None
     try:
         ask = ["git", "-C", str(here)]
-        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-        changed = subprocess.run([*ask, "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True).stdout
+        commit = subprocess.run(
+            [*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*ask, "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True
+        ).stdout
         return {"commit": commit, "dirty": bool(changed.strip())}
     except (OSError, subprocess.SubprocessError):
         return None

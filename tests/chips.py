@@ -8,16 +8,22 @@ from perturb.training.loop import begin
 from sims.experiment.loading import load_experiment
 
 DEVICE = {
-    "model": "soft-bounds", "range": 4.0, "step": {"dw_min": 0.002, "dw_min_dtod": 0.2, "up_down_dtod": 0.1, "c2c": 0.3},
-    "noise": {"write": 0.001}, "leak": {"lifetime_s": 0.1}, "flicker": {"q": 0.001},
-}  # fmt: skip
+    "model": "soft-bounds",
+    "range": 4.0,
+    "step": {"dw_min": 0.002, "dw_min_dtod": 0.2, "up_down_dtod": 0.1, "c2c": 0.3},
+    "noise": {"write": 0.001},
+    "leak": {"lifetime_s": 0.1},
+    "flicker": {"q": 0.001},
+}
 
 
 def exclusive_or():
     """The objective, and two starts."""
     x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     net = MLP([2, 2, 1], output="logistic")
-    return net.objective(x, (x[:, :1] != x[:, 1:]).astype(float)), np.array([net.init(seed) for seed in range(2)])
+    return net.objective(x, (x[:, :1] != x[:, 1:]).astype(float)), np.array(
+        [net.init(seed) for seed in range(2)]
+    )
 
 
 def params(changes):

@@ -2,7 +2,8 @@ import os
 import sys
 from pathlib import Path
 
-# before Numba is imported: what one process has compiled, here and in those that tests start, no other compiles again
+# before Numba is imported: what one process has compiled, here and in those that tests start, no
+# other compiles again
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
 import numpy as np
@@ -21,7 +22,11 @@ class Quadratic:
     def __init__(self, n, seed=0):
         rng = np.random.default_rng(seed)
         A = rng.standard_normal((n, n))
-        self.H, self.g, self.v = (A + A.T) / 2 + np.eye(n), rng.standard_normal(n), rng.standard_normal(n)
+        self.H, self.g, self.v = (
+            (A + A.T) / 2 + np.eye(n),
+            rng.standard_normal(n),
+            rng.standard_normal(n),
+        )
         self.z = self.H @ self.v
 
     def __call__(self, w):
@@ -40,7 +45,9 @@ def small():
 def _linear(layers, patterns):
     rng = np.random.default_rng(2)
     net = MLP(layers)
-    objective = net.objective(rng.standard_normal((patterns, layers[0])), rng.standard_normal((patterns, layers[1])))
+    objective = net.objective(
+        rng.standard_normal((patterns, layers[0])), rng.standard_normal((patterns, layers[1]))
+    )
     return objective, net.init(3), rng.standard_normal(net.n_weights)
 
 

@@ -1,4 +1,6 @@
-"""Slow, obvious twins of the compiled code, written from the formulas and from the published description of Philox."""
+"""Slow, obvious twins of the compiled code, written from the formulas and from the published
+description of Philox.
+"""
 
 import hashlib
 from functools import lru_cache
@@ -27,12 +29,18 @@ def words(seed, trial, block, stream, phase=0):
 
 def seed_of(first, purpose, n):
     """Of number n of several runs, repeats or dies."""
-    return int(hashlib.sha256(f"{first}/{purpose}/{n}".encode()).hexdigest()[:16], 16) // 2 if n else first
+    return (
+        int(hashlib.sha256(f"{first}/{purpose}/{n}".encode()).hexdigest()[:16], 16) // 2
+        if n
+        else first
+    )
 
 
 def normal_pair(a, b):
     radius = np.sqrt(-2 * np.log((a + 0.5) / 2**32))
-    return radius * np.cos(2 * np.pi * (b + 0.5) / 2**32), radius * np.sin(2 * np.pi * (b + 0.5) / 2**32)
+    return radius * np.cos(2 * np.pi * (b + 0.5) / 2**32), radius * np.sin(
+        2 * np.pi * (b + 0.5) / 2**32
+    )
 
 
 def normal(seed, stream, trial, phase, element):
@@ -46,7 +54,9 @@ def sign(seed, trial, i):
 
 @lru_cache
 def register(m):
-    """The bits that a shift register of m bits gives over its period: x^m = x^taps + ... + 1 on a list of bits, lowest first."""
+    """The bits that a shift register of m bits gives over its period: x^m = x^taps + ... + 1 on
+    a list of bits, lowest first.
+    """
     taps = [0] + {2: [1], 3: [2], 4: [3], 5: [3], 6: [5], 7: [6], 8: [6, 5, 4], 9: [5]}[m]
     bits, out = [1] + [0] * (m - 1), []
     for _ in range(2**m - 1):
@@ -60,11 +70,17 @@ def register(m):
 
 def sensed(D, sensing, sigma, seed, trial):
     """What each synapse knows of its perturbation."""
-    return D + sensing * sigma * np.array([normal(seed, 3, trial, 0, i) for i in range(len(D))]) if sensing else D
+    return (
+        D + sensing * sigma * np.array([normal(seed, 3, trial, 0, i) for i in range(len(D))])
+        if sensing
+        else D
+    )
 
 
 def perturbation(code, n, sigma, seed, trial, taps=None, m=None):
-    """One trial's perturbation, weight by weight. taps, m: of each shift register, the weights that it feeds and its bits."""
+    """One trial's perturbation, weight by weight. taps, m: of each shift register, the weights
+    that it feeds and its bits.
+    """
     D = np.empty(n)
     taps, m = taps or n, m or next(bits for bits in range(2, 64) if 2**bits - 1 >= n)
     for i in range(n):
@@ -93,7 +109,9 @@ def perturbation(code, n, sigma, seed, trial, taps=None, m=None):
             sequence = register(m)
             passes, row = divmod(trial, len(sequence))
             a, b, _, _ = words(seed, 0, i // taps, 0)
-            D[i] = sigma * (-1) ** (sequence[(row + (a * 2**32 + b) + i % taps) % len(sequence)] + passes)
+            D[i] = sigma * (-1) ** (
+                sequence[(row + (a * 2**32 + b) + i % taps) % len(sequence)] + passes
+            )
         else:
             period = 1
             while period < n + 1:
@@ -110,10 +128,16 @@ def pattern_index(seed, trial, n_patterns):
 
 
 def trials(objective, w, v, reading, design, first, last):
-    """Every trial's perturbation as synapses know it, broadcasts and regressor: arrays D (K, n), y (K,), u (K,), q (K, n)."""
+    """Every trial's perturbation as synapses know it, broadcasts and regressor: arrays D (K, n),
+    y (K,), u (K,), q (K, n).
+    """
     method, rows = design.method, []
     for trial in range(first, last):
-        fed = (design.code.registers.taps, design.code.registers.bits) if design.code.registers else ()
+        fed = (
+            (design.code.registers.taps, design.code.registers.bits)
+            if design.code.registers
+            else ()
+        )
         D = perturbation(design.code.name, w.size, design.sigma, design.seed, trial, *fed)
         shown = objective
         if design.presentation == "pattern":
@@ -121,7 +145,11 @@ def trials(objective, w, v, reading, design, first, last):
         E = []
         for phase, (a, b) in enumerate(method.phases):
             errors = shown.pattern_errors(w + a * D + b * design.r * v)
-            noise = [normal(design.seed, 1, trial, phase, k) for k in range(errors.size)] if reading.noise else 0.0
+            noise = (
+                [normal(design.seed, 1, trial, phase, k) for k in range(errors.size)]
+                if reading.noise
+                else 0.0
+            )
             errors = errors + reading.noise * np.array(noise)
             if reading.bits:
                 step = reading.range / 2**reading.bits
@@ -129,16 +157,34 @@ def trials(objective, w, v, reading, design, first, last):
             E.append(errors.mean())
         D = sensed(D, design.code.sensing, design.sigma, design.seed, trial)
         s, V, k = D @ v, v @ v, design.code.kurtosis
-        diagonal = (k - 3) / (k - 1) * v * D * D if method.correction == "diagonal" and k > 1 else 0.0
-        q = {"dw": D, "s_dw": s * D - diagonal, "b": s / V * (D - s * v / (2 * V)), "none": 0 * D}[method.regressor]
+        diagonal = (
+            (k - 3) / (k - 1) * v * D * D if method.correction == "diagonal" and k > 1 else 0.0
+        )
+        q = {"dw": D, "s_dw": s * D - diagonal, "b": s / V * (D - s * v / (2 * V)), "none": 0 * D}[
+            method.regressor
+        ]
         rows.append((D, np.dot(method.gradient_weights, E), np.dot(method.hv_weights, E), q))
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
 def sums(D, y, u, q, s):
-    """The sums of `synapse.SUMS` and `synapse.TOTALS`; s = D.v where the method broadcasts it, else 0."""
+    """The sums of `synapse.SUMS` and `synapse.TOTALS`; s = D.v where the method broadcasts it,
+    else 0.
+    """
     y_, u_ = y[:, None], u[:, None]
-    terms = (D, q, D * D, D * q, q * q, D * y_, q * u_, D * D * y_, D * y_**2, q * q * u_, q * u_**2)
+    terms = (
+        D,
+        q,
+        D * D,
+        D * q,
+        q * q,
+        D * y_,
+        q * u_,
+        D * D * y_,
+        D * y_**2,
+        q * q * u_,
+        q * u_**2,
+    )
     terms += (D**2 * y_**2, D * y_ * q * u_, q**2 * u_**2)
     c = s * s
     totals = (y, u, y * y, u * u, c, c * u, c * c, c * c * u, c * u * u, c * c * u * u)
@@ -152,14 +198,21 @@ def over_double_period(design, pair, y, u, s, v):
     name, n, V, found = design.code.name, design.n_weights, v @ v, np.zeros((3, design.n_weights))
     for t in range(length):
         D = perturbation(name, n, design.sigma, design.seed, pair * length + t, *fed)
-        q = {"dw": D, "s_dw": s[t] * D - design.kappa * v * D * D, "b": s[t] / V * (D - s[t] * v / (2 * V)), "none": 0 * D}
+        q = {
+            "dw": D,
+            "s_dw": s[t] * D - design.kappa * v * D * D,
+            "b": s[t] / V * (D - s[t] * v / (2 * V)),
+            "none": 0 * D,
+        }
         q = q[design.method.regressor]
         found += D * y[t], q * u[t], q * q
     return found
 
 
 def fit(method, design, D, y, u, q, v):
-    """(g, z) from the definitions: covariances over known denominators, or each weight's own least squares by lstsq."""
+    """(g, z) from the definitions: covariances over known denominators, or each weight's own
+    least squares by lstsq.
+    """
     K, n = D.shape
     if method.regressor == "none":
         return D.T @ y / K / design.sigma**2, np.full(n, np.nan)
@@ -167,7 +220,9 @@ def fit(method, design, D, y, u, q, v):
         x_scale = design.sigma**2
         q_scale = design.r * x_scale if method.regressor == "dw" else x_scale**2
         if method.centred:
-            return (D - D.mean(0)).T @ (y - y.mean()) / K / x_scale, (q - q.mean(0)).T @ (u - u.mean()) / K / q_scale
+            return (D - D.mean(0)).T @ (y - y.mean()) / K / x_scale, (q - q.mean(0)).T @ (
+                u - u.mean()
+            ) / K / q_scale
         return D.T @ y / K / x_scale, q.T @ u / K / q_scale
     g, z = np.empty(n), np.empty(n)
     for i in range(n):
@@ -186,7 +241,9 @@ def uniform(seed, stream, trial, phase, element):
 
 
 def cell(device, die, i):
-    """dw_up, dw_down, b_max, b_min of cell i of a die, from the formulas at the head of hardware/device.py."""
+    """dw_up, dw_down, b_max, b_min of cell i of a die, from the formulas at the head of
+    hardware/device.py.
+    """
     step, bounds, pair = device.step, device.limits, device.model == "one-sided-pair"
 
     def xi(quantity):
@@ -196,12 +253,26 @@ def cell(device, die, i):
         gain = 1 + step.dw_min_dtod * xi(side)
         if step.dw_min_distribution == "lognormal":
             gain = np.exp(step.dw_min_dtod * xi(side))
-        return device.range * step.dw_min * abs(gain + d * (step.up_down + step.up_down_dtod * xi(2 + side)))
+        return (
+            device.range
+            * step.dw_min
+            * abs(gain + d * (step.up_down + step.up_down_dtod * xi(2 + side)))
+        )
 
     b_max = device.range * bounds.w_max * abs(1 + bounds.w_max_dtod * xi(4))
     if pair:
-        return dw(1, 0), dw(1, 1), b_max, -device.range * bounds.w_max * abs(1 + bounds.w_max_dtod * xi(5))
-    return dw(1, 0), dw(-1, 0), b_max, device.range * bounds.w_min * abs(1 + bounds.w_min_dtod * xi(6))
+        return (
+            dw(1, 0),
+            dw(1, 1),
+            b_max,
+            -device.range * bounds.w_max * abs(1 + bounds.w_max_dtod * xi(5)),
+        )
+    return (
+        dw(1, 0),
+        dw(-1, 0),
+        b_max,
+        device.range * bounds.w_min * abs(1 + bounds.w_min_dtod * xi(6)),
+    )
 
 
 def device_pulse(device, die, i, w, d, seed, update, number):
@@ -219,16 +290,26 @@ def device_pulse(device, die, i, w, d, seed, update, number):
         f = 1 - x / b_max if d > 0 else 1 - x / b_min
     elif device.model == "linear-step":
         linear, r = device.linear, device.range
-        gamma_up = -abs(linear.gamma_up + linear.gamma_up_dtod * normal(die, 16, 0, 8, i)) / (r * device.limits.w_max)
-        gamma_down = -abs(linear.gamma_down + linear.gamma_down_dtod * normal(die, 16, 0, 10, i)) / (r * device.limits.w_min)
+        gamma_up = -abs(linear.gamma_up + linear.gamma_up_dtod * normal(die, 16, 0, 8, i)) / (
+            r * device.limits.w_max
+        )
+        gamma_down = -abs(
+            linear.gamma_down + linear.gamma_down_dtod * normal(die, 16, 0, 10, i)
+        ) / (r * device.limits.w_min)
         f = 1 + (gamma_up if d > 0 else gamma_down) * x
     else:
         e = device.exponential
         z = 2 * e.a * x / (high - low) + e.b
         A, gamma = (e.A_up, e.gamma_up) if sign > 0 else (e.A_down, e.gamma_down)
         f = max(0, 1 - A * np.exp(sign * gamma * z))
-    step, xi, share = device.step, normal(seed, 17, update, number, i), 1 if device.step.c2c_kind == "additive" else f
-    noise = step.c2c * dw * share + (device.range * step.c2c_offset + step.c2c_slope * abs(x)) * (1 if share >= 0 else -1)
+    step, xi, share = (
+        device.step,
+        normal(seed, 17, update, number, i),
+        1 if device.step.c2c_kind == "additive" else f,
+    )
+    noise = step.c2c * dw * share + (device.range * step.c2c_offset + step.c2c_slope * abs(x)) * (
+        1 if share >= 0 else -1
+    )
     x = x + sign * (dw * f + noise * xi)
     x = min(max(x, low), high)
     if device.model != "one-sided-pair":
@@ -238,7 +319,13 @@ def device_pulse(device, die, i, w, d, seed, update, number):
 
 def learn(objective, w, plan, run, updates):
     """Weights after so many updates of one run, trial by trial; rules without curvature."""
-    w, m, seed, S, orders = w.copy(), np.zeros_like(w), seed_of(plan.seed, "run", run), objective.n_patterns, {}
+    w, m, seed, S, orders = (
+        w.copy(),
+        np.zeros_like(w),
+        seed_of(plan.seed, "run", run),
+        objective.n_patterns,
+        {},
+    )
     B = plan.batch or S
 
     def pattern(place):
@@ -246,8 +333,12 @@ def learn(objective, w, plan, run, updates):
             return place % S
         epoch = place // S
         if epoch not in orders:
-            together = max(1, 4096 // S)  # passes whose numbers are drawn together; patterns go by in the order of theirs
-            drawn = np.random.Generator(np.random.Philox(key=[seed, epoch // together])).random((together, S))
+            together = max(
+                1, 4096 // S
+            )  # passes whose numbers are drawn together; patterns go by in the order of theirs
+            drawn = np.random.Generator(np.random.Philox(key=[seed, epoch // together])).random(
+                (together, S)
+            )
             orders[epoch] = sorted(range(S), key=lambda i: drawn[epoch % together][i])
         return int(orders[epoch][place % S])
 
@@ -260,33 +351,57 @@ def learn(objective, w, plan, run, updates):
             for phase, (a, b) in enumerate(plan.method.phases):
                 read = []
                 for i in range(B):
-                    E, free = objective.pattern(pattern(first + i)).error(w + a * D), plan.baseline_free and (a, b) == (0, 0)
+                    E, free = (
+                        objective.pattern(pattern(first + i)).error(w + a * D),
+                        plan.baseline_free and (a, b) == (0, 0),
+                    )
                     if not free:
                         E += plan.reading.noise * normal(seed, 1, trial, phase, i)
                         if plan.reading.bits:
                             step = plan.reading.range / 2**plan.reading.bits
-                            E = np.clip(np.floor(E / step + 0.5) * step, 0, plan.reading.range - step)
+                            E = np.clip(
+                                np.floor(E / step + 0.5) * step, 0, plan.reading.range - step
+                            )
                     read.append(E)
                 dE += plan.method.gradient_weights[phase] * np.mean(read)
             g += dE * D / plan.sigma**2 / plan.trials_per_update
         rate = plan.eta / (1 + update / plan.decay) if plan.decay else plan.eta
         m = plan.momentum * m + g
-        step = {"plain": -rate * g, "momentum": -rate * m, "sign": -rate * np.sign(g), "keep-if-better": rate * D * (dE < 0)}
+        step = {
+            "plain": -rate * g,
+            "momentum": -rate * m,
+            "sign": -rate * np.sign(g),
+            "keep-if-better": rate * D * (dE < 0),
+        }
         w = w + step[plan.rule]
     return w
 
 
 def newton_of_mean(H, minimum, w, plan, run, updates):
-    """Weights after so many updates by the mean of (z v' + v z')/2, random signs v, with exact g and z of a quadratic."""
+    """Weights after so many updates by the mean of (z v' + v z')/2, random signs v, with exact g
+    and z of a quadratic.
+    """
     parts, w = [], w.copy()
     for update in range(updates):
-        v = np.array([perturbation("rademacher", w.size, 1.0, derive_seed(plan.seed_of(run), "direction"), update)]).ravel()
+        v = np.array(
+            [
+                perturbation(
+                    "rademacher", w.size, 1.0, derive_seed(plan.seed_of(run), "direction"), update
+                )
+            ]
+        ).ravel()
         z, g = H @ v, H @ (w - minimum)
-        parts.append([[(z[i] * v[j] + v[i] * z[j]) / 2 for j in range(w.size)] for i in range(w.size)])
+        parts.append(
+            [[(z[i] * v[j] + v[i] * z[j]) / 2 for j in range(w.size)] for i in range(w.size)]
+        )
         squares = [sum(entry**2 for row in part for entry in row) for part in parts]
         values, vectors = np.linalg.eigh(np.mean(parts, axis=0))
         p = np.zeros_like(w)
         for value, q in zip(values, vectors.T, strict=True):
-            p += q * (q @ g) / ((value**2 + np.mean(squares) / len(parts) / w.size) ** 0.5 + plan.damping)
+            p += (
+                q
+                * (q @ g)
+                / ((value**2 + np.mean(squares) / len(parts) / w.size) ** 0.5 + plan.damping)
+            )
         w = w - plan.eta * p
     return w

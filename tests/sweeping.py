@@ -20,12 +20,24 @@ def same(a, b):
 
 def made_up(experiment, keep):
     """A cell's outcome in no time: a function of its trials and seed alone."""
-    rows = {"x": [experiment.run.seed + experiment.estimation.trials, 0.1], "wall_time_s": [0.0, 0.0]}
-    return Outcome("done", 1.0, 2.0, json.dumps(rows), "", {"weights": b"w" * 100, "energy": b"e"} if keep else {})
+    rows = {
+        "x": [experiment.run.seed + experiment.estimation.trials, 0.1],
+        "wall_time_s": [0.0, 0.0],
+    }
+    return Outcome(
+        "done",
+        1.0,
+        2.0,
+        json.dumps(rows),
+        "",
+        {"weights": b"w" * 100, "energy": b"e"} if keep else {},
+    )
 
 
 def quick_sweep(out, keep=True, **options):
-    return sims.run_sweep("xor", {"estimation.trials": [16, 32]}, 2, out, workers=0, keep=keep, **options)
+    return sims.run_sweep(
+        "xor", {"estimation.trials": [16, 32]}, 2, out, workers=0, keep=keep, **options
+    )
 
 
 def stored(directory):

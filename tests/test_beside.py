@@ -25,9 +25,14 @@ def runs(tmp_path_factory):
     sims.run_experiment("xor", SMALL, out=folder / "a")
     sims.run_experiment("xor", {**SMALL, NOISE: 0.01, "chip.bus.latency_ns": 300}, out=folder / "b")
     for name, noise in (("dies-a", 1e-3), ("dies-b", 1e-2)):
-        sims.run_experiment("xor", {**SMALL, "study": "dies", "dies.count": 3, NOISE: noise}, out=folder / name)
+        sims.run_experiment(
+            "xor", {**SMALL, "study": "dies", "dies.count": 3, NOISE: noise}, out=folder / name
+        )
     for name, seed, sigma in (("sweep-a", 0, 0.01), ("sweep-b", 0, 0.1), ("sweep-c", 100, 0.1)):
-        vary, settings = {NOISE: [1e-3, 1e-2]}, {**SMALL, "run.seed": seed, "estimation.sigma": sigma}
+        vary, settings = (
+            {NOISE: [1e-3, 1e-2]},
+            {**SMALL, "run.seed": seed, "estimation.sigma": sigma},
+        )
         sims.run_sweep("xor", vary, 5, folder / name, workers=0, set=settings)
     return folder
 
@@ -40,14 +45,19 @@ def side_by_side(runs, a, b):
 def test_two_runs_differ_where_their_settings_do(runs):
     sentences, tables = side_by_side(runs, "a", "b")
     assert sentences == ["A has 6 rows of results and B has 6; they differ."]
-    assert tables["What was set differently"][1] == [[NOISE, "", "0.0", "0.01"], ["chip.bus.latency_ns", "", "100", "300"]]
+    assert tables["What was set differently"][1] == [
+        [NOISE, "", "0.0", "0.01"],
+        ["chip.bus.latency_ns", "", "100", "300"],
+    ]
     header, rows = tables["A and B"]
     assert [row[0] for row in rows][-1] == "z = Hv, difference/walsh" and len(rows) == 6
     a, b = (reports.load(runs / name).summary for name in "ab")
     for row, one, other in zip(rows, a.to_dict("records"), b.to_dict("records"), strict=True):
         found = dict(zip(header, row, strict=True))
         for name in ("cosine", "relative_error"):
-            shown = [float(found[f"{name.replace('_', ' ')} {which}"].replace(",", "")) for which in "AB"]
+            shown = [
+                float(found[f"{name.replace('_', ' ')} {which}"].replace(",", "")) for which in "AB"
+            ]
             np.testing.assert_allclose(shown, [one[name], other[name]], rtol=5e-3)
         assert found["evaluations A"] == f"{one['evaluations']:,}"
 
@@ -56,23 +66,36 @@ def test_a_run_is_the_same_as_itself_to_the_last_bit(runs, tmp_path):
     sims.run_experiment("xor", SMALL, out=tmp_path / "again")
     for other in (runs / "a", tmp_path / "again"):
         sentences, tables = side_by_side(runs, "a", other)
-        assert sentences == ["The results are the same, to the last bit."] and list(tables) == ["A and B"]
+        assert sentences == ["The results are the same, to the last bit."] and list(tables) == [
+            "A and B"
+        ]
 
 
 def test_facts_differ_in_standard_errors(runs):
     _, tables = side_by_side(runs, "dies-a", "dies-b")
     rows = {row[0]: row for row in tables["A and B"][1]}
-    a, b = (reports.load(runs / name).fact("median_cosine", "gradient") for name in ("dies-a", "dies-b"))
+    a, b = (
+        reports.load(runs / name).fact("median_cosine", "gradient") for name in ("dies-a", "dies-b")
+    )
     assert float(rows["gradient: median cosine"][4]) == pytest.approx(b - a, rel=5e-3)
 
 
 def test_the_chip_in_batches_is_set_beside_the_chip_by_events(tmp_path):
-    small = {"training.updates": 20, "training.runs": 2, "training.compare_with": [], "chip.weights.leak_tau_s": 1.0}
+    small = {
+        "training.updates": 20,
+        "training.runs": 2,
+        "training.compare_with": [],
+        "chip.weights.leak_tau_s": 1.0,
+    }
     for source in ("batch", "event"):
-        sims.run_experiment("xor-learning", {**small, "training.source": source}, out=tmp_path / source)
+        sims.run_experiment(
+            "xor-learning", {**small, "training.source": source}, out=tmp_path / source
+        )
     sentences, tables = beside(reports.load(tmp_path / "batch"), reports.load(tmp_path / "event"))
     facts = {row[0]: row[4] for row in tables[-1][2][1]}
-    assert len(sentences) == 1 and tables[0][2][1] == [["training.source", "", '"batch"', '"event"']]
+    assert len(sentences) == 1 and tables[0][2][1] == [
+        ["training.source", "", '"batch"', '"event"']
+    ]
     assert facts["chip: error"] == facts["chip: exact less this"] == "0"
 
 
@@ -88,7 +111,11 @@ def test_two_sweeps_differ_by_a_mean_with_its_interval(runs, other, paired):
         quantity = "hv" if label.startswith("z = Hv") else "gradient"
         method = label.split(", ")[1].split("/")[0]
         one, two = (
-            of.loc[(of[NOISE] == noise) & (of["quantity"] == quantity) & (of["method"] == method), measure] for of in (a, b)
+            of.loc[
+                (of[NOISE] == noise) & (of["quantity"] == quantity) & (of["method"] == method),
+                measure,
+            ]
+            for of in (a, b)
         )
         test = ttest_rel(two, one) if paired else ttest_ind(two, one, equal_var=False)
         low, high = test.confidence_interval(0.95)
@@ -96,10 +123,16 @@ def test_two_sweeps_differ_by_a_mean_with_its_interval(runs, other, paired):
         assert row[-1] == ("5 pairs" if paired else "5, 5 runs")
         size = max(abs(one.mean()), abs(two.mean()))
         np.testing.assert_allclose(
-            shown, [one.mean(), two.mean(), two.mean() - one.mean(), low, high], rtol=6e-3, atol=1e-9 * size
+            shown,
+            [one.mean(), two.mean(), two.mean() - one.mean(), low, high],
+            rtol=6e-3,
+            atol=1e-9 * size,
         )
         differ += low > 0 or high < 0
-    assert f"24 means at points that both have are compared; for {differ} the 95 % interval" in sentences[-1]
+    assert (
+        f"24 means at points that both have are compared; for {differ} the 95 % interval"
+        in sentences[-1]
+    )
     assert 0 < differ < 24
 
 
@@ -119,11 +152,17 @@ def test_a_seed_counts_once_where_one_sweep_varies_more_keys(runs, tmp_path):
         _, tables = side_by_side(runs, a, b)
         assert {row[-1] for row in tables["A and B"][1]} == {"5 pairs"}
         names = [row[0] for row in tables[f"Where mean cosine >= 0.9 is met: {NOISE}"][1]]
-        assert len(set(names)) == len(names) and any(name.endswith(", sigma = 0.02") for name in names)
+        assert len(set(names)) == len(names) and any(
+            name.endswith(", sigma = 0.02") for name in names
+        )
 
 
 def test_runs_without_a_value_are_not_counted(monkeypatch, tmp_path):
-    values = {"a": [1.0, 2.0, np.nan, 3.0, np.nan], "b": [3.0, 7.0, 2.5, np.nan, np.nan], "none": [np.nan] * 4 + [1.0]}
+    values = {
+        "a": [1.0, 2.0, np.nan, 3.0, np.nan],
+        "b": [3.0, 7.0, 2.5, np.nan, np.nan],
+        "none": [np.nan] * 4 + [1.0],
+    }
     for i, (name, own) in enumerate(values.items()):
         each = iter(own)
 
@@ -138,37 +177,60 @@ def test_runs_without_a_value_are_not_counted(monkeypatch, tmp_path):
             return Outcome("done", 1.0, 2.0, json.dumps(rows))
 
         monkeypatch.setattr(cells, "run_cell", cell)
-        sims.run_sweep("xor", {NOISE: [1.0]}, 5, tmp_path / name, workers=0, set={**SMALL, "run.seed": 100 * i})
+        sims.run_sweep(
+            "xor", {NOISE: [1.0]}, 5, tmp_path / name, workers=0, set={**SMALL, "run.seed": 100 * i}
+        )
     a, b = (np.array(values[name]) / 10 for name in "ab")
     row = side_by_side(tmp_path, "a", "b")[1]["A and B"][1][0]
     low, high = ttest_ind(b[:3], a[[0, 1, 3]], equal_var=False).confidence_interval(0.95)
-    np.testing.assert_allclose([float(cell) for cell in row[6:9]], [b[:3].mean() - 0.2, low, high], rtol=6e-3)
+    np.testing.assert_allclose(
+        [float(cell) for cell in row[6:9]], [b[:3].mean() - 0.2, low, high], rtol=6e-3
+    )
     assert row[9] == "3, 3 runs"
     # of one value there is no spread, and of none no mean
-    assert side_by_side(tmp_path, "a", "none")[1]["A and B"][1][0][6:] == ["-0.1", "-", "-", "3, 1 runs"]
+    assert side_by_side(tmp_path, "a", "none")[1]["A and B"][1][0][6:] == [
+        "-0.1",
+        "-",
+        "-",
+        "3, 1 runs",
+    ]
 
 
 def test_no_two_rows_have_the_same_name(tmp_path):
-    label = [{"label": "chip", "rule": "momentum"}, {"label": "exact gradient", "rule": "plain", "eta": 0.1}]
+    label = [
+        {"label": "chip", "rule": "momentum"},
+        {"label": "exact gradient", "rule": "plain", "eta": 0.1},
+    ]
     small = {"training.updates": 20, "training.runs": 2, "training.compare_with": label}
     for name, source in (("a", "batch"), ("b", "event"), ("c", "batch")):
-        sims.run_experiment("xor-learning", {**small, "training.source": source}, out=tmp_path / name)
+        sims.run_experiment(
+            "xor-learning", {**small, "training.source": source}, out=tmp_path / name
+        )
     for other in ("b", "c"):
         facts = [row[0] for row in side_by_side(tmp_path, "a", other)[1]["A and B"][1]]
-        assert len(set(facts)) == len(facts) and {"chip: solved", "chip, plain: solved", "the exact gradient: error"} <= set(
-            facts
-        )
+        assert len(set(facts)) == len(facts) and {
+            "chip: solved",
+            "chip, plain: solved",
+            "the exact gradient: error",
+        } <= set(facts)
     for _, _, (_, rows) in tables_of(reports.load(tmp_path / "a")):
         assert len({row[0] for row in rows}) == len(rows)
     vary = {"training.source": ["batch", "event"], NOISE: [1e-4]}
     settings = {"training.updates": 20, "training.runs": 2, "training.compare_with": []}
     sims.run_sweep("xor-learning", vary, 1, tmp_path / "both", workers=0, set=settings)
-    sims.run_sweep("xor-learning", {NOISE: [1e-4, 1e-3]}, 1, tmp_path / "one", workers=0, set=settings)
+    sims.run_sweep(
+        "xor-learning", {NOISE: [1e-4, 1e-3]}, 1, tmp_path / "one", workers=0, set=settings
+    )
     rows = side_by_side(tmp_path, "both", "both")[1]["A and B"][1]
     assert {row[0] for row in rows} == {"chip", "chip by events", "exact gradient"}
     # the chip in batches in one sweep, and by events in another, is the same chip
     sims.run_sweep(
-        "xor-learning", {NOISE: [1e-4]}, 1, tmp_path / "events", workers=0, set={**settings, "training.source": "event"}
+        "xor-learning",
+        {NOISE: [1e-4]},
+        1,
+        tmp_path / "events",
+        workers=0,
+        set={**settings, "training.source": "event"},
     )
     rows = side_by_side(tmp_path, "one", "events")[1]["A and B"][1]
     assert {row[0] for row in rows} == {"chip", "exact gradient"}
@@ -176,8 +238,9 @@ def test_no_two_rows_have_the_same_name(tmp_path):
 
 def test_what_cannot_be_set_side_by_side_is_told(runs, command, tmp_path):
     for a, b, why in (
-        ("a", "dies-a", "a run of compare, "), ("a", "sweep-a", "only the same study can be set side by side"),
-    ):  # fmt: skip
+        ("a", "dies-a", "a run of compare, "),
+        ("a", "sweep-a", "only the same study can be set side by side"),
+    ):
         status, out, err = command("compare", runs / a, runs / b)
         assert status == 2 and out == "" and err.count("\n") == 1 and why in err
     sims.run_sweep("xor", {"estimation.r": [0.01, 0.1]}, 1, tmp_path / "r", workers=0, set=SMALL)
@@ -189,4 +252,6 @@ def test_the_command_sets_two_side_by_side(runs, command, tmp_path):
     shutil.copytree(runs / "sweep-a", tmp_path / "copy")
     status, out, err = command("compare", runs / "sweep-a", tmp_path / "copy")
     assert status == 0 and err == "" and "The results are the same, to the last bit." in out
-    assert "for 0 the 95 % interval of B - A leaves out 0." in out and out.startswith("A: exclusive or")
+    assert "for 0 the 95 % interval of B - A leaves out 0." in out and out.startswith(
+        "A: exclusive or"
+    )

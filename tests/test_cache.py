@@ -1,4 +1,6 @@
-"""The cache of compiled code: damage, a full disk or a folder that cannot be written cost time, never a command."""
+"""The cache of compiled code: damage, a full disk or a folder that cannot be written cost time,
+never a command.
+"""
 
 import os
 import shutil
@@ -25,7 +27,9 @@ print(*(str(warning.message) for warning in told), sep="\\n")
 
 def run(cache, code=CODE):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -48,7 +52,10 @@ def entries(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    ["cut", "a bit in the code"] + [pytest.param(damage, marks=pytest.mark.slow) for damage in ("empty", "a bit", "other bytes")],
+    ["cut", "a bit in the code"]
+    + [
+        pytest.param(damage, marks=pytest.mark.slow) for damage in ("empty", "a bit", "other bytes")
+    ],
 )
 def test_a_damaged_cache_is_compiled_anew_and_mended(cached, tmp_path, damage):
     folder, result = cached
@@ -95,27 +102,32 @@ def test_an_entry_of_another_version_is_not_even_unpickled(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_said_once_and_costs_nothing_but_time(cached, tmp_path):
     full = CODE.replace(
-        "import numpy as np", "import builtins, numpy as np\nopened = builtins.open\n"
-        "builtins.open = lambda path, mode='r', *more: opened(*('/dev/full', 'wb') if mode == 'xb' else (path, mode), *more)",
-    )  # fmt: skip
+        "import numpy as np",
+        "import builtins, numpy as np\nopened = builtins.open\nbuiltins.open = lambda path,"
+        " mode='r', *more: opened(*('/dev/full', 'wb') if mode == 'xb' else (path, mode), *more)",
+    )
     again, told = run(tmp_path, full)
-    assert again == cached[1] and "cannot be written (No space left on device): compiled anew" in told
+    assert (
+        again == cached[1] and "cannot be written (No space left on device): compiled anew" in told
+    )
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_without_a_folder_to_write_to_it_says_where_one_is_looked_for(cached, tmp_path):
     nowhere = CODE.replace(
-        "import numpy as np", "import numpy as np, tempfile, os\n"
+        "import numpy as np",
+        "import numpy as np, tempfile, os\n"
         "def refused(*arguments, **options): raise PermissionError(13, 'Permission denied')\n"
         "tempfile.TemporaryFile = os.makedirs = refused",
-    )  # fmt: skip
+    )
     heard = "warnings.showwarning = lambda *said: print(said[0])\nfrom perturb.trial.random"
     heard = "warnings.showwarning = lambda *said: print(said[0])\nfrom perturb.trial.random"
     nowhere = nowhere.replace("from perturb.trial.random", heard)
     said, result, _ = run(tmp_path, nowhere)
     assert result == cached[1]
     assert (
-        said.startswith("compiled code cannot be cached, so that every command compiles it again: ") and "NUMBA_CACHE_DIR" in said
+        said.startswith("compiled code cannot be cached, so that every command compiles it again: ")
+        and "NUMBA_CACHE_DIR" in said
     )
 
 
@@ -124,8 +136,13 @@ def test_a_command_says_it_in_one_line(tmp_path):
     words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16"]
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for said in (0, 1):
-        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
+        done = subprocess.run(
+            words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
+        )
         assert done.returncode == 0 and done.stderr.count("\n") == said, done.stderr
         for path in entries(tmp_path / "cache"):
             path.write_bytes(b"not a cache")
-    assert done.stderr.startswith("perturb: ") and "in the cache of compiled code is damaged: compiled anew" in done.stderr
+    assert (
+        done.stderr.startswith("perturb: ")
+        and "in the cache of compiled code is damaged: compiled anew" in done.stderr
+    )

@@ -31,7 +31,13 @@ def two_synapses():
 
 
 def test_timeline_of_a_chip_with_two_synapses(two_synapses):
-    chip = chip_of(two_synapses, {"synapses_per_tile": 1}, method="pearlmutter", code="rademacher", trace_trials=1)
+    chip = chip_of(
+        two_synapses,
+        {"synapses_per_tile": 1},
+        method="pearlmutter",
+        code="rademacher",
+        trace_trials=1,
+    )
     chip.run(1)
     assert [tuple(interval)[1:] for interval in chip.trace] == [
         (-1, 0, 0, "tile 0", "draw dw"),
@@ -52,19 +58,37 @@ def test_timeline_of_a_chip_with_two_synapses(two_synapses):
 @pytest.mark.parametrize(
     "line_ns, first, words, end_ns",
     [  # two evaluations of 1700 ns, words of 160
-        (1000, "dE", [("dw.v", 1000), ("dE", 3400)], 3560),  # long before: beside the second evaluation
+        (
+            1000,
+            "dE",
+            [("dw.v", 1000), ("dE", 3400)],
+            3560,
+        ),  # long before: beside the second evaluation
         (3300, "dE", [("dw.v", 3300), ("dE", 3460)], 3620),  # dE waits for a word that has begun
         (3400, "dE", [("dE", 3400), ("dw.v", 3560)], 3720),  # both at once
         (3400, "dw.v", [("dw.v", 3400), ("dE", 3560)], 3720),
         (3450, "dw.v", [("dE", 3400), ("dw.v", 3560)], 3720),  # dw.v waits
-        (5000, "dE", [("dE", 3400), ("dw.v", 5000)], 5160),  # dE is sent while the line still settles
+        (
+            5000,
+            "dE",
+            [("dE", 3400), ("dw.v", 5000)],
+            5160,
+        ),  # dE is sent while the line still settles
     ],
 )
 def test_dE_and_dw_v_contend_for_the_bus(two_synapses, line_ns, first, words, end_ns):
-    changes = {"summing_line.settle_ns": line_ns, "summing_line.conversion_ns": 0, "bus.first": first}
+    changes = {
+        "summing_line.settle_ns": line_ns,
+        "summing_line.conversion_ns": 0,
+        "bus.first": first,
+    }
     chip = chip_of(two_synapses, changes, method="pearlmutter", code="rademacher", trace_trials=2)
     chip.run(1)
-    sent = [(interval.action.split()[1], interval.start_ns) for interval in chip.trace if interval.unit == "bus"]
+    sent = [
+        (interval.action.split()[1], interval.start_ns)
+        for interval in chip.trace
+        if interval.unit == "bus"
+    ]
     assert sent == words
     chip.run(9)
     second = min(interval.start_ns for interval in chip.trace if interval.trial == 1)
@@ -74,13 +98,24 @@ def test_dE_and_dw_v_contend_for_the_bus(two_synapses, line_ns, first, words, en
 
 
 def test_energy_is_what_a_hand_count_gives(two_synapses):
-    chip = chip_of(two_synapses, {"energy.static_w": 0.0}, method="pearlmutter", code="rademacher", fidelity="event")
+    chip = chip_of(
+        two_synapses,
+        {"energy.static_w": 0.0},
+        method="pearlmutter",
+        code="rademacher",
+        fidelity="event",
+    )
     chip.run(1)
-    # two synapses, two evaluations of one pattern (one perturbed, one not again), two words of 16 bits, three conversions
+    # two synapses, two evaluations of one pattern (one perturbed, one not again), two words of 16
+    # bits, three conversions
     expected = {
-        "perturbation": 2 * 2 * 10e-15, "mac": 2 * 2 * 1e-12, "conversion": 3 * 20e-12, "broadcast_bit": 32 * 50e-15,
-        "accumulate": 2 * 20e-15, "static": 0.0,
-    }  # fmt: skip
+        "perturbation": 2 * 2 * 10e-15,
+        "mac": 2 * 2 * 1e-12,
+        "conversion": 3 * 20e-12,
+        "broadcast_bit": 32 * 50e-15,
+        "accumulate": 2 * 20e-15,
+        "static": 0.0,
+    }
     assert chip.energy_by_cause == pytest.approx(expected, rel=1e-12)
     assert chip.energy_j == pytest.approx(sum(expected.values()), rel=1e-12)
     static = chip_of(two_synapses, method="pearlmutter", code="rademacher", fidelity="event")
@@ -89,15 +124,20 @@ def test_energy_is_what_a_hand_count_gives(two_synapses):
 
 
 def test_a_perturbation_is_charged_when_it_comes_and_when_it_goes(two_synapses):
-    # E(w + dw), and E(w) in every trial or in one of five: every evaluation has another perturbation than that before
+    # E(w + dw), and E(w) in every trial or in one of five: every evaluation has another
+    # perturbation than that before
     for every, evaluations in ((1, 20), (5, 12)):
         changes = {"error_unit.baseline_every": every, "energy.perturbation_j": 1e-9}
         options = {"method": "forward", "code": "rademacher", "fidelity": "event"}
         chip = chip_of(two_synapses, changes, **options)
         chip.run(10)
-        assert chip.energy_by_cause["perturbation"] == pytest.approx(2 * evaluations * 1e-9, rel=1e-12)
+        assert chip.energy_by_cause["perturbation"] == pytest.approx(
+            2 * evaluations * 1e-9, rel=1e-12
+        )
         assert chip.schedule.energy_j(10) == pytest.approx(chip.energy_j, rel=1e-9)
-    pairs = chip_of(two_synapses, {"energy.perturbation_j": 1e-9}, method="central", code="rademacher")
+    pairs = chip_of(
+        two_synapses, {"energy.perturbation_j": 1e-9}, method="central", code="rademacher"
+    )
     pairs.run(10)
     assert pairs.energy_by_cause["perturbation"] == pytest.approx(2 * 20 * 1e-9, rel=1e-12)
 
@@ -111,11 +151,17 @@ def test_a_shared_weight_multiplies_once_for_each_of_its_uses(fidelity):
         objective = net.objective(x, target).with_decay(0.1) if tied else net.objective(x, target)
         assert objective.n_weights == synapses
         point = objective, net.init(0), np.ones(synapses)
-        chip = chip_of(point, {"energy.mac_j": 1e-9}, method="central", code="rademacher", fidelity=fidelity)
+        chip = chip_of(
+            point, {"energy.mac_j": 1e-9}, method="central", code="rademacher", fidelity=fidelity
+        )
         chip.run(20)
         assert chip.energy_by_cause["mac"] == pytest.approx(20 * 2 * 3 * 6 * 1e-9, rel=1e-12)
-        assert chip.energy_by_cause["accumulate"] == pytest.approx(20 * synapses * 20e-15, rel=1e-12)
-        assert chip.schedule.energy_j(20) == pytest.approx(chip.energy_j, rel=1e-6)  # but for the arrival of the last broadcast
+        assert chip.energy_by_cause["accumulate"] == pytest.approx(
+            20 * synapses * 20e-15, rel=1e-12
+        )
+        assert chip.schedule.energy_j(20) == pytest.approx(
+            chip.energy_j, rel=1e-6
+        )  # but for the arrival of the last broadcast
 
 
 def test_a_batch_of_patterns_is_charged_pattern_by_pattern(small):
@@ -123,29 +169,50 @@ def test_a_batch_of_patterns_is_charged_pattern_by_pattern(small):
     for presentation in ("batch", "pattern"):
         chip = chip_of(small, method="difference", code="rademacher", presentation=presentation)
         chip.run(10)
-        times[presentation], conversions[presentation] = chip.time_s, chip.energy_by_cause["conversion"]
-    # ten trials of four evaluations; four patterns more take two layers' settling and a conversion each
+        times[presentation], conversions[presentation] = (
+            chip.time_s,
+            chip.energy_by_cause["conversion"],
+        )
+    # ten trials of four evaluations; four patterns more take two layers' settling and a conversion
+    # each
     assert times["batch"] - times["pattern"] == pytest.approx(10 * 4 * 4 * (2 * 500 + 1000) * 1e-9)
     assert conversions["batch"] == pytest.approx(5 * conversions["pattern"])
 
 
 # every pair that goes together; the two presentations in turn
-FITTING = [(m, c) for m, c in itertools.product(METHODS, CODES) if CODES[c].independent or not METHODS[m].needs_s]
+FITTING = [
+    (m, c)
+    for m, c in itertools.product(METHODS, CODES)
+    if CODES[c].independent or not METHODS[m].needs_s
+]
 TRIPLES = [(m, c, ("batch", "pattern")[i % 2]) for i, (m, c) in enumerate(FITTING)]
 
 
 @pytest.mark.parametrize("method, code, presentation", TRIPLES)
 def test_event_and_batch_level_agree(small, method, code, presentation):
-    options = {"method": method, "code": code, "presentation": presentation, "seed": 3, "sigma": 0.05, "r": 0.05}
+    options = {
+        "method": method,
+        "code": code,
+        "presentation": presentation,
+        "seed": 3,
+        "sigma": 0.05,
+        "r": 0.05,
+    }
     chips = {}
     for fidelity in ("event", "batch", "auto"):
-        chips[fidelity] = chip_of(small, {"error_unit.noise": 0.02, "synapses_per_tile": 7}, fidelity=fidelity, **options)
+        chips[fidelity] = chip_of(
+            small, {"error_unit.noise": 0.02, "synapses_per_tile": 7}, fidelity=fidelity, **options
+        )
         chips[fidelity].run(80)
     event = chips["event"]
     for other in (chips["batch"], chips["auto"]):
         size = np.abs(event.statistics.sums).max(1, keepdims=True) + 1e-300
-        np.testing.assert_allclose(other.statistics.totals, event.statistics.totals, rtol=1e-9, atol=1e-15)
-        np.testing.assert_allclose(other.statistics.sums / size, event.statistics.sums / size, atol=1e-9)
+        np.testing.assert_allclose(
+            other.statistics.totals, event.statistics.totals, rtol=1e-9, atol=1e-15
+        )
+        np.testing.assert_allclose(
+            other.statistics.sums / size, event.statistics.sums / size, atol=1e-9
+        )
         assert other.time_s == pytest.approx(event.time_s, rel=1e-12)
         assert other.energy_j == pytest.approx(event.energy_j, rel=1e-12)
         assert other.events < event.events
@@ -156,22 +223,29 @@ def test_event_and_batch_level_agree_for_other_networks(presentation):
     net = DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], inputs=[0, 1], outputs=[3])
     point = net.objective([[1.0, -1.0], [0.5, 2.0]], [[0.3], [-0.2]]), net.init(0), np.ones(4)
     options = {"presentation": presentation, "sigma": 0.05, "r": 0.05, "code": "gaussian"}
-    event, batch = (chip_of(point, {"error_unit.noise": 0.02}, fidelity=fidelity, **options) for fidelity in ("event", "batch"))
+    event, batch = (
+        chip_of(point, {"error_unit.noise": 0.02}, fidelity=fidelity, **options)
+        for fidelity in ("event", "batch")
+    )
     np.testing.assert_allclose(event.run(150).hv, batch.run(150).hv, rtol=1e-9, atol=1e-9)
     assert event.time_s == pytest.approx(batch.time_s, rel=1e-12)
 
 
 def test_the_chip_with_converter_agrees_with_the_kernels(small):
     changes = {"error_unit.noise": 0.02, "error_unit.bits": 8, "error_unit.range": 2.0}
-    event, batch = (chip_of(small, changes, fidelity=fidelity, sigma=0.05, r=0.05) for fidelity in ("event", "batch"))
+    event, batch = (
+        chip_of(small, changes, fidelity=fidelity, sigma=0.05, r=0.05)
+        for fidelity in ("event", "batch")
+    )
     np.testing.assert_allclose(event.run(64).hv, batch.run(64).hv, rtol=1e-9, atol=1e-9)
 
 
 def test_an_ideal_chip_is_the_ideal_estimate(small):
     options = {"method": "covariance", "code": "ternary", "sigma": 0.05, "seed": 8}
     np.testing.assert_array_equal(
-        chip_of(small, fidelity="batch", **options).run(500).hv, estimate(*small, 500, precision="float64", **options).hv
-    )  # fmt: skip
+        chip_of(small, fidelity="batch", **options).run(500).hv,
+        estimate(*small, 500, precision="float64", **options).hv,
+    )
 
 
 @pytest.mark.parametrize("fidelity", ["event", "auto", "batch"])
@@ -188,10 +262,15 @@ def test_any_split_of_a_run_gives_the_same_estimate_time_and_energy(small, fidel
 
 
 def test_synapses_per_tile_changes_nothing_but_events(small):
-    chips = [chip_of(small, {"synapses_per_tile": size}, fidelity="event", sigma=0.05, r=0.05) for size in (1, 5, 1000)]
+    chips = [
+        chip_of(small, {"synapses_per_tile": size}, fidelity="event", sigma=0.05, r=0.05)
+        for size in (1, 5, 1000)
+    ]
     estimates = [chip.run(40).hv for chip in chips]
     for found in estimates[1:]:
-        np.testing.assert_allclose(found, estimates[0], rtol=1e-10, atol=1e-10)  # dw.v is summed in another order
+        np.testing.assert_allclose(
+            found, estimates[0], rtol=1e-10, atol=1e-10
+        )  # dw.v is summed in another order
     assert chips[0].time_s == chips[1].time_s == chips[2].time_s
     assert chips[0].events > chips[1].events > chips[2].events
 
@@ -204,15 +283,28 @@ def test_tiles_of_a_hundred_thousand_synapses_give_the_same_as_smaller_ones():
     found = []
     for size in (10**6, 1000):
         chip = chip_of(
-            point, {"synapses_per_tile": size}, method="covariance", code="rademacher", fidelity="event", trace_trials=0
+            point,
+            {"synapses_per_tile": size},
+            method="covariance",
+            code="rademacher",
+            fidelity="event",
+            trace_trials=0,
         )
         found.append((chip.run(5).hv, chip.time_s, chip.energy_j))
-    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-9, atol=1e-9 * np.abs(found[0][0]).max())
+    np.testing.assert_allclose(
+        found[1][0], found[0][0], rtol=1e-9, atol=1e-9 * np.abs(found[0][0]).max()
+    )
     assert found[0][1:] == found[1][1:]
 
 
 def test_a_late_broadcast_is_harmless_while_the_fifo_is_deep_enough(two_synapses):
-    options = {"method": "difference", "code": "gaussian", "fidelity": "event", "sigma": 0.1, "r": 0.1}
+    options = {
+        "method": "difference",
+        "code": "gaussian",
+        "fidelity": "event",
+        "sigma": 0.1,
+        "r": 0.1,
+    }
     on_time = chip_of(two_synapses, **options)
     trial_ns = 4 * 1700 + 2 * 160
     late = chip_of(two_synapses, {"bus.latency_ns": 2 * trial_ns}, **options)
@@ -220,40 +312,65 @@ def test_a_late_broadcast_is_harmless_while_the_fifo_is_deep_enough(two_synapses
     np.testing.assert_array_equal(found.hv, expected.hv)
     np.testing.assert_array_equal(found.gradient, expected.gradient)
     assert late.time_s - on_time.time_s == pytest.approx((2 * trial_ns - 100) * 1e-9)
-    lost = chip_of(two_synapses, {"bus.latency_ns": 2 * trial_ns, "synapse.fifo_depth": 2}, **options)
+    lost = chip_of(
+        two_synapses, {"bus.latency_ns": 2 * trial_ns, "synapse.fifo_depth": 2}, **options
+    )
     estimated = lost.run(2000)
     exact = two_synapses[0].gradient(two_synapses[1])
-    assert np.linalg.norm(estimated.gradient - exact) > 0.8 * np.linalg.norm(exact)  # it meets the wrong dw: nothing is learnt
+    assert np.linalg.norm(estimated.gradient - exact) > 0.8 * np.linalg.norm(
+        exact
+    )  # it meets the wrong dw: nothing is learnt
     with pytest.raises(InputError, match="outlasts the FIFO of 2"):
-        chip_of(two_synapses, {"bus.latency_ns": 2 * trial_ns, "synapse.fifo_depth": 2}, **{**options, "fidelity": "batch"}).run(
-            50
-        )
+        chip_of(
+            two_synapses,
+            {"bus.latency_ns": 2 * trial_ns, "synapse.fifo_depth": 2},
+            **{**options, "fidelity": "batch"},
+        ).run(50)
 
 
 def test_a_chip_takes_methods_and_codes_of_the_users_own(small):
     options = {"method": METHODS["covariance_corrected"], "code": LOGISTIC, "sigma": 0.05}
-    event, batch = (chip_of(small, {"error_unit.noise": 0.02}, fidelity=fidelity, **options) for fidelity in ("event", "batch"))
+    event, batch = (
+        chip_of(small, {"error_unit.noise": 0.02}, fidelity=fidelity, **options)
+        for fidelity in ("event", "batch")
+    )
     np.testing.assert_allclose(event.run(40).hv, batch.run(40).hv, rtol=1e-9)
 
 
 def test_a_chip_for_the_gradient_alone_broadcasts_one_word_and_sums_no_dw_v(two_synapses):
-    chip = chip_of(two_synapses, method="central", code="rademacher", trace_trials=1, fidelity="event")
+    chip = chip_of(
+        two_synapses, method="central", code="rademacher", trace_trials=1, fidelity="event"
+    )
     estimated = chip.run(1)
-    assert [interval.action for interval in chip.trace if interval.unit in ("bus", "summing line")] == ["broadcast dE"]
+    assert [
+        interval.action for interval in chip.trace if interval.unit in ("bus", "summing line")
+    ] == ["broadcast dE"]
     assert np.isnan(estimated.hv).all() and np.isfinite(estimated.gradient).all()
 
 
 def test_a_trial_that_is_not_finite_is_named(two_synapses):
     chip = chip_of(two_synapses, method="forward", code="sequential", sigma=1e200, fidelity="event")
     with (
-        pytest.raises(InputError, match=r"in trial 0 of forward/sequential \(seed 0\).*draw\(2, 1e\+200, 0, 0\)"),
+        pytest.raises(
+            InputError,
+            match=r"in trial 0 of forward/sequential \(seed 0\).*draw\(2, 1e\+200, 0, 0\)",
+        ),
         np.errstate(all="ignore"),
     ):
         chip.run(1)
 
 
 def test_a_synapse_knows_nothing_but_its_own_and_the_broadcast():
-    assert list(signature(accumulate).parameters) == ["state", "dw", "dE", "s", "v", "V", "kind", "kappa"]
+    assert list(signature(accumulate).parameters) == [
+        "state",
+        "dw",
+        "dE",
+        "s",
+        "v",
+        "V",
+        "kind",
+        "kappa",
+    ]
     # changing another synapse's dw and v, but not the broadcasts, changes nothing here
     rng = np.random.default_rng(0)
     dw, v = rng.standard_normal(3), rng.standard_normal(3)
@@ -291,21 +408,36 @@ def test_a_chip_with_registers_in_its_tiles_is_an_estimate_with_their_code(small
             chip = chip_of(small, changes, fidelity=fidelity, code="lfsr", **options)
             assert chip.design == expected.design
             found = chip.run(100)
-            np.testing.assert_allclose(found.hv, expected.hv, rtol=1e-9, atol=1e-9 * np.abs(expected.hv).max())
+            np.testing.assert_allclose(
+                found.hv, expected.hv, rtol=1e-9, atol=1e-9 * np.abs(expected.hv).max()
+            )
             limits = compare(found, *small).hv.limit, predict(*small, **options, code=code).hv.limit
             np.testing.assert_array_equal(*limits)
         one = chip_of(small, {"perturbation.lfsr_bits": bits}, code="lfsr", **options)
         assert one.design.code == CODES["lfsr"]
         assert np.abs(one.run(100).hv - expected.hv).max() > 0.01 * np.abs(expected.hv).max()
-    # a code that needs none does not mind them, and registers that come with the code stay as they are
+    # a code that needs none does not mind them, and registers that come with the code stay as they
+    # are
     assert chip_of(small, changes, code="walsh").design.code == CODES["walsh"]
     assert chip_of(small, changes, code=lfsr(3), method="central").design.code == lfsr(3)
 
 
 def test_registers_too_short_for_a_tile_are_one_clear_line(small):
     for bits, message in (
-        (2, r"perturbation.lfsr_bits = 2: code lfsr: .* 3 different taps, too few for the 7 weights.* at least 3 bits"),
-        (1, r"perturbation.lfsr_bits = 1: bits = 1 of code lfsr must be a whole number from 2 to 24"),
+        (
+            2,
+            (
+                r"perturbation.lfsr_bits = 2: code lfsr: .* 3 different taps, too few for the 7"
+                r" weights.* at least 3 bits"
+            ),
+        ),
+        (
+            1,
+            (
+                r"perturbation.lfsr_bits = 1: bits = 1 of code lfsr must be a whole number from 2"
+                r" to 24"
+            ),
+        ),
     ):
         with pytest.raises(InputError, match=message) as caught:
             chip_of(small, {**TILES, "perturbation.lfsr_bits": bits}, code="lfsr")
@@ -337,27 +469,44 @@ def replace_noise(noise):
 
 @pytest.mark.parametrize("per_tile", [1, 9, 26])
 def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile):
-    chip = chip_of(small, {"synapses_per_tile": per_tile}, method="covariance", code="gaussian", fidelity="event")
+    chip = chip_of(
+        small,
+        {"synapses_per_tile": per_tile},
+        method="covariance",
+        code="gaussian",
+        fidelity="event",
+    )
     chip.run(10)
     before = chip.events
     chip.run(10)
-    # of a trial: command, two evaluations, the summing line (settled, sent), a word of dE and one of dw.v, which lets the other
-    # go first, and the delivery (begun, arrived, accumulated, met, over); of a run: its last trial, and its end
+    # of a trial: command, two evaluations, the summing line (settled, sent), a word of dE and one
+    # of dw.v, which lets the other go first, and the delivery (begun, arrived, accumulated, met,
+    # over); of a run: its last trial, and its end
     assert chip.events - before == 10 * (1 + 2 + 2 + 1 + 2 + 5) + 2
 
 
 @pytest.mark.parametrize("code", ["rademacher", "gaussian", "ternary"])
 def test_broadcasts_that_meet_the_next_perturbation_have_a_mean_of_zero(linear, code):
-    # trials take 1,760 ns, broadcasts 2,000 more: a FIFO of 3 still holds their own perturbation, one of 2 the next as its oldest
+    # trials take 1,760 ns, broadcasts 2,000 more: a FIFO of 3 still holds their own perturbation,
+    # one of 2 the next as its oldest
     objective, w, v = linear
     g, K = objective.gradient(w), 4000
     timing = {"array.settle_ns": 0, "error_unit.conversion_ns": 100, "bus.latency_ns": 2000}
-    options = {"method": "central", "code": code, "sigma": 0.1, "fidelity": "event", "trace_trials": 0}
-    aligned, misaligned = (chip_of(linear, {**timing, "synapse.fifo_depth": depth}, **options) for depth in (3, 2))
+    options = {
+        "method": "central",
+        "code": code,
+        "sigma": 0.1,
+        "fidelity": "event",
+        "trace_trials": 0,
+    }
+    aligned, misaligned = (
+        chip_of(linear, {**timing, "synapse.fifo_depth": depth}, **options) for depth in (3, 2)
+    )
     found, lost = aligned.run(K), misaligned.run(K)
     assert misaligned.tiles[0].overflowed and not aligned.tiles[0].overflowed
     assert (np.abs(found.gradient - g) < 5 * found.gradient_stderr).all()
     assert (np.abs(found.gradient) > 5 * found.gradient_stderr).sum() > 4
-    # no signal, all of the noise: nothing but diffusion, of variance E dE^2 / sigma^2 = |g|^2, known to sqrt(2/K) and better
+    # no signal, all of the noise: nothing but diffusion, of variance E dE^2 / sigma^2 = |g|^2,
+    # known to sqrt(2/K) and better
     assert (np.abs(lost.gradient) < 5 * lost.gradient_stderr).all()
     np.testing.assert_allclose(K * lost.gradient_stderr**2, g @ g, rtol=5 * np.sqrt(6 / K))

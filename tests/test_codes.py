@@ -24,27 +24,40 @@ KNOWN = [
 
 @pytest.mark.parametrize("counter, key, answer", KNOWN)
 def test_philox_gives_the_published_answers(counter, key, answer):
-    assert tuple(int(word) for word in philox(*(np.uint64(word) for word in (*counter, *key)))) == answer
+    assert (
+        tuple(int(word) for word in philox(*(np.uint64(word) for word in (*counter, *key))))
+        == answer
+    )
     assert naive.philox(counter, key) == answer
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(sorted(CODES)), st.integers(1, 300), st.integers(0, 2**64 - 1), st.integers(0, 2**62), st.data()
-)  # fmt: skip
+    st.sampled_from(sorted(CODES)),
+    st.integers(1, 300),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**62),
+    st.data(),
+)
 def test_any_slice_of_any_trial_equals_the_naive_code(code, n, seed, trial, data):
     start = data.draw(st.integers(0, n))
     stop = data.draw(st.integers(start, n))
     expected = naive.perturbation(code, n, 0.5, seed, trial)[start:stop]
     # Gaussian: log and cos may differ in the last place
-    np.testing.assert_allclose(CODES[code].draw(n, 0.5, seed, trial, start, stop), expected, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(
+        CODES[code].draw(n, 0.5, seed, trial, start, stop), expected, rtol=1e-13, atol=1e-14
+    )
 
 
 def test_noise_and_patterns_equal_the_naive_ones():
     out = np.empty(11)
     normals(np.uint64(9), NOISE, 5, 2, out)
-    np.testing.assert_allclose(out, [naive.normal(9, NOISE, 5, 2, k) for k in range(11)], rtol=1e-13)
-    assert [pattern_index(np.uint64(3), t, 7) for t in range(50)] == [naive.pattern_index(3, t, 7) for t in range(50)]
+    np.testing.assert_allclose(
+        out, [naive.normal(9, NOISE, 5, 2, k) for k in range(11)], rtol=1e-13
+    )
+    assert [pattern_index(np.uint64(3), t, 7) for t in range(50)] == [
+        naive.pattern_index(3, t, 7) for t in range(50)
+    ]
 
 
 def drawn(code, n, first, last, seed=11):
@@ -64,7 +77,8 @@ def test_moments_are_those_stated(code):
         assert [np.mean(D**power) for power in (2, 4, 6)] == pytest.approx([1.0, n, n**2])
         assert "kurtosis n, sixth moment n^2; periodic, folded over, orthogonal" in code.summary
         return
-    # five standard errors of the mean of D^p, from the moments of the code (a Gaussian's 12th moment is 10395)
+    # five standard errors of the mean of D^p, from the moments of the code (a Gaussian's 12th
+    # moment is 10395)
     for power, expected in ((1, 0.0), (2, 1.0), (4, code.kurtosis), (6, code.sixth)):
         spread = np.sqrt(np.mean(D ** (2 * power)) - np.mean(D**power) ** 2)
         assert abs(np.mean(D**power) - expected) <= 5 * spread / np.sqrt(D.size) + 1e-12
@@ -85,10 +99,13 @@ def dies(code, n, trials):
 
 @pytest.mark.parametrize("code", RANDOM, **names)
 def test_weights_layers_dies_and_trials_are_uncorrelated(code):
-    # 26 weights are the layers of a 3-4-2 network; 5356 pairs, of which one in 2e7 lies beyond 5.5 standard errors
+    # 26 weights are the layers of a 3-4-2 network; 5356 pairs, of which one in 2e7 lies beyond 5.5
+    # standard errors
     assert worst_correlation(dies(code, 26, 4096)) < 5.5
     D = drawn(code, 40, 0, 4096)
-    assert abs((D[1:, 1:] * D[:-1, :-1]).mean()) < 5 / np.sqrt((len(D) - 1) * 39)  # along the diagonal of trials and weights
+    assert abs((D[1:, 1:] * D[:-1, :-1]).mean()) < 5 / np.sqrt(
+        (len(D) - 1) * 39
+    )  # along the diagonal of trials and weights
 
 
 class _OneStream:
@@ -145,15 +162,20 @@ def test_shift_register_visits_every_state_and_its_taps_correlate_by_minus_one_o
     np.testing.assert_array_equal(D.T @ D, (L + 1) * np.eye(n) - 1)
     np.testing.assert_array_equal(np.abs(D.sum(0)), 1)
     np.testing.assert_array_equal(drawn(code, n, L, 2 * L), -D)
-    np.testing.assert_array_equal(D[1:, :-1], D[:-1, 1:])  # weight i + 1 had yesterday what weight i has today: it is a shift
+    np.testing.assert_array_equal(
+        D[1:, :-1], D[:-1, 1:]
+    )  # weight i + 1 had yesterday what weight i has today: it is a shift
 
 
 def test_the_bits_of_one_register_stay_what_they_were():
     # drawn before tiles had registers; + as 1, the first weight first
     pinned = {
-        (9, 0, 0): 0x9B, (9, 3, 40): 0x9B, (26, 2**63, 10**12 + 7): 0x196F51, (100, 5, 130): 0x37B5B2470BE57344F143040FE,
+        (9, 0, 0): 0x9B,
+        (9, 3, 40): 0x9B,
+        (26, 2**63, 10**12 + 7): 0x196F51,
+        (100, 5, 130): 0x37B5B2470BE57344F143040FE,
         (300, 1, 0): 0x6FB317043E00F08F4C90BC67B7514368C7E22C2B5FAA8297C8929F441C32CA397405A759CFE,
-    }  # fmt: skip
+    }
     for (n, seed, trial), bits in pinned.items():
         for code in (CODES["lfsr"], lfsr(), lfsr(taps=n), lfsr(taps=n + 5)):
             D = code.draw(n, 1.0, seed, trial)
@@ -162,7 +184,13 @@ def test_the_bits_of_one_register_stay_what_they_were():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 60), st.integers(0, 2**64 - 1), st.integers(0, 2**62), st.data())
+@given(
+    st.integers(1, 200),
+    st.integers(1, 60),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**62),
+    st.data(),
+)
 def test_any_slice_of_several_registers_equals_the_naive_code(n, taps, seed, trial, data):
     start = data.draw(st.integers(0, n))
     stop = data.draw(st.integers(start, n))
@@ -173,13 +201,17 @@ def test_any_slice_of_several_registers_equals_the_naive_code(n, taps, seed, tri
 
 @pytest.mark.parametrize("taps, bits", [(1, None), (1, 3), (7, None), (7, 8), (7, 3), (26, None)])
 @pytest.mark.parametrize("seed", [0, 1, 2**63])
-def test_taps_of_several_registers_correlate_by_minus_one_over_L_or_by_one_where_they_meet(taps, bits, seed):
+def test_taps_of_several_registers_correlate_by_minus_one_over_L_or_by_one_where_they_meet(
+    taps, bits, seed
+):
     code, n = lfsr(taps, bits), 26
     L = code.period(n)
     assert L == 2 ** (bits or 5) - 1
     D = drawn(code, n, 0, L, seed)
     starts = [naive.words(seed, 0, k, 0) for k in range(-(-n // taps))]
-    phases = np.array([(starts[i // taps][0] * 2**32 + starts[i // taps][1] + i % taps) % L for i in range(n)])
+    phases = np.array(
+        [(starts[i // taps][0] * 2**32 + starts[i // taps][1] + i % taps) % L for i in range(n)]
+    )
     meet = phases[:, None] == phases
     np.testing.assert_array_equal(D.T @ D, np.where(meet, L, -1))
     np.testing.assert_array_equal(drawn(code, n, L, 2 * L, seed), -D)
@@ -190,7 +222,9 @@ def test_taps_of_several_registers_correlate_by_minus_one_over_L_or_by_one_where
     assert all(shifted[i] for i in range(n - 1) if (i + 1) % taps)
     # what the theory makes of it: C slope
     slope = np.random.default_rng(seed % 97).standard_normal(n)
-    np.testing.assert_allclose(code.registers.correlated(slope, seed), D.T @ D @ slope / L, atol=1e-12)
+    np.testing.assert_allclose(
+        code.registers.correlated(slope, seed), D.T @ D @ slope / L, atol=1e-12
+    )
 
 
 def test_registers_start_anywhere_and_elsewhere_for_another_seed():
@@ -212,7 +246,11 @@ def test_registers_that_cannot_be_are_refused():
         with pytest.raises(InputError, match=message):
             lfsr(**options)
     with pytest.raises(
-        InputError, match="a register of 5 bits has 31 different taps, too few for the 64 weights.* at least 7 bits"
+        InputError,
+        match=(
+            "a register of 5 bits has 31 different taps, too few for the 64 weights.* at least 7"
+            " bits"
+        ),
     ):
         lfsr(64, 5).check(100)
     lfsr(64, 5).check(31)  # no more weights than that
@@ -220,7 +258,10 @@ def test_registers_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="too few for the 100 weights"):
         lfsr(bits=6).check(100)
     with pytest.raises(
-        InputError, match="at most 24 bits, too short for 16777216 weights: set the bits of its registers, or use"
+        InputError,
+        match=(
+            "at most 24 bits, too short for 16777216 weights: set the bits of its registers, or use"
+        ),
     ):
         lfsr(256).check(2**24)
     lfsr(256, 24).check(2**24)
@@ -228,9 +269,12 @@ def test_registers_that_cannot_be_are_refused():
 
 @pytest.mark.parametrize("bits", range(2, 25))
 def test_every_register_is_of_maximal_length(bits):
-    # x generates the whole multiplicative group: x^(2^m - 1) = 1, and x to no proper divisor of 2^m - 1 is
+    # x generates the whole multiplicative group: x^(2^m - 1) = 1, and x to no proper divisor of 2^m
+    # - 1 is
     L = 2**bits - 1
-    divisors = {p for p in range(2, 4100) if L % p == 0 and all(p % q for q in range(2, int(p**0.5) + 1))}
+    divisors = {
+        p for p in range(2, 4100) if L % p == 0 and all(p % q for q in range(2, int(p**0.5) + 1))
+    }
     rest = L
     for p in divisors:
         while rest % p == 0:
@@ -285,21 +329,48 @@ def test_codes_of_the_users_own_are_taken_if_they_are_what_they_say():
 @pytest.mark.parametrize(
     "function, kurtosis, message",
     [
-        (lambda seed, trial, start, stop: logistic_noise(seed, trial, start, stop), 3.0, r"E D\^4 is 4.* not 3"),
-        (lambda seed, trial, start, stop: 1.1 * logistic_noise(seed, trial, start, stop), 4.2, r"E D\^2 is 1.2"),
-        (lambda seed, trial, start, stop: 1 + logistic_noise(seed, trial, start, stop), 4.2, r"E D\^1 is 1"),
-        (lambda seed, trial, start, stop: logistic_noise(0, trial, start, stop), 4.2, "ignores its seed"),
-        (lambda seed, trial, start, stop: logistic_noise(seed, trial, 0, stop - start), 4.2, "a slice of a trial differs"),
-        (lambda seed, trial, start, stop: logistic_noise(seed, trial, 0, 1), 4.2, r"has shape \(1,\): return \(100,\)"),
+        (
+            lambda seed, trial, start, stop: logistic_noise(seed, trial, start, stop),
+            3.0,
+            r"E D\^4 is 4.* not 3",
+        ),
+        (
+            lambda seed, trial, start, stop: 1.1 * logistic_noise(seed, trial, start, stop),
+            4.2,
+            r"E D\^2 is 1.2",
+        ),
+        (
+            lambda seed, trial, start, stop: 1 + logistic_noise(seed, trial, start, stop),
+            4.2,
+            r"E D\^1 is 1",
+        ),
+        (
+            lambda seed, trial, start, stop: logistic_noise(0, trial, start, stop),
+            4.2,
+            "ignores its seed",
+        ),
+        (
+            lambda seed, trial, start, stop: logistic_noise(seed, trial, 0, stop - start),
+            4.2,
+            "a slice of a trial differs",
+        ),
+        (
+            lambda seed, trial, start, stop: logistic_noise(seed, trial, 0, 1),
+            4.2,
+            r"has shape \(1,\): return \(100,\)",
+        ),
         (lambda seed, trial, start, stop: np.full(stop - start, np.nan), 4.2, "is not finite"),
         (lambda seed, trial, start, stop: "noise", 4.2, "failed"),
         (
-            lambda seed, trial, start, stop: np.repeat(logistic_noise(seed, trial, 0, stop), 2)[start:stop], 4.2,
+            lambda seed, trial, start, stop: np.repeat(logistic_noise(seed, trial, 0, stop), 2)[
+                start:stop
+            ],
+            4.2,
             "weights 1 apart correlate by 0.5",
         ),
         (logistic_noise, np.nan, "kurtosis = nan"),
     ],
-)  # fmt: skip
+)
 def test_codes_that_are_not_what_they_say_are_refused(function, kurtosis, message):
     with pytest.raises(InputError, match=message) as caught:
         Code.from_function("mine", function, kurtosis, 279 / 7).check(100)

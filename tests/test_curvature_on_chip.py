@@ -1,4 +1,6 @@
-"""Curvature estimated by an imperfect chip itself, at its own weights: rules and rates that use it, in values and in time."""
+"""Curvature estimated by an imperfect chip itself, at its own weights: rules and rates that use
+it, in values and in time.
+"""
 
 import itertools
 
@@ -16,22 +18,56 @@ from perturb.trial.readout import Reading
 
 LEARNERS = {
     "diagonal": {"rule": "diagonal", "method": "difference", "damping": 0.1, "batch": 2},
-    "newton-cg": {"rule": "newton-cg", "method": "difference", "cg_steps": 3, "trials_per_update": 8, "damping": 0.3},
-    "newton-mean": {"rule": "newton-mean", "method": "difference", "trials_per_update": 2, "batch": 3},
+    "newton-cg": {
+        "rule": "newton-cg",
+        "method": "difference",
+        "cg_steps": 3,
+        "trials_per_update": 8,
+        "damping": 0.3,
+    },
+    "newton-mean": {
+        "rule": "newton-mean",
+        "method": "difference",
+        "trials_per_update": 2,
+        "batch": 3,
+    },
     "trace": {"rate": "trace", "tune_every": 2, "tune_trials": 10, "eta": 0.1},
     "line": {"rate": "line", "trials_per_update": 4, "eta": 0.5, "batch": 3},
     "newton-cg, line": {
-        "rule": "newton-cg", "method": "difference", "cg_steps": 2, "trials_per_update": 4, "damping": 0.3, "rate": "line",
+        "rule": "newton-cg",
+        "method": "difference",
+        "cg_steps": 2,
+        "trials_per_update": 4,
+        "damping": 0.3,
+        "rate": "line",
     },
     "diagonal, eigenvalue": {
-        "rule": "diagonal", "method": "difference", "rate": "eigenvalue", "tune_every": 3, "tune_trials": 10,
+        "rule": "diagonal",
+        "method": "difference",
+        "rate": "eigenvalue",
+        "tune_every": 3,
+        "tune_trials": 10,
     },
-}  # fmt: skip
+}
 CHIPS = {
     "leak": {"weights.leak_tau_s": 1e-3, "perturbation.tau_ns": 150.0},
-    "drift, noise": {"weights.drift_exponent": 0.05, "error_unit.noise": 0.003, "error_unit.flicker": 0.001},
-    "bits": {"weights.bits": 10, "weights.read_noise": 0.001, "error_unit.bits": 12, "error_unit.dither": True},
-    "device": {"weights.device": DEVICE, "neuron.noise": 0.001, "synapses_per_tile": 4, "bus.drop_probability": 0.1},
+    "drift, noise": {
+        "weights.drift_exponent": 0.05,
+        "error_unit.noise": 0.003,
+        "error_unit.flicker": 0.001,
+    },
+    "bits": {
+        "weights.bits": 10,
+        "weights.read_noise": 0.001,
+        "error_unit.bits": 12,
+        "error_unit.dither": True,
+    },
+    "device": {
+        "weights.device": DEVICE,
+        "neuron.noise": 0.001,
+        "synapses_per_tile": 4,
+        "bus.drop_probability": 0.1,
+    },
     "late": {"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.leak_tau_s": 0.01},
 }
 
@@ -48,7 +84,9 @@ def xor():
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("name", LEARNERS)
-def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_times(xor, name, chip, waits):
+def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_times(
+    xor, name, chip, waits
+):
     plan = plan_of(name)
     event, timed = learned(xor, CHIPS[chip], plan, 6, events=True, waits=waits)
     batch, values = learned(xor, CHIPS[chip], plan, 6, events=False, waits=waits)
@@ -66,7 +104,9 @@ def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_t
 
 @pytest.mark.parametrize("events", [False, True])
 @pytest.mark.parametrize("noise", [0.0, 0.003])
-@pytest.mark.parametrize("name", [name for name in LEARNERS if not {"eigenvalue", "trace"} & set(name.split())])
+@pytest.mark.parametrize(
+    "name", [name for name in LEARNERS if not {"eigenvalue", "trace"} & set(name.split())]
+)
 def test_an_ideal_chip_learns_by_curvature_as_the_batch_engine_does(xor, name, noise, events):
     objective, W = xor
     plan = plan_of(name, reading=Reading(noise))
@@ -81,13 +121,30 @@ def test_an_ideal_chip_learns_by_curvature_as_the_batch_engine_does(xor, name, n
 @pytest.mark.parametrize("name", ["diagonal", "newton-cg"])
 def test_the_events_spend_what_the_course_says(xor, name):
     plan, updates = plan_of(name), 5
-    energies = {"energy.mac_j": 1e-14, "energy.perturbation_j": 3e-14, "energy.conversion_j": 1e-12, "energy.static_w": 1e-6}
-    energies |= {"energy.broadcast_bit_j": 1e-13, "energy.accumulate_j": 2e-14, "energy.weight_write_j": 1e-13}
+    energies = {
+        "energy.mac_j": 1e-14,
+        "energy.perturbation_j": 3e-14,
+        "energy.conversion_j": 1e-12,
+        "energy.static_w": 1e-6,
+    }
+    energies |= {
+        "energy.broadcast_bit_j": 1e-13,
+        "energy.accumulate_j": 2e-14,
+        "energy.weight_write_j": 1e-13,
+    }
     _, chip = learned(xor, {"weights.leak_tau_s": 1e-3, **energies}, plan, updates, events=True)
     course, spent, energy = chip.course, chip.chips[0]._spent, chip.params.energy
-    assert len(spent) == updates * plan.trials_of_an_update and chip.chips[0].env.now == round(1e9 * course.time_s(updates))
-    events_j = sum(count * getattr(energy, f"{cause}_j") for cause, count in zip(CAUSES, spent[-1], strict=True))
-    others_j = updates * chip.objective.n_weights * energy.weight_write_j + energy.static_w * course.time_s(updates)
+    assert len(spent) == updates * plan.trials_of_an_update and chip.chips[0].env.now == round(
+        1e9 * course.time_s(updates)
+    )
+    events_j = sum(
+        count * getattr(energy, f"{cause}_j")
+        for cause, count in zip(CAUSES, spent[-1], strict=True)
+    )
+    others_j = (
+        updates * chip.objective.n_weights * energy.weight_write_j
+        + energy.static_w * course.time_s(updates)
+    )
     assert events_j + others_j == pytest.approx(course.energy_j(updates), rel=1e-12)
 
 
@@ -99,17 +156,26 @@ def test_measuring_the_rate_takes_chip_time_and_energy(xor):
     line = Course(chip, objective, Plan(rate="line"), True)
     assert line.time_s(10) - fixed.time_s(10) == pytest.approx(1e-9 * 10 * 3 * evaluation_ns)
     trace = Course(chip, objective, Plan(rate="trace", tune_every=4, tune_trials=50), True)
-    each_ns = 50 * (3 * evaluation_ns + 2 * fixed.schedule.word_ns) + fixed.schedule.after_ns  # dw.v goes beside an evaluation
+    each_ns = (
+        50 * (3 * evaluation_ns + 2 * fixed.schedule.word_ns) + fixed.schedule.after_ns
+    )  # dw.v goes beside an evaluation
     assert trace.time_s(10) - fixed.time_s(10) == pytest.approx(1e-9 * 3 * each_ns)
     # of a chip that does not wait otherwise, also what has to arrive before
-    loose = [Course(chip, objective, Plan(**rate), False).time_s(10) for rate in ({"rate": "line"}, {})]
-    assert loose[0] - loose[1] == pytest.approx(1e-9 * 10 * (3 * evaluation_ns + fixed.schedule.after_ns))
+    loose = [
+        Course(chip, objective, Plan(**rate), False).time_s(10) for rate in ({"rate": "line"}, {})
+    ]
+    assert loose[0] - loose[1] == pytest.approx(
+        1e-9 * 10 * (3 * evaluation_ns + fixed.schedule.after_ns)
+    )
     static_j = fixed.schedule.steady_w * (line.time_s(10) - fixed.time_s(10))
-    assert line.energy_j(10) - fixed.energy_j(10) == pytest.approx(10 * fixed.schedule.evaluations_j(3) + static_j)
+    assert line.energy_j(10) - fixed.energy_j(10) == pytest.approx(
+        10 * fixed.schedule.evaluations_j(3) + static_j
+    )
 
 
 @pytest.mark.parametrize(
-    "changes", [{"perturbation.gain_mismatch": 0.5}, {"weights.stuck_fraction": 0.4}, {"error_unit.bits": 9}]
+    "changes",
+    [{"perturbation.gain_mismatch": 0.5}, {"weights.stuck_fraction": 0.4}, {"error_unit.bits": 9}],
 )
 def test_a_rate_is_measured_with_what_is_wrong_with_the_chip(xor, changes):
     objective, W = xor
@@ -129,27 +195,41 @@ def test_a_rate_is_measured_with_what_is_wrong_with_the_chip(xor, changes):
 
 @pytest.fixture(scope="module")
 def valley():
-    """Three inputs of very different sizes into one linear unit: curvatures differ a thousandfold. E, its minimum, starts."""
+    """Three inputs of very different sizes into one linear unit: curvatures differ a
+    thousandfold. E, its minimum, starts.
+    """
     rng = np.random.default_rng(5)
     x = rng.standard_normal((30, 3)) @ np.array([[2.0, 0.3, 0.1], [0.0, 0.5, 0.1], [0.0, 0.0, 0.1]])
     minimum = np.array([0.5, -0.7, 0.9, 0.3])
-    objective = MLP([3, 1], output="linear", error="squared_error").objective(x, x @ minimum[:3, None] + minimum[3])
+    objective = MLP([3, 1], output="linear", error="squared_error").objective(
+        x, x @ minimum[:3, None] + minimum[3]
+    )
     return objective, minimum, np.zeros((1, 4))
 
 
 # over two periods of a Walsh code g and z are exact on a quadratic
-EXACT = {"method": "difference", "code": "walsh", "trials_per_update": 16, "sigma": 0.1, "r": 0.1, "damping": 0.0}
+EXACT = {
+    "method": "difference",
+    "code": "walsh",
+    "trials_per_update": 16,
+    "sigma": 0.1,
+    "r": 0.1,
+    "damping": 0.0,
+}
 
 
 @pytest.mark.parametrize("events", [False, True])
-def test_newton_steps_hold_all_of_what_leaks_where_gradients_lose_the_flat_directions(valley, events):
+def test_newton_steps_hold_all_of_what_leaks_where_gradients_lose_the_flat_directions(
+    valley, events
+):
     objective, minimum, W = valley
     eta, newton = 0.5, Plan(rule="newton-cg", cg_steps=4, eta=0.5, **EXACT)
     T_s = Course(params({}), objective, newton, True).time_s(1)
     changes = {"weights.leak_tau_s": 50 * T_s}
     state, _ = learned((objective, W), changes, newton, 60, events)
-    # w = kept w + change, change = -eta H^-1 H (w - w*) with w as it is, on the average, in the round for g; in that round 0.4 %
-    # leak, and what g is wrong by in steep directions is magnified in flat ones
+    # w = kept w + change, change = -eta H^-1 H (w - w*) with w as it is, on the average, in the
+    # round for g; in that round 0.4 % leak, and what g is wrong by in steep directions is magnified
+    # in flat ones
     kept, seen = np.exp(-1 / 50), np.exp(-(16 / 80 / 2) / 50)
     np.testing.assert_allclose(state.w[0] / minimum, eta / (1 - kept + eta * seen), rtol=0.03)
     H = objective.hessian(minimum)
@@ -162,11 +242,16 @@ def test_newton_steps_hold_all_of_what_leaks_where_gradients_lose_the_flat_direc
 def test_the_diagonal_takes_away_what_is_wrong_with_the_gains_of_perturbations(events):
     h = np.array([0.25, 1.0, 4.0])
     x = np.sqrt(3 * np.diag(h))  # orthogonal patterns: H is diagonal
-    objective = MLP([3, 1], output="linear", error="squared_error").objective(x, x @ np.ones((3, 1)))
+    objective = MLP([3, 1], output="linear", error="squared_error").objective(
+        x, x @ np.ones((3, 1))
+    )
     start, wrong = np.zeros((1, 4)), {"perturbation.gain_mismatch": 0.3, "weights.bits": 20}
     for rule, eta, halfway in (("diagonal", 0.5, True), ("plain", 0.2, False)):
         plan = Plan(rule=rule, eta=eta, **EXACT)
-        ideal, bad = (learned((objective, start), {**changes}, plan, 1, events)[0].w[0, :3] for changes in ({}, wrong))
+        ideal, bad = (
+            learned((objective, start), {**changes}, plan, 1, events)[0].w[0, :3]
+            for changes in ({}, wrong)
+        )
         gain = bad / ideal
         # one step of twenty bits, of weights of about 0.5
         assert (np.abs(gain - 1) < 1e-4).all() == halfway
@@ -175,13 +260,18 @@ def test_the_diagonal_takes_away_what_is_wrong_with_the_gains_of_perturbations(e
 @pytest.mark.parametrize("events", [False, True])
 def test_the_rate_along_the_step_is_that_of_the_weights_as_they_have_leaked(valley, events):
     objective, minimum, _ = valley
-    plan, W = Plan(rate="line", eta=1.0, **{**EXACT, "method": "central"}), np.array([[2.0, -2.0, 1.0, 1.0]])
+    plan, W = (
+        Plan(rate="line", eta=1.0, **{**EXACT, "method": "central"}),
+        np.array([[2.0, -2.0, 1.0, 1.0]]),
+    )
     course, H = Course(params({}), objective, plan, True), objective.hessian(minimum)
     tau_s = 1e-9 * course.arrived_ns(0) / np.log(2)  # half has leaked when it is measured
     for tau, w in ((tau_s, W[0] / 2), (1e9, W[0])):
         state, _ = learned((objective, W), {"weights.leak_tau_s": tau}, plan, 1, events)
         p = (np.exp(-course.time_s(1) / tau) * W[0] - state.w[0]) / state.memory["eta"][0]
-        assert state.memory["eta"][0] == pytest.approx(p @ H @ (w - minimum) / (p @ H @ p), rel=1e-6)
+        assert state.memory["eta"][0] == pytest.approx(
+            p @ H @ (w - minimum) / (p @ H @ p), rel=1e-6
+        )
         other = p @ H @ (1.5 * W[0] - w - minimum) / (p @ H @ p)
         assert abs(other / state.memory["eta"][0] - 1) > 0.1
 
@@ -191,7 +281,10 @@ def test_a_stuck_weight_is_displaced_neither_along_the_step_nor_along_v(valley, 
     objective, minimum, _ = valley
     W, changes = np.array([[1.0, -1.0, 0.5, 1.0]]), {"weights.stuck_fraction": 0.4, "die": 1}
     one = {"code": "rademacher", "sigma": 0.1}
-    for plan in (Plan(rate="line", eta=1.0, **one), Plan(rule="diagonal", eta=0.5, **{**EXACT, "damping": 0.01})):
+    for plan in (
+        Plan(rate="line", eta=1.0, **one),
+        Plan(rule="diagonal", eta=0.5, **{**EXACT, "damping": 0.01}),
+    ):
         made, state = source(params(changes), objective, plan, W, events), begin(W, plan)
         made.advance(state, 1)
         stuck = state.w[0] == 0
@@ -199,20 +292,32 @@ def test_a_stuck_weight_is_displaced_neither_along_the_step_nor_along_v(valley, 
         at = np.where(stuck, 0.0, W[0])
         g, H = np.where(stuck, 0.0, objective.gradient(at)), objective.hessian(minimum)
         if plan.rate == "line":
-            # of one trial dE = g.D and p = dE D / sigma^2, so that eta = g.p / p.Hp is sigma^2 / D.HD, with the D that are felt
+            # of one trial dE = g.D and p = dE D / sigma^2, so that eta = g.p / p.Hp is sigma^2 /
+            # D.HD, with the D that are felt
             signs = 0.1 * np.where(stuck, 0.0, np.array(list(itertools.product([-1, 1], repeat=4))))
             possible = 0.01 / np.einsum("ti,ij,tj->t", signs, H, signs)
             assert np.abs(state.memory["eta"][0] / possible - 1).min() < 1e-6
         else:
             v = np.where(stuck, 0.0, direction(plan, 0, 0, 4))
             curved = v * (H @ v)  # what the diagonal rule divides by
-            np.testing.assert_allclose((state.w[0] - at)[~stuck], (-0.5 * g / (np.abs(curved) + 0.01))[~stuck], rtol=1e-6)
+            np.testing.assert_allclose(
+                (state.w[0] - at)[~stuck], (-0.5 * g / (np.abs(curved) + 0.01))[~stuck], rtol=1e-6
+            )
 
 
 def test_a_chip_of_many_imperfections_learns_exclusive_or_by_curvature(xor):
     objective, W = xor
-    chip = params({"weights.bits": 12, "weights.leak_tau_s": 1.0, "error_unit.noise": 1e-3, "perturbation.gain_mismatch": 0.1})
-    plan = Plan(rule="diagonal", method="difference", sigma=0.1, r=0.1, eta=0.05, damping=0.1, memory=0.99)
+    chip = params(
+        {
+            "weights.bits": 12,
+            "weights.leak_tau_s": 1.0,
+            "error_unit.noise": 1e-3,
+            "perturbation.gain_mismatch": 0.1,
+        }
+    )
+    plan = Plan(
+        rule="diagonal", method="difference", sigma=0.1, r=0.1, eta=0.05, damping=0.1, memory=0.99
+    )
     state = begin(W, plan)
     OnChip(chip, objective, plan, W, False, True).advance(state, 1500)
     before, after = ([objective.error(w) for w in at] for at in (W, state.w))

@@ -18,11 +18,15 @@ def mlp_as_dag(mlp):
     outputs = range(n_units - 1 - mlp.layers[-1], n_units - 1)
     activation = {unit: mlp.activations[0] for unit in range(mlp.layers[0], n_units - 1)}
     activation |= {unit: mlp.activations[-1] for unit in outputs}
-    return DAG(n_units, edges, range(mlp.layers[0]), outputs, activation, mlp.error, bias=n_units - 1)
+    return DAG(
+        n_units, edges, range(mlp.layers[0]), outputs, activation, mlp.error, bias=n_units - 1
+    )
 
 
 def random_graph(seed, error="squared_error", tie=False):
-    """Twelve units with skip connections, several activations, an output that feeds on, external inputs and a bias unit."""
+    """Twelve units with skip connections, several activations, an output that feeds on, external
+    inputs and a bias unit.
+    """
     rng = np.random.default_rng(seed)
     n = 12
     order = rng.permutation(n)  # any numbering
@@ -38,7 +42,9 @@ def random_graph(seed, error="squared_error", tie=False):
         tied = np.arange(len(edges)) // 2
     external = 0.3 * rng.standard_normal(n)
     external[order[:4]] = 0.0  # their activity is given
-    net = DAG(n, edges, order[:3], outputs, activation, error, bias=order[3], external=external, tied=tied)
+    net = DAG(
+        n, edges, order[:3], outputs, activation, error, bias=order[3], external=external, tied=tied
+    )
     x, target = rng.standard_normal((5, 3)), rng.random((5, 2))
     return net.objective(x, target), net.init(seed), rng.standard_normal(net.n_weights)
 
@@ -71,7 +77,9 @@ def test_derivatives_of_random_graphs(seed, error, tie):
         np.testing.assert_allclose(z, finite_difference_hvp(objective, w, v), atol=1e-6 * scale)
         i, eps = int(np.abs(g).argmax()), 1e-6
         step = eps * np.eye(w.size)[i]
-        assert g[i] == pytest.approx((objective.error(w + step) - objective.error(w - step)) / (2 * eps), rel=1e-6, abs=1e-8)
+        assert g[i] == pytest.approx(
+            (objective.error(w + step) - objective.error(w - step)) / (2 * eps), rel=1e-6, abs=1e-8
+        )
 
 
 def test_tied_weights_have_the_hessian_p_h_p():
@@ -79,9 +87,14 @@ def test_tied_weights_have_the_hessian_p_h_p():
     network = tied.network
     P = np.eye(network.n_weights)[network.tied]  # (edges, weights)
     free = DAG(
-        network.n_units, network.edges, network.inputs, network.outputs, dict(enumerate(network.activations)), bias=network.bias,
+        network.n_units,
+        network.edges,
+        network.inputs,
+        network.outputs,
+        dict(enumerate(network.activations)),
+        bias=network.bias,
         external=network.external,
-    ).objective(tied.x, tied.target)  # fmt: skip
+    ).objective(tied.x, tied.target)
     np.testing.assert_allclose(tied.gradient(w), P.T @ free.gradient(P @ w), atol=1e-13)
     np.testing.assert_allclose(tied.hessian(w), P.T @ free.hessian(P @ w) @ P, atol=1e-12)
 
@@ -94,27 +107,42 @@ def test_renaming_units_and_reordering_edges_changes_nothing():
     external = np.empty(network.n_units)
     external[name] = network.external
     other = DAG(
-        network.n_units, name[network.edges[order]], name[network.inputs], name[network.outputs], activation,
-        bias=name[network.bias], external=external,
-    ).objective(objective.x, objective.target)  # fmt: skip
+        network.n_units,
+        name[network.edges[order]],
+        name[network.inputs],
+        name[network.outputs],
+        activation,
+        bias=name[network.bias],
+        external=external,
+    ).objective(objective.x, objective.target)
     assert other.error(w[order]) == pytest.approx(objective.error(w), rel=1e-13)
-    np.testing.assert_allclose(other.hvp(w[order], v[order]), objective.hvp(w, v)[order], atol=1e-12)
+    np.testing.assert_allclose(
+        other.hvp(w[order], v[order]), objective.hvp(w, v)[order], atol=1e-12
+    )
 
 
 def test_batches_add_up_even_if_unequal():
     objective, w, v = random_graph(7)
-    parts = [objective.network.objective(objective.x[part], objective.target[part]) for part in (slice(0, 1), slice(1, 5))]
-    np.testing.assert_allclose(objective.hvp(w, v), (parts[0].hvp(w, v) + 4 * parts[1].hvp(w, v)) / 5, atol=1e-13)
+    parts = [
+        objective.network.objective(objective.x[part], objective.target[part])
+        for part in (slice(0, 1), slice(1, 5))
+    ]
+    np.testing.assert_allclose(
+        objective.hvp(w, v), (parts[0].hvp(w, v) + 4 * parts[1].hvp(w, v)) / 5, atol=1e-13
+    )
 
 
 def test_an_output_that_feeds_on_gets_its_own_error_and_what_comes_back():
-    # y1 = w0 y0 (target t1), y2 = w1 y1 (target t2), linear: E = ((w0 x - t1)^2 + (w1 w0 x - t2)^2) / 2
+    # y1 = w0 y0 (target t1), y2 = w1 y1 (target t2), linear: E = ((w0 x - t1)^2 + (w1 w0 x - t2)^2)
+    # / 2
     net = DAG(3, [(0, 1), (1, 2)], [0], [1, 2], "linear")
     objective, (a, b), x, t1, t2 = net.objective([[2.0]], [[1.0, 3.0]]), (0.5, -0.7), 2.0, 1.0, 3.0
     e1, e2 = a * x - t1, b * a * x - t2
     np.testing.assert_allclose(objective.gradient([a, b]), [e1 * x + e2 * b * x, e2 * a * x])
     cross = (b * x) * (a * x) + e2 * x
-    np.testing.assert_allclose(objective.hessian([a, b]), [[x**2 + (b * x) ** 2, cross], [cross, (a * x) ** 2]])
+    np.testing.assert_allclose(
+        objective.hessian([a, b]), [[x**2 + (b * x) ** 2, cross], [cross, (a * x) ** 2]]
+    )
 
 
 def test_weight_perturbation_works_on_a_graph():
@@ -126,9 +154,15 @@ def test_weight_perturbation_works_on_a_graph():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"edges": [(0, 1), (1, 2), (2, 3), (3, 1)]}, r"a cycle, (1 -> 2 -> 3 -> 1|2 -> 3 -> 1 -> 2|3 -> 1 -> 2 -> 3)"),
+        (
+            {"edges": [(0, 1), (1, 2), (2, 3), (3, 1)]},
+            r"a cycle, (1 -> 2 -> 3 -> 1|2 -> 3 -> 1 -> 2|3 -> 1 -> 2 -> 3)",
+        ),
         ({"edges": [(0, 1), (1, 1)]}, "a cycle, 1 -> 1"),
-        ({"edges": [(0, 1), (1, 9)]}, r"edge \(1, 9\) names a unit that does not exist: units are 0 to 3"),
+        (
+            {"edges": [(0, 1), (1, 9)]},
+            r"edge \(1, 9\) names a unit that does not exist: units are 0 to 3",
+        ),
         ({"edges": [(0, 1), (0, 1)]}, r"edge \(0, 1\) is given 2 times"),
         ({"edges": [(1, 0)]}, r"edge \(1, 0\) leads into unit 0, whose activity is given"),
         ({"edges": []}, "at least one"),
@@ -147,7 +181,15 @@ def test_weight_perturbation_works_on_a_graph():
 )
 def test_bad_input_is_one_clear_line(arguments, message):
     with pytest.raises(InputError, match=message) as caught:
-        DAG(**{"n_units": 4, "edges": [(0, 1), (1, 2), (2, 3)], "inputs": [0], "outputs": [3], **arguments})
+        DAG(
+            **{
+                "n_units": 4,
+                "edges": [(0, 1), (1, 2), (2, 3)],
+                "inputs": [0],
+                "outputs": [3],
+                **arguments,
+            }
+        )
     assert "\n" not in str(caught.value)
 
 

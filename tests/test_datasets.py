@@ -1,4 +1,6 @@
-"""Data sets: what they hold, that patterns held back stay apart, and that every mistake in [data] is one line."""
+"""Data sets: what they hold, that patterns held back stay apart, and that every mistake in
+[data] is one line.
+"""
 
 import tomllib
 from decimal import Decimal
@@ -19,10 +21,21 @@ from sims.experiment.loading import experiment_from, load_experiment
 from sims.runner import prepare
 
 SIZES = {
-    "xor": (2, 1), "parity": (4, 1), "letters": (49, 4), "digits": (64, 10), "iris": (4, 3), "wine": (13, 3),
-    "breast-cancer": (30, 2), "diabetes": (10, 1), "spirals": (2, 1), "teacher": (5, 2), "patterns": (6, 3),
-}  # fmt: skip
-HOLDING = sorted(name for name, dataset in DATASETS.items() if "test" in dataset.keys and name != "file")
+    "xor": (2, 1),
+    "parity": (4, 1),
+    "letters": (49, 4),
+    "digits": (64, 10),
+    "iris": (4, 3),
+    "wine": (13, 3),
+    "breast-cancer": (30, 2),
+    "diabetes": (10, 1),
+    "spirals": (2, 1),
+    "teacher": (5, 2),
+    "patterns": (6, 3),
+}
+HOLDING = sorted(
+    name for name, dataset in DATASETS.items() if "test" in dataset.keys and name != "file"
+)
 
 
 def rows(x):
@@ -32,7 +45,9 @@ def rows(x):
 def refused(name, **keys):
     """The one line that [data] of these keys ends in."""
     with pytest.raises(InputError) as caught:
-        data = experiment_from({"name": "x", "network": {"layers": [2, 1]}, "data": {"name": name, **keys}}, "x.toml").data
+        data = experiment_from(
+            {"name": "x", "network": {"layers": [2, 1]}, "data": {"name": name, **keys}}, "x.toml"
+        ).data
         load_split(data, *SIZES.get(name, (2, 3)))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     return str(caught.value)
@@ -42,7 +57,9 @@ def refused(name, **keys):
 
 
 def test_parity_is_xor_for_two_bits_and_half_of_its_targets_are_one():
-    for ours, xor in zip(load_data(Data(name="parity", bits=2), 2, 1), load_data(Data(name="xor"), 2, 1), strict=True):
+    for ours, xor in zip(
+        load_data(Data(name="parity", bits=2), 2, 1), load_data(Data(name="xor"), 2, 1), strict=True
+    ):
         np.testing.assert_array_equal(ours, xor)
     x, target = load_data(Data(name="parity", bits=7), 7, 1)
     assert len(rows(x)) == 128 and target.sum() == 64
@@ -74,7 +91,9 @@ def test_real_sets_are_those_of_scikit_learn_and_standardised_by_their_training_
         np.testing.assert_allclose(x.mean(0), 0, atol=1e-12)
         np.testing.assert_allclose(x.std(0), 1, atol=1e-12)
         assert np.abs(x_test.mean(0)).max() > 1e-3  # of the others it took no notice
-    assert target.mean() == pytest.approx(0, abs=1e-12) and target.std() == pytest.approx(1)  # of diabetes, numbers
+    assert target.mean() == pytest.approx(0, abs=1e-12) and target.std() == pytest.approx(
+        1
+    )  # of diabetes, numbers
 
 
 def test_a_point_of_a_spiral_is_as_far_out_as_its_angle_says():
@@ -83,14 +102,18 @@ def test_a_point_of_a_spiral_is_as_far_out_as_its_angle_says():
     turned = np.exp(1j * (angle - 6 * np.pi * radius)).real
     np.testing.assert_allclose(turned, 1 - 2 * target[:, 0], atol=1e-9)
     noisy, _ = load_data(Data(name="spirals", samples=200, turns=3, noise=0.1), 2, 1)
-    assert (noisy - x).std() == pytest.approx(0.1, abs=5 * 0.1 / np.sqrt(2 * 400))  # five standard errors
+    assert (noisy - x).std() == pytest.approx(
+        0.1, abs=5 * 0.1 / np.sqrt(2 * 400)
+    )  # five standard errors
 
 
 def test_patterns_of_the_fixed_point_task_are_different_and_wanted_at_plus_or_minus_a():
     x, target = load_data(Data(name="patterns", samples=64, amplitude=0.7), 6, 3)
     assert rows(x) == rows(np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T)
     assert set(target.ravel()) == {-0.7, 0.7}
-    assert np.isfinite(Recurrent(10, outputs=[7, 8, 9], inputs=range(6)).objective(x, target).error(np.zeros(100)))
+    assert np.isfinite(
+        Recurrent(10, outputs=[7, 8, 9], inputs=range(6)).objective(x, target).error(np.zeros(100))
+    )
 
 
 @pytest.mark.parametrize("side", [2, 3, 4])
@@ -98,12 +121,18 @@ def test_bars_are_the_states_whose_rows_or_columns_are_alike(side):
     states = load_states(Data(name="bars", side=side), side**2, (0, 1))
     grids = Boltzmann(side**2, 0).states(side**2).reshape(-1, side, side)
     alike = (grids == grids[:, :1]).all((1, 2)) | (grids == grids[:, :, :1]).all((1, 2))
-    assert rows(states) == rows(grids[alike].reshape(-1, side**2)) and len(states) == 2 ** (side + 1) - 2
+    assert (
+        rows(states) == rows(grids[alike].reshape(-1, side**2))
+        and len(states) == 2 ** (side + 1) - 2
+    )
 
 
 def test_a_boltzmann_machine_takes_inputs_and_targets_as_states():
     assert rows(load_states(Data(name="parity", bits=3), 4, (-1, 1))) == {
-        (a, b, c, -1 if (a > 0) ^ (b > 0) ^ (c > 0) == 0 else 1) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)
+        (a, b, c, -1 if (a > 0) ^ (b > 0) ^ (c > 0) == 0 else 1)
+        for a in (-1, 1)
+        for b in (-1, 1)
+        for c in (-1, 1)
     }
     assert load_states(Data(name="teacher", samples=9), 3, (0, 1)).shape == (9, 3)
     problem = prepare(load_experiment("boltzmann", {"network.visible": 9, "data.name": "bars"}))
@@ -126,7 +155,9 @@ def test_a_network_of_the_size_of_the_data_learns_from_them(name):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_pattern_held_back_is_one_to_learn_from(name, seed):
     plain = {} if "standardise" not in DATASETS[name].keys else {"standardise": False}
-    x, target, x_test, target_test = load_split(Data(name=name, samples=100, test=45, seed=seed, **plain), *SIZES[name])
+    x, target, x_test, target_test = load_split(
+        Data(name=name, samples=100, test=45, seed=seed, **plain), *SIZES[name]
+    )
     assert x.shape == (100, SIZES[name][0]) and target.shape == (100, SIZES[name][1])
     assert x_test.shape == (45, SIZES[name][0]) and target_test.shape == (45, SIZES[name][1])
     assert not rows(x) & rows(x_test)
@@ -136,7 +167,11 @@ def test_no_pattern_held_back_is_one_to_learn_from(name, seed):
 def test_what_is_learnt_does_not_depend_on_what_is_held_back_and_fewer_are_the_first_of_more(name):
     plain = {} if "standardise" not in DATASETS[name].keys else {"standardise": False}
     alone = load_data(Data(name=name, samples=90, seed=3), *SIZES[name])
-    for ours, theirs in zip(alone, load_split(Data(name=name, samples=90, seed=3, test=40), *SIZES[name])[:2], strict=True):
+    for ours, theirs in zip(
+        alone,
+        load_split(Data(name=name, samples=90, seed=3, test=40), *SIZES[name])[:2],
+        strict=True,
+    ):
         np.testing.assert_array_equal(ours, theirs)
     more = load_split(Data(name=name, samples=90, seed=3, test=40, **plain), *SIZES[name])
     fewer = load_split(Data(name=name, samples=30, seed=3, test=40, **plain), *SIZES[name])
@@ -158,7 +193,9 @@ def test_two_flowers_that_are_alike_stay_on_one_side():
 
 
 def test_faint_letters_held_back_are_ones_not_seen():
-    x, _, x_test, target_test = load_split(Data(name="letters", samples=200, test=100, noise=0.01), 49, 4)
+    x, _, x_test, target_test = load_split(
+        Data(name="letters", samples=200, test=100, noise=0.01), 49, 4
+    )
     assert len(rows(x)) < 150 and len(x_test) == 100 and not rows(x) & rows(x_test)
     assert "raise data.noise" in refused("letters", samples=4, test=4, noise=0.0)
 
@@ -166,7 +203,9 @@ def test_faint_letters_held_back_are_ones_not_seen():
 @pytest.mark.parametrize("name, classes", [("digits", 10), ("letters", 4), ("spirals", 2)])
 def test_classes_are_balanced_on_both_sides(name, classes):
     # noise so that no letter comes twice
-    _, target, _, target_test = load_split(Data(name=name, samples=80, test=40, noise=0.2 * (name != "digits")), *SIZES[name])
+    _, target, _, target_test = load_split(
+        Data(name=name, samples=80, test=40, noise=0.2 * (name != "digits")), *SIZES[name]
+    )
     for part in (target, target_test):
         assert (part.sum(0) == len(part) / classes).all()
 
@@ -175,7 +214,9 @@ def unbalanced(folder, idle=423, run=128, fault=49):
     """A file of classes in these numbers, as of a machine that seldom fails."""
     names = ["idle"] * idle + ["run"] * run + ["fault"] * fault
     rng = np.random.Generator(np.random.Philox(0))
-    frame = pd.DataFrame({"a": rng.standard_normal(len(names)), "b": rng.standard_normal(len(names)), "state": names})
+    frame = pd.DataFrame(
+        {"a": rng.standard_normal(len(names)), "b": rng.standard_normal(len(names)), "state": names}
+    )
     frame.to_csv(folder / "states.csv", index=False)
     return {"name": "file", "file": str(folder / "states.csv"), "targets": "state"}
 
@@ -185,9 +226,13 @@ def test_classes_keep_their_shares_on_both_sides(tmp_path, samples, test):
     data = unbalanced(tmp_path)
     share = np.array([49, 423, 128]) / 600  # fault, idle, run
     for seed in range(3):
-        _, target, _, target_test = load_split(Data(**data, samples=samples, test=test, seed=seed), 2, 3)
+        _, target, _, target_test = load_split(
+            Data(**data, samples=samples, test=test, seed=seed), 2, 3
+        )
         for part in (target, target_test):
-            assert (np.abs(part.sum(0) - share * len(part)) <= 1.01).all()  # one at each end of a run in the order
+            assert (
+                np.abs(part.sum(0) - share * len(part)) <= 1.01
+            ).all()  # one at each end of a run in the order
 
 
 def test_balance_on_request_leaves_the_rest_in_proportion(tmp_path):
@@ -196,9 +241,14 @@ def test_balance_on_request_leaves_the_rest_in_proportion(tmp_path):
     np.testing.assert_array_equal(target.sum(0), [20, 20, 20])
     left = np.array([29, 403, 108])
     assert (np.abs(target_test.sum(0) - left / left.sum() * 100) <= 1.01).all()
-    np.testing.assert_array_equal(load_split(Data(**data, samples=200, balanced=True), 2, 3)[1].sum(0), [49, 76, 75])
+    np.testing.assert_array_equal(
+        load_split(Data(**data, samples=200, balanced=True), 2, 3)[1].sum(0), [49, 76, 75]
+    )
     keys = {key: value for key, value in data.items() if key != "name"}
-    line = "data.balanced = true with data.samples = 200 leaves no pattern of class 'fault' to hold back"
+    line = (
+        "data.balanced = true with data.samples = 200 leaves no pattern of class 'fault' to hold"
+        " back"
+    )
     assert line in refused("file", **keys, samples=200, test=50, balanced=True)
     assert "data.samples is missing" in refused("file", **keys, balanced=True)
 
@@ -212,7 +262,12 @@ def test_all_that_are_not_held_back_are_learnt_from_when_samples_is_absent():
 def test_the_study_uses_tests_with_what_data_test_holds_back():
     from sims.studies.uses import _split
 
-    small = {"network.layers": [4, 3], "data.name": "iris", "data.samples": 60, "uses.test_samples": 30}
+    small = {
+        "network.layers": [4, 3],
+        "data.name": "iris",
+        "data.samples": 60,
+        "uses.test_samples": 30,
+    }
     for changes, wanted in (({}, 30), ({"data.test": 40}, 40)):
         experiment = load_experiment("uses", {**small, **changes})
         split = _split(experiment, prepare(experiment), lambda: False)
@@ -230,7 +285,12 @@ def folder(tmp_path, monkeypatch):
 
 
 FLOWERS = pd.DataFrame(
-    {"a": [1.0, 2.0, 3.0, 4.0], "kind": ["rose", "aster", "rose", "lily"], "b": [5, 6, 7, 8], "y": [0.5, 1, 2, 3]}
+    {
+        "a": [1.0, 2.0, 3.0, 4.0],
+        "kind": ["rose", "aster", "rose", "lily"],
+        "b": [5, 6, 7, 8],
+        "y": [0.5, 1, 2, 3],
+    }
 )
 
 
@@ -238,7 +298,11 @@ def test_csv_parquet_and_npz_of_the_same_patterns_are_the_same(folder):
     FLOWERS.drop(columns="y").to_csv("mine.csv", index=False)
     FLOWERS.drop(columns="y").to_parquet("mine.parquet")
     np.savez("mine.npz", x=FLOWERS[["a", "b"]], target=FLOWERS["kind"].to_numpy(str))
-    np.savez("hot.npz", x=FLOWERS[["a", "b"]].to_numpy(np.float32), target=[[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    np.savez(
+        "hot.npz",
+        x=FLOWERS[["a", "b"]].to_numpy(np.float32),
+        target=[[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]],
+    )
     for file, keys in (
         ("mine.csv", {"targets": "kind"}),
         ("mine.parquet", {"targets": "kind"}),
@@ -264,19 +328,28 @@ def test_classes_are_texts_without_blanks_around_them_and_truth_is_a_number(fold
 
 
 def test_an_index_of_pandas_is_a_column_or_is_refused_never_lost(folder):
-    frame = pd.DataFrame({"c1": [5.0, 6.0, 7.0], "cls": ["a", "b", "a"]}, index=pd.Index([1.0, 2.0, 3.0], name="c0"))
+    frame = pd.DataFrame(
+        {"c1": [5.0, 6.0, 7.0], "cls": ["a", "b", "a"]}, index=pd.Index([1.0, 2.0, 3.0], name="c0")
+    )
     frame.to_parquet("mine.parquet")
     x, _ = load_data(Data(name="file", file="mine.parquet", targets="cls"), 2, 2)
     np.testing.assert_array_equal(x, [[5, 1], [6, 2], [7, 3]])
     frame.rename_axis(None).to_parquet("mine.parquet")
-    assert "column 3 has no name: if it numbers the rows" in refused("file", file="mine.parquet", targets="cls")
+    assert "column 3 has no name: if it numbers the rows" in refused(
+        "file", file="mine.parquet", targets="cls"
+    )
     frame.to_csv("mine.csv")
-    np.testing.assert_array_equal(load_data(Data(name="file", file="mine.csv", targets="cls"), 2, 2)[0], x[:, ::-1])
+    np.testing.assert_array_equal(
+        load_data(Data(name="file", file="mine.csv", targets="cls"), 2, 2)[0], x[:, ::-1]
+    )
     frame.rename_axis(None).to_csv("mine.csv")
     assert "column 1 has no name" in refused("file", file="mine.csv", targets="cls")
     many = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("c0", "z"), ("c1", "z")]))
     many.to_parquet("mine.parquet")
-    assert load_states(Data(name="file", file="mine.parquet", targets=[]), 2, (0, 1)).shape == (1, 2)
+    assert load_states(Data(name="file", file="mine.parquet", targets=[]), 2, (0, 1)).shape == (
+        1,
+        2,
+    )
     many.astype(object).map(lambda cell: {"a": cell}).to_parquet("mine.parquet")
     assert "('c0', 'z') = " in refused("file", file="mine.parquet", targets=[])
 
@@ -294,11 +367,15 @@ def test_columns_of_numbers_are_targets_as_they_are_and_class_numbers_are_sorted
 
 def test_standardised_files_keep_their_classes_and_only_shift_what_does_not_vary(folder):
     FLOWERS.assign(c=0.1).to_csv("mine.csv", index=False)
-    x, target = load_data(Data(name="file", file="mine.csv", targets="kind", standardise=True), 4, 3)
+    x, target = load_data(
+        Data(name="file", file="mine.csv", targets="kind", standardise=True), 4, 3
+    )
     np.testing.assert_allclose(x.std(0), [1, 1, 1, 0], atol=1e-12)
     assert set(target.ravel()) == {0.0, 1.0}
     FLOWERS.drop(columns="kind").to_csv("numbers.csv", index=False)
-    _, target = load_data(Data(name="file", file="numbers.csv", targets=["y"], standardise=True), 2, 1)
+    _, target = load_data(
+        Data(name="file", file="numbers.csv", targets=["y"], standardise=True), 2, 1
+    )
     assert target.mean() == pytest.approx(0) and target.std() == pytest.approx(1)
 
 
@@ -309,38 +386,101 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
 @pytest.mark.parametrize(
     "text, keys, message",
     [
-        (GOOD, {}, 'data.targets is missing: name the column of classes of data.file, such as "class", or a list of columns'),
-        (GOOD, {"targets": "kin"}, 'data.targets = "kin" is no column of data.file: name some of a, b, kind'),
+        (
+            GOOD,
+            {},
+            (
+                'data.targets is missing: name the column of classes of data.file, such as "class",'
+                " or a list of columns"
+            ),
+        ),
+        (
+            GOOD,
+            {"targets": "kin"},
+            'data.targets = "kin" is no column of data.file: name some of a, b, kind',
+        ),
         (GOOD, {"targets": ["a", "c"]}, 'data.targets = "c" is no column of data.file'),
-        (GOOD, {"targets": ["kind"]}, 'row 1: kind = "x" must be a number, at most 1e+100: correct it'),
+        (
+            GOOD,
+            {"targets": ["kind"]},
+            'row 1: kind = "x" must be a number, at most 1e+100: correct it',
+        ),
         (GOOD, {"targets": ["a", "b", "kind"]}, "has no columns beside its targets"),
-        (GOOD, {"targets": 3}, 'data.targets = 3 must be a text in quotes, such as "class", or a list of them'),
+        (
+            GOOD,
+            {"targets": 3},
+            'data.targets = 3 must be a text in quotes, such as "class", or a list of them',
+        ),
         (GOOD, {"targets": ["a", 3]}, 'data.targets = ["a", 3] must be a text'),
         (GOOD, {**CLASSES, "samples": 4}, "has only 3: ask for fewer"),
         (GOOD, {**CLASSES, "test": 3}, "data.test = 3, but data.file = "),
-        (GOOD, {**CLASSES, "samples": 2, "test": 2}, "has only 3 patterns, 2 of them to learn from, and 1 others"),
-        (GOOD, {**CLASSES, "samples": 1, "standardise": True}, "data.samples = 1 has no spread to standardise by"),
+        (
+            GOOD,
+            {**CLASSES, "samples": 2, "test": 2},
+            "has only 3 patterns, 2 of them to learn from, and 1 others",
+        ),
+        (
+            GOOD,
+            {**CLASSES, "samples": 1, "standardise": True},
+            "data.samples = 1 has no spread to standardise by",
+        ),
         (GOOD.replace("4", "four"), CLASSES, 'row 2: b = "four" must be a number'),
         (GOOD.replace("4", ""), CLASSES, "row 2: b = nothing must be a number"),
         (GOOD.replace("4", "nan"), CLASSES, 'row 2: b = "nan" must be a number'),
         (GOOD.replace("4", "-inf"), CLASSES, 'row 2: b = "-inf" must be a number'),
-        (GOOD.replace("4", "1e200"), CLASSES, 'row 2: b = "1e200" must be a number, at most 1e+100'),
-        (GOOD.replace("4", "1e400"), CLASSES, 'row 2: b = "1e400" must be a number, at most 1e+100'),
+        (
+            GOOD.replace("4", "1e200"),
+            CLASSES,
+            'row 2: b = "1e200" must be a number, at most 1e+100',
+        ),
+        (
+            GOOD.replace("4", "1e400"),
+            CLASSES,
+            'row 2: b = "1e400" must be a number, at most 1e+100',
+        ),
         (GOOD.replace("4", "1_000"), CLASSES, 'row 2: b = "1_000" must be a number'),
         (GOOD.replace("4", "\u0664"), CLASSES, 'row 2: b = "\u0664" must be a number'),
-        ("a,kind,b,kind\n1,x,2,x\n3,y,4,y\n", CLASSES, 'data.targets = "kind" is the name of 2 columns of data.file'),
-        ("a,kind,a\n1,x,2\n3,y,4\n", CLASSES, "has two columns of the same name among a, kind, a: rename one"),
-        (",a,kind\n0,1,x\n1,3,y\n", CLASSES, "column 1 has no name: if it numbers the rows, remove it"),
+        (
+            "a,kind,b,kind\n1,x,2,x\n3,y,4,y\n",
+            CLASSES,
+            'data.targets = "kind" is the name of 2 columns of data.file',
+        ),
+        (
+            "a,kind,a\n1,x,2\n3,y,4\n",
+            CLASSES,
+            "has two columns of the same name among a, kind, a: rename one",
+        ),
+        (
+            ",a,kind\n0,1,x\n1,3,y\n",
+            CLASSES,
+            "column 1 has no name: if it numbers the rows, remove it",
+        ),
         ("a, ,kind\n0,1,x\n1,3,y\n", CLASSES, "column 2 has no name"),
-        ("a,kind\n1,01\n2,1\n", CLASSES, 'has the classes "01" and "1", one number written in two ways'),
-        ("a,kind\n1,1\n2,1.0\n3,x\n", CLASSES, 'has the classes "1" and "1.0", one number written in two ways'),
+        (
+            "a,kind\n1,01\n2,1\n",
+            CLASSES,
+            'has the classes "01" and "1", one number written in two ways',
+        ),
+        (
+            "a,kind\n1,1\n2,1.0\n3,x\n",
+            CLASSES,
+            'has the classes "1" and "1.0", one number written in two ways',
+        ),
         (GOOD.replace("y", ""), CLASSES, "row 2: kind = nothing must be a class"),
-        (GOOD.replace("y", "x").replace("z", "x"), CLASSES, "has 1 different classes, but there must be 2 to 1000"),
+        (
+            GOOD.replace("y", "x").replace("z", "x"),
+            CLASSES,
+            "has 1 different classes, but there must be 2 to 1000",
+        ),
         (GOOD, {"targets": "kind", "file": "none.csv"}, "none.csv: no such file"),
         (GOOD, {"targets": "kind", "file": "mine.txt"}, "must end in .csv, .parquet or .npz"),
         (GOOD, {"targets": "kind", "file": "."}, "must end in .csv, .parquet or .npz"),
         (GOOD, {"targets": "kind", "file": "folder.csv"}, "folder.csv: no such file"),
-        (GOOD, {"file": None}, 'data.file is missing: name = "file" needs it, such as file = "mine.csv"'),
+        (
+            GOOD,
+            {"file": None},
+            'data.file is missing: name = "file" needs it, such as file = "mine.csv"',
+        ),
         ("", CLASSES, "not a whole CSV file"),
         ("a,b,kind\n", CLASSES, "holds no rows"),
         (GOOD + "1,2,3,4\n", CLASSES, "not a whole CSV file"),
@@ -349,8 +489,16 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
             {"targets": "b"},
             "not a whole CSV file (Error tokenizing data. C error: Expected 2 fields in line 2",
         ),
-        ("a;b;kind\n1;2;x\n", CLASSES, 'its columns seem to be separated by ";": write it with commas'),
-        ("a,b,kind\n1,2,0.5\n1,2,1.5\n", CLASSES, "has classes such as 0.5, but there must be 2 to 1000, texts or whole numbers"),
+        (
+            "a;b;kind\n1;2;x\n",
+            CLASSES,
+            'its columns seem to be separated by ";": write it with commas',
+        ),
+        (
+            "a,b,kind\n1,2,0.5\n1,2,1.5\n",
+            CLASSES,
+            "has classes such as 0.5, but there must be 2 to 1000, texts or whole numbers",
+        ),
         ("a,b,kind\n1,2,\udcff\n", CLASSES, "not a whole CSV file"),
     ],
 )
@@ -358,7 +506,9 @@ def test_a_mistake_in_a_csv_file_is_one_line(folder, text, keys, message):
     (folder / "folder.csv").mkdir()
     (folder / "mine.csv").write_bytes(text.encode(errors="surrogateescape"))
     keys = {"file": "mine.csv", **keys}
-    assert message in refused("file", **{key: value for key, value in keys.items() if value is not None})
+    assert message in refused(
+        "file", **{key: value for key, value in keys.items() if value is not None}
+    )
 
 
 @pytest.mark.parametrize(
@@ -366,17 +516,37 @@ def test_a_mistake_in_a_csv_file_is_one_line(folder, text, keys, message):
     [
         ({"x": np.eye(2)}, {}, "holds no array target"),
         ({"target": np.eye(2)}, {}, "holds no array x"),
-        ({"x": np.eye(2), "target": [0, 1]}, {"targets": "y"}, 'data.targets = "y" is for CSV and Parquet'),
-        ({"x": np.ones(3), "target": [0, 1, 2]}, {}, "x has shape (3,), but must be (rows, inputs)"),
+        (
+            {"x": np.eye(2), "target": [0, 1]},
+            {"targets": "y"},
+            'data.targets = "y" is for CSV and Parquet',
+        ),
+        (
+            {"x": np.ones(3), "target": [0, 1, 2]},
+            {},
+            "x has shape (3,), but must be (rows, inputs)",
+        ),
         ({"x": np.ones((0, 2)), "target": []}, {}, "x has shape (0, 2)"),
-        ({"x": np.ones((3, 2)), "target": [0, 1]}, {}, "target has shape (2,), but must be (3, outputs), or (3,) for classes"),
+        (
+            {"x": np.ones((3, 2)), "target": [0, 1]},
+            {},
+            "target has shape (2,), but must be (3, outputs), or (3,) for classes",
+        ),
         ({"x": np.ones((3, 2)), "target": np.ones((3, 1, 1))}, {}, "target has shape (3, 1, 1)"),
         ({"x": [[1, np.nan]], "target": [[1.0]]}, {}, "x[0, 1] = nan must be a number"),
-        ({"x": np.ones((2, 2)), "target": [[1.0], [np.inf]]}, {}, "target[1, 0] = inf must be a number"),
+        (
+            {"x": np.ones((2, 2)), "target": [[1.0], [np.inf]]},
+            {},
+            "target[1, 0] = inf must be a number",
+        ),
         ({"x": np.ones((2, 2)), "target": [0.5, 1.5]}, {}, "has classes such as 0.5"),
         ({"x": np.ones((2, 2)), "target": [0, 0]}, {}, "has 1 different classes"),
         ({"x": [["a", "b"]], "target": [0]}, {}, "x is of type <U1, but must be numbers"),
-        ({"x": np.ones((2, 2)), "target": np.array([1, 2], "M8[s]")}, {}, "target is of type datetime64[s]"),
+        (
+            {"x": np.ones((2, 2)), "target": np.array([1, 2], "M8[s]")},
+            {},
+            "target is of type datetime64[s]",
+        ),
         ({"x": np.ones((2, 2)), "target": np.array([{}, 1], object)}, {}, "not a whole NPZ file"),
         ({"x": np.eye(2)}, {"targets": []}, "has no targets, which only network.kind"),
     ],
@@ -387,15 +557,25 @@ def test_a_mistake_in_an_npz_file_is_one_line(folder, arrays, keys, message):
 
 
 def test_what_parquet_holds_beside_numbers_and_texts_is_refused_or_understood(folder):
-    frame = pd.DataFrame({"a": [Decimal("1.5"), Decimal(2)], "b": [True, False], "kind": pd.Categorical(["x", "y"])})
+    frame = pd.DataFrame(
+        {"a": [Decimal("1.5"), Decimal(2)], "b": [True, False], "kind": pd.Categorical(["x", "y"])}
+    )
     frame.to_parquet("mine.parquet")
     x, _ = load_data(Data(name="file", file="mine.parquet", targets="kind"), 2, 2)
     np.testing.assert_array_equal(x, [[1.5, 1], [2, 0]])
-    for column in (pd.to_datetime(["2020-01-01", "2020-01-02"]), [[1, 2], [3]], [{"c": 1}, {"c": 2}], [None, 1.0], ["1", "two"]):
+    for column in (
+        pd.to_datetime(["2020-01-01", "2020-01-02"]),
+        [[1, 2], [3]],
+        [{"c": 1}, {"c": 2}],
+        [None, 1.0],
+        ["1", "two"],
+    ):
         frame.assign(b=column).to_parquet("mine.parquet")
         assert "b = " in refused("file", file="mine.parquet", targets="kind")
     frame.assign(b=pd.array([1, None], "Int64")).to_parquet("mine.parquet")
-    assert "row 2: b = nothing must be a number" in refused("file", file="mine.parquet", targets="kind")
+    assert "row 2: b = nothing must be a number" in refused(
+        "file", file="mine.parquet", targets="kind"
+    )
     no_text = pa.array([b"x", b"\xff"]).cast(pa.string(), safe=False)
     parquet.write_table(pa.table({"a": [1, 2], "b": [3, 4], "kind": no_text}), "mine.parquet")
     assert "not a whole PARQUET file" in refused("file", file="mine.parquet", targets="kind")
@@ -420,7 +600,9 @@ def test_a_damaged_file_is_one_line(folder, kind):
         except InputError as error:
             assert "\n" not in str(error) and len(str(error)) < 500
     assert kind != "parquet" or read < 200
-    (folder / f"cut.{kind}").write_bytes(whole[: len(whole) // 2] if kind != "csv" else b"\xff\xfe\x00")
+    (folder / f"cut.{kind}").write_bytes(
+        whole[: len(whole) // 2] if kind != "csv" else b"\xff\xfe\x00"
+    )
     assert f"not a whole {kind.upper()} file" in refused("file", file=f"cut.{kind}", **keys)
 
 
@@ -428,11 +610,16 @@ def test_a_file_is_found_beside_its_experiment_and_from_the_stored_run(folder):
     (folder / "there").mkdir()
     FLOWERS.drop(columns="y").to_csv("there/mine.csv", index=False)
     (folder / "there" / "mine.toml").write_text(
-        'name = "mine"\n[network]\nlayers = [2, 3]\n[data]\nname = "file"\nfile = "mine.csv"\ntargets = "kind"\n'
+        'name = "mine"\n[network]\nlayers = [2, 3]\n[data]\nname = "file"\nfile ='
+        ' "mine.csv"\ntargets = "kind"\n'
     )
     quick = {"estimation.trials": 16}
-    assert load_experiment("there/mine.toml").data.file == (folder / "there" / "mine.csv").as_posix()
-    assert load_experiment("there/mine.toml", {"data.file": "there/mine.csv"}) == load_experiment("there/mine.toml")
+    assert (
+        load_experiment("there/mine.toml").data.file == (folder / "there" / "mine.csv").as_posix()
+    )
+    assert load_experiment("there/mine.toml", {"data.file": "there/mine.csv"}) == load_experiment(
+        "there/mine.toml"
+    )
     run = sims.run_experiment("there/mine.toml", quick, out="runs/mine")
     stored = (folder / "runs" / "mine" / "experiment.toml").read_text()
     assert tomllib.loads(stored)["data"]["file"] == "../../there/mine.csv"
@@ -445,27 +632,49 @@ def test_a_file_is_found_beside_its_experiment_and_from_the_stored_run(folder):
 @pytest.mark.parametrize(
     "name, keys, message",
     [
-        ("xor", {"test": 1}, 'data.test = 1 does not go with name = "xor", only with letters, digits, iris'),
+        (
+            "xor",
+            {"test": 1},
+            'data.test = 1 does not go with name = "xor", only with letters, digits, iris',
+        ),
         ("parity", {"test": 1}, "data.test = 1 does not go with"),
         ("parity", {"bits": 17}, "data.bits = 17 must be <= 16"),
         (
             "parity",
             {"noise": 0.1},
-            'noise = 0.1 does not go with name = "parity", only with letters, spirals, teacher: remove it',
+            (
+                'noise = 0.1 does not go with name = "parity", only with letters, spirals, teacher:'
+                " remove it"
+            ),
         ),
-        ("digits", {"bits": 3}, 'bits = 3 does not go with name = "digits", only with parity: remove it'),
+        (
+            "digits",
+            {"bits": 3},
+            'bits = 3 does not go with name = "digits", only with parity: remove it',
+        ),
         ("digits", {"standardise": True}, "standardise = true does not go with"),
         ("digits", {"samples": 1000, "test": 798}, "data.test = 798, but data.name"),
         ("digits", {"test": 1797}, "has only 1797 patterns, and some are needed to learn from"),
         ("letters", {}, 'data.samples is missing: name = "letters" needs it, such as samples = 64'),
-        ("letters", {"samples": 4, "noise": 0.6}, "data.noise = 0.6 is the probability that a pixel is flipped: at most 0.5"),
+        (
+            "letters",
+            {"samples": 4, "noise": 0.6},
+            "data.noise = 0.6 is the probability that a pixel is flipped: at most 0.5",
+        ),
         ("letters", {"samples": 10**8}, "do not fit in memory"),
         ("spirals", {"samples": 4, "test": 10**8}, "do not fit in memory"),
         ("spirals", {"samples": 4, "turns": 0}, "data.turns = 0 must be > 0"),
         ("patterns", {"samples": 65}, "makes at most 64 different ones of 6 inputs"),
         ("patterns", {"samples": 4, "amplitude": -1}, "data.amplitude = -1"),
         ("bars", {"side": 5}, "data.side = 5 must be <= 4"),
-        ("bars", {}, 'data.name = "bars" has no targets, which only network.kind = "boltzmann" can do without'),
+        (
+            "bars",
+            {},
+            (
+                'data.name = "bars" has no targets, which only network.kind = "boltzmann" can do'
+                " without"
+            ),
+        ),
         ("iris", {"samples": 140, "test": 20}, "data.test = 20"),
         ("wins", {}, "did you mean wine?"),
     ],
@@ -477,28 +686,52 @@ def test_a_mistake_in_the_table_is_one_line(name, keys, message):
 @pytest.mark.parametrize("name", ["teacher", "diabetes", "patterns"])
 def test_targets_that_are_numbers_are_for_the_squared_error(name):
     layers = list(SIZES[name])
-    changes = {"network.layers": layers, "data.name": name, "data.samples": 8, "network.output": "linear"}
-    with pytest.raises(InputError, match=f'"binary_cross_entropy" does not go with data.name = "{name}"'):
+    changes = {
+        "network.layers": layers,
+        "data.name": name,
+        "data.samples": 8,
+        "network.output": "linear",
+    }
+    with pytest.raises(
+        InputError, match=f'"binary_cross_entropy" does not go with data.name = "{name}"'
+    ):
         prepare(load_experiment("xor", {**changes, "network.error": "binary_cross_entropy"}))
     prepare(load_experiment("xor", changes))
 
 
 def test_states_that_do_not_fit_say_so():
-    for name, keys, message in (("letters", {"samples": 4}, "too many units"), ("bars", {}, "set network.visible = 9")):
+    for name, keys, message in (
+        ("letters", {"samples": 4}, "too many units"),
+        ("bars", {}, "set network.visible = 9"),
+    ):
         with pytest.raises(InputError, match=message):
             load_states(Data(name=name, **keys), 4, (0, 1))
 
 
-numbers = st.integers(-2, 400) | st.integers() | st.floats() | st.booleans() | st.text(max_size=6) | st.lists(st.text(max_size=3))
+numbers = (
+    st.integers(-2, 400)
+    | st.integers()
+    | st.floats()
+    | st.booleans()
+    | st.text(max_size=6)
+    | st.lists(st.text(max_size=3))
+)
 tables = st.fixed_dictionaries(
     {"name": st.sampled_from(sorted(DATASETS)) | st.text(max_size=6)},
     optional={
-        "samples": st.integers(1, 300) | numbers, "test": st.integers(0, 200) | numbers, "noise": st.floats(0, 1) | numbers,
-        "bits": st.integers(1, 9) | numbers, "turns": numbers, "amplitude": numbers, "side": st.integers(2, 4) | numbers,
-        "file": st.sampled_from(["x.csv", "x.npz", "x.parquet"]) | numbers, "targets": numbers, "standardise": numbers,
+        "samples": st.integers(1, 300) | numbers,
+        "test": st.integers(0, 200) | numbers,
+        "noise": st.floats(0, 1) | numbers,
+        "bits": st.integers(1, 9) | numbers,
+        "turns": numbers,
+        "amplitude": numbers,
+        "side": st.integers(2, 4) | numbers,
+        "file": st.sampled_from(["x.csv", "x.npz", "x.parquet"]) | numbers,
+        "targets": numbers,
+        "standardise": numbers,
         "seed": numbers,
     },
-)  # fmt: skip
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -508,17 +741,30 @@ def test_any_table_of_data_gives_patterns_or_one_line(table, draw):
     name = table["name"]
     if name in DATASETS:
         own = {"name", "samples", "seed", *DATASETS[name].keys}
-        table = {key: value for key, value in table.items() if key in own or draw.draw(st.integers(0, 9)) == 0}
+        table = {
+            key: value
+            for key, value in table.items()
+            if key in own or draw.draw(st.integers(0, 9)) == 0
+        }
     n_inputs, n_outputs = SIZES.get(name, (2, 3))
     n_inputs = table["bits"] if name == "parity" and table.get("bits") in range(1, 17) else n_inputs
     try:
-        data = experiment_from({"name": "x", "network": {"layers": [2, 1]}, "data": table}, "fuzz.toml").data
+        data = experiment_from(
+            {"name": "x", "network": {"layers": [2, 1]}, "data": table}, "fuzz.toml"
+        ).data
         x, target, x_test, target_test = load_split(data, n_inputs, n_outputs)
-        states = load_states(data, n_inputs + n_outputs, (0, 1)) if n_inputs + n_outputs < 8 else np.zeros((1, 1))
+        states = (
+            load_states(data, n_inputs + n_outputs, (0, 1))
+            if n_inputs + n_outputs < 8
+            else np.zeros((1, 1))
+        )
     except InputError as error:
         assert "\n" not in str(error) and len(str(error)) < 500
     else:
         assert x.shape == (len(target), n_inputs) and target.shape[1] == n_outputs
         assert len(x_test) == len(target_test) == data.test and len(x) == (data.samples or len(x))
-        assert all(np.isfinite(array).all() for array in (x, target, x_test, target_test)) and np.isin(states, (0, 1)).all()
+        assert (
+            all(np.isfinite(array).all() for array in (x, target, x_test, target_test))
+            and np.isin(states, (0, 1)).all()
+        )
         assert not rows(x) & rows(x_test)

@@ -1,4 +1,6 @@
-"""Stored weights: every device model against its published formula, spreads, forgetting, and what a device file may say."""
+"""Stored weights: every device model against its published formula, spreads, forgetting, and
+what a device file may say.
+"""
 
 import dataclasses
 import tomllib
@@ -36,7 +38,14 @@ def device(model, **tables):
         "bits": 6,
         "step": {"dw_min": 0.01},
         "linear": {"gamma_up": 0.3, "gamma_down": 0.6},
-        "exponential": {"a": -0.5, "b": -0.2, "A_up": -1.2, "A_down": -0.3, "gamma_up": 3.0, "gamma_down": 2.0},
+        "exponential": {
+            "a": -0.5,
+            "b": -0.2,
+            "A_up": -1.2,
+            "A_down": -0.3,
+            "gamma_up": 3.0,
+            "gamma_down": 2.0,
+        },
     }
     data = {"model": model, **{key: needed[key] for key in MODELS[model][0]}}
     for key, value in tables.items():
@@ -90,13 +99,18 @@ def test_the_response_to_pulses_is_the_closed_formula(model, d):
     cells = fabricate(params, 10, die=0)
     got = pulse(cells, w, 30 * d, seed=0, update=0)
     np.testing.assert_allclose(got, closed(params, w, d, 30), rtol=1e-12)
-    wrong = {"constant-step": "soft-bounds", "linear-step": "soft-bounds", "soft-bounds": "constant-step"}[model]
+    wrong = {
+        "constant-step": "soft-bounds",
+        "linear-step": "soft-bounds",
+        "soft-bounds": "constant-step",
+    }[model]
     assert np.abs(got - closed(device(wrong, step={"up_down": 0.2}), w, d, 30)).max() > 0.02
 
 
 @pytest.mark.parametrize("d", [1, -1])
 def test_exponential_steps_tend_to_the_solution_of_their_differential_equation(d):
-    # dw/dn = d s (1 - A exp(d gamma z)), z = a w + b in a range of 2: with u = exp(-d gamma z) it is linear, u -> A exponentially
+    # dw/dn = d s (1 - A exp(d gamma z)), z = a w + b in a range of 2: with u = exp(-d gamma z) it
+    # is linear, u -> A exponentially
     errors = []
     for finer in (1, 2, 4):
         params = device("exponential-step", step={"dw_min": 0.004 / finer})
@@ -104,20 +118,28 @@ def test_exponential_steps_tend_to_the_solution_of_their_differential_equation(d
         A, gamma = (e.A_up, e.gamma_up) if d > 0 else (e.A_down, e.gamma_down)
         w = np.linspace(-0.3, 0.3, 5)
         got = pulse(fabricate(params, 5, 0), w, d * n, 0, 0)
-        u = A + (np.exp(-d * gamma * (e.a * w + e.b)) - A) * np.exp(-gamma * e.a * n * params.step.dw_min)
+        u = A + (np.exp(-d * gamma * (e.a * w + e.b)) - A) * np.exp(
+            -gamma * e.a * n * params.step.dw_min
+        )
         errors.append(np.abs(got - (-np.log(u) / (d * gamma) - e.b) / e.a).max())
     assert errors[0] < 0.02
-    np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 2, rtol=0.1)  # a step's order is one
+    np.testing.assert_allclose(
+        [errors[0] / errors[1], errors[1] / errors[2]], 2, rtol=0.1
+    )  # a step's order is one
 
 
 def test_a_pair_is_two_one_sided_devices():
-    params = device("one-sided-pair", bounds={"w_min": 0.0}, exponential={"A_down": 0.0, "gamma_down": 0.0})
+    params = device(
+        "one-sided-pair", bounds={"w_min": 0.0}, exponential={"A_down": 0.0, "gamma_down": 0.0}
+    )
     single = device("exponential-step", bounds={"w_min": -1e-9})  # z of a bound at 0
     cells = fabricate(params, 3, die=0)
     up = pulse(cells, initial(cells, np.zeros(3), 0), 20, 0, 0)
     both = pulse(cells, up, -12, 0, 1)
     alone = [pulse(fabricate(single, 3, 0), np.zeros(3), k, 0, 0) for k in (20, 12)]
-    np.testing.assert_allclose(apparent(cells, both, 0, 0), alone[0] - alone[1], rtol=1e-6)  # the lower bound is 1e-9 off
+    np.testing.assert_allclose(
+        apparent(cells, both, 0, 0), alone[0] - alone[1], rtol=1e-6
+    )  # the lower bound is 1e-9 off
     np.testing.assert_array_equal(both[0], up[0])  # a pulse down leaves the other side alone
 
 
@@ -128,7 +150,9 @@ def test_noise_of_pulses_leaves_the_mean_and_has_the_variance_stated(model, kind
     cells = fabricate(params, 20_000, die=1)
     after = pulse(cells, np.full(cells.n, 0.2), 40, seed=2, update=0)
     assert standard_errors(after, closed(params, 0.2, 1, 40)) < 5
-    assert standard_errors(after, closed(params, 0.2, 1, 41)) > 5  # a single pulse more would be seen
+    assert (
+        standard_errors(after, closed(params, 0.2, 1, 41)) > 5
+    )  # a single pulse more would be seen
     one = pulse(cells, np.full(cells.n, 0.2), 1, seed=2, update=0) - 0.2
     f = {"constant-step": 1.0, "linear-step": 1 - 0.3 * 0.2, "soft-bounds": 1 - 0.2}[model]
     std = 0.004 * 0.5 * (f if kind == "multiplicative" else 1.0)
@@ -140,15 +164,24 @@ def test_noise_of_pulses_leaves_the_mean_and_has_the_variance_stated(model, kind
 def test_further_noise_of_pulses_has_an_offset_and_a_slope(model, kind):
     pair = model == "one-sided-pair"
     step = {"dw_min": 0.004, "c2c": 0.5, "c2c_kind": kind, "c2c_offset": 0.01, "c2c_slope": 0.05}
-    params = device(model, step=step, bounds={"w_max": 2.0, "w_min": 0.0 if pair else -2.0}, range=3.0)
+    params = device(
+        model, step=step, bounds={"w_max": 2.0, "w_min": 0.0 if pair else -2.0}, range=3.0
+    )
     cells = fabricate(params, 20_000, die=1)
     for d, at in ((1, 1.5), (-1, 1.5), (1, -1.5 if not pair else 3.0)):
         start = initial(cells, np.full(cells.n, d * at if pair else at), seed=0)
-        change = apparent(cells, pulse(cells, start, d, seed=2, update=0), 0, 0) - apparent(cells, start, 0, 0)
+        change = apparent(cells, pulse(cells, start, d, seed=2, update=0), 0, 0) - apparent(
+            cells, start, 0, 0
+        )
         f = 1 - at / np.copysign(6.0, d)
         if model != "soft-bounds":
-            e, z = params.exponential, 2 * params.exponential.a * at / (6.0 if pair else 12.0) + params.exponential.b
-            A, gamma, way = (e.A_up, e.gamma_up, 1) if d > 0 or pair else (e.A_down, e.gamma_down, -1)
+            e, z = (
+                params.exponential,
+                2 * params.exponential.a * at / (6.0 if pair else 12.0) + params.exponential.b,
+            )
+            A, gamma, way = (
+                (e.A_up, e.gamma_up, 1) if d > 0 or pair else (e.A_down, e.gamma_down, -1)
+            )
             f = 1 - A * np.exp(way * gamma * z)
         std = 0.012 * 0.5 * (f if kind == "multiplicative" else 1.0) + 3.0 * 0.01 + 0.05 * abs(at)
         assert standard_errors(change, d * 0.012 * f) < 5
@@ -177,7 +210,9 @@ def test_pulses_one_by_one_are_the_pulses_at_once_and_a_slice_is_the_slice_of_th
     at_once = pulse(cells, hidden, pulses, seed=1, update=2)
     one_by_one = hidden
     for first in range(3):
-        one_by_one = pulse(cells, one_by_one, np.sign(pulses) * (np.abs(pulses) > first), 1, 2, first)
+        one_by_one = pulse(
+            cells, one_by_one, np.sign(pulses) * (np.abs(pulses) > first), 1, 2, first
+        )
     np.testing.assert_array_equal(one_by_one, at_once)
 
     written = age(cells, write(cells, hidden, w / 7, 1, 3), 30.0)
@@ -185,7 +220,9 @@ def test_pulses_one_by_one_are_the_pulses_at_once_and_a_slice_is_the_slice_of_th
     for a, b in ((0, 5), (5, 6), (6, 23)):
         part = fabricate(params, n, 3, a, b)
         for field in dataclasses.fields(part)[2:]:
-            np.testing.assert_array_equal(getattr(part, field.name), getattr(cells, field.name)[..., a:b])
+            np.testing.assert_array_equal(
+                getattr(part, field.name), getattr(cells, field.name)[..., a:b]
+            )
         own = initial(part, w[a:b], 1)
         np.testing.assert_array_equal(pulse(part, own, pulses[a:b], 1, 2), at_once[..., a:b])
         own = age(part, write(part, own, w[a:b] / 7, 1, 3), 30.0)
@@ -218,7 +255,14 @@ def test_spreads_from_cell_to_cell_are_as_stated_and_dies_are_independent():
         assert standard_errors(values, mean) < 5, name
         assert abs(values.std() / std - 1) < 5 / np.sqrt(2 * n), name
     fields = [values for values, *_ in measured.values()]
-    fields += [other.dw_up, other.dw_down, other.b_max, other.b_min, other.slope_up, other.lifetime_s]
+    fields += [
+        other.dw_up,
+        other.dw_down,
+        other.b_max,
+        other.b_min,
+        other.slope_up,
+        other.lifetime_s,
+    ]
     correlation = np.corrcoef(fields) - np.eye(12)
     correlation[6, 7] = correlation[7, 6] = 0  # steps up and down share the gain of their cell
     assert np.abs(correlation).max() < 5 / np.sqrt(n)
@@ -234,15 +278,30 @@ def test_lognormal_steps_have_the_median_and_the_spread_of_their_logarithm():
 @pytest.mark.parametrize(
     "model, step",
     [
-        ("constant-step", {"dw_min_dtod": 0.783, "dw_min_distribution": "lognormal", "up_down_dtod": 0.01}),
-        ("constant-step", {"dw_min_dtod": 0.5, "dw_min_distribution": "lognormal", "up_down": 0.6, "up_down_dtod": 0.3}),
+        (
+            "constant-step",
+            {"dw_min_dtod": 0.783, "dw_min_distribution": "lognormal", "up_down_dtod": 0.01},
+        ),
+        (
+            "constant-step",
+            {
+                "dw_min_dtod": 0.5,
+                "dw_min_distribution": "lognormal",
+                "up_down": 0.6,
+                "up_down_dtod": 0.3,
+            },
+        ),
         ("constant-step", {"dw_min_dtod": 1.0, "up_down": 0.4}),
         ("one-sided-pair", {"dw_min_dtod": 0.2, "up_down": 0.3, "up_down_dtod": 0.1}),
     ],
 )
 def test_the_controller_knows_the_mean_step_of_all_cells_and_writes_right_in_the_mean(model, step):
     pair = model == "one-sided-pair"
-    shape = {"exponential": {"a": 0.0, "b": 0.0, "A_up": 0.0}, "pair": {"refresh_at": 1.0}} if pair else {}
+    shape = (
+        {"exponential": {"a": 0.0, "b": 0.0, "A_up": 0.0}, "pair": {"refresh_at": 1.0}}
+        if pair
+        else {}
+    )
     wide = {"w_max": 10.0, "w_min": 0.0 if pair else -10.0}
     params = device(model, step={"dw_min": 1e-3, **step}, bounds=wide, **shape)
     cells = fabricate(params, 40_000, die=1)
@@ -250,23 +309,42 @@ def test_the_controller_knows_the_mean_step_of_all_cells_and_writes_right_in_the
     assert standard_errors(sizes, params.dw_min) < 5 and standard_errors(sizes, 1e-3) > 10
     # up in half of the cells and down in the others
     wanted = np.where(np.arange(cells.n) % 2, 0.0437, -0.0437)
-    written = apparent(cells, write(cells, initial(cells, np.zeros(cells.n), 0), wanted, 0, 0), 0, 0) * np.sign(wanted)
+    written = apparent(
+        cells, write(cells, initial(cells, np.zeros(cells.n), 0), wanted, 0, 0), 0, 0
+    ) * np.sign(wanted)
     assert standard_errors(written, 0.0437) < 5
 
 
 def test_a_lognormal_step_has_the_mean_that_its_spread_says():
-    for name, mean in (("reram-array-om", 0.0949 * np.exp(0.783**2 / 2)), ("reram-array-hfo2", 0.4622 * np.exp(0.713**2 / 2))):
-        assert load_device(name).dw_min == pytest.approx(mean, rel=1e-4)  # up_down_dtod = 0.01 turns the sign of hardly a cell
+    for name, mean in (
+        ("reram-array-om", 0.0949 * np.exp(0.783**2 / 2)),
+        ("reram-array-hfo2", 0.4622 * np.exp(0.713**2 / 2)),
+    ):
+        assert load_device(name).dw_min == pytest.approx(
+            mean, rel=1e-4
+        )  # up_down_dtod = 0.01 turns the sign of hardly a cell
 
 
 def test_states_are_the_range_over_the_step():
-    stated = {  # in the publications that the files name; 1480 of gong2018 are of its steps up, its steps down are smaller
-        "reram-gong2018": 1702, "reram-soft-bounds": 1000, "reram-array-om": 21, "reram-array-hfo2": 4.3, "capacitor-li2018": 400,
-        "ecram-tang2018": 1000, "ecram-kim2019": 7090, "pcm-nandakumar2020": 200, "gokmen-vlasov2016": 1250, "idealized": 1e4,
+    # in the publications that the files name; 1480 of gong2018 are of its steps up, its steps down
+    # are smaller
+    stated = {
+        "reram-gong2018": 1702,
+        "reram-soft-bounds": 1000,
+        "reram-array-om": 21,
+        "reram-array-hfo2": 4.3,
+        "capacitor-li2018": 400,
+        "ecram-tang2018": 1000,
+        "ecram-kim2019": 7090,
+        "pcm-nandakumar2020": 200,
+        "gokmen-vlasov2016": 1250,
+        "idealized": 1e4,
         "digital8": 256,
-    }  # fmt: skip
+    }
     for name, states in stated.items():
-        assert load_device(name).states == pytest.approx(states, rel=0.01)  # they are given in two or three digits
+        assert load_device(name).states == pytest.approx(
+            states, rel=0.01
+        )  # they are given in two or three digits
     params = device("constant-step", step={"dw_min": 0.125}, range=3.0)
     cells = fabricate(params, 1, die=0)
     visited = {-3.0, *(float(pulse(cells, np.array([-3.0]), k, 0, 0)[0]) for k in range(1, 99))}
@@ -274,13 +352,20 @@ def test_states_are_the_range_over_the_step():
 
 
 def test_stuck_cells_are_as_many_as_stated_and_stay_where_they_are():
-    params = device("soft-bounds", corrupt={"fraction": 0.2, "range": 0.5}, leak={"lifetime_s": 1.0}, noise={"write": 0.1})
+    params = device(
+        "soft-bounds",
+        corrupt={"fraction": 0.2, "range": 0.5},
+        leak={"lifetime_s": 1.0},
+        noise={"write": 0.1},
+    )
     cells = fabricate(params, 10_000, die=0)
     assert abs(cells.stuck.mean() - 0.2) < 5 * np.sqrt(0.2 * 0.8 / cells.n)
     hidden = initial(cells, np.full(cells.n, 0.9), 0)
     first = hidden[cells.stuck]
     assert np.abs(first).max() <= 0.5 and abs(first.std() - 0.5 / np.sqrt(3)) < 0.02
-    later = age(cells, write(cells, pulse(cells, hidden, -5, 0, 0), np.full(cells.n, 0.1), 0, 1), 5.0)
+    later = age(
+        cells, write(cells, pulse(cells, hidden, -5, 0, 0), np.full(cells.n, 0.1), 0, 1), 5.0
+    )
     np.testing.assert_array_equal(later[cells.stuck], first)
     # what is read of them has the noise of the last write as that of all cells has
     left = apparent(cells, later, 0, 1)[cells.stuck] - first
@@ -341,7 +426,9 @@ def test_a_weight_never_leaves_its_bounds_and_range_scales_everything(name):
 
 def test_a_pair_that_holds_a_large_weight_is_not_refreshed_in_vain():
     device_ = load_device("pcm-nandakumar2020")
-    params = changed(device_, programming=None, bounds=device_.bounds.model_copy(update={"w_max_dtod": 0.0}))
+    params = changed(
+        device_, programming=None, bounds=device_.bounds.model_copy(update={"w_max_dtod": 0.0})
+    )
     cells = fabricate(params, 5, die=0)
     # shares of the bound 2: .8 and .3 are past .75 and .25
     hidden = 2 * np.array([[0.8, 0.8, 0.7, 0.3, 0.8], [0.3, 0.2, 0.7, 0.8, 0.0]])
@@ -351,14 +438,18 @@ def test_a_pair_that_holds_a_large_weight_is_not_refreshed_in_vain():
 
 
 def test_a_pair_is_refreshed_before_it_saturates():
-    params = device("one-sided-pair", bounds={"w_min": 0.0}, pair={"refresh_at": 0.8}, step={"dw_min": 0.02})
+    params = device(
+        "one-sided-pair", bounds={"w_min": 0.0}, pair={"refresh_at": 0.8}, step={"dw_min": 0.02}
+    )
     cells = fabricate(params, 6, die=0)
     hidden = initial(cells, np.full(6, 0.2), 0)
     np.testing.assert_array_equal(hidden, [[0.2] * 6, [0.0] * 6])
     high = hidden + 0.7
     np.testing.assert_allclose(refresh(cells, high, 0, 0), hidden, atol=1e-15)
     np.testing.assert_array_equal(refresh(cells, hidden + 0.5, 0, 0), hidden + 0.5)
-    for update in range(100):  # up and down in turn fill both sides; without refresh the weight could no longer move
+    for update in range(
+        100
+    ):  # up and down in turn fill both sides; without refresh the weight could no longer move
         hidden = write(cells, hidden, np.full(6, 0.1 * (-1) ** update), 0, update)
         assert hidden.max() < 0.8 + 0.1
     with pytest.raises(InputError, match="nothing to refresh"):
@@ -401,9 +492,13 @@ def test_drift_is_a_power_law_of_the_time_since_programming():
     nu = -np.log(age(cells, w, 2000.0) / w) / np.log(100)
     exponents = np.maximum(0.06 + 0.02 * cells.nu_xi[0], 0)
     np.testing.assert_allclose(nu, exponents, atol=1e-14)
-    assert standard_errors(nu, 0.06) < 5 and abs(nu.std() / 0.02 - 1) < 0.03  # 1.3 per mille of them are cut at zero
+    assert (
+        standard_errors(nu, 0.06) < 5 and abs(nu.std() / 0.02 - 1) < 0.03
+    )  # 1.3 per mille of them are cut at zero
     np.testing.assert_array_equal(age(cells, w, 20.0), w)
-    np.testing.assert_allclose(age(cells, age(cells, w, 300.0), 1700.0, since_s=300.0), age(cells, w, 2000.0), rtol=1e-13)
+    np.testing.assert_allclose(
+        age(cells, age(cells, w, 300.0), 1700.0, since_s=300.0), age(cells, w, 2000.0), rtol=1e-13
+    )
     wrong = age(cells, age(cells, w, 300.0), 1700.0)  # a clock that starts anew at every call
     assert np.abs(wrong - age(cells, w, 2000.0)).max() > 1e-3
 
@@ -411,13 +506,18 @@ def test_drift_is_a_power_law_of_the_time_since_programming():
 @pytest.mark.parametrize("g", [0.02, 0.3, 1.0])
 def test_phase_change_memory_is_programmed_read_and_drifts_as_published(g):
     params = changed(load_device("pcm-nandakumar2020"))
-    exact = params.model_copy(update={"programming": None, "bounds": params.bounds.model_copy(update={"w_max_dtod": 0.0})})
+    exact = params.model_copy(
+        update={"programming": None, "bounds": params.bounds.model_copy(update={"w_max_dtod": 0.0})}
+    )
     n, unit = 20_000, 25.0 / 2.0  # uS per range unit
     cells = fabricate(exact, n, die=0)
     hidden = initial(cells, np.full(n, 2.0 * g), 0)
 
     # drift of the programmed side: Nandakumar et al. 2019, exponents of mean and spread clipped
-    mean, std = np.clip(-0.0155 * np.log(g) + 0.0244, 0.049, 0.1), np.clip(-0.0125 * np.log(g) - 0.0059, 0.008, 0.045)
+    mean, std = (
+        np.clip(-0.0155 * np.log(g) + 0.0244, 0.049, 0.1),
+        np.clip(-0.0125 * np.log(g) - 0.0059, 0.008, 0.045),
+    )
     drifted = age(cells, hidden, 2e5)
     nu = -np.log(drifted[0] / (2 * g)) / np.log(1e4)
     np.testing.assert_allclose(nu, np.maximum(mean + std * cells.nu_xi[0], 0), atol=1e-12)
@@ -437,18 +537,23 @@ def test_phase_change_memory_is_programmed_read_and_drifts_as_published(g):
         noisy = fabricate(params.model_copy(update={"bounds": exact.bounds}), n, die=0)
         sigma = 0.26348 + 1.9650 * g - 1.1731 * g**2
         programmed = unit * initial(noisy, np.full(n, 2.0 * g), 0)
-        assert standard_errors(programmed[0], 25 * g) < 5 and abs(programmed[0].std() / sigma - 1) < 5 / np.sqrt(2 * n)
+        assert standard_errors(programmed[0], 25 * g) < 5 and abs(
+            programmed[0].std() / sigma - 1
+        ) < 5 / np.sqrt(2 * n)
         # the other side is reset to zero, and cannot be below
         assert abs(programmed[1].mean() - 0.26348 / np.sqrt(2 * np.pi)) < 5 * 0.26348 / np.sqrt(n)
 
 
-# ---- presets, against the program that they come from: its figures, and its rules as they are in release 1.2.0
+# ---- presets, against the program that they come from: its figures, and its rules as they are in
+# release 1.2.0
 
 
 def program_steps(rng, n, dw_min, dtod, up_down=0.0, up_down_dtod=0.0):
     """Steps up and down of n cells: whichever direction is the smaller has all of the asymmetry."""
     gain, beta = 1 + dtod * rng.standard_normal(n), up_down_dtod * rng.standard_normal(n)
-    return dw_min * np.abs(gain + beta + min(up_down, 0)), dw_min * np.abs(gain - beta - max(up_down, 0))
+    return dw_min * np.abs(gain + beta + min(up_down, 0)), dw_min * np.abs(
+        gain - beta - max(up_down, 0)
+    )
 
 
 def program_pulses(rng, w, d, count, steps, high, low):
@@ -469,7 +574,11 @@ def test_gong_steps_as_its_program_does_and_not_as_its_documentation_says():
     n, beta = 40_000, 0.259359
     rng, cells = np.random.default_rng(1), fabricate(load_device("reram-gong2018"), n, die=3)
     up, down = program_steps(rng, n, 0.00135, 0.2, beta, 0.05)
-    for ours, theirs in ((cells.dw_up, up), (cells.dw_down, down), (cells.dw_up * cells.dw_down, up * down)):
+    for ours, theirs in (
+        (cells.dw_up, up),
+        (cells.dw_down, down),
+        (cells.dw_up * cells.dw_down, up * down),
+    ):
         assert apart(ours, theirs) < 5
         assert abs(ours.std() / theirs.std() - 1) < 5 / np.sqrt(n)
     assert apart(cells.dw_up, (1 + beta) * up) > 100
@@ -480,12 +589,14 @@ def test_gong_steps_as_its_program_does_and_not_as_its_documentation_says():
         assert apart(ours, theirs) < 5 and abs(ours.std() / theirs.std() - 1) < 5 / np.sqrt(n)
         if d > 0:
             assert ours.mean() == pytest.approx(0.356, abs=0.005)  # by the documentation 0.439
-    # the symmetry point of the nominal device, by steps in turn: -0.217 by the program, -0.045 by the documentation
+    # the symmetry point of the nominal device, by steps in turn: -0.217 by the program, -0.045 by
+    # the documentation
     params = load_device("reram-gong2018")
     alike = changed(
-        params, step=params.step.model_copy(update={"c2c": 0.0, "dw_min_dtod": 0.0, "up_down_dtod": 0.0}),
+        params,
+        step=params.step.model_copy(update={"c2c": 0.0, "dw_min_dtod": 0.0, "up_down_dtod": 0.0}),
         bounds=params.bounds.model_copy(update={"w_max_dtod": 0.0, "w_min_dtod": 0.0}),
-    )  # fmt: skip
+    )
     cell, w = fabricate(alike, 1, 0), [np.zeros(1)]
     for update in range(8000):
         w.append(pulse(cell, w[-1], 1 if update % 2 else -1, 0, update))
@@ -494,12 +605,21 @@ def test_gong_steps_as_its_program_does_and_not_as_its_documentation_says():
 
 @pytest.mark.parametrize(
     "name, up, down, spread",
-    [("capacitor-li2018", 0.05, 0.05, 0.01), ("ecram-tang2018", 0.1153, 0.5085, 0.05), ("ecram-kim2019", 0.4152, 0.7342, 0.05)],
+    [
+        ("capacitor-li2018", 0.05, 0.05, 0.01),
+        ("ecram-tang2018", 0.1153, 0.5085, 0.05),
+        ("ecram-kim2019", 0.4152, 0.7342, 0.05),
+    ],
 )
-def test_slopes_spread_by_as_much_as_in_the_program_and_not_by_that_share_of_them(name, up, down, spread):
+def test_slopes_spread_by_as_much_as_in_the_program_and_not_by_that_share_of_them(
+    name, up, down, spread
+):
     params, n = load_device(name), 20_000
     cells = fabricate(params, n, die=2)
-    for slope, gamma, end in ((cells.slope_up, up, params.bounds.w_max), (cells.slope_down, down, params.bounds.w_min)):
+    for slope, gamma, end in (
+        (cells.slope_up, up, params.bounds.w_max),
+        (cells.slope_down, down, params.bounds.w_min),
+    ):
         theirs = np.abs(gamma + spread * np.random.default_rng(0).standard_normal(n))
         assert apart(slope * end, theirs) < 5
         assert (slope * end).std() == pytest.approx(theirs.std(), rel=5 / np.sqrt(n))
@@ -509,9 +629,11 @@ def test_slopes_spread_by_as_much_as_in_the_program_and_not_by_that_share_of_the
 def test_pulses_of_phase_change_memory_have_all_of_the_noise_of_the_program(g):
     params, n = load_device("pcm-nandakumar2020"), 20_000
     alike = changed(
-        params, programming=None, step=params.step.model_copy(update={"dw_min_dtod": 0.0, "up_down_dtod": 0.0}),
+        params,
+        programming=None,
+        step=params.step.model_copy(update={"dw_min_dtod": 0.0, "up_down_dtod": 0.0}),
         bounds=params.bounds.model_copy(update={"w_max_dtod": 0.0}),
-    )  # fmt: skip
+    )
     cells = fabricate(alike, n, die=0)
     dw = 0.01 * (1 + 27.235 * np.exp(2.5 * (2 * g / 2 * -1.0)))
     std = 0.6 * (dw + 0.042 + 0.108 * g)
@@ -530,23 +652,50 @@ def test_shipped_devices_load_name_their_source_and_comment_every_figure(name):
     params = load_device(name)
     text = (files("hardware") / "devices" / f"{name}.toml").read_text()
     assert params.name == name and params.description and params.source
-    assert validated(DeviceParams, tomllib.loads(tomli_w.dumps(params.model_dump(exclude_none=True))), "copy") == params
+    assert (
+        validated(
+            DeviceParams, tomllib.loads(tomli_w.dumps(params.model_dump(exclude_none=True))), "copy"
+        )
+        == params
+    )
     for line in text.splitlines():
         key, equals, value = line.partition(" = ")
-        if equals and line[0] not in "#[" and key not in ("name", "description", "source", "model", "A_up", "a", "b"):
+        if (
+            equals
+            and line[0] not in "#["
+            and key not in ("name", "description", "source", "model", "A_up", "a", "b")
+        ):
             assert "  # " in value, line
-            assert name == "ideal" or "(o)" in value or "assumed" in value or "20" in value or "1993" in value, line
+            assert (
+                name == "ideal"
+                or "(o)" in value
+                or "assumed" in value
+                or "20" in value
+                or "1993" in value
+            ), line
 
 
 @pytest.mark.parametrize(
     "tables, message",
     [
-        ({"step": {"dw_min_dtod": 5}}, "step.dw_min_dtod = 5.0 must be <= 1: it is a share, so 5 % is written 0.05"),
-        ({"step": {"c2c": 30}}, "step.c2c = 30.0 must be <= 10: it is relative to the mean step, so 30 % is written 0.3"),
+        (
+            {"step": {"dw_min_dtod": 5}},
+            "step.dw_min_dtod = 5.0 must be <= 1: it is a share, so 5 % is written 0.05",
+        ),
+        (
+            {"step": {"c2c": 30}},
+            (
+                "step.c2c = 30.0 must be <= 10: it is relative to the mean step, so 30 % is"
+                " written 0.3"
+            ),
+        ),
         ({"step": {"c2c": -0.1}}, "step.c2c = -0.1 must be >= 0"),
         ({"step": {"dw_min": 2}}, "step.dw_min = 2.0 must be <= 1"),
         ({"step": {"dw_min": 0}}, "step.dw_min = 0 must be > 0"),
-        ({"step": {"dw_min": 0.9}, "bounds": {"w_max": 0.5}}, "step.dw_min = 0.9 must be at most half of the range"),
+        (
+            {"step": {"dw_min": 0.9}, "bounds": {"w_max": 0.5}},
+            "step.dw_min = 0.9 must be at most half of the range",
+        ),
         ({"step": {"up_down": 1.0}}, "step.up_down = 1.0 must be < 1"),
         ({"step": {"c2c_kind": "both"}}, "step.c2c_kind"),
         ({"step": {"dw_mn": 0.1}}, "step.dw_mn is no known key (did you mean dw_min?)"),
@@ -558,19 +707,38 @@ def test_shipped_devices_load_name_their_source_and_comment_every_figure(name):
         ({"model": "linear-step"}, 'linear is missing: model = "linear-step" needs it'),
         ({"model": "soft"}, "model"),
         (
-            {"model": "one-sided-pair", "exponential": {"a": 1, "A_up": 1, "gamma_up": 1}, "bounds": {}},
+            {
+                "model": "one-sided-pair",
+                "exponential": {"a": 1, "A_up": 1, "gamma_up": 1},
+                "bounds": {},
+            },
             "bounds.w_min = -1 must be 0",
         ),
         ({"corrupt": {"fraction": 13.5}}, "corrupt.fraction = 13.5 must be <= 1: it is a share"),
         ({"leak": {}}, "leak.lifetime_s is missing"),
         ({"leak": {"lifetime_s": 0}}, "leak.lifetime_s = 0 must be > 0"),
-        ({"drift": {"t0_s": 1, "nu": 0.1, "nu_range": [0.2, 0.1]}}, "drift.nu_range = [0.2, 0.1] must be [lowest, highest]"),
-        ({"programming": {"g_max_us": 25, "noise_us": []}}, "programming.noise_us = [] must have at least 3 entries"),
-        ({"programming": {"g_max_us": 25, "noise_us": [1, 2, 3, 4]}}, "programming.noise_us = [1, 2, 3, 4] must have at most 3"),
+        (
+            {"drift": {"t0_s": 1, "nu": 0.1, "nu_range": [0.2, 0.1]}},
+            "drift.nu_range = [0.2, 0.1] must be [lowest, highest]",
+        ),
+        (
+            {"programming": {"g_max_us": 25, "noise_us": []}},
+            "programming.noise_us = [] must have at least 3 entries",
+        ),
+        (
+            {"programming": {"g_max_us": 25, "noise_us": [1, 2, 3, 4]}},
+            "programming.noise_us = [1, 2, 3, 4] must have at most 3",
+        ),
         ({"noise": {"write": 10.0}}, "noise.write = 10.0 must be <= 1"),
         ({"range": 0}, "range = 0 must be > 0"),
-        ({"step": {"c2c_offset": 2}}, "step.c2c_offset = 2.0 must be <= 1: it is in units of the range"),
-        ({"step": {"c2c_slope": 5}}, "step.c2c_slope = 5.0 must be <= 1: it is a share, so 5 % is written 0.05"),
+        (
+            {"step": {"c2c_offset": 2}},
+            "step.c2c_offset = 2.0 must be <= 1: it is in units of the range",
+        ),
+        (
+            {"step": {"c2c_slope": 5}},
+            "step.c2c_slope = 5.0 must be <= 1: it is a share, so 5 % is written 0.05",
+        ),
     ],
 )
 def test_a_mistake_in_a_device_is_one_line_that_says_why(tables, message):
@@ -611,19 +779,36 @@ def test_a_call_that_cannot_be_is_one_line(call, message):
         call(fabricate(device("soft-bounds", noise={"write": 0.1}), 4, 0))
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0.05, 0.5, *MODELS])
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([0.05, 0.5, *MODELS])
+)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
 )
 KEYS = [
     f"{key}.{name}" if name else key
     for key, field in DeviceParams.model_fields.items()
-    for name in ("", *next((getattr(a, "model_fields", {}) for a in getattr(field.annotation, "__args__", ())), {}))
+    for name in (
+        "",
+        *next(
+            (getattr(a, "model_fields", {}) for a in getattr(field.annotation, "__args__", ())), {}
+        ),
+    )
 ]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(MODELS)))
+@given(
+    st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(MODELS))
+)
 def test_any_device_is_taken_and_works_or_is_refused_in_one_line(changes, model):
     data = device(model).model_dump(exclude_none=True)
     for key, value in changes:
@@ -634,10 +819,15 @@ def test_any_device_is_taken_and_works_or_is_refused_in_one_line(changes, model)
     try:
         params = validated(DeviceParams, data, "fuzz.toml")
     except InputError as error:
-        assert "\n" not in str(error) and str(error).startswith("fuzz.toml") and len(str(error)) < 500
+        assert (
+            "\n" not in str(error) and str(error).startswith("fuzz.toml") and len(str(error)) < 500
+        )
         return
     cells = fabricate(params, 3, 0)
     hidden = initial(cells, np.array([-0.1, 0.0, 0.2]), 0)
     with np.errstate(over="ignore"):  # an exponent of a hundred
         hidden = write(cells, hidden, np.full(3, 5 * params.dw_min), 0, 0)
-    assert np.isfinite(age(cells, hidden, 1e3)).all() and np.isfinite(apparent(cells, hidden, 0, 0, elapsed_s=1.0)).all()
+    assert (
+        np.isfinite(age(cells, hidden, 1e3)).all()
+        and np.isfinite(apparent(cells, hidden, 0, 0, elapsed_s=1.0)).all()
+    )

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 from scipy.special import expit
 
-from perturb import DAG, MLP, Boltzmann, InputError, Objective, Recurrent, add_activation, finite_difference_hvp
+from perturb import (
+    DAG,
+    MLP,
+    Boltzmann,
+    InputError,
+    Objective,
+    Recurrent,
+    add_activation,
+    finite_difference_hvp,
+)
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS
 
@@ -34,26 +43,44 @@ ENDS = [
     ("binary_cross_entropy", "linear"),
 ]
 SHAPES = ([4, 3], [3, 4, 2], [2, 5, 4, 3])
-NETWORKS = [(shape, f, output, error) for shape, f, (error, output) in itertools.product(SHAPES, ACTIVATIONS, ENDS)]
+NETWORKS = [
+    (shape, f, output, error)
+    for shape, f, (error, output) in itertools.product(SHAPES, ACTIVATIONS, ENDS)
+]
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
 def test_gradient_and_hv_agree_with_finite_differences(network):
     objective, w, v = make(*network)
     eps = 1e-6  # truncation eps^2 and rounding 1e-16/eps both stay below 1e-9
-    g = np.array([(objective.error(w + eps * e) - objective.error(w - eps * e)) / (2 * eps) for e in np.eye(w.size)])
+    g = np.array(
+        [
+            (objective.error(w + eps * e) - objective.error(w - eps * e)) / (2 * eps)
+            for e in np.eye(w.size)
+        ]
+    )
     np.testing.assert_allclose(objective.gradient(w), g, atol=1e-8)
-    np.testing.assert_allclose(objective.hvp(w, v), finite_difference_hvp(objective, w, v), atol=1e-7)
+    np.testing.assert_allclose(
+        objective.hvp(w, v), finite_difference_hvp(objective, w, v), atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("network", NETWORKS[::3], ids=str)
 def test_hessian_is_symmetric_and_hvp_linear(network):
     objective, w, v = make(*network)
     u = np.random.default_rng(5).standard_normal(w.size)
-    assert u @ objective.hvp(w, v) == pytest.approx(v @ objective.hvp(w, u), rel=1e-12, abs=1e-12)  # rounding
-    np.testing.assert_allclose(objective.hvp(w, 2 * u - 3 * v), 2 * objective.hvp(w, u) - 3 * objective.hvp(w, v), atol=1e-12)
+    assert u @ objective.hvp(w, v) == pytest.approx(
+        v @ objective.hvp(w, u), rel=1e-12, abs=1e-12
+    )  # rounding
+    np.testing.assert_allclose(
+        objective.hvp(w, 2 * u - 3 * v),
+        2 * objective.hvp(w, u) - 3 * objective.hvp(w, v),
+        atol=1e-12,
+    )
     block = objective.hvp(w, np.stack([u, v], axis=1))
-    np.testing.assert_allclose(block, np.stack([objective.hvp(w, u), objective.hvp(w, v)], axis=1), atol=1e-13)
+    np.testing.assert_allclose(
+        block, np.stack([objective.hvp(w, u), objective.hvp(w, v)], axis=1), atol=1e-13
+    )
     np.testing.assert_allclose(objective.hessian(w) @ v, objective.hvp(w, v), atol=1e-12)
     E, g, z = objective.error_gradient_hvp(w, v)
     assert E == objective.error(w)
@@ -62,12 +89,18 @@ def test_hessian_is_symmetric_and_hvp_linear(network):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.sampled_from(sorted(ACTIVATIONS)), st.integers(0, 2**32 - 1))
+@given(
+    st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    st.sampled_from(sorted(ACTIVATIONS)),
+    st.integers(0, 2**32 - 1),
+)
 def test_u_hv_equals_v_hu_for_any_network(layers, activation, seed):
     objective, w, v = make(layers, activation, seed=seed, patterns=3)
     u = np.random.default_rng(seed + 1).standard_normal(w.size)
     a, b = u @ objective.hvp(w, v), v @ objective.hvp(w, u)
-    scale = np.linalg.norm(u) * np.linalg.norm(objective.hvp(w, v)) + np.linalg.norm(v) * np.linalg.norm(objective.hvp(w, u))
+    scale = np.linalg.norm(u) * np.linalg.norm(objective.hvp(w, v)) + np.linalg.norm(
+        v
+    ) * np.linalg.norm(objective.hvp(w, u))
     assert abs(a - b) <= 1e-13 * scale  # rounding
 
 
@@ -85,7 +118,10 @@ def test_taylor_remainder_of_the_gradient_has_slope_two(error):
 
 def test_finite_difference_error_falls_as_the_square_of_the_step():
     objective, w, v = make([3, 4, 2])
-    errors = [np.linalg.norm(finite_difference_hvp(objective, w, v, eps) - objective.hvp(w, v)) for eps in (1e-2, 1e-3)]
+    errors = [
+        np.linalg.norm(finite_difference_hvp(objective, w, v, eps) - objective.hvp(w, v))
+        for eps in (1e-2, 1e-3)
+    ]
     assert errors[0] / errors[1] == pytest.approx(100, rel=0.05)
 
 
@@ -112,25 +148,49 @@ def test_hessian_of_one_tanh_unit():
     y = np.tanh(X @ w)
     # E'' = f'^2 + (y - t) f''
     np.testing.assert_allclose(
-        objective.hessian(w), (X.T * ((1 - y**2) ** 2 + (y - t) * -2 * y * (1 - y**2))) @ X / len(X), atol=1e-14
+        objective.hessian(w),
+        (X.T * ((1 - y**2) ** 2 + (y - t) * -2 * y * (1 - y**2))) @ X / len(X),
+        atol=1e-14,
     )
 
 
 def test_softmax_has_the_common_shift_of_all_classes_in_its_null_space():
     objective, w, _ = make([3, 4], error="cross_entropy")
-    W, b = np.tile(np.array([[1.0], [-2.0], [0.5]]), (1, 4)), np.full(4, 3.0)  # the same change for every class
+    W, b = (
+        np.tile(np.array([[1.0], [-2.0], [0.5]]), (1, 4)),
+        np.full(4, 3.0),
+    )  # the same change for every class
     np.testing.assert_allclose(objective.hvp(w, np.concatenate([W.ravel(), b])), 0, atol=1e-14)
 
 
 def test_flat_order_is_matrix_then_biases_layer_by_layer():
     net = MLP([2, 3, 1], activation="linear")
-    W1, b1, W2, b2 = np.arange(6.0).reshape(2, 3), np.array([1.0, 2, 3]), np.array([[1.0], [-1], [2]]), np.array([5.0])
+    W1, b1, W2, b2 = (
+        np.arange(6.0).reshape(2, 3),
+        np.array([1.0, 2, 3]),
+        np.array([[1.0], [-1], [2]]),
+        np.array([5.0]),
+    )
     w = np.concatenate([W1.ravel(), b1, W2.ravel(), b2])
     x = np.array([[0.5, -1.0]])
     np.testing.assert_allclose(net.objective(x, [[0.0]]).outputs(w), (x @ W1 + b1) @ W2 + b2)
     unit_from, unit_to = net.weight_units()
     assert list(zip(unit_from, unit_to, strict=True)) == (
-        [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (-1, 2), (-1, 3), (-1, 4), (2, 5), (3, 5), (4, 5), (-1, 5)]
+        [
+            (0, 2),
+            (0, 3),
+            (0, 4),
+            (1, 2),
+            (1, 3),
+            (1, 4),
+            (-1, 2),
+            (-1, 3),
+            (-1, 4),
+            (2, 5),
+            (3, 5),
+            (4, 5),
+            (-1, 5),
+        ]
     )
 
 
@@ -143,13 +203,20 @@ def test_permuting_hidden_units_permutes_hv():
         return np.concatenate([W1[:, order].ravel(), b1[order], W2[order].ravel(), b2])
 
     assert objective.error(permuted(w)) == pytest.approx(objective.error(w), rel=1e-14)
-    np.testing.assert_allclose(objective.hvp(permuted(w), permuted(v)), permuted(objective.hvp(w, v)), atol=1e-14)
+    np.testing.assert_allclose(
+        objective.hvp(permuted(w), permuted(v)), permuted(objective.hvp(w, v)), atol=1e-14
+    )
 
 
 def test_patterns_add_up_in_unequal_batches():
     objective, w, v = make([3, 5, 2], patterns=7)
-    parts = [objective.network.objective(objective.x[part], objective.target[part]) for part in (slice(0, 2), slice(2, 7))]
-    np.testing.assert_allclose(objective.hvp(w, v), (2 * parts[0].hvp(w, v) + 5 * parts[1].hvp(w, v)) / 7, atol=1e-14)
+    parts = [
+        objective.network.objective(objective.x[part], objective.target[part])
+        for part in (slice(0, 2), slice(2, 7))
+    ]
+    np.testing.assert_allclose(
+        objective.hvp(w, v), (2 * parts[0].hvp(w, v) + 5 * parts[1].hvp(w, v)) / 7, atol=1e-14
+    )
 
 
 def test_memory_of_hv_grows_linearly_with_the_weights():
@@ -162,7 +229,9 @@ def test_memory_of_hv_grows_linearly_with_the_weights():
         tracemalloc.stop()
         return most / w.size
 
-    assert peak(400) < 1.3 * peak(100)  # bytes per weight; a matrix of second derivatives would take sixteen times as many
+    assert peak(400) < 1.3 * peak(
+        100
+    )  # bytes per weight; a matrix of second derivatives would take sixteen times as many
 
 
 def test_what_is_kept_between_products_is_never_out_of_date():
@@ -189,23 +258,41 @@ def of_every_kind():
     mlp = MLP([2, 3, 1])
     networks = [
         (mlp, mlp.objective(x, t)),
-        (dag := DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], [0, 1], [3], external=[0, 0, 0.1, 0.2]), dag.objective(x, t)),
+        (
+            dag := DAG(4, [(0, 2), (1, 2), (0, 3), (2, 3)], [0, 1], [3], external=[0, 0, 0.1, 0.2]),
+            dag.objective(x, t),
+        ),
         (relaxing := Recurrent(3, [2], inputs=[0, 1]), relaxing.objective(x, t)),
         (machine := Boltzmann(2, 1), machine.objective([[0, 1], [1, 1]])),
     ]
-    kinds = [(type(network).__name__, objective, network.init(0)) for network, objective in networks]
+    kinds = [
+        (type(network).__name__, objective, network.init(0)) for network, objective in networks
+    ]
     plain = Objective.from_functions(sum, np.ones_like, lambda w, v: 0 * v, n_weights=4)
-    return [*kinds, ("decayed", kinds[0][1].with_decay(0.1), kinds[0][2]), ("from_functions", plain, np.ones(4))]
+    return [
+        *kinds,
+        ("decayed", kinds[0][1].with_decay(0.1), kinds[0][2]),
+        ("from_functions", plain, np.ones(4)),
+    ]
 
 
-@pytest.mark.parametrize("kind, objective, w", of_every_kind(), ids=lambda part: part if isinstance(part, str) else "")
+@pytest.mark.parametrize(
+    "kind, objective, w", of_every_kind(), ids=lambda part: part if isinstance(part, str) else ""
+)
 def test_no_direction_gives_no_product(kind, objective, w):
     E, g, z = objective.error_gradient_hvp(w, np.zeros((w.size, 0)))
-    assert E == objective.error(w) and z.shape == objective.hvp(w, np.zeros((w.size, 0))).shape == (w.size, 0)
+    assert E == objective.error(w) and z.shape == objective.hvp(w, np.zeros((w.size, 0))).shape == (
+        w.size,
+        0,
+    )
     np.testing.assert_array_equal(g, objective.gradient(w))
 
 
-@pytest.mark.parametrize("kind, objective, w", of_every_kind()[:5], ids=lambda part: part if isinstance(part, str) else "")
+@pytest.mark.parametrize(
+    "kind, objective, w",
+    of_every_kind()[:5],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
 def test_an_objective_pickles_also_after_use(kind, objective, w):
     z = objective.hvp(w, w)
     copy = pickle.loads(pickle.dumps(objective))
@@ -228,20 +315,54 @@ def test_large_hessian_is_refused():
     "call, message",
     [
         (lambda o, w, v: o.error(w[:-1]), r"w has shape \(25,\), but the network has 26 weights"),
-        (lambda o, w, v: o.gradient(np.where(np.arange(26) == 3, np.nan, w)), r"w\[3\] = nan is not finite"),
+        (
+            lambda o, w, v: o.gradient(np.where(np.arange(26) == 3, np.nan, w)),
+            r"w\[3\] = nan is not finite",
+        ),
         (lambda o, w, v: o.hvp(w, v[:, None, None]), r"v has shape \(26, 1, 1\)"),
         (lambda o, w, v: o.hvp(w, "no"), "v cannot be read as an array of real numbers"),
-        (lambda o, w, v: finite_difference_hvp(o, w, v, eps=-1), "eps = -1 must be a positive number"),
-        (lambda o, w, v: MLP([3, 4], activation="tanhh"), "activation = 'tanhh' is unknown: did you mean tanh?"),
+        (
+            lambda o, w, v: finite_difference_hvp(o, w, v, eps=-1),
+            "eps = -1 must be a positive number",
+        ),
+        (
+            lambda o, w, v: MLP([3, 4], activation="tanhh"),
+            "activation = 'tanhh' is unknown: did you mean tanh?",
+        ),
         (lambda o, w, v: MLP([3, 1], error="cross_entropy"), "layers ends with 1 output"),
-        (lambda o, w, v: add_activation("sine", math.sin, lambda x, y: np.cos(x), lambda x, y: -y), "does not take arrays"),
-        (lambda o, w, v: add_activation("one", lambda x: 1.0, lambda x, y: 0 * x, lambda x, y: 0 * x), "the shape of x"),
+        (
+            lambda o, w, v: add_activation(
+                "sine", math.sin, lambda x, y: np.cos(x), lambda x, y: -y
+            ),
+            "does not take arrays",
+        ),
+        (
+            lambda o, w, v: add_activation(
+                "one", lambda x: 1.0, lambda x, y: 0 * x, lambda x, y: 0 * x
+            ),
+            "the shape of x",
+        ),
         (lambda o, w, v: MLP([3]), r"layers = \[3\] must be at least two whole numbers"),
-        (lambda o, w, v: MLP([3, 2], output="tanh", error="cross_entropy"), 'set output = "linear"'),
-        (lambda o, w, v: o.network.objective(np.full((2, 3), np.inf), [0, 1]), r"x\[0, 0\] = inf is not finite"),
-        (lambda o, w, v: o.network.objective(np.zeros((2, 4)), [0, 1]), "but the network has 3 inputs"),
-        (lambda o, w, v: o.network.objective(np.zeros((2, 3)), [0, 2]), "class numbers outside 0..1"),
-        (lambda o, w, v: o.network.objective(np.zeros((2, 3)), np.zeros((3, 2))), r"target has shape \(3, 2\)"),
+        (
+            lambda o, w, v: MLP([3, 2], output="tanh", error="cross_entropy"),
+            'set output = "linear"',
+        ),
+        (
+            lambda o, w, v: o.network.objective(np.full((2, 3), np.inf), [0, 1]),
+            r"x\[0, 0\] = inf is not finite",
+        ),
+        (
+            lambda o, w, v: o.network.objective(np.zeros((2, 4)), [0, 1]),
+            "but the network has 3 inputs",
+        ),
+        (
+            lambda o, w, v: o.network.objective(np.zeros((2, 3)), [0, 2]),
+            "class numbers outside 0..1",
+        ),
+        (
+            lambda o, w, v: o.network.objective(np.zeros((2, 3)), np.zeros((3, 2))),
+            r"target has shape \(3, 2\)",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(small, call, message):

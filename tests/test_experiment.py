@@ -15,7 +15,13 @@ from perturb import InputError
 from perturb.settings import flat
 from perturb.training.plan import Plan
 from sims.datasets import DATASETS, load_data
-from sims.experiment.loading import experiment_from, experiment_names, load_experiment, parse_settings, to_toml
+from sims.experiment.loading import (
+    experiment_from,
+    experiment_names,
+    load_experiment,
+    parse_settings,
+    to_toml,
+)
 from sims.experiment.schema import Contender, Experiment, Measured, Training
 from sims.experiment.templates import starter
 from sims.runner import prepare
@@ -38,7 +44,11 @@ def uncommented(text):
 def fields(model, above=""):
     """(dotted key, field) of all keys of a model that are no tables."""
     for name, field in model.model_fields.items():
-        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        kinds = [
+            kind
+            for kind in (field.annotation, *get_args(field.annotation))
+            if isinstance(kind, type)
+        ]
         table = next((kind for kind in kinds if issubclass(kind, Table)), None)
         if table and table is not DeviceParams and get_origin(field.annotation) is not tuple:
             yield from fields(table, f"{above}{name}.")
@@ -57,11 +67,20 @@ def test_the_starter_shows_every_key_with_its_default():
     kinds = {f"data.{name}" for dataset in DATASETS.values() for name in dataset.keys}
     for key, field in fields(Experiment):
         value = at(shown, key)
-        if key not in given and not field.examples and not key.startswith("network.") and key not in kinds:
-            assert value == (list(field.default) if isinstance(field.default, tuple) else field.default), key
+        if (
+            key not in given
+            and not field.examples
+            and not key.startswith("network.")
+            and key not in kinds
+        ):
+            assert value == (
+                list(field.default) if isinstance(field.default, tuple) else field.default
+            ), key
     assert shown["chip"].pop("preset") == "ideal"
     for key in flat(shown):
-        assert any(key == known or key.startswith(f"{known}.") for known, _ in fields(Experiment)), key
+        assert any(
+            key == known or key.startswith(f"{known}.") for known, _ in fields(Experiment)
+        ), key
 
 
 def test_the_starter_is_what_a_file_without_its_keys_means():
@@ -72,14 +91,20 @@ def test_the_starter_is_what_a_file_without_its_keys_means():
         data.pop(table)
     assert commented.estimation.trials == 256
     short = experiment_from(data, "short")
-    assert (short.weights, short.run, short.chip) == (commented.weights, commented.run, commented.chip)
+    assert (short.weights, short.run, short.chip) == (
+        commented.weights,
+        commented.run,
+        commented.chip,
+    )
 
 
 def test_the_options_of_plans_stand_in_training_and_in_what_is_compared_with_their_meanings():
     for name, option in Plan.options().items():
         assert Training.model_fields[name].default == option.default
         assert Training.model_fields[name].description == option.metadata["meaning"]
-    assert set(Contender.model_fields) == {*Plan.options(), *Measured.model_fields, "label"} - {"baseline_free"}
+    assert set(Contender.model_fields) == {*Plan.options(), *Measured.model_fields, "label"} - {
+        "baseline_free"
+    }
     for name, field in Contender.model_fields.items():
         if name != "label":
             of = Measured if name in Measured.model_fields else Training
@@ -173,7 +198,11 @@ def test_a_broken_file_is_named(tmp_path, text, message):
 
 def test_missing_folder_and_binary_files_are_named(tmp_path):
     (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
-    for path, message in ((tmp_path / "none.toml", "none.toml"), (tmp_path, str(tmp_path)), (tmp_path / "binary.toml", "binary")):
+    for path, message in (
+        (tmp_path / "none.toml", "none.toml"),
+        (tmp_path, str(tmp_path)),
+        (tmp_path / "binary.toml", "binary"),
+    ):
         with pytest.raises(InputError, match=message):
             load_experiment(path)
     with pytest.raises(InputError, match="did you mean digits?"):
@@ -181,13 +210,27 @@ def test_missing_folder_and_binary_files_are_named(tmp_path):
 
 
 def test_set_reads_toml_values_and_numpy_numbers():
-    changed = load_experiment("xor", {"estimation.sigma": "0.5", "estimation.trials": np.int64(7), "chip.error_unit.noise": 1e-2})
-    assert (changed.estimation.sigma, changed.estimation.trials, changed.chip.error_unit.noise) == (0.5, 7, 0.01)
+    changed = load_experiment(
+        "xor",
+        {
+            "estimation.sigma": "0.5",
+            "estimation.trials": np.int64(7),
+            "chip.error_unit.noise": 1e-2,
+        },
+    )
+    assert (changed.estimation.sigma, changed.estimation.trials, changed.chip.error_unit.noise) == (
+        0.5,
+        7,
+        0.01,
+    )
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
 )
 KEYS = [
     "name",
@@ -205,13 +248,18 @@ KEYS = [
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(KEYS), values)
 def test_any_value_is_taken_or_refused_in_one_line(key, value):
-    data = {table: dict(content) if isinstance(content, dict) else content for table, content in MINIMAL.items()}
+    data = {
+        table: dict(content) if isinstance(content, dict) else content
+        for table, content in MINIMAL.items()
+    }
     table, _, name = key.rpartition(".")
     (data.setdefault(table, {}) if table else data)[name] = value
     try:
         experiment = experiment_from(data, "fuzz.toml")
     except InputError as error:
-        assert "\n" not in str(error) and str(error).startswith("fuzz.toml") and len(str(error)) < 500
+        assert (
+            "\n" not in str(error) and str(error).startswith("fuzz.toml") and len(str(error)) < 500
+        )
     else:
         assert experiment_from(tomllib.loads(to_toml(experiment)), "copy") == experiment
 
@@ -234,4 +282,6 @@ def test_direction_has_the_norm_asked_for_and_warm_up_lowers_the_error():
     g = along.objective.gradient(along.w)
     np.testing.assert_allclose(along.v, g / np.linalg.norm(g))
     with pytest.raises(InputError, match="warm-up diverge"):
-        prepare(load_experiment("teacher", {"weights.warmup_rate": 1e5, "weights.warmup_updates": 200}))
+        prepare(
+            load_experiment("teacher", {"weights.warmup_rate": 1e5, "weights.warmup_updates": 200})
+        )

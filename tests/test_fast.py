@@ -41,33 +41,58 @@ def network(layers, patterns, activation="tanh", output="linear", error="cross_e
     rng = np.random.default_rng(1)
     net = MLP(layers, activation, output, error)
     target = rng.random((patterns, layers[-1]))
-    objective = net.objective(rng.standard_normal((patterns, layers[0])), target / target.sum(1, keepdims=True))
+    objective = net.objective(
+        rng.standard_normal((patterns, layers[0])), target / target.sum(1, keepdims=True)
+    )
     return objective, net.init(0), rng.standard_normal(net.n_weights)
 
 
-def run(point, trials, method="covariance", code="rademacher", reading=None, precision="float32", first=0, **options):
+def run(
+    point,
+    trials,
+    method="covariance",
+    code="rademacher",
+    reading=None,
+    precision="float32",
+    first=0,
+    **options,
+):
     objective, w, v = point
     design = Design(METHODS[method], CODES[code], w.size, options.pop("sigma", 0.05), 0.05, 4)
     statistics = Statistics(design, spans=[(first, first)])
     for count in [trials] if isinstance(trials, int) else trials:
-        run_trials(objective, w, v, reading or Reading(), statistics, count, precision=precision, **options)
+        run_trials(
+            objective, w, v, reading or Reading(), statistics, count, precision=precision, **options
+        )
     return statistics
 
 
 def assert_within_rounding(statistics, point, reading, first, trials, broadcasts=30):
-    """Every broadcast may be off by `broadcasts` units of 2^-24 of the errors (ROUNDING = 5, six standard deviations), s by
-    1e-6 of its rms (n of its terms are summed), and every sum by 1e-6 of its terms."""
+    """Every broadcast may be off by `broadcasts` units of 2^-24 of the errors (ROUNDING = 5, six
+    standard deviations), s by 1e-6 of its rms (n of its terms are summed), and every sum by 1e-6 of
+    its terms.
+    """
     (objective, w, v), design = point, statistics.design
     D, y, u, q = naive.trials(*point, reading, design, first, first + trials)
     off = broadcasts * 2.0**-24 * np.sqrt(np.mean(objective.pattern_errors(w) ** 2))
     s, V, s_off = D @ v, v @ v, 1e-6 * design.sigma * np.linalg.norm(v)
-    q_off = {"dw": 0.0 * D, "s_dw": s_off * np.abs(D), "b": s_off / V * (np.abs(D) + np.abs(np.outer(s, v)) / V)}
-    q_off, s, s_off = {**q_off, "none": 0.0 * D}, s * design.method.needs_s, s_off * design.method.needs_s
+    q_off = {
+        "dw": 0.0 * D,
+        "s_dw": s_off * np.abs(D),
+        "b": s_off / V * (np.abs(D) + np.abs(np.outer(s, v)) / V),
+    }
+    q_off, s, s_off = (
+        {**q_off, "none": 0.0 * D},
+        s * design.method.needs_s,
+        s_off * design.method.needs_s,
+    )
     wide_q = np.abs(q) + q_off[design.method.regressor]
     sizes = naive.sums(np.abs(D), np.abs(y), np.abs(u), np.abs(q), np.abs(s))
     wider = naive.sums(np.abs(D), np.abs(y) + off, np.abs(u) + off, wide_q, np.abs(s) + s_off)
     exact = naive.sums(D, y, u, q, s)
-    for mine, right, size, wide in zip((statistics.sums, statistics.totals), exact, sizes, wider, strict=True):
+    for mine, right, size, wide in zip(
+        (statistics.sums, statistics.totals), exact, sizes, wider, strict=True
+    ):
         np.testing.assert_array_less(np.abs(mine - right), wide - size + 1e-6 * size + 1e-300)
 
 
@@ -97,7 +122,13 @@ def test_networks_of_one_layer_and_of_many_weights(layers, code):
 @pytest.mark.parametrize("activation", ["linear", "tanh", "logistic", "relu", "softplus"])
 @pytest.mark.parametrize("error", ["squared_error", "cross_entropy", "binary_cross_entropy"])
 def test_every_activation_and_error(activation, error, patterns):
-    point = network([3, 5, 4, 2], patterns, activation, activation if error == "squared_error" else "linear", error)
+    point = network(
+        [3, 5, 4, 2],
+        patterns,
+        activation,
+        activation if error == "squared_error" else "linear",
+        error,
+    )
     # outputs larger than their targets round more than their errors
     assert_within_rounding(run(point, 20), point, Reading(), 0, 20, broadcasts=100)
 
@@ -114,7 +145,10 @@ def test_a_converter_rounds_as_the_naive_one(patterns):
 @pytest.mark.parametrize("patterns", [5, 33])
 @pytest.mark.parametrize("code", FAST_CODES)
 def test_same_bits_for_any_threads_batches_and_splits(code, patterns):
-    point, options = network([3, 4, 2], patterns), {"method": "pearlmutter", "code": code, "reading": Reading(0.1)}
+    point, options = (
+        network([3, 4, 2], patterns),
+        {"method": "pearlmutter", "code": code, "reading": Reading(0.1)},
+    )
     whole = run(point, 3000, **options, threads=1)
     others = [
         run(point, 3000, **options, threads=3, batch=256),
@@ -129,17 +163,24 @@ def test_same_bits_for_any_threads_batches_and_splits(code, patterns):
 
 @pytest.mark.parametrize("patterns", [5, 33])
 @pytest.mark.parametrize("method, code", list(itertools.product(METHODS, ["rademacher", "walsh"])))
-def test_patterns_of_signs_measured_once_give_the_bits_of_trials_measured_each(method, code, patterns):
+def test_patterns_of_signs_measured_once_give_the_bits_of_trials_measured_each(
+    method, code, patterns
+):
     point = network([2, 2, 1], patterns, output="tanh", error="squared_error")  # 2^9 patterns
     assert measured_once(9, 7000, 0.0) == 512 and not measured_once(9, 1024, 0.0)
     for reading in (Reading(), Reading(0.0, 6, 2.0)):
-        once, each = (run(point, 7000, method, code, reading, first=500, threads=1, batch=batch) for batch in (10**4, 1024))
+        once, each = (
+            run(point, 7000, method, code, reading, first=500, threads=1, batch=batch)
+            for batch in (10**4, 1024)
+        )
         np.testing.assert_array_equal(once.sums, each.sums)
         np.testing.assert_array_equal(once.totals, each.totals)
 
 
 @pytest.mark.parametrize("patterns", [5, 33])
-@pytest.mark.parametrize("layers", [[1, 1], [2, 1], [2, 2, 2]])  # 2^2, 2^3 and 2^12 patterns of signs
+@pytest.mark.parametrize(
+    "layers", [[1, 1], [2, 1], [2, 2, 2]]
+)  # 2^2, 2^3 and 2^12 patterns of signs
 def test_sums_of_tiny_networks_equal_the_naive_ones(layers, patterns):
     point = network(layers, patterns, output="tanh", error="squared_error")
     trials = 4 * 2 ** point[1].size
@@ -150,7 +191,9 @@ def test_sums_of_tiny_networks_equal_the_naive_ones(layers, patterns):
 def test_a_noisy_reading_is_made_anew_in_every_trial():
     point, trials = network([2, 2, 1], 5, output="tanh", error="squared_error"), 4 * 2**9
     assert not measured_once(9, trials, 1e-3)
-    assert_within_rounding(run(point, trials, reading=Reading(1e-3), threads=1), point, Reading(1e-3), 0, trials)
+    assert_within_rounding(
+        run(point, trials, reading=Reading(1e-3), threads=1), point, Reading(1e-3), 0, trials
+    )
 
 
 def test_both_precisions_may_take_turns():
@@ -201,8 +244,18 @@ def test_bits_are_the_signs_of_the_code(code, n):
 @pytest.mark.parametrize("n, rows", list(itertools.product([1, 2, 65, 255, 256, 2500], [8, 16])))
 def test_sums_of_signs_times_coefficients(n, rows):
     rng = np.random.default_rng(n)
-    bits, c = rng.integers(0, 2**64, (2 * ((n + 127) // 128), 256 + SPARE), np.uint64), rng.standard_normal((rows, 256))
-    signs = 2.0 * ((bits.repeat(64, 0)[:n, :256] >> (np.arange(n) % 64).astype(np.uint64)[:, None]) & np.uint64(1)) - 1.0
+    bits, c = (
+        rng.integers(0, 2**64, (2 * ((n + 127) // 128), 256 + SPARE), np.uint64),
+        rng.standard_normal((rows, 256)),
+    )
+    signs = (
+        2.0
+        * (
+            (bits.repeat(64, 0)[:n, :256] >> (np.arange(n) % 64).astype(np.uint64)[:, None])
+            & np.uint64(1)
+        )
+        - 1.0
+    )
     L = np.empty(n * rows + 16, np.float32)
     accumulate_signs(n, bits.ravel(), c.astype(np.float32).ravel(), rows, L)
     # 256 terms of order 1, rounded at 2^-24 a few times
@@ -215,7 +268,9 @@ def test_perturbations_of_other_codes_are_those_of_the_code():
         D = np.empty(32 * FLOATS, np.float32)
         draw(np.uint64(2**33 + 5), start, n, D)
         exact = [naive.perturbation(code, n, 1.0, 2**33 + 5, start + t) for t in range(FLOATS)]
-        np.testing.assert_allclose(D.reshape(32, -1)[:n].T, exact, atol=2e-6)  # the radius loses most, near 0
+        np.testing.assert_allclose(
+            D.reshape(32, -1)[:n].T, exact, atol=2e-6
+        )  # the radius loses most, near 0
 
 
 @compiled()
@@ -262,7 +317,9 @@ def test_functions_of_vectors_are_good_to_float32(which, f, low, high):
 @compiled()
 def _normals(seed, trial, stream, out):
     zero = splat_u(np.uint64(0))
-    a, b, c, d = philox8(splat_u(np.uint64(trial)), zero, iota_u(), splat_u(np.uint64(stream)), seed, np.uint64(0))
+    a, b, c, d = philox8(
+        splat_u(np.uint64(trial)), zero, iota_u(), splat_u(np.uint64(stream)), seed, np.uint64(0)
+    )
     x, y = normal_pairs(a, c, b, d)
     store(out, 0, x)
     store(out, 16, y)
@@ -271,9 +328,23 @@ def _normals(seed, trial, stream, out):
 @compiled()
 def _reduce(x, out):
     v = (
-        load(x, 0), load(x, 16), load(x, 32), load(x, 48), load(x, 64), load(x, 80), load(x, 96), load(x, 112), load(x, 128),
-        load(x, 144), load(x, 160), load(x, 176), load(x, 192), load(x, 208), load(x, 224), load(x, 240),
-    )  # fmt: skip
+        load(x, 0),
+        load(x, 16),
+        load(x, 32),
+        load(x, 48),
+        load(x, 64),
+        load(x, 80),
+        load(x, 96),
+        load(x, 112),
+        load(x, 128),
+        load(x, 144),
+        load(x, 160),
+        load(x, 176),
+        load(x, 192),
+        load(x, 208),
+        load(x, 224),
+        load(x, 240),
+    )
     store(out, 0, totals16(v))
     return total(v[5])
 
@@ -284,7 +355,9 @@ def test_normals_and_totals_of_vectors():
         _normals(np.uint64(11), trial, NOISE, out)
         normals(np.uint64(11), NOISE, trial, 0, exact)
         cos, sin = out.reshape(2, 2, 8)  # of words (a, b), then of (c, d)
-        largest = max(largest, np.abs(np.stack([cos[0], sin[0], cos[1], sin[1]], 1).ravel() - exact).max())
+        largest = max(
+            largest, np.abs(np.stack([cos[0], sin[0], cos[1], sin[1]], 1).ravel() - exact).max()
+        )
     assert largest < 5e-6  # the radius near 0 loses most: 2^-25 / radius
     x = np.arange(256, dtype=np.float32)
     assert _reduce(x, out) == x[80:96].sum()
@@ -304,8 +377,12 @@ def test_float32_is_chosen_where_its_rounding_does_not_count():
     point = network([8, 6, 3], 40)
     assert choice(point) == "float32"
     assert choice(point, sigma=1e-6) == "float64"
-    assert choice(point, sigma=1e-6, noise=1e-3) == "float32"  # the noise is larger than the rounding
-    assert choice(point, code="walsh") == "float64"  # nothing but rounding would be left over a period
+    assert (
+        choice(point, sigma=1e-6, noise=1e-3) == "float32"
+    )  # the noise is larger than the rounding
+    assert (
+        choice(point, code="walsh") == "float64"
+    )  # nothing but rounding would be left over a period
     assert choice(point, code="walsh", noise=1e-3) == "float32"
     assert choice(point, method="difference") == "float32"
     assert choice(point, sigma=1e-6, method="difference") == "float64"  # r sigma |z| is 1e-8 of E
@@ -321,7 +398,9 @@ def test_rounding_adds_little_where_float32_is_chosen_and_much_where_it_is_not()
             estimate(*point, 4000, "covariance", "rademacher", sigma=sigma, precision=precision)
             for precision in ("float64", "float32")
         )
-        shares.append(np.mean((fast.gradient - exact.gradient) ** 2) / np.mean(exact.gradient_stderr**2))
+        shares.append(
+            np.mean((fast.gradient - exact.gradient) ** 2) / np.mean(exact.gradient_stderr**2)
+        )
         assert choice(point, sigma) == wanted
     assert shares[0] < 0.01 < 0.1 < shares[1]  # the second is the negative control
 
@@ -343,7 +422,12 @@ def test_bad_input_is_one_clear_line(change, message):
 
 @pytest.mark.parametrize(
     "method, code",
-    [("difference", "walsh"), ("covariance", "rademacher"), ("pearlmutter", "gaussian"), ("central", "ternary")],
+    [
+        ("difference", "walsh"),
+        ("covariance", "rademacher"),
+        ("pearlmutter", "gaussian"),
+        ("central", "ternary"),
+    ],
 )
 @pytest.mark.parametrize("S", [5, 40])
 def test_mismatched_perturbations_in_float32_and_float64(method, code, S):
@@ -358,7 +442,16 @@ def test_mismatched_perturbations_in_float32_and_float64(method, code, S):
         for wrong in (mismatch, None):
             statistics = Statistics(Design(METHODS[method], CODES[code], n, 0.02, 0.02, seed=5))
             for trials in (70, 330):
-                run_trials(objective, w, v, Reading(0.001), statistics, trials, precision=precision, mismatch=wrong)
+                run_trials(
+                    objective,
+                    w,
+                    v,
+                    Reading(0.001),
+                    statistics,
+                    trials,
+                    precision=precision,
+                    mismatch=wrong,
+                )
             found[precision, wrong is None] = statistics
     single, double, ideal = found["float32", False], found["float64", False], found["float64", True]
     size = np.abs(double.sums).max(1, keepdims=True)
@@ -375,5 +468,7 @@ def test_mismatched_perturbations_in_float32_and_float64(method, code, S):
         for trial in range(400):
             xi = np.empty(S)
             normals(np.uint64(5), NOISE, trial, phase, xi)
-            y[trial] += METHODS[method].gradient_weights[phase] * (objective.error(points[trial]) + 0.001 * xi.mean())
+            y[trial] += METHODS[method].gradient_weights[phase] * (
+                objective.error(points[trial]) + 0.001 * xi.mean()
+            )
     np.testing.assert_allclose(double.sums[xy], y @ D, rtol=1e-8, atol=1e-10 * float(size[xy, 0]))

@@ -13,10 +13,16 @@ from sims.studies import compare as comparison
 OPTIONS = {"method": "covariance", "code": "gaussian", "sigma": 0.05, "seed": 4}
 TRIAL_NS = 2 * 10_200 + 2 * 160  # of `small` with those
 FAULTS = {
-    "dying": ({"faults.dying_fraction": 0.4, "faults.dying_trial": 20}, "synapses stopped working in trial 20"),
+    "dying": (
+        {"faults.dying_fraction": 0.4, "faults.dying_trial": 20},
+        "synapses stopped working in trial 20",
+    ),
     "tile": ({"faults.tile": 1, "faults.tile_trial": 20}, "tile 1 lost power in trial 20"),
     "drops": ({"bus.drop_probability": 0.3}, "of the broadcasts to tiles were lost"),
-    "late": ({"bus.latency_ns": 3 * TRIAL_NS, "synapse.fifo_depth": 2}, "came too late for the FIFO"),
+    "late": (
+        {"bus.latency_ns": 3 * TRIAL_NS, "synapse.fifo_depth": 2},
+        "came too late for the FIFO",
+    ),
 }
 
 
@@ -44,20 +50,40 @@ def test_a_converter_that_saturated_is_made_wide_enough_with_steps_as_large(smal
     found = again.run(60)
     assert again.incidents == [] and again.faultless is None
     wide = chip_of(
-        small, {"error_unit.bits": 16, "error_unit.range": 0.7 * 2**8, **noisy, "error_unit.offset": 70.0 + offset}, **OPTIONS
+        small,
+        {
+            "error_unit.bits": 16,
+            "error_unit.range": 0.7 * 2**8,
+            **noisy,
+            "error_unit.offset": 70.0 + offset,
+        },
+        **OPTIONS,
     )
-    np.testing.assert_allclose(found.hv, wide.run(60).hv, rtol=1e-6)  # 70 is a whole number of steps
+    np.testing.assert_allclose(
+        found.hv, wide.run(60).hv, rtol=1e-6
+    )  # 70 is a whole number of steps
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"bus.dE_range": 1e-3, "bus.word_bits": 8}, "of the dE were beyond the range of its words"),
-        ({"bus.s_range": 0.05, "bus.word_bits": 12}, "of the dw.v were beyond the range of its words"),
-        ({"summing_line.bits": 8, "summing_line.range": 0.05}, "of the dw.v were beyond the range of its converter"),
+        (
+            {"bus.dE_range": 1e-3, "bus.word_bits": 8},
+            "of the dE were beyond the range of its words",
+        ),
+        (
+            {"bus.s_range": 0.05, "bus.word_bits": 12},
+            "of the dw.v were beyond the range of its words",
+        ),
+        (
+            {"summing_line.bits": 8, "summing_line.range": 0.05},
+            "of the dw.v were beyond the range of its converter",
+        ),
     ],
 )
-def test_words_and_the_summing_line_that_saturated_say_so_and_are_made_wide_enough(small, changes, said):
+def test_words_and_the_summing_line_that_saturated_say_so_and_are_made_wide_enough(
+    small, changes, said
+):
     for fidelity in ("event", "batch"):
         hurt = chip_of(small, changes, fidelity=fidelity, **OPTIONS)
         hurt.run(60)
@@ -67,13 +93,18 @@ def test_words_and_the_summing_line_that_saturated_say_so_and_are_made_wide_enou
         found = again.run(60)
         assert again.incidents == [] and again.faultless is None
     ideal = chip_of(small, {}, **OPTIONS).run(60)
-    np.testing.assert_allclose(found.hv, ideal.hv, atol=0.05 * np.abs(ideal.hv).max())  # but for rounding by steps as large
+    np.testing.assert_allclose(
+        found.hv, ideal.hv, atol=0.05 * np.abs(ideal.hv).max()
+    )  # but for rounding by steps as large
 
 
 def test_a_chip_that_met_no_fault_is_not_run_again(small, monkeypatch):
     for changes in (
         {"error_unit.noise": 0.01},
-        {"weights.dead_fraction": 0.3, "weights.stuck_fraction": 0.3},  # fabrication: another die would differ
+        {
+            "weights.dead_fraction": 0.3,
+            "weights.stuck_fraction": 0.3,
+        },  # fabrication: another die would differ
         {"faults.dying_fraction": 0.4, "faults.dying_trial": 60},
         {"faults.tile": 0, "faults.tile_trial": 60},
         {"bus.drop_probability": 1e-9},
@@ -83,18 +114,27 @@ def test_a_chip_that_met_no_fault_is_not_run_again(small, monkeypatch):
         assert chip.faultless is None
     monkeypatch.setattr(comparison, "_without_faults", None)
     run = sims.run_experiment("xor", {"estimation.trials": 64, "chip.weights.dead_fraction": 0.2})
-    assert run.summary["faultless_cosine"].isna().all() and not any("faults cost" in said for _, said in spoken(run))
+    assert run.summary["faultless_cosine"].isna().all() and not any(
+        "faults cost" in said for _, said in spoken(run)
+    )
 
 
 def test_a_report_says_what_faults_cost(tmp_path):
     settings = {"estimation.trials": 256, "chip.perturbation.gain_mismatch": 0.1}
     faults = {"chip.faults.dying_fraction": 0.3, "chip.faults.dying_trial": 100}
-    hurt, sound = sims.run_experiment("xor", settings | faults, out=tmp_path / "run"), sims.run_experiment("xor", settings)
+    hurt, sound = (
+        sims.run_experiment("xor", settings | faults, out=tmp_path / "run"),
+        sims.run_experiment("xor", settings),
+    )
     np.testing.assert_allclose(hurt.summary["faultless_cosine"], sound.summary["cosine"], rtol=1e-9)
-    row = hurt.summary[(hurt.summary["quantity"] == "hv") & (hurt.summary["method"] == "difference")].iloc[0]
+    row = hurt.summary[
+        (hurt.summary["quantity"] == "hv") & (hurt.summary["method"] == "difference")
+    ].iloc[0]
     cost = row["faultless_cosine"] - row["cosine"]
     assert cost > 0.1
-    words = f"faults cost {cost:.2f} of the cosine with Hv ({row['faultless_cosine']:.2f} without them)"
+    words = (
+        f"faults cost {cost:.2f} of the cosine with Hv ({row['faultless_cosine']:.2f} without them)"
+    )
     said = dict(spoken(hurt))["difference/walsh"]
     assert words in said and said.startswith("falls short") and "other imperfections" not in said
     for path in reports.export(tmp_path / "run", ["html", "md"], tmp_path / "out"):
@@ -103,8 +143,13 @@ def test_a_report_says_what_faults_cost(tmp_path):
 
 
 def test_costs_are_said_to_be_as_large_as_they_are():
-    assert comparison._cost("hv", 0.88, 0.91) == "; faults cost 0.03 of the cosine with Hv (0.91 without them)"
-    assert comparison._cost("gradient", np.nan, 0.91).startswith("; faults cost 0.91 of the cosine with the gradient")
+    assert (
+        comparison._cost("hv", 0.88, 0.91)
+        == "; faults cost 0.03 of the cosine with Hv (0.91 without them)"
+    )
+    assert comparison._cost("gradient", np.nan, 0.91).startswith(
+        "; faults cost 0.91 of the cosine with the gradient"
+    )
     assert "less than 0.01" in comparison._cost("hv", 0.909, 0.91)
     assert "cost nothing" in comparison._cost("hv", 0.93, 0.91)
     assert "cost nothing" in comparison._cost("hv", -0.6, -0.4)  # there was nothing to lose
@@ -113,11 +158,17 @@ def test_costs_are_said_to_be_as_large_as_they_are():
 
 def test_ctrl_c_while_the_cost_is_measured_keeps_the_run():
     heard: list[str] = []
-    changes = {"estimation.trials": 200, "estimation.compare_with": [], "chip.bus.drop_probability": 0.1}
+    changes = {
+        "estimation.trials": 200,
+        "estimation.compare_with": [],
+        "chip.bus.drop_probability": 0.1,
+    }
     changes["chip.perturbation.crosstalk"] = 0.1  # in pieces of 64
     run = sims.run_experiment(
-        "xor", changes, progress=lambda what, done, total: heard.append(what),
+        "xor",
+        changes,
+        progress=lambda what, done, total: heard.append(what),
         should_stop=lambda: any("without faults" in what for what in heard),
-    )  # fmt: skip
+    )
     assert run.provenance["status"] == "partial" and list(run.summary["status"]) == ["complete"] * 2
     assert run.summary["faultless_cosine"].isna().all() and (run.summary["trials"] == 200).all()

@@ -17,8 +17,8 @@ from perturb.trial.periodicity import disturbance
 
 SIGMA, R, NOISE = 0.7, 0.3, 0.0
 N = 4
-# nodes and probabilities per weight. Four nodes of Gaussian quadrature stand for a continuous distribution: they are exact up
-# to the seventh power, and nothing below needs more than the sixth
+# nodes and probabilities per weight. Four nodes of Gaussian quadrature stand for a continuous
+# distribution: they are exact up to the seventh power, and nothing below needs more than the sixth
 hermite_x, hermite_p = np.polynomial.hermite_e.hermegauss(4)
 legendre_x, legendre_p = np.polynomial.legendre.leggauss(4)
 LEVELS = {
@@ -41,7 +41,9 @@ def quadratic(E, w):
 
 
 def responses(method, E, D, known, kurtosis):
-    """Broadcasts y, u (K,) and regressors q (K, n) of perturbations D that the synapses take for `known`, both (K, n)."""
+    """Broadcasts y, u (K,) and regressors q (K, n) of perturbations D that the synapses take for
+    `known`, both (K, n).
+    """
     errors = np.stack([quadratic(E, a * D + b * R * E.v) for a, b in method.phases], axis=1)
     s, V = (known @ E.v)[:, None], E.v @ E.v
     q = {
@@ -54,7 +56,9 @@ def responses(method, E, D, known, kurtosis):
 
 
 def every_trial(method, code, E):
-    """All perturbations with their probabilities p (K,), D (K, n), broadcasts y, u (K,) and regressors q (K, n)."""
+    """All perturbations with their probabilities p (K,), D (K, n), broadcasts y, u (K,) and
+    regressors q (K, n).
+    """
     x, p = LEVELS[code]
     n = E.g.size
     D = SIGMA * np.array(list(itertools.product(x, repeat=n)))
@@ -69,7 +73,9 @@ def expected_fit(method, p, known, y, u, q, v):
         return (p * y) @ known / SIGMA**2, np.full(n, np.nan)
     if method.fit == "moments":
         scale = R * SIGMA**2 if method.regressor == "dw" else SIGMA**4
-        return (p * (y - method.centred * (p @ y))) @ known / SIGMA**2, (p * (u - p @ u)) @ q / scale
+        return (p * (y - method.centred * (p @ y))) @ known / SIGMA**2, (
+            p * (u - p @ u)
+        ) @ q / scale
     g, z = np.empty(n), np.empty(n)
     for i in range(n):
         X = np.stack([known[:, i], q[:, i]] + [np.ones(len(p))] * method.centred, axis=1)
@@ -132,9 +138,15 @@ def test_local_diagonal_is_the_curvature_of_each_weight():
 def test_published_estimator_on_the_identity_gives_25_6_and_with_an_intercept_0_50():
     ones, zeros = np.ones(100), np.zeros(100)
     identity = Curvature(zeros, ones, ones, ones, zeros)
-    np.testing.assert_allclose(limit(METHODS["pearlmutter"], CODES["gaussian"], identity), 25.6, atol=0.05)
-    np.testing.assert_allclose(limit(METHODS["pearlmutter_intercept"], CODES["gaussian"], identity), 0.50, atol=0.005)
-    np.testing.assert_allclose(limit(METHODS["pearlmutter_corrected"], CODES["gaussian"], identity), 1.0)
+    np.testing.assert_allclose(
+        limit(METHODS["pearlmutter"], CODES["gaussian"], identity), 25.6, atol=0.05
+    )
+    np.testing.assert_allclose(
+        limit(METHODS["pearlmutter_intercept"], CODES["gaussian"], identity), 0.50, atol=0.005
+    )
+    np.testing.assert_allclose(
+        limit(METHODS["pearlmutter_corrected"], CODES["gaussian"], identity), 1.0
+    )
     np.testing.assert_allclose(limit(METHODS["difference"], CODES["rademacher"], identity), 1.0)
 
 
@@ -143,12 +155,20 @@ def test_gaussian_limits_are_the_closed_forms():
     V, v, z = E.v @ E.v, E.v, E.z
     published = (z + v * np.trace(E.H) / 4 - v * (v @ z) / (2 * V)) / (1 - v**2 / (4 * V))
     intercept = (z - v * (v @ z) / (2 * V)) / (1 - v**2 / (2 * V))
-    np.testing.assert_allclose(limit(METHODS["pearlmutter"], CODES["gaussian"], curvature(E)), published, rtol=1e-12)
-    np.testing.assert_allclose(limit(METHODS["pearlmutter_intercept"], CODES["gaussian"], curvature(E)), intercept, rtol=1e-12)
+    np.testing.assert_allclose(
+        limit(METHODS["pearlmutter"], CODES["gaussian"], curvature(E)), published, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        limit(METHODS["pearlmutter_intercept"], CODES["gaussian"], curvature(E)),
+        intercept,
+        rtol=1e-12,
+    )
 
 
 # of least squares the variance is that of the residual: see test_predictions
-@pytest.mark.parametrize("name, code", [(name, code) for name, code in CASES if METHODS[name].fit == "moments"])
+@pytest.mark.parametrize(
+    "name, code", [(name, code) for name, code in CASES if METHODS[name].fit == "moments"]
+)
 def test_variance_of_one_gradient_trial_is_as_predicted_for_every_weight(name, code):
     method, E = METHODS[name], Quadratic(N)
     p, D, y, _, _ = every_trial(method, code, E)
@@ -160,9 +180,13 @@ def test_variance_of_one_gradient_trial_is_as_predicted_for_every_weight(name, c
     np.testing.assert_allclose(predicted.total, variance, rtol=1e-10)
 
 
-# of these the variance formulas are exact, not only leading in n; of a difference weight by weight, else in the sum
+# of these the variance formulas are exact, not only leading in n; of a difference weight by weight,
+# else in the sum
 EXACT_Z = [(name, code) for name in ("difference", "difference_2point") for code in LEVELS]
-EXACT_Z += [(name, "rademacher") for name in ("covariance", "antithetic", "covariance_corrected", "antithetic_corrected")]
+EXACT_Z += [
+    (name, "rademacher")
+    for name in ("covariance", "antithetic", "covariance_corrected", "antithetic_corrected")
+]
 
 
 @pytest.mark.parametrize("name, code", EXACT_Z)
@@ -178,7 +202,11 @@ def test_variance_of_one_hv_trial_is_as_predicted(name, code):
         np.testing.assert_allclose(predicted, variance, rtol=1e-10)
 
 
-LEADING = [(n, c) for n, c in CASES if METHODS[n].estimates_hv and (n, c) not in EXACT_Z and METHODS[n].fit == "moments"]
+LEADING = [
+    (n, c)
+    for n, c in CASES
+    if METHODS[n].estimates_hv and (n, c) not in EXACT_Z and METHODS[n].fit == "moments"
+]
 
 
 @pytest.mark.parametrize("name, code", LEADING)
@@ -191,7 +219,9 @@ def test_variance_of_one_hv_trial_is_leading_in_n_for_the_others(name, code):
     product = (u - p @ u)[:, None] * (q - p @ q) / SIGMA**4
     variance = (p @ product**2 - (p @ product) ** 2).sum()
     predicted = trial_variances(method, CODES[code], curvature(E), SIGMA, R, NOISE)[1].total.sum()
-    assert predicted == pytest.approx(variance, rel=0.35)  # terms of relative order 1/n, n = 5 or 6, are left out
+    assert predicted == pytest.approx(
+        variance, rel=0.35
+    )  # terms of relative order 1/n, n = 5 or 6, are left out
 
 
 def test_linear_part_of_the_gradient_variance_is_n_plus_k_minus_2():
@@ -204,7 +234,9 @@ def test_linear_part_of_the_gradient_variance_is_n_plus_k_minus_2():
         ("uniform", N - 0.2),
         ("sine", N - 0.5),
     ):
-        total = trial_variances(METHODS["covariance"], CODES[code], curvature(E), SIGMA, R, 0.0)[0].total.sum()
+        total = trial_variances(METHODS["covariance"], CODES[code], curvature(E), SIGMA, R, 0.0)[
+            0
+        ].total.sum()
         assert total == pytest.approx(expected * E.g @ E.g, rel=1e-12)
 
 
@@ -232,14 +264,23 @@ HV_METHODS = {"covariance": 1.1e6, "antithetic": 6.3e3, "difference": 159.0}
 
 @pytest.mark.parametrize("name", HV_METHODS)
 def test_relative_variances_of_the_three_hv_methods_at_160_weights(name):
-    # the known figures: n = 160, sigma = 0.1, variance of one sample over |z|^2: 1.1e6, 6.3e3, n - 1 = 159
+    # the known figures: n = 160, sigma = 0.1, variance of one sample over |z|^2: 1.1e6, 6.3e3, n -
+    # 1 = 159
     n, sigma, trials, method = 160, 0.1, 4000, METHODS[name]
     found = []
     for seed in range(20):
         E = semidefinite(n, seed)
-        found.append((trial_variances(method, CODES["rademacher"], curvature(E), sigma, R, 0.0)[1].total.sum(), E.z @ E.z))
+        found.append(
+            (
+                trial_variances(method, CODES["rademacher"], curvature(E), sigma, R, 0.0)[
+                    1
+                ].total.sum(),
+                E.z @ E.z,
+            )
+        )
     variance, size = np.mean(found, axis=0)
-    # to leading order n |g|^2/2 sigma^2, which is 1.28e6 for |g|^2 = n; n^2/4 = 6.4e3; and n - 1 exactly
+    # to leading order n |g|^2/2 sigma^2, which is 1.28e6 for |g|^2 = n; n^2/4 = 6.4e3; and n - 1
+    # exactly
     assert variance / size == pytest.approx(
         HV_METHODS[name], rel={"covariance": 0.2, "antithetic": 0.05, "difference": 1e-12}[name]
     )
@@ -265,14 +306,18 @@ def test_what_an_incomplete_period_leaves_is_as_predicted(name, trials):
     errors = []
     for seed in range(600):
         D = np.array([code.draw(n, 1.0, seed, t) for t in range(trials)])
-        signs = np.where(np.arange(trials) < code.period(n), 1, -1)[:, None]  # mean belongs to the pass, as an alias does
+        signs = np.where(np.arange(trials) < code.period(n), 1, -1)[
+            :, None
+        ]  # mean belongs to the pass, as an alias does
         errors.append(((D @ slope)[:, None] * D + signs * mean * D).mean(0) - slope)
     squares = np.square(errors)
     predicted = disturbance(code, slope, trials, mean)
     spread = squares.std(0) / np.sqrt(len(squares))
     assert (np.abs(squares.mean(0) - predicted) <= 5 * spread + 1e-9).all()
     if trials % code.period(n):
-        assert (np.abs(squares.mean(0) - 2 * predicted) > 5 * spread + 1e-9).any()  # negative control
+        assert (
+            np.abs(squares.mean(0) - 2 * predicted) > 5 * spread + 1e-9
+        ).any()  # negative control
 
 
 @pytest.mark.parametrize("code", ["walsh", "sine", "sequential", "lfsr"])
@@ -285,20 +330,35 @@ def test_gradients_within_a_period_scatter_as_predicted(linear24, method, code):
     predicted = predict(objective, w, v, **options).gradient
     period = CODES[code].period(w.size)
     for trials in (period // 2, period, period + period // 3, 2 * period, 3 * period):
-        found = np.array([estimate(objective, w, v, trials, seed=seed, **options).gradient for seed in range(150)])
-        # a covariance has nothing for weights whose column has been constant so far; the others are enough to tell
+        found = np.array(
+            [
+                estimate(objective, w, v, trials, seed=seed, **options).gradient
+                for seed in range(150)
+            ]
+        )
+        # a covariance has nothing for weights whose column has been constant so far; the others are
+        # enough to tell
         seen = np.isfinite(found).all(0)
-        assert seen.all() or (method == "covariance" and code == "walsh" and trials < period and seen.mean() > 0.9)
+        assert seen.all() or (
+            method == "covariance" and code == "walsh" and trials < period and seen.mean() > 0.9
+        )
         squares = ((found - predicted.expected(trials)) ** 2)[:, seen].sum(1)
         spread = squares.std() / np.sqrt(len(squares))
-        # aliases of the curvature are taken as random, and a register's states as in random order: exact, they need all of H
+        # aliases of the curvature are taken as random, and a register's states as in random order:
+        # exact, they need all of H
         slack = 0.05 if method == "difference" and code != "lfsr" else 0.2
         expected = float(predicted.variances(trials)[seen].sum())
         assert abs(squares.mean() - expected) < 5 * spread + slack * expected
 
 
 @pytest.mark.parametrize(
-    "method, code", [("covariance", "walsh"), ("covariance_corrected", "sine"), ("antithetic", "walsh"), ("pearlmutter", "walsh")]
+    "method, code",
+    [
+        ("covariance", "walsh"),
+        ("covariance_corrected", "sine"),
+        ("antithetic", "walsh"),
+        ("pearlmutter", "walsh"),
+    ],
 )
 def test_hv_on_s_dw_scatters_as_predicted_within_and_over_periods(linear24, method, code):
     objective, w, v = linear24
@@ -310,14 +370,17 @@ def test_hv_on_s_dw_scatters_as_predicted_within_and_over_periods(linear24, meth
         squares = np.array([((run.hv - predicted.limit) ** 2).sum() for run in runs])
         spread = squares.std() / np.sqrt(len(squares))
         expected = predicted.total_variance(trials)
-        # within a pass as random, and leading in n = 24: that is worth 20 %; the double period itself saves a factor of 4 to 20
+        # within a pass as random, and leading in n = 24: that is worth 20 %; the double period
+        # itself saves a factor of 4 to 20
         assert abs(squares.mean() - expected) < 5 * spread + 0.2 * expected
         # of fewer than two whole double periods the errors are not known
         stated = np.array([np.sum(run.hv_stderr**2) for run in runs])
         assert np.isnan(stated).all() == (trials < 4 * period)
         if trials == 4 * period:
             # of one degree of freedom each
-            assert stated.mean() == pytest.approx(squares.mean(), abs=5 * (spread + stated.std() / np.sqrt(len(stated))))
+            assert stated.mean() == pytest.approx(
+                squares.mean(), abs=5 * (spread + stated.std() / np.sqrt(len(stated)))
+            )
     if METHODS[method].mixed:
         assert predicted.total_variance(2 * period) < predicted.variance / (2 * period) / 3
 
@@ -326,7 +389,9 @@ def test_one_weight_at_a_time_is_foretold_within_its_period(linear24):
     objective, w, v = linear24
     for trials in (5, 24, 31):
         predicted = predict(objective, w, v, "central", "sequential").gradient
-        compared = compare(estimate(objective, w, v, trials, "central", "sequential"), objective, w, v).gradient
+        compared = compare(
+            estimate(objective, w, v, trials, "central", "sequential"), objective, w, v
+        ).gradient
         np.testing.assert_allclose(predicted.expected(trials), compared.estimate, atol=1e-9)
         assert predicted.cosine(trials) == pytest.approx(compared.cosine, abs=1e-9)
         assert predicted.relative_error(trials) == pytest.approx(compared.relative_error, abs=1e-9)
@@ -338,13 +403,21 @@ def test_an_accuracy_that_no_number_of_trials_reaches_takes_infinitely_many(line
     for method in ("central", "pearlmutter"):
         predicted = predict(*linear24, method, code, 0.1, 0.1, error_noise=noise)
         for quantity in (predicted.gradient, predicted.hv):
-            assert quantity is None or quantity.trials_for(0.9) == quantity.evaluations_for(0.9) == np.inf
+            assert (
+                quantity is None
+                or quantity.trials_for(0.9) == quantity.evaluations_for(0.9) == np.inf
+            )
 
 
 @pytest.mark.parametrize("code", ["walsh", "sine", "lfsr", "sequential", "rademacher"])
 def test_trials_for_an_accuracy_are_enough(linear24, code):
     predicted = predict(*linear24, "difference", code, 0.3, 0.3, error_noise=0.01).hv
-    for wanted in ({"cosine": 0.8}, {"cosine": 0.98}, {"relative_error": 0.5}, {"relative_error": 0.1}):
+    for wanted in (
+        {"cosine": 0.8},
+        {"cosine": 0.98},
+        {"relative_error": 0.5},
+        {"relative_error": 0.1},
+    ):
         trials = predicted.trials_for(**wanted)
         if "cosine" in wanted:
             assert predicted.cosine(trials) >= wanted["cosine"]
@@ -376,7 +449,9 @@ def test_half_a_walsh_period_disturbs_only_weights_that_have_a_partner():
 def test_one_weight_at_a_time_is_exact_but_for_its_own_curvature(method, linear):
     objective, w, v = linear
     n, sigma = w.size, 0.5
-    once, twice = (estimate(objective, w, v, p * n, method, "sequential", sigma=sigma, r=0.5) for p in (1, 2))
+    once, twice = (
+        estimate(objective, w, v, p * n, method, "sequential", sigma=sigma, r=0.5) for p in (1, 2)
+    )
     g, h = objective.gradient(w), np.diag(objective.hessian(w))
     signs = np.array([CODES["sequential"].draw(n, 1.0, 0, i)[i] for i in range(n)]) / np.sqrt(n)
     alone = sigma * np.sqrt(n) * h / 2 * signs * METHODS[method].one_sided
@@ -411,7 +486,9 @@ def test_registers_of_tiles_tend_to_what_theory_says_of_their_phases(linear24, m
     compared, predicted = compare(found, objective, w, v), predict(objective, w, v, **options)
     phases = code.registers.phases(n, seed)
     meet = phases[:, None] == phases
-    assert (code.registers.shared(n, seed) == 0) == (kind == "apart") and (L < n) == (kind == "fewer states than weights")
+    assert (code.registers.shared(n, seed) == 0) == (kind == "apart") and (L < n) == (
+        kind == "fewer states than weights"
+    )
     g, z = objective.gradient(w), objective.hvp(w, v)
     for quantity, exact in (("gradient", g), ("hv", z))[: 1 + METHODS[method].estimates_hv]:
         each = getattr(compared, quantity)
@@ -420,20 +497,32 @@ def test_registers_of_tiles_tend_to_what_theory_says_of_their_phases(linear24, m
         np.testing.assert_allclose(each.limit, by_hand, atol=1e-12)
         np.testing.assert_allclose(getattr(predicted, quantity).limit, by_hand, atol=1e-12)
         # negative control: neither one register nor other phases
-        other = predict(objective, w, v, **{**options, "code": "lfsr"}), predict(objective, w, v, **{**options, "seed": 3})
+        other = (
+            predict(objective, w, v, **{**options, "code": "lfsr"}),
+            predict(objective, w, v, **{**options, "seed": 3}),
+        )
         assert np.abs(getattr(other[0], quantity).limit - by_hand).max() > 1e-3
         assert kind == "apart" or np.abs(getattr(other[1], quantity).limit - by_hand).max() > 1e-3
     if method == "central":
-        # no noise and nothing even: all that the trials showed is explained, by fewer columns than weights
+        # no noise and nothing even: all that the trials showed is explained, by fewer columns than
+        # weights
         assert np.abs(found.gradient_stderr).max() < 1e-6 * np.linalg.norm(g)
-        noisy = compare(estimate(objective, w, v, 2 * L, **options, error_noise=0.1), objective, w, v)
+        noisy = compare(
+            estimate(objective, w, v, 2 * L, **options, error_noise=0.1), objective, w, v
+        )
         assert 0.5 < noisy.gradient.limit_z_rms < 2
     said = predicted.warnings[0]
     if kind == "apart":
         assert "weights of the registers correlate by -1/1023; use code walsh" in said
     else:
-        assert f"as {int((meet.sum(0) > 1).sum())} of 24 weights share their perturbation with others" in said
-        assert f"correlate by -1/{L}; use more bits for the registers, another seed, or code walsh" in said
+        assert (
+            f"as {int((meet.sum(0) > 1).sum())} of 24 weights share their perturbation with others"
+            in said
+        )
+        assert (
+            f"correlate by -1/{L}; use more bits for the registers, another seed, or code walsh"
+            in said
+        )
 
 
 def test_registers_of_tiles_scatter_within_a_period_as_predicted(linear24):
@@ -441,21 +530,43 @@ def test_registers_of_tiles_scatter_within_a_period_as_predicted(linear24):
     for code in (lfsr(5), lfsr(3, 4)):
         L = code.period(w.size)
         for trials in (L // 2, 2 * L + L // 3):
-            options = {"method": "difference", "code": code, "sigma": 0.3, "r": 0.3, "error_noise": 0.003}
-            runs = [(estimate(objective, w, v, trials, seed=seed, **options), seed) for seed in range(150)]
+            options = {
+                "method": "difference",
+                "code": code,
+                "sigma": 0.3,
+                "r": 0.3,
+                "error_noise": 0.003,
+            }
+            runs = [
+                (estimate(objective, w, v, trials, seed=seed, **options), seed)
+                for seed in range(150)
+            ]
             predicted = [predict(objective, w, v, seed=seed, **options) for _, seed in runs]
             for quantity in ("gradient", "hv"):
                 theory = [getattr(each, quantity) for each in predicted]
-                found = [getattr(run, quantity) - each.limit for (run, _), each in zip(runs, theory, strict=True)]
-                squares, expected = np.square(found).sum(1), np.array([each.total_variance(trials) for each in theory])
+                found = [
+                    getattr(run, quantity) - each.limit
+                    for (run, _), each in zip(runs, theory, strict=True)
+                ]
+                squares, expected = (
+                    np.square(found).sum(1),
+                    np.array([each.total_variance(trials) for each in theory]),
+                )
                 differ = squares - expected
                 # a register's states are taken as in random order
-                assert abs(differ.mean()) < 5 * differ.std() / np.sqrt(len(differ)) + 0.2 * expected.mean()
-                assert abs((squares - 2 * expected).mean()) > 0.3 * expected.mean()  # negative control
+                assert (
+                    abs(differ.mean())
+                    < 5 * differ.std() / np.sqrt(len(differ)) + 0.2 * expected.mean()
+                )
+                assert (
+                    abs((squares - 2 * expected).mean()) > 0.3 * expected.mean()
+                )  # negative control
 
 
 def exact_bias(method, sigma, r, code="rademacher"):
-    """(g, z) minus the exact ones of a curved network of 5 weights, every perturbation enumerated."""
+    """(g, z) minus the exact ones of a curved network of 5 weights, every perturbation
+    enumerated.
+    """
     rng = np.random.default_rng(7)
     net = MLP([1, 1, 1, 1], "tanh")  # with biases 6 weights
     objective = net.objective(rng.standard_normal((4, 1)), rng.standard_normal((4, 1)))
@@ -467,7 +578,13 @@ def exact_bias(method, sigma, r, code="rademacher"):
     g = (p * (E @ method.gradient_weights)) @ D / sigma**2 - objective.gradient(w)
     if not method.estimates_hv:
         return g, None, objective, w, v
-    return g, (p * (E @ method.hv_weights)) @ D / (r * sigma**2) - objective.hvp(w, v), objective, w, v
+    return (
+        g,
+        (p * (E @ method.hv_weights)) @ D / (r * sigma**2) - objective.hvp(w, v),
+        objective,
+        w,
+        v,
+    )
 
 
 SIGMAS = np.array([0.02, 0.04, 0.08])
@@ -481,7 +598,8 @@ def test_bias_of_the_gradient_is_of_second_order_in_sigma(name, order):
 
 @pytest.mark.parametrize("name, order", [("difference", 2), ("difference_2point", 1)])
 def test_bias_of_hv_is_of_second_order_in_sigma_and_r_but_first_for_2_points(name, order):
-    # sigma and r shrink together; the 2-point form is one-sided in r, and needs smaller ones until that rules
+    # sigma and r shrink together; the 2-point form is one-sided in r, and needs smaller ones until
+    # that rules
     sigmas = SIGMAS if order == 2 else SIGMAS / 10
     sizes = [np.linalg.norm(exact_bias(METHODS[name], sigma, sigma)[1]) for sigma in sigmas]
     assert np.polyfit(np.log(sigmas), np.log(sizes), 1)[0] == pytest.approx(order, abs=0.06)
@@ -502,7 +620,11 @@ def test_what_lies_beyond_the_quadratic_is_the_bias_of_leading_order(name):
             assert (np.abs(bias - 2 * mean) > 5 * spread + 0.03 * size).any()  # negative control
     sizes = truncation(objective, w, v, method, sigma, r, beyond(objective, w, v, probes=512))
     assert sizes[0] == pytest.approx(np.linalg.norm(bias_g), rel=0.1)
-    assert np.isnan(sizes[1]) if bias_z is None else sizes[1] == pytest.approx(np.linalg.norm(bias_z), rel=0.1)
+    assert (
+        np.isnan(sizes[1])
+        if bias_z is None
+        else sizes[1] == pytest.approx(np.linalg.norm(bias_z), rel=0.1)
+    )
 
 
 def test_best_sigma_is_where_the_closed_forms_put_it(linear, small):
@@ -526,13 +648,22 @@ def test_best_sigma_is_where_the_closed_forms_put_it(linear, small):
     # and the error really is smaller there than a factor of three to either side
     errors = []
     for sigma in (found / 3, found, 3 * found):
-        runs = [estimate(objective, w, v, trials, "central", "walsh", sigma=sigma, error_noise=0.01, seed=s) for s in range(8)]
-        errors.append(np.mean([np.sum((run.gradient - objective.gradient(w)) ** 2) for run in runs]))
+        runs = [
+            estimate(
+                objective, w, v, trials, "central", "walsh", sigma=sigma, error_noise=0.01, seed=s
+            )
+            for s in range(8)
+        ]
+        errors.append(
+            np.mean([np.sum((run.gradient - objective.gradient(w)) ** 2) for run in runs])
+        )
     assert errors[1] < min(errors[0], errors[2])
 
 
 def spread_growth(H, eta, code, steps=4000):
-    """Whether E[w w'] grows under updates w -= eta <dE D>/sigma^2 with one noiseless antithetic trial each, exactly."""
+    """Whether E[w w'] grows under updates w -= eta <dE D>/sigma^2 with one noiseless antithetic
+    trial each, exactly.
+    """
     C = np.eye(len(H)) / len(H)
     for _ in range(steps):
         M = H @ C @ H
@@ -571,9 +702,17 @@ class _Known:
 @pytest.mark.parametrize(
     "method, code, says",
     [
-        ("covariance", "rademacher", "kurtosis 1 adds -1 H_ii v_i; use code ternary, or method difference"),
+        (
+            "covariance",
+            "rademacher",
+            "kurtosis 1 adds -1 H_ii v_i; use code ternary, or method difference",
+        ),
         ("covariance", "uniform", "adds -0.6 H_ii v_i; use method covariance_corrected"),
-        ("pearlmutter", "gaussian", "regressors are correlated with its own; use method difference"),
+        (
+            "pearlmutter",
+            "gaussian",
+            "regressors are correlated with its own; use method difference",
+        ),
         ("pearlmutter_corrected", "rademacher", "it needs kurtosis 3"),
         ("pearlmutter_corrected", "measured", "measured with the synapses' own error"),
         ("covariance", "ternary", ""),
@@ -588,7 +727,10 @@ def test_a_biased_pair_is_warned_of_and_told_what_to_use(small, method, code, sa
 
 
 def test_an_incomplete_period_is_warned_of_and_no_mistake(small):
-    assert "are no whole number of its periods of 32 for 26 weights" in predict(*small, trials=40).warnings[0]
+    assert (
+        "are no whole number of its periods of 32 for 26 weights"
+        in predict(*small, trials=40).warnings[0]
+    )
     assert "take 64 trials" in estimate(*small, 40).warnings[0]
     assert not predict(*small, trials=64).warnings and not estimate(*small, 64).warnings
 
@@ -596,8 +738,14 @@ def test_an_incomplete_period_is_warned_of_and_no_mistake(small):
 def test_a_method_says_what_it_needs():
     said = {name: METHODS[name].summary for name in METHODS}
     assert "c = v.z, once at the end" in said["pearlmutter_corrected"]
-    assert "codes of kurtosis above 1" in said["covariance_corrected"] and "kurtosis of the code" in said["antithetic_corrected"]
-    assert "displacement of w by r v" in said["difference"] and "every code; 4 evaluations" in said["difference"]
+    assert (
+        "codes of kurtosis above 1" in said["covariance_corrected"]
+        and "kurtosis of the code" in said["antithetic_corrected"]
+    )
+    assert (
+        "displacement of w by r v" in said["difference"]
+        and "every code; 4 evaluations" in said["difference"]
+    )
     assert "no z; 2 evaluations a trial; broadcasts dE; needs sigma" in said["forward"]
     assert METHODS["forward"].words == METHODS["central"].words == ["dE"]
 
@@ -606,7 +754,10 @@ def test_a_method_says_what_it_needs():
 def test_codes_too_dependent_for_s_dw_are_refused(code):
     for name, method in METHODS.items():
         if method.needs_s:
-            with pytest.raises(InputError, match=f"method = '{name}' does not go with code = '{code}'.*use difference"):
+            with pytest.raises(
+                InputError,
+                match=f"method = '{name}' does not go with code = '{code}'.*use difference",
+            ):
                 Design(method, CODES[code], 5, 0.1, 0.1, 0)
         else:
             Design(method, CODES[code], 5, 0.1, 0.1, 0)
@@ -616,26 +767,94 @@ def test_methods_and_codes_of_the_users_own_are_estimated_with(linear):
     objective, w, v = linear
     # third derivatives cancel too: a 6-point gradient
     own = Method(
-        "six", ((1, 0), (-1, 0), (2, 0), (-2, 0)), (2 / 3, -2 / 3, -1 / 12, 1 / 12), (0.0,) * 4, "none", "moments", False,
-        "own", "dE", "higher order",
+        "six", ((1, 0), (-1, 0), (2, 0), (-2, 0)), (2 / 3, -2 / 3, -1 / 12, 1 / 12), (0.0,) * 4,
+        "none", "moments", False, "own", "dE", "higher order",
     )  # fmt: skip
     compared = compare(estimate(objective, w, v, 16, own, "walsh", sigma=0.5), objective, w, v)
     assert compared.gradient.relative_error < 1e-12
-    found = compare(estimate(objective, w, v, 4000, "covariance_corrected", LOGISTIC, sigma=0.5), objective, w, v)
+    found = compare(
+        estimate(objective, w, v, 4000, "covariance_corrected", LOGISTIC, sigma=0.5),
+        objective,
+        w,
+        v,
+    )
     assert (np.abs(found.hv.estimate - found.hv.exact) < 5 * found.hv.stderr).all()
-    plain = compare(estimate(objective, w, v, 4000, "covariance", LOGISTIC, sigma=0.5), objective, w, v)
-    assert np.linalg.norm(plain.hv.limit - plain.hv.exact) > 0.1 * np.linalg.norm(plain.hv.exact)  # kurtosis 4.2
-    assert "method covariance_corrected" in predict(objective, w, v, "covariance", LOGISTIC).warnings[0]
+    plain = compare(
+        estimate(objective, w, v, 4000, "covariance", LOGISTIC, sigma=0.5), objective, w, v
+    )
+    assert np.linalg.norm(plain.hv.limit - plain.hv.exact) > 0.1 * np.linalg.norm(
+        plain.hv.exact
+    )  # kurtosis 4.2
+    assert (
+        "method covariance_corrected"
+        in predict(objective, w, v, "covariance", LOGISTIC).warnings[0]
+    )
 
 
 def test_a_method_whose_weights_give_another_derivative_is_refused():
     with pytest.raises(InputError, match=r"dE_g\[10\]"):
-        Method("half", ((0, 0), (1, 0)), (-0.5, 0.5), (-1.0, 1.0), "s_dw", "moments", True, "extension", "dE", "wrong")
+        Method(
+            "half",
+            ((0, 0), (1, 0)),
+            (-0.5, 0.5),
+            (-1.0, 1.0),
+            "s_dw",
+            "moments",
+            True,
+            "extension",
+            "dE",
+            "wrong",
+        )
     with pytest.raises(InputError, match=r"dE_z\[00\]"):
-        Method("offset", ((0, 0), (1, 0)), (-1.0, 1.0), (0.0, 1.0), "s_dw", "moments", True, "extension", "dE", "wrong")
+        Method(
+            "offset",
+            ((0, 0), (1, 0)),
+            (-1.0, 1.0),
+            (0.0, 1.0),
+            "s_dw",
+            "moments",
+            True,
+            "extension",
+            "dE",
+            "wrong",
+        )
     with pytest.raises(InputError, match=r"dE_z\[20\]"):
-        Method("none", ((0, 0), (1, 0)), (-1.0, 1.0), (-1.0, 1.0), "none", "moments", True, "extension", "dE", "wrong")
+        Method(
+            "none",
+            ((0, 0), (1, 0)),
+            (-1.0, 1.0),
+            (-1.0, 1.0),
+            "none",
+            "moments",
+            True,
+            "extension",
+            "dE",
+            "wrong",
+        )
     with pytest.raises(InputError, match='fit = "least_squares" is of one dE on dw and b'):
-        Method("g", ((0, 0), (1, 0)), (-1.0, 1.0), (0.0, 0.0), "none", "least_squares", True, "extension", "dE", "wrong")
+        Method(
+            "g",
+            ((0, 0), (1, 0)),
+            (-1.0, 1.0),
+            (0.0, 0.0),
+            "none",
+            "least_squares",
+            True,
+            "extension",
+            "dE",
+            "wrong",
+        )
     with pytest.raises(InputError, match='correction = "along" goes with'):
-        Method("c", ((0, 0), (1, 0)), (-1.0, 1.0), (-1.0, 1.0), "s_dw", "moments", True, "extension", "dE", "wrong", "along")
+        Method(
+            "c",
+            ((0, 0), (1, 0)),
+            (-1.0, 1.0),
+            (-1.0, 1.0),
+            "s_dw",
+            "moments",
+            True,
+            "extension",
+            "dE",
+            "wrong",
+            "along",
+        )

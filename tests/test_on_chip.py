@@ -23,17 +23,30 @@ def xor():
 
 DRIFTS = {"t0_s": 1e-6, "nu": 0.05, "nu_std": 0.02}  # within the some hundred us of these runs
 PHASE_CHANGE = {
-    "model": "one-sided-pair", "range": 4.0, "step": {"dw_min": 0.02, "c2c": 0.3}, "bounds": {"w_max": 1.5, "w_min": 0.0},
-    "exponential": {"a": -1.0, "A_up": -2.0, "gamma_up": 1.0}, "pair": {"refresh_at": 0.5}, "flicker": {"q": 0.001},
-    "programming": {"g_max_us": 25.0, "noise_us": [0.1, 0.0, 0.0]}, "drift": DRIFTS,
-}  # fmt: skip
+    "model": "one-sided-pair",
+    "range": 4.0,
+    "step": {"dw_min": 0.02, "c2c": 0.3},
+    "bounds": {"w_max": 1.5, "w_min": 0.0},
+    "exponential": {"a": -1.0, "A_up": -2.0, "gamma_up": 1.0},
+    "pair": {"refresh_at": 0.5},
+    "flicker": {"q": 0.001},
+    "programming": {"g_max_us": 25.0, "noise_us": [0.1, 0.0, 0.0]},
+    "drift": DRIFTS,
+}
 DRIFTING = {
     "drift": {
         "weights.drift_exponent": 50.0,
         "weights.device": {"model": "constant-step", "range": 4.0, "step": {"dw_min": 0.02}},
     },
-    "drift, refresh": {"weights.drift_exponent": 50.0, "weights.bits": 7, "weights.refresh_s": 1e-4},
-    "drift of a device": {"weights.device": {**DEVICE, "drift": DRIFTS}, "weights.refresh_s": 1.3e-4},
+    "drift, refresh": {
+        "weights.drift_exponent": 50.0,
+        "weights.bits": 7,
+        "weights.refresh_s": 1e-4,
+    },
+    "drift of a device": {
+        "weights.device": {**DEVICE, "drift": DRIFTS},
+        "weights.refresh_s": 1.3e-4,
+    },
     "drift of a pair": {"weights.device": PHASE_CHANGE},
 }
 
@@ -42,21 +55,45 @@ CASES = {
     "device": ({"weights.device": DEVICE}, {}, True),
     "bits, nearest": ({"weights.bits": 8, "weights.rounding": "nearest"}, {"eta": 1.0}, True),
     "leak, noise, momentum, averages": (
-        {"error_unit.noise": 0.01, "weights.leak_tau_s": 0.01}, {"rule": "momentum", "trials_per_update": 3}, True,
+        {"error_unit.noise": 0.01, "weights.leak_tau_s": 0.01},
+        {"rule": "momentum", "trials_per_update": 3},
+        True,
     ),
-    "periods": ({"weights.bits": 9}, {"batch": 2, "perturb_every": 2, "sample_every": 3, "trials_per_update": 2}, True),
-    "late updates": ({"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.bits": 10}, {}, False),
+    "periods": (
+        {"weights.bits": 9},
+        {"batch": 2, "perturb_every": 2, "sample_every": 3, "trials_per_update": 2},
+        True,
+    ),
+    "late updates": (
+        {"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.bits": 10},
+        {},
+        False,
+    ),
     "lost broadcasts, tiles": ({"bus.drop_probability": 0.3, "synapses_per_tile": 4}, {}, True),
     "mismatch, stuck cells": (
-        {"perturbation.gain_mismatch": 0.2, "weights.stuck_fraction": 0.3, "synapse.offset_mismatch": 0.01}, {}, True,
+        {
+            "perturbation.gain_mismatch": 0.2,
+            "weights.stuck_fraction": 0.3,
+            "synapse.offset_mismatch": 0.01,
+        },
+        {},
+        True,
     ),
     "kept baseline": ({"error_unit.baseline_every": 5}, {"method": "forward"}, True),
-    "keep if better": ({"weights.bits": 10}, {"rule": "keep-if-better", "eta": 1.0, "method": "forward"}, True),
+    "keep if better": (
+        {"weights.bits": 10},
+        {"rule": "keep-if-better", "eta": 1.0, "method": "forward"},
+        True,
+    ),
     "refresh": ({"weights.leak_tau_s": 1e-3, "weights.refresh_s": 1e-4}, {}, True),
     "settling": ({"perturbation.tau_ns": 150.0}, {"method": "forward"}, True),
-    "rate from tr H": ({"error_unit.noise": 1e-3, "weights.bits": 12}, {"rate": "trace", "tune_every": 15, "eta": 0.2}, True),
+    "rate from tr H": (
+        {"error_unit.noise": 1e-3, "weights.bits": 12},
+        {"rate": "trace", "tune_every": 15, "eta": 0.2},
+        True,
+    ),
     **{name: (changes, {}, True) for name, changes in DRIFTING.items()},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -101,7 +138,13 @@ def test_an_ideal_chip_learns_as_the_batch_engine_does(xor):
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_mismatched_perturbations_are_known_to_the_batch_engine(xor, precision):
     objective, W = xor
-    chip = params({"perturbation.gain_mismatch": 0.3, "perturbation.offset_mismatch": 0.002, "error_unit.noise": 0.01})
+    chip = params(
+        {
+            "perturbation.gain_mismatch": 0.3,
+            "perturbation.offset_mismatch": 0.002,
+            "error_unit.noise": 0.01,
+        }
+    )
     plan = Plan(eta=0.2, method="forward", reading=Reading(0.01))
     fast = source(chip, objective, plan, W)
     assert isinstance(fast, Batch) and fast.precision == "float32"
@@ -117,13 +160,28 @@ def test_mismatched_perturbations_are_known_to_the_batch_engine(xor, precision):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"weights.bits": 8}, {"weights.device": {key: table for key, table in DEVICE.items() if key not in ("leak", "flicker")}},
-        {"weights.bits": 9, "weights.stuck_fraction": 0.3, "perturbation.gain_mismatch": 0.1, "error_unit.noise": 0.01},
+        {"weights.bits": 8},
+        {
+            "weights.device": {
+                key: table for key, table in DEVICE.items() if key not in ("leak", "flicker")
+            }
+        },
+        {
+            "weights.bits": 9,
+            "weights.stuck_fraction": 0.3,
+            "perturbation.gain_mismatch": 0.1,
+            "error_unit.noise": 0.01,
+        },
     ],
-)  # fmt: skip
+)
 def test_weights_that_keep_what_is_written_go_with_the_batch_engine_and_all_rules(xor, changes):
     objective, W = xor
-    plan = Plan(eta=0.2, rule="momentum", momentum=0.5, reading=Reading(changes.get("error_unit.noise", 0.0)))
+    plan = Plan(
+        eta=0.2,
+        rule="momentum",
+        momentum=0.5,
+        reading=Reading(changes.get("error_unit.noise", 0.0)),
+    )
     written = source(params(changes), objective, plan, W)
     assert isinstance(written, Written)
     a, b = begin(W, plan), begin(W, plan)
@@ -158,20 +216,49 @@ def test_runs_are_dies_of_their_own(xor):
 LATE = {"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.leak_tau_s": 0.01}
 UNDER_WAY = {
     "device": {"weights.device": DEVICE},
-    "settling, kept baseline": {"perturbation.tau_ns": 150.0, "error_unit.baseline_every": 7, "weights.write_ns": 20_000},
-    "drift of a pair, late": {"weights.device": PHASE_CHANGE, "bus.latency_ns": 40_000, "synapse.fifo_depth": 20},
+    "settling, kept baseline": {
+        "perturbation.tau_ns": 150.0,
+        "error_unit.baseline_every": 7,
+        "weights.write_ns": 20_000,
+    },
+    "drift of a pair, late": {
+        "weights.device": PHASE_CHANGE,
+        "bus.latency_ns": 40_000,
+        "synapse.fifo_depth": 20,
+    },
     "late": LATE,
-    "late, each tile otherwise": {**LATE, "bus.jitter_ns": 9000, "bus.skew_ns": 700, "synapses_per_tile": 4},
+    "late, each tile otherwise": {
+        **LATE,
+        "bus.jitter_ns": 9000,
+        "bus.skew_ns": 700,
+        "synapses_per_tile": 4,
+    },
     "late, one tile": {**LATE, "bus.jitter_ns": 90_000, "synapse.fifo_depth": 60},
     "late and lost": {**LATE, "bus.drop_probability": 0.3, "synapses_per_tile": 3},
-    "too late for the FIFO": {**LATE, "synapse.fifo_depth": 2, "bus.skew_ns": 3000, "synapses_per_tile": 3},
+    "too late for the FIFO": {
+        **LATE,
+        "synapse.fifo_depth": 2,
+        "bus.skew_ns": 3000,
+        "synapses_per_tile": 3,
+    },
 }
-EITHER = [(chip, events) for chip in UNDER_WAY for events in (False, True) if events or not chip.startswith("too late")]
+EITHER = [
+    (chip, events)
+    for chip in UNDER_WAY
+    for events in (False, True)
+    if events or not chip.startswith("too late")
+]
 GOING_ON = {
     "momentum": {"rule": "momentum", "momentum": 0.5, "batch": 2},
     "forward": {"method": "forward", "trials_per_update": 3, "perturb_every": 2},
     "diagonal": {"rule": "diagonal", "method": "difference", "damping": 0.1},
-    "newton-cg": {"rule": "newton-cg", "method": "difference", "cg_steps": 2, "trials_per_update": 2, "damping": 0.3},
+    "newton-cg": {
+        "rule": "newton-cg",
+        "method": "difference",
+        "cg_steps": 2,
+        "trials_per_update": 2,
+        "damping": 0.3,
+    },
     "trace": {"rate": "trace", "tune_every": 5, "tune_trials": 10},
 }
 
@@ -179,7 +266,9 @@ GOING_ON = {
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("more", GOING_ON)
 @pytest.mark.parametrize("chip, events", EITHER)
-def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(xor, tmp_path, chip, more, events, waits):
+def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(
+    xor, tmp_path, chip, more, events, waits
+):
     (objective, W), changes = xor, UNDER_WAY[chip]
     plan = Plan(**{"eta": 0.2, "sigma": 0.1, "r": 0.1, **GOING_ON[more]})
     whole, _ = learned(xor, changes, plan, 12, events, waits)
@@ -196,7 +285,9 @@ def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(xor, tmp_path, chip
         assert [name for name in parts if not np.array_equal(parts[name], expected[name])] == []
 
 
-@pytest.mark.parametrize("events, under_way", [(False, "wanted"), (True, "chip.sent"), (True, "chip.wanted")])
+@pytest.mark.parametrize(
+    "events, under_way", [(False, "wanted"), (True, "chip.sent"), (True, "chip.wanted")]
+)
 def test_without_what_is_under_way_the_rest_is_another_run(xor, events, under_way):
     (objective, W), plan = xor, Plan(eta=0.2)
     changes = {"bus.latency_ns": 20_000, "weights.write_ns": 20_000, "synapse.fifo_depth": 20}
@@ -222,14 +313,27 @@ def test_jitter_and_leak_end_in_weights_at_both_fidelities(xor):
 
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("late_ns", [100, 40_000])
-@pytest.mark.parametrize("more", [{}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2}, {"trials_per_update": 3}])
-def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_and_batches(more, late_ns, waits):
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2}, {"trials_per_update": 3}],
+)
+def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_and_batches(
+    more, late_ns, waits
+):
     net = MLP([1, 1], output="linear", error="squared_error")
-    task = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]])), np.array([[0.1, 0.2], [0.3, -0.2]])
-    plan, changes = Plan(eta=1e170, **more), {"weights.leak_tau_s": 1.0, "bus.skew_ns": 100, "synapses_per_tile": 1}
+    task = (
+        net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]])),
+        np.array([[0.1, 0.2], [0.3, -0.2]]),
+    )
+    plan, changes = (
+        Plan(eta=1e170, **more),
+        {"weights.leak_tau_s": 1.0, "bus.skew_ns": 100, "synapses_per_tile": 1},
+    )
     changes |= {"bus.latency_ns": late_ns, "synapse.fifo_depth": 30}
     with np.errstate(all="ignore"):
-        batch, event = (learned(task, changes, plan, 20, events, waits)[0] for events in (False, True))
+        batch, event = (
+            learned(task, changes, plan, 20, events, waits)[0] for events in (False, True)
+        )
         half, _ = learned(task, changes, plan, 8, True, waits)
         chip = OnChip(params(changes), task[0], plan, task[1], True, waits)
         chip.resume(half)
@@ -258,8 +362,13 @@ def test_a_diverging_chip_stops_and_says_when():
     for events in (False, True):
         plan = Plan()
         state = begin(W, plan)
-        with np.errstate(all="ignore"), pytest.raises(InputError, match="not finite") if events else np.errstate():
-            OnChip(params({"weights.leak_tau_s": 1.0}), objective, plan, W, events, True).advance(state, 5)
+        with (
+            np.errstate(all="ignore"),
+            pytest.raises(InputError, match="not finite") if events else np.errstate(),
+        ):
+            OnChip(params({"weights.leak_tau_s": 1.0}), objective, plan, W, events, True).advance(
+                state, 5
+            )
         if not events:
             assert list(state.failed) == [-1, 0]
 
@@ -291,7 +400,9 @@ def test_batches_refuse_a_latency_exactly_where_the_events_lose_perturbations(xo
         _, chip = learned(xor, changes, plan, 3, True, waits)
         lost.append(chip.chips[0].tiles[0].overflowed)
         for make in (OnChip, source):
-            with pytest.raises(InputError, match="outlasts the FIFO") if lost[-1] else nullcontext():
+            with (
+                pytest.raises(InputError, match="outlasts the FIFO") if lost[-1] else nullcontext()
+            ):
                 make(params(changes), objective, plan, W, False, waits)
     assert lost == [True, True, late > 3, False]
 
@@ -310,7 +421,9 @@ def test_a_memory_is_its_device():
     np.testing.assert_array_equal(memory.hidden, write(cells, hidden, change, seed=5, update=1))
     changed = memory.hidden != hidden
     written = np.where(changed, 1, 0)
-    np.testing.assert_allclose(memory.weights(0, 9), apparent(cells, memory.hidden, 5, written, 9, 0.0), rtol=0, atol=0)
+    np.testing.assert_allclose(
+        memory.weights(0, 9), apparent(cells, memory.hidden, 5, written, 9, 0.0), rtol=0, atol=0
+    )
     assert memory.writes == changed.sum() > 0
 
 
@@ -322,7 +435,9 @@ def test_weights_leak_from_their_last_write_or_refresh():
     np.testing.assert_allclose(memory.weights(300_000_000), start * np.exp(-0.4), rtol=1e-14)
     chip = params({"weights.leak_tau_s": 0.5, "weights.refresh_s": 0.25})
     memory = Memory(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
-    np.testing.assert_allclose(memory.weights(600_000_000), np.array([1.0, -2.0]) * np.exp(-0.2), rtol=1e-14)
+    np.testing.assert_allclose(
+        memory.weights(600_000_000), np.array([1.0, -2.0]) * np.exp(-0.2), rtol=1e-14
+    )
 
 
 def test_what_is_not_written_drifts_on_and_what_is_written_starts_anew():
@@ -331,9 +446,12 @@ def test_what_is_not_written_drifts_on_and_what_is_written_starts_anew():
     memory.add(np.array([0.5, 0.0]), 0, now_ns=50 * s)
     expected = np.array([(1.0 * 51**-0.1 + 0.5) * 51**-0.1, -2.0 * 101**-0.1])
     np.testing.assert_allclose(memory.weights(100 * s), expected, rtol=1e-14)
-    # a leak does not mind; with a refresh every 40 s, the one decays from what was written at 50 s, the other from its start
+    # a leak does not mind; with a refresh every 40 s, the one decays from what was written at 50 s,
+    # the other from its start
     memory = Memory(
-        params({"weights.drift_exponent": 0.1, "weights.leak_tau_s": 30.0, "weights.refresh_s": 40.0}),
+        params(
+            {"weights.drift_exponent": 0.1, "weights.leak_tau_s": 30.0, "weights.refresh_s": 40.0}
+        ),
         np.zeros(2, bool),
         w,
         seed=0,
@@ -342,7 +460,9 @@ def test_what_is_not_written_drifts_on_and_what_is_written_starts_anew():
     start = np.array([1.0 * 11**-0.1 * np.exp(-10 / 30) + 0.5, -2.0])
     at_70 = start * np.array([21, 31]) ** -0.1 * np.exp(-np.array([20, 30]) / 30)
     np.testing.assert_allclose(memory.weights(70 * s), at_70, rtol=1e-14)
-    np.testing.assert_allclose(memory.weights(100 * s), start * 21**-0.1 * np.exp(-20 / 30), rtol=1e-14)
+    np.testing.assert_allclose(
+        memory.weights(100 * s), start * 21**-0.1 * np.exp(-20 / 30), rtol=1e-14
+    )
 
 
 STEPS = {"model": "constant-step", "range": 4.0, "step": {"dw_min": 0.01}}
@@ -350,9 +470,13 @@ EMPTY = {  # chip, updates a second apart, share of w that is left
     "chip": ({"weights.drift_exponent": 0.1}, 100, 101**-0.1),
     "chip of bits": ({"weights.drift_exponent": 0.1, "weights.bits": 8}, 100, 101**-0.1),
     "device": ({"weights.device": {**STEPS, "drift": {"t0_s": 1.0, "nu": 0.1}}}, 100, 100**-0.1),
-    "refreshed": ({"weights.device": {**STEPS, "drift": {"t0_s": 1.0, "nu": 0.1}}, "weights.refresh_s": 80.0}, 100, 20**-0.1),
+    "refreshed": (
+        {"weights.device": {**STEPS, "drift": {"t0_s": 1.0, "nu": 0.1}}, "weights.refresh_s": 80.0},
+        100,
+        20**-0.1,
+    ),
     "phase change": ({"weights.device": "pcm-nandakumar2020"}, 1000, None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", EMPTY)
@@ -368,15 +492,29 @@ def test_updates_that_write_nothing_leave_the_drift_alone(name):
     if left is not None:
         np.testing.assert_allclose(now, left * start, rtol=1e-12)
         return
-    # by the formula of each cell; in the mean (1000 s / 20 s)^-0.05 or so, but for cells near 0, which drift faster
-    np.testing.assert_allclose(now, apparent(memory.cells, age(memory.cells, start, 1e3), 0, memory.written, 0, 1e3), rtol=1e-12)
+    # by the formula of each cell; in the mean (1000 s / 20 s)^-0.05 or so, but for cells near 0,
+    # which drift faster
+    np.testing.assert_allclose(
+        now,
+        apparent(memory.cells, age(memory.cells, start, 1e3), 0, memory.written, 0, 1e3),
+        rtol=1e-12,
+    )
     assert np.median(now / (start[0] - start[1])) == pytest.approx(0.82, abs=0.02)
 
 
 def test_either_side_of_a_pair_has_a_clock_of_its_own():
-    device = {**PHASE_CHANGE, "programming": None, "flicker": None, "drift": {"t0_s": 1.0, "nu": 0.1}}
-    device = {key: value for key, value in device.items() if value is not None} | {"pair": {"refresh_at": 1.0}}
-    memory = Memory(params({"weights.device": device}), np.zeros(3, bool), np.array([-1.0, -1.0, 0.5]), seed=0)
+    device = {
+        **PHASE_CHANGE,
+        "programming": None,
+        "flicker": None,
+        "drift": {"t0_s": 1.0, "nu": 0.1},
+    }
+    device = {key: value for key, value in device.items() if value is not None} | {
+        "pair": {"refresh_at": 1.0}
+    }
+    memory = Memory(
+        params({"weights.device": device}), np.zeros(3, bool), np.array([-1.0, -1.0, 0.5]), seed=0
+    )
     memory.add(np.array([0.4, 0.0, 0.4]), 0, 50 * 10**9)
     g_plus, g_minus = memory.hidden
     assert g_plus[0] > 0.1 and g_plus[1] == 0 and g_plus[2] > 0.1 + 0.5 * 50**-0.1
@@ -384,7 +522,10 @@ def test_either_side_of_a_pair_has_a_clock_of_its_own():
     np.testing.assert_allclose(memory.weights(100 * 10**9), expected, rtol=1e-12)
     # a refresh programs both
     refreshed = Memory(
-        params({"weights.device": {**device, "pair": {"refresh_at": 0.15}}}), np.zeros(1, bool), np.array([-1.0]), 0
+        params({"weights.device": {**device, "pair": {"refresh_at": 0.15}}}),
+        np.zeros(1, bool),
+        np.array([-1.0]),
+        0,
     )
     refreshed.add(np.array([0.4]), 0, 50 * 10**9)
     at = refreshed.weights(50 * 10**9)
@@ -393,24 +534,42 @@ def test_either_side_of_a_pair_has_a_clock_of_its_own():
 
 def test_a_cell_that_cannot_move_is_written_all_the_same():
     # stuck, or at its bound: a pulse leaves it where it is, with another noise of writing
-    device = {"model": "constant-step", "step": {"dw_min": 0.01}, "noise": {"write": 0.05}, "corrupt": {"fraction": 0.5}}
+    device = {
+        "model": "constant-step",
+        "step": {"dw_min": 0.01},
+        "noise": {"write": 0.05},
+        "corrupt": {"fraction": 0.5},
+    }
     n = 2000
     memory = Memory(params({"weights.device": device}), np.zeros(n, bool), np.ones(n), seed=0)
     before, half = memory.weights(0), np.arange(n) < n // 2
     memory.add(np.where(half, 0.1, 0.0), 1, 0)
     after = memory.weights(0)
     np.testing.assert_array_equal(memory.hidden, np.where(memory.cells.stuck, 0.0, 1.0))
-    assert (after[half] != before[half]).all() and (after[~half] == before[~half]).all() and memory.writes == n // 2
-    assert abs(after.std() - np.hypot(0.05, 0.5)) < 0.01 and abs((after - before)[half].std() / (0.05 * 2**0.5) - 1) < 0.12
+    assert (
+        (after[half] != before[half]).all()
+        and (after[~half] == before[~half]).all()
+        and memory.writes == n // 2
+    )
+    assert (
+        abs(after.std() - np.hypot(0.05, 0.5)) < 0.01
+        and abs((after - before)[half].std() / (0.05 * 2**0.5) - 1) < 0.12
+    )
 
 
 @pytest.mark.parametrize("events", [False, True])
 def test_a_chip_whose_updates_round_to_nothing_drifts_by_the_whole_time(xor, events):
     objective, W = xor
-    chip = {"weights.device": {**STEPS, "drift": {"t0_s": 1e-6, "nu": 0.1}}, "weights.rounding": "nearest"}
+    chip = {
+        "weights.device": {**STEPS, "drift": {"t0_s": 1e-6, "nu": 0.1}},
+        "weights.rounding": "nearest",
+    }
     plan = Plan(eta=1e-9)
     half, made = learned(xor, chip, plan, 20, events)
-    again, other = State.of_arrays(half.arrays()), OnChip(params(chip), objective, plan, W, events, True)
+    again, other = (
+        State.of_arrays(half.arrays()),
+        OnChip(params(chip), objective, plan, W, events, True),
+    )
     other.resume(again)
     other.advance(again, 20)
     left = (made.course.changed_ns(39) / 1e3) ** -0.1
@@ -449,6 +608,8 @@ def test_bits_are_levels_and_rounding_is_as_said(rounding):
 def test_bits_and_a_device_contradict_each_other():
     with pytest.raises(InputError, match="both say how weights are stored"):
         params({"weights.bits": 6, "weights.device": DEVICE})
-    with pytest.raises(InputError, match="weights.device.*no device of that name.*did you mean ecram-tang2018"):
+    with pytest.raises(
+        InputError, match="weights.device.*no device of that name.*did you mean ecram-tang2018"
+    ):
         params({"weights.device": "ecram-tang"})
     assert params({"weights.device": "ecram-tang2018"}).weights.device.name == "ecram-tang2018"

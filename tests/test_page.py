@@ -1,4 +1,6 @@
-"""The page of a report in a real browser, without a network: Chromium without a window, where it and Playwright are there."""
+"""The page of a report in a real browser, without a network: Chromium without a window, where it
+and Playwright are there.
+"""
 
 import shutil
 
@@ -8,8 +10,16 @@ import reports
 import sims
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (in the extra test)")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path"),
@@ -36,22 +46,35 @@ def browser():
 
 @pytest.fixture(params=["sweep", "run"])
 def page(request, browser, pages):
-    """The page, opened offline; what it asked for beside itself, and what went wrong in it, is kept."""
-    context = browser.new_context(offline=True, color_scheme="light", viewport={"width": 1000, "height": 800})
+    """The page, opened offline; what it asked for beside itself, and what went wrong in it, is
+    kept.
+    """
+    context = browser.new_context(
+        offline=True, color_scheme="light", viewport={"width": 1000, "height": 800}
+    )
     page, wrong, asked = context.new_page(), [], []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: wrong.append(message.text) if message.type == "error" else None
+    )
     page.on("request", lambda request: asked.append(request.url))
     page.goto(pages[request.param].as_uri())
     yield page
-    assert wrong == [] and [url for url in asked if not url.startswith("data:")] == [pages[request.param].as_uri()]
+    assert wrong == [] and [url for url in asked if not url.startswith("data:")] == [
+        pages[request.param].as_uri()
+    ]
     context.close()
 
 
 def colours(page):
-    style = "element => [getComputedStyle(element).color, getComputedStyle(element).backgroundColor]"
+    style = (
+        "element => [getComputedStyle(element).color, getComputedStyle(element).backgroundColor]"
+    )
     ink, paper = page.locator("body").evaluate(style)
-    return [sum(map(int, colour[colour.index("(") + 1 : -1].split(",")[:3])) / 765 for colour in (ink, paper)]
+    return [
+        sum(map(int, colour[colour.index("(") + 1 : -1].split(",")[:3])) / 765
+        for colour in (ink, paper)
+    ]
 
 
 def test_everything_is_seen_without_a_network(page):
@@ -83,7 +106,9 @@ def test_a_click_sorts_a_table_and_a_second_one_turns_it_round(page):
     assert table.locator("thead th").nth(index).get_attribute("aria-sort") == "ascending"
     assert column(table, index) == sorted(shown, key=number)
     button.click()
-    assert [number(text) for text in column(table, index)] == sorted(map(number, shown), reverse=True)
+    assert [number(text) for text in column(table, index)] == sorted(
+        map(number, shown), reverse=True
+    )
     assert table.locator("thead th[aria-sort]").count() == 1
     table.locator("thead button").first.click()
     assert column(table, 0) == sorted(column(table, 0), key=str.lower)
@@ -97,7 +122,9 @@ def test_the_keyboard_reaches_and_works_everything(page):
     reached = set()
     for _ in range(400):
         page.keyboard.press("Tab")
-        kind = page.evaluate("document.activeElement.tagName + '.' + document.activeElement.className")
+        kind = page.evaluate(
+            "document.activeElement.tagName + '.' + document.activeElement.className"
+        )
         if kind == "BODY.":
             break
         reached.add(kind)
@@ -116,7 +143,9 @@ def test_the_keyboard_reaches_and_works_everything(page):
 def test_it_is_legible_in_the_dark_and_prints_on_white(page):
     ink, paper = colours(page)
     assert ink < 0.3 and paper > 0.9
-    axes = page.locator("figure svg").first.locator("[style*=currentColor], [fill=currentColor], [stroke=currentColor]")
+    axes = page.locator("figure svg").first.locator(
+        "[style*=currentColor], [fill=currentColor], [stroke=currentColor]"
+    )
     assert axes.count() > 5  # words and axes of the plots follow the page
     page.emulate_media(color_scheme="dark")
     ink, paper = colours(page)
@@ -124,7 +153,10 @@ def test_it_is_legible_in_the_dark_and_prints_on_white(page):
     page.emulate_media(media="print", color_scheme="dark")
     ink, paper = colours(page)
     assert ink < 0.1 and paper == 1.0
-    assert page.locator(".scroll").first.evaluate("element => getComputedStyle(element).overflowX") == "visible"
+    assert (
+        page.locator(".scroll").first.evaluate("element => getComputedStyle(element).overflowX")
+        == "visible"
+    )
     assert page.locator("details[open]").count() == 0
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF") and len(printed) > 20_000

@@ -14,7 +14,14 @@ from perturb.networks.objective import Objective
 from perturb.networks.recurrent import NotSettled
 from perturb.trial.readout import Reading
 
-EDGES = [(i, j) for i in range(3) for j in range(3, 6)] + [(3, 6), (4, 6), (5, 7), (6, 7), (9, 3), (9, 7)]
+EDGES = [(i, j) for i in range(3) for j in range(3, 6)] + [
+    (3, 6),
+    (4, 6),
+    (5, 7),
+    (6, 7),
+    (9, 3),
+    (9, 7),
+]
 MIXED = dict(enumerate(ACTIVATIONS, start=3))
 
 
@@ -67,7 +74,9 @@ def test_errors_at_points_are_those_of_each(name):
     net, objective = OBJECTIVES[name]
     points = 0.5 * net.init(1) + 0.05 * np.random.default_rng(1).standard_normal((7, net.n_weights))
     errors = objective.errors_at(points)
-    np.testing.assert_allclose(errors, Objective.errors_at(objective, points), rtol=1e-11, atol=1e-13)  # relaxed to 1e-10
+    np.testing.assert_allclose(
+        errors, Objective.errors_at(objective, points), rtol=1e-11, atol=1e-13
+    )  # relaxed to 1e-10
     np.testing.assert_array_equal(objective.errors_at(points[2:5]), errors[2:5])
 
 
@@ -79,7 +88,9 @@ def test_an_activation_of_ones_own_is_evaluated_without_a_kernel(monkeypatch):
         np.testing.assert_allclose(mine.errors_at(points), known.errors_at(points), rtol=1e-12)
 
 
-@pytest.mark.parametrize("radius", [0.3, 1.0, 2.5])  # one fixed point for certain; most likely; several
+@pytest.mark.parametrize(
+    "radius", [0.3, 1.0, 2.5]
+)  # one fixed point for certain; most likely; several
 def test_the_fixed_point_is_the_one_that_relaxation_finds(radius):
     net, objective = relaxing(S=20, step=0.3)
     points = np.array([net.init(seed, radius) for seed in range(40)])
@@ -91,14 +102,18 @@ def test_the_fixed_point_is_the_one_that_relaxation_finds(radius):
             alone.append(np.full(20, np.nan))
     kept = ~np.isnan(np.array(alone)).any(1)
     assert kept.sum() > 20
-    np.testing.assert_allclose(objective.errors_at(points[kept]), np.array(alone)[kept], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        objective.errors_at(points[kept]), np.array(alone)[kept], rtol=1e-9, atol=1e-12
+    )
 
 
 def test_a_network_of_two_stable_states_goes_where_relaxation_goes():
     # y = tanh(2 y + I): from 0 past a saddle to about +-0.96, a little input to either side
     net = Recurrent(2, [0], inputs=[0])
     objective = net.objective([[1e-3], [-1e-3], [1e-6]], [[0.0], [0.0], [0.0]])
-    points = np.array([2.0, 0.1, 0.1, 2.0]) + 0.01 * np.random.default_rng(0).standard_normal((20, 4))
+    points = np.array([2.0, 0.1, 0.1, 2.0]) + 0.01 * np.random.default_rng(0).standard_normal(
+        (20, 4)
+    )
     alone = np.array([objective.pattern_errors(w) for w in points])
     np.testing.assert_allclose(objective.errors_at(points), alone, rtol=1e-11)
     assert alone.min() > 0.4
@@ -112,13 +127,22 @@ def test_a_network_of_two_stable_states_goes_where_relaxation_goes():
 
 def test_a_saddle_that_relaxation_passes_by_is_not_where_it_arrives():
     # two units that inhibit each other, with hardly a difference between them
-    objective, w = Recurrent(2, [0, 1]).objective([[0.5, 0.5 + 1e-8]], [[0.0, 0.0]]), np.array([0.0, -2.0, -2.0, 0.0])
+    objective, w = (
+        Recurrent(2, [0, 1]).objective([[0.5, 0.5 + 1e-8]], [[0.0, 0.0]]),
+        np.array([0.0, -2.0, -2.0, 0.0]),
+    )
     residuals = objective.settle(w).residuals
-    assert residuals[np.argmax(residuals < NEAR) :].max() > 0.1  # the negative control: it does look settled on the way
-    np.testing.assert_allclose(objective.errors_at(w[None])[0], objective.pattern_errors(w), rtol=1e-11)
+    assert (
+        residuals[np.argmax(residuals < NEAR) :].max() > 0.1
+    )  # the negative control: it does look settled on the way
+    np.testing.assert_allclose(
+        objective.errors_at(w[None])[0], objective.pattern_errors(w), rtol=1e-11
+    )
 
 
-@pytest.mark.parametrize("kinds, slope", [([1, 1, 1, 1, 1], 1.0), ([2, 2, 2, 2, 2], 0.25), ([0, 3, 4, 1, 2], None)])
+@pytest.mark.parametrize(
+    "kinds, slope", [([1, 1, 1, 1, 1], 1.0), ([2, 2, 2, 2, 2], 0.25), ([0, 3, 4, 1, 2], None)]
+)
 def test_a_contraction_is_told_by_its_norm(kinds, slope):
     c = np.where(np.array(kinds) == 2, 0.25, 1.0) if slope is None else slope
     for seed in range(10):
@@ -126,7 +150,9 @@ def test_a_contraction_is_told_by_its_norm(kinds, slope):
         norm, padded = np.linalg.norm(W * c, 2), np.zeros((5, 8))
         for factor in (0.999, 1.001):
             padded[:, :5] = factor * CONTRACTION / norm * W
-            found = _one_fixed_point(padded.ravel(), np.array(kinds), np.empty((5, 5)), np.empty((5, 5)))
+            found = _one_fixed_point(
+                padded.ravel(), np.array(kinds), np.empty((5, 5)), np.empty((5, 5))
+            )
             assert found == (factor < 1)
 
 
@@ -138,7 +164,9 @@ def test_each_lane_of_a_solution_has_its_own_pivots():
     lanes.reshape(n, n + 1, 16)[:] = np.concatenate([A, b[:, :, None]], 2).transpose(1, 2, 0)
     _solve(n, lanes)
     exact = np.linalg.solve(A, b[:, :, None])[:, :, 0]
-    np.testing.assert_allclose(lanes.reshape(n, n + 1, 16)[:, n].T, exact, rtol=1e-3, atol=1e-3)  # float32, |exact| to 30
+    np.testing.assert_allclose(
+        lanes.reshape(n, n + 1, 16)[:, n].T, exact, rtol=1e-3, atol=1e-3
+    )  # float32, |exact| to 30
 
 
 @pytest.mark.parametrize("solver", ["direct", "relax"])
@@ -166,9 +194,15 @@ def test_what_does_not_settle_says_so_as_it_does_alone(w):
 def test_trials_of_any_network_keep_their_bits(name, presentation):
     net, objective = OBJECTIVES[name]
     w, v = 0.5 * net.init(1), np.random.default_rng(2).standard_normal(net.n_weights)
-    design = Design(METHODS["difference"], CODES["gaussian"], net.n_weights, 0.02, 0.02, 1, presentation)
+    design = Design(
+        METHODS["difference"], CODES["gaussian"], net.n_weights, 0.02, 0.02, 1, presentation
+    )
     runs = []
-    for counts, options in (([300], {"threads": 1}), ([1, 99, 200], {"threads": 2}), ([300], {"threads": 3, "batch": 70})):
+    for counts, options in (
+        ([300], {"threads": 1}),
+        ([1, 99, 200], {"threads": 2}),
+        ([300], {"threads": 3, "batch": 70}),
+    ):
         statistics = Statistics(design)
         for count in counts:
             run_trials(objective, w, v, Reading(0.01), statistics, count, **options)
@@ -178,21 +212,29 @@ def test_trials_of_any_network_keep_their_bits(name, presentation):
         np.testing.assert_array_equal(other.totals, runs[0].totals)
 
 
-def test_a_network_is_measured_once_at_w_but_a_function_of_the_users_own_in_every_trial(monkeypatch):
+def test_a_network_is_measured_once_at_w_but_a_function_of_the_users_own_in_every_trial(
+    monkeypatch,
+):
     # which may be a measurement with its own noise
     measured = []
 
     def count(trials, objective, n):
-        design = Design(METHODS["covariance"], CODES["rademacher"], n, 0.02, 0.02, 1)  # at w + dw and at w
+        design = Design(
+            METHODS["covariance"], CODES["rademacher"], n, 0.02, 0.02, 1
+        )  # at w + dw and at w
         measured.clear()
-        run_trials(objective, np.full(n, 0.1), np.ones(n), Reading(), Statistics(design), trials, threads=1)
+        run_trials(
+            objective, np.full(n, 0.1), np.ones(n), Reading(), Statistics(design), trials, threads=1
+        )
         return sum(measured)
 
     function = Objective.from_functions(lambda w: measured.append(1) or float(w @ w), n_weights=3)
     assert count(100, function, 3) - count(60, function, 3) == 2 * 40
     net, objective = graph()
     of_points = objective.errors_at
-    monkeypatch.setattr(objective, "errors_at", lambda points: measured.append(len(points)) or of_points(points))
+    monkeypatch.setattr(
+        objective, "errors_at", lambda points: measured.append(len(points)) or of_points(points)
+    )
     assert count(100, objective, net.n_weights) - count(60, objective, net.n_weights) == 40
 
 
@@ -200,4 +242,6 @@ def test_an_mlp_is_evaluated_point_by_point():
     net = MLP([2, 3, 1])
     objective = net.objective([[0.0, 1.0], [1.0, 0.5]], [[0.0], [1.0]])
     points = np.array([net.init(0), net.init(1)])
-    np.testing.assert_array_equal(objective.errors_at(points), [objective.pattern_errors(w) for w in points])
+    np.testing.assert_array_equal(
+        objective.errors_at(points), [objective.pattern_errors(w) for w in points]
+    )

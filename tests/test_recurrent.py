@@ -14,7 +14,9 @@ SMOOTH = ["linear", "logistic", "softplus", "tanh"]
 def make(seed=0, activation="tanh", n=5, patterns=4, radius=0.6, **options):
     rng = np.random.default_rng(seed)
     net = Recurrent(n, outputs=[1, 3], activation=activation, **options)
-    objective = net.objective(rng.standard_normal((patterns, len(net.inputs))), rng.random((patterns, 2)))
+    objective = net.objective(
+        rng.standard_normal((patterns, len(net.inputs))), rng.random((patterns, 2))
+    )
     return objective, net.init(seed, radius), rng.standard_normal(net.n_weights)
 
 
@@ -31,7 +33,9 @@ def test_gradient_and_hv_of_random_networks(seed, activation):
     assert u @ z == pytest.approx(v @ objective.hvp(w, u), rel=1e-9, abs=1e-10 * scale)
     i, eps = int(np.abs(g).argmax()), 1e-6
     step = eps * np.eye(w.size)[i]
-    assert g[i] == pytest.approx((objective.error(w + step) - objective.error(w - step)) / (2 * eps), rel=1e-5, abs=1e-8)
+    assert g[i] == pytest.approx(
+        (objective.error(w + step) - objective.error(w - step)) / (2 * eps), rel=1e-5, abs=1e-8
+    )
 
 
 @pytest.mark.parametrize("error", ["squared_error", "cross_entropy", "binary_cross_entropy"])
@@ -39,7 +43,9 @@ def test_units_of_several_activations_and_every_error(error):
     mixed = {0: "logistic", 1: "linear", 2: "softplus", 3: "linear"}
     objective, w, v = make(2, mixed, radius=0.3, error=error)
     relaxed, _, _ = make(2, mixed, radius=0.3, error=error, solver="relax", tolerance=1e-13)
-    np.testing.assert_allclose(objective.hvp(w, v), finite_difference_hvp(objective, w, v), atol=1e-7)
+    np.testing.assert_allclose(
+        objective.hvp(w, v), finite_difference_hvp(objective, w, v), atol=1e-7
+    )
     np.testing.assert_allclose(relaxed.hvp(w, v), objective.hvp(w, v), atol=1e-10)
 
 
@@ -58,7 +64,9 @@ def test_a_network_without_cycles_equals_the_dag():
     rng = np.random.default_rng(2)
     x, target = rng.standard_normal((6, 2)), rng.standard_normal((6, 1))
     dag = DAG(5, edges, inputs=[0, 1], outputs=[4], activation="tanh").objective(x, target)
-    recurrent = Recurrent(5, outputs=[4], inputs=[0, 1]).objective(x, target)  # inputs have f(0) + I = I
+    recurrent = Recurrent(5, outputs=[4], inputs=[0, 1]).objective(
+        x, target
+    )  # inputs have f(0) + I = I
     w, v = rng.standard_normal(6), rng.standard_normal(6)
     place = np.array([5 * i + j for i, j in edges])
     W, V = np.zeros(25), np.zeros(25)
@@ -69,7 +77,8 @@ def test_a_network_without_cycles_equals_the_dag():
 
 
 def test_one_linear_unit_in_closed_form():
-    # y = w y + I = I/(1-w); E = (y-t)^2/2; E' = (y-t) I/(1-w)^2; E'' = I^2/(1-w)^4 + 2 (y-t) I/(1-w)^3
+    # y = w y + I = I/(1-w); E = (y-t)^2/2; E' = (y-t) I/(1-w)^2; E'' = I^2/(1-w)^4 + 2 (y-t)
+    # I/(1-w)^3
     objective = Recurrent(1, outputs=[0], activation="linear").objective([[2.0]], [[1.0]])
     w, y = 0.3, 2.0 / 0.7
     np.testing.assert_allclose(objective.gradient([w]), (y - 1) * 2 / 0.7**2)
@@ -96,7 +105,9 @@ def test_residual_falls_by_the_slowest_time_constant():
     objective, w, _ = make(8, "tanh", radius=0.7, solver="relax", step=0.05, tolerance=1e-12)
     residuals = objective.settle(w).residuals[-150:-20]
     rate = -np.polyfit(0.05 * np.arange(len(residuals)), np.log(residuals), 1)[0]
-    assert 1 / rate == pytest.approx(objective.time_constant(w), rel=0.1)  # step 0.05 is not yet continuous time
+    assert 1 / rate == pytest.approx(
+        objective.time_constant(w), rel=0.1
+    )  # step 0.05 is not yet continuous time
     one = Recurrent(1, outputs=[0], activation="linear").objective([[2.0]], [[1.0]])
     assert one.time_constant([0.3]) == pytest.approx(1 / 0.7)
 
@@ -106,7 +117,10 @@ def test_a_network_that_does_not_settle_is_reported_and_never_returned():
         objective, _, _ = make(0, "linear", solver=solver)
         growing = 1.5 * np.eye(5).ravel()
         for call in (objective.error, objective.gradient, objective.settle):
-            with pytest.raises(InputError, match=r"y has not settled after \d+ steps.*residual.*spectral radius 1.5"):
+            with pytest.raises(
+                InputError,
+                match=r"y has not settled after \d+ steps.*residual.*spectral radius 1.5",
+            ):
                 call(growing)
     objective, w, v = make(0, "tanh", max_steps=3)
     with pytest.raises(InputError, match="after 3 steps"):
@@ -133,7 +147,9 @@ def test_separate_feedback_weights_are_exact_only_if_they_match():
     # Hv is the derivative of what this hardware takes for the gradient
     eps = 1e-5
     np.testing.assert_allclose(
-        other.hvp(w, v), (other.gradient(w + eps * v) - other.gradient(w - eps * v)) / (2 * eps), atol=1e-7
+        other.hvp(w, v),
+        (other.gradient(w + eps * v) - other.gradient(w - eps * v)) / (2 * eps),
+        atol=1e-7,
     )
 
 
@@ -149,9 +165,13 @@ def test_hv_of_other_wires_is_called_inexact_and_is_not_made_symmetric():
     with pytest.raises(InputError, match="not symmetric"):
         _ = other.hessian_operator(w).T @ v
     for tool in (
-        curvature.eigenpairs, curvature.power_iteration, curvature.spectral_density, curvature.newton_step,
-        curvature.obs_saliencies, curvature.trace,
-    ):  # fmt: skip
+        curvature.eigenpairs,
+        curvature.power_iteration,
+        curvature.spectral_density,
+        curvature.newton_step,
+        curvature.obs_saliencies,
+        curvature.trace,
+    ):
         with pytest.raises(InputError, match="needs a symmetric Hessian"):
             tool(other, w)
 
@@ -160,7 +180,9 @@ def test_direct_solution_refuses_what_the_dynamics_would_not_settle():
     objective, w, v = make(5)
     for solver in ("direct", "relax"):
         growing = make(5, feedback=1.5 * np.eye(5), activation="linear", solver=solver)[0]
-        with pytest.raises(NotSettled, match=r"z .*spectral radius 1.5"):  # of the matrix by which z relaxes, not of W
+        with pytest.raises(
+            NotSettled, match=r"z .*spectral radius 1.5"
+        ):  # of the matrix by which z relaxes, not of W
             growing.gradient(w * 0.5)
         # y = 0 is a fixed point of tanh without input, but not one that lasts
         resting = Recurrent(2, outputs=[0], solver=solver).objective([[0.0, 0.0]], [[1.0]])
@@ -175,8 +197,12 @@ def test_direct_solution_refuses_what_the_dynamics_would_not_settle():
 def test_hv_by_relaxation_is_linear_however_small_the_direction(activation):
     objective, w, v = make(3, activation, radius=0.4, solver="relax", tolerance=1e-12)
     z = objective.hvp(w, v)
-    np.testing.assert_allclose(objective.hvp(w, 1e-14 * v), 1e-14 * z, rtol=1e-8, atol=1e-24 * np.abs(z).max())
-    both = objective.hvp(w, np.stack([v, 1e-14 * v], axis=1))  # a large direction beside it does not hide it
+    np.testing.assert_allclose(
+        objective.hvp(w, 1e-14 * v), 1e-14 * z, rtol=1e-8, atol=1e-24 * np.abs(z).max()
+    )
+    both = objective.hvp(
+        w, np.stack([v, 1e-14 * v], axis=1)
+    )  # a large direction beside it does not hide it
     np.testing.assert_allclose(both[:, 1], 1e-14 * z, rtol=1e-8, atol=1e-24 * np.abs(z).max())
     assert not objective.hvp(w, 0 * v).any()
 

@@ -1,4 +1,6 @@
-"""Only regular files of bounded size are read: a pipe is not waited for, and a device without an end is not read."""
+"""Only regular files of bounded size are read: a pipe is not waited for, and a device without an
+end is not read.
+"""
 
 import os
 import re
@@ -58,9 +60,13 @@ def test_no_reader_waits_for_a_pipe_or_reads_a_device_without_end(name, tmp_path
 def test_a_table_of_pulses_has_a_bounded_size_and_may_be_a_link(tmp_path):
     with open(tmp_path / "large.csv", "wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(InputError, match=r"cannot be read \(1099511627776 bytes, more than the \d+ that are read\)"):
+    with pytest.raises(
+        InputError, match=r"cannot be read \(1099511627776 bytes, more than the \d+ that are read\)"
+    ):
         read_pulses(tmp_path / "large.csv")
-    rows = "".join(f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n" for i in range(50))
+    rows = "".join(
+        f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n" for i in range(50)
+    )
     (tmp_path / "good.csv").write_text("pulse,direction,weight\n" + rows)
     (tmp_path / "other.csv").symlink_to("good.csv")
     assert read_pulses(tmp_path / "other.csv").y.size == 50

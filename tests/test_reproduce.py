@@ -1,4 +1,6 @@
-"""Claims of the literature: every verdict is as expected, and a wrong prediction would be noticed."""
+"""Claims of the literature: every verdict is as expected, and a wrong prediction would be
+noticed.
+"""
 
 import re
 
@@ -32,7 +34,9 @@ def test_every_verdict_is_as_expected_and_a_wrong_prediction_disagrees(name, see
         expected = BIASED if row.claim.startswith("as published it") else AGREES
         assert row.verdict == expected, row
         assert row.stderr >= 0 and row.tolerance >= 0 and np.isfinite(row[3:7]).all()
-        if expected == AGREES:  # negative control: a third more, or something where there should be nothing
+        if (
+            expected == AGREES
+        ):  # negative control: a third more, or something where there should be nothing
             wrong = (row.claim != DIFFERENCE) * 1.33 * row.predicted if row.predicted else 0.1
             assert verdict(wrong, row.measured, row.stderr, row.tolerance) == DISAGREES, row
 
@@ -49,7 +53,12 @@ WRONG = [
     ("covariance", claims_learning, "quadratic_floor", lambda *given: 1.0),
     ("delay", claims_updates, "delay_limit", lambda lam, d: {0: 1.05, 1: 0.47, 3: 0.21}[d]),
     ("leak", claims_updates, "leak_fixed_point", lambda H, w_star, eta, leak: 0.9 * w_star),
-    ("stuck-weights", claims_updates, "constrained_minimum", lambda H, w_star, stuck, at: (w_star, 0.0)),
+    (
+        "stuck-weights",
+        claims_updates,
+        "constrained_minimum",
+        lambda H, w_star, stuck, at: (w_star, 0.0),
+    ),
 ]
 
 
@@ -70,7 +79,10 @@ def test_verdicts():
     assert verdict(1.0, 1.5, 0.1, 0.0) == AGREES and verdict(1.0, 1.51, 0.1, 0.0) == DISAGREES
     assert verdict(1.0, 1.51, 0.1, 0.02) == AGREES
     for wrong in (np.nan, np.inf):
-        assert verdict(1.0, wrong, 0.1, 0.0) == DISAGREES and verdict(1.0, 1.0, np.nan, 0.0) == DISAGREES
+        assert (
+            verdict(1.0, wrong, 0.1, 0.0) == DISAGREES
+            and verdict(1.0, 1.0, np.nan, 0.0) == DISAGREES
+        )
     assert refuted("c", "s", "on", 1.0, 2.0, 0.1).verdict == BIASED
     assert refuted("c", "s", "on", 1.0, 1.1, 0.1).verdict == DISAGREES
     assert refuted("c", "s", "on", 1.0, np.nan, 0.1).verdict == DISAGREES
@@ -107,7 +119,10 @@ def test_without_a_name_the_claims_are_listed_a_line_each(command):
     status, out, err = command("reproduce")
     assert status == 0 and err == ""
     assert [line.split()[0] for line in out.splitlines()] == list(CLAIMS)
-    assert all(len(line) <= 140 and len(says(claim)) > 20 for line, claim in zip(out.splitlines(), CLAIMS.values(), strict=True))
+    assert all(
+        len(line) <= 140 and len(says(claim)) > 20
+        for line, claim in zip(out.splitlines(), CLAIMS.values(), strict=True)
+    )
 
 
 def test_a_claim_is_printed_stored_and_reported(command, tmp_path):
@@ -116,7 +131,10 @@ def test_a_claim_is_printed_stored_and_reported(command, tmp_path):
     assert "Levin and May 1976" in out and out.count("agrees") == 3 and "(seed 3)" in out
     assert "3 of 3 statements agree" in out and "Next: perturb report here" in out
     loaded = reports.load(tmp_path / "here")
-    assert list(loaded.summary.columns) == list(view_of("reproduce").columns["summary"]) and loaded.provenance["seed"] == 3
+    assert (
+        list(loaded.summary.columns) == list(view_of("reproduce").columns["summary"])
+        and loaded.provenance["seed"] == 3
+    )
     assert command("report", "here", "--format", "html,md,csv,png")[0] == 0
     page, text = ((tmp_path / "here" / name).read_text() for name in ("report.html", "report.md"))
     for shown in (page, text):

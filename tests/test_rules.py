@@ -24,7 +24,12 @@ def along(f, w, v):
 @given(st.integers(0, 10**6))
 def test_each_rule_is_the_derivative_along_v(seed):
     rng = np.random.default_rng(seed)
-    w, v, c, M = rng.standard_normal(4), rng.standard_normal(4), rng.standard_normal(4), rng.standard_normal((3, 4))
+    w, v, c, M = (
+        rng.standard_normal(4),
+        rng.standard_normal(4),
+        rng.standard_normal(4),
+        rng.standard_normal((3, 4)),
+    )
     p = rules.weights(w, v)
     sine = rules.chain(np.sin, np.cos, p)
     cases = [
@@ -32,7 +37,12 @@ def test_each_rule_is_the_derivative_along_v(seed):
         (rules.total(p, sine), lambda w: w + np.sin(w)),
         (rules.product(p, sine), lambda w: w * np.sin(w)),
         (rules.product(rules.constant(M), sine, np.matmul), lambda w: M @ np.sin(w)),
-        (rules.chain(np.tanh, lambda x: 1 - np.tanh(x) ** 2, rules.product(p, rules.constant(c))), lambda w: np.tanh(w * c)),
+        (
+            rules.chain(
+                np.tanh, lambda x: 1 - np.tanh(x) ** 2, rules.product(p, rules.constant(c))
+            ),
+            lambda w: np.tanh(w * c),
+        ),
     ]
     for pair, f in cases:
         np.testing.assert_allclose(pair.value, f(w), atol=1e-14)
@@ -42,15 +52,24 @@ def test_each_rule_is_the_derivative_along_v(seed):
 def test_the_rules_applied_to_a_gradient_give_hv():
     # one tanh unit without bias: dE/dw = mean of x (y - t)(1 - y^2)
     rng = np.random.default_rng(0)
-    x, t, w, v = rng.standard_normal((7, 3)), rng.random(7), rng.standard_normal(3), rng.standard_normal(3)
+    x, t, w, v = (
+        rng.standard_normal((7, 3)),
+        rng.random(7),
+        rng.standard_normal(3),
+        rng.standard_normal(3),
+    )
     X = rules.constant(x)
-    y = rules.chain(np.tanh, lambda u: 1 - np.tanh(u) ** 2, rules.product(X, rules.weights(w, v), np.matmul))
+    y = rules.chain(
+        np.tanh, lambda u: 1 - np.tanh(u) ** 2, rules.product(X, rules.weights(w, v), np.matmul)
+    )
     slope = rules.chain(lambda y: 1 - y**2, lambda y: -2 * y, y)
     e = rules.product(rules.total(y, rules.constant(-t)), slope)
     gradient = rules.product(rules.constant(x.T / 7), e, np.matmul)
     net = MLP([3, 1], output="tanh").objective(x, t[:, None])
     np.testing.assert_allclose(gradient.value, net.gradient(np.append(w, 0))[:3], atol=1e-14)
-    np.testing.assert_allclose(gradient.R, net.hvp(np.append(w, 0), np.append(v, 0))[:3], atol=1e-14)
+    np.testing.assert_allclose(
+        gradient.R, net.hvp(np.append(w, 0), np.append(v, 0))[:3], atol=1e-14
+    )
 
 
 def test_r_of_a_rate_is_the_rate_of_r():
@@ -65,7 +84,9 @@ def test_r_of_a_rate_is_the_rate_of_r():
 
     y, R_y = run(w), [0.0]
     for value in y[:-1]:
-        R_y.append(R_y[-1] + dt * (-R_y[-1] + (1 - np.tanh(w * value) ** 2) * (w * R_y[-1] + v * value)))
+        R_y.append(
+            R_y[-1] + dt * (-R_y[-1] + (1 - np.tanh(w * value) ** 2) * (w * R_y[-1] + v * value))
+        )
     speed = rules.rate(rules.Pair(y, np.array(R_y)), dt)
     np.testing.assert_allclose(speed.R, along(lambda w: np.gradient(run(w), dt), w, v), atol=1e-7)
 
@@ -75,8 +96,13 @@ def test_over_all_minibatches_the_mean_of_r_of_the_gradient_is_hv():
     net = MLP([3, 4, 2], error="cross_entropy")
     x, target, w = rng.standard_normal((6, 3)), np.eye(2)[rng.integers(0, 2, 6)], net.init(0)
     v = rng.standard_normal(w.size)
-    batches = [net.objective(x[list(b)], target[list(b)]).hvp(w, v) for b in itertools.combinations(range(6), 2)]
-    np.testing.assert_allclose(np.mean(batches, axis=0), net.objective(x, target).hvp(w, v), atol=1e-14)
+    batches = [
+        net.objective(x[list(b)], target[list(b)]).hvp(w, v)
+        for b in itertools.combinations(range(6), 2)
+    ]
+    np.testing.assert_allclose(
+        np.mean(batches, axis=0), net.objective(x, target).hvp(w, v), atol=1e-14
+    )
 
 
 @pytest.fixture
@@ -97,12 +123,20 @@ def test_a_user_adds_an_activation_and_an_error_in_one_place(registered):
         lambda y, t, R_y: 3 * (y - t) ** 2 * R_y,
     )
     rng = np.random.default_rng(0)
-    mlp = MLP([3, 4, 2], "sine", error="quartic").objective(rng.standard_normal((5, 3)), rng.random((5, 2)))
-    recurrent = Recurrent(3, [1], "sine", "quartic").objective(0.3 * rng.standard_normal((5, 3)), rng.random((5, 1)))
+    mlp = MLP([3, 4, 2], "sine", error="quartic").objective(
+        rng.standard_normal((5, 3)), rng.random((5, 2))
+    )
+    recurrent = Recurrent(3, [1], "sine", "quartic").objective(
+        0.3 * rng.standard_normal((5, 3)), rng.random((5, 1))
+    )
     for objective in (mlp, recurrent):
         w, v = objective.network.init(0), rng.standard_normal(objective.n_weights)
-        np.testing.assert_allclose(objective.hvp(w, v), perturb.finite_difference_hvp(objective, w, v), atol=1e-7)
-        compared = perturb.compare(perturb.estimate(objective, w, v, 32, sigma=1e-3, r=1e-3), objective, w, v)
+        np.testing.assert_allclose(
+            objective.hvp(w, v), perturb.finite_difference_hvp(objective, w, v), atol=1e-7
+        )
+        compared = perturb.compare(
+            perturb.estimate(objective, w, v, 32, sigma=1e-3, r=1e-3), objective, w, v
+        )
         assert compared.hv.cosine > 0.999
 
 
@@ -112,11 +146,23 @@ def test_a_wrong_derivative_is_refused(registered):
     with pytest.raises(InputError, match="d2f is not the derivative"):
         perturb.add_activation("sine", np.sin, lambda x, y: np.cos(x), lambda x, y: y)
     with pytest.raises(InputError, match="e is not the derivative of value"):
-        perturb.add_error("odd", lambda y, t: ((y - t) ** 4).sum(-1), lambda y, t: (y - t) ** 3, lambda y, t, R_y: R_y)
+        perturb.add_error(
+            "odd",
+            lambda y, t: ((y - t) ** 4).sum(-1),
+            lambda y, t: (y - t) ** 3,
+            lambda y, t, R_y: R_y,
+        )
     with pytest.raises(InputError, match="R_e is not the derivative of e"):
-        perturb.add_error("odd", lambda y, t: ((y - t) ** 4).sum(-1) / 4, lambda y, t: (y - t) ** 3, lambda y, t, R_y: R_y)
+        perturb.add_error(
+            "odd",
+            lambda y, t: ((y - t) ** 4).sum(-1) / 4,
+            lambda y, t: (y - t) ** 3,
+            lambda y, t, R_y: R_y,
+        )
     with pytest.raises(InputError, match="exists already"):
-        perturb.add_activation("tanh", np.tanh, lambda x, y: 1 - y * y, lambda x, y: -2 * y * (1 - y * y))
+        perturb.add_activation(
+            "tanh", np.tanh, lambda x, y: 1 - y * y, lambda x, y: -2 * y * (1 - y * y)
+        )
     assert "sine" not in ACTIVATIONS and "odd" not in ERRORS
 
 
@@ -166,7 +212,11 @@ def test_graphs_and_fixed_points_agree_with_automatic_differentiation():
     def E_dag(w):
         y = [jnp.array(x[:, 0]), jnp.array(x[:, 1])]
         for j in range(2, 8):
-            y.append(jnp.tanh(sum((w[e] * y[i] for e, (i, to) in enumerate(edges) if to == j), jnp.zeros(6))))
+            y.append(
+                jnp.tanh(
+                    sum((w[e] * y[i] for e, (i, to) in enumerate(edges) if to == j), jnp.zeros(6))
+                )
+            )
         return 0.5 * ((jnp.stack([y[5], y[7]], 1) - t) ** 2).sum(1).mean()
 
     recurrent = Recurrent(4, outputs=[1, 2], inputs=[0, 3])

@@ -35,10 +35,12 @@ from sims.experiment.loading import parse_settings
 from sims.sweeps import cell as cells
 
 CONTRACT_SUMMARY = (
-    "quantity method code n_weights trials evaluations cosine relative_error rms_stderr z_rms limit_relative_error "
-    "chip_time_s energy_j wall_time_s events"
+    "quantity method code n_weights trials evaluations cosine relative_error rms_stderr z_rms"
+    " limit_relative_error chip_time_s energy_j wall_time_s events"
 ).split()
-CONTRACT_WEIGHTS = "index unit_from unit_to w v g_exact g_hat g_stderr hv_exact hv_hat hv_stderr hv_limit".split()
+CONTRACT_WEIGHTS = (
+    "index unit_from unit_to w v g_exact g_hat g_stderr hv_exact hv_hat hv_stderr hv_limit".split()
+)
 QUICK = {"estimation.trials": 64}
 
 
@@ -54,12 +56,18 @@ def test_run_gives_the_columns_of_the_contract():
     run = sims.run_experiment("xor", QUICK)
     assert list(run.summary.columns[: len(CONTRACT_SUMMARY)]) == CONTRACT_SUMMARY
     assert list(run.summary.columns) == list(view_of("compare").columns["summary"])
-    assert [column for column in run.weights.columns if column in CONTRACT_WEIGHTS] == CONTRACT_WEIGHTS
+    assert [
+        column for column in run.weights.columns if column in CONTRACT_WEIGHTS
+    ] == CONTRACT_WEIGHTS
     assert list(run.weights.columns) == list(view_of("compare").columns["weights"])
     assert list(run.convergence.columns) == list(view_of("compare").columns["convergence"])
     assert list(run.timeline.columns) == list(view_of("compare").columns["timeline"])
     hv = run.summary[run.summary["quantity"] == "hv"]
-    assert list(hv["method"]) == ["pearlmutter", "antithetic", "difference"]  # the published one first
+    assert list(hv["method"]) == [
+        "pearlmutter",
+        "antithetic",
+        "difference",
+    ]  # the published one first
     assert hv["label"].iloc[0] == "as published"
     assert (hv["evaluations"] - 256).abs().max() <= 1  # equal numbers of evaluations
     assert hv["primary"].sum() == 1
@@ -69,8 +77,13 @@ def test_the_quadratic_teacher_is_estimated_exactly_and_the_published_limit_is_m
     run = sims.run_experiment("teacher", {"estimation.trials": 4096})
     hv = run.summary[run.summary["quantity"] == "hv"].set_index("method")
     assert hv.loc["difference", "cosine"] > 1 - 1e-12
-    # against its own limit a method is as good as its standard errors say (27 weights), against exact the published one is not
-    assert hv.loc[["pearlmutter", "pearlmutter_intercept", "covariance", "antithetic"], "limit_z_rms"].between(0.5, 1.6).all()
+    # against its own limit a method is as good as its standard errors say (27 weights), against
+    # exact the published one is not
+    assert (
+        hv.loc[["pearlmutter", "pearlmutter_intercept", "covariance", "antithetic"], "limit_z_rms"]
+        .between(0.5, 1.6)
+        .all()
+    )
     assert hv.loc["pearlmutter", "z_rms"] > 3
 
 
@@ -78,9 +91,14 @@ def test_the_main_job_succeeds_on_real_data():
     run = sims.run_experiment("digits")
     hv = run.summary[run.summary["quantity"] == "hv"].set_index(["method", "code"])
     assert list(hv.index) == [
-        ("pearlmutter", "gaussian"), ("covariance", "ternary"), ("difference", "rademacher"), ("difference", "walsh"),
-    ]  # fmt: skip
-    assert (hv["cosine"] - hv["predicted_cosine"]).abs().max() < 0.1  # 2,410 weights: a cosine of noise alone is 0.02
+        ("pearlmutter", "gaussian"),
+        ("covariance", "ternary"),
+        ("difference", "rademacher"),
+        ("difference", "walsh"),
+    ]
+    assert (
+        hv["cosine"] - hv["predicted_cosine"]
+    ).abs().max() < 0.1  # 2,410 weights: a cosine of noise alone is 0.02
     assert hv.loc[("difference", "walsh"), "cosine"] > 0.98
     assert dict(spoken(run))["pearlmutter/gaussian"].startswith("cannot reach")
     assert dict(spoken(run))["difference/walsh"].startswith("succeeds")
@@ -99,17 +117,28 @@ def test_same_seed_same_numbers_other_seed_other_numbers():
     noisy = {**QUICK, "chip.error_unit.noise": 0.01}
     first, again = (sims.run_experiment("xor", noisy, seed=5).weights for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
-    assert not np.array_equal(first["g_hat"], sims.run_experiment("xor", noisy, seed=6).weights["g_hat"])
+    assert not np.array_equal(
+        first["g_hat"], sims.run_experiment("xor", noisy, seed=6).weights["g_hat"]
+    )
 
 
 def test_stored_run_loads_as_it_was(stored):
     loaded = reports.load(stored)
     assert sorted(path.name for path in stored.iterdir() if path.suffix != ".html") == sorted(
-        ["experiment.toml", "provenance.json", "summary.csv", "summary.parquet", "weights.parquet", "convergence.parquet"]
+        [
+            "experiment.toml",
+            "provenance.json",
+            "summary.csv",
+            "summary.parquet",
+            "weights.parquet",
+            "convergence.parquet",
+        ]
         + ["timeline.parquet", "energy.parquet"]
     )
     run = sims.run_experiment("xor", QUICK)
-    pd.testing.assert_frame_equal(loaded.weights.astype({"method": str, "code": str}), run.weights, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        loaded.weights.astype({"method": str, "code": str}), run.weights, check_dtype=False
+    )
     provenance = json.loads((stored / "provenance.json").read_text())
     assert provenance["status"] == "complete" and provenance["seed"] == 0
     # the stored experiment, run again, gives the same numbers
@@ -121,7 +150,9 @@ def test_stored_run_loads_as_it_was(stored):
 
 def test_an_interrupted_run_keeps_what_was_done(tmp_path):
     calls = iter([False] * 3 + [True] * 1000)
-    run = sims.run_experiment("xor", {"run.fidelity": "event"}, out=tmp_path / "part", should_stop=lambda: next(calls))
+    run = sims.run_experiment(
+        "xor", {"run.fidelity": "event"}, out=tmp_path / "part", should_stop=lambda: next(calls)
+    )
     assert run.provenance["status"] == "partial" and len(run.summary) >= 2
     loaded = reports.load(tmp_path / "part")
     assert loaded.partial and loaded.summary["status"].iloc[-1] == "partial"
@@ -142,7 +173,10 @@ def test_every_format_is_written_and_says_the_same(stored, tmp_path):
         "timeline.png",
     } <= names
     assert all(path.stat().st_size > 100 for path in paths)
-    from_csv, from_parquet = pd.read_csv(tmp_path / "out/weights.csv"), pd.read_parquet(tmp_path / "out/weights.parquet")
+    from_csv, from_parquet = (
+        pd.read_csv(tmp_path / "out/weights.csv"),
+        pd.read_parquet(tmp_path / "out/weights.parquet"),
+    )
     pd.testing.assert_frame_equal(from_csv, from_parquet, check_dtype=False)
     page = (tmp_path / "out/report.html").read_text()
     assert page.count("<svg") == 6 and "cannot" in page
@@ -158,29 +192,47 @@ def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path)
         run = sims.run_experiment("xor", settings, out=tmp_path / name)
         rows = run.summary[run.summary["method"].isin(["forward", "central"])]
         assert set(rows["quantity"]) == {"gradient"} and set(rows["label"]) == {"as published"}
-        assert run.weights.loc[run.weights["method"] == "forward", ["hv_hat", "hv_stderr", "hv_limit"]].isna().all(axis=None)
+        assert (
+            run.weights.loc[run.weights["method"] == "forward", ["hv_hat", "hv_stderr", "hv_limit"]]
+            .isna()
+            .all(axis=None)
+        )
         status, out, _ = command("compare", tmp_path / name)
-        assert status == 0 and "forward/sequential succeeds: a cosine of" in out and "nan" not in out.lower()
+        assert (
+            status == 0
+            and "forward/sequential succeeds: a cosine of" in out
+            and "nan" not in out.lower()
+        )
         assert ("z = Hv, estimated" in out) == (name == "mixed")
         paths = reports.export(tmp_path / name, list(exporters.FORMATS), tmp_path / f"{name}-out")
         assert ((tmp_path / f"{name}-out" / "scatter_hv.png") in paths) == (name == "mixed")
         page = (tmp_path / f"{name}-out" / "report.html").read_text()
         assert page.count("<svg") == figures and ">nan<" not in page
-        assert "are no whole number of its periods of 9" in page and "are no whole number of its periods of 9" in out.replace(
-            "\n", " "
+        assert (
+            "are no whole number of its periods of 9" in page
+            and "are no whole number of its periods of 9" in out.replace("\n", " ")
         )
 
 
 def test_pairs_that_do_not_go_together_are_refused_before_anything_runs(command):
-    status, _, err = command("run", "xor", "--set", "estimation.method=covariance", "--set", "estimation.code=lfsr")
+    status, _, err = command(
+        "run", "xor", "--set", "estimation.method=covariance", "--set", "estimation.code=lfsr"
+    )
     assert status == 2 and "estimation.method = 'covariance' does not go with code = 'lfsr'" in err
 
 
 def test_a_run_minds_registers_that_meet_and_refuses_those_that_are_too_short(command):
-    tiles = {"estimation.code": "lfsr", "chip.perturbation.lfsr_per": "tile", "chip.synapses_per_tile": 3}
-    run = sims.run_experiment("xor", {**tiles, "estimation.trials": 30, "estimation.compare_with": []}, seed=1)
+    tiles = {
+        "estimation.code": "lfsr",
+        "chip.perturbation.lfsr_per": "tile",
+        "chip.synapses_per_tile": 3,
+    }
+    run = sims.run_experiment(
+        "xor", {**tiles, "estimation.trials": 30, "estimation.compare_with": []}, seed=1
+    )
     assert "of 9 weights share their perturbation with others" in run.summary["warnings"].iloc[0]
-    # two of the three registers meet, for good: what was estimated is what was foretold, and not the exact answer
+    # two of the three registers meet, for good: what was estimated is what was foretold, and not
+    # the exact answer
     hv = run.summary.set_index("quantity").loc["hv"]
     assert hv["limit_relative_error"] < 0.01 < 0.3 < hv["relative_error"]
     assert hv["cosine"] == pytest.approx(hv["predicted_cosine"], abs=1e-3)
@@ -198,24 +250,36 @@ def test_export_into_the_run_leaves_the_stored_files_alone(stored):
 
 
 def test_the_page_escapes_what_a_user_wrote(tmp_path):
-    sims.run_experiment("xor", {**QUICK, "description": '<script>alert(1)</script> & "more"'}, out=tmp_path / "run")
+    sims.run_experiment(
+        "xor", {**QUICK, "description": '<script>alert(1)</script> & "more"'}, out=tmp_path / "run"
+    )
     page = reports.export(tmp_path / "run", "html")[0].read_text()
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
 
-HOSTILE = "a\n\\input{/etc/passwd} $x$ <img src=x onerror=alert(1)> **b** [l](http://x) `c` | d\n# e\x1b[31m"
+HOSTILE = (
+    "a\n\\input{/etc/passwd} $x$ <img src=x onerror=alert(1)> **b** [l](http://x) `c` | d\n#"
+    " e\x1b[31m"
+)
 
 
 def test_no_format_takes_orders_from_a_text(tmp_path, command):
     run = tmp_path / "run"
     sims.run_experiment("xor", {**QUICK, "description": HOSTILE}, out=run)
     frames = reports.load(run)
-    frames.summary["label"] = frames.summary["warnings"] = HOSTILE  # as if a method of one's own had said it
+    frames.summary["label"] = frames.summary["warnings"] = (
+        HOSTILE  # as if a method of one's own had said it
+    )
     frames.provenance["command"] = f"perturb run '{HOSTILE}'"
     for name in ("report.tex", "report.md"):
         (tmp_path / name).write_bytes(exporters.FORMATS[name.partition(".")[2]](frames)[name])
-    tex, md = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.tex", "report.md"))
-    assert not [line for line in tex.splitlines() if "\\input" in line and not line.startswith("%")] and "\\input" in tex
+    tex, md = (
+        (tmp_path / name).read_text(encoding="utf-8") for name in ("report.tex", "report.md")
+    )
+    assert (
+        not [line for line in tex.splitlines() if "\\input" in line and not line.startswith("%")]
+        and "\\input" in tex
+    )
     assert "\x1b" not in tex + md.partition("Reproduce")[0]
     page = MarkdownIt("commonmark").enable("table").render(md)
     for tag in ("<img", "<strong>b", "<em>", "<a ", "<h1>e", "<code>c"):
@@ -227,7 +291,10 @@ def test_no_format_takes_orders_from_a_text(tmp_path, command):
     assert status == 0 and "\x1b" not in out and "<img src=x" in out
     # the command in it stays on one line, and gives the same description
     words = shlex.split(reports.load(run).provenance["command"])
-    assert words[-1].isprintable() and sims.run_experiment("xor", parse_settings(words[-1:])).experiment.description == HOSTILE
+    assert (
+        words[-1].isprintable()
+        and sims.run_experiment("xor", parse_settings(words[-1:])).experiment.description == HOSTILE
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,7 +331,12 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_markdown_shows_a_text_as_it_is(text):
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    shown = markupsafe.Markup(markdown.render(f"{escape.markdown(text)}.").strip().removeprefix("<p>").removesuffix("</p>"))
+    shown = markupsafe.Markup(
+        markdown.render(f"{escape.markdown(text)}.")
+        .strip()
+        .removeprefix("<p>")
+        .removesuffix("</p>")
+    )
     assert shown.unescape() == f"{text}." and shown.striptags() == f"{text}."
     cells = markdown.render(f"| x |\n| --- |\n| {escape.markdown(text)} |\n")
     assert markupsafe.Markup(cells.partition("<td>")[2].partition("</td>")[0]).unescape() == text
@@ -284,7 +356,9 @@ def test_a_flipped_bit_in_a_stored_file_is_one_line(stored, tmp_path, command):
             (copy / name).write_bytes(flipped)
             status, out, err = command("report", copy, "--format", "md", "--out", "out")
             assert status == 0 or (status, err.count("\n")) == (2, 1), err
-            assert status == 0 or name in err or name == "provenance.json"  # which holds the digests of the others
+            assert (
+                status == 0 or name in err or name == "provenance.json"
+            )  # which holds the digests of the others
             assert err.removesuffix("\n").isprintable()
             noticed += status == 2
             if name != "provenance.json":
@@ -297,8 +371,14 @@ def test_what_a_library_says_of_damaged_bytes_is_printable(stored, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(stored, copy)
     provenance = json.loads((copy / "provenance.json").read_text(encoding="utf-8"))
-    assert set(provenance["files"]) == {path.name for path in copy.iterdir() if path.suffix in (".parquet", ".toml")}
-    content, random, noticed = (copy / "weights.parquet").read_bytes(), np.random.Generator(np.random.Philox(1)), 0
+    assert set(provenance["files"]) == {
+        path.name for path in copy.iterdir() if path.suffix in (".parquet", ".toml")
+    }
+    content, random, noticed = (
+        (copy / "weights.parquet").read_bytes(),
+        np.random.Generator(np.random.Philox(1)),
+        0,
+    )
     for place in random.integers(len(content) * 2 // 3, len(content), 150):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(random.integers(8))
@@ -316,7 +396,11 @@ def test_what_a_library_says_of_damaged_bytes_is_printable(stored, tmp_path):
 
 def test_a_stored_experiment_that_was_edited_is_refused(tmp_path):
     run = tmp_path / "run"
-    sims.run_experiment("xor-learning", {"training.updates": 20, "training.runs": 1, "training.compare_with": []}, out=run)
+    sims.run_experiment(
+        "xor-learning",
+        {"training.updates": 20, "training.runs": 1, "training.compare_with": []},
+        out=run,
+    )
     text = (run / "experiment.toml").read_text(encoding="utf-8")
     (run / "experiment.toml").write_text(text.replace("\ngoal = ", "\ngoam = "), encoding="utf-8")
     with pytest.raises(InputError, match="experiment.toml: cannot be read .not as it was written"):
@@ -329,22 +413,37 @@ def test_a_stored_experiment_that_was_edited_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a umask")
-@pytest.mark.parametrize("umask, files, folders", [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0o002, 0o664, 0o775)])
+@pytest.mark.parametrize(
+    "umask, files, folders", [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0o002, 0o664, 0o775)]
+)
 def test_files_have_the_permissions_that_the_user_gives(tmp_path, umask, files, folders):
     before = os.umask(umask)
     try:
         sims.run_experiment("xor", QUICK, out=tmp_path / "run")
         reports.export(tmp_path / "run", ["html", "csv"], tmp_path / "report")
-        sims.run_sweep("xor", {"estimation.trials": [16]}, 2, tmp_path / "sweep", workers=0, keep=True)
+        sims.run_sweep(
+            "xor", {"estimation.trials": [16]}, 2, tmp_path / "sweep", workers=0, keep=True
+        )
         run = sims.run_experiment("xor", QUICK)
         network, data = MLP([2, 2, 1]), np.eye(2)
         objective = network.objective(data, data[:, :1])
-        estimate(objective, network.init(0), np.ones(9), trials=4).statistics.save(tmp_path / "statistics.npz")
+        estimate(objective, network.init(0), np.ones(9), trials=4).statistics.save(
+            tmp_path / "statistics.npz"
+        )
     finally:
         os.umask(before)
     assert run.summary is not None
-    found = [path for path in tmp_path.rglob("*") if not path.name.startswith("sweep.")]  # those are SQLite's
-    assert {path.suffix for path in found} >= {".parquet", ".toml", ".json", ".csv", ".html", ".npz"}
+    found = [
+        path for path in tmp_path.rglob("*") if not path.name.startswith("sweep.")
+    ]  # those are SQLite's
+    assert {path.suffix for path in found} >= {
+        ".parquet",
+        ".toml",
+        ".json",
+        ".csv",
+        ".html",
+        ".npz",
+    }
     for path in found:
         assert path.stat().st_mode & 0o777 == (folders if path.is_dir() else files), path
 
@@ -353,14 +452,30 @@ def test_files_are_utf_8_whatever_the_locale_is(tmp_path):
     python = """
 import locale, reports, sims
 assert locale.getencoding() != "utf-8"
-run = sims.run_experiment("xor", {"estimation.trials": 16, "description": "\\u00e4\\u65e5"}, out="run")
+settings = {"estimation.trials": 16, "description": "\\u00e4\\u65e5"}
+run = sims.run_experiment("xor", settings, out="run")
 frames = reports.load("run")
-assert frames.experiment["description"] == "\\u00e4\\u65e5" and frames.provenance["description"].startswith("\\u00e4\\u65e5")
+assert frames.experiment["description"] == "\\u00e4\\u65e5"
+assert frames.provenance["description"].startswith("\\u00e4\\u65e5")
 assert "\\u00e4\\u65e5" in reports.frames.experiment_text(frames)
 reports.export("run", list(reports.exporters.FORMATS), "out")
 """
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONWARNDEFAULTENCODING": "1"}
-    words = [sys.executable, "-W", "error::EncodingWarning:reports", "-W", "error::EncodingWarning:sims", "-c", python]
+    environment = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONWARNDEFAULTENCODING": "1",
+    }
+    words = [
+        sys.executable,
+        "-W",
+        "error::EncodingWarning:reports",
+        "-W",
+        "error::EncodingWarning:sims",
+        "-c",
+        python,
+    ]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -373,12 +488,17 @@ def test_stored_errors_name_no_place_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "prepare", broken)
     sims.run_sweep("xor", {"estimation.trials": [16]}, 1, tmp_path / "sweep", workers=0)
     (failed,) = sims.sweep_status(tmp_path / "sweep").failed
-    assert "RuntimeError: mine.csv and x" in failed["error"] and 'File "sims/cells.py"' in failed["error"]
+    assert (
+        "RuntimeError: mine.csv and x" in failed["error"]
+        and 'File "sims/cells.py"' in failed["error"]
+    )
     for place in (Path.cwd(), Path.home(), Path(cells.__file__).parents[1]):
         assert str(place) not in failed["error"]
 
 
-@pytest.mark.parametrize("name", ["summary.parquet", "weights.parquet", "provenance.json", "experiment.toml"])
+@pytest.mark.parametrize(
+    "name", ["summary.parquet", "weights.parquet", "provenance.json", "experiment.toml"]
+)
 def test_a_truncated_or_missing_file_is_named(stored, tmp_path, name):
     import shutil
 
@@ -395,10 +515,26 @@ def test_a_truncated_or_missing_file_is_named(stored, tmp_path, name):
 
 def test_numbers_are_written_for_people():
     assert [formats.si(x, "s") for x in (2.1, 0.0342, 4.65e-6, 0, 0.9999, 3e-16, 12345)] == [
-        "2.1 s", "34.2 ms", "4.65 us", "0 s", "1 s", "0.0003 ps", "12,345 s",
-    ]  # fmt: skip
-    assert [formats.count(x) for x in (16384, 6.42e8, float("inf"), 3e15)] == ["16,384", "642 M", "never", "3e+03e12"]
-    assert [formats.number(x) for x in (0.147, 1234.5, float("nan"), 1e-5)] == ["0.147", "1,234", "-", "1e-05"]
+        "2.1 s",
+        "34.2 ms",
+        "4.65 us",
+        "0 s",
+        "1 s",
+        "0.0003 ps",
+        "12,345 s",
+    ]
+    assert [formats.count(x) for x in (16384, 6.42e8, float("inf"), 3e15)] == [
+        "16,384",
+        "642 M",
+        "never",
+        "3e+03e12",
+    ]
+    assert [formats.number(x) for x in (0.147, 1234.5, float("nan"), 1e-5)] == [
+        "0.147",
+        "1,234",
+        "-",
+        "1e-05",
+    ]
 
 
 def test_store_refuses_a_full_folder_and_leaves_nothing_half_written(tmp_path, monkeypatch):
@@ -420,7 +556,11 @@ def test_store_refuses_a_full_folder_and_leaves_nothing_half_written(tmp_path, m
 def test_run_then_compare_then_report(command):
     status, out, err = command("run", "xor", "--set", "estimation.trials=64", "--seed", "3")
     assert status == 0 and err == ""
-    assert "z = Hv, estimated against exact R{backprop}" in out and "as published" in out and "\x1b" not in out
+    assert (
+        "z = Hv, estimated against exact R{backprop}" in out
+        and "as published" in out
+        and "\x1b" not in out
+    )
     assert "Results are in runs/xor." in out
     assert max(map(len, out.splitlines())) <= 200
     status, again, _ = command("compare", "runs/xor")
@@ -431,7 +571,12 @@ def test_run_then_compare_then_report(command):
     assert "Results are in runs/xor-2." in command("run", "xor", "--set", "estimation.trials=64")[1]
 
 
-STEPS = {"training.runs": 2, "training.updates": 600, "training.records": 6, "training.compare_with": []}
+STEPS = {
+    "training.runs": 2,
+    "training.updates": 600,
+    "training.records": 6,
+    "training.compare_with": [],
+}
 LEARN = [word for key, value in STEPS.items() for word in ("--set", f"{key}={value}")]
 
 
@@ -454,7 +599,11 @@ def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command
     other = [word.replace("=600", "=500") for word in LEARN]
     if out:
         status, _, err = command("run", "xor-learning", *other, *out)
-        assert status == 2 and "here: holds an unfinished run of another experiment" in err and err.count("\n") == 1
+        assert (
+            status == 2
+            and "here: holds an unfinished run of another experiment" in err
+            and err.count("\n") == 1
+        )
     else:
         assert "Results are in runs/xor-learning-2." in command("run", "xor-learning", *other)[1]
     monkeypatch.setattr(sims.studies.training, "records", records)
@@ -474,11 +623,16 @@ def test_the_next_command_can_be_pasted_into_a_shell(command):
 
 def test_runs_that_are_started_at_once_have_directories_of_their_own(tmp_path):
     words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16"]
-    begun = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    begun = [
+        subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
     said = [process.communicate(timeout=120)[0] for process in begun]
     assert [process.returncode for process in begun] == [0, 0, 0]
-    assert {line for text in said for line in text.splitlines() if line.startswith("Results are in")} == {
-        f"Results are in runs/{name}. Next: perturb report runs/{name}" for name in ("xor", "xor-2", "xor-3")
+    assert {
+        line for text in said for line in text.splitlines() if line.startswith("Results are in")
+    } == {
+        f"Results are in runs/{name}. Next: perturb report runs/{name}"
+        for name in ("xor", "xor-2", "xor-3")
     }
     for name in ("xor", "xor-2", "xor-3"):
         assert len(reports.load(tmp_path / "runs" / name).summary) == 6
@@ -490,15 +644,19 @@ def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_
     with runner.reserved(begun, Path("run")):
         with pytest.raises(InputError, match="run: another process runs there: wait for it"):
             sims.run_experiment("xor", QUICK, out="run")
-        with pytest.raises(InputError, match="run: a run that has no result yet: wait for it, or give its command again"):
+        with pytest.raises(
+            InputError,
+            match="run: a run that has no result yet: wait for it, or give its command again",
+        ):
             reports.load("run")
     assert not Path("run").exists()
     with runner.reserved(begun, None) as first, runner.reserved(begun, None) as second:
         assert (str(first), str(second)) == ("runs/xor", "runs/xor-2")
     assert not Path("runs").exists()
     code = (
-        f"from pathlib import Path; from sims import runner, load_experiment; import os, signal\n"
-        f"with runner.reserved(load_experiment('xor', {QUICK!r}), Path('run')): os.kill(os.getpid(), signal.SIGKILL)"
+        "from pathlib import Path; from sims import runner, load_experiment; import os,"
+        f" signal\nwith runner.reserved(load_experiment('xor', {QUICK!r}), Path('run')):"
+        " os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert Path("run", store.UNFINISHED).exists()
@@ -506,11 +664,17 @@ def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_
     assert len(reports.load("run").summary) == 6 and not Path("run", store.UNFINISHED).exists()
 
 
-def test_a_run_that_was_stored_is_not_written_over_by_one_that_waited_for_its_lock(tmp_path, monkeypatch):
+def test_a_run_that_was_stored_is_not_written_over_by_one_that_waited_for_its_lock(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     run = sims.run_experiment("xor", QUICK, out="runs/xor")
-    Path("runs/xor", store.UNFINISHED).mkdir()  # as of a process that has written its results and not yet gone
-    with pytest.raises(InputError, match="runs/xor: already holds files: choose another --out, or remove it"):
+    Path(
+        "runs/xor", store.UNFINISHED
+    ).mkdir()  # as of a process that has written its results and not yet gone
+    with pytest.raises(
+        InputError, match="runs/xor: already holds files: choose another --out, or remove it"
+    ):
         sims.run_experiment("xor", QUICK, out="runs/xor")
     with runner.reserved(run.experiment, None) as directory:
         assert str(directory) == "runs/xor-2"
@@ -523,12 +687,19 @@ def test_tables_fit_eighty_columns(stored):
     console = Console(width=80, file=open(os.devnull, "w"), record=True)
     print_run(reports.load(stored), console)
     text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 80 and "…" not in text and "pearlmutter/gaussian" in text
+    assert (
+        max(map(len, text.splitlines())) <= 80
+        and "…" not in text
+        and "pearlmutter/gaussian" in text
+    )
 
 
 def test_list_and_new(command):
     status, out, _ = command("list")
-    assert status == 0 and all(word in out for word in ("digits", "ideal", "walsh", "difference", "teacher", "as published"))
+    assert status == 0 and all(
+        word in out
+        for word in ("digits", "ideal", "walsh", "difference", "teacher", "as published")
+    )
     assert "walsh" in command("list", "codes")[1] and "digits" not in command("list", "codes")[1]
     assert command("new", "mine.toml")[0] == 0
     assert command("run", "mine.toml", "--set", "estimation.trials=16")[0] == 0
@@ -565,7 +736,17 @@ def test_an_unknown_format_gets_a_close_match(command, stored):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_results_are_kept_when_the_output_cannot_be_written(tmp_path):
-    words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16", "--out", str(tmp_path / "run")]
+    words = [
+        sys.executable,
+        "-m",
+        "sims.cli",
+        "run",
+        "xor",
+        "--set",
+        "estimation.trials=16",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no space left" in done.stderr
@@ -573,8 +754,20 @@ def test_results_are_kept_when_the_output_cannot_be_written(tmp_path):
 
 
 def test_a_reader_that_goes_away_is_no_error_and_loses_nothing(tmp_path):
-    words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    words = [
+        sys.executable,
+        "-m",
+        "sims.cli",
+        "run",
+        "xor",
+        "--set",
+        "estimation.trials=16",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
     process.stdout.close()
     assert process.stderr.read() == ""
     process.wait(60)
@@ -609,17 +802,34 @@ def test_a_second_ctrl_c_ends_the_program_at_once_and_writes_nothing(command, mo
 
 
 def test_a_real_ctrl_c_ends_the_program_with_130(tmp_path):
-    words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=1000000", "--out", "run"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    words = [
+        sys.executable,
+        "-m",
+        "sims.cli",
+        "run",
+        "xor",
+        "--set",
+        "estimation.trials=1000000",
+        "--out",
+        "run",
+    ]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
     time.sleep(6)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "interrupted" in err and "Traceback" not in err
-    assert ("kept" in err) == (tmp_path / "run").exists()  # on a slow machine nothing may have been done yet
+    assert ("kept" in err) == (
+        tmp_path / "run"
+    ).exists()  # on a slow machine nothing may have been done yet
 
 
-READMES = ["README.md", *(f"{package}/README.md" for package in ("perturb", "hardware", "sims", "reports"))]
+READMES = [
+    "README.md",
+    *(f"{package}/README.md" for package in ("perturb", "hardware", "sims", "reports")),
+]
 
 
 def pages():
@@ -649,9 +859,13 @@ def test_every_name_in_the_readmes_can_be_reached():
     names = set(re.findall(r"\b((?:perturb|hardware|sims|reports)(?:\.[A-Za-z_]\w*)+)", text))
     assert len(names) > 20
     names = sorted(name for name in names if name.rpartition(".")[2] not in ("png", "toml", "py"))
-    code = f"import functools, importlib\nfor name in {names}:\n    package, *rest = name.split('.')\n"
+    code = (
+        f"import functools, importlib\nfor name in {names}:\n    package, *rest = name.split('.')\n"
+    )
     code += "    functools.reduce(getattr, rest, importlib.import_module(package))\n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # where nothing is imported yet
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )  # where nothing is imported yet
     assert done.returncode == 0, done.stderr[-300:]
 
 
@@ -661,13 +875,30 @@ def test_what_a_chip_did_is_the_chips():
     w = net.init(0)
     chip = hardware.Chip(hardware.load_chip("ideal"), objective, w, np.ones(w.size))
     estimate = chip.run(16)
-    assert np.isfinite(estimate.gradient).all() and chip.time_s > 0 and chip.energy_j > 0 and len(chip.trace)
+    assert (
+        np.isfinite(estimate.gradient).all()
+        and chip.time_s > 0
+        and chip.energy_j > 0
+        and len(chip.trace)
+    )
 
 
 def test_a_table_that_is_not_there_names_those_that_are(stored, tmp_path):
-    with pytest.raises(AttributeError, match="no table 'learning': it has summary, weights, convergence, timeline, energy"):
+    with pytest.raises(
+        AttributeError,
+        match="no table 'learning': it has summary, weights, convergence, timeline, energy",
+    ):
         reports.load(stored).learning  # noqa: B018
-    sims.run_sweep("xor-learning", {"training.eta": [0.1, 0.2]}, set=STEPS, out=tmp_path / "sweep", workers=0, keep=True)
-    with pytest.raises(AttributeError, match="no table 'weights': of this study there are .*learning"):
+    sims.run_sweep(
+        "xor-learning",
+        {"training.eta": [0.1, 0.2]},
+        set=STEPS,
+        out=tmp_path / "sweep",
+        workers=0,
+        keep=True,
+    )
+    with pytest.raises(
+        AttributeError, match="no table 'weights': of this study there are .*learning"
+    ):
         reports.load(tmp_path / "sweep").weights  # noqa: B018
     assert set(reports.load(tmp_path / "sweep").learning["source"]) == {"batch", "exact"}

@@ -1,4 +1,6 @@
-"""Units and errors in saturation: exact derivatives against differences in 120 digits, to twelve of them."""
+"""Units and errors in saturation: exact derivatives against differences in 120 digits, to twelve
+of them.
+"""
 
 from decimal import Decimal as Number
 from decimal import localcontext
@@ -9,7 +11,10 @@ import pytest
 from perturb import DAG, MLP, Boltzmann, Recurrent
 from perturb.training.loop import Exact, Plan, begin
 
-DIGITS, STEP = 120, Number(10) ** -25  # truncation 1e-50, rounding 1e-70: of derivatives down to 1e-38, twelve digits are right
+DIGITS, STEP = (
+    120,
+    Number(10) ** -25,
+)  # truncation 1e-50, rounding 1e-70: of derivatives down to 1e-38, twelve digits are right
 
 
 def tanh(x):
@@ -43,10 +48,18 @@ def derivatives(E, w, v):
     w, v = numbers(w), numbers(v)
 
     def at(i, a, b):
-        return E([x + b * STEP * d + (a * STEP if k == i else 0) for k, (x, d) in enumerate(zip(w, v, strict=True))])
+        return E(
+            [
+                x + b * STEP * d + (a * STEP if k == i else 0)
+                for k, (x, d) in enumerate(zip(w, v, strict=True))
+            ]
+        )
 
     g = [(at(i, 1, 0) - at(i, -1, 0)) / (2 * STEP) for i in range(len(w))]
-    z = [(at(i, 1, 1) - at(i, 1, -1) - at(i, -1, 1) + at(i, -1, -1)) / (4 * STEP**2) for i in range(len(w))]
+    z = [
+        (at(i, 1, 1) - at(i, 1, -1) - at(i, -1, 1) + at(i, -1, -1)) / (4 * STEP**2)
+        for i in range(len(w))
+    ]
     return float(E(w)), np.array(g, dtype=float), np.array(z, dtype=float)
 
 
@@ -62,7 +75,11 @@ def check(objective, E, w, v):
     np.testing.assert_allclose(objective.gradient(w), expected[1], rtol=1e-12, atol=1e-38)
 
 
-OUTPUTS = [("linear", "squared_error"), ("linear", "cross_entropy"), ("linear", "binary_cross_entropy")]
+OUTPUTS = [
+    ("linear", "squared_error"),
+    ("linear", "cross_entropy"),
+    ("linear", "binary_cross_entropy"),
+]
 OUTPUTS += [("tanh", "squared_error"), ("logistic", "squared_error")]
 
 
@@ -76,7 +93,9 @@ def test_derivatives_of_an_mlp_keep_their_digits(activation, output, error, driv
 
     def E(w):
         y = ACTIVATIONS[activation](w[0] * Number(x) + w[1])
-        return loss(error, [ACTIVATIONS[output](w[2 + k] * y + w[4 + k]) for k in range(2)], numbers(t))
+        return loss(
+            error, [ACTIVATIONS[output](w[2 + k] * y + w[4 + k]) for k in range(2)], numbers(t)
+        )
 
     check(net.objective([[x]], [t]), E, w, np.array([1.0, -0.5, 0.75, 0.25, -1.0, 0.5]))
 
@@ -96,8 +115,17 @@ def test_errors_that_bring_their_own_softmax_keep_their_digits(error, target, y)
 
 @pytest.mark.parametrize("drive", [-25.0, 3.0, 25.0])
 @pytest.mark.parametrize("activation", ["tanh", "logistic", "softplus"])
-def test_derivatives_of_a_graph_keep_their_digits_beside_a_large_external_activity(activation, drive):
-    net = DAG(3, [(0, 1), (1, 2), (0, 2)], [0], [2], {1: activation, 2: "logistic"}, external=[0.0, 1000.0, 0.0])
+def test_derivatives_of_a_graph_keep_their_digits_beside_a_large_external_activity(
+    activation, drive
+):
+    net = DAG(
+        3,
+        [(0, 1), (1, 2), (0, 2)],
+        [0],
+        [2],
+        {1: activation, 2: "logistic"},
+        external=[0.0, 1000.0, 0.0],
+    )
     w = np.array([drive, 2.0**-7, -4.0])
 
     def E(w):
@@ -107,7 +135,9 @@ def test_derivatives_of_a_graph_keep_their_digits_beside_a_large_external_activi
     check(net.objective([[1.0]], [[0.25]]), E, w, np.array([1.0, 0.5, -0.25]))
 
 
-@pytest.mark.parametrize("activation, drive, side", [("tanh", 12.0, 1.0), ("tanh", 12.0, -1.0), ("logistic", 12.0, 0.5)])
+@pytest.mark.parametrize(
+    "activation, drive, side", [("tanh", 12.0, 1.0), ("tanh", 12.0, -1.0), ("logistic", 12.0, 0.5)]
+)
 def test_derivatives_of_a_relaxing_network_keep_their_digits(activation, drive, side):
     net = Recurrent(2, [1], {0: activation, 1: "linear"})
     w = np.array([drive, 0.75, 0.25, 0.125])  # from 0 to 0 and 1, from 1 to 0 and 1
@@ -139,11 +169,13 @@ def test_derivatives_of_a_machine_that_is_nearly_sure_keep_their_digits(hidden, 
             sum(w[k] * int(s[i] * s[j]) for k, (i, j) in enumerate(pairs))
             + sum(w[len(pairs) + i] * int(s[i]) for i in range(len(s)))
             for s in states
-        ]  # fmt: skip
+        ]
 
     def E(w):
         weights = [(-energy).exp() for energy in energies(w)]
-        return (sum(weights) / sum(a for a, s in zip(weights, states, strict=True) if s[:2].all())).ln()
+        return (
+            sum(weights) / sum(a for a, s in zip(weights, states, strict=True) if s[:2].all())
+        ).ln()
 
     check(objective, E, w, np.cos(np.arange(net.n_weights)))
 

@@ -11,7 +11,13 @@ from perturb import CODES, METHODS, MLP, InputError, Statistics, estimate, solve
 from perturb.estimation.design import MOST_TRIALS, Design
 from perturb.trial.codes import lfsr
 
-OPTIONS = {"method": "pearlmutter_corrected", "code": "ternary", "sigma": 0.05, "seed": 9, "error_noise": 0.01}
+OPTIONS = {
+    "method": "pearlmutter_corrected",
+    "code": "ternary",
+    "sigma": 0.05,
+    "seed": 9,
+    "error_noise": 0.01,
+}
 
 
 def same_bits(a, b):
@@ -31,12 +37,19 @@ def in_pieces(point, counts, path, **options):
 
 @pytest.mark.parametrize(
     "method, code",
-    [("pearlmutter_corrected", "ternary"), ("difference", "walsh"), ("central", "measured"), ("difference", lfsr(7, 8))],
+    [
+        ("pearlmutter_corrected", "ternary"),
+        ("difference", "walsh"),
+        ("central", "measured"),
+        ("difference", lfsr(7, 8)),
+    ],
 )
 def test_ten_resumed_pieces_give_the_bits_of_one_run(small, tmp_path, method, code):
     options = {**OPTIONS, "method": method, "code": code}
     whole = estimate(*small, 1000, **options)
-    pieces = in_pieces(small, [1, 63, 64, 100, 128, 7, 300, 37, 299, 1], tmp_path / "s.npz", **options)
+    pieces = in_pieces(
+        small, [1, 63, 64, 100, 128, 7, 300, 37, 299, 1], tmp_path / "s.npz", **options
+    )
     same_bits(pieces, whole.statistics)
     resumed = solve(pieces)
     for name in ("gradient", "gradient_stderr", "hv", "hv_stderr"):
@@ -49,13 +62,24 @@ def tiny():
     """A 2-2-1 network; made anew in every process."""
     rng = np.random.default_rng(1)
     net = MLP([2, 2, 1])
-    return net.objective(rng.standard_normal((4, 2)), rng.standard_normal((4, 1))), net.init(0), rng.standard_normal(9)
+    return (
+        net.objective(rng.standard_normal((4, 2)), rng.standard_normal((4, 1))),
+        net.init(0),
+        rng.standard_normal(9),
+    )
 
 
 def part_of(job):
     point, first, count = job
     point = point or tiny()
-    design = Design(METHODS[OPTIONS["method"]], CODES[OPTIONS["code"]], point[1].size, OPTIONS["sigma"], 0.01, OPTIONS["seed"])
+    design = Design(
+        METHODS[OPTIONS["method"]],
+        CODES[OPTIONS["code"]],
+        point[1].size,
+        OPTIONS["sigma"],
+        0.01,
+        OPTIONS["seed"],
+    )
     resume = Statistics(design, [(first, first)])
     return estimate(*point, count, **OPTIONS, precision="float64", resume=resume).statistics
 
@@ -77,7 +101,12 @@ def test_a_million_trials_in_one_run_in_ten_pieces_and_in_four_processes(tmp_pat
     point, million = tiny(), 1_000_000
     for precision in ("float32", "float64"):
         whole = estimate(*point, million, **OPTIONS, precision=precision)
-        same_bits(in_pieces(point, [million // 10] * 10, tmp_path / "s.npz", **OPTIONS, precision=precision), whole.statistics)
+        same_bits(
+            in_pieces(
+                point, [million // 10] * 10, tmp_path / "s.npz", **OPTIONS, precision=precision
+            ),
+            whole.statistics,
+        )
     jobs = [(None, i * million // 4, million // 4) for i in range(4)]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = list(pool.map(part_of, jobs))
@@ -90,7 +119,9 @@ def test_a_file_replaces_the_one_before_whole_or_not_at_all(small, tmp_path, mon
     path = tmp_path / "s.npz"
     first = estimate(*small, 64, **OPTIONS).statistics
     first.save(path)
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(InputError, match="could not be written.*No space left"):
         estimate(*small, 128, **OPTIONS).statistics.save(path)
     monkeypatch.undo()
@@ -108,7 +139,11 @@ def test_damaged_and_foreign_files_are_one_line(small, tmp_path):
     rng = np.random.default_rng(0)
     contents = [content[:length] for length in (0, 1, 100, len(content) // 2, len(content) - 1)]
     for position in rng.choice(len(content), 300, replace=False):
-        contents.append(content[:position] + bytes([content[position] ^ (1 << rng.integers(8))]) + content[position + 1 :])
+        contents.append(
+            content[:position]
+            + bytes([content[position] ^ (1 << rng.integers(8))])
+            + content[position + 1 :]
+        )
     contents += [b"\x80\x04]", b"PK", b"0123456789" * 99]
     refused = 0
     for damaged in contents:
@@ -140,7 +175,9 @@ def test_statistics_of_a_users_code_need_it_back(small, tmp_path):
     estimate(*small, 20, **options).statistics.save(tmp_path / "s.npz")
     with pytest.raises(InputError, match="the code 'logistic' of its own: give it as code="):
         Statistics.load(tmp_path / "s.npz")
-    resumed = estimate(*small, 20, **options, resume=Statistics.load(tmp_path / "s.npz", code=LOGISTIC))
+    resumed = estimate(
+        *small, 20, **options, resume=Statistics.load(tmp_path / "s.npz", code=LOGISTIC)
+    )
     np.testing.assert_array_equal(resumed.hv, estimate(*small, 40, **options).hv)
 
 
@@ -152,11 +189,17 @@ def test_shift_registers_are_stored_with_the_statistics(small, tmp_path):
     assert Statistics.load(tmp_path / "s.npz", code=lfsr(7, 8)).design == begun.design
     for other in ("lfsr", lfsr(7), lfsr(8, 8)):
         with pytest.raises(InputError, match="the statistics are of another code"):
-            estimate(*small, 64, **{**options, "code": other}, resume=Statistics.load(tmp_path / "s.npz"))
+            estimate(
+                *small, 64, **{**options, "code": other}, resume=Statistics.load(tmp_path / "s.npz")
+            )
     with pytest.raises(InputError, match="shift registers {'taps': 7, 'bits': 8}: leave out code="):
         Statistics.load(tmp_path / "s.npz", code=CODES["lfsr"])
     with pytest.raises(InputError, match="different designs"):
-        begun.merge(Statistics(estimate(*small, 64, **{**options, "code": "lfsr"}).statistics.design, [(64, 64)]))
+        begun.merge(
+            Statistics(
+                estimate(*small, 64, **{**options, "code": "lfsr"}).statistics.design, [(64, 64)]
+            )
+        )
     estimate(*small, 64, **{**options, "code": "lfsr"}).statistics.save(tmp_path / "one.npz")
     assert Statistics.load(tmp_path / "one.npz").design.code == CODES["lfsr"]
 
@@ -186,14 +229,20 @@ def test_statistics_go_on_only_with_what_they_were_begun_with(small, change, mes
 
 def test_statistics_of_different_points_do_not_merge(small):
     objective, w, v = small
-    a, b = estimate(objective, w, v, 64, **OPTIONS).statistics, estimate(objective, w, 2 * v, 64, **OPTIONS).statistics
+    a, b = (
+        estimate(objective, w, v, 64, **OPTIONS).statistics,
+        estimate(objective, w, 2 * v, 64, **OPTIONS).statistics,
+    )
     b.spans = [(64, 128)]
     with pytest.raises(InputError, match="different w, v"):
         a.merge(b)
 
 
 def test_more_trials_than_fit_are_refused(small):
-    with pytest.raises(InputError, match=r"trials = 4611686018427387905 \(after 0\) are more than fit: at most 2\^62"):
+    with pytest.raises(
+        InputError,
+        match=r"trials = 4611686018427387905 \(after 0\) are more than fit: at most 2\^62",
+    ):
         estimate(*small, MOST_TRIALS + 1)
     last = Statistics(part_of((small, 0, 1)).design, [(MOST_TRIALS - 3, MOST_TRIALS - 3)])
     assert estimate(*small, 3, **OPTIONS, resume=last).trials == 3

@@ -53,7 +53,9 @@ FLOORS = {
 
 
 def imported_files(package):
-    """{module: modules of the package that it imports}, wherever in the file; the doors (`__init__`) are left out."""
+    """{module: modules of the package that it imports}, wherever in the file; the doors
+    (`__init__`) are left out.
+    """
     files = [file for file in (ROOT / package).rglob("*.py") if file.name != "__init__.py"]
     named = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
     found = {}
@@ -87,7 +89,11 @@ def test_files_import_each_other_in_no_circle(package):
 
 @pytest.mark.parametrize(
     "package, never",
-    [("perturb", ["pandas", "simpy", "pydantic"]), ("hardware", ["pandas", "typer"]), ("reports", ["simpy", "numba"])],
+    [
+        ("perturb", ["pandas", "simpy", "pydantic"]),
+        ("hardware", ["pandas", "typer"]),
+        ("reports", ["simpy", "numba"]),
+    ],
 )
 def test_a_package_does_not_know_what_is_not_its_business(package, never):
     for file in (ROOT / package).rglob("*.py"):
@@ -95,6 +101,11 @@ def test_a_package_does_not_know_what_is_not_its_business(package, never):
 
 
 def test_help_loads_nothing_heavy(tmp_path):
-    code = "import sys, sims.cli; print({'numpy', 'scipy', 'numba', 'pandas', 'matplotlib', 'simpy', 'typer'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    code = (
+        "import sys, sims.cli; print({'numpy', 'scipy', 'numba', 'pandas', 'matplotlib', 'simpy',"
+        " 'typer'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert done.stdout.strip() == "{'typer'}"

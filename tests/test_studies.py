@@ -21,13 +21,28 @@ from sims.studies import ablation, spectrum, uses
 from sims.studies import dies as many_dies
 from sims.studies.finite_difference import slope
 
-SMALL = {"network.layers": [64, 3, 10], "data.samples": 30, "uses.test_samples": 50, "uses.budget": 200, "uses.decay": 0.01}
+SMALL = {
+    "network.layers": [64, 3, 10],
+    "data.samples": 30,
+    "uses.test_samples": 50,
+    "uses.budget": 200,
+    "uses.decay": 0.01,
+}
 NOISY = {
-    "estimation.trials": 64, "chip.error_unit.noise": 1e-4, "chip.perturbation.gain_mismatch": 0.1,
+    "estimation.trials": 64,
+    "chip.error_unit.noise": 1e-4,
+    "chip.perturbation.gain_mismatch": 0.1,
     "chip.weights.dead_fraction": 0.1,
-}  # fmt: skip
+}
 QUICK = {
-    "estimators": ("estimators", {"estimators.repeats": 8, "estimation.trials": 512, "estimators.codes": ["gaussian", "walsh"]}),
+    "estimators": (
+        "estimators",
+        {
+            "estimators.repeats": 8,
+            "estimation.trials": 512,
+            "estimators.codes": ["gaussian", "walsh"],
+        },
+    ),
     "ablation": ("xor", {"study": "ablation", **NOISY, "dies.count": 2}),
     "dies": ("xor", {"study": "dies", **NOISY, "dies.count": 5}),
     "budget": ("xor", {"study": "budget", **NOISY}),
@@ -41,12 +56,15 @@ QUICK = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
-    return {study: sims.run_experiment(name, set, out=folder / study) for study, (name, set) in QUICK.items()}, folder
+    return {
+        study: sims.run_experiment(name, set, out=folder / study)
+        for study, (name, set) in QUICK.items()
+    }, folder
 
 
 @pytest.mark.parametrize("study", QUICK)
 def test_a_study_is_stored_and_reported(runs, study, tmp_path):
-    (run, folder) = runs[0][study], runs[1]
+    run, folder = runs[0][study], runs[1]
     assert {name: list(table.columns) for name, table in run.tables.items()} == {
         name: list(columns) for name, columns in view_of(study).columns.items()
     }
@@ -82,12 +100,26 @@ def test_tables_of_studies_fit_a_hundred_columns(runs):
 
 
 def test_measured_bias_and_error_are_those_predicted():
-    # a quadratic E: theory neglects nothing. Errors of 8 repeats: their mean square is known to about 10 % where noise rules
-    changes = {"network.layers": [8, 3], "estimators.repeats": 8, "estimation.trials": 2048, "estimation.sigma": 0.1}
-    table = sims.run_experiment("estimators", {**changes, "estimators.codes": ["gaussian", "ternary"]}).summary
+    # a quadratic E: theory neglects nothing. Errors of 8 repeats: their mean square is known to
+    # about 10 % where noise rules
+    changes = {
+        "network.layers": [8, 3],
+        "estimators.repeats": 8,
+        "estimation.trials": 2048,
+        "estimation.sigma": 0.1,
+    }
+    table = sims.run_experiment(
+        "estimators", {**changes, "estimators.codes": ["gaussian", "ternary"]}
+    ).summary
     seen = table["measured_bias"] > 3 * table["bias_resolution"]
-    np.testing.assert_allclose(table["measured_bias"][seen], table["predicted_bias"][seen], rtol=0.15)
-    assert (table["predicted_bias"][~seen] < 4 * table["bias_resolution"][~seen]).all() and seen.any() and not seen.all()
+    np.testing.assert_allclose(
+        table["measured_bias"][seen], table["predicted_bias"][seen], rtol=0.15
+    )
+    assert (
+        (table["predicted_bias"][~seen] < 4 * table["bias_resolution"][~seen]).all()
+        and seen.any()
+        and not seen.all()
+    )
     np.testing.assert_allclose(table["measured_error"], table["predicted_error"], rtol=0.25)
 
 
@@ -99,49 +131,73 @@ def test_ablation_ranks_what_costs_most_and_taking_it_away_saves_most(runs):
     hv = table[table["quantity"] == "hv"].set_index("variant")
     assert list(hv.index[[0, 4]]) == ["ideal", "all"] and len(hv) == 8
     alone, without = hv.iloc[1:4], hv.iloc[5:]
-    assert alone["evaluations_to_accuracy"].is_monotonic_decreasing and without["evaluations_to_accuracy"].is_monotonic_increasing
-    assert alone.index[0] == "only error_unit.noise" and without.index[0] == "all but error_unit.noise"
+    assert (
+        alone["evaluations_to_accuracy"].is_monotonic_decreasing
+        and without["evaluations_to_accuracy"].is_monotonic_increasing
+    )
+    assert (
+        alone.index[0] == "only error_unit.noise" and without.index[0] == "all but error_unit.noise"
+    )
     np.testing.assert_allclose(hv["evaluations_to_accuracy"], 4 * hv["trials_to_accuracy"])
     known = np.isfinite(hv["cost"])
     ideal = hv.loc["ideal", "evaluations_to_accuracy"]
     np.testing.assert_allclose(hv["cost"][known], hv["evaluations_to_accuracy"][known] / ideal)
     assert known.any() and hv.loc["ideal", "cost"] == 1 and hv.loc["ideal", "cost_stderr"] == 0
     alone = alone["relative_error"]
-    assert (hv.loc["ideal", "relative_error"] <= alone + 1e-12).all() and hv.loc["ideal", "imperfections"] == ""
+    assert (hv.loc["ideal", "relative_error"] <= alone + 1e-12).all() and hv.loc[
+        "ideal", "imperfections"
+    ] == ""
     # an imperfection alone is what its name says, and the ideal chip has none
-    assert hv.loc["only perturbation.gain_mismatch", "imperfections"] == "perturbation.gain_mismatch"
+    assert (
+        hv.loc["only perturbation.gain_mismatch", "imperfections"] == "perturbation.gain_mismatch"
+    )
     with pytest.raises(InputError, match="no imperfection to take away"):
         sims.run_experiment("xor", {"study": "ablation"})
 
 
-def test_ablation_leaves_out_what_the_method_does_not_use_and_begins_with_its_answer(tmp_path, command):
+def test_ablation_leaves_out_what_the_method_does_not_use_and_begins_with_its_answer(
+    tmp_path, command
+):
     # no dw.v is summed by the method difference; a gain mismatch of 1e-5 costs nothing
     set = {
-        "study": "ablation", "dies.count": 3, "estimation.trials": 400, "estimation.code": "rademacher",
-        "chip.summing_line.bits": 8, "chip.perturbation.gain_mismatch": 1e-5,
-    }  # fmt: skip
+        "study": "ablation",
+        "dies.count": 3,
+        "estimation.trials": 400,
+        "estimation.code": "rademacher",
+        "chip.summing_line.bits": 8,
+        "chip.perturbation.gain_mismatch": 1e-5,
+    }
     run = sims.run_experiment("xor", set, out=tmp_path / "run")
     assert not run.summary["variant"].str.contains("summing_line").any()
     assert {"ideal", "only perturbation.gain_mismatch", "all"} <= {*run.summary["variant"]}
-    assert "summing_line.bits" in run.summary.set_index("variant").loc["all", "imperfections"].iloc[0]  # the chip has it
+    assert (
+        "summing_line.bits" in run.summary.set_index("variant").loc["all", "imperfections"].iloc[0]
+    )  # the chip has it
     (_, sentence), *_ = verdicts_of(reports.load(tmp_path / "run"))
     assert sentence.startswith("nothing here costs more than 1 %")
     _, printed, _ = command("compare", tmp_path / "run")
     assert printed.index("nothing here costs") < printed.index("what each imperfection costs")
     # a method that sums dw.v does use it
-    used = sims.run_experiment("xor", {**set, "estimation.method": "covariance", "estimation.code": "gaussian"})
+    used = sims.run_experiment(
+        "xor", {**set, "estimation.method": "covariance", "estimation.code": "gaussian"}
+    )
     assert used.summary["variant"].str.contains("only summing_line").any()
 
 
 def test_the_cost_of_an_imperfection_has_an_error_from_die_to_die():
     def die(c):  # cosines after 100 and 400 trials, of noise alone
         return many_dies.OnDie(
-            {"hv": [(100, (1 + 1 / (4 * c)) ** -0.5, 0.0), (400, (1 + 1 / (16 * c)) ** -0.5, 0.0)]}, 0.0, 0.0, ""
+            {"hv": [(100, (1 + 1 / (4 * c)) ** -0.5, 0.0), (400, (1 + 1 / (16 * c)) ** -0.5, 0.0)]},
+            0.0,
+            0.0,
+            "",
         )
 
     ideal, own = [die(c) for c in (1.0, 1.2, 0.8, 1.1)], [die(c) for c in (0.5, 0.6, 0.4, 0.55)]
     times, stderr = ablation.cost(own, ideal, "hv", 0.9)
-    assert times == pytest.approx(2, rel=0.05) and stderr < 0.1  # the same dies: what they share is no error
+    assert (
+        times == pytest.approx(2, rel=0.05) and stderr < 0.1
+    )  # the same dies: what they share is no error
     apart = ablation.cost(own[::-1], ideal, "hv", 0.9)
     assert apart[0] == pytest.approx(times) and apart[1] > 3 * stderr
     assert np.isnan(ablation.cost(own[:1], ideal[:1], "hv", 0.9)[1])
@@ -154,7 +210,10 @@ def test_trials_needed_follow_from_noise_that_averages_out_and_a_bias_that_does_
     for a, b in ((1.0, 300.0), (1.1, 50.0)):
         found = ablation.trials_needed((cosine(100, a, b), cosine(400, a, b)), (100, 400), 0.9)
         assert found == pytest.approx(b / (1 / 0.81 - a))
-    assert ablation.trials_needed((cosine(100, 1.3, 50), cosine(400, 1.3, 50)), (100, 400), 0.9) == np.inf
+    assert (
+        ablation.trials_needed((cosine(100, 1.3, 50), cosine(400, 1.3, 50)), (100, 400), 0.9)
+        == np.inf
+    )
     assert ablation.trials_needed((-0.1, 0.2), (100, 400), 0.9) == np.inf
     assert ablation.trials_needed((1.0, 1.0), (100, 400), 0.9) == 1.0
 
@@ -174,13 +233,23 @@ def test_dies_of_one_design_differ_and_their_yield_has_an_interval(runs):
 @pytest.mark.parametrize(
     "more, settle_ns",
     [
-        ({}, 90_000), ({}, 500), ({"error_unit.baseline_every": 5}, 90_000), ({"error_unit.baseline_every": 5}, 12_000),
+        ({}, 90_000),
+        ({}, 500),
+        ({"error_unit.baseline_every": 5}, 90_000),
+        ({"error_unit.baseline_every": 5}, 12_000),
         ({"clock.evaluation_ns": 30_000, "clock.broadcast_ns": 900}, 40_000),
     ],
-)  # fmt: skip
+)
 def test_the_schedule_is_that_of_the_events(small, method, more, settle_ns):
-    changes = {**more, "bus.skew_ns": 70, "synapses_per_tile": 9, "summing_line.settle_ns": settle_ns}
-    chip = chip_of(small, changes, method=method, code="gaussian", fidelity="event", trace_trials=50)
+    changes = {
+        **more,
+        "bus.skew_ns": 70,
+        "synapses_per_tile": 9,
+        "summing_line.settle_ns": settle_ns,
+    }
+    chip = chip_of(
+        small, changes, method=method, code="gaussian", fidelity="event", trace_trials=50
+    )
     schedule = Schedule(chip.params, chip.objective, METHODS[method], chip.presented)
     chip.run(50)
     assert schedule.time_s(50) == pytest.approx(chip.time_s, rel=1e-12)
@@ -194,26 +263,51 @@ def test_the_schedule_is_that_of_the_events(small, method, more, settle_ns):
     assert spent["bus"] == pytest.approx(50 * parts["bus"])
     assert spent["perturbation"] == pytest.approx(50 * parts["settling of perturbations"])
     assert measuring == pytest.approx(
-        50 * sum(parts[name] for name in parts if name not in ("bus", "waiting for dw.v or the clock"))
+        50
+        * sum(parts[name] for name in parts if name not in ("bus", "waiting for dw.v or the clock"))
     )
     # but for words that are sent beside an evaluation, one after another
     assert sum(parts.values()) - schedule.hidden_ns == pytest.approx(schedule.trial_ns)
 
 
 def test_a_budget_knows_the_registers_of_the_tiles():
-    changes = {"study": "budget", "estimation.code": "lfsr", "estimation.method": "central", "chip.synapses_per_tile": 3}
+    changes = {
+        "study": "budget",
+        "estimation.code": "lfsr",
+        "estimation.method": "central",
+        "chip.synapses_per_tile": 3,
+    }
     trials = {
-        per: fact(sims.run_experiment("xor", {**changes, "chip.perturbation.lfsr_per": per}, seed=1), "trials", "gradient")
+        per: fact(
+            sims.run_experiment("xor", {**changes, "chip.perturbation.lfsr_per": per}, seed=1),
+            "trials",
+            "gradient",
+        )
         for per in ("chip", "tile")
     }
-    assert trials["chip"] <= 15 < trials["tile"] == np.inf  # registers that meet keep the cosine below 0.9
+    assert (
+        trials["chip"] <= 15 < trials["tile"] == np.inf
+    )  # registers that meet keep the cosine below 0.9
 
 
 def test_a_budget_foretells_what_the_chip_then_needs():
-    changes = {"chip.error_unit.noise": 1e-4, "chip.bus.drop_probability": 0.2, "estimation.method": "central", "run.seed": 3}
-    foretold = sims.run_experiment("xor", {**changes, "study": "budget", "dies.accuracy": 0.8, "estimation.code": "rademacher"})
+    changes = {
+        "chip.error_unit.noise": 1e-4,
+        "chip.bus.drop_probability": 0.2,
+        "estimation.method": "central",
+        "run.seed": 3,
+    }
+    foretold = sims.run_experiment(
+        "xor", {**changes, "study": "budget", "dies.accuracy": 0.8, "estimation.code": "rademacher"}
+    )
     trials = round(fact(foretold, "trials", "gradient"))
-    settings = {**changes, "study": "dies", "dies.count": 60, "estimation.trials": trials, "estimation.code": "rademacher"}
+    settings = {
+        **changes,
+        "study": "dies",
+        "dies.count": 60,
+        "estimation.trials": trials,
+        "estimation.code": "rademacher",
+    }
     run = sims.run_experiment("xor", settings)
     cosines = run.dies["cosine"]
     # a mean of 60, and some per cent that the expected cosine of few trials neglects
@@ -230,7 +324,9 @@ def test_small_networks_are_diagonalised(runs):
     values = np.linalg.eigvalsh(problem.objective.hessian(problem.w))
     np.testing.assert_allclose(run.eigenvalues["eigenvalue"], values, atol=1e-12)
     np.testing.assert_allclose(run.extremes["eigenvalue"], [*values[:4], *values[-4:]], atol=1e-12)
-    assert fact(run, "trace") == pytest.approx(values.sum()) and fact(run, "2/lambda_max") == pytest.approx(2 / values[-1])
+    assert fact(run, "trace") == pytest.approx(values.sum()) and fact(
+        run, "2/lambda_max"
+    ) == pytest.approx(2 / values[-1])
 
 
 def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
@@ -241,17 +337,30 @@ def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
     assert not estimated.eigenvalues["exact"].any() and fact(estimated, "products") < 1000
     stderr = row_of(estimated, "trace")["stderr"]
     assert 0 < abs(fact(estimated, "trace") - fact(exact, "trace")) < 5 * stderr
-    np.testing.assert_allclose(estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6)
+    np.testing.assert_allclose(
+        estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6
+    )
 
 
 def test_a_spectrum_agrees_with_its_own_table_where_every_eigenvalue_is_repeated():
-    changes = {"study": "spectrum", "data.samples": 40, "network.layers": [64, 10], "network.error": "squared_error"}
-    run = sims.run_experiment("digits", changes)  # a linear network: each eigenvalue once for each of ten outputs
+    changes = {
+        "study": "spectrum",
+        "data.samples": 40,
+        "network.layers": [64, 10],
+        "network.error": "squared_error",
+    }
+    run = sims.run_experiment(
+        "digits", changes
+    )  # a linear network: each eigenvalue once for each of ten outputs
     values = np.sort(run.eigenvalues["eigenvalue"])
     count = len(run.extremes) // 2
     assert np.ptp(values[-10:]) < 1e-9 * values[-1]
-    np.testing.assert_allclose(run.extremes["eigenvalue"], [*values[:count], *values[-count:]], atol=1e-9 * values[-1])
-    assert fact(run, "largest") == pytest.approx(values[-1]) and fact(run, "smallest") == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(
+        run.extremes["eigenvalue"], [*values[:count], *values[-count:]], atol=1e-9 * values[-1]
+    )
+    assert fact(run, "largest") == pytest.approx(values[-1]) and fact(
+        run, "smallest"
+    ) == pytest.approx(0, abs=1e-9)
 
 
 # ---- finite differences
@@ -268,7 +377,10 @@ def test_truncation_has_orders_one_and_two_and_r_backprop_no_step(runs):
         < fact(run, "smallest_error", "central")
         < fact(run, "smallest_error", "one-sided")
     )
-    for kind in ("one-sided", "central"):  # a rule that knows no third derivative is within a few powers of two of the best
+    for kind in (
+        "one-sided",
+        "central",
+    ):  # a rule that knows no third derivative is within a few powers of two of the best
         assert fact(run, "error_there", kind) < 30 * fact(run, "smallest_error", kind)
 
 
@@ -286,28 +398,39 @@ def test_every_optimiser_descends_within_its_budget(runs):
     table = runs[0]["uses"].optimisation
     for name in uses.OPTIMISERS:
         own = table[table["optimiser"] == name]
-        assert own["cost"].iloc[0] == 0 and own["cost"].iloc[-1] <= 1.1 * SMALL["uses.budget"] and len(own) > 5
-        assert (own["error"].diff().dropna() <= 0).all() and own["error"].iloc[-1] < 0.5 * own["error"].iloc[0]
+        assert (
+            own["cost"].iloc[0] == 0
+            and own["cost"].iloc[-1] <= 1.1 * SMALL["uses.budget"]
+            and len(own) > 5
+        )
+        assert (own["error"].diff().dropna() <= 0).all() and own["error"].iloc[-1] < 0.5 * own[
+            "error"
+        ].iloc[0]
 
 
 @pytest.mark.parametrize("budget", [1, 2, 5, 10, 11, 12, 13])
 def test_newton_cg_ends_with_any_budget(budget):
     objective = MLP([2, 2, 1]).objective([[1.0, 2.0], [0.5, -1.0]], [[1.0], [0.0]]).with_decay(0.1)
     states = list(uses.newton_cg(objective, np.ones(9), budget))
-    assert states and states[-1][0] <= budget + 4  # a step ends with two products, the gradient and a line search
+    assert (
+        states and states[-1][0] <= budget + 4
+    )  # a step ends with two products, the gradient and a line search
 
 
 def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(runs):
     run = runs[0]["uses"]
     # a displacement of 1e-4 leaves third derivatives a share of about 1e-4
-    np.testing.assert_allclose(run.modes["measured_updates"], run.modes["predicted_updates"], rtol=5e-3)
-    assert fact(run, "growth_above") == pytest.approx(1.02, abs=1e-4) and fact(run, "growth_below") == pytest.approx(
-        0.98, abs=1e-4
+    np.testing.assert_allclose(
+        run.modes["measured_updates"], run.modes["predicted_updates"], rtol=5e-3
     )
+    assert fact(run, "growth_above") == pytest.approx(1.02, abs=1e-4) and fact(
+        run, "growth_below"
+    ) == pytest.approx(0.98, abs=1e-4)
 
 
 def test_evidence_of_a_linear_network_is_that_of_bayesian_regression():
-    # linear regression with unit noise and a Gaussian prior has its evidence in closed form: t ~ N(0, I + X X' / (S alpha))
+    # linear regression with unit noise and a Gaussian prior has its evidence in closed form: t ~
+    # N(0, I + X X' / (S alpha))
     rng = np.random.default_rng(0)
     S, x, alpha = 20, rng.standard_normal((20, 3)), 0.05
     t = x @ [1.0, -2.0, 0.5] + rng.standard_normal(S)
@@ -316,7 +439,9 @@ def test_evidence_of_a_linear_network_is_that_of_bayesian_regression():
     X = np.c_[x, np.ones(S)]
     row = uses.evidence(split, np.zeros(4), alpha, 100)
     C = np.eye(S) + X @ X.T / (S * alpha)
-    assert row["log_evidence"] == pytest.approx(-0.5 * t @ np.linalg.solve(C, t) - 0.5 * np.linalg.slogdet(C)[1], rel=1e-9)
+    assert row["log_evidence"] == pytest.approx(
+        -0.5 * t @ np.linalg.solve(C, t) - 0.5 * np.linalg.slogdet(C)[1], rel=1e-9
+    )
     values = np.linalg.eigvalsh(X.T @ X / S)
     assert row["gamma"] == pytest.approx((values / (values + alpha)).sum(), rel=1e-9)
     assert abs(row["lanczos_log_determinant"] - row["log_determinant"]) < 5 * row["lanczos_stderr"]
@@ -346,7 +471,11 @@ def test_obs_prunes_better_than_the_others(runs):
 
 def test_saliencies_of_obs_are_those_of_minres():
     rng = np.random.default_rng(3)
-    objective = MLP([3, 2]).objective(rng.standard_normal((9, 3)), rng.standard_normal((9, 2))).with_decay(0.1)
+    objective = (
+        MLP([3, 2])
+        .objective(rng.standard_normal((9, 3)), rng.standard_normal((9, 2)))
+        .with_decay(0.1)
+    )
     w = rng.standard_normal(objective.n_weights)
     expected = w**2 / (2 * np.diag(np.linalg.inv(objective.hessian(w))))
     np.testing.assert_allclose(curvature.obs_saliencies(objective, w).value, expected, rtol=1e-6)
@@ -359,16 +488,28 @@ def test_saliencies_of_obs_are_those_of_minres():
         ("uses", {"uses.test_samples": 5000}, "has only 1797"),
         ("uses", {"uses.budget": 1}, "uses.budget = 1"),
         ("uses", {"uses.decays": []}, "uses.decays"),
-        ("xor", {"study": "uses"}, 'uses.test_samples = 200, but data.name = "xor" has only 4 patterns, 4 of them'),
+        (
+            "xor",
+            {"study": "uses"},
+            'uses.test_samples = 200, but data.name = "xor" has only 4 patterns, 4 of them',
+        ),
         ("boltzmann", {"data.name": "digits"}, "too many units .* to be enumerated"),
         ("dag", {"network.external": [1, 0, 0, 0, 0]}, r"external\[0\] = 1"),
         ("recurrent", {"network.step": 2}, "network.step = 2"),
         ("boltzmann", {"network.sign": 0}, "network.sign = 0"),
         ("boltzmann", {"study": "uses"}, "no patterns to hold back"),
-        ("finite-difference", {"finite_difference.largest": 1e-13}, "smallest = 1e-12 must be less"),
+        (
+            "finite-difference",
+            {"finite_difference.largest": 1e-13},
+            "smallest = 1e-12 must be less",
+        ),
         ("xor", {"study": "use"}, "study"),
         ("estimators", {"estimators.codes": ["wlsh"]}, "did you mean walsh?"),
-        ("xor", {"study": "budget", "chip.clock.evaluation_ns": 100}, "clock.evaluation_ns = 100 cannot hold an evaluation"),
+        (
+            "xor",
+            {"study": "budget", "chip.clock.evaluation_ns": 100},
+            "clock.evaluation_ns = 100 cannot hold an evaluation",
+        ),
         ("estimators", {"estimators.repeats": 1}, "estimators.repeats = 1"),
     ],
 )
@@ -393,14 +534,26 @@ class Patience:
     "name, changes, questions, tables",
     [
         ("uses", SMALL, 600, {"summary", "optimisation"}),
-        ("uses", {**SMALL, "uses.decays": [0.01, 0.02]}, None, {"summary", "optimisation", "eigenvalues", "modes", "evidence"}),
-        ("digits", {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]}, None, {"summary", "extremes"}),
+        (
+            "uses",
+            {**SMALL, "uses.decays": [0.01, 0.02]},
+            None,
+            {"summary", "optimisation", "eigenvalues", "modes", "evidence"},
+        ),
+        (
+            "digits",
+            {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]},
+            None,
+            {"summary", "extremes"},
+        ),
         ("finite-difference", QUICK["finite-difference"][1], 40, {"summary", "errors"}),
         ("estimators", QUICK["estimators"][1], 3, {"summary"}),
     ],
     ids=str,
 )
-def test_an_interrupted_study_keeps_its_finished_parts_and_rows(name, changes, questions, tables, tmp_path):
+def test_an_interrupted_study_keeps_its_finished_parts_and_rows(
+    name, changes, questions, tables, tmp_path
+):
     if questions is None:  # near the end
         whole = Patience(10**9)
         sims.run_experiment(name, changes, should_stop=whole)
@@ -413,22 +566,40 @@ def test_an_interrupted_study_keeps_its_finished_parts_and_rows(name, changes, q
     assert run.provenance["status"] == "partial" and "interrupted" in run.provenance["reason"]
     loaded = reports.load(tmp_path / "part")
     assert loaded.partial and set(loaded.tables) == tables
-    assert "interrupted" in reports.export(loaded.directory, ["png", "html", "md"])[-1].parent.joinpath("report.html").read_text()
+    assert (
+        "interrupted"
+        in reports.export(loaded.directory, ["png", "html", "md"])[-1]
+        .parent.joinpath("report.html")
+        .read_text()
+    )
 
 
 def test_finished_parts_outlive_a_minimum_that_is_not_found(command):
     status, out, err = command(
-        "run", "uses", *(word for key, value in {**SMALL, "uses.decay": 1e-14, "network.activation": "relu"}.items()
-        for word in ("--set", f"{key}={value}")), "--out", "part",
-    )  # fmt: skip
-    assert status == 2 and "no minimum found" in err and "kinks of relu" in err and err.count("\n") == 1
+        "run",
+        "uses",
+        *(
+            word
+            for key, value in {**SMALL, "uses.decay": 1e-14, "network.activation": "relu"}.items()
+            for word in ("--set", f"{key}={value}")
+        ),
+        "--out",
+        "part",
+    )
+    assert (
+        status == 2
+        and "no minimum found" in err
+        and "kinks of relu" in err
+        and err.count("\n") == 1
+    )
     loaded = reports.load("part")
     assert set(loaded.tables) >= {"summary", "optimisation"} and "no minimum found" in loaded.reason
     assert "PARTIAL: uses: no minimum found" in out
 
 
 def test_share_of_negative_eigenvalues_is_the_same_by_quadrature(monkeypatch):
-    # half the eigenvalues of a network with few patterns are zero: nodes of quadrature scatter around it
+    # half the eigenvalues of a network with few patterns are zero: nodes of quadrature scatter
+    # around it
     changes = {"study": "spectrum", "data.samples": 16, "network.layers": [64, 10, 10]}
     exact = sims.run_experiment("digits", changes)
     monkeypatch.setattr(spectrum, "EXACT", 100)
@@ -438,7 +609,9 @@ def test_share_of_negative_eigenvalues_is_the_same_by_quadrature(monkeypatch):
         # besides chance, the nodes stand for eigenvalues that lie across the border: some per cent
         assert abs(fact(estimated, name) - fact(exact, name)) < 5 * stderr + 0.03
     values = exact.eigenvalues["eigenvalue"]
-    assert fact(exact, "share_negative") == pytest.approx((values < -1e-3 * values.abs().max()).mean())
+    assert fact(exact, "share_negative") == pytest.approx(
+        (values < -1e-3 * values.abs().max()).mean()
+    )
 
 
 def test_spectrum_copes_without_converged_eigenvalues(monkeypatch, tmp_path):
@@ -449,23 +622,40 @@ def test_spectrum_copes_without_converged_eigenvalues(monkeypatch, tmp_path):
     for limit in (3000, 10):
         monkeypatch.setattr(spectrum, "EXACT", limit)
         out = tmp_path / str(limit)
-        run = sims.run_experiment("digits", {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]}, out=out)
+        run = sims.run_experiment(
+            "digits",
+            {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]},
+            out=out,
+        )
         assert run.extremes.empty and fact(run, "largest") > 0 and fact(run, "products") > 7
         reports.export(out, ["html", "png", "csv"])
     assert "none has converged" in row_of(run, "largest")["meaning"]
 
 
 def test_finite_differences_of_a_network_that_does_not_settle_far_away_are_nan_there(tmp_path):
-    changes = {"study": "finite-difference", "finite_difference.points": 15, "network.activation": "linear"}
+    changes = {
+        "study": "finite-difference",
+        "finite_difference.points": 15,
+        "network.activation": "linear",
+    }
     changes["network.max_steps"] = 200
-    run = sims.run_experiment("recurrent", {**changes, "finite_difference.largest": 100.0}, out=tmp_path / "far")
+    run = sims.run_experiment(
+        "recurrent", {**changes, "finite_difference.largest": 100.0}, out=tmp_path / "far"
+    )
     missing = run.errors["error"].isna()
-    assert missing.any() and not missing.all() and np.isfinite(fact(run, "smallest_error", "central"))
+    assert (
+        missing.any() and not missing.all() and np.isfinite(fact(run, "smallest_error", "central"))
+    )
     reports.export(tmp_path / "far", ["html", "png", "md"])
 
 
 def test_the_floor_of_a_relaxation_is_its_tolerance():
-    changes = {"study": "finite-difference", "finite_difference.points": 5, "network.solver": "relax", "network.tolerance": 1e-5}
+    changes = {
+        "study": "finite-difference",
+        "finite_difference.points": 5,
+        "network.solver": "relax",
+        "network.tolerance": 1e-5,
+    }
     run = sims.run_experiment("recurrent", changes)
     assert 1e-8 < fact(run, "error", "R{backprop}") < 1e-3
     assert "tolerance" in row_of(run, "error", "R{backprop}")["meaning"]
@@ -474,9 +664,14 @@ def test_the_floor_of_a_relaxation_is_its_tolerance():
 def test_evidence_is_told_only_at_a_clear_minimum():
     for lowest, known in ((-0.5, True), (-0.99, False)):
         H = np.diag([lowest, 1.0, 2.0])
-        plain = Objective.from_functions(lambda w, H=H: w @ H @ w / 2, lambda w, H=H: H @ w, lambda w, v, H=H: H @ v, n_weights=3)
+        plain = Objective.from_functions(
+            lambda w, H=H: w @ H @ w / 2, lambda w, H=H: H @ w, lambda w, v, H=H: H @ v, n_weights=3
+        )
         row = uses.evidence(uses.Split(plain, plain, lambda w: 1.0), np.ones(3), 1.0, 50)
-        told = [np.isfinite(row[name]) for name in ("gamma", "log_evidence", "log_determinant", "lanczos_stderr")]
+        told = [
+            np.isfinite(row[name])
+            for name in ("gamma", "log_evidence", "log_determinant", "lanczos_stderr")
+        ]
         assert told == [known] * 4 and row["lowest_eigenvalue"] == pytest.approx(lowest)
 
 
@@ -506,7 +701,11 @@ def test_targets_that_are_any_numbers_have_no_accuracy(tmp_path):
 
 
 def test_pruning_of_a_small_network_shows_different_counts_once():
-    objective = MLP([2, 1]).objective([[1.0, 2.0], [0.5, -1.0], [2.0, 0.1]], [[1.0], [0.0], [2.0]]).with_decay(0.1)
+    objective = (
+        MLP([2, 1])
+        .objective([[1.0, 2.0], [0.5, -1.0], [2.0, 0.1]], [[1.0], [0.0], [2.0]])
+        .with_decay(0.1)
+    )
     split = uses.Split(objective, objective, lambda w: np.nan)
     minimum = uses.polished(objective, np.zeros(3))
     rows = [row for some in uses.prune(split, objective, minimum, lambda: False) for row in some]
@@ -517,15 +716,24 @@ def test_pruning_of_a_small_network_shows_different_counts_once():
 
 def test_more_samples_of_a_teacher_leave_the_first_as_they_are():
     few, many = (
-        load_data(load_experiment("teacher", {"data.samples": samples, "data.noise": 0.5}).data, 8, 3) for samples in (10, 40)
+        load_data(
+            load_experiment("teacher", {"data.samples": samples, "data.noise": 0.5}).data, 8, 3
+        )
+        for samples in (10, 40)
     )
     for a, b in zip(few, many, strict=True):
         np.testing.assert_array_equal(a, b[:10])
 
 
 def test_networks_of_files_take_every_key_of_their_kind():
-    relaxing = load_experiment("recurrent", {"network.step": 0.25, "network.tolerance": 1e-6, "network.max_steps": 99}).network
-    assert (relaxing.build().step, relaxing.build().tolerance, relaxing.build().max_steps) == (0.25, 1e-6, 99)
+    relaxing = load_experiment(
+        "recurrent", {"network.step": 0.25, "network.tolerance": 1e-6, "network.max_steps": 99}
+    ).network
+    assert (relaxing.build().step, relaxing.build().tolerance, relaxing.build().max_steps) == (
+        0.25,
+        1e-6,
+        99,
+    )
     tied = {"network.tied": [0, 1, 2, 0, 1, 2, 3], "network.external": [0, 0, 0, 0.5, 0]}
     graph = load_experiment("dag", tied).network.build()
     assert graph.n_weights == 4 and graph.external[3] == 0.5
@@ -536,7 +744,10 @@ def test_networks_of_files_take_every_key_of_their_kind():
 def test_the_command_prints_and_plots_a_spectrum(command):
     status, out, err = command("spectrum", "xor", "--k", "2", "--out", "eigen")
     assert status == 0 and err == "" and "2/lambda_max" in out
-    assert len(pd.read_csv("eigen/extremes.csv")) == 4 and Path("eigen/spectrum.png").stat().st_size > 1000
+    assert (
+        len(pd.read_csv("eigen/extremes.csv")) == 4
+        and Path("eigen/spectrum.png").stat().st_size > 1000
+    )
     assert "Extreme eigenvalues" in command("compare", "eigen")[1]
     status, _, err = command("spectrum", "xor", "--out", "eigen")
     assert status == 2 and "already holds files" in err
@@ -544,7 +755,10 @@ def test_the_command_prints_and_plots_a_spectrum(command):
     assert len(pd.read_csv("one/extremes.csv")) == 2
     status, _, err = command("spectrum", "xor", "--set", "study=uses")
     assert status == 2 and "use perturb run" in err and err.count("\n") == 1
-    assert command("spectrum", "xor", "--k", "0")[2] == "perturb: xor.toml with --set: spectrum.k = 0 must be >= 1\n"
+    assert (
+        command("spectrum", "xor", "--k", "0")[2]
+        == "perturb: xor.toml with --set: spectrum.k = 0 must be >= 1\n"
+    )
 
 
 def test_datasets_are_listed_a_line_each(command):
@@ -556,4 +770,8 @@ def test_datasets_are_listed_a_line_each(command):
 def test_dies_of_a_training_experiment_say_that_they_are_not_of_learning(command):
     for name, said in (("xor-learning", True), ("xor", False)):
         status, out, _ = command("dies", name, "-n", "1", "--set", "estimation.trials=16")
-        assert status == 0 and ("Mind: this is of estimates at the starting weights, not of learning" in out) == said
+        assert (
+            status == 0
+            and ("Mind: this is of estimates at the starting weights, not of learning" in out)
+            == said
+        )

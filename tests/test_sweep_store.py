@@ -1,4 +1,6 @@
-"""What ends a sweep, and going on: nothing finished is lost, done twice, or believed half-written."""
+"""What ends a sweep, and going on: nothing finished is lost, done twice, or believed
+half-written.
+"""
 
 import os
 import re
@@ -35,12 +37,17 @@ def test_resumed_equals_uninterrupted(whole, tmp_path):
             run(workers=count)
     same(run(workers=0), whole[1])
     with sqlite3.connect(tmp_path / "out" / FILE) as file:
-        assert file.execute("select count(*), count(distinct cell) from results").fetchone() == (8, 8)
+        assert file.execute("select count(*), count(distinct cell) from results").fetchone() == (
+            8,
+            8,
+        )
 
 
 @contextmanager
 def killed_at(step):
-    """This process is killed (SIGKILL) at the given one of the moments before and after everything that is written."""
+    """This process is killed (SIGKILL) at the given one of the moments before and after
+    everything that is written.
+    """
     left = iter(range(step, -1, -1))
 
     def mortal(call):
@@ -59,7 +66,11 @@ def killed_at(step):
         executemany = mortal(sqlite3.Connection.executemany)
 
     connect, replace, fsync = sqlite3.connect, os.replace, os.fsync
-    sqlite3.connect, os.replace, os.fsync = partial(connect, factory=Mortal), mortal(replace), mortal(fsync)
+    sqlite3.connect, os.replace, os.fsync = (
+        partial(connect, factory=Mortal),
+        mortal(replace),
+        mortal(fsync),
+    )
     try:
         yield
     finally:
@@ -94,7 +105,9 @@ def test_killed_at_any_point_of_writing_and_resumed_equals_uninterrupted(tmp_pat
         out = tmp_path / f"killed-{step}"
         killed = forked(lambda: sweep_until(out, step))  # noqa: B023
         assert killed in (-9, 0), step
-        before = sims.load_sweep(out) if step > 60 else None  # by then the plan is written; what is there is believed
+        before = (
+            sims.load_sweep(out) if step > 60 else None
+        )  # by then the plan is written; what is there is believed
         frame = quick_sweep(out)
         assert before is None or set(before["x"]) <= set(frame["x"])
         assert stored(out) == expected, step
@@ -126,13 +139,20 @@ def test_started_many_times_at_once_nothing_is_done_twice(tmp_path, monkeypatch)
     statuses = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
     assert statuses == [0, 2, 2, 2]
     with sqlite3.connect(tmp_path / "out" / FILE) as file:
-        assert file.execute("select count(*), count(distinct cell) from results").fetchone() == (4, 4)
+        assert file.execute("select count(*), count(distinct cell) from results").fetchone() == (
+            4,
+            4,
+        )
 
 
 def test_status_says_whether_somebody_is_at_work(tmp_path, quick, command):
     seen = []
-    quick_sweep(tmp_path / "out", told=lambda told: seen.append(sims.sweep_status(tmp_path / "out")))
-    assert [(status.done, status.cells, status.running) for status in seen] == [(n, 4, True) for n in (1, 2, 3, 4)]
+    quick_sweep(
+        tmp_path / "out", told=lambda told: seen.append(sims.sweep_status(tmp_path / "out"))
+    )
+    assert [(status.done, status.cells, status.running) for status in seen] == [
+        (n, 4, True) for n in (1, 2, 3, 4)
+    ]
     assert not sims.sweep_status(tmp_path / "out").running
     status, _, err = command("status", "nowhere")
     assert status == 2 and "nowhere: not the directory of a sweep" in err and err.count("\n") == 1
@@ -181,7 +201,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, quick, monkeypatch)
         try:
             quick_sweep(out)
         except InputError as error:
-            assert "full: free some space, and the same command goes on" in str(error) and "\n" not in str(error)
+            assert "full: free some space, and the same command goes on" in str(
+                error
+            ) and "\n" not in str(error)
         else:
             assert pages > 3
 
@@ -189,8 +211,13 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, quick, monkeypatch)
     shutil.rmtree(out)
     with monkeypatch.context() as patch:
         patch.setattr(cells, "run_cell", made_up)
-        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(InputError, match="weights.parquet: cannot be written .No space left on device.: free some space"):
+        patch.setattr(
+            os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
+        with pytest.raises(
+            InputError,
+            match="weights.parquet: cannot be written .No space left on device.: free some space",
+        ):
             quick_sweep(out)
     monkeypatch.setattr(cells, "run_cell", made_up)
     pd.testing.assert_frame_equal(quick_sweep(out), expected)
@@ -200,15 +227,26 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, quick, monkeypatch)
 @pytest.mark.parametrize(
     "other, message",
     [
-        ({"vary": {"estimation.trials": [16, 64]}}, "vary.estimation.trials of the sweep was [16, 32]"),
+        (
+            {"vary": {"estimation.trials": [16, 64]}},
+            "vary.estimation.trials of the sweep was [16, 32]",
+        ),
         ({"repeats": 3}, "repeats of the sweep was 2 when this sweep was begun and is 3 now"),
         ({"set": {"chip.bus.skew_ns": 5}}, "chip.bus.skew_ns of the experiment was 0"),
-        ({"vary": {"estimation.trials": [16, 32], "chip.die": [0, 1]}}, "vary.chip.die of the sweep was absent"),
+        (
+            {"vary": {"estimation.trials": [16, 32], "chip.die": [0, 1]}},
+            "vary.chip.die of the sweep was absent",
+        ),
         ({"set": {"run.seed": 1}}, "run.seed of the experiment was 0"),
     ],
 )
 def test_another_sweep_in_the_same_directory_is_refused(tmp_path, quick, other, message):
-    options = {"vary": {"estimation.trials": [16, 32]}, "repeats": 2, "out": tmp_path / "out", "workers": 0}
+    options = {
+        "vary": {"estimation.trials": [16, 32]},
+        "repeats": 2,
+        "out": tmp_path / "out",
+        "workers": 0,
+    }
     frame = sims.run_sweep("xor", **options)
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         sims.run_sweep("xor", **{**options, **other})
@@ -220,7 +258,9 @@ def test_other_versions_are_refused_to_go_on(tmp_path, quick, monkeypatch):
     frame = quick_sweep(tmp_path / "out")
     with monkeypatch.context() as later:
         later.setattr(plans, "versions", lambda: workers.versions() | {"numpy": "9.9"})
-        with pytest.raises(InputError, match=re.escape('numpy (version) was "') + '.* and is "9.9" now'):
+        with pytest.raises(
+            InputError, match=re.escape('numpy (version) was "') + '.* and is "9.9" now'
+        ):
             quick_sweep(tmp_path / "out")
     pd.testing.assert_frame_equal(quick_sweep(tmp_path / "out"), frame)
 
@@ -230,7 +270,11 @@ def test_foreign_files_are_refused_and_left_alone(tmp_path, quick):
         file.execute("create table notes (text)")
     file.close()
     for name, content, message in (
-        (FILE, b"some notes of mine, longer than a header of a database would be......" * 20, "not a database"),
+        (
+            FILE,
+            b"some notes of mine, longer than a header of a database would be......" * 20,
+            "not a database",
+        ),
         (FILE, (tmp_path / "other.sqlite").read_bytes(), "a database of another program"),
         ("notes.txt", b"mine", "already holds files and no sweep"),
     ):
@@ -255,7 +299,9 @@ def test_a_damaged_store_is_one_line_or_still_says_the_truth(tmp_path, quick):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(random.integers(8))
         damaged.append(bytes(flipped))
-    damaged += [content[:length] for length in (1, 50, 100, 1000, 4096, 5000, 12288, len(content) - 1)]
+    damaged += [
+        content[:length] for length in (1, 50, 100, 1000, 4096, 5000, 12288, len(content) - 1)
+    ]
     for number, found in enumerate(damaged):
         copy = tmp_path / str(number)
         copy.mkdir()
@@ -290,7 +336,11 @@ def test_the_status_of_a_sweep_reads_no_results(tmp_path, quick):
     before = sims.sweep_status(tmp_path / "out")
     with sqlite3.connect(tmp_path / "out" / FILE) as file:
         file.execute("update results set rows = '{'")
-    assert sims.sweep_status(tmp_path / "out") == before and (before.cells, before.done, before.seconds) == (4, 4, 8.0)
+    assert sims.sweep_status(tmp_path / "out") == before and (
+        before.cells,
+        before.done,
+        before.seconds,
+    ) == (4, 4, 8.0)
     with sqlite3.connect(tmp_path / "out" / FILE) as file:
         file.execute("update results set seconds = 'x' where cell = 1")
     with pytest.raises(InputError, match="damaged: restore it from a copy"):
@@ -312,7 +362,9 @@ def test_only_one_store_is_open_at_a_time(tmp_path, quick):
 
 
 class ReadOnlyMedium(sqlite3.Connection):
-    """SQLite where it can write nothing: a log cannot be read, as its index would have to be made."""
+    """SQLite where it can write nothing: a log cannot be read, as its index would have to be
+    made.
+    """
 
     def __init__(self, path, *args, **options):
         self._refused = str(path).endswith("?mode=ro") or Path(path).name == "sweep.lock"
@@ -333,7 +385,9 @@ def test_a_sweep_on_a_read_only_medium_can_be_read_with_its_log(tmp_path, quick,
         patch.setattr(sweep_database, "EMPTY_EVERY_S", 1e9)
         if (child := os.fork()) == 0:
             quick_sweep(
-                tmp_path / "killed", keep=False, told=lambda told: told.done == 4 and os.kill(os.getpid(), signal.SIGKILL)
+                tmp_path / "killed",
+                keep=False,
+                told=lambda told: told.done == 4 and os.kill(os.getpid(), signal.SIGKILL),
             )
         os.waitpid(child, 0)
     assert (tmp_path / "killed" / f"{FILE}-wal").stat().st_size
@@ -350,7 +404,11 @@ def test_after_a_kill_the_file_alone_has_nearly_everything(tmp_path, quick, monk
     expected = sims.load_sweep(tmp_path / "ended")
     monkeypatch.setattr(sweep_database, "EMPTY_EVERY_S", 0.0)
     if (child := os.fork()) == 0:
-        quick_sweep(tmp_path / "killed", keep=False, told=lambda told: told.done == 3 and os.kill(os.getpid(), signal.SIGKILL))
+        quick_sweep(
+            tmp_path / "killed",
+            keep=False,
+            told=lambda told: told.done == 3 and os.kill(os.getpid(), signal.SIGKILL),
+        )
     os.waitpid(child, 0)
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "killed" / FILE, tmp_path / "copy")
@@ -370,7 +428,9 @@ def test_a_directory_that_is_removed_ends_the_sweep_at_the_next_result(tmp_path,
             quick_sweep(tmp_path / "other")
             os.rename(tmp_path / "other", out)
 
-    with pytest.raises(InputError, match="sweep.sqlite: was removed or replaced while the sweep was at work"):
+    with pytest.raises(
+        InputError, match="sweep.sqlite: was removed or replaced while the sweep was at work"
+    ):
         quick_sweep(out, told=remove)
     assert done == [1] and out.exists() == replaced
 

@@ -1,4 +1,6 @@
-"""The study "training": its experiments, comparisons at equal evaluations, interruptions, advice and mistakes."""
+"""The study "training": its experiments, comparisons at equal evaluations, interruptions, advice
+and mistakes.
+"""
 
 import itertools
 import os
@@ -21,7 +23,12 @@ from sims.experiment.loading import experiment_names, load_experiment
 from sims.studies.training import contenders, interval, plan_of
 from sims.studies.training_theory import stable_rate
 
-QUICK = {"training.runs": 2, "training.updates": 40, "training.records": 6, "training.control_updates": 20}
+QUICK = {
+    "training.runs": 2,
+    "training.updates": 40,
+    "training.records": 6,
+    "training.control_updates": 20,
+}
 LEARNING = [name for name in experiment_names() if load_experiment(name).study == "training"]
 
 
@@ -31,7 +38,10 @@ def learn(**set):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name == "curvature-costs" else ()) for name in LEARNING],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "curvature-costs" else ())
+        for name in LEARNING
+    ],
 )
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)
@@ -42,49 +52,89 @@ def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     }
     options = run.experiment.training
     assert set(run.learning["source"]) == {name for name, _, _ in contenders(run.experiment)}
-    assert set(run.learning["run"]) == set(range(options.runs)) and np.isfinite(run.learning["error"]).all()
+    assert (
+        set(run.learning["run"]) == set(range(options.runs))
+        and np.isfinite(run.learning["error"]).all()
+    )
     paths = reports.export(tmp_path / "run", ["html", "md", "csv", "png"], tmp_path / "report")
     assert {"learning.png", "alignment.png", "report.html"} <= {path.name for path in paths}
     assert "How soon" in (tmp_path / "report" / "report.html").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data, layers", [("iris", [4, 3]), ("wine", [13, 4, 3]), ("breast-cancer", [30, 2])])
+@pytest.mark.parametrize(
+    "data, layers", [("iris", [4, 3]), ("wine", [13, 4, 3]), ("breast-cancer", [30, 2])]
+)
 def test_real_sets_are_learned(data, layers):
-    set = {"data.name": data, "data.test": 40, "network.layers": layers, "training.batch": 16, "training.eta": 0.1}
-    run = learn(**set, **{"training.updates": 3000, "training.criterion": "test_accuracy", "training.goal": 0.9})
+    set = {
+        "data.name": data,
+        "data.test": 40,
+        "network.layers": layers,
+        "training.batch": 16,
+        "training.eta": 0.1,
+    }
+    run = learn(
+        **set,
+        **{"training.updates": 3000, "training.criterion": "test_accuracy", "training.goal": 0.9},
+    )
     assert fact(run, "test_accuracy", "batch") > 0.9 and fact(run, "solved", "batch") == 1
 
 
 def test_classes_that_are_never_found_show_in_balanced_accuracy_confusion_and_counts(tmp_path):
     rng = np.random.Generator(np.random.Philox(1))
     names = np.array(["idle"] * 140 + ["run"] * 40 + ["fault"] * 20)
-    x = rng.standard_normal((200, 2)) + 4 * (names == "run")[:, None]  # nothing tells "fault" from "idle"
-    pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "state": names}).to_csv(tmp_path / "states.csv", index=False)
+    x = (
+        rng.standard_normal((200, 2)) + 4 * (names == "run")[:, None]
+    )  # nothing tells "fault" from "idle"
+    pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "state": names}).to_csv(
+        tmp_path / "states.csv", index=False
+    )
     run = sims.run_experiment(
         "xor-learning",
         {
-            **QUICK, "network.layers": [2, 3], "network.error": "cross_entropy", "network.output": "linear", "data.name": "file",
-            "data.file": str(tmp_path / "states.csv"), "data.targets": "state", "data.samples": 100, "data.test": 100,
-            "training.compare_with": [], "training.updates": 2000, "training.criterion": "test_balanced_accuracy",
+            **QUICK,
+            "network.layers": [2, 3],
+            "network.error": "cross_entropy",
+            "network.output": "linear",
+            "data.name": "file",
+            "data.file": str(tmp_path / "states.csv"),
+            "data.targets": "state",
+            "data.samples": 100,
+            "data.test": 100,
+            "training.compare_with": [],
+            "training.updates": 2000,
+            "training.criterion": "test_balanced_accuracy",
             "training.goal": 0.9,
         },
         out=tmp_path / "run",
-    )  # fmt: skip
+    )
     table = run.confusion
     ends = run.learning.groupby(["source", "run"]).last()
     for (source, number), own in table[table["patterns"] == "held back"].groupby(["source", "run"]):
         square = own.pivot_table(index="truth", columns="classified", values="count", fill_value=0)
         truth = np.repeat(own["truth"], own["count"])
         found = np.repeat(own["classified"], own["count"])
-        assert len(truth) == 100 and square.sum(axis=1).to_dict() == {"fault": 10, "idle": 70, "run": 20}
+        assert len(truth) == 100 and square.sum(axis=1).to_dict() == {
+            "fault": 10,
+            "idle": 70,
+            "run": 20,
+        }
         assert ends["test_accuracy"][source, number] == pytest.approx((truth == found).mean())
-        assert ends["test_balanced_accuracy"][source, number] == pytest.approx(balanced_accuracy_score(truth, found))
-    assert fact(run, "test_accuracy", "batch") > 0.85 and fact(run, "test_balanced_accuracy", "batch") < 0.75
+        assert ends["test_balanced_accuracy"][source, number] == pytest.approx(
+            balanced_accuracy_score(truth, found)
+        )
+    assert (
+        fact(run, "test_accuracy", "batch") > 0.85
+        and fact(run, "test_balanced_accuracy", "batch") < 0.75
+    )
     assert fact(run, "solved", "batch") == 0
     reports.export(tmp_path / "run", ["html", "md"], tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "Patterns of each class" in text and "Confusion matrix, chip" in text and "test balanced accuracy" in text
+    assert (
+        "Patterns of each class" in text
+        and "Confusion matrix, chip" in text
+        and "test balanced accuracy" in text
+    )
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others():
@@ -101,18 +151,39 @@ IMPERFECT = {
     "events": {"training.source": "event", "chip.weights.device": "ecram-tang2018"},
     "curvature": {"estimation.method": "difference", "training.rule": "diagonal"},
     "mean of the curvature": {
-        "estimation.method": "difference", "training.rule": "newton-mean", "chip.weights.leak_tau_s": 0.1,
+        "estimation.method": "difference",
+        "training.rule": "newton-mean",
+        "chip.weights.leak_tau_s": 0.1,
     },
     "curvature of leaking weights": {
-        "estimation.method": "difference", "training.rule": "newton-cg", "training.cg_steps": 2, "chip.weights.leak_tau_s": 0.1,
+        "estimation.method": "difference",
+        "training.rule": "newton-cg",
+        "training.cg_steps": 2,
+        "chip.weights.leak_tau_s": 0.1,
     },
-    "late writes": {"training.waits": False, "chip.weights.write_ns": 20_000, "training.rule": "momentum", "training.eta": 0.05},
+    "late writes": {
+        "training.waits": False,
+        "chip.weights.write_ns": 20_000,
+        "training.rule": "momentum",
+        "training.eta": 0.05,
+    },
     "late writes, events": {
-        "training.source": "event", "training.waits": False, "chip.bus.latency_ns": 8000, "chip.weights.leak_tau_s": 0.1,
+        "training.source": "event",
+        "training.waits": False,
+        "chip.bus.latency_ns": 8000,
+        "chip.weights.leak_tau_s": 0.1,
     },
-    "rate along the step": {"training.rate": "line", "training.eta": 0.3, "chip.weights.leak_tau_s": 0.1},
-    "measured rate": {"training.rate": "trace", "training.tune_every": 7, "training.tune_trials": 20},
-}  # fmt: skip
+    "rate along the step": {
+        "training.rate": "line",
+        "training.eta": 0.3,
+        "chip.weights.leak_tau_s": 0.1,
+    },
+    "measured rate": {
+        "training.rate": "trace",
+        "training.tune_every": 7,
+        "training.tune_trials": 20,
+    },
+}
 
 
 @pytest.mark.parametrize("chip", IMPERFECT)
@@ -122,7 +193,10 @@ def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
     for asked in (0, 9, 25, 60):
         calls = iter(range(asked))
         part = sims.run_experiment(
-            "xor-learning", set, scratch=tmp_path, should_stop=lambda calls=calls: next(calls, None) is None
+            "xor-learning",
+            set,
+            scratch=tmp_path,
+            should_stop=lambda calls=calls: next(calls, None) is None,
         )
         assert part.provenance["status"] == "partial" and len(part.learning) < len(whole.learning)
     assert list(tmp_path.glob(".xor-learning-*.npz"))
@@ -134,7 +208,9 @@ def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("chip", ["leak", "curvature of leaking weights", "late writes", "late writes, events"])
+@pytest.mark.parametrize(
+    "chip", ["leak", "curvature of leaking weights", "late writes", "late writes, events"]
+)
 def test_killed_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
     set = {**QUICK, **IMPERFECT[chip], "training.compare_with": [], "training.control": False}
     whole = sims.run_experiment("xor-learning", set)
@@ -151,7 +227,9 @@ def test_killed_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
         assert list(tmp_path.glob(".xor-learning-*.npz"))
     resumed = []
-    again = sims.run_experiment("xor-learning", set, scratch=tmp_path, progress=lambda what, done, of: resumed.append(done))
+    again = sims.run_experiment(
+        "xor-learning", set, scratch=tmp_path, progress=lambda what, done, of: resumed.append(done)
+    )
     assert resumed[0] > 1
     pd.testing.assert_frame_equal(again.learning, whole.learning)
 
@@ -159,10 +237,14 @@ def test_killed_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
 def test_a_file_that_was_cut_short_is_not_gone_on_with(tmp_path):
     whole = learn()
     set, calls = {**QUICK, "training.compare_with": []}, iter(range(30))
-    sims.run_experiment("xor-learning", set, scratch=tmp_path, should_stop=lambda: next(calls, None) is None)
+    sims.run_experiment(
+        "xor-learning", set, scratch=tmp_path, should_stop=lambda: next(calls, None) is None
+    )
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:500])
-    pd.testing.assert_frame_equal(sims.run_experiment("xor-learning", set, scratch=tmp_path).learning, whole.learning)
+    pd.testing.assert_frame_equal(
+        sims.run_experiment("xor-learning", set, scratch=tmp_path).learning, whole.learning
+    )
 
 
 # ---- at equal evaluations
@@ -171,10 +253,14 @@ def test_a_file_that_was_cut_short_is_not_gone_on_with(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"trials_per_update": 4}, {"method": "forward", "baseline_free": True}, {"rate": "trace", "tune_every": 5},
-        {"rate": "eigenvalue", "tune_every": 5}, {"rate": "line"}, {"rule": "newton-cg", "method": "difference", "cg_steps": 2},
+        {"trials_per_update": 4},
+        {"method": "forward", "baseline_free": True},
+        {"rate": "trace", "tune_every": 5},
+        {"rate": "eigenvalue", "tune_every": 5},
+        {"rate": "line"},
+        {"rule": "newton-cg", "method": "difference", "cg_steps": 2},
     ],
-)  # fmt: skip
+)
 def test_evaluations_are_counted_as_they_are_made(changes):
     x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     objective = MLP([2, 2, 1]).objective(x, x[:, :1] * x[:, 1:])
@@ -183,24 +269,38 @@ def test_evaluations_are_counted_as_they_are_made(changes):
     for updates in range(1, 13):
         Batch(objective, plan).advance(state, 1)
         assert state.evaluations == plan.evaluations(updates)
-        assert plan.updates_within(state.evaluations) == updates > plan.updates_within(state.evaluations - 1)
+        assert (
+            plan.updates_within(state.evaluations)
+            == updates
+            > plan.updates_within(state.evaluations - 1)
+        )
 
 
 def test_settings_are_compared_at_equal_evaluations_from_the_same_starts():
     others = [
-        {"label": "four trials", "trials_per_update": 4}, {"label": "forward", "method": "forward", "rule": "keep-if-better"},
+        {"label": "four trials", "trials_per_update": 4},
+        {"label": "forward", "method": "forward", "rule": "keep-if-better"},
         {"label": "measured", "rate": "trace", "tune_every": 10, "tune_trials": 2},
-    ]  # fmt: skip
+    ]
     run = learn(**{"training.compare_with": others, "training.control": False})
-    assert list(dict.fromkeys(run.learning["source"])) == ["batch", "four trials", "forward", "measured"]
-    starts = run.learning[run.learning["update"] == 0].pivot(index="run", columns="source", values="error")
+    assert list(dict.fromkeys(run.learning["source"])) == [
+        "batch",
+        "four trials",
+        "forward",
+        "measured",
+    ]
+    starts = run.learning[run.learning["update"] == 0].pivot(
+        index="run", columns="source", values="error"
+    )
     assert (starts.nunique(axis=1) == 1).all()
     for label in ("four trials", "forward", "measured"):
         assert 76 <= fact(run, "evaluations", label) <= fact(run, "evaluations", "batch") == 80
     # and is what it would be alone
     alone = learn(**{"training.trials_per_update": 4, "training.updates": 10}).learning
     last = run.learning[run.learning["source"] == "four trials"].groupby("run")["error"].last()
-    np.testing.assert_array_equal(last, alone[alone["source"] == "batch"].groupby("run")["error"].last())
+    np.testing.assert_array_equal(
+        last, alone[alone["source"] == "batch"].groupby("run")["error"].last()
+    )
 
 
 def test_the_summary_has_mean_spread_and_worst_of_the_runs():
@@ -221,7 +321,9 @@ def test_the_summary_has_mean_spread_and_worst_of_the_runs():
 def test_theory_foretells_a_linear_teacher():
     run = sims.run_experiment("teacher-learning", {"training.updates": 1000, "training.runs": 50})
     # means of 50 runs, which scatter by 30 % around the floor
-    assert fact(run, "error", "batch") == pytest.approx(fact(run, "predicted_error", "batch"), rel=5 * 0.3 / 50**0.5)
+    assert fact(run, "error", "batch") == pytest.approx(
+        fact(run, "predicted_error", "batch"), rel=5 * 0.3 / 50**0.5
+    )
 
 
 def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
@@ -232,7 +334,9 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
     for solved, of in ((1, 100_000), (99_999, 100_000), (3, 7)):
         low, high = interval(solved, of)
         assert low < solved / of < high
-        assert [binom.sf(solved - 1, of, low), binom.cdf(solved, of, high)] == pytest.approx([0.025, 0.025], rel=1e-5)
+        assert [binom.sf(solved - 1, of, low), binom.cdf(solved, of, high)] == pytest.approx(
+            [0.025, 0.025], rel=1e-5
+        )
 
 
 # ---- warnings and ends
@@ -245,9 +349,13 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
         ("error_unit.bits", "learning stalls", {"chip.error_unit.bits": 4}),
         ("estimation.sigma", "noise of dE", {"chip.error_unit.noise": 0.1}),
         ("weights.leak_tau_s", "a leak should be", {"chip.weights.leak_tau_s": 1e-5}),
-        ("weights.device", "most updates give none", {"chip.weights.device": "reram-array-hfo2", "training.eta": 0.001}),
+        (
+            "weights.device",
+            "most updates give none",
+            {"chip.weights.device": "reram-array-hfo2", "training.eta": 0.001},
+        ),
     ],
-)  # fmt: skip
+)
 def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):
     run = learn(**set)
     row = run.advice.set_index("setting").loc[key]
@@ -256,9 +364,19 @@ def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):
 
 
 def test_a_run_that_diverges_ends_with_a_clear_verdict(tmp_path):
-    set = {**QUICK, "network.output": "linear", "training.eta": 1e4, "training.control": False, "training.compare_with": []}
+    set = {
+        **QUICK,
+        "network.output": "linear",
+        "training.eta": 1e4,
+        "training.control": False,
+        "training.compare_with": [],
+    }
     run = sims.run_experiment("xor-learning", set, out=tmp_path / "run")
-    assert fact(run, "diverged", "batch") == 1 and fact(run, "solved", "batch") == 0 and run.provenance["status"] == "complete"
+    assert (
+        fact(run, "diverged", "batch") == 1
+        and fact(run, "solved", "batch") == 0
+        and run.provenance["status"] == "complete"
+    )
     (_, verdict), *_ = verdicts_of(reports.load(tmp_path / "run"))
     assert "2 diverged: lower its eta" in verdict
     assert reports.export(tmp_path / "run", ["html", "png"], tmp_path)
@@ -266,7 +384,13 @@ def test_a_run_that_diverges_ends_with_a_clear_verdict(tmp_path):
 
 def test_runs_that_stand_still_are_said_to(tmp_path):
     # no update reaches half a step of the weights' converter
-    set = {**QUICK, "chip.weights.bits": 3, "training.eta": 1e-6, "training.control": False, "training.compare_with": []}
+    set = {
+        **QUICK,
+        "chip.weights.bits": 3,
+        "training.eta": 1e-6,
+        "training.control": False,
+        "training.compare_with": [],
+    }
     run = sims.run_experiment("xor-learning", set, out=tmp_path / "run")
     assert fact(run, "standing_still", "batch") == 1
     (_, verdict), *_ = verdicts_of(reports.load(tmp_path / "run"))
@@ -284,25 +408,45 @@ def set_of(run):
 
 
 def test_training_and_spectrum_say_one_stable_rate():
-    # of a start with negative eigenvalues, whose trace says less than half of what the positive ones do
+    # of a start with negative eigenvalues, whose trace says less than half of what the positive
+    # ones do
     start = {"weights.seed": 3}
-    trained = sims.run_experiment("xor-learning", {**QUICK, **start, "training.control": False, "training.compare_with": []})
+    trained = sims.run_experiment(
+        "xor-learning", {**QUICK, **start, "training.control": False, "training.compare_with": []}
+    )
     seen = sims.run_experiment("xor-learning", {"study": "spectrum", **start})
     values = seen.eigenvalues["eigenvalue"].to_numpy()
     assert values[0] < -0.1 * values[-1]
     wanted = learning_curves.stability_limit(np.maximum(values, 0.0))
-    assert fact(trained, "stable_learning_rate") == pytest.approx(wanted) == fact(seen, "stable_learning_rate")
-    assert fact(seen, "2/tr_H") == pytest.approx(2 / values.sum()) and wanted < 0.8 * fact(seen, "2/tr_H")
-    assert trained.advice.set_index("setting").loc["training.eta", "advised"] == pytest.approx(wanted / 2)
+    assert (
+        fact(trained, "stable_learning_rate")
+        == pytest.approx(wanted)
+        == fact(seen, "stable_learning_rate")
+    )
+    assert fact(seen, "2/tr_H") == pytest.approx(2 / values.sum()) and wanted < 0.8 * fact(
+        seen, "2/tr_H"
+    )
+    assert trained.advice.set_index("setting").loc["training.eta", "advised"] == pytest.approx(
+        wanted / 2
+    )
 
 
 def test_by_quadrature_it_is_the_same(monkeypatch):
-    set = {**QUICK, "training.control": False, "training.compare_with": [], "network.layers": [2, 6, 1], "training.updates": 1}
+    set = {
+        **QUICK,
+        "training.control": False,
+        "training.compare_with": [],
+        "network.layers": [2, 6, 1],
+        "training.updates": 1,
+    }
     exact = sims.run_experiment("xor-learning", set)
     monkeypatch.setattr(sims.studies.training_theory, "EIGENVALUES", 1)
     # the bounds of learning_curves.stability_limit hold it between tr/(tr + 2 l) and 1
     assert (
-        0.5 < fact(sims.run_experiment("xor-learning", set), "stable_learning_rate") / fact(exact, "stable_learning_rate") < 1.5
+        0.5
+        < fact(sims.run_experiment("xor-learning", set), "stable_learning_rate")
+        / fact(exact, "stable_learning_rate")
+        < 1.5
     )
 
 
@@ -313,7 +457,9 @@ def test_networks_with_negative_eigenvalues_diverge_where_the_positive_ones_say(
     layers = [[2, 4, 1], [3, 5, 2], [4, 8, 1], [5, 6, 3]][seed % 4]
     net, scale = MLP(layers, output="linear", error="squared_error"), 1 if seed < 4 else 3
     objective, w = (
-        net.objective(rng.standard_normal((30, layers[0])), scale * rng.standard_normal((30, layers[-1]))),
+        net.objective(
+            rng.standard_normal((30, layers[0])), scale * rng.standard_normal((30, layers[-1]))
+        ),
         net.init(seed),
     )
     values = np.linalg.eigvalsh(objective.hessian(w))
@@ -336,42 +482,82 @@ def test_networks_with_negative_eigenvalues_diverge_where_the_positive_ones_say(
 
 
 def bits_advised(**set):
-    run = learn(**{"chip.error_unit.bits": 12, "training.control": False, "training.compare_with": [], **set})
+    run = learn(
+        **{
+            "chip.error_unit.bits": 12,
+            "training.control": False,
+            "training.compare_with": [],
+            **set,
+        }
+    )
     return run.advice.set_index("setting").loc["error_unit.bits", "advised"]
 
 
 @pytest.mark.slow
 def test_many_patterns_dither_one_another_and_need_fewer_bits_than_few():
     many = {
-        "data.name": "iris", "network.layers": [4, 3], "network.output": "linear", "training.goal": 0.15, "training.eta": 0.02,
-        "estimation.sigma": 0.05, "chip.error_unit.range": 8.0,
-    }  # fmt: skip
-    assert bits_advised(**many) in (4, 5, 6) and 9 <= bits_advised(**{"chip.error_unit.range": 1.0}) <= 11
+        "data.name": "iris",
+        "network.layers": [4, 3],
+        "network.output": "linear",
+        "training.goal": 0.15,
+        "training.eta": 0.02,
+        "estimation.sigma": 0.05,
+        "chip.error_unit.range": 8.0,
+    }
+    assert (
+        bits_advised(**many) in (4, 5, 6)
+        and 9 <= bits_advised(**{"chip.error_unit.range": 1.0}) <= 11
+    )
     # with so many it learns as without a converter, with three fewer it does not
     ends = {}
     for bits in (0, int(bits_advised(**many)), int(bits_advised(**many)) - 3):
-        set = {**QUICK, **many, "chip.error_unit.bits": bits, "training.updates": 2000, "training.compare_with": []}
-        ends[bits] = fact(sims.run_experiment("xor-learning", {**set, "training.control": False}), "error", "batch")
+        set = {
+            **QUICK,
+            **many,
+            "chip.error_unit.bits": bits,
+            "training.updates": 2000,
+            "training.compare_with": [],
+        }
+        ends[bits] = fact(
+            sims.run_experiment("xor-learning", {**set, "training.control": False}),
+            "error",
+            "batch",
+        )
     without, enough, few = ends.values()
     assert enough < 1.1 * without and few > 1.5 * without
 
 
 def test_advice_says_when_steps_by_curvature_pay():
     few = {"training.updates": 1, "training.runs": 1, "training.compare_with": []}
-    helps = sims.run_experiment("curvature-helps", few).advice.set_index("setting").loc["training.rule, evaluations"]
-    assert not helps["mind"] and 384 <= helps["used"] <= 768  # what it takes, as the file says; plain: 19,000
+    helps = (
+        sims.run_experiment("curvature-helps", few)
+        .advice.set_index("setting")
+        .loc["training.rule, evaluations"]
+    )
+    assert (
+        not helps["mind"] and 384 <= helps["used"] <= 768
+    )  # what it takes, as the file says; plain: 19,000
     assert 19_000 / 1.5 < helps["advised"] < 1.5 * 19_000
-    rule = {"estimation.method": "difference", "training.rule": "newton-cg", "training.control": False}
+    rule = {
+        "estimation.method": "difference",
+        "training.rule": "newton-cg",
+        "training.control": False,
+    }
     noisy = learn(**rule, **few).advice.set_index("setting")
     row = noisy.loc["training.rule, evaluations"]
-    assert row["mind"] and np.isinf(row["used"]) and "whole periods of code walsh, or newton-mean" in row["why"]
+    assert (
+        row["mind"]
+        and np.isinf(row["used"])
+        and "whole periods of code walsh, or newton-mean" in row["why"]
+    )
     mean = learn(**{**rule, "training.rule": "newton-mean"}, **few).advice.set_index("setting")
     # divided by curvature nine modes are alike: 2/(n + 2)
     assert mean.loc["training.eta", "advised"] == pytest.approx(1 / 11)
 
 
 def test_a_rate_that_cannot_be_measured_any_more_stays():
-    # E is constant to rounding once the output unit is saturated, and its trace cannot be measured there
+    # E is constant to rounding once the output unit is saturated, and its trace cannot be measured
+    # there
     objective = Objective.from_functions(lambda w: float(np.tanh(w[0]) ** 2 + 1), n_weights=1)
     plan = Plan(rate="trace", eta=0.5, tune_every=1, tune_trials=2, sigma=1e-3)
     state = begin(np.array([0.3]), plan)
@@ -388,17 +574,32 @@ def test_a_rate_that_cannot_be_measured_any_more_stays():
     [
         ({"training.batch": 5}, "training.batch = 5 but there are 4 patterns"),
         ({"training.rule": "diagonal"}, 'set method = "difference", not "central"'),
-        ({"training.criterion": "accuracy", "data.name": "teacher", "data.samples": 9}, "are no classes"),
-        ({"training.criterion": "accuracy", "training.goal": 1.5}, "goal = 1.5 must lie in 0 < goal <= 1"),
+        (
+            {"training.criterion": "accuracy", "data.name": "teacher", "data.samples": 9},
+            "are no classes",
+        ),
+        (
+            {"training.criterion": "accuracy", "training.goal": 1.5},
+            "goal = 1.5 must lie in 0 < goal <= 1",
+        ),
         ({"training.goal": 0.0}, "goal = 0.0 must be > 0"),
         ({"training.criterion": "test_error"}, "no patterns are held back: set data.test"),
         ({"training.compare_with": [{"label": "exact"}]}, 'label = "exact" is taken'),
-        ({"training.compare_with": [{"label": "a", "rule": "newton-cg"}]}, 'label = "a": rule = "newton-cg" needs z'),
-        ({"training.compare_with": [{"label": "a", "trials_per_update": 99}]}, "a single update takes more than the 80"),
+        (
+            {"training.compare_with": [{"label": "a", "rule": "newton-cg"}]},
+            'label = "a": rule = "newton-cg" needs z',
+        ),
+        (
+            {"training.compare_with": [{"label": "a", "trials_per_update": 99}]},
+            "a single update takes more than the 80",
+        ),
         ({"training.compare_with": [{"label": "a", "rule": "best"}]}, "rule"),
-        ({"training.rule": "keep-if-better", "training.trials_per_update": 2}, "judges every trial"),
+        (
+            {"training.rule": "keep-if-better", "training.trials_per_update": 2},
+            "judges every trial",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_said_in_one_line_before_anything_is_run(set, message):
     with pytest.raises(InputError) as error:
         learn(**set)
@@ -409,4 +610,7 @@ def test_a_contender_is_the_plan_with_its_own_settings():
     experiment = load_experiment("curvature-helps")
     listed = {name: plan_of(settings) for name, settings, _ in contenders(experiment)}
     assert listed["batch"].rule == "newton-cg" and listed["plain, 0.002"].eta == 0.002
-    assert listed["plain, 0.002"].method is METHODS["central"] and listed["plain, Walsh"].trials_per_update == 16
+    assert (
+        listed["plain, 0.002"].method is METHODS["central"]
+        and listed["plain, Walsh"].trials_per_update == 16
+    )

@@ -1,4 +1,6 @@
-"""One file of a header and arrays (NumPy's npz), whole or not at all; damaged ones end in one line."""
+"""One file of a header and arrays (NumPy's npz), whole or not at all; damaged ones end in one
+line.
+"""
 
 import io
 import json
@@ -15,11 +17,19 @@ from perturb.errors import InputError
 from perturb.files import UNREADABLE, open_regular, reason, whole
 
 Array = np.ndarray
-DAMAGED = (*UNREADABLE, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error)  # what damaged bytes make of zip, npy and json
+DAMAGED = (
+    *UNREADABLE,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)  # what damaged bytes make of zip, npy and json
 
 
 def write(path: Path, what: str, header: Mapping[str, object], arrays: Mapping[str, Array]) -> None:
-    """Write a header that JSON can hold and arrays; InputError where that is not possible. what: their name in messages."""
+    """Write a header that JSON can hold and arrays; InputError where that is not possible. what:
+    their name in messages.
+    """
     content = io.BytesIO()
     entries = {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays}
     np.savez(content, **entries)  # type: ignore[arg-type]  # of allow_pickle, which stays as it is
@@ -27,16 +37,22 @@ def write(path: Path, what: str, header: Mapping[str, object], arrays: Mapping[s
         with whole(path) as file:
             file.write(content.getvalue())
     except OSError as error:
-        raise InputError(f"{path}: the {what} could not be written ({error.strerror or error}): choose another") from None
+        raise InputError(
+            f"{path}: the {what} could not be written ({error.strerror or error}): choose another"
+        ) from None
 
 
 @contextmanager
 def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
-    """InputError, in one line with the file and a remedy, for whatever its contents make of a block that reads it."""
+    """InputError, in one line with the file and a remedy, for whatever its contents make of a
+    block that reads it.
+    """
     try:
         yield
     except InputError as error:
-        raise error if str(error).startswith(f"{path}: ") else InputError(f"{path}: {error}") from None
+        raise (
+            error if str(error).startswith(f"{path}: ") else InputError(f"{path}: {error}")
+        ) from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: {remedy}") from None
     except DAMAGED as error:

@@ -14,8 +14,9 @@ MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare
 class Design:
     """What every trial of an estimate has in common; statistics of different designs never mix.
 
-    sigma: rms of a perturbation. r: displacement along v (methods that displace). presentation: "batch" (an evaluation presents
-    all patterns) or "pattern" (a trial presents one, drawn at random). seed keys the code, the noise and the drawn patterns.
+    sigma: rms of a perturbation. r: displacement along v (methods that displace). presentation:
+    "batch" (an evaluation presents all patterns) or "pattern" (a trial presents one, drawn at
+    random). seed keys the code, the noise and the drawn patterns.
     """
 
     method: Method
@@ -31,7 +32,9 @@ class Design:
             positive(name, getattr(self, name))
         integer("seed", self.seed, 0, 2**64 - 1)
         if self.presentation not in ("batch", "pattern"):
-            raise InputError(f'presentation = {self.presentation!r} is unknown: "batch" or "pattern"')
+            raise InputError(
+                f'presentation = {self.presentation!r} is unknown: "batch" or "pattern"'
+            )
         check_pair(self.method, self.code)
         self.code.check(self.n_weights)
 
@@ -41,15 +44,18 @@ class Design:
         return self.method.kappa(self.code.kurtosis)
 
     def not_finite(self, trial: int) -> "NotFinite":
-        """What to say when E is not finite in a trial: which trial and seed it was, and how to draw it again."""
+        """What to say when E is not finite in a trial: which trial and seed it was, and how to
+        draw it again.
+        """
         registers, name = self.code.registers, self.code.name
         if registers not in (None, Registers()):
             name = f"perturb.lfsr({registers.taps}, {registers.bits})"
         elif self.code.function is None:
             name = f'perturb.CODES["{name}"]'
         return NotFinite(
-            f"E is not finite in trial {trial} of {self.method.name}/{self.code.name} (seed {self.seed}): lower sigma or r; "
-            f"its perturbation is {name}.draw({self.n_weights}, {float(self.sigma)!r}, {self.seed}, {trial})",
+            f"E is not finite in trial {trial} of {self.method.name}/{self.code.name} (seed"
+            f" {self.seed}): lower sigma or r; its perturbation is {name}.draw({self.n_weights},"
+            f" {float(self.sigma)!r}, {self.seed}, {trial})",
             trial,
         )
 
@@ -72,16 +78,25 @@ class NotFinite(InputError):
 
 
 def check_pair(method: Method, code: Code) -> None:
-    """InputError for a code whose components are too dependent for a method on s dw: its limit is not z, nor anything near."""
+    """InputError for a code whose components are too dependent for a method on s dw: its limit
+    is not z, nor anything near.
+    """
     if method.needs_s and not code.independent:
-        what = "perturbs one weight at a time" if code.kind == SEQUENTIAL else "repeats the same products of its columns"
+        what = (
+            "perturbs one weight at a time"
+            if code.kind == SEQUENTIAL
+            else "repeats the same products of its columns"
+        )
         raise InputError(
-            f"method = {method.name!r} does not go with code = {code.name!r}, which {what}: use difference, or another code"
+            f"method = {method.name!r} does not go with code = {code.name!r}, which {what}: use"
+            " difference, or another code"
         )
 
 
 def check_trials(first: int, trials: object) -> int:
-    """`trials` more after `first`, as an int; InputError unless it is a whole number >= 1 and trial numbers stay below 2^62."""
+    """`trials` more after `first`, as an int; InputError unless it is a whole number >= 1 and
+    trial numbers stay below 2^62.
+    """
     count = integer("trials", trials, 1)
     if first + count > MOST_TRIALS:
         raise InputError(f"trials = {count} (after {first}) are more than fit: at most 2^62 in all")

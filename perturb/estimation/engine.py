@@ -1,4 +1,6 @@
-"""Dispatch of trials: to compiled kernels where there are some for a network, code and precision, else to the network itself."""
+"""Dispatch of trials: to compiled kernels where there are some for a network, code and
+precision, else to the network itself.
+"""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +25,18 @@ from perturb.trial.methods import REGRESSORS
 from perturb.trial.readout import Reading
 from perturb.trial.synapse import SUMS
 
-FAST_CODES = {"rademacher": float32_signs, "walsh": float32_signs, "gaussian": float32_values, "ternary": float32_values}
+FAST_CODES = {
+    "rademacher": float32_signs,
+    "walsh": float32_signs,
+    "gaussian": float32_values,
+    "ternary": float32_values,
+}
 
 
 class Mismatch(NamedTuple):
-    """What reaches the weights of dw, each with (n,) numbers of its own: gain a dw + offset, in every phase with a != 0. The
-    synapses know nothing of it."""
+    """What reaches the weights of dw, each with (n,) numbers of its own: gain a dw + offset, in
+    every phase with a != 0. The synapses know nothing of it.
+    """
 
     gain: np.ndarray
     offset: np.ndarray
@@ -46,19 +54,24 @@ def run_trials(
     precision: str = "float64",
     mismatch: Mismatch | None = None,
 ) -> None:
-    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None: `threads.n_threads`).
+    """Add the next `trials` trials to `statistics`, `batch` at a time on `threads` threads (None:
+    `threads.n_threads`).
 
-    Neither changes a bit of the result. precision: "float32" where there is a kernel for it (`has_fast_kernel`), which agrees
-    with "float64" to its rounding. Memory: 112 n bytes for each block of a batch, whatever `trials`: without `batch` a few MB
-    or a few blocks. MLPs have compiled kernels; any other objective, or a code of the user's own, is evaluated as it is, some
-    trials at a time. A trial whose error is not finite raises InputError and leaves `statistics` as before its batch; so does
-    an interruption.
+    Neither changes a bit of the result. precision: "float32" where there is a kernel for it
+    (`has_fast_kernel`), which agrees with "float64" to its rounding. Memory: 112 n bytes for each
+    block of a batch, whatever `trials`: without `batch` a few MB or a few blocks. MLPs have
+    compiled kernels; any other objective, or a code of the user's own, is evaluated as it is, some
+    trials at a time. A trial whose error is not finite raises InputError and leaves `statistics` as
+    before its batch; so does an interruption.
     """
     design, fast = statistics.design, precision == "float32"
     check_trials(statistics.next_trial, trials)
     statistics.bind(Point.of(objective, w, v, reading))
     if fast and not has_fast_kernel(objective, design):
-        raise InputError('precision = "float32" has no kernel for this network, code or presentation: use "auto" or "float64"')
+        raise InputError(
+            'precision = "float32" has no kernel for this network, code or presentation: use "auto"'
+            ' or "float64"'
+        )
     kernel = None
     if has_kernel(objective) and design.code.function is None:
         kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design, mismatch)
@@ -67,22 +80,38 @@ def run_trials(
     size = _span(design, mismatch) if fast else BLOCK
     if batch is None:
         # some MB of sums, and not much more than a second's work, so that an interruption is heard
-        work = design.n_weights * len(design.method.phases) * (objective.n_patterns if design.presentation == "batch" else 1)
-        batch = size * threads * max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
+        work = (
+            design.n_weights
+            * len(design.method.phases)
+            * (objective.n_patterns if design.presentation == "batch" else 1)
+        )
+        batch = (
+            size * threads * max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
+        )
         if statistics.periods:  # and of broadcasts
             batch = min(batch, max(size * threads, 2**18 // (size * threads) * size * threads))
     last = statistics.next_trial + trials
     sums, totals = np.empty((0, *statistics.open[0].shape)), np.empty((0, statistics.open[1].size))
     with ThreadPoolExecutor(threads) as pool:
         while statistics.next_trial < last:
-            # float32: a block that is open is summed again from its start, so that its bits do not depend on where it was cut
+            # float32: a block that is open is summed again from its start, so that its bits do not
+            # depend on where it was cut
             again = fast and statistics.opened is not None
-            first = statistics.opened if again and statistics.opened is not None else statistics.next_trial
+            first = (
+                statistics.opened
+                if again and statistics.opened is not None
+                else statistics.next_trial
+            )
             stop = (statistics.next_trial + batch) // size * size
-            stop = min(last, stop if stop > statistics.next_trial else statistics.next_trial + batch)
+            stop = min(
+                last, stop if stop > statistics.next_trial else statistics.next_trial + batch
+            )
             blocks = (stop - 1) // size - first // size + 1
             if len(sums) < blocks:
-                sums, totals = np.empty((blocks, *statistics.open[0].shape)), np.empty((blocks, statistics.open[1].size))
+                sums, totals = (
+                    np.empty((blocks, *statistics.open[0].shape)),
+                    np.empty((blocks, statistics.open[1].size)),
+                )
             sums[:blocks], totals[:blocks] = 0.0, 0.0
             if statistics.opened is not None and not again:
                 sums[0], totals[0] = statistics.open
@@ -91,9 +120,17 @@ def run_trials(
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = []
             for a, b in pairwise(cuts):
-                begin, end = max(first, (first // size + a) * size), min(stop, (first // size + b) * size)
+                begin, end = (
+                    max(first, (first // size + a) * size),
+                    min(stop, (first // size + b) * size),
+                )
                 if a < b:
-                    parts = sums[a:b], totals[a:b], failed[a:b], heard[:, begin - first : end - first]
+                    parts = (
+                        sums[a:b],
+                        totals[a:b],
+                        failed[a:b],
+                        heard[:, begin - first : end - first],
+                    )
                     jobs.append(pool.submit(blocks_of, begin, end, *parts))
             for job in jobs:
                 job.result()
@@ -102,7 +139,10 @@ def run_trials(
             whole = stop % size == 0
             done = blocks if whole else blocks - 1
             rows = [len(SUMS) * i // threads for i in range(threads + 1)]
-            for job in [pool.submit(add_blocks, sums, done, a, b, statistics.closed[0]) for a, b in pairwise(rows)]:
+            for job in [
+                pool.submit(add_blocks, sums, done, a, b, statistics.closed[0])
+                for a, b in pairwise(rows)
+            ]:
                 job.result()
             add_blocks(totals[:, None], done, 0, 1, statistics.closed[1][None])
             if whole and statistics.opened is not None:
@@ -112,13 +152,17 @@ def run_trials(
                 if done or statistics.opened is None:
                     statistics.opened = max(first, stop // size * size)
             if statistics.periods:
-                statistics.periods.hear(statistics.next_trial, heard[:, statistics.next_trial - first :], v)
+                statistics.periods.hear(
+                    statistics.next_trial, heard[:, statistics.next_trial - first :], v
+                )
             statistics.extend(stop - statistics.next_trial)
             statistics.precision = min(statistics.precision, precision)
 
 
 def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
-    """Whether trials of this objective run compiled: MLPs whose activations and error have a compiled twin."""
+    """Whether trials of this objective run compiled: MLPs whose activations and error have a
+    compiled twin.
+    """
     if not isinstance(objective, MLPObjective):
         return False
     return compiled_twins(objective.network.activations, objective.network.error)
@@ -132,7 +176,12 @@ def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObject
 
 
 def _mlp_kernel(
-    objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design, mismatch: Mismatch | None
+    objective: MLPObjective,
+    w: np.ndarray,
+    v: np.ndarray,
+    reading: Reading,
+    design: Design,
+    mismatch: Mismatch | None,
 ) -> partial:
     """`mlp_trials` with everything but the trials filled in."""
     network, method, code = objective.network, design.method, design.code
@@ -145,19 +194,50 @@ def _mlp_kernel(
         W1, b1 = network.unpack(w_moved)[0]
         base_moved = W1.T @ x + b1[:, None]
     return partial(
-        mlp_trials, x, target, np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations]),
-        ERROR_KINDS[network.error], w, v, float(v @ v), design.r, base, along, gain, w_moved, base_moved,
-        np.array(method.phases, dtype=float), np.array(method.gradient_weights), np.array(method.hv_weights),
-        REGRESSORS[method.regressor], design.kappa, code.kind, design.sigma, code.period(w.size), code.taps(w.size),
-        code.sensing, np.uint64(design.seed), reading.noise, reading.step, reading.range - reading.step,
+        mlp_trials,
+        x,
+        target,
+        np.array(network.layers),
+        np.array([ACTIVATION_KINDS[name] for name in network.activations]),
+        ERROR_KINDS[network.error],
+        w,
+        v,
+        float(v @ v),
+        design.r,
+        base,
+        along,
+        gain,
+        w_moved,
+        base_moved,
+        np.array(method.phases, dtype=float),
+        np.array(method.gradient_weights),
+        np.array(method.hv_weights),
+        REGRESSORS[method.regressor],
+        design.kappa,
+        code.kind,
+        design.sigma,
+        code.period(w.size),
+        code.taps(w.size),
+        code.sensing,
+        np.uint64(design.seed),
+        reading.noise,
+        reading.step,
+        reading.range - reading.step,
         design.presentation == "pattern",
-    )  # fmt: skip
+    )
 
 
 def _fast_kernel(
-    objective: MLPObjective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design, mismatch: Mismatch | None
+    objective: MLPObjective,
+    w: np.ndarray,
+    v: np.ndarray,
+    reading: Reading,
+    design: Design,
+    mismatch: Mismatch | None,
 ) -> partial:
-    """`float32_signs.sign_trials` or `float32_values.float_trials` with everything but the trials filled in."""
+    """`float32_signs.sign_trials` or `float32_values.float_trials` with everything but the
+    trials filled in.
+    """
     network, method, code, S = objective.network, design.method, design.code, objective.n_patterns
     by_trials = S < float32_errors.FEW
     width = 4 if by_trials else float32_errors.WIDE
@@ -166,57 +246,111 @@ def _fast_kernel(
     x = _filled(inputs, (inputs.shape[0] + 3) // 4 * 4, Sp)
     target = _filled(objective.target.T, network.n_outputs, Sp)
     present = np.zeros(0, np.float32) if by_trials else _filled(np.ones((1, S)), 1, Sp)[0]
-    sizes, activations = np.array(network.layers), np.array([ACTIVATION_KINDS[name] for name in network.activations])
+    sizes, activations = (
+        np.array(network.layers),
+        np.array([ACTIVATION_KINDS[name] for name in network.activations]),
+    )
     regressor_kind = REGRESSORS[method.regressor]
-    size, V = float(np.linalg.norm(v)) or 1.0, float(v @ v) or 1.0  # v may be 0 for the gradient alone
+    size, V = (
+        float(np.linalg.norm(v)) or 1.0,
+        float(v @ v) or 1.0,
+    )  # v may be 0 for the gradient alone
 
     offset = mismatch.offset if mismatch else np.zeros(w.size)
 
     def arrays(phases: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Net inputs of the first layer at the points of phases without D, and the other layers' weights there."""
+        """Net inputs of the first layer at the points of phases without D, and the other layers'
+        weights there.
+        """
         points = [w + (offset if a else 0.0) + b * design.r * v for a, b in phases]
         patterns = np.ascontiguousarray(objective.x.T)
-        base, rest = np.zeros((len(points) * network.layers[1], Sp)), np.array([point[n1:] for point in points])
+        base, rest = (
+            np.zeros((len(points) * network.layers[1], Sp)),
+            np.array([point[n1:] for point in points]),
+        )
         for out, point in zip(np.split(base, len(points)), points, strict=True):
             own = np.empty((network.layers[1], S))
-            product(*network.unpack(point)[0], patterns, own)  # BLAS would leave its threads spinning beside ours
+            product(
+                *network.unpack(point)[0], patterns, own
+            )  # BLAS would leave its threads spinning beside ours
             out[:, :S] = own
         return _filled(base, *base.shape).ravel(), _filled(rest, len(rest), w.size - n1 + 64)
 
     common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
-    constants = (np.uint64(design.seed), *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)))
+    constants = (
+        np.uint64(design.seed),
+        *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)),
+    )
     ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
-    E, bits = np.zeros(16, np.float32), np.zeros(2 * ((w.size + 127) // 128) * (16 + float32_errors.SPARE), np.uint64)
-    one = (np.zeros(1, np.float32), np.zeros(1, np.int64), np.float32(design.sigma), constants[0], *(np.float32(0.0),) * 3, 0)
+    E, bits = (
+        np.zeros(16, np.float32),
+        np.zeros(2 * ((w.size + 127) // 128) * (16 + float32_errors.SPARE), np.uint64),
+    )
+    one = (
+        np.zeros(1, np.float32),
+        np.zeros(1, np.int64),
+        np.float32(design.sigma),
+        constants[0],
+        *(np.float32(0.0),) * 3,
+        0,
+    )
     where = (bits, ref[:0], ref[:0], 0, 1, E, E.copy(), ref)
     if by_trials:
         scratch = np.zeros(float32_errors.room_by_trials(sizes, Sp, True), np.float32)
-        float32_errors.errors_by_trials(*common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch)
+        float32_errors.errors_by_trials(
+            *common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch
+        )
     else:
-        float32_errors.errors_by_patterns(*common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), present, *one, *where)
+        float32_errors.errors_by_patterns(
+            *common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), present, *one, *where
+        )
     ref = ref[:Sp]
     base, rest = arrays(method.phases)
     module = _module(design, mismatch)
-    gain = () if module is float32_signs else ((mismatch.gain if mismatch else np.ones(w.size)).astype(np.float32),)
+    gain = (
+        ()
+        if module is float32_signs
+        else ((mismatch.gain if mismatch else np.ones(w.size)).astype(np.float32),)
+    )
     return partial(
-        float32_signs.sign_trials if module is float32_signs else float32_values.float_trials, *gain, *common, base, rest,
-        target.ravel(), ref, present, S,
+        float32_signs.sign_trials if module is float32_signs else float32_values.float_trials,
+        *gain,
+        *common,
+        base,
+        rest,
+        target.ravel(),
+        ref,
+        present,
+        S,
         _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if method.needs_s else 0],
         v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
-        {2: 1 / V, 3: 0.0}.get(regressor_kind, 1.0), regressor_kind, design.sigma * size,
-        np.array([a for a, _ in method.phases], np.float32), np.array([a == b == 0 for a, b in method.phases], np.int64),
-        np.array(method.gradient_weights), np.array(method.hv_weights), code.kind, design.sigma, code.period(w.size), *constants,
-        module.block(w.size), _span(design, mismatch),
-    )  # fmt: skip
+        {2: 1 / V, 3: 0.0}.get(regressor_kind, 1.0),
+        regressor_kind,
+        design.sigma * size,
+        np.array([a for a, _ in method.phases], np.float32),
+        np.array([a == b == 0 for a, b in method.phases], np.int64),
+        np.array(method.gradient_weights),
+        np.array(method.hv_weights),
+        code.kind,
+        design.sigma,
+        code.period(w.size),
+        *constants,
+        module.block(w.size),
+        _span(design, mismatch),
+    )
 
 
 def _module(design: Design, mismatch: Mismatch | None) -> ModuleType:
-    """The float32 kernels of a code; signs that reach every weight with a gain of its own are signs no more."""
+    """The float32 kernels of a code; signs that reach every weight with a gain of its own are
+    signs no more.
+    """
     return float32_values if mismatch else FAST_CODES[design.code.name]
 
 
 def _span(design: Design, mismatch: Mismatch | None) -> int:
-    """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too large to be added often."""
+    """Trials whose float32 kernels add to the same sums: several blocks, where the sums are too
+    large to be added often.
+    """
     return _module(design, mismatch).block(design.n_weights) * (
         1 if design.n_weights < 10_000 else 4 if design.n_weights < 50_000 else 8
     )
@@ -232,9 +366,18 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, totals, failed, heard):
-    """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`; ends at a trial not finite."""
-    method, code, V, meter = design.method, design.code, float(v @ v), Meter(objective, design, reading)
+def _any_trials(
+    objective, w, v, reading, design, mismatch, first, last, sums, totals, failed, heard
+):
+    """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`;
+    ends at a trial not finite.
+    """
+    method, code, V, meter = (
+        design.method,
+        design.code,
+        float(v @ v),
+        Meter(objective, design, reading),
+    )
     kind = REGRESSORS[method.regressor]
     together = max(1, min(8 * BLOCK, 2**20 // w.size))
     for begin in range(first, last, together):
@@ -242,13 +385,23 @@ def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, t
         D = code.draw_each(w.size, design.sigma, design.seed, np.array(trials))
         known = D
         if code.sensing > 0.0:
-            known = np.array([code.sensed(dw, design.sigma, design.seed, trial) for dw, trial in zip(D, trials, strict=True)])
+            known = np.array(
+                [
+                    code.sensed(dw, design.sigma, design.seed, trial)
+                    for dw, trial in zip(D, trials, strict=True)
+                ]
+            )
         y, u = np.zeros(len(trials)), np.zeros(len(trials))
         for phase, (a, c) in enumerate(method.phases):
-            # a network's errors at w are the same in all trials; a function of the user's own may measure something
+            # a network's errors at w are the same in all trials; a function of the user's own may
+            # measure something
             once = a == c == 0 and objective.parallel
-            applied = a * D if mismatch is None or a == 0 else a * mismatch.gain * D + mismatch.offset
-            E = meter.measure_each(w[None] if once else w + applied + c * design.r * v, trials, phase)
+            applied = (
+                a * D if mismatch is None or a == 0 else a * mismatch.gain * D + mismatch.offset
+            )
+            E = meter.measure_each(
+                w[None] if once else w + applied + c * design.r * v, trials, phase
+            )
             y += method.gradient_weights[phase] * E
             u += method.hv_weights[phase] * E
         wrong = ~np.isfinite(y + u)
@@ -258,6 +411,8 @@ def _any_trials(objective, w, v, reading, design, mismatch, first, last, sums, t
         for b in range(begin // BLOCK, (trials.stop - 1) // BLOCK + 1):
             own = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
             at = b - first // BLOCK
-            s = accumulate_each(known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at])
+            s = accumulate_each(
+                known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at]
+            )
             if heard.shape[1]:
                 heard[:, begin - first :][:, own] = y[own], u[own], s

@@ -1,4 +1,6 @@
-"""`estimate`: weight perturbation on an objective, as an ideal chip with a noisy error unit does it."""
+"""`estimate`: weight perturbation on an objective, as an ideal chip with a noisy error unit does
+it.
+"""
 
 import numpy as np
 
@@ -34,19 +36,24 @@ def estimate(
     resume: Statistics | None = None,
     precision: str = "auto",
 ) -> Estimate:
-    """Per-weight estimates of g = dE/dw and z = Hv by weight perturbation, as an ideal chip with a noisy error unit makes them.
+    """Per-weight estimates of g = dE/dw and z = Hv by weight perturbation, as an ideal chip with a
+    noisy error unit makes them.
 
-    w, v: shape (n,). sigma: rms of a perturbation, in units of the weights. r: displacement along v, for methods that displace.
-    error_noise: standard deviation of one evaluation of E. presentation: "batch", every evaluation presents all patterns, or
-    "pattern", every trial presents one, drawn at random. Same seed, same bits, whatever `threads`. method, code: a name, or a
-    `Method` or `Code` of your own (`Code.from_function`; `perturb.lfsr`, a shift register for each tile). resume: statistics of
-    an estimate with the same arguments (its `statistics`, or `Statistics.load`): `trials` more are added to them, with the same
-    bits as in one run. precision: of the evaluations of E, "float32" (networks, codes and presentations with a kernel for it),
-    "float64", or "auto": float32 where its rounding adds less than 1 % to the variance. `Estimate.precision` says which it was.
+    w, v: shape (n,). sigma: rms of a perturbation, in units of the weights. r: displacement along
+    v, for methods that displace. error_noise: standard deviation of one evaluation of E.
+    presentation: "batch", every evaluation presents all patterns, or "pattern", every trial
+    presents one, drawn at random. Same seed, same bits, whatever `threads`. method, code: a name,
+    or a `Method` or `Code` of your own (`Code.from_function`; `perturb.lfsr`, a shift register for
+    each tile). resume: statistics of an estimate with the same arguments (its `statistics`, or
+    `Statistics.load`): `trials` more are added to them, with the same bits as in one run.
+    precision: of the evaluations of E, "float32" (networks, codes and presentations with a kernel
+    for it), "float64", or "auto": float32 where its rounding adds less than 1 % to the variance.
+    `Estimate.precision` says which it was.
 
-    Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial` evaluations of E, and 4 trials'
-    to see that sigma is not too small. Arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma that
-    rounding hides, or an error that is not finite raise InputError.
+    Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial`
+    evaluations of E, and 4 trials' to see that sigma is not too small. Arrays that do not fit, v =
+    0 (but for the gradient alone), an unknown name, a sigma that rounding hides, or an error that
+    is not finite raise InputError.
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -56,8 +63,15 @@ def estimate(
     at_least_zero("error_noise", error_noise)
     statistics = Statistics(design) if resume is None else resume
     if statistics.design != design:
-        differ = [name for name in vars(design) if getattr(design, name) != getattr(statistics.design, name)]
-        raise InputError(f"resume: the statistics are of another {', '.join(differ)}: give the same, or start anew")
+        differ = [
+            name
+            for name in vars(design)
+            if getattr(design, name) != getattr(statistics.design, name)
+        ]
+        raise InputError(
+            f"resume: the statistics are of another {', '.join(differ)}: give the same, or start"
+            " anew"
+        )
     readings = objective.n_patterns if presentation == "batch" else 1
     reading = Reading(error_noise * readings**0.5)
     precision = chosen(precision, objective, w, v, reading, design)
@@ -66,7 +80,8 @@ def estimate(
 
 
 def check_point(objective: Objective, w: Array, v: Array, design: Design) -> tuple[Array, Array]:
-    """w and v as arrays that trials can be run at: finite, of shape (n,), v not zero, E(w) finite, dE above rounding.
+    """w and v as arrays that trials can be run at: finite, of shape (n,), v not zero, E(w) finite,
+    dE above rounding.
 
     For the gradient alone v may be zero. InputError otherwise.
     """
@@ -75,21 +90,27 @@ def check_point(objective: Objective, w: Array, v: Array, design: Design) -> tup
     return w, v
 
 
-def finite_point(objective: Objective, w: Array, v: Array, method: Method) -> tuple[Array, Array, float]:
+def finite_point(
+    objective: Objective, w: Array, v: Array, method: Method
+) -> tuple[Array, Array, float]:
     w, v = as_weights("w", w, objective.n_weights), as_weights("v", v, objective.n_weights)
     if method.estimates_hv and not v.any():
         raise InputError("v is zero, so Hv is zero and dw.v carries nothing: give a direction")
     with np.errstate(all="ignore"):
         E = objective.error(w)
     if not np.isfinite(E):
-        raise InputError(f"E(w) = {E} is not finite at the given weights: use smaller weights or inputs")
+        raise InputError(
+            f"E(w) = {E} is not finite at the given weights: use smaller weights or inputs"
+        )
     return np.ascontiguousarray(w), np.ascontiguousarray(v), E
 
 
 def _check_visible(objective: Objective, w: Array, v: Array, E: float, design: Design) -> None:
-    """InputError where rounding of E hides what the trials look for: sigma |g| (or r sigma |z|) below a few units of eps |E|.
+    """InputError where rounding of E hides what the trials look for: sigma |g| (or r sigma |z|)
+    below a few units of eps |E|.
 
-    Four trials are drawn first; only if they show nothing above rounding are the exact g and z asked. A flat E is no mistake.
+    Four trials are drawn first; only if they show nothing above rounding are the exact g and z
+    asked. A flat E is no mistake.
     """
     method, meter = design.method, Meter(objective, design, Reading())
     seen = np.zeros(2)
@@ -101,9 +122,13 @@ def _check_visible(objective: Objective, w: Array, v: Array, E: float, design: D
             if D.any() and np.array_equal(w + D, w):
                 least = 1e3 * float(np.finfo(float).eps) * float(np.abs(w).max())
                 raise InputError(
-                    f"sigma = {design.sigma} is so small that w + dw rounds to w: the smallest useful sigma is about {least:.1g}"
+                    f"sigma = {design.sigma} is so small that w + dw rounds to w: the smallest"
+                    f" useful sigma is about {least:.1g}"
                 )
-            measured = [meter.measure(w + a * D + b * design.r * v, trial, i) for i, (a, b) in enumerate(method.phases)]
+            measured = [
+                meter.measure(w + a * D + b * design.r * v, trial, i)
+                for i, (a, b) in enumerate(method.phases)
+            ]
             seen = np.maximum(seen, np.abs(weights @ measured))
         shown = (seen > rounding) | ~weights.any(1)
         if not np.isfinite(seen).all() or shown.all() or E == 0:
@@ -112,12 +137,17 @@ def _check_visible(objective: Objective, w: Array, v: Array, E: float, design: D
     size, useful = float(np.linalg.norm(g)), 1e3 * float(np.finfo(float).eps) * abs(E)
     if seen[0] <= rounding[0] and 0 < design.sigma * size <= rounding[0]:
         raise InputError(
-            f"sigma = {design.sigma} is so small that rounding of E = {E:.3g} hides dE: the smallest useful sigma is about "
-            f"{useful / size:.1g}"
+            f"sigma = {design.sigma} is so small that rounding of E = {E:.3g} hides dE: the"
+            f" smallest useful sigma is about {useful / size:.1g}"
         )
     size = float(np.linalg.norm(z))
-    if method.regressor == "dw" and seen[1] <= rounding[1] and 0 < design.r * design.sigma * size <= rounding[1]:
+    if (
+        method.regressor == "dw"
+        and seen[1] <= rounding[1]
+        and 0 < design.r * design.sigma * size <= rounding[1]
+    ):
         raise InputError(
-            f"r = {design.r} and sigma = {design.sigma} are so small that rounding of E = {E:.3g} hides the curvature: "
-            f"the smallest useful product r sigma is about {useful / size:.1g}"
+            f"r = {design.r} and sigma = {design.sigma} are so small that rounding of E = {E:.3g}"
+            " hides the curvature: the smallest useful product r sigma is about"
+            f" {useful / size:.1g}"
         )

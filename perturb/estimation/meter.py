@@ -9,14 +9,18 @@ from perturb.trial.readout import Reading, read
 
 
 class Meter:
-    """Evaluations of E as an estimate's design wants them: of all patterns, or of the one that the trial draws."""
+    """Evaluations of E as an estimate's design wants them: of all patterns, or of the one that
+    the trial draws.
+    """
 
     def __init__(self, objective: Objective, design: Design, reading: Reading):
         self.objective, self.design, self.reading = objective, design, reading
         self._patterns: dict[int, Objective] = {}
 
     def measure(self, weights: np.ndarray, trial: int, phase: int) -> float:
-        """The mean reading over the presented patterns; the noise is keyed by (seed, trial, phase, pattern)."""
+        """The mean reading over the presented patterns; the noise is keyed by (seed, trial,
+        phase, pattern).
+        """
         seed, shown, reading = np.uint64(self.design.seed), self.objective, self.reading
         if self.design.presentation == "pattern":
             shown = self._pattern(pattern_index(seed, trial, shown.n_patterns))
@@ -24,20 +28,29 @@ class Meter:
         xi = np.zeros(errors.size)
         if reading.noise > 0:
             normals(seed, NOISE, trial, phase, xi)
-        return float(read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean())
+        return float(
+            read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean()
+        )
 
     def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
-        """`measure` of many trials, each at its own weights, or all at one: points (trials, n) or (1, n), the mean readings
-        (trials,)."""
+        """`measure` of many trials, each at its own weights, or all at one: points (trials, n) or
+        (1, n), the mean readings (trials,).
+        """
         seed, reading = np.uint64(self.design.seed), self.reading
         if self.design.presentation == "pattern":
-            index = np.array([pattern_index(seed, trial, self.objective.n_patterns) for trial in trials])
+            index = np.array(
+                [pattern_index(seed, trial, self.objective.n_patterns) for trial in trials]
+            )
             errors = np.empty((len(trials), 1))
             for shown in np.unique(index):
                 here = index == shown
-                errors[here] = self._pattern(int(shown)).errors_at(points if len(points) == 1 else points[here])
+                errors[here] = self._pattern(int(shown)).errors_at(
+                    points if len(points) == 1 else points[here]
+                )
         else:
-            errors = np.broadcast_to(self.objective.errors_at(points), (len(trials), self.objective.n_patterns))
+            errors = np.broadcast_to(
+                self.objective.errors_at(points), (len(trials), self.objective.n_patterns)
+            )
         xi = np.zeros(errors.shape)
         if reading.noise > 0:
             normals_each(seed, NOISE, np.array(trials), np.full(len(trials), phase), xi)

@@ -1,9 +1,11 @@
-"""Double periods of a periodic code as replicates, for the standard errors of estimates whose trials are not independent.
+"""Double periods of a periodic code as replicates, for the standard errors of estimates whose
+trials are not independent.
 
-A periodic code repeats after P trials with all signs turned, and after 2P trials with new random signs or phases: what one double
-period gives is independent of what the next gives, and has the same distribution. The controller hears every broadcast and knows
-the code; it keeps the broadcasts of the double period under way, and of one that is complete the sums that every synapse made in
-it, by one fast transform each.
+A periodic code repeats after P trials with all signs turned, and after 2P trials with new random
+signs or phases: what one double period gives is independent of what the next gives, and has the
+same distribution. The controller hears every broadcast and knows the code; it keeps the broadcasts
+of the double period under way, and of one that is complete the sums that every synapse made in it,
+by one fast transform each.
 """
 
 from collections.abc import Sequence
@@ -17,10 +19,12 @@ from perturb.trial.codes import CODES, LFSR, SEQUENTIAL, SINE, WALSH
 from perturb.trial.methods import REGRESSORS
 
 Array = np.ndarray
-# of a double period, for every synapse: A = sum q dE_z, Q = sum q^2; over those that are complete the sums of them, of their
-# squares and products, also with the controller's U = sum dE_z and C = sum s^2 dE_z
+# of a double period, for every synapse: A = sum q dE_z, Q = sum q^2; over those that are complete
+# the sums of them, of their squares and products, also with the controller's U = sum dE_z and C =
+# sum s^2 dE_z
 ROWS = ("a", "q", "aa", "aq", "qq", "au", "qu", "ac", "qc")
-# sums over trials, with d = (dE_g - dE_g a pass later)/2, the odd part of dE_g, over first passes; and of products of U and C
+# sums over trials, with d = (dE_g - dE_g a pass later)/2, the odd part of dE_g, over first passes;
+# and of products of U and C
 TOTALS = ("y", "u", "yy", "uu", "dd", "c", "UU", "UC", "CC")
 LATEST = 1024  # double periods transformed together
 
@@ -28,9 +32,10 @@ LATEST = 1024  # double periods transformed together
 class Periods:
     """The double periods of one design that have been heard so far.
 
-    number: of those that are complete. sums (rows, n) and totals: over them, named by ROWS and TOTALS. open: broadcasts of
-    incomplete ones, as (first trial, array (3, trials) of dE_g, dE_z, s), none of which crosses the end of a double period.
-    sound: whether the synapses have met the broadcasts of their own trials, each once.
+    number: of those that are complete. sums (rows, n) and totals: over them, named by ROWS and
+    TOTALS. open: broadcasts of incomplete ones, as (first trial, array (3, trials) of dE_g, dE_z,
+    s), none of which crosses the end of a double period. sound: whether the synapses have met the
+    broadcasts of their own trials, each once.
     """
 
     def __init__(self, design: Design):
@@ -47,7 +52,9 @@ class Periods:
         return self.number * self.length
 
     def hear(self, first: int, heard: Array, v: Array) -> None:
-        """The broadcasts of trials first, first + 1, ...: an array (3, trials) of dE_g, dE_z, s. v: the direction."""
+        """The broadcasts of trials first, first + 1, ...: an array (3, trials) of dE_g, dE_z, s.
+        v: the direction.
+        """
         L, done = self.length, 0
         while done < heard.shape[1]:
             trial = first + done
@@ -83,9 +90,12 @@ class Periods:
     @property
     def header(self) -> dict[str, object]:
         return {
-            "rows": ROWS, "totals": TOTALS, "number": self.number, "sound": self.sound,
+            "rows": ROWS,
+            "totals": TOTALS,
+            "number": self.number,
+            "sound": self.sound,
             "open": [(first, some.shape[1]) for first, some in self.open],
-        }  # fmt: skip
+        }
 
     def arrays(self) -> dict[str, Array]:
         together = np.concatenate([np.empty((3, 0)), *(some for _, some in self.open)], axis=1)
@@ -96,11 +106,21 @@ class Periods:
         counts = [count for _, count in header["open"]]
         shapes = [self.sums.shape, self.totals.shape, (3, sum(counts))]
         names = ("period_sums", "period_totals", "period_open")
-        if [arrays[name].shape for name in names] != shapes or tuple(header["rows"]) != ROWS or tuple(header["totals"]) != TOTALS:
+        if (
+            [arrays[name].shape for name in names] != shapes
+            or tuple(header["rows"]) != ROWS
+            or tuple(header["totals"]) != TOTALS
+        ):
             raise ValueError("sums of periods of unexpected shape")
-        self.number, self.sound, self.sums, self.totals = header["number"], header["sound"], *(arrays[name] for name in names[:2])
+        self.number, self.sound, self.sums, self.totals = (
+            header["number"],
+            header["sound"],
+            *(arrays[name] for name in names[:2]),
+        )
         parts = np.split(arrays["period_open"], np.cumsum(counts)[:-1], axis=1) if counts else []
-        self.open = [(first, some.copy()) for (first, _), some in zip(header["open"], parts, strict=True)]
+        self.open = [
+            (first, some.copy()) for (first, _), some in zip(header["open"], parts, strict=True)
+        ]
 
     def merge(self, other: "Periods", v: Array) -> "Periods":
         both = Periods(self.design)
@@ -113,32 +133,45 @@ class Periods:
     def _close(self, pair: int, heard: Array, v: Array) -> None:
         """Double periods pair, pair + 1, ... are complete: heard (3, double periods, trials)."""
         _, B, _ = heard.shape
-        _, A, Q = self.made(range(pair, pair + B), heard, v) if self.design.method.needs_s else np.zeros((3, B, 0))
+        _, A, Q = (
+            self.made(range(pair, pair + B), heard, v)
+            if self.design.method.needs_s
+            else np.zeros((3, B, 0))
+        )
         _add_up(heard, A, Q, self.sums, self.totals)
         self.number += B
 
     def rest(self, v: Array) -> tuple[Array, Array]:
-        """Sums (G, A, Q) of the trials of incomplete double periods, and their TOTALS of dE_g and dE_z."""
+        """Sums (G, A, Q) of the trials of incomplete double periods, and their TOTALS of dE_g
+        and dE_z.
+        """
         sums, totals = np.zeros((3, self.design.n_weights)), np.zeros(4)
         for first, (y, u, s) in self.open:
-            heard, at, pair = np.zeros((3, 1, self.length)), first % self.length, first // self.length
+            heard, at, pair = (
+                np.zeros((3, 1, self.length)),
+                first % self.length,
+                first // self.length,
+            )
             heard[:, 0, at : at + y.size] = y, u, s
             sums += np.array(self.made(range(pair, pair + 1), heard, v))[:, 0]
             totals += y.sum(), u.sum(), (y * y).sum(), (u * u).sum()
         return sums, totals
 
     def made(self, pairs: range, heard: Array, v: Array) -> tuple[Array, Array, Array]:
-        """G = sum dw dE_g, A and Q (double periods, n) from broadcasts (3, double periods, 2P), as the synapses make them.
+        """G = sum dw dE_g, A and Q (double periods, n) from broadcasts (3, double periods, 2P), as
+        the synapses make them.
 
-        The second pass turns all signs, of s too: with D of the first, and 0 and 1 for the passes, sum D y = sum D (y0 - y1),
-        sum s D u = sum D (s0 u0 - s1 u1).
+        The second pass turns all signs, of s too: with D of the first, and 0 and 1 for the passes,
+        sum D y = sum D (y0 - y1), sum s D u = sum D (s0 u0 - s1 u1).
         """
         design, P = self.design, self.half
         (y0, u0, s0), (y1, u1, s1) = heard[..., :P], heard[..., P:]
         power, kind = design.sigma**2, design.method.regressor
         if design.code.kind == WALSH:
             G, A, Q = np.zeros((3, len(pairs), design.n_weights))
-            _made_by_walsh(heard, self._signs(pairs), REGRESSORS[kind], design.sigma, v, float(v @ v), G, A, Q)
+            _made_by_walsh(
+                heard, self._signs(pairs), REGRESSORS[kind], design.sigma, v, float(v @ v), G, A, Q
+            )
             return G, A, Q
         if kind == "none":
             (G,) = self._transformed(pairs, [y0 - y1])
@@ -151,9 +184,16 @@ class Periods:
         G, A, *cubes = (design.sigma * sums for sums in self._transformed(pairs, series))
         if kind == "b":
             alpha, beta = 1 / V, v / (2 * V * V)
-            ssu, fourth = (ss0 * u0 + ss1 * u1).sum(1)[:, None], (ss0 * ss0 + ss1 * ss1).sum(1)[:, None]
+            ssu, fourth = (
+                (ss0 * u0 + ss1 * u1).sum(1)[:, None],
+                (ss0 * ss0 + ss1 * ss1).sum(1)[:, None],
+            )
             DDss = power * self._squared(pairs, ss0 + ss1)
-            return G, alpha * A - beta * ssu, alpha**2 * DDss - 2 * alpha * beta * cubes[0] + beta**2 * fourth
+            return (
+                G,
+                alpha * A - beta * ssu,
+                alpha**2 * DDss - 2 * alpha * beta * cubes[0] + beta**2 * fourth,
+            )
         if design.kappa:
             A = A - design.kappa * v * power * self._squared(pairs, u0 + u1)
         return G, A, np.zeros_like(G)
@@ -161,30 +201,54 @@ class Periods:
     # ---- sums over a pass of numbers times D, for all weights at once
 
     def _transformed(self, pairs: range, series: Sequence[Array]) -> list[Array]:
-        """sum_t c(t) D_i(t)/sigma over the first pass of each double period, (double periods, n), for each c of the series."""
+        """sum_t c(t) D_i(t)/sigma over the first pass of each double period, (double periods,
+        n), for each c of the series.
+        """
         design, P = self.design, self.half
         n, code = design.n_weights, design.code
         if code.kind == SEQUENTIAL:
             return [np.sqrt(n) * self._signs(pairs) * c for c in series]
         if code.kind == SINE:
             at, turns = np.arange(1, n + 1), [self._phases(pair) for pair in pairs]
-            each = [[(turn * np.conj(np.fft.fft(row)[at])).real for row, turn in zip(c, turns, strict=True)] for c in series]
+            each = [
+                [
+                    (turn * np.conj(np.fft.fft(row)[at])).real
+                    for row, turn in zip(c, turns, strict=True)
+                ]
+                for c in series
+            ]
             return [np.sqrt(2) * np.array(sums) for sums in each]
         # lfsr: the registers' one sequence, in circular correlation
         assert code.kind == LFSR and code.registers is not None
         phases = code.registers.phases(n, design.seed)
-        return [np.array([np.fft.irfft(self._sequence * np.conj(np.fft.rfft(row)), P)[phases] for row in c]) for c in series]
+        return [
+            np.array(
+                [np.fft.irfft(self._sequence * np.conj(np.fft.rfft(row)), P)[phases] for row in c]
+            )
+            for c in series
+        ]
 
     def _squared(self, pairs: range, c: Array) -> Array:
-        """sum_t c(t) (D_i(t)/sigma)^2 over the first pass of each double period, of codes for methods on s dw."""
+        """sum_t c(t) (D_i(t)/sigma)^2 over the first pass of each double period, of codes for
+        methods on s dw.
+        """
         n = self.design.n_weights
         at = 2 * np.arange(1, n + 1) % self.half
         rows = zip(c, pairs, strict=True)
-        return np.array([row.sum() + (self._phases(pair) ** 2 * np.conj(np.fft.fft(row)[at])).real for row, pair in rows])
+        return np.array(
+            [
+                row.sum() + (self._phases(pair) ** 2 * np.conj(np.fft.fft(row)[at])).real
+                for row, pair in rows
+            ]
+        )
 
     def _signs(self, pairs: range) -> Array:
-        """The random signs of double periods, (double periods, n): those of code rademacher in the trials of their numbers."""
-        return CODES["rademacher"].draw_each(self.design.n_weights, 1.0, self.design.seed, np.array(pairs))
+        """The random signs of double periods, (double periods, n): those of code rademacher in
+        the trials of their numbers.
+        """
+        return CODES["rademacher"].draw_each(
+            self.design.n_weights, 1.0, self.design.seed, np.array(pairs)
+        )
 
     def _phases(self, pair: int) -> Array:
         """exp(i phase) of the sines of a double period, from its first two trials."""
@@ -262,8 +326,13 @@ def _made_by_walsh(heard, signs, kind, sigma, v, V, G, A, Q):
         ss, ssu, ssss = 0.0, 0.0, 0.0
         for t in range(P):
             y0, y1, u0, u1, s0, s1 = (
-                heard[0, k, t], heard[0, k, P + t], heard[1, k, t], heard[1, k, P + t], heard[2, k, t], heard[2, k, P + t],
-            )  # fmt: skip
+                heard[0, k, t],
+                heard[0, k, P + t],
+                heard[1, k, t],
+                heard[1, k, P + t],
+                heard[2, k, t],
+                heard[2, k, P + t],
+            )
             y[t] = y0 - y1
             if kind == 0:
                 su[t] = u0 - u1
@@ -284,7 +353,11 @@ def _made_by_walsh(heard, signs, kind, sigma, v, V, G, A, Q):
             if kind == 2:
                 beta = v[i] / (2.0 * V * V)
                 A[k, i] = sign * su[i + 1] / V - beta * ssu
-                Q[k, i] = sigma * sigma * ss / (V * V) - 2.0 * beta / V * sign * sss[i + 1] + beta * beta * ssss
+                Q[k, i] = (
+                    sigma * sigma * ss / (V * V)
+                    - 2.0 * beta / V * sign * sss[i + 1]
+                    + beta * beta * ssss
+                )
             elif kind != 3:
                 A[k, i] = sign * su[i + 1]
                 Q[k, i] = 2.0 * P * sigma * sigma if kind == 0 else 0.0

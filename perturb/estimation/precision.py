@@ -1,4 +1,6 @@
-"""How precisely E must be computed for an estimate: float32 is faster, float64 sees smaller perturbations."""
+"""How precisely E must be computed for an estimate: float32 is faster, float64 sees smaller
+perturbations.
+"""
 
 import numpy as np
 
@@ -11,26 +13,46 @@ from perturb.networks.objective import Objective
 from perturb.trial.readout import Reading
 
 PRECISIONS = ("auto", "float32", "float64")
-ROUNDING = 5.0  # standard deviation of the rounding of one pattern's error, in units of 2^-24 of its size; measured: 0.7 to 5
+# standard deviation of the rounding of one pattern's error, in units of 2^-24 of its size;
+# measured: 0.7 to 5
+ROUNDING = 5.0
 SHARE = 0.01  # of the variance of the estimate itself, that rounding may add
 
 
-def chosen(precision: str, objective: Objective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> str:
-    """The precision asked for, one of PRECISIONS; of "auto", float32 where there is a kernel and rounding does not count."""
+def chosen(
+    precision: str,
+    objective: Objective,
+    w: np.ndarray,
+    v: np.ndarray,
+    reading: Reading,
+    design: Design,
+) -> str:
+    """The precision asked for, one of PRECISIONS; of "auto", float32 where there is a kernel and
+    rounding does not count.
+    """
     choose("precision", precision, dict.fromkeys(PRECISIONS))
     if precision != "auto":
         return precision
-    return sufficient(objective, w, v, reading, design) if has_fast_kernel(objective, design) else "float64"
+    return (
+        sufficient(objective, w, v, reading, design)
+        if has_fast_kernel(objective, design)
+        else "float64"
+    )
 
 
-def sufficient(objective: Objective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design) -> str:
-    """ "float32", where it adds less than SHARE to the variance of one trial's dE_g and dE_z, else "float64".
+def sufficient(
+    objective: Objective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design
+) -> str:
+    """ "float32", where it adds less than SHARE to the variance of one trial's dE_g and dE_z, else
+    "float64".
 
-    Rounding: `_size` times ROUNDING 2^-24 / sqrt(patterns), times the root of the summed squares of the method's weights of
-    phases that move. The dE themselves, with the same weights for the noise (a converter's rounding counts as noise): (sigma
-    |g|)^2 (n - 1)/n for dE_g and for a one-sided dE_z, (r sigma |z|)^2 (n - 1)/n for the regressor dw, sigma^4 |z|^2/2V for an
-    even part, which is less than it has. Of an orthogonal code only the noise is left over whole periods; that the choice does
-    not depend on the number of trials keeps the bits of a run that is split. Cost: one gradient and one Hv.
+    Rounding: `_size` times ROUNDING 2^-24 / sqrt(patterns), times the root of the summed squares of
+    the method's weights of phases that move. The dE themselves, with the same weights for the noise
+    (a converter's rounding counts as noise): (sigma |g|)^2 (n - 1)/n for dE_g and for a one-sided
+    dE_z, (r sigma |z|)^2 (n - 1)/n for the regressor dw, sigma^4 |z|^2/2V for an even part, which
+    is less than it has. Of an orthogonal code only the noise is left over whole periods; that the
+    choice does not depend on the number of trials keeps the bits of a run that is split. Cost: one
+    gradient and one Hv.
     """
     method, n, S = design.method, design.n_weights, objective.n_patterns
     _, g, z = objective.error_gradient_hvp(w, v)
@@ -54,8 +76,10 @@ def sufficient(objective: Objective, w: np.ndarray, v: np.ndarray, reading: Read
 
 
 def _size(objective: Objective, w: np.ndarray) -> float:
-    """Rms over patterns of what the rounding of a pattern's error is proportional to: the error itself and, where outputs almost
-    meet their targets, what the rounding of the outputs does to it."""
+    """Rms over patterns of what the rounding of a pattern's error is proportional to: the error
+    itself and, where outputs almost meet their targets, what the rounding of the outputs does to
+    it.
+    """
     errors = objective.pattern_errors(w)
     if not isinstance(objective, MLPObjective):
         return float(np.sqrt(np.mean(errors**2)))

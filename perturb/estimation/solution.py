@@ -12,21 +12,29 @@ from perturb.estimation.design import Design
 from perturb.estimation.standard_errors import ROUNDING, errors_over_periods
 from perturb.estimation.statistics import Statistics
 from perturb.trial.periodicity import period_warnings
-from perturb.trial.synapse import SUMS, curvature_along, put_along, solve_least_squares, solve_moments
+from perturb.trial.synapse import (
+    SUMS,
+    curvature_along,
+    put_along,
+    solve_least_squares,
+    solve_moments,
+)
 
 Array = np.ndarray
 
-# share of a regressor's square sum below which what is left of it is rounding: that of the sums, which in float32 is up to 1e-6
+# share of a regressor's square sum below which what is left of it is rounding: that of the sums,
+# which in float32 is up to 1e-6
 SINGULAR = {"float64": 1e-12, "float32": 1e-5}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Per-weight estimates, each of shape (n,), with standard errors from the same sums (NaN where they cannot be known).
+    """Per-weight estimates, each of shape (n,), with standard errors from the same sums (NaN where
+    they cannot be known).
 
-    hv and hv_stderr are NaN for a method that estimates the gradient alone. gradient_df, hv_df: degrees of freedom of the
-    standard errors; where they are few, an interval is Student's, see `interval`. unknown: why something is NaN, in sentences
-    without a full stop.
+    hv and hv_stderr are NaN for a method that estimates the gradient alone. gradient_df, hv_df:
+    degrees of freedom of the standard errors; where they are few, an interval is Student's, see
+    `interval`. unknown: why something is NaN, in sentences without a full stop.
     """
 
     gradient: Array
@@ -50,12 +58,14 @@ class Estimate:
         return self.statistics.precision
 
     def interval(self, quantity: str = "hv", level: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper end of each weight's confidence interval, by Student's t: of what the method tends to.
+        """Lower and upper end of each weight's confidence interval, by Student's t: of what the
+        method tends to.
 
         Parameters
         ----------
         quantity : "gradient" or "hv".
-        level : probability, between 0 and 1, that an interval covers the method's limit (`theory.estimates.limit`).
+        level : probability, between 0 and 1, that an interval covers the method's limit
+        (`theory.estimates.limit`).
         """
         choose("quantity", quantity, dict.fromkeys(("gradient", "hv")))
         between_0_and_1("level", level)
@@ -65,18 +75,23 @@ class Estimate:
 
     @property
     def warnings(self) -> list[str]:
-        """What the numbers do not say of themselves, in plain sentences: a periodic code stopped within its period, errors that
-        cannot be known."""
-        return [*period_warnings(self.design.code, self.design.n_weights, self.trials), *self.unknown]
+        """What the numbers do not say of themselves, in plain sentences: a periodic code stopped
+        within its period, errors that cannot be known.
+        """
+        return [
+            *period_warnings(self.design.code, self.design.n_weights, self.trials),
+            *self.unknown,
+        ]
 
 
 def solve(statistics: Statistics) -> Estimate:
     """Estimates and standard errors from the sums alone.
 
-    For independent trials the errors are those of `synapse.solve_*`, with K - 1 degrees of freedom less the number of means and
-    of slopes besides the first that are fitted. Those of a periodic code come from its periods, see
-    `errors_over_periods`. A weight whose regressor has been constant so far, where only deviations from a mean are used, or
-    whose two regressors cannot be told apart has no estimate: NaN; one that has not been perturbed has no error.
+    For independent trials the errors are those of `synapse.solve_*`, with K - 1 degrees of freedom
+    less the number of means and of slopes besides the first that are fitted. Those of a periodic
+    code come from its periods, see `errors_over_periods`. A weight whose regressor has been
+    constant so far, where only deviations from a mean are used, or whose two regressors cannot be
+    told apart has no estimate: NaN; one that has not been perturbed has no error.
     """
     design, K = statistics.design, statistics.trials
     method, code, n = design.method, design.code, design.n_weights
@@ -85,10 +100,15 @@ def solve(statistics: Statistics) -> Estimate:
     sums, totals = statistics.sums, statistics.totals
     unknown: list[str] = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        moved_x, moved_q = _varied(statistics, "x", method.centred), _varied(statistics, "q", method.centred)
+        moved_x, moved_q = (
+            _varied(statistics, "x", method.centred),
+            _varied(statistics, "q", method.centred),
+        )
         df = float(K - 1 - method.centred - (method.fit == "least_squares"))
         if method.fit == "moments":
-            g, z, var_g, var_z = solve_moments(sums, totals, float(K), method.centred, *design.scales)
+            g, z, var_g, var_z = solve_moments(
+                sums, totals, float(K), method.centred, *design.scales
+            )
             if method.centred:
                 g, z = np.where(moved_x, g, np.nan), np.where(moved_q, z, np.nan)
             var_g, var_z = np.where(moved_x, var_g, np.nan), np.where(moved_q, var_z, np.nan)
@@ -102,7 +122,9 @@ def solve(statistics: Statistics) -> Estimate:
             z, var_z = put_along(z, np.maximum(var_z, 0.0), v, float(v @ v), c, max(var_c, 0.0))
         df_g = df_z = df
         if code.periodic:
-            var_g, df_g, var_z, df_z, unknown = errors_over_periods(statistics, g, fitted, var_g, var_z)
+            var_g, df_g, var_z, df_z, unknown = errors_over_periods(
+                statistics, g, fitted, var_g, var_z
+            )
         if not method.estimates_hv:
             z = var_z = np.full(n, np.nan)
         # variances are differences of mean squares, and known no better than their rounding
@@ -115,22 +137,38 @@ def solve(statistics: Statistics) -> Estimate:
             errors, df_g, df_z = [np.full(n, np.nan)] * 2, math.nan, math.nan
             unknown = [f"the standard errors of {K} trials are not known: take more"]
         if blind := int((~known[0] | ~known[1] & method.estimates_hv).sum()):
-            alike = f"to {blind} of {n} weights all trials were alike, so that they have no estimate: take more, or another code"
+            alike = (
+                f"to {blind} of {n} weights all trials were alike, so that they have no estimate:"
+                " take more, or another code"
+            )
             unknown = [*unknown, alike]
     return Estimate(
-        g, errors[0], z, errors[1], K, K * method.evaluations_per_trial, statistics, df_g, df_z, tuple(dict.fromkeys(unknown))
+        g,
+        errors[0],
+        z,
+        errors[1],
+        K,
+        K * method.evaluations_per_trial,
+        statistics,
+        df_g,
+        df_z,
+        tuple(dict.fromkeys(unknown)),
     )
 
 
 def _varied(statistics: Statistics, name: str, centred: bool) -> Array:
-    """Whether a regressor, x or q, has been other than zero or (centred) other than its mean in the trials so far, (n,)."""
+    """Whether a regressor, x or q, has been other than zero or (centred) other than its mean in
+    the trials so far, (n,).
+    """
     sums, K = statistics.sums, statistics.trials
     first, square = sums[SUMS.index(name)], sums[SUMS.index(2 * name)]
     return square - centred * first * first / K > centred * SINGULAR[statistics.precision] * square
 
 
 def _fitted(statistics: Statistics) -> Array:
-    """Whether a weight's trials differ enough for its two regressors, (n,): of a singular fit only rounding would be left."""
+    """Whether a weight's trials differ enough for its two regressors, (n,): of a singular fit
+    only rounding would be left.
+    """
     x, q, xx, xq, qq = statistics.sums[[SUMS.index(name) for name in ("x", "q", "xx", "xq", "qq")]]
     K = statistics.trials
     det = xx * qq - xq**2

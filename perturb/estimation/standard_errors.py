@@ -1,4 +1,6 @@
-"""Standard errors of a periodic code, whose trials are not independent, from its periods as replicates."""
+"""Standard errors of a periodic code, whose trials are not independent, from its periods as
+replicates.
+"""
 
 import math
 
@@ -21,26 +23,32 @@ REST = 0.5  # share of a variance that may come from incomplete double periods
 def errors_over_periods(
     statistics: Statistics, g: Array, z: Array, var_g: Array, var_z: Array
 ) -> tuple[Array, float, Array, float, list[str]]:
-    """Variances of g and of z of a periodic code, their degrees of freedom, and why one is not known (NaN).
+    """Variances of g and of z of a periodic code, their degrees of freedom, and why one is not
+    known (NaN).
 
-    Within a period the trials of a periodic code disturb each other, less or more than independent ones would; what is known:
+    Within a period the trials of a periodic code disturb each other, less or more than independent
+    ones would; what is known:
 
-    On dw, from a dE without an even part (pairs, differences), over whole periods: the estimates are a joint least-squares fit of
-    all weights, and the variance is RSS/(K - n - 1)/(K sigma^2), RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2; see
-    `_explained` for shift registers. With some trials after the last double period RSS is that of the whole double periods, and
+    On dw, from a dE without an even part (pairs, differences), over whole periods: the estimates
+    are a joint least-squares fit of all weights, and the variance is RSS/(K - n - 1)/(K sigma^2),
+    RSS = sum dE^2 - K mean(dE)^2 - K sigma^2 sum_i slope_i^2; see `_explained` for shift registers.
+    With some trials after the last double period RSS is that of the whole double periods, and
     `periodicity.disturbance` of the slopes is added.
 
-    g of a one-sided dE, over M double periods, where curvature cancels: the same of the odd part d = (dE - dE a pass later)/2 of
-    dE, whose noise has half the variance: 2 RSS/(M P - n)/(K sigma^2), RSS = sum d^2 - M P sigma^2 sum_i g_i^2 over M P pairs.
+    g of a one-sided dE, over M double periods, where curvature cancels: the same of the odd part d
+    = (dE - dE a pass later)/2 of dE, whose noise has half the variance: 2 RSS/(M P - n)/(K
+    sigma^2), RSS = sum d^2 - M P sigma^2 sum_i g_i^2 over M P pairs.
 
-    z on s dw or b: of M >= 2 double periods the scatter of their own estimates, M - 1 degrees of freedom. The ratio of a
-    least-squares fit is linearised, and double periods with a larger sum of q^2 weigh more.
+    z on s dw or b: of M >= 2 double periods the scatter of their own estimates, M - 1 degrees of
+    freedom. The ratio of a least-squares fit is linearised, and double periods with a larger sum of
+    q^2 weigh more.
 
-    Trials after the last double period add to g what `theory` says of the slopes and of the residual of the whole double periods;
-    to z they add as independent ones, those of a folded-over pass with their partners as double periods do: to leading order.
+    Trials after the last double period add to g what `theory` says of the slopes and of the
+    residual of the whole double periods; to z they add as independent ones, those of a folded-over
+    pass with their partners as double periods do: to leading order.
 
-    What incomplete double periods add is roughly known only, and is not normal: the signs of a few weights decide it. Where that
-    is more than REST of the variance, it is not known.
+    What incomplete double periods add is roughly known only, and is not normal: the signs of a few
+    weights decide it. Where that is more than REST of the variance, it is not known.
 
     Parameters
     ----------
@@ -49,7 +57,8 @@ def errors_over_periods(
 
     References
     ----------
-    Batch means: Law and Kelton, Simulation Modeling and Analysis (1982), in batches that are independent.
+    Batch means: Law and Kelton, Simulation Modeling and Analysis (1982), in batches that are
+    independent.
     """
     method, periods, n = statistics.design.method, statistics.periods, g.size
     nothing, says = np.full(n, np.nan), []
@@ -57,15 +66,27 @@ def errors_over_periods(
     for name in method.quantities:
         linear = not method.one_sided if name == "gradient" else method.regressor == "dw"
         if periods is not None and not periods.sound:
-            found: tuple[Array, float] | str = "synapses did not hear every broadcast of their trials, once"
+            found: tuple[Array, float] | str = (
+                "synapses did not hear every broadcast of their trials, once"
+            )
         elif linear:
             found = _from_residual(statistics, name, g if name == "gradient" else z)
         elif periods is None:
-            found = "curvature adds to them what no later period of this code takes away; use a method of pairs"
+            found = (
+                "curvature adds to them what no later period of this code takes away; use a method"
+                " of pairs"
+            )
         else:
-            found = _from_folded(statistics) if name == "gradient" else _from_replicates(statistics, z, var_z)
+            found = (
+                _from_folded(statistics)
+                if name == "gradient"
+                else _from_replicates(statistics, z, var_z)
+            )
         if isinstance(found, str):
-            says.append(f"the standard errors of {'g' if name == 'gradient' else 'z = Hv'} are not known: {found}")
+            says.append(
+                f"the standard errors of {'g' if name == 'gradient' else 'z = Hv'} are not known:"
+                f" {found}"
+            )
             found = nothing, math.nan
         results.append(found)
     (var_g, df_g), (var_z, df_z) = (*results, (nothing, math.nan))[:2]
@@ -77,7 +98,9 @@ def _take(trials: int) -> str:
 
 
 def _from_residual(statistics: Statistics, name: str, estimate: Array) -> tuple[Array, float] | str:
-    """Variances and degrees of freedom of an estimate that is linear in D but for noise, or why they are not known."""
+    """Variances and degrees of freedom of an estimate that is linear in D but for noise, or why
+    they are not known.
+    """
     design, K, periods = statistics.design, statistics.trials, statistics.periods
     code, n, power = design.code, design.n_weights, design.sigma**2
     P, one = code.period(n), of_each_column(design)
@@ -88,32 +111,48 @@ def _from_residual(statistics: Statistics, name: str, estimate: Array) -> tuple[
     if not all(start % P == 0 and stop % P == 0 for start, stop in statistics.spans):
         whole = -(-K // P) * P
         if periods is None or periods.number == 0:
-            return f"{K:,} trials do not cover the code's period of {P:,}; {_take(max(whole, 2 * P))}"
+            return (
+                f"{K:,} trials do not cover the code's period of {P:,}; {_take(max(whole, 2 * P))}"
+            )
         if not _goes_on(statistics):
             return f"{K:,} trials are no whole number of periods of {P:,}; {_take(whole)}"
         count, y, yy, slope = _of_whole_periods(statistics, at)
     free = count - one.size - bool(code.balanced)
     if free <= 0:
-        return f"there are as many unknowns as the {count:,} trials of whole periods; {_take(count + P)}"
+        return (
+            f"there are as many unknowns as the {count:,} trials of whole periods;"
+            f" {_take(count + P)}"
+        )
     rss = yy - code.balanced * y * y / count - count * power * _explained(code, slope[one], P)
     rss = max(rss, ROUNDING[statistics.precision] * yy)
     noise = rss / free / power
     if count < K:
         disturbed = _disturbed(design, slope, noise / count, K)
         if not disturbed.sum() <= REST * (n * noise / K + disturbed.sum()):
-            return f"too much of them comes from the trials after the last whole period of {P:,}; {_take(-(-K // P) * P)}"
+            return (
+                f"too much of them comes from the trials after the last whole period of {P:,};"
+                f" {_take(-(-K // P) * P)}"
+            )
     return (noise / K + disturbed) / scale**2, float(free)
 
 
 def _goes_on(statistics: Statistics) -> bool:
-    """Whether all trials follow one another from the start of a double period on, of a code that shows all weights alike."""
+    """Whether all trials follow one another from the start of a double period on, of a code that
+    shows all weights alike.
+    """
     periods, code = statistics.periods, statistics.design.code
     assert periods is not None
-    return code.kind != SEQUENTIAL and len(statistics.spans) == 1 and statistics.spans[0][0] % periods.length == 0
+    return (
+        code.kind != SEQUENTIAL
+        and len(statistics.spans) == 1
+        and statistics.spans[0][0] % periods.length == 0
+    )
 
 
 def _of_whole_periods(statistics: Statistics, at: int) -> tuple[int, float, float, Array]:
-    """Of whole double periods alone: trials, sums of dE and dE^2, and the slopes <dE D>/sigma^2; of dE_g (at = 0) or dE_z (1)."""
+    """Of whole double periods alone: trials, sums of dE and dE^2, and the slopes <dE D>/sigma^2;
+    of dE_g (at = 0) or dE_z (1).
+    """
     periods, point = statistics.periods, statistics.point
     assert periods is not None and point is not None
     rest, totals = periods.rest(point.v)
@@ -123,12 +162,18 @@ def _of_whole_periods(statistics: Statistics, at: int) -> tuple[int, float, floa
 
 
 def _disturbed(design: Design, slope: Array, var: float, trials: int, mean: float = 0.0) -> Array:
-    """`periodicity.disturbance` of estimated slopes, whose squares are too large by their own variance."""
-    return disturbance(design.code, np.sqrt(np.maximum(slope**2 - var, 0.0)), trials, mean, design.seed)
+    """`periodicity.disturbance` of estimated slopes, whose squares are too large by their own
+    variance.
+    """
+    return disturbance(
+        design.code, np.sqrt(np.maximum(slope**2 - var, 0.0)), trials, mean, design.seed
+    )
 
 
 def _from_folded(statistics: Statistics) -> tuple[Array, float] | str:
-    """Variances and degrees of freedom of g from a dE with an even part, or why they are not known."""
+    """Variances and degrees of freedom of g from a dE with an even part, or why they are not
+    known.
+    """
     design, K, periods = statistics.design, statistics.trials, statistics.periods
     assert periods is not None
     code, n, power, P = design.code, design.n_weights, design.sigma**2, periods.half
@@ -140,21 +185,32 @@ def _from_folded(statistics: Statistics) -> tuple[Array, float] | str:
     count, y, yy, slope = _of_whole_periods(statistics, 0)
     square = _explained(code, slope[one], P)
     dd = float(periods.totals[TOTALS.index("dd")])
-    noise = 2 * max(dd - count / 2 * power * square, ROUNDING[statistics.precision] * dd) / free / power
+    noise = (
+        2 * max(dd - count / 2 * power * square, ROUNDING[statistics.precision] * dd) / free / power
+    )
     if rest == 0:
         return np.full(n, noise / K), float(free)
     if not _goes_on(statistics):
-        return f"{K:,} trials are no whole number of double periods of {periods.length:,}; {_take(whole)}"
+        return (
+            f"{K:,} trials are no whole number of double periods of {periods.length:,};"
+            f" {_take(whole)}"
+        )
     even = max((yy - y * y / count) / count / power - square - noise, 0.0)
     left_in = 0.0 if design.method.centred else y / count / design.sigma
-    added = min(rest, 2 * P - rest) * even / K**2 + _disturbed(design, slope, noise / count, K, left_in)
+    added = min(rest, 2 * P - rest) * even / K**2 + _disturbed(
+        design, slope, noise / count, K, left_in
+    )
     if not added.sum() <= REST * (n * noise / K + added.sum()):
-        return f"too much of them comes from {rest:,} trials after the last double period of {periods.length:,}; {_take(whole)}"
+        return (
+            f"too much of them comes from {rest:,} trials after the last double period of"
+            f" {periods.length:,}; {_take(whole)}"
+        )
     return noise / K + added, float(free)
 
 
 def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Array, float] | str:
-    """Variances and degrees of freedom of z on s dw or b, from double periods as replicates, or why they are not known.
+    """Variances and degrees of freedom of z on s dw or b, from double periods as replicates, or why
+    they are not known.
 
     z: of a least-squares fit, before its correction. var: variances as if trials were independent.
     """
@@ -165,7 +221,10 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
     rest, whole = K - periods.trials, max(-(-K // L), 2) * L
     if M < 2:
         return f"{K:,} trials are fewer than two double periods of {L:,}; {_take(whole)}"
-    row, total = dict(zip(ROWS, periods.sums, strict=True)), dict(zip(TOTALS, periods.totals, strict=True))
+    row, total = (
+        dict(zip(ROWS, periods.sums, strict=True)),
+        dict(zip(TOTALS, periods.totals, strict=True)),
+    )
     df, mean = float(M - 1), 0.0 * v  # mean of the regressor, over any whole period
     if method.centred:
         mean = power * v * (1 - design.kappa) if method.regressor == "s_dw" else power * v / (2 * V)
@@ -182,15 +241,32 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
         worth = (M * unit) ** 2 / (row["qq"] - 2 * least * row["q"] + M * least**2)
         more, df = (M - 1) / M * worth / (worth - 1), float(np.nanmean(worth)) - 1
         if method.correction == "along":
-            ss, known, share, part = power * V, L * design.scales[1], 1 - v * v / (2 * V), v / (2 * V)
+            ss, known, share, part = (
+                power * V,
+                L * design.scales[1],
+                1 - v * v / (2 * V),
+                v / (2 * V),
+            )
             c = C - ss * U
             cc = total["CC"] - 2 * ss * total["UC"] + ss * ss * total["UU"] - c * c / M
-            ac = row["ac"] - ss * row["au"] - mean * total["UC"] + mean * ss * total["UU"] - a * c / M
+            ac = (
+                row["ac"]
+                - ss * row["au"]
+                - mean * total["UC"]
+                + mean * ss * total["UU"]
+                - a * c / M
+            )
             ac -= z * (row["qc"] - ss * row["qu"] - row["q"] * c / M)
-            squares = (share / unit) ** 2 * squares + 2 * share * part / unit / known * ac + (part / known) ** 2 * cc
+            squares = (
+                (share / unit) ** 2 * squares
+                + 2 * share * part / unit / known * ac
+                + (part / known) ** 2 * cc
+            )
             unit = np.ones(n)
         squares = squares * more
-    of_one = np.maximum(squares, 0.0) / (M - 1) / unit**2  # variance of the estimate of one double period
+    of_one = (
+        np.maximum(squares, 0.0) / (M - 1) / unit**2
+    )  # variance of the estimate of one double period
     if rest == 0:
         return of_one / M, df
     if not _goes_on(statistics):
@@ -199,12 +275,17 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
     lasting, added = M * L * L * of_one, (rest - 2 * paired) * K * var + paired * L * L / P * of_one
     share = 1 - np.nansum(added) / np.nansum(lasting + added)
     if not 1 - share <= REST:
-        return f"too much of them comes from {rest:,} trials after the last double period of {L:,}; {_take(whole)}"
+        return (
+            f"too much of them comes from {rest:,} trials after the last double period of {L:,};"
+            f" {_take(whole)}"
+        )
     return (lasting + added) / K**2, df / share**2
 
 
 def of_each_column(design: Design) -> Array:
-    """One weight for each different column of the code, in order: all weights, but for registers that feed some alike."""
+    """One weight for each different column of the code, in order: all weights, but for registers
+    that feed some alike.
+    """
     n, registers = design.n_weights, design.code.registers
     if registers is None:
         return np.arange(n)
@@ -212,11 +293,11 @@ def of_each_column(design: Design) -> Array:
 
 
 def _explained(code: Code, slope: Array, period: int) -> float:
-    """What all columns together explain of the mean square of dE, per sigma^2, over whole periods; slope = <dE D>/sigma^2, one
-    for each different column.
+    """What all columns together explain of the mean square of dE, per sigma^2, over whole periods;
+    slope = <dE D>/sigma^2, one for each different column.
 
-    Orthogonal: |slope|^2. Shift registers, <D_i D_j> = -sigma^2/L: slope' G^-1 slope with G = (1 + 1/L) I - 1 1'/L, which is
-    L/(L + 1) [|slope|^2 + (sum slope)^2/(L + 1 - c)] for c columns.
+    Orthogonal: |slope|^2. Shift registers, <D_i D_j> = -sigma^2/L: slope' G^-1 slope with G = (1 +
+    1/L) I - 1 1'/L, which is L/(L + 1) [|slope|^2 + (sum slope)^2/(L + 1 - c)] for c columns.
     """
     square = float(slope @ slope)
     if code.orthogonal:

@@ -24,7 +24,9 @@ FORMAT = "perturb statistics 3"
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Where trials are run: the direction v (n,), E(w), and a digest of w, v and how the error is read."""
+    """Where trials are run: the direction v (n,), E(w), and a digest of w, v and how the error
+    is read.
+    """
 
     v: Array
     error: float
@@ -32,25 +34,35 @@ class Point:
 
     @classmethod
     def of(cls, objective: Objective, w: Array, v: Array, reading: Reading) -> "Point":
-        numbers = (float(reading.noise), int(reading.bits), float(reading.range), int(objective.n_patterns))
+        numbers = (
+            float(reading.noise),
+            int(reading.bits),
+            float(reading.range),
+            int(objective.n_patterns),
+        )
         digest = hashlib.sha256(repr(numbers).encode())
         for array in (w, v):
             digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return cls(v.copy(), objective.error(w), digest.hexdigest())
 
     def same(self, other: "Point") -> bool:
-        # E may differ in its last places on another machine; another network or other data differ by far more
-        return self.digest == other.digest and abs(self.error - other.error) <= 1e-9 * max(abs(self.error), abs(other.error))
+        # E may differ in its last places on another machine; another network or other data differ
+        # by far more
+        return self.digest == other.digest and abs(self.error - other.error) <= 1e-9 * max(
+            abs(self.error), abs(other.error)
+        )
 
 
 class Statistics:
-    """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any split gives the same bits.
+    """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any
+    split gives the same bits.
 
-    sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial numbers summed so far, as
-    (first, last + 1) in order. A run goes on at the end of its last span, so spans = [(first, first)] is an empty start for one
-    of several processes. point: where they were summed, None before the first trial. opened: the first trial in
-    `open`, if there is one. precision: float32, if any trial ran so. periods: of a periodic code, what its double periods made,
-    for the standard errors; None for any other, and for one of the user's own.
+    sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial
+    numbers summed so far, as (first, last + 1) in order. A run goes on at the end of its last span,
+    so spans = [(first, first)] is an empty start for one of several processes. point: where they
+    were summed, None before the first trial. opened: the first trial in `open`, if there is one.
+    precision: float32, if any trial ran so. periods: of a periodic code, what its double periods
+    made, for the standard errors; None for any other, and for one of the user's own.
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
@@ -59,13 +71,16 @@ class Statistics:
         self.opened: int | None = None
         self.precision = "float64"
         self.point: Point | None = None
-        self.periods = Periods(design) if design.code.periodic and design.code.function is None else None
+        self.periods = (
+            Periods(design) if design.code.periodic and design.code.function is None else None
+        )
 
     def bind(self, point: Point) -> None:
         """Note where the trials are run; InputError if those so far were run elsewhere."""
         if self.point is not None and not self.point.same(point):
             raise InputError(
-                "the statistics were summed at another w, v, network, data or error noise: go on with the same, or start anew"
+                "the statistics were summed at another w, v, network, data or error noise: go on"
+                " with the same, or start anew"
             )
         self.point = self.point or point
 
@@ -98,18 +113,24 @@ class Statistics:
             self.spans.append((start, start + count))
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both; refuses other designs and trials counted twice. Equal to one run within rounding."""
+        """The statistics of both; refuses other designs and trials counted twice. Equal to one
+        run within rounding.
+        """
         if self.design != other.design:
             raise InputError(
-                "statistics of different designs cannot be merged: method, code, sigma, r, seed and network must agree"
+                "statistics of different designs cannot be merged: method, code, sigma, r, seed and"
+                " network must agree"
             )
         if self.point and other.point and not self.point.same(other.point):
-            raise InputError("statistics of different w, v, network, data or error noise cannot be merged")
+            raise InputError(
+                "statistics of different w, v, network, data or error noise cannot be merged"
+            )
         spans: list[tuple[int, int]] = []
         for start, stop in sorted(self.spans + other.spans):
             if spans and start < spans[-1][1]:
                 raise InputError(
-                    f"trials {start}..{min(stop, spans[-1][1]) - 1} are in both statistics: merge disjoint trials only"
+                    f"trials {start}..{min(stop, spans[-1][1]) - 1} are in both statistics: merge"
+                    " disjoint trials only"
                 )
             if spans and start == spans[-1][1]:
                 spans[-1] = (spans[-1][0], stop)
@@ -127,7 +148,8 @@ class Statistics:
         return both
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one file (NumPy's npz), whole or not at all: first beside it, then renamed.
+        """Write everything to one file (NumPy's npz), whole or not at all: first beside it, then
+        renamed.
 
         A loaded copy goes on with the same bits. A file that cannot be written raises InputError.
         """
@@ -152,24 +174,42 @@ class Statistics:
         }
         arrays = dict(zip(ARRAYS, (*self.closed, *self.open), strict=True))
         arrays["v"] = point.v if point else np.zeros(0)
-        archive.write(Path(path), "statistics", header, arrays | (self.periods.arrays() if self.periods else {}))
+        archive.write(
+            Path(path),
+            "statistics",
+            header,
+            arrays | (self.periods.arrays() if self.periods else {}),
+        )
 
     @classmethod
     def load(cls, path: str | Path, code: Code | None = None) -> "Statistics":
-        """Read what `save` wrote. code: needed for statistics of a code of the user's own, whose function no file can hold.
+        """Read what `save` wrote. code: needed for statistics of a code of the user's own, whose
+        function no file can hold.
 
         A file that is missing, cut short, damaged, or of another kind or version raises InputError.
         """
-        with archive.reading(Path(path), "statistics", "give a file written by Statistics.save, or run the trials again"):
+        with archive.reading(
+            Path(path),
+            "statistics",
+            "give a file written by Statistics.save, or run the trials again",
+        ):
             header, arrays = archive.read(Path(path))
-            if header["format"] != FORMAT or tuple(header["sums"]) != SUMS or tuple(header["totals"]) != TOTALS:
+            if (
+                header["format"] != FORMAT
+                or tuple(header["sums"]) != SUMS
+                or tuple(header["totals"]) != TOTALS
+            ):
                 raise InputError("statistics of another version of perturb: run the trials again")
-            statistics = cls(_design_of(header, code), [(start, stop) for start, stop in header["spans"]])
+            statistics = cls(
+                _design_of(header, code), [(start, stop) for start, stop in header["spans"]]
+            )
             statistics.opened, statistics.precision = header["opened"], header["precision"]
             if header["point"] is not None:
                 statistics.point = Point(arrays["v"], *header["point"])
             shapes = [array.shape for array in (*statistics.closed, *statistics.open)]
-            if [arrays[name].shape for name in ARRAYS] != shapes or (statistics.point and arrays["v"].shape != shapes[0][1:]):
+            if [arrays[name].shape for name in ARRAYS] != shapes or (
+                statistics.point and arrays["v"].shape != shapes[0][1:]
+            ):
                 raise ValueError("arrays of unexpected shape")
             statistics.closed = (arrays["closed_sums"], arrays["closed_totals"])
             statistics.open = (arrays["open_sums"], arrays["open_totals"])
@@ -183,16 +223,28 @@ CODE_FIELDS = [field.name for field in fields(Code) if field.name not in ("lengt
 
 
 def _design_of(header: dict, code: Code | None) -> Design:
-    """The design that the header of a file states; code: of the user's own, whose function no file can hold."""
+    """The design that the header of a file states; code: of the user's own, whose function no
+    file can hold.
+    """
     stored, registers = header["code"], header.get("registers")
     found = code or (lfsr(**registers) if registers else CODES.get(stored["name"]))
-    if found is None or json.dumps({key: getattr(found, key) for key in CODE_FIELDS}) != json.dumps(stored):
+    if found is None or json.dumps({key: getattr(found, key) for key in CODE_FIELDS}) != json.dumps(
+        stored
+    ):
         raise InputError(f"summed with the code {stored['name']!r} of its own: give it as code=")
     if found.registers and found.registers != Registers(**(registers or {})):
         raise InputError(f"summed with the shift registers {registers}: leave out code=")
     method = header["method"]
     for key in ("phases", "gradient_weights", "hv_weights"):
-        method[key] = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in method[key])
+        method[key] = tuple(
+            tuple(entry) if isinstance(entry, list) else entry for entry in method[key]
+        )
     return Design(
-        Method(**method), found, header["n_weights"], header["sigma"], header["r"], header["seed"], header["presentation"]
+        Method(**method),
+        found,
+        header["n_weights"],
+        header["sigma"],
+        header["r"],
+        header["seed"],
+        header["presentation"],
     )

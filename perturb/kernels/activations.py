@@ -1,4 +1,6 @@
-"""Compiled twins of activations and errors in float64, by number; their tables of names are the only place that pairs them."""
+"""Compiled twins of activations and errors in float64, by number; their tables of names are the
+only place that pairs them.
+"""
 
 import math
 from collections.abc import Iterable
@@ -21,21 +23,28 @@ def compiled_twins(activations: Iterable[str], error: str) -> bool:
 
 @intrinsic
 def bits_of(typingctx, x):
-    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.IntType(64))
+    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(
+        args[0], ir.IntType(64)
+    )
 
 
 @intrinsic
 def float_of(typingctx, x):
-    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(
+        args[0], ir.DoubleType()
+    )
 
 
 @compiled(inline="always")
 def exp(x):
-    # Cody-Waite reduction and a Taylor series of degree 13 on |t| <= ln(2)/2: within 2 units of the last place, and unlike
-    # math.exp without a call, so that loops over it vectorise. Clipped at +-708; not-a-number stays.
+    # Cody-Waite reduction and a Taylor series of degree 13 on |t| <= ln(2)/2: within 2 units of the
+    # last place, and unlike math.exp without a call, so that loops over it vectorise. Clipped at
+    # +-708; not-a-number stays.
     x = 708.0 if x > 708.0 else x
     x = -708.0 if x < -708.0 else x
-    shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 * 2^52 rounds to a whole number in the low bits
+    shifted = (
+        x * 1.4426950408889634 + 6755399441055744.0
+    )  # 1.5 * 2^52 rounds to a whole number in the low bits
     n = shifted - 6755399441055744.0
     t = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
     p = 1.6059043836821613e-10

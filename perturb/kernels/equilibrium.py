@@ -1,7 +1,9 @@
-"""Numba kernels: errors of relaxing networks at many points, one after another, eight patterns to a vector of float64.
+"""Numba kernels: errors of relaxing networks at many points, one after another, eight patterns to a
+vector of float64.
 
-Each point is evaluated by itself, so that no bit depends on which points come together. Units run over rows, patterns along them;
-the last vector is filled up with the last pattern again, which changes no largest entry.
+Each point is evaluated by itself, so that no bit depends on which points come together. Units run
+over rows, patterns along them; the last vector is filled up with the last pattern again, which
+changes no largest entry.
 """
 
 import math
@@ -37,12 +39,16 @@ from perturb.kernels.simd import (
 
 ROUNDING = 4e-16  # of a residual, relative to the largest activity
 NEAR = 1e-4  # residual from which on Newton's method converges quadratically
-CONTRACTION = 0.98  # largest norm of the Jacobian with which relaxation is known to arrive, and how soon
+CONTRACTION = (
+    0.98  # largest norm of the Jacobian with which relaxation is known to arrive, and how soon
+)
 
 
 @compiled(**EXACT)
 def _products(W, n, y, Sp, x):
-    """x_j = sum_i w_ij y_i, four units of eight patterns at a time; rows of W, and x, are filled up to four units."""
+    """x_j = sum_i w_ij y_i, four units of eight patterns at a time; rows of W, and x, are filled
+    up to four units.
+    """
     width = (n + 3) // 4 * 4
     for s in range(0, Sp, WIDE):
         for j in range(0, n, 4):
@@ -50,7 +56,10 @@ def _products(W, n, y, Sp, x):
             for i in range(n):
                 source, k = load_d(y, i * Sp + s), i * width + j
                 a, b = fma(splat_d(peek(W, k)), source, a), fma(splat_d(peek(W, k + 1)), source, b)
-                c, d = fma(splat_d(peek(W, k + 2)), source, c), fma(splat_d(peek(W, k + 3)), source, d)
+                c, d = (
+                    fma(splat_d(peek(W, k + 2)), source, c),
+                    fma(splat_d(peek(W, k + 3)), source, d),
+                )
             at = j * Sp + s
             store(x, at, a)
             store(x, at + Sp, b)
@@ -84,7 +93,8 @@ def _move(y, step, change):
 
 @compiled(**EXACT)
 def _slope(kind, f):
-    # f' from f, for every activation here: of a Jacobian in float32, which a residual in float64 corrects
+    # f' from f, for every activation here: of a Jacobian in float32, which a residual in float64
+    # corrects
     if kind == 1:
         return 1.0 - f * f
     if kind == 2:
@@ -98,10 +108,13 @@ def _slope(kind, f):
 
 @compiled(**EXACT)
 def _one_fixed_point(W, activations, K, P):
-    """Whether |diag(c) W'| < CONTRACTION in the Euclidean norm, where f' <= c everywhere: then there is one fixed point, to which
-    relaxation comes nearer in every step, and what any other method finds is the same.
+    """Whether |diag(c) W'| < CONTRACTION in the Euclidean norm, where f' <= c everywhere: then
+    there is one fixed point, to which relaxation comes nearer in every step, and what any other
+    method finds is the same.
 
-    By Cholesky factors of P = CONTRACTION^2 - W diag(c^2) W', positive definite only then. K, P: room for (n, n)."""
+    By Cholesky factors of P = CONTRACTION^2 - W diag(c^2) W', positive definite only then. K, P:
+    room for (n, n).
+    """
     n = activations.size
     width = (n + 3) // 4 * 4
     for j in range(n):
@@ -126,14 +139,17 @@ def _one_fixed_point(W, activations, K, P):
 
 @compiled(**EXACT)
 def _solve(n, A):
-    """Gaussian elimination of sixteen systems at once, A[i (n + 1) + j] with the right side as column n, which becomes the
-    solution; each lane has its own pivots."""
+    """Gaussian elimination of sixteen systems at once, A[i (n + 1) + j] with the right side as
+    column n, which becomes the solution; each lane has its own pivots.
+    """
     row = LANES * (n + 1)
     for k in range(n):
         top = k * row
         for i in range(k + 1, n):
             at = i * row
-            larger = greater(magnitude(load(A, at + LANES * k)), magnitude(load(A, top + LANES * k)))
+            larger = greater(
+                magnitude(load(A, at + LANES * k)), magnitude(load(A, top + LANES * k))
+            )
             if anywhere(larger):
                 for j in range(LANES * k, row, LANES):
                     a, b = load(A, top + j), load(A, at + j)
@@ -155,15 +171,18 @@ def _solve(n, A):
 
 @compiled(**EXACT)
 def _newton(W, activations, f, change, Sp, slope, A):
-    """Newton's step, in place of change: (1 - diag(f') W') step = change for every pattern. In float32, which is enough: the next
-    residual, in float64, shows what is missing."""
+    """Newton's step, in place of change: (1 - diag(f') W') step = change for every pattern. In
+    float32, which is enough: the next residual, in float64, shows what is missing.
+    """
     n = activations.size
     width = (n + 3) // 4 * 4
     for j in range(n):
         for s in range(j * Sp, (j + 1) * Sp):
             slope[s] = _slope(activations[j], f[s])
     for s in range(0, Sp, LANES):
-        t = min(s + WIDE, Sp - WIDE)  # the last eight patterns may stand alone, and fill both halves
+        t = min(
+            s + WIDE, Sp - WIDE
+        )  # the last eight patterns may stand alone, and fill both halves
         for j in range(n):
             minus = sub(number(0.0), narrow(load_d(slope, j * Sp + s), load_d(slope, j * Sp + t)))
             at = LANES * (n + 1) * j
@@ -180,32 +199,64 @@ def _newton(W, activations, f, change, Sp, slope, A):
 
 @compiled(nogil=True, **EXACT)
 def relaxed_errors(
-    points, activations, external, outputs, target, error_kind, direct, step, tolerance, max_steps, out, settled
-):  # fmt: skip
-    """out[m, s]: errors at the fixed points of a Recurrent with weights points[m]; settled[m]: whether it came to rest.
+    points,
+    activations,
+    external,
+    outputs,
+    target,
+    error_kind,
+    direct,
+    step,
+    tolerance,
+    max_steps,
+    out,
+    settled,
+):
+    """out[m, s]: errors at the fixed points of a Recurrent with weights points[m]; settled[m]:
+    whether it came to rest.
 
-    external: I (units, patterns). The steps of `RecurrentObjective`: relaxation from 0 and, if `direct`, Newton's method; this
-    from NEAR the fixed point on, where there is one only and relaxation would come to rest in time.
+    external: I (units, patterns). The steps of `RecurrentObjective`: relaxation from 0 and, if
+    `direct`, Newton's method; this from NEAR the fixed point on, where there is one only and
+    relaxation would come to rest in time.
     """
     n, S = external.shape
     Sp, width = (S + WIDE - 1) // WIDE * WIDE, (n + 3) // 4 * 4
     size = n * Sp
-    given, y, f, change, slope = np.empty(size), np.empty(size), np.empty(width * Sp), np.empty(size), np.empty(size)
+    given, y, f, change, slope = (
+        np.empty(size),
+        np.empty(size),
+        np.empty(width * Sp),
+        np.empty(size),
+        np.empty(size),
+    )
     for j in range(n):
-        given[j * Sp : j * Sp + S], given[j * Sp + S : (j + 1) * Sp] = external[j], external[j, S - 1]
-    W, A, shown = np.zeros(n * width), aligned(LANES * n * (n + 1) if direct else 0), np.empty((outputs.size, S))
+        given[j * Sp : j * Sp + S], given[j * Sp + S : (j + 1) * Sp] = (
+            external[j],
+            external[j, S - 1],
+        )
+    W, A, shown = (
+        np.zeros(n * width),
+        aligned(LANES * n * (n + 1) if direct else 0),
+        np.empty((outputs.size, S)),
+    )
     K, P = np.empty((n, n)), np.empty((n, n))
-    falls = 1.0 - step * (1.0 - CONTRACTION)  # the Euclidean norm of change in a step, at least by so much
+    falls = 1.0 - step * (
+        1.0 - CONTRACTION
+    )  # the Euclidean norm of change in a step, at least by so much
     for m in range(points.shape[0]):
         W.reshape(n, width)[:, :n] = points[m].reshape(n, n)
         y[:], scale, settled[m] = 0.0, 1.0, False
-        near = max(tolerance, NEAR) if direct and _one_fixed_point(W, activations, K, P) else tolerance
+        near = (
+            max(tolerance, NEAR) if direct and _one_fixed_point(W, activations, K, P) else tolerance
+        )
         for k in range(max_steps):
             rate = _right_side(W, given, activations, y, Sp, f, change)
             if k == 0 and rate > 0.0:
                 scale = rate  # of what it drives at, from 0
             residual = rate / scale
-            if residual <= near and residual * falls ** (max_steps - 1 - k) > tolerance / (2.0 * math.sqrt(n)):
+            if residual <= near and residual * falls ** (max_steps - 1 - k) > tolerance / (
+                2.0 * math.sqrt(n)
+            ):
                 near = tolerance  # it may come too late
             if not residual > near:
                 settled[m] = residual <= near
@@ -216,7 +267,9 @@ def relaxed_errors(
             for _ in range(20):
                 residual = _right_side(W, given, activations, y, Sp, f, change) / scale
                 settled[m] = residual <= tolerance
-                if residual <= ROUNDING or not residual < before / 2:  # it converges quadratically, until nothing is left
+                if (
+                    residual <= ROUNDING or not residual < before / 2
+                ):  # it converges quadratically, until nothing is left
                     break
                 _newton(W, activations, f, change, Sp, slope, A)
                 scale, before = _move(y, 1.0, change), residual

@@ -1,9 +1,12 @@
-"""Float32 measurement: the weighted sums of E over a block of T trials of an MLP, with explicit vectors (`simd`).
+"""Float32 measurement: the weighted sums of E over a block of T trials of an MLP, with explicit
+vectors (`simd`).
 
- * Signs stay bits. X(W + aD + brV) = XW + a XD + br XV, and XD is put together from look-ups: for every four inputs a table of
-   the 16 sums +-x1 +-x2 +-x3 +-x4 of 32 patterns, indexed by the random bits themselves. Other perturbations are numbers.
- * Few patterns leave no lanes for that: then sixteen trials are the lanes.
- * E is the difference from E(w), pattern by pattern, by the same float32 arithmetic, so that what they have in common cancels
+ * Signs stay bits. X(W + aD + brV) = XW + a XD + br XV, and XD is put together from look-ups: for
+   every four inputs a table of the 16 sums +-x1 +-x2 +-x3 +-x4 of 32 patterns, indexed by the
+   random bits themselves. Other perturbations are numbers.
+ * Few patterns leave no lanes for that: then sixteen trials are the lanes. * E is the difference
+ from E(w), pattern by pattern, by the same float32 arithmetic, so that what they have in common
+ cancels
    before it is summed. The phases' weights add up to 0, so that the constant does not count.
 
 Perturbations are in units of sigma and s in units of sigma |v|.
@@ -52,7 +55,9 @@ from perturb.kernels.simd import (
 )
 from perturb.trial.random import NOISE
 
-SPARE = 8  # after the T words of a row of bits, for an odd number of cache lines, so that rows do not evict each other
+# after the T words of a row of bits, for an odd number of cache lines, so that rows do not evict
+# each other
+SPARE = 8
 WIDE = 32  # patterns of a look-up
 FEW = 24  # fewer patterns than this, and trials are the lanes
 TILE = 16  # groups of four inputs whose tables (2 KB each) stay in the first-level cache
@@ -73,7 +78,9 @@ def _activate(kind, rows, start, count):
     whole = start + count // 64 * 64
     if kind == 1:
         for i in range(start, whole, 64):
-            a, b, c, d = tanh4(load(rows, i), load(rows, i + 16), load(rows, i + 32), load(rows, i + 48))
+            a, b, c, d = tanh4(
+                load(rows, i), load(rows, i + 16), load(rows, i + 32), load(rows, i + 48)
+            )
             store(rows, i, a)
             store(rows, i + 16, b)
             store(rows, i + 32, c)
@@ -104,11 +111,17 @@ def _activate(kind, rows, start, count):
 
 @compiled(forceinline=True, **EXACT)
 def _errors(kind, n_out, y, start, stride, target, at, target_stride, lanes_are_trials):
-    """The error of each lane: outputs y[start + j stride + lane]; targets by lane, or one for all lanes."""
+    """The error of each lane: outputs y[start + j stride + lane]; targets by lane, or one for
+    all lanes.
+    """
     e = number(0.0)
     if kind == 0:
         for j in range(n_out):
-            t = splat(peek(target, at + j * target_stride)) if lanes_are_trials else load(target, at + j * target_stride)
+            t = (
+                splat(peek(target, at + j * target_stride))
+                if lanes_are_trials
+                else load(target, at + j * target_stride)
+            )
             difference = sub(load(y, start + j * stride), t)
             e = fma(difference, difference, e)
         return mul(e, number(0.5))
@@ -119,12 +132,20 @@ def _errors(kind, n_out, y, start, stride, target, at, target_stride, lanes_are_
             top = choose(greater(x, top), x, top)
         weight, inner = number(0.0), number(0.0)
         for j in range(n_out):
-            t = splat(peek(target, at + j * target_stride)) if lanes_are_trials else load(target, at + j * target_stride)
+            t = (
+                splat(peek(target, at + j * target_stride))
+                if lanes_are_trials
+                else load(target, at + j * target_stride)
+            )
             x = sub(load(y, start + j * stride), top)
             e, weight, inner = add(e, exp(x)), add(weight, t), fma(t, x, inner)
         return sub(mul(weight, log(e)), inner)
     for j in range(n_out):
-        t = splat(peek(target, at + j * target_stride)) if lanes_are_trials else load(target, at + j * target_stride)
+        t = (
+            splat(peek(target, at + j * target_stride))
+            if lanes_are_trials
+            else load(target, at + j * target_stride)
+        )
         x = load(y, start + j * stride)
         e = add(e, sub(softplus(x), mul(t, x)))
     return e
@@ -146,7 +167,12 @@ def _noise(seed, trial, phase, first):
     stream = np.uint64(NOISE) + (np.uint64(phase) << np.uint64(8))
     counter = add_u(splat_u(np.uint64(first // 4)), iota_u())
     a, b, c, d = philox8(
-        splat_u(trial & MASK), splat_u(trial >> np.uint64(32)), counter, splat_u(stream), seed & MASK, seed >> np.uint64(32)
+        splat_u(trial & MASK),
+        splat_u(trial >> np.uint64(32)),
+        counter,
+        splat_u(stream),
+        seed & MASK,
+        seed >> np.uint64(32),
     )
     cos, sin = normal_pairs(a, c, b, d)
     return interleave4(cos, sin)
@@ -154,39 +180,61 @@ def _noise(seed, trial, phase, first):
 
 @compiled(**EXACT)
 def _tables(x, tile, n_patterns, groups, tables):
-    """For each group of four inputs and each b = 0..15: +-x1 +-x2 +-x3 +-x4 of WIDE patterns, + where b has the bit."""
+    """For each group of four inputs and each b = 0..15: +-x1 +-x2 +-x3 +-x4 of WIDE patterns, +
+    where b has the bit.
+    """
     for g in range(groups):
         for half in range(0, WIDE, 16):
             at = 4 * g * n_patterns + tile + half
             x0, x1 = load(x, at), load(x, at + n_patterns)
             x2, x3 = load(x, at + 2 * n_patterns), load(x, at + 3 * n_patterns)
             for b in range(16):
-                first = add(x0 if b & 1 else sub(number(0.0), x0), x1 if b & 2 else sub(number(0.0), x1))
-                second = add(x2 if b & 4 else sub(number(0.0), x2), x3 if b & 8 else sub(number(0.0), x3))
+                first = add(
+                    x0 if b & 1 else sub(number(0.0), x0), x1 if b & 2 else sub(number(0.0), x1)
+                )
+                second = add(
+                    x2 if b & 4 else sub(number(0.0), x2), x3 if b & 8 else sub(number(0.0), x3)
+                )
                 store(tables, (16 * g + b) * WIDE + half, add(first, second))
 
 
 @compiled(**EXACT)
 def _indices(row, start, n_in, n_out, padded, index, at):
-    """index[at + g padded + j]: the signs of weights (4g .. 4g + 3, j) as a number below 16, times 16."""
+    """index[at + g padded + j]: the signs of weights (4g .. 4g + 3, j) as a number below 16,
+    times 16.
+    """
     for g in range((n_in + 3) // 4):
         for j in range(0, n_out, 64):
             chosen = from_bits64(_bits64(row, start, 4 * g * n_out + j), 16)
             for k in range(1, min(4, n_in - 4 * g)):
-                chosen = or_u(chosen, from_bits64(_bits64(row, start, (4 * g + k) * n_out + j), 16 << k))
+                chosen = or_u(
+                    chosen, from_bits64(_bits64(row, start, (4 * g + k) * n_out + j), 16 << k)
+                )
             store(index, at + g * padded + j, chosen)
 
 
 @compiled(**EXACT)
 def _look_up(tables, first, last, index, at, padded, moved, start):
-    """moved[start + j WIDE + lane] = (0, if first = 0, else what is there) + the tables' entries of groups first..last-1."""
+    """moved[start + j WIDE + lane] = (0, if first = 0, else what is there) + the tables' entries
+    of groups first..last-1.
+    """
     for j in range(0, padded, 4):
         out = start + j * WIDE
         if first == 0:
             a0 = a1 = b0 = b1 = c0 = c1 = d0 = d1 = number(0.0)
         else:
-            a0, a1, b0, b1 = load(moved, out), load(moved, out + 16), load(moved, out + 32), load(moved, out + 48)
-            c0, c1, d0, d1 = load(moved, out + 64), load(moved, out + 80), load(moved, out + 96), load(moved, out + 112)
+            a0, a1, b0, b1 = (
+                load(moved, out),
+                load(moved, out + 16),
+                load(moved, out + 32),
+                load(moved, out + 48),
+            )
+            c0, c1, d0, d1 = (
+                load(moved, out + 64),
+                load(moved, out + 80),
+                load(moved, out + 96),
+                load(moved, out + 112),
+            )
         for g in range(first, last):
             of, i = 16 * WIDE * g, at + g * padded + j
             p = of + WIDE // 16 * np.int64(peek(index, i))
@@ -209,8 +257,9 @@ def _look_up(tables, first, last, index, at, padded, moved, start):
 
 @compiled(**EXACT)
 def _product(effective, at, n_in, n_out, x, start, begin):
-    """x[begin + j WIDE + lane] = b_j + sum_i W_ij x[start + i WIDE + lane], with W, b from effective[at:]; rows up to a multiple
-    of four are spoiled."""
+    """x[begin + j WIDE + lane] = b_j + sum_i W_ij x[start + i WIDE + lane], with W, b from
+    effective[at:]; rows up to a multiple of four are spoiled.
+    """
     for j in range(0, n_out, 4):
         bias = at + n_in * n_out + j
         a0 = a1 = splat(peek(effective, bias))
@@ -218,7 +267,11 @@ def _product(effective, at, n_in, n_out, x, start, begin):
         c0 = c1 = splat(peek(effective, bias + 2))
         d0 = d1 = splat(peek(effective, bias + 3))
         for i in range(n_in):
-            x0, x1, k = load(x, start + WIDE * i), load(x, start + WIDE * i + 16), at + i * n_out + j
+            x0, x1, k = (
+                load(x, start + WIDE * i),
+                load(x, start + WIDE * i + 16),
+                at + i * n_out + j,
+            )
             w = splat(peek(effective, k))
             a0, a1 = fma(w, x0, a0), fma(w, x1, a1)
             w = splat(peek(effective, k + 1))
@@ -257,7 +310,8 @@ def _along(row, start, v, words):
 
 @compiled(**EXACT)
 def _products8(D, t, T, n_in, n_out, x, tile, Sp, moved, size):
-    # moved[q size + j WIDE + lane] = sum_i D[i n_out + j, t + q] x[i, tile + lane], for eight trials q
+    # moved[q size + j WIDE + lane] = sum_i D[i n_out + j, t + q] x[i, tile + lane], for eight
+    # trials q
     for j in range(n_out):
         a0 = a1 = b0 = b1 = c0 = c1 = d0 = d1 = e0 = e1 = f0 = f1 = g0 = g1 = h0 = h1 = number(0.0)
         for i in range(n_in):
@@ -299,23 +353,53 @@ def _products8(D, t, T, n_in, n_out, x, tile, Sp, moved, size):
 
 @compiled(**EXACT)
 def errors_by_patterns(
-    sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, sigma, seed, noise, step, top, start, bits,
-    drawn, v, lo, hi, E, s, each,
-):  # fmt: skip
-    """Add to E[p T + t] the sum over patterns of error - ref, phase p, trials t = lo..hi-1; the lanes are patterns.
+    sizes,
+    activations,
+    error_kind,
+    x,
+    base,
+    w,
+    target,
+    ref,
+    present,
+    amounts,
+    still,
+    sigma,
+    seed,
+    noise,
+    step,
+    top,
+    start,
+    bits,
+    drawn,
+    v,
+    lo,
+    hi,
+    E,
+    s,
+    each,
+):
+    """Add to E[p T + t] the sum over patterns of error - ref, phase p, trials t = lo..hi-1; the
+    lanes are patterns.
 
-    x: sigma times the inputs, and sigma for the bias, (inputs, patterns); base (phases, units, patterns): net inputs of the first
-    layer at w + b r v; w (phases, weights): the other layers' w + b r v; target (outputs, patterns); ref, present (patterns):
-    errors at w, and 1 for every pattern that is none of those that fill up the last vector. amounts: a of each phase; still: 1
-    for phases that are not moved at all. s[t] becomes the sum of v times the signs; v is filled up with
-    zeros to a multiple of 64, or empty. drawn: if not empty, the perturbations themselves in
-    units of sigma, drawn[i T + t] with T trials a block, and s is left alone. each: if not empty, takes the errors of the
-    patterns in the last trial and phase.
+    x: sigma times the inputs, and sigma for the bias, (inputs, patterns); base (phases, units,
+    patterns): net inputs of the first layer at w + b r v; w (phases, weights): the other layers' w
+    + b r v; target (outputs, patterns); ref, present (patterns): errors at w, and 1 for every
+    pattern that is none of those that fill up the last vector. amounts: a of each phase; still: 1
+    for phases that are not moved at all. s[t] becomes the sum of v times the signs; v is filled up
+    with zeros to a multiple of 64, or empty. drawn: if not empty, the perturbations themselves in
+    units of sigma, drawn[i T + t] with T trials a block, and s is left alone. each: if not empty,
+    takes the errors of the patterns in the last trial and phase.
     """
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     padded, groups = (J + 3) // 4 * 4, (n_in + 3) // 4
     T, signs = E.size // amounts.size, drawn.size == 0
-    n_words, n_row, n_rest, first_rest = bits.size // (T + SPARE) + 1, w.shape[1], w.shape[1] - 64, n_in * J
+    n_words, n_row, n_rest, first_rest = (
+        bits.size // (T + SPARE) + 1,
+        w.shape[1],
+        w.shape[1] - 64,
+        n_in * J,
+    )
     width = 0
     for units in sizes[1:]:
         width = max(width, units + 3)
@@ -323,16 +407,30 @@ def errors_by_patterns(
     together, tile_groups = (1, groups) if groups <= TILE + TILE // 4 else (chunk, TILE)
     if not signs:
         chunk, together, groups, lo = T, 8, 0, lo // 8 * 8
-    all_rows, all_index = np.zeros(chunk * n_words, np.uint64), np.empty(chunk * groups * padded + 64, np.uint8)
+    all_rows, all_index = (
+        np.zeros(chunk * n_words, np.uint64),
+        np.empty(chunk * groups * padded + 64, np.uint8),
+    )
     all_tables, all_moved = aligned(groups * 16 * WIDE), aligned(together * padded * WIDE)
     all_y, half, all_effective = aligned(2 * width * WIDE), width * WIDE, aligned(n_rest + 64)
     all_y[:], all_effective[:] = np.float32(0.0), np.float32(0.0)
     index, tables, moved, y, effective = (
-        pointer(all_index), pointer(all_tables), pointer(all_moved), pointer(all_y), pointer(all_effective),
-    )  # fmt: skip
+        pointer(all_index),
+        pointer(all_tables),
+        pointer(all_moved),
+        pointer(all_y),
+        pointer(all_effective),
+    )
     row, x_, base_, w_, target_, v_, each_, drawn_ = (
-        pointer(all_rows), pointer(x), pointer(base), pointer(w), pointer(target), pointer(v), pointer(each), pointer(drawn),
-    )  # fmt: skip
+        pointer(all_rows),
+        pointer(x),
+        pointer(base),
+        pointer(w),
+        pointer(target),
+        pointer(v),
+        pointer(each),
+        pointer(drawn),
+    )
     for t0 in range(lo, hi, chunk):
         count = min(chunk, hi - t0)
         for k in range(n_words - 1):
@@ -344,13 +442,25 @@ def errors_by_patterns(
         for tile in range(0, Sp, WIDE):
             _tables(x_, tile, Sp, groups, tables)
             r0, r1 = load(ref, tile), load(ref, tile + 16)
-            p0, p1 = greater(load(present, tile), number(0.5)), greater(load(present, tile + 16), number(0.5))
+            p0, p1 = (
+                greater(load(present, tile), number(0.5)),
+                greater(load(present, tile + 16), number(0.5)),
+            )
             for begin in range(0, count, together):
                 end = min(begin + together, count)
                 for g in range(0, groups, tile_groups):
                     for t in range(begin, end):
                         of = (t - begin) * padded * WIDE
-                        _look_up(tables, g, min(g + tile_groups, groups), index, t * groups * padded, padded, moved, of)
+                        _look_up(
+                            tables,
+                            g,
+                            min(g + tile_groups, groups),
+                            index,
+                            t * groups * padded,
+                            padded,
+                            moved,
+                            of,
+                        )
                 if not signs:
                     _products8(drawn_, t0 + begin, T, n_in, J, x_, tile, Sp, moved, padded * WIDE)
                 for t in range(begin, end):
@@ -365,27 +475,55 @@ def errors_by_patterns(
                             for j in range(J):
                                 at, k = (p * J + j) * Sp + tile, j * WIDE
                                 store(y, k, fma(a, load(moved, of + k), load(base_, at)))
-                                store(y, k + 16, fma(a, load(moved, of + k + 16), load(base_, at + 16)))
+                                store(
+                                    y,
+                                    k + 16,
+                                    fma(a, load(moved, of + k + 16), load(base_, at + 16)),
+                                )
                             _activate(activations[0], y, 0, J * WIDE)
-                            up, down_, k = splat(amounts[p] * sigma), splat(-amounts[p] * sigma), first_rest
+                            up, down_, k = (
+                                splat(amounts[p] * sigma),
+                                splat(-amounts[p] * sigma),
+                                first_rest,
+                            )
                             if not signs:
                                 for i in range(n_rest):
                                     d = peek(drawn_, (k + i) * T + t0 + t)
-                                    all_effective[i] = peek(w_, p * n_row + i) + amounts[p] * sigma * d
+                                    all_effective[i] = (
+                                        peek(w_, p * n_row + i) + amounts[p] * sigma * d
+                                    )
                             for i in range(0, n_rest if signs else 0, 64):
                                 word = _bits64(row, t * n_words, k + i)
                                 for q in range(0, 64, 16):
                                     if i + q < n_rest:
                                         change = choose(bits16(word >> np.uint64(q)), up, down_)
-                                        store(effective, i + q, add(load(w_, p * n_row + i + q), change))
+                                        store(
+                                            effective,
+                                            i + q,
+                                            add(load(w_, p * n_row + i + q), change),
+                                        )
                             k, here, there = 0, 0, half
                             for layer in range(1, sizes.size - 1):
-                                _product(effective, k, sizes[layer], sizes[layer + 1], y, here, there)
+                                _product(
+                                    effective, k, sizes[layer], sizes[layer + 1], y, here, there
+                                )
                                 here, there = there, here
                                 _activate(activations[layer], y, here, sizes[layer + 1] * WIDE)
                                 k += (sizes[layer] + 1) * sizes[layer + 1]
-                            e0 = _errors(error_kind, sizes[-1], y, here, WIDE, target_, tile, Sp, False)
-                            e1 = _errors(error_kind, sizes[-1], y, here + 16, WIDE, target_, tile + 16, Sp, False)
+                            e0 = _errors(
+                                error_kind, sizes[-1], y, here, WIDE, target_, tile, Sp, False
+                            )
+                            e1 = _errors(
+                                error_kind,
+                                sizes[-1],
+                                y,
+                                here + 16,
+                                WIDE,
+                                target_,
+                                tile + 16,
+                                Sp,
+                                False,
+                            )
                             if each.size:
                                 store(each_, tile, e0)
                                 store(each_, tile + 16, e1)
@@ -405,8 +543,10 @@ def errors_by_patterns(
 
 @compiled(**EXACT)
 def _product_by_trials(D, of, stride, amount, w, at, n_in, n_out, x, start, S, begin):
-    """x[begin + j S + s, trial] = b_j + sum_i W_ij x[start + i S + s, trial], with W = w[at:] + amount D; S is a multiple of
-    four; an odd last row is followed by one that is spoiled, which the next vector of trials writes over."""
+    """x[begin + j S + s, trial] = b_j + sum_i W_ij x[start + i S + s, trial], with W = w[at:] +
+    amount D; S is a multiple of four; an odd last row is followed by one that is spoiled, which the
+    next vector of trials writes over.
+    """
     for j in range(0, n_out, 2):
         for s in range(0, S, 4):
             k = n_in * n_out + j
@@ -441,7 +581,12 @@ def _moved_by_trials(D, of, stride, n_in, n_out, x, S, out, begin):
             a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = number(0.0)
             for i in range(n_in):
                 k, p = of + stride * (i * n_out + j), i * S + s
-                x0, x1, x2, x3 = splat(peek(x, p)), splat(peek(x, p + 1)), splat(peek(x, p + 2)), splat(peek(x, p + 3))
+                x0, x1, x2, x3 = (
+                    splat(peek(x, p)),
+                    splat(peek(x, p + 1)),
+                    splat(peek(x, p + 2)),
+                    splat(peek(x, p + 3)),
+                )
                 d = load(D, k)
                 a0, a1, a2, a3 = fma(d, x0, a0), fma(d, x1, a1), fma(d, x2, a2), fma(d, x3, a3)
                 d = load(D, k + stride)
@@ -474,7 +619,9 @@ def _spread_signs(n, bits, stride, t0, D, of, v, with_v, s):
 
 @compiled()
 def _room_by_trials(sizes, Sp, signs):
-    """Vectors of trials evaluated together and what they need: numbers for D, the first layer's changes, half the activities."""
+    """Vectors of trials evaluated together and what they need: numbers for D, the first layer's
+    changes, half the activities.
+    """
     n, width = 0, 0
     for layer in range(sizes.size - 1):
         n += (sizes[layer] + 1) * sizes[layer + 1]
@@ -493,13 +640,38 @@ def room_by_trials(sizes, Sp, signs):
 
 @compiled(**EXACT)
 def errors_by_trials(
-    sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, sigma, seed, noise, step, top, start, bits,
-    drawn, v, lo, hi, E, s, each, scratch,
-):  # fmt: skip
-    """As `errors_by_patterns`, the lanes being trials: also fills E, s of other trials of the vectors that lo..hi-1 lie in.
+    sizes,
+    activations,
+    error_kind,
+    x,
+    base,
+    w,
+    target,
+    ref,
+    S,
+    amounts,
+    still,
+    sigma,
+    seed,
+    noise,
+    step,
+    top,
+    start,
+    bits,
+    drawn,
+    v,
+    lo,
+    hi,
+    E,
+    s,
+    each,
+    scratch,
+):
+    """As `errors_by_patterns`, the lanes being trials: also fills E, s of other trials of the
+    vectors that lo..hi-1 lie in.
 
-    drawn: if not empty, the perturbations themselves in units of sigma, drawn[i T + t] with T trials a block, and s is left
-    alone.
+    drawn: if not empty, the perturbations themselves in units of sigma, drawn[i T + t] with T
+    trials a block, and s is left alone.
     """
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     n_row, n_rest = w.shape[1], w.shape[1] - 64
@@ -507,18 +679,31 @@ def errors_by_trials(
     signs, T = drawn.size == 0, E.size // amounts.size
     together, of_D, of_moved, half = _room_by_trials(sizes, Sp, signs)
     stride, D_size = (LANES, LANES * (n + 2)) if signs else (T, LANES)
-    all_D, all_moved, all_y = scratch[:of_D], scratch[of_D : of_D + of_moved], scratch[of_D + of_moved :]
+    all_D, all_moved, all_y = (
+        scratch[:of_D],
+        scratch[of_D : of_D + of_moved],
+        scratch[of_D + of_moved :],
+    )
     k0, k1 = seed & MASK, seed >> np.uint64(32)
     D, moved, y = pointer(all_D if signs else drawn), pointer(all_moved), pointer(all_y)
     x_, base_, w_, target_, ref_, bits_, v_, s_ = (
-        pointer(x), pointer(base), pointer(w), pointer(target), pointer(ref), pointer(bits), pointer(v), pointer(s),
-    )  # fmt: skip
+        pointer(x),
+        pointer(base),
+        pointer(w),
+        pointer(target),
+        pointer(ref),
+        pointer(bits),
+        pointer(v),
+        pointer(s),
+    )
     for t0 in range(lo // LANES * LANES, hi, LANES * together):
         several = min(together, (hi - t0 + LANES - 1) // LANES)
         D_start = 0 if signs else t0
         if signs:
             for m in range(several):
-                _spread_signs(n, bits_, T + SPARE, t0 + LANES * m, D, m * D_size, v_, v.size > 0, s_)
+                _spread_signs(
+                    n, bits_, T + SPARE, t0 + LANES * m, D, m * D_size, v_, v.size > 0, s_
+                )
         for m in range(several):
             _moved_by_trials(D, D_start + m * D_size, stride, n_in, J, x_, Sp, moved, m * J * Sp)
         here = 0
@@ -532,25 +717,53 @@ def errors_by_trials(
                     of = m * units * Sp
                     for k in range(J * Sp):
                         change = load(moved, LANES * (of + k))
-                        store(y, LANES * (of + k), fma(a, change, splat(peek(base_, p * J * Sp + k))))
+                        store(
+                            y, LANES * (of + k), fma(a, change, splat(peek(base_, p * J * Sp + k)))
+                        )
                 _activate(activations[0], y, 0, LANES * several * units * Sp)
                 k, a = 0, splat(amounts[p] * sigma)
                 for layer in range(1, sizes.size - 1):
                     n_out = sizes[layer + 1]
                     for m in range(several):
                         _product_by_trials(
-                            D, D_start + m * D_size + (n_in * J + k) * stride, stride, a, w_, p * n_row + k, sizes[layer], n_out,
-                            y, here + m * units * Sp, Sp, there + m * n_out * Sp,
-                        )  # fmt: skip
+                            D,
+                            D_start + m * D_size + (n_in * J + k) * stride,
+                            stride,
+                            a,
+                            w_,
+                            p * n_row + k,
+                            sizes[layer],
+                            n_out,
+                            y,
+                            here + m * units * Sp,
+                            Sp,
+                            there + m * n_out * Sp,
+                        )
                     here, there, units = there, here, n_out
                     _activate(activations[layer], y, LANES * here, LANES * several * units * Sp)
                     k += (sizes[layer] + 1) * n_out
             for m in range(several):
                 of = here + m * sizes[-1] * Sp
                 sums = _sum_of_errors(
-                    error_kind, sizes[-1], y, of, target_, ref_, S, Sp, still[p], k0, k1, noise, step, top,
-                    np.uint64(start + t0 + LANES * m), p, pointer(each), each.size > 0,
-                )  # fmt: skip
+                    error_kind,
+                    sizes[-1],
+                    y,
+                    of,
+                    target_,
+                    ref_,
+                    S,
+                    Sp,
+                    still[p],
+                    k0,
+                    k1,
+                    noise,
+                    step,
+                    top,
+                    np.uint64(start + t0 + LANES * m),
+                    p,
+                    pointer(each),
+                    each.size > 0,
+                )
                 store(E, p * T + t0 + LANES * m, sums)
     keep(all_D)
     keep(all_moved)
@@ -559,22 +772,45 @@ def errors_by_trials(
 
 @compiled(forceinline=True, **EXACT)
 def _sum_of_errors(
-    error_kind, n_out, y, of, target, ref, S, Sp, still, k0, k1, noise, step, top, trial, phase, each, has_each
-):  # fmt: skip
+    error_kind,
+    n_out,
+    y,
+    of,
+    target,
+    ref,
+    S,
+    Sp,
+    still,
+    k0,
+    k1,
+    noise,
+    step,
+    top,
+    trial,
+    phase,
+    each,
+    has_each,
+):
     sums = x0 = x1 = x2 = x3 = number(0.0)
     for s in range(0, S, 4):
         if noise > np.float32(0.0):
             low, high = trial & MASK, splat_u(trial >> np.uint64(32))
             stream = splat_u(np.uint64(NOISE) + (np.uint64(phase) << np.uint64(8)))
             counter = splat_u(np.uint64(s // 4))
-            wa0, wb0, wc0, wd0 = philox8(add_u(splat_u(low), iota_u()), high, counter, stream, k0, k1)
-            wa1, wb1, wc1, wd1 = philox8(add_u(splat_u(low | np.uint64(8)), iota_u()), high, counter, stream, k0, k1)
+            wa0, wb0, wc0, wd0 = philox8(
+                add_u(splat_u(low), iota_u()), high, counter, stream, k0, k1
+            )
+            wa1, wb1, wc1, wd1 = philox8(
+                add_u(splat_u(low | np.uint64(8)), iota_u()), high, counter, stream, k0, k1
+            )
             x0, x1 = normal_pairs(wa0, wa1, wb0, wb1)
             x2, x3 = normal_pairs(wc0, wc1, wd0, wd1)
         for q in range(min(4, S - s)):
             e = r = splat(peek(ref, s + q))
             if not still:
-                e = _errors(error_kind, n_out, y, LANES * (of + s + q), LANES * Sp, target, s + q, Sp, True)
+                e = _errors(
+                    error_kind, n_out, y, LANES * (of + s + q), LANES * Sp, target, s + q, Sp, True
+                )
                 if has_each:  # all lanes are the same
                     store(each, s + q, e)
             xi = x0 if q == 0 else (x1 if q == 1 else (x2 if q == 2 else x3))

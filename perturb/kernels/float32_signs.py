@@ -1,4 +1,5 @@
-"""Float32 kernels for codes of two levels, +-sigma: perturbation trials of an MLP, a block of T at a time.
+"""Float32 kernels for codes of two levels, +-sigma: perturbation trials of an MLP, a block of T at
+a time.
 
 A block draws all its perturbations, evaluates E at them (`float32_errors`), and adds up
 (`float32_sums`). Signs stay bits throughout: sums over trials of coefficients times signs are look-
@@ -9,7 +10,12 @@ outnumber them by far, and a reading adds nothing of its own to a trial, E is me
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.float32_errors import SPARE, errors_by_patterns, errors_by_trials, room_by_trials
+from perturb.kernels.float32_errors import (
+    SPARE,
+    errors_by_patterns,
+    errors_by_trials,
+    room_by_trials,
+)
 from perturb.kernels.float32_sums import broadcast, coefficients, count, finish
 from perturb.kernels.simd import (
     EXACT,
@@ -42,16 +48,24 @@ ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
 def block(n_weights: int) -> int:
-    """T, the trials of a block: more of tiny networks, where what a block costs besides its trials would count."""
+    """T, the trials of a block: more of tiny networks, where what a block costs besides its
+    trials would count.
+    """
     return 1024 if n_weights < MANY else 256
 
 
 @compiled(**EXACT)
 def draw_signs(kind, seed, start, period, n, T, bits):
-    """Bit i % 64 of bits[i // 64 (T + SPARE) + t], t < T: whether trial start + t adds +sigma to weight i (else -sigma)."""
+    """Bit i % 64 of bits[i // 64 (T + SPARE) + t], t < T: whether trial start + t adds +sigma to
+    weight i (else -sigma).
+    """
     stride, k0, k1 = T + SPARE, seed & MASK, seed >> np.uint64(32)
     if kind == 0:
-        half, low, high = splat_u(np.uint64(32)), np.uint64(start) & MASK, splat_u(np.uint64(start) >> np.uint64(32))
+        half, low, high = (
+            splat_u(np.uint64(32)),
+            np.uint64(start) & MASK,
+            splat_u(np.uint64(start) >> np.uint64(32)),
+        )
         for block in range((n + 127) // 128):
             counter, stream = splat_u(np.uint64(block)), splat_u(np.uint64(CODE))
             for t in range(0, T, 8):
@@ -61,7 +75,8 @@ def draw_signs(kind, seed, start, period, n, T, bits):
                 store(bits, (2 * block + 1) * stride + t, or_u(c, shl_u(d, half)))
         return
 
-    # walsh: the signs of a pair of passes, turned where row & (i + 1) is odd, and all of them in odd passes
+    # walsh: the signs of a pair of passes, turned where row & (i + 1) is odd, and all of them in
+    # odd passes
     n_words = 2 * ((n + 127) // 128)
     signs, before = np.empty(n_words + 1, np.uint64), np.int64(-1)
     for t in range(T):
@@ -70,7 +85,10 @@ def draw_signs(kind, seed, start, period, n, T, bits):
             before = passes // 2
             for block in range(n_words // 2):
                 a, b, c, d = words(seed, before, block, CODE, 0)
-                signs[2 * block], signs[2 * block + 1] = a | (b << np.uint64(32)), c | (d << np.uint64(32))
+                signs[2 * block], signs[2 * block + 1] = (
+                    a | (b << np.uint64(32)),
+                    c | (d << np.uint64(32)),
+                )
         parity = ZERO if passes % 2 == 0 else ~ZERO  # of row & m for m = 0..63
         for bit, ones in enumerate(
             (
@@ -119,12 +137,16 @@ def _accumulate_lanes(n, bits, c, rows, L):
             b2, b3 = fma(e, load(c, above + 2 * T), b2), fma(e, load(c, above + 3 * T), b3)
             b4, b5 = fma(e, load(c, above + 4 * T), b4), fma(e, load(c, above + 5 * T), b5)
             b6, b7 = fma(e, load(c, above + 6 * T), b6), fma(e, load(c, above + 7 * T), b7)
-        store(L, i * rows, totals16((a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7)))
+        store(
+            L, i * rows, totals16((a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7))
+        )
 
 
 @compiled(**EXACT)
 def _sums256(c, rows, t0, tables, half):
-    """tables[b rows + r]: the sum over trials t0 + k, k = 0..7, of +-c[r, t0 + k], + where b has bit k."""
+    """tables[b rows + r]: the sum over trials t0 + k, k = 0..7, of +-c[r, t0 + k], + where b has
+    bit k.
+    """
     for b in range(16):
         for r in range(rows):
             at = r * (c.size // rows) + t0
@@ -141,10 +163,15 @@ def _sums256(c, rows, t0, tables, half):
 
 @compiled(**EXACT)
 def _accumulate_bytes(n, bits, c, rows, L):
-    # the bits of eight trials are the index into a table of 256 sums; four tables stay in the first-level cache
+    # the bits of eight trials are the index into a table of 256 sums; four tables stay in the
+    # first-level cache
     T = c.size // rows
     size, chunk = 256 * rows, min(n, 2048) + 63
-    tables, half, index = aligned(T // 8 * size), aligned(32 * rows), np.empty(4 * chunk + 64, np.uint8)
+    tables, half, index = (
+        aligned(T // 8 * size),
+        aligned(32 * rows),
+        np.empty(4 * chunk + 64, np.uint8),
+    )
     for q in range(T // 8):
         _sums256(c, rows, 8 * q, tables[q * size :], half)
     for first in range(0, n, 2048):
@@ -188,8 +215,9 @@ def _accumulate_bytes(n, bits, c, rows, L):
 
 @compiled(**EXACT)
 def accumulate_signs(n, bits, c, rows, L):
-    """L[i rows + r] = sum over the block's trials of c[r T + t] times the sign of weight i; rows: 8 or 16. L ends in spare
-    room for 16 numbers."""
+    """L[i rows + r] = sum over the block's trials of c[r T + t] times the sign of weight i; rows: 8
+    or 16. L ends in spare room for 16 numbers.
+    """
     if n < MANY:
         _accumulate_lanes(n, bits, c, rows, L)
     else:
@@ -198,32 +226,106 @@ def accumulate_signs(n, bits, c, rows, L):
 
 @compiled(**EXACT)
 def _measure(
-    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, amounts, still, sigma, seed, noise, step, top, start,
-    lo, hi, bits, E, s, nothing, scratch,
-):  # fmt: skip
+    sizes,
+    activations,
+    error_kind,
+    x,
+    base,
+    w,
+    target,
+    ref,
+    present,
+    S,
+    v,
+    amounts,
+    still,
+    sigma,
+    seed,
+    noise,
+    step,
+    top,
+    start,
+    lo,
+    hi,
+    bits,
+    E,
+    s,
+    nothing,
+    scratch,
+):
     E[:] = np.float32(0.0)
     if present.size:
         errors_by_patterns(
-            sizes, activations, error_kind, x, base, w, target, ref, present, amounts, still, np.float32(sigma), seed, noise,
-            step, top, start, bits, nothing, v, lo, hi, E, s, nothing,
-        )  # fmt: skip
+            sizes,
+            activations,
+            error_kind,
+            x,
+            base,
+            w,
+            target,
+            ref,
+            present,
+            amounts,
+            still,
+            np.float32(sigma),
+            seed,
+            noise,
+            step,
+            top,
+            start,
+            bits,
+            nothing,
+            v,
+            lo,
+            hi,
+            E,
+            s,
+            nothing,
+        )
     else:
         errors_by_trials(
-            sizes, activations, error_kind, x, base, w, target, ref, S, amounts, still, np.float32(sigma), seed, noise, step, top,
-            start, bits, nothing, v, lo, hi, E, s, nothing, scratch,
-        )  # fmt: skip
+            sizes,
+            activations,
+            error_kind,
+            x,
+            base,
+            w,
+            target,
+            ref,
+            S,
+            amounts,
+            still,
+            np.float32(sigma),
+            seed,
+            noise,
+            step,
+            top,
+            start,
+            bits,
+            nothing,
+            v,
+            lo,
+            hi,
+            E,
+            s,
+            nothing,
+            scratch,
+        )
 
 
 @compiled()
 def measured_once(n_weights, trials, noise):
-    """2^n, or the least that fills a vector, where so many sign patterns are measured instead of that many trials; else 0."""
+    """2^n, or the least that fills a vector, where so many sign patterns are measured instead of
+    that many trials; else 0.
+    """
     patterns = max(LANES, 1 << min(n_weights, FEW))
     return patterns if n_weights <= FEW and 4 * patterns <= trials and noise == 0.0 else 0
 
 
 @compiled(**EXACT)
 def _look_up(lo, hi, bits, E_of, s_of, E, s):
-    # E and s of trials lo..hi-1 from those of the pattern of signs b, E_of[p patterns + b] and s_of[b]
+    # E and s of trials lo..hi-1 from those of the pattern of signs b, E_of[p patterns + b] and
+    # s_of[b]
     T, patterns = s.size, s_of.size
     for t in range(lo, hi):
         b = np.int64(peek(bits, t) & np.uint64(patterns - 1))
@@ -234,12 +336,57 @@ def _look_up(lo, hi, bits, E_of, s_of, E, s):
 
 @compiled(**EXACT)
 def _block(
-    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
-    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, first, last, sums, totals,
-    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch, heard, origin,
-):  # fmt: skip
-    """Add trials first..last-1, all of one block, to sums and totals; return the first with a non-finite error, or -1. heard: for
-    what is broadcast of trials from `origin` on, (3, trials), or (3, 0)."""
+    sizes,
+    activations,
+    error_kind,
+    x,
+    base,
+    w,
+    target,
+    ref,
+    present,
+    S,
+    v,
+    v_beta,
+    alpha,
+    regressor_kind,
+    sigma_v,
+    amounts,
+    still,
+    gradient_weights,
+    hv_weights,
+    code_kind,
+    sigma,
+    period,
+    seed,
+    noise,
+    step,
+    top,
+    first,
+    last,
+    sums,
+    totals,
+    E_of,
+    s_of,
+    bits,
+    E,
+    s32,
+    c,
+    L,
+    y,
+    u,
+    s,
+    scalars,
+    units,
+    nothing,
+    scratch,
+    heard,
+    origin,
+):
+    """Add trials first..last-1, all of one block, to sums and totals; return the first with a
+    non-finite error, or -1. heard: for what is broadcast of trials from `origin` on, (3, trials),
+    or (3, 0).
+    """
     T = y.size
     start = first // T * T
     lo, hi, n, rows = first - start, last - start, v_beta.size, c.size // T
@@ -248,10 +395,36 @@ def _block(
         _look_up(lo, hi, bits, E_of, s_of, E, s32)
     else:
         _measure(
-            sizes, activations, error_kind, x, base, w, target, ref, present, S, v, amounts, still, sigma, seed, noise, step, top,
-            start, lo, hi, bits, E, s32, nothing, scratch,
-        )  # fmt: skip
-    failed = broadcast(S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s)
+            sizes,
+            activations,
+            error_kind,
+            x,
+            base,
+            w,
+            target,
+            ref,
+            present,
+            S,
+            v,
+            amounts,
+            still,
+            sigma,
+            seed,
+            noise,
+            step,
+            top,
+            start,
+            lo,
+            hi,
+            bits,
+            E,
+            s32,
+            nothing,
+            scratch,
+        )
+    failed = broadcast(
+        S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s
+    )
     if failed >= 0:
         return start + failed
     if heard.shape[1]:
@@ -267,15 +440,55 @@ def _block(
 
 @compiled(nogil=True)
 def sign_trials(
-    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind, sigma_v, amounts,
-    still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top, T, span, first, last, sums, totals,
-    failed, heard,
-):  # fmt: skip
-    """Trials first..last-1 in aligned spans of blocks of T: the b-th adds to sums[b], totals[b] and sets failed[b], see
-    `_block`."""
+    sizes,
+    activations,
+    error_kind,
+    x,
+    base,
+    w,
+    target,
+    ref,
+    present,
+    S,
+    v,
+    v_beta,
+    alpha,
+    regressor_kind,
+    sigma_v,
+    amounts,
+    still,
+    gradient_weights,
+    hv_weights,
+    code_kind,
+    sigma,
+    period,
+    seed,
+    noise,
+    step,
+    top,
+    T,
+    span,
+    first,
+    last,
+    sums,
+    totals,
+    failed,
+    heard,
+):
+    """Trials first..last-1 in aligned spans of blocks of T: the b-th adds to sums[b], totals[b] and
+    sets failed[b], see `_block`.
+    """
     n, rows = v_beta.size, 16 if regressor_kind == 2 else 8
-    bits, E = np.empty(2 * ((n + 127) // 128) * (T + SPARE), np.uint64), np.empty(amounts.size * T, np.float32)
-    s32, c, L, nothing = np.zeros(T, np.float32), aligned(rows * T), aligned(n * rows + 16), aligned(0)
+    bits, E = (
+        np.empty(2 * ((n + 127) // 128) * (T + SPARE), np.uint64),
+        np.empty(amounts.size * T, np.float32),
+    )
+    s32, c, L, nothing = (
+        np.zeros(T, np.float32),
+        aligned(rows * T),
+        aligned(n * rows + 16),
+        aligned(0),
+    )
     y, u, s, scalars, units = np.empty(T), np.empty(T), np.empty(T), np.empty(12), np.empty(3)
     scratch = aligned(0 if present.size else room_by_trials(sizes, ref.size, True))
     scratch[:] = np.float32(0.0)
@@ -285,17 +498,83 @@ def sign_trials(
         signs = np.zeros(2 * (patterns + SPARE), np.uint64)
         signs[:patterns] = np.arange(patterns)
         _measure(
-            sizes, activations, error_kind, x, base, w, target, ref, present, S, v, amounts, still, sigma, seed, noise, step, top,
-            0, 0, patterns, signs, E_of, s_of, nothing, scratch,
-        )  # fmt: skip
+            sizes,
+            activations,
+            error_kind,
+            x,
+            base,
+            w,
+            target,
+            ref,
+            present,
+            S,
+            v,
+            amounts,
+            still,
+            sigma,
+            seed,
+            noise,
+            step,
+            top,
+            0,
+            0,
+            patterns,
+            signs,
+            E_of,
+            s_of,
+            nothing,
+            scratch,
+        )
     for b in range(sums.shape[0]):
         whole = (first // span + b) * span
         for start in range(whole, whole + span, T):
             if start < last and start + T > first:
                 wrong = _block(
-                    sizes, activations, error_kind, x, base, w, target, ref, present, S, v, v_beta, alpha, regressor_kind,
-                    sigma_v, amounts, still, gradient_weights, hv_weights, code_kind, sigma, period, seed, noise, step, top,
-                    max(first, start), min(last, start + T), sums[b], totals[b],
-                    E_of, s_of, bits, E, s32, c, L, y, u, s, scalars, units, nothing, scratch, heard, first,
-                )  # fmt: skip
+                    sizes,
+                    activations,
+                    error_kind,
+                    x,
+                    base,
+                    w,
+                    target,
+                    ref,
+                    present,
+                    S,
+                    v,
+                    v_beta,
+                    alpha,
+                    regressor_kind,
+                    sigma_v,
+                    amounts,
+                    still,
+                    gradient_weights,
+                    hv_weights,
+                    code_kind,
+                    sigma,
+                    period,
+                    seed,
+                    noise,
+                    step,
+                    top,
+                    max(first, start),
+                    min(last, start + T),
+                    sums[b],
+                    totals[b],
+                    E_of,
+                    s_of,
+                    bits,
+                    E,
+                    s32,
+                    c,
+                    L,
+                    y,
+                    u,
+                    s,
+                    scalars,
+                    units,
+                    nothing,
+                    scratch,
+                    heard,
+                    first,
+                )
                 failed[b] = wrong if failed[b] < 0 else failed[b]

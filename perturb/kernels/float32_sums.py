@@ -1,7 +1,9 @@
-"""Sums over a block of T trials, from the measured errors to `synapse.SUMS`; for signs and for other perturbations.
+"""Sums over a block of T trials, from the measured errors to `synapse.SUMS`; for signs and for
+other perturbations.
 
-For every weight all sums are linear in D and D^2 (a constant, for signs), with coefficients that belong to the trial: 1, y, y^2,
-s, su, su^2, ... Sums over a block are taken in float32, in a fixed order; those of different blocks in float64.
+For every weight all sums are linear in D and D^2 (a constant, for signs), with coefficients that
+belong to the trial: 1, y, y^2, s, su, su^2, ... Sums over a block are taken in float32, in a fixed
+order; those of different blocks in float64.
 """
 
 import math
@@ -37,10 +39,10 @@ def _power(x):
 def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
     """The coefficients of every trial, and their sums: see `finish`.
 
-    c[r T + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for trials outside lo..hi-1,
-    where y, u, s must be 0, with y, u, s in the powers of two `units`, in which none exceeds 1. scalars: sums of y, y^2, s,
-    s^2, s^2 u, s^2 u^2, syu, s^4, s^4 u, s^4 u^2, u, u^2. c2: if not empty, the coefficients 1, y, y^2, s, s^2, s^2 u, s^2 u^2,
-    syu of D^2.
+    c[r T + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for
+    trials outside lo..hi-1, where y, u, s must be 0, with y, u, s in the powers of two `units`, in
+    which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u, s^2 u^2, syu, s^4, s^4 u, s^4 u^2,
+    u, u^2. c2: if not empty, the coefficients 1, y, y^2, s, s^2, s^2 u, s^2 u^2, syu of D^2.
     """
     T = y.size
     with_b = c.size > 8 * T
@@ -49,17 +51,36 @@ def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
         Y, U, s_ = load_d(y, t), load_d(u, t), load_d(s, t)
         ss, su = mul(s_, s_), mul(s_, U)
         n0, n1, n2, n3 = add(n0, Y), add(n1, mul(Y, Y)), add(n2, s_), add(n3, ss)
-        n4, n5, n6, n10 = add(n4, mul(s_, su)), add(n5, mul(su, su)), add(n6, mul(su, Y)), add(n10, U)
+        n4, n5, n6, n10 = (
+            add(n4, mul(s_, su)),
+            add(n5, mul(su, su)),
+            add(n6, mul(su, Y)),
+            add(n10, U),
+        )
         n11 = add(n11, mul(U, U))
         ss_ss = mul(ss, ss)
         n7, n8, n9 = add(n7, ss_ss), add(n8, mul(ss_ss, U)), add(n9, mul(ss_ss, mul(U, U)))
     scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5] = (
-        total(n0), total(n1), total(n2), total(n3), total(n4), total(n5),
-    )  # fmt: skip
+        total(n0),
+        total(n1),
+        total(n2),
+        total(n3),
+        total(n4),
+        total(n5),
+    )
     scalars[6], scalars[7], scalars[8], scalars[9], scalars[10], scalars[11] = (
-        total(n6), total(n7), total(n8), total(n9), total(n10), total(n11),
-    )  # fmt: skip
-    units[0], units[1], units[2] = _power(scalars[1] ** 0.5), _power(scalars[11] ** 0.5), _power(scalars[3] ** 0.5)
+        total(n6),
+        total(n7),
+        total(n8),
+        total(n9),
+        total(n10),
+        total(n11),
+    )
+    units[0], units[1], units[2] = (
+        _power(scalars[1] ** 0.5),
+        _power(scalars[11] ** 0.5),
+        _power(scalars[3] ** 0.5),
+    )
     per_y, per_u, per_s = splat_d(1.0 / units[0]), splat_d(1.0 / units[1]), splat_d(1.0 / units[2])
     c[:T] = np.float32(0.0)
     c[lo:hi] = np.float32(1.0)
@@ -94,13 +115,23 @@ def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
 def finish(count, sigma, alpha, v_beta, with_b, signs, rows, L, scalars, units, sums):
     """Add the block's sums, as `synapse.accumulate` makes them, with q = alpha s D_i - beta_i s^2.
 
-    L[i rows + r]: sums of coefficients times D_i, in units of sigma; without `signs` those of D_i^2 are r = 8..15 and the rest
-    follows. with_b: whether beta is not 0. sums (14, n), see `synapse.SUMS`.
+    L[i rows + r]: sums of coefficients times D_i, in units of sigma; without `signs` those of D_i^2
+    are r = 8..15 and the rest follows. with_b: whether beta is not 0. sums (14, n), see
+    `synapse.SUMS`.
     """
     Uy, Uu, Us = units[0], units[1], units[2]
     y1, yy, s1, ss, ssu, ssuu, syu, s4, s4u, s4uu = (
-        scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5], scalars[6], scalars[7], scalars[8], scalars[9],
-    )  # fmt: skip
+        scalars[0],
+        scalars[1],
+        scalars[2],
+        scalars[3],
+        scalars[4],
+        scalars[5],
+        scalars[6],
+        scalars[7],
+        scalars[8],
+        scalars[9],
+    )
     power = sigma * sigma
     m1, my, myy = sigma, sigma * Uy, sigma * Uy * Uy
     ms, msu, msuu = alpha * sigma * Us, alpha * sigma * Us * Uu, alpha * sigma * Us * Uu * Uu
@@ -114,7 +145,10 @@ def finish(count, sigma, alpha, v_beta, with_b, signs, rows, L, scalars, units, 
         if not signs:
             xx, xxy, xyxy = power * L[at + 8], power * Uy * L[at + 9], power * Uy * Uy * L[at + 10]
             xq, qq = alpha * power * Us * L[at + 11], alpha * alpha * power * Us * Us * L[at + 12]
-            qqu, ququ = alpha * alpha * power * Us * Us * Uu * L[at + 13], alpha * alpha * power * (Us * Uu) ** 2 * L[at + 14]
+            qqu, ququ = (
+                alpha * alpha * power * Us * Us * Uu * L[at + 13],
+                alpha * alpha * power * (Us * Uu) ** 2 * L[at + 14],
+            )
             xyqu = alpha * power * Us * Uy * Uu * L[at + 15]
         if with_b:
             beta = v_beta[i]
@@ -146,13 +180,18 @@ def finish(count, sigma, alpha, v_beta, with_b, signs, rows, L, scalars, units, 
 
 @compiled(**EXACT)
 def broadcast(S, sigma_v, with_s, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s):
-    """y, u and s of the block's trials, 0 outside lo..hi-1; returns the first trial where they are not finite, or -1."""
+    """y, u and s of the block's trials, 0 outside lo..hi-1; returns the first trial where they
+    are not finite, or -1.
+    """
     T, bad = y.size, splat_d(0.0)
     for t in range(0, T, 8):
         Y = U = splat_d(0.0)
         for p in range(gradient_weights.size):
             e = widen(load8(E, p * T + t))
-            Y, U = add(Y, mul(splat_d(gradient_weights[p] / S), e)), add(U, mul(splat_d(hv_weights[p] / S), e))
+            Y, U = (
+                add(Y, mul(splat_d(gradient_weights[p] / S), e)),
+                add(U, mul(splat_d(hv_weights[p] / S), e)),
+            )
         store(y, t, Y)
         store(u, t, U)
         store(s, t, mul(splat_d(sigma_v), widen(load8(s32, t))) if with_s else splat_d(1.0))
@@ -168,7 +207,9 @@ def broadcast(S, sigma_v, with_s, gradient_weights, hv_weights, lo, hi, E, s32, 
 
 @compiled(**EXACT)
 def count(scalars, with_s, totals):
-    """Add the block's sums of the broadcasts, as `synapse.count` makes them; s is broadcast only with_s."""
+    """Add the block's sums of the broadcasts, as `synapse.count` makes them; s is broadcast only
+    with_s.
+    """
     totals[0] += scalars[0]
     totals[1] += scalars[10]
     totals[2] += scalars[1]

@@ -1,9 +1,11 @@
-"""Numba kernels: many perturbation trials of an MLP at once, with the same sums as the chip's synapses make.
+"""Numba kernels: many perturbation trials of an MLP at once, with the same sums as the chip's
+synapses make.
 
-Trials are summed one after another within aligned blocks of BLOCK, blocks are reduced in order: the bits do not depend on
-threads, on the batch, or on how a run is split. The first layer is linear in its weights, so X(W + aD + brV) is put together
-from XW and XV (once a run) and XD (once a trial), whatever the number of phases. Samples lie along the last axis, where LLVM
-vectorises; `error_model="numpy"` because the check for division by zero would prevent that.
+Trials are summed one after another within aligned blocks of BLOCK, blocks are reduced in order: the
+bits do not depend on threads, on the batch, or on how a run is split. The first layer is linear in
+its weights, so X(W + aD + brV) is put together from XW and XV (once a run) and XD (once a trial),
+whatever the number of phases. Samples lie along the last axis, where LLVM vectorises;
+`error_model="numpy"` because the check for division by zero would prevent that.
 """
 
 import math
@@ -61,8 +63,12 @@ def _dot(a, b):
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved, target, buffers, out):
-    """Errors of all patterns at w + a D + br v, from the first layer's parts `base` (w), `along` (v), `moved` (D)."""
+def _evaluate(
+    sizes, activations, error_kind, w, v, D, a, br, base, along, moved, target, buffers, out
+):
+    """Errors of all patterns at w + a D + br v, from the first layer's parts `base` (w), `along`
+    (v), `moved` (D).
+    """
     y = buffers[0, : sizes[1]]
     for j in range(sizes[1]):
         for s in range(y.shape[1]):
@@ -86,38 +92,119 @@ def _evaluate(sizes, activations, error_kind, w, v, D, a, br, base, along, moved
 @compiled()
 def _load(sums, i):
     return (
-        sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i], sums[5, i], sums[6, i],
-        sums[7, i], sums[8, i], sums[9, i], sums[10, i], sums[11, i], sums[12, i], sums[13, i],
-    )  # fmt: skip
+        sums[0, i],
+        sums[1, i],
+        sums[2, i],
+        sums[3, i],
+        sums[4, i],
+        sums[5, i],
+        sums[6, i],
+        sums[7, i],
+        sums[8, i],
+        sums[9, i],
+        sums[10, i],
+        sums[11, i],
+        sums[12, i],
+        sums[13, i],
+    )
 
 
 @compiled()
 def _store(sums, i, state):
     (
-        sums[0, i], sums[1, i], sums[2, i], sums[3, i], sums[4, i], sums[5, i], sums[6, i],
-        sums[7, i], sums[8, i], sums[9, i], sums[10, i], sums[11, i], sums[12, i], sums[13, i],
-    ) = state  # fmt: skip
+        sums[0, i],
+        sums[1, i],
+        sums[2, i],
+        sums[3, i],
+        sums[4, i],
+        sums[5, i],
+        sums[6, i],
+        sums[7, i],
+        sums[8, i],
+        sums[9, i],
+        sums[10, i],
+        sums[11, i],
+        sums[12, i],
+        sums[13, i],
+    ) = state
 
 
 @compiled()
 def _count_into(totals, dE, s):
     (
-        totals[0], totals[1], totals[2], totals[3], totals[4], totals[5], totals[6], totals[7], totals[8], totals[9],
+        totals[0],
+        totals[1],
+        totals[2],
+        totals[3],
+        totals[4],
+        totals[5],
+        totals[6],
+        totals[7],
+        totals[8],
+        totals[9],
     ) = _count(
-        (totals[0], totals[1], totals[2], totals[3], totals[4], totals[5], totals[6], totals[7], totals[8], totals[9]), dE, s
-    )  # fmt: skip
+        (
+            totals[0],
+            totals[1],
+            totals[2],
+            totals[3],
+            totals[4],
+            totals[5],
+            totals[6],
+            totals[7],
+            totals[8],
+            totals[9],
+        ),
+        dE,
+        s,
+    )
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
 def _block(
-    x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases, gradient_weights,
-    hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, at_rest,
-    first, last, sums, totals, heard, origin,
-):  # fmt: skip
-    """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a non-finite error, or -1.
+    x,
+    target,
+    sizes,
+    activations,
+    error_kind,
+    w,
+    v,
+    V,
+    r,
+    base,
+    along,
+    gain,
+    w_moved,
+    base_moved,
+    phases,
+    gradient_weights,
+    hv_weights,
+    regressor_kind,
+    kappa,
+    code_kind,
+    sigma,
+    period,
+    taps,
+    sensing,
+    seed,
+    noise,
+    step,
+    top,
+    by_pattern,
+    at_rest,
+    first,
+    last,
+    sums,
+    totals,
+    heard,
+    origin,
+):
+    """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a
+    non-finite error, or -1.
 
-    heard: for what is broadcast of trials from `origin` on, (3, trials), or (3, 0). gain D reaches the weights; w_moved,
-    base_moved: w and base in phases that D moves, see `Mismatch`."""
+    heard: for what is broadcast of trials from `origin` on, (3, trials), or (3, 0). gain D reaches
+    the weights; w_moved, base_moved: w and base in phases that D moves, see `Mismatch`.
+    """
     S = 1 if by_pattern else x.shape[1]
     n1 = sizes[0] * sizes[1]
     D, A = np.empty(w.size), np.empty(w.size)  # as the code makes it, and as it is applied
@@ -134,11 +221,18 @@ def _block(
         perturbation(code_kind, seed, trial, sigma, period, taps, 0, D)
         if sensing > 0.0:
             sense(seed, trial, sensing * sigma, 0, D, known)
-        s = _dot(known, v) if regressor_kind == 1 or regressor_kind == 2 else 0.0  # summed only where it is broadcast
+        s = (
+            _dot(known, v) if regressor_kind == 1 or regressor_kind == 2 else 0.0
+        )  # summed only where it is broadcast
         start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
         for i in range(w.size):
             A[i] = gain[i] * D[i]
-        product(A[:n1].reshape(sizes[0], sizes[1]), A[n1 : n1 + sizes[1]], x[:, start : start + S], moved)
+        product(
+            A[:n1].reshape(sizes[0], sizes[1]),
+            A[n1 : n1 + sizes[1]],
+            x[:, start : start + S],
+            moved,
+        )
 
         # measure
         y, u = 0.0, 0.0
@@ -147,10 +241,21 @@ def _block(
             if not still:
                 own = phases[p, 0] != 0.0
                 _evaluate(
-                    sizes, activations, error_kind, w_moved if own else w, v, A, phases[p, 0], phases[p, 1] * r,
-                    (base_moved if own else base)[:, start : start + S], along[:, start : start + S], moved,
-                    target[:, start : start + S], buffers, errors,
-                )  # fmt: skip
+                    sizes,
+                    activations,
+                    error_kind,
+                    w_moved if own else w,
+                    v,
+                    A,
+                    phases[p, 0],
+                    phases[p, 1] * r,
+                    (base_moved if own else base)[:, start : start + S],
+                    along[:, start : start + S],
+                    moved,
+                    target[:, start : start + S],
+                    buffers,
+                    errors,
+                )
             if noise > 0.0:
                 normals(seed, NOISE, trial, p, xi)
             E = 0.0
@@ -168,32 +273,121 @@ def _block(
             heard[0, trial - origin], heard[1, trial - origin], heard[2, trial - origin] = y, u, s
         _count_into(totals, dE, s)
         for i in range(w.size):
-            _store(sums, i, _accumulate(_load(sums, i), known[i], dE, s, v[i], V, regressor_kind, kappa))
+            _store(
+                sums,
+                i,
+                _accumulate(_load(sums, i), known[i], dE, s, v[i], V, regressor_kind, kappa),
+            )
     return failed
 
 
 @compiled(nogil=True)
 def mlp_trials(
-    x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases, gradient_weights,
-    hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top, by_pattern, first, last,
-    sums, totals, failed, heard,
-):  # fmt: skip
-    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and sets failed[b], see `_block`.
-    x, target: (units, S). heard: (3, trials) for what they broadcast, or (3, 0)."""
+    x,
+    target,
+    sizes,
+    activations,
+    error_kind,
+    w,
+    v,
+    V,
+    r,
+    base,
+    along,
+    gain,
+    w_moved,
+    base_moved,
+    phases,
+    gradient_weights,
+    hv_weights,
+    regressor_kind,
+    kappa,
+    code_kind,
+    sigma,
+    period,
+    taps,
+    sensing,
+    seed,
+    noise,
+    step,
+    top,
+    by_pattern,
+    first,
+    last,
+    sums,
+    totals,
+    failed,
+    heard,
+):
+    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and
+    sets failed[b], see `_block`. x, target: (units, S). heard: (3, trials) for what they broadcast,
+    or (3, 0).
+    """
     # errors at w, where nothing but the noise differs from trial to trial
     width = 0
     for units in sizes[1:]:
         width = max(width, units)
-    at_rest, zeros, buffers = np.empty(x.shape[1]), np.zeros(w.size), np.empty((2, width, x.shape[1]))
-    _evaluate(sizes, activations, error_kind, w, v, zeros, 0.0, 0.0, base, along, base, target, buffers, at_rest)
+    at_rest, zeros, buffers = (
+        np.empty(x.shape[1]),
+        np.zeros(w.size),
+        np.empty((2, width, x.shape[1])),
+    )
+    _evaluate(
+        sizes,
+        activations,
+        error_kind,
+        w,
+        v,
+        zeros,
+        0.0,
+        0.0,
+        base,
+        along,
+        base,
+        target,
+        buffers,
+        at_rest,
+    )
     for b in range(sums.shape[0]):
         start = (first // BLOCK + b) * BLOCK
         failed[b] = _block(
-            x, target, sizes, activations, error_kind, w, v, V, r, base, along, gain, w_moved, base_moved, phases,
-            gradient_weights, hv_weights, regressor_kind, kappa, code_kind, sigma, period, taps, sensing, seed, noise, step, top,
-            by_pattern, at_rest,
-            max(first, start), min(last, start + BLOCK), sums[b], totals[b], heard, first,
-        )  # fmt: skip
+            x,
+            target,
+            sizes,
+            activations,
+            error_kind,
+            w,
+            v,
+            V,
+            r,
+            base,
+            along,
+            gain,
+            w_moved,
+            base_moved,
+            phases,
+            gradient_weights,
+            hv_weights,
+            regressor_kind,
+            kappa,
+            code_kind,
+            sigma,
+            period,
+            taps,
+            sensing,
+            seed,
+            noise,
+            step,
+            top,
+            by_pattern,
+            at_rest,
+            max(first, start),
+            min(last, start + BLOCK),
+            sums[b],
+            totals[b],
+            heard,
+            first,
+        )
 
 
 @compiled(nogil=True)
@@ -223,20 +417,28 @@ def accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
 
 @compiled(error_model="numpy", fastmath={"contract"})
 def add_broadcasts(sums, totals, known, y, u, s, v, V, regressor_kind, kappa):
-    """Broadcasts dE = (y, u) and s of some trials (trials,) meet the perturbations known (trials, n) of all synapses, in order:
-    `synapse.accumulate` on sums (rows, n) and `synapse.count` on totals."""
+    """Broadcasts dE = (y, u) and s of some trials (trials,) meet the perturbations known (trials,
+    n) of all synapses, in order: `synapse.accumulate` on sums (rows, n) and `synapse.count` on
+    totals.
+    """
     for t in range(y.size):
         _count_into(totals, (y[t], u[t]), s[t])
     for i in range(v.size):
         state = _load(sums, i)  # stays in registers
         for t in range(y.size):
-            state = _accumulate(state, known[t, i], (y[t], u[t]), s[t], v[i], V, regressor_kind, kappa)
+            state = _accumulate(
+                state, known[t, i], (y[t], u[t]), s[t], v[i], V, regressor_kind, kappa
+            )
         _store(sums, i, state)
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
 def add_broadcast(sums, dw, dE, s, v, V, regressor_kind, kappa, arrived):
-    """One broadcast meets the perturbations dw (n,) of the synapses it has reached: `synapse.accumulate` on sums (rows, n)."""
+    """One broadcast meets the perturbations dw (n,) of the synapses it has reached:
+    `synapse.accumulate` on sums (rows, n).
+    """
     for i in range(dw.size):
         if arrived[i]:
-            _store(sums, i, _accumulate(_load(sums, i), dw[i], dE, s, v[i], V, regressor_kind, kappa))
+            _store(
+                sums, i, _accumulate(_load(sums, i), dw[i], dE, s, v[i], V, regressor_kind, kappa)
+            )

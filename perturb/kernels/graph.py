@@ -1,6 +1,7 @@
 """Numba kernels: errors of graphs and Boltzmann machines at many points, one after another.
 
-Each point is evaluated by itself, so that no bit depends on which points come together. Units run over rows, patterns along them.
+Each point is evaluated by itself, so that no bit depends on which points come together. Units run
+over rows, patterns along them.
 """
 
 import math
@@ -24,12 +25,28 @@ def activate_units(activations, first, last, Sp, x):
 
 
 @compiled(nogil=True, **EXACT)
-def graph_errors(points, tied, ends, starts, sources, given, activations, external, inputs, outputs, x, target, error_kind, out):
+def graph_errors(
+    points,
+    tied,
+    ends,
+    starts,
+    sources,
+    given,
+    activations,
+    external,
+    inputs,
+    outputs,
+    x,
+    target,
+    error_kind,
+    out,
+):
     """out[m, s]: errors of a DAG with weights points[m].
 
-    Units in the order of their levels, which begin at ends[:-1]; starts, sources (compressed rows): the edges into each unit and
-    the units they come from, tied: the entry of w of each. given: units, all of the first level, whose activity is
-    x[inputs[unit]] (units as rows), or 1 where that is -1. Eight patterns to a vector.
+    Units in the order of their levels, which begin at ends[:-1]; starts, sources (compressed rows):
+    the edges into each unit and the units they come from, tied: the entry of w of each. given:
+    units, all of the first level, whose activity is x[inputs[unit]] (units as rows), or 1 where
+    that is -1. Eight patterns to a vector.
     """
     n_units, S = given.size, x.shape[1]
     Sp = (S + WIDE - 1) // WIDE * WIDE
@@ -61,9 +78,13 @@ def graph_errors(points, tied, ends, starts, sources, given, activations, extern
 
 
 @compiled(nogil=True, **EXACT)
-def machine_errors(points, n_visible, n_hidden, low, high, per_T, entropy, index, distribution, out):
-    """out[m, k]: entropy - log P(visible state index[k]) of a Boltzmann machine with weights points[m]; with no index, the mean
-    over the distribution. per_T: sign/T. States are built up unit by unit, so that each costs a few operations."""
+def machine_errors(
+    points, n_visible, n_hidden, low, high, per_T, entropy, index, distribution, out
+):
+    """out[m, k]: entropy - log P(visible state index[k]) of a Boltzmann machine with weights
+    points[m]; with no index, the mean over the distribution. per_T: sign/T. States are built up
+    unit by unit, so that each costs a few operations.
+    """
     n = n_visible + n_hidden
     n_states, n_given = 1 << n, 1 << n_hidden
     energy, field, log_p = np.empty(n_states), np.empty(n_states), np.empty(1 << n_visible)
@@ -74,7 +95,9 @@ def machine_errors(points, n_visible, n_hidden, low, high, per_T, entropy, index
         for unit in range(n - 1, -1, -1):
             size = 1 << (n - 1 - unit)
             field[0] = w[n * (n - 1) // 2 + unit]
-            first = unit * (n - 1) - unit * (unit - 1) // 2 - unit - 1  # of (unit, other) in w, less other
+            first = (
+                unit * (n - 1) - unit * (unit - 1) // 2 - unit - 1
+            )  # of (unit, other) in w, less other
             for other in range(n - 1, unit, -1):
                 half, weight = 1 << (n - 1 - other), w[first + other]
                 for a in range(half):

@@ -1,8 +1,10 @@
-"""Vectors inside Numba: sixteen float32, eight uint64 or sixteen bits at a time, and random numbers and functions of them.
+"""Vectors inside Numba: sixteen float32, eight uint64 or sixteen bits at a time, and random numbers
+and functions of them.
 
-Numba leaves vectors to LLVM's loop vectoriser, which falls back to scalars without a word; here they are types of their own.
-LLVM splits them where the processor has narrower registers, so the code runs anywhere. Loads and stores are unchecked and take
-flat C arrays, or pointers to them, with an index counted in elements.
+Numba leaves vectors to LLVM's loop vectoriser, which falls back to scalars without a word; here
+they are types of their own. LLVM splits them where the processor has narrower registers, so the
+code runs anywhere. Loads and stores are unchecked and take flat C arrays, or pointers to them, with
+an index counted in elements.
 """
 
 import numpy as np
@@ -14,7 +16,10 @@ from numba.extending import intrinsic, models, register_model
 from perturb.compiled import compiled
 
 LANES = 16
-EXACT = {"error_model": "numpy", "fastmath": {"contract"}}  # of kernels: IEEE arithmetic, but for fused multiply-adds
+EXACT = {
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}  # of kernels: IEEE arithmetic, but for fused multiply-adds
 
 
 class Vector(types.Type):
@@ -45,12 +50,18 @@ def _llvm(kind):
 
 
 def _splat(builder, value, lanes):
-    one = builder.insert_element(ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, INDEX(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INDEX, lanes), [INDEX(0)] * lanes))
+    one = builder.insert_element(
+        ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, INDEX(0)
+    )
+    return builder.shuffle_vector(
+        one, one, ir.Constant(ir.VectorType(INDEX, lanes), [INDEX(0)] * lanes)
+    )
 
 
 def _shuffle(builder, a, b, order):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INDEX, len(order)), [INDEX(i) for i in order]))
+    return builder.shuffle_vector(
+        a, b, ir.Constant(ir.VectorType(INDEX, len(order)), [INDEX(i) for i in order])
+    )
 
 
 def _constants(element, values):
@@ -58,7 +69,11 @@ def _constants(element, values):
 
 
 def _pointer(context, builder, array_type, array, index, kind):
-    data = array if isinstance(array_type, types.CPointer) else context.make_array(array_type)(context, builder, array).data
+    data = (
+        array
+        if isinstance(array_type, types.CPointer)
+        else context.make_array(array_type)(context, builder, array).data
+    )
     at = builder.gep(data, [index], source_etype=context.get_data_type(array_type.dtype))
     return builder.bitcast(at, ir.PointerType(kind))
 
@@ -101,7 +116,9 @@ def store(typingctx, array, index, vector):
     """array[index : index + lanes] = vector"""
 
     def codegen(context, builder, sig, args):
-        done = builder.store(args[2], _pointer(context, builder, sig.args[0], args[0], args[1], args[2].type))
+        done = builder.store(
+            args[2], _pointer(context, builder, sig.args[0], args[0], args[1], args[2].type)
+        )
         done.align = context.get_abi_sizeof(context.get_data_type(sig.args[0].dtype))
         return context.get_dummy_value()
 
@@ -110,7 +127,9 @@ def store(typingctx, array, index, vector):
 
 @intrinsic
 def pointer(typingctx, array):
-    """Where an array's numbers lie: what inner functions take, because arrays are costly to pass. See `keep`."""
+    """Where an array's numbers lie: what inner functions take, because arrays are costly to
+    pass. See `keep`.
+    """
 
     def codegen(context, builder, sig, args):
         return context.make_array(sig.args[0])(context, builder, args[0]).data
@@ -120,7 +139,9 @@ def pointer(typingctx, array):
 
 @intrinsic
 def keep(typingctx, array):
-    """Does nothing, but after the last use of an array's pointer, so that the array lives until then."""
+    """Does nothing, but after the last use of an array's pointer, so that the array lives until
+    then.
+    """
     return types.void(array), lambda context, builder, sig, args: context.get_dummy_value()
 
 
@@ -178,19 +199,28 @@ def _llvm_function(builder, name, kind, args):
     # of vectors of one kind; its name says which
     vector = _llvm(kind)
     full = f"llvm.{name}.v{kind.lanes}f{32 if kind.element == F32 else 64}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * len(args)), full), args)
+    return builder.call(
+        cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * len(args)), full
+        ),
+        args,
+    )
 
 
 @intrinsic
 def fma(typingctx, a, b, c):
     """a b + c, in one rounding where the processor can."""
-    return a(a, a, a), lambda context, builder, sig, args: _llvm_function(builder, "fmuladd", sig.return_type, args)
+    return a(a, a, a), lambda context, builder, sig, args: _llvm_function(
+        builder, "fmuladd", sig.return_type, args
+    )
 
 
 def _unary(name):
     @intrinsic
     def function(typingctx, a):
-        return a(a), lambda context, builder, sig, args: _llvm_function(builder, name, sig.return_type, args)
+        return a(a), lambda context, builder, sig, args: _llvm_function(
+            builder, name, sig.return_type, args
+        )
 
     return function
 
@@ -239,7 +269,10 @@ def bit_of_each(typingctx, a, b, bit):
     def codegen(context, builder, sig, args):
         a, b, bit = args
         chosen = _splat(builder, builder.shl(I64(1), bit), 8)
-        halves = [builder.icmp_unsigned("!=", builder.and_(words, chosen), _constants(I64, [0] * 8)) for words in (a, b)]
+        halves = [
+            builder.icmp_unsigned("!=", builder.and_(words, chosen), _constants(I64, [0] * 8))
+            for words in (a, b)
+        ]
         return _shuffle(builder, *halves, range(16))
 
     return mask16(u64x8, u64x8, types.int64), codegen
@@ -252,7 +285,9 @@ def from_bits64(typingctx, word, value):
     def codegen(context, builder, sig, args):
         word, value = args
         mask = builder.bitcast(word, ir.VectorType(I1, 64))
-        return builder.select(mask, _splat(builder, builder.trunc(value, I8), 64), _constants(I8, [0] * 64))
+        return builder.select(
+            mask, _splat(builder, builder.trunc(value, I8), 64), _constants(I8, [0] * 64)
+        )
 
     return u8x64(types.uint64, types.int64), codegen
 
@@ -265,7 +300,9 @@ def total(typingctx, a):
         value, width = args[0], sig.args[0].lanes
         while width > 1:
             width //= 2
-            low, high = (_shuffle(builder, value, value, range(start, start + width)) for start in (0, width))
+            low, high = (
+                _shuffle(builder, value, value, range(start, start + width)) for start in (0, width)
+            )
             value = builder.fadd(low, high)
         return builder.extract_element(value, INDEX(0))
 
@@ -280,7 +317,8 @@ def totals16(typingctx, vectors):
         rows = [builder.extract_value(args[0], i) for i in range(16)]
         width = 1  # after each step every row holds the partial sums of twice as many vectors
         while len(rows) > 1:
-            # a pair side by side: lanes without the bit keep the sums of the first, lanes with it those of the second
+            # a pair side by side: lanes without the bit keep the sums of the first, lanes with it
+            # those of the second
             first = [(i if not i & width else i - width + 16) for i in range(16)]
             second = [(i + width if not i & width else i + 16) for i in range(16)]
             rows = [
@@ -295,7 +333,9 @@ def totals16(typingctx, vectors):
 
 @intrinsic
 def exponent(typingctx, a):
-    """(e, m) with a = 2^e m and m in [sqrt(1/2), sqrt(2)), for a > 0 (frexp without special cases)."""
+    """(e, m) with a = 2^e m and m in [sqrt(1/2), sqrt(2)), for a > 0 (frexp without special
+    cases).
+    """
 
     def codegen(context, builder, sig, args):
         i32 = ir.IntType(32)
@@ -325,7 +365,9 @@ def scale(typingctx, a, n):
 
 def _low_halves(builder, parts):
     i32 = ir.IntType(32)
-    return _shuffle(builder, *(builder.trunc(part, ir.VectorType(i32, 8)) for part in parts), range(16))
+    return _shuffle(
+        builder, *(builder.trunc(part, ir.VectorType(i32, 8)) for part in parts), range(16)
+    )
 
 
 @intrinsic
@@ -340,7 +382,9 @@ def small(typingctx, a, b):
 
 @intrinsic
 def fractions(typingctx, a, b):
-    """From sixteen words k < 2^32: (k + 1/2)/2^32 and 1 minus that, each to its own relative accuracy."""
+    """From sixteen words k < 2^32: (k + 1/2)/2^32 and 1 minus that, each to its own relative
+    accuracy.
+    """
 
     def codegen(context, builder, sig, args):
         words, parts = _low_halves(builder, args), []
@@ -354,17 +398,22 @@ def fractions(typingctx, a, b):
 
 @intrinsic
 def quarters(typingctx, a, b):
-    """From sixteen words k < 2^32: 4 (k + 1/2)/2^32 = q + 1/2 + t with q = 0..3 and |t| < 1/2. Returns t and whether q is odd,
-    is 1 or 2, is 2 or 3."""
+    """From sixteen words k < 2^32: 4 (k + 1/2)/2^32 = q + 1/2 + t with q = 0..3 and |t| < 1/2.
+    Returns t and whether q is odd, is 1 or 2, is 2 or 3.
+    """
 
     def codegen(context, builder, sig, args):
         i32 = ir.IntType(32)
         words = _low_halves(builder, args)
-        rest = builder.sub(builder.and_(words, _constants(i32, [2**30 - 1] * 16)), _constants(i32, [2**29] * 16))
+        rest = builder.sub(
+            builder.and_(words, _constants(i32, [2**30 - 1] * 16)), _constants(i32, [2**29] * 16)
+        )
         t = builder.fadd(builder.sitofp(rest, _llvm(f32x16)), _constants(F32, [0.5] * 16))
         t = builder.fmul(t, _constants(F32, [2.0**-30] * 16))
         low, high = (
-            builder.icmp_unsigned("!=", builder.and_(words, _constants(i32, [bit] * 16)), _constants(i32, [0] * 16))
+            builder.icmp_unsigned(
+                "!=", builder.and_(words, _constants(i32, [bit] * 16)), _constants(i32, [0] * 16)
+            )
             for bit in (2**30, 2**31)
         )
         return context.make_tuple(builder, sig.return_type, [t, low, builder.xor(low, high), high])
@@ -378,7 +427,11 @@ def interleave4(typingctx, a, b):
 
     def codegen(context, builder, sig, args):
         halves = [
-            _shuffle(builder, *args, [lane for k in range(start, start + 4) for lane in (k, 16 + k, 8 + k, 24 + k)])
+            _shuffle(
+                builder,
+                *args,
+                [lane for k in range(start, start + 4) for lane in (k, 16 + k, 8 + k, 24 + k)],
+            )
             for start in (0, 4)
         ]
         return context.make_tuple(builder, sig.return_type, halves)
@@ -465,7 +518,8 @@ def exp(x):
 
 @compiled(forceinline=True)
 def _tanh_parts(x):
-    # the rational approximation of degree (13, 6) known from Eigen: within 3e-7; clipped where it reaches 1; not-a-number stays
+    # the rational approximation of degree (13, 6) known from Eigen: within 3e-7; clipped where it
+    # reaches 1; not-a-number stays
     x = choose(greater(x, number(7.9053111)), number(7.9053111), x)
     x = choose(greater(number(-7.9053111), x), number(-7.9053111), x)
     t = mul(x, x)
@@ -499,7 +553,12 @@ def tanh4(a, b, c, d):
     q01, q23 = mul(q0, q1), mul(q2, q3)
     r = div(number(1.0), mul(q01, q23))
     r01, r23 = mul(r, q23), mul(r, q01)
-    return mul(p0, mul(q1, r01)), mul(p1, mul(q0, r01)), mul(p2, mul(q3, r23)), mul(p3, mul(q2, r23))
+    return (
+        mul(p0, mul(q1, r01)),
+        mul(p1, mul(q0, r01)),
+        mul(p2, mul(q3, r23)),
+        mul(p3, mul(q2, r23)),
+    )
 
 
 @compiled(forceinline=True)
@@ -510,16 +569,24 @@ def softplus(x):
 
 @compiled(forceinline=True)
 def normal_pairs(a0, a1, b0, b1):
-    """Box-Muller of sixteen pairs of words: radius from a, angle from b; see `trial.random._normal_pair`."""
+    """Box-Muller of sixteen pairs of words: radius from a, angle from b; see
+    `trial.random._normal_pair`.
+    """
     u, rest = fractions(a0, a1)
     radius = root(mul(number(-2.0), log_pair(u, rest)))
     t, odd, cos_negative, sin_negative = quarters(b0, b1)
     # the angle is q pi/2 + pi/4 + x
     x = mul(t, number(1.5707964))
     xx = mul(x, x)
-    p = fma(xx, fma(xx, number(-1.9515295891e-4), number(8.3321608736e-3)), number(-1.6666654611e-1))
+    p = fma(
+        xx, fma(xx, number(-1.9515295891e-4), number(8.3321608736e-3)), number(-1.6666654611e-1)
+    )
     s = fma(mul(xx, x), p, x)
-    p = fma(xx, fma(xx, number(2.443315711809948e-5), number(-1.388731625493765e-3)), number(4.166664568298827e-2))
+    p = fma(
+        xx,
+        fma(xx, number(2.443315711809948e-5), number(-1.388731625493765e-3)),
+        number(4.166664568298827e-2),
+    )
     c = fma(xx, fma(xx, p, number(-0.5)), number(1.0))
     h = mul(radius, number(0.70710677))
     cos, sin = mul(h, sub(c, s)), mul(h, add(c, s))

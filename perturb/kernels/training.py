@@ -1,7 +1,9 @@
-"""Kernels of learning: an MLP whose weights change after every few trials, or by exact gradients, from record to record.
+"""Kernels of learning: an MLP whose weights change after every few trials, or by exact gradients,
+from record to record.
 
-Of trials, only the evaluations of E are float32, and dE is taken pattern by pattern, so that nothing cancels; the weights
-themselves are float64. The lanes are patterns. `training.loop` does the same update by update, for any objective and in float64.
+Of trials, only the evaluations of E are float32, and dE is taken pattern by pattern, so that
+nothing cancels; the weights themselves are float64. The lanes are patterns. `training.loop` does
+the same update by update, for any objective and in float64.
 """
 
 import numpy as np
@@ -66,7 +68,8 @@ def _signs_of(bits, t, sigma, D):
 
 @compiled(**EXACT)
 def _show(X, rows, tile, y):
-    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0. Sixteen inputs at a time: reads stay in lines
+    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0. Sixteen inputs
+    # at a time: reads stay in lines
     for first in range(0, X.shape[1], 16):
         last = min(first + 16, X.shape[1])
         for lane in range(min(WIDE, rows.size - tile)):
@@ -77,22 +80,56 @@ def _show(X, rows, tile, y):
 
 @compiled(nogil=True, **EXACT)
 def learn(
-    sizes, activations, error_kind, X, target, rows, w, m, gain, offset, amounts, weights, free, rule, eta, decay, mu, code_kind,
-    sigma, period, taps, seed, noise, step, top, every, perturb_every, sample_every, first, last,
-):  # fmt: skip
-    """Trials first..last-1 of one run, changing w and m; returns the first whose error is not finite, or -1.
+    sizes,
+    activations,
+    error_kind,
+    X,
+    target,
+    rows,
+    w,
+    m,
+    gain,
+    offset,
+    amounts,
+    weights,
+    free,
+    rule,
+    eta,
+    decay,
+    mu,
+    code_kind,
+    sigma,
+    period,
+    taps,
+    seed,
+    noise,
+    step,
+    top,
+    every,
+    perturb_every,
+    sample_every,
+    first,
+    last,
+):
+    """Trials first..last-1 of one run, changing w and m; returns the first whose error is not
+    finite, or -1.
 
-    X (S, inputs), target (S, outputs): float32. rows (presentations, B): the patterns of each presentation from that of trial
-    `first` on. gain, offset (n,): of the perturbations as they are applied, see `engine.Mismatch`. amounts, weights: a of each
-    phase and how its E enters dE; free: 1 for phases read without noise. every: trials per update; first and last are multiples
-    of it. eta / (1 + update/decay) is the rate, decay = 0: constant.
+    X (S, inputs), target (S, outputs): float32. rows (presentations, B): the patterns of each
+    presentation from that of trial `first` on. gain, offset (n,): of the perturbations as they are
+    applied, see `engine.Mismatch`. amounts, weights: a of each phase and how its E enters dE; free:
+    1 for phases read without noise. every: trials per update; first and last are multiples of it.
+    eta / (1 + update/decay) is the rate, decay = 0: constant.
     """
     n, B, P, n_in, n_out = w.size, rows.shape[1], amounts.size, sizes[0], sizes[-1]
     tiles, width = (B + WIDE - 1) // WIDE, 0
     for units in sizes[1:]:
         width = max(width, units + 3)
     room, half = (n_in + 3) * WIDE, width * WIDE
-    all_y, all_x, all_t = aligned(room + 2 * half), aligned(tiles * room), aligned(tiles * (n_out + 3) * WIDE)
+    all_y, all_x, all_t = (
+        aligned(room + 2 * half),
+        aligned(tiles * room),
+        aligned(tiles * (n_out + 3) * WIDE),
+    )
     effective, lanes = aligned(P * (n + 64)), aligned(tiles * WIDE)
     for array in (all_y, all_x, all_t, effective, lanes):
         array[:] = np.float32(0.0)
@@ -100,7 +137,12 @@ def learn(
     y, eff, tgt, present = pointer(all_y), pointer(effective), pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
     D = drawn[:n]
-    signs, drawn_from, shown, now = code_kind == 0 or code_kind == 3, np.int64(-1), np.int64(-1), np.int64(-1)
+    signs, drawn_from, shown, now = (
+        code_kind == 0 or code_kind == 3,
+        np.int64(-1),
+        np.int64(-1),
+        np.int64(-1),
+    )
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
     dE = 0.0
     for trial in range(first, last):
@@ -124,7 +166,9 @@ def learn(
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
             for i in range(n):
-                effective[at + i] = np.float32(w[i] + (a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)))
+                effective[at + i] = np.float32(
+                    w[i] + (a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0))
+                )
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]
@@ -138,8 +182,20 @@ def learn(
                     _activate(activations[layer], y, goal, sizes[layer + 1] * WIDE)
                     k += (sizes[layer] + 1) * sizes[layer + 1]
                     source, goal = goal, (2 * room + half - goal if layer else room + half)
-                e0 = _errors(error_kind, n_out, y, source, WIDE, tgt, tile * (n_out + 3) * WIDE, WIDE, False)
-                e1 = _errors(error_kind, n_out, y, source + 16, WIDE, tgt, tile * (n_out + 3) * WIDE + 16, WIDE, False)
+                e0 = _errors(
+                    error_kind, n_out, y, source, WIDE, tgt, tile * (n_out + 3) * WIDE, WIDE, False
+                )
+                e1 = _errors(
+                    error_kind,
+                    n_out,
+                    y,
+                    source + 16,
+                    WIDE,
+                    tgt,
+                    tile * (n_out + 3) * WIDE + 16,
+                    WIDE,
+                    False,
+                )
                 own = np.float32(0.0) if free[p] else noise
                 x0 = x1 = number(0.0)
                 if own > np.float32(0.0):
@@ -149,7 +205,10 @@ def learn(
                 if p == 0:
                     r0, r1 = e0, e1
                 else:
-                    d0, d1 = choose(p0, sub(e0, r0), number(0.0)), choose(p1, sub(e1, r1), number(0.0))
+                    d0, d1 = (
+                        choose(p0, sub(e0, r0), number(0.0)),
+                        choose(p1, sub(e1, r1), number(0.0)),
+                    )
                     E[p] += np.float64(total(add(d0, d1)))
         dE = 0.0
         for p in range(P):  # broadcast
@@ -172,7 +231,9 @@ def learn(
 
 @compiled(**EXACT)
 def _activate_with_slopes(kind, row, slope):
-    """row := f(row), as `activations.activate`, and slope := f'(row), which f(row) does not tell in saturation."""
+    """row := f(row), as `activations.activate`, and slope := f'(row), which f(row) does not tell
+    in saturation.
+    """
     if kind == 1:
         for s in range(row.size):
             x = row[s]
@@ -217,7 +278,11 @@ def _output_errors(kind, y, target, e):
             for j in range(n_out):
                 size, t = exp(-abs(y[j, s])), target[j, s]
                 large, small = 1.0 / (1.0 + size), size / (1.0 + size)
-                e[j, s] = ((1.0 - t) * large - t * small if y[j, s] > 0.0 else (1.0 - t) * small - t * large) / B
+                e[j, s] = (
+                    (1.0 - t) * large - t * small
+                    if y[j, s] > 0.0
+                    else (1.0 - t) * small - t * large
+                ) / B
         else:
             for j in range(n_out):
                 e[j, s] = (y[j, s] - target[j, s]) / B
@@ -226,14 +291,21 @@ def _output_errors(kind, y, target, e):
 @compiled(nogil=True, **EXACT)
 def descend(
     sizes, activations, error_kind, X, target, rows, w, m, rule, eta, decay, mu, sigma, first, last
-):  # fmt: skip
-    """Updates first..last-1 by the exact gradient of the patterns rows[update - first] (or rows[0], if that is all), changing w
-    and m; returns the first whose gradient is not finite, or -1. X (S, inputs), target (S, outputs)."""
+):
+    """Updates first..last-1 by the exact gradient of the patterns rows[update - first] (or rows[0],
+    if that is all), changing w and m; returns the first whose gradient is not finite, or -1. X (S,
+    inputs), target (S, outputs).
+    """
     layers, B, n = sizes.size - 1, rows.shape[1], w.size
     width = 0
     for units in sizes:
         width = max(width, units)
-    y, E_x, shown, t = np.zeros((layers + 1, width, B)), np.zeros((2, width, B)), np.int64(-1), np.empty((sizes[-1], B))
+    y, E_x, shown, t = (
+        np.zeros((layers + 1, width, B)),
+        np.zeros((2, width, B)),
+        np.int64(-1),
+        np.empty((sizes[-1], B)),
+    )
     df = np.zeros((layers, width, B))
     g, D = np.empty(n), np.zeros(n)
     for update in range(first, last):
@@ -250,8 +322,15 @@ def descend(
         start = 0
         for layer in range(layers):
             a, b = sizes[layer], sizes[layer + 1]
-            product(w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b], y[layer], y[layer + 1, :b])
-            _activate_with_slopes(activations[layer], y[layer + 1, :b].reshape(b * B), df[layer, :b].reshape(b * B))
+            product(
+                w[start : start + a * b].reshape(a, b),
+                w[start + a * b : start + (a + 1) * b],
+                y[layer],
+                y[layer + 1, :b],
+            )
+            _activate_with_slopes(
+                activations[layer], y[layer + 1, :b].reshape(b * B), df[layer, :b].reshape(b * B)
+            )
             start += (a + 1) * b
 
         # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
@@ -293,5 +372,7 @@ def descend(
         if rule == KEEP and size > 0.0:
             for i in range(n):
                 D[i] = -sigma * n**0.5 * g[i] / size
-        change_by_rule(rule, eta / (1.0 + update / decay) if decay > 0.0 else eta, mu, w, m, g, D, -size)
+        change_by_rule(
+            rule, eta / (1.0 + update / decay) if decay > 0.0 else eta, mu, w, m, g, D, -size
+        )
     return -1

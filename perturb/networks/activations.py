@@ -15,7 +15,9 @@ from perturb.errors import InputError, choose
 Array = np.ndarray
 
 
-SATURATED = 1 / 16  # of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
+SATURATED = (
+    1 / 16
+)  # of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
 
 
 class Activation(NamedTuple):
@@ -83,11 +85,16 @@ def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[st
         choose("activation", activation, ACTIVATIONS)
         return [activation] * n_units
     if not isinstance(activation, Mapping):
-        raise InputError(f"activation = {activation!r} must be a name for all units, or {{unit: name}}")
+        raise InputError(
+            f"activation = {activation!r} must be a name for all units, or {{unit: name}}"
+        )
     for unit, name in activation.items():
         choose(f"activation[{unit}]", name, ACTIVATIONS)
         if not (isinstance(unit, (int, np.integer)) and 0 <= unit < n_units):
-            raise InputError(f"activation names unit {unit!r}, which does not exist: units are 0 to {n_units - 1}")
+            raise InputError(
+                f"activation names unit {unit!r}, which does not exist: units are 0 to"
+                f" {n_units - 1}"
+            )
     return [activation.get(unit, "tanh") for unit in range(n_units)]
 
 
@@ -96,7 +103,10 @@ def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
     if len(set(names)) == 1:
         return ACTIVATIONS[names[0]]
     before = () if axis == 0 else (...,)
-    groups = [((*before, np.flatnonzero(np.array(names) == name)), ACTIVATIONS[name]) for name in dict.fromkeys(names)]
+    groups = [
+        ((*before, np.flatnonzero(np.array(names) == name)), ACTIVATIONS[name])
+        for name in dict.fromkeys(names)
+    ]
 
     def mixed(kind: str) -> Callable[..., Array]:
         def apply(*arrays: Array) -> Array:
@@ -111,7 +121,10 @@ def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
 
 
 def add_activation(
-    name: str, f: Callable[[Array], Array], df: Callable[[Array, Array], Array], d2f: Callable[[Array, Array], Array]
+    name: str,
+    f: Callable[[Array], Array],
+    df: Callable[[Array, Array], Array],
+    d2f: Callable[[Array, Array], Array],
 ) -> None:
     """Make y = f(x) an activation for every network, under a new name.
 
@@ -154,13 +167,19 @@ def add_activation(
     try:
         values = (f(x), df(x, f(x)), d2f(x, f(x)))
     except (TypeError, ValueError) as error:
-        raise InputError(f"activation {name!r} does not take arrays ({error}): build it of NumPy's functions") from None
+        raise InputError(
+            f"activation {name!r} does not take arrays ({error}): build it of NumPy's functions"
+        ) from None
     if any(np.shape(value) != x.shape for value in values):
-        raise InputError(f"activation {name!r}: f, df and d2f must return an array of the shape of x")
+        raise InputError(
+            f"activation {name!r}: f, df and d2f must return an array of the shape of x"
+        )
     for what, higher, lower in (("df", df, lambda x: f(x)), ("d2f", d2f, lambda x: df(x, f(x)))):
         given, wanted = higher(x, f(x)), (lower(x + eps) - lower(x - eps)) / (2 * eps)
         wrong = ~np.isclose(given, wanted, rtol=1e-6, atol=1e-7)
         if wrong.any():
             at = x[np.argmax(wrong)]
-            raise InputError(f"activation {name!r}: {what} is not the derivative at x = {at:.3g}: correct it")
+            raise InputError(
+                f"activation {name!r}: {what} is not the derivative at x = {at:.3g}: correct it"
+            )
     ACTIVATIONS[name] = new

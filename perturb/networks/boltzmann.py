@@ -147,7 +147,12 @@ class Boltzmann:
     """
 
     def __init__(
-        self, n_visible: int, n_hidden: int = 0, temperature: float = 1.0, values: tuple[float, float] = (0, 1), sign: int = 1
+        self,
+        n_visible: int,
+        n_hidden: int = 0,
+        temperature: float = 1.0,
+        values: tuple[float, float] = (0, 1),
+        sign: int = 1,
     ):
         integer("n_visible", n_visible, 1)
         integer("n_hidden", n_hidden, 0)
@@ -174,12 +179,19 @@ class Boltzmann:
         array of shape (n,)
         """
         rng = np.random.Generator(np.random.Philox(seed))
-        return np.concatenate([rng.standard_normal(len(self.pairs[0])) / np.sqrt(self.n_units), np.zeros(self.n_units)])
+        return np.concatenate(
+            [
+                rng.standard_normal(len(self.pairs[0])) / np.sqrt(self.n_units),
+                np.zeros(self.n_units),
+            ]
+        )
 
     def weight_units(self) -> tuple[Array, Array]:
         """The two units of each weight, two int arrays (n,); a bias comes from -1."""
         unit = np.arange(self.n_units)
-        return np.concatenate([self.pairs[0], np.full(self.n_units, -1)]), np.concatenate([self.pairs[1], unit])
+        return np.concatenate([self.pairs[0], np.full(self.n_units, -1)]), np.concatenate(
+            [self.pairs[1], unit]
+        )
 
     def objective(self, data: Array) -> "BoltzmannObjective":
         """KL(data || model) on the visible units.
@@ -263,12 +275,18 @@ class Boltzmann:
     def _energy(self, w: Array) -> Array:
         """E_a (or D_a, of v) for visible and hidden states, shape (2^n_visible, 2^n_hidden)."""
         if self.n_units > MAX_UNITS:
-            raise InputError(f"{self.n_units} units have too many states to enumerate (limit {MAX_UNITS}): use sample()")
+            raise InputError(
+                f"{self.n_units} units have too many states to enumerate (limit {MAX_UNITS}): use"
+                " sample()"
+            )
         W = np.zeros((self.n_units, self.n_units))
         W[self.pairs] = w[: len(self.pairs[0])]
         bias, m = w[len(self.pairs[0]) :], self.n_visible
         s, h = self.states(m), self.states(self.n_hidden)
-        own = [((x @ part) * x).sum(1) + x @ b for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))]
+        own = [
+            ((x @ part) * x).sum(1) + x @ b
+            for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))
+        ]
         return self.sign * (own[0][:, None] + own[1] + s @ W[:m, m:] @ h.T)
 
     def _free(self, energy: Array) -> Array:
@@ -279,17 +297,26 @@ class Boltzmann:
         s, h, m = self.states(self.n_visible), self.states(self.n_hidden), self.n_visible
         q_s, q_h = Q.sum(1), Q.sum(0)
         second = np.empty((self.n_units, self.n_units))
-        second[:m, :m], second[m:, m:], second[:m, m:] = (s.T * q_s) @ s, (h.T * q_h) @ h, s.T @ Q @ h
+        second[:m, :m], second[m:, m:], second[:m, m:] = (
+            (s.T * q_s) @ s,
+            (h.T * q_h) @ h,
+            s.T @ Q @ h,
+        )
         return np.concatenate([second[self.pairs], q_s @ s, q_h @ h])
 
     def _R_expect(self, Q: Array, within: Array, D: Array) -> Array:
-        # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the free phase, over all; D less
-        # that of the likeliest state, so that nothing cancels where its probability is nearly 1
+        # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the
+        # free phase, over all; D less that of the likeliest state, so that nothing cancels where
+        # its probability is nearly 1
         if np.ndim(within) == 0:
             D = D - D.flat[Q.argmax()]
         else:
             D = D - np.take_along_axis(D, Q.argmax(1)[:, None], 1)
-        mean = (Q * D).sum() / within if np.ndim(within) == 0 else ((Q * D).sum(1) / np.where(within > 0, within, 1.0))[:, None]
+        mean = (
+            (Q * D).sum() / within
+            if np.ndim(within) == 0
+            else ((Q * D).sum(1) / np.where(within > 0, within, 1.0))[:, None]
+        )
         return self._expect(Q * (mean - D)) / self.temperature
 
     # ---- sampled
@@ -351,35 +378,64 @@ class Boltzmann:
         if clamped is not None:
             state = as_floats("clamped", clamped)
             if state.shape != (self.n_visible,):
-                raise InputError(f"clamped has shape {state.shape}: give one visible state, of shape ({self.n_visible},)")
+                raise InputError(
+                    f"clamped has shape {state.shape}: give one visible state, of shape"
+                    f" ({self.n_visible},)"
+                )
             held[: self.n_visible] = self._observed(state[None])[0]
         n_pairs, symmetric = len(self.pairs[0]), []
         for weights in (w, v):
             matrix = np.zeros((self.n_units, self.n_units))
             matrix[self.pairs] = weights[:n_pairs]
             symmetric.append(self.sign * (matrix + matrix.T))
-        X, XD, DS, XX = (np.zeros((chains, size)) for size in (self.n_weights, self.n_weights, 1, self.n_weights))
+        X, XD, DS, XX = (
+            np.zeros((chains, size)) for size in (self.n_weights, self.n_weights, 1, self.n_weights)
+        )
         _gibbs(
-            symmetric[0], self.sign * w[n_pairs:], symmetric[1], self.sign * v[n_pairs:], self.temperature, self.values[0],
-            self.values[1], held, 0 if clamped is None else self.n_visible, np.uint64(seed), first_chain, burn_in, sweeps, X, XD,
-            DS[:, 0], XX,
-        )  # fmt: skip
+            symmetric[0],
+            self.sign * w[n_pairs:],
+            symmetric[1],
+            self.sign * v[n_pairs:],
+            self.temperature,
+            self.values[0],
+            self.values[1],
+            held,
+            0 if clamped is None else self.n_visible,
+            np.uint64(seed),
+            first_chain,
+            burn_in,
+            sweeps,
+            X,
+            XD,
+            DS[:, 0],
+            XX,
+        )
         K, T = sweeps * chains, self.temperature
         p, D = X.sum(0) / K, DS.sum() / K
         each = X / sweeps
         p_stderr = each.std(0, ddof=1) / np.sqrt(chains)
-        products = (XD - p * DS - D * X + sweeps * p * D) / sweeps  # each chain's mean of (X - mean)(D - mean)
+        products = (
+            XD - p * DS - D * X + sweeps * p * D
+        ) / sweeps  # each chain's mean of (X - mean)(D - mean)
         R_p = -products.sum(0) * sweeps / (K - 1) / T
         variance = XX.sum(0) / K - p * p
         with np.errstate(divide="ignore", invalid="ignore"):
             worth = np.where(variance > 1e-12 * XX.sum(0) / K, p_stderr**2 * K / variance, 1.0)
-        return Sampled(p, p_stderr, R_p, products.std(0, ddof=1) / np.sqrt(chains) / T, K, float(worth.max()))
+        return Sampled(
+            p, p_stderr, R_p, products.std(0, ddof=1) / np.sqrt(chains) / T, K, float(worth.max())
+        )
 
     def _observed(self, states: Array) -> Array:
-        if states.ndim != 2 or not len(states) or states.shape[1] != self.n_visible or not np.isin(states, self.values).all():
+        if (
+            states.ndim != 2
+            or not len(states)
+            or states.shape[1] != self.n_visible
+            or not np.isin(states, self.values).all()
+        ):
             low, high = self.values
             raise InputError(
-                f"visible states have shape {states.shape}: give one row or more of {self.n_visible} entries {low:g} or {high:g}"
+                f"visible states have shape {states.shape}: give one row or more of"
+                f" {self.n_visible} entries {low:g} or {high:g}"
             )
         return states
 
@@ -409,16 +465,24 @@ class BoltzmannObjective(Objective):
         if data.ndim == 1:
             if data.shape != (size,) or (data < 0).any() or abs(data.sum() - 1) > 1e-9:
                 raise InputError(
-                    f"data has shape {data.shape} and sum {data.sum():g}: give {size} probabilities with sum 1, or states"
+                    f"data has shape {data.shape} and sum {data.sum():g}: give {size} probabilities"
+                    " with sum 1, or states"
                 )
             seen = np.flatnonzero(data)
-            self.states, self.shares, self.n_patterns = network.states(network.n_visible)[seen], data[seen], 1
+            self.states, self.shares, self.n_patterns = (
+                network.states(network.n_visible)[seen],
+                data[seen],
+                1,
+            )
         else:
             self.observed = network._observed(data)
             self.n_patterns = len(self.observed)
-            self.states, self._which, counts = np.unique(self.observed, axis=0, return_inverse=True, return_counts=True)
+            self.states, self._which, counts = np.unique(
+                self.observed, axis=0, return_inverse=True, return_counts=True
+            )
             self.shares = counts / counts.sum()
-        # sum p log p, which does not depend on w; a single pattern keeps that of all, so that the patterns' errors add up
+        # sum p log p, which does not depend on w; a single pattern keeps that of all, so that the
+        # patterns' errors add up
         self.entropy = float(xlogy(self.shares, self.shares).sum()) if entropy is None else entropy
         self._both_phases = Kept(self._phases, self.n_weights)
 
@@ -454,9 +518,16 @@ class BoltzmannObjective(Objective):
         out = np.empty((len(points), self.n_patterns))
         index = np.zeros(0, dtype=int) if self.observed is None else self._places[self._which]
         machine_errors(
-            np.ascontiguousarray(points, dtype=float), net.n_visible, net.n_hidden, *net.values, net.sign / net.temperature,
-            self.entropy, index, self.distribution, out,
-        )  # fmt: skip
+            np.ascontiguousarray(points, dtype=float),
+            net.n_visible,
+            net.n_hidden,
+            *net.values,
+            net.sign / net.temperature,
+            self.entropy,
+            index,
+            self.distribution,
+            out,
+        )
         return out
 
     def gradient(self, w: Array) -> Array:
@@ -468,7 +539,9 @@ class BoltzmannObjective(Objective):
         HV = np.empty_like(V)
         for column, v in enumerate(V.T):
             D = net._energy(v)
-            difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(free, free.sum(), D)
+            difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(
+                free, free.sum(), D
+            )
             HV[:, column] = net.sign * difference / net.temperature
         return E, g.copy(), HV
 
@@ -485,7 +558,13 @@ class BoltzmannObjective(Objective):
         return _Phases(clamped, free, E, net.sign * net._expect(difference) / net.temperature)
 
     def sample(
-        self, w: Array, v: Array, sweeps: int = 1000, chains: int = 256, burn_in: int = 100, seed: int = 0
+        self,
+        w: Array,
+        v: Array,
+        sweeps: int = 1000,
+        chains: int = 256,
+        burn_in: int = 100,
+        seed: int = 0,
     ) -> SampledDivergence:
         """Gradient and Hv by Gibbs sampling, as a machine too large to enumerate finds them.
 
@@ -517,12 +596,21 @@ class BoltzmannObjective(Objective):
             for i, clamped in enumerate([*self.states, None])
         ]
         signs = net.sign * np.append(self.shares, -1.0) / net.temperature
-        g, z = (sum(sign * getattr(phase, name) for sign, phase in zip(signs, phases, strict=True)) for name in both)
+        g, z = (
+            sum(sign * getattr(phase, name) for sign, phase in zip(signs, phases, strict=True))
+            for name in both
+        )
         variance = [
-            sum((sign * getattr(phase, f"{name}_stderr")) ** 2 for sign, phase in zip(signs, phases, strict=True))
+            sum(
+                (sign * getattr(phase, f"{name}_stderr")) ** 2
+                for sign, phase in zip(signs, phases, strict=True)
+            )
             for name in both
         ]
-        samples, slowest = sum(phase.n_samples for phase in phases), max(phase.autocorrelation for phase in phases)
+        samples, slowest = (
+            sum(phase.n_samples for phase in phases),
+            max(phase.autocorrelation for phase in phases),
+        )
         return SampledDivergence(g, np.sqrt(variance[0]), z, np.sqrt(variance[1]), samples, slowest)
 
     def _log_p(self, energy: Array) -> Array:
@@ -540,7 +628,9 @@ class _Phases(NamedTuple):
 
 
 @compiled()
-def _gibbs(W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX):
+def _gibbs(
+    W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX
+):
     """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's.
 
     Adds the sums of each chain to its row.

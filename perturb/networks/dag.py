@@ -94,27 +94,41 @@ class DAG:
         integer("n_units", n_units, 1)
         self.n_units, self.error = int(n_units), error
         self.edges = _edges(edges, self.n_units)
-        self.inputs, self.outputs = as_units("inputs", inputs, n_units), as_units("outputs", outputs, n_units)
+        self.inputs, self.outputs = (
+            as_units("inputs", inputs, n_units),
+            as_units("outputs", outputs, n_units),
+        )
         self.bias = None if bias is None else int(as_units("bias", [bias], n_units)[0])
         self.n_inputs, self.n_outputs = len(self.inputs), len(self.outputs)
         given = list(self.inputs) + ([] if self.bias is None else [self.bias])
         if len(set(given)) < len(given):
-            raise InputError(f"bias = {self.bias} is also an input: give the bias a unit of its own")
+            raise InputError(
+                f"bias = {self.bias} is also an input: give the bias a unit of its own"
+            )
         into = np.isin(self.edges[:, 1], given)
         if into.any():
             i, j = self.edges[into][0]
             raise InputError(
-                f"edge ({i}, {j}) leads into unit {j}, whose activity is given: remove the edge, or the unit from inputs"
+                f"edge ({i}, {j}) leads into unit {j}, whose activity is given: remove the edge, or"
+                " the unit from inputs"
             )
         choose("error", error, ERRORS)
         self.activations = names_of_units(activation, self.n_units)
         check_outputs(error, self.outputs, self.activations)
-        self.external = own(np.zeros(self.n_units) if external is None else as_floats("external", external))
+        self.external = own(
+            np.zeros(self.n_units) if external is None else as_floats("external", external)
+        )
         if self.external.shape != (self.n_units,):
-            raise InputError(f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j per unit")
+            raise InputError(
+                f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j"
+                " per unit"
+            )
         if self.external[given].any():
             unit = given[int(np.flatnonzero(self.external[given])[0])]
-            raise InputError(f"external[{unit}] = {self.external[unit]:g}, but the activity of unit {unit} is given: set it to 0")
+            raise InputError(
+                f"external[{unit}] = {self.external[unit]:g}, but the activity of unit {unit} is"
+                " given: set it to 0"
+            )
         self.tied = _tied(tied, len(self.edges))
         self.n_weights = int(self.tied.max()) + 1 if len(self.tied) else 0
         self.levels = _levels(self.edges, self.n_units)
@@ -188,7 +202,9 @@ class _Level:
         source, target = place[network.edges[:, 0]], place[network.edges[:, 1]]
         self.incoming = _rows(target, source, start, stop)
         self.outgoing = _rows(source, target, start, stop)
-        self.activation = per_unit([network.activations[unit] for unit in order[start:stop]], axis=0)
+        self.activation = per_unit(
+            [network.activations[unit] for unit in order[start:stop]], axis=0
+        )
 
 
 class _Rows:
@@ -202,14 +218,20 @@ class _Rows:
 
         weights (edges,), y (units, ...) to (rows, ...).
         """
-        matrix = csr_array((weights[self.edges], self.columns, self.indptr), shape=(len(self.indptr) - 1, y.shape[0]))
+        matrix = csr_array(
+            (weights[self.edges], self.columns, self.indptr),
+            shape=(len(self.indptr) - 1, y.shape[0]),
+        )
         return (matrix @ y.reshape(y.shape[0], -1)).reshape(-1, *y.shape[1:])
 
     def products(self, weights: Array, y: Array) -> Array:
         """The same for k sets of weights (k, edges) and one y (units, S): (rows, k, S)."""
         k, rows, size = len(weights), len(self.indptr) - 1, len(self.edges)
         indptr = np.concatenate([[0], (self.indptr[1:] + size * np.arange(k)[:, None]).ravel()])
-        stacked = csr_array((weights[:, self.edges].ravel(), np.tile(self.columns, k), indptr), shape=(k * rows, y.shape[0]))
+        stacked = csr_array(
+            (weights[:, self.edges].ravel(), np.tile(self.columns, k), indptr),
+            shape=(k * rows, y.shape[0]),
+        )
         return np.swapaxes((stacked @ y).reshape(k, rows, -1), 0, 1)
 
 
@@ -233,13 +255,17 @@ class DAGObjective(Objective):
 
     def __init__(self, network: DAG, x: Array, target: Array):
         self.network = network
-        self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
+        self.x, self.target = as_patterns(
+            x, target, network.n_inputs, network.n_outputs, network.error
+        )
         self.n_weights, self.n_patterns = network.n_weights, self.x.shape[0]
         order = np.argsort(network.levels, kind="stable")
         place = np.empty(network.n_units, dtype=int)
         place[order] = np.arange(network.n_units)
         ends = np.searchsorted(network.levels[order], np.arange(network.levels.max() + 2))
-        self._levels = [_Level(network, order, place, a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        self._levels = [
+            _Level(network, order, place, a, b) for a, b in zip(ends, ends[1:], strict=False)
+        ]
         self.depth = max(1, len(self._levels) - 1)
         self._source, self._target = place[network.edges[:, 0]], place[network.edges[:, 1]]
         self._external = network.external[order]
@@ -248,11 +274,19 @@ class DAGObjective(Objective):
         self._E = ERRORS[network.error]
         self._primal = Kept(self._both_passes, self.n_weights)
         self._order = order
-        self._compiled: tuple | None = None  # what the compiled forward pass takes, made when first needed
-        self.directions_at_once = max(1, 2**23 // (network.n_units * self.n_patterns + len(network.edges)))  # 64 MB an array
+        self._compiled: tuple | None = (
+            None  # what the compiled forward pass takes, made when first needed
+        )
+        self.directions_at_once = max(
+            1, 2**23 // (network.n_units * self.n_patterns + len(network.edges))
+        )  # 64 MB an array
 
     def __reduce__(self):
-        return DAGObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
+        return DAGObjective, (
+            self.network,
+            self.x,
+            self.target,
+        )  # functions do not pickle; names of them do
 
     @property
     def n_macs(self) -> int:
@@ -279,9 +313,19 @@ class DAGObjective(Objective):
             kinds = np.array([ACTIVATION_KINDS[net.activations[unit]] for unit in self._order])
             ends = np.array([0, *(level.stop for level in self._levels)])
             self._compiled = (
-                net.tied[by_place], ends, starts, self._source[by_place], given, kinds, self._external, inputs, self._outputs,
-                np.ascontiguousarray(self.x.T), np.ascontiguousarray(self.target.T), ERROR_KINDS[net.error],
-            )  # fmt: skip
+                net.tied[by_place],
+                ends,
+                starts,
+                self._source[by_place],
+                given,
+                kinds,
+                self._external,
+                inputs,
+                self._outputs,
+                np.ascontiguousarray(self.x.T),
+                np.ascontiguousarray(self.target.T),
+                ERROR_KINDS[net.error],
+            )
         out = np.empty((len(points), self.n_patterns))
         graph_errors(np.ascontiguousarray(points, dtype=float), *self._compiled, out)
         return out
@@ -306,7 +350,8 @@ class DAGObjective(Objective):
         weights, x, y, df, d2f, E_y, E_x, E, g = self._primal(w)
         V = V.T[:, self.network.tied]  # (k, edges)
 
-        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 where y is given: no edge leads there
+        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i), R{y_j} = f'_j(x_j) R{x_j}; R{y} = 0 where y is
+        # given: no edge leads there
         R_x = np.zeros((len(y), len(V), self.n_patterns))
         R_y = np.zeros_like(R_x)
         for level in self._levels:
@@ -317,12 +362,17 @@ class DAGObjective(Objective):
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
         R_Ey, R_Ex = np.zeros_like(R_x), np.zeros_like(R_x)
-        R_e = self._E.R_e(y[self._outputs].T, self.target)(np.moveaxis(R_y[self._outputs], 0, -1)) / self.n_patterns
+        R_e = (
+            self._E.R_e(y[self._outputs].T, self.target)(np.moveaxis(R_y[self._outputs], 0, -1))
+            / self.n_patterns
+        )
         R_Ey[self._outputs] = np.moveaxis(R_e, -1, 0)
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)
             R_Ey[units] += level.outgoing.product(weights, R_Ex) + level.outgoing.products(V, E_x)
-            R_Ex[units] = df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
+            R_Ex[units] = (
+                df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
+            )
 
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
         HV = [self._per_weight(self._sum((y, R_Ex[:, d]), (R_y[:, d], E_x))) for d in range(len(V))]
@@ -340,7 +390,9 @@ class DAGObjective(Objective):
             x[units] = level.incoming.product(weights, y)
             f_x[units] = level.activation.f(x[units])
             y[units] = f_x[units] + self._external[units, None]
-            if level.start == 0:  # given activities have no edge into them: all are in the first level
+            if (
+                level.start == 0
+            ):  # given activities have no edge into them: all are in the first level
                 y[self._inputs] = self.x.T
                 if self._bias is not None:
                     y[self._bias] = 1.0
@@ -379,7 +431,9 @@ class DAGObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """Weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its gradient."""
+    """Weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its
+    gradient.
+    """
 
     weights: Array
     x: Array
@@ -395,7 +449,9 @@ class _Primal(NamedTuple):
 def _rows(row: Array, column: Array, start: int, stop: int) -> _Rows:
     chosen = np.flatnonzero((row >= start) & (row < stop))
     chosen = chosen[np.lexsort((column[chosen], row[chosen]))]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row[chosen] - start, minlength=stop - start))])
+    indptr = np.concatenate(
+        [[0], np.cumsum(np.bincount(row[chosen] - start, minlength=stop - start))]
+    )
     return _Rows(chosen, indptr, column[chosen])
 
 
@@ -405,11 +461,16 @@ def _edges(edges: Sequence[tuple[int, int]], n_units: int) -> Array:
     except ValueError:
         pairs = np.zeros(0)
     if pairs.ndim != 2 or pairs.shape[1:] != (2,) or not np.issubdtype(pairs.dtype, np.integer):
-        raise InputError("edges must be a list of at least one (from, to) pair of whole numbers, such as [(0, 2), (1, 2)]")
+        raise InputError(
+            "edges must be a list of at least one (from, to) pair of whole numbers, such as [(0,"
+            " 2), (1, 2)]"
+        )
     outside = ((pairs < 0) | (pairs >= n_units)).any(1)
     if outside.any():
         i, j = pairs[outside][0]
-        raise InputError(f"edge ({i}, {j}) names a unit that does not exist: units are 0 to {n_units - 1}")
+        raise InputError(
+            f"edge ({i}, {j}) names a unit that does not exist: units are 0 to {n_units - 1}"
+        )
     _, first, copies = np.unique(pairs, axis=0, return_index=True, return_counts=True)
     if (copies > 1).any():
         i, j = pairs[first[copies > 1][0]]
@@ -426,7 +487,8 @@ def _tied(tied: Sequence[int] | None, n_edges: int) -> Array:
     missing = set(range(entries.max() + 1)) - set(entries.tolist())
     if entries.min() < 0 or missing:
         raise InputError(
-            f"tied must use every number from 0 to {entries.max()}" + (f": {min(missing)} is missing" if missing else "")
+            f"tied must use every number from 0 to {entries.max()}"
+            + (f": {min(missing)} is missing" if missing else "")
         )
     return entries.astype(int)
 
@@ -454,6 +516,7 @@ def _levels(edges: Array, n_units: int) -> Array:
             unit = before[unit]
         cycle = walked[walked.index(unit) :][::-1]
         raise InputError(
-            f"edges make a cycle, {' -> '.join(map(str, [*cycle, cycle[0]]))}: use perturb.Recurrent, or remove an edge"
+            f"edges make a cycle, {' -> '.join(map(str, [*cycle, cycle[0]]))}: use"
+            " perturb.Recurrent, or remove an edge"
         )
     return levels

@@ -1,8 +1,8 @@
 """The error of one pattern, its derivative e = dE/dy, and R{e}.
 
 A new error is one call of `add_error`; the ones here also have a compiled twin of the value in
-`kernels.activations`. E is the mean over patterns, so the objective divides by their number; nothing here
-does.
+`kernels.activations`. E is the mean over patterns, so the objective divides by their number;
+nothing here does.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,8 +65,9 @@ def _cross_entropy_e(y: Array, t: Array) -> Array:
 
 
 def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
-    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets, 1 for a distribution);
-    # the same for R{x} less that of the likeliest class: then nothing cancels where its p is nearly 1
+    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets,
+    # 1 for a distribution); the same for R{x} less that of the likeliest class: then nothing
+    # cancels where its p is nearly 1
     p = softmax(y).p
     weighted, pattern, top = t.sum(-1, keepdims=True) * p, np.arange(len(y)), y.argmax(-1)
 
@@ -107,10 +108,12 @@ ERRORS: dict[str, ErrorFunction] = {
         lambda y, t: y - t,
         lambda y, t: lambda R_y: R_y,
     ),
-    "cross_entropy": ErrorFunction(  # softmax belongs to the error: y are the log-odds of the last layer
-        _cross_entropy,
-        _cross_entropy_e,
-        _cross_entropy_R_e,
+    "cross_entropy": (
+        ErrorFunction(  # softmax belongs to the error: y are the log-odds of the last layer
+            _cross_entropy,
+            _cross_entropy_e,
+            _cross_entropy_R_e,
+        )
     ),
     "binary_cross_entropy": ErrorFunction(  # the logistic function belongs to the error
         _binary_cross_entropy,
@@ -129,11 +132,14 @@ def check_outputs(error: str, outputs: Array, activations: Sequence[str]) -> Non
     """
     for unit in outputs:
         if error in NEEDS_LINEAR_OUTPUT and activations[unit] != "linear":
-            raise InputError(f'output unit {unit} is {activations[unit]} but error = {error!r} needs it to be "linear"')
+            raise InputError(
+                f"output unit {unit} is {activations[unit]} but error = {error!r} needs it to be"
+                ' "linear"'
+            )
     if error == "cross_entropy" and len(outputs) == 1:
         raise InputError(
-            'outputs: error = "cross_entropy" needs at least two, for the softmax of one is always 1: '
-            'set error = "binary_cross_entropy"'
+            'outputs: error = "cross_entropy" needs at least two, for the softmax of one is always'
+            ' 1: set error = "binary_cross_entropy"'
         )
 
 
@@ -185,9 +191,17 @@ def add_error(
     rng, eps = np.random.Generator(np.random.Philox(0)), 1e-5
     y, t, R_y = rng.standard_normal((6, 3)), rng.random((6, 3)), rng.standard_normal((2, 6, 3))
     along = (value(y + eps * R_y[0], t) - value(y - eps * R_y[0], t)) / (2 * eps)
-    if np.shape(along) != (6,) or not np.allclose((e(y, t) * R_y[0]).sum(-1), along, rtol=1e-6, atol=1e-7):
-        raise InputError(f"error {name!r}: e is not the derivative of value with respect to y: correct it")
-    turned = [(e(y + eps * direction, t) - e(y - eps * direction, t)) / (2 * eps) for direction in R_y]
-    if np.shape(R_e(y, t, R_y)) != R_y.shape or not np.allclose(R_e(y, t, R_y), turned, rtol=1e-6, atol=1e-7):
+    if np.shape(along) != (6,) or not np.allclose(
+        (e(y, t) * R_y[0]).sum(-1), along, rtol=1e-6, atol=1e-7
+    ):
+        raise InputError(
+            f"error {name!r}: e is not the derivative of value with respect to y: correct it"
+        )
+    turned = [
+        (e(y + eps * direction, t) - e(y - eps * direction, t)) / (2 * eps) for direction in R_y
+    ]
+    if np.shape(R_e(y, t, R_y)) != R_y.shape or not np.allclose(
+        R_e(y, t, R_y), turned, rtol=1e-6, atol=1e-7
+    ):
         raise InputError(f"error {name!r}: R_e is not the derivative of e along R{{y}}: correct it")
     ERRORS[name] = ErrorFunction(value, e, lambda y, t: partial(R_e, y, t))

@@ -59,24 +59,41 @@ class MLP:
     ((17,), 0.6931)
     """
 
-    def __init__(self, layers: Sequence[int], activation: str = "tanh", output: str = "linear", error: str = "squared_error"):
+    def __init__(
+        self,
+        layers: Sequence[int],
+        activation: str = "tanh",
+        output: str = "linear",
+        error: str = "squared_error",
+    ):
         sizes = list(layers)
-        if len(sizes) < 2 or not all(isinstance(m, (int, np.integer)) and not isinstance(m, bool) and m >= 1 for m in sizes):
-            raise InputError(f"layers = {sizes} must be at least two whole numbers >= 1, inputs first, such as [64, 32, 10]")
+        if len(sizes) < 2 or not all(
+            isinstance(m, (int, np.integer)) and not isinstance(m, bool) and m >= 1 for m in sizes
+        ):
+            raise InputError(
+                f"layers = {sizes} must be at least two whole numbers >= 1, inputs first, such as"
+                " [64, 32, 10]"
+            )
         choose("activation", activation, ACTIVATIONS)
         choose("output", output, ACTIVATIONS)
         choose("error", error, ERRORS)
         if error in NEEDS_LINEAR_OUTPUT and output != "linear":
             raise InputError(
-                f'output = {output!r} does not go with error = {error!r}, which brings its own: set output = "linear"'
+                f"output = {output!r} does not go with error = {error!r}, which brings its own: set"
+                ' output = "linear"'
             )
         if error == "cross_entropy" and sizes[-1] == 1:
-            raise InputError('layers ends with 1 output, whose softmax is always 1: set error = "binary_cross_entropy"')
+            raise InputError(
+                "layers ends with 1 output, whose softmax is always 1: set error ="
+                ' "binary_cross_entropy"'
+            )
         self.layers = [int(m) for m in sizes]
         self.n_inputs, self.n_outputs = self.layers[0], self.layers[-1]
         self.error = error
         self.activations = [activation] * (len(sizes) - 2) + [output]
-        self.n_weights = sum((a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False))
+        self.n_weights = sum(
+            (a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False)
+        )
 
     def init(self, seed: int) -> Array:
         """Random starting weights: matrices normal with variance 1/n_in, biases zero.
@@ -109,7 +126,9 @@ class MLP:
         """
         views, start = [], 0
         for a, b in zip(self.layers, self.layers[1:], strict=False):
-            views.append((w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b]))
+            views.append(
+                (w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b])
+            )
             start += (a + 1) * b
         return views
 
@@ -160,15 +179,25 @@ class MLPObjective(Objective):
 
     def __init__(self, network: MLP, x: Array, target: Array):
         self.network = network
-        self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
-        self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], len(network.layers) - 1
+        self.x, self.target = as_patterns(
+            x, target, network.n_inputs, network.n_outputs, network.error
+        )
+        self.n_weights, self.n_patterns, self.depth = (
+            network.n_weights,
+            self.x.shape[0],
+            len(network.layers) - 1,
+        )
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
         self._primal = Kept(self._both_passes, self.n_weights)
         self._first = _with_one(self.x)
 
     def __reduce__(self):
-        return MLPObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
+        return MLPObjective, (
+            self.network,
+            self.x,
+            self.target,
+        )  # functions do not pickle; names of them do
 
     def subset(self, rows: Array) -> "MLPObjective":
         return MLPObjective(self.network, self.x[rows], self.target[rows])
@@ -184,7 +213,9 @@ class MLPObjective(Objective):
         -------
         array of shape (S, n_out)
         """
-        return self._forward([W[0] for W in self._matrices(as_weights("w", w, self.n_weights)[None])])[1][-1]
+        return self._forward(
+            [W[0] for W in self._matrices(as_weights("w", w, self.n_weights)[None])]
+        )[1][-1]
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
@@ -197,7 +228,9 @@ class MLPObjective(Objective):
         errors, width = np.empty((len(points), S)), AT_ONCE // (S * max(self.network.layers))
         for i in range(0, len(points), width):
             y = self._forward(self._matrices(points[i : i + width]))[1][-1]
-            errors[i : i + width] = self._E.value(y.reshape(-1, y.shape[-1]), np.tile(self.target, (len(y), 1))).reshape(-1, S)
+            errors[i : i + width] = self._E.value(
+                y.reshape(-1, y.shape[-1]), np.tile(self.target, (len(y), 1))
+            ).reshape(-1, S)
         return errors
 
     def gradient(self, w: Array) -> Array:
@@ -217,7 +250,8 @@ class MLPObjective(Objective):
         return views
 
     def _forward(self, layers: list[Array]) -> tuple[list[Array], list[Array]]:
-        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j);  y of layers that feed another has the unit that is always 1; also of stacks of W
+        # x_j = sum_i w_ij y_i, y_j = f_j(x_j); y of layers that feed another has the unit that is
+        # always 1; also of stacks of W
         x, y = [], [self._first]
         for W, f in zip(layers, self._f, strict=True):
             x.append(y[-1] @ W)
@@ -261,14 +295,19 @@ class MLPObjective(Objective):
         Hv = np.empty_like(V)
         Hv_rows = Hv[lying:].T if k == 1 else np.empty_like(rows)
         width = min(k, max(1, 2**15 // (S * max(self.network.layers[1:]))))
-        # written over by every few directions: memory that is new to the process costs more than the products
+        # written over by every few directions: memory that is new to the process costs more than
+        # the products
         scratch = [np.empty((3, width, S, units)) for units in self.network.layers[1:]]
         if lying:
-            R_x = np.ascontiguousarray((x @ V[:lying].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1))
+            R_x = np.ascontiguousarray(
+                (x @ V[:lying].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1)
+            )
             R_Ex = np.empty((S, b, k))
         for i in range(0, k, width):
             some = slice(i, i + width)
-            first = self._turned(primal, rows[some], Hv_rows[some], R_x[some] if lying else None, scratch)
+            first = self._turned(
+                primal, rows[some], Hv_rows[some], R_x[some] if lying else None, scratch
+            )
             if lying:
                 R_Ex[..., some] = first.transpose(1, 2, 0)
         if lying:
@@ -277,7 +316,14 @@ class MLPObjective(Objective):
             Hv[lying:] = Hv_rows.T
         return primal.E, primal.g.copy(), Hv
 
-    def _turned(self, primal: "_Primal", rows: Array, Hv_rows: Array, R_x1: Array | None, scratch: list[Array]) -> Array:
+    def _turned(
+        self,
+        primal: "_Primal",
+        rows: Array,
+        Hv_rows: Array,
+        R_x1: Array | None,
+        scratch: list[Array],
+    ) -> Array:
         """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of layer 1, (k, S, n_out).
 
         With its R{x} given as R_x1, the rows are without the first layer. scratch: per layer
@@ -288,7 +334,8 @@ class MLPObjective(Objective):
         directions, grads = self._matrices(rows, int(given)), self._matrices(Hv_rows, int(given))
         R_x, R_y, free = ([part[i, : len(rows)] for part in scratch] for i in range(3))
 
-        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i),  R{y_j} = f'_j(x_j) R{x_j};  R{y} = 0 at the inputs and where y is always 1
+        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i), R{y_j} = f'_j(x_j) R{x_j}; R{y} = 0 at the inputs
+        # and where y is always 1
         for layer, W in enumerate(between):
             if layer == 0 and R_x1 is not None:
                 R_x[0] = R_x1
@@ -311,7 +358,9 @@ class MLPObjective(Objective):
                 np.matmul(y[layer].T, R_Ex, out=grads[layer])
             if layer:
                 grads[layer][:, :-1] += np.matmul(R_y[layer - 1].transpose(0, 2, 1), E_x[layer])
-                R_Ey = np.matmul(E_x[layer], directions[layer][:, :-1].transpose(0, 2, 1), out=R_y[layer - 1])
+                R_Ey = np.matmul(
+                    E_x[layer], directions[layer][:, :-1].transpose(0, 2, 1), out=R_y[layer - 1]
+                )
                 R_Ey += _times(R_Ex, between[layer].T, free[layer - 1])
         return R_x[0]
 

@@ -25,26 +25,39 @@ def as_units(name: str, units: object, n_units: int) -> Array:
         raise InputError(f"{name} = {units!r} must be a list of at least one unit number")
     wrong = [int(unit) for unit in chosen if not 0 <= unit < n_units]
     if wrong:
-        raise InputError(f"{name} names unit {wrong[0]}, which does not exist: units are 0 to {n_units - 1}")
+        raise InputError(
+            f"{name} names unit {wrong[0]}, which does not exist: units are 0 to {n_units - 1}"
+        )
     if len(set(chosen.tolist())) < len(chosen):
         raise InputError(f"{name} = {chosen.tolist()} names a unit twice: name it once")
     return chosen.astype(int)
 
 
-def as_patterns(inputs: object, targets: object, n_in: int, n_out: int, error: str) -> tuple[Array, Array]:
+def as_patterns(
+    inputs: object, targets: object, n_in: int, n_out: int, error: str
+) -> tuple[Array, Array]:
     """Inputs (S, n_in) and targets (S, n_out) as finite float64, or InputError.
 
     cross_entropy takes class numbers (S,) as targets too.
     """
     x, target = as_floats("x", inputs), as_floats("target", targets)
     if x.ndim != 2 or x.shape[1] != n_in or x.shape[0] < 1:
-        raise InputError(f"x has shape {x.shape}, but the network has {n_in} inputs: give shape (patterns, {n_in})")
+        raise InputError(
+            f"x has shape {x.shape}, but the network has {n_in} inputs: give shape (patterns,"
+            f" {n_in})"
+        )
     if error == "cross_entropy" and target.ndim == 1 and target.shape[0] == x.shape[0]:
         if not np.isin(target, np.arange(n_out)).all():
-            raise InputError(f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out} outputs")
+            raise InputError(
+                f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out}"
+                " outputs"
+            )
         target = np.eye(n_out)[target.astype(int)]
     if target.shape != (x.shape[0], n_out):
-        raise InputError(f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row of x")
+        raise InputError(
+            f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row"
+            " of x"
+        )
     return own(x), own(target)
 
 
@@ -104,7 +117,10 @@ class Objective(ABC):
     n_patterns: int
     depth: int
     parallel: bool = False  # whether `errors_at` may run on several threads at once
-    inexact: tuple[str, ...] = ()  # which of "gradient", "hvp" are not those of E, but from finite differences or other wires
+    inexact: tuple[
+        str, ...
+        # which of "gradient", "hvp" are not those of E, but from finite differences or other wires
+    ] = ()
     symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
     directions_at_once: int = 2**62
 
@@ -269,7 +285,16 @@ class Objective(ABC):
             return self.error(w), self.gradient(w), np.zeros(v.shape)
         E, g, Hv = self._block(w, V[:, :width])
         if V.shape[1] > width:
-            Hv = np.concatenate([Hv, *(self._block(w, V[:, i : i + width])[2] for i in range(width, V.shape[1], width))], axis=1)
+            Hv = np.concatenate(
+                [
+                    Hv,
+                    *(
+                        self._block(w, V[:, i : i + width])[2]
+                        for i in range(width, V.shape[1], width)
+                    ),
+                ],
+                axis=1,
+            )
         return E, g, Hv.reshape(v.shape)
 
     def hvp(self, w: Array, v: Array) -> Array:
@@ -310,7 +335,8 @@ class Objective(ABC):
         n = self.n_weights
         if n > HESSIAN_LIMIT:
             raise InputError(
-                f"hessian of {n} weights would take {8e-9 * n * n:.1f} GB (limit {HESSIAN_LIMIT}): use hessian_operator"
+                f"hessian of {n} weights would take {8e-9 * n * n:.1f} GB (limit {HESSIAN_LIMIT}):"
+                " use hessian_operator"
             )
         H = np.empty((n, n))
         for columns, block in self.hessian_columns(w):
@@ -386,7 +412,11 @@ class DecayedObjective(Objective):
         self.plain, self.alpha = objective, as_number("alpha", alpha)
         if self.alpha < 0:
             raise InputError(f"alpha = {alpha} must be a finite number >= 0")
-        self.n_weights, self.n_patterns, self.depth = objective.n_weights, objective.n_patterns, objective.depth
+        self.n_weights, self.n_patterns, self.depth = (
+            objective.n_weights,
+            objective.n_patterns,
+            objective.depth,
+        )
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
 
     @property
@@ -434,7 +464,12 @@ class HessianOperator(LinearOperator):
 
     def __init__(self, objective: Objective, w: Array, damping: float = 0.0):
         n = objective.n_weights
-        self.objective, self.w, self.damping, self.n_products = objective, as_weights("w", w, n).copy(), damping, 0
+        self.objective, self.w, self.damping, self.n_products = (
+            objective,
+            as_weights("w", w, n).copy(),
+            damping,
+            0,
+        )
         super().__init__(np.dtype(float), (n, n))
 
     def _matmat(self, V: Array) -> Array:
@@ -446,7 +481,10 @@ class HessianOperator(LinearOperator):
 
     def _adjoint(self) -> "HessianOperator":
         if not self.objective.symmetric:
-            raise InputError("hessian_operator is not symmetric here, and its transpose is not known: use its own products only")
+            raise InputError(
+                "hessian_operator is not symmetric here, and its transpose is not known: use its"
+                " own products only"
+            )
         return self
 
 
@@ -498,10 +536,16 @@ def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float
     '6.1e-06'
     """
     power = 1 / 2 if one_sided else 1 / 3
-    return float(np.finfo(float).eps) ** power * max(1.0, float(np.abs(w).max())) / float(np.abs(v).max())
+    return (
+        float(np.finfo(float).eps) ** power
+        * max(1.0, float(np.abs(w).max()))
+        / float(np.abs(v).max())
+    )
 
 
-def finite_difference_hvp(objective: Objective, w: Array, v: Array, eps: float | None = None, one_sided: bool = False) -> Array:
+def finite_difference_hvp(
+    objective: Objective, w: Array, v: Array, eps: float | None = None, one_sided: bool = False
+) -> Array:
     """Hv from two gradients.
 
     Parameters
@@ -566,7 +610,9 @@ class FunctionObjective(Objective):
             raise InputError(f"n_weights = {n_weights!r} must be a whole number >= 1")
         self.n_weights, self.n_patterns, self.depth = int(n_weights), 1, 1
         self._error, self._gradient, self._hvp = error, gradient, hvp
-        self.inexact = tuple(name for name, function in (("gradient", gradient), ("hvp", hvp)) if function is None)
+        self.inexact = tuple(
+            name for name, function in (("gradient", gradient), ("hvp", hvp)) if function is None
+        )
 
     def subset(self, rows: Array) -> "FunctionObjective":
         return self
@@ -583,7 +629,9 @@ class FunctionObjective(Objective):
             return as_weights("gradient(w)", self._gradient(w.copy()), self.n_weights).copy()
         eps = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max()))
         steps = eps * np.eye(self.n_weights)
-        return np.array([(self.error(w + step) - self.error(w - step)) / (2 * eps) for step in steps])
+        return np.array(
+            [(self.error(w + step) - self.error(w - step)) / (2 * eps) for step in steps]
+        )
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         w = as_weights("w", w, self.n_weights)
@@ -591,8 +639,13 @@ class FunctionObjective(Objective):
 
     def _one_hvp(self, w: Array, v: Array) -> Array:
         if self._hvp is None:
-            # differences of differences carry rounding of order eps^(2/3): a larger step then balances it
+            # differences of differences carry rounding of order eps^(2/3): a larger step then
+            # balances it
             size = float(np.linalg.norm(v)) or 1.0
-            eps = None if self._gradient is not None else 1e-3 * max(1.0, float(np.abs(w).max())) / size
+            eps = (
+                None
+                if self._gradient is not None
+                else 1e-3 * max(1.0, float(np.abs(w).max())) / size
+            )
             return finite_difference_hvp(self, w, v, eps)
         return as_weights("hvp(w, v)", self._hvp(w.copy(), v.copy()), self.n_weights).copy()

@@ -1,7 +1,9 @@
-"""The rules of R{.}, by which Pearlmutter (1994) turns any algorithm for a gradient into one for Hv.
+"""The rules of R{.}, by which Pearlmutter (1994) turns any algorithm for a gradient into one for
+Hv.
 
-R{f(w)} = d/dr f(w + r v) at r = 0. A `Pair` holds a value and its R{.}; the rules below take pairs to pairs. The networks of this
-package apply them by hand, layer by layer; here they stand alone, to try a new derivation on.
+R{f(w)} = d/dr f(w + r v) at r = 0. A `Pair` holds a value and its R{.}; the rules below take pairs
+to pairs. The networks of this package apply them by hand, layer by layer; here they stand alone, to
+try a new derivation on.
 """
 
 from collections.abc import Callable
@@ -45,5 +47,7 @@ def chain(f: Callable[[Array], Array], df: Callable[[Array], Array], x: Pair) ->
 
 
 def rate(x: Pair, dt: float) -> Pair:
-    """R{dx/dt} = d R{x}/dt: of trajectories sampled every dt along the first axis, by central differences."""
+    """R{dx/dt} = d R{x}/dt: of trajectories sampled every dt along the first axis, by central
+    differences.
+    """
     return Pair(np.gradient(x.value, dt, axis=0), np.gradient(x.R, dt, axis=0))

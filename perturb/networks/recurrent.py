@@ -129,7 +129,9 @@ class Recurrent:
         self.n_units = integer("n_units", n_units, 1)
         self.n_weights = self.n_units**2
         self.outputs = as_units("outputs", outputs, self.n_units)
-        self.inputs = np.arange(self.n_units) if inputs is None else as_units("inputs", inputs, self.n_units)
+        self.inputs = (
+            np.arange(self.n_units) if inputs is None else as_units("inputs", inputs, self.n_units)
+        )
         self.n_inputs, self.n_outputs = len(self.inputs), len(self.outputs)
         choose("error", error, ERRORS)
         choose("solver", solver, dict.fromkeys(SOLVERS))
@@ -137,11 +139,15 @@ class Recurrent:
         check_outputs(error, self.outputs, self.activations)
         self.step, self.tolerance = as_number("step", step), as_number("tolerance", tolerance)
         if not (0 < self.step <= 1 and 0 < self.tolerance < 1):
-            raise InputError(f"step = {step}, tolerance = {tolerance}: must lie in (0, 1] and in (0, 1)")
+            raise InputError(
+                f"step = {step}, tolerance = {tolerance}: must lie in (0, 1] and in (0, 1)"
+            )
         self.error, self.solver, self.max_steps = error, solver, integer("max_steps", max_steps, 1)
         self.feedback = None if feedback is None else own(as_floats("feedback", feedback))
         if self.feedback is not None and self.feedback.shape != (n_units, n_units):
-            raise InputError(f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})")
+            raise InputError(
+                f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})"
+            )
 
     def init(self, seed: int, radius: float = 0.5) -> Array:
         """Random starting weights: normal, of variance radius^2/n_units.
@@ -200,19 +206,27 @@ class RecurrentObjective(Objective):
 
     def __init__(self, network: Recurrent, x: Array, target: Array):
         self.network = network
-        self.x, self.target = as_patterns(x, target, network.n_inputs, network.n_outputs, network.error)
+        self.x, self.target = as_patterns(
+            x, target, network.n_inputs, network.n_outputs, network.error
+        )
         self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], 1
         self._I = np.zeros((self.n_patterns, network.n_units))
         self._I[:, network.inputs] = self.x
         self._f, self._E = per_unit(network.activations), ERRORS[network.error]
         self._settled = Kept(self._fixed_point, self.n_weights)
         self._primal = Kept(self._both_relaxations, self.n_weights)
-        self.directions_at_once = max(1, 2**23 // (network.n_units * (self.n_patterns + network.n_units)))
+        self.directions_at_once = max(
+            1, 2**23 // (network.n_units * (self.n_patterns + network.n_units))
+        )
         if network.feedback is not None:
             self.inexact, self.symmetric = ("gradient", "hvp"), False
 
     def __reduce__(self):
-        return RecurrentObjective, (self.network, self.x, self.target)  # functions do not pickle; names of them do
+        return RecurrentObjective, (
+            self.network,
+            self.x,
+            self.target,
+        )  # functions do not pickle; names of them do
 
     def subset(self, rows: Array) -> "RecurrentObjective":
         return RecurrentObjective(self.network, self.x[rows], self.target[rows])
@@ -240,10 +254,19 @@ class RecurrentObjective(Objective):
             return super().errors_at(points)
         out, settled = np.empty((len(points), self.n_patterns)), np.empty(len(points), dtype=bool)
         relaxed_errors(
-            np.ascontiguousarray(points, dtype=float), np.array([ACTIVATION_KINDS[name] for name in net.activations]),
-            np.ascontiguousarray(self._I.T), net.outputs, np.ascontiguousarray(self.target.T), ERROR_KINDS[net.error],
-            net.solver == "direct", net.step, net.tolerance, net.max_steps, out, settled,
-        )  # fmt: skip
+            np.ascontiguousarray(points, dtype=float),
+            np.array([ACTIVATION_KINDS[name] for name in net.activations]),
+            np.ascontiguousarray(self._I.T),
+            net.outputs,
+            np.ascontiguousarray(self.target.T),
+            ERROR_KINDS[net.error],
+            net.solver == "direct",
+            net.step,
+            net.tolerance,
+            net.max_steps,
+            out,
+            settled,
+        )
         for m in np.flatnonzero(~settled):
             out[m] = self.pattern_errors(points[m])  # raises NotSettled, saying how far it came
         return out
@@ -286,7 +309,9 @@ class RecurrentObjective(Objective):
 
     def _fixed_point(self, w: Array) -> Settling:
         W, f = self._matrix(w), self._f
-        y, residuals = self._relax(lambda y: f.f(y @ W) + self._I, self._I, "y", lambda y: self._y_jacobian(W, y))
+        y, residuals = self._relax(
+            lambda y: f.f(y @ W) + self._I, self._I, "y", lambda y: self._y_jacobian(W, y)
+        )
         if self.network.solver == "direct":
             for _ in range(20):  # Newton's method: quadratic from here
                 x = y @ W
@@ -298,7 +323,8 @@ class RecurrentObjective(Objective):
                 y = y + self._linear(f.df(x, f_x)[:, :, None] * W.T, wrong, "y")
             if not residuals[-1] <= self.network.tolerance:
                 raise NotSettled(
-                    f"y leaves its fixed point: residual {residuals[-1]:.2g} by Newton's method: use smaller weights"
+                    f"y leaves its fixed point: residual {residuals[-1]:.2g} by Newton's method:"
+                    " use smaller weights"
                 )
         return Settling(y, np.array(residuals))
 
@@ -333,7 +359,10 @@ class RecurrentObjective(Objective):
         1/(1 - max Re eigenvalue of diag(f') W', and of diag(f') times the feedback).
         """
         W, B, y = self._matrix(w), self.network.feedback, self._settled(w).y
-        jacobians = [self._y_jacobian(W, y), *([] if B is None else [self._f_slope(y @ W)[:, :, None] * B])]
+        jacobians = [
+            self._y_jacobian(W, y),
+            *([] if B is None else [self._f_slope(y @ W)[:, :, None] * B]),
+        ]
         slowest = max(float(np.linalg.eigvals(jacobian).real.max()) for jacobian in jacobians)
         return 1.0 / (1.0 - slowest) if slowest < 1 else float("inf")
 
@@ -354,7 +383,9 @@ class RecurrentObjective(Objective):
         df = f.df(x, f_y)
         d2f = f.d2f(x, f_y, df)
         B = W if self.network.feedback is None else self.network.feedback
-        if self.network.solver == "direct":  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
+        if (
+            self.network.solver == "direct"
+        ):  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
             if B is not W:
                 _check_stable(df[:, :, None] * W.T, "R{y}")
             _check_stable(df[:, :, None] * B, "z")
@@ -392,7 +423,9 @@ class RecurrentObjective(Objective):
         By relaxation, with its residuals, or as the linear equations that they are.
         """
         if self.network.solver == "relax":
-            q, residuals = self._relax(lambda q: df * (q @ M) + constant, constant, name, lambda _: df[:, :, None] * M.T)
+            q, residuals = self._relax(
+                lambda q: df * (q @ M) + constant, constant, name, lambda _: df[:, :, None] * M.T
+            )
             return q, np.array(residuals)
         return self._linear(df[:, :, None] * M.T, constant, name), np.zeros(0)
 
@@ -403,12 +436,17 @@ class RecurrentObjective(Objective):
             q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
         except np.linalg.LinAlgError:
             raise NotSettled(
-                f"{name} has no single fixed point, spectral radius {_radius(jacobian):.3g}: use smaller weights"
+                f"{name} has no single fixed point, spectral radius {_radius(jacobian):.3g}: use"
+                " smaller weights"
             ) from None
         return np.moveaxis(q, -1, 0).reshape(constant.shape)
 
     def _relax(
-        self, right: Callable[[Array], Array], like: Array, name: str, jacobian: Callable[[Array], Array]
+        self,
+        right: Callable[[Array], Array],
+        like: Array,
+        name: str,
+        jacobian: Callable[[Array], Array],
     ) -> tuple[Array, list[float]]:
         """dq/dt ~ -q + right(q) from q = 0, of the shape of `like`.
 
@@ -428,9 +466,10 @@ class RecurrentObjective(Objective):
                 q = q + net.step * change
         if not residuals[-1] <= net.tolerance:
             raise NotSettled(
-                f"{name} has not settled after {len(residuals)} steps of {net.step}: residual {residuals[-1]:.2g} (tolerance "
-                f"{net.tolerance:g}), spectral radius {_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a "
-                "smaller step"
+                f"{name} has not settled after {len(residuals)} steps of {net.step}: residual"
+                f" {residuals[-1]:.2g} (tolerance {net.tolerance:g}), spectral radius"
+                f" {_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a smaller"
+                " step"
             )
         return q, residuals
 
@@ -470,13 +509,14 @@ def _check_stable(jacobian: Array, name: str) -> None:
 
     What relaxes with it then grows.
     """
-    # no |eigenvalue|^16 is larger than a norm of the 16th power, which is far cheaper than the eigenvalues
+    # no |eigenvalue|^16 is larger than a norm of the 16th power, which is far cheaper than the
+    # eigenvalues
     with np.errstate(over="ignore", invalid="ignore"):
         power = np.linalg.matrix_power(jacobian, 16)
         doubtful = jacobian[~(np.abs(power).sum(-1).max(-1) < 1)]
     largest = float(np.linalg.eigvals(doubtful).real.max()) if len(doubtful) else 0.0
     if largest >= 1:
         raise NotSettled(
-            f"{name} would never settle: its Jacobian has an eigenvalue of real part {largest:.3g} (must be below 1), spectral "
-            f"radius {_radius(doubtful):.3g}: use smaller weights"
+            f"{name} would never settle: its Jacobian has an eigenvalue of real part {largest:.3g}"
+            f" (must be below 1), spectral radius {_radius(doubtful):.3g}: use smaller weights"
         )

@@ -71,12 +71,18 @@ class Beyond:
         exact for a code of kurtosis 3, for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not
         for one weight at a time.
         """
-        g = sigma**2 * method.moment("gradient", 3, 0) * self.beta_g + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
+        g = (
+            sigma**2 * method.moment("gradient", 3, 0) * self.beta_g
+            + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
+        )
         if not method.estimates_hv:
             return g, np.full_like(g, np.nan)
         if method.regressor != "dw":
             return g, sigma**2 * method.moment("hv", 4, 0) * self.beta_z
-        z = sigma**2 * method.moment("hv", 3, 1) * self.beta_z + method.moment("hv", 1, 2) * r / 2 * self.Tvv
+        z = (
+            sigma**2 * method.moment("hv", 3, 1) * self.beta_z
+            + method.moment("hv", 1, 2) * r / 2 * self.Tvv
+        )
         return g, z + method.moment("hv", 1, 3) * r**2 / 6 * self.Qvvv
 
 
@@ -107,7 +113,9 @@ def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond
     _, g, z = objective.error_gradient_hvp(w, v)
 
     def bent(x: Array) -> tuple[Array, Array]:
-        (_, g1, z1), (_, g2, z2) = (objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1))
+        (_, g1, z1), (_, g2, z2) = (
+            objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1)
+        )
         return g1 + g2 - 2 * g, z1 + z2 - 2 * z
 
     sampled = [bent(step * rng.choice([-1.0, 1.0], n)) for _ in range(probes)]
@@ -246,12 +254,18 @@ def best_sigma(
     check_pair(method, code)
     trials = check_trials(0, trials)
     error_noise = math.hypot(error_noise, float(np.finfo(float).eps) * objective.error(w))
-    many = objective.n_weights > EXACT_CURVATURE  # only sums over the weights count, which few probes tell
+    many = (
+        objective.n_weights > EXACT_CURVATURE
+    )  # only sums over the weights count, which few probes tell
     known = [curvature(objective, w, v, 32 if many else None)] if known is None else known
     higher = beyond(objective, w, v, 8 if many else 32)
-    # of sigma^-4, sigma^-2, 1 and sigma^2 the variance consists, and of sigma^-2 and 1 the bias on a quadratic: a few values tell
+    # of sigma^-4, sigma^-2, 1 and sigma^2 the variance consists, and of sigma^-2 and 1 the bias on
+    # a quadratic: a few values tell
     sampled = np.geomspace(SMALLEST, LARGEST, 7)
-    predictions = [predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed) for sigma in sampled]
+    predictions = [
+        predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed)
+        for sigma in sampled
+    ]
     fixed, growing = higher.bias(method, 0.0, r), higher.bias(method, 1.0, r)
     found = []
     for index, quantity in enumerate(("gradient", "hv")):
@@ -264,7 +278,11 @@ def best_sigma(
         shrinking = (off[0] - off[1]) * SMALLEST**2  # times sigma^-2
         rest = fixed[index] + off[1] - shrinking / LARGEST**2
         halves = np.array(
-            [[np.mean(x[h::2], axis=0) for x in (growing[index] - fixed[index], rest)] + [shrinking] for h in (0, 1)]
+            [
+                [np.mean(x[h::2], axis=0) for x in (growing[index] - fixed[index], rest)]
+                + [shrinking]
+                for h in (0, 1)
+            ]
         )
         products = halves[0] @ halves[1].T  # as in `_square`, of sigma^2, 1 and sigma^-2
         found.append(_least(products, _terms(sampled, variance)))
@@ -288,9 +306,15 @@ def _least(products: Array, terms: Array) -> float:
         square = np.exp(2.0 * np.asarray(log_sigma))
         x = np.stack([square, np.ones_like(square), 1 / square])
         bias = np.einsum("i...,ij,j...->...", x, products, x)
-        return np.maximum(bias, 0.0) + np.tensordot(terms, np.exp(np.multiply.outer(VARIANCE_POWERS, np.asarray(log_sigma))), 1)
+        return np.maximum(bias, 0.0) + np.tensordot(
+            terms, np.exp(np.multiply.outer(VARIANCE_POWERS, np.asarray(log_sigma))), 1
+        )
 
     grid = np.linspace(math.log(SMALLEST), math.log(LARGEST), 121)
     best = int(np.argmin(wrong(grid)))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    return math.exp(minimize_scalar(lambda x: float(wrong(x)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}).x)
+    return math.exp(
+        minimize_scalar(
+            lambda x: float(wrong(x)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}
+        ).x
+    )

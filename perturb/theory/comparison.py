@@ -17,11 +17,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class QuantityComparison:
-    """One quantity (g or z) against its exact value and its method's own limit; arrays of shape (n,).
+    """One quantity (g or z) against its exact value and its method's own limit; arrays of shape
+    (n,).
 
-    z_rms, limit_z_rms: rms over the weights of (estimate - exact)/stderr and (estimate - limit)/stderr; about 1 for an estimate
-    as good as its standard errors say; of an uncertain limit, limit_stderr counts too. Of standard errors with few degrees of
-    freedom df, the standard normal deviate of the same probability is taken. relative_error: |estimate - exact|/|exact|; NaN
+    z_rms, limit_z_rms: rms over the weights of (estimate - exact)/stderr and (estimate -
+    limit)/stderr; about 1 for an estimate as good as its standard errors say; of an uncertain
+    limit, limit_stderr counts too. Of standard errors with few degrees of freedom df, the standard
+    normal deviate of the same probability is taken. relative_error: |estimate - exact|/|exact|; NaN
     where the exact value is zero.
     """
 
@@ -58,7 +60,9 @@ class QuantityComparison:
     def limit_z_rms(self) -> float:
         with np.errstate(divide="ignore", invalid="ignore"):
             unsure = 0.0 if self.limit_stderr is None else self.limit_stderr
-            return _rms(_normal((self.estimate - self.limit) / np.hypot(self.stderr, unsure), self.df))
+            return _rms(
+                _normal((self.estimate - self.limit) / np.hypot(self.stderr, unsure), self.df)
+            )
 
 
 @dataclass(frozen=True)
@@ -67,27 +71,40 @@ class Comparison:
     hv: QuantityComparison
 
 
-def compare(estimated: Estimate, objective: Objective, w: Array, v: Array, known: list[Curvature] | None = None) -> Comparison:
-    """The estimate beside exact R{backprop} and the limit that theory gives its method; for the gradient alone, hv has NaN there.
+def compare(
+    estimated: Estimate,
+    objective: Objective,
+    w: Array,
+    v: Array,
+    known: list[Curvature] | None = None,
+) -> Comparison:
+    """The estimate beside exact R{backprop} and the limit that theory gives its method; for the
+    gradient alone, hv has NaN there.
 
-    Cost: the `curvatures` of the objective (n products), unless given as `known`. However patterns are presented, the limit is
-    that of the whole objective, as it is linear in g and H.
+    Cost: the `curvatures` of the objective (n products), unless given as `known`. However patterns
+    are presented, the limit is that of the whole objective, as it is linear in g and H.
     """
     design = estimated.design
     w, v, _ = finite_point(objective, w, v, design.method)
     whole = curvatures(objective, w, v)[0] if known is None else known[0]
     _, g, z = objective.error_gradient_hvp(w, v)
-    g_limit, z_limit = limits(design.method, design.code, whole, design.sigma, design.r, design.seed)
+    g_limit, z_limit = limits(
+        design.method, design.code, whole, design.sigma, design.r, design.seed
+    )
     unsure = limit_stderr(design.method, design.code, whole)
     return Comparison(
-        QuantityComparison(estimated.gradient, estimated.gradient_stderr, g, g_limit, df=estimated.gradient_df),
+        QuantityComparison(
+            estimated.gradient, estimated.gradient_stderr, g, g_limit, df=estimated.gradient_df
+        ),
         QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit, unsure, estimated.hv_df),
     )
 
 
 def _normal(t: Array, df: float) -> Array:
-    """|deviates| of Student's t as standard normal ones of the same probability; where that is too small for a number, after
-    Wallace (1959), who is good to some per cent for one degree of freedom and much better for more."""
+    """|deviates| of Student's t as standard normal ones of the same probability; where that is too
+    small for a number, after Wallace (1959), who is good to some per cent for one degree of freedom
+    and much better for more.
+    """
     t, df = np.abs(t), np.float64(df)
     if not np.isfinite(df):
         return t

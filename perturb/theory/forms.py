@@ -1,4 +1,6 @@
-"""Expectations of products of linear and quadratic forms in independent symmetric random numbers, exactly."""
+"""Expectations of products of linear and quadratic forms in independent symmetric random
+numbers, exactly.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,13 +14,14 @@ Labels = tuple[tuple[int, ...], ...]
 
 
 def expectation(forms: list[Array], moments: tuple[float, float, float]) -> Array:
-    """E of the product of a few forms in x, for each of several cases: components independent, symmetric, of variance 1.
+    """E of the product of a few forms in x, for each of several cases: components independent,
+    symmetric, of variance 1.
 
     Parameters
     ----------
     forms : arrays of shape (cases, n) or (cases, n, n), where 1 case serves all
-        A vector a is the form a.x, a symmetric matrix M the centred form (x'Mx - E x'Mx)/2. At most eight factors x in all. An
-        array given twice is known by its identity, which saves work.
+        A vector a is the form a.x, a symmetric matrix M the centred form (x'Mx - E x'Mx)/2. At most
+        eight factors x in all. An array given twice is known by its identity, which saves work.
     moments : the fourth, sixth and eighth moment of a component
 
     Returns
@@ -27,14 +30,22 @@ def expectation(forms: list[Array], moments: tuple[float, float, float]) -> Arra
 
     Notes
     -----
-    The sum over all partitions of the factors x into blocks of even size, of the product of the blocks' cumulants with the forms,
-    contracted over one index per block. Where the two factors of a matrix are a block alone, the term is the mean that is
-    subtracted (Leonov and Shiryaev 1959). Cost: up to about 50 contractions of at most cases n^3 products.
+    The sum over all partitions of the factors x into blocks of even size, of the product of the
+    blocks' cumulants with the forms, contracted over one index per block. Where the two factors of
+    a matrix are a block alone, the term is the mean that is subtracted (Leonov and Shiryaev 1959).
+    Cost: up to about 50 contractions of at most cases n^3 products.
     """
     k, m, eighth = moments
-    cumulants = {2: 1.0, 4: k - 3, 6: m - 15 * k + 30, 8: eighth - 28 * m - 35 * k**2 + 420 * k - 630}
+    cumulants = {
+        2: 1.0,
+        4: k - 3,
+        6: m - 15 * k + 30,
+        8: eighth - 28 * m - 35 * k**2 + 420 * k - 630,
+    }
     first: dict[int, int] = {}
-    kinds = tuple((first.setdefault(id(form), index), form.ndim - 1) for index, form in enumerate(forms))
+    kinds = tuple(
+        (first.setdefault(id(form), index), form.ndim - 1) for index, form in enumerate(forms)
+    )
     total = np.zeros(max(len(form) for form in forms))
     for (sizes, labels), count in _terms(kinds).items():
         weight = count * float(np.prod([cumulants[size] for size in sizes]))
@@ -46,29 +57,52 @@ def expectation(forms: list[Array], moments: tuple[float, float, float]) -> Arra
 
 @lru_cache(maxsize=64)
 def _terms(kinds: tuple[tuple[int, int], ...]) -> Counter[tuple[tuple[int, ...], Labels]]:
-    """How often each term occurs: the sizes of its blocks, and the blocks in which the factors of each form lie.
+    """How often each term occurs: the sizes of its blocks, and the blocks in which the factors of
+    each form lie.
 
-    kinds: (identity, number of factors) of each form. Terms that differ by the order of equal forms or of a matrix's two indices
-    are one.
+    kinds: (identity, number of factors) of each form. Terms that differ by the order of equal forms
+    or of a matrix's two indices are one.
     """
     found: Counter[tuple[tuple[int, ...], Labels]] = Counter()
     orders = [order for _, order in kinds]
     starts = np.cumsum([0, *orders])
-    pairs = {(int(start), int(start) + 1) for start, order in zip(starts, orders, strict=False) if order == 2}
-    swaps = [order for order in permutations(range(len(kinds))) if all(kinds[i] == kinds[j] for i, j in enumerate(order))]
+    pairs = {
+        (int(start), int(start) + 1)
+        for start, order in zip(starts, orders, strict=False)
+        if order == 2
+    }
+    swaps = [
+        order
+        for order in permutations(range(len(kinds)))
+        if all(kinds[i] == kinds[j] for i, j in enumerate(order))
+    ]
     for blocks in _even_partitions(tuple(range(sum(orders)))):
         if any(block in pairs for block in blocks):
             continue
         block_of = {factor: index for index, block in enumerate(blocks) for factor in block}
-        labels = [tuple(block_of[f] for f in range(start, start + order)) for start, order in zip(starts, orders, strict=False)]
-        found[min(_renamed(labels, blocks, swap, turns) for swap in swaps for turns in product((1, -1), repeat=len(kinds)))] += 1
+        labels = [
+            tuple(block_of[f] for f in range(start, start + order))
+            for start, order in zip(starts, orders, strict=False)
+        ]
+        found[
+            min(
+                _renamed(labels, blocks, swap, turns)
+                for swap in swaps
+                for turns in product((1, -1), repeat=len(kinds))
+            )
+        ] += 1
     return found
 
 
-def _renamed(labels: list[tuple[int, ...]], blocks: Labels, swap: tuple[int, ...], turns: tuple[int, ...]):
+def _renamed(
+    labels: list[tuple[int, ...]], blocks: Labels, swap: tuple[int, ...], turns: tuple[int, ...]
+):
     """A term with its forms in another order, its blocks numbered as they come."""
     names: dict[int, int] = {}
-    moved = tuple(tuple(names.setdefault(b, len(names)) for b in labels[i][::turn]) for i, turn in zip(swap, turns, strict=True))
+    moved = tuple(
+        tuple(names.setdefault(b, len(names)) for b in labels[i][::turn])
+        for i, turn in zip(swap, turns, strict=True)
+    )
     return tuple(len(blocks[b]) for b in names), moved
 
 

@@ -1,15 +1,18 @@
-"""Learning by weight perturbation: estimates of the gradient, and of curvature, change the weights that they were made at.
+"""Learning by weight perturbation: estimates of the gradient, and of curvature, change the weights
+that they were made at.
 
-Several runs go side by side, each from its own starting weights and with its own seed. Per update of a run, from K trials:
+Several runs go side by side, each from its own starting weights and with its own seed. Per update
+of a run, from K trials:
 
     perturb       D of trial t from the code, a new one every `perturb_every` trials
-    measure       E(w + a D + b r v) at every phase (a, b) of the method, on the patterns shown, new ones every `sample_every`
+    measure E(w + a D + b r v) at every phase (a, b) of the method, on the patterns shown, new ones
+    every `sample_every`
     broadcast     dE = sum of the phases' weights times E;  for z: u likewise
     accumulate    g_i += dE D_i / (K sigma^2),  z_i += u D_i / (K r sigma^2)
     update        w += change(rule, g, z), through `write` if there is one: a device, a converter
 
-as in multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p, tau_x, tau_theta are `perturb_every`,
-`sample_every` and `trials_per_update`.
+as in multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p, tau_x, tau_theta
+are `perturb_every`, `sample_every` and `trials_per_update`.
 """
 
 import math
@@ -55,7 +58,9 @@ from perturb.trial.random import NOISE, normals
 from perturb.trial.readout import read
 
 Array = np.ndarray
-ORDERED = 4096  # patterns whose order is drawn at once: a generator for every pass of a few costs more than their trials
+# patterns whose order is drawn at once: a generator for every pass of a few costs more than their
+# trials
+ORDERED = 4096
 
 
 class Source(Protocol):
@@ -65,14 +70,17 @@ class Source(Protocol):
         """Do so many updates of all runs that have not failed."""
 
 
-Write = Callable[[State, Array, int], None]  # (state, wanted changes (R, n), number of the update): changes state.w
+Write = Callable[
+    [State, Array, int], None
+]  # (state, wanted changes (R, n), number of the update): changes state.w
 
 
 def train(source: Source, start: State, updates: int, every: int) -> Iterator[State]:
-    """Yield the state after every `every` updates, the start included, until `updates` are done or all runs have failed.
+    """Yield the state after every `every` updates, the start included, until `updates` are done or
+    all runs have failed.
 
-    It is always the same object: copy what is to be kept. The caller may stop, look or plot between; a state that was stored and
-    read again goes on to the same bits.
+    It is always the same object: copy what is to be kept. The caller may stop, look or plot
+    between; a state that was stored and read again goes on to the same bits.
     """
     yield start
     while start.update < updates and not (start.failed >= 0).all():
@@ -89,7 +97,10 @@ def begin(w: Array, plan: Plan) -> State:
     if plan.rule == "newton-mean":
         R, n = w.shape
         if n > MATRIX:
-            raise InputError(f'rule = "newton-mean" keeps n x n numbers, but {n} weights are more than {MATRIX}: use newton-cg')
+            raise InputError(
+                f'rule = "newton-mean" keeps n x n numbers, but {n} weights are more than {MATRIX}:'
+                " use newton-cg"
+            )
         memory = {"H": np.zeros((R, n, n)), "square": np.zeros(R)}
     if plan.rate != "fixed":
         memory["eta"] = np.zeros(len(w))
@@ -97,8 +108,9 @@ def begin(w: Array, plan: Plan) -> State:
 
 
 def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) -> Array:
-    """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in random order, before any
-    comes again."""
+    """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in
+    random order, before any comes again.
+    """
     start, stop = first * batch, (first + count) * batch
     size = max(1, ORDERED // n_patterns) * n_patterns  # of a block of passes
     blocks = range(start // size, (stop - 1) // size + 1)
@@ -108,7 +120,9 @@ def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) ->
 
 @lru_cache(maxsize=256)
 def _passes(seed: int, block: int, n_patterns: int) -> Array:
-    """The passes of a block, each a permutation: as many as have ORDERED patterns in all, at least one."""
+    """The passes of a block, each a permutation: as many as have ORDERED patterns in all, at
+    least one.
+    """
     rng = np.random.Generator(np.random.Philox(key=[seed, block]))
     return rng.random((max(1, ORDERED // n_patterns), n_patterns)).argsort(1).ravel()
 
@@ -120,11 +134,26 @@ def check_state(state: State, objective: Objective) -> None:
 
 
 class Exact:
-    """The control: the exact gradient of the patterns that the trials of an update would show, and exact z for the rules."""
+    """The control: the exact gradient of the patterns that the trials of an update would show,
+    and exact z for the rules.
+    """
 
-    def __init__(self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None):
-        self.objective, self.plan, self.write, self.threads = objective, plan, write or _in_full, threads
-        small = objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14  # beyond, BLAS is faster
+    def __init__(
+        self,
+        objective: Objective,
+        plan: Plan,
+        write: Write | None = None,
+        threads: int | None = None,
+    ):
+        self.objective, self.plan, self.write, self.threads = (
+            objective,
+            plan,
+            write or _in_full,
+            threads,
+        )
+        small = (
+            objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14
+        )  # beyond, BLAS is faster
         self.compiled = small and write is None and _has_kernel(objective, plan)
 
     def advance(self, state: State, updates: int) -> None:
@@ -139,11 +168,19 @@ class Exact:
             size = np.linalg.norm(G, axis=1)
             for run in np.flatnonzero(~np.isfinite(size) & (state.failed < 0)):
                 state.failed[run] = state.trial
-            # what a trial in the direction of the gradient would do: the rule that keeps what is better always keeps it
-            D = -plan.sigma * math.sqrt(state.w.shape[1]) * G / np.where(size > 0, size, 1.0)[:, None]
+            # what a trial in the direction of the gradient would do: the rule that keeps what is
+            # better always keeps it
+            D = (
+                -plan.sigma
+                * math.sqrt(state.w.shape[1])
+                * G
+                / np.where(size > 0, size, 1.0)[:, None]
+            )
 
             def product(V: Array, shown: list[Objective] = shown) -> Array:
-                return np.array([part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)])
+                return np.array(
+                    [part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)]
+                )
 
             if plan.rate == "line" or (plan.rate != "fixed" and update % plan.tune_every == 0):
                 rates = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
@@ -160,13 +197,19 @@ class Exact:
         plan = self.plan
         first, last = update * plan.trials_per_update, (update + 1) * plan.trials_per_update
         from_, to = first // plan.sample_every, (last - 1) // plan.sample_every
-        return presented(plan.seed_of(run), from_, to - from_ + 1, plan.batch, self.objective.n_patterns).ravel()
+        return presented(
+            plan.seed_of(run), from_, to - from_ + 1, plan.batch, self.objective.n_patterns
+        ).ravel()
 
     def _in_kernel(self, state: State, updates: int) -> None:
         objective, plan, first = self.objective, self.plan, state.update
         assert isinstance(objective, MLPObjective)
         X, target = np.ascontiguousarray(objective.x), np.ascontiguousarray(objective.target)
-        whole = np.arange(objective.n_patterns)[None] if plan.batch in (0, objective.n_patterns) else None
+        whole = (
+            np.arange(objective.n_patterns)[None]
+            if plan.batch in (0, objective.n_patterns)
+            else None
+        )
 
         def one(run: int) -> None:
             m = state.memory["m"][run] if "m" in state.memory else np.zeros(state.w.shape[1])
@@ -177,7 +220,13 @@ class Exact:
                 if rows is None and plan.trials_per_update % plan.sample_every == 0:
                     each = plan.trials_per_update // plan.sample_every  # presentations of an update
                     end = min(last, begun + max(1, 2**20 // (each * plan.batch)))
-                    shown = presented(plan.seed_of(run), begun * each, (end - begun) * each, plan.batch, objective.n_patterns)
+                    shown = presented(
+                        plan.seed_of(run),
+                        begun * each,
+                        (end - begun) * each,
+                        plan.batch,
+                        objective.n_patterns,
+                    )
                     rows = shown.reshape(end - begun, each * plan.batch)
                 elif rows is None:
                     listed = [self._rows(begun, run)]
@@ -189,9 +238,20 @@ class Exact:
                         listed.append(further)
                     rows, end = np.array(listed), begun + len(listed)
                 failed = descend(
-                    *_architecture(objective), X, target, rows, state.w[run], m, RULES[plan.rule][0], plan.eta,
-                    plan.decay, plan.momentum, plan.sigma, begun, end,
-                )  # fmt: skip
+                    *_architecture(objective),
+                    X,
+                    target,
+                    rows,
+                    state.w[run],
+                    m,
+                    RULES[plan.rule][0],
+                    plan.eta,
+                    plan.decay,
+                    plan.momentum,
+                    plan.sigma,
+                    begun,
+                    end,
+                )
                 if failed >= 0:
                     state.failed[run] = failed * plan.trials_per_update
                 begun = end
@@ -204,40 +264,73 @@ class Exact:
         if not (np.isfinite(w).all() and np.isfinite(g).all()):
             return math.nan
         if plan.rate == "line":
-            return rate_of(plan, abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0, g)
+            return rate_of(
+                plan, abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0, g
+            )
         if plan.rate == "eigenvalue":
             found = eigenpairs(objective, w, k=1, which="magnitude").values
             return rate_of(plan, abs(float(found[0])), g) if found.size else math.nan
         trace, square = 0.0, 0.0
         for columns, block in objective.hessian_columns(w):
-            trace, square = trace + float(np.diag(block[columns]).sum()), square + float((block**2).sum())
+            trace, square = (
+                trace + float(np.diag(block[columns]).sum()),
+                square + float((block**2).sum()),
+            )
         return rate_of(plan, trace_size(trace, math.sqrt(square)), g)
 
 
 class Batch:
     """Trials in batches. mismatch: of the perturbations, (R, n) numbers each.
 
-    precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto": float32 unless sigma is below
-    1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4 E in every g_i.
+    precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto":
+    float32 unless sigma is below 1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4
+    E in every g_i.
     """
 
     def __init__(
-        self, objective: Objective, plan: Plan, write: Write | None = None, threads: int | None = None, precision: str = "auto",
+        self,
+        objective: Objective,
+        plan: Plan,
+        write: Write | None = None,
+        threads: int | None = None,
+        precision: str = "auto",
         mismatch: Mismatch | None = None,
-    ):  # fmt: skip
+    ):
         choose("precision", precision, {"auto": 0, "float32": 0, "float64": 0})
         code = plan.code
-        possible = write is None and _has_kernel(objective, plan) and code.function is None and code.sensing == 0
+        possible = (
+            write is None
+            and _has_kernel(objective, plan)
+            and code.function is None
+            and code.sensing == 0
+        )
         possible = possible and not plan.method.displaced
         if precision == "float32" and not possible:
-            raise InputError('precision = "float32" has no kernel for this network, code, rule or device: use "auto"')
-        self.precision = "float32" if possible and (precision == "float32" or (precision == "auto" and plan.sigma >= 1e-3)) else (
-            "float64"
-        )  # fmt: skip
+            raise InputError(
+                'precision = "float32" has no kernel for this network, code, rule or device: use'
+                ' "auto"'
+            )
+        self.precision = (
+            "float32"
+            if possible and (precision == "float32" or (precision == "auto" and plan.sigma >= 1e-3))
+            else ("float64")
+        )
         if plan.batch > objective.n_patterns:
-            raise InputError(f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or 0 for all")
-        self.objective, self.plan, self.write, self.mismatch = objective, plan, write or _in_full, mismatch
-        self.threads, self._period, self._taps = threads, code.period(objective.n_weights), code.taps(objective.n_weights)
+            raise InputError(
+                f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or"
+                " 0 for all"
+            )
+        self.objective, self.plan, self.write, self.mismatch = (
+            objective,
+            plan,
+            write or _in_full,
+            mismatch,
+        )
+        self.threads, self._period, self._taps = (
+            threads,
+            code.period(objective.n_weights),
+            code.taps(objective.n_weights),
+        )
 
     def advance(self, state: State, updates: int) -> None:
         check_state(state, self.objective)
@@ -260,14 +353,20 @@ class Batch:
 
             for run in map(int, np.flatnonzero(state.failed < 0)):
                 if plan.rate == "line":
-                    state.memory["eta"][run] = self._along(state.w[run], G[run], run, first + plan.trials_per_update - 1)
+                    state.memory["eta"][run] = self._along(
+                        state.w[run], G[run], run, first + plan.trials_per_update - 1
+                    )
                 elif plan.rate != "fixed" and update % plan.tune_every == 0:
                     variance = plan.reading.variance(self.objective.n_patterns)
-                    set_rate(plan, state, run, update, G[run], self._estimator(state.w[run]), variance)
+                    set_rate(
+                        plan, state, run, update, G[run], self._estimator(state.w[run]), variance
+                    )
             _update(plan, state, update, G, D, dE, product, self.write)
 
     def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
-        """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n); dE (R,), D of the last."""
+        """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n);
+        dE (R,), D of the last.
+        """
         plan, R, K = self.plan, len(state.w), self.plan.trials_per_update
         n = state.w.shape[1]
         G, Z, dE, D = np.zeros((R, n)), np.zeros((R, n)), np.zeros(R), np.zeros((R, n))
@@ -276,7 +375,12 @@ class Batch:
             applied = self.mismatch.gain * D if self.mismatch else D
             offset = self.mismatch.offset if self.mismatch else 0.0
             E = self._read(
-                state, trial, [state.w + (a * applied + offset if a else 0.0) + b * plan.r * V for a, b in plan.method.phases]
+                state,
+                trial,
+                [
+                    state.w + (a * applied + offset if a else 0.0) + b * plan.r * V
+                    for a, b in plan.method.phases
+                ],
             )
             dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
             for run in np.flatnonzero(~np.isfinite(dE + u) & (state.failed < 0)):
@@ -284,7 +388,12 @@ class Batch:
             known = D
             if plan.code.sensing:
                 known = np.array(
-                    [plan.code.sensed(D[run], plan.sigma, plan.seed_of(run), trial // plan.perturb_every) for run in range(R)]
+                    [
+                        plan.code.sensed(
+                            D[run], plan.sigma, plan.seed_of(run), trial // plan.perturb_every
+                        )
+                        for run in range(R)
+                    ]
                 )
             G += dE[:, None] * known / (K * plan.sigma**2)
             Z += u[:, None] * known / (K * plan.r * plan.sigma**2)
@@ -293,9 +402,20 @@ class Batch:
     def _draw(self, number: int, D: Array) -> None:
         code, plan = self.plan.code, self.plan
         if code.function is None:
-            draw_runs(code.kind, first_seeds(plan.seed, "run", len(D)), number, plan.sigma, self._period, self._taps, D)
+            draw_runs(
+                code.kind,
+                first_seeds(plan.seed, "run", len(D)),
+                number,
+                plan.sigma,
+                self._period,
+                self._taps,
+                D,
+            )
         else:
-            D[:] = [code.draw(D.shape[1], plan.sigma, plan.seed_of(run), number) for run in range(len(D))]
+            D[:] = [
+                code.draw(D.shape[1], plan.sigma, plan.seed_of(run), number)
+                for run in range(len(D))
+            ]
 
     def _read(self, state: State, trial: int, points: list[Array]) -> Array:
         """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""
@@ -307,7 +427,9 @@ class Batch:
             errors = np.empty((P, R, B))
             for run in range(R):
                 rows = presented(plan.seed_of(run), trial // plan.sample_every, 1, B, S)[0]
-                errors[:, run] = self.objective.subset(rows).errors_at(np.array([point[run] for point in points]))
+                errors[:, run] = self.objective.subset(rows).errors_at(
+                    np.array([point[run] for point in points])
+                )
         reading = plan.reading
         E = np.empty((P, R))
         for phase, at in enumerate(plan.method.phases):
@@ -317,7 +439,9 @@ class Batch:
                 for run, seed in enumerate(first_seeds(plan.seed, "run", R)):
                     normals(seed, NOISE, trial, phase, xi[run])
             step = 0.0 if free else reading.step
-            E[phase] = read(errors[phase], xi, 0.0 if free else reading.noise, step, reading.range - step).mean(1)
+            E[phase] = read(
+                errors[phase], xi, 0.0 if free else reading.noise, step, reading.range - step
+            ).mean(1)
         return E
 
     def _estimator(self, w: Array) -> Estimator:
@@ -325,7 +449,9 @@ class Batch:
         noise = plan.reading.noise / math.sqrt(self.objective.n_patterns)
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
-            return estimate(self.objective, w, v, trials, method, "rademacher", plan.sigma, plan.r, seed, noise)
+            return estimate(
+                self.objective, w, v, trials, method, "rademacher", plan.sigma, plan.r, seed, noise
+            )
 
         return estimator
 
@@ -337,7 +463,9 @@ class Batch:
             xi = np.zeros(errors.shape)
             for k, row in enumerate(xi):
                 normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, LINE_PHASE + k, row)
-            return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+            return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(
+                1
+            )
 
         return along(self.plan, p, measured)
 
@@ -346,7 +474,10 @@ class Batch:
         assert isinstance(objective, MLPObjective)
         K, S = plan.trials_per_update, objective.n_patterns
         first, last, B = state.update * K, (state.update + updates) * K, plan.batch or S
-        X, target = np.ascontiguousarray(objective.x, np.float32), np.ascontiguousarray(objective.target, np.float32)
+        X, target = (
+            np.ascontiguousarray(objective.x, np.float32),
+            np.ascontiguousarray(objective.target, np.float32),
+        )
         phases, nothing = plan.method.phases, np.zeros(state.w.shape[1])
         gain, offset = self.mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
         free = np.array([plan.baseline_free and phase == (0, 0) for phase in phases], np.int64)
@@ -360,14 +491,41 @@ class Batch:
                 end = min(last, begun + max(1, 2**20 // (B * K)) * K)
                 every = plan.sample_every if B < S else 2**62  # all patterns: nothing changes
                 from_, to = begun // every, (end - 1) // every
-                rows = presented(plan.seed_of(run), from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
+                rows = (
+                    presented(plan.seed_of(run), from_, to - from_ + 1, B, S)
+                    if B < S
+                    else np.arange(S)[None]
+                )
                 failed = learn(
-                    *_architecture(objective), X, target, rows, state.w[run], m, gain[run], offset[run],
-                    np.array([float(a) for a, _ in phases]), np.array(plan.method.gradient_weights), free,
-                    RULES[plan.rule][0], plan.eta, plan.decay, plan.momentum, plan.code.kind, plan.sigma,
-                    self._period, self._taps, np.uint64(plan.seed_of(run)), np.float32(reading.noise), np.float32(reading.step),
-                    np.float32(reading.range - reading.step), K, plan.perturb_every, every, begun, end,
-                )  # fmt: skip
+                    *_architecture(objective),
+                    X,
+                    target,
+                    rows,
+                    state.w[run],
+                    m,
+                    gain[run],
+                    offset[run],
+                    np.array([float(a) for a, _ in phases]),
+                    np.array(plan.method.gradient_weights),
+                    free,
+                    RULES[plan.rule][0],
+                    plan.eta,
+                    plan.decay,
+                    plan.momentum,
+                    plan.code.kind,
+                    plan.sigma,
+                    self._period,
+                    self._taps,
+                    np.uint64(plan.seed_of(run)),
+                    np.float32(reading.noise),
+                    np.float32(reading.step),
+                    np.float32(reading.range - reading.step),
+                    K,
+                    plan.perturb_every,
+                    every,
+                    begun,
+                    end,
+                )
                 if failed >= 0:
                     state.failed[run] = failed
                     return
@@ -383,7 +541,11 @@ def _has_kernel(objective: Objective, plan: Plan) -> bool:
 
 def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
     net = objective.network
-    return np.array(net.layers), np.array([ACTIVATION_KINDS[name] for name in net.activations]), ERROR_KINDS[net.error]
+    return (
+        np.array(net.layers),
+        np.array([ACTIVATION_KINDS[name] for name in net.activations]),
+        ERROR_KINDS[net.error],
+    )
 
 
 def _each(one: Callable[[int], None], runs: int, threads: int | None) -> None:
@@ -397,9 +559,18 @@ def _in_full(state: State, change: Array, update: int) -> None:
 
 
 def _update(
-    plan: Plan, state: State, update: int, G: Array, D: Array, dE: Array, product: Callable[[Array], Array], write: Write
+    plan: Plan,
+    state: State,
+    update: int,
+    G: Array,
+    D: Array,
+    dE: Array,
+    product: Callable[[Array], Array],
+    write: Write,
 ) -> None:
-    """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z = Hv."""
+    """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z =
+    Hv.
+    """
     curved, V = G, directions(plan, len(G), update, G.shape[1])
     if plan.rule in SIGNED:
         curved = product(V)
@@ -408,7 +579,9 @@ def _update(
         for _ in range(plan.cg_steps):
             steps.go_on(product(steps.d))
         curved = steps.p
-    change = wanted_change(plan, state.memory, rates_at(plan, state, update), update, G, D, dE, V, curved)
+    change = wanted_change(
+        plan, state.memory, rates_at(plan, state, update), update, G, D, dE, V, curved
+    )
     alive = state.failed < 0
     change[~alive] = 0.0
     write(state, change, update)

@@ -83,7 +83,13 @@ class Code:
 
     @classmethod
     def from_function(
-        cls, name: str, function: Draw, kurtosis: float, sixth: float, period: int | None = None, description: str = ""
+        cls,
+        name: str,
+        function: Draw,
+        kurtosis: float,
+        sixth: float,
+        period: int | None = None,
+        description: str = "",
     ) -> "Code":
         """A code of the user's own, without changing the package.
 
@@ -131,18 +137,32 @@ class Code:
         False
         """
         if period is not None and not (isinstance(period, (int, np.integer)) and period >= 2):
-            raise InputError(f"period = {period!r} of code {name} must be a whole number of trials >= 2, or None")
+            raise InputError(
+                f"period = {period!r} of code {name} must be a whole number of trials >= 2, or None"
+            )
         length = None if period is None else _Constant(int(period))
         random = period is None
         description = description or "of the user's own"
-        return cls(name, -1, kurtosis, sixth, not random, description, length, independent=random, function=function)
+        return cls(
+            name,
+            -1,
+            kurtosis,
+            sixth,
+            not random,
+            description,
+            length,
+            independent=random,
+            function=function,
+        )
 
     @property
     def eighth(self) -> float:
         """E D^8/sigma^8; of a user's own code the least that its lower moments allow."""
         k, m = self.kurtosis, self.sixth
         known = {GAUSSIAN: 105.0, UNIFORM: 9.0, SINE: 35 / 8}
-        least = (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k  # what moments of order 2 to 8 of any variable satisfy
+        least = (
+            (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k
+        )  # what moments of order 2 to 8 of any variable satisfy
         return known.get(self.kind, least)
 
     @property
@@ -172,10 +192,17 @@ class Code:
     @property
     def summary(self) -> str:
         """One line: what it is, its moments, whether it repeats, is orthogonal and folded over."""
-        moments = [f"{number:g}" if np.isfinite(number) else text for number, text in ((self.kurtosis, "n"), (self.sixth, "n^2"))]
+        moments = [
+            f"{number:g}" if np.isfinite(number) else text
+            for number, text in ((self.kurtosis, "n"), (self.sixth, "n^2"))
+        ]
         kind = "random"
         if self.periodic:
-            kind = "periodic" + ", folded over" * (self.function is None) + ", orthogonal" * self.orthogonal
+            kind = (
+                "periodic"
+                + ", folded over" * (self.function is None)
+                + ", orthogonal" * self.orthogonal
+            )
         return f"{self.description}; kurtosis {moments[0]}, sixth moment {moments[1]}; {kind}"
 
     def period(self, n_weights: int) -> int:
@@ -197,7 +224,15 @@ class Code:
         """
         return 1 if self.length is None else self.length(n_weights)
 
-    def draw(self, n_weights: int, sigma: float, seed: int, trial: int, start: int = 0, stop: int | None = None) -> Array:
+    def draw(
+        self,
+        n_weights: int,
+        sigma: float,
+        seed: int,
+        trial: int,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Array:
         """The perturbations of some weights in one trial.
 
         Parameters
@@ -227,11 +262,25 @@ class Code:
 
         stop = n_weights if stop is None else stop
         if not 0 <= start <= stop <= n_weights:
-            raise InputError(f"weights {start}..{stop} do not lie within 0..{n_weights}: give 0 <= start <= stop <= n_weights")
+            raise InputError(
+                f"weights {start}..{stop} do not lie within 0..{n_weights}: give 0 <= start <= stop"
+                " <= n_weights"
+            )
         if self.function is not None:
-            return sigma * np.asarray(self.function(int(seed), int(trial), start, stop), dtype=float)
+            return sigma * np.asarray(
+                self.function(int(seed), int(trial), start, stop), dtype=float
+            )
         out = np.empty(stop - start)
-        perturbation(self.kind, np.uint64(seed), trial, sigma, self.period(n_weights), self.taps(n_weights), start, out)
+        perturbation(
+            self.kind,
+            np.uint64(seed),
+            trial,
+            sigma,
+            self.period(n_weights),
+            self.taps(n_weights),
+            start,
+            out,
+        )
         return out
 
     def draw_each(self, n_weights: int, sigma: float, seed: int, trials: Array) -> Array:
@@ -255,7 +304,15 @@ class Code:
         if self.function is not None:
             out[:] = [self.draw(n_weights, sigma, seed, trial) for trial in trials]
         else:
-            perturbations(self.kind, np.uint64(seed), trials, sigma, self.period(n_weights), self.taps(n_weights), out)
+            perturbations(
+                self.kind,
+                np.uint64(seed),
+                trials,
+                sigma,
+                self.period(n_weights),
+                self.taps(n_weights),
+                out,
+            )
         return out
 
     def sensed(self, D: Array, sigma: float, seed: int, trial: int, start: int = 0) -> Array:
@@ -312,7 +369,8 @@ class _Constant:
     def __call__(self, n_weights: int) -> int:
         if self.trials <= n_weights:
             raise InputError(
-                f"a code of period {self.trials} is too short for {n_weights} weights: it needs a period above {n_weights}"
+                f"a code of period {self.trials} is too short for {n_weights} weights: it needs a"
+                f" period above {n_weights}"
             )
         return self.trials
 
@@ -355,13 +413,13 @@ class Registers:
         if needed > LONGEST_REGISTER:
             instead = "" if self.taps is None else "set the bits of its registers, or "
             raise InputError(
-                f"code lfsr has at most {LONGEST_REGISTER} bits, too short for {n} weights: {instead}use code walsh, or a random "
-                "code"
+                f"code lfsr has at most {LONGEST_REGISTER} bits, too short for {n} weights:"
+                f" {instead}use code walsh, or a random code"
             )
         if self.bits is not None and self.bits < needed:
             raise InputError(
-                f"code lfsr: a register of {self.bits} bits has {2**self.bits - 1} different taps, too few for the {fed} weights "
-                f"that it feeds: give it at least {needed} bits"
+                f"code lfsr: a register of {self.bits} bits has {2**self.bits - 1} different taps,"
+                f" too few for the {fed} weights that it feeds: give it at least {needed} bits"
             )
         return (1 << (self.bits or needed)) - 1
 
@@ -433,30 +491,54 @@ def _check_function(code: Code, n: int, period: int) -> None:
         try:
             D = np.asarray(function(seed, trial, start, stop), dtype=float)
         except (TypeError, ValueError) as error:
-            raise InputError(f"code {code.name}: function({seed}, {trial}, {start}, {stop}) failed ({error})") from None
+            raise InputError(
+                f"code {code.name}: function({seed}, {trial}, {start}, {stop}) failed ({error})"
+            ) from None
         if D.shape != (stop - start,):
             raise InputError(
-                f"code {code.name}: function({seed}, {trial}, {start}, {stop}) has shape {D.shape}: return {(stop - start,)}"
+                f"code {code.name}: function({seed}, {trial}, {start}, {stop}) has shape {D.shape}:"
+                f" return {(stop - start,)}"
             )
         if not np.isfinite(D).all():
-            raise InputError(f"code {code.name}: function({seed}, {trial}, {start}, {stop}) is not finite: return numbers only")
+            raise InputError(
+                f"code {code.name}: function({seed}, {trial}, {start}, {stop}) is not finite:"
+                " return numbers only"
+            )
         return D
 
-    if not (np.isfinite(code.kurtosis) and code.kurtosis >= 1 and np.isfinite(code.sixth) and code.sixth >= code.kurtosis):
+    if not (
+        np.isfinite(code.kurtosis)
+        and code.kurtosis >= 1
+        and np.isfinite(code.sixth)
+        and code.sixth >= code.kurtosis
+    ):
         raise InputError(
-            f"code {code.name}: kurtosis = {code.kurtosis} and sixth = {code.sixth} must be finite, 1 <= kurtosis <= sixth"
+            f"code {code.name}: kurtosis = {code.kurtosis} and sixth = {code.sixth} must be finite,"
+            " 1 <= kurtosis <= sixth"
         )
     trials = period if code.periodic else max(64, min(4096, 2**18 // n))
     D = np.array([drawn(1, trial, 0, n) for trial in range(min(trials, 2**20 // n + 1))])
     first, last = n // 3, n - n // 4
     if not np.array_equal(drawn(1, 1, first, last), D[1, first:last]):
-        raise InputError(f"code {code.name}: a slice of a trial differs from the trial: return the same numbers for any slice")
-    if not code.periodic and np.array_equal(drawn(2, 0, 0, n), D[0]) and np.array_equal(drawn(2, 1, 0, n), D[1]):
-        raise InputError(f"code {code.name} ignores its seed: every seed must give other perturbations")
+        raise InputError(
+            f"code {code.name}: a slice of a trial differs from the trial: return the same numbers"
+            " for any slice"
+        )
+    if (
+        not code.periodic
+        and np.array_equal(drawn(2, 0, 0, n), D[0])
+        and np.array_equal(drawn(2, 1, 0, n), D[1])
+    ):
+        raise InputError(
+            f"code {code.name} ignores its seed: every seed must give other perturbations"
+        )
     for power, stated in ((1, 0.0), (2, 1.0), (4, code.kurtosis), (6, code.sixth)):
         found, spread = float(np.mean(D**power)), float(np.std(D**power))
         if abs(found - stated) > 5 * spread / math.sqrt(D.size) + 1e-9:
-            raise InputError(f"code {code.name}: E D^{power} is {found:.4g} sigma^{power}, not {stated:.4g}: state its moments")
+            raise InputError(
+                f"code {code.name}: E D^{power} is {found:.4g} sigma^{power}, not {stated:.4g}:"
+                " state its moments"
+            )
     if n > 1:
         # neighbours and a third of the way round: a stream that all weights share shows in either
         allowed = 1e-9 if code.periodic and len(D) == period else 5 / math.sqrt(len(D))
@@ -464,55 +546,92 @@ def _check_function(code: Code, n: int, period: int) -> None:
             found = float(np.mean(D[:, lag:] * D[:, :-lag]))
             if abs(found) > allowed:
                 raise InputError(
-                    f"code {code.name}: weights {lag} apart correlate by {found:.2g}: each needs a perturbation of its own"
+                    f"code {code.name}: weights {lag} apart correlate by {found:.2g}: each needs a"
+                    " perturbation of its own"
                 )
 
 
 CODES: dict[str, Code] = {
     code.name: code
     for code in (
-        Code("rademacher", 0, 1.0, 1.0, False, "+-sigma, equally likely: one random bit per weight"),
+        Code(
+            "rademacher", 0, 1.0, 1.0, False, "+-sigma, equally likely: one random bit per weight"
+        ),
         Code("gaussian", 1, 3.0, 15.0, False, "normal, standard deviation sigma"),
         Code(
-            "uniform", 4, 1.8, 27 / 7, False,
+            "uniform",
+            4,
+            1.8,
+            27 / 7,
+            False,
             "uniform between -sqrt(3) sigma and sqrt(3) sigma",
         ),
         Code(
-            "ternary", 2, 3.0, 9.0, False,
-            "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the kurtosis of a Gaussian",
+            "ternary",
+            2,
+            3.0,
+            9.0,
+            False,
+            "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the"
+            " kurtosis of a Gaussian",
         ),
         Code(
-            "walsh", WALSH, 1.0, 1.0, True,
-            "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other over a period (the power of "
-            "two >= n + 1)",
+            "walsh",
+            WALSH,
+            1.0,
+            1.0,
+            True,
+            "+-sigma, Walsh-Hadamard columns with random signs: weights do not disturb each other"
+            " over a period (the power of two >= n + 1)",
             _walsh,
         ),
         Code(
-            "lfsr", LFSR, 1.0, 1.0, False,
-            "+-sigma, shifted bits of maximal-length shift registers of period L = 2^m - 1, one for all weights or one per tile: "
-            "weights correlate by -1/L, a bias of -(sum_j g_j - g_i)/L, or by 1 where two registers meet; for methods on dw "
-            "alone",
-            Registers(), balanced=False, independent=False,
+            "lfsr",
+            LFSR,
+            1.0,
+            1.0,
+            False,
+            "+-sigma, shifted bits of maximal-length shift registers of period L = 2^m - 1, one for"
+            " all weights or one per tile: weights correlate by -1/L, a bias of -(sum_j g_j -"
+            " g_i)/L, or by 1 where two registers meet; for methods on dw alone",
+            Registers(),
+            balanced=False,
+            independent=False,
         ),
         Code(
-            "sequential", SEQUENTIAL, math.nan, math.nan, True,
-            "one weight at a time by +-sigma sqrt(n), so that the rms over its period of n trials is sigma; for methods on dw "
-            "alone",
-            _one_by_one, balanced=False, independent=False,
+            "sequential",
+            SEQUENTIAL,
+            math.nan,
+            math.nan,
+            True,
+            "one weight at a time by +-sigma sqrt(n), so that the rms over its period of n trials"
+            " is sigma; for methods on dw alone",
+            _one_by_one,
+            balanced=False,
+            independent=False,
         ),
         Code(
-            "sine", SINE, 1.5, 2.5, True,
-            "sqrt(2) sigma cos, a frequency and a random phase of its own per weight: weights do not disturb each other over a "
-            "period (2n + 1)",
+            "sine",
+            SINE,
+            1.5,
+            2.5,
+            True,
+            "sqrt(2) sigma cos, a frequency and a random phase of its own per weight: weights do"
+            " not disturb each other over a period (2n + 1)",
             _sine,
         ),
         Code(
-            "measured", 1, 3.0, 15.0, False,
-            "gaussian, the circuit's own noise, which each synapse measures with an error of 10 % of sigma",
+            "measured",
+            1,
+            3.0,
+            15.0,
+            False,
+            "gaussian, the circuit's own noise, which each synapse measures with an error of 10 %"
+            " of sigma",
             sensing=0.1,
         ),
     )
-}  # fmt: skip
+}
 
 
 def lfsr(taps: int | None = None, bits: int | None = None) -> Code:
@@ -551,5 +670,7 @@ def lfsr(taps: int | None = None, bits: int | None = None) -> Code:
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if value is not None and not (whole and least <= value <= most):
             allowed = f"from {least} to {most}" if name == "bits" else f">= {least}"
-            raise InputError(f"{name} = {value!r} of code lfsr must be a whole number {allowed}, or None")
+            raise InputError(
+                f"{name} = {value!r} of code lfsr must be a whole number {allowed}, or None"
+            )
     return replace(CODES["lfsr"], length=Registers(taps and int(taps), bits and int(bits)))

@@ -9,7 +9,8 @@ from typing import Literal
 from perturb.errors import InputError
 from perturb.trial.codes import Code
 
-# what z is regressed on: dw itself, s dw with s = dw.v, the source's b = (s/V)(dw - s v / 2V), or nothing: the gradient alone
+# what z is regressed on: dw itself, s dw with s = dw.v, the source's b = (s/V)(dw - s v / 2V), or
+# nothing: the gradient alone
 REGRESSORS = {"dw": 0, "s_dw": 1, "b": 2, "none": 3}
 
 
@@ -82,23 +83,38 @@ class Method:
 
     def __post_init__(self) -> None:
         wanted = {(0, 0): 0.0, (1, 0): 1.0, (0, 1): 0.0}
-        wrong = [f"dE_g[{i}{j}]" for (i, j), want in wanted.items() if abs(self.moment("gradient", i, j) - want) > 1e-12]
+        wrong = [
+            f"dE_g[{i}{j}]"
+            for (i, j), want in wanted.items()
+            if abs(self.moment("gradient", i, j) - want) > 1e-12
+        ]
         if self.regressor == "none":
             wanted = dict.fromkeys(((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), 0.0)
         elif self.regressor == "dw":
             wanted = {(0, 0): 0.0, (1, 0): 0.0, (2, 0): 0.0, (0, 1): 0.0, (1, 1): 1.0}
         else:
             wanted = {(0, 0): 0.0, (2, 0): 1.0, (0, 1): 0.0, (1, 1): 0.0}
-        wrong += [f"dE_z[{i}{j}]" for (i, j), want in wanted.items() if abs(self.moment("hv", i, j) - want) > 1e-12]
+        wrong += [
+            f"dE_z[{i}{j}]"
+            for (i, j), want in wanted.items()
+            if abs(self.moment("hv", i, j) - want) > 1e-12
+        ]
         if wrong:
             raise InputError(
-                f"method {self.name}: the weights of {', '.join(wrong)} do not give the derivative wanted: see Method"
+                f"method {self.name}: the weights of {', '.join(wrong)} do not give the derivative"
+                " wanted: see Method"
             )
-        if self.fit == "least_squares" and (self.regressor != "b" or self.gradient_weights != self.hv_weights):
+        if self.fit == "least_squares" and (
+            self.regressor != "b" or self.gradient_weights != self.hv_weights
+        ):
             raise InputError(
-                f'method {self.name}: fit = "least_squares" is of one dE on dw and b: set regressor = "b" and equal weights'
+                f'method {self.name}: fit = "least_squares" is of one dE on dw and b: set regressor'
+                ' = "b" and equal weights'
             )
-        fits = {"none": True, "diagonal": (self.regressor, self.fit) == ("s_dw", "moments") and self.centred}
+        fits = {
+            "none": True,
+            "diagonal": (self.regressor, self.fit) == ("s_dw", "moments") and self.centred,
+        }
         fits["along"] = (self.regressor, self.fit) == ("b", "least_squares") and self.centred
         if not fits[self.correction]:
             raise InputError(
@@ -164,7 +180,11 @@ class Method:
     @property
     def words(self) -> list[str]:
         """The words broadcast in a trial, in order."""
-        signals = ["dE"] if self.gradient_weights == self.hv_weights or not self.estimates_hv else ["dE_g", "dE_z"]
+        signals = (
+            ["dE"]
+            if self.gradient_weights == self.hv_weights or not self.estimates_hv
+            else ["dE_g", "dE_z"]
+        )
         return signals + ["dw.v"] * self.needs_s
 
     @property
@@ -222,15 +242,20 @@ class Method:
         float
             0 without that correction, and for k = 1, whose dw^2 is constant.
         """
-        return (kurtosis - 3.0) / (kurtosis - 1.0) if self.correction == "diagonal" and kurtosis > 1.0 else 0.0
+        return (
+            (kurtosis - 3.0) / (kurtosis - 1.0)
+            if self.correction == "diagonal" and kurtosis > 1.0
+            else 0.0
+        )
 
     @property
     def summary(self) -> str:
         """One line: what it is, which codes make it unbiased, what it costs and needs."""
         z = f"z unbiased for {self.unbiased}" if self.estimates_hv else "no z"
         return (
-            f"({self.label}) {self.description}; {z}; {self.evaluations_per_trial} evaluations a trial; "
-            f"broadcasts {self.broadcasts}" + (f"; needs {', '.join(self.needs)}" if self.needs else "")
+            f"({self.label}) {self.description}; {z}; {self.evaluations_per_trial} evaluations a"
+            f" trial; broadcasts {self.broadcasts}"
+            + (f"; needs {', '.join(self.needs)}" if self.needs else "")
         )
 
 
@@ -251,7 +276,10 @@ METHODS: dict[str, Method] = {
             centred=False,
             label="as published",
             broadcasts="dE, dw.v",
-            description="the source's joint least squares for g_i and z_i, no intercept; inconsistent for z: tr H leaks in",
+            description=(
+                "the source's joint least squares for g_i and z_i, no intercept; inconsistent for"
+                " z: tr H leaks in"
+            ),
         ),
         Method(
             name="pearlmutter_intercept",
@@ -275,7 +303,10 @@ METHODS: dict[str, Method] = {
             centred=True,
             label="extension",
             broadcasts="dE, dw.v",
-            description="with an intercept, and z along v put right by the controller's own c = v.z = Cov(dE, (dw.v)^2)/sigma^4",
+            description=(
+                "with an intercept, and z along v put right by the controller's own c = v.z ="
+                " Cov(dE, (dw.v)^2)/sigma^4"
+            ),
             correction="along",
         ),
         Method(
@@ -312,7 +343,10 @@ METHODS: dict[str, Method] = {
             centred=True,
             label="extension",
             broadcasts="dE, dw.v",
-            description="z_i = Cov(dE, s dw_i)/sigma^4, s = dw.v; bias (k-3)/2 H_ii v_i for a code of kurtosis k",
+            description=(
+                "z_i = Cov(dE, s dw_i)/sigma^4, s = dw.v; bias (k-3)/2 H_ii v_i for a code of"
+                " kurtosis k"
+            ),
         ),
         Method(
             name="covariance_corrected",
@@ -324,8 +358,10 @@ METHODS: dict[str, Method] = {
             centred=True,
             label="extension",
             broadcasts="dE, dw.v",
-            description="covariance with s dw_i - kappa v_i dw_i^2, kappa = (k-3)/(k-1): "
-            "each synapse takes its own H_ii v_i away",
+            description=(
+                "covariance with s dw_i - kappa v_i dw_i^2, kappa = (k-3)/(k-1): "
+                "each synapse takes its own H_ii v_i away"
+            ),
             correction="diagonal",
         ),
         Method(
@@ -338,7 +374,9 @@ METHODS: dict[str, Method] = {
             centred=True,
             label="extension",
             broadcasts="dE odd and even, dw.v",
-            description="covariance on the even part of a +- pair: free of the gradient's noise, same bias",
+            description=(
+                "covariance on the even part of a +- pair: free of the gradient's noise, same bias"
+            ),
         ),
         Method(
             name="antithetic_corrected",
@@ -363,9 +401,11 @@ METHODS: dict[str, Method] = {
             centred=False,
             label="extension",
             broadcasts="dE_g, dE_z; w displaced by r v",
-            description="R{} of weight perturbation, one-sided: "
-            "[E(w+rv+dw) - E(w+dw)] - [E(w+rv) - E(w)], baselines measured in every trial, so 16 "
-            "times the noise variance of the 4-point form; bias O(r) beyond a quadratic",
+            description=(
+                "R{} of weight perturbation, one-sided: [E(w+rv+dw) - E(w+dw)] - [E(w+rv) - E(w)],"
+                " baselines measured in every trial, so 16 times the noise variance of the 4-point"
+                " form; bias O(r) beyond a quadratic"
+            ),
         ),
         Method(
             name="difference",
@@ -377,7 +417,10 @@ METHODS: dict[str, Method] = {
             centred=False,
             label="extension",
             broadcasts="dE; w displaced by +-r v",
-            description="R{} of weight perturbation: 4-point cross difference; bias O(r^2) + O(sigma^2) beyond a quadratic",
+            description=(
+                "R{} of weight perturbation: 4-point cross difference; bias O(r^2) + O(sigma^2)"
+                " beyond a quadratic"
+            ),
         ),
     )
 }

@@ -1,4 +1,6 @@
-"""Periodic codes: what trials show again, and how weights disturb each other where trials stop within a period."""
+"""Periodic codes: what trials show again, and how weights disturb each other where trials stop
+within a period.
+"""
 
 import numpy as np
 
@@ -8,7 +10,9 @@ Array = np.ndarray
 
 
 def repeated(code: Code, n_weights: int, trials: int) -> int:
-    """How many of so many trials have only repeated, with all signs turned, what an earlier one showed of the even part of E."""
+    """How many of so many trials have only repeated, with all signs turned, what an earlier one
+    showed of the even part of E.
+    """
     if not code.periodic or code.function is not None:
         return 0
     P = code.period(n_weights)
@@ -22,8 +26,8 @@ def period_warnings(code: Code, n_weights: int, trials: int) -> list[str]:
     whole = -(-trials // period) * period
     short = "do not cover its period" if trials < period else "are no whole number of its periods"
     return [
-        f"{trials:,} trials of code {code.name} {short} of {period:,} for {n_weights:,} weights, so weights disturb each other: "
-        f"take {whole:,} trials"
+        f"{trials:,} trials of code {code.name} {short} of {period:,} for {n_weights:,} weights, so"
+        f" weights disturb each other: take {whole:,} trials"
     ]
 
 
@@ -33,26 +37,30 @@ def correlated(code: Code, slope: Array, seed: int) -> Array:
 
 
 def odd_variance(code: Code, slope: Array, seed: int) -> Array:
-    """Variance of (D.slope) D_i/sigma^2 over a period of a code with |D_i| fixed or one at a time, per weight:
-    slope'C slope - (C slope)_i^2."""
+    """Variance of (D.slope) D_i/sigma^2 over a period of a code with |D_i| fixed or one at a time,
+    per weight: slope'C slope - (C slope)_i^2.
+    """
     tends = correlated(code, slope, seed)
     return np.maximum(float(slope @ tends) - tends**2, 0.0)
 
 
 def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: int = 0) -> Array:
-    """What the weights' own perturbations leave in <D_i (D.slope + mean)>/sigma^2 after so many trials of a periodic code,
-    besides slope_i: the mean square over random signs or phases, shape (n,). Zero over whole periods.
+    """What the weights' own perturbations leave in <D_i (D.slope + mean)>/sigma^2 after so many
+    trials of a periodic code, besides slope_i: the mean square over random signs or phases, shape
+    (n,). Zero over whole periods.
 
     With m trials into a period and K in all it is (1/K^2) times
-      walsh       sum_{j != i} slope_j^2 T_b^2, b the number of trailing zeros of (i+1) xor (j+1), T_b the distance of m to the
-                  nearest multiple of 2^(b+1): in natural order, columns that differ in a low bit soon cancel, those that differ
-                  only in high bits are the same until late. mean counts as the slope of column 0
-      sine        (1/2) sum_{j != i} slope_j^2 [F(i-j) + F(i+j)] + (1/2) slope_i^2 F(2i), F(d) = sin^2(pi m d/P)/sin^2(pi d/P),
-                  plus mean^2 F(i), frequencies i, j = 1..n
+      walsh sum_{j != i} slope_j^2 T_b^2, b the number of trailing zeros of (i+1) xor (j+1), T_b the
+                  distance of m to the nearest multiple of 2^(b+1): in natural order, columns that
+                  differ in a low bit soon cancel, those that differ only in high bits are the same
+                  until late. mean counts as the slope of column 0
+      sine (1/2) sum_{j != i} slope_j^2 [F(i-j) + F(i+j)] + (1/2) slope_i^2 F(2i), F(d) = sin^2(pi m
+                  d/P)/sin^2(pi d/P), plus mean^2 F(i), frequencies i, j = 1..n
       sequential  nothing; but see `QuantityPrediction.expected`
-      others      m (P-m)/(P-1) (|slope|^2 - slope_i^2 + mean^2): as if the trials of a period came in random order, without
-                  replacement; lfsr: slope'C slope - (C slope)_i^2 + mean^2, and as its period does not sum to zero but to +-1,
-                  mean^2 more after an odd number of them
+      others m (P-m)/(P-1) (|slope|^2 - slope_i^2 + mean^2): as if the trials of a period came in
+                  random order, without replacement; lfsr: slope'C slope - (C slope)_i^2 + mean^2,
+                  and as its period does not sum to zero but to +-1, mean^2 more after an odd number
+                  of them
     walsh and sine are exact for trials counted from 0.
     """
     n, K = slope.size, trials
@@ -64,7 +72,9 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: 
     if code.kind == WALSH:
         column, square = np.append(0, index), np.append(mean**2, square)
         total = np.zeros(n)
-        same = np.bincount(column % 1, square, 1)[column[1:] % 1]  # summed over columns with the same lowest b bits
+        same = np.bincount(column % 1, square, 1)[
+            column[1:] % 1
+        ]  # summed over columns with the same lowest b bits
         for b in range(P.bit_length() - 1):
             half = 2 ** (b + 1)
             lower = np.bincount(column % half, square, half)[column[1:] % half]
@@ -74,7 +84,9 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: 
     if code.kind == SINE:
         d = np.arange(P)
         with np.errstate(divide="ignore", invalid="ignore"):
-            F = np.where(d == 0, 0.0, (np.sin(np.pi * ((m * d) % P) / P) / np.sin(np.pi * d / P)) ** 2)
+            F = np.where(
+                d == 0, 0.0, (np.sin(np.pi * ((m * d) % P) / P) / np.sin(np.pi * d / P)) ** 2
+            )
         padded = np.zeros(P)
         padded[index] = square
         apart = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]

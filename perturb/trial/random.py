@@ -1,8 +1,10 @@
-"""Random numbers as pure functions of where they are needed: Philox 4x32-10 (Salmon et al. 2011), keyed by the seed.
+"""Random numbers as pure functions of where they are needed: Philox 4x32-10 (Salmon et al. 2011),
+keyed by the seed.
 
-counter = (trial low, trial high, element block, stream + 256 phase), key = (seed low, seed high). So a synapse makes its own
-perturbation from (seed, trial, weight index), a trial can be replayed alone, and no number depends on batches or threads.
-All words are held as uint64 below 2^32: Numba promotes uint32 sums to uint64 silently, so every product is masked.
+counter = (trial low, trial high, element block, stream + 256 phase), key = (seed low, seed high).
+So a synapse makes its own perturbation from (seed, trial, weight index), a trial can be replayed
+alone, and no number depends on batches or threads. All words are held as uint64 below 2^32: Numba
+promotes uint32 sums to uint64 silently, so every product is masked.
 """
 
 import math
@@ -12,14 +14,23 @@ import numpy as np
 from perturb.compiled import compiled
 
 CODE, NOISE, PATTERN, SENSE = 0, 1, 2, 3  # streams
-FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = 16, 17, 18, 19, 20, 21  # of stored weights, see hardware/device.py
+FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = (
+    16,
+    17,
+    18,
+    19,
+    20,
+    21,
+)  # of stored weights, see hardware/device.py
 # 32 to 63: of the other parts of a chip, see hardware/values.py
-# exponents, besides m and 0, of a primitive polynomial over two elements for each number m of bits, as a bit mask: the taps of
-# maximal-length registers as listed by Alfke (1996), Xilinx XAPP 052
+
+# exponents, besides m and 0, of a primitive polynomial over two elements for each number m of bits,
+# as a bit mask: the taps of maximal-length registers as listed by Alfke (1996), Xilinx XAPP 052
 TAPS = np.array(
     [sum(1 << e for e in taps) for taps in (
-        (), (), (1,), (2,), (3,), (3,), (5,), (6,), (6, 5, 4), (5,), (7,), (9,), (6, 4, 1), (4, 3, 1), (5, 3, 1), (14,),
-        (15, 13, 4), (14,), (11,), (6, 2, 1), (17,), (19,), (21,), (18,), (23, 22, 17),
+        (), (), (1,), (2,), (3,), (3,), (5,), (6,), (6, 5, 4), (5,), (7,), (9,), (6, 4, 1),
+        (4, 3, 1), (5, 3, 1), (14,), (15, 13, 4), (14,), (11,), (6, 2, 1), (17,), (19,), (21,),
+        (18,), (23, 22, 17),
     )],
     dtype=np.uint64,
 )  # fmt: skip
@@ -60,7 +71,9 @@ def _normal_pair(a, b):
 
 @compiled()
 def normals(seed, stream, trial, phase, out):
-    """Fill `out` with standard normals, element by element of the key (seed, stream, trial, phase, element)."""
+    """Fill `out` with standard normals, element by element of the key (seed, stream, trial,
+    phase, element).
+    """
     for block in range((out.size + 3) // 4):
         a, b, c, d = words(seed, trial, block, stream, phase)
         z0, z1 = _normal_pair(a, b)
@@ -93,7 +106,9 @@ def four_normals(seed, trial, block, stream, phase):
 
 @compiled()
 def normals_at(seed, stream, trials, phase, start, out):
-    """Fill `out` with the standard normals of elements start, start + 1, ..., each of its own trial."""
+    """Fill `out` with the standard normals of elements start, start + 1, ..., each of its own
+    trial.
+    """
     four = four_normals(seed, trials[0], start // 4, stream, phase)
     for i in range(out.size):
         if i > 0 and ((start + i) % 4 == 0 or trials[i] != trials[i - 1]):
@@ -154,7 +169,8 @@ def _normal_range(seed, trial, stream, start, out):
 
 @compiled()
 def perturbation(kind, seed, trial, sigma, period, taps, start, out):
-    """Fill `out` with the perturbations of weights start, start + 1, ... in one trial; kinds as in `codes.CODES`.
+    """Fill `out` with the perturbations of weights start, start + 1, ... in one trial; kinds as in
+    `codes.CODES`.
 
     period, taps: `Code.period` and `Code.taps` of the number of weights.
     """
@@ -166,7 +182,8 @@ def perturbation(kind, seed, trial, sigma, period, taps, start, out):
         _normal_range(seed, trial, CODE, start, out)
         for i in range(out.size):
             out[i] *= sigma
-    elif kind == 2:  # ternary: -a, +a with probability 1/6 each, else 0; four base-6 digits of each word (bias 3e-7)
+    elif kind == 2:  # ternary: -a, +a with probability 1/6 each, else 0
+        # four base-6 digits of each word (bias 3e-7)
         a_ = math.sqrt(3.0) * sigma
         i = 0
         while i < out.size:
@@ -217,7 +234,8 @@ def _periodic(kind, seed, trial, sigma, period, taps, start, out):
         if start <= row < start + out.size:
             _signs(seed, passes // 2, row, out[row - start : row - start + 1])
             out[row - start] *= fold * math.sqrt(np.float64(period))
-    elif kind == 6:  # lfsr: weight i is i % taps steps ahead of register i // taps, in the one sequence that all run through
+    elif kind == 6:  # lfsr
+        # weight i is i % taps steps ahead of register i // taps, in the one sequence of all
         m = 0
         while (1 << m) <= period:
             m += 1
@@ -240,15 +258,19 @@ def _periodic(kind, seed, trial, sigma, period, taps, start, out):
             a, b, c, d = words(seed, passes // 2, block, CODE, 0)
             for offset in range((start + i) % 4, min(4, start + out.size - 4 * block)):
                 word = a if offset == 0 else (b if offset == 1 else (c if offset == 2 else d))
-                turns = np.float64((start + i + 1) * row % period) / np.float64(period) + (np.float64(word) + 0.5) * 2.0**-32
+                turns = (
+                    np.float64((start + i + 1) * row % period) / np.float64(period)
+                    + (np.float64(word) + 0.5) * 2.0**-32
+                )
                 out[i] = fold * math.sqrt(2.0) * math.cos(2.0 * math.pi * turns)
                 i += 1
 
 
 @compiled()
 def register_start(seed, register, period):
-    """Where in the sequence a shift register stands in trial 0. Two, of one die or of two, that start less than `taps` apart
-    share columns, as real ones would."""
+    """Where in the sequence a shift register stands in trial 0. Two, of one die or of two, that
+    start less than `taps` apart share columns, as real ones would.
+    """
     a, b, _, _ = words(seed, 0, register, CODE, 0)
     return np.int64(((a << np.uint64(32)) | b) % np.uint64(period))
 
@@ -264,7 +286,8 @@ def register_phases(seed, period, taps, out):
 
 @compiled()
 def _state(steps, m):
-    # x^steps modulo the primitive polynomial of degree m: the register's state so many steps after 1, by repeated squaring
+    # x^steps modulo the primitive polynomial of degree m: the register's state so many steps after
+    # 1, by repeated squaring
     polynomial, top = TAPS[m] | np.uint64(1), np.uint64(1) << np.uint64(m)
     state, power = np.uint64(1), np.uint64(2)
     while steps:
@@ -291,7 +314,9 @@ def _times(a, b, polynomial, top):
 
 @compiled()
 def sense(seed, trial, error, start, D, out):
-    """What synapses know of their perturbations D: out = D + error x, x standard normal, keyed by (seed, trial, weight)."""
+    """What synapses know of their perturbations D: out = D + error x, x standard normal, keyed
+    by (seed, trial, weight).
+    """
     _normal_range(seed, trial, SENSE, start, out)
     for i in range(out.size):
         out[i] = D[i] + error * out[i]

@@ -1,4 +1,6 @@
-"""How an error value is read: white noise, then a converter. Pure functions, used by the batch kernels and the chip alike."""
+"""How an error value is read: white noise, then a converter. Pure functions, used by the batch
+kernels and the chip alike.
+"""
 
 from dataclasses import dataclass
 
@@ -10,8 +12,10 @@ from perturb.errors import InputError
 
 @dataclass(frozen=True)
 class Reading:
-    """noise: standard deviation of one reading of one pattern's error, in units of E. bits, range: a converter of 2^bits levels
-    from 0 to `range` (it saturates); bits = 0 means none. An evaluation of S patterns takes S readings and their mean."""
+    """noise: standard deviation of one reading of one pattern's error, in units of E. bits, range:
+    a converter of 2^bits levels from 0 to `range` (it saturates); bits = 0 means none. An
+    evaluation of S patterns takes S readings and their mean.
+    """
 
     noise: float = 0.0
     bits: int = 0
@@ -20,7 +24,10 @@ class Reading:
     def __post_init__(self) -> None:
         at_least_zero("noise", self.noise)
         if not (0 <= self.bits <= 52 and 0 < self.range < np.inf):
-            raise InputError(f"bits = {self.bits} must lie in 0..52 and range = {self.range} be a positive number")
+            raise InputError(
+                f"bits = {self.bits} must lie in 0..52 and range = {self.range} be a positive"
+                " number"
+            )
 
     @property
     def step(self) -> float:
@@ -28,7 +35,9 @@ class Reading:
         return self.range / 2**self.bits if self.bits else 0.0
 
     def variance(self, readings: int) -> float:
-        """Variance of the mean of so many readings, the converter's rounding counted as step^2/12."""
+        """Variance of the mean of so many readings, the converter's rounding counted as
+        step^2/12.
+        """
         return (self.noise**2 + self.step**2 / 12) / readings
 
 

@@ -9,8 +9,14 @@ from perturb.settings import plain, toml
 
 def run_command(name: str, settings: Mapping[str, Any], seed: int | None = None) -> str:
     """The line, for a shell, that runs an experiment with keys set to values."""
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={toml(key, plain(value))}")]
-    return shlex.join(["perturb", "run", name, *words, *([] if seed is None else ["--seed", str(seed)])])
+    words = [
+        word
+        for key, value in settings.items()
+        for word in ("--set", f"{key}={toml(key, plain(value))}")
+    ]
+    return shlex.join(
+        ["perturb", "run", name, *words, *([] if seed is None else ["--seed", str(seed)])]
+    )
 
 
 def cell_command(plan: Mapping[str, Any], parameters: Mapping[str, Any], seed: int) -> str:
@@ -22,14 +28,19 @@ def cell_command(plan: Mapping[str, Any], parameters: Mapping[str, Any], seed: i
 
 def sweep_command(plan: Mapping[str, Any]) -> str:
     """The line that makes a sweep."""
-    words, sweep = ["perturb", "sweep", plan["name"]], plan["sweep"]
+    words = ["perturb", "sweep", plan["name"]]
+    sweep = plan["sweep"]
     for option, key, values in varied(sweep):
         text = values if isinstance(values, str) else ",".join(toml(key, value) for value in values)
         words += [f"--{option}", f"{key}={text}"]
     if "design" in sweep:
         words += ["--design", sweep["design"], "--samples", str(sweep["samples"])]
     words += ["--repeats", str(sweep["repeats"])] if sweep["repeats"] > 1 else []
-    words += [word for key, value in plan["set"].items() for word in ("--set", f"{key}={toml(key, plain(value))}")]
+    words += [
+        word
+        for key, value in plan["set"].items()
+        for word in ("--set", f"{key}={toml(key, plain(value))}")
+    ]
     return shlex.join(words + (["--keep"] if sweep["keep"] else []))
 
 
@@ -37,5 +48,14 @@ def varied(sweep: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(vary or zip, key, its values or the text of its range) of a stored sweep."""
     for option in ("vary", "zip"):
         for key, values in sweep[option].items():
-            drawn = option == "vary" and "design" in sweep and len(values) == 3 and isinstance(values[2], bool)
-            yield option, key, f"{'log' * values[2]}uniform:{values[0]!r}:{values[1]!r}" if drawn else values
+            drawn = (
+                option == "vary"
+                and "design" in sweep
+                and len(values) == 3
+                and isinstance(values[2], bool)
+            )
+            yield (
+                option,
+                key,
+                f"{'log' * values[2]}uniform:{values[0]!r}:{values[1]!r}" if drawn else values,
+            )

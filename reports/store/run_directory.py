@@ -1,4 +1,6 @@
-"""Run directories: reserved by one process, written whole or not at all, and read as they were written."""
+"""Run directories: reserved by one process, written whole or not at all, and read as they were
+written.
+"""
 
 import hashlib
 import io
@@ -20,9 +22,17 @@ from reports.store import SCHEMA_VERSION
 if TYPE_CHECKING:
     import pandas as pd
 
-UNFINISHED = "unfinished"  # folder in the directory of a run that is at work, or was interrupted and can be gone on with
+# folder in the directory of a run that is at work, or was interrupted and can be gone on with
+UNFINISHED = "unfinished"
 # what provenance.json has at least
-PROVENANCE = {"experiment": str, "status": str, "description": str, "command": str, "seed": int, "files": dict}
+PROVENANCE = {
+    "experiment": str,
+    "status": str,
+    "description": str,
+    "command": str,
+    "seed": int,
+    "files": dict,
+}
 
 
 class Taken(InputError):
@@ -40,17 +50,20 @@ def reserved(name: str, experiment: str, out: Path | None) -> Iterator[Path]:
     experiment
         All that it does, as a text.
     out
-        The directory, which must not exist, be empty, or hold an unfinished run of the same experiment; absent, the first of
-        runs/NAME, runs/NAME-2, ... that is so.
+        The directory, which must not exist, be empty, or hold an unfinished run of the same
+        experiment; absent, the first of runs/NAME, runs/NAME-2, ... that is so.
 
     Notes
     -----
-    Its folder UNFINISHED holds what was done of long work, and the lock. In the end that folder goes, unless there is something
-    to go on from in it; and so does a directory that nothing was written to.
+    Its folder UNFINISHED holds what was done of long work, and the lock. In the end that folder
+    goes, unless there is something to go on from in it; and so does a directory that nothing was
+    written to.
     """
     key = hashlib.sha256(experiment.encode()).hexdigest()
     named = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "run"
-    numbered = (Path("runs") / (named if number == 1 else f"{named}-{number}") for number in count(1))
+    numbered = (
+        Path("runs") / (named if number == 1 else f"{named}-{number}") for number in count(1)
+    )
     for directory in numbered if out is None else [out]:
         made = [path for path in (directory, *directory.parents) if not path.exists()]
         try:
@@ -71,7 +84,9 @@ def reserved(name: str, experiment: str, out: Path | None) -> Iterator[Path]:
 
 
 def _locked(directory: Path, key: str) -> sqlite3.Connection:
-    """The lock of a directory for a run of the experiment of this digest; it ends with its process, whatever way that ends."""
+    """The lock of a directory for a run of the experiment of this digest; it ends with its
+    process, whatever way that ends.
+    """
     unfinished = directory / UNFINISHED
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -88,7 +103,10 @@ def _locked(directory: Path, key: str) -> sqlite3.Connection:
             if not whose.exists():
                 whose.write_text(key, encoding="utf-8")
             elif whose.read_text(encoding="utf-8") != key:
-                raise Taken(f"{directory}: holds an unfinished run of another experiment: choose another --out, or remove it")
+                raise Taken(
+                    f"{directory}: holds an unfinished run of another experiment: choose another"
+                    " --out, or remove it"
+                )
             return lock
         except BaseException:
             lock.close()
@@ -97,17 +115,29 @@ def _locked(directory: Path, key: str) -> sqlite3.Connection:
         raise InputError(f"{directory}: not a directory: choose another --out") from None
     except sqlite3.OperationalError as error:
         if "locked" not in str(error):
-            raise InputError(f"{directory}: nothing can be written there ({error}): choose another --out") from None
-        raise Taken(f"{directory}: another process runs there: wait for it, or choose another --out") from None
+            raise InputError(
+                f"{directory}: nothing can be written there ({error}): choose another --out"
+            ) from None
+        raise Taken(
+            f"{directory}: another process runs there: wait for it, or choose another --out"
+        ) from None
     except OSError as error:
-        raise InputError(f"{directory}: cannot be used ({error.strerror}): choose another --out") from None
+        raise InputError(
+            f"{directory}: cannot be used ({error.strerror}): choose another --out"
+        ) from None
 
 
-def write_run(directory: Path, experiment: str, tables: Mapping[str, "pd.DataFrame"], provenance: Mapping[str, Any]) -> None:
-    """Write the files of a run (of the contract: see README) to a reserved directory, provenance.json last, without which it is
-    none. experiment: as a TOML file.
+def write_run(
+    directory: Path,
+    experiment: str,
+    tables: Mapping[str, "pd.DataFrame"],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the files of a run (of the contract: see README) to a reserved directory,
+    provenance.json last, without which it is none. experiment: as a TOML file.
 
-    They are written beside what is there, which a run that was interrupted may have left, and then renamed over it.
+    They are written beside what is there, which a run that was interrupted may have left, and then
+    renamed over it.
     """
     part = directory / UNFINISHED / "results"
     try:
@@ -117,15 +147,22 @@ def write_run(directory: Path, experiment: str, tables: Mapping[str, "pd.DataFra
         tables["summary"].to_csv(part / "summary.csv", index=False)
         for name, table in tables.items():
             table.to_parquet(part / f"{name}.parquet", index=False)
-        files = {path.name: digest(path.read_bytes()) for path in sorted(part.iterdir()) if path.suffix != ".csv"}
+        files = {
+            path.name: digest(path.read_bytes())
+            for path in sorted(part.iterdir())
+            if path.suffix != ".csv"
+        }
         described = {"schema_version": SCHEMA_VERSION, **provenance, "files": files}
-        (part / "provenance.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        (part / "provenance.json").write_text(
+            json.dumps(described, indent=2) + "\n", encoding="utf-8"
+        )
         (directory / "provenance.json").unlink(missing_ok=True)
         for path in sorted(part.iterdir(), key=lambda path: path.name == "provenance.json"):
             os.replace(path, directory / path.name)
     except OSError as error:
         raise InputError(
-            f"{directory}: the run could not be stored ({error.strerror or error}): free some space or choose --out"
+            f"{directory}: the run could not be stored ({error.strerror or error}): free some space"
+            " or choose --out"
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -146,7 +183,11 @@ class StoredRun(NamedTuple):
         """A table, as it was written."""
         import pandas as pd
 
-        return _intact(self.directory / f"{name}.parquet", self.provenance, lambda content: pd.read_parquet(io.BytesIO(content)))
+        return _intact(
+            self.directory / f"{name}.parquet",
+            self.provenance,
+            lambda content: pd.read_parquet(io.BytesIO(content)),
+        )
 
     def experiment_text(self) -> str:
         """The experiment as a TOML file that does all of it again."""
@@ -154,24 +195,36 @@ class StoredRun(NamedTuple):
 
 
 def read_run(directory: Path) -> StoredRun:
-    """What a run directory holds. InputError, naming the file, if one is missing, cut short, changed or of another version."""
+    """What a run directory holds. InputError, naming the file, if one is missing, cut short,
+    changed or of another version.
+    """
     path = directory / "provenance.json"
     if not path.exists() and (directory / UNFINISHED).exists():
-        raise InputError(f"{directory}: a run that has no result yet: wait for it, or give its command again")
+        raise InputError(
+            f"{directory}: a run that has no result yet: wait for it, or give its command again"
+        )
     if not path.exists():
         raise InputError(
-            f"{directory}: not the directory of a run or a sweep (no provenance.json, no sweep.sqlite): make one with "
-            "perturb run ... --out DIR"
+            f"{directory}: not the directory of a run or a sweep (no provenance.json, no"
+            " sweep.sqlite): make one with perturb run ... --out DIR"
         )
     provenance = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
-    if not isinstance(provenance, dict) or not all(isinstance(provenance.get(key), kind) for key, kind in PROVENANCE.items()):
-        raise InputError(f"{path}: not of a run of this version, or damaged: run the experiment again")
+    if not isinstance(provenance, dict) or not all(
+        isinstance(provenance.get(key), kind) for key, kind in PROVENANCE.items()
+    ):
+        raise InputError(
+            f"{path}: not of a run of this version, or damaged: run the experiment again"
+        )
     if (found := provenance.get("schema_version", "none")) != SCHEMA_VERSION:
         raise InputError(
-            f"{path}: written by another version of perturb (schema_version {found}, here {SCHEMA_VERSION}): run the experiment "
-            "again (perturb run DIR/experiment.toml)"
+            f"{path}: written by another version of perturb (schema_version {found}, here"
+            f" {SCHEMA_VERSION}): run the experiment again (perturb run DIR/experiment.toml)"
         )
-    experiment = _intact(directory / "experiment.toml", provenance, lambda content: tomllib.loads(content.decode("utf-8")))
+    experiment = _intact(
+        directory / "experiment.toml",
+        provenance,
+        lambda content: tomllib.loads(content.decode("utf-8")),
+    )
     return StoredRun(directory, experiment, provenance)
 
 
@@ -194,4 +247,6 @@ def _read(path: Path, reader: Callable[[], Any]) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: missing: run the experiment again") from None
     except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read ({reason(error)}): run the experiment again") from None
+        raise InputError(
+            f"{path}: cannot be read ({reason(error)}): run the experiment again"
+        ) from None

@@ -1,7 +1,9 @@
-"""The store of a sweep: one SQLite file that holds the plan, every cell, and every result, written whole when its cell ends.
+"""The store of a sweep: one SQLite file that holds the plan, every cell, and every result, written
+whole when its cell ends.
 
-A result is one row, written in a transaction of its own: what was not committed when the power went away is not there. Rows are
-only ever added. Whoever sweeps holds a lock, which ends with its process, whatever way that ends; anybody may read meanwhile.
+A result is one row, written in a transaction of its own: what was not committed when the power went
+away is not there. Rows are only ever added. Whoever sweeps holds a lock, which ends with its
+process, whatever way that ends; anybody may read meanwhile.
 """
 
 import json
@@ -20,16 +22,23 @@ from perturb.files import write_whole
 from perturb.settings import flat
 from reports.store import SCHEMA_VERSION
 
-FILE, LOCK, TABLES = "sweep.sqlite", "sweep.lock", "tables"
+FILE = "sweep.sqlite"
+LOCK = "sweep.lock"
+TABLES = "tables"
 EMPTY_EVERY_S = 1.0  # the log is written back so often
 OURS = 0x70657274  # application_id: "pert" in ASCII
 SCHEMA = (  # crc32: of the rest of the row
     "create table plan (plan text not null, cells integer not null, crc32 integer not null)",
-    "create table cells (cell integer primary key, parameters text not null, repeat integer not null, seed text not null, "
-    "seeds text not null, experiment text not null, crc32 integer not null)",
-    "create table results (cell integer not null references cells, attempt integer not null, status text not null, "
-    "started_utc real not null, seconds real not null, rows text not null, error text not null, crc32 integer not null, "
-    "primary key (cell, attempt))",
+    (
+        "create table cells (cell integer primary key, parameters text not null, repeat integer not"
+        " null, seed text not null, seeds text not null, experiment text not null, crc32 integer"
+        " not null)"
+    ),
+    (
+        "create table results (cell integer not null references cells, attempt integer not null,"
+        " status text not null, started_utc real not null, seconds real not null, rows text not"
+        " null, error text not null, crc32 integer not null, primary key (cell, attempt))"
+    ),
 )
 REMEDIES = {
     "SQLITE_FULL": "free some space, and the same command goes on",
@@ -37,13 +46,17 @@ REMEDIES = {
     "SQLITE_READONLY": "make it writable, and the same command goes on",
     "SQLITE_CANTOPEN": "check that directory and file are readable and writable",
     "SQLITE_NOTADB": "it is not the store of a sweep: choose another directory",
-    "SQLITE_CORRUPT": "the file is damaged: restore it from a copy, or sweep anew into another directory",
+    "SQLITE_CORRUPT": (
+        "the file is damaged: restore it from a copy, or sweep anew into another directory"
+    ),
     "SQLITE_BUSY": "another program holds it: wait until it has ended",
 }
 
 
 class Outcome(NamedTuple):
-    """How a cell ended. rows: its summary, as JSON of columns; tables: other tables to keep, as the bytes of Parquet files."""
+    """How a cell ended. rows: its summary, as JSON of columns; tables: other tables to keep, as
+    the bytes of Parquet files.
+    """
 
     status: str  # done, failed
     started_utc: float
@@ -54,8 +67,9 @@ class Outcome(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A cell of the plan. seed: run.seed of its run; seeds: those that it gives or that follow from it, of the starting weights
-    and the die; experiment: digest of all that it runs."""
+    """A cell of the plan. seed: run.seed of its run; seeds: those that it gives or that follow from
+    it, of the starting weights and the die; experiment: digest of all that it runs.
+    """
 
     cell: int
     parameters: dict[str, Any]
@@ -69,17 +83,23 @@ class Store:
     """A sweep directory, locked for this process, to add results to."""
 
     def __init__(self, directory: Path, plan: dict[str, Any], rows: Iterable[Row]):
-        """Begin the sweep of `plan` in `directory`, or go on with it; InputError if another one was begun there, if somebody is
-        at it, or if it cannot be read or written."""
-        self.directory, self.path = directory, directory / FILE
+        """Begin the sweep of `plan` in `directory`, or go on with it; InputError if another one was
+        begun there, if somebody is at it, or if it cannot be read or written.
+        """
+        self.directory = directory
+        self.path = directory / FILE
         _claim(directory)
         busy = "another process sweeps in this directory: wait for it, or choose another --out"
         with ExitStack() as stack:
             with _plainly(directory / LOCK, busy):
-                lock = stack.enter_context(closing(sqlite3.connect(directory / LOCK, isolation_level=None, timeout=0.5)))
+                lock = stack.enter_context(
+                    closing(sqlite3.connect(directory / LOCK, isolation_level=None, timeout=0.5))
+                )
                 lock.execute("begin exclusive")
             with _plainly(self.path):
-                self._file = stack.enter_context(closing(sqlite3.connect(self.path, isolation_level=None)))
+                self._file = stack.enter_context(
+                    closing(sqlite3.connect(self.path, isolation_level=None))
+                )
                 if _is_new(self._file):
                     self._begin(plan, rows)
                 else:
@@ -87,7 +107,8 @@ class Store:
                     self._check_same(plan, rows)
                 self._file.execute("pragma journal_mode = wal")
                 self._file.execute("pragma synchronous = full")
-            self._same, self._emptied = _identity(self.path), 0.0
+            self._same = _identity(self.path)
+            self._emptied = 0.0
             for left in (directory / TABLES).glob(".*.tmp"):
                 left.unlink()
             self._open = stack.pop_all()
@@ -104,50 +125,82 @@ class Store:
             return {cell: outcome.status for cell, outcome in results(self._file, self.path)}
 
     def add(self, cell: int, outcome: Outcome) -> None:
-        """Keep how a cell ended, its tables first: a table without a result is written again. InputError, before anything is
-        written, if the directory is no longer there.
+        """Keep how a cell ended, its tables first: a table without a result is written again.
+        InputError, before anything is written, if the directory is no longer there.
         """
         if _identity(self.path) != self._same:
-            raise InputError(f"{self.path}: was removed or replaced while the sweep was at work: its results are lost with it")
+            raise InputError(
+                f"{self.path}: was removed or replaced while the sweep was at work: its results are"
+                " lost with it"
+            )
         for name, content in outcome.tables.items():
             write_whole(kept_file(self.directory, cell, name), content)
         status, started, seconds, rows, error, _ = outcome
         with _plainly(self.path):
-            (before,) = self._file.execute("select count(*) from results where cell = ?", (cell,)).fetchone()
+            (before,) = self._file.execute(
+                "select count(*) from results where cell = ?", (cell,)
+            ).fetchone()
             result = (cell, before + 1, status, started, seconds, rows, error)
-            self._file.execute("insert into results values (?, ?, ?, ?, ?, ?, ?, ?)", _summed(result))
-            if time.monotonic() >= self._emptied + EMPTY_EVERY_S:  # the log, so that the file alone has nearly everything
+            self._file.execute(
+                "insert into results values (?, ?, ?, ?, ?, ?, ?, ?)", _summed(result)
+            )
+            if (
+                time.monotonic() >= self._emptied + EMPTY_EVERY_S
+            ):  # the log, so that the file alone has nearly everything
                 self._file.execute("pragma wal_checkpoint(passive)").fetchone()
                 self._emptied = time.monotonic()
 
     def _begin(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         self._file.execute("pragma journal_mode = wal")
         self._file.execute("begin immediate")
-        for statement in (*SCHEMA, f"pragma application_id = {OURS}", f"pragma user_version = {SCHEMA_VERSION}"):
+        for statement in (
+            *SCHEMA,
+            f"pragma application_id = {OURS}",
+            f"pragma user_version = {SCHEMA_VERSION}",
+        ):
             self._file.execute(statement)
         cells = [
-            _summed((row.cell, json.dumps(row.parameters), row.repeat, str(row.seed), json.dumps(row.seeds), row.experiment))
+            _summed(
+                (
+                    row.cell,
+                    json.dumps(row.parameters),
+                    row.repeat,
+                    str(row.seed),
+                    json.dumps(row.seeds),
+                    row.experiment,
+                )
+            )
             for row in rows
         ]
         self._file.executemany("insert into cells values (?, ?, ?, ?, ?, ?, ?)", cells)
-        self._file.execute("insert into plan values (?, ?, ?)", _summed((json.dumps(plan), len(cells))))
+        self._file.execute(
+            "insert into plan values (?, ?, ?)", _summed((json.dumps(plan), len(cells)))
+        )
         self._file.execute("commit")
 
     def _check_same(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         begun = stored_plan(self._file, self.path)
-        for what, names in (("versions", "(version)"), ("sweep", "of the sweep"), ("experiment", "of the experiment")):
-            before, now = flat(begun[what]), flat(plan[what])
+        for what, names in (
+            ("versions", "(version)"),
+            ("sweep", "of the sweep"),
+            ("experiment", "of the experiment"),
+        ):
+            before = flat(begun[what])
+            now = flat(plan[what])
             for key in [*before, *(key for key in now if key not in before)]:
                 if before.get(key) != now.get(key):
-                    old, new = (cut(one_line(json.dumps(of[key])), 60) if key in of else "absent" for of in (before, now))
+                    old, new = (
+                        cut(one_line(json.dumps(of[key])), 60) if key in of else "absent"
+                        for of in (before, now)
+                    )
                     raise InputError(
-                        f"{self.directory}: {key} {names} was {old} when this sweep was begun and is {new} now: "
-                        "give the same again, or choose another --out"
+                        f"{self.directory}: {key} {names} was {old} when this sweep was begun and"
+                        f" is {new} now: give the same again, or choose another --out"
                     )
         if list(cells(self._file, self.path)) != list(rows):
             raise InputError(
-                f"{self.directory}: the experiments of this sweep are no longer those it was begun with (did a file that they "
-                "name change?): choose another --out"
+                f"{self.directory}: the experiments of this sweep are no longer those it was begun"
+                " with (did a file that they name change?): choose another --out"
             )
 
 
@@ -157,28 +210,38 @@ def kept_file(directory: Path, cell: int, table: str) -> Path:
 
 
 @contextmanager
-def reading(directory: Path, check: bool = True) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
-    """The store in `directory`, to read from, and its plan; also while somebody sweeps. check: whether all of it is whole."""
+def reading(
+    directory: Path, check: bool = True
+) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
+    """The store in `directory`, to read from, and its plan; also while somebody sweeps. check:
+    whether all of it is whole.
+    """
     path = directory / FILE
     if not path.exists():
-        raise InputError(f"{directory}: not the directory of a sweep (no {FILE}): make one with perturb sweep ... --out DIR")
+        raise InputError(
+            f"{directory}: not the directory of a sweep (no {FILE}): make one with perturb sweep"
+            " ... --out DIR"
+        )
     with _plainly(path), ExitStack() as stack:
         file = stack.enter_context(closing(_opened(path, stack)))
         file.execute("begin")  # everything is read as of one moment
         if _is_new(file):
             raise InputError(
-                f"{path}: this sweep was interrupted before its first cell: give its command again (if it is a copy: {FILE}-wal "
-                "belongs to it)"
+                f"{path}: this sweep was interrupted before its first cell: give its command again"
+                f" (if it is a copy: {FILE}-wal belongs to it)"
             )
         _check_ours(file, path, check)
         yield file, stored_plan(file, path)
 
 
 def _opened(path: Path, stack: ExitStack) -> sqlite3.Connection:
-    """The file with its log, to read from; where SQLite can write nothing beside them, and so read neither, without the log if
-    that is empty, or else copies of both."""
+    """The file with its log, to read from; where SQLite can write nothing beside them, and so read
+    neither, without the log if that is empty, or else copies of both.
+    """
     try:
-        file = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        file = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+        )
         try:
             file.execute("select count(*) from sqlite_master")
             return file
@@ -194,7 +257,9 @@ def _opened(path: Path, stack: ExitStack) -> sqlite3.Connection:
             for part in (path, log):
                 shutil.copyfile(part, folder / part.name)
             return sqlite3.connect(folder / path.name, isolation_level=None)
-        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None
+        )
 
 
 def at_work(directory: Path) -> bool:
@@ -218,7 +283,9 @@ def stored_plan(file: sqlite3.Connection, path: Path) -> dict[str, Any]:
     raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
 
 
-def cells(file: sqlite3.Connection, path: Path, numbers: Iterable[int] | None = None) -> Iterator[Row]:
+def cells(
+    file: sqlite3.Connection, path: Path, numbers: Iterable[int] | None = None
+) -> Iterator[Row]:
     """All cells in order, or these."""
     for found in _of_cells(file, path, "select * from cells", numbers):
         cell, parameters, repeat, seed, seeds, experiment = found
@@ -231,22 +298,34 @@ def count(file: sqlite3.Connection) -> int:
     return cells
 
 
-def results(file: sqlite3.Connection, path: Path, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, Outcome]]:
+def results(
+    file: sqlite3.Connection, path: Path, numbers: Iterable[int] | None = None
+) -> Iterator[tuple[int, Outcome]]:
     """(cell, how it ended the last time), in the order of cells, of all or of these."""
-    query = "select * from results as r where attempt = (select max(attempt) from results where cell = r.cell)"
+    query = (
+        "select * from results as r where attempt = (select max(attempt) from results where cell ="
+        " r.cell)"
+    )
     for cell, _, status, started, seconds, rows, error in _of_cells(file, path, query, numbers):
         yield cell, Outcome(status, started, seconds, rows, error)
 
 
 def ends(file: sqlite3.Connection, path: Path) -> Iterator[tuple[int, str, float, float]]:
-    """(cell, status, start, seconds) of the last time that each cell ended, as they stand there: checksums are of whole rows."""
-    for end in file.execute("select cell, status, started_utc, seconds, max(attempt) from results group by cell order by cell"):
+    """(cell, status, start, seconds) of the last time that each cell ended, as they stand there:
+    checksums are of whole rows.
+    """
+    for end in file.execute(
+        "select cell, status, started_utc, seconds, max(attempt) from results group by cell order"
+        " by cell"
+    ):
         if tuple(map(type, end[:4])) != (int, str, float, float):
             raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
         yield end[:4]
 
 
-def _of_cells(file: sqlite3.Connection, path: Path, query: str, numbers: Iterable[int] | None) -> Iterator[tuple[Any, ...]]:
+def _of_cells(
+    file: sqlite3.Connection, path: Path, query: str, numbers: Iterable[int] | None
+) -> Iterator[tuple[Any, ...]]:
     if numbers is None:
         yield from _checked(file, path, f"{query} order by cell")
         return
@@ -271,9 +350,13 @@ def _claim(directory: Path) -> None:
     """InputError unless `directory` holds a sweep, or nothing; made if it is not there."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        others = [path.name for path in directory.iterdir() if not path.name.startswith((FILE, LOCK))]
+        others = [
+            path.name for path in directory.iterdir() if not path.name.startswith((FILE, LOCK))
+        ]
     except OSError as error:
-        raise InputError(f"{directory}: cannot be used ({error.strerror}): choose another --out") from None
+        raise InputError(
+            f"{directory}: cannot be used ({error.strerror}): choose another --out"
+        ) from None
     if others and not (directory / FILE).exists():
         raise InputError(f"{directory}: already holds files and no sweep: choose another --out")
 
@@ -298,8 +381,8 @@ def _check_ours(file: sqlite3.Connection, path: Path, whole: bool = True) -> Non
         raise InputError(f"{path}: a database of another program: choose another directory")
     if (found := file.execute("pragma user_version").fetchone()[0]) != SCHEMA_VERSION:
         raise InputError(
-            f"{path}: written by another version of perturb (schema_version {found}, here {SCHEMA_VERSION}): sweep anew into "
-            "another directory"
+            f"{path}: written by another version of perturb (schema_version {found}, here"
+            f" {SCHEMA_VERSION}): sweep anew into another directory"
         )
     if whole and file.execute("pragma quick_check(1)").fetchone() != ("ok",):
         raise InputError(f"{path}: {REMEDIES['SQLITE_CORRUPT']}")
@@ -315,5 +398,8 @@ def _plainly(path: Path, busy: str = REMEDIES["SQLITE_BUSY"]) -> Iterator[None]:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
         remedies = {**REMEDIES, "SQLITE_BUSY": busy}
-        remedy = next((remedy for known, remedy in remedies.items() if name.startswith(known)), REMEDIES["SQLITE_CORRUPT"])
+        remedy = next(
+            (remedy for known, remedy in remedies.items() if name.startswith(known)),
+            REMEDIES["SQLITE_CORRUPT"],
+        )
         raise InputError(f"{path}: {one_line(str(error))[:100]}: {remedy}") from None

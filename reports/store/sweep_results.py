@@ -19,7 +19,9 @@ CELLS_AT_ONCE = 256  # as lists of Python's objects, before they are packed
 
 
 class Columns:
-    """Tables of cells below each other, packed as they come: as Python's objects a large sweep would not fit into memory."""
+    """Tables of cells below each other, packed as they come: as Python's objects a large sweep
+    would not fit into memory.
+    """
 
     def __init__(self) -> None:
         self._lists: dict[str, list[Any]] = {}
@@ -43,8 +45,11 @@ class Columns:
         import pandas as pd
 
         if self._length:
-            self._packed.append((self._length, {name: pd.Series(values) for name, values in self._lists.items()}))
-        self._lists, self._length = {}, 0
+            self._packed.append(
+                (self._length, {name: pd.Series(values) for name, values in self._lists.items()})
+            )
+        self._lists = {}
+        self._length = 0
 
     def frame(self, fixed: dict[str, Any]) -> "pd.DataFrame":
         """All of them, behind the columns `fixed`."""
@@ -52,24 +57,38 @@ class Columns:
 
         self._pack()
         joined = {}
-        for name in dict.fromkeys(name for _, part in self._packed for name in part):  # one in two forms at a time
-            joined[name] = _joined([part.pop(name, length) for length, part in self._packed if length])
+        for name in dict.fromkeys(
+            name for _, part in self._packed for name in part
+        ):  # one in two forms at a time
+            joined[name] = _joined(
+                [part.pop(name, length) for length, part in self._packed if length]
+            )
         self._packed = [(sum(length for length, _ in self._packed), joined)]
         return pd.DataFrame({**fixed, **joined})
 
 
 def _joined(parts: Sequence["pd.Series | int"]) -> Any:
-    """One column of its parts, of which those given as a number are so many empty cells: as of one list of all values."""
+    """One column of its parts, of which those given as a number are so many empty cells: as of
+    one list of all values.
+    """
     import pandas as pd
 
     known = [part for part in parts if not isinstance(part, int)]
     if len(known) == len(parts) and len({part.dtype for part in known}) == 1:
         return pd.concat(known, ignore_index=True)
-    return pd.Series([value for part in parts for value in ([None] * part if isinstance(part, int) else part.tolist())])
+    return pd.Series(
+        [
+            value
+            for part in parts
+            for value in ([None] * part if isinstance(part, int) else part.tolist())
+        ]
+    )
 
 
 class Stored(NamedTuple):
-    """A sweep directory as of one moment. ended: how the cells ended that have, without their rows, which are in `summary`."""
+    """A sweep directory as of one moment. ended: how the cells ended that have, without their
+    rows, which are in `summary`.
+    """
 
     directory: Path
     plan: dict[str, Any]
@@ -108,8 +127,11 @@ class Stored(NamedTuple):
         ]
 
     def table(self, name: str, cells: Iterable[int] | None = None) -> "pd.DataFrame":
-        """A table of these cells (absent: of all that are done) below each other, what was varied before it; see `load_sweep`."""
-        columns, keys = self.summary, self.keys
+        """A table of these cells (absent: of all that are done) below each other, what was
+        varied before it; see `load_sweep`.
+        """
+        columns = self.summary
+        keys = self.keys
         if name != "summary":
             columns = Columns()
             for cell in self.done if cells is None else cells:
@@ -125,7 +147,9 @@ class Stored(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How far a sweep is. rate: cells/s, of the last hundred; failed: cells with error and command."""
+    """How far a sweep is. rate: cells/s, of the last hundred; failed: cells with error and
+    command.
+    """
 
     cells: int
     done: int
@@ -146,11 +170,15 @@ def shown(key: str, value: Any) -> Any:
 
 
 def read(directory: str | Path) -> Stored:
-    """What a sweep directory holds, also while the sweep goes on; InputError if it cannot be read."""
+    """What a sweep directory holds, also while the sweep goes on; InputError if it cannot be
+    read.
+    """
     directory = Path(directory)
     with sweep_database.reading(directory) as (file, plan):
         path = directory / sweep_database.FILE
-        rows, ended, summary = {row.cell: row for row in sweep_database.cells(file, path)}, {}, Columns()
+        rows = {row.cell: row for row in sweep_database.cells(file, path)}
+        ended = {}
+        summary = Columns()
         for cell, outcome in sweep_database.results(file, path):
             if cell in rows:
                 if outcome.status == "done":
@@ -160,8 +188,9 @@ def read(directory: str | Path) -> Stored:
 
 
 def load_sweep(directory: str | Path, table: str = "summary") -> "pd.DataFrame":
-    """What the cells in a sweep directory gave, as `run_sweep` returns it; also while the sweep goes on. table: another one
-    than the summary, of a sweep that keeps them."""
+    """What the cells in a sweep directory gave, as `run_sweep` returns it; also while the sweep
+    goes on. table: another one than the summary, of a sweep that keeps them.
+    """
     stored = read(directory)
     frame = stored.table(table).drop(columns="cell")
     frame.attrs["failed"] = stored.failed()
@@ -169,19 +198,28 @@ def load_sweep(directory: str | Path, table: str = "summary") -> "pd.DataFrame":
 
 
 def sweep_status(directory: str | Path) -> Status:
-    """How far the sweep in a directory is. Its results are not read: those of a large sweep take a while."""
+    """How far the sweep in a directory is. Its results are not read: those of a large sweep take
+    a while.
+    """
     directory = Path(directory)
     path = directory / sweep_database.FILE
     with sweep_database.reading(directory, check=False) as (file, plan):
-        cells, ends = sweep_database.count(file), list(sweep_database.ends(file, path))
+        cells = sweep_database.count(file)
+        ends = list(sweep_database.ends(file, path))
         failed = [cell for cell, status, _, _ in ends if status == "failed"]
         rows = {row.cell: row for row in sweep_database.cells(file, path, failed)}
         ended = dict(sweep_database.results(file, path, failed))
     stored = Stored(directory, plan, rows, ended, Columns())
     times = sorted(started + seconds for _, _, started, seconds in ends)[-100:]
-    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+    rate = (
+        (len(times) - 1) / (times[-1] - times[0])
+        if len(times) > 1 and times[-1] > times[0]
+        else 0.0
+    )
     running = sweep_database.at_work(directory)
-    return Status(cells, len(ends) - len(failed), stored.failed(), running, rate, sum(end[-1] for end in ends))
+    return Status(
+        cells, len(ends) - len(failed), stored.failed(), running, rate, sum(end[-1] for end in ends)
+    )
 
 
 def _kept(directory: Path, cell: int, table: str) -> dict[str, list[Any]]:
@@ -192,8 +230,11 @@ def _kept(directory: Path, cell: int, table: str) -> dict[str, list[Any]]:
         frame = pd.read_parquet(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError(
-            f"{path}: missing: table = {table!r} of a sweep is kept by --keep, if its study has one; if it was there, restore it"
+            f"{path}: missing: table = {table!r} of a sweep is kept by --keep, if its study has"
+            " one; if it was there, restore it"
         ) from None
     except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read ({reason(error)}): restore it, or remove it to do without") from None
+        raise InputError(
+            f"{path}: cannot be read ({reason(error)}): restore it, or remove it to do without"
+        ) from None
     return {str(name): frame[name].tolist() for name in frame.columns}

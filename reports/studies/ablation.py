@@ -23,7 +23,10 @@ ABLATION = {
     "cosine_spread": "its standard deviation over the dies",
     "relative_error": "|estimate - exact| / |exact|, root of the mean square",
     "yield": "share of the dies that reach the accuracy wanted",
-    "trials_to_accuracy": "trials to a mean cosine as wanted, from the errors after a quarter and all of the trials; inf = never",
+    "trials_to_accuracy": (
+        "trials to a mean cosine as wanted, from the errors after a quarter and all of the trials;"
+        " inf = never"
+    ),
     "evaluations_to_accuracy": "measurements of E in them",
     "cost": "evaluations over those of the ideal chip; 1.04 is 4 % more",
     "cost_stderr": "its standard error from die to die; empty: not known",
@@ -50,26 +53,50 @@ SPENT = (("time", "s"), ("energy", "J"))
 
 
 def _ablation(frames: Frames) -> list[Titled]:
-    header = ["chip", "", "evaluations", "cost", "cosine", "relative error", "yield", "chip time", "energy"]
+    header = [
+        "chip",
+        "",
+        "evaluations",
+        "cost",
+        "cosine",
+        "relative error",
+        "yield",
+        "chip time",
+        "energy",
+    ]
     shown = []
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
         rows = []
         for _, row in frames.of(quantity).iterrows():
             cells = [str(row["variant"]), "", count(row["evaluations_to_accuracy"]), _more(row)]
-            cells += [cosine(row["cosine"]), number(row["relative_error"]), fixed(row["yield"], ".0%")]
-            rows.append([*cells, *(si(row[f"{what}_to_accuracy_{unit.lower()}"], unit) for what, unit in SPENT)])
-        if rows:
-            accuracy, dies = frames.experiment["dies"]["accuracy"], frames.summary["dies"].iloc[0]
-            says = (
-                f"on {dies} dies; evaluations of E, time and energy to a cosine of {accuracy:g}; cost: evaluations more than on "
+            cells += [
+                cosine(row["cosine"]),
+                number(row["relative_error"]),
+                fixed(row["yield"], ".0%"),
+            ]
+            rows.append(
+                [
+                    *cells,
+                    *(si(row[f"{what}_to_accuracy_{unit.lower()}"], unit) for what, unit in SPENT),
+                ]
             )
-            shown.append((f"{title}: what each imperfection costs", f"{says}the ideal chip", (header, rows)))
+        if rows:
+            accuracy = frames.experiment["dies"]["accuracy"]
+            dies = frames.summary["dies"].iloc[0]
+            says = (
+                f"on {dies} dies; evaluations of E, time and energy to a cosine of {accuracy:g};"
+                " cost: evaluations more than on "
+            )
+            shown.append(
+                (f"{title}: what each imperfection costs", f"{says}the ideal chip", (header, rows))
+            )
     return shown
 
 
 def _more(row: pd.Series) -> str:
     """What a variant of a chip costs over the ideal one."""
-    times, stderr = row["cost"], row["cost_stderr"]
+    times = row["cost"]
+    stderr = row["cost_stderr"]
     if math.isnan(times):
         return "-"
     if math.isinf(times):
@@ -83,32 +110,50 @@ def _more(row: pd.Series) -> str:
 
 def _ablated(frames: Frames) -> list[tuple[str, str]]:
     """What costs most of all imperfections, in a sentence for z and one for the gradient."""
-    said, accuracy = [], frames.experiment["dies"]["accuracy"]
+    said = []
+    accuracy = frames.experiment["dies"]["accuracy"]
     for quantity, title in (("hv", "z = Hv"), ("gradient", "gradient")):
         table = frames.of(quantity)
         single = table[table["group"] == "only"].dropna(subset="cost")
         if single.empty:
             continue
-        bound = 2 * single["cost_stderr"].fillna(0.0)  # what is less is no cost that these dies show
+        bound = 2 * single["cost_stderr"].fillna(
+            0.0
+        )  # what is less is no cost that these dies show
         dear = (single["cost"] > DEAR) & (single["cost"] - 1 > bound)
         parts = []
         if never := list(single.loc[np.isinf(single["cost"]), "imperfection"]):
-            parts.append(f"a cosine of {accuracy:g} is never reached with {' or '.join(never)} alone")
+            parts.append(
+                f"a cosine of {accuracy:g} is never reached with {' or '.join(never)} alone"
+            )
         for _, row in single[dear & np.isfinite(single["cost"])].iterrows():
             parts.append(f"{row['imperfection']} costs {_more(row)}")
         if not dear.all():
             most = float((single["cost"] - 1 + bound)[~dear].max())
-            text = f"nothing {'else ' if parts else ''}here costs more than {max(math.ceil(100 * most), 1)} %"
+            text = (
+                f"nothing {'else ' if parts else ''}here costs more than"
+                f" {max(math.ceil(100 * most), 1)} %"
+            )
             parts.append(text + (", as far as these dies tell" if bound[~dear].any() else ""))
         together = table[table["group"] == "all"]
         if len(together) and math.isfinite(float(together["cost"].iloc[0])):
             parts.append(f"all together {_more(together.iloc[0])}")
-        said.append((f"{title}:", f"{'; '.join(parts)} (evaluations to a cosine of {accuracy:g}, over those of the ideal chip)"))
+        said.append(
+            (
+                f"{title}:",
+                (
+                    f"{'; '.join(parts)} (evaluations to a cosine of {accuracy:g}, over those of"
+                    " the ideal chip)"
+                ),
+            )
+        )
     return said
 
 
 def ablation(frames: Frames) -> Figure:
-    """Evaluations that z (or the gradient) needs on every variant of the chip, over those on the ideal one, a bar each."""
+    """Evaluations that z (or the gradient) needs on every variant of the chip, over those on the
+    ideal one, a bar each.
+    """
     quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
     table = frames.of(quantity)
     figure = Figure(figsize=(10, 1.0 + 0.3 * len(table)), layout="constrained")
@@ -118,16 +163,23 @@ def ablation(frames: Frames) -> Figure:
     top = float(known.max()) if known.notna().any() else 1.0
     error = table["cost_stderr"].where(known.notna() & (table["cost_stderr"] > 0))
     axis.barh(
-        range(len(table)), known.fillna(0.0), xerr=error, color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group], alpha=0.85,
+        range(len(table)),
+        known.fillna(0.0),
+        xerr=error,
+        color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group],
+        alpha=0.85,
         ecolor=INK,
-    )  # fmt: skip
+    )
     for place, value in enumerate(table["cost"]):
         if not np.isfinite(value):
-            axis.text(0.05, place, "never" if np.isinf(value) else "not known", va="center", fontsize=9)
+            axis.text(
+                0.05, place, "never" if np.isinf(value) else "not known", va="center", fontsize=9
+            )
     axis.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
     axis.set_yticks(range(len(table)), list(map(plain, table["variant"])))
     axis.invert_yaxis()
-    accuracy, what = frames.experiment["dies"]["accuracy"], "z = Hv" if quantity == "hv" else "the gradient"
+    accuracy = frames.experiment["dies"]["accuracy"]
+    what = "z = Hv" if quantity == "hv" else "the gradient"
     label = f"evaluations to a cosine of {accuracy:g} of {what}, in those of the ideal chip"
     if top > 30:  # what costs little looks it: the axis begins far below 1
         axis.set_xscale("symlog", linthresh=2.0)
@@ -138,8 +190,11 @@ def ablation(frames: Frames) -> Figure:
 FIGURES: dict[str, Drawing] = {
     "ablation": (
         ablation,
-        "Evaluations to the accuracy wanted, in those of the ideal chip (grey), with one imperfection alone (red), all "
-        "(grey), and all but one (blue). Bars begin at 0: what looks alike costs alike.",
+        (
+            "Evaluations to the accuracy wanted, in those of the ideal chip (grey), with one"
+            " imperfection alone (red), all (grey), and all but one (blue). Bars begin at 0: what"
+            " looks alike costs alike."
+        ),
     )
 }
 

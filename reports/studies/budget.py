@@ -38,7 +38,11 @@ def _budget(frames: Frames) -> list[Titled]:
         ]
         if rows:
             shown.append(
-                (f"{title}: what to improve first", "by theory, each alone; below half a per cent left out", (header, rows))
+                (
+                    f"{title}: what to improve first",
+                    "by theory, each alone; below half a per cent left out",
+                    (header, rows),
+                )
             )
     return shown
 
@@ -51,18 +55,31 @@ def budget(frames: Frames) -> Figure | None:
     if table.empty:
         return None
     figure = Figure(figsize=(10, 1.2 + 0.36 * len(table)), layout="constrained")
-    axis, y = figure.subplots(), np.arange(len(table))
+    axis = figure.subplots()
+    y = np.arange(len(table))
     axis.barh(y - 0.2, table["time_saved"], 0.38, color=COLOURS[3], label="chip time")
     axis.barh(y + 0.2, table["energy_saved"], 0.38, color=COLOURS[1], label="energy")
     axis.set_yticks(y, list(map(plain, table["key"])))
     axis.invert_yaxis()
     axis.set_xlabel("share saved")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
 FIGURES: dict[str, Drawing] = {
-    "budget": (budget, "What half of a parameter (twice the bits per second) saves, by theory and the chip's schedule.")
+    "budget": (
+        budget,
+        (
+            "What half of a parameter (twice the bits per second) saves, by theory and the chip's"
+            " schedule."
+        ),
+    )
 }
 
 

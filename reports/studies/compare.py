@@ -1,4 +1,6 @@
-"""How the comparison of methods is shown: accuracy, limits and cost of each, beside exact R{backprop}."""
+"""How the comparison of methods is shown: accuracy, limits and cost of each, beside exact
+R{backprop}.
+"""
 
 import math
 from collections.abc import Mapping
@@ -24,9 +26,14 @@ SUMMARY = {
     "evaluations": "measurements of E",
     "cosine": "cosine of the estimate with exact R{backprop}",
     "relative_error": "|estimate - exact| / |exact|",
-    "rms_stderr": "rms over weights of the standard error, units of the quantity; empty where it cannot be known",
+    "rms_stderr": (
+        "rms over weights of the standard error, units of the quantity; empty where it cannot be"
+        " known"
+    ),
     "z_rms": "rms over weights of (estimate - exact)/stderr; about 1 without bias",
-    "limit_relative_error": "|estimate - limit| / |limit|, the limit being what theory says the method tends to",
+    "limit_relative_error": (
+        "|estimate - limit| / |limit|, the limit being what theory says the method tends to"
+    ),
     "chip_time_s": "time on the chip, s",
     "energy_j": "energy on the chip, J",
     "wall_time_s": "time of this simulation, s",
@@ -37,23 +44,35 @@ SUMMARY = {
     "r": "displacement along v; empty for methods without",
     "broadcasts": "what every synapse must be told",
     "predicted_cosine": "cosine that theory predicts",
-    "limit_cosine": "cosine of the method's limit with the exact answer: the best that any number of trials reaches",
+    "limit_cosine": (
+        "cosine of the method's limit with the exact answer: the best that any number of trials"
+        " reaches"
+    ),
     "evaluations_to_0_9": "predicted evaluations to a cosine of 0.9; inf = never",
-    "imperfect": "whether the chip has imperfections beside the noise of a reading, which theory leaves out",
+    "imperfect": (
+        "whether the chip has imperfections beside the noise of a reading, which theory leaves out"
+    ),
     "unknown_weights": "weights that have no estimate, because all their trials were alike",
     "exact_is_zero": "whether the exact answer is zero, which has no direction",
     "primary": "whether this is the experiment's own method (the others were set beside it)",
     "status": "complete, or partial if the run ended early",
-    "warnings": "what to mind about the method, its code and the number of trials; empty if nothing",
+    "warnings": (
+        "what to mind about the method, its code and the number of trials; empty if nothing"
+    ),
     "trial_ns": "chip time of a trial, ns",
     "busiest": "part of the chip that limits the trial rate",
     "busiest_share": "share of the chip time in which it was at work",
     "converter_share": "share of the chip time in which the error unit's converter was busy",
     "bus_share": "share of the chip time in which the broadcast bus was busy",
     "incidents": "what went wrong on the chip; empty if nothing",
-    "faultless_cosine": "cosine of the same run without the faults that it met; empty if it met none",
+    "faultless_cosine": (
+        "cosine of the same run without the faults that it met; empty if it met none"
+    ),
     "predicted_relative_error": "relative error that theory predicts",
-    "df": "degrees of freedom of the standard errors; inf where known without limit, empty where they are not known",
+    "df": (
+        "degrees of freedom of the standard errors; inf where known without limit, empty where they"
+        " are not known"
+    ),
 }
 
 
@@ -72,7 +91,9 @@ WEIGHTS = {
     "hv_hat": "estimated (Hv)_i; empty for a method of the gradient alone",
     "hv_stderr": "its standard error",
     "hv_limit": "what the method tends to, by theory",
-    "g_df": "degrees of freedom of g_stderr: an interval takes Student's quantile where they are few",
+    "g_df": (
+        "degrees of freedom of g_stderr: an interval takes Student's quantile where they are few"
+    ),
     "hv_df": "degrees of freedom of hv_stderr",
 }
 
@@ -109,7 +130,13 @@ ENERGY = {
     "energy_j": "energy of the whole run, J",
 }
 
-COLUMNS = {"summary": SUMMARY, "weights": WEIGHTS, "convergence": CONVERGENCE, "timeline": TIMELINE, "energy": ENERGY}
+COLUMNS = {
+    "summary": SUMMARY,
+    "weights": WEIGHTS,
+    "convergence": CONVERGENCE,
+    "timeline": TIMELINE,
+    "energy": ENERGY,
+}
 
 
 SWEPT = Swept(
@@ -118,7 +145,9 @@ SWEPT = Swept(
     {"relative_error": "predicted_relative_error", "cosine": "predicted_cosine"},
     ("cosine", "dies.accuracy"),
     units={
-        **dict.fromkeys(("cosine", "predicted_cosine", "limit_cosine", "faultless_cosine"), "cosine"),
+        **dict.fromkeys(
+            ("cosine", "predicted_cosine", "limit_cosine", "faultless_cosine"), "cosine"
+        ),
         **dict.fromkeys(("busiest_share", "converter_share", "bus_share"), "share"),
     },
 )
@@ -128,21 +157,56 @@ TILES_SHOWN = 6
 
 
 def accuracy(frames: Frames, quantity: str) -> Rows:
-    """How good the estimates of one quantity are, a row per method. z: a distance in standard errors, rms over the weights."""
+    """How good the estimates of one quantity are, a row per method. z: a distance in standard
+    errors, rms over the weights.
+    """
     second = "label" if quantity == "hv" else "broadcasts"
-    header = ["method/code", "what it is" if quantity == "hv" else second, "predicted cosine", "measured cosine"]
-    header += ["relative error", "stderr (rms)", "z to exact", *(["limit error", "z to limit"] if quantity == "hv" else [])]
+    header = [
+        "method/code",
+        "what it is" if quantity == "hv" else second,
+        "predicted cosine",
+        "measured cosine",
+    ]
+    header += [
+        "relative error",
+        "stderr (rms)",
+        "z to exact",
+        *(["limit error", "z to limit"] if quantity == "hv" else []),
+    ]
     rows = []
     for row in frames.of(quantity).to_dict("records"):
-        cells = [method_name(row), row[second], cosine(row["predicted_cosine"]), cosine(row["cosine"])]
+        cells = [
+            method_name(row),
+            row[second],
+            cosine(row["predicted_cosine"]),
+            cosine(row["cosine"]),
+        ]
         cells += [number(row[key]) for key in ("relative_error", "rms_stderr", "z_rms")]
-        rows.append(cells + [number(row[key]) for key in ("limit_relative_error", "limit_z_rms") if quantity == "hv"])
+        rows.append(
+            cells
+            + [
+                number(row[key])
+                for key in ("limit_relative_error", "limit_z_rms")
+                if quantity == "hv"
+            ]
+        )
     return header, rows
 
 
 def cost(frames: Frames) -> Rows:
-    """What each method spent on the chip, and what z (or else the gradient) to a cosine of 0.9 would take."""
-    header = ["method/code", "broadcasts", "trials", "evaluations", "for cosine 0.9", "chip time", "energy", "wall time"]
+    """What each method spent on the chip, and what z (or else the gradient) to a cosine of 0.9
+    would take.
+    """
+    header = [
+        "method/code",
+        "broadcasts",
+        "trials",
+        "evaluations",
+        "for cosine 0.9",
+        "chip time",
+        "energy",
+        "wall time",
+    ]
     rows = []
     for row in frames.of_each().to_dict("records"):
         cells = [
@@ -152,15 +216,25 @@ def cost(frames: Frames) -> Rows:
             count(row["evaluations"]),
             count(row["evaluations_to_0_9"]),
         ]
-        rows.append([*cells, si(row["chip_time_s"], "s"), si(row["energy_j"], "J"), si(row["wall_time_s"], "s")])
+        rows.append(
+            [
+                *cells,
+                si(row["chip_time_s"], "s"),
+                si(row["energy_j"], "J"),
+                si(row["wall_time_s"], "s"),
+            ]
+        )
     return header, rows
 
 
 def _comparison(frames: Frames) -> list[Titled]:
     z = (
         "z = Hv, estimated against exact R{backprop}",
-        "limit error: distance of the estimate from what theory says the method tends to, relative to that limit; "
-        "z: rms distance in standard errors, about 1 where nothing but noise is left",
+        (
+            "limit error: distance of the estimate from what theory says the method tends to,"
+            " relative to that limit; z: rms distance in standard errors, about 1 where nothing but"
+            " noise is left"
+        ),
         accuracy(frames, "hv"),
     )
     return [
@@ -168,8 +242,10 @@ def _comparison(frames: Frames) -> list[Titled]:
         ("Gradient, estimated against exact backprop", "", accuracy(frames, "gradient")),
         (
             "What it cost, each method at the same number of evaluations",
-            "evaluations: measurements of E; for cosine 0.9: evaluations until z (or the gradient, where that is all) has a "
-            "cosine of 0.9, by theory",
+            (
+                "evaluations: measurements of E; for cosine 0.9: evaluations until z (or the"
+                " gradient, where that is all) has a cosine of 0.9, by theory"
+            ),
             cost(frames),
         ),
     ]
@@ -177,7 +253,10 @@ def _comparison(frames: Frames) -> list[Titled]:
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(method/code, what came of its z, or of the gradient where that is all)."""
-    return [(method_name(row), verdict(row) + _cost_of_faults(row)) for row in frames.of_each().to_dict("records")]
+    return [
+        (method_name(row), verdict(row) + _cost_of_faults(row))
+        for row in frames.of_each().to_dict("records")
+    ]
 
 
 SPOKEN = {"gradient": "the gradient", "hv": "Hv"}
@@ -185,60 +264,98 @@ SPOKEN = {"gradient": "the gradient", "hv": "Hv"}
 
 def verdict(row: Mapping[Any, Any]) -> str:
     """What came of one quantity by one method, of its row of the summary."""
-    quantity, cosine_, needed, evaluations = SPOKEN[row["quantity"]], row["cosine"], row["evaluations_to_0_9"], row["evaluations"]
+    quantity = SPOKEN[row["quantity"]]
+    cosine_ = row["cosine"]
+    needed = row["evaluations_to_0_9"]
+    evaluations = row["evaluations"]
     if math.isnan(cosine_):
         return f"gives no estimate of {quantity}: {_nothing(row)}"
     if math.isinf(needed):
         why = f"the limit it tends to has a cosine of {row['limit_cosine']:.2f}"
         if row["limit_cosine"] > TARGET_COSINE:
-            why = "noise hides what the trials look for, so that it would take more than 2^62 of them"
-        return f"cannot reach a cosine of {TARGET_COSINE} with {quantity}, however many evaluations: {why}"
+            why = (
+                "noise hides what the trials look for, so that it would take more than 2^62 of them"
+            )
+        return (
+            f"cannot reach a cosine of {TARGET_COSINE} with {quantity}, however many evaluations:"
+            f" {why}"
+        )
     if needed > evaluations:
         return (
-            f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with {quantity} "
-            f"takes about {amount(needed)}, {amount(needed / evaluations)} times as many"
+            f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with"
+            f" {quantity} takes about {amount(needed)}, {amount(needed / evaluations)} times as"
+            " many"
         )
     if cosine_ >= TARGET_COSINE:
         enough = f"{amount(needed)} evaluations are enough for {TARGET_COSINE}"
         return f"succeeds: a cosine of {cosine_:.4f} with {quantity}; {enough}"
     alone = " for a chip with noise of the error alone" if row["imperfect"] else ""
-    short = f"falls short: a cosine of {row['predicted_cosine']:.3f} with {quantity} was predicted{alone}, {cosine_:.3f} measured"
+    short = (
+        f"falls short: a cosine of {row['predicted_cosine']:.3f} with {quantity} was"
+        f" predicted{alone}, {cosine_:.3f} measured"
+    )
     if row["faultless_cosine"] >= TARGET_COSINE:  # what the faults cost is said next
         return short
     if row["imperfect"]:
         return f"{short}: its other imperfections cost the rest (perturb ablate ranks them)"
-    return f"{short}; by chance (try another seed), or because terms beyond the quadratic matter (lower sigma and r)"
+    return (
+        f"{short}; by chance (try another seed), or because terms beyond the quadratic matter"
+        " (lower sigma and r)"
+    )
 
 
 def _nothing(row: Mapping[Any, Any]) -> str:
     """Why there is no cosine."""
     if row["unknown_weights"]:
-        return f"to {row['unknown_weights']} of {row['n_weights']} weights all trials were alike; take more"
+        return (
+            f"to {row['unknown_weights']} of {row['n_weights']} weights all trials were alike; take"
+            " more"
+        )
     if row["exact_is_zero"]:
         return "the exact one is zero, which has no direction"
-    why = ", so nothing of the perturbation reaches E and its reading" if math.isnan(row["faultless_cosine"]) else ""
+    why = (
+        ", so nothing of the perturbation reaches E and its reading"
+        if math.isnan(row["faultless_cosine"])
+        else ""
+    )
     return f"every sum is zero{why}"
 
 
 def _cost_of_faults(row: Mapping[Any, Any]) -> str:
     """What the faults of a run cost it, as the end of its verdict; nothing where it met none."""
-    unhurt, measured = row["faultless_cosine"], row["cosine"]
+    unhurt = row["faultless_cosine"]
+    measured = row["cosine"]
     if math.isnan(unhurt):
         return ""
     lost = unhurt - (0.0 if math.isnan(measured) else measured) if unhurt > 0 else 0.0
     cost = f"{lost:.2f}" if lost >= 0.005 else "less than 0.01" if lost > 0 else "nothing"
-    return f"; faults cost {cost} of the cosine with {SPOKEN[row['quantity']]} ({unhurt:.2f} without them)"
+    return (
+        f"; faults cost {cost} of the cosine with {SPOKEN[row['quantity']]} ({unhurt:.2f} without"
+        " them)"
+    )
 
 
 def hardware(frames: Frames) -> list[str]:
-    """What limits the chip's speed, what its energy goes into, and what went wrong on it, in sentences."""
-    rows, said = frames.of_each(), []
+    """What limits the chip's speed, what its energy goes into, and what went wrong on it, in
+    sentences.
+    """
+    rows = frames.of_each()
+    said = []
     own = rows[rows["primary"]] if rows["primary"].any() else rows
     row = own.iloc[-1].to_dict()
-    rate, share = 1e9 / row["trial_ns"], row["busiest_share"]
-    said.append(f"{method_name(row)} makes {count(rate)} trials a second; {row['busiest']} takes {share:.0%} of the time.")
-    said.append(f"The converter is busy {row['converter_share']:.0%} of the time, the bus {row['bus_share']:.0%}.")
-    energy = frames.energy[(frames.energy["method"] == row["method"]) & (frames.energy["code"] == row["code"])]
+    rate = 1e9 / row["trial_ns"]
+    share = row["busiest_share"]
+    said.append(
+        f"{method_name(row)} makes {count(rate)} trials a second; {row['busiest']} takes"
+        f" {share:.0%} of the time."
+    )
+    said.append(
+        f"The converter is busy {row['converter_share']:.0%} of the time, the bus"
+        f" {row['bus_share']:.0%}."
+    )
+    energy = frames.energy[
+        (frames.energy["method"] == row["method"]) & (frames.energy["code"] == row["code"])
+    ]
     if energy["energy_j"].sum() > 0:
         most = energy.iloc[int(energy["energy_j"].argmax())]
         part = most["energy_j"] / energy["energy_j"].sum()
@@ -247,10 +364,14 @@ def hardware(frames: Frames) -> list[str]:
 
 
 CAUSES = {
-    "perturbation": "for changes of the perturbation", "mac": "for multiplying and adding in the array",
-    "conversion": "for conversions", "broadcast_bit": "for broadcasts", "accumulate": "for the synapses' sums",
-    "static": "static power", "refresh": "for refreshing the weights",
-}  # fmt: skip
+    "perturbation": "for changes of the perturbation",
+    "mac": "for multiplying and adding in the array",
+    "conversion": "for conversions",
+    "broadcast_bit": "for broadcasts",
+    "accumulate": "for the synapses' sums",
+    "static": "static power",
+    "refresh": "for refreshing the weights",
+}
 
 
 def warnings(frames: Frames) -> list[str]:
@@ -258,11 +379,16 @@ def warnings(frames: Frames) -> list[str]:
     return [text for text in dict.fromkeys(frames.of_each()["warnings"].astype(str)) if text]
 
 
-QUANTITIES = {"gradient": ("g_exact", "g_hat", "g_stderr", "dE/dw"), "hv": ("hv_exact", "hv_hat", "hv_stderr", "(Hv)")}
+QUANTITIES = {
+    "gradient": ("g_exact", "g_hat", "g_stderr", "dE/dw"),
+    "hv": ("hv_exact", "hv_hat", "hv_stderr", "(Hv)"),
+}
 
 
 def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
-    """Estimated against exact, a panel per method, a point with its standard error per weight; on the line they agree."""
+    """Estimated against exact, a panel per method, a point with its standard error per weight;
+    on the line they agree.
+    """
     name = QUANTITIES[quantity][-1]
     methods = frames.methods(quantity)
     if not methods:
@@ -284,23 +410,40 @@ def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
     return finished(figure)
 
 
-def estimated_against_exact(axis: Axes, frames: Frames, quantity: str, method: tuple[str, str], colour: str) -> None:
-    """A point with its standard error per weight, and the line on which estimate and exact answer agree."""
+def estimated_against_exact(
+    axis: Axes, frames: Frames, quantity: str, method: tuple[str, str], colour: str
+) -> None:
+    """A point with its standard error per weight, and the line on which estimate and exact
+    answer agree.
+    """
     exact, hat, stderr, name = QUANTITIES[quantity]
-    w = frames.weights[(frames.weights["method"] == method[0]) & (frames.weights["code"] == method[1])]
+    w = frames.weights[
+        (frames.weights["method"] == method[0]) & (frames.weights["code"] == method[1])
+    ]
     many = len(w) > 200
     axis.errorbar(
-        w[exact], w[hat], yerr=w[stderr] if w[stderr].notna().all() else None, fmt=".", color=colour, ecolor=colour,
-        elinewidth=0.5, markersize=2.5 if many else 6, alpha=0.35 if many else 0.9, rasterized=many,
-    )  # fmt: skip
-    low, high = w[exact].min(), w[exact].max()
+        w[exact],
+        w[hat],
+        yerr=w[stderr] if w[stderr].notna().all() else None,
+        fmt=".",
+        color=colour,
+        ecolor=colour,
+        elinewidth=0.5,
+        markersize=2.5 if many else 6,
+        alpha=0.35 if many else 0.9,
+        rasterized=many,
+    )
+    low = w[exact].min()
+    high = w[exact].max()
     axis.plot([low, high], [low, high], color=INK, linewidth=1.2)
     axis.set_xlabel(f"exact {name}$_i$")
     axis.xaxis.set_major_locator(MaxNLocator(3))
 
 
 def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
-    """Relative error against trials, cosine against evaluations: points measured, lines predicted; where 0.9 lies."""
+    """Relative error against trials, cosine against evaluations: points measured, lines
+    predicted; where 0.9 lies.
+    """
     if not frames.methods(quantity):
         return None
     colours = _colours(frames)
@@ -310,21 +453,44 @@ def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
     for method, code in frames.methods(quantity):
         colour = colours[method, code]
         part = frame[(frame["method"] == method) & (frame["code"] == code)]
-        for axis, spent, column in ((left, "trials", "relative_error"), (right, "evaluations", "cosine")):
-            axis.plot(part[spent], part[column], "o", color=colour, markersize=4, label=plain(f"{method}/{code}"))
+        for axis, spent, column in (
+            (left, "trials", "relative_error"),
+            (right, "evaluations", "cosine"),
+        ):
+            axis.plot(
+                part[spent],
+                part[column],
+                "o",
+                color=colour,
+                markersize=4,
+                label=plain(f"{method}/{code}"),
+            )
             axis.plot(part[spent], part[f"predicted_{column}"], "-", color=colour, linewidth=1.2)
     left.set(xscale="log", yscale="log", xlabel="trials", ylabel="relative error")
     left.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
-    right.set(xscale="log", xlabel="evaluations of E", ylabel="cosine with exact", ylim=(min(-0.1, frame["cosine"].min()), 1.05))
+    right.set(
+        xscale="log",
+        xlabel="evaluations of E",
+        ylabel="cosine with exact",
+        ylim=(min(-0.1, frame["cosine"].min()), 1.05),
+    )
     right.axhline(0.9, color=INK, linewidth=0.8, linestyle=":")
     for axis in (left, right):
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
 def timeline(frames: Frames) -> Figure | None:
-    """The chip's first two trials, a lane per part; below, the broadcast that ends the first. None without a timeline."""
+    """The chip's first two trials, a lane per part; below, the broadcast that ends the first.
+    None without a timeline.
+    """
     method, code = frames.primary
     trace = frames.timeline
     trace = trace[(trace["method"] == method) & (trace["code"] == code) & (trace["trial"] < 2)]
@@ -341,23 +507,44 @@ def timeline(frames: Frames) -> Figure | None:
     sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
     margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
     figure = Figure(figsize=(10, 1.2 + 0.5 * len(lanes)), layout="constrained")
-    windows = ((0, end, "two trials"), (sent - margin, ended["end_ns"].max() + margin, "the broadcast that ends the first trial"))
-    for axis, (start, stop, title) in zip(figure.subplots(1, 2, width_ratios=(3, 2), sharey=True), windows, strict=True):
+    windows = (
+        (0, end, "two trials"),
+        (sent - margin, ended["end_ns"].max() + margin, "the broadcast that ends the first trial"),
+    )
+    for axis, (start, stop, title) in zip(
+        figure.subplots(1, 2, width_ratios=(3, 2), sharey=True), windows, strict=True
+    ):
         # nothing is drawn thinner than the eye can see
         least = 0.003 * (stop - start)
         for _, interval in trace.iterrows():
-            phase, trial = int(interval["phase"]), int(interval["trial"])
+            phase = int(interval["phase"])
+            trial = int(interval["trial"])
             colour = INK if phase < 0 else COLOURS[(phase + 2) % len(COLOURS)]
-            bar = (interval["start_ns"] / 1e3, max(interval["end_ns"] - interval["start_ns"], least) / 1e3)
+            bar = (
+                interval["start_ns"] / 1e3,
+                max(interval["end_ns"] - interval["start_ns"], least) / 1e3,
+            )
             y = lanes.index(interval["unit"])
-            axis.broken_barh([bar], (y - 0.38, 0.76), facecolors=colour, alpha=0.85 if trial % 2 == 0 else 0.5)
+            axis.broken_barh(
+                [bar], (y - 0.38, 0.76), facecolors=colour, alpha=0.85 if trial % 2 == 0 else 0.5
+            )
         axis.set(xlim=(start / 1e3, stop / 1e3), xlabel="chip time, microseconds")
         axis.set_title(title, fontsize=9)
         axis.set_yticks(range(len(lanes)), list(map(plain, lanes)))
     axis.invert_yaxis()
     if len(tiles) > TILES_SHOWN:
         more = f"and {len(tiles) - TILES_SHOWN} more tiles"
-        axis.annotate(more, (1, 0), (0, -30), "axes fraction", "offset points", ha="right", va="top", fontsize=8, color=INK)
+        axis.annotate(
+            more,
+            (1, 0),
+            (0, -30),
+            "axes fraction",
+            "offset points",
+            ha="right",
+            va="top",
+            fontsize=8,
+            color=INK,
+        )
     return finished(figure)
 
 
@@ -378,17 +565,30 @@ def energy(frames: Frames) -> Figure | None:
 
 def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> None:
     """Joules by cause, a bar for each name."""
-    axis, left = figure.subplots(), np.zeros(len(names))
+    axis = figure.subplots()
+    left = np.zeros(len(names))
     most = np.sum(list(causes.values()), axis=0).max()
     for (cause, joules), colour in zip(causes.items(), COLOURS, strict=False):
         seen = joules.max() > 0.003 * most
-        axis.barh(range(len(names)), joules, left=left, color=colour, label=plain(cause.replace("_", " ")) if seen else None)
+        axis.barh(
+            range(len(names)),
+            joules,
+            left=left,
+            color=colour,
+            label=plain(cause.replace("_", " ")) if seen else None,
+        )
         left += joules
     axis.set_yticks(range(len(names)), list(map(plain, names)))
     axis.set_xlabel("energy of the run")
     axis.xaxis.set_major_formatter(EngFormatter("J"))
     axis.invert_yaxis()
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def _colours(frames: Frames) -> dict[tuple[str, str], str]:
@@ -398,16 +598,25 @@ def _colours(frames: Frames) -> dict[tuple[str, str], str]:
 FIGURES: dict[str, Drawing] = {
     "scatter_hv": (
         lambda frames: scatter(frames, "hv"),
-        "z = Hv, estimated against exact: one point with its standard error per weight. Estimates that agree lie on the line; "
-        "mind that every panel has its own vertical scale.",
+        (
+            "z = Hv, estimated against exact: one point with its standard error per weight."
+            " Estimates that agree lie on the line; mind that every panel has its own vertical"
+            " scale."
+        ),
     ),
     "convergence_hv": (
         lambda frames: convergence(frames, "hv"),
-        "Error of z against the number of trials, and its cosine against the evaluations spent. Points are measured, lines are "
-        "predicted by theory; the dotted lines mark an error as large as z and a cosine of 0.9. An orthogonal code pays off only "
-        "when its period is complete.",
+        (
+            "Error of z against the number of trials, and its cosine against the evaluations spent."
+            " Points are measured, lines are predicted by theory; the dotted lines mark an error as"
+            " large as z and a cosine of 0.9. An orthogonal code pays off only when its period is"
+            " complete."
+        ),
     ),
-    "scatter_gradient": (lambda frames: scatter(frames, "gradient"), "The same for the gradient: estimated against exact."),
+    "scatter_gradient": (
+        lambda frames: scatter(frames, "gradient"),
+        "The same for the gradient: estimated against exact.",
+    ),
     "convergence_gradient": (
         lambda frames: convergence(frames, "gradient"),
         "The same for the gradient: error against trials, cosine against evaluations.",
@@ -418,8 +627,11 @@ FIGURES: dict[str, Drawing] = {
     ),
     "timeline": (
         timeline,
-        "Part of the chip's timeline: the first two trials of the experiment's own method, the second paler. Each colour is one "
-        "evaluation of E; grey is everything that belongs to no evaluation.",
+        (
+            "Part of the chip's timeline: the first two trials of the experiment's own method, the"
+            " second paler. Each colour is one evaluation of E; grey is everything that belongs to"
+            " no evaluation."
+        ),
     ),
 }
 

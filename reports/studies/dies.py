@@ -19,25 +19,51 @@ DIES = {
 COLUMNS = {"summary": FACTS, "dies": DIES}
 
 
-SWEPT = Swept(("subject",), ("median_cosine", "yield"), wanted=("median_cosine", "dies.accuracy"), shares={"yield": "dies.count"})
+SWEPT = Swept(
+    ("subject",),
+    ("median_cosine", "yield"),
+    wanted=("median_cosine", "dies.accuracy"),
+    shares={"yield": "dies.count"},
+)
 
 
 def dies(frames: Frames) -> Figure:
     """How the cosines of the dies are distributed, and the accuracy wanted."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    axis, accuracy = figure.subplots(), frames.experiment["dies"]["accuracy"]
-    for (quantity, title), colour in zip((("hv", "z = Hv"), ("gradient", "gradient")), (COLOURS[3], COLOURS[2]), strict=True):
+    axis = figure.subplots()
+    accuracy = frames.experiment["dies"]["accuracy"]
+    for (quantity, title), colour in zip(
+        (("hv", "z = Hv"), ("gradient", "gradient")), (COLOURS[3], COLOURS[2]), strict=True
+    ):
         cosines = np.sort(frames.dies.loc[frames.dies["quantity"] == quantity, "cosine"])
         if len(cosines):
-            axis.step(cosines, np.arange(1, len(cosines) + 1) / len(cosines), where="post", color=colour, label=title)
+            axis.step(
+                cosines,
+                np.arange(1, len(cosines) + 1) / len(cosines),
+                where="post",
+                color=colour,
+                label=title,
+            )
     axis.axvline(accuracy, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel="cosine with the exact answer", ylabel="share of dies up to there")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
 FIGURES: dict[str, Drawing] = {
-    "dies": (dies, "Dies of one design: the share of them whose cosine is at most so large. Dotted: the accuracy wanted.")
+    "dies": (
+        dies,
+        (
+            "Dies of one design: the share of them whose cosine is at most so large. Dotted: the"
+            " accuracy wanted."
+        ),
+    )
 }
 
 

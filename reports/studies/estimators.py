@@ -16,7 +16,10 @@ ESTIMATORS = {
     "n_weights": "weights of the network, biases included",
     "trials": "draws of the perturbation, each time",
     "evaluations": "measurements of E, each time",
-    "predicted_bias": "|limit - exact| / |exact|, the limit by theory, with terms in sigma and r; empty where it does not say",
+    "predicted_bias": (
+        "|limit - exact| / |exact|, the limit by theory, with terms in sigma and r; empty where it"
+        " does not say"
+    ),
     "measured_bias": "|mean over the repeats - exact| / |exact|, less what chance leaves of it",
     "bias_resolution": "what chance leaves of it: a smaller bias cannot be seen",
     "predicted_error": "relative error that theory predicts, root of the mean square",
@@ -35,19 +38,33 @@ COLUMNS = {"summary": ESTIMATORS}
 SWEPT = Swept(
     ("quantity", "method", "code"),
     ("measured_error", "measured_cosine"),
-    {"measured_error": "predicted_error", "measured_cosine": "predicted_cosine", "measured_bias": "predicted_bias"},
+    {
+        "measured_error": "predicted_error",
+        "measured_cosine": "predicted_cosine",
+        "measured_bias": "predicted_bias",
+    },
     ("measured_cosine", "dies.accuracy"),
     units=dict.fromkeys(("measured_cosine", "predicted_cosine"), "cosine"),
 )
 
 
 def _estimators(frames: Frames) -> list[Titled]:
-    header = ["method/code", "", "predicted bias", "measured bias", "predicted error", "measured error", "measured cosine"]
+    header = [
+        "method/code",
+        "",
+        "predicted bias",
+        "measured bias",
+        "predicted error",
+        "measured error",
+        "measured cosine",
+    ]
     header += ["z to limit", "for cosine 0.9"]
     shown = []
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
         rows = []
-        for row in frames.of(quantity).sort_values("measured_error", kind="stable").to_dict("records"):
+        for row in (
+            frames.of(quantity).sort_values("measured_error", kind="stable").to_dict("records")
+        ):
             seen = row["measured_bias"] > 2 * row["bias_resolution"]
             bias = (
                 number(row["measured_bias"])
@@ -61,43 +78,78 @@ def _estimators(frames: Frames) -> list[Titled]:
                 bias,
                 number(row["predicted_error"]),
             ]
-            cells += [number(row["measured_error"]), cosine(row["measured_cosine"]), number(row["z_rms"])]
+            cells += [
+                number(row["measured_error"]),
+                cosine(row["measured_cosine"]),
+                number(row["z_rms"]),
+            ]
             rows.append([*cells, count(row["evaluations_to_0_9"])])
         if rows:
             evaluations = count(float(frames.summary["evaluations"].median()))
-            says = f"relative to the exact answer, after {evaluations} evaluations each; <: no bias seen, and none as large"
+            says = (
+                f"relative to the exact answer, after {evaluations} evaluations each; <: no bias"
+                " seen, and none as large"
+            )
             shown.append((f"{title}, best first", says, (header, rows)))
     return shown
 
 
 def estimators(frames: Frames) -> Figure:
-    """Measured against predicted relative error, a point per method and code, for z and for the gradient."""
+    """Measured against predicted relative error, a point per method and code, for z and for the
+    gradient.
+    """
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     axes = figure.subplots(1, 2)
     methods = list(dict.fromkeys(frames.summary["method"]))
     codes = list(dict.fromkeys(frames.summary["code"]))
     for axis, quantity, title in zip(axes, ("hv", "gradient"), ("z = Hv", "gradient"), strict=True):
         own = frames.of(quantity)
-        for method, code, x, y in zip(own["method"], own["code"], own["predicted_error"], own["measured_error"], strict=True):
-            colour, marker = COLOURS[methods.index(method) % len(COLOURS)], MARKERS[codes.index(code) % len(MARKERS)]
+        for method, code, x, y in zip(
+            own["method"], own["code"], own["predicted_error"], own["measured_error"], strict=True
+        ):
+            colour = COLOURS[methods.index(method) % len(COLOURS)]
+            marker = MARKERS[codes.index(code) % len(MARKERS)]
             axis.plot(x, y, marker, color=colour, markersize=7, alpha=0.8)
         shown = own[["predicted_error", "measured_error"]].to_numpy()
         shown = shown[np.isfinite(shown) & (shown > 0)]
         if shown.size:  # methods of the gradient alone tell nothing of z
-            axis.plot([shown.min(), shown.max()], [shown.min(), shown.max()], color=INK, linewidth=1)
-        axis.set(xscale="log", yscale="log", xlabel="predicted relative error", ylabel="measured relative error")
+            axis.plot(
+                [shown.min(), shown.max()], [shown.min(), shown.max()], color=INK, linewidth=1
+            )
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="predicted relative error",
+            ylabel="measured relative error",
+        )
         axis.set_title(title, fontsize=9)
-    handles = [Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)]) for i in range(len(methods))]
-    handles += [Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=INK) for i in range(len(codes))]
-    figure.legend(handles, list(map(plain, methods + codes)), loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    handles = [
+        Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)])
+        for i in range(len(methods))
+    ]
+    handles += [
+        Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=INK)
+        for i in range(len(codes))
+    ]
+    figure.legend(
+        handles,
+        list(map(plain, methods + codes)),
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=8,
+    )
     return finished(figure)
 
 
 FIGURES: dict[str, Drawing] = {
     "estimators": (
         estimators,
-        "Every method (colour) with every code (shape): measured against predicted relative error. On the line theory is "
-        "right. A method whose limit is wrong cannot come further left than its bias.",
+        (
+            "Every method (colour) with every code (shape): measured against predicted relative"
+            " error. On the line theory is right. A method whose limit is wrong cannot come further"
+            " left than its bias."
+        ),
     )
 }
 

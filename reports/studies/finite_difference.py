@@ -11,7 +11,9 @@ from reports.table import facts
 ERRORS = {
     "kind": "one-sided or central difference of two gradients",
     "displacement": "|r v|, units of the weights",
-    "error": "|difference - Hv| / |Hv|, with Hv by R{backprop}; empty where the network did not settle",
+    "error": (
+        "|difference - Hv| / |Hv|, with Hv by R{backprop}; empty where the network did not settle"
+    ),
 }
 COLUMNS = {"summary": FACTS, "errors": ERRORS}
 
@@ -20,12 +22,16 @@ SWEPT = Swept(("subject",), ("smallest_error",))
 
 
 def finite_difference(frames: Frames) -> Figure:
-    """Error of the two finite differences against the displacement, lines of slope 1 and 2, R{backprop} as the floor."""
+    """Error of the two finite differences against the displacement, lines of slope 1 and 2,
+    R{backprop} as the floor.
+    """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axis, errors = figure.subplots(), frames.errors
+    axis = figure.subplots()
+    errors = frames.errors
     for kind, order, colour in (("one-sided", 1, COLOURS[0]), ("central", 2, COLOURS[3])):
         own = errors[errors["kind"] == kind]
-        displacement, error = own["displacement"].to_numpy(), own["error"].to_numpy()
+        displacement = own["displacement"].to_numpy()
+        error = own["error"].to_numpy()
         axis.plot(displacement, error, "o", color=colour, markersize=4, label=f"{kind} difference")
         # through the largest displacement whose error is below 1 %: there truncation rules
         small = np.flatnonzero(error < 1e-2)
@@ -33,21 +39,47 @@ def finite_difference(frames: Frames) -> Figure:
             at = small[-1]
             line = error[at] * (displacement / displacement[at]) ** order
             shown = (line > 0.3 * np.nanmin(error)) & (line < 10)
-            axis.plot(displacement[shown], line[shown], color=colour, linewidth=1, alpha=0.7, label=f"slope {order}")
+            axis.plot(
+                displacement[shown],
+                line[shown],
+                color=colour,
+                linewidth=1,
+                alpha=0.7,
+                label=f"slope {order}",
+            )
         chosen = frames.fact("chosen_displacement", kind)
-        axis.plot(chosen, frames.fact("error_there", kind), "D", color=colour, markersize=9, fillstyle="none", label="chosen")
-    axis.axhline(frames.fact("error", "R{backprop}"), color=COLOURS[2], linewidth=2, label="R{backprop}")
+        axis.plot(
+            chosen,
+            frames.fact("error_there", kind),
+            "D",
+            color=colour,
+            markersize=9,
+            fillstyle="none",
+            label="chosen",
+        )
+    axis.axhline(
+        frames.fact("error", "R{backprop}"), color=COLOURS[2], linewidth=2, label="R{backprop}"
+    )
     axis.set(xscale="log", yscale="log", xlabel="displacement |r v|", ylabel="relative error of Hv")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=7,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
 FIGURES: dict[str, Drawing] = {
     "finite_difference": (
         finite_difference,
-        "Hv from the difference of two gradients, against exact R{backprop}. From the right the error falls with the order "
-        "of the difference, until rounding, which grows as the displacement shrinks, takes over. R{backprop} has no "
-        "displacement to choose: the line at the bottom is what rounding leaves of it.",
+        (
+            "Hv from the difference of two gradients, against exact R{backprop}. From the right the"
+            " error falls with the order of the difference, until rounding, which grows as the"
+            " displacement shrinks, takes over. R{backprop} has no displacement to choose: the line"
+            " at the bottom is what rounding leaves of it."
+        ),
     )
 }
 

@@ -19,7 +19,10 @@ CLAIMS = {
     "measured": "value that the emulator gives",
     "stderr": "standard error of the measured value; 0 for what has no chance in it",
     "tolerance": "what the prediction leaves out, or rounding",
-    "verdict": "agrees: within 5 stderr + tolerance, else DISAGREES; published form biased: wrong, as theory says it should be",
+    "verdict": (
+        "agrees: within 5 stderr + tolerance, else DISAGREES; published form biased: wrong, as"
+        " theory says it should be"
+    ),
 }
 COLUMNS = {"summary": CLAIMS}
 
@@ -31,10 +34,15 @@ FAR = 2.0  # where points further away are drawn
 
 
 def _reproduce(frames: Frames) -> list[Titled]:
-    header, shown = ["claim", "source; setting", "predicted", "measured", "error bar", "verdict"], []
+    header = ["claim", "source; setting", "predicted", "measured", "error bar", "verdict"]
+    shown = []
     for claim, own in frames.summary.groupby("name", sort=False):
         rows = [
-            [row["claim"], f"{row['source']}; {row['setting']}", *(fixed(row[key], ".4g") for key in ("predicted", "measured"))]
+            [
+                row["claim"],
+                f"{row['source']}; {row['setting']}",
+                *(fixed(row[key], ".4g") for key in ("predicted", "measured")),
+            ]
             + [number(row["stderr"]) if row["stderr"] else "", row["verdict"]]
             for row in own.to_dict("records")
         ]
@@ -44,27 +52,45 @@ def _reproduce(frames: Frames) -> list[Titled]:
 
 def _judged(frames: Frames) -> list[tuple[str, str]]:
     """How many statements of the literature agree, and which do not."""
-    verdict, total = frames.summary["verdict"], len(frames.summary)
-    agree, biased = (verdict == AGREES).sum(), (verdict == BIASED).sum()
+    verdict = frames.summary["verdict"]
+    total = len(frames.summary)
+    agree = (verdict == AGREES).sum()
+    biased = (verdict == BIASED).sum()
     text = f"{agree} of {total} statements agree within 5 standard errors and their tolerance"
-    text += f"; {biased} {'is' if biased == 1 else 'are'} wrong as published, as theory says" if biased else ""
+    text += (
+        f"; {biased} {'is' if biased == 1 else 'are'} wrong as published, as theory says"
+        if biased
+        else ""
+    )
     wrong = frames.summary[verdict == DISAGREES]
-    return [("reproduced:", text)] + [(str(row["name"]), f"DISAGREES: {row['claim']}") for row in wrong.to_dict("records")]
+    return [("reproduced:", text)] + [
+        (str(row["name"]), f"DISAGREES: {row['claim']}") for row in wrong.to_dict("records")
+    ]
 
 
 def claims(frames: Frames) -> Figure:
-    """How far every measured value is from the predicted one, as a share of what is allowed: a line per statement."""
+    """How far every measured value is from the predicted one, as a share of what is allowed: a
+    line per statement.
+    """
     table = frames.summary.iloc[::-1]
     figure = Figure(figsize=(10, 1.2 + 0.22 * len(table)), layout="constrained")
-    axis, allowed = figure.subplots(), 5 * table["stderr"] + table["tolerance"]
-    share = ((table["measured"] - table["predicted"]) / allowed.where(allowed > 0)).fillna(0.0).clip(-FAR, FAR)
+    axis = figure.subplots()
+    allowed = 5 * table["stderr"] + table["tolerance"]
+    share = (
+        ((table["measured"] - table["predicted"]) / allowed.where(allowed > 0))
+        .fillna(0.0)
+        .clip(-FAR, FAR)
+    )
     colours = [COLOURS[2] if verdict == AGREES else COLOURS[0] for verdict in table["verdict"]]
     axis.axvspan(-1, 1, color=COLOURS[2], alpha=0.12, linewidth=0)
     axis.axvline(0, color=INK, linewidth=0.8)
     axis.scatter(share, np.arange(len(table)), c=colours, s=22, zorder=3)
     axis.set_yticks(
         np.arange(len(table)),
-        [plain(f"{row.name_}: {row.claim}") for row in table.rename(columns={"name": "name_"}).itertuples()],
+        [
+            plain(f"{row.name_}: {row.claim}")
+            for row in table.rename(columns={"name": "name_"}).itertuples()
+        ],
     )
     axis.tick_params(axis="y", labelsize=7)
     axis.set_ylim(-1, len(table))
@@ -75,8 +101,11 @@ def claims(frames: Frames) -> Figure:
 FIGURES: dict[str, Drawing] = {
     "claims": (
         claims,
-        "Measured against predicted values, as a share of what is allowed: in the band they agree. Red: published forms that "
-        "are biased, or values that disagree; what is further away is drawn at the edge.",
+        (
+            "Measured against predicted values, as a share of what is allowed: in the band they"
+            " agree. Red: published forms that are biased, or values that disagree; what is further"
+            " away is drawn at the edge."
+        ),
     )
 }
 

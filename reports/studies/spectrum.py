@@ -9,13 +9,18 @@ from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
 
-EXTREMES = {"eigenvalue": "eigenvalue of H, from either end", "residual": "|H x - lambda x| of its vector x"}
+EXTREMES = {
+    "eigenvalue": "eigenvalue of H, from either end",
+    "residual": "|H x - lambda x| of its vector x",
+}
 
 
 EIGENVALUES = {
     "eigenvalue": "eigenvalue of H, or node of the quadrature",
     "weight": "its share of the spectrum; the shares sum to 1",
-    "exact": "whether these are all eigenvalues of H, rather than nodes of stochastic Lanczos quadrature",
+    "exact": (
+        "whether these are all eigenvalues of H, rather than nodes of stochastic Lanczos quadrature"
+    ),
 }
 COLUMNS = {"summary": FACTS, "extremes": EXTREMES, "eigenvalues": EIGENVALUES}
 
@@ -32,7 +37,11 @@ def _spectrum(frames: Frames) -> list[Titled]:
     header = ["number", "", "eigenvalue", "residual"]
     return [
         facts(frames),
-        ("Extreme eigenvalues, largest first", "residual: |Hx - lambda x| of the eigenvector x", (header, ends)),
+        (
+            "Extreme eigenvalues, largest first",
+            "residual: |Hx - lambda x| of the eigenvector x",
+            (header, ends),
+        ),
     ]
 
 
@@ -41,14 +50,18 @@ def density(frames: Frames) -> Figure | None:
     if "eigenvalues" not in frames.tables:
         return None
     figure = Figure(figsize=(10, 3.8), layout="constrained")
-    axis, eigenvalues = figure.subplots(), frames.eigenvalues
-    values, weights = eigenvalues["eigenvalue"].to_numpy(), eigenvalues["weight"].to_numpy()
+    axis = figure.subplots()
+    eigenvalues = frames.eigenvalues
+    values = eigenvalues["eigenvalue"].to_numpy()
+    weights = eigenvalues["weight"].to_numpy()
     size = np.abs(values).max() or 1.0
     linear = size * 1e-4
     edges = np.concatenate([-np.geomspace(size, linear, 49), np.geomspace(linear, size, 49)])
     shares, _ = np.histogram(values, edges, weights=weights)
     low = 0.5 * weights[weights > 1e-12].min()
-    axis.stairs(np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8)
+    axis.stairs(
+        np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8
+    )
     axis.set_xscale("symlog", linthresh=linear)
     if values.min() > linear:
         axis.set_xlim(left=values.min() / 2)
@@ -62,7 +75,10 @@ def density(frames: Frames) -> Figure | None:
 FIGURES: dict[str, Drawing] = {
     "spectrum": (
         density,
-        "Eigenvalues of the Hessian: the share of them in each interval, on scales that are logarithmic.",
+        (
+            "Eigenvalues of the Hessian: the share of them in each interval, on scales that are"
+            " logarithmic."
+        ),
     )
 }
 

@@ -22,7 +22,10 @@ OPTIMISATION = {
 
 MODES = {
     "eigenvalue": "eigenvalue of H with decay, at the minimum",
-    "predicted_updates": "updates of gradient descent to 1/e along its vector, -1/ln(1 - eta lambda), eta = 1/(2 lambda_max)",
+    "predicted_updates": (
+        "updates of gradient descent to 1/e along its vector, -1/ln(1 - eta lambda), eta = 1/(2"
+        " lambda_max)"
+    ),
     "measured_updates": "the same, from a simulated descent",
     "simulated_updates": "updates simulated",
 }
@@ -33,8 +36,13 @@ EVIDENCE = {
     "train_error": "E on the patterns learned, without decay",
     "test_error": "E on the patterns held back",
     "test_accuracy": "share of them classified rightly; empty where targets are no classes",
-    "gradient_norm": "|g| with decay; where it is not small, or H with decay not positive, no minimum was found",
-    "gamma": "well-determined parameters, sum of l / (l + alpha) over the eigenvalues l of H without decay; empty: no minimum",
+    "gradient_norm": (
+        "|g| with decay; where it is not small, or H with decay not positive, no minimum was found"
+    ),
+    "gamma": (
+        "well-determined parameters, sum of l / (l + alpha) over the eigenvalues l of H without"
+        " decay; empty: no minimum"
+    ),
     "negative": "number of negative eigenvalues of H without decay",
     "lowest_eigenvalue": "the lowest of them",
     "log_determinant": "ln det(H + alpha I), from all eigenvalues; empty: no minimum",
@@ -70,19 +78,48 @@ def _uses(frames: Frames) -> list[Titled]:
     if "modes" in frames.tables:
         header = ["eigenvalue", "", "predicted updates", "measured updates"]
         columns = ["eigenvalue", "predicted_updates", "measured_updates"]
-        modes = [[number(float(row[column])) for column in columns] for row in frames.modes.to_dict("records")]
+        modes = [
+            [number(float(row[column])) for column in columns]
+            for row in frames.modes.to_dict("records")
+        ]
         rows = [[eigenvalue, "", *updates] for eigenvalue, *updates in modes]
-        shown.append(("Gradient descent, mode by mode", "updates to 1/e of a displacement along an eigenvector", (header, rows)))
+        shown.append(
+            (
+                "Gradient descent, mode by mode",
+                "updates to 1/e of a displacement along an eigenvector",
+                (header, rows),
+            )
+        )
     if "evidence" in frames.tables:
-        header = ["decay", "", "log evidence", "gamma", "train error", "test error", *_accuracy(frames.evidence)]
+        header = [
+            "decay",
+            "",
+            "log evidence",
+            "gamma",
+            "train error",
+            "test error",
+            *_accuracy(frames.evidence),
+        ]
         header += ["log det", "by Lanczos", "negative eigenvalues"]
-        columns = ["decay", "log_evidence", "gamma", "train_error", "test_error", *_accuracy(frames.evidence, "test_accuracy")]
+        columns = [
+            "decay",
+            "log_evidence",
+            "gamma",
+            "train_error",
+            "test_error",
+            *_accuracy(frames.evidence, "test_accuracy"),
+        ]
         rows = []
         for row in frames.evidence.to_dict("records"):
             decay, *cells = [number(float(row[column])) for column in [*columns, "log_determinant"]]
             known = np.isfinite(row["lanczos_log_determinant"])
             lanczos = (
-                with_error(fixed(row["lanczos_log_determinant"], ",.0f"), fixed(row["lanczos_stderr"], ".0f")) if known else "-"
+                with_error(
+                    fixed(row["lanczos_log_determinant"], ",.0f"),
+                    fixed(row["lanczos_stderr"], ".0f"),
+                )
+                if known
+                else "-"
             )
             rows.append([decay, "", *cells, lanczos, fixed(row["negative"], ".0f")])
         says = "decays of most evidence generalise best, in theory"
@@ -92,13 +129,26 @@ def _uses(frames: Frames) -> list[Titled]:
     if "pruning" in frames.tables:
         header = ["method", "", "removed", "train error", "test error", *_accuracy(frames.pruning)]
         shares = frames.pruning["removed"]
-        nearest = {float(shares.iloc[int((shares - at).abs().argmin())]) for at in (0.25, 0.5, 0.75, 0.9)}
+        nearest = {
+            float(shares.iloc[int((shares - at).abs().argmin())]) for at in (0.25, 0.5, 0.75, 0.9)
+        }
         columns = ["train_error", "test_error", *_accuracy(frames.pruning, "test_accuracy")]
         rows = [
-            [row["method"], "", fixed(row["removed"], ".0%"), *(number(float(row[key])) for key in columns)]
+            [
+                row["method"],
+                "",
+                fixed(row["removed"], ".0%"),
+                *(number(float(row[key])) for key in columns),
+            ]
             for row in frames.pruning[shares.isin(nearest)].to_dict("records")
         ]
-        shown.append(("Pruning, without training in between", "OBS moves the other weights, the others do not", (header, rows)))
+        shown.append(
+            (
+                "Pruning, without training in between",
+                "OBS moves the other weights, the others do not",
+                (header, rows),
+            )
+        )
     return shown
 
 
@@ -115,11 +165,21 @@ def optimisation(frames: Frames) -> Figure:
     lowest = table["error"].min()
     for name, colour in zip(dict.fromkeys(table["optimiser"]), COLOURS, strict=False):
         own = table[table["optimiser"] == name]
-        left.plot(own["cost"], own["error"] - lowest, ".-", color=colour, markersize=4, label=plain(name))
+        left.plot(
+            own["cost"], own["error"] - lowest, ".-", color=colour, markersize=4, label=plain(name)
+        )
         right.plot(own["cost"], own["gradient_norm"], ".-", color=colour, markersize=4)
-    left.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="E above the lowest found")
+    left.set(
+        xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="E above the lowest found"
+    )
     right.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="|g|")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
@@ -128,11 +188,30 @@ def modes(frames: Frames) -> Figure | None:
     if "modes" not in frames.tables:
         return None
     figure = Figure(figsize=(10, 3.4), layout="constrained")
-    axis, table = figure.subplots(), frames.modes
-    axis.plot(table["eigenvalue"], table["predicted_updates"], "-", color=COLOURS[3], label="-1/ln(1 - eta lambda)")
-    axis.plot(table["eigenvalue"], table["measured_updates"], "o", color=COLOURS[0], label="simulated descent")
+    axis = figure.subplots()
+    table = frames.modes
+    axis.plot(
+        table["eigenvalue"],
+        table["predicted_updates"],
+        "-",
+        color=COLOURS[3],
+        label="-1/ln(1 - eta lambda)",
+    )
+    axis.plot(
+        table["eigenvalue"],
+        table["measured_updates"],
+        "o",
+        color=COLOURS[0],
+        label="simulated descent",
+    )
     axis.set(xscale="log", yscale="log", xlabel="eigenvalue of H", ylabel="updates to 1/e")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
@@ -149,11 +228,22 @@ def evidence(frames: Frames) -> Figure | None:
     known = table.dropna(subset="log_evidence")
     for axis, ylabel in ((left, "log evidence"), (right, "error per pattern")):
         if len(known):
-            axis.axvline(known["decay"].iloc[int(known["log_evidence"].argmax())], color=INK, linewidth=0.8, linestyle=":")
+            axis.axvline(
+                known["decay"].iloc[int(known["log_evidence"].argmax())],
+                color=INK,
+                linewidth=0.8,
+                linestyle=":",
+            )
         if len(table) > 1:  # one decay has no scale
             axis.set_xscale("log")
         axis.set(xlabel="weight decay", ylabel=ylabel)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        *right.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
@@ -169,35 +259,59 @@ def pruning(frames: Frames) -> Figure | None:
         left.plot(own["removed"], own["train_error"], ".-", color=colour, label=plain(name))
         right.plot(own["removed"], own[held_back], ".-", color=colour)
     left.set(yscale="log", xlabel="share of weights removed", ylabel="error of a pattern learned")
-    ylabel = "accuracy on patterns held back" if held_back == "test_accuracy" else "error of a pattern held back"
+    ylabel = (
+        "accuracy on patterns held back"
+        if held_back == "test_accuracy"
+        else "error of a pattern held back"
+    )
     right.set(xlabel="share of weights removed", ylabel=ylabel)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
     return finished(figure)
 
 
 FIGURES: dict[str, Drawing] = {
     "optimisation": (
         optimisation,
-        "Three optimisers from the same weights at equal cost, which may end in different minima. Newton-CG spends most of "
-        "its cost on Hessian-vector products; near a minimum, solved well enough, its steps converge faster than linearly.",
+        (
+            "Three optimisers from the same weights at equal cost, which may end in different"
+            " minima. Newton-CG spends most of its cost on Hessian-vector products; near a minimum,"
+            " solved well enough, its steps converge faster than linearly."
+        ),
     ),
     "spectrum": (
         density,
-        "Eigenvalues of the Hessian at the minimum, the weight decay included: the share of them in each interval.",
+        (
+            "Eigenvalues of the Hessian at the minimum, the weight decay included: the share of"
+            " them in each interval."
+        ),
     ),
     "modes": (
         modes,
-        "Gradient descent from a displacement along one eigenvector at a time: updates until it is down to 1/e.",
+        (
+            "Gradient descent from a displacement along one eigenvector at a time: updates until it"
+            " is down to 1/e."
+        ),
     ),
     "evidence": (
         evidence,
-        "Which weight decay? MacKay's evidence needs only the patterns learned (left); the error on others (right) is the "
-        "truth it foretells. Dotted: the decay of largest evidence.",
+        (
+            "Which weight decay? MacKay's evidence needs only the patterns learned (left); the"
+            " error on others (right) is the truth it foretells. Dotted: the decay of largest"
+            " evidence."
+        ),
     ),
     "pruning": (
         pruning,
-        "Weights removed in the order of their size, of OBD's saliency (the diagonal of H), and one after another by OBS "
-        "(all of H), which moves the weights that stay.",
+        (
+            "Weights removed in the order of their size, of OBD's saliency (the diagonal of H), and"
+            " one after another by OBS (all of H), which moves the weights that stay."
+        ),
     ),
 }
 

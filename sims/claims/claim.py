@@ -1,7 +1,8 @@
-"""What a claim is: rows of a statement of the literature, with what it predicts and what the emulator measures.
+"""What a claim is: rows of a statement of the literature, with what it predicts and what the
+emulator measures.
 
-A row agrees if |measured - predicted| <= 5 stderr + tolerance. stderr is that of the measured value (0: nothing in it is random),
-the tolerance is what the prediction leaves out, or rounding.
+A row agrees if |measured - predicted| <= 5 stderr + tolerance. stderr is that of the measured value
+(0: nothing in it is random), the tolerance is what the prediction leaves out, or rounding.
 """
 
 import math
@@ -19,12 +20,16 @@ from reports.vocabulary import AGREES, BIASED, DISAGREES
 
 Array = np.ndarray
 SIGMAS = 5.0
-REPEATS = 32  # with seeds of their own, for a standard error: so many that five of them mean what they do of a normal variable
+# with seeds of their own, for a standard error: so many that five of them mean what they do of a
+# normal variable
+REPEATS = 32
 ROUNDING = 1e-9  # relative; of sums of thousands of terms in double precision, divided by sigma^2
 
 
 class Row(NamedTuple):
-    """claim: what is said. source: "author year", or derived. predicted, measured: the same quantity, in units of the claim."""
+    """claim: what is said. source: "author year", or derived. predicted, measured: the same
+    quantity, in units of the claim.
+    """
 
     claim: str
     source: str
@@ -44,17 +49,38 @@ def verdict(predicted: float, measured: float, stderr: float, tolerance: float) 
 
 
 def judged(
-    claim: str, source: str, setting: str, predicted: float, measured: float, stderr: float = 0.0, tolerance: float = 0.0
+    claim: str,
+    source: str,
+    setting: str,
+    predicted: float,
+    measured: float,
+    stderr: float = 0.0,
+    tolerance: float = 0.0,
 ) -> Row:
     """A row with its verdict. Numbers that are not finite disagree."""
     found = verdict(predicted, measured, stderr, tolerance)
-    return Row(claim, source, setting, float(predicted), float(measured), float(stderr), float(tolerance), found)
+    return Row(
+        claim,
+        source,
+        setting,
+        float(predicted),
+        float(measured),
+        float(stderr),
+        float(tolerance),
+        found,
+    )
 
 
-def refuted(claim: str, source: str, setting: str, predicted: float, measured: float, stderr: float) -> Row:
-    """A row of a claim that is wrong as published: the emulator agrees with theory if it does NOT find the value."""
+def refuted(
+    claim: str, source: str, setting: str, predicted: float, measured: float, stderr: float
+) -> Row:
+    """A row of a claim that is wrong as published: the emulator agrees with theory if it does
+    NOT find the value.
+    """
     row = judged(claim, source, setting, predicted, measured, stderr)
-    return row._replace(verdict=BIASED if row.verdict == DISAGREES and math.isfinite(measured) else DISAGREES)
+    return row._replace(
+        verdict=BIASED if row.verdict == DISAGREES and math.isfinite(measured) else DISAGREES
+    )
 
 
 def mean(values: Sequence[float] | Array) -> tuple[float, float]:
@@ -72,17 +98,21 @@ def seeds(seed: int, count: int = REPEATS) -> list[int]:
 
 
 def diagonal(lam: Sequence[float] | Array, w_star: Array | None = None) -> MLPObjective:
-    """E = (w - w*)' diag(lam) (w - w*)/2: a linear unit on patterns whose columns are orthogonal. The last weight is its bias, so
-    lam[-1] is 1."""
+    """E = (w - w*)' diag(lam) (w - w*)/2: a linear unit on patterns whose columns are orthogonal.
+    The last weight is its bias, so lam[-1] is 1.
+    """
     lam = np.asarray(lam, dtype=float)
-    n, w = lam.size, np.zeros(lam.size) if w_star is None else w_star
+    n = lam.size
+    w = np.zeros(lam.size) if w_star is None else w_star
     assert lam[-1] == 1.0
     x = hadamard(1 << (n - 1).bit_length())[:, 1:n] * np.sqrt(lam[:-1])
     return MLP([n - 1, 1]).objective(x, (x @ w[:-1] + w[-1])[:, None])
 
 
 def general(n: int, seed: int, w_star: Array | None = None, patterns: int = 32) -> MLPObjective:
-    """E = (w - w*)'H(w - w*)/2 with an H that is not diagonal: a linear unit on random patterns, its last weight the bias."""
+    """E = (w - w*)'H(w - w*)/2 with an H that is not diagonal: a linear unit on random patterns,
+    its last weight the bias.
+    """
     x = np.random.Generator(np.random.Philox(seed)).standard_normal((patterns, n - 1))
     w = np.zeros(n) if w_star is None else w_star
     return MLP([n - 1, 1]).objective(x, (x @ w[:-1] + w[-1])[:, None])
@@ -93,16 +123,22 @@ class Linear(FunctionObjective):
 
     def __init__(self, g: Array, E0: float = 0.0):
         super().__init__(lambda w: E0 + float(g @ w), lambda w: g, lambda w, v: 0.0 * v, g.size)
-        self._g, self._E0 = g, E0
+        self._g = g
+        self._E0 = E0
 
     def errors_at(self, points: Array) -> Array:
         return (self._E0 + points @ self._g)[:, None]
 
 
 def one_weight(lam: float, w_star: float = 0.0) -> FunctionObjective:
-    """E = lam (w - w*)^2/2 of a single weight, whose gradient a pair of +-sigma gives without error."""
+    """E = lam (w - w*)^2/2 of a single weight, whose gradient a pair of +-sigma gives without
+    error.
+    """
     return FunctionObjective(
-        lambda w: lam * float((w - w_star) @ (w - w_star)) / 2, lambda w: lam * (w - w_star), lambda w, v: lam * v, 1
+        lambda w: lam * float((w - w_star) @ (w - w_star)) / 2,
+        lambda w: lam * (w - w_star),
+        lambda w, v: lam * v,
+        1,
     )
 
 
@@ -121,8 +157,10 @@ def chip(die: int = 0, **tables: Mapping[str, object]) -> ChipParams:
 
 
 def crossing(rates: Sequence[float], growth: Array) -> tuple[float, float]:
-    """The rate at which ln growth per update is 0, from two rates: growth (2, groups), of independent groups of runs, the same
-    seeds at either rate. Its standard error by leaving out one group after another (jackknife)."""
+    """The rate at which ln growth per update is 0, from two rates: growth (2, groups), of
+    independent groups of runs, the same seeds at either rate. Its standard error by leaving out one
+    group after another (jackknife).
+    """
     low, high = rates
 
     def root(part: Array) -> float:
@@ -130,5 +168,9 @@ def crossing(rates: Sequence[float], growth: Array) -> tuple[float, float]:
         return float(low - a * (high - low) / (b - a))
 
     groups = growth.shape[1]
-    without = np.array([root(np.delete(growth, k, axis=1)) for k in range(groups)]) if groups > 1 else np.zeros(1)
+    without = (
+        np.array([root(np.delete(growth, k, axis=1)) for k in range(groups)])
+        if groups > 1
+        else np.zeros(1)
+    )
     return root(growth), float(math.sqrt((groups - 1) * without.var()))

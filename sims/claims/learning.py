@@ -1,4 +1,6 @@
-"""Claims about learning by ideal trials: learning curves, covariances, limits of the rate, averaging, exclusive or."""
+"""Claims about learning by ideal trials: learning curves, covariances, limits of the rate,
+averaging, exclusive or.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -34,22 +36,28 @@ RULES = {
     "antithetic": ("central", "gaussian"),
 }
 GROUPS = 16  # of runs, for the standard error of a limit
-NEAR = 0.015  # relative distance of the two rates between which a limit is interpolated, from what theory says
+# relative distance of the two rates between which a limit is interpolated, from what theory says
+NEAR = 0.015
 FEW = 10  # updates
-STRAIGHT = 0.005  # relative: growth is not quite a straight line between them, and modes of the start still fade
+# relative: growth is not quite a straight line between them, and modes of the start still fade
+STRAIGHT = 0.005
 LAM = np.append(np.full(39, 0.25), 1.0)  # tr H = 10.75, l_max = 1
 
 
 class Perceptrons(FunctionObjective):
-    """Linear perceptrons y = Wx, one for each run of a `Batch`, each on an x ~ N(0, I) of its own; E = |(W - W*) x|^2/2, W* = 0.
+    """Linear perceptrons y = Wx, one for each run of a `Batch`, each on an x ~ N(0, I) of its own;
+    E = |(W - W*) x|^2/2, W* = 0.
 
-    `fresh` draws all x anew. `errors_at` takes points as `Batch` gives them, all runs of a phase, then of the next. `error` is
-    meant over x.
+    `fresh` draws all x anew. `errors_at` takes points as `Batch` gives them, all runs of a phase,
+    then of the next. `error` is meant over x.
     """
 
     def __init__(self, n_inputs: int, n_outputs: int, runs: int, seed: int):
-        super().__init__(lambda w: float(w @ w) / 2, lambda w: w, lambda w, v: v, n_inputs * n_outputs)
-        self._shape, self._rng = (runs, n_outputs, n_inputs), np.random.Generator(np.random.Philox(seed))
+        super().__init__(
+            lambda w: float(w @ w) / 2, lambda w: w, lambda w, v: v, n_inputs * n_outputs
+        )
+        self._shape = (runs, n_outputs, n_inputs)
+        self._rng = np.random.Generator(np.random.Philox(seed))
         self.fresh()
 
     def fresh(self) -> None:
@@ -60,12 +68,23 @@ class Perceptrons(FunctionObjective):
         return (y * y).sum(-1).reshape(-1, 1) / 2
 
 
-def _perceptrons(kind: str, W: Array, eta: float, sigma: float, noise: float, updates: int, seed: int) -> Array:
+def _perceptrons(
+    kind: str, W: Array, eta: float, sigma: float, noise: float, updates: int, seed: int
+) -> Array:
     """E of every run after the updates, from W (R, M, N)."""
     method, code = RULES[kind]
     objective = Perceptrons(W.shape[2], W.shape[1], len(W), seed)
-    plan = Plan(METHODS[method], CODES[code], sigma, eta=eta, baseline_free=True, seed=seed, reading=Reading(noise))
-    source, state = Batch(objective, plan), begin(W.reshape(len(W), -1), plan)
+    plan = Plan(
+        METHODS[method],
+        CODES[code],
+        sigma,
+        eta=eta,
+        baseline_free=True,
+        seed=seed,
+        reading=Reading(noise),
+    )
+    source = Batch(objective, plan)
+    state = begin(W.reshape(len(W), -1), plan)
     for _ in range(updates):
         source.advance(state, 1)
         objective.fresh()
@@ -76,8 +95,15 @@ def _gradient(W: Array, eta: float, updates: int, seed: int) -> Array:
     """The same by exact gradients, each of one pattern, on a network without a bias."""
     R, M, N = W.shape
     rng = np.random.Generator(np.random.Philox(seed))
-    net = DAG(N + M, [(i, N + j) for j in range(M) for i in range(N)], list(range(N)), list(range(N, N + M)), activation="linear")
-    plan, ends = Plan(eta=eta, batch=1, seed=seed), []
+    net = DAG(
+        N + M,
+        [(i, N + j) for j in range(M) for i in range(N)],
+        list(range(N)),
+        list(range(N, N + M)),
+        activation="linear",
+    )
+    plan = Plan(eta=eta, batch=1, seed=seed)
+    ends = []
     for w in W.reshape(R, -1):
         objective = net.objective(rng.standard_normal((updates, N)), np.zeros((updates, M)))
         state = begin(w, plan)
@@ -91,7 +117,8 @@ def _node(W: Array, eta: float, sigma: float, noise: float, updates: int, seed: 
     rng = np.random.Generator(np.random.Philox(seed))
     W = W.copy()
     for _ in range(updates):
-        x, D = rng.standard_normal((len(W), W.shape[2])), sigma * rng.standard_normal(W.shape[:2])
+        x = rng.standard_normal((len(W), W.shape[2]))
+        D = sigma * rng.standard_normal(W.shape[:2])
         y = np.einsum("rmn,rn->rm", W, x)
         dE = (((y + D) ** 2).sum(1) - (y**2).sum(1)) / 2 + noise * rng.standard_normal(len(W))
         W -= eta / sigma**2 * dE[:, None, None] * D[:, :, None] * x[:, None]
@@ -99,12 +126,17 @@ def _node(W: Array, eta: float, sigma: float, noise: float, updates: int, seed: 
 
 
 def learning_curves(seed: int) -> Iterator[Row]:
-    """A linear perceptron learns by E' = aE + b: exact gradients fastest, then node, then weight perturbation.
+    """A linear perceptron learns by E' = aE + b: exact gradients fastest, then node, then weight
+    perturbation.
 
-    a = 1 - 2 eta + A eta^2 with A = N + 2 (gradient), (M + 2)(N + 2) (node), (MN + 2)(N + 2) (weight), and so on: see
-    `learning_curves.perceptron_curve`.
+    a = 1 - 2 eta + A eta^2 with A = N + 2 (gradient), (M + 2)(N + 2) (node), (MN + 2)(N + 2)
+    (weight), and so on: see `learning_curves.perceptron_curve`.
     """
-    N, M, updates, sigma, noise = 5, 2, 150, 0.2, 0.05
+    N = 5
+    M = 2
+    updates = 150
+    sigma = 0.2
+    noise = 0.05
     for kind in ("gradient", "node", *RULES):
         eta = perceptron_rates(kind, N, M)[0] / 2
         W = np.ones((200 if kind == "gradient" else 2000, M, N))
@@ -117,24 +149,48 @@ def learning_curves(seed: int) -> Iterator[Row]:
         T = {"gradient": 15, "node": 60}.get(kind, updates)
         foretold = float(perceptron_curve(kind, N, M, eta, sigma, noise).errors(M * N / 2, T)[-1])
         source = WERFEL if kind in ("gradient", "node", "weight-gaussian") else f"after {WERFEL}"
-        setting = f"N = {N}, M = {M}, eta_opt/2 = {eta:.3g}, sigma = {sigma}, noise {noise}, {T} updates, {len(W)} runs"
-        yield judged(f"{kind}: E_T/E_0", source, setting, foretold / (M * N / 2), *mean(E / (M * N / 2)))
+        setting = (
+            f"N = {N}, M = {M}, eta_opt/2 = {eta:.3g}, sigma = {sigma}, noise {noise}, {T} updates,"
+            f" {len(W)} runs"
+        )
+        yield judged(
+            f"{kind}: E_T/E_0", source, setting, foretold / (M * N / 2), *mean(E / (M * N / 2))
+        )
 
 
 def best_amplitude(seed: int) -> Iterator[Row]:
-    """One-sided perturbations have a best amplitude, sigma^4 = 4 sE^2/((M+2)(N+2)(MN+4)): larger ones meet curvature.
+    """One-sided perturbations have a best amplitude, sigma^4 = 4 sE^2/((M+2)(N+2)(MN+4)): larger
+    ones meet curvature.
 
-    Measured from the floors at half, once and twice that, by b = B sigma^2 + C/sigma^2 (least squares, each relative).
+    Measured from the floors at half, once and twice that, by b = B sigma^2 + C/sigma^2 (least
+    squares, each relative).
     """
-    N, M, noise, updates, runs = 5, 2, 0.1, 60, 2000
-    eta, best = perceptron_rates("weight-gaussian", N, M)[0], perceptron_sigma("weight-gaussian", N, M, noise)
+    N = 5
+    M = 2
+    noise = 0.1
+    updates = 60
+    runs = 2000
+    eta = perceptron_rates("weight-gaussian", N, M)[0]
+    best = perceptron_sigma("weight-gaussian", N, M, noise)
     floors = []
     for factor in (0.5, 1.0, 2.0):
         sigma = factor * best
-        E = _perceptrons("weight-gaussian", np.zeros((runs, M, N)), eta, sigma, noise, updates, seed)
-        foretold = float(perceptron_curve("weight-gaussian", N, M, eta, sigma, noise).errors(0.0, updates)[-1])
-        setting = f"N = {N}, M = {M}, eta_opt, noise {noise}, from w*, {updates} updates, {runs} runs"
-        yield judged(f"E at {factor:g} times the best amplitude", f"after {WERFEL}", setting, foretold, *mean(E))
+        E = _perceptrons(
+            "weight-gaussian", np.zeros((runs, M, N)), eta, sigma, noise, updates, seed
+        )
+        foretold = float(
+            perceptron_curve("weight-gaussian", N, M, eta, sigma, noise).errors(0.0, updates)[-1]
+        )
+        setting = (
+            f"N = {N}, M = {M}, eta_opt, noise {noise}, from w*, {updates} updates, {runs} runs"
+        )
+        yield judged(
+            f"E at {factor:g} times the best amplitude",
+            f"after {WERFEL}",
+            setting,
+            foretold,
+            *mean(E),
+        )
         floors.append(E.reshape(GROUPS, -1).mean(1))
 
     def amplitude(b: Array) -> float:
@@ -151,26 +207,48 @@ def best_amplitude(seed: int) -> Iterator[Row]:
 def covariance_recursion(seed: int) -> Iterator[Row]:
     """On any quadratic E the covariance of the weights obeys a closed recursion, down to its floor.
 
-    `learning_curves.quadratic_curve`, for every code, pairs, averages and momentum; here H is not diagonal.
+    `learning_curves.quadratic_curve`, for every code, pairs, averages and momentum; here H is not
+    diagonal.
     """
-    n, sigma, noise, runs, updates = 8, 0.3, 0.2, 4000, 100
-    w_star, w0 = np.linspace(-1, 1, n), np.linspace(0.5, 1.5, n)
+    n = 8
+    sigma = 0.3
+    noise = 0.2
+    runs = 4000
+    updates = 100
+    w_star = np.linspace(-1, 1, n)
+    w0 = np.linspace(0.5, 1.5, n)
     objective = general(n, 1, w_star)
-    H, S = objective.hessian(w0), objective.n_patterns
+    H = objective.hessian(w0)
+    S = objective.n_patterns
     cases = (
-        ("gaussian", 1, False, 0.0), ("rademacher", 1, False, 0.0), ("ternary", 1, True, 0.0), ("gaussian", 1, False, 0.5),
-        ("gaussian", 1, True, 0.9), ("rademacher", 4, True, 0.5),
-    )  # fmt: skip
+        ("gaussian", 1, False, 0.0),
+        ("rademacher", 1, False, 0.0),
+        ("ternary", 1, True, 0.0),
+        ("gaussian", 1, False, 0.5),
+        ("gaussian", 1, True, 0.9),
+        ("rademacher", 4, True, 0.5),
+    )
     for code, K, pair, mu in cases:
         eta = 0.2 * stability_limit(H, code, K, mu)
         plan = Plan(
-            METHODS["central" if pair else "forward"], CODES[code], sigma, eta=eta, rule="momentum" if mu else "plain",
-            momentum=mu, trials_per_update=K, baseline_free=True, seed=seed, reading=Reading(noise * S**0.5),
-        )  # fmt: skip
-        state, source = begin(np.tile(w0, (runs, 1)), plan), Batch(objective, plan)
+            METHODS["central" if pair else "forward"],
+            CODES[code],
+            sigma,
+            eta=eta,
+            rule="momentum" if mu else "plain",
+            momentum=mu,
+            trials_per_update=K,
+            baseline_free=True,
+            seed=seed,
+            reading=Reading(noise * S**0.5),
+        )
+        state = begin(np.tile(w0, (runs, 1)), plan)
+        source = Batch(objective, plan)
         foretold = quadratic_curve(H, w0, w_star, eta, sigma, K, code, noise, updates, pair, mu)
         source.advance(state, updates)
-        what = f"{code}{', pairs' if pair else ''}{f', K = {K}' if K > 1 else ''}{f', momentum {mu}' if mu else ''}"
+        what = code + ", pairs" * pair
+        what += f", K = {K}" if K > 1 else ""
+        what += f", momentum {mu}" if mu else ""
         setting = f"n = {n}, eta = 0.2 of the limit, sigma = {sigma}, noise {noise}, {runs} runs"
         measured, stderr = mean(errors(H, state.w, w_star) / foretold[0])
         claim = f"{what}: E/E_0 after {updates} updates"
@@ -185,7 +263,13 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
 
 
 def _limit(
-    source: Callable[[Plan], Source], plan: Plan, near: float, runs: int, fade: int, updates: int, apart: float = NEAR
+    source: Callable[[Plan], Source],
+    plan: Plan,
+    near: float,
+    runs: int,
+    fade: int,
+    updates: int,
+    apart: float = NEAR,
 ) -> tuple[float, float]:
     """The rate at which E of diag(LAM) neither grows nor shrinks, see `_growth`."""
     rates = ((1 - apart) * near, (1 + apart) * near)
@@ -193,18 +277,29 @@ def _limit(
 
 
 def _growth(
-    source: Callable[[Plan], Source], plan: Plan, rates: tuple[float, float], runs: int, fade: int, updates: int
+    source: Callable[[Plan], Source],
+    plan: Plan,
+    rates: tuple[float, float],
+    runs: int,
+    fade: int,
+    updates: int,
 ) -> Array:
-    """By which factor E of diag(LAM) grows in an update, after `fade` updates from a start along all eigenvectors: (2, groups).
+    """By which factor E of diag(LAM) grows in an update, after `fade` updates from a start along
+    all eigenvectors: (2, groups).
 
-    H is diagonal: every E u_i^2 goes its way whatever the other moments are. So after every few updates the runs of a group get
-    that of the group, with random signs: a mean over runs that grew for long would rest on a few of them.
+    H is diagonal: every E u_i^2 goes its way whatever the other moments are. So after every few
+    updates the runs of a group get that of the group, with random signs: a mean over runs that grew
+    for long would rest on a few of them.
     """
-    growth, rng, groups = [], np.random.Generator(np.random.Philox(plan.seed)), min(GROUPS, runs)
+    growth = []
+    rng = np.random.Generator(np.random.Philox(plan.seed))
+    groups = min(GROUPS, runs)
     for eta in rates:
         each = replace(plan, eta=eta)
-        state, step = begin(np.ones((runs, LAM.size)), each), source(each)
-        E, logs = np.ones(groups), np.zeros(groups)
+        state = begin(np.ones((runs, LAM.size)), each)
+        step = source(each)
+        E = np.ones(groups)
+        logs = np.zeros(groups)
         for block in range((fade + updates) // FEW):
             step.advance(state, FEW)
             grouped = state.w.reshape(groups, -1, LAM.size)
@@ -222,21 +317,30 @@ def _growth(
 
 
 def stability(seed: int) -> Iterator[Row]:
-    """Weight perturbation is stable up to about 2/tr H, not 2/l_max; momentum lowers that limit, but raises descent's.
+    """Weight perturbation is stable up to about 2/tr H, not 2/l_max; momentum lowers that limit,
+    but raises descent's.
 
-    Gaussian: sum_i eta l_i/(2 (1 - eta l_i)) = 1. Rademacher, H diagonal: eta = 2/tr H. Descent: 2 (1 + mu)/l_max.
+    Gaussian: sum_i eta l_i/(2 (1 - eta l_i)) = 1. Rademacher, H diagonal: eta = 2/tr H. Descent: 2
+    (1 + mu)/l_max.
     """
     objective = diagonal(LAM)
     base = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed)
-    setting, learner = "n = 40, tr H = 10.75, l_max = 1", "Feuer and Weinstein 1985"
+    setting = "n = 40, tr H = 10.75, l_max = 1"
+    learner = "Feuer and Weinstein 1985"
     for mu in (0.0, 0.5):
-        plan, near = replace(base, rule="momentum", momentum=mu), momentum_limit(1.0, mu)
+        plan = replace(base, rule="momentum", momentum=mu)
+        near = momentum_limit(1.0, mu)
         found = _limit(lambda p: Exact(objective, p), plan, near, 1, 300, 100, 0.002)[
             0
         ]  # with momentum roots are real near the limit only
         claim = f"exact gradient{f', momentum {mu}' if mu else ''}: 2 (1 + mu)/l_max"
         yield judged(claim, "Polyak 1964", setting, near, found, 0.0, STRAIGHT * near)
-    cases = (("gaussian", 0.0, learner), ("rademacher", 0.0, DERIVED), ("rademacher", 0.5, DERIVED), ("gaussian", 0.5, DERIVED))
+    cases = (
+        ("gaussian", 0.0, learner),
+        ("rademacher", 0.0, DERIVED),
+        ("rademacher", 0.5, DERIVED),
+        ("gaussian", 0.5, DERIVED),
+    )
     for code, mu, source in cases:
         near = stability_limit(LAM, code, 1, mu)
         plan = replace(base, code=CODES[code], rule="momentum" if mu else "plain", momentum=mu)
@@ -246,37 +350,58 @@ def stability(seed: int) -> Iterator[Row]:
 
 
 def limits_crossed(seed: int) -> Iterator[Row]:
-    """At 0.9 of the limit of the rate the error falls, at 1.1 it grows, by the factor that theory says.
+    """At 0.9 of the limit of the rate the error falls, at 1.1 it grows, by the factor that theory
+    says.
 
-    Per update the E u_i^2 go by diag((1 - eta l_i)^2 + (k-2) eta^2 l_i^2) + eta^2 1 (l^2)', whose largest eigenvalue E follows;
-    exact gradients by (1 - eta l_max)^2.
+    Per update the E u_i^2 go by diag((1 - eta l_i)^2 + (k-2) eta^2 l_i^2) + eta^2 1 (l^2)', whose
+    largest eigenvalue E follows; exact gradients by (1 - eta l_max)^2.
     """
     objective = diagonal(LAM)
     base = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed)
-    times, setting = (0.9, 1.1), "n = 40, tr H = 10.75, l_max = 1"
+    times = (0.9, 1.1)
+    setting = "n = 40, tr H = 10.75, l_max = 1"
     near = momentum_limit(1.0, 0.0)
     growth = _growth(lambda p: Exact(objective, p), base, (0.9 * near, 1.1 * near), 1, 100, 50)
     for share, found in zip(times, growth, strict=True):
         claim = f"exact gradient, {share} of the limit: factor of E"
-        yield judged(claim, "Polyak 1964", setting, (1 - share * near) ** 2, float(found[0]), 0.0, STRAIGHT)
+        yield judged(
+            claim, "Polyak 1964", setting, (1 - share * near) ** 2, float(found[0]), 0.0, STRAIGHT
+        )
     for code in ("gaussian", "rademacher"):
-        near, k = stability_limit(LAM, code), CODES[code].kurtosis
+        near = stability_limit(LAM, code)
+        k = CODES[code].kurtosis
         plan = replace(base, code=CODES[code])
-        growth = _growth(lambda p: Batch(objective, p), plan, (0.9 * near, 1.1 * near), 1024, 60, 60)
+        growth = _growth(
+            lambda p: Batch(objective, p), plan, (0.9 * near, 1.1 * near), 1024, 60, 60
+        )
         for share, found in zip(times, growth, strict=True):
             eta = share * near
-            M = np.diag((1 - eta * LAM) ** 2 + (k - 2) * (eta * LAM) ** 2) + eta**2 * np.tile(LAM**2, (LAM.size, 1))
+            M = np.diag((1 - eta * LAM) ** 2 + (k - 2) * (eta * LAM) ** 2) + eta**2 * np.tile(
+                LAM**2, (LAM.size, 1)
+            )
             claim = f"perturbation, {code}, {share} of the limit: factor of E"
             foretold, (measured, stderr) = float(np.abs(np.linalg.eigvals(M)).max()), mean(found)
-            yield judged(claim, DERIVED, f"{setting}, 1024 runs", foretold, measured, stderr, 0.1 * abs(foretold - 1))
+            yield judged(
+                claim,
+                DERIVED,
+                f"{setting}, 1024 runs",
+                foretold,
+                measured,
+                stderr,
+                0.1 * abs(foretold - 1),
+            )
 
 
 def averaging(seed: int) -> Iterator[Row]:
-    """Averaging K trials per update pays up to K of about tr H/l_max: half of all that it can bring is reached there."""
+    """Averaging K trials per update pays up to K of about tr H/l_max: half of all that it can
+    bring is reached there.
+    """
     objective = diagonal(LAM)
-    base, limits = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed), {}
+    base = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed)
+    limits = {}
     for K in (1, 11, 44):
-        near, plan = stability_limit(LAM, "rademacher", K), replace(base, trials_per_update=K)
+        near = stability_limit(LAM, "rademacher", K)
+        plan = replace(base, trials_per_update=K)
         limits[K] = _limit(lambda p: Batch(objective, p), plan, near, 512, 60, 60)
     for K in (11, 44):
         gain = limits[K][0] / limits[1][0]
@@ -284,25 +409,44 @@ def averaging(seed: int) -> Iterator[Row]:
         setting = "n = 40, tr H/l_max = 10.75, Rademacher pairs, 512 runs; 10.75 at most"
         foretold = averaging_gain(LAM, K, "rademacher")
         yield judged(
-            f"K = {K}: largest stable rate over that of K = 1", DERIVED, setting, foretold, gain, stderr, 2 * STRAIGHT * foretold
+            f"K = {K}: largest stable rate over that of K = 1",
+            DERIVED,
+            setting,
+            foretold,
+            gain,
+            stderr,
+            2 * STRAIGHT * foretold,
         )
 
 
 def rate_per_trial(seed: int) -> Iterator[Row]:
-    """Averaging K trials per update costs no progress per trial up to about K = tr H/l_max, and beyond it does.
+    """Averaging K trials per update costs no progress per trial up to about K = tr H/l_max, and
+    beyond it does.
 
-    H = I, n weights, so tr H/l_max = n; pairs of a Gaussian code at the best rate: E' = E (1 - 1/(1 + (n + 1)/K)), so the log of
-    E falls by ln(1 + K/(n + 1))/K a trial.
+    H = I, n weights, so tr H/l_max = n; pairs of a Gaussian code at the best rate: E' = E (1 - 1/(1
+    + (n + 1)/K)), so the log of E falls by ln(1 + K/(n + 1))/K a trial.
     """
-    n, runs, trials = 32, 256, 256
+    n = 32
+    runs = 256
+    trials = 256
     objective = diagonal(np.ones(n))
 
     def rate(K: int) -> tuple[float, float]:
         """The fall of ln E per trial, of the means of groups of runs."""
-        plan = Plan(METHODS["central"], CODES["gaussian"], 0.1, eta=1 / (1 + (n + 1) / K), trials_per_update=K, seed=seed)
-        state, source = begin(np.ones((runs, n)), plan), Batch(objective, plan)
+        plan = Plan(
+            METHODS["central"],
+            CODES["gaussian"],
+            0.1,
+            eta=1 / (1 + (n + 1) / K),
+            trials_per_update=K,
+            seed=seed,
+        )
+        state = begin(np.ones((runs, n)), plan)
+        source = Batch(objective, plan)
         source.advance(state, max(trials // K, 1))
-        falls = -np.log((state.w**2).sum(1).reshape(GROUPS, -1).mean(1) / n) / (max(trials // K, 1) * K)
+        falls = -np.log((state.w**2).sum(1).reshape(GROUPS, -1).mean(1) / n) / (
+            max(trials // K, 1) * K
+        )
         return mean(falls)
 
     whole, spread = rate(1)
@@ -320,8 +464,9 @@ def rate_per_trial(seed: int) -> Iterator[Row]:
 # ---- exclusive or
 
 
-# shares of starts that learn exclusive or, and the exact gradient's less it over the same starts: of an independent replication,
-# a program of its own (C, other random numbers) with 6,000 starts, and its standard errors
+# shares of starts that learn exclusive or, and the exact gradient's less it over the same starts:
+# of an independent replication, a program of its own (C, other random numbers) with 6,000 starts,
+# and its standard errors
 REPLICATED = {
     "perturbation": (0.749, 0.006),
     "exact gradient": (0.877, 0.004),
@@ -330,14 +475,20 @@ REPLICATED = {
 
 
 def mgd_xor(seed: int) -> Iterator[Row]:
-    """Multiplexed gradient descent learns exclusive or from fewer starts than the exact gradient does, from the same ones.
+    """Multiplexed gradient descent learns exclusive or from fewer starts than the exact gradient
+    does, from the same ones.
 
-    Conventions of its code: 2-2-1, logistic(Wx - b), theta uniform in (0, 1), C = (y - t)^2 = 2E, |D_i| = mag/sqrt(N) = sigma,
-    G = (C - C_0) D/mag^2 = 2 dE D/(N sigma^2): its eta is N/2 times that of a Plan. C_0 without noise or cost; a pattern a step.
-    The noise of single trials drives some into other minima. Predicted: the shares of a replication, in which a quarter of the
-    rate and four times the steps gave 0.857 +- 0.013 and 0.874 +- 0.013 (700 starts).
+    Conventions of its code: 2-2-1, logistic(Wx - b), theta uniform in (0, 1), C = (y - t)^2 = 2E,
+    |D_i| = mag/sqrt(N) = sigma, G = (C - C_0) D/mag^2 = 2 dE D/(N sigma^2): its eta is N/2 times
+    that of a Plan. C_0 without noise or cost; a pattern a step. The noise of single trials drives
+    some into other minima. Predicted: the shares of a replication, in which a quarter of the rate
+    and four times the steps gave 0.857 +- 0.013 and 0.874 +- 0.013 (700 starts).
     """
-    N, mag, eta, steps, runs = 9, 0.05, 0.1, 200_000, 800
+    N = 9
+    mag = 0.05
+    eta = 0.1
+    steps = 200_000
+    runs = 800
     net = MLP([2, 2, 1], activation="logistic", output="logistic")
     x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     objective = net.objective(x, np.array([[0.0], [1.0], [1.0], [0.0]]))
@@ -345,16 +496,38 @@ def mgd_xor(seed: int) -> Iterator[Row]:
     for w in W:
         for _, b in net.unpack(w):
             b *= -1.0
-    plan = Plan(METHODS["forward"], CODES["rademacher"], mag / N**0.5, eta=2 * eta / N, batch=1, baseline_free=True, seed=seed)
+    plan = Plan(
+        METHODS["forward"],
+        CODES["rademacher"],
+        mag / N**0.5,
+        eta=2 * eta / N,
+        batch=1,
+        baseline_free=True,
+        seed=seed,
+    )
 
     def solved(source: Source) -> Array:
         """Whether every pattern is on the right side of 1/2."""
         state = begin(W, plan)
         source.advance(state, steps)
-        return np.array([bool((np.abs(objective.outputs(w) - objective.target) < 0.5).all()) for w in state.w], dtype=float)
+        return np.array(
+            [bool((np.abs(objective.outputs(w) - objective.target) < 0.5).all()) for w in state.w],
+            dtype=float,
+        )
 
-    found, control = solved(Batch(objective, plan)), solved(Exact(objective, plan))
-    setting = f"2-2-1, mag {mag}, eta {eta:g}, {steps:.0e} steps, {runs} starts, the same for both; predicted: a replication's"
+    found = solved(Batch(objective, plan))
+    control = solved(Exact(objective, plan))
+    setting = (
+        f"2-2-1, mag {mag}, eta {eta:g}, {steps:.0e} steps, {runs} starts, the same for both;"
+        " predicted: a replication's"
+    )
     for what, each in zip(REPLICATED, (found, control, control - found), strict=True):
         (share, unsure), (measured, stderr) = REPLICATED[what], mean(each)
-        yield judged(f"share solved: {what}", REPLICATION, setting, share, measured, math.hypot(stderr, unsure))
+        yield judged(
+            f"share solved: {what}",
+            REPLICATION,
+            setting,
+            share,
+            measured,
+            math.hypot(stderr, unsure),
+        )

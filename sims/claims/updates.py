@@ -1,7 +1,8 @@
-"""Claims about updates on a chip: late, misaligned, with offsets, to weights that leak, are bounded, rounded or stuck.
+"""Claims about updates on a chip: late, misaligned, with offsets, to weights that leak, are
+bounded, rounded or stuck.
 
-Over whole periods of a Walsh code the gradient of a quadratic is exact, and so is that of one weight by a pair: then what the
-chip does to its updates shows without noise.
+Over whole periods of a Walsh code the gradient of a quadratic is exact, and so is that of one
+weight by a pair: then what the chip does to its updates shows without noise.
 """
 
 import math
@@ -33,7 +34,20 @@ from perturb.training.loop import Batch, Exact, Plan, State, begin
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
-from sims.claims.claim import REPEATS, Array, Row, chip, crossing, diagonal, errors, general, judged, mean, one_weight, seeds
+from sims.claims.claim import (
+    REPEATS,
+    Array,
+    Row,
+    chip,
+    crossing,
+    diagonal,
+    errors,
+    general,
+    judged,
+    mean,
+    one_weight,
+    seeds,
+)
 
 DERIVED = "derived here"
 PAIRS = Plan(METHODS["central"], CODES["rademacher"], 0.1)
@@ -42,13 +56,26 @@ NEAR = 0.02  # relative distance of the two rates between which a limit is inter
 CONVERGED = 1e-8  # of descent without noise, after as many updates as it is given here
 
 
-def _grown(params: ChipParams, objective: Objective, plan: Plan, near: float, events: bool, waits: bool, window: int) -> float:
-    """The rate at which |w|^2, summed over a window of updates, is as large in the next window; after two windows to fade."""
-    rates, growth = ((1 - NEAR) * near, (1 + NEAR) * near), []
+def _grown(
+    params: ChipParams,
+    objective: Objective,
+    plan: Plan,
+    near: float,
+    events: bool,
+    waits: bool,
+    window: int,
+) -> float:
+    """The rate at which |w|^2, summed over a window of updates, is as large in the next window;
+    after two windows to fade.
+    """
+    rates = ((1 - NEAR) * near, (1 + NEAR) * near)
+    growth = []
     for eta in rates:
         each = replace(plan, eta=eta)
         w = np.ones((1, objective.n_weights))
-        step, state, square = OnChip(params, objective, each, w, events, waits), begin(w, each), []
+        step = OnChip(params, objective, each, w, events, waits)
+        state = begin(w, each)
+        square = []
         for _ in range(4 * window):
             step.advance(state, 1)
             square.append(float((state.w**2).sum()))
@@ -58,116 +85,207 @@ def _grown(params: ChipParams, objective: Objective, plan: Plan, near: float, ev
 
 
 def delay(seed: int) -> Iterator[Row]:
-    """Updates that come d trials late, each with its own D, are stable up to eta l = 2 sin(pi/(2 (2d + 1))).
+    """Updates that come d trials late, each with its own D, are stable up to eta l = 2 sin(pi/(2
+    (2d + 1))).
 
-    On the chip by events: a broadcast whose latency is d trials less a half, trials that do not wait for it; one weight.
+    On the chip by events: a broadcast whose latency is d trials less a half, trials that do not
+    wait for it; one weight.
     """
-    lam, objective = 2.0, one_weight(2.0)
+    lam = 2.0
+    objective = one_weight(2.0)
     trial_ns = round(Schedule(ChipParams(), objective, PAIRS.method, 1).trial_ns)
     for d in (0, 1, 3):
         late = d * trial_ns - trial_ns // 2 if d else 0
-        params = chip(bus={"latency_ns": late}, synapse={"fifo_depth": d + 2, "accumulate_ns": 0}, weights={"write_ns": 0})
+        params = chip(
+            bus={"latency_ns": late},
+            synapse={"fifo_depth": d + 2, "accumulate_ns": 0},
+            weights={"write_ns": 0},
+        )
         limit = delay_limit(lam, d)
-        found = _grown(params, objective, replace(PAIRS, seed=seed), limit, True, d == 0, 20 * (2 * d + 1))
-        setting = f"one weight, l = {lam}, event by event, bus latency {late} ns, trial {trial_ns} ns"
-        yield judged(f"d = {d}: largest stable rate", "Levin and May 1976", setting, limit, found, 0.0, 0.005 * limit)
+        found = _grown(
+            params, objective, replace(PAIRS, seed=seed), limit, True, d == 0, 20 * (2 * d + 1)
+        )
+        setting = (
+            f"one weight, l = {lam}, event by event, bus latency {late} ns, trial {trial_ns} ns"
+        )
+        yield judged(
+            f"d = {d}: largest stable rate",
+            "Levin and May 1976",
+            setting,
+            limit,
+            found,
+            0.0,
+            0.005 * limit,
+        )
 
 
 def misalignment(seed: int) -> Iterator[Row]:
-    """A broadcast that meets the perturbation of the next trial teaches nothing: the mean update is 0, the error only diffuses.
+    """A broadcast that meets the perturbation of the next trial teaches nothing: the mean update is
+    0, the error only diffuses.
 
     On the chip by events: a FIFO of one perturbation, and a latency of half a trial.
     """
-    n, trials, eta, updates, runs = 6, 250, 0.05, 20, 300
-    lam, w0 = np.append(np.linspace(0.5, 1.5, n - 1), 1.0), np.ones(n)
+    n = 6
+    trials = 250
+    eta = 0.05
+    updates = 20
+    runs = 300
+    lam = np.append(np.linspace(0.5, 1.5, n - 1), 1.0)
+    w0 = np.ones(n)
     objective = diagonal(lam)
     g = objective.gradient(w0)
     trial_ns = round(Schedule(ChipParams(), objective, PAIRS.method, objective.n_patterns).trial_ns)
     for depth, gain in ((4, 1.0), (1, 0.0)):
         params = chip(bus={"latency_ns": trial_ns // 2}, synapse={"fifo_depth": depth})
-        made = [Chip(params, objective, w0, w0, "central", "rademacher", seed=s, fidelity="event") for s in seeds(seed)]
+        made = [
+            Chip(params, objective, w0, w0, "central", "rademacher", seed=s, fidelity="event")
+            for s in seeds(seed)
+        ]
         found = mean([float(one.run(trials).gradient @ g / (g @ g)) for one in made])
         setting = f"n = {n}, latency half a trial, {REPEATS} x {trials} trials by events"
         yield judged(f"gain, FIFO of {depth}", DERIVED, setting, gain, *found)
     plan = replace(PAIRS, eta=eta, seed=seed)
     state = begin(np.tile(w0, (runs, 1)), plan)
     OnChip(params, objective, plan, state.w, True, False).advance(state, updates)
-    foretold = misaligned_curve(lam, w0, np.zeros(n), eta, PAIRS.sigma, "rademacher", updates=updates, pair=True)
+    foretold = misaligned_curve(
+        lam, w0, np.zeros(n), eta, PAIRS.sigma, "rademacher", updates=updates, pair=True
+    )
     setting = f"n = {n}, eta = {eta}, {updates} updates, {runs} runs by events"
     measured, stderr = mean(errors(np.diag(lam), state.w) / foretold[0])
     # updates are two trials late besides: E grows as if for two updates less
     late = float(foretold[-1] - foretold[-3]) / foretold[0]
-    yield judged("E/E_0, FIFO of 1", DERIVED, setting, float(foretold[-1] / foretold[0]), measured, stderr, late)
+    yield judged(
+        "E/E_0, FIFO of 1",
+        DERIVED,
+        setting,
+        float(foretold[-1] / foretold[0]),
+        measured,
+        stderr,
+        late,
+    )
 
 
-def _descended(params: ChipParams, objective: Objective, plan: Plan, w: Array, updates: int) -> tuple[Array, OnChip]:
+def _descended(
+    params: ChipParams, objective: Objective, plan: Plan, w: Array, updates: int
+) -> tuple[Array, OnChip]:
     """The weights of a run at the end, and its chip."""
-    source, state = OnChip(params, objective, plan, w[None], False, True), begin(w, plan)
+    source = OnChip(params, objective, plan, w[None], False, True)
+    state = begin(w, plan)
     source.advance(state, updates)
     return state.w[0], source
 
 
 def offset_and_mismatch(seed: int) -> Iterator[Row]:
-    """A constant b in every update leaves b'H^-1 b/2; mismatched perturbations leave the minimum alone, only the stable rate.
+    """A constant b in every update leaves b'H^-1 b/2; mismatched perturbations leave the minimum
+    alone, only the stable rate.
 
-    b_i = o_i tr H/2: offsets o of the multipliers, one-sided trials over double periods of a Walsh code. Mismatch: the array sees
-    D_i (1 + e_i), G = P g with P = 1 + e, stable up to 2/l_max(PH).
+    b_i = o_i tr H/2: offsets o of the multipliers, one-sided trials over double periods of a Walsh
+    code. Mismatch: the array sees D_i (1 + e_i), G = P g with P = 1 + e, stable up to 2/l_max(PH).
     """
-    n, w_star = 7, np.linspace(-1.0, 1.0, 7)
+    n = 7
+    w_star = np.linspace(-1.0, 1.0, 7)
     objective = general(n, seed, w_star)
     H = objective.hessian(w_star)
     rate = 1.0 / float(np.linalg.eigvalsh(H)[-1])
-    one_sided = replace(PERIODS, method=METHODS["forward"], trials_per_update=16, eta=rate, seed=seed)
-    w, source = _descended(chip(synapse={"offset_mismatch": 0.2}), objective, one_sided, np.zeros(n), 250)
+    one_sided = replace(
+        PERIODS, method=METHODS["forward"], trials_per_update=16, eta=rate, seed=seed
+    )
+    w, source = _descended(
+        chip(synapse={"offset_mismatch": 0.2}), objective, one_sided, np.zeros(n), 250
+    )
     b = source.runs[0].die.multiplier * float(np.trace(H)) / 2
-    floor, setting = offset_floor(H, b), f"n = {n}, H not diagonal, whole periods of a Walsh code, 250 updates"
-    yield judged("offset: floor of E", DERIVED, setting, floor, float(errors(H, w[None], w_star)[0]), 0.0, CONVERGED)
-    params, plan = chip(perturbation={"gain_mismatch": 0.2}), replace(PERIODS, trials_per_update=8, eta=rate, seed=seed)
+    floor = offset_floor(H, b)
+    setting = f"n = {n}, H not diagonal, whole periods of a Walsh code, 250 updates"
+    yield judged(
+        "offset: floor of E",
+        DERIVED,
+        setting,
+        floor,
+        float(errors(H, w[None], w_star)[0]),
+        0.0,
+        CONVERGED,
+    )
+    params = chip(perturbation={"gain_mismatch": 0.2})
+    plan = replace(PERIODS, trials_per_update=8, eta=rate, seed=seed)
     w, source = _descended(params, objective, plan, np.zeros(n), 250)
-    yield judged("mismatch 20 %: floor of E", DERIVED, setting, 0.0, float(errors(H, w[None], w_star)[0]), 0.0, CONVERGED)
+    yield judged(
+        "mismatch 20 %: floor of E",
+        DERIVED,
+        setting,
+        0.0,
+        float(errors(H, w[None], w_star)[0]),
+        0.0,
+        CONVERGED,
+    )
     centred = general(n, seed)
     limit = stability_limit(H, "walsh", 8, gains=source.runs[0].die.gain)
     found = _grown(params, centred, plan, limit, False, True, 60)
-    yield judged("mismatch 20 %: largest stable rate", DERIVED, setting, limit, found, 0.0, 0.005 * limit)
+    yield judged(
+        "mismatch 20 %: largest stable rate", DERIVED, setting, limit, found, 0.0, 0.005 * limit
+    )
 
 
 def leak(seed: int) -> Iterator[Row]:
     """Weights that lose a part l in every trial settle at w* lam/(lam + l/eta): weight decay.
 
-    As the chip writes at the end of the period in which they leak, w := (1 - l) w - eta G; where they leak after it, eta (1 - l)
-    stands for eta (`imperfections.leak_fixed_point`).
+    As the chip writes at the end of the period in which they leak, w := (1 - l) w - eta G; where
+    they leak after it, eta (1 - l) stands for eta (`imperfections.leak_fixed_point`).
     """
-    eta, w_star = 0.02, 0.8
+    eta = 0.02
+    w_star = 0.8
     for lam, lost in ((0.5, 0.01), (2.0, 0.05)):
         objective = one_weight(lam, w_star)
         schedule = Schedule(ChipParams(), objective, PAIRS.method, 1)
         period_s = 1e-9 * (schedule.trial_ns + schedule.update_ns)
-        params, plan = chip(weights={"leak_tau_s": -period_s / math.log1p(-lost)}), replace(PAIRS, eta=eta, seed=seed)
+        params = chip(weights={"leak_tau_s": -period_s / math.log1p(-lost)})
+        plan = replace(PAIRS, eta=eta, seed=seed)
         w, _ = _descended(params, objective, plan, np.zeros(1), 2000)
-        foretold = float(leak_fixed_point(np.array([lam]), np.array([w_star]), eta, lost / (1 + lost))[0])
+        foretold = float(
+            leak_fixed_point(np.array([lam]), np.array([w_star]), eta, lost / (1 + lost))[0]
+        )
         setting = f"one weight, eta = {eta}, 2000 updates"
         # times are whole nanoseconds of some thousands
         yield judged(
-            f"w/w*, l = {lost}, lam = {lam}", "Krogh and Hertz 1992", setting, foretold / w_star, float(w[0]) / w_star, 0.0, 1e-3
+            f"w/w*, l = {lost}, lam = {lam}",
+            "Krogh and Hertz 1992",
+            setting,
+            foretold / w_star,
+            float(w[0]) / w_star,
+            0.0,
+            1e-3,
         )
 
 
 def soft_bounds(seed: int) -> Iterator[Row]:
-    """Soft bounds +-w_b pull noisy weights to zero: w_eq = w*/(1 + E|Dw|/(eta lam w_b)), exact descent hardly.
+    """Soft bounds +-w_b pull noisy weights to zero: w_eq = w*/(1 + E|Dw|/(eta lam w_b)), exact
+    descent hardly.
 
-    A step is executed as Dw - |Dw| w/w_b. E|Dw| = eta sqrt(2/pi) times the standard deviation of G_i, here that of the noise of
-    readings, s/(sqrt(2) sigma), and of the gradients of the other weights, at the equilibrium.
+    A step is executed as Dw - |Dw| w/w_b. E|Dw| = eta sqrt(2/pi) times the standard deviation of
+    G_i, here that of the noise of readings, s/(sqrt(2) sigma), and of the gradients of the other
+    weights, at the equilibrium.
     """
-    n, runs, eta, sigma, noise, updates = 4, 500, 2e-3, 0.1, 0.5, 1200
-    lam, w_star = np.ones(n), np.array([0.6, -0.6, 0.3, -0.3])
+    n = 4
+    runs = 500
+    eta = 2e-3
+    sigma = 0.1
+    noise = 0.5
+    updates = 1200
+    lam = np.ones(n)
+    w_star = np.array([0.6, -0.6, 0.3, -0.3])
     objective = diagonal(lam, w_star)
-    made = DeviceParams(model="soft-bounds", step=StepParams(dw_min=1e-3), bounds=BoundsParams(w_max=1.0, w_min=-1.0))
+    made = DeviceParams(
+        model="soft-bounds",
+        step=StepParams(dw_min=1e-3),
+        bounds=BoundsParams(w_max=1.0, w_min=-1.0),
+    )
     cells = device.fabricate(made, runs * n, die=seed)
     equilibrium = w_star
     for _ in range(50):
         g = lam * (equilibrium - w_star)
         spread = np.sqrt(noise**2 / (2 * sigma**2) + g @ g - g**2)
-        equilibrium = soft_bound_equilibrium(w_star, eta, lam, eta * math.sqrt(2 / math.pi) * spread, 1.0)
+        equilibrium = soft_bound_equilibrium(
+            w_star, eta, lam, eta * math.sqrt(2 / math.pi) * spread, 1.0
+        )
 
     def learned(make: type[Batch] | type[Exact]) -> Array:
         """w.w*/|w*|^2 of every run."""
@@ -178,25 +296,53 @@ def soft_bounds(seed: int) -> Iterator[Row]:
             hidden = device.write(cells, hidden, change.ravel(), seed, update)
             state.w[:] = hidden.reshape(runs, n)
 
-        plan = replace(PAIRS, sigma=sigma, eta=eta, seed=seed, reading=Reading(noise * objective.n_patterns**0.5))
+        plan = replace(
+            PAIRS,
+            sigma=sigma,
+            eta=eta,
+            seed=seed,
+            reading=Reading(noise * objective.n_patterns**0.5),
+        )
         state = begin(np.tile(w_star, (runs, 1)), plan)
         make(objective, plan, write).advance(state, updates if make is Batch else 20)
         return state.w @ w_star / (w_star @ w_star)
 
-    setting = f"n = {n}, lam = 1, eta = {eta}, dw_min = 0.001, std(G) = {noise / (2**0.5 * sigma):.1f}, {runs} runs"
+    setting = (
+        f"n = {n}, lam = 1, eta = {eta}, dw_min = 0.001, std(G) = {noise / (2**0.5 * sigma):.1f},"
+        f" {runs} runs"
+    )
     foretold = float(equilibrium @ w_star / (w_star @ w_star))
     measured, stderr = mean(learned(Batch))
-    yield judged("perturbation: w/w*", "Fusi and Abbott 2007", setting, foretold, measured, stderr, 0.02 * foretold)
-    yield judged("exact descent from w*: w/w*", DERIVED, setting, 1.0, float(learned(Exact).mean()), 0.0, 1e-9)
+    yield judged(
+        "perturbation: w/w*",
+        "Fusi and Abbott 2007",
+        setting,
+        foretold,
+        measured,
+        stderr,
+        0.02 * foretold,
+    )
+    yield judged(
+        "exact descent from w*: w/w*",
+        DERIVED,
+        setting,
+        1.0,
+        float(learned(Exact).mean()),
+        0.0,
+        1e-9,
+    )
 
 
 def rounding(seed: int) -> Iterator[Row]:
-    """Writes rounded to the nearest step q stall at |u| = q/(2 eta lam); stochastic rounding ends at lam q^2/12, far below.
+    """Writes rounded to the nearest step q stall at |u| = q/(2 eta lam); stochastic rounding ends
+    at lam q^2/12, far below.
 
-    Nearest: E = sum_i lam/2 (x^2 - x q + q^2/3), x = q/(2 eta lam): the last value before x, from wherever it came. The w* lie at
-    all fractions of a step.
+    Nearest: E = sum_i lam/2 (x^2 - x q + q^2/3), x = q/(2 eta lam): the last value before x, from
+    wherever it came. The w* lie at all fractions of a step.
     """
-    n, q, runs = 31, 2.0**-7, 64
+    n = 31
+    q = 2.0**-7
+    runs = 64
     lam = np.ones(n)
     w_star = q * (np.arange(n) + 0.5) / n
     objective = diagonal(lam, w_star)
@@ -207,7 +353,12 @@ def rounding(seed: int) -> Iterator[Row]:
         for how in ways:
             hidden = device.initial(cells, np.full(runs * n, 0.5), seed)
 
-            def write(state: State, change: Array, update: int, how: Literal["stochastic", "nearest"] = how) -> None:
+            def write(
+                state: State,
+                change: Array,
+                update: int,
+                how: Literal["stochastic", "nearest"] = how,
+            ) -> None:
                 nonlocal hidden
                 hidden = device.write(cells, hidden, change.ravel(), seed, update, how)
                 state.w[:] = hidden.reshape(runs, n)
@@ -215,40 +366,69 @@ def rounding(seed: int) -> Iterator[Row]:
             plan = replace(PAIRS, eta=eta, seed=seed)
             state = begin(np.full((runs, n), 0.5), plan)
             Exact(objective, plan, write).advance(state, round(20 / eta))
-            foretold, x = rounding_floor(lam, eta, q, how == "stochastic"), 1 / (2 * eta)
+            foretold = rounding_floor(lam, eta, q, how == "stochastic")
+            x = 1 / (2 * eta)
             foretold *= 1.0 if how == "stochastic" else 1 - 1 / x + 1 / (3 * x * x)
             measured, stderr = mean(errors(np.diag(lam), state.w, w_star) / q**2)
             setting = f"n = {n}, exact gradients, {runs} runs"
-            spread = n * 1.0 / (12 * n * n)  # of w* at the middles of n parts of a step, not everywhere
+            spread = (
+                n * 1.0 / (12 * n * n)
+            )  # of w* at the middles of n parts of a step, not everywhere
             left = spread if how == "stochastic" else spread + x / 2
-            yield judged(f"{how}, eta lam = {eta}: E/q^2", "Gupta et al. 2015", setting, foretold / q**2, measured, stderr, left)
+            yield judged(
+                f"{how}, eta lam = {eta}: E/q^2",
+                "Gupta et al. 2015",
+                setting,
+                foretold / q**2,
+                measured,
+                stderr,
+                left,
+            )
 
 
 def dithered_rounding(seed: int) -> Iterator[Row]:
-    """The noise of perturbation dithers writes in steps: rounding to nearest learns too, and ends below stochastic rounding.
+    """The noise of perturbation dithers writes in steps: rounding to nearest learns too, and ends
+    below stochastic rounding.
 
-    Steps q: where eta G has a spread s of q, writes to the nearest add q^2/12, stochastic ones q^2/6; at s = q/4 the nearest pass
-    a gain `rounding_gain` of the rate. With l = 1, Rademacher pairs and E u_i^2 = c: s^2 = eta^2 (n c + sE^2/(2 sigma^2)), and
-    at rest 2 eta gain c = (2 gain - 1) s^2 + `rounding_variance` of s.
+    Steps q: where eta G has a spread s of q, writes to the nearest add q^2/12, stochastic ones
+    q^2/6; at s = q/4 the nearest pass a gain `rounding_gain` of the rate. With l = 1, Rademacher
+    pairs and E u_i^2 = c: s^2 = eta^2 (n c + sE^2/(2 sigma^2)), and at rest 2 eta gain c = (2 gain
+    - 1) s^2 + `rounding_variance` of s.
     """
-    n, q, eta, runs, updates, rest = 7, 2.0**-7, 0.05, 256, 200, 150
+    n = 7
+    q = 2.0**-7
+    eta = 0.05
+    runs = 256
+    updates = 200
+    rest = 150
     objective = diagonal(np.ones(n), np.linspace(-0.3, 0.3, n))
     cells = device.fabricate(
-        DeviceParams(model="digital", bits=8, bounds=BoundsParams(w_max=1.0, w_min=-1.0)), runs * n, die=seed
+        DeviceParams(model="digital", bits=8, bounds=BoundsParams(w_max=1.0, w_min=-1.0)),
+        runs * n,
+        die=seed,
     )
     ways: tuple[Literal["stochastic", "nearest"], ...] = ("stochastic", "nearest")
     for spread in (1.0, 0.25):
         noise = spread * q * math.sqrt(2) * PAIRS.sigma / eta
-        plan = replace(PAIRS, eta=eta, seed=seed, reading=Reading(noise * objective.n_patterns**0.5))
+        plan = replace(
+            PAIRS, eta=eta, seed=seed, reading=Reading(noise * objective.n_patterns**0.5)
+        )
         for how in ways:
             hidden = device.initial(cells, np.zeros(runs * n), seed)
 
-            def write(state: State, change: Array, update: int, how: Literal["stochastic", "nearest"] = how) -> None:
+            def write(
+                state: State,
+                change: Array,
+                update: int,
+                how: Literal["stochastic", "nearest"] = how,
+            ) -> None:
                 nonlocal hidden
                 hidden = device.write(cells, hidden, change.ravel(), seed, update, how)
                 state.w[:] = hidden.reshape(runs, n)
 
-            state, source, each = begin(np.zeros((runs, n)), plan), Batch(objective, plan, write), np.zeros(runs)
+            state = begin(np.zeros((runs, n)), plan)
+            source = Batch(objective, plan, write)
+            each = np.zeros(runs)
             source.advance(state, rest)
             for _ in range(updates):
                 source.advance(state, 1)
@@ -257,23 +437,53 @@ def dithered_rounding(seed: int) -> Iterator[Row]:
             for _ in range(200):  # a contraction
                 s = math.sqrt(eta**2 * n * c + (spread * q) ** 2)
                 gain = 1.0 if how == "stochastic" else rounding_gain(s, q)
-                c = ((2 * gain - 1) * s**2 + rounding_variance(s, q, how == "stochastic")) / (2 * eta * gain)
-            setting = f"n = {n}, l = 1, eta = {eta}, Rademacher pairs, noise of eta G {spread} q, {runs} runs"
+                c = ((2 * gain - 1) * s**2 + rounding_variance(s, q, how == "stochastic")) / (
+                    2 * eta * gain
+                )
+            setting = (
+                f"n = {n}, l = 1, eta = {eta}, Rademacher pairs, noise of eta G {spread} q, {runs}"
+                " runs"
+            )
             foretold, (measured, stderr) = n * c / (2 * q**2), mean(each)
             claim = f"{how}, s = {spread} q: E/q^2"
-            yield judged(claim, "Widrow and Kollar 2008", setting, foretold, measured, stderr, 0.01 * foretold)
+            yield judged(
+                claim,
+                "Widrow and Kollar 2008",
+                setting,
+                foretold,
+                measured,
+                stderr,
+                0.01 * foretold,
+            )
 
 
 def stuck_weights(seed: int) -> Iterator[Row]:
-    """Stuck weights leave the minimum of the constrained problem: the others move to make up for them, by Schur's complement."""
-    n, w_star = 15, np.linspace(-1.0, 1.0, 15)
+    """Stuck weights leave the minimum of the constrained problem: the others move to make up for
+    them, by Schur's complement.
+    """
+    n = 15
+    w_star = np.linspace(-1.0, 1.0, 15)
     objective = general(n, seed, w_star, patterns=64)
     H = objective.hessian(w_star)
-    plan = replace(PERIODS, trials_per_update=16, eta=1.0 / float(np.linalg.eigvalsh(H)[-1]), seed=seed)
+    plan = replace(
+        PERIODS, trials_per_update=16, eta=1.0 / float(np.linalg.eigvalsh(H)[-1]), seed=seed
+    )
     params = chip(die=seed, weights={"stuck_fraction": 0.3, "stuck_value": 0.5})
     w, source = _descended(params, objective, plan, np.zeros(n), 300)
     stuck = np.flatnonzero(source.runs[0].die.stuck)
     wanted, lost = constrained_minimum(H, w_star, stuck.tolist(), np.full(stuck.size, 0.5))
-    setting = f"n = {n}, {stuck.size} of them stuck at 0.5, whole periods of a Walsh code, 300 updates"
-    yield judged("E at the end", DERIVED, setting, lost, float(errors(H, w[None], w_star)[0]), 0.0, CONVERGED)
-    yield judged("largest |w - w_constrained|", DERIVED, setting, 0.0, float(np.abs(w - wanted).max()), 0.0, 1e3 * CONVERGED)
+    setting = (
+        f"n = {n}, {stuck.size} of them stuck at 0.5, whole periods of a Walsh code, 300 updates"
+    )
+    yield judged(
+        "E at the end", DERIVED, setting, lost, float(errors(H, w[None], w_star)[0]), 0.0, CONVERGED
+    )
+    yield judged(
+        "largest |w - w_constrained|",
+        DERIVED,
+        setting,
+        0.0,
+        float(np.abs(w - wanted).max()),
+        0.0,
+        1e3 * CONVERGED,
+    )

@@ -11,17 +11,23 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Classes:
-    """names: of the classes, in the order of the outputs, or of the two that a single output tells apart; () if the targets are
-    numbers. middle: where a single output changes from the first to the second."""
+    """names: of the classes, in the order of the outputs, or of the two that a single output tells
+    apart; () if the targets are numbers. middle: where a single output changes from the first to
+    the second.
+    """
 
     names: tuple[str, ...]
     middle: float = 0.5
 
     @classmethod
     def of(cls, target: Array, error: str, names: tuple[str, ...] = ()) -> "Classes":
-        """Of targets (samples, outputs): all 0 or 1 in a single column, or a single 1 in each row. names: absent, numbers."""
+        """Of targets (samples, outputs): all 0 or 1 in a single column, or a single 1 in each
+        row. names: absent, numbers.
+        """
         n_outputs = target.shape[1]
-        if not (np.isin(target, (0.0, 1.0)).all() and (n_outputs == 1 or (target.sum(1) == 1).all())):
+        if not (
+            np.isin(target, (0.0, 1.0)).all() and (n_outputs == 1 or (target.sum(1) == 1).all())
+        ):
             return cls(())
         count = max(n_outputs, 2)
         names = names if len(names) == count else tuple(str(number) for number in range(count))
@@ -34,7 +40,8 @@ class Classes:
     def confusion(self, objective: Any, w: Array) -> Array:
         """How many patterns of each class (row) are taken for each class (column)."""
         C = len(self.names)
-        truth, found = self.numbers(objective.target), self.numbers(objective.outputs(w), self.middle)
+        truth = self.numbers(objective.target)
+        found = self.numbers(objective.outputs(w), self.middle)
         return np.bincount(truth * C + found, minlength=C * C).reshape(C, C)
 
 
@@ -44,6 +51,12 @@ def accuracy(confusion: Array) -> float:
 
 
 def balanced_accuracy(confusion: Array) -> float:
-    """Mean over the classes that occur of the share of each that is classified rightly (Brodersen et al. 2010)."""
+    """Mean over the classes that occur of the share of each that is classified rightly
+    (Brodersen et al. 2010).
+    """
     occur = confusion.sum(1) > 0
-    return float((np.diag(confusion)[occur] / confusion.sum(1)[occur]).mean()) if confusion.size else math.nan
+    return (
+        float((np.diag(confusion)[occur] / confusion.sum(1)[occur]).mean())
+        if confusion.size
+        else math.nan
+    )

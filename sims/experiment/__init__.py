@@ -1,1 +1,3 @@
-"""Experiments: what their files may say, how they are read and changed, and templates to start from."""
+"""Experiments: what their files may say, how they are read and changed, and templates to start
+from.
+"""

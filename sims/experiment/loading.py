@@ -21,12 +21,16 @@ def experiment_names() -> list[str]:
     return toml_names(files("sims") / "experiments")
 
 
-def load_experiment(name_or_path: str | os.PathLike[str], set: Mapping[str, object] | None = None) -> Experiment:
-    """The experiment of that name, or of the TOML file at that path, with the keys of `set` changed.
+def load_experiment(
+    name_or_path: str | os.PathLike[str], set: Mapping[str, object] | None = None
+) -> Experiment:
+    """The experiment of that name, or of the TOML file at that path, with the keys of `set`
+    changed.
 
-    set: dotted keys to values, such as {"estimation.sigma": 0.02}; a text is read as a TOML value, or else as itself. chip.preset
-    names a chip or a file, relative to the experiment file (in `set`: to the working directory); the other keys of [chip]
-    override it. data.file is found likewise. A mistake in any of it raises InputError.
+    set: dotted keys to values, such as {"estimation.sigma": 0.02}; a text is read as a TOML value,
+    or else as itself. chip.preset names a chip or a file, relative to the experiment file (in
+    `set`: to the working directory); the other keys of [chip] override it. data.file is found
+    likewise. A mistake in any of it raises InputError.
     """
     data, source, folder = read_experiment(name_or_path)
     if set:
@@ -36,44 +40,66 @@ def load_experiment(name_or_path: str | os.PathLike[str], set: Mapping[str, obje
 
 
 def read_experiment(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], str, Path]:
-    """The contents of an experiment file, its name in messages, and the folder that paths in it are relative to."""
+    """The contents of an experiment file, its name in messages, and the folder that paths in it
+    are relative to.
+    """
     return read_named("experiment", name_or_path, files("sims") / "experiments", experiment_names())
 
 
-def changed(data: dict[str, Any], folder: Path, set: Mapping[str, object]) -> tuple[dict[str, Any], Path]:
+def changed(
+    data: dict[str, Any], folder: Path, set: Mapping[str, object]
+) -> tuple[dict[str, Any], Path]:
     """Contents and folder of an experiment file, with keys changed as `load_experiment` does."""
     data = _with_file(with_settings(_with_file(data, folder), set), Path())
     return data, Path() if {"chip", "chip.preset"} & set.keys() else folder
 
 
 def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) -> Experiment:
-    """The experiment of the contents of a TOML file, which messages call `source` and whose paths are relative to `folder`."""
+    """The experiment of the contents of a TOML file, which messages call `source` and whose
+    paths are relative to `folder`.
+    """
     chip = data.get("chip", {})
     if isinstance(chip, dict):
         preset = chip.get("preset", "ideal")
         if not isinstance(preset, str):
             raise InputError(
-                f"{source}: chip.preset = {shown(preset)} must be a text in quotes: the name of a chip or the path of a TOML file"
+                f"{source}: chip.preset = {shown(preset)} must be a text in quotes: the name of a"
+                " chip or the path of a TOML file"
             )
         try:
             base = load_chip(preset, folder)
         except InputError as error:
             raise InputError(f"{source}: chip.preset: {error}") from None
         overrides = {key: value for key, value in chip.items() if key != "preset"}
-        data = {**data, "chip": with_device(overridden(base.model_dump(), overrides), f"{source}: chip", folder)}
-    return validated(Experiment, with_digest(_with_file(data, folder)), source, also=("chip.preset",))
+        data = {
+            **data,
+            "chip": with_device(
+                overridden(base.model_dump(), overrides), f"{source}: chip", folder
+            ),
+        }
+    return validated(
+        Experiment, with_digest(_with_file(data, folder)), source, also=("chip.preset",)
+    )
 
 
 def with_digest(data: dict[str, Any]) -> dict[str, Any]:
-    """data, with the data.sha256 of its data.file, an absolute path, where it has none: what is stored names its contents."""
+    """data, with the data.sha256 of its data.file, an absolute path, where it has none: what is
+    stored names its contents.
+    """
     table = data.get("data")
-    if not (isinstance(table, dict) and isinstance(table.get("file"), str)) or table.get("sha256", "") != "":
+    if (
+        not (isinstance(table, dict) and isinstance(table.get("file"), str))
+        or table.get("sha256", "") != ""
+    ):
         return data
     try:
         if not Path(table["file"]).is_file():
             return data
         with open(table["file"], "rb") as file:
-            return {**data, "data": {**table, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}}
+            return {
+                **data,
+                "data": {**table, "sha256": hashlib.file_digest(file, "sha256").hexdigest()},
+            }
     except (OSError, ValueError):  # whoever reads the patterns says why
         return data
 
@@ -83,12 +109,18 @@ def _with_file(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     table = data.get("data")
     if not (isinstance(table, dict) and isinstance(table.get("file"), str) and table["file"]):
         return data
-    return {**data, "data": {**table, "file": Path(os.path.abspath(folder / table["file"])).as_posix()}}
+    return {
+        **data,
+        "data": {**table, "file": Path(os.path.abspath(folder / table["file"])).as_posix()},
+    }
 
 
 def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """base, with tables merged and everything else replaced by `changes`."""
-    both = {k: overridden(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in changes.items()}
+    both = {
+        k: overridden(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
+        for k, v in changes.items()
+    }
     return {**base, **both}
 
 
@@ -98,7 +130,10 @@ def parse_settings(items: Iterable[str]) -> dict[str, str]:
     for item in items:
         key, equals, value = item.partition("=")
         if not (equals and key.strip()):
-            raise InputError(f"--set {one_line(item)}: not of the form KEY=VALUE, such as --set estimation.sigma=0.02")
+            raise InputError(
+                f"--set {one_line(item)}: not of the form KEY=VALUE, such as --set"
+                " estimation.sigma=0.02"
+            )
         settings[key.strip()] = value.strip()
     return settings
 
@@ -109,13 +144,16 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
     for key, value in settings.items():
         *parents, last = parts = str(key).split(".")
         if not all(parts):
-            raise InputError(f"--set {one_line(str(key))}: not a key, write it like estimation.sigma")
+            raise InputError(
+                f"--set {one_line(str(key))}: not a key, write it like estimation.sigma"
+            )
         table = data
         for depth, part in enumerate(parents, 1):
             below = table.get(part, {})
             if not isinstance(below, dict):
                 raise InputError(
-                    f"--set {one_line(str(key))}: {one_line('.'.join(parts[:depth]))} is no table: set it as a whole"
+                    f"--set {one_line(str(key))}: {one_line('.'.join(parts[:depth]))} is no table:"
+                    " set it as a whole"
                 )
             table[part] = dict(below)
             table = table[part]
@@ -124,9 +162,12 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
 
 
 def to_toml(experiment: Experiment, folder: Path | None = None) -> str:
-    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the presets become.
+    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the
+    presets become.
 
-    folder: where the file will be, so that data.file can be relative to it: run directories name no home directories."""
+    folder: where the file will be, so that data.file can be relative to it: run directories name no
+    home directories.
+    """
     data = experiment.model_dump(exclude_none=True)
     if folder is not None and experiment.data.file is not None:
         data["data"]["file"] = Path(os.path.relpath(experiment.data.file, folder)).as_posix()

@@ -7,16 +7,23 @@ from sims.datasets import DATASETS
 from sims.experiment.schema import KINDS, Direction, Estimation, Experiment, Run, Weights
 
 HEAD = """\
-# An experiment for perturb: run it with `perturb run THIS_FILE`, change one key with `--set estimation.sigma=0.02`.
-# A key that is left out, or stands behind a #, takes the value shown, or what is said after "absent": then the value
-# shown is an example. name, network.layers and data.name must be there. Keys of [chip] override those of its preset.
+# An experiment for perturb: run it with `perturb run THIS_FILE`, change one key with `--set
+# estimation.sigma=0.02`. A key that is left out, or stands behind a #, takes the value shown, or
+# what is said after "absent": then the value shown is an example. name, network.layers and
+# data.name must be there. Keys of [chip] override those of its preset.
 
 """
 GIVEN: dict[str, Any] = {
     "name": "starter",
     "description": "exclusive or on a 2-2-1 network, a small one to start from",
     "study": "compare",
-    "network": {"kind": "mlp", "layers": [2, 2, 1], "activation": "tanh", "output": "logistic", "error": "squared_error"},
+    "network": {
+        "kind": "mlp",
+        "layers": [2, 2, 1],
+        "activation": "tanh",
+        "output": "logistic",
+        "error": "squared_error",
+    },
     "data": {"name": "xor", "seed": 0},
     "weights": Weights().model_dump(exclude_none=True),
     "direction": {**Direction().model_dump(exclude_none=True), "norm": 1.0},
@@ -41,7 +48,13 @@ def starter() -> str:
                 takers.setdefault(f"{table}.{name}", []).append(kind)
                 if default not in (None, ..., {}):
                     shown.setdefault(f"{table}.{name}", default)
-    notes = {key: f"of {', '.join(kinds)}" for key, kinds in takers.items() if key not in ("data.samples", "network.error")}
+    notes = {
+        key: f"of {', '.join(kinds)}"
+        for key, kinds in takers.items()
+        if key not in ("data.samples", "network.error")
+    }
     notes["data.samples"] = f"{', '.join(takers['data.samples'])} need it"
-    notes["chip.preset"] = "a name from `perturb list chips`, or the path of a chip file, relative to this file"
+    notes["chip.preset"] = (
+        "a name from `perturb list chips`, or the path of a chip file, relative to this file"
+    )
     return HEAD + "\n".join(template(Experiment, GIVEN, shown, notes)) + "\n"

@@ -1,17 +1,23 @@
 """What can be done in an experiment: one study a module, one line here.
 
-A study is a function of the experiment, its problem, `progress` and `should_stop` that yields its tables (see
-`sims.problem.Study`), which have the columns that its view in `reports.studies` declares.
+A study is a function of the experiment, its problem, `progress` and `should_stop` that yields its
+tables (see `sims.problem.Study`), which have the columns that its view in `reports.studies`
+declares.
 """
 
 from importlib import import_module
 from typing import Any, NamedTuple
 
-START, DIRECTION, DIE, TRIALS = "starting weights", "direction", "die", "perturbations and noise"
+START = "starting weights"
+DIRECTION = "direction"
+DIE = "die"
+TRIALS = "perturbations and noise"
 
 
 class Registered(NamedTuple):
-    """A study: its function, MODULE.NAME, and what of it comes from run.seed (but for keys of their own)."""
+    """A study: its function, MODULE.NAME, and what of it comes from run.seed (but for keys of
+    their own).
+    """
 
     function: str
     random: tuple[str, ...] = (START, DIRECTION, DIE, TRIALS)

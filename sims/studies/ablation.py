@@ -20,30 +20,44 @@ GROUPS = ("ideal", "only", "all", "all but")
 
 
 class Variant(NamedTuple):
-    """A chip with some of the imperfections: of a group of GROUPS, "only" this one or "all but" it."""
+    """A chip with some of the imperfections: of a group of GROUPS, "only" this one or "all but"
+    it.
+    """
 
     group: str
     imperfection: str
     params: ChipParams
 
 
-def ablation(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Table summary: the ideal chip, each imperfection alone, all together, and all but one, each on the same dies and seeds.
+def ablation(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    """Table summary: the ideal chip, each imperfection alone, all together, and all but one, each
+    on the same dies and seeds.
 
-    cosine, relative_error: rms or mean over the dies, at the trials of [estimation]. trials_to_accuracy: from the errors after a
-    quarter of the trials and after all of them, see `trials_needed`; evaluations, time and energy follow from the method and the
-    chip's schedule. cost: evaluations over those of the ideal chip, by which all is ranked. An imperfection of a part that the
-    method does not use, with which every number is that of the ideal chip but for rounding, has no row.
+    cosine, relative_error: rms or mean over the dies, at the trials of [estimation].
+    trials_to_accuracy: from the errors after a quarter of the trials and after all of them, see
+    `trials_needed`; evaluations, time and energy follow from the method and the chip's schedule.
+    cost: evaluations over those of the ideal chip, by which all is ranked. An imperfection of a
+    part that the method does not use, with which every number is that of the ideal chip but for
+    rounding, has no row.
     """
     chip = experiment.made_chip()
     found = imperfections(chip)
     if not found:
-        raise InputError("chip has no imperfection to take away: give it some, such as chip.error_unit.noise = 1e-3")
+        raise InputError(
+            "chip has no imperfection to take away: give it some, such as chip.error_unit.noise ="
+            " 1e-3"
+        )
     variants = [Variant("ideal", "", without(chip, found))]
-    variants += [Variant("only", key, without(chip, [other for other in found if other != key])) for key in found]
+    variants += [
+        Variant("only", key, without(chip, [other for other in found if other != key]))
+        for key in found
+    ]
     variants += [Variant("all", "", chip)]
     variants += [Variant("all but", key, without(chip, [key])) for key in found if len(found) > 1]
-    known, dies = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation), experiment.dies.count
+    known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
+    dies = experiment.dies.count
     rows: list[dict] = []
     ideal: list[OnDie] = []
     idle: set[str] = set()  # of parts that are not used
@@ -75,13 +89,16 @@ def _alike(each: list[OnDie], ideal: list[OnDie]) -> bool:
     """Whether dies differ by rounding at most."""
 
     def numbers(dies: list[OnDie]) -> Array:
-        return np.array([[die.time_s, die.energy_j, *np.ravel(list(die.measured.values()))] for die in dies])
+        return np.array(
+            [[die.time_s, die.energy_j, *np.ravel(list(die.measured.values()))] for die in dies]
+        )
 
     return np.allclose(numbers(each), numbers(ideal), rtol=1e-9, atol=0.0, equal_nan=True)
 
 
 def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accuracy: float) -> float:
-    """Trials to a cosine, by 1/cosine^2 = a + b/trials (a bias of its own, noise that averages out) through two measured ones.
+    """Trials to a cosine, by 1/cosine^2 = a + b/trials (a bias of its own, noise that averages out)
+    through two measured ones.
 
     Infinite where the bias alone keeps it below `accuracy`, or no cosine is positive.
     """
@@ -98,25 +115,44 @@ def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accurac
 def _needed(each: list[OnDie], quantity: str, accuracy: float) -> float:
     """`trials_needed` by the mean cosines of dies."""
     early, late = (np.array([die.measured[quantity][i] for die in each]) for i in (0, 1))
-    return trials_needed((float(early[:, 1].mean()), float(late[:, 1].mean())), (int(early[0, 0]), int(late[0, 0])), accuracy)
+    return trials_needed(
+        (float(early[:, 1].mean()), float(late[:, 1].mean())),
+        (int(early[0, 0]), int(late[0, 0])),
+        accuracy,
+    )
 
 
-def cost(each: list[OnDie], ideal: list[OnDie], quantity: str, accuracy: float) -> tuple[float, float]:
-    """How many times as many evaluations as on the ideal chip, and its standard error by leaving out a die at a time, of both
-    (jackknife, Tukey 1958); NaN where that is not known."""
+def cost(
+    each: list[OnDie], ideal: list[OnDie], quantity: str, accuracy: float
+) -> tuple[float, float]:
+    """How many times as many evaluations as on the ideal chip, and its standard error by leaving
+    out a die at a time, of both (jackknife, Tukey 1958); NaN where that is not known.
+    """
 
     def ratio(kept: list[int]) -> float:
-        own, other = (_needed([dies[i] for i in kept], quantity, accuracy) for dies in (each, ideal))
+        own, other = (
+            _needed([dies[i] for i in kept], quantity, accuracy) for dies in (each, ideal)
+        )
         return own / other if math.isfinite(other) else math.nan
 
     n = len(each)
-    parts = np.array([ratio([i for i in range(n) if i != out]) for out in range(n)]) if n > 1 else np.array([math.nan])
+    parts = (
+        np.array([ratio([i for i in range(n) if i != out]) for out in range(n)])
+        if n > 1
+        else np.array([math.nan])
+    )
     with np.errstate(invalid="ignore"):
-        return ratio(list(range(n))), float(math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum()))
+        return ratio(list(range(n))), float(
+            math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum())
+        )
 
 
-def _variant_rows(variant: Variant, each: list[OnDie], ideal: list[OnDie], experiment: Experiment) -> Iterator[dict]:
-    time_s, energy_j = (float(np.mean([getattr(die, key) for die in each])) for key in ("time_s", "energy_j"))
+def _variant_rows(
+    variant: Variant, each: list[OnDie], ideal: list[OnDie], experiment: Experiment
+) -> Iterator[dict]:
+    time_s, energy_j = (
+        float(np.mean([getattr(die, key) for die in each])) for key in ("time_s", "energy_j")
+    )
     accuracy = experiment.dies.accuracy
     for quantity in each[0].measured:
         late = np.array([die.measured[quantity][1] for die in each])
@@ -135,7 +171,9 @@ def _variant_rows(variant: Variant, each: list[OnDie], ideal: list[OnDie], exper
             "relative_error": float(np.sqrt((late[:, 2] ** 2).mean())),
             "yield": float((late[:, 1] >= accuracy).mean()),
             "trials_to_accuracy": needed,
-            "evaluations_to_accuracy": needed * METHODS[experiment.estimation.method].evaluations_per_trial,
+            "evaluations_to_accuracy": (
+                needed * METHODS[experiment.estimation.method].evaluations_per_trial
+            ),
             "cost": times,
             "cost_stderr": stderr,
             "time_to_accuracy_s": needed * time_s,
@@ -145,8 +183,9 @@ def _variant_rows(variant: Variant, each: list[OnDie], ideal: list[OnDie], exper
 
 
 def ranked(rows: list[dict]) -> pd.DataFrame:
-    """Ideal first, then single imperfections by what they cost in evaluations, all together, and all but one by what taking it
-    away saves. Where none gets there, by the error that is left."""
+    """Ideal first, then single imperfections by what they cost in evaluations, all together, and
+    all but one by what taking it away saves. Where none gets there, by the error that is left.
+    """
 
     def place(row: Any) -> tuple[int, int, float, float]:
         sign = -1 if row["group"] == "only" else 1

@@ -1,4 +1,6 @@
-"""The study "budget": trials, time and energy to a wanted accuracy, and what to improve first, without simulating a trial."""
+"""The study "budget": trials, time and energy to a wanted accuracy, and what to improve first,
+without simulating a trial.
+"""
 
 import math
 
@@ -15,14 +17,20 @@ from sims.experiment.schema import Experiment
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts
 
 
-def budget(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Tables summary (facts) and sensitivities: what each parameter, made half (or twice) as large, saves.
+def budget(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    """Tables summary (facts) and sensitivities: what each parameter, made half (or twice) as large,
+    saves.
 
-    Trials by `perturb.predict` with all noise of the error that has a closed form, see `noise_variance`; time and energy by the
-    chip's schedule. Mismatch, neurons and what else is not noise are left to `perturb ablate`.
+    Trials by `perturb.predict` with all noise of the error that has a closed form, see
+    `noise_variance`; time and energy by the chip's schedule. Mismatch, neurons and what else is not
+    noise are left to `perturb ablate`.
     """
-    e, accuracy = experiment.estimation, experiment.dies.accuracy
-    method, code = METHODS[e.method], made_on(experiment.chip, CODES[e.code], problem.w.size)
+    e = experiment.estimation
+    accuracy = experiment.dies.accuracy
+    method = METHODS[e.method]
+    code = made_on(experiment.chip, CODES[e.code], problem.w.size)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
     g = problem.objective.gradient(problem.w)
@@ -51,14 +59,23 @@ def budget(experiment: Experiment, problem: Problem, progress: Progress, should_
             each[quantity] = (trials, schedule.time_s(trials), schedule.energy_j(trials))
         return each
 
-    now, schedule = spent(experiment.chip), Schedule(experiment.chip, problem.objective, method, presented)
+    now = spent(experiment.chip)
+    schedule = Schedule(experiment.chip, problem.objective, method, presented)
     quantity = method.quantities[-1]
     found = [Fact("trial_time", schedule.trial_ns * 1e-9, "chip time of one trial", unit="s")]
-    found += [Fact("time_share", share, "share of a trial's time", part, "share") for part, share in schedule.busy.items()]
+    found += [
+        Fact("time_share", share, "share of a trial's time", part, "share")
+        for part, share in schedule.busy.items()
+    ]
     for name, (trials, seconds, joules) in now.items():
         found += [
             Fact("trials", trials, f"to a cosine of {accuracy:g}, by theory; inf = never", name),
-            Fact("evaluations", trials * method.evaluations_per_trial, "measurements of E for it", name),
+            Fact(
+                "evaluations",
+                trials * method.evaluations_per_trial,
+                "measurements of E for it",
+                name,
+            ),
             Fact("chip_time", seconds, "chip time for it", name, "s"),
             Fact("energy", joules, "energy for it", name, "J"),
         ]
@@ -71,13 +88,41 @@ def budget(experiment: Experiment, problem: Problem, progress: Progress, should_
         change = "twice" if times > 1 else "half"
         then = spent(better)
         for name, before in now.items():
-            rows.append((key, value, change, name, *(_saved(*pair) for pair in zip(before, then[name], strict=True))))
+            rows.append(
+                (
+                    key,
+                    value,
+                    change,
+                    name,
+                    *(_saved(*pair) for pair in zip(before, then[name], strict=True)),
+                )
+            )
     # first z (or else the gradient), and what saves most of time and energy together
     rows.sort(key=lambda row: (row[3] != quantity, -row[5] - row[6]))
-    table = pd.DataFrame(rows, columns=["key", "value", "change", "quantity", "trials_saved", "time_saved", "energy_saved"])
+    table = pd.DataFrame(
+        rows,
+        columns=[
+            "key",
+            "value",
+            "change",
+            "quantity",
+            "trials_saved",
+            "time_saved",
+            "energy_saved",
+        ],
+    )
     if rows:
-        key, _, change, _, _, saved, _ = max((row for row in rows if row[3] == quantity), key=lambda row: row[5])
-        found.append(Fact("improve_first", saved, f"share of the time saved by {change} of {key}", unit="share"))
+        key, _, change, _, _, saved, _ = max(
+            (row for row in rows if row[3] == quantity), key=lambda row: row[5]
+        )
+        found.append(
+            Fact(
+                "improve_first",
+                saved,
+                f"share of the time saved by {change} of {key}",
+                unit="share",
+            )
+        )
     yield "sensitivities", table
     yield "summary", facts(found)
 
@@ -87,7 +132,9 @@ def _saved(before: float, after: float) -> float:
 
 
 def changed(chip: ChipParams, key: str, times: float) -> ChipParams | None:
-    """The chip with one figure so many times as large, whole where it was whole; None where that changes nothing."""
+    """The chip with one figure so many times as large, whole where it was whole; None where that
+    changes nothing.
+    """
     value = value_of(chip, key)
     new = type(value)(value * times)
     if new == value or (key == "bus.word_bits" and new < 1):
@@ -96,16 +143,21 @@ def changed(chip: ChipParams, key: str, times: float) -> ChipParams | None:
 
 
 def noise_variance(chip: ChipParams, presented: int, slope: float) -> float:
-    """Variance of one evaluation of E: its readings; 1/f noise as the difference of neighbouring evaluations sees it, twice its
-    variance per octave; and reading noise of the weights, read_noise^2 |g|^2."""
+    """Variance of one evaluation of E: its readings; 1/f noise as the difference of neighbouring
+    evaluations sees it, twice its variance per octave; and reading noise of the weights,
+    read_noise^2 |g|^2.
+    """
     unit = chip.error_unit
     readings = Reading(unit.noise, unit.bits, unit.range).variance(presented)
     return readings + 2 * unit.flicker**2 + chip.weights.read_noise**2 * slope
 
 
 def more_trials(chip: ChipParams) -> float:
-    """How many times as many trials: settling 1/(1 - a^2), lost broadcasts 1/(1 - p), a comparator pi/2."""
-    p, drops = chip.perturbation, chip.bus.drop_probability
+    """How many times as many trials: settling 1/(1 - a^2), lost broadcasts 1/(1 - p), a
+    comparator pi/2.
+    """
+    p = chip.perturbation
+    drops = chip.bus.drop_probability
     left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0
     if left >= 1 or drops >= 1:
         return math.inf

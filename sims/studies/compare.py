@@ -1,4 +1,6 @@
-"""The study "compare": every method on its own chip, at equal numbers of evaluations, beside exact R{backprop}."""
+"""The study "compare": every method on its own chip, at equal numbers of evaluations, beside
+exact R{backprop}.
+"""
 
 import time
 from math import nan
@@ -29,12 +31,19 @@ class Rival(NamedTuple):
     r: float
 
 
-def compare_methods(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Tables summary, weights, convergence, timeline, energy; of a method that was interrupted, what it had done."""
+def compare_methods(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    """Tables summary, weights, convergence, timeline, energy; of a method that was interrupted,
+    what it had done.
+    """
     e = experiment.estimation
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     primary = Rival(e.method, e.code, e.sigma, e.r)
-    others = [Rival(other.method, other.code, other.sigma or e.sigma, other.r or e.r) for other in e.compare_with]
+    others = [
+        Rival(other.method, other.code, other.sigma or e.sigma, other.r or e.r)
+        for other in e.compare_with
+    ]
     order = list(dict.fromkeys([primary, *others]))
     order.sort(key=lambda rival: (list(METHODS).index(rival.method), list(CODES).index(rival.code)))
     evaluations = e.trials * METHODS[e.method].evaluations_per_trial
@@ -50,22 +59,42 @@ def compare_methods(experiment: Experiment, problem: Problem, progress: Progress
         method = METHODS[rival.method]
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = Chip(
-            experiment.made_chip(), problem.objective, problem.w, problem.v, *rival, experiment.run.seed, e.presentation,
-            experiment.run.fidelity, precision=experiment.run.precision,
-        )  # fmt: skip
+            experiment.made_chip(),
+            problem.objective,
+            problem.w,
+            problem.v,
+            *rival,
+            experiment.run.seed,
+            e.presentation,
+            experiment.run.fidelity,
+            precision=experiment.run.precision,
+        )
         reading = chip.values.reading
         predicted = predict(
-            problem.objective, problem.w, problem.v, method, chip.design.code, rival.sigma, rival.r,
-            reading.variance(chip.presented) ** 0.5, e.presentation, known, trials, experiment.run.seed,
-        )  # fmt: skip
-        start, done = time.perf_counter(), 0
+            problem.objective,
+            problem.w,
+            problem.v,
+            method,
+            chip.design.code,
+            rival.sigma,
+            rival.r,
+            reading.variance(chip.presented) ** 0.5,
+            e.presentation,
+            known,
+            trials,
+            experiment.run.seed,
+        )
+        start = time.perf_counter()
+        done = 0
         estimate: Estimate | None = None
         for checkpoint in _checkpoints(trials):
             while done < checkpoint and not (stopped := stopped or should_stop()):
                 piece = min(_piece(chip), checkpoint - done)
                 estimate = chip.run(piece)
                 done += piece
-                progress(f"{rival.method}/{rival.code}", done * method.evaluations_per_trial, evaluations)
+                progress(
+                    f"{rival.method}/{rival.code}", done * method.evaluations_per_trial, evaluations
+                )
             if stopped:
                 break
             assert estimate is not None
@@ -75,15 +104,24 @@ def compare_methods(experiment: Experiment, problem: Problem, progress: Progress
             break
         compared = compare(estimate, problem.objective, problem.w, problem.v, known)
         status = "complete" if done == trials else "partial"
-        fixed = {"primary": rival == primary, "status": status, "wall_time_s": time.perf_counter() - start}
+        fixed = {
+            "primary": rival == primary,
+            "status": status,
+            "wall_time_s": time.perf_counter() - start,
+        }
         faultless = None
         if not stopped and chip.faultless is not None:
-            faultless = _without_faults(chip, chip.faultless, rival, trials, known, progress, should_stop)
+            faultless = _without_faults(
+                chip, chip.faultless, rival, trials, known, progress, should_stop
+            )
             stopped = faultless is None
         summary += _summary_rows(rival, estimate, compared, predicted, chip, faultless, fixed)
         weights.append(_weights(rival, problem, compared))
         timeline += [(rival.method, rival.code, *interval) for interval in chip.trace]
-        energy += [(rival.method, rival.code, cause, joules) for cause, joules in chip.energy_by_cause.items()]
+        energy += [
+            (rival.method, rival.code, cause, joules)
+            for cause, joules in chip.energy_by_cause.items()
+        ]
         if stopped:
             break
     if summary:
@@ -105,9 +143,24 @@ def _without_faults(
     progress: Progress,
     should_stop: ShouldStop,
 ) -> Comparison | None:
-    """The same die and seed once more, in batches and without the faults of the run; None if interrupted."""
-    design, done, estimate = chip.design, 0, None
-    again = Chip(params, chip.objective, chip.w, chip.v, *rival, design.seed, design.presentation, "batch", 0, chip.precision)
+    """The same die and seed once more, in batches and without the faults of the run; None if
+    interrupted.
+    """
+    design = chip.design
+    done = 0
+    estimate = None
+    again = Chip(
+        params,
+        chip.objective,
+        chip.w,
+        chip.v,
+        *rival,
+        design.seed,
+        design.presentation,
+        "batch",
+        0,
+        chip.precision,
+    )
     while done < trials:
         if should_stop():
             return None
@@ -129,7 +182,11 @@ def _piece(chip: Chip) -> int:
     if not (has_kernel(chip.objective) and chip.values.plain):
         return 64
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
-    return max(64, 3_000_000_000 // cost) if chip.fidelity != "event" else max(1, min(1000, 100_000_000 // cost))
+    return (
+        max(64, 3_000_000_000 // cost)
+        if chip.fidelity != "event"
+        else max(1, min(1000, 100_000_000 // cost))
+    )
 
 
 def _summary_rows(
@@ -141,9 +198,11 @@ def _summary_rows(
     faultless: Comparison | None,
     fixed: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    method, rows = METHODS[rival.method], []
+    method = METHODS[rival.method]
+    rows = []
     for quantity in method.quantities:
-        measured, theory = getattr(compared, quantity), getattr(predicted, quantity)
+        measured = getattr(compared, quantity)
+        theory = getattr(predicted, quantity)
         expected = theory.cosine(estimate.trials)
         needed = theory.evaluations_for(TARGET_COSINE)
         unhurt = getattr(faultless, quantity).cosine if faultless is not None else nan
@@ -177,7 +236,9 @@ def _summary_rows(
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": " ".join(f"{warning}." for warning in [*predicted.warnings, *estimate.unknown]),
+                "warnings": " ".join(
+                    f"{warning}." for warning in [*predicted.warnings, *estimate.unknown]
+                ),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.schedule.busy, key=chip.schedule.busy.__getitem__),
                 "busiest_share": max(chip.schedule.busy.values()),
@@ -192,7 +253,9 @@ def _summary_rows(
     return rows
 
 
-def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction) -> list[dict[str, Any]]:
+def _convergence_rows(
+    rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction
+) -> list[dict[str, Any]]:
     return [
         {
             "method": rival.method,
@@ -203,7 +266,9 @@ def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, pr
             "cosine": getattr(compared, quantity).cosine,
             "relative_error": getattr(compared, quantity).relative_error,
             "predicted_cosine": getattr(predicted, quantity).cosine(estimate.trials),
-            "predicted_relative_error": getattr(predicted, quantity).relative_error(estimate.trials),
+            "predicted_relative_error": (
+                getattr(predicted, quantity).relative_error(estimate.trials)
+            ),
         }
         for quantity in METHODS[rival.method].quantities
     ]
@@ -211,7 +276,8 @@ def _convergence_rows(rival: Rival, estimate: Estimate, compared: Comparison, pr
 
 def _weights(rival: Rival, problem: Problem, compared: Comparison) -> pd.DataFrame:
     unit_from, unit_to = problem.network.weight_units()
-    g, z = compared.gradient, compared.hv
+    g = compared.gradient
+    z = compared.hv
     return pd.DataFrame(
         {
             "method": rival.method,

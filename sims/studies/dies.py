@@ -18,7 +18,9 @@ from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, go_o
 
 
 class OnDie(NamedTuple):
-    """One die. measured: per quantity (trials, cosine, relative error) after a quarter of the trials and after all."""
+    """One die. measured: per quantity (trials, cosine, relative error) after a quarter of the
+    trials and after all.
+    """
 
     measured: dict[str, list[tuple[int, float, float]]]
     time_s: float
@@ -26,12 +28,30 @@ class OnDie(NamedTuple):
     incidents: str
 
 
-def on_die(experiment: Experiment, problem: Problem, params: ChipParams, known: list[Curvature], die: int) -> OnDie:
-    e, seed = experiment.estimation, nth_seed(experiment.run.seed, "run", die)
+def on_die(
+    experiment: Experiment, problem: Problem, params: ChipParams, known: list[Curvature], die: int
+) -> OnDie:
+    e = experiment.estimation
+    seed = nth_seed(experiment.run.seed, "run", die)
     params = params.of_run(die)
-    chip = Chip(params, problem.objective, problem.w, problem.v, e.method, e.code, e.sigma, e.r, seed, e.presentation, "auto", 0)
+    chip = Chip(
+        params,
+        problem.objective,
+        problem.w,
+        problem.v,
+        e.method,
+        e.code,
+        e.sigma,
+        e.r,
+        seed,
+        e.presentation,
+        "auto",
+        0,
+    )
     quarter = max(3, e.trials // 4)
-    measured: dict[str, list[tuple[int, float, float]]] = {name: [] for name in METHODS[e.method].quantities}
+    measured: dict[str, list[tuple[int, float, float]]] = {
+        name: [] for name in METHODS[e.method].quantities
+    }
     for more in (quarter, max(quarter + 1, e.trials) - quarter):
         compared = compare(chip.run(more), problem.objective, problem.w, problem.v, known)
         for name, each in measured.items():
@@ -41,16 +61,24 @@ def on_die(experiment: Experiment, problem: Problem, params: ChipParams, known: 
     return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, "; ".join(chip.incidents))
 
 
-def dies(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
+def dies(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
     """Tables summary (facts: spread and yield) and dies: cosine and relative error of every die."""
     known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
-    options, chip = experiment.dies, experiment.made_chip()
+    options = experiment.dies
+    chip = experiment.made_chip()
     rows: list[tuple] = []
     for die in range(options.count):
         go_on(should_stop)
         found = on_die(experiment, problem, chip, known, die)
-        rows += [(chip.of_run(die).die, quantity, *each[1], found.incidents) for quantity, each in found.measured.items()]
-        table = pd.DataFrame(rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"])
+        rows += [
+            (chip.of_run(die).die, quantity, *each[1], found.incidents)
+            for quantity, each in found.measured.items()
+        ]
+        table = pd.DataFrame(
+            rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"]
+        )
         yield "dies", table
         yield "summary", _spread(table, options.accuracy)
         progress("dies", die + 1, options.count)
@@ -60,14 +88,26 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
     found: list[Fact] = []
     for quantity in dict.fromkeys(table["quantity"]):
         cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
-        good, n = int((cosines >= accuracy).sum()), len(cosines)
+        good = int((cosines >= accuracy).sum())
+        n = len(cosines)
         low, high = wilson(good, n)
-        error = math.sqrt(good * (n - good) / n**3) or math.nan  # of none or of all, the interval alone says how sure it is
+        error = (
+            math.sqrt(good * (n - good) / n**3) or math.nan
+        )  # of none or of all, the interval alone says how sure it is
         sd = float(cosines.std(ddof=1)) if n > 1 else math.nan
-        says = f"share of {n} dies with a cosine of {accuracy:g} or more; its interval by Wilson (1927)"
+        says = (
+            f"share of {n} dies with a cosine of {accuracy:g} or more; its interval by Wilson"
+            " (1927)"
+        )
         found += [
             Fact("yield", good / n, says, quantity, "share", error, low, high),
-            Fact("median_cosine", float(np.median(cosines)), "half of the dies are better", quantity, "cosine"),
+            Fact(
+                "median_cosine",
+                float(np.median(cosines)),
+                "half of the dies are better",
+                quantity,
+                "cosine",
+            ),
             Fact("worst_cosine", float(cosines.min()), "of all dies", quantity, "cosine"),
             Fact("cosine_sd", sd, "standard deviation of the cosine over the dies", quantity),
         ]

@@ -1,4 +1,6 @@
-"""The study "estimators": every method with every code on one network, predicted and measured bias, error and cost."""
+"""The study "estimators": every method with every code on one network, predicted and measured
+bias, error and cost.
+"""
 
 import time
 
@@ -23,20 +25,28 @@ from sims.problem import Problem, Progress, ShouldStop, Study, go_on
 NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 
 
-def estimators(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
+def estimators(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
     """Table summary, a row per quantity, method and code, see `reports.frames`.
 
-    Each pair spends the evaluations of [estimation], rounded to whole trials, `repeats` times with seeds derived from run.seed.
-    All errors are relative to the size of the exact answer.
+    Each pair spends the evaluations of [estimation], rounded to whole trials, `repeats` times with
+    seeds derived from run.seed. All errors are relative to the size of the exact answer.
     """
-    e, options, unit = experiment.estimation, experiment.estimators, experiment.chip.error_unit
+    e = experiment.estimation
+    options = experiment.estimators
+    unit = experiment.chip.error_unit
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     further = beyond(problem.objective, problem.w, problem.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial
     reading = Reading(unit.noise, unit.bits, unit.range)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
     noise = reading.variance(presented) ** 0.5
-    pairs = [(METHODS[method], CODES[code]) for method in options.methods or METHODS for code in options.codes or CODES]
+    pairs = [
+        (METHODS[method], CODES[code])
+        for method in options.methods or METHODS
+        for code in options.codes or CODES
+    ]
     pairs = [(method, code) for method, code in pairs if code.independent or not method.needs_s]
     rows: list[tuple] = []
     columns: list[str] = []
@@ -44,19 +54,42 @@ def estimators(experiment: Experiment, problem: Problem, progress: Progress, sho
         go_on(should_stop)
         trials = max(3, round(budget / method.evaluations_per_trial))
         predicted = predict(
-            problem.objective, problem.w, problem.v, method, code, e.sigma, e.r, noise, e.presentation, known, trials
+            problem.objective,
+            problem.w,
+            problem.v,
+            method,
+            code,
+            e.sigma,
+            e.r,
+            noise,
+            e.presentation,
+            known,
+            trials,
         )
-        start, estimates = time.perf_counter(), []
+        start = time.perf_counter()
+        estimates = []
         for repeat in range(options.repeats):
             seed = nth_seed(experiment.run.seed, "estimate", repeat)
-            statistics = Statistics(Design(method, code, problem.w.size, e.sigma, e.r, seed, e.presentation))
+            statistics = Statistics(
+                Design(method, code, problem.w.size, e.sigma, e.r, seed, e.presentation)
+            )
             run_trials(problem.objective, problem.w, problem.v, reading, statistics, trials)
             estimates.append(solve(statistics))
         per_s = options.repeats * trials / (time.perf_counter() - start)
-        compared = [compare(estimate, problem.objective, problem.w, problem.v, known) for estimate in estimates]
+        compared = [
+            compare(estimate, problem.objective, problem.w, problem.v, known)
+            for estimate in estimates
+        ]
         for quantity in method.quantities:
             each = [getattr(comparison, quantity) for comparison in compared]
-            names = (quantity, method.name, code.name, problem.w.size, trials, estimates[0].evaluations)
+            names = (
+                quantity,
+                method.name,
+                code.name,
+                problem.w.size,
+                trials,
+                estimates[0].evaluations,
+            )
             shift = further.bias(method, e.sigma, e.r)[quantity == "hv"].mean(0)
             if code.kind == SEQUENTIAL:
                 shift = shift * np.nan  # steps of one weight meet other terms, which are not known
@@ -68,19 +101,27 @@ def estimators(experiment: Experiment, problem: Problem, progress: Progress, sho
 
 
 def _judged(
-    each: list[QuantityComparison], theory: QuantityPrediction, shift: np.ndarray, estimate: Estimate
+    each: list[QuantityComparison],
+    theory: QuantityPrediction,
+    shift: np.ndarray,
+    estimate: Estimate,
 ) -> dict[str, float]:
-    """Bias and error of repeated estimates of one quantity, beside theory, relative to the exact answer.
+    """Bias and error of repeated estimates of one quantity, beside theory, relative to the exact
+    answer.
 
-    shift: what lies beyond the quadratic adds to the limit (`theory.amplitude`). measured_bias: root of |mean - exact|^2 less
-    what chance leaves of it; bias_resolution: root of that, the standard error of a mean, so a bias below it cannot be seen.
+    shift: what lies beyond the quadratic adds to the limit (`theory.amplitude`). measured_bias:
+    root of |mean - exact|^2 less what chance leaves of it; bias_resolution: root of that, the
+    standard error of a mean, so a bias below it cannot be seen.
     """
-    exact, values = each[0].exact, np.array([comparison.estimate for comparison in each])
+    exact = each[0].exact
+    values = np.array([comparison.estimate for comparison in each])
     size = float(np.linalg.norm(exact)) or np.nan
     chance = float((values.var(0, ddof=1) / len(values)).sum())
     bias = float(((values.mean(0) - exact) ** 2).sum()) - chance
     errors = np.array([comparison.relative_error for comparison in each])
-    foretold, quadratic = (float(np.linalg.norm(theory.limit + more - exact)) / size for more in (shift, 0.0))
+    foretold, quadratic = (
+        float(np.linalg.norm(theory.limit + more - exact)) / size for more in (shift, 0.0)
+    )
     error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + foretold**2
     return {
         "predicted_bias": foretold,

@@ -1,4 +1,6 @@
-"""The study "finite-difference": Hv from two gradients against R{backprop}, over the displacement; truncation meets rounding."""
+"""The study "finite-difference": Hv from two gradients against R{backprop}, over the
+displacement; truncation meets rounding.
+"""
 
 from copy import copy
 
@@ -14,11 +16,18 @@ KINDS = ("one-sided", "central")
 EXACT = "R{backprop}"
 
 
-def finite_difference(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Tables errors: |difference - Hv| / |Hv| of both kinds of difference at every displacement |r v|, NaN where a recurrent
-    network does not settle; and summary (facts)."""
-    options, objective, w, v = experiment.finite_difference, problem.objective, problem.w, problem.v
-    Hv, length = objective.hvp(w, v), float(np.linalg.norm(v))
+def finite_difference(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    """Tables errors: |difference - Hv| / |Hv| of both kinds of difference at every displacement |r
+    v|, NaN where a recurrent network does not settle; and summary (facts).
+    """
+    options = experiment.finite_difference
+    objective = problem.objective
+    w = problem.w
+    v = problem.v
+    Hv = objective.hvp(w, v)
+    length = float(np.linalg.norm(v))
 
     def error(kind: str, r: float | None) -> float:
         try:
@@ -32,7 +41,14 @@ def finite_difference(experiment: Experiment, problem: Problem, progress: Progre
     for done, displacement in enumerate(displacements, 1):
         if stopped := should_stop():
             break
-        rows += [{"kind": kind, "displacement": displacement, "error": error(kind, displacement / length)} for kind in KINDS]
+        rows += [
+            {
+                "kind": kind,
+                "displacement": displacement,
+                "error": error(kind, displacement / length),
+            }
+            for kind in KINDS
+        ]
         progress("displacements", done, len(displacements))
     if rows:
         errors = pd.DataFrame(rows)
@@ -40,16 +56,34 @@ def finite_difference(experiment: Experiment, problem: Problem, progress: Progre
         found = [floor(problem)]
         for kind in KINDS:
             own = errors[errors["kind"] == kind]
-            tried, measured = own["displacement"].to_numpy(), own["error"].to_numpy()
+            tried = own["displacement"].to_numpy()
+            measured = own["error"].to_numpy()
             best = int(np.where(np.isnan(measured), np.inf, measured).argmin())
             chosen = finite_difference_step(w, v, one_sided=kind == "one-sided")
             order, stderr = slope(tried, measured)
             found += [
                 Fact("slope", order, "order of the truncation error", kind, stderr=stderr),
-                Fact("smallest_error", measured[best], "relative error at the best displacement tried", kind),
-                Fact("best_displacement", tried[best], "where that is, in units of the weights", kind),
-                Fact("chosen_displacement", chosen * length, "which the program chooses by itself", kind),
-                Fact("error_there", error(kind, None), "relative error at the displacement chosen", kind),
+                Fact(
+                    "smallest_error",
+                    measured[best],
+                    "relative error at the best displacement tried",
+                    kind,
+                ),
+                Fact(
+                    "best_displacement", tried[best], "where that is, in units of the weights", kind
+                ),
+                Fact(
+                    "chosen_displacement",
+                    chosen * length,
+                    "which the program chooses by itself",
+                    kind,
+                ),
+                Fact(
+                    "error_there",
+                    error(kind, None),
+                    "relative error at the displacement chosen",
+                    kind,
+                ),
             ]
         yield "summary", facts(found)
     if stopped:
@@ -58,35 +92,54 @@ def finite_difference(experiment: Experiment, problem: Problem, progress: Progre
 
 def floor(problem: Problem) -> Fact:
     """What is left of an error in R{backprop}: by rounding, or by the tolerance of a relaxation."""
-    objective, w, v = problem.objective, problem.w, problem.v
+    objective = problem.objective
+    w = problem.w
+    v = problem.v
     if isinstance(objective, RecurrentObjective) and objective.network.solver == "relax":
         direct = copy(objective.network)
         direct.solver = "direct"
         Hv = direct.objective(objective.x, objective.target).hvp(w, v)
         left = float(np.linalg.norm(objective.hvp(w, v) - Hv) / np.linalg.norm(Hv))
-        return Fact("error", left, "relative error of R{backprop} by its tolerance: against a direct solution", EXACT)
+        return Fact(
+            "error",
+            left,
+            "relative error of R{backprop} by its tolerance: against a direct solution",
+            EXACT,
+        )
     left = rounding(objective, w, v)
-    return Fact("error", left, "relative error of R{backprop} by rounding: its change if v is scaled", EXACT)
+    return Fact(
+        "error", left, "relative error of R{backprop} by rounding: its change if v is scaled", EXACT
+    )
 
 
 def rounding(objective: Objective, w: Array, v: Array) -> float:
-    """Relative rounding error of Hv, from H(cv)/c - Hv, which is zero but for rounding: root of the mean square over ten c."""
+    """Relative rounding error of Hv, from H(cv)/c - Hv, which is zero but for rounding: root of
+    the mean square over ten c.
+    """
     Hv = objective.hvp(w, v)
     changes = [objective.hvp(w, c * v) / c - Hv for c in 1.1 ** np.arange(1, 11)]
     return float(np.sqrt(np.mean([change @ change for change in changes]) / (Hv @ Hv)))
 
 
 def slope(displacement: Array, error: Array) -> tuple[float, float]:
-    """Slope of log error against log displacement, with its standard error, where truncation rules: errors from 100 times the
-    smallest up to 1 %. NaN with fewer than three points there; errors that are NaN do not count."""
+    """Slope of log error against log displacement, with its standard error, where truncation rules:
+    errors from 100 times the smallest up to 1 %. NaN with fewer than three points there; errors
+    that are NaN do not count.
+    """
     known = ~np.isnan(error)
-    displacement, error = displacement[known], error[known]
+    displacement = displacement[known]
+    error = error[known]
     if not known.any():
         return float("nan"), float("nan")
-    chosen = (error > 100 * error.min()) & (error < 1e-2) & (displacement > displacement[error.argmin()])
+    chosen = (
+        (error > 100 * error.min()) & (error < 1e-2) & (displacement > displacement[error.argmin()])
+    )
     if chosen.sum() < 3:
         return float("nan"), float("nan")
-    x, y = np.log(displacement[chosen]), np.log(error[chosen])
+    x = np.log(displacement[chosen])
+    y = np.log(error[chosen])
     coefficients, covariance = np.polyfit(x, y, 1, cov="unscaled")
     residual = y - np.polyval(coefficients, x)
-    return float(coefficients[0]), float(np.sqrt(covariance[0, 0] * (residual @ residual) / (chosen.sum() - 2)))
+    return float(coefficients[0]), float(
+        np.sqrt(covariance[0, 0] * (residual @ residual) / (chosen.sum() - 2))
+    )

@@ -8,9 +8,14 @@ from sims.experiment.schema import Experiment
 from sims.problem import Problem, Progress, ShouldStop, Study, go_on
 
 
-def reproduce(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Table summary, a row per statement, see `reports.frames`; network and data of the experiment are not used."""
-    claims, rows = chosen(experiment.reproduce.claim), []
+def reproduce(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    """Table summary, a row per statement, see `reports.frames`; network and data of the
+    experiment are not used.
+    """
+    claims = chosen(experiment.reproduce.claim)
+    rows = []
     for done, (name, claim) in enumerate(claims.items()):
         progress("claims", done, len(claims))
         for row in claim(experiment.run.seed):

@@ -11,20 +11,31 @@ from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, 
 from sims.studies.training_theory import stable_rate
 
 EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
-NEAR_ZERO = 1e-3  # of the largest |eigenvalue|: what quadrature cannot tell from zero, and where most eigenvalues of networks lie
+# of the largest |eigenvalue|: what quadrature cannot tell from zero, and where most eigenvalues of
+# networks lie
+NEAR_ZERO = 1e-3
 
 
-def spectrum(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Tables extremes (both ends), summary (facts) and eigenvalues: all of H, or the nodes of stochastic Lanczos quadrature.
+def spectrum(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    """Tables extremes (both ends), summary (facts) and eigenvalues: all of H, or the nodes of
+    stochastic Lanczos quadrature.
 
-    Networks of up to 3,000 weights are diagonalised; larger ones take [spectrum] probes x steps Hessian-vector products.
+    Networks of up to 3,000 weights are diagonalised; larger ones take [spectrum] probes x steps
+    Hessian-vector products.
     """
-    options, objective, w, n = experiment.spectrum, Attentive(problem.objective, should_stop), problem.w, problem.w.size
+    options = experiment.spectrum
+    objective = Attentive(problem.objective, should_stop)
+    w = problem.w
+    n = problem.w.size
     k = min(options.k, n // 2 or 1)
     ends = curvature.eigenpairs(objective, w, min(2 * k, n), "both")
     progress("parts", 1, 2)
     found = (
-        _ends(ends.values, "" if ends.converged else "; not all that were asked for have converged") if ends.values.size else []
+        _ends(ends.values, "" if ends.converged else "; not all that were asked for have converged")
+        if ends.values.size
+        else []
     )
     yield "extremes", pd.DataFrame({"eigenvalue": ends.values, "residual": ends.residuals})
     products = Fact("products", float(ends.n_products), "Hessian-vector products that this took")
@@ -37,17 +48,23 @@ def spectrum(experiment: Experiment, problem: Problem, progress: Progress, shoul
 
         def over_all(f: Callable[[Array], Array]) -> tuple[float, float]:
             return float(f(values).sum()), 0.0
+
     else:
         density = curvature.spectral_density(objective, w, options.probes, options.steps)
-        values, used = density.nodes.ravel()[density.weights.ravel() > 0], density.n_products
+        values = density.nodes.ravel()[density.weights.ravel() > 0]
+        used = density.n_products
         weights = density.weights.ravel() / len(density.nodes)
-        eigenvalues = pd.DataFrame({"eigenvalue": density.nodes.ravel(), "weight": weights, "exact": False})
+        eigenvalues = pd.DataFrame(
+            {"eigenvalue": density.nodes.ravel(), "weight": weights, "exact": False}
+        )
 
         def over_all(f: Callable[[Array], Array]) -> tuple[float, float]:
             estimated = density.integrate(f)
             return float(estimated.value), float(estimated.stderr)
 
-    found = found or _ends(np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged")
+    found = found or _ends(
+        np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged"
+    )
     near = NEAR_ZERO * max(float(np.abs(part).max()) for part in (values, ends.values) if part.size)
     total, stderr = over_all(lambda x: x)
     positive, positive_stderr = over_all(lambda x: np.maximum(x, 0.0))
@@ -60,18 +77,30 @@ def spectrum(experiment: Experiment, problem: Problem, progress: Progress, shoul
             [
                 *found,
                 Fact("trace", total, "tr H, the sum of all", stderr=stderr),
-                _share("share_negative", over_all(lambda x: (x < -near) / n), f"clearly below zero, by {about}"),
-                _share("share_near_zero", over_all(lambda x: (np.abs(x) <= near) / n), f"within {about}"),
-                Fact("positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr),
+                _share(
+                    "share_negative",
+                    over_all(lambda x: (x < -near) / n),
+                    f"clearly below zero, by {about}",
+                ),
+                _share(
+                    "share_near_zero",
+                    over_all(lambda x: (np.abs(x) <= near) / n),
+                    f"within {about}",
+                ),
+                Fact(
+                    "positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr
+                ),
                 Fact(
                     "2/tr_H",
                     2 / total if total > 0 else np.inf,
-                    "learning by weight perturbation, a trial per update, diverges above this rate if no eigenvalue is negative",
+                    "learning by weight perturbation, a trial per update, diverges above this rate"
+                    " if no eigenvalue is negative",
                 ),
                 Fact(
                     "stable_learning_rate",
                     stable,
-                    "of weight perturbation, a trial per update, for the modes that can be stable: those of positive curvature",
+                    "of weight perturbation, a trial per update, for the modes that can be stable:"
+                    " those of positive curvature",
                 ),
                 products._replace(value=float(used + ends.n_products)),
             ]
@@ -86,10 +115,19 @@ def _share(measure: str, found: tuple[float, float], where: str) -> Fact:
 
 def _ends(values: Array, doubt: str) -> list[Fact]:
     """Facts of the largest and smallest of ascending eigenvalues."""
-    top, bottom = float(values[-1]), float(values[0])
+    top = float(values[-1])
+    bottom = float(values[0])
     below = bottom < -1e-12 * float(np.abs(values).max())  # rounding is not negative curvature
     return [
         Fact("largest", top, f"largest eigenvalue of H{doubt}"),
-        Fact("smallest", bottom, f"smallest eigenvalue of H{': w is no minimum' if below else ''}{doubt}"),
-        Fact("2/lambda_max", 2 / top if top > 0 else np.inf, "gradient descent diverges above this rate"),
+        Fact(
+            "smallest",
+            bottom,
+            f"smallest eigenvalue of H{': w is no minimum' if below else ''}{doubt}",
+        ),
+        Fact(
+            "2/lambda_max",
+            2 / top if top > 0 else np.inf,
+            "gradient descent diverges above this rate",
+        ),
     ]

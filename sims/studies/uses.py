@@ -1,7 +1,9 @@
-"""The study "uses": what Hessian-vector products are good for, on one network - optimisation, convergence, evidence, pruning.
+"""The study "uses": what Hessian-vector products are good for, on one network - optimisation,
+convergence, evidence, pruning.
 
-Everything is about E + alpha |w|^2 / 2, whose minimum exists; "at the minimum" is where the best optimiser ended, polished by
-Newton's method. A gradient costs 1, an Hv 1 and an error alone 1/3, in gradient-equivalents.
+Everything is about E + alpha |w|^2 / 2, whose minimum exists; "at the minimum" is where the best
+optimiser ended, polished by Newton's method. A gradient costs 1, an Hv 1 and an error alone 1/3, in
+gradient-equivalents.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,29 +26,41 @@ from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
 MODES = 10
 EVIDENCE = "largest evidence"  # the weight decay that has it
-STEEP = 1e-6  # |g| above which a point is no minimum, in units of lambda_max |w|: H(w - w*) of so large a step
-CLEARLY = 0.03  # of the decay: where it barely outweighs a negative eigenvalue, evidence (a Gaussian around w) means nothing
+# |g| above which a point is no minimum, in units of lambda_max |w|: H(w - w*) of so large a step
+STEEP = 1e-6
+# of the decay: where it barely outweighs a negative eigenvalue, evidence (a Gaussian around w)
+# means nothing
+CLEARLY = 0.03
 SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
 
 State = tuple[float, Array]  # gradient-equivalents spent, weights
 
 
 class Split(NamedTuple):
-    """An objective on the patterns to learn from, one on those held back, and the share of them that w classifies rightly."""
+    """An objective on the patterns to learn from, one on those held back, and the share of them
+    that w classifies rightly.
+    """
 
     train: Objective
     test: Objective
     accuracy: Callable[[Array], float]
 
 
-def uses(experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Tables optimisation, eigenvalues, modes, evidence, pruning and, grown by each, summary; see `reports.frames`.
+def uses(
+    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    """Tables optimisation, eigenvalues, modes, evidence, pruning and, grown by each, summary; see
+    `reports.frames`.
 
     More than 3,000 weights, or a point that is no minimum in the end, raise InputError.
     """
-    options, w = experiment.uses, problem.w
+    options = experiment.uses
+    w = problem.w
     if w.size > MAX_WEIGHTS:
-        raise InputError(f'network has {w.size} weights, but study = "uses" diagonalises H: use at most {MAX_WEIGHTS}')
+        raise InputError(
+            f'network has {w.size} weights, but study = "uses" diagonalises H: use at most'
+            f" {MAX_WEIGHTS}"
+        )
     split = _split(experiment, problem, should_stop)
     objective = split.train.with_decay(options.decay)
     found: list[Fact] = []
@@ -54,28 +68,49 @@ def uses(experiment: Experiment, problem: Problem, progress: Progress, should_st
     rows: list[tuple] = []
     for name in OPTIMISERS:
         rows += [(name, *row) for row in descent(name, objective, w, options.budget)]
-        found.append(Fact("error", rows[-1][2], f"E with its decay after {options.budget} gradient-equivalents", name))
-        yield "optimisation", pd.DataFrame(rows, columns=["optimiser", "cost", "error", "gradient_norm"])
+        found.append(
+            Fact(
+                "error",
+                rows[-1][2],
+                f"E with its decay after {options.budget} gradient-equivalents",
+                name,
+            )
+        )
+        yield (
+            "optimisation",
+            pd.DataFrame(rows, columns=["optimiser", "cost", "error", "gradient_norm"]),
+        )
         yield "summary", facts(found)
     progress("parts", 1, 4)
 
     minimum = polished(objective, _lowest(objective, w, options.budget))
     values, vectors = np.linalg.eigh(objective.hessian(minimum))
     yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
-    top, low, last = float(values[-1]), float(values[0]), vectors[:, -1]
+    top = float(values[-1])
+    low = float(values[0])
+    last = vectors[:, -1]
     slope = float(np.linalg.norm(objective.gradient(minimum)))
     if low <= 0 or slope > STEEP * top * float(np.linalg.norm(minimum)):
         kinks = "; kinks of relu are a reason: use another activation" if _has_relu(problem) else ""
         raise InputError(
-            f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise uses.decay or uses.budget{kinks}"
+            f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise"
+            f" uses.decay or uses.budget{kinks}"
         )
     yield "modes", time_constants(objective, minimum, values, vectors)
     above, below = (growth(objective, minimum, last, times * 2 / top) for times in (1.01, 0.99))
     found += [
         Fact("gradient_at_minimum", slope, "|g|, zero but for rounding"),
-        Fact("condition_number", top / low, "lambda_max / lambda_min: how much slower than the fastest the slowest mode is"),
+        Fact(
+            "condition_number",
+            top / low,
+            "lambda_max / lambda_min: how much slower than the fastest the slowest mode is",
+        ),
         Fact("stable_learning_rate", 2 / top, "2 / lambda_max: gradient descent diverges above it"),
-        Fact("growth_above", above, "factor per update, measured at 1.01 times that rate; theory 1.02"),
+        Fact(
+            "growth_above",
+            above,
+            "factor per update, measured at 1.01 times that rate; theory 1.02",
+        ),
         Fact("growth_below", below, "the same at 0.99 times that rate; theory 0.98"),
     ]
     yield "summary", facts(found)
@@ -87,12 +122,33 @@ def uses(experiment: Experiment, problem: Problem, progress: Progress, should_st
         yield "evidence", pd.DataFrame(tried)
     ranked = [row for row in tried if np.isfinite(row["log_evidence"])]
     if ranked:
-        best, lowest = max(ranked, key=lambda row: row["log_evidence"]), min(row["test_error"] for row in tried)
+        best = max(ranked, key=lambda row: row["log_evidence"])
+        lowest = min(row["test_error"] for row in tried)
         found += [
-            Fact("decay", best["decay"], "the weight decay of largest evidence, of those compared at a minimum", EVIDENCE),
-            Fact("test_error", best["test_error"], f"of a held-back pattern; the smallest of all is {lowest:.3g}", EVIDENCE),
-            Fact("gamma", best["gamma"], f"well-determined parameters, of {w.size} (MacKay 1992)", EVIDENCE),
-            Fact("negative_eigenvalues", best["negative"], "of H without decay: directions that only the decay holds", EVIDENCE),
+            Fact(
+                "decay",
+                best["decay"],
+                "the weight decay of largest evidence, of those compared at a minimum",
+                EVIDENCE,
+            ),
+            Fact(
+                "test_error",
+                best["test_error"],
+                f"of a held-back pattern; the smallest of all is {lowest:.3g}",
+                EVIDENCE,
+            ),
+            Fact(
+                "gamma",
+                best["gamma"],
+                f"well-determined parameters, of {w.size} (MacKay 1992)",
+                EVIDENCE,
+            ),
+            Fact(
+                "negative_eigenvalues",
+                best["negative"],
+                "of H without decay: directions that only the decay holds",
+                EVIDENCE,
+            ),
         ]
         yield "summary", facts(found)
     progress("parts", 3, 4)
@@ -100,7 +156,12 @@ def uses(experiment: Experiment, problem: Problem, progress: Progress, should_st
     shown: list[tuple] = []
     for some in prune(split, objective, minimum, should_stop):
         shown += some
-        yield "pruning", pd.DataFrame(shown, columns=["method", "removed", "train_error", "test_error", "test_accuracy"])
+        yield (
+            "pruning",
+            pd.DataFrame(
+                shown, columns=["method", "removed", "train_error", "test_error", "test_accuracy"]
+            ),
+        )
     told = obd_against_truth(objective, minimum)
     says = "rank correlation of saliencies with what removing one weight costs"
     found.append(Fact("rank_correlation", told, says, "OBD"))
@@ -113,17 +174,29 @@ def _has_relu(problem: Problem) -> bool:
 
 
 def _split(experiment: Experiment, problem: Problem, should_stop: ShouldStop) -> Split:
-    network, data, n = problem.network, experiment.data, problem.objective.n_patterns
+    network = problem.network
+    data = experiment.data
+    n = problem.objective.n_patterns
     if isinstance(network, Boltzmann):
-        raise InputError('network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose another kind')
-    key, wanted = ("data.test", data.test) if data.test else ("uses.test_samples", experiment.uses.test_samples)
+        raise InputError(
+            'network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose'
+            " another kind"
+        )
+    key, wanted = (
+        ("data.test", data.test)
+        if data.test
+        else ("uses.test_samples", experiment.uses.test_samples)
+    )
     data = data.model_copy(update={"samples": n, "test": wanted})
     x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)
-    train, test = network.objective(x, target), network.objective(x_test, target_test)
+    train = network.objective(x, target)
+    test = network.objective(x_test, target_test)
     found = Classes.of(target_test, network.error)
 
     def share(w: Array) -> float:
-        return accuracy(found.confusion(test, w)) if found.names else float("nan")  # targets that are any numbers
+        return (
+            accuracy(found.confusion(test, w)) if found.names else float("nan")
+        )  # targets that are any numbers
 
     return Split(Attentive(train, should_stop), Attentive(test, should_stop), share)
 
@@ -132,62 +205,94 @@ def _split(experiment: Experiment, problem: Problem, should_stop: ShouldStop) ->
 
 
 def gradient_descent(objective: Objective, w: Array, budget: float) -> Iterator[State]:
-    """w := w - g / lambda_max, with |lambda_max| by power iteration every 50 updates, at most 20 products."""
-    spent, rate = 0.0, 1.0
+    """w := w - g / lambda_max, with |lambda_max| by power iteration every 50 updates, at most 20
+    products.
+    """
+    spent = 0.0
+    rate = 1.0
     for update in range(int(budget)):
         if update % 50 == 0:
             top = curvature.power_iteration(objective, w, tolerance=0.02, max_products=20)
-            rate, spent = 1 / abs(float(top.values[0])), spent + top.n_products
-        w, spent = w - rate * objective.gradient(w), spent + 1
+            rate = 1 / abs(float(top.values[0]))
+            spent = spent + top.n_products
+        w = w - rate * objective.gradient(w)
+        spent = spent + 1
         yield spent, w
         if spent >= budget:
             return
 
 
 def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
-    """SciPy's L-BFGS-B with ten corrections; a state for every point where it asks for E and its gradient."""
+    """SciPy's L-BFGS-B with ten corrections; a state for every point where it asks for E and its
+    gradient.
+    """
     asked: list[Array] = []
 
     def both(w: Array) -> tuple[float, Array]:
         asked.append(w.copy())
         return objective.error(w), objective.gradient(w)
 
-    options = {"maxfun": int(budget), "maxiter": int(budget), "maxcor": 10, "ftol": 0.0, "gtol": 0.0}
+    options = {
+        "maxfun": int(budget),
+        "maxiter": int(budget),
+        "maxcor": 10,
+        "ftol": 0.0,
+        "gtol": 0.0,
+    }
     minimize(both, w, jac=True, method="L-BFGS-B", options=options)
     yield from ((float(spent), w) for spent, w in enumerate(asked[: int(budget)], 1))
 
 
 def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
-    """Steps of `curvature.newton_step`, solved to min(1/2, sqrt|g|) (Nocedal and Wright 2006; |g| in units of the first), with
-    backtracking; a step that met negative curvature is doubled as long as that lowers E."""
-    spent, E, first = 0.0, objective.error(w), 0.0
+    """Steps of `curvature.newton_step`, solved to min(1/2, sqrt|g|) (Nocedal and Wright 2006; |g|
+    in units of the first), with backtracking; a step that met negative curvature is doubled as long
+    as that lowers E.
+    """
+    spent = 0.0
+    E = objective.error(w)
+    first = 0.0
     while spent < budget:
         g = objective.gradient(w)
         first = first or float(np.linalg.norm(g))
         size = float(np.linalg.norm(g)) / (first or 1.0)
         left = max(2, int(budget - spent))
-        step = curvature.newton_step(objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size))
+        step = curvature.newton_step(
+            objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size)
+        )
         spent += 1 + step.n_products
-        alpha, slope = 1.0, float(g @ step.p)
+        alpha = 1.0
+        slope = float(g @ step.p)
         E_next = objective.error(w + step.p)
         spent += 1 / 3
         while not E_next <= E + 1e-4 * alpha * slope and alpha > 1e-10:
-            alpha, spent = alpha / 2, spent + 1 / 3
+            alpha = alpha / 2
+            spent = spent + 1 / 3
             E_next = objective.error(w + alpha * step.p)
-        while step.negative_curvature and alpha < 1e6 and (E_further := objective.error(w + 2 * alpha * step.p)) < E_next:
-            alpha, spent, E_next = 2 * alpha, spent + 1 / 3, E_further
+        while (
+            step.negative_curvature
+            and alpha < 1e6
+            and (E_further := objective.error(w + 2 * alpha * step.p)) < E_next
+        ):
+            alpha = 2 * alpha
+            spent = spent + 1 / 3
+            E_next = E_further
         if not E_next < E:
             return  # as low as rounding lets it get
-        w, E = w + alpha * step.p, E_next
+        w = w + alpha * step.p
+        E = E_next
         yield spent, w
 
 
 OPTIMISERS = {"gradient descent": gradient_descent, "L-BFGS": l_bfgs, "Newton-CG": newton_cg}
 
 
-def descent(name: str, objective: Objective, w: Array, budget: float) -> list[tuple[float, float, float]]:
+def descent(
+    name: str, objective: Objective, w: Array, budget: float
+) -> list[tuple[float, float, float]]:
     """(spent, E, |g|) along one optimiser, at costs at least 3 % apart; E is the lowest so far."""
-    rows, lowest, shown = [(0.0, objective.error(w), float(np.linalg.norm(objective.gradient(w))))], objective.error(w), 0.0
+    rows = [(0.0, objective.error(w), float(np.linalg.norm(objective.gradient(w))))]
+    lowest = objective.error(w)
+    shown = 0.0
     states = list(OPTIMISERS[name](objective, w, budget))
     for index, (spent, at) in enumerate(states):
         lowest = min(lowest, objective.error(at))
@@ -203,7 +308,9 @@ def _lowest(objective: Objective, w: Array, budget: float) -> Array:
 
 
 def polished(objective: Objective, w: Array) -> Array:
-    """w at a minimum, by Newton-CG until E falls no more; then by the equations alone, which rounding of E does not limit."""
+    """w at a minimum, by Newton-CG until E falls no more; then by the equations alone, which
+    rounding of E does not limit.
+    """
     for _, at in newton_cg(objective, w, 50 * w.size):
         w = at
     for _ in range(3):
@@ -217,24 +324,38 @@ def polished(objective: Objective, w: Array) -> Array:
 # ---- convergence
 
 
-def time_constants(objective: Objective, minimum: Array, values: Array, vectors: Array) -> pd.DataFrame:
-    """Of MODES eigenvalues (all positive) from the largest to the smallest: updates to 1/e, -1/ln(1 - eta lambda) at
-    eta = 1/(2 lambda_max), and what a simulated descent takes that starts displaced along the eigenvector."""
-    rate, rows = 0.5 / values[-1], []
+def time_constants(
+    objective: Objective, minimum: Array, values: Array, vectors: Array
+) -> pd.DataFrame:
+    """Of MODES eigenvalues (all positive) from the largest to the smallest: updates to 1/e, -1/ln(1
+    - eta lambda) at eta = 1/(2 lambda_max), and what a simulated descent takes that starts
+    displaced along the eigenvector.
+    """
+    rate = 0.5 / values[-1]
+    rows = []
     wanted = np.geomspace(values[-1], values[0], MODES)
     for index in dict.fromkeys(int(np.abs(np.log(values / value)).argmin()) for value in wanted):
         predicted = -1 / np.log1p(-rate * values[index])
         start = 1e-4 * (float(np.abs(minimum).max()) or 1.0)
-        w, updates = minimum + start * vectors[:, index], int(np.clip(round(predicted), 2, 500))
+        w = minimum + start * vectors[:, index]
+        updates = int(np.clip(round(predicted), 2, 500))
         for _ in range(updates):
             w = w - rate * objective.gradient(w)
         left = float(vectors[:, index] @ (w - minimum)) / start
-        rows.append((values[index], predicted, -updates / np.log(left) if 0 < left < 1 else np.nan, updates))
-    return pd.DataFrame(rows, columns=["eigenvalue", "predicted_updates", "measured_updates", "simulated_updates"])
+        rows.append(
+            (values[index], predicted, -updates / np.log(left) if 0 < left < 1 else np.nan, updates)
+        )
+    return pd.DataFrame(
+        rows, columns=["eigenvalue", "predicted_updates", "measured_updates", "simulated_updates"]
+    )
 
 
-def growth(objective: Objective, minimum: Array, vector: Array, rate: float, updates: int = 100) -> float:
-    """Factor per update by which a small displacement along an eigenvector grows under gradient descent."""
+def growth(
+    objective: Objective, minimum: Array, vector: Array, rate: float, updates: int = 100
+) -> float:
+    """Factor per update by which a small displacement along an eigenvector grows under gradient
+    descent.
+    """
     start = 1e-6 * (float(np.abs(minimum).max()) or 1.0)
     w = minimum + start * vector
     for _ in range(updates):
@@ -246,11 +367,15 @@ def growth(objective: Objective, minimum: Array, vector: Array, rate: float, upd
 
 
 def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, float]:
-    """MacKay's evidence (1992) for a weight decay: ln P(D | alpha) = -S (E + alpha |w|^2/2) - (1/2) sum ln((l_i + alpha)/alpha),
-    with l_i the eigenvalues of H without decay and E read as -ln P of a pattern; gamma = sum l_i / (l_i + alpha).
+    """MacKay's evidence (1992) for a weight decay: ln P(D | alpha) = -S (E + alpha |w|^2/2) - (1/2)
+    sum ln((l_i + alpha)/alpha), with l_i the eigenvalues of H without decay and E read as -ln P of
+    a pattern; gamma = sum l_i / (l_i + alpha).
 
-    All of it assumes a minimum, H + alpha clearly positive: where none was found, what depends on one is NaN."""
-    objective, S = split.train.with_decay(alpha), split.train.n_patterns
+    All of it assumes a minimum, H + alpha clearly positive: where none was found, what depends on
+    one is NaN.
+    """
+    objective = split.train.with_decay(alpha)
+    S = split.train.n_patterns
     at = polished(objective, _lowest(objective, w, budget))
     values = np.linalg.eigvalsh(split.train.hessian(at))
     row = {
@@ -268,14 +393,21 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
         "log_evidence": np.nan,
         "next_decay": np.nan,
     }
-    if values[0] + alpha > CLEARLY * alpha and row["gradient_norm"] <= STEEP * (values[-1] + alpha) * np.linalg.norm(at):
+    if values[0] + alpha > CLEARLY * alpha and row["gradient_norm"] <= STEEP * (
+        values[-1] + alpha
+    ) * np.linalg.norm(at):
         steps = min(80, w.size)
         density = curvature.spectral_density(objective, at, probes=8, steps=steps)
         lanczos = density.integrate(lambda x: np.log(np.maximum(x, 1e-300)))
         row["gamma"] = float((values / (values + alpha)).sum())
         row["log_determinant"] = float(np.log(values + alpha).sum())
-        row["lanczos_log_determinant"], row["lanczos_stderr"] = float(lanczos.value), float(lanczos.stderr)
-        row["log_evidence"] = -S * objective.error(at) - 0.5 * float(np.log(values / alpha + 1).sum())
+        row["lanczos_log_determinant"], row["lanczos_stderr"] = (
+            float(lanczos.value),
+            float(lanczos.stderr),
+        )
+        row["log_evidence"] = -S * objective.error(at) - 0.5 * float(
+            np.log(values / alpha + 1).sum()
+        )
         row["next_decay"] = row["gamma"] / (S * float(at @ at)) if at.any() else np.inf
     return row
 
@@ -283,16 +415,25 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
 # ---- pruning
 
 
-def prune(split: Split, objective: Objective, minimum: Array, should_stop: ShouldStop) -> Iterator[list[tuple]]:
-    """Rows (method, share removed, errors, accuracy) of weights removed by size, OBD and OBS, without training in between; three
-    rows at a time, for each different count that SHARES make."""
+def prune(
+    split: Split, objective: Objective, minimum: Array, should_stop: ShouldStop
+) -> Iterator[list[tuple]]:
+    """Rows (method, share removed, errors, accuracy) of weights removed by size, OBD and OBS,
+    without training in between; three rows at a time, for each different count that SHARES make.
+    """
     n = minimum.size
-    orders = {"magnitude": np.argsort(np.abs(minimum)), "OBD": np.argsort(curvature.obd_saliencies(objective, minimum))}
+    orders = {
+        "magnitude": np.argsort(np.abs(minimum)),
+        "OBD": np.argsort(curvature.obd_saliencies(objective, minimum)),
+    }
     counts = {round(share * n) for share in SHARES}
     for count, obs in surgeon(np.linalg.inv(objective.hessian(minimum)), minimum, max(counts)):
         go_on(should_stop)
         if count in counts:
-            kept = {name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum) for name, order in orders.items()}
+            kept = {
+                name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum)
+                for name, order in orders.items()
+            }
             yield [
                 (name, count / n, split.train.error(w), split.test.error(w), split.accuracy(w))
                 for name, w in {**kept, "OBS": obs}.items()
@@ -300,20 +441,26 @@ def prune(split: Split, objective: Objective, minimum: Array, should_stop: Shoul
 
 
 def obd_against_truth(objective: Objective, minimum: Array) -> float:
-    """Rank correlation of OBD's saliencies with what removing one weight costs, over up to 200 weights; NaN if one of them is
-    constant."""
-    saliency, E = curvature.obd_saliencies(objective, minimum), objective.error(minimum)
+    """Rank correlation of OBD's saliencies with what removing one weight costs, over up to 200
+    weights; NaN if one of them is constant.
+    """
+    saliency = curvature.obd_saliencies(objective, minimum)
+    E = objective.error(minimum)
     chosen = np.random.Generator(np.random.Philox(0)).permutation(minimum.size)[:200]
-    truth = np.array([objective.error(np.where(np.arange(minimum.size) == q, 0.0, minimum)) - E for q in chosen])
+    truth = np.array(
+        [objective.error(np.where(np.arange(minimum.size) == q, 0.0, minimum)) - E for q in chosen]
+    )
     if not (np.ptp(saliency[chosen]) > 0 and np.ptp(truth) > 0):
         return float("nan")
     return float(spearmanr(saliency[chosen], truth).statistic)
 
 
 def surgeon(inverse: Array, w: Array, most: int) -> Iterator[tuple[int, Array]]:
-    """(count, weights) after 0 to `most` removals by optimal brain surgeon (Hassibi and Stork 1993).
+    """(count, weights) after 0 to `most` removals by optimal brain surgeon (Hassibi and Stork
+    1993).
 
-    In turn the q of least w_q^2 / (2 [H^-1]_qq), the others moved by -w_q H^-1 e_q / [H^-1]_qq. inverse: H^-1, shape (n, n).
+    In turn the q of least w_q^2 / (2 [H^-1]_qq), the others moved by -w_q H^-1 e_q / [H^-1]_qq.
+    inverse: H^-1, shape (n, n).
     """
     inverse, w, left = inverse.copy(), w.copy(), np.ones(w.size, dtype=bool)
     yield 0, w.copy()

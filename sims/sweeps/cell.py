@@ -1,4 +1,6 @@
-"""One cell of a sweep: an experiment in, how it ended out. It runs here, in a worker process or on a cluster alike."""
+"""One cell of a sweep: an experiment in, how it ended out. It runs here, in a worker process or
+on a cluster alike.
+"""
 
 import io
 import json
@@ -19,25 +21,39 @@ from sims.runner import study_tables, without_places
 
 
 def run_cell(experiment: Experiment, keep: bool) -> Outcome:
-    """The summary of the experiment's run, or its error; with keep, its other tables too. Does not raise."""
-    started, clock = time.time(), time.perf_counter()
-    status, rows, error, tables = "failed", "{}", "", {}
+    """The summary of the experiment's run, or its error; with keep, its other tables too. Does
+    not raise.
+    """
+    started = time.time()
+    clock = time.perf_counter()
+    status = "failed"
+    rows = "{}"
+    error = ""
+    tables = {}
     try:
         found, reason = study_tables(experiment, prepare(experiment))
         if reason:
             raise InputError(reason)
         rows = as_columns(found["summary"])
-        tables = {name: _parquet(table) for name, table in found.items() if name != "summary"} if keep else {}
+        tables = (
+            {name: _parquet(table) for name, table in found.items() if name != "summary"}
+            if keep
+            else {}
+        )
         status = "done"
     except InputError as mistake:
         error = without_places(str(mistake))
-    except Exception:  # a bug: it must not stop the other cells, so its traceback is kept and told with the failed cell
+    # a bug: it must not stop the other cells, so its traceback is kept and told with the failed
+    # cell
+    except Exception:
         error = without_places(traceback.format_exc())
     return Outcome(status, started, time.perf_counter() - clock, rows, error, tables)
 
 
 def run_on_cluster(experiment: Experiment, keep: bool) -> Outcome:
-    """run_cell on a worker of a cluster: each of its threads is one core to the cluster, so a cell takes one."""
+    """run_cell on a worker of a cluster: each of its threads is one core to the cluster, so a
+    cell takes one.
+    """
     os.environ.setdefault(VARIABLE, "1")
     one_blas_thread()
     return run_cell(experiment, keep)
@@ -50,8 +66,12 @@ def one_blas_thread() -> None:
 
 
 def as_columns(frame: pd.DataFrame) -> str:
-    """JSON of {column: [values]}; numbers come back to the same bits (NaN and Infinity as Python writes them)."""
-    return json.dumps({column: frame[column].tolist() for column in frame.columns}, ensure_ascii=False)
+    """JSON of {column: [values]}; numbers come back to the same bits (NaN and Infinity as Python
+    writes them).
+    """
+    return json.dumps(
+        {column: frame[column].tolist() for column in frame.columns}, ensure_ascii=False
+    )
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

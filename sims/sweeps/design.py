@@ -27,13 +27,22 @@ class Range(NamedTuple):
 
     def at(self, u: float) -> float:
         """The number below which the share u lies."""
-        return self.low * (self.high / self.low) ** u if self.logarithmic else self.low + u * (self.high - self.low)
+        return (
+            self.low * (self.high / self.low) ** u
+            if self.logarithmic
+            else self.low + u * (self.high - self.low)
+        )
 
 
 def points(sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
-    """Every point of [sweep]: the product of the lists in `vary`, of the lists in `zip` entry by entry, and of the points drawn
-    from ranges, in the order in which they stand there, the last fastest. is_whole(key): whether computed numbers are rounded."""
-    varied, zipped = ({key: values_of(key, spec) for key, spec in flat(table).items()} for table in (sweep.vary, sweep.zip))
+    """Every point of [sweep]: the product of the lists in `vary`, of the lists in `zip` entry by
+    entry, and of the points drawn from ranges, in the order in which they stand there, the last
+    fastest. is_whole(key): whether computed numbers are rounded.
+    """
+    varied, zipped = (
+        {key: values_of(key, spec) for key, spec in flat(table).items()}
+        for table in (sweep.vary, sweep.zip)
+    )
     _check_keys([*varied, *zipped])
     axes: list[list[Point]] = []
     ranges: dict[str, Range] = {}
@@ -49,21 +58,36 @@ def points(sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
         lists[key] = values.tolist() if isinstance(values, np.ndarray) else values
     if len(set(map(len, lists.values()))) > 1:
         lengths = ", ".join(f"{key} has {len(values)}" for key, values in lists.items())
-        raise InputError(f"zipped lists must have as many entries as each other ({lengths}): make them equally long")
+        raise InputError(
+            f"zipped lists must have as many entries as each other ({lengths}): make them equally"
+            " long"
+        )
     if lists:
-        axes.append([dict(zip(lists, together, strict=True)) for together in zip(*lists.values(), strict=True)])
+        axes.append(
+            [
+                dict(zip(lists, together, strict=True))
+                for together in zip(*lists.values(), strict=True)
+            ]
+        )
     if ranges:
         axes.append(drawn(ranges, sweep, is_whole))
     count = prod(map(len, axes)) * sweep.repeats
     if count > MAX_CELLS:
         raise InputError(
-            f"this sweep has {count:,} cells but at most {MAX_CELLS:,} are allowed: vary fewer keys, or take fewer values"
+            f"this sweep has {count:,} cells but at most {MAX_CELLS:,} are allowed: vary fewer"
+            " keys, or take fewer values"
         )
-    return [{key: value for part in parts for key, value in part.items()} for parts in product(*axes)]
+    return [
+        {key: value for part in parts for key, value in part.items()} for parts in product(*axes)
+    ]
 
 
-def drawn(ranges: Mapping[str, Range], sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
-    """`sweep.samples` points spread evenly over all ranges at once, scrambled by `sweep.seed` (scipy.stats.qmc)."""
+def drawn(
+    ranges: Mapping[str, Range], sweep: "Sweep", is_whole: Callable[[str], bool]
+) -> list[Point]:
+    """`sweep.samples` points spread evenly over all ranges at once, scrambled by `sweep.seed`
+    (scipy.stats.qmc).
+    """
     from scipy.stats import qmc
 
     random = np.random.Generator(np.random.Philox(sweep.seed))
@@ -71,7 +95,8 @@ def drawn(ranges: Mapping[str, Range], sweep: "Sweep", is_whole: Callable[[str],
         if sweep.samples & (sweep.samples - 1):
             near = 1 << sweep.samples.bit_length()
             raise InputError(
-                f'samples = {sweep.samples} must be a power of 2 for design = "sobol": take {near}, or latin-hypercube'
+                f'samples = {sweep.samples} must be a power of 2 for design = "sobol": take {near},'
+                " or latin-hypercube"
             )
         unit = qmc.Sobol(len(ranges), seed=random).random(sweep.samples)
     else:
@@ -80,7 +105,10 @@ def drawn(ranges: Mapping[str, Range], sweep: "Sweep", is_whole: Callable[[str],
         rounded(np.array([some.at(u) for u in shares]), is_whole(key), unique=False)
         for (key, some), shares in zip(ranges.items(), unit.T, strict=True)
     ]
-    return [dict(zip(ranges, values, strict=True)) for values in dict.fromkeys(zip(*columns, strict=True))]
+    return [
+        dict(zip(ranges, values, strict=True))
+        for values in dict.fromkeys(zip(*columns, strict=True))
+    ]
 
 
 def rounded(values: Values | np.ndarray, whole: bool, unique: bool = True) -> Values:
@@ -97,20 +125,29 @@ def _check_keys(keys: list[str]) -> None:
             raise InputError(f"{one_line(key)}: is varied and zipped: leave one of them out")
         for other in keys:
             if other.startswith(f"{key}."):
-                raise InputError(f"{one_line(other)}: is part of {one_line(key)}, which is varied too: leave one of them out")
+                raise InputError(
+                    f"{one_line(other)}: is part of {one_line(key)}, which is varied too: leave one"
+                    " of them out"
+                )
 
 
 def parse_varied(items: list[str], option: str) -> dict[str, str]:
-    """{"estimation.trials": "10,100"} of ["estimation.trials=10,100"], as given to --vary or --zip."""
+    """{"estimation.trials": "10,100"} of ["estimation.trials=10,100"], as given to --vary or
+    --zip.
+    """
     found: dict[str, str] = {}
     for item in items:
         key, equals, spec = (part.strip() for part in item.partition("="))
         if not (equals and key and spec):
             raise InputError(
-                f"{option} {one_line(item)}: not of the form KEY=SPEC, such as {option} estimation.trials=1000,10000"
+                f"{option} {one_line(item)}: not of the form KEY=SPEC, such as {option}"
+                " estimation.trials=1000,10000"
             )
         if key in found:
-            raise InputError(f"{option} {one_line(key)}: given twice: write all values behind one {option}, such as {key}=1,2")
+            raise InputError(
+                f"{option} {one_line(key)}: given twice: write all values behind one {option}, such"
+                f" as {key}=1,2"
+            )
         found[key] = spec
     return found
 
@@ -119,19 +156,24 @@ def parse_varied(items: list[str], option: str) -> dict[str, str]:
 
 
 def values_of(key: str, spec: Any) -> Values | np.ndarray | Range:
-    """The values that `spec` stands for: a list (or tuple, range, array), or a text "a,b,c", "linspace:LO:HI:N",
-    "logspace:LOEXP:HIEXP:N" (both ends included), "uniform:LO:HI" or "loguniform:LO:HI" (ranges to draw from)."""
+    """The values that `spec` stands for: a list (or tuple, range, array), or a text "a,b,c",
+    "linspace:LO:HI:N", "logspace:LOEXP:HIEXP:N" (both ends included), "uniform:LO:HI" or
+    "loguniform:LO:HI" (ranges to draw from).
+    """
     spec = spec.tolist() if isinstance(spec, np.ndarray) else spec
     if isinstance(spec, str):
         kind, colon, rest = spec.partition(":")
         if colon and kind.strip() in FORMS:
-            return FORMS[kind.strip()](f"{one_line(key)} = {cut(one_line(spec), 60)}", rest.split(":"))
+            return FORMS[kind.strip()](
+                f"{one_line(key)} = {cut(one_line(spec), 60)}", rest.split(":")
+            )
         values = [plain(text) for text in _split(spec)]
     elif isinstance(spec, Collection) and not isinstance(spec, (bytes, set, Mapping)):
         values = [plain(value) if isinstance(value, str) else _python(value) for value in spec]
     else:
         raise InputError(
-            f"{one_line(key)} = {shown(spec)} must be a list of values, such as [0.01, 0.02], or a text such as linspace:0:1:5"
+            f"{one_line(key)} = {shown(spec)} must be a list of values, such as [0.01, 0.02], or a"
+            " text such as linspace:0:1:5"
         )
     if not values:
         raise InputError(f"{one_line(key)} = {shown(spec)} has no value: give at least one")
@@ -148,7 +190,9 @@ def _python(value: Any) -> Any:
 
 def _split(text: str) -> list[str]:
     """At the commas outside brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
+    parts = [""]
+    depth = 0
+    quote = ""
     for c in text:
         if quote:
             quote = "" if c == quote else quote
@@ -167,7 +211,9 @@ def _numbers(what: str, form: str, parts: list[str], count: bool) -> list[float]
     try:
         numbers = [float(part) for part in parts]
         good = len(numbers) == (3 if count else 2) and all(map(np.isfinite, numbers))
-        good = good and (not count or (numbers[2] == int(numbers[2]) and 1 <= numbers[2] <= MAX_CELLS))
+        good = good and (
+            not count or (numbers[2] == int(numbers[2]) and 1 <= numbers[2] <= MAX_CELLS)
+        )
     except ValueError:
         good = False
     if not good:
@@ -184,7 +230,10 @@ def _linspace(what: str, parts: list[str]) -> np.ndarray:
 def _logspace(what: str, parts: list[str]) -> np.ndarray:
     low, high, n = _numbers(what, "logspace:LOEXP:HIEXP:N", parts, True)
     if max(abs(low), abs(high)) > 300:
-        raise InputError(f"{what}: the exponents of ten must lie between -300 and 300: they are not the values themselves")
+        raise InputError(
+            f"{what}: the exponents of ten must lie between -300 and 300: they are not the values"
+            " themselves"
+        )
     return 10.0 ** np.linspace(low, high, int(n))
 
 
@@ -198,7 +247,9 @@ def _uniform(what: str, parts: list[str]) -> Range:
 def _loguniform(what: str, parts: list[str]) -> Range:
     low, high = _numbers(what, "loguniform:LO:HI", parts, False)
     if not 0 < low < high:
-        raise InputError(f"{what}: 0 < LO < HI is needed: give the values themselves, not their exponents")
+        raise InputError(
+            f"{what}: 0 < LO < HI is needed: give the values themselves, not their exponents"
+        )
     return Range(low, high, True)
 
 

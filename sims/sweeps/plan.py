@@ -30,8 +30,9 @@ class _File(Table):
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell of a sweep, before anything runs. Cell p * repeats + r is repeat r of point p, with the
-    run.seed `seeds.nth_seed` of "repeat"."""
+    """Every cell of a sweep, before anything runs. Cell p * repeats + r is repeat r of point p,
+    with the run.seed `seeds.nth_seed` of "repeat".
+    """
 
     name: str  # of the experiment, as it was given
     source: str  # the same in messages
@@ -42,7 +43,9 @@ class Plan:
     points: list[Point]
     digests: list[str]
     seeds: list[int]
-    given: list[dict[str, int]]  # the seeds that keys give: they are the same in all repeats of a point
+    given: list[
+        dict[str, int]
+    ]  # the seeds that keys give: they are the same in all repeats of a point
 
     def __len__(self) -> int:
         return len(self.points) * self.sweep.repeats
@@ -65,10 +68,13 @@ class Plan:
         """What the store keeps of it, and compares when the sweep goes on."""
         first = self.experiment(self.row(0)).model_dump(mode="json")
         tables = {
-            name: {key: _stored(key, spec) for key, spec in flat(getattr(self.sweep, name)).items()} for name in ("vary", "zip")
+            name: {key: _stored(key, spec) for key, spec in flat(getattr(self.sweep, name)).items()}
+            for name in ("vary", "zip")
         }
         drawn = any(isinstance(values, Range) for values in tables["vary"].values())
-        rest = self.sweep.model_dump(include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()}))
+        rest = self.sweep.model_dump(
+            include={"repeats", "keep"} | ({"design", "samples", "seed"} if drawn else {*()})
+        )
         record: dict[str, Any] = {
             "experiment": first,
             "sweep": {**tables, **rest},
@@ -87,14 +93,21 @@ class Plan:
         of_keys = {"weights.seed": START, "direction.seed": DIRECTION, "chip.die": DIE}
         given = {key for point in self.given for key in point}
         same = [key for key, what in of_keys.items() if key in given and what in made]
-        return {"new": [what for what in made if what not in {of_keys[key] for key in same}], "same": same}
+        return {
+            "new": [what for what in made if what not in {of_keys[key] for key in same}],
+            "same": same,
+        }
 
 
 def plan_sweep(
-    name_or_path: str | Path, set: Mapping[str, object] | None = None, changes: Mapping[str, Any] | None = None
+    name_or_path: str | Path,
+    set: Mapping[str, object] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """The plan of a sweep: [sweep] of the experiment file, with `changes` to it (vary, zip, repeats, ...; keys of vary and zip
-    are added to those of the file). InputError if any of its cells has a mistake in its keys or values."""
+    """The plan of a sweep: [sweep] of the experiment file, with `changes` to it (vary, zip,
+    repeats, ...; keys of vary and zip are added to those of the file). InputError if any of its
+    cells has a mistake in its keys or values.
+    """
     settings = dict(set or {})
     data, source, folder = read_experiment(name_or_path)
     data, folder = changed(data, folder, settings)
@@ -109,7 +122,10 @@ def plan_sweep(
         experiment = experiment_from(*plan._contents(point))
         digest = hashlib.sha256(experiment.model_dump_json().encode()).hexdigest()[:16]
         if digest in seen:
-            raise InputError(f"{source}: two points are the same experiment ({_said(seen[digest])}; {_said(point)}): remove one")
+            raise InputError(
+                f"{source}: two points are the same experiment ({_said(seen[digest])};"
+                f" {_said(point)}): remove one"
+            )
         seen[digest] = point
         plan.digests.append(digest)
         plan.seeds.append(experiment.run.seed)
@@ -118,7 +134,9 @@ def plan_sweep(
 
 
 def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -> Sweep:
-    """[sweep] of a file with changes; its paths of chips and data, relative to the file, are made such that they are not."""
+    """[sweep] of a file with changes; its paths of chips and data, relative to the file, are
+    made such that they are not.
+    """
     given = validated(_File, {"sweep": table}, source).sweep
     both: dict[str, Any] = {**given.model_dump(), **changes}
     for name in ("vary", "zip"):
@@ -126,7 +144,11 @@ def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -
         for key in ("chip.preset", "data.file"):
             if key in own:
                 own[key] = [
-                    value if not isinstance(value, str) or value in chip_names() else (folder / value).as_posix()
+                    (
+                        value
+                        if not isinstance(value, str) or value in chip_names()
+                        else (folder / value).as_posix()
+                    )
                     for value in values_of(key, own[key])
                 ]
         more = changes.get(name, {})
@@ -139,7 +161,9 @@ def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -
 def _check_varied(plan: Plan) -> None:
     keys = [*flat(plan.sweep.vary), *flat(plan.sweep.zip)]
     if not keys and plan.sweep.repeats == 1:
-        raise InputError(f"{plan.source}: nothing is varied: give --vary KEY=SPEC, --repeats or a table [sweep]")
+        raise InputError(
+            f"{plan.source}: nothing is varied: give --vary KEY=SPEC, --repeats or a table [sweep]"
+        )
     for key in keys:
         if key in plan.set:
             raise InputError(f"{key}: is set and varied: leave one of them out")
@@ -158,7 +182,9 @@ def _field(key: str) -> FieldInfo | None:
             return None
         field = model.model_fields[name]
         kinds = _kinds(field.annotation)
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        model = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+        )
     return field
 
 

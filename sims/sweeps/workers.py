@@ -1,7 +1,8 @@
 """Where the cells of a sweep run: in this process, in worker processes, or on a Dask cluster.
 
-A pool is entered once. `free`: whether it takes another cell; `start(cell, experiment, keep)`; `wait()`: what has ended since, at
-least one if `busy`, or nothing now and then. Heavy imports wait: a worker chooses its threads before numpy is loaded.
+A pool is entered once. `free`: whether it takes another cell; `start(cell, experiment, keep)`;
+`wait()`: what has ended since, at least one if `busy`, or nothing now and then. Heavy imports wait:
+a worker chooses its threads before numpy is loaded.
 """
 
 import asyncio
@@ -85,10 +86,13 @@ class Here:
 
 
 class Processes:
-    """Worker processes that share the cores and are kept from cell to cell. One that dies has failed its cell and is replaced."""
+    """Worker processes that share the cores and are kept from cell to cell. One that dies has
+    failed its cell and is replaced.
+    """
 
     def __init__(self, workers: int):
-        self._count, self._threads = workers, max(1, n_threads() // workers)
+        self._count = workers
+        self._threads = max(1, n_threads() // workers)
         self._workers: dict[Connection, SpawnProcess] = {}
         self._cells: dict[Connection, tuple[int, float]] = {}  # cell and start of those at work
         self._idle: list[Connection] = []
@@ -132,7 +136,11 @@ class Processes:
         process.join()
         line.close()
         code = process.exitcode or 0
-        how = f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        how = (
+            f"ended by signal {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with status {code}"
+        )
         if line in self._idle:
             self._idle.remove(line)
         elif line not in self._cells:
@@ -170,7 +178,9 @@ class Processes:
 
 
 def work(line: Connection, threads: int) -> None:
-    """What a worker process does: run the cells that come down the line, until it is closed or the sweep has died."""
+    """What a worker process does: run the cells that come down the line, until it is closed or
+    the sweep has died.
+    """
     os.environ[VARIABLE] = str(threads)
     sweep = multiprocessing.parent_process()
     assert sweep is not None
@@ -193,8 +203,9 @@ def work(line: Connection, threads: int) -> None:
 
 @contextmanager
 def _no_main() -> Iterator[None]:
-    """A spawned process imports the main program again, for what may be defined there; ours need nothing of it, and a script
-    would start its sweep once more."""
+    """A spawned process imports the main program again, for what may be defined there; ours need
+    nothing of it, and a script would start its sweep once more.
+    """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -205,7 +216,9 @@ def _no_main() -> Iterator[None]:
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """What starts meanwhile does not import from the working directory, where a file `types.py` would be taken for Python's."""
+    """What starts meanwhile does not import from the working directory, where a file `types.py`
+    would be taken for Python's.
+    """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
@@ -232,23 +245,28 @@ def _no_interrupts() -> Iterator[None]:
 
 
 class Cluster:
-    """The workers of a Dask cluster, as many as there are at the time; the scheduler gives the cells of lost ones to others."""
+    """The workers of a Dask cluster, as many as there are at the time; the scheduler gives the
+    cells of lost ones to others.
+    """
 
     def __init__(self, address: str):
         if find_spec("distributed") is None:
             raise InputError(
-                f"cluster = {address} needs Dask, which is not installed: pip install 'perturb[cluster]', or use workers instead"
+                f"cluster = {address} needs Dask, which is not installed: pip install"
+                " 'perturb[cluster]', or use workers instead"
             )
         self._address = address
         self._cells: dict[Any, tuple[int, float]] = {}
         self._ended: Queue[Any] = Queue()
-        self._room, self._asked = 1, 0.0
+        self._room = 1
+        self._asked = 0.0
 
     @property
     def free(self) -> bool:
         if time.monotonic() > self._asked + 1:
             with self._connected():
-                self._room, self._asked = max(1, sum(self._client.nthreads().values())), time.monotonic()
+                self._room = max(1, sum(self._client.nthreads().values()))
+                self._asked = time.monotonic()
         return len(self._cells) < 2 * self._room  # one waits at every thread
 
     @property
@@ -275,12 +293,15 @@ class Cluster:
         with self._connected():
             if future.status != "error":
                 return [(cell, future.result())]
-            why = " ".join(f"the cluster gave up: {future.exception()}: run it alone, or again with --retry".split())
+            why = f"the cluster gave up: {future.exception()}: run it alone, or again with --retry"
+            why = " ".join(why.split())
             return [(cell, Outcome("failed", started, time.time() - started, error=why))]
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
-        """What goes wrong because the scheduler went away, or has gone away meanwhile, said in one line."""
+        """What goes wrong because the scheduler went away, or has gone away meanwhile, said in
+        one line.
+        """
         lost: BaseException | None = None
         try:
             yield
@@ -288,7 +309,8 @@ class Cluster:
             lost = error
         if lost is not None or self._client.status != "running":
             raise InputError(
-                f"cluster = {self._address} was lost: start it anew; what is done was kept, and the same command goes on"
+                f"cluster = {self._address} was lost: start it anew; what is done was kept, and the"
+                " same command goes on"
             ) from lost
 
     def __enter__(self) -> "Cluster":
@@ -298,10 +320,13 @@ class Cluster:
         own = Security().get_tls_config_for_role("client")
         if self._address.startswith("tls://") and None in (own["ca_file"], own["cert"]):
             raise InputError(
-                f"cluster = {self._address} needs certificates: name them in Dask's configuration, distributed.comm.tls.ca-file "
-                "and distributed.comm.tls.client.cert, or in its environment variables"
+                f"cluster = {self._address} needs certificates: name them in Dask's configuration,"
+                " distributed.comm.tls.ca-file and distributed.comm.tls.client.cert, or in its"
+                " environment variables"
             )
-        self._levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.client")}
+        self._levels = {
+            name: logging.getLogger(name).level for name in ("distributed", "distributed.client")
+        }
         for name in self._levels:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
@@ -309,8 +334,8 @@ class Cluster:
         except (OSError, ValueError, TypeError):
             self._speak()
             raise InputError(
-                f"cluster = {self._address} cannot be reached: start it with dask scheduler and dask worker, and give the "
-                "address that they show, such as tcp://127.0.0.1:8786"
+                f"cluster = {self._address} cannot be reached: start it with dask scheduler and"
+                " dask worker, and give the address that they show, such as tcp://127.0.0.1:8786"
             ) from None
         try:
             self._check_versions()
@@ -323,11 +348,15 @@ class Cluster:
         ours = versions()
         for worker, theirs in self._client.run(_able, on_error="return").items():
             if isinstance(theirs, BaseException):
-                raise InputError(f"cluster: the worker {worker} cannot import perturb ({theirs}): install it there")
+                raise InputError(
+                    f"cluster: the worker {worker} cannot import perturb ({theirs}): install it"
+                    " there"
+                )
             for name, here in ours.items():
                 if theirs[name] != here:
                     raise InputError(
-                        f"cluster: the worker {worker} has {name} {theirs[name]}, here it is {here}: install the same"
+                        f"cluster: the worker {worker} has {name} {theirs[name]}, here it is"
+                        f" {here}: install the same"
                     )
 
     def __exit__(self, *_: object) -> None:
@@ -337,7 +366,9 @@ class Cluster:
         self._speak()
 
     def _speak(self) -> None:
-        """Dask's log, which was silent: what it says of lost workers and schedulers is said in one line here."""
+        """Dask's log, which was silent: what it says of lost workers and schedulers is said in
+        one line here.
+        """
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)
 

@@ -1,4 +1,5 @@
-"""Cost of exact Hv: against our own gradient, and against JAX on the same network in the same, interleaved run.
+"""Cost of exact Hv: against our own gradient, and against JAX on the same network in the same,
+interleaved run.
 
     python tests/benchmarks/hv.py          (needs jax; torch is measured too if it is there)
 
@@ -32,7 +33,10 @@ def clock(f):
 def measure(layers, patterns):
     rng = np.random.default_rng(0)
     net = MLP(layers, error="cross_entropy")
-    x, t = rng.standard_normal((patterns, layers[0])), np.eye(layers[-1])[rng.integers(0, layers[-1], patterns)]
+    x, t = (
+        rng.standard_normal((patterns, layers[0])),
+        np.eye(layers[-1])[rng.integers(0, layers[-1], patterns)],
+    )
     objective, w = net.objective(x, t), net.init(0)
     V = rng.standard_normal((w.size, 16))
     v = V[:, 0].copy()
@@ -66,7 +70,10 @@ def measure(layers, patterns):
         def torch_E(w):
             y, start = tx, 0
             for layer, (a, b) in enumerate(zip(layers, layers[1:], strict=False)):
-                y = y @ w[start : start + a * b].reshape(a, b) + w[start + a * b : start + (a + 1) * b]
+                y = (
+                    y @ w[start : start + a * b].reshape(a, b)
+                    + w[start + a * b : start + (a + 1) * b]
+                )
                 y = torch.tanh(y) if layer < len(layers) - 2 else y
                 start += (a + 1) * b
             return (torch.logsumexp(y, -1) - (tt * y).sum(-1)).mean()
@@ -83,7 +90,9 @@ def measure(layers, patterns):
     ours, shown = np.array(times["hvp"]), "-".join(map(str, layers))
     ratios = [f"hvp / gradient {np.median(ours / np.array(times['gradient'])):.2f}"]
     ratios += [
-        f"{name} / ours {np.median(np.array(t) / ours):.2f}" for name, t in times.items() if name not in ("hvp", "gradient")
+        f"{name} / ours {np.median(np.array(t) / ours):.2f}"
+        for name, t in times.items()
+        if name not in ("hvp", "gradient")
     ]
     print(f"{shown}, S = {patterns}: hvp {1e3 * np.median(ours):.2f} ms; " + "; ".join(ratios))
 

@@ -1,10 +1,12 @@
-"""Learning in the batch engine against JAX, interleaved: one update per trial, 64-32-10 digits, 64 patterns in an evaluation.
+"""Learning in the batch engine against JAX, interleaved: one update per trial, 64-32-10 digits, 64
+patterns in an evaluation.
 
     python tests/benchmarks/learning.py          (needs jax)
 
-The same loop in JAX is a `lax.scan` in float32 over trials: draw signs, E(w) and E(w + dw) on the next 64 patterns, update; the
-fastest is taken of its generators (threefry, rbg) and of two forms (two evaluations, or one of both by vmap). Then eight runs
-side by side against eight one after another in JAX. Prints medians of ratios; above 1, `jax / ours` means that JAX is slower.
+The same loop in JAX is a `lax.scan` in float32 over trials: draw signs, E(w) and E(w + dw) on the
+next 64 patterns, update; the fastest is taken of its generators (threefry, rbg) and of two forms
+(two evaluations, or one of both by vmap). Then eight runs side by side against eight one after
+another in JAX. Prints medians of ratios; above 1, `jax / ours` means that JAX is slower.
 """
 
 import time
@@ -41,7 +43,9 @@ def in_jax(generator, form):
         if form == "one after another":
             dE = error(w + SIGMA * signs, shown, wanted) - error(w, shown, wanted)
         else:
-            both = jax.vmap(error, (0, None, None))(jnp.stack([w, w + SIGMA * signs]), shown, wanted)
+            both = jax.vmap(error, (0, None, None))(
+                jnp.stack([w, w + SIGMA * signs]), shown, wanted
+            )
             dE = both[1] - both[0]
         return (w - ETA * dE / SIGMA * signs, key), None
 
@@ -79,7 +83,10 @@ name = min(forms, key=lambda name: min(clock(lambda: forms[name](1)) for _ in ra
 best = forms[name]
 ours(0, 1)
 one = [(clock(lambda s=s: best(s)), clock(lambda s=s: ours(s, 1))) for s in range(REPEATS)]
-many = [(clock(lambda s=s: [best(s + run) for run in range(RUNS)]), clock(lambda s=s: ours(s, RUNS))) for s in range(REPEATS)]
+many = [
+    (clock(lambda s=s: [best(s + run) for run in range(RUNS)]), clock(lambda s=s: ours(s, RUNS)))
+    for s in range(REPEATS)
+]
 E = [
     float(np.mean([objective.error(w) for w in weights]))
     for weights in (ours(0, RUNS), np.array([best(r) for r in range(RUNS)], float))

@@ -1,9 +1,11 @@
-"""Trials a second of networks that are not layered: `estimate` against a plain Python loop, interleaved in one run.
+"""Trials a second of networks that are not layered: `estimate` against a plain Python loop,
+interleaved in one run.
 
     python tests/benchmarks/networks.py [beginning of a case's name ...]
 
-The loop calls `objective.error` at w + dw of one trial after another. It draws all perturbations at once, measures E(w) a single
-time, and makes all sums of a block of trials with NumPy, so that hardly anything but the calls counts. Prints medians of ratios.
+The loop calls `objective.error` at w + dw of one trial after another. It draws all perturbations at
+once, measures E(w) a single time, and makes all sums of a block of trials with NumPy, so that
+hardly anything but the calls counts. Prints medians of ratios.
 """
 
 import sys
@@ -26,9 +28,16 @@ def cases():
 
     machine = Boltzmann(4, 4)
     yield "boltzmann 4+4, S = 10", machine, machine.objective(rng.integers(0, 2, (10, 4))), 100_000
-    edges = [(i, 8 + j) for i in range(8) for j in range(10)] + [(8 + i, 18 + j) for i in range(10) for j in range(3)]
+    edges = [(i, 8 + j) for i in range(8) for j in range(10)] + [
+        (8 + i, 18 + j) for i in range(10) for j in range(3)
+    ]
     graph = DAG(21, edges, range(8), range(18, 21))
-    yield "dag of 110 edges, S = 16", graph, graph.objective(rng.standard_normal((16, 8)), rng.random((16, 3))), 100_000
+    yield (
+        "dag of 110 edges, S = 16",
+        graph,
+        graph.objective(rng.standard_normal((16, 8)), rng.random((16, 3))),
+        100_000,
+    )
     for n, S, trials in ((6, 4, 50_000), (20, 32, 20_000)):
         for solver in ("direct", "relax"):
             yield f"recurrent, {n} units, {solver}, S = {S}", *relaxing(n, S, solver), trials
@@ -43,8 +52,27 @@ def loop(objective, w, v, seed):
     s = D @ v
     q, yy, sy = s[:, None] * D / (V * SIGMA**2), y * y, s * y
     rows = [a.sum(0) for a in (D, q, D * D, D * q, q * q)]
-    rows += [y @ D, y @ q, y @ (D * D), yy @ D, y @ (q * q), yy @ q, yy @ (D * D), yy @ (D * q), yy @ (q * q)]
-    return rows, [y.sum(), yy.sum(), s @ s, s @ sy, (s * s) @ yy, (s**4).sum(), (s**3) @ sy, sy @ sy]
+    rows += [
+        y @ D,
+        y @ q,
+        y @ (D * D),
+        yy @ D,
+        y @ (q * q),
+        yy @ q,
+        yy @ (D * D),
+        yy @ (D * q),
+        yy @ (q * q),
+    ]
+    return rows, [
+        y.sum(),
+        yy.sum(),
+        s @ s,
+        s @ sy,
+        (s * s) @ yy,
+        (s**4).sum(),
+        (s**3) @ sy,
+        sy @ sy,
+    ]
 
 
 def clock(f):
@@ -58,10 +86,20 @@ def measure(case, network, objective, trials):
     ratios, rates = [], []
     for seed in range(REPEATS + 1):  # the first compiles
         slow = clock(lambda seed=seed: loop(objective, w, v, seed)) / LOOP
-        ours = clock(lambda seed=seed: estimate(objective, w, v, trials, "covariance", "rademacher", SIGMA, seed=seed)) / trials
+        ours = (
+            clock(
+                lambda seed=seed: estimate(
+                    objective, w, v, trials, "covariance", "rademacher", SIGMA, seed=seed
+                )
+            )
+            / trials
+        )
         ratios.append(slow / ours)
         rates.append(1 / ours)
-    print(f"{case}: {np.median(rates[1:]):,.0f} trials/s; loop / ours {np.median(ratios[1:]):.0f}", flush=True)
+    print(
+        f"{case}: {np.median(rates[1:]):,.0f} trials/s; loop / ours {np.median(ratios[1:]):.0f}",
+        flush=True,
+    )
 
 
 for case in cases():

@@ -1,12 +1,15 @@
-"""Perturbation trials a second: `estimate` against the best of JAX and of torch in the same, interleaved run.
+"""Perturbation trials a second: `estimate` against the best of JAX and of torch in the same,
+interleaved run.
 
-    python tests/benchmarks/trials.py [beginning of a case's name ...]          (needs jax; torch is measured too if it is there)
+    python tests/benchmarks/trials.py [beginning of a case's name ...] (needs jax; torch is measured
+    too if it is there)
 
-A case is one network, code and noise. Competitors make less: the sums of dw dE, s dw dE, dw, s dw only, where ours make every
-sum that the standard errors need. Of every competitor the fastest is taken of its forms (one large product for the first layer,
-or one product per trial; JAX: threefry or the faster rbg generator) and its numbers of trials at once. Prints medians of ratios;
-above 1, `x / ours` means that x is slower. `share of peak`: arithmetic of the forward pass, as if done by products, against a
-float32 matrix product of 2048 x 2048 on the same cores.
+A case is one network, code and noise. Competitors make less: the sums of dw dE, s dw dE, dw, s dw
+only, where ours make every sum that the standard errors need. Of every competitor the fastest is
+taken of its forms (one large product for the first layer, or one product per trial; JAX: threefry
+or the faster rbg generator) and its numbers of trials at once. Prints medians of ratios; above 1,
+`x / ours` means that x is slower. `share of peak`: arithmetic of the forward pass, as if done by
+products, against a float32 matrix product of 2048 x 2048 on the same cores.
 """
 
 import itertools
@@ -57,7 +60,9 @@ def shapes(layers):
 
 
 def in_jax(layers, x, t, w, v, code, noise, trials, form, generator, gain):
-    """chunk -> a function of a seed that runs the trials, `chunk` at a time, and returns the four sums."""
+    """chunk -> a function of a seed that runs the trials, `chunk` at a time, and returns the
+    four sums.
+    """
     n, S = w.size, x.shape[0]
     x, t, w, v = (jnp.array(a, jnp.float32) for a in (x, t, w, v))
     applied = 1.0 if gain is None else jnp.array(gain, jnp.float32)
@@ -78,13 +83,23 @@ def in_jax(layers, x, t, w, v, code, noise, trials, form, generator, gain):
     def errors(D, base):
         T, y, start = D.shape[0], None, 0
         for layer, (a, b) in enumerate(shapes(layers)):
-            M, bias = D[:, start : start + a * b].reshape(T, a, b), D[:, start + a * b : start + (a + 1) * b]
+            M, bias = (
+                D[:, start : start + a * b].reshape(T, a, b),
+                D[:, start + a * b : start + (a + 1) * b],
+            )
             if layer == 0 and form == "one product":
-                y = (x @ M.transpose(1, 0, 2).reshape(a, T * b)).reshape(S, T, b).transpose(1, 0, 2) + bias[:, None] + base
+                y = (
+                    (x @ M.transpose(1, 0, 2).reshape(a, T * b)).reshape(S, T, b).transpose(1, 0, 2)
+                    + bias[:, None]
+                    + base
+                )
             elif layer == 0:
                 y = jnp.einsum("si,tij->tsj", x, M) + bias[:, None] + base
             else:
-                W, own = w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b]
+                W, own = (
+                    w[start : start + a * b].reshape(a, b),
+                    w[start + a * b : start + (a + 1) * b],
+                )
                 y = jnp.einsum("tsi,tij->tsj", y, M + W) + (bias + own)[:, None]
             y = jnp.tanh(y) if layer < len(layers) - 2 else jax.nn.sigmoid(y)
             start += (a + 1) * b
@@ -137,13 +152,21 @@ def in_torch(layers, x, t, w, v, code, noise, trials, form, gain):
     def errors(D, base):
         T, y, start = D.shape[0], None, 0
         for layer, (a, b) in enumerate(shapes(layers)):
-            M, bias = D[:, start : start + a * b].reshape(T, a, b), D[:, start + a * b : start + (a + 1) * b]
+            M, bias = (
+                D[:, start : start + a * b].reshape(T, a, b),
+                D[:, start + a * b : start + (a + 1) * b],
+            )
             if layer == 0 and form == "one product":
-                y = (x @ M.transpose(0, 1).reshape(a, T * b)).reshape(S, T, b).transpose(0, 1) + (bias[:, None] + base)
+                y = (x @ M.transpose(0, 1).reshape(a, T * b)).reshape(S, T, b).transpose(0, 1) + (
+                    bias[:, None] + base
+                )
             elif layer == 0:
                 y = torch.matmul(x, M) + (bias[:, None] + base)
             else:
-                W, own = w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b]
+                W, own = (
+                    w[start : start + a * b].reshape(a, b),
+                    w[start + a * b : start + (a + 1) * b],
+                )
                 y = torch.baddbmm((bias + own)[:, None], y, M + W)
             y = torch.tanh(y) if layer < len(layers) - 2 else torch.sigmoid(y)
             start += (a + 1) * b
@@ -193,27 +216,64 @@ def measure(case, layers, S, code, noise, trials):
 
     def on_chip(seed):
         error_unit, p = {"noise": noise}, {"gain_mismatch": MISMATCH}
-        params = ChipParams(error_unit=ErrorUnitParams(**error_unit), perturbation=PerturbationParams(**p))
-        chip = Chip(params, objective, w, v, "covariance", code, SIGMA, seed=seed, fidelity="batch", precision="float32")
+        params = ChipParams(
+            error_unit=ErrorUnitParams(**error_unit), perturbation=PerturbationParams(**p)
+        )
+        chip = Chip(
+            params,
+            objective,
+            w,
+            v,
+            "covariance",
+            code,
+            SIGMA,
+            seed=seed,
+            fidelity="batch",
+            precision="float32",
+        )
         return chip.run(trials)
 
     def ours(seed):
         if case.startswith("mismatched"):
             return on_chip(seed)
-        return estimate(objective, w, v, trials, "covariance", code, SIGMA, seed=seed, error_noise=noise, precision="float32")
+        return estimate(
+            objective,
+            w,
+            v,
+            trials,
+            "covariance",
+            code,
+            SIGMA,
+            seed=seed,
+            error_noise=noise,
+            precision="float32",
+        )
 
     size = w.size + S * (layers[1] + layers[2])
     gain = 1 + MISMATCH * rng.standard_normal(w.size) if case.startswith("mismatched") else None
-    point = (layers, x, t, w, v, code, noise, trials // 8)  # an eighth, to save time: they start fast
+    point = (
+        layers,
+        x,
+        t,
+        w,
+        v,
+        code,
+        noise,
+        trials // 8,
+    )  # an eighth, to save time: they start fast
     forms = ("one product", "a product each")
     makers = {
-        f"{form}, {generator}": in_jax(*point, form, generator, gain) for form in forms for generator in ("threefry2x32", "rbg")
+        f"{form}, {generator}": in_jax(*point, form, generator, gain)
+        for form in forms
+        for generator in ("threefry2x32", "rbg")
     }
     _, jax_name, jax_run = fastest(makers, size)
     runs = {"ours": ours, "jax": jax_run}
     names = f"jax: {jax_name}"
     if torch is not None:
-        _, torch_name, runs["torch"] = fastest({form: in_torch(*point, form, gain) for form in forms}, size)
+        _, torch_name, runs["torch"] = fastest(
+            {form: in_torch(*point, form, gain) for form in forms}, size
+        )
         names += f"; torch: {torch_name}"
     a, b = jnp.array(rng.random((2, 2048, 2048), dtype=np.float32))
     product = jax.jit(jnp.matmul)  # the fastest of NumPy, torch and JAX where this was written
@@ -233,11 +293,15 @@ def measure(case, layers, S, code, noise, trials):
     flops = 2 * S * sum(p * q for p, q in shapes(layers))
     share = np.median(rate["ours"] * flops / (rate["matmul"] * 2 * 2048**3))
     peak = np.median(rate["matmul"]) * 2 * 2048**3
-    ratios = "; ".join(f"{name} / ours {np.median(rate['ours'] / rate[name]):.2f}" for name in rate if name in ("jax", "torch"))
+    ratios = "; ".join(
+        f"{name} / ours {np.median(rate['ours'] / rate[name]):.2f}"
+        for name in rate
+        if name in ("jax", "torch")
+    )
     ours_rate = np.median(rate["ours"])
     print(
-        f"{case}, S = {S}: {ours_rate:,.0f} trials/s; {ratios}; share of peak {100 * share:.0f} % of {peak / 1e9:.0f} GFLOP/s"
-        f"   ({names})",
+        f"{case}, S = {S}: {ours_rate:,.0f} trials/s; {ratios}; share of peak {100 * share:.0f} %"
+        f" of {peak / 1e9:.0f} GFLOP/s   ({names})",
         flush=True,
     )
 

@@ -12,5 +12,12 @@ def _before_figures(frames: Frames) -> int:
 
 
 VIEW = View(
-    {}, tables, figures, verdicts, warnings=lost, before_figures=_before_figures, kind=(", a sweep", "sweep"), schema=columns
+    {},
+    tables,
+    figures,
+    verdicts,
+    warnings=lost,
+    before_figures=_before_figures,
+    kind=(", a sweep", "sweep"),
+    schema=columns,
 )

@@ -1,4 +1,6 @@
-"""Figures of a stored sweep: measures against what was varied, as lines or as a map, and what its runs kept."""
+"""Figures of a stored sweep: measures against what was varied, as lines or as a map, and what
+its runs kept.
+"""
 
 import re
 from collections.abc import Callable
@@ -34,7 +36,9 @@ from reports.studies.sweep.tables import label
 LINES_SHOWN = 8
 
 
-MANY = 300  # points of a line from which on they are drawn as pixels: a file of their outlines would be too large
+# points of a line from which on they are drawn as pixels: a file of their outlines would be too
+# large
+MANY = 300
 
 
 PANELS_SHOWN = 4
@@ -55,7 +59,8 @@ class Line(NamedTuple):
 
 def figures(frames: Frames) -> dict[str, Drawn]:
     """Every figure of a sweep with its caption."""
-    keys, found = list(frames.provenance["varied"]), {}
+    keys = list(frames.provenance["varied"])
+    found = {}
     for measure in shown_measures(frames):
         for key in keys:
             name = measure if len(keys) == 1 else f"{measure} against {key}"
@@ -73,7 +78,9 @@ def file_name(name: str) -> str:
 
 
 def against(frames: Frames, measure: str, key: str) -> Drawn:
-    """A measure against one varied key: means with the band of their confidence intervals, and theory's line."""
+    """A measure against one varied key: means with the band of their confidence intervals, and
+    theory's line.
+    """
     panels = _panels(frames, measure)
     figure = Figure(figsize=(10, 4.0), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -83,12 +90,18 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         number = pd.api.types.is_numeric_dtype(part[key])
         names = [] if number else list(part[key].cat.categories)
         means = part["mean"][part["mean"].abs() < np.inf].to_numpy()
-        logarithmic = means_of(frames).unit(measure) != "cosine" and len(means) > 0 and bool((means > 0).all())
+        logarithmic = (
+            means_of(frames).unit(measure) != "cosine"
+            and len(means) > 0
+            and bool((means > 0).all())
+        )
         logarithmic &= is_logarithmic(means) or measure.endswith("error")
         floor = _floor(part) if logarithmic else -np.inf
         for i, line in enumerate(lines):
             own = _without_off(frames, key, line.points.sort_values(key)) if number else line.points
-            beside = 0.6 * ((i + 0.5) / len(lines) - 0.5)  # of several at one place, each has some room
+            beside = 0.6 * (
+                (i + 0.5) / len(lines) - 0.5
+            )  # of several at one place, each has some room
             x = own[key].to_numpy(float) if number else own[key].cat.codes.to_numpy(float) + beside
             foretold |= bool(own["predicted"].notna().any())
             joined = number and not single
@@ -98,7 +111,11 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
             _scale(frames, axis, key, part[key].to_numpy(float))
         else:
             axis.set_xlim(-0.5, len(names) - 0.5)
-            axis.set_xticks(range(len(names)), [plain(str(name)[:24]) for name in names], rotation=0 if len(names) < 6 else 30)
+            axis.set_xticks(
+                range(len(names)),
+                [plain(str(name)[:24]) for name in names],
+                rotation=0 if len(names) < 6 else 30,
+            )
         axis.set(xlabel=plain(key), ylabel=plain(measure.replace("_", " ")))
         if logarithmic:
             axis.set_yscale("log")
@@ -106,12 +123,25 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         if title:
             axis.set_title(QUANTITIES.get(title, title), fontsize=9)
         _draw_wanted(frames, axis, measure, key, title)
-    drawn = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    drawn = {
+        name: line
+        for axis in axes
+        for line, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     if len(drawn) > 1:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        figure.legend(
+            drawn.values(),
+            drawn.keys(),
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            fontsize=9,
+        )
     repeats = means_of(frames).repeats
     caption = f"{measure.replace('_', ' ').capitalize()} against {key}"
-    caption += f": mean over {repeats} repeats, with its 95 % confidence interval" if repeats > 1 else ""
+    caption += (
+        f": mean over {repeats} repeats, with its 95 % confidence interval" if repeats > 1 else ""
+    )
     caption += f"; {'dashed' if joined else 'dashes'}: what theory predicts" if foretold else ""
     caption += "; what reaches the lower edge goes on below it" if open_ended else ""
     caption += "; a point for each of the sweep's points, the other keys vary too" if single else ""
@@ -127,20 +157,30 @@ def _panels(frames: Frames, measure: str) -> dict[str, pd.DataFrame]:
     own = means_of(frames).of(measure)
     if "quantity" not in own:
         return {"": own}
-    return {quantity: part for quantity in ("hv", "gradient") if len(part := own[own["quantity"] == quantity])}
+    return {
+        quantity: part
+        for quantity in ("hv", "gradient")
+        if len(part := own[own["quantity"] == quantity])
+    }
 
 
 def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bool]:
-    """A line per method (or source, ...) if nothing else is varied; else, of the experiment's own, a line per values of the other
-    keys, or if these are too many a single cloud of points (True)."""
+    """A line per method (or source, ...) if nothing else is varied; else, of the experiment's own,
+    a line per values of the other keys, or if these are too many a single cloud of points (True).
+    """
     others = [name for name in frames.provenance["varied"] if name != key]
     apart = series(frames, part)
     if not others:
         # one colour and marker for each over all panels
         every = list(series(frames, means_of(frames).of(part["measure"].iloc[0])))
-        looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]) for i, name in enumerate(every)}
+        looks = {
+            name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)])
+            for i, name in enumerate(every)
+        }
         looks |= {EXACT: (INK, MARKERS[0])}
-        return [Line(plain(label(frames, "", name)), *looks[name], own) for name, own in apart.items()], False
+        return [
+            Line(plain(label(frames, "", name)), *looks[name], own) for name, own in apart.items()
+        ], False
     name = own_series(frames, list(apart))
     groups = list(apart[name].groupby(others, sort=False, observed=True))
     if len(groups) > LINES_SHOWN:
@@ -148,7 +188,12 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(groups)))
     return [
         Line(
-            plain(", ".join(f"{k.rpartition('.')[2]} = {shown(v)}" for k, v in zip(others, values, strict=True))),
+            plain(
+                ", ".join(
+                    f"{k.rpartition('.')[2]} = {shown(v)}"
+                    for k, v in zip(others, values, strict=True)
+                )
+            ),
             to_hex(shade),
             "o",
             own,
@@ -158,30 +203,48 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
 
 
 def _floor(part: pd.DataFrame) -> float:
-    """The lower edge of a logarithmic axis: below every mean and prediction, however low an interval reaches."""
+    """The lower edge of a logarithmic axis: below every mean and prediction, however low an
+    interval reaches.
+    """
     means = part[["mean", "predicted"]].to_numpy(float)
     return 0.5 * float(means[np.isfinite(means) & (means > 0)].min())
 
 
-def _draw(axis: Axes, line: Line, x: np.ndarray, own: pd.DataFrame, floor: float, joined: bool) -> None:
-    mean, low, high, predicted = (own[name].to_numpy(float) for name in ("mean", "low", "high", "predicted"))
-    known, many = np.isfinite(low) & np.isfinite(high), len(x) > MANY
-    low, predicted = np.maximum(low, floor), np.where(predicted > floor, predicted, np.nan)
+def _draw(
+    axis: Axes, line: Line, x: np.ndarray, own: pd.DataFrame, floor: float, joined: bool
+) -> None:
+    mean, low, high, predicted = (
+        own[name].to_numpy(float) for name in ("mean", "low", "high", "predicted")
+    )
+    known = np.isfinite(low) & np.isfinite(high)
+    many = len(x) > MANY
+    low = np.maximum(low, floor)
+    predicted = np.where(predicted > floor, predicted, np.nan)
     if joined:
-        axis.fill_between(x, low, high, where=known, color=line.colour, alpha=0.18, linewidth=0, rasterized=many)
+        axis.fill_between(
+            x, low, high, where=known, color=line.colour, alpha=0.18, linewidth=0, rasterized=many
+        )
         looks: dict[str, Any] = {"color": line.colour, "linewidth": 1.2, "rasterized": many}
         axis.plot(x, mean, f"{line.marker}-", markersize=4, label=line.label, **looks)
         axis.plot(x, predicted, "--", **looks)
         return
     reach = np.where(known, np.abs(np.stack([mean - low, high - mean])), 0.0)
     looks = {"color": line.colour, "rasterized": many}
-    axis.errorbar(x, mean, yerr=reach, fmt=line.marker, markersize=4, elinewidth=1, label=line.label, **looks)
+    axis.errorbar(
+        x, mean, yerr=reach, fmt=line.marker, markersize=4, elinewidth=1, label=line.label, **looks
+    )
     axis.plot(x, predicted, "_", markersize=12, **looks)
 
 
 def _without_off(frames: Frames, key: str, own: pd.DataFrame) -> pd.DataFrame:
-    """Where 0 of a count stands for a part that is not there, its point is not joined to the others."""
-    off = "0 = no" in frames.provenance["varied"][key] and own[key].dtype.kind in "iu" and bool((own[key] == 0).any())
+    """Where 0 of a count stands for a part that is not there, its point is not joined to the
+    others.
+    """
+    off = (
+        "0 = no" in frames.provenance["varied"][key]
+        and own[key].dtype.kind in "iu"
+        and bool((own[key] == 0).any())
+    )
     if not off:
         return own
     blank = own.iloc[:1].assign(**dict.fromkeys(("mean", "low", "high", "predicted"), np.nan))
@@ -202,7 +265,9 @@ def _draw_wanted(frames: Frames, axis: Axes, measure: str, key: str, quantity: s
     if not wanted or wanted["measure"] != measure:
         return
     low, high = axis.get_ylim()
-    if low - (high - low) < wanted["value"] < high + (high - low):  # further away it would leave the rest no room
+    if (
+        low - (high - low) < wanted["value"] < high + (high - low)
+    ):  # further away it would leave the rest no room
         axis.axhline(wanted["value"], color=INK, linewidth=0.8, linestyle=":")
     if "thresholds" not in frames.tables or not own_estimates(frames, quantity or "hv"):
         return
@@ -211,31 +276,45 @@ def _draw_wanted(frames: Frames, axis: Axes, measure: str, key: str, quantity: s
     if len(rows) == 1 and rows["key"].iloc[0] == key:
         found, (left, right) = rows.iloc[0], axis.get_xlim()
         if np.isfinite(found["value"]) and found["low"] < found["high"]:
-            axis.axvspan(max(found["low"], left), min(found["high"], right), color=INK, alpha=0.15, linewidth=0)
+            axis.axvspan(
+                max(found["low"], left),
+                min(found["high"], right),
+                color=INK,
+                alpha=0.15,
+                linewidth=0,
+            )
             axis.set_xlim(left, right)
 
 
 def heat_map(frames: Frames, measure: str) -> Drawn | None:
-    """A measure over two varied keys: a field per point of a grid, a dot per point of a design. None where nothing is known."""
+    """A measure over two varied keys: a field per point of a grid, a dot per point of a design.
+    None where nothing is known.
+    """
     first, second = frames.provenance["varied"]
     panels = {}
     for title, part in _panels(frames, measure).items():
         apart = series(frames, part)
         own = apart[own_series(frames, list(apart))]
         several = min(own[first].nunique(), own[second].nunique()) > 1
-        placed = _is_grid(own, first, second) or all(pd.api.types.is_numeric_dtype(own[key]) for key in (first, second))
+        placed = _is_grid(own, first, second) or all(
+            pd.api.types.is_numeric_dtype(own[key]) for key in (first, second)
+        )
         if np.isfinite(own["mean"]).any() and several and placed:
             panels[title] = own
     if not panels:
         return None
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    grid, field = True, np.zeros((0, 0))
-    for axis, (title, own) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    grid = True
+    field = np.zeros((0, 0))
+    for axis, (title, own) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
         values = own["mean"].to_numpy(float)
         finite = values[np.isfinite(values)]
         is_cosine = means_of(frames).unit(measure) == "cosine"
         logarithmic = not is_cosine and (finite > 0).all() and finite.max() / finite.min() >= 10
-        low, high = finite.min(), finite.max()
+        low = finite.min()
+        high = finite.max()
         if is_cosine:
             low = min(low, high - LEAST_SPAN)
         norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
@@ -247,7 +326,15 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
             if field.size <= CELLS_WRITTEN:
                 _write_values(axis, field, norm)
         else:
-            drawn = axis.scatter(own[first], own[second], c=values, cmap="viridis", norm=norm, s=36, rasterized=len(own) > MANY)
+            drawn = axis.scatter(
+                own[first],
+                own[second],
+                c=values,
+                cmap="viridis",
+                norm=norm,
+                s=36,
+                rasterized=len(own) > MANY,
+            )
             for key, axes in ((first, "x"), (second, "y")):
                 x = own[key].to_numpy(float)
                 if is_logarithmic(x) and (x > 0).all() and key not in evenly_drawn(frames):
@@ -258,8 +345,15 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
         bar = figure.colorbar(drawn, ax=axis)
         bar.set_label(plain(measure.replace("_", " ")), color=INK)
         bar.outline.set_edgecolor(INK)
-    caption = f"{measure.replace('_', ' ').capitalize()}, mean over the repeats, over the two keys that are varied"
-    caption += ("; blank: no value" if not np.isfinite(field).all() else "") if grid else ": a dot per point of the design"
+    caption = (
+        f"{measure.replace('_', ' ').capitalize()}, mean over the repeats, over the two keys that"
+        " are varied"
+    )
+    caption += (
+        ("; blank: no value" if not np.isfinite(field).all() else "")
+        if grid
+        else ": a dot per point of the design"
+    )
     return finished(figure), caption + "."
 
 
@@ -270,43 +364,79 @@ def _is_grid(own: pd.DataFrame, first: str, second: str) -> bool:
 def _ticks(axis: Axes, field: pd.DataFrame) -> None:
     for set_ticks, names in ((axis.set_xticks, field.columns), (axis.set_yticks, field.index)):
         at = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int))
-        called = [f"{names[i]:.3g}" if isinstance(names[i], float) else plain(str(names[i])[:16]) for i in at]
-        set_ticks(at + 0.5, called, rotation=45 if len(at) > 5 and set_ticks == axis.set_xticks else 0)
+        called = [
+            f"{names[i]:.3g}" if isinstance(names[i], float) else plain(str(names[i])[:16])
+            for i in at
+        ]
+        set_ticks(
+            at + 0.5, called, rotation=45 if len(at) > 5 and set_ticks == axis.set_xticks else 0
+        )
 
 
 def _write_values(axis: Axes, field: np.ndarray, norm: Normalize) -> None:
     for (row, column), value in np.ndenumerate(field):
         if np.isfinite(value):
             close = 0.95 < abs(value) < 1  # cosines there differ in what comes after
-            text = f"{value:,.0f}" if 99.5 <= abs(value) < 1e5 else f"{value:.4f}" if close else f"{value:.2g}"
+            text = (
+                f"{value:,.0f}"
+                if 99.5 <= abs(value) < 1e5
+                else f"{value:.4f}"
+                if close
+                else f"{value:.2g}"
+            )
             colour = "white" if norm(value) < 0.6 else "black"
-            axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=colour)
+            axis.text(
+                column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=colour
+            )
 
 
 def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
-    """(what was varied, frames with summary and this table) of at most so many first repeats, spread over the first key, the
-    other keys being as they are at the first point; over all points of a design or a zip."""
+    """(what was varied, frames with summary and this table) of at most so many first repeats,
+    spread over the first key, the other keys being as they are at the first point; over all points
+    of a design or a zip.
+    """
     keys = list(frames.provenance["varied"])
-    cells = frames.cells[(frames.cells["status"] == "done") & (frames.cells["repeat"] == frames.cells["repeat"].min())]
+    cells = frames.cells[
+        (frames.cells["status"] == "done")
+        & (frames.cells["repeat"] == frames.cells["repeat"].min())
+    ]
     cells = cells[[is_kept(frames, cell, table) for cell in cells["cell"]]]
     if len(cells) and len(keys) > 1:
         held = cells[(cells[keys[1:]] == cells[keys[1:]].iloc[0]).all(axis=1)]
         cells = held if len(held) > 1 else cells
-    cells = cells.iloc[np.unique(np.linspace(0, len(cells) - 1, min(len(cells), most)).round().astype(int))]
-    numbers, runs = [int(cell) for cell in cells["cell"]], []
+    cells = cells.iloc[
+        np.unique(np.linspace(0, len(cells) - 1, min(len(cells), most)).round().astype(int))
+    ]
+    numbers = [int(cell) for cell in cells["cell"]]
+    runs = []
     found = kept(frames, table, numbers)
     for number, (_, cell) in zip(numbers, cells.iterrows(), strict=True):
         own = {"summary": frames.summary, table: found}
         own = {name: every[every["cell"] == number] for name, every in own.items()}
         said = "; ".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in keys)
-        runs.append((said, Frames(frames.directory, own, frames.experiment, {"status": "complete"}, inner_view(frames))))
+        runs.append(
+            (
+                said,
+                Frames(
+                    frames.directory,
+                    own,
+                    frames.experiment,
+                    {"status": "complete"},
+                    inner_view(frames),
+                ),
+            )
+        )
     return runs
 
 
 def scatter(frames: Frames) -> Drawn | None:
     """Estimated against exact z (or gradient), for some points of the sweep."""
     quantity = "hv" if own_estimates(frames, "hv") else "gradient"
-    runs = [(said, run) for said, run in _runs(frames, PANELS_SHOWN, "weights") if run.primary in run.methods(quantity)]
+    runs = [
+        (said, run)
+        for said, run in _runs(frames, PANELS_SHOWN, "weights")
+        if run.primary in run.methods(quantity)
+    ]
     if not runs:
         return None
     figure = Figure(figsize=(10, 3.4), layout="constrained")
@@ -316,8 +446,14 @@ def scatter(frames: Frames) -> Drawn | None:
         compare.estimated_against_exact(axis, run, quantity, run.primary, COLOURS[3])
         axis.set_title("\n".join(map(plain, said.split("; "))), fontsize=8)
     name = "z = Hv" if quantity == "hv" else "Gradient"
-    caption = f"{name}, estimated against exact, by the experiment's own method, at some points of the sweep (first repeat): "
-    return finished(figure), caption + "one point with its standard error per weight. Every panel has its own scale."
+    caption = (
+        f"{name}, estimated against exact, by the experiment's own method, at some points of the"
+        " sweep (first repeat): "
+    )
+    return (
+        finished(figure),
+        caption + "one point with its standard error per weight. Every panel has its own scale.",
+    )
 
 
 def energy(frames: Frames) -> Drawn | None:
@@ -325,14 +461,19 @@ def energy(frames: Frames) -> Drawn | None:
     runs = _runs(frames, 3 * PANELS_SHOWN, "energy")
     causes: dict[str, np.ndarray] = {}
     for i, (_, run) in enumerate(runs):
-        own = run.energy[(run.energy["method"] == run.primary[0]) & (run.energy["code"] == run.primary[1])]
+        own = run.energy[
+            (run.energy["method"] == run.primary[0]) & (run.energy["code"] == run.primary[1])
+        ]
         for cause, joules in zip(own["cause"], own["energy_j"], strict=True):
             causes.setdefault(cause, np.zeros(len(runs)))[i] = joules
     if not any(joules.any() for joules in causes.values()):
         return None
     figure = Figure(figsize=(10, 1.4 + 0.36 * len(runs)), layout="constrained")
     compare.stacked(figure, [said for said, _ in runs], causes)
-    return finished(figure), "What the energy of the experiment's own method goes into, at some points of the sweep."
+    return (
+        finished(figure),
+        "What the energy of the experiment's own method goes into, at some points of the sweep.",
+    )
 
 
 def timeline(frames: Frames) -> Drawn | None:
@@ -340,12 +481,20 @@ def timeline(frames: Frames) -> Drawn | None:
     runs = _runs(frames, 1, "timeline")
     figure = compare.timeline(runs[0][1]) if runs else None
     at = f", at {runs[0][0]}" if runs and runs[0][0] else ""
-    colours = "Each colour is one evaluation of E; grey is everything that belongs to no evaluation."
-    return (figure, f"The first two trials of the chip, the second paler{at}. {colours}") if figure else None
+    colours = (
+        "Each colour is one evaluation of E; grey is everything that belongs to no evaluation."
+    )
+    return (
+        (figure, f"The first two trials of the chip, the second paler{at}. {colours}")
+        if figure
+        else None
+    )
 
 
 def learning(frames: Frames) -> Drawn | None:
-    """Median error of the chip's runs against what was spent, a line for each of some points of the sweep."""
+    """Median error of the chip's runs against what was spent, a line for each of some points of
+    the sweep.
+    """
     runs = _runs(frames, LINES_SHOWN, "learning")
     if not runs:
         return None
@@ -359,8 +508,20 @@ def learning(frames: Frames) -> Drawn | None:
             axis.plot(middle.index, middle, "-", color=to_hex(shade), label=plain(said))
     for axis, xlabel in zip(axes, ("evaluations of E", "chip time, s"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="error")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return finished(figure), "Learning curves at some points of the sweep (first repeat): median of E over the runs of the chip."
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
+    return (
+        finished(figure),
+        (
+            "Learning curves at some points of the sweep (first repeat): median of E over the runs"
+            " of the chip."
+        ),
+    )
 
 
 # figure: the table that it needs, how to draw it (None where there is nothing to see)

@@ -1,4 +1,6 @@
-"""A stored sweep as tidy pandas frames: every result, every cell, means over repeats, and where an accuracy is still met."""
+"""A stored sweep as tidy pandas frames: every result, every cell, means over repeats, and where
+an accuracy is still met.
+"""
 
 import math
 import os
@@ -25,10 +27,12 @@ from reports.studies import view_of
 
 
 def load(directory: Path, wanted: str | None = None) -> Frames:
-    """The frames of a sweep directory: summary, cells, points and, along the first varied key that is a number, thresholds.
+    """The frames of a sweep directory: summary, cells, points and, along the first varied key that
+    is a number, thresholds.
 
-    wanted: what the thresholds are of, such as "cosine >= 0.95". Absent: a cosine as [dies] of the experiment wants it; of a
-    training, that half of the runs are solved. InputError if the directory cannot be read or holds no result.
+    wanted: what the thresholds are of, such as "cosine >= 0.95". Absent: a cosine as [dies] of the
+    experiment wants it; of a training, that half of the runs are solved. InputError if the
+    directory cannot be read or holds no result.
     """
     stored = sweep_results.read(directory)
     experiment = stored.plan["experiment"]
@@ -36,18 +40,28 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
     study = inner.swept
     assert study is not None
     if "study" in stored.keys:
-        raise InputError(f"{directory}: the study itself is varied, and reports are of one: sims.load_sweep gives its results")
+        raise InputError(
+            f"{directory}: the study itself is varied, and reports are of one: sims.load_sweep"
+            " gives its results"
+        )
     summary = _with_categories(stored.table("summary"), stored.keys)
     if summary.empty:
-        raise InputError(f"{directory}: no cell of this sweep is done yet: perturb status {shlex.quote(str(directory))} says why")
+        raise InputError(
+            f"{directory}: no cell of this sweep is done yet: perturb status"
+            f" {shlex.quote(str(directory))} says why"
+        )
     goal = _wanted(wanted, study, experiment)
-    means, keys = Means(summary, stored.keys, study, flat(experiment)), stored.keys
+    means = Means(summary, stored.keys, study, flat(experiment))
+    keys = stored.keys
     tables = {"summary": summary, "cells": _cells(stored)}
     if goal:  # test_accuracy is written for test accuracy too, as keys of experiments are
         named = {str(name).replace("_", " "): name for name in means.measures}
         goal = goal._replace(measure=named.get(goal.measure.replace("_", " "), goal.measure))
     if goal and goal.measure not in means.measures:
-        raise InputError(f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of {'; '.join(means.measures)}")
+        raise InputError(
+            f"wanted = {wanted!r}: {goal.measure} is no measure of this sweep: one of"
+            f" {'; '.join(means.measures)}"
+        )
     numbers = [key for key in keys if pd.api.types.is_numeric_dtype(summary[key])]
     late = {"points": means.parts}
     if goal:  # columns that are not plotted keep the units in their names
@@ -56,28 +70,47 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
     if goal and numbers:
         others = [key for key in keys if key != numbers[0]]
         # of a design no two points differ in a single key: there is nothing to follow
-        if not others or len(summary[keys].drop_duplicates()) > len(summary[others].drop_duplicates()):
+        if not others or len(summary[keys].drop_duplicates()) > len(
+            summary[others].drop_duplicates()
+        ):
             whole = isinstance(flat(experiment).get(numbers[0]), int)
             found = thresholds(means.of(goal.measure), numbers[0], goal, others, whole)
             late["thresholds"] = lambda: iter([found])
     provenance = _provenance(stored, goal)
     text = partial(sweep_text, directory, experiment, provenance["sweep"])
     return Frames(
-        directory, LateTables(tables, late), experiment, provenance, view_of("sweep"), text=text, more=kept, means=means
+        directory,
+        LateTables(tables, late),
+        experiment,
+        provenance,
+        view_of("sweep"),
+        text=text,
+        more=kept,
+        means=means,
     )
 
 
 def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str, Any]:
-    plan, count = stored.plan, len(stored.rows)
+    plan = stored.plan
+    count = len(stored.rows)
     inner = view_of(plan["experiment"]["study"]).columns
-    failed, done = len(stored.failed()), len(stored.done)
+    failed = len(stored.failed())
+    done = len(stored.done)
     varied = {key: plan["meanings"][key] for key in stored.keys}
     first = min(outcome.started_utc for outcome in stored.ended.values())
     points = count // plan["sweep"]["repeats"]
     about = plan["experiment"]["description"] or plan["experiment"]["name"]
-    repeats = f" with {plan['sweep']['repeats']} repeats each{_new(stored)}" if plan["sweep"]["repeats"] > 1 else ""
+    repeats = (
+        f" with {plan['sweep']['repeats']} repeats each{_new(stored)}"
+        if plan["sweep"]["repeats"] > 1
+        else ""
+    )
     what = ", ".join(varied) if varied else "nothing but the seed"
-    left = "" if done == count else f"{done} of {count} cells are done" + (f" and {failed} failed" if failed else "")
+    left = (
+        ""
+        if done == count
+        else f"{done} of {count} cells are done" + (f" and {failed} failed" if failed else "")
+    )
     return {
         "experiment": plan["experiment"]["name"],
         "description": f"{about}; a sweep of {what}: {points} point{'s' * (points != 1)}{repeats}",
@@ -111,8 +144,15 @@ def sweep_text(directory: Path, experiment: dict[str, Any], sweep: dict[str, Any
         tables[option][key] = spec
     experiment = _known(experiment)
     if "file" in experiment["data"]:
-        experiment["data"]["file"] = Path(os.path.relpath(experiment["data"]["file"], directory)).as_posix()
-    return tomli_w.dumps({**experiment, "sweep": {**sweep, **{name: table for name, table in tables.items() if table}}})
+        experiment["data"]["file"] = Path(
+            os.path.relpath(experiment["data"]["file"], directory)
+        ).as_posix()
+    return tomli_w.dumps(
+        {
+            **experiment,
+            "sweep": {**sweep, **{name: table for name, table in tables.items() if table}},
+        }
+    )
 
 
 def _known(value: Any) -> Any:
@@ -127,42 +167,82 @@ def _cells(stored: sweep_results.Stored) -> pd.DataFrame:
     for cell, row in stored.rows.items():
         outcome = stored.ended.get(cell)
         values = {key: sweep_results.shown(key, value) for key, value in row.parameters.items()}
-        ended = (outcome.status, outcome.seconds, outcome.error) if outcome else ("waiting", math.nan, "")
+        ended = (
+            (outcome.status, outcome.seconds, outcome.error)
+            if outcome
+            else ("waiting", math.nan, "")
+        )
         seeds = (row.seed, row.seeds["start_seed"], row.seeds["die"])
         rows.append((cell, *values.values(), row.repeat, *seeds, *ended, stored.command(cell)))
-    names = ["cell", *stored.keys, "repeat", "seed", "start_seed", "die", "status", "seconds", "error", "command"]
+    names = [
+        "cell",
+        *stored.keys,
+        "repeat",
+        "seed",
+        "start_seed",
+        "die",
+        "status",
+        "seconds",
+        "error",
+        "command",
+    ]
     return _with_categories(pd.DataFrame(rows, columns=names), stored.keys)
 
 
 def _with_categories(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Parameters that are no numbers, and the names of quantities and methods, as categories in their order."""
+    """Parameters that are no numbers, and the names of quantities and methods, as categories in
+    their order.
+    """
     for column in (*keys, *CATEGORIES):
-        if column in frame and (column in CATEGORIES or frame[column].dtype == object or frame[column].dtype.kind not in "iuf"):
-            values = frame[column].map(lambda value: value if isinstance(value, str) else str(value))
+        if column in frame and (
+            column in CATEGORIES
+            or frame[column].dtype == object
+            or frame[column].dtype.kind not in "iuf"
+        ):
+            values = frame[column].map(
+                lambda value: value if isinstance(value, str) else str(value)
+            )
             frame[column] = pd.Categorical(values, values.unique())
     return frame
 
 
 def columns(frames: Frames) -> dict[str, dict[str, str]]:
     """table: column: meaning, of a sweep."""
-    varied = {key: f"varied; {meaning}" if meaning else "varied" for key, meaning in frames.provenance["varied"].items()}
+    varied = {
+        key: f"varied; {meaning}" if meaning else "varied"
+        for key, meaning in frames.provenance["varied"].items()
+    }
     view = view_of(frames.experiment["study"])
     assert view.swept is not None
     inner = view.columns["summary"]
     identity = {column: inner[column] for column in view.swept.identity}
     apart = {name: CELLS[name] for name in ("cell", "repeat", "seed")}
     said = {
-        "summary": {"cell": apart["cell"], **varied, "repeat": apart["repeat"], "seed": apart["seed"], **inner},
+        "summary": {
+            "cell": apart["cell"],
+            **varied,
+            "repeat": apart["repeat"],
+            "seed": apart["seed"],
+            **inner,
+        },
         "cells": {"cell": apart["cell"], **varied, **CELLS},
         "points": {**varied, **identity, **POINTS},
-        "thresholds": {key: said for key, said in varied.items() if key in frames.tables.get("thresholds", ())}
-        | {**identity, **THRESHOLDS},
+        "thresholds": (
+            {
+                key: said
+                for key, said in varied.items()
+                if key in frames.tables.get("thresholds", ())
+            }
+            | {**identity, **THRESHOLDS}
+        ),
     }
     return said
 
 
 def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.DataFrame:
-    """Another table of the runs than the summary, of a sweep that keeps them, of these cells or of all that are done."""
+    """Another table of the runs than the summary, of a sweep that keeps them, of these cells or
+    of all that are done.
+    """
     known = view_of(frames.experiment["study"]).columns
     if name not in known:
         others = ", ".join([*frames.tables, *(table for table in known if table != "summary")])
@@ -170,7 +250,10 @@ def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.Da
     done = frames.cells.loc[frames.cells["status"] == "done", "cell"] if cells is None else cells
     frame = sweep_results.read(frames.directory).table(name, [int(cell) for cell in done])
     if missing := [column for column in known[name] if column not in frame and len(frame)]:
-        raise InputError(f"{frames.directory}: a table {name} has no column {missing[0]}: damaged, or of another version")
+        raise InputError(
+            f"{frames.directory}: a table {name} has no column {missing[0]}: damaged, or of another"
+            " version"
+        )
     return _with_categories(frame, list(frames.provenance["varied"]))
 
 
@@ -184,12 +267,17 @@ def _wanted(text: str | None, study: Swept, experiment: dict[str, Any]) -> Wante
         if not study.wanted:
             return None
         measure, value = study.wanted
-        return Wanted(measure, True, float(flat(experiment)[value] if isinstance(value, str) else value))
+        return Wanted(
+            measure, True, float(flat(experiment)[value] if isinstance(value, str) else value)
+        )
     parts = re.fullmatch(r"\s*(.+?)\s*(>=|<=)\s*(\S+)\s*", text)
     try:
         value = float(parts[3]) if parts else math.nan
     except ValueError:
         value = math.nan
     if parts is None or not math.isfinite(value):
-        raise InputError(f'wanted = {text!r} is not of the form MEASURE>=VALUE or MEASURE<=VALUE, such as "cosine>=0.95"')
+        raise InputError(
+            f"wanted = {text!r} is not of the form MEASURE>=VALUE or MEASURE<=VALUE, such as"
+            ' "cosine>=0.95"'
+        )
     return Wanted(parts[1], parts[2] == ">=", value)

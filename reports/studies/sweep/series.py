@@ -1,4 +1,6 @@
-"""What the tables and the figures of a sweep share: which measures are shown, what is told apart, what is the own method."""
+"""What the tables and the figures of a sweep share: which measures are shown, what is told
+apart, what is the own method.
+"""
 
 from collections.abc import Sequence
 
@@ -26,8 +28,14 @@ def inner_view(frames: Frames) -> View:
 
 
 def evenly_drawn(frames: Frames) -> set[str]:
-    """The keys that are drawn from ranges in equal parts of themselves, and not of their logarithm."""
-    return {key for _, key, spec in varied(frames.provenance["sweep"]) if isinstance(spec, str) and spec.startswith("uniform")}
+    """The keys that are drawn from ranges in equal parts of themselves, and not of their
+    logarithm.
+    """
+    return {
+        key
+        for _, key, spec in varied(frames.provenance["sweep"])
+        if isinstance(spec, str) and spec.startswith("uniform")
+    }
 
 
 def means_of(frames: Frames) -> Means:
@@ -38,13 +46,16 @@ def means_of(frames: Frames) -> Means:
 
 def shown_measures(frames: Frames) -> list[str]:
     """The measures of the study, and the one that is wanted, as far as this sweep has them."""
-    has, wanted = means_of(frames).measures, frames.provenance["wanted"]
+    has = means_of(frames).measures
+    wanted = frames.provenance["wanted"]
     listed = [*swept(frames).measures, *([wanted["measure"]] if wanted else [])]
     return [measure for measure in dict.fromkeys(listed) if measure in has]
 
 
 def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
-    """What is told apart beside the quantity: (method, code), the variant of a chip, the subject of facts."""
+    """What is told apart beside the quantity: (method, code), the variant of a chip, the subject
+    of facts.
+    """
     within = [name for name in swept(frames).identity if name != "quantity"]
     codes = part.groupby(within, sort=False, observed=True, dropna=False).ngroup().to_numpy()
     found = {}
@@ -60,7 +71,9 @@ def of_quantity(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 
 def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """That of the experiment's own method, or of the chip with all its imperfections, where there are several."""
+    """That of the experiment's own method, or of the chip with all its imperfections, where
+    there are several.
+    """
     if "primary" in frames.summary:
         rows = frames.summary[frames.summary["primary"]]
         varied = dict.fromkeys(varied_names(frames.summary, frames.provenance["varied"]), VARIED)
@@ -74,7 +87,9 @@ def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, .
 def own_estimates(frames: Frames, quantity: str) -> bool:
     """Whether the experiment's own method estimates a quantity, where there are methods."""
     summary = frames.summary
-    return "primary" not in summary or bool((summary["primary"] & (summary["quantity"] == quantity)).any())
+    return "primary" not in summary or bool(
+        (summary["primary"] & (summary["quantity"] == quantity)).any()
+    )
 
 
 def shown(value: object) -> str:

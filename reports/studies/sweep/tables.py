@@ -1,4 +1,6 @@
-"""A stored sweep in words and tables: where what is wanted is met, every point, and the cells that failed."""
+"""A stored sweep in words and tables: where what is wanted is met, every point, and the cells
+that failed.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -38,7 +40,15 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """How far the sweep is, and where the experiment's own method meets what is wanted."""
     cells = frames.provenance["cells"]
     failed = f", {cells['failed']} failed" if cells["failed"] else ""
-    said = [("cells:", f"{cells['done']} of {cells['all']} are done{failed}, {si(frames.provenance['seconds'], 's')} of work")]
+    said = [
+        (
+            "cells:",
+            (
+                f"{cells['done']} of {cells['all']} are done{failed},"
+                f" {si(frames.provenance['seconds'], 's')} of work"
+            ),
+        )
+    ]
     wanted = frames.provenance["wanted"]
     if not wanted:
         return said
@@ -49,7 +59,11 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
             continue
         apart = series(frames, of_quantity(own, quantity))
         # facts are of different things, each worth a word; of methods the experiment's own is meant
-        names = [own_series(frames, list(apart))] if quantity else [name for name in apart if name != EXACT]
+        names = (
+            [own_series(frames, list(apart))]
+            if quantity
+            else [name for name in apart if name != EXACT]
+        )
         for name in names:
             called = f"{label(frames, quantity, name)}:"
             if table is None:
@@ -74,27 +88,46 @@ def _of(frames: Frames, row: dict) -> str:
 
 def _met(frames: Frames, row: pd.Series) -> str:
     """One threshold in a sentence."""
-    swept, key, what = frames.summary[row["key"]], row["key"], f"mean {row['wanted']}"
-    held = [f"{other} = {shown(row[other])}" for other in frames.provenance["varied"] if other in row.index]
+    swept = frames.summary[row["key"]]
+    key = row["key"]
+    what = f"mean {row['wanted']}"
+    held = [
+        f"{other} = {shown(row[other])}"
+        for other in frames.provenance["varied"]
+        if other in row.index
+    ]
     what = f"at {', '.join(held)}, {what}" if held else what
-    least, most, so_far = shown(swept.min()), shown(swept.max()), " so far" if frames.partial else ""
-    largest, inside = row["edge"] == "largest", f"of {key} swept{so_far}, {least} to {most}"
+    least = shown(swept.min())
+    most = shown(swept.max())
+    so_far = " so far" if frames.partial else ""
+    largest = row["edge"] == "largest"
+    inside = f"of {key} swept{so_far}, {least} to {most}"
     if row["met"] == row["values"]:
         text = f"{what} is met at all values {inside}"
     elif row["met"] == 0:
         text = f"{what} is met at no value {inside}"
     elif row["edge"] == "none":
-        return f"{what} is met at {row['met']} of {row['values']} values {inside}: {_where(frames, row)}"
+        return (
+            f"{what} is met at {row['met']} of {row['values']} values {inside}:"
+            f" {_where(frames, row)}"
+        )
     else:
-        text = f"{what} is met {'up to' if largest else 'from'} {key} = {_value(row['value'])}{'' if largest else ' on'}"
+        text = (
+            f"{what} is met {'up to' if largest else 'from'} {key} ="
+            f" {_value(row['value'])}{'' if largest else ' on'}"
+        )
         text += f", and at {row['beyond']} of the values beyond" if row["beyond"] else ""
-    low, high = row["low"], row["high"]
+    low = row["low"]
+    high = row["high"]
     if math.isnan(low):
         why = "a single repeat" if means_of(frames).repeats == 1 else "all repeats gave the same"
         return f"{text} ({why}: how sure this is cannot be known)"
     if low == high and math.isinf(low):
         return f"{text}, the whole confidence interval of each mean too"
-    ends = (f"below {least}" if low == -math.inf else _value(low), f"above {most}" if high == math.inf else _value(high))
+    ends = (
+        f"below {least}" if low == -math.inf else _value(low),
+        f"above {most}" if high == math.inf else _value(high),
+    )
     return f"{text} (95 % confidence interval of the edge: {ends[0]} to {ends[1]})"
 
 
@@ -102,22 +135,36 @@ def _where(frames: Frames, row: pd.Series) -> str:
     """Where a curve without an edge meets what is wanted."""
     wanted = Wanted(**frames.provenance["wanted"])
     own = means_of(frames).of(wanted.measure)
-    for name in (name for name in row.index if name in IDENTITY or name in frames.provenance["varied"]):
+    for name in (
+        name for name in row.index if name in IDENTITY or name in frames.provenance["varied"]
+    ):
         own = own[own[name] == row[name]]
     own = own.sort_values(row["key"])
     met = wanted.met(own["mean"].where(own["unknown"] == 0).to_numpy(float))
     if not met[0]:
         return "between, and at neither end"
-    return f"at both ends, and {f'at {met[1:-1].sum()} of {len(met) - 2}' if met[1:-1].any() else 'not'} between"
+    return (
+        "at both ends, and"
+        f" {f'at {met[1:-1].sum()} of {len(met) - 2}' if met[1:-1].any() else 'not'} between"
+    )
 
 
 def _best(frames: Frames, own: pd.DataFrame) -> str:
     """At how many points what is wanted is met, and where most."""
-    wanted, keys = Wanted(**frames.provenance["wanted"]), list(frames.provenance["varied"])
-    values, measure = own["mean"].where(own["unknown"] == 0).to_numpy(float), wanted.measure.replace("_", " ")
+    wanted = Wanted(**frames.provenance["wanted"])
+    keys = list(frames.provenance["varied"])
+    values = own["mean"].where(own["unknown"] == 0).to_numpy(float)
+    measure = wanted.measure.replace("_", " ")
     if not keys:
-        mean, low, high = (_digits(frames, wanted.measure)(own[column].iloc[0]) for column in ("mean", "low", "high"))
-        sure = f"95 % confidence interval: {low} to {high}" if low != "-" else "how sure this is cannot be known"
+        mean, low, high = (
+            _digits(frames, wanted.measure)(own[column].iloc[0])
+            for column in ("mean", "low", "high")
+        )
+        sure = (
+            f"95 % confidence interval: {low} to {high}"
+            if low != "-"
+            else "how sure this is cannot be known"
+        )
         return f"mean {measure} is {mean} ({sure})"
     points = len(frames.summary[keys].drop_duplicates())
     text = f"mean {wanted} is met at {int(wanted.met(values).sum())} of {points} points"
@@ -135,15 +182,40 @@ def _thresholds(frames: Frames) -> list[Titled]:
     others = [other for other in frames.provenance["varied"] if other in table]
     rows = []
     for row in _own_first(frames, table).to_dict("records"):
-        cells = [*(shown(row[other]) for other in others), Number(f"{row['met']} of {row['values']}", row["met"]), row["edge"]]
-        rows.append([_of(frames, row), "", *cells, *(_value(row[column]) for column in ("value", "low", "high"))])
-    key, wanted = table["key"].iloc[0], table["wanted"].iloc[0]
-    says = "largest value up to which it is met, or smallest from which on it is, in straight lines between the values swept "
+        cells = [
+            *(shown(row[other]) for other in others),
+            Number(f"{row['met']} of {row['values']}", row["met"]),
+            row["edge"],
+        ]
+        rows.append(
+            [
+                _of(frames, row),
+                "",
+                *cells,
+                *(_value(row[column]) for column in ("value", "low", "high")),
+            ]
+        )
+    key = table["key"].iloc[0]
+    wanted = table["wanted"].iloc[0]
+    says = (
+        "largest value up to which it is met, or smallest from which on it is, in straight lines"
+        " between the values swept "
+    )
     says += (
-        "(over their logarithms, if they are far apart); low, high: ends of the 95 % confidence interval; above or below all: "
+        "(over their logarithms, if they are far apart); low, high: ends of the 95 % confidence"
+        " interval; above or below all: "
     )
     says += "beyond the values swept"
-    header = ["of", "", *(other.rpartition(".")[2] for other in others), "met at", "edge", "value", "low", "high"]
+    header = [
+        "of",
+        "",
+        *(other.rpartition(".")[2] for other in others),
+        "met at",
+        "edge",
+        "value",
+        "low",
+        "high",
+    ]
     return [(f"Where mean {wanted} is met: {key}", says, (header, rows[:ROWS_SHOWN]))]
 
 
@@ -155,17 +227,26 @@ def threshold(row: Mapping[Any, Any], of: str = "") -> str:
 
 def _value(value: float) -> str:
     if not math.isfinite(value):
-        return "-" if math.isnan(value) else Number("above all" if value > 0 else "below all", value)
+        return (
+            "-" if math.isnan(value) else Number("above all" if value > 0 else "below all", value)
+        )
     return fixed(value, ".0f" if value == round(value) and abs(value) < 1e9 else ".3g")
 
 
 def _points(frames: Frames) -> list[Titled]:
     """A row for each point and method: the measures shown, with their intervals."""
-    keys, measures = list(frames.provenance["varied"]), shown_measures(frames)
+    keys = list(frames.provenance["varied"])
+    measures = shown_measures(frames)
     means = means_of(frames)
-    table = _own_first(frames, pd.concat([means.of(measure) for measure in measures], ignore_index=True))
+    table = _own_first(
+        frames, pd.concat([means.of(measure) for measure in measures], ignore_index=True)
+    )
     number_of = table.groupby(means.by, sort=False, observed=True, dropna=False).ngroup()
-    foretold = [measure for measure in measures if table.loc[table["measure"] == measure, "predicted"].notna().any()]
+    foretold = [
+        measure
+        for measure in measures
+        if table.loc[table["measure"] == measure, "predicted"].notna().any()
+    ]
     header = ["of", "", *(key.rpartition(".")[2] for key in keys)]
     for measure in measures:
         called = measure.replace("_", " ")
@@ -174,29 +255,41 @@ def _points(frames: Frames) -> list[Titled]:
     for row in table[number_of < ROWS_SHOWN].to_dict("records"):
         cells = found.setdefault((_of(frames, row), "", *(shown(row[key]) for key in keys)), {})
         digits = _digits(frames, row["measure"])
-        mean, known = digits(row["mean"]), row["high"] > row["low"]
+        mean = digits(row["mean"])
+        known = row["high"] > row["low"]
         shown_ = with_interval(mean, digits(row["low"]), digits(row["high"])) if known else mean
         cells[row["measure"]] = [shown_]
         if row["measure"] in foretold:
             cells[row["measure"]].append(digits(row["predicted"]))
     empty = {measure: ["-"] * (1 + (measure in foretold)) for measure in measures}
     rows = [
-        [*point, *(cell for measure in measures for cell in cells.get(measure, empty[measure]))] for point, cells in found.items()
+        [*point, *(cell for measure in measures for cell in cells.get(measure, empty[measure]))]
+        for point, cells in found.items()
     ]
     most = int(table["repeats"].max())
-    says = f"means over {most} repeats [their 95 % confidence interval" if most > 1 else "of a single repeat"
+    says = (
+        f"means over {most} repeats [their 95 % confidence interval"
+        if most > 1
+        else "of a single repeat"
+    )
     if most > 1:
         alike = (table["low"].isna() & (table["repeats"] > 1)).any()
-        says += f"{'; none where all gave the same, but for shares of runs or dies' if alike else ''}]"
+        says += (
+            f"{'; none where all gave the same, but for shares of runs or dies' if alike else ''}]"
+        )
     elif table["low"].notna().any():
         says += " [95 % confidence interval, where runs or dies are counted]"
     if (count := int(number_of.max()) + 1) > ROWS_SHOWN:
-        says += f"; the first {ROWS_SHOWN:,} of {count:,} rows, points.csv and points.parquet have all"
+        says += (
+            f"; the first {ROWS_SHOWN:,} of {count:,} rows, points.csv and points.parquet have all"
+        )
     return [("Every point", says, (header, rows))]
 
 
 def _own_first(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:
-    """One thing measured after another, z before the gradient, each with the experiment's own method first."""
+    """One thing measured after another, z before the gradient, each with the experiment's own
+    method first.
+    """
     parts = []
     for quantity in _quantities(table):
         apart = series(frames, of_quantity(table, quantity))
@@ -207,7 +300,11 @@ def _own_first(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:
 
 def _quantities(table: pd.DataFrame) -> list[str]:
     """z before the gradient; of a study without either, nothing to tell apart."""
-    return [name for name in QUANTITIES if name in set(table["quantity"])] if "quantity" in table else [""]
+    return (
+        [name for name in QUANTITIES if name in set(table["quantity"])]
+        if "quantity" in table
+        else [""]
+    )
 
 
 def _digits(frames: Frames, measure: str) -> Callable[[float], str]:
@@ -226,13 +323,23 @@ def _failed(frames: Frames) -> list[Titled]:
         [row["command"], last_line(row["error"]), fixed(row["cell"], "d"), fixed(row["seed"], "d")]
         for row in failed.to_dict("records")
     ]
-    return [("Cells that failed", "the command runs a cell alone", (["command", "error", "cell", "seed"], rows[:ROWS_SHOWN]))]
+    return [
+        (
+            "Cells that failed",
+            "the command runs a cell alone",
+            (["command", "error", "cell", "seed"], rows[:ROWS_SHOWN]),
+        )
+    ]
 
 
 def lost(frames: Frames) -> list[str]:
     """Tables that should have been kept and are no longer there."""
-    done, said = frames.cells.loc[frames.cells["status"] == "done", "cell"], []
+    done = frames.cells.loc[frames.cells["status"] == "done", "cell"]
+    said = []
     for name in frames.provenance["kept"]:
         if missing := sum(not is_kept(frames, cell, name) for cell in done):
-            said.append(f"the table {name} of {missing} of {len(done)} cells is no longer there: plots are made without them")
+            said.append(
+                f"the table {name} of {missing} of {len(done)} cells is no longer there: plots are"
+                " made without them"
+            )
     return said
