@@ -235,6 +235,7 @@ def test_small_networks_are_diagonalised(runs):
     assert fact(run, "trace") == pytest.approx(values.sum()) and fact(run, "2/lambda_max") == pytest.approx(2 / values[-1])
 
 
+@pytest.mark.slow
 def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
     changes = {"study": "spectrum", "data.samples": 16, "spectrum.steps": 40}
     exact = sims.run_experiment("digits", changes)
@@ -391,7 +392,13 @@ class Patience:
     "name, changes, questions, tables",
     [
         ("uses", SMALL, 600, {"summary", "optimisation"}),
-        ("uses", {**SMALL, "uses.decays": [0.01, 0.02]}, None, {"summary", "optimisation", "eigenvalues", "modes", "evidence"}),
+        pytest.param(
+            "uses",
+            {**SMALL, "uses.decays": [0.01, 0.02]},
+            None,
+            {"summary", "optimisation", "eigenvalues", "modes", "evidence"},
+            marks=pytest.mark.slow,
+        ),
         ("digits", {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]}, None, {"summary", "extremes"}),
         ("finite-difference", QUICK["finite-difference"][1], 40, {"summary", "errors"}),
         ("estimators", QUICK["estimators"][1], 3, {"summary"}),
@@ -478,6 +485,7 @@ def test_evidence_is_told_only_at_a_clear_minimum():
         assert told == [known] * 4 and row["lowest_eigenvalue"] == pytest.approx(lowest)
 
 
+@pytest.mark.slow
 def test_a_decay_without_a_minimum_is_not_ranked(tmp_path, monkeypatch):
     changes = {**SMALL, "uses.decays": [0.02, 0.03]}
     evidence = uses.evidence

@@ -20,6 +20,7 @@ from sims.experiment import experiment_names, load_experiment
 from sims.training import contenders, interval, plan_of, stable_rate
 
 QUICK = {"training.runs": 2, "training.updates": 40, "training.records": 6, "training.control_updates": 20}
+LONG = {"curvature-costs", "digits-learning", "letters-learning", "recurrent-learning"}
 LEARNING = [name for name in experiment_names() if load_experiment(name).study == "training"]
 
 
@@ -33,7 +34,7 @@ def fact(run, name):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name == "curvature-costs" else ()) for name in LEARNING],
+    [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in LEARNING],
 )
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)
