@@ -356,7 +356,7 @@ assert locale.getencoding() != "utf-8"
 run = sims.run_experiment("xor", {"estimation.trials": 16, "description": "\\u00e4\\u65e5"}, out="run")
 frames = reports.load("run")
 assert frames.experiment["description"] == "\\u00e4\\u65e5" and frames.provenance["description"].startswith("\\u00e4\\u65e5")
-assert "\\u00e4\\u65e5" in reports.frames.experiment_text(frames)
+assert "\\u00e4\\u65e5" in frames.text()
 reports.export("run", list(reports.exporters.FORMATS), "out")
 """
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONWARNDEFAULTENCODING": "1"}
