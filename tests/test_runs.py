@@ -457,7 +457,7 @@ run = sims.run_experiment("xor", settings, out="run")
 frames = reports.load("run")
 assert frames.experiment["description"] == "\\u00e4\\u65e5"
 assert frames.provenance["description"].startswith("\\u00e4\\u65e5")
-assert "\\u00e4\\u65e5" in reports.frames.experiment_text(frames)
+assert "\\u00e4\\u65e5" in frames.text()
 reports.export("run", list(reports.exporters.FORMATS), "out")
 """
     environment = {
