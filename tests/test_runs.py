@@ -373,8 +373,8 @@ def test_stored_errors_name_no_place_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "prepare", broken)
     sims.run_sweep("xor", {"estimation.trials": [16]}, 1, tmp_path / "sweep", workers=0)
     (failed,) = sims.sweep_status(tmp_path / "sweep").failed
-    assert "RuntimeError: mine.csv and x" in failed["error"] and 'File "sims/cells.py"' in failed["error"]
-    for place in (Path.cwd(), Path.home(), Path(cells.__file__).parents[1]):
+    assert "RuntimeError: mine.csv and x" in failed["error"] and 'File "sims/sweeps/cell.py"' in failed["error"]
+    for place in (Path.cwd(), Path.home(), Path(cells.__file__).parents[2]):
         assert str(place) not in failed["error"]
 
 
