@@ -16,10 +16,10 @@ from hardware.params import ChipParams
 from perturb.errors import InputError
 
 Array = np.ndarray
-READINGS = 2**24  # between two writes whose 1/f noise is told apart
+MAX_READS = 2**24  # between two writes whose 1/f noise is told apart
 
 
-class Memory:
+class WeightStore:
     """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells of
     so many bits.
 
@@ -45,10 +45,8 @@ class Memory:
         self.seed = seed
         self.cells: Cells = fabricate(device, w.size, params.die or 0)
         self.refresh_ns = round(cells.refresh_s * 1e9)
-        self._forgets = bool(
-            cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift
-        )
-        self.changes = self._forgets or device.flicker is not None  # between two writes
+        self._decays = bool(cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift)
+        self.changes = self._decays or device.flicker is not None  # between two writes
         self.program(w)
 
     def program(self, w: Array) -> None:
@@ -57,7 +55,7 @@ class Memory:
         self.since_ns = np.zeros(self.cells.shape, dtype=np.int64)
         self.written = np.zeros(w.size, dtype=np.int64)  # number of each cell's last write
         self.writes = 0  # cells written since
-        self.stored = self._shown(self.hidden)
+        self.stored = self._apparent(self.hidden)
 
     def weights(self, now_ns: int, reading: int = 0) -> Array:
         """The weights (n,) that the array computes with at a time; reading: its number, for
@@ -66,7 +64,7 @@ class Memory:
         if not self.changes:
             return self.stored
         t = self._elapsed_s(now_ns)
-        return self._shown(self._aged(t), reading, t)
+        return self._apparent(self._aged(t), reading, t)
 
     def add(self, change: Array, update: int, now_ns: int) -> None:
         """Write: change the weights by about `change` (n,), through the devices."""
@@ -85,10 +83,10 @@ class Memory:
         either = written.reshape(-1, self.cells.n).any(0)
         self.written = np.where(either, update, self.written)
         self.writes += int(either.sum())
-        self.stored = self._shown(self.hidden)
+        self.stored = self._apparent(self.hidden)
 
-    def _shown(self, hidden: Array, reading: int = 0, elapsed_s: float | Array = 0.0) -> Array:
-        w = apparent(self.cells, hidden, self.seed, self.written, reading % READINGS, elapsed_s)
+    def _apparent(self, hidden: Array, reading: int = 0, elapsed_s: float | Array = 0.0) -> Array:
+        w = apparent(self.cells, hidden, self.seed, self.written, reading % MAX_READS, elapsed_s)
         return np.where(self.stuck, self.params.stuck_value, w)
 
     def _elapsed_s(self, now_ns: int) -> Array:
@@ -103,7 +101,7 @@ class Memory:
 
     def _aged(self, t: Array) -> Array:
         """What the cells hold so many seconds after they were written."""
-        if not self._forgets:
+        if not self._decays:
             return self.hidden
         params, hidden = (
             self.params,
@@ -136,4 +134,4 @@ class Memory:
         self.since_ns = parts["since_ns"]
         self.written = parts["written"]
         self.writes = int(parts["writes"])
-        self.stored = self._shown(self.hidden)
+        self.stored = self._apparent(self.hidden)
