@@ -192,7 +192,10 @@ class Frames:
 
     def fact_name(self, row: Mapping[Any, Any]) -> str:
         """What reports call a fact: chip, momentum: ever solved."""
-        measure = str(row["measure"]).replace("_", " ")
+        measure = str(row["measure"])
+        measure = (
+            measure.replace("_", " ") if measure.isidentifier() else measure
+        )  # such as 2/lambda_max
         return (
             f"{self.view.called(self, '', (row['subject'],))}: {measure}"
             if row["subject"]

@@ -38,6 +38,12 @@ def brute_force(net, w):
     return P / P.sum(), features
 
 
+def changes(net, Q, features, v):
+    """R{sum_a Q_a features_a} along v, Q over all states as one distribution."""
+    D = net.sign * features @ v
+    return (Q @ features * (Q @ D) - (Q * D) @ features) / net.temperature
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("values, sign, temperature", CONVENTIONS)
 def test_enumeration_equals_the_definitions(shape, values, sign, temperature):
@@ -118,11 +124,10 @@ def test_the_other_sign_convention_flips_w_and_v_together():
 
 def test_clamped_phase_is_averaged_pattern_by_pattern_not_pooled():
     net, objective, w, v = make((2, 2))
-    clamped, free = objective._phases(w)[:2]
-    D = net._energy(v)
-    pooled = (
-        net._R_expect(clamped, clamped.sum(), D) - net._R_expect(free, free.sum(), D)
-    ) / net.temperature
+    P, features = brute_force(net, w)
+    each = P.reshape(4, 4)  # a row for each visible state
+    clamped = (objective.distribution[:, None] * each / each.sum(1, keepdims=True)).ravel()
+    pooled = changes(net, clamped, features, v) - net.R_p(w, v)
     assert (
         np.abs(pooled - objective.hvp(w, v)).max() > 0.01
     )  # negative control: the mistake would be seen
@@ -155,12 +160,13 @@ def test_sampling_agrees_with_enumeration_within_five_standard_errors(values, si
 def test_clamped_sampling_agrees_with_the_conditional_expectation():
     net, _, w, v = make((2, 3))
     state = np.array([1.0, 0.0])
-    objective = net.objective(state[None])
-    clamped, _ = objective._phases(w)[:2]
+    P, features = brute_force(net, w)
+    clamped = P * (features[:, -net.n_units :][:, :2] == state).all(1)
+    clamped /= clamped.sum()
     sampled = net.sample(w, v, sweeps=400, chains=200, clamped=state)
-    difference = np.abs(sampled.p - net._expect(clamped))
+    difference = np.abs(sampled.p - clamped @ features)
     assert (difference <= 5 * sampled.p_stderr + 1e-12).all() and sampled.p_stderr.max() > 0
-    exact = net._R_expect(clamped, objective.distribution, net._energy(v))
+    exact = changes(net, clamped, features, v)
     assert (np.abs(sampled.R_p - exact) <= 5 * sampled.R_p_stderr + 1e-12).all()
 
 

@@ -12,9 +12,7 @@ from test_device import device
 from hardware.device import apparent, fabricate, initial, load_device, pulse, write
 from perturb import InputError
 from reports.device_fit import export_device_fit
-from sims.device_fit import fit_device
-from sims.device_likelihood import CANDIDATES
-from sims.pulses import read_pulses
+from sims.device_fit import CANDIDATES, fit_device, read_pulses
 
 
 def measure(path, params, n, runs, every=1, die=1, seed=2, unit=None, cycles=1):

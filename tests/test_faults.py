@@ -8,6 +8,7 @@ from test_chip import chip_of
 import reports
 import sims
 from hardware import Chip
+from reports.studies import compare as shown_compare
 from sims.studies import compare as comparison
 
 OPTIONS = {"method": "covariance", "code": "gaussian", "sigma": 0.05, "seed": 4}
@@ -142,18 +143,24 @@ def test_a_report_says_what_faults_cost(tmp_path):
         assert words in text and "synapses stopped working in trial 100" in text
 
 
+def cost_of_faults(quantity, measured, faultless):
+    return shown_compare.cost_of_faults(
+        {"quantity": quantity, "cosine": measured, "faultless_cosine": faultless}
+    )
+
+
 def test_costs_are_said_to_be_as_large_as_they_are():
     assert (
-        comparison._cost("hv", 0.88, 0.91)
+        cost_of_faults("hv", 0.88, 0.91)
         == "; faults cost 0.03 of the cosine with Hv (0.91 without them)"
     )
-    assert comparison._cost("gradient", np.nan, 0.91).startswith(
+    assert cost_of_faults("gradient", np.nan, 0.91).startswith(
         "; faults cost 0.91 of the cosine with the gradient"
     )
-    assert "less than 0.01" in comparison._cost("hv", 0.909, 0.91)
-    assert "cost nothing" in comparison._cost("hv", 0.93, 0.91)
-    assert "cost nothing" in comparison._cost("hv", -0.6, -0.4)  # there was nothing to lose
-    assert comparison._cost("hv", 0.9, np.nan) == ""
+    assert "less than 0.01" in cost_of_faults("hv", 0.909, 0.91)
+    assert "cost nothing" in cost_of_faults("hv", 0.93, 0.91)
+    assert "cost nothing" in cost_of_faults("hv", -0.6, -0.4)  # there was nothing to lose
+    assert cost_of_faults("hv", 0.9, np.nan) == ""
 
 
 def test_ctrl_c_while_the_cost_is_measured_keeps_the_run():

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from perturb import InputError
-from sims import device_likelihood
-from sims.device_fit import fit_device
-from sims.device_likelihood import OUTLIERS
-from sims.pulses import read_pulses
+from sims.device_fit import fit_device, read_pulses
+from sims.device_fit.filter import OUTLIERS, take_reading
 
 LOW, HIGH = 10.0, 30.0  # conductance of w = -1 and w = 1
 FINE = {"dw": 0.02, "c2c": 0.3, "read": 0.01, "runs": (100,) * 8}
@@ -173,6 +171,21 @@ def test_dropouts_are_left_out_by_name_and_change_nothing_else(tmp_path, command
     )
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_dropouts_that_begin_a_sequence_are_found_by_what_follows_them(n, tmp_path):
+    table(tmp_path / "x.csv", 5, **FINE)
+    lines = (tmp_path / "x.csv").read_text().splitlines()
+    for place in range(1, n + 1):
+        lines[place] = lines[place].rpartition(",")[0] + ",0"
+    (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+    fit = fit_device(tmp_path / "x.csv", "soft-bounds", LOW, HIGH)
+    assert fit.outliers["line"].tolist() == list(range(2, n + 2))
+    assert (
+        abs(fit.device.step.dw_min - 0.02)
+        < 5 * fit.parameters.set_index("key").loc["step.dw_min", "stderr"]
+    )
+
+
 def test_too_many_outliers_are_refused_as_no_dropouts(tmp_path):
     table(tmp_path / "x.csv", 5, **FINE | {"dropouts": 60})
     with pytest.raises(
@@ -330,7 +343,7 @@ def test_a_reading_is_taken_as_by_integration(y, half, P, write, top):
     from scipy.stats import norm
 
     span, s = 2.0, math.sqrt(P)
-    loss, _, regular, x, variance = device_likelihood._reading(y, half, 0.0, P, top, write, span)
+    loss, regular, x, variance = take_reading(y, half, 0.0, P, top, write, span)
 
     def seen(w):
         """Probability of the reading, with the weight at w."""

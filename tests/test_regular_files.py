@@ -7,12 +7,12 @@ import re
 import signal
 
 import pytest
+from sims.pulses import read_pulses
 
 from hardware import load_chip
 from perturb import InputError, Statistics
 from sims.data_files import read_patterns
 from sims.experiment.loading import load_experiment
-from sims.pulses import read_pulses
 
 
 @pytest.fixture(autouse=True)

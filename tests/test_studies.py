@@ -329,6 +329,7 @@ def test_small_networks_are_diagonalised(runs):
     ) == pytest.approx(2 / values[-1])
 
 
+@pytest.mark.slow
 def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
     changes = {"study": "spectrum", "data.samples": 16, "spectrum.steps": 40}
     exact = sims.run_experiment("digits", changes)
@@ -534,11 +535,12 @@ class Patience:
     "name, changes, questions, tables",
     [
         ("uses", SMALL, 600, {"summary", "optimisation"}),
-        (
+        pytest.param(
             "uses",
             {**SMALL, "uses.decays": [0.01, 0.02]},
             None,
             {"summary", "optimisation", "eigenvalues", "modes", "evidence"},
+            marks=pytest.mark.slow,
         ),
         (
             "digits",
@@ -675,6 +677,7 @@ def test_evidence_is_told_only_at_a_clear_minimum():
         assert told == [known] * 4 and row["lowest_eigenvalue"] == pytest.approx(lowest)
 
 
+@pytest.mark.slow
 def test_a_decay_without_a_minimum_is_not_ranked(tmp_path, monkeypatch):
     changes = {**SMALL, "uses.decays": [0.02, 0.03]}
     evidence = uses.evidence

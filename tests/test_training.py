@@ -29,6 +29,7 @@ QUICK = {
     "training.records": 6,
     "training.control_updates": 20,
 }
+LONG = {"curvature-costs", "digits-learning", "letters-learning", "recurrent-learning"}
 LEARNING = [name for name in experiment_names() if load_experiment(name).study == "training"]
 
 
@@ -38,10 +39,7 @@ def learn(**set):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name == "curvature-costs" else ())
-        for name in LEARNING
-    ],
+    [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in LEARNING],
 )
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)

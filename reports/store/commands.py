@@ -46,16 +46,22 @@ def sweep_command(plan: Mapping[str, Any]) -> str:
 
 def varied(sweep: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(vary or zip, key, its values or the text of its range) of a stored sweep."""
+    drawn = ranges(sweep)
     for option in ("vary", "zip"):
         for key, values in sweep[option].items():
-            drawn = (
-                option == "vary"
-                and "design" in sweep
-                and len(values) == 3
-                and isinstance(values[2], bool)
-            )
-            yield (
-                option,
-                key,
-                f"{'log' * values[2]}uniform:{values[0]!r}:{values[1]!r}" if drawn else values,
-            )
+            if option == "vary" and key in drawn:
+                low, high, logarithmic = drawn[key]
+                values = f"{'log' * logarithmic}uniform:{low!r}:{high!r}"
+            yield option, key, values
+
+
+def ranges(sweep: Mapping[str, Any]) -> dict[str, tuple[float, float, bool]]:
+    """key: (low, high, whether it is drawn evenly in its logarithm), of the keys that a stored
+    sweep draws from ranges.
+    """
+    found = sweep["vary"].items() if "design" in sweep else ()
+    return {
+        key: tuple(values)
+        for key, values in found
+        if len(values) == 3 and isinstance(values[2], bool)
+    }

@@ -254,7 +254,7 @@ def _comparison(frames: Frames) -> list[Titled]:
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(method/code, what came of its z, or of the gradient where that is all)."""
     return [
-        (method_name(row), verdict(row) + _cost_of_faults(row))
+        (method_name(row), verdict(row) + cost_of_faults(row))
         for row in frames.of_each().to_dict("records")
     ]
 
@@ -321,7 +321,7 @@ def _nothing(row: Mapping[Any, Any]) -> str:
     return f"every sum is zero{why}"
 
 
-def _cost_of_faults(row: Mapping[Any, Any]) -> str:
+def cost_of_faults(row: Mapping[Any, Any]) -> str:
     """What the faults of a run cost it, as the end of its verdict; nothing where it met none."""
     unhurt = row["faultless_cosine"]
     measured = row["cosine"]

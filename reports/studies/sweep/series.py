@@ -9,7 +9,7 @@ import pandas as pd
 from reports.formats import Number
 from reports.frames import Frames, Swept, View
 from reports.statistics import VARIED, Means, varied_names
-from reports.store.commands import varied
+from reports.store.commands import ranges
 from reports.studies import view_of
 
 EXACT = ("exact",)  # the control of a training
@@ -31,11 +31,8 @@ def evenly_drawn(frames: Frames) -> set[str]:
     """The keys that are drawn from ranges in equal parts of themselves, and not of their
     logarithm.
     """
-    return {
-        key
-        for _, key, spec in varied(frames.provenance["sweep"])
-        if isinstance(spec, str) and spec.startswith("uniform")
-    }
+    drawn = ranges(frames.provenance["sweep"])
+    return {key for key, (_, _, logarithmic) in drawn.items() if not logarithmic}
 
 
 def means_of(frames: Frames) -> Means:

@@ -1,0 +1,232 @@
+"""The filter that predicts each reading from the ones before it, and keeps two noises apart.
+
+The noise of a pulse stays in the weight and adds up, that of a reading (write noise) does not. With
+the mean step dw_d f_d(x), c the cycle-to-cycle noise and sigma_w the write noise:
+
+    x := x + d dw_d f_d(x),  P := F^2 P + (c dw_d)^2 (f_d^2 or 1),  F = 1 + d dw_d f_d'   per pulse
+    e = y - x,  S = P + sigma_w^2,  x := x + e P / S,  P := P sigma_w^2 / S             per reading
+
+A reading is known to half a last digit, h: its probability is Phi((e + h) / S^1/2) - Phi((e - h) /
+S^1/2), and x and P after it are moments of the normal distribution cut to y +- h. A pulse against a
+hard bound leaves the weight at it with the probability of what lies beyond (Tobin 1958). With the
+probability OUTLIERS a reading is anything within the span of all instead, and moves x and P by as
+much as it is none (probabilistic data association: Bar-Shalom & Tse 1975). Linear models are
+filtered exactly but for their bounds, the exponential one to first order (Kalman 1960; Jazwinski
+1970).
+"""
+
+import math
+
+import numpy as np
+
+from hardware.device import LINEAR
+from perturb.compiled import compiled
+
+Array = np.ndarray
+
+OUTLIERS = 1e-3  # share of the readings expected to say nothing about the weight: dropouts
+LOST = 5  # so many outliers in a row are none
+LEFT_OUT, COUNTED = 1, 2  # readings at a hard end
+E, S, LOSS, REGULAR, X = range(5)  # rows of what `kalman` returns
+
+
+@compiled()
+def step_at(kind, theta, up, x):
+    """dw f(x) and dw f'(x)."""
+    dw = theta[0] if up else theta[1]
+    if kind == LINEAR:
+        slope = theta[2] if up else theta[3]
+        return dw * (1.0 - slope * x), -dw * slope
+    A, k = (theta[2], theta[4]) if up else (theta[3], theta[5])
+    grown = A * math.exp(min(k * x, 100.0))
+    f = 1.0 - grown
+    if f <= 0.0:
+        return 0.0, 0.0
+    return dw * f, -dw * k * grown
+
+
+@compiled()
+def steps_at(kind, theta, up, x):
+    """dw f(x) of every cell."""
+    steps = np.empty(theta.shape[0])
+    for i in range(theta.shape[0]):
+        steps[i], _ = step_at(kind, theta[i], up, x)
+    return steps
+
+
+@compiled()
+def _censored(m, P, high):
+    """Mean and variance of min(X, high), X normal of mean m and variance P."""
+    s = math.sqrt(P)
+    u = (high - m) / max(s, 1e-300)
+    if u > 6.0:
+        return m, P
+    if u < -6.0:
+        return high, 0.0
+    density = math.exp(-0.5 * u * u) / math.sqrt(2.0 * math.pi)
+    below = 0.5 * math.erfc(-u / math.sqrt(2.0))
+    short = density + u * below
+    return high - s * short, max(P * ((1.0 + u * u) * below + u * density - short * short), 0.0)
+
+
+@compiled()
+def _interval(off, half, s):
+    """Probability of mean +- half off the mean of a normal distribution of deviation s.
+
+    Also mean and variance within that interval, from off.
+    """
+    a, b = (off - half) / s, (off + half) / s
+    if b - a < 1e-3:
+        density = math.exp(-0.5 * (off / s) ** 2) / math.sqrt(2.0 * math.pi)
+        return density * (b - a), off, half * half / 3.0
+    inside = 0.5 * (math.erfc(a / math.sqrt(2.0)) - math.erfc(b / math.sqrt(2.0)))
+    if inside < 1e-12:
+        return inside, off, half * half / 3.0
+    below = math.exp(-0.5 * a * a) / math.sqrt(2.0 * math.pi)
+    above = math.exp(-0.5 * b * b) / math.sqrt(2.0 * math.pi)
+    drawn = (below - above) / inside
+    variance = s * s * (1.0 + (a * below - b * above) / inside - drawn * drawn)
+    return inside, s * drawn, max(variance, 0.0)
+
+
+@compiled()
+def take_reading(y, half, x, P, top, write, span):
+    """One reading y, after pulses up to the bound `top`; the weight before it is x, of variance P.
+
+    Parameters
+    ----------
+    y, half
+        The weight and its write noise lie within y +- half.
+    x, P, top
+        Where x, P lie beyond top, the weight is top.
+    write
+        Standard deviation of the write noise.
+    span
+        Range of all readings. 0: no reading is an outlier, and y is normal, as of steps too large
+        for all this.
+
+    Returns
+    -------
+    loss, regular, x, P
+        -ln of the density of y, the probability that y is no outlier, and mean and variance of the
+        weight after it.
+
+    References
+    ----------
+    Tobin 1958 (bounds); Bar-Shalom & Tse 1975 (outliers).
+    """
+    if span == 0.0:
+        x, P = _censored(x, P, top)
+        r = write * write + half * half / 3.0
+        S = P + r
+        loss = 0.5 * (math.log(2.0 * math.pi * S) + (y - x) ** 2 / S)
+        return loss, 1.0, x + (y - x) * P / S, P * r / S
+    s = max(math.sqrt(P + write * write), 1e-3 * half)
+    gain, side = P / (s * s), 1.0 if y > x else -1.0
+    inside, off, within = _interval(abs(y - x), half, s)
+    after_x, after_P = x + gain * off * side, P * (1.0 - gain) + gain * gain * within
+    if top - x < 6.0 * math.sqrt(P):
+        own = max(math.sqrt(after_P), 1e-300)
+        z = (top - after_x) / own
+        under = 0.5 * math.erfc(-z / math.sqrt(2.0))
+        low_x, low_P = top, 0.0
+        if z > -6.0:
+            mills = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) / under
+            low_x = after_x - own * mills
+            low_P = max(after_P * (1.0 - mills * (z + mills)), 0.0)
+        at_top = 0.5 * math.erfc((top - x) / max(math.sqrt(P), 1e-300) / math.sqrt(2.0))
+        seen, _, _ = _interval(abs(y - top), half, max(write, 1e-3 * half))
+        total = inside * under + at_top * seen
+        share = inside * under / total if total > 0.0 else 0.0
+        inside = total
+        after_x = share * low_x + (1.0 - share) * top
+        after_P = share * low_P + share * (1.0 - share) * (top - low_x) ** 2
+    stray = OUTLIERS * min(2.0 * half / span, 1.0)
+    chance = (1.0 - OUTLIERS) * inside + stray
+    regular = (1.0 - OUTLIERS) * inside / chance
+    if top - x < 6.0 * math.sqrt(P):
+        x, P = _censored(x, P, top)
+    P = regular * after_P + (1.0 - regular) * (P + regular * (after_x - x) ** 2)
+    loss = -math.log(chance / (2.0 * half))
+    return loss, regular, regular * after_x + (1.0 - regular) * x, P
+
+
+@compiled()
+def kalman(
+    kind, y, pulses, first, at_end, cell, theta, held, low, high, c, additive, write, half, span,
+):  # fmt: skip
+    """The filter over all readings: a row for each of E, S, LOSS, REGULAR and X.
+
+    Innovations e and their variances S, losses -ln p, the probability of being no outlier, and x
+    after each. Those of first readings are e = 0, S = 1, loss = 0; those at_end count as
+    probabilities, not densities, or not at all. held: theta that S goes by.
+
+    A sequence begins anew where its second reading is an outlier to its first, or after LOST
+    outliers in a row: then it is what they were judged by that has gone. If that was fewer
+    readings than they are, from the beginning of the sequence, those were the outliers.
+    """
+    out = np.empty((5, y.size))
+    x, P, r, began, taken, missed = 0.0, 0.0, write * write + half * half / 3.0, 0, 0, 0
+    for i in range(y.size):
+        own, ref = theta[cell[i]], held[cell[i]]
+        if first[i]:
+            out[E, i], out[S, i], out[LOSS, i], out[REGULAR, i], out[X, i] = (
+                0.0,
+                1.0,
+                0.0,
+                1.0,
+                y[i],
+            )
+            x, P, began, taken, missed = y[i], r, i, 1, 0
+            continue
+        up = pulses[i] > 0
+        d = 1.0 if up else -1.0
+        top = high[cell[i]] if up else -low[cell[i]]
+        for number in range(abs(pulses[i])):
+            if number:
+                x, P = _censored(d * x, P, top)
+                x *= d
+            noise, slope = step_at(kind, ref, up, x)
+            if additive:
+                noise = ref[0] if up else ref[1]
+            step, _ = step_at(kind, own, up, x)
+            x += d * step
+            P = (1.0 + d * slope) ** 2 * P + (c * noise) ** 2
+        mean, variance = _censored(d * x, P, top)
+        out[E, i], out[S, i] = y[i] - d * mean, variance + r
+        loss, regular, x, P = take_reading(d * y[i], half, d * x, P, top, write, span)
+        x *= d
+        if at_end[i] == COUNTED:
+            loss -= math.log(2.0 * half)
+        elif at_end[i]:
+            loss, regular, x, P = 0.0, 1.0, y[i], r
+        out[LOSS, i], out[REGULAR, i] = loss, regular
+        missed = 0 if regular > 0.5 else missed + 1
+        if missed and (taken == 1 or missed == LOST):
+            if taken == 1:  # of the two, the one before it is named
+                out[REGULAR, i], out[REGULAR, i - 1] = 1.0, 0.0
+            else:
+                out[REGULAR, i - LOST + 1 : i + 1] = 1.0
+                if taken < LOST:
+                    out[REGULAR, began : i - LOST + 1] = 0.0
+            began, taken = i, (1 if taken == 1 else LOST)
+            x, P, missed = y[i], r, 0
+        elif not missed:
+            taken += 1
+        out[X, i] = x
+    return out
+
+
+@compiled()
+def mean_curve(kind, y, pulses, first, cell, theta, low, high):
+    """The mean response from every sequence's first reading, with no look at the later ones."""
+    curve, x = np.empty(y.size), 0.0
+    for i in range(y.size):
+        if first[i]:
+            x = y[i]
+        for _ in range(abs(pulses[i])):
+            up = pulses[i] > 0
+            step, _ = step_at(kind, theta[cell[i]], up, x)
+            x = min(max(x + (step if up else -step), low[cell[i]]), high[cell[i]])
+        curve[i] = x
+    return curve
