@@ -1,7 +1,7 @@
 """The chip in time: a controller, tiles of synapses, an analog array with its error unit, a summing
 line and a broadcast bus.
 
-SimPy says when, in whole nanoseconds. One trial: the tiles perturb; for every phase of the method
+SimPy says when, in integer nanoseconds. One trial: the tiles perturb; for every phase of the method
 the perturbation settles, the patterns settle in the array and are read one after another. The words
 go over the bus, dE after the last evaluation, dw.v (where the method needs it) as soon as the line
 has summed it; `latency_ns` after the last of them every tile meets them with the oldest
@@ -157,7 +157,7 @@ class Chip:
                 f" {self.timing.trial_ns:g} ns each, that events can follow at a time: lower it"
             )
 
-        self.env: Any = simpy.Environment(now)  # in whole nanoseconds
+        self.env: Any = simpy.Environment(now)  # in integer nanoseconds
         self._looks = 0  # at the number of events
         self._bus_free_ns = 0  # when all words have been sent that somebody has asked for
         self.trace: list[Interval] = []

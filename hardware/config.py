@@ -66,7 +66,7 @@ class Among:
 
 
 class Table(BaseModel):
-    """A table of a TOML file: immutable, no unknown keys, no conversions but of whole numbers to
+    """A table of a TOML file: immutable, no unknown keys, no conversions but of integers to
     float, no NaN or infinity.
     """
 
@@ -168,7 +168,7 @@ def validated(model: type[M], data: dict[str, Any], source: str, also: Collectio
 
 
 WANTED = {
-    "int_type": "must be a whole number, written without a point or exponent",
+    "int_type": "must be an integer, written without a point or exponent",
     "float_type": "must be a number such as 0.01, at most 1e308",
     "finite_number": "must be a finite number",
     "string_type": "must be a text in quotes",

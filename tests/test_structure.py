@@ -49,6 +49,18 @@ FLOORS = {
         {"curvature", "estimation"},
         {"theory", "training"},
     ],
+    "hardware": [
+        {"config"},
+        {"device_params"},
+        {"cells", "part_params"},
+        {"device", "params"},
+        {"parts", "templates", "timing"},
+        {"datapath"},
+        {"accumulators"},
+        {"chip"},
+        {"update_process"},
+        {"training"},
+    ],
 }
 
 

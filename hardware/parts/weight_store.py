@@ -2,16 +2,9 @@
 
 import numpy as np
 
-from hardware.device import (
-    BoundsParams,
-    Cells,
-    DeviceParams,
-    age,
-    apparent,
-    fabricate,
-    initial,
-    write_cells,
-)
+from hardware.cells import Cells
+from hardware.device import age, apparent, fabricate, initial, write_cells
+from hardware.device_params import BoundsParams, DeviceParams
 from hardware.params import ChipParams
 from perturb.errors import InputError
 
