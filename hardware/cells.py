@@ -19,13 +19,29 @@ MAX_CELLS = 2**34  # a block of Philox is 32 bits, and holds two to four cells
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells start..stop-1 of a die, arrays (n,) in units of the network. Of a pair, up is
-    g_plus and down is g_minus.
+    """The cells start..stop-1 of a die, as `fabricate` draws them; arrays (n,) but for `nu_xi`.
 
-    dw_up, dw_down: mean step at f = 1. b_max, b_min: bounds; of a pair, g_plus <= b_max and g_minus
-    <= -b_min. slope_up, slope_down: f = 1 - slope w of the linear models. nu_xi (2, n): standard
-    normal, the cell's place in the spread of drift exponents (second row: of g_minus). lifetime_s:
-    of the leak, inf without. stuck: whether it is; stuck_at: where.
+    Weights are in units of the network. Of a pair, up is g_plus and down is g_minus.
+
+    Attributes
+    ----------
+    params : DeviceParams
+    start : int
+        Number of the first cell.
+    dw_up, dw_down : array
+        Mean step of a pulse at f = 1.
+    b_max, b_min : array
+        Bounds; of a pair, g_plus <= b_max and g_minus <= -b_min.
+    slope_up, slope_down : array
+        f = 1 - slope w of the linear models.
+    nu_xi : array (2, n)
+        Standard normal numbers by which drift exponents differ (second row: of g_minus).
+    lifetime_s : array
+        Time constant of the leak in s, infinite without.
+    stuck : array of bool
+        Which cells are stuck.
+    stuck_at : array
+        What a stuck cell holds.
     """
 
     params: DeviceParams
@@ -43,11 +59,12 @@ class Cells:
 
     @property
     def n(self) -> int:
+        """Number of cells."""
         return self.dw_up.size
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of `hidden`: (n,), or (2, n) for a pair: g_plus, g_minus."""
+        """Shape of `hidden`: (n,); of a pair (2, n): g_plus, g_minus."""
         return (2, self.n) if self.params.model == "one-sided-pair" else (self.n,)
 
     @property
@@ -58,7 +75,16 @@ class Cells:
         return self.b_min[None], self.b_max[None]
 
     def with_stuck(self, hidden: Array) -> Array:
-        """hidden, with what stuck cells hold in its place."""
+        """hidden, but for the stuck cells, which hold what they are stuck at.
+
+        Parameters
+        ----------
+        hidden : array of `shape`
+
+        Returns
+        -------
+        array of `shape`
+        """
         if not self.stuck.any():
             return hidden
         at = self.stuck_at
@@ -66,7 +92,19 @@ class Cells:
         return np.where(self.stuck, sides, hidden)
 
     def normals(self, stream: int, seed: int, update: int | Array, phase: int) -> Array:
-        """Standard normals (n,) of an update, one for all cells or each its own."""
+        """Standard normal numbers of the cells.
+
+        Parameters
+        ----------
+        stream, seed, phase : int
+            Keys of the numbers, with update and cell.
+        update : int or array (n,) of int
+            One for all cells, or one each.
+
+        Returns
+        -------
+        array (n,)
+        """
         out = np.empty(self.n)
         updates = np.asarray(update)
         shaped = updates.dtype.kind in "iu" and updates.shape in ((), (self.n,))
@@ -77,7 +115,24 @@ class Cells:
         return out
 
     def checked(self, name: str, values: Array, shape: tuple[int, ...]) -> Array:
-        """values as finite floats of a shape; InputError for others."""
+        """An argument as finite floats of the right shape.
+
+        Parameters
+        ----------
+        name : str
+            In the message.
+        values : array
+        shape : tuple of int
+
+        Returns
+        -------
+        array of `shape`
+
+        Raises
+        ------
+        InputError
+            For another shape, or a number that is not finite.
+        """
         values = np.asarray(values, dtype=float)
         if values.shape != shape:
             raise InputError(f"{name} has shape {values.shape} but these cells need {shape}")
@@ -97,10 +152,39 @@ GAIN, BETA, B_MAX, B_MIN, GAMMA_UP, GAMMA_DOWN, NU, LIFETIME, STUCK, STUCK_AT = 
 def fabricate(
     params: DeviceParams, n: int, die: int, start: int = 0, stop: int | None = None
 ) -> Cells:
-    """Draw cells start..stop-1 of the n of a die (stop: n if left out), once and for all.
+    """Draw the cells of a die: what each differs by from the mean device.
 
-    The same die has the same cells; `fabricate(params, n, die, a, b)` are those of the whole from a
-    to b. Formulas: head of this module. A count or seed that cannot be used raises InputError.
+    Parameters
+    ----------
+    params : DeviceParams
+    n : int
+        Cells of the die.
+    die : int
+        Seed of the die; the same die has the same cells.
+    start, stop : int
+        Draw cells start..stop-1 only: the same numbers as in the whole. stop is n if left out.
+
+    Returns
+    -------
+    Cells
+
+    Raises
+    ------
+    InputError
+        For a count, a range or a seed that cannot be used.
+
+    Notes
+    -----
+    Formulas: head of `hardware.device`. Every quantity is keyed by (die, quantity, cell).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hardware.device import fabricate, load_device
+    >>> whole = fabricate(load_device("ecram-tang2018"), n=100, die=1)
+    >>> part = fabricate(load_device("ecram-tang2018"), 100, 1, start=40, stop=60)
+    >>> np.array_equal(whole.dw_up[40:60], part.dw_up)
+    True
     """
     stop = n if stop is None else stop
     integer("n", n, 1, MAX_CELLS)

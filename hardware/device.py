@@ -36,22 +36,17 @@ import numpy as np
 
 from hardware.cells import Cells, as_seconds, as_seed
 from hardware.cells import fabricate as fabricate
-from hardware.device_params import ExponentialParams, PairParams
 from hardware.device_params import load_device as load_device
+from hardware.device_tables import ExponentialParams, PairParams
+from hardware.pulse_kernel import EXPONENTIAL, LINEAR, PAIR, give_pulses
 from perturb.checks import integer
-from perturb.compiled import compiled
 from perturb.errors import InputError
-from perturb.trial.random import PROGRAM, PULSE, READ, ROUNDING, WRITE, four_normals, uniforms_at
+from perturb.trial.random import PROGRAM, READ, ROUNDING, WRITE, uniforms_at
 
 Array = np.ndarray
 
 MAX_PULSES = 2**24  # of one update: what a phase of Philox can number
 MAX_UPDATES = 2**62 - 1
-LINEAR, EXPONENTIAL, PAIR = (
-    0,
-    1,
-    2,
-)  # kinds of the kernel: a constant step and soft bounds are linear in w, too
 KINDS = {
     "constant-step": LINEAR,
     "linear-step": LINEAR,
@@ -62,12 +57,36 @@ KINDS = {
 
 
 def initial(cells: Cells, w: Array, seed: int, update: int = 0) -> Array:
-    """Program the weights w (n,) into the cells; returns `hidden`, of shape `cells.shape`.
+    """Program weights into the cells.
 
-    A weight beyond a cell's bounds becomes the bound, a digital one the nearest level, a stuck cell
-    stays where it is. A pair is reset and the sign decides which side holds |w|. With a table
-    [programming] every conductance misses by its noise, keyed by (seed, update). InputError for
-    weights of another shape or not finite.
+    Parameters
+    ----------
+    cells : Cells
+    w : array (n,)
+        Wanted weights, in units of the network.
+    seed, update : int
+        Keys of the programming noise.
+
+    Returns
+    -------
+    array of `cells.shape`
+        The hidden weights: what the cells hold.
+
+    Raises
+    ------
+    InputError
+        For weights of another shape or not finite.
+
+    Notes
+    -----
+    A weight beyond a cell's bounds becomes the bound, a digital one the nearest level; a stuck cell
+    does not change. A pair is reset, and the sign decides which side holds |w|. With a table
+    [programming] every conductance has an error of standard deviation c0 + c1 g + c2 g^2, g =
+    G/Gmax.
+
+    References
+    ----------
+    Nandakumar et al. (2020).
     """
     params = cells.params
     w = cells.checked("w", w, (cells.n,))
@@ -97,13 +116,31 @@ def initial(cells: Cells, w: Array, seed: int, update: int = 0) -> Array:
 def pulse(
     cells: Cells, hidden: Array, pulses: Array, seed: int, update: int, first: int = 0
 ) -> Array:
-    """Give cell i |pulses_i| pulses, up if pulses_i > 0, down if < 0; returns the new hidden
-    weights.
+    """Give cell i |pulses_i| pulses, up if pulses_i > 0, down if < 0.
 
-    pulses: integers, (n,) or one for all. Formulas: head of this module. The noise of a pulse
-    is keyed by (seed, update, number of the pulse within the update), which counts from `first`:
-    pulses given one by one, first = 0, 1, 2, ..., leave the same numbers as all at once. A digital
-    weight moves by one level per pulse, an ideal one has no pulses (InputError).
+    Parameters
+    ----------
+    cells : Cells
+    hidden : array of `cells.shape`
+    pulses : int or array (n,) of int
+    seed, update, first : int
+        Keys of the noise: a pulse has that of (seed, update, its number within the update), which
+        counts from `first`. Pulses given one by one, first = 0, 1, 2, ..., leave the same numbers
+        as all at once.
+
+    Returns
+    -------
+    array of `cells.shape`
+        The new hidden weights.
+
+    Raises
+    ------
+    InputError
+        For pulses that are not integers or too many, and for an ideal device, which has none.
+
+    Notes
+    -----
+    Formulas: head of this module. A digital weight changes by one level per pulse.
     """
     params = cells.params
     hidden = cells.checked("hidden", hidden, cells.shape)
@@ -124,7 +161,7 @@ def pulse(
     low, high = cells.limits
     exponential = params.exponential or ExponentialParams(a=0.0, A_up=0.0, gamma_up=0.0)
     rows = np.atleast_2d(hidden).copy()
-    _pulses(
+    give_pulses(
         KINDS[params.model],
         rows,
         counts,
@@ -160,14 +197,45 @@ def write(
     update: int,
     rounding: Literal["stochastic", "nearest"] = "stochastic",
 ) -> Array:
-    """Change the weights by about `wanted_change` (n,), in whole pulses; returns the new hidden
-    weights.
+    """Change the weights by about a wanted change, in whole pulses.
 
-    Pulses: |wanted change| / dw_min, rounded up with the probability of its fraction ("stochastic":
-    right in the mean) or to the nearest number, at most step.max_pulses. The controller knows
-    dw_min of the device, not that of the cell, its asymmetry or its state. A pair that has passed
-    pair.refresh_at is refreshed. An ideal weight takes the change as it is. InputError for changes
-    of another shape or not finite, or another rounding.
+    Parameters
+    ----------
+    cells : Cells
+    hidden : array of `cells.shape`
+    wanted_change : array (n,)
+        In units of the network.
+    seed, update : int
+        Keys of rounding and noise; update is the number of this write.
+    rounding : {"stochastic", "nearest"}
+        |wanted change| / dw_min is rounded up with the probability of its fraction, which is right
+        in the mean, or to the nearest integer.
+
+    Returns
+    -------
+    array of `cells.shape`
+        The new hidden weights.
+
+    Raises
+    ------
+    InputError
+        For changes of another shape or not finite, or another rounding.
+
+    Notes
+    -----
+    At most step.max_pulses are given. The controller knows dw_min of the device, not that of the
+    cell, its asymmetry or its state. A pair that has passed pair.refresh_at is refreshed. An ideal
+    weight takes the change as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hardware.device import apparent, fabricate, initial, load_device, write
+    >>> cells = fabricate(load_device("gokmen-vlasov2016"), n=1000, die=1)
+    >>> hidden = initial(cells, np.zeros(1000), seed=0)
+    >>> hidden = write(cells, hidden, np.full(1000, 0.01), seed=0, update=1)
+    >>> bool(abs(apparent(cells, hidden, seed=0, update=1).mean() - 0.01) < 5e-4)
+    True
     """
     return write_cells(cells, hidden, wanted_change, seed, update, rounding)[0]
 
@@ -180,8 +248,18 @@ def write_cells(
     update: int,
     rounding: Literal["stochastic", "nearest"] = "stochastic",
 ) -> tuple[Array, Array]:
-    """As `write`; and which cells it has written, of the shape of hidden: those that got a pulse or
-    were refreshed, moved or not. All others are as they were.
+    """As `write`, and which cells it has written.
+
+    Parameters
+    ----------
+    cells, hidden, wanted_change, seed, update, rounding
+        As of `write`.
+
+    Returns
+    -------
+    hidden : array of `cells.shape`
+    written : array of bool of `cells.shape`
+        Cells that got a pulse or were refreshed, whether that changed them or not.
     """
     params = cells.params
     change = cells.checked("wanted_change", wanted_change, (cells.n,))
@@ -210,11 +288,29 @@ def write_cells(
 
 
 def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
-    """Reset pairs of which a side has passed pair.refresh_at of its bound, and the other
-    pair.other_at, and program their difference anew.
+    """Reset the pairs that are near a bound, and program their differences anew.
 
-    hidden (2, n). The difference is read without noise; programming has that of the table
-    [programming]. InputError for a device that is no pair.
+    Parameters
+    ----------
+    cells : Cells
+    hidden : array (2, n)
+    seed, update : int
+        Keys of the programming noise.
+
+    Returns
+    -------
+    array (2, n)
+        The new hidden weights.
+
+    Raises
+    ------
+    InputError
+        For a device that is no pair.
+
+    Notes
+    -----
+    Due is a pair of which one side has passed pair.refresh_at of its bound, and the other is not
+    below pair.other_at of its bound. The difference is read without noise.
     """
     if cells.params.model != "one-sided-pair":
         raise InputError(
@@ -246,14 +342,34 @@ def apparent(
     read: int = 0,
     elapsed_s: float | Array = 0.0,
 ) -> Array:
-    """The weights w (n,) that the array computes with: hidden + write noise + 1/f noise of this
-    reading.
+    """The weights that the array computes with: hidden + write noise + 1/f noise of this reading.
 
-    Write noise, which stuck cells have, too, has standard deviation noise.write and is keyed by
-    (seed, update): update (n,), the number of each cell's last write, leaves it as it is until the
-    cell is written again. The 1/f noise of a table [flicker] is keyed by (seed, update, read) and
-    grows with the time elapsed_s since programming: one number, (n,) or, for either side of a pair,
-    (2, n). A pair is g_plus - g_minus.
+    Parameters
+    ----------
+    cells : Cells
+    hidden : array of `cells.shape`
+    seed : int
+    update : int or array (n,) of int
+        Number of each cell's last write: its write noise is that of (seed, update) until it is
+        written again.
+    read : int
+        Number of the reading, for 1/f noise.
+    elapsed_s : float or array of `cells.shape`
+        Time since programming in s, with which 1/f noise grows.
+
+    Returns
+    -------
+    array (n,)
+        In units of the network.
+
+    Notes
+    -----
+    Write noise, which stuck cells have, too, has the standard deviation noise.write; 1/f noise that
+    of G min(q / g^power, q_max) sqrt(ln((t + read_s) / (2 read_s))). A pair is g_plus - g_minus.
+
+    References
+    ----------
+    Nandakumar et al. (2020).
     """
     params = cells.params
     hidden = cells.checked("hidden", hidden, cells.shape)
@@ -277,17 +393,36 @@ def apparent(
 def age(
     cells: Cells, hidden: Array, elapsed_s: float | Array, since_s: float | Array = 0.0
 ) -> Array:
-    """Let `elapsed_s` seconds pass, one number, (n,) or the shape of hidden: leak and drift;
-    returns the new hidden weights.
+    """Let time pass: leak and drift.
 
-        leak     w := rest + (w - rest) exp(-elapsed / lifetime_i)
-        drift G := G (max(t0, since + elapsed) / max(t0, since))^-nu_i, nu_i = max(0, mean(g) +
-        std(g) xi_i), g = G/Gmax
+    Parameters
+    ----------
+    cells : Cells
+    hidden : array of `cells.shape`
+    elapsed_s : float or array (n,) or of `cells.shape`
+        Time that passes, in s.
+    since_s : float or array
+        Time from programming until then, in s: a power law, unlike a leak, has to know.
 
-    since_s: how long ago the cell was programmed; a power law, unlike a leak, has to know. Time is
-    what counts, not the number of calls: ageing twice is ageing once by the sum (for drift with the
-    later since_s, and where nu depends on g only nearly, as g is that of `hidden`). Stuck cells do
-    not age. InputError for a negative time.
+    Returns
+    -------
+    array of `cells.shape`
+        The new hidden weights.
+
+    Raises
+    ------
+    InputError
+        For a negative time.
+
+    Notes
+    -----
+    leak: w := rest + (w - rest) exp(-elapsed / lifetime_i)
+
+    drift: G := G (max(t0, since + elapsed) / max(t0, since))^-nu_i, nu_i = max(0, mean(g) + std(g)
+    xi_i), g = G/Gmax
+
+    Two calls are as one with the sum of the times, for drift with the later since_s, and only
+    nearly where nu depends on g, as g is that of `hidden`. Stuck cells do not change.
     """
     params = cells.params
     hidden = cells.checked("hidden", hidden, cells.shape)
@@ -310,67 +445,6 @@ def age(
         )
         rows = rows * stretch ** -np.maximum(mean + std * cells.nu_xi[: len(rows)], 0.0)
     return cells.with_stuck(rows.reshape(cells.shape))
-
-
-# ---- the pulse kernel
-
-
-@compiled()
-def _pulses(
-    kind,
-    rows,
-    counts,
-    dw_up,
-    dw_down,
-    low,
-    high,
-    slope_up,
-    slope_down,
-    exponential,
-    noises,
-    additive,
-    seed,
-    update,
-    first,
-    start,
-):
-    # four cells share the words of Philox, so they take their pulses together
-    a, b, A_up, A_down, gamma_up, gamma_down = exponential
-    c2c, offset, slope = noises
-    noisy = c2c > 0.0 or offset > 0.0 or slope > 0.0
-    n = counts.size
-    i = 0
-    while i < n:
-        block = (start + i) // 4
-        end = min(n, 4 * (block + 1) - start)
-        most = 0
-        for j in range(i, end):
-            most = max(most, abs(counts[j]))
-        for number in range(most):
-            xi = (0.0, 0.0, 0.0, 0.0)
-            if noisy:
-                xi = four_normals(seed, update, block, PULSE, first + number)
-            for j in range(i, end):
-                if number >= abs(counts[j]):
-                    continue
-                up = counts[j] > 0
-                side = 1 if kind == PAIR and not up else 0
-                d = 1.0 if up or kind == PAIR else -1.0
-                w = rows[side, j]
-                dw = dw_up[j] if up else dw_down[j]
-                if kind == LINEAR:
-                    f = 1.0 - (slope_up[j] if up else slope_down[j]) * w
-                else:
-                    z = 2.0 * a * w / (high[side, j] - low[side, j]) + b
-                    A, gamma = (A_up, gamma_up) if d > 0.0 else (A_down, gamma_down)
-                    f = max(0.0, 1.0 - A * np.exp(d * gamma * z))
-                noise = c2c * xi[(start + j) % 4]
-                change = dw * (f + noise if additive else f * (1.0 + noise))
-                if offset > 0.0 or slope > 0.0:  # of the sign of the noise above
-                    own = xi[(start + j) % 4] if additive or f >= 0.0 else -xi[(start + j) % 4]
-                    change += (offset + slope * abs(w)) * own
-                rows[side, j] = min(max(w + d * change, low[side, j]), high[side, j])
-        i = end
 
 
 def _digital(cells: Cells, w: Array, levels: Array) -> Array:

@@ -1,13 +1,10 @@
-"""The tables of a device file: what a device is, and which of its models' parameters go together.
-
-The formulas that they enter head `hardware.device`.
-"""
+"""A device: its model, the tables that belong to it, and its file."""
 
 import math
 import os
 from functools import lru_cache
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -15,307 +12,26 @@ from scipy.special import erf
 
 from hardware.config import (
     Name,
-    NonNegative,
-    Number,
     Positive,
     Table,
     read_named,
     toml_names,
     validated,
 )
-from perturb.errors import InputError, shown
-
-# name: the largest value that is plausible, and why a larger one is not
-SHARE = "it is a share, so 5 % is written 0.05"
-PLAUSIBLE = {
-    "dw_min": (1.0, "it is in units of the range, -1..1 or so, and one step cannot be half of it"),
-    "dw_min_dtod": (1.0, SHARE),
-    "up_down_dtod": (1.0, SHARE),
-    "w_max_dtod": (1.0, SHARE),
-    "w_min_dtod": (1.0, SHARE),
-    "lifetime_dtod": (1.0, SHARE),
-    "c2c": (
-        10.0,
-        (
-            "it is relative to the mean step, so 30 % is written 0.3 (the noisiest device published"
-            " has 5)"
-        ),
-    ),
-    "c2c_offset": (1.0, "it is in units of the range, -1..1 or so"),
-    "c2c_slope": (1.0, SHARE),
-    "write": (1.0, "it is in units of the range, -1..1 or so"),
-    "fraction": (1.0, SHARE),
-    "w_max": (
-        10.0,
-        "the range of a device is -1..1 or so: use `range` to scale it to the network's weights",
-    ),
-    "nu": (1.0, "conductance drifts by powers of about 0.1"),
-}
-
-
-class Plausible(Table):
-    @model_validator(mode="after")
-    def _plausible(self) -> "Plausible":
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if name in PLAUSIBLE and value > PLAUSIBLE[name][0]:
-                most, why = PLAUSIBLE[name]
-                raise InputError(f"{name} = {shown(value)} must be <= {most:g}: {why}")
-        return self
-
-
-class StepParams(Plausible):
-    """[step] of a pulsed device."""
-
-    dw_min: Positive = Field(
-        description=(
-            "range units: change by one pulse at w = 0 where f is 1, mean over cells and directions"
-            " (lognormal: median)"
-        )
-    )
-    dw_min_dtod: NonNegative = Field(
-        0.0, description="share of dw_min: its spread from cell to cell; 0 = all cells alike"
-    )
-    dw_min_distribution: Literal["normal", "lognormal"] = Field(
-        "normal",
-        description=(
-            "of that spread; of a lognormal one dw_min is the median and dw_min_dtod the spread of"
-            " ln dw_min"
-        ),
-    )
-    up_down: float = Field(
-        0.0,
-        gt=-1,
-        lt=1,
-        description=(
-            "asymmetry beta: steps up are 1 + beta, steps down 1 - beta times dw_min; 0 = symmetric"
-        ),
-    )
-    up_down_dtod: NonNegative = Field(
-        0.0, description="spread of beta from cell to cell; 0 = all cells alike"
-    )
-    c2c: NonNegative = Field(
-        0.0, description="noise of every pulse, share of the mean step; 0 = all pulses alike"
-    )
-    c2c_kind: Literal["multiplicative", "additive"] = Field(
-        "multiplicative",
-        description="the noise shrinks with f as the step does, or is the same everywhere",
-    )
-    c2c_offset: NonNegative = Field(
-        0.0, description="range units: further noise of every pulse, whatever the step; 0 = none"
-    )
-    c2c_slope: NonNegative = Field(
-        0.0,
-        description="share of |w|, of a pair the side's: further noise of every pulse; 0 = none",
-    )
-    max_pulses: int = Field(
-        10**6,
-        ge=1,
-        le=10**6,
-        description="pulses that one write may give to a cell; more are not given",
-    )
-
-
-class BoundsParams(Plausible):
-    """[bounds] of what a cell can hold."""
-
-    w_max: Positive = Field(
-        1.0, description="range units: upper bound, mean over cells; of a pair, of either side"
-    )
-    w_min: float = Field(
-        -1.0,
-        le=0,
-        ge=-10,
-        description=(
-            "range units: lower bound, mean over cells; must be 0 for a pair, whose sides start"
-            " there"
-        ),
-    )
-    w_max_dtod: NonNegative = Field(
-        0.0, description="share of w_max: its spread from cell to cell; 0 = all cells alike"
-    )
-    w_min_dtod: NonNegative = Field(
-        0.0, description="share of w_min: its spread from cell to cell; 0 = all cells alike"
-    )
-
-
-class LinearParams(Plausible):
-    """[linear] of a linear-step device."""
-
-    gamma_up: NonNegative = Field(
-        0.0,
-        le=10,
-        description="share of the step up that is lost at w = w_max; 0 = constant, 1 = soft bound",
-    )
-    gamma_down: NonNegative = Field(
-        0.0, le=10, description="share of the step down that is lost at w = w_min; 0 = constant"
-    )
-    gamma_up_dtod: NonNegative = Field(
-        0.0,
-        le=10,
-        description="spread of gamma_up from cell to cell, not relative to it; 0 = all cells alike",
-    )
-    gamma_down_dtod: NonNegative = Field(
-        0.0, le=10, description="the same of gamma_down; 0 = all cells alike"
-    )
-
-
-class ExponentialParams(Table):
-    """[exponential] of an exponential-step device or a one-sided pair: f_d = max(0, 1 - A_d
-    exp(d gamma_d z)).
-    """
-
-    a: float = Field(
-        ge=-100,
-        le=100,
-        description="slope in z = 2 a w / (b_max - b_min) + b; 0 = f does not depend on w",
-    )
-    b: float = Field(0.0, ge=-100, le=100, description="offset in z; 0 = none")
-    A_up: float = Field(
-        ge=-1e6,
-        le=1e6,
-        description="weight of the exponential in steps up; 0 = constant step, negative = larger",
-    )
-    A_down: float = Field(
-        0.0, ge=-1e6, le=1e6, description="the same in steps down; unused by a pair"
-    )
-    gamma_up: NonNegative = Field(
-        le=100, description="exponent of steps up; 0 = f does not depend on w"
-    )
-    gamma_down: NonNegative = Field(
-        0.0, le=100, description="exponent of steps down; unused by a pair"
-    )
-
-
-class PairParams(Table):
-    """[pair] of a one-sided pair."""
-
-    refresh_at: float = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description=(
-            "share of a side's bound; a pair with a side above it is reset and its difference"
-            " programmed anew"
-        ),
-    )
-    other_at: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description=(
-            "share of the other side's bound; only if that side is not below it; 0 = in any case"
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> "PairParams":
-        if self.other_at > self.refresh_at:
-            raise InputError(
-                f"other_at = {self.other_at:g} must be at most refresh_at = {self.refresh_at:g}:"
-                " lower it"
-            )
-        return self
-
-
-class NoiseParams(Plausible):
-    """[noise]"""
-
-    write: NonNegative = Field(
-        0.0,
-        description="range units: rms of what every write leaves on the apparent weight; 0 = none",
-    )
-
-
-class ProgrammingParams(Table):
-    """[programming] to a wanted conductance: error of standard deviation c0 + c1 g + c2 g^2, g =
-    G/Gmax (Nandakumar 2020).
-    """
-
-    noise_us: Annotated[tuple[Number, ...], Field(strict=False, min_length=3, max_length=3)] = (
-        Field(description="uS: [c0, c1, c2]; [0.0, 0.0, 0.0] = exact")
-    )
-    g_max_us: Positive = Field(description="uS: the conductance Gmax that stands for w_max")
-
-
-class FlickerParams(Table):
-    """[flicker], 1/f noise of a reading t after programming: G min(q / g^power, q_max)
-    sqrt(ln((t + read_s) / (2 read_s))).
-    """
-
-    q: NonNegative = Field(description="relative noise at g = G/Gmax = 1; 0 = none")
-    power: NonNegative = Field(
-        0.0, le=10, description="how fast it grows at small g; 0 = not at all"
-    )
-    q_max: NonNegative = Field(1.0, description="the most it grows to; 0 = no noise at all")
-    read_s: Positive = Field(250e-9, description="s: duration of a reading")
-
-
-class LeakParams(Plausible):
-    """[leak]: w decays to `rest` as exp(-t / lifetime_s)."""
-
-    lifetime_s: Positive = Field(
-        description="s: time constant, mean over cells; no table [leak] = no leak"
-    )
-    lifetime_dtod: NonNegative = Field(
-        0.0, description="share of lifetime_s: its spread from cell to cell; 0 = all cells alike"
-    )
-    rest: float = Field(
-        0.0, ge=-10, le=10, description="range units: where it decays to; 0 = to no weight"
-    )
-
-
-Pair = Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=2, max_length=2)]
-
-
-class DriftParams(Plausible):
-    """[drift]: G(t) = G(t0) (t/t0)^-nu; nu has mean clip(nu + nu_log ln g), spread clip(nu_std +
-    nu_std_log ln g), g = G/Gmax.
-    """
-
-    t0_s: Positive = Field(
-        description="s: time after programming from which it is counted; no drift before it"
-    )
-    nu: float = Field(
-        ge=-1, description="mean exponent over cells, at g = 1; 0 (with nu_log = 0) = no drift"
-    )
-    nu_log: float = Field(
-        0.0, ge=-1, le=1, description="how the mean exponent changes with ln g; 0 = not at all"
-    )
-    nu_range: Pair = Field((0.0, 1.0), description="clip of that")
-    nu_std: float = Field(
-        0.0,
-        ge=-1,
-        le=1,
-        description="spread of the exponent from cell to cell, at g = 1; 0 = all cells alike",
-    )
-    nu_std_log: float = Field(
-        0.0, ge=-1, le=1, description="how that spread changes with ln g; 0 = not at all"
-    )
-    nu_std_range: Pair = Field((0.0, 1.0), description="clip of the spread")
-
-    @model_validator(mode="after")
-    def _check(self) -> "DriftParams":
-        for name in ("nu_range", "nu_std_range"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise InputError(
-                    f"{name} = {shown([low, high])} must be [lowest, highest]: exchange them"
-                )
-        return self
-
-
-class CorruptParams(Plausible):
-    """[corrupt] cells, stuck at a value for good."""
-
-    fraction: NonNegative = Field(description="share of the cells that are stuck; 0 = none")
-    range: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="they are stuck within this share of the bounds, uniformly; 0 = dead, at w = 0",
-    )
-
+from hardware.device_tables import (
+    BoundsParams,
+    CorruptParams,
+    DriftParams,
+    ExponentialParams,
+    FlickerParams,
+    LeakParams,
+    LinearParams,
+    NoiseParams,
+    PairParams,
+    ProgrammingParams,
+    StepParams,
+)
+from perturb.errors import InputError
 
 # model: its own tables, the first ones needed
 PULSED = ("step", "bounds", "noise", "programming", "flicker", "leak", "drift", "corrupt")
@@ -340,8 +56,44 @@ MODELS: dict[Model, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class DeviceParams(Table):
-    """A device that stores a weight. What a table leaves out is ideal; the models' formulas head
-    this module.
+    """A device that stores a weight: its model and the tables of it, immutable.
+
+    Attributes
+    ----------
+    name, description, source : str
+        What reports call it, one line, and where the figures come from.
+    model : str
+        How it takes pulses: a key of `MODELS`, which says what tables belong to it.
+    range : float
+        Weight of the network that is one range unit of the device.
+    bits : int or None
+        Of a digital device: 2^bits levels from w_min to below w_max.
+    step, bounds, linear, exponential, pair : Table or None
+        Pulses: mean change and its noise, what a cell can hold, and the form of f.
+    noise, programming, flicker : Table or None
+        Noise of writing, of programming to a wanted conductance, and of reading.
+    leak, drift, corrupt : Table or None
+        How a stored weight decays, and cells that are stuck.
+
+    Raises
+    ------
+    InputError
+        By `load_device`, if a table is missing or does not go with the model.
+
+    Notes
+    -----
+    A table that is None is ideal. The formulas head `hardware.device`.
+
+    References
+    ----------
+    Gokmen and Vlasov (2016); Gong et al. (2018); Nandakumar et al. (2020); Rasch et al. (2021).
+
+    Examples
+    --------
+    >>> import hardware
+    >>> device = hardware.load_device("gokmen-vlasov2016")
+    >>> device.model, round(device.states)
+    ('constant-step', 1200)
     """
 
     name: Name = Field("ideal", description="what reports call the device")
@@ -402,14 +154,27 @@ class DeviceParams(Table):
 
     @property
     def limits(self) -> BoundsParams:
-        """The bounds, or those that stand if there is no table [bounds]."""
+        """The bounds in range units: those of the table [bounds], else -1..1; of a pair 0..1.
+
+        Returns
+        -------
+        BoundsParams
+        """
         return self.bounds or BoundsParams(w_min=0.0 if self.model == "one-sided-pair" else -1.0)
 
     @property
     def dw_min(self) -> float:
-        """Mean step of a pulse at f = 1, over cells and directions, in units of the network; of a
-        digital weight its last bit; 0 for an ideal one. Of a normal spread it is range step.dw_min,
-        but for the cells whose sign is dropped.
+        """Mean step of a pulse at f = 1, over cells and directions, in units of the network.
+
+        Returns
+        -------
+        float
+            Of a digital weight its last bit; 0 for an ideal one.
+
+        Notes
+        -----
+        The mean of |dw_d| over cells: range step.dw_min times the mean of a folded normal number,
+        which differs from 1 where steps vary so much that some change their sign.
         """
         if self.bits is not None:
             return self.range * (self.limits.w_max - self.limits.w_min) / 2**self.bits
@@ -426,8 +191,16 @@ class DeviceParams(Table):
 
     @property
     def states(self) -> float:
-        """Number of states, (w_max - w_min) / step.dw_min (Gokmen & Vlasov 2016); infinite for
-        an ideal weight.
+        """Number of states.
+
+        Returns
+        -------
+        float
+            (w_max - w_min) / step.dw_min, 2^bits of a digital weight, infinite for an ideal one.
+
+        References
+        ----------
+        Gokmen and Vlasov (2016).
         """
         if self.bits is not None:
             return 2.0**self.bits
@@ -459,17 +232,49 @@ def _mean_size(
 
 
 def device_names() -> list[str]:
-    """The devices that come with the package."""
+    """The devices that come with the package.
+
+    Returns
+    -------
+    list of str
+        Names for `load_device`, sorted.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> "ecram-tang2018" in hardware.device_names()
+    True
+    """
     return toml_names(files("hardware") / "devices")
 
 
 def load_device(
     name_or_path: str | os.PathLike[str], folder: str | os.PathLike[str] = "."
 ) -> DeviceParams:
-    """The device of that name, or of the TOML file at that path (relative to `folder`). What a file
-    leaves out is ideal.
+    """The parameters of a device, from its TOML file.
 
-    A file that cannot be used raises InputError.
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of `device_names`, or the path of a file; tables that it leaves out are ideal.
+    folder : str or path
+        What a relative path starts from.
+
+    Returns
+    -------
+    DeviceParams
+
+    Raises
+    ------
+    InputError
+        If there is no such device or file, or the file has an unknown key, a value that does not
+        fit or a table that does not go with its model: one line that names file, key and condition.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> round(hardware.load_device("ecram-tang2018").dw_min, 4)
+    0.0406
     """
     data, source, _ = read_named(
         "device", name_or_path, files("hardware") / "devices", device_names(), folder

@@ -11,9 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hardware.config import Name, Seed, Table, read_named, toml_names, validated
-from hardware.device_params import device_names
-from hardware.part_params import (
+from hardware.chip_tables import (
     ArrayParams,
     BusParams,
     ClockParams,
@@ -26,13 +24,44 @@ from hardware.part_params import (
     SynapseParams,
     WeightParams,
 )
+from hardware.config import Name, Seed, Table, read_named, toml_names, validated
+from hardware.device_params import device_names
 from perturb.errors import InputError
 from perturb.seeds import nth_seed
 
 
 class ChipParams(Table):
-    """A chip. The defaults are those of chips/ideal.toml: no noise, mismatch or rounding;
-    nominal, assumed times and energies.
+    """A chip: the parameters of all its parts, immutable; what is left out is as in the ideal chip.
+
+    Attributes
+    ----------
+    name, description : str
+        What reports call it, and one line.
+    synapses_per_tile : int
+        Synapses that share wires; 1 = every synapse by itself.
+    die : int or None
+        Seed of all that differs between dies of one design; None = 0.
+    perturbation, weights, array, neuron, error_unit, summing_line, bus, synapse : Table
+        The parts, tables of `hardware.chip_tables`, where every key has its unit and meaning.
+    clock, faults, energy : Table
+        Times given to a step, what fails during a run, and what each step costs.
+
+    Raises
+    ------
+    InputError
+        By `load_chip`, in one line for a file that cannot be used.
+
+    Notes
+    -----
+    The defaults are those of chips/ideal.toml: no noise, mismatch or rounding; times and energies
+    are nominal and assumed. Times are integers in ns, energies in J, powers in W.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> chip = hardware.ChipParams(synapses_per_tile=1)
+    >>> chip.bus.latency_ns, chip.of_run(1).die == chip.of_run(0).die
+    (100, False)
     """
 
     name: Name = Field("ideal", description="what reports call the chip")
@@ -64,8 +93,16 @@ class ChipParams(Table):
     energy: EnergyParams = EnergyParams()
 
     def of_run(self, run: int) -> "ChipParams":
-        """The same design on the die of a run: `die` itself of run 0, others with seeds derived
-        from it.
+        """The same design on another die.
+
+        Parameters
+        ----------
+        run : int
+            0 for `die` itself; each other number has a seed derived from it.
+
+        Returns
+        -------
+        ChipParams
         """
         return self.model_copy(update={"die": nth_seed(self.die or 0, "die", run)})
 
@@ -116,15 +153,50 @@ def engines(params: ChipParams) -> set[str]:
 
 @cache
 def chip_names() -> list[str]:
-    """The chips that come with the package."""
+    """The chips that come with the package.
+
+    Returns
+    -------
+    list of str
+        Names for `load_chip`, sorted.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> hardware.chip_names()[:3]
+    ['alspector1991', 'cauwenberghs1996', 'ideal']
+    """
     return toml_names(files("hardware") / "chips")
 
 
 def load_chip(
     name_or_path: str | os.PathLike[str], folder: str | os.PathLike[str] = "."
 ) -> ChipParams:
-    """The chip of that name, or of the TOML file at that path (relative to `folder`); what the file
-    leaves out is as in the ideal chip. A file that cannot be used raises InputError.
+    """The parameters of a chip, from its TOML file.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of `chip_names`, or the path of a file; keys that it leaves out are as in the ideal
+        chip.
+    folder : str or path
+        What a relative path starts from.
+
+    Returns
+    -------
+    ChipParams
+
+    Raises
+    ------
+    InputError
+        If there is no such chip or file, or the file has an unknown key or a value that does not
+        fit: one line that names file, key, value and condition.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> hardware.load_chip("mgd").name
+    'mgd'
     """
     given = os.fspath(name_or_path)
     return _shipped(given) if given in chip_names() else _read(given, folder)

@@ -50,9 +50,10 @@ FLOORS = {
         {"theory", "training"},
     ],
     "hardware": [
-        {"config"},
+        {"config", "pulse_kernel"},
+        {"device_tables"},
         {"device_params"},
-        {"cells", "part_params"},
+        {"cells", "chip_tables"},
         {"device", "params"},
         {"parts", "templates", "timing"},
         {"datapath"},

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardware.part_params import NeuronParams
+from hardware.chip_tables import NeuronParams
 from perturb.errors import InputError
 from perturb.networks.activations import Activation, per_unit
 from perturb.networks.dag import DAG

@@ -4,7 +4,8 @@ import numpy as np
 
 from hardware.cells import Cells
 from hardware.device import age, apparent, fabricate, initial, write_cells
-from hardware.device_params import BoundsParams, DeviceParams
+from hardware.device_params import DeviceParams
+from hardware.device_tables import BoundsParams
 from hardware.params import ChipParams
 from perturb.errors import InputError
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from hardware import device
 from hardware.chip import Chip
-from hardware.device_params import BoundsParams, DeviceParams, StepParams
+from hardware.device_params import DeviceParams
+from hardware.device_tables import BoundsParams, StepParams
 from hardware.params import ChipParams
 from hardware.timing import Timing
 from hardware.training import OnChip

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hardware import Chip
+from hardware.chip_tables import ErrorUnitParams, PerturbationParams
 from hardware.params import ChipParams
-from hardware.part_params import ErrorUnitParams, PerturbationParams
 from perturb import MLP, estimate
 
 try:
