@@ -1,7 +1,7 @@
-"""The sums of a chip's synapses and of its controller, made of what the events report.
+"""The sums of a chip's synapses and of its controller, computed from what the events report.
 
-No time depends on a value, so the numbers of many trials are made at once: when somebody asks for
-them, or when enough have come together. Their bits do not depend on how many that are.
+No time depends on a value, so the numbers of many trials are computed at once: when they are asked
+for, or when enough trials have been collected. Their bits do not depend on how many that are.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from hardware.parts.tile import Tile
 from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray
-MIN_TRIALS, MAX_TRIALS = 4, 256  # trials whose numbers are made at once
+MIN_TRIALS, MAX_TRIALS = 4, 256  # trials whose numbers are computed at once
 MAX_PERTURBATIONS, MAX_READINGS = (
     2**15,
     2**20,
-)  # of as many trials as come to so many: what is made stays in cache, and within bounds
+)  # numbers of one batch: they stay in cache, and within bounds
 
 
 class Accumulators:
-    """After `settle`: synapses (rows of `synapse.SUMS`, n), totals as of `synapse.TOTALS`; met (n,)
+    """After `flush`: synapses (rows of `synapse.SUMS`, n), totals as of `synapse.TOTALS`; met (n,)
     and dE, the perturbations that the last broadcast met, and its dE_g. first: the first trial.
     """
 

@@ -6,9 +6,9 @@ the perturbation settles, the patterns settle in the array and are read one afte
 go over the bus, dE after the last evaluation, dw.v (where the method needs it) as soon as the line
 has summed it; `latency_ns` after the last of them every tile meets them with the oldest
 perturbation in its FIFO. The next trial starts when the last word has left the bus. No time depends
-on a value: events say when things happen and what meets what, and the numbers are made of that
-afterwards, many trials at once, see `hardware.accumulators`. Once the schedule repeats itself, the
-batch kernels may run the remaining trials with the same numbers.
+on a value: events say when things happen and what meets what, and the numbers are computed from
+that afterwards, many trials at once, see `hardware.accumulators`. Once the timing repeats itself,
+the batch kernels may run the remaining trials with the same numbers.
 """
 
 import gc
@@ -43,11 +43,13 @@ REFRESHES_SHOWN = 100  # in the trace of a trial
 MAX_UNDER_WAY = (
     10_000  # trials that may start before the words of one have been added: events for each of them
 )
-EXTRA_BITS = 20  # powers of two by which a converter that saturated is made wide enough
+EXTRA_BITS = 20  # that are added to a converter that saturated
 
 
 class Interval(NamedTuple):
-    """One entry of the timeline. phase: the evaluation within the trial, -1 outside any."""
+    """One entry of the timeline. phase: the evaluation within the trial, -1 outside any; unit: the
+    part of the chip.
+    """
 
     trial: int
     phase: int
@@ -72,18 +74,69 @@ class WeightUpdates(Protocol):
 
 
 class Chip:
-    """A chip that estimates g and z = Hv of `objective` at w by weight perturbation.
+    """A chip in time that estimates g and z = Hv of an objective by weight perturbation.
 
-    fidelity: "event" simulates every trial in time; "auto" does so until three trials in a row took
-    the same time and energy, and runs the rest in batches; "batch" runs all values in batches and
-    the events only for the schedule. For the same seed all three agree within rounding. A FIFO too
-    short for the bus latency can only be had at event level. precision: of the batches, as of
-    `perturb.estimate`; "float32" is faster and agrees to its own rounding. start: (number, time in
-    ns) of the first trial, where the chip goes on with what it has learned. learning: makes, for
-    this chip, what changes its weights between trials (`hardware.update_process.Learning`).
+    Parameters
+    ----------
+    params : ChipParams
+    objective : Objective
+    w, v : array (n,)
+        Weights, and the direction of z = Hv.
+    method, code : str
+        How to measure and how to perturb, as of `perturb.estimate`.
+    sigma, r : float
+        Standard deviation of the perturbation dw, and the finite step along v of methods with one.
+    seed : int
+        Of perturbations and noise; mismatch is of `params.die`.
+    presentation : {"batch", "pattern"}
+        Whether an evaluation presents all patterns or one.
+    fidelity : {"auto", "event", "batch"}
+        "event" simulates every trial in time; "auto" does so until three trials in a row took the
+        same time and energy, and computes the rest in batches; "batch" computes all trials in
+        batches, and simulates the first ones for the timing only.
+    trace_trials : int
+        Trials of which `trace` holds the intervals.
+    precision : {"float64", "float32", "auto"}
+        Of batches, as of `perturb.estimate`.
+    start : (int, int)
+        Number and time in ns of the first trial, where a chip that learns is resumed.
+    updates : callable, optional
+        Makes, for this chip, what changes its weights between trials: see
+        `hardware.update_process.UpdateProcess`.
 
-    After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits
-    it), events (of SimPy), trace (the intervals of the first `trace_trials` trials), statistics.
+    Attributes
+    ----------
+    trace : list of Interval
+        The intervals (trial, phase, start_ns, end_ns, unit, action) of the first trials.
+    statistics : Statistics
+        The sums so far.
+    timing : Timing
+        Predicted times and energies of a trial.
+
+    Raises
+    ------
+    InputError
+        For a name that is unknown, a size or an amount that is out of range, and parameters that
+        do not go together: a clock that is too fast, a FIFO too short for "batch", a kernel that
+        does not know an imperfection.
+
+    Notes
+    -----
+    With the same seed all fidelities give the same estimate within rounding, and `perturb.estimate`
+    gives that of an ideal chip. "float32" agrees to its own rounding. What a FIFO too short for the
+    bus latency does can only be simulated by events.
+
+    Examples
+    --------
+    >>> import numpy as np, perturb, hardware
+    >>> objective = perturb.MLP([2, 1]).objective([[0.0, 1.0], [1.0, 0.5]], [[1.0], [0.0]])
+    >>> w = v = np.ones(3)
+    >>> chip = hardware.Chip(hardware.load_chip("ideal"), objective, w, v, sigma=1e-3)
+    >>> estimate = chip.run(64)
+    >>> bool(np.abs(estimate.gradient - objective.gradient(w)).max() < 1e-2)
+    True
+    >>> chip.time_s > 0 and chip.energy_j > 0, chip.trace[0].action
+    (True, 'draw dw')
     """
 
     def __init__(
@@ -159,7 +212,7 @@ class Chip:
 
         self.env: Any = simpy.Environment(now)  # in integer nanoseconds
         self._looks = 0  # at the number of events
-        self._bus_free_ns = 0  # when all words have been sent that somebody has asked for
+        self._bus_free_ns = 0  # when the last word that was requested has been sent
         self.trace: list[Interval] = []
         self._counts = dict.fromkeys(CAUSES, 0)
         self._command, self._summed, self._delivery = (self.env.event() for _ in range(3))
@@ -171,7 +224,7 @@ class Chip:
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
         self._disturbed = (
             params.bus.skew_ns + params.bus.jitter_ns > 0
-        )  # whether tiles get a broadcast at times of their own
+        )  # whether tiles get a broadcast at different times
         self._arrivals = [0] * len(self.tiles)  # time when each tile gets the last broadcast
         # of broadcasts under way: these times; and of each tile reached, the trial whose
         # perturbation was met there
@@ -182,7 +235,7 @@ class Chip:
         self.updates = updates(self) if updates else None
         if self.updates:
             self.accumulators.broadcasts = (
-                None  # broadcasts are for standard errors, which nobody asks for here
+                None  # broadcasts are for standard errors, which learning has no use for
             )
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
@@ -254,9 +307,7 @@ class Chip:
             self._summed = self.emit(self._summed, trial)
 
     def _send(self, trial: int, words: list[str]):
-        """Words over the bus, one after the other once it is free: whoever asks first is served
-        first.
-        """
+        """Words over the bus, one after the other once it is free: first come, first served."""
         bus = self.params.bus
         env = self.env
         word_ns = self.timing.word_ns
@@ -308,7 +359,7 @@ class Chip:
             self._trial_done = self.emit(self._trial_done, trial)
 
     def _late(self, tile: Tile, trial: int, start: int, met: dict[int, int]):
-        """A broadcast that reaches each tile at a time of its own."""
+        """A broadcast that reaches one tile, at that tile's time."""
         env = self.env
         yield env.timeout(max(0, start - env.now))
         yield env.timeout(start + self.params.synapse.accumulate_ns - env.now)
@@ -335,12 +386,35 @@ class Chip:
                 self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
     def emit(self, event: simpy.Event, value: object) -> simpy.Event:
+        """Trigger an event.
+
+        Parameters
+        ----------
+        event : simpy.Event
+        value : object
+            What those that wait for it get.
+
+        Returns
+        -------
+        simpy.Event
+            A new one, for the next time.
+        """
         event.succeed(value)
         return self.env.event()
 
     def note(
         self, trial: int, phase: int, start: int, unit: str, action: str, end: int | None = None
     ) -> None:
+        """Add an interval to the trace.
+
+        Parameters
+        ----------
+        trial, phase : int
+        start, end : int
+            In ns; end is now if left out.
+        unit, action : str
+            The part of the chip, and what it does.
+        """
         self.trace.append(
             Interval(trial, phase, start, self.env.now if end is None else end, unit, action)
         )
@@ -353,7 +427,7 @@ class Chip:
         self.note(trial, phase, settled, "array and error unit", f"settle and read {shown}")
 
     def _note_refreshes(self, trial: int, start: int) -> None:
-        # beside the trials, whose schedule they leave alone: what they do follows from the time,
+        # besides the trials, whose timing they do not change: what they do follows from the time,
         # see `Values.weights`
         if every := self.datapath.weight_store.refresh_ns:
             for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
@@ -361,14 +435,20 @@ class Chip:
 
     @property
     def _every(self) -> int:
-        """Trials after which the schedule repeats: a baseline that is kept is measured in one of
-        so many.
+        """Trials after which the timing repeats: a baseline that is reused is measured in one of
+        `baseline_every`.
         """
         return self.params.error_unit.baseline_every if self.datapath.reuses_baseline else 1
 
     # ---- running
 
     def advance(self, until: simpy.Event) -> None:
+        """Simulate until an event.
+
+        Parameters
+        ----------
+        until : simpy.Event
+        """
         # with every event some objects a tile come and go: the collector of cycles, which counts
         # them, would never rest
         young, *older = gc.get_threshold()
@@ -379,8 +459,26 @@ class Chip:
             gc.set_threshold(young, *older)
 
     def run(self, trials: int) -> Estimate:
-        """Run the next `trials` trials and solve for all so far. Any split of a run gives the
-        same estimate, time and energy.
+        """Run the next trials, and estimate from all so far.
+
+        Parameters
+        ----------
+        trials : int
+
+        Returns
+        -------
+        Estimate
+
+        Raises
+        ------
+        InputError
+            For trials that are not a positive integer, or beyond the last that can be numbered.
+        NotFinite
+            If a measured error is not finite: in which trial.
+
+        Notes
+        -----
+        Any split of a run gives the same estimate, time and energy.
         """
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         while len(self._ends) < wanted and not self._steady:
@@ -457,11 +555,16 @@ class Chip:
 
     @property
     def next_trial(self) -> int:
-        """The trial that is about to begin."""
+        """Number of the trial that is about to begin."""
         return self._first + len(self._starts)
 
     def arrays(self) -> dict[str, Array]:
-        """What is under way: a new chip goes on from it, see `restore`."""
+        """The state between two trials, for `restore` of a new chip.
+
+        Returns
+        -------
+        dict of str to array
+        """
         numbers = range(len(self.tiles))
         deepest = max(len(tile.fifo) for tile in self.tiles)
         arrivals = [arrivals for arrivals, _ in self._sent.values()]
@@ -482,7 +585,13 @@ class Chip:
         }
 
     def restore(self, parts: dict[str, Array]) -> None:
-        """Go on with what was under way, from the trial and the time that this chip starts at."""
+        """Resume from a state, at the trial and the time that this chip starts at.
+
+        Parameters
+        ----------
+        parts : dict of str to array
+            What `arrays` of an equal chip has returned.
+        """
         self.accumulators.restore(parts)
         self._arrivals = parts["latest"].tolist()
         for tile, (*fifo, out, overflowed) in zip(self.tiles, parts["fifos"].tolist(), strict=True):
@@ -502,13 +611,17 @@ class Chip:
 
     @property
     def time_s(self) -> float:
-        """Chip time until the last tile has accumulated the last trial, in seconds."""
+        """Chip time until the last tile has accumulated the last trial, in s."""
         return self._end_ns(self.statistics.trials - 1) * 1e-9
 
     @property
     def energy_by_cause(self) -> dict[str, float]:
-        """Energy in joules by cause: of the trials, and what is spent all the time until the
-        same moment.
+        """Energy until `time_s` by cause.
+
+        Returns
+        -------
+        dict of str to float
+            J by each of `CAUSES`, by "static" power and, of a chip that refreshes, by "refresh".
         """
         time_ns = self._end_ns(self.statistics.trials - 1)
         counts = self._spent_in(self.statistics.trials)
@@ -523,12 +636,17 @@ class Chip:
 
     @property
     def energy_j(self) -> float:
+        """Energy until `time_s`, in J."""
         return math.fsum(self.energy_by_cause.values())
 
     @property
     def incidents(self) -> list[str]:
-        """What went wrong on the chip, in fabrication and during the run, in sentences without a
-        full stop.
+        """What went wrong on the chip, in fabrication and during the run.
+
+        Returns
+        -------
+        list of str
+            Sentences without a full stop.
         """
         die = self.datapath.die
         n = self.w.size
@@ -545,10 +663,12 @@ class Chip:
 
     @property
     def fault_free(self) -> ChipParams | None:
-        """This chip without the faults that its run met, so that a second run shows what they cost;
-        None if it met none.
+        """This chip without the faults that its run met, so that a second run shows their cost.
 
-        What fabrication did is left as it is: that is the die.
+        Returns
+        -------
+        ChipParams or None
+            None if the run met none. Defects of fabrication remain: they are the die's.
         """
         params = self.params
         for _, table, changes in self._faults:
@@ -624,9 +744,8 @@ class Chip:
 
     @property
     def events(self) -> int:
-        """Events that SimPy has processed or scheduled: it numbers them, and whoever looks at
-        the next number takes it away.
-        """
+        """Number of events that SimPy has processed or scheduled."""
+        # it numbers them, and whoever looks at the next number takes it away
         self._looks += 1
         return next(self.env._eid) - self._looks + 1
 

@@ -174,7 +174,7 @@ class WeightParams(Table):
         forgets = self.leak_tau_s or self.drift_exponent or self.device.leak or self.device.drift
         if self.refresh_s and not forgets:
             raise InputError(
-                f"refresh_s = {self.refresh_s} has nothing to refresh, as weights keep their value:"
+                f"refresh_s = {self.refresh_s} has nothing to refresh, as weights do not change:"
                 " set leak_tau_s or drift_exponent, or refresh_s = 0"
             )
         return self
@@ -189,39 +189,39 @@ class ArrayParams(Table):
 
 
 class NeuronParams(Table):
-    """Of the units of an mlp, a dag or a recurrent network; a boltzmann machine has none of
-    these.
-    """
+    """Of the neurons of an mlp, a dag or a recurrent network; not of a boltzmann machine."""
 
     gain_mismatch: Mismatch = Field(
         0.0,
         description=(
-            "standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none"
+            "standard deviation over neurons of the gain of the net input, 0.05 = 5 %; 0 = none"
         ),
         json_schema_extra=IMPERFECTION,
     )
     offset_mismatch: NonNegative = Field(
         0.0,
-        description="in units of net input: standard deviation over units of an offset; 0 = none",
+        description="in units of net input: standard deviation over neurons of an offset; 0 = none",
         json_schema_extra=IMPERFECTION,
     )
     noise: NonNegative = Field(
         0.0,
         description=(
-            "in units of activity: standard deviation, at every evaluation, of units that feed"
-            " others; 0 = none"
+            "in units of activity: standard deviation, at every evaluation, of neurons that"
+            " feed others; 0 = none"
         ),
         json_schema_extra=IMPERFECTION,
     )
     saturation: NonNegative = Field(
         0.0,
-        description="in units of activity: units that feed others are clipped to +-this; 0 = never",
+        description=(
+            "in units of activity: neurons that feed others are clipped to +-this; 0 = never"
+        ),
         json_schema_extra=IMPERFECTION,
     )
     crosstalk: Share = Field(
         0.0,
         description=(
-            "share of its activity that reaches each neighbouring unit of its layer; 0 = none"
+            "share of its activity that reaches each neighbouring neuron of its layer; 0 = none"
         ),
         json_schema_extra=IMPERFECTION,
     )
@@ -267,16 +267,14 @@ class ErrorUnitParams(Table):
     )
     one_bit: bool = Field(
         False,
-        description="whether only the sign of dE is kept (a comparator)",
+        description="whether only the sign of dE is broadcast (a comparator)",
         json_schema_extra=IMPERFECTION,
     )
     baseline_every: int = Field(
         1,
         ge=1,
         le=10**9,
-        description=(
-            "trials for which a measured E(w) is kept and used again; 1 = measured anew in each"
-        ),
+        description=("trials for which a measured E(w) is stored and used; 1 = measured in each"),
         json_schema_extra=IMPERFECTION,
     )
     conversion_ns: Nanoseconds = Field(
@@ -356,7 +354,7 @@ class BusParams(Table):
         100e6,
         ge=1,
         le=1e18,
-        description="bits per second on the bus; a word takes a whole number of ns",
+        description="bits per second on the bus; a word takes an integer number of ns",
         json_schema_extra=DOUBLED,
     )
 
@@ -371,7 +369,7 @@ class SynapseParams(Table):
         4,
         ge=1,
         le=10**6,
-        description="how many of its own past perturbations a synapse keeps; at least 1",
+        description="how many of its past perturbations a synapse stores; at least 1",
     )
     offset_mismatch: NonNegative = Field(
         0.0,
@@ -475,6 +473,6 @@ class EnergyParams(Table):
     )
     static_w: NonNegative = Field(
         1e-3,
-        description="W drawn all the time by the whole chip; 0 = none",
+        description="W drawn all the time by the chip; 0 = none",
         json_schema_extra=HALVED,
     )

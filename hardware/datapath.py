@@ -1,7 +1,7 @@
-"""What the parts of a chip make of the numbers: functions of the trial alone, of many trials at a
+"""The numbers that the parts of a chip compute: functions of the trial alone, of many trials at a
 time, a row each. Every row is the same whichever others come with it.
 
-Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the die's own seed;
+Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the seed of the die;
 operation (noise, drops) is keyed by the run's seed and by trial, evaluation and element. So nothing
 depends on batches, tiles or on which engine asks.
 """
@@ -49,7 +49,7 @@ class Die:
     """One fabricated chip.
 
     Per synapse (n,): gain and offset of its perturbation, offset of its multiplier, whether its
-    weight is stuck, whether the synapse works, whether it stops working during a run. units: gain
+    weight is stuck, whether the synapse works, whether it stops working during a run. neurons: gain
     and offset of their net inputs, per layer of `hardware.parts.neurons.layers_of`.
     """
 
@@ -63,7 +63,7 @@ class Die:
 
 
 def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
-    """The die of `params.die`; layers: units of each layer with weights into it, in order."""
+    """The die of `params.die`; layers: neurons of each layer, in order."""
     p = params.perturbation
     cells = params.weights
     die = params.die or 0
@@ -86,8 +86,8 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
 
 
 def realized_code(params: ChipParams, code: Code, n_weights: int) -> Code:
-    """The code as the chip makes it: `lfsr` with a shift register in every tile, where the chip has
-    them; any other as it is, and so are registers that were given with the code.
+    """The code as the chip realizes it: `lfsr` with a shift register in every tile, where the chip
+    has them; any other as it is, and so are registers that were given with the code.
     """
     p = params.perturbation
     if code != lfsr() or p.lfsr_per == "chip":
@@ -236,7 +236,7 @@ class Datapath:
         return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
 
     def masked(self, displacement: Array, trials: Sequence[int]) -> Array:
-        """A displacement (n,) or (trials, n) that every synapse makes of its own weight: synapses
+        """A displacement (n,) or (trials, n) that every synapse applies to its weight: synapses
         that do not work make none, and the weights of stuck cells feel nothing.
         """
         x = displacement if self._all_work else np.where(self._working(trials), displacement, 0.0)
@@ -464,9 +464,7 @@ class Datapath:
         return self._words("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
 
     def _words(self, name: str, x: Array, bits: int, reach: float) -> Array:
-        """x as so many bits carry it; how many there were, and how many beyond their range, is
-        tallied.
-        """
+        """x as a word of `bits` carries it; counts the words, and those beyond their range."""
         if bits:
             bits = min(bits, MAX_BITS)
             step = 2.0 * reach / 2**bits
@@ -499,7 +497,7 @@ class Datapath:
     # ---- synapses
 
     def known(self, D: Array, trials: Sequence[int]) -> Array:
-        """What the synapses believe of their perturbations D (trials, n)."""
+        """What the synapses know of their perturbations D (trials, n)."""
         design = self.design
         every = self.perturb_every
         if design.code.sensing == 0.0:
@@ -581,8 +579,7 @@ class Datapath:
         with an unknown error.
 
         A leak weighs the trials by (1-l)^age: sums count as many trials as the weights sum to, and
-        the errors are those of the (sum)^2 / (sum of squares) trials that so many weights are
-        worth.
+        the errors are those of the (sum)^2 / (sum of squares) trials that the weights amount to.
         """
         K = statistics.trials
         keep = 1.0 - self.params.synapse.leak

@@ -1,7 +1,7 @@
 """What happens to a stored weight: how a device takes pulses, what it differs by from its
-neighbours, and how it forgets.
+neighbours, and how it decays.
 
-Functions of arrays, without state of their own: `fabricate` draws the cells of a die once,
+Functions of arrays, without state: `fabricate` draws the cells of a die once,
 `initial` programs weights into them, `pulse` and `write` change what they hold (`hidden`),
 `apparent` is what the array then computes with, `age` lets time pass. Fabrication is keyed by (die,
 quantity, cell), operation by (seed, update, pulse, cell), both by Philox: no number depends on
@@ -21,11 +21,11 @@ A pulse in direction d = +-1, in units of the device's range, xi standard normal
 
 Of cell i: `dw_d = dw_min (1 + dw_min_dtod xi_i + d beta_i)`, `beta_i = up_down + up_down_dtod
 xi_i`, `b_max = w_max (1 + w_max_dtod xi_i)`, b_min likewise, `gamma_d + gamma_d_dtod xi_i` of a
-linear step, all without regard to their sign (so that the mean of b with a spread of 60 % is 2.4 %
-larger). Lognormal: `exp(dw_min_dtod xi_i)` for `1 + dw_min_dtod xi_i`; then dw_min is the median,
-and the mean exp(dw_min_dtod^2/2) times as large.
+linear step, all without regard to their sign (so that the mean of b with a standard deviation of 60
+% is 2.4 % larger). Lognormal: `exp(dw_min_dtod xi_i)` for `1 + dw_min_dtod xi_i`; then dw_min is
+the median, and the mean exp(dw_min_dtod^2/2) times as large.
 
-Sources: Gokmen & Vlasov 2016 (constant step, spreads); Gong et al. 2018; Rasch et al. 2021 (the
+Sources: Gokmen & Vlasov 2016 (constant step, variation); Gong et al. 2018; Rasch et al. 2021 (the
 models in this form, IBM Analog Hardware Acceleration Kit); Nandakumar et al. 2020 (phase-change
 memory).
 """
@@ -288,7 +288,7 @@ def write_cells(
 
 
 def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
-    """Reset the pairs that are near a bound, and program their differences anew.
+    """Reset the pairs that are near a bound, and program their differences again.
 
     Parameters
     ----------

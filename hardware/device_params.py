@@ -33,7 +33,7 @@ from hardware.device_tables import (
 )
 from perturb.errors import InputError
 
-# model: its own tables, the first ones needed
+# model: the tables it needs, and those it may have
 PULSED = ("step", "bounds", "noise", "programming", "flicker", "leak", "drift", "corrupt")
 Model = Literal[
     "ideal",
@@ -93,7 +93,7 @@ class DeviceParams(Table):
     >>> import hardware
     >>> device = hardware.load_device("gokmen-vlasov2016")
     >>> device.model, round(device.states)
-    ('constant-step', 1200)
+    ('constant-step', 1250)
     """
 
     name: Name = Field("ideal", description="what reports call the device")
@@ -274,7 +274,7 @@ def load_device(
     --------
     >>> import hardware
     >>> round(hardware.load_device("ecram-tang2018").dw_min, 4)
-    0.0406
+    0.002
     """
     data, source, _ = read_named(
         "device", name_or_path, files("hardware") / "devices", device_names(), folder

@@ -59,13 +59,13 @@ class StepParams(Plausible):
         )
     )
     dw_min_dtod: NonNegative = Field(
-        0.0, description="share of dw_min: its spread from cell to cell; 0 = all cells alike"
+        0.0, description="share of dw_min: standard deviation over cells; 0 = all cells alike"
     )
     dw_min_distribution: Literal["normal", "lognormal"] = Field(
         "normal",
         description=(
-            "of that spread; of a lognormal one dw_min is the median and dw_min_dtod the spread of"
-            " ln dw_min"
+            "of dw_min over cells; of a lognormal one dw_min is the median and dw_min_dtod the"
+            " standard deviation of ln dw_min"
         ),
     )
     up_down: float = Field(
@@ -77,7 +77,7 @@ class StepParams(Plausible):
         ),
     )
     up_down_dtod: NonNegative = Field(
-        0.0, description="spread of beta from cell to cell; 0 = all cells alike"
+        0.0, description="standard deviation of beta over cells; 0 = all cells alike"
     )
     c2c: NonNegative = Field(
         0.0, description="noise of every pulse, share of the mean step; 0 = all pulses alike"
@@ -117,10 +117,10 @@ class BoundsParams(Plausible):
         ),
     )
     w_max_dtod: NonNegative = Field(
-        0.0, description="share of w_max: its spread from cell to cell; 0 = all cells alike"
+        0.0, description="share of w_max: standard deviation over cells; 0 = all cells alike"
     )
     w_min_dtod: NonNegative = Field(
-        0.0, description="share of w_min: its spread from cell to cell; 0 = all cells alike"
+        0.0, description="share of w_min: standard deviation over cells; 0 = all cells alike"
     )
 
 
@@ -138,7 +138,9 @@ class LinearParams(Plausible):
     gamma_up_dtod: NonNegative = Field(
         0.0,
         le=10,
-        description="spread of gamma_up from cell to cell, not relative to it; 0 = all cells alike",
+        description=(
+            "standard deviation of gamma_up over cells, not relative to it; 0 = all cells alike"
+        ),
     )
     gamma_down_dtod: NonNegative = Field(
         0.0, le=10, description="the same of gamma_down; 0 = all cells alike"
@@ -181,7 +183,7 @@ class PairParams(Table):
         le=1,
         description=(
             "share of a side's bound; a pair with a side above it is reset and its difference"
-            " programmed anew"
+            " programmed again"
         ),
     )
     other_at: float = Field(
@@ -243,7 +245,7 @@ class LeakParams(Plausible):
         description="s: time constant, mean over cells; no table [leak] = no leak"
     )
     lifetime_dtod: NonNegative = Field(
-        0.0, description="share of lifetime_s: its spread from cell to cell; 0 = all cells alike"
+        0.0, description="share of lifetime_s: standard deviation over cells; 0 = all cells alike"
     )
     rest: float = Field(
         0.0, ge=-10, le=10, description="range units: where it decays to; 0 = to no weight"
@@ -254,8 +256,8 @@ Pair = Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=2, max_
 
 
 class DriftParams(Plausible):
-    """[drift]: G(t) = G(t0) (t/t0)^-nu; nu has mean clip(nu + nu_log ln g), spread clip(nu_std +
-    nu_std_log ln g), g = G/Gmax.
+    """[drift]: G(t) = G(t0) (t/t0)^-nu; nu has mean clip(nu + nu_log ln g) and standard
+    deviation clip(nu_std + nu_std_log ln g), g = G/Gmax.
     """
 
     t0_s: Positive = Field(
@@ -272,12 +274,15 @@ class DriftParams(Plausible):
         0.0,
         ge=-1,
         le=1,
-        description="spread of the exponent from cell to cell, at g = 1; 0 = all cells alike",
+        description="standard deviation of the exponent over cells, at g = 1; 0 = all cells alike",
     )
     nu_std_log: float = Field(
-        0.0, ge=-1, le=1, description="how that spread changes with ln g; 0 = not at all"
+        0.0,
+        ge=-1,
+        le=1,
+        description="how that standard deviation changes with ln g; 0 = not at all",
     )
-    nu_std_range: Pair = Field((0.0, 1.0), description="clip of the spread")
+    nu_std_range: Pair = Field((0.0, 1.0), description="clip of the standard deviation")
 
     @model_validator(mode="after")
     def _check(self) -> "DriftParams":
@@ -291,7 +296,7 @@ class DriftParams(Plausible):
 
 
 class CorruptParams(Plausible):
-    """[corrupt] cells, stuck at a value for good."""
+    """[corrupt] cells, permanently stuck at a value."""
 
     fraction: NonNegative = Field(description="share of the cells that are stuck; 0 = none")
     range: float = Field(

@@ -70,7 +70,7 @@ class ChipParams(Table):
         description="one line",
     )
     synapses_per_tile: int = Field(
-        256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse on its own"
+        256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse by itself"
     )
     die: Seed | None = Field(
         None,
@@ -142,7 +142,7 @@ def differing(params: ChipParams, mark: str) -> dict[str, Any]:
 
 
 def imperfections(params: ChipParams) -> list[str]:
-    """The keys that make a chip less than ideal, beside its latencies."""
+    """The keys that make a chip less than ideal, besides its latencies."""
     return list(differing(params, "imperfection"))
 
 

@@ -1,4 +1,4 @@
-"""The steady schedule of a chip's trials: how long one takes and what it spends, from the
+"""The steady timing of a chip's trials: how long one takes and what it spends, from the
 parameters alone.
 
 `Chip` finds the same by events; a test holds them together. Trials follow each other when the last
@@ -18,9 +18,9 @@ class Timing:
     """The times of one evaluation and one word, of a trial, and what its parts take of it (waiting:
     for dw.v or a clock).
 
-    dw.v is sent as soon as it is known, if need be beside an evaluation: `hidden_ns` of the bus's
-    time. A clock that cannot hold an evaluation, or what is left to send after the last one, raises
-    InputError.
+    dw.v is sent as soon as it is known, if need be during an evaluation: `overlapped_ns` of the
+    bus's time. A clock that cannot hold an evaluation, or what is left to send after the last one,
+    raises InputError.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
@@ -29,7 +29,7 @@ class Timing:
         every = params.error_unit.baseline_every
         baseline = (0, 0) in method.phases
         words = len(method.words)
-        # of a baseline that is kept for several trials, a share is measured in each
+        # of a baseline that is used for several trials, a share is measured in each
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
         per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
@@ -47,7 +47,7 @@ class Timing:
 
         def trial(measured: int) -> tuple[int, int]:
             """ns until the last word has left the bus, and how much of that the bus was busy
-            beside an evaluation.
+            during an evaluation.
             """
             E_ns = measured * slot_ns
             sent_ns = (
@@ -123,11 +123,11 @@ class Timing:
         return self.after_ns + self.write_ns
 
     def evaluations_j(self, evaluations: float) -> float:
-        """Energy of so many evaluations."""
+        """Energy of a number of evaluations, in J."""
         return evaluations * self._evaluation_j
 
     def energy_j(self, trials: float) -> float:
-        """Energy of so many trials."""
+        """Energy of a number of trials, in J."""
         return trials * self.trial_j + self.steady_w * self.time_s(trials)
 
 
@@ -139,8 +139,8 @@ class TrainingTiming:
     of the round before have arrived. When those of the first have, a rate that is measured is
     measured, on all patterns and without a clock: by three evaluations along the step, or by trials
     of other methods. The array has to wait for all that; it waits for the writing of an update only
-    if the chip `waits`. What the controller computes from sums, and tells the synapses of it, takes
-    neither time nor energy.
+    if the chip `waits`. What the controller computes from sums, and sends
+    to the synapses, takes neither time nor energy.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, waits: bool):
@@ -150,7 +150,7 @@ class TrainingTiming:
         S = objective.n_patterns
         timing = self.trial_timing = Timing(params, objective, plan.method, plan.batch or S)
         pending = math.ceil((timing.after_ns + params.bus.jitter_ns) / timing.trial_ns)
-        # perturbations that a FIFO still keeps, at most, when another comes
+        # perturbations that a FIFO stores, at most, when another comes
         self.pending = min(pending, plan.trials_per_update - 1) if waits else pending
         steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}
         if plan.rate == "eigenvalue":
@@ -225,9 +225,7 @@ class TrainingTiming:
         return self.start_ns(trial)
 
     def _paused_ns(self, rounds: int) -> int:
-        """For how long there have been no trials, before the one that follows the first so many
-        rounds.
-        """
+        """Time without trials before the trial that follows the first `rounds` rounds."""
         updates, products = divmod(rounds, self.rounds)
         measured = self._measured(updates + (products > 0))
         awaited = rounds if self.waits else rounds - updates + (measured if self.rounds == 1 else 0)
@@ -242,11 +240,11 @@ class TrainingTiming:
         return -(-updates // self._every) if self._every else 0
 
     def time_s(self, updates: int) -> float:
-        """Chip time of so many updates."""
+        """Chip time of a number of updates, in s."""
         return 1e-9 * self.start_ns(updates * self.plan.trials_of_an_update)
 
     def energy_j(self, updates: int) -> float:
-        """Energy of so many updates, every weight written in each."""
+        """Energy of a number of updates, every weight written in each, in J."""
         timing = self.trial_timing
         each_j = self.plan.trials_of_an_update * timing.trial_j + timing.write_j
         return (

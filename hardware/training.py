@@ -1,7 +1,7 @@
-"""Learning on a chip: the sums of its own synapses change its own weights, through its own devices.
+"""Training on a chip: the sums of its synapses change its weights, through its devices.
 
-Sources of updates for `training.loop.train`, with every imperfection of the chip: in batches of
-values, or event by event. A run is a die: see `ChipParams.of_run`.
+Sources of updates for `training.loop.train`, with every imperfection of the chip: in batches, or
+event by event. A run is a die: see `ChipParams.of_run`.
 """
 
 from copy import copy
@@ -56,9 +56,46 @@ def source(
     events: bool = False,
     waits: bool = True,
 ) -> Source:
-    """The source of updates for a chip, from starting weights w (R, n): `training.loop.Batch` where
-    that knows all that is not ideal, `Written` where weights that keep what is written are all
-    there is besides, else `OnChip`. Run r has the die `ChipParams.of_run(r)`.
+    """The source of updates of a chip that learns, for `perturb.training.train`.
+
+    Parameters
+    ----------
+    params : ChipParams
+    objective : Objective
+    plan : Plan
+        What is measured, and how it changes the weights.
+    w : array (R, n)
+        Starting weights of R runs; run r has the die `params.of_run(r)`.
+    events : bool
+        Whether every trial is simulated in time; else trials are computed in batches, with the
+        times of `hardware.timing.TrainingTiming`.
+    waits : bool
+        Whether the next trial waits until an update has been written.
+
+    Returns
+    -------
+    Batch, BatchOnDevices or OnChip
+        The first that knows all imperfections of the chip: `perturb.training.loop.Batch`, the same
+        with weights in devices, or the chip itself.
+
+    Raises
+    ------
+    InputError
+        If the FIFO is too short for the bus latency without `events`, or the plan is not one for a
+        chip.
+
+    Notes
+    -----
+    For the same plan and seed, events and batches write the same weights.
+
+    Examples
+    --------
+    >>> import numpy as np, perturb, hardware
+    >>> from hardware.training import source
+    >>> from perturb.training import Plan
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[0.5]])
+    >>> type(source(hardware.load_chip("ideal"), objective, Plan(), np.zeros((2, 2)))).__name__
+    'Batch'
     """
     known = engines(params)
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
@@ -98,8 +135,8 @@ def _check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
 
 
 class BatchOnDevices(Batch):
-    """`training.loop.Batch` with weights in memories, one a run, that keep what is written until it
-    is written again: every rule of learning goes with them.
+    """`training.loop.Batch` with weights in devices, a store for each run, that do not change
+    between writes: for every rule of learning.
     """
 
     def __init__(
@@ -135,10 +172,10 @@ def _restore(stores: list[WeightStore], state: State) -> None:
 
 
 class OnChip:
-    """Updates from a chip's trials. events: every trial in time; else in batches of values, with
-    the times of the course.
+    """Updates from a chip's trials. events: every trial in time; else in batches, with
+    the predicted times.
 
-    waits: see `schedule.Course`. All that rules and rates make use of is measured by the chip
+    waits: see `timing.TrainingTiming`. All that rules and rates make use of is measured by the chip
     itself, at its weights as they are. InputError for a broadcast that comes too late for the FIFO,
     other than by events.
     """
@@ -241,8 +278,8 @@ class OnChip:
             )[0]
 
     def advance(self, state: State, updates: int) -> None:
-        """So many updates of every run; state.w are the weights that the arrays compute with, as
-        they are then.
+        """A number of updates of every run; state.w are the weights that the arrays compute with,
+        as they are then.
         """
         if state.update == 0 and state.trial == 0:
             self._update_state(state)
@@ -252,7 +289,7 @@ class OnChip:
                     (self._by_events if self.events else self._in_batches)(state, run, updates)
                 except NotFinite as error:
                     state.failed[run] = error.trial
-                    self._pending[run].clear()  # the run stands still
+                    self._pending[run].clear()  # the run has ended
         count_updates(state, self.plan, updates)
         self._update_state(state)
 
@@ -346,7 +383,7 @@ class OnChip:
         return change
 
     def _line_rate(self, run: int, p: Array, trial: int, now_ns: int) -> float:
-        """The way along -p, from the chip's own readings after a trial."""
+        """The step along -p that reduces E, from readings of the chip after a trial."""
         datapath = self.runs[run]
         whole = copy(datapath)
         whole.patterns_of = None

@@ -1,4 +1,4 @@
-"""The updates of a chip that learns, in time: what a round of trials comes to, when it is
+"""The updates of a chip that learns, in time: the change that a round of trials gives, when it is
 written, and what waits for that.
 """
 
@@ -14,11 +14,10 @@ OnRound = Callable[[int, Array, Array, float], Array | None]
 
 
 class UpdateProcess:
-    """How the sums of a chip's synapses become changes of its weights, after the rounds of trials
-    of a course.
+    """How the sums of a chip's synapses become changes of its weights, after the rounds of trials.
 
-    chip: has it as its `learning`. direction(round): v of a round's trials. changes: of the
-    weights, with the number of the update, to be made at the start of the next trial.
+    chip: has it as its `updates`. direction(round): v of a round's trials. changes: of the
+    weights, with the number of the update, to be applied at the start of the next trial.
     """
 
     def __init__(self, chip: Chip, timing: TrainingTiming, direction: Callable[[int], Array]):
@@ -37,11 +36,11 @@ class UpdateProcess:
         self._round = -1  # whose direction the chip has
 
     def learn(self, updates: int, on_round: OnRound) -> None:
-        """Go on until so many updates have been written, from the start of the run, and a trial is
-        about to begin; `sums` has made all that can be made of those before.
+        """Run until `updates` have been written, counted from the start, and a trial is about to
+        begin; the accumulators hold all trials before it.
 
-        heard(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation and
-        dE of its last trial; None if another round is to follow.
+        on_round(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation
+        and dE of its last trial; None if another round is to follow.
         """
         self._wanted = updates
         self._on_round = on_round
@@ -82,11 +81,9 @@ class UpdateProcess:
             yield done
 
     def update(self, trial: int):
-        """What the synapses have summed in a round is heard, and changes their weights once it is
-        written.
+        """What the synapses have summed in a round changes their weights, once it is written.
 
-        A rate that is measured is measured meanwhile, which takes the time of the course; its
-        values are those of `heard`.
+        A rate that is measured takes the predicted time; its value is computed by `on_round`.
         """
         chip = self._chip
         timing = self.timing

@@ -1,4 +1,4 @@
-"""Units of a chip with imperfections, in every kind of network: against slow twins, unit by
+"""Neurons of a chip with imperfections, in every kind of network: against slow twins, unit by
 unit, and in both engines.
 """
 
@@ -268,7 +268,7 @@ def test_noise_of_a_unit_is_one_draw_per_evaluation_and_pattern():
 def test_a_machine_without_such_units_is_refused_in_one_line(key):
     point = Boltzmann(2).objective([0.25] * 4), np.zeros(3), np.ones(3)
     with pytest.raises(
-        InputError, match=f"{key} = {ALL[key]} but a Boltzmann has no units with a net input"
+        InputError, match=f"{key} = {ALL[key]} but a Boltzmann has no neurons with a net input"
     ):
         chip_of(point, {key: ALL[key]})
 

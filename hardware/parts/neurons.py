@@ -1,16 +1,16 @@
-"""Networks as the units of a chip evaluate them, imperfections included: unit i with net input x_i
-makes
+"""Networks as the neurons of a chip evaluate them, imperfections included: neuron i with net input
+x_i computes
 
     y_i = f_i(gain_i x_i + offset_i) + I_i gain, offset: of the die
-    t_i = clip(y_i, -saturation, saturation) + noise xi_i where it feeds other units
+    t_i = clip(y_i, -saturation, saturation) + noise xi_i where it feeds other neurons
     l_i = t_i + crosstalk (t_i-1 + t_i+1),          x_j = sum_i w_ij l_i
 
-l is what it puts on its line through the synapses. Lines run side by side for the length of the
-array and carry voltages of full swing: there it is that activity leaks from neighbour to neighbour,
-whereas net inputs are currents into nodes that hardly move. Neighbours are next in number among the
-units of a layer that feed others; of a graph a level is a layer (a leak from level to level would
-close loops in it), and a recurrent network is one layer. Inputs and bias come from off the chip and
-are exact.
+l is what it transmits on its line through the synapses. Lines run side by side for the length of
+the array and carry voltages of full swing: there it is that activity leaks from neighbour to
+neighbour, whereas net inputs are currents into nodes that hardly move. Neighbours are next in
+number among the neurons of a layer that feed others; of a graph a level is a layer (a leak from
+level to level would close loops in it), and a recurrent network is one layer. Inputs and bias come
+from off the chip and are exact.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,8 @@ MAX_ACTIVITIES = (
 
 
 class Layer(NamedTuple):
-    """Units that settle together: their numbers in the network, which of them (places in
-    `units`) feed others, and f.
+    """Neurons that settle together: their numbers in the network, which of them (places in
+    `neurons`) drive others, and f.
     """
 
     neurons: Array
@@ -46,9 +46,7 @@ class Layer(NamedTuple):
 
 
 def layers_of(objective: Objective) -> list[Layer]:
-    """The units of a network that compute, layer by layer; none of a network that has no such
-    units.
-    """
+    """The neurons of a network, layer by layer; none of a network without net inputs."""
     net = getattr(objective, "network", None)
     if isinstance(net, MLP):
         hidden = len(net.layers) - 2
@@ -84,7 +82,7 @@ def layers_of(objective: Objective) -> list[Layer]:
 
 
 class Neurons:
-    """The units of one die. made: gain and offset of the net inputs of each layer, see
+    """The neurons of one die. mismatch: gain and offset of the net inputs of each layer, see
     `hardware.datapath.Die`.
     """
 
@@ -108,7 +106,7 @@ class Neurons:
         if wrong and self._evaluate is None:
             kind = type(self._net or objective).__name__
             raise InputError(
-                f"neuron.{wrong[0][0]} = {wrong[0][1]} but a {kind} has no units with a net input"
+                f"neuron.{wrong[0][0]} = {wrong[0][1]} but a {kind} has no neurons with a net input"
                 " and an activity: set it to 0"
             )
 
@@ -116,9 +114,9 @@ class Neurons:
         """Errors (m, presented) at points (m, n) on all patterns, or at each point on those that
         `shown` gives for it.
 
-        draw: noise, one number for each unit that feeds others, pattern and evaluation: what is
-        faster than a unit settles is averaged away before E is read, and what is slower stands
-        still for so long.
+        draw: noise, one number for each neuron that drives others, pattern and evaluation: what is
+        faster than a neuron settles is averaged out before E is read, and what is slower is
+        constant meanwhile.
         """
         assert self._evaluate is not None
         x, target = (
@@ -136,7 +134,7 @@ class Neurons:
         return ERRORS[self._net.error].value(self._evaluate(points, x, xi), target)
 
     def transmitted(self, layer: int, x: Array, external: Array | float, xi: Array | None) -> Array:
-        """l of the units of a layer, (..., units), from their net inputs x before gain and
+        """l of the neurons of a layer, (..., neurons), from their net inputs x before gain and
         offset.
         """
         neuron, (gain, offset), level = self.neuron, self.mismatch[layer], self.layers[layer]
@@ -184,7 +182,7 @@ class Neurons:
                 edges = np.flatnonzero(np.isin(net.edges[:, 1], level.neurons))
                 edges = edges[np.argsort(net.edges[edges, 1], kind="stable")]
                 net_inputs = np.zeros((*y.shape[:2], level.neurons.size))
-                if edges.size:  # then every unit of the level has some
+                if edges.size:  # then every neuron of the level has some
                     begins = np.searchsorted(net.edges[edges, 1], level.neurons)
                     net_inputs = np.add.reduceat(
                         weights[..., edges] * y[..., net.edges[edges, 0]], begins, axis=-1
@@ -226,7 +224,7 @@ class Neurons:
         if not (residual <= net.tolerance).all():
             worst = float(residual.max())
             raise NotSettled(
-                f"units with the imperfections of [chip.neuron] have not settled after {step + 1}"
+                f"neurons with the imperfections of [chip.neuron] have not settled after {step + 1}"
                 f" steps of {net.step}: residual {worst:.2g} (tolerance {net.tolerance:g}): use"
                 " smaller weights, less crosstalk, or more steps"
             )

@@ -1,4 +1,4 @@
-"""The weights of one die: what its cells hold, how they forget, and how they are written."""
+"""The weights of one die: what its cells hold, how they decay, and how they are written."""
 
 import numpy as np
 
@@ -10,16 +10,15 @@ from hardware.params import ChipParams
 from perturb.errors import InputError
 
 Array = np.ndarray
-MAX_READS = 2**24  # between two writes whose 1/f noise is told apart
+MAX_READS = 2**24  # between two writes, with different 1/f noise
 
 
 class WeightStore:
-    """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells of
-    so many bits.
+    """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells.
 
-    w: what is stored first; seed: of programming, writing and reading. stuck (n,): cells that hold
-    weights.stuck_value for good. Every cell, and either side of a pair, has a clock of its own: it
-    leaks and drifts from when it was last written or refreshed, whatever is written into others. A
+    w: what is stored first; seed: of programming, writing and reading. stuck (n,): cells that
+    always hold weights.stuck_value. Every cell, and either side of a pair, has a clock: it leaks
+    and drifts from when it was last written or refreshed, whatever is written into others. A
     refresh brings back what was last written into each.
 
     hidden, since_ns (`Cells.shape`): what each cell held when it was last written, and when that
@@ -44,7 +43,7 @@ class WeightStore:
         self.program(w)
 
     def program(self, w: Array) -> None:
-        """Store w (n,) anew, at time 0."""
+        """Store w (n,), at time 0."""
         self.hidden = initial(self.cells, w, self.seed)
         self.since_ns = np.zeros(self.cells.shape, dtype=np.int64)
         self.written = np.zeros(w.size, dtype=np.int64)  # number of each cell's last write
@@ -52,8 +51,8 @@ class WeightStore:
         self.stored = self._apparent(self.hidden)
 
     def weights(self, now_ns: int, reading: int = 0) -> Array:
-        """The weights (n,) that the array computes with at a time; reading: its number, for
-        noise that every reading has anew.
+        """The weights (n,) that the array computes with at a time; reading: its number, for noise
+        that differs in every reading.
         """
         if not self.changes:
             return self.stored
@@ -94,13 +93,13 @@ class WeightStore:
         )  # jitter: a schedule knows only when writing ends on average
 
     def _aged(self, t: Array) -> Array:
-        """What the cells hold so many seconds after they were written."""
+        """What the cells hold t seconds after they were written."""
         if not self._decays:
             return self.hidden
         params, hidden = (
             self.params,
             age(self.cells, self.hidden, t),
-        )  # a device's own drift goes by what was programmed
+        )  # a device drifts by what was programmed
         if not (params.leak_tau_s or params.drift_exponent):
             return hidden
         lost = params.drift_exponent * np.log1p(t) if params.drift_exponent else np.zeros(t.shape)
