@@ -3,6 +3,7 @@
 Formulas: head of `hardware.device`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from perturb.errors import InputError
 from perturb.trial.random import FABRICATION, normals_at, uniforms_at
 
 Array = np.ndarray
+Draw = Callable[[int], Array]  # standard normals of the cells, for a quantity
 
 MAX_CELLS = 2**34  # a block of Philox is 32 bits, and holds two to four cells
 
@@ -206,45 +208,14 @@ def fabricate(
     scale = params.range
     pair = params.model == "one-sided-pair"
     ones = np.ones(stop - start)
-
-    def steps(direction: int, side: int) -> Array:
-        step = params.step
-        if step is None:
-            return params.dw_min * ones
-        lognormal = step.dw_min_distribution == "lognormal"
-        gain = (
-            np.exp(step.dw_min_dtod * xi(GAIN[side]))
-            if lognormal
-            else 1 + step.dw_min_dtod * xi(GAIN[side])
-        )
-        return (
-            scale
-            * step.dw_min
-            * np.abs(gain + direction * (step.up_down + step.up_down_dtod * xi(BETA[side])))
-        )
-
-    dw_up, dw_down = (steps(1, 0), steps(1, 1)) if pair else (steps(1, 0), steps(-1, 0))
+    dw_up = _steps(params, xi, 1, 0) * ones
+    dw_down = (_steps(params, xi, 1, 1) if pair else _steps(params, xi, -1, 0)) * ones
     b_max = scale * bounds.w_max * np.abs(1 + bounds.w_max_dtod * xi(B_MAX[0]))
     if pair:
         b_min = -scale * bounds.w_max * np.abs(1 + bounds.w_max_dtod * xi(B_MAX[1]))
     else:
         b_min = scale * bounds.w_min * np.abs(1 + bounds.w_min_dtod * xi(B_MIN[0]))
-
-    slope_up = 0 * ones
-    slope_down = 0 * ones
-    if params.linear:
-        # relative to the mean bounds: a cell's slope does not depend on where it happens to end
-        linear = params.linear
-        slope_up = np.abs(linear.gamma_up + linear.gamma_up_dtod * xi(GAMMA_UP[0])) / (
-            scale * bounds.w_max
-        )
-        slope_down = np.abs(linear.gamma_down + linear.gamma_down_dtod * xi(GAMMA_DOWN[0])) / (
-            scale * bounds.w_min
-        )
-    elif params.model == "soft-bounds":
-        slope_up = 1 / b_max
-        slope_down = 1 / b_min
-
+    slope_up, slope_down = _slopes(params, xi, b_max, b_min)
     leak = params.leak
     corrupt = params.corrupt
     lifetime_s = (
@@ -273,6 +244,32 @@ def fabricate(
         stuck,
         stuck_at,
     )
+
+
+def _steps(params: DeviceParams, xi: Draw, direction: int, side: int) -> Array | float:
+    """|dw_d| of every cell."""
+    step = params.step
+    if step is None:
+        return params.dw_min
+    gain = step.dw_min_dtod * xi(GAIN[side])
+    gain = np.exp(gain) if step.dw_min_distribution == "lognormal" else 1 + gain
+    beta = step.up_down + step.up_down_dtod * xi(BETA[side])
+    return params.range * step.dw_min * np.abs(gain + direction * beta)
+
+
+def _slopes(params: DeviceParams, xi: Draw, b_max: Array, b_min: Array) -> tuple[Array, Array]:
+    """Slopes up and down of the linear laws; 0 of the others."""
+    if params.linear:
+        # relative to the mean bounds: a cell's slope does not depend on where it happens to end
+        linear = params.linear
+        up, down = params.range * params.limits.w_max, params.range * params.limits.w_min
+        return (
+            np.abs(linear.gamma_up + linear.gamma_up_dtod * xi(GAMMA_UP[0])) / up,
+            np.abs(linear.gamma_down + linear.gamma_down_dtod * xi(GAMMA_DOWN[0])) / down,
+        )
+    if params.model == "soft-bounds":
+        return 1 / b_max, 1 / b_min
+    return np.zeros_like(b_max), np.zeros_like(b_min)
 
 
 def as_seed(value: int, name: str = "seed") -> np.uint64:

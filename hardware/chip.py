@@ -123,7 +123,7 @@ class Chip:
     Notes
     -----
     With the same seed all fidelities give the same estimate within rounding, and `perturb.estimate`
-    gives that of an ideal chip. "float32" agrees to its own rounding. What a FIFO too short for the
+    gives that of an ideal chip. "float32" agrees within its rounding. What a FIFO too short for the
     bus latency does can only be simulated by events.
 
     Examples
@@ -177,8 +177,10 @@ class Chip:
                 f'precision = "float32" has no kernel for {", ".join(imperfections(params))}: use'
                 ' "auto" or "float64"'
             )
-        own = precision if self.datapath.kernels_suffice else "float64"
-        self.precision = chosen(own, objective, self.w, self.v, self.datapath.reading, self.design)
+        wanted = precision if self.datapath.kernels_suffice else "float64"
+        self.precision = chosen(
+            wanted, objective, self.w, self.v, self.datapath.reading, self.design
+        )
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
         self._first, now = start
@@ -186,29 +188,9 @@ class Chip:
             Tile(number, i, min(i + size, n), depth, self._first)
             for number, i in enumerate(range(0, n, size))
         ]
-        if params.faults.tile >= len(self.tiles):
-            raise InputError(
-                f"faults.tile = {params.faults.tile} but the chip has tiles 0 to"
-                f" {len(self.tiles) - 1}"
-            )
-        if presentation == "pattern" and self.datapath.reuses_baseline:
-            raise InputError(
-                f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the"
-                ' errors of different patterns: set it to 1, or presentation = "batch"'
-            )
+        self._check_parts()
         self.timing = Timing(params, objective, method, self.presented)
-        late = {
-            "bus.latency_ns": params.bus.latency_ns,
-            "bus.skew_ns": params.bus.skew_ns,
-            "bus.jitter_ns": params.bus.jitter_ns,
-            "synapse.accumulate_ns": params.synapse.accumulate_ns,
-        }
-        if sum(late.values()) > MAX_UNDER_WAY * self.timing.trial_ns:
-            key = max(late, key=late.__getitem__)
-            raise InputError(
-                f"{key} = {late[key]} lasts for more than the {MAX_UNDER_WAY:,} trials, of"
-                f" {self.timing.trial_ns:g} ns each, that events can follow at a time: lower it"
-            )
+        self._check_delays()
 
         self.env: Any = simpy.Environment(now)  # in integer nanoseconds
         self._looks = 0  # at the number of events
@@ -243,6 +225,35 @@ class Chip:
         if method.needs_s:
             self.env.process(self._sum_line())
         self.env.process(self._control())
+
+    def _check_parts(self) -> None:
+        params = self.params
+        if params.faults.tile >= len(self.tiles):
+            raise InputError(
+                f"faults.tile = {params.faults.tile} but the chip has tiles 0 to"
+                f" {len(self.tiles) - 1}"
+            )
+        if self.design.presentation == "pattern" and self.datapath.reuses_baseline:
+            raise InputError(
+                f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the"
+                ' errors of different patterns: set it to 1, or presentation = "batch"'
+            )
+
+    def _check_delays(self) -> None:
+        """InputError if more trials would be under way than events can follow."""
+        params = self.params
+        late = {
+            "bus.latency_ns": params.bus.latency_ns,
+            "bus.skew_ns": params.bus.skew_ns,
+            "bus.jitter_ns": params.bus.jitter_ns,
+            "synapse.accumulate_ns": params.synapse.accumulate_ns,
+        }
+        if sum(late.values()) > MAX_UNDER_WAY * self.timing.trial_ns:
+            key = max(late, key=late.__getitem__)
+            raise InputError(
+                f"{key} = {late[key]} lasts for more than the {MAX_UNDER_WAY:,} trials, of"
+                f" {self.timing.trial_ns:g} ns each, that events can follow at a time: lower it"
+            )
 
     # ---- processes
 
@@ -651,15 +662,15 @@ class Chip:
         die = self.datapath.die
         n = self.w.size
         works = self.datapath.working(max(self.statistics.trials - 1, 0))
-        said = []
+        log = []
         if not die.alive.all():
-            said.append(f"{n - die.alive.sum()} of {n} synapses do not work")
+            log.append(f"{n - die.alive.sum()} of {n} synapses do not work")
         if die.stuck.any():
-            said.append(f"{die.stuck.sum()} of {n} weights are stuck")
-        said += [what for what, _, _ in self._faults]
-        if said and not works.all():
-            said.append(f"{n - works.sum()} weights have no estimate in the end")
-        return said
+            log.append(f"{die.stuck.sum()} of {n} weights are stuck")
+        log += [what for what, _, _ in self._faults]
+        if log and not works.all():
+            log.append(f"{n - works.sum()} weights have no estimate in the end")
+        return log
 
     @property
     def fault_free(self) -> ChipParams | None:
@@ -678,9 +689,7 @@ class Chip:
 
     @property
     def _faults(self) -> list[tuple[str, str, dict[str, object]]]:
-        """Each fault of the run: what happened, and the table and values of a chip where it does
-        not.
-        """
+        """Each fault of the run: what happened, and the table and values of a chip without it."""
         datapath = self.datapath
         trials = self.statistics.trials
         faults = self.params.faults
@@ -729,10 +738,10 @@ class Chip:
         ):
             if beyond := datapath.tally[f"{name}, beyond"]:
                 bits = "word_bits" if table == "bus" else "bits"
-                own = getattr(self.params, table)
+                part = getattr(self.params, table)
                 wide = {
-                    bits: getattr(own, bits) + EXTRA_BITS,
-                    key: getattr(own, key) * 2**EXTRA_BITS,
+                    bits: getattr(part, bits) + EXTRA_BITS,
+                    key: getattr(part, key) * 2**EXTRA_BITS,
                 }
                 met.append(
                     (f"{beyond / datapath.tally[f'{name}, all']:.1%} of the {what}", table, wide)
@@ -764,7 +773,7 @@ class Chip:
         ]
 
     def _end_ns(self, trial: int) -> int:
-        """When the last tile has accumulated a trial, from the events or from the schedule they
+        """When the last tile has accumulated a trial, from the events or from the timing they
         have found.
         """
         if trial < len(self._ends):
@@ -787,7 +796,7 @@ class Chip:
         return last + bus.latency_ns + self.params.synapse.accumulate_ns
 
     def _start_ns(self, trial: int) -> int:
-        """When a trial begins, from the events or from the schedule they have found."""
+        """When a trial begins, from the events or from the timing they have found."""
         if trial < self._first + len(self._starts):
             return self._starts[trial - self._first]
         every = self._every

@@ -21,13 +21,13 @@ Bits = Annotated[int, Field(ge=0, le=24)]
 
 # Marks of a parameter, in the json_schema_extra of its Field; `marked` lists the keys that have
 # one. engine: what knows of it besides the chip's parts: the batch kernels of estimates and of
-# learning ("kernels"), those of learning with weights in memories that keep what is written
-# ("memories"), or nothing ("parts")
+# learning ("kernels"), those of learning with weights in devices that do not decay
+# ("stores"), or nothing ("parts")
 PARTS: dict[str, Any] = {"engine": "parts"}
 # imperfection: makes a chip less than ideal, where it is not as in an ideal one
 IMPERFECTION = PARTS | {"imperfection": True}
 IN_KERNELS = IMPERFECTION | {"engine": "kernels"}
-IN_MEMORIES = IMPERFECTION | {"engine": "memories"}
+IN_STORES = IMPERFECTION | {"engine": "stores"}
 # unseen: the batch kernels do not know of it when they measure a learning rate by trials
 UNSEEN: dict[str, Any] = {"unseen": True}
 # better: how many times as large a designer can make it, see `perturb budget`
@@ -100,7 +100,7 @@ class PerturbationParams(Table):
 
 class WeightParams(Table):
     bits: Bits = Field(
-        0, description="bits of a stored weight; 0 = exact", json_schema_extra=IN_MEMORIES
+        0, description="bits of a stored weight; 0 = exact", json_schema_extra=IN_STORES
     )
     range: Positive = Field(
         4.0, description="in units of w: stored weights lie in -range..range; unused if bits = 0"
@@ -112,7 +112,7 @@ class WeightParams(Table):
             " device"
         ),
         examples=["ecram-tang2018"],
-        json_schema_extra=IN_MEMORIES,
+        json_schema_extra=IN_STORES,
     )
     read_noise: NonNegative = Field(
         0.0,
@@ -124,7 +124,7 @@ class WeightParams(Table):
     stuck_fraction: Share = Field(
         0.0,
         description="share of the weights that are stuck at stuck_value; 0 = none",
-        json_schema_extra=IN_MEMORIES | UNSEEN,
+        json_schema_extra=IN_STORES | UNSEEN,
     )
     stuck_value: Number = Field(0.0, description="in units of w: where they are stuck")
     dead_fraction: Share = Field(

@@ -36,9 +36,10 @@ import numpy as np
 
 from hardware.cells import Cells, as_seconds, as_seed
 from hardware.cells import fabricate as fabricate
+from hardware.device_params import MODELS
 from hardware.device_params import load_device as load_device
 from hardware.device_tables import ExponentialParams, PairParams
-from hardware.pulse_kernel import EXPONENTIAL, LINEAR, PAIR, give_pulses
+from hardware.pulse_kernel import give_pulses
 from perturb.checks import integer
 from perturb.errors import InputError
 from perturb.trial.random import PROGRAM, READ, ROUNDING, WRITE, uniforms_at
@@ -47,13 +48,6 @@ Array = np.ndarray
 
 MAX_PULSES = 2**24  # of one update: what a phase of Philox can number
 MAX_UPDATES = 2**62 - 1
-KINDS = {
-    "constant-step": LINEAR,
-    "linear-step": LINEAR,
-    "soft-bounds": LINEAR,
-    "exponential-step": EXPONENTIAL,
-    "one-sided-pair": PAIR,
-}
 
 
 def initial(cells: Cells, w: Array, seed: int, update: int = 0) -> Array:
@@ -162,7 +156,7 @@ def pulse(
     exponential = params.exponential or ExponentialParams(a=0.0, A_up=0.0, gamma_up=0.0)
     rows = np.atleast_2d(hidden).copy()
     give_pulses(
-        KINDS[params.model],
+        MODELS[params.model].law,
         rows,
         counts,
         cells.dw_up,

@@ -4,13 +4,14 @@ import math
 import os
 from functools import lru_cache
 from importlib.resources import files
-from typing import Literal
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import erf
 
 from hardware.config import (
+    Among,
     Name,
     Positive,
     Table,
@@ -31,27 +32,30 @@ from hardware.device_tables import (
     ProgrammingParams,
     StepParams,
 )
+from hardware.pulse_kernel import EXPONENTIAL, LINEAR, NO_PULSES, PAIR
 from perturb.errors import InputError
 
-# model: the tables it needs, and those it may have
 PULSED = ("step", "bounds", "noise", "programming", "flicker", "leak", "drift", "corrupt")
-Model = Literal[
-    "ideal",
-    "digital",
-    "constant-step",
-    "linear-step",
-    "soft-bounds",
-    "exponential-step",
-    "one-sided-pair",
-]
-MODELS: dict[Model, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "ideal": ((), ()),
-    "digital": (("bits",), ("bounds", "corrupt")),
-    "constant-step": (("step",), PULSED),
-    "linear-step": (("step", "linear"), PULSED),
-    "soft-bounds": (("step",), PULSED),
-    "exponential-step": (("step", "exponential"), PULSED),
-    "one-sided-pair": (("step", "exponential"), ("pair", *PULSED)),
+
+
+class Model(NamedTuple):
+    """How a device takes pulses: tables that it needs, others that it may have, and the law of
+    `hardware.pulse_kernel`.
+    """
+
+    needs: tuple[str, ...]
+    may_have: tuple[str, ...]
+    law: int = NO_PULSES
+
+
+MODELS = {
+    "ideal": Model((), ()),
+    "digital": Model(("bits",), ("bounds", "corrupt")),
+    "constant-step": Model(("step",), PULSED, LINEAR),
+    "linear-step": Model(("step", "linear"), PULSED, LINEAR),
+    "soft-bounds": Model(("step",), PULSED, LINEAR),
+    "exponential-step": Model(("step", "exponential"), PULSED, EXPONENTIAL),
+    "one-sided-pair": Model(("step", "exponential"), ("pair", *PULSED), PAIR),
 }
 
 
@@ -99,7 +103,7 @@ class DeviceParams(Table):
     name: Name = Field("ideal", description="what reports call the device")
     description: str = Field("", description="one line")
     source: str = Field("assumed", description="where the figures come from")
-    model: Model = Field("ideal", description="how it takes pulses")
+    model: Annotated[str, Among(MODELS)] = Field("ideal", description="how it takes pulses")
     range: Positive = Field(
         1.0,
         le=1e6,
@@ -125,7 +129,7 @@ class DeviceParams(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "DeviceParams":
-        needed, possible = MODELS[self.model]
+        needed, possible, _ = MODELS[self.model]
         for key in needed:
             if getattr(self, key) is None:
                 raise InputError(f'{key} is missing: model = "{self.model}" needs it')

@@ -5,12 +5,13 @@ import numpy as np
 from perturb.compiled import compiled
 from perturb.trial.random import PULSE, four_normals
 
-LINEAR, EXPONENTIAL, PAIR = range(3)  # a constant step and soft bounds are linear in w, too
+# laws; a constant step and soft bounds are linear in w, too
+NO_PULSES, LINEAR, EXPONENTIAL, PAIR = range(4)
 
 
 @compiled()
 def give_pulses(
-    kind,
+    law,
     rows,
     counts,
     dw_up,
@@ -50,11 +51,11 @@ def give_pulses(
                 if number >= abs(counts[j]):
                     continue
                 up = counts[j] > 0
-                side = 1 if kind == PAIR and not up else 0
-                d = 1.0 if up or kind == PAIR else -1.0
+                side = 1 if law == PAIR and not up else 0
+                d = 1.0 if up or law == PAIR else -1.0
                 w = rows[side, j]
                 dw = dw_up[j] if up else dw_down[j]
-                if kind == LINEAR:
+                if law == LINEAR:
                     f = 1.0 - (slope_up[j] if up else slope_down[j]) * w
                 else:
                     z = 2.0 * a * w / (high[side, j] - low[side, j]) + b

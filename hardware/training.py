@@ -99,7 +99,7 @@ def source(
     """
     known = engines(params)
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
-    if not events and waits and seen and known <= {"kernels", "memories"}:
+    if not events and waits and seen and known <= {"kernels", "stores"}:
         _check_fifo(params, TrainingTiming(params, objective, plan, waits))
         plan = replace(plan, code=realized_code(params, plan.code, objective.n_weights))
         mismatch = None
@@ -147,7 +147,7 @@ class BatchOnDevices(Batch):
 
     def advance(self, state: State, updates: int) -> None:
         if state.update == 0:
-            state.w[:] = [memory.weights(0) for memory in self.stores]
+            state.w[:] = [store.weights(0) for store in self.stores]
         super().advance(state, updates)
         state.extra = _stored(self.stores)
 
@@ -156,19 +156,19 @@ class BatchOnDevices(Batch):
         _restore(self.stores, state)
 
     def _write(self, state: State, change: Array, update: int) -> None:
-        for run, memory in enumerate(self.stores):
-            memory.add(change[run], update, 0)
-            state.w[run] = memory.weights(0)
+        for run, store in enumerate(self.stores):
+            store.add(change[run], update, 0)
+            state.w[run] = store.weights(0)
 
 
 def _stored(stores: list[WeightStore]) -> dict[str, Array]:
-    parts = [memory.arrays() for memory in stores]
+    parts = [store.arrays() for store in stores]
     return {name: np.array([part[name] for part in parts]) for name in parts[0]}
 
 
 def _restore(stores: list[WeightStore], state: State) -> None:
-    for run, memory in enumerate(stores):
-        memory.restore({name: array[run] for name, array in state.extra.items()})
+    for run, store in enumerate(stores):
+        store.restore({name: array[run] for name, array in state.extra.items()})
 
 
 class OnChip:
@@ -431,11 +431,11 @@ class OnChip:
         now_ns = self.timing.changed_ns(state.update - 1) if state.update else 0
         state.extra = {}
         for run, datapath in enumerate(self.runs):
-            memory = copy(datapath.weight_store)
+            store = copy(datapath.weight_store)
             for number, change in self._pending[run]:
                 if number < state.update:
-                    memory.add(change, number, self.timing.changed_ns(number))
-            state.w[run] = memory.weights(now_ns)
+                    store.add(change, number, self.timing.changed_ns(number))
+            state.w[run] = store.weights(now_ns)
             state.extra |= {f"{run}.{name}": array for name, array in self._arrays(run).items()}
 
     def _arrays(self, run: int) -> dict[str, Array]:

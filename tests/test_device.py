@@ -36,7 +36,7 @@ def device(model, **tables):
             "gamma_down": 2.0,
         },
     }
-    data = {"model": model, **{key: needed[key] for key in MODELS[model][0]}}
+    data = {"model": model, **{key: needed[key] for key in MODELS[model].needs}}
     for key, value in tables.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     return validated(DeviceParams, data, "test")

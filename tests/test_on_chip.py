@@ -583,7 +583,7 @@ def test_a_state_with_one_clock_for_all_cells_is_refused_in_one_line(xor):
     state, _ = learned(xor, changes, plan, 2, False)
     for run in range(2):
         del state.extra[f"{run}.since_ns"]
-    with pytest.raises(InputError, match="start the run anew") as caught:
+    with pytest.raises(InputError, match="start a new run") as caught:
         OnChip(params(changes), objective, plan, W, False, True).resume(state)
     assert "\n" not in str(caught.value)
 

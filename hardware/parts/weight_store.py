@@ -70,7 +70,7 @@ class WeightStore:
             update,
             params.rounding,
         )
-        # new arrays: a copy of this memory may go on with the old ones
+        # new arrays: a copy of this store may continue with the old ones
         self.hidden = np.where(written, hidden, self.hidden)
         self.since_ns = np.where(written, now_ns, self.since_ns)
         either = written.reshape(-1, self.cells.n).any(0)
@@ -90,7 +90,7 @@ class WeightStore:
             last = np.maximum(last, now_ns // self.refresh_ns * self.refresh_ns)
         return 1e-9 * np.maximum(
             0, now_ns - last
-        )  # jitter: a schedule knows only when writing ends on average
+        )  # jitter: predicted times know only when writing ends on average
 
     def _aged(self, t: Array) -> Array:
         """What the cells hold t seconds after they were written."""
@@ -121,7 +121,7 @@ class WeightStore:
         if "since_ns" not in parts:
             raise InputError(
                 "the stored state is of an earlier version, which had one clock for all cells:"
-                " start the run anew, with another place for its results"
+                " start a new run, with another place for its results"
             )
         self.hidden = parts["hidden"]
         self.since_ns = parts["since_ns"]
