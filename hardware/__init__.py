@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hardware.chip import Chip as Chip
-    from hardware.device import DeviceParams as DeviceParams
-    from hardware.device import device_names as device_names
-    from hardware.device import load_device as load_device
+    from hardware.device_params import DeviceParams as DeviceParams
+    from hardware.device_params import device_names as device_names
+    from hardware.device_params import load_device as load_device
     from hardware.params import ChipParams as ChipParams
     from hardware.params import chip_names as chip_names
     from hardware.params import load_chip as load_chip
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _HOME = {
     "Chip": "chip",
     "ChipParams": "params",
-    "DeviceParams": "device",
+    "DeviceParams": "device_params",
     "chip_names": "params",
-    "device_names": "device",
+    "device_names": "device_params",
     "load_chip": "params",
-    "load_device": "device",
+    "load_device": "device_params",
 }
 __all__ = list(_HOME)
 

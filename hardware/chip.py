@@ -1,14 +1,14 @@
 """The chip in time: a controller, tiles of synapses, an analog array with its error unit, a summing
 line and a broadcast bus.
 
-SimPy says when, in whole nanoseconds. One trial: the tiles perturb; for every phase of the method
+SimPy says when, in integer nanoseconds. One trial: the tiles perturb; for every phase of the method
 the perturbation settles, the patterns settle in the array and are read one after another. The words
 go over the bus, dE after the last evaluation, dw.v (where the method needs it) as soon as the line
 has summed it; `latency_ns` after the last of them every tile meets them with the oldest
 perturbation in its FIFO. The next trial starts when the last word has left the bus. No time depends
-on a value: events say when things happen and what meets what, and the numbers are made of that
-afterwards, many trials at once, see `hardware.sums`. Once the schedule repeats itself, the batch
-kernels may run the remaining trials with the same numbers.
+on a value: events say when things happen and what meets what, and the numbers are computed from
+that afterwards, many trials at once, see `hardware.accumulators`. Once the timing repeats itself,
+the batch kernels may run the remaining trials with the same numbers.
 """
 
 import gc
@@ -20,11 +20,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import simpy
 
+from hardware.accumulators import Accumulators
+from hardware.datapath import Datapath, realized_code
 from hardware.params import ChipParams, imperfections
-from hardware.schedule import Schedule
-from hardware.sums import Sums
-from hardware.tile import Tile
-from hardware.values import Values, made_on
+from hardware.parts.tile import Tile
+from hardware.timing import Timing
 from perturb.errors import InputError, choose
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.engine import run_trials
@@ -40,14 +40,16 @@ Array = np.ndarray
 FIDELITIES = ("event", "batch", "auto")
 CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")
 REFRESHES_SHOWN = 100  # in the trace of a trial
-UNDER_WAY = (
+MAX_UNDER_WAY = (
     10_000  # trials that may start before the words of one have been added: events for each of them
 )
-WIDER = 20  # powers of two by which a converter that saturated is made wide enough
+EXTRA_BITS = 20  # that are added to a converter that saturated
 
 
 class Interval(NamedTuple):
-    """One entry of the timeline. phase: the evaluation within the trial, -1 outside any."""
+    """One entry of the timeline. phase: the evaluation within the trial, -1 outside any; unit: the
+    part of the chip.
+    """
 
     trial: int
     phase: int
@@ -57,9 +59,9 @@ class Interval(NamedTuple):
     action: str
 
 
-class Learner(Protocol):
+class WeightUpdates(Protocol):
     """What changes the weights of a chip between rounds of trials; see
-    `hardware.updates.Learning`.
+    `hardware.update_process.Learning`.
     """
 
     every: int
@@ -72,18 +74,69 @@ class Learner(Protocol):
 
 
 class Chip:
-    """A chip that estimates g and z = Hv of `objective` at w by weight perturbation.
+    """A chip in time that estimates g and z = Hv of an objective by weight perturbation.
 
-    fidelity: "event" simulates every trial in time; "auto" does so until three trials in a row took
-    the same time and energy, and runs the rest in batches; "batch" runs all values in batches and
-    the events only for the schedule. For the same seed all three agree within rounding. A FIFO too
-    short for the bus latency can only be had at event level. precision: of the batches, as of
-    `perturb.estimate`; "float32" is faster and agrees to its own rounding. start: (number, time in
-    ns) of the first trial, where the chip goes on with what it has learned. learning: makes, for
-    this chip, what changes its weights between trials (`hardware.updates.Learning`).
+    Parameters
+    ----------
+    params : ChipParams
+    objective : Objective
+    w, v : array (n,)
+        Weights, and the direction of z = Hv.
+    method, code : str
+        How to measure and how to perturb, as of `perturb.estimate`.
+    sigma, r : float
+        Standard deviation of the perturbation dw, and the finite step along v of methods with one.
+    seed : int
+        Of perturbations and noise; mismatch is of `params.die`.
+    presentation : {"batch", "pattern"}
+        Whether an evaluation presents all patterns or one.
+    fidelity : {"auto", "event", "batch"}
+        "event" simulates every trial in time; "auto" does so until three trials in a row took the
+        same time and energy, and computes the rest in batches; "batch" computes all trials in
+        batches, and simulates the first ones for the timing only.
+    trace_trials : int
+        Trials of which `trace` holds the intervals.
+    precision : {"float64", "float32", "auto"}
+        Of batches, as of `perturb.estimate`.
+    start : (int, int)
+        Number and time in ns of the first trial, where a chip that learns is resumed.
+    updates : callable, optional
+        Makes, for this chip, what changes its weights between trials: see
+        `hardware.update_process.UpdateProcess`.
 
-    After `run`: time_s and energy_j up to the arrival of the last broadcast (energy_by_cause splits
-    it), events (of SimPy), trace (the intervals of the first `trace_trials` trials), statistics.
+    Attributes
+    ----------
+    trace : list of Interval
+        The intervals (trial, phase, start_ns, end_ns, unit, action) of the first trials.
+    statistics : Statistics
+        The sums so far.
+    timing : Timing
+        Predicted times and energies of a trial.
+
+    Raises
+    ------
+    InputError
+        For a name that is unknown, a size or an amount that is out of range, and parameters that
+        do not go together: a clock that is too fast, a FIFO too short for "batch", a kernel that
+        does not know an imperfection.
+
+    Notes
+    -----
+    With the same seed all fidelities give the same estimate within rounding, and `perturb.estimate`
+    gives that of an ideal chip. "float32" agrees within its rounding. What a FIFO too short for the
+    bus latency does can only be simulated by events.
+
+    Examples
+    --------
+    >>> import numpy as np, perturb, hardware
+    >>> objective = perturb.MLP([2, 1]).objective([[0.0, 1.0], [1.0, 0.5]], [[1.0], [0.0]])
+    >>> w = v = np.ones(3)
+    >>> chip = hardware.Chip(hardware.load_chip("ideal"), objective, w, v, sigma=1e-3)
+    >>> estimate = chip.run(64)
+    >>> bool(np.abs(estimate.gradient - objective.gradient(w)).max() < 1e-2)
+    True
+    >>> chip.time_s > 0 and chip.energy_j > 0, chip.trace[0].action
+    (True, 'draw dw')
     """
 
     def __init__(
@@ -102,7 +155,7 @@ class Chip:
         trace_trials: int = 4,
         precision: str = "float64",
         start: tuple[int, int] = (0, 0),
-        learning: Callable[["Chip"], "Learner"] | None = None,
+        updates: Callable[["Chip"], "WeightUpdates"] | None = None,
     ):
         method = choose("method", method, METHODS) if isinstance(method, str) else method
         code = choose("code", code, CODES) if isinstance(code, str) else code
@@ -111,21 +164,23 @@ class Chip:
         self.objective = objective
         self.fidelity = fidelity
         self.trace_trials = trace_trials
-        code = made_on(params, code, objective.n_weights)
+        code = realized_code(params, code, objective.n_weights)
         self.design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
         self.w, self.v = check_point(objective, w, v, self.design)
         n = self.w.size
         self.statistics = Statistics(self.design)
         self.presented = objective.n_patterns if presentation == "batch" else 1
-        self.values = Values(params, objective, self.design, self.w, self.v, self._start_ns)
-        self.statistics.bind(Point.of(objective, self.w, self.v, self.values.reading))
-        if precision == "float32" and not self.values.plain:
+        self.datapath = Datapath(params, objective, self.design, self.w, self.v, self._start_ns)
+        self.statistics.bind(Point.of(objective, self.w, self.v, self.datapath.reading))
+        if precision == "float32" and not self.datapath.kernels_suffice:
             raise InputError(
                 f'precision = "float32" has no kernel for {", ".join(imperfections(params))}: use'
                 ' "auto" or "float64"'
             )
-        own = precision if self.values.plain else "float64"
-        self.precision = chosen(own, objective, self.w, self.v, self.values.reading, self.design)
+        wanted = precision if self.datapath.kernels_suffice else "float64"
+        self.precision = chosen(
+            wanted, objective, self.w, self.v, self.datapath.reading, self.design
+        )
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
         self._first, now = start
@@ -133,37 +188,17 @@ class Chip:
             Tile(number, i, min(i + size, n), depth, self._first)
             for number, i in enumerate(range(0, n, size))
         ]
-        if params.faults.tile >= len(self.tiles):
-            raise InputError(
-                f"faults.tile = {params.faults.tile} but the chip has tiles 0 to"
-                f" {len(self.tiles) - 1}"
-            )
-        if presentation == "pattern" and self.values.keeps_baseline:
-            raise InputError(
-                f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the"
-                ' errors of different patterns: set it to 1, or presentation = "batch"'
-            )
-        self.schedule = Schedule(params, objective, method, self.presented)
-        late = {
-            "bus.latency_ns": params.bus.latency_ns,
-            "bus.skew_ns": params.bus.skew_ns,
-            "bus.jitter_ns": params.bus.jitter_ns,
-            "synapse.accumulate_ns": params.synapse.accumulate_ns,
-        }
-        if sum(late.values()) > UNDER_WAY * self.schedule.trial_ns:
-            key = max(late, key=late.__getitem__)
-            raise InputError(
-                f"{key} = {late[key]} lasts for more than the {UNDER_WAY:,} trials, of"
-                f" {self.schedule.trial_ns:g} ns each, that events can follow at a time: lower it"
-            )
+        self._check_parts()
+        self.timing = Timing(params, objective, method, self.presented)
+        self._check_delays()
 
-        self.env: Any = simpy.Environment(now)  # in whole nanoseconds
+        self.env: Any = simpy.Environment(now)  # in integer nanoseconds
         self._looks = 0  # at the number of events
-        self._bus_free_ns = 0  # when all words have been sent that somebody has asked for
+        self._bus_free_ns = 0  # when the last word that was requested has been sent
         self.trace: list[Interval] = []
         self._counts = dict.fromkeys(CAUSES, 0)
         self._command, self._summed, self._delivery = (self.env.event() for _ in range(3))
-        self.sums = Sums(self.values, self.tiles, self._first)
+        self.accumulators = Accumulators(self.datapath, self.tiles, self._first)
         self._starts: list[int] = []  # time when each trial began
         self._spent: list[
             tuple[int, ...]
@@ -171,17 +206,19 @@ class Chip:
         self._ends: list[int] = []  # time when each trial's last tile had accumulated
         self._disturbed = (
             params.bus.skew_ns + params.bus.jitter_ns > 0
-        )  # whether tiles get a broadcast at times of their own
-        self._heard = [0] * len(self.tiles)  # time when each tile gets the last broadcast
+        )  # whether tiles get a broadcast at different times
+        self._arrivals = [0] * len(self.tiles)  # time when each tile gets the last broadcast
         # of broadcasts under way: these times; and of each tile reached, the trial whose
         # perturbation was met there
         self._sent: dict[int, tuple[list[int], dict[int, int]]] = {}
         self._trial_done = self.env.event()
         self._pause = math.inf  # number of trials after which `run` goes on
         self._steady = False
-        self.learning = learning(self) if learning else None
-        if self.learning:
-            self.sums.heard = None  # broadcasts are for standard errors, which nobody asks for here
+        self.updates = updates(self) if updates else None
+        if self.updates:
+            self.accumulators.broadcasts = (
+                None  # broadcasts are for standard errors, which learning has no use for
+            )
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
@@ -189,16 +226,45 @@ class Chip:
             self.env.process(self._sum_line())
         self.env.process(self._control())
 
+    def _check_parts(self) -> None:
+        params = self.params
+        if params.faults.tile >= len(self.tiles):
+            raise InputError(
+                f"faults.tile = {params.faults.tile} but the chip has tiles 0 to"
+                f" {len(self.tiles) - 1}"
+            )
+        if self.design.presentation == "pattern" and self.datapath.reuses_baseline:
+            raise InputError(
+                f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the"
+                ' errors of different patterns: set it to 1, or presentation = "batch"'
+            )
+
+    def _check_delays(self) -> None:
+        """InputError if more trials would be under way than events can follow."""
+        params = self.params
+        late = {
+            "bus.latency_ns": params.bus.latency_ns,
+            "bus.skew_ns": params.bus.skew_ns,
+            "bus.jitter_ns": params.bus.jitter_ns,
+            "synapse.accumulate_ns": params.synapse.accumulate_ns,
+        }
+        if sum(late.values()) > MAX_UNDER_WAY * self.timing.trial_ns:
+            key = max(late, key=late.__getitem__)
+            raise InputError(
+                f"{key} = {late[key]} lasts for more than the {MAX_UNDER_WAY:,} trials, of"
+                f" {self.timing.trial_ns:g} ns each, that events can follow at a time: lower it"
+            )
+
     # ---- processes
 
     def _control(self):
         p = self.params
         env = self.env
         method = self.design.method
-        values = self.values
+        datapath = self.datapath
         counts = self._counts
         n = self.w.size
-        evaluation_ns = self.schedule.evaluation_ns
+        evaluation_ns = self.timing.evaluation_ns
         needs_s = method.needs_s
         shown = self.trace_trials
         spare_ns = p.clock.evaluation_ns and p.clock.evaluation_ns - evaluation_ns
@@ -207,11 +273,11 @@ class Chip:
         while True:
             start = env.now
             self._starts.append(start)
-            if self.learning:
-                self.learning.begin(trial, start)
+            if self.updates:
+                self.updates.begin(trial, start)
             self._command = self.emit(self._command, trial)
             summed = self._summed
-            for phase in values.measured_phases(trial):
+            for phase in datapath.measured_phases(trial):
                 yield env.timeout(evaluation_ns)
                 if trial < shown:
                     self._note_evaluation(trial, phase)
@@ -228,14 +294,14 @@ class Chip:
                 yield env.timeout(measured + p.clock.broadcast_ns - env.now)
             counts["accumulate"] += n  # a lost broadcast is charged all the same
             self._spent.append(tuple(counts.values()))
-            self._heard = self._hear(trial)
-            self._sent[trial] = (self._heard, {})
+            self._arrivals = self._arrival_times(trial)
+            self._sent[trial] = (self._arrivals, {})
             env.process(self._deliver(trial))
             if trial < shown:
                 self._note_refreshes(trial, start)
             trial += 1
-            if self.learning:
-                yield from self.learning.between(trial)
+            if self.updates:
+                yield from self.updates.between(trial)
 
     def _sum_line(self):
         """Sums dw.v of every trial and sends it as soon as it is known."""
@@ -252,12 +318,10 @@ class Chip:
             self._summed = self.emit(self._summed, trial)
 
     def _send(self, trial: int, words: list[str]):
-        """Words over the bus, one after the other once it is free: whoever asks first is served
-        first.
-        """
+        """Words over the bus, one after the other once it is free: first come, first served."""
         bus = self.params.bus
         env = self.env
-        word_ns = self.schedule.word_ns
+        word_ns = self.timing.word_ns
         if ("dw.v" in words) != (bus.first == "dw.v"):
             yield env.timeout(0)  # at the same moment the other one asks first
         wait_ns = max(0, self._bus_free_ns - env.now)
@@ -269,44 +333,44 @@ class Chip:
                 self.note(trial, -1, env.now - word_ns, "bus", f"broadcast {word}")
             self._counts["broadcast_bit"] += bus.word_bits
 
-    def _hear(self, trial: int) -> list[int]:
+    def _arrival_times(self, trial: int) -> list[int]:
         """When each tile gets a broadcast that is sent now; none overtakes another on its way."""
         tiles = len(self.tiles)
         arrives = self.env.now + self.params.bus.latency_ns
         if not self._disturbed:
             return [arrives] * tiles
         return [
-            max(arrives + self.values.late_ns(trial, tile, tiles), last)
-            for tile, last in enumerate(self._heard)
+            max(arrives + self.datapath.delay_ns(trial, tile, tiles), last)
+            for tile, last in enumerate(self._arrivals)
         ]
 
     def _deliver(self, trial: int):
         """A broadcast on its way, to tiles that it has not reached before."""
-        env, (heard, met) = self.env, self._sent[trial]
+        env, (arrivals, met) = self.env, self._sent[trial]
         if self._disturbed:
             late = [
-                self._late(tile, trial, heard[tile.number], met)
+                self._late(tile, trial, arrivals[tile.number], met)
                 for tile in self.tiles
                 if tile.number not in met
             ]
             yield env.all_of([env.process(process) for process in late])
         else:
-            yield env.timeout(max(0, heard[0] - env.now))  # 0: that was before a run went on
-            yield env.timeout(heard[0] + self.params.synapse.accumulate_ns - env.now)
+            yield env.timeout(max(0, arrivals[0] - env.now))  # 0: that was before a run went on
+            yield env.timeout(arrivals[0] + self.params.synapse.accumulate_ns - env.now)
             delivery = self._delivery
             self._delivery = self.emit(delivery, (trial, met))
             yield delivery  # after all tiles, which have waited for longer
         del self._sent[trial]
         self._ends.append(env.now)
         if self.fidelity != "batch":
-            self.sums.add(met)
-        if self.learning and (trial + 1) % self.learning.every == 0:
-            env.process(self.learning.update(trial))
+            self.accumulators.add(met)
+        if self.updates and (trial + 1) % self.updates.every == 0:
+            env.process(self.updates.update(trial))
         if len(self._ends) >= self._pause:
             self._trial_done = self.emit(self._trial_done, trial)
 
     def _late(self, tile: Tile, trial: int, start: int, met: dict[int, int]):
-        """A broadcast that reaches each tile at a time of its own."""
+        """A broadcast that reaches one tile, at that tile's time."""
         env = self.env
         yield env.timeout(max(0, start - env.now))
         yield env.timeout(start + self.params.synapse.accumulate_ns - env.now)
@@ -333,40 +397,69 @@ class Chip:
                 self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
 
     def emit(self, event: simpy.Event, value: object) -> simpy.Event:
+        """Trigger an event.
+
+        Parameters
+        ----------
+        event : simpy.Event
+        value : object
+            What those that wait for it get.
+
+        Returns
+        -------
+        simpy.Event
+            A new one, for the next time.
+        """
         event.succeed(value)
         return self.env.event()
 
     def note(
         self, trial: int, phase: int, start: int, unit: str, action: str, end: int | None = None
     ) -> None:
+        """Add an interval to the trace.
+
+        Parameters
+        ----------
+        trial, phase : int
+        start, end : int
+            In ns; end is now if left out.
+        unit, action : str
+            The part of the chip, and what it does.
+        """
         self.trace.append(
             Interval(trial, phase, start, self.env.now if end is None else end, unit, action)
         )
 
     def _note_evaluation(self, trial: int, phase: int) -> None:
-        (a, b), start = self.design.method.phases[phase], self.env.now - self.schedule.evaluation_ns
+        (a, b), start = self.design.method.phases[phase], self.env.now - self.timing.evaluation_ns
         settled = start + self.params.perturbation.settle_ns
         self.note(trial, phase, start, "perturbation", f"settle at w {a:+d} D {b:+d} rv", settled)
         shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
         self.note(trial, phase, settled, "array and error unit", f"settle and read {shown}")
 
     def _note_refreshes(self, trial: int, start: int) -> None:
-        # beside the trials, whose schedule they leave alone: what they do follows from the time,
+        # besides the trials, whose timing they do not change: what they do follows from the time,
         # see `Values.weights`
-        if every := self.values.memory.refresh_ns:
+        if every := self.datapath.weight_store.refresh_ns:
             for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
                 self.note(trial, -1, k * every, "weights", "refresh", k * every)
 
     @property
     def _every(self) -> int:
-        """Trials after which the schedule repeats: a baseline that is kept is measured in one of
-        so many.
+        """Trials after which the timing repeats: a baseline that is reused is measured in one of
+        `baseline_every`.
         """
-        return self.params.error_unit.baseline_every if self.values.keeps_baseline else 1
+        return self.params.error_unit.baseline_every if self.datapath.reuses_baseline else 1
 
     # ---- running
 
-    def go_on(self, until: simpy.Event) -> None:
+    def advance(self, until: simpy.Event) -> None:
+        """Simulate until an event.
+
+        Parameters
+        ----------
+        until : simpy.Event
+        """
         # with every event some objects a tile come and go: the collector of cycles, which counts
         # them, would never rest
         young, *older = gc.get_threshold()
@@ -377,31 +470,49 @@ class Chip:
             gc.set_threshold(young, *older)
 
     def run(self, trials: int) -> Estimate:
-        """Run the next `trials` trials and solve for all so far. Any split of a run gives the
-        same estimate, time and energy.
+        """Run the next trials, and estimate from all so far.
+
+        Parameters
+        ----------
+        trials : int
+
+        Returns
+        -------
+        Estimate
+
+        Raises
+        ------
+        InputError
+            For trials that are not a positive integer, or beyond the last that can be numbered.
+        NotFinite
+            If a measured error is not finite: in which trial.
+
+        Notes
+        -----
+        Any split of a run gives the same estimate, time and energy.
         """
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         while len(self._ends) < wanted and not self._steady:
             self._pause = wanted if self.fidelity == "event" else len(self._ends) + 1
-            self.go_on(self._trial_done)
+            self.advance(self._trial_done)
             self._steady = self.fidelity != "event" and self._repeats()
         if self.fidelity != "batch":
             self._gather(min(wanted, len(self._ends)))
         if (more := wanted - self.statistics.trials) > 0:
-            if self.values.plain:
+            if self.datapath.kernels_suffice:
                 run_trials(
                     self.objective,
                     self.w,
                     self.v,
-                    self.values.reading,
+                    self.datapath.reading,
                     self.statistics,
                     more,
                     precision=self.precision,
-                    mismatch=self.values.mismatch,
+                    mismatch=self.datapath.mismatch,
                 )
             else:
-                self.values.run(self.statistics, more)
-        return self.values.solved(self.statistics)
+                self.datapath.run(self.statistics, more)
+        return self.datapath.solved(self.statistics)
 
     def _repeats(self) -> bool:
         """Whether the last three trials took the same time and counts, and no FIFO has lost a
@@ -411,7 +522,7 @@ class Chip:
         depth = self.params.synapse.fifo_depth
         may_lose = (
             bus.jitter_ns
-            and self.schedule.after_ns + bus.jitter_ns > (depth - 1) * self.schedule.trial_ns
+            and self.timing.after_ns + bus.jitter_ns > (depth - 1) * self.timing.trial_ns
         )
         if may_lose or any(tile.overflowed for tile in self.tiles):
             if self.fidelity == "batch":
@@ -437,35 +548,45 @@ class Chip:
     def _gather(self, trials: int) -> None:
         """Take the sums from the tiles, while the run is at event level."""
         if self.statistics.trials < trials:
-            self.sums.settle()
-            self.statistics.closed = (self.sums.synapses.copy(), self.sums.totals.copy())
+            self.accumulators.flush()
+            self.statistics.closed = (
+                self.accumulators.synapses.copy(),
+                self.accumulators.totals.copy(),
+            )
             if (periods := self.statistics.periods) is not None:
-                heard = np.concatenate([np.empty((3, 0)), *(self.sums.heard or [])], axis=1)
-                periods.hear(self.statistics.next_trial, heard, self.v)
-                periods.sound &= self.sums.sound
-                self.sums.heard = []
+                broadcasts = np.concatenate(
+                    [np.empty((3, 0)), *(self.accumulators.broadcasts or [])], axis=1
+                )
+                periods.hear(self.statistics.next_trial, broadcasts, self.v)
+                periods.sound &= self.accumulators.matched
+                self.accumulators.broadcasts = []
             self.statistics.extend(trials - self.statistics.trials)
 
     # ---- to be stored, and gone on from, between two trials of learning
 
     @property
     def next_trial(self) -> int:
-        """The trial that is about to begin."""
+        """Number of the trial that is about to begin."""
         return self._first + len(self._starts)
 
     def arrays(self) -> dict[str, Array]:
-        """What is under way: a new chip goes on from it, see `restore`."""
+        """The state between two trials, for `restore` of a new chip.
+
+        Returns
+        -------
+        dict of str to array
+        """
         numbers = range(len(self.tiles))
         deepest = max(len(tile.fifo) for tile in self.tiles)
-        heard = [heard for heard, _ in self._sent.values()]
+        arrivals = [arrivals for arrivals, _ in self._sent.values()]
         met = [met for _, met in self._sent.values()]
         fifos = [
             [*tile.fifo, *[-1] * (deepest - len(tile.fifo)), tile.out, tile.overflowed]
             for tile in self.tiles
         ]
-        return self.sums.arrays() | {
-            "latest": np.array(self._heard),
-            "heard": np.array(heard, np.int64).reshape(-1, len(numbers)),
+        return self.accumulators.arrays() | {
+            "latest": np.array(self._arrivals),
+            "heard": np.array(arrivals, np.int64).reshape(-1, len(numbers)),
             "met": (
                 np.array([[of.get(tile, -1) for tile in numbers] for of in met], np.int64).reshape(
                     -1, len(numbers)
@@ -475,18 +596,24 @@ class Chip:
         }
 
     def restore(self, parts: dict[str, Array]) -> None:
-        """Go on with what was under way, from the trial and the time that this chip starts at."""
-        self.sums.restore(parts)
-        self._heard = parts["latest"].tolist()
+        """Resume from a state, at the trial and the time that this chip starts at.
+
+        Parameters
+        ----------
+        parts : dict of str to array
+            What `arrays` of an equal chip has returned.
+        """
+        self.accumulators.restore(parts)
+        self._arrivals = parts["latest"].tolist()
         for tile, (*fifo, out, overflowed) in zip(self.tiles, parts["fifos"].tolist(), strict=True):
             tile.fifo.extend(trial for trial in fifo if trial >= 0)
             tile.out = out
             tile.overflowed = bool(overflowed)
-        for trial, heard, met in zip(
+        for trial, arrivals, met in zip(
             parts["sent"][:, 0], parts["heard"].tolist(), parts["met"].tolist(), strict=True
         ):
             self._sent[int(trial)] = (
-                heard,
+                arrivals,
                 {tile: perturbed for tile, perturbed in enumerate(met) if perturbed >= 0},
             )
             self.env.process(self._deliver(int(trial)))
@@ -495,13 +622,17 @@ class Chip:
 
     @property
     def time_s(self) -> float:
-        """Chip time until the last tile has accumulated the last trial, in seconds."""
+        """Chip time until the last tile has accumulated the last trial, in s."""
         return self._end_ns(self.statistics.trials - 1) * 1e-9
 
     @property
     def energy_by_cause(self) -> dict[str, float]:
-        """Energy in joules by cause: of the trials, and what is spent all the time until the
-        same moment.
+        """Energy until `time_s` by cause.
+
+        Returns
+        -------
+        dict of str to float
+            J by each of `CAUSES`, by "static" power and, of a chip that refreshes, by "refresh".
         """
         time_ns = self._end_ns(self.statistics.trials - 1)
         counts = self._spent_in(self.statistics.trials)
@@ -510,38 +641,45 @@ class Chip:
             for cause, n in zip(CAUSES, counts, strict=True)
         }
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
-        if every := self.values.memory.refresh_ns:
+        if every := self.datapath.weight_store.refresh_ns:
             energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
         return energy
 
     @property
     def energy_j(self) -> float:
+        """Energy until `time_s`, in J."""
         return math.fsum(self.energy_by_cause.values())
 
     @property
     def incidents(self) -> list[str]:
-        """What went wrong on the chip, in fabrication and during the run, in sentences without a
-        full stop.
+        """What went wrong on the chip, in fabrication and during the run.
+
+        Returns
+        -------
+        list of str
+            Sentences without a full stop.
         """
-        die = self.values.die
+        die = self.datapath.die
         n = self.w.size
-        works = self.values.working(max(self.statistics.trials - 1, 0))
-        said = []
+        works = self.datapath.working(max(self.statistics.trials - 1, 0))
+        log = []
         if not die.alive.all():
-            said.append(f"{n - die.alive.sum()} of {n} synapses do not work")
+            log.append(f"{n - die.alive.sum()} of {n} synapses do not work")
         if die.stuck.any():
-            said.append(f"{die.stuck.sum()} of {n} weights are stuck")
-        said += [what for what, _, _ in self._faults]
-        if said and not works.all():
-            said.append(f"{n - works.sum()} weights have no estimate in the end")
-        return said
+            log.append(f"{die.stuck.sum()} of {n} weights are stuck")
+        log += [what for what, _, _ in self._faults]
+        if log and not works.all():
+            log.append(f"{n - works.sum()} weights have no estimate in the end")
+        return log
 
     @property
-    def faultless(self) -> ChipParams | None:
-        """This chip without the faults that its run met, so that a second run shows what they cost;
-        None if it met none.
+    def fault_free(self) -> ChipParams | None:
+        """This chip without the faults that its run met, so that a second run shows their cost.
 
-        What fabrication did is left as it is: that is the die.
+        Returns
+        -------
+        ChipParams or None
+            None if the run met none. Defects of fabrication remain: they are the die's.
         """
         params = self.params
         for _, table, changes in self._faults:
@@ -551,16 +689,14 @@ class Chip:
 
     @property
     def _faults(self) -> list[tuple[str, str, dict[str, object]]]:
-        """Each fault of the run: what happened, and the table and values of a chip where it does
-        not.
-        """
-        values = self.values
+        """Each fault of the run: what happened, and the table and values of a chip without it."""
+        datapath = self.datapath
         trials = self.statistics.trials
         faults = self.params.faults
         unit = self.params.error_unit
         met: list[tuple[str, str, dict[str, object]]] = []
         if (
-            died := int((values.die.alive & values.die.dying).sum())
+            died := int((datapath.die.alive & datapath.die.dying).sum())
         ) and trials > faults.dying_trial:
             met.append(
                 (
@@ -575,23 +711,23 @@ class Chip:
                 " synapses"
             )
             met.append((what, "faults", {"tile": -1}))
-        if values.tally["lost"]:
+        if datapath.tally["lost"]:
             what = (
-                f"{values.tally['lost'] / values.tally['broadcasts']:.1%} of the broadcasts to"
+                f"{datapath.tally['lost'] / datapath.tally['broadcasts']:.1%} of the broadcasts to"
                 " tiles were lost"
             )
             met.append((what, "bus", {"drop_probability": 0.0}))
-        if clipped := values.tally["above"] + values.tally["below"]:
+        if clipped := datapath.tally["above"] + datapath.tally["below"]:
             what = (
-                f"{clipped / values.tally['readings']:.1%} of the readings were beyond the"
+                f"{clipped / datapath.tally['readings']:.1%} of the readings were beyond the"
                 " converter's range"
             )
             # steps as large, many more of them; a constant lifts all readings where some were below
             # 0
-            wide = {"bits": unit.bits + WIDER, "range": unit.range * 2**WIDER}
+            wide = {"bits": unit.bits + EXTRA_BITS, "range": unit.range * 2**EXTRA_BITS}
             lifted = (
-                {"offset": unit.offset + unit.range * 2 ** (WIDER - 1)}
-                if values.tally["below"]
+                {"offset": unit.offset + unit.range * 2 ** (EXTRA_BITS - 1)}
+                if datapath.tally["below"]
                 else {}
             )
             met.append((what, "error_unit", {**wide, **lifted}))
@@ -600,12 +736,15 @@ class Chip:
             ("s", "dw.v were beyond the range of its words", "bus", "s_range"),
             ("line", "dw.v were beyond the range of its converter", "summing_line", "range"),
         ):
-            if beyond := values.tally[f"{name}, beyond"]:
+            if beyond := datapath.tally[f"{name}, beyond"]:
                 bits = "word_bits" if table == "bus" else "bits"
-                own = getattr(self.params, table)
-                wide = {bits: getattr(own, bits) + WIDER, key: getattr(own, key) * 2**WIDER}
+                part = getattr(self.params, table)
+                wide = {
+                    bits: getattr(part, bits) + EXTRA_BITS,
+                    key: getattr(part, key) * 2**EXTRA_BITS,
+                }
                 met.append(
-                    (f"{beyond / values.tally[f'{name}, all']:.1%} of the {what}", table, wide)
+                    (f"{beyond / datapath.tally[f'{name}, all']:.1%} of the {what}", table, wide)
                 )
         if any(tile.overflowed for tile in self.tiles):
             what = "broadcasts came too late for the FIFO and met the wrong perturbation"
@@ -614,9 +753,8 @@ class Chip:
 
     @property
     def events(self) -> int:
-        """Events that SimPy has processed or scheduled: it numbers them, and whoever looks at
-        the next number takes it away.
-        """
+        """Number of events that SimPy has processed or scheduled."""
+        # it numbers them, and whoever looks at the next number takes it away
         self._looks += 1
         return next(self.env._eid) - self._looks + 1
 
@@ -635,7 +773,7 @@ class Chip:
         ]
 
     def _end_ns(self, trial: int) -> int:
-        """When the last tile has accumulated a trial, from the events or from the schedule they
+        """When the last tile has accumulated a trial, from the events or from the timing they
         have found.
         """
         if trial < len(self._ends):
@@ -645,19 +783,20 @@ class Chip:
         # broadcasts arrive in order: one that jitter holds up holds up those behind it
         back, late = 0, range(tiles - 1, tiles)  # by skew alone the last tile is the latest
         if bus.jitter_ns:
-            back = bus.jitter_ns // max(1, int(self.schedule.trial_ns)) + 1
+            back = bus.jitter_ns // max(1, int(self.timing.trial_ns)) + 1
             late = range(tiles)
             back = min(
                 back, self.params.synapse.fifo_depth
             )  # else events would run to the end, see `_repeats`
         last = max(
-            self._start_ns(sent + 1) + max(self.values.late_ns(sent, tile, tiles) for tile in late)
+            self._start_ns(sent + 1)
+            + max(self.datapath.delay_ns(sent, tile, tiles) for tile in late)
             for sent in range(max(0, trial - back), trial + 1)
         )
         return last + bus.latency_ns + self.params.synapse.accumulate_ns
 
     def _start_ns(self, trial: int) -> int:
-        """When a trial begins, from the events or from the schedule they have found."""
+        """When a trial begins, from the events or from the timing they have found."""
         if trial < self._first + len(self._starts):
             return self._starts[trial - self._first]
         every = self._every

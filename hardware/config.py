@@ -1,4 +1,4 @@
-"""Tables of TOML files that people write: read, checked, and every mistake said in one line."""
+"""Tables of TOML files that people write: read, validated, with every mistake in one line."""
 
 import os
 import re
@@ -27,7 +27,7 @@ from perturb.files import open_regular
 M = TypeVar("M", bound=BaseModel)
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-# beyond what anything measures, so that squares of squares are still numbers; amounts may be 0, or
+# beyond what anything measures, so that fourth powers are finite; amounts may be 0, or
 # TINY and more
 TINY = 1e-30
 SMALLEST = 1e-18
@@ -48,7 +48,7 @@ Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
 
 @dataclass(frozen=True, eq=False)
 class Among:
-    """Of a text: it is one of these names. The table of them may grow."""
+    """Of a string: it is one of these names, to which more may be added."""
 
     names: Collection[str]
 
@@ -66,7 +66,7 @@ class Among:
 
 
 class Table(BaseModel):
-    """A table of a TOML file: immutable, no unknown keys, no conversions but of whole numbers to
+    """A table of a TOML file: immutable, no unknown keys, no conversions but of integers to
     float, no NaN or infinity.
     """
 
@@ -129,9 +129,7 @@ def parse_toml(content: bytes, source: str) -> dict[str, Any]:
     try:
         data = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{source}: not a text in UTF-8 (byte {error.start}): give a TOML file"
-        ) from None
+        raise InputError(f"{source}: not in UTF-8 (byte {error.start}): give a TOML file") from None
     except RecursionError:
         raise InputError(f"{source}: not valid TOML: nested too deeply") from None
     except (
@@ -140,7 +138,7 @@ def parse_toml(content: bytes, source: str) -> dict[str, Any]:
         what, _, place = one_line(str(error)).partition(" (at ")
         line = re.match(r"line \d+", place)
         where = f"{line[0]}: " if line else "end of file: " if place else ""
-        hint = " (texts go in quotes)" if what == "Invalid value" else ""
+        hint = " (strings go in quotes)" if what == "Invalid value" else ""
         raise InputError(f"{source}: {where}not valid TOML: {what}{hint}") from None
     if not data:
         raise InputError(f"{source}: empty: write at least one KEY = VALUE in it")
@@ -168,10 +166,10 @@ def validated(model: type[M], data: dict[str, Any], source: str, also: Collectio
 
 
 WANTED = {
-    "int_type": "must be a whole number, written without a point or exponent",
+    "int_type": "must be an integer, written without a point or exponent",
     "float_type": "must be a number such as 0.01, at most 1e308",
     "finite_number": "must be a finite number",
-    "string_type": "must be a text in quotes",
+    "string_type": "must be a string in quotes",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": (

@@ -1,504 +1,67 @@
-"""Chip parameters, one model per part of the chip.
+"""The parameters of a chip, from its parts' tables and TOML files.
 
-A parameter is one Field: type, range, default, unit and meaning, and by its marks whether it is an
-imperfection, what knows of it and whether less of it is better. `chips/ideal.toml` is written from
-them (`hardware.templates`).
+`chips/ideal.toml` is written from them (`hardware.templates`).
 """
 
 import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from hardware.config import (
-    Name,
-    NonNegative,
-    Number,
-    Positive,
-    Seed,
-    Table,
-    read_named,
-    toml_names,
-    validated,
+from hardware.chip_tables import (
+    ArrayParams,
+    BusParams,
+    ClockParams,
+    EnergyParams,
+    ErrorUnitParams,
+    FaultParams,
+    NeuronParams,
+    PerturbationParams,
+    SummingLineParams,
+    SynapseParams,
+    WeightParams,
 )
-from hardware.device import DeviceParams, device_names
+from hardware.config import Name, Seed, Table, read_named, toml_names, validated
+from hardware.device_params import device_names
 from perturb.errors import InputError
 from perturb.seeds import nth_seed
 
-Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Mismatch = Annotated[
-    float, Field(ge=0, le=1)
-]  # a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
-Bits = Annotated[int, Field(ge=0, le=24)]
-
-# Marks of a parameter, in the json_schema_extra of its Field; `marked` lists the keys that have
-# one. engine: what knows of it besides the chip's parts: the batch kernels of estimates and of
-# learning ("kernels"), those of learning with weights in memories that keep what is written
-# ("memories"), or nothing ("parts")
-PARTS: dict[str, Any] = {"engine": "parts"}
-# imperfection: makes a chip less than ideal, where it is not as in an ideal one
-IMPERFECTION = PARTS | {"imperfection": True}
-IN_KERNELS = IMPERFECTION | {"engine": "kernels"}
-IN_MEMORIES = IMPERFECTION | {"engine": "memories"}
-# unseen: the batch kernels do not know of it when they measure a learning rate by trials
-UNSEEN: dict[str, Any] = {"unseen": True}
-# better: how many times as large a designer can make it, see `perturb budget`
-HALVED: dict[str, Any] = {"better": 0.5}
-DOUBLED: dict[str, Any] = {"better": 2.0}
-
-
-class PerturbationParams(Table):
-    settle_ns: Nanoseconds = Field(
-        200,
-        description="ns allowed until a changed perturbation is measured; 0 = at once",
-        json_schema_extra=HALVED,
-    )
-    tau_ns: NonNegative = Field(
-        0.0,
-        description=(
-            "ns: time constant of settling; exp(-settle_ns/tau_ns) of the last change is left; 0 ="
-            " settles fully"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    bits: Bits = Field(
-        0,
-        description="bits of the converter that makes the perturbation; 0 = exact",
-        json_schema_extra=IMPERFECTION,
-    )
-    range: Positive = Field(
-        0.1,
-        description=(
-            "in units of w: that converter covers -range..range and clips; unused if bits = 0"
-        ),
-    )
-    gain_mismatch: Mismatch = Field(
-        0.0,
-        description=(
-            "standard deviation over synapses of the gain, 0.05 = 5 %: the array sees dw (1 + e); 0"
-            " = none"
-        ),
-        json_schema_extra=IN_KERNELS | UNSEEN,
-    )
-    offset_mismatch: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of w: standard deviation over synapses of an offset of the applied"
-            " perturbation; 0 = none"
-        ),
-        json_schema_extra=IN_KERNELS | UNSEEN,
-    )
-    crosstalk: Share = Field(
-        0.0,
-        description="share of its perturbation that reaches each neighbouring weight; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    lfsr_per: Literal["chip", "tile"] = Field(
-        "chip",
-        description=(
-            "one shift register for all weights of the chip, or for those of each tile; of code"
-            " lfsr only"
-        ),
-        json_schema_extra=IN_KERNELS,
-    )
-    lfsr_bits: Bits = Field(
-        0,
-        description=(
-            "bits m of each tile's register, period 2^m - 1; 0 = the fewest that count all weights;"
-            " unused per chip"
-        ),
-    )
-
-
-class WeightParams(Table):
-    bits: Bits = Field(
-        0, description="bits of a stored weight; 0 = exact", json_schema_extra=IN_MEMORIES
-    )
-    range: Positive = Field(
-        4.0, description="in units of w: stored weights lie in -range..range; unused if bits = 0"
-    )
-    device: DeviceParams = Field(
-        DeviceParams(),
-        description=(
-            "what stores them: the name of a device, its file, or a table; absent = the ideal"
-            " device"
-        ),
-        examples=["ecram-tang2018"],
-        json_schema_extra=IN_MEMORIES,
-    )
-    read_noise: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of w: standard deviation of every weight at every evaluation of E; 0 = ideal"
-        ),
-        json_schema_extra=IMPERFECTION | HALVED,
-    )
-    stuck_fraction: Share = Field(
-        0.0,
-        description="share of the weights that are stuck at stuck_value; 0 = none",
-        json_schema_extra=IN_MEMORIES | UNSEEN,
-    )
-    stuck_value: Number = Field(0.0, description="in units of w: where they are stuck")
-    dead_fraction: Share = Field(
-        0.0,
-        description="share of the synapses that neither perturb nor accumulate; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    leak_tau_s: NonNegative = Field(
-        0.0,
-        description="s: time constant with which stored weights leak to zero; 0 = no leak",
-        json_schema_extra=IMPERFECTION,
-    )
-    drift_exponent: NonNegative = Field(
-        0.0,
-        description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift",
-        json_schema_extra=IMPERFECTION,
-    )
-    refresh_s: NonNegative = Field(
-        0.0,
-        description=(
-            "s of chip time between refreshes, each of which writes every weight as it was stored;"
-            " 0 = never"
-        ),
-    )
-
-    rounding: Literal["stochastic", "nearest"] = Field(
-        "stochastic",
-        description=(
-            "how a wanted change becomes whole pulses or levels; stochastic is right in the mean"
-        ),
-    )
-    write_ns: Nanoseconds = Field(
-        1000, description="ns to write all weights after an update, in learning; 0 = at once"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> "WeightParams":
-        if self.bits and self.device.model != "ideal":
-            raise InputError(
-                f"bits = {self.bits} and device = {self.device.name} both say how weights are"
-                " stored: keep one"
-            )
-        if 0 < self.refresh_s < 1e-6:
-            raise InputError(
-                f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond"
-            )
-        forgets = self.leak_tau_s or self.drift_exponent or self.device.leak or self.device.drift
-        if self.refresh_s and not forgets:
-            raise InputError(
-                f"refresh_s = {self.refresh_s} has nothing to refresh, as weights keep their value:"
-                " set leak_tau_s or drift_exponent, or refresh_s = 0"
-            )
-        return self
-
-
-class ArrayParams(Table):
-    settle_ns: Nanoseconds = Field(
-        500,
-        description="ns until one layer has settled for one pattern; 0 = at once",
-        json_schema_extra=HALVED,
-    )
-
-
-class NeuronParams(Table):
-    """Of the units of an mlp, a dag or a recurrent network; a boltzmann machine has none of
-    these.
-    """
-
-    gain_mismatch: Mismatch = Field(
-        0.0,
-        description=(
-            "standard deviation over units of the gain of the net input, 0.05 = 5 %; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    offset_mismatch: NonNegative = Field(
-        0.0,
-        description="in units of net input: standard deviation over units of an offset; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    noise: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of activity: standard deviation, at every evaluation, of units that feed"
-            " others; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    saturation: NonNegative = Field(
-        0.0,
-        description="in units of activity: units that feed others are clipped to +-this; 0 = never",
-        json_schema_extra=IMPERFECTION,
-    )
-    crosstalk: Share = Field(
-        0.0,
-        description=(
-            "share of its activity that reaches each neighbouring unit of its layer; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-
-
-class ErrorUnitParams(Table):
-    noise: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of E: standard deviation of one reading of a pattern's error; 0 = ideal"
-        ),
-        json_schema_extra=IN_KERNELS | HALVED,
-    )
-    flicker: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of E: standard deviation per octave of 1/f noise of an evaluation; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION | HALVED,
-    )
-    offset: Number = Field(
-        0.0,
-        description="in units of E: constant error of a reading; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    bits: Bits = Field(
-        0,
-        description="resolution of the converter in bits; 0 = no converter, the reading is exact",
-        json_schema_extra=IN_KERNELS | UNSEEN,
-    )
-    range: Positive = Field(
-        4.0,
-        description=(
-            "in units of E: the converter covers 0 to this and saturates; unused if bits = 0"
-        ),
-    )
-    dither: bool = Field(
-        False,
-        description=(
-            "whether uniform noise of one step is added before converting; unused if bits = 0"
-        ),
-        json_schema_extra=PARTS,
-    )
-    one_bit: bool = Field(
-        False,
-        description="whether only the sign of dE is kept (a comparator)",
-        json_schema_extra=IMPERFECTION,
-    )
-    baseline_every: int = Field(
-        1,
-        ge=1,
-        le=10**9,
-        description=(
-            "trials for which a measured E(w) is kept and used again; 1 = measured anew in each"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    conversion_ns: Nanoseconds = Field(
-        1000, description="ns to convert one pattern's error; 0 = at once", json_schema_extra=HALVED
-    )
-
-
-class SummingLineParams(Table):
-    noise: NonNegative = Field(
-        0.0,
-        description="in units of dw.v: standard deviation of its reading; 0 = ideal",
-        json_schema_extra=IMPERFECTION,
-    )
-    gain_error: float = Field(
-        0.0,
-        ge=-1,
-        le=1,
-        description="relative error of dw.v, 0.05 = 5 % too large; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    bits: Bits = Field(
-        0, description="bits of the converter of dw.v; 0 = exact", json_schema_extra=IMPERFECTION
-    )
-    range: Positive = Field(
-        1.0,
-        description=(
-            "in units of dw.v: that converter covers -range..range and clips; unused if bits = 0"
-        ),
-    )
-    settle_ns: Nanoseconds = Field(
-        500,
-        description="ns until the sum dw.v over all synapses has settled; 0 = at once",
-        json_schema_extra=HALVED,
-    )
-    conversion_ns: Nanoseconds = Field(
-        1000, description="ns to convert dw.v; 0 = at once", json_schema_extra=HALVED
-    )
-
-
-class BusParams(Table):
-    latency_ns: Nanoseconds = Field(
-        100,
-        description="ns from the last bit sent to its arrival at the synapses; 0 = at once",
-        json_schema_extra=HALVED,
-    )
-    skew_ns: Nanoseconds = Field(
-        0, description="ns by which the last tile gets a broadcast later than the first; 0 = none"
-    )
-    jitter_ns: Nanoseconds = Field(
-        0, description="ns: each delivery to a tile is late by up to this, at random; 0 = none"
-    )
-    drop_probability: Share = Field(
-        0.0,
-        description="probability that a tile misses a broadcast; 0 = never",
-        json_schema_extra=IMPERFECTION | HALVED,
-    )
-    dE_range: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of E: word_bits of a dE cover -dE_range..dE_range; 0 = words carry exact"
-            " numbers"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    s_range: NonNegative = Field(
-        0.0,
-        description="in units of dw.v: the same for dw.v; 0 = words carry exact numbers",
-        json_schema_extra=IMPERFECTION,
-    )
-    first: Literal["dE", "dw.v"] = Field(
-        "dE", description="which goes first when a dE and dw.v want the bus at the same time"
-    )
-    word_bits: int = Field(
-        16, ge=1, le=1024, description="bits of one broadcast number", json_schema_extra=HALVED
-    )
-    bits_per_s: float = Field(
-        100e6,
-        ge=1,
-        le=1e18,
-        description="bits per second on the bus; a word takes a whole number of ns",
-        json_schema_extra=DOUBLED,
-    )
-
-
-class SynapseParams(Table):
-    accumulate_ns: Nanoseconds = Field(
-        50,
-        description="ns to add a broadcast to a synapse's sums; 0 = at once",
-        json_schema_extra=HALVED,
-    )
-    fifo_depth: int = Field(
-        4,
-        ge=1,
-        le=10**6,
-        description="how many of its own past perturbations a synapse keeps; at least 1",
-    )
-    offset_mismatch: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of w: standard deviation over synapses of the offset with which dw is"
-            " multiplied; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    leak: Share = Field(
-        0.0,
-        description="share of every sum that is lost in each trial; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    sum_range: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of sigma E (for z, of its regressor's rms times E): a sum saturates at"
-            " +-this; 0 = never"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    sum_bits: Bits = Field(
-        0, description="bits of a sum: what is added is rounded to 2 sum_range / 2^bits; 0 = exact"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> "SynapseParams":
-        if self.sum_bits and not self.sum_range:
-            raise InputError(
-                f"sum_bits = {self.sum_bits} needs the range that the bits cover: set sum_range,"
-                " such as 10.0"
-            )
-        return self
-
-
-class ClockParams(Table):
-    evaluation_ns: Nanoseconds = Field(
-        0, description="ns given to every evaluation of E; 0 = as long as it takes"
-    )
-    broadcast_ns: Nanoseconds = Field(
-        0,
-        description=(
-            "ns from the last evaluation to the next trial, for the words left to send; 0 = as long"
-            " as they take"
-        ),
-    )
-
-
-class FaultParams(Table):
-    dying_fraction: Share = Field(
-        0.0,
-        description="share of the synapses that stop working at dying_trial; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    dying_trial: int = Field(0, ge=0, le=2**62, description="trial from which they no longer work")
-    tile: int = Field(
-        -1,
-        ge=-1,
-        le=10**6,
-        description="number of a tile that loses power at tile_trial, and its sums; -1 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    tile_trial: int = Field(0, ge=0, le=2**62, description="trial from which it is without power")
-
-
-class EnergyParams(Table):
-    perturbation_j: NonNegative = Field(
-        10e-15,
-        description=(
-            "J per synapse and evaluation, to change its perturbation, back to none for E(w); 0 ="
-            " free"
-        ),
-        json_schema_extra=HALVED,
-    )
-    mac_j: NonNegative = Field(
-        1e-12,
-        description=(
-            "J per multiply-accumulate: of a pattern one per synapse, of a shared weight one per"
-            " use; 0 = free"
-        ),
-        json_schema_extra=HALVED,
-    )
-    conversion_j: NonNegative = Field(
-        20e-12,
-        description="J per conversion, of an error or of dw.v; 0 = free",
-        json_schema_extra=HALVED,
-    )
-    broadcast_bit_j: NonNegative = Field(
-        50e-15, description="J per bit sent over the bus; 0 = free", json_schema_extra=HALVED
-    )
-    accumulate_j: NonNegative = Field(
-        20e-15,
-        description="J per synapse and trial, to add to its sums; 0 = free",
-        json_schema_extra=HALVED,
-    )
-    weight_write_j: NonNegative = Field(
-        1e-12,
-        description="J to write a weight, in learning or a refresh; 0 = free",
-        json_schema_extra=HALVED,
-    )
-    static_w: NonNegative = Field(
-        1e-3,
-        description="W drawn all the time by the whole chip; 0 = none",
-        json_schema_extra=HALVED,
-    )
-
 
 class ChipParams(Table):
-    """A chip. The defaults are those of chips/ideal.toml: no noise, mismatch or rounding;
-    nominal, assumed times and energies.
+    """A chip: the parameters of all its parts, immutable; what is left out is as in the ideal chip.
+
+    Attributes
+    ----------
+    name, description : str
+        What reports call it, and one line.
+    synapses_per_tile : int
+        Synapses that share wires; 1 = every synapse by itself.
+    die : int or None
+        Seed of all that differs between dies of one design; None = 0.
+    perturbation, weights, array, neuron, error_unit, summing_line, bus, synapse : Table
+        The parts, tables of `hardware.chip_tables`, where every key has its unit and meaning.
+    clock, faults, energy : Table
+        Times given to a step, what fails during a run, and what each step costs.
+
+    Raises
+    ------
+    InputError
+        By `load_chip`, in one line for a file that cannot be used.
+
+    Notes
+    -----
+    The defaults are those of chips/ideal.toml: no noise, mismatch or rounding; times and energies
+    are nominal and assumed. Times are integers in ns, energies in J, powers in W.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> chip = hardware.ChipParams(synapses_per_tile=1)
+    >>> chip.bus.latency_ns, chip.of_run(1).die == chip.of_run(0).die
+    (100, False)
     """
 
     name: Name = Field("ideal", description="what reports call the chip")
@@ -507,7 +70,7 @@ class ChipParams(Table):
         description="one line",
     )
     synapses_per_tile: int = Field(
-        256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse on its own"
+        256, ge=1, le=10**6, description="synapses that share wires; 1 = every synapse by itself"
     )
     die: Seed | None = Field(
         None,
@@ -530,8 +93,16 @@ class ChipParams(Table):
     energy: EnergyParams = EnergyParams()
 
     def of_run(self, run: int) -> "ChipParams":
-        """The same design on the die of a run: `die` itself of run 0, others with seeds derived
-        from it.
+        """The same design on another die.
+
+        Parameters
+        ----------
+        run : int
+            0 for `die` itself; each other number has a seed derived from it.
+
+        Returns
+        -------
+        ChipParams
         """
         return self.model_copy(update={"die": nth_seed(self.die or 0, "die", run)})
 
@@ -571,7 +142,7 @@ def differing(params: ChipParams, mark: str) -> dict[str, Any]:
 
 
 def imperfections(params: ChipParams) -> list[str]:
-    """The keys that make a chip less than ideal, beside its latencies."""
+    """The keys that make a chip less than ideal, besides its latencies."""
     return list(differing(params, "imperfection"))
 
 
@@ -582,15 +153,50 @@ def engines(params: ChipParams) -> set[str]:
 
 @cache
 def chip_names() -> list[str]:
-    """The chips that come with the package."""
+    """The chips that come with the package.
+
+    Returns
+    -------
+    list of str
+        Names for `load_chip`, sorted.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> hardware.chip_names()[:3]
+    ['alspector1991', 'cauwenberghs1996', 'ideal']
+    """
     return toml_names(files("hardware") / "chips")
 
 
 def load_chip(
     name_or_path: str | os.PathLike[str], folder: str | os.PathLike[str] = "."
 ) -> ChipParams:
-    """The chip of that name, or of the TOML file at that path (relative to `folder`); what the file
-    leaves out is as in the ideal chip. A file that cannot be used raises InputError.
+    """The parameters of a chip, from its TOML file.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of `chip_names`, or the path of a file; keys that it leaves out are as in the ideal
+        chip.
+    folder : str or path
+        What a relative path starts from.
+
+    Returns
+    -------
+    ChipParams
+
+    Raises
+    ------
+    InputError
+        If there is no such chip or file, or the file has an unknown key or a value that does not
+        fit: one line that names file, key, value and condition.
+
+    Examples
+    --------
+    >>> import hardware
+    >>> hardware.load_chip("mgd").name
+    'mgd'
     """
     given = os.fspath(name_or_path)
     return _shipped(given) if given in chip_names() else _read(given, folder)

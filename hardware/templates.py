@@ -38,7 +38,7 @@ def template(
         Dotted keys to what stands behind the #, where that is not an example of the key or its
         default.
     notes
-        Dotted keys to what is said of them beside their description.
+        Dotted keys to a note that follows their description.
     above
         The table that the model is of, with a point; "" of a whole file.
     """
@@ -57,12 +57,12 @@ def template(
         yield from _comment("; ".join([*said, *([notes[key]] if key in notes else [])]))
         value = given[name] if name in given else shown.get(key, _example(field) if field else None)
         yield f"{'' if name in given else '# '}{name} = {written(value)}"
-    # what has tables of its own comes last
+    # tables with inner tables come last
     for name, table in sorted(
         tables.items(), key=lambda pair: any(map(_table, pair[1].model_fields.values()))
     ):
         yield ""
-        yield from _comment((table.__doc__ or "").partition("\n")[0])
+        yield from _comment(" ".join((table.__doc__ or "").partition("\n\n")[0].split()))
         yield f"{'' if name in given else '# '}[{above}{name}]"
         yield from template(table, given.get(name, {}), shown, notes, f"{above}{name}.")
 
@@ -143,14 +143,14 @@ def written(value: Any) -> str:
 HEAD = """\
 # The ideal chip: no noise, no mismatch, no rounding. Its times, energies, sizes and ranges are
 # nominal: every such figure in this file is assumed, in the range that is usual for analog arrays
-# of a few hundred synapses, and has no source. A chip file of your own may name only what differs.
+# of a few hundred synapses, and has no source. Another chip file names only what differs.
 # A key behind a # is shown with an example.
 
 """
 
 
 def ideal_chip() -> str:
-    """The text of chips/ideal.toml."""
+    """The contents of chips/ideal.toml."""
     values = ChipParams().model_dump(exclude_none=True)
     del values["weights"]["device"]
     return HEAD + "\n".join(template(ChipParams, values)) + "\n"

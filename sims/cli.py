@@ -477,7 +477,8 @@ def list_(
     ] = "all",
 ) -> None:
     """List what can be named in an experiment."""
-    from hardware.device import device_names, load_device
+    from hardware.device import load_device
+    from hardware.device_params import device_names
     from hardware.params import chip_names, load_chip
     from perturb.errors import choose
     from perturb.trial.codes import CODES

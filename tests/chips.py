@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hardware.learning import OnChip
+from hardware.training import OnChip
 from perturb import MLP
 from perturb.training.loop import begin
 from sims.experiment.loading import load_experiment

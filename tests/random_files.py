@@ -8,7 +8,7 @@ import math
 import tomli_w
 from hypothesis import strategies as st
 
-from hardware.device import DeviceParams, device_names
+from hardware.device_params import DeviceParams, device_names
 from hardware.params import ChipParams, chip_names
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS

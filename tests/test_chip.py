@@ -92,9 +92,9 @@ def test_dE_and_dw_v_contend_for_the_bus(two_synapses, line_ns, first, words, en
     assert sent == words
     chip.run(9)
     second = min(interval.start_ns for interval in chip.trace if interval.trial == 1)
-    assert second == end_ns == chip.schedule.trial_ns
+    assert second == end_ns == chip.timing.trial_ns
     assert chip.time_s == pytest.approx(10 * end_ns * 1e-9 + 150e-9)
-    assert chip.schedule.hidden_ns == max(0, min(160, 3400 - line_ns))
+    assert chip.timing.overlapped_ns == max(0, min(160, 3400 - line_ns))
 
 
 def test_energy_is_what_a_hand_count_gives(two_synapses):
@@ -134,7 +134,7 @@ def test_a_perturbation_is_charged_when_it_comes_and_when_it_goes(two_synapses):
         assert chip.energy_by_cause["perturbation"] == pytest.approx(
             2 * evaluations * 1e-9, rel=1e-12
         )
-        assert chip.schedule.energy_j(10) == pytest.approx(chip.energy_j, rel=1e-9)
+        assert chip.timing.energy_j(10) == pytest.approx(chip.energy_j, rel=1e-9)
     pairs = chip_of(
         two_synapses, {"energy.perturbation_j": 1e-9}, method="central", code="rademacher"
     )
@@ -159,7 +159,7 @@ def test_a_shared_weight_multiplies_once_for_each_of_its_uses(fidelity):
         assert chip.energy_by_cause["accumulate"] == pytest.approx(
             20 * synapses * 20e-15, rel=1e-12
         )
-        assert chip.schedule.energy_j(20) == pytest.approx(
+        assert chip.timing.energy_j(20) == pytest.approx(
             chip.energy_j, rel=1e-6
         )  # but for the arrival of the last broadcast
 
@@ -450,7 +450,7 @@ def test_a_trial_that_is_not_finite_can_be_drawn_again_from_what_is_said(small):
     for changes, code in ((TILES, "lfsr"), ({}, "lfsr"), ({}, "gaussian")):
         chip = chip_of(small, changes, method="central", code=code, seed=5)
         said = str(chip.design.not_finite(3)).partition("its perturbation is ")[2]
-        np.testing.assert_array_equal(eval(said, {"perturb": perturb}), chip.values.drawn([3])[0])
+        np.testing.assert_array_equal(eval(said, {"perturb": perturb}), chip.datapath.drawn([3])[0])
 
 
 def test_a_chip_loads_by_name_and_by_path(tmp_path, small):

@@ -9,8 +9,8 @@ import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
 from hardware.chip import CAUSES
-from hardware.learning import OnChip, source
-from hardware.schedule import Course
+from hardware.timing import TrainingTiming
+from hardware.training import OnChip, source
 from perturb import MLP
 from perturb.training.loop import Batch, Plan, begin
 from perturb.training.plan import direction
@@ -94,7 +94,7 @@ def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_t
     assert (batch.trial, batch.evaluations) == (event.trial, event.evaluations)
     assert batch.trial == 6 * plan.trials_of_an_update and batch.evaluations == plan.evaluations(6)
     for run in timed.chips:
-        assert run._starts == [values.course.start_ns(trial) for trial in range(len(run._starts))]
+        assert run._starts == [values.timing.start_ns(trial) for trial in range(len(run._starts))]
     for events, whole in ((True, event), (False, batch)):  # any split gives the same bits
         parts, _ = learned(xor, CHIPS[chip], plan, 6, events, waits, pieces=3)
         assert np.array_equal(parts.w, whole.w)
@@ -133,7 +133,7 @@ def test_the_events_spend_what_the_course_says(xor, name):
         "energy.weight_write_j": 1e-13,
     }
     _, chip = learned(xor, {"weights.leak_tau_s": 1e-3, **energies}, plan, updates, events=True)
-    course, spent, energy = chip.course, chip.chips[0]._spent, chip.params.energy
+    course, spent, energy = chip.timing, chip.chips[0]._spent, chip.params.energy
     assert len(spent) == updates * plan.trials_of_an_update and chip.chips[0].env.now == round(
         1e9 * course.time_s(updates)
     )
@@ -151,25 +151,26 @@ def test_the_events_spend_what_the_course_says(xor, name):
 def test_measuring_the_rate_takes_chip_time_and_energy(xor):
     objective, _ = xor
     chip = params({"weights.leak_tau_s": 1e-3})
-    fixed = Course(chip, objective, Plan(), True)
-    evaluation_ns = fixed.schedule.evaluation_ns
-    line = Course(chip, objective, Plan(rate="line"), True)
+    fixed = TrainingTiming(chip, objective, Plan(), True)
+    evaluation_ns = fixed.trial_timing.evaluation_ns
+    line = TrainingTiming(chip, objective, Plan(rate="line"), True)
     assert line.time_s(10) - fixed.time_s(10) == pytest.approx(1e-9 * 10 * 3 * evaluation_ns)
-    trace = Course(chip, objective, Plan(rate="trace", tune_every=4, tune_trials=50), True)
+    trace = TrainingTiming(chip, objective, Plan(rate="trace", tune_every=4, tune_trials=50), True)
     each_ns = (
-        50 * (3 * evaluation_ns + 2 * fixed.schedule.word_ns) + fixed.schedule.after_ns
+        50 * (3 * evaluation_ns + 2 * fixed.trial_timing.word_ns) + fixed.trial_timing.after_ns
     )  # dw.v goes beside an evaluation
     assert trace.time_s(10) - fixed.time_s(10) == pytest.approx(1e-9 * 3 * each_ns)
     # of a chip that does not wait otherwise, also what has to arrive before
     loose = [
-        Course(chip, objective, Plan(**rate), False).time_s(10) for rate in ({"rate": "line"}, {})
+        TrainingTiming(chip, objective, Plan(**rate), False).time_s(10)
+        for rate in ({"rate": "line"}, {})
     ]
     assert loose[0] - loose[1] == pytest.approx(
-        1e-9 * 10 * (3 * evaluation_ns + fixed.schedule.after_ns)
+        1e-9 * 10 * (3 * evaluation_ns + fixed.trial_timing.after_ns)
     )
-    static_j = fixed.schedule.steady_w * (line.time_s(10) - fixed.time_s(10))
+    static_j = fixed.trial_timing.steady_w * (line.time_s(10) - fixed.time_s(10))
     assert line.energy_j(10) - fixed.energy_j(10) == pytest.approx(
-        10 * fixed.schedule.evaluations_j(3) + static_j
+        10 * fixed.trial_timing.evaluations_j(3) + static_j
     )
 
 
@@ -224,7 +225,7 @@ def test_newton_steps_hold_all_of_what_leaks_where_gradients_lose_the_flat_direc
 ):
     objective, minimum, W = valley
     eta, newton = 0.5, Plan(rule="newton-cg", cg_steps=4, eta=0.5, **EXACT)
-    T_s = Course(params({}), objective, newton, True).time_s(1)
+    T_s = TrainingTiming(params({}), objective, newton, True).time_s(1)
     changes = {"weights.leak_tau_s": 50 * T_s}
     state, _ = learned((objective, W), changes, newton, 60, events)
     # w = kept w + change, change = -eta H^-1 H (w - w*) with w as it is, on the average, in the
@@ -264,7 +265,7 @@ def test_the_rate_along_the_step_is_that_of_the_weights_as_they_have_leaked(vall
         Plan(rate="line", eta=1.0, **{**EXACT, "method": "central"}),
         np.array([[2.0, -2.0, 1.0, 1.0]]),
     )
-    course, H = Course(params({}), objective, plan, True), objective.hessian(minimum)
+    course, H = TrainingTiming(params({}), objective, plan, True), objective.hessian(minimum)
     tau_s = 1e-9 * course.arrived_ns(0) / np.log(2)  # half has leaked when it is measured
     for tau, w in ((tau_s, W[0] / 2), (1e9, W[0])):
         state, _ = learned((objective, W), {"weights.leak_tau_s": tau}, plan, 1, events)

@@ -101,7 +101,7 @@ def test_designs_fill_the_ranges_evenly():
             "estimation.trial is no known key (did you mean trials?)",
         ),
         ({"vary": {"estimation.trials": [16, 1]}}, "estimation.trials = 1 must be >= 2"),
-        ({"vary": {"estimation.trials": "16,x"}}, 'estimation.trials = "x" must be a whole number'),
+        ({"vary": {"estimation.trials": "16,x"}}, 'estimation.trials = "x" must be an integer'),
         ({"vary": {"estimation.trials": [16, "16"]}}, "two points are the same experiment"),
         ({"vary": {"estimation.trials": []}}, "estimation.trials = [] has no value"),
         ({"vary": {"estimation.trials": 16}}, "must be a list of values"),

@@ -14,19 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.config import validated
-from hardware.device import (
-    MODELS,
-    DeviceParams,
-    age,
-    apparent,
-    device_names,
-    fabricate,
-    initial,
-    load_device,
-    pulse,
-    refresh,
-    write,
-)
+from hardware.device import age, apparent, fabricate, initial, load_device, pulse, refresh, write
+from hardware.device_params import MODELS, DeviceParams, device_names
 from perturb import InputError
 
 PULSED = [name for name in device_names() if load_device(name).step]
@@ -47,7 +36,7 @@ def device(model, **tables):
             "gamma_down": 2.0,
         },
     }
-    data = {"model": model, **{key: needed[key] for key in MODELS[model][0]}}
+    data = {"model": model, **{key: needed[key] for key in MODELS[model].needs}}
     for key, value in tables.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     return validated(DeviceParams, data, "test")
@@ -765,13 +754,13 @@ def test_an_unknown_device_gets_a_close_match(tmp_path):
         (lambda c: fabricate(c.params, 4, 0, 3, 3), "start = 3, stop = 3"),
         (lambda c: initial(c, np.zeros(3), 0), r"w has shape \(3,\)"),
         (lambda c: initial(c, np.array([0, np.nan, 0, 0]), 0), r"w\[1\] must be a finite number"),
-        (lambda c: pulse(c, np.zeros(4), np.ones(4), 0, 0), "pulses must be whole numbers"),
+        (lambda c: pulse(c, np.zeros(4), np.ones(4), 0, 0), "pulses must be integers"),
         (lambda c: pulse(c, np.zeros(4), 1, 0, 0, first=2**24), "use further updates"),
         (lambda c: pulse(c, np.zeros(4), 1, 0.5, 0), "seed = 0.5"),
         (lambda c: write(c, np.zeros(4), np.zeros(4), 0, -1), "update = -1"),
         (lambda c: write(c, np.zeros(4), np.zeros(4), 0, 0, "floor"), "rounding = 'floor'"),
         (lambda c: age(c, np.zeros(4), -1.0), "elapsed_s must be a finite number of seconds >= 0"),
-        (lambda c: apparent(c, np.zeros(4), 0, np.zeros(4)), "update must be whole numbers"),
+        (lambda c: apparent(c, np.zeros(4), 0, np.zeros(4)), "update must be integers"),
     ],
 )
 def test_a_call_that_cannot_be_is_one_line(call, message):

@@ -7,10 +7,12 @@ import re
 import sys
 import typing
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+import hardware
 import perturb
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,23 @@ DONE = (
     "finite_difference_step",
     "lfsr",
     "truncation",
+)
+HARDWARE = (
+    "Chip",
+    "ChipParams",
+    "DeviceParams",
+    "chip_names",
+    "device_names",
+    "load_chip",
+    "load_device",
+    "device.age",
+    "device.apparent",
+    "device.fabricate",
+    "device.initial",
+    "device.pulse",
+    "device.refresh",
+    "device.write",
+    "training.source",
 )
 RULE = re.compile(r"-{3,}$")
 NAMES = re.compile(r"(\w+(?:, \w+)*)(?: :|$)")  # "a, b : type", not indented
@@ -129,12 +148,22 @@ def everything(name, thing, seen):
 
 def test_done_are_public():
     assert set(DONE) <= set(perturb.__all__)
+    assert set(hardware.__all__) <= set(HARDWARE)
 
 
 @pytest.mark.parametrize("name", DONE)
 def test_every_parameter_is_explained(name):
     wrong = {of: lacking(thing) for of, thing in everything(name, getattr(perturb, name), set())}
     assert wrong and not {of: what for of, what in wrong.items() if what}
+
+
+@pytest.mark.parametrize("name", HARDWARE)
+def test_every_parameter_of_a_chip_is_explained(name):
+    found = dict(everything(name, attrgetter(name)(hardware), set()))
+    homes = {of: getattr(thing, "fget", thing).__module__ for of, thing in found.items()}
+    inside = {of: thing for of, thing in found.items() if homes[of].startswith("hardware.")}
+    wrong = {of: what for of, thing in inside.items() if (what := lacking(thing))}
+    assert inside and not wrong
 
 
 def test_a_parameter_that_is_not_explained_is_found():

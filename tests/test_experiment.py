@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.config import Table
-from hardware.device import DeviceParams
+from hardware.device_params import DeviceParams
 from perturb import InputError
 from perturb.settings import flat
 from perturb.training.plan import Plan
@@ -122,7 +122,7 @@ def test_the_options_of_plans_stand_in_training_and_in_what_is_compared_with_the
         ("chip.error_unit.noise=1e300", "chip.error_unit.noise = 1e+300 must be <= 1e+18"),
         ("chip.bus.dE_range=1e-300", "chip.bus.dE_range = 1e-300 must be 0 or at least 1e-30"),
         ("dies.accuracy=1e-300", "dies.accuracy = 1e-300 must be >= 0.001"),
-        ("estimation.trials=1e3", "must be a whole number"),
+        ("estimation.trials=1e3", "must be an integer"),
         ("estimation.method=diffrence", "did you mean difference?"),
         ("estimation.code=wlsh", "did you mean walsh?"),
         ("data.name=mnist", "data.name"),

@@ -33,7 +33,7 @@ def test_the_same_chip_without_the_faults_it_met_is_the_ideal_one(small, fault):
     hurt = chip_of(small, {**changes, "synapses_per_tile": 7}, fidelity="event", **OPTIONS)
     found = hurt.run(60)
     assert any(said in incident for incident in hurt.incidents)
-    again = Chip(hurt.faultless, *small, fidelity="batch", **OPTIONS).run(60)
+    again = Chip(hurt.fault_free, *small, fidelity="batch", **OPTIONS).run(60)
     ideal = chip_of(small, {}, fidelity="batch", **OPTIONS).run(60)
     np.testing.assert_allclose(again.hv, ideal.hv, rtol=1e-9)
     assert np.abs(found.hv - ideal.hv).max() > 0.01 * np.abs(ideal.hv).max()
@@ -47,9 +47,9 @@ def test_a_converter_that_saturated_is_made_wide_enough_with_steps_as_large(smal
     hurt.run(60)
     (what,) = hurt.incidents
     assert "beyond the converter's range" in what
-    again = Chip(hurt.faultless, *small, **OPTIONS)
+    again = Chip(hurt.fault_free, *small, **OPTIONS)
     found = again.run(60)
-    assert again.incidents == [] and again.faultless is None
+    assert again.incidents == [] and again.fault_free is None
     wide = chip_of(
         small,
         {
@@ -90,9 +90,9 @@ def test_words_and_the_summing_line_that_saturated_say_so_and_are_made_wide_enou
         hurt.run(60)
         (what,) = hurt.incidents
         assert what.endswith(said) and float(what.partition("%")[0]) > 5
-        again = Chip(hurt.faultless, *small, fidelity=fidelity, **OPTIONS)
+        again = Chip(hurt.fault_free, *small, fidelity=fidelity, **OPTIONS)
         found = again.run(60)
-        assert again.incidents == [] and again.faultless is None
+        assert again.incidents == [] and again.fault_free is None
     ideal = chip_of(small, {}, **OPTIONS).run(60)
     np.testing.assert_allclose(
         found.hv, ideal.hv, atol=0.05 * np.abs(ideal.hv).max()
@@ -112,7 +112,7 @@ def test_a_chip_that_met_no_fault_is_not_run_again(small, monkeypatch):
     ):
         chip = chip_of(small, changes, **OPTIONS)
         chip.run(60)
-        assert chip.faultless is None
+        assert chip.fault_free is None
     monkeypatch.setattr(comparison, "_without_faults", None)
     run = sims.run_experiment("xor", {"estimation.trials": 64, "chip.weights.dead_fraction": 0.2})
     assert run.summary["faultless_cosine"].isna().all() and not any(

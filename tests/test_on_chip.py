@@ -7,9 +7,9 @@ import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
 from hardware.device import age, apparent, fabricate, initial, write
-from hardware.learning import OnChip, Written, source
-from hardware.memory import Memory
-from hardware.schedule import Course
+from hardware.parts.weight_store import WeightStore
+from hardware.timing import TrainingTiming
+from hardware.training import BatchOnDevices, OnChip, source
 from perturb import CODES, MLP, InputError
 from perturb.training.loop import Batch, Plan, State, begin
 from perturb.trial.random import uniforms_at
@@ -105,7 +105,7 @@ def test_events_and_batches_write_the_same_weights_at_the_same_times(xor, name):
     np.testing.assert_allclose(batch.w, event.w, rtol=1e-9, atol=1e-12)
     assert batch.evaluations == event.evaluations
     starts = chip.chips[0]._starts
-    assert starts[25] == values.course.start_ns(25)
+    assert starts[25] == values.timing.start_ns(25)
     # any split gives the same bits
     for events, whole in ((True, event), (False, batch)):
         parts, _ = learned(xor, changes, plan, 30, events, waits, pieces=3)
@@ -183,7 +183,7 @@ def test_weights_that_keep_what_is_written_go_with_the_batch_engine_and_all_rule
         reading=Reading(changes.get("error_unit.noise", 0.0)),
     )
     written = source(params(changes), objective, plan, W)
-    assert isinstance(written, Written)
+    assert isinstance(written, BatchOnDevices)
     a, b = begin(W, plan), begin(W, plan)
     written.advance(a, 30)
     OnChip(params(changes), objective, plan, W, False, True).advance(b, 30)
@@ -392,7 +392,7 @@ def test_what_a_chip_cannot_do_is_said_in_one_line(xor, changes, plan, message):
 def test_batches_refuse_a_latency_exactly_where_the_events_lose_perturbations(xor, late, waits):
     objective, W = xor
     plan = Plan(eta=0.2, trials_per_update=10)
-    trial_ns = Course(params({}), objective, plan, waits).schedule.trial_ns
+    trial_ns = TrainingTiming(params({}), objective, plan, waits).trial_timing.trial_ns
     after_ns = int(late * trial_ns) - params({}).synapse.accumulate_ns
     lost = []
     for depth in (2, 3, 4, 5):
@@ -413,7 +413,7 @@ def test_batches_refuse_a_latency_exactly_where_the_events_lose_perturbations(xo
 def test_a_memory_is_its_device():
     chip = params({"weights.device": DEVICE, "die": 3})
     device, w = chip.weights.device, np.linspace(-2, 2, 7)
-    memory = Memory(chip, np.zeros(7, bool), w, seed=5)
+    memory = WeightStore(chip, np.zeros(7, bool), w, seed=5)
     cells = fabricate(device, 7, die=3)
     hidden = initial(cells, w, seed=5)
     change = np.full(7, 0.03)
@@ -429,12 +429,12 @@ def test_a_memory_is_its_device():
 
 def test_weights_leak_from_their_last_write_or_refresh():
     chip = params({"weights.leak_tau_s": 0.5})
-    memory = Memory(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
+    memory = WeightStore(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
     memory.add(np.array([0.5, 0.5]), 0, now_ns=100_000_000)
     start = np.array([1.0, -2.0]) * np.exp(-0.2) + 0.5
     np.testing.assert_allclose(memory.weights(300_000_000), start * np.exp(-0.4), rtol=1e-14)
     chip = params({"weights.leak_tau_s": 0.5, "weights.refresh_s": 0.25})
-    memory = Memory(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
+    memory = WeightStore(chip, np.zeros(2, bool), np.array([1.0, -2.0]), seed=0)
     np.testing.assert_allclose(
         memory.weights(600_000_000), np.array([1.0, -2.0]) * np.exp(-0.2), rtol=1e-14
     )
@@ -442,13 +442,13 @@ def test_weights_leak_from_their_last_write_or_refresh():
 
 def test_what_is_not_written_drifts_on_and_what_is_written_starts_anew():
     s, w = 10**9, np.array([1.0, -2.0])
-    memory = Memory(params({"weights.drift_exponent": 0.1}), np.zeros(2, bool), w, seed=0)
+    memory = WeightStore(params({"weights.drift_exponent": 0.1}), np.zeros(2, bool), w, seed=0)
     memory.add(np.array([0.5, 0.0]), 0, now_ns=50 * s)
     expected = np.array([(1.0 * 51**-0.1 + 0.5) * 51**-0.1, -2.0 * 101**-0.1])
     np.testing.assert_allclose(memory.weights(100 * s), expected, rtol=1e-14)
     # a leak does not mind; with a refresh every 40 s, the one decays from what was written at 50 s,
     # the other from its start
-    memory = Memory(
+    memory = WeightStore(
         params(
             {"weights.drift_exponent": 0.1, "weights.leak_tau_s": 30.0, "weights.refresh_s": 40.0}
         ),
@@ -483,7 +483,7 @@ EMPTY = {  # chip, updates a second apart, share of w that is left
 def test_updates_that_write_nothing_leave_the_drift_alone(name):
     changes, updates, left = EMPTY[name]
     chip, w = params({**changes, "weights.rounding": "nearest"}), np.linspace(0.1, 1.4, 400)
-    memory = Memory(chip, np.zeros(w.size, bool), w, seed=0)
+    memory = WeightStore(chip, np.zeros(w.size, bool), w, seed=0)
     start = memory.hidden
     for update in range(updates):
         memory.add(np.zeros(w.size), update, (update + 1) * 10**9)
@@ -512,7 +512,7 @@ def test_either_side_of_a_pair_has_a_clock_of_its_own():
     device = {key: value for key, value in device.items() if value is not None} | {
         "pair": {"refresh_at": 1.0}
     }
-    memory = Memory(
+    memory = WeightStore(
         params({"weights.device": device}), np.zeros(3, bool), np.array([-1.0, -1.0, 0.5]), seed=0
     )
     memory.add(np.array([0.4, 0.0, 0.4]), 0, 50 * 10**9)
@@ -521,7 +521,7 @@ def test_either_side_of_a_pair_has_a_clock_of_its_own():
     expected = np.where(memory.hidden[0] > 0, g_plus * 50**-0.1, 0) - g_minus * 100**-0.1
     np.testing.assert_allclose(memory.weights(100 * 10**9), expected, rtol=1e-12)
     # a refresh programs both
-    refreshed = Memory(
+    refreshed = WeightStore(
         params({"weights.device": {**device, "pair": {"refresh_at": 0.15}}}),
         np.zeros(1, bool),
         np.array([-1.0]),
@@ -541,7 +541,7 @@ def test_a_cell_that_cannot_move_is_written_all_the_same():
         "corrupt": {"fraction": 0.5},
     }
     n = 2000
-    memory = Memory(params({"weights.device": device}), np.zeros(n, bool), np.ones(n), seed=0)
+    memory = WeightStore(params({"weights.device": device}), np.zeros(n, bool), np.ones(n), seed=0)
     before, half = memory.weights(0), np.arange(n) < n // 2
     memory.add(np.where(half, 0.1, 0.0), 1, 0)
     after = memory.weights(0)
@@ -572,7 +572,7 @@ def test_a_chip_whose_updates_round_to_nothing_drifts_by_the_whole_time(xor, eve
     )
     other.resume(again)
     other.advance(again, 20)
-    left = (made.course.changed_ns(39) / 1e3) ** -0.1
+    left = (made.timing.changed_ns(39) / 1e3) ** -0.1
     assert left < 0.6
     np.testing.assert_allclose(again.w, left * W, rtol=1e-12)
 
@@ -583,7 +583,7 @@ def test_a_state_with_one_clock_for_all_cells_is_refused_in_one_line(xor):
     state, _ = learned(xor, changes, plan, 2, False)
     for run in range(2):
         del state.extra[f"{run}.since_ns"]
-    with pytest.raises(InputError, match="start the run anew") as caught:
+    with pytest.raises(InputError, match="start a new run") as caught:
         OnChip(params(changes), objective, plan, W, False, True).resume(state)
     assert "\n" not in str(caught.value)
 
@@ -592,7 +592,7 @@ def test_a_state_with_one_clock_for_all_cells_is_refused_in_one_line(xor):
 def test_bits_are_levels_and_rounding_is_as_said(rounding):
     chip = params({"weights.bits": 6, "weights.range": 2.0, "weights.rounding": rounding})
     step, n = 4.0 / 64, 2000
-    memory = Memory(chip, np.zeros(n, bool), np.zeros(n), seed=1)
+    memory = WeightStore(chip, np.zeros(n, bool), np.zeros(n), seed=1)
     memory.add(np.full(n, 0.3 * step), 0, 0)
     w = memory.weights(0)
     np.testing.assert_allclose(w / step, np.round(w / step), atol=1e-9)

@@ -15,7 +15,8 @@ from rich.console import Console
 from shown import spoken
 
 import reports
-from hardware.device import DeviceParams, apparent, fabricate, load_device
+from hardware.device import apparent, fabricate, load_device
+from hardware.device_params import DeviceParams
 from hardware.params import load_chip
 from perturb import CODES, METHODS, InputError, predict
 from perturb.seeds import nth_seed

@@ -14,7 +14,7 @@ from scipy import stats
 
 import reports
 import sims
-from hardware.learning import OnChip, source
+from hardware.training import OnChip, source
 from perturb import MLP, Code, InputError
 from perturb.seeds import derive_seed, nth_seed
 from perturb.training.loop import Batch, Plan, begin

@@ -11,7 +11,7 @@ from test_chip import chip_of
 
 import reports
 import sims
-from hardware.schedule import Schedule
+from hardware.timing import Timing
 from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports.studies import view_of
 from sims.datasets import DATASETS, load_data
@@ -250,7 +250,7 @@ def test_the_schedule_is_that_of_the_events(small, method, more, settle_ns):
     chip = chip_of(
         small, changes, method=method, code="gaussian", fidelity="event", trace_trials=50
     )
-    schedule = Schedule(chip.params, chip.objective, METHODS[method], chip.presented)
+    schedule = Timing(chip.params, chip.objective, METHODS[method], chip.presented)
     chip.run(50)
     assert schedule.time_s(50) == pytest.approx(chip.time_s, rel=1e-12)
     assert schedule.energy_j(50) == pytest.approx(chip.energy_j, rel=1e-12)
@@ -267,7 +267,7 @@ def test_the_schedule_is_that_of_the_events(small, method, more, settle_ns):
         * sum(parts[name] for name in parts if name not in ("bus", "waiting for dw.v or the clock"))
     )
     # but for words that are sent beside an evaluation, one after another
-    assert sum(parts.values()) - schedule.hidden_ns == pytest.approx(schedule.trial_ns)
+    assert sum(parts.values()) - schedule.overlapped_ns == pytest.approx(schedule.trial_ns)
 
 
 def test_a_budget_knows_the_registers_of_the_tiles():
@@ -740,7 +740,9 @@ def test_networks_of_files_take_every_key_of_their_kind():
     tied = {"network.tied": [0, 1, 2, 0, 1, 2, 3], "network.external": [0, 0, 0, 0.5, 0]}
     graph = load_experiment("dag", tied).network.build()
     assert graph.n_weights == 4 and graph.external[3] == 0.5
-    problem = prepare(load_experiment("boltzmann", {"network.values": [-1, 1], "network.sign": -1}))
+    problem = prepare(
+        load_experiment("boltzmann", {"network.datapath": [-1, 1], "network.sign": -1})
+    )
     assert problem.network.sign == -1 and set(np.unique(problem.objective.states)) == {-1.0, 1.0}
 
 

@@ -22,7 +22,7 @@ FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = (
     20,
     21,
 )  # of stored weights, see hardware/device.py
-# 32 to 63: of the other parts of a chip, see hardware/values.py
+# 32 to 63: of the other parts of a chip, see hardware/datapath.py
 
 # exponents, besides m and 0, of a primitive polynomial over two elements for each number m of bits,
 # as a bit mask: the taps of maximal-length registers as listed by Alfke (1996), Xilinx XAPP 052

@@ -14,10 +14,11 @@ import numpy as np
 
 from hardware import device
 from hardware.chip import Chip
-from hardware.device import BoundsParams, DeviceParams, StepParams
-from hardware.learning import OnChip
+from hardware.device_params import DeviceParams
+from hardware.device_tables import BoundsParams, StepParams
 from hardware.params import ChipParams
-from hardware.schedule import Schedule
+from hardware.timing import Timing
+from hardware.training import OnChip
 from perturb.networks.objective import Objective
 from perturb.theory.imperfections import (
     constrained_minimum,
@@ -93,7 +94,7 @@ def delay(seed: int) -> Iterator[Row]:
     """
     lam = 2.0
     objective = one_weight(2.0)
-    trial_ns = round(Schedule(ChipParams(), objective, PAIRS.method, 1).trial_ns)
+    trial_ns = round(Timing(ChipParams(), objective, PAIRS.method, 1).trial_ns)
     for d in (0, 1, 3):
         late = d * trial_ns - trial_ns // 2 if d else 0
         params = chip(
@@ -134,7 +135,7 @@ def misalignment(seed: int) -> Iterator[Row]:
     w0 = np.ones(n)
     objective = diagonal(lam)
     g = objective.gradient(w0)
-    trial_ns = round(Schedule(ChipParams(), objective, PAIRS.method, objective.n_patterns).trial_ns)
+    trial_ns = round(Timing(ChipParams(), objective, PAIRS.method, objective.n_patterns).trial_ns)
     for depth, gain in ((4, 1.0), (1, 0.0)):
         params = chip(bus={"latency_ns": trial_ns // 2}, synapse={"fifo_depth": depth})
         made = [
@@ -235,7 +236,7 @@ def leak(seed: int) -> Iterator[Row]:
     w_star = 0.8
     for lam, lost in ((0.5, 0.01), (2.0, 0.05)):
         objective = one_weight(lam, w_star)
-        schedule = Schedule(ChipParams(), objective, PAIRS.method, 1)
+        schedule = Timing(ChipParams(), objective, PAIRS.method, 1)
         period_s = 1e-9 * (schedule.trial_ns + schedule.update_ns)
         params = chip(weights={"leak_tau_s": -period_s / math.log1p(-lost)})
         plan = replace(PAIRS, eta=eta, seed=seed)

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from hardware.config import Table, validated
-from hardware.device import EXPONENTIAL, LINEAR, DeviceParams, NoiseParams
+from hardware.device_params import DeviceParams
+from hardware.device_tables import NoiseParams
+from hardware.pulse_kernel import EXPONENTIAL, LINEAR
 from perturb.errors import InputError, one_line
 from sims.device_fit.filter import REGULAR, E, S, X, mean_curve, steps_at
 from sims.device_fit.likelihood import PULSE, UNKNOWN, WRITE, Errors, Fit

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from hardware.device import LINEAR
+from hardware.pulse_kernel import LINEAR
 from perturb.compiled import compiled
 
 Array = np.ndarray

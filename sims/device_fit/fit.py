@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hardware.device import DeviceParams
+from hardware.device_params import DeviceParams
 from perturb.errors import InputError, choose, cut, one_line
 from sims.device_fit import describe
 from sims.device_fit.describe import REACH, Described, described

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware.device import EXPONENTIAL, LINEAR
+from hardware.pulse_kernel import EXPONENTIAL, LINEAR
 from sims.device_fit.pulses import Measured
 
 Array = np.ndarray

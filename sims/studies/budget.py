@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
+from hardware.datapath import realized_code
 from hardware.params import ChipParams, marked, value_of, with_value
-from hardware.schedule import Schedule
-from hardware.values import made_on
+from hardware.timing import Timing
 from perturb.theory.estimates import curvatures, predict
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
@@ -30,7 +30,7 @@ def budget(
     e = experiment.estimation
     accuracy = experiment.dies.accuracy
     method = METHODS[e.method]
-    code = made_on(experiment.chip, CODES[e.code], problem.w.size)
+    code = realized_code(experiment.chip, CODES[e.code], problem.w.size)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
     g = problem.objective.gradient(problem.w)
@@ -51,7 +51,7 @@ def budget(
             known,
             seed=experiment.run.seed,
         )
-        schedule = Schedule(chip, problem.objective, method, presented)
+        schedule = Timing(chip, problem.objective, method, presented)
         times = more_trials(chip)
         each = {}
         for quantity in method.quantities:
@@ -60,7 +60,7 @@ def budget(
         return each
 
     now = spent(experiment.chip)
-    schedule = Schedule(experiment.chip, problem.objective, method, presented)
+    schedule = Timing(experiment.chip, problem.objective, method, presented)
     quantity = method.quantities[-1]
     found = [Fact("trial_time", schedule.trial_ns * 1e-9, "chip time of one trial", unit="s")]
     found += [

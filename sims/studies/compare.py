@@ -69,7 +69,7 @@ def compare_methods(
             experiment.run.fidelity,
             precision=experiment.run.precision,
         )
-        reading = chip.values.reading
+        reading = chip.datapath.reading
         predicted = predict(
             problem.objective,
             problem.w,
@@ -110,9 +110,9 @@ def compare_methods(
             "wall_time_s": time.perf_counter() - start,
         }
         faultless = None
-        if not stopped and chip.faultless is not None:
+        if not stopped and chip.fault_free is not None:
             faultless = _without_faults(
-                chip, chip.faultless, rival, trials, known, progress, should_stop
+                chip, chip.fault_free, rival, trials, known, progress, should_stop
             )
             stopped = faultless is None
         summary += _summary_rows(rival, estimate, compared, predicted, chip, faultless, fixed)
@@ -179,7 +179,7 @@ def _checkpoints(trials: int) -> list[int]:
 
 def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
-    if not (has_kernel(chip.objective) and chip.values.plain):
+    if not (has_kernel(chip.objective) and chip.datapath.kernels_suffice):
         return 64
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return (
@@ -231,7 +231,7 @@ def _summary_rows(
                 "predicted_cosine": expected,
                 "limit_cosine": theory.limit_cosine,
                 "evaluations_to_0_9": needed,
-                "imperfect": not chip.values.plain,
+                "imperfect": not chip.datapath.kernels_suffice,
                 "unknown_weights": int(np.isnan(measured.estimate).sum()),
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],
@@ -240,10 +240,10 @@ def _summary_rows(
                     f"{warning}." for warning in [*predicted.warnings, *estimate.unknown]
                 ),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
-                "busiest": max(chip.schedule.busy, key=chip.schedule.busy.__getitem__),
-                "busiest_share": max(chip.schedule.busy.values()),
-                "converter_share": chip.schedule.busy["conversion"],
-                "bus_share": chip.schedule.busy["bus"],
+                "busiest": max(chip.timing.busy, key=chip.timing.busy.__getitem__),
+                "busiest_share": max(chip.timing.busy.values()),
+                "converter_share": chip.timing.busy["conversion"],
+                "bus_share": chip.timing.busy["bus"],
                 "incidents": " ".join(f"{incident}." for incident in chip.incidents),
                 "faultless_cosine": unhurt,
                 "predicted_relative_error": theory.relative_error(estimate.trials),

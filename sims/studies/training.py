@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from hardware.learning import OnChip, Written, source
-from hardware.schedule import Course
+from hardware.timing import TrainingTiming
+from hardware.training import BatchOnDevices, OnChip, source
 from perturb.errors import InputError
 from perturb.files import write_whole
 from perturb.networks.boltzmann import Boltzmann
@@ -89,7 +89,7 @@ def training(
         [warmed_up(problem.network, task.objective, experiment, run) for run in range(options.runs)]
     )
     limits, advised = advice(
-        experiment, task.objective, W[0], plan, _course(experiment, task, plan).schedule
+        experiment, task.objective, W[0], plan, _course(experiment, task, plan).trial_timing
     )
     listed = []  # all made before the first result: a setting that cannot be ends everything
     for name, settings, updates in learning:
@@ -188,8 +188,8 @@ def contenders(experiment: Experiment) -> list[tuple[str, Experiment, int]]:
     return listed
 
 
-def _course(experiment: Experiment, task: Task, plan: Plan) -> Course:
-    return Course(experiment.chip, task.objective, plan, experiment.training.waits)
+def _course(experiment: Experiment, task: Task, plan: Plan) -> TrainingTiming:
+    return TrainingTiming(experiment.chip, task.objective, plan, experiment.training.waits)
 
 
 def plan_of(experiment: Experiment) -> Plan:
@@ -252,7 +252,7 @@ def rows_of(
     updates: int,
     experiment: Experiment,
     task: Task,
-    course: Course,
+    course: TrainingTiming,
     scratch: Path | None,
     progress: Progress,
 ) -> Iterator[tuple[list[dict], Array]]:
@@ -300,7 +300,7 @@ def _key(experiment: Experiment) -> str:
 
 
 def records(
-    name: str, state: State, before: Array, plan: Plan, task: Task, course: Course
+    name: str, state: State, before: Array, plan: Plan, task: Task, course: TrainingTiming
 ) -> list[dict]:
     """A row per run, of its weights as they are. before: those at the last record."""
     rows = []
@@ -408,7 +408,7 @@ class Kept:
                 if name.startswith("state.")
             }
         )
-        if state.update and isinstance(self.source, OnChip | Written):
+        if state.update and isinstance(self.source, OnChip | BatchOnDevices):
             self.source.resume(state)
         return state, rows, parts["before"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from hardware.schedule import Schedule
+from hardware.timing import Timing
 from perturb import curvature
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
@@ -133,7 +133,7 @@ def updates_to(share: float, u: Array, values: Array, plan: Plan, most: int = 10
 
 
 def advice(
-    experiment: Experiment, objective: Objective, w: Array, plan: Plan, schedule: Schedule
+    experiment: Experiment, objective: Objective, w: Array, plan: Plan, schedule: Timing
 ) -> tuple[Limits, pd.DataFrame]:
     """What theory says before anything is run, a row per setting; mind: whether it had better be
     heeded.

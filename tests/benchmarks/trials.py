@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hardware import Chip
-from hardware.params import ChipParams, ErrorUnitParams, PerturbationParams
+from hardware.chip_tables import ErrorUnitParams, PerturbationParams
+from hardware.params import ChipParams
 from perturb import MLP, estimate
 
 try:

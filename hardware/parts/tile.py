@@ -6,7 +6,7 @@ from collections import deque
 
 
 class Tile:
-    """Synapses start..stop-1 and a FIFO of their own past perturbations, named by their trials,
+    """Synapses start..stop-1 and a FIFO of their past perturbations, named by their trials,
     which come one after another.
 
     `perturb` pushes a new one; `receive` takes the oldest out, for a broadcast to meet. A shift

@@ -1,4 +1,4 @@
-"""The steady schedule of a chip's trials: how long one takes and what it spends, from the
+"""The steady timing of a chip's trials: how long one takes and what it spends, from the
 parameters alone.
 
 `Chip` finds the same by events; a test holds them together. Trials follow each other when the last
@@ -14,13 +14,13 @@ from perturb.training.plan import POWER_STEPS, Plan
 from perturb.trial.methods import METHODS, Method
 
 
-class Schedule:
+class Timing:
     """The times of one evaluation and one word, of a trial, and what its parts take of it (waiting:
     for dw.v or a clock).
 
-    dw.v is sent as soon as it is known, if need be beside an evaluation: `hidden_ns` of the bus's
-    time. A clock that cannot hold an evaluation, or what is left to send after the last one, raises
-    InputError.
+    dw.v is sent as soon as it is known, if need be during an evaluation: `overlapped_ns` of the
+    bus's time. A clock that cannot hold an evaluation, or what is left to send after the last one,
+    raises InputError.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
@@ -29,12 +29,12 @@ class Schedule:
         every = params.error_unit.baseline_every
         baseline = (0, 0) in method.phases
         words = len(method.words)
-        # of a baseline that is kept for several trials, a share is measured in each
+        # of a baseline that is used for several trials, a share is measured in each
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
         per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
         self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
-        self._held(
+        self._check_clock(
             "evaluation_ns",
             p.clock.evaluation_ns,
             self.evaluation_ns,
@@ -47,7 +47,7 @@ class Schedule:
 
         def trial(measured: int) -> tuple[int, int]:
             """ns until the last word has left the bus, and how much of that the bus was busy
-            beside an evaluation.
+            during an evaluation.
             """
             E_ns = measured * slot_ns
             sent_ns = (
@@ -55,7 +55,7 @@ class Schedule:
                 if line_ns < E_ns
                 else max(line_ns, E_ns + dE_ns) + s_ns
             )
-            self._held(
+            self._check_clock(
                 "broadcast_ns",
                 p.clock.broadcast_ns,
                 sent_ns - E_ns,
@@ -65,7 +65,7 @@ class Schedule:
 
         whole = trial(len(method.phases))
         less = trial(len(method.phases) - (baseline and every > 1))
-        self.trial_ns, self.hidden_ns = (
+        self.trial_ns, self.overlapped_ns = (
             a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True)
         )
         self.parts_ns = {
@@ -75,7 +75,7 @@ class Schedule:
             "bus": float(words * self.word_ns),
         }
         self.parts_ns["waiting for dw.v or the clock"] = max(
-            0.0, self.trial_ns + self.hidden_ns - sum(self.parts_ns.values())
+            0.0, self.trial_ns + self.overlapped_ns - sum(self.parts_ns.values())
         )
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
         # every evaluation is charged for a change of the perturbation, also that back to none for
@@ -95,7 +95,7 @@ class Schedule:
         self.steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
     @staticmethod
-    def _held(key: str, given: int, needed: int, what: str) -> None:
+    def _check_clock(key: str, given: int, needed: int, what: str) -> None:
         if 0 < given < needed:
             raise InputError(
                 f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns:"
@@ -123,15 +123,15 @@ class Schedule:
         return self.after_ns + self.write_ns
 
     def evaluations_j(self, evaluations: float) -> float:
-        """Energy of so many evaluations."""
+        """Energy of a number of evaluations, in J."""
         return evaluations * self._evaluation_j
 
     def energy_j(self, trials: float) -> float:
-        """Energy of so many trials."""
+        """Energy of a number of trials, in J."""
         return trials * self.trial_j + self.steady_w * self.time_s(trials)
 
 
-class Course:
+class TrainingTiming:
     """When the trials of learning start, and what learning spends (jitter left out).
 
     The trials of an update come in rounds of `plan.trials_per_update`: the first for g, and with
@@ -139,8 +139,8 @@ class Course:
     of the round before have arrived. When those of the first have, a rate that is measured is
     measured, on all patterns and without a clock: by three evaluations along the step, or by trials
     of other methods. The array has to wait for all that; it waits for the writing of an update only
-    if the chip `waits`. What the controller computes from sums, and tells the synapses of it, takes
-    neither time nor energy.
+    if the chip `waits`. What the controller computes from sums, and sends
+    to the synapses, takes neither time nor energy.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, waits: bool):
@@ -148,15 +148,15 @@ class Course:
         self.waits = waits
         self.rounds = plan.trials_of_an_update // plan.trials_per_update
         S = objective.n_patterns
-        own = self.schedule = Schedule(params, objective, plan.method, plan.batch or S)
-        kept = math.ceil((own.after_ns + params.bus.jitter_ns) / own.trial_ns)
-        # perturbations that a FIFO still keeps, at most, when another comes
-        self.kept = min(kept, plan.trials_per_update - 1) if waits else kept
+        timing = self.trial_timing = Timing(params, objective, plan.method, plan.batch or S)
+        pending = math.ceil((timing.after_ns + params.bus.jitter_ns) / timing.trial_ns)
+        # perturbations that a FIFO stores, at most, when another comes
+        self.pending = min(pending, plan.trials_per_update - 1) if waits else pending
         steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}
         if plan.rate == "eigenvalue":
             steps["difference"] = POWER_STEPS
         free = params.model_copy(update={"clock": type(params.clock)()})
-        self.tuning = {method: Schedule(free, objective, METHODS[method], S) for method in steps}
+        self.tuning = {method: Timing(free, objective, METHODS[method], S) for method in steps}
         self._every = {"fixed": 0, "line": 1}.get(
             plan.rate, plan.tune_every
         )  # updates between measurements of the rate
@@ -166,13 +166,15 @@ class Course:
             for method, count in steps.items()
         )
         if plan.rate == "line":
-            whole = Schedule(free, objective, METHODS["central"], S)
+            whole = Timing(free, objective, METHODS["central"], S)
             self._measuring_ns = 3 * whole.evaluation_ns
             self._measuring_j = whole.evaluations_j(3)
 
     def tuning_ns(self, method: str) -> int:
         """Of an estimate for the rate, until its last broadcast has arrived."""
-        return round(self.plan.tune_trials * self.tuning[method].trial_ns) + self.schedule.after_ns
+        return (
+            round(self.plan.tune_trials * self.tuning[method].trial_ns) + self.trial_timing.after_ns
+        )
 
     def measures(self, round_: int) -> bool:
         """Whether the rate is measured after a round."""
@@ -195,20 +197,23 @@ class Course:
     def start_ns(self, trial: int) -> int:
         """When a trial starts."""
         return round(
-            trial * self.schedule.trial_ns + self._paused_ns(trial // self.plan.trials_per_update)
+            trial * self.trial_timing.trial_ns
+            + self._paused_ns(trial // self.plan.trials_per_update)
         )
 
     def arrived_ns(self, round_: int) -> int:
         """When the last broadcast of a round has arrived."""
         trials = (round_ + 1) * self.plan.trials_per_update
         return round(
-            trials * self.schedule.trial_ns + self._paused_ns(round_) + self.schedule.after_ns
+            trials * self.trial_timing.trial_ns
+            + self._paused_ns(round_)
+            + self.trial_timing.after_ns
         )
 
     def written_ns(self, update: int) -> int:
         """When an update has been written."""
         last = (update + 1) * self.rounds - 1
-        return self.arrived_ns(last) + self.measuring_ns(last) + self.schedule.write_ns
+        return self.arrived_ns(last) + self.measuring_ns(last) + self.trial_timing.write_ns
 
     def changed_ns(self, update: int) -> int:
         """When the weights change by an update: at the start of the first trial after its
@@ -220,16 +225,14 @@ class Course:
         return self.start_ns(trial)
 
     def _paused_ns(self, rounds: int) -> int:
-        """For how long there have been no trials, before the one that follows the first so many
-        rounds.
-        """
+        """Time without trials before the trial that follows the first `rounds` rounds."""
         updates, products = divmod(rounds, self.rounds)
         measured = self._measured(updates + (products > 0))
         awaited = rounds if self.waits else rounds - updates + (measured if self.rounds == 1 else 0)
         return (
-            awaited * self.schedule.after_ns
+            awaited * self.trial_timing.after_ns
             + measured * self._measuring_ns
-            + self.waits * updates * self.schedule.write_ns
+            + self.waits * updates * self.trial_timing.write_ns
         )
 
     def _measured(self, updates: int) -> int:
@@ -237,15 +240,15 @@ class Course:
         return -(-updates // self._every) if self._every else 0
 
     def time_s(self, updates: int) -> float:
-        """Chip time of so many updates."""
+        """Chip time of a number of updates, in s."""
         return 1e-9 * self.start_ns(updates * self.plan.trials_of_an_update)
 
     def energy_j(self, updates: int) -> float:
-        """Energy of so many updates, every weight written in each."""
-        own = self.schedule
-        each_j = self.plan.trials_of_an_update * own.trial_j + own.write_j
+        """Energy of a number of updates, every weight written in each, in J."""
+        timing = self.trial_timing
+        each_j = self.plan.trials_of_an_update * timing.trial_j + timing.write_j
         return (
             updates * each_j
             + self._measured(updates) * self._measuring_j
-            + own.steady_w * self.time_s(updates)
+            + timing.steady_w * self.time_s(updates)
         )

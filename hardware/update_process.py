@@ -1,4 +1,4 @@
-"""The updates of a chip that learns, in time: what a round of trials comes to, when it is
+"""The updates of a chip that learns, in time: the change that a round of trials gives, when it is
 written, and what waits for that.
 """
 
@@ -7,22 +7,21 @@ from collections.abc import Callable
 import numpy as np
 
 from hardware.chip import Chip
-from hardware.schedule import Course
+from hardware.timing import TrainingTiming
 
 Array = np.ndarray
-Heard = Callable[[int, Array, Array, float], Array | None]
+OnRound = Callable[[int, Array, Array, float], Array | None]
 
 
-class Learning:
-    """How the sums of a chip's synapses become changes of its weights, after the rounds of trials
-    of a course.
+class UpdateProcess:
+    """How the sums of a chip's synapses become changes of its weights, after the rounds of trials.
 
-    chip: has it as its `learning`. direction(round): v of a round's trials. changes: of the
-    weights, with the number of the update, to be made at the start of the next trial.
+    chip: has it as its `updates`. direction(round): v of a round's trials. changes: of the
+    weights, with the number of the update, to be applied at the start of the next trial.
     """
 
-    def __init__(self, chip: Chip, course: Course, direction: Callable[[int], Array]):
-        self.course, self.every = course, course.plan.trials_per_update  # trials of a round
+    def __init__(self, chip: Chip, timing: TrainingTiming, direction: Callable[[int], Array]):
+        self.timing, self.every = timing, timing.plan.trials_per_update  # trials of a round
         self.changes: list[tuple[int, Array]] = []
         self._chip = chip
         self._direction = direction
@@ -36,19 +35,19 @@ class Learning:
         )  # for the next round; for the end of `learn`
         self._round = -1  # whose direction the chip has
 
-    def learn(self, updates: int, heard: Heard) -> None:
-        """Go on until so many updates have been written, from the start of the run, and a trial is
-        about to begin; `sums` has made all that can be made of those before.
+    def learn(self, updates: int, on_round: OnRound) -> None:
+        """Run until `updates` have been written, counted from the start, and a trial is about to
+        begin; the accumulators hold all trials before it.
 
-        heard(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation and
-        dE of its last trial; None if another round is to follow.
+        on_round(round, sums, D, dE): the change wanted, from the sums of a round, and perturbation
+        and dE of its last trial; None if another round is to follow.
         """
         self._wanted = updates
-        self._heard = heard
+        self._on_round = on_round
         while self._updates < updates:
-            self._chip.go_on(self._done)
-        self._chip.sums.evaluate(self._chip.next_trial)
-        self._chip.sums.settle()
+            self._chip.advance(self._done)
+        self._chip.accumulators.evaluate(self._chip.next_trial)
+        self._chip.accumulators.flush()
 
     # ---- of the chip's processes
 
@@ -59,12 +58,12 @@ class Learning:
         chip = self._chip
         round_ = trial // self.every
         if self.changes or round_ != self._round:
-            chip.sums.evaluate(trial)
+            chip.accumulators.evaluate(trial)
         for update, change in self.changes:
-            chip.values.memory.add(change, update, start)
+            chip.datapath.weight_store.add(change, update, start)
         self.changes.clear()
         if round_ != self._round:
-            chip.values.v = self._direction(round_)
+            chip.datapath.v = self._direction(round_)
             self._round = round_
 
     def between(self, trial: int):
@@ -72,7 +71,7 @@ class Learning:
         happened.
         """
         env = self._chip.env
-        if trial % self.every == 0 and self.course.awaits(trial // self.every):
+        if trial % self.every == 0 and self.timing.awaits(trial // self.every):
             yield self._ready
         while env.peek() <= env.now:
             yield env.timeout(0)
@@ -82,38 +81,38 @@ class Learning:
             yield done
 
     def update(self, trial: int):
-        """What the synapses have summed in a round is heard, and changes their weights once it is
-        written.
+        """What the synapses have summed in a round changes their weights, once it is written.
 
-        A rate that is measured is measured meanwhile, which takes the time of the course; its
-        values are those of `heard`.
+        A rate that is measured takes the predicted time; its value is computed by `on_round`.
         """
         chip = self._chip
-        course = self.course
+        timing = self.timing
         round_ = trial // self.every
-        chip.sums.settle()
-        change = self._heard(round_, chip.sums.synapses, chip.sums.met, chip.sums.dE)
-        chip.sums.synapses[:] = 0.0
-        if course.measures(round_):
+        chip.accumulators.flush()
+        change = self._on_round(
+            round_, chip.accumulators.synapses, chip.accumulators.met, chip.accumulators.dE
+        )
+        chip.accumulators.synapses[:] = 0.0
+        if timing.measures(round_):
             start = chip.env.now
-            yield chip.env.timeout(course.measuring_ns(round_))
+            yield chip.env.timeout(timing.measuring_ns(round_))
             if trial < chip.trace_trials:
                 chip.note(trial, -1, start, "array and error unit", "measure the rate")
-        if course.awaits(round_ + 1) and (change is None or not course.waits):
+        if timing.awaits(round_ + 1) and (change is None or not timing.waits):
             self._ready = chip.emit(self._ready, round_)
         if change is not None:
-            self._writing[update := round_ // course.rounds] = (
+            self._writing[update := round_ // timing.rounds] = (
                 chip.env.now + chip.params.weights.write_ns,
                 change,
             )
             yield from self._write(update)
-            if course.waits:
+            if timing.waits:
                 self._ready = chip.emit(self._ready, round_)
 
     def _write(self, update: int):
         chip, (written, change) = self._chip, self._writing[update]
         yield chip.env.timeout(written - chip.env.now)
-        trial = (update + 1) * self.course.plan.trials_of_an_update - 1
+        trial = (update + 1) * self.timing.plan.trials_of_an_update - 1
         if trial < chip.trace_trials:
             chip.note(trial, -1, written - chip.params.weights.write_ns, "weights", "write")
         del self._writing[update]

@@ -1,16 +1,16 @@
-"""Networks as the units of a chip evaluate them, imperfections included: unit i with net input x_i
-makes
+"""Networks as the neurons of a chip evaluate them, imperfections included: neuron i with net input
+x_i computes
 
     y_i = f_i(gain_i x_i + offset_i) + I_i gain, offset: of the die
-    t_i = clip(y_i, -saturation, saturation) + noise xi_i where it feeds other units
+    t_i = clip(y_i, -saturation, saturation) + noise xi_i where it feeds other neurons
     l_i = t_i + crosstalk (t_i-1 + t_i+1),          x_j = sum_i w_ij l_i
 
-l is what it puts on its line through the synapses. Lines run side by side for the length of the
-array and carry voltages of full swing: there it is that activity leaks from neighbour to neighbour,
-whereas net inputs are currents into nodes that hardly move. Neighbours are next in number among the
-units of a layer that feed others; of a graph a level is a layer (a leak from level to level would
-close loops in it), and a recurrent network is one layer. Inputs and bias come from off the chip and
-are exact.
+l is what it transmits on its line through the synapses. Lines run side by side for the length of
+the array and carry voltages of full swing: there it is that activity leaks from neighbour to
+neighbour, whereas net inputs are currents into nodes that hardly move. Neighbours are next in
+number among the neurons of a layer that feed others; of a graph a level is a layer (a leak from
+level to level would close loops in it), and a recurrent network is one layer. Inputs and bias come
+from off the chip and are exact.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardware.params import NeuronParams
+from hardware.chip_tables import NeuronParams
 from perturb.errors import InputError
 from perturb.networks.activations import Activation, per_unit
 from perturb.networks.dag import DAG
@@ -30,23 +30,23 @@ from perturb.networks.recurrent import NotSettled, Recurrent
 
 Array = np.ndarray
 Draw = Callable[[int, int], Array]  # (layer, size): normal numbers (points, size)
-AT_ONCE = 2**23  # activities, or products of a graph's with weights, that are held at a time: 64 MB
+MAX_ACTIVITIES = (
+    2**23
+)  # activities, or products of a graph's with weights, that are held at a time: 64 MB
 
 
 class Layer(NamedTuple):
-    """Units that settle together: their numbers in the network, which of them (places in
-    `units`) feed others, and f.
+    """Neurons that settle together: their numbers in the network, which of them (places in
+    `neurons`) drive others, and f.
     """
 
-    units: Array
-    feeds: Array
+    neurons: Array
+    driving: Array
     activation: Activation
 
 
 def layers_of(objective: Objective) -> list[Layer]:
-    """The units of a network that compute, layer by layer; none of a network that has no such
-    units.
-    """
+    """The neurons of a network, layer by layer; none of a network without net inputs."""
     net = getattr(objective, "network", None)
     if isinstance(net, MLP):
         hidden = len(net.layers) - 2
@@ -59,29 +59,31 @@ def layers_of(objective: Objective) -> list[Layer]:
             for layer, size in enumerate(net.layers[1:])
         ]
     if isinstance(net, Recurrent):
-        everything = np.arange(net.n_units)
-        return [Layer(everything, everything, per_unit(net.activations))]
+        all_neurons = np.arange(net.n_units)
+        return [Layer(all_neurons, all_neurons, per_unit(net.activations))]
     if not isinstance(net, DAG):
         return []
     computes = np.ones(net.n_units, dtype=bool)
-    feeds = np.zeros(net.n_units, dtype=bool)
+    driving = np.zeros(net.n_units, dtype=bool)
     computes[[*net.inputs, *([] if net.bias is None else [net.bias])]] = False
-    feeds[net.edges[:, 0]] = True
+    driving[net.edges[:, 0]] = True
     levels = [
         np.flatnonzero(computes & (net.levels == level)) for level in range(net.levels.max() + 1)
     ]
     return [
         Layer(
-            units, np.flatnonzero(feeds[units]), per_unit([net.activations[unit] for unit in units])
+            neurons,
+            np.flatnonzero(driving[neurons]),
+            per_unit([net.activations[unit] for unit in neurons]),
         )
-        for units in levels
-        if len(units)
+        for neurons in levels
+        if len(neurons)
     ]
 
 
-class Units:
-    """The units of one die. made: gain and offset of the net inputs of each layer, see
-    `hardware.values.Die`.
+class Neurons:
+    """The neurons of one die. mismatch: gain and offset of the net inputs of each layer, see
+    `hardware.datapath.Die`.
     """
 
     def __init__(
@@ -89,11 +91,11 @@ class Units:
         neuron: NeuronParams,
         objective: Objective,
         layers: list[Layer],
-        made: list[tuple[Array, Array]],
+        mismatch: list[tuple[Array, Array]],
     ):
         self.neuron = neuron
         self.layers = layers
-        self.made = made
+        self.mismatch = mismatch
         self._objective: Any = objective
         self._net: Any = getattr(objective, "network", None)
         self._evaluate = {MLP: self._layered, DAG: self._graph, Recurrent: self._relaxed}.get(
@@ -104,63 +106,63 @@ class Units:
         if wrong and self._evaluate is None:
             kind = type(self._net or objective).__name__
             raise InputError(
-                f"neuron.{wrong[0][0]} = {wrong[0][1]} but a {kind} has no units with a net input"
+                f"neuron.{wrong[0][0]} = {wrong[0][1]} but a {kind} has no neurons with a net input"
                 " and an activity: set it to 0"
             )
 
-    def errors(self, points: Array, shown: list[Array] | None, draw: Draw) -> Array:
+    def errors(self, points: Array, presented: list[Array] | None, draw: Draw) -> Array:
         """Errors (m, presented) at points (m, n) on all patterns, or at each point on those that
         `shown` gives for it.
 
-        draw: noise, one number for each unit that feeds others, pattern and evaluation: what is
-        faster than a unit settles is averaged away before E is read, and what is slower stands
-        still for so long.
+        draw: noise, one number for each neuron that drives others, pattern and evaluation: what is
+        faster than a neuron settles is averaged out before E is read, and what is slower is
+        constant meanwhile.
         """
         assert self._evaluate is not None
         x, target = (
-            a[None] if shown is None else a[np.array(shown)]
+            a[None] if presented is None else a[np.array(presented)]
             for a in (self._objective.x, self._objective.target)
         )
         xi: list[Array | None] = [None] * len(self.layers)
         if self.neuron.noise:
-            for layer, feeds in enumerate(own.feeds.size for own in self.layers):
+            for layer, driving in enumerate(level.driving.size for level in self.layers):
                 xi[layer] = (
-                    draw(layer, x.shape[1] * feeds).reshape(len(points), x.shape[1], feeds)
-                    if feeds
+                    draw(layer, x.shape[1] * driving).reshape(len(points), x.shape[1], driving)
+                    if driving
                     else None
                 )
         return ERRORS[self._net.error].value(self._evaluate(points, x, xi), target)
 
-    def lines(self, layer: int, x: Array, external: Array | float, xi: Array | None) -> Array:
-        """l of the units of a layer, (..., units), from their net inputs x before gain and
+    def transmitted(self, layer: int, x: Array, external: Array | float, xi: Array | None) -> Array:
+        """l of the neurons of a layer, (..., neurons), from their net inputs x before gain and
         offset.
         """
-        neuron, (gain, offset), own = self.neuron, self.made[layer], self.layers[layer]
+        neuron, (gain, offset), level = self.neuron, self.mismatch[layer], self.layers[layer]
         if not self.ideal:
             x = gain * x + offset
-        y = own.activation.f(x) + external
-        if self.ideal or not own.feeds.size:
+        y = level.activation.f(x) + external
+        if self.ideal or not level.driving.size:
             return y
-        t = y[..., own.feeds]
+        t = y[..., level.driving]
         if neuron.saturation:
             t = np.clip(t, -neuron.saturation, neuron.saturation)
         if xi is not None:
             t = t + neuron.noise * xi
-        y[..., own.feeds] = t + neuron.crosstalk * beside(t) if neuron.crosstalk else t
+        y[..., level.driving] = t + neuron.crosstalk * neighbour_sum(t) if neuron.crosstalk else t
         return y
 
     def _layered(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
         net = self._net
         outputs = []
-        size = max(1, AT_ONCE // (x.shape[1] * max(net.layers)))
+        size = max(1, MAX_ACTIVITIES // (x.shape[1] * max(net.layers)))
         for first in range(0, len(points), size):
-            some = slice(first, first + size)
+            chunk = slice(first, first + size)
             start = 0
-            y = x if len(x) == 1 else x[some]
+            y = x if len(x) == 1 else x[chunk]
             for layer, (a, b) in enumerate(pairwise(net.layers)):
-                W = points[some, start : start + a * b].reshape(-1, a, b)
-                bias = points[some, None, start + a * b : start + (a + 1) * b]
-                y = self.lines(layer, np.matmul(y, W) + bias, 0.0, _some(xi[layer], some))
+                W = points[chunk, start : start + a * b].reshape(-1, a, b)
+                bias = points[chunk, None, start + a * b : start + (a + 1) * b]
+                y = self.transmitted(layer, np.matmul(y, W) + bias, 0.0, _part(xi[layer], chunk))
                 start += (a + 1) * b
             outputs.append(y)
         return np.concatenate(outputs)
@@ -168,25 +170,25 @@ class Units:
     def _graph(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
         net = self._net
         outputs = []
-        size = max(1, AT_ONCE // (x.shape[1] * len(net.edges)))
+        size = max(1, MAX_ACTIVITIES // (x.shape[1] * len(net.edges)))
         for first in range(0, len(points), size):
-            some = slice(first, first + size)
-            weights = points[some, None, net.tied]
+            chunk = slice(first, first + size)
+            weights = points[chunk, None, net.tied]
             y = np.zeros((len(weights), x.shape[1], net.n_units))
-            y[..., net.inputs] = x if len(x) == 1 else x[some]
+            y[..., net.inputs] = x if len(x) == 1 else x[chunk]
             if net.bias is not None:
                 y[..., net.bias] = 1.0
-            for layer, own in enumerate(self.layers):
-                edges = np.flatnonzero(np.isin(net.edges[:, 1], own.units))
+            for layer, level in enumerate(self.layers):
+                edges = np.flatnonzero(np.isin(net.edges[:, 1], level.neurons))
                 edges = edges[np.argsort(net.edges[edges, 1], kind="stable")]
-                net_inputs = np.zeros((*y.shape[:2], own.units.size))
-                if edges.size:  # then every unit of the level has some
-                    begins = np.searchsorted(net.edges[edges, 1], own.units)
+                net_inputs = np.zeros((*y.shape[:2], level.neurons.size))
+                if edges.size:  # then every neuron of the level has some
+                    begins = np.searchsorted(net.edges[edges, 1], level.neurons)
                     net_inputs = np.add.reduceat(
                         weights[..., edges] * y[..., net.edges[edges, 0]], begins, axis=-1
                     )
-                y[..., own.units] = self.lines(
-                    layer, net_inputs, net.external[own.units], _some(xi[layer], some)
+                y[..., level.neurons] = self.transmitted(
+                    layer, net_inputs, net.external[level.neurons], _part(xi[layer], chunk)
                 )
             outputs.append(y[..., net.outputs])
         return np.concatenate(outputs)
@@ -206,8 +208,8 @@ class Units:
         residual = np.zeros(len(points))
         with np.errstate(over="ignore", invalid="ignore"):
             for step in range(net.max_steps):
-                goal = self.lines(
-                    0, np.matmul(y[moving], W[moving]), external[moving], _some(xi[0], moving)
+                goal = self.transmitted(
+                    0, np.matmul(y[moving], W[moving]), external[moving], _part(xi[0], moving)
                 )
                 size = np.abs(y[moving] if step else goal).max((-2, -1))
                 scale[moving] = np.where(size > 0, size, scale[moving])
@@ -222,18 +224,18 @@ class Units:
         if not (residual <= net.tolerance).all():
             worst = float(residual.max())
             raise NotSettled(
-                f"units with the imperfections of [chip.neuron] have not settled after {step + 1}"
+                f"neurons with the imperfections of [chip.neuron] have not settled after {step + 1}"
                 f" steps of {net.step}: residual {worst:.2g} (tolerance {net.tolerance:g}): use"
                 " smaller weights, less crosstalk, or more steps"
             )
         return y[..., net.outputs]
 
 
-def _some(xi: Array | None, points: slice | Array) -> Array | None:
+def _part(xi: Array | None, points: slice | Array) -> Array | None:
     return None if xi is None else xi[points]
 
 
-def beside(x: Array) -> Array:
+def neighbour_sum(x: Array) -> Array:
     """The sum of both neighbours along the last axis; the first and the last have one."""
     near = np.zeros_like(x)
     near[..., 1:] += x[..., :-1]

@@ -1,7 +1,7 @@
-"""Learning on a chip: the sums of its own synapses change its own weights, through its own devices.
+"""Training on a chip: the sums of its synapses change its weights, through its devices.
 
-Sources of updates for `training.loop.train`, with every imperfection of the chip: in batches of
-values, or event by event. A run is a die: see `ChipParams.of_run`.
+Sources of updates for `training.loop.train`, with every imperfection of the chip: in batches, or
+event by event. A run is a die: see `ChipParams.of_run`.
 """
 
 from copy import copy
@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 
 from hardware.chip import Chip
-from hardware.memory import Memory
+from hardware.datapath import Datapath, fabricate, realized_code
 from hardware.params import ChipParams, differing, engines
-from hardware.schedule import Course
-from hardware.updates import Learning
-from hardware.values import Values, fabricate, made_on
+from hardware.parts.weight_store import WeightStore
+from hardware.timing import TrainingTiming
+from hardware.update_process import UpdateProcess
 from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.engine import Mismatch
@@ -56,15 +56,52 @@ def source(
     events: bool = False,
     waits: bool = True,
 ) -> Source:
-    """The source of updates for a chip, from starting weights w (R, n): `training.loop.Batch` where
-    that knows all that is not ideal, `Written` where weights that keep what is written are all
-    there is besides, else `OnChip`. Run r has the die `ChipParams.of_run(r)`.
+    """The source of updates of a chip that learns, for `perturb.training.train`.
+
+    Parameters
+    ----------
+    params : ChipParams
+    objective : Objective
+    plan : Plan
+        What is measured, and how it changes the weights.
+    w : array (R, n)
+        Starting weights of R runs; run r has the die `params.of_run(r)`.
+    events : bool
+        Whether every trial is simulated in time; else trials are computed in batches, with the
+        times of `hardware.timing.TrainingTiming`.
+    waits : bool
+        Whether the next trial waits until an update has been written.
+
+    Returns
+    -------
+    Batch, BatchOnDevices or OnChip
+        The first that knows all imperfections of the chip: `perturb.training.loop.Batch`, the same
+        with weights in devices, or the chip itself.
+
+    Raises
+    ------
+    InputError
+        If the FIFO is too short for the bus latency without `events`, or the plan is not one for a
+        chip.
+
+    Notes
+    -----
+    For the same plan and seed, events and batches write the same weights.
+
+    Examples
+    --------
+    >>> import numpy as np, perturb, hardware
+    >>> from hardware.training import source
+    >>> from perturb.training import Plan
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[0.5]])
+    >>> type(source(hardware.load_chip("ideal"), objective, Plan(), np.zeros((2, 2)))).__name__
+    'Batch'
     """
     known = engines(params)
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
-    if not events and waits and seen and known <= {"kernels", "memories"}:
-        _check_fifo(params, Course(params, objective, plan, waits))
-        plan = replace(plan, code=made_on(params, plan.code, objective.n_weights))
+    if not events and waits and seen and known <= {"kernels", "stores"}:
+        _check_fifo(params, TrainingTiming(params, objective, plan, waits))
+        plan = replace(plan, code=realized_code(params, plan.code, objective.n_weights))
         mismatch = None
         dies = [fabricate(params.of_run(run), objective.n_weights, []) for run in range(len(w))]
         stuck = np.array([die.stuck for die in dies])
@@ -78,18 +115,18 @@ def source(
             mismatch = Mismatch(np.where(stuck, 0.0, gain), np.where(stuck, 0.0, offset))
         if known <= {"kernels"}:
             return Batch(objective, plan, mismatch=mismatch)
-        memories = [
-            Memory(params.of_run(run), stuck[run], w[run], plan.seed_of(run))
+        stores = [
+            WeightStore(params.of_run(run), stuck[run], w[run], plan.seed_of(run))
             for run in range(len(w))
         ]
-        if not memories[0].changes:
-            return Written(objective, plan, memories, mismatch)
+        if not stores[0].changes:
+            return BatchOnDevices(objective, plan, stores, mismatch)
     return OnChip(params, objective, plan, w, events, waits)
 
 
-def _check_fifo(params: ChipParams, course: Course) -> None:
+def _check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
     """InputError for broadcasts that come too late for the FIFO of perturbations."""
-    if course.kept >= params.synapse.fifo_depth:
+    if timing.pending >= params.synapse.fifo_depth:
         raise InputError(
             f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of"
             f" {params.synapse.fifo_depth} perturbations, which only events can show: set"
@@ -97,48 +134,48 @@ def _check_fifo(params: ChipParams, course: Course) -> None:
         )
 
 
-class Written(Batch):
-    """`training.loop.Batch` with weights in memories, one a run, that keep what is written until it
-    is written again: every rule of learning goes with them.
+class BatchOnDevices(Batch):
+    """`training.loop.Batch` with weights in devices, a store for each run, that do not change
+    between writes: for every rule of learning.
     """
 
     def __init__(
-        self, objective: Objective, plan: Plan, memories: list[Memory], mismatch: Mismatch | None
+        self, objective: Objective, plan: Plan, stores: list[WeightStore], mismatch: Mismatch | None
     ):
         super().__init__(objective, plan, self._write, mismatch=mismatch)
-        self.memories = memories
+        self.stores = stores
 
     def advance(self, state: State, updates: int) -> None:
         if state.update == 0:
-            state.w[:] = [memory.weights(0) for memory in self.memories]
+            state.w[:] = [store.weights(0) for store in self.stores]
         super().advance(state, updates)
-        state.extra = _stored(self.memories)
+        state.extra = _stored(self.stores)
 
     def resume(self, state: State) -> None:
         """Go on from a state that was stored."""
-        _restore(self.memories, state)
+        _restore(self.stores, state)
 
     def _write(self, state: State, change: Array, update: int) -> None:
-        for run, memory in enumerate(self.memories):
-            memory.add(change[run], update, 0)
-            state.w[run] = memory.weights(0)
+        for run, store in enumerate(self.stores):
+            store.add(change[run], update, 0)
+            state.w[run] = store.weights(0)
 
 
-def _stored(memories: list[Memory]) -> dict[str, Array]:
-    parts = [memory.arrays() for memory in memories]
+def _stored(stores: list[WeightStore]) -> dict[str, Array]:
+    parts = [store.arrays() for store in stores]
     return {name: np.array([part[name] for part in parts]) for name in parts[0]}
 
 
-def _restore(memories: list[Memory], state: State) -> None:
-    for run, memory in enumerate(memories):
-        memory.restore({name: array[run] for name, array in state.extra.items()})
+def _restore(stores: list[WeightStore], state: State) -> None:
+    for run, store in enumerate(stores):
+        store.restore({name: array[run] for name, array in state.extra.items()})
 
 
 class OnChip:
-    """Updates from a chip's trials. events: every trial in time; else in batches of values, with
-    the times of the course.
+    """Updates from a chip's trials. events: every trial in time; else in batches, with
+    the predicted times.
 
-    waits: see `schedule.Course`. All that rules and rates make use of is measured by the chip
+    waits: see `timing.TrainingTiming`. All that rules and rates make use of is measured by the chip
     itself, at its weights as they are. InputError for a broadcast that comes too late for the FIFO,
     other than by events.
     """
@@ -160,24 +197,24 @@ class OnChip:
         self.objective = objective
         self.events = events
         self.n_presented = plan.batch or objective.n_patterns
-        code = made_on(params, plan.code, objective.n_weights)
-        self.course = Course(params, objective, plan, waits)
+        code = realized_code(params, plan.code, objective.n_weights)
+        self.timing = TrainingTiming(params, objective, plan, waits)
         if not events:
-            _check_fifo(params, self.course)
+            _check_fifo(params, self.timing)
         self.params = params
         self._code = code
         self._w = w
         self.chips: list[Chip] = [self._chip(run) for run in range(len(w))] if events else []
         self.runs = (
-            [chip.values for chip in self.chips]
+            [chip.datapath for chip in self.chips]
             if events
-            else [self._values(run) for run in range(len(w))]
+            else [self._datapath(run) for run in range(len(w))]
         )
-        self._learning = [self._learning_of(run) for run in range(len(self.chips))]
+        self._updates = [self._updates_of(run) for run in range(len(self.chips))]
         # updates that have been computed (of events: written), and change the weights at the start
         # of a later trial
         self._pending: list[list[tuple[int, Array]]] = (
-            [learning.changes for learning in self._learning] if events else [[] for _ in self.runs]
+            [updates.changes for updates in self._updates] if events else [[] for _ in self.runs]
         )
         self._steps: dict[
             int, ConjugateGradients
@@ -200,81 +237,89 @@ class OnChip:
             "batch" if whole else "pattern",
             "event",
             start=start,
-            learning=partial(Learning, course=self.course, direction=partial(self._direction, run)),
+            updates=partial(
+                UpdateProcess, timing=self.timing, direction=partial(self._direction, run)
+            ),
         )
         chip.presented = self.n_presented
-        chip.schedule = self.course.schedule
-        self._with_periods(chip.values, seed)
+        chip.timing = self.timing.trial_timing
+        self._with_periods(chip.datapath, seed)
         return chip
 
-    def _learning_of(self, run: int) -> Learning:
-        learning = self.chips[run].learning
-        assert isinstance(learning, Learning)
-        return learning
+    def _updates_of(self, run: int) -> UpdateProcess:
+        updates = self.chips[run].updates
+        assert isinstance(updates, UpdateProcess)
+        return updates
 
-    def _values(self, run: int) -> Values:
+    def _datapath(self, run: int) -> Datapath:
         plan = self.plan
         n = self.objective.n_weights
         seed = plan.seed_of(run)
         design = Design(plan.method, self._code, n, plan.sigma, plan.r, seed)
-        values = Values(
+        datapath = Datapath(
             self.params.of_run(run),
             self.objective,
             design,
             self._w[run],
             np.ones(n),
-            self.course.start_ns,
+            self.timing.start_ns,
         )
-        self._with_periods(values, seed)
-        return values
+        self._with_periods(datapath, seed)
+        return datapath
 
-    def _with_periods(self, values: Values, seed: int) -> None:
+    def _with_periods(self, datapath: Datapath, seed: int) -> None:
         plan = self.plan
         shown = self.n_presented
         of = self.objective.n_patterns
-        values.perturb_every = plan.perturb_every
+        datapath.perturb_every = plan.perturb_every
         if shown != of:
-            values.rows_of = lambda trial: presented(
+            datapath.patterns_of = lambda trial: presented(
                 seed, trial // plan.sample_every, 1, shown, of
             )[0]
 
     def advance(self, state: State, updates: int) -> None:
-        """So many updates of every run; state.w are the weights that the arrays compute with, as
-        they are then.
+        """A number of updates of every run; state.w are the weights that the arrays compute with,
+        as they are then.
         """
         if state.update == 0 and state.trial == 0:
-            self._show(state)
+            self._update_state(state)
         for run in range(len(self.runs)):
             if state.failed[run] < 0:
                 try:
-                    (self._by_events if self.events else self._by_values)(state, run, updates)
+                    (self._by_events if self.events else self._in_batches)(state, run, updates)
                 except NotFinite as error:
                     state.failed[run] = error.trial
-                    self._pending[run].clear()  # the run stands still
+                    self._pending[run].clear()  # the run has ended
         count_updates(state, self.plan, updates)
-        self._show(state)
+        self._update_state(state)
 
-    def _by_values(self, state: State, run: int, updates: int) -> None:
+    def _in_batches(self, state: State, run: int, updates: int) -> None:
         """The visible loop: perturb, measure, broadcast, accumulate, update."""
-        values = self.runs[run]
-        course = self.course
+        datapath = self.runs[run]
+        timing = self.timing
         K = self.plan.trials_per_update
-        rounds = self.course.rounds
+        rounds = self.timing.rounds
         for round_ in range(state.update * rounds, (state.update + updates) * rounds):
             sums = np.zeros((len(SUMS), self.objective.n_weights))
             totals = np.zeros(len(TOTALS))
-            values.v = self._direction(run, round_)
+            datapath.v = self._direction(run, round_)
             for trial in range(round_ * K, (round_ + 1) * K):
-                start_ns = course.start_ns(trial)
+                start_ns = timing.start_ns(trial)
                 while (
-                    self._pending[run] and course.written_ns(self._pending[run][0][0]) <= start_ns
+                    self._pending[run] and timing.written_ns(self._pending[run][0][0]) <= start_ns
                 ):
                     number, change = self._pending[run].pop(0)
-                    values.memory.add(change, number, start_ns)
-                heard = values.evaluated(range(trial, trial + 1))
-                values.accumulate(sums, totals, [trial], heard)
-            wanted = self._heard(
-                state, run, round_, sums, heard.known[0], heard.y[0], course.arrived_ns(round_)
+                    datapath.weight_store.add(change, number, start_ns)
+                on_round = datapath.evaluated(range(trial, trial + 1))
+                datapath.accumulate(sums, totals, [trial], on_round)
+            wanted = self._on_round(
+                state,
+                run,
+                round_,
+                sums,
+                on_round.known[0],
+                on_round.y[0],
+                timing.arrived_ns(round_),
             )
             if wanted is not None:
                 self._pending[run].append((round_ // rounds, wanted))
@@ -282,32 +327,32 @@ class OnChip:
     def _by_events(self, state: State, run: int, updates: int) -> None:
         chip = self.chips[run]
 
-        def heard(round_: int, sums: Array, D: Array, dE: float) -> Array | None:
-            return self._heard(state, run, round_, sums, D, dE, chip.env.now)
+        def on_round(round_: int, sums: Array, D: Array, dE: float) -> Array | None:
+            return self._on_round(state, run, round_, sums, D, dE, chip.env.now)
 
-        self._learning[run].learn(state.update + updates, heard)
+        self._updates[run].learn(state.update + updates, on_round)
 
     def _direction(self, run: int, round_: int) -> Array:
         """v of the trials of a round."""
-        update, product = divmod(round_, self.course.rounds)
+        update, product = divmod(round_, self.timing.rounds)
         if product == 0:
             return direction(self.plan, run, update, self.objective.n_weights)
         return of_length_one(self._steps[run].d)[1][0]
 
-    def _heard(
+    def _on_round(
         self, state: State, run: int, round_: int, sums: Array, D: Array, dE: float, now_ns: int
     ) -> Array | None:
         """The change that the sums of a round come to, D and dE being of its last trial; None if
         products are still to follow.
         """
-        plan, (update, product) = self.plan, divmod(round_, self.course.rounds)
+        plan, (update, product) = self.plan, divmod(round_, self.timing.rounds)
         trial = (round_ + 1) * plan.trials_per_update - 1
         scale = plan.trials_per_update * plan.sigma**2
         g = sums[XY][None] / scale
         z = sums[QU][None] / scale
-        measures = self.course.measures(round_)
+        measures = self.timing.measures(round_)
         if measures and plan.rate == "line":
-            state.memory["eta"][run] = self._along(run, g[0], trial, now_ns)
+            state.memory["eta"][run] = self._line_rate(run, g[0], trial, now_ns)
         elif measures:
             try:
                 variance = plan.reading.variance(self.objective.n_patterns)
@@ -337,68 +382,69 @@ class OnChip:
             raise self.runs[run].design.not_finite(trial)
         return change
 
-    def _along(self, run: int, p: Array, trial: int, now_ns: int) -> float:
-        """The way along -p, from the chip's own readings after a trial."""
-        values = self.runs[run]
-        whole = copy(values)
-        whole.rows_of = None
+    def _line_rate(self, run: int, p: Array, trial: int, now_ns: int) -> float:
+        """The step along -p that reduces E, from readings of the chip after a trial."""
+        datapath = self.runs[run]
+        whole = copy(datapath)
+        whole.patterns_of = None
         whole.start_ns = lambda trial: now_ns
-        whole.design = replace(values.design, presentation="batch")
+        whole.design = replace(datapath.design, presentation="batch")
         evaluations = [(trial, LINE_PHASE + k) for k in range(3)]
         return along(
             self.plan,
             p,
-            lambda at: whole.readings(evaluations, values.settled(values.felt(at, [trial]))),
+            lambda at: whole.readings(evaluations, datapath.settled(datapath.masked(at, [trial]))),
         )
 
     def _estimator(self, state: State, run: int, now_ns: int) -> Estimator:
         """Estimates by the chip itself, one after another from a time on."""
-        own = self.runs[run]
+        params = self.runs[run].params
+        weight_store = self.runs[run].weight_store
         plan = self.plan
-        course = self.course
+        timing = self.timing
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
             nonlocal now_ns
             start_ns = now_ns
-            trial_ns = course.tuning[method].trial_ns
+            trial_ns = timing.tuning[method].trial_ns
             design = Design(METHODS[method], CODES["rademacher"], v.size, plan.sigma, plan.r, seed)
-            values = Values(
-                own.params,
+            datapath = Datapath(
+                params,
                 self.objective,
                 design,
                 state.w[run],
                 v,
                 lambda trial: start_ns + round(trial * trial_ns),
             )
-            values.memory = own.memory
+            datapath.weight_store = weight_store
             statistics = Statistics(design)
-            values.run(statistics, trials)
-            now_ns += course.tuning_ns(method)
-            return values.solved(statistics)
+            datapath.run(statistics, trials)
+            now_ns += timing.tuning_ns(method)
+            return datapath.solved(statistics)
 
         return estimator
 
-    def _show(self, state: State) -> None:
+    def _update_state(self, state: State) -> None:
         """state.w: what the arrays compute with once the updates so far are written; the chips
         themselves go on as they are.
         """
-        now_ns = self.course.changed_ns(state.update - 1) if state.update else 0
+        now_ns = self.timing.changed_ns(state.update - 1) if state.update else 0
         state.extra = {}
-        for run, values in enumerate(self.runs):
-            memory = copy(values.memory)
+        for run, datapath in enumerate(self.runs):
+            store = copy(datapath.weight_store)
             for number, change in self._pending[run]:
                 if number < state.update:
-                    memory.add(change, number, self.course.changed_ns(number))
-            state.w[run] = memory.weights(now_ns)
+                    store.add(change, number, self.timing.changed_ns(number))
+            state.w[run] = store.weights(now_ns)
             state.extra |= {f"{run}.{name}": array for name, array in self._arrays(run).items()}
 
     def _arrays(self, run: int) -> dict[str, Array]:
         """Where a run stands, besides its weights and the memory of its rule."""
-        values = self.runs[run]
+        datapath = self.runs[run]
         pending = self._pending[run]
-        parts = values.memory.arrays() | {
-            "kept": np.array(values.kept),
-            "displaced": values.displaced,
+        parts = datapath.weight_store.arrays() | {
+            "kept": np.array(datapath.stored_baseline),
+            "displaced": datapath.displaced,
         }
         parts["pending"] = np.array([number for number, _ in pending], np.int64)
         parts["wanted"] = np.array([change for _, change in pending]).reshape(
@@ -409,7 +455,7 @@ class OnChip:
             parts["next"] = np.array([chip.next_trial, chip.env.now])
             parts |= {
                 f"chip.{name}": array
-                for name, array in (chip.arrays() | self._learning[run].arrays()).items()
+                for name, array in (chip.arrays() | self._updates[run].arrays()).items()
             }
             if run in self._steps:
                 parts |= {
@@ -421,29 +467,29 @@ class OnChip:
     def resume(self, state: State) -> None:
         """Go on from a state that was stored."""
         for run in range(len(self.runs)):
-            parts = _named(state.extra, f"{run}.")
+            parts = _with_prefix(state.extra, f"{run}.")
             if self.events:
                 trial, now = parts["next"].tolist()
                 self.chips[run] = self._chip(run, (trial, now))
-                self._learning[run] = self._learning_of(run)
+                self._updates[run] = self._updates_of(run)
                 self.runs[run], self._pending[run] = (
-                    self.chips[run].values,
-                    self._learning[run].changes,
+                    self.chips[run].datapath,
+                    self._updates[run].changes,
                 )
-            values = self.runs[run]
-            values.memory.restore(parts)
-            values.kept = (int(parts["kept"][0]), float(parts["kept"][1]))
-            values.displaced = parts["displaced"]
+            datapath = self.runs[run]
+            datapath.weight_store.restore(parts)
+            datapath.stored_baseline = (int(parts["kept"][0]), float(parts["kept"][1]))
+            datapath.displaced = parts["displaced"]
             self._pending[run].extend(zip(parts["pending"].tolist(), parts["wanted"], strict=True))
             if self.events and state.failed[run] < 0:
-                self.chips[run].restore(_named(parts, "chip."))
-                self._learning[run].restore(_named(parts, "chip."))
-            if steps := _named(parts, "steps."):
+                self.chips[run].restore(_with_prefix(parts, "chip."))
+                self._updates[run].restore(_with_prefix(parts, "chip."))
+            if steps := _with_prefix(parts, "steps."):
                 self._steps[run] = begin_steps(self.plan, steps["d"])
                 vars(self._steps[run]).update(steps)
 
 
-def _named(parts: dict[str, Array], start: str) -> dict[str, Array]:
+def _with_prefix(parts: dict[str, Array], start: str) -> dict[str, Array]:
     return {
         name.removeprefix(start): array for name, array in parts.items() if name.startswith(start)
     }

@@ -11,7 +11,7 @@ import pytest
 from test_chip import TRIPLES, chip_of
 from test_imperfections import OPTIONS, REGISTERS, VALUES
 
-from hardware.learning import OnChip
+from hardware.training import OnChip
 from perturb import CODES, DAG, METHODS, MLP, InputError
 from perturb.kernels.float64 import add_broadcast, add_broadcasts, along
 from perturb.training.loop import Plan, begin
@@ -25,7 +25,7 @@ def numbers(chip, *runs):
     """All that a chip has summed and counted after some runs."""
     for trials in runs:
         chip.run(trials)
-    return *chip.statistics.closed, chip.values.displaced, dict(chip.values.tally)
+    return *chip.statistics.closed, chip.datapath.displaced, dict(chip.datapath.tally)
 
 
 def assert_equal(found, expected):
@@ -38,8 +38,8 @@ def together(monkeypatch):
     """together(k): chips that are made after it make the numbers of k trials at once."""
 
     def change(trials):
-        monkeypatch.setattr("hardware.sums.FEWEST", trials)
-        monkeypatch.setattr("hardware.sums.MOST", trials)
+        monkeypatch.setattr("hardware.accumulators.MIN_TRIALS", trials)
+        monkeypatch.setattr("hardware.accumulators.MAX_TRIALS", trials)
 
     return change
 
@@ -149,13 +149,13 @@ def test_what_is_left_of_a_perturbation_is_carried_from_one_lot_to_the_next(smal
     changes = {"perturbation.tau_ns": 150.0}
     together(8)
     kept, lost = (chip_of(small, changes, fidelity="event", **OPTIONS) for _ in range(2))
-    settle = lost.sums.settle
+    settle = lost.accumulators.flush
 
     def forgetful():
         settle()
-        lost.values.displaced = np.zeros_like(lost.values.displaced)
+        lost.datapath.displaced = np.zeros_like(lost.datapath.displaced)
 
-    lost.sums.settle = forgetful
+    lost.accumulators.flush = forgetful
     assert (numbers(kept, 40)[0] != numbers(lost, 40)[0]).mean() > 0.5
 
 

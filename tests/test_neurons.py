@@ -1,4 +1,4 @@
-"""Units of a chip with imperfections, in every kind of network: against slow twins, unit by
+"""Neurons of a chip with imperfections, in every kind of network: against slow twins, unit by
 unit, and in both engines.
 """
 
@@ -10,7 +10,7 @@ from test_chip import chip_of
 from test_dag import mlp_as_dag
 from test_recurrent import make
 
-from hardware.values import UNIT_NOISE
+from hardware.datapath import NEURON_NOISE
 from perturb import DAG, MLP, Boltzmann, InputError, Objective
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS
@@ -90,7 +90,7 @@ def chip_with(point, changes, **options):
 
 def noise(chip, layer, S, size, trial, phase):
     xi = np.empty(S * size)
-    normals(np.uint64(chip.design.seed), UNIT_NOISE, trial, phase + 16 * layer, xi)
+    normals(np.uint64(chip.design.seed), NEURON_NOISE, trial, phase + 16 * layer, xi)
     return xi.reshape(S, size)
 
 
@@ -126,7 +126,7 @@ def naive_graph(chip, w, trial, phase):
             ]
             if not units:
                 continue
-            y, (gain, offset) = [], chip.values.die.units[layer]
+            y, (gain, offset) = [], chip.datapath.die.neurons[layer]
             for place, unit in enumerate(units):
                 x = sum(w[net.tied[e]] * line[i] for e, (i, j) in enumerate(net.edges) if j == unit)
                 f = ACTIVATIONS[net.activations[unit]].f
@@ -144,7 +144,7 @@ def naive_recurrent(chip, w, trial, phase):
     """Errors at fixed points, to which l := l + (goal - l)/2 goes, unit by unit."""
     objective, neuron = chip.objective, chip.params.neuron
     net, n, S = objective.network, objective.network.n_units, objective.n_patterns
-    (gain, offset), W, errors = chip.values.die.units[0], w.reshape(n, n), []
+    (gain, offset), W, errors = chip.datapath.die.neurons[0], w.reshape(n, n), []
     xi = noise(chip, 0, S, n, trial, phase)
     for s in range(S):
         external = dict(zip(net.inputs, objective.x[s], strict=True))
@@ -172,7 +172,7 @@ def test_units_are_those_of_the_slow_twin(make_point, twin, changes):
     chip = chip_with(point, changes)
     w = point[1] + 0.1 * np.random.default_rng(0).standard_normal((3, point[1].size))
     evaluations = [(0, 0), (0, 1), (7, 1)]
-    found = chip.values._errors(w, evaluations)
+    found = chip.datapath._errors(w, evaluations)
     expected = [
         twin(chip, row, *evaluation) for row, evaluation in zip(w, evaluations, strict=True)
     ]
@@ -200,7 +200,7 @@ def test_crosstalk_of_units_is_a_matrix_between_the_layers(small):
     )  # of four hidden units; the two outputs drive no synapses
     outputs = np.tanh(objective.x @ W1 + b1) @ mixing @ W2 + b2
     chip = chip_with(small, {"neuron.crosstalk": c})
-    found = chip.values._errors(w[None], [(0, 0)])[0]
+    found = chip.datapath._errors(w[None], [(0, 0)])[0]
     np.testing.assert_allclose(
         found, ERRORS["cross_entropy"].value(outputs, objective.target), rtol=1e-14
     )
@@ -245,10 +245,10 @@ def test_events_and_batches_agree_in_other_networks_too(make_point, changes, pre
 def test_many_points_are_the_same_whichever_come_together(make_point, monkeypatch):
     objective, w, v = make_point()
     points = w + 0.1 * np.random.default_rng(0).standard_normal((9, w.size))
-    values = chip_with((objective, w, v), ALL).values
+    values = chip_with((objective, w, v), ALL).datapath
     evaluations = list(itertools.product(range(3), range(3)))
     together = values._errors(points, evaluations)
-    monkeypatch.setattr("hardware.units.AT_ONCE", 1)
+    monkeypatch.setattr("hardware.parts.neurons.MAX_ACTIVITIES", 1)
     np.testing.assert_array_equal(values._errors(points, evaluations), together)
 
 
@@ -257,7 +257,7 @@ def test_noise_of_a_unit_is_one_draw_per_evaluation_and_pattern():
     # the output is w2 xi
     net = MLP([1, 1, 1], activation="linear")
     objective, w = net.objective([[1.0]] * 400, [[0.0]] * 400), np.array([0.0, 0.0, 2.0, 0.0])
-    values = chip_with((objective, w, np.ones(4)), {"neuron.noise": 0.1}).values
+    values = chip_with((objective, w, np.ones(4)), {"neuron.noise": 0.1}).datapath
     outputs = np.sqrt(2 * values._errors(np.tile(w, (5, 1)), [(trial, 0) for trial in range(5)]))
     rms = np.sqrt((outputs**2).mean())
     assert abs(rms - 0.2) < 5 * 0.2 / np.sqrt(2 * outputs.size)
@@ -268,7 +268,7 @@ def test_noise_of_a_unit_is_one_draw_per_evaluation_and_pattern():
 def test_a_machine_without_such_units_is_refused_in_one_line(key):
     point = Boltzmann(2).objective([0.25] * 4), np.zeros(3), np.ones(3)
     with pytest.raises(
-        InputError, match=f"{key} = {ALL[key]} but a Boltzmann has no units with a net input"
+        InputError, match=f"{key} = {ALL[key]} but a Boltzmann has no neurons with a net input"
     ):
         chip_of(point, {key: ALL[key]})
 

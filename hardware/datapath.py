@@ -1,7 +1,7 @@
-"""What the parts of a chip make of the numbers: functions of the trial alone, of many trials at a
+"""The numbers that the parts of a chip compute: functions of the trial alone, of many trials at a
 time, a row each. Every row is the same whichever others come with it.
 
-Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the die's own seed;
+Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the seed of the die;
 operation (noise, drops) is keyed by the run's seed and by trial, evaluation and element. So nothing
 depends on batches, tiles or on which engine asks.
 """
@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import lfilter
 
-from hardware.memory import Memory
 from hardware.params import ChipParams, engines
-from hardware.units import Units, beside, layers_of
+from hardware.parts.neurons import Neurons, layers_of, neighbour_sum
+from hardware.parts.weight_store import WeightStore
 from perturb.errors import InputError
 from perturb.estimation.design import Design
 from perturb.estimation.engine import Mismatch
@@ -35,11 +35,11 @@ from perturb.trial.synapse import SUMS, count
 
 Array = np.ndarray
 # streams of random numbers: of the die, and of the run
-GAIN, OFFSET, STUCK, DEAD, UNIT_GAIN, UNIT_OFFSET, MULTIPLIER, DYING = range(32, 40)
-READ, UNIT_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
+GAIN, OFFSET, STUCK, DEAD, NEURON_GAIN, NEURON_OFFSET, MULTIPLIER, DYING = range(32, 40)
+READ, NEURON_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
 OCTAVES = 24  # of 1/f noise: down to one change in 16 million evaluations
-FORGOTTEN = 1e-17  # of an earlier perturbation, below rounding
-FINEST = 64  # bits of a word: more are finer than the numbers of this program
+NEGLIGIBLE = 1e-17  # of an earlier perturbation, below rounding
+MAX_BITS = 64  # bits of a word: more are finer than the numbers of this program
 BLOCK = 64  # trials summed at a time
 PRODUCTS = [SUMS.index("xy"), SUMS.index("qu")]
 
@@ -49,8 +49,8 @@ class Die:
     """One fabricated chip.
 
     Per synapse (n,): gain and offset of its perturbation, offset of its multiplier, whether its
-    weight is stuck, whether the synapse works, whether it stops working during a run. units: gain
-    and offset of their net inputs, per layer of `hardware.units.layers_of`.
+    weight is stuck, whether the synapse works, whether it stops working during a run. neurons: gain
+    and offset of their net inputs, per layer of `hardware.parts.neurons.layers_of`.
     """
 
     gain: Array
@@ -59,20 +59,20 @@ class Die:
     stuck: Array
     alive: Array
     dying: Array
-    units: list[tuple[Array, Array]]
+    neurons: list[tuple[Array, Array]]
 
 
 def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
-    """The die of `params.die`; layers: units of each layer with weights into it, in order."""
+    """The die of `params.die`; layers: neurons of each layer, in order."""
     p = params.perturbation
     cells = params.weights
     die = params.die or 0
     first = 0
-    units = []
-    gains = 1.0 + params.neuron.gain_mismatch * _normals(die, UNIT_GAIN, sum(layers))
-    offsets = params.neuron.offset_mismatch * _normals(die, UNIT_OFFSET, sum(layers))
+    neurons = []
+    gains = 1.0 + params.neuron.gain_mismatch * _normals(die, NEURON_GAIN, sum(layers))
+    offsets = params.neuron.offset_mismatch * _normals(die, NEURON_OFFSET, sum(layers))
     for size in layers:
-        units.append((gains[first : first + size], offsets[first : first + size]))
+        neurons.append((gains[first : first + size], offsets[first : first + size]))
         first += size
     return Die(
         1.0 + p.gain_mismatch * _normals(die, GAIN, n),
@@ -81,13 +81,13 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
         _uniforms(die, STUCK, n) < cells.stuck_fraction,
         _uniforms(die, DEAD, n) >= cells.dead_fraction,
         _uniforms(die, DYING, n) < params.faults.dying_fraction,
-        units,
+        neurons,
     )
 
 
-def made_on(params: ChipParams, code: Code, n_weights: int) -> Code:
-    """The code as the chip makes it: `lfsr` with a shift register in every tile, where the chip has
-    them; any other as it is, and so are registers that were given with the code.
+def realized_code(params: ChipParams, code: Code, n_weights: int) -> Code:
+    """The code as the chip realizes it: `lfsr` with a shift register in every tile, where the chip
+    has them; any other as it is, and so are registers that were given with the code.
     """
     p = params.perturbation
     if code != lfsr() or p.lfsr_per == "chip":
@@ -100,7 +100,7 @@ def made_on(params: ChipParams, code: Code, n_weights: int) -> Code:
     return code
 
 
-class Values:
+class Datapath:
     """All the numbers of a chip's trials. start_ns(trial): when a trial starts, which leaking
     and drifting weights depend on.
     """
@@ -123,18 +123,18 @@ class Values:
             params.error_unit.noise, params.error_unit.bits, params.error_unit.range
         )
         layers = layers_of(objective)
-        self.die = fabricate(params, w.size, [layer.units.size for layer in layers])
-        self.units = Units(params.neuron, objective, layers, self.die.units)
+        self.die = fabricate(params, w.size, [layer.neurons.size for layer in layers])
+        self.neurons = Neurons(params.neuron, objective, layers, self.die.neurons)
         faults = params.faults
-        self._whole = (
+        self._all_work = (
             bool(self.die.alive.all()) and faults.dying_fraction == 0 and faults.tile < 0
         )  # every synapse always works
         self._without_power = np.arange(w.size) // params.synapses_per_tile == faults.tile
-        self.memory = Memory(params, self.die.stuck, w, design.seed)
+        self.weight_store = WeightStore(params, self.die.stuck, w, design.seed)
         self.perturb_every = (
             1  # trials, and from which patterns (k,) a trial shows: None, as the design says
         )
-        self.rows_of: Callable[[int], Array] | None = None
+        self.patterns_of: Callable[[int], Array] | None = None
         p = params.perturbation
         if p.settle_ns < p.tau_ns / 100:
             raise InputError(
@@ -142,18 +142,20 @@ class Values:
                 f" {p.tau_ns:g}, so that hardly anything of a perturbation would arrive: set a"
                 " longer settle_ns, or tau_ns = 0"
             )
-        self.left = (
+        self.residual = (
             math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0
         )  # of the last change, when it is measured
-        self._memory = math.ceil(math.log(FORGOTTEN) / math.log(self.left)) if self.left else 0
+        self._horizon = (
+            math.ceil(math.log(NEGLIGIBLE) / math.log(self.residual)) if self.residual else 0
+        )
         self._phases = range(len(design.method.phases))
         self._baseline = (
             design.method.phases.index((0, 0)) if (0, 0) in design.method.phases else -1
         )
         # whether a measured E(w) is used for several trials
-        self.keeps_baseline = self._baseline >= 0 and params.error_unit.baseline_every > 1
+        self.reuses_baseline = self._baseline >= 0 and params.error_unit.baseline_every > 1
         self._without_baseline = [phase for phase in self._phases if phase != self._baseline]
-        self.kept: tuple[int, float] = (-1, 0.0)
+        self.stored_baseline: tuple[int, float] = (-1, 0.0)
         self.displaced = np.zeros(
             w.size
         )  # of the weights in the last evaluation, where trials are run one after another
@@ -170,7 +172,7 @@ class Values:
         self._V = float(v @ v)
 
     @property
-    def plain(self) -> bool:
+    def kernels_suffice(self) -> bool:
         """Whether the batch kernels know all that is not ideal."""
         return engines(self.params) <= {"kernels"}
 
@@ -190,7 +192,9 @@ class Values:
         """The stored weights when a trial starts, leaked and drifted since they were written:
         first, or by the last refresh.
         """
-        return self.memory.weights(self.start_ns(trial) if self.memory.changes else 0, trial)
+        return self.weight_store.weights(
+            self.start_ns(trial) if self.weight_store.changes else 0, trial
+        )
 
     def working(self, trial: int) -> Array:
         """Which synapses work, (n,)."""
@@ -209,7 +213,7 @@ class Values:
         D = design.code.draw_each(
             design.n_weights, design.sigma, design.seed, np.array(trials) // self.perturb_every
         )
-        if not self._whole:
+        if not self._all_work:
             D *= self._working(trials)
         return D
 
@@ -224,18 +228,18 @@ class Values:
         if p.offset_mismatch:
             x = x + (
                 self.die.offset
-                if self._whole
+                if self._all_work
                 else np.where(self._working(trials), self.die.offset, 0.0)
             )
         if p.crosstalk:
-            x = x + p.crosstalk * beside(x)
+            x = x + p.crosstalk * neighbour_sum(x)
         return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
 
-    def felt(self, displacement: Array, trials: Sequence[int]) -> Array:
-        """A displacement (n,) or (trials, n) that every synapse makes of its own weight: synapses
+    def masked(self, displacement: Array, trials: Sequence[int]) -> Array:
+        """A displacement (n,) or (trials, n) that every synapse applies to its weight: synapses
         that do not work make none, and the weights of stuck cells feel nothing.
         """
-        x = displacement if self._whole else np.where(self._working(trials), displacement, 0.0)
+        x = displacement if self._all_work else np.where(self._working(trials), displacement, 0.0)
         return np.where(self.die.stuck, 0.0, x) if self.params.weights.stuck_fraction else x
 
     def _working(self, trials: Sequence[int]) -> Array:
@@ -243,7 +247,7 @@ class Values:
 
     def measured_phases(self, trial: int) -> range | list[int]:
         """The evaluations of a trial; a stored baseline is not measured again."""
-        if self.keeps_baseline and trial % self.params.error_unit.baseline_every:
+        if self.reuses_baseline and trial % self.params.error_unit.baseline_every:
             return self._without_baseline
         return self._phases
 
@@ -260,8 +264,8 @@ class Values:
             if a:
                 out[:, phase] = self.applied(a * D, trials)
             if b:
-                out[:, phase] += b * self.felt(self.design.r * self.v, trials)
-        if self.keeps_baseline:
+                out[:, phase] += b * self.masked(self.design.r * self.v, trials)
+        if self.reuses_baseline:
             return np.concatenate(
                 [out[i, self.measured_phases(trial)] for i, trial in enumerate(trials)]
             )
@@ -277,10 +281,14 @@ class Values:
         """x := x exp(-T/tau) + (1 - exp(-T/tau)) target at every evaluation, from the x that was
         before: (evaluations, n).
         """
-        if not self.left:
+        if not self.residual:
             return targets
         return lfilter(
-            [1.0 - self.left], [1.0, -self.left], targets, axis=0, zi=self.left * displaced[None]
+            [1.0 - self.residual],
+            [1.0, -self.residual],
+            targets,
+            axis=0,
+            zi=self.residual * displaced[None],
         )[0]
 
     def displacements(self, first: int, last: int) -> tuple[Array, Array]:
@@ -289,7 +297,7 @@ class Values:
         """
         begin = first
         before = 0
-        while before < self._memory and begin > 0:
+        while before < self._horizon and begin > 0:
             begin -= 1
             before += len(self.measured_phases(begin))
         trials = range(begin, last)
@@ -306,11 +314,11 @@ class Values:
         p = self.params
         unit = self.params.error_unit
         step = self.reading.step
-        if self.memory.changes:
+        if self.weight_store.changes:
             stored = {trial: self.weights(trial) for trial, _ in evaluations}
             points = displaced + np.array([stored[trial] for trial, _ in evaluations])
         else:
-            points = displaced + self.memory.stored
+            points = displaced + self.weight_store.stored
         if p.weights.read_noise:
             points += p.weights.read_noise * self._noise(READ, points.shape[1], evaluations)
         errors = self._errors(points, evaluations)
@@ -333,10 +341,10 @@ class Values:
                 ]
             )
         if step:
-            felt = errors + extra + unit.noise * xi
-            self.tally["readings"] += felt.size
-            self.tally["below"] += int((felt < -step / 2).sum())
-            self.tally["above"] += int((felt > self.reading.range - step / 2).sum())
+            masked = errors + extra + unit.noise * xi
+            self.tally["readings"] += masked.size
+            self.tally["below"] += int((masked < -step / 2).sum())
+            self.tally["above"] += int((masked > self.reading.range - step / 2).sum())
         return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
 
     def _flicker(self, numbers: Sequence[int]) -> Array:
@@ -356,30 +364,30 @@ class Values:
         """Errors of the presented patterns at the points, (m, presented)."""
         objective = self.objective
         seed = np.uint64(self.design.seed)
-        shown: list[Array] | None = None
-        if self.rows_of is not None:
-            shown = [self.rows_of(trial) for trial, _ in evaluations]
+        presented: list[Array] | None = None
+        if self.patterns_of is not None:
+            presented = [self.patterns_of(trial) for trial, _ in evaluations]
         elif self.design.presentation == "pattern":
-            shown = [
+            presented = [
                 np.array([pattern_index(seed, trial, objective.n_patterns)])
                 for trial, _ in evaluations
             ]
-        if self.units.ideal and not isinstance(objective, MLPObjective):
-            if shown is None:
+        if self.neurons.ideal and not isinstance(objective, MLPObjective):
+            if presented is None:
                 return objective.errors_at(points)
             return np.array(
                 [
                     objective.subset(rows).pattern_errors(point)
-                    for rows, point in zip(shown, points, strict=True)
+                    for rows, point in zip(presented, points, strict=True)
                 ]
             )
 
         def noise(layer: int, size: int) -> Array:
             return self._noise(
-                UNIT_NOISE, size, [(trial, phase + 16 * layer) for trial, phase in evaluations]
+                NEURON_NOISE, size, [(trial, phase + 16 * layer) for trial, phase in evaluations]
             )
 
-        return self.units.errors(points, shown, noise)
+        return self.neurons.errors(points, presented, noise)
 
     # ---- broadcasts
 
@@ -397,9 +405,9 @@ class Values:
         E[tuple((np.array(evaluations) - (trials.start, 0)).T)] = self.readings(
             evaluations, displaced
         )
-        if self.keeps_baseline:
+        if self.reuses_baseline:
             E[:, self._baseline] = [
-                self._kept_baseline(trial, E[trial - trials.start, self._baseline])
+                self._baseline_of(trial, E[trial - trials.start, self._baseline])
                 for trial in trials
             ]
         known = self.known(D, trials)
@@ -424,22 +432,22 @@ class Values:
             raise self.design.not_finite(trials[int(np.argmax(wrong))])
         return both
 
-    def _kept_baseline(self, trial: int, measured: float) -> float:
+    def _baseline_of(self, trial: int, measured: float) -> float:
         """E(w) for a trial: as it has measured it, or as the last one that did."""
         begin = trial - trial % self.params.error_unit.baseline_every
         if begin == trial:
-            self.kept = (trial, float(measured))
-        elif self.kept[0] != begin:
+            self.stored_baseline = (trial, float(measured))
+        elif self.stored_baseline[0] != begin:
             evaluations, (_, displaced) = (
                 self.evaluations([begin]),
                 self.displacements(begin, begin + 1),
             )
             at = [phase for _, phase in evaluations].index(self._baseline)
-            self.kept = (
+            self.stored_baseline = (
                 begin,
                 float(self.readings(evaluations[at : at + 1], displaced[at : at + 1])[0]),
             )
-        return self.kept[1]
+        return self.stored_baseline[1]
 
     def line(self, trials: Sequence[int], known: Array) -> Array:
         """dw.v of trials as they are broadcast, from what the synapses put on the line; 0 where
@@ -456,11 +464,9 @@ class Values:
         return self._words("s", s, bus.word_bits if bus.s_range else 0, bus.s_range)
 
     def _words(self, name: str, x: Array, bits: int, reach: float) -> Array:
-        """x as so many bits carry it; how many there were, and how many beyond their range, is
-        tallied.
-        """
+        """x as a word of `bits` carries it; counts the words, and those beyond their range."""
         if bits:
-            bits = min(bits, FINEST)
+            bits = min(bits, MAX_BITS)
             step = 2.0 * reach / 2**bits
             self.tally[f"{name}, all"] += x.size
             self.tally[f"{name}, beyond"] += int(
@@ -476,7 +482,7 @@ class Values:
         self.tally["lost"] += not arrived
         return arrived
 
-    def late_ns(self, trial: int, tile: int, tiles: int) -> int:
+    def delay_ns(self, trial: int, tile: int, tiles: int) -> int:
         """How much later than the first undisturbed one a tile gets the broadcast: skew and
         jitter.
         """
@@ -491,7 +497,7 @@ class Values:
     # ---- synapses
 
     def known(self, D: Array, trials: Sequence[int]) -> Array:
-        """What the synapses believe of their perturbations D (trials, n)."""
+        """What the synapses know of their perturbations D (trials, n)."""
         design = self.design
         every = self.perturb_every
         if design.code.sensing == 0.0:
@@ -504,30 +510,34 @@ class Values:
         )
 
     def accumulate(
-        self, sums: Array, totals: Array, trials: Sequence[int], heard: "Broadcasts"
+        self, sums: Array, totals: Array, trials: Sequence[int], broadcasts: "Broadcasts"
     ) -> None:
         """Change the sums (rows, n) of the synapses and the controller's totals by the
         broadcasts of trials, in order.
         """
         drops = self.params.bus.drop_probability
         synapse = self.params.synapse
-        known = heard.known + self.die.multiplier if synapse.offset_mismatch else heard.known
+        known = (
+            broadcasts.known + self.die.multiplier if synapse.offset_mismatch else broadcasts.known
+        )
         kind = REGRESSORS[self.design.method.regressor]
-        if self._whole and not (drops or synapse.leak or synapse.sum_range):
+        if self._all_work and not (drops or synapse.leak or synapse.sum_range):
             add_broadcasts(
                 sums,
                 totals,
                 known,
-                heard.y,
-                heard.u,
-                heard.s,
+                broadcasts.y,
+                broadcasts.u,
+                broadcasts.s,
                 self.v,
                 self._V,
                 kind,
                 self.design.kappa,
             )
             return
-        for trial, dw, y, u, s in zip(trials, known, *(a.tolist() for a in heard[1:]), strict=True):
+        for trial, dw, y, u, s in zip(
+            trials, known, *(a.tolist() for a in broadcasts[1:]), strict=True
+        ):
             self._accumulate_one(sums, dw, trial, (y, u), s, kind)
             totals[:] = count(((1.0 - synapse.leak) * totals).tolist(), (y, u), s)
 
@@ -543,7 +553,7 @@ class Values:
             sums *= 1.0 - synapse.leak
         if self._tile_off(trial):
             sums[:, self._without_power] = 0.0
-        if not self._whole:
+        if not self._all_work:
             dw = np.where(self.working(trial), dw, 0.0)
         before = sums[PRODUCTS] if synapse.sum_range else None
         add_broadcast(sums, dw, dE, s, self.v, self._V, kind, design.kappa, self._arrived(trial))
@@ -569,8 +579,7 @@ class Values:
         with an unknown error.
 
         A leak weighs the trials by (1-l)^age: sums count as many trials as the weights sum to, and
-        the errors are those of the (sum)^2 / (sum of squares) trials that so many weights are
-        worth.
+        the errors are those of the (sum)^2 / (sum of squares) trials that the weights amount to.
         """
         K = statistics.trials
         keep = 1.0 - self.params.synapse.leak
@@ -620,10 +629,10 @@ class Values:
             D, displaced = self.displacements(begin, stop)
             new = range(first, stop)
             done = len(self.evaluations(range(begin, first)))
-            heard = self.broadcasts(new, D[first - begin :], displaced[done:])
-            self.accumulate(*statistics.closed, new, heard)
+            broadcasts = self.broadcasts(new, D[first - begin :], displaced[done:])
+            self.accumulate(*statistics.closed, new, broadcasts)
             if statistics.periods:
-                statistics.periods.hear(first, np.array(heard[1:]), self.v)
+                statistics.periods.hear(first, np.array(broadcasts[1:]), self.v)
             statistics.extend(stop - first)
 
 

@@ -1,31 +1,24 @@
-"""The weights of one die: what its cells hold, how they forget, and how they are written."""
+"""The weights of one die: what its cells hold, how they decay, and how they are written."""
 
 import numpy as np
 
-from hardware.device import (
-    BoundsParams,
-    Cells,
-    DeviceParams,
-    age,
-    apparent,
-    fabricate,
-    initial,
-    write_cells,
-)
+from hardware.cells import Cells
+from hardware.device import age, apparent, fabricate, initial, write_cells
+from hardware.device_params import DeviceParams
+from hardware.device_tables import BoundsParams
 from hardware.params import ChipParams
 from perturb.errors import InputError
 
 Array = np.ndarray
-READINGS = 2**24  # between two writes whose 1/f noise is told apart
+MAX_READS = 2**24  # between two writes, with different 1/f noise
 
 
-class Memory:
-    """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells of
-    so many bits.
+class WeightStore:
+    """n weights in the devices of `params.weights.device`; with `weights.bits`, in digital cells.
 
-    w: what is stored first; seed: of programming, writing and reading. stuck (n,): cells that hold
-    weights.stuck_value for good. Every cell, and either side of a pair, has a clock of its own: it
-    leaks and drifts from when it was last written or refreshed, whatever is written into others. A
+    w: what is stored first; seed: of programming, writing and reading. stuck (n,): cells that
+    always hold weights.stuck_value. Every cell, and either side of a pair, has a clock: it leaks
+    and drifts from when it was last written or refreshed, whatever is written into others. A
     refresh brings back what was last written into each.
 
     hidden, since_ns (`Cells.shape`): what each cell held when it was last written, and when that
@@ -45,28 +38,26 @@ class Memory:
         self.seed = seed
         self.cells: Cells = fabricate(device, w.size, params.die or 0)
         self.refresh_ns = round(cells.refresh_s * 1e9)
-        self._forgets = bool(
-            cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift
-        )
-        self.changes = self._forgets or device.flicker is not None  # between two writes
+        self._decays = bool(cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift)
+        self.changes = self._decays or device.flicker is not None  # between two writes
         self.program(w)
 
     def program(self, w: Array) -> None:
-        """Store w (n,) anew, at time 0."""
+        """Store w (n,), at time 0."""
         self.hidden = initial(self.cells, w, self.seed)
         self.since_ns = np.zeros(self.cells.shape, dtype=np.int64)
         self.written = np.zeros(w.size, dtype=np.int64)  # number of each cell's last write
         self.writes = 0  # cells written since
-        self.stored = self._shown(self.hidden)
+        self.stored = self._apparent(self.hidden)
 
     def weights(self, now_ns: int, reading: int = 0) -> Array:
-        """The weights (n,) that the array computes with at a time; reading: its number, for
-        noise that every reading has anew.
+        """The weights (n,) that the array computes with at a time; reading: its number, for noise
+        that differs in every reading.
         """
         if not self.changes:
             return self.stored
         t = self._elapsed_s(now_ns)
-        return self._shown(self._aged(t), reading, t)
+        return self._apparent(self._aged(t), reading, t)
 
     def add(self, change: Array, update: int, now_ns: int) -> None:
         """Write: change the weights by about `change` (n,), through the devices."""
@@ -79,16 +70,16 @@ class Memory:
             update,
             params.rounding,
         )
-        # new arrays: a copy of this memory may go on with the old ones
+        # new arrays: a copy of this store may continue with the old ones
         self.hidden = np.where(written, hidden, self.hidden)
         self.since_ns = np.where(written, now_ns, self.since_ns)
         either = written.reshape(-1, self.cells.n).any(0)
         self.written = np.where(either, update, self.written)
         self.writes += int(either.sum())
-        self.stored = self._shown(self.hidden)
+        self.stored = self._apparent(self.hidden)
 
-    def _shown(self, hidden: Array, reading: int = 0, elapsed_s: float | Array = 0.0) -> Array:
-        w = apparent(self.cells, hidden, self.seed, self.written, reading % READINGS, elapsed_s)
+    def _apparent(self, hidden: Array, reading: int = 0, elapsed_s: float | Array = 0.0) -> Array:
+        w = apparent(self.cells, hidden, self.seed, self.written, reading % MAX_READS, elapsed_s)
         return np.where(self.stuck, self.params.stuck_value, w)
 
     def _elapsed_s(self, now_ns: int) -> Array:
@@ -99,16 +90,16 @@ class Memory:
             last = np.maximum(last, now_ns // self.refresh_ns * self.refresh_ns)
         return 1e-9 * np.maximum(
             0, now_ns - last
-        )  # jitter: a schedule knows only when writing ends on average
+        )  # jitter: predicted times know only when writing ends on average
 
     def _aged(self, t: Array) -> Array:
-        """What the cells hold so many seconds after they were written."""
-        if not self._forgets:
+        """What the cells hold t seconds after they were written."""
+        if not self._decays:
             return self.hidden
         params, hidden = (
             self.params,
             age(self.cells, self.hidden, t),
-        )  # a device's own drift goes by what was programmed
+        )  # a device drifts by what was programmed
         if not (params.leak_tau_s or params.drift_exponent):
             return hidden
         lost = params.drift_exponent * np.log1p(t) if params.drift_exponent else np.zeros(t.shape)
@@ -130,10 +121,10 @@ class Memory:
         if "since_ns" not in parts:
             raise InputError(
                 "the stored state is of an earlier version, which had one clock for all cells:"
-                " start the run anew, with another place for its results"
+                " start a new run, with another place for its results"
             )
         self.hidden = parts["hidden"]
         self.since_ns = parts["since_ns"]
         self.written = parts["written"]
         self.writes = int(parts["writes"])
-        self.stored = self._shown(self.hidden)
+        self.stored = self._apparent(self.hidden)

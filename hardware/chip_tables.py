@@ -1,0 +1,478 @@
+"""The parameters of the parts of a chip, a table each.
+
+A parameter is one Field: type, range, default, unit and meaning, and by its marks whether it is an
+imperfection, what knows of it and whether less of it is better.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hardware.config import NonNegative, Number, Positive, Table
+from hardware.device_params import DeviceParams
+from perturb.errors import InputError
+
+Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Mismatch = Annotated[
+    float, Field(ge=0, le=1)
+]  # a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
+Bits = Annotated[int, Field(ge=0, le=24)]
+
+# Marks of a parameter, in the json_schema_extra of its Field; `marked` lists the keys that have
+# one. engine: what knows of it besides the chip's parts: the batch kernels of estimates and of
+# learning ("kernels"), those of learning with weights in devices that do not decay
+# ("stores"), or nothing ("parts")
+PARTS: dict[str, Any] = {"engine": "parts"}
+# imperfection: makes a chip less than ideal, where it is not as in an ideal one
+IMPERFECTION = PARTS | {"imperfection": True}
+IN_KERNELS = IMPERFECTION | {"engine": "kernels"}
+IN_STORES = IMPERFECTION | {"engine": "stores"}
+# unseen: the batch kernels do not know of it when they measure a learning rate by trials
+UNSEEN: dict[str, Any] = {"unseen": True}
+# better: how many times as large a designer can make it, see `perturb budget`
+HALVED: dict[str, Any] = {"better": 0.5}
+DOUBLED: dict[str, Any] = {"better": 2.0}
+
+
+class PerturbationParams(Table):
+    settle_ns: Nanoseconds = Field(
+        200,
+        description="ns allowed until a changed perturbation is measured; 0 = at once",
+        json_schema_extra=HALVED,
+    )
+    tau_ns: NonNegative = Field(
+        0.0,
+        description=(
+            "ns: time constant of settling; exp(-settle_ns/tau_ns) of the last change is left; 0 ="
+            " settles fully"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+    bits: Bits = Field(
+        0,
+        description="bits of the converter that makes the perturbation; 0 = exact",
+        json_schema_extra=IMPERFECTION,
+    )
+    range: Positive = Field(
+        0.1,
+        description=(
+            "in units of w: that converter covers -range..range and clips; unused if bits = 0"
+        ),
+    )
+    gain_mismatch: Mismatch = Field(
+        0.0,
+        description=(
+            "standard deviation over synapses of the gain, 0.05 = 5 %: the array sees dw (1 + e); 0"
+            " = none"
+        ),
+        json_schema_extra=IN_KERNELS | UNSEEN,
+    )
+    offset_mismatch: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of w: standard deviation over synapses of an offset of the applied"
+            " perturbation; 0 = none"
+        ),
+        json_schema_extra=IN_KERNELS | UNSEEN,
+    )
+    crosstalk: Share = Field(
+        0.0,
+        description="share of its perturbation that reaches each neighbouring weight; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    lfsr_per: Literal["chip", "tile"] = Field(
+        "chip",
+        description=(
+            "one shift register for all weights of the chip, or for those of each tile; of code"
+            " lfsr only"
+        ),
+        json_schema_extra=IN_KERNELS,
+    )
+    lfsr_bits: Bits = Field(
+        0,
+        description=(
+            "bits m of each tile's register, period 2^m - 1; 0 = the fewest that count all weights;"
+            " unused per chip"
+        ),
+    )
+
+
+class WeightParams(Table):
+    bits: Bits = Field(
+        0, description="bits of a stored weight; 0 = exact", json_schema_extra=IN_STORES
+    )
+    range: Positive = Field(
+        4.0, description="in units of w: stored weights lie in -range..range; unused if bits = 0"
+    )
+    device: DeviceParams = Field(
+        DeviceParams(),
+        description=(
+            "what stores them: the name of a device, its file, or a table; absent = the ideal"
+            " device"
+        ),
+        examples=["ecram-tang2018"],
+        json_schema_extra=IN_STORES,
+    )
+    read_noise: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of w: standard deviation of every weight at every evaluation of E; 0 = ideal"
+        ),
+        json_schema_extra=IMPERFECTION | HALVED,
+    )
+    stuck_fraction: Share = Field(
+        0.0,
+        description="share of the weights that are stuck at stuck_value; 0 = none",
+        json_schema_extra=IN_STORES | UNSEEN,
+    )
+    stuck_value: Number = Field(0.0, description="in units of w: where they are stuck")
+    dead_fraction: Share = Field(
+        0.0,
+        description="share of the synapses that neither perturb nor accumulate; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    leak_tau_s: NonNegative = Field(
+        0.0,
+        description="s: time constant with which stored weights leak to zero; 0 = no leak",
+        json_schema_extra=IMPERFECTION,
+    )
+    drift_exponent: NonNegative = Field(
+        0.0,
+        description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift",
+        json_schema_extra=IMPERFECTION,
+    )
+    refresh_s: NonNegative = Field(
+        0.0,
+        description=(
+            "s of chip time between refreshes, each of which writes every weight as it was stored;"
+            " 0 = never"
+        ),
+    )
+
+    rounding: Literal["stochastic", "nearest"] = Field(
+        "stochastic",
+        description=(
+            "how a wanted change becomes whole pulses or levels; stochastic is right in the mean"
+        ),
+    )
+    write_ns: Nanoseconds = Field(
+        1000, description="ns to write all weights after an update, in learning; 0 = at once"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "WeightParams":
+        if self.bits and self.device.model != "ideal":
+            raise InputError(
+                f"bits = {self.bits} and device = {self.device.name} both say how weights are"
+                " stored: keep one"
+            )
+        if 0 < self.refresh_s < 1e-6:
+            raise InputError(
+                f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond"
+            )
+        forgets = self.leak_tau_s or self.drift_exponent or self.device.leak or self.device.drift
+        if self.refresh_s and not forgets:
+            raise InputError(
+                f"refresh_s = {self.refresh_s} has nothing to refresh, as weights do not change:"
+                " set leak_tau_s or drift_exponent, or refresh_s = 0"
+            )
+        return self
+
+
+class ArrayParams(Table):
+    settle_ns: Nanoseconds = Field(
+        500,
+        description="ns until one layer has settled for one pattern; 0 = at once",
+        json_schema_extra=HALVED,
+    )
+
+
+class NeuronParams(Table):
+    """Of the neurons of an mlp, a dag or a recurrent network; not of a boltzmann machine."""
+
+    gain_mismatch: Mismatch = Field(
+        0.0,
+        description=(
+            "standard deviation over neurons of the gain of the net input, 0.05 = 5 %; 0 = none"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+    offset_mismatch: NonNegative = Field(
+        0.0,
+        description="in units of net input: standard deviation over neurons of an offset; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    noise: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of activity: standard deviation, at every evaluation, of neurons that"
+            " feed others; 0 = none"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+    saturation: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of activity: neurons that feed others are clipped to +-this; 0 = never"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+    crosstalk: Share = Field(
+        0.0,
+        description=(
+            "share of its activity that reaches each neighbouring neuron of its layer; 0 = none"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+
+
+class ErrorUnitParams(Table):
+    noise: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of E: standard deviation of one reading of a pattern's error; 0 = ideal"
+        ),
+        json_schema_extra=IN_KERNELS | HALVED,
+    )
+    flicker: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of E: standard deviation per octave of 1/f noise of an evaluation; 0 = none"
+        ),
+        json_schema_extra=IMPERFECTION | HALVED,
+    )
+    offset: Number = Field(
+        0.0,
+        description="in units of E: constant error of a reading; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    bits: Bits = Field(
+        0,
+        description="resolution of the converter in bits; 0 = no converter, the reading is exact",
+        json_schema_extra=IN_KERNELS | UNSEEN,
+    )
+    range: Positive = Field(
+        4.0,
+        description=(
+            "in units of E: the converter covers 0 to this and saturates; unused if bits = 0"
+        ),
+    )
+    dither: bool = Field(
+        False,
+        description=(
+            "whether uniform noise of one step is added before converting; unused if bits = 0"
+        ),
+        json_schema_extra=PARTS,
+    )
+    one_bit: bool = Field(
+        False,
+        description="whether only the sign of dE is broadcast (a comparator)",
+        json_schema_extra=IMPERFECTION,
+    )
+    baseline_every: int = Field(
+        1,
+        ge=1,
+        le=10**9,
+        description=("trials for which a measured E(w) is stored and used; 1 = measured in each"),
+        json_schema_extra=IMPERFECTION,
+    )
+    conversion_ns: Nanoseconds = Field(
+        1000, description="ns to convert one pattern's error; 0 = at once", json_schema_extra=HALVED
+    )
+
+
+class SummingLineParams(Table):
+    noise: NonNegative = Field(
+        0.0,
+        description="in units of dw.v: standard deviation of its reading; 0 = ideal",
+        json_schema_extra=IMPERFECTION,
+    )
+    gain_error: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="relative error of dw.v, 0.05 = 5 % too large; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    bits: Bits = Field(
+        0, description="bits of the converter of dw.v; 0 = exact", json_schema_extra=IMPERFECTION
+    )
+    range: Positive = Field(
+        1.0,
+        description=(
+            "in units of dw.v: that converter covers -range..range and clips; unused if bits = 0"
+        ),
+    )
+    settle_ns: Nanoseconds = Field(
+        500,
+        description="ns until the sum dw.v over all synapses has settled; 0 = at once",
+        json_schema_extra=HALVED,
+    )
+    conversion_ns: Nanoseconds = Field(
+        1000, description="ns to convert dw.v; 0 = at once", json_schema_extra=HALVED
+    )
+
+
+class BusParams(Table):
+    latency_ns: Nanoseconds = Field(
+        100,
+        description="ns from the last bit sent to its arrival at the synapses; 0 = at once",
+        json_schema_extra=HALVED,
+    )
+    skew_ns: Nanoseconds = Field(
+        0, description="ns by which the last tile gets a broadcast later than the first; 0 = none"
+    )
+    jitter_ns: Nanoseconds = Field(
+        0, description="ns: each delivery to a tile is late by up to this, at random; 0 = none"
+    )
+    drop_probability: Share = Field(
+        0.0,
+        description="probability that a tile misses a broadcast; 0 = never",
+        json_schema_extra=IMPERFECTION | HALVED,
+    )
+    dE_range: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of E: word_bits of a dE cover -dE_range..dE_range; 0 = words carry exact"
+            " numbers"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+    s_range: NonNegative = Field(
+        0.0,
+        description="in units of dw.v: the same for dw.v; 0 = words carry exact numbers",
+        json_schema_extra=IMPERFECTION,
+    )
+    first: Literal["dE", "dw.v"] = Field(
+        "dE", description="which goes first when a dE and dw.v want the bus at the same time"
+    )
+    word_bits: int = Field(
+        16, ge=1, le=1024, description="bits of one broadcast number", json_schema_extra=HALVED
+    )
+    bits_per_s: float = Field(
+        100e6,
+        ge=1,
+        le=1e18,
+        description="bits per second on the bus; a word takes an integer number of ns",
+        json_schema_extra=DOUBLED,
+    )
+
+
+class SynapseParams(Table):
+    accumulate_ns: Nanoseconds = Field(
+        50,
+        description="ns to add a broadcast to a synapse's sums; 0 = at once",
+        json_schema_extra=HALVED,
+    )
+    fifo_depth: int = Field(
+        4,
+        ge=1,
+        le=10**6,
+        description="how many of its past perturbations a synapse stores; at least 1",
+    )
+    offset_mismatch: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of w: standard deviation over synapses of the offset with which dw is"
+            " multiplied; 0 = none"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+    leak: Share = Field(
+        0.0,
+        description="share of every sum that is lost in each trial; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    sum_range: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of sigma E (for z, of its regressor's rms times E): a sum saturates at"
+            " +-this; 0 = never"
+        ),
+        json_schema_extra=IMPERFECTION,
+    )
+    sum_bits: Bits = Field(
+        0, description="bits of a sum: what is added is rounded to 2 sum_range / 2^bits; 0 = exact"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "SynapseParams":
+        if self.sum_bits and not self.sum_range:
+            raise InputError(
+                f"sum_bits = {self.sum_bits} needs the range that the bits cover: set sum_range,"
+                " such as 10.0"
+            )
+        return self
+
+
+class ClockParams(Table):
+    evaluation_ns: Nanoseconds = Field(
+        0, description="ns given to every evaluation of E; 0 = as long as it takes"
+    )
+    broadcast_ns: Nanoseconds = Field(
+        0,
+        description=(
+            "ns from the last evaluation to the next trial, for the words left to send; 0 = as long"
+            " as they take"
+        ),
+    )
+
+
+class FaultParams(Table):
+    dying_fraction: Share = Field(
+        0.0,
+        description="share of the synapses that stop working at dying_trial; 0 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    dying_trial: int = Field(0, ge=0, le=2**62, description="trial from which they no longer work")
+    tile: int = Field(
+        -1,
+        ge=-1,
+        le=10**6,
+        description="number of a tile that loses power at tile_trial, and its sums; -1 = none",
+        json_schema_extra=IMPERFECTION,
+    )
+    tile_trial: int = Field(0, ge=0, le=2**62, description="trial from which it is without power")
+
+
+class EnergyParams(Table):
+    perturbation_j: NonNegative = Field(
+        10e-15,
+        description=(
+            "J per synapse and evaluation, to change its perturbation, back to none for E(w); 0 ="
+            " free"
+        ),
+        json_schema_extra=HALVED,
+    )
+    mac_j: NonNegative = Field(
+        1e-12,
+        description=(
+            "J per multiply-accumulate: of a pattern one per synapse, of a shared weight one per"
+            " use; 0 = free"
+        ),
+        json_schema_extra=HALVED,
+    )
+    conversion_j: NonNegative = Field(
+        20e-12,
+        description="J per conversion, of an error or of dw.v; 0 = free",
+        json_schema_extra=HALVED,
+    )
+    broadcast_bit_j: NonNegative = Field(
+        50e-15, description="J per bit sent over the bus; 0 = free", json_schema_extra=HALVED
+    )
+    accumulate_j: NonNegative = Field(
+        20e-15,
+        description="J per synapse and trial, to add to its sums; 0 = free",
+        json_schema_extra=HALVED,
+    )
+    weight_write_j: NonNegative = Field(
+        1e-12,
+        description="J to write a weight, in learning or a refresh; 0 = free",
+        json_schema_extra=HALVED,
+    )
+    static_w: NonNegative = Field(
+        1e-3,
+        description="W drawn all the time by the chip; 0 = none",
+        json_schema_extra=HALVED,
+    )

@@ -1,0 +1,307 @@
+"""The tables of a device file, one for each thing that a device does.
+
+The formulas that they enter head `hardware.device`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hardware.config import NonNegative, Number, Positive, Table
+from perturb.errors import InputError, shown
+
+# name: the largest value that is plausible, and why a larger one is not
+SHARE = "it is a share, so 5 % is written 0.05"
+PLAUSIBLE = {
+    "dw_min": (1.0, "it is in units of the range, -1..1 or so, and one step cannot be half of it"),
+    "dw_min_dtod": (1.0, SHARE),
+    "up_down_dtod": (1.0, SHARE),
+    "w_max_dtod": (1.0, SHARE),
+    "w_min_dtod": (1.0, SHARE),
+    "lifetime_dtod": (1.0, SHARE),
+    "c2c": (
+        10.0,
+        (
+            "it is relative to the mean step, so 30 % is written 0.3 (the noisiest device published"
+            " has 5)"
+        ),
+    ),
+    "c2c_offset": (1.0, "it is in units of the range, -1..1 or so"),
+    "c2c_slope": (1.0, SHARE),
+    "write": (1.0, "it is in units of the range, -1..1 or so"),
+    "fraction": (1.0, SHARE),
+    "w_max": (
+        10.0,
+        "the range of a device is -1..1 or so: use `range` to scale it to the network's weights",
+    ),
+    "nu": (1.0, "conductance drifts by powers of about 0.1"),
+}
+
+
+class Plausible(Table):
+    @model_validator(mode="after")
+    def _plausible(self) -> "Plausible":
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name in PLAUSIBLE and value > PLAUSIBLE[name][0]:
+                most, why = PLAUSIBLE[name]
+                raise InputError(f"{name} = {shown(value)} must be <= {most:g}: {why}")
+        return self
+
+
+class StepParams(Plausible):
+    """[step] of a pulsed device."""
+
+    dw_min: Positive = Field(
+        description=(
+            "range units: change by one pulse at w = 0 where f is 1, mean over cells and directions"
+            " (lognormal: median)"
+        )
+    )
+    dw_min_dtod: NonNegative = Field(
+        0.0, description="share of dw_min: standard deviation over cells; 0 = all cells alike"
+    )
+    dw_min_distribution: Literal["normal", "lognormal"] = Field(
+        "normal",
+        description=(
+            "of dw_min over cells; of a lognormal one dw_min is the median and dw_min_dtod the"
+            " standard deviation of ln dw_min"
+        ),
+    )
+    up_down: float = Field(
+        0.0,
+        gt=-1,
+        lt=1,
+        description=(
+            "asymmetry beta: steps up are 1 + beta, steps down 1 - beta times dw_min; 0 = symmetric"
+        ),
+    )
+    up_down_dtod: NonNegative = Field(
+        0.0, description="standard deviation of beta over cells; 0 = all cells alike"
+    )
+    c2c: NonNegative = Field(
+        0.0, description="noise of every pulse, share of the mean step; 0 = all pulses alike"
+    )
+    c2c_kind: Literal["multiplicative", "additive"] = Field(
+        "multiplicative",
+        description="the noise shrinks with f as the step does, or is the same everywhere",
+    )
+    c2c_offset: NonNegative = Field(
+        0.0, description="range units: further noise of every pulse, whatever the step; 0 = none"
+    )
+    c2c_slope: NonNegative = Field(
+        0.0,
+        description="share of |w|, of a pair the side's: further noise of every pulse; 0 = none",
+    )
+    max_pulses: int = Field(
+        10**6,
+        ge=1,
+        le=10**6,
+        description="pulses that one write may give to a cell; more are not given",
+    )
+
+
+class BoundsParams(Plausible):
+    """[bounds] of what a cell can hold."""
+
+    w_max: Positive = Field(
+        1.0, description="range units: upper bound, mean over cells; of a pair, of either side"
+    )
+    w_min: float = Field(
+        -1.0,
+        le=0,
+        ge=-10,
+        description=(
+            "range units: lower bound, mean over cells; must be 0 for a pair, whose sides start"
+            " there"
+        ),
+    )
+    w_max_dtod: NonNegative = Field(
+        0.0, description="share of w_max: standard deviation over cells; 0 = all cells alike"
+    )
+    w_min_dtod: NonNegative = Field(
+        0.0, description="share of w_min: standard deviation over cells; 0 = all cells alike"
+    )
+
+
+class LinearParams(Plausible):
+    """[linear] of a linear-step device."""
+
+    gamma_up: NonNegative = Field(
+        0.0,
+        le=10,
+        description="share of the step up that is lost at w = w_max; 0 = constant, 1 = soft bound",
+    )
+    gamma_down: NonNegative = Field(
+        0.0, le=10, description="share of the step down that is lost at w = w_min; 0 = constant"
+    )
+    gamma_up_dtod: NonNegative = Field(
+        0.0,
+        le=10,
+        description=(
+            "standard deviation of gamma_up over cells, not relative to it; 0 = all cells alike"
+        ),
+    )
+    gamma_down_dtod: NonNegative = Field(
+        0.0, le=10, description="the same of gamma_down; 0 = all cells alike"
+    )
+
+
+class ExponentialParams(Table):
+    """[exponential] of an exponential-step device or a one-sided pair: f_d = max(0, 1 - A_d
+    exp(d gamma_d z)).
+    """
+
+    a: float = Field(
+        ge=-100,
+        le=100,
+        description="slope in z = 2 a w / (b_max - b_min) + b; 0 = f does not depend on w",
+    )
+    b: float = Field(0.0, ge=-100, le=100, description="offset in z; 0 = none")
+    A_up: float = Field(
+        ge=-1e6,
+        le=1e6,
+        description="weight of the exponential in steps up; 0 = constant step, negative = larger",
+    )
+    A_down: float = Field(
+        0.0, ge=-1e6, le=1e6, description="the same in steps down; unused by a pair"
+    )
+    gamma_up: NonNegative = Field(
+        le=100, description="exponent of steps up; 0 = f does not depend on w"
+    )
+    gamma_down: NonNegative = Field(
+        0.0, le=100, description="exponent of steps down; unused by a pair"
+    )
+
+
+class PairParams(Table):
+    """[pair] of a one-sided pair."""
+
+    refresh_at: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description=(
+            "share of a side's bound; a pair with a side above it is reset and its difference"
+            " programmed again"
+        ),
+    )
+    other_at: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "share of the other side's bound; only if that side is not below it; 0 = in any case"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "PairParams":
+        if self.other_at > self.refresh_at:
+            raise InputError(
+                f"other_at = {self.other_at:g} must be at most refresh_at = {self.refresh_at:g}:"
+                " lower it"
+            )
+        return self
+
+
+class NoiseParams(Plausible):
+    """[noise]"""
+
+    write: NonNegative = Field(
+        0.0,
+        description="range units: rms of what every write leaves on the apparent weight; 0 = none",
+    )
+
+
+class ProgrammingParams(Table):
+    """[programming] to a wanted conductance: error of standard deviation c0 + c1 g + c2 g^2, g =
+    G/Gmax (Nandakumar 2020).
+    """
+
+    noise_us: Annotated[tuple[Number, ...], Field(strict=False, min_length=3, max_length=3)] = (
+        Field(description="uS: [c0, c1, c2]; [0.0, 0.0, 0.0] = exact")
+    )
+    g_max_us: Positive = Field(description="uS: the conductance Gmax that stands for w_max")
+
+
+class FlickerParams(Table):
+    """[flicker], 1/f noise of a reading t after programming: G min(q / g^power, q_max)
+    sqrt(ln((t + read_s) / (2 read_s))).
+    """
+
+    q: NonNegative = Field(description="relative noise at g = G/Gmax = 1; 0 = none")
+    power: NonNegative = Field(
+        0.0, le=10, description="how fast it grows at small g; 0 = not at all"
+    )
+    q_max: NonNegative = Field(1.0, description="the most it grows to; 0 = no noise at all")
+    read_s: Positive = Field(250e-9, description="s: duration of a reading")
+
+
+class LeakParams(Plausible):
+    """[leak]: w decays to `rest` as exp(-t / lifetime_s)."""
+
+    lifetime_s: Positive = Field(
+        description="s: time constant, mean over cells; no table [leak] = no leak"
+    )
+    lifetime_dtod: NonNegative = Field(
+        0.0, description="share of lifetime_s: standard deviation over cells; 0 = all cells alike"
+    )
+    rest: float = Field(
+        0.0, ge=-10, le=10, description="range units: where it decays to; 0 = to no weight"
+    )
+
+
+Pair = Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=2, max_length=2)]
+
+
+class DriftParams(Plausible):
+    """[drift]: G(t) = G(t0) (t/t0)^-nu; nu has mean clip(nu + nu_log ln g) and standard
+    deviation clip(nu_std + nu_std_log ln g), g = G/Gmax.
+    """
+
+    t0_s: Positive = Field(
+        description="s: time after programming from which it is counted; no drift before it"
+    )
+    nu: float = Field(
+        ge=-1, description="mean exponent over cells, at g = 1; 0 (with nu_log = 0) = no drift"
+    )
+    nu_log: float = Field(
+        0.0, ge=-1, le=1, description="how the mean exponent changes with ln g; 0 = not at all"
+    )
+    nu_range: Pair = Field((0.0, 1.0), description="clip of that")
+    nu_std: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="standard deviation of the exponent over cells, at g = 1; 0 = all cells alike",
+    )
+    nu_std_log: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="how that standard deviation changes with ln g; 0 = not at all",
+    )
+    nu_std_range: Pair = Field((0.0, 1.0), description="clip of the standard deviation")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DriftParams":
+        for name in ("nu_range", "nu_std_range"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise InputError(
+                    f"{name} = {shown([low, high])} must be [lowest, highest]: exchange them"
+                )
+        return self
+
+
+class CorruptParams(Plausible):
+    """[corrupt] cells, permanently stuck at a value."""
+
+    fraction: NonNegative = Field(description="share of the cells that are stuck; 0 = none")
+    range: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="they are stuck within this share of the bounds, uniformly; 0 = dead, at w = 0",
+    )
