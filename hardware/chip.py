@@ -33,7 +33,8 @@ from perturb.estimation.precision import chosen
 from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Point, Statistics
 from perturb.networks.objective import Objective
-from perturb.trial.codes import CODES, Code
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray

@@ -22,23 +22,18 @@ from perturb.estimation.engine import Mismatch
 from perturb.estimation.estimate import Estimate
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
-from perturb.training.loop import Batch, Source, presented
-from perturb.training.plan import (
-    LINE_PHASE,
-    SIGNED,
+from perturb.training.loop import Source
+from perturb.training.plan import LINE_PHASE, SIGNED, Plan, State, count_updates
+from perturb.training.presentation import presented
+from perturb.training.rates import Estimator, parabolic_step, rates_at, set_rate
+from perturb.training.rules import (
     ConjugateGradients,
-    Estimator,
-    Plan,
-    State,
-    along,
     begin_steps,
-    count_updates,
     direction,
     of_length_one,
-    rates_at,
-    set_rate,
     wanted_change,
 )
+from perturb.training.sources import Batch
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.synapse import SUMS, TOTALS
@@ -56,9 +51,9 @@ def source(
     events: bool = False,
     waits: bool = True,
 ) -> Source:
-    """The source of updates for a chip, from starting weights w (R, n): `training.loop.Batch` where
-    that knows all that is not ideal, `Written` where weights that keep what is written are all
-    there is besides, else `OnChip`. Run r has the die `ChipParams.of_run(r)`.
+    """The source of updates for a chip, from starting weights w (R, n): `training.sources.Batch`
+    where that knows all that is not ideal, `Written` where weights that keep what is written are
+    all there is besides, else `OnChip`. Run r has the die `ChipParams.of_run(r)`.
     """
     known = engines(params)
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
@@ -98,8 +93,8 @@ def _check_fifo(params: ChipParams, course: Course) -> None:
 
 
 class Written(Batch):
-    """`training.loop.Batch` with weights in memories, one a run, that keep what is written until it
-    is written again: every rule of learning goes with them.
+    """`training.sources.Batch` with weights in memories, one a run, that keep what is written until
+    it is written again: every rule of learning goes with them.
     """
 
     def __init__(
@@ -345,7 +340,7 @@ class OnChip:
         whole.start_ns = lambda trial: now_ns
         whole.design = replace(values.design, presentation="batch")
         evaluations = [(trial, LINE_PHASE + k) for k in range(3)]
-        return along(
+        return parabolic_step(
             self.plan,
             p,
             lambda at: whole.readings(evaluations, values.settled(values.felt(at, [trial]))),

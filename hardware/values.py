@@ -27,7 +27,8 @@ from perturb.estimation.statistics import Statistics
 from perturb.kernels.float64 import add_broadcast, add_broadcasts, along
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
-from perturb.trial.codes import Code, lfsr
+from perturb.trial.code import Code
+from perturb.trial.codes import lfsr
 from perturb.trial.methods import REGRESSORS
 from perturb.trial.random import NOISE, normals, normals_each, pattern_index, uniforms_at
 from perturb.trial.readout import Reading, read

@@ -252,7 +252,7 @@ def test_weight_perturbation_works_on_a_boltzmann_machine():
         (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), seed=-1), "seed = -1 must be"),
         (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), seed=1.5), "seed = 1.5 must be"),
         (lambda: Boltzmann(2).objective(np.zeros((0, 2))), "one row or more"),
-        (lambda: Boltzmann(2, temperature="1"), "temperature cannot be read"),
+        (lambda: Boltzmann(2, temperature="1"), "must be a positive number"),
         (lambda: Boltzmann(2).p(np.zeros(4)), r"w has shape \(4,\)"),
     ],
 )

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturb import CODES, InputError
-from perturb.trial.codes import Code, lfsr
+from perturb.trial.code import Code
+from perturb.trial.codes import lfsr
 from perturb.trial.random import NOISE, _state, normals, pattern_index, philox
 
 # Random123's known answers for philox4x32-10

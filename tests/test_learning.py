@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from perturb import DAG, MLP, InputError, Objective, Recurrent
-from perturb.training.loop import Batch, Exact, Plan, State, begin, presented, train
+from perturb.training.loop import begin, train
+from perturb.training.plan import Plan, State
+from perturb.training.presentation import presented
+from perturb.training.sources import Batch, Exact
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 

@@ -10,7 +10,9 @@ from test_codes import LOGISTIC
 from perturb import CODES, METHODS, MLP, InputError, best_sigma, compare, estimate, predict
 from perturb.estimation.design import Design
 from perturb.theory.amplitude import beyond, truncation
-from perturb.theory.estimates import Curvature, gradient_limit, limit, trial_variances
+from perturb.theory.limits import gradient_limit, limit
+from perturb.theory.quadratic import Curvature
+from perturb.theory.variances import trial_variances
 from perturb.trial.codes import lfsr
 from perturb.trial.methods import Method
 from perturb.trial.periodicity import disturbance

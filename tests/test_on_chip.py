@@ -11,7 +11,9 @@ from hardware.learning import OnChip, Written, source
 from hardware.memory import Memory
 from hardware.schedule import Course
 from perturb import CODES, MLP, InputError
-from perturb.training.loop import Batch, Plan, State, begin
+from perturb.training.loop import begin
+from perturb.training.plan import Plan, State
+from perturb.training.sources import Batch
 from perturb.trial.random import uniforms_at
 from perturb.trial.readout import Reading
 

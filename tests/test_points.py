@@ -11,7 +11,7 @@ from perturb.kernels.equilibrium import CONTRACTION, NEAR, _one_fixed_point, _so
 from perturb.kernels.simd import aligned
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.objective import Objective
-from perturb.networks.recurrent import NotSettled
+from perturb.networks.settling import NotSettled
 from perturb.trial.readout import Reading
 
 EDGES = [(i, j) for i in range(3) for j in range(3, 6)] + [

@@ -12,7 +12,7 @@ from test_methods import responses
 from perturb import CODES, METHODS, MLP, Method, Objective, best_sigma, compare, estimate, predict
 from perturb.networks.objective import FunctionObjective
 from perturb.theory import amplitude
-from perturb.theory.estimates import curvature
+from perturb.theory.quadratic import curvature
 
 SIGMA, R = 0.7, 0.3
 # five nodes of Gaussian quadrature stand for a continuous distribution: exact up to the ninth

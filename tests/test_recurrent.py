@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturb import DAG, InputError, Recurrent, compare, curvature, estimate, finite_difference_hvp
-from perturb.networks.recurrent import NotSettled
+from perturb.networks.settling import NotSettled
 
 SMOOTH = ["linear", "logistic", "softplus", "tanh"]
 

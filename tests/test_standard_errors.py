@@ -28,7 +28,7 @@ from perturb.estimation.design import Design
 from perturb.estimation.periods import Periods
 from perturb.networks.objective import FunctionObjective
 from perturb.theory.comparison import QuantityComparison
-from perturb.theory.estimates import curvatures
+from perturb.theory.quadratic import curvatures
 from perturb.trial.codes import lfsr
 
 NOISY = {"sigma": 0.1, "r": 0.1, "error_noise": 0.003}

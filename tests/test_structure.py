@@ -42,7 +42,7 @@ def test_imports_go_one_way(package):
 FLOORS = {
     "perturb": [
         {"errors"},
-        {"checks", "compiled", "files", "threads"},
+        {"checks", "compiled", "files", "settings", "threads"},
         {"seeds", "trial"},
         {"kernels"},
         {"networks"},

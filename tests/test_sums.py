@@ -14,7 +14,8 @@ from test_imperfections import OPTIONS, REGISTERS, VALUES
 from hardware.learning import OnChip
 from perturb import CODES, DAG, METHODS, MLP, InputError
 from perturb.kernels.float64 import add_broadcast, add_broadcasts, along
-from perturb.training.loop import Plan, begin
+from perturb.training.loop import begin
+from perturb.training.plan import Plan
 from perturb.trial.methods import REGRESSORS
 from perturb.trial.random import normals_each
 from perturb.trial.synapse import SUMS, TOTALS

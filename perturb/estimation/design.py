@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from perturb.checks import integer, positive
 from perturb.errors import InputError
-from perturb.trial.codes import SEQUENTIAL, Code, Registers
+from perturb.trial.code import SEQUENTIAL, Code
 from perturb.trial.methods import Method
+from perturb.trial.shift_registers import Registers
 
 MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare
 

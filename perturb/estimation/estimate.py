@@ -13,7 +13,8 @@ from perturb.estimation.precision import chosen
 from perturb.estimation.solution import Estimate, solve
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
-from perturb.trial.codes import CODES, Code
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS, Method
 from perturb.trial.readout import Reading
 

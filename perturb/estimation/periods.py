@@ -15,7 +15,8 @@ import numpy as np
 
 from perturb.compiled import compiled
 from perturb.estimation.design import Design
-from perturb.trial.codes import CODES, LFSR, SEQUENTIAL, SINE, WALSH
+from perturb.trial.code import LFSR, SEQUENTIAL, SINE, WALSH
+from perturb.trial.codes import CODES
 from perturb.trial.methods import REGRESSORS
 
 Array = np.ndarray

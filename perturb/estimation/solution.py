@@ -65,7 +65,7 @@ class Estimate:
         ----------
         quantity : "gradient" or "hv".
         level : probability, between 0 and 1, that an interval covers the method's limit
-        (`theory.estimates.limit`).
+        (`theory.limits.limit`).
         """
         choose("quantity", quantity, dict.fromkeys(("gradient", "hv")))
         between_0_and_1("level", level)

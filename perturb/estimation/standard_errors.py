@@ -9,7 +9,7 @@ import numpy as np
 from perturb.estimation.design import Design
 from perturb.estimation.periods import ROWS, TOTALS
 from perturb.estimation.statistics import Statistics
-from perturb.trial.codes import SEQUENTIAL, Code
+from perturb.trial.code import SEQUENTIAL, Code
 from perturb.trial.periodicity import disturbance
 from perturb.trial.synapse import SUMS
 

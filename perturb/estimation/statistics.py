@@ -13,9 +13,11 @@ from perturb.estimation import archive
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.periods import Periods
 from perturb.networks.objective import Objective
-from perturb.trial.codes import CODES, Code, Registers, lfsr
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES, lfsr
 from perturb.trial.methods import Method
 from perturb.trial.readout import Reading
+from perturb.trial.shift_registers import Registers
 from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray

@@ -16,7 +16,6 @@ where the clamped R{p_ij} is taken within each pattern and then averaged. All of
 weights w_i0, with s_0 = 1.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,74 +23,15 @@ import numpy as np
 from scipy.special import logsumexp, xlogy
 
 from perturb.checks import as_floats, as_weights, integer, own, positive
-from perturb.compiled import compiled
 from perturb.errors import InputError
 from perturb.kernels.graph import machine_errors
+from perturb.networks.cache import Kept
+from perturb.networks.gibbs import Sampled, SampledDivergence, sampled
 from perturb.networks.losses import softmax
-from perturb.networks.objective import Kept, Objective
-from perturb.trial.random import words
+from perturb.networks.objective import Objective
 
 Array = np.ndarray
 MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table
-GIBBS = 3  # stream of random numbers
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Estimates from Gibbs chains, with standard errors.
-
-    Attributes
-    ----------
-    p : array of shape (n,)
-        Mean of s_i s_j (and s_i).
-    p_stderr : array of shape (n,)
-        From the standard deviation of independent chains, so that the correlation of successive
-        sweeps is accounted for.
-    R_p : array of shape (n,)
-        R{p} along v.
-    R_p_stderr : array of shape (n,)
-        As p_stderr.
-    n_samples : int
-        Sweeps counted, in all chains.
-    autocorrelation : float
-        How many sweeps are worth one independent sample (2 tau_int), the largest over the entries
-        of p.
-    """
-
-    p: Array
-    p_stderr: Array
-    R_p: Array
-    R_p_stderr: Array
-    n_samples: int
-    autocorrelation: float
-
-
-@dataclass(frozen=True)
-class SampledDivergence:
-    """Gradient and Hv of the divergence from sampled phases, with standard errors.
-
-    Attributes
-    ----------
-    gradient : array of shape (n,)
-        Clamped phase, within each pattern and then averaged, less the free phase.
-    gradient_stderr : array of shape (n,)
-        Of both phases together.
-    hv : array of shape (n,)
-        As gradient.
-    hv_stderr : array of shape (n,)
-        Of both phases together.
-    n_samples : int
-        Sweeps counted, in all phases and chains.
-    autocorrelation : float
-        As in `Sampled`.
-    """
-
-    gradient: Array
-    gradient_stderr: Array
-    hv: Array
-    hv_stderr: Array
-    n_samples: int
-    autocorrelation: float
 
 
 class Boltzmann:
@@ -388,41 +328,17 @@ class Boltzmann:
             matrix = np.zeros((self.n_units, self.n_units))
             matrix[self.pairs] = weights[:n_pairs]
             symmetric.append(self.sign * (matrix + matrix.T))
-        X, XD, DS, XX = (
-            np.zeros((chains, size)) for size in (self.n_weights, self.n_weights, 1, self.n_weights)
-        )
-        _gibbs(
-            symmetric[0],
-            self.sign * w[n_pairs:],
-            symmetric[1],
-            self.sign * v[n_pairs:],
+        held_units = 0 if clamped is None else self.n_visible
+        return sampled(
+            (symmetric[0], self.sign * w[n_pairs:]),
+            (symmetric[1], self.sign * v[n_pairs:]),
             self.temperature,
-            self.values[0],
-            self.values[1],
-            held,
-            0 if clamped is None else self.n_visible,
-            np.uint64(seed),
-            first_chain,
+            self.values,
+            held[:held_units],
+            seed,
+            range(first_chain, first_chain + chains),
             burn_in,
             sweeps,
-            X,
-            XD,
-            DS[:, 0],
-            XX,
-        )
-        K, T = sweeps * chains, self.temperature
-        p, D = X.sum(0) / K, DS.sum() / K
-        each = X / sweeps
-        p_stderr = each.std(0, ddof=1) / np.sqrt(chains)
-        products = (
-            XD - p * DS - D * X + sweeps * p * D
-        ) / sweeps  # each chain's mean of (X - mean)(D - mean)
-        R_p = -products.sum(0) * sweeps / (K - 1) / T
-        variance = XX.sum(0) / K - p * p
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worth = np.where(variance > 1e-12 * XX.sum(0) / K, p_stderr**2 * K / variance, 1.0)
-        return Sampled(
-            p, p_stderr, R_p, products.std(0, ddof=1) / np.sqrt(chains) / T, K, float(worth.max())
         )
 
     def _observed(self, states: Array) -> Array:
@@ -625,53 +541,3 @@ class _Phases(NamedTuple):
     free: Array
     E: float
     g: Array
-
-
-@compiled()
-def _gibbs(
-    W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX
-):
-    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's.
-
-    Adds the sums of each chain to its row.
-    """
-    n = b.size
-    s, random = np.empty(n), np.empty(4)
-    for chain in range(X.shape[0]):
-        for sweep in range(-1, burn_in + sweeps):
-            for i in range(n):
-                if i % 4 == 0:
-                    trial = (np.uint64(first_chain + chain) << np.uint64(32)) + np.uint64(sweep + 1)
-                    w0, w1, w2, w3 = words(seed, trial, i // 4, GIBBS, 0)
-                    random[0], random[1], random[2], random[3] = w0, w1, w2, w3
-                u = (random[i % 4] + 0.5) * 2.0**-32
-                if i < n_held:
-                    s[i] = held[i]
-                elif sweep < 0:  # start anywhere
-                    s[i] = high if u < 0.5 else low
-                else:
-                    field = b[i]
-                    for j in range(n):
-                        field += W[i, j] * s[j]
-                    field -= W[i, i] * s[i]
-                    s[i] = high if u < 1.0 / (1.0 + np.exp((high - low) * field / T)) else low
-            if sweep < burn_in:
-                continue
-            D = 0.0
-            for i in range(n):
-                D += c[i] * s[i]
-                for j in range(i):
-                    D += V[i, j] * s[i] * s[j]
-            DS[chain] += D
-            k = 0
-            for i in range(n):
-                for j in range(i + 1, n):
-                    x = s[i] * s[j]
-                    X[chain, k] += x
-                    XD[chain, k] += x * D
-                    XX[chain, k] += x * x
-                    k += 1
-            for i in range(n):
-                X[chain, k + i] += s[i]
-                XD[chain, k + i] += s[i] * D
-                XX[chain, k + i] += s[i] * s[i]

@@ -8,8 +8,10 @@ import numpy as np
 from perturb.checks import as_floats, as_weights
 from perturb.errors import InputError, choose
 from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.cache import Kept
 from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.networks.objective import Kept, Objective, as_patterns
+from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_patterns
 
 Array = np.ndarray
 AT_ONCE = 2**15  # activities of a layer at several points, which stay in cache

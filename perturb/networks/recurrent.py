@@ -21,30 +21,14 @@ from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.equilibrium import relaxed_errors
 from perturb.networks.activations import names_of_units, per_unit
+from perturb.networks.cache import Kept
 from perturb.networks.losses import ERRORS, check_outputs
-from perturb.networks.objective import Kept, Objective, as_patterns, as_units
+from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_patterns, as_units
+from perturb.networks.settling import NotSettled, Settling, check_stable, spectral_radius
 
 Array = np.ndarray
 SOLVERS = ("direct", "relax")
-
-
-class NotSettled(InputError):
-    """A relaxation did not come to rest: no answer is given."""
-
-
-class Settling(NamedTuple):
-    """How a relaxation went.
-
-    Attributes
-    ----------
-    y : array of shape (S, n_units)
-        The fixed points.
-    residuals : array of shape (steps,)
-        The largest |dy/dt| relative to the largest |y|, before each step.
-    """
-
-    y: Array
-    residuals: Array
 
 
 class Recurrent:
@@ -340,7 +324,7 @@ class RecurrentObjective(Objective):
         float
             Below 1 a relaxation by steps of 1 contracts.
         """
-        return _radius(self._y_jacobian(self._matrix(w), self._settled(w).y))
+        return spectral_radius(self._y_jacobian(self._matrix(w), self._settled(w).y))
 
     def time_constant(self, w: Array) -> float:
         """Slowest time constant of all four relaxations near the fixed points.
@@ -387,8 +371,8 @@ class RecurrentObjective(Objective):
             self.network.solver == "direct"
         ):  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
             if B is not W:
-                _check_stable(df[:, :, None] * W.T, "R{y}")
-            _check_stable(df[:, :, None] * B, "z")
+                check_stable(df[:, :, None] * W.T, "R{y}")
+            check_stable(df[:, :, None] * B, "z")
 
         # z = f' (sum_j w_ij z_j + e_i)
         e = np.zeros_like(y)
@@ -436,8 +420,8 @@ class RecurrentObjective(Objective):
             q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
         except np.linalg.LinAlgError:
             raise NotSettled(
-                f"{name} has no single fixed point, spectral radius {_radius(jacobian):.3g}: use"
-                " smaller weights"
+                f"{name} has no single fixed point, spectral radius"
+                f" {spectral_radius(jacobian):.3g}: use smaller weights"
             ) from None
         return np.moveaxis(q, -1, 0).reshape(constant.shape)
 
@@ -468,8 +452,8 @@ class RecurrentObjective(Objective):
             raise NotSettled(
                 f"{name} has not settled after {len(residuals)} steps of {net.step}: residual"
                 f" {residuals[-1]:.2g} (tolerance {net.tolerance:g}), spectral radius"
-                f" {_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a smaller"
-                " step"
+                f" {spectral_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a"
+                " smaller step"
             )
         return q, residuals
 
@@ -498,25 +482,3 @@ class _Primal(NamedTuple):
     e: Array
     g: Array
     residuals: Array
-
-
-def _radius(jacobian: Array) -> float:
-    return float(np.abs(np.linalg.eigvals(jacobian)).max())
-
-
-def _check_stable(jacobian: Array, name: str) -> None:
-    """NotSettled if an eigenvalue of a (S, n, n) Jacobian has a real part of 1 or more.
-
-    What relaxes with it then grows.
-    """
-    # no |eigenvalue|^16 is larger than a norm of the 16th power, which is far cheaper than the
-    # eigenvalues
-    with np.errstate(over="ignore", invalid="ignore"):
-        power = np.linalg.matrix_power(jacobian, 16)
-        doubtful = jacobian[~(np.abs(power).sum(-1).max(-1) < 1)]
-    largest = float(np.linalg.eigvals(doubtful).real.max()) if len(doubtful) else 0.0
-    if largest >= 1:
-        raise NotSettled(
-            f"{name} would never settle: its Jacobian has an eigenvalue of real part {largest:.3g}"
-            f" (must be below 1), spectral radius {_radius(doubtful):.3g}: use smaller weights"
-        )

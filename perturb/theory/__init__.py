@@ -2,7 +2,16 @@
 
 from importlib import import_module
 
-__all__ = ["amplitude", "comparison", "estimates", "imperfections", "learning_curves"]
+__all__ = [
+    "amplitude",
+    "comparison",
+    "estimates",
+    "imperfections",
+    "learning_curves",
+    "limits",
+    "quadratic",
+    "variances",
+]
 
 
 def __getattr__(name: str):

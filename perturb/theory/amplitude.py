@@ -10,8 +10,10 @@ from perturb.checks import as_weights
 from perturb.errors import choose
 from perturb.estimation.design import check_pair, check_trials
 from perturb.networks.objective import Objective
-from perturb.theory.estimates import EXACT_CURVATURE, Curvature, curvature, predict
-from perturb.trial.codes import CODES, Code
+from perturb.theory.estimates import predict
+from perturb.theory.quadratic import EXACT_CURVATURE, Curvature, curvature
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray

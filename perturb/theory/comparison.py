@@ -10,7 +10,8 @@ from scipy.stats import t as student
 from perturb.estimation.estimate import finite_point
 from perturb.estimation.solution import Estimate
 from perturb.networks.objective import Objective
-from perturb.theory.estimates import Curvature, curvatures, limit_stderr, limits
+from perturb.theory.limits import limit_stderr, limits
+from perturb.theory.quadratic import Curvature, curvatures
 
 Array = np.ndarray
 

@@ -20,7 +20,8 @@ from perturb.checks import (
 )
 from perturb.errors import InputError, choose
 from perturb.theory.learning_curves import FLAT, even_moments, parts_of
-from perturb.trial.codes import CODES, Code
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 
 Array = np.ndarray
 _TERMS = np.arange(

@@ -28,7 +28,8 @@ from perturb.checks import (
     positive,
 )
 from perturb.errors import InputError, choose
-from perturb.trial.codes import CODES, Code
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 
 Array = np.ndarray
 FLAT = 1e-12  # eigenvalues below this share of the largest are rounding

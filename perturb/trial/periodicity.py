@@ -4,7 +4,7 @@ within a period.
 
 import numpy as np
 
-from perturb.trial.codes import SEQUENTIAL, SINE, WALSH, Code
+from perturb.trial.code import SEQUENTIAL, SINE, WALSH, Code
 
 Array = np.ndarray
 

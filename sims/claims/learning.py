@@ -21,7 +21,9 @@ from perturb.theory.learning_curves import (
     quadratic_floor,
     stability_limit,
 )
-from perturb.training.loop import Batch, Exact, Plan, Source, begin
+from perturb.training.loop import Source, begin
+from perturb.training.plan import Plan
+from perturb.training.sources import Batch, Exact
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading

@@ -11,7 +11,7 @@ from hardware.chip import Chip
 from hardware.params import ChipParams
 from perturb.seeds import nth_seed
 from perturb.theory.comparison import compare
-from perturb.theory.estimates import Curvature, curvatures
+from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.methods import METHODS
 from sims.experiment.schema import Experiment
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, go_on

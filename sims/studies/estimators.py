@@ -14,8 +14,10 @@ from perturb.estimation.statistics import Statistics
 from perturb.seeds import nth_seed
 from perturb.theory.amplitude import beyond
 from perturb.theory.comparison import QuantityComparison, compare
-from perturb.theory.estimates import QuantityPrediction, curvatures, predict
-from perturb.trial.codes import CODES, SEQUENTIAL
+from perturb.theory.estimates import QuantityPrediction, predict
+from perturb.theory.quadratic import curvatures
+from perturb.trial.code import SEQUENTIAL
+from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from reports.vocabulary import TARGET_COSINE
