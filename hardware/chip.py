@@ -28,10 +28,10 @@ from hardware.values import Values, made_on
 from perturb.errors import InputError, choose
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.engine import run_trials
-from perturb.estimation.estimate import check_point
+from perturb.estimation.point import check_point
 from perturb.estimation.precision import chosen
 from perturb.estimation.solution import Estimate
-from perturb.estimation.statistics import Point, Statistics
+from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
 from perturb.trial.code import Code
 from perturb.trial.codes import CODES
@@ -114,19 +114,21 @@ class Chip:
         self.trace_trials = trace_trials
         code = made_on(params, code, objective.n_weights)
         self.design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
-        self.w, self.v = check_point(objective, w, v, self.design)
+        self.point = check_point(objective, w, v, self.design)
+        self.w = self.point.w
+        self.v = self.point.v
         n = self.w.size
         self.statistics = Statistics(self.design)
         self.presented = objective.n_patterns if presentation == "batch" else 1
         self.values = Values(params, objective, self.design, self.w, self.v, self._start_ns)
-        self.statistics.bind(Point.of(objective, self.w, self.v, self.values.reading))
+        self.statistics.bind(self.point.record(self.values.reading))
         if precision == "float32" and not self.values.plain:
             raise InputError(
                 f'precision = "float32" has no kernel for {", ".join(imperfections(params))}: use'
                 ' "auto" or "float64"'
             )
         own = precision if self.values.plain else "float64"
-        self.precision = chosen(own, objective, self.w, self.v, self.values.reading, self.design)
+        self.precision = chosen(own, self.point, self.values.reading, self.design)
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
         self._first, now = start
@@ -391,9 +393,7 @@ class Chip:
         if (more := wanted - self.statistics.trials) > 0:
             if self.values.plain:
                 run_trials(
-                    self.objective,
-                    self.w,
-                    self.v,
+                    self.point,
                     self.values.reading,
                     self.statistics,
                     more,

@@ -61,7 +61,7 @@ def as_number(name: str, value: object) -> float:
     return float(number)
 
 
-def own(array: Array) -> Array:
+def read_only_copy(array: Array) -> Array:
     """A read-only copy: nobody changes it unseen."""
     array = np.array(array, order="C")
     array.setflags(write=False)

@@ -537,7 +537,7 @@ def test_other_networks_learn_by_the_same_loop(kind):
         ({"method": "antithetc"}, "did you mean antithetic"),
         ({"rule": "plane"}, "did you mean plain"),
         ({"rate": "auto"}, "rate = 'auto'"),
-        ({"eta": 0.0}, "eta = 0.0 must be a positive number"),
+        ({"eta": 0.0}, "eta = 0.0 must be a finite number > 0"),
         ({"eta": float("nan")}, "eta = nan must be"),
         ({"momentum": 1.0}, "momentum = 1.0 must be a finite number < 1"),
         ({"trials_per_update": 0}, "trials_per_update = 0 must be a whole number >= 1"),

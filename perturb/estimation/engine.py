@@ -14,7 +14,8 @@ import numpy as np
 from perturb.errors import InputError
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.meter import Meter
-from perturb.estimation.statistics import Point, Statistics
+from perturb.estimation.point import Point
+from perturb.estimation.statistics import Statistics
 from perturb.kernels import float32_errors, float32_signs, float32_values
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.float64 import BLOCK, accumulate_each, add_blocks, mlp_trials, product
@@ -43,9 +44,7 @@ class Mismatch(NamedTuple):
 
 
 def run_trials(
-    objective: Objective,
-    w: np.ndarray,
-    v: np.ndarray,
+    point: Point,
     reading: Reading,
     statistics: Statistics,
     trials: int,
@@ -64,9 +63,10 @@ def run_trials(
     trials at a time. A trial whose error is not finite raises InputError and leaves `statistics` as
     before its batch; so does an interruption.
     """
+    objective, w, v = point.objective, point.w, point.v
     design, fast = statistics.design, precision == "float32"
     check_trials(statistics.next_trial, trials)
-    statistics.bind(Point.of(objective, w, v, reading))
+    statistics.bind(point.record(reading))
     if fast and not has_fast_kernel(objective, design):
         raise InputError(
             'precision = "float32" has no kernel for this network, code or presentation: use "auto"'

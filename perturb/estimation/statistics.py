@@ -1,9 +1,8 @@
 """Statistics: the mergeable sums that both engines produce, of one or more runs."""
 
-import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,47 +11,15 @@ from perturb.errors import InputError
 from perturb.estimation import archive
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.periods import Periods
-from perturb.networks.objective import Objective
+from perturb.estimation.point import PointRecord
 from perturb.trial.code import Code
 from perturb.trial.codes import CODES, lfsr
 from perturb.trial.methods import Method
-from perturb.trial.readout import Reading
 from perturb.trial.shift_registers import Registers
 from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray
 FORMAT = "perturb statistics 3"
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """Where trials are run: the direction v (n,), E(w), and a digest of w, v and how the error
-    is read.
-    """
-
-    v: Array
-    error: float
-    digest: str
-
-    @classmethod
-    def of(cls, objective: Objective, w: Array, v: Array, reading: Reading) -> "Point":
-        numbers = (
-            float(reading.noise),
-            int(reading.bits),
-            float(reading.range),
-            int(objective.n_patterns),
-        )
-        digest = hashlib.sha256(repr(numbers).encode())
-        for array in (w, v):
-            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-        return cls(v.copy(), objective.error(w), digest.hexdigest())
-
-    def same(self, other: "Point") -> bool:
-        # E may differ in its last places on another machine; another network or other data differ
-        # by far more
-        return self.digest == other.digest and abs(self.error - other.error) <= 1e-9 * max(
-            abs(self.error), abs(other.error)
-        )
 
 
 class Statistics:
@@ -72,12 +39,12 @@ class Statistics:
         self.closed, self.open = self.zeros(), self.zeros()
         self.opened: int | None = None
         self.precision = "float64"
-        self.point: Point | None = None
+        self.point: PointRecord | None = None
         self.periods = (
             Periods(design) if design.code.periodic and design.code.function is None else None
         )
 
-    def bind(self, point: Point) -> None:
+    def bind(self, point: PointRecord) -> None:
         """Note where the trials are run; InputError if those so far were run elsewhere."""
         if self.point is not None and not self.point.same(point):
             raise InputError(
@@ -207,7 +174,7 @@ class Statistics:
             )
             statistics.opened, statistics.precision = header["opened"], header["precision"]
             if header["point"] is not None:
-                statistics.point = Point(arrays["v"], *header["point"])
+                statistics.point = PointRecord(arrays["v"], *header["point"])
             shapes = [array.shape for array in (*statistics.closed, *statistics.open)]
             if [arrays[name].shape for name in ARRAYS] != shapes or (
                 statistics.point and arrays["v"].shape != shapes[0][1:]

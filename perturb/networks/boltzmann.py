@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
-from perturb.checks import as_floats, as_weights, integer, own, positive
+from perturb.checks import as_floats, as_weights, integer, positive, read_only_copy
 from perturb.errors import InputError
 from perturb.kernels.graph import machine_errors
 from perturb.networks.cache import Kept
@@ -376,7 +376,7 @@ class BoltzmannObjective(Objective):
 
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
-        data, size = own(as_floats("data", data)), 2**network.n_visible
+        data, size = read_only_copy(as_floats("data", data)), 2**network.n_visible
         self.observed: Array | None = None
         if data.ndim == 1:
             if data.shape != (size,) or (data < 0).any() or abs(data.sum() - 1) > 1e-9:

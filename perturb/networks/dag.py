@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perturb.checks import as_floats, as_weights, integer, own
+from perturb.checks import as_floats, as_weights, integer, read_only_copy
 from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.graph import graph_errors
@@ -116,7 +116,7 @@ class DAG:
         choose("error", error, ERRORS)
         self.activations = names_of_units(activation, self.n_units)
         check_outputs(error, self.outputs, self.activations)
-        self.external = own(
+        self.external = read_only_copy(
             np.zeros(self.n_units) if external is None else as_floats("external", external)
         )
         if self.external.shape != (self.n_units,):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from perturb.checks import as_floats, own
+from perturb.checks import as_floats, read_only_copy
 from perturb.errors import InputError
 
 Array = np.ndarray
@@ -48,4 +48,4 @@ def as_patterns(
             f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row"
             " of x"
         )
-    return own(x), own(target)
+    return read_only_copy(x), read_only_copy(target)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perturb.checks import as_floats, as_number, as_weights, integer, own
+from perturb.checks import as_floats, as_number, as_weights, integer, read_only_copy
 from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.equilibrium import relaxed_errors
@@ -127,7 +127,9 @@ class Recurrent:
                 f"step = {step}, tolerance = {tolerance}: must lie in (0, 1] and in (0, 1)"
             )
         self.error, self.solver, self.max_steps = error, solver, integer("max_steps", max_steps, 1)
-        self.feedback = None if feedback is None else own(as_floats("feedback", feedback))
+        self.feedback = (
+            None if feedback is None else read_only_copy(as_floats("feedback", feedback))
+        )
         if self.feedback is not None and self.feedback.shape != (n_units, n_units):
             raise InputError(
                 f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})"

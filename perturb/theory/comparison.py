@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from perturb.estimation.estimate import finite_point
+from perturb.estimation.point import Point, finite_point
 from perturb.estimation.solution import Estimate
 from perturb.networks.objective import Objective
 from perturb.theory.limits import limit_stderr, limits
@@ -85,20 +85,31 @@ def compare(
     Cost: the `curvatures` of the objective (n products), unless given as `known`. However patterns
     are presented, the limit is that of the whole objective, as it is linear in g and H.
     """
+    point = finite_point(objective, w, v, estimated.design.method)
+    return compare_at(point, estimated, known)
+
+
+def compare_at(
+    point: Point, estimated: Estimate, known: list[Curvature] | None = None
+) -> Comparison:
+    """`compare` at a point whose exact g and z may have been computed before."""
     design = estimated.design
-    w, v, _ = finite_point(objective, w, v, design.method)
-    whole = curvatures(objective, w, v)[0] if known is None else known[0]
-    _, g, z = objective.error_gradient_hvp(w, v)
+    whole = curvatures(point.objective, point.w, point.v)[0] if known is None else known[0]
     g_limit, z_limit = limits(
         design.method, design.code, whole, design.sigma, design.r, design.seed
     )
     unsure = limit_stderr(design.method, design.code, whole)
-    return Comparison(
-        QuantityComparison(
-            estimated.gradient, estimated.gradient_stderr, g, g_limit, df=estimated.gradient_df
-        ),
-        QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit, unsure, estimated.hv_df),
+    gradient = QuantityComparison(
+        estimated.gradient,
+        estimated.gradient_stderr,
+        point.gradient,
+        g_limit,
+        df=estimated.gradient_df,
     )
+    hv = QuantityComparison(
+        estimated.hv, estimated.hv_stderr, point.hv, z_limit, unsure, estimated.hv_df
+    )
+    return Comparison(gradient, hv)
 
 
 def _normal(t: Array, df: float) -> Array:

@@ -9,11 +9,12 @@ import pandas as pd
 
 from perturb.estimation.design import Design
 from perturb.estimation.engine import run_trials
+from perturb.estimation.point import Point
 from perturb.estimation.solution import Estimate, solve
 from perturb.estimation.statistics import Statistics
 from perturb.seeds import nth_seed
 from perturb.theory.amplitude import beyond
-from perturb.theory.comparison import QuantityComparison, compare
+from perturb.theory.comparison import QuantityComparison, compare_at
 from perturb.theory.estimates import QuantityPrediction, predict
 from perturb.theory.quadratic import curvatures
 from perturb.trial.code import SEQUENTIAL
@@ -38,6 +39,7 @@ def estimators(
     e = experiment.estimation
     options = experiment.estimators
     unit = experiment.chip.error_unit
+    point = Point(problem.objective, problem.w, problem.v)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     further = beyond(problem.objective, problem.w, problem.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial
@@ -75,13 +77,10 @@ def estimators(
             statistics = Statistics(
                 Design(method, code, problem.w.size, e.sigma, e.r, seed, e.presentation)
             )
-            run_trials(problem.objective, problem.w, problem.v, reading, statistics, trials)
+            run_trials(point, reading, statistics, trials)
             estimates.append(solve(statistics))
         per_s = options.repeats * trials / (time.perf_counter() - start)
-        compared = [
-            compare(estimate, problem.objective, problem.w, problem.v, known)
-            for estimate in estimates
-        ]
+        compared = [compare_at(point, estimate, known) for estimate in estimates]
         for quantity in method.quantities:
             each = [getattr(comparison, quantity) for comparison in compared]
             names = (
