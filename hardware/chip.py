@@ -442,7 +442,7 @@ class Chip:
             self.statistics.closed = (self.sums.synapses.copy(), self.sums.totals.copy())
             if (periods := self.statistics.periods) is not None:
                 heard = np.concatenate([np.empty((3, 0)), *(self.sums.heard or [])], axis=1)
-                periods.hear(self.statistics.next_trial, heard, self.v)
+                periods.receive(self.statistics.next_trial, heard, self.v)
                 periods.sound &= self.sums.sound
                 self.sums.heard = []
             self.statistics.extend(trials - self.statistics.trials)

@@ -97,7 +97,7 @@ def integer(name: str, value: object, least: int, most: int | None = None) -> in
             if most is None
             else f"from {least} to {'2^64 - 1' if most == 2**64 - 1 else most}"
         )
-        raise InputError(f"{name} = {value!r} must be a whole number {limits}")
+        raise InputError(f"{name} = {value!r} must be an integer {limits}")
     return int(value)  # type: ignore[call-overload]
 
 

@@ -135,7 +135,7 @@ def test_patterns_errors_add_up_and_twenty_units_are_enumerated():
     )
     large, big, w, v = make((10, 10))
     assert np.isfinite(big.hvp(w / 5, v)).all()
-    with pytest.raises(InputError, match="25 units have too many states"):
+    with pytest.raises(InputError, match="25 neurons have too many states"):
         Boltzmann(20, 5).p(np.zeros(325))
 
 
@@ -205,7 +205,7 @@ def test_a_machine_too_large_to_enumerate_is_sampled():
     )
     g = np.concatenate([second[net.pairs] - 0.25, mean - 0.5])
     assert (np.abs(sampled.gradient - g) <= 5 * sampled.gradient_stderr).all()
-    with pytest.raises(InputError, match="48 units have too many states to enumerate"):
+    with pytest.raises(InputError, match="48 neurons have too many states to enumerate"):
         objective.hvp(w, v)
 
 

@@ -238,10 +238,10 @@ def test_registers_start_anywhere_and_elsewhere_for_another_seed():
 
 def test_registers_that_cannot_be_are_refused():
     for options, message in (
-        ({"taps": 0}, "taps = 0 of code lfsr must be a whole number >= 1"),
+        ({"taps": 0}, "taps = 0 of code lfsr must be an integer >= 1"),
         ({"taps": 2.0}, r"taps = 2\.0"),
         ({"taps": True}, "taps = True"),
-        ({"bits": 1}, "bits = 1 of code lfsr must be a whole number from 2 to 24"),
+        ({"bits": 1}, "bits = 1 of code lfsr must be an integer from 2 to 24"),
         ({"bits": 25}, "bits = 25"),
     ):
         with pytest.raises(InputError, match=message):

@@ -482,7 +482,7 @@ def test_the_default_trace_is_exact_from_as_many_products_as_weights():
         (lambda o: curvature.power_iteration(o, ZERO, max_products=0), "max_products = 0 must be"),
         (
             lambda o: curvature.newton_step(o, ZERO, max_products=1),
-            "max_products = 1 must be a whole number >= 2",
+            "max_products = 1 must be an integer >= 2",
         ),
         (lambda o: curvature.symmetric_hessian(ZERO, ZERO), "v = 0 has no direction"),
         (lambda o: o.hvp(ZERO, 1j * ZERO), "v cannot be read as an array of real numbers"),

@@ -360,13 +360,13 @@ print(perturb.estimate(objective, np.ones(2), np.ones(2), 8).trials)
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"trials": 0}, "trials = 0 must be a whole number >= 1"),
+        ({"trials": 0}, "trials = 0 must be an integer >= 1"),
         ({"trials": 1.5}, "trials = 1.5 must be"),
         ({"method": "diffrence"}, "did you mean difference?"),
         ({"code": "hadamard"}, "code = 'hadamard' is unknown"),
         ({"sigma": 0.0}, "sigma = 0.0 must be a positive number"),
         ({"r": np.nan}, "r = nan must be a positive number"),
-        ({"seed": -1}, "seed = -1 must be a whole number from 0"),
+        ({"seed": -1}, "seed = -1 must be an integer from 0"),
         ({"error_noise": -0.1}, "error_noise = -0.1 must be"),
         ({"presentation": "both"}, '"batch" or "pattern"'),
         ({"sigma": "0.1"}, "sigma = '0.1' must be a positive number"),

@@ -540,7 +540,7 @@ def test_other_networks_learn_by_the_same_loop(kind):
         ({"eta": 0.0}, "eta = 0.0 must be a finite number > 0"),
         ({"eta": float("nan")}, "eta = nan must be"),
         ({"momentum": 1.0}, "momentum = 1.0 must be a finite number < 1"),
-        ({"trials_per_update": 0}, "trials_per_update = 0 must be a whole number >= 1"),
+        ({"trials_per_update": 0}, "trials_per_update = 0 must be an integer >= 1"),
         ({"rule": "keep-if-better", "trials_per_update": 2}, "set trials_per_update = 1"),
         ({"rule": "diagonal"}, 'set method = "difference", not "central"'),
         ({"rule": "newton-mean"}, 'set method = "difference", not "central"'),

@@ -410,7 +410,7 @@ def test_the_best_sigma_needs_a_few_predictions_only_and_is_the_best(method, sma
         off = np.linalg.norm(theory.expected(trials) - theory.exact)
         return beyond**2 + off**2 + theory.total_variance(trials)
 
-    higher = amplitude.beyond(objective, w, v)
+    higher = amplitude.higher_order_terms(objective, w, v)
     for sigma, name in zip(found, ("gradient", "hv"), strict=True):
         if name == "gradient" or METHODS[method].estimates_hv:
             unbiased = (

@@ -250,7 +250,7 @@ def test_so_they_are_for_patterns_and_for_float32(linear24):
             "difference",
             "sequential",
             50,
-            "50 trials are no whole number of periods of 24; take 72 trials",
+            "50 trials are not a multiple of the period of 24; take 72 trials",
         ),
         (
             "pearlmutter",

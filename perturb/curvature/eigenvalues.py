@@ -166,7 +166,7 @@ def eigenpairs(
     order = choose("which", which, ENDS)
     n = objective.n_weights
     if not (isinstance(k, (int, np.integer)) and 1 <= k <= n):
-        raise InputError(f"k = {k!r} must be a whole number from 1 to the {n} weights")
+        raise InputError(f"k = {k!r} must be an integer from 1 to the {n} weights")
     H = symmetric_operator("eigenpairs", objective, w)
     which = "largest" if which == "both" and k == 1 else which  # one pair has no two ends
     values, vectors, converged = np.zeros(0), np.zeros((n, 0)), False

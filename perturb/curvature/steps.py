@@ -150,7 +150,7 @@ def obs_saliencies(
         or not np.issubdtype(chosen.dtype, np.integer)
         or ((chosen < 0) | (chosen >= n)).any()
     ):
-        raise InputError(f"indices must be whole numbers from 0 to {n - 1}")
+        raise InputError(f"indices must be integers from 0 to {n - 1}")
     limit = max(2, 10 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
     H = symmetric_operator("obs_saliencies", objective, w, damping)
@@ -224,8 +224,8 @@ def newton_step(
     H, g = symmetric_operator("newton_step", objective, w, damping), objective.gradient(w)
     if not g.any():
         return Step(np.zeros(n), 0.0, 0, True, False)
-    p, residual, bent = _solution(solver, H, -g, tolerance, limit)
-    return Step(p, residual, H.n_products, residual <= tolerance and not bent, bent)
+    p, residual, negative = _solution(solver, H, -g, tolerance, limit)
+    return Step(p, residual, H.n_products, residual <= tolerance and not negative, negative)
 
 
 Solver = Callable[[HessianOperator, Array, float, int], tuple[Array, bool]]
@@ -243,24 +243,24 @@ def _solution(
     scale = float(np.abs(b).max())
     b = b / scale
     size, end = float(np.linalg.norm(b)), H.n_products + budget
-    x, r, bent, strictness = np.zeros_like(b), b, False, 1.0
+    x, r, negative, strictness = np.zeros_like(b), b, False, 1.0
     while (
         (left := float(np.linalg.norm(r))) > tolerance * size
         and end - H.n_products >= 2
-        and not bent
+        and not negative
     ):
         aim = tolerance * size / left
-        d, bent = solver(H, r, max(strictness * aim, EPS), end - H.n_products - 1)
-        if bent and not x.any() and not d.any():
+        d, negative = solver(H, r, max(strictness * aim, EPS), end - H.n_products - 1)
+        if negative and not x.any() and not d.any():
             d = b
         further = b - H @ (x + d)
         if solver is _cg and (x + d) @ (b + further) < x @ (b + r):
             break  # b.x - x'Hx/2, which conjugate gradients make larger, became less: rounding
-        if np.linalg.norm(further) > 0.9 * left and strictness * aim <= EPS and not bent:
+        if np.linalg.norm(further) > 0.9 * left and strictness * aim <= EPS and not negative:
             break  # rounding, or a singular system: no nearer
         x, r = x + d, further
         strictness *= 0.01
-    return scale * x, float(np.linalg.norm(r)) / size, bent
+    return scale * x, float(np.linalg.norm(r)) / size, negative
 
 
 def _cg(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, bool]:
@@ -271,11 +271,11 @@ def _cg(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Ar
         largest, budget = float(np.linalg.norm(H @ probe) / np.linalg.norm(probe)), budget - 1
     for _ in range(budget):
         Hd = H @ d
-        bend, square = float(d @ Hd), float(d @ d)
+        curvature, square = float(d @ Hd), float(d @ d)
         largest = max(largest, float(np.linalg.norm(Hd)) / math.sqrt(square))
-        if bend <= ROUNDING * largest * square:
+        if curvature <= ROUNDING * largest * square:
             return x, True
-        alpha = float(r @ r) / bend
+        alpha = float(r @ r) / curvature
         x = x + alpha * d
         before, r = r, r + alpha * Hd
         if np.linalg.norm(r) <= tolerance * size:
@@ -311,8 +311,8 @@ def line_profile(
     --------
     >>> from perturb import MLP, curvature
     >>> objective = MLP([1, 1]).objective([[1.0]], [[0.0]])
-    >>> E, slope, bend = curvature.line_profile(objective, [0.0, 0.0], [1.0, 0.0], [0.0, 2.0])
-    >>> E, slope, bend
+    >>> E, slope, pHp = curvature.line_profile(objective, [0.0, 0.0], [1.0, 0.0], [0.0, 2.0])
+    >>> E, slope, pHp
     (array([0., 2.]), array([0., 2.]), array([1., 1.]))
     """
     w, p = as_weights("w", w, objective.n_weights), as_weights("p", p, objective.n_weights)
@@ -321,8 +321,8 @@ def line_profile(
         (E, g @ p, p @ z)
         for E, g, z in (objective.error_gradient_hvp(w + step * p, p) for step in steps.ravel())
     ]
-    E, slope, bend = np.array(rows).reshape(-1, 3).T.reshape(3, *steps.shape)
-    return E, slope, bend
+    E, slope, curvature = np.array(rows).reshape(-1, 3).T.reshape(3, *steps.shape)
+    return E, slope, curvature
 
 
 def least_norm_hessian(v: Array, z: Array) -> Array:

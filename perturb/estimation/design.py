@@ -95,7 +95,7 @@ def check_pair(method: Method, code: Code) -> None:
 
 
 def check_trials(first: int, trials: object) -> int:
-    """`trials` more after `first`, as an int; InputError unless it is a whole number >= 1 and
+    """`trials` more after `first`, as an int; InputError unless it is an integer >= 1 and
     trial numbers stay below 2^62.
     """
     count = integer("trials", trials, 1)

@@ -7,7 +7,7 @@ in place of w, and <.> the mean over states:
     R{p_ij} = (p_ij <D> - <s_i s_j D>) / T
 
 The usual E = -sum w s s is sign = -1: w and v then change their sign together. Learning minimises
-KL(data || model) on the visible units, whose gradient and Hv are differences of a clamped and a
+KL(data || model) on the visible neurons, whose gradient and Hv are differences of a clamped and a
 free phase,
 
     dKL/dw_ij = (p_ij clamped - p_ij free) / T,     z_ij = (R{p_ij} clamped - R{p_ij} free) / T
@@ -25,7 +25,7 @@ from scipy.special import logsumexp, xlogy
 from perturb.checks import as_floats, as_weights, integer, positive, read_only_copy
 from perturb.errors import InputError
 from perturb.kernels.graph import machine_errors
-from perturb.networks.cache import Kept
+from perturb.networks.cache import Cached
 from perturb.networks.gibbs import Sampled, SampledDivergence, sampled
 from perturb.networks.losses import softmax
 from perturb.networks.objective import Objective
@@ -35,18 +35,18 @@ MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table
 
 
 class Boltzmann:
-    """Stochastic units, all connected, at a temperature T.
+    """Stochastic neurons, all connected, at a temperature T.
 
     Parameters
     ----------
     n_visible : int
-        Units that data are about, at least 1; they come first.
+        Neurons that data are about, at least 1; they come first.
     n_hidden : int
         The others.
     temperature : float
         T, positive, in units of the energy.
     values : (0, 1) or (-1, 1)
-        The two states of a unit.
+        The two states of a neuron.
     sign : {1, -1}
         1: the source's convention, E = sum w s s; -1: the usual one, E = -sum w s s.
 
@@ -63,7 +63,7 @@ class Boltzmann:
     Notes
     -----
     E_a = sum_{i<j} s_i s_j w_ij + sum_i s_i w_i0 (times sign) and P_a = exp(-E_a/T)/Z. w holds w_ij
-    for i < j in the order (0,1), (0,2), ..., (1,2), ..., then w_i0, the bias of each unit.
+    for i < j in the order (0,1), (0,2), ..., (1,2), ..., then w_i0, the bias of each neuron.
 
     References
     ----------
@@ -134,12 +134,12 @@ class Boltzmann:
         )
 
     def objective(self, data: Array) -> "BoltzmannObjective":
-        """KL(data || model) on the visible units.
+        """KL(data || model) on the visible neurons.
 
         Parameters
         ----------
         data : array of shape (S, n_visible) or (2^n_visible,)
-            Observed states, one a row; or a distribution over the visible states, unit 0 the
+            Observed states, one a row; or a distribution over the visible states, neuron 0 the
             highest bit, its lower value a 0.
 
         Returns
@@ -151,17 +151,17 @@ class Boltzmann:
     # ---- exact, by enumeration
 
     def states(self, n: int) -> Array:
-        """All states of some units.
+        """All states of some neurons.
 
         Parameters
         ----------
         n : int
-            How many units.
+            How many neurons.
 
         Returns
         -------
         array of shape (2^n, n)
-            Unit 0 is the highest bit.
+            Neuron 0 is the highest bit.
         """
         bits = np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1
         return np.where(bits, self.values[1], self.values[0])
@@ -216,7 +216,7 @@ class Boltzmann:
         """E_a (or D_a, of v) for visible and hidden states, shape (2^n_visible, 2^n_hidden)."""
         if self.n_units > MAX_UNITS:
             raise InputError(
-                f"{self.n_units} units have too many states to enumerate (limit {MAX_UNITS}): use"
+                f"{self.n_units} neurons have too many states to enumerate (limit {MAX_UNITS}): use"
                 " sample()"
             )
         W = np.zeros((self.n_units, self.n_units))
@@ -302,8 +302,8 @@ class Boltzmann:
         Notes
         -----
         R{p} is -Cov(s_i s_j, D)/T, with K - 1 samples in its denominator. Random numbers are keyed
-        by (seed, chain, sweep, unit), chains numbered from first_chain: chains of other numbers are
-        independent. Time: sweeps x chains x n_units^2.
+        by (seed, chain, sweep, neuron), chains numbered from first_chain: chains of other numbers
+        are independent. Time: sweeps x chains x n_units^2.
         """
         w, v = as_weights("w", w, self.n_weights), as_weights("v", v, self.n_weights)
         for name, number, least, bits in (
@@ -369,7 +369,7 @@ class BoltzmannObjective(Objective):
 
     Notes
     -----
-    Both phases are cached for products at the same w: 16 bytes for each state of all units.
+    Both phases are cached for products at the same w: 16 bytes for each state of all neurons.
     """
 
     parallel = True
@@ -400,7 +400,7 @@ class BoltzmannObjective(Objective):
         # sum p log p, which does not depend on w; a single pattern keeps that of all, so that the
         # patterns' errors add up
         self.entropy = float(xlogy(self.shares, self.shares).sum()) if entropy is None else entropy
-        self._both_phases = Kept(self._phases, self.n_weights)
+        self._both_phases = Cached(self._phases, self.n_weights)
 
     @cached_property
     def distribution(self) -> Array:

@@ -11,7 +11,7 @@ Array = np.ndarray
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class Cached(Generic[T]):
     """compute(w), cached for the next call at the same w: what several products at one point share.
 
     w is copied, and compared entry by entry, so that the cache cannot be out of date; the rest of

@@ -1,8 +1,8 @@
 """Feed-forward networks on any directed acyclic graph of units: exact error, gradient and Hv.
 
-By R{backprop} (Pearlmutter 1994). Units are put into levels, the length of the longest path that
+By R{backprop} (Pearlmutter 1994). Neurons are put into levels, the length of the longest path that
 leads to them, and a level is evaluated at once: a sparse product for the net inputs, one call for
-each activation in it. Arrays run over units (in order of their level), then directions, then
+each activation in it. Arrays run over neurons (in order of their level), then directions, then
 patterns.
 """
 
@@ -16,7 +16,7 @@ from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.graph import graph_errors
 from perturb.networks.activations import names_of_units
-from perturb.networks.cache import Kept
+from perturb.networks.cache import Cached
 from perturb.networks.graph_levels import Level, add_products, edge_array, levels_of, tied_weights
 from perturb.networks.losses import ERRORS, check_outputs
 from perturb.networks.objective import Objective
@@ -26,26 +26,26 @@ Array = np.ndarray
 
 
 class DAG:
-    """A feed-forward network of any graph of units, without cycles.
+    """A feed-forward network of any graph of neurons, without cycles.
 
     Parameters
     ----------
     n_units : int
-        Units, numbered from 0.
+        Neurons, numbered from 0.
     edges : sequence of (from, to) pairs
         Each at most once. Without `tied`, w has one entry per edge, in their order.
     inputs : sequence of int
-        Units whose activity is the pattern; no edge may lead into them.
+        Neurons whose activity is the pattern; no edge may lead into them.
     outputs : sequence of int
-        Units whose activity has targets; they may feed other units too.
+        Neurons whose activity has targets; they may feed other neurons too.
     activation : str or {unit: name}
-        One name for all units, or one for each; units left out are tanh.
+        One name for all neurons, or one for each; neurons left out are tanh.
     error : str
         A key of `losses.ERRORS`; the cross-entropies need linear outputs.
     bias : int, optional
-        A unit whose activity is always 1; no edge may lead into it.
+        A neuron whose activity is always 1; no edge may lead into it.
     external : array of shape (n_units,), optional
-        I_j of each unit; 0 if left out.
+        I_j of each neuron; 0 if left out.
     tied : sequence of int, one for each edge, optional
         tied[e] is the entry of w that edge e uses, numbered from 0 without gaps: shared weights.
 
@@ -54,12 +54,12 @@ class DAG:
     n_weights : int
         n, the edges, or with `tied` the different entries.
     levels : int array of shape (n_units,)
-        The length of the longest path to each unit.
+        The length of the longest path to each neuron.
 
     Raises
     ------
     InputError
-        For a cycle, an unknown unit, a repeated edge or a name that is not known.
+        For a cycle, an unknown neuron, a repeated edge or a name that is not known.
 
     Notes
     -----
@@ -67,7 +67,7 @@ class DAG:
 
     Examples
     --------
-    A hidden unit, and an edge past it:
+    A hidden neuron, and an edge past it:
 
     >>> import perturb
     >>> edges = [(0, 1), (1, 2), (0, 2)]
@@ -110,8 +110,8 @@ class DAG:
         if into.any():
             i, j = self.edges[into][0]
             raise InputError(
-                f"edge ({i}, {j}) leads into unit {j}, whose activity is given: remove the edge, or"
-                " the unit from inputs"
+                f"edge ({i}, {j}) leads into neuron {j}, whose activity is given: remove the edge,"
+                " or the neuron from inputs"
             )
         choose("error", error, ERRORS)
         self.activations = names_of_units(activation, self.n_units)
@@ -122,12 +122,12 @@ class DAG:
         if self.external.shape != (self.n_units,):
             raise InputError(
                 f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j"
-                " per unit"
+                " per neuron"
             )
         if self.external[given].any():
             unit = given[int(np.flatnonzero(self.external[given])[0])]
             raise InputError(
-                f"external[{unit}] = {self.external[unit]:g}, but the activity of unit {unit} is"
+                f"external[{unit}] = {self.external[unit]:g}, but the activity of neuron {unit} is"
                 " given: set it to 0"
             )
         self.tied = tied_weights(tied, len(self.edges))
@@ -135,7 +135,7 @@ class DAG:
         self.levels = levels_of(self.edges, self.n_units)
 
     def init(self, seed: int) -> Array:
-        """Random starting weights: normal, of variance 1/(edges into the unit).
+        """Random starting weights: normal, of variance 1/(edges into the neuron).
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class DAG:
         return rng.standard_normal(self.n_weights) / np.sqrt(fan_in[self.edges[first, 1]])
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The units each weight comes from and goes to, two int arrays (n,).
+        """The neurons each weight comes from and goes to, two int arrays (n,).
 
         Of a tied weight, those of its first edge.
         """
@@ -188,8 +188,8 @@ class DAGObjective(Objective):
     Notes
     -----
     Cost of Hv: about two gradients on top of one, which is cached for products at the same w; 8
-    bytes per unit, pattern and direction, a few times over, for as many directions at a time as 64
-    MB hold.
+    bytes per neuron, pattern and direction, a few times over, for as many directions at a time as
+    64 MB hold.
     """
 
     parallel = True
@@ -214,7 +214,7 @@ class DAGObjective(Objective):
         self._inputs, self._outputs = place[network.inputs], place[network.outputs]
         self._bias = None if network.bias is None else place[network.bias]
         self._E = ERRORS[network.error]
-        self._primal = Kept(self._both_passes, self.n_weights)
+        self._primal = Cached(self._both_passes, self.n_weights)
         self._order = order
         self._compiled: tuple | None = (
             None  # what the compiled forward pass takes, made when first needed
@@ -273,7 +273,7 @@ class DAGObjective(Objective):
         return out
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units.
+        """The activity of the output neurons.
 
         Parameters
         ----------
@@ -361,7 +361,7 @@ class DAGObjective(Objective):
     def _sum(self, *products: tuple[Array, Array]) -> Array:
         """Per edge, as in dE/dw_ij = y_i dE/dx_j, the sum of a_i b_j over patterns and products.
 
-        products: pairs a, b of shape (units, S).
+        products: pairs a, b of shape (neurons, S).
         """
         out = np.zeros(len(self._source))
         for at_source, at_target in products:
@@ -373,7 +373,7 @@ class DAGObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """Weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its
+    """Weights of the edges; per neuron and pattern x, y, f', f'', dE/dy, dE/dx; E and its
     gradient.
     """
 

@@ -82,8 +82,9 @@ def sampled(
 ) -> Sampled:
     """Means and R{p} of a machine with E = s'Ws/2 + b's along D = s'Vs/2 + c's.
 
-    energy: W (units, units), symmetric, and b (units,). direction: V and c likewise. held: states
-    of the first units, which do not change. chains: their numbers, which key the random numbers.
+    energy: W (neurons, neurons), symmetric, and b (neurons,). direction: V and c likewise. held:
+    states of the first neurons, which do not change. chains: their numbers, which key the random
+    numbers.
     """
     (W, b), (V, c) = energy, direction
     T, count = temperature, len(chains)

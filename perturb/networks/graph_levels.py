@@ -32,7 +32,7 @@ def add_products(source, target, a, b, out):
 
 
 class Level:
-    """Units start..stop (in the order of levels) with their edges as compressed sparse rows."""
+    """Neurons start..stop (in the order of levels) with their edges as compressed sparse rows."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Rows:
     def product(self, weights: Array, y: Array) -> Array:
         """sum over each row's edges of weights[edge] y[column].
 
-        weights (edges,), y (units, ...) to (rows, ...).
+        weights (edges,), y (neurons, ...) to (rows, ...).
         """
         matrix = csr_array(
             (weights[self.edges], self.columns, self.indptr),
@@ -68,7 +68,7 @@ class Rows:
         return (matrix @ y.reshape(y.shape[0], -1)).reshape(-1, *y.shape[1:])
 
     def products(self, weights: Array, y: Array) -> Array:
-        """The same for k sets of weights (k, edges) and one y (units, S): (rows, k, S)."""
+        """The same for k sets of weights (k, edges) and one y (neurons, S): (rows, k, S)."""
         k, rows, size = len(weights), len(self.indptr) - 1, len(self.edges)
         indptr = np.concatenate([[0], (self.indptr[1:] + size * np.arange(k)[:, None]).ravel()])
         stacked = csr_array(
@@ -94,14 +94,14 @@ def edge_array(edges: Sequence[tuple[int, int]], n_units: int) -> Array:
         pairs = np.zeros(0)
     if pairs.ndim != 2 or pairs.shape[1:] != (2,) or not np.issubdtype(pairs.dtype, np.integer):
         raise InputError(
-            "edges must be a list of at least one (from, to) pair of whole numbers, such as [(0,"
+            "edges must be a list of at least one (from, to) pair of integers, such as [(0,"
             " 2), (1, 2)]"
         )
     outside = ((pairs < 0) | (pairs >= n_units)).any(1)
     if outside.any():
         i, j = pairs[outside][0]
         raise InputError(
-            f"edge ({i}, {j}) names a unit that does not exist: units are 0 to {n_units - 1}"
+            f"edge ({i}, {j}) names a neuron that does not exist: neurons are 0 to {n_units - 1}"
         )
     _, first, copies = np.unique(pairs, axis=0, return_index=True, return_counts=True)
     if (copies > 1).any():
@@ -115,7 +115,7 @@ def tied_weights(tied: Sequence[int] | None, n_edges: int) -> Array:
         return np.arange(n_edges)
     entries = np.array(tied)
     if entries.shape != (n_edges,) or not np.issubdtype(entries.dtype, np.integer):
-        raise InputError(f"tied must be {n_edges} whole numbers, one for each edge")
+        raise InputError(f"tied must be {n_edges} integers, one for each edge")
     missing = set(range(entries.max() + 1)) - set(entries.tolist())
     if entries.min() < 0 or missing:
         raise InputError(
@@ -126,7 +126,7 @@ def tied_weights(tied: Sequence[int] | None, n_edges: int) -> Array:
 
 
 def levels_of(edges: Array, n_units: int) -> Array:
-    """The longest path to each unit, or InputError naming a cycle."""
+    """The longest path to each neuron, or InputError naming a cycle."""
     following: list[list[int]] = [[] for _ in range(n_units)]
     for i, j in edges.tolist():
         following[i].append(j)
@@ -140,7 +140,7 @@ def levels_of(edges: Array, n_units: int) -> Array:
             if waiting[after] == 0:
                 ready.append(after)
     if len(ready) < n_units:
-        # a unit that waits has a predecessor that waits: walking back must meet a unit twice
+        # a neuron that waits has a predecessor that waits: walking back must meet a neuron twice
         before = {j: i for i, j in edges.tolist() if waiting[i] and waiting[j]}
         unit, walked = next(iter(before)), []
         while unit not in walked:

@@ -406,7 +406,7 @@ class FunctionObjective(Objective):
         n_weights: int,
     ):
         if not (isinstance(n_weights, (int, np.integer)) and n_weights >= 1):
-            raise InputError(f"n_weights = {n_weights!r} must be a whole number >= 1")
+            raise InputError(f"n_weights = {n_weights!r} must be an integer >= 1")
         self.n_weights, self.n_patterns, self.depth = int(n_weights), 1, 1
         self._error, self._gradient, self._hvp = error, gradient, hvp
         self.inexact = tuple(

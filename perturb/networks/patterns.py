@@ -12,14 +12,14 @@ def as_units(name: str, units: object, n_units: int) -> Array:
     """`units` as an int array of different unit numbers, or InputError."""
     chosen = np.array(units)
     if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
-        raise InputError(f"{name} = {units!r} must be a list of at least one unit number")
+        raise InputError(f"{name} = {units!r} must be a list of at least one neuron number")
     wrong = [int(unit) for unit in chosen if not 0 <= unit < n_units]
     if wrong:
         raise InputError(
-            f"{name} names unit {wrong[0]}, which does not exist: units are 0 to {n_units - 1}"
+            f"{name} names neuron {wrong[0]}, which does not exist: neurons are 0 to {n_units - 1}"
         )
     if len(set(chosen.tolist())) < len(chosen):
-        raise InputError(f"{name} = {chosen.tolist()} names a unit twice: name it once")
+        raise InputError(f"{name} = {chosen.tolist()} names a neuron twice: name it once")
     return chosen.astype(int)
 
 

@@ -21,7 +21,7 @@ from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.equilibrium import relaxed_errors
 from perturb.networks.activations import names_of_units, per_unit
-from perturb.networks.cache import Kept
+from perturb.networks.cache import Cached
 from perturb.networks.losses import ERRORS, check_outputs
 from perturb.networks.objective import Objective
 from perturb.networks.patterns import as_patterns, as_units
@@ -32,24 +32,24 @@ SOLVERS = ("direct", "relax")
 
 
 class Recurrent:
-    """Units each connected to all, itself too, that relax to a fixed point.
+    """Neurons each connected to all, itself too, that relax to a fixed point.
 
     Parameters
     ----------
     n_units : int
     outputs : sequence of int
-        The units that have targets, numbered from 0.
+        The neurons that have targets, numbered from 0.
     activation : str or {unit: name}
-        One name for all units, or one for each; units left out are tanh.
+        One name for all neurons, or one for each; neurons left out are tanh.
     error : str
         A key of `losses.ERRORS`; the cross-entropies need linear outputs.
     inputs : sequence of int, optional
-        The units that get the patterns as their external inputs I; left out, all units do.
+        The neurons that get the patterns as their external inputs I; left out, all neurons do.
     solver : {"direct", "relax"}
         "relax" integrates the equations, as analog hardware does; "direct" polishes the fixed point
         by Newton's method and solves the linear equations for z, R{y}, R{z}: the reference.
     step : float
-        Of the integration, in time constants of a unit; in (0, 1].
+        Of the integration, in time constants of a neuron; in (0, 1].
     tolerance : float
         A relaxation ends when nothing changes faster, relative to the largest activity; in (0, 1).
     max_steps : int
@@ -65,7 +65,7 @@ class Recurrent:
     Raises
     ------
     InputError
-        For an unknown name or unit, or a number out of its range.
+        For an unknown name or neuron, or a number out of its range.
     NotSettled
         By the objective, if the network has not settled within max_steps, with the residual and the
         spectral radius; with "direct" also where the relaxation would never settle: a Jacobian with
@@ -86,7 +86,7 @@ class Recurrent:
 
     Examples
     --------
-    One linear unit, at rest at y = I/(1 - w):
+    One linear neuron, at rest at y = I/(1 - w):
 
     >>> import perturb
     >>> network = perturb.Recurrent(1, outputs=[0], activation="linear")
@@ -152,7 +152,7 @@ class Recurrent:
         return radius * rng.standard_normal(self.n_weights) / np.sqrt(self.n_units)
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The units each weight comes from and goes to, two int arrays (n,)."""
+        """The neurons each weight comes from and goes to, two int arrays (n,)."""
         unit = np.arange(self.n_units)
         return np.repeat(unit, self.n_units), np.tile(unit, self.n_units)
 
@@ -199,8 +199,8 @@ class RecurrentObjective(Objective):
         self._I = np.zeros((self.n_patterns, network.n_units))
         self._I[:, network.inputs] = self.x
         self._f, self._E = per_unit(network.activations), ERRORS[network.error]
-        self._settled = Kept(self._fixed_point, self.n_weights)
-        self._primal = Kept(self._both_relaxations, self.n_weights)
+        self._settled = Cached(self._fixed_point, self.n_weights)
+        self._primal = Cached(self._both_relaxations, self.n_weights)
         self.directions_at_once = max(
             1, 2**23 // (network.n_units * (self.n_patterns + network.n_units))
         )
@@ -218,7 +218,7 @@ class RecurrentObjective(Objective):
         return RecurrentObjective(self.network, self.x[rows], self.target[rows])
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units at the fixed points.
+        """The activity of the output neurons at the fixed points.
 
         Parameters
         ----------
@@ -338,7 +338,7 @@ class RecurrentObjective(Objective):
         Returns
         -------
         float
-            In units of a unit's own; infinite where one of them does not settle.
+            In units of a neuron's own; infinite where one of them does not settle.
 
         Notes
         -----

@@ -228,7 +228,7 @@ class Prediction:
 
 
 def _count(trials: float) -> float:
-    """So many trials, as a whole number; infinity where they are more than can be numbered."""
+    """So many trials, as an integer; infinity where they are more than can be numbered."""
     return math.ceil(trials) if trials <= MOST_TRIALS else math.inf
 
 

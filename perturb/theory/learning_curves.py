@@ -377,13 +377,13 @@ def stability_limit(
 
 def _limit(G: _Second, mu: float) -> float:
     lam = np.maximum(G.lam, 0.0)
-    top, still, t = float(lam.max()), (1 - mu) / (1 + mu), (1 + G.blur) * G.share
+    top, base, t = float(lam.max()), (1 - mu) / (1 + mu), (1 + G.blur) * G.share
     if top == 0:
         return math.inf
     if not G.share:
-        return 2 * (1 - mu) / (still * top)
+        return 2 * (1 - mu) / (base * top)
     if G.vectors:
-        c = still + G.share * (G.kurtosis - 2)
+        c = base + G.share * (G.kurtosis - 2)
         low, high = t * top, t * lam.sum() + max(-c, 0.0) * top
         x = brentq(
             lambda x: (t * lam / (x + c * (top - lam))).sum() - 1,

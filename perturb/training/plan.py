@@ -88,7 +88,7 @@ def check_option(name: str, value: Any, default: object, limits: Mapping[str, An
             return
     wanted = " and ".join(f"{sign} {limit}" for sign, limit, _ in broken)
     raise InputError(
-        f"{name} = {value!r} must be a {'whole' if whole else 'finite'} number {wanted}"
+        f"{name} = {value!r} must be {'an integer' if whole else 'a finite number'} {wanted}"
     )
 
 

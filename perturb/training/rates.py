@@ -110,8 +110,12 @@ def parabolic_step(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> 
         return 0.0
     r = plan.sigma * math.sqrt(p.size) / size
     E = measured(np.array([r * p, 0.0 * p, -r * p]))
-    bent, slope = float(E[0] - 2 * E[1] + E[2]) / r**2, float(E[0] - E[2]) / (2 * r)
-    return slope * min(1 / abs(bent) if bent else math.inf, REACH * r / slope) if slope > 0 else 0.0
+    curvature, slope = float(E[0] - 2 * E[1] + E[2]) / r**2, float(E[0] - E[2]) / (2 * r)
+    return (
+        slope * min(1 / abs(curvature) if curvature else math.inf, REACH * r / slope)
+        if slope > 0
+        else 0.0
+    )
 
 
 def rates_at(plan: Plan, state: State, update: int) -> Array:

@@ -124,7 +124,7 @@ class ConjugateGradients:
     def go_on(self, product: Array) -> None:
         """A step, from Hd (R, n)."""
         Hd = product + self.damping * self.d
-        square, bent, length = (
+        square, curvature, length = (
             (self.rest**2).sum(1),
             (self.d * Hd).sum(1),
             np.linalg.norm(self.d, axis=1),
@@ -133,14 +133,16 @@ class ConjugateGradients:
         self.top = np.maximum(
             self.top, np.divide(size, length, out=np.zeros_like(size), where=length > 0)
         )
-        positive = bent > ROUNDING * self.top * length**2
+        positive = curvature > ROUNDING * self.top * length**2
         if not self.begun:
-            way = np.divide(square, np.abs(bent), out=np.full_like(bent, np.inf), where=bent != 0)
+            way = np.divide(
+                square, np.abs(curvature), out=np.full_like(curvature, np.inf), where=curvature != 0
+            )
             most = np.divide(self.reach, length, out=np.zeros_like(length), where=length > 0)
             self.p[~positive] = (np.minimum(way, most)[:, None] * self.rest)[~positive]
         self.begun = True
         self.going &= positive & (square > 0)
-        alpha = np.where(self.going, square / np.where(positive, bent, 1.0), 0.0)[:, None]
+        alpha = np.where(self.going, square / np.where(positive, curvature, 1.0), 0.0)[:, None]
         self.p += alpha * self.d
         self.rest = np.where(self.going[:, None], self.rest - alpha * Hd, self.rest)
         beta = np.where(square > 0, (self.rest**2).sum(1) / np.where(square > 0, square, 1.0), 0.0)[

@@ -258,7 +258,7 @@ class Batch:
 
             for run in map(int, np.flatnonzero(state.failed < 0)):
                 if plan.rate == "line":
-                    state.memory["eta"][run] = self._along(
+                    state.memory["eta"][run] = self._parabolic_step(
                         state.w[run], G[run], run, first + plan.trials_per_update - 1
                     )
                 elif plan.rate != "fixed" and update % plan.tune_every == 0:
@@ -360,7 +360,7 @@ class Batch:
 
         return estimator
 
-    def _along(self, w: Array, p: Array, run: int, trial: int) -> float:
+    def _parabolic_step(self, w: Array, p: Array, run: int, trial: int) -> float:
         reading = self.plan.reading
 
         def measured(displaced: Array) -> Array:

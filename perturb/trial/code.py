@@ -134,9 +134,7 @@ class Code:
         False
         """
         if period is not None and not (isinstance(period, (int, np.integer)) and period >= 2):
-            raise InputError(
-                f"period = {period!r} of code {name} must be a whole number of trials >= 2, or None"
-            )
+            raise InputError(f"period = {period!r} of code {name} must be an integer >= 2, or None")
         length = None if period is None else _Constant(int(period))
         random = period is None
         description = description or "of the user's own"

@@ -145,6 +145,6 @@ def lfsr(taps: int | None = None, bits: int | None = None) -> Code:
         if value is not None and not (whole and least <= value <= most):
             allowed = f"from {least} to {most}" if name == "bits" else f">= {least}"
             raise InputError(
-                f"{name} = {value!r} of code lfsr must be a whole number {allowed}, or None"
+                f"{name} = {value!r} of code lfsr must be an integer {allowed}, or None"
             )
     return replace(CODES["lfsr"], length=Registers(taps and int(taps), bits and int(bits)))

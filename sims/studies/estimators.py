@@ -13,7 +13,7 @@ from perturb.estimation.point import Point
 from perturb.estimation.solution import Estimate, solve
 from perturb.estimation.statistics import Statistics
 from perturb.seeds import nth_seed
-from perturb.theory.amplitude import beyond
+from perturb.theory.amplitude import higher_order_terms
 from perturb.theory.comparison import QuantityComparison, compare_at
 from perturb.theory.estimates import QuantityPrediction, predict
 from perturb.theory.quadratic import curvatures
@@ -41,7 +41,7 @@ def estimators(
     unit = experiment.chip.error_unit
     point = Point(problem.objective, problem.w, problem.v)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
-    further = beyond(problem.objective, problem.w, problem.v, probes=256)
+    further = higher_order_terms(problem.objective, problem.w, problem.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial
     reading = Reading(unit.noise, unit.bits, unit.range)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
