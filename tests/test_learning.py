@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from perturb import DAG, MLP, InputError, Objective, Recurrent
+from perturb.training.exact import Exact
 from perturb.training.loop import begin, train
 from perturb.training.plan import Plan, State
 from perturb.training.presentation import presented
-from perturb.training.sources import Batch, Exact
+from perturb.training.sources import Batch
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 

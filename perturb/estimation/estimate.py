@@ -37,24 +37,77 @@ def estimate(
     resume: Statistics | None = None,
     precision: str = "auto",
 ) -> Estimate:
-    """Per-weight estimates of g = dE/dw and z = Hv by weight perturbation, as an ideal chip with a
-    noisy error unit makes them.
+    """Per-weight estimates of g = dE/dw and z = Hv by weight perturbation.
 
-    w, v: shape (n,). sigma: rms of a perturbation, in units of the weights. r: displacement along
-    v, for methods that displace. error_noise: standard deviation of one evaluation of E.
-    presentation: "batch", every evaluation presents all patterns, or "pattern", every trial
-    presents one, drawn at random. Same seed, same bits, whatever `threads`. method, code: a name,
-    or a `Method` or `Code` of your own (`Code.from_function`; `perturb.lfsr`, a shift register for
-    each tile). resume: statistics of an estimate with the same arguments (its `statistics`, or
-    `Statistics.load`): `trials` more are added to them, with the same bits as in one run.
-    precision: of the evaluations of E, "float32" (networks, codes and presentations with a kernel
-    for it), "float64", or "auto": float32 where its rounding adds less than 1 % to the variance.
-    `Estimate.precision` says which it was.
+    As an ideal chip with a noisy error unit makes them.
 
-    Limits and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial`
-    evaluations of E, and 4 trials' to see that sigma is not too small. Arrays that do not fit, v =
-    0 (but for the gradient alone), an unknown name, a sigma that rounding hides, or an error that
-    is not finite raise InputError.
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+        Weights.
+    v : array of shape (n,)
+        The direction that H is multiplied by; 0 is allowed for the gradient alone.
+    trials : int
+        K, at least 1: draws of the perturbation.
+    method : str or Method
+        A name in `METHODS`, or a method of your own.
+    code : str or Code
+        A name in `CODES`, or a code of your own (`Code.from_function`; `lfsr`, a shift register for
+        each tile).
+    sigma : float
+        The rms perturbation, in units of the weights.
+    r : float
+        The displacement of w along v, of a method that has one.
+    seed : int
+        From 0 to 2^64 - 1.
+    error_noise : float
+        Standard deviation of one evaluation, in units of E.
+    presentation : {"batch", "pattern"}
+        "batch": every evaluation presents all patterns; "pattern": every trial presents one, drawn
+        at random.
+    threads : int, optional
+        Left out, as many as there are cores. Same seed, same bits, whatever their number.
+    resume : Statistics, optional
+        Of an estimate with the same arguments (its `statistics`, or `Statistics.load`): `trials`
+        more are added to them, with the same bits as in one run.
+    precision : {"auto", "float32", "float64"}
+        Of the evaluations of E: "float32" (networks, codes and presentations with a kernel for it),
+        "float64", or "auto": float32 where its rounding adds less than 1 % to the variance.
+        `Estimate.precision` says which it was.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, v = 0 (but for the gradient alone), an unknown name, a sigma
+        that rounding hides, statistics of another run, or an error that is not finite.
+
+    Notes
+    -----
+    The gradient is <dE D_i>/sigma^2; z by the method, see `METHODS` and perturb/README.md. Limits
+    and variances: `predict`. Cost: trials times `METHODS[method].evaluations_per_trial` evaluations
+    of E, and those of 4 trials to see that sigma is not too small.
+
+    References
+    ----------
+    Cauwenberghs, A fast stochastic error-descent algorithm, NIPS 5 (1993) 244-251.
+
+    Examples
+    --------
+    Over a whole Walsh period, differences are exact on a quadratic E:
+
+    >>> import numpy as np
+    >>> import perturb
+    >>> objective = perturb.MLP([2, 1]).objective([[1.0, 2.0], [0.0, 1.0]], [[1.0], [0.0]])
+    >>> found = perturb.estimate(objective, np.zeros(3), [1.0, 0.0, 0.0], trials=4)
+    >>> found.gradient.round(6), found.hv.round(6)
+    (array([-0.5, -1. , -0.5]), array([0.5, 1. , 0.5]))
+    >>> found.evaluations
+    16
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
     code = choose("code", code, CODES) if isinstance(code, str) else code

@@ -23,15 +23,44 @@ FORMAT = "perturb statistics 3"
 
 
 class Statistics:
-    """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any
-    split gives the same bits.
+    """Sums over trials, all that an estimate is solved from: mergeable, storable.
 
-    sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial
-    numbers summed so far, as (first, last + 1) in order. A run goes on at the end of its last span,
-    so spans = [(first, first)] is an empty start for one of several processes. point: where they
-    were summed, None before the first trial. opened: the first trial in `open`, if there is one.
-    precision: float32, if any trial ran so. periods: of a periodic code, what its double periods
-    made, for the standard errors; None for any other, and for one of the user's own.
+    Parameters
+    ----------
+    design : Design
+        What all trials have in common.
+    spans : iterable of (int, int)
+        Trial numbers summed so far, as (first, last + 1) in order. A run goes on at the end of its
+        last span, so [(first, first)] is an empty start for one of several processes.
+
+    Attributes
+    ----------
+    closed, open : tuple of two arrays
+        Sums (rows, n), with rows named by `synapse.SUMS`, and totals, by `synapse.TOTALS`: of whole
+        blocks, and of the block not yet full, so that any split of a run gives the same bits.
+    opened : int or None
+        The first trial in `open`, if there is one.
+    precision : {"float64", "float32"}
+        float32, if any trial ran so.
+    point : PointRecord or None
+        Where they were summed; None before the first trial.
+    periods : Periods or None
+        What the double periods of a periodic code made, for the standard errors; None for any
+        other, and for one of the user's own.
+
+    Examples
+    --------
+    Two processes, each with trials of its own, together make one run:
+
+    >>> import numpy as np
+    >>> import perturb
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
+    >>> options = {"w": np.zeros(2), "v": np.ones(2), "code": "rademacher"}
+    >>> first = perturb.estimate(objective, trials=100, **options).statistics
+    >>> rest = perturb.Statistics(first.design, spans=[(100, 100)])
+    >>> rest = perturb.estimate(objective, trials=50, resume=rest, **options).statistics
+    >>> first.merge(rest).spans
+    [(0, 150)]
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
@@ -45,7 +74,17 @@ class Statistics:
         )
 
     def bind(self, point: PointRecord) -> None:
-        """Note where the trials are run; InputError if those so far were run elsewhere."""
+        """Note where the trials are run.
+
+        Parameters
+        ----------
+        point : PointRecord
+
+        Raises
+        ------
+        InputError
+            If those so far were run elsewhere.
+        """
         if self.point is not None and not self.point.same(point):
             raise InputError(
                 "the statistics were summed at another w, v, network, data or error noise: go on"
@@ -54,26 +93,42 @@ class Statistics:
         self.point = self.point or point
 
     def zeros(self) -> tuple[Array, Array]:
+        """Empty sums and totals."""
         return np.zeros((len(SUMS), self.design.n_weights)), np.zeros(len(TOTALS))
 
     @property
     def sums(self) -> Array:
+        """Sums over all trials, (rows, n), rows named by `synapse.SUMS`."""
         return self.closed[0] + self.open[0]
 
     @property
     def totals(self) -> Array:
+        """Sums of the broadcasts alone, named by `synapse.TOTALS`."""
         return self.closed[1] + self.open[1]
 
     @property
     def trials(self) -> int:
+        """How many have been summed."""
         return sum(stop - start for start, stop in self.spans)
 
     @property
     def next_trial(self) -> int:
+        """The number of the trial that comes next."""
         return self.spans[-1][1] if self.spans else 0
 
     def extend(self, count: int) -> None:
-        """Note that the `count` trials after the last have been summed."""
+        """Note that the trials after the last have been summed.
+
+        Parameters
+        ----------
+        count : int
+            How many.
+
+        Raises
+        ------
+        InputError
+            If trial numbers would reach 2^62.
+        """
         start = self.next_trial
         check_trials(start, count)
         if self.spans:
@@ -82,8 +137,22 @@ class Statistics:
             self.spans.append((start, start + count))
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both; refuses other designs and trials counted twice. Equal to one
-        run within rounding.
+        """The statistics of both.
+
+        Parameters
+        ----------
+        other : Statistics
+            Of the same design, at the same point, of other trials.
+
+        Returns
+        -------
+        Statistics
+            Equal to those of one run within rounding.
+
+        Raises
+        ------
+        InputError
+            For another design or point, or trials that both have.
         """
         if self.design != other.design:
             raise InputError(
@@ -117,10 +186,21 @@ class Statistics:
         return both
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one file (NumPy's npz), whole or not at all: first beside it, then
-        renamed.
+        """Write everything to one file (NumPy's npz), whole or not at all.
 
-        A loaded copy goes on with the same bits. A file that cannot be written raises InputError.
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+
+        Notes
+        -----
+        It is written beside `path` first and then renamed. A loaded copy goes on with the same
+        bits.
         """
         design, code, point = self.design, self.design.code, self.point
         header = {
@@ -152,10 +232,22 @@ class Statistics:
 
     @classmethod
     def load(cls, path: str | Path, code: Code | None = None) -> "Statistics":
-        """Read what `save` wrote. code: needed for statistics of a code of the user's own, whose
-        function no file can hold.
+        """Read what `save` wrote.
 
-        A file that is missing, cut short, damaged, or of another kind or version raises InputError.
+        Parameters
+        ----------
+        path : str or Path
+        code : Code, optional
+            Needed for statistics of a code of the user's own, whose function no file can hold.
+
+        Returns
+        -------
+        Statistics
+
+        Raises
+        ------
+        InputError
+            For a file that is missing, cut short, damaged, or of another kind or version.
         """
         with archive.reading(
             Path(path),

@@ -9,7 +9,10 @@ __all__ = [
     "imperfections",
     "learning_curves",
     "limits",
+    "perceptron",
+    "predictions",
     "quadratic",
+    "second_moments",
     "variances",
 ]
 

@@ -4,7 +4,7 @@ from importlib import import_module
 
 _HOME = {
     "Batch": "sources",
-    "Exact": "sources",
+    "Exact": "exact",
     "Plan": "plan",
     "State": "plan",
     "begin": "loop",

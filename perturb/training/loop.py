@@ -37,11 +37,40 @@ class Source(Protocol):
 
 
 def train(source: Source, start: State, updates: int, every: int) -> Iterator[State]:
-    """Yield the state after every `every` updates, the start included, until `updates` are done or
-    all runs have failed.
+    """Learn, and yield the state now and then.
 
-    It is always the same object: copy what is to be kept. The caller may stop, look or plot
-    between; a state that was stored and read again goes on to the same bits.
+    Parameters
+    ----------
+    source : Source
+        What makes the updates: `Batch`, `Exact`, or one of hardware.
+    start : State
+        As from `begin`, or stored.
+    updates : int
+        Until so many are done in all, or all runs have failed.
+    every : int
+        Updates between two looks.
+
+    Yields
+    ------
+    State
+        The start, and then after every `every` updates. It is always the same object: copy what has
+        to outlast the next one.
+
+    Notes
+    -----
+    The caller may stop, look or plot between; a state that was stored and read again goes on to the
+    same bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> from perturb.training import Exact, Plan, begin, train
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
+    >>> plan = Plan(eta=0.25)
+    >>> [round(objective.error(state.w[0]), 4) for state in
+    ...     train(Exact(objective, plan), begin(np.zeros(2), plan), updates=2, every=1)]
+    [0.5, 0.125, 0.0312]
     """
     yield start
     while start.update < updates and not (start.failed >= 0).all():
@@ -50,7 +79,30 @@ def train(source: Source, start: State, updates: int, every: int) -> Iterator[St
 
 
 def begin(w: Array, plan: Plan) -> State:
-    """The state before the first update, from starting weights w (R, n) or (n,)."""
+    """The state before the first update.
+
+    Parameters
+    ----------
+    w : array of shape (R, n) or (n,)
+        Starting weights of each run.
+    plan : Plan
+
+    Returns
+    -------
+    State
+
+    Raises
+    ------
+    InputError
+        For the rule "newton-mean" and more than 2,000 weights, whose matrix it stores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb.training import Plan, begin
+    >>> begin(np.zeros(3), Plan()).w.shape
+    (1, 3)
+    """
     w = np.atleast_2d(as_floats("w", w)).copy()
     memory = {"m": np.zeros_like(w)} if plan.rule == "momentum" else {}
     if plan.rule == "diagonal":

@@ -105,21 +105,73 @@ MOST = 2**40  # of what is counted
 class Plan:
     """How runs learn; everything but the network, the data and the starting weights.
 
-    method, code: tables or their names. rate: where the learning rate comes from: "fixed", it is
-    eta; or the runs themselves measure it, every `tune_every` updates with `tune_trials` trials:
-    "trace", eta / T with T = tr H from the mean of antithetic dE, or more where the spread of dE
-    tells of negative curvature, see `measured_trace`; "eigenvalue", eta / (|l| (1 + 1/K) + T/K)
-    with l, the eigenvalue of largest size, by power iteration on estimated z as well; "line", at
-    every update eta times the way to the minimum of the parabola through E along the step, three
-    evaluations more. By no measured rate is a step along g longer than eta times a hundred
-    perturbations. decay > 0: the rate is divided by 1 + update/decay.
+    Parameters
+    ----------
+    method : Method or str
+        How g (and z) are estimated.
+    code : Code or str
+    sigma : float
+        The rms perturbation, in units of the weights.
+    r : float
+        The displacement of w along v, of a method that has one.
+    rule : str
+        How an update follows from g and z, see `RULES`.
+    rate : {"fixed", "trace", "eigenvalue", "line"}
+        Where the learning rate comes from, see Notes.
+    eta : float
+        Learning rate; where it is measured, a factor of it.
+    decay : float
+        If positive, the rate is divided by 1 + update/decay.
+    momentum : float
+        mu of the rule "momentum".
+    damping : float
+        Added to curvature by the rules that use it.
+    memory : float
+        The share of the running mean of H_ii that an update leaves, of the rule "diagonal".
+    cg_steps : int
+        Products Hp of an update, of the rule "newton-cg".
+    trials_per_update : int
+        K, tau_theta.
+    perturb_every : int
+        Trials for which a perturbation stands, tau_p.
+    sample_every : int
+        Trials for which the same patterns are shown, tau_x.
+    batch : int
+        Patterns shown in an evaluation, all of them if 0; smaller batches go through the patterns
+        in an order drawn anew for each pass.
+    baseline_free : bool
+        Whether E(w) is read without noise and not counted, as simulations in the literature do.
+    tune_every, tune_trials : int
+        Updates after which a measured rate is measured anew, and the trials of it.
+    seed : int
+        Of run 0; those of others are derived from it (`seed_of`).
+    reading : Reading
+        How one pattern's error is read.
 
-    trials_per_update: K. batch: patterns shown in an evaluation, all of them if 0; smaller batches
-    go through the patterns in an order drawn anew for each pass. baseline_free: E(w) is read
-    without noise and not counted, as simulations in the literature do. reading: what a reading of
-    one pattern's error is like. seed: of run 0; those of others are derived from it (`seed_of`).
-    damping, cg_steps, memory: of the rules of curvature; memory is the share of h kept at an
-    update.
+    Raises
+    ------
+    InputError
+        For an unknown name, a number out of its range, or settings that do not go together.
+
+    Notes
+    -----
+    A rate that runs measure themselves: "trace", eta / T with T = tr H from the mean of antithetic
+    dE, or more where the standard deviation of dE tells of negative curvature, see
+    `measured_trace`; "eigenvalue", eta / (|l| (1 + 1/K) + T/K) with l, the eigenvalue of largest
+    size, by power iteration on estimated z as well; "line", at every update eta times the way to
+    the minimum of the parabola through E along the step, three evaluations more. By no measured
+    rate is a step along g longer than eta times a hundred perturbations.
+
+    References
+    ----------
+    McCaughan et al., Multiplexed gradient descent, APL Machine Learning 1 (2023) 026118.
+
+    Examples
+    --------
+    >>> from perturb.training import Plan
+    >>> plan = Plan(rule="momentum", trials_per_update=4)
+    >>> plan.evaluations_of_an_update, plan.updates_within(100)
+    (8, 12)
     """
 
     method: Method = METHODS["central"]
@@ -181,19 +233,33 @@ class Plan:
 
     @classmethod
     def options(cls) -> dict[str, Any]:
-        """The fields, by name, that say how weights are updated, each an `option` with a
-        meaning.
+        """The fields that say how weights are updated.
+
+        Returns
+        -------
+        dict
+            By name, each an `option` with a meaning.
         """
         return {each.name: each for each in fields(cls) if each.metadata.get("meaning")}
 
     def seed_of(self, run: int) -> int:
-        """The seed of a run's perturbations, noise and presented patterns: `seeds.nth_seed` of
-        "run".
+        """The seed of a run's perturbations, noise and presented patterns.
+
+        Parameters
+        ----------
+        run : int
+            Its number, from 0.
+
+        Returns
+        -------
+        int
+            `seeds.nth_seed` of "run".
         """
         return nth_seed(self.seed, "run", run)
 
     @property
     def needs_z(self) -> bool:
+        """Whether the rule uses z = Hv."""
         return RULES[self.rule][0] < 0
 
     @property
@@ -216,14 +282,33 @@ class Plan:
         return self.tune_trials * (len(METHODS["antithetic"].phases) + steps)
 
     def evaluations(self, updates: int) -> int:
-        """Measurements of E in so many updates from the first, tuning included."""
+        """Measurements of E, tuning included.
+
+        Parameters
+        ----------
+        updates : int
+            How many, from the first.
+
+        Returns
+        -------
+        int
+        """
         return (
             updates * self.evaluations_of_an_update
             + -(-updates // self.tune_every) * self.evaluations_of_tuning
         )
 
     def updates_within(self, evaluations: int) -> int:
-        """The most updates that take no more measurements of E than that."""
+        """The most updates that take no more measurements of E than allowed.
+
+        Parameters
+        ----------
+        evaluations : int
+
+        Returns
+        -------
+        int
+        """
         one, tuning = self.evaluations_of_an_update, self.evaluations_of_tuning
         rounds, rest = divmod(evaluations, self.tune_every * one + tuning)
         return rounds * self.tune_every + max(0, rest - tuning) // one
@@ -231,12 +316,22 @@ class Plan:
 
 @dataclass
 class State:
-    """Where runs stand that learn side by side. update, trial: done by each of them.
+    """Where runs stand that learn side by side.
 
-    w: weights (R, n), as the network has them. memory: further numbers of the rule, (R, ...): m, h,
-    eta. failed (R,): the trial whose error was not finite, or -1; such a run stands still from
-    there on. evaluations: of each run, tuning included. extra: arrays of whoever writes the weights
-    or measures.
+    Attributes
+    ----------
+    w : array of shape (R, n)
+        Weights of each run, as the network has them.
+    update, trial : int
+        Done by each of them.
+    evaluations : int
+        Of each run, tuning included.
+    memory : dict of arrays (R, ...)
+        Further numbers of the rule: m, h, H, eta.
+    failed : int array of shape (R,)
+        The trial whose error was not finite, or -1; such a run does not move any more.
+    extra : dict of arrays
+        Of whoever writes the weights or measures.
     """
 
     w: Array
@@ -248,7 +343,13 @@ class State:
     extra: dict[str, Array] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, Array]:
-        """Everything, to be stored: `State.of_arrays` makes an equal one."""
+        """Everything, to be stored.
+
+        Returns
+        -------
+        dict of arrays
+            `State.of_arrays` makes an equal state.
+        """
         counts = np.array([self.update, self.trial, self.evaluations])
         parts = {"w": self.w, "failed": self.failed, "counts": counts}
         parts |= {f"memory.{name}": array for name, array in self.memory.items()}
@@ -256,6 +357,16 @@ class State:
 
     @classmethod
     def of_arrays(cls, parts: dict[str, Array]) -> "State":
+        """The state that `arrays` gave.
+
+        Parameters
+        ----------
+        parts : dict of arrays
+
+        Returns
+        -------
+        State
+        """
         update, trial, evaluations = (int(count) for count in parts["counts"])
 
         def named(start: str) -> dict[str, Array]:

@@ -1,195 +1,81 @@
-"""Where updates come from: trials of an ideal chip (`Batch`), or the exact gradient (`Exact`)."""
+"""Updates by trials of an ideal chip."""
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from perturb.curvature.eigenvalues import eigenpairs
 from perturb.errors import InputError, choose
-from perturb.estimation.engine import Mismatch, has_kernel
+from perturb.estimation.engine import Mismatch
 from perturb.estimation.estimate import estimate
 from perturb.estimation.solution import Estimate
-from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
-from perturb.kernels.training import descend, draw_runs, learn
+from perturb.kernels.training import draw_runs, learn
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.seeds import first_seeds
-from perturb.threads import n_threads
 from perturb.training.loop import check_state
 from perturb.training.plan import LINE_PHASE, RULES, SIGNED, Plan, State, count_updates
 from perturb.training.presentation import presented
-from perturb.training.rates import (
-    Estimator,
-    parabolic_step,
-    rate_of,
-    rates_at,
-    set_rate,
-    trace_size,
+from perturb.training.rates import Estimator, parabolic_step, set_rate
+from perturb.training.rules import directions, of_length_one
+from perturb.training.updates import (
+    Write,
+    architecture,
+    each_run,
+    has_update_kernel,
+    update_weights,
+    write_in_full,
 )
-from perturb.training.rules import begin_steps, directions, of_length_one, wanted_change
 from perturb.trial.random import NOISE, normals
 from perturb.trial.readout import read
 
 Array = np.ndarray
-Write = Callable[
-    [State, Array, int], None
-]  # (state, wanted changes (R, n), number of the update): changes state.w
-
-
-class Exact:
-    """The control: the exact gradient of the patterns that the trials of an update would show,
-    and exact z for the rules.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        plan: Plan,
-        write: Write | None = None,
-        threads: int | None = None,
-    ):
-        self.objective, self.plan, self.write, self.threads = (
-            objective,
-            plan,
-            write or _in_full,
-            threads,
-        )
-        small = (
-            objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14
-        )  # beyond, BLAS is faster
-        self.compiled = small and write is None and _has_kernel(objective, plan)
-
-    def advance(self, state: State, updates: int) -> None:
-        check_state(state, self.objective)
-        plan, R = self.plan, len(state.w)
-        if self.compiled:
-            self._in_kernel(state, updates)
-            return
-        for update in range(state.update, state.update + updates):
-            shown = [self._shown(update, run) for run in range(R)]
-            G = np.array([part.gradient(w) for part, w in zip(shown, state.w, strict=True)])
-            size = np.linalg.norm(G, axis=1)
-            for run in np.flatnonzero(~np.isfinite(size) & (state.failed < 0)):
-                state.failed[run] = state.trial
-            # what a trial in the direction of the gradient would do: the rule that keeps what is
-            # better always keeps it
-            D = (
-                -plan.sigma
-                * math.sqrt(state.w.shape[1])
-                * G
-                / np.where(size > 0, size, 1.0)[:, None]
-            )
-
-            def product(V: Array, shown: list[Objective] = shown) -> Array:
-                return np.array(
-                    [part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)]
-                )
-
-            if plan.rate == "line" or (plan.rate != "fixed" and update % plan.tune_every == 0):
-                rates = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
-                state.memory["eta"] = np.where(np.isfinite(rates), rates, state.memory["eta"])
-            _update(plan, state, update, G, D, -size, product, self.write)
-
-    def _shown(self, update: int, run: int) -> Objective:
-        if self.plan.batch in (0, self.objective.n_patterns):
-            return self.objective
-        return self.objective.subset(self._rows(update, run))
-
-    def _rows(self, update: int, run: int) -> Array:
-        """The patterns that the trials of an update show."""
-        plan = self.plan
-        first, last = update * plan.trials_per_update, (update + 1) * plan.trials_per_update
-        from_, to = first // plan.sample_every, (last - 1) // plan.sample_every
-        return presented(
-            plan.seed_of(run), from_, to - from_ + 1, plan.batch, self.objective.n_patterns
-        ).ravel()
-
-    def _in_kernel(self, state: State, updates: int) -> None:
-        objective, plan, first = self.objective, self.plan, state.update
-        assert isinstance(objective, MLPObjective)
-        X, target = np.ascontiguousarray(objective.x), np.ascontiguousarray(objective.target)
-        whole = (
-            np.arange(objective.n_patterns)[None]
-            if plan.batch in (0, objective.n_patterns)
-            else None
-        )
-
-        def one(run: int) -> None:
-            m = state.memory["m"][run] if "m" in state.memory else np.zeros(state.w.shape[1])
-            begun, last = first, first + updates
-            while begun < last and state.failed[run] < 0:
-                # updates that show equally many patterns, some MB of them at most
-                rows, end = whole, last
-                if rows is None and plan.trials_per_update % plan.sample_every == 0:
-                    each = plan.trials_per_update // plan.sample_every  # presentations of an update
-                    end = min(last, begun + max(1, 2**20 // (each * plan.batch)))
-                    shown = presented(
-                        plan.seed_of(run),
-                        begun * each,
-                        (end - begun) * each,
-                        plan.batch,
-                        objective.n_patterns,
-                    )
-                    rows = shown.reshape(end - begun, each * plan.batch)
-                elif rows is None:
-                    listed = [self._rows(begun, run)]
-                    most = max(1, 2**20 // listed[0].size)
-                    while begun + len(listed) < last and len(listed) < most:
-                        further = self._rows(begun + len(listed), run)
-                        if further.size != listed[0].size:
-                            break
-                        listed.append(further)
-                    rows, end = np.array(listed), begun + len(listed)
-                failed = descend(
-                    *_architecture(objective),
-                    X,
-                    target,
-                    rows,
-                    state.w[run],
-                    m,
-                    RULES[plan.rule][0],
-                    plan.eta,
-                    plan.decay,
-                    plan.momentum,
-                    plan.sigma,
-                    begun,
-                    end,
-                )
-                if failed >= 0:
-                    state.failed[run] = failed * plan.trials_per_update
-                begun = end
-
-        _each(one, len(state.w), self.threads)
-        count_updates(state, plan, updates)
-
-    def _rate(self, w: Array, g: Array) -> float:
-        objective, plan = self.objective, self.plan
-        if not (np.isfinite(w).all() and np.isfinite(g).all()):
-            return math.nan
-        if plan.rate == "line":
-            return rate_of(
-                plan, abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0, g
-            )
-        if plan.rate == "eigenvalue":
-            found = eigenpairs(objective, w, k=1, which="magnitude").values
-            return rate_of(plan, abs(float(found[0])), g) if found.size else math.nan
-        trace, square = 0.0, 0.0
-        for columns, block in objective.hessian_columns(w):
-            trace, square = (
-                trace + float(np.diag(block[columns]).sum()),
-                square + float((block**2).sum()),
-            )
-        return rate_of(plan, trace_size(trace, math.sqrt(square)), g)
 
 
 class Batch:
-    """Trials in batches. mismatch: of the perturbations, (R, n) numbers each.
+    """Updates by trials of an ideal chip, in batches.
 
-    precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto":
-    float32 unless sigma is below 1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4
-    E in every g_i.
+    Parameters
+    ----------
+    objective : Objective
+    plan : Plan
+    write : callable, optional
+        write(state, change, update): puts the wanted changes (R, n) into state.w; left out, in
+        full.
+    threads : int, optional
+        On which runs are shared out; left out, as many as there are cores.
+    precision : {"auto", "float32", "float64"}
+        "float32" for networks, codes and rules with a kernel for it, "float64", or "auto": float32
+        unless sigma is below 1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4 E
+        in every g_i.
+    mismatch : Mismatch, optional
+        Of the perturbations, (R, n) numbers each.
+
+    Raises
+    ------
+    InputError
+        For "float32" where there is no kernel, or a batch of more patterns than there are.
+
+    Notes
+    -----
+    An update is w -= eta g or what else `Plan.rule` says, g the mean over K trials of dE D/sigma^2.
+
+    References
+    ----------
+    Jabri and Flower, Weight perturbation, IEEE Trans. Neural Networks 3 (1992) 154-157.
+
+    Examples
+    --------
+    Pairs over a whole Walsh period are exact on a quadratic E, here in float64:
+
+    >>> import numpy as np
+    >>> import perturb
+    >>> from perturb.training import Batch, Plan, begin
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
+    >>> plan = Plan(code="walsh", trials_per_update=4, eta=0.25)
+    >>> state = begin(np.zeros(2), plan)
+    >>> Batch(objective, plan, precision="float64").advance(state, 1)
+    >>> state.w.round(6)
+    array([[0.25, 0.25]])
     """
 
     def __init__(
@@ -205,7 +91,7 @@ class Batch:
         code = plan.code
         possible = (
             write is None
-            and _has_kernel(objective, plan)
+            and has_update_kernel(objective, plan)
             and code.function is None
             and code.sensing == 0
         )
@@ -228,7 +114,7 @@ class Batch:
         self.objective, self.plan, self.write, self.mismatch = (
             objective,
             plan,
-            write or _in_full,
+            write or write_in_full,
             mismatch,
         )
         self.threads, self._period, self._taps = (
@@ -238,6 +124,15 @@ class Batch:
         )
 
     def advance(self, state: State, updates: int) -> None:
+        """Do so many updates of all runs that have not failed.
+
+        Parameters
+        ----------
+        state : State
+            Is changed.
+        updates : int
+            How many.
+        """
         check_state(state, self.objective)
         if self.precision == "float32":
             self._in_kernel(state, updates)
@@ -266,7 +161,7 @@ class Batch:
                     set_rate(
                         plan, state, run, update, G[run], self._estimator(state.w[run]), variance
                     )
-            _update(plan, state, update, G, D, dE, product, self.write)
+            update_weights(plan, state, update, G, D, dE, product, self.write)
 
     def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
         """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n);
@@ -402,7 +297,7 @@ class Batch:
                     else np.arange(S)[None]
                 )
                 failed = learn(
-                    *_architecture(objective),
+                    *architecture(objective),
                     X,
                     target,
                     rows,
@@ -436,58 +331,5 @@ class Batch:
                     return
                 begun = end
 
-        _each(one, len(state.w), self.threads)
+        each_run(one, len(state.w), self.threads)
         count_updates(state, plan, updates)
-
-
-def _has_kernel(objective: Objective, plan: Plan) -> bool:
-    return has_kernel(objective) and RULES[plan.rule][0] >= 0 and plan.rate == "fixed"
-
-
-def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
-    net = objective.network
-    return (
-        np.array(net.layers),
-        np.array([ACTIVATION_KINDS[name] for name in net.activations]),
-        ERROR_KINDS[net.error],
-    )
-
-
-def _each(one: Callable[[int], None], runs: int, threads: int | None) -> None:
-    with ThreadPoolExecutor(threads or n_threads()) as pool:
-        for job in [pool.submit(one, run) for run in range(runs)]:
-            job.result()
-
-
-def _in_full(state: State, change: Array, update: int) -> None:
-    state.w += change
-
-
-def _update(
-    plan: Plan,
-    state: State,
-    update: int,
-    G: Array,
-    D: Array,
-    dE: Array,
-    product: Callable[[Array], Array],
-    write: Write,
-) -> None:
-    """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z =
-    Hv.
-    """
-    curved, V = G, directions(plan, len(G), update, G.shape[1])
-    if plan.rule in SIGNED:
-        curved = product(V)
-    elif plan.rule == "newton-cg":
-        steps = begin_steps(plan, G)
-        for _ in range(plan.cg_steps):
-            steps.go_on(product(steps.d))
-        curved = steps.p
-    change = wanted_change(
-        plan, state.memory, rates_at(plan, state, update), update, G, D, dE, V, curved
-    )
-    alive = state.failed < 0
-    change[~alive] = 0.0
-    write(state, change, update)
-    count_updates(state, plan, 1)

@@ -14,7 +14,8 @@ from hardware.params import ChipParams
 from perturb.estimation.engine import has_kernel
 from perturb.estimation.solution import Estimate
 from perturb.theory.comparison import Comparison, compare_at
-from perturb.theory.estimates import Prediction, predict
+from perturb.theory.estimates import predict
+from perturb.theory.predictions import Prediction
 from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS

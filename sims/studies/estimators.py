@@ -15,7 +15,8 @@ from perturb.estimation.statistics import Statistics
 from perturb.seeds import nth_seed
 from perturb.theory.amplitude import higher_order_terms
 from perturb.theory.comparison import QuantityComparison, compare_at
-from perturb.theory.estimates import QuantityPrediction, predict
+from perturb.theory.estimates import predict
+from perturb.theory.predictions import QuantityPrediction
 from perturb.theory.quadratic import curvatures
 from perturb.trial.code import SEQUENTIAL
 from perturb.trial.codes import CODES
