@@ -28,12 +28,13 @@ from hardware.timing import Timing
 from perturb.errors import InputError, choose
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.engine import run_trials
-from perturb.estimation.estimate import check_point
+from perturb.estimation.point import check_point
 from perturb.estimation.precision import chosen
 from perturb.estimation.solution import Estimate
-from perturb.estimation.statistics import Point, Statistics
+from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
-from perturb.trial.codes import CODES, Code
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray
@@ -166,21 +167,21 @@ class Chip:
         self.trace_trials = trace_trials
         code = realized_code(params, code, objective.n_weights)
         self.design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
-        self.w, self.v = check_point(objective, w, v, self.design)
+        self.point = check_point(objective, w, v, self.design)
+        self.w = self.point.w
+        self.v = self.point.v
         n = self.w.size
         self.statistics = Statistics(self.design)
         self.presented = objective.n_patterns if presentation == "batch" else 1
         self.datapath = Datapath(params, objective, self.design, self.w, self.v, self._start_ns)
-        self.statistics.bind(Point.of(objective, self.w, self.v, self.datapath.reading))
+        self.statistics.bind(self.point.record(self.datapath.reading))
         if precision == "float32" and not self.datapath.kernels_suffice:
             raise InputError(
                 f'precision = "float32" has no kernel for {", ".join(imperfections(params))}: use'
                 ' "auto" or "float64"'
             )
         wanted = precision if self.datapath.kernels_suffice else "float64"
-        self.precision = chosen(
-            wanted, objective, self.w, self.v, self.datapath.reading, self.design
-        )
+        self.precision = chosen(wanted, self.point, self.datapath.reading, self.design)
         size = params.synapses_per_tile
         depth = params.synapse.fifo_depth
         self._first, now = start
@@ -501,9 +502,7 @@ class Chip:
         if (more := wanted - self.statistics.trials) > 0:
             if self.datapath.kernels_suffice:
                 run_trials(
-                    self.objective,
-                    self.w,
-                    self.v,
+                    self.point,
                     self.datapath.reading,
                     self.statistics,
                     more,
@@ -557,7 +556,7 @@ class Chip:
                 broadcasts = np.concatenate(
                     [np.empty((3, 0)), *(self.accumulators.broadcasts or [])], axis=1
                 )
-                periods.hear(self.statistics.next_trial, broadcasts, self.v)
+                periods.receive(self.statistics.next_trial, broadcasts, self.v)
                 periods.sound &= self.accumulators.matched
                 self.accumulators.broadcasts = []
             self.statistics.extend(trials - self.statistics.trials)

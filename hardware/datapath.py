@@ -24,10 +24,11 @@ from perturb.estimation.design import Design
 from perturb.estimation.engine import Mismatch
 from perturb.estimation.solution import Estimate, solve
 from perturb.estimation.statistics import Statistics
-from perturb.kernels.float64 import add_broadcast, add_broadcasts, along
+from perturb.kernels.float64 import add_broadcast, add_broadcasts, dot_rows
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
-from perturb.trial.codes import Code, lfsr
+from perturb.trial.code import Code
+from perturb.trial.codes import lfsr
 from perturb.trial.methods import REGRESSORS
 from perturb.trial.random import NOISE, normals, normals_each, pattern_index, uniforms_at
 from perturb.trial.readout import Reading, read
@@ -457,7 +458,7 @@ class Datapath:
             return np.zeros(len(known))
         line = self.params.summing_line
         bus = self.params.bus
-        s = along(known, self.v) * (1.0 + line.gain_error)
+        s = dot_rows(known, self.v) * (1.0 + line.gain_error)
         if line.noise:
             s += line.noise * self._noise(LINE, 1, [(trial, 0) for trial in trials])[:, 0]
         s = self._words("line", s, line.bits, line.range)
@@ -632,7 +633,7 @@ class Datapath:
             broadcasts = self.broadcasts(new, D[first - begin :], displaced[done:])
             self.accumulate(*statistics.closed, new, broadcasts)
             if statistics.periods:
-                statistics.periods.hear(first, np.array(broadcasts[1:]), self.v)
+                statistics.periods.receive(first, np.array(broadcasts[1:]), self.v)
             statistics.extend(stop - first)
 
 

@@ -22,23 +22,18 @@ from perturb.estimation.engine import Mismatch
 from perturb.estimation.estimate import Estimate
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
-from perturb.training.loop import Batch, Source, presented
-from perturb.training.plan import (
-    LINE_PHASE,
-    SIGNED,
+from perturb.training.loop import Source
+from perturb.training.plan import LINE_PHASE, SIGNED, Plan, State, count_updates
+from perturb.training.presentation import presented
+from perturb.training.rates import Estimator, parabolic_step, rates_at, set_rate
+from perturb.training.rules import (
     ConjugateGradients,
-    Estimator,
-    Plan,
-    State,
-    along,
     begin_steps,
-    count_updates,
     direction,
     of_length_one,
-    rates_at,
-    set_rate,
     wanted_change,
 )
+from perturb.training.sources import Batch
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.synapse import SUMS, TOTALS
@@ -75,8 +70,8 @@ def source(
     Returns
     -------
     Batch, BatchOnDevices or OnChip
-        The first that knows all imperfections of the chip: `perturb.training.loop.Batch`, the same
-        with weights in devices, or the chip itself.
+        The first that knows all imperfections of the chip: `perturb.training.sources.Batch`, the
+        same with weights in devices, or the chip itself.
 
     Raises
     ------
@@ -135,7 +130,7 @@ def _check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
 
 
 class BatchOnDevices(Batch):
-    """`training.loop.Batch` with weights in devices, a store for each run, that do not change
+    """`training.sources.Batch` with weights in devices, a store for each run, that do not change
     between writes: for every rule of learning.
     """
 
@@ -390,7 +385,7 @@ class OnChip:
         whole.start_ns = lambda trial: now_ns
         whole.design = replace(datapath.design, presentation="batch")
         evaluations = [(trial, LINE_PHASE + k) for k in range(3)]
-        return along(
+        return parabolic_step(
             self.plan,
             p,
             lambda at: whole.readings(evaluations, datapath.settled(datapath.masked(at, [trial]))),

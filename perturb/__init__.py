@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from perturb.networks.activations import add_activation as add_activation
     from perturb.networks.boltzmann import Boltzmann as Boltzmann
     from perturb.networks.dag import DAG as DAG
+    from perturb.networks.derivatives import finite_difference_hvp as finite_difference_hvp
+    from perturb.networks.derivatives import finite_difference_step as finite_difference_step
     from perturb.networks.losses import add_error as add_error
     from perturb.networks.mlp import MLP as MLP
     from perturb.networks.objective import Objective as Objective
-    from perturb.networks.objective import finite_difference_hvp as finite_difference_hvp
-    from perturb.networks.objective import finite_difference_step as finite_difference_step
     from perturb.networks.recurrent import Recurrent as Recurrent
     from perturb.theory.amplitude import best_sigma as best_sigma
     from perturb.theory.amplitude import truncation as truncation
     from perturb.theory.comparison import compare as compare
     from perturb.theory.estimates import predict as predict
+    from perturb.trial.code import Code as Code
     from perturb.trial.codes import CODES as CODES
-    from perturb.trial.codes import Code as Code
     from perturb.trial.codes import lfsr as lfsr
     from perturb.trial.methods import METHODS as METHODS
     from perturb.trial.methods import Method as Method
@@ -44,7 +44,7 @@ _HOME = {
     "Objective": "networks.objective",
     "Recurrent": "networks.recurrent",
     "CODES": "trial.codes",
-    "Code": "trial.codes",
+    "Code": "trial.code",
     "lfsr": "trial.codes",
     "METHODS": "trial.methods",
     "Method": "trial.methods",
@@ -52,8 +52,8 @@ _HOME = {
     "best_sigma": "theory.amplitude",
     "compare": "theory.comparison",
     "estimate": "estimation.estimate",
-    "finite_difference_hvp": "networks.objective",
-    "finite_difference_step": "networks.objective",
+    "finite_difference_hvp": "networks.derivatives",
+    "finite_difference_step": "networks.derivatives",
     "predict": "theory.estimates",
     "solve": "estimation.solution",
     "truncation": "theory.amplitude",

@@ -61,7 +61,7 @@ def as_number(name: str, value: object) -> float:
     return float(number)
 
 
-def own(array: Array) -> Array:
+def read_only_copy(array: Array) -> Array:
     """A read-only copy: nobody changes it unseen."""
     array = np.array(array, order="C")
     array.setflags(write=False)
@@ -97,7 +97,7 @@ def integer(name: str, value: object, least: int, most: int | None = None) -> in
             if most is None
             else f"from {least} to {'2^64 - 1' if most == 2**64 - 1 else most}"
         )
-        raise InputError(f"{name} = {value!r} must be a whole number {limits}")
+        raise InputError(f"{name} = {value!r} must be an integer {limits}")
     return int(value)  # type: ignore[call-overload]
 
 

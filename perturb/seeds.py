@@ -25,7 +25,7 @@ def derive_seed(root: int, purpose: str, *indices: int) -> int:
         What the stream is for, in lower-case letters, such as "repeat". Streams of different
         purposes have nothing in common.
     indices
-        Whole numbers >= 0 that tell streams of one purpose apart.
+        Integers >= 0 that tell streams of one purpose apart.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def derive_seed(root: int, purpose: str, *indices: int) -> int:
             f"purpose = {purpose!r} must be a word in lower-case letters, such as 'repeat'"
         )
     if not all(isinstance(index, (int, np.integer)) and index >= 0 for index in indices):
-        raise InputError(f"indices = {indices!r} must be whole numbers >= 0")
+        raise InputError(f"indices = {indices!r} must be integers >= 0")
     text = "/".join((str(int(root)), purpose, *(str(int(index)) for index in indices)))
     return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big") >> 1
 

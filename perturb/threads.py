@@ -15,7 +15,7 @@ def n_threads() -> int:
     if given:
         if not (given.isdecimal() and int(given) >= 1):
             raise InputError(
-                f"{VARIABLE} = {given!r} in the environment must be a whole number >= 1: change or"
+                f"{VARIABLE} = {given!r} in the environment must be an integer >= 1: change or"
                 " unset it"
             )
         return int(given)

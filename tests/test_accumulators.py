@@ -13,8 +13,9 @@ from test_imperfections import OPTIONS, REGISTERS, VALUES
 
 from hardware.training import OnChip
 from perturb import CODES, DAG, METHODS, MLP, InputError
-from perturb.kernels.float64 import add_broadcast, add_broadcasts, along
-from perturb.training.loop import Plan, begin
+from perturb.kernels.float64 import add_broadcast, add_broadcasts, dot_rows
+from perturb.training.loop import begin
+from perturb.training.plan import Plan
 from perturb.trial.methods import REGRESSORS
 from perturb.trial.random import normals_each
 from perturb.trial.synapse import SUMS, TOTALS
@@ -275,7 +276,7 @@ def test_many_broadcasts_are_summed_as_one_after_the_other(method):
         rng.standard_normal((2, 9)),
     )
     s, kind, kappa = (
-        along(D, v) if method.needs_s else np.zeros(9),
+        dot_rows(D, v) if method.needs_s else np.zeros(9),
         REGRESSORS[method.regressor],
         0.4,
     )

@@ -140,7 +140,7 @@ def test_patterns_errors_add_up_and_twenty_units_are_enumerated():
     )
     large, big, w, v = make((10, 10))
     assert np.isfinite(big.hvp(w / 5, v)).all()
-    with pytest.raises(InputError, match="25 units have too many states"):
+    with pytest.raises(InputError, match="25 neurons have too many states"):
         Boltzmann(20, 5).p(np.zeros(325))
 
 
@@ -211,7 +211,7 @@ def test_a_machine_too_large_to_enumerate_is_sampled():
     )
     g = np.concatenate([second[net.pairs] - 0.25, mean - 0.5])
     assert (np.abs(sampled.gradient - g) <= 5 * sampled.gradient_stderr).all()
-    with pytest.raises(InputError, match="48 units have too many states to enumerate"):
+    with pytest.raises(InputError, match="48 neurons have too many states to enumerate"):
         objective.hvp(w, v)
 
 
@@ -258,7 +258,7 @@ def test_weight_perturbation_works_on_a_boltzmann_machine():
         (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), seed=-1), "seed = -1 must be"),
         (lambda: Boltzmann(2).sample(np.zeros(3), np.zeros(3), seed=1.5), "seed = 1.5 must be"),
         (lambda: Boltzmann(2).objective(np.zeros((0, 2))), "one row or more"),
-        (lambda: Boltzmann(2, temperature="1"), "temperature cannot be read"),
+        (lambda: Boltzmann(2, temperature="1"), "must be a positive number"),
         (lambda: Boltzmann(2).p(np.zeros(4)), r"w has shape \(4,\)"),
     ],
 )

@@ -434,7 +434,7 @@ def test_registers_too_short_for_a_tile_are_one_clear_line(small):
         (
             1,
             (
-                r"perturbation.lfsr_bits = 1: bits = 1 of code lfsr must be a whole number from 2"
+                r"perturbation.lfsr_bits = 1: bits = 1 of code lfsr must be an integer from 2"
                 r" to 24"
             ),
         ),

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturb import CODES, InputError
-from perturb.trial.codes import Code, lfsr
+from perturb.trial.code import Code
+from perturb.trial.codes import lfsr
 from perturb.trial.random import NOISE, _state, normals, pattern_index, philox
 
 # Random123's known answers for philox4x32-10
@@ -237,10 +238,10 @@ def test_registers_start_anywhere_and_elsewhere_for_another_seed():
 
 def test_registers_that_cannot_be_are_refused():
     for options, message in (
-        ({"taps": 0}, "taps = 0 of code lfsr must be a whole number >= 1"),
+        ({"taps": 0}, "taps = 0 of code lfsr must be an integer >= 1"),
         ({"taps": 2.0}, r"taps = 2\.0"),
         ({"taps": True}, "taps = True"),
-        ({"bits": 1}, "bits = 1 of code lfsr must be a whole number from 2 to 24"),
+        ({"bits": 1}, "bits = 1 of code lfsr must be an integer from 2 to 24"),
         ({"bits": 25}, "bits = 25"),
     ):
         with pytest.raises(InputError, match=message):

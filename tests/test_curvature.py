@@ -209,9 +209,8 @@ def test_one_zero_eigenvalue_among_many_is_found():
 def test_curvature_along_has_the_shape_of_its_steps():
     objective, _ = quadratic(INDEFINITE)
     for steps in (0.5, np.linspace(0, 1, 6).reshape(2, 3), []):
-        assert [part.shape for part in curvature.along(objective, ZERO, ZERO + 1, steps)] == [
-            np.shape(steps)
-        ] * 3
+        profile = curvature.line_profile(objective, ZERO, ZERO + 1, steps)
+        assert [part.shape for part in profile] == [np.shape(steps)] * 3
 
 
 def test_curvature_along_a_line_is_the_second_derivative():
@@ -223,7 +222,7 @@ def test_curvature_along_a_line_is_the_second_derivative():
         rng.standard_normal(26),
     )
     steps = np.linspace(-0.1, 0.1, 201)
-    E, slope, bend = curvature.along(objective, w, p, steps)
+    E, slope, bend = curvature.line_profile(objective, w, p, steps)
     np.testing.assert_allclose(np.gradient(E, steps)[1:-1], slope[1:-1], rtol=1e-2, atol=1e-3)
     np.testing.assert_allclose(np.gradient(slope, steps)[1:-1], bend[1:-1], rtol=1e-2, atol=1e-2)
 
@@ -483,7 +482,7 @@ def test_the_default_trace_is_exact_from_as_many_products_as_weights():
         (lambda o: curvature.power_iteration(o, ZERO, max_products=0), "max_products = 0 must be"),
         (
             lambda o: curvature.newton_step(o, ZERO, max_products=1),
-            "max_products = 1 must be a whole number >= 2",
+            "max_products = 1 must be an integer >= 2",
         ),
         (lambda o: curvature.symmetric_hessian(ZERO, ZERO), "v = 0 has no direction"),
         (lambda o: o.hvp(ZERO, 1j * ZERO), "v cannot be read as an array of real numbers"),

@@ -12,8 +12,10 @@ from hardware.chip import CAUSES
 from hardware.timing import TrainingTiming
 from hardware.training import OnChip, source
 from perturb import MLP
-from perturb.training.loop import Batch, Plan, begin
-from perturb.training.plan import direction
+from perturb.training.loop import begin
+from perturb.training.plan import Plan
+from perturb.training.rules import direction
+from perturb.training.sources import Batch
 from perturb.trial.readout import Reading
 
 LEARNERS = {

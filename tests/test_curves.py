@@ -551,7 +551,7 @@ BAD = [
     (lambda: curves.perceptron_curve("nodes", 2, 2, 0.1), "did you mean node?"),
     (
         lambda: curves.perceptron_curve("node", 0, 2, 0.1),
-        "n_inputs = 0 must be a whole number >= 1",
+        "n_inputs = 0 must be an integer >= 1",
     ),
     (lambda: curves.perceptron_curve("node", 2, 2, -0.1), "eta = -0.1 must be a positive number"),
     (lambda: curves.perceptron_sigma("antithetic", 2, 2, 0.1), "has no best sigma"),

@@ -11,7 +11,7 @@ from perturb.networks.losses import ERRORS
 
 
 def mlp_as_dag(mlp):
-    """The same network as a graph, weights in the same order; the bias is the last unit."""
+    """The same network as a graph, weights in the same order; the bias is the last neuron."""
     n_units = sum(mlp.layers) + 1
     unit_from, unit_to = mlp.weight_units()
     edges = list(zip(np.where(unit_from < 0, n_units - 1, unit_from), unit_to, strict=True))
@@ -24,7 +24,7 @@ def mlp_as_dag(mlp):
 
 
 def random_graph(seed, error="squared_error", tie=False):
-    """Twelve units with skip connections, several activations, an output that feeds on, external
+    """Twelve neurons with skip connections, several activations, an output that feeds on, external
     inputs and a bias unit.
     """
     rng = np.random.default_rng(seed)
@@ -161,22 +161,25 @@ def test_weight_perturbation_works_on_a_graph():
         ({"edges": [(0, 1), (1, 1)]}, "a cycle, 1 -> 1"),
         (
             {"edges": [(0, 1), (1, 9)]},
-            r"edge \(1, 9\) names a unit that does not exist: units are 0 to 3",
+            r"edge \(1, 9\) names a neuron that does not exist: neurons are 0 to 3",
         ),
         ({"edges": [(0, 1), (0, 1)]}, r"edge \(0, 1\) is given 2 times"),
-        ({"edges": [(1, 0)]}, r"edge \(1, 0\) leads into unit 0, whose activity is given"),
+        ({"edges": [(1, 0)]}, r"edge \(1, 0\) leads into neuron 0, whose activity is given"),
         ({"edges": []}, "at least one"),
-        ({"edges": [(0.5, 1)]}, "whole numbers"),
-        ({"inputs": [7]}, "inputs names unit 7, which does not exist"),
-        ({"outputs": [3, 3]}, "names a unit twice"),
+        ({"edges": [(0.5, 1)]}, "integers"),
+        ({"inputs": [7]}, "inputs names neuron 7, which does not exist"),
+        ({"outputs": [3, 3]}, "names a neuron twice"),
         ({"activation": {1: "tan"}}, r"activation\[1\] = 'tan' is unknown: did you mean tanh?"),
         ({"bias": 0}, "bias = 0 is also an input"),
         ({"external": [1.0]}, r"external has shape \(1,\)"),
         ({"tied": [0, 2, 0]}, "1 is missing"),
-        ({"error": "cross_entropy"}, "output unit 3 is tanh"),
+        ({"error": "cross_entropy"}, "output neuron 3 is tanh"),
         ({"error": "cross_entropy", "activation": "linear"}, "needs at least two"),
-        ({"external": [0.5, 0, 0, 0]}, r"external\[0\] = 0.5, but the activity of unit 0 is given"),
-        ({"activation": ["tanh"] * 4}, "must be a name for all units"),
+        (
+            {"external": [0.5, 0, 0, 0]},
+            r"external\[0\] = 0.5, but the activity of neuron 0 is given",
+        ),
+        ({"activation": ["tanh"] * 4}, "must be a name for all neurons"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):

@@ -14,6 +14,7 @@ import perturb
 from perturb import CODES, METHODS, MLP, InputError, compare, estimate, predict, solve
 from perturb.estimation.design import Design
 from perturb.estimation.engine import run_trials
+from perturb.estimation.point import Point
 from perturb.estimation.statistics import Statistics
 from perturb.kernels.float64 import BLOCK
 from perturb.networks.activations import ACTIVATIONS
@@ -43,7 +44,7 @@ def run(point, trials, reading=IDEAL, batch=2048, threads=2, **options):
     objective, w, v = point
     statistics = Statistics(design(n=w.size, **options))
     for count in [trials] if isinstance(trials, int) else trials:
-        run_trials(objective, w, v, reading, statistics, count, batch, threads)
+        run_trials(Point(objective, w, v), reading, statistics, count, batch, threads)
     return statistics
 
 
@@ -173,7 +174,7 @@ def test_same_bits_for_any_threads_batches_and_splits(small, presentation, pair)
 def test_disjoint_statistics_merge_to_the_whole(small):
     whole, head = run(small, 300), run(small, 130)
     tail = Statistics(head.design, spans=[(130, 130)])
-    run_trials(*small, Reading(), tail, 170)
+    run_trials(Point(*small), Reading(), tail, 170)
     for merged in (head.merge(tail), tail.merge(head)):
         assert merged.spans == [(0, 300)]
         np.testing.assert_allclose(
@@ -359,13 +360,13 @@ print(perturb.estimate(objective, np.ones(2), np.ones(2), 8).trials)
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"trials": 0}, "trials = 0 must be a whole number >= 1"),
+        ({"trials": 0}, "trials = 0 must be an integer >= 1"),
         ({"trials": 1.5}, "trials = 1.5 must be"),
         ({"method": "diffrence"}, "did you mean difference?"),
         ({"code": "hadamard"}, "code = 'hadamard' is unknown"),
         ({"sigma": 0.0}, "sigma = 0.0 must be a positive number"),
         ({"r": np.nan}, "r = nan must be a positive number"),
-        ({"seed": -1}, "seed = -1 must be a whole number from 0"),
+        ({"seed": -1}, "seed = -1 must be an integer from 0"),
         ({"error_noise": -0.1}, "error_noise = -0.1 must be"),
         ({"presentation": "both"}, '"batch" or "pattern"'),
         ({"sigma": "0.1"}, "sigma = '0.1' must be a positive number"),

@@ -342,7 +342,7 @@ def test_large_hessian_is_refused():
             ),
             "the shape of x",
         ),
-        (lambda o, w, v: MLP([3]), r"layers = \[3\] must be at least two whole numbers"),
+        (lambda o, w, v: MLP([3]), r"layers = \[3\] must be at least two integers"),
         (
             lambda o, w, v: MLP([3, 2], output="tanh", error="cross_entropy"),
             'set output = "linear"',

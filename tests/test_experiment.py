@@ -154,7 +154,7 @@ def test_a_mistake_is_one_line_that_names_the_key(setting, message):
         ("dag", "network.edges=[[0,3],[3,0]]", "network.edge (3, 0) leads into unit 0"),
         ("dag", "network.edges=[[0,1,2]]", "network.edges[0]"),
         ("dag", "network.edges=[[0]]", "network.edges[0] has too few entries: give 2 or more"),
-        ("dag", "network.outputs=[9]", "network.outputs names unit 9"),
+        ("dag", "network.outputs=[9]", "network.outputs names neuron 9"),
         ("dag", 'network.activations={x="linear"}', "must name units by their number"),
         ("dag", "network.inputs=[0]", 'the network has 1 inputs but data.name = "xor" has 2'),
         ("recurrent", "network.solver=newton", 'network.solver = "newton" is unknown'),

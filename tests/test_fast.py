@@ -11,6 +11,7 @@ from perturb import CODES, METHODS, MLP, InputError, estimate
 from perturb.compiled import compiled
 from perturb.estimation.design import Design
 from perturb.estimation.engine import FAST_CODES, Mismatch, run_trials
+from perturb.estimation.point import Point
 from perturb.estimation.precision import sufficient
 from perturb.estimation.statistics import Statistics
 from perturb.kernels.float32_errors import SPARE
@@ -62,7 +63,12 @@ def run(
     statistics = Statistics(design, spans=[(first, first)])
     for count in [trials] if isinstance(trials, int) else trials:
         run_trials(
-            objective, w, v, reading or Reading(), statistics, count, precision=precision, **options
+            Point(objective, w, v),
+            reading or Reading(),
+            statistics,
+            count,
+            precision=precision,
+            **options,
         )
     return statistics
 
@@ -199,8 +205,8 @@ def test_a_noisy_reading_is_made_anew_in_every_trial():
 def test_both_precisions_may_take_turns():
     point = network([3, 4, 2], 33)
     mixed = run(point, [1300, 50])
-    run_trials(*point, Reading(), mixed, 100, precision="float64")
-    run_trials(*point, Reading(), mixed, 750)
+    run_trials(Point(*point), Reading(), mixed, 100, precision="float64")
+    run_trials(Point(*point), Reading(), mixed, 750)
     exact = run(point, 2200, precision="float64")
     assert mixed.precision == "float32" and exact.precision == "float64" and mixed.trials == 2200
     size = np.abs(exact.sums).max(1, keepdims=True)
@@ -370,7 +376,7 @@ def test_normals_and_totals_of_vectors():
 def choice(point, sigma=1e-2, noise=0.0, method="covariance", code="rademacher"):
     objective, w, v = point
     design = Design(METHODS[method], CODES[code], w.size, sigma, 1e-2, 0)
-    return sufficient(objective, w, v, Reading(noise), design)
+    return sufficient(Point(objective, w, v), Reading(noise), design)
 
 
 def test_float32_is_chosen_where_its_rounding_does_not_count():
@@ -443,9 +449,7 @@ def test_mismatched_perturbations_in_float32_and_float64(method, code, S):
             statistics = Statistics(Design(METHODS[method], CODES[code], n, 0.02, 0.02, seed=5))
             for trials in (70, 330):
                 run_trials(
-                    objective,
-                    w,
-                    v,
+                    Point(objective, w, v),
                     Reading(0.001),
                     statistics,
                     trials,

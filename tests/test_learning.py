@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from perturb import DAG, MLP, InputError, Objective, Recurrent
-from perturb.training.loop import Batch, Exact, Plan, State, begin, presented, train
+from perturb.training.exact import Exact
+from perturb.training.loop import begin, train
+from perturb.training.plan import Plan, State
+from perturb.training.presentation import presented
+from perturb.training.sources import Batch
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 
@@ -534,10 +538,10 @@ def test_other_networks_learn_by_the_same_loop(kind):
         ({"method": "antithetc"}, "did you mean antithetic"),
         ({"rule": "plane"}, "did you mean plain"),
         ({"rate": "auto"}, "rate = 'auto'"),
-        ({"eta": 0.0}, "eta = 0.0 must be a positive number"),
+        ({"eta": 0.0}, "eta = 0.0 must be a finite number > 0"),
         ({"eta": float("nan")}, "eta = nan must be"),
         ({"momentum": 1.0}, "momentum = 1.0 must be a finite number < 1"),
-        ({"trials_per_update": 0}, "trials_per_update = 0 must be a whole number >= 1"),
+        ({"trials_per_update": 0}, "trials_per_update = 0 must be an integer >= 1"),
         ({"rule": "keep-if-better", "trials_per_update": 2}, "set trials_per_update = 1"),
         ({"rule": "diagonal"}, 'set method = "difference", not "central"'),
         ({"rule": "newton-mean"}, 'set method = "difference", not "central"'),

@@ -9,8 +9,10 @@ from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, best_sigma, compare, estimate, predict
 from perturb.estimation.design import Design
-from perturb.theory.amplitude import beyond, truncation
-from perturb.theory.estimates import Curvature, gradient_limit, limit, trial_variances
+from perturb.theory.amplitude import higher_order_terms, truncation
+from perturb.theory.limits import gradient_limit, limit
+from perturb.theory.quadratic import Curvature
+from perturb.theory.variances import trial_variances
 from perturb.trial.codes import lfsr
 from perturb.trial.methods import Method
 from perturb.trial.periodicity import disturbance
@@ -610,7 +612,7 @@ def test_what_lies_beyond_the_quadratic_is_the_bias_of_leading_order(name):
     # a code of kurtosis 3 has no third-derivative term of its own
     sigma, r, method = 0.03, 0.04, METHODS[name]
     bias_g, bias_z, objective, w, v = exact_bias(method, sigma, r, "ternary")
-    samples = beyond(objective, w, v, probes=512).bias(method, sigma, r)
+    samples = higher_order_terms(objective, w, v, probes=512).bias(method, sigma, r)
     for bias, sampled in zip((bias_g, bias_z), samples, strict=True):
         if bias is not None:
             mean, spread = sampled.mean(0), sampled.std(0) / np.sqrt(len(sampled))
@@ -618,7 +620,9 @@ def test_what_lies_beyond_the_quadratic_is_the_bias_of_leading_order(name):
             # five standard errors, and 3 % for the next order
             assert (np.abs(bias - mean) < 5 * spread + 0.03 * size).all()
             assert (np.abs(bias - 2 * mean) > 5 * spread + 0.03 * size).any()  # negative control
-    sizes = truncation(objective, w, v, method, sigma, r, beyond(objective, w, v, probes=512))
+    sizes = truncation(
+        objective, w, v, method, sigma, r, higher_order_terms(objective, w, v, probes=512)
+    )
     assert sizes[0] == pytest.approx(np.linalg.norm(bias_g), rel=0.1)
     assert (
         np.isnan(sizes[1])
@@ -637,7 +641,7 @@ def test_best_sigma_is_where_the_closed_forms_put_it(linear, small):
     assert found == pytest.approx(expected, rel=1e-3) and np.isnan(none)
     # curved: sigma^6 = N/(2 K |beta|^2), noise against the bias beyond the quadratic
     objective, w, v = small
-    b = beyond(objective, w, v).beta_g
+    b = higher_order_terms(objective, w, v).beta_g
     beta2 = b[::2].mean(0) @ b[1::2].mean(0)
     trials = 64 * 32
     expected = (w.size * 0.01**2 / 2 / (2 * trials * beta2)) ** (1 / 6)
@@ -728,7 +732,7 @@ def test_a_biased_pair_is_warned_of_and_told_what_to_use(small, method, code, sa
 
 def test_an_incomplete_period_is_warned_of_and_no_mistake(small):
     assert (
-        "are no whole number of its periods of 32 for 26 weights"
+        "are not a multiple of its period of 32 for 26 weights"
         in predict(*small, trials=40).warnings[0]
     )
     assert "take 64 trials" in estimate(*small, 40).warnings[0]

@@ -14,7 +14,7 @@ from hardware.datapath import NEURON_NOISE
 from perturb import DAG, MLP, Boltzmann, InputError, Objective
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS
-from perturb.networks.recurrent import NotSettled
+from perturb.networks.settling import NotSettled
 from perturb.trial.random import normals
 
 ALL = {

@@ -11,7 +11,9 @@ from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming
 from hardware.training import BatchOnDevices, OnChip, source
 from perturb import CODES, MLP, InputError
-from perturb.training.loop import Batch, Plan, State, begin
+from perturb.training.loop import begin
+from perturb.training.plan import Plan, State
+from perturb.training.sources import Batch
 from perturb.trial.random import uniforms_at
 from perturb.trial.readout import Reading
 

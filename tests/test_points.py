@@ -6,12 +6,13 @@ import pytest
 from perturb import CODES, DAG, METHODS, MLP, Boltzmann, Recurrent
 from perturb.estimation.design import Design
 from perturb.estimation.engine import run_trials
+from perturb.estimation.point import Point
 from perturb.estimation.statistics import Statistics
 from perturb.kernels.equilibrium import CONTRACTION, NEAR, _one_fixed_point, _solve
 from perturb.kernels.simd import aligned
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.objective import Objective
-from perturb.networks.recurrent import NotSettled
+from perturb.networks.settling import NotSettled
 from perturb.trial.readout import Reading
 
 EDGES = [(i, j) for i in range(3) for j in range(3, 6)] + [
@@ -205,7 +206,7 @@ def test_trials_of_any_network_keep_their_bits(name, presentation):
     ):
         statistics = Statistics(design)
         for count in counts:
-            run_trials(objective, w, v, Reading(0.01), statistics, count, **options)
+            run_trials(Point(objective, w, v), Reading(0.01), statistics, count, **options)
         runs.append(statistics)
     for other in runs[1:]:
         np.testing.assert_array_equal(other.sums, runs[0].sums)
@@ -224,7 +225,11 @@ def test_a_network_is_measured_once_at_w_but_a_function_of_the_users_own_in_ever
         )  # at w + dw and at w
         measured.clear()
         run_trials(
-            objective, np.full(n, 0.1), np.ones(n), Reading(), Statistics(design), trials, threads=1
+            Point(objective, np.full(n, 0.1), np.ones(n)),
+            Reading(),
+            Statistics(design),
+            trials,
+            threads=1,
         )
         return sum(measured)
 

@@ -12,7 +12,7 @@ from test_methods import responses
 from perturb import CODES, METHODS, MLP, Method, Objective, best_sigma, compare, estimate, predict
 from perturb.networks.objective import FunctionObjective
 from perturb.theory import amplitude
-from perturb.theory.estimates import curvature
+from perturb.theory.quadratic import curvature
 
 SIGMA, R = 0.7, 0.3
 # five nodes of Gaussian quadrature stand for a continuous distribution: exact up to the ninth
@@ -410,7 +410,7 @@ def test_the_best_sigma_needs_a_few_predictions_only_and_is_the_best(method, sma
         off = np.linalg.norm(theory.expected(trials) - theory.exact)
         return beyond**2 + off**2 + theory.total_variance(trials)
 
-    higher = amplitude.beyond(objective, w, v)
+    higher = amplitude.higher_order_terms(objective, w, v)
     for sigma, name in zip(found, ("gradient", "hv"), strict=True):
         if name == "gradient" or METHODS[method].estimates_hv:
             unbiased = (

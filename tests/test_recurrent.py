@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturb import DAG, InputError, Recurrent, compare, curvature, estimate, finite_difference_hvp
-from perturb.networks.recurrent import NotSettled
+from perturb.networks.settling import NotSettled
 
 SMOOTH = ["linear", "logistic", "softplus", "tanh"]
 
@@ -248,17 +248,17 @@ def test_weight_perturbation_works_at_fixed_points():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"outputs": [5]}, "units are 0 to 4"),
-        ({"outputs": []}, "at least one unit"),
-        ({"inputs": [0, 0]}, "names a unit twice"),
+        ({"outputs": [5]}, "neurons are 0 to 4"),
+        ({"outputs": []}, "at least one neuron"),
+        ({"inputs": [0, 0]}, "names a neuron twice"),
         ({"activation": "sigmoid"}, "activation = 'sigmoid' is unknown"),
         ({"solver": "newton"}, "solver = 'newton' is unknown"),
         ({"step": 0}, "step = 0"),
         ({"step": "a"}, "step cannot be read"),
         ({"max_steps": 2.5}, "max_steps = 2.5"),
         ({"feedback": np.eye(4)}, r"feedback has shape \(4, 4\)"),
-        ({"error": "cross_entropy"}, "output unit 0 is tanh"),
-        ({"activation": {7: "tanh"}}, "activation names unit 7"),
+        ({"error": "cross_entropy"}, "output neuron 0 is tanh"),
+        ({"activation": {7: "tanh"}}, "activation names neuron 7"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):

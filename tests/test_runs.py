@@ -209,8 +209,8 @@ def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path)
         page = (tmp_path / f"{name}-out" / "report.html").read_text()
         assert page.count("<svg") == figures and ">nan<" not in page
         assert (
-            "are no whole number of its periods of 9" in page
-            and "are no whole number of its periods of 9" in out.replace("\n", " ")
+            "are not a multiple of its period of 9" in page
+            and "are not a multiple of its period of 9" in out.replace("\n", " ")
         )
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from perturb import DAG, MLP, Boltzmann, Recurrent
-from perturb.training.loop import Exact, Plan, begin
+from perturb.training.exact import Exact
+from perturb.training.loop import begin
+from perturb.training.plan import Plan
 
 DIGITS, STEP = (
     120,

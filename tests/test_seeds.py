@@ -17,7 +17,9 @@ import sims
 from hardware.training import OnChip, source
 from perturb import MLP, Code, InputError
 from perturb.seeds import derive_seed, nth_seed
-from perturb.training.loop import Batch, Plan, begin
+from perturb.training.loop import begin
+from perturb.training.plan import Plan
+from perturb.training.sources import Batch
 from perturb.trial.readout import Reading
 from reports.compare import compare as beside
 from reports.store import SCHEMA_VERSION

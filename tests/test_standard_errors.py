@@ -28,7 +28,7 @@ from perturb.estimation.design import Design
 from perturb.estimation.periods import Periods
 from perturb.networks.objective import FunctionObjective
 from perturb.theory.comparison import QuantityComparison
-from perturb.theory.estimates import curvatures
+from perturb.theory.quadratic import curvatures
 from perturb.trial.codes import lfsr
 
 NOISY = {"sigma": 0.1, "r": 0.1, "error_noise": 0.003}
@@ -250,7 +250,7 @@ def test_so_they_are_for_patterns_and_for_float32(linear24):
             "difference",
             "sequential",
             50,
-            "50 trials are no whole number of periods of 24; take 72 trials",
+            "50 trials are not a multiple of the period of 24; take 72 trials",
         ),
         (
             "pearlmutter",

@@ -17,7 +17,9 @@ import reports
 import sims
 from perturb import METHODS, MLP, InputError, Objective
 from perturb.theory import learning_curves
-from perturb.training.loop import Batch, Plan, begin
+from perturb.training.loop import begin
+from perturb.training.plan import Plan
+from perturb.training.sources import Batch
 from reports.studies import view_of
 from sims.experiment.loading import experiment_names, load_experiment
 from sims.studies.training import contenders, interval, plan_of

@@ -26,7 +26,8 @@ from perturb.networks.dag import DAG
 from perturb.networks.losses import ERRORS
 from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
-from perturb.networks.recurrent import NotSettled, Recurrent
+from perturb.networks.recurrent import Recurrent
+from perturb.networks.settling import NotSettled
 
 Array = np.ndarray
 Draw = Callable[[int, int], Array]  # (layer, size): normal numbers (points, size)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from perturb.checks import integer, positive
 from perturb.errors import InputError
-from perturb.trial.codes import SEQUENTIAL, Code, Registers
+from perturb.trial.code import SEQUENTIAL, Code
 from perturb.trial.methods import Method
+from perturb.trial.shift_registers import Registers
 
 MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare
 
@@ -94,7 +95,7 @@ def check_pair(method: Method, code: Code) -> None:
 
 
 def check_trials(first: int, trials: object) -> int:
-    """`trials` more after `first`, as an int; InputError unless it is a whole number >= 1 and
+    """`trials` more after `first`, as an int; InputError unless it is an integer >= 1 and
     trial numbers stay below 2^62.
     """
     count = integer("trials", trials, 1)

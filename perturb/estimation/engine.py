@@ -14,7 +14,8 @@ import numpy as np
 from perturb.errors import InputError
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.meter import Meter
-from perturb.estimation.statistics import Point, Statistics
+from perturb.estimation.point import Point
+from perturb.estimation.statistics import Statistics
 from perturb.kernels import float32_errors, float32_signs, float32_values
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.float64 import BLOCK, accumulate_each, add_blocks, mlp_trials, product
@@ -43,9 +44,7 @@ class Mismatch(NamedTuple):
 
 
 def run_trials(
-    objective: Objective,
-    w: np.ndarray,
-    v: np.ndarray,
+    point: Point,
     reading: Reading,
     statistics: Statistics,
     trials: int,
@@ -64,9 +63,10 @@ def run_trials(
     trials at a time. A trial whose error is not finite raises InputError and leaves `statistics` as
     before its batch; so does an interruption.
     """
+    objective, w, v = point.objective, point.w, point.v
     design, fast = statistics.design, precision == "float32"
     check_trials(statistics.next_trial, trials)
-    statistics.bind(Point.of(objective, w, v, reading))
+    statistics.bind(point.record(reading))
     if fast and not has_fast_kernel(objective, design):
         raise InputError(
             'precision = "float32" has no kernel for this network, code or presentation: use "auto"'
@@ -79,7 +79,8 @@ def run_trials(
     threads = (threads or n_threads()) if kernel or objective.parallel else 1
     size = _span(design, mismatch) if fast else BLOCK
     if batch is None:
-        # some MB of sums, and not much more than a second's work, so that an interruption is heard
+        # some MB of sums, and not much more than a second's work, so that an interruption is
+        # noticed
         work = (
             design.n_weights
             * len(design.method.phases)
@@ -116,7 +117,7 @@ def run_trials(
             if statistics.opened is not None and not again:
                 sums[0], totals[0] = statistics.open
             failed = np.full(blocks, -1)
-            heard = np.empty((3, stop - first if statistics.periods else 0))
+            received = np.empty((3, stop - first if statistics.periods else 0))
             cuts = [blocks * i // threads for i in range(threads + 1)]
             jobs = []
             for a, b in pairwise(cuts):
@@ -129,7 +130,7 @@ def run_trials(
                         sums[a:b],
                         totals[a:b],
                         failed[a:b],
-                        heard[:, begin - first : end - first],
+                        received[:, begin - first : end - first],
                     )
                     jobs.append(pool.submit(blocks_of, begin, end, *parts))
             for job in jobs:
@@ -152,8 +153,8 @@ def run_trials(
                 if done or statistics.opened is None:
                     statistics.opened = max(first, stop // size * size)
             if statistics.periods:
-                statistics.periods.hear(
-                    statistics.next_trial, heard[:, statistics.next_trial - first :], v
+                statistics.periods.receive(
+                    statistics.next_trial, received[:, statistics.next_trial - first :], v
                 )
             statistics.extend(stop - statistics.next_trial)
             statistics.precision = min(statistics.precision, precision)
@@ -187,7 +188,7 @@ def _mlp_kernel(
     network, method, code = objective.network, design.method, design.code
     (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
     x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
-    base, along = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
+    base, base_v = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
     gain, w_moved, base_moved = np.ones(w.size), w, base
     if mismatch:
         gain, w_moved = mismatch.gain, w + mismatch.offset
@@ -205,7 +206,7 @@ def _mlp_kernel(
         float(v @ v),
         design.r,
         base,
-        along,
+        base_v,
         gain,
         w_moved,
         base_moved,
@@ -367,7 +368,7 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _any_trials(
-    objective, w, v, reading, design, mismatch, first, last, sums, totals, failed, heard
+    objective, w, v, reading, design, mismatch, first, last, sums, totals, failed, received
 ):
     """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`;
     ends at a trial not finite.
@@ -414,5 +415,5 @@ def _any_trials(
             s = accumulate_each(
                 known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at]
             )
-            if heard.shape[1]:
-                heard[:, begin - first :][:, own] = y[own], u[own], s
+            if received.shape[1]:
+                received[:, begin - first :][:, own] = y[own], u[own], s

@@ -15,7 +15,8 @@ import numpy as np
 
 from perturb.compiled import compiled
 from perturb.estimation.design import Design
-from perturb.trial.codes import CODES, LFSR, SEQUENTIAL, SINE, WALSH
+from perturb.trial.code import LFSR, SEQUENTIAL, SINE, WALSH
+from perturb.trial.codes import CODES
 from perturb.trial.methods import REGRESSORS
 
 Array = np.ndarray
@@ -30,7 +31,7 @@ LATEST = 1024  # double periods transformed together
 
 
 class Periods:
-    """The double periods of one design that have been heard so far.
+    """The double periods of one design that have been received so far.
 
     number: of those that are complete. sums (rows, n) and totals: over them, named by ROWS and
     TOTALS. open: broadcasts of incomplete ones, as (first trial, array (3, trials) of dE_g, dE_z,
@@ -51,20 +52,22 @@ class Periods:
         """Of the complete double periods."""
         return self.number * self.length
 
-    def hear(self, first: int, heard: Array, v: Array) -> None:
+    def receive(self, first: int, received: Array, v: Array) -> None:
         """The broadcasts of trials first, first + 1, ...: an array (3, trials) of dE_g, dE_z, s.
         v: the direction.
         """
         L, done = self.length, 0
-        while done < heard.shape[1]:
+        while done < received.shape[1]:
             trial = first + done
-            if trial % L == 0 and (whole := (heard.shape[1] - done) // L):
+            if trial % L == 0 and (whole := (received.shape[1] - done) // L):
                 count = min(whole, LATEST)
-                self._close(trial // L, heard[:, done : done + count * L].reshape(3, count, L), v)
+                self._close(
+                    trial // L, received[:, done : done + count * L].reshape(3, count, L), v
+                )
             else:
                 count = 0
-                some = min(heard.shape[1] - done, L - trial % L)
-                self._keep(trial, heard[:, done : done + some].copy(), v)
+                some = min(received.shape[1] - done, L - trial % L)
+                self._keep(trial, received[:, done : done + some].copy(), v)
                 done += some
             done += count * L
 
@@ -130,15 +133,15 @@ class Periods:
             both._keep(first, some, v)
         return both
 
-    def _close(self, pair: int, heard: Array, v: Array) -> None:
-        """Double periods pair, pair + 1, ... are complete: heard (3, double periods, trials)."""
-        _, B, _ = heard.shape
+    def _close(self, pair: int, received: Array, v: Array) -> None:
+        """Double periods pair, pair + 1, ... are complete: received (3, double periods, trials)."""
+        _, B, _ = received.shape
         _, A, Q = (
-            self.made(range(pair, pair + B), heard, v)
+            self.made(range(pair, pair + B), received, v)
             if self.design.method.needs_s
             else np.zeros((3, B, 0))
         )
-        _add_up(heard, A, Q, self.sums, self.totals)
+        _add_up(received, A, Q, self.sums, self.totals)
         self.number += B
 
     def rest(self, v: Array) -> tuple[Array, Array]:
@@ -147,17 +150,17 @@ class Periods:
         """
         sums, totals = np.zeros((3, self.design.n_weights)), np.zeros(4)
         for first, (y, u, s) in self.open:
-            heard, at, pair = (
+            received, at, pair = (
                 np.zeros((3, 1, self.length)),
                 first % self.length,
                 first // self.length,
             )
-            heard[:, 0, at : at + y.size] = y, u, s
-            sums += np.array(self.made(range(pair, pair + 1), heard, v))[:, 0]
+            received[:, 0, at : at + y.size] = y, u, s
+            sums += np.array(self.made(range(pair, pair + 1), received, v))[:, 0]
             totals += y.sum(), u.sum(), (y * y).sum(), (u * u).sum()
         return sums, totals
 
-    def made(self, pairs: range, heard: Array, v: Array) -> tuple[Array, Array, Array]:
+    def made(self, pairs: range, received: Array, v: Array) -> tuple[Array, Array, Array]:
         """G = sum dw dE_g, A and Q (double periods, n) from broadcasts (3, double periods, 2P), as
         the synapses make them.
 
@@ -165,12 +168,20 @@ class Periods:
         sum D y = sum D (y0 - y1), sum s D u = sum D (s0 u0 - s1 u1).
         """
         design, P = self.design, self.half
-        (y0, u0, s0), (y1, u1, s1) = heard[..., :P], heard[..., P:]
+        (y0, u0, s0), (y1, u1, s1) = received[..., :P], received[..., P:]
         power, kind = design.sigma**2, design.method.regressor
         if design.code.kind == WALSH:
             G, A, Q = np.zeros((3, len(pairs), design.n_weights))
             _made_by_walsh(
-                heard, self._signs(pairs), REGRESSORS[kind], design.sigma, v, float(v @ v), G, A, Q
+                received,
+                self._signs(pairs),
+                REGRESSORS[kind],
+                design.sigma,
+                v,
+                float(v @ v),
+                G,
+                A,
+                Q,
             )
             return G, A, Q
         if kind == "none":
@@ -268,13 +279,18 @@ class Periods:
 
 
 @compiled(nogil=True)
-def _add_up(heard, A, Q, sums, totals):
+def _add_up(received, A, Q, sums, totals):
     # one double period after another, so that the bits do not depend on how many come at once
-    P = heard.shape[2] // 2
-    for k in range(heard.shape[1]):
+    P = received.shape[2] // 2
+    for k in range(received.shape[1]):
         Y, YY, U, UU, dd, C = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for t in range(P):
-            y0, y1, u0, u1 = heard[0, k, t], heard[0, k, P + t], heard[1, k, t], heard[1, k, P + t]
+            y0, y1, u0, u1 = (
+                received[0, k, t],
+                received[0, k, P + t],
+                received[1, k, t],
+                received[1, k, P + t],
+            )
             Y += y0 + y1
             YY += y0 * y0 + y1 * y1
             U += u0 + u1
@@ -282,7 +298,7 @@ def _add_up(heard, A, Q, sums, totals):
             dd += 0.25 * (y0 - y1) * (y0 - y1)
         if A.shape[1]:
             for t in range(2 * P):
-                C += heard[2, k, t] * heard[2, k, t] * heard[1, k, t]
+                C += received[2, k, t] * received[2, k, t] * received[1, k, t]
         totals[0] += Y
         totals[1] += U
         totals[2] += YY
@@ -318,20 +334,20 @@ def walsh_transform(c):
 
 
 @compiled(nogil=True)
-def _made_by_walsh(heard, signs, kind, sigma, v, V, G, A, Q):
+def _made_by_walsh(received, signs, kind, sigma, v, V, G, A, Q):
     """`Periods.made` of code walsh, whose D^2 = sigma^2, in arrays that are zero."""
-    P = heard.shape[2] // 2
+    P = received.shape[2] // 2
     y, su, sss = np.empty(P), np.empty(P), np.zeros(P)
-    for k in range(heard.shape[1]):
+    for k in range(received.shape[1]):
         ss, ssu, ssss = 0.0, 0.0, 0.0
         for t in range(P):
             y0, y1, u0, u1, s0, s1 = (
-                heard[0, k, t],
-                heard[0, k, P + t],
-                heard[1, k, t],
-                heard[1, k, P + t],
-                heard[2, k, t],
-                heard[2, k, P + t],
+                received[0, k, t],
+                received[0, k, P + t],
+                received[1, k, t],
+                received[1, k, P + t],
+                received[2, k, t],
+                received[2, k, P + t],
             )
             y[t] = y0 - y1
             if kind == 0:

@@ -7,9 +7,9 @@ import numpy as np
 from perturb.errors import choose
 from perturb.estimation.design import Design
 from perturb.estimation.engine import has_fast_kernel
+from perturb.estimation.point import Point
 from perturb.networks.losses import ERRORS
 from perturb.networks.mlp import MLPObjective
-from perturb.networks.objective import Objective
 from perturb.trial.readout import Reading
 
 PRECISIONS = ("auto", "float32", "float64")
@@ -21,9 +21,7 @@ SHARE = 0.01  # of the variance of the estimate itself, that rounding may add
 
 def chosen(
     precision: str,
-    objective: Objective,
-    w: np.ndarray,
-    v: np.ndarray,
+    point: Point,
     reading: Reading,
     design: Design,
 ) -> str:
@@ -34,15 +32,13 @@ def chosen(
     if precision != "auto":
         return precision
     return (
-        sufficient(objective, w, v, reading, design)
-        if has_fast_kernel(objective, design)
+        sufficient(point, reading, design)
+        if has_fast_kernel(point.objective, design)
         else "float64"
     )
 
 
-def sufficient(
-    objective: Objective, w: np.ndarray, v: np.ndarray, reading: Reading, design: Design
-) -> str:
+def sufficient(point: Point, reading: Reading, design: Design) -> str:
     """ "float32", where it adds less than SHARE to the variance of one trial's dE_g and dE_z, else
     "float64".
 
@@ -54,9 +50,9 @@ def sufficient(
     choice does not depend on the number of trials keeps the bits of a run that is split. Cost: one
     gradient and one Hv.
     """
-    method, n, S = design.method, design.n_weights, objective.n_patterns
-    _, g, z = objective.error_gradient_hvp(w, v)
-    size, smallest = _size(objective, w), float(np.finfo(np.float32).tiny)
+    method, n, S = design.method, design.n_weights, point.objective.n_patterns
+    w, v, g, z = point.w, point.v, point.gradient, point.hv
+    size, smallest = _size(point), float(np.finfo(np.float32).tiny)
     if not (size < 1e15 and np.abs(w).max() < 1e15 and 1e6 * smallest < design.sigma < 1e15):
         return "float64"
     # readings that rounding moves across a converter's threshold, each by one step
@@ -75,14 +71,14 @@ def sufficient(
     return "float32"
 
 
-def _size(objective: Objective, w: np.ndarray) -> float:
+def _size(point: Point) -> float:
     """Rms over patterns of what the rounding of a pattern's error is proportional to: the error
     itself and, where outputs almost meet their targets, what the rounding of the outputs does to
     it.
     """
-    errors = objective.pattern_errors(w)
+    errors, objective = point.pattern_errors, point.objective
     if not isinstance(objective, MLPObjective):
         return float(np.sqrt(np.mean(errors**2)))
-    y = objective.outputs(w)
+    y = objective.outputs(point.w)
     slopes = ERRORS[objective.network.error].e(y, objective.target) * y
     return float(np.sqrt(np.mean(errors**2 + (slopes**2).sum(-1))))

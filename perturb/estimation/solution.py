@@ -29,12 +29,28 @@ SINGULAR = {"float64": 1e-12, "float32": 1e-5}
 
 @dataclass(frozen=True)
 class Estimate:
-    """Per-weight estimates, each of shape (n,), with standard errors from the same sums (NaN where
-    they cannot be known).
+    """Per-weight estimates, with standard errors from the same sums.
 
-    hv and hv_stderr are NaN for a method that estimates the gradient alone. gradient_df, hv_df:
-    degrees of freedom of the standard errors; where they are few, an interval is Student's, see
-    `interval`. unknown: why something is NaN, in sentences without a full stop.
+    Attributes
+    ----------
+    gradient : array of shape (n,)
+        In units of E over those of the weights.
+    gradient_stderr : array of shape (n,)
+        NaN where it cannot be known.
+    hv : array of shape (n,)
+        z = Hv; NaN for a method that estimates the gradient alone.
+    hv_stderr : array of shape (n,)
+        As gradient_stderr.
+    trials : int
+    evaluations : int
+        Measurements of E.
+    statistics : Statistics
+        The sums that it was solved from: to store, to merge, to go on from.
+    gradient_df, hv_df : float
+        Degrees of freedom of the standard errors; where they are few, an interval is Student's, see
+        `interval`.
+    unknown : tuple of str
+        Why something is NaN, in sentences without a full stop.
     """
 
     gradient: Array
@@ -50,6 +66,7 @@ class Estimate:
 
     @property
     def design(self) -> Design:
+        """What all trials have in common."""
         return self.statistics.design
 
     @property
@@ -58,14 +75,24 @@ class Estimate:
         return self.statistics.precision
 
     def interval(self, quantity: str = "hv", level: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper end of each weight's confidence interval, by Student's t: of what the
-        method tends to.
+        """Each weight's confidence interval, by Student's t: of what the method tends to.
 
         Parameters
         ----------
-        quantity : "gradient" or "hv".
-        level : probability, between 0 and 1, that an interval covers the method's limit
-        (`theory.estimates.limit`).
+        quantity : {"gradient", "hv"}
+        level : float
+            Probability, between 0 and 1, that an interval covers the method's limit
+            (`theory.limits.limit`).
+
+        Returns
+        -------
+        tuple of two arrays of shape (n,)
+            Lower and upper ends.
+
+        Raises
+        ------
+        InputError
+            For another quantity or level.
         """
         choose("quantity", quantity, dict.fromkeys(("gradient", "hv")))
         between_0_and_1("level", level)
@@ -75,8 +102,9 @@ class Estimate:
 
     @property
     def warnings(self) -> list[str]:
-        """What the numbers do not say of themselves, in plain sentences: a periodic code stopped
-        within its period, errors that cannot be known.
+        """What the numbers do not say of themselves, in plain sentences.
+
+        A periodic code stopped within its period, errors that cannot be known.
         """
         return [
             *period_warnings(self.design.code, self.design.n_weights, self.trials),
@@ -87,11 +115,37 @@ class Estimate:
 def solve(statistics: Statistics) -> Estimate:
     """Estimates and standard errors from the sums alone.
 
-    For independent trials the errors are those of `synapse.solve_*`, with K - 1 degrees of freedom
-    less the number of means and of slopes besides the first that are fitted. Those of a periodic
-    code come from its periods, see `errors_over_periods`. A weight whose regressor has been
-    constant so far, where only deviations from a mean are used, or whose two regressors cannot be
-    told apart has no estimate: NaN; one that has not been perturbed has no error.
+    Parameters
+    ----------
+    statistics : Statistics
+        Of at least one trial.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    InputError
+        If the statistics hold no trial.
+
+    Notes
+    -----
+    For independent trials the standard errors are those of `synapse.solve_*`, with K - 1 degrees of
+    freedom less the number of means and of slopes besides the first that are fitted. Those of a
+    periodic code come from its periods, see `errors_over_periods`. A weight whose regressor has
+    been constant so far, where only differences from a mean are used, or whose two regressors
+    cannot be told apart has no estimate: NaN; one that has not been perturbed has no standard
+    error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
+    >>> found = perturb.estimate(objective, np.zeros(2), np.ones(2), trials=4)
+    >>> bool((perturb.solve(found.statistics).gradient == found.gradient).all())
+    True
     """
     design, K = statistics.design, statistics.trials
     method, code, n = design.method, design.code, design.n_weights

@@ -9,7 +9,7 @@ import numpy as np
 from perturb.estimation.design import Design
 from perturb.estimation.periods import ROWS, TOTALS
 from perturb.estimation.statistics import Statistics
-from perturb.trial.codes import SEQUENTIAL, Code
+from perturb.trial.code import SEQUENTIAL, Code
 from perturb.trial.periodicity import disturbance
 from perturb.trial.synapse import SUMS
 
@@ -115,7 +115,7 @@ def _from_residual(statistics: Statistics, name: str, estimate: Array) -> tuple[
                 f"{K:,} trials do not cover the code's period of {P:,}; {_take(max(whole, 2 * P))}"
             )
         if not _goes_on(statistics):
-            return f"{K:,} trials are no whole number of periods of {P:,}; {_take(whole)}"
+            return f"{K:,} trials are not a multiple of the period of {P:,}; {_take(whole)}"
         count, y, yy, slope = _of_whole_periods(statistics, at)
     free = count - one.size - bool(code.balanced)
     if free <= 0:
@@ -192,7 +192,7 @@ def _from_folded(statistics: Statistics) -> tuple[Array, float] | str:
         return np.full(n, noise / K), float(free)
     if not _goes_on(statistics):
         return (
-            f"{K:,} trials are no whole number of double periods of {periods.length:,};"
+            f"{K:,} trials are not a multiple of the double period of {periods.length:,};"
             f" {_take(whole)}"
         )
     even = max((yy - y * y / count) / count / power - square - noise, 0.0)
@@ -270,7 +270,7 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
     if rest == 0:
         return of_one / M, df
     if not _goes_on(statistics):
-        return f"{K:,} trials are no whole number of double periods of {L:,}; {_take(whole)}"
+        return f"{K:,} trials are not a multiple of the double period of {L:,}; {_take(whole)}"
     paired = max(rest - P, 0)
     lasting, added = M * L * L * of_one, (rest - 2 * paired) * K * var + paired * L * L / P * of_one
     share = 1 - np.nansum(added) / np.nansum(lasting + added)

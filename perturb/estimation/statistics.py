@@ -1,9 +1,8 @@
 """Statistics: the mergeable sums that both engines produce, of one or more runs."""
 
-import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,57 +11,56 @@ from perturb.errors import InputError
 from perturb.estimation import archive
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.periods import Periods
-from perturb.networks.objective import Objective
-from perturb.trial.codes import CODES, Code, Registers, lfsr
+from perturb.estimation.point import PointRecord
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES, lfsr
 from perturb.trial.methods import Method
-from perturb.trial.readout import Reading
+from perturb.trial.shift_registers import Registers
 from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray
 FORMAT = "perturb statistics 3"
 
 
-@dataclass(frozen=True, eq=False)
-class Point:
-    """Where trials are run: the direction v (n,), E(w), and a digest of w, v and how the error
-    is read.
-    """
-
-    v: Array
-    error: float
-    digest: str
-
-    @classmethod
-    def of(cls, objective: Objective, w: Array, v: Array, reading: Reading) -> "Point":
-        numbers = (
-            float(reading.noise),
-            int(reading.bits),
-            float(reading.range),
-            int(objective.n_patterns),
-        )
-        digest = hashlib.sha256(repr(numbers).encode())
-        for array in (w, v):
-            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-        return cls(v.copy(), objective.error(w), digest.hexdigest())
-
-    def same(self, other: "Point") -> bool:
-        # E may differ in its last places on another machine; another network or other data differ
-        # by far more
-        return self.digest == other.digest and abs(self.error - other.error) <= 1e-9 * max(
-            abs(self.error), abs(other.error)
-        )
-
-
 class Statistics:
-    """Sums over trials: `closed` of whole blocks, `open` of the block not yet full, so that any
-    split gives the same bits.
+    """Sums over trials, all that an estimate is solved from: mergeable, storable.
 
-    sums: (rows, n), rows named by `synapse.SUMS`; totals: by `synapse.TOTALS`. spans: the trial
-    numbers summed so far, as (first, last + 1) in order. A run goes on at the end of its last span,
-    so spans = [(first, first)] is an empty start for one of several processes. point: where they
-    were summed, None before the first trial. opened: the first trial in `open`, if there is one.
-    precision: float32, if any trial ran so. periods: of a periodic code, what its double periods
-    made, for the standard errors; None for any other, and for one of the user's own.
+    Parameters
+    ----------
+    design : Design
+        What all trials have in common.
+    spans : iterable of (int, int)
+        Trial numbers summed so far, as (first, last + 1) in order. A run goes on at the end of its
+        last span, so [(first, first)] is an empty start for one of several processes.
+
+    Attributes
+    ----------
+    closed, open : tuple of two arrays
+        Sums (rows, n), with rows named by `synapse.SUMS`, and totals, by `synapse.TOTALS`: of whole
+        blocks, and of the block not yet full, so that any split of a run gives the same bits.
+    opened : int or None
+        The first trial in `open`, if there is one.
+    precision : {"float64", "float32"}
+        float32, if any trial ran so.
+    point : PointRecord or None
+        Where they were summed; None before the first trial.
+    periods : Periods or None
+        What the double periods of a periodic code made, for the standard errors; None for any
+        other, and for one of the user's own.
+
+    Examples
+    --------
+    Two processes, each with trials of its own, together make one run:
+
+    >>> import numpy as np
+    >>> import perturb
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
+    >>> options = {"w": np.zeros(2), "v": np.ones(2), "code": "rademacher"}
+    >>> first = perturb.estimate(objective, trials=100, **options).statistics
+    >>> rest = perturb.Statistics(first.design, spans=[(100, 100)])
+    >>> rest = perturb.estimate(objective, trials=50, resume=rest, **options).statistics
+    >>> first.merge(rest).spans
+    [(0, 150)]
     """
 
     def __init__(self, design: Design, spans: Iterable[tuple[int, int]] = ()):
@@ -70,13 +68,23 @@ class Statistics:
         self.closed, self.open = self.zeros(), self.zeros()
         self.opened: int | None = None
         self.precision = "float64"
-        self.point: Point | None = None
+        self.point: PointRecord | None = None
         self.periods = (
             Periods(design) if design.code.periodic and design.code.function is None else None
         )
 
-    def bind(self, point: Point) -> None:
-        """Note where the trials are run; InputError if those so far were run elsewhere."""
+    def bind(self, point: PointRecord) -> None:
+        """Note where the trials are run.
+
+        Parameters
+        ----------
+        point : PointRecord
+
+        Raises
+        ------
+        InputError
+            If those so far were run elsewhere.
+        """
         if self.point is not None and not self.point.same(point):
             raise InputError(
                 "the statistics were summed at another w, v, network, data or error noise: go on"
@@ -85,26 +93,42 @@ class Statistics:
         self.point = self.point or point
 
     def zeros(self) -> tuple[Array, Array]:
+        """Empty sums and totals."""
         return np.zeros((len(SUMS), self.design.n_weights)), np.zeros(len(TOTALS))
 
     @property
     def sums(self) -> Array:
+        """Sums over all trials, (rows, n), rows named by `synapse.SUMS`."""
         return self.closed[0] + self.open[0]
 
     @property
     def totals(self) -> Array:
+        """Sums of the broadcasts alone, named by `synapse.TOTALS`."""
         return self.closed[1] + self.open[1]
 
     @property
     def trials(self) -> int:
+        """How many have been summed."""
         return sum(stop - start for start, stop in self.spans)
 
     @property
     def next_trial(self) -> int:
+        """The number of the trial that comes next."""
         return self.spans[-1][1] if self.spans else 0
 
     def extend(self, count: int) -> None:
-        """Note that the `count` trials after the last have been summed."""
+        """Note that the trials after the last have been summed.
+
+        Parameters
+        ----------
+        count : int
+            How many.
+
+        Raises
+        ------
+        InputError
+            If trial numbers would reach 2^62.
+        """
         start = self.next_trial
         check_trials(start, count)
         if self.spans:
@@ -113,8 +137,22 @@ class Statistics:
             self.spans.append((start, start + count))
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both; refuses other designs and trials counted twice. Equal to one
-        run within rounding.
+        """The statistics of both.
+
+        Parameters
+        ----------
+        other : Statistics
+            Of the same design, at the same point, of other trials.
+
+        Returns
+        -------
+        Statistics
+            Equal to those of one run within rounding.
+
+        Raises
+        ------
+        InputError
+            For another design or point, or trials that both have.
         """
         if self.design != other.design:
             raise InputError(
@@ -148,10 +186,21 @@ class Statistics:
         return both
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one file (NumPy's npz), whole or not at all: first beside it, then
-        renamed.
+        """Write everything to one file (NumPy's npz), whole or not at all.
 
-        A loaded copy goes on with the same bits. A file that cannot be written raises InputError.
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+
+        Notes
+        -----
+        It is written beside `path` first and then renamed. A loaded copy goes on with the same
+        bits.
         """
         design, code, point = self.design, self.design.code, self.point
         header = {
@@ -183,10 +232,22 @@ class Statistics:
 
     @classmethod
     def load(cls, path: str | Path, code: Code | None = None) -> "Statistics":
-        """Read what `save` wrote. code: needed for statistics of a code of the user's own, whose
-        function no file can hold.
+        """Read what `save` wrote.
 
-        A file that is missing, cut short, damaged, or of another kind or version raises InputError.
+        Parameters
+        ----------
+        path : str or Path
+        code : Code, optional
+            Needed for statistics of a code of the user's own, whose function no file can hold.
+
+        Returns
+        -------
+        Statistics
+
+        Raises
+        ------
+        InputError
+            For a file that is missing, cut short, damaged, or of another kind or version.
         """
         with archive.reading(
             Path(path),
@@ -205,7 +266,7 @@ class Statistics:
             )
             statistics.opened, statistics.precision = header["opened"], header["precision"]
             if header["point"] is not None:
-                statistics.point = Point(arrays["v"], *header["point"])
+                statistics.point = PointRecord(arrays["v"], *header["point"])
             shapes = [array.shape for array in (*statistics.closed, *statistics.open)]
             if [arrays[name].shape for name in ARRAYS] != shapes or (
                 statistics.point and arrays["v"].shape != shapes[0][1:]

@@ -44,7 +44,7 @@ def exp(x):
     x = -708.0 if x < -708.0 else x
     shifted = (
         x * 1.4426950408889634 + 6755399441055744.0
-    )  # 1.5 * 2^52 rounds to a whole number in the low bits
+    )  # 1.5 * 2^52 rounds to an integer in the low bits
     n = shifted - 6755399441055744.0
     t = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
     p = 1.6059043836821613e-10

@@ -1,7 +1,7 @@
 """Numba kernels: errors of relaxing networks at many points, one after another, eight patterns to a
 vector of float64.
 
-Each point is evaluated by itself, so that no bit depends on which points come together. Units run
+Each point is evaluated by itself, so that no bit depends on which points come together. Neurons run
 over rows, patterns along them; the last vector is filled up with the last pattern again, which
 changes no largest entry.
 """
@@ -47,7 +47,7 @@ CONTRACTION = (
 @compiled(**EXACT)
 def _products(W, n, y, Sp, x):
     """x_j = sum_i w_ij y_i, four units of eight patterns at a time; rows of W, and x, are filled
-    up to four units.
+    up to four neurons.
     """
     width = (n + 3) // 4 * 4
     for s in range(0, Sp, WIDE):
@@ -73,7 +73,7 @@ def _right_side(W, external, activations, y, Sp, f, change):
     n = activations.size
     _products(W, n, y, Sp, f)
     activate_units(activations, 0, n, Sp, f)
-    # as whole numbers, magnitudes have the same order, and then their maximum vectorises
+    # as integers, magnitudes have the same order, and then their maximum vectorises
     largest = np.int64(0)
     for k in range(n * Sp):
         change[k] = f[k] + external[k] - y[k]
@@ -215,7 +215,7 @@ def relaxed_errors(
     """out[m, s]: errors at the fixed points of a Recurrent with weights points[m]; settled[m]:
     whether it came to rest.
 
-    external: I (units, patterns). The steps of `RecurrentObjective`: relaxation from 0 and, if
+    external: I (neurons, patterns). The steps of `RecurrentObjective`: relaxation from 0 and, if
     `direct`, Newton's method; this from NEAR the fixed point on, where there is one only and
     relaxation would come to rest in time.
     """

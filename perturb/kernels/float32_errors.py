@@ -292,7 +292,7 @@ def _product(effective, at, n_in, n_out, x, start, begin):
 
 
 @compiled(**EXACT)
-def _along(row, start, v, words):
+def _signs_dot(row, start, v, words):
     # sum of v times the signs; v is filled up with zeros to a multiple of 64
     a = b = c = d = zero = number(0.0)
     for k in range(words):
@@ -363,7 +363,7 @@ def errors_by_patterns(
     ref,
     present,
     amounts,
-    still,
+    unperturbed,
     sigma,
     seed,
     noise,
@@ -385,11 +385,11 @@ def errors_by_patterns(
     x: sigma times the inputs, and sigma for the bias, (inputs, patterns); base (phases, units,
     patterns): net inputs of the first layer at w + b r v; w (phases, weights): the other layers' w
     + b r v; target (outputs, patterns); ref, present (patterns): errors at w, and 1 for every
-    pattern that is none of those that fill up the last vector. amounts: a of each phase; still: 1
-    for phases that are not moved at all. s[t] becomes the sum of v times the signs; v is filled up
-    with zeros to a multiple of 64, or empty. drawn: if not empty, the perturbations themselves in
-    units of sigma, drawn[i T + t] with T trials a block, and s is left alone. each: if not empty,
-    takes the errors of the patterns in the last trial and phase.
+    pattern that is none of those that fill up the last vector. amounts: a of each phase;
+    unperturbed: 1 for phases that are not moved at all. s[t] becomes the sum of v times the signs;
+    v is filled up with zeros to a multiple of 64, or empty. drawn: if not empty, the perturbations
+    themselves in units of sigma, drawn[i T + t] with T trials a block, and s is left alone. each:
+    if not empty, takes the errors of the patterns in the last trial and phase.
     """
     Sp, n_in, J = ref.size, sizes[0] + 1, sizes[1]
     padded, groups = (J + 3) // 4 * 4, (n_in + 3) // 4
@@ -438,7 +438,7 @@ def errors_by_patterns(
                 all_rows[t * n_words + k] = bits[k * (T + SPARE) + t0 + t]
         for t in range(count if signs else 0):
             _indices(row, t * n_words, n_in, J, padded, index, t * groups * padded)
-            s[t0 + t] = _along(row, t * n_words, v_, v.size // 64)
+            s[t0 + t] = _signs_dot(row, t * n_words, v_, v.size // 64)
         for tile in range(0, Sp, WIDE):
             _tables(x_, tile, Sp, groups, tables)
             r0, r1 = load(ref, tile), load(ref, tile + 16)
@@ -467,7 +467,7 @@ def errors_by_patterns(
                     of, trial = (t - begin) * padded * WIDE, np.uint64(start + t0 + t)
                     for p in range(amounts.size):
                         e0, e1 = r0, r1
-                        if still[p]:
+                        if unperturbed[p]:
                             if noise == np.float32(0.0) and step == np.float32(0.0):
                                 continue
                         else:
@@ -650,7 +650,7 @@ def errors_by_trials(
     ref,
     S,
     amounts,
-    still,
+    unperturbed,
     sigma,
     seed,
     noise,
@@ -708,7 +708,7 @@ def errors_by_trials(
             _moved_by_trials(D, D_start + m * D_size, stride, n_in, J, x_, Sp, moved, m * J * Sp)
         here = 0
         for p in range(amounts.size):
-            if still[p]:
+            if unperturbed[p]:
                 if noise == np.float32(0.0) and step == np.float32(0.0):
                     continue
             else:
@@ -753,7 +753,7 @@ def errors_by_trials(
                     ref_,
                     S,
                     Sp,
-                    still[p],
+                    unperturbed[p],
                     k0,
                     k1,
                     noise,
@@ -780,7 +780,7 @@ def _sum_of_errors(
     ref,
     S,
     Sp,
-    still,
+    unperturbed,
     k0,
     k1,
     noise,
@@ -807,7 +807,7 @@ def _sum_of_errors(
             x2, x3 = normal_pairs(wc0, wc1, wd0, wd1)
         for q in range(min(4, S - s)):
             e = r = splat(peek(ref, s + q))
-            if not still:
+            if not unperturbed:
                 e = _errors(
                     error_kind, n_out, y, LANES * (of + s + q), LANES * Sp, target, s + q, Sp, True
                 )

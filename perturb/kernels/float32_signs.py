@@ -238,7 +238,7 @@ def _measure(
     S,
     v,
     amounts,
-    still,
+    unperturbed,
     sigma,
     seed,
     noise,
@@ -266,7 +266,7 @@ def _measure(
             ref,
             present,
             amounts,
-            still,
+            unperturbed,
             np.float32(sigma),
             seed,
             noise,
@@ -294,7 +294,7 @@ def _measure(
             ref,
             S,
             amounts,
-            still,
+            unperturbed,
             np.float32(sigma),
             seed,
             noise,
@@ -352,7 +352,7 @@ def _block(
     regressor_kind,
     sigma_v,
     amounts,
-    still,
+    unperturbed,
     gradient_weights,
     hv_weights,
     code_kind,
@@ -380,12 +380,12 @@ def _block(
     units,
     nothing,
     scratch,
-    heard,
+    received,
     origin,
 ):
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a
-    non-finite error, or -1. heard: for what is broadcast of trials from `origin` on, (3, trials),
-    or (3, 0).
+    non-finite error, or -1. received: for what is broadcast of trials from `origin` on,
+    (3, trials), or (3, 0).
     """
     T = y.size
     start = first // T * T
@@ -407,7 +407,7 @@ def _block(
             S,
             v,
             amounts,
-            still,
+            unperturbed,
             sigma,
             seed,
             noise,
@@ -427,10 +427,10 @@ def _block(
     )
     if failed >= 0:
         return start + failed
-    if heard.shape[1]:
+    if received.shape[1]:
         for row, numbers in enumerate((y, u, s)):
             for t in range(lo, hi):
-                heard[row, start + t - origin] = numbers[t]
+                received[row, start + t - origin] = numbers[t]
     coefficients(lo, hi, y, u, s, c, nothing, scalars, units)
     count(scalars, v.size > 0, totals)
     accumulate_signs(n, bits, c, rows, L)
@@ -456,7 +456,7 @@ def sign_trials(
     regressor_kind,
     sigma_v,
     amounts,
-    still,
+    unperturbed,
     gradient_weights,
     hv_weights,
     code_kind,
@@ -473,7 +473,7 @@ def sign_trials(
     sums,
     totals,
     failed,
-    heard,
+    received,
 ):
     """Trials first..last-1 in aligned spans of blocks of T: the b-th adds to sums[b], totals[b] and
     sets failed[b], see `_block`.
@@ -510,7 +510,7 @@ def sign_trials(
             S,
             v,
             amounts,
-            still,
+            unperturbed,
             sigma,
             seed,
             noise,
@@ -546,7 +546,7 @@ def sign_trials(
                     regressor_kind,
                     sigma_v,
                     amounts,
-                    still,
+                    unperturbed,
                     gradient_weights,
                     hv_weights,
                     code_kind,
@@ -574,7 +574,7 @@ def sign_trials(
                     units,
                     nothing,
                     scratch,
-                    heard,
+                    received,
                     first,
                 )
                 failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -119,7 +119,7 @@ def draw_ternary(seed, start, n, D):
 
 
 @compiled(**EXACT)
-def along(n, D, v, s):
+def dot_rows(n, D, v, s):
     """s[t] = sum of v_i times the perturbation of weight i."""
     for t in range(0, BLOCK, LANES):
         a = b = number(0.0)
@@ -182,7 +182,7 @@ def _block(
     regressor_kind,
     sigma_v,
     amounts,
-    still,
+    unperturbed,
     gradient_weights,
     hv_weights,
     code_kind,
@@ -196,11 +196,11 @@ def _block(
     last,
     sums,
     totals,
-    heard,
+    received,
     origin,
 ):
     """Add trials first..last-1, all of one block, to sums and totals; return the first with a
-    non-finite error, or -1. gain: what reaches weight i is gain[i] D_i. heard: as in
+    non-finite error, or -1. gain: what reaches weight i is gain[i] D_i. received: as in
     `float32_signs`.
     """
     start = first // BLOCK * BLOCK
@@ -248,7 +248,7 @@ def _block(
             A[i * BLOCK + t] = gain[i] * D[i * BLOCK + t]
     A[n * BLOCK :] = np.float32(0.0)
     if v.size:
-        along(n, D, v, s32)
+        dot_rows(n, D, v, s32)
     if present.size:
         errors_by_patterns(
             sizes,
@@ -261,7 +261,7 @@ def _block(
             ref,
             present,
             amounts,
-            still,
+            unperturbed,
             sigma32,
             seed,
             noise,
@@ -291,7 +291,7 @@ def _block(
             ref,
             S,
             amounts,
-            still,
+            unperturbed,
             sigma32,
             seed,
             noise,
@@ -313,10 +313,10 @@ def _block(
     )
     if failed >= 0:
         return start + failed
-    if heard.shape[1]:
+    if received.shape[1]:
         for row, numbers in enumerate((y, u, s)):
             for t in range(lo, hi):
-                heard[row, start + t - origin] = numbers[t]
+                received[row, start + t - origin] = numbers[t]
     coefficients(lo, hi, y, u, s, c, c2, scalars, units)
     count(scalars, v.size > 0, totals)
     accumulate(n, D, c, c2, with_b, rows, L)
@@ -343,7 +343,7 @@ def float_trials(
     regressor_kind,
     sigma_v,
     amounts,
-    still,
+    unperturbed,
     gradient_weights,
     hv_weights,
     code_kind,
@@ -360,7 +360,7 @@ def float_trials(
     sums,
     totals,
     failed,
-    heard,
+    received,
 ):
     """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and
     sets failed[b], see `_block`.
@@ -387,7 +387,7 @@ def float_trials(
                     regressor_kind,
                     sigma_v,
                     amounts,
-                    still,
+                    unperturbed,
                     gradient_weights,
                     hv_weights,
                     code_kind,
@@ -401,7 +401,7 @@ def float_trials(
                     min(last, start + BLOCK),
                     sums[b],
                     totals[b],
-                    heard,
+                    received,
                     first,
                 )
                 failed[b] = wrong if failed[b] < 0 else failed[b]

@@ -64,15 +64,15 @@ def _dot(a, b):
 
 @compiled(error_model="numpy", fastmath={"contract"})
 def _evaluate(
-    sizes, activations, error_kind, w, v, D, a, br, base, along, moved, target, buffers, out
+    sizes, activations, error_kind, w, v, D, a, br, base, base_v, moved, target, buffers, out
 ):
-    """Errors of all patterns at w + a D + br v, from the first layer's parts `base` (w), `along`
+    """Errors of all patterns at w + a D + br v, from the first layer's parts `base` (w), `base_v`
     (v), `moved` (D).
     """
     y = buffers[0, : sizes[1]]
     for j in range(sizes[1]):
         for s in range(y.shape[1]):
-            y[j, s] = base[j, s] + a * moved[j, s] + br * along[j, s]
+            y[j, s] = base[j, s] + a * moved[j, s] + br * base_v[j, s]
         activate(activations[0], y[j])
     start = (sizes[0] + 1) * sizes[1]
     for layer in range(1, sizes.size - 1):
@@ -172,7 +172,7 @@ def _block(
     V,
     r,
     base,
-    along,
+    base_v,
     gain,
     w_moved,
     base_moved,
@@ -196,14 +196,14 @@ def _block(
     last,
     sums,
     totals,
-    heard,
+    received,
     origin,
 ):
     """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a
     non-finite error, or -1.
 
-    heard: for what is broadcast of trials from `origin` on, (3, trials), or (3, 0). gain D reaches
-    the weights; w_moved, base_moved: w and base in phases that D moves, see `Mismatch`.
+    received: for what is broadcast of trials from `origin` on, (3, trials), or (3, 0). gain D
+    reaches the weights; w_moved, base_moved: w and base in phases that D moves, see `Mismatch`.
     """
     S = 1 if by_pattern else x.shape[1]
     n1 = sizes[0] * sizes[1]
@@ -237,8 +237,8 @@ def _block(
         # measure
         y, u = 0.0, 0.0
         for p in range(phases.shape[0]):
-            still = phases[p, 0] == 0.0 and phases[p, 1] == 0.0
-            if not still:
+            unperturbed = phases[p, 0] == 0.0 and phases[p, 1] == 0.0
+            if not unperturbed:
                 own = phases[p, 0] != 0.0
                 _evaluate(
                     sizes,
@@ -250,7 +250,7 @@ def _block(
                     phases[p, 0],
                     phases[p, 1] * r,
                     (base_moved if own else base)[:, start : start + S],
-                    along[:, start : start + S],
+                    base_v[:, start : start + S],
                     moved,
                     target[:, start : start + S],
                     buffers,
@@ -260,7 +260,9 @@ def _block(
                 normals(seed, NOISE, trial, p, xi)
             E = 0.0
             for k in range(S):
-                E += _read(at_rest[start + k] if still else errors[k], xi[k], noise, step, top)
+                E += _read(
+                    at_rest[start + k] if unperturbed else errors[k], xi[k], noise, step, top
+                )
             E /= S
             y += gradient_weights[p] * E
             u += hv_weights[p] * E
@@ -269,8 +271,12 @@ def _block(
 
         # broadcast and accumulate
         dE = (y, u)
-        if heard.shape[1]:
-            heard[0, trial - origin], heard[1, trial - origin], heard[2, trial - origin] = y, u, s
+        if received.shape[1]:
+            (
+                received[0, trial - origin],
+                received[1, trial - origin],
+                received[2, trial - origin],
+            ) = y, u, s
         _count_into(totals, dE, s)
         for i in range(w.size):
             _store(
@@ -293,7 +299,7 @@ def mlp_trials(
     V,
     r,
     base,
-    along,
+    base_v,
     gain,
     w_moved,
     base_moved,
@@ -317,11 +323,11 @@ def mlp_trials(
     sums,
     totals,
     failed,
-    heard,
+    received,
 ):
     """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and
-    sets failed[b], see `_block`. x, target: (units, S). heard: (3, trials) for what they broadcast,
-    or (3, 0).
+    sets failed[b], see `_block`. x, target: (neurons, S). received: (3, trials) for what they
+    broadcast, or (3, 0).
     """
     # errors at w, where nothing but the noise differs from trial to trial
     width = 0
@@ -342,7 +348,7 @@ def mlp_trials(
         0.0,
         0.0,
         base,
-        along,
+        base_v,
         base,
         target,
         buffers,
@@ -361,7 +367,7 @@ def mlp_trials(
             V,
             r,
             base,
-            along,
+            base_v,
             gain,
             w_moved,
             base_moved,
@@ -385,7 +391,7 @@ def mlp_trials(
             min(last, start + BLOCK),
             sums[b],
             totals[b],
-            heard,
+            received,
             first,
         )
 
@@ -400,7 +406,7 @@ def add_blocks(sums, count, first_row, last_row, to):
 
 
 @compiled(nogil=True)
-def along(D, v):
+def dot_rows(D, v):
     """dw.v of each row of D (trials, n)."""
     s = np.empty(D.shape[0])
     for t in range(s.size):
@@ -410,7 +416,7 @@ def along(D, v):
 
 @compiled(nogil=True, error_model="numpy", fastmath={"contract"})
 def accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
-    s = along(D, v) if kind == 1 or kind == 2 else np.zeros(y.size)
+    s = dot_rows(D, v) if kind == 1 or kind == 2 else np.zeros(y.size)
     add_broadcasts(sums, totals, D, y, u, s, v, V, kind, kappa)
     return s
 

@@ -1,6 +1,6 @@
 """Numba kernels: errors of graphs and Boltzmann machines at many points, one after another.
 
-Each point is evaluated by itself, so that no bit depends on which points come together. Units run
+Each point is evaluated by itself, so that no bit depends on which points come together. Neurons run
 over rows, patterns along them.
 """
 
@@ -17,7 +17,7 @@ WIDE = 8  # patterns of a vector
 
 @compiled(**EXACT)
 def activate_units(activations, first, last, Sp, x):
-    """f of x[unit Sp + s] for units first..last-1, those of one kind together."""
+    """f of x[unit Sp + s] for neurons first..last-1, those of one kind together."""
     for unit in range(first + 1, last + 1):
         if unit == last or activations[unit] != activations[first]:
             activate(activations[first], x[first * Sp : unit * Sp])
@@ -43,10 +43,10 @@ def graph_errors(
 ):
     """out[m, s]: errors of a DAG with weights points[m].
 
-    Units in the order of their levels, which begin at ends[:-1]; starts, sources (compressed rows):
-    the edges into each unit and the units they come from, tied: the entry of w of each. given:
-    units, all of the first level, whose activity is x[inputs[unit]] (units as rows), or 1 where
-    that is -1. Eight patterns to a vector.
+    Neurons in the order of their levels, which begin at ends[:-1]; starts, sources (compressed
+    rows): the edges into each neuron and the neurons they come from, tied: the entry of w of each.
+    given: neurons, all of the first level, whose activity is x[inputs[unit]] (neurons as rows), or
+    1 where that is -1. Eight patterns to a vector.
     """
     n_units, S = given.size, x.shape[1]
     Sp = (S + WIDE - 1) // WIDE * WIDE
@@ -83,21 +83,21 @@ def machine_errors(
 ):
     """out[m, k]: entropy - log P(visible state index[k]) of a Boltzmann machine with weights
     points[m]; with no index, the mean over the distribution. per_T: sign/T. States are built up
-    unit by unit, so that each costs a few operations.
+    neuron by neuron, so that each costs a few operations.
     """
     n = n_visible + n_hidden
     n_states, n_given = 1 << n, 1 << n_hidden
     energy, field, log_p = np.empty(n_states), np.empty(n_states), np.empty(1 << n_visible)
     for m in range(points.shape[0]):
         w = points[m]
-        # unit n - 1 is the lowest bit
+        # neuron n - 1 is the lowest bit
         energy[0] = 0.0
         for unit in range(n - 1, -1, -1):
             size = 1 << (n - 1 - unit)
             field[0] = w[n * (n - 1) // 2 + unit]
             first = (
                 unit * (n - 1) - unit * (unit - 1) // 2 - unit - 1
-            )  # of (unit, other) in w, less other
+            )  # of (neuron, other) in w, less other
             for other in range(n - 1, unit, -1):
                 half, weight = 1 << (n - 1 - other), w[first + other]
                 for a in range(half):

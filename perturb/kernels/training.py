@@ -2,7 +2,7 @@
 from record to record.
 
 Of trials, only the evaluations of E are float32, and dE is taken pattern by pattern, so that
-nothing cancels; the weights themselves are float64. The lanes are patterns. `training.loop` does
+nothing cancels; the weights themselves are float64. The lanes are patterns. `training.sources` does
 the same update by update, for any objective and in float64.
 """
 

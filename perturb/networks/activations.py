@@ -1,4 +1,4 @@
-"""Activation functions with their first two derivatives: all that R{.} needs of a unit.
+"""Activation functions with their first two derivatives: all that R{.} needs of a neuron.
 
 A new activation is one call of `add_activation`; the ones here also have a compiled twin of f in
 `kernels.activations`.
@@ -23,7 +23,7 @@ SATURATED = (
 class Activation(NamedTuple):
     """y = f(x), f' = df(x, y) and f'' = d2f(x, y, f'), elementwise, exact to rounding at every x.
 
-    The derivatives take x beside y: y alone does not tell how far a unit is in saturation.
+    The derivatives take x beside y: y alone does not tell how far a neuron is in saturation.
     """
 
     f: Callable[[Array], Array]
@@ -86,13 +86,13 @@ def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[st
         return [activation] * n_units
     if not isinstance(activation, Mapping):
         raise InputError(
-            f"activation = {activation!r} must be a name for all units, or {{unit: name}}"
+            f"activation = {activation!r} must be a name for all neurons, or {{unit: name}}"
         )
     for unit, name in activation.items():
         choose(f"activation[{unit}]", name, ACTIVATIONS)
         if not (isinstance(unit, (int, np.integer)) and 0 <= unit < n_units):
             raise InputError(
-                f"activation names unit {unit!r}, which does not exist: units are 0 to"
+                f"activation names neuron {unit!r}, which does not exist: neurons are 0 to"
                 f" {n_units - 1}"
             )
     return [activation.get(unit, "tanh") for unit in range(n_units)]

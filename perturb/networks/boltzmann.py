@@ -7,7 +7,7 @@ in place of w, and <.> the mean over states:
     R{p_ij} = (p_ij <D> - <s_i s_j D>) / T
 
 The usual E = -sum w s s is sign = -1: w and v then change their sign together. Learning minimises
-KL(data || model) on the visible units, whose gradient and Hv are differences of a clamped and a
+KL(data || model) on the visible neurons, whose gradient and Hv are differences of a clamped and a
 free phase,
 
     dKL/dw_ij = (p_ij clamped - p_ij free) / T,     z_ij = (R{p_ij} clamped - R{p_ij} free) / T
@@ -16,97 +16,37 @@ where the clamped R{p_ij} is taken within each pattern and then averaged. All of
 weights w_i0, with s_0 = 1.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
-from perturb.checks import as_floats, as_weights, integer, own, positive
-from perturb.compiled import compiled
+from perturb.checks import as_floats, as_weights, integer, positive, read_only_copy
 from perturb.errors import InputError
 from perturb.kernels.graph import machine_errors
+from perturb.networks.cache import Cached
+from perturb.networks.gibbs import Sampled, SampledDivergence, sampled
 from perturb.networks.losses import softmax
-from perturb.networks.objective import Kept, Objective
-from perturb.trial.random import words
+from perturb.networks.objective import Objective
 
 Array = np.ndarray
 MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table
-GIBBS = 3  # stream of random numbers
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Estimates from Gibbs chains, with standard errors.
-
-    Attributes
-    ----------
-    p : array of shape (n,)
-        Mean of s_i s_j (and s_i).
-    p_stderr : array of shape (n,)
-        From the standard deviation of independent chains, so that the correlation of successive
-        sweeps is accounted for.
-    R_p : array of shape (n,)
-        R{p} along v.
-    R_p_stderr : array of shape (n,)
-        As p_stderr.
-    n_samples : int
-        Sweeps counted, in all chains.
-    autocorrelation : float
-        How many sweeps are worth one independent sample (2 tau_int), the largest over the entries
-        of p.
-    """
-
-    p: Array
-    p_stderr: Array
-    R_p: Array
-    R_p_stderr: Array
-    n_samples: int
-    autocorrelation: float
-
-
-@dataclass(frozen=True)
-class SampledDivergence:
-    """Gradient and Hv of the divergence from sampled phases, with standard errors.
-
-    Attributes
-    ----------
-    gradient : array of shape (n,)
-        Clamped phase, within each pattern and then averaged, less the free phase.
-    gradient_stderr : array of shape (n,)
-        Of both phases together.
-    hv : array of shape (n,)
-        As gradient.
-    hv_stderr : array of shape (n,)
-        Of both phases together.
-    n_samples : int
-        Sweeps counted, in all phases and chains.
-    autocorrelation : float
-        As in `Sampled`.
-    """
-
-    gradient: Array
-    gradient_stderr: Array
-    hv: Array
-    hv_stderr: Array
-    n_samples: int
-    autocorrelation: float
 
 
 class Boltzmann:
-    """Stochastic units, all connected, at a temperature T.
+    """Stochastic neurons, all connected, at a temperature T.
 
     Parameters
     ----------
     n_visible : int
-        Units that data are about, at least 1; they come first.
+        Neurons that data are about, at least 1; they come first.
     n_hidden : int
         The others.
     temperature : float
         T, positive, in units of the energy.
     values : (0, 1) or (-1, 1)
-        The two states of a unit.
+        The two states of a neuron.
     sign : {1, -1}
         1: the source's convention, E = sum w s s; -1: the usual one, E = -sum w s s.
 
@@ -123,7 +63,7 @@ class Boltzmann:
     Notes
     -----
     E_a = sum_{i<j} s_i s_j w_ij + sum_i s_i w_i0 (times sign) and P_a = exp(-E_a/T)/Z. w holds w_ij
-    for i < j in the order (0,1), (0,2), ..., (1,2), ..., then w_i0, the bias of each unit.
+    for i < j in the order (0,1), (0,2), ..., (1,2), ..., then w_i0, the bias of each neuron.
 
     References
     ----------
@@ -194,12 +134,12 @@ class Boltzmann:
         )
 
     def objective(self, data: Array) -> "BoltzmannObjective":
-        """KL(data || model) on the visible units.
+        """KL(data || model) on the visible neurons.
 
         Parameters
         ----------
         data : array of shape (S, n_visible) or (2^n_visible,)
-            Observed states, one a row; or a distribution over the visible states, unit 0 the
+            Observed states, one a row; or a distribution over the visible states, neuron 0 the
             highest bit, its lower value a 0.
 
         Returns
@@ -211,17 +151,17 @@ class Boltzmann:
     # ---- exact, by enumeration
 
     def states(self, n: int) -> Array:
-        """All states of some units.
+        """All states of some neurons.
 
         Parameters
         ----------
         n : int
-            How many units.
+            How many neurons.
 
         Returns
         -------
         array of shape (2^n, n)
-            Unit 0 is the highest bit.
+            Neuron 0 is the highest bit.
         """
         bits = np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1
         return np.where(bits, self.values[1], self.values[0])
@@ -276,7 +216,7 @@ class Boltzmann:
         """E_a (or D_a, of v) for visible and hidden states, shape (2^n_visible, 2^n_hidden)."""
         if self.n_units > MAX_UNITS:
             raise InputError(
-                f"{self.n_units} units have too many states to enumerate (limit {MAX_UNITS}): use"
+                f"{self.n_units} neurons have too many states to enumerate (limit {MAX_UNITS}): use"
                 " sample()"
             )
         W = np.zeros((self.n_units, self.n_units))
@@ -362,8 +302,8 @@ class Boltzmann:
         Notes
         -----
         R{p} is -Cov(s_i s_j, D)/T, with K - 1 samples in its denominator. Random numbers are keyed
-        by (seed, chain, sweep, unit), chains numbered from first_chain: chains of other numbers are
-        independent. Time: sweeps x chains x n_units^2.
+        by (seed, chain, sweep, neuron), chains numbered from first_chain: chains of other numbers
+        are independent. Time: sweeps x chains x n_units^2.
         """
         w, v = as_weights("w", w, self.n_weights), as_weights("v", v, self.n_weights)
         for name, number, least, bits in (
@@ -388,41 +328,17 @@ class Boltzmann:
             matrix = np.zeros((self.n_units, self.n_units))
             matrix[self.pairs] = weights[:n_pairs]
             symmetric.append(self.sign * (matrix + matrix.T))
-        X, XD, DS, XX = (
-            np.zeros((chains, size)) for size in (self.n_weights, self.n_weights, 1, self.n_weights)
-        )
-        _gibbs(
-            symmetric[0],
-            self.sign * w[n_pairs:],
-            symmetric[1],
-            self.sign * v[n_pairs:],
+        held_units = 0 if clamped is None else self.n_visible
+        return sampled(
+            (symmetric[0], self.sign * w[n_pairs:]),
+            (symmetric[1], self.sign * v[n_pairs:]),
             self.temperature,
-            self.values[0],
-            self.values[1],
-            held,
-            0 if clamped is None else self.n_visible,
-            np.uint64(seed),
-            first_chain,
+            self.values,
+            held[:held_units],
+            seed,
+            range(first_chain, first_chain + chains),
             burn_in,
             sweeps,
-            X,
-            XD,
-            DS[:, 0],
-            XX,
-        )
-        K, T = sweeps * chains, self.temperature
-        p, D = X.sum(0) / K, DS.sum() / K
-        each = X / sweeps
-        p_stderr = each.std(0, ddof=1) / np.sqrt(chains)
-        products = (
-            XD - p * DS - D * X + sweeps * p * D
-        ) / sweeps  # each chain's mean of (X - mean)(D - mean)
-        R_p = -products.sum(0) * sweeps / (K - 1) / T
-        variance = XX.sum(0) / K - p * p
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worth = np.where(variance > 1e-12 * XX.sum(0) / K, p_stderr**2 * K / variance, 1.0)
-        return Sampled(
-            p, p_stderr, R_p, products.std(0, ddof=1) / np.sqrt(chains) / T, K, float(worth.max())
         )
 
     def _observed(self, states: Array) -> Array:
@@ -453,14 +369,14 @@ class BoltzmannObjective(Objective):
 
     Notes
     -----
-    Both phases are cached for products at the same w: 16 bytes for each state of all units.
+    Both phases are cached for products at the same w: 16 bytes for each state of all neurons.
     """
 
     parallel = True
 
     def __init__(self, network: Boltzmann, data: Array, entropy: float | None = None):
         self.network, self.n_weights, self.depth = network, network.n_weights, 1
-        data, size = own(as_floats("data", data)), 2**network.n_visible
+        data, size = read_only_copy(as_floats("data", data)), 2**network.n_visible
         self.observed: Array | None = None
         if data.ndim == 1:
             if data.shape != (size,) or (data < 0).any() or abs(data.sum() - 1) > 1e-9:
@@ -484,7 +400,7 @@ class BoltzmannObjective(Objective):
         # sum p log p, which does not depend on w; a single pattern keeps that of all, so that the
         # patterns' errors add up
         self.entropy = float(xlogy(self.shares, self.shares).sum()) if entropy is None else entropy
-        self._both_phases = Kept(self._phases, self.n_weights)
+        self._both_phases = Cached(self._phases, self.n_weights)
 
     @cached_property
     def distribution(self) -> Array:
@@ -625,53 +541,3 @@ class _Phases(NamedTuple):
     free: Array
     E: float
     g: Array
-
-
-@compiled()
-def _gibbs(
-    W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX
-):
-    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's.
-
-    Adds the sums of each chain to its row.
-    """
-    n = b.size
-    s, random = np.empty(n), np.empty(4)
-    for chain in range(X.shape[0]):
-        for sweep in range(-1, burn_in + sweeps):
-            for i in range(n):
-                if i % 4 == 0:
-                    trial = (np.uint64(first_chain + chain) << np.uint64(32)) + np.uint64(sweep + 1)
-                    w0, w1, w2, w3 = words(seed, trial, i // 4, GIBBS, 0)
-                    random[0], random[1], random[2], random[3] = w0, w1, w2, w3
-                u = (random[i % 4] + 0.5) * 2.0**-32
-                if i < n_held:
-                    s[i] = held[i]
-                elif sweep < 0:  # start anywhere
-                    s[i] = high if u < 0.5 else low
-                else:
-                    field = b[i]
-                    for j in range(n):
-                        field += W[i, j] * s[j]
-                    field -= W[i, i] * s[i]
-                    s[i] = high if u < 1.0 / (1.0 + np.exp((high - low) * field / T)) else low
-            if sweep < burn_in:
-                continue
-            D = 0.0
-            for i in range(n):
-                D += c[i] * s[i]
-                for j in range(i):
-                    D += V[i, j] * s[i] * s[j]
-            DS[chain] += D
-            k = 0
-            for i in range(n):
-                for j in range(i + 1, n):
-                    x = s[i] * s[j]
-                    X[chain, k] += x
-                    XD[chain, k] += x * D
-                    XX[chain, k] += x * x
-                    k += 1
-            for i in range(n):
-                X[chain, k + i] += s[i]
-                XD[chain, k + i] += s[i] * D
-                XX[chain, k + i] += s[i] * s[i]

@@ -1,8 +1,8 @@
 """Feed-forward networks on any directed acyclic graph of units: exact error, gradient and Hv.
 
-By R{backprop} (Pearlmutter 1994). Units are put into levels, the length of the longest path that
+By R{backprop} (Pearlmutter 1994). Neurons are put into levels, the length of the longest path that
 leads to them, and a level is evaluated at once: a sparse product for the net inputs, one call for
-each activation in it. Arrays run over units (in order of their level), then directions, then
+each activation in it. Arrays run over neurons (in order of their level), then directions, then
 patterns.
 """
 
@@ -10,41 +10,42 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
 
-from perturb.checks import as_floats, as_weights, integer, own
-from perturb.compiled import compiled
+from perturb.checks import as_floats, as_weights, integer, read_only_copy
 from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.graph import graph_errors
-from perturb.networks.activations import names_of_units, per_unit
+from perturb.networks.activations import names_of_units
+from perturb.networks.cache import Cached
+from perturb.networks.graph_levels import Level, add_products, edge_array, levels_of, tied_weights
 from perturb.networks.losses import ERRORS, check_outputs
-from perturb.networks.objective import Kept, Objective, as_patterns, as_units
+from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_patterns, as_units
 
 Array = np.ndarray
 
 
 class DAG:
-    """A feed-forward network of any graph of units, without cycles.
+    """A feed-forward network of any graph of neurons, without cycles.
 
     Parameters
     ----------
     n_units : int
-        Units, numbered from 0.
+        Neurons, numbered from 0.
     edges : sequence of (from, to) pairs
         Each at most once. Without `tied`, w has one entry per edge, in their order.
     inputs : sequence of int
-        Units whose activity is the pattern; no edge may lead into them.
+        Neurons whose activity is the pattern; no edge may lead into them.
     outputs : sequence of int
-        Units whose activity has targets; they may feed other units too.
+        Neurons whose activity has targets; they may feed other neurons too.
     activation : str or {unit: name}
-        One name for all units, or one for each; units left out are tanh.
+        One name for all neurons, or one for each; neurons left out are tanh.
     error : str
         A key of `losses.ERRORS`; the cross-entropies need linear outputs.
     bias : int, optional
-        A unit whose activity is always 1; no edge may lead into it.
+        A neuron whose activity is always 1; no edge may lead into it.
     external : array of shape (n_units,), optional
-        I_j of each unit; 0 if left out.
+        I_j of each neuron; 0 if left out.
     tied : sequence of int, one for each edge, optional
         tied[e] is the entry of w that edge e uses, numbered from 0 without gaps: shared weights.
 
@@ -53,12 +54,12 @@ class DAG:
     n_weights : int
         n, the edges, or with `tied` the different entries.
     levels : int array of shape (n_units,)
-        The length of the longest path to each unit.
+        The length of the longest path to each neuron.
 
     Raises
     ------
     InputError
-        For a cycle, an unknown unit, a repeated edge or a name that is not known.
+        For a cycle, an unknown neuron, a repeated edge or a name that is not known.
 
     Notes
     -----
@@ -66,7 +67,7 @@ class DAG:
 
     Examples
     --------
-    A hidden unit, and an edge past it:
+    A hidden neuron, and an edge past it:
 
     >>> import perturb
     >>> edges = [(0, 1), (1, 2), (0, 2)]
@@ -93,7 +94,7 @@ class DAG:
     ):
         integer("n_units", n_units, 1)
         self.n_units, self.error = int(n_units), error
-        self.edges = _edges(edges, self.n_units)
+        self.edges = edge_array(edges, self.n_units)
         self.inputs, self.outputs = (
             as_units("inputs", inputs, n_units),
             as_units("outputs", outputs, n_units),
@@ -109,32 +110,32 @@ class DAG:
         if into.any():
             i, j = self.edges[into][0]
             raise InputError(
-                f"edge ({i}, {j}) leads into unit {j}, whose activity is given: remove the edge, or"
-                " the unit from inputs"
+                f"edge ({i}, {j}) leads into neuron {j}, whose activity is given: remove the edge,"
+                " or the neuron from inputs"
             )
         choose("error", error, ERRORS)
         self.activations = names_of_units(activation, self.n_units)
         check_outputs(error, self.outputs, self.activations)
-        self.external = own(
+        self.external = read_only_copy(
             np.zeros(self.n_units) if external is None else as_floats("external", external)
         )
         if self.external.shape != (self.n_units,):
             raise InputError(
                 f"external has shape {self.external.shape}, but must be ({self.n_units},): one I_j"
-                " per unit"
+                " per neuron"
             )
         if self.external[given].any():
             unit = given[int(np.flatnonzero(self.external[given])[0])]
             raise InputError(
-                f"external[{unit}] = {self.external[unit]:g}, but the activity of unit {unit} is"
+                f"external[{unit}] = {self.external[unit]:g}, but the activity of neuron {unit} is"
                 " given: set it to 0"
             )
-        self.tied = _tied(tied, len(self.edges))
+        self.tied = tied_weights(tied, len(self.edges))
         self.n_weights = int(self.tied.max()) + 1 if len(self.tied) else 0
-        self.levels = _levels(self.edges, self.n_units)
+        self.levels = levels_of(self.edges, self.n_units)
 
     def init(self, seed: int) -> Array:
-        """Random starting weights: normal, of variance 1/(edges into the unit).
+        """Random starting weights: normal, of variance 1/(edges into the neuron).
 
         Parameters
         ----------
@@ -151,7 +152,7 @@ class DAG:
         return rng.standard_normal(self.n_weights) / np.sqrt(fan_in[self.edges[first, 1]])
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The units each weight comes from and goes to, two int arrays (n,).
+        """The neurons each weight comes from and goes to, two int arrays (n,).
 
         Of a tied weight, those of its first edge.
         """
@@ -175,66 +176,6 @@ class DAG:
         return DAGObjective(self, x, target)
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
-def _add_products(source, target, a, b, out):
-    """out[e] += sum_s a[source[e], s] b[target[e], s], in four sums at once, which vectorise."""
-    for e in range(source.size):
-        y, z = a[source[e]], b[target[e]]
-        t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
-        s = 0
-        while s + 4 <= y.size:
-            t0 += y[s] * z[s]
-            t1 += y[s + 1] * z[s + 1]
-            t2 += y[s + 2] * z[s + 2]
-            t3 += y[s + 3] * z[s + 3]
-            s += 4
-        while s < y.size:
-            t0 += y[s] * z[s]
-            s += 1
-        out[e] += (t0 + t1) + (t2 + t3)
-
-
-class _Level:
-    """Units start..stop (in the order of levels) with their edges as compressed sparse rows."""
-
-    def __init__(self, network: DAG, order: Array, place: Array, start: int, stop: int):
-        self.start, self.stop = start, stop
-        source, target = place[network.edges[:, 0]], place[network.edges[:, 1]]
-        self.incoming = _rows(target, source, start, stop)
-        self.outgoing = _rows(source, target, start, stop)
-        self.activation = per_unit(
-            [network.activations[unit] for unit in order[start:stop]], axis=0
-        )
-
-
-class _Rows:
-    """Edges grouped by one end: `product` multiplies weights with activities at the other."""
-
-    def __init__(self, edges: Array, indptr: Array, columns: Array):
-        self.edges, self.indptr, self.columns = edges, indptr, columns
-
-    def product(self, weights: Array, y: Array) -> Array:
-        """sum over each row's edges of weights[edge] y[column].
-
-        weights (edges,), y (units, ...) to (rows, ...).
-        """
-        matrix = csr_array(
-            (weights[self.edges], self.columns, self.indptr),
-            shape=(len(self.indptr) - 1, y.shape[0]),
-        )
-        return (matrix @ y.reshape(y.shape[0], -1)).reshape(-1, *y.shape[1:])
-
-    def products(self, weights: Array, y: Array) -> Array:
-        """The same for k sets of weights (k, edges) and one y (units, S): (rows, k, S)."""
-        k, rows, size = len(weights), len(self.indptr) - 1, len(self.edges)
-        indptr = np.concatenate([[0], (self.indptr[1:] + size * np.arange(k)[:, None]).ravel()])
-        stacked = csr_array(
-            (weights[:, self.edges].ravel(), np.tile(self.columns, k), indptr),
-            shape=(k * rows, y.shape[0]),
-        )
-        return np.swapaxes((stacked @ y).reshape(k, rows, -1), 0, 1)
-
-
 class DAGObjective(Objective):
     """E(w) of a `DAG` on its patterns, see `Objective`.
 
@@ -247,8 +188,8 @@ class DAGObjective(Objective):
     Notes
     -----
     Cost of Hv: about two gradients on top of one, which is cached for products at the same w; 8
-    bytes per unit, pattern and direction, a few times over, for as many directions at a time as 64
-    MB hold.
+    bytes per neuron, pattern and direction, a few times over, for as many directions at a time as
+    64 MB hold.
     """
 
     parallel = True
@@ -264,7 +205,8 @@ class DAGObjective(Objective):
         place[order] = np.arange(network.n_units)
         ends = np.searchsorted(network.levels[order], np.arange(network.levels.max() + 2))
         self._levels = [
-            _Level(network, order, place, a, b) for a, b in zip(ends, ends[1:], strict=False)
+            Level(network.edges, network.activations, order, place, a, b)
+            for a, b in zip(ends, ends[1:], strict=False)
         ]
         self.depth = max(1, len(self._levels) - 1)
         self._source, self._target = place[network.edges[:, 0]], place[network.edges[:, 1]]
@@ -272,7 +214,7 @@ class DAGObjective(Objective):
         self._inputs, self._outputs = place[network.inputs], place[network.outputs]
         self._bias = None if network.bias is None else place[network.bias]
         self._E = ERRORS[network.error]
-        self._primal = Kept(self._both_passes, self.n_weights)
+        self._primal = Cached(self._both_passes, self.n_weights)
         self._order = order
         self._compiled: tuple | None = (
             None  # what the compiled forward pass takes, made when first needed
@@ -331,7 +273,7 @@ class DAGObjective(Objective):
         return out
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units.
+        """The activity of the output neurons.
 
         Parameters
         ----------
@@ -419,11 +361,11 @@ class DAGObjective(Objective):
     def _sum(self, *products: tuple[Array, Array]) -> Array:
         """Per edge, as in dE/dw_ij = y_i dE/dx_j, the sum of a_i b_j over patterns and products.
 
-        products: pairs a, b of shape (units, S).
+        products: pairs a, b of shape (neurons, S).
         """
         out = np.zeros(len(self._source))
         for at_source, at_target in products:
-            _add_products(self._source, self._target, at_source, at_target, out)
+            add_products(self._source, self._target, at_source, at_target, out)
         return out
 
     def _per_weight(self, per_edge: Array) -> Array:
@@ -431,7 +373,7 @@ class DAGObjective(Objective):
 
 
 class _Primal(NamedTuple):
-    """Weights of the edges; per unit and pattern x, y, f', f'', dE/dy, dE/dx; E and its
+    """Weights of the edges; per neuron and pattern x, y, f', f'', dE/dy, dE/dx; E and its
     gradient.
     """
 
@@ -444,79 +386,3 @@ class _Primal(NamedTuple):
     E_x: Array
     E: float
     g: Array
-
-
-def _rows(row: Array, column: Array, start: int, stop: int) -> _Rows:
-    chosen = np.flatnonzero((row >= start) & (row < stop))
-    chosen = chosen[np.lexsort((column[chosen], row[chosen]))]
-    indptr = np.concatenate(
-        [[0], np.cumsum(np.bincount(row[chosen] - start, minlength=stop - start))]
-    )
-    return _Rows(chosen, indptr, column[chosen])
-
-
-def _edges(edges: Sequence[tuple[int, int]], n_units: int) -> Array:
-    try:
-        pairs = np.array(edges)
-    except ValueError:
-        pairs = np.zeros(0)
-    if pairs.ndim != 2 or pairs.shape[1:] != (2,) or not np.issubdtype(pairs.dtype, np.integer):
-        raise InputError(
-            "edges must be a list of at least one (from, to) pair of whole numbers, such as [(0,"
-            " 2), (1, 2)]"
-        )
-    outside = ((pairs < 0) | (pairs >= n_units)).any(1)
-    if outside.any():
-        i, j = pairs[outside][0]
-        raise InputError(
-            f"edge ({i}, {j}) names a unit that does not exist: units are 0 to {n_units - 1}"
-        )
-    _, first, copies = np.unique(pairs, axis=0, return_index=True, return_counts=True)
-    if (copies > 1).any():
-        i, j = pairs[first[copies > 1][0]]
-        raise InputError(f"edge ({i}, {j}) is given {copies.max()} times: give it once")
-    return pairs.astype(int)
-
-
-def _tied(tied: Sequence[int] | None, n_edges: int) -> Array:
-    if tied is None:
-        return np.arange(n_edges)
-    entries = np.array(tied)
-    if entries.shape != (n_edges,) or not np.issubdtype(entries.dtype, np.integer):
-        raise InputError(f"tied must be {n_edges} whole numbers, one for each edge")
-    missing = set(range(entries.max() + 1)) - set(entries.tolist())
-    if entries.min() < 0 or missing:
-        raise InputError(
-            f"tied must use every number from 0 to {entries.max()}"
-            + (f": {min(missing)} is missing" if missing else "")
-        )
-    return entries.astype(int)
-
-
-def _levels(edges: Array, n_units: int) -> Array:
-    """The longest path to each unit, or InputError naming a cycle."""
-    following: list[list[int]] = [[] for _ in range(n_units)]
-    for i, j in edges.tolist():
-        following[i].append(j)
-    waiting = np.bincount(edges[:, 1], minlength=n_units)
-    levels = np.zeros(n_units, dtype=int)
-    ready = np.flatnonzero(waiting == 0).tolist()
-    for unit in ready:  # grows while it is walked through
-        for after in following[unit]:
-            levels[after] = max(levels[after], levels[unit] + 1)
-            waiting[after] -= 1
-            if waiting[after] == 0:
-                ready.append(after)
-    if len(ready) < n_units:
-        # a unit that waits has a predecessor that waits: walking back must meet a unit twice
-        before = {j: i for i, j in edges.tolist() if waiting[i] and waiting[j]}
-        unit, walked = next(iter(before)), []
-        while unit not in walked:
-            walked.append(unit)
-            unit = before[unit]
-        cycle = walked[walked.index(unit) :][::-1]
-        raise InputError(
-            f"edges make a cycle, {' -> '.join(map(str, [*cycle, cycle[0]]))}: use"
-            " perturb.Recurrent, or remove an edge"
-        )
-    return levels

@@ -125,7 +125,7 @@ NEEDS_LINEAR_OUTPUT = ("cross_entropy", "binary_cross_entropy")
 
 
 def check_outputs(error: str, outputs: Array, activations: Sequence[str]) -> None:
-    """InputError if an output unit does not suit the error.
+    """InputError if an output neuron does not suit the error.
 
     That is, if it is not linear though the error brings its own softmax or logistic function, or is
     alone under a softmax.
@@ -133,7 +133,7 @@ def check_outputs(error: str, outputs: Array, activations: Sequence[str]) -> Non
     for unit in outputs:
         if error in NEEDS_LINEAR_OUTPUT and activations[unit] != "linear":
             raise InputError(
-                f"output unit {unit} is {activations[unit]} but error = {error!r} needs it to be"
+                f"output neuron {unit} is {activations[unit]} but error = {error!r} needs it to be"
                 ' "linear"'
             )
     if error == "cross_entropy" and len(outputs) == 1:
@@ -190,9 +190,9 @@ def add_error(
         raise InputError(f"error {name!r} exists already: choose another name")
     rng, eps = np.random.Generator(np.random.Philox(0)), 1e-5
     y, t, R_y = rng.standard_normal((6, 3)), rng.random((6, 3)), rng.standard_normal((2, 6, 3))
-    along = (value(y + eps * R_y[0], t) - value(y - eps * R_y[0], t)) / (2 * eps)
-    if np.shape(along) != (6,) or not np.allclose(
-        (e(y, t) * R_y[0]).sum(-1), along, rtol=1e-6, atol=1e-7
+    change = (value(y + eps * R_y[0], t) - value(y - eps * R_y[0], t)) / (2 * eps)
+    if np.shape(change) != (6,) or not np.allclose(
+        (e(y, t) * R_y[0]).sum(-1), change, rtol=1e-6, atol=1e-7
     ):
         raise InputError(
             f"error {name!r}: e is not the derivative of value with respect to y: correct it"

@@ -8,8 +8,10 @@ import numpy as np
 from perturb.checks import as_floats, as_weights
 from perturb.errors import InputError, choose
 from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.cache import Cached
 from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
-from perturb.networks.objective import Kept, Objective, as_patterns
+from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_patterns
 
 Array = np.ndarray
 AT_ONCE = 2**15  # activities of a layer at several points, which stay in cache
@@ -21,7 +23,7 @@ class MLP:
     Parameters
     ----------
     layers : sequence of int
-        Units per layer, inputs first, such as [64, 32, 10].
+        Neurons per layer, inputs first, such as [64, 32, 10].
     activation : str
         Of the hidden layers: a key of `activations.ACTIVATIONS`.
     output : str
@@ -43,8 +45,8 @@ class MLP:
 
     Notes
     -----
-    With the bias as the weight of a unit that is always 1, per layer x_j = sum_i w_ij y_i and y_j =
-    f(x_j). Flat order of w: per layer the matrix (n_in, n_out) in C order, then the n_out biases.
+    With the bias as the weight of a neuron that is always 1, per layer x_j = sum_i w_ij y_i and y_j
+    = f(x_j). Flat order of w: per layer the matrix (n_in, n_out) in C order, then the n_out biases.
 
     Examples
     --------
@@ -71,7 +73,7 @@ class MLP:
             isinstance(m, (int, np.integer)) and not isinstance(m, bool) and m >= 1 for m in sizes
         ):
             raise InputError(
-                f"layers = {sizes} must be at least two whole numbers >= 1, inputs first, such as"
+                f"layers = {sizes} must be at least two integers >= 1, inputs first, such as"
                 " [64, 32, 10]"
             )
         choose("activation", activation, ACTIVATIONS)
@@ -133,9 +135,9 @@ class MLP:
         return views
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The unit each weight comes from and goes to, two int arrays (n,).
+        """The neuron each weight comes from and goes to, two int arrays (n,).
 
-        Units are numbered from the inputs; a bias comes from -1.
+        Neurons are numbered from the inputs; a bias comes from -1.
         """
         unit_from, unit_to, first = [], [], 0
         for a, b in zip(self.layers, self.layers[1:], strict=False):
@@ -189,7 +191,7 @@ class MLPObjective(Objective):
         )
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
-        self._primal = Kept(self._both_passes, self.n_weights)
+        self._primal = Cached(self._both_passes, self.n_weights)
         self._first = _with_one(self.x)
 
     def __reduce__(self):
@@ -203,7 +205,7 @@ class MLPObjective(Objective):
         return MLPObjective(self.network, self.x[rows], self.target[rows])
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units.
+        """The activity of the output neurons.
 
         Parameters
         ----------
@@ -239,7 +241,7 @@ class MLPObjective(Objective):
     def _matrices(self, rows: Array, first: int = 0) -> list[Array]:
         """Views (k, n_in + 1, n_out) of the layers from `first` on, of rows (k, their weights).
 
-        The bias is the weight of a unit that is always 1, the last of each layer: with it a layer
+        The bias is the weight of a neuron that is always 1, the last of each layer: with it a layer
         is one matrix.
         """
         views: list[Array] = [np.empty(0)] * first
@@ -250,7 +252,7 @@ class MLPObjective(Objective):
         return views
 
     def _forward(self, layers: list[Array]) -> tuple[list[Array], list[Array]]:
-        # x_j = sum_i w_ij y_i, y_j = f_j(x_j); y of layers that feed another has the unit that is
+        # x_j = sum_i w_ij y_i, y_j = f_j(x_j); y of layers that feed another has the neuron that is
         # always 1; also of stacks of W
         x, y = [], [self._first]
         for W, f in zip(layers, self._f, strict=True):
@@ -269,17 +271,17 @@ class MLPObjective(Objective):
         g = np.empty((1, self.n_weights))
         grads = self._matrices(g)
         E_y = self._E.e(y[-1], self.target) / self.n_patterns
-        E_x, bent = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
+        E_x, f2_E_y = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
         for layer in reversed(range(len(layers))):
             E_x[layer] = df[layer] * E_y
-            bent[layer] = self._f[layer].d2f(x[layer], activities[layer], df[layer]) * E_y
+            f2_E_y[layer] = self._f[layer].d2f(x[layer], activities[layer], df[layer]) * E_y
             np.matmul(y[layer].T, E_x[layer], out=grads[layer][0])
             if layer:
                 E_y = E_x[layer] @ layers[layer][0, :-1].T
 
         E = float(self._E.value(y[-1], self.target).mean())
         between = [W[0, :-1] for W in layers]
-        return _Primal(E, g[0], between, y, df, E_x, bent, self._E.R_e(y[-1], self.target))
+        return _Primal(E, g[0], between, y, df, E_x, f2_E_y, self._E.R_e(y[-1], self.target))
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         """By R{.} of the two passes of `_primal`.
@@ -290,30 +292,30 @@ class MLPObjective(Objective):
         """
         primal, V = self._primal(w), np.ascontiguousarray(V)
         (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self._first
-        lying = (a + 1) * b if a > S else 0
-        rows = np.ascontiguousarray(V[lying:].T)
+        wide = (a + 1) * b if a > S else 0
+        rows = np.ascontiguousarray(V[wide:].T)
         Hv = np.empty_like(V)
-        Hv_rows = Hv[lying:].T if k == 1 else np.empty_like(rows)
+        Hv_rows = Hv[wide:].T if k == 1 else np.empty_like(rows)
         width = min(k, max(1, 2**15 // (S * max(self.network.layers[1:]))))
         # written over by every few directions: memory that is new to the process costs more than
         # the products
         scratch = [np.empty((3, width, S, units)) for units in self.network.layers[1:]]
-        if lying:
+        if wide:
             R_x = np.ascontiguousarray(
-                (x @ V[:lying].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1)
+                (x @ V[:wide].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1)
             )
             R_Ex = np.empty((S, b, k))
         for i in range(0, k, width):
             some = slice(i, i + width)
             first = self._turned(
-                primal, rows[some], Hv_rows[some], R_x[some] if lying else None, scratch
+                primal, rows[some], Hv_rows[some], R_x[some] if wide else None, scratch
             )
-            if lying:
+            if wide:
                 R_Ex[..., some] = first.transpose(1, 2, 0)
-        if lying:
-            np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:lying].reshape(a + 1, b * k))
+        if wide:
+            np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:wide].reshape(a + 1, b * k))
         if k > 1:
-            Hv[lying:] = Hv_rows.T
+            Hv[wide:] = Hv_rows.T
         return primal.E, primal.g.copy(), Hv
 
     def _turned(
@@ -329,7 +331,7 @@ class MLPObjective(Objective):
         With its R{x} given as R_x1, the rows are without the first layer. scratch: per layer
         (3, at least k, S, n_out).
         """
-        _, _, between, y, df, E_x, bent, R_e = primal
+        _, _, between, y, df, E_x, f2_E_y, R_e = primal
         given = R_x1 is not None
         directions, grads = self._matrices(rows, int(given)), self._matrices(Hv_rows, int(given))
         R_x, R_y, free = ([part[i, : len(rows)] for part in scratch] for i in range(3))
@@ -351,7 +353,7 @@ class MLPObjective(Objective):
         R_Ey = R_e(R_y[-1]) / self.n_patterns
         for layer in reversed(range(len(between))):
             R_Ex = R_x[layer]
-            R_Ex *= bent[layer]
+            R_Ex *= f2_E_y[layer]
             R_Ey *= df[layer]
             R_Ex += R_Ey
             if layer or not given:
@@ -377,7 +379,7 @@ class _Primal(NamedTuple):
     y: list[Array]
     df: list[Array]
     E_x: list[Array]
-    bent: list[Array]
+    f2_E_y: list[Array]
     R_e: Callable[[Array], Array]
 
 
@@ -388,5 +390,5 @@ def _times(a: Array, W: Array, out: Array) -> Array:
 
 
 def _with_one(y: Array) -> Array:
-    """y (..., S, n) with the unit that is always 1."""
+    """y (..., S, n) with the neuron that is always 1."""
     return np.concatenate([y, np.ones((*y.shape[:-1], 1))], axis=-1)

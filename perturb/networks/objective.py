@@ -5,60 +5,15 @@ Every network offers exactly this.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
-from perturb.checks import as_directions, as_floats, as_number, as_weights, own, positive
+from perturb.checks import as_directions, as_floats, as_number, as_weights
 from perturb.errors import InputError
+from perturb.networks.derivatives import HessianOperator, finite_difference_hvp
 
 Array = np.ndarray
-T = TypeVar("T")
 HESSIAN_LIMIT = 10_000  # weights; the matrix then takes 0.8 GB
-
-
-def as_units(name: str, units: object, n_units: int) -> Array:
-    """`units` as an int array of different unit numbers, or InputError."""
-    chosen = np.array(units)
-    if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
-        raise InputError(f"{name} = {units!r} must be a list of at least one unit number")
-    wrong = [int(unit) for unit in chosen if not 0 <= unit < n_units]
-    if wrong:
-        raise InputError(
-            f"{name} names unit {wrong[0]}, which does not exist: units are 0 to {n_units - 1}"
-        )
-    if len(set(chosen.tolist())) < len(chosen):
-        raise InputError(f"{name} = {chosen.tolist()} names a unit twice: name it once")
-    return chosen.astype(int)
-
-
-def as_patterns(
-    inputs: object, targets: object, n_in: int, n_out: int, error: str
-) -> tuple[Array, Array]:
-    """Inputs (S, n_in) and targets (S, n_out) as finite float64, or InputError.
-
-    cross_entropy takes class numbers (S,) as targets too.
-    """
-    x, target = as_floats("x", inputs), as_floats("target", targets)
-    if x.ndim != 2 or x.shape[1] != n_in or x.shape[0] < 1:
-        raise InputError(
-            f"x has shape {x.shape}, but the network has {n_in} inputs: give shape (patterns,"
-            f" {n_in})"
-        )
-    if error == "cross_entropy" and target.ndim == 1 and target.shape[0] == x.shape[0]:
-        if not np.isin(target, np.arange(n_out)).all():
-            raise InputError(
-                f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out}"
-                " outputs"
-            )
-        target = np.eye(n_out)[target.astype(int)]
-    if target.shape != (x.shape[0], n_out):
-        raise InputError(
-            f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row"
-            " of x"
-        )
-    return own(x), own(target)
 
 
 class Objective(ABC):
@@ -440,162 +395,6 @@ class DecayedObjective(Objective):
         return E + self.alpha / 2 * float(w @ w), g + self.alpha * w, HV + self.alpha * V
 
 
-class HessianOperator(LinearOperator):
-    """H + damping I at w as a SciPy LinearOperator of shape (n, n).
-
-    Parameters
-    ----------
-    objective : Objective
-    w : array of shape (n,)
-        Copied.
-    damping : float
-        Added to every eigenvalue.
-
-    Attributes
-    ----------
-    n_products : int
-        Hessian-vector products so far.
-
-    Raises
-    ------
-    InputError
-        By the transpose, where `hvp` of the objective is not symmetric.
-    """
-
-    def __init__(self, objective: Objective, w: Array, damping: float = 0.0):
-        n = objective.n_weights
-        self.objective, self.w, self.damping, self.n_products = (
-            objective,
-            as_weights("w", w, n).copy(),
-            damping,
-            0,
-        )
-        super().__init__(np.dtype(float), (n, n))
-
-    def _matmat(self, V: Array) -> Array:
-        self.n_products += V.shape[1]
-        return self.objective.hvp(self.w, V) + self.damping * V
-
-    def _matvec(self, v: Array) -> Array:
-        return self._matmat(v.reshape(-1, 1)).ravel()
-
-    def _adjoint(self) -> "HessianOperator":
-        if not self.objective.symmetric:
-            raise InputError(
-                "hessian_operator is not symmetric here, and its transpose is not known: use its"
-                " own products only"
-            )
-        return self
-
-
-class Kept(Generic[T]):
-    """compute(w), cached for the next call at the same w: what several products at one point share.
-
-    w is copied, and compared entry by entry, so that the cache cannot be out of date; the rest of
-    an objective never changes.
-    """
-
-    def __init__(self, compute: Callable[[Array], T], n_weights: int):
-        self._compute, self._n = compute, n_weights
-        self._last: tuple[Array, T] | None = None
-
-    def __call__(self, w: Array) -> T:
-        w, last = as_weights("w", w, self._n), self._last
-        if last is None or not np.array_equal(last[0], w):
-            w = w.copy()
-            last = self._last = (w, self._compute(w))
-        return last[1]
-
-
-def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float:
-    """The eps that `finite_difference_hvp` chooses.
-
-    Parameters
-    ----------
-    w : array of shape (n,)
-    v : array of shape (n,)
-        Not 0.
-    one_sided : bool
-        Whether the difference is one-sided rather than central.
-
-    Returns
-    -------
-    float
-        The cube root (one_sided: square root) of the machine epsilon, times max(1, |w|_inf) /
-        |v|_inf.
-
-    Notes
-    -----
-    Truncation, O(eps^2) or O(eps), is then about as large as rounding, O(1/eps).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import perturb
-    >>> f"{perturb.finite_difference_step(np.ones(3), np.ones(3)):.1e}"
-    '6.1e-06'
-    """
-    power = 1 / 2 if one_sided else 1 / 3
-    return (
-        float(np.finfo(float).eps) ** power
-        * max(1.0, float(np.abs(w).max()))
-        / float(np.abs(v).max())
-    )
-
-
-def finite_difference_hvp(
-    objective: Objective, w: Array, v: Array, eps: float | None = None, one_sided: bool = False
-) -> Array:
-    """Hv from two gradients.
-
-    Parameters
-    ----------
-    objective : Objective
-    w : array of shape (n,)
-    v : array of shape (n,)
-    eps : float, optional
-        The step along v; left out, that of `finite_difference_step`.
-    one_sided : bool
-        Whether to step to one side only.
-
-    Returns
-    -------
-    array of shape (n,)
-        Zero for v = 0.
-
-    Raises
-    ------
-    InputError
-        If eps is not a positive number.
-
-    Notes
-    -----
-    (grad(w + eps v) - grad(w - eps v)) / (2 eps), of truncation error O(eps^2 |v|^3), or one-sided
-    (grad(w + eps v) - grad(w)) / eps, of O(eps |v|^2). The rounding error is about 1e-16 |grad| /
-    eps.
-
-    Examples
-    --------
-    >>> import perturb
-    >>> network = perturb.MLP([1, 2, 1])
-    >>> objective, w = network.objective([[0.5], [1.0]], [[1.0], [0.0]]), network.init(0)
-    >>> v = w + 1.0
-    >>> near = perturb.finite_difference_hvp(objective, w, v)
-    >>> bool(abs(near - objective.hvp(w, v)).max() < 1e-8)
-    True
-    """
-    w = as_weights("w", w, objective.n_weights)
-    v = as_weights("v", v, objective.n_weights)
-    if not v.any():
-        return np.zeros_like(w)
-    if eps is None:
-        eps = finite_difference_step(w, v, one_sided)
-    positive("eps", eps)
-    if one_sided:
-        return (objective.gradient(w + eps * v) - objective.gradient(w)) / eps
-    return (objective.gradient(w + eps * v) - objective.gradient(w - eps * v)) / (2 * eps)
-
-
 class FunctionObjective(Objective):
     """See `Objective.from_functions`; one pattern, one layer."""
 
@@ -607,7 +406,7 @@ class FunctionObjective(Objective):
         n_weights: int,
     ):
         if not (isinstance(n_weights, (int, np.integer)) and n_weights >= 1):
-            raise InputError(f"n_weights = {n_weights!r} must be a whole number >= 1")
+            raise InputError(f"n_weights = {n_weights!r} must be an integer >= 1")
         self.n_weights, self.n_patterns, self.depth = int(n_weights), 1, 1
         self._error, self._gradient, self._hvp = error, gradient, hvp
         self.inexact = tuple(

@@ -16,56 +16,40 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perturb.checks import as_floats, as_number, as_weights, integer, own
+from perturb.checks import as_floats, as_number, as_weights, integer, read_only_copy
 from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
 from perturb.kernels.equilibrium import relaxed_errors
 from perturb.networks.activations import names_of_units, per_unit
+from perturb.networks.cache import Cached
 from perturb.networks.losses import ERRORS, check_outputs
-from perturb.networks.objective import Kept, Objective, as_patterns, as_units
+from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_patterns, as_units
+from perturb.networks.settling import NotSettled, Settling, check_stable, spectral_radius
 
 Array = np.ndarray
 SOLVERS = ("direct", "relax")
 
 
-class NotSettled(InputError):
-    """A relaxation did not come to rest: no answer is given."""
-
-
-class Settling(NamedTuple):
-    """How a relaxation went.
-
-    Attributes
-    ----------
-    y : array of shape (S, n_units)
-        The fixed points.
-    residuals : array of shape (steps,)
-        The largest |dy/dt| relative to the largest |y|, before each step.
-    """
-
-    y: Array
-    residuals: Array
-
-
 class Recurrent:
-    """Units each connected to all, itself too, that relax to a fixed point.
+    """Neurons each connected to all, itself too, that relax to a fixed point.
 
     Parameters
     ----------
     n_units : int
     outputs : sequence of int
-        The units that have targets, numbered from 0.
+        The neurons that have targets, numbered from 0.
     activation : str or {unit: name}
-        One name for all units, or one for each; units left out are tanh.
+        One name for all neurons, or one for each; neurons left out are tanh.
     error : str
         A key of `losses.ERRORS`; the cross-entropies need linear outputs.
     inputs : sequence of int, optional
-        The units that get the patterns as their external inputs I; left out, all units do.
+        The neurons that get the patterns as their external inputs I; left out, all neurons do.
     solver : {"direct", "relax"}
         "relax" integrates the equations, as analog hardware does; "direct" polishes the fixed point
         by Newton's method and solves the linear equations for z, R{y}, R{z}: the reference.
     step : float
-        Of the integration, in time constants of a unit; in (0, 1].
+        Of the integration, in time constants of a neuron; in (0, 1].
     tolerance : float
         A relaxation ends when nothing changes faster, relative to the largest activity; in (0, 1).
     max_steps : int
@@ -81,7 +65,7 @@ class Recurrent:
     Raises
     ------
     InputError
-        For an unknown name or unit, or a number out of its range.
+        For an unknown name or neuron, or a number out of its range.
     NotSettled
         By the objective, if the network has not settled within max_steps, with the residual and the
         spectral radius; with "direct" also where the relaxation would never settle: a Jacobian with
@@ -102,7 +86,7 @@ class Recurrent:
 
     Examples
     --------
-    One linear unit, at rest at y = I/(1 - w):
+    One linear neuron, at rest at y = I/(1 - w):
 
     >>> import perturb
     >>> network = perturb.Recurrent(1, outputs=[0], activation="linear")
@@ -143,7 +127,9 @@ class Recurrent:
                 f"step = {step}, tolerance = {tolerance}: must lie in (0, 1] and in (0, 1)"
             )
         self.error, self.solver, self.max_steps = error, solver, integer("max_steps", max_steps, 1)
-        self.feedback = None if feedback is None else own(as_floats("feedback", feedback))
+        self.feedback = (
+            None if feedback is None else read_only_copy(as_floats("feedback", feedback))
+        )
         if self.feedback is not None and self.feedback.shape != (n_units, n_units):
             raise InputError(
                 f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})"
@@ -166,7 +152,7 @@ class Recurrent:
         return radius * rng.standard_normal(self.n_weights) / np.sqrt(self.n_units)
 
     def weight_units(self) -> tuple[Array, Array]:
-        """The units each weight comes from and goes to, two int arrays (n,)."""
+        """The neurons each weight comes from and goes to, two int arrays (n,)."""
         unit = np.arange(self.n_units)
         return np.repeat(unit, self.n_units), np.tile(unit, self.n_units)
 
@@ -213,8 +199,8 @@ class RecurrentObjective(Objective):
         self._I = np.zeros((self.n_patterns, network.n_units))
         self._I[:, network.inputs] = self.x
         self._f, self._E = per_unit(network.activations), ERRORS[network.error]
-        self._settled = Kept(self._fixed_point, self.n_weights)
-        self._primal = Kept(self._both_relaxations, self.n_weights)
+        self._settled = Cached(self._fixed_point, self.n_weights)
+        self._primal = Cached(self._both_relaxations, self.n_weights)
         self.directions_at_once = max(
             1, 2**23 // (network.n_units * (self.n_patterns + network.n_units))
         )
@@ -232,7 +218,7 @@ class RecurrentObjective(Objective):
         return RecurrentObjective(self.network, self.x[rows], self.target[rows])
 
     def outputs(self, w: Array) -> Array:
-        """The activity of the output units at the fixed points.
+        """The activity of the output neurons at the fixed points.
 
         Parameters
         ----------
@@ -340,7 +326,7 @@ class RecurrentObjective(Objective):
         float
             Below 1 a relaxation by steps of 1 contracts.
         """
-        return _radius(self._y_jacobian(self._matrix(w), self._settled(w).y))
+        return spectral_radius(self._y_jacobian(self._matrix(w), self._settled(w).y))
 
     def time_constant(self, w: Array) -> float:
         """Slowest time constant of all four relaxations near the fixed points.
@@ -352,7 +338,7 @@ class RecurrentObjective(Objective):
         Returns
         -------
         float
-            In units of a unit's own; infinite where one of them does not settle.
+            In units of a neuron's own; infinite where one of them does not settle.
 
         Notes
         -----
@@ -387,8 +373,8 @@ class RecurrentObjective(Objective):
             self.network.solver == "direct"
         ):  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
             if B is not W:
-                _check_stable(df[:, :, None] * W.T, "R{y}")
-            _check_stable(df[:, :, None] * B, "z")
+                check_stable(df[:, :, None] * W.T, "R{y}")
+            check_stable(df[:, :, None] * B, "z")
 
         # z = f' (sum_j w_ij z_j + e_i)
         e = np.zeros_like(y)
@@ -436,8 +422,8 @@ class RecurrentObjective(Objective):
             q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
         except np.linalg.LinAlgError:
             raise NotSettled(
-                f"{name} has no single fixed point, spectral radius {_radius(jacobian):.3g}: use"
-                " smaller weights"
+                f"{name} has no single fixed point, spectral radius"
+                f" {spectral_radius(jacobian):.3g}: use smaller weights"
             ) from None
         return np.moveaxis(q, -1, 0).reshape(constant.shape)
 
@@ -468,8 +454,8 @@ class RecurrentObjective(Objective):
             raise NotSettled(
                 f"{name} has not settled after {len(residuals)} steps of {net.step}: residual"
                 f" {residuals[-1]:.2g} (tolerance {net.tolerance:g}), spectral radius"
-                f" {_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a smaller"
-                " step"
+                f" {spectral_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a"
+                " smaller step"
             )
         return q, residuals
 
@@ -498,25 +484,3 @@ class _Primal(NamedTuple):
     e: Array
     g: Array
     residuals: Array
-
-
-def _radius(jacobian: Array) -> float:
-    return float(np.abs(np.linalg.eigvals(jacobian)).max())
-
-
-def _check_stable(jacobian: Array, name: str) -> None:
-    """NotSettled if an eigenvalue of a (S, n, n) Jacobian has a real part of 1 or more.
-
-    What relaxes with it then grows.
-    """
-    # no |eigenvalue|^16 is larger than a norm of the 16th power, which is far cheaper than the
-    # eigenvalues
-    with np.errstate(over="ignore", invalid="ignore"):
-        power = np.linalg.matrix_power(jacobian, 16)
-        doubtful = jacobian[~(np.abs(power).sum(-1).max(-1) < 1)]
-    largest = float(np.linalg.eigvals(doubtful).real.max()) if len(doubtful) else 0.0
-    if largest >= 1:
-        raise NotSettled(
-            f"{name} would never settle: its Jacobian has an eigenvalue of real part {largest:.3g}"
-            f" (must be below 1), spectral radius {_radius(doubtful):.3g}: use smaller weights"
-        )

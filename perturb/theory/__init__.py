@@ -2,7 +2,19 @@
 
 from importlib import import_module
 
-__all__ = ["amplitude", "comparison", "estimates", "imperfections", "learning_curves"]
+__all__ = [
+    "amplitude",
+    "comparison",
+    "estimates",
+    "imperfections",
+    "learning_curves",
+    "limits",
+    "perceptron",
+    "predictions",
+    "quadratic",
+    "second_moments",
+    "variances",
+]
 
 
 def __getattr__(name: str):

@@ -10,8 +10,10 @@ from perturb.checks import as_weights
 from perturb.errors import choose
 from perturb.estimation.design import check_pair, check_trials
 from perturb.networks.objective import Objective
-from perturb.theory.estimates import EXACT_CURVATURE, Curvature, curvature, predict
-from perturb.trial.codes import CODES, Code
+from perturb.theory.estimates import predict
+from perturb.theory.quadratic import EXACT_CURVATURE, Curvature, curvature
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray
@@ -20,7 +22,7 @@ VARIANCE_POWERS = np.array([-4, -2, 0, 2])
 
 
 @dataclass(frozen=True)
-class Beyond:
+class HigherOrderTerms:
     """Third and fourth derivatives of E at w, as far as they bias an estimate along v.
 
     Attributes
@@ -86,8 +88,10 @@ class Beyond:
         return g, z + method.moment("hv", 1, 3) * r**2 / 6 * self.Qvvv
 
 
-def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond:
-    """The `Beyond` of an objective at w and v.
+def higher_order_terms(
+    objective: Objective, w: Array, v: Array, probes: int = 32
+) -> HigherOrderTerms:
+    """The `HigherOrderTerms` of an objective at w and v.
 
     Parameters
     ----------
@@ -99,7 +103,7 @@ def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond
 
     Returns
     -------
-    Beyond
+    HigherOrderTerms
 
     Notes
     -----
@@ -112,17 +116,19 @@ def beyond(objective: Objective, w: Array, v: Array, probes: int = 32) -> Beyond
     rng = np.random.Generator(np.random.Philox(1))
     _, g, z = objective.error_gradient_hvp(w, v)
 
-    def bent(x: Array) -> tuple[Array, Array]:
+    def second_difference(x: Array) -> tuple[Array, Array]:
         (_, g1, z1), (_, g2, z2) = (
             objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1)
         )
         return g1 + g2 - 2 * g, z1 + z2 - 2 * z
 
-    sampled = [bent(step * rng.choice([-1.0, 1.0], n)) for _ in range(probes)]
+    sampled = [second_difference(step * rng.choice([-1.0, 1.0], n)) for _ in range(probes)]
     beta_g, beta_z = (np.array(column) / (2 * step**2) for column in zip(*sampled, strict=True))
     square = float(v @ v)
-    Tvv, Qvvv = bent(step * v / square**0.5) if square > 0 else (np.zeros(n), np.zeros(n))
-    return Beyond(beta_g, beta_z, Tvv * square / step**2, Qvvv * square / step**2)
+    Tvv, Qvvv = (
+        second_difference(step * v / square**0.5) if square > 0 else (np.zeros(n), np.zeros(n))
+    )
+    return HigherOrderTerms(beta_g, beta_z, Tvv * square / step**2, Qvvv * square / step**2)
 
 
 def truncation(
@@ -132,7 +138,7 @@ def truncation(
     method: str | Method = "difference",
     sigma: float = 1e-2,
     r: float = 1e-2,
-    known: Beyond | None = None,
+    known: HigherOrderTerms | None = None,
 ) -> tuple[float, float]:
     """The size |bias| of g and of z that what lies beyond the quadratic brings.
 
@@ -146,8 +152,8 @@ def truncation(
         The rms perturbation, in units of the weights.
     r : float
         The displacement of w along v, of a method that has one.
-    known : Beyond, optional
-        What `beyond` gave before.
+    known : HigherOrderTerms, optional
+        What `higher_order_terms` gave before.
 
     Returns
     -------
@@ -161,8 +167,8 @@ def truncation(
 
     Notes
     -----
-    To leading order, see `Beyond.bias`. Add it (in squares) to `predict`'s errors where sigma and
-    r, and no longer chance, decide them. Carries the error of 32 random probes.
+    To leading order, see `HigherOrderTerms.bias`. Add it (in squares) to `predict`'s errors where
+    sigma and r, and no longer chance, decide them. Carries the error of 32 random probes.
 
     Examples
     --------
@@ -175,7 +181,7 @@ def truncation(
     (0.0, 0.0)
     """
     method = choose("method", method, METHODS) if isinstance(method, str) else method
-    known = beyond(objective, w, v) if known is None else known
+    known = higher_order_terms(objective, w, v) if known is None else known
     g, z = (_square(samples) ** 0.5 for samples in known.bias(method, sigma, r))
     return g, z
 
@@ -231,11 +237,11 @@ def best_sigma(
     Notes
     -----
     Minimised is |bias|^2 + variance(sigma)/K over 10^-8 <= sigma <= 10, with `predict`'s variance
-    after K = trials and bias, plus that of `Beyond.bias`, sigma^2 beta in the main. Where one term
-    of each kind rules: one-sided g, B sigma^2 of curvature against N/sigma^2 of noise, sigma^4 =
-    N/B; a pair, or an integer number of double periods, N/(K sigma^2) of noise against sigma^4
-    |beta|^2, sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. All of it holds
-    for sigma and r small against the scale on which curvature changes.
+    after K = trials and bias, plus that of `HigherOrderTerms.bias`, sigma^2 beta in the main. Where
+    one term of each kind rules: one-sided g, B sigma^2 of curvature against N/sigma^2 of noise,
+    sigma^4 = N/B; a pair, or an integer number of double periods, N/(K sigma^2) of noise against
+    sigma^4 |beta|^2, sigma^6 = N/(2 K |beta|^2). Rounding of E counts as noise of eps |E|. All of
+    it holds for sigma and r small against the scale on which curvature changes.
 
     Examples
     --------
@@ -258,7 +264,7 @@ def best_sigma(
         objective.n_weights > EXACT_CURVATURE
     )  # only sums over the weights count, which few probes tell
     known = [curvature(objective, w, v, 32 if many else None)] if known is None else known
-    higher = beyond(objective, w, v, 8 if many else 32)
+    higher = higher_order_terms(objective, w, v, 8 if many else 32)
     # of sigma^-4, sigma^-2, 1 and sigma^2 the variance consists, and of sigma^-2 and 1 the bias on
     # a quadratic: a few values tell
     sampled = np.geomspace(SMALLEST, LARGEST, 7)

@@ -7,24 +7,31 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from perturb.estimation.estimate import finite_point
+from perturb.estimation.point import Point, finite_point
 from perturb.estimation.solution import Estimate
 from perturb.networks.objective import Objective
-from perturb.theory.estimates import Curvature, curvatures, limit_stderr, limits
+from perturb.theory.limits import limit_stderr, limits
+from perturb.theory.quadratic import Curvature, curvatures
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class QuantityComparison:
-    """One quantity (g or z) against its exact value and its method's own limit; arrays of shape
-    (n,).
+    """One quantity (g or z) beside its exact value and its method's own limit.
 
-    z_rms, limit_z_rms: rms over the weights of (estimate - exact)/stderr and (estimate -
-    limit)/stderr; about 1 for an estimate as good as its standard errors say; of an uncertain
-    limit, limit_stderr counts too. Of standard errors with few degrees of freedom df, the standard
-    normal deviate of the same probability is taken. relative_error: |estimate - exact|/|exact|; NaN
-    where the exact value is zero.
+    Attributes
+    ----------
+    estimate, stderr, exact, limit : array of shape (n,)
+    limit_stderr : array of shape (n,), optional
+        Standard error of the limit, where that rests on random probes.
+    df : float
+        Degrees of freedom of the standard errors.
+
+    Notes
+    -----
+    Where the standard errors have few degrees of freedom, `z_rms` and `limit_z_rms` take the
+    standard normal deviates of the same probabilities.
     """
 
     estimate: Array
@@ -36,28 +43,41 @@ class QuantityComparison:
 
     @property
     def cosine(self) -> float:
+        """Of the angle between estimate and exact value; NaN where one is zero."""
         size = float(np.linalg.norm(self.estimate) * np.linalg.norm(self.exact))
         return float(self.estimate @ self.exact) / size if size > 0 else float("nan")
 
     @property
     def relative_error(self) -> float:
+        """|estimate - exact|/|exact|; NaN where the exact value is zero."""
         return _relative(self.estimate, self.exact)
 
     @property
     def limit_relative_error(self) -> float:
+        """|estimate - limit|/|limit|; NaN where the limit is zero."""
         return _relative(self.estimate, self.limit)
 
     @property
     def rms_stderr(self) -> float:
+        """The rms over the weights of the standard errors."""
         return _rms(self.stderr)
 
     @property
     def z_rms(self) -> float:
+        """The rms over the weights of (estimate - exact)/stderr.
+
+        About 1 for an estimate without bias that is as good as its standard errors say.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             return _rms(_normal((self.estimate - self.exact) / self.stderr, self.df))
 
     @property
     def limit_z_rms(self) -> float:
+        """The rms over the weights of (estimate - limit)/stderr.
+
+        About 1 for an estimate as good as its standard errors say; of an uncertain limit,
+        limit_stderr counts too.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             unsure = 0.0 if self.limit_stderr is None else self.limit_stderr
             return _rms(
@@ -67,6 +87,14 @@ class QuantityComparison:
 
 @dataclass(frozen=True)
 class Comparison:
+    """An estimate beside the exact answer.
+
+    Attributes
+    ----------
+    gradient, hv : QuantityComparison
+        hv has NaN for a method of the gradient alone.
+    """
+
     gradient: QuantityComparison
     hv: QuantityComparison
 
@@ -78,26 +106,69 @@ def compare(
     v: Array,
     known: list[Curvature] | None = None,
 ) -> Comparison:
-    """The estimate beside exact R{backprop} and the limit that theory gives its method; for the
-    gradient alone, hv has NaN there.
+    """The estimate beside exact R{backprop} and the limit that theory gives its method.
 
-    Cost: the `curvatures` of the objective (n products), unless given as `known`. However patterns
-    are presented, the limit is that of the whole objective, as it is linear in g and H.
+    Parameters
+    ----------
+    estimated : Estimate
+    objective : Objective
+    w : array of shape (n,)
+        Weights.
+    v : array of shape (n,)
+        The direction that H is multiplied by.
+    known : list of Curvature, optional
+        What `theory.quadratic.curvatures` gave before.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, v = 0 (but for the gradient alone), or an E(w) that is not
+        finite.
+
+    Notes
+    -----
+    However patterns are presented, the limit is that of the whole objective, as it is linear in g
+    and H. Cost: the `curvatures` of the objective (n products), unless they are known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> objective = perturb.MLP([2, 1]).objective([[1.0, 2.0], [0.0, 1.0]], [[1.0], [0.0]])
+    >>> w, v = np.zeros(3), np.array([1.0, 0.0, 0.0])
+    >>> found = perturb.estimate(objective, w, v, trials=8)
+    >>> round(perturb.compare(found, objective, w, v).hv.cosine, 6)
+    1.0
     """
+    point = finite_point(objective, w, v, estimated.design.method)
+    return compare_at(point, estimated, known)
+
+
+def compare_at(
+    point: Point, estimated: Estimate, known: list[Curvature] | None = None
+) -> Comparison:
+    """`compare` at a point whose exact g and z may have been computed before."""
     design = estimated.design
-    w, v, _ = finite_point(objective, w, v, design.method)
-    whole = curvatures(objective, w, v)[0] if known is None else known[0]
-    _, g, z = objective.error_gradient_hvp(w, v)
+    whole = curvatures(point.objective, point.w, point.v)[0] if known is None else known[0]
     g_limit, z_limit = limits(
         design.method, design.code, whole, design.sigma, design.r, design.seed
     )
     unsure = limit_stderr(design.method, design.code, whole)
-    return Comparison(
-        QuantityComparison(
-            estimated.gradient, estimated.gradient_stderr, g, g_limit, df=estimated.gradient_df
-        ),
-        QuantityComparison(estimated.hv, estimated.hv_stderr, z, z_limit, unsure, estimated.hv_df),
+    gradient = QuantityComparison(
+        estimated.gradient,
+        estimated.gradient_stderr,
+        point.gradient,
+        g_limit,
+        df=estimated.gradient_df,
     )
+    hv = QuantityComparison(
+        estimated.hv, estimated.hv_stderr, point.hv, z_limit, unsure, estimated.hv_df
+    )
+    return Comparison(gradient, hv)
 
 
 def _normal(t: Array, df: float) -> Array:

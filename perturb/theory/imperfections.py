@@ -19,8 +19,9 @@ from perturb.checks import (
     positive,
 )
 from perturb.errors import InputError, choose
-from perturb.theory.learning_curves import FLAT, even_moments, parts_of
-from perturb.trial.codes import CODES, Code
+from perturb.theory.second_moments import FLAT, even_moments, parts_of
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 
 Array = np.ndarray
 _TERMS = np.arange(
@@ -40,14 +41,50 @@ def misaligned_curve(
     updates: int = 100,
     pair: bool = False,
 ) -> Array:
-    """Expected error where each dE meets the D of the trial before: no learning, pure diffusion.
-    Shape (updates + 1,).
+    """Expected error where each dE meets the D of the trial before: diffusion, no learning.
 
+    Parameters
+    ----------
+    H : array of shape (n, n) or (n,)
+        Symmetric, or its diagonal.
+    w0, w_star : array of shape (n,)
+        Where learning starts, and the minimum.
+    eta : float
+        Learning rate.
+    sigma : float
+        The rms perturbation, in units of the weights.
+    code : str or Code
+        Independent from trial to trial, and exactly known.
+    error_noise : float
+        sE, standard deviation of a one-sided dE, of one evaluation in a pair; in units of E.
+    updates : int
+    pair : bool
+        Whether dE is [E(w + D) - E(w - D)]/2.
+
+    Returns
+    -------
+    array of shape (updates + 1,)
+
+    Raises
+    ------
+    InputError
+        For another code, arrays that do not fit, or a number out of its range.
+
+    Notes
+    -----
     E G = 0 and E u G' = 0; with S = E |Hu|^2, q = eta^2 tr H^2, x = D/sigma and c = sE^2/sigma^2 +
     sigma^2 E (x'Hx/2)^2 (pair: sE^2/(2 sigma^2)),
-      S' + c = (1 + q)(S + c),  E_t = E_0 + (eta^2/2) tr H (S_0 + c) [(1 + q)^t - 1]/q.
+
+        S' + c = (1 + q)(S + c),    E_t = E_0 + (eta^2/2) tr H (S_0 + c) [(1 + q)^t - 1]/q
+
     Exact for a Rademacher code and H diagonal, else to leading order in q (|Hu|^2 and the D in use
     are then correlated).
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import misaligned_curve
+    >>> misaligned_curve([1.0], [1.0], [0.0], eta=0.1, updates=2, pair=True).round(6)
+    array([0.5    , 0.505  , 0.51005])
     """
     h, off = parts_of(H)
     n = h.size
@@ -75,22 +112,76 @@ def misaligned_curve(
 
 
 def offset_floor(H: Array, b: Array) -> float:
-    """b'H^-1 b/2: the error where a constant b, added to G in every update, balances the gradient,
-    Hu = -b. H positive definite.
+    """The error where a constant b, added to G in every update, balances the gradient.
 
-    An error of a multiplier, o_i <dE>/sigma^2 for an offset o_i of the D_i that it sees. The
-    variance's floor comes on top.
+    Parameters
+    ----------
+    H : array of shape (n, n) or (n,)
+        Symmetric and positive definite, or its diagonal.
+    b : array of shape (n,)
+
+    Returns
+    -------
+    float
+        b'H^-1 b/2, in units of E; the floor of the variance comes on top.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, or a number out of its range.
+
+    Notes
+    -----
+    From Hu = -b. An error of a multiplier: b_i = o_i <dE>/sigma^2 for an offset o_i of the D_i that
+    it sees.
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import offset_floor
+    >>> offset_floor([2.0, 4.0], [0.2, 0.0])
+    0.010000000000000002
     """
     return float(as_floats("b", b) @ _solved(H, b)) / 2
 
 
 def leak_fixed_point(H: Array, w_star: Array, eta: float, leak: float) -> Array:
-    """Where weights that lose the part l of themselves in every trial settle in the mean: (H +
-    kappa I)^-1 H w*, shape (n,).
+    """Where weights that lose a part of themselves in every trial settle in the mean.
 
+    Parameters
+    ----------
+    H : array of shape (n, n) or (n,)
+        Symmetric, or its diagonal.
+    w_star : array of shape (n,)
+        The minimum.
+    eta : float
+        Learning rate.
+    leak : float
+        l, the part lost in a trial, in [0, 1); with K trials per update put 1 - (1-l)^K.
+
+    Returns
+    -------
+    array of shape (n,)
+        (H + kappa I)^-1 H w*.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, or a number out of its range.
+
+    Notes
+    -----
     kappa = l/((1-l) eta), for w := (1-l)(w - eta G), so w_inf = w* lam/(lam + l/((1-l) eta)) for
-    each eigenvalue lam of H: weight decay (Krogh and Hertz 1992). With K trials per update put 1 -
-    (1-l)^K for l.
+    each eigenvalue lam of H: weight decay.
+
+    References
+    ----------
+    Krogh and Hertz, A simple weight decay can improve generalization, NIPS 4 (1992) 950-957.
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import leak_fixed_point
+    >>> leak_fixed_point([1.0], [1.0], eta=0.1, leak=0.0)
+    array([1.])
     """
     h, off = parts_of(H)
     w_star, leak = as_weights("w_star", w_star, h.size), below_one("leak", leak)
@@ -102,13 +193,49 @@ def leak_fixed_point(H: Array, w_star: Array, eta: float, leak: float) -> Array:
 def soft_bound_equilibrium(
     w_star: Array, eta: float, curvature: Array, mean_step: Array, bound: float
 ) -> Array:
-    """w*/(1 + E|Dw|/(eta lam w_b)): where a device with soft bounds at +-w_b holds a weight in the
-    mean (Fusi and Abbott 2007).
+    """Where a device with soft bounds at +-w_b holds a weight in the mean.
 
-    It executes a wanted step Dw as Dw - |Dw| w/w_b, so that noise pulls to zero with the strength
-    E|Dw|/w_b against eta lam. lam: the weight's own curvature H_ii, H diagonal. mean_step: E|Dw| of
-    the wanted steps, near enough independent of w, as where perturbation noise rules: eta |g|
-    sqrt(2/pi) for a Rademacher code of many weights, about sqrt(n) the |eta g_i| of descent.
+    Parameters
+    ----------
+    w_star : array of shape (n,)
+        The minimum.
+    eta : float
+        Learning rate.
+    curvature : array of shape (n,)
+        lam, each weight's own H_ii, H diagonal.
+    mean_step : array of shape (n,)
+        E|Dw| of the wanted steps, near enough independent of w, as where perturbation noise rules:
+        eta |g| sqrt(2/pi) for a Rademacher code of many weights, about sqrt(n) the |eta g_i| of
+        descent.
+    bound : float
+        w_b.
+
+    Returns
+    -------
+    array of shape (n,)
+        w*/(1 + E|Dw|/(eta lam w_b)).
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, or a number out of its range.
+
+    Notes
+    -----
+    The device executes a wanted step Dw as Dw - |Dw| w/w_b, so that noise pulls to zero with the
+    strength E|Dw|/w_b against eta lam.
+
+    References
+    ----------
+    Fusi and Abbott, Limits on the memory storage capacity of bounded synapses, Nature Neuroscience
+    10 (2007) 485-493.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb.theory.imperfections import soft_bound_equilibrium
+    >>> soft_bound_equilibrium(np.array([1.0]), 0.1, np.array([1.0]), np.array([0.1]), bound=1.0)
+    array([0.5])
     """
     lam, step = as_floats("curvature", curvature), as_floats("mean_step", mean_step)
     if not ((lam > 0).all() and (step >= 0).all()):
@@ -121,10 +248,39 @@ def soft_bound_equilibrium(
 def constrained_minimum(
     H: Array, w_star: Array, stuck: Sequence[int], values: Array
 ) -> tuple[Array, float]:
-    """(w, E) at the minimum that is left when some weights are stuck at `values`, all others free.
+    """The minimum that is left when some weights are stuck and all others are free.
 
+    Parameters
+    ----------
+    H : array of shape (n, n) or (n,)
+        Symmetric, or its diagonal.
+    w_star : array of shape (n,)
+        The minimum of all.
+    stuck : sequence of int
+        The weights that are stuck.
+    values : array
+        Where they are, one number for each.
+
+    Returns
+    -------
+    tuple
+        w there, (n,), and E, above that of w*.
+
+    Raises
+    ------
+    InputError
+        For numbers that are not those of weights, or an H_ff that is not positive definite.
+
+    Notes
+    -----
     w_f = w*_f - H_ff^-1 H_fs u_s, E = u_s'(H_ss - H_sf H_ff^-1 H_fs) u_s/2, u_s = values - w*_s
-    (Schur's complement): where the mean of learning goes, and what is lost. H_ff positive definite.
+    (Schur's complement): where the mean of learning goes, and what is lost.
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import constrained_minimum
+    >>> constrained_minimum([1.0, 2.0], [1.0, 1.0], [1], [0.0])
+    (array([1., 0.]), 1.0)
     """
     h, off = parts_of(H)
     n, full = h.size, np.diag(h) if off is None else off + np.diag(h)
@@ -146,14 +302,44 @@ def constrained_minimum(
 
 
 def rounding_gain(spread: float, step: float, offset: float = 0.0) -> float:
-    """How much of a small signal passes a rounding to the nearest multiple of `step`, where noise
-    of that spread rides on it.
+    """How much of a small signal passes a rounding to steps, where noise rides on it.
 
-    d E round(x)/dm for x ~ N(m, s^2), m = offset, q = step: 1 + 2 sum_k (-1)^k cos(2 pi k m/q)
-    exp(-2 (pi k s/q)^2), or q times the density of x summed over (j + 1/2) q (Bussgang 1952; Widrow
-    and Kollar 2008). Its mean over offsets is 1, 0 is the worst. Of a converter of dE: s = std(dE),
-    the gain of G. Of writes in steps, to the nearest: s = std(eta G), the gain of eta. 1.00 at q =
-    1.2 s, 0.43 at 4 s, 0.05 at 6 s.
+    Parameters
+    ----------
+    spread : float
+        s, standard deviation of the noise.
+    step : float
+        q: values are rounded to its nearest multiple.
+    offset : float
+        m, the mean of what is rounded.
+
+    Returns
+    -------
+    float
+        d E round(x)/dm; its mean over offsets is 1, offset 0 is the worst.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, or a number out of its range.
+
+    Notes
+    -----
+    For x ~ N(m, s^2): 1 + 2 sum_k (-1)^k cos(2 pi k m/q) exp(-2 (pi k s/q)^2), or q times the
+    density of x summed over (j + 1/2) q. Of a converter of dE: s = std(dE), the gain of G. Of
+    writes in steps, to the nearest: s = std(eta G), the gain of eta. 1.00 at q = 1.2 s, 0.43 at 4
+    s, 0.05 at 6 s.
+
+    References
+    ----------
+    Bussgang, Crosscorrelation functions of amplitude-distorted Gaussian signals, MIT RLE report 216
+    (1952). Widrow and Kollar, Quantization noise, Cambridge (2008).
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import rounding_gain
+    >>> round(rounding_gain(1.0, 1.2), 2), round(rounding_gain(1.0, 4.0), 2)
+    (1.0, 0.43)
     """
     s, m = (
         at_least_zero("spread", spread) / positive("step", step),
@@ -172,13 +358,43 @@ def rounding_gain(spread: float, step: float, offset: float = 0.0) -> float:
 
 
 def rounding_variance(spread: float, step: float, stochastic: bool) -> float:
-    """Mean square that rounding a write Dw ~ N(0, s^2) to multiples of `step` q adds to it; q^2/6
-    or q^2/12 for s > q.
+    """The mean square that rounding a write to steps adds to it.
 
-    Stochastic (up with a probability equal to the fraction f, so no bias): q^2 E f(1-f) = q^2 [1/6
-    - sum_k e_k/(pi k)^2], e_k = exp(-2 (pi k s/q)^2); q E|Dw| - s^2 for small s. Nearest: q^2 [1/12
-    + sum_k (-1)^k e_k/(pi k)^2]; s^2 for small s, when nothing is written (Widrow and Kollar 2008,
-    Gupta et al. 2015).
+    Parameters
+    ----------
+    spread : float
+        s, standard deviation of the wanted change Dw ~ N(0, s^2).
+    step : float
+        q: what is written is a multiple of it.
+    stochastic : bool
+        Up with a probability equal to the fraction, so that there is no bias; else to the nearest.
+
+    Returns
+    -------
+    float
+        q^2/6 (stochastic) or q^2/12 for s > q.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, or a number out of its range.
+
+    Notes
+    -----
+    Stochastic, f the fraction: q^2 E f(1-f) = q^2 [1/6 - sum_k e_k/(pi k)^2], e_k =
+    exp(-2 (pi k s/q)^2); q E|Dw| - s^2 for small s. Nearest: q^2 [1/12 + sum_k (-1)^k e_k/(pi
+    k)^2]; s^2 for small s, when nothing is written.
+
+    References
+    ----------
+    Widrow and Kollar, Quantization noise, Cambridge (2008). Gupta, Agrawal, Gopalakrishnan and
+    Narayanan, Deep learning with limited numerical precision, ICML (2015).
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import rounding_variance
+    >>> round(rounding_variance(2.0, 1.0, stochastic=True), 6)
+    0.166667
     """
     s, q = at_least_zero("spread", spread) / positive("step", step), step
     if s < _NARROW:
@@ -190,14 +406,42 @@ def rounding_variance(spread: float, step: float, stochastic: bool) -> float:
 
 
 def rounding_floor(curvature: Array, eta: float, step: float, stochastic: bool) -> float:
-    """Error at which descent by exact gradients ends when weights are written in steps q, H
-    diagonal (`curvature`), eta l < 1.
+    """The error at which descent by exact gradients ends when weights are written in steps.
 
+    Parameters
+    ----------
+    curvature : array of shape (n,)
+        l, the diagonal of H, off which it is zero.
+    eta : float
+        Learning rate, eta l < 1.
+    step : float
+        q.
+    stochastic : bool
+        As in `rounding_variance`.
+
+    Returns
+    -------
+    float
+        In units of E.
+
+    Raises
+    ------
+    InputError
+        If eta times a curvature does not lie between 0 and 1.
+
+    Notes
+    -----
     Nearest: a weight stops where its update falls below q/2, at |u| = q/(2 eta l), less at most one
     step, for sum_i q^2/(8 eta^2 l_i). Stochastic: it ends hopping between the two values next to
     w*, E u^2 = f(1-f) q^2, in the mean over all w* sum_i l_i q^2/12. The ratio is 3/(2 (eta l)^2):
     20 at eta l = 0.27, and without bound for small rates. Noise in the updates is a dither, with
     which both learn: `rounding_gain`.
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import rounding_floor
+    >>> rounding_floor([1.0], eta=0.5, step=0.1, stochastic=False)
+    0.005000000000000001
     """
     lam, eta, q = as_floats("curvature", curvature), positive("eta", eta), positive("step", step)
     if not (lam > 0).all() or not (eta * lam < 1).all():
@@ -208,12 +452,39 @@ def rounding_floor(curvature: Array, eta: float, step: float, stochastic: bool) 
 
 
 def stalled_gradient(sigma: float, step: float, other: float = 0.0, gain: float = 0.5) -> float:
-    """|g| below which a converter of dE with that step leaves less than `gain` of the gradient:
-    learning stalls there.
+    """|g| below which a converter of dE in steps leaves too little of the gradient.
 
-    std(dE)^2 = sigma^2 |g|^2 + other^2, other: what noise, curvature or dither give dE anyway; its
-    `rounding_gain` is 1/2 at 0.263 steps, 0.99 at 0.52. Zero if `other` alone is dither enough. E
-    of |g|^2/(2 l_max) or more is left.
+    Parameters
+    ----------
+    sigma : float
+        The rms perturbation, in units of the weights.
+    step : float
+        Of the converter, in units of E.
+    other : float
+        Standard deviation of what noise, curvature or dither give dE anyway.
+    gain : float
+        Of `rounding_gain`, below which learning counts as stalled; between 0 and 1.
+
+    Returns
+    -------
+    float
+        0 if `other` alone is dither enough.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit, or a number out of its range.
+
+    Notes
+    -----
+    std(dE)^2 = sigma^2 |g|^2 + other^2; its `rounding_gain` is 1/2 at 0.263 steps, 0.99 at 0.52. An
+    E of |g|^2/(2 l_max) or more is left.
+
+    Examples
+    --------
+    >>> from perturb.theory.imperfections import stalled_gradient
+    >>> round(stalled_gradient(sigma=1.0, step=1.0), 3)
+    0.263
     """
     sigma, step, other, gain = (
         positive("sigma", sigma),

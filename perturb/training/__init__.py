@@ -2,7 +2,14 @@
 
 from importlib import import_module
 
-_HOME = {"Batch": "loop", "Exact": "loop", "Plan": "plan", "begin": "loop", "train": "loop"}
+_HOME = {
+    "Batch": "sources",
+    "Exact": "exact",
+    "Plan": "plan",
+    "State": "plan",
+    "begin": "loop",
+    "train": "loop",
+}
 __all__ = [*_HOME]
 
 

@@ -15,52 +15,18 @@ as in multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p,
 are `perturb_every`, `sample_every` and `trials_per_update`.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 
 from perturb.checks import as_floats
-from perturb.curvature import eigenpairs
-from perturb.errors import InputError, choose
-from perturb.estimation.engine import Mismatch, has_kernel
-from perturb.estimation.estimate import estimate
-from perturb.estimation.solution import Estimate
-from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
-from perturb.kernels.training import descend, draw_runs, learn
-from perturb.networks.mlp import MLPObjective
+from perturb.errors import InputError
 from perturb.networks.objective import Objective
-from perturb.seeds import first_seeds
-from perturb.threads import n_threads
-from perturb.training.plan import (
-    LINE_PHASE,
-    MATRIX,
-    RULES,
-    SIGNED,
-    Estimator,
-    Plan,
-    State,
-    along,
-    begin_steps,
-    count_updates,
-    directions,
-    of_length_one,
-    rate_of,
-    rates_at,
-    set_rate,
-    trace_size,
-    wanted_change,
-)
-from perturb.trial.random import NOISE, normals
-from perturb.trial.readout import read
+from perturb.training.plan import Plan, State
+from perturb.training.rules import MATRIX
 
 Array = np.ndarray
-# patterns whose order is drawn at once: a generator for every pass of a few costs more than their
-# trials
-ORDERED = 4096
 
 
 class Source(Protocol):
@@ -70,17 +36,41 @@ class Source(Protocol):
         """Do so many updates of all runs that have not failed."""
 
 
-Write = Callable[
-    [State, Array, int], None
-]  # (state, wanted changes (R, n), number of the update): changes state.w
-
-
 def train(source: Source, start: State, updates: int, every: int) -> Iterator[State]:
-    """Yield the state after every `every` updates, the start included, until `updates` are done or
-    all runs have failed.
+    """Learn, and yield the state now and then.
 
-    It is always the same object: copy what is to be kept. The caller may stop, look or plot
-    between; a state that was stored and read again goes on to the same bits.
+    Parameters
+    ----------
+    source : Source
+        What makes the updates: `Batch`, `Exact`, or one of hardware.
+    start : State
+        As from `begin`, or stored.
+    updates : int
+        Until so many are done in all, or all runs have failed.
+    every : int
+        Updates between two looks.
+
+    Yields
+    ------
+    State
+        The start, and then after every `every` updates. It is always the same object: copy what has
+        to outlast the next one.
+
+    Notes
+    -----
+    The caller may stop, look or plot between; a state that was stored and read again goes on to the
+    same bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> from perturb.training import Exact, Plan, begin, train
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
+    >>> plan = Plan(eta=0.25)
+    >>> [round(objective.error(state.w[0]), 4) for state in
+    ...     train(Exact(objective, plan), begin(np.zeros(2), plan), updates=2, every=1)]
+    [0.5, 0.125, 0.0312]
     """
     yield start
     while start.update < updates and not (start.failed >= 0).all():
@@ -89,7 +79,30 @@ def train(source: Source, start: State, updates: int, every: int) -> Iterator[St
 
 
 def begin(w: Array, plan: Plan) -> State:
-    """The state before the first update, from starting weights w (R, n) or (n,)."""
+    """The state before the first update.
+
+    Parameters
+    ----------
+    w : array of shape (R, n) or (n,)
+        Starting weights of each run.
+    plan : Plan
+
+    Returns
+    -------
+    State
+
+    Raises
+    ------
+    InputError
+        For the rule "newton-mean" and more than 2,000 weights, whose matrix it stores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb.training import Plan, begin
+    >>> begin(np.zeros(3), Plan()).w.shape
+    (1, 3)
+    """
     w = np.atleast_2d(as_floats("w", w)).copy()
     memory = {"m": np.zeros_like(w)} if plan.rule == "momentum" else {}
     if plan.rule == "diagonal":
@@ -107,482 +120,7 @@ def begin(w: Array, plan: Plan) -> State:
     return State(w, memory=memory, failed=np.full(len(w), -1, dtype=np.int64))
 
 
-def presented(seed: int, first: int, count: int, batch: int, n_patterns: int) -> Array:
-    """Which patterns presentations first..first+count-1 show, (count, batch): all go by once, in
-    random order, before any comes again.
-    """
-    start, stop = first * batch, (first + count) * batch
-    size = max(1, ORDERED // n_patterns) * n_patterns  # of a block of passes
-    blocks = range(start // size, (stop - 1) // size + 1)
-    rows = np.concatenate([_passes(seed, block, n_patterns) for block in blocks])
-    return rows[start % size : start % size + stop - start].reshape(count, batch)
-
-
-@lru_cache(maxsize=256)
-def _passes(seed: int, block: int, n_patterns: int) -> Array:
-    """The passes of a block, each a permutation: as many as have ORDERED patterns in all, at
-    least one.
-    """
-    rng = np.random.Generator(np.random.Philox(key=[seed, block]))
-    return rng.random((max(1, ORDERED // n_patterns), n_patterns)).argsort(1).ravel()
-
-
 def check_state(state: State, objective: Objective) -> None:
     """InputError unless the weights of a state are those of the objective."""
     if state.w.ndim != 2 or state.w.shape[1] != objective.n_weights:
         raise InputError(f"w has shape {state.w.shape}, but must be (runs, {objective.n_weights})")
-
-
-class Exact:
-    """The control: the exact gradient of the patterns that the trials of an update would show,
-    and exact z for the rules.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        plan: Plan,
-        write: Write | None = None,
-        threads: int | None = None,
-    ):
-        self.objective, self.plan, self.write, self.threads = (
-            objective,
-            plan,
-            write or _in_full,
-            threads,
-        )
-        small = (
-            objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14
-        )  # beyond, BLAS is faster
-        self.compiled = small and write is None and _has_kernel(objective, plan)
-
-    def advance(self, state: State, updates: int) -> None:
-        check_state(state, self.objective)
-        plan, R = self.plan, len(state.w)
-        if self.compiled:
-            self._in_kernel(state, updates)
-            return
-        for update in range(state.update, state.update + updates):
-            shown = [self._shown(update, run) for run in range(R)]
-            G = np.array([part.gradient(w) for part, w in zip(shown, state.w, strict=True)])
-            size = np.linalg.norm(G, axis=1)
-            for run in np.flatnonzero(~np.isfinite(size) & (state.failed < 0)):
-                state.failed[run] = state.trial
-            # what a trial in the direction of the gradient would do: the rule that keeps what is
-            # better always keeps it
-            D = (
-                -plan.sigma
-                * math.sqrt(state.w.shape[1])
-                * G
-                / np.where(size > 0, size, 1.0)[:, None]
-            )
-
-            def product(V: Array, shown: list[Objective] = shown) -> Array:
-                return np.array(
-                    [part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)]
-                )
-
-            if plan.rate == "line" or (plan.rate != "fixed" and update % plan.tune_every == 0):
-                rates = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
-                state.memory["eta"] = np.where(np.isfinite(rates), rates, state.memory["eta"])
-            _update(plan, state, update, G, D, -size, product, self.write)
-
-    def _shown(self, update: int, run: int) -> Objective:
-        if self.plan.batch in (0, self.objective.n_patterns):
-            return self.objective
-        return self.objective.subset(self._rows(update, run))
-
-    def _rows(self, update: int, run: int) -> Array:
-        """The patterns that the trials of an update show."""
-        plan = self.plan
-        first, last = update * plan.trials_per_update, (update + 1) * plan.trials_per_update
-        from_, to = first // plan.sample_every, (last - 1) // plan.sample_every
-        return presented(
-            plan.seed_of(run), from_, to - from_ + 1, plan.batch, self.objective.n_patterns
-        ).ravel()
-
-    def _in_kernel(self, state: State, updates: int) -> None:
-        objective, plan, first = self.objective, self.plan, state.update
-        assert isinstance(objective, MLPObjective)
-        X, target = np.ascontiguousarray(objective.x), np.ascontiguousarray(objective.target)
-        whole = (
-            np.arange(objective.n_patterns)[None]
-            if plan.batch in (0, objective.n_patterns)
-            else None
-        )
-
-        def one(run: int) -> None:
-            m = state.memory["m"][run] if "m" in state.memory else np.zeros(state.w.shape[1])
-            begun, last = first, first + updates
-            while begun < last and state.failed[run] < 0:
-                # updates that show equally many patterns, some MB of them at most
-                rows, end = whole, last
-                if rows is None and plan.trials_per_update % plan.sample_every == 0:
-                    each = plan.trials_per_update // plan.sample_every  # presentations of an update
-                    end = min(last, begun + max(1, 2**20 // (each * plan.batch)))
-                    shown = presented(
-                        plan.seed_of(run),
-                        begun * each,
-                        (end - begun) * each,
-                        plan.batch,
-                        objective.n_patterns,
-                    )
-                    rows = shown.reshape(end - begun, each * plan.batch)
-                elif rows is None:
-                    listed = [self._rows(begun, run)]
-                    most = max(1, 2**20 // listed[0].size)
-                    while begun + len(listed) < last and len(listed) < most:
-                        further = self._rows(begun + len(listed), run)
-                        if further.size != listed[0].size:
-                            break
-                        listed.append(further)
-                    rows, end = np.array(listed), begun + len(listed)
-                failed = descend(
-                    *_architecture(objective),
-                    X,
-                    target,
-                    rows,
-                    state.w[run],
-                    m,
-                    RULES[plan.rule][0],
-                    plan.eta,
-                    plan.decay,
-                    plan.momentum,
-                    plan.sigma,
-                    begun,
-                    end,
-                )
-                if failed >= 0:
-                    state.failed[run] = failed * plan.trials_per_update
-                begun = end
-
-        _each(one, len(state.w), self.threads)
-        count_updates(state, plan, updates)
-
-    def _rate(self, w: Array, g: Array) -> float:
-        objective, plan = self.objective, self.plan
-        if not (np.isfinite(w).all() and np.isfinite(g).all()):
-            return math.nan
-        if plan.rate == "line":
-            return rate_of(
-                plan, abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0, g
-            )
-        if plan.rate == "eigenvalue":
-            found = eigenpairs(objective, w, k=1, which="magnitude").values
-            return rate_of(plan, abs(float(found[0])), g) if found.size else math.nan
-        trace, square = 0.0, 0.0
-        for columns, block in objective.hessian_columns(w):
-            trace, square = (
-                trace + float(np.diag(block[columns]).sum()),
-                square + float((block**2).sum()),
-            )
-        return rate_of(plan, trace_size(trace, math.sqrt(square)), g)
-
-
-class Batch:
-    """Trials in batches. mismatch: of the perturbations, (R, n) numbers each.
-
-    precision: "float32" for networks, codes and rules with a kernel for it, "float64", or "auto":
-    float32 unless sigma is below 1e-3, where rounding of E, about 1e-7 E, would cost more than 1e-4
-    E in every g_i.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        plan: Plan,
-        write: Write | None = None,
-        threads: int | None = None,
-        precision: str = "auto",
-        mismatch: Mismatch | None = None,
-    ):
-        choose("precision", precision, {"auto": 0, "float32": 0, "float64": 0})
-        code = plan.code
-        possible = (
-            write is None
-            and _has_kernel(objective, plan)
-            and code.function is None
-            and code.sensing == 0
-        )
-        possible = possible and not plan.method.displaced
-        if precision == "float32" and not possible:
-            raise InputError(
-                'precision = "float32" has no kernel for this network, code, rule or device: use'
-                ' "auto"'
-            )
-        self.precision = (
-            "float32"
-            if possible and (precision == "float32" or (precision == "auto" and plan.sigma >= 1e-3))
-            else ("float64")
-        )
-        if plan.batch > objective.n_patterns:
-            raise InputError(
-                f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or"
-                " 0 for all"
-            )
-        self.objective, self.plan, self.write, self.mismatch = (
-            objective,
-            plan,
-            write or _in_full,
-            mismatch,
-        )
-        self.threads, self._period, self._taps = (
-            threads,
-            code.period(objective.n_weights),
-            code.taps(objective.n_weights),
-        )
-
-    def advance(self, state: State, updates: int) -> None:
-        check_state(state, self.objective)
-        if self.precision == "float32":
-            self._in_kernel(state, updates)
-            return
-        plan, R = self.plan, len(state.w)
-        for update in range(state.update, state.update + updates):
-            first = update * plan.trials_of_an_update
-            G, Z, dE, D = self._measure(state, first, directions(plan, R, update, state.w.shape[1]))
-            count = 0
-
-            def product(V: Array, Z: Array = Z, first: int = first) -> Array:
-                nonlocal count
-                if plan.rule in SIGNED:
-                    return Z
-                count += 1
-                size, V = of_length_one(V)
-                return size * self._measure(state, first + count * plan.trials_per_update, V)[1]
-
-            for run in map(int, np.flatnonzero(state.failed < 0)):
-                if plan.rate == "line":
-                    state.memory["eta"][run] = self._along(
-                        state.w[run], G[run], run, first + plan.trials_per_update - 1
-                    )
-                elif plan.rate != "fixed" and update % plan.tune_every == 0:
-                    variance = plan.reading.variance(self.objective.n_patterns)
-                    set_rate(
-                        plan, state, run, update, G[run], self._estimator(state.w[run]), variance
-                    )
-            _update(plan, state, update, G, D, dE, product, self.write)
-
-    def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
-        """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n);
-        dE (R,), D of the last.
-        """
-        plan, R, K = self.plan, len(state.w), self.plan.trials_per_update
-        n = state.w.shape[1]
-        G, Z, dE, D = np.zeros((R, n)), np.zeros((R, n)), np.zeros(R), np.zeros((R, n))
-        for trial in range(first, first + K):
-            self._draw(trial // plan.perturb_every, D)
-            applied = self.mismatch.gain * D if self.mismatch else D
-            offset = self.mismatch.offset if self.mismatch else 0.0
-            E = self._read(
-                state,
-                trial,
-                [
-                    state.w + (a * applied + offset if a else 0.0) + b * plan.r * V
-                    for a, b in plan.method.phases
-                ],
-            )
-            dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
-            for run in np.flatnonzero(~np.isfinite(dE + u) & (state.failed < 0)):
-                state.failed[run] = trial
-            known = D
-            if plan.code.sensing:
-                known = np.array(
-                    [
-                        plan.code.sensed(
-                            D[run], plan.sigma, plan.seed_of(run), trial // plan.perturb_every
-                        )
-                        for run in range(R)
-                    ]
-                )
-            G += dE[:, None] * known / (K * plan.sigma**2)
-            Z += u[:, None] * known / (K * plan.r * plan.sigma**2)
-        return G, Z, dE, D
-
-    def _draw(self, number: int, D: Array) -> None:
-        code, plan = self.plan.code, self.plan
-        if code.function is None:
-            draw_runs(
-                code.kind,
-                first_seeds(plan.seed, "run", len(D)),
-                number,
-                plan.sigma,
-                self._period,
-                self._taps,
-                D,
-            )
-        else:
-            D[:] = [
-                code.draw(D.shape[1], plan.sigma, plan.seed_of(run), number)
-                for run in range(len(D))
-            ]
-
-    def _read(self, state: State, trial: int, points: list[Array]) -> Array:
-        """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""
-        plan, S, P, R = self.plan, self.objective.n_patterns, len(points), len(points[0])
-        B = plan.batch or S
-        if B == S:
-            errors = self.objective.errors_at(np.concatenate(points)).reshape(P, R, -1)
-        else:
-            errors = np.empty((P, R, B))
-            for run in range(R):
-                rows = presented(plan.seed_of(run), trial // plan.sample_every, 1, B, S)[0]
-                errors[:, run] = self.objective.subset(rows).errors_at(
-                    np.array([point[run] for point in points])
-                )
-        reading = plan.reading
-        E = np.empty((P, R))
-        for phase, at in enumerate(plan.method.phases):
-            free = plan.baseline_free and at == (0, 0)
-            xi = np.zeros((R, errors.shape[2]))
-            if reading.noise and not free:
-                for run, seed in enumerate(first_seeds(plan.seed, "run", R)):
-                    normals(seed, NOISE, trial, phase, xi[run])
-            step = 0.0 if free else reading.step
-            E[phase] = read(
-                errors[phase], xi, 0.0 if free else reading.noise, step, reading.range - step
-            ).mean(1)
-        return E
-
-    def _estimator(self, w: Array) -> Estimator:
-        plan = self.plan
-        noise = plan.reading.noise / math.sqrt(self.objective.n_patterns)
-
-        def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
-            return estimate(
-                self.objective, w, v, trials, method, "rademacher", plan.sigma, plan.r, seed, noise
-            )
-
-        return estimator
-
-    def _along(self, w: Array, p: Array, run: int, trial: int) -> float:
-        reading = self.plan.reading
-
-        def measured(displaced: Array) -> Array:
-            errors = self.objective.errors_at(w + displaced)
-            xi = np.zeros(errors.shape)
-            for k, row in enumerate(xi):
-                normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, LINE_PHASE + k, row)
-            return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(
-                1
-            )
-
-        return along(self.plan, p, measured)
-
-    def _in_kernel(self, state: State, updates: int) -> None:
-        objective, plan, reading = self.objective, self.plan, self.plan.reading
-        assert isinstance(objective, MLPObjective)
-        K, S = plan.trials_per_update, objective.n_patterns
-        first, last, B = state.update * K, (state.update + updates) * K, plan.batch or S
-        X, target = (
-            np.ascontiguousarray(objective.x, np.float32),
-            np.ascontiguousarray(objective.target, np.float32),
-        )
-        phases, nothing = plan.method.phases, np.zeros(state.w.shape[1])
-        gain, offset = self.mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
-        free = np.array([plan.baseline_free and phase == (0, 0) for phase in phases], np.int64)
-
-        def one(run: int) -> None:
-            if state.failed[run] >= 0:
-                return
-            m = state.memory["m"][run] if "m" in state.memory else nothing
-            begun = first
-            while begun < last:  # so many that the patterns shown take some MB at most
-                end = min(last, begun + max(1, 2**20 // (B * K)) * K)
-                every = plan.sample_every if B < S else 2**62  # all patterns: nothing changes
-                from_, to = begun // every, (end - 1) // every
-                rows = (
-                    presented(plan.seed_of(run), from_, to - from_ + 1, B, S)
-                    if B < S
-                    else np.arange(S)[None]
-                )
-                failed = learn(
-                    *_architecture(objective),
-                    X,
-                    target,
-                    rows,
-                    state.w[run],
-                    m,
-                    gain[run],
-                    offset[run],
-                    np.array([float(a) for a, _ in phases]),
-                    np.array(plan.method.gradient_weights),
-                    free,
-                    RULES[plan.rule][0],
-                    plan.eta,
-                    plan.decay,
-                    plan.momentum,
-                    plan.code.kind,
-                    plan.sigma,
-                    self._period,
-                    self._taps,
-                    np.uint64(plan.seed_of(run)),
-                    np.float32(reading.noise),
-                    np.float32(reading.step),
-                    np.float32(reading.range - reading.step),
-                    K,
-                    plan.perturb_every,
-                    every,
-                    begun,
-                    end,
-                )
-                if failed >= 0:
-                    state.failed[run] = failed
-                    return
-                begun = end
-
-        _each(one, len(state.w), self.threads)
-        count_updates(state, plan, updates)
-
-
-def _has_kernel(objective: Objective, plan: Plan) -> bool:
-    return has_kernel(objective) and RULES[plan.rule][0] >= 0 and plan.rate == "fixed"
-
-
-def _architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
-    net = objective.network
-    return (
-        np.array(net.layers),
-        np.array([ACTIVATION_KINDS[name] for name in net.activations]),
-        ERROR_KINDS[net.error],
-    )
-
-
-def _each(one: Callable[[int], None], runs: int, threads: int | None) -> None:
-    with ThreadPoolExecutor(threads or n_threads()) as pool:
-        for job in [pool.submit(one, run) for run in range(runs)]:
-            job.result()
-
-
-def _in_full(state: State, change: Array, update: int) -> None:
-    state.w += change
-
-
-def _update(
-    plan: Plan,
-    state: State,
-    update: int,
-    G: Array,
-    D: Array,
-    dE: Array,
-    product: Callable[[Array], Array],
-    write: Write,
-) -> None:
-    """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z =
-    Hv.
-    """
-    curved, V = G, directions(plan, len(G), update, G.shape[1])
-    if plan.rule in SIGNED:
-        curved = product(V)
-    elif plan.rule == "newton-cg":
-        steps = begin_steps(plan, G)
-        for _ in range(plan.cg_steps):
-            steps.go_on(product(steps.d))
-        curved = steps.p
-    change = wanted_change(
-        plan, state.memory, rates_at(plan, state, update), update, G, D, dE, V, curved
-    )
-    alive = state.failed < 0
-    change[~alive] = 0.0
-    write(state, change, update)
-    count_updates(state, plan, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from perturb.errors import InputError
-from perturb.trial.codes import Code
+from perturb.trial.code import Code
 
 # what z is regressed on: dw itself, s dw with s = dw.v, the source's b = (s/V)(dw - s v / 2V), or
 # nothing: the gradient alone

@@ -4,7 +4,7 @@ within a period.
 
 import numpy as np
 
-from perturb.trial.codes import SEQUENTIAL, SINE, WALSH, Code
+from perturb.trial.code import SEQUENTIAL, SINE, WALSH, Code
 
 Array = np.ndarray
 
@@ -20,11 +20,11 @@ def repeated(code: Code, n_weights: int, trials: int) -> int:
 
 
 def period_warnings(code: Code, n_weights: int, trials: int) -> list[str]:
-    """A sentence if `trials` are no whole number of periods of a periodic code; else none."""
+    """A sentence if `trials` are not a multiple of the period of a periodic code; else none."""
     if not code.periodic or trials % (period := code.period(n_weights)) == 0:
         return []
     whole = -(-trials // period) * period
-    short = "do not cover its period" if trials < period else "are no whole number of its periods"
+    short = "do not cover its period" if trials < period else "are not a multiple of its period"
     return [
         f"{trials:,} trials of code {code.name} {short} of {period:,} for {n_weights:,} weights, so"
         f" weights disturb each other: take {whole:,} trials"

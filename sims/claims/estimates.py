@@ -15,8 +15,9 @@ from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
 from perturb.seeds import derive_seed
 from perturb.theory.comparison import compare
-from perturb.theory.estimates import curvatures, predict
+from perturb.theory.estimates import predict
 from perturb.theory.imperfections import rounding_gain, rounding_variance, stalled_gradient
+from perturb.theory.quadratic import curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from sims.claims.claim import (
@@ -42,7 +43,7 @@ def least_squares(seed: int) -> Iterator[Row]:
     """The 2x2 least squares for (g_i, z_i) estimate z = Hv: not as published, only as corrected.
 
     H = I and v = (1, ..., 1), so that all z_i are 1: what the mean of the estimates over weights
-    tends to, from `estimates.limit`; without an intercept (1 + tr H/4 - 1/2)/(1 - 1/4n), with one
+    tends to, from `limits.limit`; without an intercept (1 + tr H/4 - 1/2)/(1 - 1/4n), with one
     (1 - 1/2)/(1 - 1/2n).
     """
     n = 100

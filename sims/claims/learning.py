@@ -14,14 +14,15 @@ from perturb.networks.objective import FunctionObjective
 from perturb.theory.learning_curves import (
     averaging_gain,
     momentum_limit,
-    perceptron_curve,
-    perceptron_rates,
-    perceptron_sigma,
     quadratic_curve,
     quadratic_floor,
     stability_limit,
 )
-from perturb.training.loop import Batch, Exact, Plan, Source, begin
+from perturb.theory.perceptron import perceptron_curve, perceptron_rates, perceptron_sigma
+from perturb.training.exact import Exact
+from perturb.training.loop import Source, begin
+from perturb.training.plan import Plan
+from perturb.training.sources import Batch
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading

@@ -31,7 +31,10 @@ from perturb.theory.imperfections import (
     soft_bound_equilibrium,
 )
 from perturb.theory.learning_curves import delay_limit, stability_limit
-from perturb.training.loop import Batch, Exact, Plan, State, begin
+from perturb.training.exact import Exact
+from perturb.training.loop import begin
+from perturb.training.plan import Plan, State
+from perturb.training.sources import Batch
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hardware.params import ChipParams, imperfections, value_of, with_value
 from perturb.errors import InputError
-from perturb.theory.estimates import curvatures
+from perturb.theory.quadratic import curvatures
 from perturb.trial.methods import METHODS
 from sims.experiment.schema import Experiment
 from sims.problem import Array, Problem, Progress, ShouldStop, Study, go_on

@@ -9,7 +9,8 @@ import pandas as pd
 from hardware.datapath import realized_code
 from hardware.params import ChipParams, marked, value_of, with_value
 from hardware.timing import Timing
-from perturb.theory.estimates import curvatures, predict
+from perturb.theory.estimates import predict
+from perturb.theory.quadratic import curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading

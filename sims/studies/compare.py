@@ -13,8 +13,10 @@ from hardware.chip import Chip, Interval
 from hardware.params import ChipParams
 from perturb.estimation.engine import has_kernel
 from perturb.estimation.solution import Estimate
-from perturb.theory.comparison import Comparison, compare
-from perturb.theory.estimates import Curvature, Prediction, curvatures, predict
+from perturb.theory.comparison import Comparison, compare_at
+from perturb.theory.estimates import predict
+from perturb.theory.predictions import Prediction
+from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from reports.vocabulary import TARGET_COSINE
@@ -98,11 +100,11 @@ def compare_methods(
             if stopped:
                 break
             assert estimate is not None
-            compared = compare(estimate, problem.objective, problem.w, problem.v, known)
+            compared = compare_at(chip.point, estimate, known)
             convergence += _convergence_rows(rival, estimate, compared, predicted)
         if estimate is None or done < 3:
             break
-        compared = compare(estimate, problem.objective, problem.w, problem.v, known)
+        compared = compare_at(chip.point, estimate, known)
         status = "complete" if done == trials else "partial"
         fixed = {
             "primary": rival == primary,
@@ -169,7 +171,7 @@ def _without_faults(
         done += piece
         progress(f"{rival.method}/{rival.code} without faults", done, trials)
     assert estimate is not None
-    return compare(estimate, chip.objective, chip.w, chip.v, known)
+    return compare_at(chip.point, estimate, known)
 
 
 def _checkpoints(trials: int) -> list[int]:

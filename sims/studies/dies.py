@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 from hardware.chip import Chip
 from hardware.params import ChipParams
 from perturb.seeds import nth_seed
-from perturb.theory.comparison import compare
-from perturb.theory.estimates import Curvature, curvatures
+from perturb.theory.comparison import compare_at
+from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.methods import METHODS
 from sims.experiment.schema import Experiment
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, go_on
@@ -53,7 +53,7 @@ def on_die(
         name: [] for name in METHODS[e.method].quantities
     }
     for more in (quarter, max(quarter + 1, e.trials) - quarter):
-        compared = compare(chip.run(more), problem.objective, problem.w, problem.v, known)
+        compared = compare_at(chip.point, chip.run(more), known)
         for name, each in measured.items():
             found = getattr(compared, name)
             each.append((chip.statistics.trials, found.cosine, found.relative_error))

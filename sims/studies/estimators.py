@@ -9,13 +9,17 @@ import pandas as pd
 
 from perturb.estimation.design import Design
 from perturb.estimation.engine import run_trials
+from perturb.estimation.point import Point
 from perturb.estimation.solution import Estimate, solve
 from perturb.estimation.statistics import Statistics
 from perturb.seeds import nth_seed
-from perturb.theory.amplitude import beyond
-from perturb.theory.comparison import QuantityComparison, compare
-from perturb.theory.estimates import QuantityPrediction, curvatures, predict
-from perturb.trial.codes import CODES, SEQUENTIAL
+from perturb.theory.amplitude import higher_order_terms
+from perturb.theory.comparison import QuantityComparison, compare_at
+from perturb.theory.estimates import predict
+from perturb.theory.predictions import QuantityPrediction
+from perturb.theory.quadratic import curvatures
+from perturb.trial.code import SEQUENTIAL
+from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from reports.vocabulary import TARGET_COSINE
@@ -36,8 +40,9 @@ def estimators(
     e = experiment.estimation
     options = experiment.estimators
     unit = experiment.chip.error_unit
+    point = Point(problem.objective, problem.w, problem.v)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
-    further = beyond(problem.objective, problem.w, problem.v, probes=256)
+    further = higher_order_terms(problem.objective, problem.w, problem.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial
     reading = Reading(unit.noise, unit.bits, unit.range)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
@@ -73,13 +78,10 @@ def estimators(
             statistics = Statistics(
                 Design(method, code, problem.w.size, e.sigma, e.r, seed, e.presentation)
             )
-            run_trials(problem.objective, problem.w, problem.v, reading, statistics, trials)
+            run_trials(point, reading, statistics, trials)
             estimates.append(solve(statistics))
         per_s = options.repeats * trials / (time.perf_counter() - start)
-        compared = [
-            compare(estimate, problem.objective, problem.w, problem.v, known)
-            for estimate in estimates
-        ]
+        compared = [compare_at(point, estimate, known) for estimate in estimates]
         for quantity in method.quantities:
             each = [getattr(comparison, quantity) for comparison in compared]
             names = (

@@ -7,8 +7,10 @@ from copy import copy
 import numpy as np
 import pandas as pd
 
-from perturb.networks.objective import Objective, finite_difference_hvp, finite_difference_step
-from perturb.networks.recurrent import NotSettled, RecurrentObjective
+from perturb.networks.derivatives import finite_difference_hvp, finite_difference_step
+from perturb.networks.objective import Objective
+from perturb.networks.recurrent import RecurrentObjective
+from perturb.networks.settling import NotSettled
 from sims.experiment.schema import Experiment
 from sims.problem import Array, Fact, Problem, Progress, ShouldStop, Stopped, Study, facts
 

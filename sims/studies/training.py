@@ -25,7 +25,9 @@ from perturb.files import write_whole
 from perturb.networks.boltzmann import Boltzmann
 from perturb.networks.objective import Objective
 from perturb.seeds import SCHEME
-from perturb.training.loop import Exact, Plan, Source, State, begin, train
+from perturb.training.exact import Exact
+from perturb.training.loop import Source, begin, train
+from perturb.training.plan import Plan, State
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading

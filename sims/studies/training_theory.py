@@ -15,9 +15,10 @@ from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.theory.amplitude import best_sigma
 from perturb.theory.learning_curves import averaging_gain, quadratic_curve, stability_limit
-from perturb.training.loop import Plan
-from perturb.training.plan import begin_steps
-from perturb.trial.codes import CODES, Code
+from perturb.training.plan import Plan
+from perturb.training.rules import begin_steps
+from perturb.trial.code import Code
+from perturb.trial.codes import CODES
 from sims.experiment.schema import Experiment
 from sims.problem import Array
 

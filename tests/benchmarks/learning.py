@@ -17,7 +17,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from perturb import MLP
-from perturb.training.loop import Batch, Plan, begin, presented
+from perturb.training.loop import begin
+from perturb.training.plan import Plan
+from perturb.training.presentation import presented
+from perturb.training.sources import Batch
 
 TRIALS, RUNS, REPEATS, B, SIGMA, ETA = 4000, 8, 7, 64, 1e-2, 1e-2
 data = load_digits()

@@ -1,0 +1,393 @@
+"""Saliencies of weights, steps of Newton's method, and E along a line."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse.linalg import minres
+
+from perturb.checks import as_floats, as_weights, integer
+from perturb.curvature.operators import EPS, ROUNDING, random_start, symmetric_operator
+from perturb.curvature.trace import diagonal
+from perturb.errors import InputError, choose
+from perturb.networks.derivatives import HessianOperator
+from perturb.networks.objective import Array, Objective
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step p that solves (H + damping I) p = -g.
+
+    Attributes
+    ----------
+    p : array of shape (n,)
+    residual : float
+        |(H + damping I) p + g| / |g|.
+    n_products : int
+    converged : bool
+    negative_curvature : bool
+        Whether a direction was met along which the curvature is negative, or zero to rounding, and
+        p ends before it (or is -g, if it was the first).
+    """
+
+    p: Array
+    residual: float
+    n_products: int
+    converged: bool
+    negative_curvature: bool
+
+
+def obd_saliencies(objective: Objective, w: Array) -> Array:
+    """H_ii w_i^2 / 2: the change of E if weight i alone is removed at a minimum.
+
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+
+    Returns
+    -------
+    array of shape (n,)
+        In units of E.
+
+    Notes
+    -----
+    Cost: n products. Exact on a quadratic E, at its minimum.
+
+    References
+    ----------
+    LeCun, Denker and Solla, Optimal brain damage, NIPS 2 (1990) 598-605.
+
+    Examples
+    --------
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-2.0]], [[1.0], [-2.0]])
+    >>> curvature.obd_saliencies(objective, [1.0, 0.0])
+    array([1.25, 0.  ])
+    """
+    return (
+        np.asarray(diagonal(objective, w).value) * as_weights("w", w, objective.n_weights) ** 2 / 2
+    )
+
+
+@dataclass(frozen=True)
+class Saliencies:
+    """Saliencies of weights, from solutions of linear systems.
+
+    Attributes
+    ----------
+    value : array of shape (k,)
+        Of each weight asked for, in units of E.
+    residuals : array of shape (k,)
+        Of the linear systems, relative.
+    n_products : int
+    converged : bool
+        Whether all residuals are within the tolerance.
+    """
+
+    value: Array
+    residuals: Array
+    n_products: int
+    converged: bool
+
+
+def obs_saliencies(
+    objective: Objective,
+    w: Array,
+    indices: Sequence[int] | None = None,
+    damping: float = 0.0,
+    tolerance: float = 1e-8,
+    max_products: int | None = None,
+) -> Saliencies:
+    """The change of E if weight q is removed at a minimum and the others adjust.
+
+    Parameters
+    ----------
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    indices : sequence of int, optional
+        The weights asked for; left out, all.
+    damping : float
+        Added to every eigenvalue of H.
+    tolerance : float
+        Relative residual of the linear systems.
+    max_products : int, optional
+        The most products for each weight, at least 2; 10 n if left out.
+
+    Returns
+    -------
+    Saliencies
+
+    Raises
+    ------
+    InputError
+        If an index is not that of a weight, max_products is below 2, or the Hessian is not
+        symmetric.
+
+    Notes
+    -----
+    w_q^2 / (2 [(H + damping I)^-1]_qq), from one MINRES solution each. Negative where H is
+    indefinite: then there is no minimum to prune at, unless damping is larger than -lambda_min.
+
+    References
+    ----------
+    Hassibi and Stork, Second order derivatives for network pruning: optimal brain surgeon, NIPS 5
+    (1993) 164-171.
+
+    Examples
+    --------
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-2.0]], [[1.0], [-2.0]])
+    >>> curvature.obs_saliencies(objective, [1.0, 0.0], indices=[0]).value.round(6)
+    array([1.125])
+    """
+    n, w = objective.n_weights, as_weights("w", w, objective.n_weights)
+    chosen = np.arange(n) if indices is None else np.asarray(indices)
+    if (
+        chosen.ndim != 1
+        or not np.issubdtype(chosen.dtype, np.integer)
+        or ((chosen < 0) | (chosen >= n)).any()
+    ):
+        raise InputError(f"indices must be integers from 0 to {n - 1}")
+    limit = max(2, 10 * n) if max_products is None else max_products
+    integer("max_products", limit, 2)
+    H = symmetric_operator("obs_saliencies", objective, w, damping)
+    value, residuals = np.empty(len(chosen)), np.empty(len(chosen))
+    for row, q in enumerate(chosen):
+        unit = np.zeros(n)
+        unit[q] = 1.0
+        u, residuals[row], _ = _solution(_minres, H, unit, tolerance, limit)
+        value[row] = w[q] ** 2 / (2 * u[q]) if u[q] else np.inf
+    return Saliencies(value, residuals, H.n_products, bool((residuals <= tolerance).all()))
+
+
+def newton_step(
+    objective: Objective,
+    w: Array,
+    damping: float = 0.0,
+    method: str = "cg",
+    tolerance: float = 1e-6,
+    max_products: int | None = None,
+) -> Step:
+    """The step of Newton's method, (H + damping I) p = -g.
+
+    Parameters
+    ----------
+    objective : Objective
+        With a symmetric Hessian.
+    w : array of shape (n,)
+    damping : float
+        Added to every eigenvalue of H.
+    method : {"cg", "minres"}
+    tolerance : float
+        Relative residual.
+    max_products : int, optional
+        The most products, at least 2; 2 n if left out. One of them measures the residual, and one
+        |H| where there are more than 3.
+
+    Returns
+    -------
+    Step
+        To that residual, or as near as the products come.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, max_products below 2, or a Hessian that is not symmetric.
+
+    Notes
+    -----
+    "cg" is Newton-CG: conjugate gradients that end where they meet a direction d of negative
+    curvature, or of none: d'Hd is rounding of |H| |d|^2, as where H is singular. So p always leads
+    downhill, and the quadratic model g.p + p'Hp/2 is never above 0. "minres" solves the system as
+    it is, also an indefinite one.
+
+    References
+    ----------
+    Nocedal and Wright, Numerical optimization, 2nd edition, Springer 2006, algorithm 7.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0], [-2.0]], [[1.0], [-2.0]])
+    >>> step = curvature.newton_step(objective, np.zeros(2), max_products=20)
+    >>> step.p.round(6) + 0.0, step.converged
+    (array([1., 0.]), True)
+    """
+    solver = choose("method", method, {"cg": _cg, "minres": _minres})
+    n = objective.n_weights
+    limit = max(2, 2 * n) if max_products is None else max_products
+    integer("max_products", limit, 2)
+    H, g = symmetric_operator("newton_step", objective, w, damping), objective.gradient(w)
+    if not g.any():
+        return Step(np.zeros(n), 0.0, 0, True, False)
+    p, residual, negative = _solution(solver, H, -g, tolerance, limit)
+    return Step(p, residual, H.n_products, residual <= tolerance and not negative, negative)
+
+
+Solver = Callable[[HessianOperator, Array, float, int], tuple[Array, bool]]
+
+
+def _solution(
+    solver: Solver, H: HessianOperator, b: Array, tolerance: float, budget: int
+) -> tuple[Array, float, bool]:
+    """x with |Hx - b| <= tolerance |b| as far as `budget` products allow.
+
+    Returned with the true relative residual, and whether negative curvature ended it. What solvers
+    believe of their residual is not what it is: so they are restarted on the true one, ever
+    stricter. b != 0 is brought to a size whose squares are numbers.
+    """
+    scale = float(np.abs(b).max())
+    b = b / scale
+    size, end = float(np.linalg.norm(b)), H.n_products + budget
+    x, r, negative, strictness = np.zeros_like(b), b, False, 1.0
+    while (
+        (left := float(np.linalg.norm(r))) > tolerance * size
+        and end - H.n_products >= 2
+        and not negative
+    ):
+        aim = tolerance * size / left
+        d, negative = solver(H, r, max(strictness * aim, EPS), end - H.n_products - 1)
+        if negative and not x.any() and not d.any():
+            d = b
+        further = b - H @ (x + d)
+        if solver is _cg and (x + d) @ (b + further) < x @ (b + r):
+            break  # b.x - x'Hx/2, which conjugate gradients make larger, became less: rounding
+        if np.linalg.norm(further) > 0.9 * left and strictness * aim <= EPS and not negative:
+            break  # rounding, or a singular system: no nearer
+        x, r = x + d, further
+        strictness *= 0.01
+    return scale * x, float(np.linalg.norm(r)) / size, negative
+
+
+def _cg(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, bool]:
+    x, r = np.zeros_like(b), -b
+    d, size, largest = b, float(np.linalg.norm(b)), 0.0
+    if budget > 2:  # |H| must also be known where b is of its null space: from a random direction
+        probe = random_start(b.size, 0)
+        largest, budget = float(np.linalg.norm(H @ probe) / np.linalg.norm(probe)), budget - 1
+    for _ in range(budget):
+        Hd = H @ d
+        curvature, square = float(d @ Hd), float(d @ d)
+        largest = max(largest, float(np.linalg.norm(Hd)) / math.sqrt(square))
+        if curvature <= ROUNDING * largest * square:
+            return x, True
+        alpha = float(r @ r) / curvature
+        x = x + alpha * d
+        before, r = r, r + alpha * Hd
+        if np.linalg.norm(r) <= tolerance * size:
+            break
+        d = -r + float(r @ r) / float(before @ before) * d
+    return x, False
+
+
+def _minres(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, bool]:
+    return minres(H, b, rtol=0.1 * tolerance, maxiter=budget)[0], False
+
+
+def line_profile(
+    objective: Objective, w: Array, p: Array, steps: Array
+) -> tuple[Array, Array, Array]:
+    """E, its slope and its curvature along a line through w.
+
+    Parameters
+    ----------
+    objective : Objective
+    w : array of shape (n,)
+    p : array of shape (n,)
+        The direction.
+    steps : array of any shape, () too
+        Multiples of p.
+
+    Returns
+    -------
+    tuple of three arrays of the shape of steps
+        E, g.p and p'Hp at w + step p.
+
+    Examples
+    --------
+    >>> from perturb import MLP, curvature
+    >>> objective = MLP([1, 1]).objective([[1.0]], [[0.0]])
+    >>> E, slope, pHp = curvature.line_profile(objective, [0.0, 0.0], [1.0, 0.0], [0.0, 2.0])
+    >>> E, slope, pHp
+    (array([0., 2.]), array([0., 2.]), array([1., 1.]))
+    """
+    w, p = as_weights("w", w, objective.n_weights), as_weights("p", p, objective.n_weights)
+    steps = as_floats("steps", steps)
+    rows = [
+        (E, g @ p, p @ z)
+        for E, g, z in (objective.error_gradient_hvp(w + step * p, p) for step in steps.ravel())
+    ]
+    E, slope, curvature = np.array(rows).reshape(-1, 3).T.reshape(3, *steps.shape)
+    return E, slope, curvature
+
+
+def least_norm_hessian(v: Array, z: Array) -> Array:
+    """z v'/V: the matrix of least norm that takes v to z.
+
+    Parameters
+    ----------
+    v : array of shape (n,)
+        Not 0; V = v.v.
+    z : array of shape (n,)
+        Hv, or an estimate.
+
+    Returns
+    -------
+    array of shape (n, n)
+
+    Raises
+    ------
+    InputError
+        For v = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import curvature
+    >>> curvature.least_norm_hessian(np.array([1.0, 1.0]), np.array([2.0, 4.0]))
+    array([[1., 1.],
+           [2., 2.]])
+    """
+    return np.outer(z, v) / _squared(v)
+
+
+def symmetric_hessian(v: Array, z: Array) -> Array:
+    """The symmetric matrix of least norm that takes v to z, the source's H-hat.
+
+    Parameters
+    ----------
+    v : array of shape (n,)
+        Not 0; V = v.v.
+    z : array of shape (n,)
+        Hv, or an estimate.
+
+    Returns
+    -------
+    array of shape (n, n)
+        (z v' + v z' - (v.z/V) v v')/V.
+
+    Raises
+    ------
+    InputError
+        For v = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from perturb import curvature
+    >>> curvature.symmetric_hessian(np.array([1.0, 1.0]), np.array([2.0, 4.0]))
+    array([[0.5, 1.5],
+           [1.5, 2.5]])
+    """
+    V = _squared(v)
+    return (np.outer(z, v) + np.outer(v, z) - (v @ z / V) * np.outer(v, v)) / V
+
+
+def _squared(v: Array) -> float:
+    if not np.any(v):
+        raise InputError("v = 0 has no direction: no matrix takes it to z, give another v")
+    return float(v @ v)

@@ -1,0 +1,176 @@
+"""Gibbs chains of a Boltzmann machine, and what they estimate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perturb.compiled import compiled
+from perturb.trial.random import words
+
+Array = np.ndarray
+GIBBS = 3  # stream of random numbers
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Estimates from Gibbs chains, with standard errors.
+
+    Attributes
+    ----------
+    p : array of shape (n,)
+        Mean of s_i s_j (and s_i).
+    p_stderr : array of shape (n,)
+        From the standard deviation of independent chains, so that the correlation of successive
+        sweeps is accounted for.
+    R_p : array of shape (n,)
+        R{p} along v.
+    R_p_stderr : array of shape (n,)
+        As p_stderr.
+    n_samples : int
+        Sweeps counted, in all chains.
+    autocorrelation : float
+        How many sweeps are worth one independent sample (2 tau_int), the largest over the entries
+        of p.
+    """
+
+    p: Array
+    p_stderr: Array
+    R_p: Array
+    R_p_stderr: Array
+    n_samples: int
+    autocorrelation: float
+
+
+@dataclass(frozen=True)
+class SampledDivergence:
+    """Gradient and Hv of the divergence from sampled phases, with standard errors.
+
+    Attributes
+    ----------
+    gradient : array of shape (n,)
+        Clamped phase, within each pattern and then averaged, less the free phase.
+    gradient_stderr : array of shape (n,)
+        Of both phases together.
+    hv : array of shape (n,)
+        As gradient.
+    hv_stderr : array of shape (n,)
+        Of both phases together.
+    n_samples : int
+        Sweeps counted, in all phases and chains.
+    autocorrelation : float
+        As in `Sampled`.
+    """
+
+    gradient: Array
+    gradient_stderr: Array
+    hv: Array
+    hv_stderr: Array
+    n_samples: int
+    autocorrelation: float
+
+
+def sampled(
+    energy: tuple[Array, Array],
+    direction: tuple[Array, Array],
+    temperature: float,
+    values: tuple[float, float],
+    held: Array,
+    seed: int,
+    chains: range,
+    burn_in: int,
+    sweeps: int,
+) -> Sampled:
+    """Means and R{p} of a machine with E = s'Ws/2 + b's along D = s'Vs/2 + c's.
+
+    energy: W (neurons, neurons), symmetric, and b (neurons,). direction: V and c likewise. held:
+    states of the first neurons, which do not change. chains: their numbers, which key the random
+    numbers.
+    """
+    (W, b), (V, c) = energy, direction
+    T, count = temperature, len(chains)
+    states = np.zeros(b.size)
+    states[: held.size] = held
+    size = b.size * (b.size + 1) // 2
+    X, XD, DS, XX = (np.zeros((count, columns)) for columns in (size, size, 1, size))
+    _gibbs(
+        W,
+        b,
+        V,
+        c,
+        T,
+        values[0],
+        values[1],
+        states,
+        held.size,
+        np.uint64(seed),
+        chains.start,
+        burn_in,
+        sweeps,
+        X,
+        XD,
+        DS[:, 0],
+        XX,
+    )
+    K = sweeps * count
+    p, D = X.sum(0) / K, DS.sum() / K
+    each = X / sweeps
+    p_stderr = each.std(0, ddof=1) / np.sqrt(count)
+    products = (
+        XD - p * DS - D * X + sweeps * p * D
+    ) / sweeps  # each chain's mean of (X - mean)(D - mean)
+    R_p = -products.sum(0) * sweeps / (K - 1) / T
+    R_p_stderr = products.std(0, ddof=1) / np.sqrt(count) / T
+    variance = XX.sum(0) / K - p * p
+    with np.errstate(divide="ignore", invalid="ignore"):
+        worth = np.where(variance > 1e-12 * XX.sum(0) / K, p_stderr**2 * K / variance, 1.0)
+    return Sampled(p, p_stderr, R_p, R_p_stderr, K, float(worth.max()))
+
+
+@compiled()
+def _gibbs(
+    W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX
+):
+    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's.
+
+    Adds the sums of each chain to its row.
+    """
+    n = b.size
+    s, random = np.empty(n), np.empty(4)
+    for chain in range(X.shape[0]):
+        for sweep in range(-1, burn_in + sweeps):
+            for i in range(n):
+                if i % 4 == 0:
+                    trial = (np.uint64(first_chain + chain) << np.uint64(32)) + np.uint64(sweep + 1)
+                    w0, w1, w2, w3 = words(seed, trial, i // 4, GIBBS, 0)
+                    random[0], random[1], random[2], random[3] = w0, w1, w2, w3
+                u = (random[i % 4] + 0.5) * 2.0**-32
+                if i < n_held:
+                    s[i] = held[i]
+                elif sweep < 0:  # start anywhere
+                    s[i] = high if u < 0.5 else low
+                else:
+                    field = b[i]
+                    for j in range(n):
+                        field += W[i, j] * s[j]
+                    field -= W[i, i] * s[i]
+                    s[i] = high if u < 1.0 / (1.0 + np.exp((high - low) * field / T)) else low
+            if sweep < burn_in:
+                continue
+            D = 0.0
+            for i in range(n):
+                D += c[i] * s[i]
+                for j in range(i):
+                    D += V[i, j] * s[i] * s[j]
+            DS[chain] += D
+            k = 0
+            for i in range(n):
+                for j in range(i + 1, n):
+                    x = s[i] * s[j]
+                    X[chain, k] += x
+                    XD[chain, k] += x * D
+                    XX[chain, k] += x * x
+                    k += 1
+            for i in range(n):
+                X[chain, k + i] += s[i]
+                XD[chain, k + i] += s[i] * D
+                XX[chain, k + i] += s[i] * s[i]
