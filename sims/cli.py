@@ -485,7 +485,7 @@ def list_(
     from sims.experiment.loading import experiment_names, load_experiment
 
     def datasets() -> dict[str, str]:
-        from sims.datasets import DATASETS
+        from sims.data.datasets import DATASETS
 
         return {
             name: (dataset.make.__doc__ or "").partition("\n")[0]

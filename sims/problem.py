@@ -19,7 +19,7 @@ from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
 from perturb.networks.recurrent import Recurrent
 from reports.studies.facts import FACTS
-from sims.datasets import load_data, load_states
+from sims.data.datasets import load_data, load_states
 from sims.experiment.schema import Experiment
 
 Array = np.ndarray

@@ -16,7 +16,7 @@ from perturb.networks.recurrent import SOLVERS
 from perturb.training.plan import RATES, RULES
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
-from sims.datasets import DATASETS
+from sims.data.datasets import DATASETS
 from sims.experiment.schema import KINDS, Experiment
 
 # what texts are names of, by the last part of their key

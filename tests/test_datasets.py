@@ -16,7 +16,7 @@ from sklearn.datasets import load_iris, load_wine
 
 import sims
 from perturb import MLP, Boltzmann, InputError, Recurrent
-from sims.datasets import DATASETS, Data, class_names, load_data, load_split, load_states
+from sims.data.datasets import DATASETS, Data, class_names, load_data, load_split, load_states
 from sims.experiment.loading import experiment_from, load_experiment
 from sims.runner import prepare
 

@@ -14,7 +14,7 @@ from hardware.device import DeviceParams
 from perturb import InputError
 from perturb.settings import flat
 from perturb.training.plan import Plan
-from sims.datasets import DATASETS, load_data
+from sims.data.datasets import DATASETS, load_data
 from sims.experiment.loading import (
     experiment_from,
     experiment_names,

@@ -11,7 +11,7 @@ from sims.pulses import read_pulses
 
 from hardware import load_chip
 from perturb import InputError, Statistics
-from sims.data_files import read_patterns
+from sims.data.files import read_patterns
 from sims.experiment.loading import load_experiment
 
 

@@ -14,7 +14,7 @@ import sims
 from hardware.schedule import Schedule
 from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports.studies import view_of
-from sims.datasets import DATASETS, load_data
+from sims.data.datasets import DATASETS, load_data
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
 from sims.studies import ablation, spectrum, uses

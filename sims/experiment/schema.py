@@ -22,7 +22,7 @@ from perturb.seeds import derive_seed, nth_seed
 from perturb.training.plan import Plan
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
-from sims.datasets import Data
+from sims.data.datasets import Data
 
 MAX_WEIGHTS = 10_000_000
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hardware.templates import template
-from sims.datasets import DATASETS
+from sims.data.datasets import DATASETS
 from sims.experiment.schema import KINDS, Direction, Estimation, Experiment, Run, Weights
 
 HEAD = """\

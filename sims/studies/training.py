@@ -30,7 +30,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.data.classes import Classes, accuracy, balanced_accuracy
-from sims.datasets import class_names, load_split
+from sims.data.datasets import class_names, load_split
 from sims.experiment.loading import to_toml
 from sims.experiment.schema import Experiment, Measured
 from sims.problem import (

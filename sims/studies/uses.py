@@ -19,7 +19,7 @@ from perturb.errors import InputError
 from perturb.networks.boltzmann import Boltzmann
 from perturb.networks.objective import Objective
 from sims.data.classes import Classes, accuracy
-from sims.datasets import load_split
+from sims.data.datasets import load_split
 from sims.experiment.schema import Experiment
 from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts, go_on
 

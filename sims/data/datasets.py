@@ -292,7 +292,7 @@ def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets)
     or NPZ (arrays x and target).
     """
-    from sims.data_files import read_patterns
+    from sims.data.files import read_patterns
 
     assert data.file is not None
     return read_patterns(data.file, data.targets, data.sha256 or "")[:2]
@@ -303,7 +303,7 @@ def class_names(data: Data) -> tuple[str, ...]:
     data set has no names for them.
     """
     if data.name == "file":
-        from sims.data_files import read_patterns
+        from sims.data.files import read_patterns
 
         assert data.file is not None
         return read_patterns(data.file, data.targets, data.sha256 or "")[2]
