@@ -6,21 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from perturb.errors import InputError
-from perturb.networks.boltzmann import Boltzmann
-from perturb.networks.dag import DAG
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
-from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
-from perturb.networks.recurrent import Recurrent
 from reports.studies.facts import FACTS
 from sims.data.datasets import load_data, load_states
-from sims.experiment.schema import Experiment
+from sims.experiment.network import KINDS
+from sims.experiment.schema import Setup
 
 Array = np.ndarray
 Tables = dict[str, pd.DataFrame]
@@ -81,20 +78,20 @@ class Problem:
     the results begin that keep what was done of long work; None keeps nothing.
     """
 
-    network: MLP | DAG | Recurrent | Boltzmann
+    network: Any
     objective: Objective
     w: Array
     v: Array
     scratch: Path | None = None
 
 
-def prepare(experiment: Experiment) -> Problem:
+def prepare(experiment: Setup) -> Problem:
     """Network, data, warmed-up weights and direction of an experiment. InputError if they do not
     fit or diverge.
     """
     network = experiment.network.build()
     objective: Objective
-    if isinstance(network, Boltzmann):
+    if KINDS[experiment.network.kind].states:
         objective = network.objective(
             load_states(experiment.data, network.n_visible, network.values)
         )
@@ -125,9 +122,9 @@ def prepare(experiment: Experiment) -> Problem:
 
 
 def warmed_up(
-    network: MLP | DAG | Recurrent | Boltzmann,
+    network: Any,
     objective: Objective,
-    experiment: Experiment,
+    experiment: Setup,
     run: int = 0,
 ) -> Array:
     """The starting weights of a run, after the warm-up."""

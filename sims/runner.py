@@ -19,8 +19,9 @@ import pandas as pd
 from perturb.errors import InputError
 from reports.store import run_directory
 from reports.store.commands import run_command
-from sims.experiment.loading import load_experiment, to_toml
-from sims.experiment.schema import Experiment
+from sims.experiment.experiment import Experiment
+from sims.experiment.loading import load_experiment
+from sims.experiment.writing import to_toml
 from sims.problem import Problem, Stopped, Tables, prepare
 from sims.studies import STUDIES, TRIALS
 

@@ -21,7 +21,8 @@ from perturb import CODES, METHODS, InputError, predict
 from perturb.seeds import nth_seed
 from reports.loading import of_run
 from reports.table import print_run
-from sims.experiment.loading import load_experiment, to_toml
+from sims.experiment.loading import load_experiment
+from sims.experiment.writing import to_toml
 from sims.problem import prepare
 from sims.runner import Run, run_experiment
 from sims.sweeps.plan import plan_sweep

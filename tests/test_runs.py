@@ -23,7 +23,7 @@ import hardware
 import perturb
 import reports
 import sims
-import sims.studies.training
+import sims.studies.training.records
 from perturb import MLP, InputError, estimate
 from perturb.files import digest
 from reports import escape, exporters, formats
@@ -582,14 +582,14 @@ LEARN = [word for key, value in STEPS.items() for word in ("--set", f"{key}={val
 
 @pytest.mark.parametrize("out", [[], ["--out", "here"]])
 def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command, monkeypatch, out):
-    calls, records = iter(range(10**6)), sims.studies.training.records
+    calls, records = iter(range(10**6)), sims.studies.training.records.records
 
     def interrupted_at_the_third(*arguments):
         if next(calls) == 2:
             signal.raise_signal(signal.SIGINT)
         return records(*arguments)
 
-    monkeypatch.setattr(sims.studies.training, "records", interrupted_at_the_third)
+    monkeypatch.setattr(sims.studies.training.records, "records", interrupted_at_the_third)
     status, _, err = command("run", "xor-learning", *LEARN, *out)
     assert status == 130 and "marked as partial; the same command goes on from there" in err
     directory = Path("here" if out else "runs/xor-learning")
@@ -606,7 +606,7 @@ def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command
         )
     else:
         assert "Results are in runs/xor-learning-2." in command("run", "xor-learning", *other)[1]
-    monkeypatch.setattr(sims.studies.training, "records", records)
+    monkeypatch.setattr(sims.studies.training.records, "records", records)
     status, said, _ = command("run", "xor-learning", *LEARN, *out)
     assert status == 0 and f"Results are in {directory}." in said
     whole = sims.run_experiment("xor-learning", STEPS)

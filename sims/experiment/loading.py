@@ -7,13 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from hardware.config import read_named, toml_names, validated
 from hardware.params import load_chip, with_device
 from perturb.errors import InputError, one_line, shown
 from perturb.settings import plain
-from sims.experiment.schema import Experiment
+from sims.experiment.experiment import Experiment
 
 
 def experiment_names() -> list[str]:
@@ -159,16 +157,3 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
             table = table[part]
         table[last] = plain(value)
     return data
-
-
-def to_toml(experiment: Experiment, folder: Path | None = None) -> str:
-    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the
-    presets become.
-
-    folder: where the file will be, so that data.file can be relative to it: run directories name no
-    home directories.
-    """
-    data = experiment.model_dump(exclude_none=True)
-    if folder is not None and experiment.data.file is not None:
-        data["data"]["file"] = Path(os.path.relpath(experiment.data.file, folder)).as_posix()
-    return tomli_w.dumps(data)

@@ -13,12 +13,13 @@ from perturb.theory.estimates import curvatures, predict
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts
+from sims.studies.dies import Dies
 
 
 def budget(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Tables summary (facts) and sensitivities: what each parameter, made half (or twice) as large,
     saves.
@@ -28,7 +29,7 @@ def budget(
     noise are left to `perturb ablate`.
     """
     e = experiment.estimation
-    accuracy = experiment.dies.accuracy
+    accuracy = experiment.options(Dies).accuracy
     method = METHODS[e.method]
     code = made_on(experiment.chip, CODES[e.code], problem.w.size)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)

@@ -18,7 +18,7 @@ from perturb.theory.estimates import Curvature, Prediction, curvatures, predict
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from reports.vocabulary import TARGET_COSINE
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Problem, Progress, ShouldStop, Stopped, Study
 
 
@@ -32,7 +32,7 @@ class Rival(NamedTuple):
 
 
 def compare_methods(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Tables summary, weights, convergence, timeline, energy; of a method that was interrupted,
     what it had done.

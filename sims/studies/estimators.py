@@ -3,10 +3,13 @@ bias, error and cost.
 """
 
 import time
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
+from hardware.config import Table
 from perturb.estimation.design import Design
 from perturb.estimation.engine import run_trials
 from perturb.estimation.solution import Estimate, solve
@@ -19,14 +22,31 @@ from perturb.trial.codes import CODES, SEQUENTIAL
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from reports.vocabulary import TARGET_COSINE
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import CodeName, MethodName, Setup
 from sims.problem import Problem, Progress, ShouldStop, Study, go_on
 
 NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 
 
+SEVERAL = Field(strict=False, max_length=100)
+
+
+class Estimators(Table):
+    """Of the study "estimators"."""
+
+    methods: Annotated[tuple[MethodName, ...], SEVERAL] = Field(
+        (), description="methods compared; [] = all"
+    )
+    codes: Annotated[tuple[CodeName, ...], SEVERAL] = Field(
+        (), description="codes compared; [] = all"
+    )
+    repeats: int = Field(
+        16, ge=2, le=10**6, description="times that each is run, with seeds derived from run.seed"
+    )
+
+
 def estimators(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Table summary, a row per quantity, method and code, see `reports.frames`.
 
@@ -34,7 +54,7 @@ def estimators(
     seeds derived from run.seed. All errors are relative to the size of the exact answer.
     """
     e = experiment.estimation
-    options = experiment.estimators
+    options = experiment.options(Estimators)
     unit = experiment.chip.error_unit
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     further = beyond(problem.objective, problem.w, problem.v, probes=256)

@@ -1,20 +1,30 @@
 """The study "reproduce": claims of the literature against the emulator."""
 
 import pandas as pd
+from pydantic import Field
 
+from hardware.config import Name, Table
 from sims.claims import chosen, says
 from sims.claims.claim import Row
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Problem, Progress, ShouldStop, Study, go_on
 
 
+class Reproduce(Table):
+    """Of the study "reproduce"."""
+
+    claim: Name = Field(
+        "all", description="which claim of the literature: see perturb reproduce; or all of them"
+    )
+
+
 def reproduce(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Table summary, a row per statement, see `reports.frames`; network and data of the
     experiment are not used.
     """
-    claims = chosen(experiment.reproduce.claim)
+    claims = chosen(experiment.options(Reproduce).claim)
     rows = []
     for done, (name, claim) in enumerate(claims.items()):
         progress("claims", done, len(claims))

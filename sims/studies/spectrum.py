@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
+from hardware.config import Table
 from perturb import curvature
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts
-from sims.studies.training_theory import stable_rate
+from sims.studies.training.theory import stable_rate
 
 EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
 # of the largest |eigenvalue|: what quadrature cannot tell from zero, and where most eigenvalues of
@@ -16,8 +18,18 @@ EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
 NEAR_ZERO = 1e-3
 
 
+class Spectrum(Table):
+    """Of the study "spectrum"."""
+
+    k: int = Field(5, ge=1, le=1000, description="eigenvalues shown at each end")
+    probes: int = Field(
+        10, ge=2, le=10_000, description="random vectors of the density, above 3,000 weights"
+    )
+    steps: int = Field(100, ge=2, le=10_000, description="Lanczos steps from each of them")
+
+
 def spectrum(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Tables extremes (both ends), summary (facts) and eigenvalues: all of H, or the nodes of
     stochastic Lanczos quadrature.
@@ -25,7 +37,7 @@ def spectrum(
     Networks of up to 3,000 weights are diagonalised; larger ones take [spectrum] probes x steps
     Hessian-vector products.
     """
-    options = experiment.spectrum
+    options = experiment.options(Spectrum)
     objective = Attentive(problem.objective, should_stop)
     w = problem.w
     n = problem.w.size

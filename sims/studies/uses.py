@@ -7,20 +7,22 @@ gradient-equivalents.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
+from hardware.config import Positive, Table
 from perturb import curvature
 from perturb.errors import InputError
-from perturb.networks.boltzmann import Boltzmann
 from perturb.networks.objective import Objective
 from sims.data.classes import Classes, accuracy
 from sims.data.datasets import load_split
-from sims.experiment.schema import Experiment
+from sims.experiment.network import KINDS
+from sims.experiment.schema import Setup
 from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts, go_on
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
@@ -32,6 +34,32 @@ STEEP = 1e-6
 # means nothing
 CLEARLY = 0.03
 SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
+
+Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
+
+
+class Uses(Table):
+    """Of the study "uses"."""
+
+    decay: Positive = Field(
+        1e-3,
+        description=(
+            "weight decay alpha: E + alpha |w|^2 / 2 is minimised, so that there is a minimum"
+        ),
+    )
+    decays: Decays = Field(
+        (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), description="weight decays whose evidence is compared"
+    )
+    test_samples: int = Field(
+        200,
+        ge=1,
+        le=10**8,
+        description="further patterns, held back to test with, if data.test = 0",
+    )
+    budget: int = Field(
+        1000, ge=10, le=10**7, description="gradient-equivalents that each optimiser may spend"
+    )
+
 
 State = tuple[float, Array]  # gradient-equivalents spent, weights
 
@@ -46,15 +74,13 @@ class Split(NamedTuple):
     accuracy: Callable[[Array], float]
 
 
-def uses(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
-) -> Study:
+def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables optimisation, eigenvalues, modes, evidence, pruning and, grown by each, summary; see
     `reports.frames`.
 
     More than 3,000 weights, or a point that is no minimum in the end, raise InputError.
     """
-    options = experiment.uses
+    options = experiment.options(Uses)
     w = problem.w
     if w.size > MAX_WEIGHTS:
         raise InputError(
@@ -173,19 +199,19 @@ def _has_relu(problem: Problem) -> bool:
     return "relu" in getattr(problem.network, "activations", ())
 
 
-def _split(experiment: Experiment, problem: Problem, should_stop: ShouldStop) -> Split:
+def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Split:
     network = problem.network
     data = experiment.data
     n = problem.objective.n_patterns
-    if isinstance(network, Boltzmann):
+    if KINDS[experiment.network.kind].states:
         raise InputError(
-            'network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose'
-            " another kind"
+            f'network.kind = "{experiment.network.kind}" has no patterns to hold back for'
+            ' study = "uses": choose another kind'
         )
     key, wanted = (
         ("data.test", data.test)
         if data.test
-        else ("uses.test_samples", experiment.uses.test_samples)
+        else ("uses.test_samples", experiment.options(Uses).test_samples)
     )
     data = data.model_copy(update={"samples": n, "test": wanted})
     x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)

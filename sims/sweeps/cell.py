@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from perturb.errors import InputError
 from perturb.threads import VARIABLE
 from reports.store.sweep_database import Outcome
-from sims.experiment.schema import Experiment
+from sims.experiment.experiment import Experiment
 from sims.problem import prepare
 from sims.runner import study_tables, without_places
 

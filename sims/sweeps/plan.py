@@ -16,8 +16,9 @@ from perturb.errors import InputError
 from perturb.seeds import SCHEME, nth_seed
 from perturb.settings import flat, plain, toml
 from reports.store.sweep_database import Row
+from sims.experiment.experiment import Experiment
 from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
-from sims.experiment.schema import Experiment, Sweep, seeds_of
+from sims.experiment.schema import Sweep, seeds_of
 from sims.runner import origin
 from sims.studies import DIE, DIRECTION, START, STUDIES
 from sims.sweeps.design import Point, Range, points, rounded, values_of

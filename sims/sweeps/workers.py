@@ -30,7 +30,7 @@ from perturb.threads import VARIABLE, n_threads
 
 if TYPE_CHECKING:
     from reports.store.sweep_database import Outcome
-    from sims.experiment.schema import Experiment
+    from sims.experiment.experiment import Experiment
 
 STILLBORN = 3  # workers in a row that die before their first cell, until it is given up
 Ended = list[tuple[int, "Outcome"]]

@@ -18,8 +18,9 @@ from perturb.theory.learning_curves import averaging_gain, quadratic_curve, stab
 from perturb.training.loop import Plan
 from perturb.training.plan import begin_steps
 from perturb.trial.codes import CODES, Code
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Array
+from sims.studies.training.options import Training
 
 EIGENVALUES = 500  # weights up to which the stability limit is from the whole spectrum
 PREDICTED = 150  # weights up to which the curve of a quadratic is predicted
@@ -133,12 +134,13 @@ def updates_to(share: float, u: Array, values: Array, plan: Plan, most: int = 10
 
 
 def advice(
-    experiment: Experiment, objective: Objective, w: Array, plan: Plan, schedule: Schedule
+    experiment: Setup, objective: Objective, w: Array, plan: Plan, schedule: Schedule
 ) -> tuple[Limits, pd.DataFrame]:
     """What theory says before anything is run, a row per setting; mind: whether it had better be
     heeded.
     """
     chip = experiment.chip
+    options = experiment.options(Training)
     limits = limits_at(objective, w, plan)
     K = plan.trials_per_update
     rows: list[tuple[str, float, float, bool, str]] = []
@@ -185,7 +187,6 @@ def advice(
         spread = plan.sigma * g
         step = plan.reading.step
         if step:
-            options = experiment.training
             goal = options.goal if options.criterion == "error" else objective.error(w) / 10
             widest = widest_step(objective, w, plan, goal)
             rows.append(
@@ -223,9 +224,7 @@ def advice(
         chip.weights.device.leak.lifetime_s if chip.weights.device.leak else 0.0
     )
     if lifetime and fixed:
-        update_s = 1e-9 * (
-            schedule.trial_ns * K + (schedule.update_ns if experiment.training.waits else 0)
-        )
+        update_s = 1e-9 * (schedule.trial_ns * K + (schedule.update_ns if options.waits else 0))
         learned = update_s / max(plan.eta * limits.positive / w.size, 1e-300)
         rows.append(
             (
@@ -287,7 +286,7 @@ def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> floa
 
 
 def _newton_advice(
-    experiment: Experiment, objective: Objective, w: Array, plan: Plan, limits: Limits
+    experiment: Setup, objective: Objective, w: Array, plan: Plan, limits: Limits
 ) -> list[tuple[str, float, float, bool, str]]:
     """Rows of advice for steps that are divided by curvature: whether they pay, and at which
     rate.
@@ -313,7 +312,7 @@ def _newton_advice(
     excess = g**2 / (2 * values)
     eta = stable_rate(values) / 2
     E = objective.error(w)
-    options = experiment.training
+    options = experiment.options(Training)
     share = 0.1
     until = "to a tenth of the error above the minimum of"
     least = E - float(excess.sum())
