@@ -32,13 +32,13 @@ class Stopped(Exception):
     """Raised within a study that was asked to stop; what it has yielded counts."""
 
 
-def go_on(should_stop: ShouldStop) -> None:
+def raise_if_stopped(should_stop: ShouldStop) -> None:
     """Stopped, if so."""
     if should_stop():
         raise Stopped
 
 
-class Attentive(Objective):
+class Interruptible(Objective):
     """An objective that asks `should_stop` before everything it computes, so that long work on
     it ends soon, by Stopped.
     """
@@ -52,30 +52,30 @@ class Attentive(Objective):
         self.inexact = objective.inexact
         self.symmetric = objective.symmetric
 
-    def subset(self, rows: Array) -> "Attentive":
-        return Attentive(self._plain.subset(rows), self._should_stop)
+    def subset(self, rows: Array) -> "Interruptible":
+        return Interruptible(self._plain.subset(rows), self._should_stop)
 
     def pattern_errors(self, w: Array) -> Array:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.pattern_errors(w)
 
     def errors_at(self, points: Array) -> Array:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.errors_at(points)
 
     def gradient(self, w: Array) -> Array:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.gradient(w)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.error_gradient_hvp(w, V)
 
 
 @dataclass(frozen=True)
 class Problem:
     """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
-    the results begin that keep what was done of long work; None keeps nothing.
+    the results begin that store what was done of long work; None stores nothing.
     """
 
     network: Any

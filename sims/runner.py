@@ -67,8 +67,8 @@ def run_experiment(
     out: a directory to write the run to (empty, or with an unfinished training of the same
     experiment); None writes nothing. progress(what, done, in all) is called along the way.
     should_stop is asked between pieces of about 0.2 s: True ends the run with what is done, marked
-    "partial". scratch: a directory (absent: in `out`) where a training keeps what was done, to be
-    gone on with when it is run again.
+    "partial". scratch: a directory (absent: in `out`) where a training stores what was done, to be
+    resumed when it is run again.
     InputError for a user's mistake. One that shows only after the first results (no minimum, say)
     does not lose them: the run is "partial" too, and provenance["reason"] says why.
     """

@@ -409,7 +409,7 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             GOOD,
             {"targets": 3},
-            'data.targets = 3 must be a text in quotes, such as "class", or a list of them',
+            'data.targets = 3 must be a string in quotes, such as "class", or a list of them',
         ),
         (GOOD, {"targets": ["a", 3]}, 'data.targets = ["a", 3] must be a text'),
         (GOOD, {**CLASSES, "samples": 4}, "has only 3: ask for fewer"),
@@ -497,7 +497,7 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             "a,b,kind\n1,2,0.5\n1,2,1.5\n",
             CLASSES,
-            "has classes such as 0.5, but there must be 2 to 1000, texts or whole numbers",
+            "has classes such as 0.5, but there must be 2 to 1000, strings or integers",
         ),
         ("a,b,kind\n1,2,\udcff\n", CLASSES, "not a whole CSV file"),
     ],

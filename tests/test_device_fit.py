@@ -310,7 +310,7 @@ GOOD = "".join(f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n"
         (
             HEADER + "0,0,0.1\n# a remark\n1.5,1,1\n",
             {},
-            "line 4: pulse = 1.5 must be a whole number >= 0",
+            "line 4: pulse = 1.5 must be an integer >= 0",
         ),
         (HEADER + "0,0,0.1\n1,2,1\n", {}, "line 3: direction = 2 must be 1 or up, -1 or down"),
         (HEADER + "0,0,0.1\n0,1,1\n", {}, "line 3: pulse = 0 does not follow 0"),

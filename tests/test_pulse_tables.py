@@ -265,7 +265,7 @@ def test_semicolons_tabs_and_decimal_commas_say_the_same(separator, comma, tmp_p
         ("pulse,direction,weight\n0,0,1_0\n", "line 2: weight = 1_0 must be a finite number"),
         (
             "pulse,direction,weight\n0,0,0.1\n1_0,1,0.1\n",
-            "line 3: pulse = 1_0 must be a whole number",
+            "line 3: pulse = 1_0 must be an integer",
         ),
         (
             "0,0,0.11\n1,1,0.12\n",

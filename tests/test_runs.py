@@ -591,7 +591,7 @@ def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command
 
     monkeypatch.setattr(sims.studies.training.records, "records", interrupted_at_the_third)
     status, _, err = command("run", "xor-learning", *LEARN, *out)
-    assert status == 130 and "marked as partial; the same command goes on from there" in err
+    assert status == 130 and "marked as partial; the same command resumes from there" in err
     directory = Path("here" if out else "runs/xor-learning")
     part = reports.load(directory)
     assert part.partial and part.learning["update"].max() < 600
@@ -785,7 +785,7 @@ def test_ctrl_c_keeps_what_was_done_and_exits_130(command, monkeypatch):
     monkeypatch.setattr(hardware.Chip, "run", interrupted_at_the_fifth)
     status, out, err = command("run", "xor", "--set", "estimation.trials=100000")
     assert status == 130 and "PARTIAL" in out
-    assert err == "perturb: interrupted; the results so far were kept and are marked as partial\n"
+    assert err == "perturb: interrupted; the results so far are stored and marked as partial\n"
     loaded = reports.load("runs/xor")
     assert loaded.partial and list(loaded.summary["status"]) == ["partial", "partial"]
     assert 3 <= loaded.summary["trials"].iloc[0] < 200_000

@@ -261,9 +261,9 @@ def coverage(seed: int) -> Iterator[Row]:
                             found.interval(quantity, COVERED),
                             getattr(compared, quantity).limit,
                         )
-                        if (told := np.isfinite(low)).any():
+                        if (known := np.isfinite(low)).any():
                             each.setdefault(trials, []).append(
-                                float(np.mean((low <= limit) & (limit <= high), where=told))
+                                float(np.mean((low <= limit) & (limit <= high), where=known))
                             )
             for quantity, each in inside.items():
                 # where only some seeds have known errors, those are not like the others
@@ -468,8 +468,8 @@ def settling(seed: int) -> Iterator[Row]:
         a = math.exp(-taus)
         settle = {"settle_ns": 1200, "tau_ns": 1200 / taus}
         setting = f"n = {n}, settles for {taus} tau, {REPEATS} x {trials} trials"
-        kept = chip(perturbation=settle, error_unit={"baseline_every": 10**9})
-        runs = _runs(kept, objective, seed, trials, "forward", "rademacher")
+        stored = chip(perturbation=settle, error_unit={"baseline_every": 10**9})
+        runs = _runs(stored, objective, seed, trials, "forward", "rademacher")
         yield judged(f"gain, {taus} tau", DERIVED, setting, 1 - a, *_gain(runs, g))
         measured, stderr = (value / ((1 - a) ** 2 * float(g @ g)) for value in _variance(runs))
         yield judged(
@@ -579,7 +579,7 @@ def flicker(seed: int) -> Iterator[Row]:
     yield judged("E dE^2/f^2, E(w) before each trial", source, setting, 2.0, *square("forward"))
     yield judged("E dE^2/f^2, pairs", source, setting, 0.5, *square("central"))
     ages = 2 * np.mean([(2 * trial + 1).bit_length() for trial in range(every)])
-    claim = f"E dE^2/f^2, E(w) kept for {every} trials"
+    claim = f"E dE^2/f^2, E(w) stored for {every} trials"
     yield judged(claim, DERIVED, setting, float(ages), *square("forward", baseline_every=every))
 
 

@@ -147,14 +147,14 @@ def learning_curves(seed: int) -> Iterator[Row]:
         else:
             E = _perceptrons(kind, W, eta, sigma, noise, updates, seed)
         T = {"gradient": 15, "node": 60}.get(kind, updates)
-        foretold = float(perceptron_curve(kind, N, M, eta, sigma, noise).errors(M * N / 2, T)[-1])
+        predicted = float(perceptron_curve(kind, N, M, eta, sigma, noise).errors(M * N / 2, T)[-1])
         source = WERFEL if kind in ("gradient", "node", "weight-gaussian") else f"after {WERFEL}"
         setting = (
             f"N = {N}, M = {M}, eta_opt/2 = {eta:.3g}, sigma = {sigma}, noise {noise}, {T} updates,"
             f" {len(W)} runs"
         )
         yield judged(
-            f"{kind}: E_T/E_0", source, setting, foretold / (M * N / 2), *mean(E / (M * N / 2))
+            f"{kind}: E_T/E_0", source, setting, predicted / (M * N / 2), *mean(E / (M * N / 2))
         )
 
 
@@ -178,7 +178,7 @@ def best_amplitude(seed: int) -> Iterator[Row]:
         E = _perceptrons(
             "weight-gaussian", np.zeros((runs, M, N)), eta, sigma, noise, updates, seed
         )
-        foretold = float(
+        predicted = float(
             perceptron_curve("weight-gaussian", N, M, eta, sigma, noise).errors(0.0, updates)[-1]
         )
         setting = (
@@ -188,7 +188,7 @@ def best_amplitude(seed: int) -> Iterator[Row]:
             f"E at {factor:g} times the best amplitude",
             f"after {WERFEL}",
             setting,
-            foretold,
+            predicted,
             *mean(E),
         )
         floors.append(E.reshape(GROUPS, -1).mean(1))
@@ -244,18 +244,18 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
         )
         state = begin(np.tile(w0, (runs, 1)), plan)
         source = Batch(objective, plan)
-        foretold = quadratic_curve(H, w0, w_star, eta, sigma, K, code, noise, updates, pair, mu)
+        predicted = quadratic_curve(H, w0, w_star, eta, sigma, K, code, noise, updates, pair, mu)
         source.advance(state, updates)
         what = code + ", pairs" * pair
         what += f", K = {K}" if K > 1 else ""
         what += f", momentum {mu}" if mu else ""
         setting = f"n = {n}, eta = 0.2 of the limit, sigma = {sigma}, noise {noise}, {runs} runs"
-        measured, stderr = mean(errors(H, state.w, w_star) / foretold[0])
+        measured, stderr = mean(errors(H, state.w, w_star) / predicted[0])
         claim = f"{what}: E/E_0 after {updates} updates"
-        yield judged(claim, DERIVED, setting, float(foretold[-1] / foretold[0]), measured, stderr)
+        yield judged(claim, DERIVED, setting, float(predicted[-1] / predicted[0]), measured, stderr)
     source.advance(state, 400)
-    floor = quadratic_floor(H, eta, sigma, K, code, noise, pair, mu) / foretold[0]
-    measured, stderr = mean(errors(H, state.w, w_star) / foretold[0])
+    floor = quadratic_floor(H, eta, sigma, K, code, noise, pair, mu) / predicted[0]
+    measured, stderr = mean(errors(H, state.w, w_star) / predicted[0])
     yield judged(f"{what}: floor/E_0", DERIVED, setting, floor, measured, stderr)
 
 
@@ -380,15 +380,15 @@ def limits_crossed(seed: int) -> Iterator[Row]:
                 LAM**2, (LAM.size, 1)
             )
             claim = f"perturbation, {code}, {share} of the limit: factor of E"
-            foretold, (measured, stderr) = float(np.abs(np.linalg.eigvals(M)).max()), mean(found)
+            predicted, (measured, stderr) = float(np.abs(np.linalg.eigvals(M)).max()), mean(found)
             yield judged(
                 claim,
                 DERIVED,
                 f"{setting}, 1024 runs",
-                foretold,
+                predicted,
                 measured,
                 stderr,
-                0.1 * abs(foretold - 1),
+                0.1 * abs(predicted - 1),
             )
 
 
@@ -407,15 +407,15 @@ def averaging(seed: int) -> Iterator[Row]:
         gain = limits[K][0] / limits[1][0]
         stderr = gain * float(np.hypot(limits[K][1] / limits[K][0], limits[1][1] / limits[1][0]))
         setting = "n = 40, tr H/l_max = 10.75, Rademacher pairs, 512 runs; 10.75 at most"
-        foretold = averaging_gain(LAM, K, "rademacher")
+        predicted = averaging_gain(LAM, K, "rademacher")
         yield judged(
             f"K = {K}: largest stable rate over that of K = 1",
             DERIVED,
             setting,
-            foretold,
+            predicted,
             gain,
             stderr,
-            2 * STRAIGHT * foretold,
+            2 * STRAIGHT * predicted,
         )
 
 

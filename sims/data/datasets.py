@@ -2,7 +2,7 @@
 describes it to users.
 
 A function (data, n_inputs, n_outputs, count) gives patterns x and targets, a row each: of those
-that must be told data.samples the first `count` of a sequence that has no end, of the others all
+that need data.samples the first `count` of a sequence that has no end, of the others all
 that there are, in their own order. `load_split` draws from them, holds patterns back and
 standardises.
 """
@@ -49,8 +49,8 @@ class Data(Table):
     noise: NonNegative = Field(
         0.0,
         description=(
-            "letters: probability that a pixel is flipped; teacher: deviation of label noise;"
-            " spirals: of the points"
+            "letters: probability that a pixel is flipped; teacher: standard deviation of label"
+            " noise; spirals: of the points"
         ),
     )
     bits: int | None = Field(None, ge=1, le=16, description="number of inputs")
@@ -81,8 +81,8 @@ class Data(Table):
     standardise: bool = Field(
         False,
         description=(
-            "whether inputs, and targets that are numbers, get mean 0 and deviation 1 over the"
-            " patterns to learn from"
+            "whether inputs, and targets that are numbers, get mean 0 and standard deviation 1"
+            " over the patterns to learn from"
         ),
     )
     seed: Seed = Field(
@@ -93,7 +93,7 @@ class Data(Table):
     @classmethod
     def _defaults(cls, data: Any) -> Any:
         """Keys that the data set has and the file leaves out get their values; targets are a
-        text or a tuple of texts.
+        string or a tuple of strings.
         """
         if not isinstance(data, dict):
             return data
@@ -104,7 +104,7 @@ class Data(Table):
             data = {**data, "targets": tuple(targets)}
         elif not isinstance(targets, str | None):
             raise InputError(
-                f'targets = {shown(targets)} must be a text in quotes, such as "class", or a list'
+                f'targets = {shown(targets)} must be a string in quotes, such as "class", or a list'
                 ' of them, such as ["y"]'
             )
         name = data.get("name")
@@ -220,8 +220,8 @@ def diabetes(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
 
 
 def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of deviation
-    data.noise; the target is 0 or 1.
+    """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of standard
+    deviation data.noise; the target is 0 or 1.
 
     Points of both in turn: x = s (cos a, sin a), a = 2 pi turns s, for target 1 turned by pi; s is
     the root of a uniform number, so that they lie about evenly along a spiral. After Lang and
@@ -321,7 +321,7 @@ def class_names(data: Data) -> tuple[str, ...]:
 
 class Dataset(NamedTuple):
     """keys: those of [data] that it takes beside name, samples and seed, and their values if left
-    out; None must be given, ... may be absent. A data set that must be told its samples makes them.
+    out; None must be given, ... may be absent. A data set that needs its samples makes them.
     """
 
     make: Callable[[Data, int, int, int], tuple[Array, Array]]

@@ -25,8 +25,8 @@ def load_experiment(
     """The experiment of that name, or of the TOML file at that path, with the keys of `set`
     changed.
 
-    set: dotted keys to values, such as {"estimation.sigma": 0.02}; a text is read as a TOML value,
-    or else as itself. chip.preset names a chip or a file, relative to the experiment file (in
+    set: dotted keys to values, such as {"estimation.sigma": 0.02}; a string is read as a TOML
+    value, or else as itself. chip.preset names a chip or a file, relative to the experiment file (in
     `set`: to the working directory); the other keys of [chip] override it. data.file is found
     likewise. A mistake in any of it raises InputError.
     """
@@ -61,7 +61,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
         preset = chip.get("preset", "ideal")
         if not isinstance(preset, str):
             raise InputError(
-                f"{source}: chip.preset = {shown(preset)} must be a text in quotes: the name of a"
+                f"{source}: chip.preset = {shown(preset)} must be a string in quotes: the name of a"
                 " chip or the path of a TOML file"
             )
         try:

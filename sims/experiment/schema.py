@@ -177,7 +177,7 @@ class Sweep(Table):
         description="times that each point is run: with run.seed, then with seeds derived from it",
     )
     keep: bool = Field(
-        False, description="whether the other tables of every run are kept, beside its summary"
+        False, description="whether the other tables of every run are stored, beside its summary"
     )
 
 

@@ -12,7 +12,7 @@ from perturb.errors import InputError
 from perturb.theory.estimates import curvatures
 from perturb.trial.methods import METHODS
 from sims.experiment.schema import Setup
-from sims.problem import Array, Problem, Progress, ShouldStop, Study, go_on
+from sims.problem import Array, Problem, Progress, ShouldStop, Study, raise_if_stopped
 from sims.studies.dies import Dies, OnDie, on_die
 
 QUANTITIES = ("gradient", "hv")
@@ -66,7 +66,7 @@ def ablation(
             continue
         each = []
         for die in range(dies):
-            go_on(should_stop)
+            raise_if_stopped(should_stop)
             each.append(on_die(experiment, problem, variant.params, known, die))
             progress("dies", done * dies + die + 1, len(variants) * dies)
         ideal = ideal or each
@@ -129,9 +129,9 @@ def cost(
     out a die at a time, of both (jackknife, Tukey 1958); NaN where that is not known.
     """
 
-    def ratio(kept: list[int]) -> float:
+    def ratio(chosen: list[int]) -> float:
         own, other = (
-            _needed([dies[i] for i in kept], quantity, accuracy) for dies in (each, ideal)
+            _needed([dies[i] for i in chosen], quantity, accuracy) for dies in (each, ideal)
         )
         return own / other if math.isfinite(other) else math.nan
 

@@ -39,7 +39,7 @@ def budget(
     def spent(chip: ChipParams) -> dict[str, tuple[float, float, float]]:
         """quantity: (trials, seconds, joules) to the accuracy."""
         noise = noise_variance(chip, presented, float(g @ g)) ** 0.5
-        foretold = predict(
+        predicted = predict(
             problem.objective,
             problem.w,
             problem.v,
@@ -56,7 +56,7 @@ def budget(
         times = more_trials(chip)
         each = {}
         for quantity in method.quantities:
-            trials = getattr(foretold, quantity).trials_for(accuracy) * times
+            trials = getattr(predicted, quantity).trials_for(accuracy) * times
             each[quantity] = (trials, schedule.time_s(trials), schedule.energy_j(trials))
         return each
 

@@ -16,7 +16,7 @@ from perturb.theory.comparison import compare
 from perturb.theory.estimates import Curvature, curvatures
 from perturb.trial.methods import METHODS
 from sims.experiment.schema import Setup
-from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, go_on
+from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, raise_if_stopped
 
 
 class Dies(Table):
@@ -81,7 +81,7 @@ def dies(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
     chip = experiment.made_chip()
     rows: list[tuple] = []
     for die in range(options.count):
-        go_on(should_stop)
+        raise_if_stopped(should_stop)
         found = on_die(experiment, problem, chip, known, die)
         rows += [
             (chip.of_run(die).die, quantity, *each[1], found.incidents)

@@ -23,7 +23,7 @@ from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from reports.vocabulary import TARGET_COSINE
 from sims.experiment.schema import CodeName, MethodName, Setup
-from sims.problem import Problem, Progress, ShouldStop, Study, go_on
+from sims.problem import Problem, Progress, ShouldStop, Study, raise_if_stopped
 
 NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 
@@ -71,7 +71,7 @@ def estimators(
     rows: list[tuple] = []
     columns: list[str] = []
     for done, (method, code) in enumerate(pairs):
-        go_on(should_stop)
+        raise_if_stopped(should_stop)
         trials = max(3, round(budget / method.evaluations_per_trial))
         predicted = predict(
             problem.objective,
@@ -139,12 +139,12 @@ def _judged(
     chance = float((values.var(0, ddof=1) / len(values)).sum())
     bias = float(((values.mean(0) - exact) ** 2).sum()) - chance
     errors = np.array([comparison.relative_error for comparison in each])
-    foretold, quadratic = (
+    predicted, quadratic = (
         float(np.linalg.norm(theory.limit + more - exact)) / size for more in (shift, 0.0)
     )
-    error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + foretold**2
+    error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + predicted**2
     return {
-        "predicted_bias": foretold,
+        "predicted_bias": predicted,
         "measured_bias": max(bias, 0.0) ** 0.5 / size,
         "bias_resolution": chance**0.5 / size,
         "predicted_error": float(np.sqrt(np.maximum(error, 0.0))),

@@ -7,7 +7,7 @@ from hardware.config import Name, Table
 from sims.claims import chosen, says
 from sims.claims.claim import Row
 from sims.experiment.schema import Setup
-from sims.problem import Problem, Progress, ShouldStop, Study, go_on
+from sims.problem import Problem, Progress, ShouldStop, Study, raise_if_stopped
 
 
 class Reproduce(Table):
@@ -31,5 +31,5 @@ def reproduce(
         for row in claim(experiment.run.seed):
             rows.append((name, says(claim), *row))
             yield "summary", pd.DataFrame(rows, columns=["name", "says", *Row._fields])
-            go_on(should_stop)
+            raise_if_stopped(should_stop)
     progress("claims", len(claims), len(claims))

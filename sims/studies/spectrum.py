@@ -9,7 +9,7 @@ from pydantic import Field
 from hardware.config import Table
 from perturb import curvature
 from sims.experiment.schema import Setup
-from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts
+from sims.problem import Array, Fact, Interruptible, Problem, Progress, ShouldStop, Study, facts
 from sims.studies.training.theory import stable_rate
 
 EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
@@ -38,7 +38,7 @@ def spectrum(
     Hessian-vector products.
     """
     options = experiment.options(Spectrum)
-    objective = Attentive(problem.objective, should_stop)
+    objective = Interruptible(problem.objective, should_stop)
     w = problem.w
     n = problem.w.size
     k = min(options.k, n // 2 or 1)

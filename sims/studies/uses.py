@@ -23,7 +23,17 @@ from sims.data.classes import Classes, accuracy
 from sims.data.datasets import load_split
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Setup
-from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts, go_on
+from sims.problem import (
+    Array,
+    Fact,
+    Interruptible,
+    Problem,
+    Progress,
+    ShouldStop,
+    Study,
+    facts,
+    raise_if_stopped,
+)
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
 MODES = 10
@@ -188,9 +198,9 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
                 shown, columns=["method", "removed", "train_error", "test_error", "test_accuracy"]
             ),
         )
-    told = obd_against_truth(objective, minimum)
+    correlation = obd_against_truth(objective, minimum)
     says = "rank correlation of saliencies with what removing one weight costs"
-    found.append(Fact("rank_correlation", told, says, "OBD"))
+    found.append(Fact("rank_correlation", correlation, says, "OBD"))
     yield "summary", facts(found)
     progress("parts", 4, 4)
 
@@ -224,7 +234,7 @@ def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Spli
             accuracy(found.confusion(test, w)) if found.names else float("nan")
         )  # targets that are any numbers
 
-    return Split(Attentive(train, should_stop), Attentive(test, should_stop), share)
+    return Split(Interruptible(train, should_stop), Interruptible(test, should_stop), share)
 
 
 # ---- optimisation
@@ -454,15 +464,15 @@ def prune(
     }
     counts = {round(share * n) for share in SHARES}
     for count, obs in surgeon(np.linalg.inv(objective.hessian(minimum)), minimum, max(counts)):
-        go_on(should_stop)
+        raise_if_stopped(should_stop)
         if count in counts:
-            kept = {
+            pruned = {
                 name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum)
                 for name, order in orders.items()
             }
             yield [
                 (name, count / n, split.train.error(w), split.test.error(w), split.accuracy(w))
-                for name, w in {**kept, "OBS": obs}.items()
+                for name, w in {**pruned, "OBS": obs}.items()
             ]
 
 

@@ -43,8 +43,8 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
         status = "done"
     except InputError as mistake:
         error = without_places(str(mistake))
-    # a bug: it must not stop the other cells, so its traceback is kept and told with the failed
-    # cell
+    # a bug: it must not stop the other cells, so its traceback is stored and shown with the
+    # failed cell
     except Exception:
         error = without_places(traceback.format_exc())
     return Outcome(status, started, time.perf_counter() - clock, rows, error, tables)

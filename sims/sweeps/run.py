@@ -1,5 +1,5 @@
 """Sweeps: many runs of one experiment, with keys varied and seeds repeated, whose results are
-kept as they come.
+stored as they come.
 """
 
 import tempfile
@@ -17,10 +17,10 @@ from perturb.threads import n_threads
 from reports.store.sweep_database import Outcome, Row, Store
 from reports.store.sweep_results import load_sweep
 from sims.sweeps.plan import Plan, plan_sweep
-from sims.sweeps.workers import Cluster, Here, Processes, WorkerPool
+from sims.sweeps.workers import Cluster, Serial, WorkerPool, WorkerProcesses
 
 
-class Told(NamedTuple):
+class Progress(NamedTuple):
     """What is said when a cell has ended. rate: cells/s since this process began; left_s: time
     left at that rate.
     """
@@ -48,12 +48,12 @@ def run_sweep(
     samples: int | None = None,
     keep: bool | None = None,
     retry: bool = False,
-    told: Callable[[Told], None] = lambda told: None,
+    progress: Callable[[Progress], None] = lambda ended: None,
 ) -> pd.DataFrame:
     """Run an experiment at every point and repeat; the summaries of all cells that are done: varied
     keys, repeat, seed, summary.
 
-    vary: keys to lists, or to texts such as "logspace:-5:-1:9" (`designs.values_of`); of several
+    vary: keys to lists, or to strings such as "logspace:-5:-1:9" (`designs.values_of`); of several
     keys every combination. zip: keys whose lists go together. Ranges ("uniform:0:1") are drawn from
     together, `samples` points of a `design` ("sobol", "latin-hypercube"). What is not given is as
     in [sweep] of the file. set: fixed keys, as of `run_experiment`. Repeat 0 of a point has its
@@ -81,7 +81,7 @@ def run_sweep(
         name_or_path, set, {key: value for key, value in options.items() if value is not None}
     )
     with tempfile.TemporaryDirectory() if out is None else nullcontext(out) as directory:
-        sweep(plan, Path(directory), pool(workers, cluster, len(plan)), retry, told)
+        sweep(plan, Path(directory), pool(workers, cluster, len(plan)), retry, progress)
         return load_sweep(directory)
 
 
@@ -100,12 +100,12 @@ def pool(workers: int | None, cluster: str | None, cells: int) -> WorkerPool:
             " of cores is best"
         )
     if workers == 0:
-        return Here()
-    return Processes(min(n_threads() if workers is None else workers, cells))
+        return Serial()
+    return WorkerProcesses(min(n_threads() if workers is None else workers, cells))
 
 
 def sweep(
-    plan: Plan, directory: Path, pool: WorkerPool, retry: bool, told: Callable[[Told], None]
+    plan: Plan, directory: Path, pool: WorkerPool, retry: bool, progress: Callable[[Progress], None]
 ) -> None:
     """Run every cell of the plan that has no result yet; whatever ends the sweep, the store has
     what was done.
@@ -134,8 +134,8 @@ def sweep(
                     counts[outcome.status] += 1
                     left = len(plan) - counts.total()
                     rate = (count - left) / (time.monotonic() - begun)
-                    told(
-                        Told(
+                    progress(
+                        Progress(
                             plan.row(cell),
                             outcome,
                             counts["done"],

@@ -44,7 +44,7 @@ def rows_of(
     """The rows of `learning` of one source, record by record, and the weights of the last (no rows
     between records, so that the caller can stop there).
 
-    What was done is kept in a file beside the results, and taken up again from there: to the same
+    What was done is saved in a checkpoint beside the results, and resumed from there: to the same
     bits.
     """
     checkpoint = Checkpoint(scratch, f"{name}-{digest_of(experiment)}", source)
