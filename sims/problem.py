@@ -15,7 +15,7 @@ from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Objective
 from reports.studies.facts import FACTS
-from sims.data.datasets import load_data, load_states
+from sims.data.loading import load_data, load_states
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Setup
 

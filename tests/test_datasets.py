@@ -16,7 +16,8 @@ from sklearn.datasets import load_iris, load_wine
 
 import sims
 from perturb import MLP, Boltzmann, InputError, Recurrent
-from sims.data.datasets import DATASETS, Data, class_names, load_data, load_split, load_states
+from sims.data.datasets import DATASETS, Data
+from sims.data.loading import class_names, load_data, load_split, load_states
 from sims.experiment.loading import experiment_from, load_experiment
 from sims.runner import prepare
 
@@ -411,7 +412,7 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
             {"targets": 3},
             'data.targets = 3 must be a string in quotes, such as "class", or a list of them',
         ),
-        (GOOD, {"targets": ["a", 3]}, 'data.targets = ["a", 3] must be a text'),
+        (GOOD, {"targets": ["a", 3]}, 'data.targets = ["a", 3] must be a string'),
         (GOOD, {**CLASSES, "samples": 4}, "has only 3: ask for fewer"),
         (GOOD, {**CLASSES, "test": 3}, "data.test = 3, but data.file = "),
         (

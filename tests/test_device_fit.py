@@ -356,7 +356,7 @@ GOOD = "".join(f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n"
             {"low": 0.0, "high": 1e-3},
             "times the range that low = 0",
         ),
-        ("\0", {}, "not a text"),
+        ("\0", {}, "not a text file"),
     ],
 )
 def test_a_mistake_in_the_data_is_one_line_that_names_it(text, options, message, tmp_path):

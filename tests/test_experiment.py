@@ -14,7 +14,8 @@ from hardware.device import DeviceParams
 from perturb import InputError
 from perturb.settings import flat
 from perturb.training.plan import Plan
-from sims.data.datasets import DATASETS, load_data
+from sims.data.datasets import DATASETS
+from sims.data.loading import load_data
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import (
     experiment_from,

@@ -14,7 +14,8 @@ import sims
 from hardware.schedule import Schedule
 from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports.studies import view_of
-from sims.data.datasets import DATASETS, load_data
+from sims.data.datasets import DATASETS
+from sims.data.loading import load_data
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
 from sims.studies import ablation, spectrum, uses

@@ -10,9 +10,8 @@ import numpy as np
 from perturb import curvature
 from perturb.estimation.estimate import estimate
 from perturb.trial.codes import CODES
-from sims.claims.claim import Row, general, judged, mean, seeds
+from sims.claims.claim import DERIVED, Row, general, judged, mean, seeds
 
-DERIVED = "derived here"
 GROUPS = 32  # of trials, for the standard error of a variance
 
 

@@ -35,6 +35,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.claims.claim import (
+    DERIVED,
     REPEATS,
     Array,
     Row,
@@ -49,7 +50,6 @@ from sims.claims.claim import (
     seeds,
 )
 
-DERIVED = "derived here"
 PAIRS = Plan(METHODS["central"], CODES["rademacher"], 0.1)
 PERIODS = Plan(METHODS["central"], CODES["walsh"], 0.1)
 NEAR = 0.02  # relative distance of the two rates between which a limit is interpolated

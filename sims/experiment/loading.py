@@ -15,20 +15,54 @@ from sims.experiment.experiment import Experiment
 
 
 def experiment_names() -> list[str]:
-    """The experiments that come with the package."""
+    """The experiments that come with the package.
+
+    Returns
+    -------
+    list of str
+        Names for `load_experiment`.
+
+    Examples
+    --------
+    >>> "xor" in experiment_names()
+    True
+    """
     return toml_names(files("sims") / "experiments")
 
 
 def load_experiment(
     name_or_path: str | os.PathLike[str], set: Mapping[str, object] | None = None
 ) -> Experiment:
-    """The experiment of that name, or of the TOML file at that path, with the keys of `set`
-    changed.
+    """Load an experiment.
 
-    set: dotted keys to values, such as {"estimation.sigma": 0.02}; a string is read as a TOML
-    value, or else as itself. chip.preset names a chip or a file, relative to the experiment file (in
-    `set`: to the working directory); the other keys of [chip] override it. data.file is found
-    likewise. A mistake in any of it raises InputError.
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        One of `experiment_names`, or the path of a TOML file.
+    set : mapping of str to object, optional
+        Dotted keys to values, such as {"estimation.sigma": 0.02}; a string is read as a TOML value,
+        or else as itself.
+
+    Returns
+    -------
+    Experiment
+        Validated and complete.
+
+    Raises
+    ------
+    InputError
+        For a mistake in any of it: one line that names the key, the value and the remedy.
+
+    Notes
+    -----
+    chip.preset names a chip or a file, relative to the experiment file (in `set`: to the working
+    directory); the other keys of [chip] override it. data.file is found likewise.
+
+    Examples
+    --------
+    >>> experiment = load_experiment("xor", {"estimation.trials": 100})
+    >>> experiment.network.layers, experiment.estimation.trials
+    ((2, 2, 1), 100)
     """
     data, source, folder = read_experiment(name_or_path)
     if set:

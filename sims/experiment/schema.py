@@ -207,12 +207,23 @@ class Setup(Table):
     run: Run = Run()
 
     def options(self, table: type[T]) -> T:
-        """The table of a study's options, by its class."""
+        """The table of a study's options.
+
+        Parameters
+        ----------
+        table : type
+            Its class.
+        """
         return next(value for _, value in self if isinstance(value, table))
 
     def given_seeds(self) -> dict[str, int]:
         """The seeds that do not come from run.seed, but are given by keys of their own; without
         that of the data.
+
+        Returns
+        -------
+        dict of str to int
+            Of weights.seed, direction.seed and chip.die those that are given.
         """
         keys = {
             "weights.seed": self.weights.seed,
@@ -222,7 +233,19 @@ class Setup(Table):
         return {key: seed for key, seed in keys.items() if seed is not None}
 
     def seeds_of(self, run: int = 0) -> dict[str, int]:
-        """The seeds that a run is made from, see the function of this name."""
+        """The seeds that a run is made from.
+
+        Parameters
+        ----------
+        run : int, default 0
+            Number of a run of a training. The first has the seeds themselves, so that a run can be
+            done alone.
+
+        Returns
+        -------
+        dict of str to int
+            run_seed, start_seed and die, as columns of tables have them.
+        """
         return seeds_of(self.run.seed, self.given_seeds(), run)
 
     def direction_seed(self) -> int:

@@ -20,7 +20,7 @@ from perturb import curvature
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
 from sims.data.classes import Classes, accuracy
-from sims.data.datasets import load_split
+from sims.data.loading import load_split
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Setup
 from sims.problem import (

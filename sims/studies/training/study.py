@@ -15,11 +15,12 @@ from sims.problem import (
     facts,
     warmed_up,
 )
+from sims.studies.training.advice import advice
 from sims.studies.training.options import Training
 from sims.studies.training.records import CONFUSION, confusions, digest_of, rows_of
 from sims.studies.training.summary import summary
 from sims.studies.training.task import check, course_of, learners, plan_of, task_of
-from sims.studies.training.theory import advice, predicted
+from sims.studies.training.theory import predicted
 
 
 def training(

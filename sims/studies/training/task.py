@@ -11,7 +11,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.data.classes import Classes
-from sims.data.datasets import class_names, load_split
+from sims.data.loading import class_names, load_split
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Measured, Setup
 from sims.problem import Problem
