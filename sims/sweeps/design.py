@@ -3,15 +3,13 @@
 from collections.abc import Callable, Collection, Mapping
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perturb.errors import InputError, cut, one_line, shown
 from perturb.settings import flat, plain, toml
-
-if TYPE_CHECKING:
-    from sims.experiment.schema import Sweep
+from sims.experiment.schema import Sweep
 
 MAX_CELLS = 1_000_000
 Values = list[Any]
@@ -34,7 +32,7 @@ class Range(NamedTuple):
         )
 
 
-def points(sweep: "Sweep", is_integer: Callable[[str], bool]) -> list[Point]:
+def points(sweep: Sweep, is_integer: Callable[[str], bool]) -> list[Point]:
     """Every point of [sweep]: the product of the lists in `vary`, of the lists in `zip` entry by
     entry, and of the points drawn from ranges, in the order in which they stand there, the last
     fastest. is_integer(key): whether computed numbers are rounded.
@@ -83,7 +81,7 @@ def points(sweep: "Sweep", is_integer: Callable[[str], bool]) -> list[Point]:
 
 
 def drawn(
-    ranges: Mapping[str, Range], sweep: "Sweep", is_integer: Callable[[str], bool]
+    ranges: Mapping[str, Range], sweep: Sweep, is_integer: Callable[[str], bool]
 ) -> list[Point]:
     """`sweep.samples` points spread evenly over all ranges at once, scrambled by `sweep.seed`
     (scipy.stats.qmc).
