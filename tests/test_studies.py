@@ -18,7 +18,7 @@ from sims.data.datasets import DATASETS
 from sims.data.loading import load_data
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
-from sims.studies import ablation, spectrum, uses
+from sims.studies import ablation, optimisers, spectrum, uses
 from sims.studies import dies as many_dies
 from sims.studies.finite_difference import slope
 
@@ -413,7 +413,7 @@ def test_every_optimiser_descends_within_its_budget(runs):
 @pytest.mark.parametrize("budget", [1, 2, 5, 10, 11, 12, 13])
 def test_newton_cg_ends_with_any_budget(budget):
     objective = MLP([2, 2, 1]).objective([[1.0, 2.0], [0.5, -1.0]], [[1.0], [0.0]]).with_decay(0.1)
-    states = list(uses.newton_cg(objective, np.ones(9), budget))
+    states = list(optimisers.newton_cg(objective, np.ones(9), budget))
     assert (
         states and states[-1][0] <= budget + 4
     )  # a step ends with two products, the gradient and a line search

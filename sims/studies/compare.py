@@ -31,6 +31,19 @@ class Candidate(NamedTuple):
     r: float
 
 
+def candidates(experiment: Setup) -> tuple[Candidate, list[Candidate]]:
+    """The method of [estimation], and all that are compared, in the order of METHODS and CODES."""
+    e = experiment.estimation
+    primary = Candidate(e.method, e.code, e.sigma, e.r)
+    others = [
+        Candidate(other.method, other.code, other.sigma or e.sigma, other.r or e.r)
+        for other in e.compare_with
+    ]
+    order = list(dict.fromkeys([primary, *others]))
+    order.sort(key=lambda each: (list(METHODS).index(each.method), list(CODES).index(each.code)))
+    return primary, order
+
+
 def compare_methods(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
@@ -39,18 +52,7 @@ def compare_methods(
     """
     e = experiment.estimation
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
-    primary = Candidate(e.method, e.code, e.sigma, e.r)
-    others = [
-        Candidate(other.method, other.code, other.sigma or e.sigma, other.r or e.r)
-        for other in e.compare_with
-    ]
-    order = list(dict.fromkeys([primary, *others]))
-    order.sort(
-        key=lambda candidate: (
-            list(METHODS).index(candidate.method),
-            list(CODES).index(candidate.code),
-        )
-    )
+    primary, order = candidates(experiment)
     evaluations = e.trials * METHODS[e.method].evaluations_per_trial
 
     # rows of the tables
@@ -74,21 +76,7 @@ def compare_methods(
             experiment.run.fidelity,
             precision=experiment.run.precision,
         )
-        reading = chip.values.reading
-        predicted = predict(
-            problem.objective,
-            problem.w,
-            problem.v,
-            method,
-            chip.design.code,
-            candidate.sigma,
-            candidate.r,
-            reading.variance(chip.presented) ** 0.5,
-            e.presentation,
-            known,
-            trials,
-            experiment.run.seed,
-        )
+        predicted = _prediction(problem, chip, candidate, known, trials, experiment)
         start = time.perf_counter()
         done = 0
         estimate: Estimate | None = None
@@ -139,6 +127,30 @@ def compare_methods(
         yield "energy", pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"])
     if stopped:
         raise Stopped
+
+
+def _prediction(
+    problem: Problem,
+    chip: Chip,
+    candidate: Candidate,
+    known: list[Curvature],
+    trials: int,
+    experiment: Setup,
+) -> Prediction:
+    return predict(
+        problem.objective,
+        problem.w,
+        problem.v,
+        METHODS[candidate.method],
+        chip.design.code,
+        candidate.sigma,
+        candidate.r,
+        chip.values.reading.variance(chip.presented) ** 0.5,
+        experiment.estimation.presentation,
+        known,
+        trials,
+        experiment.run.seed,
+    )
 
 
 def _without_faults(

@@ -78,47 +78,45 @@ def spectrum(
         np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged"
     )
     near = NEAR_ZERO * max(float(np.abs(part).max()) for part in (values, ends.values) if part.size)
+    stable = stable_rate(values) if n <= EXACT else stable_rate(density.nodes.ravel(), n * weights)
+    found += _facts_of_all(over_all, n, near, stable)
+    yield "eigenvalues", eigenvalues
+    yield "summary", facts([*found, products._replace(value=float(used + ends.n_products))])
+    progress("parts", 2, 2)
+
+
+def _facts_of_all(
+    over_all: Callable[[Callable[[Array], Array]], tuple[float, float]],
+    n: int,
+    near: float,
+    stable: float,
+) -> list[Fact]:
+    """Facts of the whole spectrum. over_all: the sum of a function over the n eigenvalues, with its
+    standard error; near: up to which one is near zero.
+    """
     total, stderr = over_all(lambda x: x)
     positive, positive_stderr = over_all(lambda x: np.maximum(x, 0.0))
-    stable = stable_rate(values) if n <= EXACT else stable_rate(density.nodes.ravel(), n * weights)
+    negative = over_all(lambda x: (x < -near) / n)
+    near_zero = over_all(lambda x: (np.abs(x) <= near) / n)
     about = f"{NEAR_ZERO:g} of the largest |eigenvalue|"
-    yield "eigenvalues", eigenvalues
-    yield (
-        "summary",
-        facts(
-            [
-                *found,
-                Fact("trace", total, "tr H, the sum of all", stderr=stderr),
-                _share(
-                    "share_negative",
-                    over_all(lambda x: (x < -near) / n),
-                    f"clearly below zero, by {about}",
-                ),
-                _share(
-                    "share_near_zero",
-                    over_all(lambda x: (np.abs(x) <= near) / n),
-                    f"within {about}",
-                ),
-                Fact(
-                    "positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr
-                ),
-                Fact(
-                    "2/tr_H",
-                    2 / total if total > 0 else np.inf,
-                    "learning by weight perturbation, a trial per update, diverges above this rate"
-                    " if no eigenvalue is negative",
-                ),
-                Fact(
-                    "stable_learning_rate",
-                    stable,
-                    "of weight perturbation, a trial per update, for the modes that can be stable:"
-                    " those of positive curvature",
-                ),
-                products._replace(value=float(used + ends.n_products)),
-            ]
+    return [
+        Fact("trace", total, "tr H, the sum of all", stderr=stderr),
+        _share("share_negative", negative, f"clearly below zero, by {about}"),
+        _share("share_near_zero", near_zero, f"within {about}"),
+        Fact("positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr),
+        Fact(
+            "2/tr_H",
+            2 / total if total > 0 else np.inf,
+            "learning by weight perturbation, a trial per update, diverges above this rate"
+            " if no eigenvalue is negative",
         ),
-    )
-    progress("parts", 2, 2)
+        Fact(
+            "stable_learning_rate",
+            stable,
+            "of weight perturbation, a trial per update, for the modes that can be stable:"
+            " those of positive curvature",
+        ),
+    ]
 
 
 def _share(measure: str, found: tuple[float, float], where: str) -> Fact:
