@@ -48,8 +48,3 @@ def chosen(name: str) -> dict[str, Claim]:
     if name == ALL:
         return CLAIMS
     return {name: choose("claim", name, {**CLAIMS, ALL: estimates.least_squares})}
-
-
-def says(claim: Claim) -> str:
-    """A claim in one sentence."""
-    return (claim.__doc__ or "").partition("\n")[0].rstrip(".")

@@ -27,15 +27,9 @@ def list_(
     from perturb.errors import choose
     from perturb.trial.codes import CODES
     from perturb.trial.methods import METHODS
+    from sims.data.datasets import DATASETS
+    from sims.described import says
     from sims.experiment.loading import experiment_names, load_experiment
-
-    def datasets() -> dict[str, str]:
-        from sims.data.datasets import DATASETS
-
-        return {
-            name: (dataset.make.__doc__ or "").partition("\n")[0]
-            for name, dataset in DATASETS.items()
-        }
 
     kinds = {
         "experiments": lambda: {
@@ -45,7 +39,7 @@ def list_(
         "devices": lambda: {name: load_device(name).description for name in device_names()},
         "codes": lambda: {code.name: code.summary for code in CODES.values()},
         "methods": lambda: {method.name: method.summary for method in METHODS.values()},
-        "datasets": datasets,
+        "datasets": lambda: {name: says(dataset.make) for name, dataset in DATASETS.items()},
     }
     if what != "all":
         choose("list", what, kinds)

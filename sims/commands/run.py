@@ -162,11 +162,12 @@ def reproduce(
     The exit status is 1 if a measured value disagrees: by more than five standard errors and the
     tolerance stated.
     """
-    from sims.claims import CLAIMS, chosen, says
+    from sims.claims import CLAIMS, chosen
+    from sims.described import says
 
     if claim is None:
         for name, function in CLAIMS.items():
-            print(f"  {name:<17} {says(function)}")
+            print(f"  {name:<17} {says(function).rstrip('.')}")
         return
     chosen(claim)
     directory = _run(

@@ -23,11 +23,9 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="KEY=SPEC",
-            help=(
-                "A key and its values: a,b,c or linspace:LO:HI:N or logspace:LOEXP:HIEXP:N; or a"
-                " range to draw from, "
-                "uniform:LO:HI or loguniform:LO:HI. Repeatable: every combination."
-            ),
+            help="A key and its values: a,b,c or linspace:LO:HI:N or logspace:LOEXP:HIEXP:N; or a"
+            " range to draw from, uniform:LO:HI or loguniform:LO:HI. Repeatable: every"
+            " combination.",
         ),
     ] = None,
     zip: Annotated[

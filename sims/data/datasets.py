@@ -1,5 +1,5 @@
-"""Data sets. A new one is a function here and an entry of DATASETS; the first line of its docstring
-describes it to users.
+"""Data sets. A new one is a function here and an entry of DATASETS; the first paragraph of its
+docstring describes it to users.
 
 A function (data, n_inputs, n_outputs, count) gives patterns x and targets, a row each: of those
 that need data.samples the first `count` of a sequence that has no end, of the others all

@@ -4,8 +4,9 @@ import pandas as pd
 from pydantic import Field
 
 from hardware.config import Name, Table
-from sims.claims import chosen, says
+from sims.claims import chosen
 from sims.claims.claim import Row
+from sims.described import says
 from sims.experiment.schema import Setup
 from sims.problem import Problem, Progress, ShouldStop, Study, raise_if_stopped
 
@@ -29,7 +30,7 @@ def reproduce(
     for done, (name, claim) in enumerate(claims.items()):
         progress("claims", done, len(claims))
         for row in claim(experiment.run.seed):
-            rows.append((name, says(claim), *row))
+            rows.append((name, says(claim).rstrip("."), *row))
             yield "summary", pd.DataFrame(rows, columns=["name", "says", *Row._fields])
             raise_if_stopped(should_stop)
     progress("claims", len(claims), len(claims))
