@@ -19,7 +19,7 @@ from hardware.update_process import UpdateProcess
 from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.engine import Mismatch
-from perturb.estimation.estimate import Estimate
+from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
 from perturb.training.loop import Source

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reports.store.sweep_results import load_sweep as load_sweep
     from reports.store.sweep_results import sweep_status as sweep_status
+    from sims.experiment.experiment import Experiment as Experiment
     from sims.experiment.loading import experiment_names as experiment_names
     from sims.experiment.loading import load_experiment as load_experiment
-    from sims.experiment.schema import Experiment as Experiment
     from sims.runner import Run as Run
     from sims.runner import run_experiment as run_experiment
     from sims.sweeps.run import run_sweep as run_sweep
 
 _HOME = {
-    "Experiment": "sims.experiment.schema",
+    "Experiment": "sims.experiment.experiment",
     "Run": "sims.runner",
     "experiment_names": "sims.experiment.loading",
     "load_experiment": "sims.experiment.loading",

@@ -6,21 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from perturb.errors import InputError
-from perturb.networks.boltzmann import Boltzmann
-from perturb.networks.dag import DAG
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
-from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
-from perturb.networks.recurrent import Recurrent
 from reports.studies.facts import FACTS
-from sims.datasets import load_data, load_states
-from sims.experiment.schema import Experiment
+from sims.data.loading import load_data, load_states
+from sims.experiment.network import KINDS
+from sims.experiment.schema import Setup
 
 Array = np.ndarray
 Tables = dict[str, pd.DataFrame]
@@ -35,13 +32,13 @@ class Stopped(Exception):
     """Raised within a study that was asked to stop; what it has yielded counts."""
 
 
-def go_on(should_stop: ShouldStop) -> None:
+def raise_if_stopped(should_stop: ShouldStop) -> None:
     """Stopped, if so."""
     if should_stop():
         raise Stopped
 
 
-class Attentive(Objective):
+class Interruptible(Objective):
     """An objective that asks `should_stop` before everything it computes, so that long work on
     it ends soon, by Stopped.
     """
@@ -55,46 +52,46 @@ class Attentive(Objective):
         self.inexact = objective.inexact
         self.symmetric = objective.symmetric
 
-    def subset(self, rows: Array) -> "Attentive":
-        return Attentive(self._plain.subset(rows), self._should_stop)
+    def subset(self, rows: Array) -> "Interruptible":
+        return Interruptible(self._plain.subset(rows), self._should_stop)
 
     def pattern_errors(self, w: Array) -> Array:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.pattern_errors(w)
 
     def errors_at(self, points: Array) -> Array:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.errors_at(points)
 
     def gradient(self, w: Array) -> Array:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.gradient(w)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        go_on(self._should_stop)
+        raise_if_stopped(self._should_stop)
         return self._plain.error_gradient_hvp(w, V)
 
 
 @dataclass(frozen=True)
 class Problem:
     """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
-    the results begin that keep what was done of long work; None keeps nothing.
+    the results begin that store what was done of long work; None stores nothing.
     """
 
-    network: MLP | DAG | Recurrent | Boltzmann
+    network: Any
     objective: Objective
     w: Array
     v: Array
     scratch: Path | None = None
 
 
-def prepare(experiment: Experiment) -> Problem:
+def prepare(experiment: Setup) -> Problem:
     """Network, data, warmed-up weights and direction of an experiment. InputError if they do not
     fit or diverge.
     """
     network = experiment.network.build()
     objective: Objective
-    if isinstance(network, Boltzmann):
+    if KINDS[experiment.network.kind].states:
         objective = network.objective(
             load_states(experiment.data, network.n_visible, network.values)
         )
@@ -125,9 +122,9 @@ def prepare(experiment: Experiment) -> Problem:
 
 
 def warmed_up(
-    network: MLP | DAG | Recurrent | Boltzmann,
+    network: Any,
     objective: Objective,
-    experiment: Experiment,
+    experiment: Setup,
     run: int = 0,
 ) -> Array:
     """The starting weights of a run, after the warm-up."""

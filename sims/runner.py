@@ -19,8 +19,9 @@ import pandas as pd
 from perturb.errors import InputError
 from reports.store import run_directory
 from reports.store.commands import run_command
-from sims.experiment.loading import load_experiment, to_toml
-from sims.experiment.schema import Experiment
+from sims.experiment.experiment import Experiment
+from sims.experiment.loading import load_experiment
+from sims.experiment.writing import to_toml
 from sims.problem import Problem, Stopped, Tables, prepare
 from sims.studies import STUDIES, TRIALS
 
@@ -30,9 +31,17 @@ INTERRUPTED = "the run was interrupted"
 
 @dataclass(frozen=True)
 class Run:
-    """What a run gives: pandas frames by name, also as attributes (`run.summary`; columns in
-    `reports.frames`), the resolved experiment and where it all comes from. No tables: interrupted
-    before the first result.
+    """What a run gives.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        As it was run, complete.
+    tables : dict of str to DataFrame
+        By name, also as attributes (`run.summary`); their columns are declared by the study's view
+        in `reports.studies`. Empty if the run was interrupted before its first result.
+    provenance : dict
+        Command, seeds, versions, and whether the run is "complete" or "partial", and why.
     """
 
     experiment: Experiment
@@ -45,7 +54,13 @@ class Run:
         raise AttributeError(f"this run has no table {name!r}")
 
     def write(self, directory: Path) -> None:
-        """Store it in a directory that is `reserved` for it."""
+        """Store the run.
+
+        Parameters
+        ----------
+        directory : Path
+            One that is `reserved` for it.
+        """
         run_directory.write_run(
             directory, to_toml(self.experiment, directory), self.tables, self.provenance
         )
@@ -60,16 +75,44 @@ def run_experiment(
     should_stop: Callable[[], bool] = lambda: False,
     scratch: str | Path | None = None,
 ) -> Run:
-    """Run an experiment by name or file; `set` changes keys ("estimation.trials": 2000), `seed` is
-    short for run.seed.
+    """Run an experiment: its study on its network, data and chip.
 
-    out: a directory to write the run to (empty, or with an unfinished training of the same
-    experiment); None writes nothing. progress(what, done, in all) is called along the way.
-    should_stop is asked between pieces of about 0.2 s: True ends the run with what is done, marked
-    "partial". scratch: a directory (absent: in `out`) where a training keeps what was done, to be
-    gone on with when it is run again.
-    InputError for a user's mistake. One that shows only after the first results (no minimum, say)
-    does not lose them: the run is "partial" too, and provenance["reason"] says why.
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of `experiment_names`, or the path of a TOML file.
+    set : mapping of str to object, optional
+        Dotted keys to values, see `load_experiment`.
+    seed : int, optional
+        Short for run.seed.
+    out : str or Path, optional
+        A directory to write the run to, empty or with an unfinished training of the same
+        experiment; left out, nothing is written.
+    progress : callable, optional
+        Called along the way as progress(what, done, total).
+    should_stop : callable, optional
+        Asked between pieces of about 0.2 s; True ends the run with what is done, marked "partial".
+    scratch : str or Path, optional
+        A directory, by default in `out`, where a training saves what was done, to be resumed when
+        it is run again.
+
+    Returns
+    -------
+    Run
+        The tables as pandas frames, the resolved experiment and where it all comes from.
+
+    Raises
+    ------
+    InputError
+        For a mistake of the user. One that shows only after the first results (no minimum, say)
+        does not lose them: the run is "partial" too, and provenance["reason"] says why.
+
+    Examples
+    --------
+    >>> import sims
+    >>> run = sims.run_experiment("xor", {"study": "spectrum", "spectrum.k": 1})
+    >>> len(run.extremes), run.provenance["status"]
+    (2, 'complete')
     """
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)

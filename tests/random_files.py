@@ -16,8 +16,9 @@ from perturb.networks.recurrent import SOLVERS
 from perturb.training.plan import RATES, RULES
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
-from sims.datasets import DATASETS
-from sims.experiment.schema import KINDS, Experiment
+from sims.data.datasets import DATASETS
+from sims.experiment.experiment import Experiment
+from sims.experiment.network import KINDS
 
 # what texts are names of, by the last part of their key
 NAMES = {
@@ -278,7 +279,7 @@ def _fits(data, key):
     """Whether a key goes with the kind of network, data set or device that data has."""
     table, _, name = key.rpartition(".")
     if table == "network":
-        return name in KINDS[data["network"].get("kind", "mlp")]
+        return name in KINDS[data["network"].get("kind", "mlp")].keys
     if table == "data":
         return name in ("seed", "noise", *DATASETS[data["data"]["name"]].keys)
     if key.startswith(("chip.weights.device", "weights.device", "reproduce", "sweep")):

@@ -16,9 +16,10 @@ from sklearn.datasets import load_iris, load_wine
 
 import sims
 from perturb import MLP, Boltzmann, InputError, Recurrent
-from sims.datasets import DATASETS, Data, class_names, load_data, load_split, load_states
+from sims.data.datasets import DATASETS, Data
+from sims.data.loading import class_names, load_data, load_split, load_states
 from sims.experiment.loading import experiment_from, load_experiment
-from sims.runner import prepare
+from sims.problem import prepare
 
 SIZES = {
     "xor": (2, 1),
@@ -409,9 +410,9 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             GOOD,
             {"targets": 3},
-            'data.targets = 3 must be a text in quotes, such as "class", or a list of them',
+            'data.targets = 3 must be a string in quotes, such as "class", or a list of them',
         ),
-        (GOOD, {"targets": ["a", 3]}, 'data.targets = ["a", 3] must be a text'),
+        (GOOD, {"targets": ["a", 3]}, 'data.targets = ["a", 3] must be a string'),
         (GOOD, {**CLASSES, "samples": 4}, "has only 3: ask for fewer"),
         (GOOD, {**CLASSES, "test": 3}, "data.test = 3, but data.file = "),
         (
@@ -497,7 +498,7 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             "a,b,kind\n1,2,0.5\n1,2,1.5\n",
             CLASSES,
-            "has classes such as 0.5, but there must be 2 to 1000, texts or whole numbers",
+            "has classes such as 0.5, but there must be 2 to 1000, strings or integers",
         ),
         ("a,b,kind\n1,2,\udcff\n", CLASSES, "not a whole CSV file"),
     ],

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.config import validated
-from hardware.device import age, apparent, fabricate, initial, load_device, pulse, refresh, write
-from hardware.device_params import MODELS, DeviceParams, device_names
+from hardware.device import age, apparent, fabricate, initial, pulse, refresh, write
+from hardware.device_params import MODELS, DeviceParams, device_names, load_device
 from perturb import InputError
 
 PULSED = [name for name in device_names() if load_device(name).step]

@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_device import device
 
-from hardware.device import apparent, fabricate, initial, load_device, pulse, write
+from hardware.device import apparent, fabricate, initial, pulse, write
+from hardware.device_params import load_device
 from perturb import InputError
 from reports.device_fit import export_device_fit
-from sims.device_fit import CANDIDATES, fit_device, read_pulses
+from sims.device_fit import fit_device
+from sims.device_fit.models import CANDIDATES
+from sims.device_fit.pulses import read_pulses
 
 
 def measure(path, params, n, runs, every=1, die=1, seed=2, unit=None, cycles=1):
@@ -310,7 +313,7 @@ GOOD = "".join(f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n"
         (
             HEADER + "0,0,0.1\n# a remark\n1.5,1,1\n",
             {},
-            "line 4: pulse = 1.5 must be a whole number >= 0",
+            "line 4: pulse = 1.5 must be an integer >= 0",
         ),
         (HEADER + "0,0,0.1\n1,2,1\n", {}, "line 3: direction = 2 must be 1 or up, -1 or down"),
         (HEADER + "0,0,0.1\n0,1,1\n", {}, "line 3: pulse = 0 does not follow 0"),
@@ -356,7 +359,7 @@ GOOD = "".join(f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n"
             {"low": 0.0, "high": 1e-3},
             "times the range that low = 0",
         ),
-        ("\0", {}, "not a text"),
+        ("\0", {}, "not a text file"),
     ],
 )
 def test_a_mistake_in_the_data_is_one_line_that_names_it(text, options, message, tmp_path):

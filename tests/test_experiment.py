@@ -14,17 +14,20 @@ from hardware.device_params import DeviceParams
 from perturb import InputError
 from perturb.settings import flat
 from perturb.training.plan import Plan
-from sims.datasets import DATASETS, load_data
+from sims.data.datasets import DATASETS
+from sims.data.loading import load_data
+from sims.experiment.experiment import Experiment
 from sims.experiment.loading import (
     experiment_from,
     experiment_names,
     load_experiment,
     parse_settings,
-    to_toml,
 )
-from sims.experiment.schema import Contender, Experiment, Measured, Training
+from sims.experiment.schema import Measured
 from sims.experiment.templates import starter
-from sims.runner import prepare
+from sims.experiment.writing import to_toml
+from sims.problem import prepare
+from sims.studies.training.options import Baseline, Training
 
 MINIMAL = {"name": "x", "network": {"layers": [2, 2, 1]}, "data": {"name": "xor"}}
 
@@ -102,10 +105,10 @@ def test_the_options_of_plans_stand_in_training_and_in_what_is_compared_with_the
     for name, option in Plan.options().items():
         assert Training.model_fields[name].default == option.default
         assert Training.model_fields[name].description == option.metadata["meaning"]
-    assert set(Contender.model_fields) == {*Plan.options(), *Measured.model_fields, "label"} - {
+    assert set(Baseline.model_fields) == {*Plan.options(), *Measured.model_fields, "label"} - {
         "baseline_free"
     }
-    for name, field in Contender.model_fields.items():
+    for name, field in Baseline.model_fields.items():
         if name != "label":
             of = Measured if name in Measured.model_fields else Training
             assert field.default is None and field.description == of.model_fields[name].description

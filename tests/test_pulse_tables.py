@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from perturb import InputError
-from sims.device_fit import fit_device, read_pulses
+from sims.device_fit import fit_device
 from sims.device_fit.filter import OUTLIERS, take_reading
+from sims.device_fit.pulses import read_pulses
 
 LOW, HIGH = 10.0, 30.0  # conductance of w = -1 and w = 1
 FINE = {"dw": 0.02, "c2c": 0.3, "read": 0.01, "runs": (100,) * 8}
@@ -265,7 +266,7 @@ def test_semicolons_tabs_and_decimal_commas_say_the_same(separator, comma, tmp_p
         ("pulse,direction,weight\n0,0,1_0\n", "line 2: weight = 1_0 must be a finite number"),
         (
             "pulse,direction,weight\n0,0,0.1\n1_0,1,0.1\n",
-            "line 3: pulse = 1_0 must be a whole number",
+            "line 3: pulse = 1_0 must be an integer",
         ),
         (
             "0,0,0.11\n1,1,0.12\n",

@@ -15,14 +15,15 @@ from rich.console import Console
 from shown import spoken
 
 import reports
-from hardware.device import apparent, fabricate, load_device
-from hardware.device_params import DeviceParams
+from hardware.device import apparent, fabricate
+from hardware.device_params import DeviceParams, load_device
 from hardware.params import load_chip
 from perturb import CODES, METHODS, InputError, predict
 from perturb.seeds import nth_seed
 from reports.loading import of_run
 from reports.table import print_run
-from sims.experiment.loading import load_experiment, to_toml
+from sims.experiment.loading import load_experiment
+from sims.experiment.writing import to_toml
 from sims.problem import prepare
 from sims.runner import Run, run_experiment
 from sims.sweeps.plan import plan_sweep

@@ -13,12 +13,13 @@ import sims
 from perturb import InputError
 from reports.studies import view_of
 from reports.vocabulary import AGREES, BIASED, DISAGREES
-from sims.claims import CLAIMS, chosen, says
+from sims.claims import CLAIMS, chosen
 from sims.claims import claim as claims
-from sims.claims import estimates as claims_estimates
 from sims.claims import learning as claims_learning
+from sims.claims import readings as claims_readings
 from sims.claims import updates as claims_updates
 from sims.claims.claim import crossing, diagonal, general, judged, mean, refuted, seeds, verdict
+from sims.described import says
 
 # the exact gradient's share less that of perturbation: the control is no difference at all
 DIFFERENCE = "share solved: exact gradient less perturbation"
@@ -48,7 +49,7 @@ def off(claim, source, setting, predicted, *measured):
 
 WRONG = [
     # of each group: a law put wrong in the module of the claim
-    ("one-bit", claims_estimates, "judged", off),
+    ("one-bit", claims_readings, "judged", off),
     ("best-amplitude", claims_learning, "perceptron_sigma", lambda *given: 0.07),
     ("covariance", claims_learning, "quadratic_floor", lambda *given: 1.0),
     ("delay", claims_updates, "delay_limit", lambda lam, d: {0: 1.05, 1: 0.47, 3: 0.21}[d]),

@@ -23,7 +23,7 @@ import hardware
 import perturb
 import reports
 import sims
-import sims.studies.training
+import sims.studies.training.records
 from perturb import MLP, InputError, estimate
 from perturb.files import digest
 from reports import escape, exporters, formats
@@ -582,16 +582,16 @@ LEARN = [word for key, value in STEPS.items() for word in ("--set", f"{key}={val
 
 @pytest.mark.parametrize("out", [[], ["--out", "here"]])
 def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command, monkeypatch, out):
-    calls, records = iter(range(10**6)), sims.studies.training.records
+    calls, records = iter(range(10**6)), sims.studies.training.records.records
 
     def interrupted_at_the_third(*arguments):
         if next(calls) == 2:
             signal.raise_signal(signal.SIGINT)
         return records(*arguments)
 
-    monkeypatch.setattr(sims.studies.training, "records", interrupted_at_the_third)
+    monkeypatch.setattr(sims.studies.training.records, "records", interrupted_at_the_third)
     status, _, err = command("run", "xor-learning", *LEARN, *out)
-    assert status == 130 and "marked as partial; the same command goes on from there" in err
+    assert status == 130 and "marked as partial; the same command resumes from there" in err
     directory = Path("here" if out else "runs/xor-learning")
     part = reports.load(directory)
     assert part.partial and part.learning["update"].max() < 600
@@ -606,7 +606,7 @@ def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command
         )
     else:
         assert "Results are in runs/xor-learning-2." in command("run", "xor-learning", *other)[1]
-    monkeypatch.setattr(sims.studies.training, "records", records)
+    monkeypatch.setattr(sims.studies.training.records, "records", records)
     status, said, _ = command("run", "xor-learning", *LEARN, *out)
     assert status == 0 and f"Results are in {directory}." in said
     whole = sims.run_experiment("xor-learning", STEPS)
@@ -785,7 +785,7 @@ def test_ctrl_c_keeps_what_was_done_and_exits_130(command, monkeypatch):
     monkeypatch.setattr(hardware.Chip, "run", interrupted_at_the_fifth)
     status, out, err = command("run", "xor", "--set", "estimation.trials=100000")
     assert status == 130 and "PARTIAL" in out
-    assert err == "perturb: interrupted; the results so far were kept and are marked as partial\n"
+    assert err == "perturb: interrupted; the results so far are stored and marked as partial\n"
     loaded = reports.load("runs/xor")
     assert loaded.partial and list(loaded.summary["status"]) == ["partial", "partial"]
     assert 3 <= loaded.summary["trials"].iloc[0] < 200_000

@@ -14,10 +14,11 @@ import sims
 from hardware.timing import Timing
 from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports.studies import view_of
-from sims.datasets import DATASETS, load_data
+from sims.data.datasets import DATASETS
+from sims.data.loading import load_data
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
-from sims.studies import ablation, spectrum, uses
+from sims.studies import ablation, optimisers, spectrum, uses
 from sims.studies import dies as many_dies
 from sims.studies.finite_difference import slope
 
@@ -412,7 +413,7 @@ def test_every_optimiser_descends_within_its_budget(runs):
 @pytest.mark.parametrize("budget", [1, 2, 5, 10, 11, 12, 13])
 def test_newton_cg_ends_with_any_budget(budget):
     objective = MLP([2, 2, 1]).objective([[1.0, 2.0], [0.5, -1.0]], [[1.0], [0.0]]).with_decay(0.1)
-    states = list(uses.newton_cg(objective, np.ones(9), budget))
+    states = list(optimisers.newton_cg(objective, np.ones(9), budget))
     assert (
         states and states[-1][0] <= budget + 4
     )  # a step ends with two products, the gradient and a line search
@@ -777,6 +778,6 @@ def test_dies_of_a_training_experiment_say_that_they_are_not_of_learning(command
         status, out, _ = command("dies", name, "-n", "1", "--set", "estimation.trials=16")
         assert (
             status == 0
-            and ("Mind: this is of estimates at the starting weights, not of learning" in out)
+            and ("Warning: this is of estimates at the starting weights, not of learning" in out)
             == said
         )

@@ -31,7 +31,7 @@ def test_resumed_equals_uninterrupted(whole, tmp_path):
         if told.done in (3, 4, 7):
             raise KeyboardInterrupt
 
-    run = partial(sims.run_sweep, "xor", VARY, 2, tmp_path / "out", told=interrupt)
+    run = partial(sims.run_sweep, "xor", VARY, 2, tmp_path / "out", progress=interrupt)
     for count in (0, 1, 0):
         with pytest.raises(KeyboardInterrupt):
             run(workers=count)
@@ -148,7 +148,7 @@ def test_started_many_times_at_once_nothing_is_done_twice(tmp_path, monkeypatch)
 def test_status_says_whether_somebody_is_at_work(tmp_path, quick, command):
     seen = []
     quick_sweep(
-        tmp_path / "out", told=lambda told: seen.append(sims.sweep_status(tmp_path / "out"))
+        tmp_path / "out", progress=lambda told: seen.append(sims.sweep_status(tmp_path / "out"))
     )
     assert [(status.done, status.cells, status.running) for status in seen] == [
         (n, 4, True) for n in (1, 2, 3, 4)
@@ -167,7 +167,7 @@ def test_a_log_cut_anywhere_is_believed_up_to_its_last_whole_result(tmp_path, qu
     def snapshot(told):
         shutil.copytree(out, crash / str(told.done))
 
-    frame = quick_sweep(out, keep=False, told=snapshot)
+    frame = quick_sweep(out, keep=False, progress=snapshot)
     log = (crash / "4" / f"{FILE}-wal").read_bytes()
     assert len(log) > 4 * 4096
     seen = set()
@@ -387,7 +387,7 @@ def test_a_sweep_on_a_read_only_medium_can_be_read_with_its_log(tmp_path, quick,
             quick_sweep(
                 tmp_path / "killed",
                 keep=False,
-                told=lambda told: told.done == 4 and os.kill(os.getpid(), signal.SIGKILL),
+                progress=lambda told: told.done == 4 and os.kill(os.getpid(), signal.SIGKILL),
             )
         os.waitpid(child, 0)
     assert (tmp_path / "killed" / f"{FILE}-wal").stat().st_size
@@ -407,7 +407,7 @@ def test_after_a_kill_the_file_alone_has_nearly_everything(tmp_path, quick, monk
         quick_sweep(
             tmp_path / "killed",
             keep=False,
-            told=lambda told: told.done == 3 and os.kill(os.getpid(), signal.SIGKILL),
+            progress=lambda told: told.done == 3 and os.kill(os.getpid(), signal.SIGKILL),
         )
     os.waitpid(child, 0)
     (tmp_path / "copy").mkdir()
@@ -431,7 +431,7 @@ def test_a_directory_that_is_removed_ends_the_sweep_at_the_next_result(tmp_path,
     with pytest.raises(
         InputError, match="sweep.sqlite: was removed or replaced while the sweep was at work"
     ):
-        quick_sweep(out, told=remove)
+        quick_sweep(out, progress=remove)
     assert done == [1] and out.exists() == replaced
 
 

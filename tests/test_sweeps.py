@@ -208,7 +208,7 @@ def test_a_worker_that_dies_fails_its_cell_alone_and_is_replaced(tmp_path):
     run = partial(
         sims.run_sweep, "xor", vary, out=tmp_path / "out", workers=2, set={"run.fidelity": "event"}
     )
-    frame = run(told=kill)
+    frame = run(progress=kill)
     failed = frame.attrs["failed"]
     assert 1 <= len(failed) <= 2 and len(frame) == (8 - len(failed)) * 6
     assert "ended by signal SIGKILL" in failed[0]["error"] and "\n" not in failed[0]["error"]
@@ -296,7 +296,7 @@ def test_ctrl_c_is_one_line_and_130_and_the_same_command_goes_on(tmp_path):
     done = sims.sweep_status(tmp_path / "out").done
     assert (
         last
-        == f"perturb: interrupted; {done} of 40 cells are done and kept; the same command goes on"
+        == f"perturb: interrupted; {done} of 40 cells are done and stored; the same command resumes"
         and done >= 1
     )
 
@@ -397,7 +397,7 @@ def test_a_cluster_gives_the_same_though_a_worker_is_killed_in_the_middle(dask, 
         if told.done == 3:
             workers[0].kill()
 
-    frame = sims.run_sweep("xor", vary, out=tmp_path / "out", cluster=address, told=kill)
+    frame = sims.run_sweep("xor", vary, out=tmp_path / "out", cluster=address, progress=kill)
     assert workers[0].poll() is not None
     same(frame, here)
 
@@ -412,7 +412,7 @@ def test_a_lost_scheduler_is_one_line_and_what_was_done_is_kept(dask, tmp_path):
             scheduler.kill()
 
     with pytest.raises(InputError, match=f"cluster = {address} was lost") as caught:
-        sims.run_sweep("xor", vary, out=tmp_path / "out", cluster=address, told=kill)
+        sims.run_sweep("xor", vary, out=tmp_path / "out", cluster=address, progress=kill)
     assert "\n" not in str(caught.value)
     assert 3 <= sims.sweep_status(tmp_path / "out").done < 20
     with pytest.raises(InputError, match="cannot be reached"):

@@ -22,8 +22,9 @@ from perturb.training.plan import Plan
 from perturb.training.sources import Batch
 from reports.studies import view_of
 from sims.experiment.loading import experiment_names, load_experiment
-from sims.studies.training import contenders, interval, plan_of
-from sims.studies.training_theory import stable_rate
+from sims.studies.training.summary import interval
+from sims.studies.training.task import learners, plan_of
+from sims.studies.training.theory import stable_rate
 
 QUICK = {
     "training.runs": 2,
@@ -51,7 +52,7 @@ def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
         table: list(columns) for table, columns in view_of("training").columns.items()
     }
     options = run.experiment.training
-    assert set(run.learning["source"]) == {name for name, _, _ in contenders(run.experiment)}
+    assert set(run.learning["source"]) == {name for name, _, _ in learners(run.experiment)}
     assert (
         set(run.learning["run"]) == set(range(options.runs))
         and np.isfinite(run.learning["error"]).all()
@@ -608,7 +609,7 @@ def test_mistakes_are_said_in_one_line_before_anything_is_run(set, message):
 
 def test_a_contender_is_the_plan_with_its_own_settings():
     experiment = load_experiment("curvature-helps")
-    listed = {name: plan_of(settings) for name, settings, _ in contenders(experiment)}
+    listed = {name: plan_of(settings) for name, settings, _ in learners(experiment)}
     assert listed["batch"].rule == "newton-cg" and listed["plain, 0.002"].eta == 0.002
     assert (
         listed["plain, 0.002"].method is METHODS["central"]

@@ -147,8 +147,20 @@ class Stored(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How far a sweep is. rate: cells/s, of the last hundred; failed: cells with error and
-    command.
+    """How far a sweep is.
+
+    Attributes
+    ----------
+    cells, done : int
+        All of them, and those with a result.
+    failed : list of dict
+        Cells with their error and the command that runs them alone.
+    running : bool
+        Whether a process is at work.
+    rate : float
+        Cells/s, of the last hundred.
+    seconds : float
+        Of work, of all cells that have ended.
     """
 
     cells: int
@@ -188,8 +200,24 @@ def read(directory: str | Path) -> Stored:
 
 
 def load_sweep(directory: str | Path, table: str = "summary") -> "pd.DataFrame":
-    """What the cells in a sweep directory gave, as `run_sweep` returns it; also while the sweep
-    goes on. table: another one than the summary, of a sweep that keeps them.
+    """What the cells in a sweep directory gave, also while the sweep is at work.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Of the sweep.
+    table : str, default "summary"
+        Which table of the runs; another than the summary of a sweep that stores them (--keep).
+
+    Returns
+    -------
+    DataFrame
+        As `sims.run_sweep` returns it.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no sweep, or cannot be read.
     """
     stored = read(directory)
     frame = stored.table(table).drop(columns="cell")
@@ -198,8 +226,26 @@ def load_sweep(directory: str | Path, table: str = "summary") -> "pd.DataFrame":
 
 
 def sweep_status(directory: str | Path) -> Status:
-    """How far the sweep in a directory is. Its results are not read: those of a large sweep take
-    a while.
+    """How far the sweep in a directory is.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Of the sweep.
+
+    Returns
+    -------
+    Status
+        Counts of cells, those that failed, and the rate of those at work.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no sweep, or cannot be read.
+
+    Notes
+    -----
+    Its results are not read: those of a large sweep take a while.
     """
     directory = Path(directory)
     path = directory / sweep_database.FILE

@@ -4,85 +4,47 @@ A new one is a function of the seed that yields rows (`claim.Row`), and its line
 """
 
 from perturb.errors import choose
+from sims.claims import curvature, estimates, learning, rates, readings, updates
 from sims.claims.claim import Claim
-from sims.claims.curvature import hutchinson, power_method
-from sims.claims.estimates import (
-    alignment,
-    code_variance,
-    converter,
-    coverage,
-    flicker,
-    least_squares,
-    lfsr_correlation,
-    one_at_a_time,
-    one_bit,
-    product_offset,
-    settling,
-    walsh_alias,
-    width,
-)
-from sims.claims.learning import (
-    averaging,
-    best_amplitude,
-    covariance_recursion,
-    learning_curves,
-    limits_crossed,
-    mgd_xor,
-    rate_per_trial,
-    stability,
-)
-from sims.claims.updates import (
-    delay,
-    dithered_rounding,
-    leak,
-    misalignment,
-    offset_and_mismatch,
-    rounding,
-    soft_bounds,
-    stuck_weights,
-)
 
 CLAIMS: dict[str, Claim] = {
-    "least-squares": least_squares,
-    "walsh-alias": walsh_alias,
-    "lfsr": lfsr_correlation,
-    "coverage": coverage,
-    "alignment": alignment,
-    "code-variance": code_variance,
-    "one-at-a-time": one_at_a_time,
-    "width": width,
-    "learning-curves": learning_curves,
-    "best-amplitude": best_amplitude,
-    "covariance": covariance_recursion,
-    "stability": stability,
-    "limits-crossed": limits_crossed,
-    "averaging": averaging,
-    "rate-per-trial": rate_per_trial,
-    "mgd-xor": mgd_xor,
-    "settling": settling,
-    "delay": delay,
-    "misalignment": misalignment,
-    "converter": converter,
-    "one-bit": one_bit,
-    "flicker": flicker,
-    "product-offset": product_offset,
-    "offset-mismatch": offset_and_mismatch,
-    "leak": leak,
-    "soft-bounds": soft_bounds,
-    "rounding": rounding,
-    "dithered-rounding": dithered_rounding,
-    "stuck-weights": stuck_weights,
-    "power-method": power_method,
-    "hutchinson": hutchinson,
+    "least-squares": estimates.least_squares,
+    "walsh-alias": estimates.walsh_alias,
+    "lfsr": estimates.lfsr_correlation,
+    "coverage": estimates.coverage,
+    "alignment": estimates.alignment,
+    "code-variance": estimates.code_variance,
+    "one-at-a-time": estimates.one_at_a_time,
+    "width": estimates.width,
+    "learning-curves": learning.learning_curves,
+    "best-amplitude": learning.best_amplitude,
+    "covariance": learning.covariance_recursion,
+    "stability": rates.stability,
+    "limits-crossed": rates.limits_crossed,
+    "averaging": rates.averaging,
+    "rate-per-trial": rates.rate_per_trial,
+    "mgd-xor": learning.mgd_xor,
+    "settling": readings.settling,
+    "delay": updates.delay,
+    "misalignment": updates.misalignment,
+    "converter": readings.converter,
+    "one-bit": readings.one_bit,
+    "flicker": readings.flicker,
+    "product-offset": readings.product_offset,
+    "offset-mismatch": updates.offset_and_mismatch,
+    "leak": updates.leak,
+    "soft-bounds": updates.soft_bounds,
+    "rounding": updates.rounding,
+    "dithered-rounding": updates.dithered_rounding,
+    "stuck-weights": updates.stuck_weights,
+    "power-method": curvature.power_method,
+    "hutchinson": curvature.hutchinson,
 }
 ALL = "all"
 
 
 def chosen(name: str) -> dict[str, Claim]:
     """All claims, or the one of that name; InputError for a name that is none."""
-    return CLAIMS if name == ALL else {name: choose("claim", name, {**CLAIMS, ALL: least_squares})}
-
-
-def says(claim: Claim) -> str:
-    """A claim in one sentence."""
-    return (claim.__doc__ or "").partition("\n")[0].rstrip(".")
+    if name == ALL:
+        return CLAIMS
+    return {name: choose("claim", name, {**CLAIMS, ALL: estimates.least_squares})}

@@ -19,6 +19,7 @@ from perturb.seeds import derive_seed
 from reports.vocabulary import AGREES, BIASED, DISAGREES
 
 Array = np.ndarray
+DERIVED = "derived here"  # a source
 SIGMAS = 5.0
 # with seeds of their own, for a standard error: so many that five of them mean what they do of a
 # normal variable

@@ -10,9 +10,8 @@ import numpy as np
 from perturb import curvature
 from perturb.estimation.estimate import estimate
 from perturb.trial.codes import CODES
-from sims.claims.claim import Row, general, judged, mean, seeds
+from sims.claims.claim import DERIVED, Row, general, judged, mean, seeds
 
-DERIVED = "derived here"
 GROUPS = 32  # of trials, for the standard error of a variance
 
 
@@ -42,13 +41,13 @@ def power_method(seed: int) -> Iterator[Row]:
                 for s in seeds(seed, repeats)
             ]
             square, stderr = mean([float(one @ one) / float(z @ z) for one in found])
-            foretold = math.sqrt(1 + (n - 1) / K)
+            predicted = math.sqrt(1 + (n - 1) / K)
             length = math.sqrt(square)
             yield judged(
                 "rms |z_hat|/|z|",
                 "Hardt and Price 2014",
                 setting,
-                foretold,
+                predicted,
                 length,
                 stderr / (2 * length),
             )
@@ -87,10 +86,10 @@ def hutchinson(seed: int) -> Iterator[Row]:
         ) / sigma**2
         setting = f"n = {n}, H not diagonal, {name}, {trials} even parts"
         yield judged("mean/tr H", "Hutchinson 1990", setting, 1.0, *mean(even / np.trace(H)))
-        foretold = 2 * (square - own) + (code.kurtosis - 1) * own
+        predicted = 2 * (square - own) + (code.kurtosis - 1) * own
         each = even.reshape(GROUPS, -1).var(1, ddof=1) / square
         yield judged(
-            "variance/|H|_F^2", "Avron and Toledo 2011", setting, foretold / square, *mean(each)
+            "variance/|H|_F^2", "Avron and Toledo 2011", setting, predicted / square, *mean(each)
         )
     found = [curvature.trace(objective, w, 16, "hutchinson", s) for s in seeds(seed, 400)]
     setting = f"n = {n}, H not diagonal, 400 traces of 16 products with signs"

@@ -1,23 +1,14 @@
-"""Claims about learning by ideal trials: learning curves, covariances, limits of the rate,
-averaging, exclusive or.
-"""
+"""Claims about learning by ideal trials: learning curves, covariances, exclusive or."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 
 from perturb.networks.dag import DAG
 from perturb.networks.mlp import MLP
 from perturb.networks.objective import FunctionObjective
-from perturb.theory.learning_curves import (
-    averaging_gain,
-    momentum_limit,
-    quadratic_curve,
-    quadratic_floor,
-    stability_limit,
-)
+from perturb.theory.learning_curves import quadratic_curve, quadratic_floor, stability_limit
 from perturb.theory.perceptron import perceptron_curve, perceptron_rates, perceptron_sigma
 from perturb.training.exact import Exact
 from perturb.training.loop import Source, begin
@@ -26,23 +17,11 @@ from perturb.training.sources import Batch
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
-from sims.claims.claim import Array, Row, crossing, diagonal, errors, general, judged, mean
+from sims.claims.claim import DERIVED, Array, Row, errors, general, judged, mean
+from sims.claims.rates import GROUPS, RULES
 
-DERIVED = "derived here"
 REPLICATION = "McCaughan et al. 2023, replicated"
 WERFEL = "Werfel, Xie and Seung 2005"
-RULES = {
-    "weight-gaussian": ("forward", "gaussian"),
-    "weight-rademacher": ("forward", "rademacher"),
-    "antithetic": ("central", "gaussian"),
-}
-GROUPS = 16  # of runs, for the standard error of a limit
-# relative distance of the two rates between which a limit is interpolated, from what theory says
-NEAR = 0.015
-FEW = 10  # updates
-# relative: growth is not quite a straight line between them, and modes of the start still fade
-STRAIGHT = 0.005
-LAM = np.append(np.full(39, 0.25), 1.0)  # tr H = 10.75, l_max = 1
 
 
 class Perceptrons(FunctionObjective):
@@ -148,14 +127,14 @@ def learning_curves(seed: int) -> Iterator[Row]:
         else:
             E = _perceptrons(kind, W, eta, sigma, noise, updates, seed)
         T = {"gradient": 15, "node": 60}.get(kind, updates)
-        foretold = float(perceptron_curve(kind, N, M, eta, sigma, noise).errors(M * N / 2, T)[-1])
+        predicted = float(perceptron_curve(kind, N, M, eta, sigma, noise).errors(M * N / 2, T)[-1])
         source = WERFEL if kind in ("gradient", "node", "weight-gaussian") else f"after {WERFEL}"
         setting = (
             f"N = {N}, M = {M}, eta_opt/2 = {eta:.3g}, sigma = {sigma}, noise {noise}, {T} updates,"
             f" {len(W)} runs"
         )
         yield judged(
-            f"{kind}: E_T/E_0", source, setting, foretold / (M * N / 2), *mean(E / (M * N / 2))
+            f"{kind}: E_T/E_0", source, setting, predicted / (M * N / 2), *mean(E / (M * N / 2))
         )
 
 
@@ -179,7 +158,7 @@ def best_amplitude(seed: int) -> Iterator[Row]:
         E = _perceptrons(
             "weight-gaussian", np.zeros((runs, M, N)), eta, sigma, noise, updates, seed
         )
-        foretold = float(
+        predicted = float(
             perceptron_curve("weight-gaussian", N, M, eta, sigma, noise).errors(0.0, updates)[-1]
         )
         setting = (
@@ -189,7 +168,7 @@ def best_amplitude(seed: int) -> Iterator[Row]:
             f"E at {factor:g} times the best amplitude",
             f"after {WERFEL}",
             setting,
-            foretold,
+            predicted,
             *mean(E),
         )
         floors.append(E.reshape(GROUPS, -1).mean(1))
@@ -245,221 +224,19 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
         )
         state = begin(np.tile(w0, (runs, 1)), plan)
         source = Batch(objective, plan)
-        foretold = quadratic_curve(H, w0, w_star, eta, sigma, K, code, noise, updates, pair, mu)
+        predicted = quadratic_curve(H, w0, w_star, eta, sigma, K, code, noise, updates, pair, mu)
         source.advance(state, updates)
         what = code + ", pairs" * pair
         what += f", K = {K}" if K > 1 else ""
         what += f", momentum {mu}" if mu else ""
         setting = f"n = {n}, eta = 0.2 of the limit, sigma = {sigma}, noise {noise}, {runs} runs"
-        measured, stderr = mean(errors(H, state.w, w_star) / foretold[0])
+        measured, stderr = mean(errors(H, state.w, w_star) / predicted[0])
         claim = f"{what}: E/E_0 after {updates} updates"
-        yield judged(claim, DERIVED, setting, float(foretold[-1] / foretold[0]), measured, stderr)
+        yield judged(claim, DERIVED, setting, float(predicted[-1] / predicted[0]), measured, stderr)
     source.advance(state, 400)
-    floor = quadratic_floor(H, eta, sigma, K, code, noise, pair, mu) / foretold[0]
-    measured, stderr = mean(errors(H, state.w, w_star) / foretold[0])
+    floor = quadratic_floor(H, eta, sigma, K, code, noise, pair, mu) / predicted[0]
+    measured, stderr = mean(errors(H, state.w, w_star) / predicted[0])
     yield judged(f"{what}: floor/E_0", DERIVED, setting, floor, measured, stderr)
-
-
-# ---- limits of the rate
-
-
-def _limit(
-    source: Callable[[Plan], Source],
-    plan: Plan,
-    near: float,
-    runs: int,
-    fade: int,
-    updates: int,
-    apart: float = NEAR,
-) -> tuple[float, float]:
-    """The rate at which E of diag(LAM) neither grows nor shrinks, see `_growth`."""
-    rates = ((1 - apart) * near, (1 + apart) * near)
-    return crossing(rates, _growth(source, plan, rates, runs, fade, updates))
-
-
-def _growth(
-    source: Callable[[Plan], Source],
-    plan: Plan,
-    rates: tuple[float, float],
-    runs: int,
-    fade: int,
-    updates: int,
-) -> Array:
-    """By which factor E of diag(LAM) grows in an update, after `fade` updates from a start along
-    all eigenvectors: (2, groups).
-
-    H is diagonal: every E u_i^2 goes its way whatever the other moments are. So after every few
-    updates the runs of a group get that of the group, with random signs: a mean over runs that grew
-    for long would rest on a few of them.
-    """
-    growth = []
-    rng = np.random.Generator(np.random.Philox(plan.seed))
-    groups = min(GROUPS, runs)
-    for eta in rates:
-        each = replace(plan, eta=eta)
-        state = begin(np.ones((runs, LAM.size)), each)
-        step = source(each)
-        E = np.ones(groups)
-        logs = np.zeros(groups)
-        for block in range((fade + updates) // FEW):
-            step.advance(state, FEW)
-            grouped = state.w.reshape(groups, -1, LAM.size)
-            after = ((grouped**2) @ LAM).mean(1)
-            if block >= fade // FEW:
-                logs += np.log(after / E)
-            if not state.memory:
-                signs = rng.choice([-1.0, 1.0], grouped.shape)
-                grouped[:] = signs * np.sqrt((grouped**2).mean(1, keepdims=True))
-            for array in (state.w, *state.memory.values()):
-                array.reshape(grouped.shape)[:] /= np.sqrt(after)[:, None, None]
-            E = ((grouped**2) @ LAM).mean(1)
-        growth.append(np.exp(logs / updates))
-    return np.array(growth)
-
-
-def stability(seed: int) -> Iterator[Row]:
-    """Weight perturbation is stable up to about 2/tr H, not 2/l_max; momentum lowers that limit,
-    but raises descent's.
-
-    Gaussian: sum_i eta l_i/(2 (1 - eta l_i)) = 1. Rademacher, H diagonal: eta = 2/tr H. Descent: 2
-    (1 + mu)/l_max.
-    """
-    objective = diagonal(LAM)
-    base = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed)
-    setting = "n = 40, tr H = 10.75, l_max = 1"
-    learner = "Feuer and Weinstein 1985"
-    for mu in (0.0, 0.5):
-        plan = replace(base, rule="momentum", momentum=mu)
-        near = momentum_limit(1.0, mu)
-        found = _limit(lambda p: Exact(objective, p), plan, near, 1, 300, 100, 0.002)[
-            0
-        ]  # with momentum roots are real near the limit only
-        claim = f"exact gradient{f', momentum {mu}' if mu else ''}: 2 (1 + mu)/l_max"
-        yield judged(claim, "Polyak 1964", setting, near, found, 0.0, STRAIGHT * near)
-    cases = (
-        ("gaussian", 0.0, learner),
-        ("rademacher", 0.0, DERIVED),
-        ("rademacher", 0.5, DERIVED),
-        ("gaussian", 0.5, DERIVED),
-    )
-    for code, mu, source in cases:
-        near = stability_limit(LAM, code, 1, mu)
-        plan = replace(base, code=CODES[code], rule="momentum" if mu else "plain", momentum=mu)
-        found, stderr = _limit(lambda p: Batch(objective, p), plan, near, 1024, 60, 60)
-        claim = f"perturbation, {code}{f', momentum {mu}' if mu else ''}"
-        yield judged(claim, source, f"{setting}, 1024 runs", near, found, stderr, STRAIGHT * near)
-
-
-def limits_crossed(seed: int) -> Iterator[Row]:
-    """At 0.9 of the limit of the rate the error falls, at 1.1 it grows, by the factor that theory
-    says.
-
-    Per update the E u_i^2 go by diag((1 - eta l_i)^2 + (k-2) eta^2 l_i^2) + eta^2 1 (l^2)', whose
-    largest eigenvalue E follows; exact gradients by (1 - eta l_max)^2.
-    """
-    objective = diagonal(LAM)
-    base = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed)
-    times = (0.9, 1.1)
-    setting = "n = 40, tr H = 10.75, l_max = 1"
-    near = momentum_limit(1.0, 0.0)
-    growth = _growth(lambda p: Exact(objective, p), base, (0.9 * near, 1.1 * near), 1, 100, 50)
-    for share, found in zip(times, growth, strict=True):
-        claim = f"exact gradient, {share} of the limit: factor of E"
-        yield judged(
-            claim, "Polyak 1964", setting, (1 - share * near) ** 2, float(found[0]), 0.0, STRAIGHT
-        )
-    for code in ("gaussian", "rademacher"):
-        near = stability_limit(LAM, code)
-        k = CODES[code].kurtosis
-        plan = replace(base, code=CODES[code])
-        growth = _growth(
-            lambda p: Batch(objective, p), plan, (0.9 * near, 1.1 * near), 1024, 60, 60
-        )
-        for share, found in zip(times, growth, strict=True):
-            eta = share * near
-            M = np.diag((1 - eta * LAM) ** 2 + (k - 2) * (eta * LAM) ** 2) + eta**2 * np.tile(
-                LAM**2, (LAM.size, 1)
-            )
-            claim = f"perturbation, {code}, {share} of the limit: factor of E"
-            foretold, (measured, stderr) = float(np.abs(np.linalg.eigvals(M)).max()), mean(found)
-            yield judged(
-                claim,
-                DERIVED,
-                f"{setting}, 1024 runs",
-                foretold,
-                measured,
-                stderr,
-                0.1 * abs(foretold - 1),
-            )
-
-
-def averaging(seed: int) -> Iterator[Row]:
-    """Averaging K trials per update pays up to K of about tr H/l_max: half of all that it can
-    bring is reached there.
-    """
-    objective = diagonal(LAM)
-    base = Plan(METHODS["central"], CODES["rademacher"], 0.1, seed=seed)
-    limits = {}
-    for K in (1, 11, 44):
-        near = stability_limit(LAM, "rademacher", K)
-        plan = replace(base, trials_per_update=K)
-        limits[K] = _limit(lambda p: Batch(objective, p), plan, near, 512, 60, 60)
-    for K in (11, 44):
-        gain = limits[K][0] / limits[1][0]
-        stderr = gain * float(np.hypot(limits[K][1] / limits[K][0], limits[1][1] / limits[1][0]))
-        setting = "n = 40, tr H/l_max = 10.75, Rademacher pairs, 512 runs; 10.75 at most"
-        foretold = averaging_gain(LAM, K, "rademacher")
-        yield judged(
-            f"K = {K}: largest stable rate over that of K = 1",
-            DERIVED,
-            setting,
-            foretold,
-            gain,
-            stderr,
-            2 * STRAIGHT * foretold,
-        )
-
-
-def rate_per_trial(seed: int) -> Iterator[Row]:
-    """Averaging K trials per update costs no progress per trial up to about K = tr H/l_max, and
-    beyond it does.
-
-    H = I, n weights, so tr H/l_max = n; pairs of a Gaussian code at the best rate: E' = E (1 - 1/(1
-    + (n + 1)/K)), so the log of E falls by ln(1 + K/(n + 1))/K a trial.
-    """
-    n = 32
-    runs = 256
-    trials = 256
-    objective = diagonal(np.ones(n))
-
-    def rate(K: int) -> tuple[float, float]:
-        """The fall of ln E per trial, of the means of groups of runs."""
-        plan = Plan(
-            METHODS["central"],
-            CODES["gaussian"],
-            0.1,
-            eta=1 / (1 + (n + 1) / K),
-            trials_per_update=K,
-            seed=seed,
-        )
-        state = begin(np.ones((runs, n)), plan)
-        source = Batch(objective, plan)
-        source.advance(state, max(trials // K, 1))
-        falls = -np.log((state.w**2).sum(1).reshape(GROUPS, -1).mean(1) / n) / (
-            max(trials // K, 1) * K
-        )
-        return mean(falls)
-
-    whole, spread = rate(1)
-    for K in (n // 8, n, 8 * n):
-        found, stderr = rate(K)
-        scale = K * math.log1p(1 / (n + 1))
-        predicted = math.log1p(K / (n + 1)) / scale
-        error = found / whole * math.hypot(stderr / found, spread / whole)
-        setting = f"H = I, n = {n} = tr H/l_max, Gaussian pairs, {runs} runs of {trials} trials"
-        claim = f"K = {K}: progress per trial over that of K = 1"
-        # the log of a group's mean is off by half of its variance
-        yield judged(claim, DERIVED, setting, predicted, found / whole, error, 0.01 * predicted)
 
 
 # ---- exclusive or

@@ -39,6 +39,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.claims.claim import (
+    DERIVED,
     REPEATS,
     Array,
     Row,
@@ -53,7 +54,6 @@ from sims.claims.claim import (
     seeds,
 )
 
-DERIVED = "derived here"
 PAIRS = Plan(METHODS["central"], CODES["rademacher"], 0.1)
 PERIODS = Plan(METHODS["central"], CODES["walsh"], 0.1)
 NEAR = 0.02  # relative distance of the two rates between which a limit is interpolated
@@ -151,18 +151,18 @@ def misalignment(seed: int) -> Iterator[Row]:
     plan = replace(PAIRS, eta=eta, seed=seed)
     state = begin(np.tile(w0, (runs, 1)), plan)
     OnChip(params, objective, plan, state.w, True, False).advance(state, updates)
-    foretold = misaligned_curve(
+    predicted = misaligned_curve(
         lam, w0, np.zeros(n), eta, PAIRS.sigma, "rademacher", updates=updates, pair=True
     )
     setting = f"n = {n}, eta = {eta}, {updates} updates, {runs} runs by events"
-    measured, stderr = mean(errors(np.diag(lam), state.w) / foretold[0])
+    measured, stderr = mean(errors(np.diag(lam), state.w) / predicted[0])
     # updates are two trials late besides: E grows as if for two updates less
-    late = float(foretold[-1] - foretold[-3]) / foretold[0]
+    late = float(predicted[-1] - predicted[-3]) / predicted[0]
     yield judged(
         "E/E_0, FIFO of 1",
         DERIVED,
         setting,
-        float(foretold[-1] / foretold[0]),
+        float(predicted[-1] / predicted[0]),
         measured,
         stderr,
         late,
@@ -244,7 +244,7 @@ def leak(seed: int) -> Iterator[Row]:
         params = chip(weights={"leak_tau_s": -period_s / math.log1p(-lost)})
         plan = replace(PAIRS, eta=eta, seed=seed)
         w, _ = _descended(params, objective, plan, np.zeros(1), 2000)
-        foretold = float(
+        predicted = float(
             leak_fixed_point(np.array([lam]), np.array([w_star]), eta, lost / (1 + lost))[0]
         )
         setting = f"one weight, eta = {eta}, 2000 updates"
@@ -253,7 +253,7 @@ def leak(seed: int) -> Iterator[Row]:
             f"w/w*, l = {lost}, lam = {lam}",
             "Krogh and Hertz 1992",
             setting,
-            foretold / w_star,
+            predicted / w_star,
             float(w[0]) / w_star,
             0.0,
             1e-3,
@@ -315,16 +315,16 @@ def soft_bounds(seed: int) -> Iterator[Row]:
         f"n = {n}, lam = 1, eta = {eta}, dw_min = 0.001, std(G) = {noise / (2**0.5 * sigma):.1f},"
         f" {runs} runs"
     )
-    foretold = float(equilibrium @ w_star / (w_star @ w_star))
+    predicted = float(equilibrium @ w_star / (w_star @ w_star))
     measured, stderr = mean(learned(Batch))
     yield judged(
         "perturbation: w/w*",
         "Fusi and Abbott 2007",
         setting,
-        foretold,
+        predicted,
         measured,
         stderr,
-        0.02 * foretold,
+        0.02 * predicted,
     )
     yield judged(
         "exact descent from w*: w/w*",
@@ -370,9 +370,9 @@ def rounding(seed: int) -> Iterator[Row]:
             plan = replace(PAIRS, eta=eta, seed=seed)
             state = begin(np.full((runs, n), 0.5), plan)
             Exact(objective, plan, write).advance(state, round(20 / eta))
-            foretold = rounding_floor(lam, eta, q, how == "stochastic")
+            predicted = rounding_floor(lam, eta, q, how == "stochastic")
             x = 1 / (2 * eta)
-            foretold *= 1.0 if how == "stochastic" else 1 - 1 / x + 1 / (3 * x * x)
+            predicted *= 1.0 if how == "stochastic" else 1 - 1 / x + 1 / (3 * x * x)
             measured, stderr = mean(errors(np.diag(lam), state.w, w_star) / q**2)
             setting = f"n = {n}, exact gradients, {runs} runs"
             spread = (
@@ -383,7 +383,7 @@ def rounding(seed: int) -> Iterator[Row]:
                 f"{how}, eta lam = {eta}: E/q^2",
                 "Gupta et al. 2015",
                 setting,
-                foretold / q**2,
+                predicted / q**2,
                 measured,
                 stderr,
                 left,
@@ -448,16 +448,16 @@ def dithered_rounding(seed: int) -> Iterator[Row]:
                 f"n = {n}, l = 1, eta = {eta}, Rademacher pairs, noise of eta G {spread} q, {runs}"
                 " runs"
             )
-            foretold, (measured, stderr) = n * c / (2 * q**2), mean(each)
+            predicted, (measured, stderr) = n * c / (2 * q**2), mean(each)
             claim = f"{how}, s = {spread} q: E/q^2"
             yield judged(
                 claim,
                 "Widrow and Kollar 2008",
                 setting,
-                foretold,
+                predicted,
                 measured,
                 stderr,
-                0.01 * foretold,
+                0.01 * predicted,
             )
 
 

@@ -190,12 +190,12 @@ def read_pulses(
         )
     sequences = _sequences(source, lines[1:], header)
     last_digit = 10.0 ** min(row.exponent for rows in sequences.values() for row in rows)
-    kept = {
+    used = {
         key: [row for row in rows if row.line not in without] for key, rows in sequences.items()
     }
-    labels = list(dict.fromkeys(device for device, _ in kept))
+    labels = list(dict.fromkeys(device for device, _ in used))
     unit = header.kind.removeprefix("conductance").strip(" _()[]") or "the table's unit"
-    read = _arranged(source, labels, kept, -1 if inverted else 1)
+    read = _arranged(source, labels, used, -1 if inverted else 1)
     one_sided = not (read["pulses"] < 0).any()
     _check_cells(source, labels, one_sided, read)
     zero, per_range = 0.0, 1.0
@@ -226,12 +226,12 @@ def _lines(path: str | Path, source: str) -> tuple[list[tuple[int, list[str]]], 
             raise OSError(errno.EFBIG, f"more than {MAX_BYTES} bytes")
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "not a text in UTF-8"
+        why = getattr(error, "strerror", None) or "not UTF-8"
         raise InputError(
             f"{source}: cannot be read ({why}): give a CSV file of measured pulse responses"
         ) from None
     if "\0" in text:
-        raise InputError(f"{source}: not a text (it holds a zero byte): give a CSV file")
+        raise InputError(f"{source}: not a text file (it holds a zero byte): give a CSV file")
     said = (
         line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
     )
@@ -337,7 +337,7 @@ def _row(source: str, line: int, cells: list[str], header: _Header) -> _Row:
     written = _decimal(text["pulse"], header.separator)
     number = -1.0 if written is None else float(written)
     if not (0 <= number <= 1e9 and number == int(number)):
-        raise wrong("pulse", "a whole number >= 0")
+        raise wrong("pulse", "an integer >= 0")
     direction = text["direction"].lower().removesuffix(".0")
     if direction not in DIRECTIONS:
         raise wrong("direction", "1 or up, -1 or down, or 0 before the first pulse")

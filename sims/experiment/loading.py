@@ -7,30 +7,62 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from hardware.config import read_named, toml_names, validated
 from hardware.params import load_chip, with_device
 from perturb.errors import InputError, one_line, shown
 from perturb.settings import plain
-from sims.experiment.schema import Experiment
+from sims.experiment.experiment import Experiment
 
 
 def experiment_names() -> list[str]:
-    """The experiments that come with the package."""
+    """The experiments that come with the package.
+
+    Returns
+    -------
+    list of str
+        Names for `load_experiment`.
+
+    Examples
+    --------
+    >>> "xor" in experiment_names()
+    True
+    """
     return toml_names(files("sims") / "experiments")
 
 
 def load_experiment(
     name_or_path: str | os.PathLike[str], set: Mapping[str, object] | None = None
 ) -> Experiment:
-    """The experiment of that name, or of the TOML file at that path, with the keys of `set`
-    changed.
+    """Load an experiment.
 
-    set: dotted keys to values, such as {"estimation.sigma": 0.02}; a text is read as a TOML value,
-    or else as itself. chip.preset names a chip or a file, relative to the experiment file (in
-    `set`: to the working directory); the other keys of [chip] override it. data.file is found
-    likewise. A mistake in any of it raises InputError.
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        One of `experiment_names`, or the path of a TOML file.
+    set : mapping of str to object, optional
+        Dotted keys to values, such as {"estimation.sigma": 0.02}; a string is read as a TOML value,
+        or else as itself.
+
+    Returns
+    -------
+    Experiment
+        Validated and complete.
+
+    Raises
+    ------
+    InputError
+        For a mistake in any of it: one line that names the key, the value and the remedy.
+
+    Notes
+    -----
+    chip.preset names a chip or a file, relative to the experiment file (in `set`: to the working
+    directory); the other keys of [chip] override it. data.file is found likewise.
+
+    Examples
+    --------
+    >>> experiment = load_experiment("xor", {"estimation.trials": 100})
+    >>> experiment.network.layers, experiment.estimation.trials
+    ((2, 2, 1), 100)
     """
     data, source, folder = read_experiment(name_or_path)
     if set:
@@ -63,7 +95,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
         preset = chip.get("preset", "ideal")
         if not isinstance(preset, str):
             raise InputError(
-                f"{source}: chip.preset = {shown(preset)} must be a text in quotes: the name of a"
+                f"{source}: chip.preset = {shown(preset)} must be a string in quotes: the name of a"
                 " chip or the path of a TOML file"
             )
         try:
@@ -159,16 +191,3 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
             table = table[part]
         table[last] = plain(value)
     return data
-
-
-def to_toml(experiment: Experiment, folder: Path | None = None) -> str:
-    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the
-    presets become.
-
-    folder: where the file will be, so that data.file can be relative to it: run directories name no
-    home directories.
-    """
-    data = experiment.model_dump(exclude_none=True)
-    if folder is not None and experiment.data.file is not None:
-        data["data"]["file"] = Path(os.path.relpath(experiment.data.file, folder)).as_posix()
-    return tomli_w.dumps(data)

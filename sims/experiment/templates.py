@@ -3,8 +3,10 @@
 from typing import Any
 
 from hardware.templates import template
-from sims.datasets import DATASETS
-from sims.experiment.schema import KINDS, Direction, Estimation, Experiment, Run, Weights
+from sims.data.datasets import DATASETS
+from sims.experiment.experiment import Experiment
+from sims.experiment.network import KINDS
+from sims.experiment.schema import Direction, Estimation, Run, Weights
 
 HEAD = """\
 # An experiment for perturb: run it with `perturb run THIS_FILE`, change one key with `--set
@@ -41,10 +43,10 @@ def starter() -> str:
     """The text of a commented experiment file to start from."""
     shown: dict[str, Any] = {}
     takers: dict[str, list[str]] = {}
-    tables = {"network": KINDS, "data": {name: dataset.keys for name, dataset in DATASETS.items()}}
+    tables: dict[str, dict[str, Any]] = {"network": KINDS, "data": DATASETS}
     for table, kinds in tables.items():
-        for kind, keys in kinds.items():
-            for name, default in keys.items():
+        for kind, entry in kinds.items():
+            for name, default in entry.keys.items():
                 takers.setdefault(f"{table}.{name}", []).append(kind)
                 if default not in (None, ..., {}):
                     shown.setdefault(f"{table}.{name}", default)

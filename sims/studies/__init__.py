@@ -2,7 +2,9 @@
 
 A study is a function of the experiment, its problem, `progress` and `should_stop` that yields its
 tables (see `sims.problem.Study`), which have the columns that its view in `reports.studies`
-declares.
+declares. Its options, a table of the experiment file, stand in the same module; so does nothing
+else that others must know of it. Nothing is imported before it is needed: the command line is made
+from this table.
 """
 
 from importlib import import_module
@@ -14,29 +16,84 @@ DIE = "die"
 TRIALS = "perturbations and noise"
 
 
+class Command(NamedTuple):
+    """A command `perturb NAME EXPERIMENT` that does the study on any experiment. short: an option
+    that stands for a key, (option, key, what help says of it). formats: exported at once.
+    """
+
+    name: str
+    help: str
+    short: tuple[str, str, str] | None = None
+    formats: tuple[str, ...] = ()
+
+
 class Registered(NamedTuple):
-    """A study: its function, MODULE.NAME, and what of it comes from run.seed (but for keys of
-    their own).
+    """A study: its function, MODULE.NAME; the class of its table of options, likewise, "" if there
+    is none; what of it comes from run.seed (but for keys of their own); and its command.
     """
 
     function: str
+    options: str = ""
     random: tuple[str, ...] = (START, DIRECTION, DIE, TRIALS)
+    command: Command | None = None
+
+    @property
+    def table(self) -> str:
+        """What the table of its options is called in an experiment."""
+        return self.options.partition(".")[0]
 
     def load(self) -> Any:
         """The function itself."""
-        module, _, name = self.function.partition(".")
-        return getattr(import_module(f"sims.studies.{module}"), name)
+        return _named(self.function)
 
+    def load_options(self) -> Any:
+        """The class of its options itself."""
+        return _named(self.options)
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"sims.studies.{module}"), name)
+
+
+ABLATE = Command(
+    "ablate",
+    "Rank what each imperfection of the chip costs an estimate of g and z: in trials, time and"
+    " energy.",
+    ("--dies", "dies.count", "Dies on which each variant of the chip runs."),
+)
+DIES = Command(
+    "dies",
+    "Estimate g and z on many dies of the chip's design: spread and yield.",
+    ("-n", "dies.count", "How many dies."),
+)
+BUDGET = Command(
+    "budget",
+    "Trials, time and energy to a wanted accuracy, and what to improve first: by theory, without"
+    " simulation.",
+)
+SPECTRUM = Command(
+    "spectrum",
+    "Print and plot the eigenvalues of a network's Hessian at its weights.",
+    ("--k", "spectrum.k", "How many eigenvalues to show at each end."),
+    ("csv", "png"),
+)
 
 STUDIES = {
     "compare": Registered("compare.compare_methods"),
-    "estimators": Registered("estimators.estimators"),
-    "ablation": Registered("ablation.ablation"),
-    "dies": Registered("dies.dies"),
-    "budget": Registered("budget.budget"),
-    "spectrum": Registered("spectrum.spectrum", (START,)),
-    "finite-difference": Registered("finite_difference.finite_difference", (START, DIRECTION)),
-    "uses": Registered("uses.uses", (START,)),
-    "training": Registered("training.training", (START, DIE, TRIALS)),
-    "reproduce": Registered("reproduce.reproduce", ()),
+    "estimators": Registered("estimators.estimators", "estimators.Estimators"),
+    "ablation": Registered("ablation.ablation", "dies.Dies", command=ABLATE),
+    "dies": Registered("dies.dies", "dies.Dies", command=DIES),
+    "budget": Registered("budget.budget", "dies.Dies", command=BUDGET),
+    "spectrum": Registered("spectrum.spectrum", "spectrum.Spectrum", (START,), SPECTRUM),
+    "finite-difference": Registered(
+        "finite_difference.finite_difference",
+        "finite_difference.FiniteDifference",
+        (START, DIRECTION),
+    ),
+    "uses": Registered("uses.uses", "uses.Uses", (START,)),
+    "training": Registered(
+        "training.study.training", "training.options.Training", (START, DIE, TRIALS)
+    ),
+    "reproduce": Registered("reproduce.reproduce", "reproduce.Reproduce", ()),
 }

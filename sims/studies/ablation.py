@@ -11,9 +11,9 @@ from hardware.params import ChipParams, imperfections, value_of, with_value
 from perturb.errors import InputError
 from perturb.theory.quadratic import curvatures
 from perturb.trial.methods import METHODS
-from sims.experiment.schema import Experiment
-from sims.problem import Array, Problem, Progress, ShouldStop, Study, go_on
-from sims.studies.dies import OnDie, on_die
+from sims.experiment.schema import Setup
+from sims.problem import Array, Problem, Progress, ShouldStop, Study, raise_if_stopped
+from sims.studies.dies import Dies, OnDie, on_die
 
 QUANTITIES = ("gradient", "hv")
 GROUPS = ("ideal", "only", "all", "all but")
@@ -30,7 +30,7 @@ class Variant(NamedTuple):
 
 
 def ablation(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Table summary: the ideal chip, each imperfection alone, all together, and all but one, each
     on the same dies and seeds.
@@ -57,7 +57,7 @@ def ablation(
     variants += [Variant("all", "", chip)]
     variants += [Variant("all but", key, without(chip, [key])) for key in found if len(found) > 1]
     known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
-    dies = experiment.dies.count
+    dies = experiment.options(Dies).count
     rows: list[dict] = []
     ideal: list[OnDie] = []
     idle: set[str] = set()  # of parts that are not used
@@ -66,7 +66,7 @@ def ablation(
             continue
         each = []
         for die in range(dies):
-            go_on(should_stop)
+            raise_if_stopped(should_stop)
             each.append(on_die(experiment, problem, variant.params, known, die))
             progress("dies", done * dies + die + 1, len(variants) * dies)
         ideal = ideal or each
@@ -129,9 +129,9 @@ def cost(
     out a die at a time, of both (jackknife, Tukey 1958); NaN where that is not known.
     """
 
-    def ratio(kept: list[int]) -> float:
+    def ratio(chosen: list[int]) -> float:
         own, other = (
-            _needed([dies[i] for i in kept], quantity, accuracy) for dies in (each, ideal)
+            _needed([dies[i] for i in chosen], quantity, accuracy) for dies in (each, ideal)
         )
         return own / other if math.isfinite(other) else math.nan
 
@@ -148,12 +148,12 @@ def cost(
 
 
 def _variant_rows(
-    variant: Variant, each: list[OnDie], ideal: list[OnDie], experiment: Experiment
+    variant: Variant, each: list[OnDie], ideal: list[OnDie], experiment: Setup
 ) -> Iterator[dict]:
     time_s, energy_j = (
         float(np.mean([getattr(die, key) for die in each])) for key in ("time_s", "energy_j")
     )
-    accuracy = experiment.dies.accuracy
+    accuracy = experiment.options(Dies).accuracy
     for quantity in each[0].measured:
         late = np.array([die.measured[quantity][1] for die in each])
         needed = _needed(each, quantity, accuracy)

@@ -3,6 +3,7 @@ without simulating a trial.
 """
 
 import math
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -14,12 +15,15 @@ from perturb.theory.quadratic import curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts
+from sims.studies.dies import Dies
+
+Spent = dict[str, tuple[float, float, float]]  # quantity: trials, seconds, joules to the accuracy
 
 
 def budget(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Tables summary (facts) and sensitivities: what each parameter, made half (or twice) as large,
     saves.
@@ -29,17 +33,16 @@ def budget(
     noise are left to `perturb ablate`.
     """
     e = experiment.estimation
-    accuracy = experiment.dies.accuracy
+    accuracy = experiment.options(Dies).accuracy
     method = METHODS[e.method]
     code = realized_code(experiment.chip, CODES[e.code], problem.w.size)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
     g = problem.objective.gradient(problem.w)
 
-    def spent(chip: ChipParams) -> dict[str, tuple[float, float, float]]:
-        """quantity: (trials, seconds, joules) to the accuracy."""
+    def spent(chip: ChipParams) -> Spent:
         noise = noise_variance(chip, presented, float(g @ g)) ** 0.5
-        foretold = predict(
+        predicted = predict(
             problem.objective,
             problem.w,
             problem.v,
@@ -56,7 +59,7 @@ def budget(
         times = more_trials(chip)
         each = {}
         for quantity in method.quantities:
-            trials = getattr(foretold, quantity).trials_for(accuracy) * times
+            trials = getattr(predicted, quantity).trials_for(accuracy) * times
             each[quantity] = (trials, schedule.time_s(trials), schedule.energy_j(trials))
         return each
 
@@ -80,52 +83,37 @@ def budget(
             Fact("chip_time", seconds, "chip time for it", name, "s"),
             Fact("energy", joules, "energy for it", name, "J"),
         ]
+    table = sensitivities(experiment.chip, now, spent)
+    improving = [row for row in table.to_dict("records") if row["quantity"] == quantity]
+    if improving:
+        best = max(improving, key=lambda row: row["time_saved"])
+        says = f"share of the time saved by {best['change']} of {best['key']}"
+        found.append(Fact("improve_first", best["time_saved"], says, unit="share"))
+    yield "sensitivities", table
+    yield "summary", facts(found)
+
+
+def sensitivities(
+    chip: ChipParams, now: Spent, spent: Callable[[ChipParams], Spent]
+) -> pd.DataFrame:
+    """What each parameter, made half (or twice) as large, saves: first for z (or else the
+    gradient), and what saves most of time and energy together.
+    """
     rows: list[tuple] = []
     for key, times in marked("better").items():
-        better = changed(experiment.chip, key, times)
+        better = changed(chip, key, times)
         if better is None:
             continue
-        value = float(value_of(experiment.chip, key))
+        value = float(value_of(chip, key))
         change = "twice" if times > 1 else "half"
         then = spent(better)
         for name, before in now.items():
-            rows.append(
-                (
-                    key,
-                    value,
-                    change,
-                    name,
-                    *(_saved(*pair) for pair in zip(before, then[name], strict=True)),
-                )
-            )
-    # first z (or else the gradient), and what saves most of time and energy together
-    rows.sort(key=lambda row: (row[3] != quantity, -row[5] - row[6]))
-    table = pd.DataFrame(
-        rows,
-        columns=[
-            "key",
-            "value",
-            "change",
-            "quantity",
-            "trials_saved",
-            "time_saved",
-            "energy_saved",
-        ],
-    )
-    if rows:
-        key, _, change, _, _, saved, _ = max(
-            (row for row in rows if row[3] == quantity), key=lambda row: row[5]
-        )
-        found.append(
-            Fact(
-                "improve_first",
-                saved,
-                f"share of the time saved by {change} of {key}",
-                unit="share",
-            )
-        )
-    yield "sensitivities", table
-    yield "summary", facts(found)
+            saved = (_saved(*pair) for pair in zip(before, then[name], strict=True))
+            rows.append((key, value, change, name, *saved))
+    last = list(now)[-1]
+    rows.sort(key=lambda row: (row[3] != last, -row[5] - row[6]))
+    saves = ["trials_saved", "time_saved", "energy_saved"]
+    return pd.DataFrame(rows, columns=["key", "value", "change", "quantity", *saves])
 
 
 def _saved(before: float, after: float) -> float:

@@ -20,11 +20,11 @@ from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from reports.vocabulary import TARGET_COSINE
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Problem, Progress, ShouldStop, Stopped, Study
 
 
-class Rival(NamedTuple):
+class Candidate(NamedTuple):
     """One of the methods that a run sets side by side."""
 
     method: str
@@ -33,21 +33,28 @@ class Rival(NamedTuple):
     r: float
 
 
+def candidates(experiment: Setup) -> tuple[Candidate, list[Candidate]]:
+    """The method of [estimation], and all that are compared, in the order of METHODS and CODES."""
+    e = experiment.estimation
+    primary = Candidate(e.method, e.code, e.sigma, e.r)
+    others = [
+        Candidate(other.method, other.code, other.sigma or e.sigma, other.r or e.r)
+        for other in e.compare_with
+    ]
+    order = list(dict.fromkeys([primary, *others]))
+    order.sort(key=lambda each: (list(METHODS).index(each.method), list(CODES).index(each.code)))
+    return primary, order
+
+
 def compare_methods(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Tables summary, weights, convergence, timeline, energy; of a method that was interrupted,
     what it had done.
     """
     e = experiment.estimation
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
-    primary = Rival(e.method, e.code, e.sigma, e.r)
-    others = [
-        Rival(other.method, other.code, other.sigma or e.sigma, other.r or e.r)
-        for other in e.compare_with
-    ]
-    order = list(dict.fromkeys([primary, *others]))
-    order.sort(key=lambda rival: (list(METHODS).index(rival.method), list(CODES).index(rival.code)))
+    primary, order = candidates(experiment)
     evaluations = e.trials * METHODS[e.method].evaluations_per_trial
 
     # rows of the tables
@@ -57,35 +64,21 @@ def compare_methods(
     timeline: list[tuple] = []
     energy: list[tuple] = []
     stopped = False
-    for rival in order:
-        method = METHODS[rival.method]
+    for candidate in order:
+        method = METHODS[candidate.method]
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = Chip(
             experiment.made_chip(),
             problem.objective,
             problem.w,
             problem.v,
-            *rival,
+            *candidate,
             experiment.run.seed,
             e.presentation,
             experiment.run.fidelity,
             precision=experiment.run.precision,
         )
-        reading = chip.datapath.reading
-        predicted = predict(
-            problem.objective,
-            problem.w,
-            problem.v,
-            method,
-            chip.design.code,
-            rival.sigma,
-            rival.r,
-            reading.variance(chip.presented) ** 0.5,
-            e.presentation,
-            known,
-            trials,
-            experiment.run.seed,
-        )
+        predicted = _prediction(problem, chip, candidate, known, trials, experiment)
         start = time.perf_counter()
         done = 0
         estimate: Estimate | None = None
@@ -95,33 +88,35 @@ def compare_methods(
                 estimate = chip.run(piece)
                 done += piece
                 progress(
-                    f"{rival.method}/{rival.code}", done * method.evaluations_per_trial, evaluations
+                    f"{candidate.method}/{candidate.code}",
+                    done * method.evaluations_per_trial,
+                    evaluations,
                 )
             if stopped:
                 break
             assert estimate is not None
             compared = compare_at(chip.point, estimate, known)
-            convergence += _convergence_rows(rival, estimate, compared, predicted)
+            convergence += _convergence_rows(candidate, estimate, compared, predicted)
         if estimate is None or done < 3:
             break
         compared = compare_at(chip.point, estimate, known)
         status = "complete" if done == trials else "partial"
         fixed = {
-            "primary": rival == primary,
+            "primary": candidate == primary,
             "status": status,
             "wall_time_s": time.perf_counter() - start,
         }
         faultless = None
         if not stopped and chip.fault_free is not None:
             faultless = _without_faults(
-                chip, chip.fault_free, rival, trials, known, progress, should_stop
+                chip, chip.fault_free, candidate, trials, known, progress, should_stop
             )
             stopped = faultless is None
-        summary += _summary_rows(rival, estimate, compared, predicted, chip, faultless, fixed)
-        weights.append(_weights(rival, problem, compared))
-        timeline += [(rival.method, rival.code, *interval) for interval in chip.trace]
+        summary += _summary_rows(candidate, estimate, compared, predicted, chip, faultless, fixed)
+        weights.append(_weights(candidate, problem, compared))
+        timeline += [(candidate.method, candidate.code, *interval) for interval in chip.trace]
         energy += [
-            (rival.method, rival.code, cause, joules)
+            (candidate.method, candidate.code, cause, joules)
             for cause, joules in chip.energy_by_cause.items()
         ]
         if stopped:
@@ -136,10 +131,34 @@ def compare_methods(
         raise Stopped
 
 
+def _prediction(
+    problem: Problem,
+    chip: Chip,
+    candidate: Candidate,
+    known: list[Curvature],
+    trials: int,
+    experiment: Setup,
+) -> Prediction:
+    return predict(
+        problem.objective,
+        problem.w,
+        problem.v,
+        METHODS[candidate.method],
+        chip.design.code,
+        candidate.sigma,
+        candidate.r,
+        chip.datapath.reading.variance(chip.presented) ** 0.5,
+        experiment.estimation.presentation,
+        known,
+        trials,
+        experiment.run.seed,
+    )
+
+
 def _without_faults(
     chip: Chip,
     params: ChipParams,
-    rival: Rival,
+    candidate: Candidate,
     trials: int,
     known: list[Curvature],
     progress: Progress,
@@ -156,7 +175,7 @@ def _without_faults(
         chip.objective,
         chip.w,
         chip.v,
-        *rival,
+        *candidate,
         design.seed,
         design.presentation,
         "batch",
@@ -169,7 +188,7 @@ def _without_faults(
         piece = min(_piece(again), trials - done)
         estimate = again.run(piece)
         done += piece
-        progress(f"{rival.method}/{rival.code} without faults", done, trials)
+        progress(f"{candidate.method}/{candidate.code} without faults", done, trials)
     assert estimate is not None
     return compare_at(chip.point, estimate, known)
 
@@ -192,7 +211,7 @@ def _piece(chip: Chip) -> int:
 
 
 def _summary_rows(
-    rival: Rival,
+    candidate: Candidate,
     estimate: Estimate,
     compared: Comparison,
     predicted: Prediction,
@@ -200,7 +219,7 @@ def _summary_rows(
     faultless: Comparison | None,
     fixed: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    method = METHODS[rival.method]
+    method = METHODS[candidate.method]
     rows = []
     for quantity in method.quantities:
         measured = getattr(compared, quantity)
@@ -211,8 +230,8 @@ def _summary_rows(
         rows.append(
             {
                 "quantity": quantity,
-                "method": rival.method,
-                "code": rival.code,
+                "method": candidate.method,
+                "code": candidate.code,
                 "n_weights": chip.w.size,
                 "trials": estimate.trials,
                 "evaluations": estimate.evaluations,
@@ -227,8 +246,8 @@ def _summary_rows(
                 "events": chip.events,
                 "limit_z_rms": measured.limit_z_rms,
                 "label": method.label if quantity == "hv" or not method.estimates_hv else "",
-                "sigma": rival.sigma,
-                "r": rival.r if method.displaced else np.nan,
+                "sigma": candidate.sigma,
+                "r": candidate.r if method.displaced else np.nan,
                 "broadcasts": method.broadcasts if quantity == "hv" else "dE",
                 "predicted_cosine": expected,
                 "limit_cosine": theory.limit_cosine,
@@ -256,12 +275,12 @@ def _summary_rows(
 
 
 def _convergence_rows(
-    rival: Rival, estimate: Estimate, compared: Comparison, predicted: Prediction
+    candidate: Candidate, estimate: Estimate, compared: Comparison, predicted: Prediction
 ) -> list[dict[str, Any]]:
     return [
         {
-            "method": rival.method,
-            "code": rival.code,
+            "method": candidate.method,
+            "code": candidate.code,
             "quantity": quantity,
             "trials": estimate.trials,
             "evaluations": estimate.evaluations,
@@ -272,18 +291,18 @@ def _convergence_rows(
                 getattr(predicted, quantity).relative_error(estimate.trials)
             ),
         }
-        for quantity in METHODS[rival.method].quantities
+        for quantity in METHODS[candidate.method].quantities
     ]
 
 
-def _weights(rival: Rival, problem: Problem, compared: Comparison) -> pd.DataFrame:
+def _weights(candidate: Candidate, problem: Problem, compared: Comparison) -> pd.DataFrame:
     unit_from, unit_to = problem.network.weight_units()
     g = compared.gradient
     z = compared.hv
     return pd.DataFrame(
         {
-            "method": rival.method,
-            "code": rival.code,
+            "method": candidate.method,
+            "code": candidate.code,
             "index": np.arange(problem.w.size),
             "unit_from": unit_from,
             "unit_to": unit_to,

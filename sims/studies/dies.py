@@ -5,16 +5,29 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 from scipy.stats import binomtest
 
 from hardware.chip import Chip
+from hardware.config import Table
 from hardware.params import ChipParams
 from perturb.seeds import nth_seed
 from perturb.theory.comparison import compare_at
 from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.methods import METHODS
-from sims.experiment.schema import Experiment
-from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, go_on
+from sims.experiment.schema import Setup
+from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, raise_if_stopped
+
+
+class Dies(Table):
+    """Of the studies "dies", "ablation" and "budget"."""
+
+    count: int = Field(
+        16, ge=1, le=10**6, description="dies made of the chip's design, the first of them chip.die"
+    )
+    accuracy: float = Field(
+        0.9, ge=0.001, lt=1, description="cosine with the exact answer that is wanted"
+    )
 
 
 class OnDie(NamedTuple):
@@ -29,7 +42,7 @@ class OnDie(NamedTuple):
 
 
 def on_die(
-    experiment: Experiment, problem: Problem, params: ChipParams, known: list[Curvature], die: int
+    experiment: Setup, problem: Problem, params: ChipParams, known: list[Curvature], die: int
 ) -> OnDie:
     e = experiment.estimation
     seed = nth_seed(experiment.run.seed, "run", die)
@@ -61,16 +74,14 @@ def on_die(
     return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, "; ".join(chip.incidents))
 
 
-def dies(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
-) -> Study:
+def dies(experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables summary (facts: spread and yield) and dies: cosine and relative error of every die."""
     known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
-    options = experiment.dies
+    options = experiment.options(Dies)
     chip = experiment.made_chip()
     rows: list[tuple] = []
     for die in range(options.count):
-        go_on(should_stop)
+        raise_if_stopped(should_stop)
         found = on_die(experiment, problem, chip, known, die)
         rows += [
             (chip.of_run(die).die, quantity, *each[1], found.incidents)

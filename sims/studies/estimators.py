@@ -3,10 +3,13 @@ bias, error and cost.
 """
 
 import time
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
+from hardware.config import Table
 from perturb.estimation.design import Design
 from perturb.estimation.engine import run_trials
 from perturb.estimation.point import Point
@@ -23,14 +26,31 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from reports.vocabulary import TARGET_COSINE
-from sims.experiment.schema import Experiment
-from sims.problem import Problem, Progress, ShouldStop, Study, go_on
+from sims.experiment.schema import CodeName, MethodName, Setup
+from sims.problem import Problem, Progress, ShouldStop, Study, raise_if_stopped
 
 NAMES = ("quantity", "method", "code", "n_weights", "trials", "evaluations")
 
 
+SEVERAL = Field(strict=False, max_length=100)
+
+
+class Estimators(Table):
+    """Of the study "estimators"."""
+
+    methods: Annotated[tuple[MethodName, ...], SEVERAL] = Field(
+        (), description="methods compared; [] = all"
+    )
+    codes: Annotated[tuple[CodeName, ...], SEVERAL] = Field(
+        (), description="codes compared; [] = all"
+    )
+    repeats: int = Field(
+        16, ge=2, le=10**6, description="times that each is run, with seeds derived from run.seed"
+    )
+
+
 def estimators(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Table summary, a row per quantity, method and code, see `reports.frames`.
 
@@ -38,7 +58,7 @@ def estimators(
     seeds derived from run.seed. All errors are relative to the size of the exact answer.
     """
     e = experiment.estimation
-    options = experiment.estimators
+    options = experiment.options(Estimators)
     unit = experiment.chip.error_unit
     point = Point(problem.objective, problem.w, problem.v)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
@@ -56,7 +76,7 @@ def estimators(
     rows: list[tuple] = []
     columns: list[str] = []
     for done, (method, code) in enumerate(pairs):
-        go_on(should_stop)
+        raise_if_stopped(should_stop)
         trials = max(3, round(budget / method.evaluations_per_trial))
         predicted = predict(
             problem.objective,
@@ -121,12 +141,12 @@ def _judged(
     chance = float((values.var(0, ddof=1) / len(values)).sum())
     bias = float(((values.mean(0) - exact) ** 2).sum()) - chance
     errors = np.array([comparison.relative_error for comparison in each])
-    foretold, quadratic = (
+    predicted, quadratic = (
         float(np.linalg.norm(theory.limit + more - exact)) / size for more in (shift, 0.0)
     )
-    error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + foretold**2
+    error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + predicted**2
     return {
-        "predicted_bias": foretold,
+        "predicted_bias": predicted,
         "measured_bias": max(bias, 0.0) ** 0.5 / size,
         "bias_resolution": chance**0.5 / size,
         "predicted_error": float(np.sqrt(np.maximum(error, 0.0))),

@@ -6,25 +6,51 @@ from copy import copy
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, model_validator
 
+from hardware.config import Positive, Table
+from perturb.errors import InputError
 from perturb.networks.derivatives import finite_difference_hvp, finite_difference_step
 from perturb.networks.objective import Objective
 from perturb.networks.recurrent import RecurrentObjective
 from perturb.networks.settling import NotSettled
-from sims.experiment.schema import Experiment
+from sims.experiment.schema import Setup
 from sims.problem import Array, Fact, Problem, Progress, ShouldStop, Stopped, Study, facts
 
 KINDS = ("one-sided", "central")
 EXACT = "R{backprop}"
 
 
+class FiniteDifference(Table):
+    """Of the study "finite-difference"."""
+
+    smallest: Positive = Field(
+        1e-12, description="smallest displacement |r v|, in units of the weights"
+    )
+    largest: Positive = Field(
+        10.0, description="largest displacement |r v|, in units of the weights"
+    )
+    points: int = Field(
+        79, ge=3, le=10_000, description="displacements tried, evenly spaced in the logarithm"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "FiniteDifference":
+        if not self.smallest < self.largest:
+            raise InputError(
+                f"smallest = {self.smallest} must be less than largest = {self.largest}: exchange"
+                " them"
+            )
+        return self
+
+
 def finite_difference(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Tables errors: |difference - Hv| / |Hv| of both kinds of difference at every displacement |r
     v|, NaN where a recurrent network does not settle; and summary (facts).
     """
-    options = experiment.finite_difference
+    options = experiment.options(FiniteDifference)
     objective = problem.objective
     w = problem.w
     v = problem.v

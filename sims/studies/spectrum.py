@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
+from hardware.config import Table
 from perturb import curvature
-from sims.experiment.schema import Experiment
-from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts
-from sims.studies.training_theory import stable_rate
+from sims.experiment.schema import Setup
+from sims.problem import Array, Fact, Interruptible, Problem, Progress, ShouldStop, Study, facts
+from sims.studies.training.theory import stable_rate
 
 EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
 # of the largest |eigenvalue|: what quadrature cannot tell from zero, and where most eigenvalues of
@@ -16,8 +18,18 @@ EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
 NEAR_ZERO = 1e-3
 
 
+class Spectrum(Table):
+    """Of the study "spectrum"."""
+
+    k: int = Field(5, ge=1, le=1000, description="eigenvalues shown at each end")
+    probes: int = Field(
+        10, ge=2, le=10_000, description="random vectors of the density, above 3,000 weights"
+    )
+    steps: int = Field(100, ge=2, le=10_000, description="Lanczos steps from each of them")
+
+
 def spectrum(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
+    experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
     """Tables extremes (both ends), summary (facts) and eigenvalues: all of H, or the nodes of
     stochastic Lanczos quadrature.
@@ -25,8 +37,8 @@ def spectrum(
     Networks of up to 3,000 weights are diagonalised; larger ones take [spectrum] probes x steps
     Hessian-vector products.
     """
-    options = experiment.spectrum
-    objective = Attentive(problem.objective, should_stop)
+    options = experiment.options(Spectrum)
+    objective = Interruptible(problem.objective, should_stop)
     w = problem.w
     n = problem.w.size
     k = min(options.k, n // 2 or 1)
@@ -66,47 +78,45 @@ def spectrum(
         np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged"
     )
     near = NEAR_ZERO * max(float(np.abs(part).max()) for part in (values, ends.values) if part.size)
+    stable = stable_rate(values) if n <= EXACT else stable_rate(density.nodes.ravel(), n * weights)
+    found += _facts_of_all(over_all, n, near, stable)
+    yield "eigenvalues", eigenvalues
+    yield "summary", facts([*found, products._replace(value=float(used + ends.n_products))])
+    progress("parts", 2, 2)
+
+
+def _facts_of_all(
+    over_all: Callable[[Callable[[Array], Array]], tuple[float, float]],
+    n: int,
+    near: float,
+    stable: float,
+) -> list[Fact]:
+    """Facts of the whole spectrum. over_all: the sum of a function over the n eigenvalues, with its
+    standard error; near: up to which one is near zero.
+    """
     total, stderr = over_all(lambda x: x)
     positive, positive_stderr = over_all(lambda x: np.maximum(x, 0.0))
-    stable = stable_rate(values) if n <= EXACT else stable_rate(density.nodes.ravel(), n * weights)
+    negative = over_all(lambda x: (x < -near) / n)
+    near_zero = over_all(lambda x: (np.abs(x) <= near) / n)
     about = f"{NEAR_ZERO:g} of the largest |eigenvalue|"
-    yield "eigenvalues", eigenvalues
-    yield (
-        "summary",
-        facts(
-            [
-                *found,
-                Fact("trace", total, "tr H, the sum of all", stderr=stderr),
-                _share(
-                    "share_negative",
-                    over_all(lambda x: (x < -near) / n),
-                    f"clearly below zero, by {about}",
-                ),
-                _share(
-                    "share_near_zero",
-                    over_all(lambda x: (np.abs(x) <= near) / n),
-                    f"within {about}",
-                ),
-                Fact(
-                    "positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr
-                ),
-                Fact(
-                    "2/tr_H",
-                    2 / total if total > 0 else np.inf,
-                    "learning by weight perturbation, a trial per update, diverges above this rate"
-                    " if no eigenvalue is negative",
-                ),
-                Fact(
-                    "stable_learning_rate",
-                    stable,
-                    "of weight perturbation, a trial per update, for the modes that can be stable:"
-                    " those of positive curvature",
-                ),
-                products._replace(value=float(used + ends.n_products)),
-            ]
+    return [
+        Fact("trace", total, "tr H, the sum of all", stderr=stderr),
+        _share("share_negative", negative, f"clearly below zero, by {about}"),
+        _share("share_near_zero", near_zero, f"within {about}"),
+        Fact("positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr),
+        Fact(
+            "2/tr_H",
+            2 / total if total > 0 else np.inf,
+            "learning by weight perturbation, a trial per update, diverges above this rate"
+            " if no eigenvalue is negative",
         ),
-    )
-    progress("parts", 2, 2)
+        Fact(
+            "stable_learning_rate",
+            stable,
+            "of weight perturbation, a trial per update, for the modes that can be stable:"
+            " those of positive curvature",
+        ),
+    ]
 
 
 def _share(measure: str, found: tuple[float, float], where: str) -> Fact:

@@ -7,21 +7,33 @@ gradient-equivalents.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
+from pydantic import Field
 from scipy.stats import spearmanr
 
+from hardware.config import Positive, Table
 from perturb import curvature
 from perturb.errors import InputError
-from perturb.networks.boltzmann import Boltzmann
 from perturb.networks.objective import Objective
 from sims.data.classes import Classes, accuracy
-from sims.datasets import load_split
-from sims.experiment.schema import Experiment
-from sims.problem import Array, Attentive, Fact, Problem, Progress, ShouldStop, Study, facts, go_on
+from sims.data.loading import load_split
+from sims.experiment.network import KINDS
+from sims.experiment.schema import Setup
+from sims.problem import (
+    Array,
+    Fact,
+    Interruptible,
+    Problem,
+    Progress,
+    ShouldStop,
+    Study,
+    facts,
+    raise_if_stopped,
+)
+from sims.studies.optimisers import OPTIMISERS, descent, lowest, polished
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
 MODES = 10
@@ -33,7 +45,30 @@ STEEP = 1e-6
 CLEARLY = 0.03
 SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
 
-State = tuple[float, Array]  # gradient-equivalents spent, weights
+Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
+
+
+class Uses(Table):
+    """Of the study "uses"."""
+
+    decay: Positive = Field(
+        1e-3,
+        description=(
+            "weight decay alpha: E + alpha |w|^2 / 2 is minimised, so that there is a minimum"
+        ),
+    )
+    decays: Decays = Field(
+        (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), description="weight decays whose evidence is compared"
+    )
+    test_samples: int = Field(
+        200,
+        ge=1,
+        le=10**8,
+        description="further patterns, held back to test with, if data.test = 0",
+    )
+    budget: int = Field(
+        1000, ge=10, le=10**7, description="gradient-equivalents that each optimiser may spend"
+    )
 
 
 class Split(NamedTuple):
@@ -46,15 +81,13 @@ class Split(NamedTuple):
     accuracy: Callable[[Array], float]
 
 
-def uses(
-    experiment: Experiment, problem: Problem, progress: Progress, should_stop: ShouldStop
-) -> Study:
+def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables optimisation, eigenvalues, modes, evidence, pruning and, grown by each, summary; see
     `reports.frames`.
 
     More than 3,000 weights, or a point that is no minimum in the end, raise InputError.
     """
-    options = experiment.uses
+    options = experiment.options(Uses)
     w = problem.w
     if w.size > MAX_WEIGHTS:
         raise InputError(
@@ -83,12 +116,44 @@ def uses(
         yield "summary", facts(found)
     progress("parts", 1, 4)
 
-    minimum = polished(objective, _lowest(objective, w, options.budget))
+    minimum = polished(objective, lowest(objective, w, options.budget))
     values, vectors = np.linalg.eigh(objective.hessian(minimum))
     yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
+    found += _facts_of_minimum(problem, objective, minimum, values, vectors[:, -1])
+    yield "modes", time_constants(objective, minimum, values, vectors)
+    yield "summary", facts(found)
+    progress("parts", 2, 4)
+
+    tried = []
+    for alpha in options.decays:
+        tried.append(evidence(split, w, alpha, options.budget))
+        yield "evidence", pd.DataFrame(tried)
+    found += _facts_of_evidence(tried, w.size)
+    yield "summary", facts(found)
+    progress("parts", 3, 4)
+
+    shown: list[tuple] = []
+    for some in prune(split, objective, minimum, should_stop):
+        shown += some
+        yield (
+            "pruning",
+            pd.DataFrame(
+                shown, columns=["method", "removed", "train_error", "test_error", "test_accuracy"]
+            ),
+        )
+    correlation = obd_against_truth(objective, minimum)
+    says = "rank correlation of saliencies with what removing one weight costs"
+    found.append(Fact("rank_correlation", correlation, says, "OBD"))
+    yield "summary", facts(found)
+    progress("parts", 4, 4)
+
+
+def _facts_of_minimum(
+    problem: Problem, objective: Objective, minimum: Array, values: Array, last: Array
+) -> list[Fact]:
+    """InputError if the point is no minimum. last: the eigenvector of the largest of `values`."""
     top = float(values[-1])
     low = float(values[0])
-    last = vectors[:, -1]
     slope = float(np.linalg.norm(objective.gradient(minimum)))
     if low <= 0 or slope > STEEP * top * float(np.linalg.norm(minimum)):
         kinks = "; kinks of relu are a reason: use another activation" if _has_relu(problem) else ""
@@ -96,9 +161,8 @@ def uses(
             f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise"
             f" uses.decay or uses.budget{kinks}"
         )
-    yield "modes", time_constants(objective, minimum, values, vectors)
     above, below = (growth(objective, minimum, last, times * 2 / top) for times in (1.01, 0.99))
-    found += [
+    return [
         Fact("gradient_at_minimum", slope, "|g|, zero but for rounding"),
         Fact(
             "condition_number",
@@ -113,79 +177,60 @@ def uses(
         ),
         Fact("growth_below", below, "the same at 0.99 times that rate; theory 0.98"),
     ]
-    yield "summary", facts(found)
-    progress("parts", 2, 4)
 
-    tried = []
-    for alpha in options.decays:
-        tried.append(evidence(split, w, alpha, options.budget))
-        yield "evidence", pd.DataFrame(tried)
+
+def _facts_of_evidence(tried: list[dict[str, float]], n: int) -> list[Fact]:
+    """Of the weight decay of largest evidence, for n weights; none where no decay has any."""
     ranked = [row for row in tried if np.isfinite(row["log_evidence"])]
-    if ranked:
-        best = max(ranked, key=lambda row: row["log_evidence"])
-        lowest = min(row["test_error"] for row in tried)
-        found += [
-            Fact(
-                "decay",
-                best["decay"],
-                "the weight decay of largest evidence, of those compared at a minimum",
-                EVIDENCE,
-            ),
-            Fact(
-                "test_error",
-                best["test_error"],
-                f"of a held-back pattern; the smallest of all is {lowest:.3g}",
-                EVIDENCE,
-            ),
-            Fact(
-                "gamma",
-                best["gamma"],
-                f"well-determined parameters, of {w.size} (MacKay 1992)",
-                EVIDENCE,
-            ),
-            Fact(
-                "negative_eigenvalues",
-                best["negative"],
-                "of H without decay: directions that only the decay holds",
-                EVIDENCE,
-            ),
-        ]
-        yield "summary", facts(found)
-    progress("parts", 3, 4)
-
-    shown: list[tuple] = []
-    for some in prune(split, objective, minimum, should_stop):
-        shown += some
-        yield (
-            "pruning",
-            pd.DataFrame(
-                shown, columns=["method", "removed", "train_error", "test_error", "test_accuracy"]
-            ),
-        )
-    told = obd_against_truth(objective, minimum)
-    says = "rank correlation of saliencies with what removing one weight costs"
-    found.append(Fact("rank_correlation", told, says, "OBD"))
-    yield "summary", facts(found)
-    progress("parts", 4, 4)
+    if not ranked:
+        return []
+    best = max(ranked, key=lambda row: row["log_evidence"])
+    smallest = min(row["test_error"] for row in tried)
+    return [
+        Fact(
+            "decay",
+            best["decay"],
+            "the weight decay of largest evidence, of those compared at a minimum",
+            EVIDENCE,
+        ),
+        Fact(
+            "test_error",
+            best["test_error"],
+            f"of a held-back pattern; the smallest of all is {smallest:.3g}",
+            EVIDENCE,
+        ),
+        Fact(
+            "gamma",
+            best["gamma"],
+            f"well-determined parameters, of {n} (MacKay 1992)",
+            EVIDENCE,
+        ),
+        Fact(
+            "negative_eigenvalues",
+            best["negative"],
+            "of H without decay: directions that only the decay holds",
+            EVIDENCE,
+        ),
+    ]
 
 
 def _has_relu(problem: Problem) -> bool:
     return "relu" in getattr(problem.network, "activations", ())
 
 
-def _split(experiment: Experiment, problem: Problem, should_stop: ShouldStop) -> Split:
+def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Split:
     network = problem.network
     data = experiment.data
     n = problem.objective.n_patterns
-    if isinstance(network, Boltzmann):
+    if KINDS[experiment.network.kind].states:
         raise InputError(
-            'network.kind = "boltzmann" has no patterns to hold back for study = "uses": choose'
-            " another kind"
+            f'network.kind = "{experiment.network.kind}" has no patterns to hold back for'
+            ' study = "uses": choose another kind'
         )
     key, wanted = (
         ("data.test", data.test)
         if data.test
-        else ("uses.test_samples", experiment.uses.test_samples)
+        else ("uses.test_samples", experiment.options(Uses).test_samples)
     )
     data = data.model_copy(update={"samples": n, "test": wanted})
     x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)
@@ -198,127 +243,7 @@ def _split(experiment: Experiment, problem: Problem, should_stop: ShouldStop) ->
             accuracy(found.confusion(test, w)) if found.names else float("nan")
         )  # targets that are any numbers
 
-    return Split(Attentive(train, should_stop), Attentive(test, should_stop), share)
-
-
-# ---- optimisation
-
-
-def gradient_descent(objective: Objective, w: Array, budget: float) -> Iterator[State]:
-    """w := w - g / lambda_max, with |lambda_max| by power iteration every 50 updates, at most 20
-    products.
-    """
-    spent = 0.0
-    rate = 1.0
-    for update in range(int(budget)):
-        if update % 50 == 0:
-            top = curvature.power_iteration(objective, w, tolerance=0.02, max_products=20)
-            rate = 1 / abs(float(top.values[0]))
-            spent = spent + top.n_products
-        w = w - rate * objective.gradient(w)
-        spent = spent + 1
-        yield spent, w
-        if spent >= budget:
-            return
-
-
-def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
-    """SciPy's L-BFGS-B with ten corrections; a state for every point where it asks for E and its
-    gradient.
-    """
-    asked: list[Array] = []
-
-    def both(w: Array) -> tuple[float, Array]:
-        asked.append(w.copy())
-        return objective.error(w), objective.gradient(w)
-
-    options = {
-        "maxfun": int(budget),
-        "maxiter": int(budget),
-        "maxcor": 10,
-        "ftol": 0.0,
-        "gtol": 0.0,
-    }
-    minimize(both, w, jac=True, method="L-BFGS-B", options=options)
-    yield from ((float(spent), w) for spent, w in enumerate(asked[: int(budget)], 1))
-
-
-def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
-    """Steps of `curvature.newton_step`, solved to min(1/2, sqrt|g|) (Nocedal and Wright 2006; |g|
-    in units of the first), with backtracking; a step that met negative curvature is doubled as long
-    as that lowers E.
-    """
-    spent = 0.0
-    E = objective.error(w)
-    first = 0.0
-    while spent < budget:
-        g = objective.gradient(w)
-        first = first or float(np.linalg.norm(g))
-        size = float(np.linalg.norm(g)) / (first or 1.0)
-        left = max(2, int(budget - spent))
-        step = curvature.newton_step(
-            objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size)
-        )
-        spent += 1 + step.n_products
-        alpha = 1.0
-        slope = float(g @ step.p)
-        E_next = objective.error(w + step.p)
-        spent += 1 / 3
-        while not E_next <= E + 1e-4 * alpha * slope and alpha > 1e-10:
-            alpha = alpha / 2
-            spent = spent + 1 / 3
-            E_next = objective.error(w + alpha * step.p)
-        while (
-            step.negative_curvature
-            and alpha < 1e6
-            and (E_further := objective.error(w + 2 * alpha * step.p)) < E_next
-        ):
-            alpha = 2 * alpha
-            spent = spent + 1 / 3
-            E_next = E_further
-        if not E_next < E:
-            return  # as low as rounding lets it get
-        w = w + alpha * step.p
-        E = E_next
-        yield spent, w
-
-
-OPTIMISERS = {"gradient descent": gradient_descent, "L-BFGS": l_bfgs, "Newton-CG": newton_cg}
-
-
-def descent(
-    name: str, objective: Objective, w: Array, budget: float
-) -> list[tuple[float, float, float]]:
-    """(spent, E, |g|) along one optimiser, at costs at least 3 % apart; E is the lowest so far."""
-    rows = [(0.0, objective.error(w), float(np.linalg.norm(objective.gradient(w))))]
-    lowest = objective.error(w)
-    shown = 0.0
-    states = list(OPTIMISERS[name](objective, w, budget))
-    for index, (spent, at) in enumerate(states):
-        lowest = min(lowest, objective.error(at))
-        if spent >= 1.03 * shown or index == len(states) - 1:
-            rows.append((spent, lowest, float(np.linalg.norm(objective.gradient(at)))))
-            shown = spent
-    return rows
-
-
-def _lowest(objective: Objective, w: Array, budget: float) -> Array:
-    """Where L-BFGS has the lowest E."""
-    return min((at for _, at in l_bfgs(objective, w, budget)), key=objective.error)
-
-
-def polished(objective: Objective, w: Array) -> Array:
-    """w at a minimum, by Newton-CG until E falls no more; then by the equations alone, which
-    rounding of E does not limit.
-    """
-    for _, at in newton_cg(objective, w, 50 * w.size):
-        w = at
-    for _ in range(3):
-        step = curvature.newton_step(objective, w, method="minres", tolerance=1e-10)
-        if np.linalg.norm(objective.gradient(w + step.p)) >= np.linalg.norm(objective.gradient(w)):
-            break
-        w = w + step.p
-    return w
+    return Split(Interruptible(train, should_stop), Interruptible(test, should_stop), share)
 
 
 # ---- convergence
@@ -376,7 +301,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
     """
     objective = split.train.with_decay(alpha)
     S = split.train.n_patterns
-    at = polished(objective, _lowest(objective, w, budget))
+    at = polished(objective, lowest(objective, w, budget))
     values = np.linalg.eigvalsh(split.train.hessian(at))
     row = {
         "decay": alpha,
@@ -428,15 +353,15 @@ def prune(
     }
     counts = {round(share * n) for share in SHARES}
     for count, obs in surgeon(np.linalg.inv(objective.hessian(minimum)), minimum, max(counts)):
-        go_on(should_stop)
+        raise_if_stopped(should_stop)
         if count in counts:
-            kept = {
+            pruned = {
                 name: np.where(np.isin(np.arange(n), order[:count]), 0.0, minimum)
                 for name, order in orders.items()
             }
             yield [
                 (name, count / n, split.train.error(w), split.test.error(w), split.accuracy(w))
-                for name, w in {**kept, "OBS": obs}.items()
+                for name, w in {**pruned, "OBS": obs}.items()
             ]
 
 

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from perturb.errors import InputError
 from perturb.threads import VARIABLE
 from reports.store.sweep_database import Outcome
-from sims.experiment.schema import Experiment
+from sims.experiment.experiment import Experiment
 from sims.problem import prepare
 from sims.runner import study_tables, without_places
 
@@ -43,8 +43,8 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
         status = "done"
     except InputError as mistake:
         error = without_places(str(mistake))
-    # a bug: it must not stop the other cells, so its traceback is kept and told with the failed
-    # cell
+    # a bug: it must not stop the other cells, so its traceback is stored and shown with the
+    # failed cell
     except Exception:
         error = without_places(traceback.format_exc())
     return Outcome(status, started, time.perf_counter() - clock, rows, error, tables)

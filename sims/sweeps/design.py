@@ -3,15 +3,13 @@
 from collections.abc import Callable, Collection, Mapping
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from perturb.errors import InputError, cut, one_line, shown
 from perturb.settings import flat, plain, toml
-
-if TYPE_CHECKING:
-    from sims.experiment.schema import Sweep
+from sims.experiment.schema import Sweep
 
 MAX_CELLS = 1_000_000
 Values = list[Any]
@@ -34,10 +32,10 @@ class Range(NamedTuple):
         )
 
 
-def points(sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
+def points(sweep: Sweep, is_integer: Callable[[str], bool]) -> list[Point]:
     """Every point of [sweep]: the product of the lists in `vary`, of the lists in `zip` entry by
     entry, and of the points drawn from ranges, in the order in which they stand there, the last
-    fastest. is_whole(key): whether computed numbers are rounded.
+    fastest. is_integer(key): whether computed numbers are rounded.
     """
     varied, zipped = (
         {key: values_of(key, spec) for key, spec in flat(table).items()}
@@ -50,7 +48,7 @@ def points(sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
         if isinstance(values, Range):
             ranges[key] = values
         else:
-            axes.append([{key: value} for value in rounded(values, is_whole(key))])
+            axes.append([{key: value} for value in rounded(values, is_integer(key))])
     lists = {}
     for key, values in zipped.items():
         if isinstance(values, Range):
@@ -70,7 +68,7 @@ def points(sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
             ]
         )
     if ranges:
-        axes.append(drawn(ranges, sweep, is_whole))
+        axes.append(drawn(ranges, sweep, is_integer))
     count = prod(map(len, axes)) * sweep.repeats
     if count > MAX_CELLS:
         raise InputError(
@@ -83,7 +81,7 @@ def points(sweep: "Sweep", is_whole: Callable[[str], bool]) -> list[Point]:
 
 
 def drawn(
-    ranges: Mapping[str, Range], sweep: "Sweep", is_whole: Callable[[str], bool]
+    ranges: Mapping[str, Range], sweep: Sweep, is_integer: Callable[[str], bool]
 ) -> list[Point]:
     """`sweep.samples` points spread evenly over all ranges at once, scrambled by `sweep.seed`
     (scipy.stats.qmc).
@@ -102,7 +100,7 @@ def drawn(
     else:
         unit = qmc.LatinHypercube(len(ranges), seed=random).random(sweep.samples)
     columns = [
-        rounded(np.array([some.at(u) for u in shares]), is_whole(key), unique=False)
+        rounded(np.array([some.at(u) for u in shares]), is_integer(key), unique=False)
         for (key, some), shares in zip(ranges.items(), unit.T, strict=True)
     ]
     return [
@@ -156,7 +154,7 @@ def parse_varied(items: list[str], option: str) -> dict[str, str]:
 
 
 def values_of(key: str, spec: Any) -> Values | np.ndarray | Range:
-    """The values that `spec` stands for: a list (or tuple, range, array), or a text "a,b,c",
+    """The values that `spec` stands for: a list (or tuple, range, array), or a string "a,b,c",
     "linspace:LO:HI:N", "logspace:LOEXP:HIEXP:N" (both ends included), "uniform:LO:HI" or
     "loguniform:LO:HI" (ranges to draw from).
     """
@@ -173,7 +171,7 @@ def values_of(key: str, spec: Any) -> Values | np.ndarray | Range:
     else:
         raise InputError(
             f"{one_line(key)} = {shown(spec)} must be a list of values, such as [0.01, 0.02], or a"
-            " text such as linspace:0:1:5"
+            " string such as linspace:0:1:5"
         )
     if not values:
         raise InputError(f"{one_line(key)} = {shown(spec)} has no value: give at least one")

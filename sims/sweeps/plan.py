@@ -16,8 +16,9 @@ from perturb.errors import InputError
 from perturb.seeds import SCHEME, nth_seed
 from perturb.settings import flat, plain, toml
 from reports.store.sweep_database import Row
+from sims.experiment.experiment import Experiment
 from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
-from sims.experiment.schema import Experiment, Sweep, seeds_of
+from sims.experiment.schema import Sweep, seeds_of
 from sims.runner import origin
 from sims.studies import DIE, DIRECTION, START, STUDIES
 from sims.sweeps.design import Point, Range, points, rounded, values_of
@@ -65,7 +66,7 @@ class Plan:
         return data, self.source, folder
 
     def record(self) -> dict[str, Any]:
-        """What the store keeps of it, and compares when the sweep goes on."""
+        """What the store holds of it, and compares when the sweep goes on."""
         first = self.experiment(self.row(0)).model_dump(mode="json")
         tables = {
             name: {key: _stored(key, spec) for key, spec in flat(getattr(self.sweep, name)).items()}
@@ -114,7 +115,7 @@ def plan_sweep(
     sweep = _merged(data.pop("sweep", {}), source, folder, changes or {})
     if "data.file" not in {**flat(sweep.vary), **flat(sweep.zip)}:
         data = with_digest(data)  # of all cells, also those that begin when it has changed
-    chosen = points(sweep, _is_whole)
+    chosen = points(sweep, _is_integer)
     plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [], [])
     _check_varied(plan)
     seen: dict[str, Point] = {}
@@ -188,8 +189,8 @@ def _field(key: str) -> FieldInfo | None:
     return field
 
 
-def _is_whole(key: str) -> bool:
-    """Whether the key takes whole numbers only."""
+def _is_integer(key: str) -> bool:
+    """Whether the key takes integers only."""
     field = _field(key)
     kinds = _kinds(field.annotation) if field else []
     return int in kinds and float not in kinds
@@ -198,7 +199,7 @@ def _is_whole(key: str) -> bool:
 def _stored(key: str, spec: Any) -> Any:
     """The values of a key as its cells have them, or the range that they are drawn from."""
     values = values_of(key, spec)
-    return values if isinstance(values, Range) else rounded(values, _is_whole(key))
+    return values if isinstance(values, Range) else rounded(values, _is_integer(key))
 
 
 def _meaning(key: str) -> str:

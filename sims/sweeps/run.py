@@ -1,5 +1,5 @@
 """Sweeps: many runs of one experiment, with keys varied and seeds repeated, whose results are
-kept as they come.
+stored as they come.
 """
 
 import tempfile
@@ -17,10 +17,10 @@ from perturb.threads import n_threads
 from reports.store.sweep_database import Outcome, Row, Store
 from reports.store.sweep_results import load_sweep
 from sims.sweeps.plan import Plan, plan_sweep
-from sims.sweeps.workers import Cluster, Here, Processes, WorkerPool
+from sims.sweeps.workers import Cluster, Serial, WorkerPool, WorkerProcesses
 
 
-class Told(NamedTuple):
+class Progress(NamedTuple):
     """What is said when a cell has ended. rate: cells/s since this process began; left_s: time
     left at that rate.
     """
@@ -48,26 +48,70 @@ def run_sweep(
     samples: int | None = None,
     keep: bool | None = None,
     retry: bool = False,
-    told: Callable[[Told], None] = lambda told: None,
+    progress: Callable[[Progress], None] = lambda ended: None,
 ) -> pd.DataFrame:
-    """Run an experiment at every point and repeat; the summaries of all cells that are done: varied
-    keys, repeat, seed, summary.
+    """Run an experiment at every point of a sweep and for every repeat.
 
-    vary: keys to lists, or to texts such as "logspace:-5:-1:9" (`designs.values_of`); of several
-    keys every combination. zip: keys whose lists go together. Ranges ("uniform:0:1") are drawn from
-    together, `samples` points of a `design` ("sobol", "latin-hypercube"). What is not given is as
-    in [sweep] of the file. set: fixed keys, as of `run_experiment`. Repeat 0 of a point has its
-    run.seed, the others have seeds derived from that, so that all points share their seeds. With
-    run.seed change perturbations, noise, and whatever has no key of its own: starts (weights.seed),
-    direction (direction.seed), die (chip.die).
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of `experiment_names`, or the path of a TOML file. What is not given below is as in its
+        table [sweep].
+    vary : mapping of str to list or str, optional
+        Keys to their values, or to strings such as "logspace:-5:-1:9" or, for a range to draw from,
+        "uniform:0:1" (`sims.sweeps.design.values_of`); of several keys every combination.
+    repeats : int, optional
+        Seeds of each point. Repeat 0 has the run.seed of the point, the others have seeds derived
+        from it, so that all points share their seeds. With run.seed change perturbations, noise,
+        and whatever has no key of its own: starts (weights.seed), direction (direction.seed), die
+        (chip.die).
+    out : str or Path, optional
+        The sweep directory. The same call again resumes, and gives the same frame; left out, a
+        directory that is removed in the end.
+    workers : int, optional
+        Processes that share the cores, by default one per core; 0: none, in this process.
+    cluster : str, optional
+        The address of a Dask scheduler, instead of workers.
+    set : mapping of str to object, optional
+        Fixed keys, as of `run_experiment`.
+    zip : mapping of str to list or str, optional
+        Keys whose lists go together, entry by entry.
+    design : {"sobol", "latin-hypercube"}, optional
+        How points are drawn from ranges, from all of them together.
+    samples : int, optional
+        Points drawn from ranges.
+    keep : bool, optional
+        Whether to store the other tables of every run too, see `load_sweep`.
+    retry : bool, default False
+        Whether to run failed cells again.
+    progress : callable, optional
+        Called with a `Progress` when a cell has ended.
 
-    out: the sweep directory; the same call again goes on where it ended, and gives the same frame;
-    another sweep there is an InputError. None: a directory that is removed in the end. workers:
-    processes that share the cores (None: one per core; 0: none, in this process); cluster: the
-    address of a Dask scheduler instead. The numbers do not depend on them, times of this computer
-    (wall_time_s) apart. keep: store the other tables of every run too, see `load_sweep`. retry: run
-    failed cells again. Cells that failed are listed in `.attrs["failed"]`, each a dictionary with
-    its error and the command that replays it.
+    Returns
+    -------
+    DataFrame
+        The summaries of all cells that are done: varied keys, repeat, seed, columns of the summary.
+        `.attrs["failed"]` lists the cells that failed, each a dictionary with its error and the
+        command that replays it.
+
+    Raises
+    ------
+    InputError
+        If any cell has a mistake in its keys or values, before the first one runs; or if `out`
+        holds another sweep.
+
+    Notes
+    -----
+    The numbers depend neither on workers nor on a cluster, times of this computer (wall_time_s)
+    apart.
+
+    Examples
+    --------
+    >>> import sims
+    >>> vary = {"spectrum.k": [1, 2]}
+    >>> frame = sims.run_sweep("xor", vary, workers=0, set={"study": "spectrum"})
+    >>> frame["spectrum.k"].unique().tolist()
+    [1, 2]
     """
     options = {
         "repeats": repeats,
@@ -81,7 +125,7 @@ def run_sweep(
         name_or_path, set, {key: value for key, value in options.items() if value is not None}
     )
     with tempfile.TemporaryDirectory() if out is None else nullcontext(out) as directory:
-        sweep(plan, Path(directory), pool(workers, cluster, len(plan)), retry, told)
+        sweep(plan, Path(directory), pool(workers, cluster, len(plan)), retry, progress)
         return load_sweep(directory)
 
 
@@ -100,12 +144,12 @@ def pool(workers: int | None, cluster: str | None, cells: int) -> WorkerPool:
             " of cores is best"
         )
     if workers == 0:
-        return Here()
-    return Processes(min(n_threads() if workers is None else workers, cells))
+        return Serial()
+    return WorkerProcesses(min(n_threads() if workers is None else workers, cells))
 
 
 def sweep(
-    plan: Plan, directory: Path, pool: WorkerPool, retry: bool, told: Callable[[Told], None]
+    plan: Plan, directory: Path, pool: WorkerPool, retry: bool, progress: Callable[[Progress], None]
 ) -> None:
     """Run every cell of the plan that has no result yet; whatever ends the sweep, the store has
     what was done.
@@ -134,8 +178,8 @@ def sweep(
                     counts[outcome.status] += 1
                     left = len(plan) - counts.total()
                     rate = (count - left) / (time.monotonic() - begun)
-                    told(
-                        Told(
+                    progress(
+                        Progress(
                             plan.row(cell),
                             outcome,
                             counts["done"],

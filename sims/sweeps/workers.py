@@ -30,9 +30,9 @@ from perturb.threads import VARIABLE, n_threads
 
 if TYPE_CHECKING:
     from reports.store.sweep_database import Outcome
-    from sims.experiment.schema import Experiment
+    from sims.experiment.experiment import Experiment
 
-STILLBORN = 3  # workers in a row that die before their first cell, until it is given up
+MAX_FAILED_STARTS = 3  # workers in a row that die before their first cell
 Ended = list[tuple[int, "Outcome"]]
 
 
@@ -47,7 +47,7 @@ class WorkerPool(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-class Here:
+class Serial:
     """One cell after another in this process, for a debugger."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Here:
         self._cell = None
         return [(cell, run_cell(experiment, keep))]
 
-    def __enter__(self) -> "Here":
+    def __enter__(self) -> "Serial":
         from threadpoolctl import threadpool_limits
 
         self._limits = threadpool_limits(1, user_api="blas")
@@ -85,8 +85,8 @@ class Here:
 # ---- worker processes
 
 
-class Processes:
-    """Worker processes that share the cores and are kept from cell to cell. One that dies has
+class WorkerProcesses:
+    """Worker processes that share the cores and live from cell to cell. One that dies has
     failed its cell and is replaced.
     """
 
@@ -96,7 +96,7 @@ class Processes:
         self._workers: dict[Connection, SpawnProcess] = {}
         self._cells: dict[Connection, tuple[int, float]] = {}  # cell and start of those at work
         self._idle: list[Connection] = []
-        self._stillborn = 0
+        self._failed_starts = 0
 
     @property
     def free(self) -> bool:
@@ -126,7 +126,7 @@ class Processes:
             if line in self._cells:
                 ended.append((self._cells.pop(line)[0], outcome))
             self._idle.append(line)  # if it had no cell, it has said that it is ready
-            self._stillborn = 0
+            self._failed_starts = 0
         return ended
 
     def _replace(self, line: Connection) -> Ended:
@@ -144,10 +144,10 @@ class Processes:
         if line in self._idle:
             self._idle.remove(line)
         elif line not in self._cells:
-            self._stillborn += 1
-            if self._stillborn > STILLBORN:
+            self._failed_starts += 1
+            if self._failed_starts > MAX_FAILED_STARTS:
                 raise RuntimeError(f"worker processes cannot start: the last one {how}")
-        self._hire()
+        self._start_worker()
         if line not in self._cells:
             return []
         cell, started = self._cells.pop(line)
@@ -155,7 +155,7 @@ class Processes:
         error = f"its worker process {how}{why}: run it alone, or again with --retry"
         return [(cell, Outcome("failed", started, time.time() - started, error=error))]
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, self._threads), daemon=True)
@@ -164,9 +164,9 @@ class Processes:
         theirs.close()
         self._workers[ours] = process
 
-    def __enter__(self) -> "Processes":
+    def __enter__(self) -> "WorkerProcesses":
         for _ in range(self._count):
-            self._hire()
+            self._start_worker()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -309,8 +309,8 @@ class Cluster:
             lost = error
         if lost is not None or self._client.status != "running":
             raise InputError(
-                f"cluster = {self._address} was lost: start it anew; what is done was kept, and the"
-                " same command goes on"
+                f"cluster = {self._address} was lost: start it anew; what is done is stored, and"
+                " the same command resumes"
             ) from lost
 
     def __enter__(self) -> "Cluster":

@@ -15,7 +15,7 @@ from reports.store.sweep_database import Outcome, Store
 from sims.sweeps import cell as cells
 from sims.sweeps import plan as sweeper
 from sims.sweeps import run
-from sims.sweeps.workers import Processes
+from sims.sweeps.workers import WorkerProcesses
 
 COUNT, SECONDS = (
     int(sys.argv[1]) if len(sys.argv) > 1 else 10_000,
@@ -133,7 +133,7 @@ def overhead(directory: Path) -> None:
     run.sweep(
         plan,
         directory,
-        Processes(1),
+        WorkerProcesses(1),
         False,
         lambda told: ends.append((time.perf_counter(), told.outcome.seconds)),
     )

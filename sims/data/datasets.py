@@ -1,9 +1,9 @@
-"""Data sets. A new one is a function here and an entry of DATASETS; the first line of its docstring
-describes it to users.
+"""Data sets. A new one is a function here and an entry of DATASETS; the first paragraph of its
+docstring describes it to users.
 
 A function (data, n_inputs, n_outputs, count) gives patterns x and targets, a row each: of those
-that must be told data.samples the first `count` of a sequence that has no end, of the others all
-that there are, in their own order. `load_split` draws from them, holds patterns back and
+that need data.samples the first `count` of a sequence that has no end, of the others all
+that there are, in their own order. `sims.data.load_split` draws from them, holds patterns back and
 standardises.
 """
 
@@ -15,14 +15,11 @@ from pydantic import Field, SkipValidation, model_validator
 
 from hardware.config import Name, NonNegative, Positive, Seed, Table
 from perturb.errors import InputError, choose, shown
-from perturb.networks.boltzmann import MAX_UNITS
 
 Array = np.ndarray
 
 MAX_NUMBERS = 10**8  # in the patterns that are made
 MAX_PATTERNS = 1000  # of the fixed-point task
-# times as many as are wanted are made, where patterns to hold back repeat those to learn from
-MOST_TRIED = 16
 
 
 class Data(Table):
@@ -49,8 +46,8 @@ class Data(Table):
     noise: NonNegative = Field(
         0.0,
         description=(
-            "letters: probability that a pixel is flipped; teacher: deviation of label noise;"
-            " spirals: of the points"
+            "letters: probability that a pixel is flipped; teacher: standard deviation of label"
+            " noise; spirals: of the points"
         ),
     )
     bits: int | None = Field(None, ge=1, le=16, description="number of inputs")
@@ -81,8 +78,8 @@ class Data(Table):
     standardise: bool = Field(
         False,
         description=(
-            "whether inputs, and targets that are numbers, get mean 0 and deviation 1 over the"
-            " patterns to learn from"
+            "whether inputs, and targets that are numbers, get mean 0 and standard deviation 1"
+            " over the patterns to learn from"
         ),
     )
     seed: Seed = Field(
@@ -93,7 +90,7 @@ class Data(Table):
     @classmethod
     def _defaults(cls, data: Any) -> Any:
         """Keys that the data set has and the file leaves out get their values; targets are a
-        text or a tuple of texts.
+        string or a tuple of strings.
         """
         if not isinstance(data, dict):
             return data
@@ -104,7 +101,7 @@ class Data(Table):
             data = {**data, "targets": tuple(targets)}
         elif not isinstance(targets, str | None):
             raise InputError(
-                f'targets = {shown(targets)} must be a text in quotes, such as "class", or a list'
+                f'targets = {shown(targets)} must be a string in quotes, such as "class", or a list'
                 ' of them, such as ["y"]'
             )
         name = data.get("name")
@@ -220,8 +217,8 @@ def diabetes(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
 
 
 def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of deviation
-    data.noise; the target is 0 or 1.
+    """Two spirals of data.turns turns in the plane, radius 1, plus normal noise of standard
+    deviation data.noise; the target is 0 or 1.
 
     Points of both in turn: x = s (cos a, sin a), a = 2 pi turns s, for target 1 turned by pi; s is
     the root of a uniform number, so that they lie about evenly along a spiral. After Lang and
@@ -292,36 +289,15 @@ def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets)
     or NPZ (arrays x and target).
     """
-    from sims.data_files import read_patterns
+    from sims.data.files import read_patterns
 
     assert data.file is not None
     return read_patterns(data.file, data.targets, data.sha256 or "")[:2]
 
 
-def class_names(data: Data) -> tuple[str, ...]:
-    """What the classes of the targets are called, in the order of their columns; () where the
-    data set has no names for them.
-    """
-    if data.name == "file":
-        from sims.data_files import read_patterns
-
-        assert data.file is not None
-        return read_patterns(data.file, data.targets, data.sha256 or "")[2]
-    if data.name == "letters":
-        return tuple("NIST")
-    if data.name not in ("digits", "iris", "wine", "breast-cancer"):
-        return ()
-    from sklearn import datasets
-
-    return tuple(
-        str(name)
-        for name in getattr(datasets, f"load_{data.name.replace('-', '_')}")().target_names
-    )
-
-
 class Dataset(NamedTuple):
     """keys: those of [data] that it takes beside name, samples and seed, and their values if left
-    out; None must be given, ... may be absent. A data set that must be told its samples makes them.
+    out; None must be given, ... may be absent. A data set that needs its samples makes them.
     """
 
     make: Callable[[Data, int, int, int], tuple[Array, Array]]
@@ -355,149 +331,6 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def load_data(data: Data, n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
-    """The patterns x (samples, n_inputs) and targets (samples, n_outputs) to learn from that [data]
-    asks for.
-
-    A network that does not fit them, or more samples than there are, raises InputError.
-    """
-    x, target, _, _ = load_split(data, n_inputs, n_outputs)
-    return x, target
-
-
-def load_split(
-    data: Data, n_inputs: int, n_outputs: int, test_key: str = "data.test"
-) -> tuple[Array, Array, Array, Array]:
-    """The patterns and targets to learn from, as `load_data`, and the data.test further ones held
-    back, (test, ...).
-
-    No pattern held back is equal to one to learn from. For the same seed fewer samples are the
-    first of more (before they are standardised), and those to learn from do not depend on
-    data.test; without data.samples they are all that are not held back. test_key: what messages
-    call data.test.
-    """
-    x, target, x_test, target_test = _split(data, n_inputs, n_outputs, test_key)
-    if not target.shape[1]:
-        raise InputError(
-            f'{_called(data)} has no targets, which only network.kind = "boltzmann" can do without:'
-            " use that kind"
-        )
-    for units, wanted, what in (
-        (n_inputs, x.shape[1], "inputs"),
-        (n_outputs, target.shape[1], "outputs"),
-    ):
-        if units != wanted:
-            raise InputError(
-                f"the network has {units} {what} but {_called(data)} has {wanted} {what}: "
-                f"give it {x.shape[1]} inputs and {target.shape[1]} outputs"
-            )
-    return x, target, x_test, target_test
-
-
-def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Array:
-    """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then
-    targets, each one of `values`.
-    """
-    x, target, _, _ = _split(data, n_visible, 0, "data.test")
-    parts = [part for part in (x, target) if part.size]
-    both = np.concatenate(
-        [np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in parts],
-        axis=1,
-    )
-    if both.shape[1] > MAX_UNITS:
-        raise InputError(
-            f"{_called(data)} has {both.shape[1]} inputs and targets together, too many units for a"
-            f" boltzmann machine to be enumerated (limit {MAX_UNITS}): choose another, such as bars"
-        )
-    if both.shape[1] != n_visible:
-        raise InputError(
-            f"network.visible = {n_visible} but {_called(data)} has {both.shape[1]} inputs and"
-            f" targets together: set network.visible = {both.shape[1]}"
-        )
-    return both
-
-
-def _split(
-    data: Data, n_inputs: int, n_outputs: int, test_key: str
-) -> tuple[Array, Array, Array, Array]:
-    make, keys = choose("data.name", data.name, DATASETS)
-    endless = "samples" in keys
-    test = data.test
-    if endless and data.samples is None:
-        raise InputError(
-            f'data.samples is missing: data.name = "{data.name}" makes its patterns, so say how'
-            " many"
-        )
-    if data.balanced and data.samples is None:
-        raise InputError(
-            "data.balanced = true but data.samples is missing: say how many patterns to learn from,"
-            " or set false"
-        )
-    n = data.samples or 0
-    count = n + test
-    x, target = make(data, n_inputs, n_outputs, count)
-    if not endless and (test or data.samples is not None):
-        order = _drawn(target, data.seed, data.samples if data.balanced else None)
-        x = x[order]
-        target = target[order]
-    if n > len(x):
-        raise InputError(f"data.samples = {n} but {_called(data)} has only {len(x)}: ask for fewer")
-    n = n or len(x)
-    fresh = np.empty(0, dtype=int)
-    if test:
-        first = _first_equal(x)
-        if data.samples is None:
-            n = (
-                int(np.sort(first)[-test]) if test <= len(x) else 0
-            )  # the most that leave enough to hold back
-        while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
-            count += count - n
-            x, target = make(data, n_inputs, n_outputs, count)
-            first = _first_equal(x)
-        fresh = np.flatnonzero(first >= n)[:test]  # not even equal to one of the first n
-        if not n or len(fresh) < test:
-            learn = f"{n} of them to learn from" if n else "and some are needed to learn from"
-            raise InputError(
-                f"{test_key} = {test}, but {_called(data)} has only {len(x)} patterns, {learn}, and"
-                f" {len(fresh)} others that equal none of those: lower {test_key} or"
-                f" data.samples{', or raise data.noise' * endless}"
-            )
-    x_test = x[fresh]
-    target_test = target[fresh]
-    x = x[:n]
-    target = target[:n]
-    if (
-        data.balanced
-        and test
-        and (gone := np.flatnonzero(target.any(0) & ~target_test.any(0))).size
-    ):
-        raise InputError(
-            f"data.balanced = true with data.samples = {n} leaves no pattern of"
-            f" {_class(data, gone[0])} to hold back: lower data.samples, or raise data.test"
-        )
-    if data.standardise:
-        if n < 2:
-            raise InputError(
-                f"data.samples = {n} has no spread to standardise by: use 2 or more, or set"
-                " data.standardise = false"
-            )
-        x, x_test = _standardised(x, x_test)
-        if not _are_classes(target):
-            target, target_test = _standardised(target, target_test)
-    return x, target, x_test, target_test
-
-
-def _called(data: "Data") -> str:
-    from perturb.errors import shown
-
-    return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
-
-
-def _class(data: Data, column: int) -> str:
-    names = class_names(data)
-    return f"class {names[column]!r}" if names else f"output {column + 1}"
-
-
 def _stream(data: Data, number: int = 0) -> np.random.Generator:
     """The generators of a data set: what comes from one of its own does not depend on how much
     came from another.
@@ -520,54 +353,3 @@ def _classes(name: str) -> tuple[Array, Array]:
 
     x, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
     return x, np.eye(labels.max() + 1)[labels]
-
-
-def _are_classes(target: Array) -> bool:
-    """Whether targets are 0 or 1, rather than numbers."""
-    return bool(np.isin(target, (0.0, 1.0)).all())
-
-
-def _drawn(target: Array, seed: int, balanced: int | None) -> Array:
-    """All patterns in an order that is random but for the shares of the classes: however many the
-    first ones are, each class has among them as many as its share of all, within one or so (as a
-    stratified split). The i-th drawn of the n of a class is placed at (i + 1/2)/n. balanced: so
-    many at the head hold as many of each class as can be.
-    """
-    classes = np.zeros(len(target), dtype=int)
-    if target.shape[1] and _are_classes(target):
-        classes = np.unique(target, axis=0, return_inverse=True)[1].ravel()
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(target))
-    head = order[:0]
-    if balanced is not None:
-        order = order[np.argsort(_rank(classes[order]), kind="stable")]
-        head = order[:balanced]
-        order = order[balanced:]
-    of = classes[order]
-    place = (_rank(of) + 0.5) / np.bincount(of, minlength=1)[of]
-    return np.concatenate([head, order[np.argsort(place, kind="stable")]])
-
-
-def _rank(classes: Array) -> Array:
-    """0 for the first of its class, 1 for the second, ..."""
-    rank = np.empty(len(classes), dtype=int)
-    for c in np.unique(classes):
-        rank[classes == c] = np.arange((classes == c).sum())
-    return rank
-
-
-def _first_equal(x: Array) -> Array:
-    """For each row the number of the first one that equals it."""
-    _, where, which = np.unique(x, axis=0, return_index=True, return_inverse=True)
-    return where[which.ravel()]
-
-
-def _standardised(learned: Array, held_back: Array) -> tuple[Array, Array]:
-    """Both less the mean of the first and divided by its spread; a column that does not vary is
-    only shifted.
-    """
-    mean = learned.mean(0)
-    spread = learned.std(0)
-    spread[(np.ptp(learned, axis=0) == 0) | (spread == 0)] = (
-        1.0  # rounding of the mean is no spread
-    )
-    return (learned - mean) / spread, (held_back - mean) / spread

@@ -25,7 +25,7 @@ MAX_CLASSES = 1000
 MAX_BYTES = 1 << 31  # of a file
 LARGEST = 1e100  # squares of larger numbers may be none
 A_NUMBER = f"a number, at most {LARGEST:g}"
-NUMBER = (  # as a text; not 1_000, nan, inf or digits of other scripts
+NUMBER = (  # as a string; not 1_000, nan, inf or digits of other scripts
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 )
 TRUTH = {"true": 1.0, "false": 0.0}
@@ -57,7 +57,7 @@ def read_patterns(
     list of columns of numbers, [] for none; every other column is an input. NPZ: array x of shape
     (rows, inputs), and target, of shape (rows, outputs), or (rows,) for classes; targets = [] if
     there is none. sha256: of the contents that are meant; "" takes any. Cells of CSV are read as
-    texts: a class is a text without the blanks around it, and classes that are all numbers are
+    strings: a class is a string without the blanks around it, and classes that are all numbers are
     sorted as numbers.
     """
     source = f"data.file = {one_line(cut(path, 200))}"
@@ -106,7 +106,7 @@ def read_patterns(
 
 
 def _csv(stream: IO[bytes]) -> pd.DataFrame:
-    """The cells as texts, an empty one as missing; the first line names the columns, and pandas
+    """The cells as strings, an empty one as missing; the first line names the columns, and pandas
     is not asked to mend names.
     """
     with warnings.catch_warnings():
@@ -133,7 +133,9 @@ def _parquet(stream: IO[bytes]) -> pd.DataFrame:
     from pyarrow.parquet import read_table
 
     table = read_table(stream)
-    table.validate(full=True)  # that its texts are UTF-8, which otherwise shows when they are used
+    table.validate(
+        full=True
+    )  # that its strings are UTF-8, which otherwise shows when they are used
     frame = table.to_pandas(
         ignore_metadata=True
     )  # with the columns that pandas would make an index of
@@ -236,7 +238,7 @@ def _number(cell: Any) -> float:
 
 
 def _labels(column: pd.Series, source: str) -> Array:
-    """The classes of the rows, numbers as they are and all else as texts without the blanks
+    """The classes of the rows, numbers as they are and all else as strings without the blanks
     around them.
     """
     numeric = column.dtype.kind in "biuf"
@@ -264,7 +266,7 @@ def _wrong(column: pd.Series, row: int, source: str, must: str) -> InputError:
 
 
 def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
-    """A column for each class, in sorted order, and their names; texts that are all numbers are
+    """A column for each class, in sorted order, and their names; strings that are all numbers are
     sorted as numbers.
     """
     classes, which = np.unique(labels, return_inverse=True)
@@ -291,7 +293,7 @@ def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
             what = f"classes such as {broken[0]:g}" if broken else ""
     if what:
         raise InputError(
-            f"{source}: has {what}, but there must be 2 to {MAX_CLASSES}, texts or whole numbers:"
+            f"{source}: has {what}, but there must be 2 to {MAX_CLASSES}, strings or integers:"
             ' for targets that are numbers, make data.targets a list, such as ["y"], or the array'
             " target one of shape (rows, 1)"
         )
@@ -333,7 +335,7 @@ def _from_arrays(
         (
             _finite("target", target, source)
             if target.dtype.kind in "biuf"
-            else _texts(target, source)
+            else _strings(target, source)
         ),
         source,
     )
@@ -356,9 +358,10 @@ def _finite(name: str, array: Array, source: str) -> Array:
     return values
 
 
-def _texts(target: Array, source: str) -> Array:
+def _strings(target: Array, source: str) -> Array:
     if target.dtype.kind not in "US":
         raise InputError(
-            f"{source}: target is of type {target.dtype}, but must be numbers or texts: convert it"
+            f"{source}: target is of type {target.dtype}, but must be numbers or strings: convert"
+            " it"
         )
     return _labels(pd.Series(target.astype(str), name="target"), source)

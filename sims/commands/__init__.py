@@ -1,0 +1,40 @@
+"""The commands of the program: what several of them take. Imports wait until a command needs them:
+`perturb --help` must answer at once.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ExperimentName = Annotated[
+    str,
+    typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file."),
+]
+
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable."
+    ),
+]
+
+
+Seed = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Seed of all randomness but the data's; the same seed gives the same numbers.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Directory for the results (default: under runs/, the next that is free).",
+    ),
+]
+
+
+Results = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run or a sweep.")]

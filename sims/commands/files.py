@@ -1,0 +1,123 @@
+"""Commands that list what there is, and write files to start from."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perturb.errors import InputError
+from sims.terminal import console
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="experiments, chips, devices, codes, methods or datasets; nothing for all."
+        ),
+    ] = "all",
+) -> None:
+    """List what can be named in an experiment."""
+    from hardware.device_params import device_names, load_device
+    from hardware.params import chip_names, load_chip
+    from perturb.errors import choose
+    from perturb.trial.codes import CODES
+    from perturb.trial.methods import METHODS
+    from sims.data.datasets import DATASETS
+    from sims.described import says
+    from sims.experiment.loading import experiment_names, load_experiment
+
+    kinds = {
+        "experiments": lambda: {
+            name: load_experiment(name).description for name in experiment_names()
+        },
+        "chips": lambda: {name: load_chip(name).description for name in chip_names()},
+        "devices": lambda: {name: load_device(name).description for name in device_names()},
+        "codes": lambda: {code.name: code.summary for code in CODES.values()},
+        "methods": lambda: {method.name: method.summary for method in METHODS.values()},
+        "datasets": lambda: {name: says(dataset.make) for name, dataset in DATASETS.items()},
+    }
+    if what != "all":
+        choose("list", what, kinds)
+    for kind, rows in kinds.items():
+        if what in ("all", kind):
+            print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
+            for name, description in rows().items():
+                print(f"  {name:<22} {description}")
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file to write.")],
+) -> None:
+    """Write a commented starter experiment."""
+    from sims.experiment.templates import starter
+
+    try:
+        with open(file, "x", encoding="utf-8") as stream:
+            stream.write(starter())
+    except FileExistsError:
+        raise InputError(f"{file}: exists already: choose another name") from None
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror}): choose another path"
+        ) from None
+    print(f"{file} written. Next: perturb run {shlex.quote(str(file))}")
+
+
+@app.command()
+def fit_device(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="CSV: columns pulse, direction, weight or conductance_us."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML", help="Device file to write (default: NAME OF FILE.toml, here)."
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="A model, or auto: the one that describes the data best."
+        ),
+    ] = "auto",
+    low: Annotated[
+        float | None, typer.Option(help="Conductance of w = -1; of w = 0 if all pulses go up.")
+    ] = None,
+    high: Annotated[float | None, typer.Option(help="Conductance of w = 1.")] = None,
+    inverted: Annotated[
+        bool, typer.Option("--inverted", help="Pulses that FILE calls up lower the conductance.")
+    ] = False,
+) -> None:
+    """Make a device file, with a plot, from measured pulse responses.
+
+    FILE has a header and a line per reading, columns in any order: pulse (number of the pulse after
+    which it was read), direction (of that pulse: 1 or up, -1 or down; 0 = none yet), weight (in
+    range units, -1..1 or so) or conductance_us (or any other unit), and if there are several,
+    device and cycle.
+    """
+    from reports.device_fit import export_device_fit, print_device_fit
+    from sims.device_fit import fit_device as fit
+
+    out = out or Path(f"{file.stem or 'device'}.toml")
+    if out.suffix != ".toml":
+        raise InputError(f"{out}: must end in .toml: the plots go beside it, under other endings")
+    if out.exists():
+        raise InputError(f"{out}: exists already: choose another --out")
+    found = fit(file, model, low, high, out.stem[:100], inverted)
+    tables = {"readings": found.readings, "response": found.response, "steps": found.steps}
+    paths = export_device_fit(found.text, tables, found.device.description, out)
+    print_device_fit(found.device.description, found.models, found.parameters, console())
+    for row in found.outliers.head(10).to_dict("records"):
+        print(f"{file}: line {row['line']}: {row['reading']:g} is an outlier and was left out")
+    if len(found.outliers) > 10:
+        print(f"{file}: {len(found.outliers) - 10} more outliers were left out")
+    print(f'\nWritten: {", ".join(map(str, paths))}. Load it with hardware.load_device("{out}").')

@@ -1,0 +1,87 @@
+"""Commands that show what is stored."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sims.commands import Results
+from sims.terminal import console
+
+app = typer.Typer()
+
+
+To = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Directory to write to (default: DIR itself).")
+]
+
+
+Wanted = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Of a sweep: what is wanted, e.g. 'cosine>=0.95'; up to which value is it met?",
+    ),
+]
+
+
+@app.command()
+def compare(
+    directory: Results,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="DIR_B", help="Another one, to be set beside it.")
+    ] = None,
+    wanted: Wanted = None,
+) -> None:
+    """Print the results of a run or a sweep again; or of two, side by side."""
+    from reports.compare import print_compared
+    from reports.loading import load
+    from reports.table import print_run
+
+    if other is None:
+        print_run(load(directory, wanted), console())
+    else:
+        print_compared(load(directory, wanted), load(other, wanted), console())
+
+
+@app.command()
+def report(
+    directory: Results,
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Any of html,csv,excel,parquet,md,tex,png,svg, separated by commas.",
+        ),
+    ] = "html,csv,parquet",
+    out: To = None,
+    wanted: Wanted = None,
+) -> None:
+    """Write the tables of a run or a sweep and an HTML page with plots."""
+    os.environ.setdefault(
+        "ARROW_DEFAULT_MEMORY_POOL", "system"
+    )  # Arrow's own keeps what large tables have given back
+    from reports.exporters import export
+
+    for path in export(directory, [name.strip() for name in format.split(",")], out, wanted):
+        print(path)
+
+
+@app.command()
+def plot(
+    directory: Results,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Which plot; left out, all of them. A wrong name lists them."
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(metavar="NAME", help="svg or png.")] = "svg",
+    out: To = None,
+) -> None:
+    """Write the plots of a run or a sweep, alone."""
+    from reports.exporters import plot
+
+    for path in plot(directory, kind, format, out):
+        print(path)

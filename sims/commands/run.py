@@ -1,0 +1,188 @@
+"""Commands that run an experiment."""
+
+import shlex
+from collections.abc import Mapping
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perturb.errors import InputError
+from sims.commands import ExperimentName, Out, Seed, Settings
+from sims.studies import STUDIES, TRIALS, Command
+from sims.terminal import Bars, Interruption, console, say
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    experiment: ExperimentName,
+    set: Settings = None,
+    seed: Seed = None,
+    out: Out = None,
+) -> None:
+    """Simulate a chip and compare it with exact R{backprop}, or do what else the experiment
+    says.
+    """
+    from sims.experiment.loading import parse_settings
+
+    changes = parse_settings(set or [])
+    if seed is not None:
+        changes["run.seed"] = seed
+    directory = _run(experiment, changes, out)
+    print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
+
+
+def _run(
+    experiment: str, changes: Mapping[str, object], out: Path | None, suffix: str = ""
+) -> Path:
+    """Run, store and print; the directory of the results."""
+    from reports.loading import of_run
+    from reports.store.run_directory import UNFINISHED
+    from reports.table import print_run
+    from sims.experiment.loading import load_experiment
+    from sims.runner import INTERRUPTED, reserved, run_experiment
+
+    loaded = load_experiment(experiment, changes)
+    with reserved(loaded, out, suffix) as directory, Interruption() as interruption:
+        with Bars(times=True) as bars:
+            scratch = directory / UNFINISHED
+            result = run_experiment(
+                experiment,
+                changes,
+                progress=bars.advance if bars.shown else None,
+                should_stop=interruption.heard,
+                scratch=scratch,
+            )
+        if not result.tables:
+            say("perturb: interrupted before the first result; nothing was written")
+            raise typer.Exit(130)
+        frames = of_run(directory, result.tables, loaded.model_dump(), result.provenance)
+        try:
+            result.write(
+                directory
+            )  # first: whatever becomes of the printing, the results are stored
+        finally:
+            print_run(frames, console())
+    if result.provenance["status"] == "partial":
+        print(f"\nResults are in {directory}.")
+        reason = result.provenance["reason"]
+        interrupted = reason == INTERRUPTED
+        again = (
+            "; the same command resumes from there"
+            if interrupted and loaded.study == "training"
+            else ""
+        )
+        say(
+            f"perturb: {'interrupted' if interrupted else reason}; the results so far are stored"
+            f" and marked as partial{again}"
+        )
+        raise typer.Exit(130 if interrupted else 2)
+    return directory
+
+
+def _add_command(study: str, command: Command) -> None:
+    """The command of a study, `perturb NAME EXPERIMENT`."""
+    parameters = [("experiment", ExperimentName, Parameter.empty), ("set", Settings, None)]
+    if command.short:
+        option, key, meaning = command.short
+        kind = Annotated[
+            str | None,
+            typer.Option(
+                option, metavar=option.strip("-").upper(), help=f"{meaning} Short for {key}."
+            ),
+        ]
+        parameters.append(("short", kind, None))
+    parameters.append(("out", Out, None))
+
+    def run_study(**given: Any) -> None:
+        _run_study(study, command, **given)
+
+    run_study.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for name, kind, default in parameters
+        ]
+    )
+    run_study.__annotations__ = {name: kind for name, kind, _ in parameters}
+    app.command(command.name, help=command.help)(run_study)
+
+
+def _run_study(
+    study: str,
+    command: Command,
+    experiment: str,
+    set: list[str] | None,
+    out: Path | None,
+    short: str | None = None,
+) -> None:
+    from reports.exporters import export
+    from sims.experiment.loading import load_experiment, parse_settings
+
+    changes = parse_settings(set or [])
+    if changes.get("study", study).strip("\"'") != study:
+        raise InputError(
+            f"--set study={changes['study']}: this command is the study {study}: use perturb run"
+            " for another"
+        )
+    also = {} if short is None or command.short is None else {command.short[1]: short}
+    directory = _run(experiment, {**changes, "study": study, **also}, out, f"-{study}")
+    changes.pop("study", None)
+    learns = load_experiment(experiment, changes).study == "training"
+    if learns and TRIALS in STUDIES[study].random:
+        print(
+            "Warning: this is of estimates at the starting weights, not of learning, which perturb"
+            " run does on training.runs dies."
+        )
+    written = export(directory, command.formats) if command.formats else []
+    shown = [str(path) for path in written if path.suffix != ".parquet"]
+    where = f"Written: {', '.join(shown)}" if shown else f"Results are in {directory}"
+    print(f"\n{where}. Next: perturb report {shlex.quote(str(directory))}")
+
+
+for _name, _study in STUDIES.items():
+    if _study.command:
+        _add_command(_name, _study.command)
+
+
+@app.command()
+def reproduce(
+    claim: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME|all]", help="Which claim; left out, they are listed."),
+    ] = None,
+    seed: Seed = None,
+    out: Out = None,
+) -> None:
+    """Repeat experiments and laws of the literature on the emulator: predicted, measured, error
+    bar, verdict.
+
+    The exit status is 1 if a measured value disagrees: by more than five standard errors and the
+    tolerance stated.
+    """
+    from sims.claims import CLAIMS, chosen
+    from sims.described import says
+
+    if claim is None:
+        for name, function in CLAIMS.items():
+            print(f"  {name:<17} {says(function).rstrip('.')}")
+        return
+    chosen(claim)
+    directory = _run(
+        "reproduce",
+        {"reproduce.claim": claim} | ({} if seed is None else {"run.seed": seed}),
+        out,
+        f"-{claim}",
+    )
+    print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
+    if _disagrees(directory):
+        raise typer.Exit(1)
+
+
+def _disagrees(directory: Path) -> bool:
+    from reports.loading import load
+    from reports.vocabulary import DISAGREES
+
+    return bool((load(directory).summary["verdict"] == DISAGREES).any())

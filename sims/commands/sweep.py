@@ -1,0 +1,160 @@
+"""Commands of sweeps."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perturb.errors import InputError
+from sims.commands import ExperimentName, Settings
+from sims.terminal import Bars, Interrupted, duration, say
+
+if TYPE_CHECKING:
+    from sims.sweeps.run import Progress
+
+app = typer.Typer()
+
+
+@app.command()
+def sweep(
+    experiment: ExperimentName,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=SPEC",
+            help="A key and its values: a,b,c or linspace:LO:HI:N or logspace:LOEXP:HIEXP:N; or a"
+            " range to draw from, uniform:LO:HI or loguniform:LO:HI. Repeatable: every"
+            " combination.",
+        ),
+    ] = None,
+    zip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=SPEC", help="The same, but of all --zip together, entry by entry."
+        ),
+    ] = None,
+    design: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How ranges are drawn from: sobol, latin-hypercube."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Points drawn from ranges (64).")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="N", help="Seeds for each point, derived from run.seed.")
+    ] = None,
+    set: Settings = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes that share the cores (one for each core)."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786."),
+    ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option("--keep", help="Store all tables of every run, not just its summary."),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Run cells that failed again.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory of the sweep (default: runs/NAME-sweep)."),
+    ] = None,
+) -> None:
+    """Run an experiment for many values of its keys. The same command again resumes where it was
+    interrupted.
+    """
+    from reports.store.sweep_results import sweep_status
+    from sims.experiment.loading import parse_settings
+    from sims.sweeps.design import parse_varied
+    from sims.sweeps.plan import plan_sweep
+    from sims.sweeps.run import pool
+    from sims.sweeps.run import sweep as run_cells
+
+    varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
+    options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
+    plan = plan_sweep(
+        experiment,
+        parse_settings(set or []),
+        {key: value for key, value in options.items() if value is not None},
+    )
+    directory = out or Path("runs") / f"{plan.experiment(plan.row(0)).name}-sweep"
+    workers_ = pool(workers, cluster, len(plan))
+    try:
+        with Bars() as bars:
+            run_cells(plan, directory, workers_, retry, lambda cell: _show_cell(bars, cell))
+    except Interrupted:
+        say(f"perturb: interrupted; {_so_far(directory)}")
+        raise typer.Exit(130) from None
+    found = sweep_status(directory)
+    _print_failed(found.failed)
+    after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
+    print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
+    if found.failed:
+        say(f"perturb: {len(found.failed)} of {found.cells} cells failed; --retry runs them again")
+        raise typer.Exit(2)
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")],
+) -> None:
+    """How far a sweep is, and which of its cells failed."""
+    from reports.store.sweep_results import sweep_status
+
+    found = sweep_status(directory)
+    left = found.cells - found.done - len(found.failed)
+    print(
+        f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left;"
+        f" {duration(found.seconds)} of work"
+    )
+    if found.running:
+        print(
+            f"at work: {found.rate:.3g} cells/s, about {duration(left / found.rate)} left"
+            if found.rate
+            else "at work"
+        )
+    elif left:
+        print("no process is at work: the command of the sweep resumes it")
+    _print_failed(found.failed)
+
+
+def _show_cell(bars: Bars, ended: "Progress") -> None:
+    """That a cell has ended: on the bar of a terminal, or else in a line."""
+    from perturb.settings import toml
+
+    row, outcome = ended.row, ended.outcome
+    ends = f"{ended.rate:.3g} cells/s, {duration(ended.left_s)} left"
+    count = ended.done + ended.failed
+    if bars.shown:
+        failed = f", {ended.failed} failed" if ended.failed else ""
+        bars.advance("cells", count, ended.cells, ends + failed)
+        return
+    varied = "".join(f" {key}={toml(key, value)}" for key, value in row.parameters.items())
+    how = f"done in {outcome.seconds:.3g} s" if outcome.status == "done" else "failed"
+    say(f"{count} of {ended.cells}: cell {row.cell} {how},{varied} seed={row.seed}; {ends}")
+
+
+def _print_failed(failed: list[dict], most: int = 20) -> None:
+    from perturb.errors import one_line
+    from reports.store.sweep_results import last_line
+
+    for cell in failed[:most]:
+        print(
+            f"cell {cell['cell']} failed, seed {cell['seed']}: {last_line(cell['error'])}\n   "
+            f" {one_line(cell['command'])}"
+        )
+    if len(failed) > most:
+        print(f"and {len(failed) - most} more")
+
+
+def _so_far(directory: Path) -> str:
+    from reports.store.sweep_results import sweep_status
+
+    try:
+        found = sweep_status(directory)
+    except InputError:
+        return "no cell was done"
+    return f"{found.done} of {found.cells} cells are done and stored; the same command resumes"

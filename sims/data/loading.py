@@ -1,0 +1,273 @@
+"""The patterns that [data] asks for: drawn from a data set, some held back, standardised."""
+
+import numpy as np
+
+from perturb.errors import InputError, choose, shown
+from perturb.networks.boltzmann import MAX_UNITS
+from sims.data.datasets import DATASETS, Array, Data
+
+# times as many as are wanted are made, where patterns to hold back repeat those to learn from
+MOST_TRIED = 16
+
+
+def class_names(data: Data) -> tuple[str, ...]:
+    """What the classes of the targets are called, in the order of their columns; () where the
+    data set has no names for them.
+    """
+    if data.name == "file":
+        from sims.data.files import read_patterns
+
+        assert data.file is not None
+        return read_patterns(data.file, data.targets, data.sha256 or "")[2]
+    if data.name == "letters":
+        return tuple("NIST")
+    if data.name not in ("digits", "iris", "wine", "breast-cancer"):
+        return ()
+    from sklearn import datasets
+
+    return tuple(
+        str(name)
+        for name in getattr(datasets, f"load_{data.name.replace('-', '_')}")().target_names
+    )
+
+
+def load_data(data: Data, n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
+    """Load the patterns and targets to learn from.
+
+    Parameters
+    ----------
+    data : Data
+        The table [data] of an experiment.
+    n_inputs, n_outputs : int
+        Of the network.
+
+    Returns
+    -------
+    x, target : ndarray
+        Patterns (samples, n_inputs) and their targets (samples, n_outputs).
+
+    Raises
+    ------
+    InputError
+        If the network does not fit the data set, or more samples are asked for than there are.
+
+    Examples
+    --------
+    >>> import sims
+    >>> x, target = load_data(sims.load_experiment("xor").data, 2, 1)
+    >>> x.tolist(), target.ravel().tolist()
+    ([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], [0.0, 1.0, 1.0, 0.0])
+    """
+    x, target, _, _ = load_split(data, n_inputs, n_outputs)
+    return x, target
+
+
+def load_split(
+    data: Data, n_inputs: int, n_outputs: int, test_key: str = "data.test"
+) -> tuple[Array, Array, Array, Array]:
+    """Load the patterns and targets to learn from, and those held back.
+
+    Parameters
+    ----------
+    data : Data
+        The table [data] of an experiment.
+    n_inputs, n_outputs : int
+        Of the network.
+    test_key : str, default "data.test"
+        What messages call the key with the number of patterns held back.
+
+    Returns
+    -------
+    x, target : ndarray
+        To learn from: (samples, n_inputs) and (samples, n_outputs).
+    x_test, target_test : ndarray
+        Held back, (test, ...); empty where data.test = 0.
+
+    Raises
+    ------
+    InputError
+        If the network does not fit the data set, or more patterns are asked for than there are.
+
+    Notes
+    -----
+    No pattern held back is equal to one to learn from. For the same data.seed fewer samples are
+    the first of more (before they are standardised), and those to learn from do not depend on
+    data.test; without data.samples they are all that are not held back.
+
+    Examples
+    --------
+    >>> import sims
+    >>> data = sims.load_experiment("spirals-learning").data
+    >>> [part.shape for part in load_split(data, 2, 1)]
+    [(100, 2), (100, 1), (200, 2), (200, 1)]
+    """
+    x, target, x_test, target_test = _split(data, n_inputs, n_outputs, test_key)
+    if not target.shape[1]:
+        raise InputError(
+            f'{_called(data)} has no targets, which only network.kind = "boltzmann" can do without:'
+            " use that kind"
+        )
+    for units, wanted, what in (
+        (n_inputs, x.shape[1], "inputs"),
+        (n_outputs, target.shape[1], "outputs"),
+    ):
+        if units != wanted:
+            raise InputError(
+                f"the network has {units} {what} but {_called(data)} has {wanted} {what}: "
+                f"give it {x.shape[1]} inputs and {target.shape[1]} outputs"
+            )
+    return x, target, x_test, target_test
+
+
+def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Array:
+    """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then
+    targets, each one of `values`.
+    """
+    x, target, _, _ = _split(data, n_visible, 0, "data.test")
+    parts = [part for part in (x, target) if part.size]
+    both = np.concatenate(
+        [np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in parts],
+        axis=1,
+    )
+    if both.shape[1] > MAX_UNITS:
+        raise InputError(
+            f"{_called(data)} has {both.shape[1]} inputs and targets together, too many units for a"
+            f" boltzmann machine to be enumerated (limit {MAX_UNITS}): choose another, such as bars"
+        )
+    if both.shape[1] != n_visible:
+        raise InputError(
+            f"network.visible = {n_visible} but {_called(data)} has {both.shape[1]} inputs and"
+            f" targets together: set network.visible = {both.shape[1]}"
+        )
+    return both
+
+
+def _split(
+    data: Data, n_inputs: int, n_outputs: int, test_key: str
+) -> tuple[Array, Array, Array, Array]:
+    make, keys = choose("data.name", data.name, DATASETS)
+    endless = "samples" in keys
+    test = data.test
+    if endless and data.samples is None:
+        raise InputError(
+            f'data.samples is missing: data.name = "{data.name}" makes its patterns, so say how'
+            " many"
+        )
+    if data.balanced and data.samples is None:
+        raise InputError(
+            "data.balanced = true but data.samples is missing: say how many patterns to learn from,"
+            " or set false"
+        )
+    n = data.samples or 0
+    count = n + test
+    x, target = make(data, n_inputs, n_outputs, count)
+    if not endless and (test or data.samples is not None):
+        order = _drawn(target, data.seed, data.samples if data.balanced else None)
+        x = x[order]
+        target = target[order]
+    if n > len(x):
+        raise InputError(f"data.samples = {n} but {_called(data)} has only {len(x)}: ask for fewer")
+    n = n or len(x)
+    fresh = np.empty(0, dtype=int)
+    if test:
+        first = _first_equal(x)
+        if data.samples is None:
+            n = (
+                int(np.sort(first)[-test]) if test <= len(x) else 0
+            )  # the most that leave enough to hold back
+        while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
+            count += count - n
+            x, target = make(data, n_inputs, n_outputs, count)
+            first = _first_equal(x)
+        fresh = np.flatnonzero(first >= n)[:test]  # not even equal to one of the first n
+        if not n or len(fresh) < test:
+            learn = f"{n} of them to learn from" if n else "and some are needed to learn from"
+            raise InputError(
+                f"{test_key} = {test}, but {_called(data)} has only {len(x)} patterns, {learn}, and"
+                f" {len(fresh)} others that equal none of those: lower {test_key} or"
+                f" data.samples{', or raise data.noise' * endless}"
+            )
+    x_test = x[fresh]
+    target_test = target[fresh]
+    x = x[:n]
+    target = target[:n]
+    if (
+        data.balanced
+        and test
+        and (gone := np.flatnonzero(target.any(0) & ~target_test.any(0))).size
+    ):
+        raise InputError(
+            f"data.balanced = true with data.samples = {n} leaves no pattern of"
+            f" {_class(data, gone[0])} to hold back: lower data.samples, or raise data.test"
+        )
+    if data.standardise:
+        if n < 2:
+            raise InputError(
+                f"data.samples = {n} has no spread to standardise by: use 2 or more, or set"
+                " data.standardise = false"
+            )
+        x, x_test = _standardised(x, x_test)
+        if not _are_classes(target):
+            target, target_test = _standardised(target, target_test)
+    return x, target, x_test, target_test
+
+
+def _called(data: "Data") -> str:
+
+    return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
+
+
+def _class(data: Data, column: int) -> str:
+    names = class_names(data)
+    return f"class {names[column]!r}" if names else f"output {column + 1}"
+
+
+def _are_classes(target: Array) -> bool:
+    """Whether targets are 0 or 1, rather than numbers."""
+    return bool(np.isin(target, (0.0, 1.0)).all())
+
+
+def _drawn(target: Array, seed: int, balanced: int | None) -> Array:
+    """All patterns in an order that is random but for the shares of the classes: however many the
+    first ones are, each class has among them as many as its share of all, within one or so (as a
+    stratified split). The i-th drawn of the n of a class is placed at (i + 1/2)/n. balanced: so
+    many at the head hold as many of each class as can be.
+    """
+    classes = np.zeros(len(target), dtype=int)
+    if target.shape[1] and _are_classes(target):
+        classes = np.unique(target, axis=0, return_inverse=True)[1].ravel()
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(target))
+    head = order[:0]
+    if balanced is not None:
+        order = order[np.argsort(_rank(classes[order]), kind="stable")]
+        head = order[:balanced]
+        order = order[balanced:]
+    of = classes[order]
+    place = (_rank(of) + 0.5) / np.bincount(of, minlength=1)[of]
+    return np.concatenate([head, order[np.argsort(place, kind="stable")]])
+
+
+def _rank(classes: Array) -> Array:
+    """0 for the first of its class, 1 for the second, ..."""
+    rank = np.empty(len(classes), dtype=int)
+    for c in np.unique(classes):
+        rank[classes == c] = np.arange((classes == c).sum())
+    return rank
+
+
+def _first_equal(x: Array) -> Array:
+    """For each row the number of the first one that equals it."""
+    _, where, which = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    return where[which.ravel()]
+
+
+def _standardised(learned: Array, held_back: Array) -> tuple[Array, Array]:
+    """Both less the mean of the first and divided by its spread; a column that does not vary is
+    only shifted.
+    """
+    mean = learned.mean(0)
+    spread = learned.std(0)
+    spread[(np.ptp(learned, axis=0) == 0) | (spread == 0)] = (
+        1.0  # rounding of the mean is no spread
+    )
+    return (learned - mean) / spread, (held_back - mean) / spread

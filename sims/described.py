@@ -1,0 +1,10 @@
+"""What the program says of its functions: their docstrings."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def says(function: Callable[..., Any]) -> str:
+    """What a function is about, on one line: the first paragraph of its docstring."""
+    return " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())

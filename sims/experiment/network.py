@@ -1,0 +1,220 @@
+"""The table [network]: the kinds of network, and the keys that each of them takes."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from hardware.config import Among, Name, Number, Positive, Table
+from perturb.errors import InputError, shown
+from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.boltzmann import Boltzmann
+from perturb.networks.dag import DAG
+from perturb.networks.losses import ERRORS
+from perturb.networks.mlp import MLP
+from perturb.networks.recurrent import SOLVERS, Recurrent
+
+MAX_WEIGHTS = 10_000_000
+
+Units = Annotated[int, Field(ge=1, le=MAX_WEIGHTS)]
+
+State = Annotated[int, Field(ge=-1, le=1)]
+Unit = Annotated[int, Field(ge=0, le=MAX_WEIGHTS)]
+Listed = Field(strict=False, min_length=1, max_length=MAX_WEIGHTS)
+
+
+Activation = Annotated[Name, Among(ACTIVATIONS)]
+
+
+class Kind(NamedTuple):
+    """A kind of network. keys: those of [network] that it takes, and their values if left out; None
+    must be given, ... may be absent. n_weights: how many a table asks for, before it is built.
+    states: whether it learns a distribution of states, rather than outputs for inputs.
+    """
+
+    make: Callable[..., Any]
+    n_weights: Callable[[Any], int]
+    keys: dict[str, Any]
+    states: bool = False
+
+
+KINDS = {
+    "mlp": Kind(
+        MLP,
+        lambda table: sum((a + 1) * b for a, b in pairwise(table.layers or ())),
+        {"layers": None, "activation": "tanh", "output": "linear", "error": "squared_error"},
+    ),
+    "dag": Kind(
+        DAG,
+        lambda table: len(table.edges or ()),
+        {
+            "units": None,
+            "edges": None,
+            "inputs": None,
+            "outputs": None,
+            "bias": ...,
+            "activation": "tanh",
+            "activations": {},
+            "error": "squared_error",
+            "tied": ...,
+            "external": ...,
+        },
+    ),
+    "recurrent": Kind(
+        Recurrent,
+        lambda table: (table.units or 0) ** 2,
+        {
+            "units": None,
+            "inputs": None,
+            "outputs": None,
+            "activation": "tanh",
+            "activations": {},
+            "error": "squared_error",
+            "solver": "direct",
+            "step": 0.5,
+            "tolerance": 1e-10,
+            "max_steps": 10_000,
+        },
+    ),
+    "boltzmann": Kind(
+        Boltzmann,
+        lambda table: ((table.visible or 0) + (table.hidden or 0)) ** 2 // 2,
+        {"visible": None, "hidden": None, "temperature": 1.0, "values": (0, 1), "sign": 1},
+        states=True,
+    ),
+}
+# what the arguments of a network are called where its key has another name
+ARGUMENTS = {"units": "n_units", "visible": "n_visible", "hidden": "n_hidden"}
+
+
+class Network(Table):
+    """What learns; which keys there are depends on its kind."""
+
+    kind: Literal[*KINDS] = Field(  # type: ignore[valid-type]
+        "mlp", description="what kind of network"
+    )
+    layers: (
+        Annotated[tuple[Units, ...], Field(strict=False, min_length=2, max_length=1000)] | None
+    ) = Field(None, description="units per layer, inputs first", examples=[[64, 32, 10]])
+    units: Units | None = Field(None, description="number of units", examples=[5])
+    edges: (
+        Annotated[tuple[Annotated[tuple[Unit, Unit], Field(strict=False)], ...], Listed] | None
+    ) = Field(
+        None, description="[from, to] pairs of unit numbers", examples=[[[0, 3], [1, 3], [3, 4]]]
+    )
+    inputs: Annotated[tuple[Unit, ...], Listed] | None = Field(
+        None, description="units that get the pattern", examples=[[0, 1]]
+    )
+    outputs: Annotated[tuple[Unit, ...], Listed] | None = Field(
+        None, description="units that have targets", examples=[[4]]
+    )
+    bias: Unit | None = Field(
+        None, description="a unit that is always 1; absent = none", examples=[2]
+    )
+    activations: dict[str, Name] | None = Field(
+        None,
+        description="of single units, where another than activation",
+        examples=[{"4": "linear"}],
+    )
+    tied: Annotated[tuple[Unit, ...], Listed] | None = Field(
+        None,
+        description=(
+            "for each edge the number of the weight that it uses, from 0 without gaps; absent ="
+            " its own"
+        ),
+        examples=[[0, 0, 1]],
+    )
+    external: Annotated[tuple[Number, ...], Listed] | None = Field(
+        None,
+        description="I_j of each unit, added to its activity; absent = 0",
+        examples=[[0.0, 0.0, 0.0, 0.5, 0.0]],
+    )
+    solver: Annotated[Name, Among(SOLVERS)] | None = Field(None, description="how the units settle")
+    step: Positive | None = Field(
+        None, le=1, description="step of the relaxation, in time constants of a unit"
+    )
+    tolerance: Positive | None = Field(
+        None, lt=1, description="relative rate of change at which it has settled"
+    )
+    max_steps: int | None = Field(
+        None, ge=1, le=10**9, description="steps after which it has not settled"
+    )
+    visible: Units | None = Field(None, description="number of visible units", examples=[9])
+    hidden: Unit | None = Field(None, description="number of hidden units", examples=[4])
+    temperature: Positive | None = Field(None, description="the temperature T")
+    values: Annotated[tuple[State, State], Field(strict=False)] | None = Field(
+        None, description="the two states of a unit, [0, 1] or [-1, 1]"
+    )
+    sign: Literal[-1, 1] | None = Field(
+        None, description="1 for E = +sum w s s, the source's; -1 for the usual one"
+    )
+    activation: Activation | None = Field(
+        None, description="activation of the units; of an mlp: of the hidden layers"
+    )
+    output: Activation | None = Field(
+        None,
+        description=(
+            "activation of the last layer; the two cross-entropies need linear, they bring"
+            " their own"
+        ),
+    )
+    error: Annotated[Name, Among(ERRORS)] | None = Field(
+        None, description="E, a mean over patterns"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        """Keys that the kind has and the file leaves out get their values; those of other kinds
+        stay None.
+        """
+        kind = data.get("kind", "mlp") if isinstance(data, dict) else None
+        if not (isinstance(kind, str) and kind in KINDS):
+            return data
+        keys = KINDS[kind].keys.items()
+        return {key: value for key, value in keys if value not in (..., None)} | data
+
+    @model_validator(mode="after")
+    def _check(self) -> "Network":
+        kind = KINDS[self.kind]
+        for key, value in self.model_dump(exclude_none=True).items():
+            if key != "kind" and key not in kind.keys:
+                raise InputError(
+                    f'{key} = {shown(value)} does not go with kind = "{self.kind}": remove it'
+                )
+        for key, default in kind.keys.items():
+            if default is None and getattr(self, key) is None:
+                raise InputError(
+                    f'{key} is missing: kind = "{self.kind}" needs it'
+                    f" ({type(self).model_fields[key].description})"
+                )
+        n = kind.n_weights(self)
+        if n > MAX_WEIGHTS:
+            raise InputError(
+                f"{next(iter(kind.keys))} give {n} weights but at most {MAX_WEIGHTS} are"
+                " allowed: use fewer units"
+            )
+        self.build()
+        return self
+
+    def build(self) -> Any:
+        """The network of this table; InputError if its numbers do not fit together."""
+        kind = KINDS[self.kind]
+        given = {
+            ARGUMENTS.get(key, key): value
+            for key in kind.keys
+            if (value := getattr(self, key)) is not None
+        }
+        if "activations" in given:
+            single = given.pop("activations")
+            try:
+                own = {int(unit): name for unit, name in single.items()}
+            except ValueError:
+                raise InputError(
+                    f"activations = {shown(single)} must name units by their number, such as {{ 4 ="
+                    ' "linear" }'
+                ) from None
+            units = range(given["n_units"])
+            given["activation"] = dict.fromkeys(units, given["activation"]) | own
+        return kind.make(**given)

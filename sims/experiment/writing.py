@@ -1,0 +1,21 @@
+"""An experiment as a file, complete: what is stored of it."""
+
+import os
+from pathlib import Path
+
+import tomli_w
+
+from sims.experiment.schema import Setup
+
+
+def to_toml(experiment: Setup, folder: Path | None = None) -> str:
+    """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the
+    presets become.
+
+    folder: where the file will be, so that data.file can be relative to it: run directories name no
+    home directories.
+    """
+    data = experiment.model_dump(exclude_none=True)
+    if folder is not None and experiment.data.file is not None:
+        data["data"]["file"] = Path(os.path.relpath(experiment.data.file, folder)).as_posix()
+    return tomli_w.dumps(data)

@@ -1,0 +1,261 @@
+"""What theory advises before a training, setting by setting."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+
+from hardware.timing import Timing
+from perturb.networks.objective import Objective
+from perturb.theory.amplitude import best_sigma
+from perturb.theory.learning_curves import averaging_gain, stability_limit
+from perturb.training.plan import Plan
+from perturb.training.rules import begin_steps
+from sims.experiment.schema import Setup
+from sims.problem import Array
+from sims.studies.training.options import Training
+from sims.studies.training.theory import Limits, limits_at, stable_rate, whole_periods
+
+LOOKED = 64  # patterns whose own gradients are looked at, for what a converter does to them
+CROSSING = 4  # patterns that should cross a step of the converter in a trial
+
+
+def updates_to(share: float, u: Array, values: Array, plan: Plan, most: int = 10_000) -> float:
+    """Updates by a rule of curvature until a share of E of the modes of positive curvature is left;
+    inf if it is more by then.
+
+    u (n,): the way to the minimum in the eigenbasis. In the mean, with H known without error, and
+    with the noise that g has if it is not over whole periods: as in a mode of curvature 1.
+    """
+    E = 1.0
+    noise = 0.0 if whole_periods(plan, u.size) else (u.size + 1) / plan.trials_per_update
+    for update in range(1, most + 1):
+        g = values * u
+        before = float(values @ u**2)
+        p = g / (values + plan.damping)
+        if plan.rule == "newton-cg":
+            steps = begin_steps(plan, g[None])
+            for _ in range(plan.cg_steps):
+                steps.go_on(values * steps.d)
+            p = steps.p[0]
+        u = u - plan.eta * p
+        E *= float(values @ u**2) / before + plan.eta**2 * noise if before > 0 else 0.0
+        if E <= share:
+            return update
+        if not E < 1e6:
+            break
+    return math.inf
+
+
+class Advised(NamedTuple):
+    """A setting, the value in use and the one advised; mind: whether the advice had better be
+    heeded.
+    """
+
+    setting: str
+    used: float
+    advised: float
+    mind: bool
+    why: str
+
+
+def advice(
+    experiment: Setup, objective: Objective, w: Array, plan: Plan, schedule: Timing
+) -> tuple[Limits, pd.DataFrame]:
+    """What theory says before anything is run, a row per setting, see `Advised`."""
+    limits = limits_at(objective, w, plan)
+    g = float(np.linalg.norm(objective.gradient(w)))
+    rows = [
+        *_rate_advice(plan, limits),
+        *_newton_advice(experiment, objective, w, plan, limits),
+        *_averaging_advice(plan, limits, w.size),
+        *_error_unit_advice(experiment, objective, w, plan, g),
+        *_weights_advice(experiment, plan, schedule, limits, w.size, g),
+    ]
+    return limits, pd.DataFrame(rows, columns=list(Advised._fields))
+
+
+def _is_fixed(plan: Plan) -> bool:
+    """Whether updates are a fixed rate times g."""
+    return plan.rate == "fixed" and plan.rule in ("plain", "momentum")
+
+
+def _rate_advice(plan: Plan, limits: Limits) -> Iterator[Advised]:
+    if _is_fixed(plan):
+        over = plan.eta > limits.eta
+        why = (
+            f"updates are stable below {limits.eta:.3g} at the start (sum of positive eigenvalues"
+            f" {limits.positive:.3g}, the largest {limits.largest:.3g}; tr H = {limits.trace:.3g})"
+        )
+        if over:
+            why += ": it is exceeded, and the error may grow, unless E has an upper bound"
+        yield Advised("training.eta", plan.eta, limits.eta / 2, over, why)
+
+
+def _averaging_advice(plan: Plan, limits: Limits, n: int) -> Iterator[Advised]:
+    K = plan.trials_per_update
+    if plan.rule not in ("plain", "momentum") or K == 1 or whole_periods(plan, n):
+        return
+    if limits.values is None or not (H := np.maximum(limits.values, 0.0)).any():
+        return
+    most = max(1.0, limits.positive / limits.largest)
+    why = (
+        f"averaging {K} trials allows {averaging_gain(H, K):.1f} times the rate; it pays up to"
+        " about the sum of positive eigenvalues over the largest"
+    )
+    yield Advised("training.trials_per_update", float(K), math.ceil(most), K > 4 * most, why)
+
+
+def _error_unit_advice(
+    experiment: Setup, objective: Objective, w: Array, plan: Plan, g: float
+) -> Iterator[Advised]:
+    """Of the bits of its converter, and of sigma against its noise. g: length of the gradient."""
+    if plan.rule == "keep-if-better":
+        return
+    options = experiment.options(Training)
+    unit = experiment.chip.error_unit
+    B = plan.batch or objective.n_patterns
+    if step := plan.reading.step:
+        goal = options.goal if options.criterion == "error" else objective.error(w) / 10
+        widest = widest_step(objective, w, plan, goal)
+        bits = math.ceil(math.log2(max(2.0, unit.range / max(widest, 1e-300))))
+        why = (
+            f"a step of the converter is {step:.3g}; {B} patterns, each read by itself,"
+            f" dither one another on the way to E = {goal:.3g} up to a step of"
+            f" {widest:.3g}; learning stalls beyond, where too few of them cross a step"
+        )
+        stalls = step > widest and not unit.dither
+        yield Advised("error_unit.bits", float(unit.bits), bits, stalls, why)
+    if noise := unit.noise / math.sqrt(B):
+        # noise of dE against the gradient's own part of it, which changes with every D
+        share = 2 * noise**2 / max((plan.sigma * g) ** 2, 1e-300)
+        K = max(2, plan.trials_per_update)
+        best, _ = best_sigma(
+            objective, w, np.ones(w.size), plan.method, plan.code, K, plan.r, noise
+        )
+        why = (
+            f"noise of dE has {share:.2g} times the variance that the gradient gives"
+            " it; advised: best for an estimate"
+        )
+        yield Advised("estimation.sigma", plan.sigma, best, share > 1, why)
+
+
+def _weights_advice(
+    experiment: Setup, plan: Plan, schedule: Timing, limits: Limits, n: int, g: float
+) -> Iterator[Advised]:
+    """Of leaks and of the pulses of a device. g: length of the gradient."""
+    if not _is_fixed(plan):
+        return
+    K = plan.trials_per_update
+    weights = experiment.chip.weights
+    device = weights.device
+    lifetime = weights.leak_tau_s or (device.leak.lifetime_s if device.leak else 0.0)
+    if lifetime:
+        waits = schedule.update_ns if experiment.options(Training).waits else 0
+        update_s = 1e-9 * (schedule.trial_ns * K + waits)
+        learned = update_s / max(plan.eta * limits.positive / n, 1e-300)
+        why = (
+            f"a mode of mean curvature learns in {learned:.3g} s of chip time; a leak"
+            " should be ten times slower"
+        )
+        yield Advised("weights.leak_tau_s", lifetime, 10 * learned, lifetime < learned, why)
+    if device.dw_min:
+        typical = plan.eta * g * math.sqrt(1 / K + 1 / n)
+        why = f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: "
+        if typical > device.dw_min:
+            why += f"some {typical / device.dw_min:.0f} pulses"
+        else:
+            why += "most updates give none"
+        few = device.dw_min > 30 * typical
+        yield Advised("weights.device", device.dw_min, typical, few, why)
+
+
+def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> float:
+    """The widest step q of a converter at which B patterns, each read by itself, dither one another
+    on the way to E = goal.
+
+    A pattern's error lies anywhere in a step, so that the difference of a pair of readings, of mean
+    size d, is read as 0 or as a whole step, right in the mean over patterns with a variance of
+    min(q d, q^2/6) (Widrow and Kollar 2008). dE, the mean of half of them, has 1/(4 B) of that
+    more, which should not exceed what the gradient itself gives it, sigma^2 |g|^2. `CROSSING` of
+    the patterns should cross a step in a trial, B d/q, at the goal too, where d has fallen with E
+    (cross entropy) or with its root: with fewer there may be none, and nothing changes any more.
+    All that is less than q/2 is read as 0.
+    """
+    S = objective.n_patterns
+    E = objective.error(w)
+    g = float(np.linalg.norm(objective.gradient(w)))
+    B = plan.batch or S
+    looked = np.unique(np.linspace(0, S - 1, min(S, LOOKED)).round().astype(int))
+    slopes = np.array([np.linalg.norm(objective.subset(np.array([s])).gradient(w)) for s in looked])
+    spread = np.sqrt((2 * plan.sigma * slopes) ** 2 + 2 * plan.reading.noise**2)
+    d = float(spread.mean()) * math.sqrt(2 / math.pi)
+    own = 4 * B * (plan.sigma * g) ** 2
+    by_noise = max(own / d if d > 0 else 0.0, math.sqrt(6 * own))
+    left = min(1.0, goal / E) if E > 0 else 1.0
+    entropy = "cross_entropy" in str(getattr(getattr(objective, "network", None), "error", ""))
+    return min(by_noise, B * d * (left if entropy else math.sqrt(left)) / CROSSING, 2 * goal)
+
+
+def _newton_advice(
+    experiment: Setup, objective: Objective, w: Array, plan: Plan, limits: Limits
+) -> Iterator[Advised]:
+    """Of steps that are divided by curvature: whether they pay, and at which rate."""
+    if plan.rule not in ("newton-cg", "newton-mean"):
+        return
+    n = w.size
+    K = plan.trials_per_update
+    whole = whole_periods(plan, n)
+    if plan.rate == "fixed":
+        stable = 2.0 if whole else stability_limit(np.ones(n), "gaussian", K)
+        why = (
+            f"divided by curvature, all {n} modes are alike, and with g from {K} trials updates are"
+            f" stable below {stable:.3g}"
+        )
+        yield Advised("training.eta", plan.eta, stable / 2, plan.eta > stable, why)
+    if limits.values is None or limits.vectors is None or not limits.largest > 0:
+        return
+    up = limits.values > 1e-9 * limits.largest
+    values = limits.values[up]
+    g = objective.gradient(w) @ limits.vectors[:, up]
+    # plain, a pair of evaluations an update, at half its stable rate: E is a sum of g_i^2/(2 l_i)
+    # exp(-2 eta l_i t)
+    excess = g**2 / (2 * values)
+    eta = stable_rate(values) / 2
+    E = objective.error(w)
+    options = experiment.options(Training)
+    share = 0.1
+    until = "to a tenth of the error above the minimum of"
+    least = E - float(excess.sum())
+    if least < options.goal < E and options.criterion == "error":
+        share = (options.goal - least) / (E - least)
+        until = f"to E = {options.goal:g}, if E were"
+    if not excess.sum() > 0:
+        return
+
+    def left(log: float) -> float:
+        return (
+            float(excess @ np.exp(-2 * eta * values * math.exp(log))) / float(excess.sum()) - share
+        )
+
+    plain = 2 * math.exp(
+        brentq(left, -30.0, math.log(-2 * math.log(share) / (eta * float(values[0]))))
+    )
+    error = 0.0 if whole else math.sqrt((n - 1) / K)
+    updates = math.inf
+    if plan.rule == "newton-mean" or error < 0.5:
+        updates = updates_to(share, g / values, values, plan)
+    own = updates * plan.evaluations_of_an_update
+    why = f"{until} the parabola at the start this rule takes about {own:.3g} evaluations, "
+    why += f"plain at half its stable rate {plain:.3g}"
+    if plan.rule == "newton-mean":
+        why += "; the mean of H has to be learned besides"
+    elif error:
+        why += (
+            f"; z from {K} trials is wrong by {error:.2g} of its size: use whole periods of code"
+            " walsh, or newton-mean"
+        )
+    yield Advised("training.rule, evaluations", own, plain, own > plain, why)

@@ -1,0 +1,160 @@
+"""What came of a training: facts of every source."""
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from perturb.training.plan import Plan
+from sims.experiment.schema import Setup
+from sims.problem import Fact
+from sims.studies.training.options import Training
+from sims.studies.training.theory import Limits
+
+
+def interval(solved: int, of: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share (Clopper and Pearson 1934)."""
+    low, high = binomtest(solved, of).proportion_ci(level, "exact")
+    return float(low), float(high)
+
+
+ENDS = {
+    "error": "E on the patterns learned, at the end",
+    "accuracy": "share of them classified rightly, at the end",
+    "balanced_accuracy": "mean over the classes of the share classified rightly, at the end",
+    "test_error": "E on the patterns held back, at the end",
+    "test_accuracy": "share of them classified rightly, at the end",
+    "test_balanced_accuracy": (
+        "mean over the classes of the share of those held back classified rightly, at the end"
+    ),
+}
+# column of learning: its measure, unit and meaning
+SPENT = {
+    "update": ("updates", "", "updates"),
+    "evaluations": ("evaluations", "", "measurements of E"),
+    "chip_time_s": ("chip_time", "s", "chip time"),
+    "energy_j": ("energy", "J", "energy"),
+}
+
+
+def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) -> list[Fact]:
+    """Facts of every source: solved, what it had spent when it got there, and where it ended."""
+    ends = table[table["update"] == table.groupby("source")["update"].transform("max")]
+    names = list(dict.fromkeys(table["source"]))
+    found = []
+    for name in names:
+        own = table[table["source"] == name]
+        last = ends[ends["source"] == name]
+        found += [
+            *_goal(name, own, last, experiment),
+            *_end(name, last),
+            *_course_of(name, own, last, experiment),
+        ]
+    column = "test_accuracy" if ends["test_accuracy"].notna().any() else "error"
+    both = ends.pivot(index="run", columns="source", values=column)
+    for name in names[:-1] if "exact" in names else []:
+        gap = (both["exact"] - both[name]).dropna()
+        if len(gap):
+            stderr = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else math.nan
+            meaning = (
+                f"{column.replace('_', ' ')} of the exact gradient less this, at the end, mean of"
+                " runs from the same starts"
+            )
+            found.append(Fact("exact_less_this", float(gap.mean()), meaning, name, stderr=stderr))
+    used = (
+        f"; in use {plan.eta:g}"
+        if plan.rate == "fixed" and plan.rule in ("plain", "momentum")
+        else ""
+    )
+    found.append(
+        Fact(
+            "stable_learning_rate", limits.eta, f"of updates along g at the start, by theory{used}"
+        )
+    )
+    return found
+
+
+def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -> Iterator[Fact]:
+    """Whether a source got to the goal, and what it had spent then. last: its rows at the end."""
+    options = experiment.options(Training)
+    R = len(last)
+    solved = int(reached(last, experiment).sum())
+    sign = "<=" if options.criterion.endswith("error") else ">="
+    low, high = interval(solved, R)
+    meaning = (
+        f"share of {R} runs with {options.criterion.replace('_', ' ')} {sign} {options.goal:g} at"
+        " the end"
+    )
+    stderr = math.sqrt(solved * (R - solved) / R**3) or math.nan
+    yield Fact("solved", solved / R, meaning, name, "share", stderr, low, high)
+    first = own[reached(own, experiment)].groupby("run").first()
+    yield Fact(
+        "ever_solved", len(first) / R, "share of runs that were there at any record", name, "share"
+    )
+    for column, (measure, unit, what) in SPENT.items():
+        if name == "exact" and column != "update":
+            continue
+        middle = float(first[column].median()) if len(first) else math.inf
+        meaning = (
+            f"{what}, median of the {len(first)} runs that ever got there, when first seen there"
+        )
+        yield Fact(f"{measure}_to_goal", middle, meaning, name, unit)
+        yield Fact(measure, float(last[column].iloc[0]), f"{what}, of each run", name, unit)
+
+
+def _end(name: str, last: pd.DataFrame) -> Iterator[Fact]:
+    """Errors and accuracies of a source at the end."""
+    for column, what in ENDS.items():
+        values = last[column].dropna()
+        if len(values):
+            unit = "" if column.endswith("error") else "share"
+            sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+            worst = float(values.min() if unit else values.max())
+            yield Fact(
+                column,
+                float(values.mean()),
+                f"{what}, mean of runs",
+                name,
+                unit,
+                sd / math.sqrt(len(values)),
+            )
+            yield Fact(
+                f"{column}_sd", sd, "its standard deviation over runs: starts and dies", name
+            )
+            yield Fact(f"{column}_worst", worst, "the worst of all runs", name, unit)
+    if last["predicted_error"].notna().any():
+        meaning = "E on the patterns learned at the end by theory of a quadratic, mean of runs"
+        yield Fact("predicted_error", float(last["predicted_error"].mean()), meaning, name)
+
+
+def _course_of(
+    name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup
+) -> Iterator[Fact]:
+    """How a source went on: runs that diverged or stand still, and where updates pointed."""
+    if last["diverged"].any():
+        yield Fact(
+            "diverged",
+            float(last["diverged"].mean()),
+            "share of runs whose error ran away",
+            name,
+            "share",
+        )
+    still = last["still"] & ~last["diverged"] & ~reached(last, experiment)
+    if still.any():
+        meaning = (
+            "share of runs short of the goal whose weights do not change any more, since the last"
+            " record but one at least"
+        )
+        yield Fact("standing_still", float(still.mean()), meaning, name, "share")
+    late = own[own["update"] > own["update"].max() / 2]["alignment"].dropna()
+    if len(late) and name != "exact":
+        meaning = "cosine of what was learned between records with -g, second half"
+        yield Fact("alignment", float(late.mean()), meaning, name, "cosine")
+
+
+def reached(rows: pd.DataFrame, experiment: Setup) -> pd.Series:
+    """Whether the goal is met, row by row."""
+    options = experiment.options(Training)
+    values = rows[options.criterion]
+    return values <= options.goal if options.criterion.endswith("error") else values >= options.goal

@@ -1,0 +1,144 @@
+"""What learns what: the task, the plan of updates, and everything that learns it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hardware.timing import TrainingTiming
+from perturb.errors import InputError
+from perturb.networks.objective import Objective
+from perturb.training.plan import Plan
+from perturb.trial.codes import CODES
+from perturb.trial.methods import METHODS
+from perturb.trial.readout import Reading
+from sims.data.classes import Classes
+from sims.data.loading import class_names, load_split
+from sims.experiment.network import KINDS
+from sims.experiment.schema import Measured, Setup
+from sims.problem import Problem
+from sims.studies.training.options import Training
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned. test: None if no patterns are held back. classes: without names if
+    targets are numbers.
+    """
+
+    objective: Objective
+    test: Objective | None
+    classes: Classes
+
+    @property
+    def parts(self) -> list[tuple[str, str, Objective]]:
+        """(how columns of it begin, its name, its objective) of the patterns learned and of
+        those held back.
+        """
+        return [
+            ("", "learned", self.objective),
+            *([("test_", "held back", self.test)] if self.test else []),
+        ]
+
+
+def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
+    """(name, experiment, updates) of everything that learns: the chip, others with as many
+    evaluations, and the control.
+    """
+    options = experiment.options(Training)
+    estimation = experiment.estimation
+    listed: list[tuple[str, Setup, int]] = []
+    if options.source != "exact":
+        plan = plan_of(experiment)
+        listed.append((options.source, experiment, options.updates))
+        for other in options.compare_with:
+            changes: dict[str, Any] = other.model_dump(exclude_none=True, exclude={"label"})
+            measured: dict[str, Any] = {
+                key: changes.pop(key) for key in Measured.model_fields if key in changes
+            }
+            parts = {
+                "estimation": estimation.model_copy(update=measured),
+                "training": options.model_copy(update=changes),
+            }
+            settings = experiment.model_copy(update=parts)
+            try:
+                updates = plan_of(settings).updates_within(plan.evaluations(options.updates))
+            except InputError as error:
+                raise InputError(
+                    f'training.compare_with, label = "{other.label}": {error}'
+                ) from None
+            if not updates:
+                raise InputError(
+                    f'training.compare_with, label = "{other.label}": a single update takes more'
+                    f" than the {plan.evaluations(options.updates)} evaluations that there are:"
+                    " raise training.updates"
+                )
+            listed.append((other.label, settings, updates))
+    if options.control or options.source == "exact":
+        own = (
+            {}
+            if options.control_eta is None or options.source == "exact"
+            else {"eta": options.control_eta}
+        )
+        updates = (
+            options.control_updates if options.source != "exact" else None
+        ) or options.updates
+        listed.append(
+            (
+                "exact",
+                experiment.model_copy(update={"training": options.model_copy(update=own)}),
+                updates,
+            )
+        )
+    return listed
+
+
+def course_of(experiment: Setup, task: Task, plan: Plan) -> TrainingTiming:
+    return TrainingTiming(experiment.chip, task.objective, plan, experiment.options(Training).waits)
+
+
+def plan_of(experiment: Setup) -> Plan:
+    """[training], [estimation] and the error unit of the chip as a plan."""
+    estimation = experiment.estimation
+    unit = experiment.chip.error_unit
+    return experiment.options(Training).plan(
+        method=METHODS[estimation.method],
+        code=CODES[estimation.code],
+        sigma=estimation.sigma,
+        r=estimation.r,
+        seed=experiment.run.seed,
+        reading=Reading(unit.noise, unit.bits, unit.range),
+    )
+
+
+def check(experiment: Setup, task: Task) -> None:
+    """InputError for a batch or a criterion that the task has not."""
+    options = experiment.options(Training)
+    S = task.objective.n_patterns
+    for batch in (options.batch, *(other.batch or 0 for other in options.compare_with)):
+        if batch > S:
+            raise InputError(
+                f"training.batch = {batch} but there are {S} patterns: lower it, or 0 for all"
+            )
+    if options.criterion.startswith("test") and task.test is None:
+        raise InputError(
+            f'training.criterion = "{options.criterion}" but no patterns are held back: set'
+            f' data.test, or criterion = "{options.criterion.removeprefix("test_")}"'
+        )
+    if options.criterion.endswith("accuracy") and not task.classes.names:
+        raise InputError(
+            f'training.criterion = "{options.criterion}" but the targets of data.name ='
+            f' "{experiment.data.name}" are no classes: set criterion ='
+            f' "{"test_" * options.criterion.startswith("test")}error"'
+        )
+
+
+def task_of(experiment: Setup, problem: Problem) -> Task:
+    network = problem.network
+    if KINDS[experiment.network.kind].states:
+        return Task(problem.objective, None, Classes(()))
+    _, target, x_test, target_test = load_split(
+        experiment.data, network.n_inputs, network.n_outputs
+    )
+    classes = Classes.of(target, network.error, class_names(experiment.data))
+    return Task(
+        problem.objective, network.objective(x_test, target_test) if len(x_test) else None, classes
+    )

@@ -1,0 +1,124 @@
+"""The terminal: what is shown while a command works, and how Ctrl-C is heard."""
+
+import os
+import signal
+import sys
+import warnings
+from typing import Any
+
+
+def console() -> Any:
+    """A terminal for rich; piped output has none to fit: tables get the room that they want."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+
+
+def say(line: str) -> None:
+    """A line beside the output."""
+    print(line, file=sys.stderr)
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt, which typer would answer itself, without a word."""
+
+
+def interrupt(*_: object) -> None:
+    """What Ctrl-C does, as a handler of its signal."""
+    raise Interrupted
+
+
+class Interruption:
+    """Ctrl-C is noted and asked for between pieces of work; a second one ends the program at
+    once.
+    """
+
+    def __enter__(self) -> "Interruption":
+        self._noted = False
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        if self._noted:
+            interrupt()
+        self._noted = True
+
+    def heard(self) -> bool:
+        """Whether there was one."""
+        return self._noted
+
+
+class Bars:
+    """Progress bars, on a terminal only: a bar for each name. times: beside it the time since it
+    began, and what is left.
+    """
+
+    def __init__(self, times: bool = False) -> None:
+        self._times = times
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a terminal to show them on."""
+        return self._bars is not None
+
+    def __enter__(self) -> "Bars":
+        if not sys.stderr.isatty():
+            return self
+        from rich import progress
+        from rich.console import Console
+
+        columns = [progress.TextColumn("{task.description}"), progress.BarColumn()]
+        columns += [progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[status]}")]
+        if self._times:
+            columns += [progress.TimeElapsedColumn(), progress.TimeRemainingColumn()]
+        self._bars = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bars.start()
+        return self
+
+    def advance(self, name: str, done: int, total: int, status: str = "") -> None:
+        """So much of it is done. status: a word beside its bar."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, status=status)
+        self._bars.update(self._tasks[name], completed=done, status=status)
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            self._bars.stop()
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that fits it."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes = seconds / 60
+    hours = seconds / 3600
+    if minutes < 100:
+        return f"{minutes:.0f} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def close_output() -> None:
+    """What is still printed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """Ours in one line, those of libraries as Python shows them."""
+    ours = category.__module__.startswith("perturb")
+    say(
+        f"perturb: {message}"
+        if ours
+        else warnings.formatwarning(message, category, filename, lineno).rstrip()
+    )
