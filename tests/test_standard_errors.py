@@ -388,7 +388,7 @@ def test_errors_of_periods_that_synapses_did_not_hear_whole_are_not_known(linear
     )
     found = chip.run(128)
     assert np.isnan(found.gradient_stderr).all() and any(
-        "did not hear every broadcast" in said for said in found.warnings
+        "did not receive every broadcast" in said for said in found.warnings
     )
 
 

@@ -314,9 +314,9 @@ def _lanczos(
         first = order(theta)
         if done[first[:k]].all() or H.n_products >= limit:
             break
-        kept = first[: k + (room - k) // 2]
-        Q[: kept.size] = S[:, kept].T @ Q[:m]
-        T[: kept.size, : kept.size], m = np.diag(theta[kept]), kept.size
+        retained = first[: k + (room - k) // 2]
+        Q[: retained.size] = S[:, retained].T @ Q[:m]
+        T[: retained.size, : retained.size], m = np.diag(theta[retained]), retained.size
     first = first[:k][done[first[:k]]]
     return _Found(theta[first], S[:, first].T @ Q[: len(S)], largest, len(first) == k)
 
@@ -341,7 +341,7 @@ def power_iteration(
     tolerance : float
         It ends when the residual falls below tolerance |lambda| ...
     max_products : int
-        ... or after so many products.
+        ... or after this many products.
     seed : int
         Of the random start.
 

@@ -31,7 +31,7 @@ class Estimated:
 def trace(
     objective: Objective, w: Array, probes: int = 90, method: str = "auto", seed: int = 0
 ) -> Estimated:
-    """tr H from at most so many products with random signs.
+    """tr H from at most a number of products with random signs.
 
     Parameters
     ----------

@@ -270,11 +270,11 @@ def _fast_kernel(
             np.array([point[n1:] for point in points]),
         )
         for out, point in zip(np.split(base, len(points)), points, strict=True):
-            own = np.empty((network.layers[1], S))
+            net_inputs = np.empty((network.layers[1], S))
             product(
-                *network.unpack(point)[0], patterns, own
+                *network.unpack(point)[0], patterns, net_inputs
             )  # BLAS would leave its threads spinning beside ours
-            out[:, :S] = own
+            out[:, :S] = net_inputs
         return _filled(base, *base.shape).ravel(), _filled(rest, len(rest), w.size - n1 + 64)
 
     common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
@@ -410,10 +410,10 @@ def _any_trials(
             failed[:] = trials[int(np.argmax(wrong))]
             return
         for b in range(begin // BLOCK, (trials.stop - 1) // BLOCK + 1):
-            own = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
+            block = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
             at = b - first // BLOCK
             s = accumulate_each(
-                known[own], y[own], u[own], v, V, kind, design.kappa, sums[at], totals[at]
+                known[block], y[block], u[block], v, V, kind, design.kappa, sums[at], totals[at]
             )
             if received.shape[1]:
-                received[:, begin - first :][:, own] = y[own], u[own], s
+                received[:, begin - first :][:, block] = y[block], u[block], s

@@ -63,10 +63,10 @@ def sufficient(point: Point, reading: Reading, design: Design) -> str:
         curved = random * (design.r * design.sigma) ** 2 * float(z @ z)
     elif method.estimates_hv and method.gradient_weights != method.hv_weights:
         curved = random * design.sigma**4 * float(z @ z) / (2.0 * float(v @ v))
-    for weights, own in ((method.gradient_weights, linear), (method.hv_weights, curved)):
+    for weights, signal in ((method.gradient_weights, linear), (method.hv_weights, curved)):
         squares = [c * c for c in weights]
         moved = [c * c for c, phase in zip(weights, method.phases, strict=True) if any(phase)]
-        if not sum(moved) * rounding <= SHARE * (own + sum(squares) * reading.variance(S)):
+        if not sum(moved) * rounding <= SHARE * (signal + sum(squares) * reading.variance(S)):
             return "float64"
     return "float32"
 

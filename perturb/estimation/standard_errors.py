@@ -67,7 +67,7 @@ def errors_over_periods(
         linear = not method.one_sided if name == "gradient" else method.regressor == "dw"
         if periods is not None and not periods.sound:
             found: tuple[Array, float] | str = (
-                "synapses did not hear every broadcast of their trials, once"
+                "synapses did not receive every broadcast of their trials, once"
             )
         elif linear:
             found = _from_residual(statistics, name, g if name == "gradient" else z)

@@ -187,8 +187,12 @@ def _newton(W, activations, f, change, Sp, slope, A):
             minus = sub(number(0.0), narrow(load_d(slope, j * Sp + s), load_d(slope, j * Sp + t)))
             at = LANES * (n + 1) * j
             for i in range(n):
-                own = number(1.0 if i == j else 0.0)
-                store(A, at + LANES * i, fma(minus, splat(np.float32(peek(W, i * width + j))), own))
+                diagonal = number(1.0 if i == j else 0.0)
+                store(
+                    A,
+                    at + LANES * i,
+                    fma(minus, splat(np.float32(peek(W, i * width + j))), diagonal),
+                )
             store(A, at + LANES * n, narrow(load_d(change, j * Sp + s), load_d(change, j * Sp + t)))
         _solve(n, A)
         for j in range(n):

@@ -1,8 +1,8 @@
 """Float32 kernels for codes of more than two levels, gaussian and ternary, and for perturbations
 with a gain for every weight. A block goes the same way as in `float32_signs`.
 
-Perturbations are kept as numbers, D[i T + t] for weight i and trial t, in units of sigma; the lanes
-of all that makes or sums them are trials.
+Perturbations are stored as numbers, D[i T + t] for weight i and trial t, in units of sigma; the
+lanes of all that makes or sums them are trials.
 """
 
 import math

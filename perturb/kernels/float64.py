@@ -239,17 +239,17 @@ def _block(
         for p in range(phases.shape[0]):
             unperturbed = phases[p, 0] == 0.0 and phases[p, 1] == 0.0
             if not unperturbed:
-                own = phases[p, 0] != 0.0
+                moves = phases[p, 0] != 0.0
                 _evaluate(
                     sizes,
                     activations,
                     error_kind,
-                    w_moved if own else w,
+                    w_moved if moves else w,
                     v,
                     A,
                     phases[p, 0],
                     phases[p, 1] * r,
-                    (base_moved if own else base)[:, start : start + S],
+                    (base_moved if moves else base)[:, start : start + S],
                     base_v[:, start : start + S],
                     moved,
                     target[:, start : start + S],

@@ -110,13 +110,13 @@ def machine_errors(
             energy[a] *= -per_T
         for visible in range(1 << n_visible):
             part = energy[visible * n_given : (visible + 1) * n_given]
-            own = -np.inf
+            largest = -np.inf
             for a in range(n_given):
-                own = max(own, part[a])
+                largest = max(largest, part[a])
             total = 0.0
             for a in range(n_given):
-                total += exp(part[a] - own)
-            log_p[visible] = own + math.log(total)
+                total += exp(part[a] - largest)
+            log_p[visible] = largest + math.log(total)
         best = 0
         for visible in range(1 << n_visible):
             best = visible if log_p[visible] > log_p[best] else best

@@ -196,12 +196,12 @@ def learn(
                     WIDE,
                     False,
                 )
-                own = np.float32(0.0) if free[p] else noise
+                std = np.float32(0.0) if free[p] else noise
                 x0 = x1 = number(0.0)
-                if own > np.float32(0.0):
+                if std > np.float32(0.0):
                     x0, x1 = _noise(seed, np.uint64(trial), p, tile * WIDE)
-                e0 = _read(e0, x0, own, np.float32(0.0) if free[p] else step, top)
-                e1 = _read(e1, x1, own, np.float32(0.0) if free[p] else step, top)
+                e0 = _read(e0, x0, std, np.float32(0.0) if free[p] else step, top)
+                e1 = _read(e1, x1, std, np.float32(0.0) if free[p] else step, top)
                 if p == 0:
                     r0, r1 = e0, e1
                 else:

@@ -111,8 +111,8 @@ def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
     def mixed(kind: str) -> Callable[..., Array]:
         def apply(*arrays: Array) -> Array:
             out = np.empty_like(arrays[0])
-            for units, own in groups:
-                out[units] = getattr(own, kind)(*(array[units] for array in arrays))
+            for units, activation in groups:
+                out[units] = getattr(activation, kind)(*(array[units] for array in arrays))
             return out
 
         return apply

@@ -223,11 +223,11 @@ class Boltzmann:
         W[self.pairs] = w[: len(self.pairs[0])]
         bias, m = w[len(self.pairs[0]) :], self.n_visible
         s, h = self.states(m), self.states(self.n_hidden)
-        own = [
+        within = [
             ((x @ part) * x).sum(1) + x @ b
             for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))
         ]
-        return self.sign * (own[0][:, None] + own[1] + s @ W[:m, m:] @ h.T)
+        return self.sign * (within[0][:, None] + within[1] + s @ W[:m, m:] @ h.T)
 
     def _free(self, energy: Array) -> Array:
         return softmax(-energy.ravel() / self.temperature).p.reshape(energy.shape)

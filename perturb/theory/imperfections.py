@@ -492,8 +492,8 @@ def stalled_gradient(sigma: float, step: float, other: float = 0.0, gain: float 
         at_least_zero("other", other),
         between_0_and_1("gain", gain),
     )
-    spread = step * brentq(lambda s: rounding_gain(s, 1.0) - gain, 1e-3, 3.0)
-    return math.sqrt(max(spread**2 - other**2, 0.0)) / sigma
+    std = step * brentq(lambda s: rounding_gain(s, 1.0) - gain, 1e-3, 3.0)
+    return math.sqrt(max(std**2 - other**2, 0.0)) / sigma
 
 
 def _solved(H: Array, b: Array) -> Array:

@@ -229,12 +229,18 @@ def _evenly(v: Array, off: Array, along: Array, rows: Array) -> tuple[float, Arr
 
 
 def _products_of_b(
-    code: Code, c: Curvature, slope: Array, own: Array, scale: Array, along: Array, fitted: Array
+    code: Code,
+    c: Curvature,
+    slope: Array,
+    corrected: Array,
+    scale: Array,
+    along: Array,
+    fitted: Array,
 ) -> tuple[_Products, tuple[Array, Array]]:
     """Of f = scale b_i + along (s^2 - V), and of D_i in place of f: E D_i^2 q^2, E D_i^2 q.
 
-    q is less fitted b_i, and l has own_i D_i for slope_i D_i; but (s^2 - V) is multiplied with all
-    of dE.
+    q is less fitted b_i, and l has corrected_i D_i for slope_i D_i; but (s^2 - V) is multiplied
+    with all of dE.
 
     Exact for few weights whose H is known. Else what f has of s'^2 is left out (-(v_i/2V^2) of b_i:
     a share of order 1/n, which the correction along v takes away but for k), and what is taken of
@@ -246,20 +252,24 @@ def _products_of_b(
             scale * (1 / V - v**2 / V**2) + 2 * along * v,
             scale * (v / V - v**3 / (2 * V**2)) + along * v**2,
         )
-        P, h = _products(code, c, slope, own, A1, A2), c.diagonal / 2
+        P, h = _products(code, c, slope, corrected, A1, A2), c.diagonal / 2
         return P, (P.QQ + (code.sixth - 3 * k + 2) * h**2 + (k - 1) * c.off_rows, 2 * (k - 1) * h)
     moments, x = (k, code.sixth, code.eighth), np.eye(n)
     vv = np.outer(v, v)
     B = (x[:, :, None] * v + v[:, None] * x[:, None]) / V - v[:, None, None] * vv / V**2
     F = scale[:, None, None] * B + along[:, None, None] * 2 * vv
-    Q, L = c.H - fitted[:, None, None] * B, slope + np.diag(own - slope)
+    Q, L = c.H - fitted[:, None, None] * B, slope + np.diag(corrected - slope)
 
     def E(*forms: Array) -> Array:
         return expectation(list(forms), moments)
 
     LFF, QFF, FQ = E(L, L, F, F), E(Q, Q, F, F), E(F, Q)
     if along.any():
-        S, G, d = 2 * vv[None], (fitted * along)[:, None, None] * B, np.diag((slope - own) * along)
+        S, G, d = (
+            2 * vv[None],
+            (fitted * along)[:, None, None] * B,
+            np.diag((slope - corrected) * along),
+        )
         LFF += 2 * E(L, d, F, S) + E(d, d, S, S)
         QFF, FQ = QFF + 2 * E(Q, F, G, S) + E(G, G, S, S), FQ + E(G, S)
     P = _Products(LFF, QFF, E(L, L, F), E(Q, Q, F), E(F, F, Q), E(F, F), FQ, E(L, L), E(Q, Q))
@@ -325,7 +335,7 @@ def _on_both(
             v @ whole.z + (code.kurtosis - 3) / 2 * whole.diagonal @ v**2
         )
         P = replace(P, FQ=expected - t * scale * mu)
-    # of its own D_i g_i, a synapse that measures D_i with an error explains a part only
+    # of its corrected D_i g_i, a synapse that measures D_i with an error explains a part only
     z = _covariance(
         replace(P, LFF=P.LFF + blur * dE.slope**2 * P.FF), dE.bend, scale * mu, t, sigma, noise
     )

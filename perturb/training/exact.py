@@ -71,7 +71,7 @@ class Exact:
         self.compiled = small and write is None and has_update_kernel(objective, plan)
 
     def advance(self, state: State, updates: int) -> None:
-        """Do so many updates of all runs that have not failed.
+        """Do the next updates of all runs that have not failed.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ class Source(Protocol):
     """Where updates come from."""
 
     def advance(self, state: State, updates: int) -> None:
-        """Do so many updates of all runs that have not failed."""
+        """Do the next updates of all runs that have not failed."""
 
 
 def train(source: Source, start: State, updates: int, every: int) -> Iterator[State]:

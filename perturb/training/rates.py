@@ -35,7 +35,7 @@ def measured_trace(plan: Plan, totals: Array, variance: float) -> float:
     of E, where it is known.
 
     x = 2 dE/sigma^2 = D'HD/sigma^2 has mean tr H and variance 2 sum_{i != j} H_ij^2 + 6
-    variance/sigma^4 (Hutchinson 1990), so that its spread tells |H|_F off the diagonal. No less
+    variance/sigma^4 (Hutchinson 1990), so that its variance tells |H|_F off the diagonal. No less
     than the standard error of the mean: what is below it is not known.
     """
     T, scale = plan.tune_trials, 2 / plan.sigma**2
@@ -43,8 +43,11 @@ def measured_trace(plan: Plan, totals: Array, variance: float) -> float:
         scale * float(totals[TOTALS.index("u")]) / T,
         scale**2 * float(totals[TOTALS.index("uu")]) / T,
     )
-    spread = max(square - mean**2, 0.0) * T / (T - 1) if T > 1 else square
-    return trace_size(mean, math.sqrt(max((spread - 1.5 * scale**2 * variance) / 2, spread / T)))
+    variance_of_trace = max(square - mean**2, 0.0) * T / (T - 1) if T > 1 else square
+    return trace_size(
+        mean,
+        math.sqrt(max((variance_of_trace - 1.5 * scale**2 * variance) / 2, variance_of_trace / T)),
+    )
 
 
 def measured_stiffness(

@@ -124,7 +124,7 @@ class Batch:
         )
 
     def advance(self, state: State, updates: int) -> None:
-        """Do so many updates of all runs that have not failed.
+        """Do the next updates of all runs that have not failed.
 
         Parameters
         ----------

@@ -338,7 +338,7 @@ class Code:
         return known
 
     def check(self, n_weights: int) -> None:
-        """Refuse a code that cannot serve so many weights.
+        """Refuse a code that cannot serve this many weights.
 
         Parameters
         ----------
@@ -422,8 +422,8 @@ def _check_function(code: Code, n: int, period: int) -> None:
             f"code {code.name} ignores its seed: every seed must give other perturbations"
         )
     for power, stated in ((1, 0.0), (2, 1.0), (4, code.kurtosis), (6, code.sixth)):
-        found, spread = float(np.mean(D**power)), float(np.std(D**power))
-        if abs(found - stated) > 5 * spread / math.sqrt(D.size) + 1e-9:
+        found, std = float(np.mean(D**power)), float(np.std(D**power))
+        if abs(found - stated) > 5 * std / math.sqrt(D.size) + 1e-9:
             raise InputError(
                 f"code {code.name}: E D^{power} is {found:.4g} sigma^{power}, not {stated:.4g}:"
                 " state its moments"

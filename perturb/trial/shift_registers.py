@@ -100,5 +100,5 @@ class Registers:
             i.
         """
         _, phase = np.unique(self.phases(slope.size, seed), return_inverse=True)
-        own = np.bincount(phase, slope)[phase]
-        return own - (slope.sum() - own) / self(slope.size)
+        shared = np.bincount(phase, slope)[phase]
+        return shared - (slope.sum() - shared) / self(slope.size)

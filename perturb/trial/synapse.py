@@ -24,7 +24,7 @@ SUMS = (
     "xyqu",
     "ququ",
 )  # from xxy on: errors only
-# of the broadcasts alone, kept by the controller; c = s^2
+# of the broadcasts alone, held by the controller; c = s^2
 TOTALS = ("y", "u", "yy", "uu", "c", "cu", "cc", "ccu", "cuu", "ccuu")
 
 
@@ -154,8 +154,8 @@ def curvature_along(totals, K, q_scale):
     """
     _, u, _, uu, c, cu, cc, ccu, cuu, ccuu = totals
     centred = (cu - c * u / K) / K / q_scale
-    spread = squares(c, cc, cu, ccu, cuu, ccuu, u, uu, K) / K / q_scale**2
-    return centred, (spread - centred * centred) / (K - 1)
+    square = squares(c, cc, cu, ccu, cuu, ccuu, u, uu, K) / K / q_scale**2
+    return centred, (square - centred * centred) / (K - 1)
 
 
 def put_along(z, var_z, v, V, c, var_c):
