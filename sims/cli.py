@@ -377,8 +377,8 @@ def _study(
     directory = _run(experiment, {**changes, "study": study, **also}, out, f"-{study}")
     if load_experiment(experiment, changes).study == "training":
         print(
-            "Mind: this is of estimates at the starting weights, not of learning, which perturb run"
-            " does on training.runs dies."
+            "Warning: this is of estimates at the starting weights, not of learning, which perturb"
+            " run does on training.runs dies."
         )
     print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
 

@@ -775,6 +775,6 @@ def test_dies_of_a_training_experiment_say_that_they_are_not_of_learning(command
         status, out, _ = command("dies", name, "-n", "1", "--set", "estimation.trials=16")
         assert (
             status == 0
-            and ("Mind: this is of estimates at the starting weights, not of learning" in out)
+            and ("Warning: this is of estimates at the starting weights, not of learning" in out)
             == said
         )

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from hardware.chip import Chip
 from hardware.params import ChipParams
@@ -13,6 +12,7 @@ from perturb.seeds import nth_seed
 from perturb.theory.comparison import compare
 from perturb.theory.estimates import Curvature, curvatures
 from perturb.trial.methods import METHODS
+from reports.statistics import share_interval
 from sims.experiment.schema import Experiment
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, go_on
 
@@ -90,7 +90,7 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
         cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
         good = int((cosines >= accuracy).sum())
         n = len(cosines)
-        low, high = wilson(good, n)
+        low, high = share_interval(good, n, "wilson")
         error = (
             math.sqrt(good * (n - good) / n**3) or math.nan
         )  # of none or of all, the interval alone says how sure it is
@@ -112,9 +112,3 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
             Fact("cosine_sd", sd, "standard deviation of the cosine over the dies", quantity),
         ]
     return facts(found)
-
-
-def wilson(good: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    low, high = binomtest(good, n).proportion_ci(0.95, "wilson")
-    return float(low), float(high)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from hardware.learning import OnChip, Written, source
 from hardware.schedule import Course
@@ -29,6 +28,7 @@ from perturb.training.loop import Exact, Plan, Source, State, begin, train
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
+from reports.statistics import share_interval
 from sims.data.classes import Classes, accuracy, balanced_accuracy
 from sims.datasets import class_names, load_split
 from sims.experiment.loading import to_toml
@@ -428,13 +428,7 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-# ---- what came of it
-
-
-def interval(solved: int, of: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share (Clopper and Pearson 1934)."""
-    low, high = binomtest(solved, of).proportion_ci(level, "exact")
-    return float(low), float(high)
+# ---- results
 
 
 ENDS = {
@@ -501,7 +495,7 @@ def _goal(
     R = len(last)
     solved = int(reached(last, experiment).sum())
     sign = "<=" if options.criterion.endswith("error") else ">="
-    low, high = interval(solved, R)
+    low, high = share_interval(solved, R)
     meaning = (
         f"share of {R} runs with {options.criterion.replace('_', ' ')} {sign} {options.goal:g} at"
         " the end"
