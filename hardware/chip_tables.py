@@ -17,7 +17,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Mismatch = Annotated[
     float, Field(ge=0, le=1)
 ]  # a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
-Bits = Annotated[int, Field(ge=0, le=24)]
+ZERO_IS_OFF = "zero is off"  # a mark of a key of counts: at 0 what it is of is not there
+Bits = Annotated[int, Field(ge=0, le=24), ZERO_IS_OFF]
 
 # Marks of a parameter, in the json_schema_extra of its Field; `marked` lists the keys that have
 # one. engine: what knows of it besides the chip's parts: the batch kernels of estimates and of

@@ -1,19 +1,21 @@
 """Two stored runs, or two sweeps, side by side."""
 
 import json
-import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from perturb.errors import InputError
 from perturb.settings import flat
-from reports.formats import Titled, count, fixed, number, si
+from reports.columns import Table, named
+from reports.formats import Estimate, Format, edge_value, fixed, number
 from reports.frames import Frames
 from reports.statistics import IDENTITY, difference, values
-from reports.studies.sweep.series import inner_view, means_of, shown, shown_measures
-from reports.studies.sweep.tables import threshold
+from reports.studies.sweep.series import inner_view, means_of, shown_measures
+from reports.studies.sweep.tables import OF, key_columns
 from reports.table import print_tables, say_line
 
 if TYPE_CHECKING:
@@ -21,14 +23,10 @@ if TYPE_CHECKING:
 
 
 OF_THIS_COMPUTER = ["wall_time_s", "trials_per_s"]  # differ between equal runs
-UNITS: dict[str, Callable[[float], str]] = {
-    "evaluations": count,
-    "chip_time_s": lambda time: si(time, "s"),
-    "energy_j": lambda energy: si(energy, "J"),
-}
+SPENT = ("evaluations", "chip_time_s", "energy_j")  # compared of every study that has them
 
 
-def compare(a: Frames, b: Frames) -> tuple[list[str], list[Titled]]:
+def compare(a: Frames, b: Frames) -> tuple[list[str], list[Table]]:
     """In how much two results agree, in sentences, and as tables: what was set differently, and
     every measure of A and of B.
     """
@@ -39,14 +37,14 @@ def compare(a: Frames, b: Frames) -> tuple[list[str], list[Titled]]:
             )
     studies = [(frames.view.kind[1], frames.experiment["study"]) for frames in (a, b)]
     if studies[0] != studies[1]:
-        said = [f"a {kind} of {study}" for kind, study in studies]
+        one, other = (f"a {kind} of {study}" for kind, study in studies)
         raise InputError(
-            f"{a.directory} is {said[0]}, {b.directory} {said[1]}: only the same study can be set"
+            f"{a.directory} is {one}, {b.directory} {other}: only the same study can be set"
             " side by side"
         )
     sentences = [_equality(a, b)]
     differing = _differing(a, b)
-    tables = [differing] if differing[2][1] else []
+    tables = [differing] if len(differing.frame) else []
     tables += _sweeps(a, b, sentences) if a.means is not None else _runs(a, b, sentences)
     return sentences, tables
 
@@ -61,7 +59,7 @@ def _equality(a: Frames, b: Frames) -> str:
     return f"A has {len(one)} rows of results and B has {len(other)}; they differ."
 
 
-def _differing(a: Frames, b: Frames) -> Titled:
+def _differing(a: Frames, b: Frames) -> Table:
     """The keys of the two experiments that differ, and versions."""
     one, other = (
         flat({"experiment": frames.experiment, "versions": _versions(frames)}) for frames in (a, b)
@@ -69,7 +67,7 @@ def _differing(a: Frames, b: Frames) -> Titled:
     rows = []
     varied = {
         f"experiment.{key}" for frames in (a, b) for key in frames.provenance.get("varied", ())
-    }  # told by the sweeps
+    }  # the sweeps say it
     for key in dict.fromkeys([*one, *other]):
         if key in varied:
             continue
@@ -78,19 +76,12 @@ def _differing(a: Frames, b: Frames) -> Titled:
             for of in (one, other)
         )
         if before != after:
-            rows.append(
-                [
-                    key.removeprefix("experiment.").removeprefix("versions."),
-                    "",
-                    _cut(before),
-                    _cut(after),
-                ]
-            )
-    return (
-        "What was set differently",
-        "keys of the experiments, and versions",
-        (["key", "", "A", "B"], rows),
-    )
+            called = key.removeprefix("experiment.").removeprefix("versions.")
+            rows.append((called, _cut(before), _cut(after)))
+    columns = {name: named(name) for name in ("key", "A", "B")}
+    frame = pd.DataFrame(rows, columns=list(columns))
+    note = "keys of the experiments, and versions"
+    return Table("What was set differently", note, frame, columns)
 
 
 def _versions(frames: Frames) -> dict[str, Any]:
@@ -107,26 +98,27 @@ def _cut(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
+def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:
     study = a.view.swept
     assert study is not None
     if "measure" in a.summary:
         return [_facts(a, b, sentences)]
     identity = list(study.identity)
-    measures = [name for name in (*study.measures, *UNITS) if name in a.summary]
     both = a.summary.merge(b.summary, on=identity, suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
-    called = [name.removesuffix("_s").removesuffix("_j").replace("_", " ") for name in measures]
-    header = ["of", "", *(f"{name} {which}" for name in called for which in "AB")]
-    rows = []
-    for row in both.to_dict("records"):
-        cells = [
-            UNITS.get(name, number)(float(row[f"{name}_{which}"]))
-            for name in measures
-            for which in "AB"
-        ]
-        rows.append([_label(a, row, identity), "", *cells])
-    return [("A and B", f"A: {a.directory}; B: {b.directory}", (header, rows))]
+    columns = {"of": OF}
+    for name in (*study.measures, *SPENT):
+        if name in a.summary:
+            column = a.view.columns["summary"][name]
+            digits = column.format if name in SPENT else number
+            called = name.removesuffix("_s").removesuffix("_j").replace("_", " ")
+            columns |= {f"{name}_{of}": named(f"{called} {of}", digits) for of in "AB"}
+    names = [_label(a, row, identity) for row in both.to_dict("records")]
+    return [Table("A and B", _directories(a, b), both.assign(of=names), columns)]
+
+
+def _directories(a: Frames, b: Frames) -> str:
+    return f"A: {a.directory}; B: {b.directory}"
 
 
 def _label(frames: Frames, row: Mapping[Any, Any], identity: list[str]) -> str:
@@ -138,27 +130,27 @@ def _label(frames: Frames, row: Mapping[Any, Any], identity: list[str]) -> str:
     )
 
 
-def _facts(a: Frames, b: Frames, sentences: list[str]) -> Titled:
+def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
     """B less A, in standard errors where there is any."""
     # the chip is the chip, in batches and by events
     one, other = _one_chip(a.summary, b.summary)
     both = one.merge(other, on=["subject", "measure"], suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
-    rows = []
-    for row in both.to_dict("records"):
-        difference = row["value_B"] - row["value_A"] if row["value_A"] != row["value_B"] else 0.0
-        error = math.hypot(row["stderr_A"], row["stderr_B"])
-        rows.append(
-            [
-                a.fact_name(row),
-                "",
-                *(number(row[f"value_{which}"]) for which in "AB"),
-                number(difference),
-            ]
-            + [fixed(difference / error, ".1f") if error > 0 else "-"]
-        )
-    header = ["fact", "", "A", "B", "B - A", "in standard errors"]
-    return "A and B", f"A: {a.directory}; B: {b.directory}", (header, rows)
+    gap = (both["value_B"] - both["value_A"]).where(both["value_A"] != both["value_B"], 0.0)
+    error = pd.Series(np.hypot(both["stderr_A"], both["stderr_B"]))
+    rows = both.assign(
+        fact=[a.fact_name(row) for row in both.to_dict("records")],
+        difference=gap,
+        errors=gap / error.where(error > 0),
+    )
+    columns = {
+        "fact": named("fact"),
+        "value_A": named("A"),
+        "value_B": named("B"),
+        "difference": named("B - A"),
+        "errors": named("in standard errors", partial(fixed, spec=".1f")),
+    }
+    return Table("A and B", _directories(a, b), rows, columns)
 
 
 def _one_chip(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -181,7 +173,7 @@ def _say_alone(sentences: list[str], only_a: int, only_b: int) -> None:
         )
 
 
-def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
+def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:
     """Points that both sweeps have: means, and B - A with its confidence interval, over pairs of
     the same seed if there are.
     """
@@ -192,18 +184,6 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
             " side by side"
         )
     by = [*keys, *(name for name in IDENTITY if name in means_of(a).by and name in means_of(b).by)]
-    header = [
-        "of",
-        "",
-        *(key.rpartition(".")[2] for key in keys),
-        "measure",
-        "A",
-        "B",
-        "B - A",
-        "95 %: low",
-        "high",
-        "over",
-    ]
     one, other = _all_values(a, b, by)
     rows = []
     differ = 0
@@ -212,30 +192,25 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Titled]:
         mean_a, mean_b = (float(of[point]["value"].mean()) for of in (one, other))
         gap, low, high, over = difference(one[point], other[point])
         differ += low > 0 or high < 0
-        names = dict(zip([*by, "measure"], point, strict=True))
-        called = _label(a, names, [name for name in by if name not in keys])
-        cells = [*(shown(names[key]) for key in keys), names["measure"].replace("_", " ")]
-        rows.append(
-            [
-                called,
-                "",
-                *cells,
-                *(number(value) for value in (mean_a, mean_b, gap, low, high)),
-                over,
-            ]
-        )
+        at = dict(zip([*by, "measure"], point, strict=True))
+        called = _label(a, at, [name for name in by if name not in keys])
+        cells = [*(at[key] for key in keys), at["measure"].replace("_", " ")]
+        rows.append((called, *cells, mean_a, mean_b, gap, low, high, over))
     sentences.append(
         f"{len(common)} means at points that both have are compared; for {differ} the 95 % interval"
         " of B - A leaves out 0."
     )
-    says = (
-        f"A: {a.directory}; B: {b.directory}; over: pairs of the same seed, or all runs where fewer"
-        " than two seeds are in both"
+    note = (
+        f"{_directories(a, b)}; over: pairs of the same seed, or all runs where fewer than two"
+        " seeds are in both"
     )
-    return [*_thresholds(a, b), ("A and B", says, (header, rows))]
+    names = ("measure", "A", "B", "B - A", "95 %: low", "high", "over")
+    columns = {"of": OF, **key_columns(keys), **{name: named(name) for name in names}}
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return [*_thresholds(a, b), Table("A and B", note, frame, columns)]
 
 
-def _thresholds(a: Frames, b: Frames) -> list[Titled]:
+def _thresholds(a: Frames, b: Frames) -> list[Table]:
     """Where what is wanted is met, in A and in B."""
     if not {"thresholds"} <= a.tables.keys() & b.tables.keys():
         return []
@@ -263,14 +238,27 @@ def _thresholds(a: Frames, b: Frames) -> list[Titled]:
             if name not in IDENTITY
         ]
         called = ", ".join((_label(a, row, [name for name in by if name in IDENTITY]), *held))
-        rows.append(
-            [called, "", *(f"{row[f'edge_{of}']} {threshold(row, f'_{of}')}" for of in ("x", "y"))]
-        )
-    return (
-        [(f"Where mean {row['wanted']} is met: {row['key']}", "", (["of", "", "A", "B"], rows))]
-        if rows
-        else []
-    )
+        rows.append((called, *(Edge(*(row[f"{name}_{of}"] for name in EDGE)) for of in ("x", "y"))))
+    if not rows:
+        return []
+    columns = {"of": OF, "A": named("A", edge_value), "B": named("B", edge_value)}
+    title = f"Where mean {row['wanted']} is met: {row['key']}"
+    return [Table(title, "", pd.DataFrame(rows, columns=list(columns)), columns)]
+
+
+EDGE = ("edge", "value", "low", "high")
+
+
+class Edge(NamedTuple):
+    """Where what is wanted is met: largest 0.0123 [0.0118, 0.0131]."""
+
+    edge: str
+    value: float
+    low: float
+    high: float
+
+    def text(self, format: Format) -> str:
+        return f"{self.edge} {Estimate(self.value, low=self.low, high=self.high).text(format)}"
 
 
 def _all_values(a: Frames, b: Frames, by: list[str]) -> list[dict[tuple, pd.DataFrame]]:

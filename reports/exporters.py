@@ -1,5 +1,8 @@
 """Exports of a stored run or sweep: one format, one function. Each file appears whole or not at
 all.
+
+An exporter takes `Frames` and returns its files by name: bytes, or a function that writes them to
+an open file part by part, which large tables need. It formats and computes nothing.
 """
 
 import csv
@@ -165,13 +168,40 @@ def export(
     out: str | Path | None = None,
     wanted: str | None = None,
 ) -> list[Path]:
-    """Write a stored run or sweep in other formats; returns the paths.
+    """Write a stored run or sweep in other formats.
 
-    formats: of html (report.html, one self-contained page with plots), csv and parquet (every
-    table), excel (CSV that Excel reads), md (report.md), tex (report.tex, tables for LaTeX), png
-    and svg (every plot). out: a directory, made if missing; None is the run's own, whose stored
-    files are left as they are. wanted: as of `load`. An unknown format, a run that cannot be read,
-    or a place that cannot be written raises InputError.
+    Parameters
+    ----------
+    directory : str or Path
+        Of the run or the sweep.
+    formats : str or iterable of str
+        Of html (report.html, one self-contained page with plots), csv and parquet (every table),
+        excel (CSV that Excel reads), md (report.md), tex (report.tex, tables for LaTeX), png and
+        svg (every plot).
+    out : str or Path, optional
+        A directory, made if missing. By default the run's own, whose stored files are left as they
+        are.
+    wanted : str, optional
+        What the thresholds of a sweep are of, see `load`.
+
+    Returns
+    -------
+    list of Path
+        The files of these formats, each of which appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If a format is unknown, the run cannot be read, or the place cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, reports, sims
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = sims.run_experiment("xor", {"estimation.trials": 64}, out=f"{folder}/xor")
+    ...     files = reports.export(f"{folder}/xor", ["csv", "md"], out=f"{folder}/paper")
+    >>> sorted(file.name for file in files)[:3]
+    ['convergence.csv', 'energy.csv', 'report.md']
     """
     writers = [
         choose("format", name, FORMATS)
@@ -205,11 +235,29 @@ def plot(
     format: str = "svg",
     out: str | Path | None = None,
 ) -> list[Path]:
-    """Write one plot of a stored run or sweep, or all of them (kind None), as NAME.svg or NAME.png;
-    returns the paths.
+    """Write the plots of a stored run or sweep as NAME.svg or NAME.png.
 
-    out: a directory, made if missing; None is the run's own. An unknown kind or format raises
-    InputError, which lists them.
+    Parameters
+    ----------
+    directory : str or Path
+        Of the run or the sweep.
+    kind : str, optional
+        The name of one plot. By default all are written.
+    format : {"svg", "png"}
+        Of the files.
+    out : str or Path, optional
+        A directory, made if missing. By default the run's own.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    InputError
+        If the kind or the format is unknown (it lists those that there are), the run cannot be
+        read, or the place cannot be written.
     """
     from reports.figures import png, svg
 

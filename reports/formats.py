@@ -1,26 +1,73 @@
-"""Numbers and names as reports write them."""
+"""Numbers and names as reports write them, and cells of tables that are more than a number."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+Format = Callable[[float], str]
 
 
-class Number(str):
-    """A number as a table shows it, which it still is: tables sort by `value`."""
+class Estimate(NamedTuple):
+    """0.98 +- 0.01, or 0.98 [0.97, 0.99]; what is not known of it is NaN."""
+
+    value: float
+    stderr: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+    def text(self, format: Format) -> str:
+        if math.isnan(self.value):
+            return format(self.value)
+        error = f" +- {number(self.stderr)}" if math.isfinite(self.stderr) else ""
+        interval = f" [{format(self.low)}, {format(self.high)}]" if self.low < self.high else ""
+        return f"{format(self.value)}{error}{interval}"
+
+
+class ErrorBar(NamedTuple):
+    """A standard error with an interval that is not made of it; nothing where there is no error."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def text(self, format: Format) -> str:
+        error = format(self.value) if self.value else ""
+        known = self.low <= self.high
+        return f"{error} [{format(self.low)}, {format(self.high)}]".strip() if known else error
+
+
+class Below(NamedTuple):
+    """< 0.01: a bound, where no more is known."""
 
     value: float
 
-    def __new__(cls, text: str, value: float) -> "Number":
-        made = super().__new__(cls, text)
-        made.value = float(value)
-        return made
+    def text(self, format: Format) -> str:
+        return f"< {format(self.value)}"
 
 
-# a header and its rows, of texts and numbers; the second column explains the first, or is empty
-Rows = tuple[list[str], list[list[str]]]
+class Part(NamedTuple):
+    """3 of 5."""
+
+    value: int
+    of: int
+
+    def text(self, format: Format) -> str:
+        return f"{self.value} of {self.of}"
 
 
-Titled = tuple[str, str, Rows]
+Cell = str | float | Estimate | ErrorBar | Below | Part
+
+
+def written(cell: Any, format: Format) -> str:
+    """A cell of a table as a text."""
+    if isinstance(cell, str):
+        return cell
+    return cell.text(format) if hasattr(cell, "text") else format(cell)
+
+
+def sort_value(cell: Any) -> float:
+    """What a table is sorted by; NaN of a text."""
+    return math.nan if isinstance(cell, str) else float(getattr(cell, "value", cell))
 
 
 def si(value: float, unit: str) -> str:
@@ -33,41 +80,61 @@ def si(value: float, unit: str) -> str:
     )
     scaled = value / scale
     digits = f"{scaled:.3g}" if abs(scaled) < 999.5 else f"{scaled:,.0f}"
-    return Number(f"{digits} {prefixes[scale]}{unit}", value)
+    return f"{digits} {prefixes[scale]}{unit}"
+
+
+def seconds(value: float) -> str:
+    """12.3 ms."""
+    return si(value, "s")
+
+
+def joules(value: float) -> str:
+    """4.50 uJ."""
+    return si(value, "J")
 
 
 def count(value: float) -> str:
     """16,384; 745 M; never."""
-    if math.isinf(value):
-        return Number("never", value)
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "never"
     for scale, suffix in ((1e12, "e12"), (1e9, " G"), (1e6, " M")):
         if value >= scale:
-            return Number(f"{value / scale:.3g}{suffix}", value)
-    return Number(f"{value:,.0f}", value)
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:,.0f}"
 
 
 def number(value: float) -> str:
     """Three significant digits, '-' where unknown."""
     if not math.isfinite(value):
         return "-"
-    return Number(f"{value:,.0f}" if 999.5 <= abs(value) < 1e5 else f"{value:.3g}", value)
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
 def fixed(value: float, spec: str) -> str:
     """In a format of Python's, '-' where unknown."""
-    return Number(format(value, spec), value) if math.isfinite(value) else "-"
+    return format(value, spec) if math.isfinite(value) else "-"
 
 
-def with_interval(middle: str, low: str, high: str) -> str:
-    """0.0123 [0.0118, 0.0131]."""
-    text = f"{middle} [{low}, {high}]"
-    return Number(text, middle.value) if isinstance(middle, Number) else text
+def cosine(value: float) -> str:
+    """Four digits."""
+    return fixed(value, ".4f")
 
 
-def with_error(middle: str, error: str) -> str:
-    """0.98 +- 0.01."""
-    text = f"{middle} +- {error}"
-    return Number(text, middle.value) if isinstance(middle, Number) else text
+def percent(value: float) -> str:
+    """93%."""
+    return fixed(value, ".0%")
+
+
+def integer(value: float) -> str:
+    """Every digit, such as of a seed."""
+    return str(value)
+
+
+def edge_value(value: float) -> str:
+    """Where what is wanted is met, of the values swept."""
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "above all" if value > 0 else "below all"
+    return fixed(value, ".0f" if value == round(value) and abs(value) < 1e9 else ".3g")
 
 
 def amount(value: float) -> str:
@@ -76,11 +143,6 @@ def amount(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {word}" if value < 1e15 else f"{value:.2g}"
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
-
-
-def cosine(value: float) -> str:
-    """Four digits, '-' where unknown."""
-    return fixed(value, ".4f")
 
 
 def method_name(row: Mapping[Any, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from reports.formats import Titled
+from reports.columns import Columns, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,11 +43,23 @@ class LateTables(Mapping[str, pd.DataFrame]):
 
 
 class Swept(NamedTuple):
-    """What a sweep of a study shows. identity: columns that tell rows of a summary apart (of facts
-    their subject); measures: what is plotted; theory: of a measure, the one that predicts it;
-    wanted: of which measure, and the value or the key of the experiment that has it; shares:
-    measures that are shares of independent runs or dies, and the key of the experiment that says of
-    how many; units: of columns that are cosines or shares (facts have units of their own).
+    """What a sweep of a study shows.
+
+    Parameters
+    ----------
+    identity : tuple of str
+        Columns that tell the rows of a summary apart (of facts their subject).
+    measures : tuple of str
+        What is plotted.
+    theory : mapping
+        Of a measure, the one that predicts it.
+    wanted : tuple
+        A measure, and the value that is wanted of it or the key of the experiment that has it.
+    shares : mapping
+        Measures that are shares of independent runs or dies, and the key of the experiment that
+        says of how many.
+    errors : tuple of str
+        Of facts, the measures of which less is better (of columns see `Column`).
     """
 
     identity: tuple[str, ...]
@@ -55,7 +67,7 @@ class Swept(NamedTuple):
     theory: Mapping[str, str] = {}
     wanted: tuple[str, float | str] | None = None
     shares: Mapping[str, str] = {}
-    units: Mapping[str, str] = {}
+    errors: tuple[str, ...] = ()
 
 
 def _nothing(frames: "Frames") -> list:
@@ -71,17 +83,32 @@ def _joined(frames: "Frames", quantity: str, names: tuple[str, ...]) -> str:
 class View:
     """How the results of a study are shown.
 
-    columns: table: column: meaning and unit (of a sweep, see `schema`). tables: what is shown,
-    title, what it says, rows. verdicts: (of what, what came of it), in sentences; notes: others;
-    warnings: what to mind. figures: name: (figure, caption). called: what reports call one thing
-    that was measured, of its quantity and the other columns of its identity. swept: what a sweep of
-    it shows. answer_first: whether verdicts come before the tables on a terminal. before_figures:
-    how many tables of a page come before its figures. kind: how a page calls it beside its name,
-    and the command that does it.
+    Parameters
+    ----------
+    columns : mapping
+        The columns of every stored table (of a sweep, see `schema`).
+    tables, figures : callable
+        What is shown of a run: tables; figures by name, with captions.
+    verdicts, notes, warnings : callable
+        Sentences: (of what, result) in answer to the experiment's question; what else was found;
+        what should be changed.
+    called : callable
+        What reports call one thing that was measured, of its quantity and the other columns of its
+        identity.
+    swept : Swept
+        What a sweep of the study shows.
+    answer_first : bool
+        Whether verdicts come before the tables on a terminal.
+    before_figures : callable
+        How many tables of a page come before its figures.
+    kind : tuple of str
+        How a page calls it beside its name, and the command that runs it.
+    schema : callable
+        The columns of every table of one run.
     """
 
-    columns: Mapping[str, Mapping[str, str]]
-    tables: Callable[["Frames"], list[Titled]]
+    columns: Mapping[str, Columns]
+    tables: Callable[["Frames"], list[Table]]
     figures: Callable[["Frames"], dict[str, tuple["Figure", str]]]
     verdicts: Callable[["Frames"], list[tuple[str, str]]] = _nothing
     notes: Callable[["Frames"], list[str]] = _nothing
@@ -91,21 +118,33 @@ class View:
     answer_first: bool = False
     before_figures: Callable[["Frames"], int] = lambda frames: len(frames.view.tables(frames))
     kind: tuple[str, str] = ("", "run")
-    schema: Callable[["Frames"], Mapping[str, Mapping[str, str]]] = lambda frames: (
-        frames.view.columns
-    )
+    schema: Callable[["Frames"], Mapping[str, Columns]] = lambda frames: frames.view.columns
 
 
 @dataclass(frozen=True)
 class Frames:
-    """One run: frames by name, also as attributes (`frames.summary`), with the columns of its study
-    (`frames.columns`); the resolved experiment and its provenance as dictionaries. Of a sweep:
-    summary, cells, points and perhaps thresholds; the other tables of its runs, if it keeps them,
-    as attributes, what was varied before them.
+    """A run or a sweep as pandas frames, which are attributes too: `frames.summary`.
 
-    view: how it is shown. stored: names of the files that it was read from, which exports leave as
-    they are. text: the experiment as a TOML file that does all of it again. more: other tables, by
-    name. means: of a sweep, see `reports.statistics.Means`.
+    Attributes
+    ----------
+    directory : Path
+        Where it is stored.
+    tables : mapping
+        Frames by name: of a run those of its study, of a sweep summary, cells, points and perhaps
+        thresholds. The other tables of the runs of a sweep, if they are stored, are attributes,
+        with what was varied in front.
+    experiment, provenance : dict
+        The resolved experiment; versions, seed and command.
+    view : View
+        How it is shown.
+    stored : frozenset of str
+        Names of the files that it was read from, which exports leave as they are.
+    text : callable
+        The experiment as a TOML file that does all of it again.
+    more : callable, optional
+        Other tables, by name.
+    means : Means, optional
+        Of a sweep, means over repeats, see `reports.statistics.Means`.
     """
 
     directory: Path
@@ -128,7 +167,13 @@ class Frames:
         )
 
     def parts(self, name: str) -> Iterator[pd.DataFrame]:
-        """A table in parts of bounded size, one below the other."""
+        """A table in parts of bounded size, one below the other.
+
+        Parameters
+        ----------
+        name : str
+            Of the table.
+        """
         if isinstance(self.tables, LateTables) and name in self.tables.late:
             yield from self.tables.late[name]()
             return
@@ -138,12 +183,16 @@ class Frames:
 
     @property
     def columns(self) -> dict[str, Mapping[str, str]]:
-        """table: column: meaning and unit."""
+        """What every column of every table means, by their names."""
         schema = self.view.schema(self)
-        return {name: schema[name] for name in self.tables}
+        return {
+            name: {key: column.meaning for key, column in schema[name].items()}
+            for name in self.tables
+        }
 
     @property
     def partial(self) -> bool:
+        """Whether the run was interrupted, or cells of the sweep are not done."""
         return self.provenance["status"] == "partial"
 
     @property
@@ -167,8 +216,12 @@ class Frames:
         return row["method"], row["code"]
 
     def methods(self, quantity: str | None = None) -> list[tuple[str, str]]:
-        """(method, code) in the order of the summary; of one quantity only those that estimate
-        it.
+        """(method, code) in the order of the summary.
+
+        Parameters
+        ----------
+        quantity : {"hv", "gradient"}, optional
+            Only those that estimate it.
         """
         rows = (
             self.summary if quantity is None else self.summary[self.summary["quantity"] == quantity]
@@ -176,7 +229,13 @@ class Frames:
         return list(dict.fromkeys(zip(rows["method"], rows["code"], strict=True)))
 
     def of(self, quantity: str) -> pd.DataFrame:
-        """The rows of the summary that are of one quantity."""
+        """The rows of the summary that are of one quantity.
+
+        Parameters
+        ----------
+        quantity : {"hv", "gradient"}
+            z = Hv, or the gradient.
+        """
         return self.summary[self.summary["quantity"] == quantity]
 
     def of_each(self) -> pd.DataFrame:
@@ -186,12 +245,24 @@ class Frames:
         return summary[(summary["quantity"] == "hv") | alone]
 
     def fact(self, measure: str, subject: str = "") -> float:
-        """The value of one row of a summary of facts."""
+        """The value of one row of a summary of facts.
+
+        Parameters
+        ----------
+        measure, subject : str
+            What was found, and of what; "" of what stands for itself.
+        """
         own = (self.summary["measure"] == measure) & (self.summary["subject"] == subject)
         return float(self.summary.loc[own, "value"].iloc[0])
 
     def fact_name(self, row: Mapping[Any, Any]) -> str:
-        """What reports call a fact: chip, momentum: ever solved."""
+        """What reports call a fact: chip, momentum: ever solved.
+
+        Parameters
+        ----------
+        row : mapping
+            Of a summary of facts.
+        """
         measure = str(row["measure"])
         measure = (
             measure.replace("_", " ") if measure.isidentifier() else measure

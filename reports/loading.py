@@ -24,9 +24,37 @@ def of_run(
 
 
 def load(directory: str | Path, wanted: str | None = None) -> Frames:
-    """The frames of a run, or of a sweep: then wanted is what its thresholds are of, such as
-    "cosine>=0.95" (absent: the cosine that [dies] of the experiment wants; of a training, half of
-    the runs solved). InputError, naming the file, if one is missing, cut short or not of this kind.
+    """A stored run, or a sweep, as pandas frames.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Of the run or the sweep.
+    wanted : str, optional
+        Of a sweep, what its thresholds are of, such as "cosine>=0.95". By default the cosine that
+        [dies] of the experiment wants; of a training, that half of the runs are solved.
+
+    Returns
+    -------
+    Frames
+        Its tables as attributes.
+
+    Raises
+    ------
+    InputError
+        Naming the file, if one is missing, cut short, changed or of another version; or if
+        `wanted` is of no measure.
+
+    Examples
+    --------
+    >>> import tempfile, reports, sims
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = sims.run_experiment("xor", {"estimation.trials": 64}, out=f"{folder}/xor")
+    ...     frames = reports.load(f"{folder}/xor")
+    >>> frames.columns["summary"]["cosine"]
+    'cosine of the estimate with exact R{backprop}'
+    >>> bool((frames.summary["cosine"].abs() <= 1).all())
+    True
     """
     directory = Path(directory)
     if not directory.is_dir():

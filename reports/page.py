@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from reports.figures import svg_element
 from reports.frames import Frames
-from reports.table import filled
+from reports.table import html_table, sort_values
 
 
 def html(frames: Frames) -> str:
@@ -17,17 +17,20 @@ def html(frames: Frames) -> str:
         (files("reports") / "page.html").read_text(encoding="utf-8")
     )
     view = frames.view
-    drawn = frames.view.figures(frames)
+    tables = [(table, html_table(table), sort_values(table)) for table in view.tables(frames)]
+    drawn = view.figures(frames)
+    figures = []
+    while drawn:  # each figure goes when it is written: those of large sweeps are large
+        name = next(iter(drawn))
+        figure, caption = drawn.pop(name)
+        figures.append((name, Markup(svg_element(figure, name, caption)), caption))
     return page.render(
         frames=frames,
-        tables=[filled(table) for table in view.tables(frames)],
+        tables=tables,
         verdicts=view.verdicts(frames),
         notes=view.notes(frames),
         warnings=view.warnings(frames),
-        figures=[
-            (name, Markup(svg_element(figure, name, caption)), caption)
-            for name, (figure, caption) in drawn.items()
-        ],
+        figures=figures,
         experiment=frames.text(),
         first=view.before_figures(frames),
         provenance=frames.provenance,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from reports.columns import THRESHOLDS
+from reports.columns import THRESHOLDS, Columns
 from reports.frames import Swept
 
 Array = np.ndarray
@@ -61,8 +61,13 @@ class Means:
     """Mean over repeats, and its confidence interval, of every number in the summaries, one measure
     after another.
 
-    summary: of a sweep, with its varied keys. experiment: its keys, as that of the number of runs
-    (`Swept.shares`).
+    summary: of a sweep, with its varied keys. columns: those of the summary of its study.
+    experiment: its keys, as that of the number of runs (`Swept.shares`).
+
+    The interval is Student's t; of shares of independent runs or dies, which are counted over all
+    repeats together, Clopper and Pearson's (1934), unless a key makes them the same in all
+    (`PINNED`). Where all repeats gave the same (to rounding) the t interval would have no width,
+    which says nothing of how far a next one would be off: it is NaN, as of a single repeat.
     """
 
     def __init__(
@@ -70,13 +75,15 @@ class Means:
         summary: pd.DataFrame,
         keys: Sequence[str],
         study: Swept,
-        experiment: Mapping[str, Any] | None = None,
+        columns: Columns,
+        experiment: Mapping[str, Any],
     ):
         self._study = study
-        self._experiment = experiment or {}
+        self._columns = columns
+        self._experiment = experiment
         self._keys = list(keys)
         self.by = [*keys, *study.identity]
-        self._summary, self._numbers = _told_apart(summary, keys, study)
+        self._summary, self._numbers = _distinguished(summary, keys, study)
         self._group = (
             self._summary.groupby(self.by, sort=False, observed=True, dropna=False)
             .ngroup()
@@ -98,8 +105,14 @@ class Means:
     def unit(self, measure: str) -> str:
         """cosine or share, of what is one, or another unit; empty if it is not known."""
         if self._numbers:
-            return self._study.units.get(measure, "")
+            return self._columns[measure].unit
         return str(self._summary.loc[self._summary["measure"] == measure, "unit"].iloc[0])
+
+    def less_is_better(self, measure: str) -> bool:
+        """Whether a measure is an error."""
+        if self._numbers:
+            return self._columns[measure].less_is_better
+        return measure in self._study.errors
 
     def of(self, measure: str) -> pd.DataFrame:
         """A row per point and identity: those of the table points."""
@@ -108,8 +121,7 @@ class Means:
         n = found["repeats"].to_numpy(float)
         with np.errstate(invalid="ignore"):  # of infinities
             alike = (n < 2) | (most - least <= ROUNDING * np.maximum(np.abs(least), np.abs(most)))
-            width = stdtrit(np.maximum(n - 1, 1), 0.5 + CONFIDENCE / 2) / np.sqrt(np.maximum(n, 1))
-            reach = np.where(alike, np.nan, width * found["sd"])
+            reach = np.where(alike, np.nan, t_reach(n) * found["sd"])
         found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
         if count := self._study.shares.get(measure):
             of = found[count] if count in self._keys else self._experiment.get(count)
@@ -150,20 +162,10 @@ class Means:
         return pd.concat([heads, found.reset_index(drop=True)], axis=1)
 
 
-def points(
-    summary: pd.DataFrame,
-    keys: Sequence[str],
-    study: Swept,
-    experiment: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:
-    """All of `Means`: a row per measure, point and identity.
-
-    The interval is Student's t; of shares of independent runs or dies, which are counted over all
-    repeats together, Clopper and Pearson's (1934), unless a key makes them the same in all
-    (`PINNED`). Where all repeats gave the same (to rounding) the t interval would have no width,
-    which says nothing of how far a next one would be off: it is NaN, as of a single repeat.
-    """
-    return pd.concat(Means(summary, keys, study, experiment).parts(), ignore_index=True)
+def t_reach(n: Array) -> Array:
+    """From a mean of n values to the end of its interval, in their standard deviations."""
+    # stats.t.interval would be the same, but scipy.stats takes 50 MB and a second to load
+    return stdtrit(np.maximum(n - 1, 1), 0.5 + CONFIDENCE / 2) / np.sqrt(np.maximum(n, 1))
 
 
 def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:
@@ -176,11 +178,11 @@ def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:
 
 
 @cache
-def share_interval(count: int, of: int) -> tuple[float, float]:
-    """The exact interval of a share."""
+def share_interval(count: int, of: int, method: str = "exact") -> tuple[float, float]:
+    """The interval of a share: "exact" (Clopper and Pearson 1934) or "wilson" (1927)."""
     from scipy.stats import binomtest  # much to load, and seldom needed
 
-    low, high = binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
+    low, high = binomtest(count, of).proportion_ci(CONFIDENCE, method)
     return float(low), float(high)
 
 
@@ -200,7 +202,7 @@ def values(
     """These numbers of the summaries, each in a row of its own: point, seed, identity, measure,
     value.
     """
-    summary, numbers = _told_apart(summary, keys, study)
+    summary, numbers = _distinguished(summary, keys, study)
     if not numbers:
         return summary.loc[
             summary["measure"].isin(measures), [*keys, "seed", *study.identity, "measure", "value"]
@@ -213,11 +215,11 @@ def values(
     )
 
 
-def _told_apart(
+def _distinguished(
     summary: pd.DataFrame, keys: Sequence[str], study: Swept
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The summaries with what tells their rows apart, and the columns that are measured; of
-    facts none.
+    """The summaries with the columns that distinguish their rows, and the names of those that are
+    measured; of facts none.
     """
     if "measure" in summary:
         return summary, []
@@ -250,7 +252,7 @@ def thresholds(
     The ends of the interval are those of all values that a test at 5 % does not refuse (inversion
     of the test): from where the mean's confidence interval first reaches the wanted value to where
     it last does. Where a repeat gave no value (no estimate at all), it is not met. others: the
-    other keys that are varied, which are held. whole: the key takes whole numbers only, and so does
+    other keys that are varied, which are held. whole: the key takes integers only, and so does
     its edge.
     """
     own = frame[frame["measure"] == wanted.measure]
@@ -321,7 +323,7 @@ def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool, last: bool = False
 
 
 def _whole(edge: float, smallest: bool) -> float:
-    """The smallest whole number not below an edge, or the largest not above it."""
+    """The smallest integer not below an edge, or the largest not above it."""
     if not math.isfinite(edge):
         return edge
     near = float(round(edge))
@@ -357,14 +359,14 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, s
         over = f"{len(pairs)} pair{'s' * (len(pairs) != 1)}"
         with np.errstate(invalid="ignore"):  # of infinities
             gaps = y - x
-        spread, middle = (np.ptp(gaps), float(gaps.mean())) if len(pairs) else (0.0, math.nan)
+        extent, middle = (np.ptp(gaps), float(gaps.mean())) if len(pairs) else (0.0, math.nan)
     else:
         x, y = (of["value"].dropna().to_numpy(float) for of in (a, b))
         test = partial(ttest_ind, equal_var=False)
         over = f"{len(x)}, {len(y)} runs"
-        spread = np.ptp(x) + np.ptp(y) if min(len(x), len(y)) > 1 else 0.0
+        extent = np.ptp(x) + np.ptp(y) if min(len(x), len(y)) > 1 else 0.0
         middle = float(y.mean() - x.mean()) if min(len(x), len(y)) else math.nan
-    if not spread > ROUNDING * np.abs([*x, *y, 0.0]).max():
+    if not extent > ROUNDING * np.abs([*x, *y, 0.0]).max():
         return middle, math.nan, math.nan, over
     low, high = test(y, x).confidence_interval(CONFIDENCE)
     return middle, float(low), float(high), over

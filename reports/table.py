@@ -1,17 +1,26 @@
-"""Results as text: on the terminal, in Markdown and for LaTeX."""
+"""Results as text, and the one renderer of tables: on the terminal, as HTML, in Markdown and for
+LaTeX.
+"""
 
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import pandas as pd
+from markupsafe import Markup
+from markupsafe import escape as escape_html
 
 from reports import escape
-from reports.formats import Titled, number, with_interval
+from reports.columns import Table, named, only
+from reports.formats import ErrorBar, sort_value, written
 from reports.frames import Frames
 
 if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
     from rich.console import Console
 
 
@@ -19,6 +28,117 @@ ROWS_PRINTED = 100  # of a table, on the terminal
 
 
 WORDY = r"p{0.4\linewidth}"  # a column of sentences, for LaTeX
+
+
+def rows_of(table: Table) -> Iterator[list[str]]:
+    """The rows of a table as texts."""
+    formats = [column.format for column in table.columns.values()]
+    for row in table.frame[list(table.columns)].itertuples(index=False, name=None):
+        yield [written(cell, format) for cell, format in zip(row, formats, strict=True)]
+
+
+def sort_values(table: Table) -> str:
+    """What a page sorts the rows by, as JSON: a list for each column, which is empty if its cells
+    are texts; null where nothing is known.
+    """
+    found = []
+    for name in table.columns:
+        values = list(map(sort_value, table.frame[name]))
+        known = [None if math.isnan(value) else f"{value:.9g}" for value in values]
+        found.append(known if any(known) else [])
+    return json.dumps(found, separators=(",", ":"))
+
+
+def styled(table: Table, shown: Callable[[str], str]) -> "Styler":
+    """A table for `to_html` and `to_latex`, with all its texts as `shown` makes them."""
+    frame = table.frame[list(table.columns)].reset_index(drop=True)
+    headings = dict(zip(table.columns, table.headings, strict=True))
+
+    def cell(value: object, column: str) -> str:
+        return shown(written(value, table.columns[column].format))
+
+    return (
+        frame.style.format({name: partial(cell, column=name) for name in table.columns})
+        .format_index(lambda name: shown(headings[str(name)]), axis=1)
+        .hide(axis="index")
+    )
+
+
+def html_table(table: Table) -> Markup:
+    """A table as an element of a page."""
+
+    def shown(text: str) -> str:
+        return str(escape_html(escape.line(text))).replace(" +- ", " \N{PLUS-MINUS SIGN} ")
+
+    return Markup(styled(table, shown).to_html(exclude_styles=True))
+
+
+def latex_table(table: Table, label: str) -> str:
+    """A table for LaTeX, over as many pages as it takes."""
+    widest = [max(map(len, cells)) for cells in zip(*rows_of(table), strict=True)]
+    kinds = ["l", *"r" * (len(table.columns) - 1)]
+    headings = dict(zip(table.columns, map(_below, table.headings), strict=True))
+    text = (
+        styled(table, escape.latex)
+        .format_index(lambda name: headings[str(name)], axis=1)
+        .to_latex(
+            hrules=True,
+            environment="longtable",
+            caption=escape.latex(
+                f"{table.title}: {table.note}." if table.note else f"{table.title}."
+            ),
+            label=label,
+            column_format="".join(
+                WORDY if width > 40 else kind for kind, width in zip(kinds, widest, strict=True)
+            ),
+        )
+    )
+    return text.replace(" +- ", r" $\pm$ ").rstrip()
+
+
+def _below(heading: str) -> str:
+    """A header of several words, these below each other."""
+    words = [escape.latex(word) for word in heading.split()]
+    return r"\shortstack[r]{" + r" \\ ".join(words) + "}" if len(words) > 1 else "".join(words)
+
+
+def markdown_table(table: Table) -> list[str]:
+    """The lines of a table in Markdown."""
+    rule = ["---", *["---:"] * (len(table.columns) - 1)]
+    rows = [table.headings, *rows_of(table)]
+    lines = [f"| {' | '.join(map(escape.markdown, row))} |" for row in rows]
+    return [lines[0], f"| {' | '.join(rule)} |", *lines[1:]]
+
+
+def print_tables(shown: Sequence[Table], console: "Console") -> None:
+    """Print tables; of long ones the first rows."""
+    from rich import box
+    from rich.table import Table as Printed
+    from rich.text import Text
+
+    for table in shown:
+        printed = Printed(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+        names = list(table.columns)
+        for i, (name, heading) in enumerate(zip(names, table.headings, strict=True)):
+            if name != table.explained:
+                printed.add_column(
+                    Text("\n".join(escape.line(heading).rsplit(" ", 1))),
+                    justify="right" if i else "left",
+                    no_wrap=i > 0,
+                )
+        for row in islice(rows_of(table), ROWS_PRINTED):
+            texts = dict(zip(names, map(escape.line, row), strict=True))
+            if below := texts.pop(table.explained, ""):
+                texts[names[0]] += f"\n  {below}"
+            printed.add_row(*map(Text, texts.values()))
+        console.print()
+        say_line(console, table.title, style="bold")
+        console.print()
+        console.print(printed)
+        if (more := len(table.frame) - ROWS_PRINTED) > 0:
+            console.print(f"and {more:,} more rows", style="italic")
+        if table.note:
+            say_line(console, table.note, style="italic")
 
 
 def print_run(frames: Frames, console: "Console") -> None:
@@ -36,7 +156,7 @@ def print_run(frames: Frames, console: "Console") -> None:
     for text in [*([] if first else sentences), *frames.view.notes(frames)]:
         say(text)
     for text in frames.view.warnings(frames):
-        say(f"Mind: {text}")
+        say(f"Warning: {text}")
 
 
 def say_line(console: "Console", text: str, style: str = "") -> None:
@@ -46,35 +166,8 @@ def say_line(console: "Console", text: str, style: str = "") -> None:
     console.print(Text(escape.line(text)), style=style)
 
 
-def print_tables(shown: list[Titled], console: "Console") -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    for title, says, (header, rows) in shown:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 0))
-        for i, head in enumerate(header):
-            if i != 1:
-                table.add_column(
-                    Text("\n".join(escape.line(head).rsplit(" ", 1))),
-                    justify="right" if i else "left",
-                    no_wrap=i > 0,
-                )
-        for row in rows[:ROWS_PRINTED]:
-            first, second, *rest = map(escape.line, row)
-            table.add_row(*map(Text, (f"{first}\n  {second}" if second else first, *rest)))
-        console.print()
-        say_line(console, title, style="bold")
-        console.print()
-        console.print(table)
-        if len(rows) > ROWS_PRINTED:
-            console.print(f"and {len(rows) - ROWS_PRINTED:,} more rows", style="italic")
-        if says:
-            say_line(console, says, style="italic")
-
-
 def markdown(frames: Frames) -> str:
-    """The comparison of a run as Markdown."""
+    """The results of a run or a sweep as Markdown."""
     shown = escape.markdown
     provenance = frames.provenance
     lines = [f"# {shown(provenance['experiment'])}", "", f"{shown(provenance['description'])}.", ""]
@@ -85,32 +178,18 @@ def markdown(frames: Frames) -> str:
         for method, verdict in frames.view.verdicts(frames)
     ]
     lines += [f"- {shown(text)}" for text in frames.view.notes(frames)]
-    lines += [f"- Mind: {shown(text)}" for text in frames.view.warnings(frames)] + [""]
-    for title, says, (header, rows) in map(filled, frames.view.tables(frames)):
-        lines += [
-            f"## {shown(title)}",
-            "",
-            *([f"{shown(says[0].upper() + says[1:])}.", ""] if says else []),
-        ]
-        lines += [
-            f"| {' | '.join(map(shown, header))} |",
-            "| --- |" + " ---: |" * (len(header) - 1),
-        ]
-        lines += [f"| {' | '.join(map(shown, row))} |" for row in rows] + [""]
+    lines += [f"- Warning: {shown(text)}" for text in frames.view.warnings(frames)] + [""]
+    for table in frames.view.tables(frames):
+        lines += [f"## {shown(table.title)}", ""]
+        if note := table.note:
+            lines += [f"{shown(note[0].upper() + note[1:])}.", ""]
+        lines += [*markdown_table(table), ""]
     lines += [
         f"Reproduce: {escape.code(provenance['command'])} (seed {shown(provenance['seed'])})",
         "",
     ]
     lines += [f"Cite: {shown(frames.citation)}.", ""]
     return "\n".join(lines)
-
-
-def filled(table: Titled) -> Titled:
-    """Without a second column that is empty."""
-    title, says, (header, rows) = table
-    if any((header[1], *(row[1] for row in rows))):
-        return table
-    return title, says, ([header[0], *header[2:]], [[row[0], *row[2:]] for row in rows])
 
 
 def latex(frames: Frames) -> str:
@@ -123,53 +202,40 @@ def latex(frames: Frames) -> str:
         f"% {escape.line(text)}" for text in comments
     ]  # a comment goes to the end of the line, and no further
     lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
-    for number_, (title, says, (header, rows)) in enumerate(
-        map(filled, frames.view.tables(frames)), 1
-    ):
-        frame = pd.DataFrame(
-            [list(map(escape.latex, row)) for row in rows], columns=list(map(_below, header))
-        )
-        widest = [max((len(row[i]) for row in rows), default=0) for i in range(len(header))]
-        kinds = ["l", *"r" * (len(header) - 1)]
-        text = frame.to_latex(
-            index=False,
-            escape=False,
-            longtable=True,
-            caption=escape.latex(f"{title}: {says}." if says else f"{title}."),
-            label=f"tab:{re.sub('[^A-Za-z0-9.-]', '-', provenance['experiment'])}-{number_}",
-            column_format="".join(
-                WORDY if width > 40 else kind for kind, width in zip(kinds, widest, strict=True)
-            ),
-        )
-        text = text.replace(" +- ", r" $\pm$ ").rstrip()
+    name = re.sub("[^A-Za-z0-9.-]", "-", provenance["experiment"])
+    for i, table in enumerate(frames.view.tables(frames), 1):
+        text = latex_table(table, f"tab:{name}-{i}")
         lines += ["", r"{\footnotesize\setlength{\tabcolsep}{3pt}", text, "}"]
     return "\n".join(lines) + "\n"
 
 
-def _below(name: str) -> str:
-    """A header of several words, these below each other."""
-    words = [escape.latex(word) for word in name.split()]
-    return r"\shortstack[r]{" + r" \\ ".join(words) + "}" if len(words) > 1 else escape.latex(name)
+ERROR_BAR = named("standard error")
 
 
-def facts(frames: Frames) -> Titled:
+def facts(frames: Frames) -> Table:
     """The facts of a summary."""
-    rows = [
-        [frames.fact_name(row), row["meaning"], number(row["value"]), error_bar(row)]
-        for row in frames.summary.to_dict("records")
-    ]
-    return (
+    return facts_table(
+        frames,
+        frames.summary,
         "In short",
         "a standard error stands where a value is estimated, in brackets a 95 % interval",
-        (["what", "meaning", "value", "standard error"], rows),
     )
 
 
-def error_bar(row: Mapping[Any, Any]) -> str:
-    """The standard error of a fact, and its interval; nothing where it is exact."""
-    stderr = number(row["stderr"]) if row["stderr"] else ""
-    return (
-        with_interval(stderr, number(row["low"]), number(row["high"])).strip()
-        if row["low"] <= row["high"]
-        else stderr
+def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Table:
+    """A row per fact, with its standard error and its interval; nothing where it is exact."""
+    records = rows.to_dict("records")
+    frame = rows.assign(
+        what=[frames.fact_name(row) for row in records],
+        stderr=pd.Series(
+            [ErrorBar(row["stderr"], row["low"], row["high"]) for row in records],
+            rows.index,
+            object,
+        ),
     )
+    columns = {
+        "what": named("what"),
+        **only(frames.view.columns["summary"], ("meaning", "value")),
+        "stderr": ERROR_BAR,
+    }
+    return Table(title, note, frame, columns, explained="meaning")

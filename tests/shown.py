@@ -3,10 +3,16 @@
 from pathlib import Path
 
 from reports.loading import of_run
+from reports.table import rows_of
 
 
 def tables_of(frames):
     return frames.view.tables(frames)
+
+
+def texts_of(table):
+    """The headings of a table, and its rows as they are shown."""
+    return table.headings, list(rows_of(table))
 
 
 def verdicts_of(frames):

@@ -14,6 +14,7 @@ import pytest
 
 import hardware
 import perturb
+import reports
 import sims
 import sims.data
 import sims.device_fit
@@ -176,7 +177,12 @@ def test_done_are_public():
 
 EXPLAINED = [
     pytest.param(package, name, id=f"{package.__name__}.{name}")
-    for package, names in ((perturb, DONE), (hardware, HARDWARE), (sims, SIMS))
+    for package, names in (
+        (perturb, DONE),
+        (hardware, HARDWARE),
+        (reports, reports.__all__),
+        (sims, SIMS),
+    )
     for name in names
 ]
 

@@ -11,7 +11,7 @@ import pytest
 from hardware import load_chip
 from perturb import InputError, Statistics
 from sims.data.files import read_patterns
-from sims.device_fit import read_pulses
+from sims.device_fit.pulses import read_pulses
 from sims.experiment.loading import load_experiment
 
 

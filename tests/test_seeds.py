@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from chips import params
 from scipy import stats
+from shown import texts_of
 
 import reports
 import sims
@@ -355,7 +356,7 @@ def test_pairs_of_two_sweeps_are_of_the_same_repeat(tmp_path):
         settings = {**TEACHER, "training.control": False, "training.eta": eta}
         sims.run_sweep("teacher-learning", {}, 4, tmp_path / name, 0, set=settings)
     _, tables = beside(reports.load(tmp_path / "a"), reports.load(tmp_path / "b"))
-    _, _, (header, rows) = tables[-1]
+    header, rows = texts_of(tables[-1])
     errors = [row for row in rows if row[header.index("measure")] == "error"]
     assert errors and all(row[header.index("over")] == "4 pairs" for row in errors)
 

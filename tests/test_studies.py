@@ -13,6 +13,7 @@ import reports
 import sims
 from hardware.timing import Timing
 from perturb import METHODS, MLP, InputError, Objective, curvature
+from reports.statistics import share_interval
 from reports.studies import view_of
 from sims.data.datasets import DATASETS
 from sims.data.loading import load_data
@@ -227,7 +228,7 @@ def test_dies_of_one_design_differ_and_their_yield_has_an_interval(runs):
     assert fact(run, "yield", "hv") == share
     assert row_of(run, "yield", "hv")["low"] <= share <= row_of(run, "yield", "hv")["high"]
     # Wilson's interval as published for 1 of 10
-    assert many_dies.wilson(1, 10) == pytest.approx((0.0179, 0.4042), abs=1e-4)
+    assert share_interval(1, 10, "wilson") == pytest.approx((0.0179, 0.4042), abs=1e-4)
 
 
 @pytest.mark.parametrize("method", ["difference", "covariance", "antithetic", "forward"])

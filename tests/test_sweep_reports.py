@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import beta, t
-from shown import figures_of, tables_of, verdicts_of
+from shown import figures_of, tables_of, texts_of, verdicts_of
 from sweeping import VARY, made_up, same
 
 import reports
@@ -173,7 +173,7 @@ def test_sweeps_of_every_study_are_reported(study, tmp_path):
     pictures = [path for path in paths if path.suffix == ".png"]
     assert page.count("<figure") == len(pictures) >= (len(vary[key]) > 1)
     assert all(
-        title in page.replace("&gt;", ">").replace("&lt;", "<") for title, _, _ in tables_of(frames)
+        title in page.replace("&gt;", ">").replace("&lt;", "<") for title, *_ in tables_of(frames)
     )
 
 
@@ -490,8 +490,8 @@ def test_repeats_that_are_all_alike_say_nothing_of_their_spread(monkeypatch, tmp
     ]
     assert said_of(frames).endswith("(all repeats gave the same: how sure this is cannot be known)")
     assert frames.thresholds[["low", "high"]].isna().all(axis=None)
-    rows = tables_of(frames)[-1][2][1]
-    assert [row[3] for row in rows] == ["0.9500", "0.5000"]
+    _, rows = texts_of(tables_of(frames)[-1])
+    assert [row[2] for row in rows] == ["0.9500", "0.5000"]
     # negative control: the least that differs has an interval
     frames = sweep_of(
         monkeypatch, tmp_path / "other", NOISE, {0.0: [0.95, 0.95 + 1e-9], 1.0: [0.5, 0.6]}
@@ -551,7 +551,7 @@ def test_a_sweep_that_is_not_done_says_so_and_lists_what_failed(tmp_path, monkey
     frames = reports.load(tmp_path / "out")
     assert frames.partial and frames.reason == "2 of 4 cells are done and 2 failed"
     failed = tables_of(frames)[-1]
-    assert failed[0] == "Cells that failed" and failed[2][1][0][:2] == [
+    assert failed.title == "Cells that failed" and texts_of(failed)[1][0][:2] == [
         f"perturb run xor --set estimation.trials=16 --seed {second}",
         "the disk is full",
     ]
@@ -818,8 +818,8 @@ def test_many_points_are_drawn_as_pixels(monkeypatch, tmp_path):
     pictures = [svg(figures_of(frames)["cosine"][0], "cosine") for frames in (few, many)]
     assert ["<image" in picture for picture in pictures] == [False, True]
     assert pictures[1].count("<use") < pictures[0].count("<use") + 50
-    (table,) = (rows for title, _, (_, rows) in tables_of(many) if title == "Every point")
-    assert len(table) == 800
+    (table,) = (table for table in tables_of(many) if table.title == "Every point")
+    assert len(table.frame) == 800
 
 
 def test_csv_for_excel_keeps_seeds_and_runs_no_formula(noises, tmp_path):
@@ -857,7 +857,7 @@ def test_csv_for_excel_keeps_seeds_and_runs_no_formula(noises, tmp_path):
 def test_tables_for_latex_have_every_row_and_no_command_of_their_own(noises, tmp_path):
     (path,) = reports.export(noises, "tex", tmp_path)
     text, frames = path.read_text(), reports.load(noises)
-    rows = sum(len(rows) for _, _, (_, rows) in tables_of(frames))
+    rows = sum(len(table.frame) for table in tables_of(frames))
     body = [line for line in text.splitlines() if line.endswith(r"\\") and "&" in line]
     assert len(body) == rows + 2 * len(
         tables_of(frames)
@@ -914,32 +914,42 @@ def test_the_command_line_reports_a_sweep(noises, command):
 
 
 @pytest.mark.parametrize(
-    "cell, text, value",
+    "cell, form, text, value",
     [
-        (formats.si(0.0123, "s"), "12.3 ms", 0.0123),
-        (formats.si(4.5e-6, "J"), "4.5 uJ", 4.5e-6),
-        (formats.si(0.0, "J"), "0 J", 0.0),
-        (formats.count(16384), "16,384", 16384.0),
-        (formats.count(745e6), "745 M", 745e6),
-        (formats.count(np.inf), "never", np.inf),
-        (formats.fixed(0.85, ".0%"), "85%", 0.85),
-        (formats.number(-1.5e-7), "-1.5e-07", -1.5e-7),
-        (formats.with_error(formats.number(0.98), "0.01"), "0.98 +- 0.01", 0.98),
-        (formats.with_interval(formats.number(0.98), "0.97", "0.99"), "0.98 [0.97, 0.99]", 0.98),
+        (0.0123, formats.seconds, "12.3 ms", 0.0123),
+        (4.5e-6, formats.joules, "4.5 uJ", 4.5e-6),
+        (0.0, formats.joules, "0 J", 0.0),
+        (16384, formats.count, "16,384", 16384.0),
+        (745e6, formats.count, "745 M", 745e6),
+        (np.inf, formats.count, "never", np.inf),
+        (0.85, formats.percent, "85%", 0.85),
+        (-1.5e-7, formats.number, "-1.5e-07", -1.5e-7),
+        (np.int64(2**62 + 1), formats.integer, "4611686018427387905", 2.0**62),
+        (formats.Estimate(0.98, 0.01), formats.number, "0.98 +- 0.01", 0.98),
+        (
+            formats.Estimate(0.98, np.nan, 0.97, 0.99),
+            formats.cosine,
+            "0.9800 [0.9700, 0.9900]",
+            0.98,
+        ),
+        (formats.Estimate(0.98, np.nan, 0.98, 0.98), formats.number, "0.98", 0.98),
+        (formats.ErrorBar(0.0), formats.number, "", 0.0),
+        (formats.ErrorBar(0.1, 0.2, 0.7), formats.number, "0.1 [0.2, 0.7]", 0.1),
+        (formats.Below(0.01), formats.number, "< 0.01", 0.01),
+        (formats.Part(3, 5), formats.number, "3 of 5", 3.0),
     ],
 )
-def test_cells_are_shown_as_texts_and_sort_as_the_numbers_they_are(cell, text, value):
-    assert cell == text and cell.value == value
+def test_cells_are_shown_as_texts_and_sort_as_the_numbers_they_are(cell, form, text, value):
+    assert formats.written(cell, form) == text and formats.sort_value(cell) == value
 
 
 def test_what_is_not_known_is_no_number():
-    for cell in (
-        formats.number(np.nan),
-        formats.si(np.inf, "s"),
-        formats.cosine(np.nan),
-        formats.with_error("-", "-"),
-    ):
-        assert cell.startswith("-") and not hasattr(cell, "value")
+    unknown = (np.nan, formats.Estimate(np.nan, 0.1, 0.2, 0.3))
+    for form in (formats.number, formats.seconds, formats.cosine, formats.count, formats.percent):
+        for cell in unknown:
+            assert formats.written(cell, form) == "-" and np.isnan(formats.sort_value(cell))
+    assert formats.written("as it is", formats.number) == "as it is"
+    assert np.isnan(formats.sort_value("1"))
 
 
 def test_a_column_that_begins_empty_is_written_by_what_comes_later(tmp_path, monkeypatch):

@@ -20,9 +20,9 @@ from perturb.theory import learning_curves
 from perturb.training.loop import begin
 from perturb.training.plan import Plan
 from perturb.training.sources import Batch
+from reports.statistics import share_interval
 from reports.studies import view_of
 from sims.experiment.loading import experiment_names, load_experiment
-from sims.studies.training.summary import interval
 from sims.studies.training.task import learners, plan_of
 from sims.studies.training.theory import stable_rate
 
@@ -328,12 +328,12 @@ def test_theory_foretells_a_linear_teacher():
 
 
 def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
-    assert interval(0, 10) == pytest.approx((0, 0.3085), abs=1e-3)
-    assert interval(13, 20) == pytest.approx((0.408, 0.846), abs=1e-3)
-    assert interval(10, 10) == pytest.approx((0.6915, 1), abs=1e-3)
+    assert share_interval(0, 10) == pytest.approx((0, 0.3085), abs=1e-3)
+    assert share_interval(13, 20) == pytest.approx((0.408, 0.846), abs=1e-3)
+    assert share_interval(10, 10) == pytest.approx((0.6915, 1), abs=1e-3)
     # at its ends a test at 2.5 % just refuses what was counted, however small the share is
     for solved, of in ((1, 100_000), (99_999, 100_000), (3, 7)):
-        low, high = interval(solved, of)
+        low, high = share_interval(solved, of)
         assert low < solved / of < high
         assert [binom.sf(solved - 1, of, low), binom.cdf(solved, of, high)] == pytest.approx(
             [0.025, 0.025], rel=1e-5

@@ -229,7 +229,7 @@ def read_run(directory: Path) -> StoredRun:
 
 
 def _intact(path: Path, provenance: Mapping[str, Any], parse: Callable[[bytes], Any]) -> Any:
-    """What a file says, if it is as it was written."""
+    """What a file note, if it is as it was written."""
 
     def parsed() -> Any:
         content = path.read_bytes()

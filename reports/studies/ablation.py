@@ -1,38 +1,43 @@
 """How the cost of imperfections is shown, the dearest first."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reports.columns import Column, Table, only
 from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
-from reports.formats import Number, Titled, cosine, count, fixed, number, si
+from reports.formats import Format, cosine, count, joules, number, percent, seconds
 from reports.frames import Frames, Swept, View
 
 ABLATION = {
-    "quantity": "gradient (dE/dw) or hv (z = Hv)",
-    "variant": "what the chip has: group and imperfection",
-    "group": "ideal, only one imperfection, all, or all but one",
-    "imperfection": "which one; empty if none is meant",
-    "imperfections": "those that this chip has",
-    "dies": "dies simulated, each with a seed of its own",
-    "trials": "trials on each",
-    "cosine": "mean cosine with exact R{backprop}",
-    "cosine_spread": "its standard deviation over the dies",
-    "relative_error": "|estimate - exact| / |exact|, root of the mean square",
-    "yield": "share of the dies that reach the accuracy wanted",
-    "trials_to_accuracy": (
-        "trials to a mean cosine as wanted, from the errors after a quarter and all of the trials;"
-        " inf = never"
+    "quantity": Column("gradient (dE/dw) or hv (z = Hv)"),
+    "variant": Column("what the chip has: group and imperfection", heading="chip"),
+    "group": Column("ideal, only one imperfection, all, or all but one"),
+    "imperfection": Column("which one; empty if none is meant"),
+    "imperfections": Column("those that this chip has"),
+    "dies": Column("dies simulated, each with a seed of its own"),
+    "trials": Column("trials on each", count),
+    "cosine": Column("mean cosine with exact R{backprop}", cosine, "cosine"),
+    "cosine_spread": Column("its standard deviation over the dies", cosine),
+    "relative_error": Column(
+        "|estimate - exact| / |exact|, root of the mean square", less_is_better=True
     ),
-    "evaluations_to_accuracy": "measurements of E in them",
-    "cost": "evaluations over those of the ideal chip; 1.04 is 4 % more",
-    "cost_stderr": "its standard error from die to die; empty: not known",
-    "time_to_accuracy_s": "chip time for them, s",
-    "energy_to_accuracy_j": "energy for them, J",
-    "trial_ns": "chip time of a trial, ns",
+    "yield": Column("share of the dies that reach the accuracy wanted", percent, "share"),
+    "trials_to_accuracy": Column(
+        "trials to a mean cosine as wanted, from the errors after a quarter and all of the trials;"
+        " inf = never",
+        count,
+    ),
+    "evaluations_to_accuracy": Column("measurements of E in them", count, heading="evaluations"),
+    "cost": Column("evaluations over those of the ideal chip; 1.04 is 4 % more"),
+    "cost_stderr": Column("its standard error from die to die; empty: not known"),
+    "time_to_accuracy_s": Column("chip time for them, s", seconds, "s", heading="chip time"),
+    "energy_to_accuracy_j": Column("energy for them, J", joules, "J", heading="energy"),
+    "trial_ns": Column("chip time of a trial, ns"),
 }
 COLUMNS = {"summary": ABLATION}
 
@@ -42,75 +47,55 @@ SWEPT = Swept(
     ("relative_error", "cosine", "yield"),
     wanted=("cosine", "dies.accuracy"),
     shares={"yield": "dies.count"},
-    units={"cosine": "cosine", "yield": "share"},
 )
 
 
 DEAR = 1.1  # times the evaluations of the ideal chip: what costs more is named
 
 
-SPENT = (("time", "s"), ("energy", "J"))
-
-
-def _ablation(frames: Frames) -> list[Titled]:
-    header = [
-        "chip",
-        "",
-        "evaluations",
-        "cost",
-        "cosine",
-        "relative error",
-        "yield",
-        "chip time",
-        "energy",
-    ]
+def _ablation(frames: Frames) -> list[Table]:
+    names = ["variant", "evaluations_to_accuracy", "cost", "cosine", "relative_error", "yield"]
+    columns = only(ABLATION, [*names, "time_to_accuracy_s", "energy_to_accuracy_j"])
+    accuracy = frames.experiment["dies"]["accuracy"]
+    note = (
+        f"on {frames.summary['dies'].iloc[0]} dies; evaluations of E, time and energy to a cosine"
+        f" of {accuracy:g}; cost: evaluations more than on the ideal chip"
+    )
     shown = []
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
-        rows = []
-        for _, row in frames.of(quantity).iterrows():
-            cells = [str(row["variant"]), "", count(row["evaluations_to_accuracy"]), _more(row)]
-            cells += [
-                cosine(row["cosine"]),
-                number(row["relative_error"]),
-                fixed(row["yield"], ".0%"),
-            ]
-            rows.append(
-                [
-                    *cells,
-                    *(si(row[f"{what}_to_accuracy_{unit.lower()}"], unit) for what, unit in SPENT),
-                ]
-            )
-        if rows:
-            accuracy = frames.experiment["dies"]["accuracy"]
-            dies = frames.summary["dies"].iloc[0]
-            says = (
-                f"on {dies} dies; evaluations of E, time and energy to a cosine of {accuracy:g};"
-                " cost: evaluations more than on "
-            )
-            shown.append(
-                (f"{title}: what each imperfection costs", f"{says}the ideal chip", (header, rows))
-            )
+        rows = frames.of(quantity)
+        costs = [Cost(*pair) for pair in zip(rows["cost"], rows["cost_stderr"], strict=True)]
+        rows = rows.assign(cost=pd.Series(costs, rows.index, object))
+        if len(rows):
+            shown.append(Table(f"{title}: what each imperfection costs", note, rows, columns))
     return shown
+
+
+class Cost(NamedTuple):
+    """Evaluations that a variant of a chip takes, in those of the ideal one: +4.0 +- 0.5 %."""
+
+    value: float
+    stderr: float
+
+    def text(self, format: Format) -> str:
+        times = self.value
+        if not math.isfinite(times):
+            return "-" if math.isnan(times) else "never"
+        known = math.isfinite(self.stderr)
+        if times > 2:
+            return f"{times:.3g} times" + (f" +- {self.stderr:.2g}" if known else "")
+        error = f" +- {100 * self.stderr:.1f} %" if known else " %"
+        return f"{100 * (times - 1):+.1f}{error}"
 
 
 def _more(row: pd.Series) -> str:
     """What a variant of a chip costs over the ideal one."""
-    times = row["cost"]
-    stderr = row["cost_stderr"]
-    if math.isnan(times):
-        return "-"
-    if math.isinf(times):
-        return Number("never", times)
-    known = math.isfinite(stderr)
-    if times > 2:
-        return Number(f"{times:.3g} times" + (f" +- {stderr:.2g}" if known else ""), times)
-    error = f" +- {100 * stderr:.1f} %" if known else " %"
-    return Number(f"{100 * (times - 1):+.1f}{error}", times)
+    return Cost(row["cost"], row["cost_stderr"]).text(number)
 
 
 def _ablated(frames: Frames) -> list[tuple[str, str]]:
     """What costs most of all imperfections, in a sentence for z and one for the gradient."""
-    said = []
+    sentences = []
     accuracy = frames.experiment["dies"]["accuracy"]
     for quantity, title in (("hv", "z = Hv"), ("gradient", "gradient")):
         table = frames.of(quantity)
@@ -138,7 +123,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
         together = table[table["group"] == "all"]
         if len(together) and math.isfinite(float(together["cost"].iloc[0])):
             parts.append(f"all together {_more(together.iloc[0])}")
-        said.append(
+        sentences.append(
             (
                 f"{title}:",
                 (
@@ -147,7 +132,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
                 ),
             )
         )
-    return said
+    return sentences
 
 
 def ablation(frames: Frames) -> Figure:

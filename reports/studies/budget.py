@@ -3,47 +3,43 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from reports.columns import Column, Table, only
 from reports.escape import plain
 from reports.figures import COLOURS, Drawing, drawn, finished
-from reports.formats import Titled, fixed, number
+from reports.formats import percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
 
 SENSITIVITIES = {
-    "key": "parameter of the chip",
-    "value": "its value, in the unit of its name",
-    "change": "what is done to it",
-    "quantity": "gradient or hv",
-    "trials_saved": "share of the trials saved, by theory",
-    "time_saved": "share of the chip time saved",
-    "energy_saved": "share of the energy saved",
+    "key": Column("parameter of the chip", heading="parameter"),
+    "value": Column("its value, in the unit of its name"),
+    "change": Column("what is done to it", heading="changed to"),
+    "quantity": Column("gradient or hv"),
+    "trials_saved": Column("share of the trials saved, by theory", percent, "share"),
+    "time_saved": Column("share of the chip time saved", percent, "share"),
+    "energy_saved": Column("share of the energy saved", percent, "share"),
 }
 COLUMNS = {"summary": FACTS, "sensitivities": SENSITIVITIES}
+
+
+LEAST_SAVED = 0.005  # a share; what saves less is not shown
 
 
 SWEPT = Swept(("subject",), ("trials", "chip_time", "energy"))
 
 
-def _budget(frames: Frames) -> list[Titled]:
-    header = ["parameter", "", "value", "changed to", "trials saved", "time saved", "energy saved"]
+def _budget(frames: Frames) -> list[Table]:
+    saved = ["trials_saved", "time_saved", "energy_saved"]
+    columns = only(SENSITIVITIES, ["key", "value", "change", *saved])
     shown = [facts(frames)]
+    table = frames.sensitivities
+    table = table[table[saved].max(axis=1) >= LEAST_SAVED]
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
-        part = frames.sensitivities[frames.sensitivities["quantity"] == quantity]
-        rows = [
-            [str(row["key"]), "", number(row["value"]), str(row["change"])]
-            + [fixed(row[key], ".0%") for key in ("trials_saved", "time_saved", "energy_saved")]
-            for _, row in part.iterrows()
-            if max(row["trials_saved"], row["time_saved"], row["energy_saved"]) >= 0.005
-        ]
-        if rows:
-            shown.append(
-                (
-                    f"{title}: what to improve first",
-                    "by theory, each alone; below half a per cent left out",
-                    (header, rows),
-                )
-            )
+        rows = table[table["quantity"] == quantity]
+        if len(rows):
+            note = "by theory, each alone; below half a per cent left out"
+            shown.append(Table(f"{title}: what to improve first", note, rows, columns))
     return shown
 
 
@@ -51,7 +47,7 @@ def budget(frames: Frames) -> Figure | None:
     """What each parameter, improved, saves of time and energy."""
     table = frames.sensitivities
     table = table[table["quantity"] == ("hv" if (table["quantity"] == "hv").any() else "gradient")]
-    table = table[table[["time_saved", "energy_saved"]].max(axis=1) >= 0.005]
+    table = table[table[["time_saved", "energy_saved"]].max(axis=1) >= LEAST_SAVED]
     if table.empty:
         return None
     figure = Figure(figsize=(10, 1.2 + 0.36 * len(table)), layout="constrained")

@@ -7,69 +7,93 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
+from reports.columns import Column, Table, named, only
 from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
-from reports.formats import Rows, Titled, amount, cosine, count, method_name, number, si
+from reports.formats import amount, cosine, count, joules, method_name, percent, seconds
 from reports.frames import Frames, Swept, View
 from reports.vocabulary import TARGET_COSINE
 
 SUMMARY = {
-    "quantity": "gradient (dE/dw) or hv (z = Hv)",
-    "method": "method of weight perturbation",
-    "code": "perturbation code",
-    "n_weights": "weights of the network, biases included",
-    "trials": "draws of the perturbation",
-    "evaluations": "measurements of E",
-    "cosine": "cosine of the estimate with exact R{backprop}",
-    "relative_error": "|estimate - exact| / |exact|",
-    "rms_stderr": (
+    "quantity": Column("gradient (dE/dw) or hv (z = Hv)"),
+    "method": Column("method of weight perturbation"),
+    "code": Column("perturbation code"),
+    "n_weights": Column("weights of the network, biases included"),
+    "trials": Column("draws of the perturbation", count),
+    "evaluations": Column("measurements of E", count),
+    "cosine": Column(
+        "cosine of the estimate with exact R{backprop}", cosine, "cosine", heading="measured cosine"
+    ),
+    "relative_error": Column("|estimate - exact| / |exact|", less_is_better=True),
+    "rms_stderr": Column(
         "rms over weights of the standard error, units of the quantity; empty where it cannot be"
-        " known"
+        " known",
+        heading="stderr (rms)",
     ),
-    "z_rms": "rms over weights of (estimate - exact)/stderr; about 1 without bias",
-    "limit_relative_error": (
-        "|estimate - limit| / |limit|, the limit being what theory says the method tends to"
+    "z_rms": Column(
+        "rms over weights of (estimate - exact)/stderr; about 1 without bias", heading="z to exact"
     ),
-    "chip_time_s": "time on the chip, s",
-    "energy_j": "energy on the chip, J",
-    "wall_time_s": "time of this simulation, s",
-    "events": "events simulated in time",
-    "limit_z_rms": "rms over weights of (estimate - limit)/stderr; about 1 if theory is right",
-    "label": "as published, or an extension",
-    "sigma": "rms of a perturbation, units of w",
-    "r": "displacement along v; empty for methods without",
-    "broadcasts": "what every synapse must be told",
-    "predicted_cosine": "cosine that theory predicts",
-    "limit_cosine": (
+    "limit_relative_error": Column(
+        "|estimate - limit| / |limit|, the limit being what theory says the method tends to",
+        heading="limit error",
+        less_is_better=True,
+    ),
+    "chip_time_s": Column("time on the chip, s", seconds, "s", heading="chip time"),
+    "energy_j": Column("energy on the chip, J", joules, "J", heading="energy"),
+    "wall_time_s": Column("time of this simulation, s", seconds, "s", heading="wall time"),
+    "events": Column("events simulated in time"),
+    "limit_z_rms": Column(
+        "rms over weights of (estimate - limit)/stderr; about 1 if theory is right",
+        heading="z to limit",
+    ),
+    "label": Column("as published, or an extension", heading="what it is"),
+    "sigma": Column("rms of a perturbation, units of w"),
+    "r": Column("displacement along v; empty for methods without"),
+    "broadcasts": Column("what is broadcast to every synapse"),
+    "predicted_cosine": Column("cosine that theory predicts", cosine, "cosine"),
+    "limit_cosine": Column(
         "cosine of the method's limit with the exact answer: the best that any number of trials"
-        " reaches"
+        " reaches",
+        cosine,
+        "cosine",
     ),
-    "evaluations_to_0_9": "predicted evaluations to a cosine of 0.9; inf = never",
-    "imperfect": (
+    "evaluations_to_0_9": Column(
+        "predicted evaluations to a cosine of 0.9; inf = never", count, heading="for cosine 0.9"
+    ),
+    "imperfect": Column(
         "whether the chip has imperfections beside the noise of a reading, which theory leaves out"
     ),
-    "unknown_weights": "weights that have no estimate, because all their trials were alike",
-    "exact_is_zero": "whether the exact answer is zero, which has no direction",
-    "primary": "whether this is the experiment's own method (the others were set beside it)",
-    "status": "complete, or partial if the run ended early",
-    "warnings": (
-        "what to mind about the method, its code and the number of trials; empty if nothing"
+    "unknown_weights": Column("weights that have no estimate, because all their trials were alike"),
+    "exact_is_zero": Column("whether the exact answer is zero, which has no direction"),
+    "primary": Column(
+        "whether this is the experiment's own method (the others were set beside it)"
     ),
-    "trial_ns": "chip time of a trial, ns",
-    "busiest": "part of the chip that limits the trial rate",
-    "busiest_share": "share of the chip time in which it was at work",
-    "converter_share": "share of the chip time in which the error unit's converter was busy",
-    "bus_share": "share of the chip time in which the broadcast bus was busy",
-    "incidents": "what went wrong on the chip; empty if nothing",
-    "faultless_cosine": (
-        "cosine of the same run without the faults that it met; empty if it met none"
+    "status": Column("complete, or partial if the run ended early"),
+    "warnings": Column(
+        "warnings about the method, its code and the number of trials; empty if none"
     ),
-    "predicted_relative_error": "relative error that theory predicts",
-    "df": (
+    "trial_ns": Column("chip time of a trial, ns"),
+    "busiest": Column("part of the chip that limits the trial rate"),
+    "busiest_share": Column("share of the chip time in which it was at work", percent, "share"),
+    "converter_share": Column(
+        "share of the chip time in which the error unit's converter was busy", percent, "share"
+    ),
+    "bus_share": Column(
+        "share of the chip time in which the broadcast bus was busy", percent, "share"
+    ),
+    "incidents": Column("what went wrong on the chip; empty if nothing"),
+    "faultless_cosine": Column(
+        "cosine of the same run without the faults that it met; empty if it met none",
+        cosine,
+        "cosine",
+    ),
+    "predicted_relative_error": Column("relative error that theory predicts", less_is_better=True),
+    "df": Column(
         "degrees of freedom of the standard errors; inf where known without limit, empty where they"
         " are not known"
     ),
@@ -77,57 +101,57 @@ SUMMARY = {
 
 
 WEIGHTS = {
-    "method": "method",
-    "code": "code",
-    "index": "number of the weight in the flat vector w",
-    "unit_from": "unit it comes from, inputs first; -1 = bias",
-    "unit_to": "unit it goes to",
-    "w": "weight",
-    "v": "direction",
-    "g_exact": "exact dE/dw",
-    "g_hat": "estimated dE/dw",
-    "g_stderr": "its standard error",
-    "hv_exact": "exact (Hv)_i",
-    "hv_hat": "estimated (Hv)_i; empty for a method of the gradient alone",
-    "hv_stderr": "its standard error",
-    "hv_limit": "what the method tends to, by theory",
-    "g_df": (
+    "method": Column("method"),
+    "code": Column("code"),
+    "index": Column("number of the weight in the flat vector w"),
+    "unit_from": Column("unit it comes from, inputs first; -1 = bias"),
+    "unit_to": Column("unit it goes to"),
+    "w": Column("weight"),
+    "v": Column("direction"),
+    "g_exact": Column("exact dE/dw"),
+    "g_hat": Column("estimated dE/dw"),
+    "g_stderr": Column("its standard error"),
+    "hv_exact": Column("exact (Hv)_i"),
+    "hv_hat": Column("estimated (Hv)_i; empty for a method of the gradient alone"),
+    "hv_stderr": Column("its standard error"),
+    "hv_limit": Column("what the method tends to, by theory"),
+    "g_df": Column(
         "degrees of freedom of g_stderr: an interval takes Student's quantile where they are few"
     ),
-    "hv_df": "degrees of freedom of hv_stderr",
+    "hv_df": Column("degrees of freedom of hv_stderr"),
 }
 
 
 CONVERGENCE = {
-    "method": "method",
-    "code": "code",
-    "quantity": "gradient or hv",
-    "trials": "trials so far",
-    "evaluations": "measurements of E so far",
-    "cosine": "cosine with the exact answer",
-    "relative_error": "|estimate - exact| / |exact|",
-    "predicted_cosine": "predicted cosine",
-    "predicted_relative_error": "predicted relative error",
+    "method": Column("method"),
+    "code": Column("code"),
+    "quantity": Column("gradient or hv"),
+    "trials": Column("trials so far", count),
+    "evaluations": Column("measurements of E so far", count),
+    "cosine": Column("cosine with the exact answer", cosine, "cosine", heading="measured cosine"),
+    "relative_error": Column("|estimate - exact| / |exact|", less_is_better=True),
+    "predicted_cosine": Column("predicted cosine", cosine, "cosine"),
+    "predicted_relative_error": Column("predicted relative error", less_is_better=True),
 }
 
 
 TIMELINE = {
-    "method": "method",
-    "code": "code",
-    "trial": "trial",
-    "phase": "evaluation within the trial, -1 = none",
-    "start_ns": "start, ns of chip time",
-    "end_ns": "end, ns of chip time",
-    "unit": "part of the chip",
-    "action": "what it did",
+    "method": Column("method"),
+    "code": Column("code"),
+    "trial": Column("trial"),
+    "phase": Column("evaluation within the trial, -1 = none"),
+    "start_ns": Column("start, ns of chip time"),
+    "end_ns": Column("end, ns of chip time"),
+    "unit": Column("part of the chip"),
+    "action": Column("what it did"),
 }
 
 
 ENERGY = {
-    "method": "method",
-    "code": "code",
-    "cause": "what the energy was spent on",
-    "energy_j": "energy of the whole run, J",
+    "method": Column("method"),
+    "code": Column("code"),
+    "cause": Column("what the energy was spent on"),
+    "energy_j": Column("energy of the whole run, J", joules, "J", heading="energy"),
 }
 
 COLUMNS = {
@@ -144,115 +168,65 @@ SWEPT = Swept(
     ("relative_error", "cosine"),
     {"relative_error": "predicted_relative_error", "cosine": "predicted_cosine"},
     ("cosine", "dies.accuracy"),
-    units={
-        **dict.fromkeys(
-            ("cosine", "predicted_cosine", "limit_cosine", "faultless_cosine"), "cosine"
-        ),
-        **dict.fromkeys(("busiest_share", "converter_share", "bus_share"), "share"),
-    },
 )
 
 
-TILES_SHOWN = 6
+LANES_SHOWN = 6  # of parts of one kind
 
 
-def accuracy(frames: Frames, quantity: str) -> Rows:
+NAME = named("method/code")
+
+
+def accuracy(frames: Frames, quantity: str, title: str, note: str = "") -> Table:
     """How good the estimates of one quantity are, a row per method. z: a distance in standard
     errors, rms over the weights.
     """
-    second = "label" if quantity == "hv" else "broadcasts"
-    header = [
-        "method/code",
-        "what it is" if quantity == "hv" else second,
-        "predicted cosine",
-        "measured cosine",
-    ]
-    header += [
-        "relative error",
-        "stderr (rms)",
-        "z to exact",
-        *(["limit error", "z to limit"] if quantity == "hv" else []),
-    ]
-    rows = []
-    for row in frames.of(quantity).to_dict("records"):
-        cells = [
-            method_name(row),
-            row[second],
-            cosine(row["predicted_cosine"]),
-            cosine(row["cosine"]),
-        ]
-        cells += [number(row[key]) for key in ("relative_error", "rms_stderr", "z_rms")]
-        rows.append(
-            cells
-            + [
-                number(row[key])
-                for key in ("limit_relative_error", "limit_z_rms")
-                if quantity == "hv"
-            ]
-        )
-    return header, rows
+    names = ["predicted_cosine", "cosine", "relative_error", "rms_stderr", "z_rms"]
+    if quantity == "hv":
+        names = ["label", *names, "limit_relative_error", "limit_z_rms"]
+    else:
+        names = ["broadcasts", *names]
+    columns = {"name": NAME, **only(SUMMARY, names)}
+    return Table(title, note, with_name(frames.of(quantity)), columns, names[0])
 
 
-def cost(frames: Frames) -> Rows:
+def cost(frames: Frames, title: str, note: str) -> Table:
     """What each method spent on the chip, and what z (or else the gradient) to a cosine of 0.9
     would take.
     """
-    header = [
-        "method/code",
-        "broadcasts",
-        "trials",
-        "evaluations",
-        "for cosine 0.9",
-        "chip time",
-        "energy",
-        "wall time",
-    ]
-    rows = []
-    for row in frames.of_each().to_dict("records"):
-        cells = [
-            method_name(row),
-            row["broadcasts"],
-            count(row["trials"]),
-            count(row["evaluations"]),
-            count(row["evaluations_to_0_9"]),
-        ]
-        rows.append(
-            [
-                *cells,
-                si(row["chip_time_s"], "s"),
-                si(row["energy_j"], "J"),
-                si(row["wall_time_s"], "s"),
-            ]
-        )
-    return header, rows
+    spent = ("trials", "evaluations", "evaluations_to_0_9", "chip_time_s", "energy_j")
+    columns = {"name": NAME, **only(SUMMARY, ("broadcasts", *spent, "wall_time_s"))}
+    return Table(title, note, with_name(frames.of_each()), columns, "broadcasts")
 
 
-def _comparison(frames: Frames) -> list[Titled]:
-    z = (
+def with_name(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a summary with a column `name`, of method and code."""
+    return rows.assign(name=rows["method"].astype(str) + "/" + rows["code"].astype(str))
+
+
+def _comparison(frames: Frames) -> list[Table]:
+    z = accuracy(
+        frames,
+        "hv",
         "z = Hv, estimated against exact R{backprop}",
-        (
-            "limit error: distance of the estimate from what theory says the method tends to,"
-            " relative to that limit; z: rms distance in standard errors, about 1 where nothing but"
-            " noise is left"
-        ),
-        accuracy(frames, "hv"),
+        "limit error: distance of the estimate from what theory says the method tends to,"
+        " relative to that limit; z: rms distance in standard errors, about 1 where nothing but"
+        " noise is left",
     )
     return [
         *([z] if frames.methods("hv") else []),
-        ("Gradient, estimated against exact backprop", "", accuracy(frames, "gradient")),
-        (
+        accuracy(frames, "gradient", "Gradient, estimated against exact backprop"),
+        cost(
+            frames,
             "What it cost, each method at the same number of evaluations",
-            (
-                "evaluations: measurements of E; for cosine 0.9: evaluations until z (or the"
-                " gradient, where that is all) has a cosine of 0.9, by theory"
-            ),
-            cost(frames),
+            "evaluations: measurements of E; for cosine 0.9: evaluations until z (or the"
+            " gradient, where that is all) has a cosine of 0.9, by theory",
         ),
     ]
 
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
-    """(method/code, what came of its z, or of the gradient where that is all)."""
+    """(method/code, result of its z, or of its gradient where that is all)."""
     return [
         (method_name(row), verdict(row) + cost_of_faults(row))
         for row in frames.of_each().to_dict("records")
@@ -263,7 +237,7 @@ SPOKEN = {"gradient": "the gradient", "hv": "Hv"}
 
 
 def verdict(row: Mapping[Any, Any]) -> str:
-    """What came of one quantity by one method, of its row of the summary."""
+    """The result of one quantity by one method, from its row of the summary."""
     quantity = SPOKEN[row["quantity"]]
     cosine_ = row["cosine"]
     needed = row["evaluations_to_0_9"]
@@ -340,16 +314,16 @@ def hardware(frames: Frames) -> list[str]:
     sentences.
     """
     rows = frames.of_each()
-    said = []
+    sentences = []
     own = rows[rows["primary"]] if rows["primary"].any() else rows
     row = own.iloc[-1].to_dict()
     rate = 1e9 / row["trial_ns"]
     share = row["busiest_share"]
-    said.append(
+    sentences.append(
         f"{method_name(row)} makes {count(rate)} trials a second; {row['busiest']} takes"
         f" {share:.0%} of the time."
     )
-    said.append(
+    sentences.append(
         f"The converter is busy {row['converter_share']:.0%} of the time, the bus"
         f" {row['bus_share']:.0%}."
     )
@@ -359,8 +333,8 @@ def hardware(frames: Frames) -> list[str]:
     if energy["energy_j"].sum() > 0:
         most = energy.iloc[int(energy["energy_j"].argmax())]
         part = most["energy_j"] / energy["energy_j"].sum()
-        said.append(f"{part:.0%} of its energy is {CAUSES[most['cause']]}.")
-    return [*said, f"On its chip: {row['incidents']}"] if row["incidents"] else said
+        sentences.append(f"{part:.0%} of its energy is {CAUSES[most['cause']]}.")
+    return [*sentences, f"On its chip: {row['incidents']}"] if row["incidents"] else sentences
 
 
 CAUSES = {
@@ -375,7 +349,7 @@ CAUSES = {
 
 
 def warnings(frames: Frames) -> list[str]:
-    """What to mind about the methods and codes, in sentences."""
+    """Warnings about the methods and codes, in sentences."""
     return [text for text in dict.fromkeys(frames.of_each()["warnings"].astype(str)) if text]
 
 
@@ -496,9 +470,12 @@ def timeline(frames: Frames) -> Figure | None:
     trace = trace[(trace["method"] == method) & (trace["code"] == code) & (trace["trial"] < 2)]
     if trace.empty:
         return None
-    units = list(dict.fromkeys(trace["unit"]))
-    tiles = [unit for unit in units if unit.startswith("tile")]
-    lanes = [unit for unit in units if unit not in tiles] + tiles[:TILES_SHOWN]
+    # parts that do the same are of one kind, such as tiles: each kind stands below the smaller ones
+    kinds: dict[frozenset[str], list[str]] = {}
+    for unit, actions in trace.groupby("unit", sort=False)["action"]:
+        kinds.setdefault(frozenset(actions), []).append(str(unit))
+    lanes = [unit for kind in sorted(kinds.values(), key=len) for unit in kind[:LANES_SHOWN]]
+    hidden = trace["unit"].nunique() - len(lanes)
     trace = trace[trace["unit"].isin(lanes)]
 
     end = trace["end_ns"].max()
@@ -532,8 +509,8 @@ def timeline(frames: Frames) -> Figure | None:
         axis.set_title(title, fontsize=9)
         axis.set_yticks(range(len(lanes)), list(map(plain, lanes)))
     axis.invert_yaxis()
-    if len(tiles) > TILES_SHOWN:
-        more = f"and {len(tiles) - TILES_SHOWN} more tiles"
+    if hidden:
+        more = f"and {hidden} more like {lanes[-1]}"
         axis.annotate(
             more,
             (1, 0),
@@ -568,16 +545,16 @@ def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> 
     axis = figure.subplots()
     left = np.zeros(len(names))
     most = np.sum(list(causes.values()), axis=0).max()
-    for (cause, joules), colour in zip(causes.items(), COLOURS, strict=False):
-        seen = joules.max() > 0.003 * most
+    for (cause, spent), colour in zip(causes.items(), COLOURS, strict=False):
+        seen = spent.max() > 0.003 * most
         axis.barh(
             range(len(names)),
-            joules,
+            spent,
             left=left,
             color=colour,
             label=plain(cause.replace("_", " ")) if seen else None,
         )
-        left += joules
+        left += spent
     axis.set_yticks(range(len(names)), list(map(plain, names)))
     axis.set_xlabel("energy of the run")
     axis.xaxis.set_major_formatter(EngFormatter("J"))
@@ -600,7 +577,7 @@ FIGURES: dict[str, Drawing] = {
         lambda frames: scatter(frames, "hv"),
         (
             "z = Hv, estimated against exact: one point with its standard error per weight."
-            " Estimates that agree lie on the line; mind that every panel has its own vertical"
+            " Estimates that agree lie on the line; every panel has its own vertical"
             " scale."
         ),
     ),

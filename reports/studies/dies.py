@@ -1,20 +1,22 @@
-"""How the dies of one design are shown: spread and yield."""
+"""How the dies of one design are shown: distribution and yield."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from reports.columns import Column
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.formats import cosine, count
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
 
 DIES = {
-    "die": "number of the die, the seed of all that differs between them",
-    "quantity": "gradient or hv",
-    "trials": "trials on each",
-    "cosine": "cosine with exact R{backprop}",
-    "relative_error": "|estimate - exact| / |exact|",
-    "incidents": "what went wrong on it",
+    "die": Column("number of the die, the seed of all that differs between them"),
+    "quantity": Column("gradient or hv"),
+    "trials": Column("trials on each", count),
+    "cosine": Column("cosine with exact R{backprop}", cosine, "cosine"),
+    "relative_error": Column("|estimate - exact| / |exact|", less_is_better=True),
+    "incidents": Column("what went wrong on it"),
 }
 COLUMNS = {"summary": FACTS, "dies": DIES}
 

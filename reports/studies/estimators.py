@@ -1,36 +1,53 @@
 """How every method with every code is shown: bias and error, measured beside predicted."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reports.columns import Column, Table, only
 from reports.escape import plain
 from reports.figures import COLOURS, INK, MARKERS, Drawing, drawn, finished
-from reports.formats import Number, Titled, cosine, count, method_name, number
+from reports.formats import Below, cosine, count
 from reports.frames import Frames, Swept, View
+from reports.studies.compare import NAME, with_name
 
 ESTIMATORS = {
-    "quantity": "gradient (dE/dw) or hv (z = Hv)",
-    "method": "method of weight perturbation",
-    "code": "perturbation code",
-    "n_weights": "weights of the network, biases included",
-    "trials": "draws of the perturbation, each time",
-    "evaluations": "measurements of E, each time",
-    "predicted_bias": (
+    "quantity": Column("gradient (dE/dw) or hv (z = Hv)"),
+    "method": Column("method of weight perturbation"),
+    "code": Column("perturbation code"),
+    "n_weights": Column("weights of the network, biases included"),
+    "trials": Column("draws of the perturbation, each time", count),
+    "evaluations": Column("measurements of E, each time", count),
+    "predicted_bias": Column(
         "|limit - exact| / |exact|, the limit by theory, with terms in sigma and r; empty where it"
         " does not say"
     ),
-    "measured_bias": "|mean over the repeats - exact| / |exact|, less what chance leaves of it",
-    "bias_resolution": "what chance leaves of it: a smaller bias cannot be seen",
-    "predicted_error": "relative error that theory predicts, root of the mean square",
-    "measured_error": "|estimate - exact| / |exact|, root of the mean square over the repeats",
-    "error_spread": "standard deviation of the relative error over the repeats",
-    "predicted_cosine": "cosine with the exact answer that theory predicts",
-    "measured_cosine": "mean cosine over the repeats",
-    "z_rms": "rms of (estimate - limit)/stderr; about 1 if theory and standard errors are right",
-    "evaluations_to_0_9": "predicted evaluations to a cosine of 0.9; inf = never",
-    "trials_per_s": "trials simulated a second",
-    "broadcasts": "what every synapse must be told",
+    "measured_bias": Column(
+        "|mean over the repeats - exact| / |exact|, less what chance leaves of it"
+    ),
+    "bias_resolution": Column("what chance leaves of it: a smaller bias cannot be seen"),
+    "predicted_error": Column(
+        "relative error that theory predicts, root of the mean square", less_is_better=True
+    ),
+    "measured_error": Column(
+        "|estimate - exact| / |exact|, root of the mean square over the repeats",
+        less_is_better=True,
+    ),
+    "error_spread": Column("standard deviation of the relative error over the repeats"),
+    "predicted_cosine": Column(
+        "cosine with the exact answer that theory predicts", cosine, "cosine"
+    ),
+    "measured_cosine": Column("mean cosine over the repeats", cosine, "cosine"),
+    "z_rms": Column(
+        "rms of (estimate - limit)/stderr; about 1 if theory and standard errors are right",
+        heading="z to limit",
+    ),
+    "evaluations_to_0_9": Column(
+        "predicted evaluations to a cosine of 0.9; inf = never", count, heading="for cosine 0.9"
+    ),
+    "trials_per_s": Column("trials simulated a second"),
+    "broadcasts": Column("what is broadcast to every synapse"),
 }
 COLUMNS = {"summary": ESTIMATORS}
 
@@ -44,53 +61,29 @@ SWEPT = Swept(
         "measured_bias": "predicted_bias",
     },
     ("measured_cosine", "dies.accuracy"),
-    units=dict.fromkeys(("measured_cosine", "predicted_cosine"), "cosine"),
 )
 
 
-def _estimators(frames: Frames) -> list[Titled]:
-    header = [
-        "method/code",
-        "",
-        "predicted bias",
-        "measured bias",
-        "predicted error",
-        "measured error",
-        "measured cosine",
-    ]
-    header += ["z to limit", "for cosine 0.9"]
+def _estimators(frames: Frames) -> list[Table]:
+    names = ["predicted_bias", "measured_bias", "predicted_error", "measured_error"]
+    names += ["measured_cosine", "z_rms", "evaluations_to_0_9"]
+    columns = {"name": NAME, **only(ESTIMATORS, names)}
     shown = []
+    evaluations = count(float(frames.summary["evaluations"].median()))
+    note = (
+        f"relative to the exact answer, after {evaluations} evaluations each; <: no bias"
+        " seen, and none as large"
+    )
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
-        rows = []
-        for row in (
-            frames.of(quantity).sort_values("measured_error", kind="stable").to_dict("records")
-        ):
-            seen = row["measured_bias"] > 2 * row["bias_resolution"]
-            bias = (
-                number(row["measured_bias"])
-                if seen
-                else Number(f"< {number(2 * row['bias_resolution'])}", 2 * row["bias_resolution"])
-            )
-            cells = [
-                method_name(row),
-                "",
-                number(row["predicted_bias"]),
-                bias,
-                number(row["predicted_error"]),
-            ]
-            cells += [
-                number(row["measured_error"]),
-                cosine(row["measured_cosine"]),
-                number(row["z_rms"]),
-            ]
-            rows.append([*cells, count(row["evaluations_to_0_9"])])
-        if rows:
-            evaluations = count(float(frames.summary["evaluations"].median()))
-            says = (
-                f"relative to the exact answer, after {evaluations} evaluations each; <: no bias"
-                " seen, and none as large"
-            )
-            shown.append((f"{title}, best first", says, (header, rows)))
+        rows = with_name(frames.of(quantity).sort_values("measured_error", kind="stable"))
+        seen = 2 * rows["bias_resolution"]
+        biases = [
+            bias if bias > least else Below(least)
+            for bias, least in zip(rows["measured_bias"], seen, strict=True)
+        ]
+        rows["measured_bias"] = pd.Series(biases, rows.index, object)
+        if len(rows):
+            shown.append(Table(f"{title}, best first", note, rows, columns))
     return shown
 
 

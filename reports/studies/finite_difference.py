@@ -3,22 +3,24 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from reports.columns import Column
 from reports.figures import COLOURS, Drawing, drawn, finished
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
 
 ERRORS = {
-    "kind": "one-sided or central difference of two gradients",
-    "displacement": "|r v|, units of the weights",
-    "error": (
-        "|difference - Hv| / |Hv|, with Hv by R{backprop}; empty where the network did not settle"
+    "kind": Column("one-sided or central difference of two gradients"),
+    "displacement": Column("|r v|, units of the weights"),
+    "error": Column(
+        "|difference - Hv| / |Hv|, with Hv by R{backprop}; empty where the network did not settle",
+        less_is_better=True,
     ),
 }
 COLUMNS = {"summary": FACTS, "errors": ERRORS}
 
 
-SWEPT = Swept(("subject",), ("smallest_error",))
+SWEPT = Swept(("subject",), ("smallest_error",), errors=("smallest_error",))
 
 
 def finite_difference(frames: Frames) -> Figure:

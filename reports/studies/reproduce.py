@@ -1,25 +1,32 @@
 """How claims of the literature are shown: predicted, measured, verdict."""
 
+from functools import partial
+
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
+from reports.columns import Column, Table, named, only
 from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
-from reports.formats import Titled, fixed, number
+from reports.formats import ErrorBar, fixed
 from reports.frames import Frames, Swept, View
 from reports.vocabulary import AGREES, BIASED, DISAGREES
 
+FOUR = partial(fixed, spec=".4g")  # digits
 CLAIMS = {
-    "name": "name of the claim: perturb reproduce NAME",
-    "says": "the claim in a sentence",
-    "claim": "the statement that a row is about, and its unit",
-    "source": "who made it; derived here: from the definitions, in the docstring of the claim",
-    "setting": "on what it is measured",
-    "predicted": "value that it predicts",
-    "measured": "value that the emulator gives",
-    "stderr": "standard error of the measured value; 0 for what has no chance in it",
-    "tolerance": "what the prediction leaves out, or rounding",
-    "verdict": (
+    "name": Column("name of the claim: perturb reproduce NAME"),
+    "says": Column("the claim in a sentence"),
+    "claim": Column("the statement that a row is about, and its unit"),
+    "source": Column(
+        "who made it; derived here: from the definitions, in the docstring of the claim"
+    ),
+    "setting": Column("on what it is measured"),
+    "predicted": Column("value that it predicts", FOUR),
+    "measured": Column("value that the emulator gives", FOUR),
+    "stderr": Column("standard error of the measured value; 0 for what has no chance in it"),
+    "tolerance": Column("what the prediction leaves out, or rounding"),
+    "verdict": Column(
         "agrees: within 5 stderr + tolerance, else DISAGREES; published form biased: wrong, as"
         " theory says it should be"
     ),
@@ -33,20 +40,16 @@ SWEPT = Swept(("name", "claim"), ("measured",), {"measured": "predicted"})
 FAR = 2.0  # where points further away are drawn
 
 
-def _reproduce(frames: Frames) -> list[Titled]:
-    header = ["claim", "source; setting", "predicted", "measured", "error bar", "verdict"]
+def _reproduce(frames: Frames) -> list[Table]:
+    columns = only(CLAIMS, ["claim", "setting", "predicted", "measured", "stderr", "verdict"])
+    columns["setting"] = named("source; setting")
     shown = []
     for claim, own in frames.summary.groupby("name", sort=False):
-        rows = [
-            [
-                row["claim"],
-                f"{row['source']}; {row['setting']}",
-                *(fixed(row[key], ".4g") for key in ("predicted", "measured")),
-            ]
-            + [number(row["stderr"]) if row["stderr"] else "", row["verdict"]]
-            for row in own.to_dict("records")
-        ]
-        shown.append((str(claim), str(own["says"].iloc[0]), (header, rows)))
+        rows = own.assign(
+            setting=own["source"] + "; " + own["setting"],
+            stderr=pd.Series(list(map(ErrorBar, own["stderr"])), own.index, object),
+        )
+        shown.append(Table(str(claim), str(own["says"].iloc[0]), rows, columns, "setting"))
     return shown
 
 

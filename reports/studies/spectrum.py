@@ -1,24 +1,27 @@
 """How the eigenvalues of a network are shown."""
 
+from functools import partial
+
 import numpy as np
 from matplotlib.figure import Figure
 
+from reports.columns import Column, Table, named
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
-from reports.formats import Titled, fixed
+from reports.formats import fixed, integer
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
 
 EXTREMES = {
-    "eigenvalue": "eigenvalue of H, from either end",
-    "residual": "|H x - lambda x| of its vector x",
+    "eigenvalue": Column("eigenvalue of H, from either end", partial(fixed, spec=".6g")),
+    "residual": Column("|H x - lambda x| of its vector x", partial(fixed, spec=".1e")),
 }
 
 
 EIGENVALUES = {
-    "eigenvalue": "eigenvalue of H, or node of the quadrature",
-    "weight": "its share of the spectrum; the shares sum to 1",
-    "exact": (
+    "eigenvalue": Column("eigenvalue of H, or node of the quadrature"),
+    "weight": Column("its share of the spectrum; the shares sum to 1"),
+    "exact": Column(
         "whether these are all eigenvalues of H, rather than nodes of stochastic Lanczos quadrature"
     ),
 }
@@ -28,20 +31,14 @@ COLUMNS = {"summary": FACTS, "extremes": EXTREMES, "eigenvalues": EIGENVALUES}
 SWEPT = Swept(("subject",), ("largest", "trace"))
 
 
-def _spectrum(frames: Frames) -> list[Titled]:
+def _spectrum(frames: Frames) -> list[Table]:
     largest_first = frames.extremes.iloc[::-1]
-    ends = [
-        [fixed(place, "d"), "", fixed(row["eigenvalue"], ".6g"), fixed(row["residual"], ".1e")]
-        for place, (_, row) in enumerate(largest_first.iterrows(), 1)
-    ]
-    header = ["number", "", "eigenvalue", "residual"]
+    largest_first = largest_first.assign(number=range(1, 1 + len(largest_first)))
+    columns = {"number": named("number", integer), **EXTREMES}
+    note = "residual: |Hx - lambda x| of the eigenvector x"
     return [
         facts(frames),
-        (
-            "Extreme eigenvalues, largest first",
-            "residual: |Hx - lambda x| of the eigenvector x",
-            (header, ends),
-        ),
+        Table("Extreme eigenvalues, largest first", note, largest_first, columns),
     ]
 
 

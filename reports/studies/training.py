@@ -3,66 +3,75 @@
 import math
 from functools import partial
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
+from reports.columns import Column, Table, named, only
 from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
-from reports.formats import Number, Titled, count, fixed, number, si, with_error
+from reports.formats import Cell, Estimate, Part, count, fixed, joules, number, seconds
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
-from reports.table import error_bar
+from reports.table import facts_table
 
 LEARNING = {
-    "source": (
+    "source": Column(
         "of the updates: batch or event (the chip), a label of compare_with, or exact (the exact"
         " gradient)"
     ),
-    "run": "number of the run",
-    "update": "updates done",
-    "trials": "trials done",
-    "evaluations": "measurements of E, those of measured rates included",
-    "chip_time_s": "chip time, s",
-    "energy_j": "energy on the chip, J",
-    "error": "E at the weights, on the patterns learned, exact",
-    "accuracy": "share of them classified rightly; empty where targets are no classes",
-    "balanced_accuracy": (
+    "run": Column("number of the run"),
+    "update": Column("updates done"),
+    "trials": Column("trials done", count),
+    "evaluations": Column("measurements of E, those of measured rates included", count),
+    "chip_time_s": Column("chip time, s", seconds, "s"),
+    "energy_j": Column("energy on the chip, J", joules, "J"),
+    "error": Column("E at the weights, on the patterns learned, exact", less_is_better=True),
+    "accuracy": Column("share of them classified rightly; empty where targets are no classes"),
+    "balanced_accuracy": Column(
         "mean over the classes that occur of the share of each that is classified rightly"
     ),
-    "test_error": "E on the patterns held back",
-    "test_accuracy": "share of them classified rightly",
-    "test_balanced_accuracy": (
+    "test_error": Column("E on the patterns held back", less_is_better=True),
+    "test_accuracy": Column("share of them classified rightly"),
+    "test_balanced_accuracy": Column(
         "mean over the classes that occur among them of the share classified rightly"
     ),
-    "alignment": "cosine of the change since the last record with minus the exact gradient there",
-    "rate": "learning rate in use, eta / (1 + update/decay) without the decay",
-    "diverged": "whether the error is no longer finite, or 10,000 times that at the start",
-    "still": "whether no weight has changed since the last record",
-    "predicted_error": "expected error by theory, where E is quadratic",
-    "run_seed": "seed of the run's perturbations, noise and presented patterns",
-    "start_seed": "seed of its starting weights: --set weights.seed starts there",
-    "die": "number of its die: --set chip.die takes that one; the exact gradient needs none",
+    "alignment": Column(
+        "cosine of the change since the last record with minus the exact gradient there"
+    ),
+    "rate": Column("learning rate in use, eta / (1 + update/decay) without the decay"),
+    "diverged": Column("whether the error is no longer finite, or 10,000 times that at the start"),
+    "still": Column("whether no weight has changed since the last record"),
+    "predicted_error": Column(
+        "expected error by theory, where E is quadratic", less_is_better=True
+    ),
+    "run_seed": Column("seed of the run's perturbations, noise and presented patterns"),
+    "start_seed": Column("seed of its starting weights: --set weights.seed starts there"),
+    "die": Column(
+        "number of its die: --set chip.die takes that one; the exact gradient needs none"
+    ),
 }
 
 
 CONFUSION = {
-    "source": "of the updates, as in learning",
-    "run": "number of the run",
-    "patterns": "learned, or held back",
-    "truth": "class that a pattern is of",
-    "classified": (
+    "source": Column("of the updates, as in learning"),
+    "run": Column("number of the run"),
+    "patterns": Column("learned, or held back"),
+    "truth": Column("class that a pattern is of"),
+    "classified": Column(
         "class that it is taken for at the end; a pair that never occurs is left out, unless they"
         " are the same"
     ),
-    "count": "patterns",
+    "count": Column("patterns", count),
 }
 
 
 ADVICE = {
-    "setting": "key of the experiment",
-    "used": "its value",
-    "advised": "what theory advises",
-    "mind": "whether the value had better be changed",
-    "why": "reason",
+    "setting": Column("key of the experiment"),
+    "used": Column("its value"),
+    "advised": Column("what theory advises"),
+    "mind": Column("whether the value had better be changed"),
+    "why": Column("reason"),
 }
 COLUMNS = {"summary": FACTS, "learning": LEARNING, "confusion": CONFUSION, "advice": ADVICE}
 
@@ -73,6 +82,7 @@ SWEPT = Swept(
     {"error": "predicted_error"},
     ("solved", 0.5),
     dict.fromkeys(("solved", "ever_solved", "diverged"), "training.runs"),
+    errors=tuple(name for name, column in LEARNING.items() if column.less_is_better),
 )
 
 
@@ -81,7 +91,7 @@ MOST_CLASSES = 20  # of which a confusion matrix is shown
 
 def source_name(frames: Frames, source: str) -> str:
     """What reports call a source of updates: a label of compare_with is its own name, and beside
-    them the chip is told by its rule. No two have the same name.
+    them the chip is called by its rule. No two have the same name.
     """
     options = frames.experiment["training"]
     labels = [other["label"] for other in options.get("compare_with") or ()]
@@ -103,25 +113,20 @@ def source_name(frames: Frames, source: str) -> str:
 def goal(frames: Frames) -> str:
     """What a training was to reach."""
     options = frames.experiment["training"]
-    sign = "<=" if options["criterion"].endswith("error") else ">="
+    sign = "<=" if LEARNING[options["criterion"]].less_is_better else ">="
     return f"{options['criterion'].replace('_', ' ')} {sign} {options['goal']:g}"
 
 
-def training(frames: Frames) -> list[Titled]:
-    shown: list[Titled] = []
+def training(frames: Frames) -> list[Table]:
+    shown: list[Table] = []
     if "learning" in frames.tables:
         shown += _trained(frames)
     if len(frames.tables.get("confusion", ())):
         shown += _classified(frames)
     advice = frames.tables.get("advice")
     if advice is not None and len(advice):
-        rows = [
-            [row["setting"], row["why"], number(row["used"]), number(row["advised"])]
-            for row in advice.to_dict("records")
-        ]
-        shown.append(
-            ("Advice, before anything is run", "", (["setting", "", "used", "advised"], rows))
-        )
+        columns = only(ADVICE, ("setting", "why", "used", "advised"))
+        shown.append(Table("Advice, before anything is run", "", advice, columns, "why"))
     return shown
 
 
@@ -137,6 +142,16 @@ def _values(frames: Frames) -> dict[tuple[str, str], float]:
     )
 
 
+BY = named("updates by")
+SOLVED = {"solved": named("solved"), "ever_solved": named("ever solved")}
+# until a goal was first seen reached, and in all
+SPENT = {
+    "updates_to_goal": named("updates to goal", count),
+    "evaluations_to_goal": named("evaluations to goal", count),
+    "chip_time_to_goal": named("time to goal", seconds),
+    "energy_to_goal": named("energy to goal", joules),
+    "evaluations": named("evaluations in all", count),
+}
 # of a source, beside when and how well it learned
 FURTHER = (
     "predicted_error",
@@ -148,7 +163,7 @@ FURTHER = (
 )
 
 
-def _trained(frames: Frames) -> list[Titled]:
+def _trained(frames: Frames) -> list[Table]:
     """A row per source: when it got there, and where it ended; then what belongs to none of
     them.
     """
@@ -170,59 +185,38 @@ def _trained(frames: Frames) -> list[Titled]:
     ):
         ends = [name for name in ends if "balanced" not in name]  # as many of each class
     for source in sources:
-        cells: list[str] = []
-        for what in ("solved", "ever_solved"):
-            cells.append(
-                Number(f"{round(value[source, what] * runs)} of {runs}", value[source, what])
-            )
-        cells.append(count(value[source, "updates_to_goal"]))
-        if source != "exact":
-            cells.append(count(value[source, "evaluations_to_goal"]))
-            cells += [
-                si(value[source, f"{what}_to_goal"], unit)
-                for what, unit in (("chip_time", "s"), ("energy", "J"))
-            ]
-            cells.append(count(value[source, "evaluations"]))
-        reached.append([source_name(frames, source), "", *cells, *["-"] * (7 - len(cells))])
-        cells = []
-        for name in ends:
-            digits = number if name.endswith("error") else partial(fixed, spec=".3f")
-            mean, sd, worst = (value[source, f"{name}{part}"] for part in ("", "_sd", "_worst"))
-            cells += [with_error(digits(mean), number(sd)), digits(worst)]
-        ended.append([source_name(frames, source), "", *cells])
-    header = [
-        "updates by",
-        "",
-        "solved",
-        "ever solved",
-        "updates to goal",
-        "evaluations to goal",
-        "time to goal",
-    ]
-    header += ["energy to goal", "evaluations in all"]
-    says = (
+        own = {what: found for (of, what), found in value.items() if of == source}
+        name = source_name(frames, source)
+        solved = {what: Part(round(own[what] * runs), runs) for what in ("solved", "ever_solved")}
+        spent = {what: own.get(what, math.nan) for what in SPENT}
+        reached.append({"source": name, **solved, **spent})
+        row: dict[str, Cell] = {"source": name}
+        for what in ends:
+            row[what] = Estimate(own[what], own[f"{what}_sd"])
+            row[f"{what}_worst"] = own[f"{what}_worst"]
+        ended.append(row)
+    note = (
         "solved: there at the end; ever: at any record; to goal: medians of those runs, when first"
         " seen there"
     )
-    shown = [(f"How soon: {goal(frames)}", says, (header, reached))]
-    called = [name.replace("_", " ") for name in ends]
-    header = ["updates by", "", *(column for name in called for column in (name, f"worst {name}"))]
-    says = (
+    columns = {"source": BY, **SOLVED, **SPENT}
+    shown = [Table(f"How soon: {goal(frames)}", note, pd.DataFrame(reached), columns)]
+    columns = {"source": BY}
+    for what in ends:
+        digits = number if LEARNING[what].less_is_better else partial(fixed, spec=".3f")
+        called = what.replace("_", " ")
+        columns |= {what: named(called, digits), f"{what}_worst": named(f"worst {called}", digits)}
+    note = (
         f"mean +- standard deviation over the {runs} runs, each with a start and a die of its own;"
         " the worst of them"
     )
-    shown.append(("How well, at the end", says, (header, ended)))
+    shown.append(Table("How well, at the end", note, pd.DataFrame(ended), columns))
     rest = frames.summary[frames.summary["measure"].isin(FURTHER)]
-    rows = [
-        [frames.fact_name(row), row["meaning"], number(row["value"]), error_bar(row)]
-        for row in rest.to_dict("records")
-    ]
-    says = "a standard error stands where a value is estimated"
-    header = ["what", "meaning", "value", "standard error"]
-    return [*shown, ("Further", says, (header, rows))]
+    note = "a standard error stands where a value is estimated"
+    return [*shown, facts_table(frames, rest, "Further", note)]
 
 
-def _classified(frames: Frames) -> list[Titled]:
+def _classified(frames: Frames) -> list[Table]:
     """Patterns of each class, and for every source what those held back (or learned) are taken
     for, over all runs.
     """
@@ -234,18 +228,15 @@ def _classified(frames: Frames) -> list[Titled]:
     counts = first.pivot_table(
         index="truth", columns="patterns", values="count", aggfunc="sum", sort=False
     )
-    rows = [
-        [name, "", *(count(counts.loc[name, part]) for part in counts.columns)] for name in names
-    ]
     absent = [
         f"no pattern of {name} {part}"
         for part in counts.columns
         for name in names
         if not counts.loc[name, part]
     ]
-    shown: list[Titled] = [
-        ("Patterns of each class", "; ".join(absent[:5]), (["class", "", *counts.columns], rows))
-    ]
+    columns = {"truth": named("class"), **{part: named(part, count) for part in counts}}
+    each = counts.loc[names].reset_index()
+    shown = [Table("Patterns of each class", "; ".join(absent[:5]), each, columns)]
     if len(names) > MOST_CLASSES:
         return shown
     part = counts.columns[-1]
@@ -260,24 +251,28 @@ def _classified(frames: Frames) -> list[Titled]:
             sort=False,
         )
         square = square.reindex(index=names, columns=names, fill_value=0)
-        rows = []
-        for name in names:
-            total = int(square.loc[name].sum())
-            right = fixed(square.loc[name, name] / total, ".3f") if total else "-"
-            rows.append([name, "", *(count(square.loc[name, other]) for other in names), right])
-        says = (
+        total = square.sum(axis=1)
+        square.columns = [f"as {i}" for i in range(len(names))]  # whatever the classes are called
+        right = np.diag(square) / total.where(total > 0)
+        rows = square.assign(right=right).reset_index()
+        note = (
             f"row: class of a pattern {part}; column: what it is taken for at the end; all runs"
             " together"
         )
-        header = ["class", "", *names, "share right"]
-        shown.append((f"Confusion matrix, {source_name(frames, source)}", says, (header, rows)))
+        columns = {
+            "truth": named("class"),
+            **{f"as {i}": named(name, count) for i, name in enumerate(names)},
+            "right": named("share right", partial(fixed, spec=".3f")),
+        }
+        title = f"Confusion matrix, {source_name(frames, source)}"
+        shown.append(Table(title, note, rows, columns))
     return shown
 
 
 def learned(frames: Frames) -> list[tuple[str, str]]:
-    """What came of a training, in a sentence for every source."""
+    """The result of a training, in a sentence for every source."""
     learning = frames.learning
-    said = []
+    sentences = []
     value = _values(frames)
     runs = learning["run"].nunique()
     for source in dict.fromkeys(learning["source"]):
@@ -288,8 +283,8 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
             text += f"first seen there after {count(updates)} updates"
             if source != "exact":
                 text += f", {count(value[source, 'evaluations_to_goal'])} evaluations, "
-                text += f"{si(value[source, 'chip_time_to_goal'], 's')} of chip time and "
-                text += f"{si(value[source, 'energy_to_goal'], 'J')} (medians)"
+                text += f"{seconds(value[source, 'chip_time_to_goal'])} of chip time and "
+                text += f"{joules(value[source, 'energy_to_goal'])} (medians)"
         if diverged := value.get((source, "diverged")):
             text += (
                 f"; {round(diverged * runs)} diverged: lower its eta, or let the chip measure its"
@@ -301,8 +296,8 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
                 " more (is E flat there, or an "
             )
             text += "update less than a step of the device? raise estimation.sigma or training.eta)"
-        said.append((f"{source_name(frames, source)}:", text))
-    return said
+        sentences.append((f"{source_name(frames, source)}:", text))
+    return sentences
 
 
 RUNS_SHOWN = 50
@@ -335,7 +330,7 @@ def learning_curves(frames: Frames) -> Figure | None:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     chips = table[(table["source"] != "exact") | (len(sources) == 1)]
     for axis, (against, what) in zip(axes, panels, strict=True):
-        of_errors = what.endswith("error")
+        of_errors = LEARNING[what].less_is_better
         for source, colour in sources.items():
             own = table[(table["source"] == source) & (table[against] > 0)]
             if own.empty:
@@ -449,12 +444,12 @@ def alignment(frames: Frames) -> Figure | None:
 
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
-    """(source, what came of it), as far as there is something."""
+    """(source, its result), as far as there is one."""
     return learned(frames) if "learning" in frames.tables else []
 
 
 def warnings(frames: Frames) -> list[str]:
-    """What to mind about the settings, in sentences."""
+    """Warnings about the settings, in sentences."""
     advice = frames.advice[frames.advice["mind"].astype(bool)]
     return [
         f"{row['setting']} = {number(row['used'])}: {row['why']}"

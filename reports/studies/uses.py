@@ -1,64 +1,76 @@
 """How the uses of Hessian-vector products are shown."""
 
-import numpy as np
+from functools import partial
+
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reports.columns import Column, Table, only
 from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
-from reports.formats import Titled, fixed, number, with_error
+from reports.formats import Estimate, count, fixed, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.studies.spectrum import EIGENVALUES, density
 from reports.table import facts
 
 OPTIMISATION = {
-    "optimiser": "which optimiser",
-    "cost": "gradient-equivalents spent: a gradient or an Hv 1, an error alone 1/3",
-    "error": "lowest E with its decay so far",
-    "gradient_norm": "|g| there",
+    "optimiser": Column("which optimiser"),
+    "cost": Column("gradient-equivalents spent: a gradient or an Hv 1, an error alone 1/3"),
+    "error": Column("lowest E with its decay so far", less_is_better=True),
+    "gradient_norm": Column("|g| there"),
 }
 
 
 MODES = {
-    "eigenvalue": "eigenvalue of H with decay, at the minimum",
-    "predicted_updates": (
+    "eigenvalue": Column("eigenvalue of H with decay, at the minimum"),
+    "predicted_updates": Column(
         "updates of gradient descent to 1/e along its vector, -1/ln(1 - eta lambda), eta = 1/(2"
         " lambda_max)"
     ),
-    "measured_updates": "the same, from a simulated descent",
-    "simulated_updates": "updates simulated",
+    "measured_updates": Column("the same, from a simulated descent"),
+    "simulated_updates": Column("updates simulated"),
 }
 
 
 EVIDENCE = {
-    "decay": "weight decay alpha, in E + alpha |w|^2 / 2",
-    "train_error": "E on the patterns learned, without decay",
-    "test_error": "E on the patterns held back",
-    "test_accuracy": "share of them classified rightly; empty where targets are no classes",
-    "gradient_norm": (
+    "decay": Column("weight decay alpha, in E + alpha |w|^2 / 2"),
+    "train_error": Column("E on the patterns learned, without decay", less_is_better=True),
+    "test_error": Column("E on the patterns held back", less_is_better=True),
+    "test_accuracy": Column("share of them classified rightly; empty where targets are no classes"),
+    "gradient_norm": Column(
         "|g| with decay; where it is not small, or H with decay not positive, no minimum was found"
     ),
-    "gamma": (
+    "gamma": Column(
         "well-determined parameters, sum of l / (l + alpha) over the eigenvalues l of H without"
         " decay; empty: no minimum"
     ),
-    "negative": "number of negative eigenvalues of H without decay",
-    "lowest_eigenvalue": "the lowest of them",
-    "log_determinant": "ln det(H + alpha I), from all eigenvalues; empty: no minimum",
-    "lanczos_log_determinant": "the same by stochastic Lanczos quadrature",
-    "lanczos_stderr": "its standard error",
-    "log_evidence": "ln P(data | alpha), up to a constant (MacKay 1992); empty: no minimum",
-    "next_decay": "MacKay's next alpha, gamma / (S |w|^2)",
+    "negative": Column(
+        "number of negative eigenvalues of H without decay", count, heading="negative eigenvalues"
+    ),
+    "lowest_eigenvalue": Column("the lowest of them"),
+    "log_determinant": Column(
+        "ln det(H + alpha I), from all eigenvalues; empty: no minimum", heading="log det"
+    ),
+    "lanczos_log_determinant": Column(
+        "the same by stochastic Lanczos quadrature",
+        partial(fixed, spec=",.0f"),
+        heading="by Lanczos",
+    ),
+    "lanczos_stderr": Column("its standard error"),
+    "log_evidence": Column("ln P(data | alpha), up to a constant (MacKay 1992); empty: no minimum"),
+    "next_decay": Column("MacKay's next alpha, gamma / (S |w|^2)"),
 }
 
 
 PRUNING = {
-    "method": "magnitude, OBD (H_ii w_i^2 / 2) or OBS (w_i^2 / (2 [H^-1]_ii), the others adjusted)",
-    "removed": "share of the weights removed",
-    "train_error": "E on the patterns learned, without decay",
-    "test_error": "E on the patterns held back",
-    "test_accuracy": "share of them classified rightly; empty where targets are no classes",
+    "method": Column(
+        "magnitude, OBD (H_ii w_i^2 / 2) or OBS (w_i^2 / (2 [H^-1]_ii), the others adjusted)"
+    ),
+    "removed": Column("share of the weights removed", percent, "share"),
+    "train_error": Column("E on the patterns learned, without decay", less_is_better=True),
+    "test_error": Column("E on the patterns held back", less_is_better=True),
+    "test_accuracy": Column("share of them classified rightly; empty where targets are no classes"),
 }
 COLUMNS = {
     "summary": FACTS,
@@ -70,91 +82,46 @@ COLUMNS = {
 }
 
 
-SWEPT = Swept(("subject",), ("decay", "test_error"))
+SWEPT = Swept(("subject",), ("decay", "test_error"), errors=("test_error",))
 
 
-def _uses(frames: Frames) -> list[Titled]:
+def _uses(frames: Frames) -> list[Table]:
     shown = [facts(frames)]
     if "modes" in frames.tables:
-        header = ["eigenvalue", "", "predicted updates", "measured updates"]
-        columns = ["eigenvalue", "predicted_updates", "measured_updates"]
-        modes = [
-            [number(float(row[column])) for column in columns]
-            for row in frames.modes.to_dict("records")
-        ]
-        rows = [[eigenvalue, "", *updates] for eigenvalue, *updates in modes]
-        shown.append(
-            (
-                "Gradient descent, mode by mode",
-                "updates to 1/e of a displacement along an eigenvector",
-                (header, rows),
-            )
-        )
+        columns = only(MODES, ["eigenvalue", "predicted_updates", "measured_updates"])
+        note = "updates to 1/e of a displacement along an eigenvector"
+        shown.append(Table("Gradient descent, mode by mode", note, frames.modes, columns))
     if "evidence" in frames.tables:
-        header = [
-            "decay",
-            "",
-            "log evidence",
-            "gamma",
-            "train error",
-            "test error",
-            *_accuracy(frames.evidence),
-        ]
-        header += ["log det", "by Lanczos", "negative eigenvalues"]
-        columns = [
-            "decay",
-            "log_evidence",
-            "gamma",
-            "train_error",
-            "test_error",
-            *_accuracy(frames.evidence, "test_accuracy"),
-        ]
-        rows = []
-        for row in frames.evidence.to_dict("records"):
-            decay, *cells = [number(float(row[column])) for column in [*columns, "log_determinant"]]
-            known = np.isfinite(row["lanczos_log_determinant"])
-            lanczos = (
-                with_error(
-                    fixed(row["lanczos_log_determinant"], ",.0f"),
-                    fixed(row["lanczos_stderr"], ".0f"),
-                )
-                if known
-                else "-"
-            )
-            rows.append([decay, "", *cells, lanczos, fixed(row["negative"], ".0f")])
-        says = "decays of most evidence generalise best, in theory"
-        if frames.evidence["log_evidence"].isna().any():
-            says += "; where it is missing no minimum was found, and evidence is not defined"
-        shown.append(("Weight decay by evidence (MacKay 1992)", says, (header, rows)))
+        shown.append(_weight_decays(frames.evidence))
     if "pruning" in frames.tables:
-        header = ["method", "", "removed", "train error", "test error", *_accuracy(frames.pruning)]
-        shares = frames.pruning["removed"]
+        table = frames.pruning
+        shares = table["removed"]
         nearest = {
             float(shares.iloc[int((shares - at).abs().argmin())]) for at in (0.25, 0.5, 0.75, 0.9)
         }
-        columns = ["train_error", "test_error", *_accuracy(frames.pruning, "test_accuracy")]
-        rows = [
-            [
-                row["method"],
-                "",
-                fixed(row["removed"], ".0%"),
-                *(number(float(row[key])) for key in columns),
-            ]
-            for row in frames.pruning[shares.isin(nearest)].to_dict("records")
-        ]
-        shown.append(
-            (
-                "Pruning, without training in between",
-                "OBS moves the other weights, the others do not",
-                (header, rows),
-            )
-        )
+        names = ["method", "removed", "train_error", "test_error", *_accuracy(table)]
+        note = "OBS moves the other weights, the others do not"
+        title = "Pruning, without training in between"
+        rows = table[shares.isin(nearest)]
+        shown.append(Table(title, note, rows, only(PRUNING, names)))
     return shown
 
 
-def _accuracy(table: pd.DataFrame, name: str = "test accuracy") -> list[str]:
+def _weight_decays(table: pd.DataFrame) -> Table:
+    names = ["decay", "log_evidence", "gamma", "train_error", "test_error", *_accuracy(table)]
+    columns = only(EVIDENCE, [*names, "log_determinant", "lanczos_log_determinant", "negative"])
+    both = zip(table["lanczos_log_determinant"], table["lanczos_stderr"], strict=True)
+    lanczos = [Estimate(*pair) for pair in both]
+    rows = table.assign(lanczos_log_determinant=pd.Series(lanczos, table.index, object))
+    note = "decays of most evidence generalise best, in theory"
+    if table["log_evidence"].isna().any():
+        note += "; where it is missing no minimum was found, and evidence is not defined"
+    return Table("Weight decay by evidence (MacKay 1992)", note, rows, columns)
+
+
+def _accuracy(table: pd.DataFrame) -> list[str]:
     """The name of the column of accuracies, if there are any."""
-    return [name] if table["test_accuracy"].notna().any() else []
+    return ["test_accuracy"] if table["test_accuracy"].notna().any() else []
 
 
 def optimisation(frames: Frames) -> Figure:
@@ -302,7 +269,7 @@ FIGURES: dict[str, Drawing] = {
         evidence,
         (
             "Which weight decay? MacKay's evidence needs only the patterns learned (left); the"
-            " error on others (right) is the truth it foretells. Dotted: the decay of largest"
+            " error on others (right) is the truth that it predicts. Dotted: the decay of largest"
             " evidence."
         ),
     ),

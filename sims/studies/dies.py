@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from scipy.stats import binomtest
 
 from hardware.chip import Chip
 from hardware.config import Table
@@ -15,6 +14,7 @@ from perturb.seeds import nth_seed
 from perturb.theory.comparison import compare_at
 from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.methods import METHODS
+from reports.statistics import share_interval
 from sims.experiment.schema import Setup
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, raise_if_stopped
 
@@ -101,7 +101,7 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
         cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
         good = int((cosines >= accuracy).sum())
         n = len(cosines)
-        low, high = wilson(good, n)
+        low, high = share_interval(good, n, "wilson")
         error = (
             math.sqrt(good * (n - good) / n**3) or math.nan
         )  # of none or of all, the interval alone says how sure it is
@@ -123,9 +123,3 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
             Fact("cosine_sd", sd, "standard deviation of the cosine over the dies", quantity),
         ]
     return facts(found)
-
-
-def wilson(good: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    low, high = binomtest(good, n).proportion_ci(0.95, "wilson")
-    return float(low), float(high)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hardware.chip_tables import ZERO_IS_OFF
 from hardware.config import Table, validated
 from hardware.params import chip_names
 from perturb.errors import InputError
@@ -85,6 +86,7 @@ class Plan:
             "origin": origin(),
             "repeats": self._repeats(),
             "meanings": {key: _meaning(key) for table in tables.values() for key in table},
+            "off": [key for table in tables.values() for key in table if _has_off(key)],
         }
         return json.loads(json.dumps(record, default=lambda array: array.tolist()))
 
@@ -206,6 +208,12 @@ def _meaning(key: str) -> str:
     """What the key is, and its unit."""
     field = _field(key)
     return (field.description or "") if field else ""
+
+
+def _has_off(key: str) -> bool:
+    """Whether what the key is of is not there where it is 0."""
+    field = _field(key)
+    return field is not None and ZERO_IS_OFF in field.metadata
 
 
 def _kinds(annotation: Any) -> list[Any]:

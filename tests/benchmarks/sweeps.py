@@ -72,14 +72,17 @@ def page(directory: Path) -> None:
 
 def report(directory: Path) -> None:
     """Time and peak memory of the whole process of `perturb report` and `perturb status`, of
-    COUNT cells with three methods.
+    COUNT cells with three methods: over one key with repeats and without, over two keys.
     """
     outcome = Outcome("done", 0.0, 1.0, cells.as_columns(sims.run_experiment("xor").summary))
-    noise = "chip.error_unit.noise"
-    for name, values, repeats in (("repeats", COUNT // 5, 5), ("alone", COUNT, 1)):
-        plan = sweeper.plan_sweep(
-            "xor", {}, {"vary": {noise: f"logspace:-5:-1:{values}"}, "repeats": repeats}
-        )
+    noise, trials = "chip.error_unit.noise", "estimation.trials"
+    side = round(COUNT**0.5)
+    for name, vary, repeats in (
+        ("repeats", {noise: f"logspace:-5:-1:{COUNT // 5}"}, 5),
+        ("alone", {noise: f"logspace:-5:-1:{COUNT}"}, 1),
+        ("grid", {noise: f"logspace:-5:-1:{side}", trials: f"logspace:2:5:{side}"}, 1),
+    ):
+        plan = sweeper.plan_sweep("xor", {}, {"vary": vary, "repeats": repeats})
         with Store(directory / name, plan.record(), map(plan.row, range(len(plan)))) as store:
             for cell in range(len(plan)):
                 store.add(cell, outcome)

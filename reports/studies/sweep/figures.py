@@ -1,5 +1,5 @@
 """Figures of a stored sweep: measures against what was varied, as lines or as a map, and what
-its runs kept.
+the tables of its runs show.
 """
 
 import re
@@ -18,7 +18,7 @@ from reports.figures import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import QUANTITIES, Frames
 from reports.statistics import is_logarithmic
 from reports.studies import compare
-from reports.studies.sweep.loading import is_kept, kept
+from reports.studies.sweep.loading import has_table, run_table
 from reports.studies.sweep.series import (
     EXACT,
     evenly_drawn,
@@ -44,7 +44,7 @@ MANY = 300
 PANELS_SHOWN = 4
 
 
-LEAST_SPAN = 0.1  # of the cosines of a map: less is not told apart by colour
+LEAST_SPAN = 0.1  # of the cosines of a map: less is not distinguished by colour
 
 
 CELLS_WRITTEN = 100  # of a map: their values are written into them
@@ -67,7 +67,7 @@ def figures(frames: Frames) -> dict[str, Drawn]:
             found[file_name(name)] = against(frames, measure, key)
         if len(keys) == 2 and (map_ := heat_map(frames, measure)):
             found[file_name(f"map of {measure}")] = map_
-    for name, (table, draw) in KEPT.items():
+    for name, (table, draw) in OF_RUNS.items():
         if table in frames.provenance["kept"] and (drawn := draw(frames)):
             found[name] = drawn
     return found
@@ -84,7 +84,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     panels = _panels(frames, measure)
     figure = Figure(figsize=(10, 4.0), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    foretold = single = joined = open_ended = False
+    predicted = single = joined = open_ended = False
     for axis, (title, part) in zip(axes, panels.items(), strict=True):
         lines, single = _lines(frames, part, key)
         number = pd.api.types.is_numeric_dtype(part[key])
@@ -95,7 +95,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
             and len(means) > 0
             and bool((means > 0).all())
         )
-        logarithmic &= is_logarithmic(means) or measure.endswith("error")
+        logarithmic &= is_logarithmic(means) or means_of(frames).less_is_better(measure)
         floor = _floor(part) if logarithmic else -np.inf
         for i, line in enumerate(lines):
             own = _without_off(frames, key, line.points.sort_values(key)) if number else line.points
@@ -103,7 +103,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
                 (i + 0.5) / len(lines) - 0.5
             )  # of several at one place, each has some room
             x = own[key].to_numpy(float) if number else own[key].cat.codes.to_numpy(float) + beside
-            foretold |= bool(own["predicted"].notna().any())
+            predicted |= bool(own["predicted"].notna().any())
             joined = number and not single
             open_ended |= bool((own["low"] <= floor).any())
             _draw(axis, line, x, own, floor, joined)
@@ -142,7 +142,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     caption += (
         f": mean over {repeats} repeats, with its 95 % confidence interval" if repeats > 1 else ""
     )
-    caption += f"; {'dashed' if joined else 'dashes'}: what theory predicts" if foretold else ""
+    caption += f"; {'dashed' if joined else 'dashes'}: what theory predicts" if predicted else ""
     caption += "; what reaches the lower edge goes on below it" if open_ended else ""
     caption += "; a point for each of the sweep's points, the other keys vary too" if single else ""
     if frames.provenance["wanted"] and frames.provenance["wanted"]["measure"] == measure:
@@ -240,11 +240,7 @@ def _without_off(frames: Frames, key: str, own: pd.DataFrame) -> pd.DataFrame:
     """Where 0 of a count stands for a part that is not there, its point is not joined to the
     others.
     """
-    off = (
-        "0 = no" in frames.provenance["varied"][key]
-        and own[key].dtype.kind in "iu"
-        and bool((own[key] == 0).any())
-    )
+    off = key in frames.provenance["off"] and bool((own[key] == 0).any())
     if not off:
         return own
     blank = own.iloc[:1].assign(**dict.fromkeys(("mean", "low", "high", "predicted"), np.nan))
@@ -400,7 +396,7 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
         (frames.cells["status"] == "done")
         & (frames.cells["repeat"] == frames.cells["repeat"].min())
     ]
-    cells = cells[[is_kept(frames, cell, table) for cell in cells["cell"]]]
+    cells = cells[[has_table(frames, cell, table) for cell in cells["cell"]]]
     if len(cells) and len(keys) > 1:
         held = cells[(cells[keys[1:]] == cells[keys[1:]].iloc[0]).all(axis=1)]
         cells = held if len(held) > 1 else cells
@@ -409,14 +405,14 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
     ]
     numbers = [int(cell) for cell in cells["cell"]]
     runs = []
-    found = kept(frames, table, numbers)
+    found = run_table(frames, table, numbers)
     for number, (_, cell) in zip(numbers, cells.iterrows(), strict=True):
         own = {"summary": frames.summary, table: found}
         own = {name: every[every["cell"] == number] for name, every in own.items()}
-        said = "; ".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in keys)
+        place = "; ".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in keys)
         runs.append(
             (
-                said,
+                place,
                 Frames(
                     frames.directory,
                     own,
@@ -433,8 +429,8 @@ def scatter(frames: Frames) -> Drawn | None:
     """Estimated against exact z (or gradient), for some points of the sweep."""
     quantity = "hv" if own_estimates(frames, "hv") else "gradient"
     runs = [
-        (said, run)
-        for said, run in _runs(frames, PANELS_SHOWN, "weights")
+        (place, run)
+        for place, run in _runs(frames, PANELS_SHOWN, "weights")
         if run.primary in run.methods(quantity)
     ]
     if not runs:
@@ -442,9 +438,9 @@ def scatter(frames: Frames) -> Drawn | None:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
     axes[0].set_ylabel(f"estimated {compare.QUANTITIES[quantity][-1]}$_i$")
-    for axis, (said, run) in zip(axes, runs, strict=True):
+    for axis, (place, run) in zip(axes, runs, strict=True):
         compare.estimated_against_exact(axis, run, quantity, run.primary, COLOURS[3])
-        axis.set_title("\n".join(map(plain, said.split("; "))), fontsize=8)
+        axis.set_title("\n".join(map(plain, place.split("; "))), fontsize=8)
     name = "z = Hv" if quantity == "hv" else "Gradient"
     caption = (
         f"{name}, estimated against exact, by the experiment's own method, at some points of the"
@@ -469,7 +465,7 @@ def energy(frames: Frames) -> Drawn | None:
     if not any(joules.any() for joules in causes.values()):
         return None
     figure = Figure(figsize=(10, 1.4 + 0.36 * len(runs)), layout="constrained")
-    compare.stacked(figure, [said for said, _ in runs], causes)
+    compare.stacked(figure, [place for place, _ in runs], causes)
     return (
         finished(figure),
         "What the energy of the experiment's own method goes into, at some points of the sweep.",
@@ -501,11 +497,11 @@ def learning(frames: Frames) -> Drawn | None:
     figure = Figure(figsize=(10, 4.0), layout="constrained")
     axes = figure.subplots(1, 2)
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(runs)))
-    for (said, run), shade in zip(runs, shades, strict=True):
+    for (place, run), shade in zip(runs, shades, strict=True):
         chips = run.learning[run.learning["source"] == run.learning["source"].iloc[0]]
         for axis, what in zip(axes, ("evaluations", "chip_time_s"), strict=True):
             middle = chips.groupby(what)["error"].median()
-            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=plain(said))
+            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=plain(place))
     for axis, xlabel in zip(axes, ("evaluations of E", "chip time, s"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="error")
     figure.legend(
@@ -525,7 +521,7 @@ def learning(frames: Frames) -> Drawn | None:
 
 
 # figure: the table that it needs, how to draw it (None where there is nothing to see)
-KEPT: dict[str, tuple[str, Callable[[Frames], Drawn | None]]] = {
+OF_RUNS: dict[str, tuple[str, Callable[[Frames], Drawn | None]]] = {
     "learning": ("learning", learning),
     "scatter": ("weights", scatter),
     "energy": ("energy", energy),

@@ -17,7 +17,7 @@ import tomli_w
 
 from perturb.errors import InputError
 from perturb.settings import flat
-from reports.columns import CELLS, POINTS, THRESHOLDS
+from reports.columns import CELLS, POINTS, THRESHOLDS, Column, Columns
 from reports.frames import CATEGORIES, Frames, LateTables, Swept
 from reports.statistics import Means, Wanted, thresholds
 from reports.store import sweep_database, sweep_results
@@ -51,7 +51,7 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
             f" {shlex.quote(str(directory))} says why"
         )
     goal = _wanted(wanted, study, experiment)
-    means = Means(summary, stored.keys, study, flat(experiment))
+    means = Means(summary, stored.keys, study, inner.columns["summary"], flat(experiment))
     keys = stored.keys
     tables = {"summary": summary, "cells": _cells(stored)}
     if goal:  # test_accuracy is written for test accuracy too, as keys of experiments are
@@ -85,7 +85,7 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
         provenance,
         view_of("sweep"),
         text=text,
-        more=kept,
+        more=run_table,
         means=means,
     )
 
@@ -122,6 +122,7 @@ def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str
         "seconds": sum(outcome.seconds for outcome in stored.ended.values()),
         "sweep": plan["sweep"],
         "varied": varied,
+        "off": plan["off"],
         "kept": [name for name in inner if name != "summary"] if plan["sweep"]["keep"] else [],
         "wanted": None if wanted is None else wanted._asdict(),
         "created_utc": datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds"),
@@ -132,9 +133,9 @@ def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str
 def _new(stored: sweep_results.Stored) -> str:
     """What is another one in every repeat, and what is not."""
     new, same = (stored.plan["repeats"][name] for name in ("new", "same"))
-    said = f"new in each: {', '.join(new)}" if new else ""
-    kept = f"the same in all: {', '.join(same)}" if same else ""
-    return f" ({'; '.join(part for part in (said, kept) if part)})" if new or same else ""
+    parts = [f"new in each: {', '.join(new)}"] if new else []
+    parts += [f"the same in all: {', '.join(same)}"] if same else []
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def sweep_text(directory: Path, experiment: dict[str, Any], sweep: dict[str, Any]) -> str:
@@ -206,10 +207,10 @@ def _with_categories(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def columns(frames: Frames) -> dict[str, dict[str, str]]:
-    """table: column: meaning, of a sweep."""
+def columns(frames: Frames) -> dict[str, Columns]:
+    """The columns of every table of a sweep."""
     varied = {
-        key: f"varied; {meaning}" if meaning else "varied"
+        key: Column(f"varied; {meaning}" if meaning else "varied")
         for key, meaning in frames.provenance["varied"].items()
     }
     view = view_of(frames.experiment["study"])
@@ -217,7 +218,7 @@ def columns(frames: Frames) -> dict[str, dict[str, str]]:
     inner = view.columns["summary"]
     identity = {column: inner[column] for column in view.swept.identity}
     apart = {name: CELLS[name] for name in ("cell", "repeat", "seed")}
-    said = {
+    schema: dict[str, Columns] = {
         "summary": {
             "cell": apart["cell"],
             **varied,
@@ -229,17 +230,17 @@ def columns(frames: Frames) -> dict[str, dict[str, str]]:
         "points": {**varied, **identity, **POINTS},
         "thresholds": (
             {
-                key: said
-                for key, said in varied.items()
+                key: column
+                for key, column in varied.items()
                 if key in frames.tables.get("thresholds", ())
             }
             | {**identity, **THRESHOLDS}
         ),
     }
-    return said
+    return schema
 
 
-def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.DataFrame:
+def run_table(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.DataFrame:
     """Another table of the runs than the summary, of a sweep that keeps them, of these cells or
     of all that are done.
     """
@@ -257,7 +258,7 @@ def kept(frames: Frames, name: str, cells: Iterable[int] | None = None) -> pd.Da
     return _with_categories(frame, list(frames.provenance["varied"]))
 
 
-def is_kept(frames: Frames, cell: int, name: str) -> bool:
+def has_table(frames: Frames, cell: int, name: str) -> bool:
     """Whether another table than the summary is still there."""
     return sweep_database.kept_file(frames.directory, int(cell), name).exists()
 

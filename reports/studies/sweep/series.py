@@ -1,12 +1,11 @@
-"""What the tables and the figures of a sweep share: which measures are shown, what is told
-apart, what is the own method.
+"""What the tables and the figures of a sweep share: which measures are shown, what is
+distinguished, what is the own method.
 """
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-from reports.formats import Number
 from reports.frames import Frames, Swept, View
 from reports.statistics import VARIED, Means, varied_names
 from reports.store.commands import ranges
@@ -50,7 +49,7 @@ def shown_measures(frames: Frames) -> list[str]:
 
 
 def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
-    """What is told apart beside the quantity: (method, code), the variant of a chip, the subject
+    """What is distinguished beside the quantity: (method, code), the variant of a chip, the subject
     of facts.
     """
     within = [name for name in swept(frames).identity if name != "quantity"]
@@ -93,4 +92,4 @@ def shown(value: object) -> str:
     """A varied value in words."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return Number(f"{value:g}" if isinstance(value, float) else str(value), value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

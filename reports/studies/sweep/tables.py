@@ -3,17 +3,17 @@ that failed.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
 
-from reports.formats import Number, Titled, cosine, fixed, number, si, with_interval
+from reports.columns import CELLS, THRESHOLDS, Column, Table, named, only
+from reports.formats import Estimate, Part, cosine, edge_value, number, seconds
 from reports.frames import QUANTITIES, Frames
 from reports.statistics import IDENTITY, Wanted
 from reports.store.sweep_results import last_line
-from reports.studies.sweep.loading import is_kept
+from reports.studies.sweep.loading import has_table
 from reports.studies.sweep.series import (
     EXACT,
     inner_view,
@@ -29,10 +29,10 @@ from reports.studies.sweep.series import (
 ROWS_SHOWN = 2000
 
 
-CURVES_SAID = 4  # along the key whose threshold is given, the other keys being held
+CURVES_NAMED = 4  # along the key whose threshold is given, the other keys being held
 
 
-def tables(frames: Frames) -> list[Titled]:
+def tables(frames: Frames) -> list[Table]:
     return [*_thresholds(frames), *_points(frames), *_failed(frames)]
 
 
@@ -40,18 +40,18 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """How far the sweep is, and where the experiment's own method meets what is wanted."""
     cells = frames.provenance["cells"]
     failed = f", {cells['failed']} failed" if cells["failed"] else ""
-    said = [
+    sentences = [
         (
             "cells:",
             (
                 f"{cells['done']} of {cells['all']} are done{failed},"
-                f" {si(frames.provenance['seconds'], 's')} of work"
+                f" {seconds(frames.provenance['seconds'])} of work"
             ),
         )
     ]
     wanted = frames.provenance["wanted"]
     if not wanted:
-        return said
+        return sentences
     table = frames.tables.get("thresholds")
     own = means_of(frames).of(wanted["measure"])
     for quantity in _quantities(own):
@@ -67,13 +67,15 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
         for name in names:
             called = f"{label(frames, quantity, name)}:"
             if table is None:
-                said.append((called, _best(frames, apart[name])))
+                sentences.append((called, _best(frames, apart[name])))
                 continue
             curves = series(frames, of_quantity(table, quantity))[name]
             if len(curves) > 1:  # a single one says it all
-                said.append((called, _best(frames, apart[name])))
-            said += [(called, _met(frames, row)) for _, row in curves.iloc[:CURVES_SAID].iterrows()]
-    return said
+                sentences.append((called, _best(frames, apart[name])))
+            sentences += [
+                (called, _met(frames, row)) for _, row in curves.iloc[:CURVES_NAMED].iterrows()
+            ]
+    return sentences
 
 
 def label(frames: Frames, quantity: str, name: tuple[str, ...]) -> str:
@@ -114,7 +116,7 @@ def _met(frames: Frames, row: pd.Series) -> str:
     else:
         text = (
             f"{what} is met {'up to' if largest else 'from'} {key} ="
-            f" {_value(row['value'])}{'' if largest else ' on'}"
+            f" {edge_value(row['value'])}{'' if largest else ' on'}"
         )
         text += f", and at {row['beyond']} of the values beyond" if row["beyond"] else ""
     low = row["low"]
@@ -125,8 +127,8 @@ def _met(frames: Frames, row: pd.Series) -> str:
     if low == high and math.isinf(low):
         return f"{text}, the whole confidence interval of each mean too"
     ends = (
-        f"below {least}" if low == -math.inf else _value(low),
-        f"above {most}" if high == math.inf else _value(high),
+        f"below {least}" if low == -math.inf else edge_value(low),
+        f"above {most}" if high == math.inf else edge_value(high),
     )
     return f"{text} (95 % confidence interval of the edge: {ends[0]} to {ends[1]})"
 
@@ -175,115 +177,77 @@ def _best(frames: Frames, own: pd.DataFrame) -> str:
     return f"{text}; the best is {_digits(frames, wanted.measure)(best['mean'])} at {where}"
 
 
-def _thresholds(frames: Frames) -> list[Titled]:
+def _thresholds(frames: Frames) -> list[Table]:
     table = frames.tables.get("thresholds")
     if table is None:
         return []
     others = [other for other in frames.provenance["varied"] if other in table]
-    rows = []
-    for row in _own_first(frames, table).to_dict("records"):
-        cells = [
-            *(shown(row[other]) for other in others),
-            Number(f"{row['met']} of {row['values']}", row["met"]),
-            row["edge"],
-        ]
-        rows.append(
-            [
-                _of(frames, row),
-                "",
-                *cells,
-                *(_value(row[column]) for column in ("value", "low", "high")),
-            ]
-        )
+    table = _own_first(frames, table)
+    rows = table[:ROWS_SHOWN].assign(
+        of=[_of(frames, row) for row in table[:ROWS_SHOWN].to_dict("records")],
+        met=pd.Series(list(map(Part, table["met"], table["values"])), table.index, object),
+    )
     key = table["key"].iloc[0]
     wanted = table["wanted"].iloc[0]
-    says = (
+    note = (
         "largest value up to which it is met, or smallest from which on it is, in straight lines"
-        " between the values swept "
+        " between the values swept (over their logarithms, if they are far apart); low, high: ends"
+        " of the 95 % confidence interval; above or below all: beyond the values swept"
     )
-    says += (
-        "(over their logarithms, if they are far apart); low, high: ends of the 95 % confidence"
-        " interval; above or below all: "
-    )
-    says += "beyond the values swept"
-    header = [
-        "of",
-        "",
-        *(other.rpartition(".")[2] for other in others),
-        "met at",
-        "edge",
-        "value",
-        "low",
-        "high",
-    ]
-    return [(f"Where mean {wanted} is met: {key}", says, (header, rows[:ROWS_SHOWN]))]
+    columns = {
+        "of": OF,
+        **key_columns(others),
+        **only(THRESHOLDS, ("met", "edge", "value", "low", "high")),
+    }
+    return [Table(f"Where mean {wanted} is met: {key}", note, rows, columns)]
 
 
-def threshold(row: Mapping[Any, Any], of: str = "") -> str:
-    """0.0123 [0.0118, 0.0131]."""
-    value, low, high = (_value(row[f"{name}{of}"]) for name in ("value", "low", "high"))
-    return with_interval(value, low, high)
+OF = named("of")
 
 
-def _value(value: float) -> str:
-    if not math.isfinite(value):
-        return (
-            "-" if math.isnan(value) else Number("above all" if value > 0 else "below all", value)
-        )
-    return fixed(value, ".0f" if value == round(value) and abs(value) < 1e9 else ".3g")
+def key_columns(keys: Iterable[str]) -> dict[str, Column]:
+    """The columns of varied keys, by the ends of their names."""
+    return {key: named(key.rpartition(".")[2], shown) for key in keys}
 
 
-def _points(frames: Frames) -> list[Titled]:
+def _points(frames: Frames) -> list[Table]:
     """A row for each point and method: the measures shown, with their intervals."""
     keys = list(frames.provenance["varied"])
     measures = shown_measures(frames)
     means = means_of(frames)
-    table = _own_first(
-        frames, pd.concat([means.of(measure) for measure in measures], ignore_index=True)
-    )
-    number_of = table.groupby(means.by, sort=False, observed=True, dropna=False).ngroup()
-    foretold = [
-        measure
-        for measure in measures
-        if table.loc[table["measure"] == measure, "predicted"].notna().any()
-    ]
-    header = ["of", "", *(key.rpartition(".")[2] for key in keys)]
-    for measure in measures:
+    parts = {measure: means.of(measure) for measure in measures}
+    heads = pd.concat([part[means.by] for part in parts.values()]).drop_duplicates()
+    rows = _own_first(frames, heads)[:ROWS_SHOWN]
+    frame = rows.assign(of=[_of(frames, row) for row in rows.to_dict("records")])
+    columns = {"of": OF, **key_columns(keys)}
+    for measure, part in parts.items():
+        found = rows.merge(part, "left", means.by)
+        cells = zip(found["mean"], found["low"], found["high"], strict=True)
+        frame[measure] = [Estimate(mean, low=low, high=high) for mean, low, high in cells]
         called = measure.replace("_", " ")
-        header += [called] + ([f"predicted {called}"] if measure in foretold else [])
-    found: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    for row in table[number_of < ROWS_SHOWN].to_dict("records"):
-        cells = found.setdefault((_of(frames, row), "", *(shown(row[key]) for key in keys)), {})
-        digits = _digits(frames, row["measure"])
-        mean = digits(row["mean"])
-        known = row["high"] > row["low"]
-        shown_ = with_interval(mean, digits(row["low"]), digits(row["high"])) if known else mean
-        cells[row["measure"]] = [shown_]
-        if row["measure"] in foretold:
-            cells[row["measure"]].append(digits(row["predicted"]))
-    empty = {measure: ["-"] * (1 + (measure in foretold)) for measure in measures}
-    rows = [
-        [*point, *(cell for measure in measures for cell in cells.get(measure, empty[measure]))]
-        for point, cells in found.items()
-    ]
-    most = int(table["repeats"].max())
-    says = (
+        digits = _digits(frames, measure)
+        columns[measure] = named(called, digits)
+        if part["predicted"].notna().any():
+            frame[f"predicted {measure}"] = found["predicted"].to_numpy()
+            columns[f"predicted {measure}"] = named(f"predicted {called}", digits)
+    most = max(int(part["repeats"].max()) for part in parts.values())
+    note = (
         f"means over {most} repeats [their 95 % confidence interval"
         if most > 1
         else "of a single repeat"
     )
     if most > 1:
-        alike = (table["low"].isna() & (table["repeats"] > 1)).any()
-        says += (
+        alike = any((part["low"].isna() & (part["repeats"] > 1)).any() for part in parts.values())
+        note += (
             f"{'; none where all gave the same, but for shares of runs or dies' if alike else ''}]"
         )
-    elif table["low"].notna().any():
-        says += " [95 % confidence interval, where runs or dies are counted]"
-    if (count := int(number_of.max()) + 1) > ROWS_SHOWN:
-        says += (
+    elif any(part["low"].notna().any() for part in parts.values()):
+        note += " [95 % confidence interval, where runs or dies are counted]"
+    if (count := len(heads)) > ROWS_SHOWN:
+        note += (
             f"; the first {ROWS_SHOWN:,} of {count:,} rows, points.csv and points.parquet have all"
         )
-    return [("Every point", says, (header, rows))]
+    return [Table("Every point", note, frame, columns)]
 
 
 def _own_first(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:
@@ -312,34 +276,26 @@ def _digits(frames: Frames, measure: str) -> Callable[[float], str]:
 
 
 def _mean(value: float) -> str:
-    return Number("never", value) if value == math.inf else number(value)
+    return "never" if value == math.inf else number(value)
 
 
-def _failed(frames: Frames) -> list[Titled]:
-    failed = frames.cells[frames.cells["status"] == "failed"]
+def _failed(frames: Frames) -> list[Table]:
+    failed = frames.cells[frames.cells["status"] == "failed"][:ROWS_SHOWN]
     if failed.empty:
         return []
-    rows = [
-        [row["command"], last_line(row["error"]), fixed(row["cell"], "d"), fixed(row["seed"], "d")]
-        for row in failed.to_dict("records")
-    ]
-    return [
-        (
-            "Cells that failed",
-            "the command runs a cell alone",
-            (["command", "error", "cell", "seed"], rows[:ROWS_SHOWN]),
-        )
-    ]
+    rows = failed.assign(error=failed["error"].map(last_line))
+    columns = only(CELLS, ("command", "error", "cell", "seed"))
+    return [Table("Cells that failed", "the command runs a cell alone", rows, columns, "error")]
 
 
 def lost(frames: Frames) -> list[str]:
-    """Tables that should have been kept and are no longer there."""
+    """Warnings of tables that should have been stored and are no longer there."""
     done = frames.cells.loc[frames.cells["status"] == "done", "cell"]
-    said = []
+    sentences = []
     for name in frames.provenance["kept"]:
-        if missing := sum(not is_kept(frames, cell, name) for cell in done):
-            said.append(
+        if missing := sum(not has_table(frames, cell, name) for cell in done):
+            sentences.append(
                 f"the table {name} of {missing} of {len(done)} cells is no longer there: plots are"
                 " made without them"
             )
-    return said
+    return sentences

@@ -4,20 +4,13 @@ import math
 from collections.abc import Iterator
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from perturb.training.plan import Plan
+from reports.statistics import share_interval
 from sims.experiment.schema import Setup
 from sims.problem import Fact
 from sims.studies.training.options import Training
 from sims.studies.training.theory import Limits
-
-
-def interval(solved: int, of: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share (Clopper and Pearson 1934)."""
-    low, high = binomtest(solved, of).proportion_ci(level, "exact")
-    return float(low), float(high)
-
 
 ENDS = {
     "error": "E on the patterns learned, at the end",
@@ -81,7 +74,7 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
     R = len(last)
     solved = int(reached(last, experiment).sum())
     sign = "<=" if options.criterion.endswith("error") else ">="
-    low, high = interval(solved, R)
+    low, high = share_interval(solved, R)
     meaning = (
         f"share of {R} runs with {options.criterion.replace('_', ' ')} {sign} {options.goal:g} at"
         " the end"
