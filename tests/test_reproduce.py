@@ -13,12 +13,13 @@ import sims
 from perturb import InputError
 from reports.studies import view_of
 from reports.vocabulary import AGREES, BIASED, DISAGREES
-from sims.claims import CLAIMS, chosen, says
+from sims.claims import CLAIMS, chosen
 from sims.claims import claim as claims
 from sims.claims import learning as claims_learning
 from sims.claims import readings as claims_readings
 from sims.claims import updates as claims_updates
 from sims.claims.claim import crossing, diagonal, general, judged, mean, refuted, seeds, verdict
+from sims.described import says
 
 # the exact gradient's share less that of perturbation: the control is no difference at all
 DIFFERENCE = "share solved: exact gradient less perturbation"
