@@ -424,8 +424,8 @@ def test_training_and_spectrum_say_one_stable_rate():
         == pytest.approx(wanted)
         == fact(seen, "stable_learning_rate")
     )
-    assert fact(seen, "2/tr_H") == pytest.approx(2 / values.sum()) and wanted < 0.8 * fact(
-        seen, "2/tr_H"
+    assert fact(seen, "2/tr H") == pytest.approx(2 / values.sum()) and wanted < 0.8 * fact(
+        seen, "2/tr H"
     )
     assert trained.advice.set_index("setting").loc["training.eta", "advised"] == pytest.approx(
         wanted / 2

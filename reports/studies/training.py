@@ -158,7 +158,7 @@ FURTHER = (
     "diverged",
     "standing_still",
     "alignment",
-    "exact_less_this",
+    "gap_to_exact",
     "stable_learning_rate",
 )
 

@@ -105,7 +105,7 @@ def _facts_of_all(
         _share("share_near_zero", near_zero, f"within {about}"),
         Fact("positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr),
         Fact(
-            "2/tr_H",
+            "2/tr H",
             2 / total if total > 0 else np.inf,
             "learning by weight perturbation, a trial per update, diverges above this rate"
             " if no eigenvalue is negative",

@@ -54,7 +54,7 @@ def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) 
                 f"{column.replace('_', ' ')} of the exact gradient less this, at the end, mean of"
                 " runs from the same starts"
             )
-            found.append(Fact("exact_less_this", float(gap.mean()), meaning, name, stderr=stderr))
+            found.append(Fact("gap_to_exact", float(gap.mean()), meaning, name, stderr=stderr))
     used = (
         f"; in use {plan.eta:g}"
         if plan.rate == "fixed" and plan.rule in ("plain", "momentum")
