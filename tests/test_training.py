@@ -441,7 +441,7 @@ def test_by_quadrature_it_is_the_same(monkeypatch):
         "training.updates": 1,
     }
     exact = sims.run_experiment("xor-learning", set)
-    monkeypatch.setattr(sims.studies.training_theory, "EIGENVALUES", 1)
+    monkeypatch.setattr(sims.studies.training.theory, "EIGENVALUES", 1)
     # the bounds of learning_curves.stability_limit hold it between tr/(tr + 2 l) and 1
     assert (
         0.5
