@@ -113,7 +113,7 @@ THRESHOLDS = {
     "key": Column("the key that is followed, the other varied ones being as they are"),
     "wanted": Column("what is wanted of the mean over repeats"),
     "values": Column("values of the key with results"),
-    "met": Column("at how many of them it is met"),
+    "met": Column("at how many of them it is met", heading="met at"),
     "edge": Column(
         "largest: up to which it is met; smallest: from which on it is; none: it is met at both"
         " ends, or only between"

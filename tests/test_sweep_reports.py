@@ -7,6 +7,7 @@ import shlex
 import shutil
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,9 +23,11 @@ from perturb.seeds import derive_seed
 from reports import formats
 from reports.columns import THRESHOLDS
 from reports.figures import svg
+from reports.frames import Swept
 from reports.statistics import Wanted, thresholds
 from reports.store.sweep_database import Outcome
 from reports.studies import VIEWS, view_of
+from reports.studies.sweep import series as sweep_series
 from sims.sweeps import cell as cells
 
 NOISE = "chip.error_unit.noise"
@@ -969,3 +972,12 @@ def test_a_column_that_begins_empty_is_written_by_what_comes_later(tmp_path, mon
     again = pd.read_parquet(tmp_path / "cells.parquet")
     assert again["n"].tolist() == list(range(8)) and again["error"].tolist()[5:] == ["late"] * 3
     assert again["x"].dropna().tolist() == [1.5] * 4 and again["never"].isna().all()
+
+
+def test_a_study_may_tell_nothing_apart_but_the_quantity():
+    frames = SimpleNamespace(experiment={"study": "norms"})
+    part = pd.DataFrame({"quantity": ["hv"], "mean": [1.0]})
+    with pytest.MonkeyPatch.context() as patch:
+        only = SimpleNamespace(swept=Swept(("quantity",), ("norm",)))
+        patch.setattr(sweep_series, "view_of", lambda study: only)
+        assert list(sweep_series.series(frames, part)) == [()]

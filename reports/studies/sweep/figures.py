@@ -228,7 +228,9 @@ def _draw(
         axis.plot(x, mean, f"{line.marker}-", markersize=4, label=line.label, **looks)
         axis.plot(x, predicted, "--", **looks)
         return
-    reach = np.where(known, np.abs(np.stack([mean - low, high - mean])), 0.0)
+    reach = None  # bars without length take as long to draw as others
+    if known.any():
+        reach = np.where(known, np.abs(np.stack([mean - low, high - mean])), 0.0)
     looks = {"color": line.colour, "rasterized": many}
     axis.errorbar(
         x, mean, yerr=reach, fmt=line.marker, markersize=4, elinewidth=1, label=line.label, **looks

@@ -53,6 +53,8 @@ def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataF
     of facts.
     """
     within = [name for name in swept(frames).identity if name != "quantity"]
+    if not within:
+        return {(): part}
     codes = part.groupby(within, sort=False, observed=True, dropna=False).ngroup().to_numpy()
     found = {}
     for code in range(codes.max() + 1 if codes.size else 0):
