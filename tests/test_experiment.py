@@ -154,7 +154,7 @@ def test_a_mistake_is_one_line_that_names_the_key(setting, message):
 @pytest.mark.parametrize(
     "name, setting, message",
     [
-        ("dag", "network.edges=[[0,3],[3,0]]", "network.edge (3, 0) leads into unit 0"),
+        ("dag", "network.edges=[[0,3],[3,0]]", "network.edge (3, 0) leads into neuron 0"),
         ("dag", "network.edges=[[0,1,2]]", "network.edges[0]"),
         ("dag", "network.edges=[[0]]", "network.edges[0] has too few entries: give 2 or more"),
         ("dag", "network.outputs=[9]", "network.outputs names neuron 9"),
