@@ -96,7 +96,7 @@ def test_the_chip_in_batches_is_set_beside_the_chip_by_events(tmp_path):
     assert len(sentences) == 1 and texts_of(tables[0])[1] == [
         ["training.source", '"batch"', '"event"']
     ]
-    assert facts["chip: error"] == facts["chip: exact less this"] == "0"
+    assert facts["chip: error"] == facts["chip: gap to exact"] == "0"
 
 
 @pytest.mark.parametrize("other, paired", [("sweep-b", True), ("sweep-c", False)])
