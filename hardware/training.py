@@ -23,11 +23,12 @@ from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
 from perturb.training.loop import Source
-from perturb.training.plan import LINE_PHASE, SIGNED, Plan, State, count_updates
+from perturb.training.plan import LINE_PHASE, RULES, Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step, rates_at, set_rate
 from perturb.training.rules import (
     ConjugateGradients,
+    Inputs,
     begin_steps,
     direction,
     of_length_one,
@@ -358,9 +359,9 @@ class OnChip:
                 raise self.runs[run].design.not_finite(trial) from None
         curved = z
         V = self._direction(run, round_)[None] if product == 0 else np.zeros_like(g)
-        if plan.rule in SIGNED:
+        if plan.uses_signs:
             curved = z / plan.r
-        elif plan.rule == "newton-cg":
+        elif RULES[plan.rule].z == "products":
             if product == 0:
                 self._steps[run] = begin_steps(plan, g)
             else:
@@ -370,9 +371,8 @@ class OnChip:
             curved = self._steps[run].p
         memory = {name: array[run : run + 1] for name, array in state.memory.items()}
         rates = rates_at(plan, state, update)[run : run + 1]
-        change = wanted_change(plan, memory, rates, update, g, D[None], np.array([dE]), V, curved)[
-            0
-        ]
+        inputs = Inputs(plan, memory, rates, update, g, D[None], np.array([dE]), V, curved)
+        change = wanted_change(inputs)[0]
         if not np.isfinite(change).all():
             raise self.runs[run].design.not_finite(trial)
         return change

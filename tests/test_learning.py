@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from perturb import DAG, MLP, InputError, Objective, Recurrent
+from perturb.training import plan as plans
+from perturb.training import rules
 from perturb.training.exact import Exact
 from perturb.training.loop import begin, train
 from perturb.training.plan import Plan, State
@@ -563,3 +565,26 @@ def test_more_patterns_than_there_are_and_weights_that_do_not_fit(xor):
         Batch(objective, Plan()).advance(begin(np.zeros((2, 3)), Plan()), 1)
     with pytest.raises(InputError, match="has no kernel"):
         Batch(objective, Plan(method=METHODS["difference"], rule="diagonal"), precision="float32")
+
+
+def test_a_rule_is_a_row_and_a_function(monkeypatch, small):
+    objective, w, _ = small
+    rule = plans.Rule("w -= eta g/|g|")
+    monkeypatch.setitem(plans.RULES, "normalised", rule)
+    own = {"normalised": lambda x: -x.rates[:, None] * x.G / np.linalg.norm(x.G, axis=1)[:, None]}
+    monkeypatch.setattr(rules, "CHANGES", {**rules.CHANGES, **own})
+    plan = Plan(rule="normalised", eta=0.01)
+    assert not plan.needs_z and plan.evaluations_of_an_update == 2
+    source = Exact(objective, plan)
+    state = begin(w[None], plan)
+    source.advance(state, 3)
+    expected = w.copy()
+    for _ in range(3):
+        g = objective.gradient(expected)
+        expected -= 0.01 * g / np.linalg.norm(g)
+    np.testing.assert_allclose(state.w[0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", plans.RULES)
+def test_every_rule_has_a_kernel_or_a_function(name):
+    assert (plans.RULES[name].kind >= 0) != (name in rules.CHANGES)

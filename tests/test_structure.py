@@ -62,7 +62,7 @@ FLOORS = {
         {"update_process"},
         {"training"},
     ],
-    # the registry of studies (`studies/__init__`) is a door: it names their files and loads them late
+    # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late
     "sims": [
         {"described", "device_fit", "terminal"},
         {"data"},

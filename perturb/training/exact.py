@@ -167,7 +167,7 @@ class Exact:
                     rows,
                     state.w[run],
                     m,
-                    RULES[plan.rule][0],
+                    RULES[plan.rule].kind,
                     plan.eta,
                     plan.decay,
                     plan.momentum,

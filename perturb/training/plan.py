@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,42 +18,43 @@ from perturb.trial.methods import METHODS, Method
 from perturb.trial.readout import Reading
 
 Array = np.ndarray
-# name: kind in the kernel (-1: only here), and what it does
-RULES: dict[str, tuple[int, str]] = {
-    "plain": (PLAIN, "w -= eta g"),
-    "momentum": (MOMENTUM, "m := mu m + g, w -= eta m"),
-    "sign": (SIGN, "w -= eta sign(g)"),
-    "keep-if-better": (
-        KEEP,
-        "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)",
+
+
+class Rule(NamedTuple):
+    """A rule of learning: what it does; its kind in the kernel of updates, or -1 for one of
+    `rules.CHANGES`; and the z = Hv that it needs: none (""), that of random "signs" v from the
+    trials that g is from, or "products" Hp from trials of its own.
+    """
+
+    meaning: str
+    kind: int = -1
+    z: str = ""
+
+
+RULES = {
+    "plain": Rule("w -= eta g", PLAIN),
+    "momentum": Rule("m := mu m + g, w -= eta m", MOMENTUM),
+    "sign": Rule("w -= eta sign(g)", SIGN),
+    "keep-if-better": Rule(
+        "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)", KEEP
     ),
-    "diagonal": (
-        -1,
-        (
-            "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the"
-            " diagonal of H"
-        ),
+    "diagonal": Rule(
+        "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the"
+        " diagonal of H",
+        z="signs",
     ),
-    "newton-cg": (
-        -1,
-        (
-            "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp"
-            " estimated"
-        ),
+    "newton-cg": Rule(
+        "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp"
+        " estimated",
+        z="products",
     ),
-    "newton-mean": (
-        -1,
-        (
-            "w -= eta (|H| + damping)^-1 g, H the mean over updates of (z v' + v z')/2, random"
-            " signs v (Spall 2000)"
-        ),
+    "newton-mean": Rule(
+        "w -= eta (|H| + damping)^-1 g, H the mean over updates of (z v' + v z')/2, random signs v"
+        " (Spall 2000)",
+        z="signs",
     ),
 }
 RATES = ("fixed", "trace", "eigenvalue", "line")
-SIGNED = (
-    "diagonal",
-    "newton-mean",
-)  # rules whose z is that of random signs v, from the trials that g is from
 POWER_STEPS = 8  # of power iteration
 # times the length of a perturbation: no step is longer by a rate that was measured, or by a
 # curvature below zero
@@ -260,12 +261,17 @@ class Plan:
     @property
     def needs_z(self) -> bool:
         """Whether the rule uses z = Hv."""
-        return RULES[self.rule][0] < 0
+        return bool(RULES[self.rule].z)
+
+    @property
+    def uses_signs(self) -> bool:
+        """Whether the rule uses z of random signs v, from the trials that g is from."""
+        return RULES[self.rule].z == "signs"
 
     @property
     def trials_of_an_update(self) -> int:
         """All its trials, those for products Hp included."""
-        return self.trials_per_update * (1 + self.cg_steps if self.rule == "newton-cg" else 1)
+        return self.trials_per_update * (1 + self.cg_steps * (RULES[self.rule].z == "products"))
 
     @property
     def evaluations_of_an_update(self) -> int:

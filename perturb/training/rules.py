@@ -1,12 +1,14 @@
 """Rules that make changes of weights from g, z and the last trial."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from perturb.kernels.training import change_by_rule
 from perturb.seeds import derive_seed
-from perturb.training.plan import REACH, RULES, SIGNED, Plan
+from perturb.training.plan import REACH, RULES, Plan
 from perturb.trial.codes import CODES
 
 Array = np.ndarray
@@ -22,10 +24,10 @@ def random_signs(seed: int, update: int, n: int) -> Array:
 
 
 def direction(plan: Plan, run: int, update: int, n: int) -> Array:
-    """v (n,) of the trials that g of an update is from: random signs for rules `SIGNED`; others
-    do not use their z.
+    """v (n,) of the trials that g of an update is from: random signs where the rule uses their
+    z (`Plan.uses_signs`), else 0.
     """
-    if plan.rule not in SIGNED:
+    if not plan.uses_signs:
         return np.zeros(n)
     return random_signs(derive_seed(plan.seed_of(run), "direction"), update, n)
 
@@ -44,49 +46,69 @@ def of_length_one(V: Array) -> tuple[Array, Array]:
     return size, V / size
 
 
-def wanted_change(
-    plan: Plan,
-    memory: dict[str, Array],
-    rates: Array,
-    update: int,
-    G: Array,
-    D: Array,
-    dE: Array,
-    V: Array,
-    curved: Array,
-) -> Array:
-    """The changes of the weights (R, n) by the rule, from its memory, g, and D and dE of the last
-    trial.
+class Inputs(NamedTuple):
+    """What a rule makes the changes of R runs from; all arrays have a row per run.
 
-    V: `directions`. curved: z of theirs for the rules `SIGNED`, p for "newton-cg".
+    rates (R,). G: g. D, dE: of the last trial. V: `directions`. curved: z of theirs, or p of
+    `ConjugateGradients` where the rule takes products Hp of its own.
     """
-    kind, change = RULES[plan.rule][0], np.zeros_like(G)
-    if plan.rule == "newton-cg":
-        return -rates[:, None] * curved
-    if plan.rule == "diagonal":
-        h = memory["h"]
-        h += (1 - plan.memory) * (V * curved - h)
-        seen = 1 - plan.memory ** (
-            update + 1
-        )  # h starts at 0: it is a mean over as much as it has seen
-        size = np.abs(h) / seen + plan.damping  # 0 of a weight that E does not depend on: it stays
-        return -rates[:, None] * np.divide(G, size, out=np.zeros_like(G), where=size > 0)
-    if plan.rule == "newton-mean":
-        for run, (v, z) in enumerate(zip(V, curved, strict=True)):
-            part = (np.outer(z, v) + np.outer(v, z)) / 2
-            memory["H"][run] += (part - memory["H"][run]) / (update + 1)
-            memory["square"][run] += (float((part**2).sum()) - memory["square"][run]) / (update + 1)
-            p = newton_of_mean(
-                memory["H"][run], float(memory["square"][run]) / (update + 1), plan.damping, G[run]
-            )
-            change[run] = -rates[run] * p
-        return change
-    m = memory.get("m", np.zeros_like(G))
-    for run in range(len(G)):
+
+    plan: Plan
+    memory: dict[str, Array]
+    rates: Array
+    update: int
+    G: Array
+    D: Array
+    dE: Array
+    V: Array
+    curved: Array
+
+
+def wanted_change(x: Inputs) -> Array:
+    """The changes of the weights (R, n) by the rule."""
+    if x.plan.rule in CHANGES:
+        return CHANGES[x.plan.rule](x)
+    change = np.zeros_like(x.G)
+    m = x.memory.get("m", np.zeros_like(x.G))
+    kind = RULES[x.plan.rule].kind
+    for run in range(len(x.G)):
         change_by_rule(
-            kind, rates[run], plan.momentum, change[run], m[run], G[run], D[run], dE[run]
+            kind, x.rates[run], x.plan.momentum, change[run], m[run], x.G[run], x.D[run], x.dE[run]
         )
     return change
+
+
+def _diagonal(x: Inputs) -> Array:
+    h = x.memory["h"]
+    h += (1 - x.plan.memory) * (x.V * x.curved - h)
+    # h starts at 0: it is a mean over as much as it has seen
+    seen = 1 - x.plan.memory ** (x.update + 1)
+    size = np.abs(h) / seen + x.plan.damping  # 0 of a weight that E does not depend on: it stays
+    return -x.rates[:, None] * np.divide(x.G, size, out=np.zeros_like(x.G), where=size > 0)
+
+
+def _newton_cg(x: Inputs) -> Array:
+    return -x.rates[:, None] * x.curved
+
+
+def _newton_mean(x: Inputs) -> Array:
+    change = np.zeros_like(x.G)
+    H, square, number = x.memory["H"], x.memory["square"], x.update + 1
+    for run, (v, z) in enumerate(zip(x.V, x.curved, strict=True)):
+        part = (np.outer(z, v) + np.outer(v, z)) / 2
+        H[run] += (part - H[run]) / number
+        square[run] += (float((part**2).sum()) - square[run]) / number
+        p = newton_of_mean(H[run], float(square[run]) / number, x.plan.damping, x.G[run])
+        change[run] = -x.rates[run] * p
+    return change
+
+
+# of the rules that are not in the kernel: the changes of the weights (R, n)
+CHANGES: dict[str, Callable[[Inputs], Array]] = {
+    "diagonal": _diagonal,
+    "newton-cg": _newton_cg,
+    "newton-mean": _newton_mean,
+}
 
 
 def newton_of_mean(H: Array, square: float, damping: float, g: Array) -> Array:

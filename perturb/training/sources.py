@@ -13,7 +13,7 @@ from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.seeds import first_seeds
 from perturb.training.loop import check_state
-from perturb.training.plan import LINE_PHASE, RULES, SIGNED, Plan, State, count_updates
+from perturb.training.plan import LINE_PHASE, RULES, Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step, set_rate
 from perturb.training.rules import directions, of_length_one
@@ -145,7 +145,7 @@ class Batch:
 
             def product(V: Array, Z: Array = Z, first: int = first) -> Array:
                 nonlocal count
-                if plan.rule in SIGNED:
+                if plan.uses_signs:
                     return Z
                 count += 1
                 size, V = of_length_one(V)
@@ -308,7 +308,7 @@ class Batch:
                     np.array([float(a) for a, _ in phases]),
                     np.array(plan.method.gradient_weights),
                     free,
-                    RULES[plan.rule][0],
+                    RULES[plan.rule].kind,
                     plan.eta,
                     plan.decay,
                     plan.momentum,

@@ -10,9 +10,9 @@ from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.threads import n_threads
-from perturb.training.plan import RULES, SIGNED, Plan, State, count_updates
+from perturb.training.plan import RULES, Plan, State, count_updates
 from perturb.training.rates import rates_at
-from perturb.training.rules import begin_steps, directions, wanted_change
+from perturb.training.rules import Inputs, begin_steps, directions, wanted_change
 
 Array = np.ndarray
 Write = Callable[
@@ -21,7 +21,7 @@ Write = Callable[
 
 
 def has_update_kernel(objective: Objective, plan: Plan) -> bool:
-    return has_kernel(objective) and RULES[plan.rule][0] >= 0 and plan.rate == "fixed"
+    return has_kernel(objective) and RULES[plan.rule].kind >= 0 and plan.rate == "fixed"
 
 
 def architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
@@ -57,16 +57,15 @@ def update_weights(
     Hv.
     """
     curved, V = G, directions(plan, len(G), update, G.shape[1])
-    if plan.rule in SIGNED:
+    if plan.uses_signs:
         curved = product(V)
-    elif plan.rule == "newton-cg":
+    elif RULES[plan.rule].z == "products":
         steps = begin_steps(plan, G)
         for _ in range(plan.cg_steps):
             steps.go_on(product(steps.d))
         curved = steps.p
-    change = wanted_change(
-        plan, state.memory, rates_at(plan, state, update), update, G, D, dE, V, curved
-    )
+    rates = rates_at(plan, state, update)
+    change = wanted_change(Inputs(plan, state.memory, rates, update, G, D, dE, V, curved))
     alive = state.failed < 0
     change[~alive] = 0.0
     write(state, change, update)
