@@ -35,7 +35,10 @@ READERS = {
     "chip.toml": (load_chip, NO_FILE),
     "x.csv": (read_pulses, NO_FILE),
     "data.csv": (lambda path: read_patterns(path, "kind"), NO_FILE),
-    "x.npz": (Statistics.load, "cannot be read as statistics (not a regular file)"),
+    "x.npz": (
+        Statistics.load,
+        "cannot be read as statistics (not a regular file, but a pipe or a device)",
+    ),
 }
 
 

@@ -742,9 +742,7 @@ def test_networks_of_files_take_every_key_of_their_kind():
     tied = {"network.tied": [0, 1, 2, 0, 1, 2, 3], "network.external": [0, 0, 0, 0.5, 0]}
     graph = load_experiment("dag", tied).network.build()
     assert graph.n_weights == 4 and graph.external[3] == 0.5
-    problem = prepare(
-        load_experiment("boltzmann", {"network.datapath": [-1, 1], "network.sign": -1})
-    )
+    problem = prepare(load_experiment("boltzmann", {"network.values": [-1, 1], "network.sign": -1}))
     assert problem.network.sign == -1 and set(np.unique(problem.objective.states)) == {-1.0, 1.0}
 
 

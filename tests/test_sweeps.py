@@ -57,8 +57,8 @@ def test_workers_share_the_cores(monkeypatch):
     monkeypatch.setenv(VARIABLE, "8")
     assert (
         n_threads() == 8
-        and workers.Processes(3)._threads == 2
-        and workers.Processes(20)._threads == 1
+        and workers.WorkerProcesses(3)._threads == 2
+        and workers.WorkerProcesses(20)._threads == 1
     )
     monkeypatch.setenv(VARIABLE, "0")
     with pytest.raises(InputError, match="PERTURB_NUM_THREADS = '0'"):
