@@ -255,9 +255,9 @@ def coverage(seed: int) -> Iterator[Row]:
                             found.interval(quantity, COVERED),
                             getattr(compared, quantity).limit,
                         )
-                        if (known := np.isfinite(low)).any():
+                        if (finite := np.isfinite(low)).any():
                             each.setdefault(trials, []).append(
-                                float(np.mean((low <= limit) & (limit <= high), where=known))
+                                float(np.mean((low <= limit) & (limit <= high), where=finite))
                             )
             for quantity, each in inside.items():
                 # where only some seeds have known errors, those are not like the others
