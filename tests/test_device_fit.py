@@ -77,6 +77,7 @@ PROTOCOLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_shipped_device_is_fitted_back(name, tmp_path):
     pulses, every = PROTOCOLS[name]
@@ -133,6 +134,7 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
         assert abs(row["step"] - steps.mean()) < 5 * row["stderr"] + allowed, row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [model for model in CANDIDATES if model != "one-sided-pair"])
 def test_the_model_that_made_the_data_is_chosen(model, tmp_path):
     shape = {"linear-step": {"linear": {"gamma_up": 0.2, "gamma_down": 0.4}}}.get(model, {})
@@ -191,6 +193,7 @@ def test_noise_of_pulses_and_of_readings_are_told_apart(c2c, write_noise, tmp_pa
     assert abs(np.corrcoef(z[1:], z[:-1])[0, 1]) < 5 / np.sqrt(z.size)
 
 
+@pytest.mark.slow
 def test_spreads_from_cell_to_cell_come_back_less_the_errors_of_the_cells(tmp_path):
     params = device(
         "constant-step",

@@ -196,6 +196,7 @@ PAIRS = list(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, code", PAIRS)
 def test_estimates_lie_within_five_standard_errors_of_their_limits(linear, method, code):
     objective, w, v = linear
@@ -341,6 +342,7 @@ def test_evaluations_to_a_cosine_are_enough_and_no_more_than_needed(small):
     assert predict(*small, method="covariance", code="rademacher").hv.trials_for(0.999) == np.inf
 
 
+@pytest.mark.slow
 def test_works_where_compiled_code_cannot_be_kept(tmp_path):
     code = """
 import numba.core.caching as caching

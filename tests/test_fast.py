@@ -426,6 +426,7 @@ def test_bad_input_is_one_clear_line(change, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, code",
     [

@@ -120,6 +120,7 @@ def test_a_chip_that_met_no_fault_is_not_run_again(small, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_report_says_what_faults_cost(tmp_path):
     settings = {"estimation.trials": 256, "chip.perturbation.gain_mismatch": 0.1}
     faults = {"chip.faults.dying_fraction": 0.3, "chip.faults.dying_trial": 100}

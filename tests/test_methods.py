@@ -322,6 +322,7 @@ def test_what_an_incomplete_period_leaves_is_as_predicted(name, trials):
         ).any()  # negative control
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["walsh", "sine", "sequential", "lfsr"])
 @pytest.mark.parametrize("method", ["forward", "covariance", "difference"])
 def test_gradients_within_a_period_scatter_as_predicted(linear24, method, code):

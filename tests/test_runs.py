@@ -185,6 +185,7 @@ def test_every_format_is_written_and_says_the_same(stored, tmp_path):
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.slow
 def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path):
     mixed = {**QUICK, "estimation.method": "forward", "estimation.code": "sequential"}
     alone = {**mixed, "estimation.compare_with": [{"method": "central", "code": "sine"}]}
@@ -448,6 +449,7 @@ def test_files_have_the_permissions_that_the_user_gives(tmp_path, umask, files, 
         assert path.stat().st_mode & 0o777 == (folders if path.is_dir() else files), path
 
 
+@pytest.mark.slow
 def test_files_are_utf_8_whatever_the_locale_is(tmp_path):
     python = """
 import locale, reports, sims
@@ -621,6 +623,7 @@ def test_the_next_command_can_be_pasted_into_a_shell(command):
     assert status == 0 and out.endswith("Results are in a $1 b. Next: perturb report 'a $1 b'\n")
 
 
+@pytest.mark.slow
 def test_runs_that_are_started_at_once_have_directories_of_their_own(tmp_path):
     words = [sys.executable, "-m", "sims.cli", "run", "xor", "--set", "estimation.trials=16"]
     begun = [
@@ -801,6 +804,7 @@ def test_a_second_ctrl_c_ends_the_program_at_once_and_writes_nothing(command, mo
     assert not list(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_a_real_ctrl_c_ends_the_program_with_130(tmp_path):
     words = [
         sys.executable,

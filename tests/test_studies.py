@@ -101,6 +101,7 @@ def test_tables_of_studies_fit_a_hundred_columns(runs):
 # ---- estimators
 
 
+@pytest.mark.slow
 def test_measured_bias_and_error_are_those_predicted():
     # a quadratic E: theory neglects nothing. Errors of 8 repeats: their mean square is known to
     # about 10 % where noise rules

@@ -159,6 +159,7 @@ def test_predictions_stand_beside_what_they_predict(noises):
     assert (own["mean"] / own["predicted"]).between(0.3, 3).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", OTHERS)
 def test_sweeps_of_every_study_are_reported(study, tmp_path):
     name, set, vary = OTHERS[study]
@@ -880,6 +881,7 @@ def test_tables_for_latex_have_every_row_and_no_command_of_their_own(noises, tmp
     ]
 
 
+@pytest.mark.slow
 def test_plots_can_be_had_alone(noises, tmp_path, command):
     kinds = set(figures_of(reports.load(noises)))
     assert kinds == {"relative_error", "cosine", "scatter", "energy", "timeline"}

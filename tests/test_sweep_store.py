@@ -435,6 +435,7 @@ def test_a_directory_that_is_removed_ends_the_sweep_at_the_next_result(tmp_path,
     assert done == [1] and out.exists() == replaced
 
 
+@pytest.mark.slow
 def test_workers_import_nothing_from_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "types.py").write_text("open('executed', 'w')\n")
     monkeypatch.chdir(tmp_path)

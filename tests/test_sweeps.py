@@ -301,6 +301,7 @@ def test_ctrl_c_is_one_line_and_130_and_the_same_command_goes_on(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_main_guard(tmp_path):
     (tmp_path / "script.py").write_text(
         "import sims\nprint(len(sims.run_sweep('xor', {'estimation.trials': [16, 32]},"
