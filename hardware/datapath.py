@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import lfilter
 
 from hardware.params import ChipParams, engines
 from hardware.parts.neurons import Neurons, layers_of, neighbour_sum
@@ -284,6 +283,8 @@ class Datapath:
         """
         if not self.residual:
             return targets
+        from scipy.signal import lfilter  # much to load, for perturbations that do not settle alone
+
         return lfilter(
             [1.0 - self.residual],
             [1.0, -self.residual],

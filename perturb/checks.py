@@ -2,6 +2,8 @@
 value and condition.
 """
 
+from typing import Any
+
 import numpy as np
 
 from perturb.errors import InputError
@@ -68,43 +70,43 @@ def read_only_copy(array: Array) -> Array:
     return array
 
 
-def positive(name: str, value: object) -> float:
+def positive(name: str, value: Any) -> float:
     """`value` as a finite float > 0, or InputError."""
     return _number(name, value, 0.0, np.inf, "be a positive number", open_below=True)
 
 
-def at_least_zero(name: str, value: object) -> float:
+def at_least_zero(name: str, value: Any) -> float:
     """`value` as a finite float >= 0, or InputError."""
     return _number(name, value, 0.0, np.inf, "be a finite number >= 0")
 
 
-def below_one(name: str, value: object) -> float:
+def below_one(name: str, value: Any) -> float:
     """`value` as a float in [0, 1), or InputError."""
     return _number(name, value, 0.0, 1.0, "lie in [0, 1)")
 
 
-def between_0_and_1(name: str, value: object) -> float:
+def between_0_and_1(name: str, value: Any) -> float:
     """`value` as a float in (0, 1), or InputError."""
     return _number(name, value, 0.0, 1.0, "lie between 0 and 1", open_below=True)
 
 
-def integer(name: str, value: object, least: int, most: int | None = None) -> int:
+def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """`value` as an int in least..most, or InputError."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not (whole and least <= value and (most is None or value <= most)):  # type: ignore[operator]
+    if not (whole and least <= value and (most is None or value <= most)):
         limits = (
             f">= {least}"
             if most is None
             else f"from {least} to {'2^64 - 1' if most == 2**64 - 1 else most}"
         )
         raise InputError(f"{name} = {value!r} must be an integer {limits}")
-    return int(value)  # type: ignore[call-overload]
+    return int(value)
 
 
 def _number(
-    name: str, value: object, least: float, below: float, kind: str, open_below: bool = False
+    name: str, value: Any, least: float, below: float, kind: str, open_below: bool = False
 ) -> float:
-    real = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"  # type: ignore[arg-type]
-    if real and least <= value < below and not (open_below and value == least):  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
+    real = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+    if real and least <= value < below and not (open_below and value == least):
+        return float(value)
     raise InputError(f"{name} = {value if real else repr(value)} must {kind}")

@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtr
 
 from perturb.estimation.point import Point, finite_point
 from perturb.estimation.solution import Estimate
@@ -179,9 +178,9 @@ def _normal(t: Array, df: float) -> Array:
     t, df = np.abs(t), np.float64(df)
     if not np.isfinite(df):
         return t
-    tail = student.sf(t, df)
+    tail = stdtr(df, -t)
     far = (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t * t / df))
-    return np.where(np.isnan(t) | (tail > 1e-300), norm.isf(tail), far)
+    return np.where(np.isnan(t) | (tail > 1e-300), -ndtri(tail), far)
 
 
 def _rms(a: Array) -> float:

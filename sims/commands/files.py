@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from perturb.errors import InputError
+from perturb.errors import InputError, choose
+from sims.described import says
 from sims.terminal import console
 
 app = typer.Typer()
@@ -24,11 +25,9 @@ def list_(
     """List what can be named in an experiment."""
     from hardware.device_params import device_names, load_device
     from hardware.params import chip_names, load_chip
-    from perturb.errors import choose
     from perturb.trial.codes import CODES
     from perturb.trial.methods import METHODS
     from sims.data.datasets import DATASETS
-    from sims.described import says
     from sims.experiment.loading import experiment_names, load_experiment
 
     kinds = {

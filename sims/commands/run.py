@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from perturb.errors import InputError
+from reports.vocabulary import DISAGREES
 from sims.commands import ExperimentName, Out, Seed, Settings
+from sims.described import says
 from sims.studies import STUDIES, TRIALS, Command
 from sims.terminal import Bars, Interruption, console, say
 
@@ -163,7 +165,6 @@ def reproduce(
     tolerance stated.
     """
     from sims.claims import CLAIMS, chosen
-    from sims.described import says
 
     if claim is None:
         for name, function in CLAIMS.items():
@@ -183,6 +184,5 @@ def reproduce(
 
 def _disagrees(directory: Path) -> bool:
     from reports.loading import load
-    from reports.vocabulary import DISAGREES
 
     return bool((load(directory).summary["verdict"] == DISAGREES).any())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perturb.errors import InputError
+from perturb.errors import InputError, one_line
 from sims.commands import ExperimentName, Settings
 from sims.terminal import Bars, Interrupted, duration, say
 
@@ -138,7 +138,6 @@ def _show_cell(bars: Bars, ended: "Progress") -> None:
 
 
 def _print_failed(failed: list[dict], most: int = 20) -> None:
-    from perturb.errors import one_line
     from reports.store.sweep_results import last_line
 
     for cell in failed[:most]:

@@ -12,7 +12,6 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from hardware.config import Positive, Table
 from perturb import curvature
@@ -377,6 +376,8 @@ def obd_against_truth(objective: Objective, minimum: Array) -> float:
     )
     if not (np.ptp(saliency[chosen]) > 0 and np.ptp(truth) > 0):
         return float("nan")
+    from scipy.stats import spearmanr  # much to load, for this study alone
+
     return float(spearmanr(saliency[chosen], truth).statistic)
 
 
