@@ -1,30 +1,38 @@
 """The chip in time: a controller, tiles of synapses, an analog array with its error unit, a summing
 line and a broadcast bus.
 
-SimPy says when, in integer nanoseconds. One trial: the tiles perturb; for every phase of the method
-the perturbation settles, the patterns settle in the array and are read one after another. The words
-go over the bus, dE after the last evaluation, dw.v (where the method needs it) as soon as the line
-has summed it; `latency_ns` after the last of them every tile meets them with the oldest
-perturbation in its FIFO. The next trial starts when the last word has left the bus. No time depends
-on a value: events say when things happen and what meets what, and the numbers are computed from
-that afterwards, many trials at once, see `hardware.accumulators`. Once the timing repeats itself,
-the batch kernels may run the remaining trials with the same numbers.
+SimPy says when, in integer nanoseconds, and every number travels with the events. One trial:
+
+    command       every tile draws its own dw, pushes it into its FIFO, and puts it on its lines
+    measure       for every phase (a, b) of the method the array settles under w + a dw + b r v, one
+                  pattern after another, and the error unit reads E
+    summing line  adds the contributions dw_i v_i of all synapses (where the method needs dw.v)
+    broadcast     the controller makes dE of its readings; dE and dw.v go over the bus, as words
+    accumulate    `latency_ns` after the last word every tile meets the words with the oldest
+                  perturbation in its FIFO, and changes its own sums
+
+The next trial starts when the last word has left the bus. What the parts compute stands in
+`hardware/parts`; here they are connected, timed and traced.
 """
 
 import gc
 import math
-from collections.abc import Callable, Iterator
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import simpy
 
-from hardware.accumulators import Accumulators
-from hardware.datapath import Datapath, realized_code
-from hardware.params import ChipParams, imperfections
+from hardware.assembly import Parts, assemble, realized_code
+from hardware.batches import Batches
+from hardware.estimate import solved
+from hardware.incidents import of_fabrication, of_run, without
+from hardware.params import ChipParams, engines
+from hardware.parts.array import PatternsOf
+from hardware.parts.bus import Words
+from hardware.parts.synapses import Synapses
 from hardware.parts.tile import Tile
-from hardware.timing import Timing
+from hardware.timing import CAUSES, Timing
 from perturb.errors import InputError, choose
 from perturb.estimation.design import Design, check_trials
 from perturb.estimation.engine import run_trials
@@ -38,13 +46,11 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS, Method
 
 Array = np.ndarray
+Process = Generator[simpy.Event, Any, None]
 FIDELITIES = ("event", "batch", "auto")
-CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")
 REFRESHES_SHOWN = 100  # in the trace of a trial
-MAX_UNDER_WAY = (
-    10_000  # trials that may start before the words of one have been added: events for each of them
-)
-EXTRA_BITS = 20  # that are added to a converter that saturated
+# trials that may start before the words of one have been added: events for each of them
+MAX_UNDER_WAY = 10_000
 
 
 class Interval(NamedTuple):
@@ -60,18 +66,49 @@ class Interval(NamedTuple):
     action: str
 
 
-class WeightUpdates(Protocol):
-    """What changes the weights of a chip between rounds of trials; see
-    `hardware.update_process.Learning`.
+class Message(NamedTuple):
+    """One number, or one for each synapse, that goes from a part to others: when, whose, which."""
+
+    trial: int
+    at_ns: int
+    sender: str
+    name: str
+    value: Any
+
+
+class Course(NamedTuple):
+    """Which trials a chip runs: the number and the time in ns of the first; trials that a
+    perturbation stands; patterns of an evaluation, 0: as the design says; and which ones a trial
+    shows.
     """
 
-    every: int
+    first: int = 0
+    start_ns: int = 0
+    perturb_every: int = 1
+    presented: int = 0
+    patterns_of: PatternsOf | None = None
 
-    def begin(self, trial: int, start: int) -> None: ...
 
-    def between(self, trial: int) -> Iterator[Any]: ...
+class Signal:
+    """A line that parts wait on, by `yield line.event`, for a value that another sends."""
 
-    def update(self, trial: int) -> Iterator[Any]: ...
+    def __init__(self, env: simpy.Environment):
+        self._env = env
+        self.event = env.event()
+
+    def send(self, value: object) -> simpy.Event:
+        """Give a value to all that wait; returns the event, which is over when they have it."""
+        sent = self.event
+        self.event = self._env.event()
+        return sent.succeed(value)
+
+
+class Flight(NamedTuple):
+    """Words on their way: when each tile gets them, and which tiles have them."""
+
+    words: Words
+    arrivals: list[int]
+    reached: set[int]
 
 
 class Chip:
@@ -92,27 +129,34 @@ class Chip:
     presentation : {"batch", "pattern"}
         Whether an evaluation presents all patterns or one.
     fidelity : {"auto", "event", "batch"}
-        "event" simulates every trial in time; "auto" does so until three trials in a row took the
-        same time and energy, and computes the rest in batches; "batch" computes all trials in
-        batches, and simulates the first ones for the timing only.
+        "event" simulates every trial in time; "auto" does so for the first trials, and computes the
+        rest in batches, with the times of the schedule; "batch" computes all trials in batches, and
+        simulates the first ones for the trace only.
     trace_trials : int
-        Trials of which `trace` holds the intervals.
+        Trials of which `trace` holds the intervals, and `messages` the numbers.
     precision : {"float64", "float32", "auto"}
         Of batches, as of `perturb.estimate`.
-    start : (int, int)
-        Number and time in ns of the first trial, where a chip that learns is resumed.
-    updates : callable, optional
-        Makes, for this chip, what changes its weights between trials: see
-        `hardware.update_process.UpdateProcess`.
+    course : Course, optional
+        Of the trials of a chip that learns, see `hardware.learning_chip.LearningChip`.
 
     Attributes
     ----------
     trace : list of Interval
         The intervals (trial, phase, start_ns, end_ns, unit, action) of the first trials.
+    messages : list of Message
+        What the parts told each other in these trials, (trial, at_ns, sender, name, value).
     statistics : Statistics
         The sums so far.
     timing : Timing
         Predicted times and energies of a trial.
+    parts : Parts
+        The parts of the chip but its tiles.
+    tiles : list of Tile
+        The synapses, with their sums.
+    starts_ns : list of int
+        When each trial that was simulated began.
+    counts : dict of str to int
+        How often the events have spent each of `timing.CAUSES`.
 
     Raises
     ------
@@ -155,11 +199,11 @@ class Chip:
         fidelity: str = "auto",
         trace_trials: int = 4,
         precision: str = "float64",
-        start: tuple[int, int] = (0, 0),
-        updates: Callable[["Chip"], "WeightUpdates"] | None = None,
+        course: Course | None = None,
     ):
         method = choose("method", method, METHODS) if isinstance(method, str) else method
         code = choose("code", code, CODES) if isinstance(code, str) else code
+        course = course or Course()
         choose("fidelity", fidelity, dict.fromkeys(FIDELITIES))
         self.params = params
         self.objective = objective
@@ -170,79 +214,92 @@ class Chip:
         self.point = check_point(objective, w, v, self.design)
         self.w = self.point.w
         self.v = self.point.v
-        n = self.w.size
-        self.statistics = Statistics(self.design)
-        self.presented = objective.n_patterns if presentation == "batch" else 1
-        self.datapath = Datapath(params, objective, self.design, self.w, self.v, self._start_ns)
-        self.statistics.bind(self.point.record(self.datapath.reading))
-        if precision == "float32" and not self.datapath.kernels_suffice:
-            raise InputError(
-                f'precision = "float32" has no kernel for {", ".join(imperfections(params))}: use'
-                ' "auto" or "float64"'
-            )
-        wanted = precision if self.datapath.kernels_suffice else "float64"
-        self.precision = chosen(wanted, self.point, self.datapath.reading, self.design)
-        size = params.synapses_per_tile
-        depth = params.synapse.fifo_depth
-        self._first, now = start
-        self.tiles = [
-            Tile(number, i, min(i + size, n), depth, self._first)
-            for number, i in enumerate(range(0, n, size))
-        ]
-        self._check_parts()
+        self.presented = course.presented or (
+            objective.n_patterns if presentation == "batch" else 1
+        )
         self.timing = Timing(params, objective, method, self.presented)
-        self._check_delays()
+        self.parts: Parts = assemble(params, objective, self.design, self.w, course.patterns_of)
+        self._check(course)
+        self.batches = Batches(
+            self.parts.unused(), self.v, self.timing.start_ns, course.perturb_every
+        )
+        reading = self.parts.error_unit.reading
+        self.statistics = Statistics(self.design)
+        self.statistics.bind(self.point.record(reading))
+        wanted = precision if self.kernels_suffice else "float64"
+        self.precision = chosen(wanted, self.point, reading, self.design)
+        self.tiles = self._tiles(course)
+        self._begin_time(course)
 
-        self.env: Any = simpy.Environment(now)  # in integer nanoseconds
-        self._looks = 0  # at the number of events
-        self._bus_free_ns = 0  # when the last word that was requested has been sent
-        self.trace: list[Interval] = []
-        self._counts = dict.fromkeys(CAUSES, 0)
-        self._command, self._summed, self._delivery = (self.env.event() for _ in range(3))
-        self.accumulators = Accumulators(self.datapath, self.tiles, self._first)
-        self._starts: list[int] = []  # time when each trial began
-        self._spent: list[
-            tuple[int, ...]
-        ] = []  # counts of all trials so far by CAUSES, at the end of each
-        self._ends: list[int] = []  # time when each trial's last tile had accumulated
-        self._disturbed = (
-            params.bus.skew_ns + params.bus.jitter_ns > 0
-        )  # whether tiles get a broadcast at different times
-        self._arrivals = [0] * len(self.tiles)  # time when each tile gets the last broadcast
-        # of broadcasts under way: these times; and of each tile reached, the trial whose
-        # perturbation was met there
-        self._sent: dict[int, tuple[list[int], dict[int, int]]] = {}
-        self._trial_done = self.env.event()
-        self._pause = math.inf  # number of trials after which `run` goes on
-        self._steady = False
-        self.updates = updates(self) if updates else None
-        if self.updates:
-            self.accumulators.broadcasts = (
-                None  # broadcasts are for standard errors, which learning has no use for
+    def _tiles(self, course: Course) -> list[Tile]:
+        """The tiles, each with its own synapses and its own part of v."""
+        parts = self.parts
+        synapse = self.params.synapse
+        V = float(self.v @ self.v)
+        tiles = []
+        for number, part in enumerate(parts.tile_slices()):
+            synapses = Synapses(
+                synapse,
+                self.design,
+                parts.die.multiplier[part],
+                parts.health.part(part),
+                self.v[part],
+                V,
             )
+            depth = synapse.fifo_depth
+            tiles.append(
+                Tile(number, part, self.design, synapses, depth, course.first, course.perturb_every)
+            )
+        return tiles
+
+    def _begin_time(self, course: Course) -> None:
+        """Connect the parts, and start what goes on all the time."""
+        self.env: Any = simpy.Environment(course.start_ns)  # in integer nanoseconds
+        self.trace: list[Interval] = []
+        self.messages: list[Message] = []
+        self._looks = 0  # at the number of events
+        self._displaced = self.design.method.displaced
+        self._drops = self.params.bus.drop_probability > 0.0
+        self._bus_free_ns = 0  # when the last word that was requested has been sent
+        self.counts = dict.fromkeys(CAUSES, 0)
+        self._first = course.first
+        self.next_trial = course.first  # that is about to begin
+        self.starts_ns: list[int] = []  # when each trial began
+        self._spent: list[list[int]] = []  # by CAUSES until the end of each trial
+        self._ends: list[int] = []  # when each trial's last tile had accumulated
+        self._sent: list[Words] = []  # that all tiles have, and `statistics` has not
+        bus = self.params.bus
+        # tiles get words at different times
+        self._disturbed = bus.skew_ns + bus.jitter_ns > 0
+        self._latest = [0] * len(self.tiles)  # when each tile gets the last words
+        self._in_flight: dict[int, Flight] = {}
+        # sums and totals after so many trials, while tiles may be ahead of one another
+        self._after: dict[int, tuple[Array, Array]] = {}
+        self._reached: dict[int, list[Array]] = {}
+        self._pause = math.inf  # number of trials after which `run` goes on
+        self._command, self._summed, self._words, self._trial_done = (
+            Signal(self.env) for _ in range(4)
+        )
         for tile in self.tiles:
             self.env.process(self._perturb(tile))
             self.env.process(self._accumulate(tile))
-        if method.needs_s:
+        if self.design.method.needs_s:
             self.env.process(self._sum_line())
         self.env.process(self._control())
 
-    def _check_parts(self) -> None:
+    def _check(self, course: Course) -> None:
+        """InputError for parts that do not go together."""
         params = self.params
-        if params.faults.tile >= len(self.tiles):
+        tiles = len(self.parts.tile_slices())
+        if params.faults.tile >= tiles:
             raise InputError(
-                f"faults.tile = {params.faults.tile} but the chip has tiles 0 to"
-                f" {len(self.tiles) - 1}"
+                f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {tiles - 1}"
             )
-        if self.design.presentation == "pattern" and self.datapath.reuses_baseline:
+        if self.design.presentation == "pattern" and self.timing.every > 1:
             raise InputError(
                 f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the"
                 ' errors of different patterns: set it to 1, or presentation = "batch"'
             )
-
-    def _check_delays(self) -> None:
-        """InputError if more trials would be under way than events can follow."""
-        params = self.params
         late = {
             "bus.latency_ns": params.bus.latency_ns,
             "bus.skew_ns": params.bus.skew_ns,
@@ -256,73 +313,100 @@ class Chip:
                 f" {self.timing.trial_ns:g} ns each, that events can follow at a time: lower it"
             )
 
-    # ---- processes
+    # ---- the controller, the array and the error unit
 
-    def _control(self):
-        p = self.params
+    def _control(self) -> Process:
+        """One trial after another: perturb, measure, broadcast."""
         env = self.env
+        clock = self.params.clock
+        controller = self.parts.controller
         method = self.design.method
-        datapath = self.datapath
-        counts = self._counts
-        n = self.w.size
         evaluation_ns = self.timing.evaluation_ns
-        needs_s = method.needs_s
-        shown = self.trace_trials
-        spare_ns = p.clock.evaluation_ns and p.clock.evaluation_ns - evaluation_ns
-        words = method.words[: -1 if needs_s else None]
-        trial = self._first
+        spare_ns = clock.evaluation_ns and clock.evaluation_ns - evaluation_ns
         while True:
+            trial = self.next_trial
             start = env.now
-            self._starts.append(start)
-            if self.updates:
-                self.updates.begin(trial, start)
-            self._command = self.emit(self._command, trial)
-            summed = self._summed
-            for phase in datapath.measured_phases(trial):
+            self.starts_ns.append(start)
+            self._before(trial)
+            self.next_trial = trial + 1
+            self._command.send(trial)
+            summed = self._summed.event
+            w = self.parts.array.weights.weights(start, trial)
+            E = np.full(len(method.phases), np.nan)
+            for phase in controller.measured(trial):
                 yield env.timeout(evaluation_ns)
-                if trial < shown:
-                    self._note_evaluation(trial, phase)
+                E[phase] = self._measure(trial, phase, w)
                 if spare_ns:
                     yield env.timeout(spare_ns)
-                counts["perturbation"] += n  # another one than before, of E(w) none again
-                counts["mac"] += self.objective.n_macs * self.presented
-                counts["conversion"] += self.presented
             measured = env.now
-            yield from self._send(trial, words)
-            if needs_s:
-                yield summed
-            if p.clock.broadcast_ns:
-                yield env.timeout(measured + p.clock.broadcast_ns - env.now)
-            counts["accumulate"] += n  # a lost broadcast is charged all the same
-            self._spent.append(tuple(counts.values()))
-            self._arrivals = self._arrival_times(trial)
-            self._sent[trial] = (self._arrivals, {})
-            env.process(self._deliver(trial))
-            if trial < shown:
-                self._note_refreshes(trial, start)
-            trial += 1
-            if self.updates:
-                yield from self.updates.between(trial)
+            dE = controller.dE(controller.complete(trial, E)[None])
+            dE_g, dE_z = (float(self.parts.bus.dE(word)[0]) for word in dE)
+            self._tell(trial, "controller", "dE", (dE_g, dE_z))
+            # of a trial that is not asked for yet, when it is: see `_deliver`
+            if trial - self._first < self._pause and not np.isfinite(dE_g + dE_z):
+                raise self.design.not_finite(trial)
+            yield from self._send(trial, method.words[: -1 if method.needs_s else None])
+            s = (yield summed) if method.needs_s else 0.0
+            if clock.broadcast_ns:
+                yield env.timeout(measured + clock.broadcast_ns - env.now)
+            self._broadcast(Words(trial, (dE_g, dE_z), s, self._ends_round(trial)))
+            self._note_refreshes(trial, start)
+            yield from self._between(trial + 1)
 
-    def _sum_line(self):
+    def _measure(self, trial: int, phase: int, w: Array) -> float:
+        """E as it is read: the array has settled under w and what the tiles have on their lines."""
+        parts = self.parts
+        if trial < self.trace_trials:
+            self._note_evaluation(trial, phase)
+        counts = self.counts
+        counts["perturbation"] += self.w.size  # another one than before, of E(w) none again
+        counts["mac"] += self.objective.n_macs * self.presented
+        counts["conversion"] += self.presented
+        dw = np.concatenate([tile.dw for tile in self.tiles])
+        rv = np.concatenate([tile.rv for tile in self.tiles]) if self._displaced else dw
+        works = parts.health.perfect or parts.health.working(trial)
+        target = parts.drivers.target(self.design.method.phases[phase], dw, rv, works)
+        key = [(trial, phase)]
+        errors = parts.array.errors(w, parts.drivers.settle(target)[None], key)
+        E = float(parts.error_unit.read(errors, key)[0])
+        self._tell(trial, "error unit", f"E({phase})", E)
+        return E
+
+    def _before(self, trial: int) -> None:
+        """What happens to the weights before a trial: of a chip that learns."""
+
+    def _between(self, trial: int) -> Process:
+        """What the trial that is next waits for: of a chip that learns."""
+        yield from ()
+
+    def _ends_round(self, trial: int) -> bool:
+        """Whether the tiles are to hold their sums with a trial: of a chip that learns."""
+        return False
+
+    # ---- the summing line and the bus
+
+    def _sum_line(self) -> Process:
         """Sums dw.v of every trial and sends it as soon as it is known."""
         env = self.env
-        line = self.params.summing_line
-        ready_ns = line.settle_ns + line.conversion_ns
+        line = self.parts.line
         while True:
-            trial = yield self._command
-            yield env.timeout(ready_ns)
+            trial = yield self._command.event
+            yield env.timeout(line.ready_ns)
+            contributions = np.concatenate([tile.contributions for tile in self.tiles])
+            s = self.parts.bus.s(line.total(contributions[None], range(trial, trial + 1)))
+            self._tell(trial, "summing line", "s", float(s[0]))
             if trial < self.trace_trials:
-                self.note(trial, -1, env.now - ready_ns, "summing line", "sum and convert dw.v")
-            self._counts["conversion"] += 1
+                start = env.now - line.ready_ns
+                self.note(trial, -1, start, "summing line", "sum and convert dw.v")
+            self.counts["conversion"] += 1
             yield from self._send(trial, ["dw.v"])
-            self._summed = self.emit(self._summed, trial)
+            self._summed.send(float(s[0]))
 
-    def _send(self, trial: int, words: list[str]):
+    def _send(self, trial: int, words: Sequence[str]) -> Process:
         """Words over the bus, one after the other once it is free: first come, first served."""
         bus = self.params.bus
         env = self.env
-        word_ns = self.timing.word_ns
+        word_ns = self.parts.bus.word_ns
         if ("dw.v" in words) != (bus.first == "dw.v"):
             yield env.timeout(0)  # at the same moment the other one asks first
         wait_ns = max(0, self._bus_free_ns - env.now)
@@ -332,87 +416,94 @@ class Chip:
             wait_ns = 0
             if trial < self.trace_trials:
                 self.note(trial, -1, env.now - word_ns, "bus", f"broadcast {word}")
-            self._counts["broadcast_bit"] += bus.word_bits
+            self.counts["broadcast_bit"] += bus.word_bits
+
+    def _broadcast(self, words: Words) -> None:
+        """The last word of a trial has left the bus."""
+        self.counts["accumulate"] += self.w.size  # a lost broadcast is charged all the same
+        self._spent.append(list(self.counts.values()))
+        self._latest = self._arrival_times(words.trial)
+        self._in_flight[words.trial] = flight = Flight(words, self._latest, set())
+        self.env.process(self._deliver(flight))
 
     def _arrival_times(self, trial: int) -> list[int]:
-        """When each tile gets a broadcast that is sent now; none overtakes another on its way."""
-        tiles = len(self.tiles)
+        """When each tile gets words that are sent now; none overtakes another on its way."""
         arrives = self.env.now + self.params.bus.latency_ns
         if not self._disturbed:
-            return [arrives] * tiles
+            return [arrives] * len(self.tiles)
+        delay_ns = self.parts.bus.delay_ns
         return [
-            max(arrives + self.datapath.delay_ns(trial, tile, tiles), last)
-            for tile, last in enumerate(self._arrivals)
+            max(arrives + delay_ns(trial, tile), last) for tile, last in enumerate(self._latest)
         ]
 
-    def _deliver(self, trial: int):
-        """A broadcast on its way, to tiles that it has not reached before."""
-        env, (arrivals, met) = self.env, self._sent[trial]
+    def _deliver(self, flight: Flight) -> Process:
+        """Words on their way to the tiles that they have not reached before."""
+        env = self.env
+        words, arrivals, reached = flight
         if self._disturbed:
-            late = [
-                self._late(tile, trial, arrivals[tile.number], met)
-                for tile in self.tiles
-                if tile.number not in met
-            ]
-            yield env.all_of([env.process(process) for process in late])
+            late = [tile for tile in self.tiles if tile.number not in reached]
+            yield env.all_of([env.process(self._late(tile, flight)) for tile in late])
         else:
             yield env.timeout(max(0, arrivals[0] - env.now))  # 0: that was before a run went on
             yield env.timeout(arrivals[0] + self.params.synapse.accumulate_ns - env.now)
-            delivery = self._delivery
-            self._delivery = self.emit(delivery, (trial, met))
-            yield delivery  # after all tiles, which have waited for longer
-        del self._sent[trial]
-        self._ends.append(env.now)
-        if self.fidelity != "batch":
-            self.accumulators.add(met)
-        if self.updates and (trial + 1) % self.updates.every == 0:
-            env.process(self.updates.update(trial))
-        if len(self._ends) >= self._pause:
-            self._trial_done = self.emit(self._trial_done, trial)
+            yield self._words.send(words)  # all tiles have waited for longer, and are done
+        del self._in_flight[words.trial]
+        if not np.isfinite(sum(words.dE)):
+            raise self.design.not_finite(words.trial)
+        self._accumulated(words)
 
-    def _late(self, tile: Tile, trial: int, start: int, met: dict[int, int]):
-        """A broadcast that reaches one tile, at that tile's time."""
+    def _accumulated(self, words: Words) -> None:
+        """All tiles have met the words of a trial."""
+        self.parts.controller.count(words)
+        self._sent.append(words)
+        self._ends.append(self.env.now)
+        ended = len(self._ends)
+        if self._disturbed:
+            sums = self._reached.pop(words.trial)
+            if ended >= self._pause:
+                self._after[ended] = (np.concatenate(sums, 1), self.parts.controller.totals.copy())
+        if ended >= self._pause:
+            self._trial_done.send(words.trial)
+
+    # ---- the tiles
+
+    def _perturb(self, tile: Tile) -> Process:
+        while True:
+            trial = yield self._command.event
+            tile.perturb(trial)
+            if trial < self.trace_trials:
+                name = f"tile {tile.number}"
+                self.note(trial, -1, self.env.now, name, "draw dw")
+                self._tell(trial, name, "dw", tile.dw)
+                self._tell(trial, name, "contributions", tile.contributions)
+
+    def _accumulate(self, tile: Tile) -> Process:
+        while True:
+            words = yield self._words.event
+            self._receive(tile, words)
+
+    def _late(self, tile: Tile, flight: Flight) -> Process:
+        """Words that reach one tile, at that tile's time."""
         env = self.env
+        words, arrivals, reached = flight
+        start = arrivals[tile.number]
         yield env.timeout(max(0, start - env.now))
         yield env.timeout(start + self.params.synapse.accumulate_ns - env.now)
-        tile.receive(met)
-        if trial < self.trace_trials:
-            self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
+        reached.add(tile.number)
+        self._receive(tile, words)
+        sums = self._reached.setdefault(words.trial, [other.synapses.sums for other in self.tiles])
+        sums[tile.number] = tile.synapses.sums.copy()
 
-    def _perturb(self, tile: Tile):
-        perturb, shown = tile.perturb, self.trace_trials  # a thousand tiles do this in every trial
-        while True:
-            trial = yield self._command
-            perturb(trial)
-            if trial < shown:
-                self.note(trial, -1, self.env.now, f"tile {tile.number}", "draw dw")
+    def _receive(self, tile: Tile, words: Words) -> None:
+        bus = self.parts.bus
+        tile.receive(words, not self._drops or bus.arrives(words.trial, tile.number))
+        if words.trial < self.trace_trials:
+            start = self.env.now - self.params.synapse.accumulate_ns
+            name = f"tile {tile.number}"
+            self.note(words.trial, -1, start, name, "accumulate")
+            self._tell(words.trial, name, "sums", tile.synapses.sums.copy())
 
-    def _accumulate(self, tile: Tile):
-        receive = tile.receive
-        shown = self.trace_trials
-        while True:
-            trial, met = yield self._delivery
-            receive(met)
-            if trial < shown:
-                start = self.env.now - self.params.synapse.accumulate_ns
-                self.note(trial, -1, start, f"tile {tile.number}", "accumulate")
-
-    def emit(self, event: simpy.Event, value: object) -> simpy.Event:
-        """Trigger an event.
-
-        Parameters
-        ----------
-        event : simpy.Event
-        value : object
-            What those that wait for it get.
-
-        Returns
-        -------
-        simpy.Event
-            A new one, for the next time.
-        """
-        event.succeed(value)
-        return self.env.event()
+    # ---- the trace
 
     def note(
         self, trial: int, phase: int, start: int, unit: str, action: str, end: int | None = None
@@ -431,6 +522,10 @@ class Chip:
             Interval(trial, phase, start, self.env.now if end is None else end, unit, action)
         )
 
+    def _tell(self, trial: int, sender: str, name: str, value: Any) -> None:
+        if trial < self.trace_trials:
+            self.messages.append(Message(trial, self.env.now, sender, name, value))
+
     def _note_evaluation(self, trial: int, phase: int) -> None:
         (a, b), start = self.design.method.phases[phase], self.env.now - self.timing.evaluation_ns
         settled = start + self.params.perturbation.settle_ns
@@ -440,17 +535,11 @@ class Chip:
 
     def _note_refreshes(self, trial: int, start: int) -> None:
         # besides the trials, whose timing they do not change: what they do follows from the time,
-        # see `Values.weights`
-        if every := self.datapath.weight_store.refresh_ns:
+        # see `WeightStore.weights`
+        every = self.parts.array.weights.refresh_ns
+        if every and trial < self.trace_trials:
             for k in range(start // every + 1, self.env.now // every + 1)[:REFRESHES_SHOWN]:
                 self.note(trial, -1, k * every, "weights", "refresh", k * every)
-
-    @property
-    def _every(self) -> int:
-        """Trials after which the timing repeats: a baseline that is reused is measured in one of
-        `baseline_every`.
-        """
-        return self.params.error_unit.baseline_every if self.datapath.reuses_baseline else 1
 
     # ---- running
 
@@ -493,129 +582,72 @@ class Chip:
         Any split of a run gives the same estimate, time and energy.
         """
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
-        while len(self._ends) < wanted and not self._steady:
+        while len(self._ends) < wanted and not self._followed():
             self._pause = wanted if self.fidelity == "event" else len(self._ends) + 1
-            self.advance(self._trial_done)
-            self._steady = self.fidelity != "event" and self._repeats()
+            self.advance(self._trial_done.event)
         if self.fidelity != "batch":
             self._gather(min(wanted, len(self._ends)))
         if (more := wanted - self.statistics.trials) > 0:
-            if self.datapath.kernels_suffice:
-                run_trials(
-                    self.point,
-                    self.datapath.reading,
-                    self.statistics,
-                    more,
-                    precision=self.precision,
-                    mismatch=self.datapath.mismatch,
-                )
-            else:
-                self.datapath.run(self.statistics, more)
-        return self.datapath.solved(self.statistics)
+            self._in_batches(more)
+        return solved(self.params, self.parts.health, self.statistics)
 
-    def _repeats(self) -> bool:
-        """Whether the last three trials took the same time and counts, and no FIFO has lost a
-        perturbation, or may by jitter.
+    @property
+    def kernels_suffice(self) -> bool:
+        """Whether the batch kernels know all that is not ideal."""
+        return engines(self.params) <= {"kernels"}
+
+    def _in_batches(self, trials: int) -> None:
+        parts = self.parts
+        if not self.kernels_suffice:
+            self.batches.run(self.statistics, trials)
+            return
+        run_trials(
+            self.point,
+            parts.error_unit.reading,
+            self.statistics,
+            trials,
+            precision=self.precision,
+            mismatch=parts.drivers.mismatch,
+        )
+
+    def _followed(self) -> bool:
+        """Whether enough trials have been followed by events: the rest may go in batches, unless a
+        FIFO has lost a perturbation, or may by jitter.
         """
+        if self.fidelity == "event" or len(self._ends) <= 3 * self.timing.every:
+            return False
         bus = self.params.bus
         depth = self.params.synapse.fifo_depth
         may_lose = (
             bus.jitter_ns
             and self.timing.after_ns + bus.jitter_ns > (depth - 1) * self.timing.trial_ns
         )
-        if may_lose or any(tile.overflowed for tile in self.tiles):
-            if self.fidelity == "batch":
-                late = "bus.latency_ns" if bus.latency_ns >= bus.jitter_ns else "bus.jitter_ns"
-                raise InputError(
-                    f"{late} = {max(bus.latency_ns, bus.jitter_ns)} outlasts the FIFO of {depth}"
-                    ' perturbations, which only events can show: set run.fidelity = "event", or a'
-                    " deeper synapse.fifo_depth"
-                )
-            return False
-        every = self._every
-        if len(self._ends) < 3 * every + 1:
-            return False
-        seen = [
-            (self._starts[i], *self._spent[i])
-            for i in range(len(self._ends) - 3 * every - 1, len(self._ends), every)
-        ]
-        steps = {
-            tuple(b - a for a, b in zip(one, next_, strict=True)) for one, next_ in pairwise(seen)
-        }
-        return len(steps) == 1
+        lost = may_lose or any(tile.overflowed for tile in self.tiles)
+        if lost and self.fidelity == "batch":
+            late = "bus.latency_ns" if bus.latency_ns >= bus.jitter_ns else "bus.jitter_ns"
+            raise InputError(
+                f"{late} = {max(bus.latency_ns, bus.jitter_ns)} outlasts the FIFO of {depth}"
+                ' perturbations, which only events can show: set run.fidelity = "event", or a'
+                " deeper synapse.fifo_depth"
+            )
+        return not lost
 
     def _gather(self, trials: int) -> None:
-        """Take the sums from the tiles, while the run is at event level."""
-        if self.statistics.trials < trials:
-            self.accumulators.flush()
-            self.statistics.closed = (
-                self.accumulators.synapses.copy(),
-                self.accumulators.totals.copy(),
-            )
-            if (periods := self.statistics.periods) is not None:
-                broadcasts = np.concatenate(
-                    [np.empty((3, 0)), *(self.accumulators.broadcasts or [])], axis=1
-                )
-                periods.receive(self.statistics.next_trial, broadcasts, self.v)
-                periods.sound &= self.accumulators.matched
-                self.accumulators.broadcasts = []
-            self.statistics.extend(trials - self.statistics.trials)
-
-    # ---- to be stored, and gone on from, between two trials of learning
-
-    @property
-    def next_trial(self) -> int:
-        """Number of the trial that is about to begin."""
-        return self._first + len(self._starts)
-
-    def arrays(self) -> dict[str, Array]:
-        """The state between two trials, for `restore` of a new chip.
-
-        Returns
-        -------
-        dict of str to array
-        """
-        numbers = range(len(self.tiles))
-        deepest = max(len(tile.fifo) for tile in self.tiles)
-        arrivals = [arrivals for arrivals, _ in self._sent.values()]
-        met = [met for _, met in self._sent.values()]
-        fifos = [
-            [*tile.fifo, *[-1] * (deepest - len(tile.fifo)), tile.out, tile.overflowed]
-            for tile in self.tiles
-        ]
-        return self.accumulators.arrays() | {
-            "latest": np.array(self._arrivals),
-            "heard": np.array(arrivals, np.int64).reshape(-1, len(numbers)),
-            "met": (
-                np.array([[of.get(tile, -1) for tile in numbers] for of in met], np.int64).reshape(
-                    -1, len(numbers)
-                )
-            ),
-            "fifos": np.array(fifos, np.int64),
-        }
-
-    def restore(self, parts: dict[str, Array]) -> None:
-        """Resume from a state, at the trial and the time that this chip starts at.
-
-        Parameters
-        ----------
-        parts : dict of str to array
-            What `arrays` of an equal chip has returned.
-        """
-        self.accumulators.restore(parts)
-        self._arrivals = parts["latest"].tolist()
-        for tile, (*fifo, out, overflowed) in zip(self.tiles, parts["fifos"].tolist(), strict=True):
-            tile.fifo.extend(trial for trial in fifo if trial >= 0)
-            tile.out = out
-            tile.overflowed = bool(overflowed)
-        for trial, arrivals, met in zip(
-            parts["sent"][:, 0], parts["heard"].tolist(), parts["met"].tolist(), strict=True
-        ):
-            self._sent[int(trial)] = (
-                arrivals,
-                {tile: perturbed for tile, perturbed in enumerate(met) if perturbed >= 0},
-            )
-            self.env.process(self._deliver(int(trial)))
+        """Read the sums of the tiles after so many trials, while the run is at event level."""
+        if (new := trials - self.statistics.trials) <= 0:
+            return
+        if self._disturbed:
+            self.statistics.closed = self._after[trials]
+            self._after = {ended: sums for ended, sums in self._after.items() if ended > trials}
+        else:
+            sums = np.concatenate([tile.synapses.sums for tile in self.tiles], 1)
+            self.statistics.closed = (sums, self.parts.controller.totals.copy())
+        if (periods := self.statistics.periods) is not None:
+            broadcasts = np.array([(*words.dE, words.s) for words in self._sent[:new]]).T
+            periods.receive(self.statistics.next_trial, broadcasts, self.v)
+            periods.sound &= not any(tile.overflowed for tile in self.tiles)
+        del self._sent[:new]
+        self.statistics.extend(new)
 
     # ---- what it took
 
@@ -634,13 +666,13 @@ class Chip:
             J by each of `CAUSES`, by "static" power and, of a chip that refreshes, by "refresh".
         """
         time_ns = self._end_ns(self.statistics.trials - 1)
-        counts = self._spent_in(self.statistics.trials)
+        counts = self.spent(self.statistics.trials)
         energy = {
             cause: n * getattr(self.params.energy, f"{cause}_j")
             for cause, n in zip(CAUSES, counts, strict=True)
         }
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
-        if every := self.datapath.weight_store.refresh_ns:
+        if every := self.parts.array.weights.refresh_ns:
             energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
         return energy
 
@@ -648,6 +680,44 @@ class Chip:
     def energy_j(self) -> float:
         """Energy until `time_s`, in J."""
         return math.fsum(self.energy_by_cause.values())
+
+    def spent(self, trials: int) -> list[int]:
+        """What the first trials of this chip spent, from its events or beyond them the schedule.
+
+        Parameters
+        ----------
+        trials : int
+
+        Returns
+        -------
+        list of int
+            How often each of `CAUSES`.
+        """
+        if 0 < trials <= len(self._spent):
+            return self._spent[trials - 1]
+        return self.timing.spent(trials)
+
+    def _end_ns(self, trial: int) -> int:
+        """When the last tile has accumulated a trial, from the events or beyond them the
+        schedule.
+        """
+        if trial < len(self._ends):
+            return self._ends[trial] if trial >= 0 else 0
+        bus = self.params.bus
+        tiles = len(self.tiles)
+        # broadcasts arrive in order: one that jitter holds up holds up those behind it
+        back, late = 0, range(tiles - 1, tiles)  # by skew alone the last tile is the latest
+        if bus.jitter_ns:
+            back = bus.jitter_ns // max(1, int(self.timing.trial_ns)) + 1
+            late = range(tiles)
+            # else events would run to the end, see `_followed`
+            back = min(back, self.params.synapse.fifo_depth)
+        last = max(
+            self.timing.start_ns(sent + 1)
+            + max(self.parts.bus.delay_ns(sent, tile) for tile in late)
+            for sent in range(max(0, trial - back), trial + 1)
+        )
+        return last + bus.latency_ns + self.params.synapse.accumulate_ns
 
     @property
     def incidents(self) -> list[str]:
@@ -658,17 +728,10 @@ class Chip:
         list of str
             Sentences without a full stop.
         """
-        die = self.datapath.die
-        n = self.w.size
-        works = self.datapath.working(max(self.statistics.trials - 1, 0))
-        log = []
-        if not die.alive.all():
-            log.append(f"{n - die.alive.sum()} of {n} synapses do not work")
-        if die.stuck.any():
-            log.append(f"{die.stuck.sum()} of {n} weights are stuck")
-        log += [what for what, _, _ in self._faults]
+        log = of_fabrication(self.parts) + [fault.what for fault in self._faults]
+        works = self.parts.health.working(max(self.statistics.trials - 1, 0))
         if log and not works.all():
-            log.append(f"{n - works.sum()} weights have no estimate in the end")
+            log.append(f"{works.size - works.sum()} weights have no estimate in the end")
         return log
 
     @property
@@ -680,75 +743,14 @@ class Chip:
         ChipParams or None
             None if the run met none. Defects of fabrication remain: they are the die's.
         """
-        params = self.params
-        for _, table, changes in self._faults:
-            part = getattr(params, table).model_copy(update=changes)
-            params = params.model_copy(update={table: part})
-        return params if self._faults else None
+        return without(self.params, self._faults)
 
     @property
-    def _faults(self) -> list[tuple[str, str, dict[str, object]]]:
-        """Each fault of the run: what happened, and the table and values of a chip without it."""
-        datapath = self.datapath
-        trials = self.statistics.trials
-        faults = self.params.faults
-        unit = self.params.error_unit
-        met: list[tuple[str, str, dict[str, object]]] = []
-        if (
-            died := int((datapath.die.alive & datapath.die.dying).sum())
-        ) and trials > faults.dying_trial:
-            met.append(
-                (
-                    f"{died} synapses stopped working in trial {faults.dying_trial}",
-                    "faults",
-                    {"dying_fraction": 0.0},
-                )
-            )
-        if 0 <= faults.tile and trials > faults.tile_trial:
-            what = (
-                f"tile {faults.tile} lost power in trial {faults.tile_trial}, and the sums of its"
-                " synapses"
-            )
-            met.append((what, "faults", {"tile": -1}))
-        if datapath.tally["lost"]:
-            what = (
-                f"{datapath.tally['lost'] / datapath.tally['broadcasts']:.1%} of the broadcasts to"
-                " tiles were lost"
-            )
-            met.append((what, "bus", {"drop_probability": 0.0}))
-        if clipped := datapath.tally["above"] + datapath.tally["below"]:
-            what = (
-                f"{clipped / datapath.tally['readings']:.1%} of the readings were beyond the"
-                " converter's range"
-            )
-            # steps as large, many more of them; a constant lifts all readings where some were below
-            # 0
-            wide = {"bits": unit.bits + EXTRA_BITS, "range": unit.range * 2**EXTRA_BITS}
-            lifted = (
-                {"offset": unit.offset + unit.range * 2 ** (EXTRA_BITS - 1)}
-                if datapath.tally["below"]
-                else {}
-            )
-            met.append((what, "error_unit", {**wide, **lifted}))
-        for name, what, table, key in (
-            ("dE", "dE were beyond the range of its words", "bus", "dE_range"),
-            ("s", "dw.v were beyond the range of its words", "bus", "s_range"),
-            ("line", "dw.v were beyond the range of its converter", "summing_line", "range"),
-        ):
-            if beyond := datapath.tally[f"{name}, beyond"]:
-                bits = "word_bits" if table == "bus" else "bits"
-                part = getattr(self.params, table)
-                wide = {
-                    bits: getattr(part, bits) + EXTRA_BITS,
-                    key: getattr(part, key) * 2**EXTRA_BITS,
-                }
-                met.append(
-                    (f"{beyond / datapath.tally[f'{name}, all']:.1%} of the {what}", table, wide)
-                )
-        if any(tile.overflowed for tile in self.tiles):
-            what = "broadcasts came too late for the FIFO and met the wrong perturbation"
-            met.append((what, "synapse", {"fifo_depth": 10**6}))
-        return met
+    def _faults(self):
+        used = [self.parts] if self.fidelity == "event" else [self.batches.parts]
+        if self.fidelity == "auto":
+            used = [self.parts, self.batches.parts]
+        return of_run(used, self.statistics.trials, any(tile.overflowed for tile in self.tiles))
 
     @property
     def events(self) -> int:
@@ -756,50 +758,3 @@ class Chip:
         # it numbers them, and whoever looks at the next number takes it away
         self._looks += 1
         return next(self.env._eid) - self._looks + 1
-
-    def _spent_in(self, trials: int) -> list[int]:
-        """What the first trials spent by CAUSES, from the events or from the pattern of `every`
-        trials that they have found.
-        """
-        if trials <= len(self._spent):
-            return list(self._spent[trials - 1]) if trials else [0] * len(CAUSES)
-        every = self._every
-        whole, rest = divmod(trials - len(self._spent), every)
-        less, counts, few = (self._spent[i] for i in (-1 - every, -1, -1 - every + rest))
-        return [
-            now + whole * (now - then) + more - then
-            for now, then, more in zip(counts, less, few, strict=True)
-        ]
-
-    def _end_ns(self, trial: int) -> int:
-        """When the last tile has accumulated a trial, from the events or from the timing they
-        have found.
-        """
-        if trial < len(self._ends):
-            return self._ends[trial] if trial >= 0 else 0
-        bus = self.params.bus
-        tiles = len(self.tiles)
-        # broadcasts arrive in order: one that jitter holds up holds up those behind it
-        back, late = 0, range(tiles - 1, tiles)  # by skew alone the last tile is the latest
-        if bus.jitter_ns:
-            back = bus.jitter_ns // max(1, int(self.timing.trial_ns)) + 1
-            late = range(tiles)
-            back = min(
-                back, self.params.synapse.fifo_depth
-            )  # else events would run to the end, see `_repeats`
-        last = max(
-            self._start_ns(sent + 1)
-            + max(self.datapath.delay_ns(sent, tile, tiles) for tile in late)
-            for sent in range(max(0, trial - back), trial + 1)
-        )
-        return last + bus.latency_ns + self.params.synapse.accumulate_ns
-
-    def _start_ns(self, trial: int) -> int:
-        """When a trial begins, from the events or from the timing they have found."""
-        if trial < self._first + len(self._starts):
-            return self._starts[trial - self._first]
-        every = self._every
-        whole, rest = divmod(trial - len(self._starts) + 1, every)
-        last = self._starts[-1]
-        before = self._starts[-1 - every]
-        return last + whole * (last - before) + self._starts[-1 - every + rest] - before

@@ -1,11 +1,11 @@
-"""The steady timing of a chip's trials: how long one takes and what it spends, from the
-parameters alone.
+"""The schedule of a chip's trials: when each starts and what it spends, from the parameters alone.
 
-`Chip` finds the same by events; a test holds them together. Trials follow each other when the last
-word has left the bus.
+`Chip` finds the same by events, which know nothing of this; tests hold the two together. Trials
+follow each other when the last word has left the bus.
 """
 
 import math
+from collections.abc import Sequence
 
 from hardware.params import ChipParams
 from perturb.errors import InputError
@@ -13,10 +13,12 @@ from perturb.networks.objective import Objective
 from perturb.training.plan import POWER_STEPS, Plan
 from perturb.trial.methods import METHODS, Method
 
+CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")  # of energy
+
 
 class Timing:
-    """The times of one evaluation and one word, of a trial, and what its parts take of it (waiting:
-    for dw.v or a clock).
+    """The times of one evaluation and one word, of a trial (on average, where E(w) is not measured
+    in each), and what its parts take of it (waiting: for dw.v or a clock).
 
     dw.v is sent as soon as it is known, if need be during an evaluation: `overlapped_ns` of the
     bus's time. A clock that cannot hold an evaluation, or what is left to send after the last one,
@@ -26,8 +28,8 @@ class Timing:
     def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
         p = params
         n = objective.n_weights
-        every = params.error_unit.baseline_every
         baseline = (0, 0) in method.phases
+        every = self.every = params.error_unit.baseline_every if baseline else 1
         words = len(method.words)
         # of a baseline that is used for several trials, a share is measured in each
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
@@ -64,10 +66,15 @@ class Timing:
             return max(sent_ns, E_ns + p.clock.broadcast_ns), min(s_ns, max(0, E_ns - line_ns))
 
         whole = trial(len(method.phases))
-        less = trial(len(method.phases) - (baseline and every > 1))
+        less = trial(len(method.phases) - (every > 1))
+        self._whole_ns, self._less_ns = whole[0], less[0]
         self.trial_ns, self.overlapped_ns = (
             a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True)
         )
+        self._phases = len(method.phases)
+        # what an evaluation, and the rest of a trial, spend of CAUSES
+        self._evaluation = (n, objective.n_macs * presented, presented, 0, 0)
+        self._rest = (0, 0, int(method.needs_s), words * p.bus.word_bits, n)
         self.parts_ns = {
             "settling of perturbations": evaluations * p.perturbation.settle_ns,
             "settling of the array": evaluations * presented * objective.depth * p.array.settle_ns,
@@ -80,15 +87,9 @@ class Timing:
         self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
         # every evaluation is charged for a change of the perturbation, also that back to none for
         # E(w)
-        self._evaluation_j = n * p.energy.perturbation_j + presented * (
-            objective.n_macs * p.energy.mac_j + p.energy.conversion_j
-        )
-        self.trial_j = (
-            self.evaluations_j(evaluations)
-            + method.needs_s * p.energy.conversion_j
-            + words * p.bus.word_bits * p.energy.broadcast_bit_j
-            + n * p.energy.accumulate_j
-        )
+        each_j = [getattr(p.energy, f"{cause}_j") for cause in CAUSES]
+        self._evaluation_j = _sum(self._evaluation, each_j)
+        self.trial_j = self.evaluations_j(evaluations) + _sum(self._rest, each_j)
         self.write_ns = p.weights.write_ns
         self.write_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
@@ -110,6 +111,20 @@ class Timing:
         return {
             part: ns / self.trial_ns if self.trial_ns else 0.0 for part, ns in self.parts_ns.items()
         }
+
+    def start_ns(self, trial: int) -> int:
+        """When a trial starts, if none before it has waited."""
+        return trial * self._less_ns + self._measured(trial) * (self._whole_ns - self._less_ns)
+
+    def spent(self, trials: int) -> list[int]:
+        """How often the first trials have spent each of CAUSES."""
+        evaluations = trials * (self._phases - 1) + self._measured(trials)
+        rows = zip(self._evaluation, self._rest, strict=True)
+        return [evaluations * evaluation + trials * rest for evaluation, rest in rows]
+
+    def _measured(self, trials: int) -> int:
+        """How many of the first trials measure every phase."""
+        return -(-trials // self.every)
 
     def time_s(self, trials: float) -> float:
         """Chip time until the last synapse has accumulated the last trial (jitter left out)."""
@@ -155,6 +170,13 @@ class TrainingTiming:
         steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}
         if plan.rate == "eigenvalue":
             steps["difference"] = POWER_STEPS
+        n = objective.n_weights
+        # g or Hp and the next direction; g, z and the step
+        each = {"newton-cg": 2, "newton-mean": 3}.get(plan.rule, 0)
+        self.host_words = each * n
+        self.host_ns = self.host_words * timing.word_ns
+        word_j = params.bus.word_bits * params.energy.broadcast_bit_j
+        self._host_j = self.host_words * word_j
         free = params.model_copy(update={"clock": type(params.clock)()})
         self.tuning = {method: Timing(free, objective, METHODS[method], S) for method in steps}
         self._every = {"fixed": 0, "line": 1}.get(
@@ -165,6 +187,10 @@ class TrainingTiming:
             count * plan.tune_trials * self.tuning[method].trial_j
             for method, count in steps.items()
         )
+        if plan.rate == "eigenvalue":  # power iteration: z, and the next direction
+            iterated = 2 * n * POWER_STEPS
+            self._measuring_ns += iterated * timing.word_ns
+            self._measuring_j += iterated * word_j
         if plan.rate == "line":
             whole = Timing(free, objective, METHODS["central"], S)
             self._measuring_ns = 3 * whole.evaluation_ns
@@ -190,30 +216,28 @@ class TrainingTiming:
         """
         return (
             self.waits
+            or self.host_words > 0
             or round_ % self.rounds > 0
             or (self.rounds == 1 and self.measures(round_ - 1))
         )
 
     def start_ns(self, trial: int) -> int:
         """When a trial starts."""
-        return round(
-            trial * self.trial_timing.trial_ns
-            + self._paused_ns(trial // self.plan.trials_per_update)
+        return self.trial_timing.start_ns(trial) + self._paused_ns(
+            trial // self.plan.trials_per_update
         )
 
     def arrived_ns(self, round_: int) -> int:
         """When the last broadcast of a round has arrived."""
         trials = (round_ + 1) * self.plan.trials_per_update
-        return round(
-            trials * self.trial_timing.trial_ns
-            + self._paused_ns(round_)
-            + self.trial_timing.after_ns
-        )
+        start_ns = self.trial_timing.start_ns(trials)
+        return start_ns + self._paused_ns(round_) + self.trial_timing.after_ns
 
     def written_ns(self, update: int) -> int:
         """When an update has been written."""
         last = (update + 1) * self.rounds - 1
-        return self.arrived_ns(last) + self.measuring_ns(last) + self.trial_timing.write_ns
+        told_ns = self.arrived_ns(last) + self.measuring_ns(last) + self.host_ns
+        return told_ns + self.trial_timing.write_ns
 
     def changed_ns(self, update: int) -> int:
         """When the weights change by an update: at the start of the first trial after its
@@ -228,9 +252,12 @@ class TrainingTiming:
         """Time without trials before the trial that follows the first `rounds` rounds."""
         updates, products = divmod(rounds, self.rounds)
         measured = self._measured(updates + (products > 0))
-        awaited = rounds if self.waits else rounds - updates + (measured if self.rounds == 1 else 0)
+        awaited = rounds
+        if not (self.waits or self.host_words):
+            awaited = rounds - updates + (measured if self.rounds == 1 else 0)
         return (
             awaited * self.trial_timing.after_ns
+            + rounds * self.host_ns
             + measured * self._measuring_ns
             + self.waits * updates * self.trial_timing.write_ns
         )
@@ -248,7 +275,12 @@ class TrainingTiming:
         timing = self.trial_timing
         each_j = self.plan.trials_of_an_update * timing.trial_j + timing.write_j
         return (
-            updates * each_j
+            updates * (each_j + self.rounds * self._host_j)
             + self._measured(updates) * self._measuring_j
             + timing.steady_w * self.time_s(updates)
         )
+
+
+def _sum(counts: Sequence[int], each_j: Sequence[float]) -> float:
+    """Energy of what is counted, in J."""
+    return sum(count * j for count, j in zip(counts, each_j, strict=True))

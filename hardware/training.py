@@ -4,18 +4,23 @@ Sources of updates for `training.loop.train`, with every imperfection of the chi
 event by event. A run is a die: see `ChipParams.of_run`.
 """
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from hardware.chip import Chip
-from hardware.datapath import Datapath, fabricate, realized_code
+from hardware.assembly import Parts, assemble, realized_code
+from hardware.batches import Batches
+from hardware.chip import Course
+from hardware.estimate import solved
+from hardware.learning_chip import LearningChip
 from hardware.params import ChipParams, differing, engines
+from hardware.parts.die import fabricate
+from hardware.parts.tile import Held, Update, curvature, means
 from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming
-from hardware.update_process import UpdateProcess
 from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.engine import Mismatch
@@ -37,11 +42,8 @@ from perturb.training.rules import (
 from perturb.training.sources import Batch
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
-from perturb.trial.synapse import SUMS, TOTALS
 
 Array = np.ndarray
-XY = SUMS.index("xy")
-QU = SUMS.index("qu")
 
 
 def source(
@@ -172,8 +174,10 @@ class OnChip:
     the predicted times.
 
     waits: see `timing.TrainingTiming`. All that rules and rates make use of is measured by the chip
-    itself, at its weights as they are. InputError for a broadcast that comes too late for the FIFO,
-    other than by events.
+    itself, at its weights as they are. Event by event its tiles change their own weights; what is
+    not local (steps from all of g and z, rates from tr H) is the host's, which this is. In batches
+    all weights change at once, by the same rules. InputError for a broadcast that comes too late
+    for the FIFO, other than by events.
     """
 
     def __init__(
@@ -192,86 +196,61 @@ class OnChip:
         self.plan = plan
         self.objective = objective
         self.events = events
-        self.n_presented = plan.batch or objective.n_patterns
-        code = realized_code(params, plan.code, objective.n_weights)
+        self.params = params
         self.timing = TrainingTiming(params, objective, plan, waits)
         if not events:
             _check_fifo(params, self.timing)
-        self.params = params
-        self._code = code
+        self._code = realized_code(params, plan.code, objective.n_weights)
         self._w = w
-        self.chips: list[Chip] = [self._chip(run) for run in range(len(w))] if events else []
-        self.runs = (
-            [chip.datapath for chip in self.chips]
-            if events
-            else [self._datapath(run) for run in range(len(w))]
-        )
-        self._updates = [self._updates_of(run) for run in range(len(self.chips))]
+        runs = range(len(w))
+        self.chips = [self._chip(run) for run in runs] if events else []
+        self.batches = [] if events else [self._batches(run) for run in runs]
         # updates that have been computed (of events: written), and change the weights at the start
         # of a later trial
         self._pending: list[list[tuple[int, Array]]] = (
-            [updates.changes for updates in self._updates] if events else [[] for _ in self.runs]
+            [chip.changes for chip in self.chips] if events else [[] for _ in runs]
         )
-        self._steps: dict[
-            int, ConjugateGradients
-        ] = {}  # of the runs, towards an update that is under way
+        # of the runs, towards an update that is under way
+        self._steps: dict[int, ConjugateGradients] = {}
 
-    def _chip(self, run: int, start: tuple[int, int] = (0, 0)) -> Chip:
+    def parts(self, run: int) -> Parts:
+        """The parts of a run's chip."""
+        return self.chips[run].parts if self.events else self.batches[run].parts
+
+    def _course(self, run: int, first: int = 0, start_ns: int = 0) -> Course:
+        """What the trials of a run show, and when they begin."""
         plan = self.plan
-        whole = self.n_presented == self.objective.n_patterns
+        of = self.objective.n_patterns
+        shown = plan.batch or of
         seed = plan.seed_of(run)
-        chip = Chip(
+
+        def patterns_of(trial: int) -> Array:
+            return presented(seed, trial // plan.sample_every, 1, shown, of)[0]
+
+        every = plan.perturb_every
+        return Course(first, start_ns, every, shown, patterns_of if shown != of else None)
+
+    def _chip(self, run: int, first: int = 0, start_ns: int = 0) -> LearningChip:
+        return LearningChip(
             self.params.of_run(run),
             self.objective,
             self._w[run],
-            np.ones(self.objective.n_weights),
-            plan.method,
             self._code,
-            plan.sigma,
-            plan.r,
-            seed,
-            "batch" if whole else "pattern",
-            "event",
-            start=start,
-            updates=partial(
-                UpdateProcess, timing=self.timing, direction=partial(self._direction, run)
-            ),
+            self.timing,
+            self.plan.seed_of(run),
+            self._course(run, first, start_ns),
+            partial(self._direction, run),
         )
-        chip.presented = self.n_presented
-        chip.timing = self.timing.trial_timing
-        self._with_periods(chip.datapath, seed)
-        return chip
 
-    def _updates_of(self, run: int) -> UpdateProcess:
-        updates = self.chips[run].updates
-        assert isinstance(updates, UpdateProcess)
-        return updates
-
-    def _datapath(self, run: int) -> Datapath:
+    def _batches(self, run: int) -> Batches:
         plan = self.plan
         n = self.objective.n_weights
-        seed = plan.seed_of(run)
-        design = Design(plan.method, self._code, n, plan.sigma, plan.r, seed)
-        datapath = Datapath(
-            self.params.of_run(run),
-            self.objective,
-            design,
-            self._w[run],
-            np.ones(n),
-            self.timing.start_ns,
+        design = Design(plan.method, self._code, n, plan.sigma, plan.r, plan.seed_of(run))
+        course = self._course(run)
+        parts = assemble(
+            self.params.of_run(run), self.objective, design, self._w[run], course.patterns_of
         )
-        self._with_periods(datapath, seed)
-        return datapath
-
-    def _with_periods(self, datapath: Datapath, seed: int) -> None:
-        plan = self.plan
-        shown = self.n_presented
-        of = self.objective.n_patterns
-        datapath.perturb_every = plan.perturb_every
-        if shown != of:
-            datapath.patterns_of = lambda trial: presented(
-                seed, trial // plan.sample_every, 1, shown, of
-            )[0]
+        return Batches(parts, np.ones(n), self.timing.start_ns, course.perturb_every)
 
     def advance(self, state: State, updates: int) -> None:
         """A number of updates of every run; state.w are the weights that the arrays compute with,
@@ -279,7 +258,7 @@ class OnChip:
         """
         if state.update == 0 and state.trial == 0:
             self._update_state(state)
-        for run in range(len(self.runs)):
+        for run in range(len(state.w)):
             if state.failed[run] < 0:
                 try:
                     (self._by_events if self.events else self._in_batches)(state, run, updates)
@@ -291,42 +270,40 @@ class OnChip:
 
     def _in_batches(self, state: State, run: int, updates: int) -> None:
         """The visible loop: perturb, measure, broadcast, accumulate, update."""
-        datapath = self.runs[run]
+        batches = self.batches[run]
         timing = self.timing
         K = self.plan.trials_per_update
-        rounds = self.timing.rounds
-        for round_ in range(state.update * rounds, (state.update + updates) * rounds):
-            sums = np.zeros((len(SUMS), self.objective.n_weights))
-            totals = np.zeros(len(TOTALS))
-            datapath.v = self._direction(run, round_)
+        pending = self._pending[run]
+        first = state.update * timing.rounds
+        for round_ in range(first, first + updates * timing.rounds):
+            batches.synapses.begin(self._direction(run, round_))
             for trial in range(round_ * K, (round_ + 1) * K):
                 start_ns = timing.start_ns(trial)
-                while (
-                    self._pending[run] and timing.written_ns(self._pending[run][0][0]) <= start_ns
-                ):
-                    number, change = self._pending[run].pop(0)
-                    datapath.weight_store.add(change, number, start_ns)
-                on_round = datapath.evaluated(range(trial, trial + 1))
-                datapath.accumulate(sums, totals, [trial], on_round)
-            wanted = self._on_round(
-                state,
-                run,
-                round_,
-                sums,
-                on_round.known[0],
-                on_round.y[0],
-                timing.arrived_ns(round_),
-            )
+                while pending and timing.written_ns(pending[0][0]) <= start_ns:
+                    update, change = pending.pop(0)
+                    batches.parts.array.weights.add(change, update, start_ns)
+                told = batches.next(trial)
+            sums, v = batches.synapses.sums, batches.synapses.v
+            held = Held(sums, told.known[0], told.dE_g[0], v)
+            wanted = self._on_round(state, run, round_, [held], timing.arrived_ns(round_))
             if wanted is not None:
-                self._pending[run].append((round_ // rounds, wanted))
+                pending.append((round_ // timing.rounds, wanted))
 
     def _by_events(self, state: State, run: int, updates: int) -> None:
         chip = self.chips[run]
+        for tile in chip.tiles:
+            memory = {
+                name: array[run : run + 1, tile.part]
+                for name, array in state.memory.items()
+                if array.ndim == 2
+            }
+            tile.remember(memory)
 
-        def on_round(round_: int, sums: Array, D: Array, dE: float) -> Array | None:
-            return self._on_round(state, run, round_, sums, D, dE, chip.env.now)
+        def on_round(round_: int) -> Array | None:
+            held = [tile.held for tile in chip.tiles]
+            return self._on_round(state, run, round_, held, chip.env.now)
 
-        self._updates[run].learn(state.update + updates, on_round)
+        chip.learn(state.update + updates, on_round)
 
     def _direction(self, run: int, round_: int) -> Array:
         """v of the trials of a round."""
@@ -336,88 +313,102 @@ class OnChip:
         return of_length_one(self._steps[run].d)[1][0]
 
     def _on_round(
-        self, state: State, run: int, round_: int, sums: Array, D: Array, dE: float, now_ns: int
+        self, state: State, run: int, round_: int, held: list[Held], now_ns: int
     ) -> Array | None:
-        """The change that the sums of a round come to, D and dE being of its last trial; None if
-        products are still to follow.
+        """The change that a round comes to, from what its tiles hold; None if products are still
+        to follow.
         """
         plan, (update, product) = self.plan, divmod(round_, self.timing.rounds)
         trial = (round_ + 1) * plan.trials_per_update - 1
-        scale = plan.trials_per_update * plan.sigma**2
-        g = sums[XY][None] / scale
-        z = sums[QU][None] / scale
-        measures = self.timing.measures(round_)
-        if measures and plan.rate == "line":
-            state.memory["eta"][run] = self._line_rate(run, g[0], trial, now_ns)
-        elif measures:
-            try:
-                variance = plan.reading.variance(self.objective.n_patterns)
-                set_rate(
-                    plan, state, run, update, g[0], self._estimator(state, run, now_ns), variance
-                )
-            except NotFinite:
-                raise self.runs[run].design.not_finite(trial) from None
-        curved = z
-        V = self._direction(run, round_)[None] if product == 0 else np.zeros_like(g)
-        if plan.uses_signs:
-            curved = z / plan.r
-        elif RULES[plan.rule].z == "products":
-            if product == 0:
-                self._steps[run] = begin_steps(plan, g)
-            else:
-                self._steps[run].go_on(of_length_one(self._steps[run].d)[0] * z / plan.r)
-            if product < plan.cg_steps:
-                return None
-            curved = self._steps[run].p
-        memory = {name: array[run : run + 1] for name, array in state.memory.items()}
-        rates = rates_at(plan, state, update)[run : run + 1]
-        inputs = Inputs(plan, memory, rates, update, g, D[None], np.array([dE]), V, curved)
-        change = wanted_change(inputs)[0]
+        local = self.events and RULES[plan.rule].local
+        g = z = np.zeros(0)
+        if not local or self.timing.measures(round_):
+            g, z = means(plan, np.concatenate([each.sums for each in held], 1))
+        if self.timing.measures(round_):
+            self._measure_rate(state, run, update, g, trial, now_ns)
+        if RULES[plan.rule].z == "products" and not self._stepped(run, product, g, z):
+            return None
+        eta = float(rates_at(plan, state, update)[run])
+        if local:
+            tiles = self.chips[run].tiles
+            change = np.concatenate([tile.change(plan, Update(update, eta)) for tile in tiles])
+        else:
+            D, v = (np.concatenate([getattr(each, name) for each in held]) for name in "Dv")
+            curved = self._steps[run].p if run in self._steps else curvature(plan, z)[None]
+            told = (g[None], D[None], np.array([held[0].dE]), v[None], curved)
+            memory = {name: array[run : run + 1] for name, array in state.memory.items()}
+            inputs = Inputs(plan, memory, np.array([eta]), update, *told)
+            change = wanted_change(inputs)[0]
         if not np.isfinite(change).all():
-            raise self.runs[run].design.not_finite(trial)
+            raise self.parts(run).design.not_finite(trial)
         return change
+
+    def _stepped(self, run: int, product: int, g: Array, z: Array) -> bool:
+        """Whether conjugate gradients have come to a step, with the product of a round."""
+        if product == 0:
+            self._steps[run] = begin_steps(self.plan, g[None])
+        else:
+            steps = self._steps[run]
+            steps.go_on(of_length_one(steps.d)[0] * z[None] / self.plan.r)
+        return product == self.plan.cg_steps
+
+    # ---- rates
+
+    def _measure_rate(
+        self, state: State, run: int, update: int, g: Array, trial: int, now_ns: int
+    ) -> None:
+        plan = self.plan
+        try:
+            if plan.rate == "line":
+                state.memory["eta"][run] = self._line_rate(run, g, trial, now_ns)
+            else:
+                variance = plan.reading.variance(self.objective.n_patterns)
+                set_rate(plan, state, run, update, g, self._estimator(state, run, now_ns), variance)
+        except NotFinite:
+            raise self.parts(run).design.not_finite(trial) from None
+
+    def _whole(self, run: int, design: Design, start_ns: Callable[[int], int]) -> Batches:
+        """The chip of a run, with its weights as they are, for trials on all patterns."""
+        parts = self.parts(run).unused()
+        whole = replace(parts, design=design, array=parts.array.showing_all())
+        return Batches(whole, np.ones(design.n_weights), start_ns)
 
     def _line_rate(self, run: int, p: Array, trial: int, now_ns: int) -> float:
         """The step along -p that reduces E, from readings of the chip after a trial."""
-        datapath = self.runs[run]
-        whole = copy(datapath)
-        whole.patterns_of = None
-        whole.start_ns = lambda trial: now_ns
-        whole.design = replace(datapath.design, presentation="batch")
-        evaluations = [(trial, LINE_PHASE + k) for k in range(3)]
-        return parabolic_step(
-            self.plan,
-            p,
-            lambda at: whole.readings(evaluations, datapath.settled(datapath.masked(at, [trial]))),
-        )
+        parts = self.parts(run)
+        whole = self._whole(run, parts.design, lambda trial: now_ns)
+        keys = [(trial, LINE_PHASE + k) for k in range(3)]
+
+        def measured(steps: Array) -> Array:
+            asked = parts.drivers.felt(parts.health.masked(steps, [trial]))
+            displaced = np.array([parts.drivers.settle(step) for step in asked])
+            return whole.readings(keys, displaced)
+
+        return parabolic_step(self.plan, p, measured)
 
     def _estimator(self, state: State, run: int, now_ns: int) -> Estimator:
         """Estimates by the chip itself, one after another from a time on."""
-        params = self.runs[run].params
-        weight_store = self.runs[run].weight_store
         plan = self.plan
         timing = self.timing
+        parts = self.parts(run)
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
             nonlocal now_ns
             start_ns = now_ns
             trial_ns = timing.tuning[method].trial_ns
             design = Design(METHODS[method], CODES["rademacher"], v.size, plan.sigma, plan.r, seed)
-            datapath = Datapath(
-                params,
-                self.objective,
-                design,
-                state.w[run],
-                v,
-                lambda trial: start_ns + round(trial * trial_ns),
+            tuning = assemble(
+                parts.params, self.objective, design, state.w[run], weights=parts.array.weights
             )
-            datapath.weight_store = weight_store
             statistics = Statistics(design)
-            datapath.run(statistics, trials)
+            batches = Batches(tuning, v, lambda trial: start_ns + round(trial * trial_ns))
+            batches.run(statistics, trials)
             now_ns += timing.tuning_ns(method)
-            return datapath.solved(statistics)
+            return solved(parts.params, parts.health, statistics)
 
         return estimator
+
+    # ---- the state of the runs
 
     def _update_state(self, state: State) -> None:
         """state.w: what the arrays compute with once the updates so far are written; the chips
@@ -425,8 +416,8 @@ class OnChip:
         """
         now_ns = self.timing.changed_ns(state.update - 1) if state.update else 0
         state.extra = {}
-        for run, datapath in enumerate(self.runs):
-            store = copy(datapath.weight_store)
+        for run in range(len(state.w)):
+            store = copy(self.parts(run).array.weights)
             for number, change in self._pending[run]:
                 if number < state.update:
                     store.add(change, number, self.timing.changed_ns(number))
@@ -435,53 +426,45 @@ class OnChip:
 
     def _arrays(self, run: int) -> dict[str, Array]:
         """Where a run stands, besides its weights and the memory of its rule."""
-        datapath = self.runs[run]
+        parts = self.parts(run)
         pending = self._pending[run]
-        parts = datapath.weight_store.arrays() | {
-            "kept": np.array(datapath.stored_baseline),
-            "displaced": datapath.displaced,
+        arrays = parts.array.weights.arrays() | {
+            "kept": np.array(parts.controller.stored),
+            "displaced": parts.drivers.displaced,
+            "pending": np.array([number for number, _ in pending], np.int64),
+            "wanted": np.array([change for _, change in pending]).reshape(
+                -1, self.objective.n_weights
+            ),
         }
-        parts["pending"] = np.array([number for number, _ in pending], np.int64)
-        parts["wanted"] = np.array([change for _, change in pending]).reshape(
-            -1, self.objective.n_weights
-        )
         if self.events:
             chip = self.chips[run]
-            parts["next"] = np.array([chip.next_trial, chip.env.now])
-            parts |= {
-                f"chip.{name}": array
-                for name, array in (chip.arrays() | self._updates[run].arrays()).items()
-            }
+            arrays["next"] = np.array([chip.next_trial, chip.env.now])
+            arrays |= {f"chip.{name}": array for name, array in chip.arrays().items()}
             if run in self._steps:
-                parts |= {
-                    f"steps.{name}": np.array(array)
-                    for name, array in vars(self._steps[run]).items()
-                }
-        return parts
+                steps = vars(self._steps[run])
+                arrays |= {f"steps.{name}": np.array(array) for name, array in steps.items()}
+        return arrays
 
     def resume(self, state: State) -> None:
         """Go on from a state that was stored."""
-        for run in range(len(self.runs)):
-            parts = _with_prefix(state.extra, f"{run}.")
+        for run in range(len(state.w)):
+            arrays = _with_prefix(state.extra, f"{run}.")
             if self.events:
-                trial, now = parts["next"].tolist()
-                self.chips[run] = self._chip(run, (trial, now))
-                self._updates[run] = self._updates_of(run)
-                self.runs[run], self._pending[run] = (
-                    self.chips[run].datapath,
-                    self._updates[run].changes,
-                )
-            datapath = self.runs[run]
-            datapath.weight_store.restore(parts)
-            datapath.stored_baseline = (int(parts["kept"][0]), float(parts["kept"][1]))
-            datapath.displaced = parts["displaced"]
-            self._pending[run].extend(zip(parts["pending"].tolist(), parts["wanted"], strict=True))
-            if self.events and state.failed[run] < 0:
-                self.chips[run].restore(_with_prefix(parts, "chip."))
-                self._updates[run].restore(_with_prefix(parts, "chip."))
-            if steps := _with_prefix(parts, "steps."):
+                trial, now = arrays["next"].tolist()
+                self.chips[run] = self._chip(run, trial, now)
+                self._pending[run] = self.chips[run].changes
+            if steps := _with_prefix(arrays, "steps."):
                 self._steps[run] = begin_steps(self.plan, steps["d"])
                 vars(self._steps[run]).update(steps)
+            parts = self.parts(run)
+            parts.array.weights.restore(arrays)
+            parts.controller.restore(arrays["kept"])
+            parts.drivers.restore(arrays["displaced"])
+            self._pending[run].extend(
+                zip(arrays["pending"].tolist(), arrays["wanted"], strict=True)
+            )
+            if self.events and state.failed[run] < 0:
+                self.chips[run].restore(_with_prefix(arrays, "chip."))
 
 
 def _with_prefix(parts: dict[str, Array], start: str) -> dict[str, Array]:

@@ -450,7 +450,7 @@ def test_a_trial_that_is_not_finite_can_be_drawn_again_from_what_is_said(small):
     for changes, code in ((TILES, "lfsr"), ({}, "lfsr"), ({}, "gaussian")):
         chip = chip_of(small, changes, method="central", code=code, seed=5)
         said = str(chip.design.not_finite(3)).partition("its perturbation is ")[2]
-        np.testing.assert_array_equal(eval(said, {"perturb": perturb}), chip.datapath.drawn([3])[0])
+        np.testing.assert_array_equal(eval(said, {"perturb": perturb}), chip.batches.drawn([3])[0])
 
 
 def test_a_chip_loads_by_name_and_by_path(tmp_path, small):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
-from hardware.chip import CAUSES
-from hardware.timing import TrainingTiming
+from hardware.timing import CAUSES, TrainingTiming
 from hardware.training import OnChip, source
 from perturb import MLP
 from perturb.training.loop import begin
@@ -96,7 +95,8 @@ def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_t
     assert (batch.trial, batch.evaluations) == (event.trial, event.evaluations)
     assert batch.trial == 6 * plan.trials_of_an_update and batch.evaluations == plan.evaluations(6)
     for run in timed.chips:
-        assert run._starts == [values.timing.start_ns(trial) for trial in range(len(run._starts))]
+        trials = range(len(run.starts_ns))
+        assert run.starts_ns == [values.timing.start_ns(trial) for trial in trials]
     for events, whole in ((True, event), (False, batch)):  # any split gives the same bits
         parts, _ = learned(xor, CHIPS[chip], plan, 6, events, waits, pieces=3)
         assert np.array_equal(parts.w, whole.w)
@@ -135,13 +135,12 @@ def test_the_events_spend_what_the_course_says(xor, name):
         "energy.weight_write_j": 1e-13,
     }
     _, chip = learned(xor, {"weights.leak_tau_s": 1e-3, **energies}, plan, updates, events=True)
-    course, spent, energy = chip.timing, chip.chips[0]._spent, chip.params.energy
-    assert len(spent) == updates * plan.trials_of_an_update and chip.chips[0].env.now == round(
-        1e9 * course.time_s(updates)
-    )
+    course, energy = chip.timing, chip.params.energy
+    assert chip.chips[0].next_trial == updates * plan.trials_of_an_update
+    assert chip.chips[0].env.now == round(1e9 * course.time_s(updates))
+    spent = chip.chips[0].counts.values()
     events_j = sum(
-        count * getattr(energy, f"{cause}_j")
-        for cause, count in zip(CAUSES, spent[-1], strict=True)
+        count * getattr(energy, f"{cause}_j") for cause, count in zip(CAUSES, spent, strict=True)
     )
     others_j = (
         updates * chip.objective.n_weights * energy.weight_write_j

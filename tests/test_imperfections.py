@@ -195,7 +195,7 @@ def test_fabrication_is_of_the_die_and_operation_of_the_seed(small):
     }
 
     def made(die, seed):
-        found = chip_of(small, {**mismatch, "die": die}, **{**OPTIONS, "seed": seed}).datapath.die
+        found = chip_of(small, {**mismatch, "die": die}, **{**OPTIONS, "seed": seed}).parts.die
         return np.concatenate(
             [
                 found.gain,
@@ -209,10 +209,10 @@ def test_fabrication_is_of_the_die_and_operation_of_the_seed(small):
         )
 
     def operated(die, seed):
-        values = chip_of(small, {**noise, "die": die}, **{**OPTIONS, "seed": seed}).datapath
-        readings = values.readings([(0, 0), (0, 1), (1, 0)], np.zeros((3, small[1].size)))
+        values = chip_of(small, {**noise, "die": die}, **{**OPTIONS, "seed": seed})
+        readings = values.batches.readings([(0, 0), (0, 1), (1, 0)], np.zeros((3, small[1].size)))
         assert len(set(readings)) == 3  # every use has its own
-        return [*readings, *values.line([0], small[1][None])]
+        return [*readings, *values.parts.line.total(small[1][None], range(1))]
 
     for of, same, other in ((made, (3, 8), (4, 7)), (operated, (4, 7), (3, 8))):
         np.testing.assert_array_equal(of(*same), of(3, 7))
@@ -241,7 +241,7 @@ def run_batch(point, changes, trials, **options):
 
 def test_a_multiplier_offset_biases_by_mean_dE_and_pairs_remove_it(small):
     changes, none, K = {"synapse.offset_mismatch": 0.5}, {"error_unit.offset": 1e-300}, 3000
-    offsets = chip_of(small, changes).datapath.die.multiplier
+    offsets = chip_of(small, changes).parts.die.multiplier
     options = {"code": "rademacher", "sigma": 0.3}
     # the same draws: the difference is the offset's alone
     for method in ("forward", "central"):
@@ -282,7 +282,7 @@ def test_stuck_weights_are_not_felt_and_the_rest_is_estimated_where_they_are_stu
     objective, w, v = linear
     changes = {"weights.stuck_fraction": 0.4, "weights.stuck_value": 0.7}
     chip = chip_of(linear, changes, method="difference", code="walsh", sigma=0.1, r=0.1)
-    found, stuck = chip.run(64), chip.datapath.die.stuck
+    found, stuck = chip.run(64), chip.parts.die.stuck
     assert 0 < stuck.sum() < stuck.size
     at = np.where(stuck, 0.7, w)
     g, H = objective.gradient(at), objective.hessian(at)
@@ -302,7 +302,7 @@ def test_synapses_that_do_not_work_displace_no_weight(linear, method, changes):
         chip = chip_of(
             linear, changes, method=method, code="walsh", sigma=0.1, r=0.1, fidelity=fidelity
         )
-        found, works = chip.run(64), chip.datapath.working(0)
+        found, works = chip.run(64), chip.parts.health.working(0)
         assert 0 < works.sum() < works.size
         free, H = np.where(works, v, 0.0), objective.hessian(w)
         np.testing.assert_allclose(found.hv, np.where(works, H @ free, 0.0), atol=1e-8)
@@ -311,7 +311,7 @@ def test_synapses_that_do_not_work_displace_no_weight(linear, method, changes):
 
 def test_dead_synapses_know_nothing_and_a_tile_without_power_loses_its_sums(linear):
     dead = chip_of(linear, {"weights.dead_fraction": 0.4}, code="gaussian", sigma=0.1)
-    found, alive = dead.run(50), dead.datapath.die.alive
+    found, alive = dead.run(50), dead.parts.die.alive
     assert 0 < alive.sum() < alive.size
     assert (found.gradient[~alive] == 0).all() and np.isnan(found.gradient_stderr[~alive]).all()
     assert (found.gradient[alive] != 0).all()
@@ -415,24 +415,24 @@ REFRESHED = {"weights.leak_tau_s": 0.005, "weights.refresh_s": 4e-4, "energy.wei
 def test_refreshed_weights_decay_from_their_stored_values_again_and_again(small, more):
     chip = chip_of(small, {**REFRESHED, **more}, fidelity="event", trace_trials=60, **OPTIONS)
     chip.run(60)
-    values, nu = chip.datapath, chip.params.weights.drift_exponent
+    weights, nu = chip.parts.array.weights, chip.params.weights.drift_exponent
     times = 1e-9 * np.array(starts(chip))
     assert (
         times[-1] > 3 * 4e-4 and 4e-4 > 10 * np.diff(times).max()
     )  # three teeth and more, many trials to each
     for trial, t in enumerate(times):
         age = t - 4e-4 * int(t / 4e-4)
-        decayed = values.weight_store.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
+        decayed = weights.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
         np.testing.assert_allclose(
-            values.weights(trial),
-            np.where(values.die.stuck, values.weight_store.stored, decayed),
+            weights.weights(chip.starts_ns[trial], trial),
+            np.where(chip.parts.die.stuck, weights.stored, decayed),
             rtol=1e-12,
         )
     if more:  # what is stored, and written again, has as many levels as a weight has bits
         step = 8.0 / 2**5
         np.testing.assert_allclose(
-            values.weight_store.stored / step,
-            np.round(values.weight_store.stored / step),
+            weights.stored / step,
+            np.round(weights.stored / step),
             atol=1e-9,
         )
 
@@ -523,7 +523,7 @@ def test_a_reading_is_off_by_a_step_over_the_root_of_twelve(slope):
     points = 0.2 * np.random.default_rng(5).standard_normal((4000, w.size))
     evaluations = [(trial, 0) for trial in range(4000)]
     exact, read = (
-        chip_of(slope, c).datapath.readings(evaluations, points)
+        chip_of(slope, c).batches.readings(evaluations, points)
         for c in ({"error_unit.offset": 1e-300}, changes)
     )
     assert exact.std() > 20 and exact.max() < 4000

@@ -10,7 +10,7 @@ from test_chip import chip_of
 from test_dag import mlp_as_dag
 from test_recurrent import make
 
-from hardware.datapath import NEURON_NOISE
+from hardware.parts.draws import NEURON_NOISE
 from perturb import DAG, MLP, Boltzmann, InputError, Objective
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS
@@ -126,7 +126,7 @@ def naive_graph(chip, w, trial, phase):
             ]
             if not units:
                 continue
-            y, (gain, offset) = [], chip.datapath.die.neurons[layer]
+            y, (gain, offset) = [], chip.parts.die.neurons[layer]
             for place, unit in enumerate(units):
                 x = sum(w[net.tied[e]] * line[i] for e, (i, j) in enumerate(net.edges) if j == unit)
                 f = ACTIVATIONS[net.activations[unit]].f
@@ -144,7 +144,7 @@ def naive_recurrent(chip, w, trial, phase):
     """Errors at fixed points, to which l := l + (goal - l)/2 goes, unit by unit."""
     objective, neuron = chip.objective, chip.params.neuron
     net, n, S = objective.network, objective.network.n_units, objective.n_patterns
-    (gain, offset), W, errors = chip.datapath.die.neurons[0], w.reshape(n, n), []
+    (gain, offset), W, errors = chip.parts.die.neurons[0], w.reshape(n, n), []
     xi = noise(chip, 0, S, n, trial, phase)
     for s in range(S):
         external = dict(zip(net.inputs, objective.x[s], strict=True))
@@ -172,7 +172,7 @@ def test_units_are_those_of_the_slow_twin(make_point, twin, changes):
     chip = chip_with(point, changes)
     w = point[1] + 0.1 * np.random.default_rng(0).standard_normal((3, point[1].size))
     evaluations = [(0, 0), (0, 1), (7, 1)]
-    found = chip.datapath._errors(w, evaluations)
+    found = chip.parts.array.errors(0.0, w, evaluations)
     expected = [
         twin(chip, row, *evaluation) for row, evaluation in zip(w, evaluations, strict=True)
     ]
@@ -200,7 +200,7 @@ def test_crosstalk_of_units_is_a_matrix_between_the_layers(small):
     )  # of four hidden units; the two outputs drive no synapses
     outputs = np.tanh(objective.x @ W1 + b1) @ mixing @ W2 + b2
     chip = chip_with(small, {"neuron.crosstalk": c})
-    found = chip.datapath._errors(w[None], [(0, 0)])[0]
+    found = chip.parts.array.errors(0.0, w[None], [(0, 0)])[0]
     np.testing.assert_allclose(
         found, ERRORS["cross_entropy"].value(outputs, objective.target), rtol=1e-14
     )
@@ -245,11 +245,11 @@ def test_events_and_batches_agree_in_other_networks_too(make_point, changes, pre
 def test_many_points_are_the_same_whichever_come_together(make_point, monkeypatch):
     objective, w, v = make_point()
     points = w + 0.1 * np.random.default_rng(0).standard_normal((9, w.size))
-    values = chip_with((objective, w, v), ALL).datapath
+    values = chip_with((objective, w, v), ALL).parts.array
     evaluations = list(itertools.product(range(3), range(3)))
-    together = values._errors(points, evaluations)
+    together = values.errors(0.0, points, evaluations)
     monkeypatch.setattr("hardware.parts.neurons.MAX_ACTIVITIES", 1)
-    np.testing.assert_array_equal(values._errors(points, evaluations), together)
+    np.testing.assert_array_equal(values.errors(0.0, points, evaluations), together)
 
 
 def test_noise_of_a_unit_is_one_draw_per_evaluation_and_pattern():
@@ -257,8 +257,10 @@ def test_noise_of_a_unit_is_one_draw_per_evaluation_and_pattern():
     # the output is w2 xi
     net = MLP([1, 1, 1], activation="linear")
     objective, w = net.objective([[1.0]] * 400, [[0.0]] * 400), np.array([0.0, 0.0, 2.0, 0.0])
-    values = chip_with((objective, w, np.ones(4)), {"neuron.noise": 0.1}).datapath
-    outputs = np.sqrt(2 * values._errors(np.tile(w, (5, 1)), [(trial, 0) for trial in range(5)]))
+    values = chip_with((objective, w, np.ones(4)), {"neuron.noise": 0.1}).parts.array
+    outputs = np.sqrt(
+        2 * values.errors(0.0, np.tile(w, (5, 1)), [(trial, 0) for trial in range(5)])
+    )
     rms = np.sqrt((outputs**2).mean())
     assert abs(rms - 0.2) < 5 * 0.2 / np.sqrt(2 * outputs.size)
     assert len(np.unique(outputs)) == outputs.size

@@ -106,7 +106,7 @@ def test_events_and_batches_write_the_same_weights_at_the_same_times(xor, name):
     batch, values = learned(xor, changes, plan, 30, events=False, waits=waits)
     np.testing.assert_allclose(batch.w, event.w, rtol=1e-9, atol=1e-12)
     assert batch.evaluations == event.evaluations
-    starts = chip.chips[0]._starts
+    starts = chip.chips[0].starts_ns
     assert starts[25] == values.timing.start_ns(25)
     # any split gives the same bits
     for events, whole in ((True, event), (False, batch)):

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 import perturb
 from hardware import Chip, load_chip
 from hardware.config import Table
-from hardware.datapath import quantised
 from hardware.params import ChipParams, chip_names, imperfections
+from hardware.parts.converter import quantised
 from hardware.templates import ideal_chip
 from perturb import MLP, Boltzmann
 from sims import run_experiment
@@ -139,7 +139,7 @@ def learning_time(params, layers, bits, seed, eta, sigma, trials):
         )
         w, time_s = w - eta * estimate.gradient, time_s + chip.time_s
         # half the squared distance to the target, as the chip's units make it
-        if chip.datapath.readings([(0, 0)], np.zeros((1, w.size)))[0] < 0.125 / len(x):
+        if chip.batches.readings([(0, 0)], np.zeros((1, w.size)))[0] < 0.125 / len(x):
             return time_s
     return np.inf
 
@@ -251,7 +251,7 @@ def test_koosh_learns_by_keeping_what_lowers_the_error_with_counters_for_weights
                     -params.weights.range,
                     params.weights.range - step,
                 )
-            if objective.pattern_errors(chip.datapath.weight_store.stored).max() < 0.125:
+            if objective.pattern_errors(chip.parts.array.weights.stored).max() < 0.125:
                 needed.append(trial)
                 break
         np.testing.assert_array_equal(w, step * np.round(w / step))
@@ -379,23 +379,27 @@ def test_mgd_perturbs_every_tau_p_and_keeps_C0_for_tau_theta():
 def test_photonic_phases_have_8_bits_with_the_published_crosstalk_and_noise(small):
     objective, w, v = small
     params = load_chip("photonic")
-    values = Chip(params, objective, w, v, method="central", code="gaussian", sigma=0.1).datapath
+    chip = Chip(params, objective, w, v, method="central", code="gaussian", sigma=0.1)
     step = 2 * np.pi / 2**8
     np.testing.assert_allclose(
-        values.weight_store.stored / step, np.round(values.weight_store.stored / step), atol=1e-9
+        chip.parts.array.weights.stored / step,
+        np.round(chip.parts.array.weights.stored / step),
+        atol=1e-9,
     )
-    assert np.abs(values.weight_store.stored - w).max() <= step / 2
+    assert np.abs(chip.parts.array.weights.stored - w).max() <= step / 2
     lone = np.zeros(w.size)
     lone[5] = 10 * step
-    moved = values.applied(lone[None], [0])[0]
+    at_rest = np.zeros(w.size)
+    moved = chip.parts.drivers.target((1, 0), lone, at_rest, True)
     assert moved[4] == moved[6] == pytest.approx(0.005 * moved[5]) and np.count_nonzero(moved) == 3
     assert moved[5] == pytest.approx(10 * step, rel=5 * 0.002)
-    drawn = values.applied(values.drawn(range(500)), range(500))
+    D = chip.batches.drawn(range(500))
+    drawn = chip.parts.drivers.target((1, 0), D, at_rest, True)
     assert drawn.std() == pytest.approx(
         0.1, rel=0.05
     )  # the rounding adds step^2/12: 0.25 % to the rms
     # E as read varies by what a phase noise of 0.002 makes of it: |g| 0.002, known to 1/sqrt(2 *
     # 400) = 3.5 %
-    readings = values.readings([(trial, 0) for trial in range(400)], np.zeros((400, w.size)))
-    expected = 0.002 * np.linalg.norm(objective.gradient(values.weight_store.stored))
+    readings = chip.batches.readings([(trial, 0) for trial in range(400)], np.zeros((400, w.size)))
+    expected = 0.002 * np.linalg.norm(objective.gradient(chip.parts.array.weights.stored))
     assert readings.std() == pytest.approx(expected, rel=5 * 0.035)

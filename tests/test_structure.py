@@ -56,10 +56,10 @@ FLOORS = {
         {"cells", "chip_tables"},
         {"device", "params"},
         {"parts", "templates", "timing"},
-        {"datapath"},
-        {"accumulators"},
+        {"assembly"},
+        {"batches", "estimate", "incidents"},
         {"chip"},
-        {"update_process"},
+        {"learning_chip"},
         {"training"},
     ],
     # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late

@@ -1,37 +1,189 @@
-"""A tile: synapses that share wires and a process. With one synapse per tile this is the literal
-picture.
+"""A tile: synapses that share wires. With one synapse per tile this is the literal picture.
+
+What a tile knows: its seed and its own weights' numbers, which make its perturbations; its part of
+v; and the words that reach it. From these alone come its g_i and z_i, and the changes of its
+weights.
 """
 
 from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hardware.parts.bus import Words
+from hardware.parts.synapses import Rule, Synapses
+from perturb.estimation.design import Design
+from perturb.training.plan import Plan
+from perturb.training.rules import Inputs, wanted_change
+from perturb.trial.synapse import SUMS
+
+Array = np.ndarray
+AHEAD = 64  # trials whose perturbations are drawn at once: quicker, and the same numbers
+XY = SUMS.index("xy")
+QU = SUMS.index("qu")
+
+
+class Held(NamedTuple):
+    """What a tile holds of a round: its sums; D (size,) and dE of the last trial; and v (size,)."""
+
+    sums: Array
+    D: Array
+    dE: float
+    v: Array
+
+
+class Update(NamedTuple):
+    """What the controller broadcasts when weights are to change: the number, and the rate."""
+
+    number: int
+    eta: float
 
 
 class Tile:
-    """Synapses start..stop-1 and a FIFO of their past perturbations, named by their trials,
-    which come one after another.
+    """Synapses `part` of a chip, with a FIFO of their past perturbations.
 
-    `perturb` pushes a new one; `receive` takes the oldest out, for a broadcast to meet. A shift
-    register cannot know trial numbers: when broadcasts come later than `fifo_depth` trials, its
-    oldest entry is lost, every later broadcast meets the wrong perturbation, and `overflowed` says
-    so. A broadcast that is lost on its way still shifts the register; one that finds it empty meets
-    what came out of it last. first: the first trial.
+    `perturb` draws a new one and pushes it; `receive` takes the oldest out, for the words to meet.
+    A shift register cannot know trial numbers: when words come later than `depth` trials, its
+    oldest entry is lost, all later words meet the wrong perturbation, and `overflowed` says so.
+    Words that are lost on their way still shift the register; those that find it empty meet what
+    came out of it last. first: the first trial; perturb_every: trials that a perturbation stands.
     """
 
-    __slots__ = ("fifo", "number", "out", "overflowed", "perturb", "start", "stop")
-
-    def __init__(self, number: int, start: int, stop: int, fifo_depth: int, first: int):
+    def __init__(
+        self,
+        number: int,
+        part: slice,
+        design: Design,
+        synapses: Synapses,
+        depth: int,
+        first: int = 0,
+        perturb_every: int = 1,
+    ):
         self.number = number
-        self.start = start
-        self.stop = stop
-        self.fifo: deque[int] = deque(maxlen=fifo_depth)
-        self.perturb = self.fifo.append
+        self.part = part
+        self.design = design
+        self.synapses = synapses
+        self.perturb_every = perturb_every
+        self.fifo: deque[tuple[int, Array, Rule]] = deque(maxlen=depth)
         self.overflowed = False
-        self.out = first - 1
+        self.out = first - 1  # the trial whose perturbation came out last, and that
+        self.met = np.zeros(part.stop - part.start)
+        self._rule = synapses.rule
+        # on the lines to the drivers: dw and r v; on the summing line
+        self.dw = self.contributions = self.met
+        self.rv = design.r * synapses.v
+        self.held = Held(np.zeros_like(synapses.sums), self.met, 0.0, synapses.v)
+        self.memory: dict[str, Array] = {}
+        self._everyone = np.ones(part.stop - part.start, dtype=bool)
+        self._none = np.zeros_like(self._everyone)
+        # of the trials to come, the last first: dw, what the synapses know of it, and what they put
+        # on the summing line
+        self._ahead: list[tuple[Array, Array, Array]] = []
 
-    def receive(self, met: dict[int, int]) -> None:
-        """Note in `met`, by tiles, the trial whose perturbation the broadcast meets here."""
+    def perturb(self, trial: int) -> None:
+        """Draw dw of a trial, and keep it for the words that are to come."""
+        if not self._ahead:
+            self._draw(range(trial, trial + AHEAD))
+        self.dw, known, self.contributions = self._ahead.pop()
+        self.fifo.append((trial, known, self.synapses.rule))
+        if not self.synapses.health.perfect:
+            self.rv = self.synapses.health.masked(self.design.r * self.synapses.v, [trial])[0]
+
+    def _draw(self, trials: range) -> None:
+        design = self.design
+        part = self.part
+        numbers = np.array(trials) // self.perturb_every
+        D = design.code.draw_each(
+            design.n_weights, design.sigma, design.seed, numbers, part.start, part.stop
+        )
+        D = self.synapses.health.masked(D, trials)
+        known = sensed(design, D, numbers, part.start)
+        self._ahead = list(zip(D, known, known * self.synapses.v, strict=True))[::-1]
+
+    def _again(self, trial: int, v: Array) -> tuple[int, Array, Rule]:
+        """What went into the FIFO in a trial, drawn again."""
+        self._draw(range(trial, trial + 1))
+        _, known, _ = self._ahead.pop()
+        return trial, known, (v, *self.synapses.rule[1:])
+
+    def receive(self, words: Words, arrived: bool = True) -> None:
+        """The words of a trial meet the oldest perturbation; lost ones shift the FIFO only."""
         if self.fifo:
-            out = self.fifo.popleft()
+            out, self.met, self._rule = self.fifo.popleft()
             if out != self.out + 1:
                 self.overflowed = True
             self.out = out
-        met[self.number] = self.out
+        self.synapses.hear(self.met, self._rule, words, self._everyone if arrived else self._none)
+        if words.last:
+            self.held = Held(self.synapses.sums.copy(), self.met, words.dE[0], self._rule[0])
+            self.synapses.sums[:] = 0.0
+
+    def direct(self, v: Array, V: float) -> None:
+        """Estimate z along another direction v (size,), of |v|^2 = V, from the next trial on."""
+        self.synapses.direct(v, V)
+        self.rv = self.design.r * v
+        self._ahead.clear()
+
+    def solve(self, trials: int, totals: Array) -> tuple[Array, Array]:
+        """g and z of its synapses: see `Synapses.solve`."""
+        return self.synapses.solve(trials, totals)
+
+    def change(self, plan: Plan, update: Update) -> Array:
+        """The changes (size,) of its weights by a local rule, from what it holds of a round."""
+        sums, D, dE, v = self.held
+        g, z = means(plan, sums)
+        rates = np.array([update.eta])
+        told = (g[None], D[None], np.array([dE]), v[None], curvature(plan, z)[None])
+        return wanted_change(Inputs(plan, self.memory, rates, update.number, *told))[0]
+
+    def remember(self, memory: dict[str, Array]) -> None:
+        """What its rule remembers between updates, arrays (1, size), which `change` changes."""
+        self.memory = memory
+
+    # ---- to be stored, and gone on from
+
+    def shelved(self, depth: int) -> list[int]:
+        """The FIFO as numbers of trials, -1 where it is empty, and what came out of it last."""
+        trials = [trial for trial, *_ in self.fifo]
+        return [*trials, *[-1] * (depth - len(trials)), self.out, self.overflowed]
+
+    def restore(
+        self,
+        shelved: Sequence[int],
+        sums: Array,
+        held: Held,
+        v_of: Callable[[int], Array],
+    ) -> None:
+        """Go on from what was stored: `shelved`, and the sums; perturbations are drawn again.
+
+        v_of(trial): the direction (size,) of a trial.
+        """
+        *fifo, self.out, overflowed = shelved
+        self.overflowed = bool(overflowed)
+        self.fifo.extend(self._again(trial, v_of(trial)) for trial in fifo if trial >= 0)
+        if self.out >= 0:
+            _, self.met, self._rule = self._again(self.out, v_of(self.out))
+        self.synapses.sums[:] = sums
+        self.held = held
+
+
+def sensed(design: Design, D: Array, numbers: Array, start: int = 0) -> Array:
+    """What the synapses from `start` on know of their perturbations D (trials, size)."""
+    if design.code.sensing == 0.0:
+        return D
+    rows = zip(D, numbers, strict=True)
+    return np.array(
+        [design.code.sensed(dw, design.sigma, design.seed, trial, start) for dw, trial in rows]
+    )
+
+
+def means(plan: Plan, sums: Array) -> tuple[Array, Array]:
+    """g (n,) and r z (n,) from the sums of a round."""
+    scale = plan.trials_per_update * plan.sigma**2
+    return sums[XY] / scale, sums[QU] / scale
+
+
+def curvature(plan: Plan, rz: Array) -> Array:
+    """What a rule makes use of as z: of random signs v, which are displaced by r v."""
+    return rz / plan.r if plan.uses_signs else rz

@@ -30,6 +30,11 @@ class Rule(NamedTuple):
     kind: int = -1
     z: str = ""
 
+    @property
+    def local(self) -> bool:
+        """Whether a synapse can follow it by itself, from its own g, z, D and the words."""
+        return self.kind >= 0 or self is RULES["diagonal"]
+
 
 RULES = {
     "plain": Rule("w -= eta g", PLAIN),

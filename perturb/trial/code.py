@@ -278,26 +278,38 @@ class Code:
         )
         return out
 
-    def draw_each(self, n_weights: int, sigma: float, seed: int, trials: Array) -> Array:
-        """`draw` of all weights in each of several trials.
+    def draw_each(
+        self,
+        n_weights: int,
+        sigma: float,
+        seed: int,
+        trials: Array,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Array:
+        """`draw` in each of several trials.
 
         Parameters
         ----------
         n_weights : int
+            Of the whole network.
         sigma : float
             The rms perturbation, in units of the weights.
         seed : int
         trials : int array
+        start, stop : int
+            The first weight, and one past the last; left out, all weights.
 
         Returns
         -------
-        array of shape (trials, n_weights)
+        array of shape (trials, stop - start)
         """
         from perturb.trial.random import perturbations
 
-        out = np.empty((len(trials), n_weights))
+        stop = n_weights if stop is None else stop
+        out = np.empty((len(trials), stop - start))
         if self.function is not None:
-            out[:] = [self.draw(n_weights, sigma, seed, trial) for trial in trials]
+            out[:] = [self.draw(n_weights, sigma, seed, trial, start, stop) for trial in trials]
         else:
             perturbations(
                 self.kind,
@@ -306,6 +318,7 @@ class Code:
                 sigma,
                 self.period(n_weights),
                 self.taps(n_weights),
+                start,
                 out,
             )
         return out

@@ -22,7 +22,7 @@ FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = (
     20,
     21,
 )  # of stored weights, see hardware/device.py
-# 32 to 63: of the other parts of a chip, see hardware/datapath.py
+# 32 to 63: of the other parts of a chip, see hardware/parts/draws.py
 
 # exponents, besides m and 0, of a primitive polynomial over two elements for each number m of bits,
 # as a bit mask: the taps of maximal-length registers as listed by Alfke (1996), Xilinx XAPP 052
@@ -213,10 +213,10 @@ def perturbation(kind, seed, trial, sigma, period, taps, start, out):
 
 
 @compiled(nogil=True)
-def perturbations(kind, seed, trials, sigma, period, taps, out):
-    """`perturbation` of all weights in each trial, a row each."""
+def perturbations(kind, seed, trials, sigma, period, taps, start, out):
+    """`perturbation` of the weights from start on in each trial, a row each."""
     for t in range(trials.size):
-        perturbation(kind, seed, trials[t], sigma, period, taps, 0, out[t])
+        perturbation(kind, seed, trials[t], sigma, period, taps, start, out[t])
 
 
 @compiled()

@@ -216,7 +216,7 @@ def product_offset(seed: int) -> Iterator[Row]:
             sigma,
             seed=seed,
         )
-        bias = made.datapath.die.multiplier * (trace / 2 if method == "forward" else 0.0)
+        bias = made.parts.die.multiplier * (trace / 2 if method == "forward" else 0.0)
         found = float(np.linalg.norm(made.run(16).gradient - g)) / size
         yield judged(
             says, DERIVED, setting, float(np.linalg.norm(bias)) / size, found, 0.0, ROUNDING

@@ -197,7 +197,7 @@ def offset_and_mismatch(seed: int) -> Iterator[Row]:
     w, source = _descended(
         chip(synapse={"offset_mismatch": 0.2}), objective, one_sided, np.zeros(n), 250
     )
-    b = source.runs[0].die.multiplier * float(np.trace(H)) / 2
+    b = source.parts(0).die.multiplier * float(np.trace(H)) / 2
     floor = offset_floor(H, b)
     setting = f"n = {n}, H not diagonal, whole periods of a Walsh code, 250 updates"
     yield judged(
@@ -222,7 +222,7 @@ def offset_and_mismatch(seed: int) -> Iterator[Row]:
         CONVERGED,
     )
     centred = general(n, seed)
-    limit = stability_limit(H, "walsh", 8, gains=source.runs[0].die.gain)
+    limit = stability_limit(H, "walsh", 8, gains=source.parts(0).die.gain)
     found = _grown(params, centred, plan, limit, False, True, 60)
     yield judged(
         "mismatch 20 %: largest stable rate", DERIVED, setting, limit, found, 0.0, 0.005 * limit
@@ -474,7 +474,7 @@ def stuck_weights(seed: int) -> Iterator[Row]:
     )
     params = chip(die=seed, weights={"stuck_fraction": 0.3, "stuck_value": 0.5})
     w, source = _descended(params, objective, plan, np.zeros(n), 300)
-    stuck = np.flatnonzero(source.runs[0].die.stuck)
+    stuck = np.flatnonzero(source.parts(0).die.stuck)
     wanted, lost = constrained_minimum(H, w_star, stuck.tolist(), np.full(stuck.size, 0.5))
     setting = (
         f"n = {n}, {stuck.size} of them stuck at 0.5, whole periods of a Walsh code, 300 updates"

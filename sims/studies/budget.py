@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from hardware.datapath import realized_code
+from hardware.assembly import realized_code
 from hardware.params import ChipParams, marked, value_of, with_value
 from hardware.timing import Timing
 from perturb.theory.estimates import predict

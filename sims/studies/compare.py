@@ -147,7 +147,7 @@ def _prediction(
         chip.design.code,
         candidate.sigma,
         candidate.r,
-        chip.datapath.reading.variance(chip.presented) ** 0.5,
+        chip.parts.error_unit.reading.variance(chip.presented) ** 0.5,
         experiment.estimation.presentation,
         known,
         trials,
@@ -200,7 +200,7 @@ def _checkpoints(trials: int) -> list[int]:
 
 def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
-    if not (has_kernel(chip.objective) and chip.datapath.kernels_suffice):
+    if not (has_kernel(chip.objective) and chip.kernels_suffice):
         return 64
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return (
@@ -252,7 +252,7 @@ def _summary_rows(
                 "predicted_cosine": expected,
                 "limit_cosine": theory.limit_cosine,
                 "evaluations_to_0_9": needed,
-                "imperfect": not chip.datapath.kernels_suffice,
+                "imperfect": not chip.kernels_suffice,
                 "unknown_weights": int(np.isnan(measured.estimate).sum()),
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],

@@ -1,0 +1,107 @@
+"""The parts of one chip, put together: for the events in time and for batches of trials alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hardware.params import ChipParams
+from hardware.parts.array import PatternsOf, SynapticArray
+from hardware.parts.bus import Bus
+from hardware.parts.controller import Controller
+from hardware.parts.die import Die, Health, fabricate, health
+from hardware.parts.drivers import Drivers
+from hardware.parts.error_unit import ErrorUnit
+from hardware.parts.neurons import Neurons, layers_of
+from hardware.parts.summing_line import SummingLine
+from hardware.parts.weight_store import WeightStore
+from perturb.errors import InputError
+from perturb.estimation.design import Design
+from perturb.networks.objective import Objective
+from perturb.trial.code import Code
+from perturb.trial.codes import lfsr
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a chip but its tiles. die, health, array: what is fabricated, and the weights;
+    the others hold what they have measured and sent so far.
+    """
+
+    params: ChipParams
+    design: Design
+    die: Die
+    health: Health
+    array: SynapticArray
+    drivers: Drivers
+    error_unit: ErrorUnit
+    line: SummingLine
+    bus: Bus
+    controller: Controller
+
+    def tile_slices(self) -> list[slice]:
+        """The synapses of each tile."""
+        size = self.params.synapses_per_tile
+        n = self.die.alive.size
+        return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+    def unused(self) -> "Parts":
+        """The same chip with circuits that have not measured or sent anything."""
+        return _with_circuits(self.params, self.design, self.die, self.health, self.array)
+
+
+def assemble(
+    params: ChipParams,
+    objective: Objective,
+    design: Design,
+    w: np.ndarray,
+    patterns_of: PatternsOf | None = None,
+    weights: WeightStore | None = None,
+) -> Parts:
+    """The parts of a chip with the weights w (n,), or those of another; patterns_of: see
+    `SynapticArray`.
+    """
+    layers = layers_of(objective)
+    die = fabricate(params, w.size, [layer.neurons.size for layer in layers])
+    array = SynapticArray(
+        params,
+        objective,
+        design,
+        weights or WeightStore(params, die.stuck, w, design.seed),
+        Neurons(params.neuron, objective, layers, die.neurons),
+        patterns_of,
+    )
+    return _with_circuits(params, design, die, health(params, die), array)
+
+
+def _with_circuits(
+    params: ChipParams, design: Design, die: Die, works: Health, array: SynapticArray
+) -> Parts:
+    phases = len(design.method.phases)
+    tiles = -(-works.alive.size // params.synapses_per_tile)
+    return Parts(
+        params,
+        design,
+        die,
+        works,
+        array,
+        Drivers(params, die),
+        ErrorUnit(params.error_unit, design.seed, phases),
+        SummingLine(params.summing_line, design.seed),
+        Bus(params.bus, design.seed, tiles),
+        Controller(design.method, params.error_unit, params.synapse.leak),
+    )
+
+
+def realized_code(params: ChipParams, code: Code, n_weights: int) -> Code:
+    """The code as the chip realizes it: `lfsr` with a shift register in every tile, where the chip
+    has them; any other as it is, and so are registers that were given with the code.
+    """
+    p = params.perturbation
+    if code != lfsr() or p.lfsr_per == "chip":
+        return code
+    try:
+        code = lfsr(params.synapses_per_tile, p.lfsr_bits or None)
+        code.check(n_weights)
+    except InputError as error:
+        raise InputError(f"perturbation.lfsr_bits = {p.lfsr_bits}: {error}") from None
+    return code

@@ -1,0 +1,217 @@
+"""A chip in time that learns: after every round of trials its tiles change their own weights.
+
+With the last words of a round every tile holds its sums, and begins new ones. When they have
+reached all tiles the controller says "update", and each tile turns what it holds into changes of
+its own weights, which are written before a later trial. What no tile can do by itself, a host does,
+that reads and sends words over the bus: `hardware.training`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from hardware.chip import Chip, Course, Flight, Process, Signal
+from hardware.params import ChipParams
+from hardware.parts.bus import Words
+from hardware.parts.tile import Held
+from hardware.timing import TrainingTiming
+from perturb.networks.objective import Objective
+from perturb.trial.code import Code
+
+Array = np.ndarray
+OnRound = Callable[[int], Array | None]
+
+
+class LearningChip(Chip):
+    """A chip whose weights change after rounds of trials.
+
+    timing: of the learning. direction(round): v of a round's trials. changes: of the weights, with
+    the number of the update, to be applied at the start of the next trial.
+    """
+
+    def __init__(
+        self,
+        params: ChipParams,
+        objective: Objective,
+        w: Array,
+        code: Code,
+        timing: TrainingTiming,
+        seed: int,
+        course: Course,
+        direction: Callable[[int], Array],
+    ):
+        plan = timing.plan
+        self.schedule = timing
+        self.every = plan.trials_per_update  # trials of a round
+        self.changes: list[tuple[int, Array]] = []
+        self._direction = direction
+        # when they will be written, of updates that are being written
+        self._writing: dict[int, tuple[int, Array]] = {}
+        self._written = 0  # updates so far, and after how many `learn` ends
+        self._wanted = 0
+        self._round = -1  # whose direction the tiles have
+        super().__init__(
+            params,
+            objective,
+            w,
+            np.ones(objective.n_weights),
+            plan.method,
+            code,
+            plan.sigma,
+            plan.r,
+            seed,
+            "pattern" if course.patterns_of else "batch",
+            "event",
+            course=course,
+        )
+        self._ready, self._done = Signal(self.env), Signal(self.env)  # for a round; of `learn`
+
+    def learn(self, updates: int, on_round: OnRound) -> None:
+        """Run until `updates` have been written, counted from the start, and a trial is about to
+        begin.
+
+        on_round(round): the change wanted, when all tiles hold the sums of a round; None if another
+        round is to follow.
+        """
+        self._wanted = updates
+        self._on_round = on_round
+        while self._written < updates:
+            self.advance(self._done.event)
+
+    # ---- between trials
+
+    def _before(self, trial: int) -> None:
+        for update, change in self.changes:
+            self.parts.array.weights.add(change, update, self.env.now)
+        self.changes.clear()
+        if trial // self.every != self._round:
+            self._round = trial // self.every
+            v = self._direction(self._round)
+            for tile in self.tiles:
+                tile.direct(v[tile.part], float(v @ v))
+
+    def _between(self, trial: int) -> Process:
+        """What a round awaits is there, and all else of this moment has happened."""
+        if trial % self.every == 0 and self.schedule.awaits(trial // self.every):
+            yield self._ready.event
+        while self.env.peek() <= self.env.now:
+            yield self.env.timeout(0)
+        if self._written >= self._wanted:
+            yield self._done.send(trial)
+
+    def _ends_round(self, trial: int) -> bool:
+        return (trial + 1) % self.every == 0
+
+    # ---- updates
+
+    def _accumulated(self, words: Words) -> None:
+        super()._accumulated(words)
+        self._sent.clear()  # they are for standard errors, which learning has no use for
+        if words.last:
+            self.env.process(self._update(words.trial))
+
+    def _update(self, trial: int) -> Process:
+        """What the tiles hold of a round changes their weights, once it is written.
+
+        A rate that is measured takes the predicted time; its value is computed by `on_round`.
+        """
+        schedule = self.schedule
+        round_ = trial // self.every
+        change = self._on_round(round_)
+        for unit, action, ns in (
+            ("array and error unit", "measure the rate", schedule.measuring_ns(round_)),
+            ("host", "read sums, send steps", schedule.host_ns),
+        ):
+            if ns:
+                start = self.env.now
+                yield self.env.timeout(ns)
+                if trial < self.trace_trials:
+                    self.note(trial, -1, start, unit, action)
+        self.counts["broadcast_bit"] += schedule.host_words * self.params.bus.word_bits
+        if schedule.awaits(round_ + 1) and (change is None or not schedule.waits):
+            self._ready.send(round_)
+        if change is not None:
+            update = round_ // schedule.rounds
+            self._writing[update] = (self.env.now + self.params.weights.write_ns, change)
+            yield from self._write(update)
+            if schedule.waits:
+                self._ready.send(round_)
+
+    def _write(self, update: int) -> Process:
+        written, change = self._writing[update]
+        yield self.env.timeout(written - self.env.now)
+        trial = (update + 1) * self.schedule.plan.trials_of_an_update - 1
+        if trial < self.trace_trials:
+            self.note(trial, -1, written - self.params.weights.write_ns, "weights", "write")
+        del self._writing[update]
+        self.changes.append((update, change))
+        self._written = update + 1
+
+    # ---- to be stored, and gone on from, between two trials
+
+    def arrays(self) -> dict[str, Array]:
+        """The state between two trials, for `restore` of a new chip that starts there.
+
+        Returns
+        -------
+        dict of str to array
+        """
+        tiles = self.tiles
+        deepest = max(len(tile.fifo) for tile in tiles)
+        flights = self._in_flight.values()
+        sent = [(words.trial, *words.dE, words.s) for words, _, _ in flights]
+        reached = [[tile.number in flight.reached for tile in tiles] for flight in flights]
+        times = [(update, written) for update, (written, _) in self._writing.items()]
+        return {
+            "sums": np.concatenate([tile.synapses.sums for tile in tiles], 1),
+            "held": np.concatenate([tile.held.sums for tile in tiles], 1),
+            "held_D": np.concatenate([tile.held.D for tile in tiles]),
+            "held_v": np.concatenate([tile.held.v for tile in tiles]),
+            "held_dE": np.array([tile.held.dE for tile in tiles]),
+            "fifos": np.array([tile.shelved(deepest) for tile in tiles], np.int64),
+            "latest": np.array(self._latest),
+            "sent": np.array(sent).reshape(-1, 4),
+            "heard": np.array([flight.arrivals for flight in flights], np.int64),
+            "met": np.array(reached, bool),
+            "updates": np.array(self._written),
+            "writing": np.array(times, np.int64).reshape(-1, 2),
+            "wanted": np.array([change for _, change in self._writing.values()]),
+        }
+
+    def _v_of(self, part: slice, trial: int) -> Array:
+        return self._direction(trial // self.every)[part]
+
+    def restore(self, parts: dict[str, Array]) -> None:
+        """Resume from a state, at the trial and the time that this chip starts at.
+
+        Parameters
+        ----------
+        parts : dict of str to array
+            What `arrays` of an equal chip has returned.
+        """
+        for tile, fifo, dE in zip(self.tiles, parts["fifos"], parts["held_dE"], strict=True):
+            part = tile.part
+            arrays = (parts[name][..., part] for name in ("held", "held_D", "held_v"))
+            sums, D, v = arrays
+            tile.restore(
+                fifo.tolist(),
+                parts["sums"][:, part],
+                Held(sums, D, float(dE), v),
+                partial(self._v_of, part),
+            )
+        self._latest = parts["latest"].tolist()
+        for (trial, dE_g, dE_z, s), arrivals, met in zip(
+            parts["sent"].tolist(), parts["heard"].tolist(), parts["met"], strict=True
+        ):
+            number = int(trial)
+            words = Words(number, (dE_g, dE_z), s, self._ends_round(number))
+            flight = Flight(words, arrivals, set(np.flatnonzero(met).tolist()))
+            self._in_flight[number] = flight
+            self.env.process(self._deliver(flight))
+        self._written = int(parts["updates"])
+        for (update, written), change in zip(
+            parts["writing"].tolist(), parts["wanted"], strict=True
+        ):
+            self._writing[update] = (written, change)
+            self.env.process(self._write(update))

@@ -1,0 +1,76 @@
+"""The analog array: weights, displaced by their drivers, and neurons that settle under them."""
+
+from collections.abc import Callable
+from copy import copy
+
+import numpy as np
+
+from hardware.params import ChipParams
+from hardware.parts.draws import NEURON_NOISE, READ, Keys, noise
+from hardware.parts.neurons import Neurons
+from hardware.parts.weight_store import WeightStore
+from perturb.estimation.design import Design
+from perturb.networks.mlp import MLPObjective
+from perturb.networks.objective import Objective
+from perturb.trial.random import pattern_index
+
+Array = np.ndarray
+PatternsOf = Callable[[int], Array]  # of a trial: which it shows
+
+
+class SynapticArray:
+    """Errors of the patterns under w + displacement.
+
+    patterns_of(trial): which patterns a trial shows; None: as the design says.
+    """
+
+    def __init__(
+        self,
+        params: ChipParams,
+        objective: Objective,
+        design: Design,
+        weights: WeightStore,
+        neurons: Neurons,
+        patterns_of: PatternsOf | None = None,
+    ):
+        self.read_noise = params.weights.read_noise
+        self.objective = objective
+        self.seed = design.seed
+        self.weights = weights
+        self.neurons = neurons
+        if patterns_of is None and design.presentation == "pattern":
+            patterns_of = self._drawn
+        self.patterns_of = patterns_of
+
+    def showing_all(self) -> "SynapticArray":
+        """The same weights and neurons, with every pattern in an evaluation."""
+        other = copy(self)
+        other.patterns_of = None
+        return other
+
+    def _drawn(self, trial: int) -> Array:
+        return np.array([pattern_index(np.uint64(self.seed), trial, self.objective.n_patterns)])
+
+    def errors(self, stored: Array, displaced: Array, keys: Keys) -> Array:
+        """Errors of the patterns shown, (m, presented), in evaluations with these keys.
+
+        stored (n,) or (m, n): the weights as they are read then. displaced (m, n): by the drivers.
+        """
+        points = displaced + stored
+        if self.read_noise:
+            points += self.read_noise * noise(self.seed, READ, points.shape[1], keys)
+        shown = self.patterns_of and [self.patterns_of(trial) for trial, _ in keys]
+        objective = self.objective
+        if self.neurons.ideal and not isinstance(objective, MLPObjective):
+            if shown is None:
+                return objective.errors_at(points)
+            subsets = [objective.subset(patterns) for patterns in shown]
+            return np.array(
+                [part.pattern_errors(point) for part, point in zip(subsets, points, strict=True)]
+            )
+
+        def draw(layer: int, size: int) -> Array:
+            numbers = [(trial, phase + 16 * layer) for trial, phase in keys]
+            return noise(self.seed, NEURON_NOISE, size, numbers)
+
+        return self.neurons.errors(points, shown, draw)

@@ -1,0 +1,39 @@
+"""Random numbers of the parts of a chip, keyed by what they are for.
+
+Fabrication (mismatch, stuck and dead cells) is drawn once per die, from the seed of the die;
+operation (noise, drops) is keyed by the run's seed and by trial, evaluation and element. So no
+number depends on batches, on tiles, or on which engine asks.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from perturb.trial.random import normals, normals_each, uniforms_at
+
+Array = np.ndarray
+Keys = Sequence[tuple[int, int]]  # (trial, phase) of evaluations
+# streams: of the die, and of the run. Results that exist rest on them: add, but do not change
+GAIN, OFFSET, STUCK, DEAD, NEURON_GAIN, NEURON_OFFSET, MULTIPLIER, DYING = range(32, 40)
+READ, NEURON_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
+
+
+def die_normals(die: int, stream: int, size: int) -> Array:
+    """Standard normals of a die, (size,)."""
+    out = np.empty(size)
+    normals(np.uint64(die), stream, 0, 0, out)
+    return out
+
+
+def uniforms(seed: int, stream: int, size: int, trial: int = 0, phase: int = 0) -> Array:
+    """Uniform numbers from 0 to 1, (size,)."""
+    out = np.empty(size)
+    uniforms_at(np.uint64(seed), stream, trial, phase, 0, out)
+    return out
+
+
+def noise(seed: int, stream: int, size: int, keys: Keys) -> Array:
+    """Standard normals, a row for each key, (keys, size)."""
+    out = np.empty((len(keys), size))
+    normals_each(np.uint64(seed), stream, *np.array(keys).T.copy(), out)
+    return out
