@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
-from perturb.networks.objective import Objective
+from perturb.networks.objective import Network, Objective
 from reports.studies.facts import FACTS
 from sims.data.loading import load_data, load_states
 from sims.experiment.network import KINDS
@@ -78,7 +78,7 @@ class Problem:
     the results begin that store what was done of long work; None stores nothing.
     """
 
-    network: Any
+    network: Network
     objective: Objective
     w: Array
     v: Array
@@ -92,9 +92,10 @@ def prepare(experiment: Setup) -> Problem:
     network = experiment.network.build()
     objective: Objective
     if KINDS[experiment.network.kind].states:
-        objective = network.objective(
-            load_states(experiment.data, network.n_visible, network.values)
-        )
+        values = experiment.network.values
+        assert values is not None  # such a kind has the key
+        states = load_states(experiment.data, network.n_outputs, values)
+        objective = network.objective(states)
     else:
         x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
         if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
@@ -122,7 +123,7 @@ def prepare(experiment: Setup) -> Problem:
 
 
 def warmed_up(
-    network: Any,
+    network: Network,
     objective: Objective,
     experiment: Setup,
     run: int = 0,

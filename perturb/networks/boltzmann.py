@@ -103,6 +103,9 @@ class Boltzmann:
             raise InputError(f"sign = {sign!r} must be 1 (the source's) or -1")
         self.n_visible, self.n_hidden = int(n_visible), int(n_hidden)
         self.values, self.sign = (float(values[0]), float(values[1])), sign
+        # data are states of the visible neurons, and nothing is given to any of them
+        self.n_inputs, self.n_outputs = 0, self.n_visible
+        self.error = "divergence"
         self.n_units = self.n_visible + self.n_hidden
         self.pairs = np.triu_indices(self.n_units, 1)
         self.n_weights = len(self.pairs[0]) + self.n_units

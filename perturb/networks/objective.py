@@ -5,6 +5,7 @@ Every network offers exactly this.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -358,6 +359,25 @@ class Objective(ABC):
         array([2.])
         """
         return HessianOperator(self, w)
+
+
+class Network(Protocol):
+    """What every kind of network has, see `perturb.networks.kinds`."""
+
+    n_weights: int
+    n_inputs: int  # entries of a pattern
+    n_outputs: int  # entries of its target
+    error: str  # E, by name
+
+    def init(self, seed: int) -> Array:
+        """Random starting weights (n,)."""
+
+    def weight_units(self) -> tuple[Array, Array]:
+        """The neurons each weight comes from and goes to, two int arrays (n,); -1: a bias."""
+
+    @property
+    def objective(self) -> Callable[..., Objective]:
+        """E(w) on patterns: of (x, target), or of states."""
 
 
 class DecayedObjective(Objective):
