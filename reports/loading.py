@@ -11,6 +11,7 @@ from reports.frames import CATEGORIES, Frames
 from reports.store.run_directory import read_run
 from reports.store.sweep_database import FILE
 from reports.studies import view_of
+from reports.studies.sweep.loading import load as load_sweep
 
 
 def of_run(
@@ -63,8 +64,6 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
             " ... --out DIR)"
         )
     if (directory / FILE).exists():
-        from reports.studies.sweep.loading import load as load_sweep
-
         return load_sweep(directory, wanted)
     if wanted is not None:
         raise InputError(

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from reports.figures import svg_element
 from reports.frames import Frames
-from reports.table import html_table, sort_values
+from reports.table import html_table, meanings, sort_values
 
 
 def html(frames: Frames) -> str:
@@ -35,5 +35,5 @@ def html(frames: Frames) -> str:
         first=view.before_figures(frames),
         provenance=frames.provenance,
         versions=json.dumps(frames.provenance, indent=2),
-        columns=list(frames.columns.items()),
+        meanings=[(table, html_table(table)) for table in meanings(frames)],
     )

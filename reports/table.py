@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 from markupsafe import escape as escape_html
+from rich import box
+from rich.console import Console
+from rich.table import Table as Printed
+from rich.text import Text
 
 from reports import escape
 from reports.columns import Table, named, only
@@ -21,7 +25,6 @@ from reports.frames import Frames
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
-    from rich.console import Console
 
 
 ROWS_PRINTED = 100  # of a table, on the terminal
@@ -110,12 +113,8 @@ def markdown_table(table: Table) -> list[str]:
     return [lines[0], f"| {' | '.join(rule)} |", *lines[1:]]
 
 
-def print_tables(shown: Sequence[Table], console: "Console") -> None:
+def print_tables(shown: Sequence[Table], console: Console) -> None:
     """Print tables; of long ones the first rows."""
-    from rich import box
-    from rich.table import Table as Printed
-    from rich.text import Text
-
     for table in shown:
         printed = Printed(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
         names = list(table.columns)
@@ -141,7 +140,7 @@ def print_tables(shown: Sequence[Table], console: "Console") -> None:
             say_line(console, table.note, style="italic")
 
 
-def print_run(frames: Frames, console: "Console") -> None:
+def print_run(frames: Frames, console: Console) -> None:
     """Print the results of a run or a sweep; those of a run fit 80 columns."""
     say = partial(say_line, console)
     say(f"{frames.provenance['description']} (seed {frames.provenance['seed']})")
@@ -159,10 +158,8 @@ def print_run(frames: Frames, console: "Console") -> None:
         say(f"Warning: {text}")
 
 
-def say_line(console: "Console", text: str, style: str = "") -> None:
+def say_line(console: Console, text: str, style: str = "") -> None:
     """A line on the terminal, which no text can give orders."""
-    from rich.text import Text
-
     console.print(Text(escape.line(text)), style=style)
 
 
@@ -207,6 +204,15 @@ def latex(frames: Frames) -> str:
         text = latex_table(table, f"tab:{name}-{i}")
         lines += ["", r"{\footnotesize\setlength{\tabcolsep}{3pt}", text, "}"]
     return "\n".join(lines) + "\n"
+
+
+def meanings(frames: Frames) -> list[Table]:
+    """What the columns of every stored table mean, from their schema."""
+    shown = {name: named(name) for name in ("column", "meaning")}
+    return [
+        Table(name, "", pd.DataFrame(list(texts.items()), columns=list(shown)), shown)
+        for name, texts in frames.columns.items()
+    ]
 
 
 ERROR_BAR = named("standard error")

@@ -15,6 +15,7 @@ from pydantic import Field, SkipValidation, model_validator
 
 from hardware.config import Name, NonNegative, Positive, Seed, Table
 from perturb.errors import InputError, choose, shown
+from sims.data.files import read_patterns
 
 Array = np.ndarray
 
@@ -289,8 +290,6 @@ def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets)
     or NPZ (arrays x and target).
     """
-    from sims.data.files import read_patterns
-
     assert data.file is not None
     return read_patterns(data.file, data.targets, data.sha256 or "")[:2]
 

@@ -5,6 +5,7 @@ import numpy as np
 from perturb.errors import InputError, choose, shown
 from perturb.networks.boltzmann import MAX_UNITS
 from sims.data.datasets import DATASETS, Array, Data
+from sims.data.files import read_patterns
 
 # times as many as are wanted are made, where patterns to hold back repeat those to learn from
 MOST_TRIED = 16
@@ -15,8 +16,6 @@ def class_names(data: Data) -> tuple[str, ...]:
     data set has no names for them.
     """
     if data.name == "file":
-        from sims.data.files import read_patterns
-
         assert data.file is not None
         return read_patterns(data.file, data.targets, data.sha256 or "")[2]
     if data.name == "letters":
