@@ -107,6 +107,7 @@ class Boltzmann:
         self.n_inputs, self.n_outputs = 0, self.n_visible
         self.error = "divergence"
         self.n_units = self.n_visible + self.n_hidden
+        # i < j in the order of w: (0, 1), (0, 2), ..., (1, 2), ...
         self.pairs = np.triu_indices(self.n_units, 1)
         self.n_weights = len(self.pairs[0]) + self.n_units
 
@@ -222,14 +223,18 @@ class Boltzmann:
                 f"{self.n_units} neurons have too many states to enumerate (limit {MAX_UNITS}): use"
                 " sample()"
             )
+        # upper triangle only: each pair counts once in s'Ws
         W = np.zeros((self.n_units, self.n_units))
         W[self.pairs] = w[: len(self.pairs[0])]
         bias, m = w[len(self.pairs[0]) :], self.n_visible
         s, h = self.states(m), self.states(self.n_hidden)
+        # s_i s_j w_ij within the visible neurons and within the hidden ones, with their biases
         within = [
             ((x @ part) * x).sum(1) + x @ b
             for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))
         ]
+        # the last term is between visible and hidden neurons: (2^m, m) (m, hidden) (hidden,
+        # 2^hidden)
         return self.sign * (within[0][:, None] + within[1] + s @ W[:m, m:] @ h.T)
 
     def _free(self, energy: Array) -> Array:
@@ -240,6 +245,7 @@ class Boltzmann:
         s, h, m = self.states(self.n_visible), self.states(self.n_hidden), self.n_visible
         q_s, q_h = Q.sum(1), Q.sum(0)
         second = np.empty((self.n_units, self.n_units))
+        # marginals are enough within a layer; between layers it takes all of Q
         second[:m, :m], second[m:, m:], second[:m, m:] = (
             (s.T * q_s) @ s,
             (h.T * q_h) @ h,
@@ -251,10 +257,12 @@ class Boltzmann:
         # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the
         # free phase, over all; D less that of the likeliest state, so that nothing cancels where
         # its probability is nearly 1
+        # D less a constant: <D> - D does not change, and its digits do not cancel
         if np.ndim(within) == 0:
             D = D - D.flat[Q.argmax()]
         else:
             D = D - np.take_along_axis(D, Q.argmax(1)[:, None], 1)
+        # <D>, within each visible state (0 for those that the data do not have), or over all states
         mean = (
             (Q * D).sum() / within
             if np.ndim(within) == 0
@@ -317,6 +325,7 @@ class Boltzmann:
             ("seed", seed, 0, 64),
         ):
             integer(name, number, least, 2**bits - 1)
+        # states that are held come first, as the visible neurons do
         held = np.zeros(self.n_units)
         if clamped is not None:
             state = as_floats("clamped", clamped)
@@ -330,6 +339,8 @@ class Boltzmann:
         for weights in (w, v):
             matrix = np.zeros((self.n_units, self.n_units))
             matrix[self.pairs] = weights[:n_pairs]
+            # the field at neuron i is then one row of the matrix; signs go into the energy once,
+            # here
             symmetric.append(self.sign * (matrix + matrix.T))
         held_units = 0 if clamped is None else self.n_visible
         return sampled(
@@ -387,6 +398,7 @@ class BoltzmannObjective(Objective):
                     f"data has shape {data.shape} and sum {data.sum():g}: give {size} probabilities"
                     " with sum 1, or states"
                 )
+            # what has no probability has no term in p log p either
             seen = np.flatnonzero(data)
             self.states, self.shares, self.n_patterns = (
                 network.states(network.n_visible)[seen],
@@ -396,6 +408,7 @@ class BoltzmannObjective(Objective):
         else:
             self.observed = network._observed(data)
             self.n_patterns = len(self.observed)
+            # each different state is computed once, however often it was seen
             self.states, self._which, counts = np.unique(
                 self.observed, axis=0, return_inverse=True, return_counts=True
             )
@@ -415,6 +428,7 @@ class BoltzmannObjective(Objective):
     @cached_property
     def _places(self) -> Array:
         """Where `states` stand among all visible states."""
+        # neuron 0 is the highest bit of the number of a state
         bits = self.states == self.network.values[1]
         return bits @ (1 << np.arange(self.network.n_visible)[::-1])
 
@@ -426,7 +440,9 @@ class BoltzmannObjective(Objective):
     def pattern_errors(self, w: Array) -> Array:
         log_p = self._log_p(self.network._energy(as_weights("w", w, self.n_weights)))
         if self.observed is None:
+            # KL = sum p log p - sum p log P(visible)
             return np.array([self.entropy - self.shares @ log_p[self._places]])
+        # of each pattern its -log P, so that their mean is KL
         return self.entropy - log_p[self._places][self._which]
 
     def errors_at(self, points: Array) -> Array:
@@ -458,6 +474,7 @@ class BoltzmannObjective(Objective):
         HV = np.empty_like(V)
         for column, v in enumerate(V.T):
             D = net._energy(v)
+            # z = (R{p} clamped - R{p} free) / T: clamped within each pattern, free over all states
             difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(
                 free, free.sum(), D
             )
@@ -511,14 +528,17 @@ class BoltzmannObjective(Objective):
         """
         net, both = self.network, ("p", "R_p")
         phases = [
+            # chains of other numbers draw other random numbers: phases are independent
             net.sample(w, v, sweeps, chains, burn_in, seed, clamped, first_chain=i * chains)
             for i, clamped in enumerate([*self.states, None])
         ]
+        # dKL/dw = (p clamped, weighted with the shares - p free) / T; the free phase comes last
         signs = net.sign * np.append(self.shares, -1.0) / net.temperature
         g, z = (
             sum(sign * getattr(phase, name) for sign, phase in zip(signs, phases, strict=True))
             for name in both
         )
+        # independent phases: their variances add up
         variance = [
             sum(
                 (sign * getattr(phase, f"{name}_stderr")) ** 2
@@ -533,6 +553,7 @@ class BoltzmannObjective(Objective):
         return SampledDivergence(g, np.sqrt(variance[0]), z, np.sqrt(variance[1]), samples, slowest)
 
     def _log_p(self, energy: Array) -> Array:
+        # log P(visible): logsumexp takes the sum over the hidden states
         _, _, below, deficit = softmax(logsumexp(-energy / self.network.temperature, axis=1))
         return -below - deficit
 

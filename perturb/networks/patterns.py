@@ -42,10 +42,12 @@ def as_patterns(
                 f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out}"
                 " outputs"
             )
+        # class c: 1 at output c, 0 elsewhere
         target = np.eye(n_out)[target.astype(int)]
     if target.shape != (x.shape[0], n_out):
         raise InputError(
             f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row"
             " of x"
         )
+    # what is cached at w holds for these data alone, so that nobody may change them
     return read_only_copy(x), read_only_copy(target)
