@@ -100,13 +100,17 @@ def misaligned_curve(
         at_least_zero("error_noise", error_noise),
     )
     u = as_weights("w0", w0, n) - as_weights("w_star", w_star, n)
+    # g = Hu; dE = D.g + ... meets the D of another trial
     g = h * u if off is None else h * u + off @ u
+    # E G_i^2 = |Hu|^2 + c: every weight gets the variance of all of dE
     c = error_noise**2 / sigma**2 * (0.5 if pair else 1.0)
     if not pair:
         c += sigma**2 * even_moments(h, off, code.kurtosis, code.sixth)[1]
+    # E|Hu|^2 grows by eta^2 tr H^2 E G_i^2 an update
     q = eta**2 * (float(h @ h) + (0.0 if off is None else float((off * off).sum())))
     t = np.arange(integer("updates", updates, 0) + 1)
     with np.errstate(over="ignore"):
+        # [(1 + q)^t - 1]/q, for tiny q too
         grown = np.expm1(t * math.log1p(q)) / q if q > 0 else t
     return float(u @ g) / 2 + eta**2 / 2 * float(h.sum()) * (float(g @ g) + c) * grown
 
@@ -141,6 +145,7 @@ def offset_floor(H: Array, b: Array) -> float:
     >>> offset_floor([2.0, 4.0], [0.2, 0.0])
     0.010000000000000002
     """
+    # E = u'Hu/2 at u = -H^-1 b
     return float(as_floats("b", b) @ _solved(H, b)) / 2
 
 
@@ -186,6 +191,7 @@ def leak_fixed_point(H: Array, w_star: Array, eta: float, leak: float) -> Array:
     h, off = parts_of(H)
     w_star, leak = as_weights("w_star", w_star, h.size), below_one("leak", leak)
     kappa = leak / ((1 - leak) * positive("eta", eta))
+    # w = (1 - l)(w - eta H(w - w*)) at rest: (H + kappa I) w = H w*
     Hw = h * w_star if off is None else h * w_star + off @ w_star
     return _solved(h + kappa if off is None else off + np.diag(h + kappa), Hw)
 
@@ -240,6 +246,7 @@ def soft_bound_equilibrium(
     lam, step = as_floats("curvature", curvature), as_floats("mean_step", mean_step)
     if not ((lam > 0).all() and (step >= 0).all()):
         raise InputError("curvature must be positive and mean_step at least 0 in every entry")
+    # eta lam (w* - w) of learning = E|Dw| w/w_b of the device
     return as_floats("w_star", w_star) / (
         1 + step / (positive("eta", eta) * lam * positive("bound", bound))
     )
@@ -290,11 +297,13 @@ def constrained_minimum(
     if not ((chosen >= 0) & (chosen < n)).all() or len(set(chosen.tolist())) < chosen.size:
         raise InputError(f"stuck = {chosen.tolist()} must be different numbers from 0 to {n - 1}")
     chosen = chosen.astype(int)
+    # u_s: how far from their own minimum the stuck ones are
     u = as_weights("values", values, chosen.size) - w[chosen]
     free = np.setdiff1d(np.arange(n), chosen)
     w[chosen] += u
     schur = full[np.ix_(chosen, chosen)] @ u
     if free.size:
+        # H_ff u_f = -H_fs u_s: the free ones make up for it as well as they can
         moved = _solved(full[np.ix_(free, free)], full[np.ix_(free, chosen)] @ u)
         w[free] -= moved
         schur = schur - full[np.ix_(chosen, free)] @ moved
@@ -345,13 +354,16 @@ def rounding_gain(spread: float, step: float, offset: float = 0.0) -> float:
         at_least_zero("spread", spread) / positive("step", step),
         as_number("offset", offset) / step,
     )
+    # Poisson's sum; (-1)^k cos(2 pi k m) = cos(pi k (1 + 2m)), m and s in steps
     if s >= _NARROW:
         return float(
             1
             + 2
             * (np.cos(np.pi * _TERMS * (1 + 2 * m)) * np.exp(-2 * (np.pi * _TERMS * s) ** 2)).sum()
         )
+    # from the nearest edge between two values; the others are out of reach of so narrow a density
     distance = abs((m % 1) - 0.5)
+    # no noise at all: a staircase
     if s == 0:
         return math.inf if distance == 0 else 0.0
     return math.exp(-((distance / s) ** 2) / 2) / (s * math.sqrt(2 * math.pi))
@@ -398,6 +410,7 @@ def rounding_variance(spread: float, step: float, stochastic: bool) -> float:
     """
     s, q = at_least_zero("spread", spread) / positive("step", step), step
     if s < _NARROW:
+        # small s: f = |Dw|/q, so q^2 E f(1 - f) = q E|Dw| - s^2
         return q**2 * (s * math.sqrt(2 / math.pi) - s**2 if stochastic else s**2)
     terms = np.exp(-2 * (np.pi * _TERMS * s) ** 2) / (np.pi * _TERMS) ** 2
     return q**2 * float(
@@ -448,6 +461,7 @@ def rounding_floor(curvature: Array, eta: float, step: float, stochastic: bool) 
         raise InputError(
             f"eta = {eta} times curvature must lie between 0 and 1 for every weight: lower eta"
         )
+    # l u^2/2: with E u^2 = q^2/6, the mean of f(1 - f) q^2, or with u = q/(2 eta l)
     return float((lam * q**2 / 12 if stochastic else q**2 / (8 * eta**2 * lam)).sum())
 
 
@@ -492,6 +506,7 @@ def stalled_gradient(sigma: float, step: float, other: float = 0.0, gain: float 
         at_least_zero("other", other),
         between_0_and_1("gain", gain),
     )
+    # the gain rises from 0 to 1 with the spread, in steps
     std = step * brentq(lambda s: rounding_gain(s, 1.0) - gain, 1e-3, 3.0)
     return math.sqrt(max(std**2 - other**2, 0.0)) / sigma
 
@@ -500,6 +515,7 @@ def _solved(H: Array, b: Array) -> Array:
     """H^-1 b of a positive definite H."""
     h, off = parts_of(H)
     b = as_weights("b", b, h.size)
+    # by eigenvalues, which also tell whether H is positive definite
     lam, U = (h, None) if off is None else np.linalg.eigh(off + np.diag(h))
     if not lam.min() > FLAT * lam.max():
         raise InputError(
