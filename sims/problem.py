@@ -44,6 +44,7 @@ class Interruptible(Objective):
     """
 
     def __init__(self, objective: Objective, should_stop: ShouldStop):
+        # what others ask of the network is answered by the plain one; only computing is watched
         self._plain = objective
         self._should_stop = should_stop
         self.n_weights = objective.n_weights
@@ -130,7 +131,9 @@ def warmed_up(
 ) -> Array:
     """The starting weights of a run, after the warm-up."""
     weights = experiment.weights
+    # a start of its own for every run, the first with the seed itself
     w = network.init(experiment.seeds_of(run)["start_seed"])
+    # a warm-up that diverges ends in one line, not in NumPy's warnings
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(weights.warmup_updates):
             w -= weights.warmup_rate * objective.gradient(w)
@@ -164,6 +167,7 @@ class Fact(NamedTuple):
 
 def facts(rows: Iterable[Fact]) -> pd.DataFrame:
     """The summary of a study that finds out facts."""
+    # integers among the values would make a column that changes its type from run to run
     numbers = ("value", "stderr", "low", "high")
     return pd.DataFrame(list(rows), columns=list(Fact._fields))[list(FACTS)].astype(
         dict.fromkeys(numbers, float)

@@ -146,6 +146,7 @@ def parity(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array
     of +1 is odd, else 0.
     """
     assert data.bits is not None
+    # the binary digits of 0, 1, ..., 2^bits - 1, highest first
     ones = np.arange(2**data.bits)[:, None] >> np.arange(data.bits)[::-1] & 1
     return 2.0 * ones - 1, ones.sum(1, keepdims=True) % 2.0
 
@@ -173,7 +174,9 @@ def letters(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     _check_memory(data, count, 49)
     rows = [line.split() for line in LETTERS.split("\n") if line]
     ink = np.array([[pixel == "#" for row in rows for pixel in row[letter]] for letter in range(4)])
+    # uniform numbers in order: fewer patterns are the first of more
     flipped = _stream(data).random((count, 49)) < data.noise
+    # in turn, so that every class has as many as can be
     which = np.arange(count) % 4
     return np.where(ink[which] ^ flipped, 1.0, -1.0), np.eye(4)[which]
 
@@ -228,6 +231,7 @@ def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     assert data.turns is not None
     _check_memory(data, count, 3)
     target = np.arange(count) % 2.0
+    # points in a disc that is filled evenly have this radius
     s = np.sqrt(_stream(data).random(count))
     a = 2 * np.pi * data.turns * s + np.pi * target
     x = s[:, None] * np.column_stack([np.cos(a), np.sin(a)])
@@ -243,6 +247,7 @@ def teacher(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     """
     _check_memory(data, count, n_inputs + n_outputs)
     rng = _stream(data)
+    # the teacher first: it is the same however many patterns are drawn
     W = rng.standard_normal((n_inputs, n_outputs)) / np.sqrt(n_inputs)
     x = rng.standard_normal((count, n_inputs))
     return x, x @ W + data.noise * _stream(data, 1).standard_normal((count, n_outputs))
@@ -264,6 +269,7 @@ def patterns(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
     assert data.amplitude is not None
     rng = _stream(data)
     found = dict[tuple[int, ...], None]()
+    # all different: a dict keeps them in the order in which they came
     while len(found) < count:
         found[tuple(rng.integers(0, 2, n_inputs).tolist())] = None
     wanted = _stream(data, 1).integers(0, 2, (count, n_outputs))

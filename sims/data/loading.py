@@ -124,6 +124,7 @@ def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Arra
     """
     x, target, _, _ = _split(data, n_visible, 0, "data.test")
     parts = [part for part in (x, target) if part.size]
+    # a state is low or high: whatever numbers a data set has, its middle parts them
     both = np.concatenate(
         [np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in parts],
         axis=1,
@@ -161,6 +162,7 @@ def _split(
     count = n + test
     x, target = make(data, n_inputs, n_outputs, count)
     if not endless and (test or data.samples is not None):
+        # a finite data set is drawn from; one that is made is already in a random order
         order = _drawn(target, data.seed, data.samples if data.balanced else None)
         x = x[order]
         target = target[order]
@@ -174,6 +176,7 @@ def _split(
             n = (
                 int(np.sort(first)[-test]) if test <= len(x) else 0
             )  # the most that leave enough to hold back
+        # some repeat what is learned from: make twice as many more, until enough are new
         while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
             count += count - n
             x, target = make(data, n_inputs, n_outputs, count)
@@ -186,6 +189,7 @@ def _split(
                 f" {len(fresh)} others that equal none of those: lower {test_key} or"
                 f" data.samples{', or raise data.noise' * endless}"
             )
+    # in the order in which they were drawn, so that fewer are the first of more
     x_test = x[fresh]
     target_test = target[fresh]
     x = x[:n]
@@ -205,6 +209,7 @@ def _split(
                 f"data.samples = {n} has no spread to standardise by: use 2 or more, or set"
                 " data.standardise = false"
             )
+        # with mean and spread of those to learn from: nothing is known of those held back
         x, x_test = _standardised(x, x_test)
         if not _are_classes(target):
             target, target_test = _standardised(target, target_test)
@@ -238,10 +243,12 @@ def _drawn(target: Array, seed: int, balanced: int | None) -> Array:
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(target))
     head = order[:0]
     if balanced is not None:
+        # the first of each class, then the second of each, ...
         order = order[np.argsort(_rank(classes[order]), kind="stable")]
         head = order[:balanced]
         order = order[balanced:]
     of = classes[order]
+    # evenly over (0, 1) for each class: any head then has its share
     place = (_rank(of) + 0.5) / np.bincount(of, minlength=1)[of]
     return np.concatenate([head, order[np.argsort(place, kind="stable")]])
 

@@ -152,6 +152,7 @@ class Network(Table):
         if not (isinstance(kind, str) and kind in KINDS):
             return data
         keys = KINDS[kind].keys.items()
+        # what the file says comes last
         return {key: value for key, value in keys if value not in (..., None)} | data
 
     @model_validator(mode="after")
@@ -168,12 +169,14 @@ class Network(Table):
                     f'{key} is missing: kind = "{self.kind}" needs it'
                     f" ({type(self).model_fields[key].description})"
                 )
+        # before anything is built, which might take more memory than there is
         n = kind.n_weights(**kind.arguments(self))
         if n > MAX_WEIGHTS:
             raise InputError(
                 f"{next(iter(kind.keys))} give {n} weights but at most {MAX_WEIGHTS} are"
                 " allowed: use fewer units"
             )
+        # the class checks the rest: whether the numbers fit together
         self.build()
         return self
 
