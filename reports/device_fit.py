@@ -67,6 +67,7 @@ def device_fit(
                 alpha=0.5,
                 rasterized=len(own) > 500,
             )
+    # what is expected is shown for one sequence: lines of all would hide the points
     first = readings[
         (readings["device"] == cells[0]) & (readings["sequence"] == readings["sequence"].iloc[0])
     ]
@@ -118,6 +119,7 @@ def print_device_fit(
     parameters of the one chosen.
     """
     say_line(console, description)
+    # only differences of BIC mean anything
     tried = models.assign(bic=models["bic"] - models["bic"].min())
     shown = [
         Table("Models", "", tried, MODELS),

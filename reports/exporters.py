@@ -43,6 +43,7 @@ def _write_csv(frames: Frames, name: str, file: BinaryIO) -> None:
     """By Arrow, which is ten times as fast as pandas; every number comes back to the same bits."""
     options = WriteOptions(include_header=False, quoting_style="needed")
     for i, part in enumerate(frames.parts(name)):
+        # Arrow quotes every name of a column, pandas none that needs no quotes
         if i == 0:
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(part.columns)
@@ -82,6 +83,7 @@ def _excel(frames: Frames) -> dict[str, Content]:
         for column in text.columns:
             if text[column].dtype == object or pd.api.types.is_string_dtype(text[column]):
                 text[column] = text[column].map(_harmless)
+            # as a formula that gives a text: Excel would round a number of more digits
             elif text[column].dtype.kind in "iu" and (text[column].abs() >= LARGEST_IN_EXCEL).any():
                 text[column] = text[column].map('="{}"'.format)
         found[f"{name}.excel.csv"] = text.to_csv(index=False, lineterminator="\r\n").encode(
@@ -106,6 +108,7 @@ def _parquet(frames: Frames) -> dict[str, Content]:
 
 def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
     parts = map(_arrow, frames.parts(name))
+    # the schema is that of the first part; later parts are cast to it
     first = next(parts)
     schema = first.schema
     for j, field in enumerate(schema):
@@ -205,6 +208,7 @@ def export(
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
     frames = load(directory, wanted)
     target = frames.directory if out is None else Path(out)
+    # what the run itself has stored is never written over
     inside = target.exists() and target.samefile(frames.directory)
     written: dict[str, None] = {}
     for (

@@ -16,6 +16,7 @@ def html(frames: Frames) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (files("reports") / "page.html").read_text(encoding="utf-8")
     )
+    # tables and figures are made once, and written where the template wants them
     view = frames.view
     tables = [(table, html_table(table), sort_values(table)) for table in view.tables(frames)]
     drawn = view.figures(frames)

@@ -47,6 +47,7 @@ def sort_values(table: Table) -> str:
     found = []
     for name in table.columns:
         values = list(map(sort_value, table.frame[name]))
+        # nine digits are enough to sort by
         known = [None if math.isnan(value) else f"{value:.9g}" for value in values]
         found.append(known if any(known) else [])
     return json.dumps(found, separators=(",", ":"))
@@ -78,6 +79,7 @@ def html_table(table: Table) -> Markup:
 
 def latex_table(table: Table, label: str) -> str:
     """A table for LaTeX, over as many pages as it takes."""
+    # a column of sentences wraps, one of numbers does not
     widest = [max(map(len, cells)) for cells in zip(*rows_of(table), strict=True)]
     kinds = ["l", *"r" * (len(table.columns) - 1)]
     headings = dict(zip(table.columns, map(_below, table.headings), strict=True))
@@ -119,6 +121,7 @@ def print_tables(shown: Sequence[Table], console: Console) -> None:
         printed = Printed(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
         names = list(table.columns)
         for i, (name, heading) in enumerate(zip(names, table.headings, strict=True)):
+            # what explains is put below the first column, where it has all the width
             if name != table.explained:
                 printed.add_column(
                     Text("\n".join(escape.line(heading).rsplit(" ", 1))),
@@ -231,6 +234,7 @@ def facts(frames: Frames) -> Table:
 def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Table:
     """A row per fact, with its standard error and its interval; nothing where it is exact."""
     records = rows.to_dict("records")
+    # ErrorBar and the like are objects: pandas would take tuples apart
     frame = rows.assign(
         what=[frames.fact_name(row) for row in records],
         stderr=pd.Series(

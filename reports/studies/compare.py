@@ -244,6 +244,7 @@ def verdict(row: Mapping[Any, Any]) -> str:
     evaluations = row["evaluations"]
     if math.isnan(cosine_):
         return f"gives no estimate of {quantity}: {_nothing(row)}"
+    # never: either the limit is wrong, or the count is beyond what can be numbered
     if math.isinf(needed):
         why = f"the limit it tends to has a cosine of {row['limit_cosine']:.2f}"
         if row["limit_cosine"] > TARGET_COSINE:
@@ -254,6 +255,7 @@ def verdict(row: Mapping[Any, Any]) -> str:
             f"cannot reach a cosine of {TARGET_COSINE} with {quantity}, however many evaluations:"
             f" {why}"
         )
+    # by theory, before what was measured is looked at: luck is no success
     if needed > evaluations:
         return (
             f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with"
@@ -301,6 +303,7 @@ def cost_of_faults(row: Mapping[Any, Any]) -> str:
     measured = row["cosine"]
     if math.isnan(unhurt):
         return ""
+    # no estimate at all is a cosine of 0
     lost = unhurt - (0.0 if math.isnan(measured) else measured) if unhurt > 0 else 0.0
     cost = f"{lost:.2f}" if lost >= 0.005 else "less than 0.01" if lost > 0 else "nothing"
     return (
@@ -315,6 +318,7 @@ def hardware(frames: Frames) -> list[str]:
     """
     rows = frames.of_each()
     sentences = []
+    # a partial run may not have reached the experiment's own method
     own = rows[rows["primary"]] if rows["primary"].any() else rows
     row = own.iloc[-1].to_dict()
     rate = 1e9 / row["trial_ns"]
@@ -394,6 +398,7 @@ def estimated_against_exact(
     w = frames.weights[
         (frames.weights["method"] == method[0]) & (frames.weights["code"] == method[1])
     ]
+    # thousands of points as pixels: as outlines the file would be megabytes
     many = len(w) > 200
     axis.errorbar(
         w[exact],
@@ -481,6 +486,7 @@ def timeline(frames: Frames) -> Figure | None:
     end = trace["end_ns"].max()
     ended = trace[trace["trial"] == 0]
     measured = ended[ended["phase"] >= 0]["end_ns"].max()
+    # the first word on the bus after the last evaluation of the trial
     sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
     margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
     figure = Figure(figsize=(10, 1.2 + 0.5 * len(lanes)), layout="constrained")
@@ -546,6 +552,7 @@ def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> 
     left = np.zeros(len(names))
     most = np.sum(list(causes.values()), axis=0).max()
     for (cause, spent), colour in zip(causes.items(), COLOURS, strict=False):
+        # what is too thin to be seen has no place in the legend
         seen = spent.max() > 0.003 * most
         axis.barh(
             range(len(names)),

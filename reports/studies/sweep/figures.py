@@ -95,6 +95,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
             and len(means) > 0
             and bool((means > 0).all())
         )
+        # errors fall by powers; a cosine is never on a logarithmic scale
         logarithmic &= is_logarithmic(means) or means_of(frames).less_is_better(measure)
         floor = _floor(part) if logarithmic else -np.inf
         for i, line in enumerate(lines):
@@ -183,6 +184,7 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
         ], False
     name = own_series(frames, list(apart))
     groups = list(apart[name].groupby(others, sort=False, observed=True))
+    # more lines than eyes can follow
     if len(groups) > LINES_SHOWN:
         return [Line(plain(label(frames, "", name)), COLOURS[3], "o", apart[name])], True
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(groups)))
@@ -218,6 +220,7 @@ def _draw(
     )
     known = np.isfinite(low) & np.isfinite(high)
     many = len(x) > MANY
+    # an interval may reach to 0 or below, which a logarithmic axis has not
     low = np.maximum(low, floor)
     predicted = np.where(predicted > floor, predicted, np.nan)
     if joined:
@@ -252,6 +255,7 @@ def _without_off(frames: Frames, key: str, own: pd.DataFrame) -> pd.DataFrame:
 def _scale(frames: Frames, axis: Axes, key: str, x: np.ndarray) -> None:
     if is_logarithmic(x) and key not in evenly_drawn(frames):
         if (x == 0).any():
+            # 0 is among the values: linear below the smallest other one
             axis.set_xscale("symlog", linthresh=float(x[x > 0].min()))
         else:
             axis.set_xscale("log")
@@ -314,6 +318,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
         low = finite.min()
         high = finite.max()
         if is_cosine:
+            # rounding would else be spread over all colours
             low = min(low, high - LEAST_SPAN)
         norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
         if grid := _is_grid(own, first, second):
@@ -382,6 +387,7 @@ def _write_values(axis: Axes, field: np.ndarray, norm: Normalize) -> None:
                 if close
                 else f"{value:.2g}"
             )
+            # viridis is dark below
             colour = "white" if norm(value) < 0.6 else "black"
             axis.text(
                 column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=colour
@@ -400,6 +406,7 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
     ]
     cells = cells[[has_table(frames, cell, table) for cell in cells["cell"]]]
     if len(cells) and len(keys) > 1:
+        # of a grid one line along the first key
         held = cells[(cells[keys[1:]] == cells[keys[1:]].iloc[0]).all(axis=1)]
         cells = held if len(held) > 1 else cells
     cells = cells.iloc[
@@ -407,6 +414,7 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
     ]
     numbers = [int(cell) for cell in cells["cell"]]
     runs = []
+    # all cells that are wanted in one reading
     found = run_table(frames, table, numbers)
     for number, (_, cell) in zip(numbers, cells.iterrows(), strict=True):
         own = {"summary": frames.summary, table: found}

@@ -72,6 +72,7 @@ def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, .
     """That of the experiment's own method, or of the chip with all its imperfections, where
     there are several.
     """
+    # where method or code is varied, the own one is "as varied"
     if "primary" in frames.summary:
         rows = frames.summary[frames.summary["primary"]]
         varied = dict.fromkeys(varied_names(frames.summary, frames.provenance["varied"]), VARIED)
