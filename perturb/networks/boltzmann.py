@@ -26,12 +26,13 @@ from perturb.checks import as_floats, as_weights, integer, positive, read_only_c
 from perturb.errors import InputError
 from perturb.kernels.graph import machine_errors
 from perturb.networks.cache import Cached
+from perturb.networks.enumeration import MAX_UNITS, Enumerated
 from perturb.networks.gibbs import Sampled, SampledDivergence, sampled
 from perturb.networks.losses import softmax
 from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_states
 
 Array = np.ndarray
-MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table
 
 
 class Boltzmann:
@@ -107,8 +108,10 @@ class Boltzmann:
         self.n_inputs, self.n_outputs = 0, self.n_visible
         self.error = "divergence"
         self.n_units = self.n_visible + self.n_hidden
-        # i < j in the order of w: (0, 1), (0, 2), ..., (1, 2), ...
-        self.pairs = np.triu_indices(self.n_units, 1)
+        self.enumerated = Enumerated(
+            self.n_visible, self.n_hidden, self.temperature, self.values, sign
+        )
+        self.pairs = self.enumerated.pairs
         self.n_weights = len(self.pairs[0]) + self.n_units
 
     def init(self, seed: int) -> Array:
@@ -152,8 +155,6 @@ class Boltzmann:
         """
         return BoltzmannObjective(self, data)
 
-    # ---- exact, by enumeration
-
     def states(self, n: int) -> Array:
         """All states of some neurons.
 
@@ -167,8 +168,7 @@ class Boltzmann:
         array of shape (2^n, n)
             Neuron 0 is the highest bit.
         """
-        bits = np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1
-        return np.where(bits, self.values[1], self.values[0])
+        return self.enumerated.states(n)
 
     def p(self, w: Array) -> Array:
         """p_ij, the mean of s_i s_j (and of s_i).
@@ -186,7 +186,9 @@ class Boltzmann:
         -----
         Cost: 2^n_units states.
         """
-        return self._expect(self._free(self._energy(as_weights("w", w, self.n_weights))))
+        return self.enumerated.expect(
+            self.enumerated.free(self.enumerated.energy(as_weights("w", w, self.n_weights)))
+        )
 
     def R_p(self, w: Array, v: Array) -> Array:
         """R{p_ij} = (p_ij <D> - <s_i s_j D>) / T along v.
@@ -200,8 +202,10 @@ class Boltzmann:
         -------
         array of shape (n,)
         """
-        P = self._free(self._energy(as_weights("w", w, self.n_weights)))
-        return self._R_expect(P, P.sum(), self._energy(as_weights("v", v, self.n_weights)))
+        P = self.enumerated.free(self.enumerated.energy(as_weights("w", w, self.n_weights)))
+        return self.enumerated.R_expect(
+            P, P.sum(), self.enumerated.energy(as_weights("v", v, self.n_weights))
+        )
 
     def probabilities(self, w: Array) -> Array:
         """P(visible state).
@@ -214,63 +218,9 @@ class Boltzmann:
         -------
         array of shape (2^n_visible,)
         """
-        return self._free(self._energy(as_weights("w", w, self.n_weights))).sum(1)
-
-    def _energy(self, w: Array) -> Array:
-        """E_a (or D_a, of v) for visible and hidden states, shape (2^n_visible, 2^n_hidden)."""
-        if self.n_units > MAX_UNITS:
-            raise InputError(
-                f"{self.n_units} neurons have too many states to enumerate (limit {MAX_UNITS}): use"
-                " sample()"
-            )
-        # upper triangle only: each pair counts once in s'Ws
-        W = np.zeros((self.n_units, self.n_units))
-        W[self.pairs] = w[: len(self.pairs[0])]
-        bias, m = w[len(self.pairs[0]) :], self.n_visible
-        s, h = self.states(m), self.states(self.n_hidden)
-        # s_i s_j w_ij within the visible neurons and within the hidden ones, with their biases
-        within = [
-            ((x @ part) * x).sum(1) + x @ b
-            for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))
-        ]
-        # the last term is between visible and hidden neurons: (2^m, m) (m, hidden) (hidden,
-        # 2^hidden)
-        return self.sign * (within[0][:, None] + within[1] + s @ W[:m, m:] @ h.T)
-
-    def _free(self, energy: Array) -> Array:
-        return softmax(-energy.ravel() / self.temperature).p.reshape(energy.shape)
-
-    def _expect(self, Q: Array) -> Array:
-        """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, Q over (visible, hidden)."""
-        s, h, m = self.states(self.n_visible), self.states(self.n_hidden), self.n_visible
-        q_s, q_h = Q.sum(1), Q.sum(0)
-        second = np.empty((self.n_units, self.n_units))
-        # marginals are enough within a layer; between layers it takes all of Q
-        second[:m, :m], second[m:, m:], second[:m, m:] = (
-            (s.T * q_s) @ s,
-            (h.T * q_h) @ h,
-            s.T @ Q @ h,
+        return self.enumerated.free(self.enumerated.energy(as_weights("w", w, self.n_weights))).sum(
+            1
         )
-        return np.concatenate([second[self.pairs], q_s @ s, q_h @ h])
-
-    def _R_expect(self, Q: Array, within: Array, D: Array) -> Array:
-        # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the
-        # free phase, over all; D less that of the likeliest state, so that nothing cancels where
-        # its probability is nearly 1
-        # D less a constant: <D> - D does not change, and its digits do not cancel
-        if np.ndim(within) == 0:
-            D = D - D.flat[Q.argmax()]
-        else:
-            D = D - np.take_along_axis(D, Q.argmax(1)[:, None], 1)
-        # <D>, within each visible state (0 for those that the data do not have), or over all states
-        mean = (
-            (Q * D).sum() / within
-            if np.ndim(within) == 0
-            else ((Q * D).sum(1) / np.where(within > 0, within, 1.0))[:, None]
-        )
-        return self._expect(Q * (mean - D)) / self.temperature
-
-    # ---- sampled
 
     def sample(
         self,
@@ -334,7 +284,7 @@ class Boltzmann:
                     f"clamped has shape {state.shape}: give one visible state, of shape"
                     f" ({self.n_visible},)"
                 )
-            held[: self.n_visible] = self._observed(state[None])[0]
+            held[: self.n_visible] = as_states(state[None], self.n_visible, self.values)[0]
         n_pairs, symmetric = len(self.pairs[0]), []
         for weights in (w, v):
             matrix = np.zeros((self.n_units, self.n_units))
@@ -354,20 +304,6 @@ class Boltzmann:
             burn_in,
             sweeps,
         )
-
-    def _observed(self, states: Array) -> Array:
-        if (
-            states.ndim != 2
-            or not len(states)
-            or states.shape[1] != self.n_visible
-            or not np.isin(states, self.values).all()
-        ):
-            low, high = self.values
-            raise InputError(
-                f"visible states have shape {states.shape}: give one row or more of"
-                f" {self.n_visible} entries {low:g} or {high:g}"
-            )
-        return states
 
 
 class BoltzmannObjective(Objective):
@@ -406,7 +342,7 @@ class BoltzmannObjective(Objective):
                 1,
             )
         else:
-            self.observed = network._observed(data)
+            self.observed = as_states(data, network.n_visible, network.values)
             self.n_patterns = len(self.observed)
             # each different state is computed once, however often it was seen
             self.states, self._which, counts = np.unique(
@@ -438,7 +374,7 @@ class BoltzmannObjective(Objective):
         return BoltzmannObjective(self.network, self.observed[rows], self.entropy)
 
     def pattern_errors(self, w: Array) -> Array:
-        log_p = self._log_p(self.network._energy(as_weights("w", w, self.n_weights)))
+        log_p = self._log_p(self.network.enumerated.energy(as_weights("w", w, self.n_weights)))
         if self.observed is None:
             # KL = sum p log p - sum p log P(visible)
             return np.array([self.entropy - self.shares @ log_p[self._places]])
@@ -469,29 +405,28 @@ class BoltzmannObjective(Objective):
         return self._both_phases(w).g.copy()
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        net = self.network
+        net, states = self.network, self.network.enumerated
         clamped, free, E, g = self._both_phases(w)
         HV = np.empty_like(V)
         for column, v in enumerate(V.T):
-            D = net._energy(v)
+            D = states.energy(v)
             # z = (R{p} clamped - R{p} free) / T: clamped within each pattern, free over all states
-            difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(
-                free, free.sum(), D
-            )
+            of_data = states.R_expect(clamped, self.distribution, D)
+            difference = of_data - states.R_expect(free, free.sum(), D)
             HV[:, column] = net.sign * difference / net.temperature
         return E, g.copy(), HV
 
     def _phases(self, w: Array) -> "_Phases":
-        net = self.network
-        energy = net._energy(w)
+        net, states = self.network, self.network.enumerated
+        energy = states.energy(w)
         # hidden given visible times the data's, and the model's own
         given = softmax(-energy / net.temperature).p
-        clamped, free = self.distribution[:, None] * given, net._free(energy)
+        clamped, free = self.distribution[:, None] * given, states.free(energy)
         E = float(self.entropy - self.shares @ self._log_p(energy)[self._places])
         # data less model, without a difference where both are 1
         model, d = softmax(logsumexp(-energy / net.temperature, axis=1)), self.distribution
         difference = (d * model.not_p - (1.0 - d) * model.p)[:, None] * given
-        return _Phases(clamped, free, E, net.sign * net._expect(difference) / net.temperature)
+        return _Phases(clamped, free, E, net.sign * states.expect(difference) / net.temperature)
 
     def sample(
         self,

@@ -51,3 +51,21 @@ def as_patterns(
         )
     # what is cached at w holds for these data alone, so that nobody may change them
     return read_only_copy(x), read_only_copy(target)
+
+
+def as_states(states: Array, n_visible: int, values: tuple[float, float]) -> Array:
+    """Visible states of a Boltzmann machine, (S, n_visible), each entry one of two values, or
+    InputError.
+    """
+    if (
+        states.ndim != 2
+        or not len(states)
+        or states.shape[1] != n_visible
+        or not np.isin(states, values).all()
+    ):
+        low, high = values
+        raise InputError(
+            f"visible states have shape {states.shape}: give one row or more of {n_visible}"
+            f" entries {low:g} or {high:g}"
+        )
+    return states

@@ -3,7 +3,7 @@
 import numpy as np
 
 from perturb.errors import InputError, choose, shown
-from perturb.networks.boltzmann import MAX_UNITS
+from perturb.networks.enumeration import MAX_UNITS
 from sims.data.datasets import DATASETS, Array, Data
 from sims.data.files import read_patterns
 

@@ -12,6 +12,7 @@ from reports.store.commands import ranges
 from reports.studies import view_of
 
 EXACT = ("exact",)  # the control of a training
+LINES_SHOWN = 8  # in one figure: more cannot be told apart
 
 
 def swept(frames: Frames) -> Swept:
