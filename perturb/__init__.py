@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from perturb.errors import InputError
+from perturb.networks.kinds import KINDS
 
 if TYPE_CHECKING:
     from perturb import curvature as curvature
@@ -35,14 +36,10 @@ if TYPE_CHECKING:
 
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
 _MODULES = ("curvature", "theory", "training")
-_HOME = {
+_HOME = {kind.name: kind.module for kind in KINDS.values()} | {
     "add_activation": "networks.activations",
     "add_error": "networks.losses",
-    "Boltzmann": "networks.boltzmann",
-    "DAG": "networks.dag",
-    "MLP": "networks.mlp",
     "Objective": "networks.objective",
-    "Recurrent": "networks.recurrent",
     "CODES": "trial.codes",
     "Code": "trial.code",
     "lfsr": "trial.codes",

@@ -92,6 +92,7 @@ def between_0_and_1(name: str, value: Any) -> float:
 
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """`value` as an int in least..most, or InputError."""
+    # True is an int for Python, and a mistake here
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not (whole and least <= value and (most is None or value <= most)):
         limits = (
@@ -106,6 +107,7 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
 def _number(
     name: str, value: Any, least: float, below: float, kind: str, open_below: bool = False
 ) -> float:
+    # NaN compares false with everything, and so is refused
     real = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
     if real and least <= value < below and not (open_below and value == least):
         return float(value)

@@ -47,6 +47,7 @@ class _Entries:
             return None
         except OSError as error:
             return _say(path, f"cannot be read ({error.strerror})")
+        # before anything is unpickled
         if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
             return _say(path, "is damaged")
         of, data = pickle.loads(content[DIGEST:])
@@ -60,6 +61,7 @@ class _Entries:
         try:
             with open(part, "xb") as file:
                 file.write(hashlib.sha256(content).digest() + content)
+            # another process may store the same entry: whichever is last wins, and both are whole
             os.replace(part, path)
         except OSError as error:
             with suppress(OSError):

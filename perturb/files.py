@@ -59,7 +59,9 @@ def open_regular(path: str | os.PathLike[str], most: int = sys.maxsize) -> Buffe
     grow (/proc, logs): read at most `most + 1` bytes of it.
     """
     descriptor = os.open(
-        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        # without waiting for the writer of a pipe; bytes as they are, on Windows too
+        path,
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0),
     )
     try:
         found = os.fstat(descriptor)
@@ -96,6 +98,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     It has the permissions that any new file of the user gets (umask), as `open` gives them and
     `tempfile` does not.
     """
+    # beside it: a file can be renamed into its place within one file system only
     part = path.parent / f".{secrets.token_hex(8)}.tmp"
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
@@ -114,6 +117,7 @@ def write_whole(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
             file.write(content)
+        # the new name is on the disk only once its folder is
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -55,6 +55,7 @@ def derive_seed(root: int, purpose: str, *indices: int) -> int:
     4073741430956291298
     """
     integer("seed", root, 0, 2**64 - 1)
+    # neither digits nor a slash: different arguments can then never be the same text
     if not (purpose.isascii() and purpose.isalpha() and purpose.islower()):
         raise InputError(
             f"purpose = {purpose!r} must be a word in lower-case letters, such as 'repeat'"

@@ -29,6 +29,7 @@ def plain(value: object) -> Any:
             parsed = tomllib.loads(f"value = {value}")
         except (ValueError, RecursionError):
             return value
+        # a text with a line end may hold more than one key: then it was no value
         return parsed["value"] if len(parsed) == 1 else value
     return value
 
@@ -41,11 +42,13 @@ def toml(key: str, value: Any) -> str:
     InputError
         If it has no place in a TOML file.
     """
+    # before int, which True is too
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
+        # a text needs quotes only where TOML would take it for something else
         return value if plain(value) == value and value.isprintable() else _quoted(value)
     if isinstance(value, list):
         return f"[{', '.join(_inner(key, entry) for entry in value)}]"

@@ -19,4 +19,5 @@ def n_threads() -> int:
                 " unset it"
             )
         return int(given)
+    # of a container or a job, less than the machine has
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

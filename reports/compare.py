@@ -35,6 +35,7 @@ def compare(a: Frames, b: Frames) -> tuple[list[str], list[Table]]:
             raise InputError(
                 f"{frames.directory}: holds no summary: it ended too early to be compared"
             )
+    # a run and a sweep of one study differ too: their frames are of different points
     studies = [(frames.view.kind[1], frames.experiment["study"]) for frames in (a, b)]
     if studies[0] != studies[1]:
         one, other = (f"a {kind} of {study}" for kind, study in studies)
@@ -54,6 +55,7 @@ def _equality(a: Frames, b: Frames) -> str:
         frames.summary.drop(columns=[c for c in OF_THIS_COMPUTER if c in frames.summary])
         for frames in (a, b)
     )
+    # as texts: NaN equals NaN, and a number all of its digits
     if list(one.columns) == list(other.columns) and one.astype(str).equals(other.astype(str)):
         return "The results are the same, to the last bit."
     return f"A has {len(one)} rows of results and B has {len(other)}; they differ."
@@ -75,6 +77,7 @@ def _differing(a: Frames, b: Frames) -> Table:
             "-" if of.get(key) in (None, []) else json.dumps(of[key], default=str)
             for of in (one, other)
         )
+        # as JSON: 1 and 1.0 are different settings, and so they look
         if before != after:
             called = key.removeprefix("experiment.").removeprefix("versions.")
             rows.append((called, _cut(before), _cut(after)))
@@ -104,6 +107,7 @@ def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:
     if "measure" in a.summary:
         return [_facts(a, b, sentences)]
     identity = list(study.identity)
+    # rows of the same thing; what only one has is said, and left out
     both = a.summary.merge(b.summary, on=identity, suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
     columns = {"of": OF}
@@ -136,7 +140,9 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
     one, other = _one_chip(a.summary, b.summary)
     both = one.merge(other, on=["subject", "measure"], suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
+    # infinity less infinity is no number, but equal values differ by 0
     gap = (both["value_B"] - both["value_A"]).where(both["value_A"] != both["value_B"], 0.0)
+    # two independent runs
     error = pd.Series(np.hypot(both["stderr_A"], both["stderr_B"]))
     rows = both.assign(
         fact=[a.fact_name(row) for row in both.to_dict("records")],
@@ -222,6 +228,7 @@ def _thresholds(a: Frames, b: Frames) -> list[Table]:
         for name in one
         if name in other and (name in IDENTITY or name in a.provenance["varied"])
     ]
+    # as texts: categories of two sweeps are of two types
     both = one.astype({name: str for name in by}).merge(
         other.astype({name: str for name in by}), on=[*by, "key", "wanted"]
     )

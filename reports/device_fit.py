@@ -1,21 +1,33 @@
 """A device that was fitted to pulse responses: its figure, its printed tables, its files."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
+from rich.console import Console
 
+from reports.columns import Table, named
 from reports.escape import plain
 from reports.exporters import Content, write_all
 from reports.figures import COLOURS, INK, finished, png, svg
-from reports.formats import number
-from reports.table import say_line
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from reports.formats import fixed
+from reports.table import print_tables, say_line
 
 CELLS_SHOWN = 6
+MODELS = {
+    "model": named("model"),
+    "noise": named("noise of pulses"),
+    "slopes": named("slopes"),
+    "bic": named("BIC above the least"),
+    "verdict": named("verdict"),
+}
+PARAMETERS = {
+    "key": named("parameter"),
+    "value": named("value", partial(fixed, spec=".4g")),
+    "stderr": named("standard error"),
+    "meaning": named("meaning"),
+}
 
 
 def device_fit(
@@ -55,6 +67,7 @@ def device_fit(
                 alpha=0.5,
                 rasterized=len(own) > 500,
             )
+    # what is expected is shown for one sequence: lines of all would hide the points
     first = readings[
         (readings["device"] == cells[0]) & (readings["sequence"] == readings["sequence"].iloc[0])
     ]
@@ -100,35 +113,19 @@ def device_fit(
 
 
 def print_device_fit(
-    description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: "Console"
+    description: str, models: pd.DataFrame, parameters: pd.DataFrame, console: Console
 ) -> None:
     """Print what a fit to pulse responses found: the models tried, best first, and the
     parameters of the one chosen.
     """
-    from rich import box
-    from rich.table import Table
-
     say_line(console, description)
-    console.print()
-    tried = Table(
-        "model", "noise of pulses", "slopes", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
-    )
-    tried.add_column("BIC above\nthe least", justify="right")
-    tried.add_column("verdict")
-    least = models["bic"].min()
-    for row in models.to_dict("records"):
-        tried.add_row(
-            row["model"], row["noise"], row["slopes"], number(row["bic"] - least), row["verdict"]
-        )
-    console.print(tried)
-    found = Table("parameter", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    found.add_column("value", justify="right")
-    found.add_column("standard\nerror", justify="right")
-    found.add_column("meaning")
-    for row in parameters.to_dict("records"):
-        found.add_row(row["key"], f"{row['value']:.4g}", number(row["stderr"]), row["meaning"])
-    console.print()
-    console.print(found)
+    # only differences of BIC mean anything
+    tried = models.assign(bic=models["bic"] - models["bic"].min())
+    shown = [
+        Table("Models", "", tried, MODELS),
+        Table("Parameters", "", parameters, PARAMETERS, explained="meaning"),
+    ]
+    print_tables(shown, console)
 
 
 def export_device_fit(

@@ -38,6 +38,7 @@ def latex(text: object) -> str:
     """For LaTeX, outside comments. A bracket or star in front would be taken for an argument of
     the line end before it.
     """
+    # sign by sign: what one replacement writes is not replaced again
     escaped = "".join(LATEX.get(sign, sign) for sign in line(text))
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped
 
@@ -61,6 +62,7 @@ def code(text: object) -> str:
     """For Markdown, as code: between more backticks than stand together in it; on lines of its
     own if it has several.
     """
+    # CommonMark: a fence of n backticks is ended by n alone
     text = str(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     if text != line(text):

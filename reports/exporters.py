@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
+from pyarrow.csv import WriteOptions, write_csv
+from pyarrow.parquet import ParquetWriter
 
 from perturb.errors import InputError, choose
 from perturb.files import whole
+from reports.figures import png, svg
 from reports.frames import Frames
 from reports.loading import load
+from reports.page import html
+from reports.table import latex, markdown
 
 LARGEST_IN_EXCEL = 10**15  # it keeps fifteen digits
 PICTURES = ("svg", "png")
@@ -28,16 +35,15 @@ Content = bytes | Callable[[BinaryIO], None]  # of a file, or what writes it, pa
 
 
 def _csv(frames: Frames) -> dict[str, Content]:
+    """Every table, NAME.csv."""
     return {f"{name}.csv": partial(_write_csv, frames, name) for name in frames.tables}
 
 
 def _write_csv(frames: Frames, name: str, file: BinaryIO) -> None:
     """By Arrow, which is ten times as fast as pandas; every number comes back to the same bits."""
-    import pyarrow as pa
-    from pyarrow.csv import WriteOptions, write_csv
-
     options = WriteOptions(include_header=False, quoting_style="needed")
     for i, part in enumerate(frames.parts(name)):
+        # Arrow quotes every name of a column, pandas none that needs no quotes
         if i == 0:
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(part.columns)
@@ -60,9 +66,6 @@ def _write_csv(frames: Frames, name: str, file: BinaryIO) -> None:
 
 def _arrow(part: pd.DataFrame):
     """As a table of Arrow, texts as texts."""
-    import pyarrow as pa
-    import pyarrow.compute
-
     table = pa.Table.from_pandas(part, preserve_index=False).replace_schema_metadata()
     for j, column in enumerate(table.columns):
         if pa.types.is_dictionary(column.type):
@@ -71,8 +74,8 @@ def _arrow(part: pd.DataFrame):
 
 
 def _excel(frames: Frames) -> dict[str, Content]:
-    """CSV that Excel reads as it is meant: marked as UTF-8; no text taken for a formula; no
-    digit of a seed lost.
+    """Every table as CSV that Excel reads as it is meant, NAME.excel.csv: marked as UTF-8; no
+    text taken for a formula; no digit of a seed lost.
     """
     found: dict[str, Content] = {}
     for name, table in frames.tables.items():
@@ -80,6 +83,7 @@ def _excel(frames: Frames) -> dict[str, Content]:
         for column in text.columns:
             if text[column].dtype == object or pd.api.types.is_string_dtype(text[column]):
                 text[column] = text[column].map(_harmless)
+            # as a formula that gives a text: Excel would round a number of more digits
             elif text[column].dtype.kind in "iu" and (text[column].abs() >= LARGEST_IN_EXCEL).any():
                 text[column] = text[column].map('="{}"'.format)
         found[f"{name}.excel.csv"] = text.to_csv(index=False, lineterminator="\r\n").encode(
@@ -98,13 +102,13 @@ def _harmless(value: object) -> object:
 
 
 def _parquet(frames: Frames) -> dict[str, Content]:
+    """Every table, NAME.parquet."""
     return {f"{name}.parquet": partial(_write_parquet, frames, name) for name in frames.tables}
 
 
 def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
-    from pyarrow.parquet import ParquetWriter
-
     parts = map(_arrow, frames.parts(name))
+    # the schema is that of the first part; later parts are cast to it
     first = next(parts)
     schema = first.schema
     for j, field in enumerate(schema):
@@ -118,26 +122,22 @@ def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
 
 
 def _markdown(frames: Frames) -> dict[str, Content]:
-    from reports.table import markdown
-
+    """Results and tables, report.md."""
     return {"report.md": markdown(frames).encode()}
 
 
 def _latex(frames: Frames) -> dict[str, Content]:
-    from reports.table import latex
-
+    """Tables for LaTeX, report.tex."""
     return {"report.tex": latex(frames).encode()}
 
 
 def _png(frames: Frames) -> dict[str, Content]:
-    from reports.figures import png
-
+    """Every plot, NAME.png."""
     return {f"{name}.png": png(figure) for name, (figure, _) in frames.view.figures(frames).items()}
 
 
 def _svg(frames: Frames) -> dict[str, Content]:
-    from reports.figures import svg
-
+    """Every plot, NAME.svg."""
     return {
         f"{name}.svg": svg(figure, name).encode()
         for name, (figure, _) in frames.view.figures(frames).items()
@@ -145,8 +145,7 @@ def _svg(frames: Frames) -> dict[str, Content]:
 
 
 def _html(frames: Frames) -> dict[str, Content]:
-    from reports.page import html
-
+    """One page with everything in it, report.html, which needs no network."""
     return {"report.html": html(frames).encode()}
 
 
@@ -175,9 +174,7 @@ def export(
     directory : str or Path
         Of the run or the sweep.
     formats : str or iterable of str
-        Of html (report.html, one self-contained page with plots), csv and parquet (every table),
-        excel (CSV that Excel reads), md (report.md), tex (report.tex, tables for LaTeX), png and
-        svg (every plot).
+        Keys of `reports.exporters.FORMATS`, whose functions say what each writes.
     out : str or Path, optional
         A directory, made if missing. By default the run's own, whose stored files are left as they
         are.
@@ -211,6 +208,7 @@ def export(
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
     frames = load(directory, wanted)
     target = frames.directory if out is None else Path(out)
+    # what the run itself has stored is never written over
     inside = target.exists() and target.samefile(frames.directory)
     written: dict[str, None] = {}
     for (
@@ -259,8 +257,6 @@ def plot(
         If the kind or the format is unknown (it lists those that there are), the run cannot be
         read, or the place cannot be written.
     """
-    from reports.figures import png, svg
-
     choose("format", format, dict.fromkeys(PICTURES))
     frames = load(directory)
     drawn = frames.view.figures(frames)

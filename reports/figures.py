@@ -42,6 +42,7 @@ def finished(figure: Figure) -> Figure:
 
 def svg(figure: Figure, name: str) -> str:
     """The figure as a file; the same figure gives the same text."""
+    # a salt and no date: identifiers, and so the bytes, are the same every time
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         text = io.StringIO()
         figure.savefig(text, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
@@ -62,6 +63,7 @@ def svg_element(figure: Figure, name: str, description: str) -> str:
 def png(figure: Figure) -> bytes:
     """The figure on white, as a file."""
     picture = io.BytesIO()
+    # a picture may be put on any ground
     figure.patch.set_alpha(1.0)
     figure.savefig(picture, format="png", dpi=150, facecolor="white")
     return picture.getvalue()

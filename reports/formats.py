@@ -75,6 +75,7 @@ def si(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "-"
     prefixes = {1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
+    # 0.9995 and not 1: 0.9996e-3 is shown with three digits as 1.00 m, not as 1000 u
     scale = (
         next((scale for scale in prefixes if abs(value) >= 0.9995 * scale), 1e-12) if value else 1.0
     )
@@ -107,6 +108,7 @@ def number(value: float) -> str:
     """Three significant digits, '-' where unknown."""
     if not math.isfinite(value):
         return "-"
+    # .3g would write 1234 as 1.23e+03
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e5 else f"{value:.3g}"
 
 

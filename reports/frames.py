@@ -31,6 +31,7 @@ class LateTables(Mapping[str, pd.DataFrame]):
         self._names = [*ready, *late]
 
     def __getitem__(self, name: str) -> pd.DataFrame:
+        # once, and kept
         if name not in self._ready and name in self.late:
             self._ready[name] = pd.concat(self.late[name](), ignore_index=True)
         return self._ready[name]
@@ -158,6 +159,7 @@ class Frames:
     means: Any = None
 
     def __getattr__(self, name: str) -> pd.DataFrame:
+        # __dict__, not self.tables: a frame that is being unpickled has none yet
         if name in self.__dict__.get("tables", {}):
             return self.tables[name]
         if more := self.__dict__.get("more"):
@@ -178,6 +180,7 @@ class Frames:
             yield from self.tables.late[name]()
             return
         table = self.tables[name]
+        # at least one part, so that an empty table has its header
         for start in range(0, max(len(table), 1), ROWS):
             yield table.iloc[start : start + ROWS]
 
@@ -212,6 +215,8 @@ class Frames:
         reached.
         """
         rows = self.summary[self.summary["primary"]]
+        # the order of the summary is that of METHODS: in a partial run the own one may not be
+        # reached
         row = (rows if len(rows) else self.summary).iloc[-1]
         return row["method"], row["code"]
 

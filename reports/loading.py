@@ -11,6 +11,7 @@ from reports.frames import CATEGORIES, Frames
 from reports.store.run_directory import read_run
 from reports.store.sweep_database import FILE
 from reports.studies import view_of
+from reports.studies.sweep.loading import load as load_sweep
 
 
 def of_run(
@@ -63,8 +64,6 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
             " ... --out DIR)"
         )
     if (directory / FILE).exists():
-        from reports.studies.sweep.loading import load as load_sweep
-
         return load_sweep(directory, wanted)
     if wanted is not None:
         raise InputError(
@@ -87,6 +86,7 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
             raise InputError(
                 f"{path}: has no column {missing[0]}: damaged: run the experiment again"
             )
+        # as categories they take a fraction of the memory, and keep their order
         tables[name] = tables[name].astype(
             {column: "category" for column in CATEGORIES if column in columns}
         )

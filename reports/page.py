@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from reports.figures import svg_element
 from reports.frames import Frames
-from reports.table import html_table, sort_values
+from reports.table import html_table, meanings, sort_values
 
 
 def html(frames: Frames) -> str:
@@ -16,6 +16,7 @@ def html(frames: Frames) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (files("reports") / "page.html").read_text(encoding="utf-8")
     )
+    # tables and figures are made once, and written where the template wants them
     view = frames.view
     tables = [(table, html_table(table), sort_values(table)) for table in view.tables(frames)]
     drawn = view.figures(frames)
@@ -35,5 +36,5 @@ def html(frames: Frames) -> str:
         first=view.before_figures(frames),
         provenance=frames.provenance,
         versions=json.dumps(frames.provenance, indent=2),
-        columns=list(frames.columns.items()),
+        meanings=[(table, html_table(table)) for table in meanings(frames)],
     )

@@ -84,6 +84,8 @@ class Means:
         self._keys = list(keys)
         self.by = [*keys, *study.identity]
         self._summary, self._numbers = _distinguished(summary, keys, study)
+        # the number of the group of every row: grouping by all keys anew for each measure would be
+        # slow
         self._group = (
             self._summary.groupby(self.by, sort=False, observed=True, dropna=False)
             .ngroup()
@@ -120,16 +122,19 @@ class Means:
         least, most = (found.pop(name).to_numpy(float) for name in ("least", "most"))
         n = found["repeats"].to_numpy(float)
         with np.errstate(invalid="ignore"):  # of infinities
+            # nothing is known of the spread: no interval
             alike = (n < 2) | (most - least <= ROUNDING * np.maximum(np.abs(least), np.abs(most)))
             reach = np.where(alike, np.nan, t_reach(n) * found["sd"])
         found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
         if count := self._study.shares.get(measure):
             of = found[count] if count in self._keys else self._experiment.get(count)
             pin = PINNED[count]
+            # the same runs or dies in every repeat: counted once, not n times
             same = pin in self._keys or self._experiment.get(pin) is not None
             if of is not None:
                 _count(found, n == 1 if same else n > 0, of * n)
         found["low"], found["high"] = _possible(self.unit(measure), found)
+        # theory's own measure is a mean over repeats too, for starts and dies differ
         found["predicted"] = np.nan
         if (theory := self._study.theory.get(measure, "")) in self.measures:
             predicted = self._means(theory).set_index(self.by)["mean"]
@@ -165,12 +170,14 @@ class Means:
 def t_reach(n: Array) -> Array:
     """From a mean of n values to the end of its interval, in their standard deviations."""
     # stats.t.interval would be the same, but scipy.stats takes 50 MB and a second to load
+    # Student's quantile of n - 1 degrees of freedom, over sqrt(n)
     return stdtrit(np.maximum(n - 1, 1), 0.5 + CONFIDENCE / 2) / np.sqrt(np.maximum(n, 1))
 
 
 def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:
     """The intervals of shares, whose means are of so many runs or dies, are those of counts."""
     for row in np.flatnonzero(rows):
+        # a mean of shares times all of them is a whole number, but for rounding
         total = int(np.asarray(of)[row])
         found.loc[row, ["low", "high"]] = share_interval(
             round(found["mean"].iloc[row] * total), total
@@ -221,6 +228,7 @@ def _distinguished(
     """The summaries with the columns that distinguish their rows, and the names of those that are
     measured; of facts none.
     """
+    # a summary of facts has its numbers in rows
     if "measure" in summary:
         return summary, []
     for name in varied_names(summary, keys):
@@ -265,6 +273,7 @@ def thresholds(
             part[key].to_numpy(float),
             *(known[column].to_numpy(float) for column in known),
         )
+        # NaN meets nothing
         met = wanted.met(mean)
         edge, *ends = _threshold(x, mean, low, high, met, wanted)
         if whole:
@@ -280,16 +289,19 @@ def _threshold(
     x: Array, mean: Array, low: Array, high: Array, met: Array, wanted: Wanted
 ) -> tuple[str, float, float, float]:
     """edge, value, low, high of one curve."""
+    # met at both ends, or only between: there is no edge to give
     if met[0] == met[-1] and met.any() and not met.all():
         return "none", math.nan, math.nan, math.nan
     finite = mean[np.isfinite(mean)]
     rises = bool(
         finite.size and (finite[-1] > finite[0]) == wanted.at_least and finite[-1] != finite[0]
     )
+    # at all values or at none the trend decides on which side the edge lies
     smallest = bool(met[-1] and not met[0]) or (met[0] == met[-1] and rises)
     unsure = np.isfinite(mean) & np.isnan(
         low
     )  # a single repeat, or all alike: it may be met there, and may not
+    # an interval that is not known may reach anywhere
     worst, best = (-math.inf, math.inf) if wanted.at_least else (math.inf, -math.inf)
     worse, better = (low, high) if wanted.at_least else (high, low)
     worse = np.where(unsure, worst, worse)
@@ -303,6 +315,7 @@ def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool, last: bool = False
     """Up to where y, in straight lines over ascending x, meets what is wanted (smallest: from where
     on); inf beyond x. last: where it meets it for the last time.
     """
+    # the mirror image: from where on is up to where, seen from the other end
     if smallest:
         return -_edge(-x[::-1], y[::-1], wanted, False, last)
     met = wanted.met(y)
@@ -316,6 +329,7 @@ def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool, last: bool = False
         return math.inf
     if not math.isfinite(y[i]) or not math.isfinite(y[i + 1]):
         return float(x[i] if math.isfinite(y[i]) else x[i + 1])
+    # where the straight line between two values swept crosses what is wanted
     share = (wanted.value - y[i]) / (y[i + 1] - y[i])
     if is_logarithmic(np.abs(x)) and x[i] != 0 and x[i + 1] != 0:
         return float(x[i] * (x[i + 1] / x[i]) ** share)
@@ -326,6 +340,7 @@ def _whole(edge: float, smallest: bool) -> float:
     """The smallest integer not below an edge, or the largest not above it."""
     if not math.isfinite(edge):
         return edge
+    # 3.0000000001 is 3, not 4
     near = float(round(edge))
     return (
         near
@@ -350,6 +365,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, s
     """
     from scipy.stats import ttest_ind, ttest_rel  # much to load, and seldom needed
 
+    # one value per seed: seeds are what is independent
     a, b = (of.groupby("seed")["value"].mean().reset_index() for of in (a, b))
     pairs = a[["seed", "value"]].merge(b[["seed", "value"]], on="seed").dropna()
     if len(pairs) > 1 or len(pairs) == len(a) == len(b):
@@ -366,6 +382,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, s
         over = f"{len(x)}, {len(y)} runs"
         extent = np.ptp(x) + np.ptp(y) if min(len(x), len(y)) > 1 else 0.0
         middle = float(y.mean() - x.mean()) if min(len(x), len(y)) else math.nan
+    # all the same: a test would divide by zero
     if not extent > ROUNDING * np.abs([*x, *y, 0.0]).max():
         return middle, math.nan, math.nan, over
     low, high = test(y, x).confidence_interval(CONFIDENCE)

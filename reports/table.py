@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 from markupsafe import escape as escape_html
+from rich import box
+from rich.console import Console
+from rich.table import Table as Printed
+from rich.text import Text
 
 from reports import escape
 from reports.columns import Table, named, only
@@ -21,7 +25,6 @@ from reports.frames import Frames
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
-    from rich.console import Console
 
 
 ROWS_PRINTED = 100  # of a table, on the terminal
@@ -44,6 +47,7 @@ def sort_values(table: Table) -> str:
     found = []
     for name in table.columns:
         values = list(map(sort_value, table.frame[name]))
+        # nine digits are enough to sort by
         known = [None if math.isnan(value) else f"{value:.9g}" for value in values]
         found.append(known if any(known) else [])
     return json.dumps(found, separators=(",", ":"))
@@ -75,6 +79,7 @@ def html_table(table: Table) -> Markup:
 
 def latex_table(table: Table, label: str) -> str:
     """A table for LaTeX, over as many pages as it takes."""
+    # a column of sentences wraps, one of numbers does not
     widest = [max(map(len, cells)) for cells in zip(*rows_of(table), strict=True)]
     kinds = ["l", *"r" * (len(table.columns) - 1)]
     headings = dict(zip(table.columns, map(_below, table.headings), strict=True))
@@ -110,16 +115,13 @@ def markdown_table(table: Table) -> list[str]:
     return [lines[0], f"| {' | '.join(rule)} |", *lines[1:]]
 
 
-def print_tables(shown: Sequence[Table], console: "Console") -> None:
+def print_tables(shown: Sequence[Table], console: Console) -> None:
     """Print tables; of long ones the first rows."""
-    from rich import box
-    from rich.table import Table as Printed
-    from rich.text import Text
-
     for table in shown:
         printed = Printed(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
         names = list(table.columns)
         for i, (name, heading) in enumerate(zip(names, table.headings, strict=True)):
+            # what explains is put below the first column, where it has all the width
             if name != table.explained:
                 printed.add_column(
                     Text("\n".join(escape.line(heading).rsplit(" ", 1))),
@@ -141,7 +143,7 @@ def print_tables(shown: Sequence[Table], console: "Console") -> None:
             say_line(console, table.note, style="italic")
 
 
-def print_run(frames: Frames, console: "Console") -> None:
+def print_run(frames: Frames, console: Console) -> None:
     """Print the results of a run or a sweep; those of a run fit 80 columns."""
     say = partial(say_line, console)
     say(f"{frames.provenance['description']} (seed {frames.provenance['seed']})")
@@ -159,10 +161,8 @@ def print_run(frames: Frames, console: "Console") -> None:
         say(f"Warning: {text}")
 
 
-def say_line(console: "Console", text: str, style: str = "") -> None:
+def say_line(console: Console, text: str, style: str = "") -> None:
     """A line on the terminal, which no text can give orders."""
-    from rich.text import Text
-
     console.print(Text(escape.line(text)), style=style)
 
 
@@ -209,6 +209,15 @@ def latex(frames: Frames) -> str:
     return "\n".join(lines) + "\n"
 
 
+def meanings(frames: Frames) -> list[Table]:
+    """What the columns of every stored table mean, from their schema."""
+    shown = {name: named(name) for name in ("column", "meaning")}
+    return [
+        Table(name, "", pd.DataFrame(list(texts.items()), columns=list(shown)), shown)
+        for name, texts in frames.columns.items()
+    ]
+
+
 ERROR_BAR = named("standard error")
 
 
@@ -225,6 +234,7 @@ def facts(frames: Frames) -> Table:
 def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Table:
     """A row per fact, with its standard error and its interval; nothing where it is exact."""
     records = rows.to_dict("records")
+    # ErrorBar and the like are objects: pandas would take tuples apart
     frame = rows.assign(
         what=[frames.fact_name(row) for row in records],
         stderr=pd.Series(

@@ -35,6 +35,7 @@ def main() -> None:
         try:
             app()
         finally:
+            # here, where what goes wrong with the output still is answered below
             sys.stdout.flush()
     except InputError as error:
         say(f"perturb: {error}")
@@ -45,6 +46,7 @@ def main() -> None:
     except BrokenPipeError:
         close_output()  # the reader went away: say nothing more
     except OSError as error:
+        # of a named file, or another reason: a bug
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         close_output()

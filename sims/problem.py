@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
-from perturb.networks.objective import Objective
+from perturb.networks.objective import Network, Objective
 from reports.studies.facts import FACTS
 from sims.data.loading import load_data, load_states
 from sims.experiment.network import KINDS
@@ -44,6 +44,7 @@ class Interruptible(Objective):
     """
 
     def __init__(self, objective: Objective, should_stop: ShouldStop):
+        # what others ask of the network is answered by the plain one; only computing is watched
         self._plain = objective
         self._should_stop = should_stop
         self.n_weights = objective.n_weights
@@ -78,7 +79,7 @@ class Problem:
     the results begin that store what was done of long work; None stores nothing.
     """
 
-    network: Any
+    network: Network
     objective: Objective
     w: Array
     v: Array
@@ -92,9 +93,10 @@ def prepare(experiment: Setup) -> Problem:
     network = experiment.network.build()
     objective: Objective
     if KINDS[experiment.network.kind].states:
-        objective = network.objective(
-            load_states(experiment.data, network.n_visible, network.values)
-        )
+        values = experiment.network.values
+        assert values is not None  # such a kind has the key
+        states = load_states(experiment.data, network.n_outputs, values)
+        objective = network.objective(states)
     else:
         x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
         if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
@@ -122,14 +124,16 @@ def prepare(experiment: Setup) -> Problem:
 
 
 def warmed_up(
-    network: Any,
+    network: Network,
     objective: Objective,
     experiment: Setup,
     run: int = 0,
 ) -> Array:
     """The starting weights of a run, after the warm-up."""
     weights = experiment.weights
+    # a start of its own for every run, the first with the seed itself
     w = network.init(experiment.seeds_of(run)["start_seed"])
+    # a warm-up that diverges ends in one line, not in NumPy's warnings
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(weights.warmup_updates):
             w -= weights.warmup_rate * objective.gradient(w)
@@ -163,6 +167,7 @@ class Fact(NamedTuple):
 
 def facts(rows: Iterable[Fact]) -> pd.DataFrame:
     """The summary of a study that finds out facts."""
+    # integers among the values would make a column that changes its type from run to run
     numbers = ("value", "stderr", "low", "high")
     return pd.DataFrame(list(rows), columns=list(Fact._fields))[list(FACTS)].astype(
         dict.fromkeys(numbers, float)

@@ -128,6 +128,7 @@ def run_experiment(
             scratch or directory / run_directory.UNFINISHED,
         )
         if run.tables:
+            # an interrupted run with results is stored too; one without leaves no directory
             run.write(directory)
         return run
 
@@ -146,6 +147,7 @@ def _run(
     should_stop: Callable[[], bool],
     scratch: str | Path | None,
 ) -> Run:
+    # before anything is run: what does not fit together is said at once
     problem = prepare(experiment)
     if scratch is not None:
         problem = replace(problem, scratch=Path(scratch) / f".{experiment.name}")
@@ -170,6 +172,7 @@ def study_tables(
     except Stopped:
         return (tables if "summary" in tables else {}), INTERRUPTED
     except InputError as error:
+        # with a first result stored a later mistake costs the rest of the run only
         if "summary" not in tables:
             raise
         return tables, without_places(str(error))
@@ -187,7 +190,10 @@ def without_places(text: str) -> str:
         Path.home(),
     }
     for place in sorted(
-        (str(place) for place in places if place != Path(place.anchor)), key=len, reverse=True
+        # the longest first: a home directory may hold the others
+        (str(place) for place in places if place != Path(place.anchor)),
+        key=len,
+        reverse=True,
     ):
         text = text.replace(place + os.sep, "")
     return text
@@ -242,6 +248,7 @@ def origin() -> dict[str, Any]:
 def _git_state() -> dict[str, Any] | None:
     """Commit of the source tree this package runs from; None for an installed wheel."""
     here = Path(__file__).resolve().parents[1]
+    # no question to git where it would answer for a project that happens to lie above
     if not (here / ".git").exists():
         return None
     try:

@@ -104,6 +104,7 @@ def duration(seconds: float) -> str:
 
 def close_output() -> None:
     """What is still printed goes nowhere."""
+    # Python flushes what is left when it ends, and would fail once more
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -48,6 +48,7 @@ DONE = (
     "theory.learning_curves",
     "theory.perceptron",
     "theory.predictions",
+    "theory.rounding",
     "training.Batch",
     "training.Exact",
     "training.Plan",

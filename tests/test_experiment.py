@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import perturb
 from hardware.config import Table
 from hardware.device_params import DeviceParams
 from perturb import InputError
+from perturb.networks import kinds
 from perturb.settings import flat
 from perturb.training.plan import Plan
 from sims.data.datasets import DATASETS
@@ -23,6 +25,7 @@ from sims.experiment.loading import (
     load_experiment,
     parse_settings,
 )
+from sims.experiment.network import KINDS, _in_files
 from sims.experiment.schema import Measured
 from sims.experiment.templates import starter
 from sims.experiment.writing import to_toml
@@ -172,6 +175,21 @@ def test_a_mistake_in_any_kind_of_network_is_one_line(name, setting, message):
     with pytest.raises(InputError) as caught:
         prepare(load_experiment(name, parse_settings([setting])))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_kind_of_network_is_known_by_its_entry_alone():
+    class Ring:
+        def __init__(self, n_units, radius=..., step=0.25, external=None, matrix=None): ...
+
+    perturb.Ring = Ring
+    try:
+        found = _in_files(kinds.Kind("", "Ring", lambda n_units, **_: n_units, needed=("step",)))
+    finally:
+        del perturb.Ring
+    # radius and matrix are no keys of [network]; step must be given, external may be absent
+    assert found.keys == {"units": None, "step": None, "external": ...}
+    assert {kind.name for kind in kinds.KINDS.values()} <= set(perturb.__all__)
+    assert set(KINDS) == set(kinds.KINDS)
 
 
 def test_unknown_key_gets_a_close_match():

@@ -77,6 +77,8 @@ class Density:
         Estimated
             The mean over probes; its standard error is NaN for one probe.
         """
+        # q'f(H)q by quadrature, for q of length 1; times n it is x'f(H)x of a sign vector, mean tr
+        # f(H)
         each = self.n * (self.weights * f(self.nodes)).sum(1)
         stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
         return Estimated(float(each.mean()), stderr, self.n_products)
@@ -170,10 +172,12 @@ def eigenpairs(
     H = symmetric_operator("eigenpairs", objective, w)
     which = "largest" if which == "both" and k == 1 else which  # one pair has no two ends
     values, vectors, converged = np.zeros(0), np.zeros((n, 0)), False
+    # below, a Krylov space that fits k pairs is nearly all of R^n: diagonalise at once
     if n > max(2 * k + 1, 40):
         values, vectors, converged = _all_copies(
             H, k, which, tolerance, np.random.Generator(np.random.Philox(seed))
         )
+    # n products, of which there were more already, and no doubt is left
     if not converged and n <= DENSE:
         values, vectors = np.linalg.eigh(objective.hessian(w))
         H.n_products += n
@@ -181,6 +185,7 @@ def eigenpairs(
         values, vectors, converged = values[chosen], vectors[:, chosen], True
     ascending = np.argsort(values, kind="stable")
     values, vectors = values[ascending], vectors[:, ascending]
+    # measured with products of their own: what Lanczos believes of them is not what they are
     residuals = (
         np.linalg.norm(H @ vectors - vectors * values, axis=0) if len(values) else np.zeros(0)
     )
@@ -188,6 +193,7 @@ def eigenpairs(
 
 
 def _alternating(values: Array) -> Array:
+    # highest and lowest in turn; every entry occurs twice, and the first half is a permutation
     down = np.argsort(-values, kind="stable")
     return np.stack([down, down[::-1]], axis=1).ravel()[: down.size]
 
@@ -212,13 +218,17 @@ def _all_copies(
     found = _lanczos(H, k, order, tolerance, rng.standard_normal(n), np.zeros((0, n)), 0.0, rng)
     values, rows, size, converged = found.values, found.rows, found.size, found.converged
 
+    # the values that the answer would have, in an order in which answers can be compared
     def wanted(values: Array) -> Array:
         first = values[order(values)[:k]]
         return np.sort(np.abs(first) if which == "magnitude" else first)
 
+    # search what is orthogonal to all that was found, until it adds nothing
     complete = not converged
     while not complete and len(rows) + ends <= n:
         start = rng.standard_normal(n)
+        # a coarse search first: mostly it is enough to see that nothing out there belongs to the
+        # answer
         for strictness in (max(tolerance, math.sqrt(tolerance)), tolerance):
             further = _lanczos(H, ends, order, strictness, start, rows, size, rng)
             size, converged = further.size, further.converged
@@ -229,14 +239,17 @@ def _all_copies(
                 "magnitude": 0.0,
                 "both": (values.max() + values.min()) / 2,
             }[which]
+            # what a value may still gain outwards until it has converged
             reach = further.values + np.sign(further.values - middle) * strictness * np.abs(
                 further.values
             )
             change = wanted(np.concatenate([values, reach])) - wanted(values)
+            # copies of one eigenvalue differ by as much
             near = max(2 * tolerance * float(np.abs(wanted(values)).max()), ROUNDING * size)
             complete = not converged or float(np.abs(change).max()) <= near
             if complete:
                 break
+            # in doubt: go on from there, more strictly
             start = further.rows.sum(0)
         else:
             values, rows = (
@@ -275,6 +288,7 @@ def _lanczos(
     that ends is continued in a random direction. size: of the largest |eigenvalue| known. Memory: 2
     k + 20 vectors.
     """
+    # Q (m, n): an orthonormal basis in rows; T = Q H Q' (m, m); theta, S: eigenvalues, vectors of T
     n = H.shape[0]
     room, limit = min(n - len(without), 2 * k + 20), n if n <= DENSE else 100 * n
     Q, T, m, largest = np.empty((room, n)), np.zeros((room, room)), 0, size
@@ -285,6 +299,7 @@ def _lanczos(
         np.zeros(0, dtype=int),
     )
 
+    # r orthogonal to `without` and to the basis, by Gram and Schmidt
     def rest(r: Array) -> Array:
         for _ in range(2):  # twice is enough
             r = r - without.T @ (without @ r)
@@ -297,15 +312,21 @@ def _lanczos(
             Q[m] = q / np.linalg.norm(q)
             r = H @ Q[m]
             m += 1
+            # a whole row: after a restart T is no longer tridiagonal (an arrow of the retained
+            # pairs)
             T[m - 1, :m] = T[:m, m - 1] = Q[:m] @ r
             q = rest(r)
+            # |Hq| <= largest |eigenvalue| for |q| = 1
             beta, largest = float(np.linalg.norm(q)), max(largest, float(np.linalg.norm(r)))
             if not math.isfinite(beta):
                 return _Found(np.zeros(0), np.zeros((0, n)), largest, False)
+            # an invariant space: its pairs are exact, beta = 0, and what is left needs a new start
             if beta <= ROUNDING * largest and m < room:
                 q, beta = rest(rng.standard_normal(n)), 0.0
+            # not at every step: an eigenproblem of T costs m^3
             if m == room or (m >= k and m % 4 == 0):
                 theta, S = np.linalg.eigh(T[:m, :m])
+                # |H y - theta y| = beta |last component of the eigenvector of T| (Parlett 1998)
                 done = beta * np.abs(S[-1]) <= np.maximum(
                     tolerance * np.abs(theta), ROUNDING * largest
                 )
@@ -314,6 +335,8 @@ def _lanczos(
         first = order(theta)
         if done[first[:k]].all() or H.n_products >= limit:
             break
+        # thick restart: the best Ritz vectors stay as the basis, with T diagonal; q goes on behind
+        # them
         retained = first[: k + (room - k) // 2]
         Q[: retained.size] = S[:, retained].T @ Q[:m]
         T[: retained.size, : retained.size], m = np.diag(theta[retained]), retained.size
@@ -376,9 +399,11 @@ def power_iteration(
     H = symmetric_operator("power_iteration", objective, w, -as_number("shift", shift))
     v = random_start(objective.n_weights, seed)
     v /= np.linalg.norm(v)
+    # v has length 1 throughout
     value, residual = 0.0, np.inf
     while H.n_products < max_products:
         Hv = H @ v
+        # Rayleigh quotient, whose error is the square of that of v
         value = float(v @ Hv)
         residual = float(np.linalg.norm(Hv - value * v))
         if residual <= tolerance * abs(value) or not Hv.any():
@@ -445,6 +470,7 @@ def spectral_density(
     for probe, sign in enumerate(signs):
         Q = np.zeros((m, n))
         alpha, beta = np.zeros(m), np.zeros(m)
+        # Lanczos from q: T tridiagonal, alpha on its diagonal and beta beside it
         q, made, largest = sign / np.sqrt(n), 0, 0.0
         for j in range(m):
             Q[j], made = q, j + 1
@@ -453,9 +479,11 @@ def spectral_density(
             for _ in range(2):  # twice is enough
                 r -= Q[:made].T @ (Q[:made] @ r)
             beta[j] = np.linalg.norm(r)
+            # the space is invariant: the quadrature of this probe is exact already
             if beta[j] <= ROUNDING * largest:
                 break
             q = r / beta[j]
+        # Gauss quadrature (Golub and Welsch): nodes theta, weights (first components)^2, of sum 1
         theta, S = eigh_tridiagonal(alpha[:made], beta[: made - 1])
         nodes[probe, :made], weights[probe, :made] = (
             theta,

@@ -158,7 +158,9 @@ def obs_saliencies(
     for row, q in enumerate(chosen):
         unit = np.zeros(n)
         unit[q] = 1.0
+        # u = H^-1 e_q, so that u_q = [H^-1]_qq
         u, residuals[row], _ = _solution(_minres, H, unit, tolerance, limit)
+        # [H^-1]_qq = 0: no others can make up for q
         value[row] = w[q] ** 2 / (2 * u[q]) if u[q] else np.inf
     return Saliencies(value, residuals, H.n_products, bool((residuals <= tolerance).all()))
 
@@ -219,10 +221,12 @@ def newton_step(
     """
     solver = choose("method", method, {"cg": _cg, "minres": _minres})
     n = objective.n_weights
+    # n steps of exact arithmetic; rounding may take as many again
     limit = max(2, 2 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
     H, g = symmetric_operator("newton_step", objective, w, damping), objective.gradient(w)
     if not g.any():
+        # a stationary point: p = 0 solves it
         return Step(np.zeros(n), 0.0, 0, True, False)
     p, residual, negative = _solution(solver, H, -g, tolerance, limit)
     return Step(p, residual, H.n_products, residual <= tolerance and not negative, negative)
@@ -242,49 +246,60 @@ def _solution(
     """
     scale = float(np.abs(b).max())
     b = b / scale
+    # r = b - Hx is the true residual, of a product of its own
     size, end = float(np.linalg.norm(b)), H.n_products + budget
     x, r, negative, strictness = np.zeros_like(b), b, False, 1.0
     while (
         (left := float(np.linalg.norm(r))) > tolerance * size
+        # a step of the solver and the product that measures what it came to
         and end - H.n_products >= 2
         and not negative
     ):
+        # of this residual, not of b: what is still to be gained
         aim = tolerance * size / left
         d, negative = solver(H, r, max(strictness * aim, EPS), end - H.n_products - 1)
+        # the very first direction has no positive curvature: steepest descent, p = -g
         if negative and not x.any() and not d.any():
             d = b
         further = b - H @ (x + d)
+        # b.x - x'Hx/2 = x.(b + r)/2
         if solver is _cg and (x + d) @ (b + further) < x @ (b + r):
             break  # b.x - x'Hx/2, which conjugate gradients make larger, became less: rounding
         if np.linalg.norm(further) > 0.9 * left and strictness * aim <= EPS and not negative:
             break  # rounding, or a singular system: no nearer
         x, r = x + d, further
+        # the solver believed to be nearer than it is
         strictness *= 0.01
     return scale * x, float(np.linalg.norm(r)) / size, negative
 
 
 def _cg(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, bool]:
     x, r = np.zeros_like(b), -b
+    # here r = Hx - b, Nocedal and Wright's sign, and d = -r
     d, size, largest = b, float(np.linalg.norm(b)), 0.0
     if budget > 2:  # |H| must also be known where b is of its null space: from a random direction
         probe = random_start(b.size, 0)
         largest, budget = float(np.linalg.norm(H @ probe) / np.linalg.norm(probe)), budget - 1
     for _ in range(budget):
         Hd = H @ d
+        # d'Hd <= rounding of |H| |d|^2: negative curvature, or none, and x before it
         curvature, square = float(d @ Hd), float(d @ d)
         largest = max(largest, float(np.linalg.norm(Hd)) / math.sqrt(square))
         if curvature <= ROUNDING * largest * square:
             return x, True
+        # exact minimum along d: alpha = r.r/(d'Hd)
         alpha = float(r @ r) / curvature
         x = x + alpha * d
         before, r = r, r + alpha * Hd
         if np.linalg.norm(r) <= tolerance * size:
             break
+        # conjugate to all directions before: beta = r'.r'/(r.r) of Fletcher and Reeves
         d = -r + float(r @ r) / float(before @ before) * d
     return x, False
 
 
 def _minres(H: HessianOperator, b: Array, tolerance: float, budget: int) -> tuple[Array, bool]:
+    # SciPy's rtol is relative to |H| |x| too: a tenth, and `_solution` measures what it came to
     return minres(H, b, rtol=0.1 * tolerance, maxiter=budget)[0], False
 
 
@@ -318,6 +333,7 @@ def line_profile(
     w, p = as_weights("w", w, objective.n_weights), as_weights("p", p, objective.n_weights)
     steps = as_floats("steps", steps)
     rows = [
+        # slope g.p and curvature p'Hp: from one forward and one backward pass a step
         (E, g @ p, p @ z)
         for E, g, z in (objective.error_gradient_hvp(w + step * p, p) for step in steps.ravel())
     ]

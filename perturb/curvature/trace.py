@@ -82,19 +82,24 @@ def trace(
     integer("probes", probes, 1)
     n, H = objective.n_weights, symmetric_operator("trace", objective, w)
     if method == "auto" and probes >= n:
+        # n products give the whole diagonal, for fewer than the probes would cost
         return Estimated(float(np.sum(diagonal(objective, w).value)), 0.0, n)
     rng = np.random.Generator(np.random.Philox(seed))
+    # Hutch++ : a third of the products for HX, a third for HQ, a third for the probes of the rest
     part = probes // 3
     Q, exact = np.zeros((n, 0)), 0.0
     if method == "hutch++" and part >= 2:
         Q = np.linalg.qr(H @ rng.choice([-1.0, 1.0], (n, min(part, n))))[0]
+        # tr Q'HQ: Hutch++ is exact within Q, and the rest is by probes
         exact = float((Q * (H @ Q)).sum())
     elif method == "auto":
         Q, exact = _dominant(H, probes, rng)
     G = rng.choice(
         [-1.0, 1.0], (n, part if method == "hutch++" and part >= 2 else probes - H.n_products)
     )
+    # probes of (1 - QQ') H (1 - QQ'): x'(1 - QQ') H (1 - QQ') x
     G -= Q @ (Q.T @ G)
+    # Hutchinson: x'Hx has the mean tr H, for <x x'> = 1
     each = (G * (H @ G)).sum(0)
     stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
     return Estimated(exact + float(each.mean()), stderr, H.n_products)
@@ -109,21 +114,30 @@ def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tupl
     n, width = H.shape[0], max(1, probes // 30)
     HX, Q, HQ, best, failed = np.zeros((n, 0)), np.zeros((n, 0)), np.zeros((n, 0)), np.inf, 0
     while failed < 2 and probes - H.n_products - 2 * width >= 2 and Q.shape[1] + width <= n:
+        # width further directions in which H is large, and then H of them: 2 width products
         new = H @ rng.choice([-1.0, 1.0], (n, width))
         HX = np.hstack([HX, new])
+        # the mean of |Hx|^2 is |H|^2; variances are compared, so that the factor 2 of all does not
+        # count
         best = min(best, float((HX**2).sum()) / HX.shape[1] / probes)  # without Q
         for _ in range(2):  # twice is enough
             new = new - Q @ (Q.T @ new)
         new = np.linalg.qr(new)[0]
         Q, HQ = np.hstack([Q, new]), np.hstack([HQ, H @ new])
+        # 1/|row j of R^-1| is the distance of Hx_j from the span of the other Hx: Q without x_j
+        # itself
         R = np.linalg.qr(HX, mode="r")
         if np.abs(np.diag(R)).min() <= ROUNDING * np.abs(R).max():
             break  # Q holds all of H
         rest = float((1 / (np.linalg.inv(R) ** 2).sum(1)).mean())
+        # |(1 - QQ')H|^2 = |(1 - QQ')H(1 - QQ')|^2 + |(1 - QQ')HQ|^2; not below half, as rest is
+        # noisy
         both = max(
             rest - float(((HQ - Q @ (Q.T @ HQ)) ** 2).sum()), rest / 2
         )  # |(1 - QQ')H(1 - QQ')|^2
+        # what is left of the products goes to probes of the rest
         variance = both / (probes - H.n_products)
+        # one step may fail by chance, two in a row say that a larger Q no longer pays
         failed = failed + 1 if variance >= best else 0
         best = min(best, variance)
     return Q, float((Q * HQ).sum())
@@ -171,12 +185,14 @@ def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: in
     if probes is None:
         exact = np.empty(n)
         for columns, block in objective.hessian_columns(w):
+            # of H[:, columns] the entries on the diagonal
             exact[columns] = block[
                 np.arange(columns.start, columns.stop), np.arange(columns.stop - columns.start)
             ]
         return Estimated(exact, np.zeros(n), n)
     integer("probes", probes, 1)
     x = np.random.Generator(np.random.Philox(seed)).choice([-1.0, 1.0], (n, probes))
+    # x_i (Hx)_i = H_ii + sum_{j != i} H_ij x_i x_j, whose last term has mean 0
     each = x * (H @ x)
     stderr = each.std(1, ddof=1) / np.sqrt(probes) if probes > 1 else np.full(n, np.nan)
     return Estimated(each.mean(1), stderr, H.n_products)

@@ -31,6 +31,7 @@ def write(path: Path, what: str, header: Mapping[str, object], arrays: Mapping[s
     their name in messages.
     """
     content = io.BytesIO()
+    # the header as bytes: no pickle is written, and none is ever read
     entries = {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays}
     np.savez(content, **entries)  # type: ignore[arg-type]  # of allow_pickle, which stays as it is
     try:
@@ -64,6 +65,7 @@ def read(path: Path) -> tuple[dict, dict[str, Array]]:
     with open_regular(path) as file:
         content = file.read()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        # the checksums of all entries, before any of them is used
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:

@@ -50,6 +50,7 @@ class Design:
         """
         registers, name = self.code.registers, self.code.name
         if registers not in (None, Registers()):
+            # a register of its own is not found in CODES
             name = f"perturb.lfsr({registers.taps}, {registers.bits})"
         elif self.code.function is None:
             name = f'perturb.CODES["{name}"]'

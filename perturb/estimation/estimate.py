@@ -115,6 +115,7 @@ def estimate(
     point = check_point(objective, w, v, design)
     trials = check_trials(resume.next_trial if resume else 0, trials)
     at_least_zero("error_noise", error_noise)
+    # the sums given are added to, not copied
     statistics = Statistics(design) if resume is None else resume
     if statistics.design != design:
         differ = [
@@ -127,6 +128,7 @@ def estimate(
             " anew"
         )
     readings = objective.n_patterns if presentation == "batch" else 1
+    # the noise is that of an evaluation, the mean of as many readings as there are patterns
     reading = Reading(error_noise * readings**0.5)
     precision = chosen(precision, point, reading, design)
     run_trials(point, reading, statistics, trials, threads=threads, precision=precision)

@@ -42,12 +42,14 @@ class Meter:
                 [pattern_index(seed, trial, self.objective.n_patterns) for trial in trials]
             )
             errors = np.empty((len(trials), 1))
+            # all trials of a pattern at once, whatever their order
             for shown in np.unique(index):
                 here = index == shown
                 errors[here] = self._pattern(int(shown)).errors_at(
                     points if len(points) == 1 else points[here]
                 )
         else:
+            # at one point the same errors serve every trial; only their noise differs
             errors = np.broadcast_to(
                 self.objective.errors_at(points), (len(trials), self.objective.n_patterns)
             )

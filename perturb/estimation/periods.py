@@ -59,6 +59,7 @@ class Periods:
         L, done = self.length, 0
         while done < received.shape[1]:
             trial = first + done
+            # whole double periods go straight to their sums; what is left over waits for its rest
             if trial % L == 0 and (whole := (received.shape[1] - done) // L):
                 count = min(whole, LATEST)
                 self._close(
@@ -73,6 +74,7 @@ class Periods:
 
     def _keep(self, first: int, some: Array, v: Array) -> None:
         """Part of a double period, put together with its neighbours."""
+        # parts may come in any order, as from several processes: join whichever touch
         for start, other in [*self.open]:
             if start // self.length != first // self.length:
                 continue
@@ -106,6 +108,7 @@ class Periods:
 
     def restore(self, header: dict, arrays: dict[str, Array]) -> None:
         """Go on from what `header` and `arrays` gave; KeyError or ValueError for anything else."""
+        # the parts stand one behind the other in one array
         counts = [count for _, count in header["open"]]
         shapes = [self.sums.shape, self.totals.shape, (3, sum(counts))]
         names = ("period_sums", "period_totals", "period_open")
@@ -155,6 +158,7 @@ class Periods:
                 first % self.length,
                 first // self.length,
             )
+            # trials that are still to come count as zero: they add nothing to any sum
             received[:, 0, at : at + y.size] = y, u, s
             sums += np.array(self.made(range(pair, pair + 1), received, v))[:, 0]
             totals += y.sum(), u.sum(), (y * y).sum(), (u * u).sum()
@@ -171,6 +175,7 @@ class Periods:
         (y0, u0, s0), (y1, u1, s1) = received[..., :P], received[..., P:]
         power, kind = design.sigma**2, design.method.regressor
         if design.code.kind == WALSH:
+            # compiled; what follows is for the other codes
             G, A, Q = np.zeros((3, len(pairs), design.n_weights))
             _made_by_walsh(
                 received,
@@ -189,11 +194,14 @@ class Periods:
             return design.sigma * G, np.zeros_like(G), np.zeros_like(G)
         if kind == "dw":
             G, A = self._transformed(pairs, [y0 - y1, u0 - u1])
+            # q = D: sum q^2 = 2 P sigma^2 over a double period
             return design.sigma * G, design.sigma * A, np.full_like(G, self.length * power)
         V, ss0, ss1 = float(v @ v), s0 * s0, s1 * s1
+        # sum D dE_g, sum s D dE_z and sum s^3 D, odd in D: the second pass counts with a minus
         series = [y0 - y1, s0 * u0 - s1 * u1, *([s0 * ss0 - s1 * ss1] if kind == "b" else [])]
         G, A, *cubes = (design.sigma * sums for sums in self._transformed(pairs, series))
         if kind == "b":
+            # b = alpha s D - beta s^2: sum b u, and sum b^2 with its three terms
             alpha, beta = 1 / V, v / (2 * V * V)
             ssu, fourth = (
                 (ss0 * u0 + ss1 * u1).sum(1)[:, None],
@@ -206,6 +214,7 @@ class Periods:
                 alpha**2 * DDss - 2 * alpha * beta * cubes[0] + beta**2 * fourth,
             )
         if design.kappa:
+            # D^2 is the same in both passes
             A = A - design.kappa * v * power * self._squared(pairs, u0 + u1)
         return G, A, np.zeros_like(G)
 
@@ -220,6 +229,7 @@ class Periods:
         if code.kind == SEQUENTIAL:
             return [np.sqrt(n) * self._signs(pairs) * c for c in series]
         if code.kind == SINE:
+            # sum c cos(2 pi i t/P + phase) = Re exp(i phase) conj(FFT(c))_i
             at, turns = np.arange(1, n + 1), [self._phases(pair) for pair in pairs]
             each = [
                 [
@@ -244,6 +254,7 @@ class Periods:
         methods on s dw.
         """
         n = self.design.n_weights
+        # 2 cos^2 = 1 + cos of twice the angle; of signs, D^2 = 1 (they do not come here)
         at = 2 * np.arange(1, n + 1) % self.half
         rows = zip(c, pairs, strict=True)
         return np.array(
@@ -265,6 +276,7 @@ class Periods:
         """exp(i phase) of the sines of a double period, from its first two trials."""
         code, n, seed = self.design.code, self.design.n_weights, self.design.seed
         first, second = (code.draw(n, np.sqrt(0.5), seed, pair * self.length + t) for t in (0, 1))
+        # cos phase, and cos(phase + turn) = cos phase cos turn - sin phase sin turn
         turn = 2 * np.pi * np.arange(1, n + 1) / self.half
         return first + 1j * (np.cos(turn) * first - second) / np.sin(turn)
 
@@ -275,6 +287,7 @@ class Periods:
         assert code.registers is not None
         ahead = int(code.registers.phases(n, seed)[0])
         bits = [float(code.draw(n, 1.0, seed, t, 0, 1)[0]) for t in range(self.half)]
+        # weight 0 starts `ahead` steps into the sequence
         return np.fft.rfft(np.roll(bits, ahead))
 
 
@@ -295,6 +308,7 @@ def _add_up(received, A, Q, sums, totals):
             YY += y0 * y0 + y1 * y1
             U += u0 + u1
             UU += u0 * u0 + u1 * u1
+            # the odd part of dE_g: the same trial a pass later has all signs turned
             dd += 0.25 * (y0 - y1) * (y0 - y1)
         if A.shape[1]:
             for t in range(2 * P):
@@ -324,6 +338,7 @@ def _add_up(received, A, Q, sums, totals):
 @compiled(nogil=True)
 def walsh_transform(c):
     """c[i] := sum_t (-1)^(bits of t & i) c[t], in place; c of a power of two."""
+    # fast Walsh-Hadamard transform, P log2 P additions
     half = 1
     while half < c.size:
         for start in range(0, c.size, 2 * half):
@@ -365,6 +380,7 @@ def _made_by_walsh(received, signs, kind, sigma, v, V, G, A, Q):
             walsh_transform(sss)
         for i in range(v.size):
             sign = sigma * signs[k, i]
+            # weight i is column i + 1: column 0 is constant
             G[k, i] = sign * y[i + 1]
             if kind == 2:
                 beta = v[i] / (2.0 * V * V)

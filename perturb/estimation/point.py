@@ -84,6 +84,7 @@ class Point:
             int(self.objective.n_patterns),
         )
         if numbers not in self._records:
+            # little-endian: the digest of the same point is the same on any machine
             digest = hashlib.sha256(repr(numbers).encode())
             for array in (self.w, self.v):
                 digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
@@ -118,10 +119,12 @@ def check_point(objective: Objective, w: Array, v: Array, design: Design) -> Poi
     E, meter = point.error, Meter(objective, design, Reading())
     shown = np.zeros(2)
     weights = np.array([method.gradient_weights, method.hv_weights])
+    # each phase's E is rounded by some units of eps |E|, and comes with its weight
     rounding = 4 * EPS * abs(E) * np.abs(weights).sum(1)
     with np.errstate(all="ignore"):
         for trial in range(4):
             D = design.code.draw(point.w.size, design.sigma, design.seed, trial)
+            # not one weight moves: nothing at all could be seen
             if D.any() and np.array_equal(point.w + D, point.w):
                 least = 1e3 * EPS * float(np.abs(point.w).max())
                 raise InputError(
@@ -133,10 +136,12 @@ def check_point(objective: Objective, w: Array, v: Array, design: Design) -> Poi
                 for i, (a, b) in enumerate(method.phases)
             ]
             shown = np.maximum(shown, np.abs(weights @ measured))
+        # a dE_z that the method does not have need not be seen
         visible = (shown > rounding) | ~weights.any(1)
         if not np.isfinite(shown).all() or visible.all() or E == 0:
             return point  # a trial that is not finite is the run's to report, with its number
         g, z = float(np.linalg.norm(point.gradient)), float(np.linalg.norm(point.hv))
+    # what the messages advise: a thousand units of rounding
     useful = 1e3 * EPS * abs(E)
     if shown[0] <= rounding[0] and 0 < design.sigma * g <= rounding[0]:
         raise InputError(

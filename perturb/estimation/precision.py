@@ -53,10 +53,12 @@ def sufficient(point: Point, reading: Reading, design: Design) -> str:
     method, n, S = design.method, design.n_weights, point.objective.n_patterns
     w, v, g, z = point.w, point.v, point.gradient, point.hv
     size, smallest = _size(point), float(np.finfo(np.float32).tiny)
+    # squares of what is larger, or products of what is smaller, are no float32
     if not (size < 1e15 and np.abs(w).max() < 1e15 and 1e6 * smallest < design.sigma < 1e15):
         return "float64"
     # readings that rounding moves across a converter's threshold, each by one step
     rounding = ((ROUNDING * 2.0**-24 * size) ** 2 + ROUNDING * 2.0**-24 * size * reading.step) / S
+    # variance that the other weights' perturbations bring, relative to the square of the whole
     random = 0.0 if design.code.orthogonal else (n - 1) / n
     linear = curved = random * design.sigma**2 * float(g @ g)
     if method.regressor == "dw":
@@ -65,6 +67,7 @@ def sufficient(point: Point, reading: Reading, design: Design) -> str:
         curved = random * design.sigma**4 * float(z @ z) / (2.0 * float(v @ v))
     for weights, signal in ((method.gradient_weights, linear), (method.hv_weights, curved)):
         squares = [c * c for c in weights]
+        # the kernels sum errors less those at w: a phase that stays there has no rounding
         moved = [c * c for c, phase in zip(weights, method.phases, strict=True) if any(phase)]
         if not sum(moved) * rounding <= SHARE * (signal + sum(squares) * reading.variance(S)):
             return "float64"
@@ -80,5 +83,6 @@ def _size(point: Point) -> float:
     if not isinstance(objective, MLPObjective):
         return float(np.sqrt(np.mean(errors**2)))
     y = objective.outputs(point.w)
+    # dE/dy times y: what a relative rounding of the outputs does to the error
     slopes = ERRORS[objective.network.error].e(y, objective.target) * y
     return float(np.sqrt(np.mean(errors**2 + (slopes**2).sum(-1))))

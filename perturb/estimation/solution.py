@@ -158,6 +158,7 @@ def solve(statistics: Statistics) -> Estimate:
             _varied(statistics, "x", method.centred),
             _varied(statistics, "q", method.centred),
         )
+        # K - 1, less a mean that is fitted, and less a second slope
         df = float(K - 1 - method.centred - (method.fit == "least_squares"))
         if method.fit == "moments":
             g, z, var_g, var_z = solve_moments(
@@ -169,9 +170,11 @@ def solve(statistics: Statistics) -> Estimate:
         else:
             g, z, var_g, var_z = solve_least_squares(sums, totals, float(K), method.centred)
             g, z, var_g, var_z = np.where(_fitted(statistics), (g, z, var_g, var_z), np.nan)
+        # before the correction, which `_from_replicates` puts into the scatter of periods itself
         fitted = z
         if method.correction == "along" and statistics.point:
             v = statistics.point.v
+            # the controller's c = v.z, broadcast once at the end
             c, var_c = curvature_along(totals, float(K), design.scales[1])
             z, var_z = put_along(z, np.maximum(var_z, 0.0), v, float(v @ v), c, max(var_c, 0.0))
         df_g = df_z = df
@@ -187,6 +190,7 @@ def solve(statistics: Statistics) -> Estimate:
             np.where(ok, np.sqrt(np.maximum(var, least * value**2)), np.nan)
             for ok, value, var in zip(known, (g, z), (var_g, var_z), strict=True)
         ]
+        # no degree of freedom is left
         if not (code.periodic or df >= 1):
             errors, df_g, df_z = [np.full(n, np.nan)] * 2, math.nan, math.nan
             unknown = [f"the standard errors of {K} trials are not known: take more"]
@@ -215,6 +219,7 @@ def _varied(statistics: Statistics, name: str, centred: bool) -> Array:
     the trials so far, (n,).
     """
     sums, K = statistics.sums, statistics.trials
+    # sum x and sum xx: sum (x - mean)^2 is 0 to rounding if x never changed
     first, square = sums[SUMS.index(name)], sums[SUMS.index(2 * name)]
     return square - centred * first * first / K > centred * SINGULAR[statistics.precision] * square
 
@@ -225,6 +230,7 @@ def _fitted(statistics: Statistics) -> Array:
     """
     x, q, xx, xq, qq = statistics.sums[[SUMS.index(name) for name in ("x", "q", "xx", "xq", "qq")]]
     K = statistics.trials
+    # det/(xx qq) = 1 - correlation^2 of the two regressors
     det = xx * qq - xq**2
     if statistics.design.method.centred:
         det = (xx - x * x / K) * (qq - q * q / K) - (xq - x * q / K) ** 2

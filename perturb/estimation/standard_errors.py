@@ -64,6 +64,7 @@ def errors_over_periods(
     nothing, says = np.full(n, np.nan), []
     results: list[tuple[Array, float]] = []
     for name in method.quantities:
+        # then dE is slopes times D, and noise: a linear model whose residual tells the noise
         linear = not method.one_sided if name == "gradient" else method.regressor == "dw"
         if periods is not None and not periods.sound:
             found: tuple[Array, float] | str = (
@@ -104,10 +105,12 @@ def _from_residual(statistics: Statistics, name: str, estimate: Array) -> tuple[
     design, K, periods = statistics.design, statistics.trials, statistics.periods
     code, n, power = design.code, design.n_weights, design.sigma**2
     P, one = code.period(n), of_each_column(design)
+    # z of a difference: dE_z = r D.z
     scale = 1.0 if name == "gradient" else design.r
     at = 0 if name == "gradient" else 1
     count, slope, disturbed = K, estimate * scale, np.zeros(n)
     y, yy = map(float, statistics.totals[[at, 2 + at]])
+    # a residual is one of whole periods, where columns are orthogonal (or correlate by -1/L)
     if not all(start % P == 0 and stop % P == 0 for start, stop in statistics.spans):
         whole = -(-K // P) * P
         if periods is None or periods.number == 0:
@@ -117,6 +120,7 @@ def _from_residual(statistics: Statistics, name: str, estimate: Array) -> tuple[
         if not _goes_on(statistics):
             return f"{K:,} trials are not a multiple of the period of {P:,}; {_take(whole)}"
         count, y, yy, slope = _of_whole_periods(statistics, at)
+    # a slope for each different column; of balanced columns the mean of dE is one more
     free = count - one.size - bool(code.balanced)
     if free <= 0:
         return (
@@ -124,7 +128,9 @@ def _from_residual(statistics: Statistics, name: str, estimate: Array) -> tuple[
             f" {_take(count + P)}"
         )
     rss = yy - code.balanced * y * y / count - count * power * _explained(code, slope[one], P)
+    # the difference of sums as large as yy is known no better
     rss = max(rss, ROUNDING[statistics.precision] * yy)
+    # variance of one trial's dE D_i/sigma^2
     noise = rss / free / power
     if count < K:
         disturbed = _disturbed(design, slope, noise / count, K)
@@ -156,6 +162,7 @@ def _of_whole_periods(statistics: Statistics, at: int) -> tuple[int, float, floa
     periods, point = statistics.periods, statistics.point
     assert periods is not None and point is not None
     rest, totals = periods.rest(point.v)
+    # all trials less those after the last whole double period
     y, yy = statistics.totals[[at, 2 + at]] - totals[[at, 2 + at]]
     slope = statistics.sums[SUMS.index("qu" if at else "xy")] - rest[at]
     return periods.trials, float(y), float(yy), slope / periods.trials / statistics.design.sigma**2
@@ -185,6 +192,7 @@ def _from_folded(statistics: Statistics) -> tuple[Array, float] | str:
     count, y, yy, slope = _of_whole_periods(statistics, 0)
     square = _explained(code, slope[one], P)
     dd = float(periods.totals[TOTALS.index("dd")])
+    # sum d^2 over count/2 pairs, less what the slopes explain; d has half the noise
     noise = (
         2 * max(dd - count / 2 * power * square, ROUNDING[statistics.precision] * dd) / free / power
     )
@@ -195,8 +203,10 @@ def _from_folded(statistics: Statistics) -> tuple[Array, float] | str:
             f"{K:,} trials are not a multiple of the double period of {periods.length:,};"
             f" {_take(whole)}"
         )
+    # what of the variance of dE is neither slopes nor noise: its curvature
     even = max((yy - y * y / count) / count / power - square - noise, 0.0)
     left_in = 0.0 if design.method.centred else y / count / design.sigma
+    # trials whose even part no folded-over partner has taken away yet
     added = min(rest, 2 * P - rest) * even / K**2 + _disturbed(
         design, slope, noise / count, K, left_in
     )
@@ -229,16 +239,19 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
     if method.centred:
         mean = power * v * (1 - design.kappa) if method.regressor == "s_dw" else power * v / (2 * V)
     U, C = total["u"], total["c"]
+    # sum (q - mean) dE_z over all double periods, and its square sum about its own mean
     a = row["a"] - mean * U
     aa = row["aa"] - 2 * mean * row["au"] + mean**2 * total["UU"] - a * a / M
     unit, squares = np.full(n, L * design.scales[1]), aa
     if method.fit == "least_squares":
         aq = row["aq"] - mean * row["qu"] - a * row["q"] / M
+        # ratio A/Q linearised: deviations of A - z Q
         squares = aa - 2 * z * aq + z**2 * (row["qq"] - row["q"] ** 2 / M)
         least = L * mean**2
         unit = row["q"] / M - least  # of q^2 in a double period, less its mean
         # double periods with more of it weigh more: they are worth so many equal ones
         worth = (M * unit) ** 2 / (row["qq"] - 2 * least * row["q"] + M * least**2)
+        # Bessel's M/(M - 1) for so many equal ones
         more, df = (M - 1) / M * worth / (worth - 1), float(np.nanmean(worth)) - 1
         if method.correction == "along":
             ss, known, share, part = (
@@ -247,6 +260,7 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
                 1 - v * v / (2 * V),
                 v / (2 * V),
             )
+            # of c = sum (s^2 - sigma^2 V) dE_z likewise, and its product with the other
             c = C - ss * U
             cc = total["CC"] - 2 * ss * total["UC"] + ss * ss * total["UU"] - c * c / M
             ac = (
@@ -257,6 +271,7 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
                 - a * c / M
             )
             ac -= z * (row["qc"] - ss * row["qu"] - row["q"] * c / M)
+            # z (1 - v^2/2V) + v c/2V: variances and twice the covariance
             squares = (
                 (share / unit) ** 2 * squares
                 + 2 * share * part / unit / known * ac
@@ -271,6 +286,7 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
         return of_one / M, df
     if not _goes_on(statistics):
         return f"{K:,} trials are not a multiple of the double period of {L:,}; {_take(whole)}"
+    # trials after the last double period whose folded-over partners are there too
     paired = max(rest - P, 0)
     lasting, added = M * L * L * of_one, (rest - 2 * paired) * K * var + paired * L * L / P * of_one
     share = 1 - np.nansum(added) / np.nansum(lasting + added)
@@ -279,6 +295,7 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
             f"too much of them comes from {rest:,} trials after the last double period of {L:,};"
             f" {_take(whole)}"
         )
+    # Welch and Satterthwaite: only a share of the variance has df degrees of freedom
     return (lasting + added) / K**2, df / share**2
 
 

@@ -174,11 +174,13 @@ class Statistics:
                 spans[-1] = (spans[-1][0], stop)
             else:
                 spans.append((start, stop))
+        # a run goes on behind the later one: its open block stays open
         last = max(self, other, key=lambda statistics: statistics.next_trial)
         rest = other if last is self else self
         both = Statistics(self.design, spans)
         both.closed = (last.closed[0] + rest.sums, last.closed[1] + rest.totals)
         both.open, both.opened = (last.open[0].copy(), last.open[1].copy()), last.opened
+        # "float32" < "float64": the coarser of both
         both.precision = min(self.precision, other.precision)
         both.point = self.point or other.point
         if self.periods and other.periods and both.point:
@@ -268,6 +270,7 @@ class Statistics:
             if header["point"] is not None:
                 statistics.point = PointRecord(arrays["v"], *header["point"])
             shapes = [array.shape for array in (*statistics.closed, *statistics.open)]
+            # what a damaged header makes of the shapes must not come to light in a sum
             if [arrays[name].shape for name in ARRAYS] != shapes or (
                 statistics.point and arrays["v"].shape != shapes[0][1:]
             ):
@@ -289,6 +292,7 @@ def _design_of(header: dict, code: Code | None) -> Design:
     """
     stored, registers = header["code"], header.get("registers")
     found = code or (lfsr(**registers) if registers else CODES.get(stored["name"]))
+    # as JSON: NaN, which some moments are, does not equal itself
     if found is None or json.dumps({key: getattr(found, key) for key in CODE_FIELDS}) != json.dumps(
         stored
     ):

@@ -26,12 +26,13 @@ from perturb.checks import as_floats, as_weights, integer, positive, read_only_c
 from perturb.errors import InputError
 from perturb.kernels.graph import machine_errors
 from perturb.networks.cache import Cached
+from perturb.networks.enumeration import MAX_UNITS, Enumerated
 from perturb.networks.gibbs import Sampled, SampledDivergence, sampled
 from perturb.networks.losses import softmax
 from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_states
 
 Array = np.ndarray
-MAX_UNITS = 24  # enumerated: 2^24 states take 134 MB a table
 
 
 class Boltzmann:
@@ -103,8 +104,14 @@ class Boltzmann:
             raise InputError(f"sign = {sign!r} must be 1 (the source's) or -1")
         self.n_visible, self.n_hidden = int(n_visible), int(n_hidden)
         self.values, self.sign = (float(values[0]), float(values[1])), sign
+        # data are states of the visible neurons, and nothing is given to any of them
+        self.n_inputs, self.n_outputs = 0, self.n_visible
+        self.error = "divergence"
         self.n_units = self.n_visible + self.n_hidden
-        self.pairs = np.triu_indices(self.n_units, 1)
+        self.enumerated = Enumerated(
+            self.n_visible, self.n_hidden, self.temperature, self.values, sign
+        )
+        self.pairs = self.enumerated.pairs
         self.n_weights = len(self.pairs[0]) + self.n_units
 
     def init(self, seed: int) -> Array:
@@ -148,8 +155,6 @@ class Boltzmann:
         """
         return BoltzmannObjective(self, data)
 
-    # ---- exact, by enumeration
-
     def states(self, n: int) -> Array:
         """All states of some neurons.
 
@@ -163,8 +168,7 @@ class Boltzmann:
         array of shape (2^n, n)
             Neuron 0 is the highest bit.
         """
-        bits = np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1
-        return np.where(bits, self.values[1], self.values[0])
+        return self.enumerated.states(n)
 
     def p(self, w: Array) -> Array:
         """p_ij, the mean of s_i s_j (and of s_i).
@@ -182,7 +186,9 @@ class Boltzmann:
         -----
         Cost: 2^n_units states.
         """
-        return self._expect(self._free(self._energy(as_weights("w", w, self.n_weights))))
+        return self.enumerated.expect(
+            self.enumerated.free(self.enumerated.energy(as_weights("w", w, self.n_weights)))
+        )
 
     def R_p(self, w: Array, v: Array) -> Array:
         """R{p_ij} = (p_ij <D> - <s_i s_j D>) / T along v.
@@ -196,8 +202,10 @@ class Boltzmann:
         -------
         array of shape (n,)
         """
-        P = self._free(self._energy(as_weights("w", w, self.n_weights)))
-        return self._R_expect(P, P.sum(), self._energy(as_weights("v", v, self.n_weights)))
+        P = self.enumerated.free(self.enumerated.energy(as_weights("w", w, self.n_weights)))
+        return self.enumerated.R_expect(
+            P, P.sum(), self.enumerated.energy(as_weights("v", v, self.n_weights))
+        )
 
     def probabilities(self, w: Array) -> Array:
         """P(visible state).
@@ -210,56 +218,9 @@ class Boltzmann:
         -------
         array of shape (2^n_visible,)
         """
-        return self._free(self._energy(as_weights("w", w, self.n_weights))).sum(1)
-
-    def _energy(self, w: Array) -> Array:
-        """E_a (or D_a, of v) for visible and hidden states, shape (2^n_visible, 2^n_hidden)."""
-        if self.n_units > MAX_UNITS:
-            raise InputError(
-                f"{self.n_units} neurons have too many states to enumerate (limit {MAX_UNITS}): use"
-                " sample()"
-            )
-        W = np.zeros((self.n_units, self.n_units))
-        W[self.pairs] = w[: len(self.pairs[0])]
-        bias, m = w[len(self.pairs[0]) :], self.n_visible
-        s, h = self.states(m), self.states(self.n_hidden)
-        within = [
-            ((x @ part) * x).sum(1) + x @ b
-            for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))
-        ]
-        return self.sign * (within[0][:, None] + within[1] + s @ W[:m, m:] @ h.T)
-
-    def _free(self, energy: Array) -> Array:
-        return softmax(-energy.ravel() / self.temperature).p.reshape(energy.shape)
-
-    def _expect(self, Q: Array) -> Array:
-        """sum_a Q_a s_i s_j and sum_a Q_a s_i in the order of w, Q over (visible, hidden)."""
-        s, h, m = self.states(self.n_visible), self.states(self.n_hidden), self.n_visible
-        q_s, q_h = Q.sum(1), Q.sum(0)
-        second = np.empty((self.n_units, self.n_units))
-        second[:m, :m], second[m:, m:], second[:m, m:] = (
-            (s.T * q_s) @ s,
-            (h.T * q_h) @ h,
-            s.T @ Q @ h,
+        return self.enumerated.free(self.enumerated.energy(as_weights("w", w, self.n_weights))).sum(
+            1
         )
-        return np.concatenate([second[self.pairs], q_s @ s, q_h @ h])
-
-    def _R_expect(self, Q: Array, within: Array, D: Array) -> Array:
-        # (p_ij <D> - <s_i s_j D>) / T, the mean of D taken within each pattern (rows) or, for the
-        # free phase, over all; D less that of the likeliest state, so that nothing cancels where
-        # its probability is nearly 1
-        if np.ndim(within) == 0:
-            D = D - D.flat[Q.argmax()]
-        else:
-            D = D - np.take_along_axis(D, Q.argmax(1)[:, None], 1)
-        mean = (
-            (Q * D).sum() / within
-            if np.ndim(within) == 0
-            else ((Q * D).sum(1) / np.where(within > 0, within, 1.0))[:, None]
-        )
-        return self._expect(Q * (mean - D)) / self.temperature
-
-    # ---- sampled
 
     def sample(
         self,
@@ -314,6 +275,7 @@ class Boltzmann:
             ("seed", seed, 0, 64),
         ):
             integer(name, number, least, 2**bits - 1)
+        # states that are held come first, as the visible neurons do
         held = np.zeros(self.n_units)
         if clamped is not None:
             state = as_floats("clamped", clamped)
@@ -322,11 +284,13 @@ class Boltzmann:
                     f"clamped has shape {state.shape}: give one visible state, of shape"
                     f" ({self.n_visible},)"
                 )
-            held[: self.n_visible] = self._observed(state[None])[0]
+            held[: self.n_visible] = as_states(state[None], self.n_visible, self.values)[0]
         n_pairs, symmetric = len(self.pairs[0]), []
         for weights in (w, v):
             matrix = np.zeros((self.n_units, self.n_units))
             matrix[self.pairs] = weights[:n_pairs]
+            # the field at neuron i is then one row of the matrix; signs go into the energy once,
+            # here
             symmetric.append(self.sign * (matrix + matrix.T))
         held_units = 0 if clamped is None else self.n_visible
         return sampled(
@@ -340,20 +304,6 @@ class Boltzmann:
             burn_in,
             sweeps,
         )
-
-    def _observed(self, states: Array) -> Array:
-        if (
-            states.ndim != 2
-            or not len(states)
-            or states.shape[1] != self.n_visible
-            or not np.isin(states, self.values).all()
-        ):
-            low, high = self.values
-            raise InputError(
-                f"visible states have shape {states.shape}: give one row or more of"
-                f" {self.n_visible} entries {low:g} or {high:g}"
-            )
-        return states
 
 
 class BoltzmannObjective(Objective):
@@ -384,6 +334,7 @@ class BoltzmannObjective(Objective):
                     f"data has shape {data.shape} and sum {data.sum():g}: give {size} probabilities"
                     " with sum 1, or states"
                 )
+            # what has no probability has no term in p log p either
             seen = np.flatnonzero(data)
             self.states, self.shares, self.n_patterns = (
                 network.states(network.n_visible)[seen],
@@ -391,8 +342,9 @@ class BoltzmannObjective(Objective):
                 1,
             )
         else:
-            self.observed = network._observed(data)
+            self.observed = as_states(data, network.n_visible, network.values)
             self.n_patterns = len(self.observed)
+            # each different state is computed once, however often it was seen
             self.states, self._which, counts = np.unique(
                 self.observed, axis=0, return_inverse=True, return_counts=True
             )
@@ -412,6 +364,7 @@ class BoltzmannObjective(Objective):
     @cached_property
     def _places(self) -> Array:
         """Where `states` stand among all visible states."""
+        # neuron 0 is the highest bit of the number of a state
         bits = self.states == self.network.values[1]
         return bits @ (1 << np.arange(self.network.n_visible)[::-1])
 
@@ -421,9 +374,11 @@ class BoltzmannObjective(Objective):
         return BoltzmannObjective(self.network, self.observed[rows], self.entropy)
 
     def pattern_errors(self, w: Array) -> Array:
-        log_p = self._log_p(self.network._energy(as_weights("w", w, self.n_weights)))
+        log_p = self._log_p(self.network.enumerated.energy(as_weights("w", w, self.n_weights)))
         if self.observed is None:
+            # KL = sum p log p - sum p log P(visible)
             return np.array([self.entropy - self.shares @ log_p[self._places]])
+        # of each pattern its -log P, so that their mean is KL
         return self.entropy - log_p[self._places][self._which]
 
     def errors_at(self, points: Array) -> Array:
@@ -450,28 +405,28 @@ class BoltzmannObjective(Objective):
         return self._both_phases(w).g.copy()
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        net = self.network
+        net, states = self.network, self.network.enumerated
         clamped, free, E, g = self._both_phases(w)
         HV = np.empty_like(V)
         for column, v in enumerate(V.T):
-            D = net._energy(v)
-            difference = net._R_expect(clamped, self.distribution, D) - net._R_expect(
-                free, free.sum(), D
-            )
+            D = states.energy(v)
+            # z = (R{p} clamped - R{p} free) / T: clamped within each pattern, free over all states
+            of_data = states.R_expect(clamped, self.distribution, D)
+            difference = of_data - states.R_expect(free, free.sum(), D)
             HV[:, column] = net.sign * difference / net.temperature
         return E, g.copy(), HV
 
     def _phases(self, w: Array) -> "_Phases":
-        net = self.network
-        energy = net._energy(w)
+        net, states = self.network, self.network.enumerated
+        energy = states.energy(w)
         # hidden given visible times the data's, and the model's own
         given = softmax(-energy / net.temperature).p
-        clamped, free = self.distribution[:, None] * given, net._free(energy)
+        clamped, free = self.distribution[:, None] * given, states.free(energy)
         E = float(self.entropy - self.shares @ self._log_p(energy)[self._places])
         # data less model, without a difference where both are 1
         model, d = softmax(logsumexp(-energy / net.temperature, axis=1)), self.distribution
         difference = (d * model.not_p - (1.0 - d) * model.p)[:, None] * given
-        return _Phases(clamped, free, E, net.sign * net._expect(difference) / net.temperature)
+        return _Phases(clamped, free, E, net.sign * states.expect(difference) / net.temperature)
 
     def sample(
         self,
@@ -508,14 +463,17 @@ class BoltzmannObjective(Objective):
         """
         net, both = self.network, ("p", "R_p")
         phases = [
+            # chains of other numbers draw other random numbers: phases are independent
             net.sample(w, v, sweeps, chains, burn_in, seed, clamped, first_chain=i * chains)
             for i, clamped in enumerate([*self.states, None])
         ]
+        # dKL/dw = (p clamped, weighted with the shares - p free) / T; the free phase comes last
         signs = net.sign * np.append(self.shares, -1.0) / net.temperature
         g, z = (
             sum(sign * getattr(phase, name) for sign, phase in zip(signs, phases, strict=True))
             for name in both
         )
+        # independent phases: their variances add up
         variance = [
             sum(
                 (sign * getattr(phase, f"{name}_stderr")) ** 2
@@ -530,6 +488,7 @@ class BoltzmannObjective(Objective):
         return SampledDivergence(g, np.sqrt(variance[0]), z, np.sqrt(variance[1]), samples, slowest)
 
     def _log_p(self, energy: Array) -> Array:
+        # log P(visible): logsumexp takes the sum over the hidden states
         _, _, below, deficit = softmax(logsumexp(-energy / self.network.temperature, axis=1))
         return -below - deficit
 

@@ -101,6 +101,7 @@ class DAG:
         )
         self.bias = None if bias is None else int(as_units("bias", [bias], n_units)[0])
         self.n_inputs, self.n_outputs = len(self.inputs), len(self.outputs)
+        # neurons whose activity is given, and not computed: R{y} = 0 there
         given = list(self.inputs) + ([] if self.bias is None else [self.bias])
         if len(set(given)) < len(given):
             raise InputError(
@@ -132,6 +133,7 @@ class DAG:
             )
         self.tied = tied_weights(tied, len(self.edges))
         self.n_weights = int(self.tied.max()) + 1 if len(self.tied) else 0
+        # InputError if there is a cycle: then no order exists in which neurons could be computed
         self.levels = levels_of(self.edges, self.n_units)
 
     def init(self, seed: int) -> Array:
@@ -148,6 +150,7 @@ class DAG:
         """
         rng = np.random.Generator(np.random.Philox(seed))
         fan_in = np.bincount(self.edges[:, 1], minlength=self.n_units)
+        # the first edge that uses each entry of w
         _, first = np.unique(self.tied, return_index=True)
         return rng.standard_normal(self.n_weights) / np.sqrt(fan_in[self.edges[first, 1]])
 
@@ -200,9 +203,11 @@ class DAGObjective(Objective):
             x, target, network.n_inputs, network.n_outputs, network.error
         )
         self.n_weights, self.n_patterns = network.n_weights, self.x.shape[0]
+        # neurons are renumbered level by level, so that a level is a slice: place[order[i]] = i
         order = np.argsort(network.levels, kind="stable")
         place = np.empty(network.n_units, dtype=int)
         place[order] = np.arange(network.n_units)
+        # level l is the slice ends[l]..ends[l + 1]
         ends = np.searchsorted(network.levels[order], np.arange(network.levels.max() + 2))
         self._levels = [
             Level(network.edges, network.activations, order, place, a, b)
@@ -246,8 +251,11 @@ class DAGObjective(Objective):
         if not compiled_twins(net.activations, net.error):
             return super().errors_at(points)
         if self._compiled is None:
+            # edges sorted by the neuron they lead to: those into neuron j are starts[j]..starts[j +
+            # 1]
             by_place = np.argsort(self._target, kind="stable")
             starts = np.searchsorted(self._target[by_place], np.arange(net.n_units + 1))
+            # inputs[j]: which entry of the pattern neuron j gets, -1 = none (the bias is given too)
             given, inputs = np.zeros(net.n_units, dtype=bool), np.full(net.n_units, -1)
             given[self._inputs], inputs[self._inputs] = True, np.arange(net.n_inputs)
             if self._bias is not None:
@@ -294,10 +302,12 @@ class DAGObjective(Objective):
 
         # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i), R{y_j} = f'_j(x_j) R{x_j}; R{y} = 0 where y is
         # given: no edge leads there
+        # (neurons, k, S): all directions of a level in one sparse product
         R_x = np.zeros((len(y), len(V), self.n_patterns))
         R_y = np.zeros_like(R_x)
         for level in self._levels:
             units = slice(level.start, level.stop)
+            # w_ij R{y_i}: one matrix, k right sides; v_ij y_i: k matrices, one right side
             R_x[units] = level.incoming.product(weights, R_y) + level.incoming.products(V, y)
             R_y[units] = df[units, None] * R_x[units]
 
@@ -311,6 +321,7 @@ class DAGObjective(Objective):
         R_Ey[self._outputs] = np.moveaxis(R_e, -1, 0)
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)
+            # += : an output that feeds other neurons has R{e_i} beside what comes back
             R_Ey[units] += level.outgoing.product(weights, R_Ex) + level.outgoing.products(V, E_x)
             R_Ex[units] = (
                 df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
@@ -353,6 +364,7 @@ class DAGObjective(Objective):
             units = slice(level.start, level.stop)
             df[units] = level.activation.df(x[units], f_x[units])
             d2f[units] = level.activation.d2f(x[units], f_x[units], df[units])
+            # += : an output that feeds other neurons has e_i beside what comes back
             E_y[units] += level.outgoing.product(weights, E_x)
             E_x[units] = df[units] * E_y[units]
         E = float(self._E.value(y[self._outputs].T, self.target).mean())
@@ -369,6 +381,7 @@ class DAGObjective(Objective):
         return out
 
     def _per_weight(self, per_edge: Array) -> Array:
+        # a shared weight gets the sum over its edges, by the chain rule
         return np.bincount(self.network.tied, per_edge, self.n_weights)
 
 

@@ -57,6 +57,7 @@ class HessianOperator(LinearOperator):
         super().__init__(np.dtype(float), (n, n))
 
     def _matmat(self, V: Array) -> Array:
+        # a product with k columns costs as much as k
         self.n_products += V.shape[1]
         return self.objective.hvp(self.w, V) + self.damping * V
 
@@ -69,6 +70,7 @@ class HessianOperator(LinearOperator):
                 "hessian_operator is not symmetric here, and its transpose is not known: use its"
                 " own products only"
             )
+        # H = H'
         return self
 
 
@@ -100,6 +102,7 @@ def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float
     >>> f"{perturb.finite_difference_step(np.ones(3), np.ones(3)):.1e}"
     '6.1e-06'
     """
+    # truncation ~ eps^p, p = 1 or 2, meets rounding ~ 1/eps at eps ~ machine epsilon^(1/(p+1))
     power = 1 / 2 if one_sided else 1 / 3
     return (
         float(np.finfo(float).eps) ** power

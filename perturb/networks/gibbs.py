@@ -90,6 +90,7 @@ def sampled(
     T, count = temperature, len(chains)
     states = np.zeros(b.size)
     states[: held.size] = held
+    # a row per chain of sums over its sweeps: x = s_i s_j (or s_i), x D, D, x x
     size = b.size * (b.size + 1) // 2
     X, XD, DS, XX = (np.zeros((count, columns)) for columns in (size, size, 1, size))
     _gibbs(
@@ -113,15 +114,20 @@ def sampled(
     )
     K = sweeps * count
     p, D = X.sum(0) / K, DS.sum() / K
+    # chains are independent, successive sweeps are not: the spread between chains knows both
     each = X / sweeps
     p_stderr = each.std(0, ddof=1) / np.sqrt(count)
     products = (
         XD - p * DS - D * X + sweeps * p * D
     ) / sweeps  # each chain's mean of (X - mean)(D - mean)
+    # R{p} = -Cov(x, D)/T, unbiased with K - 1
     R_p = -products.sum(0) * sweeps / (K - 1) / T
+    # of the mean over chains of a chain's own covariance
     R_p_stderr = products.std(0, ddof=1) / np.sqrt(count) / T
+    # variance of x from sweep to sweep; K independent ones would give p an error^2 of variance/K
     variance = XX.sum(0) / K - p * p
     with np.errstate(divide="ignore", invalid="ignore"):
+        # 2 tau_int = measured error^2 over that; 1 where x never changed, which tells nothing
         worth = np.where(variance > 1e-12 * XX.sum(0) / K, p_stderr**2 * K / variance, 1.0)
     return Sampled(p, p_stderr, R_p, R_p_stderr, K, float(worth.max()))
 
@@ -137,22 +143,28 @@ def _gibbs(
     n = b.size
     s, random = np.empty(n), np.empty(4)
     for chain in range(X.shape[0]):
+        # sweep -1 sets the start
         for sweep in range(-1, burn_in + sweeps):
             for i in range(n):
+                # a block of Philox has four words: four neurons
                 if i % 4 == 0:
                     trial = (np.uint64(first_chain + chain) << np.uint64(32)) + np.uint64(sweep + 1)
                     w0, w1, w2, w3 = words(seed, trial, i // 4, GIBBS, 0)
                     random[0], random[1], random[2], random[3] = w0, w1, w2, w3
+                # in (0, 1), never 0 or 1
                 u = (random[i % 4] + 0.5) * 2.0**-32
                 if i < n_held:
                     s[i] = held[i]
                 elif sweep < 0:  # start anywhere
                     s[i] = high if u < 0.5 else low
                 else:
+                    # dE/ds_i = b_i + sum_{j != i} W_ij s_j
                     field = b[i]
                     for j in range(n):
                         field += W[i, j] * s[j]
                     field -= W[i, i] * s[i]
+                    # P(high) = 1/(1 + exp((E_high - E_low)/T)), whose difference is (high - low)
+                    # dE/ds_i
                     s[i] = high if u < 1.0 / (1.0 + np.exp((high - low) * field / T)) else low
             if sweep < burn_in:
                 continue

@@ -17,6 +17,7 @@ def add_products(source, target, a, b, out):
     """out[e] += sum_s a[source[e], s] b[target[e], s], in four sums at once, which vectorise."""
     for e in range(source.size):
         y, z = a[source[e]], b[target[e]]
+        # one sum would wait for itself: floating-point addition may not be reordered
         t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
         s = 0
         while s + 4 <= y.size:
@@ -45,6 +46,7 @@ class Level:
     ):
         self.start, self.stop = start, stop
         source, target = place[edges[:, 0]], place[edges[:, 1]]
+        # forward: x_j sums over edges into j; backward: dE/dy_i over edges out of i
         self.incoming = rows_of(target, source, start, stop)
         self.outgoing = rows_of(source, target, start, stop)
         self.activation = per_unit([activations[unit] for unit in order[start:stop]], axis=0)
@@ -70,6 +72,7 @@ class Rows:
     def products(self, weights: Array, y: Array) -> Array:
         """The same for k sets of weights (k, edges) and one y (neurons, S): (rows, k, S)."""
         k, rows, size = len(weights), len(self.indptr) - 1, len(self.edges)
+        # k matrices one below the other are one sparse matrix, and one product
         indptr = np.concatenate([[0], (self.indptr[1:] + size * np.arange(k)[:, None]).ravel()])
         stacked = csr_array(
             (weights[:, self.edges].ravel(), np.tile(self.columns, k), indptr),
@@ -80,6 +83,7 @@ class Rows:
 
 def rows_of(row: Array, column: Array, start: int, stop: int) -> Rows:
     chosen = np.flatnonzero((row >= start) & (row < stop))
+    # rows in order, and columns in order within a row: memory is read forward
     chosen = chosen[np.lexsort((column[chosen], row[chosen]))]
     indptr = np.concatenate(
         [[0], np.cumsum(np.bincount(row[chosen] - start, minlength=stop - start))]
@@ -103,6 +107,7 @@ def edge_array(edges: Sequence[tuple[int, int]], n_units: int) -> Array:
         raise InputError(
             f"edge ({i}, {j}) names a neuron that does not exist: neurons are 0 to {n_units - 1}"
         )
+    # a second edge between the same neurons would be the same weight twice
     _, first, copies = np.unique(pairs, axis=0, return_index=True, return_counts=True)
     if (copies > 1).any():
         i, j = pairs[first[copies > 1][0]]
@@ -130,6 +135,7 @@ def levels_of(edges: Array, n_units: int) -> Array:
     following: list[list[int]] = [[] for _ in range(n_units)]
     for i, j in edges.tolist():
         following[i].append(j)
+    # edges into a neuron whose source has no level yet (Kahn's algorithm)
     waiting = np.bincount(edges[:, 1], minlength=n_units)
     levels = np.zeros(n_units, dtype=int)
     ready = np.flatnonzero(waiting == 0).tolist()
@@ -139,6 +145,7 @@ def levels_of(edges: Array, n_units: int) -> Array:
             waiting[after] -= 1
             if waiting[after] == 0:
                 ready.append(after)
+    # neurons on a cycle wait for each other for ever
     if len(ready) < n_units:
         # a neuron that waits has a predecessor that waits: walking back must meet a neuron twice
         before = {j: i for i, j in edges.tolist() if waiting[i] and waiting[j]}

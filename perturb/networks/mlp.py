@@ -109,6 +109,7 @@ class MLP:
         array of shape (n,)
         """
         rng = np.random.Generator(np.random.Philox(seed))
+        # `unpack` gives views: what is written to W stands in w, and the biases stay 0
         w = np.zeros(self.n_weights)
         for W, _ in self.unpack(w):
             W[...] = rng.standard_normal(W.shape) / np.sqrt(W.shape[0])
@@ -141,6 +142,7 @@ class MLP:
         """
         unit_from, unit_to, first = [], [], 0
         for a, b in zip(self.layers, self.layers[1:], strict=False):
+            # in the flat order of w: the matrix row by row, its sources slowest, then the biases
             to = np.arange(first + a, first + a + b)
             unit_from += [np.repeat(np.arange(first, first + a), b), np.full(b, -1)]
             unit_to += [np.tile(to, a), to]
@@ -192,6 +194,7 @@ class MLPObjective(Objective):
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
         self._primal = Cached(self._both_passes, self.n_weights)
+        # activities that the first layer multiplies, the same at every w
         self._first = _with_one(self.x)
 
     def __reduce__(self):
@@ -224,12 +227,15 @@ class MLPObjective(Objective):
 
     def errors_at(self, points: Array) -> Array:
         S = self.n_patterns
+        # not even two points fit in cache together
         if 2 * S * max(self.network.layers) > AT_ONCE:
             return super().errors_at(points)
         points = np.ascontiguousarray(as_floats("w", points)).reshape(len(points), self.n_weights)
+        # width points a pass: W of a layer is (width, n_in + 1, n_out), y is (width, S, n_out)
         errors, width = np.empty((len(points), S)), AT_ONCE // (S * max(self.network.layers))
         for i in range(0, len(points), width):
             y = self._forward(self._matrices(points[i : i + width]))[1][-1]
+            # points and patterns along one axis, which is all that an error function knows
             errors[i : i + width] = self._E.value(
                 y.reshape(-1, y.shape[-1]), np.tile(self.target, (len(y), 1))
             ).reshape(-1, S)
@@ -264,18 +270,23 @@ class MLPObjective(Objective):
         """Everything of the two ordinary passes that R{.} needs."""
         layers = self._matrices(w[None])
         x, y = self._forward([W[0] for W in layers])
+        # f' and f'' are of neurons: without the one that is always 1
         activities = [*(with_one[:, :-1] for with_one in y[1:-1]), y[-1]]
         df = [f.df(x_, y_) for f, x_, y_ in zip(self._f, x, activities, strict=True)]
 
         # dE/dy_i = e_i + sum_j w_ij dE/dx_j,  dE/dx_i = f'_i dE/dy_i,  dE/dw_ij = y_i dE/dx_j
         g = np.empty((1, self.n_weights))
         grads = self._matrices(g)
+        # only outputs have a direct part e_i, and E is the mean over patterns
         E_y = self._E.e(y[-1], self.target) / self.n_patterns
         E_x, f2_E_y = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
         for layer in reversed(range(len(layers))):
             E_x[layer] = df[layer] * E_y
             f2_E_y[layer] = self._f[layer].d2f(x[layer], activities[layer], df[layer]) * E_y
+            # y has the neuron that is always 1 last: the last row of the product is that of the
+            # biases
             np.matmul(y[layer].T, E_x[layer], out=grads[layer][0])
+            # nobody asks for dE/dy of the inputs
             if layer:
                 E_y = E_x[layer] @ layers[layer][0, :-1].T
 
@@ -292,15 +303,19 @@ class MLPObjective(Objective):
         """
         primal, V = self._primal(w), np.ascontiguousarray(V)
         (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self._first
+        # wide: how many weights of the first layer are not turned
         wide = (a + 1) * b if a > S else 0
         rows = np.ascontiguousarray(V[wide:].T)
         Hv = np.empty_like(V)
+        # a single direction: the row is a view of the column, and nothing is copied back
         Hv_rows = Hv[wide:].T if k == 1 else np.empty_like(rows)
         width = min(k, max(1, 2**15 // (S * max(self.network.layers[1:]))))
         # written over by every few directions: memory that is new to the process costs more than
         # the products
         scratch = [np.empty((3, width, S, units)) for units in self.network.layers[1:]]
         if wide:
+            # R{x} = V y of the first layer, all directions in one product: (S, n_in + 1) (n_in + 1,
+            # b k)
             R_x = np.ascontiguousarray(
                 (x @ V[:wide].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1)
             )
@@ -313,6 +328,7 @@ class MLPObjective(Objective):
             if wide:
                 R_Ex[..., some] = first.transpose(1, 2, 0)
         if wide:
+            # R{dE/dw_ij} = y_i R{dE/dx_j}, for R{y} = 0 at the inputs
             np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:wide].reshape(a + 1, b * k))
         if k > 1:
             Hv[wide:] = Hv_rows.T
@@ -332,6 +348,7 @@ class MLPObjective(Objective):
         (3, at least k, S, n_out).
         """
         _, _, between, y, df, E_x, f2_E_y, R_e = primal
+        # without the first layer the views are numbered as before, `_matrices(rows, 1)`
         given = R_x1 is not None
         directions, grads = self._matrices(rows, int(given)), self._matrices(Hv_rows, int(given))
         R_x, R_y, free = ([part[i, : len(rows)] for part in scratch] for i in range(3))
@@ -352,14 +369,18 @@ class MLPObjective(Objective):
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
         R_Ey = R_e(R_y[-1]) / self.n_patterns
         for layer in reversed(range(len(between))):
+            # in place: R{x} of this layer is not needed again
             R_Ex = R_x[layer]
             R_Ex *= f2_E_y[layer]
             R_Ey *= df[layer]
             R_Ex += R_Ey
+            # of a first layer that is not turned, the caller makes this product
             if layer or not given:
                 np.matmul(y[layer].T, R_Ex, out=grads[layer])
             if layer:
+                # without the row of the biases: their neuron is 1, and its R{y} is 0
                 grads[layer][:, :-1] += np.matmul(R_y[layer - 1].transpose(0, 2, 1), E_x[layer])
+                # sum_j v_ij dE/dx_j, then sum_j w_ij R{dE/dx_j}
                 R_Ey = np.matmul(
                     E_x[layer], directions[layer][:, :-1].transpose(0, 2, 1), out=R_y[layer - 1]
                 )

@@ -5,6 +5,7 @@ Every network offers exactly this.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -238,6 +239,7 @@ class Objective(ABC):
         V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
         if not V.size:
             return self.error(w), self.gradient(w), np.zeros(v.shape)
+        # E and g come with the first directions, and again with the others, which are dropped
         E, g, Hv = self._block(w, V[:, :width])
         if V.shape[1] > width:
             Hv = np.concatenate(
@@ -296,6 +298,7 @@ class Objective(ABC):
         H = np.empty((n, n))
         for columns, block in self.hessian_columns(w):
             H[:, columns] = block
+        # rounding is not symmetric; H is
         return (H + H.T) / 2 if self.symmetric else H
 
     def hessian_columns(self, w: Array, width: int = 128) -> Iterator[tuple[slice, Array]]:
@@ -314,6 +317,7 @@ class Objective(ABC):
         """
         for start in range(0, self.n_weights, width):
             columns = slice(start, min(start + width, self.n_weights))
+            # H e_i is column i
             unit = np.zeros((self.n_weights, columns.stop - start))
             unit[np.arange(start, columns.stop), np.arange(columns.stop - start)] = 1.0
             yield columns, self.hvp(w, unit)
@@ -360,6 +364,25 @@ class Objective(ABC):
         return HessianOperator(self, w)
 
 
+class Network(Protocol):
+    """What every kind of network has, see `perturb.networks.kinds`."""
+
+    n_weights: int
+    n_inputs: int  # entries of a pattern
+    n_outputs: int  # entries of its target
+    error: str  # E, by name
+
+    def init(self, seed: int) -> Array:
+        """Random starting weights (n,)."""
+
+    def weight_units(self) -> tuple[Array, Array]:
+        """The neurons each weight comes from and goes to, two int arrays (n,); -1: a bias."""
+
+    @property
+    def objective(self) -> Callable[..., Objective]:
+        """E(w) on patterns: of (x, target), or of states."""
+
+
 class DecayedObjective(Objective):
     """See `Objective.with_decay`."""
 
@@ -383,6 +406,7 @@ class DecayedObjective(Objective):
 
     def pattern_errors(self, w: Array) -> Array:
         w = as_weights("w", w, self.n_weights)
+        # every pattern has the whole decay: their mean is E plus one of it
         return self.plain.pattern_errors(w) + self.alpha / 2 * (w @ w)
 
     def gradient(self, w: Array) -> Array:
@@ -392,6 +416,7 @@ class DecayedObjective(Objective):
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         w = as_weights("w", w, self.n_weights)
         E, g, HV = self.plain.error_gradient_hvp(w, V)
+        # the Hessian of alpha |w|^2/2 is alpha I
         return E + self.alpha / 2 * float(w @ w), g + self.alpha * w, HV + self.alpha * V
 
 
@@ -426,6 +451,7 @@ class FunctionObjective(Objective):
         w = as_weights("w", w, self.n_weights)
         if self._gradient is not None:
             return as_weights("gradient(w)", self._gradient(w.copy()), self.n_weights).copy()
+        # the best step of central differences, see `finite_difference_step`
         eps = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max()))
         steps = eps * np.eye(self.n_weights)
         return np.array(

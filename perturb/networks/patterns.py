@@ -42,10 +42,30 @@ def as_patterns(
                 f"target holds class numbers outside 0..{n_out - 1}: the network has {n_out}"
                 " outputs"
             )
+        # class c: 1 at output c, 0 elsewhere
         target = np.eye(n_out)[target.astype(int)]
     if target.shape != (x.shape[0], n_out):
         raise InputError(
             f"target has shape {target.shape}, but must be ({x.shape[0]}, {n_out}): one row per row"
             " of x"
         )
+    # what is cached at w holds for these data alone, so that nobody may change them
     return read_only_copy(x), read_only_copy(target)
+
+
+def as_states(states: Array, n_visible: int, values: tuple[float, float]) -> Array:
+    """Visible states of a Boltzmann machine, (S, n_visible), each entry one of two values, or
+    InputError.
+    """
+    if (
+        states.ndim != 2
+        or not len(states)
+        or states.shape[1] != n_visible
+        or not np.isin(states, values).all()
+    ):
+        low, high = values
+        raise InputError(
+            f"visible states have shape {states.shape}: give one row or more of {n_visible}"
+            f" entries {low:g} or {high:g}"
+        )
+    return states

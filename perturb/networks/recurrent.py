@@ -149,6 +149,7 @@ class Recurrent:
         array of shape (n,)
         """
         rng = np.random.Generator(np.random.Philox(seed))
+        # circular law: the eigenvalues of such a matrix fill a disc of about this radius
         return radius * rng.standard_normal(self.n_weights) / np.sqrt(self.n_units)
 
     def weight_units(self) -> tuple[Array, Array]:
@@ -196,15 +197,18 @@ class RecurrentObjective(Objective):
             x, target, network.n_inputs, network.n_outputs, network.error
         )
         self.n_weights, self.n_patterns, self.depth = network.n_weights, self.x.shape[0], 1
+        # I_i of every pattern, (S, n_units); 0 where a neuron gets no input
         self._I = np.zeros((self.n_patterns, network.n_units))
         self._I[:, network.inputs] = self.x
         self._f, self._E = per_unit(network.activations), ERRORS[network.error]
         self._settled = Cached(self._fixed_point, self.n_weights)
         self._primal = Cached(self._both_relaxations, self.n_weights)
+        # 64 MB: R{y} is (k, S, n_units), and V is (k, n_units, n_units)
         self.directions_at_once = max(
             1, 2**23 // (network.n_units * (self.n_patterns + network.n_units))
         )
         if network.feedback is not None:
+            # errors return through other wires than W: what they give is not dE/dw
             self.inexact, self.symmetric = ("gradient", "hvp"), False
 
     def __reduce__(self):
@@ -295,6 +299,7 @@ class RecurrentObjective(Objective):
 
     def _fixed_point(self, w: Array) -> Settling:
         W, f = self._matrix(w), self._f
+        # with "direct" too: Newton's method from 0 may find a fixed point where no relaxation ends
         y, residuals = self._relax(
             lambda y: f.f(y @ W) + self._I, self._I, "y", lambda y: self._y_jacobian(W, y)
         )
@@ -302,8 +307,10 @@ class RecurrentObjective(Objective):
             for _ in range(20):  # Newton's method: quadratic from here
                 x = y @ W
                 f_x = f.f(x)
+                # root of f(x) + I - y, of Jacobian diag(f') W' - 1: y + (1 - diag(f') W')^-1 wrong
                 wrong = f_x + self._I - y
                 residuals.append(float(np.abs(wrong).max() / (np.abs(y).max() or 1.0)))
+                # two units in the last place: no step makes it smaller
                 if residuals[-1] <= 4e-16:
                     break
                 y = y + self._linear(f.df(x, f_x)[:, :, None] * W.T, wrong, "y")
@@ -345,6 +352,7 @@ class RecurrentObjective(Objective):
         1/(1 - max Re eigenvalue of diag(f') W', and of diag(f') times the feedback).
         """
         W, B, y = self._matrix(w), self.network.feedback, self._settled(w).y
+        # z and R{z} relax with diag(f') B, which has the eigenvalues of diag(f') W' if B = W
         jacobians = [
             self._y_jacobian(W, y),
             *([] if B is None else [self._f_slope(y @ W)[:, :, None] * B]),
@@ -363,6 +371,7 @@ class RecurrentObjective(Objective):
     def _both_relaxations(self, w: Array) -> "_Primal":
         """y and z, and everything else that R{.} needs of them."""
         W, f = self._matrix(w), self._f
+        # (S, n_units): a pattern a row, so that x = y W
         y = self._settled(w).y
         x = y @ W
         f_y = f.f(x)
@@ -380,15 +389,18 @@ class RecurrentObjective(Objective):
         e = np.zeros_like(y)
         out = self.network.outputs
         e[:, out] = self._E.e(y[:, out], self.target) / self.n_patterns
+        # dE/dw_ij = y_i z_j, summed over patterns
         z, residuals = self._solve(df, B.T, df * e, "z")
         return _Primal(W, B, y, df, d2f, z, e, (y.T @ z).ravel(), residuals)
 
     def _products(self, primal: "_Primal", V: Array) -> tuple[float, Array, tuple[Array, Array]]:
         """E, Hv as rows (k, n) for V (k, n_units, n_units), and the residuals of R{y}, R{z}."""
         W, B, y, df, d2f, z, e, _, _ = primal
+        # R{B}: other wires do not change with w
         R_B = V if self.network.feedback is None else np.zeros_like(V)
 
         # R{y} = f' (sum_i w_ij R{y_i} + v_ij y_i)
+        # linear in R{y}, with the Jacobian of y itself
         R_y, of_R_y = self._solve(df, W, df * (y @ V), "R{y}")
         R_x = R_y @ W + y @ V
 
@@ -396,6 +408,7 @@ class RecurrentObjective(Objective):
         R_e = np.zeros_like(R_y)
         out = self.network.outputs
         R_e[..., out] = self._E.R_e(y[:, out], self.target)(R_y[..., out]) / self.n_patterns
+        # all terms that do not have R{z} in them
         fixed = df * (z @ np.swapaxes(R_B, -1, -2) + R_e) + d2f * R_x * (z @ B.T + e)
         R_z, of_R_z = self._solve(df, B.T, fixed, "R{z}")
 
@@ -419,6 +432,8 @@ class RecurrentObjective(Objective):
         """q = jacobian q + constant, per pattern, for all directions; factorised once."""
         columns = np.moveaxis(constant.reshape(-1, *constant.shape[-2:]), 0, -1)  # (S, n_units, k)
         try:
+            # (1 - J) q = constant; the k directions are right sides of one factorisation per
+            # pattern
             q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
         except np.linalg.LinAlgError:
             raise NotSettled(
@@ -443,12 +458,15 @@ class RecurrentObjective(Objective):
         with np.errstate(over="ignore", invalid="ignore"):
             for step in range(net.max_steps):
                 goal = right(q)
+                # q is 0 at first: then the first goal says how large it is going to be
                 size = np.abs(q if step else goal).max((-2, -1))
                 scale = np.where(size > 0, size, scale)
                 change = goal - q
+                # |dq/dt| relative to |q|, of the direction that is furthest from rest
                 residuals.append(float((np.abs(change).max((-2, -1)) / scale).max()))
                 if residuals[-1] <= net.tolerance or not np.isfinite(residuals[-1]):
                     break
+                # Euler's step of dq/dt = -q + right(q)
                 q = q + net.step * change
         if not residuals[-1] <= net.tolerance:
             raise NotSettled(
@@ -466,6 +484,7 @@ class RecurrentObjective(Objective):
         """diag(f') W' for each pattern, at y, or with f' = 1 where y is too large to be known."""
         with np.errstate(over="ignore", invalid="ignore"):
             jacobian = self._f_slope(y @ W)[:, :, None] * W.T
+        # only a message is made of it then, for y has run away
         return jacobian if np.isfinite(jacobian).all() else W.T
 
     def _matrix(self, w: Array) -> Array:

@@ -42,6 +42,7 @@ def check_stable(jacobian: Array, name: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         power = np.linalg.matrix_power(jacobian, 16)
         doubtful = jacobian[~(np.abs(power).sum(-1).max(-1) < 1)]
+    # dq/dt = -q + J q decays iff every eigenvalue of J has a real part below 1
     largest = float(np.linalg.eigvals(doubtful).real.max()) if len(doubtful) else 0.0
     if largest >= 1:
         raise NotSettled(

@@ -12,6 +12,7 @@ __all__ = [
     "perceptron",
     "predictions",
     "quadratic",
+    "rounding",
     "second_moments",
     "variances",
 ]

@@ -73,6 +73,7 @@ class HigherOrderTerms:
         exact for a code of kurtosis 3, for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not
         for one weight at a time.
         """
+        # Taylor's term D^p (r v)^q/(p! q!) has the factor m_pq: <D_j D_l D_i T_ijl> gives beta_g
         g = (
             sigma**2 * method.moment("gradient", 3, 0) * self.beta_g
             + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv
@@ -112,6 +113,7 @@ def higher_order_terms(
     """
     n = objective.n_weights
     w, v = as_weights("w", w, n), as_weights("v", v, n)
+    # truncation step^2 (fifth and sixth derivatives) against rounding eps/step^2 = 1e-10
     step = 1e-3 * max(1.0, float(np.abs(w).max()))
     rng = np.random.Generator(np.random.Philox(1))
     _, g, z = objective.error_gradient_hvp(w, v)
@@ -120,10 +122,13 @@ def higher_order_terms(
         (_, g1, z1), (_, g2, z2) = (
             objective.error_gradient_hvp(w + sign * x, v) for sign in (1, -1)
         )
+        # T(x, x) of g, Q(x, x, v) of Hv, to order |x|^4
         return g1 + g2 - 2 * g, z1 + z2 - 2 * z
 
+    # <x_j x_l> = delta_jl: the mean is the trace over two indices, as in Hutchinson's
     sampled = [second_difference(step * rng.choice([-1.0, 1.0], n)) for _ in range(probes)]
     beta_g, beta_z = (np.array(column) / (2 * step**2) for column in zip(*sampled, strict=True))
+    # along v/|v|, and then times |v|^2: the step does not depend on the length of v
     square = float(v @ v)
     Tvv, Qvvv = (
         second_difference(step * v / square**0.5) if square > 0 else (np.zeros(n), np.zeros(n))
@@ -259,6 +264,7 @@ def best_sigma(
     code = choose("code", code, CODES) if isinstance(code, str) else code
     check_pair(method, code)
     trials = check_trials(0, trials)
+    # rounding of E is a noise that no chip has
     error_noise = math.hypot(error_noise, float(np.finfo(float).eps) * objective.error(w))
     many = (
         objective.n_weights > EXACT_CURVATURE
@@ -272,6 +278,7 @@ def best_sigma(
         predict(objective, w, v, method, code, sigma, r, error_noise, known=known, seed=seed)
         for sigma in sampled
     ]
+    # bias(sigma) = fixed + sigma^2 (growing - fixed)
     fixed, growing = higher.bias(method, 0.0, r), higher.bias(method, 1.0, r)
     found = []
     for index, quantity in enumerate(("gradient", "hv")):
@@ -280,9 +287,11 @@ def best_sigma(
         if not np.isfinite(variance).all():
             found.append(math.nan)
             continue
+        # bias on a quadratic, a + b/sigma^2, at the smallest and the largest sigma: b, then a
         off = [part.expected(trials) - part.exact for part in (parts[0], parts[-1])]
         shrinking = (off[0] - off[1]) * SMALLEST**2  # times sigma^-2
         rest = fixed[index] + off[1] - shrinking / LARGEST**2
+        # factors of sigma^2, 1, sigma^-2 in the bias, from either half of the probes
         halves = np.array(
             [
                 [np.mean(x[h::2], axis=0) for x in (growing[index] - fixed[index], rest)]
@@ -297,6 +306,7 @@ def best_sigma(
 
 def _terms(sigma: Array, variance: Array) -> Array:
     """The factors, none negative, of sigma^-4, sigma^-2, 1 and sigma^2 in values of a variance."""
+    # variance(sigma) = terms . powers: each value fitted to the same relative precision
     powers = sigma[:, None] ** VARIANCE_POWERS.astype(float)
     if not variance.any():
         return np.zeros(len(VARIANCE_POWERS))
@@ -309,6 +319,7 @@ def _least(products: Array, terms: Array) -> float:
     """Where bias^2 + variance is least, between the smallest and the largest sigma."""
 
     def wrong(log_sigma: Array | float) -> Array:
+        # bias^2 = x' products x, x = (sigma^2, 1, sigma^-2)
         square = np.exp(2.0 * np.asarray(log_sigma))
         x = np.stack([square, np.ones_like(square), 1 / square])
         bias = np.einsum("i...,ij,j...->...", x, products, x)
@@ -316,6 +327,7 @@ def _least(products: Array, terms: Array) -> float:
             terms, np.exp(np.multiply.outer(VARIANCE_POWERS, np.asarray(log_sigma))), 1
         )
 
+    # the sum may have more than one minimum: the best of a grid, then Brent's method beside it
     grid = np.linspace(math.log(SMALLEST), math.log(LARGEST), 121)
     best = int(np.argmin(wrong(grid)))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]

@@ -78,6 +78,7 @@ class QuantityComparison:
         limit_stderr counts too.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
+            # independent errors: of the estimate by its trials, of the limit by its probes
             unsure = 0.0 if self.limit_stderr is None else self.limit_stderr
             return _rms(
                 _normal((self.estimate - self.limit) / np.hypot(self.stderr, unsure), self.df)
@@ -152,6 +153,7 @@ def compare_at(
 ) -> Comparison:
     """`compare` at a point whose exact g and z may have been computed before."""
     design = estimated.design
+    # of the whole objective, however patterns were presented
     whole = curvatures(point.objective, point.w, point.v)[0] if known is None else known[0]
     g_limit, z_limit = limits(
         design.method, design.code, whole, design.sigma, design.r, design.seed
@@ -178,7 +180,9 @@ def _normal(t: Array, df: float) -> Array:
     t, df = np.abs(t), np.float64(df)
     if not np.isfinite(df):
         return t
+    # P(T < -t), and the normal deviate with the same tail
     tail = stdtr(df, -t)
+    # Wallace 1959
     far = (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t * t / df))
     return np.where(np.isnan(t) | (tail > 1e-300), -ndtri(tail), far)
 

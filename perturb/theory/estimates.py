@@ -96,6 +96,7 @@ def predict(
     design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
     known = curvatures(objective, w, v, presentation) if known is None else known
     whole = known[0]
+    # limits are linear in g and H: that of single patterns is that of the whole
     cases, limited = whole.patterns or (whole,), limits(method, code, whole, sigma, r, seed)
     each = [trial_variances(method, code, c, sigma, r, error_noise**2, seed, whole) for c in cases]
     tends = (
@@ -107,8 +108,10 @@ def predict(
         trial, unsure = _over_patterns(
             [variances[index] for variances in each], [two[index] for two in tends], whole
         )
+        # then the estimate is linear in D.slope, and a periodic code's disturbance is known
         on_dw = index == 0 or method.regressor == "dw"
         dE, left_in = _left(method, whole, whole, of, sigma, r)
+        # of a difference, dE_z is r D.z
         unit = 1.0 if index == 0 else r
         parts.append(
             QuantityPrediction(
@@ -127,6 +130,7 @@ def predict(
             )
         )
     trace = whole.trace
+    # |H|_F
     size = math.sqrt(whole.off_square + float(whole.diagonal @ whole.diagonal))
     etas = (2 / trace, 2 / (trace + 2 * size)) if trace > 0 else (math.inf, math.inf)
     return Prediction(parts[0], parts[1], trace, etas[0], etas[1], _warnings(design, parts, trials))
@@ -148,11 +152,13 @@ def _over_patterns(
             for part in fields(TrialVariance)
         )
     )
+    # law of total variance; (1 - 1/S) makes that of a sample the one of all S patterns
     found = replace(found, odd=found.odd + np.var(tends, axis=0, ddof=1) * (1 - 1 / whole.of))
     squares = [
         float(one.total.sum() + ((L - np.mean(tends, axis=0)) ** 2).sum())
         for one, L in zip(each, tends, strict=True)
     ]
+    # m patterns of S, drawn without replacement
     sampled = (
         math.sqrt(max(1 - m / whole.of, 0.0) / m)
         * float(np.std(squares, ddof=1))
@@ -173,6 +179,7 @@ def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | Non
         )
     for name, part in (("g", parts[0]), ("z = Hv", parts[1] if method.estimates_hv else None)):
         size = 0.0 if part is None else float(np.linalg.norm(part.exact))
+        # below 1e-6 of its size a bias is rounding, or does not matter
         if part is None or size == 0 or not (off := float(np.linalg.norm(part.bias)) / size) > 1e-6:
             continue
         why, instead = _reason(design)

@@ -36,22 +36,28 @@ def expectation(forms: list[Array], moments: tuple[float, float, float]) -> Arra
     Cost: up to about 50 contractions of at most cases n^3 products.
     """
     k, m, eighth = moments
+    # of a symmetric variable of variance 1, from its moments; the odd ones are 0
     cumulants = {
         2: 1.0,
         4: k - 3,
         6: m - 15 * k + 30,
         8: eighth - 28 * m - 35 * k**2 + 420 * k - 630,
     }
+    # equal arrays are equal forms: a kind is (the first form like it, how many factors x)
     first: dict[int, int] = {}
     kinds = tuple(
         (first.setdefault(id(form), index), form.ndim - 1) for index, form in enumerate(forms)
     )
     total = np.zeros(max(len(form) for form in forms))
     for (sizes, labels), count in _terms(kinds).items():
+        # Leonov and Shiryaev: the cumulant of a block is 0 unless all its factors are the same
+        # component
         weight = count * float(np.prod([cumulants[size] for size in sizes]))
         if weight:
+            # so that a block is one index of the contraction; "..." are the cases
             text = ",".join("..." + "".join(chr(97 + label) for label in each) for each in labels)
             total = total + weight * np.einsum(text + "->...", *forms, optimize="greedy")
+    # each matrix stands for x'Mx/2
     return total / 2.0 ** sum(order == 2 for _, order in kinds)
 
 
@@ -64,6 +70,7 @@ def _terms(kinds: tuple[tuple[int, int], ...]) -> Counter[tuple[tuple[int, ...],
     or of a matrix's two indices are one.
     """
     found: Counter[tuple[tuple[int, ...], Labels]] = Counter()
+    # the factors x are numbered through; form i has starts[i] up to starts[i + 1]
     orders = [order for _, order in kinds]
     starts = np.cumsum([0, *orders])
     pairs = {
@@ -71,12 +78,14 @@ def _terms(kinds: tuple[tuple[int, int], ...]) -> Counter[tuple[tuple[int, ...],
         for start, order in zip(starts, orders, strict=False)
         if order == 2
     }
+    # orders of the forms that only exchange equal ones: they give the same term
     swaps = [
         order
         for order in permutations(range(len(kinds)))
         if all(kinds[i] == kinds[j] for i, j in enumerate(order))
     ]
     for blocks in _even_partitions(tuple(range(sum(orders)))):
+        # both factors of a matrix alone: x'Mx/2 by its mean, which is subtracted
         if any(block in pairs for block in blocks):
             continue
         block_of = {factor: index for index, block in enumerate(blocks) for factor in block}
@@ -85,6 +94,7 @@ def _terms(kinds: tuple[tuple[int, int], ...]) -> Counter[tuple[tuple[int, ...],
             for start, order in zip(starts, orders, strict=False)
         ]
         found[
+            # of all that symmetry makes equal the one that sorts first stands for the term
             min(
                 _renamed(labels, blocks, swap, turns)
                 for swap in swaps
@@ -112,6 +122,7 @@ def _even_partitions(factors: tuple[int, ...]) -> Iterator[Labels]:
         yield ()
         return
     first, rest = factors[0], factors[1:]
+    # the block of the first factor has 1, 3, 5, ... others
     for size in range(1, len(rest) + 1, 2):
         for others in combinations(rest, size):
             left = tuple(f for f in rest if f not in others)

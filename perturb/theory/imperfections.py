@@ -1,33 +1,30 @@
 """What imperfections do to learning on a quadratic E, in closed form: wrong directions, offsets,
-leaks, bounds, rounding.
+leaks, bounds; rounding from `theory.rounding`.
 """
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
 
 from perturb.checks import (
     as_floats,
-    as_number,
     as_weights,
     at_least_zero,
     below_one,
-    between_0_and_1,
     integer,
     positive,
 )
 from perturb.errors import InputError, choose
+from perturb.theory.rounding import rounding_floor as rounding_floor
+from perturb.theory.rounding import rounding_gain as rounding_gain
+from perturb.theory.rounding import rounding_variance as rounding_variance
+from perturb.theory.rounding import stalled_gradient as stalled_gradient
 from perturb.theory.second_moments import FLAT, even_moments, parts_of
 from perturb.trial.code import Code
 from perturb.trial.codes import CODES
 
 Array = np.ndarray
-_TERMS = np.arange(
-    1, 33
-)  # terms of Poisson's sum; for spreads below step/20 the sum over steps is taken instead
-_NARROW = 0.05
 
 
 def misaligned_curve(
@@ -100,13 +97,17 @@ def misaligned_curve(
         at_least_zero("error_noise", error_noise),
     )
     u = as_weights("w0", w0, n) - as_weights("w_star", w_star, n)
+    # g = Hu; dE = D.g + ... meets the D of another trial
     g = h * u if off is None else h * u + off @ u
+    # E G_i^2 = |Hu|^2 + c: every weight gets the variance of all of dE
     c = error_noise**2 / sigma**2 * (0.5 if pair else 1.0)
     if not pair:
         c += sigma**2 * even_moments(h, off, code.kurtosis, code.sixth)[1]
+    # E|Hu|^2 grows by eta^2 tr H^2 E G_i^2 an update
     q = eta**2 * (float(h @ h) + (0.0 if off is None else float((off * off).sum())))
     t = np.arange(integer("updates", updates, 0) + 1)
     with np.errstate(over="ignore"):
+        # [(1 + q)^t - 1]/q, for tiny q too
         grown = np.expm1(t * math.log1p(q)) / q if q > 0 else t
     return float(u @ g) / 2 + eta**2 / 2 * float(h.sum()) * (float(g @ g) + c) * grown
 
@@ -141,6 +142,7 @@ def offset_floor(H: Array, b: Array) -> float:
     >>> offset_floor([2.0, 4.0], [0.2, 0.0])
     0.010000000000000002
     """
+    # E = u'Hu/2 at u = -H^-1 b
     return float(as_floats("b", b) @ _solved(H, b)) / 2
 
 
@@ -186,6 +188,7 @@ def leak_fixed_point(H: Array, w_star: Array, eta: float, leak: float) -> Array:
     h, off = parts_of(H)
     w_star, leak = as_weights("w_star", w_star, h.size), below_one("leak", leak)
     kappa = leak / ((1 - leak) * positive("eta", eta))
+    # w = (1 - l)(w - eta H(w - w*)) at rest: (H + kappa I) w = H w*
     Hw = h * w_star if off is None else h * w_star + off @ w_star
     return _solved(h + kappa if off is None else off + np.diag(h + kappa), Hw)
 
@@ -240,6 +243,7 @@ def soft_bound_equilibrium(
     lam, step = as_floats("curvature", curvature), as_floats("mean_step", mean_step)
     if not ((lam > 0).all() and (step >= 0).all()):
         raise InputError("curvature must be positive and mean_step at least 0 in every entry")
+    # eta lam (w* - w) of learning = E|Dw| w/w_b of the device
     return as_floats("w_star", w_star) / (
         1 + step / (positive("eta", eta) * lam * positive("bound", bound))
     )
@@ -290,216 +294,24 @@ def constrained_minimum(
     if not ((chosen >= 0) & (chosen < n)).all() or len(set(chosen.tolist())) < chosen.size:
         raise InputError(f"stuck = {chosen.tolist()} must be different numbers from 0 to {n - 1}")
     chosen = chosen.astype(int)
+    # u_s: how far from their own minimum the stuck ones are
     u = as_weights("values", values, chosen.size) - w[chosen]
     free = np.setdiff1d(np.arange(n), chosen)
     w[chosen] += u
     schur = full[np.ix_(chosen, chosen)] @ u
     if free.size:
+        # H_ff u_f = -H_fs u_s: the free ones make up for it as well as they can
         moved = _solved(full[np.ix_(free, free)], full[np.ix_(free, chosen)] @ u)
         w[free] -= moved
         schur = schur - full[np.ix_(chosen, free)] @ moved
     return w, float(u @ schur) / 2
 
 
-def rounding_gain(spread: float, step: float, offset: float = 0.0) -> float:
-    """How much of a small signal passes a rounding to steps, where noise rides on it.
-
-    Parameters
-    ----------
-    spread : float
-        s, standard deviation of the noise.
-    step : float
-        q: values are rounded to its nearest multiple.
-    offset : float
-        m, the mean of what is rounded.
-
-    Returns
-    -------
-    float
-        d E round(x)/dm; its mean over offsets is 1, offset 0 is the worst.
-
-    Raises
-    ------
-    InputError
-        For arrays that do not fit, or a number out of its range.
-
-    Notes
-    -----
-    For x ~ N(m, s^2): 1 + 2 sum_k (-1)^k cos(2 pi k m/q) exp(-2 (pi k s/q)^2), or q times the
-    density of x summed over (j + 1/2) q. Of a converter of dE: s = std(dE), the gain of G. Of
-    writes in steps, to the nearest: s = std(eta G), the gain of eta. 1.00 at q = 1.2 s, 0.43 at 4
-    s, 0.05 at 6 s.
-
-    References
-    ----------
-    Bussgang, Crosscorrelation functions of amplitude-distorted Gaussian signals, MIT RLE report 216
-    (1952). Widrow and Kollar, Quantization noise, Cambridge (2008).
-
-    Examples
-    --------
-    >>> from perturb.theory.imperfections import rounding_gain
-    >>> round(rounding_gain(1.0, 1.2), 2), round(rounding_gain(1.0, 4.0), 2)
-    (1.0, 0.43)
-    """
-    s, m = (
-        at_least_zero("spread", spread) / positive("step", step),
-        as_number("offset", offset) / step,
-    )
-    if s >= _NARROW:
-        return float(
-            1
-            + 2
-            * (np.cos(np.pi * _TERMS * (1 + 2 * m)) * np.exp(-2 * (np.pi * _TERMS * s) ** 2)).sum()
-        )
-    distance = abs((m % 1) - 0.5)
-    if s == 0:
-        return math.inf if distance == 0 else 0.0
-    return math.exp(-((distance / s) ** 2) / 2) / (s * math.sqrt(2 * math.pi))
-
-
-def rounding_variance(spread: float, step: float, stochastic: bool) -> float:
-    """The mean square that rounding a write to steps adds to it.
-
-    Parameters
-    ----------
-    spread : float
-        s, standard deviation of the wanted change Dw ~ N(0, s^2).
-    step : float
-        q: what is written is a multiple of it.
-    stochastic : bool
-        Up with a probability equal to the fraction, so that there is no bias; else to the nearest.
-
-    Returns
-    -------
-    float
-        q^2/6 (stochastic) or q^2/12 for s > q.
-
-    Raises
-    ------
-    InputError
-        For arrays that do not fit, or a number out of its range.
-
-    Notes
-    -----
-    Stochastic, f the fraction: q^2 E f(1-f) = q^2 [1/6 - sum_k e_k/(pi k)^2], e_k =
-    exp(-2 (pi k s/q)^2); q E|Dw| - s^2 for small s. Nearest: q^2 [1/12 + sum_k (-1)^k e_k/(pi
-    k)^2]; s^2 for small s, when nothing is written.
-
-    References
-    ----------
-    Widrow and Kollar, Quantization noise, Cambridge (2008). Gupta, Agrawal, Gopalakrishnan and
-    Narayanan, Deep learning with limited numerical precision, ICML (2015).
-
-    Examples
-    --------
-    >>> from perturb.theory.imperfections import rounding_variance
-    >>> round(rounding_variance(2.0, 1.0, stochastic=True), 6)
-    0.166667
-    """
-    s, q = at_least_zero("spread", spread) / positive("step", step), step
-    if s < _NARROW:
-        return q**2 * (s * math.sqrt(2 / math.pi) - s**2 if stochastic else s**2)
-    terms = np.exp(-2 * (np.pi * _TERMS * s) ** 2) / (np.pi * _TERMS) ** 2
-    return q**2 * float(
-        1 / 6 - terms.sum() if stochastic else 1 / 12 + ((-1.0) ** _TERMS * terms).sum()
-    )
-
-
-def rounding_floor(curvature: Array, eta: float, step: float, stochastic: bool) -> float:
-    """The error at which descent by exact gradients ends when weights are written in steps.
-
-    Parameters
-    ----------
-    curvature : array of shape (n,)
-        l, the diagonal of H, off which it is zero.
-    eta : float
-        Learning rate, eta l < 1.
-    step : float
-        q.
-    stochastic : bool
-        As in `rounding_variance`.
-
-    Returns
-    -------
-    float
-        In units of E.
-
-    Raises
-    ------
-    InputError
-        If eta times a curvature does not lie between 0 and 1.
-
-    Notes
-    -----
-    Nearest: a weight stops where its update falls below q/2, at |u| = q/(2 eta l), less at most one
-    step, for sum_i q^2/(8 eta^2 l_i). Stochastic: it ends hopping between the two values next to
-    w*, E u^2 = f(1-f) q^2, in the mean over all w* sum_i l_i q^2/12. The ratio is 3/(2 (eta l)^2):
-    20 at eta l = 0.27, and without bound for small rates. Noise in the updates is a dither, with
-    which both learn: `rounding_gain`.
-
-    Examples
-    --------
-    >>> from perturb.theory.imperfections import rounding_floor
-    >>> rounding_floor([1.0], eta=0.5, step=0.1, stochastic=False)
-    0.005000000000000001
-    """
-    lam, eta, q = as_floats("curvature", curvature), positive("eta", eta), positive("step", step)
-    if not (lam > 0).all() or not (eta * lam < 1).all():
-        raise InputError(
-            f"eta = {eta} times curvature must lie between 0 and 1 for every weight: lower eta"
-        )
-    return float((lam * q**2 / 12 if stochastic else q**2 / (8 * eta**2 * lam)).sum())
-
-
-def stalled_gradient(sigma: float, step: float, other: float = 0.0, gain: float = 0.5) -> float:
-    """|g| below which a converter of dE in steps leaves too little of the gradient.
-
-    Parameters
-    ----------
-    sigma : float
-        The rms perturbation, in units of the weights.
-    step : float
-        Of the converter, in units of E.
-    other : float
-        Standard deviation of what noise, curvature or dither give dE anyway.
-    gain : float
-        Of `rounding_gain`, below which learning counts as stalled; between 0 and 1.
-
-    Returns
-    -------
-    float
-        0 if `other` alone is dither enough.
-
-    Raises
-    ------
-    InputError
-        For arrays that do not fit, or a number out of its range.
-
-    Notes
-    -----
-    std(dE)^2 = sigma^2 |g|^2 + other^2; its `rounding_gain` is 1/2 at 0.263 steps, 0.99 at 0.52. An
-    E of |g|^2/(2 l_max) or more is left.
-
-    Examples
-    --------
-    >>> from perturb.theory.imperfections import stalled_gradient
-    >>> round(stalled_gradient(sigma=1.0, step=1.0), 3)
-    0.263
-    """
-    sigma, step, other, gain = (
-        positive("sigma", sigma),
-        positive("step", step),
-        at_least_zero("other", other),
-        between_0_and_1("gain", gain),
-    )
-    std = step * brentq(lambda s: rounding_gain(s, 1.0) - gain, 1e-3, 3.0)
-    return math.sqrt(max(std**2 - other**2, 0.0)) / sigma
-
-
 def _solved(H: Array, b: Array) -> Array:
     """H^-1 b of a positive definite H."""
     h, off = parts_of(H)
     b = as_weights("b", b, h.size)
+    # by eigenvalues, which also tell whether H is positive definite
     lam, U = (h, None) if off is None else np.linalg.eigh(off + np.diag(h))
     if not lam.min() > FLAT * lam.max():
         raise InputError(

@@ -123,10 +123,14 @@ def quadratic_curve(
     E[0] = G.error(a)
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(1, len(E)):
+            # E s p'_{t+1} = mu E s p' - eta E s s' H
             x = mu * b - eta * a * col
+            # in the eigenbasis H is l_i: HCH_ij = l_i C_ij l_j
             HCH = row * a * col
             GG = HCH + G.noise(HCH) + G.rest
+            # E p p' of p := mu p - eta G, with E G p' = H E s p'
             c = mu**2 * c - mu * eta * (row * b + b.T * col) + eta**2 * (GG + GG.T) / 2
+            # s := s + p
             a, b = a + (x + x.T) + c, x + c  # what rounding makes unsymmetric would grow
             if not np.isfinite(after := G.error(a)):
                 break
@@ -198,15 +202,18 @@ def quadratic_floor(
     eta, mu = positive("eta", eta), below_one("momentum", momentum)
     G = second_moments(H, code, trials_per_update, gains, sigma, error_noise, pair)
     check_positive(G.lam)
+    # above it the second moments grow without bound, though a fixed point exists
     if eta >= _limit(G, mu):
         return math.inf
     to_Y, R, steep = G.stationary(mu)
+    # X = [noise(Y(X)) + rest]/(lambda + R), linear in X
     inverse = steep / (2 * (1 - mu) / eta + R)
     operator = LinearOperator(
         2 * (R.size,),
         lambda x: x - (inverse * G.noise(to_Y * x.reshape(R.shape))).ravel(),
         dtype=float,
     )
+    # an n x n matrix is the unknown: never the n^2 x n^2 matrix of the map
     X, _ = gmres(
         operator, (inverse * G.rest).ravel(), rtol=1e-12, restart=min(R.size, 100), maxiter=100
     )
@@ -278,14 +285,18 @@ def stability_limit(
 
 
 def _limit(G: SecondMoments, mu: float) -> float:
+    # negative eigenvalues here are rounding, see `check_positive`
     lam = np.maximum(G.lam, 0.0)
     top, base, t = float(lam.max()), (1 - mu) / (1 + mu), (1 + G.blur) * G.share
     if top == 0:
         return math.inf
+    # exact gradients: the largest eigenvalue alone, 2 (1 + mu)/l_max
     if not G.share:
         return 2 * (1 - mu) / (base * top)
     if G.vectors:
+        # lambda - c l = x + c (l_max - l) with x = lambda - c l_max: no difference of like numbers
         c = base + G.share * (G.kurtosis - 2)
+        # at x = t l_max the first term alone is 1; at the sum of all the sum is 1 at most
         low, high = t * top, t * lam.sum() + max(-c, 0.0) * top
         x = brentq(
             lambda x: (t * lam / (x + c * (top - lam))).sum() - 1,
@@ -300,6 +311,7 @@ def _limit(G: SecondMoments, mu: float) -> float:
         lambda x: (G.noise(to_Y * x.reshape(R.shape)) - R * x.reshape(R.shape)).ravel(),
         dtype=float,
     )
+    # singular where lambda X = noise(Y(X)) - R X: the largest such lambda, whose X is a covariance
     rightmost = eigs(
         operator, k=1, which="LR", v0=np.eye(len(lam)).ravel(), return_eigenvectors=False
     )[0].real
@@ -390,6 +402,7 @@ def greedy_rate(
     G = second_moments(H, code, trials_per_update, None, sigma, error_noise, pair)
     check_positive(G.lam)
     Z = G.start(as_weights("w", w, G.lam.size) - as_weights("w_star", w_star, G.lam.size))
+    # tr(HCH) = g.g
     HCH = G.rows * Z * G.lam
     square = float((HCH if G.vectors else HCH.diagonal()).sum())
     return square / (2 * G.error(HCH + G.noise(HCH) + G.rest)) if square > 0 else 0.0

@@ -26,6 +26,7 @@ def gradient_limit(method: Method, code: Code, g: Array, seed: int = 0) -> Array
     relative error e only, with measured denominators (least squares): g/(1 + e^2); with known ones
     the error has no effect on the mean.
     """
+    # <(D_i + e x sigma)^2> = (1 + e^2) sigma^2 is the denominator, <dE D_i> is not changed
     if code.sensing and method.fit == "least_squares":
         return g / (1 + code.sensing**2)
     return correlated(code, g, seed)
@@ -91,10 +92,14 @@ def limit(
     if not method.estimates_hv:
         return np.full(z.size, np.nan)
     if method.regressor == "dw":
+        # dE_z/r is D.z + ..., as dE_g is D.g + ...: one law for both
         return correlated(code, z, seed)
+    # <dE_z>/sigma^2, where it is not taken off
     mean = response(method, c, "hv", r).mean(c, sigma) / sigma**2 * (not method.centred)
     if method.regressor == "s_dw":
+        # Cov(D'HD/2, s D_i)/sigma^4 by Isserlis, and what kurtosis adds where j = i
         tends = z if method.correction == "diagonal" and k > 1 else z + (k - 3) / 2 * h * v
+        # <s D_i> = sigma^2 v_i
         return tends + v * mean
     C_HB, C_BB = joint_fit(method, code, c, mean)
     if method.fit == "moments":
@@ -110,10 +115,13 @@ def joint_fit(method: Method, code: Code, c: Curvature, mean: float) -> tuple[Ar
     # numerator and denominator of the limit of the joint least squares, in units of sigma^4; mean:
     # of dE_z, where it is left in
     k, V, v, z, h = code.kurtosis, c.V, c.v, c.z, c.diagonal
+    # diagonal of B_i: B_ii, and -v_i v_j^2/V^2 for j != i
     B_ii = 2 * v / V - v**3 / V**2
+    # tr(H B_i) = 2 z_i/V - v_i v.z/V^2, then (k-3)/2 sum_j H_jj B_jj
     C_HB = 0.5 * (
         2 * z / V - v * (v @ z) / V**2 + (k - 3) / 2 * (2 * h * v / V - v * (h @ v**2) / V**2)
     )
+    # tr(B_i B_i) = 2/V - v_i^2/V^2, then (k-3)/2 sum_j B_jj^2
     C_BB = 0.5 * (
         2 / V - v**2 / V**2 + (k - 3) / 2 * (v**2 * ((v**4).sum() - v**4) / V**4 + B_ii**2)
     )
@@ -122,6 +130,7 @@ def joint_fit(method: Method, code: Code, c: Curvature, mean: float) -> tuple[Ar
     gain = 1 / (1 + code.sensing**2) if method.fit == "least_squares" else 1.0
     C_HB = gain**2 * C_HB
     if not method.centred:
+        # without an intercept also <b_i> <dE> and <b_i>^2, with <b_i> = sigma^2 v_i/(2V)
         C_HB = C_HB + gain * v / (2 * V) * mean
         C_BB = C_BB + (v / (2 * V)) ** 2
     return C_HB, C_BB
@@ -134,8 +143,10 @@ def limit_stderr(method: Method, code: Code, c: Curvature) -> Array | None:
     e, v = c.diagonal_stderr, np.abs(c.v)
     found = np.zeros(v.size)
     if code.kurtosis != 3 and not (method.correction == "diagonal" and code.kurtosis > 1):
+        # the bias (k-3)/2 H_ii v_i
         found = abs(code.kurtosis - 3) / 2 * e * v
     if not method.centred:
+        # tr H/2 leaks in with v_i, or v_i/2 where b_i is fitted (leading in n)
         found = np.hypot(
             found, v * float(np.linalg.norm(e)) / (2 if method.regressor == "s_dw" else 4)
         )

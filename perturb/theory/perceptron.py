@@ -51,6 +51,7 @@ class Recursion(NamedTuple):
         InputError
             For an E0 that is not finite or updates below 0.
         """
+        # b times the geometric sum 1 + a + ... + a^(t-1), which is t for a = 1
         t = np.arange(integer("updates", updates, 0) + 1)
         with np.errstate(over="ignore"):
             power = self.a**t
@@ -64,8 +65,10 @@ def _perceptron(kind: str, n_inputs: int, n_outputs: int) -> tuple[float, float,
     `perceptron_curve`.
     """
     N, M = integer("n_inputs", n_inputs, 1), integer("n_outputs", n_outputs, 1)
+    # MN, the weights
     n = M * N
     table = {
+        # E|x|^2 x x' = (N + 2) I for x ~ N(0, I)
         "gradient": (N + 2, 0.0, 0.0),
         "node": ((M + 2) * (N + 2), n * (M + 2) * (M + 4) / 8, n / 2),
         "weight-gaussian": ((n + 2) * (N + 2), n * (M + 2) * (N + 2) * (n + 4) / 8, n / 2),
@@ -174,6 +177,7 @@ def perceptron_rates(kind: str, n_inputs: int, n_outputs: int) -> tuple[float, f
     (0.125, 0.25)
     """
     A, _, _ = _perceptron(kind, n_inputs, n_outputs)
+    # 1 - 2 eta + A eta^2 is least at 1/A and is 1 again at 2/A
     return 1 / A, 2 / A
 
 
@@ -217,4 +221,5 @@ def perceptron_sigma(kind: str, n_inputs: int, n_outputs: int, error_noise: floa
             f"kind = {kind!r} has no best sigma, its curvature does not disturb: take the largest"
             " that E allows"
         )
+    # d/d sigma^2 of B sigma^2 + C sE^2/sigma^2
     return (C / B) ** 0.25 * math.sqrt(at_least_zero("error_noise", error_noise))

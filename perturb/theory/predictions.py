@@ -91,9 +91,11 @@ class QuantityPrediction:
             The limit; of one weight at a time, n visits_i/K of it; of a covariance, 1 - 1/K of it.
         """
         if self.covariance and not self.code.periodic:
+            # the means are of the same trials: a denominator K, not K - 1
             return (1 - 1 / trials) * self.limit
         if self.slope is None or self.code.kind != SEQUENTIAL:
             return self.limit
+        # visits_i: how often weight i had its turn in K trials
         n = self.limit.size
         return n * (trials // n + (np.arange(n) < trials % n)) / trials * self.limit
 
@@ -127,10 +129,13 @@ class QuantityPrediction:
             few = (self.limit**2 + self.trial.pairs) / (trials - 1) if trials > 1 else 0.0
             return (1 - 1 / trials) ** 2 * (one + few) / trials
         P = self.period
+        # trials into a double period; min(rest, 2 P - rest) of them are not yet folded back
         rest = trials % (2 * P)
         if self.slope is None:
             odd, m = min(rest, 2 * P - rest), trials % P
+            # R repeated ones count twice with the same sign: (K - 2R) + 4R
             even = trials + 2 * repeated(self.code, self.limit.size, trials)
+            # m (P - m)/(P - 1): drawn without replacement from a period, whose sum is 0
             left = (
                 odd * self.trial.odd
                 + even * self.trial.even
@@ -144,7 +149,10 @@ class QuantityPrediction:
             unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
         elif self.code.kind == SEQUENTIAL:
             index = np.arange(self.limit.size)
+            # weights that had one turn of the double period, and not yet the one with the sign
+            # turned
             unpaired = P * ((index < rest) ^ (index < rest - P))
+        # noise never cancels; even parts do in pairs
         lasting = self.trial.noise / trials + unpaired * self.trial.even / trials**2
         return lasting + disturbance(self.code, self.slope, trials, self.mean, self.seed)
 
@@ -200,6 +208,7 @@ class QuantityPrediction:
             L.z / (|z| sqrt(|L|^2 + variance)), L the expected estimate; NaN where there is none.
         """
         L = self.expected(trials)
+        # E(L^.z)/(|z| |L^|), with E|L^|^2 = |L|^2 + variance
         square = float(L @ L)
         if square == 0:
             return 0.0
@@ -251,12 +260,14 @@ class QuantityPrediction:
         """
         if relative_error is not None:
             positive("relative_error", relative_error)
+            # variance that is left when |bias|^2 + variance = (relative error |exact|)^2
             allowed = relative_error**2 * float(self.exact @ self.exact) - float(
                 self.bias @ self.bias
             )
         else:
             between_0_and_1("cosine", cosine)
             best = self.limit_cosine
+            # best sqrt(|L|^2/(|L|^2 + variance)) = cosine, solved for the variance
             allowed = (
                 float(self.limit @ self.limit) * ((best / cosine) ** 2 - 1)
                 if best > cosine
@@ -264,6 +275,7 @@ class QuantityPrediction:
             )
         if not allowed > 0:
             return math.inf
+        # as many as a random code needs: variance/K
         random = count_of_trials(max(self.variance / allowed, 1.0))
 
         def enough(trials: float) -> bool:
@@ -284,9 +296,11 @@ class QuantityPrediction:
 
         P = self.period
         if self.slope is None:
+            # over whole double periods the odd part is gone, and each even part is there twice
             lasting = float((2 * self.trial.even + self.trial.noise).sum())
             double = 2 * P * max(1, count_of_trials(lasting / allowed / (2 * P)))
             return random if random < double and enough(random) else double
+        # is part of the first period enough? Halved down to 1/64 of it
         most = P - P // 64 - 1
         if most >= 1 and enough(most):
             least = 0
@@ -294,6 +308,7 @@ class QuantityPrediction:
                 middle = (least + most) // 2
                 least, most = (least, middle) if enough(middle) else (middle, most)
             return most
+        # over whole periods nothing but noise is left
         periods = max(1, count_of_trials(float(self.trial.noise.sum()) / allowed / P))
         return periods * P if math.isinf(periods) or enough(int(periods) * P) else (periods + 1) * P
 

@@ -77,20 +77,25 @@ def curvature(objective: Objective, w: Array, v: Array, probes: int | None = Non
         for columns, part in objective.hessian_columns(w):
             index = np.arange(columns.start, columns.stop)
             diagonal[columns] = part[index, np.arange(index.size)]
+            # H is symmetric: what is summed over a column is summed over a row
             rows[columns] = (part * part).sum(0)
             crossed[0, columns] = v**2 @ (part * part)
             if H is not None:
                 H[:, columns] = part
+        # O is H without its diagonal
         rows -= diagonal**2
         crossed[0] -= v**2 * diagonal**2
+        # o = Ov and d v; then Oo and O(d v), by two more products
         off = np.stack([z - diagonal * v, diagonal * v], axis=1)
         crossed[1:] = (objective.hvp(w, off) - diagonal[:, None] * off).T
         return Curvature(g, z, v, diagonal, rows, crossed, H)
+    # sixteen directions share one product's passes over the network
     probes = -(-(PROBES if probes is None else probes) // 16) * 16
     rng = np.random.Generator(np.random.Philox(0))
     squares = np.zeros(n)
     sizes = []  # |Hx|^2, whose mean is |H|_F^2
     for _ in range(0, probes, 16):
+        # <x_i (Hx)_i> = H_ii (Bekas et al. 2007)
         x = rng.choice([-1.0, 1.0], (n, 16))
         Hx = objective.hvp(w, x)
         diagonal += (x * Hx).sum(1) / probes
@@ -98,6 +103,7 @@ def curvature(objective: Objective, w: Array, v: Array, probes: int | None = Non
         sizes += list((Hx * Hx).sum(0))
     # of each x_i (Hx)_i, the mean is H_ii and the variance sum_{j != i} H_ij^2
     rows = np.maximum(squares - diagonal**2, 0.0) * probes / (probes - 1)
+    # relative standard error of the mean of |Hx|^2
     unsure = float(np.std(sizes, ddof=1) / math.sqrt(probes) / (np.mean(sizes) or 1.0))
     return Curvature(g, z, v, diagonal, rows, diagonal_stderr=np.sqrt(rows / probes), unsure=unsure)
 
@@ -115,6 +121,7 @@ def curvatures(
     whole, S = curvature(objective, w, v), objective.n_patterns
     if presentation == "batch" or S == 1:
         return [whole]
+    # a fixed stream: a prediction does not depend on the seed of the run
     rng = np.random.Generator(np.random.Philox(2))
     chosen = np.arange(S) if S <= PATTERNS else np.sort(rng.choice(S, PATTERNS, replace=False))
     probes = None if objective.n_weights <= 512 else 32

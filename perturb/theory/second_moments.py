@@ -37,6 +37,7 @@ class SecondMoments:
     def rows(self) -> Array:
         return self.lam if self.vectors else self.lam[:, None]
 
+    # s = U'P^-1/2 u, in the eigenbasis
     def start(self, u: Array) -> Array:
         s = (u / np.sqrt(self.p)) @ self.U if self.U.size else u / np.sqrt(self.p)
         return s * s if self.vectors else np.outer(s, s)
@@ -47,7 +48,9 @@ class SecondMoments:
 
     def noise(self, Y: Array) -> Array:
         """What E GG' has besides Y = HCH and the rest."""
+        # diag(HCH) is of the weights: turned to their basis, and back below
         y = Y if self.vectors else ((self.U @ Y) * self.U).sum(1)
+        # tr(HCH) I and (k-3) diag(HCH), with gains
         d = (1 + self.blur) * (y / self.p).sum() * self.p + (self.kurtosis - 3) * y
         return self.share * (Y + (d if self.vectors else (self.U.T * d) @ self.U))
 
@@ -59,6 +62,7 @@ class SecondMoments:
         (1 + mu^2) l_i l_j]/(1 - mu^2): an update p := mu p - eta G, s := s + p does not change E
         ss', E sp' and E pp' then.
         """
+        # flat directions carry no error: their X is 0
         lam = np.where(self.lam > FLAT * self.lam.max(), self.lam, 0.0)
         row = lam if self.vectors else lam[:, None]
         F = (row + lam) / 2
@@ -88,19 +92,25 @@ def second_moments(
     code = choose("code", code, CODES) if isinstance(code, str) else code
     K, blur = integer("trials_per_update", trials, 1), code.sensing**2
     k, m, share = code.kurtosis, code.sixth, 1 / K
+    # whole periods leave G = g and noise: nothing of the other weights (share 0), as if k = 3
     if code.periodic:
         _whole_periods(code, n, K, pair)
         k, m, share = 3.0, 15.0, 0.0
+    # of dE D_i/sigma^2: sE^2/sigma^2; a pair has half the variance
     noise = error_noise**2 / sigma**2 * (0.5 if pair else 1.0)
+    # a pair has no even part
     even, square = (0.0, 0.0) if pair or not share else even_moments(h, off, k, m)
+    # what is the same for all weights, on the diagonal
     alike = (1 + blur) * noise + blur * sigma**2 * square
     if off is None:
         return SecondMoments(
             p * h, np.zeros((0, 0)), p, k, blur, share, True, p * (sigma**2 * even + alike) / K
         )
+    # P^1/2 H P^1/2 is symmetric, and has the eigenvalues of PH
     root = np.sqrt(p)
     lam, U = np.linalg.eigh(root[:, None] * (off + np.diag(h)) * root)
     rest = root[:, None] * (sigma**2 * even + alike * np.eye(n)) * root / K
+    # then no term is tied to the basis of the weights, and modes do not mix
     vectors = k == 3 and bool((p == p[0]).all())
     rest = ((U.T @ rest) * U.T).sum(1) if vectors else U.T @ rest @ U
     return SecondMoments(lam, U, p, k, blur, share, vectors, rest)
@@ -124,10 +134,12 @@ def even_moments(h: Array, off: Array | None, k: float, m: float) -> tuple[Array
         S of `quadratic_curve`, (n, n), or its diagonal (n,) where H is diagonal; and E (x'Hx/2)^2.
     """
     rows, T = (0 * h if off is None else (off * off).sum(1)), float(h.sum())
+    # variance of x'Hx/2, and (tr H/2)^2
     square = (k - 1) * float(h @ h) / 4 + float(rows.sum()) / 2 + T**2 / 4
     diagonal = square + (m - 3 * k + 2) * h**2 / 4 + (k - 1) * (rows + T * h / 2)
     if off is None:
         return diagonal, square
+    # S_ij for i != j; its diagonal is put in below
     S = off * (T + (k - 1) * (h[:, None] + h)) + 2 * off @ off
     S[np.diag_indices_from(S)] = diagonal
     return S, square

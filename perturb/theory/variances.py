@@ -51,14 +51,17 @@ def _products(
     in it.
     """
     k, m, v, h, rows = code.kurtosis, code.sixth, c.v, c.diagonal / 2, c.off_rows
+    # h is H_jj/2: with it D'HD/2 = sum_j h_j D_j^2 + D'OD/2
     off = c.z - c.diagonal * v  # E h's'
     W, X, Y = c.crossed if c.crossed is not None else _evenly(v, off, c.diagonal * v, rows)
     uu, uuu, uu1 = k - 1, m - 3 * k + 2, m - 2 * k + 1  # E u^2, u^3, u^2 D^2
     uuuu = code.eighth - 4 * m + 6 * k - 3
+    # from here on of all weights but i
     V, hh = c.V - v**2, float(h @ h) - h**2
     pp = uu * hh + c.off_square / 2 - rows  # E p'^2
     pss = float(v @ off) - 2 * v * off + uu * (float(h @ v**2) - h * v**2)  # E p's'^2
     hps = X - v * rows + uu / 2 * Y  # E h'p's'
+    # E p'^2 s'^2, the sum of all weights (see above) less what has i in it
     ppss = (
         uu * V * hh
         + uuu * (float(h**2 @ v**2) - h**2 * v**2)
@@ -67,9 +70,11 @@ def _products(
         + 2 * (float(off @ off) - off**2 - 2 * v * X + v**2 * rows)
         + 4 * uu * (float(h * v @ off) - h * v * off - v * Y / 2)
     )
+    # E h'^2 s'^2 by Isserlis, and the excess of fourth moments
     hhss = rows * V + 2 * off**2 + (k - 3) * W
     gv, ll = float(slope @ v) - slope * v, float(slope @ slope) - slope**2  # E l's', E l'^2
     llss = ll * V + 2 * gv**2 + (k - 3) * (float(slope**2 @ v**2) - slope**2 * v**2)
+    # with f = A1 D_i s' + A2 D_i^2; what is odd in D_i, or in the others, has mean 0
     return _Products(
         LFF=A1**2 * (k * g**2 * V + llss)
         + A2**2 * (g**2 * uu1 + ll * uu)
@@ -142,6 +147,7 @@ def trial_variances(
     e^2 E dE^2/sigma^2 more for g, the rest of z times (1 + e^2)^2 (leading in n); measured
       denominators divide by (1 + e^2)^2 and (1 + e^2)^4.
     """
+    # noise': independent readings, each with its weight
     noise_g, noise_z = (
         noise * sum(w**2 for w in weights)
         for weights in (method.gradient_weights, method.hv_weights)
@@ -153,6 +159,7 @@ def trial_variances(
         return _on_both(method, code, c, whole or c, dE_z, mean_z, sigma, r, noise_z)
     g = _on_dw(method, code, c, dE_g, mean_g, sigma, noise_g, seed)
     if not method.estimates_hv:
+        # of a z that is not estimated
         nothing = np.full(c.g.size, np.nan)
         return g, TrialVariance(nothing, nothing, nothing, nothing)
     if method.regressor == "dw":
@@ -160,6 +167,7 @@ def trial_variances(
             method,
             code,
             c,
+            # z of a difference is dE_z D_i/(r sigma^2): as g, everything over r
             replace(dE_z, slope=dE_z.slope / r),
             mean_z / r,
             sigma,
@@ -201,8 +209,10 @@ def _on_dw(
     noise: float,
     seed: int,
 ) -> TrialVariance:
+    # in units of sigma: dE/sigma = slope.D + bend D'HD/2 + mean/sigma
     n, k, h, bend = c.g.size, code.kurtosis, c.diagonal, sigma * dE.bend
     if not code.independent:  # deterministic: +-sigma bits of a register, or one weight at a time
+        # one at a time: D'HD/2 = n H_ii/2 sigma^2; a register: as if all D_j D_l were independent
         even = (
             (bend * n * h / 2) ** 2 if code.orthogonal else np.full(n, bend**2 * c.off_square / 2)
         )
@@ -210,12 +220,14 @@ def _on_dw(
         return TrialVariance(
             odd_variance(code, dE.slope, seed), even, left_in, np.full(n, noise / sigma**2)
         )
+    # E q^2: sum_j (k-1) H_jj^2/4 + sum_{j<l} H_jl^2
     qq = (k - 1) * float(h @ h) / 4 + c.off_square / 2
     even = bend**2 * (qq + (code.sixth - 3 * k + 2) * h**2 / 4 + (k - 1) * c.off_rows)
     left_in = dE.bend * mean * (k - 1) * h + mean**2 / sigma**2
     square = (
         float(dE.slope @ dE.slope) + bend**2 * qq + (mean**2 + noise) / sigma**2
     )  # E dE^2/sigma^2
+    # the error e x of what a synapse knows of D_i meets all of dE
     odd = _others(dE.slope, k) + code.sensing**2 * square
     return TrialVariance(odd, even, left_in, np.full(n, noise / sigma**2), square * method.centred)
 
@@ -248,16 +260,21 @@ def _products_of_b(
     """
     k, v, V, n = code.kurtosis, c.v, c.V, c.v.size
     if c.H is None:
+        # b_i = (s/V)(D_i - s v_i/(2V)) and s^2 with s = s' + v_i D_i, the s'^2 left out
         A1, A2 = (
             scale * (1 / V - v**2 / V**2) + 2 * along * v,
             scale * (v / V - v**3 / (2 * V**2)) + along * v**2,
         )
         P, h = _products(code, c, slope, corrected, A1, A2), c.diagonal / 2
         return P, (P.QQ + (code.sixth - 3 * k + 2) * h**2 + (k - 1) * c.off_rows, 2 * (k - 1) * h)
+    # few weights: every form as a matrix, (n, n, n), and all expectations exactly
     moments, x = (k, code.sixth, code.eighth), np.eye(n)
     vv = np.outer(v, v)
+    # b_i = D'B_iD/2
     B = (x[:, :, None] * v + v[:, None] * x[:, None]) / V - v[:, None, None] * vv / V**2
+    # f = D'FD/2, as s^2 = D'(2 v v')D/2
     F = scale[:, None, None] * B + along[:, None, None] * 2 * vv
+    # what the fit leaves of D'HD/2 and of D.slope, for each weight i its own
     Q, L = c.H - fitted[:, None, None] * B, slope + np.diag(corrected - slope)
 
     def E(*forms: Array) -> Array:
@@ -265,6 +282,7 @@ def _products_of_b(
 
     LFF, QFF, FQ = E(L, L, F, F), E(Q, Q, F, F), E(F, Q)
     if along.any():
+        # but (s^2 - V) is multiplied with all of dE: here is what was taken off, once more
         S, G, d = (
             2 * vv[None],
             (fitted * along)[:, None, None] * B,
@@ -281,6 +299,7 @@ def _covariance(
 ) -> TrialVariance:
     """Variance of dE f/sigma^4, where mu is left of E f, and t sigma^2 of E dE."""
     return TrialVariance(
+        # (l + bend q + t)(f0 + mu): what is odd in D, what is even, what means leave in, noise
         (P.LFF + 2 * mu * P.LF + mu**2 * P.LL) / sigma**2,
         bend**2 * (P.QFF - P.FQ**2),
         bend**2 * (2 * mu * P.QF + mu**2 * P.QQ) + 2 * bend * t * (P.FFQ + mu * P.FQ) + t**2 * P.FF,
@@ -294,11 +313,13 @@ def _on_s_dw(
 ) -> TrialVariance:
     v = c.v
     if method.regressor == "s_dw":
+        # s D_i - kappa v_i D_i^2 = D_i s' + (1 - kappa) v_i D_i^2, and <s D_i> = v_i
         P, mu = (
             _products(code, c, dE.slope, dE.slope, 1.0, v * (1 - method.kappa(code.kurtosis))),
             v,
         )
     else:
+        # b_i itself with a known denominator: nothing is fitted
         one, none = np.ones(v.size), np.zeros(v.size)
         (P, _), mu = _products_of_b(code, c, dE.slope, dE.slope, one, none, none), v / (2 * c.V)
     found = _covariance(P, dE.bend, 0.0 if method.centred else mu, mean / sigma**2, sigma, noise)
@@ -317,19 +338,23 @@ def _on_both(
     noise: float,
 ) -> tuple[TrialVariance, TrialVariance]:
     v, V, blur = c.v, c.V, code.sensing**2
+    # <dE_z>/sigma^2 of the whole objective: the fit is over all patterns
     left_in = (
         0.0 if method.centred else response(method, whole, "hv", r).mean(whole, sigma) / sigma**2
     )
     C_HB, C_BB = joint_fit(method, code, whole, left_in)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(C_BB > 1e-14 / V, 1 / C_BB, np.nan)
+    # z^_i, and the share of dE that b_i explains
     fitted, along = scale * C_HB, np.zeros(v.size)
     mu = 0.0 if method.centred else v / (2 * V)
     t = mean / sigma**2 - fitted * mu  # what the fit leaves of the mean
     if method.correction == "along":
+        # z^_i (1 - v_i^2/2V) + (v_i/2V) c, c = <dE (s^2 - V)>
         scale, along = scale * (1 - v**2 / (2 * V)), v / (2 * V)
     P, (DDQQ, DDQ) = _products_of_b(code, c, dE.slope, dE.slope - whole.g, scale, along, fitted)
     if c.H is None:
+        # E q f from the limits, which are exact, rather than to leading order
         expected = limit(method, code, c, 0, sigma, r) - limit(method, code, whole, 0, sigma, r)
         expected = expected + along * float(
             v @ whole.z + (code.kurtosis - 3) / 2 * whole.diagonal @ v**2

@@ -154,6 +154,7 @@ class Code:
     def eighth(self) -> float:
         """E D^8/sigma^8; of a user's own code the least that its lower moments allow."""
         k, m = self.kurtosis, self.sixth
+        # 7!!, 3^4/9 and 2^4 <cos^8>; signs and ternary, of two and three values, have the least
         known = {GAUSSIAN: 105.0, UNIFORM: 9.0, SINE: 35 / 8}
         least = (
             (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k
@@ -256,6 +257,7 @@ class Code:
         from perturb.trial.random import perturbation
 
         stop = n_weights if stop is None else stop
+        # a synapse may ask for itself alone
         if not 0 <= start <= stop <= n_weights:
             raise InputError(
                 f"weights {start}..{stop} do not lie within 0..{n_weights}: give 0 <= start <= stop"
@@ -408,6 +410,7 @@ def _check_function(code: Code, n: int, period: int) -> None:
             )
         return D
 
+    # E D^2 = 1, so that E D^4 >= 1 and E D^6 >= E D^4 for any variable
     if not (
         np.isfinite(code.kurtosis)
         and code.kurtosis >= 1
@@ -418,8 +421,10 @@ def _check_function(code: Code, n: int, period: int) -> None:
             f"code {code.name}: kurtosis = {code.kurtosis} and sixth = {code.sixth} must be finite,"
             " 1 <= kurtosis <= sixth"
         )
+    # a whole period where sums over it must vanish; else about 2^18 numbers
     trials = period if code.periodic else max(64, min(4096, 2**18 // n))
     D = np.array([drawn(1, trial, 0, n) for trial in range(min(trials, 2**20 // n + 1))])
+    # a slice from the middle, that neither starts nor ends where the trial does
     first, last = n // 3, n - n // 4
     if not np.array_equal(drawn(1, 1, first, last), D[1, first:last]):
         raise InputError(
@@ -435,6 +440,7 @@ def _check_function(code: Code, n: int, period: int) -> None:
             f"code {code.name} ignores its seed: every seed must give other perturbations"
         )
     for power, stated in ((1, 0.0), (2, 1.0), (4, code.kurtosis), (6, code.sixth)):
+        # 1e-9: of a code of signs every power is exact, and its standard deviation is 0
         found, std = float(np.mean(D**power)), float(np.std(D**power))
         if abs(found - stated) > 5 * std / math.sqrt(D.size) + 1e-9:
             raise InputError(
@@ -443,6 +449,7 @@ def _check_function(code: Code, n: int, period: int) -> None:
             )
     if n > 1:
         # neighbours and a third of the way round: a stream that all weights share shows in either
+        # over a period exactly 0; else five standard errors of the mean of len(D) trials
         allowed = 1e-9 if code.periodic and len(D) == period else 5 / math.sqrt(len(D))
         for lag in {1, n // 3 or 1}:
             found = float(np.mean(D[:, lag:] * D[:, :-lag]))

@@ -22,6 +22,7 @@ def _one_by_one(n: int) -> int:
 
 
 def _sine(n: int) -> int:
+    # frequencies 1..n are all different, and none is the negative of another, modulo 2n + 1
     return 2 * n + 1
 
 
@@ -36,6 +37,7 @@ CODES: dict[str, Code] = {
             "uniform",
             4,
             1.8,
+            # E x^4 = 9/5 and E x^6 = 27/7 on [-sqrt(3), sqrt(3)]
             27 / 7,
             False,
             "uniform between -sqrt(3) sigma and sqrt(3) sigma",
@@ -44,6 +46,7 @@ CODES: dict[str, Code] = {
             "ternary",
             2,
             3.0,
+            # a^4/3 = 3 and a^6/3 = 9
             9.0,
             False,
             "-a, 0 or +a with probability 1/6, 2/3, 1/6, a = sqrt(3) sigma: three levels, the"
@@ -87,6 +90,7 @@ CODES: dict[str, Code] = {
         Code(
             "sine",
             SINE,
+            # 4 <cos^4> = 3/2 and 8 <cos^6> = 5/2
             1.5,
             2.5,
             True,

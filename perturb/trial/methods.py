@@ -82,12 +82,14 @@ class Method:
     correction: Literal["none", "diagonal", "along"] = "none"
 
     def __post_init__(self) -> None:
+        # E(w + a D + b r v) = sum_ij a^i b^j D^i (r v)^j/(i! j!): dE_g is D.g, without E and r v.g
         wanted = {(0, 0): 0.0, (1, 0): 1.0, (0, 1): 0.0}
         wrong = [
             f"dE_g[{i}{j}]"
             for (i, j), want in wanted.items()
             if abs(self.moment("gradient", i, j) - want) > 1e-12
         ]
+        # dE_z: nothing up to second order; r D'Hv without D.g and D'HD; or D'HD/2 without r D'Hv
         if self.regressor == "none":
             wanted = dict.fromkeys(((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), 0.0)
         elif self.regressor == "dw":
@@ -180,6 +182,7 @@ class Method:
     @property
     def words(self) -> list[str]:
         """The words broadcast in a trial, in order."""
+        # one word where both dE are the same combination
         signals = (
             ["dE"]
             if self.gradient_weights == self.hv_weights or not self.estimates_hv
@@ -226,6 +229,7 @@ class Method:
         if code.sensing > 0 and self.fit == "least_squares":
             return False
         k = code.kurtosis
+        # the only law that is left is "codes of kurtosis above 1"
         law = {"no z": True, "every code": True, "no code": False, "codes of kurtosis 3": k == 3.0}
         return law.get(self.unbiased, k > 1.0)
 
@@ -260,7 +264,9 @@ class Method:
 
 
 # phases and weights that several methods share
+# E(w), E(w + D): dE = D.g + D'HD/2
 _ONE_SIDED, _DIFFERENCE = ((0, 0), (1, 0)), (-1.0, 1.0)
+# and E(w - D): odd D.g, even D'HD/2
 _PAIR, _ODD, _EVEN = ((0, 0), (1, 0), (-1, 0)), (0.0, 0.5, -0.5), (-1.0, 0.5, 0.5)
 
 METHODS: dict[str, Method] = {
@@ -394,6 +400,7 @@ METHODS: dict[str, Method] = {
         Method(
             name="difference_2point",
             phases=((1, 1), (1, 0), (0, 1), (0, 0)),
+            # z: a b of (1, 1) alone, r D'Hv; the gradient needs two of the four
             gradient_weights=(0.0, 1.0, 0.0, -1.0),
             hv_weights=(1.0, -1.0, -1.0, 1.0),
             regressor="dw",
@@ -410,6 +417,7 @@ METHODS: dict[str, Method] = {
         Method(
             name="difference",
             phases=((1, 1), (-1, 1), (1, -1), (-1, -1)),
+            # over the signs of a and b: <a ...> leaves D.g, <a b ...> leaves r D'Hv
             gradient_weights=(0.25, -0.25, 0.25, -0.25),
             hv_weights=(0.25, -0.25, -0.25, 0.25),
             regressor="dw",

@@ -15,6 +15,7 @@ def repeated(code: Code, n_weights: int, trials: int) -> int:
     """
     if not code.periodic or code.function is not None:
         return 0
+    # all of the second pass of whole double periods, and what a last one has of its second pass
     P = code.period(n_weights)
     return trials // (2 * P) * P + max(trials % (2 * P) - P, 0)
 
@@ -40,6 +41,7 @@ def odd_variance(code: Code, slope: Array, seed: int) -> Array:
     """Variance of (D.slope) D_i/sigma^2 over a period of a code with |D_i| fixed or one at a time,
     per weight: slope'C slope - (C slope)_i^2.
     """
+    # <(D.slope)^2 D_i^2>/sigma^4 - <(D.slope) D_i>^2/sigma^4, with D_i^2 fixed
     tends = correlated(code, slope, seed)
     return np.maximum(float(slope @ tends) - tends**2, 0.0)
 
@@ -65,6 +67,7 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: 
     """
     n, K = slope.size, trials
     P = code.period(n)
+    # m trials into a period: the whole ones before it leave nothing
     m, square = K % P, slope**2
     if m == 0 and (code.balanced or mean == 0.0):
         return np.zeros(n)
@@ -72,11 +75,13 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: 
     if code.kind == WALSH:
         column, square = np.append(0, index), np.append(mean**2, square)
         total = np.zeros(n)
+        # at b = 0 all columns; half by half only those that differ in ever higher bits are left
         same = np.bincount(column % 1, square, 1)[
             column[1:] % 1
         ]  # summed over columns with the same lowest b bits
         for b in range(P.bit_length() - 1):
             half = 2 ** (b + 1)
+            # same - lower: columns that first differ in bit b
             lower = np.bincount(column % half, square, half)[column[1:] % half]
             total += min(m % half, half - m % half) ** 2 * (same - lower)
             same = lower
@@ -84,17 +89,21 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: 
     if code.kind == SINE:
         d = np.arange(P)
         with np.errstate(divide="ignore", invalid="ignore"):
+            # |sum of m terms exp(2 pi i d t/P)|^2, of Dirichlet's kernel; F(0) is the weight itself
             F = np.where(
                 d == 0, 0.0, (np.sin(np.pi * ((m * d) % P) / P) / np.sin(np.pi * d / P)) ** 2
             )
         padded = np.zeros(P)
         padded[index] = square
+        # sum_j slope_j^2 F(i - j), a circular convolution
         apart = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
         padded = np.zeros(P)
+        # frequency j put at -j: sum_j slope_j^2 F(i + j)
         padded[P - index] = square
         together = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(F), P)[index]
         return (np.maximum(apart + together, 0.0) / 2 + mean**2 * F[index]) / K**2
     if code.kind == SEQUENTIAL:
         return np.zeros(n)
+    # a period of a register sums to +-1, which the folded-over one takes away
     unpaired = (K // P) % 2 * mean**2 * (not code.balanced)
     return (m * (P - m) / (P - 1) * (odd_variance(code, slope, seed) + mean**2) + unpaired) / K**2

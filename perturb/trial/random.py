@@ -121,6 +121,7 @@ def uniforms_at(seed, stream, trial, phase, start, out):
     """Fill `out` with numbers uniform in [0, 1) of elements start, start + 1, ..., 53 bits each."""
     for i in range(out.size):
         a, b, c, d = words(seed, trial, (start + i) // 2, stream, phase)
+        # two words make 64 bits, the upper 53 of which fill a float64
         high, low = (a, b) if (start + i) % 2 == 0 else (c, d)
         out[i] = np.float64(((high << np.uint64(32)) | low) >> np.uint64(11)) * 2.0**-53
 
@@ -247,6 +248,7 @@ def _periodic(kind, seed, trial, sigma, period, taps, start, out):
             stop = min(out.size, i + taps - ahead)
             for j in range(i, stop):
                 out[j] = -fold if state & np.uint64(1) else fold
+                # times x modulo the polynomial: the next bit of the sequence
                 state = state << np.uint64(1)
                 if state & top:
                     state ^= top | polynomial

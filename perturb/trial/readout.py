@@ -43,6 +43,7 @@ class Reading:
 
 def read(error, xi, noise, step, top):
     """The value read for one pattern's error, xi standard normal; also elementwise on arrays."""
+    # the converter rounds what it gets, noise included; `top` is where it saturates
     value = error + noise * xi
     if step > 0.0:
         value = np.minimum(np.maximum(np.floor(value / step + 0.5) * step, 0.0), top)

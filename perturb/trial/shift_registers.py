@@ -35,6 +35,7 @@ class Registers:
     bits: int | None = None
 
     def __call__(self, n: int) -> int:
+        # with bits and taps given, only the weights of one register must differ
         fed = n if self.bits is None or self.taps is None else min(self.taps, n)
         needed = max(2, fed.bit_length())  # 2^needed - 1 >= fed
         if needed > LONGEST_REGISTER:
@@ -100,5 +101,6 @@ class Registers:
             i.
         """
         _, phase = np.unique(self.phases(slope.size, seed), return_inverse=True)
+        # weights of one phase have one perturbation: each gets the slopes of all
         shared = np.bincount(phase, slope)[phase]
         return shared - (slope.sum() - shared) / self(slope.size)

@@ -34,6 +34,7 @@ def accumulate(state, dw, dE, s, v, V, kind, kappa):
     kind, kappa: constants of the method, see `methods.REGRESSORS` and `Method.kappa`.
     """
     x, q, xx, xq, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, xyqu, ququ = state
+    # q, the regressor of z: dw, s dw - kappa v dw^2, the source's b, or nothing
     if kind == 0:
         f = dw
     elif kind == 1:
@@ -43,6 +44,7 @@ def accumulate(state, dw, dE, s, v, V, kind, kappa):
     else:
         f = 0.0 * dw
     y, u = dE
+    # from xxy on, for the standard errors alone
     dwy, fu = dw * y, f * u
     return (
         x + dw,
@@ -66,6 +68,7 @@ def count(totals, dE, s):
     """The controller's sums of the broadcasts alone."""
     y, u, yy, uu, c, cu, cc, ccu, cuu, ccuu = totals
     dE_g, dE_z = dE
+    # of c = Cov(dE_z, s^2)/sigma^4 and its standard error
     ss = s * s
     ssu = ss * dE_z
     return (
@@ -84,6 +87,7 @@ def count(totals, dE, s):
 
 def squares(q, qq, qu, qqu, quu, ququ, u, uu, K):
     """Sum over trials of (q - mean q)^2 (u - mean u)^2, from sums."""
+    # sum q = a K and sum u = b K: the last three of the nine terms are a^2 b^2 K (-2 - 2 + 1)
     a, b = q / K, u / K
     return (
         ququ
@@ -108,11 +112,13 @@ def solve_moments(state, totals, K, centred, x_scale, q_scale):
     y, u, yy, uu = totals[:4]
     free = K - 1
     if centred:
+        # two means are measured from the same trials
         free = K - 2
         xyxy, ququ = (
             squares(x, xx, xy, xxy, xyy, xyxy, y, yy, K),
             squares(q, qq, qu, qqu, quu, ququ, u, uu, K),
         )
+        # sum (x - mean x)(y - mean y)
         xy, qu = xy - x * y / K, qu - q * u / K
     g, z = xy / K / x_scale, qu / K / q_scale
     return g, z, (xyxy / K / x_scale**2 - g * g) / free, (ququ / K / q_scale**2 - z * z) / free
@@ -136,11 +142,15 @@ def solve_least_squares(state, totals, K, centred):
         )
         xx, xq, qq = xx - x * x / K, xq - x * q / K, qq - q * q / K
         xy, qu, yy = xy - x * y / K, qu - q * y / K, yy - y * y / K
+    # normal equations A (g, z)' = (xy, qu)', A = [[xx, xq], [xq, qq]], by Cramer's rule
     det = xx * qq - xq * xq
     g = (qq * xy - xq * qu) / det
     z = (xx * qu - xq * xy) / det
+    # M_12, as if dE^2 were as large on both regressors; |M_12|^2 <= M_11 M_22 as xq^2 <= xx qq
     mixed = xq * (xyxy * ququ / (xx * qq)) ** 0.5
+    # share of dE's variance that is left, by K - 2 (or 3) degrees of freedom
     unexplained = (1.0 - (g * xy + z * qu) / yy) * K / (K - 2 - centred)
+    # A^-1 M A^-1 with A^-1 = [[qq, -xq], [-xq, xx]]/det
     var_g = unexplained * (qq * qq * xyxy - 2.0 * qq * xq * mixed + xq * xq * ququ) / (det * det)
     var_z = unexplained * (xq * xq * xyxy - 2.0 * xq * xx * mixed + xx * xx * ququ) / (det * det)
     return g, z, var_g, var_z

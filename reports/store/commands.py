@@ -21,6 +21,7 @@ def run_command(name: str, settings: Mapping[str, Any], seed: int | None = None)
 
 def cell_command(plan: Mapping[str, Any], parameters: Mapping[str, Any], seed: int) -> str:
     """The line that runs one cell of a sweep alone."""
+    # the seed has an option of its own
     settings = {**plan["set"], **parameters}
     settings.pop("run.seed", None)
     return run_command(plan["name"], settings, seed)
@@ -49,6 +50,7 @@ def varied(sweep: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     drawn = ranges(sweep)
     for option in ("vary", "zip"):
         for key, values in sweep[option].items():
+            # repr: the ends come back to the same bits
             if option == "vary" and key in drawn:
                 low, high, logarithmic = drawn[key]
                 values = f"{'log' * logarithmic}uniform:{low!r}:{high!r}"

@@ -59,12 +59,14 @@ def reserved(name: str, experiment: str, out: Path | None) -> Iterator[Path]:
     goes, unless there is something to go on from in it; and so does a directory that nothing was
     written to.
     """
+    # what an unfinished run is of: only the same experiment may go on with it
     key = hashlib.sha256(experiment.encode()).hexdigest()
     named = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "run"
     numbered = (
         Path("runs") / (named if number == 1 else f"{named}-{number}") for number in count(1)
     )
     for directory in numbered if out is None else [out]:
+        # what this call makes, it removes again if nothing is written
         made = [path for path in (directory, *directory.parents) if not path.exists()]
         try:
             lock = _locked(directory, key)
@@ -93,6 +95,7 @@ def _locked(directory: Path, key: str) -> sqlite3.Connection:
         if not unfinished.exists() and any(directory.iterdir()):
             raise Taken(f"{directory}: already holds files: choose another --out, or remove it")
         unfinished.mkdir(exist_ok=True)
+        # the lock of a database ends with its process, on every platform, however that ends
         lock = sqlite3.connect(unfinished / "lock", isolation_level=None, timeout=0.2)
         try:
             lock.execute("begin exclusive")
@@ -156,7 +159,9 @@ def write_run(
         (part / "provenance.json").write_text(
             json.dumps(described, indent=2) + "\n", encoding="utf-8"
         )
+        # of an interrupted run before: until the new one is there this directory is no run
         (directory / "provenance.json").unlink(missing_ok=True)
+        # provenance.json last (False sorts before True): without it a directory is no run
         for path in sorted(part.iterdir(), key=lambda path: path.name == "provenance.json"):
             os.replace(path, directory / path.name)
     except OSError as error:
@@ -233,6 +238,7 @@ def _intact(path: Path, provenance: Mapping[str, Any], parse: Callable[[bytes], 
 
     def parsed() -> Any:
         content = path.read_bytes()
+        # of the bytes that are parsed: the file may change meanwhile
         if provenance["files"].get(path.name) != digest(content):
             raise ValueError("not as it was written: damaged, or changed since")
         return parse(content)

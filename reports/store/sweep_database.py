@@ -91,6 +91,7 @@ class Store:
         _claim(directory)
         busy = "another process sweeps in this directory: wait for it, or choose another --out"
         with ExitStack() as stack:
+            # a file of its own: whoever reads the store does not wait for whoever sweeps
             with _plainly(directory / LOCK, busy):
                 lock = stack.enter_context(
                     closing(sqlite3.connect(directory / LOCK, isolation_level=None, timeout=0.5))
@@ -128,11 +129,13 @@ class Store:
         """Keep how a cell ended, its tables first: a table without a result is written again.
         InputError, before anything is written, if the directory is no longer there.
         """
+        # SQLite would go on writing to a file that has no name any more
         if _identity(self.path) != self._same:
             raise InputError(
                 f"{self.path}: was removed or replaced while the sweep was at work: its results are"
                 " lost with it"
             )
+        # the row is what says that the cell is done: it comes last
         for name, content in outcome.tables.items():
             write_whole(kept_file(self.directory, cell, name), content)
         status, started, seconds, rows, error, _ = outcome
@@ -152,6 +155,7 @@ class Store:
 
     def _begin(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         self._file.execute("pragma journal_mode = wal")
+        # the plan and all cells in one transaction: a sweep has begun, or has not
         self._file.execute("begin immediate")
         for statement in (
             *SCHEMA,
@@ -197,6 +201,7 @@ class Store:
                         f"{self.directory}: {key} {names} was {old} when this sweep was begun and"
                         f" is {new} now: give the same again, or choose another --out"
                     )
+        # with the same settings a chip file or data that they name may have changed
         if list(cells(self._file, self.path)) != list(rows):
             raise InputError(
                 f"{self.directory}: the experiments of this sweep are no longer those it was begun"
@@ -251,6 +256,8 @@ def _opened(path: Path, stack: ExitStack) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorname.startswith("SQLITE_BUSY"):
             raise
+        # a directory that cannot be written, such as of another user: SQLite needs a file beside
+        # the log
         log = path.with_name(f"{path.name}-wal")
         if log.exists() and log.stat().st_size:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -268,6 +275,7 @@ def at_work(directory: Path) -> bool:
         return False
     lock = sqlite3.connect(directory / LOCK, isolation_level=None, timeout=0)
     try:
+        # whoever sweeps holds it exclusively
         lock.execute("begin immediate")
         return False
     except sqlite3.OperationalError as error:
@@ -277,6 +285,7 @@ def at_work(directory: Path) -> bool:
 
 
 def stored_plan(file: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    # the number of cells is in the plan's own checksum: rows that are lost show
     for text, count in _checked(file, path, "select * from plan"):
         if file.execute("select count(*) from cells").fetchone() == (count,):
             return json.loads(text)
@@ -329,6 +338,7 @@ def _of_cells(
     if numbers is None:
         yield from _checked(file, path, f"{query} order by cell")
         return
+    # one query a cell, by the primary key
     also = "and" if " where " in query else "where"
     for number in numbers:
         yield from _checked(file, path, f"{query} {also} cell = {int(number)}")
@@ -343,6 +353,7 @@ def _checked(file: sqlite3.Connection, path: Path, query: str) -> Iterator[tuple
 
 
 def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    # repr tells 1 from "1" and from 1.0
     return *row, zlib.crc32(repr(row).encode())
 
 

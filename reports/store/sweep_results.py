@@ -32,6 +32,7 @@ class Columns:
     def add(self, cell: int, found: dict[str, list[Any]]) -> None:
         """The columns of one cell; what it or another lacks is empty."""
         length = len(next(iter(found.values()), ()))
+        # a column that earlier cells lacked begins with as many empty cells
         for column, values in found.items():
             self._lists.setdefault(column, [None] * self._length).extend(values)
         for column in self._lists.keys() - found.keys():
@@ -74,6 +75,7 @@ def _joined(parts: Sequence["pd.Series | int"]) -> Any:
     import pandas as pd
 
     known = [part for part in parts if not isinstance(part, int)]
+    # of different types, values go through Python's: as pandas would have typed one list of all
     if len(known) == len(parts) and len({part.dtype for part in known}) == 1:
         return pd.concat(known, ignore_index=True)
     return pd.Series(
@@ -191,6 +193,7 @@ def read(directory: str | Path) -> Stored:
         rows = {row.cell: row for row in sweep_database.cells(file, path)}
         ended = {}
         summary = Columns()
+        # rows are packed as they come, and not kept as text too
         for cell, outcome in sweep_database.results(file, path):
             if cell in rows:
                 if outcome.status == "done":
@@ -256,6 +259,7 @@ def sweep_status(directory: str | Path) -> Status:
         rows = {row.cell: row for row in sweep_database.cells(file, path, failed)}
         ended = dict(sweep_database.results(file, path, failed))
     stored = Stored(directory, plan, rows, ended, Columns())
+    # ends of cells, the last hundred: a pause of the sweep long ago does not count
     times = sorted(started + seconds for _, _, started, seconds in ends)[-100:]
     rate = (
         (len(times) - 1) / (times[-1] - times[0])

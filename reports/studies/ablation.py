@@ -143,6 +143,7 @@ def ablation(frames: Frames) -> Figure:
     table = frames.of(quantity)
     figure = Figure(figsize=(10, 1.0 + 0.3 * len(table)), layout="constrained")
     axis = figure.subplots()
+    # ideal and all together in grey
     group = [{"only": 1, "all but": 2}.get(name, 0) for name in table["group"]]
     known = table["cost"].replace(np.inf, np.nan)
     top = float(known.max()) if known.notna().any() else 1.0

@@ -34,6 +34,7 @@ def _budget(frames: Frames) -> list[Table]:
     columns = only(SENSITIVITIES, ["key", "value", "change", *saved])
     shown = [facts(frames)]
     table = frames.sensitivities
+    # many parameters save nothing, as another part is the slowest
     table = table[table[saved].max(axis=1) >= LEAST_SAVED]
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
         rows = table[table["quantity"] == quantity]

@@ -6,17 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reports.columns import Column, Table, named, only
-from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.figures import drawn
 from reports.formats import amount, cosine, count, joules, method_name, percent, seconds
 from reports.frames import Frames, Swept, View
+from reports.studies.compare_figures import FIGURES
 from reports.vocabulary import TARGET_COSINE
 
 SUMMARY = {
@@ -171,9 +167,6 @@ SWEPT = Swept(
 )
 
 
-LANES_SHOWN = 6  # of parts of one kind
-
-
 NAME = named("method/code")
 
 
@@ -244,6 +237,7 @@ def verdict(row: Mapping[Any, Any]) -> str:
     evaluations = row["evaluations"]
     if math.isnan(cosine_):
         return f"gives no estimate of {quantity}: {_nothing(row)}"
+    # never: either the limit is wrong, or the count is beyond what can be numbered
     if math.isinf(needed):
         why = f"the limit it tends to has a cosine of {row['limit_cosine']:.2f}"
         if row["limit_cosine"] > TARGET_COSINE:
@@ -254,6 +248,7 @@ def verdict(row: Mapping[Any, Any]) -> str:
             f"cannot reach a cosine of {TARGET_COSINE} with {quantity}, however many evaluations:"
             f" {why}"
         )
+    # by theory, before what was measured is looked at: luck is no success
     if needed > evaluations:
         return (
             f"cannot succeed with {evaluations:,} evaluations: a cosine of {TARGET_COSINE} with"
@@ -301,6 +296,7 @@ def cost_of_faults(row: Mapping[Any, Any]) -> str:
     measured = row["cosine"]
     if math.isnan(unhurt):
         return ""
+    # no estimate at all is a cosine of 0
     lost = unhurt - (0.0 if math.isnan(measured) else measured) if unhurt > 0 else 0.0
     cost = f"{lost:.2f}" if lost >= 0.005 else "less than 0.01" if lost > 0 else "nothing"
     return (
@@ -315,6 +311,7 @@ def hardware(frames: Frames) -> list[str]:
     """
     rows = frames.of_each()
     sentences = []
+    # a partial run may not have reached the experiment's own method
     own = rows[rows["primary"]] if rows["primary"].any() else rows
     row = own.iloc[-1].to_dict()
     rate = 1e9 / row["trial_ns"]
@@ -351,266 +348,6 @@ CAUSES = {
 def warnings(frames: Frames) -> list[str]:
     """Warnings about the methods and codes, in sentences."""
     return [text for text in dict.fromkeys(frames.of_each()["warnings"].astype(str)) if text]
-
-
-QUANTITIES = {
-    "gradient": ("g_exact", "g_hat", "g_stderr", "dE/dw"),
-    "hv": ("hv_exact", "hv_hat", "hv_stderr", "(Hv)"),
-}
-
-
-def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
-    """Estimated against exact, a panel per method, a point with its standard error per weight;
-    on the line they agree.
-    """
-    name = QUANTITIES[quantity][-1]
-    methods = frames.methods(quantity)
-    if not methods:
-        return None
-    colours = _colours(frames)
-    columns = min(len(methods), 4)
-    rows = math.ceil(len(methods) / columns)
-    figure = Figure(figsize=(3.0 * columns + 0.4, 3.1 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes[len(methods) :]:
-        axis.remove()
-    for axis, (method, code) in zip(axes, methods, strict=False):
-        estimated_against_exact(axis, frames, quantity, (method, code), colours[method, code])
-        summary = frames.of(quantity)
-        row = summary[(summary["method"] == method) & (summary["code"] == code)].iloc[0]
-        axis.set_title(f"{plain(method)}\n{plain(code)}: cosine {row['cosine']:.3f}", fontsize=9)
-    for axis in axes[: len(methods) : columns]:
-        axis.set_ylabel(f"estimated {name}$_i$")
-    return finished(figure)
-
-
-def estimated_against_exact(
-    axis: Axes, frames: Frames, quantity: str, method: tuple[str, str], colour: str
-) -> None:
-    """A point with its standard error per weight, and the line on which estimate and exact
-    answer agree.
-    """
-    exact, hat, stderr, name = QUANTITIES[quantity]
-    w = frames.weights[
-        (frames.weights["method"] == method[0]) & (frames.weights["code"] == method[1])
-    ]
-    many = len(w) > 200
-    axis.errorbar(
-        w[exact],
-        w[hat],
-        yerr=w[stderr] if w[stderr].notna().all() else None,
-        fmt=".",
-        color=colour,
-        ecolor=colour,
-        elinewidth=0.5,
-        markersize=2.5 if many else 6,
-        alpha=0.35 if many else 0.9,
-        rasterized=many,
-    )
-    low = w[exact].min()
-    high = w[exact].max()
-    axis.plot([low, high], [low, high], color=INK, linewidth=1.2)
-    axis.set_xlabel(f"exact {name}$_i$")
-    axis.xaxis.set_major_locator(MaxNLocator(3))
-
-
-def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
-    """Relative error against trials, cosine against evaluations: points measured, lines
-    predicted; where 0.9 lies.
-    """
-    if not frames.methods(quantity):
-        return None
-    colours = _colours(frames)
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    frame = frames.convergence[frames.convergence["quantity"] == quantity]
-    for method, code in frames.methods(quantity):
-        colour = colours[method, code]
-        part = frame[(frame["method"] == method) & (frame["code"] == code)]
-        for axis, spent, column in (
-            (left, "trials", "relative_error"),
-            (right, "evaluations", "cosine"),
-        ):
-            axis.plot(
-                part[spent],
-                part[column],
-                "o",
-                color=colour,
-                markersize=4,
-                label=plain(f"{method}/{code}"),
-            )
-            axis.plot(part[spent], part[f"predicted_{column}"], "-", color=colour, linewidth=1.2)
-    left.set(xscale="log", yscale="log", xlabel="trials", ylabel="relative error")
-    left.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
-    right.set(
-        xscale="log",
-        xlabel="evaluations of E",
-        ylabel="cosine with exact",
-        ylim=(min(-0.1, frame["cosine"].min()), 1.05),
-    )
-    right.axhline(0.9, color=INK, linewidth=0.8, linestyle=":")
-    for axis in (left, right):
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    figure.legend(
-        *left.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-    )
-    return finished(figure)
-
-
-def timeline(frames: Frames) -> Figure | None:
-    """The chip's first two trials, a lane per part; below, the broadcast that ends the first.
-    None without a timeline.
-    """
-    method, code = frames.primary
-    trace = frames.timeline
-    trace = trace[(trace["method"] == method) & (trace["code"] == code) & (trace["trial"] < 2)]
-    if trace.empty:
-        return None
-    # parts that do the same are of one kind, such as tiles: each kind stands below the smaller ones
-    kinds: dict[frozenset[str], list[str]] = {}
-    for unit, actions in trace.groupby("unit", sort=False)["action"]:
-        kinds.setdefault(frozenset(actions), []).append(str(unit))
-    lanes = [unit for kind in sorted(kinds.values(), key=len) for unit in kind[:LANES_SHOWN]]
-    hidden = trace["unit"].nunique() - len(lanes)
-    trace = trace[trace["unit"].isin(lanes)]
-
-    end = trace["end_ns"].max()
-    ended = trace[trace["trial"] == 0]
-    measured = ended[ended["phase"] >= 0]["end_ns"].max()
-    sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
-    margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
-    figure = Figure(figsize=(10, 1.2 + 0.5 * len(lanes)), layout="constrained")
-    windows = (
-        (0, end, "two trials"),
-        (sent - margin, ended["end_ns"].max() + margin, "the broadcast that ends the first trial"),
-    )
-    for axis, (start, stop, title) in zip(
-        figure.subplots(1, 2, width_ratios=(3, 2), sharey=True), windows, strict=True
-    ):
-        # nothing is drawn thinner than the eye can see
-        least = 0.003 * (stop - start)
-        for _, interval in trace.iterrows():
-            phase = int(interval["phase"])
-            trial = int(interval["trial"])
-            colour = INK if phase < 0 else COLOURS[(phase + 2) % len(COLOURS)]
-            bar = (
-                interval["start_ns"] / 1e3,
-                max(interval["end_ns"] - interval["start_ns"], least) / 1e3,
-            )
-            y = lanes.index(interval["unit"])
-            axis.broken_barh(
-                [bar], (y - 0.38, 0.76), facecolors=colour, alpha=0.85 if trial % 2 == 0 else 0.5
-            )
-        axis.set(xlim=(start / 1e3, stop / 1e3), xlabel="chip time, microseconds")
-        axis.set_title(title, fontsize=9)
-        axis.set_yticks(range(len(lanes)), list(map(plain, lanes)))
-    axis.invert_yaxis()
-    if hidden:
-        more = f"and {hidden} more like {lanes[-1]}"
-        axis.annotate(
-            more,
-            (1, 0),
-            (0, -30),
-            "axes fraction",
-            "offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=INK,
-        )
-    return finished(figure)
-
-
-def energy(frames: Frames) -> Figure | None:
-    """Energy of each method, a bar per method, a colour per cause."""
-    table = frames.energy
-    if not (table["energy_j"] > 0).any():
-        return None
-    methods = frames.methods()
-    figure = Figure(figsize=(10, 1.2 + 0.42 * len(methods)), layout="constrained")
-    causes = {}
-    for cause in dict.fromkeys(table["cause"]):
-        own = table[table["cause"] == cause].set_index(["method", "code"])["energy_j"]
-        causes[cause] = np.array([own.get(pair, 0.0) for pair in methods])
-    stacked(figure, [f"{method}/{code}" for method, code in methods], causes)
-    return finished(figure)
-
-
-def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> None:
-    """Joules by cause, a bar for each name."""
-    axis = figure.subplots()
-    left = np.zeros(len(names))
-    most = np.sum(list(causes.values()), axis=0).max()
-    for (cause, spent), colour in zip(causes.items(), COLOURS, strict=False):
-        seen = spent.max() > 0.003 * most
-        axis.barh(
-            range(len(names)),
-            spent,
-            left=left,
-            color=colour,
-            label=plain(cause.replace("_", " ")) if seen else None,
-        )
-        left += spent
-    axis.set_yticks(range(len(names)), list(map(plain, names)))
-    axis.set_xlabel("energy of the run")
-    axis.xaxis.set_major_formatter(EngFormatter("J"))
-    axis.invert_yaxis()
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=6,
-        frameon=False,
-        fontsize=9,
-    )
-
-
-def _colours(frames: Frames) -> dict[tuple[str, str], str]:
-    return {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(frames.methods())}
-
-
-FIGURES: dict[str, Drawing] = {
-    "scatter_hv": (
-        lambda frames: scatter(frames, "hv"),
-        (
-            "z = Hv, estimated against exact: one point with its standard error per weight."
-            " Estimates that agree lie on the line; every panel has its own vertical"
-            " scale."
-        ),
-    ),
-    "convergence_hv": (
-        lambda frames: convergence(frames, "hv"),
-        (
-            "Error of z against the number of trials, and its cosine against the evaluations spent."
-            " Points are measured, lines are predicted by theory; the dotted lines mark an error as"
-            " large as z and a cosine of 0.9. An orthogonal code pays off only when its period is"
-            " complete."
-        ),
-    ),
-    "scatter_gradient": (
-        lambda frames: scatter(frames, "gradient"),
-        "The same for the gradient: estimated against exact.",
-    ),
-    "convergence_gradient": (
-        lambda frames: convergence(frames, "gradient"),
-        "The same for the gradient: error against trials, cosine against evaluations.",
-    ),
-    "energy": (
-        energy,
-        "What the energy of each method goes into, at the same number of evaluations.",
-    ),
-    "timeline": (
-        timeline,
-        (
-            "Part of the chip's timeline: the first two trials of the experiment's own method, the"
-            " second paler. Each colour is one evaluation of E; grey is everything that belongs to"
-            " no evaluation."
-        ),
-    ),
-}
 
 
 VIEW = View(COLUMNS, _comparison, drawn(FIGURES), verdicts, hardware, warnings, swept=SWEPT)

@@ -37,6 +37,7 @@ def dies(frames: Frames) -> Figure:
     for (quantity, title), colour in zip(
         (("hv", "z = Hv"), ("gradient", "gradient")), (COLOURS[3], COLOURS[2]), strict=True
     ):
+        # the empirical distribution: every die, no bins to choose
         cosines = np.sort(frames.dies.loc[frames.dies["quantity"] == quantity, "cosine"])
         if len(cosines):
             axis.step(

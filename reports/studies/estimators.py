@@ -76,6 +76,7 @@ def _estimators(frames: Frames) -> list[Table]:
     )
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
         rows = with_name(frames.of(quantity).sort_values("measured_error", kind="stable"))
+        # two standard errors: what is smaller may be chance
         seen = 2 * rows["bias_resolution"]
         biases = [
             bias if bias > least else Below(least)

@@ -78,6 +78,7 @@ def claims(frames: Frames) -> Figure:
     table = frames.summary.iloc[::-1]
     figure = Figure(figsize=(10, 1.2 + 0.22 * len(table)), layout="constrained")
     axis = figure.subplots()
+    # as `sims.claims.claim.verdict` judges; exact ones that agree have none, and lie at 0
     allowed = 5 * table["stderr"] + table["tolerance"]
     share = (
         ((table["measured"] - table["predicted"]) / allowed.where(allowed > 0))

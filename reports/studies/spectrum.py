@@ -53,8 +53,10 @@ def density(frames: Frames) -> Figure | None:
     weights = eigenvalues["weight"].to_numpy()
     size = np.abs(values).max() or 1.0
     linear = size * 1e-4
+    # negative ones mirrored; one bin from -linear to linear holds what is zero or nearly so
     edges = np.concatenate([-np.geomspace(size, linear, 49), np.geomspace(linear, size, 49)])
     shares, _ = np.histogram(values, edges, weights=weights)
+    # below a single eigenvalue: an empty interval has no bar
     low = 0.5 * weights[weights > 1e-12].min()
     axis.stairs(
         np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8

@@ -105,6 +105,7 @@ def source_name(frames: Frames, source: str) -> str:
     )
     if labels and source in ("batch", "event"):
         called += f", {rule}"
+    # a label of the user's may be "chip" too
     while called in labels and source not in labels:
         called = f"the {called}"
     return called
@@ -133,6 +134,7 @@ def training(frames: Frames) -> list[Table]:
 def _values(frames: Frames) -> dict[tuple[str, str], float]:
     """(source, measure): value."""
     facts = frames.summary
+    # the rows of a summary of facts, to look up
     return dict(
         zip(
             zip(facts["subject"], facts["measure"], strict=True),
@@ -172,6 +174,7 @@ def _trained(frames: Frames) -> list[Table]:
     runs = frames.learning["run"].nunique()
     reached = []
     ended = []
+    # the measure of how well, in the order of what says most: patterns held back before learned
     known = (
         ("test_accuracy", "test_balanced_accuracy"),
         ("test_error",),
@@ -187,6 +190,7 @@ def _trained(frames: Frames) -> list[Table]:
     for source in sources:
         own = {what: found for (of, what), found in value.items() if of == source}
         name = source_name(frames, source)
+        # a share of runs, back to their number
         solved = {what: Part(round(own[what] * runs), runs) for what in ("solved", "ever_solved")}
         spent = {what: own.get(what, math.nan) for what in SPENT}
         reached.append({"source": name, **solved, **spent})
@@ -222,6 +226,7 @@ def _classified(frames: Frames) -> list[Table]:
     """
     table = frames.confusion
     names = list(dict.fromkeys(table["truth"]))
+    # every source and run has the same patterns: those of one are counted
     first = table[
         (table["source"] == table["source"].iloc[0]) & (table["run"] == table["run"].iloc[0])
     ]
@@ -250,6 +255,7 @@ def _classified(frames: Frames) -> list[Table]:
             fill_value=0,
             sort=False,
         )
+        # a class that nothing is taken for still has its column
         square = square.reindex(index=names, columns=names, fill_value=0)
         total = square.sum(axis=1)
         square.columns = [f"as {i}" for i in range(len(names))]  # whatever the classes are called
@@ -340,6 +346,8 @@ def learning_curves(frames: Frames) -> Figure | None:
                     axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
             by_time = own.groupby(against)[what]
             style = "--" if source == "exact" else "-"
+            # errors of runs differ by orders of magnitude; accuracies are shares, whose mean means
+            # something
             middle = by_time.median() if of_errors else by_time.mean()
             axis.plot(
                 middle.index,

@@ -96,6 +96,7 @@ def _uses(frames: Frames) -> list[Table]:
     if "pruning" in frames.tables:
         table = frames.pruning
         shares = table["removed"]
+        # shares that were computed, next to round ones
         nearest = {
             float(shares.iloc[int((shares - at).abs().argmin())]) for at in (0.25, 0.5, 0.75, 0.9)
         }
@@ -129,6 +130,7 @@ def optimisation(frames: Frames) -> Figure:
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     table = frames.optimisation[frames.optimisation["cost"] > 0]
+    # the minimum itself is not known: the lowest stands for it, and is left out of the logarithm
     lowest = table["error"].min()
     for name, colour in zip(dict.fromkeys(table["optimiser"]), COLOURS, strict=False):
         own = table[table["optimiser"] == name]

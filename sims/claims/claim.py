@@ -78,6 +78,7 @@ def refuted(
     """A row of a claim that is wrong as published: the emulator agrees with theory if it does
     NOT find the value.
     """
+    # a value that cannot be known refutes nothing
     row = judged(claim, source, setting, predicted, measured, stderr)
     return row._replace(
         verdict=BIASED if row.verdict == DISAGREES and math.isfinite(measured) else DISAGREES
@@ -106,6 +107,7 @@ def diagonal(lam: Sequence[float] | Array, w_star: Array | None = None) -> MLPOb
     n = lam.size
     w = np.zeros(lam.size) if w_star is None else w_star
     assert lam[-1] == 1.0
+    # columns of a Hadamard matrix but for the constant one, which is the bias: x'x/S = diag(lam)
     x = hadamard(1 << (n - 1).bit_length())[:, 1:n] * np.sqrt(lam[:-1])
     return MLP([n - 1, 1]).objective(x, (x @ w[:-1] + w[-1])[:, None])
 
@@ -165,6 +167,7 @@ def crossing(rates: Sequence[float], growth: Array) -> tuple[float, float]:
     low, high = rates
 
     def root(part: Array) -> float:
+        # a straight line through ln growth at either rate
         a, b = np.log(part.mean(1))
         return float(low - a * (high - low) / (b - a))
 
@@ -174,4 +177,5 @@ def crossing(rates: Sequence[float], growth: Array) -> tuple[float, float]:
         if groups > 1
         else np.zeros(1)
     )
+    # variance by the jackknife: (n - 1)/n sum (root without k - their mean)^2
     return root(growth), float(math.sqrt((groups - 1) * without.var()))

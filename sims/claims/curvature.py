@@ -27,6 +27,7 @@ def power_method(seed: int) -> Iterator[Row]:
     repeats = 200
     objective = general(n, seed)
     w = np.zeros(n)
+    # a linear unit with squared error: E is quadratic, and H the same everywhere
     values, vectors = np.linalg.eigh(objective.hessian(w))
     random = np.random.Generator(np.random.Philox(seed)).standard_normal(n)
     for name, v in (
@@ -42,6 +43,7 @@ def power_method(seed: int) -> Iterator[Row]:
             ]
             square, stderr = mean([float(one @ one) / float(z @ z) for one in found])
             predicted = math.sqrt(1 + (n - 1) / K)
+            # the error of a root: that of the square over twice the root
             length = math.sqrt(square)
             yield judged(
                 "rms |z_hat|/|z|",
@@ -51,6 +53,7 @@ def power_method(seed: int) -> Iterator[Row]:
                 length,
                 stderr / (2 * length),
             )
+            # v'Hv/lambda_max, 1 at the eigenvector
             bent = float(v @ z) / values[-1]
             yield judged(
                 "v.z_hat/lambda_max",
@@ -79,6 +82,7 @@ def hutchinson(seed: int) -> Iterator[Row]:
     own = float((np.diag(H) ** 2).sum())
     for name in ("gaussian", "rademacher", "ternary"):
         code = CODES[name]
+        # without noise and for a quadratic E, sigma does not matter
         D = np.array([code.draw(n, sigma, seed, trial) for trial in range(trials)])
         even = (
             objective.errors_at(np.concatenate([w + D, w - D])).mean(1).reshape(2, trials).sum(0)
@@ -87,6 +91,7 @@ def hutchinson(seed: int) -> Iterator[Row]:
         setting = f"n = {n}, H not diagonal, {name}, {trials} even parts"
         yield judged("mean/tr H", "Hutchinson 1990", setting, 1.0, *mean(even / np.trace(H)))
         predicted = 2 * (square - own) + (code.kurtosis - 1) * own
+        # of independent groups: their scatter is the error of the variance
         each = even.reshape(GROUPS, -1).var(1, ddof=1) / square
         yield judged(
             "variance/|H|_F^2", "Avron and Toledo 2011", setting, predicted / square, *mean(each)

@@ -43,6 +43,7 @@ def least_squares(seed: int) -> Iterator[Row]:
     sigma = 0.1
     trials = 8192
     objective = diagonal(np.ones(n))
+    # near the minimum, so that the linear part does not drown the curvature
     w = np.full(n, 0.05)
     v = np.ones(n)
     setting = f"H = I, v = 1, n = {n}, Gaussian code, {REPEATS} x {trials} trials"
@@ -73,6 +74,7 @@ def least_squares(seed: int) -> Iterator[Row]:
     yield judged(
         "covariance of dE and (dw.v) dw", "Stein 1981", setting, 1.0, measured, stderr, ratio
     )
+    # 128 is the period for n = 100
     exact = estimate(objective, w, v, 128, "difference", "walsh", sigma, precision="float64")
     worst = float(np.abs(exact.hv - 1).max())
     yield judged(
@@ -101,11 +103,13 @@ def walsh_alias(seed: int) -> Iterator[Row]:
     v = np.ones(n)
     g = objective.gradient(w)
     H = objective.hessian(w)
+    # in trial 0 every Walsh column is +1: what is drawn is the random signs
     s = CODES["walsh"].draw(n, 1.0, seed, 0)
     column = np.arange(1, n + 1)
     alias = np.zeros(n)
     for j in range(n):
         for k in range(j + 1, n):
+            # the product of columns j and k is the column j xor k
             hit = column == column[j] ^ column[k]
             alias[hit] += sigma * s[hit] * s[j] * s[k] * H[j, k]
 
@@ -156,6 +160,7 @@ def lfsr_correlation(seed: int) -> Iterator[Row]:
     objective = general(n, seed)
     rng = np.random.Generator(np.random.Philox(derive_seed(seed, "point")))
     w = rng.standard_normal(n)
+    # 15, for 12 taps of 4 bits
     L = CODES["lfsr"].period(n)
     g = objective.gradient(w)
     found = estimate(
@@ -229,6 +234,7 @@ def coverage(seed: int) -> Iterator[Row]:
     v = rng.standard_normal(n)
     known = curvatures(objective, w, v)
     for method in METHODS.values():
+        # what `check_pair` allows
         codes = [code for code in CODES.values() if code.independent or not method.needs_s]
         rows: dict[str, list[Row]] = {quantity: [] for quantity in method.quantities}
         for code in codes:
@@ -255,6 +261,7 @@ def coverage(seed: int) -> Iterator[Row]:
                             found.interval(quantity, COVERED),
                             getattr(compared, quantity).limit,
                         )
+                        # of weights whose errors are known
                         if (finite := np.isfinite(low)).any():
                             each.setdefault(trials, []).append(
                                 float(np.mean((low <= limit) & (limit <= high), where=finite))
@@ -277,6 +284,7 @@ def coverage(seed: int) -> Iterator[Row]:
                     judged(claim, "Student 1908", setting, COVERED, measured, stderr, EXACTLY)
                 )
         for quantity in rows:
+            # the worst code stands for the method: no failure is averaged away
             yield max(rows[quantity], key=lambda row: abs(row.measured - row.predicted))
 
 
@@ -344,6 +352,7 @@ def one_at_a_time(seed: int) -> Iterator[Row]:
     repeats = 10 * REPEATS
     objective = Linear(np.zeros(n))
     found = []
+    # "sequential" moves its one weight by sigma sqrt(n): so it is the same amplitude per weight
     for code, amplitude, trials in (("sequential", sigma / n**0.5, n), ("walsh", sigma, L)):
         runs = [
             estimate(
@@ -359,6 +368,7 @@ def one_at_a_time(seed: int) -> Iterator[Row]:
             ).gradient
             for s in seeds(seed, repeats)
         ]
+        # E is flat, so that all of the estimate is noise
         found.append(mean([float(run @ run) / n for run in runs]))
     (alone, alone_stderr), (walsh, walsh_stderr) = found
     setting = (
@@ -386,6 +396,7 @@ def width(seed: int) -> Iterator[Row]:
     """
     c = 0.9
     sigma = 1e-3
+    # cos = c: K = (n - 1) c^2/(1 - c^2)
     scale = c**2 / (1 - c**2)
     rng = np.random.Generator(np.random.Philox(seed))
     x = rng.standard_normal((8, 6))
@@ -395,6 +406,7 @@ def width(seed: int) -> Iterator[Row]:
         objective = net.objective(x, target)
         w = net.init(seed % 2**32)
         n = net.n_weights
+        # a wide network's estimate averages over more weights by itself
         repeats = max(16, 512 // hidden)
         g = objective.gradient(w)
         K = round((n - 1) * scale)

@@ -37,6 +37,7 @@ class Perceptrons(FunctionObjective):
             lambda w: float(w @ w) / 2, lambda w: w, lambda w, v: v, n_inputs * n_outputs
         )
         self._shape = (runs, n_outputs, n_inputs)
+        # every run sees other patterns, so that runs are independent
         self._rng = np.random.Generator(np.random.Philox(seed))
         self.fresh()
 
@@ -44,6 +45,7 @@ class Perceptrons(FunctionObjective):
         self.x = self._rng.standard_normal((self._shape[0], self._shape[2]))
 
     def errors_at(self, points: Array) -> Array:
+        # p phases, r runs, each on its own x
         y = np.einsum("prmn,rn->prm", points.reshape(-1, *self._shape), self.x)
         return (y * y).sum(-1).reshape(-1, 1) / 2
 
@@ -68,6 +70,7 @@ def _perceptrons(
     for _ in range(updates):
         source.advance(state, 1)
         objective.fresh()
+    # E meant over x ~ N(0, I) is |W|^2/2
     return (state.w**2).sum(1) / 2
 
 
@@ -101,6 +104,7 @@ def _node(W: Array, eta: float, sigma: float, noise: float, updates: int, seed: 
         D = sigma * rng.standard_normal(W.shape[:2])
         y = np.einsum("rmn,rn->rm", W, x)
         dE = (((y + D) ** 2).sum(1) - (y**2).sum(1)) / 2 + noise * rng.standard_normal(len(W))
+        # dE/dW_ji = dE/dy_j x_i, with <dE D_j>/sigma^2 for dE/dy_j
         W -= eta / sigma**2 * dE[:, None, None] * D[:, :, None] * x[:, None]
     return (W**2).sum((1, 2)) / 2
 
@@ -175,6 +179,8 @@ def best_amplitude(seed: int) -> Iterator[Row]:
 
     def amplitude(b: Array) -> float:
         A = np.array([[(f * best) ** 2, (f * best) ** -2] for f in (0.5, 1.0, 2.0)]) / b[:, None]
+        # b = B sigma^2 + C/sigma^2 fitted to the floors, relative to each; best where both are
+        # equal
         B, C = np.linalg.lstsq(A, np.ones(3))[0]
         return float((C / B) ** 0.25)
 
@@ -197,6 +203,7 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
     updates = 100
     w_star = np.linspace(-1, 1, n)
     w0 = np.linspace(0.5, 1.5, n)
+    # the same H for every seed: only the trials differ
     objective = general(n, 1, w_star)
     H = objective.hessian(w0)
     S = objective.n_patterns
@@ -209,6 +216,7 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
         ("rademacher", 4, True, 0.5),
     )
     for code, K, pair, mu in cases:
+        # far enough below the limit, where means over runs are not ruled by a few of them
         eta = 0.2 * stability_limit(H, code, K, mu)
         plan = Plan(
             METHODS["central" if pair else "forward"],
@@ -270,6 +278,7 @@ def mgd_xor(seed: int) -> Iterator[Row]:
     net = MLP([2, 2, 1], activation="logistic", output="logistic")
     x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     objective = net.objective(x, np.array([[0.0], [1.0], [1.0], [0.0]]))
+    # its convention is Wx - b: here biases are added, so they start in (-1, 0)
     W = np.random.Generator(np.random.Philox(seed)).random((runs, N))
     for w in W:
         for _, b in net.unpack(w):

@@ -69,6 +69,7 @@ def _growth(
     rng = np.random.Generator(np.random.Philox(plan.seed))
     groups = min(GROUPS, runs)
     for eta in rates:
+        # the same seed at either rate: what is left of chance is in both
         each = replace(plan, eta=eta)
         state = begin(np.ones((runs, LAM.size)), each)
         step = source(each)
@@ -77,12 +78,15 @@ def _growth(
         for block in range((fade + updates) // FEW):
             step.advance(state, FEW)
             grouped = state.w.reshape(groups, -1, LAM.size)
+            # 2E, a mean over the runs of a group
             after = ((grouped**2) @ LAM).mean(1)
             if block >= fade // FEW:
                 logs += np.log(after / E)
+            # momentum remembers updates that belong to their own weights: those are not mixed
             if not state.memory:
                 signs = rng.choice([-1.0, 1.0], grouped.shape)
                 grouped[:] = signs * np.sqrt((grouped**2).mean(1, keepdims=True))
+            # scaled back to E = 1: no overflow, however long it grows
             for array in (state.w, *state.memory.values()):
                 array.reshape(grouped.shape)[:] /= np.sqrt(after)[:, None, None]
             E = ((grouped**2) @ LAM).mean(1)
@@ -104,6 +108,7 @@ def stability(seed: int) -> Iterator[Row]:
     for mu in (0.0, 0.5):
         plan = replace(base, rule="momentum", momentum=mu)
         near = momentum_limit(1.0, mu)
+        # exact gradients have no chance in them: one run is enough
         found = _limit(lambda p: Exact(objective, p), plan, near, 1, 300, 100, 0.002)[
             0
         ]  # with momentum roots are real near the limit only
@@ -150,6 +155,7 @@ def limits_crossed(seed: int) -> Iterator[Row]:
         )
         for share, found in zip(times, growth, strict=True):
             eta = share * near
+            # of E u_i^2: its own fall, and eta^2 sum_j l_j^2 E u_j^2 from all the others
             M = np.diag((1 - eta * LAM) ** 2 + (k - 2) * (eta * LAM) ** 2) + eta**2 * np.tile(
                 LAM**2, (LAM.size, 1)
             )
@@ -162,6 +168,7 @@ def limits_crossed(seed: int) -> Iterator[Row]:
                 predicted,
                 measured,
                 stderr,
+                # growth is measured over a finite time, before the largest mode is alone
                 0.1 * abs(predicted - 1),
             )
 
@@ -179,6 +186,7 @@ def averaging(seed: int) -> Iterator[Row]:
         limits[K] = _limit(lambda p: Batch(objective, p), plan, near, 512, 60, 60)
     for K in (11, 44):
         gain = limits[K][0] / limits[1][0]
+        # relative errors of a ratio add in squares
         stderr = gain * float(np.hypot(limits[K][1] / limits[K][0], limits[1][1] / limits[1][0]))
         setting = "n = 40, tr H/l_max = 10.75, Rademacher pairs, 512 runs; 10.75 at most"
         predicted = averaging_gain(LAM, K, "rademacher")
@@ -211,6 +219,7 @@ def rate_per_trial(seed: int) -> Iterator[Row]:
             METHODS["central"],
             CODES["gaussian"],
             0.1,
+            # the greedy rate of `learning_curves.greedy_rate` for H = I
             eta=1 / (1 + (n + 1) / K),
             trials_per_update=K,
             seed=seed,

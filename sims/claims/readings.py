@@ -55,6 +55,7 @@ def _gain(runs: list[Estimate], g: Array) -> tuple[float, float]:
 
 def variance_of(runs: list[Estimate]) -> tuple[float, float]:
     """Variance of one trial, summed over the weights."""
+    # the synapses' own standard errors, squared, of K trials
     return mean([float((run.gradient_stderr**2).sum()) * run.trials for run in runs])
 
 
@@ -71,9 +72,11 @@ def settling(seed: int) -> Iterator[Row]:
     g = np.linspace(0.5, 1.5, n)
     objective = Linear(g)
     for taus in (1.2, 0.5):
+        # residual after a settling time of so many time constants
         a = math.exp(-taus)
         settle = {"settle_ns": 1200, "tau_ns": 1200 / taus}
         setting = f"n = {n}, settles for {taus} tau, {REPEATS} x {trials} trials"
+        # E(w) is read once and for all: what settles is the perturbation alone
         stored = chip(perturbation=settle, error_unit={"baseline_every": 10**9})
         runs = _runs(stored, objective, seed, trials, "forward", "rademacher")
         yield judged(f"gain, {taus} tau", DERIVED, setting, 1 - a, *_gain(runs, g))
@@ -105,9 +108,11 @@ def converter(seed: int) -> Iterator[Row]:
     trials = 6000
     source = "Widrow and Kollar 2008"
     g = np.linspace(0.5, 1.5, n)
+    # std(dE) of a linear E
     s = sigma * float(np.linalg.norm(g))
 
     def words(step: float) -> ChipParams:
+        # words of 12 bits from -range to range: 2^12 steps over 2 range
         return chip(bus={"word_bits": 12, "dE_range": 2**11 * step})
 
     for steps in (1.2, 4.0, 6.0):
@@ -116,6 +121,7 @@ def converter(seed: int) -> Iterator[Row]:
         setting = f"dE converted in steps, n = {n}, {REPEATS} x {trials} trials"
         yield judged(f"gain, steps of {steps} std(dE)", source, setting, gain, *_gain(runs, g))
         if steps == 1.2:
+            # E q(x)^2/s^2, where E x q(x) = gain s^2 (Bussgang)
             square = 1 + rounding_variance(1.0, steps, False) + 2 * (gain - 1)
             measured, stderr = mean(
                 [float(run.statistics.totals[2]) / run.trials / s**2 for run in runs]
@@ -132,6 +138,7 @@ def converter(seed: int) -> Iterator[Row]:
     runs = _runs(words(0.01), Linear(small), seed, trials)
     yield judged("gain, steps of 3.8 std(dE): stalls", DERIVED, setting, 0.5, *_gain(runs, small))
     for dither in (False, True):
+        # 2^10 steps of 6 s each, and E0 in their middle
         params = chip(error_unit={"bits": 10, "range": 1024 * 6 * s, "dither": dither})
         runs = _runs(params, Linear(g, E0=512 * 6 * s), seed, trials)
         claim = f"gain, {'dithered' if dither else 'plain'} steps of 6 std(dE)"
@@ -152,6 +159,7 @@ def one_bit(seed: int) -> Iterator[Row]:
     g = np.linspace(0.5, 1.5, n)
     square = float(g @ g)
     setting = f"n = {n}, Gaussian code, {REPEATS} x {trials} trials"
+    # E x sign(x) = s sqrt(2/pi) of x ~ N(0, s^2), over s^2
     gain = math.sqrt(2 / math.pi) / (sigma * math.sqrt(square))
     runs = _runs(chip(error_unit={"one_bit": True}), Linear(g), seed, trials)
     measured, stderr = (value / gain for value in _gain(runs, g))
@@ -184,6 +192,7 @@ def flicker(seed: int) -> Iterator[Row]:
     setting = f"E flat, 24 octaves of rms f, {REPEATS} x {trials} trials"
     yield judged("E dE^2/f^2, E(w) before each trial", source, setting, 2.0, *square("forward"))
     yield judged("E dE^2/f^2, pairs", source, setting, 0.5, *square("central"))
+    # the reading of trial t is 2t + 1 behind the stored one; 1 + floor log2 j = bit length of j
     ages = 2 * np.mean([(2 * trial + 1).bit_length() for trial in range(every)])
     claim = f"E dE^2/f^2, E(w) stored for {every} trials"
     yield judged(claim, DERIVED, setting, float(ages), *square("forward", baseline_every=every))
@@ -216,6 +225,7 @@ def product_offset(seed: int) -> Iterator[Row]:
             sigma,
             seed=seed,
         )
+        # o_i <dE>/sigma^2 with <dE> = sigma^2 tr H/2
         bias = made.parts.die.multiplier * (trace / 2 if method == "forward" else 0.0)
         found = float(np.linalg.norm(made.run(16).gradient - g)) / size
         yield judged(

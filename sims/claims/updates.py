@@ -83,6 +83,7 @@ def _grown(
         for _ in range(4 * window):
             step.advance(state, 1)
             square.append(float((state.w**2).sum()))
+        # the first two windows let what is not the slowest mode fade
         before, after = (sum(square[k * window : (k + 1) * window]) for k in (2, 3))
         growth.append([(after / before) ** (1 / window)])
     return crossing(rates, np.array(growth))[0]
@@ -99,6 +100,7 @@ def delay(seed: int) -> Iterator[Row]:
     objective = one_weight(2.0)
     trial_ns = round(Timing(ChipParams(), objective, PAIRS.method, 1).trial_ns)
     for d in (0, 1, 3):
+        # half a trial less, so that it does not matter which of two events comes first
         late = d * trial_ns - trial_ns // 2 if d else 0
         params = chip(
             bus={"latency_ns": late},
@@ -139,6 +141,7 @@ def misalignment(seed: int) -> Iterator[Row]:
     objective = diagonal(lam)
     g = objective.gradient(w0)
     trial_ns = round(Timing(ChipParams(), objective, PAIRS.method, objective.n_patterns).trial_ns)
+    # a FIFO of four holds the trial's own perturbation until its word comes; of one, the next one's
     for depth, gain in ((4, 1.0), (1, 0.0)):
         params = chip(bus={"latency_ns": trial_ns // 2}, synapse={"fifo_depth": depth})
         made = [
@@ -190,6 +193,7 @@ def offset_and_mismatch(seed: int) -> Iterator[Row]:
     w_star = np.linspace(-1.0, 1.0, 7)
     objective = general(n, seed, w_star)
     H = objective.hessian(w_star)
+    # half of what is stable, as every gradient is exact
     rate = 1.0 / float(np.linalg.eigvalsh(H)[-1])
     one_sided = replace(
         PERIODS, method=METHODS["forward"], trials_per_update=16, eta=rate, seed=seed
@@ -221,6 +225,7 @@ def offset_and_mismatch(seed: int) -> Iterator[Row]:
         0.0,
         CONVERGED,
     )
+    # the same H with w* = 0: |w|^2 then is the distance
     centred = general(n, seed)
     limit = stability_limit(H, "walsh", 8, gains=source.parts(0).die.gain)
     found = _grown(params, centred, plan, limit, False, True, 60)
@@ -240,6 +245,7 @@ def leak(seed: int) -> Iterator[Row]:
     for lam, lost in ((0.5, 0.01), (2.0, 0.05)):
         objective = one_weight(lam, w_star)
         schedule = Timing(ChipParams(), objective, PAIRS.method, 1)
+        # tau such that a weight loses l in it: exp(-T/tau) = 1 - l
         period_s = 1e-9 * (schedule.trial_ns + schedule.update_ns)
         params = chip(weights={"leak_tau_s": -period_s / math.log1p(-lost)})
         plan = replace(PAIRS, eta=eta, seed=seed)
@@ -284,8 +290,10 @@ def soft_bounds(seed: int) -> Iterator[Row]:
     )
     cells = device.fabricate(made, runs * n, die=seed)
     equilibrium = w_star
+    # the noise of the other weights' gradients depends on where they are: a fixed point, quickly
     for _ in range(50):
         g = lam * (equilibrium - w_star)
+        # std(G_i): sE^2/(2 sigma^2) of a pair, and |g|^2 - g_i^2
         spread = np.sqrt(noise**2 / (2 * sigma**2) + g @ g - g**2)
         equilibrium = soft_bound_equilibrium(
             w_star, eta, lam, eta * math.sqrt(2 / math.pi) * spread, 1.0
@@ -371,6 +379,7 @@ def rounding(seed: int) -> Iterator[Row]:
             state = begin(np.full((runs, n), 0.5), plan)
             Exact(objective, plan, write).advance(state, round(20 / eta))
             predicted = rounding_floor(lam, eta, q, how == "stochastic")
+            # in steps; a weight stops at the last value before x, wherever within a step that is
             x = 1 / (2 * eta)
             predicted *= 1.0 if how == "stochastic" else 1 - 1 / x + 1 / (3 * x * x)
             measured, stderr = mean(errors(np.diag(lam), state.w, w_star) / q**2)
@@ -441,6 +450,8 @@ def dithered_rounding(seed: int) -> Iterator[Row]:
             for _ in range(200):  # a contraction
                 s = math.sqrt(eta**2 * n * c + (spread * q) ** 2)
                 gain = 1.0 if how == "stochastic" else rounding_gain(s, q)
+                # E u^2 at rest: 2 eta gain c is what learning takes, the rest what noise and
+                # rounding bring
                 c = ((2 * gain - 1) * s**2 + rounding_variance(s, q, how == "stochastic")) / (
                     2 * eta * gain
                 )
@@ -474,6 +485,7 @@ def stuck_weights(seed: int) -> Iterator[Row]:
     )
     params = chip(die=seed, weights={"stuck_fraction": 0.3, "stuck_value": 0.5})
     w, source = _descended(params, objective, plan, np.zeros(n), 300)
+    # which ones are stuck is the die's
     stuck = np.flatnonzero(source.parts(0).die.stuck)
     wanted, lost = constrained_minimum(H, w_star, stuck.tolist(), np.full(stuck.size, 0.5))
     setting = (

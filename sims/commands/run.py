@@ -102,6 +102,7 @@ def _add_command(study: str, command: Command) -> None:
     def run_study(**given: Any) -> None:
         _run_study(study, command, **given)
 
+    # typer makes the options of a command from its signature: one function serves all studies
     run_study.__signature__ = Signature(  # type: ignore[attr-defined]
         [
             Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
@@ -124,6 +125,7 @@ def _run_study(
     from sims.experiment.loading import load_experiment, parse_settings
 
     changes = parse_settings(set or [])
+    # as TOML a text may come in quotes
     if changes.get("study", study).strip("\"'") != study:
         raise InputError(
             f"--set study={changes['study']}: this command is the study {study}: use perturb run"
@@ -139,6 +141,7 @@ def _run_study(
             " run does on training.runs dies."
         )
     written = export(directory, command.formats) if command.formats else []
+    # Parquet is there anyway, as the run stores it
     shown = [str(path) for path in written if path.suffix != ".parquet"]
     where = f"Written: {', '.join(shown)}" if shown else f"Results are in {directory}"
     print(f"\n{where}. Next: perturb report {shlex.quote(str(directory))}")

@@ -31,6 +31,7 @@ class Classes:
             return cls(())
         count = max(n_outputs, 2)
         names = names if len(names) == count else tuple(str(number) for number in range(count))
+        # that error's output is the log-odds, 0 where both are as likely
         return cls(names, 0.0 if error == "binary_cross_entropy" else 0.5)
 
     def numbers(self, outputs: Array, middle: float = 0.5) -> Array:
@@ -42,6 +43,7 @@ class Classes:
         C = len(self.names)
         truth = self.numbers(objective.target)
         found = self.numbers(objective.outputs(w), self.middle)
+        # a pair (truth, found) as one number
         return np.bincount(truth * C + found, minlength=C * C).reshape(C, C)
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, SkipValidation, model_validator
 
 from hardware.config import Name, NonNegative, Positive, Seed, Table
 from perturb.errors import InputError, choose, shown
+from sims.data.files import read_patterns
 
 Array = np.ndarray
 
@@ -145,6 +146,7 @@ def parity(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array
     of +1 is odd, else 0.
     """
     assert data.bits is not None
+    # the binary digits of 0, 1, ..., 2^bits - 1, highest first
     ones = np.arange(2**data.bits)[:, None] >> np.arange(data.bits)[::-1] & 1
     return 2.0 * ones - 1, ones.sum(1, keepdims=True) % 2.0
 
@@ -172,7 +174,9 @@ def letters(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     _check_memory(data, count, 49)
     rows = [line.split() for line in LETTERS.split("\n") if line]
     ink = np.array([[pixel == "#" for row in rows for pixel in row[letter]] for letter in range(4)])
+    # uniform numbers in order: fewer patterns are the first of more
     flipped = _stream(data).random((count, 49)) < data.noise
+    # in turn, so that every class has as many as can be
     which = np.arange(count) % 4
     return np.where(ink[which] ^ flipped, 1.0, -1.0), np.eye(4)[which]
 
@@ -227,6 +231,7 @@ def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     assert data.turns is not None
     _check_memory(data, count, 3)
     target = np.arange(count) % 2.0
+    # points in a disc that is filled evenly have this radius
     s = np.sqrt(_stream(data).random(count))
     a = 2 * np.pi * data.turns * s + np.pi * target
     x = s[:, None] * np.column_stack([np.cos(a), np.sin(a)])
@@ -242,6 +247,7 @@ def teacher(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     """
     _check_memory(data, count, n_inputs + n_outputs)
     rng = _stream(data)
+    # the teacher first: it is the same however many patterns are drawn
     W = rng.standard_normal((n_inputs, n_outputs)) / np.sqrt(n_inputs)
     x = rng.standard_normal((count, n_inputs))
     return x, x @ W + data.noise * _stream(data, 1).standard_normal((count, n_outputs))
@@ -263,6 +269,7 @@ def patterns(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
     assert data.amplitude is not None
     rng = _stream(data)
     found = dict[tuple[int, ...], None]()
+    # all different: a dict keeps them in the order in which they came
     while len(found) < count:
         found[tuple(rng.integers(0, 2, n_inputs).tolist())] = None
     wanted = _stream(data, 1).integers(0, 2, (count, n_outputs))
@@ -289,8 +296,6 @@ def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets)
     or NPZ (arrays x and target).
     """
-    from sims.data.files import read_patterns
-
     assert data.file is not None
     return read_patterns(data.file, data.targets, data.sha256 or "")[:2]
 

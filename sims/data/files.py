@@ -81,6 +81,7 @@ def read_patterns(
         raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None
     with stream:
         try:
+            # of the stream that is read next: what is judged is what is used
             if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
                 raise InputError(
                     f"{source}: its contents are not those that data.sha256 = {shown(sha256)} was"
@@ -110,6 +111,7 @@ def _csv(stream: IO[bytes]) -> pd.DataFrame:
     is not asked to mend names.
     """
     with warnings.catch_warnings():
+        # a line that is too long would be cut short with no more than a warning
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # "NA" may be a class, and "nan" is no number
         cells = pd.read_csv(
@@ -122,6 +124,7 @@ def _csv(stream: IO[bytes]) -> pd.DataFrame:
             na_values=[""],
         )
     names = ["" if pd.isna(name) else str(name).strip() for name in cells.iloc[0]]
+    # a single column whose name has separators in it is a table with other ones
     if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), "")):
         raise InputError(
             f"its columns seem to be separated by {shown(other)}: write it with commas"
@@ -219,6 +222,7 @@ def _read(column: pd.Series) -> Array:
     """The cells of a column as numbers, NaN where one is none; true and false are 1 and 0 in a
     column that holds nothing else.
     """
+    # a column of objects, as Parquet may have, can mix numbers and texts
     texts = column.map(lambda cell: isinstance(cell, str)).to_numpy(bool)
     values = np.full(len(column), np.nan)
     values[~texts] = [_number(cell) for cell in column[~texts]]
@@ -279,6 +283,7 @@ def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
     if not 2 <= len(names) <= MAX_CLASSES:
         what = f"{len(names)} different classes"
     else:
+        # Decimal: 1, 1.0 and 01 are one number, and no digit is lost in comparing
         values = {i: Decimal(name) for i, name in enumerate(names) if re.fullmatch(NUMBER, name)}
         first: dict[Decimal, int] = {}
         for i, value in values.items():
@@ -289,6 +294,7 @@ def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
                 )
         if len(values) == len(names):
             order = np.array(sorted(values, key=lambda i: values[i]))
+            # classes such as 0.37 are measured values that were meant as numbers
             broken = [value for value in values.values() if value != value.to_integral_value()]
             what = f"classes such as {broken[0]:g}" if broken else ""
     if what:

@@ -3,8 +3,9 @@
 import numpy as np
 
 from perturb.errors import InputError, choose, shown
-from perturb.networks.boltzmann import MAX_UNITS
+from perturb.networks.enumeration import MAX_UNITS
 from sims.data.datasets import DATASETS, Array, Data
+from sims.data.files import read_patterns
 
 # times as many as are wanted are made, where patterns to hold back repeat those to learn from
 MOST_TRIED = 16
@@ -15,8 +16,6 @@ def class_names(data: Data) -> tuple[str, ...]:
     data set has no names for them.
     """
     if data.name == "file":
-        from sims.data.files import read_patterns
-
         assert data.file is not None
         return read_patterns(data.file, data.targets, data.sha256 or "")[2]
     if data.name == "letters":
@@ -125,6 +124,7 @@ def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Arra
     """
     x, target, _, _ = _split(data, n_visible, 0, "data.test")
     parts = [part for part in (x, target) if part.size]
+    # a state is low or high: whatever numbers a data set has, its middle parts them
     both = np.concatenate(
         [np.where(part > (part.min() + part.max()) / 2, values[1], values[0]) for part in parts],
         axis=1,
@@ -162,6 +162,7 @@ def _split(
     count = n + test
     x, target = make(data, n_inputs, n_outputs, count)
     if not endless and (test or data.samples is not None):
+        # a finite data set is drawn from; one that is made is already in a random order
         order = _drawn(target, data.seed, data.samples if data.balanced else None)
         x = x[order]
         target = target[order]
@@ -175,6 +176,7 @@ def _split(
             n = (
                 int(np.sort(first)[-test]) if test <= len(x) else 0
             )  # the most that leave enough to hold back
+        # some repeat what is learned from: make twice as many more, until enough are new
         while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
             count += count - n
             x, target = make(data, n_inputs, n_outputs, count)
@@ -187,6 +189,7 @@ def _split(
                 f" {len(fresh)} others that equal none of those: lower {test_key} or"
                 f" data.samples{', or raise data.noise' * endless}"
             )
+    # in the order in which they were drawn, so that fewer are the first of more
     x_test = x[fresh]
     target_test = target[fresh]
     x = x[:n]
@@ -206,6 +209,7 @@ def _split(
                 f"data.samples = {n} has no spread to standardise by: use 2 or more, or set"
                 " data.standardise = false"
             )
+        # with mean and spread of those to learn from: nothing is known of those held back
         x, x_test = _standardised(x, x_test)
         if not _are_classes(target):
             target, target_test = _standardised(target, target_test)
@@ -239,10 +243,12 @@ def _drawn(target: Array, seed: int, balanced: int | None) -> Array:
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(target))
     head = order[:0]
     if balanced is not None:
+        # the first of each class, then the second of each, ...
         order = order[np.argsort(_rank(classes[order]), kind="stable")]
         head = order[:balanced]
         order = order[balanced:]
     of = classes[order]
+    # evenly over (0, 1) for each class: any head then has its share
     place = (_rank(of) + 0.5) / np.bincount(of, minlength=1)[of]
     return np.concatenate([head, order[np.argsort(place, kind="stable")]])
 

@@ -27,8 +27,8 @@ class Experiment(_WithOptions):
     network, data, weights, direction, estimation, chip, run : Table
         The network, its patterns, the starting weights, v, how g and z are estimated, the chip, and
         seed and precision of the computation.
-    estimators, dies, spectrum, finite_difference, uses, training, reproduce : Table
-        The options of each study.
+    table of a study : Table
+        The options of every study of `sims.studies.STUDIES` that has some, by its name.
     sweep : Sweep or None
         What `run_sweep` varies.
 

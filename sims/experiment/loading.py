@@ -82,6 +82,7 @@ def changed(
     data: dict[str, Any], folder: Path, set: Mapping[str, object]
 ) -> tuple[dict[str, Any], Path]:
     """Contents and folder of an experiment file, with keys changed as `load_experiment` does."""
+    # a path in the file is relative to the file, one in --set to the working directory
     data = _with_file(with_settings(_with_file(data, folder), set), Path())
     return data, Path() if {"chip", "chip.preset"} & set.keys() else folder
 
@@ -102,6 +103,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
             base = load_chip(preset, folder)
         except InputError as error:
             raise InputError(f"{source}: chip.preset: {error}") from None
+        # what is stored is the whole chip, so that a preset may change later
         overrides = {key: value for key, value in chip.items() if key != "preset"}
         data = {
             **data,

@@ -1,19 +1,18 @@
 """The table [network]: the kinds of network, and the keys that each of them takes."""
 
+import inspect
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+import perturb
 from hardware.config import Among, Name, Number, Positive, Table
 from perturb.errors import InputError, shown
+from perturb.networks import kinds, objective
 from perturb.networks.activations import ACTIVATIONS
-from perturb.networks.boltzmann import Boltzmann
-from perturb.networks.dag import DAG
 from perturb.networks.losses import ERRORS
-from perturb.networks.mlp import MLP
-from perturb.networks.recurrent import SOLVERS, Recurrent
+from perturb.networks.recurrent import SOLVERS
 
 MAX_WEIGHTS = 10_000_000
 
@@ -27,71 +26,51 @@ Listed = Field(strict=False, min_length=1, max_length=MAX_WEIGHTS)
 Activation = Annotated[Name, Among(ACTIVATIONS)]
 
 
-class Kind(NamedTuple):
-    """A kind of network. keys: those of [network] that it takes, and their values if left out; None
-    must be given, ... may be absent. n_weights: how many a table asks for, before it is built.
-    states: whether it learns a distribution of states, rather than outputs for inputs.
-    """
-
-    make: Callable[..., Any]
-    n_weights: Callable[[Any], int]
-    keys: dict[str, Any]
-    states: bool = False
-
-
-KINDS = {
-    "mlp": Kind(
-        MLP,
-        lambda table: sum((a + 1) * b for a, b in pairwise(table.layers or ())),
-        {"layers": None, "activation": "tanh", "output": "linear", "error": "squared_error"},
-    ),
-    "dag": Kind(
-        DAG,
-        lambda table: len(table.edges or ()),
-        {
-            "units": None,
-            "edges": None,
-            "inputs": None,
-            "outputs": None,
-            "bias": ...,
-            "activation": "tanh",
-            "activations": {},
-            "error": "squared_error",
-            "tied": ...,
-            "external": ...,
-        },
-    ),
-    "recurrent": Kind(
-        Recurrent,
-        lambda table: (table.units or 0) ** 2,
-        {
-            "units": None,
-            "inputs": None,
-            "outputs": None,
-            "activation": "tanh",
-            "activations": {},
-            "error": "squared_error",
-            "solver": "direct",
-            "step": 0.5,
-            "tolerance": 1e-10,
-            "max_steps": 10_000,
-        },
-    ),
-    "boltzmann": Kind(
-        Boltzmann,
-        lambda table: ((table.visible or 0) + (table.hidden or 0)) ** 2 // 2,
-        {"visible": None, "hidden": None, "temperature": 1.0, "values": (0, 1), "sign": 1},
-        states=True,
-    ),
-}
 # what the arguments of a network are called where its key has another name
 ARGUMENTS = {"units": "n_units", "visible": "n_visible", "hidden": "n_hidden"}
+
+
+class Kind(NamedTuple):
+    """A kind of network in experiment files. make: its class. keys: those of [network] that it
+    takes, and their values if left out; None must be given, ... may be absent. n_weights, states:
+    see `perturb.networks.kinds`.
+    """
+
+    make: Callable[..., objective.Network]
+    keys: dict[str, Any]
+    n_weights: Callable[..., int]
+    states: bool
+
+    def arguments(self, table: "Network") -> dict[str, Any]:
+        """What a table says to the class."""
+        given = {key: getattr(table, key) for key in self.keys}
+        return {ARGUMENTS.get(key, key): value for key, value in given.items() if value is not None}
+
+
+def _in_files(kind: kinds.Kind) -> Kind:
+    """Its keys are the arguments of its class, with their defaults: those that are a field of
+    [network], so that a matrix (`feedback`) is not one.
+    """
+    make = getattr(perturb, kind.name)
+    named = {argument: key for key, argument in ARGUMENTS.items()}
+    keys: dict[str, Any] = {}
+    for argument, parameter in inspect.signature(make).parameters.items():
+        key = named.get(argument, argument)
+        if key not in Network.model_fields:
+            continue
+        if parameter.default is parameter.empty or argument in kind.needed:
+            keys[key] = None
+        else:
+            keys[key] = ... if parameter.default is None else parameter.default
+    if {"units", "activation"} <= keys.keys():  # units have numbers: a file may name single ones
+        keys["activations"] = {}
+    return Kind(make, keys, kind.n_weights, kind.states)
 
 
 class Network(Table):
     """What learns; which keys there are depends on its kind."""
 
-    kind: Literal[*KINDS] = Field(  # type: ignore[valid-type]
+    kind: Literal[*kinds.KINDS] = Field(  # type: ignore[valid-type]
         "mlp", description="what kind of network"
     )
     layers: (
@@ -173,6 +152,7 @@ class Network(Table):
         if not (isinstance(kind, str) and kind in KINDS):
             return data
         keys = KINDS[kind].keys.items()
+        # what the file says comes last
         return {key: value for key, value in keys if value not in (..., None)} | data
 
     @model_validator(mode="after")
@@ -189,23 +169,21 @@ class Network(Table):
                     f'{key} is missing: kind = "{self.kind}" needs it'
                     f" ({type(self).model_fields[key].description})"
                 )
-        n = kind.n_weights(self)
+        # before anything is built, which might take more memory than there is
+        n = kind.n_weights(**kind.arguments(self))
         if n > MAX_WEIGHTS:
             raise InputError(
                 f"{next(iter(kind.keys))} give {n} weights but at most {MAX_WEIGHTS} are"
                 " allowed: use fewer units"
             )
+        # the class checks the rest: whether the numbers fit together
         self.build()
         return self
 
-    def build(self) -> Any:
+    def build(self) -> objective.Network:
         """The network of this table; InputError if its numbers do not fit together."""
         kind = KINDS[self.kind]
-        given = {
-            ARGUMENTS.get(key, key): value
-            for key in kind.keys
-            if (value := getattr(self, key)) is not None
-        }
+        given = kind.arguments(self)
         if "activations" in given:
             single = given.pop("activations")
             try:
@@ -218,3 +196,6 @@ class Network(Table):
             units = range(given["n_units"])
             given["activation"] = dict.fromkeys(units, given["activation"]) | own
         return kind.make(**given)
+
+
+KINDS = {name: _in_files(kind) for name, kind in kinds.KINDS.items()}

@@ -85,6 +85,7 @@ def changes(
                 else field.annotation
             )
             if name not in without:
+                # None means: as in the table that the keys are from
                 must = name in needed
                 keys[name] = (
                     kind if must else kind | None,
@@ -269,6 +270,7 @@ def seeds_of(run_seed: int, given: Mapping[str, int], run: int = 0) -> dict[str,
     from run.seed. run: number of a run of a training. The first run has the seeds themselves, so
     that a run can be done alone.
     """
+    # hashed with a purpose: no stream of one seed is a stream of another
     start = given.get("weights.seed", derive_seed(run_seed, "start"))
     die = given.get("chip.die", derive_seed(run_seed, "die"))
     return {

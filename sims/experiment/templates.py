@@ -48,6 +48,7 @@ def starter() -> str:
         for kind, entry in kinds.items():
             for name, default in entry.keys.items():
                 takers.setdefault(f"{table}.{name}", []).append(kind)
+                # only real defaults are shown; of the others an example
                 if default not in (None, ..., {}):
                     shown.setdefault(f"{table}.{name}", default)
     notes = {

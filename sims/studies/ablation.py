@@ -56,6 +56,7 @@ def ablation(
     ]
     variants += [Variant("all", "", chip)]
     variants += [Variant("all but", key, without(chip, [key])) for key in found if len(found) > 1]
+    # of the network, not of the chip: once for all variants and dies
     known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
     dies = experiment.options(Dies).count
     rows: list[dict] = []
@@ -69,7 +70,9 @@ def ablation(
             raise_if_stopped(should_stop)
             each.append(on_die(experiment, problem, variant.params, known, die))
             progress("dies", done * dies + die + 1, len(variants) * dies)
+        # the first variant
         ideal = ideal or each
+        # then "all but" it is "all"
         if variant.group == "only" and _alike(each, ideal):
             idle.add(variant.imperfection)
             continue
@@ -104,8 +107,10 @@ def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accurac
     """
     if not min(cosines) > 0:
         return math.inf
+    # cosine = bias-limited cosine / sqrt(1 + variance/K), squared and inverted: linear in 1/K
     first, last = (1 / c**2 for c in cosines)
     b = max((first - last) / (1 / trials[0] - 1 / trials[1]), 0.0)
+    # no cosine is above 1: where noise says so, the straight line is turned about its later point
     a = max(last - b / trials[1], 1.0)
     b = max((last - a) * trials[1], 0.0)
     room = 1 / accuracy**2 - a
@@ -135,6 +140,7 @@ def cost(
         )
         return own / other if math.isfinite(other) else math.nan
 
+    # the same dies and seeds in both: what is common to them falls out of the ratio
     n = len(each)
     parts = (
         np.array([ratio([i for i in range(n) if i != out]) for out in range(n)])
@@ -188,6 +194,7 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
     """
 
     def place(row: Any) -> tuple[int, int, float, float]:
+        # of single ones the dearest first; of all but one, where the least is left
         sign = -1 if row["group"] == "only" else 1
         return (
             QUANTITIES.index(row["quantity"]),

@@ -35,6 +35,7 @@ def budget(
     e = experiment.estimation
     accuracy = experiment.options(Dies).accuracy
     method = METHODS[e.method]
+    # code lfsr: with a register in every tile, where the chip has them
     code = realized_code(experiment.chip, CODES[e.code], problem.w.size)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
@@ -59,6 +60,7 @@ def budget(
         times = more_trials(chip)
         each = {}
         for quantity in method.quantities:
+            # what is not noise of the error multiplies the trials instead
             trials = getattr(predicted, quantity).trials_for(accuracy) * times
             each[quantity] = (trials, schedule.time_s(trials), schedule.energy_j(trials))
         return each
@@ -111,6 +113,7 @@ def sensitivities(
             saved = (_saved(*pair) for pair in zip(before, then[name], strict=True))
             rows.append((key, value, change, name, *saved))
     last = list(now)[-1]
+    # row[5], row[6]: shares of time and of energy that are saved
     rows.sort(key=lambda row: (row[3] != last, -row[5] - row[6]))
     saves = ["trials_saved", "time_saved", "energy_saved"]
     return pd.DataFrame(rows, columns=["key", "value", "change", "quantity", *saves])
@@ -137,6 +140,7 @@ def noise_variance(chip: ChipParams, presented: int, slope: float) -> float:
     read_noise^2 |g|^2.
     """
     unit = chip.error_unit
+    # independent contributions: variances add
     readings = Reading(unit.noise, unit.bits, unit.range).variance(presented)
     return readings + 2 * unit.flicker**2 + chip.weights.read_noise**2 * slope
 
@@ -147,6 +151,7 @@ def more_trials(chip: ChipParams) -> float:
     """
     p = chip.perturbation
     drops = chip.bus.drop_probability
+    # residual a: variance n/(1 - a^2), see perturb/README.md, Imperfections
     left = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0
     if left >= 1 or drops >= 1:
         return math.inf

@@ -41,6 +41,7 @@ def candidates(experiment: Setup) -> tuple[Candidate, list[Candidate]]:
         Candidate(other.method, other.code, other.sigma or e.sigma, other.r or e.r)
         for other in e.compare_with
     ]
+    # twice the same method is run once
     order = list(dict.fromkeys([primary, *others]))
     order.sort(key=lambda each: (list(METHODS).index(each.method), list(CODES).index(each.code)))
     return primary, order
@@ -53,6 +54,7 @@ def compare_methods(
     what it had done.
     """
     e = experiment.estimation
+    # of network and point: once for all methods
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     primary, order = candidates(experiment)
     evaluations = e.trials * METHODS[e.method].evaluations_per_trial
@@ -66,6 +68,7 @@ def compare_methods(
     stopped = False
     for candidate in order:
         method = METHODS[candidate.method]
+        # equal evaluations, not equal trials: that is what a chip pays for
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = Chip(
             experiment.made_chip(),
@@ -82,6 +85,8 @@ def compare_methods(
         start = time.perf_counter()
         done = 0
         estimate: Estimate | None = None
+        # at every checkpoint a point of the convergence; in pieces, so that an interruption is
+        # heard
         for checkpoint in _checkpoints(trials):
             while done < checkpoint and not (stopped := stopped or should_stop()):
                 piece = min(_piece(chip), checkpoint - done)
@@ -97,6 +102,7 @@ def compare_methods(
             assert estimate is not None
             compared = compare_at(chip.point, estimate, known)
             convergence += _convergence_rows(candidate, estimate, compared, predicted)
+        # fewer than three trials have no standard error
         if estimate is None or done < 3:
             break
         compared = compare_at(chip.point, estimate, known)
@@ -107,6 +113,7 @@ def compare_methods(
             "wall_time_s": time.perf_counter() - start,
         }
         faultless = None
+        # what the faults cost: the same die and seed without them
         if not stopped and chip.fault_free is not None:
             faultless = _without_faults(
                 chip, chip.fault_free, candidate, trials, known, progress, should_stop
@@ -194,6 +201,7 @@ def _without_faults(
 
 
 def _checkpoints(trials: int) -> list[int]:
+    # evenly spaced in the logarithm, and the end
     points = [8 * 2**i for i in range(trials.bit_length()) if 8 * 2**i < trials]
     return [*points, trials]
 
@@ -202,6 +210,7 @@ def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
     if not (has_kernel(chip.objective) and chip.kernels_suffice):
         return 64
+    # multiplications of a trial, about; 3e9 of them take the kernels 0.2 s or less
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return (
         max(64, 3_000_000_000 // cost)

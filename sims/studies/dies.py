@@ -45,6 +45,7 @@ def on_die(
     experiment: Setup, problem: Problem, params: ChipParams, known: list[Curvature], die: int
 ) -> OnDie:
     e = experiment.estimation
+    # a die of its own and perturbations of its own: dies are independent samples
     seed = nth_seed(experiment.run.seed, "run", die)
     params = params.of_run(die)
     chip = Chip(
@@ -65,6 +66,7 @@ def on_die(
     measured: dict[str, list[tuple[int, float, float]]] = {
         name: [] for name in METHODS[e.method].quantities
     }
+    # the second measurement goes on from the first
     for more in (quarter, max(quarter + 1, e.trials) - quarter):
         compared = compare_at(chip.point, chip.run(more), known)
         for name, each in measured.items():

@@ -62,6 +62,7 @@ def estimators(
     unit = experiment.chip.error_unit
     point = Point(problem.objective, problem.w, problem.v)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
+    # many probes: here the bias itself is judged
     further = higher_order_terms(problem.objective, problem.w, problem.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial
     reading = Reading(unit.noise, unit.bits, unit.range)
@@ -72,6 +73,7 @@ def estimators(
         for method in options.methods or METHODS
         for code in options.codes or CODES
     ]
+    # what `check_pair` allows
     pairs = [(method, code) for method, code in pairs if code.independent or not method.needs_s]
     rows: list[tuple] = []
     columns: list[str] = []
@@ -138,12 +140,14 @@ def _judged(
     exact = each[0].exact
     values = np.array([comparison.estimate for comparison in each])
     size = float(np.linalg.norm(exact)) or np.nan
+    # E|mean - exact|^2 = |bias|^2 + variance/R
     chance = float((values.var(0, ddof=1) / len(values)).sum())
     bias = float(((values.mean(0) - exact) ** 2).sum()) - chance
     errors = np.array([comparison.relative_error for comparison in each])
     predicted, quadratic = (
         float(np.linalg.norm(theory.limit + more - exact)) / size for more in (shift, 0.0)
     )
+    # the square of the bias on a quadratic exchanged for that with what lies beyond
     error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + predicted**2
     return {
         "predicted_bias": predicted,

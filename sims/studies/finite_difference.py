@@ -73,6 +73,7 @@ def finite_difference(
             {
                 "kind": kind,
                 "displacement": displacement,
+                # r = |r v|/|v|
                 "error": error(kind, displacement / length),
             }
             for kind in KINDS
@@ -145,6 +146,7 @@ def rounding(objective: Objective, w: Array, v: Array) -> float:
     the mean square over ten c.
     """
     Hv = objective.hvp(w, v)
+    # Hv is linear in v; powers of two would only change exponents, and show nothing
     changes = [objective.hvp(w, c * v) / c - Hv for c in 1.1 ** np.arange(1, 11)]
     return float(np.sqrt(np.mean([change @ change for change in changes]) / (Hv @ Hv)))
 
@@ -160,6 +162,7 @@ def slope(displacement: Array, error: Array) -> tuple[float, float]:
     if not known.any():
         return float("nan"), float("nan")
     chosen = (
+        # right of the best: neither rounding, nor terms of higher order
         (error > 100 * error.min()) & (error < 1e-2) & (displacement > displacement[error.argmin()])
     )
     if chosen.sum() < 3:

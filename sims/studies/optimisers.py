@@ -28,6 +28,7 @@ def gradient_descent(objective: Objective, w: Array, budget: float) -> Iterator[
     for update in range(int(budget)):
         if update % 50 == 0:
             top = curvature.power_iteration(objective, w, tolerance=0.02, max_products=20)
+            # half of the largest stable rate, which is 2/lambda_max
             rate = 1 / abs(float(top.values[0]))
             spent = spent + top.n_products
         w = w - rate * objective.gradient(w)
@@ -47,6 +48,7 @@ def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
         asked.append(w.copy())
         return objective.error(w), objective.gradient(w)
 
+    # no tolerance ends it: the budget does
     options = {
         "maxfun": int(budget),
         "maxiter": int(budget),
@@ -74,15 +76,19 @@ def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
         step = curvature.newton_step(
             objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size)
         )
+        # a gradient, and as many products as the step took
         spent += 1 + step.n_products
         alpha = 1.0
         slope = float(g @ step.p)
         E_next = objective.error(w + step.p)
+        # an error alone: the forward third of forward, backward and gradient
         spent += 1 / 3
+        # Armijo's condition, halving the step
         while not E_next <= E + 1e-4 * alpha * slope and alpha > 1e-10:
             alpha = alpha / 2
             spent = spent + 1 / 3
             E_next = objective.error(w + alpha * step.p)
+        # along negative curvature the quadratic model has no minimum to stop at
         while (
             step.negative_curvature
             and alpha < 1e6

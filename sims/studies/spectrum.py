@@ -41,6 +41,7 @@ def spectrum(
     objective = Interruptible(problem.objective, should_stop)
     w = problem.w
     n = problem.w.size
+    # from either end: both halves must not overlap
     k = min(options.k, n // 2 or 1)
     ends = curvature.eigenpairs(objective, w, min(2 * k, n), "both")
     progress("parts", 1, 2)
@@ -63,6 +64,7 @@ def spectrum(
 
     else:
         density = curvature.spectral_density(objective, w, options.probes, options.steps)
+        # nodes of no weight fill the rows of probes that ended early
         values = density.nodes.ravel()[density.weights.ravel() > 0]
         used = density.n_products
         weights = density.weights.ravel() / len(density.nodes)
@@ -77,6 +79,7 @@ def spectrum(
     found = found or _ends(
         np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged"
     )
+    # relative to the largest of all: an absolute threshold would depend on the units of E
     near = NEAR_ZERO * max(float(np.abs(part).max()) for part in (values, ends.values) if part.size)
     stable = stable_rate(values) if n <= EXACT else stable_rate(density.nodes.ravel(), n * weights)
     found += _facts_of_all(over_all, n, near, stable)

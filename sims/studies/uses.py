@@ -93,6 +93,7 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
             f'network has {w.size} weights, but study = "uses" diagonalises H: use at most'
             f" {MAX_WEIGHTS}"
         )
+    # data of its own: part of it is held back
     split = _split(experiment, problem, should_stop)
     objective = split.train.with_decay(options.decay)
     found: list[Fact] = []
@@ -115,6 +116,7 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
         yield "summary", facts(found)
     progress("parts", 1, 4)
 
+    # the best of the optimisers, and then Newton's method to rounding
     minimum = polished(objective, lowest(objective, w, options.budget))
     values, vectors = np.linalg.eigh(objective.hessian(minimum))
     yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
@@ -160,6 +162,7 @@ def _facts_of_minimum(
             f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise"
             f" uses.decay or uses.budget{kinks}"
         )
+    # |1 - eta lambda| = 1.02 and 0.98 at 1.01 and 0.99 times 2/lambda
     above, below = (growth(objective, minimum, last, times * 2 / top) for times in (1.01, 0.99))
     return [
         Fact("gradient_at_minimum", slope, "|g|, zero but for rounding"),
@@ -255,6 +258,7 @@ def time_constants(
     - eta lambda) at eta = 1/(2 lambda_max), and what a simulated descent takes that starts
     displaced along the eigenvector.
     """
+    # a fourth of what is stable: every mode falls without changing its sign
     rate = 0.5 / values[-1]
     rows = []
     wanted = np.geomspace(values[-1], values[0], MODES)
@@ -262,6 +266,7 @@ def time_constants(
         predicted = -1 / np.log1p(-rate * values[index])
         start = 1e-4 * (float(np.abs(minimum).max()) or 1.0)
         w = minimum + start * vectors[:, index]
+        # slow modes are followed for a part of their time constant only
         updates = int(np.clip(round(predicted), 2, 500))
         for _ in range(updates):
             w = w - rate * objective.gradient(w)
@@ -301,6 +306,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
     objective = split.train.with_decay(alpha)
     S = split.train.n_patterns
     at = polished(objective, lowest(objective, w, budget))
+    # l_i, without the decay
     values = np.linalg.eigvalsh(split.train.hessian(at))
     row = {
         "decay": alpha,
@@ -322,6 +328,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
     ) * np.linalg.norm(at):
         steps = min(80, w.size)
         density = curvature.spectral_density(objective, at, probes=8, steps=steps)
+        # the log-determinant as a network too large to diagonalise has it
         lanczos = density.integrate(lambda x: np.log(np.maximum(x, 1e-300)))
         row["gamma"] = float((values / (values + alpha)).sum())
         row["log_determinant"] = float(np.log(values + alpha).sum())
@@ -332,6 +339,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
         row["log_evidence"] = -S * objective.error(at) - 0.5 * float(
             np.log(values / alpha + 1).sum()
         )
+        # MacKay's re-estimate: alpha |w|^2 S = gamma at the largest evidence
         row["next_decay"] = row["gamma"] / (S * float(at @ at)) if at.any() else np.inf
     return row
 
@@ -347,6 +355,7 @@ def prune(
     """
     n = minimum.size
     orders = {
+        # least first: the order in which weights are removed
         "magnitude": np.argsort(np.abs(minimum)),
         "OBD": np.argsort(curvature.obd_saliencies(objective, minimum)),
     }
@@ -391,11 +400,14 @@ def surgeon(inverse: Array, w: Array, most: int) -> Iterator[tuple[int, Array]]:
     inverse, w, left = inverse.copy(), w.copy(), np.ones(w.size, dtype=bool)
     yield 0, w.copy()
     for count in range(1, most + 1):
+        # rounding may leave 0 or less of a removed one's diagonal
         own = np.maximum(np.diag(inverse), 1e-300)
         q = int(np.where(left, w * w / (2 * own), np.inf).argmin())
         column = inverse[:, q] / inverse[q, q]
         w -= w[q] * column
+        # the inverse of H without row and column q, by Schur's complement
         inverse -= np.outer(column, inverse[q])
         left[q] = False
+        # removed ones stay exactly 0
         w[~left] = 0.0
         yield count, w.copy()

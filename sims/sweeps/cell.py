@@ -32,6 +32,7 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
     tables = {}
     try:
         found, reason = study_tables(experiment, prepare(experiment))
+        # a partial run is no result of a cell: it would be taken for a whole one
         if reason:
             raise InputError(reason)
         rows = as_columns(found["summary"])

@@ -41,6 +41,7 @@ def points(sweep: Sweep, is_integer: Callable[[str], bool]) -> list[Point]:
         {key: values_of(key, spec) for key, spec in flat(table).items()}
         for table in (sweep.vary, sweep.zip)
     )
+    # a key in two places, or inside another one, would win silently by its order
     _check_keys([*varied, *zipped])
     axes: list[list[Point]] = []
     ranges: dict[str, Range] = {}
@@ -69,6 +70,7 @@ def points(sweep: Sweep, is_integer: Callable[[str], bool]) -> list[Point]:
         )
     if ranges:
         axes.append(drawn(ranges, sweep, is_integer))
+    # before the product is made
     count = prod(map(len, axes)) * sweep.repeats
     if count > MAX_CELLS:
         raise InputError(
@@ -90,6 +92,7 @@ def drawn(
 
     random = np.random.Generator(np.random.Philox(sweep.seed))
     if sweep.design == "sobol":
+        # Sobol's points are balanced in powers of two
         if sweep.samples & (sweep.samples - 1):
             near = 1 << sweep.samples.bit_length()
             raise InputError(
@@ -99,12 +102,14 @@ def drawn(
         unit = qmc.Sobol(len(ranges), seed=random).random(sweep.samples)
     else:
         unit = qmc.LatinHypercube(len(ranges), seed=random).random(sweep.samples)
+    # a column for each key, which is then rounded as its key wants it
     columns = [
         rounded(np.array([some.at(u) for u in shares]), is_integer(key), unique=False)
         for (key, some), shares in zip(ranges.items(), unit.T, strict=True)
     ]
     return [
         dict(zip(ranges, values, strict=True))
+        # rounding to integers may make two points one
         for values in dict.fromkeys(zip(*columns, strict=True))
     ]
 
@@ -113,6 +118,7 @@ def rounded(values: Values | np.ndarray, whole: bool, unique: bool = True) -> Va
     """Computed numbers to twelve digits, or whole; those of a list as they are."""
     if not isinstance(values, np.ndarray):
         return values
+    # 0.1 + 0.2 is meant as 0.3: twelve digits hide the rounding of linspace and powers
     numbers = [int(round(x)) if whole else float(f"{x:.12g}") for x in values]
     return list(dict.fromkeys(numbers)) if unique else numbers
 
@@ -192,6 +198,7 @@ def _split(text: str) -> list[str]:
     depth = 0
     quote = ""
     for c in text:
+        # nothing within quotes separates, or opens a bracket
         if quote:
             quote = "" if c == quote else quote
         elif c in "\"'":
@@ -227,6 +234,7 @@ def _linspace(what: str, parts: list[str]) -> np.ndarray:
 
 def _logspace(what: str, parts: list[str]) -> np.ndarray:
     low, high, n = _numbers(what, "logspace:LOEXP:HIEXP:N", parts, True)
+    # who gives 1000 here means the value, not its exponent; and 10^400 is infinite
     if max(abs(low), abs(high)) > 300:
         raise InputError(
             f"{what}: the exponents of ten must lie between -300 and 300: they are not the values"

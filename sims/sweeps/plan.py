@@ -68,6 +68,7 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """What the store holds of it, and compares when the sweep goes on."""
+        # what all cells have in common; the varied keys are beside it
         first = self.experiment(self.row(0)).model_dump(mode="json")
         tables = {
             name: {key: _stored(key, spec) for key, spec in flat(getattr(self.sweep, name)).items()}
@@ -88,12 +89,14 @@ class Plan:
             "meanings": {key: _meaning(key) for table in tables.values() for key in table},
             "off": [key for table in tables.values() for key in table if _has_off(key)],
         }
+        # as it comes back from the store, so that both can be compared
         return json.loads(json.dumps(record, default=lambda array: array.tolist()))
 
     def _repeats(self) -> dict[str, list[str]]:
         """What is another one in every repeat, and which keys make something the same in all."""
         made = STUDIES[self.experiment(self.row(0)).study].random
         of_keys = {"weights.seed": START, "direction.seed": DIRECTION, "chip.die": DIE}
+        # a seed that a key gives is the same in all repeats of a point
         given = {key for point in self.given for key in point}
         same = [key for key, what in of_keys.items() if key in given and what in made]
         return {
@@ -118,6 +121,7 @@ def plan_sweep(
     if "data.file" not in {**flat(sweep.vary), **flat(sweep.zip)}:
         data = with_digest(data)  # of all cells, also those that begin when it has changed
     chosen = points(sweep, _is_integer)
+    # digests, seeds and given are filled in below: each needs the experiment of its point
     plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [], [])
     _check_varied(plan)
     seen: dict[str, Point] = {}
@@ -146,6 +150,7 @@ def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -
         own = flat(getattr(given, name))
         for key in ("chip.preset", "data.file"):
             if key in own:
+                # a name of a shipped chip stays a name; anything else is a path
                 own[key] = [
                     (
                         value

@@ -156,6 +156,7 @@ def sweep(
     """
     with Store(directory, plan.record(), map(plan.row, range(len(plan)))) as store:
         ended = store.statuses()
+        # what has ended is stored: going on is running what is left
         waiting = deque(
             cell
             for cell in range(len(plan))
@@ -170,13 +171,16 @@ def sweep(
         begun = time.monotonic()
         with pool:
             while waiting or pool.busy:
+                # as many as the pool takes, then wait for the first to end
                 while waiting and pool.free:
                     row = plan.row(waiting.popleft())
                     pool.start(row.cell, plan.experiment(row), plan.sweep.keep)
                 for cell, outcome in pool.wait():
+                    # at once: whatever ends the sweep, this result is safe
                     store.add(cell, outcome)
                     counts[outcome.status] += 1
                     left = len(plan) - counts.total()
+                    # of this process: what an earlier one did took no time of it
                     rate = (count - left) / (time.monotonic() - begun)
                     progress(
                         Progress(

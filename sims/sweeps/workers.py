@@ -92,6 +92,7 @@ class WorkerProcesses:
 
     def __init__(self, workers: int):
         self._count = workers
+        # the cores are shared out: kernels of two workers do not compete for one
         self._threads = max(1, n_threads() // workers)
         self._workers: dict[Connection, SpawnProcess] = {}
         self._cells: dict[Connection, tuple[int, float]] = {}  # cell and start of those at work
@@ -116,6 +117,7 @@ class WorkerProcesses:
 
     def wait(self) -> Ended:
         ended: Ended = []
+        # idle ones too: their death is noticed at once
         for line in wait(list(self._workers)):
             assert isinstance(line, Connection)
             try:
@@ -141,6 +143,7 @@ class WorkerProcesses:
             if code < 0
             else f"ended with status {code}"
         )
+        # it died between two cells
         if line in self._idle:
             self._idle.remove(line)
         elif line not in self._cells:
@@ -156,11 +159,13 @@ class WorkerProcesses:
         return [(cell, Outcome("failed", started, time.time() - started, error=error))]
 
     def _start_worker(self) -> None:
+        # not fork: threads of NumPy and Numba do not survive it
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, self._threads), daemon=True)
         with _safe_path(), _no_main(), _no_interrupts():
             process.start()
+        # then our end hears when the worker's closes
         theirs.close()
         self._workers[ours] = process
 
@@ -170,6 +175,7 @@ class WorkerProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # kill, not terminate: what a cell has done is lost either way, and nothing waits for it
         for process in self._workers.values():
             process.kill()
         for line, process in self._workers.items():
@@ -185,6 +191,7 @@ def work(line: Connection, threads: int) -> None:
     sweep = multiprocessing.parent_process()
     assert sweep is not None
 
+    # a sweep that is killed cannot tell its workers: each looks for itself
     def watch() -> None:
         sweep.join()
         os._exit(1)
@@ -277,8 +284,10 @@ class Cluster:
         from sims.sweeps.cell import run_on_cluster
 
         with self._connected():
+            # pure: Dask would take the result of an equal call for this one's
             future = self._client.submit(run_on_cluster, experiment, keep, pure=False)
             self._cells[future] = cell, time.time()
+            # from a thread of Dask's
             future.add_done_callback(self._ended.put)
 
     def wait(self) -> Ended:

@@ -1,9 +1,6 @@
-"""Figures of a stored sweep: measures against what was varied, as lines or as a map, and what
-the tables of its runs show.
-"""
+"""Figures of a stored sweep: measures against what was varied, as lines or as a map."""
 
 import re
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +14,11 @@ from reports.escape import plain
 from reports.figures import COLOURS, INK, MARKERS, Drawn, finished
 from reports.frames import QUANTITIES, Frames
 from reports.statistics import is_logarithmic
-from reports.studies import compare
-from reports.studies.sweep.loading import has_table, run_table
+from reports.studies.sweep.run_figures import OF_RUNS
 from reports.studies.sweep.series import (
     EXACT,
+    LINES_SHOWN,
     evenly_drawn,
-    inner_view,
     means_of,
     of_quantity,
     own_estimates,
@@ -33,15 +29,9 @@ from reports.studies.sweep.series import (
 )
 from reports.studies.sweep.tables import label
 
-LINES_SHOWN = 8
-
-
 # points of a line from which on they are drawn as pixels: a file of their outlines would be too
 # large
 MANY = 300
-
-
-PANELS_SHOWN = 4
 
 
 LEAST_SPAN = 0.1  # of the cosines of a map: less is not distinguished by colour
@@ -95,6 +85,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
             and len(means) > 0
             and bool((means > 0).all())
         )
+        # errors fall by powers; a cosine is never on a logarithmic scale
         logarithmic &= is_logarithmic(means) or means_of(frames).less_is_better(measure)
         floor = _floor(part) if logarithmic else -np.inf
         for i, line in enumerate(lines):
@@ -183,6 +174,7 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
         ], False
     name = own_series(frames, list(apart))
     groups = list(apart[name].groupby(others, sort=False, observed=True))
+    # more lines than eyes can follow
     if len(groups) > LINES_SHOWN:
         return [Line(plain(label(frames, "", name)), COLOURS[3], "o", apart[name])], True
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(groups)))
@@ -218,6 +210,7 @@ def _draw(
     )
     known = np.isfinite(low) & np.isfinite(high)
     many = len(x) > MANY
+    # an interval may reach to 0 or below, which a logarithmic axis has not
     low = np.maximum(low, floor)
     predicted = np.where(predicted > floor, predicted, np.nan)
     if joined:
@@ -252,6 +245,7 @@ def _without_off(frames: Frames, key: str, own: pd.DataFrame) -> pd.DataFrame:
 def _scale(frames: Frames, axis: Axes, key: str, x: np.ndarray) -> None:
     if is_logarithmic(x) and key not in evenly_drawn(frames):
         if (x == 0).any():
+            # 0 is among the values: linear below the smallest other one
             axis.set_xscale("symlog", linthresh=float(x[x > 0].min()))
         else:
             axis.set_xscale("log")
@@ -314,6 +308,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
         low = finite.min()
         high = finite.max()
         if is_cosine:
+            # rounding would else be spread over all colours
             low = min(low, high - LEAST_SPAN)
         norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
         if grid := _is_grid(own, first, second):
@@ -382,150 +377,8 @@ def _write_values(axis: Axes, field: np.ndarray, norm: Normalize) -> None:
                 if close
                 else f"{value:.2g}"
             )
+            # viridis is dark below
             colour = "white" if norm(value) < 0.6 else "black"
             axis.text(
                 column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=colour
             )
-
-
-def _runs(frames: Frames, most: int, table: str) -> list[tuple[str, Frames]]:
-    """(what was varied, frames with summary and this table) of at most so many first repeats,
-    spread over the first key, the other keys being as they are at the first point; over all points
-    of a design or a zip.
-    """
-    keys = list(frames.provenance["varied"])
-    cells = frames.cells[
-        (frames.cells["status"] == "done")
-        & (frames.cells["repeat"] == frames.cells["repeat"].min())
-    ]
-    cells = cells[[has_table(frames, cell, table) for cell in cells["cell"]]]
-    if len(cells) and len(keys) > 1:
-        held = cells[(cells[keys[1:]] == cells[keys[1:]].iloc[0]).all(axis=1)]
-        cells = held if len(held) > 1 else cells
-    cells = cells.iloc[
-        np.unique(np.linspace(0, len(cells) - 1, min(len(cells), most)).round().astype(int))
-    ]
-    numbers = [int(cell) for cell in cells["cell"]]
-    runs = []
-    found = run_table(frames, table, numbers)
-    for number, (_, cell) in zip(numbers, cells.iterrows(), strict=True):
-        own = {"summary": frames.summary, table: found}
-        own = {name: every[every["cell"] == number] for name, every in own.items()}
-        place = "; ".join(f"{key.rpartition('.')[2]} = {shown(cell[key])}" for key in keys)
-        runs.append(
-            (
-                place,
-                Frames(
-                    frames.directory,
-                    own,
-                    frames.experiment,
-                    {"status": "complete"},
-                    inner_view(frames),
-                ),
-            )
-        )
-    return runs
-
-
-def scatter(frames: Frames) -> Drawn | None:
-    """Estimated against exact z (or gradient), for some points of the sweep."""
-    quantity = "hv" if own_estimates(frames, "hv") else "gradient"
-    runs = [
-        (place, run)
-        for place, run in _runs(frames, PANELS_SHOWN, "weights")
-        if run.primary in run.methods(quantity)
-    ]
-    if not runs:
-        return None
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(runs), squeeze=False)[0]
-    axes[0].set_ylabel(f"estimated {compare.QUANTITIES[quantity][-1]}$_i$")
-    for axis, (place, run) in zip(axes, runs, strict=True):
-        compare.estimated_against_exact(axis, run, quantity, run.primary, COLOURS[3])
-        axis.set_title("\n".join(map(plain, place.split("; "))), fontsize=8)
-    name = "z = Hv" if quantity == "hv" else "Gradient"
-    caption = (
-        f"{name}, estimated against exact, by the experiment's own method, at some points of the"
-        " sweep (first repeat): "
-    )
-    return (
-        finished(figure),
-        caption + "one point with its standard error per weight. Every panel has its own scale.",
-    )
-
-
-def energy(frames: Frames) -> Drawn | None:
-    """What the energy of the experiment's own method goes into, for some points of the sweep."""
-    runs = _runs(frames, 3 * PANELS_SHOWN, "energy")
-    causes: dict[str, np.ndarray] = {}
-    for i, (_, run) in enumerate(runs):
-        own = run.energy[
-            (run.energy["method"] == run.primary[0]) & (run.energy["code"] == run.primary[1])
-        ]
-        for cause, joules in zip(own["cause"], own["energy_j"], strict=True):
-            causes.setdefault(cause, np.zeros(len(runs)))[i] = joules
-    if not any(joules.any() for joules in causes.values()):
-        return None
-    figure = Figure(figsize=(10, 1.4 + 0.36 * len(runs)), layout="constrained")
-    compare.stacked(figure, [place for place, _ in runs], causes)
-    return (
-        finished(figure),
-        "What the energy of the experiment's own method goes into, at some points of the sweep.",
-    )
-
-
-def timeline(frames: Frames) -> Drawn | None:
-    """The chip's first trials in the first cell."""
-    runs = _runs(frames, 1, "timeline")
-    figure = compare.timeline(runs[0][1]) if runs else None
-    at = f", at {runs[0][0]}" if runs and runs[0][0] else ""
-    colours = (
-        "Each colour is one evaluation of E; grey is everything that belongs to no evaluation."
-    )
-    return (
-        (figure, f"The first two trials of the chip, the second paler{at}. {colours}")
-        if figure
-        else None
-    )
-
-
-def learning(frames: Frames) -> Drawn | None:
-    """Median error of the chip's runs against what was spent, a line for each of some points of
-    the sweep.
-    """
-    runs = _runs(frames, LINES_SHOWN, "learning")
-    if not runs:
-        return None
-    figure = Figure(figsize=(10, 4.0), layout="constrained")
-    axes = figure.subplots(1, 2)
-    shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(runs)))
-    for (place, run), shade in zip(runs, shades, strict=True):
-        chips = run.learning[run.learning["source"] == run.learning["source"].iloc[0]]
-        for axis, what in zip(axes, ("evaluations", "chip_time_s"), strict=True):
-            middle = chips.groupby(what)["error"].median()
-            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=plain(place))
-    for axis, xlabel in zip(axes, ("evaluations of E", "chip time, s"), strict=True):
-        axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="error")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-    )
-    return (
-        finished(figure),
-        (
-            "Learning curves at some points of the sweep (first repeat): median of E over the runs"
-            " of the chip."
-        ),
-    )
-
-
-# figure: the table that it needs, how to draw it (None where there is nothing to see)
-OF_RUNS: dict[str, tuple[str, Callable[[Frames], Drawn | None]]] = {
-    "learning": ("learning", learning),
-    "scatter": ("weights", scatter),
-    "energy": ("energy", energy),
-    "timeline": ("timeline", timeline),
-}

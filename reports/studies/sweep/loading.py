@@ -50,6 +50,7 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
             f"{directory}: no cell of this sweep is done yet: perturb status"
             f" {shlex.quote(str(directory))} says why"
         )
+    # before anything is averaged: a mistake in it is said at once
     goal = _wanted(wanted, study, experiment)
     means = Means(summary, stored.keys, study, inner.columns["summary"], flat(experiment))
     keys = stored.keys
@@ -73,6 +74,7 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
         if not others or len(summary[keys].drop_duplicates()) > len(
             summary[others].drop_duplicates()
         ):
+            # the resolved experiment knows the type of every key
             whole = isinstance(flat(experiment).get(numbers[0]), int)
             found = thresholds(means.of(goal.measure), numbers[0], goal, others, whole)
             late["thresholds"] = lambda: iter([found])
@@ -97,6 +99,7 @@ def _provenance(stored: sweep_results.Stored, wanted: Wanted | None) -> dict[str
     failed = len(stored.failed())
     done = len(stored.done)
     varied = {key: plan["meanings"][key] for key in stored.keys}
+    # when the sweep was begun, whoever goes on with it later
     first = min(outcome.started_utc for outcome in stored.ended.values())
     points = count // plan["sweep"]["repeats"]
     about = plan["experiment"]["description"] or plan["experiment"]["name"]
@@ -203,6 +206,7 @@ def _with_categories(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
             values = frame[column].map(
                 lambda value: value if isinstance(value, str) else str(value)
             )
+            # in the order in which they come: that of the sweep, not of the alphabet
             frame[column] = pd.Categorical(values, values.unique())
     return frame
 

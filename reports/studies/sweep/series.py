@@ -12,6 +12,7 @@ from reports.store.commands import ranges
 from reports.studies import view_of
 
 EXACT = ("exact",)  # the control of a training
+LINES_SHOWN = 8  # in one figure: more cannot be told apart
 
 
 def swept(frames: Frames) -> Swept:
@@ -72,6 +73,7 @@ def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, .
     """That of the experiment's own method, or of the chip with all its imperfections, where
     there are several.
     """
+    # where method or code is varied, the own one is "as varied"
     if "primary" in frames.summary:
         rows = frames.summary[frames.summary["primary"]]
         varied = dict.fromkeys(varied_names(frames.summary, frames.provenance["varied"]), VARIED)

@@ -216,11 +216,13 @@ def _points(frames: Frames) -> list[Table]:
     measures = shown_measures(frames)
     means = means_of(frames)
     parts = {measure: means.of(measure) for measure in measures}
+    # points of any measure that is shown: not every one has them all
     heads = pd.concat([part[means.by] for part in parts.values()]).drop_duplicates()
     rows = _own_first(frames, heads)[:ROWS_SHOWN]
     frame = rows.assign(of=[_of(frames, row) for row in rows.to_dict("records")])
     columns = {"of": OF, **key_columns(keys)}
     for measure, part in parts.items():
+        # in the order of the rows, NaN where a measure has no such point
         found = rows.merge(part, "left", means.by)
         cells = zip(found["mean"], found["low"], found["high"], strict=True)
         frame[measure] = [Estimate(mean, low=low, high=high) for mean, low, high in cells]
