@@ -10,7 +10,8 @@ import math
 from hardware.params import ChipParams
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
-from perturb.training.plan import POWER_STEPS, Plan
+from perturb.training.plan import Plan
+from perturb.training.rates import POWER_STEPS
 from perturb.trial.methods import METHODS, Method
 
 
