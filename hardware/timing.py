@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from hardware.params import ChipParams
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
-from perturb.training.plan import POWER_STEPS, Plan
+from perturb.training.plan import Plan
+from perturb.training.rates import POWER_STEPS
+from perturb.training.rules import RULES
 from perturb.trial.methods import METHODS, Method
 
 CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")  # of energy
@@ -172,7 +174,8 @@ class TrainingTiming:
             steps["difference"] = POWER_STEPS
         n = objective.n_weights
         # g or Hp and the next direction; g, z and the step
-        each = {"newton-cg": 2, "newton-mean": 3}.get(plan.rule, 0)
+        rule = RULES[plan.rule]
+        each = 0 if rule.local else 2 if rule.z == "products" else 3
         self.host_words = each * n
         self.host_ns = self.host_words * timing.word_ns
         word_j = params.bus.word_bits * params.energy.broadcast_bit_j

@@ -28,18 +28,12 @@ from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
 from perturb.training.loop import Source
-from perturb.training.plan import LINE_PHASE, RULES, Plan, State, count_updates
+from perturb.training.plan import LINE_PHASE, Plan, State, count_updates
 from perturb.training.presentation import presented
-from perturb.training.rates import Estimator, parabolic_step, rates_at, set_rate
-from perturb.training.rules import (
-    ConjugateGradients,
-    Inputs,
-    begin_steps,
-    direction,
-    of_length_one,
-    wanted_change,
-)
+from perturb.training.rates import Estimator, parabolic_step
+from perturb.training.rules import RULES, ConjugateGradients, Inputs, of_length_one, wanted_change
 from perturb.training.sources import Batch
+from perturb.training.updates import begin_steps, direction, rates_at, set_rate
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 
@@ -72,9 +66,9 @@ def source(
 
     Returns
     -------
-    Batch, BatchOnDevices or OnChip
-        The first that knows all imperfections of the chip: `perturb.training.sources.Batch`, the
-        same with weights in devices, or the chip itself.
+    Batch or OnChip
+        The first that knows all imperfections of the chip: `perturb.training.sources.Batch`, its
+        weights in devices where the chip has them, or the chip itself.
 
     Raises
     ------
@@ -118,7 +112,7 @@ def source(
             for run in range(len(w))
         ]
         if not stores[0].changes:
-            return BatchOnDevices(objective, plan, stores, mismatch)
+            return Batch(objective, plan, mismatch=mismatch, weights=DeviceWeights(stores))
     return OnChip(params, objective, plan, w, events, waits)
 
 
@@ -132,41 +126,29 @@ def _check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
         )
 
 
-class BatchOnDevices(Batch):
-    """`training.sources.Batch` with weights in devices, a store for each run, that do not change
+class DeviceWeights:
+    """The weights of `training.sources.Batch` in devices, a store for each run, that do not change
     between writes: for every rule of learning.
     """
 
-    def __init__(
-        self, objective: Objective, plan: Plan, stores: list[WeightStore], mismatch: Mismatch | None
-    ):
-        super().__init__(objective, plan, self._write, mismatch=mismatch)
+    def __init__(self, stores: list[WeightStore]):
         self.stores = stores
 
-    def advance(self, state: State, updates: int) -> None:
-        if state.update == 0:
-            state.w[:] = [store.weights(0) for store in self.stores]
-        super().advance(state, updates)
-        state.extra = _stored(self.stores)
+    def begin(self, state: State) -> None:
+        state.w[:] = [store.weights(0) for store in self.stores]
 
-    def resume(self, state: State) -> None:
-        """Go on from a state that was stored."""
-        _restore(self.stores, state)
-
-    def _write(self, state: State, change: Array, update: int) -> None:
+    def write(self, state: State, change: Array, update: int) -> None:
         for run, store in enumerate(self.stores):
             store.add(change[run], update, 0)
             state.w[run] = store.weights(0)
 
+    def store(self, state: State) -> None:
+        parts = [store.arrays() for store in self.stores]
+        state.extra = {name: np.array([part[name] for part in parts]) for name in parts[0]}
 
-def _stored(stores: list[WeightStore]) -> dict[str, Array]:
-    parts = [store.arrays() for store in stores]
-    return {name: np.array([part[name] for part in parts]) for name in parts[0]}
-
-
-def _restore(stores: list[WeightStore], state: State) -> None:
-    for run, store in enumerate(stores):
-        store.restore({name: array[run] for name, array in state.extra.items()})
+    def resume(self, state: State) -> None:
+        for run, store in enumerate(self.stores):
+            store.restore({name: array[run] for name, array in state.extra.items()})
 
 
 class OnChip:
@@ -384,7 +366,7 @@ class OnChip:
             displaced = np.array([parts.drivers.settle(step) for step in asked])
             return whole.readings(keys, displaced)
 
-        return parabolic_step(self.plan, p, measured)
+        return parabolic_step(self.plan.sigma, p, measured)
 
     def _estimator(self, state: State, run: int, now_ns: int) -> Estimator:
         """Estimates by the chip itself, one after another from a time on."""

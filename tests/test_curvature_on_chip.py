@@ -13,8 +13,8 @@ from hardware.training import OnChip, source
 from perturb import MLP
 from perturb.training.loop import begin
 from perturb.training.plan import Plan
-from perturb.training.rules import direction
 from perturb.training.sources import Batch
+from perturb.training.updates import direction
 from perturb.trial.readout import Reading
 
 LEARNERS = {

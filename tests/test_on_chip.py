@@ -9,7 +9,7 @@ from chips import DEVICE, exclusive_or, learned, params
 from hardware.device import age, apparent, fabricate, initial, write
 from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming
-from hardware.training import BatchOnDevices, OnChip, source
+from hardware.training import DeviceWeights, OnChip, source
 from perturb import CODES, MLP, InputError
 from perturb.training.loop import begin
 from perturb.training.plan import Plan, State
@@ -185,7 +185,7 @@ def test_weights_that_keep_what_is_written_go_with_the_batch_engine_and_all_rule
         reading=Reading(changes.get("error_unit.noise", 0.0)),
     )
     written = source(params(changes), objective, plan, W)
-    assert isinstance(written, BatchOnDevices)
+    assert isinstance(written.weights, DeviceWeights)
     a, b = begin(W, plan), begin(W, plan)
     written.advance(a, 30)
     OnChip(params(changes), objective, plan, W, False, True).advance(b, 30)

@@ -2,9 +2,11 @@
 from record to record.
 
 Of trials, only the evaluations of E are float32, and dE is taken pattern by pattern, so that
-nothing cancels; the weights themselves are float64. The lanes are patterns. `training.sources` does
-the same update by update, for any objective and in float64.
+nothing cancels; the weights themselves are float64. The lanes are patterns. `training.loop`
+does the same update by update, for any objective and in float64.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,7 +36,7 @@ PLAIN, MOMENTUM, SIGN, KEEP = range(4)  # rules
 
 @compiled(**EXACT)
 def change_by_rule(rule, eta, mu, w, m, g, D, dE):
-    """w := w + change, and the momentum m; see `training.plan.RULES`."""
+    """w := w + change, and the momentum m; see `training.rules.RULES`."""
     if rule == PLAIN:
         for i in range(w.size):
             w[i] -= eta * g[i]
@@ -78,90 +80,126 @@ def _show(X, rows, tile, y):
                 y[i * WIDE + lane] = X[row, i]
 
 
-@compiled(nogil=True, **EXACT)
-def learn(
-    sizes,
-    activations,
-    error_kind,
-    X,
-    target,
-    rows,
-    w,
-    m,
-    gain,
-    offset,
-    amounts,
-    weights,
-    free,
-    rule,
-    eta,
-    decay,
-    mu,
-    code_kind,
-    sigma,
-    period,
-    taps,
-    seed,
-    noise,
-    step,
-    top,
-    every,
-    perturb_every,
-    sample_every,
-    first,
-    last,
-):
-    """Trials first..last-1 of one run, changing w and m; returns the first whose error is not
-    finite, or -1.
+class Network(NamedTuple):
+    """A network and its data: X (S, inputs), target (S, outputs)."""
 
-    X (S, inputs), target (S, outputs): float32. rows (presentations, B): the patterns of each
-    presentation from that of trial `first` on. gain, offset (n,): of the perturbations as they are
-    applied, see `engine.Mismatch`. amounts, weights: a of each phase and how its E enters dE; free:
-    1 for phases read without noise. every: trials per update; first and last are multiples of it.
-    eta / (1 + update/decay) is the rate, decay = 0: constant.
+    sizes: np.ndarray
+    activations: np.ndarray
+    error_kind: int
+    X: np.ndarray
+    target: np.ndarray
+
+
+class Perturbing(NamedTuple):
+    """How a run perturbs. gain, offset (n,): of the perturbations as they are applied, see
+    `engine.Mismatch`. every: trials for which one stands.
     """
-    n, B, P, n_in, n_out = w.size, rows.shape[1], amounts.size, sizes[0], sizes[-1]
+
+    code: int
+    period: int
+    taps: int
+    seed: np.uint64
+    gain: np.ndarray
+    offset: np.ndarray
+    every: int
+    sigma: float
+
+
+class Broadcast(NamedTuple):
+    """How dE is made: a of each phase, how its E enters dE, 1 for phases read without noise; noise
+    and converter of a reading.
+    """
+
+    amounts: np.ndarray
+    weights: np.ndarray
+    free: np.ndarray
+    noise: np.float32
+    step: np.float32
+    top: np.float32
+
+
+class Updates(NamedTuple):
+    """The updates to do: those from `first` on, of `every` trials each, with these rates."""
+
+    rule: int
+    mu: float
+    every: int
+    first: int
+    rates: np.ndarray
+
+
+@compiled(inline="always", **EXACT)
+def _tile_errors(sizes, activations, error_kind, eff, k, y, tgt, t, room, half):
+    """Errors (2 x 16 patterns) of the tile that lies at the start of y, by the weights eff[k:]."""
+    source, goal = 0, room
+    for layer in range(sizes.size - 1):
+        _product(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
+        _activate(activations[layer], y, goal, sizes[layer + 1] * WIDE)
+        k += (sizes[layer] + 1) * sizes[layer + 1]
+        source, goal = goal, (2 * room + half - goal if layer else room + half)
+    n_out = sizes[-1]
+    return (
+        _errors(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False),
+        _errors(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False),
+    )
+
+
+@compiled(**EXACT)
+def _rooms(sizes, B, weights):
+    """Lengths of the parts of y and of the targets of a tile; and y, the inputs and targets of all
+    tiles, weights of every phase, and 1 where a lane has a pattern.
+    """
     tiles, width = (B + WIDE - 1) // WIDE, 0
     for units in sizes[1:]:
         width = max(width, units + 3)
-    room, half = (n_in + 3) * WIDE, width * WIDE
-    all_y, all_x, all_t = (
-        aligned(room + 2 * half),
-        aligned(tiles * room),
-        aligned(tiles * (n_out + 3) * WIDE),
-    )
-    effective, lanes = aligned(P * (n + 64)), aligned(tiles * WIDE)
-    for array in (all_y, all_x, all_t, effective, lanes):
+    room, half, goal = (sizes[0] + 3) * WIDE, width * WIDE, (sizes[-1] + 3) * WIDE
+    y, x, target = aligned(room + 2 * half), aligned(tiles * room), aligned(tiles * goal)
+    effective, lanes = aligned(weights), aligned(tiles * WIDE)
+    for array in (y, x, target, effective, lanes):
         array[:] = np.float32(0.0)
     lanes[:B] = np.float32(1.0)
-    y, eff, tgt, present = pointer(all_y), pointer(effective), pointer(all_t), pointer(lanes)
+    return room, half, goal, y, x, target, effective, lanes
+
+
+@compiled(nogil=True, **EXACT)
+def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
+    """The updates of one run, changing w and m; returns the first trial whose error is not finite,
+    or -1.
+
+    rows (presentations, B): the patterns of each presentation from that of the first trial on, each
+    shown for `sample_every` trials.
+    """
+    # fields are read once: each reading of an array from a tuple counts a reference
+    sizes, activations, error_kind, X, target = network
+    code, period, taps, seed, gain, offset, perturb_every, sigma = perturbing
+    amounts, weights, free, noise, step, top = broadcast
+    rule, mu, every, begun, rates = updates
+    n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
+    room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
+    tiles, y, eff = lanes.size // WIDE, pointer(all_y), pointer(effective)
+    tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
     D = drawn[:n]
-    signs, drawn_from, shown, now = (
-        code_kind == 0 or code_kind == 3,
-        np.int64(-1),
-        np.int64(-1),
-        np.int64(-1),
-    )
+    signs = code == 0 or code == 3
+    drawn_from, shown, now = np.int64(-1), np.int64(-1), np.int64(-1)
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
-    dE = 0.0
-    for trial in range(first, last):
+    for trial in range(first, first + rates.size * every):
         number_ = trial // perturb_every
         if number_ != now:  # perturb
             now = number_
             if not signs:
-                perturbation(code_kind, seed, now, sigma, period, taps, 0, D)
+                perturbation(code, seed, now, sigma, period, taps, 0, D)
             else:
                 if now // DRAWN != drawn_from:
                     drawn_from = now // DRAWN
-                    draw_signs(code_kind, seed, drawn_from * DRAWN, period, n, DRAWN, bits)
+                    draw_signs(code, seed, drawn_from * DRAWN, period, n, DRAWN, bits)
                 _signs_of(bits, now % DRAWN, sigma, drawn)
         if trial // sample_every != shown:
             shown = trial // sample_every
             here = rows[shown - first // sample_every]
             for tile in range(tiles):
                 _show(X, here, tile * WIDE, all_x[tile * room :])
-                _show(target, here, tile * WIDE, all_t[tile * (n_out + 3) * WIDE :])
+                _show(target, here, tile * WIDE, all_t[tile * goal :])
 
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
@@ -176,39 +214,21 @@ def learn(
             p1 = greater(load(present, tile * WIDE + 16), number(0.5))
             r0 = r1 = number(0.0)
             for p in range(P):
-                k, source, goal = p * (n + 64), 0, room
-                for layer in range(sizes.size - 1):
-                    _product(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
-                    _activate(activations[layer], y, goal, sizes[layer + 1] * WIDE)
-                    k += (sizes[layer] + 1) * sizes[layer + 1]
-                    source, goal = goal, (2 * room + half - goal if layer else room + half)
-                e0 = _errors(
-                    error_kind, n_out, y, source, WIDE, tgt, tile * (n_out + 3) * WIDE, WIDE, False
-                )
-                e1 = _errors(
-                    error_kind,
-                    n_out,
-                    y,
-                    source + 16,
-                    WIDE,
-                    tgt,
-                    tile * (n_out + 3) * WIDE + 16,
-                    WIDE,
-                    False,
+                at, t = p * (n + 64), tile * goal
+                e0, e1 = _tile_errors(
+                    sizes, activations, error_kind, eff, at, y, tgt, t, room, half
                 )
                 std = np.float32(0.0) if free[p] else noise
+                q = np.float32(0.0) if free[p] else step
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
                     x0, x1 = _noise(seed, np.uint64(trial), p, tile * WIDE)
-                e0 = _read(e0, x0, std, np.float32(0.0) if free[p] else step, top)
-                e1 = _read(e1, x1, std, np.float32(0.0) if free[p] else step, top)
+                e0, e1 = _read(e0, x0, std, q, top), _read(e1, x1, std, q, top)
                 if p == 0:
                     r0, r1 = e0, e1
                 else:
-                    d0, d1 = (
-                        choose(p0, sub(e0, r0), number(0.0)),
-                        choose(p1, sub(e1, r1), number(0.0)),
-                    )
+                    d0 = choose(p0, sub(e0, r0), number(0.0))
+                    d1 = choose(p1, sub(e1, r1), number(0.0))
                     E[p] += np.float64(total(add(d0, d1)))
         dE = 0.0
         for p in range(P):  # broadcast
@@ -219,13 +239,12 @@ def learn(
         for i in range(n):  # accumulate
             g[i] += dE * D[i]
         if (trial + 1) % every == 0:  # update
-            update = trial // every
-            rate = eta / (1.0 + update / decay) if decay > 0.0 else eta
             for i in range(n):
                 g[i] /= sigma * sigma * every
-            change_by_rule(rule, rate, mu, w, m, g, D, dE)
+            change_by_rule(rule, rates[trial // every - begun], mu, w, m, g, D, dE)
             g[:] = 0.0
-    keep(lanes)
+    for array in (all_y, all_t, effective, lanes):
+        keep(array)
     return -1
 
 
@@ -288,28 +307,81 @@ def _output_errors(kind, y, target, e):
                 e[j, s] = (y[j, s] - target[j, s]) / B
 
 
-@compiled(nogil=True, **EXACT)
-def descend(
-    sizes, activations, error_kind, X, target, rows, w, m, rule, eta, decay, mu, sigma, first, last
-):
-    """Updates first..last-1 by the exact gradient of the patterns rows[update - first] (or rows[0],
-    if that is all), changing w and m; returns the first whose gradient is not finite, or -1. X (S,
-    inputs), target (S, outputs).
+@compiled(inline="always", **EXACT)
+def _forward_with_slopes(sizes, activations, w, y, df):
+    """x_j = sum_i w_ij y_i,  y_j = f_j(x_j), from y[0] on; df = f'."""
+    start, B = 0, y.shape[2]
+    for layer in range(sizes.size - 1):
+        a, b = sizes[layer], sizes[layer + 1]
+        product(
+            w[start : start + a * b].reshape(a, b),
+            w[start + a * b : start + (a + 1) * b],
+            y[layer],
+            y[layer + 1, :b],
+        )
+        _activate_with_slopes(
+            activations[layer],
+            y[layer + 1, :b].reshape(b * B),
+            df[layer, :b].reshape(b * B),
+        )
+        start += (a + 1) * b
+
+
+@compiled(inline="always", **EXACT)
+def _backward(sizes, w, y, df, E_x, g):
+    """dE/dx_j = f'_j dE/dy_j,  g_ij = dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j, from
+    dE/dy of the outputs in E_x[layers % 2] on.
     """
-    layers, B, n = sizes.size - 1, rows.shape[1], w.size
-    width = 0
+    start, B = w.size, y.shape[2]
+    for layer in range(sizes.size - 2, -1, -1):
+        a, b = sizes[layer], sizes[layer + 1]
+        start -= (a + 1) * b
+        above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
+        for j in range(b):
+            total_ = 0.0
+            for s in range(B):
+                above[j, s] *= df[layer, j, s]
+                total_ += above[j, s]
+            g[start + a * b + j] = total_
+        for i in range(a):
+            for j in range(b):
+                t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+                for s in range(0, B - 3, 4):
+                    t0 += x[i, s] * above[j, s]
+                    t1 += x[i, s + 1] * above[j, s + 1]
+                    t2 += x[i, s + 2] * above[j, s + 2]
+                    t3 += x[i, s + 3] * above[j, s + 3]
+                for s in range(B // 4 * 4, B):
+                    t0 += x[i, s] * above[j, s]
+                g[start + i * b + j] = (t0 + t1) + (t2 + t3)
+            if layer:
+                for s in range(B):
+                    below[i, s] = 0.0
+                for j in range(b):
+                    for s in range(B):
+                        below[i, s] += w[start + i * b + j] * above[j, s]
+
+
+@compiled(nogil=True, **EXACT)
+def descend(network, rows, updates, sigma, w, m):
+    """The updates of one run by the exact gradient of the patterns rows[update - first] (or
+    rows[0], if that is all), changing w and m; returns the first whose gradient is not finite, or
+    -1.
+    """
+    sizes, activations, error_kind, X, target = network
+    rule, mu, _, first, rates = updates
+    B, n = rows.shape[1], w.size
+    layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
         width = max(width, units)
-    y, E_x, shown, t = (
+    y, E_x, df = (
         np.zeros((layers + 1, width, B)),
         np.zeros((2, width, B)),
-        np.int64(-1),
-        np.empty((sizes[-1], B)),
+        np.zeros((layers, width, B)),
     )
-    df = np.zeros((layers, width, B))
-    g, D = np.empty(n), np.zeros(n)
-    for update in range(first, last):
-        here = update - first if rows.shape[0] > 1 else 0
+    t, g, D = np.empty((sizes[-1], B)), np.empty(n), np.zeros(n)
+    for number_ in range(rates.size):
+        here = number_ if rows.shape[0] > 1 else 0
         if here != shown:
             shown = here
             for s in range(B):
@@ -318,61 +390,18 @@ def descend(
                 for j in range(sizes[-1]):
                     t[j, s] = target[rows[here, s], j]
 
-        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j)
-        start = 0
-        for layer in range(layers):
-            a, b = sizes[layer], sizes[layer + 1]
-            product(
-                w[start : start + a * b].reshape(a, b),
-                w[start + a * b : start + (a + 1) * b],
-                y[layer],
-                y[layer + 1, :b],
-            )
-            _activate_with_slopes(
-                activations[layer], y[layer + 1, :b].reshape(b * B), df[layer, :b].reshape(b * B)
-            )
-            start += (a + 1) * b
-
-        # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
+        _forward_with_slopes(sizes, activations, w, y, df)
         _output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
-        for layer in range(layers - 1, -1, -1):
-            a, b = sizes[layer], sizes[layer + 1]
-            start -= (a + 1) * b
-            above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
-            for j in range(b):
-                total_ = 0.0
-                for s in range(B):
-                    above[j, s] *= df[layer, j, s]
-                    total_ += above[j, s]
-                g[start + a * b + j] = total_
-            for i in range(a):
-                for j in range(b):
-                    t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
-                    for s in range(0, B - 3, 4):
-                        t0 += x[i, s] * above[j, s]
-                        t1 += x[i, s + 1] * above[j, s + 1]
-                        t2 += x[i, s + 2] * above[j, s + 2]
-                        t3 += x[i, s + 3] * above[j, s + 3]
-                    for s in range(B // 4 * 4, B):
-                        t0 += x[i, s] * above[j, s]
-                    g[start + i * b + j] = (t0 + t1) + (t2 + t3)
-                if layer:
-                    for s in range(B):
-                        below[i, s] = 0.0
-                    for j in range(b):
-                        for s in range(B):
-                            below[i, s] += w[start + i * b + j] * above[j, s]
+        _backward(sizes, w, y, df, E_x, g)
 
         square = 0.0
         for i in range(n):
             square += g[i] * g[i]
         if not np.isfinite(square):
-            return update
+            return first + number_
         size = square**0.5
         if rule == KEEP and size > 0.0:
             for i in range(n):
                 D[i] = -sigma * n**0.5 * g[i] / size
-        change_by_rule(
-            rule, eta / (1.0 + update / decay) if decay > 0.0 else eta, mu, w, m, g, D, -size
-        )
+        change_by_rule(rule, rates[number_], mu, w, m, g, D, -size)
     return -1

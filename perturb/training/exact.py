@@ -1,25 +1,16 @@
 """Updates by exact gradients, the control."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from perturb.curvature.eigenvalues import eigenpairs
-from perturb.kernels.training import descend
-from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
-from perturb.training.loop import check_state
-from perturb.training.plan import RULES, Plan, State, count_updates
+from perturb.training.fast import SHOWN, descend_in_kernel, has_update_kernel
+from perturb.training.loop import Told, Write, advance, check_state, write_in_full
+from perturb.training.plan import Plan, State
 from perturb.training.presentation import presented
-from perturb.training.rates import rate_of, trace_size
-from perturb.training.updates import (
-    Write,
-    architecture,
-    each_run,
-    has_update_kernel,
-    update_weights,
-    write_in_full,
-)
+from perturb.training.rates import RATES, rate_of
 
 Array = np.ndarray
 
@@ -59,12 +50,8 @@ class Exact:
         write: Write | None = None,
         threads: int | None = None,
     ):
-        self.objective, self.plan, self.write, self.threads = (
-            objective,
-            plan,
-            write or write_in_full,
-            threads,
-        )
+        self.objective, self.plan, self.threads = objective, plan, threads
+        self.write = write or write_in_full
         small = (
             objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14
         )  # beyond, BLAS is faster
@@ -81,122 +68,99 @@ class Exact:
             How many.
         """
         check_state(state, self.objective)
-        plan, R = self.plan, len(state.w)
         if self.compiled:
-            self._in_kernel(state, updates)
-            return
-        for update in range(state.update, state.update + updates):
-            shown = [self._shown(update, run) for run in range(R)]
-            G = np.array([part.gradient(w) for part, w in zip(shown, state.w, strict=True)])
-            size = np.linalg.norm(G, axis=1)
-            for run in np.flatnonzero(~np.isfinite(size) & (state.failed < 0)):
-                state.failed[run] = state.trial
-            # what a trial in the direction of the gradient would do: the rule that keeps what is
-            # better always keeps it
-            D = (
-                -plan.sigma
-                * math.sqrt(state.w.shape[1])
-                * G
-                / np.where(size > 0, size, 1.0)[:, None]
-            )
+            descend_in_kernel(self.objective, self.plan, self._rows, state, updates, self.threads)
+        else:
+            advance(self, state, updates)
 
-            def product(V: Array, shown: list[Objective] = shown) -> Array:
-                return np.array(
-                    [part.hvp(w, v) for part, w, v in zip(shown, state.w, V, strict=True)]
-                )
+    def resume(self, state: State) -> None:
+        """Go on from a state that was stored.
 
-            if plan.rate == "line" or (plan.rate != "fixed" and update % plan.tune_every == 0):
-                rates = np.array([self._rate(w, g) for w, g in zip(state.w, G, strict=True)])
-                state.memory["eta"] = np.where(np.isfinite(rates), rates, state.memory["eta"])
-            update_weights(plan, state, update, G, D, -size, product, self.write)
+        Parameters
+        ----------
+        state : State
+            It is all there is.
+        """
 
-    def _shown(self, update: int, run: int) -> Objective:
-        if self.plan.batch in (0, self.objective.n_patterns):
-            return self.objective
-        return self.objective.subset(self._rows(update, run))
+    def told(self, state: State, update: int, V: Array) -> Told:
+        """Exact g, and z of the directions V (R, n); D is a trial in the direction of the gradient,
+        which the rule that keeps what is better always keeps.
 
-    def _rows(self, update: int, run: int) -> Array:
-        """The patterns that the trials of an update show."""
-        plan = self.plan
-        first, last = update * plan.trials_per_update, (update + 1) * plan.trials_per_update
-        from_, to = first // plan.sample_every, (last - 1) // plan.sample_every
-        return presented(
-            plan.seed_of(run), from_, to - from_ + 1, plan.batch, self.objective.n_patterns
-        ).ravel()
+        Parameters
+        ----------
+        state : State
+        update : int
+        V : array (R, n)
 
-    def _in_kernel(self, state: State, updates: int) -> None:
-        objective, plan, first = self.objective, self.plan, state.update
-        assert isinstance(objective, MLPObjective)
-        X, target = np.ascontiguousarray(objective.x), np.ascontiguousarray(objective.target)
-        whole = (
-            np.arange(objective.n_patterns)[None]
-            if plan.batch in (0, objective.n_patterns)
-            else None
-        )
+        Returns
+        -------
+        Told
+        """
+        g = self._each(state, update, lambda part, w, run: part.gradient(w))
+        size = np.linalg.norm(g, axis=1)
+        state.failed[~np.isfinite(size) & (state.failed < 0)] = state.trial
+        of_trial = self.plan.sigma * math.sqrt(state.w.shape[1])
+        D = -of_trial * g / np.where(size > 0, size, 1.0)[:, None]
+        z = self.product(state, update, 0, V) if self.plan.uses_signs else g
+        return Told(g, z, D, -size)
 
-        def one(run: int) -> None:
-            m = state.memory["m"][run] if "m" in state.memory else np.zeros(state.w.shape[1])
-            begun, last = first, first + updates
-            while begun < last and state.failed[run] < 0:
-                # updates that show equally many patterns, some MB of them at most
-                rows, end = whole, last
-                if rows is None and plan.trials_per_update % plan.sample_every == 0:
-                    each = plan.trials_per_update // plan.sample_every  # presentations of an update
-                    end = min(last, begun + max(1, 2**20 // (each * plan.batch)))
-                    shown = presented(
-                        plan.seed_of(run),
-                        begun * each,
-                        (end - begun) * each,
-                        plan.batch,
-                        objective.n_patterns,
-                    )
-                    rows = shown.reshape(end - begun, each * plan.batch)
-                elif rows is None:
-                    listed = [self._rows(begun, run)]
-                    most = max(1, 2**20 // listed[0].size)
-                    while begun + len(listed) < last and len(listed) < most:
-                        further = self._rows(begun + len(listed), run)
-                        if further.size != listed[0].size:
-                            break
-                        listed.append(further)
-                    rows, end = np.array(listed), begun + len(listed)
-                failed = descend(
-                    *architecture(objective),
-                    X,
-                    target,
-                    rows,
-                    state.w[run],
-                    m,
-                    RULES[plan.rule].kind,
-                    plan.eta,
-                    plan.decay,
-                    plan.momentum,
-                    plan.sigma,
-                    begun,
-                    end,
-                )
-                if failed >= 0:
-                    state.failed[run] = failed * plan.trials_per_update
-                begun = end
+    def product(self, state: State, update: int, number: int, V: Array) -> Array:
+        """Exact z = Hv.
 
-        each_run(one, len(state.w), self.threads)
-        count_updates(state, plan, updates)
+        Parameters
+        ----------
+        state : State
+        update, number : int
+        V : array (R, n)
 
-    def _rate(self, w: Array, g: Array) -> float:
-        objective, plan = self.objective, self.plan
-        if not (np.isfinite(w).all() and np.isfinite(g).all()):
-            return math.nan
-        if plan.rate == "line":
-            return rate_of(
-                plan, abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0, g
-            )
-        if plan.rate == "eigenvalue":
-            found = eigenpairs(objective, w, k=1, which="magnitude").values
-            return rate_of(plan, abs(float(found[0])), g) if found.size else math.nan
-        trace, square = 0.0, 0.0
-        for columns, block in objective.hessian_columns(w):
-            trace, square = (
-                trace + float(np.diag(block[columns]).sum()),
-                square + float((block**2).sum()),
-            )
-        return rate_of(plan, trace_size(trace, math.sqrt(square)), g)
+        Returns
+        -------
+        array (R, n)
+        """
+        return self._each(state, update, lambda part, w, run: part.hvp(w, V[run]))
+
+    def measure_rates(self, state: State, update: int, g: Array) -> None:
+        """Rates from exact derivatives.
+
+        Parameters
+        ----------
+        state : State
+            Its memory "eta" is changed.
+        update : int
+        g : array (R, n)
+        """
+        exact = RATES[self.plan.rate].exact
+        assert exact is not None
+        for run, (w, own) in enumerate(zip(state.w, g, strict=True)):
+            if np.isfinite(w).all() and np.isfinite(own).all():
+                rate = rate_of(self.plan.sigma, exact(self.objective, w, own), own)
+                if math.isfinite(rate):
+                    state.memory["eta"][run] = rate
+
+    def _each(
+        self, state: State, update: int, of: Callable[[Objective, Array, int], Array]
+    ) -> Array:
+        """of(objective on what an update shows, w, run) for every run, (R, n)."""
+        found = []
+        for run, w in enumerate(state.w):
+            shown = self.objective
+            if self.plan.batch not in (0, shown.n_patterns):
+                shown = shown.subset(self._rows(run, update, update + 1)[0][0])
+            found.append(of(shown, w, run))
+        return np.array(found)
+
+    def _rows(self, run: int, first: int, last: int) -> tuple[Array, int]:
+        """The patterns that the trials of updates show, from `first` on, and up to which update:
+        equally many in each, some MB of them at most.
+        """
+        plan, S, K = self.plan, self.objective.n_patterns, self.plan.trials_per_update
+        if plan.batch in (0, S):
+            return np.arange(S)[None], last
+        updates = np.arange(first, min(last, first + max(1, SHOWN // (K * plan.batch))))
+        from_ = updates * K // plan.sample_every
+        count = ((updates + 1) * K - 1) // plan.sample_every - from_ + 1
+        alike = int(np.append(count != count[0], True).argmax())
+        shown = int(from_[alike - 1] + count[0] - from_[0])
+        rows = presented(plan.seed_of(run), int(from_[0]), shown, plan.batch, S)
+        places = (from_[:alike] - from_[0])[:, None] + np.arange(count[0])
+        return rows[places].reshape(alike, -1), first + alike

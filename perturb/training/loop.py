@@ -1,32 +1,29 @@
 """Learning by weight perturbation: estimates of the gradient, and of curvature, change the weights
 that they were made at.
 
-Several runs go side by side, each from its own starting weights and with its own seed. Per update
-of a run, from K trials:
-
-    perturb       D of trial t from the code, a new one every `perturb_every` trials
-    measure E(w + a D + b r v) at every phase (a, b) of the method, on the patterns shown, new ones
-    every `sample_every`
-    broadcast     dE = sum of the phases' weights times E;  for z: u likewise
-    accumulate    g_i += dE D_i / (K sigma^2),  z_i += u D_i / (K r sigma^2)
-    update        w += change(rule, g, z), through `write` if there is one: a device, a converter
-
-as in multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p, tau_x, tau_theta
-are `perturb_every`, `sample_every` and `trials_per_update`.
+Several runs go side by side, each from its own starting weights and with its own seed. The loop is
+`advance` and `accumulated`, below: perturb, measure, broadcast, accumulate, update, as in
+multiplexed gradient descent (McCaughan et al. 2023), whose periods tau_p, tau_x, tau_theta are
+`perturb_every`, `sample_every` and `trials_per_update`.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from perturb.checks import as_floats
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
-from perturb.training.plan import Plan, State
-from perturb.training.rules import MATRIX
+from perturb.training.plan import Plan, State, count_updates
+from perturb.training.rules import MATRIX, RULES, Inputs, wanted_change
+from perturb.training.updates import curvature_of, direction, rates_at
 
 Array = np.ndarray
+Write = Callable[
+    [State, Array, int], None
+]  # (state, wanted changes (R, n), number of the update): changes state.w
 
 
 class Source(Protocol):
@@ -34,6 +31,89 @@ class Source(Protocol):
 
     def advance(self, state: State, updates: int) -> None:
         """Do the next updates of all runs that have not failed."""
+
+    def resume(self, state: State) -> None:
+        """Go on from a state that was stored."""
+
+
+class Told(NamedTuple):
+    """What the trials of an update tell.
+
+    Attributes
+    ----------
+    g, z : array (R, n)
+        Means over the trials.
+    D : array (R, n)
+        Of the last trial.
+    dE : array (R,)
+        Of the last trial.
+    """
+
+    g: Array
+    z: Array
+    D: Array
+    dE: Array
+
+
+class Trials(Protocol):
+    """What the loop takes of whoever makes trials."""
+
+    plan: Plan
+
+    def perturb(self, trial: int, R: int) -> tuple[Array, Array]:
+        """D (R, n) of a trial, and as the synapses sense it."""
+
+    def measure(self, state: State, trial: int, D: Array, V: Array) -> Array:
+        """E (phases, R) at w + a D + b r v, as read."""
+
+
+class Updating(Protocol):
+    """What the loop takes of a source, whether it learns from trials or from exact derivatives."""
+
+    plan: Plan
+    write: Write
+
+    def told(self, state: State, update: int, V: Array) -> Told:
+        """g, and z of the directions V (R, n); from trials, by `accumulated`."""
+
+    def product(self, state: State, update: int, number: int, V: Array) -> Array:
+        """z = Hv (R, n), number 1, 2, ... of an update."""
+
+    def measure_rates(self, state: State, update: int, g: Array) -> None:
+        """Measure the learning rates anew."""
+
+
+def advance(source: Updating, state: State, updates: int) -> None:
+    """The loop, update by update: w += change(rule, g, z)."""
+    plan, (R, n) = source.plan, state.w.shape
+    for update in range(state.update, state.update + updates):
+        V = np.array([direction(plan, run, update, n) for run in range(R)])
+        g, z, D, dE = source.told(state, update, V)
+        if plan.measures_rate(update):
+            source.measure_rates(state, update, g)
+
+        # curvature, of a rule that takes products of its own: perturb, measure, ... for each
+        curved = curvature_of(plan, g, z, partial(source.product, state, update))
+        rates = rates_at(plan, state, update)
+        change = wanted_change(Inputs(plan, state.memory, rates, update, g, D, dE, V, curved))
+        change[state.failed >= 0] = 0.0
+        source.write(state, change, update)
+        count_updates(state, plan, 1)
+
+
+def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
+    """The loop, trial by trial: K trials of an update, from `first` on."""
+    plan, K = source.plan, source.plan.trials_per_update
+    g, z = np.zeros_like(state.w), np.zeros_like(state.w)
+    for trial in range(first, first + K):
+        D, sensed = source.perturb(trial, len(state.w))
+        E = source.measure(state, trial, D, V)
+        # broadcast
+        dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
+        g += dE[:, None] * sensed / (K * plan.sigma**2)
+        z += u[:, None] * sensed / (K * plan.r * plan.sigma**2)
+        state.failed[~np.isfinite(dE + u) & (state.failed < 0)] = trial
+    return Told(g, z, D, dE)
 
 
 def train(source: Source, start: State, updates: int, every: int) -> Iterator[State]:
@@ -104,20 +184,22 @@ def begin(w: Array, plan: Plan) -> State:
     (1, 3)
     """
     w = np.atleast_2d(as_floats("w", w)).copy()
-    memory = {"m": np.zeros_like(w)} if plan.rule == "momentum" else {}
-    if plan.rule == "diagonal":
-        memory = {"h": np.zeros_like(w)}
-    if plan.rule == "newton-mean":
-        R, n = w.shape
-        if n > MATRIX:
+    R, n = w.shape
+    memory = {}
+    for name, axes in RULES[plan.rule].memory:
+        if axes > 1 and n > MATRIX:
             raise InputError(
-                f'rule = "newton-mean" keeps n x n numbers, but {n} weights are more than {MATRIX}:'
+                f'rule = "{plan.rule}" keeps n x n numbers, but {n} weights are more than {MATRIX}:'
                 " use newton-cg"
             )
-        memory = {"H": np.zeros((R, n, n)), "square": np.zeros(R)}
+        memory[name] = np.zeros((R, *axes * (n,)))
     if plan.rate != "fixed":
-        memory["eta"] = np.zeros(len(w))
-    return State(w, memory=memory, failed=np.full(len(w), -1, dtype=np.int64))
+        memory["eta"] = np.zeros(R)
+    return State(w, memory=memory, failed=np.full(R, -1, dtype=np.int64))
+
+
+def write_in_full(state: State, change: Array, update: int) -> None:
+    state.w += change
 
 
 def check_state(state: State, objective: Objective) -> None:

@@ -1,114 +1,27 @@
 """What is planned of learning and where runs stand: options, `Plan`, `State`."""
 
-import math
-import operator
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from perturb.errors import InputError, choose
 from perturb.estimation.design import check_pair
-from perturb.kernels.training import KEEP, MOMENTUM, PLAIN, SIGN
 from perturb.seeds import nth_seed
+from perturb.training.options import MOST, check_option, option
+from perturb.training.rates import RATES, RateOptions
+from perturb.training.rules import RULES, RuleOptions
 from perturb.trial.code import Code
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS, Method
 from perturb.trial.readout import Reading
 
 Array = np.ndarray
-
-
-class Rule(NamedTuple):
-    """A rule of learning: what it does; its kind in the kernel of updates, or -1 for one of
-    `rules.CHANGES`; and the z = Hv that it needs: none (""), that of random "signs" v from the
-    trials that g is from, or "products" Hp from trials of its own.
-    """
-
-    meaning: str
-    kind: int = -1
-    z: str = ""
-
-    @property
-    def local(self) -> bool:
-        """Whether a synapse can follow it by itself, from its own g, z, D and the words."""
-        return self.kind >= 0 or self is RULES["diagonal"]
-
-
-RULES = {
-    "plain": Rule("w -= eta g", PLAIN),
-    "momentum": Rule("m := mu m + g, w -= eta m", MOMENTUM),
-    "sign": Rule("w -= eta sign(g)", SIGN),
-    "keep-if-better": Rule(
-        "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)", KEEP
-    ),
-    "diagonal": Rule(
-        "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the"
-        " diagonal of H",
-        z="signs",
-    ),
-    "newton-cg": Rule(
-        "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp"
-        " estimated",
-        z="products",
-    ),
-    "newton-mean": Rule(
-        "w -= eta (|H| + damping)^-1 g, H the mean over updates of (z v' + v z')/2, random signs v"
-        " (Spall 2000)",
-        z="signs",
-    ),
-}
-RATES = ("fixed", "trace", "eigenvalue", "line")
-POWER_STEPS = 8  # of power iteration
-# times the length of a perturbation: no step is longer by a rate that was measured, or by a
-# curvature below zero
-REACH = 100.0
 LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method and layer
 
 
-def option(default: Any, meaning: str = "", **limits: Any) -> Any:
-    """A field of a plan: what it means, and what its values are limited by.
-
-    limits: ge, gt, le and lt of numbers, whole where the default is; among: the names that it is
-    one of. alone: an option of a whole study, which those that are compared in it have in common.
-    """
-    return field(default=default, metadata={"meaning": meaning, **limits})
-
-
-def check_option(name: str, value: Any, default: object, limits: Mapping[str, Any]) -> None:
-    """InputError unless a value is within the limits of its `option`."""
-    if "among" in limits:
-        choose(name, value, dict.fromkeys(limits["among"]))
-        return
-    broken = [(sign, limits[key], holds) for key, (sign, holds) in LIMITS.items() if key in limits]
-    whole = isinstance(default, int)
-    number = (
-        isinstance(value, (int, np.integer))
-        if whole
-        else isinstance(value, (int, float, np.number))
-    )
-    if number and abs(value) < math.inf:
-        broken = [(sign, limit, holds) for sign, limit, holds in broken if not holds(value, limit)]
-        if not broken:
-            return
-    wanted = " and ".join(f"{sign} {limit}" for sign, limit, _ in broken)
-    raise InputError(
-        f"{name} = {value!r} must be {'an integer' if whole else 'a finite number'} {wanted}"
-    )
-
-
-LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "ge": (">=", operator.ge),
-    "gt": (">", operator.gt),
-    "le": ("<=", operator.le),
-    "lt": ("<", operator.lt),
-}
-MOST = 2**40  # of what is counted
-
-
 @dataclass(frozen=True)
-class Plan:
+class Plan(RateOptions, RuleOptions):
     """How runs learn; everything but the network, the data and the starting weights.
 
     Parameters
@@ -184,22 +97,6 @@ class Plan:
     code: Code = CODES["rademacher"]
     sigma: float = option(1e-2, gt=0)
     r: float = option(1e-2, gt=0)
-    rule: str = option("plain", "how an update follows from g and z", among=RULES)
-    rate: str = option(
-        "fixed", "of learning: fixed, it is eta; or measured by the chip itself", among=RATES
-    )
-    eta: float = option(0.1, "learning rate; where it is measured, a factor of it", gt=0)
-    decay: float = option(
-        0.0, "updates after which the rate is halved, eta / (1 + update/decay); 0 = constant", ge=0
-    )
-    momentum: float = option(0.9, "mu of the rule momentum", ge=0, lt=1)
-    damping: float = option(
-        1e-2, "added to curvature by the rules diagonal, newton-cg and newton-mean", ge=0
-    )
-    memory: float = option(
-        0.9, "diagonal: share of the running mean of H_ii that an update keeps", ge=0, lt=1
-    )
-    cg_steps: int = option(5, "newton-cg: products Hp of an update", ge=1, le=1000)
     trials_per_update: int = option(
         1, "trials whose estimates are averaged, tau_theta", ge=1, le=MOST
     )
@@ -211,10 +108,6 @@ class Plan:
     baseline_free: bool = option(
         False, "whether E(w) is read without noise and not counted; ideal chips only", alone=True
     )
-    tune_every: int = option(
-        1000, "updates after which a measured rate is measured anew", ge=1, le=MOST
-    )
-    tune_trials: int = option(100, "trials of each such measurement", ge=1, le=MOST)
     seed: int = 0
     reading: Reading = field(default_factory=Reading)
 
@@ -264,16 +157,6 @@ class Plan:
         return nth_seed(self.seed, "run", run)
 
     @property
-    def needs_z(self) -> bool:
-        """Whether the rule uses z = Hv."""
-        return bool(RULES[self.rule].z)
-
-    @property
-    def uses_signs(self) -> bool:
-        """Whether the rule uses z of random signs v, from the trials that g is from."""
-        return RULES[self.rule].z == "signs"
-
-    @property
     def trials_of_an_update(self) -> int:
         """All its trials, those for products Hp included."""
         return self.trials_per_update * (1 + self.cg_steps * (RULES[self.rule].z == "products"))
@@ -287,10 +170,10 @@ class Plan:
     @property
     def evaluations_of_tuning(self) -> int:
         """Measurements of E to measure the rate anew, every `tune_every` updates."""
-        if self.rate not in ("trace", "eigenvalue"):
-            return 0
-        steps = POWER_STEPS * len(METHODS["difference"].phases) if self.rate == "eigenvalue" else 0
-        return self.tune_trials * (len(METHODS["antithetic"].phases) + steps)
+        estimates = RATES[self.rate].estimates.items()
+        return self.tune_trials * sum(
+            count * len(METHODS[method].phases) for method, count in estimates
+        )
 
     def evaluations(self, updates: int) -> int:
         """Measurements of E, tuning included.

@@ -1,24 +1,50 @@
 """Learning rates: fixed, decaying, or measured by the runs themselves."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from perturb.errors import InputError
+from perturb.curvature.eigenvalues import eigenpairs
 from perturb.estimation.solution import Estimate
+from perturb.networks.objective import Objective
 from perturb.seeds import derive_seed
-from perturb.training.plan import POWER_STEPS, REACH, Plan, State
-from perturb.training.rules import random_signs
+from perturb.training.options import MOST, option
+from perturb.training.rules import REACH, random_signs
 from perturb.trial.synapse import TOTALS
 
 Array = np.ndarray
 Estimator = Callable[
     [str, Array, int, int], Estimate
 ]  # (method, v, trials, seed), at the weights of a run
+POWER_STEPS = 8  # of power iteration
 
 
-# ---- rates
+class Measuring(NamedTuple):
+    """What a measured rate is measured with: the estimator of a run, at its weights; what an
+    estimate takes; the seed and the number of the update; the variance of a reading of E.
+    """
+
+    estimator: Estimator
+    sigma: float
+    trials: int
+    trials_per_update: int
+    n: int
+    seed: int
+    update: int
+    variance: float
+
+    def direction(self) -> Array:
+        return random_signs(derive_seed(self.seed, "power"), self.update, self.n) / math.sqrt(
+            self.n
+        )
+
+    def estimate(self, method: str, v: Array, number: int) -> Estimate:
+        """The estimate of this number among those of the update."""
+        seed = derive_seed(self.seed, "rate", self.update, number)
+        return self.estimator(method, v, self.trials, seed)
 
 
 def trace_size(trace: float, norm: float) -> float:
@@ -30,76 +56,133 @@ def trace_size(trace: float, norm: float) -> float:
     return max(abs(trace), norm)
 
 
-def measured_trace(plan: Plan, totals: Array, variance: float) -> float:
-    """`trace_size` from the broadcasts of T antithetic trials, random signs; variance: of a reading
-    of E, where it is known.
+def _measured_trace(x: Measuring) -> float:
+    """`trace_size` from the broadcasts of T antithetic trials, random signs.
 
     x = 2 dE/sigma^2 = D'HD/sigma^2 has mean tr H and variance 2 sum_{i != j} H_ij^2 + 6
     variance/sigma^4 (Hutchinson 1990), so that its variance tells |H|_F off the diagonal. No less
     than the standard error of the mean: what is below it is not known.
     """
-    T, scale = plan.tune_trials, 2 / plan.sigma**2
+    totals = x.estimate("antithetic", x.direction(), 0).statistics.totals
+    T, scale = x.trials, 2 / x.sigma**2
     mean, square = (
         scale * float(totals[TOTALS.index("u")]) / T,
         scale**2 * float(totals[TOTALS.index("uu")]) / T,
     )
-    variance_of_trace = max(square - mean**2, 0.0) * T / (T - 1) if T > 1 else square
+    variance = max(square - mean**2, 0.0) * T / (T - 1) if T > 1 else square
     return trace_size(
-        mean,
-        math.sqrt(max((variance_of_trace - 1.5 * scale**2 * variance) / 2, variance_of_trace / T)),
+        mean, math.sqrt(max((variance - 1.5 * scale**2 * x.variance) / 2, variance / T))
     )
 
 
-def measured_stiffness(
-    plan: Plan, update: int, run: int, n: int, estimator: Estimator, variance: float
-) -> float:
-    """What the stable learning rate is the inverse of, T = `measured_trace` or |l| (1 + 1/K) + T/K,
-    from estimates that take `Plan.evaluations_of_tuning`.
-    """
-    K, seed = plan.trials_per_update, plan.seed_of(run)
-    v = random_signs(derive_seed(seed, "power"), update, n) / math.sqrt(n)
-    found = estimator("antithetic", v, plan.tune_trials, derive_seed(seed, "rate", update, 0))
-    trace = measured_trace(plan, found.statistics.totals, variance)
-    if plan.rate == "trace":
-        return trace
-    top = 0.0
+def _measured_eigenvalue(x: Measuring) -> float:
+    """|l| (1 + 1/K) + T/K."""
+    K, v, top = x.trials_per_update, x.direction(), 0.0
+    trace = _measured_trace(x)
     for step in range(POWER_STEPS):
-        found = estimator(
-            "difference", v, plan.tune_trials, derive_seed(seed, "rate", update, step + 1)
-        )
+        found = x.estimate("difference", v, step + 1)
         size = float(np.linalg.norm(found.hv))
         top = float(v @ found.hv)  # |z| is inflated by noise, v.z is not
         v = found.hv / size if size > 0 else v
     return abs(top) * (1 + 1 / K) + trace / K
 
 
-def set_rate(
-    plan: Plan, state: State, run: int, update: int, g: Array, estimator: Estimator, variance: float
-) -> None:
-    """Measure the learning rate of a run anew, for steps along g as it is; it stays where E is so
-    flat that nothing can be measured. variance: of a reading of E.
+def _trace(objective: Objective, w: Array, g: Array) -> float:
+    trace, square = 0.0, 0.0
+    for columns, block in objective.hessian_columns(w):
+        trace += float(np.diag(block[columns]).sum())
+        square += float((block**2).sum())
+    return trace_size(trace, math.sqrt(square))
+
+
+def _eigenvalue(objective: Objective, w: Array, g: Array) -> float:
+    found = eigenpairs(objective, w, k=1, which="magnitude").values
+    return abs(float(found[0])) if found.size else math.nan
+
+
+def _along(objective: Objective, w: Array, g: Array) -> float:
+    return abs(float(g @ objective.hvp(w, g))) / float(g @ g) if g.any() else 0.0
+
+
+class Rate(NamedTuple):
+    """A way to measure the rate: exact(objective, w, g), the stiffness whose inverse it is, from
+    exact derivatives; measured, the same from estimates; and of which methods these are, how often.
+    every: whether at every update, else every `tune_every`. A rate that is fixed has none of these;
+    "line" is `parabolic_step`.
     """
-    try:
-        stiffness = measured_stiffness(plan, update, run, g.size, estimator, variance)
-    except InputError:
-        if update == 0:
-            raise
-        return
-    if math.isfinite(rate := rate_of(plan, stiffness, g)):
-        state.memory["eta"][run] = rate
+
+    exact: Callable[[Objective, Array, Array], float] | None = None
+    measured: Callable[[Measuring], float] | None = None
+    estimates: Mapping[str, int] = {}
+    every: bool = False
 
 
-def rate_of(plan: Plan, stiffness: float, g: Array) -> float:
+RATES = {
+    "fixed": Rate(),
+    "trace": Rate(_trace, _measured_trace, {"antithetic": 1}),
+    "eigenvalue": Rate(
+        _eigenvalue, _measured_eigenvalue, {"antithetic": 1, "difference": POWER_STEPS}
+    ),
+    "line": Rate(_along, every=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateOptions:
+    """The options of a plan that are of its learning rate, see `plan.Plan`."""
+
+    rate: str = option(
+        "fixed", "of learning: fixed, it is eta; or measured by the chip itself", among=RATES
+    )
+    eta: float = option(0.1, "learning rate; where it is measured, a factor of it", gt=0)
+    decay: float = option(
+        0.0, "updates after which the rate is halved, eta / (1 + update/decay); 0 = constant", ge=0
+    )
+    tune_every: int = option(
+        1000, "updates after which a measured rate is measured anew", ge=1, le=MOST
+    )
+    tune_trials: int = option(100, "trials of each such measurement", ge=1, le=MOST)
+
+    def divisor(self, update: Any) -> Any:
+        """What eta is divided by at an update, or at each of an array of them.
+
+        Parameters
+        ----------
+        update : int or array
+
+        Returns
+        -------
+        float or array
+            1 + update/decay.
+        """
+        return 1 + update / self.decay if self.decay else 1.0
+
+    def measures_rate(self, update: int) -> bool:
+        """Whether an update begins with a measurement of the rate.
+
+        Parameters
+        ----------
+        update : int
+
+        Returns
+        -------
+        bool
+        """
+        rate = RATES[self.rate]
+        return rate.every or (rate.exact is not None and update % self.tune_every == 0)
+
+
+def rate_of(sigma: float, stiffness: float, g: Array) -> float:
     """1/stiffness, but by no more than makes a step along g `REACH` times as long as a
     perturbation; NaN if both are unknown.
     """
     size = float(np.linalg.norm(g))
-    most = REACH * plan.sigma * math.sqrt(g.size) / size if size > 0 else math.inf
+    most = REACH * sigma * math.sqrt(g.size) / size if size > 0 else math.inf
     rate = min(1 / stiffness if stiffness > 0 else math.inf, most)
     return rate if math.isfinite(rate) else math.nan
 
 
-def parabolic_step(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> float:
+def parabolic_step(sigma: float, p: Array, measured: Callable[[Array], Array]) -> float:
     """The way along -p to the minimum of the parabola through three readings of E on all patterns;
     0 where E rises along -p.
 
@@ -111,7 +194,7 @@ def parabolic_step(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> 
     size = float(np.linalg.norm(p))
     if size == 0:
         return 0.0
-    r = plan.sigma * math.sqrt(p.size) / size
+    r = sigma * math.sqrt(p.size) / size
     E = measured(np.array([r * p, 0.0 * p, -r * p]))
     curvature, slope = float(E[0] - 2 * E[1] + E[2]) / r**2, float(E[0] - E[2]) / (2 * r)
     return (
@@ -119,11 +202,3 @@ def parabolic_step(plan: Plan, p: Array, measured: Callable[[Array], Array]) -> 
         if slope > 0
         else 0.0
     )
-
-
-def rates_at(plan: Plan, state: State, update: int) -> Array:
-    """The learning rates of an update, (R,)."""
-    rates = (
-        np.full(len(state.w), plan.eta) if plan.rate == "fixed" else plan.eta * state.memory["eta"]
-    )
-    return rates / (1 + update / plan.decay) if plan.decay else rates

@@ -1,59 +1,31 @@
-"""Rules that make changes of weights from g, z and the last trial."""
+"""Rules of learning: the changes of the weights that g, z and the last trial come to."""
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from perturb.kernels.training import change_by_rule
-from perturb.seeds import derive_seed
-from perturb.training.plan import REACH, RULES, Plan
+from perturb.kernels.training import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule
+from perturb.training.options import option
 from perturb.trial.codes import CODES
 
 Array = np.ndarray
 ROUNDING = 1e-10  # of the largest curvature: one below it is rounding of estimates
 MATRIX = 2000  # weights up to which a rule keeps a matrix
-
-
-# ---- rules
-
-
-def random_signs(seed: int, update: int, n: int) -> Array:
-    return CODES["rademacher"].draw(n, 1.0, seed, update)
-
-
-def direction(plan: Plan, run: int, update: int, n: int) -> Array:
-    """v (n,) of the trials that g of an update is from: random signs where the rule uses their
-    z (`Plan.uses_signs`), else 0.
-    """
-    if not plan.uses_signs:
-        return np.zeros(n)
-    return random_signs(derive_seed(plan.seed_of(run), "direction"), update, n)
-
-
-def directions(plan: Plan, R: int, update: int, n: int) -> Array:
-    """`direction` of every run, (R, n)."""
-    return np.array([direction(plan, run, update, n) for run in range(R)])
-
-
-def of_length_one(V: Array) -> tuple[Array, Array]:
-    """|v| (R, 1), or 1 where it is 0, and v/|v| of the directions (R, n): weights are displaced
-    by r, whatever a step is.
-    """
-    size = np.linalg.norm(V, axis=1, keepdims=True)
-    size[size == 0] = 1.0
-    return size, V / size
+# times the length of a perturbation: no step is longer by a rate that was measured, or by a
+# curvature below zero
+REACH = 100.0
 
 
 class Inputs(NamedTuple):
     """What a rule makes the changes of R runs from; all arrays have a row per run.
 
-    rates (R,). G: g. D, dE: of the last trial. V: `directions`. curved: z of theirs, or p of
-    `ConjugateGradients` where the rule takes products Hp of its own.
+    memory: `State.memory`. rates (R,). G: g. D, dE: of the last trial. V: the directions of z.
+    curved: z of theirs, or p of `ConjugateGradients` where the rule takes products Hp of its own.
     """
 
-    plan: Plan
+    plan: "RuleOptions"
     memory: dict[str, Array]
     rates: Array
     update: int
@@ -64,17 +36,18 @@ class Inputs(NamedTuple):
     curved: Array
 
 
-def wanted_change(x: Inputs) -> Array:
-    """The changes of the weights (R, n) by the rule."""
-    if x.plan.rule in CHANGES:
-        return CHANGES[x.plan.rule](x)
-    change = np.zeros_like(x.G)
-    m = x.memory.get("m", np.zeros_like(x.G))
-    kind = RULES[x.plan.rule].kind
-    for run in range(len(x.G)):
-        change_by_rule(
-            kind, x.rates[run], x.plan.momentum, change[run], m[run], x.G[run], x.D[run], x.dE[run]
-        )
+def _compiled(kind: int) -> Callable[[Inputs], Array]:
+    """A rule of the kernel, `change_by_rule`."""
+
+    def change(x: Inputs) -> Array:
+        change = np.zeros_like(x.G)
+        m = x.memory.get("m", np.zeros_like(x.G))
+        for run, rate in enumerate(x.rates):
+            change_by_rule(
+                kind, rate, x.plan.momentum, change[run], m[run], x.G[run], x.D[run], x.dE[run]
+            )
+        return change
+
     return change
 
 
@@ -103,12 +76,100 @@ def _newton_mean(x: Inputs) -> Array:
     return change
 
 
-# of the rules that are not in the kernel: the changes of the weights (R, n)
-CHANGES: dict[str, Callable[[Inputs], Array]] = {
-    "diagonal": _diagonal,
-    "newton-cg": _newton_cg,
-    "newton-mean": _newton_mean,
+class Rule(NamedTuple):
+    """A rule of learning: what it does; the function of `Inputs` that gives the changes (R, n); the
+    z = Hv that it needs: none (""), that of random "signs" v from the trials that g is from, or
+    "products" Hp from trials of its own; its kind in the kernel of updates, or -1; and what it
+    remembers between updates, (name, axes of length n).
+    """
+
+    meaning: str
+    change: Callable[[Inputs], Array]
+    z: str = ""
+    kind: int = -1
+    memory: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether a synapse can follow it by itself: from its own g, z, D and the words."""
+        return self.z != "products" and all(axes == 1 for _, axes in self.memory)
+
+
+RULES = {
+    "plain": Rule("w -= eta g", _compiled(PLAIN), kind=PLAIN),
+    "momentum": Rule(
+        "m := mu m + g, w -= eta m", _compiled(MOMENTUM), kind=MOMENTUM, memory=(("m", 1),)
+    ),
+    "sign": Rule("w -= eta sign(g)", _compiled(SIGN), kind=SIGN),
+    "keep-if-better": Rule(
+        "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)",
+        _compiled(KEEP),
+        kind=KEEP,
+    ),
+    "diagonal": Rule(
+        "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the"
+        " diagonal of H",
+        _diagonal,
+        z="signs",
+        memory=(("h", 1),),
+    ),
+    "newton-cg": Rule(
+        "w -= eta p, p from cg_steps conjugate-gradient steps on (H + damping) p = g, every Hp"
+        " estimated",
+        _newton_cg,
+        z="products",
+    ),
+    "newton-mean": Rule(
+        "w -= eta (|H| + damping)^-1 g, H the mean over updates of (z v' + v z')/2, random signs v"
+        " (Spall 2000)",
+        _newton_mean,
+        z="signs",
+        memory=(("H", 2), ("square", 0)),
+    ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleOptions:
+    """The options of a plan that are of its rule, see `plan.Plan`."""
+
+    rule: str = option("plain", "how an update follows from g and z", among=RULES)
+    momentum: float = option(0.9, "mu of the rule momentum", ge=0, lt=1)
+    damping: float = option(
+        1e-2, "added to curvature by the rules diagonal, newton-cg and newton-mean", ge=0
+    )
+    memory: float = option(
+        0.9, "diagonal: share of the running mean of H_ii that an update keeps", ge=0, lt=1
+    )
+    cg_steps: int = option(5, "newton-cg: products Hp of an update", ge=1, le=1000)
+
+    @property
+    def needs_z(self) -> bool:
+        """Whether the rule uses z = Hv."""
+        return bool(RULES[self.rule].z)
+
+    @property
+    def uses_signs(self) -> bool:
+        """Whether the rule uses z of random signs v, from the trials that g is from."""
+        return RULES[self.rule].z == "signs"
+
+
+def wanted_change(x: Inputs) -> Array:
+    """The changes of the weights (R, n) by the rule."""
+    return RULES[x.plan.rule].change(x)
+
+
+def random_signs(seed: int, update: int, n: int) -> Array:
+    return CODES["rademacher"].draw(n, 1.0, seed, update)
+
+
+def of_length_one(V: Array) -> tuple[Array, Array]:
+    """|v| (R, 1), or 1 where it is 0, and v/|v| of the directions (R, n): weights are displaced
+    by r, whatever a step is.
+    """
+    size = np.linalg.norm(V, axis=1, keepdims=True)
+    size[size == 0] = 1.0
+    return size, V / size
 
 
 def newton_of_mean(H: Array, square: float, damping: float, g: Array) -> Array:
@@ -135,12 +196,8 @@ class ConjugateGradients:
     """
 
     def __init__(self, G: Array, damping: float, reach: float):
-        self.damping, self.reach, self.begun, self.going = (
-            damping,
-            reach,
-            False,
-            np.ones(len(G), dtype=bool),
-        )
+        self.damping, self.reach, self.begun = damping, reach, False
+        self.going = np.ones(len(G), dtype=bool)
         self.p, self.rest, self.d, self.top = np.zeros_like(G), G.copy(), G.copy(), np.zeros(len(G))
 
     def go_on(self, product: Array) -> None:
@@ -171,8 +228,3 @@ class ConjugateGradients:
             :, None
         ]
         self.d = self.rest + beta * self.d
-
-
-def begin_steps(plan: Plan, G: Array) -> ConjugateGradients:
-    """Of the rule "newton-cg", from g (R, n)."""
-    return ConjugateGradients(G, plan.damping, REACH * plan.sigma * math.sqrt(G.shape[1]))

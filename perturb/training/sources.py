@@ -1,6 +1,7 @@
 """Updates by trials of an ideal chip."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 
@@ -8,27 +9,36 @@ from perturb.errors import InputError, choose
 from perturb.estimation.engine import Mismatch
 from perturb.estimation.estimate import estimate
 from perturb.estimation.solution import Estimate
-from perturb.kernels.training import draw_runs, learn
-from perturb.networks.mlp import MLPObjective
+from perturb.kernels.training import draw_runs
 from perturb.networks.objective import Objective
 from perturb.seeds import first_seeds
-from perturb.training.loop import check_state
-from perturb.training.plan import LINE_PHASE, RULES, Plan, State, count_updates
+from perturb.training.fast import has_trial_kernel, learn_in_kernel
+from perturb.training.loop import Told, Write, accumulated, advance, check_state, write_in_full
+from perturb.training.plan import LINE_PHASE, Plan, State
 from perturb.training.presentation import presented
-from perturb.training.rates import Estimator, parabolic_step, set_rate
-from perturb.training.rules import directions, of_length_one
-from perturb.training.updates import (
-    Write,
-    architecture,
-    each_run,
-    has_update_kernel,
-    update_weights,
-    write_in_full,
-)
+from perturb.training.rates import Estimator, parabolic_step
+from perturb.training.rules import of_length_one
+from perturb.training.updates import set_rate
 from perturb.trial.random import NOISE, normals
 from perturb.trial.readout import read
 
 Array = np.ndarray
+
+
+class Weights(Protocol):
+    """Where the weights of runs are stored: what is wanted of them is not all that they are."""
+
+    def begin(self, state: State) -> None:
+        """state.w as it is stored, before the first update."""
+
+    def write(self, state: State, change: Array, update: int) -> None:
+        """Change state.w by wanted changes (R, n)."""
+
+    def store(self, state: State) -> None:
+        """Put into state.extra what is needed to go on."""
+
+    def resume(self, state: State) -> None:
+        """Go on from a state that was stored."""
 
 
 class Batch:
@@ -49,6 +59,8 @@ class Batch:
         in every g_i.
     mismatch : Mismatch, optional
         Of the perturbations, (R, n) numbers each.
+    weights : Weights, optional
+        Devices that store the weights, see `hardware.training`; in place of `write`.
 
     Raises
     ------
@@ -86,42 +98,25 @@ class Batch:
         threads: int | None = None,
         precision: str = "auto",
         mismatch: Mismatch | None = None,
+        weights: Weights | None = None,
     ):
         choose("precision", precision, {"auto": 0, "float32": 0, "float64": 0})
-        code = plan.code
-        possible = (
-            write is None
-            and has_update_kernel(objective, plan)
-            and code.function is None
-            and code.sensing == 0
-        )
-        possible = possible and not plan.method.displaced
+        possible = write is None and weights is None and has_trial_kernel(objective, plan)
         if precision == "float32" and not possible:
             raise InputError(
                 'precision = "float32" has no kernel for this network, code, rule or device: use'
                 ' "auto"'
             )
-        self.precision = (
-            "float32"
-            if possible and (precision == "float32" or (precision == "auto" and plan.sigma >= 1e-3))
-            else ("float64")
-        )
+        if precision == "auto":
+            precision = "float32" if possible and plan.sigma >= 1e-3 else "float64"
         if plan.batch > objective.n_patterns:
             raise InputError(
                 f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or"
                 " 0 for all"
             )
-        self.objective, self.plan, self.write, self.mismatch = (
-            objective,
-            plan,
-            write or write_in_full,
-            mismatch,
-        )
-        self.threads, self._period, self._taps = (
-            threads,
-            code.period(objective.n_weights),
-            code.taps(objective.n_weights),
-        )
+        self.objective, self.plan, self.mismatch = objective, plan, mismatch
+        self.threads, self.precision, self.weights = threads, precision, weights
+        self.write = weights.write if weights else write or write_in_full
 
     def advance(self, state: State, updates: int) -> None:
         """Do the next updates of all runs that have not failed.
@@ -135,87 +130,126 @@ class Batch:
         """
         check_state(state, self.objective)
         if self.precision == "float32":
-            self._in_kernel(state, updates)
+            learn_in_kernel(self.objective, self.plan, self.mismatch, state, updates, self.threads)
             return
-        plan, R = self.plan, len(state.w)
-        for update in range(state.update, state.update + updates):
-            first = update * plan.trials_of_an_update
-            G, Z, dE, D = self._measure(state, first, directions(plan, R, update, state.w.shape[1]))
-            count = 0
+        if self.weights and state.update == 0:
+            self.weights.begin(state)
+        advance(self, state, updates)
+        if self.weights:
+            self.weights.store(state)
 
-            def product(V: Array, Z: Array = Z, first: int = first) -> Array:
-                nonlocal count
-                if plan.uses_signs:
-                    return Z
-                count += 1
-                size, V = of_length_one(V)
-                return size * self._measure(state, first + count * plan.trials_per_update, V)[1]
+    def resume(self, state: State) -> None:
+        """Go on from a state that was stored.
 
-            for run in map(int, np.flatnonzero(state.failed < 0)):
-                if plan.rate == "line":
-                    state.memory["eta"][run] = self._parabolic_step(
-                        state.w[run], G[run], run, first + plan.trials_per_update - 1
-                    )
-                elif plan.rate != "fixed" and update % plan.tune_every == 0:
-                    variance = plan.reading.variance(self.objective.n_patterns)
-                    set_rate(
-                        plan, state, run, update, G[run], self._estimator(state.w[run]), variance
-                    )
-            update_weights(plan, state, update, G, D, dE, product, self.write)
-
-    def _measure(self, state: State, first: int, V: Array) -> tuple[Array, Array, Array, Array]:
-        """Mean g and z (R, n) over an update's trials from `first` on, displaced along V (R, n);
-        dE (R,), D of the last.
+        Parameters
+        ----------
+        state : State
         """
-        plan, R, K = self.plan, len(state.w), self.plan.trials_per_update
-        n = state.w.shape[1]
-        G, Z, dE, D = np.zeros((R, n)), np.zeros((R, n)), np.zeros(R), np.zeros((R, n))
-        for trial in range(first, first + K):
-            self._draw(trial // plan.perturb_every, D)
-            applied = self.mismatch.gain * D if self.mismatch else D
-            offset = self.mismatch.offset if self.mismatch else 0.0
-            E = self._read(
-                state,
-                trial,
-                [
-                    state.w + (a * applied + offset if a else 0.0) + b * plan.r * V
-                    for a, b in plan.method.phases
-                ],
-            )
-            dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
-            for run in np.flatnonzero(~np.isfinite(dE + u) & (state.failed < 0)):
-                state.failed[run] = trial
-            known = D
-            if plan.code.sensing:
-                known = np.array(
-                    [
-                        plan.code.sensed(
-                            D[run], plan.sigma, plan.seed_of(run), trial // plan.perturb_every
-                        )
-                        for run in range(R)
-                    ]
-                )
-            G += dE[:, None] * known / (K * plan.sigma**2)
-            Z += u[:, None] * known / (K * plan.r * plan.sigma**2)
-        return G, Z, dE, D
+        if self.weights:
+            self.weights.resume(state)
 
-    def _draw(self, number: int, D: Array) -> None:
-        code, plan = self.plan.code, self.plan
+    def told(self, state: State, update: int, V: Array) -> Told:
+        """g and z of an update's trials, displaced along V.
+
+        Parameters
+        ----------
+        state : State
+        update : int
+        V : array (R, n)
+
+        Returns
+        -------
+        Told
+        """
+        return accumulated(self, state, update * self.plan.trials_of_an_update, V)
+
+    def product(self, state: State, update: int, number: int, V: Array) -> Array:
+        """z = Hv from trials of its own.
+
+        Parameters
+        ----------
+        state : State
+        update, number : int
+            The first product of an update is number 1.
+        V : array (R, n)
+
+        Returns
+        -------
+        array (R, n)
+        """
+        plan = self.plan
+        first = update * plan.trials_of_an_update + number * plan.trials_per_update
+        size, V = of_length_one(V)
+        return size * accumulated(self, state, first, V).z
+
+    def measure_rates(self, state: State, update: int, g: Array) -> None:
+        """Rates from trials and readings of their own.
+
+        Parameters
+        ----------
+        state : State
+            Its memory "eta" is changed.
+        update : int
+        g : array (R, n)
+        """
+        plan = self.plan
+        trial = update * plan.trials_of_an_update + plan.trials_per_update - 1
+        variance = plan.reading.variance(self.objective.n_patterns)
+        for run in map(int, np.flatnonzero(state.failed < 0)):
+            w, own = state.w[run], g[run]
+            if plan.rate == "line":
+                state.memory["eta"][run] = self._parabolic_step(w, own, run, trial)
+            else:
+                set_rate(plan, state, run, update, own, self._estimator(w), variance)
+
+    def perturb(self, trial: int, R: int) -> tuple[Array, Array]:
+        """The perturbations of a trial.
+
+        Parameters
+        ----------
+        trial, R : int
+
+        Returns
+        -------
+        D : array (R, n)
+        sensed : array (R, n)
+            D as the synapses know it.
+        """
+        plan, code, n = self.plan, self.plan.code, self.objective.n_weights
+        number, seeds = trial // plan.perturb_every, first_seeds(plan.seed, "run", R)
+        D = np.zeros((R, n))
         if code.function is None:
-            draw_runs(
-                code.kind,
-                first_seeds(plan.seed, "run", len(D)),
-                number,
-                plan.sigma,
-                self._period,
-                self._taps,
-                D,
-            )
+            draw_runs(code.kind, seeds, number, plan.sigma, code.period(n), code.taps(n), D)
         else:
-            D[:] = [
-                code.draw(D.shape[1], plan.sigma, plan.seed_of(run), number)
-                for run in range(len(D))
-            ]
+            D[:] = [code.draw(n, plan.sigma, int(seed), number) for seed in seeds]
+        if not code.sensing:
+            return D, D
+        sensed = [
+            code.sensed(own, plan.sigma, int(seed), number)
+            for own, seed in zip(D, seeds, strict=True)
+        ]
+        return D, np.array(sensed)
+
+    def measure(self, state: State, trial: int, D: Array, V: Array) -> Array:
+        """E of every phase, on what the trial shows, as read.
+
+        Parameters
+        ----------
+        state : State
+        trial : int
+        D, V : array (R, n)
+
+        Returns
+        -------
+        array (phases, R)
+        """
+        gain, offset = self.mismatch or (1.0, 0.0)
+        applied = gain * D
+        points = [
+            state.w + (a * applied + offset if a else 0.0) + b * self.plan.r * V
+            for a, b in self.plan.method.phases
+        ]
+        return self._read(state, trial, points)
 
     def _read(self, state: State, trial: int, points: list[Array]) -> Array:
         """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""
@@ -267,69 +301,4 @@ class Batch:
                 1
             )
 
-        return parabolic_step(self.plan, p, measured)
-
-    def _in_kernel(self, state: State, updates: int) -> None:
-        objective, plan, reading = self.objective, self.plan, self.plan.reading
-        assert isinstance(objective, MLPObjective)
-        K, S = plan.trials_per_update, objective.n_patterns
-        first, last, B = state.update * K, (state.update + updates) * K, plan.batch or S
-        X, target = (
-            np.ascontiguousarray(objective.x, np.float32),
-            np.ascontiguousarray(objective.target, np.float32),
-        )
-        phases, nothing = plan.method.phases, np.zeros(state.w.shape[1])
-        gain, offset = self.mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
-        free = np.array([plan.baseline_free and phase == (0, 0) for phase in phases], np.int64)
-
-        def one(run: int) -> None:
-            if state.failed[run] >= 0:
-                return
-            m = state.memory["m"][run] if "m" in state.memory else nothing
-            begun = first
-            while begun < last:  # so many that the patterns shown take some MB at most
-                end = min(last, begun + max(1, 2**20 // (B * K)) * K)
-                every = plan.sample_every if B < S else 2**62  # all patterns: nothing changes
-                from_, to = begun // every, (end - 1) // every
-                rows = (
-                    presented(plan.seed_of(run), from_, to - from_ + 1, B, S)
-                    if B < S
-                    else np.arange(S)[None]
-                )
-                failed = learn(
-                    *architecture(objective),
-                    X,
-                    target,
-                    rows,
-                    state.w[run],
-                    m,
-                    gain[run],
-                    offset[run],
-                    np.array([float(a) for a, _ in phases]),
-                    np.array(plan.method.gradient_weights),
-                    free,
-                    RULES[plan.rule].kind,
-                    plan.eta,
-                    plan.decay,
-                    plan.momentum,
-                    plan.code.kind,
-                    plan.sigma,
-                    self._period,
-                    self._taps,
-                    np.uint64(plan.seed_of(run)),
-                    np.float32(reading.noise),
-                    np.float32(reading.step),
-                    np.float32(reading.range - reading.step),
-                    K,
-                    plan.perturb_every,
-                    every,
-                    begun,
-                    end,
-                )
-                if failed >= 0:
-                    state.failed[run] = failed
-                    return
-                begun = end
-
-        each_run(one, len(state.w), self.threads)
-        count_updates(state, plan, updates)
+        return parabolic_step(self.plan.sigma, p, measured)

@@ -1,72 +1,71 @@
-"""What sources of updates share: the change of the weights by the rule, and its writing."""
+"""What an update takes of a plan and of the state of its runs: directions, rates, steps."""
 
+import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from perturb.estimation.engine import has_kernel
-from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
-from perturb.networks.mlp import MLPObjective
-from perturb.networks.objective import Objective
-from perturb.threads import n_threads
-from perturb.training.plan import RULES, Plan, State, count_updates
-from perturb.training.rates import rates_at
-from perturb.training.rules import Inputs, begin_steps, directions, wanted_change
+from perturb.errors import InputError
+from perturb.seeds import derive_seed
+from perturb.training.plan import Plan, State
+from perturb.training.rates import RATES, Estimator, Measuring, rate_of
+from perturb.training.rules import REACH, RULES, ConjugateGradients, random_signs
 
 Array = np.ndarray
-Write = Callable[
-    [State, Array, int], None
-]  # (state, wanted changes (R, n), number of the update): changes state.w
 
 
-def has_update_kernel(objective: Objective, plan: Plan) -> bool:
-    return has_kernel(objective) and RULES[plan.rule].kind >= 0 and plan.rate == "fixed"
-
-
-def architecture(objective: MLPObjective) -> tuple[Array, Array, int]:
-    net = objective.network
-    return (
-        np.array(net.layers),
-        np.array([ACTIVATION_KINDS[name] for name in net.activations]),
-        ERROR_KINDS[net.error],
-    )
-
-
-def each_run(one: Callable[[int], None], runs: int, threads: int | None) -> None:
-    with ThreadPoolExecutor(threads or n_threads()) as pool:
-        for job in [pool.submit(one, run) for run in range(runs)]:
-            job.result()
-
-
-def write_in_full(state: State, change: Array, update: int) -> None:
-    state.w += change
-
-
-def update_weights(
-    plan: Plan,
-    state: State,
-    update: int,
-    G: Array,
-    D: Array,
-    dE: Array,
-    product: Callable[[Array], Array],
-    write: Write,
-) -> None:
-    """Change the weights by the rule from g (R, n), D and dE of the last trial, and products z =
-    Hv.
+def direction(plan: Plan, run: int, update: int, n: int) -> Array:
+    """v (n,) of the trials that g of an update is from: random signs where the rule uses their
+    z (`Plan.uses_signs`), else 0.
     """
-    curved, V = G, directions(plan, len(G), update, G.shape[1])
-    if plan.uses_signs:
-        curved = product(V)
-    elif RULES[plan.rule].z == "products":
-        steps = begin_steps(plan, G)
-        for _ in range(plan.cg_steps):
-            steps.go_on(product(steps.d))
-        curved = steps.p
-    rates = rates_at(plan, state, update)
-    change = wanted_change(Inputs(plan, state.memory, rates, update, G, D, dE, V, curved))
-    alive = state.failed < 0
-    change[~alive] = 0.0
-    write(state, change, update)
-    count_updates(state, plan, 1)
+    if not plan.uses_signs:
+        return np.zeros(n)
+    return random_signs(derive_seed(plan.seed_of(run), "direction"), update, n)
+
+
+def begin_steps(plan: Plan, G: Array) -> ConjugateGradients:
+    """Of the rule "newton-cg", from g (R, n)."""
+    return ConjugateGradients(G, plan.damping, REACH * plan.sigma * math.sqrt(G.shape[1]))
+
+
+def curvature_of(plan: Plan, G: Array, Z: Array, product: Callable[[int, Array], Array]) -> Array:
+    """What the rule knows of H besides g: z (R, n) of the trials that g is from, or p from
+    products z = Hv of its own.
+    """
+    if RULES[plan.rule].z != "products":
+        return Z
+    steps = begin_steps(plan, G)
+    for number in range(1, plan.cg_steps + 1):
+        steps.go_on(product(number, steps.d))
+    return steps.p
+
+
+def set_rate(
+    plan: Plan, state: State, run: int, update: int, g: Array, estimator: Estimator, variance: float
+) -> None:
+    """Measure the learning rate of a run anew, for steps along g as it is; it stays where E is so
+    flat that nothing can be measured. variance: of a reading of E.
+    """
+    measured = RATES[plan.rate].measured
+    assert measured is not None
+    K, seed = plan.trials_per_update, plan.seed_of(run)
+    x = Measuring(estimator, plan.sigma, plan.tune_trials, K, g.size, seed, update, variance)
+    try:
+        rate = rate_of(plan.sigma, measured(x), g)
+    except InputError:
+        if update == 0:
+            raise
+        return
+    if math.isfinite(rate):
+        state.memory["eta"][run] = rate
+
+
+def rates_at(plan: Plan, state: State, update: int) -> Array:
+    """The learning rates of an update, (R,)."""
+    measured = state.memory["eta"] if RATES[plan.rate].exact else np.ones(len(state.w))
+    return plan.eta * measured / plan.divisor(update)
+
+
+def fixed_rates(plan: Plan, first: int, last: int) -> Array:
+    """Those of updates first..last-1, where the rate is not measured."""
+    return plan.eta / (plan.divisor(np.arange(first, last)) * np.ones(last - first))

@@ -13,7 +13,7 @@ from perturb.networks.objective import Objective
 from perturb.theory.amplitude import best_sigma
 from perturb.theory.learning_curves import averaging_gain, stability_limit
 from perturb.training.plan import Plan
-from perturb.training.rules import begin_steps
+from perturb.training.updates import begin_steps
 from sims.experiment.schema import Setup
 from sims.problem import Array
 from sims.studies.training.options import Training

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from hardware.timing import TrainingTiming
-from hardware.training import BatchOnDevices, OnChip
 from perturb.files import write_whole
 from perturb.seeds import SCHEME
 from perturb.training.loop import Source, begin, train
@@ -194,7 +193,7 @@ class Checkpoint:
                 if name.startswith("state.")
             }
         )
-        if state.update and isinstance(self.source, OnChip | BatchOnDevices):
+        if state.update:
             self.source.resume(state)
         return state, rows, parts["before"]
 

@@ -1,0 +1,143 @@
+"""The compiled path: which plans it knows, and runs of them shared out among threads."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from perturb.estimation.engine import Mismatch, has_kernel
+from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
+from perturb.kernels.training import Broadcast, Network, Perturbing, Updates, descend, learn
+from perturb.networks.mlp import MLPObjective
+from perturb.networks.objective import Objective
+from perturb.threads import n_threads
+from perturb.training.plan import Plan, State, count_updates
+from perturb.training.presentation import presented
+from perturb.training.rules import RULES
+from perturb.training.updates import fixed_rates
+
+Array = np.ndarray
+SHOWN = 2**20  # patterns whose numbers are drawn at once: some MB
+
+
+def has_update_kernel(objective: Objective, plan: Plan) -> bool:
+    return has_kernel(objective) and RULES[plan.rule].kind >= 0 and plan.rate == "fixed"
+
+
+def has_trial_kernel(objective: Objective, plan: Plan) -> bool:
+    code = plan.code
+    own = code.function is not None or code.sensing != 0
+    return has_update_kernel(objective, plan) and not own and not plan.method.displaced
+
+
+def _network(objective: Objective, kind: type) -> Network:
+    """The network and its data, as numbers of this kind."""
+    assert isinstance(objective, MLPObjective)
+    net = objective.network
+    return Network(
+        np.array(net.layers),
+        np.array([ACTIVATION_KINDS[name] for name in net.activations]),
+        ERROR_KINDS[net.error],
+        np.ascontiguousarray(objective.x, kind),
+        np.ascontiguousarray(objective.target, kind),
+    )
+
+
+def _each_run(
+    one: Callable[[int, int, int], tuple[int, int]],
+    state: State,
+    plan: Plan,
+    updates: int,
+    threads: int | None,
+) -> None:
+    """The next updates of every run: one(run, first, last) does some of them, and gives up to which
+    it got and the trial that failed, or -1.
+    """
+    last = state.update + updates
+
+    def whole(run: int) -> None:
+        begun = state.update
+        while begun < last and state.failed[run] < 0:
+            begun, failed = one(run, begun, last)
+            if failed >= 0:
+                state.failed[run] = failed
+
+    with ThreadPoolExecutor(threads or n_threads()) as pool:
+        for job in [pool.submit(whole, run) for run in range(len(state.w))]:
+            job.result()
+    count_updates(state, plan, updates)
+
+
+def _momentum(state: State) -> Array:
+    return state.memory.get("m", np.zeros_like(state.w))
+
+
+def learn_in_kernel(
+    objective: Objective,
+    plan: Plan,
+    mismatch: Mismatch | None,
+    state: State,
+    updates: int,
+    threads: int | None,
+) -> None:
+    """Updates by trials whose evaluations are float32."""
+    n, S, K = objective.n_weights, objective.n_patterns, plan.trials_per_update
+    B, reading, phases = plan.batch or S, plan.reading, plan.method.phases
+    network, m = _network(objective, np.float32), _momentum(state)
+    gain, offset = mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
+    broadcast = Broadcast(
+        np.array([float(a) for a, _ in phases]),
+        np.array(plan.method.gradient_weights),
+        np.array([plan.baseline_free and phase == (0, 0) for phase in phases], np.int64),
+        np.float32(reading.noise),
+        np.float32(reading.step),
+        np.float32(reading.range - reading.step),
+    )
+    every = plan.sample_every if B < S else 2**62  # all patterns: nothing changes
+
+    def one(run: int, begun: int, last: int) -> tuple[int, int]:
+        end = min(last, begun + max(1, SHOWN // (B * K)))
+        from_, to = begun * K // every, (end * K - 1) // every
+        seed = plan.seed_of(run)
+        rows = presented(seed, from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
+        perturbing = Perturbing(
+            plan.code.kind,
+            plan.code.period(n),
+            plan.code.taps(n),
+            np.uint64(seed),
+            gain[run],
+            offset[run],
+            plan.perturb_every,
+            plan.sigma,
+        )
+        rule = Updates(
+            RULES[plan.rule].kind, plan.momentum, K, begun, fixed_rates(plan, begun, end)
+        )
+        return end, learn(network, rows, every, perturbing, broadcast, rule, state.w[run], m[run])
+
+    _each_run(one, state, plan, updates, threads)
+
+
+def descend_in_kernel(
+    objective: Objective,
+    plan: Plan,
+    rows_of: Callable[[int, int, int], tuple[Array, int]],
+    state: State,
+    updates: int,
+    threads: int | None,
+) -> None:
+    """Updates by exact gradients; rows_of(run, first, last): the patterns that updates show
+    from `first` on, (updates, patterns) or (1, patterns) if they are the same for all, and up to
+    which of them.
+    """
+    network, m = _network(objective, np.float64), _momentum(state)
+
+    def one(run: int, begun: int, last: int) -> tuple[int, int]:
+        rows, end = rows_of(run, begun, last)
+        rule = Updates(
+            RULES[plan.rule].kind, plan.momentum, 1, begun, fixed_rates(plan, begun, end)
+        )
+        failed = descend(network, rows, rule, plan.sigma, state.w[run], m[run])
+        return end, failed * plan.trials_per_update
+
+    _each_run(one, state, plan, updates, threads)
