@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from hardware.config import validated
 from hardware.device import age, apparent, fabricate, initial, pulse, refresh, write
-from hardware.device_params import MODELS, DeviceParams, device_names, load_device
+from hardware.device_laws import LAWS
+from hardware.device_params import DeviceParams, device_names, load_device
 from perturb import InputError
 
 PULSED = [name for name in device_names() if load_device(name).step]
@@ -35,8 +36,12 @@ def device(model, **tables):
             "gamma_up": 3.0,
             "gamma_down": 2.0,
         },
+        "power": {"gamma_up": 1.5, "gamma_down": 0.7},
+        "piecewise": {"up": [1.5, 1.0, 0.2], "down": [0.1, 0.9, 1.0, 1.4]},
     }
-    data = {"model": model, **{key: needed[key] for key in MODELS[model].needs}}
+    law = LAWS[model]
+    keys = [*law.needs, *filter(None, [law.key])]
+    data = {"model": model, **{key: needed[key] for key in keys}}
     for key, value in tables.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     return validated(DeviceParams, data, "test")
@@ -237,7 +242,7 @@ def test_spreads_from_cell_to_cell_are_as_stated_and_dies_are_independent():
         "beta": ((up - down) / 2, 0.1, 0.05),
         "b_max": (cells.b_max, 1.5, 0.075),
         "b_min": (cells.b_min, -1, 0.2),
-        "gamma": (cells.slope_up * 1.5, 0.3, 0.03),
+        "gamma": (cells.law["slope_up"] * 1.5, 0.3, 0.03),
         "lifetime": (cells.lifetime_s, 3.0, 0.3),
     }
     for name, (values, mean, std) in measured.items():
@@ -249,7 +254,7 @@ def test_spreads_from_cell_to_cell_are_as_stated_and_dies_are_independent():
         other.dw_down,
         other.b_max,
         other.b_min,
-        other.slope_up,
+        other.law["slope_up"],
         other.lifetime_s,
     ]
     correlation = np.corrcoef(fields) - np.eye(12)
@@ -606,8 +611,8 @@ def test_slopes_spread_by_as_much_as_in_the_program_and_not_by_that_share_of_the
     params, n = load_device(name), 20_000
     cells = fabricate(params, n, die=2)
     for slope, gamma, end in (
-        (cells.slope_up, up, params.bounds.w_max),
-        (cells.slope_down, down, params.bounds.w_min),
+        (cells.law["slope_up"], up, params.bounds.w_max),
+        (cells.law["slope_down"], down, params.bounds.w_min),
     ):
         theirs = np.abs(gamma + spread * np.random.default_rng(0).standard_normal(n))
         assert apart(slope * end, theirs) < 5
@@ -774,7 +779,7 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from([0.05, 0.5, *MODELS])
+    | st.sampled_from([0.05, 0.5, *LAWS])
 )
 values = st.recursive(
     scalars,
@@ -795,9 +800,7 @@ KEYS = [
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(MODELS))
-)
+@given(st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(LAWS)))
 def test_any_device_is_taken_and_works_or_is_refused_in_one_line(changes, model):
     data = device(model).model_dump(exclude_none=True)
     for key, value in changes:
