@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hardware.device_laws import Ends, law_numbers
 from hardware.device_params import DeviceParams
 from perturb.checks import integer
 from perturb.errors import InputError
@@ -34,8 +35,8 @@ class Cells:
         Mean step of a pulse at f = 1.
     b_max, b_min : array
         Bounds; of a pair, g_plus <= b_max and g_minus <= -b_min.
-    slope_up, slope_down : array
-        f = 1 - slope w of the linear models.
+    law : array of records
+        What `step` of the device law reads of each cell.
     nu_xi : array (2, n)
         Standard normal numbers by which drift exponents differ (second row: of g_minus).
     lifetime_s : array
@@ -52,8 +53,7 @@ class Cells:
     dw_down: Array
     b_max: Array
     b_min: Array
-    slope_up: Array
-    slope_down: Array
+    law: Array
     nu_xi: Array
     lifetime_s: Array
     stuck: Array
@@ -67,12 +67,12 @@ class Cells:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of `hidden`: (n,); of a pair (2, n): g_plus, g_minus."""
-        return (2, self.n) if self.params.model == "one-sided-pair" else (self.n,)
+        return (2, self.n) if self.params.law.paired else (self.n,)
 
     @property
     def limits(self) -> tuple[Array, Array]:
         """(lowest, highest) of every row of hidden."""
-        if self.params.model == "one-sided-pair":
+        if self.params.law.paired:
             return np.zeros((2, self.n)), np.array([self.b_max, -self.b_min])
         return self.b_min[None], self.b_max[None]
 
@@ -146,9 +146,11 @@ class Cells:
 
 
 # quantities of fabrication; the second number is of g_minus, where a pair has its own
-GAIN, BETA, B_MAX, B_MIN, GAMMA_UP, GAMMA_DOWN, NU, LIFETIME, STUCK, STUCK_AT = (
+GAIN, BETA, B_MAX, B_MIN, _, _, NU, LIFETIME, STUCK, STUCK_AT = (
     (2 * i, 2 * i + 1) for i in range(10)
 )
+REFERENCE = 20
+LAW = (8, 10, *range(32, 256))  # of the spreads of a law, in their order
 
 
 def fabricate(
@@ -206,7 +208,7 @@ def fabricate(
 
     bounds = params.limits
     scale = params.range
-    pair = params.model == "one-sided-pair"
+    pair = params.law.paired
     ones = np.ones(stop - start)
     dw_up = _steps(params, xi, 1, 0) * ones
     dw_down = (_steps(params, xi, 1, 1) if pair else _steps(params, xi, -1, 0)) * ones
@@ -215,7 +217,8 @@ def fabricate(
         b_min = -scale * bounds.w_max * np.abs(1 + bounds.w_max_dtod * xi(B_MAX[1]))
     else:
         b_min = scale * bounds.w_min * np.abs(1 + bounds.w_min_dtod * xi(B_MIN[0]))
-    slope_up, slope_down = _slopes(params, xi, b_max, b_min)
+    ends = Ends(scale * bounds.w_min, scale * bounds.w_max, b_min, b_max)
+    law = law_numbers(params.law, params.law_table, ends, lambda k: xi(LAW[k]))
     leak = params.leak
     corrupt = params.corrupt
     lifetime_s = (
@@ -237,8 +240,7 @@ def fabricate(
         dw_down,
         b_max,
         b_min,
-        slope_up,
-        slope_down,
+        law,
         nu_xi,
         lifetime_s,
         stuck,
@@ -255,21 +257,6 @@ def _steps(params: DeviceParams, xi: Draw, direction: int, side: int) -> Array |
     gain = np.exp(gain) if step.dw_min_distribution == "lognormal" else 1 + gain
     beta = step.up_down + step.up_down_dtod * xi(BETA[side])
     return params.range * step.dw_min * np.abs(gain + direction * beta)
-
-
-def _slopes(params: DeviceParams, xi: Draw, b_max: Array, b_min: Array) -> tuple[Array, Array]:
-    """Slopes up and down of the linear laws; 0 of the others."""
-    if params.linear:
-        # relative to the mean bounds: a cell's slope does not depend on where it happens to end
-        linear = params.linear
-        up, down = params.range * params.limits.w_max, params.range * params.limits.w_min
-        return (
-            np.abs(linear.gamma_up + linear.gamma_up_dtod * xi(GAMMA_UP[0])) / up,
-            np.abs(linear.gamma_down + linear.gamma_down_dtod * xi(GAMMA_DOWN[0])) / down,
-        )
-    if params.model == "soft-bounds":
-        return 1 / b_max, 1 / b_min
-    return np.zeros_like(b_max), np.zeros_like(b_min)
 
 
 def as_seed(value: int, name: str = "seed") -> np.uint64:

@@ -115,6 +115,22 @@ class WeightParams(Table):
         examples=["ecram-tang2018"],
         json_schema_extra=IN_STORES,
     )
+    reference: Literal["none", "symmetry"] = Field(
+        "none",
+        description=(
+            "what a weight is read against; symmetry = a cell like its own, kept where steps up and"
+            " down are alike (Gokmen and Haensch 2020)"
+        ),
+        json_schema_extra={"engine": "stores"},
+    )
+    reference_error: NonNegative = Field(
+        0.0,
+        description=(
+            "in units of w: standard deviation over weights of how far the reference is from the"
+            " symmetry point; unused without one; 0 = none"
+        ),
+        json_schema_extra=IN_STORES,
+    )
     read_noise: NonNegative = Field(
         0.0,
         description=(
@@ -167,6 +183,11 @@ class WeightParams(Table):
             raise InputError(
                 f"bits = {self.bits} and device = {self.device.name} both say how weights are"
                 " stored: keep one"
+            )
+        if self.reference == "symmetry" and not self.device.law.balanced:
+            raise InputError(
+                f'reference = "symmetry" is for a device whose steps up and down are alike at some'
+                f' weight, which model = "{self.device.model}" has not: set reference = "none"'
             )
         if 0 < self.refresh_s < 1e-6:
             raise InputError(

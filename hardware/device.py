@@ -12,12 +12,8 @@ A pulse in direction d = +-1, in units of the device's range, xi standard normal
 
     w := clip(w + d (dw_d f_d(w) + std xi), b_min, b_max), std = noise + c2c_offset + c2c_slope |w|
     noise = c2c dw_d |f_d(w)| multiplicative, c2c dw_d additive
-    constant-step        f = 1
-    linear-step          f_up = 1 - gamma_up w / w_max,   f_down = 1 - gamma_down w / w_min
-    soft-bounds          f_up = 1 - w / b_max,            f_down = 1 - w / b_min
-    exponential-step     f_d = max(0, 1 - A_d exp(d gamma_d z)),   z = 2 a w / (b_max - b_min) + b
-    one-sided-pair w = g_plus - g_minus; up pulses raise g_plus, down pulses g_minus, each by
-    exponential-step from 0
+
+with f_d that of the law of the device (`hardware.device_laws`).
 
 Of cell i: `dw_d = dw_min (1 + dw_min_dtod xi_i + d beta_i)`, `beta_i = up_down + up_down_dtod
 xi_i`, `b_max = w_max (1 + w_max_dtod xi_i)`, b_min likewise, `gamma_d + gamma_d_dtod xi_i` of a
@@ -26,7 +22,7 @@ linear step, all without regard to their sign (so that the mean of b with a stan
 the median, and the mean exp(dw_min_dtod^2/2) times as large.
 
 Sources: Gokmen & Vlasov 2016 (constant step, variation); Gong et al. 2018; Rasch et al. 2021 (the
-models in this form, IBM Analog Hardware Acceleration Kit); Nandakumar et al. 2020 (phase-change
+laws in this form, IBM Analog Hardware Acceleration Kit); Nandakumar et al. 2020 (phase-change
 memory).
 """
 
@@ -36,10 +32,9 @@ import numpy as np
 
 from hardware.cells import Cells, as_seconds, as_seed
 from hardware.cells import fabricate as fabricate
-from hardware.device_params import MODELS
 from hardware.device_params import load_device as load_device
-from hardware.device_tables import ExponentialParams, PairParams
-from hardware.pulse_kernel import give_pulses
+from hardware.device_tables import PairParams
+from hardware.pulse_kernel import pulse_kernel, symmetry_kernel
 from perturb.checks import integer
 from perturb.errors import InputError
 from perturb.trial.random import PROGRAM, READ, ROUNDING, WRITE, uniforms_at
@@ -88,7 +83,7 @@ def initial(cells: Cells, w: Array, seed: int, update: int = 0) -> Array:
         return w.copy()
     if params.model == "digital":
         return _digital(cells, w, np.zeros(cells.n))
-    sides = [np.maximum(w, 0), np.maximum(-w, 0)] if params.model == "one-sided-pair" else [w]
+    sides = [np.maximum(w, 0), np.maximum(-w, 0)] if params.law.paired else [w]
     low, high = cells.limits
     hidden = np.array([np.clip(g, low[row], high[row]) for row, g in enumerate(sides)])
     if params.programming:
@@ -153,26 +148,15 @@ def pulse(
         return _digital(cells, hidden, counts)
     assert params.step
     low, high = cells.limits
-    exponential = params.exponential or ExponentialParams(a=0.0, A_up=0.0, gamma_up=0.0)
     rows = np.atleast_2d(hidden).copy()
-    give_pulses(
-        MODELS[params.model].law,
+    pulse_kernel(params.law.step, params.law.paired)(
         rows,
         counts,
         cells.dw_up,
         cells.dw_down,
         low,
         high,
-        cells.slope_up,
-        cells.slope_down,
-        (
-            exponential.a,
-            exponential.b,
-            exponential.A_up,
-            exponential.A_down,
-            exponential.gamma_up,
-            exponential.gamma_down,
-        ),
+        cells.law,
         (params.step.c2c, params.range * params.step.c2c_offset, params.step.c2c_slope),
         params.step.c2c_kind == "additive",
         as_seed(seed),
@@ -275,7 +259,7 @@ def write_cells(
     counts = np.minimum(np.floor(np.abs(change) / params.dw_min + offset), most)
     pulses = (np.sign(change) * counts).astype(np.int64)
     hidden = pulse(cells, hidden, pulses, seed, update)
-    if params.model != "one-sided-pair":
+    if not params.law.paired:
         return hidden, pulses != 0
     passed = _passed(cells, hidden)
     return refresh(cells, hidden, seed, update), np.array([pulses > 0, pulses < 0]) | passed
@@ -306,7 +290,7 @@ def refresh(cells: Cells, hidden: Array, seed: int, update: int) -> Array:
     Due is a pair of which one side has passed pair.refresh_at of its bound, and the other is not
     below pair.other_at of its bound. The difference is read without noise.
     """
-    if cells.params.model != "one-sided-pair":
+    if not cells.params.law.paired:
         raise InputError(
             f'model = "{cells.params.model}" has nothing to refresh: only a one-sided-pair has'
         )
@@ -368,7 +352,7 @@ def apparent(
     params = cells.params
     hidden = cells.checked("hidden", hidden, cells.shape)
     rows = np.atleast_2d(hidden)
-    w = rows[0] - rows[1] if params.model == "one-sided-pair" else rows[0].copy()
+    w = rows[0] - rows[1] if params.law.paired else rows[0].copy()
     if params.noise and params.noise.write:
         w += params.range * params.noise.write * cells.normals(WRITE, seed, update, 0)
     if params.flicker and params.flicker.q:
@@ -439,6 +423,53 @@ def age(
         )
         rows = rows * stretch ** -np.maximum(mean + std * cells.nu_xi[: len(rows)], 0.0)
     return cells.with_stuck(rows.reshape(cells.shape))
+
+
+def symmetry_points(cells: Cells) -> Array:
+    """Where steps up and down of each cell are equal in size: what pulses up and down in turn take
+    it to.
+
+    Parameters
+    ----------
+    cells : Cells
+
+    Returns
+    -------
+    array (n,)
+        Hidden weights; a bound, where steps of one direction are larger everywhere.
+
+    Raises
+    ------
+    InputError
+        For a device whose steps do not depend on the weight, or a pair, whose cells only go up.
+
+    Notes
+    -----
+    dw_up f_up(w) = dw_down f_down(w), without the noise of pulses, which has no mean but where a
+    bound cuts it.
+
+    References
+    ----------
+    Gokmen and Haensch (2020).
+
+    Examples
+    --------
+    >>> from hardware.device import fabricate, load_device, symmetry_points
+    >>> points = symmetry_points(fabricate(load_device("reram-gong2018"), n=1000, die=1))
+    >>> bool(points.mean() < -0.1)
+    True
+    """
+    law = cells.params.law
+    if not law.balanced:
+        raise InputError(
+            f'model = "{law.model}" has no symmetry point: its steps up and down do not become'
+            " alike at any weight"
+        )
+    points = np.empty(cells.n)
+    symmetry_kernel(law.step)(
+        cells.dw_up, cells.dw_down, cells.b_min, cells.b_max, cells.law, points
+    )
+    return points
 
 
 def _digital(cells: Cells, w: Array, levels: Array) -> Array:

@@ -4,10 +4,10 @@ import math
 import os
 from functools import lru_cache
 from importlib.resources import files
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 from scipy.special import erf
 
 from hardware.config import (
@@ -19,47 +19,49 @@ from hardware.config import (
     toml_names,
     validated,
 )
+from hardware.device_laws import LAWS, Law
 from hardware.device_tables import (
     BoundsParams,
     CorruptParams,
     DriftParams,
-    ExponentialParams,
     FlickerParams,
     LeakParams,
-    LinearParams,
     NoiseParams,
     PairParams,
     ProgrammingParams,
     StepParams,
 )
-from hardware.pulse_kernel import EXPONENTIAL, LINEAR, NO_PULSES, PAIR
 from perturb.errors import InputError
 
-PULSED = ("step", "bounds", "noise", "programming", "flicker", "leak", "drift", "corrupt")
+
+class _Stepping(Table):
+    name: Name = Field("ideal", description="what reports call the device")
+    description: str = Field("", description="one line")
+    source: str = Field("assumed", description="where the figures come from")
+    model: Annotated[str, Among(LAWS)] = Field("ideal", description="how it takes pulses")
+    range: Positive = Field(
+        1.0,
+        le=1e6,
+        description="weight of the network that is one range unit of the device; 1 = the same",
+    )
+    bits: int | None = Field(
+        None,
+        ge=1,
+        le=24,
+        description="digital: bits stored, 2^bits levels from w_min to below w_max",
+    )
+    step: StepParams | None = None
+    bounds: BoundsParams | None = None
 
 
-class Model(NamedTuple):
-    """How a device takes pulses: tables that it needs, others that it may have, and the law of
-    `hardware.pulse_kernel`.
-    """
-
-    needs: tuple[str, ...]
-    may_have: tuple[str, ...]
-    law: int = NO_PULSES
+if TYPE_CHECKING:
+    _WithLaws = _Stepping
+else:  # made of the laws that there are, which a type checker cannot follow
+    _tables = {law.key: (law.Params | None, None) for law in LAWS.values() if law.Params}
+    _WithLaws = create_model("_WithLaws", __base__=_Stepping, **_tables)
 
 
-MODELS = {
-    "ideal": Model((), ()),
-    "digital": Model(("bits",), ("bounds", "corrupt")),
-    "constant-step": Model(("step",), PULSED, LINEAR),
-    "linear-step": Model(("step", "linear"), PULSED, LINEAR),
-    "soft-bounds": Model(("step",), PULSED, LINEAR),
-    "exponential-step": Model(("step", "exponential"), PULSED, EXPONENTIAL),
-    "one-sided-pair": Model(("step", "exponential"), ("pair", *PULSED), PAIR),
-}
-
-
-class DeviceParams(Table):
+class DeviceParams(_WithLaws):
     """A device that stores a weight: its model and the tables of it, immutable.
 
     Attributes
@@ -67,13 +69,15 @@ class DeviceParams(Table):
     name, description, source : str
         What reports call it, one line, and where the figures come from.
     model : str
-        How it takes pulses: a key of `MODELS`, which says what tables belong to it.
+        How it takes pulses: the name of a law in `LAWS`, which says what tables belong to it.
     range : float
         Weight of the network that is one range unit of the device.
     bits : int or None
         Of a digital device: 2^bits levels from w_min to below w_max.
-    step, bounds, linear, exponential, pair : Table or None
-        Pulses: mean change and its noise, what a cell can hold, and the form of f.
+    step, bounds, pair : Table or None
+        Pulses: mean change and its noise, what a cell can hold, when a pair is refreshed.
+    linear, exponential, ... : Table or None
+        The form of f: a table for each law of `hardware.device_laws` that has parameters.
     noise, programming, flicker : Table or None
         Noise of writing, of programming to a wanted conductance, and of reading.
     leak, drift, corrupt : Table or None
@@ -100,25 +104,6 @@ class DeviceParams(Table):
     ('constant-step', 1250)
     """
 
-    name: Name = Field("ideal", description="what reports call the device")
-    description: str = Field("", description="one line")
-    source: str = Field("assumed", description="where the figures come from")
-    model: Annotated[str, Among(MODELS)] = Field("ideal", description="how it takes pulses")
-    range: Positive = Field(
-        1.0,
-        le=1e6,
-        description="weight of the network that is one range unit of the device; 1 = the same",
-    )
-    bits: int | None = Field(
-        None,
-        ge=1,
-        le=24,
-        description="digital: bits stored, 2^bits levels from w_min to below w_max",
-    )
-    step: StepParams | None = None
-    bounds: BoundsParams | None = None
-    linear: LinearParams | None = None
-    exponential: ExponentialParams | None = None
     pair: PairParams | None = None
     noise: NoiseParams | None = None
     programming: ProgrammingParams | None = None
@@ -129,7 +114,9 @@ class DeviceParams(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "DeviceParams":
-        needed, possible, _ = MODELS[self.model]
+        law = self.law
+        own = (law.key,) if law.key else ()
+        needed = (*law.needs, *own)
         for key in needed:
             if getattr(self, key) is None:
                 raise InputError(f'{key} is missing: model = "{self.model}" needs it')
@@ -137,15 +124,15 @@ class DeviceParams(Table):
             "bits",
             *(k for k in type(self).model_fields if isinstance(getattr(self, k), Table)),
         ):
-            if getattr(self, key) is not None and key not in (*needed, *possible):
+            if getattr(self, key) is not None and key not in (*needed, *law.may_have):
                 raise InputError(f'{key} does not go with model = "{self.model}": remove it')
         bounds = self.limits
-        if self.model == "one-sided-pair" and bounds.w_min != 0:
+        if law.paired and bounds.w_min != 0:
             raise InputError(
-                f'bounds.w_min = {bounds.w_min:g} must be 0 for model = "one-sided-pair": its sides'
+                f'bounds.w_min = {bounds.w_min:g} must be 0 for model = "{self.model}": its sides'
                 " start at 0"
             )
-        if self.model != "one-sided-pair" and bounds.w_min == 0:
+        if not law.paired and bounds.w_min == 0:
             raise InputError(
                 f'bounds.w_min = 0 must be < 0 for model = "{self.model}": a weight has both signs'
             )
@@ -157,6 +144,27 @@ class DeviceParams(Table):
         return self
 
     @property
+    def law(self) -> type[Law]:
+        """How it takes pulses.
+
+        Returns
+        -------
+        type[Law]
+        """
+        return LAWS[self.model]
+
+    @property
+    def law_table(self) -> Any:
+        """The parameters of the law.
+
+        Returns
+        -------
+        Table or None
+            The table of the file that is the law's own, if it has one.
+        """
+        return getattr(self, self.law.key) if self.law.key else None
+
+    @property
     def limits(self) -> BoundsParams:
         """The bounds in range units: those of the table [bounds], else -1..1; of a pair 0..1.
 
@@ -164,7 +172,7 @@ class DeviceParams(Table):
         -------
         BoundsParams
         """
-        return self.bounds or BoundsParams(w_min=0.0 if self.model == "one-sided-pair" else -1.0)
+        return self.bounds or BoundsParams(w_min=0.0 if self.law.paired else -1.0)
 
     @property
     def dw_min(self) -> float:
@@ -185,7 +193,7 @@ class DeviceParams(Table):
         if self.step is None:
             return 0.0
         step = self.step
-        directions = (1.0,) if self.model == "one-sided-pair" else (1.0, -1.0)
+        directions = (1.0,) if self.law.paired else (1.0, -1.0)
         lognormal = step.dw_min_distribution == "lognormal"
         return (
             self.range

@@ -124,56 +124,6 @@ class BoundsParams(Plausible):
     )
 
 
-class LinearParams(Plausible):
-    """[linear] of a linear-step device."""
-
-    gamma_up: NonNegative = Field(
-        0.0,
-        le=10,
-        description="share of the step up that is lost at w = w_max; 0 = constant, 1 = soft bound",
-    )
-    gamma_down: NonNegative = Field(
-        0.0, le=10, description="share of the step down that is lost at w = w_min; 0 = constant"
-    )
-    gamma_up_dtod: NonNegative = Field(
-        0.0,
-        le=10,
-        description=(
-            "standard deviation of gamma_up over cells, not relative to it; 0 = all cells alike"
-        ),
-    )
-    gamma_down_dtod: NonNegative = Field(
-        0.0, le=10, description="the same of gamma_down; 0 = all cells alike"
-    )
-
-
-class ExponentialParams(Table):
-    """[exponential] of an exponential-step device or a one-sided pair: f_d = max(0, 1 - A_d
-    exp(d gamma_d z)).
-    """
-
-    a: float = Field(
-        ge=-100,
-        le=100,
-        description="slope in z = 2 a w / (b_max - b_min) + b; 0 = f does not depend on w",
-    )
-    b: float = Field(0.0, ge=-100, le=100, description="offset in z; 0 = none")
-    A_up: float = Field(
-        ge=-1e6,
-        le=1e6,
-        description="weight of the exponential in steps up; 0 = constant step, negative = larger",
-    )
-    A_down: float = Field(
-        0.0, ge=-1e6, le=1e6, description="the same in steps down; unused by a pair"
-    )
-    gamma_up: NonNegative = Field(
-        le=100, description="exponent of steps up; 0 = f does not depend on w"
-    )
-    gamma_down: NonNegative = Field(
-        0.0, le=100, description="exponent of steps down; unused by a pair"
-    )
-
-
 class PairParams(Table):
     """[pair] of a one-sided pair."""
 

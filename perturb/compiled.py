@@ -12,6 +12,7 @@ import pickle
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from types import CodeType
 from typing import Any
 from uuid import uuid4
 
@@ -80,11 +81,27 @@ class _Cache(FunctionCache):
             self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
         )
 
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """As Numba's, but of the code of the kernels that this one is made around: Numba takes them
+        for others in every process.
+        """
+        around = [cell.cell_contents for cell in self._py_func.__closure__ or ()]
+        parts = [self._py_func.__code__, *(getattr(each, "py_func", each) for each in around)]
+        written = repr([_written(getattr(part, "__code__", part)) for part in parts])
+        return sig, codegen.magic_tuple(), hashlib.sha256(written.encode()).hexdigest()
+
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
         except OSError as error:  # the folder itself
             _say(Path(self._cache_path), f"cannot be written ({error.strerror})")
+
+
+def _written(part: Any) -> Any:
+    """What code does, without where it stands."""
+    if not isinstance(part, CodeType):
+        return part
+    return part.co_code, part.co_names, [_written(each) for each in part.co_consts]
 
 
 _said: set[str] = set()

@@ -4,6 +4,7 @@ description of Philox.
 
 import hashlib
 from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -275,6 +276,40 @@ def cell(device, die, i):
     )
 
 
+def law(device, die, i, x, d, low, high):
+    """f_d(x) of cell i, from the published formulas; of other laws, what their `step` says."""
+
+    def spread(table, name, quantity):
+        of_cell = normal(die, 16, 0, quantity, i)
+        return abs(getattr(table, name) + getattr(table, f"{name}_dtod") * of_cell)
+
+    if device.model == "constant-step":
+        return 1
+    if device.model == "soft-bounds":
+        return 1 - x / (high if d > 0 else low)
+    if device.model == "linear-step":
+        if d > 0:
+            mean = device.range * device.limits.w_max
+            return 1 - spread(device.linear, "gamma_up", 8) / mean * x
+        mean = device.range * device.limits.w_min
+        return 1 - spread(device.linear, "gamma_down", 10) / mean * x
+    if device.model == "power-step":
+        omega = (high - x) / (high - low)
+        if d > 0:
+            return omega ** spread(device.power, "gamma_up", 8)
+        return (1 - omega) ** spread(device.power, "gamma_down", 10)
+    if device.model == "piecewise-step":
+        table = device.piecewise.up if d > 0 else device.piecewise.down
+        return np.interp(x, np.linspace(low, high, len(table)), table)
+    if device.exponential:
+        e = device.exponential
+        z = 2 * e.a * x / (high - low) + e.b
+        A, gamma = (e.A_up, e.gamma_up) if d > 0 else (e.A_down, e.gamma_down)
+        return max(0, 1 - A * np.exp(d * gamma * z))
+    own = SimpleNamespace(**device.law.numbers(dict(device.law_table or {}), None))
+    return device.law.step(x, float(d), own, low, high)
+
+
 def device_pulse(device, die, i, w, d, seed, update, number):
     """The weight of cell i after one pulse; w is (g_plus, g_minus) for a pair."""
     dw_up, dw_down, b_max, b_min = cell(device, die, i)
@@ -284,24 +319,7 @@ def device_pulse(device, die, i, w, d, seed, update, number):
         sign = 1
     else:
         x, dw, low, high, sign = w, dw_up if d > 0 else dw_down, b_min, b_max, d
-    if device.model == "constant-step":
-        f = 1
-    elif device.model == "soft-bounds":
-        f = 1 - x / b_max if d > 0 else 1 - x / b_min
-    elif device.model == "linear-step":
-        linear, r = device.linear, device.range
-        gamma_up = -abs(linear.gamma_up + linear.gamma_up_dtod * normal(die, 16, 0, 8, i)) / (
-            r * device.limits.w_max
-        )
-        gamma_down = -abs(
-            linear.gamma_down + linear.gamma_down_dtod * normal(die, 16, 0, 10, i)
-        ) / (r * device.limits.w_min)
-        f = 1 + (gamma_up if d > 0 else gamma_down) * x
-    else:
-        e = device.exponential
-        z = 2 * e.a * x / (high - low) + e.b
-        A, gamma = (e.A_up, e.gamma_up) if sign > 0 else (e.A_down, e.gamma_down)
-        f = max(0, 1 - A * np.exp(sign * gamma * z))
+    f = law(device, die, i, x, sign, low, high)
     step, xi, share = (
         device.step,
         normal(seed, 17, update, number, i),

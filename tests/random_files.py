@@ -338,6 +338,12 @@ def devices(mistakes=True):
                 "step": {"dw_min": 0.01},
                 "exponential": {"a": 0.2, "A_up": 0.1, "gamma_up": 1.0},
             },
+            {"model": "power-step", "step": {"dw_min": 0.01}, "power": {"gamma_up": 2.0}},
+            {
+                "model": "piecewise-step",
+                "step": {"dw_min": 0.01},
+                "piecewise": {"up": [1.0, 0.5], "down": [0.5, 1.0, 1.5]},
+            },
             {
                 "model": "one-sided-pair",
                 "step": {"dw_min": 0.01},

@@ -14,8 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.config import validated
-from hardware.device import age, apparent, fabricate, initial, pulse, refresh, write
-from hardware.device_params import MODELS, DeviceParams, device_names, load_device
+from hardware.device import (
+    age,
+    apparent,
+    fabricate,
+    initial,
+    pulse,
+    refresh,
+    symmetry_points,
+    write,
+)
+from hardware.device_laws import LAWS
+from hardware.device_params import DeviceParams, device_names, load_device
 from perturb import InputError
 
 PULSED = [name for name in device_names() if load_device(name).step]
@@ -35,8 +45,12 @@ def device(model, **tables):
             "gamma_up": 3.0,
             "gamma_down": 2.0,
         },
+        "power": {"gamma_up": 1.5, "gamma_down": 0.7},
+        "piecewise": {"up": [1.5, 1.0, 0.2], "down": [0.1, 0.9, 1.0, 1.4]},
     }
-    data = {"model": model, **{key: needed[key] for key in MODELS[model].needs}}
+    law = LAWS[model]
+    keys = [*law.needs, *filter(None, [law.key])]
+    data = {"model": model, **{key: needed[key] for key in keys}}
     for key, value in tables.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     return validated(DeviceParams, data, "test")
@@ -61,9 +75,24 @@ def closed(params, w, d, n):
 # ---- the pulse, against its formulas
 
 
-@pytest.mark.parametrize("name", PULSED)
+SPREADS = {
+    "step": {"dw_min_dtod": 0.2, "up_down": 0.1, "up_down_dtod": 0.05, "c2c": 0.5},
+    "bounds": {"w_max": 1.2, "w_min": -0.8, "w_max_dtod": 0.2, "w_min_dtod": 0.3},
+    "range": 2.0,
+}
+OTHERS = {
+    "power": device("power-step", **SPREADS, power={"gamma_up_dtod": 0.3, "gamma_down_dtod": 0.2}),
+    "piecewise": device("piecewise-step", **SPREADS),
+}
+
+
+def named(name):
+    return OTHERS.get(name) or load_device(name)
+
+
+@pytest.mark.parametrize("name", [*PULSED, *OTHERS])
 def test_every_device_takes_pulses_as_its_formula_says(name):
-    params = changed(load_device(name), corrupt=None, programming=None)
+    params = changed(named(name), corrupt=None, programming=None)
     n, die, seed = 7, 5, 9
     cells = fabricate(params, n, die)
     start = initial(cells, np.linspace(-0.4, 0.5, n), seed=0)
@@ -115,6 +144,108 @@ def test_exponential_steps_tend_to_the_solution_of_their_differential_equation(d
     np.testing.assert_allclose(
         [errors[0] / errors[1], errors[1] / errors[2]], 2, rtol=0.1
     )  # a step's order is one
+
+
+@pytest.mark.parametrize("d", [1, -1])
+def test_power_steps_are_constant_steps_or_soft_bounds_at_exponents_of_0_or_1(d):
+    bounds, w = {"w_max": 1.5, "w_min": -0.5}, np.linspace(-0.4, 1.2, 9)
+
+    def after(model, dw, **tables):
+        cells = fabricate(device(model, bounds=bounds, step={"dw_min": dw}, **tables), 9, die=0)
+        return pulse(cells, w, 20 * d, 0, 0)
+
+    def power(gamma):
+        return after("power-step", 0.01, power={"gamma_up": gamma, "gamma_down": gamma})
+
+    of_range = 0.01 * (1.5 if d > 0 else 0.5) / 2  # where w = 0 lies in the range
+    np.testing.assert_allclose(power(1.0), after("soft-bounds", of_range), rtol=1e-12)
+    np.testing.assert_allclose(power(0.0), after("constant-step", 0.01), rtol=1e-12)
+    assert np.abs(power(2.0) - power(1.0)).max() > 0.01
+
+
+def test_power_steps_tend_to_the_solution_of_their_differential_equation():
+    # omega = (1 - w)/2 shrinks by (dw/2) omega^3 per pulse: omega^-2 grows by dw n
+    errors = []
+    for finer in (1, 2, 4):
+        dw, n = 0.02 / finer, 100 * finer
+        params = device("power-step", step={"dw_min": dw}, power={"gamma_up": 3.0})
+        w = np.linspace(-0.8, 0.5, 5)
+        x = ((1 - w) / 2) ** -2 + dw * n
+        errors.append(np.abs(pulse(fabricate(params, 5, 0), w, n, 0, 0) - (1 - 2 * x**-0.5)).max())
+    np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 2, rtol=0.1)
+
+
+def test_a_table_of_steps_is_read_along_straight_lines_and_holds_the_laws_that_are_straight():
+    up, w = [0.5, 2.0, 1.0], np.array([-1.0, -0.5, 0.0, 0.25, 0.9])
+    params = device("piecewise-step", piecewise={"up": up, "down": [0.1, 0.3]})
+    cells = fabricate(params, 5, die=0)
+    np.testing.assert_allclose(
+        pulse(cells, w, 1, 0, 0) - w, 0.01 * np.array([0.5, 1.25, 2.0, 1.75, 1.1]), rtol=1e-12
+    )
+    soft = fabricate(device("soft-bounds"), 5, die=0)
+    table = fabricate(device("piecewise-step", piecewise={"up": [2, 0], "down": [0, 1, 2]}), 5, 0)
+    for d in (1, -1):
+        np.testing.assert_allclose(
+            pulse(table, w, 30 * d, 0, 0), pulse(soft, w, 30 * d, 0, 0), rtol=1e-12
+        )
+
+
+# ---- symmetry points
+
+
+@pytest.mark.parametrize(
+    "name", ["linear-step", "soft-bounds", "exponential-step", "power-step", "piecewise-step"]
+)
+def test_pulses_up_and_down_in_turn_lead_to_the_symmetry_point(name):
+    tables = {"step": {"dw_min": 0.004, "up_down": 0.15, "c2c": 1.0}, "bounds": {"w_max": 1.3}}
+    params = device(name, **tables)
+    point = symmetry_points(fabricate(params, 1, die=0))[0]
+    assert abs(point) > 0.01
+    cells = fabricate(params, 4000, die=0)
+    w = np.full(4000, point)
+    for update in range(40):
+        w = pulse(cells, w, 1 if update % 2 else -1, seed=1, update=update)
+    # a pair of pulses leaves the mean but for a term of dw^2: 20 of them
+    assert abs(w.mean() - point) < 5 * w.std() / np.sqrt(w.size) + 20 * 0.004**2
+    off = np.full(4000, point + 0.2)  # and a weight elsewhere moves towards it
+    for update in range(40):
+        off = pulse(cells, off, 1 if update % 2 else -1, seed=1, update=update)
+    assert point + 0.2 - off.mean() > 5 * off.std() / np.sqrt(off.size)
+    quiet = changed(params, step=params.step.model_copy(update={"c2c": 0.0}))
+    cell, w = fabricate(quiet, 1, 0), [np.zeros(1)]
+    for update in range(6000):
+        w.append(pulse(cell, w[-1], 1 if update % 2 else -1, 0, update))
+    assert np.mean(w[-2:]) == pytest.approx(point, abs=0.004)  # half a step either way
+
+
+def test_the_symmetry_point_of_every_cell_is_where_its_steps_are_equal():
+    for params in (*OTHERS.values(), load_device("ecram-tang2018"), load_device("reram-gong2018")):
+        quiet = changed(params, step=params.step.model_copy(update={"c2c": 0.0}), noise=None)
+        cells = fabricate(quiet, 200, die=2)
+        point = symmetry_points(cells)
+        inside = (point < 0.95 * cells.b_max) & (point > 0.95 * cells.b_min)
+        steps = [pulse(cells, point, d, 0, 0) - point for d in (1, -1)]
+        assert inside.mean() > 0.7
+        np.testing.assert_allclose(steps[0][inside], -steps[1][inside], rtol=1e-9)
+        # in the other cells one direction is the larger one everywhere
+        larger = np.where(point > 0, steps[0] >= 0, steps[1] <= 0)
+        assert larger.all()
+    # soft bounds: dw_up (1 - w/b_max) = dw_down (1 - w/b_min)
+    cells = fabricate(load_device("reram-soft-bounds"), 50, die=0)
+    up, down = cells.dw_up, cells.dw_down
+    expected = (up - down) / (up / cells.b_max - down / cells.b_min)
+    np.testing.assert_allclose(symmetry_points(cells), expected, rtol=1e-9, atol=1e-12)
+    for model in ("constant-step", "one-sided-pair", "ideal", "digital"):
+        with pytest.raises(InputError, match="has no symmetry point"):
+            symmetry_points(fabricate(load_device(MADE[model]), 2, 0))
+
+
+MADE = {
+    "constant-step": "idealized",
+    "one-sided-pair": "pcm-nandakumar2020",
+    "ideal": "ideal",
+    "digital": "digital8",
+}
 
 
 def test_a_pair_is_two_one_sided_devices():
@@ -190,9 +321,9 @@ def test_noise_of_pulses_is_independent_of_pulse_cell_update_and_seed():
     np.testing.assert_allclose(xi(0, 0, 0), reference)
 
 
-@pytest.mark.parametrize("name", [name for name in device_names() if name != "ideal"])
+@pytest.mark.parametrize("name", [name for name in [*device_names(), *OTHERS] if name != "ideal"])
 def test_pulses_one_by_one_are_the_pulses_at_once_and_a_slice_is_the_slice_of_the_whole(name):
-    params = load_device(name)
+    params = named(name)
     n, pulses = 23, np.arange(23) % 7 - 3
     cells, w = fabricate(params, n, 3), np.linspace(-0.5, 0.5, n)
     hidden = initial(cells, w, seed=1)
@@ -237,7 +368,7 @@ def test_spreads_from_cell_to_cell_are_as_stated_and_dies_are_independent():
         "beta": ((up - down) / 2, 0.1, 0.05),
         "b_max": (cells.b_max, 1.5, 0.075),
         "b_min": (cells.b_min, -1, 0.2),
-        "gamma": (cells.slope_up * 1.5, 0.3, 0.03),
+        "gamma": (cells.law["slope_up"] * 1.5, 0.3, 0.03),
         "lifetime": (cells.lifetime_s, 3.0, 0.3),
     }
     for name, (values, mean, std) in measured.items():
@@ -249,7 +380,7 @@ def test_spreads_from_cell_to_cell_are_as_stated_and_dies_are_independent():
         other.dw_down,
         other.b_max,
         other.b_min,
-        other.slope_up,
+        other.law["slope_up"],
         other.lifetime_s,
     ]
     correlation = np.corrcoef(fields) - np.eye(12)
@@ -398,9 +529,9 @@ def test_an_ideal_weight_takes_and_keeps_every_change():
         pulse(cells, hidden, 1, 0, 0)
 
 
-@pytest.mark.parametrize("name", PULSED)
+@pytest.mark.parametrize("name", [*PULSED, *OTHERS])
 def test_a_weight_never_leaves_its_bounds_and_range_scales_everything(name):
-    params, large = (changed(load_device(name), corrupt=None, range=r) for r in (1.0, 8.0))
+    params, large = (changed(named(name), corrupt=None, range=r) for r in (1.0, 8.0))
     cells, scaled = fabricate(params, 50, 0), fabricate(large, 50, 0)
     hidden, bigger = initial(cells, np.zeros(50), 0), initial(scaled, np.zeros(50), 0)
     for update, change in enumerate((3.0, -6.0, 0.3)):
@@ -606,8 +737,8 @@ def test_slopes_spread_by_as_much_as_in_the_program_and_not_by_that_share_of_the
     params, n = load_device(name), 20_000
     cells = fabricate(params, n, die=2)
     for slope, gamma, end in (
-        (cells.slope_up, up, params.bounds.w_max),
-        (cells.slope_down, down, params.bounds.w_min),
+        (cells.law["slope_up"], up, params.bounds.w_max),
+        (cells.law["slope_down"], down, params.bounds.w_min),
     ):
         theirs = np.abs(gamma + spread * np.random.default_rng(0).standard_normal(n))
         assert apart(slope * end, theirs) < 5
@@ -696,6 +827,16 @@ def test_shipped_devices_load_name_their_source_and_comment_every_figure(name):
         ({"model": "linear-step"}, 'linear is missing: model = "linear-step" needs it'),
         ({"model": "soft"}, "model"),
         (
+            {"model": "piecewise-step", "piecewise": {"up": [1.0], "down": [1.0, 1.0]}},
+            "piecewise.up = [1.0] must have at least 2 entries",
+        ),
+        (
+            {"model": "piecewise-step", "piecewise": {"up": [1.0] * 64, "down": [1.0, 1.0]}},
+            "piecewise.up = ",
+        ),
+        ({"model": "power-step"}, 'power is missing: model = "power-step" needs it'),
+        ({"power": {}}, 'power does not go with model = "soft-bounds": remove it'),
+        (
             {
                 "model": "one-sided-pair",
                 "exponential": {"a": 1, "A_up": 1, "gamma_up": 1},
@@ -774,7 +915,7 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from([0.05, 0.5, *MODELS])
+    | st.sampled_from([0.05, 0.5, *LAWS])
 )
 values = st.recursive(
     scalars,
@@ -795,9 +936,7 @@ KEYS = [
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(MODELS))
-)
+@given(st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(LAWS)))
 def test_any_device_is_taken_and_works_or_is_refused_in_one_line(changes, model):
     data = device(model).model_dump(exclude_none=True)
     for key, value in changes:

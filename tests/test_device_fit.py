@@ -126,7 +126,7 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
             A, gamma = (e.A_up, e.gamma_up) if up else (e.A_down, -e.gamma_down)
             f = np.maximum(0, 1 - A * np.exp(gamma * (2 * e.a * w / width + e.b)))
         else:
-            f = 1 - (cells.slope_up if up else cells.slope_down) * w
+            f = 1 - (cells.law["slope_up"] if up else cells.law["slope_down"]) * w
         steps = row["direction"] * (cells.dw_up if up else cells.dw_down) * f
         # soft bounds differ from cell to cell, and one shape for all is not the mean of theirs:
         # half of the spread for that
@@ -137,7 +137,10 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [model for model in CANDIDATES if model != "one-sided-pair"])
 def test_the_model_that_made_the_data_is_chosen(model, tmp_path):
-    shape = {"linear-step": {"linear": {"gamma_up": 0.2, "gamma_down": 0.4}}}.get(model, {})
+    shape = {
+        "linear-step": {"linear": {"gamma_up": 0.2, "gamma_down": 0.4}},
+        "power-step": {"power": {"gamma_up": 2.0, "gamma_down": 0.5}},
+    }.get(model, {})
     params = device(
         model, step={"c2c": 0.3, "up_down": 0.1, "dw_min_dtod": 0.1, "dw_min": 0.02}, **shape
     )
@@ -191,6 +194,49 @@ def test_noise_of_pulses_and_of_readings_are_told_apart(c2c, write_noise, tmp_pa
     z = (fit.readings["residual"] / fit.readings["expected"]).dropna()
     assert abs(z.std() - 1) < 5 / np.sqrt(2 * z.size) + 0.01 and abs(z.mean()) < 5 / np.sqrt(z.size)
     assert abs(np.corrcoef(z[1:], z[:-1])[0, 1]) < 5 / np.sqrt(z.size)
+
+
+def test_exponents_of_power_steps_come_back_with_the_bounds_where_steps_vanish(tmp_path):
+    shape = {"power": {"gamma_up": 1.7, "gamma_down": 0.8}, "bounds": {"w_max": 1.2}}
+    step = {"dw_min": 0.02, "c2c": 0.3, "up_down": 0.1}
+    params = device("power-step", step=step, noise={"write": 0.01}, **shape)
+    measure(tmp_path / "x.csv", params, 2, sweep(120))
+    fit = fit_device(tmp_path / "x.csv", model="power-step")
+    expected = {"step.dw_min": 0.02, "step.up_down": 0.1, "step.c2c": 0.3, "noise.write": 0.01}
+    expected |= {"power.gamma_up": 1.7, "power.gamma_down": 0.8}
+    assert_known(fit, expected | {"bounds.w_max": 1.2, "bounds.w_min": -1.0})
+    values = found(fit)
+    assert values["power.gamma_down"][1] < 0.1  # soft bounds, an exponent of 1, are no alternative
+    assert load_text(fit.text, tmp_path) == fit.device
+
+
+def test_a_table_of_steps_is_filled_from_measured_pulses(tmp_path):
+    up, down = [1.6, 1.3, 1.0, 0.6, 0.3], [0.2, 0.7, 1.0, 1.2, 1.9]
+    step = {"dw_min": 0.01, "c2c": 0.3, "up_down": 0.1}
+    params = device(
+        "piecewise-step", step=step, noise={"write": 0.01}, piecewise={"up": up, "down": down}
+    )
+    # short of where cells end
+    measure(tmp_path / "x.csv", params, 2, [(1, 90), (-1, 160), (1, 170), (-1, 160)])
+    fit = fit_device(tmp_path / "x.csv", model="piecewise-step")
+    assert_known(fit, {"step.c2c": 0.3, "noise.write": 0.01})
+    far = 0
+    for row in fit.response.to_dict("records"):
+        w, d = row["weight"], row["direction"]
+        true = d * 0.01 * (1 + 0.1 * d) * np.interp(w, np.linspace(-1, 1, 5), up if d > 0 else down)
+        # nodes of the fit are at other weights: a corner between two of them is cut
+        assert abs(row["step"] - true) < 5 * row["stderr"] + 0.05 * abs(true), row
+        far += abs(row["step"] - d * 0.01) > 5 * row["stderr"]
+    assert far > 8  # of 82: constant steps would not do
+    lists = fit.device.piecewise
+    assert len(lists.up) == len(lists.down) > 2
+    assert {f"piecewise.up[{i}]" for i in range(len(lists.up))} <= set(fit.parameters["key"])
+    assert load_text(fit.text, tmp_path) == fit.device
+
+
+def load_text(text, folder):
+    (folder / "made.toml").write_text(text)
+    return load_device(folder / "made.toml")
 
 
 @pytest.mark.slow

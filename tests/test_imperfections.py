@@ -27,6 +27,10 @@ VALUES = {
     "perturbation.lfsr_per": ("tile", {"perturbation.lfsr_bits": 6}),
     "weights.bits": (5, {}),
     "weights.device": (DEVICE, {}),
+    "weights.reference_error": (
+        0.05,
+        {"weights.device": DEVICE, "weights.reference": "symmetry"},
+    ),
     "weights.read_noise": (0.01, {}),
     "weights.stuck_fraction": (0.2, {"weights.stuck_value": 0.5}),
     "weights.dead_fraction": (0.2, {}),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
-from hardware.device import age, apparent, fabricate, initial, write
+from hardware.device import age, apparent, fabricate, initial, symmetry_points, write
 from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming
 from hardware.training import DeviceWeights, OnChip, source
@@ -55,6 +55,15 @@ DRIFTING = {
 CASES = {
     "ideal": ({}, {}, True),
     "device": ({"weights.device": DEVICE}, {}, True),
+    "reference": (
+        {
+            "weights.device": {**DEVICE, "step": {**DEVICE["step"], "up_down": 0.2}},
+            "weights.reference": "symmetry",
+            "weights.reference_error": 0.1,
+        },
+        {},
+        True,
+    ),
     "bits, nearest": ({"weights.bits": 8, "weights.rounding": "nearest"}, {"eta": 1.0}, True),
     "leak, noise, momentum, averages": (
         {"error_unit.noise": 0.01, "weights.leak_tau_s": 0.01},
@@ -217,7 +226,7 @@ def test_runs_are_dies_of_their_own(xor):
 
 LATE = {"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.leak_tau_s": 0.01}
 UNDER_WAY = {
-    "device": {"weights.device": DEVICE},
+    "device": {"weights.device": DEVICE, "weights.reference": "symmetry"},
     "settling, kept baseline": {
         "perturbation.tau_ns": 150.0,
         "error_unit.baseline_every": 7,
@@ -427,6 +436,57 @@ def test_a_memory_is_its_device():
         memory.weights(0, 9), apparent(cells, memory.hidden, 5, written, 9, 0.0), rtol=0, atol=0
     )
     assert memory.writes == changed.sum() > 0
+
+
+ASYMMETRIC = {
+    "model": "soft-bounds",
+    "step": {"dw_min": 0.01, "up_down": 0.3, "up_down_dtod": 0.1, "c2c": 0.3},
+    "bounds": {"w_max": 1.2, "w_max_dtod": 0.1, "w_min_dtod": 0.1},
+}
+
+
+def test_against_a_reference_a_weight_is_its_cell_less_the_symmetry_point():
+    changes = {"weights.device": ASYMMETRIC, "weights.reference": "symmetry", "die": 3}
+    w = np.linspace(-0.3, 0.3, 500)
+    stuck = np.arange(w.size) == 7
+    plain = WeightStore(params(changes), stuck, w, seed=0)
+    points = symmetry_points(plain.cells)
+    np.testing.assert_array_equal(plain.reference, points)
+    np.testing.assert_allclose(plain.hidden, w + points)  # all within their bounds
+    np.testing.assert_allclose(plain.weights(0), np.where(stuck, 0.0, w), atol=1e-15)
+    off = WeightStore(params(changes | {"weights.reference_error": 0.1}), stuck, w, seed=9)
+    error = off.reference - points
+    np.testing.assert_allclose(off.weights(0), np.where(stuck, 0.0, w - error), atol=1e-15)
+    assert abs(error.std() / 0.1 - 1) < 5 / np.sqrt(2 * w.size)
+    assert abs(error.mean()) < 5 * 0.1 / np.sqrt(w.size)
+    again = WeightStore(params(changes | {"weights.reference_error": 0.1}), stuck, w, seed=10)
+    np.testing.assert_array_equal(off.reference, again.reference)  # of the die, not of the seed
+    other = WeightStore(
+        params(changes | {"weights.reference_error": 0.1, "die": 4}), stuck, w, seed=9
+    )
+    assert abs(np.corrcoef(other.reference - symmetry_points(other.cells), error)[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("reference, drifts", [("none", True), ("symmetry", False)])
+def test_noise_drives_weights_to_the_symmetry_point_unless_that_is_the_reference(reference, drifts):
+    changes = {"weights.device": ASYMMETRIC, "weights.reference": reference, "die": 1}
+    memory = WeightStore(params(changes), np.zeros(4000, bool), np.zeros(4000), seed=0)
+    rng = np.random.default_rng(5)
+    for update in range(60):  # changes of no mean
+        memory.add(0.03 * rng.choice([-1.0, 1.0], 4000), update, now_ns=0)
+    w = memory.weights(0)
+    stderr = w.std() / np.sqrt(w.size)
+    assert (abs(w.mean()) > 20 * stderr) == drifts
+    assert (abs(w.mean()) < 5 * stderr) != drifts
+    points = symmetry_points(memory.cells)
+    to = points if drifts else np.zeros_like(points)
+    assert abs((w - to).mean()) < abs(points.mean())  # towards the one or the other
+
+
+def test_a_reference_is_for_a_device_that_has_a_symmetry_point():
+    for device in ("ideal", "gokmen-vlasov2016", "pcm-nandakumar2020"):
+        with pytest.raises(InputError, match='has not: set reference = "none"'):
+            params({"weights.device": device, "weights.reference": "symmetry"})
 
 
 def test_weights_leak_from_their_last_write_or_refresh():

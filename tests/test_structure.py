@@ -52,6 +52,7 @@ FLOORS = {
     "hardware": [
         {"config", "pulse_kernel"},
         {"device_tables"},
+        {"device_laws"},
         {"device_params"},
         {"cells", "chip_tables"},
         {"device", "params"},

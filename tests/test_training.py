@@ -149,6 +149,11 @@ IMPERFECT = {
     "momentum": {"training.rule": "momentum", "training.eta": 0.05},
     "device": {"chip.weights.device": "reram-gong2018"},
     "leak": {"chip.weights.leak_tau_s": 0.1, "chip.weights.device": "ecram-tang2018"},
+    "reference": {
+        "chip.weights.device": "reram-gong2018",
+        "chip.weights.reference": "symmetry",
+        "chip.weights.reference_error": 0.05,
+    },
     "events": {"training.source": "event", "chip.weights.device": "ecram-tang2018"},
     "curvature": {"estimation.method": "difference", "training.rule": "diagonal"},
     "mean of the curvature": {

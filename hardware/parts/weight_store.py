@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from hardware.cells import Cells
-from hardware.device import age, apparent, fabricate, initial, write_cells
+from hardware.cells import REFERENCE, Cells
+from hardware.device import age, apparent, fabricate, initial, symmetry_points, write_cells
 from hardware.device_params import DeviceParams
 from hardware.device_tables import BoundsParams
 from hardware.params import ChipParams
 from perturb.errors import InputError
+from perturb.trial.random import FABRICATION
 
 Array = np.ndarray
 MAX_READS = 2**24  # between two writes, with different 1/f noise
@@ -20,6 +21,9 @@ class WeightStore:
     always hold weights.stuck_value. Every cell, and either side of a pair, has a clock: it leaks
     and drifts from when it was last written or refreshed, whatever is written into others. A
     refresh brings back what was last written into each.
+
+    reference (n,): what a cell is read against; with weights.reference, its symmetry point, which
+    writes take as exact, and readings with weights.reference_error.
 
     hidden, since_ns (`Cells.shape`): what each cell held when it was last written, and when that
     was.
@@ -37,6 +41,12 @@ class WeightStore:
         self.stuck = stuck
         self.seed = seed
         self.cells: Cells = fabricate(device, w.size, params.die or 0)
+        self._symmetry = np.zeros(w.size)
+        self.reference = self._symmetry
+        if cells.reference == "symmetry" and device.law.balanced:  # an ideal device has no need
+            self._symmetry = symmetry_points(self.cells)
+            off = self.cells.normals(FABRICATION, params.die or 0, 0, REFERENCE)
+            self.reference = self._symmetry + cells.reference_error * off
         self.refresh_ns = round(cells.refresh_s * 1e9)
         self._decays = bool(cells.leak_tau_s or cells.drift_exponent or device.leak or device.drift)
         self.changes = self._decays or device.flicker is not None  # between two writes
@@ -44,7 +54,7 @@ class WeightStore:
 
     def program(self, w: Array) -> None:
         """Store w (n,), at time 0."""
-        self.hidden = initial(self.cells, w, self.seed)
+        self.hidden = initial(self.cells, w + self._symmetry, self.seed)
         self.since_ns = np.zeros(self.cells.shape, dtype=np.int64)
         self.written = np.zeros(w.size, dtype=np.int64)  # number of each cell's last write
         self.writes = 0  # cells written since
@@ -80,7 +90,7 @@ class WeightStore:
 
     def _apparent(self, hidden: Array, reading: int = 0, elapsed_s: float | Array = 0.0) -> Array:
         w = apparent(self.cells, hidden, self.seed, self.written, reading % MAX_READS, elapsed_s)
-        return np.where(self.stuck, self.params.stuck_value, w)
+        return np.where(self.stuck, self.params.stuck_value, w - self.reference)
 
     def _elapsed_s(self, now_ns: int) -> Array:
         last = self.since_ns

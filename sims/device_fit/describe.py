@@ -12,11 +12,11 @@ import pandas as pd
 from hardware.config import Table, validated
 from hardware.device_params import DeviceParams
 from hardware.device_tables import NoiseParams
-from hardware.pulse_kernel import EXPONENTIAL, LINEAR
+from hardware.templates import written
 from perturb.errors import InputError, one_line
-from sims.device_fit.filter import REGULAR, E, S, X, mean_curve, steps_at
+from sims.device_fit.filter import REGULAR, E, S, X, mean_curve_of, steps_of
 from sims.device_fit.likelihood import PULSE, UNKNOWN, WRITE, Errors, Fit
-from sims.device_fit.models import soft_ends
+from sims.device_fit.models import Exponential, General, Linear
 from sims.device_fit.pulses import Measured
 
 Array = np.ndarray
@@ -98,7 +98,9 @@ class Described:
         values = of(fit.theta)
         slopes = np.empty(packed.shape)
         for j, unit in enumerate(np.eye(packed.shape[1])):
-            above, below = (of(fit.candidate.unpacked(packed + s * h * unit)) for s in (1, -1))
+            above, below = (
+                of(fit.candidate.unpacked(packed + s * h * unit, fit.data)) for s in (1, -1)
+            )
             slopes[:, j] = (above - below) / (2 * h)
         own = np.einsum("ik,ikl,il->i", slopes, self.errors.own, slopes)
         common = np.einsum("ik,ikr->ir", slopes, self.errors.common)
@@ -164,8 +166,10 @@ def described(
         tables: dict[str, Any] = {"name": name, "model": candidate.model, "source": source}
         for key, value, _ in rows:
             head, _, last = key.rpartition(".")
-            rounded = float(f"{value:.6g}") if isinstance(value, float) else value
+            if last.endswith("]"):
+                continue  # of a list, which stands as a whole
             if key != "noise.write" or value > 0:
+                rounded = _rounded(value)
                 tables.setdefault(head, {})[last] = rounded
         parts["device"] = validated(DeviceParams, tables, "fit")
     except (_Refused, InputError) as reason:
@@ -173,6 +177,12 @@ def described(
     fitted = {key: error for key, _, error in rows if error is not None}
     stderr = {key: e if e < math.sqrt(UNKNOWN) else math.nan for key, e in fitted.items()}
     return Described(**parts, stderr=stderr)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 Rows = list[tuple[str, Any, float | None]]  # (dotted key, value, standard error if it is fitted)
@@ -188,7 +198,7 @@ def _rows(found: Described, reach: float) -> Rows:
     kind = "additive" if fit.candidate.additive else "multiplicative"
     rows += [("step.c2c", fit.c, noises[PULSE]), ("step.c2c_kind", kind, None)]
     slopes = {}
-    if fit.candidate.kind == LINEAR and fit.candidate.own + fit.candidate.shared == 4:
+    if isinstance(fit.candidate, Linear) and fit.candidate.own + fit.candidate.shared == 4:
         columns = (("w_max", 2), ("w_min", 3))
         slopes = {key: found.across(itemgetter((slice(None), j))) for key, j in columns}
     bounds: dict[str, Estimate] = {}
@@ -196,6 +206,17 @@ def _rows(found: Described, reach: float) -> Rows:
         if fit.data.one_sided and key == "w_min":
             bounds[key] = Estimate(0.0, math.nan)
             rows.append(("bounds.w_min", 0.0, None))
+            continue
+        if isinstance(fit.candidate, General):  # one shape for all cells has one pair of ends
+            column = -1 if key == "w_max" else -2
+            end = fit.data.ends[column]
+            known = fit.candidate.law.vanishing
+            bounds[key] = (
+                found.across(itemgetter((slice(None), column)))
+                if known
+                else Estimate(end, math.nan)
+            )
+            rows.append((f"bounds.{key}", bounds[key].mean, bounds[key].error))
             continue
         if fit.candidate.model == "soft-bounds":
             bounds[key] = _soft_bound(slopes[key], key, fit.data, reach)
@@ -210,8 +231,10 @@ def _rows(found: Described, reach: float) -> Rows:
         rows.append((f"bounds.{key}_dtod", relative, error))
     if fit.candidate.model == "linear-step":
         rows += _linear(slopes, bounds)
-    if fit.candidate.kind == EXPONENTIAL:
+    if isinstance(fit.candidate, Exponential):
         rows += _exponential(found, bounds)
+    if isinstance(fit.candidate, General):
+        rows += _numbers(found, fit.candidate)
     return [*rows, ("noise.write", fit.write, noises[WRITE])]
 
 
@@ -304,6 +327,20 @@ def _exponential(found: Described, bounds: dict[str, Estimate]) -> Rows:
     return rows
 
 
+def _numbers(found: Described, candidate: General) -> Rows:
+    """The table of a law, as its columns of theta are."""
+    rows: Rows = []
+    for name, columns in candidate.columns.items():
+        own = [found.across(itemgetter((slice(None), j))) for j in columns]
+        key = f"{candidate.law.key}.{name}"
+        if len(own) == 1:
+            rows.append((key, own[0].mean, own[0].error))
+        else:
+            rows.append((key, [each.mean for each in own], None))
+            rows += [(f"{key}[{i}]", each.mean, each.error) for i, each in enumerate(own)]
+    return rows
+
+
 # ---- the file and the frames
 
 
@@ -343,14 +380,18 @@ def parameters(params: DeviceParams, stderr: dict[str, float]) -> pd.DataFrame:
     if not params.noise:
         meaning = NoiseParams.model_fields["write"].description or ""
         fields.append(("noise.write", 0.0, meaning))
-    rows = [(key, value, stderr[key], meaning) for key, value, meaning in fields if key in stderr]
+    single = []
+    for key, value, meaning in fields:
+        if isinstance(value, tuple):
+            single += [(f"{key}[{i}]", each, meaning) for i, each in enumerate(value)]
+        else:
+            single.append((key, value, meaning))
+    rows = [(key, value, stderr[key], meaning) for key, value, meaning in single if key in stderr]
     return pd.DataFrame(rows, columns=["key", "value", "stderr", "meaning"])
 
 
 def text(params: DeviceParams, found: Described, outliers: pd.DataFrame) -> str:
     """The device file, with units, meaning and standard error of every field."""
-    import tomli_w
-
     data, stderr = found.fit.data, found.stderr
     cells = f"{data.n_cells} cell{'s' * (data.n_cells > 1)}"
     lines = [f"# {params.model} fitted to {data.y.size} readings of {cells}; BIC {found.bic:.1f}."]
@@ -381,22 +422,24 @@ def text(params: DeviceParams, found: Described, outliers: pd.DataFrame) -> str:
         error, known = stderr.get(key, math.nan), ""
         if math.isfinite(error):
             known = f"; +- {error:.2g}"
+        elif f"{key}[0]" in stderr:
+            known = "; +- " + ", ".join(f"{stderr[f'{key}[{i}]']:.2g}" for i in range(len(value)))
         elif key in ("bounds.w_max", "bounds.w_min"):
             known = "; extreme measured"
         if key == "step.c2c" and value == 0:
             known += ", not shown by these data"
         if key == "model":
-            meaning, known = "the formulas head hardware/device.py", ""
-        lines.append(f"{tomli_w.dumps({last: value}).strip()}  # {meaning}{known}")
+            meaning, known = "the formulas are in hardware/device_laws.py", ""
+        lines.append(f"{last} = {written(value)}  # {meaning}{known}")
     return "\n".join(lines) + "\n"
 
 
 def readings(found: Described) -> pd.DataFrame:
     """Each reading beside the mean curve, and its residual beside that expected."""
     fit, data = found.fit, found.fit.data
-    low, high = (fit.low, fit.high) if fit.candidate.ends else soft_ends(fit.theta)
-    curve = mean_curve(
-        fit.candidate.kind, data.y, data.pulses, data.first, data.cell, fit.theta, low, high
+    ends = (fit.low, fit.high) if fit.candidate.ends else fit.candidate.bounds(fit.theta)
+    curve = mean_curve_of(fit.candidate.law.step)(
+        data.y, data.pulses, data.first, data.cell, fit.cells, *ends
     )
     return pd.DataFrame(
         {
@@ -414,9 +457,10 @@ def readings(found: Described) -> pd.DataFrame:
 def response(found: Described) -> pd.DataFrame:
     """Mean step against weight, with its standard error as `Described.across` has it."""
     fit, rows = found.fit, []
+    steps_at = steps_of(fit.candidate.law.step)
 
     def mean_step(up: bool, w: float) -> Estimate:
-        return found.across(lambda theta: steps_at(fit.candidate.kind, theta, up, w))
+        return found.across(lambda theta: steps_at(fit.candidate.cells(theta, fit.data), up, w))
 
     for w in np.linspace(np.mean(found.low), min(np.mean(found.high), fit.data.y.max()), 41):
         for d in (1,) if fit.data.one_sided else (1, -1):

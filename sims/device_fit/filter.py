@@ -16,42 +16,37 @@ filtered exactly but for their bounds, the exponential one to first order (Kalma
 """
 
 import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from hardware.pulse_kernel import LINEAR
 from perturb.compiled import compiled
 
 Array = np.ndarray
 
 OUTLIERS = 1e-3  # share of the readings expected to say nothing about the weight: dropouts
+NEAR = 1e-6  # range units, over which f' is a difference
 LOST = 5  # so many outliers in a row are none
 LEFT_OUT, COUNTED = 1, 2  # readings at a hard end
 E, S, LOSS, REGULAR, X = range(5)  # rows of what `kalman` returns
 
 
-@compiled()
-def step_at(kind, theta, up, x):
-    """dw f(x) and dw f'(x)."""
-    dw = theta[0] if up else theta[1]
-    if kind == LINEAR:
-        slope = theta[2] if up else theta[3]
-        return dw * (1.0 - slope * x), -dw * slope
-    A, k = (theta[2], theta[4]) if up else (theta[3], theta[5])
-    grown = A * math.exp(min(k * x, 100.0))
-    f = 1.0 - grown
-    if f <= 0.0:
-        return 0.0, 0.0
-    return dw * f, -dw * k * grown
+@cache
+def steps_of(step: Callable[..., float]) -> Callable[..., Any]:
+    """dw f(x) of every cell, for the law with this `step`: (own, up, x)."""
+    f_of = compiled()(step)
 
+    @compiled()
+    def steps_at(own, up, x):
+        steps = np.empty(own.size)
+        for i in range(own.size):
+            dw = own[i].dw_up if up else own[i].dw_down
+            steps[i] = dw * f_of(x, 1.0 if up else -1.0, own[i], own[i].low, own[i].high)
+        return steps
 
-@compiled()
-def steps_at(kind, theta, up, x):
-    """dw f(x) of every cell."""
-    steps = np.empty(theta.shape[0])
-    for i in range(theta.shape[0]):
-        steps[i], _ = step_at(kind, theta[i], up, x)
-    return steps
+    return steps_at
 
 
 @compiled()
@@ -151,82 +146,100 @@ def take_reading(y, half, x, P, top, write, span):
     return loss, regular, regular * after_x + (1.0 - regular) * x, P
 
 
-@compiled()
-def kalman(
-    kind, y, pulses, first, at_end, cell, theta, held, low, high, c, additive, write, half, span,
-):  # fmt: skip
-    """The filter over all readings: a row for each of E, S, LOSS, REGULAR and X.
+@cache
+def kalman_of(step: Callable[..., float]) -> Callable[..., Any]:
+    """`kalman` for the law with this `step`."""
+    f_of = compiled()(step)
 
-    Innovations e and their variances S, losses -ln p, the probability of being no outlier, and x
-    after each. Those of first readings are e = 0, S = 1, loss = 0; those at_end count as
-    probabilities, not densities, or not at all. held: theta that S goes by.
+    @compiled()
+    def kalman(
+        y, pulses, first, at_end, cell, cells, held, low, high, c, additive, write, half, span,
+    ):  # fmt: skip
+        """The filter over all readings: a row for each of E, S, LOSS, REGULAR and X.
 
-    A sequence begins anew where its second reading is an outlier to its first, or after LOST
-    outliers in a row: then it is what they were judged by that has gone. If that was fewer
-    readings than they are, from the beginning of the sequence, those were the outliers.
-    """
-    out = np.empty((5, y.size))
-    x, P, r, began, taken, missed = 0.0, 0.0, write * write + half * half / 3.0, 0, 0, 0
-    for i in range(y.size):
-        own, ref = theta[cell[i]], held[cell[i]]
-        if first[i]:
-            out[E, i], out[S, i], out[LOSS, i], out[REGULAR, i], out[X, i] = (
-                0.0,
-                1.0,
-                0.0,
-                1.0,
-                y[i],
-            )
-            x, P, began, taken, missed = y[i], r, i, 1, 0
-            continue
-        up = pulses[i] > 0
-        d = 1.0 if up else -1.0
-        top = high[cell[i]] if up else -low[cell[i]]
-        for number in range(abs(pulses[i])):
-            if number:
-                x, P = _censored(d * x, P, top)
-                x *= d
-            noise, slope = step_at(kind, ref, up, x)
-            if additive:
-                noise = ref[0] if up else ref[1]
-            step, _ = step_at(kind, own, up, x)
-            x += d * step
-            P = (1.0 + d * slope) ** 2 * P + (c * noise) ** 2
-        mean, variance = _censored(d * x, P, top)
-        out[E, i], out[S, i] = y[i] - d * mean, variance + r
-        loss, regular, x, P = take_reading(d * y[i], half, d * x, P, top, write, span)
-        x *= d
-        if at_end[i] == COUNTED:
-            loss -= math.log(2.0 * half)
-        elif at_end[i]:
-            loss, regular, x, P = 0.0, 1.0, y[i], r
-        out[LOSS, i], out[REGULAR, i] = loss, regular
-        missed = 0 if regular > 0.5 else missed + 1
-        if missed and (taken == 1 or missed == LOST):
-            if taken == 1:  # of the two, the one before it is named
-                out[REGULAR, i], out[REGULAR, i - 1] = 1.0, 0.0
-            else:
-                out[REGULAR, i - LOST + 1 : i + 1] = 1.0
-                if taken < LOST:
-                    out[REGULAR, began : i - LOST + 1] = 0.0
-            began, taken = i, (1 if taken == 1 else LOST)
-            x, P, missed = y[i], r, 0
-        elif not missed:
-            taken += 1
-        out[X, i] = x
-    return out
+        Innovations e and their variances S, losses -ln p, the probability of being no outlier, and
+        x after each. Those of first readings are e = 0, S = 1, loss = 0; those at_end count as
+        probabilities, not densities, or not at all. cells: records of what `step` reads, with
+        dw_up, dw_down, low and high; held: those that S goes by.
 
-
-@compiled()
-def mean_curve(kind, y, pulses, first, cell, theta, low, high):
-    """The mean response from every sequence's first reading, with no look at the later ones."""
-    curve, x = np.empty(y.size), 0.0
-    for i in range(y.size):
-        if first[i]:
-            x = y[i]
-        for _ in range(abs(pulses[i])):
+        A sequence begins anew where its second reading is an outlier to its first, or after LOST
+        outliers in a row: then it is what they were judged by that has gone. If that was fewer
+        readings than they are, from the beginning of the sequence, those were the outliers.
+        """
+        out = np.empty((5, y.size))
+        x, P, r, began, taken, missed = 0.0, 0.0, write * write + half * half / 3.0, 0, 0, 0
+        for i in range(y.size):
+            own, ref = cells[cell[i]], held[cell[i]]
+            if first[i]:
+                out[E, i], out[S, i], out[LOSS, i], out[REGULAR, i], out[X, i] = (
+                    0.0,
+                    1.0,
+                    0.0,
+                    1.0,
+                    y[i],
+                )
+                x, P, began, taken, missed = y[i], r, i, 1, 0
+                continue
             up = pulses[i] > 0
-            step, _ = step_at(kind, theta[cell[i]], up, x)
-            x = min(max(x + (step if up else -step), low[cell[i]]), high[cell[i]])
-        curve[i] = x
-    return curve
+            d = 1.0 if up else -1.0
+            top = high[cell[i]] if up else -low[cell[i]]
+            for number in range(abs(pulses[i])):
+                if number:
+                    x, P = _censored(d * x, P, top)
+                    x *= d
+                size = ref.dw_up if up else ref.dw_down
+                f = f_of(x, d, ref, ref.low, ref.high)
+                slope = size * (f_of(x + NEAR, d, ref, ref.low, ref.high) - f) / NEAR
+                noise = size if additive else size * f
+                dw = own.dw_up if up else own.dw_down
+                x += d * dw * f_of(x, d, own, own.low, own.high)
+                P = (1.0 + d * slope) ** 2 * P + (c * noise) ** 2
+            mean, variance = _censored(d * x, P, top)
+            out[E, i], out[S, i] = y[i] - d * mean, variance + r
+            loss, regular, x, P = take_reading(d * y[i], half, d * x, P, top, write, span)
+            x *= d
+            if at_end[i] == COUNTED:
+                loss -= math.log(2.0 * half)
+            elif at_end[i]:
+                loss, regular, x, P = 0.0, 1.0, y[i], r
+            out[LOSS, i], out[REGULAR, i] = loss, regular
+            missed = 0 if regular > 0.5 else missed + 1
+            if missed and (taken == 1 or missed == LOST):
+                if taken == 1:  # of the two, the one before it is named
+                    out[REGULAR, i], out[REGULAR, i - 1] = 1.0, 0.0
+                else:
+                    out[REGULAR, i - LOST + 1 : i + 1] = 1.0
+                    if taken < LOST:
+                        out[REGULAR, began : i - LOST + 1] = 0.0
+                began, taken = i, (1 if taken == 1 else LOST)
+                x, P, missed = y[i], r, 0
+            elif not missed:
+                taken += 1
+            out[X, i] = x
+        return out
+
+    return kalman
+
+
+@cache
+def mean_curve_of(step: Callable[..., float]) -> Callable[..., Any]:
+    """`mean_curve` for the law with this `step`."""
+    f_of = compiled()(step)
+
+    @compiled()
+    def mean_curve(y, pulses, first, cell, cells, low, high):
+        """The mean response from every sequence's first reading, with no look at the later ones."""
+        curve, x = np.empty(y.size), 0.0
+        for i in range(y.size):
+            if first[i]:
+                x = y[i]
+            for _ in range(abs(pulses[i])):
+                up = pulses[i] > 0
+                own = cells[cell[i]]
+                d = 1.0 if up else -1.0
+                step = (own.dw_up if up else own.dw_down) * f_of(x, d, own, own.low, own.high)
+                x = min(max(x + d * step, low[cell[i]]), high[cell[i]])
+            curve[i] = x
+        return curve
+
+    return mean_curve

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hardware.device_laws import LAWS
 from hardware.device_params import DeviceParams
 from perturb.errors import InputError, choose, cut, one_line
 from sims.device_fit import describe
 from sims.device_fit.describe import REACH, Described, described
 from sims.device_fit.likelihood import Errors, Fit, fit_candidate, settled
-from sims.device_fit.models import CANDIDATES, straight_segments
+from sims.device_fit.models import CANDIDATES, TRIED, straight_segments
 from sims.device_fit.pulses import Measured, read_pulses
 
 Array = np.ndarray
@@ -94,8 +95,8 @@ def fit_device(
         A table of readings, see `read_pulses`.
     model
         One of CANDIDATES, or "auto": the one of least BIC. Two-sided data (pulses up and down) are
-        fitted by constant-step, soft-bounds, linear-step and exponential-step, one-sided ones by
-        one-sided-pair.
+        fitted by every law of TRIED that is not a pair, one-sided ones by one-sided-pair; a table
+        of steps (piecewise-step), which would describe whatever there is, only if it is asked for.
     name
         Of the device; that of the file if left out.
 
@@ -122,7 +123,7 @@ def fit_device(
     if model != "auto":
         choose("model", model, {"auto": None, **CANDIDATES})
     whole = read_pulses(path, low, high, inverted)
-    possible = [key for key in CANDIDATES if (key == "one-sided-pair") == whole.one_sided]
+    possible = [key for key in CANDIDATES if LAWS[key].paired == whole.one_sided]
     if model != "auto" and model not in possible:
         has = "only pulses up" if whole.one_sided else "pulses up and down"
         raise InputError(
@@ -137,7 +138,7 @@ def fit_device(
         high=high,
         inverted=inverted,
         name=name or Path(path).stem[:100] or "device",
-        models=possible if auto else [model],
+        models=[key for key in possible if key in TRIED] if auto else [model],
         reach=REACH if auto else math.inf,
     )
     fits, segments, left_out = _without_outliers(table, whole)

@@ -14,7 +14,7 @@ what they share, so that its inverse needs those of the cells only. Errors are t
 differences of -ln L, one standard error apart.
 
 If a pulse crosses more than COARSE of the range the filter's first order is not good enough for a
-likelihood: there S goes by the theta of the turn before (weighted least squares), no outliers are
+likelihood: there S goes by the cells of the turn before (weighted least squares), no outliers are
 looked for, and the two noises are hard to tell apart.
 """
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sims.device_fit.filter import COUNTED, LEFT_OUT, LOSS, REGULAR, E, S, kalman
-from sims.device_fit.models import Candidate, largest_step, soft_ends, starts
+from sims.device_fit.filter import COUNTED, LEFT_OUT, LOSS, REGULAR, E, S, kalman_of
+from sims.device_fit.models import Candidate, largest_step
 from sims.device_fit.pulses import Measured
 
 Array = np.ndarray
@@ -45,7 +45,7 @@ class Fit:
     """A candidate with values of its parameters: packed (n, K) as in `Candidate`, and noises (2,).
 
     free: the noises that are fitted. low, high (n,): hard bounds of the cells. at_end (N,): what
-    the filter makes of readings at a hard end. held: theta that S goes by, if not its own.
+    the filter makes of readings at a hard end. held: cells that S goes by, if not its own.
     """
 
     candidate: Candidate
@@ -70,7 +70,12 @@ class Fit:
 
     @property
     def theta(self) -> Array:
-        return self.candidate.unpacked(self.packed)
+        return self.candidate.unpacked(self.packed, self.data)
+
+    @property
+    def cells(self) -> Array:
+        """Records, as `step` of the law reads them."""
+        return self.candidate.cells(self.theta, self.data)
 
     @property
     def c(self) -> float:
@@ -104,11 +109,12 @@ class Fit:
         """The filter after a change z of the parameters."""
         data, candidate = self.data, self.candidate
         packed, (c, write) = self.changed(z)
-        theta = candidate.unpacked(packed)
-        low, high = (self.low, self.high) if candidate.ends else soft_ends(theta)
-        return kalman(
-            candidate.kind, data.y, data.pulses, data.first, self.at_end, data.cell, theta,
-            theta if self.held is None else self.held, low, high, c, candidate.additive, write,
+        theta = candidate.unpacked(packed, data)
+        cells = candidate.cells(theta, data)
+        low, high = (self.low, self.high) if candidate.ends else candidate.bounds(theta)
+        return kalman_of(candidate.law.step)(
+            data.y, data.pulses, data.first, self.at_end, data.cell, cells,
+            cells if self.held is None else self.held, low, high, c, candidate.additive, write,
             data.resolution / 2, 0.0 if self.coarse else data.span,
         )  # fmt: skip
 
@@ -262,7 +268,7 @@ def maximised(fit: Fit) -> Fit:
     """Where L is largest, from where the fit stands."""
     for _ in range(8 if fit.coarse else 1):
         before = fit.packed
-        fit = _scored(replace(fit, held=fit.theta) if fit.coarse else fit)
+        fit = _scored(replace(fit, held=fit.cells) if fit.coarse else fit)
         if np.abs(fit.packed - before).max() < 1e-4:
             break
     return fit
@@ -298,7 +304,7 @@ def begun(candidate: Candidate, data: Measured, theta: Array) -> Fit:
     fit = Fit(
         candidate=candidate,
         data=data,
-        packed=candidate.packed(theta),
+        packed=candidate.packed(theta, data),
         noises=np.array([MOST[PULSE], LEAST[WRITE]]),
         free=(PULSE, WRITE),
         low=np.full(n, -np.inf),
@@ -307,7 +313,7 @@ def begun(candidate: Candidate, data: Measured, theta: Array) -> Fit:
         coarse=largest_step(data) > COARSE,
     )
     fit = _with_noises(fit)
-    least_squares = _scored(replace(fit, held=fit.theta))
+    least_squares = _scored(replace(fit, held=fit.cells))
     return min(fit, _with_noises(replace(least_squares, held=None)), key=_loss)
 
 
@@ -331,7 +337,7 @@ def _loss(fit: Fit) -> float:
 
 def fit_candidate(candidate: Candidate, data: Measured, segments: Array) -> Fit:
     """Fit one model, from the start that leads to the larger likelihood."""
-    begins = [begun(candidate, data, theta) for theta in starts(candidate, data, segments)]
+    begins = [begun(candidate, data, theta) for theta in candidate.starts(data, segments)]
     begins = sorted(begins, key=_loss)[:2]
     best = min((maximised(one) for one in begins), key=_loss)
     penalty = math.log(data.y.size) / 2

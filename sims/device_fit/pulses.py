@@ -73,6 +73,13 @@ class Measured:
     def span(self) -> float:
         return float(np.ptp(self.y))
 
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Means over cells of the lowest and of the highest reading."""
+        starts = self.cell_starts
+        low, high = (end.reduceat(self.y, starts).mean() for end in (np.minimum, np.maximum))
+        return float(low), float(high)
+
     @property
     def turns(self) -> Array:
         """Readings after pulses of another direction than the one before."""
