@@ -9,9 +9,11 @@ the same update by update, for any objective and in float64.
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.activations import activate, exp
-from perturb.kernels.float32_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
-from perturb.kernels.float32_signs import draw_signs
+from perturb.kernels.activations import activate, activate32, errors32, exp
+from perturb.kernels.float32_by_patterns import WIDE, product32
+from perturb.kernels.float32_draws import SPARE, draw_signs
+from perturb.kernels.float32_functions import number
+from perturb.kernels.float32_readout import pattern_noise, read32
 from perturb.kernels.float64 import product
 from perturb.kernels.simd import (
     EXACT,
@@ -21,7 +23,6 @@ from perturb.kernels.simd import (
     greater,
     keep,
     load,
-    number,
     pointer,
     sub,
     total,
@@ -178,14 +179,14 @@ def learn(
             for p in range(P):
                 k, source, goal = p * (n + 64), 0, room
                 for layer in range(sizes.size - 1):
-                    _product(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
-                    _activate(activations[layer], y, goal, sizes[layer + 1] * WIDE)
+                    product32(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
+                    activate32(activations[layer], y, goal, sizes[layer + 1] * WIDE)
                     k += (sizes[layer] + 1) * sizes[layer + 1]
                     source, goal = goal, (2 * room + half - goal if layer else room + half)
-                e0 = _errors(
+                e0 = errors32(
                     error_kind, n_out, y, source, WIDE, tgt, tile * (n_out + 3) * WIDE, WIDE, False
                 )
-                e1 = _errors(
+                e1 = errors32(
                     error_kind,
                     n_out,
                     y,
@@ -199,9 +200,9 @@ def learn(
                 std = np.float32(0.0) if free[p] else noise
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
-                    x0, x1 = _noise(seed, np.uint64(trial), p, tile * WIDE)
-                e0 = _read(e0, x0, std, np.float32(0.0) if free[p] else step, top)
-                e1 = _read(e1, x1, std, np.float32(0.0) if free[p] else step, top)
+                    x0, x1 = pattern_noise(seed, np.uint64(trial), p, tile * WIDE)
+                e0 = read32(e0, x0, std, np.float32(0.0) if free[p] else step, top)
+                e1 = read32(e1, x1, std, np.float32(0.0) if free[p] else step, top)
                 if p == 0:
                     r0, r1 = e0, e1
                 else:
