@@ -11,13 +11,14 @@ import os
 import pickle
 import warnings
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
 from uuid import uuid4
 
 import numba
-from numba import njit
+from numba import njit, types
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 
@@ -120,6 +121,14 @@ def _say_once(text: str) -> None:
         warnings.warn(text, CacheWarning, stacklevel=2)
 
 
+def _call_template(of: Any, args: Any, kwargs: Any) -> Any:
+    """As Numba's, but a number written into a call of one kernel by another is an argument like
+    any other: Numba compiles the kernel called anew for each such number.
+    """
+    plain = {name: types.unliteral(kind) for name, kind in kwargs.items()}
+    return of(tuple(types.unliteral(kind) for kind in args), plain)
+
+
 def compiled(**options):
     """Numba's njit, cached on disk between runs; in memory only where nothing can be written,
     with a warning.
@@ -127,6 +136,7 @@ def compiled(**options):
 
     def decorate(function):
         dispatcher = njit(**options)(function)
+        dispatcher.get_call_template = partial(_call_template, dispatcher.get_call_template)
         try:
             dispatcher._cache = _Cache(function)
         except (RuntimeError, OSError):

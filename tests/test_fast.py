@@ -14,25 +14,12 @@ from perturb.estimation.engine import FAST_CODES, Mismatch, run_trials
 from perturb.estimation.point import Point
 from perturb.estimation.precision import sufficient
 from perturb.estimation.statistics import Statistics
-from perturb.kernels.float32_errors import SPARE
-from perturb.kernels.float32_signs import accumulate_signs, draw_signs, measured_once
-from perturb.kernels.float32_values import BLOCK as FLOATS
-from perturb.kernels.float32_values import draw_normals, draw_ternary
-from perturb.kernels.simd import (
-    exp,
-    iota_u,
-    load,
-    log,
-    normal_pairs,
-    philox8,
-    softplus,
-    splat_u,
-    store,
-    tanh,
-    tanh4,
-    total,
-    totals16,
-)
+from perturb.kernels.activations import softplus32, tanh4, tanh32
+from perturb.kernels.float32_draws import BLOCK as FLOATS
+from perturb.kernels.float32_draws import GAUSSIAN, SPARE, TERNARY, draw_signs, draw_values
+from perturb.kernels.float32_functions import exp32, log32, normal_pairs, philox8
+from perturb.kernels.float32_signs import accumulate_signs, measured_once
+from perturb.kernels.simd import iota_u, load, splat_u, store, total, totals16
 from perturb.trial.random import NOISE, normals
 from perturb.trial.readout import Reading
 from perturb.trial.synapse import SUMS
@@ -270,9 +257,9 @@ def test_sums_of_signs_times_coefficients(n, rows):
 
 def test_perturbations_of_other_codes_are_those_of_the_code():
     n, start = 21, FLOATS * 1000
-    for draw, code in ((draw_normals, "gaussian"), (draw_ternary, "ternary")):
+    for kind, code in ((GAUSSIAN, "gaussian"), (TERNARY, "ternary")):
         D = np.empty(32 * FLOATS, np.float32)
-        draw(np.uint64(2**33 + 5), start, n, D)
+        draw_values(kind, np.uint64(2**33 + 5), start, n, D)
         exact = [naive.perturbation(code, n, 1.0, 2**33 + 5, start + t) for t in range(FLOATS)]
         np.testing.assert_allclose(
             D.reshape(32, -1)[:n].T, exact, atol=2e-6
@@ -284,15 +271,15 @@ def _apply(which, x, out):
     for i in range(0, x.size, 64):
         a, b, c, d = load(x, i), load(x, i + 16), load(x, i + 32), load(x, i + 48)
         if which == 0:
-            a, b, c, d = tanh(a), tanh(b), tanh(c), tanh(d)
+            a, b, c, d = tanh32(a), tanh32(b), tanh32(c), tanh32(d)
         elif which == 1:
             a, b, c, d = tanh4(a, b, c, d)
         elif which == 2:
-            a, b, c, d = exp(a), exp(b), exp(c), exp(d)
+            a, b, c, d = exp32(a), exp32(b), exp32(c), exp32(d)
         elif which == 3:
-            a, b, c, d = log(a), log(b), log(c), log(d)
+            a, b, c, d = log32(a), log32(b), log32(c), log32(d)
         else:
-            a, b, c, d = softplus(a), softplus(b), softplus(c), softplus(d)
+            a, b, c, d = softplus32(a), softplus32(b), softplus32(c), softplus32(d)
         store(out, i, a)
         store(out, i + 16, b)
         store(out, i + 32, c)

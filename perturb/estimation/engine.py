@@ -2,7 +2,7 @@
 precision, else to the network itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -18,7 +18,36 @@ from perturb.estimation.point import Point
 from perturb.estimation.statistics import Statistics
 from perturb.kernels import float32_errors, float32_signs, float32_values
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
-from perturb.kernels.float64 import BLOCK, accumulate_each, add_blocks, mlp_trials, product
+from perturb.kernels.arguments import (
+    Block,
+    Draws,
+    Errors,
+    Network,
+    Patterns,
+    Patterns32,
+    Perturbations,
+    Phases,
+    Phases32,
+    Points,
+    Points32,
+    Readout,
+    Regressor,
+    Regressor32,
+    Sums,
+    Trials,
+    Weights,
+)
+from perturb.kernels.float32_by_patterns import WIDE
+from perturb.kernels.float32_draws import SPARE, words_of
+from perturb.kernels.float64 import (
+    BLOCK,
+    accumulate_each,
+    add_blocks,
+    buffers_of,
+    evaluate,
+    mlp_trials,
+    product,
+)
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.threads import n_threads
@@ -72,92 +101,113 @@ def run_trials(
             'precision = "float32" has no kernel for this network, code or presentation: use "auto"'
             ' or "float64"'
         )
-    kernel = None
+    kernel: Callable[..., None] = partial(_any_trials, objective, w, v, reading, design, mismatch)
+    parallel = objective.parallel
     if has_kernel(objective) and design.code.function is None:
+        parallel = True
         kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design, mismatch)
-    blocks_of = kernel or partial(_any_trials, objective, w, v, reading, design, mismatch)
-    threads = (threads or n_threads()) if kernel or objective.parallel else 1
+    threads = (threads or n_threads()) if parallel else 1
     size = _span(design, mismatch) if fast else BLOCK
-    if batch is None:
-        # some MB of sums, and not much more than a second's work, so that an interruption is
-        # noticed
-        work = (
-            design.n_weights
-            * len(design.method.phases)
-            * (objective.n_patterns if design.presentation == "batch" else 1)
-        )
-        batch = (
-            size * threads * max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
-        )
-        if statistics.periods:  # and of broadcasts
-            batch = min(batch, max(size * threads, 2**18 // (size * threads) * size * threads))
+    batch = batch or _batch(statistics, objective, size, threads)
     last = statistics.next_trial + trials
-    sums, totals = np.empty((0, *statistics.open[0].shape)), np.empty((0, statistics.open[1].size))
+    room = _sums(statistics, 0)
     with ThreadPoolExecutor(threads) as pool:
         while statistics.next_trial < last:
             # float32: a block that is open is summed again from its start, so that its bits do not
             # depend on where it was cut
             again = fast and statistics.opened is not None
-            first = (
-                statistics.opened
-                if again and statistics.opened is not None
-                else statistics.next_trial
-            )
+            first = statistics.next_trial
+            if again and statistics.opened is not None:
+                first = statistics.opened
             stop = (statistics.next_trial + batch) // size * size
             stop = min(
                 last, stop if stop > statistics.next_trial else statistics.next_trial + batch
             )
             blocks = (stop - 1) // size - first // size + 1
-            if len(sums) < blocks:
-                sums, totals = (
-                    np.empty((blocks, *statistics.open[0].shape)),
-                    np.empty((blocks, statistics.open[1].size)),
-                )
-            sums[:blocks], totals[:blocks] = 0.0, 0.0
+            if len(room[0]) < blocks:
+                room = _sums(statistics, blocks)
+            sums, totals = (array[:blocks] for array in room)
+            sums[:], totals[:] = 0.0, 0.0
             if statistics.opened is not None and not again:
                 sums[0], totals[0] = statistics.open
-            failed = np.full(blocks, -1)
             received = np.empty((3, stop - first if statistics.periods else 0))
-            cuts = [blocks * i // threads for i in range(threads + 1)]
-            jobs = []
-            for a, b in pairwise(cuts):
-                begin, end = (
-                    max(first, (first // size + a) * size),
-                    min(stop, (first // size + b) * size),
-                )
-                if a < b:
-                    parts = (
-                        sums[a:b],
-                        totals[a:b],
-                        failed[a:b],
-                        received[:, begin - first : end - first],
-                    )
-                    jobs.append(pool.submit(blocks_of, begin, end, *parts))
-            for job in jobs:
-                job.result()
-            if (failed >= 0).any():
-                raise design.not_finite(int(failed[failed >= 0][0]))
-            whole = stop % size == 0
-            done = blocks if whole else blocks - 1
-            rows = [len(SUMS) * i // threads for i in range(threads + 1)]
-            for job in [
-                pool.submit(add_blocks, sums, done, a, b, statistics.closed[0])
-                for a, b in pairwise(rows)
-            ]:
-                job.result()
-            add_blocks(totals[:, None], done, 0, 1, statistics.closed[1][None])
-            if whole and statistics.opened is not None:
-                statistics.open, statistics.opened = statistics.zeros(), None
-            elif not whole:
-                statistics.open = sums[blocks - 1].copy(), totals[blocks - 1].copy()
-                if done or statistics.opened is None:
-                    statistics.opened = max(first, stop // size * size)
+            to = Sums(sums, totals, np.full(blocks, -1), received, first)
+            _run(pool, threads, kernel, size, first, stop, to)
+            if (to.failed >= 0).any():
+                raise design.not_finite(int(to.failed[to.failed >= 0][0]))
+            _close(pool, threads, statistics, to, size, stop)
             if statistics.periods:
                 statistics.periods.receive(
                     statistics.next_trial, received[:, statistics.next_trial - first :], v
                 )
             statistics.extend(stop - statistics.next_trial)
             statistics.precision = min(statistics.precision, precision)
+
+
+def _batch(statistics: Statistics, objective: Objective, size: int, threads: int) -> int:
+    """Trials with some MB of sums, and not much more than a second's work, so that an interruption
+    is noticed.
+    """
+    design = statistics.design
+    patterns = objective.n_patterns if design.presentation == "batch" else 1
+    work = design.n_weights * len(design.method.phases) * patterns
+    blocks = max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
+    if statistics.periods:  # and of broadcasts
+        blocks = min(blocks, max(1, 2**18 // (size * threads)))
+    return size * threads * blocks
+
+
+def _sums(statistics: Statistics, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Room for the sums and totals of so many blocks."""
+    sums, totals = statistics.open
+    return np.empty((blocks, *sums.shape)), np.empty((blocks, totals.size))
+
+
+def _run(
+    pool: ThreadPoolExecutor,
+    threads: int,
+    kernel: Callable[..., None],
+    size: int,
+    first: int,
+    stop: int,
+    to: Sums,
+) -> None:
+    """Trials first..stop-1, in blocks of `size`, shared among threads."""
+    cuts = [len(to.sums) * i // threads for i in range(threads + 1)]
+    jobs = []
+    for a, b in pairwise(cuts):
+        begin, end = max(first, (first // size + a) * size), min(stop, (first // size + b) * size)
+        if a < b:
+            part = Sums(to.sums[a:b], to.totals[a:b], to.failed[a:b], to.received, to.origin)
+            jobs.append(pool.submit(kernel, begin, end, part))
+    for job in jobs:
+        job.result()
+
+
+def _close(
+    pool: ThreadPoolExecutor,
+    threads: int,
+    statistics: Statistics,
+    to: Sums,
+    size: int,
+    stop: int,
+) -> None:
+    """Add the blocks that are complete to `statistics`; the last is open, if it is not."""
+    blocks, whole = len(to.sums), stop % size == 0
+    done = blocks if whole else blocks - 1
+    rows = [len(SUMS) * i // threads for i in range(threads + 1)]
+    for job in [
+        pool.submit(add_blocks, to.sums, done, a, b, statistics.closed[0])
+        for a, b in pairwise(rows)
+    ]:
+        job.result()
+    add_blocks(to.totals[:, None], done, 0, 1, statistics.closed[1][None])
+    if whole and statistics.opened is not None:
+        statistics.open, statistics.opened = statistics.zeros(), None
+    elif not whole:
+        statistics.open = to.sums[-1].copy(), to.totals[-1].copy()
+        if done or statistics.opened is None:
+            statistics.opened = max(to.origin, stop // size * size)
 
 
 def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
@@ -183,48 +233,46 @@ def _mlp_kernel(
     reading: Reading,
     design: Design,
     mismatch: Mismatch | None,
-) -> partial:
+) -> Callable[..., None]:
     """`mlp_trials` with everything but the trials filled in."""
-    network, method, code = objective.network, design.method, design.code
-    (W1, b1), (V1, v_b) = network.unpack(w)[0], network.unpack(v)[0]
-    x, target = np.ascontiguousarray(objective.x.T), np.ascontiguousarray(objective.target.T)
-    base, base_v = W1.T @ x + b1[:, None], V1.T @ x + v_b[:, None]
-    gain, w_moved, base_moved = np.ones(w.size), w, base
+    method, by_pattern, S = design.method, design.presentation == "pattern", objective.n_patterns
+    x, target = objective.x.T.copy(), objective.target.T.copy()
+
+    def weights(values: np.ndarray) -> Weights:
+        W, b = objective.network.unpack(values)[0]
+        return Weights(values.copy(), W.T @ x + b[:, None])
+
+    network = _network(objective)
+    at_w, along_v = weights(w), weights(v)
+    moved, gain = at_w, np.ones(w.size)
     if mismatch:
-        gain, w_moved = mismatch.gain, w + mismatch.offset
-        W1, b1 = network.unpack(w_moved)[0]
-        base_moved = W1.T @ x + b1[:, None]
-    return partial(
-        mlp_trials,
-        x,
-        target,
-        np.array(network.layers),
-        np.array([ACTIVATION_KINDS[name] for name in network.activations]),
-        ERROR_KINDS[network.error],
-        w,
-        v,
-        float(v @ v),
-        design.r,
-        base,
-        base_v,
-        gain,
-        w_moved,
-        base_moved,
-        np.array(method.phases, dtype=float),
-        np.array(method.gradient_weights),
-        np.array(method.hv_weights),
-        REGRESSORS[method.regressor],
-        design.kappa,
-        code.kind,
-        design.sigma,
-        code.period(w.size),
-        code.taps(w.size),
-        code.sensing,
-        np.uint64(design.seed),
-        reading.noise,
-        reading.step,
-        reading.range - reading.step,
-        design.presentation == "pattern",
+        moved, gain = weights(w + mismatch.offset), mismatch.gain.copy()
+    nothing, at_rest = Weights(np.zeros(w.size), np.zeros_like(at_w.net_inputs)), np.empty(S)
+    # nothing but noise differs from trial to trial
+    evaluate(network, at_w, nothing, 0.0, along_v, 0.0, target, buffers_of(network, S), at_rest)
+    a, b = np.array(method.phases, dtype=float).T.copy()
+    trials = Trials(
+        network,
+        Patterns(x, target, at_rest),
+        Points(at_w, moved, along_v, gain),
+        Phases(a, b * design.r, np.array(method.gradient_weights), np.array(method.hv_weights)),
+        _draws(design),
+        Readout(float(reading.noise), float(reading.step), float(reading.range - reading.step)),
+        Regressor(REGRESSORS[method.regressor], float(v @ v), design.kappa),
+    )
+    return partial(mlp_trials, trials, by_pattern)
+
+
+def _network(objective: MLPObjective) -> Network:
+    network = objective.network
+    kinds = [ACTIVATION_KINDS[name] for name in network.activations]
+    return Network(np.array(network.layers), np.array(kinds), ERROR_KINDS[network.error])
+
+
+def _draws(design: Design) -> Draws:
+    code, n = design.code, design.n_weights
+    return Draws(
+        code.kind, np.uint64(design.seed), design.sigma, code.period(n), code.taps(n), code.sensing
     )
 
 
@@ -235,110 +283,102 @@ def _fast_kernel(
     reading: Reading,
     design: Design,
     mismatch: Mismatch | None,
-) -> partial:
+) -> Callable[..., None]:
     """`float32_signs.sign_trials` or `float32_values.float_trials` with everything but the
     trials filled in.
     """
-    network, method, code, S = objective.network, design.method, design.code, objective.n_patterns
-    by_trials = S < float32_errors.FEW
-    width = 4 if by_trials else float32_errors.WIDE
-    Sp, n1 = (S + width - 1) // width * width, (network.layers[0] + 1) * network.layers[1]
-    inputs = np.concatenate([design.sigma * objective.x.T, np.full((1, S), design.sigma)])
-    x = _filled(inputs, (inputs.shape[0] + 3) // 4 * 4, Sp)
-    target = _filled(objective.target.T, network.n_outputs, Sp)
-    present = np.zeros(0, np.float32) if by_trials else _filled(np.ones((1, S)), 1, Sp)[0]
-    sizes, activations = (
-        np.array(network.layers),
-        np.array([ACTIVATION_KINDS[name] for name in network.activations]),
-    )
-    regressor_kind = REGRESSORS[method.regressor]
-    size, V = (
-        float(np.linalg.norm(v)) or 1.0,
-        float(v @ v) or 1.0,
-    )  # v may be 0 for the gradient alone
-
-    offset = mismatch.offset if mismatch else np.zeros(w.size)
-
-    def arrays(phases: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Net inputs of the first layer at the points of phases without D, and the other layers'
-        weights there.
-        """
-        points = [w + (offset if a else 0.0) + b * design.r * v for a, b in phases]
-        patterns = np.ascontiguousarray(objective.x.T)
-        base, rest = (
-            np.zeros((len(points) * network.layers[1], Sp)),
-            np.array([point[n1:] for point in points]),
-        )
-        for out, point in zip(np.split(base, len(points)), points, strict=True):
-            net_inputs = np.empty((network.layers[1], S))
-            product(
-                *network.unpack(point)[0], patterns, net_inputs
-            )  # BLAS would leave its threads spinning beside ours
-            out[:, :S] = net_inputs
-        return _filled(base, *base.shape).ravel(), _filled(rest, len(rest), w.size - n1 + 64)
-
-    common = (sizes, activations, ERROR_KINDS[network.error], x.ravel())
-    constants = (
-        np.uint64(design.seed),
-        *(np.float32(a) for a in (reading.noise, reading.step, reading.range - reading.step)),
-    )
-    ref = _filled(np.zeros((1, Sp)), 1, Sp + 16)[0]
-    E, bits = (
-        np.zeros(16, np.float32),
-        np.zeros(2 * ((w.size + 127) // 128) * (16 + float32_errors.SPARE), np.uint64),
-    )
-    one = (
-        np.zeros(1, np.float32),
-        np.zeros(1, np.int64),
-        np.float32(design.sigma),
-        constants[0],
-        *(np.float32(0.0),) * 3,
-        0,
-    )
-    where = (bits, ref[:0], ref[:0], 0, 1, E, E.copy(), ref)
-    if by_trials:
-        scratch = np.zeros(float32_errors.room_by_trials(sizes, Sp, True), np.float32)
-        float32_errors.errors_by_trials(
-            *common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), S, *one, *where, scratch
-        )
-    else:
-        float32_errors.errors_by_patterns(
-            *common, *arrays([(0, 0)]), target.ravel(), ref[:Sp].copy(), present, *one, *where
-        )
-    ref = ref[:Sp]
-    base, rest = arrays(method.phases)
-    module = _module(design, mismatch)
-    gain = (
-        ()
-        if module is float32_signs
-        else ((mismatch.gain if mismatch else np.ones(w.size)).astype(np.float32),)
-    )
-    return partial(
-        float32_signs.sign_trials if module is float32_signs else float32_values.float_trials,
-        *gain,
-        *common,
-        base,
-        rest,
-        target.ravel(),
-        ref,
-        present,
-        S,
-        _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0][: None if method.needs_s else 0],
-        v / (2 * V * V) if regressor_kind == 2 else np.zeros(w.size),
-        {2: 1 / V, 3: 0.0}.get(regressor_kind, 1.0),
-        regressor_kind,
+    method, S = design.method, objective.n_patterns
+    width = 4 if S < float32_errors.FEW else WIDE
+    Sp = (S + width - 1) // width * width
+    kind, V = REGRESSORS[method.regressor], float(v @ v) or 1.0  # v may be 0 for the gradient alone
+    size = float(np.linalg.norm(v)) or 1.0
+    direction = _filled(v[None] / size, 1, (w.size + 63) // 64 * 64)[0]
+    regressor = Regressor32(
+        kind,
+        direction[: None if method.needs_s else 0],
+        v / (2 * V * V) if kind == 2 else np.zeros(w.size),
+        {2: 1 / V, 3: 0.0}.get(kind, 1.0),
         design.sigma * size,
-        np.array([a for a, _ in method.phases], np.float32),
-        np.array([a == b == 0 for a, b in method.phases], np.int64),
-        np.array(method.gradient_weights),
-        np.array(method.hv_weights),
-        code.kind,
-        design.sigma,
-        code.period(w.size),
-        *constants,
-        module.block(w.size),
-        _span(design, mismatch),
     )
+    a = np.array([a for a, _ in method.phases], np.float32)
+    unperturbed = np.array([a == b == 0 for a, b in method.phases], np.int64)
+    trials = Trials(
+        _network(objective),
+        _patterns32(objective, design, Sp),
+        _points32(objective, w, v, design, mismatch, Sp),
+        Phases32(a, unperturbed, np.array(method.gradient_weights), np.array(method.hv_weights)),
+        _draws(design),
+        Readout(
+            np.float32(reading.noise),
+            np.float32(reading.step),
+            np.float32(reading.range - reading.step),
+        ),
+        regressor,
+    )
+    trials = _with_errors_at_rest(trials, _points32(objective, w, v, design, None, Sp, ((0, 0),)))
+    module = _module(design, mismatch)
+    kernel = float32_signs.sign_trials if module is float32_signs else float32_values.float_trials
+    return partial(kernel, trials, module.block(w.size), _span(design, mismatch))
+
+
+def _patterns32(objective: MLPObjective, design: Design, Sp: int) -> Patterns32:
+    S, sigma = objective.n_patterns, design.sigma
+    inputs = np.concatenate([sigma * objective.x.T, np.full((1, S), sigma)])
+    present = _filled(np.ones((1, S)), 1, Sp)[0]
+    return Patterns32(
+        _filled(inputs, (inputs.shape[0] + 3) // 4 * 4, Sp).ravel(),
+        _filled(objective.target.T, objective.network.n_outputs, Sp).ravel(),
+        np.zeros(Sp, np.float32),
+        present[: 0 if S < float32_errors.FEW else None],
+        S,
+    )
+
+
+def _points32(
+    objective: MLPObjective,
+    w: np.ndarray,
+    v: np.ndarray,
+    design: Design,
+    mismatch: Mismatch | None,
+    Sp: int,
+    phases: Sequence[tuple[int, int]] | None = None,
+) -> Points32:
+    network, S = objective.network, objective.n_patterns
+    offset, gain = (mismatch.offset, mismatch.gain) if mismatch else (0.0, np.ones(w.size))
+    points = [
+        w + (offset if a else 0.0) + b * design.r * v for a, b in phases or design.method.phases
+    ]
+    patterns, J = np.ascontiguousarray(objective.x.T), network.layers[1]
+    n1 = (network.layers[0] + 1) * J
+    base, rest = np.zeros((len(points) * J, Sp)), np.array([point[n1:] for point in points])
+    for out, point in zip(np.split(base, len(points)), points, strict=True):
+        net_inputs = np.empty((J, S))
+        # BLAS would leave its threads spinning beside ours
+        product(*network.unpack(point)[0], patterns, net_inputs)
+        out[:, :S] = net_inputs
+    return Points32(
+        _filled(base, *base.shape).ravel(),
+        _filled(rest, len(rest), w.size - n1 + 64),
+        gain.astype(np.float32),
+    )
+
+
+def _with_errors_at_rest(trials: Trials, at_w: Points32) -> Trials:
+    """Put in the errors at w, made as those of trials are made."""
+    T, patterns, n = 16, trials.patterns, trials.points.gain.size
+    zero, zeros, E = np.float32(0.0), np.zeros(1), np.zeros(T, np.float32)
+    phase = Phases32(np.zeros(1, np.float32), np.zeros(1, np.int64), zeros, zeros)
+    once = trials._replace(points=at_w, phases=phase, readout=Readout(zero, zero, zero))
+    each = _filled(np.zeros((1, 0)), 1, patterns.at_rest.size + T)[0]
+    bits = np.zeros(words_of(n) * (T + SPARE), np.uint64)
+    float32_errors.measure(
+        once,
+        Block(0, 0, 1),
+        Perturbations(bits, each[:0]),
+        Errors(E, E.copy(), each),
+        float32_errors.room_for_errors(trials, True),
+    )
+    return trials._replace(patterns=patterns._replace(at_rest=each[: patterns.at_rest.size]))
 
 
 def _module(design: Design, mismatch: Mismatch | None) -> ModuleType:
@@ -367,9 +407,7 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _any_trials(
-    objective, w, v, reading, design, mismatch, first, last, sums, totals, failed, received
-):
+def _any_trials(objective, w, v, reading, design, mismatch, first, last, to):
     """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`;
     ends at a trial not finite.
     """
@@ -407,13 +445,21 @@ def _any_trials(
             u += method.hv_weights[phase] * E
         wrong = ~np.isfinite(y + u)
         if wrong.any():
-            failed[:] = trials[int(np.argmax(wrong))]
+            to.failed[:] = trials[int(np.argmax(wrong))]
             return
         for b in range(begin // BLOCK, (trials.stop - 1) // BLOCK + 1):
             block = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
             at = b - first // BLOCK
             s = accumulate_each(
-                known[block], y[block], u[block], v, V, kind, design.kappa, sums[at], totals[at]
+                known[block],
+                y[block],
+                u[block],
+                v,
+                V,
+                kind,
+                design.kappa,
+                to.sums[at],
+                to.totals[at],
             )
-            if received.shape[1]:
-                received[:, begin - first :][:, block] = y[block], u[block], s
+            if to.received.shape[1]:
+                to.received[:, begin - to.origin :][:, block] = y[block], u[block], s

@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.activations import bits_of, exp, float_of, pattern_errors
+from perturb.kernels.activations import bits_of, float_of, pattern_errors, slope
+from perturb.kernels.float32_functions import number
 from perturb.kernels.graph import WIDE, activate_units
 from perturb.kernels.simd import (
     EXACT,
@@ -28,7 +29,6 @@ from perturb.kernels.simd import (
     magnitude,
     mul,
     narrow,
-    number,
     peek,
     splat,
     splat_d,
@@ -89,21 +89,6 @@ def _move(y, step, change):
         y[k] += step * change[k]
         largest = max(largest, bits_of(abs(y[k])))
     return float_of(largest) if largest else 1.0
-
-
-@compiled(**EXACT)
-def _slope(kind, f):
-    # f' from f, for every activation here: of a Jacobian in float32, which a residual in float64
-    # corrects
-    if kind == 1:
-        return 1.0 - f * f
-    if kind == 2:
-        return f * (1.0 - f)
-    if kind == 3:
-        return 1.0 if f > 0.0 else 0.0
-    if kind == 4:
-        return 1.0 - exp(-f)
-    return 1.0
 
 
 @compiled(**EXACT)
@@ -170,7 +155,7 @@ def _solve(n, A):
 
 
 @compiled(**EXACT)
-def _newton(W, activations, f, change, Sp, slope, A):
+def _newton(W, activations, f, change, Sp, slopes, A):
     """Newton's step, in place of change: (1 - diag(f') W') step = change for every pattern. In
     float32, which is enough: the next residual, in float64, shows what is missing.
     """
@@ -178,13 +163,13 @@ def _newton(W, activations, f, change, Sp, slope, A):
     width = (n + 3) // 4 * 4
     for j in range(n):
         for s in range(j * Sp, (j + 1) * Sp):
-            slope[s] = _slope(activations[j], f[s])
+            slopes[s] = slope(activations[j], f[s])
     for s in range(0, Sp, LANES):
         t = min(
             s + WIDE, Sp - WIDE
         )  # the last eight patterns may stand alone, and fill both halves
         for j in range(n):
-            minus = sub(number(0.0), narrow(load_d(slope, j * Sp + s), load_d(slope, j * Sp + t)))
+            minus = sub(number(0.0), narrow(load_d(slopes, j * Sp + s), load_d(slopes, j * Sp + t)))
             at = LANES * (n + 1) * j
             for i in range(n):
                 diagonal = number(1.0 if i == j else 0.0)
@@ -226,7 +211,7 @@ def relaxed_errors(
     n, S = external.shape
     Sp, width = (S + WIDE - 1) // WIDE * WIDE, (n + 3) // 4 * 4
     size = n * Sp
-    given, y, f, change, slope = (
+    given, y, f, change, slopes = (
         np.empty(size),
         np.empty(size),
         np.empty(width * Sp),
@@ -275,7 +260,7 @@ def relaxed_errors(
                     residual <= ROUNDING or not residual < before / 2
                 ):  # it converges quadratically, until nothing is left
                     break
-                _newton(W, activations, f, change, Sp, slope, A)
+                _newton(W, activations, f, change, Sp, slopes, A)
                 scale, before = _move(y, 1.0, change), residual
         for k in range(outputs.size):
             for s in range(S):

@@ -10,41 +10,31 @@ outnumber them by far, and a reading adds nothing of its own to a trial, E is me
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.float32_errors import (
-    SPARE,
-    errors_by_patterns,
-    errors_by_trials,
-    room_by_trials,
-)
-from perturb.kernels.float32_sums import broadcast, coefficients, count, finish
+from perturb.kernels.arguments import Block, Errors, Perturbations
+from perturb.kernels.float32_draws import SPARE, draw_signs, words_of
+from perturb.kernels.float32_errors import measure, room_for_errors
+from perturb.kernels.float32_functions import number
+from perturb.kernels.float32_sums import broadcast, finish, room_for_sums
 from perturb.kernels.simd import (
     EXACT,
     LANES,
-    MASK,
     add,
     aligned,
     bit_of_each,
     choose,
     fma,
     from_bits64,
-    iota_u,
     load,
     load8,
     load_u,
-    number,
     or_u,
     peek,
-    philox8,
-    shl_u,
-    splat_u,
     store,
     totals16,
 )
-from perturb.trial.random import CODE, words
 
 MANY = 256  # weights from which on their sums over trials are looked up
 FEW = 12  # weights up to which 2^n errors of each phase stay in a core's own cache
-ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
 def block(n_weights: int) -> int:
@@ -52,68 +42,6 @@ def block(n_weights: int) -> int:
     trials would count.
     """
     return 1024 if n_weights < MANY else 256
-
-
-@compiled(**EXACT)
-def draw_signs(kind, seed, start, period, n, T, bits):
-    """Bit i % 64 of bits[i // 64 (T + SPARE) + t], t < T: whether trial start + t adds +sigma to
-    weight i (else -sigma).
-    """
-    stride, k0, k1 = T + SPARE, seed & MASK, seed >> np.uint64(32)
-    if kind == 0:
-        half, low, high = (
-            splat_u(np.uint64(32)),
-            np.uint64(start) & MASK,
-            splat_u(np.uint64(start) >> np.uint64(32)),
-        )
-        for block in range((n + 127) // 128):
-            counter, stream = splat_u(np.uint64(block)), splat_u(np.uint64(CODE))
-            for t in range(0, T, 8):
-                trial = or_u(splat_u(low | np.uint64(t)), iota_u())
-                a, b, c, d = philox8(trial, high, counter, stream, k0, k1)
-                store(bits, 2 * block * stride + t, or_u(a, shl_u(b, half)))
-                store(bits, (2 * block + 1) * stride + t, or_u(c, shl_u(d, half)))
-        return
-
-    # walsh: the signs of a pair of passes, turned where row & (i + 1) is odd, and all of them in
-    # odd passes
-    n_words = 2 * ((n + 127) // 128)
-    signs, before = np.empty(n_words + 1, np.uint64), np.int64(-1)
-    for t in range(T):
-        passes, row = (start + t) // period, np.uint64((start + t) % period)
-        if passes // 2 != before:
-            before = passes // 2
-            for block in range(n_words // 2):
-                a, b, c, d = words(seed, before, block, CODE, 0)
-                signs[2 * block], signs[2 * block + 1] = (
-                    a | (b << np.uint64(32)),
-                    c | (d << np.uint64(32)),
-                )
-        parity = ZERO if passes % 2 == 0 else ~ZERO  # of row & m for m = 0..63
-        for bit, ones in enumerate(
-            (
-                0xAAAAAAAAAAAAAAAA,
-                0xCCCCCCCCCCCCCCCC,
-                0xF0F0F0F0F0F0F0F0,
-                0xFF00FF00FF00FF00,
-                0xFFFF0000FFFF0000,
-                0xFFFFFFFF00000000,
-            )
-        ):
-            if (row >> np.uint64(bit)) & ONE:
-                parity ^= np.uint64(ones)
-        here = parity
-        for k in range(n_words):
-            above = np.uint64(64 * (k + 1)) & row
-            above ^= above >> np.uint64(32)
-            above ^= above >> np.uint64(16)
-            above ^= above >> np.uint64(8)
-            above ^= above >> np.uint64(4)
-            above ^= above >> np.uint64(2)
-            above ^= above >> ONE
-            following = ~parity if above & ONE else parity
-            bits[k * stride + t] = signs[k] ^ ((here >> ONE) | (following << np.uint64(63)))
-            here = following
 
 
 @compiled(**EXACT)
@@ -224,95 +152,6 @@ def accumulate_signs(n, bits, c, rows, L):
         _accumulate_bytes(n, bits, c, rows, L)
 
 
-@compiled(**EXACT)
-def _measure(
-    sizes,
-    activations,
-    error_kind,
-    x,
-    base,
-    w,
-    target,
-    ref,
-    present,
-    S,
-    v,
-    amounts,
-    unperturbed,
-    sigma,
-    seed,
-    noise,
-    step,
-    top,
-    start,
-    lo,
-    hi,
-    bits,
-    E,
-    s,
-    nothing,
-    scratch,
-):
-    E[:] = np.float32(0.0)
-    if present.size:
-        errors_by_patterns(
-            sizes,
-            activations,
-            error_kind,
-            x,
-            base,
-            w,
-            target,
-            ref,
-            present,
-            amounts,
-            unperturbed,
-            np.float32(sigma),
-            seed,
-            noise,
-            step,
-            top,
-            start,
-            bits,
-            nothing,
-            v,
-            lo,
-            hi,
-            E,
-            s,
-            nothing,
-        )
-    else:
-        errors_by_trials(
-            sizes,
-            activations,
-            error_kind,
-            x,
-            base,
-            w,
-            target,
-            ref,
-            S,
-            amounts,
-            unperturbed,
-            np.float32(sigma),
-            seed,
-            noise,
-            step,
-            top,
-            start,
-            bits,
-            nothing,
-            v,
-            lo,
-            hi,
-            E,
-            s,
-            nothing,
-            scratch,
-        )
-
-
 @compiled()
 def measured_once(n_weights, trials, noise):
     """2^n, or the least that fills a vector, where so many sign patterns are measured instead of
@@ -323,9 +162,10 @@ def measured_once(n_weights, trials, noise):
 
 
 @compiled(**EXACT)
-def _look_up(lo, hi, bits, E_of, s_of, E, s):
-    # E and s of trials lo..hi-1 from those of the pattern of signs b, E_of[p patterns + b] and
-    # s_of[b]
+def _look_up(block, bits, of, errors):
+    # E and s of the block's trials from those of the pattern of signs b: E[p patterns + b] and s[b]
+    # of `of`
+    (_, lo, hi), E, s, E_of, s_of = block, errors.E, errors.s, of.E, of.s
     T, patterns = s.size, s_of.size
     for t in range(lo, hi):
         b = np.int64(peek(bits, t) & np.uint64(patterns - 1))
@@ -335,246 +175,40 @@ def _look_up(lo, hi, bits, E_of, s_of, E, s):
 
 
 @compiled(**EXACT)
-def _block(
-    sizes,
-    activations,
-    error_kind,
-    x,
-    base,
-    w,
-    target,
-    ref,
-    present,
-    S,
-    v,
-    v_beta,
-    alpha,
-    regressor_kind,
-    sigma_v,
-    amounts,
-    unperturbed,
-    gradient_weights,
-    hv_weights,
-    code_kind,
-    sigma,
-    period,
-    seed,
-    noise,
-    step,
-    top,
-    first,
-    last,
-    sums,
-    totals,
-    E_of,
-    s_of,
-    bits,
-    E,
-    s32,
-    c,
-    L,
-    y,
-    u,
-    s,
-    scalars,
-    units,
-    nothing,
-    scratch,
-    received,
-    origin,
-):
-    """Add trials first..last-1, all of one block, to sums and totals; return the first with a
-    non-finite error, or -1. received: for what is broadcast of trials from `origin` on,
-    (3, trials), or (3, 0).
-    """
-    T = y.size
-    start = first // T * T
-    lo, hi, n, rows = first - start, last - start, v_beta.size, c.size // T
-    draw_signs(code_kind, seed, start, period, n, T, bits)
-    if s_of.size:
-        _look_up(lo, hi, bits, E_of, s_of, E, s32)
-    else:
-        _measure(
-            sizes,
-            activations,
-            error_kind,
-            x,
-            base,
-            w,
-            target,
-            ref,
-            present,
-            S,
-            v,
-            amounts,
-            unperturbed,
-            sigma,
-            seed,
-            noise,
-            step,
-            top,
-            start,
-            lo,
-            hi,
-            bits,
-            E,
-            s32,
-            nothing,
-            scratch,
-        )
-    failed = broadcast(
-        S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s
-    )
-    if failed >= 0:
-        return start + failed
-    if received.shape[1]:
-        for row, numbers in enumerate((y, u, s)):
-            for t in range(lo, hi):
-                received[row, start + t - origin] = numbers[t]
-    coefficients(lo, hi, y, u, s, c, nothing, scalars, units)
-    count(scalars, v.size > 0, totals)
-    accumulate_signs(n, bits, c, rows, L)
-    finish(hi - lo, sigma, alpha, v_beta, regressor_kind == 2, True, rows, L, scalars, units, sums)
-    return -1
-
-
-@compiled(nogil=True)
-def sign_trials(
-    sizes,
-    activations,
-    error_kind,
-    x,
-    base,
-    w,
-    target,
-    ref,
-    present,
-    S,
-    v,
-    v_beta,
-    alpha,
-    regressor_kind,
-    sigma_v,
-    amounts,
-    unperturbed,
-    gradient_weights,
-    hv_weights,
-    code_kind,
-    sigma,
-    period,
-    seed,
-    noise,
-    step,
-    top,
-    T,
-    span,
-    first,
-    last,
-    sums,
-    totals,
-    failed,
-    received,
-):
-    """Trials first..last-1 in aligned spans of blocks of T: the b-th adds to sums[b], totals[b] and
-    sets failed[b], see `_block`.
-    """
-    n, rows = v_beta.size, 16 if regressor_kind == 2 else 8
-    bits, E = (
-        np.empty(2 * ((n + 127) // 128) * (T + SPARE), np.uint64),
-        np.empty(amounts.size * T, np.float32),
-    )
-    s32, c, L, nothing = (
-        np.zeros(T, np.float32),
-        aligned(rows * T),
-        aligned(n * rows + 16),
-        aligned(0),
-    )
-    y, u, s, scalars, units = np.empty(T), np.empty(T), np.empty(T), np.empty(12), np.empty(3)
-    scratch = aligned(0 if present.size else room_by_trials(sizes, ref.size, True))
-    scratch[:] = np.float32(0.0)
-    patterns = measured_once(n, last - first, noise)
-    E_of, s_of = np.empty(amounts.size * patterns, np.float32), np.zeros(patterns, np.float32)
+def _measure_once(trials, patterns, nothing, scratch):
+    """Errors of so many patterns of signs, each as in a trial of its own."""
+    E, s = np.empty(trials.phases.a.size * patterns, np.float32), np.zeros(patterns, np.float32)
+    errors = Errors(E, s, nothing)
     if patterns:
         signs = np.zeros(2 * (patterns + SPARE), np.uint64)
         signs[:patterns] = np.arange(patterns)
-        _measure(
-            sizes,
-            activations,
-            error_kind,
-            x,
-            base,
-            w,
-            target,
-            ref,
-            present,
-            S,
-            v,
-            amounts,
-            unperturbed,
-            sigma,
-            seed,
-            noise,
-            step,
-            top,
-            0,
-            0,
-            patterns,
-            signs,
-            E_of,
-            s_of,
-            nothing,
-            scratch,
-        )
-    for b in range(sums.shape[0]):
-        whole = (first // span + b) * span
-        for start in range(whole, whole + span, T):
-            if start < last and start + T > first:
-                wrong = _block(
-                    sizes,
-                    activations,
-                    error_kind,
-                    x,
-                    base,
-                    w,
-                    target,
-                    ref,
-                    present,
-                    S,
-                    v,
-                    v_beta,
-                    alpha,
-                    regressor_kind,
-                    sigma_v,
-                    amounts,
-                    unperturbed,
-                    gradient_weights,
-                    hv_weights,
-                    code_kind,
-                    sigma,
-                    period,
-                    seed,
-                    noise,
-                    step,
-                    top,
-                    max(first, start),
-                    min(last, start + T),
-                    sums[b],
-                    totals[b],
-                    E_of,
-                    s_of,
-                    bits,
-                    E,
-                    s32,
-                    c,
-                    L,
-                    y,
-                    u,
-                    s,
-                    scalars,
-                    units,
-                    nothing,
-                    scratch,
-                    received,
-                    first,
-                )
-                failed[b] = wrong if failed[b] < 0 else failed[b]
+        measure(trials, Block(0, 0, patterns), Perturbations(signs, nothing), errors, scratch)
+    return errors
+
+
+@compiled(nogil=True, **EXACT)
+def sign_trials(trials, T, span, first, last, to):
+    """Trials first..last-1 in aligned spans of blocks of T, each added to its span of `to`, of
+    which the first is that of trial `first`.
+    """
+    draws, phases, kind = trials.draws, trials.phases, trials.regressor.kind
+    n, rows, nothing = trials.regressor.beta.size, 16 if kind == 2 else 8, aligned(0)
+    signs = Perturbations(np.empty(words_of(n) * (T + SPARE), np.uint64), nothing)
+    errors = Errors(np.empty(phases.a.size * T, np.float32), np.zeros(T, np.float32), nothing)
+    room, scratch = room_for_sums(n, T, rows, rows, 0), room_for_errors(trials, True)
+    patterns = measured_once(n, last - first, trials.readout.noise)
+    known = _measure_once(trials, patterns, nothing, scratch)
+    for start in range(first // T * T, last, T):
+        b = start // span - first // span
+        block = Block(start, max(first - start, 0), min(last - start, T))
+        draw_signs(draws.kind, draws.seed, start, draws.period, n, T, signs.bits)
+        if patterns:
+            _look_up(block, signs.bits, known, errors)
+        else:
+            measure(trials, block, signs, errors, scratch)
+        failed = broadcast(trials, block, errors, room, to.totals[b], to)
+        if failed >= 0:
+            to.failed[b] = failed if to.failed[b] < 0 else to.failed[b]
+            continue
+        accumulate_signs(n, signs.bits, room.c, rows, room.L)
+        finish(trials, block.hi - block.lo, True, rows, room, to.sums[b])

@@ -7,6 +7,7 @@ order; those of different blocks in float64.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from perturb.compiled import compiled
 from perturb.kernels.simd import (
     EXACT,
     add,
+    aligned,
     load,
     load8,
     load_d,
@@ -26,6 +28,28 @@ from perturb.kernels.simd import (
 )
 
 
+class Room(NamedTuple):
+    """Of a block of T trials: what is broadcast, y, u, s; the coefficients of D and of D^2, c[r T +
+    t]; their sums and units, see `_coefficients`; and their sums times D or D^2, L[i rows + r].
+    """
+
+    y: np.ndarray
+    u: np.ndarray
+    s: np.ndarray
+    c: np.ndarray
+    c2: np.ndarray
+    scalars: np.ndarray
+    units: np.ndarray
+    L: np.ndarray
+
+
+@compiled()
+def room_for_sums(n, T, rows, rows_of_D, rows_of_squares):
+    y, u, s = np.empty(T), np.empty(T), np.empty(T)
+    c, c2, L = aligned(rows_of_D * T), aligned(rows_of_squares * T), aligned(n * rows + 16)
+    return Room(y, u, s, c, c2, np.empty(12), np.empty(3), L)
+
+
 @compiled(**EXACT)
 def _power(x):
     """The power of two next above |x|, 1 for 0: dividing by it rounds nothing."""
@@ -36,7 +60,7 @@ def _power(x):
 
 
 @compiled(**EXACT)
-def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
+def _coefficients(lo, hi, room):
     """The coefficients of every trial, and their sums: see `finish`.
 
     c[r T + t] = 1, y, y^2, s, su, su^2, s^2, s^2 y u, s^3, s^3 u, s^3 u^2 for r = 0.. and 0 for
@@ -44,6 +68,7 @@ def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
     which none exceeds 1. scalars: sums of y, y^2, s, s^2, s^2 u, s^2 u^2, syu, s^4, s^4 u, s^4 u^2,
     u, u^2. c2: if not empty, the coefficients 1, y, y^2, s, s^2, s^2 u, s^2 u^2, syu of D^2.
     """
+    y, u, s, c, c2, scalars, units, _ = room
     T = y.size
     with_b = c.size > 8 * T
     n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = n11 = splat_d(0.0)
@@ -60,22 +85,10 @@ def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
         n11 = add(n11, mul(U, U))
         ss_ss = mul(ss, ss)
         n7, n8, n9 = add(n7, ss_ss), add(n8, mul(ss_ss, U)), add(n9, mul(ss_ss, mul(U, U)))
-    scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5] = (
-        total(n0),
-        total(n1),
-        total(n2),
-        total(n3),
-        total(n4),
-        total(n5),
-    )
-    scalars[6], scalars[7], scalars[8], scalars[9], scalars[10], scalars[11] = (
-        total(n6),
-        total(n7),
-        total(n8),
-        total(n9),
-        total(n10),
-        total(n11),
-    )
+    scalars[0], scalars[1], scalars[2] = total(n0), total(n1), total(n2)
+    scalars[3], scalars[4], scalars[5] = total(n3), total(n4), total(n5)
+    scalars[6], scalars[7], scalars[8] = total(n6), total(n7), total(n8)
+    scalars[9], scalars[10], scalars[11] = total(n9), total(n10), total(n11)
     units[0], units[1], units[2] = (
         _power(scalars[1] ** 0.5),
         _power(scalars[11] ** 0.5),
@@ -112,26 +125,19 @@ def coefficients(lo, hi, y, u, s, c, c2, scalars, units):
 
 
 @compiled(**EXACT)
-def finish(count, sigma, alpha, v_beta, with_b, signs, rows, L, scalars, units, sums):
-    """Add the block's sums, as `synapse.accumulate` makes them, with q = alpha s D_i - beta_i s^2.
+def finish(trials, count, signs, rows, room, sums):
+    """Add the block's sums, as `synapse.accumulate` makes them, with q = alpha s D_i - beta_i s^2,
+    of `count` trials.
 
     L[i rows + r]: sums of coefficients times D_i, in units of sigma; without `signs` those of D_i^2
-    are r = 8..15 and the rest follows. with_b: whether beta is not 0. sums (14, n), see
-    `synapse.SUMS`.
+    are r = 8..15 and the rest follows. sums (14, n), see `synapse.SUMS`.
     """
-    Uy, Uu, Us = units[0], units[1], units[2]
-    y1, yy, s1, ss, ssu, ssuu, syu, s4, s4u, s4uu = (
-        scalars[0],
-        scalars[1],
-        scalars[2],
-        scalars[3],
-        scalars[4],
-        scalars[5],
-        scalars[6],
-        scalars[7],
-        scalars[8],
-        scalars[9],
-    )
+    kind, _, v_beta, alpha, _ = trials.regressor
+    L, sigma, with_b = room.L, trials.draws.sigma, kind == 2
+    Uy, Uu, Us = room.units[0], room.units[1], room.units[2]
+    scalars = room.scalars
+    y1, yy, s1, ss, ssu = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4]
+    ssuu, syu, s4, s4u, s4uu = scalars[5], scalars[6], scalars[7], scalars[8], scalars[9]
     power = sigma * sigma
     m1, my, myy = sigma, sigma * Uy, sigma * Uy * Uy
     ms, msu, msuu = alpha * sigma * Us, alpha * sigma * Us * Uu, alpha * sigma * Us * Uu * Uu
@@ -179,34 +185,7 @@ def finish(count, sigma, alpha, v_beta, with_b, signs, rows, L, scalars, units, 
 
 
 @compiled(**EXACT)
-def broadcast(S, sigma_v, with_s, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s):
-    """y, u and s of the block's trials, 0 outside lo..hi-1; returns the first trial where they
-    are not finite, or -1.
-    """
-    T, bad = y.size, splat_d(0.0)
-    for t in range(0, T, 8):
-        Y = U = splat_d(0.0)
-        for p in range(gradient_weights.size):
-            e = widen(load8(E, p * T + t))
-            Y, U = (
-                add(Y, mul(splat_d(gradient_weights[p] / S), e)),
-                add(U, mul(splat_d(hv_weights[p] / S), e)),
-            )
-        store(y, t, Y)
-        store(u, t, U)
-        store(s, t, mul(splat_d(sigma_v), widen(load8(s32, t))) if with_s else splat_d(1.0))
-        bad = add(bad, mul(splat_d(0.0), add(Y, U)))
-    for outside in (slice(0, lo), slice(hi, T)):
-        y[outside], u[outside], s[outside] = 0.0, 0.0, 0.0
-    if total(bad) != 0.0:
-        for t in range(lo, hi):
-            if not (math.isfinite(y[t]) and math.isfinite(u[t])):
-                return t
-    return -1
-
-
-@compiled(**EXACT)
-def count(scalars, with_s, totals):
+def _count(scalars, with_s, totals):
     """Add the block's sums of the broadcasts, as `synapse.count` makes them; s is broadcast only
     with_s.
     """
@@ -221,3 +200,43 @@ def count(scalars, with_s, totals):
         totals[7] += scalars[8]
         totals[8] += scalars[5]
         totals[9] += scalars[9]
+
+
+@compiled(**EXACT)
+def _dE(trials, E, s32, room):
+    """y, u and s of all trials of the block; returns whether all are finite."""
+    phases, regressor, S = trials.phases, trials.regressor, trials.patterns.S
+    for_g, for_z, y, u, s = phases.gradient_weights, phases.hv_weights, room.y, room.u, room.s
+    T, bad, with_s, sigma_v = y.size, splat_d(0.0), regressor.v.size > 0, regressor.sigma_v
+    for t in range(0, T, 8):
+        Y = U = splat_d(0.0)
+        for p in range(for_g.size):
+            e = widen(load8(E, p * T + t))
+            Y, U = add(Y, mul(splat_d(for_g[p] / S), e)), add(U, mul(splat_d(for_z[p] / S), e))
+        store(y, t, Y)
+        store(u, t, U)
+        store(s, t, mul(splat_d(sigma_v), widen(load8(s32, t))) if with_s else splat_d(1.0))
+        bad = add(bad, mul(splat_d(0.0), add(Y, U)))
+    return total(bad) == 0.0
+
+
+@compiled(**EXACT)
+def broadcast(trials, block, errors, room, totals, to):
+    """What is broadcast of the block's trials, its coefficients and its sums; returns the first
+    trial with an error that is not finite, or -1.
+    """
+    start, lo, hi = block
+    finite = _dE(trials, errors.E, errors.s, room)
+    for numbers in (room.y, room.u, room.s):
+        numbers[:lo], numbers[hi:] = 0.0, 0.0
+    if not finite:
+        for t in range(lo, hi):
+            if not (math.isfinite(room.y[t]) and math.isfinite(room.u[t])):
+                return start + t
+    if to.received.shape[1]:
+        for row, numbers in enumerate((room.y, room.u, room.s)):
+            for t in range(lo, hi):
+                to.received[row, start + t - to.origin] = numbers[t]
+    _coefficients(lo, hi, room)
+    _count(room.scalars, trials.regressor.v.size > 0, totals)
+    return -1

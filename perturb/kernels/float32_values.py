@@ -1,53 +1,40 @@
 """Float32 kernels for codes of more than two levels, gaussian and ternary, and for perturbations
 with a gain for every weight. A block goes the same way as in `float32_signs`.
 
-Perturbations are stored as numbers, D[i T + t] for weight i and trial t, in units of sigma; the
+Perturbations are stored as numbers, D[i BLOCK + t] for weight i and trial t, in units of sigma; the
 lanes of all that makes or sums them are trials.
 """
-
-import math
 
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.float32_errors import (
+from perturb.kernels.arguments import Block, Errors, Perturbations
+from perturb.kernels.float32_draws import (
+    BLOCK,
+    GAUSSIAN,
+    ONE,
     SPARE,
-    errors_by_patterns,
-    errors_by_trials,
-    room_by_trials,
+    TERNARY,
+    draw_signs,
+    draw_values,
+    words_of,
 )
-from perturb.kernels.float32_signs import ONE, draw_signs
-from perturb.kernels.float32_sums import broadcast, coefficients, count, finish
+from perturb.kernels.float32_errors import measure, room_for_errors
+from perturb.kernels.float32_functions import number
+from perturb.kernels.float32_sums import broadcast, finish, room_for_sums
 from perturb.kernels.simd import (
     EXACT,
     LANES,
-    MASK,
     add,
-    add_u,
     aligned,
-    and_u,
-    choose,
     fma,
-    greater,
-    iota_u,
     load,
     mul,
-    mul_u,
-    normal_pairs,
-    number,
     peek,
-    philox8,
-    shr_u,
-    small,
     splat,
-    splat_u,
     store,
-    sub,
     totals16,
 )
-from perturb.trial.random import CODE
-
-BLOCK = 64
 
 
 def block(n_weights: int) -> int:
@@ -56,70 +43,7 @@ def block(n_weights: int) -> int:
 
 
 @compiled(**EXACT)
-def draw_normals(seed, start, n, D):
-    """D[i BLOCK + t]: the gaussian perturbation of weight i in trial start + t; uses rows up to
-    a multiple of 4.
-    """
-    k0, k1 = seed & MASK, seed >> np.uint64(32)
-    low, high, stream = (
-        np.uint64(start) & MASK,
-        splat_u(np.uint64(start) >> np.uint64(32)),
-        splat_u(np.uint64(CODE)),
-    )
-    for t in range(0, BLOCK, LANES):
-        trials0 = add_u(splat_u(low | np.uint64(t)), iota_u())
-        trials1 = add_u(splat_u(low | np.uint64(t + 8)), iota_u())
-        for i in range(0, n, 4):
-            counter, at = splat_u(np.uint64(i // 4)), i * BLOCK + t
-            a0, b0, c0, d0 = philox8(trials0, high, counter, stream, k0, k1)
-            a1, b1, c1, d1 = philox8(trials1, high, counter, stream, k0, k1)
-            x, y = normal_pairs(a0, a1, b0, b1)
-            store(D, at, x)
-            store(D, at + BLOCK, y)
-            x, y = normal_pairs(c0, c1, d0, d1)
-            store(D, at + 2 * BLOCK, x)
-            store(D, at + 3 * BLOCK, y)
-
-
-@compiled(**EXACT)
-def _digits(a, b, D, at):
-    # four base-6 digits of sixteen words, read as fractions
-    six, mask, half = splat_u(np.uint64(6)), splat_u(MASK), splat_u(np.uint64(32))
-    level, zero = number(math.sqrt(3.0)), number(0.0)
-    for digit in range(4):
-        a, b = mul_u(a, six), mul_u(b, six)
-        x = small(shr_u(a, half), shr_u(b, half))
-        x = choose(
-            greater(number(0.5), x), sub(zero, level), choose(greater(x, number(4.5)), level, zero)
-        )
-        store(D, at + digit * BLOCK, x)
-        a, b = and_u(a, mask), and_u(b, mask)
-
-
-@compiled(**EXACT)
-def draw_ternary(seed, start, n, D):
-    """As `draw_normals`, of the ternary code; uses rows up to a multiple of 16."""
-    k0, k1 = seed & MASK, seed >> np.uint64(32)
-    low, high, stream = (
-        np.uint64(start) & MASK,
-        splat_u(np.uint64(start) >> np.uint64(32)),
-        splat_u(np.uint64(CODE)),
-    )
-    for t in range(0, BLOCK, LANES):
-        trials0 = add_u(splat_u(low | np.uint64(t)), iota_u())
-        trials1 = add_u(splat_u(low | np.uint64(t + 8)), iota_u())
-        for i in range(0, n, 16):
-            counter, at = splat_u(np.uint64(i // 16)), i * BLOCK + t
-            a0, b0, c0, d0 = philox8(trials0, high, counter, stream, k0, k1)
-            a1, b1, c1, d1 = philox8(trials1, high, counter, stream, k0, k1)
-            _digits(a0, a1, D, at)
-            _digits(b0, b1, D, at + 4 * BLOCK)
-            _digits(c0, c1, D, at + 8 * BLOCK)
-            _digits(d0, d1, D, at + 12 * BLOCK)
-
-
-@compiled(**EXACT)
-def dot_rows(n, D, v, s):
+def _dot_rows(n, D, v, s):
     """s[t] = sum of v_i times the perturbation of weight i."""
     for t in range(0, BLOCK, LANES):
         a = b = number(0.0)
@@ -130,7 +54,7 @@ def dot_rows(n, D, v, s):
 
 
 @compiled(**EXACT)
-def accumulate(n, D, c, c2, with_b, rows, L):
+def _accumulate(n, D, c, c2, with_b, rows, L):
     """L[i rows + r]: sums of the first eight coefficients c times D_i (r < 8), of c2 times D_i^2 (8
     <= r < 16) and, with_b, of three more c times D_i. L ends in spare room for 16 numbers.
     """
@@ -164,77 +88,12 @@ def accumulate(n, D, c, c2, with_b, rows, L):
 
 
 @compiled(**EXACT)
-def _block(
-    gain,
-    sizes,
-    activations,
-    error_kind,
-    x,
-    base,
-    w,
-    target,
-    ref,
-    present,
-    S,
-    v,
-    v_beta,
-    alpha,
-    regressor_kind,
-    sigma_v,
-    amounts,
-    unperturbed,
-    gradient_weights,
-    hv_weights,
-    code_kind,
-    sigma,
-    period,
-    seed,
-    noise,
-    step,
-    top,
-    first,
-    last,
-    sums,
-    totals,
-    received,
-    origin,
-):
-    """Add trials first..last-1, all of one block, to sums and totals; return the first with a
-    non-finite error, or -1. gain: what reaches weight i is gain[i] D_i. received: as in
-    `float32_signs`.
-    """
-    start = first // BLOCK * BLOCK
-    lo, hi, n, P, sigma32, with_b = (
-        first - start,
-        last - start,
-        v_beta.size,
-        amounts.size,
-        np.float32(sigma),
-        regressor_kind == 2,
-    )
-    rows = 32 if with_b else 16
-    D, E, nothing = (
-        aligned(((n + 15) // 16 * 16 + 2) * BLOCK),
-        np.zeros(P * BLOCK, np.float32),
-        aligned(0),
-    )
-    s32, c, c2 = np.zeros(BLOCK, np.float32), aligned(rows // 2 * BLOCK), aligned(8 * BLOCK)
-    L, no_bits = aligned(n * rows + 16), np.empty(0, np.uint64)
-    y, u, s, scalars, units = (
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty(12),
-        np.empty(3),
-    )
-
-    if code_kind == 1:
-        draw_normals(seed, start, n, D)
-    elif code_kind == 2:
-        draw_ternary(seed, start, n, D)
+def _draw(draws, start, n, bits, D):
+    """D: the perturbations of a block, zero in rows beyond the n-th."""
+    if draws.kind == GAUSSIAN or draws.kind == TERNARY:
+        draw_values(draws.kind, draws.seed, start, n, D)
     else:
-        bits = np.empty(2 * ((n + 127) // 128) * (BLOCK + SPARE), np.uint64)
-        draw_signs(code_kind, seed, start, period, n, BLOCK, bits)
+        draw_signs(draws.kind, draws.seed, start, draws.period, n, BLOCK, bits)
         for i in range(n):
             at, bit = i // 64 * (BLOCK + SPARE), np.uint64(i % 64)
             for t in range(BLOCK):
@@ -242,166 +101,40 @@ def _block(
                     np.float32(1.0) if (bits[at + t] >> bit) & ONE else np.float32(-1.0)
                 )
     D[n * BLOCK :] = np.float32(0.0)
-    A = aligned(D.size)  # as it is applied
-    for i in range(n):
+
+
+@compiled(**EXACT)
+def _apply(gain, D, A):
+    for i in range(gain.size):
         for t in range(BLOCK):
             A[i * BLOCK + t] = gain[i] * D[i * BLOCK + t]
-    A[n * BLOCK :] = np.float32(0.0)
-    if v.size:
-        dot_rows(n, D, v, s32)
-    if present.size:
-        errors_by_patterns(
-            sizes,
-            activations,
-            error_kind,
-            x,
-            base,
-            w,
-            target,
-            ref,
-            present,
-            amounts,
-            unperturbed,
-            sigma32,
-            seed,
-            noise,
-            step,
-            top,
-            start,
-            no_bits,
-            A,
-            v,
-            lo,
-            hi,
-            E,
-            s32,
-            nothing,
-        )
-    else:
-        scratch = aligned(room_by_trials(sizes, ref.size, False))
-        scratch[:] = np.float32(0.0)
-        errors_by_trials(
-            sizes,
-            activations,
-            error_kind,
-            x,
-            base,
-            w,
-            target,
-            ref,
-            S,
-            amounts,
-            unperturbed,
-            sigma32,
-            seed,
-            noise,
-            step,
-            top,
-            start,
-            no_bits,
-            A,
-            v,
-            lo,
-            hi,
-            E,
-            s32,
-            nothing,
-            scratch,
-        )
-    failed = broadcast(
-        S, sigma_v, v.size > 0, gradient_weights, hv_weights, lo, hi, E, s32, y, u, s
+
+
+@compiled(nogil=True, **EXACT)
+def float_trials(trials, T, span, first, last, to):
+    """As `float32_signs.sign_trials`, of blocks of T = BLOCK."""
+    regressor, phases, gain = trials.regressor, trials.phases, trials.points.gain
+    n, with_b = gain.size, regressor.kind == 2
+    rows, nothing = 32 if with_b else 16, aligned(0)
+    D = aligned(((n + 15) // 16 * 16 + 2) * BLOCK)
+    applied = Perturbations(np.empty(0, np.uint64), aligned(D.size))
+    applied.values[n * BLOCK :] = np.float32(0.0)
+    bits = np.empty(words_of(n) * (BLOCK + SPARE), np.uint64)
+    errors = Errors(
+        np.empty(phases.a.size * BLOCK, np.float32), np.zeros(BLOCK, np.float32), nothing
     )
-    if failed >= 0:
-        return start + failed
-    if received.shape[1]:
-        for row, numbers in enumerate((y, u, s)):
-            for t in range(lo, hi):
-                received[row, start + t - origin] = numbers[t]
-    coefficients(lo, hi, y, u, s, c, c2, scalars, units)
-    count(scalars, v.size > 0, totals)
-    accumulate(n, D, c, c2, with_b, rows, L)
-    finish(hi - lo, sigma, alpha, v_beta, with_b, False, rows, L, scalars, units, sums)
-    return -1
-
-
-@compiled(nogil=True)
-def float_trials(
-    gain,
-    sizes,
-    activations,
-    error_kind,
-    x,
-    base,
-    w,
-    target,
-    ref,
-    present,
-    S,
-    v,
-    v_beta,
-    alpha,
-    regressor_kind,
-    sigma_v,
-    amounts,
-    unperturbed,
-    gradient_weights,
-    hv_weights,
-    code_kind,
-    sigma,
-    period,
-    seed,
-    noise,
-    step,
-    top,
-    T,
-    span,
-    first,
-    last,
-    sums,
-    totals,
-    failed,
-    received,
-):
-    """Trials first..last-1 in aligned spans of blocks: the b-th adds to sums[b], totals[b] and
-    sets failed[b], see `_block`.
-    """
-    for b in range(sums.shape[0]):
-        whole = (first // span + b) * span
-        for start in range(whole, whole + span, BLOCK):
-            if start < last and start + BLOCK > first:
-                wrong = _block(
-                    gain,
-                    sizes,
-                    activations,
-                    error_kind,
-                    x,
-                    base,
-                    w,
-                    target,
-                    ref,
-                    present,
-                    S,
-                    v,
-                    v_beta,
-                    alpha,
-                    regressor_kind,
-                    sigma_v,
-                    amounts,
-                    unperturbed,
-                    gradient_weights,
-                    hv_weights,
-                    code_kind,
-                    sigma,
-                    period,
-                    seed,
-                    noise,
-                    step,
-                    top,
-                    max(first, start),
-                    min(last, start + BLOCK),
-                    sums[b],
-                    totals[b],
-                    received,
-                    first,
-                )
-                failed[b] = wrong if failed[b] < 0 else failed[b]
+    room, scratch = room_for_sums(n, BLOCK, rows, rows // 2, 8), room_for_errors(trials, False)
+    for start in range(first // BLOCK * BLOCK, last, BLOCK):
+        b = start // span - first // span
+        block = Block(start, max(first - start, 0), min(last - start, BLOCK))
+        _draw(trials.draws, start, n, bits, D)
+        _apply(gain, D, applied.values)
+        if regressor.v.size:
+            _dot_rows(n, D, regressor.v, errors.s)
+        measure(trials, block, applied, errors, scratch)
+        failed = broadcast(trials, block, errors, room, to.totals[b], to)
+        if failed >= 0:
+            to.failed[b] = failed if to.failed[b] < 0 else to.failed[b]
+            continue
+        _accumulate(n, D, room.c, room.c2, with_b, rows, room.L)
+        finish(trials, block.hi - block.lo, False, rows, room, to.sums[b])

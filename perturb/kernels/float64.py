@@ -15,6 +15,8 @@ from numba import njit
 
 from perturb.compiled import compiled
 from perturb.kernels.activations import activate, pattern_errors
+from perturb.kernels.arguments import Weights
+from perturb.kernels.simd import EXACT
 from perturb.trial import readout as reading
 from perturb.trial import synapse
 from perturb.trial.random import NOISE, normals, pattern_index, perturbation, sense
@@ -26,7 +28,7 @@ _count = njit(synapse.count)
 _read = njit(reading.read)
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
+@compiled(**EXACT)
 def product(W, b, x, out):
     # out[j, s] = b[j] + sum_i W[i, j] x[i, s], four inputs at a time
     n_in, n_out = W.shape
@@ -46,7 +48,7 @@ def product(W, b, x, out):
             i += 1
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
+@compiled(**EXACT)
 def _dot(a, b):
     t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
     i = 0
@@ -62,31 +64,29 @@ def _dot(a, b):
     return (t0 + t1) + (t2 + t3)
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
-def _evaluate(
-    sizes, activations, error_kind, w, v, D, a, br, base, base_v, moved, target, buffers, out
-):
-    """Errors of all patterns at w + a D + br v, from the first layer's parts `base` (w), `base_v`
-    (v), `moved` (D).
-    """
-    y = buffers[0, : sizes[1]]
-    for j in range(sizes[1]):
+@compiled(**EXACT)
+def evaluate(network, w, D, a, v, br, target, buffers, out):
+    """Errors of all patterns at w + a D + br v, of which w, D and v are `Weights`."""
+    sizes, units = network.sizes, network.sizes[1]
+    y = buffers[0, :units]
+    for j in range(units):
         for s in range(y.shape[1]):
-            y[j, s] = base[j, s] + a * moved[j, s] + br * base_v[j, s]
-        activate(activations[0], y[j])
-    start = (sizes[0] + 1) * sizes[1]
+            y[j, s] = w.net_inputs[j, s] + a * D.net_inputs[j, s] + br * v.net_inputs[j, s]
+        activate(network.activations[0], y[j])
+    start = (sizes[0] + 1) * units
     for layer in range(1, sizes.size - 1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
         effective = np.empty((n_in + 1) * n_out)
         for i in range(effective.size):
-            effective[i] = w[start + i] + a * D[start + i] + br * v[start + i]
+            k = start + i
+            effective[i] = w.values[k] + a * D.values[k] + br * v.values[k]
         x = y
         y = buffers[layer % 2, :n_out]
         product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
         for j in range(n_out):
-            activate(activations[layer], y[j])
+            activate(network.activations[layer], y[j])
         start += effective.size
-    pattern_errors(error_kind, y, target, out)
+    pattern_errors(network.error, y, target, out)
 
 
 @compiled()
@@ -129,6 +129,13 @@ def _store(sums, i, state):
     ) = state
 
 
+@compiled(**EXACT)
+def _add(sums, i, dw, dE, s, v, regressor):
+    """A broadcast meets the perturbation dw of synapse i."""
+    state = _load(sums, i)
+    _store(sums, i, _accumulate(state, dw, dE, s, v, regressor.V, regressor.kind, regressor.kappa))
+
+
 @compiled()
 def _count_into(totals, dE, s):
     (
@@ -160,240 +167,88 @@ def _count_into(totals, dE, s):
     )
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
-def _block(
-    x,
-    target,
-    sizes,
-    activations,
-    error_kind,
-    w,
-    v,
-    V,
-    r,
-    base,
-    base_v,
-    gain,
-    w_moved,
-    base_moved,
-    phases,
-    gradient_weights,
-    hv_weights,
-    regressor_kind,
-    kappa,
-    code_kind,
-    sigma,
-    period,
-    taps,
-    sensing,
-    seed,
-    noise,
-    step,
-    top,
-    by_pattern,
-    at_rest,
-    first,
-    last,
-    sums,
-    totals,
-    received,
-    origin,
-):
-    """Add trials first..last-1, in order, to sums (rows, n) and totals; return the first with a
-    non-finite error, or -1.
-
-    received: for what is broadcast of trials from `origin` on, (3, trials), or (3, 0). gain D
-    reaches the weights; w_moved, base_moved: w and base in phases that D moves, see `Mismatch`.
-    """
-    S = 1 if by_pattern else x.shape[1]
-    n1 = sizes[0] * sizes[1]
-    D, A = np.empty(w.size), np.empty(w.size)  # as the code makes it, and as it is applied
-    known = np.empty(w.size) if sensing > 0.0 else D  # what the synapses know of D
-    moved = np.empty((sizes[1], S))
+@compiled(**EXACT)
+def buffers_of(network, S):
+    """Room for the activities of two layers."""
     width = 0
-    for units in sizes[1:]:
+    for units in network.sizes[1:]:
         width = max(width, units)
-    buffers = np.empty((2, width, S))
-    errors, xi = np.empty(S), np.zeros(S)
-    failed = -1
+    return np.empty((2, width, S))
+
+
+@compiled(**EXACT)
+def _column(array, s, to):
+    for i in range(array.shape[0]):
+        to[i, 0] = array[i, s]
+
+
+@compiled(nogil=True, **EXACT)
+def mlp_trials(trials, by_pattern, first, last, to):
+    """Trials first..last-1, in order, each added to its block of `to`, of which the first is that
+    of trial `first`. by_pattern: each trial presents one pattern, see `pattern_index`.
+    """
+    network, patterns, points, phases, draws, readout, regressor = trials
+    sizes, w, moved, v, gain = network.sizes, points.w, points.moved, points.v, points.gain
+    x, target, n, n1 = patterns.x, patterns.target, gain.size, sizes[0] * sizes[1]
+    S = 1 if by_pattern else x.shape[1]
+    if by_pattern:  # what the pattern of a trial is copied to
+        x, target, units = np.empty((sizes[0], 1)), np.empty((target.shape[0], 1)), sizes[1]
+        w = Weights(w.values, np.empty((units, 1)))
+        moved = Weights(moved.values, np.empty((units, 1)))
+        v = Weights(v.values, np.empty((units, 1)))
+    D, A = np.empty(n), Weights(np.empty(n), np.empty((sizes[1], S)))  # as drawn, as applied
+    known = np.empty(n) if draws.sensing > 0.0 else D  # what the synapses know of D
+    buffers, errors, xi = buffers_of(network, S), np.empty(S), np.zeros(S)
     for trial in range(first, last):
+        block = trial // BLOCK - first // BLOCK
+        shown = 0
+        if by_pattern:
+            shown = pattern_index(draws.seed, trial, patterns.x.shape[1])
+            _column(patterns.x, shown, x)
+            _column(patterns.target, shown, target)
+            _column(points.w.net_inputs, shown, w.net_inputs)
+            _column(points.moved.net_inputs, shown, moved.net_inputs)
+            _column(points.v.net_inputs, shown, v.net_inputs)
+
         # perturb
-        perturbation(code_kind, seed, trial, sigma, period, taps, 0, D)
-        if sensing > 0.0:
-            sense(seed, trial, sensing * sigma, 0, D, known)
-        s = (
-            _dot(known, v) if regressor_kind == 1 or regressor_kind == 2 else 0.0
-        )  # summed only where it is broadcast
-        start = pattern_index(seed, trial, x.shape[1]) if by_pattern else 0
-        for i in range(w.size):
-            A[i] = gain[i] * D[i]
-        product(
-            A[:n1].reshape(sizes[0], sizes[1]),
-            A[n1 : n1 + sizes[1]],
-            x[:, start : start + S],
-            moved,
-        )
+        perturbation(draws.kind, draws.seed, trial, draws.sigma, draws.period, draws.taps, 0, D)
+        if draws.sensing > 0.0:
+            sense(draws.seed, trial, draws.sensing * draws.sigma, 0, D, known)
+        # summed only where it is broadcast
+        s = _dot(known, v.values) if regressor.kind == 1 or regressor.kind == 2 else 0.0
+        for i in range(n):
+            A.values[i] = gain[i] * D[i]
+        W = A.values[:n1].reshape(sizes[0], sizes[1])
+        product(W, A.values[n1 : n1 + sizes[1]], x, A.net_inputs)
 
         # measure
         y, u = 0.0, 0.0
-        for p in range(phases.shape[0]):
-            unperturbed = phases[p, 0] == 0.0 and phases[p, 1] == 0.0
+        for p in range(phases.a.size):
+            a, br = phases.a[p], phases.br[p]
+            unperturbed = a == 0.0 and br == 0.0
             if not unperturbed:
-                moves = phases[p, 0] != 0.0
-                _evaluate(
-                    sizes,
-                    activations,
-                    error_kind,
-                    w_moved if moves else w,
-                    v,
-                    A,
-                    phases[p, 0],
-                    phases[p, 1] * r,
-                    (base_moved if moves else base)[:, start : start + S],
-                    base_v[:, start : start + S],
-                    moved,
-                    target[:, start : start + S],
-                    buffers,
-                    errors,
-                )
-            if noise > 0.0:
-                normals(seed, NOISE, trial, p, xi)
+                at = moved if a != 0.0 else w
+                evaluate(network, at, A, a, v, br, target, buffers, errors)
+            if readout.noise > 0.0:
+                normals(draws.seed, NOISE, trial, p, xi)
             E = 0.0
             for k in range(S):
-                E += _read(
-                    at_rest[start + k] if unperturbed else errors[k], xi[k], noise, step, top
-                )
+                e = patterns.at_rest[shown + k] if unperturbed else errors[k]
+                E += _read(e, xi[k], readout.noise, readout.step, readout.top)
             E /= S
-            y += gradient_weights[p] * E
-            u += hv_weights[p] * E
-        if failed < 0 and not (math.isfinite(y) and math.isfinite(u)):
-            failed = trial
+            y += phases.gradient_weights[p] * E
+            u += phases.hv_weights[p] * E
+        if to.failed[block] < 0 and not (math.isfinite(y) and math.isfinite(u)):
+            to.failed[block] = trial
 
         # broadcast and accumulate
-        dE = (y, u)
-        if received.shape[1]:
-            (
-                received[0, trial - origin],
-                received[1, trial - origin],
-                received[2, trial - origin],
-            ) = y, u, s
-        _count_into(totals, dE, s)
-        for i in range(w.size):
-            _store(
-                sums,
-                i,
-                _accumulate(_load(sums, i), known[i], dE, s, v[i], V, regressor_kind, kappa),
-            )
-    return failed
-
-
-@compiled(nogil=True)
-def mlp_trials(
-    x,
-    target,
-    sizes,
-    activations,
-    error_kind,
-    w,
-    v,
-    V,
-    r,
-    base,
-    base_v,
-    gain,
-    w_moved,
-    base_moved,
-    phases,
-    gradient_weights,
-    hv_weights,
-    regressor_kind,
-    kappa,
-    code_kind,
-    sigma,
-    period,
-    taps,
-    sensing,
-    seed,
-    noise,
-    step,
-    top,
-    by_pattern,
-    first,
-    last,
-    sums,
-    totals,
-    failed,
-    received,
-):
-    """Trials first..last-1 in aligned blocks: the b-th adds to sums[b] (rows, n), totals[b] and
-    sets failed[b], see `_block`. x, target: (neurons, S). received: (3, trials) for what they
-    broadcast, or (3, 0).
-    """
-    # errors at w, where nothing but the noise differs from trial to trial
-    width = 0
-    for units in sizes[1:]:
-        width = max(width, units)
-    at_rest, zeros, buffers = (
-        np.empty(x.shape[1]),
-        np.zeros(w.size),
-        np.empty((2, width, x.shape[1])),
-    )
-    _evaluate(
-        sizes,
-        activations,
-        error_kind,
-        w,
-        v,
-        zeros,
-        0.0,
-        0.0,
-        base,
-        base_v,
-        base,
-        target,
-        buffers,
-        at_rest,
-    )
-    for b in range(sums.shape[0]):
-        start = (first // BLOCK + b) * BLOCK
-        failed[b] = _block(
-            x,
-            target,
-            sizes,
-            activations,
-            error_kind,
-            w,
-            v,
-            V,
-            r,
-            base,
-            base_v,
-            gain,
-            w_moved,
-            base_moved,
-            phases,
-            gradient_weights,
-            hv_weights,
-            regressor_kind,
-            kappa,
-            code_kind,
-            sigma,
-            period,
-            taps,
-            sensing,
-            seed,
-            noise,
-            step,
-            top,
-            by_pattern,
-            at_rest,
-            max(first, start),
-            min(last, start + BLOCK),
-            sums[b],
-            totals[b],
-            received,
-            first,
-        )
+        if to.received.shape[1]:
+            t = trial - to.origin
+            to.received[0, t], to.received[1, t], to.received[2, t] = y, u, s
+        _count_into(to.totals[block], (y, u), s)
+        sums = to.sums[block]
+        for i in range(n):
+            _add(sums, i, known[i], (y, u), s, v.values[i], regressor)
 
 
 @compiled(nogil=True)
@@ -414,14 +269,14 @@ def dot_rows(D, v):
     return s
 
 
-@compiled(nogil=True, error_model="numpy", fastmath={"contract"})
+@compiled(nogil=True, **EXACT)
 def accumulate_each(D, y, u, v, V, kind, kappa, sums, totals):
     s = dot_rows(D, v) if kind == 1 or kind == 2 else np.zeros(y.size)
     add_broadcasts(sums, totals, D, y, u, s, v, V, kind, kappa)
     return s
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
+@compiled(**EXACT)
 def add_broadcasts(sums, totals, known, y, u, s, v, V, regressor_kind, kappa):
     """Broadcasts dE = (y, u) and s of some trials (trials,) meet the perturbations known (trials,
     n) of all synapses, in order: `synapse.accumulate` on sums (rows, n) and `synapse.count` on
@@ -438,7 +293,7 @@ def add_broadcasts(sums, totals, known, y, u, s, v, V, regressor_kind, kappa):
         _store(sums, i, state)
 
 
-@compiled(error_model="numpy", fastmath={"contract"})
+@compiled(**EXACT)
 def add_broadcast(sums, dw, dE, s, v, V, regressor_kind, kappa, arrived):
     """One broadcast meets the perturbations dw (n,) of the synapses it has reached:
     `synapse.accumulate` on sums (rows, n).

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.activations import activate, exp
-from perturb.kernels.float32_errors import SPARE, WIDE, _activate, _errors, _noise, _product, _read
-from perturb.kernels.float32_signs import draw_signs
+from perturb.kernels.activations import activate, activate32, errors32, exp
+from perturb.kernels.float32_by_patterns import WIDE, product32
+from perturb.kernels.float32_draws import SPARE, draw_signs
+from perturb.kernels.float32_functions import number
+from perturb.kernels.float32_readout import pattern_noise, read32
 from perturb.kernels.float64 import product
 from perturb.kernels.simd import (
     EXACT,
@@ -23,7 +25,6 @@ from perturb.kernels.simd import (
     greater,
     keep,
     load,
-    number,
     pointer,
     sub,
     total,
@@ -133,14 +134,14 @@ def _tile_errors(sizes, activations, error_kind, eff, k, y, tgt, t, room, half):
     """Errors (2 x 16 patterns) of the tile that lies at the start of y, by the weights eff[k:]."""
     source, goal = 0, room
     for layer in range(sizes.size - 1):
-        _product(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
-        _activate(activations[layer], y, goal, sizes[layer + 1] * WIDE)
+        product32(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
+        activate32(activations[layer], y, goal, sizes[layer + 1] * WIDE)
         k += (sizes[layer] + 1) * sizes[layer + 1]
         source, goal = goal, (2 * room + half - goal if layer else room + half)
     n_out = sizes[-1]
     return (
-        _errors(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False),
-        _errors(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False),
+        errors32(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False),
+        errors32(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False),
     )
 
 
@@ -222,8 +223,8 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
                 q = np.float32(0.0) if free[p] else step
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
-                    x0, x1 = _noise(seed, np.uint64(trial), p, tile * WIDE)
-                e0, e1 = _read(e0, x0, std, q, top), _read(e1, x1, std, q, top)
+                    x0, x1 = pattern_noise(seed, np.uint64(trial), p, tile * WIDE)
+                e0, e1 = read32(e0, x0, std, q, top), read32(e1, x1, std, q, top)
                 if p == 0:
                     r0, r1 = e0, e1
                 else:
