@@ -11,19 +11,21 @@ from functools import partial
 
 import numpy as np
 
-from hardware.chip import Chip, Course, Flight, Process, Signal
+from hardware.event_chip import Course, EventChip, Flight, Process, Signal
 from hardware.params import ChipParams
 from hardware.parts.bus import Words
 from hardware.parts.tile import Held
 from hardware.timing import TrainingTiming
+from perturb.estimation.design import Design
 from perturb.networks.objective import Objective
 from perturb.trial.code import Code
 
 Array = np.ndarray
 OnRound = Callable[[int], Array | None]
+TRACED = 4  # trials
 
 
-class LearningChip(Chip):
+class LearningChip(EventChip):
     """A chip whose weights change after rounds of trials.
 
     timing: of the learning. direction(round): v of a round's trials. changes: of the weights, with
@@ -51,20 +53,10 @@ class LearningChip(Chip):
         self._written = 0  # updates so far, and after how many `learn` ends
         self._wanted = 0
         self._round = -1  # whose direction the tiles have
-        super().__init__(
-            params,
-            objective,
-            w,
-            np.ones(objective.n_weights),
-            plan.method,
-            code,
-            plan.sigma,
-            plan.r,
-            seed,
-            "pattern" if course.patterns_of else "batch",
-            "event",
-            course=course,
-        )
+        n = objective.n_weights
+        presentation = "pattern" if course.patterns_of else "batch"
+        design = Design(plan.method, code, n, plan.sigma, plan.r, seed, presentation)
+        super().__init__(params, objective, design, w, np.ones(n), TRACED, course)
         self._ready, self._done = Signal(self.env), Signal(self.env)  # for a round; of `learn`
 
     def learn(self, updates: int, on_round: OnRound) -> None:
@@ -107,7 +99,7 @@ class LearningChip(Chip):
 
     def _accumulated(self, words: Words) -> None:
         super()._accumulated(words)
-        self._sent.clear()  # they are for standard errors, which learning has no use for
+        self.words.clear()  # they are for standard errors, which learning has no use for
         if words.last:
             self.env.process(self._update(words.trial))
 

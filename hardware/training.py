@@ -13,8 +13,8 @@ import numpy as np
 
 from hardware.assembly import Parts, assemble, realized_code
 from hardware.batches import Batches
-from hardware.chip import Course
 from hardware.estimate import solved
+from hardware.event_chip import Course
 from hardware.learning_chip import LearningChip
 from hardware.params import ChipParams, differing, engines
 from hardware.parts.die import fabricate

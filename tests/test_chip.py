@@ -503,7 +503,7 @@ def test_broadcasts_that_meet_the_next_perturbation_have_a_mean_of_zero(linear, 
         chip_of(linear, {**timing, "synapse.fifo_depth": depth}, **options) for depth in (3, 2)
     )
     found, lost = aligned.run(K), misaligned.run(K)
-    assert misaligned.tiles[0].overflowed and not aligned.tiles[0].overflowed
+    assert misaligned.live.tiles[0].overflowed and not aligned.live.tiles[0].overflowed
     assert (np.abs(found.gradient - g) < 5 * found.gradient_stderr).all()
     assert (np.abs(found.gradient) > 5 * found.gradient_stderr).sum() > 4
     # no signal, all of the noise: nothing but diffusion, of variance E dE^2 / sigma^2 = |g|^2,

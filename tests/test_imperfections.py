@@ -428,7 +428,7 @@ def test_refreshed_weights_decay_from_their_stored_values_again_and_again(small,
         age = t - 4e-4 * int(t / 4e-4)
         decayed = weights.stored * np.exp(-age / 0.005) * (1 + age) ** -nu
         np.testing.assert_allclose(
-            weights.weights(chip.starts_ns[trial], trial),
+            weights.weights(chip.live.starts_ns[trial], trial),
             np.where(chip.parts.die.stuck, weights.stored, decayed),
             rtol=1e-12,
         )

@@ -83,7 +83,7 @@ def test_all_tiles_solve_what_the_statistics_do(small, method):
         small, {"synapses_per_tile": 7}, method=method, code="gaussian", fidelity="event"
     )
     estimate = chip.run(50)
-    solved = [tile.solve(50, chip.statistics.totals) for tile in chip.tiles]
+    solved = [tile.solve(50, chip.statistics.totals) for tile in chip.live.tiles]
     for found, expected in zip(
         zip(*solved, strict=True), (estimate.gradient, estimate.hv), strict=True
     ):
@@ -142,7 +142,7 @@ def by_time(message):
 
 def test_no_part_knows_time_the_chip_or_the_parts_that_it_serves():
     # what reaches a part is given to it: none imports SimPy or what composes the parts
-    above = {"assembly", "batches", "chip", "learning_chip", "training", "timing"}
+    above = {"assembly", "batches", "chip", "event_chip", "learning_chip", "training", "timing"}
     for file in Path(hardware.parts.__file__).parent.glob("*.py"):
         imported = {
             name
@@ -231,7 +231,7 @@ def test_broadcasts_that_meet_other_perturbations_are_summed_with_those(small):
     chip = chip_of(small, changes, fidelity="event", **OPTIONS)
     chip.run(30)
     D = naive_D(chip, range(31))
-    assert chip.tiles[0].overflowed
+    assert chip.live.tiles[0].overflowed
     np.testing.assert_allclose(chip.statistics.sums[0], D[1:].sum(0), rtol=1e-12, atol=1e-14)
     assert np.abs(chip.statistics.sums[0] - D[:-1].sum(0)).max() > 1e-3
 

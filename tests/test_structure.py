@@ -59,8 +59,8 @@ FLOORS = {
         {"parts", "templates", "timing"},
         {"assembly"},
         {"batches", "estimate", "incidents"},
-        {"chip"},
-        {"learning_chip"},
+        {"event_chip"},
+        {"chip", "learning_chip"},
         {"training"},
     ],
     # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late

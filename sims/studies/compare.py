@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hardware.chip import Chip, Interval
+from hardware.chip import Chip
+from hardware.event_chip import Interval
 from hardware.params import ChipParams
 from perturb.estimation.engine import has_kernel
 from perturb.estimation.solution import Estimate
