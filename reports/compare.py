@@ -67,9 +67,10 @@ def _differing(a: Frames, b: Frames) -> Table:
         flat({"experiment": frames.experiment, "versions": _versions(frames)}) for frames in (a, b)
     )
     rows = []
+    # the sweeps say it
     varied = {
         f"experiment.{key}" for frames in (a, b) for key in frames.provenance.get("varied", ())
-    }  # the sweeps say it
+    }
     for key in dict.fromkeys([*one, *other]):
         if key in varied:
             continue

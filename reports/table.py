@@ -198,9 +198,8 @@ def latex(frames: Frames) -> str:
     """
     provenance = frames.provenance
     comments = (provenance["description"], provenance["command"], frames.citation)
-    lines = [
-        f"% {escape.line(text)}" for text in comments
-    ]  # a comment goes to the end of the line, and no further
+    # a comment goes to the end of the line, and no further
+    lines = [f"% {escape.line(text)}" for text in comments]
     lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
     name = re.sub("[^A-Za-z0-9.-]", "-", provenance["experiment"])
     for i, table in enumerate(frames.view.tables(frames), 1):

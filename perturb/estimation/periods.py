@@ -90,8 +90,6 @@ class Periods:
         else:
             self.open = sorted([*self.open, (first, some)], key=lambda part: part[0])
 
-    # ---- stored with the statistics
-
     @property
     def header(self) -> dict[str, object]:
         return {
@@ -217,8 +215,6 @@ class Periods:
             # D^2 is the same in both passes
             A = A - design.kappa * v * power * self._squared(pairs, u0 + u1)
         return G, A, np.zeros_like(G)
-
-    # ---- sums over a pass of numbers times D, for all weights at once
 
     def _transformed(self, pairs: range, series: Sequence[Array]) -> list[Array]:
         """sum_t c(t) D_i(t)/sigma over the first pass of each double period, (double periods,

@@ -279,9 +279,8 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
             )
             unit = np.ones(n)
         squares = squares * more
-    of_one = (
-        np.maximum(squares, 0.0) / (M - 1) / unit**2
-    )  # variance of the estimate of one double period
+    # variance of the estimate of one double period
+    of_one = np.maximum(squares, 0.0) / (M - 1) / unit**2
     if rest == 0:
         return of_one / M, df
     if not _goes_on(statistics):

@@ -15,9 +15,8 @@ from perturb.errors import InputError, choose
 Array = np.ndarray
 
 
-SATURATED = (
-    1 / 16
-)  # of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
+# of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
+SATURATED = 1 / 16
 
 
 class Activation(NamedTuple):

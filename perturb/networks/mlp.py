@@ -198,11 +198,8 @@ class MLPObjective(Objective):
         self._first = _with_one(self.x)
 
     def __reduce__(self):
-        return MLPObjective, (
-            self.network,
-            self.x,
-            self.target,
-        )  # functions do not pickle; names of them do
+        # functions do not pickle; names of them do
+        return MLPObjective, (self.network, self.x, self.target)
 
     def subset(self, rows: Array) -> "MLPObjective":
         return MLPObjective(self.network, self.x[rows], self.target[rows])

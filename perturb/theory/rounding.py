@@ -15,9 +15,8 @@ from perturb.checks import (
 from perturb.errors import InputError
 
 Array = np.ndarray
-_TERMS = np.arange(
-    1, 33
-)  # terms of Poisson's sum; for spreads below step/20 the sum over steps is taken instead
+# terms of Poisson's sum; for spreads below step/20 the sum over steps is taken instead
+_TERMS = np.arange(1, 33)
 _NARROW = 0.05
 
 

@@ -224,9 +224,8 @@ def _on_dw(
     qq = (k - 1) * float(h @ h) / 4 + c.off_square / 2
     even = bend**2 * (qq + (code.sixth - 3 * k + 2) * h**2 / 4 + (k - 1) * c.off_rows)
     left_in = dE.bend * mean * (k - 1) * h + mean**2 / sigma**2
-    square = (
-        float(dE.slope @ dE.slope) + bend**2 * qq + (mean**2 + noise) / sigma**2
-    )  # E dE^2/sigma^2
+    # E dE^2/sigma^2
+    square = float(dE.slope @ dE.slope) + bend**2 * qq + (mean**2 + noise) / sigma**2
     # the error e x of what a synapse knows of D_i meets all of dE
     odd = _others(dE.slope, k) + code.sensing**2 * square
     return TrialVariance(odd, even, left_in, np.full(n, noise / sigma**2), square * method.centred)

@@ -156,9 +156,8 @@ class Code:
         k, m = self.kurtosis, self.sixth
         # 7!!, 3^4/9 and 2^4 <cos^8>; signs and ternary, of two and three values, have the least
         known = {GAUSSIAN: 105.0, UNIFORM: 9.0, SINE: 35 / 8}
-        least = (
-            (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k
-        )  # what moments of order 2 to 8 of any variable satisfy
+        # what moments of order 2 to 8 of any variable satisfy
+        least = (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k
         return known.get(self.kind, least)
 
     @property

@@ -58,9 +58,8 @@ class Columns:
 
         self._pack()
         joined = {}
-        for name in dict.fromkeys(
-            name for _, part in self._packed for name in part
-        ):  # one in two forms at a time
+        # one in two forms at a time
+        for name in dict.fromkeys(name for _, part in self._packed for name in part):
             joined[name] = _joined(
                 [part.pop(name, length) for length, part in self._packed if length]
             )

@@ -102,9 +102,8 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
         single = table[table["group"] == "only"].dropna(subset="cost")
         if single.empty:
             continue
-        bound = 2 * single["cost_stderr"].fillna(
-            0.0
-        )  # what is less is no cost that these dies show
+        # what is less is no cost that these dies show
+        bound = 2 * single["cost_stderr"].fillna(0.0)
         dear = (single["cost"] > DEAR) & (single["cost"] - 1 > bound)
         parts = []
         if never := list(single.loc[np.isinf(single["cost"]), "imperfection"]):

@@ -288,9 +288,6 @@ def coverage(seed: int) -> Iterator[Row]:
             yield max(rows[quantity], key=lambda row: abs(row.measured - row.predicted))
 
 
-# ---- how many trials
-
-
 def alignment(seed: int) -> Iterator[Row]:
     """After K trials the estimate and the gradient have a cosine of sqrt(K/(K + n - 1)): of order n
     trials for a direction.

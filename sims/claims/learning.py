@@ -247,9 +247,6 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
     yield judged(f"{what}: floor/E_0", DERIVED, setting, floor, measured, stderr)
 
 
-# ---- exclusive or
-
-
 # shares of starts that learn exclusive or, and the exact gradient's less it over the same starts:
 # of an independent replication, a program of its own (C, other random numbers) with 6,000 starts,
 # and its standard errors

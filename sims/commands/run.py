@@ -63,9 +63,8 @@ def _run(
             raise typer.Exit(130)
         frames = of_run(directory, result.tables, loaded.model_dump(), result.provenance)
         try:
-            result.write(
-                directory
-            )  # first: whatever becomes of the printing, the results are stored
+            # first: whatever becomes of the printing, the results are stored
+            result.write(directory)
         finally:
             print_run(frames, console())
     if result.provenance["status"] == "partial":

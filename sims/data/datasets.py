@@ -287,9 +287,8 @@ def bars(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     lines = 2.0 * (np.arange(2**side)[:, None] >> np.arange(side)[::-1] & 1) - 1
     stripes = np.repeat(lines, side, axis=1)
     upright = np.tile(lines, side)
-    return np.concatenate([stripes, upright[1:-1]]), np.empty(
-        (2 ** (side + 1) - 2, 0)
-    )  # none and all are both
+    # none and all are both
+    return np.concatenate([stripes, upright[1:-1]]), np.empty((2 ** (side + 1) - 2, 0))
 
 
 def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:

@@ -241,14 +241,10 @@ def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Spli
     found = Classes.of(target_test, network.error)
 
     def share(w: Array) -> float:
-        return (
-            accuracy(found.confusion(test, w)) if found.names else float("nan")
-        )  # targets that are any numbers
+        # targets that are any numbers
+        return accuracy(found.confusion(test, w)) if found.names else float("nan")
 
     return Split(Interruptible(train, should_stop), Interruptible(test, should_stop), share)
-
-
-# ---- convergence
 
 
 def time_constants(
@@ -290,9 +286,6 @@ def growth(
     for _ in range(updates):
         w = w - rate * objective.gradient(w)
     return float(abs(vector @ (w - minimum)) / start) ** (1 / updates)
-
-
-# ---- generalisation
 
 
 def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, float]:
@@ -342,9 +335,6 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
         # MacKay's re-estimate: alpha |w|^2 S = gamma at the largest evidence
         row["next_decay"] = row["gamma"] / (S * float(at @ at)) if at.any() else np.inf
     return row
-
-
-# ---- pruning
 
 
 def prune(

@@ -82,9 +82,6 @@ class Serial:
         self._limits.restore_original_limits()
 
 
-# ---- worker processes
-
-
 class WorkerProcesses:
     """Worker processes that share the cores and live from cell to cell. One that dies has
     failed its cell and is replaced.
@@ -246,9 +243,6 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-# ---- a cluster
 
 
 class Cluster:
