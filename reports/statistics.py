@@ -159,6 +159,7 @@ class Means:
                 repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max"
             )
         found["unknown"] -= found["repeats"]
+        # a categorical: the name of the measure is in every row of a table of millions
         name = pd.Categorical.from_codes(
             np.full(len(found), self.measures.index(measure), np.int64), pd.Index(self.measures)
         )

@@ -168,6 +168,7 @@ def say_line(console: Console, text: str, style: str = "") -> None:
 
 def markdown(frames: Frames) -> str:
     """The results of a run or a sweep as Markdown."""
+    # every text that a user may have given is escaped where it is written
     shown = escape.markdown
     provenance = frames.provenance
     lines = [f"# {shown(provenance['experiment'])}", "", f"{shown(provenance['description'])}.", ""]

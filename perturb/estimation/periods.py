@@ -361,6 +361,7 @@ def _made_by_walsh(received, signs, kind, sigma, v, V, G, A, Q):
                 received[2, k, P + t],
             )
             y[t] = y0 - y1
+            # D dE_z is odd as it is; s D dE_z only with the sign of s, which turns too
             if kind == 0:
                 su[t] = u0 - u1
             else:
@@ -374,6 +375,7 @@ def _made_by_walsh(received, signs, kind, sigma, v, V, G, A, Q):
             walsh_transform(su)
         if kind == 2:
             walsh_transform(sss)
+        # sum c D_i = sigma sign_i times column i + 1 of the transform
         for i in range(v.size):
             sign = sigma * signs[k, i]
             # weight i is column i + 1: column 0 is constant

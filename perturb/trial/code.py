@@ -136,6 +136,7 @@ class Code:
         if period is not None and not (isinstance(period, (int, np.integer)) and period >= 2):
             raise InputError(f"period = {period!r} of code {name} must be an integer >= 2, or None")
         length = None if period is None else _Constant(int(period))
+        # a periodic one is taken as orthogonal: `check` compares some of its columns
         random = period is None
         description = description or "of the user's own"
         return cls(
@@ -377,6 +378,7 @@ def _check_function(code: Code, n: int, period: int) -> None:
     function = code.function
     assert function is not None
 
+    # what a user's function returns may be anything
     def drawn(seed: int, trial: int, start: int, stop: int) -> Array:
         try:
             D = np.asarray(function(seed, trial, start, stop), dtype=float)
@@ -419,6 +421,7 @@ def _check_function(code: Code, n: int, period: int) -> None:
         )
     if (
         not code.periodic
+        # two trials: one alone could agree by chance, of few weights of signs
         and np.array_equal(drawn(2, 0, 0, n), D[0])
         and np.array_equal(drawn(2, 1, 0, n), D[1])
     ):

@@ -60,6 +60,7 @@ class Reading:
         float
             In units of E squared.
         """
+        # rounding errors are uniform over a step, where readings spread over several: step^2/12
         return (self.noise**2 + self.step**2 / 12) / readings
 
 

@@ -137,6 +137,7 @@ class Stored(NamedTuple):
             columns = Columns()
             for cell in self.done if cells is None else cells:
                 columns.add(cell, _kept(self.directory, cell, name))
+        # what tells rows of different cells apart stands before what they measured
         fixed: dict[str, list[Any]] = {key: [] for key in ("cell", *keys, "repeat", "seed")}
         for cell, length in columns.cells:
             row = self.rows[cell]

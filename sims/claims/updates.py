@@ -270,6 +270,7 @@ def stuck_weights(seed: int) -> Iterator[Row]:
     w, source = _descended(params, objective, plan, np.zeros(n), 300)
     # which ones are stuck is the die's
     stuck = np.flatnonzero(source.runs[0].die.stuck)
+    # theory is given which weights are stuck, and nothing else of the run
     wanted, lost = constrained_minimum(H, w_star, stuck.tolist(), np.full(stuck.size, 0.5))
     setting = (
         f"n = {n}, {stuck.size} of them stuck at 0.5, whole periods of a Walsh code, 300 updates"

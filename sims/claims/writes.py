@@ -69,6 +69,7 @@ def soft_bounds(seed: int) -> Iterator[Row]:
 
     def learned(make: type[Batch] | type[Exact]) -> Array:
         """w.w*/|w*|^2 of every run."""
+        # from w*: what is measured is the pull of the bounds, not the time to get there
         hidden = device.initial(cells, np.tile(w_star, runs), seed)
 
         def write(state: State, change: Array, update: int) -> None:
@@ -84,6 +85,7 @@ def soft_bounds(seed: int) -> Iterator[Row]:
             reading=Reading(noise * objective.n_patterns**0.5),
         )
         state = begin(np.tile(w_star, (runs, 1)), plan)
+        # exact descent stays where it is: few updates show it
         make(objective, plan, write).advance(state, updates if make is Batch else 20)
         return state.w @ w_star / (w_star @ w_star)
 
@@ -91,6 +93,7 @@ def soft_bounds(seed: int) -> Iterator[Row]:
         f"n = {n}, lam = 1, eta = {eta}, dw_min = 0.001, std(G) = {noise / (2**0.5 * sigma):.1f},"
         f" {runs} runs"
     )
+    # along w*, in units of its length
     predicted = float(equilibrium @ w_star / (w_star @ w_star))
     measured, stderr = mean(learned(Batch))
     yield judged(

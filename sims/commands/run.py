@@ -47,6 +47,7 @@ def _run(
     from sims.experiment.loading import load_experiment
     from sims.runner import INTERRUPTED, reserved, run_experiment
 
+    # for its name and its digest; `run_experiment` loads it again
     loaded = load_experiment(experiment, changes)
     with reserved(loaded, out, suffix) as directory, Interruption() as interruption:
         with Bars(times=True) as bars:

@@ -114,6 +114,7 @@ class Data(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "Data":
+        # what equals its default counts as left out
         keys = choose("name", self.name, DATASETS).keys
         for key, value in self.model_dump(exclude_defaults=True).items():
             if key not in keys and key not in ("name", "samples", "seed"):

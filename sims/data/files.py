@@ -147,6 +147,7 @@ def _parquet(stream: IO[bytes]) -> pd.DataFrame:
 
 def _npz(stream: IO[bytes]) -> dict[str, Array]:
     arrays = np.load(stream, allow_pickle=False)
+    # np.load takes a file of a single array too
     if not isinstance(arrays, np.lib.npyio.NpzFile):
         raise ValueError("a single array, not an archive of named ones")
     return {name: arrays[name] for name in ("x", "target") if name in arrays}
@@ -169,6 +170,7 @@ def _from_frame(
             'data.targets is missing: name the column of classes of data.file, such as "class", or'
             f' a list of columns of numbers, such as ["y"], of {there}'
         )
+    # checks in the order in which a user meets them: targets, names, inputs, rows, numbers
     named = [targets] if isinstance(targets, str) else list(targets)
     for name in named:
         if columns.count(name) != 1:
@@ -333,6 +335,7 @@ def _from_arrays(
             f"{source}: target has shape {target.shape}, but must be ({len(x)}, outputs), or"
             f" ({len(x)},) for classes"
         )
+    # numbers, an output a column; one-dimensional targets are classes
     if target.ndim == 2:
         return x, _finite("target", target, source), ()
     return x, *_one_hot(

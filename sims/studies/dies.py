@@ -93,6 +93,7 @@ def dies(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
             rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"]
         )
         yield "dies", table
+        # after every die: an interrupted study has the spread of those that were done
         yield "summary", _spread(table, options.accuracy)
         progress("dies", die + 1, options.count)
 

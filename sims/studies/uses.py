@@ -125,6 +125,7 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
     yield "summary", facts(found)
     progress("parts", 2, 4)
 
+    # each decay has a minimum of its own
     tried = []
     for alpha in options.decays:
         tried.append(evidence(split, w, alpha, options.budget))
@@ -156,6 +157,7 @@ def _facts_of_minimum(
     top = float(values[-1])
     low = float(values[0])
     slope = float(np.linalg.norm(objective.gradient(minimum)))
+    # everything below assumes a minimum: time constants, evidence, saliencies
     if low <= 0 or slope > STEEP * top * float(np.linalg.norm(minimum)):
         kinks = "; kinks of relu are a reason: use another activation" if _has_relu(problem) else ""
         raise InputError(

@@ -289,6 +289,7 @@ class Cluster:
 
         try:
             future = self._ended.get(timeout=1)
+        # nothing has ended: is the scheduler still there?
         except Empty:
             with self._connected():
                 return []
@@ -320,6 +321,7 @@ class Cluster:
         from distributed import Client
         from distributed.security import Security
 
+        # said here, with what to do about it
         own = Security().get_tls_config_for_role("client")
         if self._address.startswith("tls://") and None in (own["ca_file"], own["cert"]):
             raise InputError(
@@ -330,6 +332,7 @@ class Cluster:
         self._levels = {
             name: logging.getLogger(name).level for name in ("distributed", "distributed.client")
         }
+        # lost connections are said in one line here, not in a log of tracebacks
         for name in self._levels:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:

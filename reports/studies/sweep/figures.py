@@ -76,6 +76,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     predicted = single = joined = open_ended = False
     for axis, (title, part) in zip(axes, panels.items(), strict=True):
+        # single: the other keys vary in too many ways for lines, and points are a cloud
         lines, single = _lines(frames, part, key)
         number = pd.api.types.is_numeric_dtype(part[key])
         names = [] if number else list(part[key].cat.categories)
@@ -309,6 +310,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
             # rounding would else be spread over all colours
             low = min(low, high - LEAST_SPAN)
         norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
+        # every combination once: fields; else the points lie anywhere
         if grid := _is_grid(own, first, second):
             table = own.pivot(index=second, columns=first, values="mean")
             field = table.to_numpy(float)
