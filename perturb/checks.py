@@ -37,9 +37,8 @@ def as_floats(name: str, value: object) -> Array:
     """`value` as a finite float64 array, the caller's own where it is one, or InputError."""
     try:
         array = np.asarray(value)
-        if (
-            array.dtype.kind not in "biufO"
-        ):  # complex numbers and texts would be converted without a word
+        # complex numbers and texts would be converted without a word
+        if array.dtype.kind not in "biufO":
             raise TypeError(f"its entries are of type {array.dtype}")
         array = array.astype(float, copy=False)
     except (TypeError, ValueError) as error:

@@ -28,6 +28,7 @@ def choose(name: str, value: object, table: Mapping[str, T]) -> T:
 
 def shown(value: object) -> str:
     """A value as TOML would write it, at most 60 characters."""
+    # no plain data, or an integer of thousands of digits
     try:
         text = (
             repr(value)
@@ -38,7 +39,7 @@ def shown(value: object) -> str:
         TypeError,
         ValueError,
         RecursionError,
-    ):  # no plain data, or an integer of thousands of digits
+    ):
         text = f"<{type(value).__name__}>"
     return cut(text, 60)
 

@@ -67,9 +67,10 @@ def _differing(a: Frames, b: Frames) -> Table:
         flat({"experiment": frames.experiment, "versions": _versions(frames)}) for frames in (a, b)
     )
     rows = []
+    # the sweeps say it
     varied = {
         f"experiment.{key}" for frames in (a, b) for key in frames.provenance.get("varied", ())
-    }  # the sweeps say it
+    }
     for key in dict.fromkeys([*one, *other]):
         if key in varied:
             continue
@@ -189,6 +190,7 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:
             f"{a.directory} and {b.directory} vary no key in common: their points cannot be set"
             " side by side"
         )
+    # points are the same where the keys that both vary have the same values
     by = [*keys, *(name for name in IDENTITY if name in means_of(a).by and name in means_of(b).by)]
     one, other = _all_values(a, b, by)
     rows = []
@@ -234,6 +236,7 @@ def _thresholds(a: Frames, b: Frames) -> list[Table]:
     )
     rows = []
     for row in both.to_dict("records"):
+        # keys that only one of them varies: each of its values is a row
         alone = [
             name
             for name in map(str, row)

@@ -46,6 +46,7 @@ def device_fit(
     residual = axes["residual"]
     step = axes["step"]
     cells = list(dict.fromkeys(readings["device"]))
+    # measured as points, fitted as a line, and what is left of them below
     for cell, colour in zip(cells[:CELLS_SHOWN], COLOURS, strict=False):
         for _, own in readings[readings["device"] == cell].groupby("sequence"):
             data.plot(

@@ -50,12 +50,10 @@ def markdown(text: object) -> str:
     escaped = "".join(
         HTML.get(sign, sign) for sign in re.sub(r"([\\`*\[\]|~$])", r"\\\1", line(text))
     )
-    escaped = re.sub(
-        r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped
-    )  # within a word it is no emphasis
-    return re.sub(
-        r"^(\d*)([#+-]+|(?<=\d)[.)])(?=\s)", r"\1\\\2", escaped
-    )  # no heading and no list in front of a paragraph
+    # within a word it is no emphasis
+    escaped = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
+    # no heading and no list in front of a paragraph
+    return re.sub(r"^(\d*)([#+-]+|(?<=\d)[.)])(?=\s)", r"\1\\\2", escaped)
 
 
 def code(text: object) -> str:

@@ -48,14 +48,12 @@ def _write_csv(frames: Frames, name: str, file: BinaryIO) -> None:
             header = io.StringIO()
             csv.writer(header, lineterminator="\n").writerow(part.columns)
             file.write(header.getvalue().encode())
-        truths = {
-            column: str for column in part.columns if part[column].dtype == bool
-        }  # True and False, as pandas writes them
+        # True and False, as pandas writes them
+        truths = {column: str for column in part.columns if part[column].dtype == bool}
         table = _arrow(part.astype(truths))
         for j, column in enumerate(table.columns):
-            if pa.types.is_string(column.type) or pa.types.is_large_string(
-                column.type
-            ):  # an empty text is an empty cell
+            # an empty text is an empty cell
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                 table = table.set_column(
                     j,
                     table.field(j),
@@ -112,9 +110,8 @@ def _write_parquet(frames: Frames, name: str, file: BinaryIO) -> None:
     first = next(parts)
     schema = first.schema
     for j, field in enumerate(schema):
-        if str(field.type) == "null" and len(
-            known := frames.tables[name][field.name].dropna()
-        ):  # further below
+        # no value in the first part: its type is that of the first value further below
+        if str(field.type) == "null" and len(known := frames.tables[name][field.name].dropna()):
             schema = schema.set(j, _arrow(known.iloc[:1].to_frame()).schema.field(0))
     with ParquetWriter(file, schema) as writer:
         for part in chain([first], parts):

@@ -269,9 +269,8 @@ class Frames:
             Of a summary of facts.
         """
         measure = str(row["measure"])
-        measure = (
-            measure.replace("_", " ") if measure.isidentifier() else measure
-        )  # such as 2/lambda_max
+        # one that is no name, such as 2/lambda_max, stays as it is
+        measure = measure.replace("_", " ") if measure.isidentifier() else measure
         return (
             f"{self.view.called(self, '', (row['subject'],))}: {measure}"
             if row["subject"]

@@ -20,9 +20,8 @@ Array = np.ndarray
 CONFIDENCE = 0.95
 
 
-ROUNDING = (
-    64 * np.finfo(float).eps
-)  # numbers no further apart, relative to their size, are the same
+# numbers no further apart, relative to their size, are the same
+ROUNDING = 64 * np.finfo(float).eps
 
 
 FAR_APART = (
@@ -160,6 +159,7 @@ class Means:
                 repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max"
             )
         found["unknown"] -= found["repeats"]
+        # a categorical: the name of the measure is in every row of a table of millions
         name = pd.Categorical.from_codes(
             np.full(len(found), self.measures.index(measure), np.int64), pd.Index(self.measures)
         )
@@ -298,9 +298,8 @@ def _threshold(
     )
     # at all values or at none the trend decides on which side the edge lies
     smallest = bool(met[-1] and not met[0]) or (met[0] == met[-1] and rises)
-    unsure = np.isfinite(mean) & np.isnan(
-        low
-    )  # a single repeat, or all alike: it may be met there, and may not
+    # a single repeat, or all alike: it may be met there, and may not
+    unsure = np.isfinite(mean) & np.isnan(low)
     # an interval that is not known may reach anywhere
     worst, best = (-math.inf, math.inf) if wanted.at_least else (math.inf, -math.inf)
     worse, better = (low, high) if wanted.at_least else (high, low)

@@ -168,6 +168,7 @@ def say_line(console: Console, text: str, style: str = "") -> None:
 
 def markdown(frames: Frames) -> str:
     """The results of a run or a sweep as Markdown."""
+    # every text that a user may have given is escaped where it is written
     shown = escape.markdown
     provenance = frames.provenance
     lines = [f"# {shown(provenance['experiment'])}", "", f"{shown(provenance['description'])}.", ""]
@@ -198,9 +199,8 @@ def latex(frames: Frames) -> str:
     """
     provenance = frames.provenance
     comments = (provenance["description"], provenance["command"], frames.citation)
-    lines = [
-        f"% {escape.line(text)}" for text in comments
-    ]  # a comment goes to the end of the line, and no further
+    # a comment goes to the end of the line, and no further
+    lines = [f"% {escape.line(text)}" for text in comments]
     lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
     name = re.sub("[^A-Za-z0-9.-]", "-", provenance["experiment"])
     for i, table in enumerate(frames.view.tables(frames), 1):

@@ -107,6 +107,7 @@ def prepare(experiment: Setup) -> Problem:
             )
         objective = network.objective(x, target)
     w = warmed_up(network, objective, experiment)
+    # after the warm-up: v belongs to the point w
     if experiment.direction.kind == "gradient":
         v = objective.gradient(w)
         if not v.any():

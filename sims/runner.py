@@ -207,6 +207,7 @@ def _provenance(
     about = experiment.description or experiment.name
     if experiment.study != "reproduce":
         about += f"; {problem.w.size} weights, "
+    # chip and noise are named only where trials are run
     if TRIALS in STUDIES[experiment.study].random:
         shown = (
             f"{S} patterns"

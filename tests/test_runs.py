@@ -859,7 +859,8 @@ def test_what_a_readme_links_to_is_there(name):
 
 
 def test_every_name_in_the_readmes_can_be_reached():
-    text = "\n".join(pages())
+    # what examples import is not reached from a package, and runs in tests of its own
+    text = re.sub(r"(?m)^ *from .* import .*$", "", "\n".join(pages()))
     names = set(re.findall(r"\b((?:perturb|hardware|sims|reports)(?:\.[A-Za-z_]\w*)+)", text))
     assert len(names) > 20
     names = sorted(name for name in names if name.rpartition(".")[2] not in ("png", "toml", "py"))

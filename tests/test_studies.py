@@ -1,5 +1,10 @@
 """Studies other than the comparison of methods: spectrum, finite differences, uses of Hv."""
 
+import os
+import re
+import subprocess
+import sys
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -781,3 +786,51 @@ def test_dies_of_a_training_experiment_say_that_they_are_not_of_learning(command
             and ("Warning: this is of estimates at the starting weights, not of learning" in out)
             == said
         )
+
+
+ADD_STUDY = """
+import sys
+from pathlib import Path
+import reports.studies
+from sims import studies
+
+folder = Path(sys.argv[1])
+studies.__path__.append(str(folder / "sims"))
+reports.studies.__path__.append(str(folder / "reports"))
+study, view = (folder / "lines").read_text().splitlines()
+studies.STUDIES |= eval("{" + study + "}", vars(studies))
+reports.studies.VIEWS |= eval("{" + view + "}")
+
+from sims.cli import main
+sys.argv[1:] = sys.argv[2:]
+main()
+"""
+
+
+def test_the_study_of_the_readme_is_two_files_and_two_lines(tmp_path):
+    text = (Path(__file__).parents[1] / "sims" / "README.md").read_text(encoding="utf-8")
+    example = textwrap.dedent(re.search(r"\n(    # sims/studies/.*?)\n\n\*\*", text, re.S)[1])
+    _, *parts = re.split(r"^# (sims/.*|reports/.*|the lines.*)\n", example, flags=re.M)
+    for name, part in zip(parts[::2], parts[1::2], strict=True):
+        path = tmp_path / "lines"
+        if name.endswith(".py"):
+            path = tmp_path / name.split("/")[0] / name.split("/")[-1]
+            path.parent.mkdir()
+        path.write_text(part.strip() + "\n")
+
+    def perturb_(*words):
+        done = subprocess.run(
+            [sys.executable, "-c", ADD_STUDY, str(tmp_path), *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        assert done.returncode == 0, done.stderr[-500:]
+        return done.stdout
+
+    out = perturb_("run", "xor", "--set", "study=norms", "--set", "norms.steps=3", "--out", "norms")
+    assert "Norms" in out and "hv" in out
+    perturb_("new", "new.toml")
+    assert "[norms]" in (tmp_path / "new.toml").read_text()
+    assert len(pd.read_csv(tmp_path / "norms" / "summary.csv")) == 3

@@ -485,8 +485,9 @@ def spectral_density(
             q = r / beta[j]
         # Gauss quadrature (Golub and Welsch): nodes theta, weights (first components)^2, of sum 1
         theta, S = eigh_tridiagonal(alpha[:made], beta[: made - 1])
+        # a row that ended early has nodes of no weight
         nodes[probe, :made], weights[probe, :made] = (
             theta,
             S[0] ** 2,
-        )  # a row that ended early has nodes of no weight
+        )
     return Density(nodes, weights, n, H.n_products)

@@ -132,9 +132,8 @@ def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tupl
         rest = float((1 / (np.linalg.inv(R) ** 2).sum(1)).mean())
         # |(1 - QQ')H|^2 = |(1 - QQ')H(1 - QQ')|^2 + |(1 - QQ')HQ|^2; not below half, as rest is
         # noisy
-        both = max(
-            rest - float(((HQ - Q @ (Q.T @ HQ)) ** 2).sum()), rest / 2
-        )  # |(1 - QQ')H(1 - QQ')|^2
+        # |(1 - QQ')H(1 - QQ')|^2
+        both = max(rest - float(((HQ - Q @ (Q.T @ HQ)) ** 2).sum()), rest / 2)
         # what is left of the products goes to probes of the rest
         variance = both / (probes - H.n_products)
         # one step may fail by chance, two in a row say that a larger Q no longer pays

@@ -17,13 +17,14 @@ from perturb.errors import InputError
 from perturb.files import UNREADABLE, open_regular, reason, whole
 
 Array = np.ndarray
+# what damaged bytes make of zip, npy and json
 DAMAGED = (
     *UNREADABLE,
     SyntaxError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
-)  # what damaged bytes make of zip, npy and json
+)
 
 
 def write(path: Path, what: str, header: Mapping[str, object], arrays: Mapping[str, Array]) -> None:

@@ -15,9 +15,26 @@ MOST_TRIALS = 2**62  # trial numbers fit 64 bits with room to spare
 class Design:
     """What every trial of an estimate has in common; statistics of different designs never mix.
 
-    sigma: rms of a perturbation. r: displacement along v (methods that displace). presentation:
-    "batch" (an evaluation presents all patterns) or "pattern" (a trial presents one, drawn at
-    random). seed keys the code, the noise and the drawn patterns.
+    Parameters
+    ----------
+    method : Method
+    code : Code
+    n_weights : int
+    sigma : float
+        The rms perturbation, in units of the weights.
+    r : float
+        The displacement of w along v, of a method that has one.
+    seed : int
+        Keys the code, the noise and the drawn patterns; from 0 to 2^64 - 1.
+    presentation : {"batch", "pattern"}
+        "batch": an evaluation presents all patterns; "pattern": a trial presents one, drawn at
+        random.
+
+    Raises
+    ------
+    InputError
+        For a number out of its range, a pair of method and code that does not go together, or a
+        code that cannot serve so many weights.
     """
 
     method: Method
@@ -47,6 +64,14 @@ class Design:
     def not_finite(self, trial: int) -> "NotFinite":
         """What to say when E is not finite in a trial: which trial and seed it was, and how to
         draw it again.
+
+        Parameters
+        ----------
+        trial : int
+
+        Returns
+        -------
+        NotFinite
         """
         registers, name = self.code.registers, self.code.name
         if registers not in (None, Registers()):

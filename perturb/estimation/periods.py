@@ -90,8 +90,6 @@ class Periods:
         else:
             self.open = sorted([*self.open, (first, some)], key=lambda part: part[0])
 
-    # ---- stored with the statistics
-
     @property
     def header(self) -> dict[str, object]:
         return {
@@ -217,8 +215,6 @@ class Periods:
             # D^2 is the same in both passes
             A = A - design.kappa * v * power * self._squared(pairs, u0 + u1)
         return G, A, np.zeros_like(G)
-
-    # ---- sums over a pass of numbers times D, for all weights at once
 
     def _transformed(self, pairs: range, series: Sequence[Array]) -> list[Array]:
         """sum_t c(t) D_i(t)/sigma over the first pass of each double period, (double periods,
@@ -365,6 +361,7 @@ def _made_by_walsh(received, signs, kind, sigma, v, V, G, A, Q):
                 received[2, k, P + t],
             )
             y[t] = y0 - y1
+            # D dE_z is odd as it is; s D dE_z only with the sign of s, which turns too
             if kind == 0:
                 su[t] = u0 - u1
             else:
@@ -378,6 +375,7 @@ def _made_by_walsh(received, signs, kind, sigma, v, V, G, A, Q):
             walsh_transform(su)
         if kind == 2:
             walsh_transform(sss)
+        # sum c D_i = sigma sign_i times column i + 1 of the transform
         for i in range(v.size):
             sign = sigma * signs[k, i]
             # weight i is column i + 1: column 0 is constant

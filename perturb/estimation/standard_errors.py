@@ -72,6 +72,7 @@ def errors_over_periods(
             )
         elif linear:
             found = _from_residual(statistics, name, g if name == "gradient" else z)
+        # a periodic code of the user's own, which is not folded over
         elif periods is None:
             found = (
                 "curvature adds to them what no later period of this code takes away; use a method"
@@ -83,6 +84,7 @@ def errors_over_periods(
                 if name == "gradient"
                 else _from_replicates(statistics, z, var_z)
             )
+        # a text says why there is no number
         if isinstance(found, str):
             says.append(
                 f"the standard errors of {'g' if name == 'gradient' else 'z = Hv'} are not known:"
@@ -279,9 +281,8 @@ def _from_replicates(statistics: Statistics, z: Array, var: Array) -> tuple[Arra
             )
             unit = np.ones(n)
         squares = squares * more
-    of_one = (
-        np.maximum(squares, 0.0) / (M - 1) / unit**2
-    )  # variance of the estimate of one double period
+    # variance of the estimate of one double period
+    of_one = np.maximum(squares, 0.0) / (M - 1) / unit**2
     if rest == 0:
         return of_one / M, df
     if not _goes_on(statistics):

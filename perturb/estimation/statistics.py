@@ -129,6 +129,7 @@ class Statistics:
         InputError
             If trial numbers would reach 2^62.
         """
+        # a run goes on at the end of its last span
         start = self.next_trial
         check_trials(start, count)
         if self.spans:
@@ -164,6 +165,7 @@ class Statistics:
                 "statistics of different w, v, network, data or error noise cannot be merged"
             )
         spans: list[tuple[int, int]] = []
+        # spans that touch become one
         for start, stop in sorted(self.spans + other.spans):
             if spans and start < spans[-1][1]:
                 raise InputError(
@@ -204,6 +206,7 @@ class Statistics:
         It is written beside `path` first and then renamed. A loaded copy goes on with the same
         bits.
         """
+        # all that a run needs to go on, in plain numbers and names: no pickle, whatever the version
         design, code, point = self.design, self.design.code, self.point
         header = {
             "format": FORMAT,
@@ -263,6 +266,7 @@ class Statistics:
                 or tuple(header["totals"]) != TOTALS
             ):
                 raise InputError("statistics of another version of perturb: run the trials again")
+            # a design is checked again as it is made
             statistics = cls(
                 _design_of(header, code), [(start, stop) for start, stop in header["spans"]]
             )

@@ -15,9 +15,8 @@ from perturb.errors import InputError, choose
 Array = np.ndarray
 
 
-SATURATED = (
-    1 / 16
-)  # of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
+# of 1 - y (or 1 - y^2): below it has lost more than four bits of what x still tells
+SATURATED = 1 / 16
 
 
 class Activation(NamedTuple):
@@ -108,9 +107,11 @@ def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[st
 
 def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
     """Applies names[j] to entry j of the last axis, or (axis = 0) of the first."""
+    # nothing to gather and scatter where all are alike
     if len(set(names)) == 1:
         return ACTIVATIONS[names[0]]
     before = () if axis == 0 else (...,)
+    # units of one activation together: one call for each different function
     groups = [
         ((*before, np.flatnonzero(np.array(names) == name)), ACTIVATIONS[name])
         for name in dict.fromkeys(names)

@@ -382,7 +382,6 @@ class BoltzmannObjective(Objective):
         return self.entropy - log_p[self._places][self._which]
 
     def errors_at(self, points: Array) -> Array:
-
         net = self.network
         if net.n_units > MAX_UNITS:
             return super().errors_at(points)  # raises
@@ -481,10 +480,8 @@ class BoltzmannObjective(Objective):
             )
             for name in both
         ]
-        samples, slowest = (
-            sum(phase.n_samples for phase in phases),
-            max(phase.autocorrelation for phase in phases),
-        )
+        samples = sum(phase.n_samples for phase in phases)
+        slowest = max(phase.autocorrelation for phase in phases)
         return SampledDivergence(g, np.sqrt(variance[0]), z, np.sqrt(variance[1]), samples, slowest)
 
     def _log_p(self, energy: Array) -> Array:

@@ -224,16 +224,14 @@ class DAGObjective(Objective):
         self._compiled: tuple | None = (
             None  # what the compiled forward pass takes, made when first needed
         )
+        # 64 MB an array
         self.directions_at_once = max(
             1, 2**23 // (network.n_units * self.n_patterns + len(network.edges))
-        )  # 64 MB an array
+        )
 
     def __reduce__(self):
-        return DAGObjective, (
-            self.network,
-            self.x,
-            self.target,
-        )  # functions do not pickle; names of them do
+        # functions do not pickle; names of them do
+        return DAGObjective, (self.network, self.x, self.target)
 
     @property
     def n_macs(self) -> int:
@@ -246,7 +244,6 @@ class DAGObjective(Objective):
         return self._E.value(self.outputs(w), self.target)
 
     def errors_at(self, points: Array) -> Array:
-
         net = self.network
         if not compiled_twins(net.activations, net.error):
             return super().errors_at(points)
@@ -343,9 +340,8 @@ class DAGObjective(Objective):
             x[units] = level.incoming.product(weights, y)
             f_x[units] = level.activation.f(x[units])
             y[units] = f_x[units] + self._external[units, None]
-            if (
-                level.start == 0
-            ):  # given activities have no edge into them: all are in the first level
+            # given activities have no edge into them: all are in the first level
+            if level.start == 0:
                 y[self._inputs] = self.x.T
                 if self._bias is not None:
                     y[self._bias] = 1.0

@@ -68,6 +68,7 @@ class MLP:
         output: str = "linear",
         error: str = "squared_error",
     ):
+        # True is an int for Python; a layer of True neurons is a mistake
         sizes = list(layers)
         if len(sizes) < 2 or not all(
             isinstance(m, (int, np.integer)) and not isinstance(m, bool) and m >= 1 for m in sizes
@@ -84,6 +85,7 @@ class MLP:
                 f"output = {output!r} does not go with error = {error!r}, which brings its own: set"
                 ' output = "linear"'
             )
+        # the softmax of one output is 1 whatever its net input: no gradient at all
         if error == "cross_entropy" and sizes[-1] == 1:
             raise InputError(
                 "layers ends with 1 output, whose softmax is always 1: set error ="
@@ -198,11 +200,8 @@ class MLPObjective(Objective):
         self._first = _with_one(self.x)
 
     def __reduce__(self):
-        return MLPObjective, (
-            self.network,
-            self.x,
-            self.target,
-        )  # functions do not pickle; names of them do
+        # functions do not pickle; names of them do
+        return MLPObjective, (self.network, self.x, self.target)
 
     def subset(self, rows: Array) -> "MLPObjective":
         return MLPObjective(self.network, self.x[rows], self.target[rows])

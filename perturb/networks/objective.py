@@ -73,10 +73,8 @@ class Objective(ABC):
     n_patterns: int
     depth: int
     parallel: bool = False  # whether `errors_at` may run on several threads at once
-    inexact: tuple[
-        str, ...
-        # which of "gradient", "hvp" are not those of E, but from finite differences or other wires
-    ] = ()
+    # which of "gradient", "hvp" are not those of E, but from finite differences or other wires
+    inexact: tuple[str, ...] = ()
     symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
     directions_at_once: int = 2**62
 

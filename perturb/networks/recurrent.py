@@ -212,11 +212,8 @@ class RecurrentObjective(Objective):
             self.inexact, self.symmetric = ("gradient", "hvp"), False
 
     def __reduce__(self):
-        return RecurrentObjective, (
-            self.network,
-            self.x,
-            self.target,
-        )  # functions do not pickle; names of them do
+        # functions do not pickle; names of them do
+        return RecurrentObjective, (self.network, self.x, self.target)
 
     def subset(self, rows: Array) -> "RecurrentObjective":
         return RecurrentObjective(self.network, self.x[rows], self.target[rows])
@@ -238,7 +235,6 @@ class RecurrentObjective(Objective):
         return self._E.value(self.outputs(w), self.target)
 
     def errors_at(self, points: Array) -> Array:
-
         net = self.network
         if not compiled_twins(net.activations, net.error):
             return super().errors_at(points)
@@ -378,9 +374,8 @@ class RecurrentObjective(Objective):
         df = f.df(x, f_y)
         d2f = f.d2f(x, f_y, df)
         B = W if self.network.feedback is None else self.network.feedback
-        if (
-            self.network.solver == "direct"
-        ):  # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
+        # relaxing R{y} and z; R{z} has the Jacobian of z, and W alone the same in both
+        if self.network.solver == "direct":
             if B is not W:
                 check_stable(df[:, :, None] * W.T, "R{y}")
             check_stable(df[:, :, None] * B, "z")

@@ -266,9 +266,8 @@ def best_sigma(
     trials = check_trials(0, trials)
     # rounding of E is a noise that no chip has
     error_noise = math.hypot(error_noise, float(np.finfo(float).eps) * objective.error(w))
-    many = (
-        objective.n_weights > EXACT_CURVATURE
-    )  # only sums over the weights count, which few probes tell
+    # only sums over the weights count, which few probes tell
+    many = objective.n_weights > EXACT_CURVATURE
     known = [curvature(objective, w, v, 32 if many else None)] if known is None else known
     higher = higher_order_terms(objective, w, v, 8 if many else 32)
     # of sigma^-4, sigma^-2, 1 and sigma^2 the variance consists, and of sigma^-2 and 1 the bias on

@@ -43,6 +43,7 @@ class QuantityComparison:
     @property
     def cosine(self) -> float:
         """Of the angle between estimate and exact value; NaN where one is zero."""
+        # a vector of zeros has no direction
         size = float(np.linalg.norm(self.estimate) * np.linalg.norm(self.exact))
         return float(self.estimate @ self.exact) / size if size > 0 else float("nan")
 

@@ -171,6 +171,7 @@ def _over_patterns(
 
 def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | None) -> list[str]:
     method, code, n = design.method, design.code, design.n_weights
+    # each says what is wrong, why, and what to use instead
     says = []
     if method.estimates_hv and (blind := int(np.isnan(parts[1].limit).sum())):
         says.append(

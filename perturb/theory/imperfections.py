@@ -187,6 +187,7 @@ def leak_fixed_point(H: Array, w_star: Array, eta: float, leak: float) -> Array:
     """
     h, off = parts_of(H)
     w_star, leak = as_weights("w_star", w_star, h.size), below_one("leak", leak)
+    # as a weight decay of strength kappa
     kappa = leak / ((1 - leak) * positive("eta", eta))
     # w = (1 - l)(w - eta H(w - w*)) at rest: (H + kappa I) w = H w*
     Hw = h * w_star if off is None else h * w_star + off @ w_star
@@ -297,6 +298,7 @@ def constrained_minimum(
     # u_s: how far from their own minimum the stuck ones are
     u = as_weights("values", values, chosen.size) - w[chosen]
     free = np.setdiff1d(np.arange(n), chosen)
+    # the stuck ones are where they are; u is their displacement
     w[chosen] += u
     schur = full[np.ix_(chosen, chosen)] @ u
     if free.size:

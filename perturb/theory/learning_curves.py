@@ -404,6 +404,7 @@ def greedy_rate(
     Z = G.start(as_weights("w", w, G.lam.size) - as_weights("w_star", w_star, G.lam.size))
     # tr(HCH) = g.g
     HCH = G.rows * Z * G.lam
+    # d/deta of E - eta g.g + eta^2 tr(H E GG')/2 is 0 here; E(M) of `error` is tr(HM)/2
     square = float((HCH if G.vectors else HCH.diagonal()).sum())
     return square / (2 * G.error(HCH + G.noise(HCH) + G.rest)) if square > 0 else 0.0
 

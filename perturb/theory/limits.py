@@ -18,13 +18,27 @@ Array = np.ndarray
 
 
 def gradient_limit(method: Method, code: Code, g: Array, seed: int = 0) -> Array:
-    """What the method's g tends to on a quadratic E, shape (n,): g itself, but for two codes.
+    """What the method's g tends to on a quadratic E: g itself, but for two codes.
 
+    Parameters
+    ----------
+    method : Method
+    code : Code
+    g : array of shape (n,)
+        Slope of dE_g on D, see `response`.
+    seed : int
+        Decides which shift registers meet.
+
+    Returns
+    -------
+    array of shape (n,)
+
+    Notes
+    -----
     lfsr, period L: S_i - (sum_j g_j - S_i)/L, S_i the sum of g over weight i and those that have
-    its perturbation (g_i alone where one register feeds all), as weights correlate by -1/L or 1;
-    `seed` decides which registers meet, see `Registers`. A code that synapses know with the
-    relative error e only, with measured denominators (least squares): g/(1 + e^2); with known ones
-    the error has no effect on the mean.
+    its perturbation (g_i alone where one register feeds all), as weights correlate by -1/L or 1,
+    see `Registers`. A code that synapses know with the relative error e only, with measured
+    denominators (least squares): g/(1 + e^2); with known ones the error has no effect on the mean.
     """
     # <(D_i + e x sigma)^2> = (1 + e^2) sigma^2 is the denominator, <dE D_i> is not changed
     if code.sensing and method.fit == "least_squares":
@@ -34,8 +48,14 @@ def gradient_limit(method: Method, code: Code, g: Array, seed: int = 0) -> Array
 
 @dataclass(frozen=True)
 class Response:
-    """dE_g or dE_z of a quadratic E: slope.D + bend D'HD/2 + offset; the mean over D is offset +
-    bend sigma^2 tr H/2.
+    """dE_g or dE_z of a quadratic E: slope.D + bend D'HD/2 + offset.
+
+    Attributes
+    ----------
+    slope : array of shape (n,)
+    bend : float
+    offset : float
+        In units of E.
     """
 
     slope: Array
@@ -43,12 +63,33 @@ class Response:
     offset: float
 
     def mean(self, c: Curvature, sigma: float) -> float:
+        """The mean over D, offset + bend sigma^2 tr H/2.
+
+        Parameters
+        ----------
+        c : Curvature
+        sigma : float
+            The rms perturbation, in units of the weights.
+        """
         return self.offset + self.bend * sigma**2 * c.trace / 2
 
 
 def response(method: Method, c: Curvature, of: Literal["gradient", "hv"], r: float) -> Response:
-    """From the moments of the method's weights: (m_10 g + m_11 r z).D + m_20 D'HD/2 + m_02
-    (r^2/2) v.z.
+    """dE of a method on a quadratic E, from the moments of its weights.
+
+    Parameters
+    ----------
+    method : Method
+    c : Curvature
+    of : {"gradient", "hv"}
+        Which of dE_g and dE_z.
+    r : float
+        The displacement of w along v.
+
+    Returns
+    -------
+    Response
+        (m_10 g + m_11 r z).D + m_20 D'HD/2 + m_02 (r^2/2) v.z.
     """
     m10, m11, m20, m02 = (method.moment(of, *ij) for ij in ((1, 0), (1, 1), (2, 0), (0, 2)))
     return Response(m10 * c.g + m11 * r * c.z, m20, m02 * r**2 / 2 * float(c.v @ c.z))
@@ -57,9 +98,27 @@ def response(method: Method, c: Curvature, of: Literal["gradient", "hv"], r: flo
 def limits(
     method: Method, code: Code, c: Curvature, sigma: float, r: float, seed: int = 0
 ) -> tuple[Array, Array]:
-    """What g and z tend to with infinitely many trials of these sigma and r: `gradient_limit`,
-    `limit`.
+    """What g and z tend to with infinitely many trials of these sigma and r.
 
+    Parameters
+    ----------
+    method : Method
+    code : Code
+    c : Curvature
+    sigma : float
+        The rms perturbation, in units of the weights.
+    r : float
+        The displacement of w along v, of a method that has one.
+    seed : int
+        Decides which shift registers meet.
+
+    Returns
+    -------
+    tuple of two arrays of shape (n,)
+        `gradient_limit` and `limit`.
+
+    Notes
+    -----
     A g whose weights respond to D and v together (m_11 = sum of weights times a b) tends to g +
     m_11 r z. Where the fit of a weight is singular, neither is known.
     """
@@ -71,9 +130,27 @@ def limits(
 def limit(
     method: Method, code: Code, c: Curvature, seed: int = 0, sigma: float = 1.0, r: float = 0.0
 ) -> Array:
-    """What the method's z tends to with infinitely many trials, shape (n,); NaN for a method of the
-    gradient alone.
+    """What the method's z tends to with infinitely many trials.
 
+    Parameters
+    ----------
+    method : Method
+    code : Code
+    c : Curvature
+    seed : int
+        Decides which shift registers meet.
+    sigma : float
+        The rms perturbation, in units of the weights.
+    r : float
+        The displacement of w along v, of a method that has one.
+
+    Returns
+    -------
+    array of shape (n,)
+        NaN for a method of the gradient alone.
+
+    Notes
+    -----
     difference: z (lfsr: as in `gradient_limit`). covariance, antithetic: z_i + (k-3)/2 H_ii v_i;
     with the diagonal correction z_i for k > 1. A mean product instead of a covariance (not
     centred): E dE_z/sigma^2 v_i more, E dE_z = sigma^2 tr H/2 + m_02 (r^2/2) v.z, of which only the
@@ -112,8 +189,21 @@ def limit(
 
 
 def joint_fit(method: Method, code: Code, c: Curvature, mean: float) -> tuple[Array, Array]:
-    # numerator and denominator of the limit of the joint least squares, in units of sigma^4; mean:
-    # of dE_z, where it is left in
+    """Numerator and denominator of the limit of the joint least squares, see `limit`.
+
+    Parameters
+    ----------
+    method : Method
+    code : Code
+    c : Curvature
+    mean : float
+        Of dE_z over sigma^2, where it is left in.
+
+    Returns
+    -------
+    tuple of two arrays of shape (n,)
+        In units of sigma^4.
+    """
     k, V, v, z, h = code.kurtosis, c.V, c.v, c.z, c.diagonal
     # diagonal of B_i: B_ii, and -v_i v_j^2/V^2 for j != i
     B_ii = 2 * v / V - v**3 / V**2
@@ -137,7 +227,19 @@ def joint_fit(method: Method, code: Code, c: Curvature, mean: float) -> tuple[Ar
 
 
 def limit_stderr(method: Method, code: Code, c: Curvature) -> Array | None:
-    """Standard error of the limit of z from that of the diagonal of H; None if exact."""
+    """Standard error of the limit of z from that of the diagonal of H.
+
+    Parameters
+    ----------
+    method : Method
+    code : Code
+    c : Curvature
+
+    Returns
+    -------
+    array of shape (n,) or None
+        None if the limit is exact.
+    """
     if c.diagonal_stderr is None or not method.estimates_hv or method.regressor == "dw":
         return None
     e, v = c.diagonal_stderr, np.abs(c.v)

@@ -70,9 +70,12 @@ def _perceptron(kind: str, n_inputs: int, n_outputs: int) -> tuple[float, float,
     table = {
         # E|x|^2 x x' = (N + 2) I for x ~ N(0, I)
         "gradient": (N + 2, 0.0, 0.0),
+        # M outputs are perturbed, and not the MN weights
         "node": ((M + 2) * (N + 2), n * (M + 2) * (M + 4) / 8, n / 2),
+        # n + 2 = n + k - 1 with k = 3: variance of one trial, and the square of its mean
         "weight-gaussian": ((n + 2) * (N + 2), n * (M + 2) * (N + 2) * (n + 4) / 8, n / 2),
         "weight-rademacher": (n * (N + 2), n * (n**2 + 2 * n * N + 2 * n * (M - 1)) / 8, n / 2),
+        # no even part, and the mean of two readings' noise
         "antithetic": ((n + 2) * (N + 2), 0.0, n / 4),
     }
     return choose("kind", kind, table)

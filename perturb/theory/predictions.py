@@ -121,9 +121,8 @@ class QuantityPrediction:
         the even part without telling anything new of it.
         """
         if not self.code.periodic or not self.lawful:
-            one = np.maximum(
-                self.trial.total, 0.0
-            )  # what is leading in n can be negative where n is small
+            # what is leading in n can be negative where n is small
+            one = np.maximum(self.trial.total, 0.0)
             if not self.covariance or self.code.periodic:
                 return one / trials
             few = (self.limit**2 + self.trial.pairs) / (trials - 1) if trials > 1 else 0.0
@@ -142,9 +141,8 @@ class QuantityPrediction:
                 + m * (P - m) / max(P - 1, 1) * self.trial.mean
             )
             return np.maximum(left / trials**2 + self.trial.noise / trials, 0.0)
-        unpaired: Array | float = min(
-            rest, 2 * P - rest
-        )  # trials whose even part the folded-over pass has not taken away
+        # trials whose even part the folded-over pass has not taken away
+        unpaired: Array | float = min(rest, 2 * P - rest)
         if self.code.function is not None:
             unpaired = trials**2 / min(trials, P)  # not folded over: what one period leaves stays
         elif self.code.kind == SEQUENTIAL:
@@ -288,9 +286,8 @@ class QuantityPrediction:
 
         if not self.code.periodic or not self.lawful:
             few = random
-            while (
-                self.covariance and few < 2 * random + 16 and not enough(few)
-            ):  # few trials vary more
+            # few trials vary more
+            while self.covariance and few < 2 * random + 16 and not enough(few):
                 few += 1 + few // 64
             return few
 

@@ -22,17 +22,33 @@ class Curvature:
     """g, z and the few sums over H that limits and variances need, for one objective at one w and
     v.
 
-    diagonal: H_jj; trace; off_square: sum_{j != l} H_jl^2; off_rows: its rows. Exact up to 4,096
-    weights, else estimated with 256 random sign vectors (the smaller terms then carry a few per
-    cent of error).
+    Attributes
+    ----------
+    g, z, v : array of shape (n,)
+        Exact gradient, exact Hv, and the direction.
+    diagonal : array of shape (n,)
+        H_jj.
+    off_rows : array of shape (n,)
+        sum_{l != j} H_jl^2 of each row j.
+    crossed : array of shape (3, n), optional
+        What the variance of z of each single weight needs besides: with O the part of H off the
+        diagonal, o = Ov and d the diagonal, sum_j O_ij^2 v_j^2, (Oo)_i and (O(d v))_i. None:
+        averages over the weights, which give the same sum of the variances.
+    H : array of shape (n, n), optional
+        Itself, of `FEW` weights.
+    patterns : tuple of Curvature
+        Of some of the patterns alone, drawn at random, where each trial presents one.
+    of : int
+        How many patterns there are.
+    diagonal_stderr : array of shape (n,), optional
+        Standard error of the diagonal, where it comes from random sign vectors.
+    unsure : float
+        The relative one of |H|_F^2, likewise.
 
-    crossed: what the variance of z of each single weight needs besides, shape (3, n): with O the
-    part of H off the diagonal, o = Ov and d the diagonal, sum_j O_ij^2 v_j^2, (Oo)_i and (O(d
-    v))_i. None: averages over the weights, which give the same sum of the variances. H: itself,
-    shape (n, n), of `FEW` weights, else None. patterns: of some of the patterns alone, drawn at
-    random, where each trial presents one; of: how many there are. diagonal_stderr, unsure: standard
-    error of the diagonal, and the relative one of |H|_F^2, where they come from random sign
-    vectors.
+    Notes
+    -----
+    Exact up to 4,096 weights, else estimated with 256 random sign vectors (the smaller terms then
+    carry a few per cent of error).
     """
 
     g: Array
@@ -49,20 +65,38 @@ class Curvature:
 
     @property
     def V(self) -> float:
+        """v.v."""
         return float(self.v @ self.v)
 
     @property
     def trace(self) -> float:
+        """tr H."""
         return float(self.diagonal.sum())
 
     @property
     def off_square(self) -> float:
+        """sum_{j != l} H_jl^2."""
         return float(self.off_rows.sum())
 
 
 def curvature(objective: Objective, w: Array, v: Array, probes: int | None = None) -> Curvature:
-    """The `Curvature` of an objective at w, v. Cost: one Hv per weight, or `probes` of them
-    (None: by the number of weights).
+    """The `Curvature` of an objective at w, v.
+
+    Parameters
+    ----------
+    objective : Objective
+    w, v : array of shape (n,)
+    probes : int, optional
+        Random sign vectors, a multiple of 16 or the next one; left out, none up to 4,096 weights
+        and 256 above.
+
+    Returns
+    -------
+    Curvature
+
+    Notes
+    -----
+    Cost: one Hv per weight, or `probes` of them.
     """
     n = objective.n_weights
     w, v = as_weights("w", w, n), as_weights("v", v, n)
@@ -114,6 +148,20 @@ def curvatures(
     """The `Curvature` of the whole objective; with presentation = "pattern" also of single
     patterns, for the variances alone.
 
+    Parameters
+    ----------
+    objective : Objective
+    w, v : array of shape (n,)
+    presentation : {"batch", "pattern"}
+        As of the trials that are predicted.
+
+    Returns
+    -------
+    list of Curvature
+        One, with those of single patterns in its `patterns`.
+
+    Notes
+    -----
     All limits are linear in g and H, so those of single patterns average to those of the whole. All
     patterns are taken, or `PATTERNS` drawn without replacement; of more than 512 weights, each with
     32 random sign vectors.

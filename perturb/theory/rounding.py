@@ -15,9 +15,8 @@ from perturb.checks import (
 from perturb.errors import InputError
 
 Array = np.ndarray
-_TERMS = np.arange(
-    1, 33
-)  # terms of Poisson's sum; for spreads below step/20 the sum over steps is taken instead
+# terms of Poisson's sum; for spreads below step/20 the sum over steps is taken instead
+_TERMS = np.arange(1, 33)
 _NARROW = 0.05
 
 
@@ -123,6 +122,7 @@ def rounding_variance(spread: float, step: float, stochastic: bool) -> float:
     if s < _NARROW:
         # small s: f = |Dw|/q, so q^2 E f(1 - f) = q E|Dw| - s^2
         return q**2 * (s * math.sqrt(2 / math.pi) - s**2 if stochastic else s**2)
+    # e_k/(pi k)^2: Fourier series of f(1 - f), or of the square of the rounding error
     terms = np.exp(-2 * (np.pi * _TERMS * s) ** 2) / (np.pi * _TERMS) ** 2
     return q**2 * float(
         1 / 6 - terms.sum() if stochastic else 1 / 12 + ((-1.0) ** _TERMS * terms).sum()

@@ -159,6 +159,7 @@ def _whole_periods(code: Code, n: int, trials: int, pair: bool) -> None:
             f"code {code.name} has correlated columns, which theory leaves out: use walsh, or a"
             " random code"
         )
+    # one-sided, the curvature goes only with the folded-over pass
     fold = 1 if pair else 2
     if not pair and code.function is not None:
         raise InputError(

@@ -94,13 +94,21 @@ def _products(
 
 @dataclass(frozen=True)
 class TrialVariance:
-    """Variance of one trial per weight, shape (n,), in the parts that a periodic code treats
-    differently.
+    """Variance of one trial per weight, in the parts that a periodic code treats differently.
 
-    odd: of what is odd in D in dE, its linear part; even: of the curvature in dE; mean: of the mean
-    of dE, and of the regressor of z, where they are left in; noise: of the measurements. pairs, of
-    a covariance: the product of the variances of dE and of its regressor, which counts where trials
-    are few.
+    Attributes
+    ----------
+    odd : array of shape (n,)
+        Of what is odd in D in dE, its linear part.
+    even : array of shape (n,)
+        Of the curvature in dE.
+    mean : array of shape (n,)
+        Of the mean of dE, and of the regressor of z, where they are left in.
+    noise : array of shape (n,)
+        Of the measurements.
+    pairs : array of shape (n,) or float
+        Of a covariance: the product of the variances of dE and of its regressor, which counts where
+        trials are few.
     """
 
     odd: Array
@@ -111,9 +119,16 @@ class TrialVariance:
 
     @property
     def total(self) -> Array:
+        """All parts together, but for `pairs`."""
         return self.odd + self.even + self.mean + self.noise
 
     def scaled(self, factor: float) -> "TrialVariance":
+        """Every part times a number.
+
+        Parameters
+        ----------
+        factor : float
+        """
         return TrialVariance(*(factor * getattr(self, part.name) for part in fields(self)))
 
 
@@ -127,8 +142,33 @@ def trial_variances(
     seed: int = 0,
     whole: Curvature | None = None,
 ) -> tuple[TrialVariance, TrialVariance]:
-    """Variance of one trial of g_i and of z_i; `noise` is the variance of one evaluation.
+    """Variance of one trial of g_i and of z_i.
 
+    Parameters
+    ----------
+    method : Method
+    code : Code
+    c : Curvature
+        Of the objective, or of the pattern that a trial presents.
+    sigma : float
+        The rms perturbation, in units of the weights.
+    r : float
+        The displacement of w along v, of a method that has one.
+    noise : float
+        Variance of one evaluation, in units of E squared.
+    seed : int
+        Decides which shift registers meet.
+    whole : Curvature, optional
+        That of which c is one pattern; then what its mean of dE, and its g and z, differ from the
+        fitted ones is left in too.
+
+    Returns
+    -------
+    tuple of two TrialVariance
+        Of g and of z; NaN for a z not estimated.
+
+    Notes
+    -----
     dE = slope.D + bend D'HD/2 + offset + noise, from the moments of the method's weights; noise' =
     noise times their squares. On dw (g; z of a difference, over r):
       |slope|^2 + (k-2) slope_i^2 + noise'/sigma^2, in all (n+k-2)|slope|^2 + n noise'/sigma^2; if
@@ -142,10 +182,9 @@ def trial_variances(
       weights whose H is known, see `forms.expectation`; above, leading in n.
     sequential: one weight at a time, sigma sqrt(n): |slope|^2 - slope_i^2, even part (bend sigma n
     H_ii/2)^2. lfsr: slope'C slope - (C slope)_i^2, C as in `Registers` (curvature as if no
-    two weights had the same perturbation). whole: of which c is one pattern; then what its mean of
-    dE, and its g and z, differ from the fitted ones is left in too. Known with the error e only:
-    e^2 E dE^2/sigma^2 more for g, the rest of z times (1 + e^2)^2 (leading in n); measured
-      denominators divide by (1 + e^2)^2 and (1 + e^2)^4.
+    two weights had the same perturbation). Known with the error e only: e^2 E dE^2/sigma^2 more
+    for g, the rest of z times (1 + e^2)^2 (leading in n); measured denominators divide by
+    (1 + e^2)^2 and (1 + e^2)^4.
     """
     # noise': independent readings, each with its weight
     noise_g, noise_z = (
@@ -224,9 +263,8 @@ def _on_dw(
     qq = (k - 1) * float(h @ h) / 4 + c.off_square / 2
     even = bend**2 * (qq + (code.sixth - 3 * k + 2) * h**2 / 4 + (k - 1) * c.off_rows)
     left_in = dE.bend * mean * (k - 1) * h + mean**2 / sigma**2
-    square = (
-        float(dE.slope @ dE.slope) + bend**2 * qq + (mean**2 + noise) / sigma**2
-    )  # E dE^2/sigma^2
+    # E dE^2/sigma^2
+    square = float(dE.slope @ dE.slope) + bend**2 * qq + (mean**2 + noise) / sigma**2
     # the error e x of what a synapse knows of D_i meets all of dE
     odd = _others(dE.slope, k) + code.sensing**2 * square
     return TrialVariance(odd, even, left_in, np.full(n, noise / sigma**2), square * method.centred)

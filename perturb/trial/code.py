@@ -136,6 +136,7 @@ class Code:
         if period is not None and not (isinstance(period, (int, np.integer)) and period >= 2):
             raise InputError(f"period = {period!r} of code {name} must be an integer >= 2, or None")
         length = None if period is None else _Constant(int(period))
+        # a periodic one is taken as orthogonal: `check` compares some of its columns
         random = period is None
         description = description or "of the user's own"
         return cls(
@@ -156,9 +157,8 @@ class Code:
         k, m = self.kurtosis, self.sixth
         # 7!!, 3^4/9 and 2^4 <cos^8>; signs and ternary, of two and three values, have the least
         known = {GAUSSIAN: 105.0, UNIFORM: 9.0, SINE: 35 / 8}
-        least = (
-            (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k
-        )  # what moments of order 2 to 8 of any variable satisfy
+        # what moments of order 2 to 8 of any variable satisfy
+        least = (m * m - 2 * k * m + k**3) / (k - 1) if k > 1 else k
         return known.get(self.kind, least)
 
     @property
@@ -391,6 +391,7 @@ def _check_function(code: Code, n: int, period: int) -> None:
     function = code.function
     assert function is not None
 
+    # what a user's function returns may be anything
     def drawn(seed: int, trial: int, start: int, stop: int) -> Array:
         try:
             D = np.asarray(function(seed, trial, start, stop), dtype=float)
@@ -433,6 +434,7 @@ def _check_function(code: Code, n: int, period: int) -> None:
         )
     if (
         not code.periodic
+        # two trials: one alone could agree by chance, of few weights of signs
         and np.array_equal(drawn(2, 0, 0, n), D[0])
         and np.array_equal(drawn(2, 1, 0, n), D[1])
     ):

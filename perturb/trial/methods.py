@@ -113,6 +113,7 @@ class Method:
                 f'method {self.name}: fit = "least_squares" is of one dE on dw and b: set regressor'
                 ' = "b" and equal weights'
             )
+        # the corrections were derived for these regressors and fits alone
         fits = {
             "none": True,
             "diagonal": (self.regressor, self.fit) == ("s_dw", "moments") and self.centred,
@@ -167,6 +168,7 @@ class Method:
     @property
     def one_sided(self) -> bool:
         """Whether the curvature D'HD/2 enters dE_g, and so the noise of the gradient."""
+        # 1e-12: weights such as 0.1 do not add up exactly
         return abs(self.moment("gradient", 2, 0)) > 1e-12
 
     @property

@@ -76,9 +76,8 @@ def disturbance(code: Code, slope: Array, trials: int, mean: float = 0.0, seed: 
         column, square = np.append(0, index), np.append(mean**2, square)
         total = np.zeros(n)
         # at b = 0 all columns; half by half only those that differ in ever higher bits are left
-        same = np.bincount(column % 1, square, 1)[
-            column[1:] % 1
-        ]  # summed over columns with the same lowest b bits
+        # summed over columns with the same lowest b bits
+        same = np.bincount(column % 1, square, 1)[column[1:] % 1]
         for b in range(P.bit_length() - 1):
             half = 2 ** (b + 1)
             # same - lower: columns that first differ in bit b

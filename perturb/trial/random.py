@@ -14,6 +14,7 @@ import numpy as np
 from perturb.compiled import compiled
 
 CODE, NOISE, PATTERN, SENSE = 0, 1, 2, 3  # streams
+# of stored weights, see hardware/device.py
 FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = (
     16,
     17,
@@ -21,7 +22,7 @@ FABRICATION, PULSE, ROUNDING, WRITE, READ, PROGRAM = (
     19,
     20,
     21,
-)  # of stored weights, see hardware/device.py
+)
 # 32 to 63: of the other parts of a chip, see hardware/parts/draws.py
 
 # exponents, besides m and 0, of a primitive polynomial over two elements for each number m of bits,

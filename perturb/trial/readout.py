@@ -12,9 +12,22 @@ from perturb.errors import InputError
 
 @dataclass(frozen=True)
 class Reading:
-    """noise: standard deviation of one reading of one pattern's error, in units of E. bits, range:
-    a converter of 2^bits levels from 0 to `range` (it saturates); bits = 0 means none. An
-    evaluation of S patterns takes S readings and their mean.
+    """How the error of one pattern is read; an evaluation of S patterns takes S readings and their
+    mean.
+
+    Parameters
+    ----------
+    noise : float
+        Standard deviation of one reading, in units of E.
+    bits : int
+        A converter has 2^bits levels; 0: there is none.
+    range : float
+        Its levels are from 0 to `range`, in units of E; it saturates.
+
+    Raises
+    ------
+    InputError
+        For a number out of its range.
     """
 
     noise: float = 0.0
@@ -35,9 +48,19 @@ class Reading:
         return self.range / 2**self.bits if self.bits else 0.0
 
     def variance(self, readings: int) -> float:
-        """Variance of the mean of so many readings, the converter's rounding counted as
+        """Variance of the mean of several readings, the converter's rounding counted as
         step^2/12.
+
+        Parameters
+        ----------
+        readings : int
+
+        Returns
+        -------
+        float
+            In units of E squared.
         """
+        # rounding errors are uniform over a step, where readings spread over several: step^2/12
         return (self.noise**2 + self.step**2 / 12) / readings
 
 

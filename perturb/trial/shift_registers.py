@@ -49,6 +49,7 @@ class Registers:
                 f"code lfsr: a register of {self.bits} bits has {2**self.bits - 1} different taps,"
                 f" too few for the {fed} weights that it feeds: give it at least {needed} bits"
             )
+        # L = 2^m - 1 states: all but 0, which a register never leaves
         return (1 << (self.bits or needed)) - 1
 
     def phases(self, n: int, seed: int) -> Array:
@@ -83,6 +84,7 @@ class Registers:
         -------
         int
         """
+        # equal phases are equal perturbations, in every trial
         _, counts = np.unique(self.phases(n, seed), return_counts=True)
         return int(counts[counts > 1].sum())
 

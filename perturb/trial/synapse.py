@@ -8,6 +8,7 @@ arrays, one element per synapse, and `kernels.float64` compiles the same functio
 
 # the sums of a synapse: of x = dw and of the regressor q of z, with the responses y = dE_g and u =
 # dE_z
+# from xxy on: errors only
 SUMS = (
     "x",
     "q",
@@ -23,7 +24,7 @@ SUMS = (
     "xyxy",
     "xyqu",
     "ququ",
-)  # from xxy on: errors only
+)
 # of the broadcasts alone, held by the controller; c = s^2
 TOTALS = ("y", "u", "yy", "uu", "c", "cu", "cc", "ccu", "cuu", "ccuu")
 

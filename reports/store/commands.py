@@ -31,6 +31,7 @@ def sweep_command(plan: Mapping[str, Any]) -> str:
     """The line that makes a sweep."""
     words = ["perturb", "sweep", plan["name"]]
     sweep = plan["sweep"]
+    # as it can be typed again: a list as its values, a range as its text
     for option, key, values in varied(sweep):
         text = values if isinstance(values, str) else ",".join(toml(key, value) for value in values)
         words += [f"--{option}", f"{key}={text}"]

@@ -213,6 +213,7 @@ def read_run(directory: Path) -> StoredRun:
             f"{directory}: not the directory of a run or a sweep (no provenance.json, no"
             " sweep.sqlite): make one with perturb run ... --out DIR"
         )
+    # first: it says which version wrote the rest
     provenance = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(provenance, dict) or not all(
         isinstance(provenance.get(key), kind) for key, kind in PROVENANCE.items()

@@ -147,9 +147,8 @@ class Store:
             self._file.execute(
                 "insert into results values (?, ?, ?, ?, ?, ?, ?, ?)", _summed(result)
             )
-            if (
-                time.monotonic() >= self._emptied + EMPTY_EVERY_S
-            ):  # the log, so that the file alone has nearly everything
+            # the log, so that the file alone has nearly everything
+            if time.monotonic() >= self._emptied + EMPTY_EVERY_S:
                 self._file.execute("pragma wal_checkpoint(passive)").fetchone()
                 self._emptied = time.monotonic()
 

@@ -58,9 +58,8 @@ class Columns:
 
         self._pack()
         joined = {}
-        for name in dict.fromkeys(
-            name for _, part in self._packed for name in part
-        ):  # one in two forms at a time
+        # one in two forms at a time
+        for name in dict.fromkeys(name for _, part in self._packed for name in part):
             joined[name] = _joined(
                 [part.pop(name, length) for length, part in self._packed if length]
             )
@@ -138,6 +137,7 @@ class Stored(NamedTuple):
             columns = Columns()
             for cell in self.done if cells is None else cells:
                 columns.add(cell, _kept(self.directory, cell, name))
+        # what tells rows of different cells apart stands before what they measured
         fixed: dict[str, list[Any]] = {key: [] for key in ("cell", *keys, "repeat", "seed")}
         for cell, length in columns.cells:
             row = self.rows[cell]

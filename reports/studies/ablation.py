@@ -64,6 +64,7 @@ def _ablation(frames: Frames) -> list[Table]:
     shown = []
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
         rows = frames.of(quantity)
+        # value and error in one cell, which the renderer writes as +4.0 +- 0.5 %
         costs = [Cost(*pair) for pair in zip(rows["cost"], rows["cost_stderr"], strict=True)]
         rows = rows.assign(cost=pd.Series(costs, rows.index, object))
         if len(rows):
@@ -102,9 +103,9 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
         single = table[table["group"] == "only"].dropna(subset="cost")
         if single.empty:
             continue
-        bound = 2 * single["cost_stderr"].fillna(
-            0.0
-        )  # what is less is no cost that these dies show
+        # what is less is no cost that these dies show
+        bound = 2 * single["cost_stderr"].fillna(0.0)
+        # named are those that cost much, and more than chance from die to die
         dear = (single["cost"] > DEAR) & (single["cost"] - 1 > bound)
         parts = []
         if never := list(single.loc[np.isinf(single["cost"]), "imperfection"]):

@@ -31,6 +31,7 @@ def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
     if not methods:
         return None
     colours = _colours(frames)
+    # four panels in a row; more methods, more rows
     columns = min(len(methods), 4)
     rows = math.ceil(len(methods) / columns)
     figure = Figure(figsize=(3.0 * columns + 0.4, 3.1 * rows), layout="constrained")
@@ -105,6 +106,7 @@ def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
             )
             axis.plot(part[spent], part[f"predicted_{column}"], "-", color=colour, linewidth=1.2)
     left.set(xscale="log", yscale="log", xlabel="trials", ylabel="relative error")
+    # an error of 1 is no better than estimating nothing
     left.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
     right.set(
         xscale="log",

@@ -117,6 +117,7 @@ def estimators(frames: Frames) -> Figure:
             ylabel="measured relative error",
         )
         axis.set_title(title, fontsize=9)
+    # a legend of colours (methods) and one of shapes (codes), not one of all pairs
     handles = [
         Line2D([], [], linestyle="", marker="s", color=COLOURS[i % len(COLOURS)])
         for i in range(len(methods))

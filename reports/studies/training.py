@@ -284,6 +284,7 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
     for source in dict.fromkeys(learning["source"]):
         solved, ever = (round(value[source, what] * runs) for what in ("solved", "ever_solved"))
         text = f"ends with {goal(frames)} in {solved} of {runs} runs"
+        # infinite where no run got there
         if math.isfinite(updates := value[source, "updates_to_goal"]):
             text += f" ({ever} were ever there), " if ever > solved else ", "
             text += f"first seen there after {count(updates)} updates"
@@ -413,6 +414,7 @@ def alignment(frames: Frames) -> Figure | None:
     if table["alignment"].notna().sum() == 0:
         return None
     options = frames.experiment["training"]
+    # a rate that is fixed is a straight line, and worth no panel
     measured = any(
         settings.get("rate", "fixed") != "fixed"
         for settings in (options, *options.get("compare_with", ()))

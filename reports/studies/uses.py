@@ -194,6 +194,7 @@ def evidence(frames: Frames) -> Figure | None:
     left.plot(table["decay"], table["log_evidence"], "o-", color=COLOURS[3])
     right.plot(table["decay"], table["test_error"], "o-", color=COLOURS[0], label="held back")
     right.plot(table["decay"], table["train_error"], "o-", color=COLOURS[2], label="learned")
+    # decays at which no minimum was found have no evidence
     known = table.dropna(subset="log_evidence")
     for axis, ylabel in ((left, "log evidence"), (right, "error per pattern")):
         if len(known):

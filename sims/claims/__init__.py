@@ -4,7 +4,7 @@ A new one is a function of the seed that yields rows (`claim.Row`), and its line
 """
 
 from perturb.errors import choose
-from sims.claims import curvature, estimates, learning, rates, readings, updates
+from sims.claims import curvature, estimates, learning, rates, readings, updates, writes
 from sims.claims.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -33,9 +33,9 @@ CLAIMS: dict[str, Claim] = {
     "product-offset": readings.product_offset,
     "offset-mismatch": updates.offset_and_mismatch,
     "leak": updates.leak,
-    "soft-bounds": updates.soft_bounds,
-    "rounding": updates.rounding,
-    "dithered-rounding": updates.dithered_rounding,
+    "soft-bounds": writes.soft_bounds,
+    "rounding": writes.rounding,
+    "dithered-rounding": writes.dithered_rounding,
     "stuck-weights": updates.stuck_weights,
     "power-method": curvature.power_method,
     "hutchinson": curvature.hutchinson,

@@ -96,9 +96,6 @@ def seeds(seed: int, count: int = REPEATS) -> list[int]:
     return [derive_seed(seed, "claim", repeat) for repeat in range(count)]
 
 
-# ---- errors that are quadratic, or linear, exactly
-
-
 def diagonal(lam: Sequence[float] | Array, w_star: Array | None = None) -> MLPObjective:
     """E = (w - w*)' diag(lam) (w - w*)/2: a linear unit on patterns whose columns are orthogonal.
     The last weight is its bias, so lam[-1] is 1.
@@ -154,9 +151,6 @@ def errors(H: Array, W: Array, w_star: Array | float = 0.0) -> Array:
 def chip(die: int = 0, **tables: Mapping[str, object]) -> ChipParams:
     """The ideal chip, but for these keys of its tables."""
     return ChipParams.model_validate({"die": die, **tables})
-
-
-# ---- limits of the learning rate
 
 
 def crossing(rates: Sequence[float], growth: Array) -> tuple[float, float]:

@@ -106,6 +106,7 @@ def walsh_alias(seed: int) -> Iterator[Row]:
     # in trial 0 every Walsh column is +1: what is drawn is the random signs
     s = CODES["walsh"].draw(n, 1.0, seed, 0)
     column = np.arange(1, n + 1)
+    # a one-sided dE has sigma^2 s_j s_l H_jl times column j xor l, which is that of weight i
     alias = np.zeros(n)
     for j in range(n):
         for k in range(j + 1, n):
@@ -166,6 +167,7 @@ def lfsr_correlation(seed: int) -> Iterator[Row]:
     found = estimate(
         objective, w, np.ones(n), L, "central", "lfsr", sigma, seed=seed, precision="float64"
     ).gradient
+    # <D_i D_j> = -sigma^2/L for j != i
     bias = -(g.sum() - g) / L
     size = float(np.linalg.norm(g))
     setting = f"n = {n}, L = {L}, one period of pairs"
@@ -188,6 +190,7 @@ def lfsr_correlation(seed: int) -> Iterator[Row]:
         0.0,
         ROUNDING,
     )
+    # any two taps will do: 0 and 5
     D = np.array([CODES["lfsr"].draw(n, 1.0, seed, trial) for trial in range(L)])
     yield judged(
         "correlation of two taps",
@@ -288,9 +291,6 @@ def coverage(seed: int) -> Iterator[Row]:
             yield max(rows[quantity], key=lambda row: abs(row.measured - row.predicted))
 
 
-# ---- how many trials
-
-
 def alignment(seed: int) -> Iterator[Row]:
     """After K trials the estimate and the gradient have a cosine of sqrt(K/(K + n - 1)): of order n
     trials for a direction.
@@ -331,6 +331,7 @@ def code_variance(seed: int) -> Iterator[Row]:
             for s in seeds(seed)
         ]
         setting = f"n = {n}, pairs, {REPEATS} x {trials} trials"
+        # from the synapses' own standard errors, which so are judged too
         measured, stderr = (value / float(g @ g) for value in variance_of(runs))
         k = CODES[code].kurtosis
         yield judged(

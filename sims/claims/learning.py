@@ -80,6 +80,7 @@ def _gradient(W: Array, eta: float, updates: int, seed: int) -> Array:
     rng = np.random.Generator(np.random.Philox(seed))
     net = DAG(
         N + M,
+        # w in the order of W (M, N): the edges into output j are row j
         [(i, N + j) for j in range(M) for i in range(N)],
         list(range(N)),
         list(range(N, N + M)),
@@ -87,6 +88,7 @@ def _gradient(W: Array, eta: float, updates: int, seed: int) -> Array:
     )
     plan = Plan(eta=eta, batch=1, seed=seed)
     ends = []
+    # one run after another: each has patterns of its own
     for w in W.reshape(R, -1):
         objective = net.objective(rng.standard_normal((updates, N)), np.zeros((updates, M)))
         state = begin(w, plan)
@@ -131,6 +133,7 @@ def learning_curves(seed: int) -> Iterator[Row]:
         else:
             E = _perceptrons(kind, W, eta, sigma, noise, updates, seed)
         T = {"gradient": 15, "node": 60}.get(kind, updates)
+        # E_0 = |W - W*|^2/2 with all W = 1
         predicted = float(perceptron_curve(kind, N, M, eta, sigma, noise).errors(M * N / 2, T)[-1])
         source = WERFEL if kind in ("gradient", "node", "weight-gaussian") else f"after {WERFEL}"
         setting = (
@@ -184,6 +187,7 @@ def best_amplitude(seed: int) -> Iterator[Row]:
         B, C = np.linalg.lstsq(A, np.ones(3))[0]
         return float((C / B) ** 0.25)
 
+    # jackknife over groups of runs
     b = np.array(floors)
     without = np.array([amplitude(np.delete(b, k, axis=1).mean(1)) for k in range(GROUPS)])
     stderr = float(np.sqrt((GROUPS - 1) * without.var()))
@@ -247,9 +251,6 @@ def covariance_recursion(seed: int) -> Iterator[Row]:
     yield judged(f"{what}: floor/E_0", DERIVED, setting, floor, measured, stderr)
 
 
-# ---- exclusive or
-
-
 # shares of starts that learn exclusive or, and the exact gradient's less it over the same starts:
 # of an independent replication, a program of its own (C, other random numbers) with 6,000 starts,
 # and its standard errors
@@ -303,6 +304,7 @@ def mgd_xor(seed: int) -> Iterator[Row]:
         )
 
     found = solved(Batch(objective, plan))
+    # the same starts: the difference of two shares is then known better than either
     control = solved(Exact(objective, plan))
     setting = (
         f"2-2-1, mag {mag}, eta {eta:g}, {steps:.0e} steps, {runs} starts, the same for both;"

@@ -33,9 +33,6 @@ STRAIGHT = 0.005
 LAM = np.append(np.full(39, 0.25), 1.0)  # tr H = 10.75, l_max = 1
 
 
-# ---- limits of the rate
-
-
 def _limit(
     source: Callable[[Plan], Source],
     plan: Plan,
@@ -109,9 +106,8 @@ def stability(seed: int) -> Iterator[Row]:
         plan = replace(base, rule="momentum", momentum=mu)
         near = momentum_limit(1.0, mu)
         # exact gradients have no chance in them: one run is enough
-        found = _limit(lambda p: Exact(objective, p), plan, near, 1, 300, 100, 0.002)[
-            0
-        ]  # with momentum roots are real near the limit only
+        # with momentum roots are real near the limit only
+        found = _limit(lambda p: Exact(objective, p), plan, near, 1, 300, 100, 0.002)[0]
         claim = f"exact gradient{f', momentum {mu}' if mu else ''}: 2 (1 + mu)/l_max"
         yield judged(claim, "Polyak 1964", setting, near, found, 0.0, STRAIGHT * near)
     cases = (

@@ -10,7 +10,7 @@ from hardware.params import ChipParams
 from perturb.estimation.solution import Estimate
 from perturb.networks.objective import Objective
 from perturb.seeds import derive_seed
-from perturb.theory.imperfections import rounding_gain, rounding_variance, stalled_gradient
+from perturb.theory.rounding import rounding_gain, rounding_variance, stalled_gradient
 from sims.claims.claim import (
     DERIVED,
     REPEATS,
@@ -24,8 +24,6 @@ from sims.claims.claim import (
     mean,
     seeds,
 )
-
-# ---- gain and variance on a chip
 
 
 def _runs(
@@ -99,7 +97,7 @@ def converter(seed: int) -> Iterator[Row]:
     """A converter of dE with a step of 1.2 std(dE) costs 12 % more trials; at 6 std learning
     stalls, unless dithered.
 
-    The gain for Gaussian dE is `imperfections.rounding_gain`; the variance per gain^2 grows by E
+    The gain for Gaussian dE is `rounding.rounding_gain`; the variance per gain^2 grows by E
     q(x)^2/(gain^2 s^2), q(x) the value as converted: E q(x)^2 = s^2 + `rounding_variance` + 2 s^2
     (gain - 1).
     """

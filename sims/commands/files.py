@@ -109,6 +109,7 @@ def fit_device(
     out = out or Path(f"{file.stem or 'device'}.toml")
     if out.suffix != ".toml":
         raise InputError(f"{out}: must end in .toml: the plots go beside it, under other endings")
+    # before the fit, which takes a while
     if out.exists():
         raise InputError(f"{out}: exists already: choose another --out")
     found = fit(file, model, low, high, out.stem[:100], inverted)

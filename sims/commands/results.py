@@ -59,9 +59,8 @@ def report(
     wanted: Wanted = None,
 ) -> None:
     """Write the tables of a run or a sweep and an HTML page with plots."""
-    os.environ.setdefault(
-        "ARROW_DEFAULT_MEMORY_POOL", "system"
-    )  # Arrow's own keeps what large tables have given back
+    # Arrow's own keeps what large tables have given back
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from reports.exporters import export
 
     for path in export(directory, [name.strip() for name in format.split(",")], out, wanted):

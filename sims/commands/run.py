@@ -47,6 +47,7 @@ def _run(
     from sims.experiment.loading import load_experiment
     from sims.runner import INTERRUPTED, reserved, run_experiment
 
+    # for its name and its digest; `run_experiment` loads it again
     loaded = load_experiment(experiment, changes)
     with reserved(loaded, out, suffix) as directory, Interruption() as interruption:
         with Bars(times=True) as bars:
@@ -63,9 +64,8 @@ def _run(
             raise typer.Exit(130)
         frames = of_run(directory, result.tables, loaded.model_dump(), result.provenance)
         try:
-            result.write(
-                directory
-            )  # first: whatever becomes of the printing, the results are stored
+            # first: whatever becomes of the printing, the results are stored
+            result.write(directory)
         finally:
             print_run(frames, console())
     if result.provenance["status"] == "partial":

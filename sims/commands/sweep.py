@@ -75,6 +75,7 @@ def sweep(
 
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
     options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
+    # every cell is checked here: a mistake in the last one costs no time
     plan = plan_sweep(
         experiment,
         parse_settings(set or []),

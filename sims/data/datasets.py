@@ -114,6 +114,7 @@ class Data(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "Data":
+        # what equals its default counts as left out
         keys = choose("name", self.name, DATASETS).keys
         for key, value in self.model_dump(exclude_defaults=True).items():
             if key not in keys and key not in ("name", "samples", "seed"):
@@ -287,9 +288,8 @@ def bars(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     lines = 2.0 * (np.arange(2**side)[:, None] >> np.arange(side)[::-1] & 1) - 1
     stripes = np.repeat(lines, side, axis=1)
     upright = np.tile(lines, side)
-    return np.concatenate([stripes, upright[1:-1]]), np.empty(
-        (2 ** (side + 1) - 2, 0)
-    )  # none and all are both
+    # none and all are both
+    return np.concatenate([stripes, upright[1:-1]]), np.empty((2 ** (side + 1) - 2, 0))
 
 
 def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:

@@ -29,9 +29,8 @@ NUMBER = (  # as a string; not 1_000, nan, inf or digits of other scripts
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 )
 TRUTH = {"true": 1.0, "false": 0.0}
-INDEX = re.compile(
-    r"__index_level_[0-9]+__"
-)  # how a Parquet file calls an index of pandas that has no name
+# how a Parquet file calls an index of pandas that has no name
+INDEX = re.compile(r"__index_level_[0-9]+__")
 # what NumPy, pandas and pyarrow raise of a damaged file
 DAMAGED = (
     OSError,
@@ -66,6 +65,7 @@ def read_patterns(
         raise InputError(
             f"{source}: must end in .csv, .parquet or .npz: give a file of such a kind"
         )
+    # ValueError: a zero byte in the path
     try:
         stream = open_regular(path, MAX_BYTES)
     except (
@@ -73,7 +73,7 @@ def read_patterns(
         NotADirectoryError,
         IsADirectoryError,
         ValueError,
-    ):  # ValueError: a zero byte in the path
+    ):
         raise InputError(
             f"{source}: no such file: give its path, relative to the experiment file"
         ) from None
@@ -136,12 +136,10 @@ def _parquet(stream: IO[bytes]) -> pd.DataFrame:
     from pyarrow.parquet import read_table
 
     table = read_table(stream)
-    table.validate(
-        full=True
-    )  # that its strings are UTF-8, which otherwise shows when they are used
-    frame = table.to_pandas(
-        ignore_metadata=True
-    )  # with the columns that pandas would make an index of
+    # that its strings are UTF-8, which otherwise shows when they are used
+    table.validate(full=True)
+    # with the columns that pandas would make an index of
+    frame = table.to_pandas(ignore_metadata=True)
     return frame.set_axis(
         ["" if INDEX.fullmatch(name) else name.strip() for name in table.column_names], axis=1
     )
@@ -149,6 +147,7 @@ def _parquet(stream: IO[bytes]) -> pd.DataFrame:
 
 def _npz(stream: IO[bytes]) -> dict[str, Array]:
     arrays = np.load(stream, allow_pickle=False)
+    # np.load takes a file of a single array too
     if not isinstance(arrays, np.lib.npyio.NpzFile):
         raise ValueError("a single array, not an archive of named ones")
     return {name: arrays[name] for name in ("x", "target") if name in arrays}
@@ -171,6 +170,7 @@ def _from_frame(
             'data.targets is missing: name the column of classes of data.file, such as "class", or'
             f' a list of columns of numbers, such as ["y"], of {there}'
         )
+    # checks in the order in which a user meets them: targets, names, inputs, rows, numbers
     named = [targets] if isinstance(targets, str) else list(targets)
     for name in named:
         if columns.count(name) != 1:
@@ -335,6 +335,7 @@ def _from_arrays(
             f"{source}: target has shape {target.shape}, but must be ({len(x)}, outputs), or"
             f" ({len(x)},) for classes"
         )
+    # numbers, an output a column; one-dimensional targets are classes
     if target.ndim == 2:
         return x, _finite("target", target, source), ()
     return x, *_one_hot(

@@ -173,9 +173,8 @@ def _split(
     if test:
         first = _first_equal(x)
         if data.samples is None:
-            n = (
-                int(np.sort(first)[-test]) if test <= len(x) else 0
-            )  # the most that leave enough to hold back
+            # the most that leave enough to hold back
+            n = int(np.sort(first)[-test]) if test <= len(x) else 0
         # some repeat what is learned from: make twice as many more, until enough are new
         while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
             count += count - n
@@ -216,8 +215,7 @@ def _split(
     return x, target, x_test, target_test
 
 
-def _called(data: "Data") -> str:
-
+def _called(data: Data) -> str:
     return f'data.name = "{data.name}"' if data.file is None else f"data.file = {shown(data.file)}"
 
 

@@ -181,6 +181,7 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
             raise InputError(
                 f"--set {one_line(str(key))}: not a key, write it like estimation.sigma"
             )
+        # copies of the tables on the way: the contents given stay as they are
         table = data
         for depth, part in enumerate(parents, 1):
             below = table.get(part, {})

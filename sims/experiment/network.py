@@ -184,6 +184,7 @@ class Network(Table):
         """The network of this table; InputError if its numbers do not fit together."""
         kind = KINDS[self.kind]
         given = kind.arguments(self)
+        # in a file single units are named beside the rule; the class takes one for every unit
         if "activations" in given:
             single = given.pop("activations")
             try:

@@ -161,6 +161,7 @@ def _variant_rows(
     )
     accuracy = experiment.options(Dies).accuracy
     for quantity in each[0].measured:
+        # columns: trials, cosine, relative error, after all trials
         late = np.array([die.measured[quantity][1] for die in each])
         needed = _needed(each, quantity, accuracy)
         times, stderr = cost(each, ideal, quantity, accuracy)

@@ -67,6 +67,7 @@ def budget(
 
     now = spent(experiment.chip)
     schedule = Timing(experiment.chip, problem.objective, method, presented)
+    # z where the method estimates it
     quantity = method.quantities[-1]
     found = [Fact("trial_time", schedule.trial_ns * 1e-9, "chip time of one trial", unit="s")]
     found += [

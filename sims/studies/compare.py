@@ -178,6 +178,7 @@ def _without_faults(
     design = chip.design
     done = 0
     estimate = None
+    # in batches and without a trace: only the estimate is wanted
     again = Chip(
         params,
         chip.objective,
@@ -234,6 +235,7 @@ def _summary_rows(
     for quantity in method.quantities:
         measured = getattr(compared, quantity)
         theory = getattr(predicted, quantity)
+        # at the trials that were done, also of a partial run
         expected = theory.cosine(estimate.trials)
         needed = theory.evaluations_for(TARGET_COSINE)
         unhurt = getattr(faultless, quantity).cosine if faultless is not None else nan
@@ -255,6 +257,7 @@ def _summary_rows(
                 "wall_time_s": fixed["wall_time_s"],
                 "events": chip.events,
                 "limit_z_rms": measured.limit_z_rms,
+                # the label is about z, or about the gradient where that is all
                 "label": method.label if quantity == "hv" or not method.estimates_hv else "",
                 "sigma": candidate.sigma,
                 "r": candidate.r if method.displaced else np.nan,

@@ -93,6 +93,7 @@ def dies(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
             rows, columns=["die", "quantity", "trials", "cosine", "relative_error", "incidents"]
         )
         yield "dies", table
+        # after every die: an interrupted study has the spread of those that were done
         yield "summary", _spread(table, options.accuracy)
         progress("dies", die + 1, options.count)
 
@@ -104,9 +105,8 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
         good = int((cosines >= accuracy).sum())
         n = len(cosines)
         low, high = share_interval(good, n, "wilson")
-        error = (
-            math.sqrt(good * (n - good) / n**3) or math.nan
-        )  # of none or of all, the interval alone says how sure it is
+        # of none or of all, the interval alone says how sure it is
+        error = math.sqrt(good * (n - good) / n**3) or math.nan
         sd = float(cosines.std(ddof=1)) if n > 1 else math.nan
         says = (
             f"share of {n} dies with a cosine of {accuracy:g} or more; its interval by Wilson"

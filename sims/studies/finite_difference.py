@@ -87,6 +87,7 @@ def finite_difference(
             own = errors[errors["kind"] == kind]
             tried = own["displacement"].to_numpy()
             measured = own["error"].to_numpy()
+            # a displacement at which a network did not settle is not the best
             best = int(np.where(np.isnan(measured), np.inf, measured).argmin())
             chosen = finite_difference_step(w, v, one_sided=kind == "one-sided")
             order, stderr = slope(tried, measured)
@@ -125,6 +126,8 @@ def floor(problem: Problem) -> Fact:
     w = problem.w
     v = problem.v
     if isinstance(objective, RecurrentObjective) and objective.network.solver == "relax":
+        # a relaxation that ends at its tolerance is compared with the exact solution of the same
+        # equations
         direct = copy(objective.network)
         direct.solver = "direct"
         Hv = direct.objective(objective.x, objective.target).hvp(w, v)

@@ -16,9 +16,6 @@ from sims.problem import (
 State = tuple[float, Array]  # gradient-equivalents spent, weights
 
 
-# ---- optimisation
-
-
 def gradient_descent(objective: Objective, w: Array, budget: float) -> Iterator[State]:
     """w := w - g / lambda_max, with |lambda_max| by power iteration every 50 updates, at most 20
     products.

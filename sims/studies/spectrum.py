@@ -98,6 +98,7 @@ def _facts_of_all(
     standard error; near: up to which one is near zero.
     """
     total, stderr = over_all(lambda x: x)
+    # any sum over eigenvalues, exactly or by quadrature: the two ways differ in nothing else
     positive, positive_stderr = over_all(lambda x: np.maximum(x, 0.0))
     negative = over_all(lambda x: (x < -near) / n)
     near_zero = over_all(lambda x: (np.abs(x) <= near) / n)

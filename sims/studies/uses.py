@@ -125,6 +125,7 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
     yield "summary", facts(found)
     progress("parts", 2, 4)
 
+    # each decay has a minimum of its own
     tried = []
     for alpha in options.decays:
         tried.append(evidence(split, w, alpha, options.budget))
@@ -156,6 +157,7 @@ def _facts_of_minimum(
     top = float(values[-1])
     low = float(values[0])
     slope = float(np.linalg.norm(objective.gradient(minimum)))
+    # everything below assumes a minimum: time constants, evidence, saliencies
     if low <= 0 or slope > STEEP * top * float(np.linalg.norm(minimum)):
         kinks = "; kinks of relu are a reason: use another activation" if _has_relu(problem) else ""
         raise InputError(
@@ -241,14 +243,10 @@ def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Spli
     found = Classes.of(target_test, network.error)
 
     def share(w: Array) -> float:
-        return (
-            accuracy(found.confusion(test, w)) if found.names else float("nan")
-        )  # targets that are any numbers
+        # targets that are any numbers
+        return accuracy(found.confusion(test, w)) if found.names else float("nan")
 
     return Split(Interruptible(train, should_stop), Interruptible(test, should_stop), share)
-
-
-# ---- convergence
 
 
 def time_constants(
@@ -290,9 +288,6 @@ def growth(
     for _ in range(updates):
         w = w - rate * objective.gradient(w)
     return float(abs(vector @ (w - minimum)) / start) ** (1 / updates)
-
-
-# ---- generalisation
 
 
 def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, float]:
@@ -342,9 +337,6 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
         # MacKay's re-estimate: alpha |w|^2 S = gamma at the largest evidence
         row["next_decay"] = row["gamma"] / (S * float(at @ at)) if at.any() else np.inf
     return row
-
-
-# ---- pruning
 
 
 def prune(

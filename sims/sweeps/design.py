@@ -156,14 +156,12 @@ def parse_varied(items: list[str], option: str) -> dict[str, str]:
     return found
 
 
-# ---- one key's values
-
-
 def values_of(key: str, spec: Any) -> Values | np.ndarray | Range:
     """The values that `spec` stands for: a list (or tuple, range, array), or a string "a,b,c",
     "linspace:LO:HI:N", "logspace:LOEXP:HIEXP:N" (both ends included), "uniform:LO:HI" or
     "loguniform:LO:HI" (ranges to draw from).
     """
+    # from Python a list, an array or a range; from a command line or a file a text
     spec = spec.tolist() if isinstance(spec, np.ndarray) else spec
     if isinstance(spec, str):
         kind, colon, rest = spec.partition(":")

@@ -45,9 +45,8 @@ class Plan:
     points: list[Point]
     digests: list[str]
     seeds: list[int]
-    given: list[
-        dict[str, int]
-    ]  # the seeds that keys give: they are the same in all repeats of a point
+    # the seeds that keys give: they are the same in all repeats of a point
+    given: list[dict[str, int]]
 
     def __len__(self) -> int:
         return len(self.points) * self.sweep.repeats

@@ -121,6 +121,7 @@ def run_sweep(
         "vary": vary,
         "zip": zip,
     }
+    # before a directory is made: a mistake leaves none
     plan = plan_sweep(
         name_or_path, set, {key: value for key, value in options.items() if value is not None}
     )

@@ -82,9 +82,6 @@ class Serial:
         self._limits.restore_original_limits()
 
 
-# ---- worker processes
-
-
 class WorkerProcesses:
     """Worker processes that share the cores and live from cell to cell. One that dies has
     failed its cell and is replaced.
@@ -248,9 +245,6 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# ---- a cluster
-
-
 class Cluster:
     """The workers of a Dask cluster, as many as there are at the time; the scheduler gives the
     cells of lost ones to others.
@@ -295,6 +289,7 @@ class Cluster:
 
         try:
             future = self._ended.get(timeout=1)
+        # nothing has ended: is the scheduler still there?
         except Empty:
             with self._connected():
                 return []
@@ -326,6 +321,7 @@ class Cluster:
         from distributed import Client
         from distributed.security import Security
 
+        # said here, with what to do about it
         own = Security().get_tls_config_for_role("client")
         if self._address.startswith("tls://") and None in (own["ca_file"], own["cert"]):
             raise InputError(
@@ -336,6 +332,7 @@ class Cluster:
         self._levels = {
             name: logging.getLogger(name).level for name in ("distributed", "distributed.client")
         }
+        # lost connections are said in one line here, not in a log of tracebacks
         for name in self._levels:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:

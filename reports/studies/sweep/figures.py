@@ -76,6 +76,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     predicted = single = joined = open_ended = False
     for axis, (title, part) in zip(axes, panels.items(), strict=True):
+        # single: the other keys vary in too many ways for lines, and points are a cloud
         lines, single = _lines(frames, part, key)
         number = pd.api.types.is_numeric_dtype(part[key])
         names = [] if number else list(part[key].cat.categories)
@@ -90,9 +91,8 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         floor = _floor(part) if logarithmic else -np.inf
         for i, line in enumerate(lines):
             own = _without_off(frames, key, line.points.sort_values(key)) if number else line.points
-            beside = 0.6 * (
-                (i + 0.5) / len(lines) - 0.5
-            )  # of several at one place, each has some room
+            # of several at one place, each has some room
+            beside = 0.6 * ((i + 0.5) / len(lines) - 0.5)
             x = own[key].to_numpy(float) if number else own[key].cat.codes.to_numpy(float) + beside
             predicted |= bool(own["predicted"].notna().any())
             joined = number and not single
@@ -257,9 +257,8 @@ def _draw_wanted(frames: Frames, axis: Axes, measure: str, key: str, quantity: s
     if not wanted or wanted["measure"] != measure:
         return
     low, high = axis.get_ylim()
-    if (
-        low - (high - low) < wanted["value"] < high + (high - low)
-    ):  # further away it would leave the rest no room
+    # further away it would leave the rest no room
+    if low - (high - low) < wanted["value"] < high + (high - low):
         axis.axhline(wanted["value"], color=INK, linewidth=0.8, linestyle=":")
     if "thresholds" not in frames.tables or not own_estimates(frames, quantity or "hv"):
         return
@@ -311,6 +310,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
             # rounding would else be spread over all colours
             low = min(low, high - LEAST_SPAN)
         norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
+        # every combination once: fields; else the points lie anywhere
         if grid := _is_grid(own, first, second):
             table = own.pivot(index=second, columns=first, values="mean")
             field = table.to_numpy(float)

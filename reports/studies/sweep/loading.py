@@ -222,6 +222,7 @@ def columns(frames: Frames) -> dict[str, Columns]:
     inner = view.columns["summary"]
     identity = {column: inner[column] for column in view.swept.identity}
     apart = {name: CELLS[name] for name in ("cell", "repeat", "seed")}
+    # varied keys are columns of every table: their meaning is that of the experiment's field
     schema: dict[str, Columns] = {
         "summary": {
             "cell": apart["cell"],

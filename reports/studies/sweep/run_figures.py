@@ -136,6 +136,7 @@ def learning(frames: Frames) -> Drawn | None:
     axes = figure.subplots(1, 2)
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(runs)))
     for (place, run), shade in zip(runs, shades, strict=True):
+        # the chip is the first source; what it is compared with is left out
         chips = run.learning[run.learning["source"] == run.learning["source"].iloc[0]]
         for axis, what in zip(axes, ("evaluations", "chip_time_s"), strict=True):
             middle = chips.groupby(what)["error"].median()

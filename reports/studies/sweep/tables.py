@@ -104,6 +104,7 @@ def _met(frames: Frames, row: pd.Series) -> str:
     so_far = " so far" if frames.partial else ""
     largest = row["edge"] == "largest"
     inside = f"of {key} swept{so_far}, {least} to {most}"
+    # at all, at none, in the middle only, or up to an edge: four sentences
     if row["met"] == row["values"]:
         text = f"{what} is met at all values {inside}"
     elif row["met"] == 0:
@@ -155,6 +156,7 @@ def _best(frames: Frames, own: pd.DataFrame) -> str:
     """At how many points what is wanted is met, and where most."""
     wanted = Wanted(**frames.provenance["wanted"])
     keys = list(frames.provenance["varied"])
+    # a point where a repeat gave no value is not met
     values = own["mean"].where(own["unknown"] == 0).to_numpy(float)
     measure = wanted.measure.replace("_", " ")
     if not keys:
