@@ -3,8 +3,12 @@ what a device file may say.
 """
 
 import dataclasses
+import os
+import subprocess
+import sys
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -348,6 +352,106 @@ def test_pulses_one_by_one_are_the_pulses_at_once_and_a_slice_is_the_slice_of_th
         own = age(part, write(part, own, w[a:b] / 7, 1, 3), 30.0)
         np.testing.assert_array_equal(own, written[..., a:b])
         np.testing.assert_array_equal(apparent(part, own, 1, 3, read=2, elapsed_s=40.0), seen[a:b])
+
+
+# ---- one law more
+
+
+LAW = """
+from pydantic import Field
+from hardware.config import NonNegative, Table
+from hardware.device_laws import Law
+
+class FlatParams(Table):
+    '''[flat] of a flat-step device.'''
+
+    knee: NonNegative = Field(2.0, le=9, description="how fast steps shrink away from w = 0")
+    knee_dtod: NonNegative = Field(0.0, description="standard deviation of knee over cells")
+
+class FlatStep(Law, model="flat-step"):
+    key = "flat"
+    Params = FlatParams
+
+    @staticmethod
+    def step(w, d, own, low, high):
+        return 1.0 / (1.0 + own.knee * w * w) - 0.2 * d * w
+"""
+
+# nothing of it is named elsewhere
+USE = """
+import flat_law
+import numpy as np
+import naive
+import perturb
+from hardware import Chip, ChipParams, load_device
+from hardware.config import validated
+from hardware.device import fabricate, initial, pulse, symmetry_points, write
+from hardware.device_params import DeviceParams
+from hardware.templates import template
+from sims.device_fit import fit_device
+from test_device_fit import found, measure, sweep
+
+TEXT = 'model = "flat-step"\\n[step]\\ndw_min = 0.02\\nup_down = 0.1\\nc2c = 0.3\\n[flat]\\n'
+open("flat.toml", "w").write(TEXT + "knee = 3.0\\nknee_dtod = 0.5\\n")
+params = load_device("flat.toml")
+cells = fabricate(params, 5, die=3)
+assert cells.law["knee"].std() > 0.1
+start = np.linspace(-0.4, 0.5, 5)
+counts = np.array([3, -3, 1, 2, -1])
+got = pulse(cells, start, counts, seed=1, update=2)
+quiet = load_device("flat.toml").model_copy(update={"flat": flat_law.FlatParams(knee=3.0)})
+alike = pulse(fabricate(quiet, 5, 3), start, counts, seed=1, update=2)
+for i in range(5):
+    w = start[i]
+    for number in range(abs(counts[i])):
+        w = naive.device_pulse(quiet, 3, i, w, np.sign(counts[i]), 1, 2, number)
+    assert abs(w - alike[i]) < 1e-13 and abs(w - got[i]) > 0
+wide = fabricate(quiet, 20_000, 0)
+change = write(wide, np.zeros(20_000), np.full(20_000, 0.01), 0, 0)
+assert abs(change.mean() - 0.01 * 1.1) < 5 * change.std() / 20_000**0.5
+assert -1 < symmetry_points(wide)[0] < 1
+shown = "\\n".join(template(DeviceParams, {"flat": {}}))
+assert "[flat]" in shown and "how fast steps shrink away from w = 0" in shown
+for table, message in (
+    ("[flat]\\nkne = 1", "flat.kne is no known key (did you mean knee?)"),
+    ("", 'flat is missing: model = "flat-step" needs it'),
+    ("[flat]\\nknee = 10.0", "flat.knee = 10.0 must be <= 9"),
+    ("[flat]\\n[linear]", 'linear does not go with model = "flat-step": remove it'),
+):
+    open("wrong.toml", "w").write(TEXT.replace("[flat]\\n", table + "\\n"))
+    try:
+        load_device("wrong.toml")
+    except perturb.InputError as error:
+        assert message in str(error), error
+    else:
+        raise AssertionError(message)
+chip = validated(ChipParams, {"weights": {"device": params.model_dump(exclude_none=True)}}, "chip")
+objective = perturb.MLP([2, 2, 1]).objective([[0.0, 1.0]], [[0.3]])
+w = np.full(9, 0.2)
+both = [
+    Chip(chip, objective, w, w, fidelity=fidelity, sigma=0.1).run(20).gradient
+    for fidelity in ("event", "batch")
+]
+np.testing.assert_allclose(both[0], both[1], rtol=1e-9)
+from pathlib import Path
+measure(Path("x.csv"), quiet, 2, sweep(90))
+fit = fit_device("x.csv", model="flat-step")
+knee, stderr = found(fit)["flat.knee"]
+assert abs(knee - 3.0) < 5 * stderr < 3.0, (knee, stderr)
+open("made.toml", "w").write(fit.text)
+assert load_device("made.toml") == fit.device
+print("all of it")
+"""
+
+
+def test_a_law_is_one_class_and_all_else_follows(tmp_path):
+    (tmp_path / "flat_law.py").write_text(LAW)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent), *sys.path])
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", USE], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.stdout == "all of it\n", done.stderr
 
 
 # ---- fabrication
