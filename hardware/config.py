@@ -18,7 +18,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     ValidationError,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from perturb.errors import InputError, cut, one_line, shown
@@ -40,9 +40,18 @@ def _not_tiny(value: float) -> float:
     return value
 
 
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-NonNegative = Annotated[float, Field(ge=0, le=LARGEST), AfterValidator(_not_tiny)]
-Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+def _not_large(value: float) -> float:
+    # no `le` of the type: pydantic would take it for that of a Field, whatever the Field says
+    if value > LARGEST:
+        raise PydanticKnownError("less_than_equal", {"le": LARGEST})
+    if value < -LARGEST:
+        raise PydanticKnownError("greater_than_equal", {"ge": -LARGEST})
+    return value
+
+
+Number = Annotated[float, AfterValidator(_not_large)]
+NonNegative = Annotated[float, Field(ge=0), AfterValidator(_not_large), AfterValidator(_not_tiny)]
+Positive = Annotated[float, Field(ge=SMALLEST), AfterValidator(_not_large)]
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
 
 

@@ -186,12 +186,14 @@ class ExponentialParams(Table):
     """
 
     a: float = Field(
+        examples=[-0.5],
         ge=-100,
         le=100,
         description="slope in z = 2 a w / (b_max - b_min) + b; 0 = f does not depend on w",
     )
     b: float = Field(0.0, ge=-100, le=100, description="offset in z; 0 = none")
     A_up: float = Field(
+        examples=[-1.2],
         ge=-1e6,
         le=1e6,
         description="weight of the exponential in steps up; 0 = constant step, negative = larger",
@@ -200,7 +202,7 @@ class ExponentialParams(Table):
         0.0, ge=-1e6, le=1e6, description="the same in steps down; unused by a pair"
     )
     gamma_up: NonNegative = Field(
-        le=100, description="exponent of steps up; 0 = f does not depend on w"
+        examples=[5.0], le=100, description="exponent of steps up; 0 = f does not depend on w"
     )
     gamma_down: NonNegative = Field(
         0.0, le=100, description="exponent of steps down; unused by a pair"

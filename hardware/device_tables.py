@@ -53,10 +53,11 @@ class StepParams(Plausible):
     """[step] of a pulsed device."""
 
     dw_min: Positive = Field(
+        examples=[0.002],
         description=(
             "range units: change by one pulse at w = 0 where f is 1, mean over cells and directions"
             " (lognormal: median)"
-        )
+        ),
     )
     dw_min_dtod: NonNegative = Field(
         0.0, description="share of dw_min: standard deviation over cells; 0 = all cells alike"
@@ -169,10 +170,13 @@ class ProgrammingParams(Table):
     G/Gmax (Nandakumar 2020).
     """
 
-    noise_us: Annotated[tuple[Number, ...], Field(strict=False, min_length=3, max_length=3)] = (
-        Field(description="uS: [c0, c1, c2]; [0.0, 0.0, 0.0] = exact")
+    noise_us: Annotated[
+        tuple[Number, ...],
+        Field(examples=[[0.26, 1.97, -1.17]], strict=False, min_length=3, max_length=3),
+    ] = Field(description="uS: [c0, c1, c2]; [0.0, 0.0, 0.0] = exact")
+    g_max_us: Positive = Field(
+        examples=[25.0], description="uS: the conductance Gmax that stands for w_max"
     )
-    g_max_us: Positive = Field(description="uS: the conductance Gmax that stands for w_max")
 
 
 class FlickerParams(Table):
@@ -180,7 +184,9 @@ class FlickerParams(Table):
     sqrt(ln((t + read_s) / (2 read_s))).
     """
 
-    q: NonNegative = Field(description="relative noise at g = G/Gmax = 1; 0 = none")
+    q: NonNegative = Field(
+        examples=[0.0088], description="relative noise at g = G/Gmax = 1; 0 = none"
+    )
     power: NonNegative = Field(
         0.0, le=10, description="how fast it grows at small g; 0 = not at all"
     )
@@ -192,7 +198,7 @@ class LeakParams(Plausible):
     """[leak]: w decays to `rest` as exp(-t / lifetime_s)."""
 
     lifetime_s: Positive = Field(
-        description="s: time constant, mean over cells; no table [leak] = no leak"
+        examples=[1.0], description="s: time constant, mean over cells; no table [leak] = no leak"
     )
     lifetime_dtod: NonNegative = Field(
         0.0, description="share of lifetime_s: standard deviation over cells; 0 = all cells alike"
@@ -211,10 +217,13 @@ class DriftParams(Plausible):
     """
 
     t0_s: Positive = Field(
-        description="s: time after programming from which it is counted; no drift before it"
+        examples=[20.0],
+        description="s: time after programming from which it is counted; no drift before it",
     )
     nu: float = Field(
-        ge=-1, description="mean exponent over cells, at g = 1; 0 (with nu_log = 0) = no drift"
+        examples=[0.06],
+        ge=-1,
+        description="mean exponent over cells, at g = 1; 0 (with nu_log = 0) = no drift",
     )
     nu_log: float = Field(
         0.0, ge=-1, le=1, description="how the mean exponent changes with ln g; 0 = not at all"
@@ -248,7 +257,9 @@ class DriftParams(Plausible):
 class CorruptParams(Plausible):
     """[corrupt] cells, permanently stuck at a value."""
 
-    fraction: NonNegative = Field(description="share of the cells that are stuck; 0 = none")
+    fraction: NonNegative = Field(
+        examples=[0.1], description="share of the cells that are stuck; 0 = none"
+    )
     range: float = Field(
         0.0,
         ge=0,

@@ -23,7 +23,6 @@ def pulse_kernel(step: Callable[..., float], paired: bool) -> Callable[..., Any]
         high,
         law,
         noises,
-        additive,
         seed,
         update,
         first,
@@ -33,7 +32,7 @@ def pulse_kernel(step: Callable[..., float], paired: bool) -> Callable[..., Any]
         `hardware.device`.
         """
         # four cells share the words of Philox, so they take their pulses together
-        c2c, offset, slope = noises
+        c2c, offset, slope, additive = noises
         noisy = c2c > 0.0 or offset > 0.0 or slope > 0.0
         n = counts.size
         i = 0

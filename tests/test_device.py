@@ -21,7 +21,6 @@ from hardware.device import (
     initial,
     pulse,
     refresh,
-    symmetry_points,
     write,
 )
 from hardware.device_laws import LAWS
@@ -144,108 +143,6 @@ def test_exponential_steps_tend_to_the_solution_of_their_differential_equation(d
     np.testing.assert_allclose(
         [errors[0] / errors[1], errors[1] / errors[2]], 2, rtol=0.1
     )  # a step's order is one
-
-
-@pytest.mark.parametrize("d", [1, -1])
-def test_power_steps_are_constant_steps_or_soft_bounds_at_exponents_of_0_or_1(d):
-    bounds, w = {"w_max": 1.5, "w_min": -0.5}, np.linspace(-0.4, 1.2, 9)
-
-    def after(model, dw, **tables):
-        cells = fabricate(device(model, bounds=bounds, step={"dw_min": dw}, **tables), 9, die=0)
-        return pulse(cells, w, 20 * d, 0, 0)
-
-    def power(gamma):
-        return after("power-step", 0.01, power={"gamma_up": gamma, "gamma_down": gamma})
-
-    of_range = 0.01 * (1.5 if d > 0 else 0.5) / 2  # where w = 0 lies in the range
-    np.testing.assert_allclose(power(1.0), after("soft-bounds", of_range), rtol=1e-12)
-    np.testing.assert_allclose(power(0.0), after("constant-step", 0.01), rtol=1e-12)
-    assert np.abs(power(2.0) - power(1.0)).max() > 0.01
-
-
-def test_power_steps_tend_to_the_solution_of_their_differential_equation():
-    # omega = (1 - w)/2 shrinks by (dw/2) omega^3 per pulse: omega^-2 grows by dw n
-    errors = []
-    for finer in (1, 2, 4):
-        dw, n = 0.02 / finer, 100 * finer
-        params = device("power-step", step={"dw_min": dw}, power={"gamma_up": 3.0})
-        w = np.linspace(-0.8, 0.5, 5)
-        x = ((1 - w) / 2) ** -2 + dw * n
-        errors.append(np.abs(pulse(fabricate(params, 5, 0), w, n, 0, 0) - (1 - 2 * x**-0.5)).max())
-    np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 2, rtol=0.1)
-
-
-def test_a_table_of_steps_is_read_along_straight_lines_and_holds_the_laws_that_are_straight():
-    up, w = [0.5, 2.0, 1.0], np.array([-1.0, -0.5, 0.0, 0.25, 0.9])
-    params = device("piecewise-step", piecewise={"up": up, "down": [0.1, 0.3]})
-    cells = fabricate(params, 5, die=0)
-    np.testing.assert_allclose(
-        pulse(cells, w, 1, 0, 0) - w, 0.01 * np.array([0.5, 1.25, 2.0, 1.75, 1.1]), rtol=1e-12
-    )
-    soft = fabricate(device("soft-bounds"), 5, die=0)
-    table = fabricate(device("piecewise-step", piecewise={"up": [2, 0], "down": [0, 1, 2]}), 5, 0)
-    for d in (1, -1):
-        np.testing.assert_allclose(
-            pulse(table, w, 30 * d, 0, 0), pulse(soft, w, 30 * d, 0, 0), rtol=1e-12
-        )
-
-
-# ---- symmetry points
-
-
-@pytest.mark.parametrize(
-    "name", ["linear-step", "soft-bounds", "exponential-step", "power-step", "piecewise-step"]
-)
-def test_pulses_up_and_down_in_turn_lead_to_the_symmetry_point(name):
-    tables = {"step": {"dw_min": 0.004, "up_down": 0.15, "c2c": 1.0}, "bounds": {"w_max": 1.3}}
-    params = device(name, **tables)
-    point = symmetry_points(fabricate(params, 1, die=0))[0]
-    assert abs(point) > 0.01
-    cells = fabricate(params, 4000, die=0)
-    w = np.full(4000, point)
-    for update in range(40):
-        w = pulse(cells, w, 1 if update % 2 else -1, seed=1, update=update)
-    # a pair of pulses leaves the mean but for a term of dw^2: 20 of them
-    assert abs(w.mean() - point) < 5 * w.std() / np.sqrt(w.size) + 20 * 0.004**2
-    off = np.full(4000, point + 0.2)  # and a weight elsewhere moves towards it
-    for update in range(40):
-        off = pulse(cells, off, 1 if update % 2 else -1, seed=1, update=update)
-    assert point + 0.2 - off.mean() > 5 * off.std() / np.sqrt(off.size)
-    quiet = changed(params, step=params.step.model_copy(update={"c2c": 0.0}))
-    cell, w = fabricate(quiet, 1, 0), [np.zeros(1)]
-    for update in range(6000):
-        w.append(pulse(cell, w[-1], 1 if update % 2 else -1, 0, update))
-    assert np.mean(w[-2:]) == pytest.approx(point, abs=0.004)  # half a step either way
-
-
-def test_the_symmetry_point_of_every_cell_is_where_its_steps_are_equal():
-    for params in (*OTHERS.values(), load_device("ecram-tang2018"), load_device("reram-gong2018")):
-        quiet = changed(params, step=params.step.model_copy(update={"c2c": 0.0}), noise=None)
-        cells = fabricate(quiet, 200, die=2)
-        point = symmetry_points(cells)
-        inside = (point < 0.95 * cells.b_max) & (point > 0.95 * cells.b_min)
-        steps = [pulse(cells, point, d, 0, 0) - point for d in (1, -1)]
-        assert inside.mean() > 0.7
-        np.testing.assert_allclose(steps[0][inside], -steps[1][inside], rtol=1e-9)
-        # in the other cells one direction is the larger one everywhere
-        larger = np.where(point > 0, steps[0] >= 0, steps[1] <= 0)
-        assert larger.all()
-    # soft bounds: dw_up (1 - w/b_max) = dw_down (1 - w/b_min)
-    cells = fabricate(load_device("reram-soft-bounds"), 50, die=0)
-    up, down = cells.dw_up, cells.dw_down
-    expected = (up - down) / (up / cells.b_max - down / cells.b_min)
-    np.testing.assert_allclose(symmetry_points(cells), expected, rtol=1e-9, atol=1e-12)
-    for model in ("constant-step", "one-sided-pair", "ideal", "digital"):
-        with pytest.raises(InputError, match="has no symmetry point"):
-            symmetry_points(fabricate(load_device(MADE[model]), 2, 0))
-
-
-MADE = {
-    "constant-step": "idealized",
-    "one-sided-pair": "pcm-nandakumar2020",
-    "ideal": "ideal",
-    "digital": "digital8",
-}
 
 
 def test_a_pair_is_two_one_sided_devices():

@@ -360,6 +360,11 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
             "most updates give none",
             {"chip.weights.device": "reram-array-hfo2", "training.eta": 0.001},
         ),
+        (
+            "weights.reference",
+            'a reference of "symmetry" makes that 0',
+            {"chip.weights.device": "reram-gong2018"},
+        ),
     ],
 )
 def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):

@@ -152,9 +152,7 @@ def kalman_of(step: Callable[..., float]) -> Callable[..., Any]:
     f_of = compiled()(step)
 
     @compiled()
-    def kalman(
-        y, pulses, first, at_end, cell, cells, held, low, high, c, additive, write, half, span,
-    ):  # fmt: skip
+    def kalman(y, pulses, first, at_end, cell, cells, held, low, high, noises, half, span):
         """The filter over all readings: a row for each of E, S, LOSS, REGULAR and X.
 
         Innovations e and their variances S, losses -ln p, the probability of being no outlier, and
@@ -166,6 +164,7 @@ def kalman_of(step: Callable[..., float]) -> Callable[..., Any]:
         outliers in a row: then it is what they were judged by that has gone. If that was fewer
         readings than they are, from the beginning of the sequence, those were the outliers.
         """
+        c, write, additive = noises
         out = np.empty((5, y.size))
         x, P, r, began, taken, missed = 0.0, 0.0, write * write + half * half / 3.0, 0, 0, 0
         for i in range(y.size):

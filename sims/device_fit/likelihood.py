@@ -114,7 +114,7 @@ class Fit:
         low, high = (self.low, self.high) if candidate.ends else candidate.bounds(theta)
         return kalman_of(candidate.law.step)(
             data.y, data.pulses, data.first, self.at_end, data.cell, cells,
-            cells if self.held is None else self.held, low, high, c, candidate.additive, write,
+            cells if self.held is None else self.held, low, high, (c, write, candidate.additive),
             data.resolution / 2, 0.0 if self.coarse else data.span,
         )  # fmt: skip
 

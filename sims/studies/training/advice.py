@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from hardware.device import fabricate, symmetry_points
 from hardware.timing import Timing
 from perturb.networks.objective import Objective
 from perturb.theory.amplitude import best_sigma
@@ -162,6 +163,14 @@ def _weights_advice(
             " should be ten times slower"
         )
         yield Advised("weights.leak_tau_s", lifetime, 10 * learned, lifetime < learned, why)
+    if device.law.balanced and weights.reference == "none":
+        points = symmetry_points(fabricate(device, n, experiment.chip.die or 0))
+        size = float(np.sqrt((points**2).mean()))
+        why = (
+            "noise of updates pulls weights to where steps up and down are alike,"
+            f' {points.mean():.2g} +- {points.std():.2g}; a reference of "symmetry" makes that 0'
+        )
+        yield Advised("weights.reference", size, 0.0, size > 0.1 * device.range, why)
     if device.dw_min:
         typical = plan.eta * g * math.sqrt(1 / K + 1 / n)
         why = f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: "
