@@ -16,7 +16,7 @@ from perturb.estimation.precision import sufficient
 from perturb.estimation.statistics import Statistics
 from perturb.kernels.activations import softplus32, tanh4, tanh32
 from perturb.kernels.float32_draws import BLOCK as FLOATS
-from perturb.kernels.float32_draws import GAUSSIAN, SPARE, TERNARY, draw_signs, draw_values
+from perturb.kernels.float32_draws import SPARE, draw_normals, draw_signs, draw_ternary
 from perturb.kernels.float32_functions import exp32, log32, normal_pairs, philox8
 from perturb.kernels.float32_signs import accumulate_signs, measured_once
 from perturb.kernels.simd import iota_u, load, splat_u, store, total, totals16
@@ -257,9 +257,9 @@ def test_sums_of_signs_times_coefficients(n, rows):
 
 def test_perturbations_of_other_codes_are_those_of_the_code():
     n, start = 21, FLOATS * 1000
-    for kind, code in ((GAUSSIAN, "gaussian"), (TERNARY, "ternary")):
+    for draw, code in ((draw_normals, "gaussian"), (draw_ternary, "ternary")):
         D = np.empty(32 * FLOATS, np.float32)
-        draw_values(kind, np.uint64(2**33 + 5), start, n, D)
+        draw(np.uint64(2**33 + 5), start, n, D)
         exact = [naive.perturbation(code, n, 1.0, 2**33 + 5, start + t) for t in range(FLOATS)]
         np.testing.assert_allclose(
             D.reshape(32, -1)[:n].T, exact, atol=2e-6

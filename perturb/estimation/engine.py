@@ -43,7 +43,6 @@ from perturb.kernels.float64 import (
     BLOCK,
     accumulate_each,
     add_blocks,
-    buffers_of,
     evaluate,
     mlp_trials,
     product,
@@ -247,9 +246,11 @@ def _mlp_kernel(
     moved, gain = at_w, np.ones(w.size)
     if mismatch:
         moved, gain = weights(w + mismatch.offset), mismatch.gain.copy()
-    nothing, at_rest = Weights(np.zeros(w.size), np.zeros_like(at_w.net_inputs)), np.empty(S)
-    # nothing but noise differs from trial to trial
-    evaluate(network, at_w, nothing, 0.0, along_v, 0.0, target, buffers_of(network, S), at_rest)
+    at_rest = np.zeros(S)
+    if (0, 0) in method.phases:  # where nothing but noise differs from trial to trial
+        nothing = Weights(np.zeros(w.size), np.zeros_like(at_w.net_inputs))
+        room = np.empty((2, max(network.sizes[1:]), S))
+        evaluate(network, at_w, nothing, 0.0, along_v, 0.0, target, room, at_rest)
     a, b = np.array(method.phases, dtype=float).T.copy()
     trials = Trials(
         network,

@@ -244,29 +244,36 @@ def pattern_errors(kind, y, target, out):
                 out[s] += abs(x) * (1.0 - t if x > 0.0 else t) + math.log1p(exp(-abs(x)))
 
 
+@compiled(forceinline=True)
+def _targets(target, at, one_for_all):
+    return splat(peek(target, at)) if one_for_all else load(target, at)
+
+
 @compiled(forceinline=True, **EXACT)
 def errors32(kind, n_out, y, start, stride, target, at, target_stride, lanes_are_trials):
     """The error of each lane: outputs y[start + j stride + lane]; targets by lane, or one for
     all lanes.
     """
-    e = weight = inner = top = number(0.0)
+    e = number(0.0)
+    if kind == SQUARED_ERROR:
+        for j in range(n_out):
+            t = _targets(target, at + j * target_stride, lanes_are_trials)
+            difference = sub(load(y, start + j * stride), t)
+            e = fma(difference, difference, e)
+        return mul(e, number(0.5))
     if kind == CROSS_ENTROPY:
         top = load(y, start)
         for j in range(1, n_out):
             x = load(y, start + j * stride)
             top = choose(greater(x, top), x, top)
+        weight, inner = number(0.0), number(0.0)
+        for j in range(n_out):
+            t = _targets(target, at + j * target_stride, lanes_are_trials)
+            x = sub(load(y, start + j * stride), top)
+            e, weight, inner = add(e, exp32(x)), add(weight, t), fma(t, x, inner)
+        return sub(mul(weight, log32(e)), inner)
     for j in range(n_out):
-        k = at + j * target_stride
-        t = splat(peek(target, k)) if lanes_are_trials else load(target, k)
+        t = _targets(target, at + j * target_stride, lanes_are_trials)
         x = load(y, start + j * stride)
-        if kind == SQUARED_ERROR:
-            difference = sub(x, t)
-            e = fma(difference, difference, e)
-        elif kind == CROSS_ENTROPY:
-            below = sub(x, top)
-            e, weight, inner = add(e, exp32(below)), add(weight, t), fma(t, below, inner)
-        else:
-            e = add(e, sub(softplus32(x), mul(t, x)))
-    if kind == SQUARED_ERROR:
-        return mul(e, number(0.5))
-    return sub(mul(weight, log32(e)), inner) if kind == CROSS_ENTROPY else e
+        e = add(e, sub(softplus32(x), mul(t, x)))
+    return e

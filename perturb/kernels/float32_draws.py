@@ -123,30 +123,45 @@ def _digits(a, b, D, at):
         a, b = and_u(a, mask), and_u(b, mask)
 
 
-@compiled(**EXACT)
-def draw_values(kind, seed, start, n, D):
-    """D[i BLOCK + t]: the gaussian or ternary perturbation of weight i in trial start + t; uses
-    rows up to a multiple of 16.
+@compiled(forceinline=True)
+def _words(seed, start, t, block):
+    """Four words of each of the trials start + t .. start + t + 15: of the first eight, then of the
+    others.
     """
-    k0, k1, weights = seed & MASK, seed >> np.uint64(32), 16 if kind == TERNARY else 4
-    low, high = np.uint64(start) & MASK, splat_u(np.uint64(start) >> np.uint64(32))
-    stream = splat_u(np.uint64(CODE))
+    k0, k1, low = seed & MASK, seed >> np.uint64(32), np.uint64(start) & MASK
+    counter, stream = splat_u(np.uint64(block)), splat_u(np.uint64(CODE))
+    high = splat_u(np.uint64(start) >> np.uint64(32))
+    trials0 = add_u(splat_u(low | np.uint64(t)), iota_u())
+    trials1 = add_u(splat_u(low | np.uint64(t + 8)), iota_u())
+    first = philox8(trials0, high, counter, stream, k0, k1)
+    return first, philox8(trials1, high, counter, stream, k0, k1)
+
+
+@compiled(**EXACT)
+def draw_normals(seed, start, n, D):
+    """D[i BLOCK + t]: the gaussian perturbation of weight i in trial start + t; uses rows up to
+    a multiple of 4.
+    """
     for t in range(0, BLOCK, LANES):
-        trials0 = add_u(splat_u(low | np.uint64(t)), iota_u())
-        trials1 = add_u(splat_u(low | np.uint64(t + 8)), iota_u())
-        for i in range(0, n, weights):
-            counter, at = splat_u(np.uint64(i // weights)), i * BLOCK + t
-            a0, b0, c0, d0 = philox8(trials0, high, counter, stream, k0, k1)
-            a1, b1, c1, d1 = philox8(trials1, high, counter, stream, k0, k1)
-            if kind == TERNARY:
-                _digits(a0, a1, D, at)
-                _digits(b0, b1, D, at + 4 * BLOCK)
-                _digits(c0, c1, D, at + 8 * BLOCK)
-                _digits(d0, d1, D, at + 12 * BLOCK)
-            else:
-                x, y = normal_pairs(a0, a1, b0, b1)
-                store(D, at, x)
-                store(D, at + BLOCK, y)
-                x, y = normal_pairs(c0, c1, d0, d1)
-                store(D, at + 2 * BLOCK, x)
-                store(D, at + 3 * BLOCK, y)
+        for i in range(0, n, 4):
+            (a0, b0, c0, d0), (a1, b1, c1, d1) = _words(seed, start, t, i // 4)
+            at = i * BLOCK + t
+            x, y = normal_pairs(a0, a1, b0, b1)
+            store(D, at, x)
+            store(D, at + BLOCK, y)
+            x, y = normal_pairs(c0, c1, d0, d1)
+            store(D, at + 2 * BLOCK, x)
+            store(D, at + 3 * BLOCK, y)
+
+
+@compiled(**EXACT)
+def draw_ternary(seed, start, n, D):
+    """As `draw_normals`, of the ternary code; uses rows up to a multiple of 16."""
+    for t in range(0, BLOCK, LANES):
+        for i in range(0, n, 16):
+            (a0, b0, c0, d0), (a1, b1, c1, d1) = _words(seed, start, t, i // 16)
+            at = i * BLOCK + t
+            _digits(a0, a1, D, at)
+            _digits(b0, b1, D, at + 4 * BLOCK)
+            _digits(c0, c1, D, at + 8 * BLOCK)
+            _digits(d0, d1, D, at + 12 * BLOCK)

@@ -15,8 +15,9 @@ from perturb.kernels.float32_draws import (
     ONE,
     SPARE,
     TERNARY,
+    draw_normals,
     draw_signs,
-    draw_values,
+    draw_ternary,
     words_of,
 )
 from perturb.kernels.float32_errors import measure, room_for_errors
@@ -90,8 +91,10 @@ def _accumulate(n, D, c, c2, with_b, rows, L):
 @compiled(**EXACT)
 def _draw(draws, start, n, bits, D):
     """D: the perturbations of a block, zero in rows beyond the n-th."""
-    if draws.kind == GAUSSIAN or draws.kind == TERNARY:
-        draw_values(draws.kind, draws.seed, start, n, D)
+    if draws.kind == GAUSSIAN:
+        draw_normals(draws.seed, start, n, D)
+    elif draws.kind == TERNARY:
+        draw_ternary(draws.seed, start, n, D)
     else:
         draw_signs(draws.kind, draws.seed, start, draws.period, n, BLOCK, bits)
         for i in range(n):

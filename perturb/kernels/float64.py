@@ -66,7 +66,9 @@ def _dot(a, b):
 
 @compiled(**EXACT)
 def evaluate(network, w, D, a, v, br, target, buffers, out):
-    """Errors of all patterns at w + a D + br v, of which w, D and v are `Weights`."""
+    """Errors of all patterns at w + a D + br v, of which w, D and v are `Weights`. buffers: for
+    the activities of two layers.
+    """
     sizes, units = network.sizes, network.sizes[1]
     y = buffers[0, :units]
     for j in range(units):
@@ -168,15 +170,6 @@ def _count_into(totals, dE, s):
 
 
 @compiled(**EXACT)
-def buffers_of(network, S):
-    """Room for the activities of two layers."""
-    width = 0
-    for units in network.sizes[1:]:
-        width = max(width, units)
-    return np.empty((2, width, S))
-
-
-@compiled(**EXACT)
 def _column(array, s, to):
     for i in range(array.shape[0]):
         to[i, 0] = array[i, s]
@@ -198,7 +191,10 @@ def mlp_trials(trials, by_pattern, first, last, to):
         v = Weights(v.values, np.empty((units, 1)))
     D, A = np.empty(n), Weights(np.empty(n), np.empty((sizes[1], S)))  # as drawn, as applied
     known = np.empty(n) if draws.sensing > 0.0 else D  # what the synapses know of D
-    buffers, errors, xi = buffers_of(network, S), np.empty(S), np.zeros(S)
+    width = 0
+    for units in sizes[1:]:
+        width = max(width, units)
+    buffers, errors, xi = np.empty((2, width, S)), np.empty(S), np.zeros(S)
     for trial in range(first, last):
         block = trial // BLOCK - first // BLOCK
         shown = 0
