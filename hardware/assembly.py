@@ -44,6 +44,13 @@ class Parts:
         n = self.die.alive.size
         return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
+    @property
+    def pattern_ns(self) -> int:
+        """Until one pattern has settled in all layers, and its error is converted."""
+        params = self.params
+        settled_ns = self.array.objective.depth * params.array.settle_ns
+        return settled_ns + params.error_unit.conversion_ns
+
     def unused(self) -> "Parts":
         """The same chip with circuits that have not measured or sent anything."""
         return _with_circuits(self.params, self.design, self.die, self.health, self.array)

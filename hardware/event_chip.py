@@ -224,8 +224,6 @@ class EventChip:
         clock = self.params.clock
         controller = self.parts.controller
         method = self.design.method
-        evaluation_ns = self.timing.evaluation_ns
-        spare_ns = clock.evaluation_ns and clock.evaluation_ns - evaluation_ns
         while True:
             trial = self.next_trial
             start = env.now
@@ -237,10 +235,12 @@ class EventChip:
             w = self.parts.array.weights.weights(start, trial)
             E = np.full(len(method.phases), np.nan)
             for phase in controller.measured(trial):
-                yield env.timeout(evaluation_ns)
-                E[phase] = self._measure(trial, phase, w)
-                if spare_ns:
-                    yield env.timeout(spare_ns)
+                start_ns = env.now
+                yield env.timeout(self.params.perturbation.settle_ns)
+                yield env.timeout(self.presented * self.parts.pattern_ns)
+                E[phase] = self._measure(trial, phase, start_ns, w)
+                if clock.evaluation_ns:
+                    yield env.timeout(start_ns + clock.evaluation_ns - env.now)
             measured = env.now
             dE = controller.dE(controller.complete(trial, E)[None])
             dE_g, dE_z = (float(self.parts.bus.dE(word)[0]) for word in dE)
@@ -256,11 +256,11 @@ class EventChip:
             self._note_refreshes(trial, start)
             yield from self._between(trial + 1)
 
-    def _measure(self, trial: int, phase: int, w: Array) -> float:
+    def _measure(self, trial: int, phase: int, start_ns: int, w: Array) -> float:
         """E as it is read: the array has settled under w and what the tiles have on their lines."""
         parts = self.parts
         if trial < self.trace_trials:
-            self._note_evaluation(trial, phase)
+            self._note_evaluation(trial, phase, start_ns)
         counts = self.counts
         counts["perturbation"] += self.w.size  # another one than before, of E(w) none again
         counts["mac"] += self.objective.n_macs * self.presented
@@ -372,19 +372,20 @@ class EventChip:
     # ---- the tiles
 
     def _perturb(self, tile: Tile) -> Process:
+        command, shown = self._command, self.trace_trials  # a thousand tiles do this in every trial
         while True:
-            trial = yield self._command.event
+            trial = yield command.event
             tile.perturb(trial)
-            if trial < self.trace_trials:
+            if trial < shown:
                 name = f"tile {tile.number}"
                 self.note(trial, -1, self.env.now, name, "draw dw")
                 self._tell(trial, name, "dw", tile.dw)
                 self._tell(trial, name, "contributions", tile.contributions)
 
     def _accumulate(self, tile: Tile) -> Process:
+        delivery = self._delivery
         while True:
-            words = yield self._delivery.event
-            self._receive(tile, words)
+            self._receive(tile, (yield delivery.event))
 
     def _late(self, tile: Tile, flight: Flight) -> Process:
         """Words that reach one tile, at that tile's time."""
@@ -421,8 +422,8 @@ class EventChip:
         if trial < self.trace_trials:
             self.messages.append(Message(trial, self.env.now, sender, name, value))
 
-    def _note_evaluation(self, trial: int, phase: int) -> None:
-        (a, b), start = self.design.method.phases[phase], self.env.now - self.timing.evaluation_ns
+    def _note_evaluation(self, trial: int, phase: int, start: int) -> None:
+        a, b = self.design.method.phases[phase]
         settled = start + self.params.perturbation.settle_ns
         self.note(trial, phase, start, "perturbation", f"settle at w {a:+d} D {b:+d} rv", settled)
         shown = f"{self.presented} pattern" + "s" * (self.presented > 1)
@@ -446,14 +447,13 @@ class EventChip:
 
     def advance(self, until: simpy.Event) -> None:
         """Simulate until an event."""
-        # with every event some objects a tile come and go: the collector of cycles, which counts
-        # them, would never rest
-        young, *older = gc.get_threshold()
-        gc.set_threshold(young and young + 10 * len(self.tiles), *older)
+        # the collector of cycles, which every few events would look through all that there is, only
+        # looks at what is new
+        gc.freeze()
         try:
             self.env.run(until=until)
         finally:
-            gc.set_threshold(young, *older)
+            gc.unfreeze()
 
     def sums_after(self, trials: int) -> tuple[Array, Array]:
         """The tiles' sums (rows, n) and the controller's totals after the trials that were followed

@@ -7,6 +7,7 @@ weights.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -75,18 +76,21 @@ class Tile:
         self.rv = design.r * synapses.v
         self.held = Held(np.zeros_like(synapses.sums), self.met, 0.0, synapses.v)
         self.memory: dict[str, Array] = {}
-        self._everyone = np.ones(part.stop - part.start, dtype=bool)
-        self._none = np.zeros_like(self._everyone)
-        # of the trials to come, the last first: dw, what the synapses know of it, and what they put
-        # on the summing line
-        self._ahead: list[tuple[Array, Array, Array]] = []
+        self._everyone, self._nobody = _masks(part.stop - part.start)
+        # of these trials, drawn ahead: dw, what the synapses know of it, and what they put on the
+        # summing line, a row each
+        self._drawn = range(0)
+        self._rows = (np.zeros(0), np.zeros(0), np.zeros(0))
 
     def perturb(self, trial: int) -> None:
         """Draw dw of a trial, and keep it for the words that are to come."""
-        if not self._ahead:
+        if trial not in self._drawn:
             self._draw(range(trial, trial + AHEAD))
-        self.dw, known, self.contributions = self._ahead.pop()
-        self.fifo.append((trial, known, self.synapses.rule))
+        row = trial - self._drawn.start
+        dw, known, contributions = self._rows
+        self.dw = dw[row]
+        self.contributions = contributions[row]
+        self.fifo.append((trial, known[row], self.synapses.rule))
         if not self.synapses.health.perfect:
             self.rv = self.synapses.health.masked(self.design.r * self.synapses.v, [trial])[0]
 
@@ -99,13 +103,14 @@ class Tile:
         )
         D = self.synapses.health.masked(D, trials)
         known = sensed(design, D, numbers, part.start)
-        self._ahead = list(zip(D, known, known * self.synapses.v, strict=True))[::-1]
+        self._drawn = trials
+        self._rows = (D, known, known * self.synapses.v)
 
     def _again(self, trial: int, v: Array) -> tuple[int, Array, Rule]:
         """What went into the FIFO in a trial, drawn again."""
         self._draw(range(trial, trial + 1))
-        _, known, _ = self._ahead.pop()
-        return trial, known, (v, *self.synapses.rule[1:])
+        _, known, _ = self._rows
+        return trial, known[0], (v, *self.synapses.rule[1:])
 
     def receive(self, words: Words, arrived: bool = True) -> None:
         """The words of a trial meet the oldest perturbation; lost ones shift the FIFO only."""
@@ -114,7 +119,7 @@ class Tile:
             if out != self.out + 1:
                 self.overflowed = True
             self.out = out
-        self.synapses.hear(self.met, self._rule, words, self._everyone if arrived else self._none)
+        self.synapses.hear(self.met, self._rule, words, self._everyone if arrived else self._nobody)
         if words.last:
             self.held = Held(self.synapses.sums.copy(), self.met, words.dE[0], self._rule[0])
             self.synapses.sums[:] = 0.0
@@ -123,7 +128,7 @@ class Tile:
         """Estimate z along another direction v (size,), of |v|^2 = V, from the next trial on."""
         self.synapses.direct(v, V)
         self.rv = self.design.r * v
-        self._ahead.clear()
+        self._drawn = range(0)
 
     def solve(self, trials: int, totals: Array) -> tuple[Array, Array]:
         """g and z of its synapses: see `Synapses.solve`."""
@@ -166,6 +171,12 @@ class Tile:
             _, self.met, self._rule = self._again(self.out, v_of(self.out))
         self.synapses.sums[:] = sums
         self.held = held
+
+
+@cache
+def _masks(size: int) -> tuple[Array, Array]:
+    """All synapses of a tile, and none."""
+    return np.ones(size, dtype=bool), np.zeros(size, dtype=bool)
 
 
 def sensed(design: Design, D: Array, numbers: Array, start: int = 0) -> Array:
