@@ -358,7 +358,7 @@ def test_calibrated_runs_end_as_low_as_spsa_with_the_best_of_its_gains(kind, noi
         )
     ends = []
     for seed, w in enumerate(W):
-        plan = Plan(seed=seed, reading=Reading(noise * np.sqrt(objective.n_patterns)), calibrate=10)
+        plan = Plan(seed=seed, reading=Reading(noise * np.sqrt(objective.n_patterns)), calibrate=20)
         updates = plan.updates_within(2 * T)  # its own evaluations included
         plan = plan.calibrated(objective, w, updates)
         state = after(Batch(objective, plan), w, plan, updates)

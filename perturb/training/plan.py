@@ -154,7 +154,7 @@ class Plan(RateOptions, RuleOptions):
     stop_every: int = option(1000, "updates after which that is looked at", ge=1, le=MOST)
     calibrate: int = option(
         0,
-        "trials of each amplitude by which sigma and eta are calibrated at the start, 10 are"
+        "trials of each amplitude by which sigma and eta are calibrated at the start, 20 are"
         " enough; 0 = as given",
         ge=0,
         le=10**6,
@@ -208,7 +208,7 @@ class Plan(RateOptions, RuleOptions):
         if self.calibrate == 1:
             raise InputError("calibrate = 1 shows no spread of trials: set 0, or 2 and more")
 
-    def calibrated(self, objective: Objective, w: Array, updates: int, trials: int = 10) -> "Plan":
+    def calibrated(self, objective: Objective, w: Array, updates: int, trials: int = 20) -> "Plan":
         """The plan with sigma and eta as a few trials at the start advise.
 
         Parameters
@@ -246,7 +246,7 @@ class Plan(RateOptions, RuleOptions):
         >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
         >>> plan = Plan().calibrated(objective, np.zeros(2), updates=100)
         >>> round(plan.eta, 2), plan.evaluations(0)
-        (0.2, 240)
+        (0.21, 480)
         """
         plan = replace(self, calibrate=self.calibrate or trials, is_calibrated=True)
         found = calibration.calibrate(
