@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hardware.params import ChipParams
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
+from perturb.training import calibration
 from perturb.training.plan import Plan
 from perturb.training.rates import POWER_STEPS
 from perturb.training.rules import RULES
@@ -182,9 +183,8 @@ class TrainingTiming:
         self._host_j = self.host_words * word_j
         free = params.model_copy(update={"clock": type(params.clock)()})
         self.tuning = {method: Timing(free, objective, METHODS[method], S) for method in steps}
-        self._every = {"fixed": 0, "line": 1}.get(
-            plan.rate, plan.tune_every
-        )  # updates between measurements of the rate
+        # updates between measurements of the rate, or of what it does to E
+        self._every = plan.tune_every if plan.rate not in ("fixed", "line") else 0
         self._measuring_ns = sum(count * self.tuning_ns(method) for method, count in steps.items())
         self._measuring_j = sum(
             count * plan.tune_trials * self.tuning[method].trial_j
@@ -194,10 +194,14 @@ class TrainingTiming:
             iterated = 2 * n * POWER_STEPS
             self._measuring_ns += iterated * timing.word_ns
             self._measuring_j += iterated * word_j
-        if plan.rate == "line":
-            whole = Timing(free, objective, METHODS["central"], S)
-            self._measuring_ns = 3 * whole.evaluation_ns
-            self._measuring_j = whole.evaluations_j(3)
+        whole = Timing(free, objective, METHODS["central"], S)
+        if readings := plan.readings_of_an_update:
+            self._every = 1
+            self._measuring_ns = readings * whole.evaluation_ns
+            self._measuring_j = whole.evaluations_j(readings)
+        calibrating = calibration.evaluations(plan.calibrate)
+        self._calibrating_ns = calibrating * whole.evaluation_ns
+        self._calibrating_j = whole.evaluations_j(calibrating)
 
     def tuning_ns(self, method: str) -> int:
         """Of an estimate for the rate, until its last broadcast has arrived."""
@@ -270,15 +274,18 @@ class TrainingTiming:
         return -(-updates // self._every) if self._every else 0
 
     def time_s(self, updates: int) -> float:
-        """Chip time of a number of updates, in s."""
-        return 1e-9 * self.start_ns(updates * self.plan.trials_of_an_update)
+        """Chip time of a number of updates and of the calibration before them, in s."""
+        return 1e-9 * (
+            self._calibrating_ns + self.start_ns(updates * self.plan.trials_of_an_update)
+        )
 
     def energy_j(self, updates: int) -> float:
         """Energy of a number of updates, every weight written in each, in J."""
         timing = self.trial_timing
         each_j = self.plan.trials_of_an_update * timing.trial_j + timing.write_j
         return (
-            updates * (each_j + self.rounds * self._host_j)
+            self._calibrating_j
+            + updates * (each_j + self.rounds * self._host_j)
             + self._measured(updates) * self._measuring_j
             + timing.steady_w * self.time_s(updates)
         )

@@ -28,7 +28,7 @@ from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
 from perturb.training.loop import Source
-from perturb.training.plan import LINE_PHASE, Plan, State, count_updates
+from perturb.training.plan import IN_LOOP, LINE_PHASE, Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step
 from perturb.training.rules import RULES, ConjugateGradients, Inputs, of_length_one, wanted_change
@@ -97,7 +97,7 @@ def source(
         mismatch = None
         dies = [fabricate(params.of_run(run), objective.n_weights, []) for run in range(len(w))]
         stuck = np.array([die.stuck for die in dies])
-        if stuck.any() and (plan.method.displaced or plan.rate == "line"):
+        if stuck.any() and (plan.method.displaced or plan.readings_of_an_update):
             return OnChip(
                 params, objective, plan, w, events, waits
             )  # `Batch` would displace stuck weights along v or the step
@@ -175,6 +175,11 @@ class OnChip:
             raise InputError(
                 "baseline_free is not for a chip, which has to measure E(w): leave it out"
             )
+        if unknown := [name for name in IN_LOOP if getattr(plan, name)]:
+            raise InputError(
+                f"{unknown[0]} is for chips that learn in batches, without imperfections of their"
+                " arrays: set it to 0"
+            )
         self.plan = plan
         self.objective = objective
         self.events = events
@@ -241,7 +246,7 @@ class OnChip:
         if state.update == 0 and state.trial == 0:
             self._update_state(state)
         for run in range(len(state.w)):
-            if state.failed[run] < 0:
+            if state.going[run]:
                 try:
                     (self._by_events if self.events else self._in_batches)(state, run, updates)
                 except NotFinite as error:

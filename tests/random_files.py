@@ -67,6 +67,7 @@ FEW = {
     "training.trials_per_update": 3,
     "training.tune_trials": 6,
     "training.cg_steps": 3,
+    "training.calibrate": 3,
     "training.records": 4,
     "sweep.samples": 4,
     "sweep.repeats": 2,

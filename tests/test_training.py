@@ -184,6 +184,22 @@ IMPERFECT = {
         "training.eta": 0.3,
         "chip.weights.leak_tau_s": 0.1,
     },
+    "SPSA": {
+        "training.calibrate": 3,
+        "training.sigma_exponent": 0.101,
+        "training.average_from": 9,
+        "training.block": 2.0,
+        "training.longest_step": 0.1,
+        "chip.error_unit.noise": 0.01,
+    },
+    "SPSA on devices": {
+        "training.rate_exponent": 0.602,
+        "training.rate_delay": 4.0,
+        "training.average_from": 9,
+        "training.block": 2.0,
+        "chip.weights.device": "ecram-tang2018",
+    },
+    "stopping": {"training.stop_change": 0.02, "training.stop_every": 7, "training.eta": 0.5},
     "measured rate": {
         "training.rate": "trace",
         "training.tune_every": 7,

@@ -103,7 +103,6 @@ class Perturbing(NamedTuple):
     gain: np.ndarray
     offset: np.ndarray
     every: int
-    sigma: float
 
 
 class Broadcast(NamedTuple):
@@ -120,13 +119,16 @@ class Broadcast(NamedTuple):
 
 
 class Updates(NamedTuple):
-    """The updates to do: those from `first` on, of `every` trials each, with these rates."""
+    """The updates to do: those from `first` on, of `every` trials each, with the rate and the
+    amplitude of each.
+    """
 
     rule: int
     mu: float
     every: int
     first: int
     rates: np.ndarray
+    sigmas: np.ndarray
 
 
 @compiled(inline="always", **EXACT)
@@ -172,22 +174,22 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
     """
     # fields are read once: each reading of an array from a tuple counts a reference
     sizes, activations, error_kind, X, target = network
-    code, period, taps, seed, gain, offset, perturb_every, sigma = perturbing
+    code, period, taps, seed, gain, offset, perturb_every = perturbing
     amounts, weights, free, noise, step, top = broadcast
-    rule, mu, every, begun, rates = updates
+    rule, mu, every, begun, rates, sigmas = updates
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
     tiles, y, eff = lanes.size // WIDE, pointer(all_y), pointer(effective)
     tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
     D = drawn[:n]
-    signs = code == 0 or code == 3
+    signs, sigma = code == 0 or code == 3, 0.0
     drawn_from, shown, now = np.int64(-1), np.int64(-1), np.int64(-1)
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
     for trial in range(first, first + rates.size * every):
         number_ = trial // perturb_every
-        if number_ != now:  # perturb
-            now = number_
+        if number_ != now or sigmas[trial // every - begun] != sigma:  # perturb
+            now, sigma = number_, sigmas[trial // every - begun]
             if not signs:
                 perturbation(code, seed, now, sigma, period, taps, 0, D)
             else:
@@ -364,13 +366,13 @@ def _backward(sizes, w, y, df, E_x, g):
 
 
 @compiled(nogil=True, **EXACT)
-def descend(network, rows, updates, sigma, w, m):
+def descend(network, rows, updates, w, m):
     """The updates of one run by the exact gradient of the patterns rows[update - first] (or
     rows[0], if that is all), changing w and m; returns the first whose gradient is not finite, or
     -1.
     """
     sizes, activations, error_kind, X, target = network
-    rule, mu, _, first, rates = updates
+    rule, mu, _, first, rates, sigmas = updates
     B, n = rows.shape[1], w.size
     layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
@@ -403,6 +405,6 @@ def descend(network, rows, updates, sigma, w, m):
         size = square**0.5
         if rule == KEEP and size > 0.0:
             for i in range(n):
-                D[i] = -sigma * n**0.5 * g[i] / size
+                D[i] = -sigmas[number_] * n**0.5 * g[i] / size
         change_by_rule(rule, rates[number_], mu, w, m, g, D, -size)
     return -1

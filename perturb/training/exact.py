@@ -52,13 +52,14 @@ class Exact:
     ):
         self.objective, self.plan, self.threads = objective, plan, threads
         self.write = write or write_in_full
+        self.variance = 0.0
         small = (
             objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14
         )  # beyond, BLAS is faster
         self.compiled = small and write is None and has_update_kernel(objective, plan)
 
     def advance(self, state: State, updates: int) -> None:
-        """Do the next updates of all runs that have not failed.
+        """Do the next updates of all runs that go on.
 
         Parameters
         ----------
@@ -99,7 +100,7 @@ class Exact:
         g = self._each(state, update, lambda part, w, run: part.gradient(w))
         size = np.linalg.norm(g, axis=1)
         state.failed[~np.isfinite(size) & (state.failed < 0)] = state.trial
-        of_trial = self.plan.sigma * math.sqrt(state.w.shape[1])
+        of_trial = self.plan.sigma_at(update) * math.sqrt(state.w.shape[1])
         D = -of_trial * g / np.where(size > 0, size, 1.0)[:, None]
         z = self.product(state, update, 0, V) if self.plan.uses_signs else g
         return Told(g, z, D, -size)
@@ -136,6 +137,22 @@ class Exact:
                 rate = rate_of(self.plan.sigma, exact(self.objective, w, own), own)
                 if math.isfinite(rate):
                     state.memory["eta"][run] = rate
+
+    def rise(self, state: State, update: int, change: Array) -> Array:
+        """E(w + change) - E(w) on all patterns, exactly.
+
+        Parameters
+        ----------
+        state : State
+        update : int
+        change : array (R, n)
+
+        Returns
+        -------
+        array (R,)
+        """
+        error = self.objective.error
+        return np.array([error(w + own) - error(w) for w, own in zip(state.w, change, strict=True)])
 
     def _each(
         self, state: State, update: int, of: Callable[[Objective, Array, int], Array]

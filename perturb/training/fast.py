@@ -14,14 +14,16 @@ from perturb.threads import n_threads
 from perturb.training.plan import Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rules import RULES
-from perturb.training.updates import fixed_rates
 
 Array = np.ndarray
 SHOWN = 2**20  # patterns whose numbers are drawn at once: some MB
 
 
 def has_update_kernel(objective: Objective, plan: Plan) -> bool:
-    return has_kernel(objective) and RULES[plan.rule].kind >= 0 and plan.rate == "fixed"
+    """Of the rule with a fixed rate, and without what is done beside it in the loop."""
+    beside = plan.longest_step or plan.block or plan.average_from
+    own = RULES[plan.rule].kind >= 0 and plan.rate == "fixed"
+    return has_kernel(objective) and own and not beside
 
 
 def has_trial_kernel(objective: Objective, plan: Plan) -> bool:
@@ -53,19 +55,25 @@ def _each_run(
     """The next updates of every run: one(run, first, last) does some of them, and gives up to which
     it got and the trial that failed, or -1.
     """
-    last = state.update + updates
+    last, going = state.update + updates, state.going
 
     def whole(run: int) -> None:
         begun = state.update
-        while begun < last and state.failed[run] < 0:
+        while begun < last and going[run]:
             begun, failed = one(run, begun, last)
             if failed >= 0:
-                state.failed[run] = failed
+                state.failed[run], going[run] = failed, False
 
     with ThreadPoolExecutor(threads or n_threads()) as pool:
         for job in [pool.submit(whole, run) for run in range(len(state.w))]:
             job.result()
     count_updates(state, plan, updates)
+
+
+def _updates(plan: Plan, every: int, first: int, last: int) -> Updates:
+    numbers, ones = np.arange(first, last), np.ones(last - first)
+    rates, sigmas = plan.eta / (plan.divisor(numbers) * ones), plan.sigma_at(numbers) * ones
+    return Updates(RULES[plan.rule].kind, plan.momentum, every, first, rates, sigmas)
 
 
 def _momentum(state: State) -> Array:
@@ -108,11 +116,8 @@ def learn_in_kernel(
             gain[run],
             offset[run],
             plan.perturb_every,
-            plan.sigma,
         )
-        rule = Updates(
-            RULES[plan.rule].kind, plan.momentum, K, begun, fixed_rates(plan, begun, end)
-        )
+        rule = _updates(plan, K, begun, end)
         return end, learn(network, rows, every, perturbing, broadcast, rule, state.w[run], m[run])
 
     _each_run(one, state, plan, updates, threads)
@@ -134,10 +139,8 @@ def descend_in_kernel(
 
     def one(run: int, begun: int, last: int) -> tuple[int, int]:
         rows, end = rows_of(run, begun, last)
-        rule = Updates(
-            RULES[plan.rule].kind, plan.momentum, 1, begun, fixed_rates(plan, begun, end)
-        )
-        failed = descend(network, rows, rule, plan.sigma, state.w[run], m[run])
+        rule = _updates(plan, 1, begun, end)
+        failed = descend(network, rows, rule, state.w[run], m[run])
         return end, failed * plan.trials_per_update
 
     _each_run(one, state, plan, updates, threads)

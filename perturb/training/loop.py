@@ -29,8 +29,10 @@ Write = Callable[
 class Source(Protocol):
     """Where updates come from."""
 
+    plan: Plan
+
     def advance(self, state: State, updates: int) -> None:
-        """Do the next updates of all runs that have not failed."""
+        """Do the next updates of all runs that go on."""
 
     def resume(self, state: State) -> None:
         """Go on from a state that was stored."""
@@ -72,6 +74,7 @@ class Updating(Protocol):
 
     plan: Plan
     write: Write
+    variance: float  # of a reading of E on all patterns
 
     def told(self, state: State, update: int, V: Array) -> Told:
         """g, and z of the directions V (R, n); from trials, by `accumulated`."""
@@ -81,6 +84,9 @@ class Updating(Protocol):
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
         """Measure the learning rates anew."""
+
+    def rise(self, state: State, update: int, change: Array) -> Array:
+        """E(w + change) - E(w) (R,), on all patterns, as read."""
 
 
 def advance(source: Updating, state: State, updates: int) -> None:
@@ -96,27 +102,58 @@ def advance(source: Updating, state: State, updates: int) -> None:
         curved = curvature_of(plan, g, z, partial(source.product, state, update))
         rates = rates_at(plan, state, update)
         change = wanted_change(Inputs(plan, state.memory, rates, update, g, D, dE, V, curved))
-        change[state.failed >= 0] = 0.0
+        if plan.block:
+            rise = source.rise(state, update, change)
+            change[~(rise <= plan.block * np.sqrt(2 * source.variance))] = 0.0
+        change[~state.going] = 0.0
         source.write(state, change, update)
         count_updates(state, plan, 1)
+        average(state, plan)
 
 
 def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
     """The loop, trial by trial: K trials of an update, from `first` on."""
     plan, K = source.plan, source.plan.trials_per_update
+    sigma = plan.sigma_at(first // plan.trials_of_an_update)
     g, z = np.zeros_like(state.w), np.zeros_like(state.w)
     for trial in range(first, first + K):
         D, sensed = source.perturb(trial, len(state.w))
         E = source.measure(state, trial, D, V)
         # broadcast
         dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
-        g += dE[:, None] * sensed / (K * plan.sigma**2)
-        z += u[:, None] * sensed / (K * plan.r * plan.sigma**2)
+        g += dE[:, None] * sensed / (K * sigma**2)
+        z += u[:, None] * sensed / (K * plan.r * sigma**2)
         state.failed[~np.isfinite(dE + u) & (state.failed < 0)] = trial
     return Told(g, z, D, dE)
 
 
-def train(source: Source, start: State, updates: int, every: int) -> Iterator[State]:
+def average(state: State, plan: Plan) -> None:
+    """The mean of the weights after updates average_from, average_from + 1, ..., of runs that go
+    on: memory "mean"; before, the weights themselves.
+    """
+    if plan.average_from:
+        share = 1 / max(1, state.update - plan.average_from + 1)
+        mean = state.memory["mean"]
+        mean += np.where(state.going[:, None], share * (state.w - mean), 0.0)
+
+
+def stop_where_still(state: State, plan: Plan) -> None:
+    """End the runs whose weights have changed by less than `stop_change` since this was last looked
+    at, `stop_every` updates ago.
+    """
+    if plan.stop_change and state.update % plan.stop_every == 0:
+        moved = np.sqrt(((state.w - state.memory["before"]) ** 2).mean(1))
+        state.memory["stopped"][state.going & (moved < plan.stop_change)] = state.update
+        state.memory["before"] = state.w.copy()
+
+
+def train(
+    source: Source,
+    start: State,
+    updates: int,
+    every: int,
+    callback: Callable[[State], object] | None = None,
+) -> Iterator[State]:
     """Learn, and yield the state now and then.
 
     Parameters
@@ -126,9 +163,11 @@ def train(source: Source, start: State, updates: int, every: int) -> Iterator[St
     start : State
         As from `begin`, or stored.
     updates : int
-        Until so many are done in all, or all runs have failed.
+        Until so many are done in all, or all runs have failed or stopped (`Plan.stop_change`).
     every : int
         Updates between two looks.
+    callback : callable, optional
+        callback(state) at every look; learning ends when it gives something true.
 
     Yields
     ------
@@ -152,9 +191,14 @@ def train(source: Source, start: State, updates: int, every: int) -> Iterator[St
     ...     train(Exact(objective, plan), begin(np.zeros(2), plan), updates=2, every=1)]
     [0.5, 0.125, 0.0312]
     """
+    plan, window = source.plan, source.plan.stop_every if source.plan.stop_change else every
+    enough = callback or (lambda state: False)
     yield start
-    while start.update < updates and not (start.failed >= 0).all():
-        source.advance(start, min(every - start.update % every, updates - start.update))
+    while not enough(start) and start.update < updates and start.going.any():
+        look = min(updates, start.update - start.update % every + every)
+        while start.update < look and start.going.any():
+            source.advance(start, min(window - start.update % window, look - start.update))
+            stop_where_still(start, plan)
         yield start
 
 
@@ -174,7 +218,8 @@ def begin(w: Array, plan: Plan) -> State:
     Raises
     ------
     InputError
-        For the rule "newton-mean" and more than 2,000 weights, whose matrix it stores.
+        For the rule "newton-mean" and more than 2,000 weights, whose matrix it stores, and for a
+        plan that is to be calibrated first.
 
     Examples
     --------
@@ -183,6 +228,11 @@ def begin(w: Array, plan: Plan) -> State:
     >>> begin(np.zeros(3), Plan()).w.shape
     (1, 3)
     """
+    if plan.calibrate and not plan.is_calibrated:
+        raise InputError(
+            f"calibrate = {plan.calibrate} but the plan is as given: learn by"
+            " plan.calibrated(objective, w, updates)"
+        )
     w = np.atleast_2d(as_floats("w", w)).copy()
     R, n = w.shape
     memory = {}
@@ -195,7 +245,12 @@ def begin(w: Array, plan: Plan) -> State:
         memory[name] = np.zeros((R, *axes * (n,)))
     if plan.rate != "fixed":
         memory["eta"] = np.zeros(R)
-    return State(w, memory=memory, failed=np.full(R, -1, dtype=np.int64))
+    if plan.average_from:
+        memory["mean"] = w.copy()
+    none = np.full(R, -1, dtype=np.int64)
+    if plan.stop_change:
+        memory |= {"before": w.copy(), "stopped": none.copy()}
+    return State(w, evaluations=plan.evaluations(0), memory=memory, failed=none)
 
 
 def write_in_full(state: State, change: Array, update: int) -> None:

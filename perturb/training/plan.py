@@ -1,13 +1,15 @@
 """What is planned of learning and where runs stand: options, `Plan`, `State`."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from perturb.errors import InputError, choose
 from perturb.estimation.design import check_pair
-from perturb.seeds import nth_seed
+from perturb.networks.objective import Objective
+from perturb.seeds import derive_seed, nth_seed
+from perturb.training import calibration
 from perturb.training.options import MOST, check_option, option
 from perturb.training.rates import RATES, RateOptions
 from perturb.training.rules import RULES, RuleOptions
@@ -18,6 +20,9 @@ from perturb.trial.readout import Reading
 
 Array = np.ndarray
 LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method and layer
+BLOCK_PHASE = LINE_PHASE + 3
+IN_LOOP = ("sigma_exponent", "average_from", "block")  # options that only the loop knows, no chip
+SPALL = 0.602  # the exponent of falling rates that Spall (1998) advises
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class Plan(RateOptions, RuleOptions):
         Where the learning rate comes from, see Notes.
     eta : float
         Learning rate; where it is measured, a factor of it.
+    rate_exponent, rate_delay : float
+        alpha and A: the rate is divided by (A + update + 1)^alpha.
+    sigma_exponent : float
+        gamma: sigma is divided by (update + 1)^gamma.
     decay : float
         If positive, the rate is divided by 1 + update/decay.
     momentum : float
@@ -49,6 +58,8 @@ class Plan(RateOptions, RuleOptions):
         The share of the running mean of H_ii that an update leaves, of the rule "diagonal".
     cg_steps : int
         Products Hp of an update, of the rule "newton-cg".
+    longest_step : float
+        If positive, a change of the weights that is longer is shortened to it.
     trials_per_update : int
         K, tau_theta.
     perturb_every : int
@@ -62,6 +73,17 @@ class Plan(RateOptions, RuleOptions):
         Whether E(w) is read without noise and not counted, as simulations in the literature do.
     tune_every, tune_trials : int
         Updates after which a measured rate is measured anew, and the trials of it.
+    average_from : int
+        If positive, `State.result` is the mean of the weights after this update and later ones
+        (Polyak and Juditsky 1992).
+    block : float
+        If positive, an update is not made when E(w + change) - E(w), two readings on all patterns,
+        is more than so many standard errors of it (Spall 1998).
+    stop_change, stop_every : float, int
+        If positive, `train` ends a run whose weights have changed by less than `stop_change`, root
+        mean square, in `stop_every` updates.
+    calibrate, is_calibrated : int, bool
+        Trials of each amplitude in `calibrated`, and whether that has been done.
     seed : int
         Of run 0; those of others are derived from it (`seed_of`).
     reading : Reading
@@ -84,6 +106,9 @@ class Plan(RateOptions, RuleOptions):
     References
     ----------
     McCaughan et al., Multiplexed gradient descent, APL Machine Learning 1 (2023) 026118.
+    Spall, IEEE Trans. Automatic Control 37 (1992) 332-341; IEEE Trans. Aerospace and Electronic
+    Systems 34 (1998) 817-823. Polyak and Juditsky, SIAM J. Control and Optimization 30 (1992)
+    838-855.
 
     Examples
     --------
@@ -108,6 +133,33 @@ class Plan(RateOptions, RuleOptions):
     baseline_free: bool = option(
         False, "whether E(w) is read without noise and not counted; ideal chips only", alone=True
     )
+    average_from: int = option(
+        0,
+        "update from which on the mean of the weights is kept, which is the result; 0 = the last"
+        " weights are",
+        ge=0,
+        le=MOST,
+    )
+    block: float = option(
+        0.0,
+        "standard errors of two readings of E by which an update may make it worse, else it is not"
+        " made (Spall: 2); 0 = all are made",
+        ge=0,
+    )
+    stop_change: float = option(
+        0.0,
+        "a run ends when its weights change by less, rms, in stop_every updates; 0 = never",
+        ge=0,
+    )
+    stop_every: int = option(1000, "updates after which that is looked at", ge=1, le=MOST)
+    calibrate: int = option(
+        0,
+        "trials of each amplitude by which sigma and eta are calibrated at the start, 20 are"
+        " enough; 0 = as given",
+        ge=0,
+        le=10**6,
+    )
+    is_calibrated: bool = False
     seed: int = 0
     reading: Reading = field(default_factory=Reading)
 
@@ -120,6 +172,11 @@ class Plan(RateOptions, RuleOptions):
         for each in fields(self):
             if each.metadata:
                 check_option(each.name, getattr(self, each.name), each.default, each.metadata)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """InputError for options that do not go together."""
+        fixed = self.rate == "fixed"
         if self.rule == "keep-if-better" and self.trials_per_update != 1:
             raise InputError(
                 'rule = "keep-if-better" judges every trial: set trials_per_update = 1'
@@ -129,6 +186,90 @@ class Plan(RateOptions, RuleOptions):
                 f'rule = "{self.rule}" needs z = Hv from the same trials: set method ='
                 f' "difference", not "{self.method.name}"'
             )
+        if self.decay and self.rate_exponent:
+            raise InputError(
+                f"decay = {self.decay:g} and rate_exponent = {self.rate_exponent:g} are two laws of"
+                " a falling rate: set one of them to 0"
+            )
+        if self.rate_delay and not self.rate_exponent:
+            raise InputError(
+                f"rate_delay = {self.rate_delay:g} is of the rate eta / (A + update + 1)^alpha: set"
+                " rate_exponent as well"
+            )
+        if self.block and self.rate not in ("fixed", "line"):
+            raise InputError(
+                f'block = {self.block:g} is for rate = "fixed" or "line", not "{self.rate}"'
+            )
+        if self.calibrate and not (fixed and self.rule in ("plain", "momentum")):
+            raise InputError(
+                f"calibrate = {self.calibrate} finds the fixed rate of the rules plain and"
+                f' momentum: set it to 0 for rule = "{self.rule}", rate = "{self.rate}"'
+            )
+        if self.calibrate == 1:
+            raise InputError("calibrate = 1 shows no spread of trials: set 0, or 2 and more")
+
+    def calibrated(self, objective: Objective, w: Array, updates: int, trials: int = 20) -> "Plan":
+        """The plan with sigma and eta as a few trials at the start advise.
+
+        Parameters
+        ----------
+        objective : Objective
+        w : array of shape (n,)
+            Where they are made: a starting point.
+        updates : int
+            How many are to come, for a rate that falls.
+        trials : int, optional
+            Of each of nine amplitudes, `sigma` the smallest; that of `calibrate` where it is set.
+
+        Returns
+        -------
+        Plan
+            With `sigma`, `eta` and, where noise asks for a falling rate, `rate_exponent` 0.602 and
+            `rate_delay` a tenth of the updates. The 24 evaluations a trial count from the first
+            update on.
+
+        Notes
+        -----
+        Formulas: `calibration.calibrate`. On all patterns, by an ideal chip whose error unit is
+        that of `reading`.
+
+        References
+        ----------
+        Spall, Implementation of the simultaneous perturbation algorithm, IEEE Trans. Aerospace and
+        Electronic Systems 34 (1998) 817-823.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import perturb
+        >>> from perturb.training import Plan
+        >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[1.0]])
+        >>> plan = Plan().calibrated(objective, np.zeros(2), updates=100)
+        >>> round(plan.eta, 2), plan.evaluations(0)
+        (0.21, 480)
+        """
+        plan = replace(self, calibrate=self.calibrate or trials, is_calibrated=True)
+        found = calibration.calibrate(
+            objective,
+            w,
+            plan.reading,
+            plan.sigma,
+            plan.method.gradient_weights,
+            plan.method.one_sided,
+            plan.trials_per_update,
+            plan.calibrate,
+            derive_seed(plan.seed_of(0), "calibration"),
+        )
+        if not found.eta > 0:
+            raise InputError(
+                f"calibrate = {plan.calibrate}: E does not change by perturbations of"
+                f" {plan.sigma:g} to {found.sigma:g}: start elsewhere, or from another sigma"
+            )
+        eta = found.eta * (1 - self.momentum if self.rule == "momentum" else 1.0)
+        plan = replace(plan, sigma=found.sigma)
+        if found.noisy and not (self.decay or self.rate_exponent):
+            plan = replace(plan, rate_exponent=SPALL, rate_delay=updates / 10)
+        return replace(plan, eta=eta * float(plan.divisor(0)))
 
     @classmethod
     def options(cls) -> dict[str, Any]:
@@ -165,7 +306,34 @@ class Plan(RateOptions, RuleOptions):
     def evaluations_of_an_update(self) -> int:
         """Measurements of E that an update takes and that count, without those of tuning."""
         phases = len(self.method.phases) - (self.baseline_free and (0, 0) in self.method.phases)
-        return self.trials_of_an_update * phases + 3 * (self.rate == "line")
+        return self.trials_of_an_update * phases + self.readings_of_an_update
+
+    @property
+    def readings_of_an_update(self) -> int:
+        """Of these, those on all patterns at its end: along the step, and before and after it."""
+        return 3 * (self.rate == "line") + 2 * (self.block > 0)
+
+    @property
+    def steady(self) -> bool:
+        """Whether every update is made, by the same law, and the last weights are the result."""
+        falls = self.decay or self.rate_exponent or self.sigma_exponent
+        return not (falls or self.longest_step or self.block or self.average_from)
+
+    def sigma_at(self, update: Any) -> Any:
+        """The rms perturbation of the trials of an update, or of each of an array of them.
+
+        Parameters
+        ----------
+        update : int or array
+
+        Returns
+        -------
+        float or array
+            sigma / (update + 1)^gamma.
+        """
+        return (
+            self.sigma / (update + 1) ** self.sigma_exponent if self.sigma_exponent else self.sigma
+        )
 
     @property
     def evaluations_of_tuning(self) -> int:
@@ -176,7 +344,7 @@ class Plan(RateOptions, RuleOptions):
         )
 
     def evaluations(self, updates: int) -> int:
-        """Measurements of E, tuning included.
+        """Measurements of E, tuning and calibration included.
 
         Parameters
         ----------
@@ -188,7 +356,8 @@ class Plan(RateOptions, RuleOptions):
         int
         """
         return (
-            updates * self.evaluations_of_an_update
+            calibration.evaluations(self.calibrate)
+            + updates * self.evaluations_of_an_update
             + -(-updates // self.tune_every) * self.evaluations_of_tuning
         )
 
@@ -204,7 +373,8 @@ class Plan(RateOptions, RuleOptions):
         int
         """
         one, tuning = self.evaluations_of_an_update, self.evaluations_of_tuning
-        rounds, rest = divmod(evaluations, self.tune_every * one + tuning)
+        left = max(0, evaluations - calibration.evaluations(self.calibrate))
+        rounds, rest = divmod(left, self.tune_every * one + tuning)
         return rounds * self.tune_every + max(0, rest - tuning) // one
 
 
@@ -221,7 +391,9 @@ class State:
     evaluations : int
         Of each run, tuning included.
     memory : dict of arrays (R, ...)
-        Further numbers of the rule: m, h, H, eta.
+        Further numbers: m, h and H of the rule; eta, measured rates; mean, of the weights; before
+        and stopped, the weights when it was last looked whether they change, and the update at
+        which a run ended by that, or -1.
     failed : int array of shape (R,)
         The trial whose error was not finite, or -1; such a run does not move any more.
     extra : dict of arrays
@@ -235,6 +407,18 @@ class State:
     memory: dict[str, Array] = field(default_factory=dict)
     failed: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     extra: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def going(self) -> Array:
+        """Whether each run goes on, (R,): those that failed or stopped do not move any more."""
+        return (self.failed < 0) & (self.memory.get("stopped", self.failed) < 0)
+
+    @property
+    def result(self) -> Array:
+        """What each run has learned, (R, n): the mean of its weights where it is kept, else the
+        weights.
+        """
+        return self.memory.get("mean", self.w)
 
     def arrays(self) -> dict[str, Array]:
         """Everything, to be stored.

@@ -138,6 +138,19 @@ class RateOptions:
     decay: float = option(
         0.0, "updates after which the rate is halved, eta / (1 + update/decay); 0 = constant", ge=0
     )
+    rate_exponent: float = option(
+        0.0,
+        "alpha of the rate eta / (A + update + 1)^alpha (Spall 1998: 0.602); 0 = constant",
+        ge=0,
+        le=1,
+    )
+    rate_delay: float = option(0.0, "A of that rate (Spall 1998: a tenth of all updates)", ge=0)
+    sigma_exponent: float = option(
+        0.0,
+        "gamma of the amplitude sigma / (update + 1)^gamma (Spall 1998: 0.101); 0 = constant",
+        ge=0,
+        le=1,
+    )
     tune_every: int = option(
         1000, "updates after which a measured rate is measured anew", ge=1, le=MOST
     )
@@ -153,8 +166,10 @@ class RateOptions:
         Returns
         -------
         float or array
-            1 + update/decay.
+            1 + update/decay, or (A + update + 1)^alpha.
         """
+        if self.rate_exponent:
+            return (self.rate_delay + update + 1) ** self.rate_exponent
         return 1 + update / self.decay if self.decay else 1.0
 
     def measures_rate(self, update: int) -> bool:

@@ -142,6 +142,9 @@ class RuleOptions:
         0.9, "diagonal: share of the running mean of H_ii that an update keeps", ge=0, lt=1
     )
     cg_steps: int = option(5, "newton-cg: products Hp of an update", ge=1, le=1000)
+    longest_step: float = option(
+        0.0, "length |change| of the weights that no update exceeds; 0 = any", ge=0
+    )
 
     @property
     def needs_z(self) -> bool:
@@ -155,8 +158,14 @@ class RuleOptions:
 
 
 def wanted_change(x: Inputs) -> Array:
-    """The changes of the weights (R, n) by the rule."""
-    return RULES[x.plan.rule].change(x)
+    """The changes of the weights (R, n) by the rule, shortened to the longest step: the region in
+    which the estimate of g is trusted.
+    """
+    change = RULES[x.plan.rule].change(x)
+    if x.plan.longest_step:
+        size, along = of_length_one(change)
+        change = np.where(size > x.plan.longest_step, x.plan.longest_step * along, change)
+    return change
 
 
 def random_signs(seed: int, update: int, n: int) -> Array:

@@ -1,6 +1,7 @@
 """Updates by trials of an ideal chip."""
 
 import math
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from perturb.networks.objective import Objective
 from perturb.seeds import first_seeds
 from perturb.training.fast import has_trial_kernel, learn_in_kernel
 from perturb.training.loop import Told, Write, accumulated, advance, check_state, write_in_full
-from perturb.training.plan import LINE_PHASE, Plan, State
+from perturb.training.plan import BLOCK_PHASE, LINE_PHASE, Plan, State
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step
 from perturb.training.rules import of_length_one
@@ -117,9 +118,10 @@ class Batch:
         self.objective, self.plan, self.mismatch = objective, plan, mismatch
         self.threads, self.precision, self.weights = threads, precision, weights
         self.write = weights.write if weights else write or write_in_full
+        self.variance = plan.reading.variance(objective.n_patterns)
 
     def advance(self, state: State, updates: int) -> None:
-        """Do the next updates of all runs that have not failed.
+        """Do the next updates of all runs that go on.
 
         Parameters
         ----------
@@ -194,13 +196,34 @@ class Batch:
         """
         plan = self.plan
         trial = update * plan.trials_of_an_update + plan.trials_per_update - 1
-        variance = plan.reading.variance(self.objective.n_patterns)
-        for run in map(int, np.flatnonzero(state.failed < 0)):
+        for run in map(int, np.flatnonzero(state.going)):
             w, own = state.w[run], g[run]
             if plan.rate == "line":
-                state.memory["eta"][run] = self._parabolic_step(w, own, run, trial)
+                read_along = partial(self._readings, w, run, trial, LINE_PHASE)
+                state.memory["eta"][run] = parabolic_step(plan.sigma, own, read_along)
             else:
-                set_rate(plan, state, run, update, own, self._estimator(w), variance)
+                set_rate(plan, state, run, update, own, self._estimator(w), self.variance)
+
+    def rise(self, state: State, update: int, change: Array) -> Array:
+        """E(w + change) - E(w), two readings on all patterns.
+
+        Parameters
+        ----------
+        state : State
+        update : int
+        change : array (R, n)
+
+        Returns
+        -------
+        array (R,)
+        """
+        plan, rise = self.plan, np.zeros(len(change))
+        trial = update * plan.trials_of_an_update + plan.trials_per_update - 1
+        for run in map(int, np.flatnonzero(state.going)):
+            at = np.array([0.0 * change[run], change[run]])
+            before, after = self._readings(state.w[run], run, trial, BLOCK_PHASE, at)
+            rise[run] = after - before
+        return rise
 
     def perturb(self, trial: int, R: int) -> tuple[Array, Array]:
         """The perturbations of a trial.
@@ -217,16 +240,16 @@ class Batch:
         """
         plan, code, n = self.plan, self.plan.code, self.objective.n_weights
         number, seeds = trial // plan.perturb_every, first_seeds(plan.seed, "run", R)
+        sigma = plan.sigma_at(trial // plan.trials_of_an_update)
         D = np.zeros((R, n))
         if code.function is None:
-            draw_runs(code.kind, seeds, number, plan.sigma, code.period(n), code.taps(n), D)
+            draw_runs(code.kind, seeds, number, sigma, code.period(n), code.taps(n), D)
         else:
-            D[:] = [code.draw(n, plan.sigma, int(seed), number) for seed in seeds]
+            D[:] = [code.draw(n, sigma, int(seed), number) for seed in seeds]
         if not code.sensing:
             return D, D
         sensed = [
-            code.sensed(own, plan.sigma, int(seed), number)
-            for own, seed in zip(D, seeds, strict=True)
+            code.sensed(own, sigma, int(seed), number) for own, seed in zip(D, seeds, strict=True)
         ]
         return D, np.array(sensed)
 
@@ -289,16 +312,13 @@ class Batch:
 
         return estimator
 
-    def _parabolic_step(self, w: Array, p: Array, run: int, trial: int) -> float:
+    def _readings(self, w: Array, run: int, trial: int, first: int, displaced: Array) -> Array:
+        """E (k,) at displacements (k, n) of the weights of a run, on all patterns, as phases from
+        `first` on of a trial.
+        """
         reading = self.plan.reading
-
-        def measured(displaced: Array) -> Array:
-            errors = self.objective.errors_at(w + displaced)
-            xi = np.zeros(errors.shape)
-            for k, row in enumerate(xi):
-                normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, LINE_PHASE + k, row)
-            return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(
-                1
-            )
-
-        return parabolic_step(self.plan.sigma, p, measured)
+        errors = self.objective.errors_at(w + displaced)
+        xi = np.zeros(errors.shape)
+        for k, row in enumerate(xi):
+            normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, first + k, row)
+        return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)

@@ -64,8 +64,3 @@ def rates_at(plan: Plan, state: State, update: int) -> Array:
     """The learning rates of an update, (R,)."""
     measured = state.memory["eta"] if RATES[plan.rate].exact else np.ones(len(state.w))
     return plan.eta * measured / plan.divisor(update)
-
-
-def fixed_rates(plan: Plan, first: int, last: int) -> Array:
-    """Those of updates first..last-1, where the rate is not measured."""
-    return plan.eta / (plan.divisor(np.arange(first, last)) * np.ones(last - first))

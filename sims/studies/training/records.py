@@ -53,22 +53,21 @@ def rows_of(
     if rows:
         yield rows, before
     for time in _times(updates, experiment.options(Training).records):
+        if rows and (not state.going.any() or all(row["diverged"] for row in rows[-len(W) :])):
+            return
         if rows and time <= state.update:
             continue
         if time > state.update:
             for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
                 progress(name, state.update, updates)
                 yield [], before
-        ended = bool((state.failed >= 0).all())
         new = [row | seeds[row["run"]] for row in records(name, state, before, plan, task, course)]
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows = rows + new
-        before = state.w.copy()
+        before = state.result.copy()
         checkpoint.write(state, rows, before)
         yield new, before
-        if ended or all(row["diverged"] for row in new):
-            return
 
 
 def _times(updates: int, records: int) -> list[int]:
@@ -90,9 +89,9 @@ def records(
     """A row per run, of its weights as they are. before: those at the last record."""
     rows = []
     exact = name == "exact"
-    time_s = course.time_s(state.update)
-    energy_j = course.energy_j(state.update)
-    for run, w in enumerate(state.w):
+    stopped = state.memory.get("stopped", state.failed)
+    for run, w in enumerate(state.result):
+        done = int(stopped[run]) if stopped[run] >= 0 and state.failed[run] < 0 else state.update
         with np.errstate(all="ignore"):
             moved = w - before[run]
             towards = -task.objective.gradient(before[run]) if moved.any() else np.zeros_like(w)
@@ -112,10 +111,10 @@ def records(
                     "source": name,
                     "run": run,
                     "update": state.update,
-                    "trials": 0 if exact else state.trial,
-                    "evaluations": 0 if exact else state.evaluations,
-                    "chip_time_s": math.nan if exact else time_s,
-                    "energy_j": math.nan if exact else energy_j,
+                    "trials": 0 if exact else done * plan.trials_of_an_update,
+                    "evaluations": 0 if exact else plan.evaluations(done),
+                    "chip_time_s": math.nan if exact else course.time_s(done),
+                    "energy_j": math.nan if exact else course.energy_j(done),
                     **ends,
                     "alignment": float(moved @ towards) / sizes if sizes > 0 else math.nan,
                     "rate": (

@@ -38,12 +38,16 @@ def training(
     W = np.array(
         [warmed_up(problem.network, task.objective, experiment, run) for run in range(options.runs)]
     )
+    if plan.calibrate:
+        plan = plan.calibrated(task.objective, W[0], options.updates)
     limits, advised = advice(
         experiment, task.objective, W[0], plan, course_of(experiment, task, plan).trial_timing
     )
     listed = []  # all made before the first result: a setting that cannot be ends everything
     for name, settings, updates in learning:
         own = plan_of(settings)
+        if own.calibrate:
+            own = own.calibrated(task.objective, W[0], updates)
         made: Source = Exact(task.objective, own)
         if name != "exact":
             made = source(

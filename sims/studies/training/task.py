@@ -76,7 +76,7 @@ def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
         own = (
             {}
             if options.control_eta is None or options.source == "exact"
-            else {"eta": options.control_eta}
+            else {"eta": options.control_eta, "calibrate": 0}
         )
         updates = (
             options.control_updates if options.source != "exact" else None

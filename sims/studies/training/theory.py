@@ -121,7 +121,7 @@ def predicted(objective: Objective, W: Array, plan: Plan, table: pd.DataFrame) -
     whole = (
         plan.batch in (0, objective.n_patterns)
         and plan.rate == "fixed"
-        and not plan.decay
+        and plan.steady
         and plan.perturb_every == 1
     )
     if not (known and whole) or plan.code.periodic or plan.reading.bits or plan.method.displaced:

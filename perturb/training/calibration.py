@@ -1,0 +1,112 @@
+"""Calibration: the amplitude and the learning rate that a few trials at the start advise."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from perturb.networks.objective import Objective
+from perturb.trial.codes import CODES
+from perturb.trial.random import NOISE, normals
+from perturb.trial.readout import Reading, read
+
+Array = np.ndarray
+LEVELS = 9  # amplitudes that are tried, each twice the one before
+FALLEN = 10.0  # by which g will have fallen when sigma has to be right
+SURE = 0.01  # of the mean square of dE: less is not known of the gradient
+# of the noise of g, relative to g at the start, above which the rate has to fall: a constant one
+# ends at a relative error of about half of it
+NOISY = 0.01
+
+
+class Calibration(NamedTuple):
+    """What was found; noisy: whether noise of the readings asks for a rate that falls."""
+
+    sigma: float
+    eta: float
+    noisy: bool
+
+
+def evaluations(trials: int) -> int:
+    """Measurements of E that a calibration takes."""
+    return 2 * trials + 2 * LEVELS * trials + 4 * trials
+
+
+def calibrate(
+    objective: Objective,
+    w: Array,
+    reading: Reading,
+    sigma: float,
+    weights: tuple[float, ...],
+    one_sided: bool,
+    trials_per_update: int,
+    trials: int,
+    seed: int,
+) -> Calibration:
+    """sigma, 2^0 to 2^8 times what is given, and eta, from trials of random signs at w (n,).
+
+    weights, one_sided: of the method, how its readings enter dE and whether curvature does.
+
+    T trials at each amplitude, the same signs, read E at w, w + D and w - D. d = (E+ - E-)/2 sigma
+    has the mean square |g|^2 + s, s = var(dE)/sigma^2 being the noise of g_i; u = (E+ + E- - 2 E)/
+    sigma^2 = D'HD/sigma^2 has mean tr H and variance 2 |H|_F^2 off the diagonal (Hutchinson 1990).
+    A step -eta dE D/sigma^2 lowers E in the mean by eta |g|^2 - eta^2/2 ((|g|^2 + s) tr H/K +
+    |g|^2 (1 + 1/K) |H|_F), |H|_F being what g'Hg/|g|^2 is at most, so that
+
+        eta = |g|^2 / ((|g|^2 + s) tr H/K + |g|^2 (1 + 1/K) |H|_F)
+
+    lowers it most, by eta |g|^2/2. sigma is the amplitude at which that is largest when |g| has
+    fallen to a tenth: a larger one has less noise, until E is no longer a parabola over it. Of the
+    mean square of d two standard errors of what noise adds to it are taken off as well. tr H and
+    |H|_F are sizes, as in `rates.trace_size`; 2 T more trials tell them at the sigma chosen.
+    """
+    n, K = w.size, trials_per_update
+    signs = np.array([CODES["rademacher"].draw(n, 1.0, seed, t) for t in range(3 * trials)])
+    amplitudes = sigma * 2.0 ** np.arange(LEVELS)
+
+    def readings(points: Array, first: int) -> Array:
+        errors = objective.errors_at(points)
+        xi = np.zeros(errors.shape)
+        for number, row in enumerate(xi):
+            normals(np.uint64(seed), NOISE, first + number, 0, row)
+        return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+
+    def pairs(amplitude: float, signs: Array, first: int) -> tuple[Array, Array]:
+        """d and u of trials."""
+        D = amplitude * signs
+        E = readings(np.concatenate([w + D, w - D]), first).reshape(2, -1)
+        return (E[0] - E[1]) / (2 * amplitude), (E[0] + E[1] - 2 * here) / amplitude**2
+
+    at_w = readings(np.tile(w, (2 * trials, 1)), 0)
+    here, variance = float(at_w.mean()), float(at_w.var(ddof=1)) if reading.noise else 0.0
+    variance = max(variance, reading.step**2 / 12 / objective.n_patterns)
+
+    def advised(amplitude: float, d: Array, u: Array, fallen: float) -> tuple[float, float, float]:
+        """eta where |g|^2 is so many times smaller, by how much it lowers E, and s/|g|^2."""
+        square = float((d**2).mean())
+        own = variance * sum(c**2 for c in weights) / amplitude**2
+        noise = variance / (2 * amplitude**2) * (1 + 2 * math.sqrt(2 / d.size))
+        g2 = max(square - noise, SURE * square) / fallen
+        if one_sided:
+            own += amplitude**2 * float((u**2).mean()) / 4
+        spread = float(u.var(ddof=1))
+        norm = math.sqrt(max((spread - 2 * variance / amplitude**4) / 2, spread / u.size))
+        trace = max(abs(float(u.mean())), norm)
+        stiffness = (g2 + own) * trace / K + g2 * (1 + 1 / K) * norm
+        if not (0 < stiffness < math.inf and g2 > 0):
+            return 0.0, -math.inf, math.inf
+        return g2 / stiffness, g2**2 / stiffness, own / g2
+
+    found = [
+        pairs(amplitude, signs[:trials], 2 * trials * (1 + level))
+        for level, amplitude in enumerate(amplitudes)
+    ]
+    gains = [
+        advised(amplitude, d, u, FALLEN**2)[1]
+        for amplitude, (d, u) in zip(amplitudes, found, strict=True)
+    ]
+    best = int(np.argmax(gains))
+    more = pairs(amplitudes[best], signs[trials:], 2 * trials * (1 + LEVELS))
+    d, u = (np.concatenate(both) for both in zip(found[best], more, strict=True))
+    eta, _, ratio = advised(amplitudes[best], d, u, 1.0)
+    return Calibration(float(amplitudes[best]), float(eta), bool(ratio > NOISY))
