@@ -98,6 +98,7 @@ def count(value: float) -> str:
     """16,384; 745 M; never."""
     if not math.isfinite(value):
         return "-" if math.isnan(value) else "never"
+    # below a million every digit can be read
     for scale, suffix in ((1e12, "e12"), (1e9, " G"), (1e6, " M")):
         if value >= scale:
             return f"{value / scale:.3g}{suffix}"

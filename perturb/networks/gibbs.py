@@ -168,6 +168,7 @@ def _gibbs(
                     s[i] = high if u < 1.0 / (1.0 + np.exp((high - low) * field / T)) else low
             if sweep < burn_in:
                 continue
+            # D_a = sum_{i<j} v_ij s_i s_j + sum_i c_i s_i of this state
             D = 0.0
             for i in range(n):
                 D += c[i] * s[i]

@@ -298,6 +298,7 @@ def _limit(G: SecondMoments, mu: float) -> float:
         c = base + G.share * (G.kurtosis - 2)
         # at x = t l_max the first term alone is 1; at the sum of all the sum is 1 at most
         low, high = t * top, t * lam.sum() + max(-c, 0.0) * top
+        # the sum falls from above 1 to below it between the two: one root
         x = brentq(
             lambda x: (t * lam / (x + c * (top - lam))).sum() - 1,
             low * (1 - 1e-9),

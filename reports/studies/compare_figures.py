@@ -150,6 +150,7 @@ def timeline(frames: Frames) -> Figure | None:
     # the first word on the bus after the last evaluation of the trial
     sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
     margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
+    # left the whole of two trials, right the short broadcast, which is too narrow to be seen there
     figure = Figure(figsize=(10, 1.2 + 0.5 * len(lanes)), layout="constrained")
     windows = (
         (0, end, "two trials"),
