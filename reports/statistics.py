@@ -83,8 +83,7 @@ class Means:
         self._keys = list(keys)
         self.by = [*keys, *study.identity]
         self._summary, self._numbers = _distinguished(summary, keys, study)
-        # the number of the group of every row: grouping by all keys anew for each measure would be
-        # slow
+        # the number of the group of every row: grouped by all keys once, for all measures
         self._group = (
             self._summary.groupby(self.by, sort=False, observed=True, dropna=False)
             .ngroup()

@@ -58,7 +58,7 @@ def estimated_against_exact(
     w = frames.weights[
         (frames.weights["method"] == method[0]) & (frames.weights["code"] == method[1])
     ]
-    # thousands of points as pixels: as outlines the file would be megabytes
+    # many points as pixels, not as outlines, each of which a file would hold
     many = len(w) > 200
     axis.errorbar(
         w[exact],

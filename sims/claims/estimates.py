@@ -161,7 +161,7 @@ def lfsr_correlation(seed: int) -> Iterator[Row]:
     objective = general(n, seed)
     rng = np.random.Generator(np.random.Philox(derive_seed(seed, "point")))
     w = rng.standard_normal(n)
-    # 15, for 12 taps of 4 bits
+    # 15: a register of 4 bits feeds all 12
     L = CODES["lfsr"].period(n)
     g = objective.gradient(w)
     found = estimate(

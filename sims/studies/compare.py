@@ -211,7 +211,7 @@ def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
     if not (has_kernel(chip.objective) and chip.datapath.kernels_suffice):
         return 64
-    # multiplications of a trial, about; 3e9 of them take the kernels 0.2 s or less
+    # multiplications of a trial, about
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return (
         max(64, 3_000_000_000 // cost)
