@@ -28,18 +28,14 @@ def choose(name: str, value: object, table: Mapping[str, T]) -> T:
 
 def shown(value: object) -> str:
     """A value as TOML would write it, at most 60 characters."""
-    # no plain data, or an integer of thousands of digits
     try:
         text = (
             repr(value)
             if isinstance(value, float)
             else json.dumps(value, default=str, ensure_ascii=False)
         )
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):
+    # no plain data, or an integer of thousands of digits
+    except (TypeError, ValueError, RecursionError):
         text = f"<{type(value).__name__}>"
     return cut(text, 60)
 

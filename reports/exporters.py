@@ -203,6 +203,7 @@ def export(
     ]
     if not writers:
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
+    # once for all formats
     frames = load(directory, wanted)
     target = frames.directory if out is None else Path(out)
     # what the run itself has stored is never written over

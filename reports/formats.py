@@ -75,7 +75,7 @@ def si(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "-"
     prefixes = {1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
-    # 0.9995 and not 1: 0.9996e-3 is shown with three digits as 1.00 m, not as 1000 u
+    # 0.9995 and not 1: 0.9996e-3 is shown as 1 m, not as 1000 u
     scale = (
         next((scale for scale in prefixes if abs(value) >= 0.9995 * scale), 1e-12) if value else 1.0
     )
@@ -98,6 +98,7 @@ def count(value: float) -> str:
     """16,384; 745 M; never."""
     if not math.isfinite(value):
         return "-" if math.isnan(value) else "never"
+    # below a million every digit can be read
     for scale, suffix in ((1e12, "e12"), (1e9, " G"), (1e6, " M")):
         if value >= scale:
             return f"{value / scale:.3g}{suffix}"

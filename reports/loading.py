@@ -86,7 +86,7 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
             raise InputError(
                 f"{path}: has no column {missing[0]}: damaged: run the experiment again"
             )
-        # as categories they take a fraction of the memory, and keep their order
+        # as categories they keep their order, and take less memory
         tables[name] = tables[name].astype(
             {column: "category" for column in CATEGORIES if column in columns}
         )

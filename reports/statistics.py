@@ -83,8 +83,7 @@ class Means:
         self._keys = list(keys)
         self.by = [*keys, *study.identity]
         self._summary, self._numbers = _distinguished(summary, keys, study)
-        # the number of the group of every row: grouping by all keys anew for each measure would be
-        # slow
+        # the number of the group of every row: grouped by all keys once, for all measures
         self._group = (
             self._summary.groupby(self.by, sort=False, observed=True, dropna=False)
             .ngroup()
@@ -275,6 +274,7 @@ def thresholds(
         )
         # NaN meets nothing
         met = wanted.met(mean)
+        # along one curve, the other keys being held
         edge, *ends = _threshold(x, mean, low, high, met, wanted)
         if whole:
             ends = [_whole(end, edge == "smallest") for end in ends]
@@ -318,6 +318,7 @@ def _edge(x: Array, y: Array, wanted: Wanted, smallest: bool, last: bool = False
     if smallest:
         return -_edge(-x[::-1], y[::-1], wanted, False, last)
     met = wanted.met(y)
+    # the last place where it is met, or the one before the first where it is not
     ends = np.flatnonzero(met) if last else np.flatnonzero(~met) - 1
     if met.all():
         return math.inf

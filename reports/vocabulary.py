@@ -1,7 +1,18 @@
 """Words and limits that stored tables use, for those who write them and those who show them."""
 
+from collections.abc import Iterable
+
 TARGET_COSINE = 0.9  # with the exact answer, of the columns evaluations_to_0_9
 # of a claim: its measured value, or that a form that was published is wrong as theory says it is
 AGREES = "agrees"
 DISAGREES = "DISAGREES"
 BIASED = "published form biased"
+# variants of a chip: with no imperfection, with this one alone, with all, with all but this one
+IDEAL, ONLY, ALL, ALL_BUT = "ideal", "only", "all", "all but"
+# kinds of finite differences, and what they are set beside
+ONE_SIDED, CENTRAL, R_BACKPROP = "one-sided", "central", "R{backprop}"
+
+
+def together(sentences: Iterable[str]) -> str:
+    """Sentences as one cell of a stored table; "" of none."""
+    return " ".join(f"{sentence}." for sentence in sentences)

@@ -117,6 +117,7 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """Ours in one line, those of libraries as Python shows them."""
+    # a library's warning is for a programmer, with its place
     ours = category.__module__.startswith("perturb")
     say(
         f"perturb: {message}"

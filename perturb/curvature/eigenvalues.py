@@ -177,7 +177,7 @@ def eigenpairs(
         values, vectors, converged = _all_copies(
             H, k, which, tolerance, np.random.Generator(np.random.Philox(seed))
         )
-    # n products, of which there were more already, and no doubt is left
+    # n products, and no doubt is left
     if not converged and n <= DENSE:
         values, vectors = np.linalg.eigh(objective.hessian(w))
         H.n_products += n

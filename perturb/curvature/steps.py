@@ -144,6 +144,7 @@ def obs_saliencies(
     array([1.125])
     """
     n, w = objective.n_weights, as_weights("w", w, objective.n_weights)
+    # each weight asked for is one linear system
     chosen = np.arange(n) if indices is None else np.asarray(indices)
     if (
         chosen.ndim != 1

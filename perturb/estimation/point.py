@@ -116,6 +116,7 @@ def check_point(objective: Objective, w: Array, v: Array, design: Design) -> Poi
     asked. A flat E is no mistake.
     """
     point, method = finite_point(objective, w, v, design.method), design.method
+    # without noise: it is rounding that is looked for
     E, meter = point.error, Meter(objective, design, Reading())
     shown = np.zeros(2)
     weights = np.array([method.gradient_weights, method.hv_weights])

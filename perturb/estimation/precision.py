@@ -60,6 +60,7 @@ def sufficient(point: Point, reading: Reading, design: Design) -> str:
     rounding = ((ROUNDING * 2.0**-24 * size) ** 2 + ROUNDING * 2.0**-24 * size * reading.step) / S
     # variance that the other weights' perturbations bring, relative to the square of the whole
     random = 0.0 if design.code.orthogonal else (n - 1) / n
+    # variance of D.g over the seeds, and of what dE_z has instead
     linear = curved = random * design.sigma**2 * float(g @ g)
     if method.regressor == "dw":
         curved = random * (design.r * design.sigma) ** 2 * float(z @ z)

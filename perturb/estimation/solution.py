@@ -154,6 +154,7 @@ def solve(statistics: Statistics) -> Estimate:
     sums, totals = statistics.sums, statistics.totals
     unknown: list[str] = []
     with np.errstate(divide="ignore", invalid="ignore"):
+        # a weight that has not moved yet has no standard error
         moved_x, moved_q = (
             _varied(statistics, "x", method.centred),
             _varied(statistics, "q", method.centred),

@@ -248,8 +248,7 @@ class DAGObjective(Objective):
         if not compiled_twins(net.activations, net.error):
             return super().errors_at(points)
         if self._compiled is None:
-            # edges sorted by the neuron they lead to: those into neuron j are starts[j]..starts[j +
-            # 1]
+            # edges by the neuron they lead to: those into neuron j are starts[j]..starts[j + 1]
             by_place = np.argsort(self._target, kind="stable")
             starts = np.searchsorted(self._target[by_place], np.arange(net.n_units + 1))
             # inputs[j]: which entry of the pattern neuron j gets, -1 = none (the bias is given too)

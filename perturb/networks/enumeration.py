@@ -47,8 +47,7 @@ class Enumerated:
             ((x @ part) * x).sum(1) + x @ b
             for x, part, b in ((s, W[:m, :m], bias[:m]), (h, W[m:, m:], bias[m:]))
         ]
-        # the last term is between visible and hidden neurons: (2^m, m) (m, hidden) (hidden,
-        # 2^hidden)
+        # the last term is between both: (2^m, m) (m, hidden) (hidden, 2^hidden)
         return self.sign * (within[0][:, None] + within[1] + s @ W[:m, m:] @ h.T)
 
     def free(self, energy: Array) -> Array:

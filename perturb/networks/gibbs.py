@@ -163,11 +163,11 @@ def _gibbs(
                     for j in range(n):
                         field += W[i, j] * s[j]
                     field -= W[i, i] * s[i]
-                    # P(high) = 1/(1 + exp((E_high - E_low)/T)), whose difference is (high - low)
-                    # dE/ds_i
+                    # P(high) = 1/(1 + exp((E_high - E_low)/T)), E linear in s_i
                     s[i] = high if u < 1.0 / (1.0 + np.exp((high - low) * field / T)) else low
             if sweep < burn_in:
                 continue
+            # D_a = sum_{i<j} v_ij s_i s_j + sum_i c_i s_i of this state
             D = 0.0
             for i in range(n):
                 D += c[i] * s[i]

@@ -73,7 +73,8 @@ class HigherOrderTerms:
         exact for a code of kurtosis 3, for others but for one term in n, (k-3)/6 sigma^2 T_iii. Not
         for one weight at a time.
         """
-        # Taylor's term D^p (r v)^q/(p! q!) has the factor m_pq: <D_j D_l D_i T_ijl> gives beta_g
+        # Taylor's term D^p (r v)^q/(p! q!) has the factor m_pq; T(D,D,D) D_i/(6 sigma^2) has the
+        # mean sigma^2 beta_g
         g = (
             sigma**2 * method.moment("gradient", 3, 0) * self.beta_g
             + method.moment("gradient", 1, 2) * r**2 / 2 * self.Tvv

@@ -120,10 +120,14 @@ def predict(
                 trial,
                 code,
                 method.evaluations_per_trial,
+                # a pattern drawn in every trial makes dE another function each time: no period is
+                # repeated
                 not whole.patterns and (on_dw or code.function is None),
+                # linear in D: then the disturbance of an incomplete period is known
                 dE.slope / unit if on_dw and not whole.patterns else None,
                 left_in / sigma / unit * on_dw,
                 seed,
+                # a covariance of K trials has the denominator K
                 method.centred and method.fit == "moments",
                 limit_stderr(method, code, whole) if index else None,
                 unsure,
@@ -184,6 +188,7 @@ def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | Non
         if part is None or size == 0 or not (off := float(np.linalg.norm(part.bias)) / size) > 1e-6:
             continue
         why, instead = _reason(design)
+        # g + m_11 r z, see `limits`
         if name == "g" and method.moment("gradient", 1, 1):
             why, instead = (
                 "its dE_g responds to D and r v together",
@@ -213,6 +218,7 @@ def _warnings(design: Design, parts: list[QuantityPrediction], trials: int | Non
 def _reason(design: Design) -> tuple[str, str]:
     """Why a method is biased with a code, and what to use instead."""
     method, code, n = design.method, design.code, design.n_weights
+    # in the order in which one reason hides the next
     if code.sensing and method.fit == "least_squares":
         return (
             "denominators measured with the synapses' own error are too large",
@@ -233,6 +239,7 @@ def _reason(design: Design) -> tuple[str, str]:
             f"weights of the register{'s' * (code.taps(n) < n)} correlate by -1/{code.period(n)}",
             instead,
         )
+    # what is left is about z alone
     if method.fit == "moments" and method.regressor == "b":
         return "without measured denominators the mean of dE b_i is about z_i/V", 'regressor "s_dw"'
     if method.fit == "moments" and method.regressor == "s_dw" and not method.centred:
@@ -244,6 +251,7 @@ def _reason(design: Design) -> tuple[str, str]:
             else "the other weights' regressors are correlated with its own"
         )
         return why, "method difference, or covariance with code ternary"
+    # only the kurtosis is wrong: the diagonal correction, or a code of kurtosis 3, mends it
     mended = method.name + "_corrected"
     instead = f"method {mended}" if code.kurtosis > 1 and mended in METHODS else "code ternary"
     return (

@@ -86,6 +86,7 @@ def misaligned_curve(
     h, off = parts_of(H)
     n = h.size
     code = choose("code", code, CODES) if isinstance(code, str) else code
+    # the next trial's D must tell nothing of this one's
     if code.periodic or code.sensing:
         raise InputError(
             f"code {code.name} is not independent from trial to trial, or not exactly known: use a"

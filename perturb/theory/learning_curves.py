@@ -290,14 +290,15 @@ def _limit(G: SecondMoments, mu: float) -> float:
     top, base, t = float(lam.max()), (1 - mu) / (1 + mu), (1 + G.blur) * G.share
     if top == 0:
         return math.inf
-    # exact gradients: the largest eigenvalue alone, 2 (1 + mu)/l_max
+    # nothing of the other weights is left, as of exact gradients: 2 (1 + mu)/l_max
     if not G.share:
         return 2 * (1 - mu) / (base * top)
     if G.vectors:
         # lambda - c l = x + c (l_max - l) with x = lambda - c l_max: no difference of like numbers
         c = base + G.share * (G.kurtosis - 2)
-        # at x = t l_max the first term alone is 1; at the sum of all the sum is 1 at most
+        # at x = t l_max the term of l_max alone is 1; at t tr H (c >= 0) the sum is 1 at most
         low, high = t * top, t * lam.sum() + max(-c, 0.0) * top
+        # the sum falls from above 1 to below it between the two: one root
         x = brentq(
             lambda x: (t * lam / (x + c * (top - lam))).sum() - 1,
             low * (1 - 1e-9),

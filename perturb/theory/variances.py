@@ -79,9 +79,11 @@ def _products(
         LFF=A1**2 * (k * g**2 * V + llss)
         + A2**2 * (g**2 * uu1 + ll * uu)
         + 4 * A1 * A2 * g * uu * gv,
+        # q = h_i u + D_i h' + p' (here h_i is H_ii/2): its square, with f's
         QFF=A1**2 * (h**2 * uu1 * V + k * hhss + ppss + 2 * h * uu * pss)
         + A2**2 * (h**2 * uuuu + uu1 * rows + uu * pp)
         + A1 * A2 * (4 * h * uu1 * off + 4 * uu * hps),
+        # first moments of the same products
         LF=2 * A1 * g * gv + A2 * uu * g**2,
         QF=A1 * (2 * h * uu * off + 2 * hps) + A2 * (h**2 * uuu + uu * rows),
         FFQ=A1**2 * (h * uu * V + pss) + A2**2 * h * uuu + 2 * A1 * A2 * uu * off,

@@ -91,10 +91,13 @@ class Method:
         ]
         # dE_z: nothing up to second order; r D'Hv without D.g and D'HD; or D'HD/2 without r D'Hv
         if self.regressor == "none":
+            # no z: its weights are to give nothing that one could take for it
             wanted = dict.fromkeys(((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), 0.0)
         elif self.regressor == "dw":
+            # R{dE}: r D'Hv alone; D.g and D'HD/2 would be noise, or bias
             wanted = {(0, 0): 0.0, (1, 0): 0.0, (2, 0): 0.0, (0, 1): 0.0, (1, 1): 1.0}
         else:
+            # D'HD/2, from which Cov with s D_i takes z_i; D.g may be there, as noise
             wanted = {(0, 0): 0.0, (2, 0): 1.0, (0, 1): 0.0, (1, 1): 0.0}
         wrong += [
             f"dE_z[{i}{j}]"

@@ -195,6 +195,8 @@ def perturbation(kind, seed, trial, sigma, period, taps, start, out):
             for offset in range(min(16, start + out.size - 16 * block)):
                 if offset % 4 == 0:
                     word = a if offset == 0 else (b if offset == 4 else (c if offset == 8 else d))
+                # a digit of base 6 is the integer part of 6 u; the fraction that is left is the
+                # next u
                 product = word * np.uint64(6)
                 word = product & MASK
                 if 16 * block + offset >= start:

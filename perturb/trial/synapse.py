@@ -34,6 +34,7 @@ def accumulate(state, dw, dE, s, v, V, kind, kappa):
 
     kind, kappa: constants of the method, see `methods.REGRESSORS` and `Method.kappa`.
     """
+    # one letter per factor of a sum: xxy is sum x x y
     x, q, xx, xq, qq, xy, qu, xxy, xyy, qqu, quu, xyxy, xyqu, ququ = state
     # q, the regressor of z: dw, s dw - kappa v dw^2, the source's b, or nothing
     if kind == 0:

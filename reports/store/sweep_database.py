@@ -188,6 +188,7 @@ class Store:
             ("sweep", "of the sweep"),
             ("experiment", "of the experiment"),
         ):
+            # key by key: the message names the first that differs
             before = flat(begun[what])
             now = flat(plan[what])
             for key in [*before, *(key for key in now if key not in before)]:

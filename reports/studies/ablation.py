@@ -12,6 +12,7 @@ from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
 from reports.formats import Format, cosine, count, joules, number, percent, seconds
 from reports.frames import Frames, Swept, View
+from reports.vocabulary import ALL, ALL_BUT, ONLY
 
 ABLATION = {
     "quantity": Column("gradient (dE/dw) or hv (z = Hv)"),
@@ -100,7 +101,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
     accuracy = frames.experiment["dies"]["accuracy"]
     for quantity, title in (("hv", "z = Hv"), ("gradient", "gradient")):
         table = frames.of(quantity)
-        single = table[table["group"] == "only"].dropna(subset="cost")
+        single = table[table["group"] == ONLY].dropna(subset="cost")
         if single.empty:
             continue
         # what is less is no cost that these dies show
@@ -121,7 +122,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
                 f" {max(math.ceil(100 * most), 1)} %"
             )
             parts.append(text + (", as far as these dies tell" if bound[~dear].any() else ""))
-        together = table[table["group"] == "all"]
+        together = table[table["group"] == ALL]
         if len(together) and math.isfinite(float(together["cost"].iloc[0])):
             parts.append(f"all together {_more(together.iloc[0])}")
         sentences.append(
@@ -145,7 +146,7 @@ def ablation(frames: Frames) -> Figure:
     figure = Figure(figsize=(10, 1.0 + 0.3 * len(table)), layout="constrained")
     axis = figure.subplots()
     # ideal and all together in grey
-    group = [{"only": 1, "all but": 2}.get(name, 0) for name in table["group"]]
+    group = [{ONLY: 1, ALL_BUT: 2}.get(name, 0) for name in table["group"]]
     known = table["cost"].replace(np.inf, np.nan)
     top = float(known.max()) if known.notna().any() else 1.0
     error = table["cost_stderr"].where(known.notna() & (table["cost_stderr"] > 0))

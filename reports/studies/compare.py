@@ -255,6 +255,7 @@ def verdict(row: Mapping[Any, Any]) -> str:
             f" {quantity} takes about {amount(needed)}, {amount(needed / evaluations)} times as"
             " many"
         )
+    # as predicted, and so measured
     if cosine_ >= TARGET_COSINE:
         enough = f"{amount(needed)} evaluations are enough for {TARGET_COSINE}"
         return f"succeeds: a cosine of {cosine_:.4f} with {quantity}; {enough}"
@@ -324,6 +325,7 @@ def hardware(frames: Frames) -> list[str]:
         f"The converter is busy {row['converter_share']:.0%} of the time, the bus"
         f" {row['bus_share']:.0%}."
     )
+    # of the experiment's own method
     energy = frames.energy[
         (frames.energy["method"] == row["method"]) & (frames.energy["code"] == row["code"])
     ]

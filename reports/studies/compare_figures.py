@@ -58,7 +58,7 @@ def estimated_against_exact(
     w = frames.weights[
         (frames.weights["method"] == method[0]) & (frames.weights["code"] == method[1])
     ]
-    # thousands of points as pixels: as outlines the file would be megabytes
+    # many points as pixels, not as outlines, each of which a file would hold
     many = len(w) > 200
     axis.errorbar(
         w[exact],
@@ -150,6 +150,7 @@ def timeline(frames: Frames) -> Figure | None:
     # the first word on the bus after the last evaluation of the trial
     sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
     margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
+    # left the whole of two trials, right the short broadcast, which is too narrow to be seen there
     figure = Figure(figsize=(10, 1.2 + 0.5 * len(lanes)), layout="constrained")
     windows = (
         (0, end, "two trials"),

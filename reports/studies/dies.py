@@ -47,6 +47,7 @@ def dies(frames: Frames) -> Figure:
                 color=colour,
                 label=title,
             )
+    # right of it the yield
     axis.axvline(accuracy, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel="cosine with the exact answer", ylabel="share of dies up to there")
     figure.legend(

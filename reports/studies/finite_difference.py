@@ -8,6 +8,7 @@ from reports.figures import COLOURS, Drawing, drawn, finished
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
+from reports.vocabulary import CENTRAL, ONE_SIDED, R_BACKPROP
 
 ERRORS = {
     "kind": Column("one-sided or central difference of two gradients"),
@@ -30,7 +31,7 @@ def finite_difference(frames: Frames) -> Figure:
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axis = figure.subplots()
     errors = frames.errors
-    for kind, order, colour in (("one-sided", 1, COLOURS[0]), ("central", 2, COLOURS[3])):
+    for kind, order, colour in ((ONE_SIDED, 1, COLOURS[0]), (CENTRAL, 2, COLOURS[3])):
         own = errors[errors["kind"] == kind]
         displacement = own["displacement"].to_numpy()
         error = own["error"].to_numpy()
@@ -59,9 +60,7 @@ def finite_difference(frames: Frames) -> Figure:
             fillstyle="none",
             label="chosen",
         )
-    axis.axhline(
-        frames.fact("error", "R{backprop}"), color=COLOURS[2], linewidth=2, label="R{backprop}"
-    )
+    axis.axhline(frames.fact("error", R_BACKPROP), color=COLOURS[2], linewidth=2, label=R_BACKPROP)
     axis.set(xscale="log", yscale="log", xlabel="displacement |r v|", ylabel="relative error of Hv")
     figure.legend(
         *axis.get_legend_handles_labels(),

@@ -46,6 +46,7 @@ Claim = Callable[[int], Iterator[Row]]  # of a seed
 
 
 def verdict(predicted: float, measured: float, stderr: float, tolerance: float) -> str:
+    # NaN compares false with everything: it disagrees
     return AGREES if abs(measured - predicted) <= SIGMAS * stderr + tolerance else DISAGREES
 
 

@@ -35,6 +35,7 @@ def power_method(seed: int) -> Iterator[Row]:
         ("random v", random / np.linalg.norm(random)),
     ):
         z = objective.hvp(w, v)
+        # fewer trials than weights, as many, and more
         for K in (8, 32, 128):
             setting = f"{name}, n = {n}, K = {K}, {repeats} estimates by differences"
             found = [

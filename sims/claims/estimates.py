@@ -161,7 +161,7 @@ def lfsr_correlation(seed: int) -> Iterator[Row]:
     objective = general(n, seed)
     rng = np.random.Generator(np.random.Philox(derive_seed(seed, "point")))
     w = rng.standard_normal(n)
-    # 15, for 12 taps of 4 bits
+    # 15: a register of 4 bits feeds all 12
     L = CODES["lfsr"].period(n)
     g = objective.gradient(w)
     found = estimate(
@@ -402,6 +402,7 @@ def width(seed: int) -> Iterator[Row]:
     rng = np.random.Generator(np.random.Philox(seed))
     x = rng.standard_normal((8, 6))
     target = rng.standard_normal((8, 2))
+    # n = 38, 146 and 578
     for hidden in (4, 16, 64):
         net = MLP([6, hidden, 2], "tanh")
         objective = net.objective(x, target)

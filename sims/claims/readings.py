@@ -132,6 +132,7 @@ def converter(seed: int) -> Iterator[Row]:
                 measured / gain**2,
                 stderr / gain**2,
             )
+    # the gradient that is half lost in steps of 0.01
     small = g * stalled_gradient(sigma, 0.01) / float(np.linalg.norm(g))
     runs = _runs(words(0.01), Linear(small), seed, trials)
     yield judged("gain, steps of 3.8 std(dE): stalls", DERIVED, setting, 0.5, *_gain(runs, small))

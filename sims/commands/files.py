@@ -42,6 +42,7 @@ def list_(
     }
     if what != "all":
         choose("list", what, kinds)
+    # only what is asked for is loaded
     for kind, rows in kinds.items():
         if what in ("all", kind):
             print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")

@@ -65,14 +65,13 @@ def read_patterns(
         raise InputError(
             f"{source}: must end in .csv, .parquet or .npz: give a file of such a kind"
         )
-    # ValueError: a zero byte in the path
     try:
         stream = open_regular(path, MAX_BYTES)
     except (
         FileNotFoundError,
         NotADirectoryError,
         IsADirectoryError,
-        ValueError,
+        ValueError,  # a zero byte in the path
     ):
         raise InputError(
             f"{source}: no such file: give its path, relative to the experiment file"

@@ -175,7 +175,7 @@ def _split(
         if data.samples is None:
             # the most that leave enough to hold back
             n = int(np.sort(first)[-test]) if test <= len(x) else 0
-        # some repeat what is learned from: make twice as many more, until enough are new
+        # some repeat what is learned from: make twice as many spare ones, until enough are new
         while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
             count += count - n
             x, target = make(data, n_inputs, n_outputs, count)

@@ -51,6 +51,7 @@ def starter() -> str:
                 # only real defaults are shown; of the others an example
                 if default not in (None, ..., {}):
                     shown.setdefault(f"{table}.{name}", default)
+    # what every kind takes needs no note
     notes = {
         key: f"of {', '.join(kinds)}"
         for key, kinds in takers.items()

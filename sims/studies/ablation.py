@@ -11,12 +11,13 @@ from hardware.params import ChipParams, imperfections, value_of, with_value
 from perturb.errors import InputError
 from perturb.theory.quadratic import curvatures
 from perturb.trial.methods import METHODS
+from reports.vocabulary import ALL, ALL_BUT, IDEAL, ONLY
 from sims.experiment.schema import Setup
 from sims.problem import Array, Problem, Progress, ShouldStop, Study, raise_if_stopped
 from sims.studies.dies import Dies, OnDie, on_die
 
 QUANTITIES = ("gradient", "hv")
-GROUPS = ("ideal", "only", "all", "all but")
+GROUPS = (IDEAL, ONLY, ALL, ALL_BUT)  # in the order of the table
 
 
 class Variant(NamedTuple):
@@ -49,13 +50,13 @@ def ablation(
             "chip has no imperfection to take away: give it some, such as chip.error_unit.noise ="
             " 1e-3"
         )
-    variants = [Variant("ideal", "", without(chip, found))]
+    variants = [Variant(IDEAL, "", without(chip, found))]
     variants += [
-        Variant("only", key, without(chip, [other for other in found if other != key]))
+        Variant(ONLY, key, without(chip, [other for other in found if other != key]))
         for key in found
     ]
-    variants += [Variant("all", "", chip)]
-    variants += [Variant("all but", key, without(chip, [key])) for key in found if len(found) > 1]
+    variants += [Variant(ALL, "", chip)]
+    variants += [Variant(ALL_BUT, key, without(chip, [key])) for key in found if len(found) > 1]
     # of the network, not of the chip: once for all variants and dies
     known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
     dies = experiment.options(Dies).count
@@ -63,6 +64,7 @@ def ablation(
     ideal: list[OnDie] = []
     idle: set[str] = set()  # of parts that are not used
     for done, variant in enumerate(variants):
+        # of a part that the method does not use, neither alone nor in "all but" a row
         if variant.imperfection in idle:
             continue
         each = []
@@ -73,7 +75,7 @@ def ablation(
         # the first variant
         ideal = ideal or each
         # then "all but" it is "all"
-        if variant.group == "only" and _alike(each, ideal):
+        if variant.group == ONLY and _alike(each, ideal):
             idle.add(variant.imperfection)
             continue
         rows += _variant_rows(variant, each, ideal, experiment)
@@ -196,7 +198,7 @@ def ranked(rows: list[dict]) -> pd.DataFrame:
 
     def place(row: Any) -> tuple[int, int, float, float]:
         # of single ones the dearest first; of all but one, where the least is left
-        sign = -1 if row["group"] == "only" else 1
+        sign = -1 if row["group"] == ONLY else 1
         return (
             QUANTITIES.index(row["quantity"]),
             GROUPS.index(row["group"]),

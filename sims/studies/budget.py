@@ -39,6 +39,7 @@ def budget(
     code = realized_code(experiment.chip, CODES[e.code], problem.w.size)
     known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
+    # noise of reading the weights reaches E through |g|
     g = problem.objective.gradient(problem.w)
 
     def spent(chip: ChipParams) -> Spent:

@@ -20,7 +20,7 @@ from perturb.theory.predictions import Prediction
 from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
-from reports.vocabulary import TARGET_COSINE
+from reports.vocabulary import TARGET_COSINE, together
 from sims.experiment.schema import Setup
 from sims.problem import Problem, Progress, ShouldStop, Stopped, Study
 
@@ -212,7 +212,7 @@ def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
     if not (has_kernel(chip.objective) and chip.kernels_suffice):
         return 64
-    # multiplications of a trial, about; 3e9 of them take the kernels 0.2 s or less
+    # multiplications of a trial, about
     cost = chip.presented * chip.w.size * len(chip.design.method.phases)
     return (
         max(64, 3_000_000_000 // cost)
@@ -238,6 +238,7 @@ def _summary_rows(
         # at the trials that were done, also of a partial run
         expected = theory.cosine(estimate.trials)
         needed = theory.evaluations_for(TARGET_COSINE)
+        # a run without faults was not repeated
         unhurt = getattr(faultless, quantity).cosine if faultless is not None else nan
         rows.append(
             {
@@ -270,15 +271,13 @@ def _summary_rows(
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": " ".join(
-                    f"{warning}." for warning in [*predicted.warnings, *estimate.unknown]
-                ),
+                "warnings": together([*predicted.warnings, *estimate.unknown]),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.timing.busy, key=chip.timing.busy.__getitem__),
                 "busiest_share": max(chip.timing.busy.values()),
                 "converter_share": chip.timing.busy["conversion"],
                 "bus_share": chip.timing.busy["bus"],
-                "incidents": " ".join(f"{incident}." for incident in chip.incidents),
+                "incidents": together(chip.incidents),
                 "faultless_cosine": unhurt,
                 "predicted_relative_error": theory.relative_error(estimate.trials),
                 "df": measured.df,

@@ -15,6 +15,7 @@ from perturb.theory.comparison import compare_at
 from perturb.theory.quadratic import Curvature, curvatures
 from perturb.trial.methods import METHODS
 from reports.statistics import share_interval
+from reports.vocabulary import together
 from sims.experiment.schema import Setup
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, raise_if_stopped
 
@@ -73,7 +74,7 @@ def on_die(
             found = getattr(compared, name)
             each.append((chip.statistics.trials, found.cosine, found.relative_error))
     trials = chip.statistics.trials
-    return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, "; ".join(chip.incidents))
+    return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, together(chip.incidents))
 
 
 def dies(experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:

@@ -66,6 +66,7 @@ def estimators(
     further = higher_order_terms(problem.objective, problem.w, problem.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial
     reading = Reading(unit.noise, unit.bits, unit.range)
+    # an evaluation is the mean of so many readings
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
     noise = reading.variance(presented) ** 0.5
     pairs = [

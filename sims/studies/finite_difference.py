@@ -14,11 +14,11 @@ from perturb.networks.derivatives import finite_difference_hvp, finite_differenc
 from perturb.networks.objective import Objective
 from perturb.networks.recurrent import RecurrentObjective
 from perturb.networks.settling import NotSettled
+from reports.vocabulary import CENTRAL, ONE_SIDED, R_BACKPROP
 from sims.experiment.schema import Setup
 from sims.problem import Array, Fact, Problem, Progress, ShouldStop, Stopped, Study, facts
 
-KINDS = ("one-sided", "central")
-EXACT = "R{backprop}"
+KINDS = (ONE_SIDED, CENTRAL)
 
 
 class FiniteDifference(Table):
@@ -59,7 +59,7 @@ def finite_difference(
 
     def error(kind: str, r: float | None) -> float:
         try:
-            difference = finite_difference_hvp(objective, w, v, r, one_sided=kind == "one-sided")
+            difference = finite_difference_hvp(objective, w, v, r, one_sided=kind == ONE_SIDED)
         except NotSettled:
             return float("nan")
         return float(np.linalg.norm(difference - Hv) / np.linalg.norm(Hv))
@@ -89,7 +89,7 @@ def finite_difference(
             measured = own["error"].to_numpy()
             # a displacement at which a network did not settle is not the best
             best = int(np.where(np.isnan(measured), np.inf, measured).argmin())
-            chosen = finite_difference_step(w, v, one_sided=kind == "one-sided")
+            chosen = finite_difference_step(w, v, one_sided=kind == ONE_SIDED)
             order, stderr = slope(tried, measured)
             found += [
                 Fact("slope", order, "order of the truncation error", kind, stderr=stderr),
@@ -136,11 +136,14 @@ def floor(problem: Problem) -> Fact:
             "error",
             left,
             "relative error of R{backprop} by its tolerance: against a direct solution",
-            EXACT,
+            R_BACKPROP,
         )
     left = rounding(objective, w, v)
     return Fact(
-        "error", left, "relative error of R{backprop} by rounding: its change if v is scaled", EXACT
+        "error",
+        left,
+        "relative error of R{backprop} by rounding: its change if v is scaled",
+        R_BACKPROP,
     )
 
 

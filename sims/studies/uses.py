@@ -231,6 +231,7 @@ def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Spli
             f'network.kind = "{experiment.network.kind}" has no patterns to hold back for'
             ' study = "uses": choose another kind'
         )
+    # the key that a message is to name
     key, wanted = (
         ("data.test", data.test)
         if data.test

@@ -27,6 +27,7 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
     started = time.time()
     clock = time.perf_counter()
     status = "failed"
+    # of a cell that fails
     rows = "{}"
     error = ""
     tables = {}

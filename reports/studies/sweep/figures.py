@@ -114,6 +114,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         if title:
             axis.set_title(QUANTITIES.get(title, title), fontsize=9)
         _draw_wanted(frames, axis, measure, key, title)
+    # each line once in the legend, though every panel has it
     drawn = {
         name: line
         for axis in axes

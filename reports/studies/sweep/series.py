@@ -10,6 +10,7 @@ from reports.frames import Frames, Swept, View
 from reports.statistics import VARIED, Means, varied_names
 from reports.store.commands import ranges
 from reports.studies import view_of
+from reports.vocabulary import ALL
 
 EXACT = ("exact",)  # the control of a training
 LINES_SHOWN = 8  # in one figure: more cannot be told apart
@@ -81,7 +82,7 @@ def own_series(frames: Frames, names: Sequence[tuple[str, ...]]) -> tuple[str, .
             pair = (varied.get("method", pair[0]), varied.get("code", pair[1]))
             if pair in names:
                 return pair
-    return next((name for name in (("all",), *names) if name in names and name != EXACT), names[0])
+    return next((name for name in ((ALL,), *names) if name in names and name != EXACT), names[0])
 
 
 def own_estimates(frames: Frames, quantity: str) -> bool:

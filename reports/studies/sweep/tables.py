@@ -122,6 +122,7 @@ def _met(frames: Frames, row: pd.Series) -> str:
         text += f", and at {row['beyond']} of the values beyond" if row["beyond"] else ""
     low = row["low"]
     high = row["high"]
+    # why there is no interval
     if math.isnan(low):
         why = "a single repeat" if means_of(frames).repeats == 1 else "all repeats gave the same"
         return f"{text} ({why}: how sure this is cannot be known)"
