@@ -16,6 +16,7 @@ from hardware.params import ChipParams
 from hardware.parts.bus import Words
 from hardware.parts.tile import Held
 from hardware.timing import TrainingTiming
+from perturb.errors import InputError
 from perturb.estimation.design import Design
 from perturb.networks.objective import Objective
 from perturb.trial.code import Code
@@ -182,6 +183,11 @@ class LearningChip(EventChip):
         parts : dict of str to array
             What `arrays` of an equal chip has returned.
         """
+        if "held" not in parts:
+            raise InputError(
+                "the stored state is of an earlier version, whose tiles held no sums of a round:"
+                " start a new run, with another place for its results"
+            )
         for tile, fifo, dE in zip(self.tiles, parts["fifos"], parts["held_dE"], strict=True):
             part = tile.part
             arrays = (parts[name][..., part] for name in ("held", "held_D", "held_v"))

@@ -209,8 +209,13 @@ class TrainingTiming:
             round(self.plan.tune_trials * self.tuning[method].trial_ns) + self.trial_timing.after_ns
         )
 
-    def measures(self, round_: int) -> bool:
+    def measures_rate(self, round_: int) -> bool:
         """Whether the rate is measured after a round."""
+        update, product = divmod(round_, self.rounds)
+        return product == 0 and self.plan.measures_rate(update)
+
+    def measures(self, round_: int) -> bool:
+        """Whether more than trials is measured after a round: the rate, or what it does to E."""
         update, product = divmod(round_, self.rounds)
         return self._every > 0 and product == 0 and update % self._every == 0
 

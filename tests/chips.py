@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hardware.training import OnChip
+from hardware.on_chip import on_chip
 from perturb import MLP
 from perturb.training.loop import begin
 from sims.experiment.loading import load_experiment
@@ -33,7 +33,7 @@ def params(changes):
 def learned(task, changes, plan, updates, events, waits=True, pieces=1):
     """The state after so many updates, and the chip."""
     objective, W = task
-    state, chip = begin(W, plan), OnChip(params(changes), objective, plan, W, events, waits)
+    state, chip = begin(W, plan), on_chip(params(changes), objective, plan, W, events, waits)
     for _ in range(pieces):
         chip.advance(state, updates // pieces)
     return state, chip

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
+from hardware.on_chip import OnChip, on_chip
 from hardware.timing import CAUSES, TrainingTiming
-from hardware.training import OnChip, source
+from hardware.training import source
 from perturb import MLP
 from perturb.training.loop import begin
 from perturb.training.plan import Plan
@@ -321,6 +322,6 @@ def test_a_chip_of_many_imperfections_learns_exclusive_or_by_curvature(xor):
         rule="diagonal", method="difference", sigma=0.1, r=0.1, eta=0.05, damping=0.1, memory=0.99
     )
     state = begin(W, plan)
-    OnChip(chip, objective, plan, W, False, True).advance(state, 1500)
+    on_chip(chip, objective, plan, W, False, True).advance(state, 1500)
     before, after = ([objective.error(w) for w in at] for at in (W, state.w))
     assert min(after) < 0.3 * max(before)

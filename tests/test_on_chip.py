@@ -7,9 +7,10 @@ import pytest
 from chips import DEVICE, exclusive_or, learned, params
 
 from hardware.device import age, apparent, fabricate, initial, symmetry_points, write
+from hardware.on_chip import OnChip, on_chip
 from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming
-from hardware.training import DeviceWeights, OnChip, source
+from hardware.training import DeviceWeights, source
 from perturb import CODES, MLP, InputError
 from perturb.training.loop import begin
 from perturb.training.plan import Plan, State
@@ -55,6 +56,11 @@ DRIFTING = {
 CASES = {
     "ideal": ({}, {}, True),
     "device": ({"weights.device": DEVICE}, {}, True),
+    "blocked": (
+        {"error_unit.noise": 0.02, "weights.leak_tau_s": 0.05},
+        {"block": 1.0, "eta": 2.0, "reading": Reading(0.02)},
+        True,
+    ),
     "reference": (
         {
             "weights.device": {**DEVICE, "step": {**DEVICE["step"], "up_down": 0.2}},
@@ -162,7 +168,7 @@ def test_mismatched_perturbations_are_known_to_the_batch_engine(xor, precision):
     fast.precision = precision
     a, b, ideal = begin(W, plan), begin(W, plan), begin(W, plan)
     fast.advance(a, 40)
-    OnChip(chip, objective, plan, W, False, True).advance(b, 40)
+    on_chip(chip, objective, plan, W, False, True).advance(b, 40)
     Batch(objective, plan).advance(ideal, 40)
     np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12 if precision == "float64" else 1e-4)
     assert np.abs(a.w - ideal.w).max() > 0.01
@@ -197,7 +203,7 @@ def test_weights_that_keep_what_is_written_go_with_the_batch_engine_and_all_rule
     assert isinstance(written.weights, DeviceWeights)
     a, b = begin(W, plan), begin(W, plan)
     written.advance(a, 30)
-    OnChip(params(changes), objective, plan, W, False, True).advance(b, 30)
+    on_chip(params(changes), objective, plan, W, False, True).advance(b, 30)
     np.testing.assert_allclose(a.w, b.w, rtol=0, atol=1e-12)
     # stored and gone on from
     half = begin(W, plan)
@@ -217,10 +223,10 @@ def test_runs_are_dies_of_their_own(xor):
     same = np.array([W[0], W[0]])
     changes, plan = {"weights.device": DEVICE, "die": 4}, Plan(eta=0.2)
     both = begin(same, plan)
-    OnChip(params(changes), objective, plan, same, False, True).advance(both, 10)
+    on_chip(params(changes), objective, plan, same, False, True).advance(both, 10)
     alone = Plan(eta=0.2, seed=plan.seed_of(1))
     second = begin(W[:1], alone)
-    OnChip(params(changes).of_run(1), objective, alone, W[:1], False, True).advance(second, 10)
+    on_chip(params(changes).of_run(1), objective, alone, W[:1], False, True).advance(second, 10)
     assert np.array_equal(both.w[1], second.w[0]) and not np.array_equal(both.w[0], both.w[1])
 
 
@@ -288,7 +294,7 @@ def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(
         np.savez(tmp_path / "state.npz", **half.arrays())
         with np.load(tmp_path / "state.npz") as file:
             again = State.of_arrays(dict(file))
-        other = OnChip(params(changes), objective, plan, W, events, waits)
+        other = on_chip(params(changes), objective, plan, W, events, waits)
         other.resume(again)
         other.advance(again, 12 - stopped)
         parts, expected = again.arrays(), whole.arrays()
@@ -307,7 +313,7 @@ def test_without_what_is_under_way_the_rest_is_another_run(xor, events, under_wa
         half, _ = learned(xor, changes, plan, 7, events, waits=False)
         if forgotten:
             half.extra[f"0.{under_way}"][:, 1:] = 0.0
-        other = OnChip(params(changes), objective, plan, W, events, False)
+        other = on_chip(params(changes), objective, plan, W, events, False)
         other.resume(half)
         other.advance(half, 5)
         assert np.array_equal(half.w[0], whole.w[0]) != forgotten
@@ -346,7 +352,7 @@ def test_a_run_that_diverges_on_its_way_has_failed_at_the_same_trial_in_events_a
             learned(task, changes, plan, 20, events, waits)[0] for events in (False, True)
         )
         half, _ = learned(task, changes, plan, 8, True, waits)
-        chip = OnChip(params(changes), task[0], plan, task[1], True, waits)
+        chip = on_chip(params(changes), task[0], plan, task[1], True, waits)
         chip.resume(half)
         chip.advance(half, 12)
     assert (batch.failed == event.failed).all() and (batch.failed > 0).all()
@@ -371,7 +377,7 @@ def test_a_run_that_diverges_at_once_has_failed_in_its_first_trial(events):
     net = MLP([1, 1], output="linear", error="squared_error")
     objective = net.objective(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]]))
     W = np.array([[0.1, 0.2], [1e200, 0.0]])
-    chip = OnChip(params({"weights.leak_tau_s": 1.0}), objective, Plan(), W, events, True)
+    chip = on_chip(params({"weights.leak_tau_s": 1.0}), objective, Plan(), W, events, True)
     state = begin(W, Plan())
     with np.errstate(all="ignore"):
         chip.advance(state, 5)
@@ -388,7 +394,7 @@ def test_a_run_that_diverges_at_once_has_failed_in_its_first_trial(events):
 def test_what_a_chip_cannot_do_is_said_in_one_line(xor, changes, plan, message):
     objective, W = xor
     with pytest.raises(InputError, match=message) as caught:
-        OnChip(params(changes), objective, Plan(**plan), W, False, waits=False)
+        on_chip(params(changes), objective, Plan(**plan), W, False, waits=False)
     assert "\n" not in str(caught.value)
 
 
@@ -404,7 +410,7 @@ def test_batches_refuse_a_latency_exactly_where_the_events_lose_perturbations(xo
         changes = {"bus.latency_ns": after_ns, "synapse.fifo_depth": depth}
         _, chip = learned(xor, changes, plan, 3, True, waits)
         lost.append(chip.chips[0].tiles[0].overflowed)
-        for make in (OnChip, source):
+        for make in (on_chip, source):
             with (
                 pytest.raises(InputError, match="outlasts the FIFO") if lost[-1] else nullcontext()
             ):
@@ -624,7 +630,7 @@ def test_a_chip_whose_updates_round_to_nothing_drifts_by_the_whole_time(xor, eve
     half, made = learned(xor, chip, plan, 20, events)
     again, other = (
         State.of_arrays(half.arrays()),
-        OnChip(params(chip), objective, plan, W, events, True),
+        on_chip(params(chip), objective, plan, W, events, True),
     )
     other.resume(again)
     other.advance(again, 20)
@@ -640,7 +646,7 @@ def test_a_state_with_one_clock_for_all_cells_is_refused_in_one_line(xor):
     for run in range(2):
         del state.extra[f"{run}.since_ns"]
     with pytest.raises(InputError, match="start a new run") as caught:
-        OnChip(params(changes), objective, plan, W, False, True).resume(state)
+        on_chip(params(changes), objective, plan, W, False, True).resume(state)
     assert "\n" not in str(caught.value)
 
 
@@ -669,3 +675,12 @@ def test_bits_and_a_device_contradict_each_other():
     ):
         params({"weights.device": "ecram-tang"})
     assert params({"weights.device": "ecram-tang2018"}).weights.device.name == "ecram-tang2018"
+
+
+def test_a_state_of_a_chip_of_an_earlier_version_is_refused_in_one_line(xor):
+    objective, W = xor
+    half, _ = learned(xor, {}, Plan(eta=0.2), 3, events=True)
+    del half.extra["0.chip.held"]
+    with pytest.raises(InputError, match="earlier version.*start a new run") as caught:
+        on_chip(params({}), objective, Plan(eta=0.2), W, True, True).resume(half)
+    assert "\n" not in str(caught.value)

@@ -15,7 +15,8 @@ from shown import texts_of
 
 import reports
 import sims
-from hardware.training import OnChip, source
+from hardware.on_chip import OnChip, on_chip
+from hardware.training import source
 from perturb import MLP, Code, InputError
 from perturb.seeds import derive_seed, nth_seed
 from perturb.training.loop import begin
@@ -137,7 +138,7 @@ def test_no_die_of_a_number_is_a_die_of_another_number():
     for die in (0, 1, 2):
         chip = params({"perturbation.gain_mismatch": 0.3, "die": die})
         ends += [
-            tuple(OnChip(chip, objective, plan, W, False, True).parts(run).die.gain)
+            tuple(on_chip(chip, objective, plan, W, False, True).parts(run).die.gain)
             for run in range(len(W))
         ]
     assert len(set(ends)) == 9

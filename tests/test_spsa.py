@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hardware import load_chip
-from hardware.training import OnChip, source
+from hardware.on_chip import OnChip
+from hardware.training import source
 from perturb import MLP, InputError, Objective
 from perturb.networks.objective import FunctionObjective
 from perturb.training.exact import Exact
@@ -424,7 +425,7 @@ def chip_of(**tables):
 def test_a_chip_event_by_event_learns_so_or_says_that_it_does_not(xor, name):
     objective, W = xor
     plan, params = Plan(seed=1, eta=0.3, **ON_CHIPS[name]), load_chip("ideal")
-    if name in ("sigma_exponent", "average_from", "block"):
+    if name in ("sigma_exponent", "average_from"):
         with pytest.raises(InputError, match=f"{name} is for chips that learn in batches"):
             source(params, objective, plan, W, events=True)
         return

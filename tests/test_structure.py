@@ -61,6 +61,7 @@ FLOORS = {
         {"batches", "estimate", "incidents"},
         {"event_chip"},
         {"chip", "learning_chip"},
+        {"on_chip"},
         {"training"},
     ],
     # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late

@@ -139,7 +139,7 @@ class Tile:
         sums, D, dE, v = self.held
         g, z = means(plan, sums)
         rates = np.array([update.eta])
-        told = (g[None], D[None], np.array([dE]), v[None], curvature(plan, z)[None])
+        told = (g[None], D[None], np.array([dE]), v[None], z[None])
         return wanted_change(Inputs(plan, self.memory, rates, update.number, *told))[0]
 
     def remember(self, memory: dict[str, Array]) -> None:
@@ -190,11 +190,6 @@ def sensed(design: Design, D: Array, numbers: Array, start: int = 0) -> Array:
 
 
 def means(plan: Plan, sums: Array) -> tuple[Array, Array]:
-    """g (n,) and r z (n,) from the sums of a round."""
+    """g and z (n,) from the sums of a round; z of a method that displaces along v."""
     scale = plan.trials_per_update * plan.sigma**2
-    return sums[XY] / scale, sums[QU] / scale
-
-
-def curvature(plan: Plan, rz: Array) -> Array:
-    """What a rule makes use of as z: of random signs v, which are displaced by r v."""
-    return rz / plan.r if plan.uses_signs else rz
+    return sums[XY] / scale, sums[QU] / scale / plan.r

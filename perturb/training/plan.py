@@ -21,7 +21,7 @@ from perturb.trial.readout import Reading
 Array = np.ndarray
 LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method and layer
 BLOCK_PHASE = LINE_PHASE + 3
-IN_LOOP = ("sigma_exponent", "average_from", "block")  # options that only the loop knows, no chip
+IN_LOOP = ("sigma_exponent", "average_from")  # options that only the loop knows, no chip
 SPALL = 0.602  # the exponent of falling rates that Spall (1998) advises
 
 

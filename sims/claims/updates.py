@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from hardware.chip import Chip
+from hardware.on_chip import OnChip, on_chip
 from hardware.params import ChipParams
 from hardware.timing import Timing
-from hardware.training import OnChip
 from perturb.networks.objective import Objective
 from perturb.theory.imperfections import (
     constrained_minimum,
@@ -66,7 +66,7 @@ def _grown(
     for eta in rates:
         each = replace(plan, eta=eta)
         w = np.ones((1, objective.n_weights))
-        step = OnChip(params, objective, each, w, events, waits)
+        step = on_chip(params, objective, each, w, events, waits)
         state = begin(w, each)
         square = []
         for _ in range(4 * window):
@@ -142,7 +142,7 @@ def misalignment(seed: int) -> Iterator[Row]:
         yield judged(f"gain, FIFO of {depth}", DERIVED, setting, gain, *found)
     plan = replace(PAIRS, eta=eta, seed=seed)
     state = begin(np.tile(w0, (runs, 1)), plan)
-    OnChip(params, objective, plan, state.w, True, False).advance(state, updates)
+    on_chip(params, objective, plan, state.w, True, False).advance(state, updates)
     predicted = misaligned_curve(
         lam, w0, np.zeros(n), eta, PAIRS.sigma, "rademacher", updates=updates, pair=True
     )
@@ -165,7 +165,7 @@ def _descended(
     params: ChipParams, objective: Objective, plan: Plan, w: Array, updates: int
 ) -> tuple[Array, OnChip]:
     """The weights of a run at the end, and its chip."""
-    source = OnChip(params, objective, plan, w[None], False, True)
+    source = on_chip(params, objective, plan, w[None], False, True)
     state = begin(w, plan)
     source.advance(state, updates)
     return state.w[0], source
