@@ -70,6 +70,7 @@ HARDWARE = (
     "device.initial",
     "device.pulse",
     "device.refresh",
+    "device.symmetry_points",
     "device.write",
     "training.source",
 )
