@@ -14,7 +14,7 @@ from hardware.device_params import load_device
 from perturb import InputError
 from reports.device_fit import export_device_fit
 from sims.device_fit import fit_device
-from sims.device_fit.models import CANDIDATES
+from sims.device_fit.models import TRIED
 from sims.device_fit.pulses import read_pulses
 
 
@@ -135,7 +135,7 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [model for model in CANDIDATES if model != "one-sided-pair"])
+@pytest.mark.parametrize("model", [model for model in TRIED if model != "one-sided-pair"])
 def test_the_model_that_made_the_data_is_chosen(model, tmp_path):
     shape = {
         "linear-step": {"linear": {"gamma_up": 0.2, "gamma_down": 0.4}},
