@@ -126,7 +126,8 @@ def test_every_shipped_device_is_fitted_back(name, tmp_path):
             A, gamma = (e.A_up, e.gamma_up) if up else (e.A_down, -e.gamma_down)
             f = np.maximum(0, 1 - A * np.exp(gamma * (2 * e.a * w / width + e.b)))
         else:
-            f = 1 - (cells.law["slope_up"] if up else cells.law["slope_down"]) * w
+            d = row["direction"]
+            f = params.law.step(w, d, cells.law.view(np.recarray), cells.b_min, cells.b_max)
         steps = row["direction"] * (cells.dw_up if up else cells.dw_down) * f
         # soft bounds differ from cell to cell, and one shape for all is not the mean of theirs:
         # half of the spread for that
