@@ -312,17 +312,19 @@ def _move(of, at, p, tile, t, row, moved):
                 store(at.effective, i + q, add(load(at.rest, start + i + q), change))
 
 
-@compiled(forceinline=True, **EXACT)
-def _outputs(of, at):
+@compiled(**EXACT)
+def _outputs(sizes, activations, n_layers, half, y, effective):
     """Activities of all layers from the first's net inputs; where in y those of the outputs are."""
-    activate32(peek(at.activations, 0), at.y, 0, of.J * WIDE)
-    k, here, there = 0, 0, of.half
-    for layer in range(1, of.n_layers):
-        n_in, n_out = peek(at.sizes, layer), peek(at.sizes, layer + 1)
-        product32(at.effective, k, n_in, n_out, at.y, here, there)
+    n_in = peek(sizes, 1)
+    activate32(peek(activations, 0), y, 0, n_in * WIDE)
+    k, here, there = 0, 0, half
+    for layer in range(1, n_layers):
+        n_out = peek(sizes, layer + 1)
+        product32(effective, k, n_in, n_out, y, here, there)
         here, there = there, here
-        activate32(peek(at.activations, layer), at.y, here, n_out * WIDE)
+        activate32(peek(activations, layer), y, here, n_out * WIDE)
         k += (n_in + 1) * n_out
+        n_in = n_out
     return here
 
 
@@ -349,7 +351,7 @@ def _add_errors(of, at, readout, tile, t, trial, row, moved):
                 continue
         else:
             _move(of, at, p, tile, t, row, moved)
-            here = _outputs(of, at)
+            here = _outputs(at.sizes, at.activations, of.n_layers, of.half, at.y, at.effective)
             e0, e1 = _errors_of(of, at, here, tile), _errors_of(of, at, here + 16, tile + 16)
             if of.with_each:
                 store(at.each, tile, e0)
