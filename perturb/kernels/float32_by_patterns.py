@@ -289,7 +289,7 @@ def product32(effective, at, n_in, n_out, x, start, begin):
 
 @compiled(forceinline=True, **EXACT)
 def _move(of, at, p, tile, t, row, moved):
-    """y, effective: net inputs of the first layer, and weights of the others, at the point of phase
+    """y, effective: activities of the first layer, and weights of the others, at the point of phase
     p of trial t, whose bits begin at `row`, and what D adds to the first layer at `moved`.
     """
     a, first, start = peek(at.a, p), of.n_in * of.J, p * (of.n_rest + 64)
@@ -298,26 +298,25 @@ def _move(of, at, p, tile, t, row, moved):
         store(at.y, k, fma(splat(a), load(at.moved, moved + k), load(at.base, base)))
         k += 16
         store(at.y, k, fma(splat(a), load(at.moved, moved + k), load(at.base, base + 16)))
-    if not of.signs:
+    activate32(peek(at.activations, 0), at.y, 0, of.J * WIDE)
+    if of.signs:
+        up, down = splat(a * of.sigma), splat(-a * of.sigma)
+        for i in range(0, of.n_rest, 64):
+            word = _bits64(at.rows, row, first + i)
+            for q in range(0, 64, 16):
+                if i + q < of.n_rest:
+                    change = choose(bits16(word >> np.uint64(q)), up, down)
+                    store(at.effective, i + q, add(load(at.rest, start + i + q), change))
+    else:
         for i in range(of.n_rest):
             d = peek(at.values, (first + i) * of.T + t)
             store(at.effective, i, peek(at.rest, start + i) + a * of.sigma * d)
-        return
-    up, down = splat(a * of.sigma), splat(-a * of.sigma)
-    for i in range(0, of.n_rest, 64):
-        word = _bits64(at.rows, row, first + i)
-        for q in range(0, 64, 16):
-            if i + q < of.n_rest:
-                change = choose(bits16(word >> np.uint64(q)), up, down)
-                store(at.effective, i + q, add(load(at.rest, start + i + q), change))
 
 
 @compiled(**EXACT)
 def _outputs(sizes, activations, n_layers, half, y, effective):
-    """Activities of all layers from the first's net inputs; where in y those of the outputs are."""
-    n_in = peek(sizes, 1)
-    activate32(peek(activations, 0), y, 0, n_in * WIDE)
-    k, here, there = 0, 0, half
+    """Activities of all layers from the first's; where in y those of the outputs are."""
+    n_in, k, here, there = peek(sizes, 1), 0, 0, half
     for layer in range(1, n_layers):
         n_out = peek(sizes, layer + 1)
         product32(effective, k, n_in, n_out, y, here, there)

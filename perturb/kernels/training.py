@@ -9,7 +9,12 @@ the same update by update, for any objective and in float64.
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.activations import activate, activate32, errors32, exp
+from perturb.kernels.activations import (
+    activate32,
+    activate_with_slopes,
+    errors32,
+    output_errors,
+)
 from perturb.kernels.float32_by_patterns import WIDE, product32
 from perturb.kernels.float32_draws import SPARE, draw_signs
 from perturb.kernels.float32_functions import number
@@ -230,65 +235,6 @@ def learn(
     return -1
 
 
-@compiled(**EXACT)
-def _activate_with_slopes(kind, row, slope):
-    """row := f(row), as `activations.activate`, and slope := f'(row), which f(row) does not tell
-    in saturation.
-    """
-    if kind == 1:
-        for s in range(row.size):
-            x = row[s]
-            r = 1.0 / (exp(2.0 * abs(x)) + 1.0)
-            row[s] = 1.0 - 2.0 * r if x >= 0.0 else 2.0 * r - 1.0
-            slope[s] = 4.0 * r * (1.0 - r)
-    elif kind == 2:
-        for s in range(row.size):
-            t = exp(-row[s])
-            y = 1.0 / (1.0 + t)
-            row[s], slope[s] = y, y * (t * y)
-    elif kind == 3:
-        for s in range(row.size):
-            slope[s] = 1.0 if row[s] > 0.0 else 0.0
-        activate(kind, row)
-    elif kind == 4:
-        for s in range(row.size):
-            slope[s] = 1.0 / (1.0 + exp(-row[s]))
-        activate(kind, row)
-    else:
-        for s in range(row.size):
-            slope[s] = 1.0
-
-
-@compiled(**EXACT)
-def _output_errors(kind, y, target, e):
-    """e = dE/dy of the outputs, (outputs, B), for the mean over the B patterns."""
-    n_out, B = y.shape
-    for s in range(B):
-        if kind == 1:
-            best, weight, others = 0, 0.0, 0.0
-            for j in range(n_out):
-                best = j if y[j, s] > y[best, s] else best
-                weight += target[j, s]
-            for j in range(n_out):
-                e[j, s] = exp(y[j, s] - y[best, s])
-                others += e[j, s] if j != best else 0.0
-            for j in range(n_out):
-                p, t = e[j, s] / (1.0 + others), target[j, s]
-                e[j, s] = ((weight - t) * p - t * (others * p if j == best else 1.0 - p)) / B
-        elif kind == 2:
-            for j in range(n_out):
-                size, t = exp(-abs(y[j, s])), target[j, s]
-                large, small = 1.0 / (1.0 + size), size / (1.0 + size)
-                e[j, s] = (
-                    (1.0 - t) * large - t * small
-                    if y[j, s] > 0.0
-                    else (1.0 - t) * small - t * large
-                ) / B
-        else:
-            for j in range(n_out):
-                e[j, s] = (y[j, s] - target[j, s]) / B
-
-
 @compiled(nogil=True, **EXACT)
 def descend(
     sizes, activations, error_kind, X, target, rows, w, m, rule, eta, decay, mu, sigma, first, last
@@ -329,13 +275,13 @@ def descend(
                 y[layer],
                 y[layer + 1, :b],
             )
-            _activate_with_slopes(
+            activate_with_slopes(
                 activations[layer], y[layer + 1, :b].reshape(b * B), df[layer, :b].reshape(b * B)
             )
             start += (a + 1) * b
 
         # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
-        _output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
+        output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
         for layer in range(layers - 1, -1, -1):
             a, b = sizes[layer], sizes[layer + 1]
             start -= (a + 1) * b
