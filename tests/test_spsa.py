@@ -111,7 +111,14 @@ FALLS = {"rate_exponent": ALPHA, "rate_delay": 3.0, "sigma_exponent": GAMMA, "et
 
 
 @pytest.mark.parametrize("changes", [{}, {"code": "gaussian"}, {"rule": "momentum"}])
-@pytest.mark.parametrize("more", [{}, {"trials_per_update": 2, "perturb_every": 3}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"trials_per_update": 2, "perturb_every": 3},
+        {"longest_step": 0.01, "average_from": 7},
+    ],
+)
 def test_the_kernel_falls_alike(xor, changes, more):
     objective, W = xor
     plan = Plan(seed=5, **FALLS, **changes, **more)
@@ -119,19 +126,21 @@ def test_the_kernel_falls_alike(xor, changes, more):
         after(Batch(objective, plan, precision=p), W, plan, 40) for p in ("float32", "float64")
     )
     assert np.abs(single.w - double.w).max() < 1e-3 * np.abs(double.w - W).max()
+    assert np.abs(single.result - double.result).max() < 1e-3 * np.abs(double.w - W).max()
     constant = replace(plan, sigma_exponent=0.0)
     assert not np.array_equal(after(Batch(objective, constant), W, constant, 40).w, single.w)
 
 
 def test_exact_updates_fall_alike_in_the_kernel_and_in_numpy(xor):
     objective, W = xor
-    for changes in ({}, {"rule": "keep-if-better"}):
+    beside = {"longest_step": 0.01, "average_from": 7}
+    for changes in ({}, {"rule": "keep-if-better"}, beside):
         plan = Plan(**FALLS, **changes)
         kernel, plain = Exact(objective, plan), Exact(objective, plan)
         plain.compiled = False
-        np.testing.assert_allclose(
-            after(kernel, W, plan, 15).w, after(plain, W, plan, 15).w, rtol=0, atol=1e-12
-        )
+        one, other = after(kernel, W, plan, 15), after(plain, W, plan, 15)
+        np.testing.assert_allclose(one.w, other.w, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(one.result, other.result, rtol=0, atol=1e-12)
 
 
 # ---- however the work is cut

@@ -80,6 +80,25 @@ def _show(X, rows, tile, y):
                 y[i * WIDE + lane] = X[row, i]
 
 
+@compiled(**EXACT)
+def shorten_and_average(longest, average_from, done, before, w, mean):
+    """Shorten the change of the weights `before` to w, and take their mean, see
+    `training.rules.wanted_change` and `training.loop.average`; done: updates so far.
+    """
+    if longest > 0.0:
+        square = 0.0
+        for i in range(w.size):
+            square += (w[i] - before[i]) ** 2
+        if square > longest * longest:
+            for i in range(w.size):
+                w[i] = before[i] + longest * ((w[i] - before[i]) / square**0.5)
+        before[:] = w
+    if average_from > 0:
+        share = 1.0 / max(1, done - average_from + 1)
+        for i in range(w.size):
+            mean[i] += share * (w[i] - mean[i])
+
+
 class Network(NamedTuple):
     """A network and its data: X (S, inputs), target (S, outputs)."""
 
@@ -119,7 +138,8 @@ class Broadcast(NamedTuple):
 
 class Updates(NamedTuple):
     """The updates to do: those from `first` on, of `every` trials each, with the rate and the
-    amplitude of each.
+    amplitude of each; the longest change, or 0; the update from which on the mean of the weights is
+    taken, or 0.
     """
 
     rule: int
@@ -128,6 +148,8 @@ class Updates(NamedTuple):
     first: int
     rates: np.ndarray
     sigmas: np.ndarray
+    longest: float
+    average_from: int
 
 
 @compiled(inline="always", **EXACT)
@@ -164,9 +186,9 @@ def _rooms(sizes, B, weights):
 
 
 @compiled(nogil=True, **EXACT)
-def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
-    """The updates of one run, changing w and m; returns the first trial whose error is not finite,
-    or -1.
+def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mean):
+    """The updates of one run, changing w, m and mean; returns the first trial whose error is not
+    finite, or -1.
 
     rows (presentations, B): the patterns of each presentation from that of the first trial on, each
     shown for `sample_every` trials.
@@ -175,7 +197,8 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
     sizes, activations, error_kind, X, target = network
     code, period, taps, seed, gain, offset, perturb_every = perturbing
     amounts, weights, free, noise, step, top = broadcast
-    rule, mu, every, begun, rates, sigmas = updates
+    rule, mu, every, begun, rates, sigmas, longest, average_from = updates
+    beside, before = longest > 0.0 or average_from > 0, w.copy()
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
     tiles, y, eff = lanes.size // WIDE, pointer(all_y), pointer(effective)
@@ -220,8 +243,7 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
                 e0, e1 = _tile_errors(
                     sizes, activations, error_kind, eff, at, y, tgt, t, room, half
                 )
-                std = np.float32(0.0) if free[p] else noise
-                q = np.float32(0.0) if free[p] else step
+                std, q = (np.float32(0.0), np.float32(0.0)) if free[p] else (noise, step)
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
                     x0, x1 = _noise(seed, np.uint64(trial), p, tile * WIDE)
@@ -244,6 +266,8 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
             for i in range(n):
                 g[i] /= sigma * sigma * every
             change_by_rule(rule, rates[trial // every - begun], mu, w, m, g, D, dE)
+            if beside:
+                shorten_and_average(longest, average_from, trial // every + 1, before, w, mean)
             g[:] = 0.0
     for array in (all_y, all_t, effective, lanes):
         keep(array)
@@ -365,13 +389,14 @@ def _backward(sizes, w, y, df, E_x, g):
 
 
 @compiled(nogil=True, **EXACT)
-def descend(network, rows, updates, w, m):
+def descend(network, rows, updates, w, m, mean):
     """The updates of one run by the exact gradient of the patterns rows[update - first] (or
-    rows[0], if that is all), changing w and m; returns the first whose gradient is not finite, or
-    -1.
+    rows[0], if that is all), changing w, m and mean; returns the first whose gradient is not
+    finite, or -1.
     """
     sizes, activations, error_kind, X, target = network
-    rule, mu, _, first, rates, sigmas = updates
+    rule, mu, _, first, rates, sigmas, longest, average_from = updates
+    beside, before = longest > 0.0 or average_from > 0, w.copy()
     B, n = rows.shape[1], w.size
     layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
@@ -406,4 +431,6 @@ def descend(network, rows, updates, w, m):
             for i in range(n):
                 D[i] = -sigmas[number_] * n**0.5 * g[i] / size
         change_by_rule(rule, rates[number_], mu, w, m, g, D, -size)
+        if beside:
+            shorten_and_average(longest, average_from, first + number_ + 1, before, w, mean)
     return -1

@@ -172,6 +172,11 @@ class RateOptions:
             return (self.rate_delay + update + 1) ** self.rate_exponent
         return 1 + update / self.decay if self.decay else 1.0
 
+    @property
+    def first_rate(self) -> float:
+        """The rate of the first update, where it is not measured."""
+        return self.eta / float(self.divisor(0))
+
     def measures_rate(self, update: int) -> bool:
         """Whether an update begins with a measurement of the rate.
 
