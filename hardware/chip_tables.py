@@ -129,7 +129,7 @@ class WeightParams(Table):
             "in units of w: standard deviation over weights of how far the reference is from the"
             " symmetry point; unused without one; 0 = none"
         ),
-        json_schema_extra=IN_STORES,
+        json_schema_extra=IN_STORES | HALVED,
     )
     read_noise: NonNegative = Field(
         0.0,

@@ -67,7 +67,10 @@ class Law:
 
     @staticmethod
     def step(w: float, d: float, own: Any, low: float, high: float) -> float:
-        """f_d(w) of a cell with bounds low and high, compiled; `own.x` is its number x."""
+        """f_d(w) of a cell with bounds low and high, compiled; `own.x` is its number x.
+
+        f is the same if all weights and bounds, which are in units of the network, are scaled.
+        """
         raise NotImplementedError
 
     @classmethod

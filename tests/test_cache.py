@@ -146,3 +146,20 @@ def test_a_command_says_it_in_one_line(tmp_path):
         done.stderr.startswith("perturb: ")
         and "in the cache of compiled code is damaged: compiled anew" in done.stderr
     )
+
+
+def test_a_kernel_is_compiled_once_for_all_numbers_that_are_written_into_calls(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+
+    @compiled.compiled()
+    def power(base, exponent):
+        return base**exponent
+
+    @compiled.compiled()
+    def cube_and_square(base):
+        return power(base, 3) + power(base, 2)
+
+    assert cube_and_square(5) == 150
+    assert len(power.signatures) == 1

@@ -732,6 +732,12 @@ def test_shipped_devices_load_name_their_source_and_comment_every_figure(name):
             "piecewise.up = ",
         ),
         ({"model": "power-step"}, 'power is missing: model = "power-step" needs it'),
+        (
+            {"model": "linear-step", "linear": {"gamma_up": 11}},
+            "linear.gamma_up = 11 must be <= 10",
+        ),
+        ({"range": 2e6}, "range = 2000000.0 must be <= 1000000"),
+        ({"step": {"c2c": 1e19}}, "step.c2c = 1e+19 must be <= 1e+18"),
         ({"power": {}}, 'power does not go with model = "soft-bounds": remove it'),
         (
             {

@@ -138,7 +138,8 @@ class FlatStep(Law, model="flat-step"):
 
     @staticmethod
     def step(w, d, own, low, high):
-        return 1.0 / (1.0 + own.knee * w * w) - 0.2 * d * w
+        z = 2.0 * w / (high - low)
+        return 1.0 / (1.0 + own.knee * z * z) - 0.2 * d * z
 """
 
 # nothing of it is named elsewhere
@@ -198,7 +199,7 @@ both = [
 ]
 np.testing.assert_allclose(both[0], both[1], rtol=1e-9)
 from pathlib import Path
-measure(Path("x.csv"), quiet, 2, sweep(90))
+measure(Path("x.csv"), quiet, 2, sweep(150))
 fit = fit_device("x.csv", model="flat-step")
 knee, stderr = found(fit)["flat.knee"]
 assert abs(knee - 3.0) < 5 * stderr < 3.0, (knee, stderr)
@@ -208,6 +209,7 @@ print("all of it")
 """
 
 
+@pytest.mark.slow
 def test_a_law_is_one_class_and_all_else_follows(tmp_path):
     (tmp_path / "flat_law.py").write_text(LAW)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent), *sys.path])
@@ -216,3 +218,34 @@ def test_a_law_is_one_class_and_all_else_follows(tmp_path):
         [sys.executable, "-c", USE], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert done.stdout == "all of it\n", done.stderr
+
+
+@pytest.mark.slow
+def test_the_kernel_of_a_law_is_cached_and_made_anew_when_the_law_changes(tmp_path):
+    def run(share):
+        (tmp_path / "flat_law.py").write_text(LAW.replace("0.2 * d", f"{share} * d"))
+        path = os.pathsep.join([str(tmp_path), *sys.path])
+        environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", PULSE_ONCE], capture_output=True, text=True, env=environment
+        )
+        assert not done.stderr
+        kernels = list((tmp_path / "cache").rglob("pulse_kernel.*.nbc"))
+        return float(done.stdout), len(kernels)
+
+    first, kernels = run(0.2)
+    assert run(0.2) == (first, kernels) and kernels == 1
+    second, more = run(0.3)
+    assert abs(first - second) == pytest.approx(0.02 * 0.1 * 0.5, rel=1e-9) and more == 2
+
+
+PULSE_ONCE = """
+import numpy as np
+from flat_law import FlatParams
+from hardware.device import fabricate, pulse
+from hardware.device_params import DeviceParams
+from hardware.device_tables import StepParams
+
+params = DeviceParams(model="flat-step", step=StepParams(dw_min=0.02), flat=FlatParams())
+print(repr(float(pulse(fabricate(params, 1, 0), np.full(1, 0.5), 1, 0, 0)[0])))
+"""

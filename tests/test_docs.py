@@ -74,6 +74,7 @@ HARDWARE = (
     "device.initial",
     "device.pulse",
     "device.refresh",
+    "device.symmetry_points",
     "device.write",
     "training.source",
 )

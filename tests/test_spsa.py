@@ -112,7 +112,14 @@ FALLS = {"rate_exponent": ALPHA, "rate_delay": 3.0, "sigma_exponent": GAMMA, "et
 
 
 @pytest.mark.parametrize("changes", [{}, {"code": "gaussian"}, {"rule": "momentum"}])
-@pytest.mark.parametrize("more", [{}, {"trials_per_update": 2, "perturb_every": 3}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"trials_per_update": 2, "perturb_every": 3},
+        {"longest_step": 0.01, "average_from": 7},
+    ],
+)
 def test_the_kernel_falls_alike(xor, changes, more):
     objective, W = xor
     plan = Plan(seed=5, **FALLS, **changes, **more)
@@ -120,19 +127,21 @@ def test_the_kernel_falls_alike(xor, changes, more):
         after(Batch(objective, plan, precision=p), W, plan, 40) for p in ("float32", "float64")
     )
     assert np.abs(single.w - double.w).max() < 1e-3 * np.abs(double.w - W).max()
+    assert np.abs(single.result - double.result).max() < 1e-3 * np.abs(double.w - W).max()
     constant = replace(plan, sigma_exponent=0.0)
     assert not np.array_equal(after(Batch(objective, constant), W, constant, 40).w, single.w)
 
 
 def test_exact_updates_fall_alike_in_the_kernel_and_in_numpy(xor):
     objective, W = xor
-    for changes in ({}, {"rule": "keep-if-better"}):
+    beside = {"longest_step": 0.01, "average_from": 7}
+    for changes in ({}, {"rule": "keep-if-better"}, beside):
         plan = Plan(**FALLS, **changes)
         kernel, plain = Exact(objective, plan), Exact(objective, plan)
         plain.compiled = False
-        np.testing.assert_allclose(
-            after(kernel, W, plan, 15).w, after(plain, W, plan, 15).w, rtol=0, atol=1e-12
-        )
+        one, other = after(kernel, W, plan, 15), after(plain, W, plan, 15)
+        np.testing.assert_allclose(one.w, other.w, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(one.result, other.result, rtol=0, atol=1e-12)
 
 
 # ---- however the work is cut
@@ -408,7 +417,7 @@ ON_CHIPS = {
     "stop": {"stop_change": 1.0, "stop_every": 4},
     "sigma_exponent": {"sigma_exponent": 0.1},
     "average_from": {"average_from": 3},
-    "block": {"block": 1.0},
+    "block": {"block": 1.0, "eta": 20.0},  # such that some are blocked
 }
 
 
@@ -424,7 +433,7 @@ def chip_of(**tables):
 @pytest.mark.parametrize("name", ON_CHIPS)
 def test_a_chip_event_by_event_learns_so_or_says_that_it_does_not(xor, name):
     objective, W = xor
-    plan, params = Plan(seed=1, eta=0.3, **ON_CHIPS[name]), load_chip("ideal")
+    plan, params = Plan(**{"seed": 1, "eta": 0.3, **ON_CHIPS[name]}), load_chip("ideal")
     if name in ("sigma_exponent", "average_from"):
         with pytest.raises(InputError, match=f"{name} is for chips that learn in batches"):
             source(params, objective, plan, W, events=True)
@@ -434,14 +443,14 @@ def test_a_chip_event_by_event_learns_so_or_says_that_it_does_not(xor, name):
     batch = Batch(objective, plan, precision="float64")
     one, other = after(events, W, plan, 12), after(batch, W, plan, 12)
     np.testing.assert_allclose(one.w, other.w, rtol=0, atol=1e-9)
-    bare = Plan(seed=1, eta=0.3)
+    bare = Plan(seed=1, eta=plan.eta)
     assert not np.allclose(after(Batch(objective, bare), W, bare, 12).w, other.w, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ON_CHIPS)
 def test_weights_in_devices_learn_so(xor, name):
     objective, W = xor
-    plan = Plan(seed=1, eta=0.3, **ON_CHIPS[name])
+    plan = Plan(**{"seed": 1, "eta": 0.3, **ON_CHIPS[name]})
     params = chip_of(weights={"bits": 12})
     made = source(params, objective, plan, W)
     assert isinstance(made, Batch) and made.weights

@@ -45,7 +45,8 @@ def learn(**set):
     [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in LEARNING],
 )
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
-    few = {"curvature-helps": 2, "curvature-costs": 2000, "reram-learning": 64}.get(name, 40)
+    needed = {"curvature-helps": 2, "curvature-costs": 2000}
+    few = needed.get(name, 64 if name in ("reram-learning", "reference-learning") else 40)
     run = sims.run_experiment(name, {**QUICK, "training.updates": few}, out=tmp_path / "run")
     assert run.provenance["status"] == "complete" and not list(tmp_path.glob(".*"))
     assert {table: list(run.tables[table]) for table in run.tables} == {

@@ -127,6 +127,35 @@ def slope(kind, f):
     return 1.0
 
 
+@compiled(**EXACT)
+def activate_with_slopes(kind, row, slope):
+    """row := f(row), as `activate`, and slope := f'(row), which f(row) does not tell
+    in saturation.
+    """
+    if kind == TANH:
+        for s in range(row.size):
+            x = row[s]
+            r = 1.0 / (exp(2.0 * abs(x)) + 1.0)
+            row[s] = 1.0 - 2.0 * r if x >= 0.0 else 2.0 * r - 1.0
+            slope[s] = 4.0 * r * (1.0 - r)
+    elif kind == LOGISTIC:
+        for s in range(row.size):
+            t = exp(-row[s])
+            y = 1.0 / (1.0 + t)
+            row[s], slope[s] = y, y * (t * y)
+    elif kind == RELU:
+        for s in range(row.size):
+            slope[s] = 1.0 if row[s] > 0.0 else 0.0
+        activate(kind, row)
+    elif kind == SOFTPLUS:
+        for s in range(row.size):
+            slope[s] = 1.0 / (1.0 + exp(-row[s]))
+        activate(kind, row)
+    else:
+        for s in range(row.size):
+            slope[s] = 1.0
+
+
 @compiled(forceinline=True)
 def _tanh_parts(x):
     # the rational approximation of degree (13, 6) known from Eigen: within 3e-7; clipped where it
@@ -242,6 +271,36 @@ def pattern_errors(kind, y, target, out):
             for s in range(S):
                 x, t = y[j, s], target[j, s]
                 out[s] += abs(x) * (1.0 - t if x > 0.0 else t) + math.log1p(exp(-abs(x)))
+
+
+@compiled(**EXACT)
+def output_errors(kind, y, target, e):
+    """e = dE/dy of the outputs, (outputs, B), for the mean over the B patterns."""
+    n_out, B = y.shape
+    for s in range(B):
+        if kind == CROSS_ENTROPY:
+            best, weight, others = 0, 0.0, 0.0
+            for j in range(n_out):
+                best = j if y[j, s] > y[best, s] else best
+                weight += target[j, s]
+            for j in range(n_out):
+                e[j, s] = exp(y[j, s] - y[best, s])
+                others += e[j, s] if j != best else 0.0
+            for j in range(n_out):
+                p, t = e[j, s] / (1.0 + others), target[j, s]
+                e[j, s] = ((weight - t) * p - t * (others * p if j == best else 1.0 - p)) / B
+        elif kind == BINARY_CROSS_ENTROPY:
+            for j in range(n_out):
+                size, t = exp(-abs(y[j, s])), target[j, s]
+                large, small = 1.0 / (1.0 + size), size / (1.0 + size)
+                e[j, s] = (
+                    (1.0 - t) * large - t * small
+                    if y[j, s] > 0.0
+                    else (1.0 - t) * small - t * large
+                ) / B
+        else:
+            for j in range(n_out):
+                e[j, s] = (y[j, s] - target[j, s]) / B
 
 
 @compiled(forceinline=True)

@@ -289,7 +289,7 @@ def product32(effective, at, n_in, n_out, x, start, begin):
 
 @compiled(forceinline=True, **EXACT)
 def _move(of, at, p, tile, t, row, moved):
-    """y, effective: net inputs of the first layer, and weights of the others, at the point of phase
+    """y, effective: activities of the first layer, and weights of the others, at the point of phase
     p of trial t, whose bits begin at `row`, and what D adds to the first layer at `moved`.
     """
     a, first, start = peek(at.a, p), of.n_in * of.J, p * (of.n_rest + 64)
@@ -298,31 +298,32 @@ def _move(of, at, p, tile, t, row, moved):
         store(at.y, k, fma(splat(a), load(at.moved, moved + k), load(at.base, base)))
         k += 16
         store(at.y, k, fma(splat(a), load(at.moved, moved + k), load(at.base, base + 16)))
-    if not of.signs:
+    activate32(peek(at.activations, 0), at.y, 0, of.J * WIDE)
+    if of.signs:
+        up, down = splat(a * of.sigma), splat(-a * of.sigma)
+        for i in range(0, of.n_rest, 64):
+            word = _bits64(at.rows, row, first + i)
+            for q in range(0, 64, 16):
+                if i + q < of.n_rest:
+                    change = choose(bits16(word >> np.uint64(q)), up, down)
+                    store(at.effective, i + q, add(load(at.rest, start + i + q), change))
+    else:
         for i in range(of.n_rest):
             d = peek(at.values, (first + i) * of.T + t)
             store(at.effective, i, peek(at.rest, start + i) + a * of.sigma * d)
-        return
-    up, down = splat(a * of.sigma), splat(-a * of.sigma)
-    for i in range(0, of.n_rest, 64):
-        word = _bits64(at.rows, row, first + i)
-        for q in range(0, 64, 16):
-            if i + q < of.n_rest:
-                change = choose(bits16(word >> np.uint64(q)), up, down)
-                store(at.effective, i + q, add(load(at.rest, start + i + q), change))
 
 
-@compiled(forceinline=True, **EXACT)
-def _outputs(of, at):
-    """Activities of all layers from the first's net inputs; where in y those of the outputs are."""
-    activate32(peek(at.activations, 0), at.y, 0, of.J * WIDE)
-    k, here, there = 0, 0, of.half
-    for layer in range(1, of.n_layers):
-        n_in, n_out = peek(at.sizes, layer), peek(at.sizes, layer + 1)
-        product32(at.effective, k, n_in, n_out, at.y, here, there)
+@compiled(**EXACT)
+def _outputs(sizes, activations, n_layers, half, y, effective):
+    """Activities of all layers from the first's; where in y those of the outputs are."""
+    n_in, k, here, there = peek(sizes, 1), 0, 0, half
+    for layer in range(1, n_layers):
+        n_out = peek(sizes, layer + 1)
+        product32(effective, k, n_in, n_out, y, here, there)
         here, there = there, here
-        activate32(peek(at.activations, layer), at.y, here, n_out * WIDE)
+        activate32(peek(activations, layer), y, here, n_out * WIDE)
         k += (n_in + 1) * n_out
+        n_in = n_out
     return here
 
 
@@ -349,7 +350,7 @@ def _add_errors(of, at, readout, tile, t, trial, row, moved):
                 continue
         else:
             _move(of, at, p, tile, t, row, moved)
-            here = _outputs(of, at)
+            here = _outputs(at.sizes, at.activations, of.n_layers, of.half, at.y, at.effective)
             e0, e1 = _errors_of(of, at, here, tile), _errors_of(of, at, here + 16, tile + 16)
             if of.with_each:
                 store(at.each, tile, e0)

@@ -169,7 +169,7 @@ def _count_into(totals, dE, s):
     )
 
 
-@compiled(**EXACT)
+@compiled(forceinline=True, **EXACT)
 def _column(array, s, to):
     for i in range(array.shape[0]):
         to[i, 0] = array[i, s]

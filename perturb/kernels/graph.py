@@ -5,6 +5,7 @@ over rows, patterns along them.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,25 @@ from perturb.kernels.activations import activate, exp, pattern_errors
 from perturb.kernels.simd import EXACT, fma, load_d, peek, splat_d, store
 
 WIDE = 8  # patterns of a vector
+
+
+class Graph(NamedTuple):
+    """Neurons in the order of their levels, which begin at ends[:-1].
+
+    starts, sources (compressed rows): the edges into each neuron and the neurons they come from;
+    tied: the entry of w of each edge. given: neurons, all of the first level, whose activity is
+    x[inputs[unit]], or 1 where that is -1; external: what is added to the activity of the others.
+    """
+
+    tied: np.ndarray
+    ends: np.ndarray
+    starts: np.ndarray
+    sources: np.ndarray
+    given: np.ndarray
+    activations: np.ndarray
+    external: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
 
 
 @compiled(**EXACT)
@@ -25,29 +45,11 @@ def activate_units(activations, first, last, Sp, x):
 
 
 @compiled(nogil=True, **EXACT)
-def graph_errors(
-    points,
-    tied,
-    ends,
-    starts,
-    sources,
-    given,
-    activations,
-    external,
-    inputs,
-    outputs,
-    x,
-    target,
-    error_kind,
-    out,
-):
-    """out[m, s]: errors of a DAG with weights points[m].
-
-    Neurons in the order of their levels, which begin at ends[:-1]; starts, sources (compressed
-    rows): the edges into each neuron and the neurons they come from, tied: the entry of w of each.
-    given: neurons, all of the first level, whose activity is x[inputs[unit]] (neurons as rows), or
-    1 where that is -1. Eight patterns to a vector.
+def graph_errors(points, graph, x, target, error_kind, out):
+    """out[m, s]: errors of a DAG with weights points[m], of patterns x, target (neurons as rows).
+    Eight patterns to a vector.
     """
+    tied, ends, starts, sources, given, activations, external, inputs, outputs = graph
     n_units, S = given.size, x.shape[1]
     Sp = (S + WIDE - 1) // WIDE * WIDE
     y, shown = np.zeros((n_units, Sp)), np.empty((outputs.size, S))

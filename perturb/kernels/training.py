@@ -11,7 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from perturb.compiled import compiled
-from perturb.kernels.activations import activate, activate32, errors32, exp
+from perturb.kernels.activations import (
+    activate32,
+    activate_with_slopes,
+    errors32,
+    output_errors,
+)
 from perturb.kernels.float32_by_patterns import WIDE, product32
 from perturb.kernels.float32_draws import SPARE, draw_signs
 from perturb.kernels.float32_functions import number
@@ -81,6 +86,25 @@ def _show(X, rows, tile, y):
                 y[i * WIDE + lane] = X[row, i]
 
 
+@compiled(**EXACT)
+def shorten_and_average(longest, average_from, done, before, w, mean):
+    """Shorten the change of the weights `before` to w, and take their mean, see
+    `training.rules.wanted_change` and `training.loop.average`; done: updates so far.
+    """
+    if longest > 0.0:
+        square = 0.0
+        for i in range(w.size):
+            square += (w[i] - before[i]) ** 2
+        if square > longest * longest:
+            for i in range(w.size):
+                w[i] = before[i] + longest * ((w[i] - before[i]) / square**0.5)
+        before[:] = w
+    if average_from > 0:
+        share = 1.0 / max(1, done - average_from + 1)
+        for i in range(w.size):
+            mean[i] += share * (w[i] - mean[i])
+
+
 class Network(NamedTuple):
     """A network and its data: X (S, inputs), target (S, outputs)."""
 
@@ -120,7 +144,8 @@ class Broadcast(NamedTuple):
 
 class Updates(NamedTuple):
     """The updates to do: those from `first` on, of `every` trials each, with the rate and the
-    amplitude of each.
+    amplitude of each; the longest change, or 0; the update from which on the mean of the weights is
+    taken, or 0.
     """
 
     rule: int
@@ -129,6 +154,8 @@ class Updates(NamedTuple):
     first: int
     rates: np.ndarray
     sigmas: np.ndarray
+    longest: float
+    average_from: int
 
 
 @compiled(inline="always", **EXACT)
@@ -165,9 +192,9 @@ def _rooms(sizes, B, weights):
 
 
 @compiled(nogil=True, **EXACT)
-def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
-    """The updates of one run, changing w and m; returns the first trial whose error is not finite,
-    or -1.
+def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mean):
+    """The updates of one run, changing w, m and mean; returns the first trial whose error is not
+    finite, or -1.
 
     rows (presentations, B): the patterns of each presentation from that of the first trial on, each
     shown for `sample_every` trials.
@@ -176,7 +203,8 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
     sizes, activations, error_kind, X, target = network
     code, period, taps, seed, gain, offset, perturb_every = perturbing
     amounts, weights, free, noise, step, top = broadcast
-    rule, mu, every, begun, rates, sigmas = updates
+    rule, mu, every, begun, rates, sigmas, longest, average_from = updates
+    beside, before = longest > 0.0 or average_from > 0, w.copy()
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
     tiles, y, eff = lanes.size // WIDE, pointer(all_y), pointer(effective)
@@ -221,8 +249,7 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
                 e0, e1 = _tile_errors(
                     sizes, activations, error_kind, eff, at, y, tgt, t, room, half
                 )
-                std = np.float32(0.0) if free[p] else noise
-                q = np.float32(0.0) if free[p] else step
+                std, q = (np.float32(0.0), np.float32(0.0)) if free[p] else (noise, step)
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
                     x0, x1 = pattern_noise(seed, np.uint64(trial), p, tile * WIDE)
@@ -245,69 +272,12 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m):
             for i in range(n):
                 g[i] /= sigma * sigma * every
             change_by_rule(rule, rates[trial // every - begun], mu, w, m, g, D, dE)
+            if beside:
+                shorten_and_average(longest, average_from, trial // every + 1, before, w, mean)
             g[:] = 0.0
     for array in (all_y, all_t, effective, lanes):
         keep(array)
     return -1
-
-
-@compiled(**EXACT)
-def _activate_with_slopes(kind, row, slope):
-    """row := f(row), as `activations.activate`, and slope := f'(row), which f(row) does not tell
-    in saturation.
-    """
-    if kind == 1:
-        for s in range(row.size):
-            x = row[s]
-            r = 1.0 / (exp(2.0 * abs(x)) + 1.0)
-            row[s] = 1.0 - 2.0 * r if x >= 0.0 else 2.0 * r - 1.0
-            slope[s] = 4.0 * r * (1.0 - r)
-    elif kind == 2:
-        for s in range(row.size):
-            t = exp(-row[s])
-            y = 1.0 / (1.0 + t)
-            row[s], slope[s] = y, y * (t * y)
-    elif kind == 3:
-        for s in range(row.size):
-            slope[s] = 1.0 if row[s] > 0.0 else 0.0
-        activate(kind, row)
-    elif kind == 4:
-        for s in range(row.size):
-            slope[s] = 1.0 / (1.0 + exp(-row[s]))
-        activate(kind, row)
-    else:
-        for s in range(row.size):
-            slope[s] = 1.0
-
-
-@compiled(**EXACT)
-def _output_errors(kind, y, target, e):
-    """e = dE/dy of the outputs, (outputs, B), for the mean over the B patterns."""
-    n_out, B = y.shape
-    for s in range(B):
-        if kind == 1:
-            best, weight, others = 0, 0.0, 0.0
-            for j in range(n_out):
-                best = j if y[j, s] > y[best, s] else best
-                weight += target[j, s]
-            for j in range(n_out):
-                e[j, s] = exp(y[j, s] - y[best, s])
-                others += e[j, s] if j != best else 0.0
-            for j in range(n_out):
-                p, t = e[j, s] / (1.0 + others), target[j, s]
-                e[j, s] = ((weight - t) * p - t * (others * p if j == best else 1.0 - p)) / B
-        elif kind == 2:
-            for j in range(n_out):
-                size, t = exp(-abs(y[j, s])), target[j, s]
-                large, small = 1.0 / (1.0 + size), size / (1.0 + size)
-                e[j, s] = (
-                    (1.0 - t) * large - t * small
-                    if y[j, s] > 0.0
-                    else (1.0 - t) * small - t * large
-                ) / B
-        else:
-            for j in range(n_out):
-                e[j, s] = (y[j, s] - target[j, s]) / B
 
 
 @compiled(inline="always", **EXACT)
@@ -322,7 +292,7 @@ def _forward_with_slopes(sizes, activations, w, y, df):
             y[layer],
             y[layer + 1, :b],
         )
-        _activate_with_slopes(
+        activate_with_slopes(
             activations[layer],
             y[layer + 1, :b].reshape(b * B),
             df[layer, :b].reshape(b * B),
@@ -366,13 +336,14 @@ def _backward(sizes, w, y, df, E_x, g):
 
 
 @compiled(nogil=True, **EXACT)
-def descend(network, rows, updates, w, m):
+def descend(network, rows, updates, w, m, mean):
     """The updates of one run by the exact gradient of the patterns rows[update - first] (or
-    rows[0], if that is all), changing w and m; returns the first whose gradient is not finite, or
-    -1.
+    rows[0], if that is all), changing w, m and mean; returns the first whose gradient is not
+    finite, or -1.
     """
     sizes, activations, error_kind, X, target = network
-    rule, mu, _, first, rates, sigmas = updates
+    rule, mu, _, first, rates, sigmas, longest, average_from = updates
+    beside, before = longest > 0.0 or average_from > 0, w.copy()
     B, n = rows.shape[1], w.size
     layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
@@ -394,7 +365,7 @@ def descend(network, rows, updates, w, m):
                     t[j, s] = target[rows[here, s], j]
 
         _forward_with_slopes(sizes, activations, w, y, df)
-        _output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
+        output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
         _backward(sizes, w, y, df, E_x, g)
 
         square = 0.0
@@ -407,4 +378,6 @@ def descend(network, rows, updates, w, m):
             for i in range(n):
                 D[i] = -sigmas[number_] * n**0.5 * g[i] / size
         change_by_rule(rule, rates[number_], mu, w, m, g, D, -size)
+        if beside:
+            shorten_and_average(longest, average_from, first + number_ + 1, before, w, mean)
     return -1

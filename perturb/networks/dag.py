@@ -14,7 +14,7 @@ import numpy as np
 from perturb.checks import as_floats, as_weights, integer, read_only_copy
 from perturb.errors import InputError, choose
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
-from perturb.kernels.graph import graph_errors
+from perturb.kernels.graph import Graph, graph_errors
 from perturb.networks.activations import names_of_units
 from perturb.networks.cache import Cached
 from perturb.networks.graph_levels import Level, add_products, edge_array, levels_of, tied_weights
@@ -258,7 +258,7 @@ class DAGObjective(Objective):
                 given[self._bias] = True
             kinds = np.array([ACTIVATION_KINDS[net.activations[unit]] for unit in self._order])
             ends = np.array([0, *(level.stop for level in self._levels)])
-            self._compiled = (
+            graph = Graph(
                 net.tied[by_place],
                 ends,
                 starts,
@@ -268,6 +268,9 @@ class DAGObjective(Objective):
                 self._external,
                 inputs,
                 self._outputs,
+            )
+            self._compiled = (
+                graph,
                 np.ascontiguousarray(self.x.T),
                 np.ascontiguousarray(self.target.T),
                 ERROR_KINDS[net.error],

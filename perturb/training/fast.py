@@ -20,10 +20,8 @@ SHOWN = 2**20  # patterns whose numbers are drawn at once: some MB
 
 
 def has_update_kernel(objective: Objective, plan: Plan) -> bool:
-    """Of the rule with a fixed rate, and without what is done beside it in the loop."""
-    beside = plan.longest_step or plan.block or plan.average_from
-    own = RULES[plan.rule].kind >= 0 and plan.rate == "fixed"
-    return has_kernel(objective) and own and not beside
+    own = RULES[plan.rule].kind >= 0 and plan.rate == "fixed" and not plan.block
+    return has_kernel(objective) and own
 
 
 def has_trial_kernel(objective: Objective, plan: Plan) -> bool:
@@ -73,11 +71,22 @@ def _each_run(
 def _updates(plan: Plan, every: int, first: int, last: int) -> Updates:
     numbers, ones = np.arange(first, last), np.ones(last - first)
     rates, sigmas = plan.eta / (plan.divisor(numbers) * ones), plan.sigma_at(numbers) * ones
-    return Updates(RULES[plan.rule].kind, plan.momentum, every, first, rates, sigmas)
+    return Updates(
+        RULES[plan.rule].kind,
+        plan.momentum,
+        every,
+        first,
+        rates,
+        sigmas,
+        plan.longest_step,
+        plan.average_from,
+    )
 
 
-def _momentum(state: State) -> Array:
-    return state.memory.get("m", np.zeros_like(state.w))
+def _remembered(state: State) -> tuple[Array, Array]:
+    """Momentum and mean of every run, or zeros that nobody reads."""
+    none = np.zeros_like(state.w)
+    return state.memory.get("m", none), state.memory.get("mean", none)
 
 
 def learn_in_kernel(
@@ -91,7 +100,7 @@ def learn_in_kernel(
     """Updates by trials whose evaluations are float32."""
     n, S, K = objective.n_weights, objective.n_patterns, plan.trials_per_update
     B, reading, phases = plan.batch or S, plan.reading, plan.method.phases
-    network, m = _network(objective, np.float32), _momentum(state)
+    network, (m, mean) = _network(objective, np.float32), _remembered(state)
     gain, offset = mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
     broadcast = Broadcast(
         np.array([float(a) for a, _ in phases]),
@@ -118,7 +127,9 @@ def learn_in_kernel(
             plan.perturb_every,
         )
         rule = _updates(plan, K, begun, end)
-        return end, learn(network, rows, every, perturbing, broadcast, rule, state.w[run], m[run])
+        return end, learn(
+            network, rows, every, perturbing, broadcast, rule, state.w[run], m[run], mean[run]
+        )
 
     _each_run(one, state, plan, updates, threads)
 
@@ -135,12 +146,12 @@ def descend_in_kernel(
     from `first` on, (updates, patterns) or (1, patterns) if they are the same for all, and up to
     which of them.
     """
-    network, m = _network(objective, np.float64), _momentum(state)
+    network, (m, mean) = _network(objective, np.float64), _remembered(state)
 
     def one(run: int, begun: int, last: int) -> tuple[int, int]:
         rows, end = rows_of(run, begun, last)
         rule = _updates(plan, 1, begun, end)
-        failed = descend(network, rows, rule, state.w[run], m[run])
+        failed = descend(network, rows, rule, state.w[run], m[run], mean[run])
         return end, failed * plan.trials_per_update
 
     _each_run(one, state, plan, updates, threads)

@@ -10,9 +10,8 @@ import numpy as np
 from perturb.curvature.eigenvalues import eigenpairs
 from perturb.estimation.solution import Estimate
 from perturb.networks.objective import Objective
-from perturb.seeds import derive_seed
 from perturb.training.options import MOST, option
-from perturb.training.rules import REACH, random_signs
+from perturb.training.rules import REACH
 from perturb.trial.synapse import TOTALS
 
 Array = np.ndarray
@@ -22,29 +21,17 @@ Estimator = Callable[
 POWER_STEPS = 8  # of power iteration
 
 
-class Measuring(NamedTuple):
-    """What a measured rate is measured with: the estimator of a run, at its weights; what an
-    estimate takes; the seed and the number of the update; the variance of a reading of E.
+class Measured(NamedTuple):
+    """What a measured rate is measured with: estimate(method, v, number), at the weights of a run,
+    of `trials` trials each; a first direction v; sigma, trials of an update, variance of a reading.
     """
 
-    estimator: Estimator
+    estimate: Callable[[str, Array, int], Estimate]
+    v: Array
     sigma: float
     trials: int
     trials_per_update: int
-    n: int
-    seed: int
-    update: int
     variance: float
-
-    def direction(self) -> Array:
-        return random_signs(derive_seed(self.seed, "power"), self.update, self.n) / math.sqrt(
-            self.n
-        )
-
-    def estimate(self, method: str, v: Array, number: int) -> Estimate:
-        """The estimate of this number among those of the update."""
-        seed = derive_seed(self.seed, "rate", self.update, number)
-        return self.estimator(method, v, self.trials, seed)
 
 
 def trace_size(trace: float, norm: float) -> float:
@@ -56,14 +43,14 @@ def trace_size(trace: float, norm: float) -> float:
     return max(abs(trace), norm)
 
 
-def _measured_trace(x: Measuring) -> float:
+def _measured_trace(x: Measured) -> float:
     """`trace_size` from the broadcasts of T antithetic trials, random signs.
 
     x = 2 dE/sigma^2 = D'HD/sigma^2 has mean tr H and variance 2 sum_{i != j} H_ij^2 + 6
     variance/sigma^4 (Hutchinson 1990), so that its variance tells |H|_F off the diagonal. No less
     than the standard error of the mean: what is below it is not known.
     """
-    totals = x.estimate("antithetic", x.direction(), 0).statistics.totals
+    totals = x.estimate("antithetic", x.v, 0).statistics.totals
     T, scale = x.trials, 2 / x.sigma**2
     mean, square = (
         scale * float(totals[TOTALS.index("u")]) / T,
@@ -75,9 +62,9 @@ def _measured_trace(x: Measuring) -> float:
     )
 
 
-def _measured_eigenvalue(x: Measuring) -> float:
+def _measured_eigenvalue(x: Measured) -> float:
     """|l| (1 + 1/K) + T/K."""
-    K, v, top = x.trials_per_update, x.direction(), 0.0
+    K, v, top = x.trials_per_update, x.v, 0.0
     trace = _measured_trace(x)
     for step in range(POWER_STEPS):
         found = x.estimate("difference", v, step + 1)
@@ -112,7 +99,7 @@ class Rate(NamedTuple):
     """
 
     exact: Callable[[Objective, Array, Array], float] | None = None
-    measured: Callable[[Measuring], float] | None = None
+    measured: Callable[[Measured], float] | None = None
     estimates: Mapping[str, int] = {}
     every: bool = False
 
@@ -171,6 +158,11 @@ class RateOptions:
         if self.rate_exponent:
             return (self.rate_delay + update + 1) ** self.rate_exponent
         return 1 + update / self.decay if self.decay else 1.0
+
+    @property
+    def first_rate(self) -> float:
+        """The rate of the first update, where it is not measured."""
+        return self.eta / float(self.divisor(0))
 
     def measures_rate(self, update: int) -> bool:
         """Whether an update begins with a measurement of the rate.

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 
 from perturb.errors import InputError
+from perturb.estimation.solution import Estimate
 from perturb.seeds import derive_seed
 from perturb.training.plan import Plan, State
-from perturb.training.rates import RATES, Estimator, Measuring, rate_of
+from perturb.training.rates import RATES, Estimator, Measured, rate_of
 from perturb.training.rules import REACH, RULES, ConjugateGradients, random_signs
 
 Array = np.ndarray
@@ -48,8 +49,13 @@ def set_rate(
     """
     measured = RATES[plan.rate].measured
     assert measured is not None
-    K, seed = plan.trials_per_update, plan.seed_of(run)
-    x = Measuring(estimator, plan.sigma, plan.tune_trials, K, g.size, seed, update, variance)
+    seed, trials = plan.seed_of(run), plan.tune_trials
+
+    def estimate(method: str, v: Array, number: int) -> Estimate:
+        return estimator(method, v, trials, derive_seed(seed, "rate", update, number))
+
+    v = random_signs(derive_seed(seed, "power"), update, g.size) / math.sqrt(g.size)
+    x = Measured(estimate, v, plan.sigma, trials, plan.trials_per_update, variance)
     try:
         rate = rate_of(plan.sigma, measured(x), g)
     except InputError:

@@ -4,7 +4,7 @@ A new one is a function of the seed that yields rows (`claim.Row`), and its line
 """
 
 from perturb.errors import choose
-from sims.claims import curvature, estimates, learning, rates, readings, updates, writes
+from sims.claims import curvature, devices, estimates, learning, rates, readings, updates, writes
 from sims.claims.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -34,6 +34,7 @@ CLAIMS: dict[str, Claim] = {
     "offset-mismatch": updates.offset_and_mismatch,
     "leak": updates.leak,
     "soft-bounds": writes.soft_bounds,
+    "reference": devices.reference,
     "rounding": writes.rounding,
     "dithered-rounding": writes.dithered_rounding,
     "stuck-weights": updates.stuck_weights,

@@ -86,14 +86,14 @@ def _is_fixed(plan: Plan) -> bool:
 
 def _rate_advice(plan: Plan, limits: Limits) -> Iterator[Advised]:
     if _is_fixed(plan):
-        over = plan.eta > limits.eta
+        over = plan.first_rate > limits.eta
         why = (
             f"updates are stable below {limits.eta:.3g} at the start (sum of positive eigenvalues"
             f" {limits.positive:.3g}, the largest {limits.largest:.3g}; tr H = {limits.trace:.3g})"
         )
         if over:
             why += ": it is exceeded, and the error may grow, unless E has an upper bound"
-        yield Advised("training.eta", plan.eta, limits.eta / 2, over, why)
+        yield Advised("training.eta", plan.first_rate, limits.eta / 2, over, why)
 
 
 def _averaging_advice(plan: Plan, limits: Limits, n: int) -> Iterator[Advised]:
@@ -157,7 +157,7 @@ def _weights_advice(
     if lifetime:
         waits = schedule.update_ns if experiment.options(Training).waits else 0
         update_s = 1e-9 * (schedule.trial_ns * K + waits)
-        learned = update_s / max(plan.eta * limits.positive / n, 1e-300)
+        learned = update_s / max(plan.first_rate * limits.positive / n, 1e-300)
         why = (
             f"a mode of mean curvature learns in {learned:.3g} s of chip time; a leak"
             " should be ten times slower"
@@ -172,7 +172,7 @@ def _weights_advice(
         )
         yield Advised("weights.reference", size, 0.0, size > 0.1 * device.range, why)
     if device.dw_min:
-        typical = plan.eta * g * math.sqrt(1 / K + 1 / n)
+        typical = plan.first_rate * g * math.sqrt(1 / K + 1 / n)
         why = f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: "
         if typical > device.dw_min:
             why += f"some {typical / device.dw_min:.0f} pulses"

@@ -56,7 +56,7 @@ def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) 
             )
             found.append(Fact("gap_to_exact", float(gap.mean()), meaning, name, stderr=stderr))
     used = (
-        f"; in use {plan.eta:g}"
+        f"; in use {plan.first_rate:g}"
         if plan.rate == "fixed" and plan.rule in ("plain", "momentum")
         else ""
     )
