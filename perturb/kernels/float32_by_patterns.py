@@ -35,6 +35,7 @@ from perturb.kernels.simd import (
 )
 
 WIDE = 32  # patterns of a look-up
+PAGE = 1024  # float32 of a page of memory
 TILE = 16  # groups of four inputs whose tables (2 KB each) stay in the first-level cache
 
 
@@ -402,12 +403,17 @@ def _numbers(trials, perturbations, errors):
 
 @compiled()
 def _room_of(of):
+    # y lies half a page off `moved`: a load that shares its place in a page with a store just
+    # before it waits for that
+    size = of.together * of.padded * WIDE
+    start = size + (PAGE // 2 - size) % PAGE
+    both = aligned(start + 2 * of.half)
     room = _Room(
         np.zeros(of.chunk * of.n_words, np.uint64),
         np.empty(of.chunk * of.groups * of.padded + 64, np.uint8),
         aligned(of.groups * 16 * WIDE),
-        aligned(of.together * of.padded * WIDE),
-        aligned(2 * of.half),
+        both[:size],
+        both[start:],
         aligned(of.n_rest + 64),
     )
     room.y[:], room.effective[:] = np.float32(0.0), np.float32(0.0)
