@@ -69,15 +69,17 @@ def _signs_of(bits, t, sigma, D):
 
 
 @compiled(**EXACT)
-def _show(X, rows, tile, y):
-    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0. Sixteen inputs
-    # at a time: reads stay in lines
-    for first in range(0, X.shape[1], 16):
-        last = min(first + 16, X.shape[1])
-        for lane in range(min(WIDE, rows.size - tile)):
-            row = rows[tile + lane]
-            for i in range(first, last):
-                y[i * WIDE + lane] = X[row, i]
+def _show(X, rows, length, shown):
+    # patterns `rows` of X, a pattern a lane, in tiles of WIDE; lanes beyond are left 0. Sixteen
+    # inputs at a time: reads stay in lines
+    for tile in range(0, rows.size, WIDE):
+        y = shown[tile // WIDE * length :]
+        for first in range(0, X.shape[1], 16):
+            last = min(first + 16, X.shape[1])
+            for lane in range(min(WIDE, rows.size - tile)):
+                row = rows[tile + lane]
+                for i in range(first, last):
+                    y[i * WIDE + lane] = X[row, i]
 
 
 @compiled(**EXACT)
@@ -152,22 +154,6 @@ class Updates(NamedTuple):
     average_from: int
 
 
-@compiled(inline="always", **EXACT)
-def _tile_errors(sizes, activations, error_kind, eff, k, y, tgt, t, room, half):
-    """Errors (2 x 16 patterns) of the tile that lies at the start of y, by the weights eff[k:]."""
-    source, goal = 0, room
-    for layer in range(sizes.size - 1):
-        _product(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
-        _activate(activations[layer], y, goal, sizes[layer + 1] * WIDE)
-        k += (sizes[layer] + 1) * sizes[layer + 1]
-        source, goal = goal, (2 * room + half - goal if layer else room + half)
-    n_out = sizes[-1]
-    return (
-        _errors(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False),
-        _errors(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False),
-    )
-
-
 @compiled(**EXACT)
 def _rooms(sizes, B, weights):
     """Lengths of the parts of y and of the targets of a tile; and y, the inputs and targets of all
@@ -201,11 +187,10 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
     beside, before = longest > 0.0 or average_from > 0, w.copy()
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
-    tiles, y, eff = lanes.size // WIDE, pointer(all_y), pointer(effective)
+    tiles, y, eff, n_out = lanes.size // WIDE, pointer(all_y), pointer(effective), sizes[-1]
     tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
-    D = drawn[:n]
-    signs, sigma = code == 0 or code == 3, 0.0
+    D, signs, sigma = drawn[:n], code == 0 or code == 3, 0.0
     drawn_from, shown, now = np.int64(-1), np.int64(-1), np.int64(-1)
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
     for trial in range(first, first + rates.size * every):
@@ -222,16 +207,14 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
         if trial // sample_every != shown:
             shown = trial // sample_every
             here = rows[shown - first // sample_every]
-            for tile in range(tiles):
-                _show(X, here, tile * WIDE, all_x[tile * room :])
-                _show(target, here, tile * WIDE, all_t[tile * goal :])
+            _show(X, here, room, all_x)
+            _show(target, here, goal, all_t)
 
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
             for i in range(n):
-                effective[at + i] = np.float32(
-                    w[i] + (a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0))
-                )
+                applied = a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)
+                effective[at + i] = np.float32(w[i] + applied)
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]
@@ -239,10 +222,14 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
             p1 = greater(load(present, tile * WIDE + 16), number(0.5))
             r0 = r1 = number(0.0)
             for p in range(P):
-                at, t = p * (n + 64), tile * goal
-                e0, e1 = _tile_errors(
-                    sizes, activations, error_kind, eff, at, y, tgt, t, room, half
-                )
+                k, source, to, t = p * (n + 64), 0, room, tile * goal
+                for layer in range(sizes.size - 1):
+                    _product(eff, k, sizes[layer], sizes[layer + 1], y, source, to)
+                    _activate(activations[layer], y, to, sizes[layer + 1] * WIDE)
+                    k += (sizes[layer] + 1) * sizes[layer + 1]
+                    source, to = to, (2 * room + half - to if layer else room + half)
+                e0 = _errors(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False)
+                e1 = _errors(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False)
                 std, q = (np.float32(0.0), np.float32(0.0)) if free[p] else (noise, step)
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
@@ -269,8 +256,7 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
             if beside:
                 shorten_and_average(longest, average_from, trial // every + 1, before, w, mean)
             g[:] = 0.0
-    for array in (all_y, all_t, effective, lanes):
-        keep(array)
+    keep(lanes)
     return -1
 
 
