@@ -319,61 +319,6 @@ def _output_errors(kind, y, target, e):
                 e[j, s] = (y[j, s] - target[j, s]) / B
 
 
-@compiled(inline="always", **EXACT)
-def _forward_with_slopes(sizes, activations, w, y, df):
-    """x_j = sum_i w_ij y_i,  y_j = f_j(x_j), from y[0] on; df = f'."""
-    start, B = 0, y.shape[2]
-    for layer in range(sizes.size - 1):
-        a, b = sizes[layer], sizes[layer + 1]
-        product(
-            w[start : start + a * b].reshape(a, b),
-            w[start + a * b : start + (a + 1) * b],
-            y[layer],
-            y[layer + 1, :b],
-        )
-        _activate_with_slopes(
-            activations[layer],
-            y[layer + 1, :b].reshape(b * B),
-            df[layer, :b].reshape(b * B),
-        )
-        start += (a + 1) * b
-
-
-@compiled(inline="always", **EXACT)
-def _backward(sizes, w, y, df, E_x, g):
-    """dE/dx_j = f'_j dE/dy_j,  g_ij = dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j, from
-    dE/dy of the outputs in E_x[layers % 2] on.
-    """
-    start, B = w.size, y.shape[2]
-    for layer in range(sizes.size - 2, -1, -1):
-        a, b = sizes[layer], sizes[layer + 1]
-        start -= (a + 1) * b
-        above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
-        for j in range(b):
-            total_ = 0.0
-            for s in range(B):
-                above[j, s] *= df[layer, j, s]
-                total_ += above[j, s]
-            g[start + a * b + j] = total_
-        for i in range(a):
-            for j in range(b):
-                t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
-                for s in range(0, B - 3, 4):
-                    t0 += x[i, s] * above[j, s]
-                    t1 += x[i, s + 1] * above[j, s + 1]
-                    t2 += x[i, s + 2] * above[j, s + 2]
-                    t3 += x[i, s + 3] * above[j, s + 3]
-                for s in range(B // 4 * 4, B):
-                    t0 += x[i, s] * above[j, s]
-                g[start + i * b + j] = (t0 + t1) + (t2 + t3)
-            if layer:
-                for s in range(B):
-                    below[i, s] = 0.0
-                for j in range(b):
-                    for s in range(B):
-                        below[i, s] += w[start + i * b + j] * above[j, s]
-
-
 @compiled(nogil=True, **EXACT)
 def descend(network, rows, updates, w, m, mean):
     """The updates of one run by the exact gradient of the patterns rows[update - first] (or
@@ -387,12 +332,9 @@ def descend(network, rows, updates, w, m, mean):
     layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
         width = max(width, units)
-    y, E_x, df = (
-        np.zeros((layers + 1, width, B)),
-        np.zeros((2, width, B)),
-        np.zeros((layers, width, B)),
-    )
-    t, g, D = np.empty((sizes[-1], B)), np.empty(n), np.zeros(n)
+    y, E_x = np.zeros((layers + 1, width, B)), np.zeros((2, width, B))
+    df, t = np.zeros((layers, width, B)), np.empty((sizes[-1], B))
+    g, D = np.empty(n), np.zeros(n)
     for number_ in range(rates.size):
         here = number_ if rows.shape[0] > 1 else 0
         if here != shown:
@@ -403,9 +345,45 @@ def descend(network, rows, updates, w, m, mean):
                 for j in range(sizes[-1]):
                     t[j, s] = target[rows[here, s], j]
 
-        _forward_with_slopes(sizes, activations, w, y, df)
+        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j)
+        start = 0
+        for layer in range(layers):
+            a, b = sizes[layer], sizes[layer + 1]
+            W, bias = w[start : start + a * b], w[start + a * b : start + (a + 1) * b]
+            out, slopes = y[layer + 1, :b], df[layer, :b]
+            product(W.reshape(a, b), bias, y[layer], out)
+            _activate_with_slopes(activations[layer], out.reshape(b * B), slopes.reshape(b * B))
+            start += (a + 1) * b
+
+        # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
         _output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
-        _backward(sizes, w, y, df, E_x, g)
+        for layer in range(layers - 1, -1, -1):
+            a, b = sizes[layer], sizes[layer + 1]
+            start -= (a + 1) * b
+            above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
+            for j in range(b):
+                total_ = 0.0
+                for s in range(B):
+                    above[j, s] *= df[layer, j, s]
+                    total_ += above[j, s]
+                g[start + a * b + j] = total_
+            for i in range(a):
+                for j in range(b):
+                    t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+                    for s in range(0, B - 3, 4):
+                        t0 += x[i, s] * above[j, s]
+                        t1 += x[i, s + 1] * above[j, s + 1]
+                        t2 += x[i, s + 2] * above[j, s + 2]
+                        t3 += x[i, s + 3] * above[j, s + 3]
+                    for s in range(B // 4 * 4, B):
+                        t0 += x[i, s] * above[j, s]
+                    g[start + i * b + j] = (t0 + t1) + (t2 + t3)
+                if layer:
+                    for s in range(B):
+                        below[i, s] = 0.0
+                    for j in range(b):
+                        for s in range(B):
+                            below[i, s] += w[start + i * b + j] * above[j, s]
 
         square = 0.0
         for i in range(n):
