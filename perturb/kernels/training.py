@@ -75,15 +75,17 @@ def _signs_of(bits, t, sigma, D):
 
 
 @compiled(**EXACT)
-def _show(X, rows, tile, y):
-    # patterns rows[tile : tile + WIDE], a pattern a lane; lanes beyond are left 0. Sixteen inputs
-    # at a time: reads stay in lines
-    for first in range(0, X.shape[1], 16):
-        last = min(first + 16, X.shape[1])
-        for lane in range(min(WIDE, rows.size - tile)):
-            row = rows[tile + lane]
-            for i in range(first, last):
-                y[i * WIDE + lane] = X[row, i]
+def _show(X, rows, length, shown):
+    # patterns `rows` of X, a pattern a lane, in tiles of WIDE; lanes beyond are left 0. Sixteen
+    # inputs at a time: reads stay in lines
+    for tile in range(0, rows.size, WIDE):
+        y = shown[tile // WIDE * length :]
+        for first in range(0, X.shape[1], 16):
+            last = min(first + 16, X.shape[1])
+            for lane in range(min(WIDE, rows.size - tile)):
+                row = rows[tile + lane]
+                for i in range(first, last):
+                    y[i * WIDE + lane] = X[row, i]
 
 
 @compiled(**EXACT)
@@ -158,22 +160,6 @@ class Updates(NamedTuple):
     average_from: int
 
 
-@compiled(inline="always", **EXACT)
-def _tile_errors(sizes, activations, error_kind, eff, k, y, tgt, t, room, half):
-    """Errors (2 x 16 patterns) of the tile that lies at the start of y, by the weights eff[k:]."""
-    source, goal = 0, room
-    for layer in range(sizes.size - 1):
-        product32(eff, k, sizes[layer], sizes[layer + 1], y, source, goal)
-        activate32(activations[layer], y, goal, sizes[layer + 1] * WIDE)
-        k += (sizes[layer] + 1) * sizes[layer + 1]
-        source, goal = goal, (2 * room + half - goal if layer else room + half)
-    n_out = sizes[-1]
-    return (
-        errors32(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False),
-        errors32(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False),
-    )
-
-
 @compiled(**EXACT)
 def _rooms(sizes, B, weights):
     """Lengths of the parts of y and of the targets of a tile; and y, the inputs and targets of all
@@ -207,11 +193,10 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
     beside, before = longest > 0.0 or average_from > 0, w.copy()
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
-    tiles, y, eff = lanes.size // WIDE, pointer(all_y), pointer(effective)
+    tiles, y, eff, n_out = lanes.size // WIDE, pointer(all_y), pointer(effective), sizes[-1]
     tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
-    D = drawn[:n]
-    signs, sigma = code == 0 or code == 3, 0.0
+    D, signs, sigma = drawn[:n], code == 0 or code == 3, 0.0
     drawn_from, shown, now = np.int64(-1), np.int64(-1), np.int64(-1)
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
     for trial in range(first, first + rates.size * every):
@@ -228,16 +213,14 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
         if trial // sample_every != shown:
             shown = trial // sample_every
             here = rows[shown - first // sample_every]
-            for tile in range(tiles):
-                _show(X, here, tile * WIDE, all_x[tile * room :])
-                _show(target, here, tile * WIDE, all_t[tile * goal :])
+            _show(X, here, room, all_x)
+            _show(target, here, goal, all_t)
 
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
             for i in range(n):
-                effective[at + i] = np.float32(
-                    w[i] + (a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0))
-                )
+                applied = a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)
+                effective[at + i] = np.float32(w[i] + applied)
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]
@@ -245,10 +228,14 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
             p1 = greater(load(present, tile * WIDE + 16), number(0.5))
             r0 = r1 = number(0.0)
             for p in range(P):
-                at, t = p * (n + 64), tile * goal
-                e0, e1 = _tile_errors(
-                    sizes, activations, error_kind, eff, at, y, tgt, t, room, half
-                )
+                k, source, to, t = p * (n + 64), 0, room, tile * goal
+                for layer in range(sizes.size - 1):
+                    product32(eff, k, sizes[layer], sizes[layer + 1], y, source, to)
+                    activate32(activations[layer], y, to, sizes[layer + 1] * WIDE)
+                    k += (sizes[layer] + 1) * sizes[layer + 1]
+                    source, to = to, (2 * room + half - to if layer else room + half)
+                e0 = errors32(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False)
+                e1 = errors32(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False)
                 std, q = (np.float32(0.0), np.float32(0.0)) if free[p] else (noise, step)
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
@@ -275,64 +262,8 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
             if beside:
                 shorten_and_average(longest, average_from, trial // every + 1, before, w, mean)
             g[:] = 0.0
-    for array in (all_y, all_t, effective, lanes):
-        keep(array)
+    keep(lanes)
     return -1
-
-
-@compiled(inline="always", **EXACT)
-def _forward_with_slopes(sizes, activations, w, y, df):
-    """x_j = sum_i w_ij y_i,  y_j = f_j(x_j), from y[0] on; df = f'."""
-    start, B = 0, y.shape[2]
-    for layer in range(sizes.size - 1):
-        a, b = sizes[layer], sizes[layer + 1]
-        product(
-            w[start : start + a * b].reshape(a, b),
-            w[start + a * b : start + (a + 1) * b],
-            y[layer],
-            y[layer + 1, :b],
-        )
-        activate_with_slopes(
-            activations[layer],
-            y[layer + 1, :b].reshape(b * B),
-            df[layer, :b].reshape(b * B),
-        )
-        start += (a + 1) * b
-
-
-@compiled(inline="always", **EXACT)
-def _backward(sizes, w, y, df, E_x, g):
-    """dE/dx_j = f'_j dE/dy_j,  g_ij = dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j, from
-    dE/dy of the outputs in E_x[layers % 2] on.
-    """
-    start, B = w.size, y.shape[2]
-    for layer in range(sizes.size - 2, -1, -1):
-        a, b = sizes[layer], sizes[layer + 1]
-        start -= (a + 1) * b
-        above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
-        for j in range(b):
-            total_ = 0.0
-            for s in range(B):
-                above[j, s] *= df[layer, j, s]
-                total_ += above[j, s]
-            g[start + a * b + j] = total_
-        for i in range(a):
-            for j in range(b):
-                t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
-                for s in range(0, B - 3, 4):
-                    t0 += x[i, s] * above[j, s]
-                    t1 += x[i, s + 1] * above[j, s + 1]
-                    t2 += x[i, s + 2] * above[j, s + 2]
-                    t3 += x[i, s + 3] * above[j, s + 3]
-                for s in range(B // 4 * 4, B):
-                    t0 += x[i, s] * above[j, s]
-                g[start + i * b + j] = (t0 + t1) + (t2 + t3)
-            if layer:
-                for s in range(B):
-                    below[i, s] = 0.0
-                for j in range(b):
-                    for s in range(B):
-                        below[i, s] += w[start + i * b + j] * above[j, s]
 
 
 @compiled(nogil=True, **EXACT)
@@ -348,12 +279,9 @@ def descend(network, rows, updates, w, m, mean):
     layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
         width = max(width, units)
-    y, E_x, df = (
-        np.zeros((layers + 1, width, B)),
-        np.zeros((2, width, B)),
-        np.zeros((layers, width, B)),
-    )
-    t, g, D = np.empty((sizes[-1], B)), np.empty(n), np.zeros(n)
+    y, E_x = np.zeros((layers + 1, width, B)), np.zeros((2, width, B))
+    df, t = np.zeros((layers, width, B)), np.empty((sizes[-1], B))
+    g, D = np.empty(n), np.zeros(n)
     for number_ in range(rates.size):
         here = number_ if rows.shape[0] > 1 else 0
         if here != shown:
@@ -364,9 +292,45 @@ def descend(network, rows, updates, w, m, mean):
                 for j in range(sizes[-1]):
                     t[j, s] = target[rows[here, s], j]
 
-        _forward_with_slopes(sizes, activations, w, y, df)
+        # x_j = sum_i w_ij y_i,  y_j = f_j(x_j)
+        start = 0
+        for layer in range(layers):
+            a, b = sizes[layer], sizes[layer + 1]
+            W, bias = w[start : start + a * b], w[start + a * b : start + (a + 1) * b]
+            out, slopes = y[layer + 1, :b], df[layer, :b]
+            product(W.reshape(a, b), bias, y[layer], out)
+            activate_with_slopes(activations[layer], out.reshape(b * B), slopes.reshape(b * B))
+            start += (a + 1) * b
+
+        # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
         output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
-        _backward(sizes, w, y, df, E_x, g)
+        for layer in range(layers - 1, -1, -1):
+            a, b = sizes[layer], sizes[layer + 1]
+            start -= (a + 1) * b
+            above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
+            for j in range(b):
+                total_ = 0.0
+                for s in range(B):
+                    above[j, s] *= df[layer, j, s]
+                    total_ += above[j, s]
+                g[start + a * b + j] = total_
+            for i in range(a):
+                for j in range(b):
+                    t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+                    for s in range(0, B - 3, 4):
+                        t0 += x[i, s] * above[j, s]
+                        t1 += x[i, s + 1] * above[j, s + 1]
+                        t2 += x[i, s + 2] * above[j, s + 2]
+                        t3 += x[i, s + 3] * above[j, s + 3]
+                    for s in range(B // 4 * 4, B):
+                        t0 += x[i, s] * above[j, s]
+                    g[start + i * b + j] = (t0 + t1) + (t2 + t3)
+                if layer:
+                    for s in range(B):
+                        below[i, s] = 0.0
+                    for j in range(b):
+                        for s in range(B):
+                            below[i, s] += w[start + i * b + j] * above[j, s]
 
         square = 0.0
         for i in range(n):

@@ -98,7 +98,7 @@ def advance(source: Updating, state: State, updates: int) -> None:
         if plan.measures_rate(update):
             source.measure_rates(state, update, g)
 
-        # curvature, of a rule that takes products of its own: perturb, measure, ... for each
+        # update; a rule that takes products Hp of its own makes trials for each
         curved = curvature_of(plan, g, z, partial(source.product, state, update))
         rates = rates_at(plan, state, update)
         change = wanted_change(Inputs(plan, state.memory, rates, update, g, D, dE, V, curved))
@@ -119,7 +119,7 @@ def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
     for trial in range(first, first + K):
         D, sensed = source.perturb(trial, len(state.w))
         E = source.measure(state, trial, D, V)
-        # broadcast
+        # broadcast dE and u, accumulate in every synapse
         dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
         g += dE[:, None] * sensed / (K * sigma**2)
         z += u[:, None] * sensed / (K * plan.r * sigma**2)
