@@ -1,7 +1,7 @@
 """The trials of a chip, many at a time and without events: the laws of its parts, on arrays with a
 row for each trial or evaluation. Every row is the same whichever others come with it.
 
-The events (`hardware.chip`) share the parts' laws with this, but none of its bookkeeping: who meets
+The events (`hardware.event_chip`) share the parts' laws with this, but none of its bookkeeping: who meets
 what, in which order, and when. Tests hold that both give the same sums.
 """
 
@@ -50,6 +50,7 @@ class Batches:
             parts.params.synapse, parts.design, parts.die.multiplier, parts.health, v, float(v @ v)
         )
         self._tiles = parts.tile_slices()
+        self.arrived = np.ones(v.size, dtype=bool)  # whom the words of the last trial have reached
 
     # ---- perturbations
 
@@ -155,13 +156,14 @@ class Batches:
         totals = self.parts.controller.totals
         if synapses.plain and not self.parts.params.bus.drop_probability:
             known = synapses.multiplied(broadcasts.known)
-            add_broadcasts(synapses.sums, totals, known, *broadcasts[1:], *synapses.rule)
+            add_broadcasts(synapses.sums, totals, known, *broadcasts[1:], *synapses.constants)
             return
         for trial, known, dE_g, dE_z, s in zip(
             trials, broadcasts.known, *(a.tolist() for a in broadcasts[1:]), strict=True
         ):
             words = Words(trial, (dE_g, dE_z), s)
-            synapses.hear(known, synapses.rule, words, self._arrived(trial))
+            self.arrived = self._arrived(trial)
+            synapses.hear(known, synapses.constants, words, self.arrived)
             self.parts.controller.count(words)
 
     def _arrived(self, trial: int) -> Array:

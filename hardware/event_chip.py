@@ -245,7 +245,7 @@ class EventChip:
             dE = controller.dE(controller.complete(trial, E)[None])
             dE_g, dE_z = (float(self.parts.bus.dE(word)[0]) for word in dE)
             self._tell(trial, "controller", "dE", (dE_g, dE_z))
-            # of a trial that is not asked for yet, when it is: see `_deliver`
+            # a trial that nobody has asked for yet may be wrong until somebody does: see `_deliver`
             if trial - self._first < self._pause and not np.isfinite(dE_g + dE_z):
                 raise self.design.not_finite(trial)
             yield from self._send(trial, method.words[: -1 if method.needs_s else None])
@@ -463,6 +463,15 @@ class EventChip:
             return self._after[trials]
         sums = np.concatenate([tile.synapses.sums for tile in self.tiles], 1)
         return sums, self.parts.controller.totals.copy()
+
+    def solve(self) -> tuple[Array, Array]:
+        """g and z (n,) as the tiles find them by themselves, from their own sums, the number of
+        trials, and the totals of the controller.
+        """
+        totals = self.parts.controller.totals
+        solved = [tile.solve(len(self.ends_ns), totals) for tile in self.tiles]
+        g, z = (np.concatenate(parts) for parts in zip(*solved, strict=True))
+        return g, z
 
     def take_words(self, trials: int) -> Array:
         """dE_g, dE_z and s (3, trials) of the next trials that all tiles have met."""

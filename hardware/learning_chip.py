@@ -3,27 +3,40 @@
 With the last words of a round every tile holds its sums, and begins new ones. When they have
 reached all tiles the controller says "update", and each tile turns what it holds into changes of
 its own weights, which are written before a later trial. What no tile can do by itself, a host does,
-that reads and sends words over the bus: `hardware.training`.
+that reads and sends words over the bus: `hardware.on_chip.ByEvents`.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from hardware.event_chip import Course, EventChip, Flight, Process, Signal
 from hardware.params import ChipParams
 from hardware.parts.bus import Words
-from hardware.parts.tile import Held
+from hardware.parts.tile import Held, Tile, Update
 from hardware.timing import TrainingTiming
 from perturb.errors import InputError
 from perturb.estimation.design import Design
 from perturb.networks.objective import Objective
 from perturb.trial.code import Code
+from perturb.trial.synapse import SUMS
 
 Array = np.ndarray
-OnRound = Callable[[int], Array | None]
 TRACED = 4  # trials
+
+
+class Host(Protocol):
+    """What is decided besides the tiles when all of them hold the sums of a round."""
+
+    def decide(self, round_: int) -> Update | Array | None:
+        """What the tiles are told; or the changes of all weights (n,) themselves; or None, if
+        another round is to follow.
+        """
+
+    def allow(self, round_: int, change: Array) -> Array:
+        """The changes (n,) that are to be made, of those that the tiles want."""
 
 
 class LearningChip(EventChip):
@@ -58,17 +71,17 @@ class LearningChip(EventChip):
         presentation = "pattern" if course.patterns_of else "batch"
         design = Design(plan.method, code, n, plan.sigma, plan.r, seed, presentation)
         super().__init__(params, objective, design, w, np.ones(n), TRACED, course)
-        self._ready, self._done = Signal(self.env), Signal(self.env)  # for a round; of `learn`
+        # for a round; of `learn`; to the tiles
+        self._ready, self._done, self._updating = (Signal(self.env) for _ in range(3))
+        for tile in self.tiles:
+            self.env.process(self._change(tile))
 
-    def learn(self, updates: int, on_round: OnRound) -> None:
+    def learn(self, updates: int, host: Host) -> None:
         """Run until `updates` have been written, counted from the start, and a trial is about to
         begin.
-
-        on_round(round): the change wanted, when all tiles hold the sums of a round; None if another
-        round is to follow.
         """
         self._wanted = updates
-        self._on_round = on_round
+        self._host = host
         while self._written < updates:
             self.advance(self._done.event)
 
@@ -100,21 +113,33 @@ class LearningChip(EventChip):
 
     def _accumulated(self, words: Words) -> None:
         super()._accumulated(words)
-        self.words.clear()  # they are for standard errors, which learning has no use for
+        # for standard errors and energies of estimates, which learning has no use for
+        self.words.clear()
+        self._spent.clear()
+        self.ends_ns.clear()
         if words.last:
             self.env.process(self._update(words.trial))
 
     def _update(self, trial: int) -> Process:
         """What the tiles hold of a round changes their weights, once it is written.
 
-        A rate that is measured takes the predicted time; its value is computed by `on_round`.
+        What the host decides is known at once, and then takes the time of the schedule.
         """
         schedule = self.schedule
         round_ = trial // self.every
-        change = self._on_round(round_)
+        change = self._host.decide(round_)
+        if isinstance(change, Update):
+            self._tell(trial, "controller", "update", change)
+            yield self._updating.send(change)
+            change = np.concatenate([tile.change for tile in self.tiles])
+        if change is not None:
+            change = self._host.allow(round_, change)
+        for tile in self.tiles:
+            tile.held.popleft()
         for unit, action, ns in (
-            ("array and error unit", "measure the rate", schedule.measuring_ns(round_)),
+            ("array and error unit", "measure the rate", schedule.rate_ns(round_)),
             ("host", "read sums, send steps", schedule.host_ns),
+            ("array and error unit", "measure what the update does", schedule.block_ns(round_)),
         ):
             if ns:
                 start = self.env.now
@@ -130,6 +155,14 @@ class LearningChip(EventChip):
             yield from self._write(update)
             if schedule.waits:
                 self._ready.send(round_)
+
+    def _change(self, tile: Tile) -> Process:
+        while True:
+            tile.update(self.schedule.plan, (yield self._updating.event))
+
+    def drop_changes(self) -> None:
+        """Forget what is to be written: the run has ended."""
+        self.changes.clear()
 
     def _write(self, update: int) -> Process:
         written, change = self._writing[update]
@@ -158,10 +191,7 @@ class LearningChip(EventChip):
         times = [(update, written) for update, (written, _) in self._writing.items()]
         return {
             "sums": np.concatenate([tile.synapses.sums for tile in tiles], 1),
-            "held": np.concatenate([tile.held.sums for tile in tiles], 1),
-            "held_D": np.concatenate([tile.held.D for tile in tiles]),
-            "held_v": np.concatenate([tile.held.v for tile in tiles]),
-            "held_dE": np.array([tile.held.dE for tile in tiles]),
+            **self._held(),
             "fifos": np.array([tile.shelved(deepest) for tile in tiles], np.int64),
             "latest": np.array(self._latest),
             "sent": np.array(sent).reshape(-1, 4),
@@ -171,6 +201,19 @@ class LearningChip(EventChip):
             "writing": np.array(times, np.int64).reshape(-1, 2),
             "wanted": np.array([change for _, change in self._writing.values()]),
         }
+
+    def _held(self) -> dict[str, Array]:
+        """What tiles hold of rounds, (rounds, rows, n): the sums, D and v; dE (rounds, tiles); and
+        of how many rounds, (tiles,), which differs where words come late to some.
+        """
+        rounds = [len(tile.held) for tile in self.tiles]
+        held = np.zeros((max(rounds), len(SUMS) + 2, self.w.size))
+        dE = np.zeros((max(rounds), len(self.tiles)))
+        for tile in self.tiles:
+            for k, (sums, D, own, v) in enumerate(tile.held):
+                held[k, :, tile.part] = [*sums, D, v]
+                dE[k, tile.number] = own
+        return {"held": held, "held_dE": dE, "held_rounds": np.array(rounds)}
 
     def _v_of(self, part: slice, trial: int) -> Array:
         return self._direction(trial // self.every)[part]
@@ -188,16 +231,16 @@ class LearningChip(EventChip):
                 "the stored state is of an earlier version, whose tiles held no sums of a round:"
                 " start a new run, with another place for its results"
             )
-        for tile, fifo, dE in zip(self.tiles, parts["fifos"], parts["held_dE"], strict=True):
+        for tile, fifo, rounds in zip(
+            self.tiles, parts["fifos"], parts["held_rounds"], strict=True
+        ):
             part = tile.part
-            arrays = (parts[name][..., part] for name in ("held", "held_D", "held_v"))
-            sums, D, v = arrays
-            tile.restore(
-                fifo.tolist(),
-                parts["sums"][:, part],
-                Held(sums, D, float(dE), v),
-                partial(self._v_of, part),
-            )
+            dE = parts["held_dE"][:, tile.number].tolist()
+            held = [
+                Held(rows[:-2, part], rows[-2, part], own, rows[-1, part])
+                for rows, own in zip(parts["held"][:rounds], dE[:rounds], strict=True)
+            ]
+            tile.restore(fifo.tolist(), parts["sums"][:, part], held, partial(self._v_of, part))
         self._latest = parts["latest"].tolist()
         for (trial, dE_g, dE_z, s), arrivals, met in zip(
             parts["sent"].tolist(), parts["heard"].tolist(), parts["met"], strict=True

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,11 +24,11 @@ from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Statistics
 from perturb.networks.objective import Objective
-from perturb.training.loop import Told, Write, advance
+from perturb.training.loop import Told, advance, blocked
 from perturb.training.plan import BLOCK_PHASE, IN_LOOP, LINE_PHASE, Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step
-from perturb.training.rules import RULES, ConjugateGradients, Inputs, of_length_one, wanted_change
+from perturb.training.rules import RULES, ConjugateGradients, Inputs, of_length_one, shortened
 from perturb.training.updates import begin_steps, direction, rates_at, set_rate
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
@@ -118,7 +119,7 @@ class OnChip:
         return batches.readings([(trial, phase + k) for k in range(len(at))], displaced)
 
     def _line_rate(self, run: int, p: Array, trial: int, now_ns: int) -> float:
-        """The step along -p that reduces E, from readings of the chip after a trial."""
+        """The step along -p, p = g, that reduces E, from readings of the chip after a trial."""
 
         def measured(steps: Array) -> Array:
             return self._readings(run, trial, LINE_PHASE, steps, now_ns)
@@ -207,7 +208,6 @@ class InBatches(OnChip):
         super().__init__(params, objective, plan, w, waits)
         check_fifo(params, self.timing)
         self.batches = [self._batches(run) for run in range(len(w))]
-        self.write: Write = self._write
 
     def parts(self, run: int) -> Parts:
         return self.batches[run].parts
@@ -263,7 +263,7 @@ class InBatches(OnChip):
                 batches.parts.array.weights.add(change, update, start_ns)
             broadcast = batches.next(trial)
         g, z = means(self.plan, batches.synapses.sums)
-        return Told(g, z, broadcast.known[0], broadcast.dE_g[0])
+        return Told(g, z, np.where(batches.arrived, broadcast.known[0], 0.0), broadcast.dE_g[0])
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
         now_ns = self.timing.arrived_ns(update * self.timing.rounds)
@@ -272,13 +272,13 @@ class InBatches(OnChip):
                 self._measure_rate(state, run, update, g[run], now_ns)
 
     def rise(self, state: State, update: int, change: Array) -> Array:
-        now_ns = self.timing.arrived_ns(update * self.timing.rounds)
+        now_ns = self.timing.arrived_ns((update + 1) * self.timing.rounds - 1)
         rise = np.zeros(len(change))
         for run in map(int, np.flatnonzero(state.going)):
             rise[run] = self._rise(run, update, change[run], now_ns)
         return rise
 
-    def _write(self, state: State, change: Array, update: int) -> None:
+    def write(self, state: State, change: Array, update: int) -> None:
         """Changes are written when the chip has had time for it: at the start of a later trial."""
         for run in map(int, np.flatnonzero(state.going)):
             with self._failing(state, run):
@@ -336,20 +336,18 @@ class ByEvents(OnChip):
                 self._learn(state, run, updates)
             except NotFinite as error:
                 state.failed[run] = error.trial
-                self._pending[run].clear()  # the run has ended
+                self.chips[run].drop_changes()
         count_updates(state, self.plan, updates)
         self._update_state(state)
 
     def _learn(self, state: State, run: int, updates: int) -> None:
         chip = self.chips[run]
-        for tile in chip.tiles:
-            own = {
-                name: array[run : run + 1, tile.part]
-                for name, array in state.memory.items()
-                if array.ndim == 2
-            }
-            tile.remember(own)
-        chip.learn(state.update + updates, partial(self._on_round, state, run))
+        rule = RULES[self.plan.rule]
+        if rule.local:  # what a rule remembers of a weight is in its tile; the state stores it
+            for tile in chip.tiles:
+                own = (run, tile.part)
+                tile.remember({name: state.memory[name][own][None] for name, _ in rule.memory})
+        chip.learn(state.update + updates, HostOfRun(self, state, run))
 
     def _direction(self, run: int, round_: int) -> Array:
         """v of the trials of a round."""
@@ -358,33 +356,36 @@ class ByEvents(OnChip):
             return direction(self.plan, run, update, self.objective.n_weights)
         return of_length_one(self._steps[run].d)[1][0]
 
-    def _on_round(self, state: State, run: int, round_: int) -> Array | None:
-        """The change that a round comes to, from what its tiles hold; None if products are still
-        to follow.
-        """
+    def decide(self, state: State, run: int, round_: int) -> Update | Array | None:
+        """See `learning_chip.Host`."""
         plan, chip = self.plan, self.chips[run]
         update, product = divmod(round_, self.timing.rounds)
         rule = RULES[plan.rule]
         g = z = np.zeros(0)
         if not rule.local or self.timing.measures_rate(round_):
-            g, z = means(plan, np.concatenate([tile.held.sums for tile in chip.tiles], 1))
+            g, z = means(plan, np.concatenate([tile.held[0].sums for tile in chip.tiles], 1))
         if self.timing.measures_rate(round_):
             self._measure_rate(state, run, update, g, chip.env.now)
         if rule.z == "products" and not self._stepped(run, product, g, z):
             return None
         eta = float(rates_at(plan, state, update)[run])
         if rule.local:
-            told = Update(update, eta)
-            change = np.concatenate([tile.change(plan, told) for tile in chip.tiles])
-        else:
-            change = self._host_change(state, run, update, eta, g, z)
-        if plan.block and not self._rise(run, update, change, chip.env.now) <= (
-            plan.block * np.sqrt(2 * self.variance)
-        ):
-            change[:] = 0.0
+            return Update(update, eta)
+        return self._host_change(state, run, update, eta, g, z)
+
+    def allow(self, run: int, round_: int, change: Array) -> Array:
+        """See `learning_chip.Host`: no longer than the longest step, and none that makes E worse
+        by more than `block`.
+        """
+        plan, chip = self.plan, self.chips[run]
+        update, product = divmod(round_, self.timing.rounds)
+        change = shortened(plan, change[None])
+        if plan.block:
+            rise = self._rise(run, update, change[0], chip.env.now)
+            change[blocked(plan, np.array([rise]), self.variance)] = 0.0
         if not np.isfinite(change).all():
             raise chip.design.not_finite(self._last_trial(update, product))
-        return change
+        return change[0]
 
     def _stepped(self, run: int, product: int, g: Array, z: Array) -> bool:
         """Whether conjugate gradients have come to a step, with the product of a round."""
@@ -399,12 +400,13 @@ class ByEvents(OnChip):
         self, state: State, run: int, update: int, eta: float, g: Array, z: Array
     ) -> Array:
         """The change of all weights (n,) by a rule that no tile can follow by itself."""
-        held = [tile.held for tile in self.chips[run].tiles]
+        held = [tile.held[0] for tile in self.chips[run].tiles]
         D, v = (np.concatenate([getattr(each, name) for each in held]) for name in "Dv")
         curved = self._steps[run].p if run in self._steps else z[None]
         memory = {name: array[run : run + 1] for name, array in state.memory.items()}
         told = (g[None], D[None], np.array([held[0].dE]), v[None], curved)
-        return wanted_change(Inputs(self.plan, memory, np.array([eta]), update, *told))[0]
+        inputs = Inputs(self.plan, memory, np.array([eta]), update, *told)
+        return RULES[self.plan.rule].change(inputs)[0]
 
     def _arrays(self, run: int) -> dict[str, Array]:
         chip = self.chips[run]
@@ -422,6 +424,20 @@ class ByEvents(OnChip):
         super()._resume(state, run, arrays)
         if state.failed[run] < 0:
             self.chips[run].restore(_with_prefix(arrays, "chip."))
+
+
+class HostOfRun(NamedTuple):
+    """The host of one chip, see `learning_chip.Host`."""
+
+    of: ByEvents
+    state: State
+    run: int
+
+    def decide(self, round_: int) -> Update | Array | None:
+        return self.of.decide(self.state, self.run, round_)
+
+    def allow(self, round_: int, change: Array) -> Array:
+        return self.of.allow(self.run, round_, change)
 
 
 def on_chip(

@@ -155,10 +155,15 @@ class TrainingTiming:
     The trials of an update come in rounds of `plan.trials_per_update`: the first for g, and with
     the rule "newton-cg" one more for every product Hp, whose direction is known when the broadcasts
     of the round before have arrived. When those of the first have, a rate that is measured is
-    measured, on all patterns and without a clock: by three evaluations along the step, or by trials
-    of other methods. The array has to wait for all that; it waits for the writing of an update only
-    if the chip `waits`. What the controller computes from sums, and sends
-    to the synapses, takes neither time nor energy.
+    measured, on all patterns and without a clock: by three evaluations along g, or by trials of
+    other methods; so is, when an update is known, what it does to E, if `block` asks. The array has
+    to wait for all that; it waits for the writing of an update only if the chip `waits`.
+
+    "update" is a control signal like the command of a trial, and costs nothing. Where a rule needs
+    what no tile knows, a host reads g or z of all weights after every round and sends what is to be
+    done next, over the bus, a word for each number; and one word tells by how much a change that is
+    longer than `longest_step` is shortened: `host_words` of a round. What is computed of them takes
+    neither time nor energy.
     """
 
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, waits: bool):
@@ -177,28 +182,30 @@ class TrainingTiming:
         # g or Hp and the next direction; g, z and the step
         rule = RULES[plan.rule]
         each = 0 if rule.local else 2 if rule.z == "products" else 3
-        self.host_words = each * n
+        self.host_words = each * n + (plan.longest_step > 0)
         self.host_ns = self.host_words * timing.word_ns
         word_j = params.bus.word_bits * params.energy.broadcast_bit_j
         self._host_j = self.host_words * word_j
         free = params.model_copy(update={"clock": type(params.clock)()})
         self.tuning = {method: Timing(free, objective, METHODS[method], S) for method in steps}
-        # updates between measurements of the rate, or of what it does to E
-        self._every = plan.tune_every if plan.rate not in ("fixed", "line") else 0
-        self._measuring_ns = sum(count * self.tuning_ns(method) for method, count in steps.items())
-        self._measuring_j = sum(
+        # updates between measurements of the rate
+        self._every = {"fixed": 0, "line": 1}.get(plan.rate, plan.tune_every)
+        self._rate_ns = sum(count * self.tuning_ns(method) for method, count in steps.items())
+        self._rate_j = sum(
             count * plan.tune_trials * self.tuning[method].trial_j
             for method, count in steps.items()
         )
         if plan.rate == "eigenvalue":  # power iteration: z, and the next direction
             iterated = 2 * n * POWER_STEPS
-            self._measuring_ns += iterated * timing.word_ns
-            self._measuring_j += iterated * word_j
+            self._rate_ns += iterated * timing.word_ns
+            self._rate_j += iterated * word_j
         whole = Timing(free, objective, METHODS["central"], S)
-        if readings := plan.readings_of_an_update:
-            self._every = 1
-            self._measuring_ns = readings * whole.evaluation_ns
-            self._measuring_j = whole.evaluations_j(readings)
+        if plan.rate == "line":
+            self._rate_ns = 3 * whole.evaluation_ns
+            self._rate_j = whole.evaluations_j(3)
+        judged = 2 * (plan.block > 0)  # readings of what an update does to E
+        self._block_ns = judged * whole.evaluation_ns
+        self._block_j = whole.evaluations_j(judged)
         calibrating = calibration.evaluations(plan.calibrate)
         self._calibrating_ns = calibrating * whole.evaluation_ns
         self._calibrating_j = whole.evaluations_j(calibrating)
@@ -214,13 +221,13 @@ class TrainingTiming:
         update, product = divmod(round_, self.rounds)
         return product == 0 and self.plan.measures_rate(update)
 
-    def measures(self, round_: int) -> bool:
-        """Whether more than trials is measured after a round: the rate, or what it does to E."""
-        update, product = divmod(round_, self.rounds)
-        return self._every > 0 and product == 0 and update % self._every == 0
+    def rate_ns(self, round_: int) -> int:
+        """Of measuring the rate after a round."""
+        return self._rate_ns if self.measures_rate(round_) else 0
 
-    def measuring_ns(self, round_: int) -> int:
-        return self._measuring_ns if self.measures(round_) else 0
+    def block_ns(self, round_: int) -> int:
+        """Of measuring, after the last round of an update, what it does to E."""
+        return self._block_ns if (round_ + 1) % self.rounds == 0 else 0
 
     def awaits(self, round_: int) -> bool:
         """Whether a round begins only when the broadcasts of that before it have arrived, and
@@ -230,7 +237,8 @@ class TrainingTiming:
             self.waits
             or self.host_words > 0
             or round_ % self.rounds > 0
-            or (self.rounds == 1 and self.measures(round_ - 1))
+            or (self.rounds == 1 and self.rate_ns(round_ - 1) > 0)
+            or self._block_ns > 0
         )
 
     def start_ns(self, trial: int) -> int:
@@ -248,7 +256,7 @@ class TrainingTiming:
     def written_ns(self, update: int) -> int:
         """When an update has been written."""
         last = (update + 1) * self.rounds - 1
-        told_ns = self.arrived_ns(last) + self.measuring_ns(last) + self.host_ns
+        told_ns = self.arrived_ns(last) + self.rate_ns(last) + self.host_ns + self.block_ns(last)
         return told_ns + self.trial_timing.write_ns
 
     def changed_ns(self, update: int) -> int:
@@ -265,12 +273,13 @@ class TrainingTiming:
         updates, products = divmod(rounds, self.rounds)
         measured = self._measured(updates + (products > 0))
         awaited = rounds
-        if not (self.waits or self.host_words):
+        if not (self.waits or self.host_words or self._block_ns):
             awaited = rounds - updates + (measured if self.rounds == 1 else 0)
         return (
             awaited * self.trial_timing.after_ns
             + rounds * self.host_ns
-            + measured * self._measuring_ns
+            + measured * self._rate_ns
+            + updates * self._block_ns
             + self.waits * updates * self.trial_timing.write_ns
         )
 
@@ -291,7 +300,8 @@ class TrainingTiming:
         return (
             self._calibrating_j
             + updates * (each_j + self.rounds * self._host_j)
-            + self._measured(updates) * self._measuring_j
+            + updates * self._block_j
+            + self._measured(updates) * self._rate_j
             + timing.steady_w * self.time_s(updates)
         )
 

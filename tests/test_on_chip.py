@@ -56,6 +56,38 @@ DRIFTING = {
 CASES = {
     "ideal": ({}, {}, True),
     "device": ({"weights.device": DEVICE}, {}, True),
+    "later than a round, each tile otherwise": (
+        {
+            "weights.leak_tau_s": 0.05,
+            "bus.skew_ns": 40_000,
+            "synapse.fifo_depth": 20,
+            "synapses_per_tile": 2,
+        },
+        {},
+        False,
+    ),
+    "longest step": (
+        {"weights.leak_tau_s": 0.05, "synapses_per_tile": 2},
+        {"longest_step": 5e-3},
+        True,
+    ),
+    "lost, keep-if-better": (
+        {"bus.drop_probability": 0.5, "synapses_per_tile": 4},
+        {"rule": "keep-if-better", "eta": 1.0, "sigma": 0.05},
+        True,
+    ),
+    "blocked, newton-cg": (
+        {"weights.leak_tau_s": 1e-3},
+        {
+            "rule": "newton-cg",
+            "method": "difference",
+            "cg_steps": 2,
+            "damping": 0.3,
+            "block": 1.0,
+            "eta": 0.5,
+        },
+        True,
+    ),
     "blocked": (
         {"error_unit.noise": 0.02, "weights.leak_tau_s": 0.05},
         {"block": 1.0, "eta": 2.0, "reading": Reading(0.02)},
@@ -684,3 +716,19 @@ def test_a_state_of_a_chip_of_an_earlier_version_is_refused_in_one_line(xor):
     with pytest.raises(InputError, match="earlier version.*start a new run") as caught:
         on_chip(params({}), objective, Plan(eta=0.2), W, True, True).resume(half)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_a_rule_that_keeps_what_is_better_learns_nothing_from_words_that_never_arrive(xor, events):
+    changes, plan = {"bus.drop_probability": 1.0}, Plan(rule="keep-if-better", eta=1.0, sigma=0.05)
+    lost, _ = learned(xor, changes, plan, 20, events)
+    assert np.array_equal(lost.w, xor[1])
+    heard, _ = learned(xor, {**changes, "bus.drop_probability": 0.0}, plan, 20, events)
+    assert np.abs(heard.w - xor[1]).max() > 0.01
+
+
+def test_a_step_is_as_long_as_the_longest_however_many_tiles_there_are(xor):
+    plan = Plan(eta=5.0, longest_step=0.01)
+    for per_tile in (1, 4, 256):
+        state, _ = learned(xor, {"synapses_per_tile": per_tile}, plan, 1, events=True)
+        np.testing.assert_allclose(np.linalg.norm(state.w - xor[1], axis=1), 0.01, rtol=1e-9)

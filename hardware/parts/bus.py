@@ -27,7 +27,7 @@ class Bus:
     """Words of so many bits, that take time, get lost, and come late.
 
     word_ns: of one word. dE, s: what makes words of numbers. broadcasts, lost: deliveries to tiles
-    so far, and how many of them never arrived.
+    so far of a bus that loses some, and how many of them never arrived.
     """
 
     def __init__(self, params: BusParams, seed: int, tiles: int):

@@ -1,8 +1,8 @@
-"""The controller: sequences the phases of a trial, and sees readings and broadcasts only.
+"""The controller: decides which phases are measured, and sees readings and broadcasts only.
 
 In phase (a, b) the array settles under w + a dw + b r v and the error unit reads E; of the readings
-the controller makes dE_g and dE_z, sends them over the bus to all tiles, and counts what it has
-sent. It knows no weight, no perturbation and no sum of a synapse.
+the controller makes dE_g and dE_z, which go over the bus to all tiles, and counts what was sent. It
+knows no weight, no perturbation and no sum of a synapse.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Networks as the neurons of a chip evaluate them, imperfections included: neuron i with net input
 x_i computes
 
-    y_i = f_i(gain_i x_i + offset_i) + I_i gain, offset: of the die
+    y_i = f_i(gain_i x_i + offset_i) + I_i              gain, offset: of the die
     t_i = clip(y_i, -saturation, saturation) + noise xi_i where it feeds other neurons
     l_i = t_i + crosstalk (t_i-1 + t_i+1),          x_j = sum_i w_ij l_i
 
@@ -84,7 +84,7 @@ def layers_of(objective: Objective) -> list[Layer]:
 
 class Neurons:
     """The neurons of one die. mismatch: gain and offset of the net inputs of each layer, see
-    `hardware.datapath.Die`.
+    `hardware.parts.die.Die`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Neurons:
 
     def errors(self, points: Array, presented: list[Array] | None, draw: Draw) -> Array:
         """Errors (m, presented) at points (m, n) on all patterns, or at each point on those that
-        `shown` gives for it.
+        `presented` names for it.
 
         draw: noise, one number for each neuron that drives others, pattern and evaluation: what is
         faster than a neuron settles is averaged out before E is read, and what is slower is

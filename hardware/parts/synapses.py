@@ -22,7 +22,7 @@ from perturb.trial.synapse import (
 )
 
 Array = np.ndarray
-Rule = tuple[Array, float, int, float]  # v (n,), V, kind and kappa of `synapse.accumulate`
+Constants = tuple[Array, float, int, float]  # v (n,), V, kind and kappa of `synapse.accumulate`
 PRODUCTS = [SUMS.index("xy"), SUMS.index("qu")]
 
 
@@ -56,7 +56,7 @@ class Synapses:
         self.v = v
         self.V = V
         kind = REGRESSORS[self.design.method.regressor]
-        self.rule: Rule = (v, V, kind, self.design.kappa)
+        self.constants: Constants = (v, V, kind, self.design.kappa)
         regressor = {
             "dw": 1.0,
             "s_dw": self.design.sigma * V**0.5,
@@ -71,18 +71,24 @@ class Synapses:
         self.direct(v, float(v @ v))
         self.sums[:] = 0.0
 
+    def take(self) -> Array:
+        """The sums, and begin new ones."""
+        sums = self.sums.copy()
+        self.sums[:] = 0.0
+        return sums
+
     def multiplied(self, known: Array) -> Array:
         """What a synapse multiplies with, for the perturbation that it knows."""
         return known if self.multiplier is None else known + self.multiplier
 
-    def hear(self, known: Array, rule: Rule, words: Words, arrived: Array) -> None:
+    def hear(self, known: Array, constants: Constants, words: Words, arrived: Array) -> None:
         """The words of a trial meet the perturbations known (n,), where they have arrived.
 
-        rule: as it was when the perturbation was made.
+        constants: as they were when the perturbation was made.
         """
-        dw = known if self.multiplier is None else self.multiplied(known)
+        dw = self.multiplied(known)
         if self.plain:
-            add_broadcast(self.sums, dw, words.dE, words.s, *rule, arrived)
+            add_broadcast(self.sums, dw, words.dE, words.s, *constants, arrived)
             return
         params = self.params
         health = self.health
@@ -94,7 +100,7 @@ class Synapses:
                 sums[:, health.unpowered] = 0.0
             dw = np.where(health.working(words.trial), dw, 0.0)
         before = sums[PRODUCTS]
-        add_broadcast(sums, dw, words.dE, words.s, *rule, arrived)
+        add_broadcast(sums, dw, words.dE, words.s, *constants, arrived)
         if params.sum_range:
             self._saturate(before)
 
@@ -106,7 +112,8 @@ class Synapses:
         reach = params.sum_range * self._rms
         added = self.sums[PRODUCTS] - before
         if params.sum_bits:
-            step = 2 * reach / 2**params.sum_bits
+            # a range of 0 is of z along v = 0, whose sums stay 0
+            step = np.where(reach > 0, 2 * reach / 2**params.sum_bits, 1.0)
             added = np.floor(added / step + 0.5) * step
         self.sums[PRODUCTS] = np.clip(before + added, -reach, reach)
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hardware.parts.bus import Words
-from hardware.parts.synapses import Rule, Synapses
+from hardware.parts.synapses import Constants, Synapses
 from perturb.estimation.design import Design
 from perturb.training.plan import Plan
-from perturb.training.rules import Inputs, wanted_change
+from perturb.training.rules import RULES, Inputs
 from perturb.trial.synapse import SUMS
 
 Array = np.ndarray
@@ -26,7 +26,9 @@ QU = SUMS.index("qu")
 
 
 class Held(NamedTuple):
-    """What a tile holds of a round: its sums; D (size,) and dE of the last trial; and v (size,)."""
+    """What a tile holds of a round: its sums; D (size,) and dE of the last trial, D = 0 if its
+    words never arrived; and v (size,).
+    """
 
     sums: Array
     D: Array
@@ -66,15 +68,17 @@ class Tile:
         self.design = design
         self.synapses = synapses
         self.perturb_every = perturb_every
-        self.fifo: deque[tuple[int, Array, Rule]] = deque(maxlen=depth)
+        self.fifo: deque[tuple[int, Array, Constants]] = deque(maxlen=depth)
         self.overflowed = False
         self.out = first - 1  # the trial whose perturbation came out last, and that
         self.met = np.zeros(part.stop - part.start)
-        self._rule = synapses.rule
+        self._constants = synapses.constants
         # on the lines to the drivers: dw and r v; on the summing line
         self.dw = self.contributions = self.met
         self.rv = design.r * synapses.v
-        self.held = Held(np.zeros_like(synapses.sums), self.met, 0.0, synapses.v)
+        # of rounds whose sums no update has used yet: the first is the oldest
+        self.held: deque[Held] = deque()
+        self.change = np.zeros_like(self.met)
         self.memory: dict[str, Array] = {}
         self._everyone, self._nobody = _masks(part.stop - part.start)
         # of these trials, drawn ahead: dw, what the synapses know of it, and what they put on the
@@ -90,7 +94,7 @@ class Tile:
         dw, known, contributions = self._rows
         self.dw = dw[row]
         self.contributions = contributions[row]
-        self.fifo.append((trial, known[row], self.synapses.rule))
+        self.fifo.append((trial, known[row], self.synapses.constants))
         if not self.synapses.health.perfect:
             self.rv = self.synapses.health.masked(self.design.r * self.synapses.v, [trial])[0]
 
@@ -106,23 +110,25 @@ class Tile:
         self._drawn = trials
         self._rows = (D, known, known * self.synapses.v)
 
-    def _again(self, trial: int, v: Array) -> tuple[int, Array, Rule]:
+    def _again(self, trial: int, v: Array) -> tuple[int, Array, Constants]:
         """What went into the FIFO in a trial, drawn again."""
         self._draw(range(trial, trial + 1))
         _, known, _ = self._rows
-        return trial, known[0], (v, *self.synapses.rule[1:])
+        return trial, known[0], (v, *self.synapses.constants[1:])
 
     def receive(self, words: Words, arrived: bool = True) -> None:
         """The words of a trial meet the oldest perturbation; lost ones shift the FIFO only."""
         if self.fifo:
-            out, self.met, self._rule = self.fifo.popleft()
+            out, self.met, self._constants = self.fifo.popleft()
             if out != self.out + 1:
                 self.overflowed = True
             self.out = out
-        self.synapses.hear(self.met, self._rule, words, self._everyone if arrived else self._nobody)
+        self.synapses.hear(
+            self.met, self._constants, words, self._everyone if arrived else self._nobody
+        )
         if words.last:
-            self.held = Held(self.synapses.sums.copy(), self.met, words.dE[0], self._rule[0])
-            self.synapses.sums[:] = 0.0
+            D = self.met if arrived else np.zeros_like(self.met)
+            self.held.append(Held(self.synapses.take(), D, words.dE[0], self._constants[0]))
 
     def direct(self, v: Array, V: float) -> None:
         """Estimate z along another direction v (size,), of |v|^2 = V, from the next trial on."""
@@ -134,13 +140,16 @@ class Tile:
         """g and z of its synapses: see `Synapses.solve`."""
         return self.synapses.solve(trials, totals)
 
-    def change(self, plan: Plan, update: Update) -> Array:
-        """The changes (size,) of its weights by a local rule, from what it holds of a round."""
-        sums, D, dE, v = self.held
+    def update(self, plan: Plan, update: Update) -> None:
+        """Turn what it holds of the oldest round into changes of its weights, by a local rule: they
+        go onto the lines to the cells, `change`.
+        """
+        sums, D, dE, v = self.held[0]
         g, z = means(plan, sums)
         rates = np.array([update.eta])
         told = (g[None], D[None], np.array([dE]), v[None], z[None])
-        return wanted_change(Inputs(plan, self.memory, rates, update.number, *told))[0]
+        inputs = Inputs(plan, self.memory, rates, update.number, *told)
+        self.change = RULES[plan.rule].change(inputs)[0]
 
     def remember(self, memory: dict[str, Array]) -> None:
         """What its rule remembers between updates, arrays (1, size), which `change` changes."""
@@ -157,7 +166,7 @@ class Tile:
         self,
         shelved: Sequence[int],
         sums: Array,
-        held: Held,
+        held: Sequence[Held],
         v_of: Callable[[int], Array],
     ) -> None:
         """Go on from what was stored: `shelved`, and the sums; perturbations are drawn again.
@@ -168,9 +177,9 @@ class Tile:
         self.overflowed = bool(overflowed)
         self.fifo.extend(self._again(trial, v_of(trial)) for trial in fifo if trial >= 0)
         if self.out >= 0:
-            _, self.met, self._rule = self._again(self.out, v_of(self.out))
+            _, self.met, self._constants = self._again(self.out, v_of(self.out))
         self.synapses.sums[:] = sums
-        self.held = held
+        self.held = deque(held)
 
 
 @cache

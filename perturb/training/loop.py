@@ -73,8 +73,10 @@ class Updating(Protocol):
     """What the loop takes of a source, whether it learns from trials or from exact derivatives."""
 
     plan: Plan
-    write: Write
     variance: float  # of a reading of E on all patterns
+
+    def write(self, state: State, change: Array, update: int) -> None:
+        """Make the changes (R, n) of an update: of state.w, or of what it is read from."""
 
     def told(self, state: State, update: int, V: Array) -> Told:
         """g, and z of the directions V (R, n); from trials, by `accumulated`."""
@@ -104,7 +106,7 @@ def advance(source: Updating, state: State, updates: int) -> None:
         change = wanted_change(Inputs(plan, state.memory, rates, update, g, D, dE, V, curved))
         if plan.block:
             rise = source.rise(state, update, change)
-            change[~(rise <= plan.block * np.sqrt(2 * source.variance))] = 0.0
+            change[blocked(plan, rise, source.variance)] = 0.0
         change[~state.going] = 0.0
         source.write(state, change, update)
         count_updates(state, plan, 1)
@@ -125,6 +127,13 @@ def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
         z += u[:, None] * sensed / (K * plan.r * sigma**2)
         state.failed[~np.isfinite(dE + u) & (state.failed < 0)] = trial
     return Told(g, z, D, dE)
+
+
+def blocked(plan: Plan, rise: Array, variance: float) -> Array:
+    """Which updates (R,) are not made, for E(w + change) - E(w) from two readings of this variance;
+    also those of which that is not known.
+    """
+    return ~(rise <= plan.block * np.sqrt(2 * variance))
 
 
 def average(state: State, plan: Plan) -> None:

@@ -21,7 +21,8 @@ from perturb.trial.readout import Reading
 Array = np.ndarray
 LINE_PHASE = 2**15  # of readings along a step, beyond the phases of any method and layer
 BLOCK_PHASE = LINE_PHASE + 3
-IN_LOOP = ("sigma_exponent", "average_from")  # options that only the loop knows, no chip
+# options that `sources.Batch` alone knows, no chip with imperfections of its arrays and no events
+IN_LOOP = ("sigma_exponent", "average_from")
 SPALL = 0.602  # the exponent of falling rates that Spall (1998) advises
 
 
@@ -32,7 +33,8 @@ class Plan(RateOptions, RuleOptions):
     Parameters
     ----------
     method : Method or str
-        How g (and z) are estimated.
+        Which points are measured and how they make dE; g is the mean of dE dw/sigma^2, and z that
+        of dE_z dw/(r sigma^2), whatever the method's fit.
     code : Code or str
     sigma : float
         The rms perturbation, in units of the weights.
@@ -100,7 +102,7 @@ class Plan(RateOptions, RuleOptions):
     dE, or more where the standard deviation of dE tells of negative curvature, see
     `measured_trace`; "eigenvalue", eta / (|l| (1 + 1/K) + T/K) with l, the eigenvalue of largest
     size, by power iteration on estimated z as well; "line", at every update eta times the way to
-    the minimum of the parabola through E along the step, three evaluations more. By no measured
+    the minimum of the parabola through E along g, three evaluations more. By no measured
     rate is a step along g longer than eta times a hundred perturbations.
 
     References
@@ -310,7 +312,7 @@ class Plan(RateOptions, RuleOptions):
 
     @property
     def readings_of_an_update(self) -> int:
-        """Of these, those on all patterns at its end: along the step, and before and after it."""
+        """Of these, those on all patterns at its end: along g, and before and after the step."""
         return 3 * (self.rate == "line") + 2 * (self.block > 0)
 
     @property

@@ -158,13 +158,17 @@ class RuleOptions:
 
 
 def wanted_change(x: Inputs) -> Array:
-    """The changes of the weights (R, n) by the rule, shortened to the longest step: the region in
-    which the estimate of g is trusted.
+    """The changes of the weights (R, n) by the rule, no longer than the longest step."""
+    return shortened(x.plan, RULES[x.plan.rule].change(x))
+
+
+def shortened(plan: RuleOptions, change: Array) -> Array:
+    """Changes of the weights (R, n), shortened to the longest step: the region in which the
+    estimate of g is trusted.
     """
-    change = RULES[x.plan.rule].change(x)
-    if x.plan.longest_step:
+    if plan.longest_step:
         size, along = of_length_one(change)
-        change = np.where(size > x.plan.longest_step, x.plan.longest_step * along, change)
+        change = np.where(size > plan.longest_step, plan.longest_step * along, change)
     return change
 
 
