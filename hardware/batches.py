@@ -1,8 +1,8 @@
 """The trials of a chip, many at a time and without events: the laws of its parts, on arrays with a
 row for each trial or evaluation. Every row is the same whichever others come with it.
 
-The events (`hardware.event_chip`) share the parts' laws with this, but none of its bookkeeping: who meets
-what, in which order, and when. Tests hold that both give the same sums.
+The events (`hardware.event_chip`) share the parts' laws with this, but none of its bookkeeping: who
+meets what, in which order, and when. Tests hold that both give the same sums.
 """
 
 from collections.abc import Callable, Sequence

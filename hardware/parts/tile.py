@@ -152,7 +152,7 @@ class Tile:
         self.change = RULES[plan.rule].change(inputs)[0]
 
     def remember(self, memory: dict[str, Array]) -> None:
-        """What its rule remembers between updates, arrays (1, size), which `change` changes."""
+        """What its rule remembers between updates, arrays (1, size), which `update` changes."""
         self.memory = memory
 
     # ---- to be stored, and gone on from
