@@ -1,6 +1,7 @@
 """Gibbs chains of a Boltzmann machine, and what they estimate."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -93,25 +94,8 @@ def sampled(
     # a row per chain of sums over its sweeps: x = s_i s_j (or s_i), x D, D, x x
     size = b.size * (b.size + 1) // 2
     X, XD, DS, XX = (np.zeros((count, columns)) for columns in (size, size, 1, size))
-    _gibbs(
-        W,
-        b,
-        V,
-        c,
-        T,
-        values[0],
-        values[1],
-        states,
-        held.size,
-        np.uint64(seed),
-        chains.start,
-        burn_in,
-        sweeps,
-        X,
-        XD,
-        DS[:, 0],
-        XX,
-    )
+    run = _Run(states, held.size, np.uint64(seed), chains.start, burn_in, sweeps)
+    _gibbs(_Machine(W, b, V, c, T, *values), run, (X, XD, DS[:, 0], XX))
     K = sweeps * count
     p, D = X.sum(0) / K, DS.sum() / K
     # chains are independent, successive sweeps are not: the spread between chains knows both
@@ -132,14 +116,35 @@ def sampled(
     return Sampled(p, p_stderr, R_p, R_p_stderr, K, float(worth.max()))
 
 
-@compiled()
-def _gibbs(
-    W, b, V, c, T, low, high, held, n_held, seed, first_chain, burn_in, sweeps, X, XD, DS, XX
-):
-    """Chains of Gibbs sampling under E = s'Ws/2 + b's, with D = s'Vs/2 + c's.
+class _Machine(NamedTuple):
+    """E = s'Ws/2 + b's and D = s'Vs/2 + c's, at a temperature; the two values of a state."""
 
-    Adds the sums of each chain to its row.
-    """
+    W: Array
+    b: Array
+    V: Array
+    c: Array
+    T: float
+    low: float
+    high: float
+
+
+class _Run(NamedTuple):
+    """Which chains, from which states: the first n_held do not change."""
+
+    held: Array
+    n_held: int
+    seed: np.uint64
+    first_chain: int
+    burn_in: int
+    sweeps: int
+
+
+@compiled()
+def _gibbs(machine, run, sums):
+    """Chains of Gibbs sampling: adds the sums of each chain to its row of x, x D, D and x x."""
+    W, b, V, c, T, low, high = machine
+    held, n_held, seed, first_chain, burn_in, sweeps = run
+    X, XD, DS, XX = sums
     n = b.size
     s, random = np.empty(n), np.empty(4)
     for chain in range(X.shape[0]):

@@ -71,17 +71,7 @@ def compare_methods(
         method = METHODS[candidate.method]
         # equal evaluations, not equal trials: that is what a chip pays for
         trials = max(3, round(evaluations / method.evaluations_per_trial))
-        chip = Chip(
-            experiment.made_chip(),
-            problem.objective,
-            problem.w,
-            problem.v,
-            *candidate,
-            experiment.run.seed,
-            e.presentation,
-            experiment.run.fidelity,
-            precision=experiment.run.precision,
-        )
+        chip = _chip(experiment, problem, candidate)
         predicted = _prediction(problem, chip, candidate, known, trials, experiment)
         start = time.perf_counter()
         done = 0
@@ -137,6 +127,20 @@ def compare_methods(
         yield "energy", pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"])
     if stopped:
         raise Stopped
+
+
+def _chip(experiment: Setup, problem: Problem, candidate: Candidate) -> Chip:
+    return Chip(
+        experiment.made_chip(),
+        problem.objective,
+        problem.w,
+        problem.v,
+        *candidate,
+        experiment.run.seed,
+        experiment.estimation.presentation,
+        experiment.run.fidelity,
+        precision=experiment.run.precision,
+    )
 
 
 def _prediction(
