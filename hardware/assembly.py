@@ -67,6 +67,7 @@ def assemble(
     """The parts of a chip with the weights w (n,), or those of another; patterns_of: see
     `SynapticArray`.
     """
+    _check(params, design, w.size, patterns_of)
     layers = layers_of(objective)
     die = fabricate(params, w.size, [layer.neurons.size for layer in layers])
     array = SynapticArray(
@@ -78,6 +79,22 @@ def assemble(
         patterns_of,
     )
     return _with_circuits(params, design, die, health(params, die), array)
+
+
+def _check(params: ChipParams, design: Design, n: int, patterns_of: PatternsOf | None) -> None:
+    """InputError for parts that do not go together."""
+    tiles = -(-n // params.synapses_per_tile)
+    if params.faults.tile >= tiles:
+        raise InputError(
+            f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {tiles - 1}"
+        )
+    every = params.error_unit.baseline_every
+    by_pattern = design.presentation == "pattern" or patterns_of is not None
+    if by_pattern and every > 1 and (0, 0) in design.method.phases:
+        raise InputError(
+            f"error_unit.baseline_every = {every} would compare the errors of different patterns:"
+            ' set it to 1, or presentation = "batch"'
+        )
 
 
 def _with_circuits(

@@ -186,7 +186,8 @@ class Chip:
         """
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         ends_ns = self.live.ends_ns
-        while len(ends_ns) < wanted and not self._followed():
+        timed_only = self.fidelity == "batch"  # then for what events tell of the FIFO alone
+        while (timed_only or len(ends_ns) < wanted) and not self._followed():
             self.live.follow(wanted if self.fidelity == "event" else len(ends_ns) + 1)
         if self.fidelity != "batch":
             self._gather(min(wanted, len(ends_ns)))
@@ -217,13 +218,15 @@ class Chip:
         """Whether enough trials have been followed by events: the rest may go in batches, unless a
         FIFO has lost a perturbation, or may by jitter.
         """
-        if self.fidelity == "event" or len(self.live.ends_ns) <= 3 * self.timing.every:
-            return False
         bus = self.params.bus
         depth = self.params.synapse.fifo_depth
+        # as many as fill a FIFO twice, where trials in between are shorter
+        enough = 3 + min(self.timing.every, 2 * depth + 2)
+        if self.fidelity == "event" or len(self.live.ends_ns) < enough:
+            return False
         may_lose = (
             bus.jitter_ns
-            and self.timing.after_ns + bus.jitter_ns > (depth - 1) * self.timing.trial_ns
+            and self.timing.after_ns + bus.jitter_ns > (depth - 1) * self.timing.shortest_ns
         )
         lost = may_lose or self.live.overflowed
         if lost and self.fidelity == "batch":

@@ -193,16 +193,6 @@ class EventChip:
     def _check(self) -> None:
         """InputError for parts that do not go together."""
         params = self.params
-        tiles = len(self.parts.tile_slices())
-        if params.faults.tile >= tiles:
-            raise InputError(
-                f"faults.tile = {params.faults.tile} but the chip has tiles 0 to {tiles - 1}"
-            )
-        if self.design.presentation == "pattern" and self.timing.every > 1:
-            raise InputError(
-                f"error_unit.baseline_every = {params.error_unit.baseline_every} would compare the"
-                ' errors of different patterns: set it to 1, or presentation = "batch"'
-            )
         late = {
             "bus.latency_ns": params.bus.latency_ns,
             "bus.skew_ns": params.bus.skew_ns,
@@ -279,8 +269,11 @@ class EventChip:
         """What happens to the weights before a trial: of a chip that learns."""
 
     def _between(self, trial: int) -> Process:
-        """What the trial that is next waits for: of a chip that learns."""
-        yield from ()
+        """What the next trial waits for: all else of this moment has happened, so that words which
+        arrive now are met before a new perturbation is drawn.
+        """
+        while self.env.peek() <= self.env.now:
+            yield self.env.timeout(0)
 
     def _ends_round(self, trial: int) -> bool:
         """Whether the tiles are to hold their sums with a trial: of a chip that learns."""

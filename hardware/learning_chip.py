@@ -98,11 +98,10 @@ class LearningChip(EventChip):
                 tile.direct(v[tile.part], float(v @ v))
 
     def _between(self, trial: int) -> Process:
-        """What a round awaits is there, and all else of this moment has happened."""
+        """What a round awaits is there, too."""
         if trial % self.every == 0 and self.schedule.awaits(trial // self.every):
             yield self._ready.event
-        while self.env.peek() <= self.env.now:
-            yield self.env.timeout(0)
+        yield from super()._between(trial)
         if self._written >= self._wanted:
             yield self._done.send(trial)
 

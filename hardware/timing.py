@@ -71,6 +71,7 @@ class Timing:
         whole = trial(len(method.phases))
         less = trial(len(method.phases) - (every > 1))
         self._whole_ns, self._less_ns = whole[0], less[0]
+        self.shortest_ns = min(whole[0], less[0])  # of a trial
         self.trial_ns, self.overlapped_ns = (
             a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True)
         )
@@ -87,10 +88,11 @@ class Timing:
         self.parts_ns["waiting for dw.v or the clock"] = max(
             0.0, self.trial_ns + self.overlapped_ns - sum(self.parts_ns.values())
         )
-        self.after_ns = p.bus.latency_ns + p.bus.skew_ns + p.synapse.accumulate_ns
+        skew_ns = p.bus.skew_ns if n > p.synapses_per_tile else 0  # a lone tile has none
+        self.after_ns = p.bus.latency_ns + skew_ns + p.synapse.accumulate_ns
         # every evaluation is charged for a change of the perturbation, also that back to none for
         # E(w)
-        each_j = [getattr(p.energy, f"{cause}_j") for cause in CAUSES]
+        each_j = self._each_j = [getattr(p.energy, f"{cause}_j") for cause in CAUSES]
         self._evaluation_j = _sum(self._evaluation, each_j)
         self.trial_j = self.evaluations_j(evaluations) + _sum(self._rest, each_j)
         self.write_ns = p.weights.write_ns
@@ -124,6 +126,10 @@ class Timing:
         evaluations = trials * (self._phases - 1) + self._measured(trials)
         rows = zip(self._evaluation, self._rest, strict=True)
         return [evaluations * evaluation + trials * rest for evaluation, rest in rows]
+
+    def spent_j(self, trials: int) -> float:
+        """Energy of the first trials, without static power, in J."""
+        return _sum(self.spent(trials), self._each_j)
 
     def _measured(self, trials: int) -> int:
         """How many of the first trials measure every phase."""
@@ -172,7 +178,7 @@ class TrainingTiming:
         self.rounds = plan.trials_of_an_update // plan.trials_per_update
         S = objective.n_patterns
         timing = self.trial_timing = Timing(params, objective, plan.method, plan.batch or S)
-        pending = math.ceil((timing.after_ns + params.bus.jitter_ns) / timing.trial_ns)
+        pending = math.ceil((timing.after_ns + params.bus.jitter_ns) / timing.shortest_ns)
         # perturbations that a FIFO stores, at most, when another comes
         self.pending = min(pending, plan.trials_per_update - 1) if waits else pending
         steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}
@@ -296,10 +302,11 @@ class TrainingTiming:
     def energy_j(self, updates: int) -> float:
         """Energy of a number of updates, every weight written in each, in J."""
         timing = self.trial_timing
-        each_j = self.plan.trials_of_an_update * timing.trial_j + timing.write_j
+        each_j = timing.write_j + self.rounds * self._host_j
         return (
             self._calibrating_j
-            + updates * (each_j + self.rounds * self._host_j)
+            + timing.spent_j(updates * self.plan.trials_of_an_update)
+            + updates * each_j
             + updates * self._block_j
             + self._measured(updates) * self._rate_j
             + timing.steady_w * self.time_s(updates)

@@ -80,6 +80,7 @@ def test_facts_differ_in_standard_errors(runs):
     assert float(rows["gradient: median cosine"][3]) == pytest.approx(b - a, rel=5e-3)
 
 
+@pytest.mark.slow
 def test_the_chip_in_batches_is_set_beside_the_chip_by_events(tmp_path):
     small = {
         "training.updates": 20,

@@ -481,8 +481,9 @@ def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile)
     chip.run(10)
     # of a trial: command, two evaluations (perturbations settled, patterns read), the summing line
     # (settled, sent), a word of dE and one of dw.v, which lets the other go first, and the delivery
-    # (begun, arrived, accumulated, met, over); of a run: its last trial, and its end
-    assert chip.events - before == 10 * (1 + 4 + 2 + 1 + 2 + 5) + 2
+    # (begun, arrived, accumulated, met, over), and a look at what else happens before the next; of
+    # a run: its last trial, and its end
+    assert chip.events - before == 10 * (1 + 4 + 2 + 1 + 2 + 5 + 1) + 2
 
 
 @pytest.mark.parametrize("code", ["rademacher", "gaussian", "ternary"])
@@ -510,3 +511,33 @@ def test_broadcasts_that_meet_the_next_perturbation_have_a_mean_of_zero(linear, 
     # known to sqrt(2/K) and better
     assert (np.abs(lost.gradient) < 5 * lost.gradient_stderr).all()
     np.testing.assert_allclose(K * lost.gradient_stderr**2, g @ g, rtol=5 * np.sqrt(6 / K))
+
+
+@pytest.mark.parametrize("latency_ns, jitter_ns", [(3510, 0), (3360, 0), (3510, 1)])
+def test_words_that_arrive_when_a_trial_begins_are_met_before_it_draws(
+    two_synapses, latency_ns, jitter_ns
+):
+    # words arrive a trial of 3,560 ns after they were sent: with them the oldest of two
+    # perturbations leaves the FIFO before a third comes
+    timing = {"bus.latency_ns": latency_ns, "synapse.accumulate_ns": 3560 - latency_ns}
+    changes = {**timing, "bus.jitter_ns": jitter_ns, "synapse.fifo_depth": 2}
+    chip = chip_of(two_synapses, changes, method="pearlmutter", code="rademacher", fidelity="event")
+    assert chip.timing.trial_ns == 3560
+    chip.run(20)
+    assert not chip.live.overflowed
+    shorter = {**changes, "synapse.fifo_depth": 1}
+    short = chip_of(
+        two_synapses, shorter, method="pearlmutter", code="rademacher", fidelity="event"
+    )
+    short.run(20)
+    assert short.live.overflowed
+
+
+def test_batches_refuse_a_short_fifo_however_few_trials_are_asked_for(two_synapses):
+    # after the first of a thousand trials E(w) is not measured any more, and trials are shorter
+    changes = {"synapse.fifo_depth": 1, "error_unit.baseline_every": 1000}
+    options = {"method": "forward", "code": "rademacher"}
+    for trials in (1, 4, 3000):
+        chip = chip_of(two_synapses, changes, fidelity="batch", **options)
+        with pytest.raises(InputError, match="outlasts the FIFO of 1"):
+            chip.run(trials)

@@ -176,6 +176,7 @@ def test_measuring_the_rate_takes_chip_time_and_energy(xor):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"perturbation.gain_mismatch": 0.5}, {"weights.stuck_fraction": 0.4}, {"error_unit.bits": 9}],
@@ -221,6 +222,7 @@ EXACT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [False, True])
 def test_newton_steps_hold_all_of_what_leaks_where_gradients_lose_the_flat_directions(
     valley, events

@@ -295,7 +295,9 @@ def test_on_a_round_parabola_calibration_finds_the_best_rate():
     momentum = Plan(rule="momentum").calibrated(objective, np.zeros(5), updates=100)
     assert momentum.eta == pytest.approx(0.1 / 15, rel=1e-6)
     many = Plan(trials_per_update=5).calibrated(objective, np.zeros(5), updates=100)
-    assert many.eta == pytest.approx(5 / 15, rel=1e-6)
+    # 1/(tr H/K + (1 - 1/K) l) = 1/5.4 would be best; of l = 3 signs show tr H/sqrt(n) = 6.7 at most
+    assert many.eta == pytest.approx(1 / (15 / 5 + 0.8 * 15 / np.sqrt(5)), rel=1e-6)
+    assert many.eta < 1 / 5.4
 
 
 def test_noise_asks_for_larger_perturbations_and_a_rate_that_falls(parabola):
@@ -464,3 +466,29 @@ def test_weights_in_devices_learn_so(xor, name):
     if name == "stop":
         assert state.update == 4 and not state.going.any()
     assert not np.array_equal(state.w, W)
+
+
+def test_calibration_leaves_out_amplitudes_over_which_E_is_no_parabola():
+    # without noise a larger amplitude wins nothing; those of the size of the weights and beyond
+    # show the average of another E
+    net = MLP([2, 4, 1])
+    x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    objective = net.objective(x, (x[:, :1] != x[:, 1:]).astype(float))
+    for seed in range(3):
+        w = net.init(seed)
+        for sigma in (0.001, 0.01, 0.1):
+            plan = Plan(seed=seed, sigma=sigma).calibrated(objective, w, updates=2000)
+            assert sigma <= plan.sigma <= 0.1
+        plan = Plan(seed=seed).calibrated(objective, w, updates=2000)
+        assert objective.error(after(Batch(objective, plan), w[None], plan, 2000).w[0]) < 1e-3
+
+
+@pytest.mark.parametrize("K", [1, 4, 16, 64])
+def test_calibrated_steps_on_a_diagonal_parabola_go_downhill(K):
+    # of a diagonal H signs show the trace alone
+    objective = Parabola(np.diag(np.geomspace(0.1, 10, 20)), np.zeros(20))
+    w = np.ones(20)
+    plan = Plan(trials_per_update=K).calibrated(objective, w, updates=100)
+    assert objective.error(after(Batch(objective, plan), w[None], plan, 100).w[0]) < (
+        0.1 * objective.error(w)
+    )

@@ -1,6 +1,7 @@
 """Calibration: the amplitude and the learning rate that a few trials at the start advise."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -50,15 +51,19 @@ def calibrate(
     T trials at each amplitude, the same signs, read E at w, w + D and w - D. d = (E+ - E-)/2 sigma
     has the mean square |g|^2 + s, s = var(dE)/sigma^2 being the noise of g_i; u = (E+ + E- - 2 E)/
     sigma^2 = D'HD/sigma^2 has mean tr H and variance 2 |H|_F^2 off the diagonal (Hutchinson 1990).
-    A step -eta dE D/sigma^2 lowers E in the mean by eta |g|^2 - eta^2/2 ((|g|^2 + s) tr H/K +
-    |g|^2 (1 + 1/K) |H|_F), |H|_F being what g'Hg/|g|^2 is at most, so that
+    With H = F + G, F off and G on the diagonal, a step -eta dE D/sigma^2 lowers E in the mean by
+    eta |g|^2 - eta^2/2 ((|g|^2 + s) tr H/K + (1 + 1/K) g'Fg + (1 - 1/K) g'Gg). |F|_F is what
+    g'Fg/|g|^2 is at most; of G signs show the trace alone, and |G|_F >= tr H/sqrt(n), so that
 
-        eta = |g|^2 / ((|g|^2 + s) tr H/K + |g|^2 (1 + 1/K) |H|_F)
+        eta = |g|^2 / ((|g|^2 + s) tr H/K + |g|^2 ((1 + 1/K) |F|_F + (1 - 1/K) tr H/sqrt(n)))
 
     lowers it most, by eta |g|^2/2. sigma is the amplitude at which that is largest when |g| has
-    fallen to a tenth: a larger one has less noise, until E is no longer a parabola over it. Of the
-    mean square of d two standard errors of what noise adds to it are taken off as well. tr H and
-    |H|_F are sizes, as in `rates.trace_size`; 2 T more trials tell them at the sigma chosen.
+    fallen to a tenth: a larger one has less noise, until E is no longer a parabola over it. What
+    that costs is added to s: of third derivatives d is wrong by T sigma^2, so that d differs by
+    3/4 of it between an amplitude and half of it. Of the mean square of d two standard errors of
+    what noise adds to it are taken off as well; amplitudes whose d is off by half of |g| are left
+    out. tr H and |F|_F are sizes, as in `rates.trace_size`; 2 T more trials tell them at the
+    sigma chosen. Where few weights have nearly all of tr H, eta may be too large for K > 1.
     """
     n, K = w.size, trials_per_update
     signs = np.array([CODES["rademacher"].draw(n, 1.0, seed, t) for t in range(3 * trials)])
@@ -81,19 +86,25 @@ def calibrate(
     here, variance = float(at_w.mean()), float(at_w.var(ddof=1)) if reading.noise else 0.0
     variance = max(variance, reading.step**2 / 12 / objective.n_patterns)
 
-    def advised(amplitude: float, d: Array, u: Array, fallen: float) -> tuple[float, float, float]:
-        """eta where |g|^2 is so many times smaller, by how much it lowers E, and s/|g|^2."""
+    def advised(
+        amplitude: float, d: Array, u: Array, fallen: float, wrong: float
+    ) -> tuple[float, float, float]:
+        """eta where |g|^2 is so many times smaller, by how much it lowers E, and s/|g|^2; wrong:
+        the mean square by which d is off.
+        """
         square = float((d**2).mean())
-        own = variance * sum(c**2 for c in weights) / amplitude**2
+        own = variance * sum(c**2 for c in weights) / amplitude**2 + wrong
         noise = variance / (2 * amplitude**2) * (1 + 2 * math.sqrt(2 / d.size))
         g2 = max(square - noise, SURE * square) / fallen
         if one_sided:
             own += amplitude**2 * float((u**2).mean()) / 4
         spread = float(u.var(ddof=1))
-        norm = math.sqrt(max((spread - 2 * variance / amplitude**4) / 2, spread / u.size))
+        off = max((spread - 2 * variance / amplitude**4) / 2, spread / u.size)
+        norm = math.sqrt(off)
         trace = max(abs(float(u.mean())), norm)
-        stiffness = (g2 + own) * trace / K + g2 * (1 + 1 / K) * norm
-        if not (0 < stiffness < math.inf and g2 > 0):
+        curved = (1 + 1 / K) * norm + (1 - 1 / K) * abs(float(u.mean())) / math.sqrt(n)
+        stiffness = (g2 + own) * trace / K + g2 * curved
+        if not (0 < stiffness < math.inf and g2 > 4 * wrong / fallen):
             return 0.0, -math.inf, math.inf
         return g2 / stiffness, g2**2 / stiffness, own / g2
 
@@ -101,12 +112,17 @@ def calibrate(
         pairs(amplitude, signs[:trials], 2 * trials * (1 + level))
         for level, amplitude in enumerate(amplitudes)
     ]
+    # between an amplitude and half of it; noise adds 5/2 of its share at the larger one
+    steps = [float(((b - a) ** 2).mean()) for (a, _), (b, _) in pairwise(found)]
+    noise = variance / (2 * amplitudes[1:] ** 2) * (5 + 10 * math.sqrt(2 / trials))
+    off = np.maximum(np.array(steps) - noise, 0.0) * (4 / 3) ** 2
+    wrong = np.array([off[0] / 16, *off])
     gains = [
-        advised(amplitude, d, u, FALLEN**2)[1]
-        for amplitude, (d, u) in zip(amplitudes, found, strict=True)
+        advised(amplitude, d, u, FALLEN**2, bias)[1]
+        for amplitude, (d, u), bias in zip(amplitudes, found, wrong, strict=True)
     ]
     best = int(np.argmax(gains))
     more = pairs(amplitudes[best], signs[trials:], 2 * trials * (1 + LEVELS))
     d, u = (np.concatenate(both) for both in zip(found[best], more, strict=True))
-    eta, _, ratio = advised(amplitudes[best], d, u, 1.0)
+    eta, _, ratio = advised(amplitudes[best], d, u, 1.0, 0.0)
     return Calibration(float(amplitudes[best]), float(eta), bool(ratio > NOISY))

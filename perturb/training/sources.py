@@ -307,7 +307,17 @@ class Batch:
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
             return estimate(
-                self.objective, w, v, trials, method, "rademacher", plan.sigma, plan.r, seed, noise
+                self.objective,
+                w,
+                v,
+                trials,
+                method,
+                "rademacher",
+                plan.sigma,
+                plan.r,
+                seed,
+                noise,
+                precision="float64",  # as the trials of plans that measure their rate
             )
 
         return estimator
