@@ -5,12 +5,14 @@ comes out.
 import itertools
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numba import njit
 from sklearn.datasets import load_digits
 
+import hardware
 import perturb
 from hardware import Chip, load_chip
 from hardware.config import Table
@@ -403,3 +405,12 @@ def test_photonic_phases_have_8_bits_with_the_published_crosstalk_and_noise(smal
     readings = chip.batches.readings([(trial, 0) for trial in range(400)], np.zeros((400, w.size)))
     expected = 0.002 * np.linalg.norm(objective.gradient(chip.parts.array.weights.stored))
     assert readings.std() == pytest.approx(expected, rel=5 * 0.035)
+
+
+def test_the_chip_of_the_readme_is_one(tmp_path):
+    text = (Path(hardware.__file__).parent / "README.md").read_text()
+    block = text.split("parameter with its unit:\n\n")[1].split("\n\nName it")[0]
+    path = tmp_path / "mychip.toml"
+    path.write_text("\n".join(line[4:] for line in block.splitlines()))
+    chip = load_chip(path)
+    assert chip.name == "mychip" and len(imperfections(chip)) >= 3

@@ -369,16 +369,16 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
     "key, setting, set",
     [
         ("training.eta", "it is exceeded", {"training.eta": 20.0}),
-        ("error_unit.bits", "learning stalls", {"chip.error_unit.bits": 4}),
+        ("chip.error_unit.bits", "learning stalls", {"chip.error_unit.bits": 4}),
         ("estimation.sigma", "noise of dE", {"chip.error_unit.noise": 0.1}),
-        ("weights.leak_tau_s", "a leak should be", {"chip.weights.leak_tau_s": 1e-5}),
+        ("chip.weights.leak_tau_s", "a leak should be", {"chip.weights.leak_tau_s": 1e-5}),
         (
-            "weights.device",
+            "chip.weights.device",
             "most updates give none",
             {"chip.weights.device": "reram-array-hfo2", "training.eta": 0.001},
         ),
         (
-            "weights.reference",
+            "chip.weights.reference",
             'a reference of "symmetry" makes that 0',
             {"chip.weights.device": "reram-gong2018"},
         ),
@@ -642,3 +642,19 @@ def test_a_contender_is_the_plan_with_its_own_settings():
         listed["plain, 0.002"].method is METHODS["central"]
         and listed["plain, Walsh"].trials_per_update == 16
     )
+
+
+def test_what_was_calibrated_is_in_the_summary():
+    run = learn(**{"training.calibrate": 5, "training.updates": 20})
+    sigma, rate = (fact(run, f"calibrated_{name}") for name in ("sigma", "rate"))
+    assert sigma >= run.experiment.estimation.sigma and rate > 0
+    plain = learn(**{"training.updates": 20}).summary
+    assert "calibrated_sigma" not in set(plain["measure"])
+
+
+def test_an_average_that_would_never_begin_is_one_line():
+    with pytest.raises(
+        InputError, match="average_from = 20 lies beyond the 20 updates of"
+    ) as caught:
+        learn(**{"training.average_from": 20, "training.updates": 20})
+    assert "\n" not in str(caught.value)

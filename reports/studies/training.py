@@ -162,6 +162,8 @@ FURTHER = (
     "alignment",
     "gap_to_exact",
     "stable_learning_rate",
+    "calibrated_sigma",
+    "calibrated_rate",
 )
 
 

@@ -129,7 +129,7 @@ def _error_unit_advice(
             f" {widest:.3g}; learning stalls beyond, where too few of them cross a step"
         )
         stalls = step > widest and not unit.dither
-        yield Advised("error_unit.bits", float(unit.bits), bits, stalls, why)
+        yield Advised("chip.error_unit.bits", float(unit.bits), bits, stalls, why)
     if noise := unit.noise / math.sqrt(B):
         # noise of dE against the gradient's own part of it, which changes with every D
         share = 2 * noise**2 / max((plan.sigma * g) ** 2, 1e-300)
@@ -162,7 +162,7 @@ def _weights_advice(
             f"a mode of mean curvature learns in {learned:.3g} s of chip time; a leak"
             " should be ten times slower"
         )
-        yield Advised("weights.leak_tau_s", lifetime, 10 * learned, lifetime < learned, why)
+        yield Advised("chip.weights.leak_tau_s", lifetime, 10 * learned, lifetime < learned, why)
     if device.law.balanced and weights.reference == "none":
         points = symmetry_points(fabricate(device, n, experiment.chip.die or 0))
         size = float(np.sqrt((points**2).mean()))
@@ -170,7 +170,7 @@ def _weights_advice(
             "noise of updates pulls weights to where steps up and down are alike,"
             f' {points.mean():.2g} +- {points.std():.2g}; a reference of "symmetry" makes that 0'
         )
-        yield Advised("weights.reference", size, 0.0, size > 0.1 * device.range, why)
+        yield Advised("chip.weights.reference", size, 0.0, size > 0.1 * device.range, why)
     if device.dw_min:
         typical = plan.first_rate * g * math.sqrt(1 / K + 1 / n)
         why = f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: "
@@ -179,7 +179,7 @@ def _weights_advice(
         else:
             why += "most updates give none"
         few = device.dw_min > 30 * typical
-        yield Advised("weights.device", device.dw_min, typical, few, why)
+        yield Advised("chip.weights.device", device.dw_min, typical, few, why)
 
 
 def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> float:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from hardware.training import source
+from perturb.errors import InputError
 from perturb.training.exact import Exact
 from perturb.training.loop import Source
 from sims.experiment.schema import Setup
@@ -48,6 +49,11 @@ def training(
         own = plan_of(settings)
         if own.calibrate:
             own = own.calibrated(task.objective, W[0], updates)
+        if name != "exact" and own.average_from >= max(updates, 1):
+            raise InputError(
+                f"training.average_from = {own.average_from} lies beyond the {updates} updates of"
+                f" {name}: set a smaller one, or 0 for the last weights"
+            )
         made: Source = Exact(task.objective, own)
         if name != "exact":
             made = source(

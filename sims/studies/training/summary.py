@@ -65,6 +65,10 @@ def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) 
             "stable_learning_rate", limits.eta, f"of updates along g at the start, by theory{used}"
         )
     )
+    if plan.is_calibrated:
+        what = "from trials at the start, for all that learn by trials"
+        found.append(Fact("calibrated_sigma", plan.sigma, f"rms perturbation, {what}"))
+        found.append(Fact("calibrated_rate", plan.first_rate, f"of the first update, {what}"))
     return found
 
 
