@@ -96,6 +96,7 @@ class Described:
 
         fit, packed, h = self.fit, self.fit.packed, 1e-6
         values = of(fit.theta)
+        # d of / d packed by central differences: `of` may be any function of theta
         slopes = np.empty(packed.shape)
         for j, unit in enumerate(np.eye(packed.shape[1])):
             above, below = (
@@ -108,13 +109,17 @@ class Described:
         if known.any():
             values, own, common = values[known], own[known], common[known]
         n = values.size
+        # variance of the mean over cells by the errors that all of them share
         alike = float((common.sum(0) ** 2).sum()) / n**2
         within = float(own.mean()) + max(float((common**2).sum()) / n - alike, 0.0)
+        # `within` is how far values of equal cells would differ by their errors alone
         total = float(values.var(ddof=1)) if n > 1 else 0.0
         most = max(total, within)
+        # one cell knows no spread: a deviation of 0 with NaN as its error
         if n == 1 or most == 0.0:
             return Estimate(float(values[0]), math.sqrt(most + alike))
         few = (t.ppf(0.975, n - 1) / norm.ppf(0.975)) ** 2
+        # s sqrt((n - 1) / chi2_0.025) is the upper 97.5 % limit of a deviation s
         wide = (math.sqrt((n - 1) / chi2.ppf(0.025, n - 1)) - 1) / norm.ppf(0.975)
         return Estimate(
             float(values.mean()),
@@ -149,6 +154,7 @@ def described(
     weights = [fit.out[X][data.cell == i] for i in range(data.n_cells)]
     # ends are read off the data, cell by cell, not fitted
     p = data.n_cells * candidate.own + candidate.ends + candidate.shared
+    # a noise that stands at 0 is no parameter
     p += int((likeliest.noises > 0).sum())
     likelihood = -float(likeliest.of_cells(likeliest.out).sum())
     parts: dict[str, Any] = dict(
@@ -162,19 +168,23 @@ def described(
     )
     rows: Rows = []
     try:
+        # made twice: `_rows` needs `across` to say what the device is
         rows = _rows(Described(**parts), reach)
         tables: dict[str, Any] = {"name": name, "model": candidate.model, "source": source}
         for key, value, _ in rows:
             head, _, last = key.rpartition(".")
             if last.endswith("]"):
                 continue  # of a list, which stands as a whole
+            # without write noise a device has no table [noise]
             if key != "noise.write" or value > 0:
                 rounded = _rounded(value)
                 tables.setdefault(head, {})[last] = rounded
         parts["device"] = validated(DeviceParams, tables, "fit")
+    # InputError: a value outside the range that a device file allows
     except (_Refused, InputError) as reason:
         parts["refused"] = str(reason).removeprefix("fit: ")
     fitted = {key: error for key, _, error in rows if error is not None}
+    # beyond UNKNOWN, a variance, an error is only what `inverse` made up
     stderr = {key: e if e < math.sqrt(UNKNOWN) else math.nan for key, e in fitted.items()}
     return Described(**parts, stderr=stderr)
 
@@ -191,6 +201,7 @@ Rows = list[tuple[str, Any, float | None]]  # (dotted key, value, standard error
 def _rows(found: Described, reach: float) -> Rows:
     fit = found.fit
     rows = _step(found)
+    # errors of logarithms, but absolute for a noise that stands at 0, see `Errors`
     noises = [
         value * upper(error) if value > 0 else error
         for value, error in zip(fit.noises.tolist(), found.errors.noise.tolist(), strict=True)
@@ -199,6 +210,7 @@ def _rows(found: Described, reach: float) -> Rows:
     rows += [("step.c2c", fit.c, noises[PULSE]), ("step.c2c_kind", kind, None)]
     slopes = {}
     if isinstance(fit.candidate, Linear) and fit.candidate.own + fit.candidate.shared == 4:
+        # columns of theta: the slope of steps up ends at w_max, that of steps down at w_min
         columns = (("w_max", 2), ("w_min", 3))
         slopes = {key: found.across(itemgetter((slice(None), j))) for key, j in columns}
     bounds: dict[str, Estimate] = {}
@@ -210,6 +222,7 @@ def _rows(found: Described, reach: float) -> Rows:
         if isinstance(fit.candidate, General):  # one shape for all cells has one pair of ends
             column = -1 if key == "w_max" else -2
             end = fit.data.ends[column]
+            # only then are w_min and w_max fitted; else they are read off the data
             known = fit.candidate.law.vanishing
             bounds[key] = (
                 found.across(itemgetter((slice(None), column)))
@@ -223,6 +236,7 @@ def _rows(found: Described, reach: float) -> Rows:
         else:
             bounds[key] = _extreme(found.high if key == "w_max" else found.low)
         mean, deviation = bounds[key].mean, bounds[key].deviation
+        # an error of 0, from extremes that are equal, would claim that a bound is known exactly
         rows.append((f"bounds.{key}", mean, bounds[key].error or math.nan))
         # extremes that differ by more than their mean are where pulses happened to end, no bounds
         seen = deviation < abs(mean)
@@ -249,6 +263,7 @@ def _step(found: Described) -> Rows:
     rows: Rows = [("step.dw_min", dw.mean, dw.error)]
     rows.append(("step.dw_min_dtod", dw.deviation / dw.mean, dw.deviation_error / dw.mean))
     dw_min = dw.mean
+    # fewer cells do not tell one distribution from the other
     if data.n_cells >= 8 and _lognormal(gain(found.fit.theta)):
         log = found.across(lambda theta: np.log(gain(theta)))
         dw_min = math.exp(log.mean)
@@ -269,6 +284,7 @@ def _lognormal(values: Array) -> bool:
     ln = np.log(values)
     if not values.std() > 0:
         return False
+    # largest ln L of both, ln.sum() being the lognormal's dx/x; 2 more than the normal's is clear
     return bool(-ln.size * math.log(ln.std()) - ln.sum() > -ln.size * math.log(values.std()) + 2)
 
 
@@ -298,14 +314,18 @@ def _extreme(values: Array) -> Estimate:
         return Estimate(float(values[0]), math.nan)
     deviation = float(values.std(ddof=1))
     few = t.ppf(0.975, n - 1) / norm.ppf(0.975)
+    # Student's t over 1.96, as in `Described.across`
     error = deviation / math.sqrt(n) * few
+    # s / sqrt(2 (n - 1)) is the standard error of a normal sample's deviation
     return Estimate(float(values.mean()), error, deviation, deviation / math.sqrt(2 * (n - 1)))
 
 
 def _linear(slopes: dict[str, Estimate], bounds: dict[str, Estimate]) -> Rows:
     rows: Rows = []
     for way, key in (("up", "w_max"), ("down", "w_min")):
+        # f = 1 - slope w = 1 - gamma w / bound
         gamma = slopes[key].scaled(bounds[key].mean)
+        # steps that are constant but for noise may come out a little below 0: they get gamma = 0
         if gamma.mean < -5 * gamma.error:
             raise _Refused(f"steps {way} grow towards the bound")
         rows.append((f"linear.gamma_{way}", max(gamma.mean, 0.0), gamma.error))
@@ -448,6 +468,7 @@ def readings(found: Described) -> pd.DataFrame:
             "pulse": data.number,
             "measured": data.y,
             "fitted": curve,
+            # nothing comes before a first reading that could predict it
             "residual": np.where(data.first, np.nan, fit.out[E]),
             "expected": np.where(data.first, np.nan, np.sqrt(fit.out[S])),
         }

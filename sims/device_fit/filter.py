@@ -54,12 +54,14 @@ def _censored(m, P, high):
     """Mean and variance of min(X, high), X normal of mean m and variance P."""
     s = math.sqrt(P)
     u = (high - m) / max(s, 1e-300)
+    # beyond six deviations lies less than 1e-9 of the probability
     if u > 6.0:
         return m, P
     if u < -6.0:
         return high, 0.0
     density = math.exp(-0.5 * u * u) / math.sqrt(2.0 * math.pi)
     below = 0.5 * math.erfc(-u / math.sqrt(2.0))
+    # E max(high - X, 0) = s (phi(u) + u Phi(u)), and min(X, high) = high - max(high - X, 0)
     short = density + u * below
     return high - s * short, max(P * ((1.0 + u * u) * below + u * density - short * short), 0.0)
 
@@ -71,12 +73,15 @@ def _interval(off, half, s):
     Also mean and variance within that interval, from off.
     """
     a, b = (off - half) / s, (off + half) / s
+    # flat over so narrow an interval, and the difference of two erfc would be rounding
     if b - a < 1e-3:
         density = math.exp(-0.5 * (off / s) ** 2) / math.sqrt(2.0 * math.pi)
         return density * (b - a), off, half * half / 3.0
     inside = 0.5 * (math.erfc(a / math.sqrt(2.0)) - math.erfc(b / math.sqrt(2.0)))
+    # too far out for moments by differences: those of a flat density
     if inside < 1e-12:
         return inside, off, half * half / 3.0
+    # moments of a normal distribution cut at a and b
     below = math.exp(-0.5 * a * a) / math.sqrt(2.0 * math.pi)
     above = math.exp(-0.5 * b * b) / math.sqrt(2.0 * math.pi)
     drawn = (below - above) / inside
@@ -112,15 +117,19 @@ def take_reading(y, half, x, P, top, write, span):
     """
     if span == 0.0:
         x, P = _censored(x, P, top)
+        # rounding to +- half is uniform, of variance half^2 / 3
         r = write * write + half * half / 3.0
         S = P + r
         loss = 0.5 * (math.log(2.0 * math.pi * S) + (y - x) ** 2 / S)
         return loss, 1.0, x + (y - x) * P / S, P * r / S
+    # without any noise, s = 0 would divide by zero
     s = max(math.sqrt(P + write * write), 1e-3 * half)
     gain, side = P / (s * s), 1.0 if y > x else -1.0
+    # on the upper side, by symmetry; `side` turns the result back
     inside, off, within = _interval(abs(y - x), half, s)
     after_x, after_P = x + gain * off * side, P * (1.0 - gain) + gain * gain * within
     if top - x < 6.0 * math.sqrt(P):
+        # a mixture: the weight is below the bound and cut by it, or it stands at the bound
         own = max(math.sqrt(after_P), 1e-300)
         z = (top - after_x) / own
         under = 0.5 * math.erfc(-z / math.sqrt(2.0))
@@ -129,19 +138,24 @@ def take_reading(y, half, x, P, top, write, span):
             mills = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) / under
             low_x = after_x - own * mills
             low_P = max(after_P * (1.0 - mills * (z + mills)), 0.0)
+        # what the prediction has beyond the bound is the chance that the weight stands at it
         at_top = 0.5 * math.erfc((top - x) / max(math.sqrt(P), 1e-300) / math.sqrt(2.0))
         seen, _, _ = _interval(abs(y - top), half, max(write, 1e-3 * half))
         total = inside * under + at_top * seen
         share = inside * under / total if total > 0.0 else 0.0
         inside = total
         after_x = share * low_x + (1.0 - share) * top
+        # between the two parts, and within the lower one; at the bound there is no variance
         after_P = share * low_P + share * (1.0 - share) * (top - low_x) ** 2
+    # an outlier lies anywhere in the span of all readings: within this digit by its share of it
     stray = OUTLIERS * min(2.0 * half / span, 1.0)
     chance = (1.0 - OUTLIERS) * inside + stray
     regular = (1.0 - OUTLIERS) * inside / chance
     if top - x < 6.0 * math.sqrt(P):
         x, P = _censored(x, P, top)
+    # the same mixture of "no outlier" and "outlier", in which the prediction stands as it was
     P = regular * after_P + (1.0 - regular) * (P + regular * (after_x - x) ** 2)
+    # a density, per range unit: probability of the digit over its width
     loss = -math.log(chance / (2.0 * half))
     return loss, regular, regular * after_x + (1.0 - regular) * x, P
 
@@ -177,15 +191,18 @@ def kalman_of(step: Callable[..., float]) -> Callable[..., Any]:
                     1.0,
                     y[i],
                 )
+                # a sequence starts at its first reading, known as well as that is
                 x, P, began, taken, missed = y[i], r, i, 1, 0
                 continue
             up = pulses[i] > 0
             d = 1.0 if up else -1.0
+            # in the sign of the direction the bound ahead is always an upper one
             top = high[cell[i]] if up else -low[cell[i]]
             for number in range(abs(pulses[i])):
                 if number:
                     x, P = _censored(d * x, P, top)
                     x *= d
+                # P, and so S, goes by the cells held, x by those that are fitted
                 size = ref.dw_up if up else ref.dw_down
                 f = f_of(x, d, ref, ref.low, ref.high)
                 slope = size * (f_of(x + NEAR, d, ref, ref.low, ref.high) - f) / NEAR

@@ -197,6 +197,7 @@ def _without_outliers(table: _Table, whole: Measured) -> tuple[list[Described], 
         if not new:
             return fits, segments, left_out
         left_out |= new
+        # too many to be dropouts, or new ones in every round
         if len(left_out) > max(3, MOST_OUTLIERS * whole.y.size) or turn == ROUNDS - 1:
             break
         data = table.read(left_out)
@@ -212,6 +213,7 @@ def _best(table: _Table, fits: list[Described]) -> tuple[Described, list[Describ
     """The fit of least BIC that makes a device, settled, and all of them with it."""
     for place, found in enumerate(fits):
         if found.device:
+            # settling takes many fits: only the chosen one is; refused then, the next is tried
             fits[place] = best = table.described(*settled(found.fit), found.fit)
             if best.device:
                 return best, fits
@@ -224,6 +226,7 @@ def _against(segments: Array) -> bool:
     clearly = []
     for d in np.unique(segments[:, 1]):
         changes = d * segments[segments[:, 1] == d, 3]
+        # from one or two stretches nothing is clear
         error = changes.std(ddof=1) / math.sqrt(changes.size) if changes.size > 2 else math.inf
         clearly.append(changes.mean() < -3 * error)
     return bool(clearly) and all(clearly)

@@ -94,6 +94,7 @@ class Fit:
     def of_cells(self, out: Array) -> Array:
         """-ln L of each cell."""
         sums = np.add.reduceat(out[LOSS], self.data.cell_starts)
+        # NaN compares as false, so that no fit moves to where the filter overflows
         return np.where(sums < IMPOSSIBLE, sums, IMPOSSIBLE)
 
     def changed(self, z: Array) -> tuple[Array, Array]:
@@ -101,6 +102,7 @@ class Fit:
         K = self.packed.shape[1]
         z = np.broadcast_to(z, (len(self.packed), z.shape[-1]))
         noises = self.noises.copy()
+        # noises are shared: every row of z has the same change of them
         for k, change in zip(self.free, z[0, K:], strict=True):
             noises[k] = min(max(noises[k] * math.exp(change), LEAST[k]), MOST[k])
         return self.packed + z[:, :K], noises
@@ -148,11 +150,13 @@ class Fit:
             above, below = self.run(displaced), self.run(-displaced)
             span = 2 * step[self.data.cell]
             with np.errstate(invalid="ignore", over="ignore"):
+                # far off, e or S may overflow; such a row is set to 0 below
                 e_rows.append((above[E] - below[E]) / span)
                 s_rows.append(np.log(above[S] / below[S]) / span)
             gradient.append((self.of_cells(above) - self.of_cells(below)) / (2 * step))
         # an outlier tells nothing
         weight = np.sqrt(self.out[REGULAR])
+        # both terms of M side by side, (K + noises, 2 N), so that M is one product per cell
         rows = np.hstack([e_rows * weight / np.sqrt(self.out[S]), s_rows * weight / math.sqrt(2)])
         rows = np.nan_to_num(rows, posinf=0.0, neginf=0.0)
         cell = np.tile(self.data.cell, 2)
@@ -161,6 +165,7 @@ class Fit:
 
     def curvature(self) -> "Arrow":
         """Of -ln L, by second differences."""
+        # 1e-3 serves only to learn the scale of each parameter
         h = self.spacing(self.expansion(np.full((len(self.packed), self.n_parameters), 1e-3))[1])
         n, K = h.shape
         H, units = np.zeros((n, K, K)), np.eye(K)
@@ -170,6 +175,7 @@ class Fit:
                     self.of_cells(self.run(p * h * units[a] + q * h * units[b]))
                     for p, q in ((1, 1), (1, -1), (-1, 1), (-1, -1))
                 ]
+                # for a = b it is the second difference over 2 h
                 second = corners[0] - corners[1] - corners[2] + corners[3]
                 H[:, a, b] = H[:, b, a] = second / (4 * h[:, a] * h[:, b])
         return Arrow.of(self, H)
@@ -178,6 +184,7 @@ class Fit:
         """Displacements (n, K + noises) of a share of one standard error, the others held."""
         k = self.candidate.own
         diagonal = np.diagonal(M, axis1=1, axis2=2).copy()
+        # what is shared is known from the readings of all cells together
         diagonal[:, k:] = diagonal[:, k:].sum(0)
         return np.clip(share / np.sqrt(np.maximum(diagonal, 1e-12)), 1e-7, 0.5)
 
@@ -198,11 +205,13 @@ class Arrow:
     def of(cls, fit: Fit, H: Array) -> "Arrow":
         k, m = fit.candidate.own, fit.n_parameters - fit.candidate.own
         prior = np.zeros(m)
+        # the noises, last of what is common, have no prior
         prior[: m - len(fit.free)] = fit.candidate.prior[k:] ** 2
         own = np.array([inverse(block) for block in H[:, :k, :k]])
         # what a cell's readings do not determine follows nothing
         known = np.array([inverse(block, undetermined=0.0) for block in H[:, :k, :k]])
         follow = -known @ H[:, :k, k:]
+        # Schur's complement: what the cells' own parameters leave known of the common ones
         total = H[:, k:, k:].sum(0) + np.einsum("ika,ikb->ab", H[:, :k, k:], follow)
         return cls(own, follow, inverse(total + np.diag(prior)))
 
@@ -211,6 +220,7 @@ class Arrow:
         k = fit.candidate.own
         common = gradient[:, k:].sum(0) + np.einsum("ikm,ik->m", self.follow, gradient[:, :k])
         shared = fit.packed.shape[1] - k
+        # gradient of the prior, which enters once, not once per cell
         common[:shared] += fit.packed[0, k:] * fit.candidate.prior[k:] ** 2
         change = -self.covariance @ common
         own = self.follow @ change - np.einsum("ikl,il->ik", self.own, gradient[:, :k])
@@ -222,6 +232,7 @@ class Arrow:
         own = np.zeros((n, K, K))
         own[:, :k, :k] = self.own
         values, vectors = np.linalg.eigh(self.covariance)
+        # covariance = root root', each column an independent error
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         shared = np.broadcast_to(root[: K - k], (n, K - k, root.shape[1]))
         noise = np.full(2, np.nan)
@@ -258,6 +269,7 @@ class Errors:
 
 def inverse(A: Array, undetermined: float = 1e12) -> Array:
     """Of a positive matrix; what it does not determine gets a large variance (or another)."""
+    # to a unit diagonal: the threshold for what is undetermined then has no unit
     scale = np.sqrt(np.maximum(np.diag(A), 0.0)) + 1e-12
     values, vectors = np.linalg.eigh(A / np.outer(scale, scale))
     inverse = np.where(values > 1e-12, 1 / np.maximum(values, 1e-12), undetermined)
@@ -266,6 +278,7 @@ def inverse(A: Array, undetermined: float = 1e12) -> Array:
 
 def maximised(fit: Fit) -> Fit:
     """Where L is largest, from where the fit stands."""
+    # weighted least squares: S stays within a turn and is renewed between turns
     for _ in range(8 if fit.coarse else 1):
         before = fit.packed
         fit = _scored(replace(fit, held=fit.cells) if fit.coarse else fit)
@@ -281,16 +294,20 @@ def _scored(fit: Fit) -> Fit:
     for _ in range(TURNS):
         gradient, M = fit.expansion(h)
         h = fit.spacing(M, share=0.05)
+        # damped relative to each parameter's own curvature, so that units do not count
         diagonal = M * np.eye(fit.n_parameters)
         while True:
             step = Arrow.of(fit, M + damping * diagonal).step(fit, gradient)
+            # a step beyond 1, in logarithms or slopes, leaves where the expansion holds
             trial = fit.moved(np.clip(step, -1.0, 1.0))
             if trial.loss < fit.loss:
                 break
+            # the loss did not fall (NaN compares as false)
             damping *= 10
             if damping > 1e6:
                 return fit
         gain, fit = fit.loss - trial.loss, trial
+        # strongly damped, a small gain may only be a short step
         if gain < 1e-3 and damping < 1:
             break
         damping = max(damping / 10, 1e-6)
@@ -340,8 +357,10 @@ def fit_candidate(candidate: Candidate, data: Measured, segments: Array) -> Fit:
     begins = [begun(candidate, data, theta) for theta in candidate.starts(data, segments)]
     begins = sorted(begins, key=_loss)[:2]
     best = min((maximised(one) for one in begins), key=_loss)
+    # what a parameter costs in BIC, as a difference of -ln L
     penalty = math.log(data.y.size) / 2
     # noise of readings that the data do not show is none
+    # (an increment has the noise of two readings: c is the pulse noise that is as large)
     c = math.hypot(best.c, 1.4 * best.write / float(best.theta[:, 0].mean()))
     none = maximised(replace(best.pinned(WRITE, 0.0), noises=np.array([c, 0.0])))
     best = none if none.loss < best.loss + penalty else best
@@ -377,9 +396,11 @@ def settled(fit: Fit) -> tuple[Fit, Errors]:
         return fit, arrow.errors(fit)
     free = tuple(k for k in fit.free if k not in vague)
     tried = {k: _values_of(fit, k, free) for k in vague}
+    # with two noises in question the values of each have half of the weight
     nodes = [(w / len(vague), each, errors) for scan in tried.values() for w, each, errors in scan]
     packed = np.sum([w * each.packed for w, each, _ in nodes], axis=0)
     common = [math.sqrt(w) * errors.common for w, _, errors in nodes]
+    # total variance: within the values tried, and of their means about the common one
     common += [math.sqrt(w) * (each.packed - packed)[:, :, None] for w, each, _ in nodes]
     own = np.sum([w * errors.own for w, _, errors in nodes], axis=0)
     noises, relative = np.zeros(2), np.zeros(2)
@@ -391,6 +412,7 @@ def settled(fit: Fit) -> tuple[Fit, Errors]:
         variance = (values - noises[k]) ** 2
         if k not in vague:
             variance += [(each.noises[k] * errors.noise[k]) ** 2 for _, each, errors in scan]
+        # absolute for a noise that stands at 0, see `Errors`
         relative[k] = math.sqrt(weights @ variance) / (noises[k] or 1.0)
     fit = replace(fit, packed=packed, noises=noises)
     return fit, Errors(own, np.concatenate(common, axis=2), relative)
@@ -401,12 +423,14 @@ def _restricted(fit: Fit, arrow: Arrow) -> Fit:
     change = np.zeros(len(arrow.covariance))
     limit = np.sqrt(np.diag(arrow.covariance))
     for k, at in zip(fit.free, range(-len(fit.free), 0), strict=True):
+        # over one standard error, but not so far that the volume is no straight line
         h = min(limit[at], VAGUE)
         ends = [
             replace(fit.pinned(k, fit.noises[k] * math.exp(sign * h)), free=()).curvature()
             for sign in (1, -1)
         ]
         change[at] = (ends[0].log_volume - ends[1].log_volume) / (2 * h)
+    # at most one standard error: further the first order means nothing
     shift = np.clip(np.nan_to_num(arrow.covariance @ change), -limit, limit)
     return fit.moved(np.hstack([arrow.follow @ shift, np.tile(shift, (len(fit.packed), 1))]))
 
@@ -417,9 +441,11 @@ def _values_of(fit: Fit, noise: int, free: tuple[int, ...]) -> list[tuple[float,
     def at(value: float, start: Fit) -> tuple[float, Fit, Errors]:
         found = maximised(replace(start.pinned(noise, value), free=free))
         arrow = found.curvature()
+        # Laplace: ln of the integral over all other parameters, but for a constant
         height = arrow.log_volume - found.loss if arrow.defined() else -math.inf
         return height, found, arrow.errors(found)
 
+    # a first guess for a noise that stands at 0
     value = fit.noises[noise] or (0.01, fit.data.resolution)[noise]
     none = at(0.0, fit)
     height, start, _ = at(value, fit)
@@ -428,10 +454,12 @@ def _values_of(fit: Fit, noise: int, free: tuple[int, ...]) -> list[tuple[float,
         value /= 4
         height, start, _ = at(value, none[1])
         best = max(best, height)
+    # until a value is e^8 times less probable than the best: the nodes end there
     while height > best - 8 and value < (10.0, 1.0)[noise]:
         value *= 2
         height, start, _ = at(value, start)
         best = max(best, height)
+    # each value starts from the fit of the one before it, which is near
     nodes, start = [], none[1]
     for place in range(NODES):
         nodes.append(at((place + 0.5) * value / NODES, start))

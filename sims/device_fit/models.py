@@ -109,6 +109,7 @@ class Linear(Candidate):
         """Where steps vanish, 1/slope; none where they do not."""
         up, down = theta[:, 2], theta[:, 3]
         with np.errstate(divide="ignore"):
+            # f = 1 - slope w is 0 at 1/slope: above 0 for steps up, below 0 for steps down
             return np.where(down < 0, 1 / down, -np.inf), np.where(up > 0, 1 / up, np.inf)
 
     def starts(self, data: Measured, segments: Array) -> list[Array]:
@@ -117,6 +118,7 @@ class Linear(Candidate):
             theta[:, side] = dw
             if self.own + self.shared == 4:
                 intercept, slope, _ = _line(every, every[:, 2])
+                # divided by an intercept near 0, the slope would be anything
                 if intercept > 0.1 * _typical(segments):
                     theta[:, 2 + side] = -slope / intercept
         return [theta]
@@ -153,6 +155,7 @@ class Exponential(Candidate):
         """ln(dw f(0)), ln f(0) = ln(1 - A) and k."""
         rows = theta.copy()
         for j in self._sides:
+            # f(0) <= 0 has no logarithm: no device steps backwards at w = 0
             rows[:, 2 + j] = np.log(np.maximum(1.0 - rows[:, 2 + j], 0.05))
             rows[:, j] = np.log(rows[:, j]) + rows[:, 2 + j]
         return rows[:, self.free]
@@ -162,6 +165,7 @@ class Exponential(Candidate):
         theta[:, self.free] = packed
         for j in self._sides:
             grown = np.clip(theta[:, 2 + j], -3.0, 6.0)
+            # what is packed is ln(dw f(0))
             theta[:, j] -= grown
             theta[:, 2 + j] = 1.0 - np.exp(grown)
             theta[:, 4 + j] = np.clip(theta[:, 4 + j], -30.0, 30.0)
@@ -217,6 +221,7 @@ class General(Candidate):
     def prior(self) -> Array:
         """Nodes to a factor of exp 3 or so, other numbers to 10."""
         widths = np.full(self.width, 10.0)
+        # no prior for steps
         widths[:2] = np.inf
         for own in self.columns.values():
             if len(own) > 1:
@@ -224,6 +229,7 @@ class General(Candidate):
         return 1 / widths[self.free]
 
     def numbers(self, theta: Array, data: Measured) -> Numbers:
+        # one shape for all cells: every row has it
         shared = theta[0].tolist()
         low, high = shared[-2:] if self.law.vanishing else data.ends
         table = {
@@ -241,6 +247,7 @@ class General(Candidate):
         alike[:, :2] = 1.0
         cells = self.cells(alike, data)
         f = [steps_of(self.law.step)(cells, up, 0.0) for up in (True, False)]
+        # steps are divided by it, and its logarithm is taken
         return np.maximum(np.transpose(f), 1e-3)
 
     def packed(self, theta: Array, data: Measured) -> Array:
@@ -263,6 +270,7 @@ class General(Candidate):
                 theta[:, own] = np.clip(theta[:, own], *_limits(self.law, name))
         if self.law.vanishing:
             span = data.span
+            # w = 0 stays between the bounds, and a bound not far from the data
             theta[:, -2] = np.clip(theta[:, -2], data.ends[0] - 9 * span, -0.02 * span)
             theta[:, -1] = np.clip(theta[:, -1], 0.02 * span, data.ends[1] + 9 * span)
         f = self._at_zero(theta, data)
@@ -348,10 +356,12 @@ def straight_segments(data: Measured) -> Array:
         if data.first[a]:
             continue
         a -= 1  # the reading before the first pulse of this direction belongs to the stretch
+        # a response curves: up to twelve pieces of six readings or more
         edges = np.linspace(a, b - 1, max(1, min(12, (b - a) // 6)) + 1).astype(int)
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             steps = np.abs(data.pulses[low + 1 : high + 1])
             count = np.concatenate([[0], np.cumsum(steps)])
+            # without a pulse there is no change per pulse
             if count[-1] > 0:
                 slope, middle = _robust_line(count, data.y[low : high + 1])
                 direction = np.sign(data.pulses[high])
@@ -363,6 +373,7 @@ def _robust_line(x: Array, y: Array) -> tuple[float, float]:
     """Slope, and value at the mean of x."""
     from scipy.stats import theilslopes
 
+    # Theil-Sen takes every pair of points: medians of 40 blocks bound the work
     blocks = np.array_split(np.arange(x.size), max(1, min(x.size, 40)))
     at = np.array([np.median(x[block]) for block in blocks])
     values = np.array([np.median(y[block]) for block in blocks])
@@ -372,6 +383,7 @@ def _robust_line(x: Array, y: Array) -> tuple[float, float]:
 
 def largest_step(data: Measured) -> float:
     """Median change per pulse after turns, where steps are largest, as a share of the range."""
+    # the reading before the turn
     turns = np.flatnonzero(~data.first & data.turns) - 1
     ends = np.minimum(turns + 3, data.y.size - 1)
     whole = np.cumsum(data.first)
@@ -387,6 +399,7 @@ def largest_step(data: Measured) -> float:
 def _line(part: Array, regressor: Array) -> tuple[float, float, float]:
     """Intercept, slope and misfit of steps (rows of segments) against a regressor."""
     X = np.column_stack([np.ones(len(part)), regressor])
+    # noise of pulses averages out: a stretch counts by its pulses
     weight, steps = np.sqrt(part[:, 4]), part[:, 3] * part[:, 1]
     (intercept, slope), *_ = np.linalg.lstsq(X * weight[:, None], steps * weight, rcond=None)
     misfit = float((((X @ [intercept, slope]) - steps) ** 2 * weight**2).sum())
@@ -405,6 +418,7 @@ def _mean_steps(data: Measured, segments: Array) -> Iterator[tuple[int, Array, A
         for i in range(data.n_cells):
             part = every[every[:, 0] == i]
             mean = (part[:, 3] * d * part[:, 4]).sum() / part[:, 4].sum()
+            # positive: the logarithm of a step is what is fitted
             means.append(max(mean, 1e-2 * _typical(segments)))
         yield side, every, np.array(means)
 
@@ -415,6 +429,7 @@ def _exponential_starts(n: int, sides: list, typical: float, sign: int) -> list[
     for side, (d, part) in enumerate(sides):
         tried = []
         for k in d * sign * np.array([0.5, 1.0, 2.0, 3.0, 5.0, 8.0]):
+            # dw (1 - A exp(k w)) is linear in dw and -dw A once k is given
             dw, slope, misfit = _line(part, np.exp(k * part[:, 2]))
             # the step is positive everywhere, or the regression has followed noise
             if min(dw, dw + slope) > 0.02 * typical:

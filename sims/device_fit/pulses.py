@@ -84,6 +84,7 @@ class Measured:
     def turns(self) -> Array:
         """Readings after pulses of another direction than the one before."""
         directions = np.sign(self.pulses)
+        # a first reading has no pulses, so that the one after it is a turn
         return directions != np.roll(directions, 1)
 
     @cached_property
@@ -196,6 +197,7 @@ def read_pulses(
             "remove them"
         )
     sequences = _sequences(source, lines[1:], header)
+    # of all lines, those left out too: the last digit stays the same from round to round
     last_digit = 10.0 ** min(row.exponent for rows in sequences.values() for row in rows)
     used = {
         key: [row for row in rows if row.line not in without] for key, rows in sequences.items()
@@ -228,9 +230,11 @@ def _lines(path: str | Path, source: str) -> tuple[list[tuple[int, list[str]]], 
     """The lines that are not empty, with their numbers, and what separates their cells."""
     try:
         with open_regular(path, MAX_BYTES) as file:
+            # one byte more than allowed shows that there is more
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise OSError(errno.EFBIG, f"more than {MAX_BYTES} bytes")
+        # spreadsheets put a byte order mark before UTF-8
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
@@ -243,6 +247,7 @@ def _lines(path: str | Path, source: str) -> tuple[list[tuple[int, list[str]]], 
         line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
     )
     head = next(said, "")
+    # where semicolons or tabs separate, a comma is a decimal one
     separator = next((sign for sign in (";", "\t") if sign in head), ",")
     lines, number = [], 0
     try:
@@ -345,6 +350,7 @@ def _row(source: str, line: int, cells: list[str], header: _Header) -> _Row:
     number = -1.0 if written is None else float(written)
     if not (0 <= number <= 1e9 and number == int(number)):
         raise wrong("pulse", "an integer >= 0")
+    # whole numbers may be written as floats: 1.0
     direction = text["direction"].lower().removesuffix(".0")
     if direction not in DIRECTIONS:
         raise wrong("direction", "1 or up, -1 or down, or 0 before the first pulse")
@@ -363,6 +369,7 @@ def _row(source: str, line: int, cells: list[str], header: _Header) -> _Row:
         pulse=int(number),
         direction=DIRECTIONS[direction],
         reading=float(written),
+        # 10 to that power must not become 0
         exponent=max(int(written.as_tuple().exponent), -300),
     )
 
@@ -380,6 +387,7 @@ def _arranged(
     found = []
     for (device, _), rows in sorted(sequences.items(), key=lambda item: places[item[0][0]]):
         for place, row in enumerate(rows):
+            # a difference of numbers: pulses of lines that were left out count
             pulses = sign * row.direction * (row.pulse - rows[max(place - 1, 0)].pulse)
             number = row.pulse - rows[0].pulse
             found.append((row.reading, pulses, place == 0, places[device], number, row.line))
@@ -435,6 +443,7 @@ def _range(
     one_sided: bool,
 ) -> tuple[float, float]:
     """Conductance of w = 0, and conductance per range unit."""
+    # cells rise along the table: each is one slice
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
     low = float(np.minimum.reduceat(values, starts).mean()) if low is None else low
     high = float(np.maximum.reduceat(values, starts).mean()) if high is None else high
@@ -456,9 +465,11 @@ def _resolution(values: Array, last_digit: float) -> float:
     steps = steps[steps > 0.5 * last_digit]
     if not steps.size:
         return last_digit
+    # of all steps together: the smallest alone is off by its last digit
     spacing = float(steps.sum() / np.rint(steps / steps.min()).sum())
     places = steps / spacing
     # written to the last digit, places are off by as much; on no spacing, a fifth would pass
     allowed = 0.05 + 1.01 * min(last_digit / spacing, 0.05)
+    # a few steps may lie on a spacing by chance
     on_it = steps.size >= 8 and bool((np.abs(places - np.rint(places)) <= allowed).all())
     return spacing if on_it else last_digit
