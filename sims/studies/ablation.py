@@ -67,6 +67,7 @@ def ablation(
         # of a part that the method does not use, neither alone nor in "all but" a row
         if variant.imperfection in idle:
             continue
+        # the same die numbers for every variant: their ratio is free of what dies have in common
         each = []
         for die in range(dies):
             raise_if_stopped(should_stop)
@@ -79,11 +80,13 @@ def ablation(
             idle.add(variant.imperfection)
             continue
         rows += _variant_rows(variant, each, ideal, experiment)
+        # again after every variant: what was done of an interrupted study is kept
         yield "summary", ranked(rows)
 
 
 def without(params: ChipParams, keys: list[str]) -> ChipParams:
     """The chip with some imperfections as in the ideal one."""
+    # the defaults of a chip are the ideal one
     ideal = ChipParams()
     for key in keys:
         params = with_value(params, key, value_of(ideal, key))
@@ -98,6 +101,7 @@ def _alike(each: list[OnDie], ideal: list[OnDie]) -> bool:
             [[die.time_s, die.energy_j, *np.ravel(list(die.measured.values()))] for die in dies]
         )
 
+    # equal_nan: where neither has an estimate they are alike, too
     return np.allclose(numbers(each), numbers(ideal), rtol=1e-9, atol=0.0, equal_nan=True)
 
 
@@ -140,6 +144,7 @@ def cost(
         own, other = (
             _needed([dies[i] for i in chosen], quantity, accuracy) for dies in (each, ideal)
         )
+        # the ideal chip itself may never get there
         return own / other if math.isfinite(other) else math.nan
 
     # the same dies and seeds in both: what is common to them falls out of the ratio
@@ -149,6 +154,7 @@ def cost(
         if n > 1
         else np.array([math.nan])
     )
+    # infinity less infinity, where a variant never gets there, is NaN: no standard error
     with np.errstate(invalid="ignore"):
         return ratio(list(range(n))), float(
             math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum())
@@ -178,6 +184,7 @@ def _variant_rows(
             "cosine": float(late[:, 1].mean()),
             "cosine_spread": float(late[:, 1].std(ddof=1)) if len(each) > 1 else math.nan,
             "relative_error": float(np.sqrt((late[:, 2] ** 2).mean())),
+            # NaN compares as false: a die without an estimate does not count as good
             "yield": float((late[:, 1] >= accuracy).mean()),
             "trials_to_accuracy": needed,
             "evaluations_to_accuracy": (

@@ -57,6 +57,7 @@ def budget(
             known,
             seed=experiment.run.seed,
         )
+        # of the changed chip: a parameter may save time without saving trials
         schedule = Timing(chip, problem.objective, method, presented)
         times = more_trials(chip)
         each = {}
@@ -67,6 +68,7 @@ def budget(
         return each
 
     now = spent(experiment.chip)
+    # of one trial and its parts, which `spent` does not tell
     schedule = Timing(experiment.chip, problem.objective, method, presented)
     # z where the method estimates it
     quantity = method.quantities[-1]
@@ -122,6 +124,7 @@ def sensitivities(
 
 
 def _saved(before: float, after: float) -> float:
+    # nothing is saved of what is infinite or zero already; inf / inf would be NaN
     return 1 - after / before if math.isfinite(before) and before > 0 else 0.0
 
 
@@ -130,6 +133,7 @@ def changed(chip: ChipParams, key: str, times: float) -> ChipParams | None:
     changes nothing.
     """
     value = value_of(chip, key)
+    # integers are rounded down: half of a word of one bit would be none
     new = type(value)(value * times)
     if new == value or (key == "bus.word_bits" and new < 1):
         return None

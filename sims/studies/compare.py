@@ -73,6 +73,7 @@ def compare_methods(
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = _chip(experiment, problem, candidate)
         predicted = _prediction(problem, chip, candidate, known, trials, experiment)
+        # of this method alone: known, predicted and the chip are made before
         start = time.perf_counter()
         done = 0
         estimate: Estimate | None = None
@@ -96,11 +97,13 @@ def compare_methods(
         # fewer than three trials have no standard error
         if estimate is None or done < 3:
             break
+        # where it was stopped, which need not be a checkpoint
         compared = compare_at(chip.point, estimate, known)
         status = "complete" if done == trials else "partial"
         fixed = {
             "primary": candidate == primary,
             "status": status,
+            # before the run without faults, which is no part of it
             "wall_time_s": time.perf_counter() - start,
         }
         faultless = None
@@ -119,12 +122,14 @@ def compare_methods(
         ]
         if stopped:
             break
+    # nothing was finished: no table at all, rather than empty ones
     if summary:
         yield "summary", pd.DataFrame(summary)
         yield "weights", pd.concat(weights, ignore_index=True)
         yield "convergence", pd.DataFrame(convergence)
         yield "timeline", pd.DataFrame(timeline, columns=["method", "code", *Interval._fields])
         yield "energy", pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"])
+    # after the tables are out: whoever runs the study keeps what was yielded
     if stopped:
         raise Stopped
 
@@ -135,6 +140,7 @@ def _chip(experiment: Setup, problem: Problem, candidate: Candidate) -> Chip:
         problem.objective,
         problem.w,
         problem.v,
+        # method, code, sigma, r in the order of Candidate
         *candidate,
         experiment.run.seed,
         experiment.estimation.presentation,
@@ -214,6 +220,7 @@ def _checkpoints(trials: int) -> list[int]:
 
 def _piece(chip: Chip) -> int:
     """Trials that take about 0.2 s, so that an interruption is heard."""
+    # without a kernel it is not known how long a trial takes
     if not (has_kernel(chip.objective) and chip.kernels_suffice):
         return 64
     # multiplications of a trial, about
@@ -241,6 +248,7 @@ def _summary_rows(
         theory = getattr(predicted, quantity)
         # at the trials that were done, also of a partial run
         expected = theory.cosine(estimate.trials)
+        # infinite where the limit of the method itself is too far off
         needed = theory.evaluations_for(TARGET_COSINE)
         # a run without faults was not repeated
         unhurt = getattr(faultless, quantity).cosine if faultless is not None else nan
@@ -265,6 +273,7 @@ def _summary_rows(
                 # the label is about z, or about the gradient where that is all
                 "label": method.label if quantity == "hv" or not method.estimates_hv else "",
                 "sigma": candidate.sigma,
+                # a method without displacement has no r
                 "r": candidate.r if method.displaced else np.nan,
                 "broadcasts": method.broadcasts if quantity == "hv" else "dE",
                 "predicted_cosine": expected,

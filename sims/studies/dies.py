@@ -63,6 +63,7 @@ def on_die(
         "auto",
         0,
     )
+    # two points of the convergence, from which `ablation.trials_needed` extrapolates
     quarter = max(3, e.trials // 4)
     measured: dict[str, list[tuple[int, float, float]]] = {
         name: [] for name in METHODS[e.method].quantities
@@ -73,6 +74,7 @@ def on_die(
         for name, each in measured.items():
             found = getattr(compared, name)
             each.append((chip.statistics.trials, found.cosine, found.relative_error))
+    # time and energy of one trial, so that they scale to any number of them
     trials = chip.statistics.trials
     return OnDie(measured, chip.time_s / trials, chip.energy_j / trials, together(chip.incidents))
 
@@ -105,6 +107,7 @@ def _spread(table: pd.DataFrame, accuracy: float) -> pd.DataFrame:
         cosines = table.loc[table["quantity"] == quantity, "cosine"].to_numpy()
         good = int((cosines >= accuracy).sum())
         n = len(cosines)
+        # the exact interval of so few dies covers more than 95 %
         low, high = share_interval(good, n, "wilson")
         # of none or of all, the interval alone says how sure it is
         error = math.sqrt(good * (n - good) / n**3) or math.nan

@@ -94,9 +94,11 @@ def estimators(
             known,
             trials,
         )
+        # after the prediction, whose time is none of the trials'
         start = time.perf_counter()
         estimates = []
         for repeat in range(options.repeats):
+            # the same seeds for every pair of method and code; repeats are independent
             seed = nth_seed(experiment.run.seed, "estimate", repeat)
             statistics = Statistics(
                 Design(method, code, problem.w.size, e.sigma, e.r, seed, e.presentation)
@@ -115,6 +117,7 @@ def estimators(
                 trials,
                 estimates[0].evaluations,
             )
+            # samples (probes, n) of what terms beyond the quadratic add: [0] to g, [1] to z
             shift = further.bias(method, e.sigma, e.r)[quantity == "hv"].mean(0)
             if code.kind == SEQUENTIAL:
                 shift = shift * np.nan  # steps of one weight meet other terms, which are not known
@@ -140,6 +143,7 @@ def _judged(
     """
     exact = each[0].exact
     values = np.array([comparison.estimate for comparison in each])
+    # nothing is relative to an answer of zero
     size = float(np.linalg.norm(exact)) or np.nan
     # E|mean - exact|^2 = |bias|^2 + variance/R
     chance = float((values.var(0, ddof=1) / len(values)).sum())
@@ -152,6 +156,7 @@ def _judged(
     error = theory.relative_error(estimate.trials) ** 2 - quadratic**2 + predicted**2
     return {
         "predicted_bias": predicted,
+        # by chance the difference may be below 0: then no bias is seen
         "measured_bias": max(bias, 0.0) ** 0.5 / size,
         "bias_resolution": chance**0.5 / size,
         "predicted_error": float(np.sqrt(np.maximum(error, 0.0))),

@@ -65,6 +65,7 @@ def finite_difference(
         return float(np.linalg.norm(difference - Hv) / np.linalg.norm(Hv))
 
     rows: list[dict] = []
+    # evenly in the logarithm: truncation and rounding are straight lines there
     displacements = np.geomspace(options.smallest, options.largest, options.points)
     for done, displacement in enumerate(displacements, 1):
         if stopped := should_stop():
@@ -82,6 +83,7 @@ def finite_difference(
     if rows:
         errors = pd.DataFrame(rows)
         yield "errors", errors
+        # an interrupted study has the facts of the displacements that were tried
         found = [floor(problem)]
         for kind in KINDS:
             own = errors[errors["kind"] == kind]
@@ -128,6 +130,7 @@ def floor(problem: Problem) -> Fact:
     if isinstance(objective, RecurrentObjective) and objective.network.solver == "relax":
         # a relaxation that ends at its tolerance is compared with the exact solution of the same
         # equations
+        # a copy: the experiment's own network keeps its solver
         direct = copy(objective.network)
         direct.solver = "direct"
         Hv = direct.objective(objective.x, objective.target).hvp(w, v)
@@ -175,6 +178,7 @@ def slope(displacement: Array, error: Array) -> tuple[float, float]:
         return float("nan"), float("nan")
     x = np.log(displacement[chosen])
     y = np.log(error[chosen])
+    # unscaled: (X'X)^-1 alone, times the residual's variance RSS / (points - 2) below
     coefficients, covariance = np.polyfit(x, y, 1, cov="unscaled")
     residual = y - np.polyval(coefficients, x)
     return float(coefficients[0]), float(

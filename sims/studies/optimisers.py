@@ -27,6 +27,7 @@ def gradient_descent(objective: Objective, w: Array, budget: float) -> Iterator[
             top = curvature.power_iteration(objective, w, tolerance=0.02, max_products=20)
             # half of the largest stable rate, which is 2/lambda_max
             rate = 1 / abs(float(top.values[0]))
+            # a Hessian-vector product costs as much as a gradient
             spent = spent + top.n_products
         w = w - rate * objective.gradient(w)
         spent = spent + 1
@@ -54,6 +55,7 @@ def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
         "gtol": 0.0,
     }
     minimize(both, w, jac=True, method="L-BFGS-B", options=options)
+    # SciPy looks at maxfun only between iterations: what it asked for beyond it is cut off
     yield from ((float(spent), w) for spent, w in enumerate(asked[: int(budget)], 1))
 
 
@@ -69,6 +71,7 @@ def newton_cg(objective: Objective, w: Array, budget: float) -> Iterator[State]:
         g = objective.gradient(w)
         first = first or float(np.linalg.norm(g))
         size = float(np.linalg.norm(g)) / (first or 1.0)
+        # however little is left, a step takes a product or two
         left = max(2, int(budget - spent))
         step = curvature.newton_step(
             objective, w, tolerance=min(0.5, size**0.5), max_products=min(left, 2 * w.size)
@@ -108,6 +111,7 @@ def descent(
     name: str, objective: Objective, w: Array, budget: float
 ) -> list[tuple[float, float, float]]:
     """(spent, E, |g|) along one optimiser, at costs at least 3 % apart; E is the lowest so far."""
+    # the start, before anything is spent
     rows = [(0.0, objective.error(w), float(np.linalg.norm(objective.gradient(w))))]
     lowest = objective.error(w)
     shown = 0.0
@@ -122,6 +126,7 @@ def descent(
 
 def lowest(objective: Objective, w: Array, budget: float) -> Array:
     """Where L-BFGS has the lowest E."""
+    # of all points asked for, the last need not be the lowest
     return min((at for _, at in l_bfgs(objective, w, budget)), key=objective.error)
 
 
@@ -129,10 +134,12 @@ def polished(objective: Objective, w: Array) -> Array:
     """w at a minimum, by Newton-CG until E falls no more; then by the equations alone, which
     rounding of E does not limit.
     """
+    # some 25 steps of 2 n products, the most that one takes
     for _, at in newton_cg(objective, w, 50 * w.size):
         w = at
     for _ in range(3):
         step = curvature.newton_step(objective, w, method="minres", tolerance=1e-10)
+        # no nearer: rounding of the gradient has been reached
         if np.linalg.norm(objective.gradient(w + step.p)) >= np.linalg.norm(objective.gradient(w)):
             break
         w = w + step.p

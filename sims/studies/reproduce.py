@@ -31,6 +31,7 @@ def reproduce(
         progress("claims", done, len(claims))
         for row in claim(experiment.run.seed):
             rows.append((name, says(claim).rstrip("."), *row))
+            # after every row: an interrupted study keeps those that are done
             yield "summary", pd.DataFrame(rows, columns=["name", "says", *Row._fields])
             raise_if_stopped(should_stop)
     progress("claims", len(claims), len(claims))

@@ -38,6 +38,7 @@ def spectrum(
     Hessian-vector products.
     """
     options = experiment.options(Spectrum)
+    # one call of eigenpairs may take minutes, in which nobody asks `should_stop`
     objective = Interruptible(problem.objective, should_stop)
     w = problem.w
     n = problem.w.size
@@ -51,12 +52,15 @@ def spectrum(
         else []
     )
     yield "extremes", pd.DataFrame({"eigenvalue": ends.values, "residual": ends.residuals})
+    # of the first part; the last yield counts both
     products = Fact("products", float(ends.n_products), "Hessian-vector products that this took")
     yield "summary", facts([*found, products])
 
     if n <= EXACT:
         values = np.linalg.eigvalsh(objective.hessian(w))
+        # each is one of n: weights sum to 1, as those of the quadrature do
         eigenvalues = pd.DataFrame({"eigenvalue": values, "weight": 1 / n, "exact": True})
+        # a whole Hessian costs as much as n products
         used = n
 
         def over_all(f: Callable[[Array], Array]) -> tuple[float, float]:
@@ -67,6 +71,7 @@ def spectrum(
         # nodes of no weight fill the rows of probes that ended early
         values = density.nodes.ravel()[density.weights.ravel() > 0]
         used = density.n_products
+        # each probe's weights sum to 1: their mean over the probes
         weights = density.weights.ravel() / len(density.nodes)
         eigenvalues = pd.DataFrame(
             {"eigenvalue": density.nodes.ravel(), "weight": weights, "exact": False}
@@ -76,6 +81,7 @@ def spectrum(
             estimated = density.integrate(f)
             return float(estimated.value), float(estimated.stderr)
 
+    # no eigenpair has converged: the ends of the density stand in
     found = found or _ends(
         np.sort(values), "" if n <= EXACT else "; a node of the quadrature, none has converged"
     )

@@ -104,6 +104,7 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
         found.append(
             Fact(
                 "error",
+                # the lowest E so far, as `descent` keeps it
                 rows[-1][2],
                 f"E with its decay after {options.budget} gradient-equivalents",
                 name,
@@ -128,6 +129,7 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
     # each decay has a minimum of its own
     tried = []
     for alpha in options.decays:
+        # from the same start, so that decays differ in nothing else
         tried.append(evidence(split, w, alpha, options.budget))
         yield "evidence", pd.DataFrame(tried)
     found += _facts_of_evidence(tried, w.size)
@@ -154,6 +156,7 @@ def _facts_of_minimum(
     problem: Problem, objective: Objective, minimum: Array, values: Array, last: Array
 ) -> list[Fact]:
     """InputError if the point is no minimum. last: the eigenvector of the largest of `values`."""
+    # values ascend, as eigh gives them
     top = float(values[-1])
     low = float(values[0])
     slope = float(np.linalg.norm(objective.gradient(minimum)))
@@ -189,6 +192,7 @@ def _facts_of_evidence(tried: list[dict[str, float]], n: int) -> list[Fact]:
     if not ranked:
         return []
     best = max(ranked, key=lambda row: row["log_evidence"])
+    # over all decays, those without evidence too: what evidence is judged by
     smallest = min(row["test_error"] for row in tried)
     return [
         Fact(
@@ -237,6 +241,7 @@ def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Spli
         if data.test
         else ("uses.test_samples", experiment.options(Uses).test_samples)
     )
+    # as many patterns to learn from as without a split
     data = data.model_copy(update={"samples": n, "test": wanted})
     x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)
     train = network.objective(x, target)
@@ -260,15 +265,18 @@ def time_constants(
     # a fourth of what is stable: every mode falls without changing its sign
     rate = 0.5 / values[-1]
     rows = []
+    # the nearest eigenvalue to each, in the logarithm, and none twice
     wanted = np.geomspace(values[-1], values[0], MODES)
     for index in dict.fromkeys(int(np.abs(np.log(values / value)).argmin()) for value in wanted):
         predicted = -1 / np.log1p(-rate * values[index])
+        # small against the weights, so that E is quadratic along the way; 1 if all are 0
         start = 1e-4 * (float(np.abs(minimum).max()) or 1.0)
         w = minimum + start * vectors[:, index]
         # slow modes are followed for a part of their time constant only
         updates = int(np.clip(round(predicted), 2, 500))
         for _ in range(updates):
             w = w - rate * objective.gradient(w)
+        # the share of the displacement that is left; e^-1 of it after the time constant
         left = float(vectors[:, index] @ (w - minimum)) / start
         rows.append(
             (values[index], predicted, -updates / np.log(left) if 0 < left < 1 else np.nan, updates)
@@ -284,6 +292,7 @@ def growth(
     """Factor per update by which a small displacement along an eigenvector grows under gradient
     descent.
     """
+    # smaller than for the modes: above the stable rate it grows
     start = 1e-6 * (float(np.abs(minimum).max()) or 1.0)
     w = minimum + start * vector
     for _ in range(updates):
@@ -303,6 +312,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
     S = split.train.n_patterns
     at = polished(objective, lowest(objective, w, budget))
     # l_i, without the decay
+    # the decay is added as a number below: it shifts all eigenvalues alike
     values = np.linalg.eigvalsh(split.train.hessian(at))
     row = {
         "decay": alpha,
@@ -323,6 +333,7 @@ def evidence(split: Split, w: Array, alpha: float, budget: float) -> dict[str, f
         values[-1] + alpha
     ) * np.linalg.norm(at):
         steps = min(80, w.size)
+        # of H + alpha: `objective` has the decay, split.train has none
         density = curvature.spectral_density(objective, at, probes=8, steps=steps)
         # the log-determinant as a network too large to diagonalise has it
         lanczos = density.integrate(lambda x: np.log(np.maximum(x, 1e-300)))
@@ -353,6 +364,7 @@ def prune(
         "OBD": np.argsort(curvature.obd_saliencies(objective, minimum)),
     }
     counts = {round(share * n) for share in SHARES}
+    # OBS removes one after another: all counts come from one pass
     for count, obs in surgeon(np.linalg.inv(objective.hessian(minimum)), minimum, max(counts)):
         raise_if_stopped(should_stop)
         if count in counts:
@@ -373,6 +385,7 @@ def obd_against_truth(objective: Objective, minimum: Array) -> float:
     saliency = curvature.obd_saliencies(objective, minimum)
     E = objective.error(minimum)
     chosen = np.random.Generator(np.random.Philox(0)).permutation(minimum.size)[:200]
+    # each weight alone set to 0, the others held, which is what OBD assumes
     truth = np.array(
         [objective.error(np.where(np.arange(minimum.size) == q, 0.0, minimum)) - E for q in chosen]
     )
