@@ -7,6 +7,7 @@ from pydantic import create_model
 from sims.experiment.schema import Setup, Sweep
 from sims.studies import STUDIES
 
+# (class, default) by table, as `create_model` takes fields; studies may share a table
 _tables: dict[str, Any] = {}
 for _study in STUDIES.values():
     if _study.options:

@@ -67,6 +67,7 @@ def load_experiment(
     data, source, folder = read_experiment(name_or_path)
     if set:
         data, folder = changed(data, folder, set)
+        # so that a message does not blame the file alone
         source = f"{source} with --set"
     return experiment_from(data, source, folder)
 
@@ -91,6 +92,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
     """The experiment of the contents of a TOML file, which messages call `source` and whose
     paths are relative to `folder`.
     """
+    # what is no table is left to the schema, whose message names the key
     chip = data.get("chip", {})
     if isinstance(chip, dict):
         preset = chip.get("preset", "ideal")
@@ -111,6 +113,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
                 overridden(base.model_dump(), overrides), f"{source}: chip", folder
             ),
         }
+    # chip.preset is no field of Experiment, but what a misspelt key may have meant
     return validated(
         Experiment, with_digest(_with_file(data, folder)), source, also=("chip.preset",)
     )
@@ -127,6 +130,7 @@ def with_digest(data: dict[str, Any]) -> dict[str, Any]:
     ):
         return data
     try:
+        # a pipe would be emptied by its digest, or block
         if not Path(table["file"]).is_file():
             return data
         with open(table["file"], "rb") as file:
@@ -155,6 +159,7 @@ def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         k: overridden(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
         for k, v in changes.items()
     }
+    # a key that the base lacks comes in as it is: the schema says if it is unknown
     return {**base, **both}
 
 
@@ -162,6 +167,7 @@ def parse_settings(items: Iterable[str]) -> dict[str, str]:
     """{"estimation.sigma": "0.02"} of ["estimation.sigma=0.02"], as given to --set."""
     settings = {}
     for item in items:
+        # the first "=" alone: a value may have more of them
         key, equals, value = item.partition("=")
         if not (equals and key.strip()):
             raise InputError(
@@ -192,5 +198,6 @@ def with_settings(data: dict[str, Any], settings: Mapping[str, object]) -> dict[
                 )
             table[part] = dict(below)
             table = table[part]
+        # to what TOML can hold, as if it stood in the file
         table[last] = plain(value)
     return data

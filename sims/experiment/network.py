@@ -51,6 +51,7 @@ def _in_files(kind: kinds.Kind) -> Kind:
     """Its keys are the arguments of its class, with their defaults: those that are a field of
     [network], so that a matrix (`feedback`) is not one.
     """
+    # every kind is a public class of `perturb` under that name
     make = getattr(perturb, kind.name)
     named = {argument: key for key, argument in ARGUMENTS.items()}
     keys: dict[str, Any] = {}
@@ -149,6 +150,7 @@ class Network(Table):
         stay None.
         """
         kind = data.get("kind", "mlp") if isinstance(data, dict) else None
+        # an unknown kind is the schema's to report
         if not (isinstance(kind, str) and kind in KINDS):
             return data
         keys = KINDS[kind].keys.items()
@@ -158,6 +160,7 @@ class Network(Table):
     @model_validator(mode="after")
     def _check(self) -> "Network":
         kind = KINDS[self.kind]
+        # `_defaults` gave values only to keys of the kind: any other is the file's
         for key, value in self.model_dump(exclude_none=True).items():
             if key != "kind" and key not in kind.keys:
                 raise InputError(
@@ -188,6 +191,7 @@ class Network(Table):
         if "activations" in given:
             single = given.pop("activations")
             try:
+                # TOML has only texts as keys
                 own = {int(unit): name for unit, name in single.items()}
             except ValueError:
                 raise InputError(
@@ -199,4 +203,5 @@ class Network(Table):
         return kind.make(**given)
 
 
+# below the class, as `_in_files` asks which arguments are fields of Network
 KINDS = {name: _in_files(kind) for name, kind in kinds.KINDS.items()}

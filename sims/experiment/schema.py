@@ -104,6 +104,7 @@ class Compared(Method):
 
     @model_validator(mode="after")
     def _check(self) -> "Compared":
+        # here, at the file's border: else it would show only after the methods before it have run
         check_pair(METHODS[self.method], CODES[self.code])
         return self
 
@@ -215,6 +216,7 @@ class Setup(Table):
         table : type
             Its class.
         """
+        # by its class, as a study knows its own table but not the name of it
         return next(value for _, value in self if isinstance(value, table))
 
     def given_seeds(self) -> dict[str, int]:

@@ -41,6 +41,7 @@ GIVEN: dict[str, Any] = {
 
 def starter() -> str:
     """The text of a commented experiment file to start from."""
+    # the first kind that has a default says what is shown of a key
     shown: dict[str, Any] = {}
     takers: dict[str, list[str]] = {}
     tables: dict[str, dict[str, Any]] = {"network": KINDS, "data": DATASETS}

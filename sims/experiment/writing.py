@@ -15,6 +15,7 @@ def to_toml(experiment: Setup, folder: Path | None = None) -> str:
     folder: where the file will be, so that data.file can be relative to it: run directories name no
     home directories.
     """
+    # TOML has no null: an absent key is None when it is read again
     data = experiment.model_dump(exclude_none=True)
     if folder is not None and experiment.data.file is not None:
         data["data"]["file"] = Path(os.path.relpath(experiment.data.file, folder)).as_posix()
