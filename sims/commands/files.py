@@ -45,6 +45,7 @@ def list_(
     # only what is asked for is loaded
     for kind, rows in kinds.items():
         if what in ("all", kind):
+            # a heading only where there is more than one list
             print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
             for name, description in rows().items():
                 print(f"  {name:<22} {description}")
@@ -58,6 +59,7 @@ def new(
     from sims.experiment.templates import starter
 
     try:
+        # "x": what is there is never written over, nor between a check and the writing
         with open(file, "x", encoding="utf-8") as stream:
             stream.write(starter())
     except FileExistsError:
@@ -114,6 +116,7 @@ def fit_device(
     if out.exists():
         raise InputError(f"{out}: exists already: choose another --out")
     found = fit(file, model, low, high, out.stem[:100], inverted)
+    # only what the figure shows: the rest is printed, or stands in the file
     tables = {"readings": found.readings, "response": found.response, "steps": found.steps}
     paths = export_device_fit(found.text, tables, found.device.description, out)
     print_device_fit(found.device.description, found.models, found.parameters, console())

@@ -35,6 +35,7 @@ def compare(
     wanted: Wanted = None,
 ) -> None:
     """Print the results of a run or a sweep again; or of two, side by side."""
+    # pandas and the renderers take a while to load
     from reports.compare import print_compared
     from reports.loading import load
     from reports.table import print_run
@@ -63,6 +64,7 @@ def report(
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from reports.exporters import export
 
+    # "csv, md" with a space is meant as "csv,md"
     for path in export(directory, [name.strip() for name in format.split(",")], out, wanted):
         print(path)
 

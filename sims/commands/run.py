@@ -31,6 +31,7 @@ def run(
     from sims.experiment.loading import parse_settings
 
     changes = parse_settings(set or [])
+    # --seed after --set: the option that is there for it wins
     if seed is not None:
         changes["run.seed"] = seed
     directory = _run(experiment, changes, out)
@@ -49,6 +50,7 @@ def _run(
 
     # for its name and its digest; `run_experiment` loads it again
     loaded = load_experiment(experiment, changes)
+    # reserved before the run, so that two of them never write to one place
     with reserved(loaded, out, suffix) as directory, Interruption() as interruption:
         with Bars(times=True) as bars:
             scratch = directory / UNFINISHED
@@ -59,9 +61,11 @@ def _run(
                 should_stop=interruption.heard,
                 scratch=scratch,
             )
+        # 130: as shells say of a command that Ctrl-C ended
         if not result.tables:
             say("perturb: interrupted before the first result; nothing was written")
             raise typer.Exit(130)
+        # from memory: what is printed needs no reading of what is written
         frames = of_run(directory, result.tables, loaded.model_dump(), result.provenance)
         try:
             # first: whatever becomes of the printing, the results are stored
@@ -71,6 +75,7 @@ def _run(
     if result.provenance["status"] == "partial":
         print(f"\nResults are in {directory}.")
         reason = result.provenance["reason"]
+        # else a mistake that showed late, see `run_experiment`
         interrupted = reason == INTERRUPTED
         again = (
             "; the same command resumes from there"
@@ -87,6 +92,7 @@ def _run(
 
 def _add_command(study: str, command: Command) -> None:
     """The command of a study, `perturb NAME EXPERIMENT`."""
+    # names as `_run_study` takes them
     parameters = [("experiment", ExperimentName, Parameter.empty), ("set", Settings, None)]
     if command.short:
         option, key, meaning = command.short
@@ -131,10 +137,14 @@ def _run_study(
             f"--set study={changes['study']}: this command is the study {study}: use perturb run"
             " for another"
         )
+    # after --set, as --seed is in `run`
     also = {} if short is None or command.short is None else {command.short[1]: short}
+    # a suffix: a study of an experiment does not take the name of its run
     directory = _run(experiment, {**changes, "study": study, **also}, out, f"-{study}")
+    # without it: what the experiment itself does, whatever is asked for here
     changes.pop("study", None)
     learns = load_experiment(experiment, changes).study == "training"
+    # a study without trials says nothing of how the chip does
     if learns and TRIALS in STUDIES[study].random:
         print(
             "Warning: this is of estimates at the starting weights, not of learning, which perturb"
@@ -173,6 +183,7 @@ def reproduce(
         for name, function in CLAIMS.items():
             print(f"  {name:<17} {says(function).rstrip('.')}")
         return
+    # a wrong name is said before a directory is made
     chosen(claim)
     directory = _run(
         "reproduce",
@@ -188,4 +199,5 @@ def reproduce(
 def _disagrees(directory: Path) -> bool:
     from reports.loading import load
 
+    # of what was stored, which is what others will read
     return bool((load(directory).summary["verdict"] == DISAGREES).any())

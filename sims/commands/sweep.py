@@ -73,22 +73,27 @@ def sweep(
     from sims.sweeps.run import pool
     from sims.sweeps.run import sweep as run_cells
 
+    # keys that come to those of [sweep] in the file: an empty table takes none away
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
     options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
     # every cell is checked here: a mistake in the last one costs no time
     plan = plan_sweep(
         experiment,
         parse_settings(set or []),
+        # what is not given is left to [sweep] of the experiment
         {key: value for key, value in options.items() if value is not None},
     )
     directory = out or Path("runs") / f"{plan.experiment(plan.row(0)).name}-sweep"
+    # before the directory is made: a wrong number leaves nothing behind
     workers_ = pool(workers, cluster, len(plan))
     try:
         with Bars() as bars:
             run_cells(plan, directory, workers_, retry, lambda cell: _show_cell(bars, cell))
+    # cells that have ended are stored: nothing is lost but those under way
     except Interrupted:
         say(f"perturb: interrupted; {_so_far(directory)}")
         raise typer.Exit(130) from None
+    # from the store, which also has what earlier calls of this command did
     found = sweep_status(directory)
     _print_failed(found.failed)
     after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
@@ -106,6 +111,7 @@ def status(
     from reports.store.sweep_results import sweep_status
 
     found = sweep_status(directory)
+    # not failed ones: they run again with --retry only
     left = found.cells - found.done - len(found.failed)
     print(
         f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left;"
