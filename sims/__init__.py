@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+# for type checkers alone: pandas and Numba load when a name is first asked for
 if TYPE_CHECKING:
     from reports.store.sweep_results import load_sweep as load_sweep
     from reports.store.sweep_results import sweep_status as sweep_status
@@ -32,6 +33,7 @@ __all__ = list(_HOME)
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    # sub-modules as attributes: `sims.data` without an import of its own
     if not name.startswith("_") and find_spec(f"sims.{name}"):
         return import_module(f"sims.{name}")
     raise AttributeError(f"module 'sims' has no attribute {name!r}")

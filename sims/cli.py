@@ -56,6 +56,7 @@ def main() -> None:
         )
         sys.exit(2)
     finally:
+        # put back for callers of main() that go on, such as tests
         signal.signal(signal.SIGINT, before)
 
 

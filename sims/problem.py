@@ -54,6 +54,7 @@ class Interruptible(Objective):
         self.symmetric = objective.symmetric
 
     def subset(self, rows: Array) -> "Interruptible":
+        # a part of the patterns is watched as well
         return Interruptible(self._plain.subset(rows), self._should_stop)
 
     def pattern_errors(self, w: Array) -> Array:
@@ -99,6 +100,7 @@ def prepare(experiment: Setup) -> Problem:
         objective = network.objective(states)
     else:
         x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
+        # cross-entropies take targets as probabilities
         if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
             raise InputError(
                 f'network.error = "{network.error}" does not go with data.name ='
@@ -120,6 +122,7 @@ def prepare(experiment: Setup) -> Problem:
             w.size
         )
     if experiment.direction.norm is not None:
+        # a random v is zero with probability zero; a zero gradient was refused above
         v *= experiment.direction.norm / np.linalg.norm(v)
     return Problem(network, objective, w, v)
 
@@ -170,6 +173,7 @@ def facts(rows: Iterable[Fact]) -> pd.DataFrame:
     """The summary of a study that finds out facts."""
     # integers among the values would make a column that changes its type from run to run
     numbers = ("value", "stderr", "low", "high")
+    # in the order of the schema; an empty list of facts still has its columns
     return pd.DataFrame(list(rows), columns=list(Fact._fields))[list(FACTS)].astype(
         dict.fromkeys(numbers, float)
     )

@@ -49,6 +49,7 @@ class Run:
     provenance: dict[str, Any]
 
     def __getattr__(self, name: str) -> pd.DataFrame:
+        # __dict__, as a run that is being unpickled has no tables yet
         if name in self.__dict__.get("tables", {}):
             return self.tables[name]
         raise AttributeError(f"this run has no table {name!r}")
@@ -114,8 +115,10 @@ def run_experiment(
     >>> len(run.extremes), run.provenance["status"]
     (2, 'complete')
     """
+    # seed last: it wins over a run.seed in set
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)
+    # as it was asked for, not as it was resolved: the command stays short
     again = run_command(str(name_or_path), set)
     if out is None:
         return _run(experiment, again, progress, should_stop, scratch)
@@ -150,6 +153,7 @@ def _run(
     # before anything is run: what does not fit together is said at once
     problem = prepare(experiment)
     if scratch is not None:
+        # a prefix of file names, so that a study can have several
         problem = replace(problem, scratch=Path(scratch) / f".{experiment.name}")
     tables, reason = study_tables(experiment, problem, progress, should_stop)
     return Run(experiment, tables, _provenance(experiment, problem, again, reason))
@@ -165,16 +169,19 @@ def study_tables(
     study = STUDIES[experiment.study].load()
     tables: Tables = {}
     try:
+        # a table that is yielded again takes the place of the earlier one
         for name, table in study(
             experiment, problem, progress or (lambda what, done, total: None), should_stop
         ):
             tables[name] = table
     except Stopped:
+        # without a summary nothing can be shown: such a run counts as empty
         return (tables if "summary" in tables else {}), INTERRUPTED
     except InputError as error:
         # with a first result stored a later mistake costs the rest of the run only
         if "summary" not in tables:
             raise
+        # the reason is stored, and shared with the results
         return tables, without_places(str(error))
     return tables, ""
 
@@ -195,6 +202,7 @@ def without_places(text: str) -> str:
         key=len,
         reverse=True,
     ):
+        # with the separator: /home/me must not cut into /home/merlin
         text = text.replace(place + os.sep, "")
     return text
 
@@ -225,6 +233,7 @@ def _provenance(
         **({"reason": reason} if reason else {}),
         "command": again,
         "seed": experiment.run.seed,
+        # run_seed is "seed" already
         "seeds": {name: seed for name, seed in experiment.seeds_of().items() if name != "run_seed"},
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         **origin(),
@@ -254,6 +263,7 @@ def _git_state() -> dict[str, Any] | None:
         return None
     try:
         ask = ["git", "-C", str(here)]
+        # 5 s: a file system that hangs must not keep results from being stored
         commit = subprocess.run(
             [*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
         ).stdout.strip()

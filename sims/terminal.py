@@ -11,6 +11,7 @@ def console() -> Any:
     """A terminal for rich; piped output has none to fit: tables get the room that they want."""
     from rich.console import Console
 
+    # no highlighting: rich would colour every number
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
 
 
@@ -35,6 +36,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         self._noted = False
+        # kept, as `main` has a handler of its own
         self._before = signal.signal(signal.SIGINT, self._note)
         return self
 
@@ -67,6 +69,7 @@ class Bars:
         return self._bars is not None
 
     def __enter__(self) -> "Bars":
+        # stderr: results may be piped while bars are shown
         if not sys.stderr.isatty():
             return self
         from rich import progress
@@ -82,6 +85,7 @@ class Bars:
 
     def advance(self, name: str, done: int, total: int, status: str = "") -> None:
         """So much of it is done. status: a word beside its bar."""
+        # a bar appears when its work begins: what will come is not known before
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, status=status)
         self._bars.update(self._tasks[name], completed=done, status=status)
