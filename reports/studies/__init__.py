@@ -24,4 +24,5 @@ def view_of(study: str) -> View:
     """How the results of a study are shown."""
     if study not in VIEWS:
         raise InputError(f"study = {study!r} is unknown here: written by a later version?")
+    # one module alone: the others, and what they load, are not needed
     return import_module(f"reports.studies.{VIEWS[study]}").VIEW

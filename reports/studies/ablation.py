@@ -122,6 +122,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
                 f" {max(math.ceil(100 * most), 1)} %"
             )
             parts.append(text + (", as far as these dies tell" if bound[~dear].any() else ""))
+        # measured, not added up: costs of single imperfections do not add
         together = table[table["group"] == ALL]
         if len(together) and math.isfinite(float(together["cost"].iloc[0])):
             parts.append(f"all together {_more(together.iloc[0])}")
@@ -147,8 +148,10 @@ def ablation(frames: Frames) -> Figure:
     axis = figure.subplots()
     # ideal and all together in grey
     group = [{ONLY: 1, ALL_BUT: 2}.get(name, 0) for name in table["group"]]
+    # "never" has no length that a bar could have: it is written there below
     known = table["cost"].replace(np.inf, np.nan)
     top = float(known.max()) if known.notna().any() else 1.0
+    # no bar for an error of 0, as of the ideal chip over itself
     error = table["cost_stderr"].where(known.notna() & (table["cost_stderr"] > 0))
     axis.barh(
         range(len(table)),
@@ -165,6 +168,7 @@ def ablation(frames: Frames) -> Figure:
             )
     axis.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
     axis.set_yticks(range(len(table)), list(map(plain, table["variant"])))
+    # the first row on top, as in the table
     axis.invert_yaxis()
     accuracy = frames.experiment["dies"]["accuracy"]
     what = "z = Hv" if quantity == "hv" else "the gradient"

@@ -47,6 +47,7 @@ def _budget(frames: Frames) -> list[Table]:
 def budget(frames: Frames) -> Figure | None:
     """What each parameter, improved, saves of time and energy."""
     table = frames.sensitivities
+    # one quantity: savings of both in one figure could not be told apart
     table = table[table["quantity"] == ("hv" if (table["quantity"] == "hv").any() else "gradient")]
     table = table[table[["time_saved", "energy_saved"]].max(axis=1) >= LEAST_SAVED]
     if table.empty:
@@ -57,6 +58,7 @@ def budget(frames: Frames) -> Figure | None:
     axis.barh(y - 0.2, table["time_saved"], 0.38, color=COLOURS[3], label="chip time")
     axis.barh(y + 0.2, table["energy_saved"], 0.38, color=COLOURS[1], label="energy")
     axis.set_yticks(y, list(map(plain, table["key"])))
+    # what saves most on top
     axis.invert_yaxis()
     axis.set_xlabel("share saved")
     figure.legend(

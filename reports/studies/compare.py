@@ -207,6 +207,7 @@ def _comparison(frames: Frames) -> list[Table]:
         " noise is left",
     )
     return [
+        # where only the gradient is estimated there is no table of z
         *([z] if frames.methods("hv") else []),
         accuracy(frames, "gradient", "Gradient, estimated against exact backprop"),
         cost(
@@ -234,6 +235,7 @@ def verdict(row: Mapping[Any, Any]) -> str:
     quantity = SPOKEN[row["quantity"]]
     cosine_ = row["cosine"]
     needed = row["evaluations_to_0_9"]
+    # those that were spent, also by a partial run
     evaluations = row["evaluations"]
     if math.isnan(cosine_):
         return f"gives no estimate of {quantity}: {_nothing(row)}"
@@ -264,6 +266,7 @@ def verdict(row: Mapping[Any, Any]) -> str:
         f"falls short: a cosine of {row['predicted_cosine']:.3f} with {quantity} was"
         f" predicted{alone}, {cosine_:.3f} measured"
     )
+    # NaN, of a run that met no faults, compares as false
     if row["faultless_cosine"] >= TARGET_COSINE:  # what the faults cost is said next
         return short
     if row["imperfect"]:

@@ -63,6 +63,7 @@ def estimated_against_exact(
     axis.errorbar(
         w[exact],
         w[hat],
+        # all weights or none: a point without its bar would look exact
         yerr=w[stderr] if w[stderr].notna().all() else None,
         fmt=".",
         color=colour,
@@ -176,6 +177,7 @@ def timeline(frames: Frames) -> Figure | None:
         axis.set(xlim=(start / 1e3, stop / 1e3), xlabel="chip time, microseconds")
         axis.set_title(title, fontsize=9)
         axis.set_yticks(range(len(lanes)), list(map(plain, lanes)))
+    # once: the panels share the axis, and a second time would turn it back
     axis.invert_yaxis()
     if hidden:
         more = f"and {hidden} more like {lanes[-1]}"
@@ -203,6 +205,7 @@ def energy(frames: Frames) -> Figure | None:
     causes = {}
     for cause in dict.fromkeys(table["cause"]):
         own = table[table["cause"] == cause].set_index(["method", "code"])["energy_j"]
+        # 0 for a cause that a method does not have
         causes[cause] = np.array([own.get(pair, 0.0) for pair in methods])
     stacked(figure, [f"{method}/{code}" for method, code in methods], causes)
     return finished(figure)

@@ -75,6 +75,7 @@ def _estimators(frames: Frames) -> list[Table]:
         " seen, and none as large"
     )
     for quantity, title in (("hv", "z = Hv"), ("gradient", "Gradient")):
+        # stable: equal errors, and those not known, stay in the order of the summary
         rows = with_name(frames.of(quantity).sort_values("measured_error", kind="stable"))
         # two standard errors: what is smaller may be chance
         seen = 2 * rows["bias_resolution"]

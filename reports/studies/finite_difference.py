@@ -41,6 +41,7 @@ def finite_difference(frames: Frames) -> Figure:
         if small.size:
             at = small[-1]
             line = error[at] * (displacement / displacement[at]) ** order
+            # not far below the points: there rounding rules, and no line is to be followed
             shown = (line > 0.3 * np.nanmin(error)) & (line < 10)
             axis.plot(
                 displacement[shown],

@@ -75,6 +75,7 @@ def claims(frames: Frames) -> Figure:
     """How far every measured value is from the predicted one, as a share of what is allowed: a
     line per statement.
     """
+    # Matplotlib counts from below: the first statement comes on top
     table = frames.summary.iloc[::-1]
     figure = Figure(figsize=(10, 1.2 + 0.22 * len(table)), layout="constrained")
     axis = figure.subplots()

@@ -32,6 +32,7 @@ SWEPT = Swept(("subject",), ("largest", "trace"))
 
 
 def _spectrum(frames: Frames) -> list[Table]:
+    # stored in ascending order
     largest_first = frames.extremes.iloc[::-1]
     largest_first = largest_first.assign(number=range(1, 1 + len(largest_first)))
     columns = {"number": named("number", integer), **EXTREMES}
@@ -44,6 +45,7 @@ def _spectrum(frames: Frames) -> list[Table]:
 
 def density(frames: Frames) -> Figure | None:
     """Share of eigenvalues against their size, on a scale that is linear around zero."""
+    # an interrupted run may have the extremes alone
     if "eigenvalues" not in frames.tables:
         return None
     figure = Figure(figsize=(10, 3.8), layout="constrained")
@@ -62,6 +64,7 @@ def density(frames: Frames) -> Figure | None:
         np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8
     )
     axis.set_xscale("symlog", linthresh=linear)
+    # without negative eigenvalues the left half would be empty
     if values.min() > linear:
         axis.set_xlim(left=values.min() / 2)
     axis.set(yscale="log", xlabel="eigenvalue of H", ylabel="share of the eigenvalues")

@@ -87,6 +87,7 @@ SWEPT = Swept(("subject",), ("decay", "test_error"), errors=("test_error",))
 
 def _uses(frames: Frames) -> list[Table]:
     shown = [facts(frames)]
+    # an interrupted run lacks the later parts
     if "modes" in frames.tables:
         columns = only(MODES, ["eigenvalue", "predicted_updates", "measured_updates"])
         note = "updates to 1/e of a displacement along an eigenvector"
@@ -113,6 +114,7 @@ def _weight_decays(table: pd.DataFrame) -> Table:
     columns = only(EVIDENCE, [*names, "log_determinant", "lanczos_log_determinant", "negative"])
     both = zip(table["lanczos_log_determinant"], table["lanczos_stderr"], strict=True)
     lanczos = [Estimate(*pair) for pair in both]
+    # as objects: pandas would take tuples apart
     rows = table.assign(lanczos_log_determinant=pd.Series(lanczos, table.index, object))
     note = "decays of most evidence generalise best, in theory"
     if table["log_evidence"].isna().any():
