@@ -35,6 +35,7 @@ def sweep_command(plan: Mapping[str, Any]) -> str:
     for option, key, values in varied(sweep):
         text = values if isinstance(values, str) else ",".join(toml(key, value) for value in values)
         words += [f"--{option}", f"{key}={text}"]
+    # only of a sweep that draws from ranges
     if "design" in sweep:
         words += ["--design", sweep["design"], "--samples", str(sweep["samples"])]
     words += ["--repeats", str(sweep["repeats"])] if sweep["repeats"] > 1 else []

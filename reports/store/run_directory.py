@@ -61,6 +61,7 @@ def reserved(name: str, experiment: str, out: Path | None) -> Iterator[Path]:
     """
     # what an unfinished run is of: only the same experiment may go on with it
     key = hashlib.sha256(experiment.encode()).hexdigest()
+    # no separator and no dots at the ends: whatever the name, the directory lies in runs/
     named = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "run"
     numbered = (
         Path("runs") / (named if number == 1 else f"{named}-{number}") for number in count(1)
@@ -77,9 +78,12 @@ def reserved(name: str, experiment: str, out: Path | None) -> Iterator[Path]:
     try:
         yield directory
     finally:
+        # before the folder goes: Windows removes no file that is open
         lock.close()
+        # checkpoints of a training; pathlib's * also matches names that begin with a dot
         if not any((directory / UNFINISHED).glob("*.npz")):
             shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
+        # the deepest first
         for path in made:
             with suppress(OSError):  # it holds something
                 path.rmdir()
@@ -153,6 +157,7 @@ def write_run(
         files = {
             path.name: digest(path.read_bytes())
             for path in sorted(part.iterdir())
+            # summary.csv is for other programs, and never read back
             if path.suffix != ".csv"
         }
         described = {"schema_version": SCHEMA_VERSION, **provenance, "files": files}

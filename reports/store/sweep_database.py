@@ -107,11 +107,14 @@ class Store:
                     _check_ours(self._file, self.path)
                     self._check_same(plan, rows)
                 self._file.execute("pragma journal_mode = wal")
+                # a commit returns when it is on the disk: a power cut takes no cell that is done
                 self._file.execute("pragma synchronous = full")
             self._same = _identity(self.path)
             self._emptied = 0.0
+            # what `write_whole` was at when its process was killed
             for left in (directory / TABLES).glob(".*.tmp"):
                 left.unlink()
+            # only now: whatever failed above has closed file and lock again
             self._open = stack.pop_all()
 
     def __enter__(self) -> "Store":
@@ -143,6 +146,7 @@ class Store:
             (before,) = self._file.execute(
                 "select count(*) from results where cell = ?", (cell,)
             ).fetchone()
+            # a retry is a further attempt: the last one counts
             result = (cell, before + 1, status, started, seconds, rows, error)
             self._file.execute(
                 "insert into results values (?, ?, ?, ?, ?, ?, ?, ?)", _summed(result)
@@ -168,6 +172,7 @@ class Store:
                     row.cell,
                     json.dumps(row.parameters),
                     row.repeat,
+                    # as text: integers of SQLite end at 2^63 - 1, seeds at 2^64 - 1
                     str(row.seed),
                     json.dumps(row.seeds),
                     row.experiment,
@@ -323,6 +328,7 @@ def ends(file: sqlite3.Connection, path: Path) -> Iterator[tuple[int, str, float
     """(cell, status, start, seconds) of the last time that each cell ended, as they stand there:
     checksums are of whole rows.
     """
+    # with max(), SQLite takes the other columns from the row that has it
     for end in file.execute(
         "select cell, status, started_utc, seconds, max(attempt) from results group by cell order"
         " by cell"
@@ -361,6 +367,7 @@ def _claim(directory: Path) -> None:
     """InputError unless `directory` holds a sweep, or nothing; made if it is not there."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # "-wal", "-shm" and "-journal" of both files are SQLite's own
         others = [
             path.name for path in directory.iterdir() if not path.name.startswith((FILE, LOCK))
         ]
@@ -404,6 +411,7 @@ def _plainly(path: Path, busy: str = REMEDIES["SQLITE_BUSY"]) -> Iterator[None]:
     """SQLite's errors as InputErrors that say what to do."""
     try:
         yield
+    # a mistake of this program, which no user can remedy
     except sqlite3.ProgrammingError:
         raise
     except (sqlite3.Error, UnicodeDecodeError) as error:

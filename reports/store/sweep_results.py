@@ -224,6 +224,7 @@ def load_sweep(directory: str | Path, table: str = "summary") -> "pd.DataFrame":
     """
     stored = read(directory)
     frame = stored.table(table).drop(columns="cell")
+    # beside the frame, not in it: a failed cell has no row
     frame.attrs["failed"] = stored.failed()
     return frame
 
@@ -255,6 +256,7 @@ def sweep_status(directory: str | Path) -> Status:
     with sweep_database.reading(directory, check=False) as (file, plan):
         cells = sweep_database.count(file)
         ends = list(sweep_database.ends(file, path))
+        # only failed cells are told one by one; of the others there may be a million
         failed = [cell for cell, status, _, _ in ends if status == "failed"]
         rows = {row.cell: row for row in sweep_database.cells(file, path, failed)}
         ended = dict(sweep_database.results(file, path, failed))
