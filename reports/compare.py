@@ -148,6 +148,7 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
     rows = both.assign(
         fact=[a.fact_name(row) for row in both.to_dict("records")],
         difference=gap,
+        # none where both are exact
         errors=gap / error.where(error > 0),
     )
     columns = {
@@ -199,6 +200,7 @@ def _sweeps(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:
     for point in common:
         mean_a, mean_b = (float(of[point]["value"].mean()) for of in (one, other))
         gap, low, high, over = difference(one[point], other[point])
+        # NaN, of an interval that is not known, compares as false
         differ += low > 0 or high < 0
         at = dict(zip([*by, "measure"], point, strict=True))
         called = _label(a, at, [name for name in by if name not in keys])
@@ -248,6 +250,7 @@ def _thresholds(a: Frames, b: Frames) -> list[Table]:
             if name not in IDENTITY
         ]
         called = ", ".join((_label(a, row, [name for name in by if name in IDENTITY]), *held))
+        # _x and _y: what `merge` calls equal columns of A and of B
         rows.append((called, *(Edge(*(row[f"{name}_{of}"] for name in EDGE)) for of in ("x", "y"))))
     if not rows:
         return []

@@ -48,6 +48,7 @@ def device_fit(
     cells = list(dict.fromkeys(readings["device"]))
     # measured as points, fitted as a line, and what is left of them below
     for cell, colour in zip(cells[:CELLS_SHOWN], COLOURS, strict=False):
+        # each sequence begins anew: one line through all would jump back
         for _, own in readings[readings["device"] == cell].groupby("sequence"):
             data.plot(
                 own["pulse"],
@@ -144,6 +145,7 @@ def export_device_fit(
         out.with_suffix(".png"): png(figure),
         out.with_suffix(".svg"): svg(figure, "device").encode(),
     }
+    # the device first: it is there even if a plot cannot be written
     contents: dict[Path, Content] = {out: text.encode(), **plots}
     write_all(out.parent, {path.name: content for path, content in contents.items()})
     return list(contents)

@@ -274,6 +274,7 @@ def write_all(target: Path, contents: dict[str, Content]) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
+            # beside its place and then renamed: a kill leaves the old file or the new one
             with whole(target / name) as file:
                 if isinstance(content, bytes):
                     file.write(content)

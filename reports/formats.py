@@ -19,6 +19,7 @@ class Estimate(NamedTuple):
         if math.isnan(self.value):
             return format(self.value)
         error = f" +- {number(self.stderr)}" if math.isfinite(self.stderr) else ""
+        # NaN compares as false: no interval
         interval = f" [{format(self.low)}, {format(self.high)}]" if self.low < self.high else ""
         return f"{format(self.value)}{error}{interval}"
 
@@ -80,6 +81,7 @@ def si(value: float, unit: str) -> str:
         next((scale for scale in prefixes if abs(value) >= 0.9995 * scale), 1e-12) if value else 1.0
     )
     scaled = value / scale
+    # no prefix above 1: 1,200 s, and not 1.2e+03 s
     digits = f"{scaled:.3g}" if abs(scaled) < 999.5 else f"{scaled:,.0f}"
     return f"{digits} {prefixes[scale]}{unit}"
 

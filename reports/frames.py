@@ -246,6 +246,7 @@ class Frames:
     def of_each(self) -> pd.DataFrame:
         """A row per method: of z, or of the gradient where that is all it estimates."""
         summary = self.summary
+        # methods that estimate no z
         alone = ~summary[["method", "code"]].apply(tuple, axis=1).isin(self.methods("hv"))
         return summary[(summary["quantity"] == "hv") | alone]
 

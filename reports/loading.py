@@ -63,6 +63,7 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
             f"{directory}: no such directory: give the directory of a run or a sweep (perturb run"
             " ... --out DIR)"
         )
+    # a sweep is told by its database, a run by its provenance.json
     if (directory / FILE).exists():
         return load_sweep(directory, wanted)
     if wanted is not None:
@@ -94,6 +95,7 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
         raise InputError(
             f"{directory / 'summary.parquet'}: holds no result: run the experiment again"
         )
+    # as `write_run` stored them
     files = frozenset({"summary.csv", *(f"{name}.parquet" for name in tables)})
     return Frames(
         directory, tables, stored.experiment, stored.provenance, view, files, stored.experiment_text

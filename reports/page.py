@@ -13,6 +13,7 @@ from reports.table import html_table, meanings, sort_values
 
 def html(frames: Frames) -> str:
     """The page: it needs no network."""
+    # texts of users are escaped; only what is Markup stands as it is
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (files("reports") / "page.html").read_text(encoding="utf-8")
     )

@@ -89,11 +89,13 @@ class Means:
             .ngroup()
             .to_numpy()
         )
+        # groups are numbered as they first appear: row k is the head of group k
         self._heads = (
             self._summary[self.by]
             .iloc[np.unique(self._group, return_index=True)[1]]
             .reset_index(drop=True)
         )
+        # a measure without any value, such as a theory that does not say, makes no points
         if self._numbers:
             self.measures = [name for name in self._numbers if self._summary[name].notna().any()]
         else:
@@ -157,11 +159,13 @@ class Means:
             found = values.groupby(group).agg(
                 repeats="count", unknown="size", mean="mean", sd="std", least="min", most="max"
             )
+        # size counts NaN too
         found["unknown"] -= found["repeats"]
         # a categorical: the name of the measure is in every row of a table of millions
         name = pd.Categorical.from_codes(
             np.full(len(found), self.measures.index(measure), np.int64), pd.Index(self.measures)
         )
+        # the index is that of groups which have the measure at all
         heads = self._heads.iloc[found.index].reset_index(drop=True).assign(measure=name)
         return pd.concat([heads, found.reset_index(drop=True)], axis=1)
 
@@ -385,5 +389,6 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, s
     # all the same: a test would divide by zero
     if not extent > ROUNDING * np.abs([*x, *y, 0.0]).max():
         return middle, math.nan, math.nan, over
+    # B first: the interval is that of B - A
     low, high = test(y, x).confidence_interval(CONFIDENCE)
     return middle, float(low), float(high), over

@@ -74,6 +74,7 @@ def html_table(table: Table) -> Markup:
     def shown(text: str) -> str:
         return str(escape_html(escape.line(text))).replace(" +- ", " \N{PLUS-MINUS SIGN} ")
 
+    # Markup: every text in it has been escaped
     return Markup(styled(table, shown).to_html(exclude_styles=True))
 
 
@@ -202,6 +203,7 @@ def latex(frames: Frames) -> str:
     # a comment goes to the end of the line, and no further
     lines = [f"% {escape.line(text)}" for text in comments]
     lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
+    # in a label of LaTeX no sign may have a meaning
     name = re.sub("[^A-Za-z0-9.-]", "-", provenance["experiment"])
     for i, table in enumerate(frames.view.tables(frames), 1):
         text = latex_table(table, f"tab:{name}-{i}")
