@@ -54,6 +54,7 @@ class Design:
                 f'presentation = {self.presentation!r} is unknown: "batch" or "pattern"'
             )
         check_pair(self.method, self.code)
+        # a code may serve only so many weights, as shift registers do
         self.code.check(self.n_weights)
 
     @property

@@ -118,6 +118,7 @@ def run_trials(
             first = statistics.next_trial
             if again and statistics.opened is not None:
                 first = statistics.opened
+            # batches end where blocks do, so that only the last block of a run stays open
             stop = (statistics.next_trial + batch) // size * size
             stop = min(
                 last, stop if stop > statistics.next_trial else statistics.next_trial + batch
@@ -129,13 +130,16 @@ def run_trials(
             sums[:], totals[:] = 0.0, 0.0
             if statistics.opened is not None and not again:
                 sums[0], totals[0] = statistics.open
+            # (dE_g, dE_z, s) of every trial, where periods are kept
             received = np.empty((3, stop - first if statistics.periods else 0))
             to = Sums(sums, totals, np.full(blocks, -1), received, first)
             _run(pool, threads, kernel, size, first, stop, to)
+            # before anything is added: statistics are as before the batch
             if (to.failed >= 0).any():
                 raise design.not_finite(int(to.failed[to.failed >= 0][0]))
             _close(pool, threads, statistics, to, size, stop)
             if statistics.periods:
+                # trials of an open block that were summed again have been received before
                 statistics.periods.receive(
                     statistics.next_trial, received[:, statistics.next_trial - first :], v
                 )
@@ -150,6 +154,7 @@ def _batch(statistics: Statistics, objective: Objective, size: int, threads: int
     design = statistics.design
     patterns = objective.n_patterns if design.presentation == "batch" else 1
     work = design.n_weights * len(design.method.phases) * patterns
+    # for each thread 8 MB of sums and 2^31 multiplications
     blocks = max(1, min(2**23 // statistics.open[0].nbytes, 2**31 // (size * work)))
     if statistics.periods:  # and of broadcasts
         blocks = min(blocks, max(1, 2**18 // (size * threads)))
@@ -179,6 +184,7 @@ def _run(
         if a < b:
             part = Sums(to.sums[a:b], to.totals[a:b], to.failed[a:b], to.received, to.origin)
             jobs.append(pool.submit(kernel, begin, end, part))
+    # result() raises what was raised in the thread
     for job in jobs:
         job.result()
 
@@ -194,6 +200,7 @@ def _close(
     """Add the blocks that are complete to `statistics`; the last is open, if it is not."""
     blocks, whole = len(to.sums), stop % size == 0
     done = blocks if whole else blocks - 1
+    # threads share rows, not blocks: whatever their number, a sum is added in one order
     rows = [len(SUMS) * i // threads for i in range(threads + 1)]
     for job in [
         pool.submit(add_blocks, to.sums, done, a, b, statistics.closed[0])
@@ -206,6 +213,7 @@ def _close(
     elif not whole:
         statistics.open = to.sums[-1].copy(), to.totals[-1].copy()
         if done or statistics.opened is None:
+            # a run need not begin where a block does
             statistics.opened = max(to.origin, stop // size * size)
 
 
@@ -242,6 +250,7 @@ def _mlp_kernel(
         return Weights(values.copy(), W.T @ x + b[:, None])
 
     network = _network(objective)
+    # net inputs of the first layer are linear in the weights: made once, for all trials
     at_w, along_v = weights(w), weights(v)
     moved, gain = at_w, np.ones(w.size)
     if mismatch:
@@ -290,6 +299,7 @@ def _fast_kernel(
     """
     method, S = design.method, objective.n_patterns
     width = 4 if S < float32_errors.FEW else WIDE
+    # whole vectors of `width` patterns, filled up with zeros
     Sp = (S + width - 1) // width * width
     kind, V = REGRESSORS[method.regressor], float(v @ v) or 1.0  # v may be 0 for the gradient alone
     size = float(np.linalg.norm(v)) or 1.0
@@ -401,6 +411,7 @@ def _span(design: Design, mismatch: Mismatch | None) -> int:
 def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """As float32, filled up with zeros to (rows, columns), at a boundary of cache lines."""
     whole = np.zeros(rows * columns + 16, np.float32)
+    # in floats of 4 bytes, to the next line of 64 bytes
     skip = -whole.ctypes.data % 64 // 4
     out = whole[skip : skip + rows * columns].reshape(rows, columns)
     out[: array.shape[0], : array.shape[1]] = array
@@ -419,6 +430,7 @@ def _any_trials(objective, w, v, reading, design, mismatch, first, last, to):
         Meter(objective, design, reading),
     )
     kind = REGRESSORS[method.regressor]
+    # at most 8 MB for D
     together = max(1, min(8 * BLOCK, 2**20 // w.size))
     for begin in range(first, last, together):
         trials = range(begin, min(begin + together, last))

@@ -130,6 +130,7 @@ class Periods:
         both = Periods(self.design)
         both.number, both.sound = self.number + other.number, self.sound and other.sound
         both.sums, both.totals = self.sums + other.sums, self.totals + other.totals
+        # each may have one half of the same double period
         for first, some in sorted(self.open + other.open, key=lambda part: part[0]):
             both._keep(first, some, v)
         return both
@@ -223,6 +224,7 @@ class Periods:
         design, P = self.design, self.half
         n, code = design.n_weights, design.code
         if code.kind == SEQUENTIAL:
+            # weight i moves in trial i of a pass alone, by sqrt(n) sigma, so that P = n
             return [np.sqrt(n) * self._signs(pairs) * c for c in series]
         if code.kind == SINE:
             # sum c cos(2 pi i t/P + phase) = Re exp(i phase) conj(FFT(c))_i
@@ -271,6 +273,7 @@ class Periods:
     def _phases(self, pair: int) -> Array:
         """exp(i phase) of the sines of a double period, from its first two trials."""
         code, n, seed = self.design.code, self.design.n_weights, self.design.seed
+        # a sine of amplitude sqrt(2) sigma: with sigma = sqrt(1/2) it is cos itself
         first, second = (code.draw(n, np.sqrt(0.5), seed, pair * self.length + t) for t in (0, 1))
         # cos phase, and cos(phase + turn) = cos phase cos turn - sin phase sin turn
         turn = 2 * np.pi * np.arange(1, n + 1) / self.half

@@ -97,6 +97,7 @@ class Estimate:
         choose("quantity", quantity, dict.fromkeys(("gradient", "hv")))
         between_0_and_1("level", level)
         value, stderr, df = (getattr(self, f"{quantity}{part}") for part in ("", "_stderr", "_df"))
+        # two-sided: (1 - level)/2 lies beyond either end
         half = float(stdtrit(df, (1 + level) / 2)) * stderr
         return value - half, value + half
 

@@ -287,6 +287,7 @@ class Statistics:
 
 
 ARRAYS = ("closed_sums", "closed_totals", "open_sums", "open_totals")
+# without functions, which no file can hold
 CODE_FIELDS = [field.name for field in fields(Code) if field.name not in ("length", "function")]
 
 
@@ -305,6 +306,7 @@ def _design_of(header: dict, code: Code | None) -> Design:
         raise InputError(f"summed with the shift registers {registers}: leave out code=")
     method = header["method"]
     for key in ("phases", "gradient_weights", "hv_weights"):
+        # JSON has no tuples, and a method with lists would equal none of METHODS
         method[key] = tuple(
             tuple(entry) if isinstance(entry, list) else entry for entry in method[key]
         )
