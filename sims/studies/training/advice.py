@@ -46,6 +46,7 @@ def updates_to(share: float, u: Array, values: Array, plan: Plan, most: int = 10
         E *= float(values @ u**2) / before + plan.eta**2 * noise if before > 0 else 0.0
         if E <= share:
             return update
+        # it grows, or is NaN: at this rate it never gets there
         if not E < 1e6:
             break
     return math.inf
@@ -120,6 +121,7 @@ def _error_unit_advice(
     unit = experiment.chip.error_unit
     B = plan.batch or objective.n_patterns
     if step := plan.reading.step:
+        # where the goal is no E, a tenth of that at the start stands for it
         goal = options.goal if options.criterion == "error" else objective.error(w) / 10
         widest = widest_step(objective, w, plan, goal)
         bits = math.ceil(math.log2(max(2.0, unit.range / max(widest, 1e-300))))
@@ -134,6 +136,7 @@ def _error_unit_advice(
         # noise of dE against the gradient's own part of it, which changes with every D
         share = 2 * noise**2 / max((plan.sigma * g) ** 2, 1e-300)
         K = max(2, plan.trials_per_update)
+        # of g alone: the direction, which counts for z, may be any
         best, _ = best_sigma(
             objective, w, np.ones(w.size), plan.method, plan.code, K, plan.r, noise
         )
@@ -157,6 +160,7 @@ def _weights_advice(
     if lifetime:
         waits = schedule.update_ns if experiment.options(Training).waits else 0
         update_s = 1e-9 * (schedule.trial_ns * K + waits)
+        # 1/(eta lambda) updates, at the mean positive curvature
         learned = update_s / max(plan.first_rate * limits.positive / n, 1e-300)
         why = (
             f"a mode of mean curvature learns in {learned:.3g} s of chip time; a leak"
@@ -172,6 +176,7 @@ def _weights_advice(
         )
         yield Advised("chip.weights.reference", size, 0.0, size > 0.1 * device.range, why)
     if device.dw_min:
+        # rms of an estimated g_i: |g|^2/n is its own, |g|^2/K of the others' perturbations
         typical = plan.first_rate * g * math.sqrt(1 / K + 1 / n)
         why = f"a pulse changes a weight by {device.dw_min:.3g}, an update wants {typical:.3g}: "
         if typical > device.dw_min:
@@ -200,9 +205,12 @@ def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> floa
     B = plan.batch or S
     looked = np.unique(np.linspace(0, S - 1, min(S, LOOKED)).round().astype(int))
     slopes = np.array([np.linalg.norm(objective.subset(np.array([s])).gradient(w)) for s in looked])
+    # one pattern's E(w + D) - E(w - D): 2 D.g of its own, and the noise of two readings
     spread = np.sqrt((2 * plan.sigma * slopes) ** 2 + 2 * plan.reading.noise**2)
+    # the mean of |x| of normal x
     d = float(spread.mean()) * math.sqrt(2 / math.pi)
     own = 4 * B * (plan.sigma * g) ** 2
+    # min(q d, q^2/6) <= own up to the larger of the two q
     by_noise = max(own / d if d > 0 else 0.0, math.sqrt(6 * own))
     left = min(1.0, goal / E) if E > 0 else 1.0
     entropy = "cross_entropy" in str(getattr(getattr(objective, "network", None), "error", ""))
@@ -227,6 +235,7 @@ def _newton_advice(
         yield Advised("training.eta", plan.eta, stable / 2, plan.eta > stable, why)
     if limits.values is None or limits.vectors is None or not limits.largest > 0:
         return
+    # modes without a minimum, or all but flat, are left out
     up = limits.values > 1e-9 * limits.largest
     values = limits.values[up]
     g = objective.gradient(w) @ limits.vectors[:, up]
@@ -250,11 +259,13 @@ def _newton_advice(
             float(excess @ np.exp(-2 * eta * values * math.exp(log))) / float(excess.sum()) - share
         )
 
+    # two evaluations an update; at the upper end even the slowest mode is down to share^4
     plain = 2 * math.exp(
         brentq(left, -30.0, math.log(-2 * math.log(share) / (eta * float(values[0]))))
     )
     error = 0.0 if whole else math.sqrt((n - 1) / K)
     updates = math.inf
+    # with a z as wrong as that it is not known how the steps go: inf
     if plan.rule == "newton-mean" or error < 0.5:
         updates = updates_to(share, g / values, values, plan)
     own = updates * plan.evaluations_of_an_update

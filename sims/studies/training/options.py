@@ -110,6 +110,7 @@ class Training(Updates):
                 f'compare_with: label = "{double[0]}" is taken: give every setting a name of'
                 " its own"
             )
+        # made to be checked, with a method that every rule takes: [estimation]'s is not here
         self.plan(method="difference")
         return self
 

@@ -50,11 +50,14 @@ def rows_of(
     checkpoint = Checkpoint(scratch, f"{name}-{digest_of(experiment)}", source)
     seeds = [experiment.seeds_of(run) for run in range(len(W))]
     state, rows, before = checkpoint.read() or (begin(W, plan), [], W.copy())
+    # at once: what was learned before an interruption is shown even if nothing follows
     if rows:
         yield rows, before
     for time in _times(updates, experiment.options(Training).records):
+        # the last record has a row per run
         if rows and (not state.going.any() or all(row["diverged"] for row in rows[-len(W) :])):
             return
+        # recorded before the interruption
         if rows and time <= state.update:
             continue
         if time > state.update:
@@ -62,10 +65,13 @@ def rows_of(
                 progress(name, state.update, updates)
                 yield [], before
         new = [row | seeds[row["run"]] for row in records(name, state, before, plan, task, course)]
+        # rows begin with those of the start, a row per run; at the start itself there are none
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows = rows + new
+        # a copy: the state changes in place
         before = state.result.copy()
+        # before the rows go out: the caller may end here, and a kill loses no more than one record
         checkpoint.write(state, rows, before)
         yield new, before
 
@@ -80,6 +86,7 @@ def _times(updates: int, records: int) -> list[int]:
 
 
 def digest_of(experiment: Setup) -> str:
+    # with another scheme of random streams it would not go on to the same bits
     return hashlib.sha256(f"{SCHEME}\n{to_toml(experiment)}".encode()).hexdigest()[:16]
 
 
@@ -89,6 +96,7 @@ def records(
     """A row per run, of its weights as they are. before: those at the last record."""
     rows = []
     exact = name == "exact"
+    # the update at which a run stopped, spending nothing more; -1: it has not
     stopped = state.memory.get("stopped", state.failed)
     for run, w in enumerate(state.result):
         done = int(stopped[run]) if stopped[run] >= 0 and state.failed[run] < 0 else state.update
@@ -106,6 +114,7 @@ def records(
                     f"{prefix}accuracy": accuracy(confusion),
                 }
                 ends[f"{prefix}balanced_accuracy"] = balanced_accuracy(confusion)
+            # NaN of an alignment: nothing moved, or the gradient is zero or not finite
             rows.append(
                 {
                     "source": name,
@@ -200,6 +209,7 @@ class Checkpoint:
         if self.path is None:
             return
         parts = {f"state.{name}": array for name, array in state.arrays().items()}
+        # a column an array, of texts too, so that no pickle is needed
         parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]} | {
             "before": before
         }

@@ -36,10 +36,12 @@ def training(
     task = task_of(experiment, problem)
     check(experiment, task)
     learning = learners(experiment)
+    # the starts of all runs, (R, n), which every source begins from
     W = np.array(
         [warmed_up(problem.network, task.objective, experiment, run) for run in range(options.runs)]
     )
     if plan.calibrate:
+        # at the first start, for all runs
         plan = plan.calibrated(task.objective, W[0], options.updates)
     limits, advised = advice(
         experiment, task.objective, W[0], plan, course_of(experiment, task, plan).trial_timing
@@ -77,6 +79,7 @@ def training(
             name, made, W, own, updates, experiment, task, course, problem.scratch, progress
         ):
             rows = rows + new
+            # of the last record, which is what `learning` ends with
             W_end = weights
             if stopped := should_stop():
                 break
@@ -87,11 +90,13 @@ def training(
             table = pd.concat([table, learned], ignore_index=True)
             yield "learning", table
             confused = pd.concat([confused, confusions(name, W_end, task)], ignore_index=True)
+            # the empty table that it began as has columns of objects
             yield "confusion", confused.astype({"run": int, "count": int})
             yield "summary", facts(summary(table, experiment, limits, plan))
         if stopped:
             raise Stopped
     if problem.scratch:
+        # only when all have learned: until then a resumed run reads what has ended from there, too
         for path in problem.scratch.parent.glob(
             f"{problem.scratch.name}-*-{digest_of(experiment)}.npz"
         ):

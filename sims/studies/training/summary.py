@@ -33,6 +33,7 @@ SPENT = {
 
 def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) -> list[Fact]:
     """Facts of every source: solved, what it had spent when it got there, and where it ended."""
+    # sources end at different updates
     ends = table[table["update"] == table.groupby("source")["update"].transform("max")]
     names = list(dict.fromkeys(table["source"]))
     found = []
@@ -45,7 +46,9 @@ def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) 
             *_course_of(name, own, last, experiment),
         ]
     column = "test_accuracy" if ends["test_accuracy"].notna().any() else "error"
+    # runs of all sources have the same starts: their differences are paired
     both = ends.pivot(index="run", columns="source", values=column)
+    # the exact gradient is the last that learns
     for name in names[:-1] if "exact" in names else []:
         gap = (both["exact"] - both[name]).dropna()
         if len(gap):
@@ -83,8 +86,10 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
         f"share of {R} runs with {options.criterion.replace('_', ' ')} {sign} {options.goal:g} at"
         " the end"
     )
+    # of none or of all, the interval alone says how sure it is
     stderr = math.sqrt(solved * (R - solved) / R**3) or math.nan
     yield Fact("solved", solved / R, meaning, name, "share", stderr, low, high)
+    # rows stand in the order of updates
     first = own[reached(own, experiment)].groupby("run").first()
     yield Fact(
         "ever_solved", len(first) / R, "share of runs that were there at any record", name, "share"
@@ -92,6 +97,7 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
     for column, (measure, unit, what) in SPENT.items():
         if name == "exact" and column != "update":
             continue
+        # inf: never
         middle = float(first[column].median()) if len(first) else math.inf
         meaning = (
             f"{what}, median of the {len(first)} runs that ever got there, when first seen there"
@@ -107,6 +113,7 @@ def _end(name: str, last: pd.DataFrame) -> Iterator[Fact]:
         if len(values):
             unit = "" if column.endswith("error") else "share"
             sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+            # what has a unit is a share, of which more is better
             worst = float(values.min() if unit else values.max())
             yield Fact(
                 column,

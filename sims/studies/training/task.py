@@ -50,6 +50,7 @@ def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
         plan = plan_of(experiment)
         listed.append((options.source, experiment, options.updates))
         for other in options.compare_with:
+            # method, code, sigma and r belong to [estimation], the rest to [training]
             changes: dict[str, Any] = other.model_dump(exclude_none=True, exclude={"label"})
             measured: dict[str, Any] = {
                 key: changes.pop(key) for key in Measured.model_fields if key in changes
@@ -60,6 +61,7 @@ def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
             }
             settings = experiment.model_copy(update=parts)
             try:
+                # equal evaluations, not equal updates: that is what a chip pays for
                 updates = plan_of(settings).updates_within(plan.evaluations(options.updates))
             except InputError as error:
                 raise InputError(
@@ -73,6 +75,7 @@ def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
                 )
             listed.append((other.label, settings, updates))
     if options.control or options.source == "exact":
+        # with a rate of its own the control is not to be calibrated to another
         own = (
             {}
             if options.control_eta is None or options.source == "exact"
@@ -114,6 +117,7 @@ def check(experiment: Setup, task: Task) -> None:
     options = experiment.options(Training)
     S = task.objective.n_patterns
     for batch in (options.batch, *(other.batch or 0 for other in options.compare_with)):
+        # here, as only the data say how many patterns there are
         if batch > S:
             raise InputError(
                 f"training.batch = {batch} but there are {S} patterns: lower it, or 0 for all"
@@ -133,6 +137,7 @@ def check(experiment: Setup, task: Task) -> None:
 
 def task_of(experiment: Setup, problem: Problem) -> Task:
     network = problem.network
+    # states are learned as they occur: none are held back, and they are of no class
     if KINDS[experiment.network.kind].states:
         return Task(problem.objective, None, Classes(()))
     _, target, x_test, target_test = load_split(

@@ -54,6 +54,7 @@ def stable_rate(
     positive = np.maximum(values, 0.0)
     if weights is None:
         return stability_limit(positive, code, K, momentum)
+    # in the equation of `stability_limit`, k = 3, lambda is at most sum l/K + c times the largest l
     stiff = float(weights @ positive) / K + float(positive.max(initial=0.0)) * (
         (1 - momentum) / (1 + momentum) + 1 / K
     )
@@ -62,6 +63,7 @@ def stable_rate(
 
 def whole_periods(plan: Plan, n: int) -> bool:
     """Whether the trials of an update leave nothing of the other weights, in g and in z."""
+    # its dE has an even part, which only a second pass with all signs turned takes away
     one_sided = (0, 0) in plan.method.phases
     return (
         plan.code.orthogonal
@@ -128,7 +130,9 @@ def predicted(objective: Objective, W: Array, plan: Plan, table: pd.DataFrame) -
         return none
     H = objective.hessian(W[0])
     g = objective.gradient(W[0])
+    # one Newton step; H may be singular: any of the minima has the same E
     least = W[0] - np.linalg.lstsq(H, g, rcond=None)[0]
+    # of an evaluation, the mean of a reading per pattern
     noise = plan.reading.noise / math.sqrt(objective.n_patterns)
     if not (pair or plan.baseline_free):
         noise *= math.sqrt(2)  # E(w) is read as well
