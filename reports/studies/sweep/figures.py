@@ -80,6 +80,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         lines, single = _lines(frames, part, key)
         number = pd.api.types.is_numeric_dtype(part[key])
         names = [] if number else list(part[key].cat.categories)
+        # infinite means, of what is never reached, have no place on any axis
         means = part["mean"][part["mean"].abs() < np.inf].to_numpy()
         logarithmic = (
             means_of(frames).unit(measure) != "cosine"
@@ -239,6 +240,7 @@ def _without_off(frames: Frames, key: str, own: pd.DataFrame) -> pd.DataFrame:
     off = key in frames.provenance["off"] and bool((own[key] == 0).any())
     if not off:
         return own
+    # NaN breaks the line
     blank = own.iloc[:1].assign(**dict.fromkeys(("mean", "low", "high", "predicted"), np.nan))
     return pd.concat([own[own[key] == 0], blank, own[own[key] != 0]])
 
@@ -275,6 +277,7 @@ def _draw_wanted(frames: Frames, axis: Axes, measure: str, key: str, quantity: s
                 alpha=0.15,
                 linewidth=0,
             )
+            # the shade must not widen the axis
             axis.set_xlim(left, right)
 
 
@@ -287,6 +290,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
     for title, part in _panels(frames, measure).items():
         apart = series(frames, part)
         own = apart[own_series(frames, list(apart))]
+        # a single row or column is a line and no map
         several = min(own[first].nunique(), own[second].nunique()) > 1
         placed = _is_grid(own, first, second) or all(
             pd.api.types.is_numeric_dtype(own[key]) for key in (first, second)

@@ -77,6 +77,7 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
             # the resolved experiment knows the type of every key
             whole = isinstance(flat(experiment).get(numbers[0]), int)
             found = thresholds(means.of(goal.measure), numbers[0], goal, others, whole)
+            # one part: only points are so many that they come in several
             late["thresholds"] = lambda: iter([found])
     provenance = _provenance(stored, goal)
     text = partial(sweep_text, directory, experiment, provenance["sweep"])
@@ -162,6 +163,7 @@ def sweep_text(directory: Path, experiment: dict[str, Any], sweep: dict[str, Any
 def _known(value: Any) -> Any:
     """Without what is not given."""
     if isinstance(value, dict):
+        # TOML has no null
         return {key: _known(entry) for key, entry in value.items() if entry is not None}
     return [_known(entry) for entry in value] if isinstance(value, list) else value
 
@@ -203,6 +205,7 @@ def _with_categories(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
             or frame[column].dtype == object
             or frame[column].dtype.kind not in "iuf"
         ):
+            # as texts: a key may take numbers, truths and lists in turn
             values = frame[column].map(
                 lambda value: value if isinstance(value, str) else str(value)
             )
@@ -252,6 +255,7 @@ def run_table(frames: Frames, name: str, cells: Iterable[int] | None = None) -> 
     known = view_of(frames.experiment["study"]).columns
     if name not in known:
         others = ", ".join([*frames.tables, *(table for table in known if table != "summary")])
+        # as whoever asks for an attribute of `Frames` expects
         raise AttributeError(f"this sweep has no table {name!r}: of this study there are {others}")
     done = frames.cells.loc[frames.cells["status"] == "done", "cell"] if cells is None else cells
     frame = sweep_results.read(frames.directory).table(name, [int(cell) for cell in done])

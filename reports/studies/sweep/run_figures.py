@@ -37,6 +37,7 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[list[str], Frames
         # of a grid one line along the first key
         held = cells[(cells[keys[1:]] == cells[keys[1:]].iloc[0]).all(axis=1)]
         cells = held if len(held) > 1 else cells
+    # evenly, with both ends
     cells = cells.iloc[
         np.unique(np.linspace(0, len(cells) - 1, min(len(cells), most)).round().astype(int))
     ]
@@ -55,6 +56,7 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[list[str], Frames
                     frames.directory,
                     own,
                     frames.experiment,
+                    # of a cell that is done, whatever the sweep is
                     {"status": "complete"},
                     inner_view(frames),
                 ),

@@ -57,6 +57,7 @@ def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataF
     within = [name for name in swept(frames).identity if name != "quantity"]
     if not within:
         return {(): part}
+    # numbers of groups in the order of the rows; dropna: an empty subject is one, too
     codes = part.groupby(within, sort=False, observed=True, dropna=False).ngroup().to_numpy()
     found = {}
     for code in range(codes.max() + 1 if codes.size else 0):

@@ -144,6 +144,7 @@ def _where(frames: Frames, row: pd.Series) -> str:
     ):
         own = own[own[name] == row[name]]
     own = own.sort_values(row["key"])
+    # a point where a repeat gave no value is not met
     met = wanted.met(own["mean"].where(own["unknown"] == 0).to_numpy(float))
     if not met[0]:
         return "between, and at neither end"
@@ -175,6 +176,7 @@ def _best(frames: Frames, own: pd.DataFrame) -> str:
     text = f"mean {wanted} is met at {int(wanted.met(values).sum())} of {points} points"
     if not np.isfinite(values).any():
         return text
+    # `values` has a place for every row of own
     best = own.iloc[int(np.nanargmax(values if wanted.at_least else -values))]
     where = ", ".join(f"{key} = {shown(best[key])}" for key in keys)
     return f"{text}; the best is {_digits(frames, wanted.measure)(best['mean'])} at {where}"
@@ -221,6 +223,7 @@ def _points(frames: Frames) -> list[Table]:
     parts = {measure: means.of(measure) for measure in measures}
     # points of any measure that is shown: not every one has them all
     heads = pd.concat([part[means.by] for part in parts.values()]).drop_duplicates()
+    # cut before texts are made: a sweep may have millions of points
     rows = _own_first(frames, heads)[:ROWS_SHOWN]
     frame = rows.assign(of=[_of(frames, row) for row in rows.to_dict("records")])
     columns = {"of": OF, **key_columns(keys)}
