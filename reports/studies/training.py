@@ -95,7 +95,6 @@ def source_name(frames: Frames, source: str) -> str:
     """
     options = frames.experiment["training"]
     labels = [other["label"] for other in options.get("compare_with") or ()]
-    # of a sweep that varies the rule no single one is right
     rule = (
         "its rule as varied"
         if "training.rule" in frames.provenance.get("varied", ())
@@ -183,7 +182,6 @@ def _trained(frames: Frames) -> list[Table]:
         ("test_error",),
         ("accuracy", "balanced_accuracy"),
     )
-    # of the first source: all have the same measures
     ends = ["error", *next((names for names in known if (sources[0], names[0]) in value), ())]
     if all(
         value[source, name] == value[source, name.replace("balanced_", "")]
@@ -249,7 +247,6 @@ def _classified(frames: Frames) -> list[Table]:
     shown = [Table("Patterns of each class", "; ".join(absent[:5]), each, columns)]
     if len(names) > MOST_CLASSES:
         return shown
-    # patterns held back, if there are any: they come behind those learned
     part = counts.columns[-1]
     for source in dict.fromkeys(table["source"]):
         own = table[(table["source"] == source) & (table["patterns"] == part)]
@@ -265,7 +262,6 @@ def _classified(frames: Frames) -> list[Table]:
         square = square.reindex(index=names, columns=names, fill_value=0)
         total = square.sum(axis=1)
         square.columns = [f"as {i}" for i in range(len(names))]  # whatever the classes are called
-        # NaN of a class without patterns
         right = np.diag(square) / total.where(total > 0)
         rows = square.assign(right=right).reset_index()
         note = (
@@ -375,11 +371,9 @@ def learning_curves(frames: Frames) -> Figure | None:
         axis.set(xlabel=AGAINST[against], ylabel=plain(what.replace("_", " ")), xscale="log")
         if of_errors:
             axis.set_yscale("log")
-            # of chips alone; NaN, where none is above 0, compares as false below
             least = chips.loc[chips[what] > 0, what].min()
             if axis.get_ylim()[0] < least / 10:  # an exact gradient may go down to rounding
                 axis.set_ylim(bottom=least / 10)
-    # each label once in the legend, in however many panels it is
     drawn = {
         label: line
         for axis in axes
@@ -418,7 +412,6 @@ def alignment(frames: Frames) -> Figure | None:
     if "learning" not in frames.tables:
         return None
     sources = {source: colour for source, colour in _learners(frames).items() if source != "exact"}
-    # at the start nothing has changed yet that could be aligned
     table = frames.learning[
         (frames.learning["update"] > 0) & frames.learning["source"].isin(list(sources))
     ]

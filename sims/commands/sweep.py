@@ -93,7 +93,6 @@ def sweep(
     except Interrupted:
         say(f"perturb: interrupted; {_so_far(directory)}")
         raise typer.Exit(130) from None
-    # from the store, which also has what earlier calls of this command did
     found = sweep_status(directory)
     _print_failed(found.failed)
     after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""

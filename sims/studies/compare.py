@@ -73,7 +73,6 @@ def compare_methods(
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = _chip(experiment, problem, candidate)
         predicted = _prediction(problem, chip, candidate, known, trials, experiment)
-        # of this method alone: known, predicted and the chip are made before
         start = time.perf_counter()
         done = 0
         estimate: Estimate | None = None
