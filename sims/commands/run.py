@@ -61,9 +61,9 @@ def _run(
                 should_stop=interruption.heard,
                 scratch=scratch,
             )
-        # 130: as shells say of a command that Ctrl-C ended
         if not result.tables:
             say("perturb: interrupted before the first result; nothing was written")
+            # 130: as shells say of a command that Ctrl-C ended
             raise typer.Exit(130)
         # from memory: what is printed needs no reading of what is written
         frames = of_run(directory, result.tables, loaded.model_dump(), result.provenance)
@@ -144,7 +144,7 @@ def _run_study(
     # without it: what the experiment itself does, whatever is asked for here
     changes.pop("study", None)
     learns = load_experiment(experiment, changes).study == "training"
-    # a study without trials says nothing of how the chip does
+    # a study without trials, such as spectrum, claims nothing of the chip
     if learns and TRIALS in STUDIES[study].random:
         print(
             "Warning: this is of estimates at the starting weights, not of learning, which perturb"
