@@ -157,9 +157,11 @@ def _room_by_trials(sizes, Sp, signs):
     n, width = 0, 0
     for layer in range(sizes.size - 1):
         n += (sizes[layer] + 1) * sizes[layer + 1]
+        # units come in pairs: an odd last one is followed by a row that is spoiled
         width = max(width, sizes[layer + 1] + 1)
     # several, of tiny networks, so that there is always something to compute
     together = max(1, min(16, 4096 // (n * Sp)))
+    # and the weights of that spoiled row are read, beyond the n-th
     D = LANES * (n + 2) * together if signs else 0
     return together, D, LANES * (sizes[1] + 1) * Sp * together, (width * together + 1) * Sp
 
@@ -291,6 +293,7 @@ def errors_by_trials(trials, block, perturbations, errors, scratch):
     quiet = readout.noise == np.float32(0.0) and readout.step == np.float32(0.0)
     for t0 in range(lo // LANES * LANES, hi, LANES * of.together):
         several = min(of.together, (hi - t0 + LANES - 1) // LANES)
+        # signs are spread into a room of their own; numbers are read where the trials lie
         D = 0 if of.signs else t0
         if of.signs:
             for m in range(several):

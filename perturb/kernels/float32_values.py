@@ -85,6 +85,7 @@ def _accumulate(n, D, c, c2, with_b, rows, L):
                     fma(d, load(c, t + 9 * T), a1),
                     fma(d, load(c, t + 10 * T), a2),
                 )
+            # the other thirteen of the vector are 0, and nobody reads them
             store(L, i * rows + 16, totals16((a0, a1, a2, o, o, o, o, o, o, o, o, o, o, o, o, o)))
 
 
@@ -96,6 +97,7 @@ def _draw(draws, start, n, bits, D):
     elif draws.kind == TERNARY:
         draw_ternary(draws.seed, start, n, D)
     else:
+        # signs as numbers, since the weights' gains differ
         draw_signs(draws.kind, draws.seed, start, draws.period, n, BLOCK, bits)
         for i in range(n):
             at, bit = i // 64 * (BLOCK + SPARE), np.uint64(i % 64)
@@ -119,6 +121,7 @@ def float_trials(trials, T, span, first, last, to):
     regressor, phases, gain = trials.regressor, trials.phases, trials.points.gain
     n, with_b = gain.size, regressor.kind == 2
     rows, nothing = 32 if with_b else 16, aligned(0)
+    # draws fill rows up to a multiple of 16, and `_dot_rows` reads them in pairs
     D = aligned(((n + 15) // 16 * 16 + 2) * BLOCK)
     applied = Perturbations(np.empty(0, np.uint64), aligned(D.size))
     applied.values[n * BLOCK :] = np.float32(0.0)
@@ -132,6 +135,7 @@ def float_trials(trials, T, span, first, last, to):
         block = Block(start, max(first - start, 0), min(last - start, BLOCK))
         _draw(trials.draws, start, n, bits, D)
         _apply(gain, D, applied.values)
+        # synapses know D as drawn, and E is measured with D as applied
         if regressor.v.size:
             _dot_rows(n, D, regressor.v, errors.s)
         measure(trials, block, applied, errors, scratch)

@@ -167,10 +167,12 @@ def _rooms(sizes, B, weights):
     """
     tiles, width = (B + WIDE - 1) // WIDE, 0
     for units in sizes[1:]:
+        # `product32` writes four rows at a time: up to three more than a layer has units
         width = max(width, units + 3)
     room, half, goal = (sizes[0] + 3) * WIDE, width * WIDE, (sizes[-1] + 3) * WIDE
     y, x, target = aligned(room + 2 * half), aligned(tiles * room), aligned(tiles * goal)
     effective, lanes = aligned(weights), aligned(tiles * WIDE)
+    # lanes without a pattern compute with zeros, so that what is dropped of them is finite
     for array in (y, x, target, effective, lanes):
         array[:] = np.float32(0.0)
     lanes[:B] = np.float32(1.0)
@@ -192,12 +194,14 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
     rule, mu, every, begun, rates, sigmas, longest, average_from = updates
     beside, before = longest > 0.0 or average_from > 0, w.copy()
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
+    # 64 numbers between phases: `product32` reads biases by fours, beyond the last weight
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
     tiles, y, eff, n_out = lanes.size // WIDE, pointer(all_y), pointer(effective), sizes[-1]
     tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
     D, signs, sigma = drawn[:n], code == 0 or code == 3, 0.0
     drawn_from, shown, now = np.int64(-1), np.int64(-1), np.int64(-1)
+    # D is a view: signs come in whole words of 64. Kinds 0 and 3, rademacher and walsh, are signs
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
     for trial in range(first, first + rates.size * every):
         number_ = trial // perturb_every
@@ -219,11 +223,13 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
             for i in range(n):
+                # summed in float64 and rounded once, to what the evaluation takes
                 applied = a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)
                 effective[at + i] = np.float32(w[i] + applied)
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]
+            # 1 where the lane has a pattern
             p0 = greater(load(present, tile * WIDE), number(0.5))
             p1 = greater(load(present, tile * WIDE + 16), number(0.5))
             r0 = r1 = number(0.0)
@@ -233,9 +239,11 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
                     product32(eff, k, sizes[layer], sizes[layer + 1], y, source, to)
                     activate32(activations[layer], y, to, sizes[layer + 1] * WIDE)
                     k += (sizes[layer] + 1) * sizes[layer + 1]
+                    # layers write to the two halves behind the inputs in turn
                     source, to = to, (2 * room + half - to if layer else room + half)
                 e0 = errors32(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False)
                 e1 = errors32(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False)
+                # a phase that counts as known is read without noise and without a converter
                 std, q = (np.float32(0.0), np.float32(0.0)) if free[p] else (noise, step)
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
@@ -244,6 +252,7 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
                 if p == 0:
                     r0, r1 = e0, e1
                 else:
+                    # less phase 0, pattern by pattern: the weights of the phases add up to 0
                     d0 = choose(p0, sub(e0, r0), number(0.0))
                     d1 = choose(p1, sub(e1, r1), number(0.0))
                     E[p] += np.float64(total(add(d0, d1)))
@@ -256,6 +265,7 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
         for i in range(n):  # accumulate
             g[i] += dE * D[i]
         if (trial + 1) % every == 0:  # update
+            # g^ = <dE D>/sigma^2, as in `training.loop.accumulated`
             for i in range(n):
                 g[i] /= sigma * sigma * every
             change_by_rule(rule, rates[trial // every - begun], mu, w, m, g, D, dE)
@@ -279,6 +289,7 @@ def descend(network, rows, updates, w, m, mean):
     layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
         width = max(width, units)
+    # y[l]: activities of layer l, inputs first; E_x: dE/dx of one layer and of that above it
     y, E_x = np.zeros((layers + 1, width, B)), np.zeros((2, width, B))
     df, t = np.zeros((layers, width, B)), np.empty((sizes[-1], B))
     g, D = np.empty(n), np.zeros(n)
@@ -308,6 +319,7 @@ def descend(network, rows, updates, w, m, mean):
             a, b = sizes[layer], sizes[layer + 1]
             start -= (a + 1) * b
             above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
+            # dE/dy of the layer above becomes dE/dx in place
             for j in range(b):
                 total_ = 0.0
                 for s in range(B):
@@ -316,6 +328,7 @@ def descend(network, rows, updates, w, m, mean):
                 g[start + a * b + j] = total_
             for i in range(a):
                 for j in range(b):
+                    # four sums, whose additions need not wait for each other, in a fixed order
                     t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
                     for s in range(0, B - 3, 4):
                         t0 += x[i, s] * above[j, s]
@@ -338,6 +351,7 @@ def descend(network, rows, updates, w, m, mean):
         if not np.isfinite(square):
             return first + number_
         size = square**0.5
+        # the trial that `training.exact.Exact.told` makes up: along -g, |D| = sigma sqrt(n)
         if rule == KEEP and size > 0.0:
             for i in range(n):
                 D[i] = -sigmas[number_] * n**0.5 * g[i] / size
