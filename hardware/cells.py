@@ -73,6 +73,7 @@ class Cells:
     def limits(self) -> tuple[Array, Array]:
         """(lowest, highest) of every row of hidden."""
         if self.params.law.paired:
+            # both sides of a pair are conductances, from 0 up
             return np.zeros((2, self.n)), np.array([self.b_max, -self.b_min])
         return self.b_min[None], self.b_max[None]
 
@@ -90,6 +91,7 @@ class Cells:
         if not self.stuck.any():
             return hidden
         at = self.stuck_at
+        # a pair holds what it is stuck at on the side of that sign
         sides = np.array([np.maximum(at, 0), np.maximum(-at, 0)]) if hidden.ndim == 2 else at
         return np.where(self.stuck, sides, hidden)
 
@@ -198,6 +200,7 @@ def fabricate(
 
     def xi(quantity: int) -> Array:
         out = np.empty(stop - start)
+        # cells count from `start`, so that a part has the numbers of the whole
         normals_at(key, FABRICATION, np.zeros(stop - start, np.int64), quantity, start, out)
         return out
 
@@ -209,8 +212,10 @@ def fabricate(
     bounds = params.limits
     scale = params.range
     pair = params.law.paired
+    # without spread a step is one number for all cells
     ones = np.ones(stop - start)
     dw_up = _steps(params, xi, 1, 0) * ones
+    # sides of a pair are two cells; up and down of one cell share its gain and asymmetry
     dw_down = (_steps(params, xi, 1, 1) if pair else _steps(params, xi, -1, 0)) * ones
     b_max = scale * bounds.w_max * np.abs(1 + bounds.w_max_dtod * xi(B_MAX[0]))
     if pair:
@@ -230,6 +235,7 @@ def fabricate(
     stuck = np.zeros(stop - start, bool)
     stuck_at = 0 * ones
     if corrupt:
+        # of a pair the difference is stuck, as far down as up
         low = -bounds.w_max if pair else bounds.w_min
         stuck = uniform(STUCK[0]) < corrupt.fraction
         stuck_at = scale * corrupt.range * (low + (bounds.w_max - low) * uniform(STUCK_AT[0]))

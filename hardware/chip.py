@@ -187,6 +187,7 @@ class Chip:
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         ends_ns = self.live.ends_ns
         timed_only = self.fidelity == "batch"  # then for what events tell of the FIFO alone
+        # one trial more at a time, until enough have been followed
         while (timed_only or len(ends_ns) < wanted) and not self._followed():
             self.live.follow(wanted if self.fidelity == "event" else len(ends_ns) + 1)
         if self.fidelity != "batch":
@@ -268,6 +269,7 @@ class Chip:
         time_ns = self._end_ns(self.statistics.trials - 1)
         trials = self.statistics.trials
         counts = self.timing.spent(trials)
+        # as counted by events, as long as these have got so far
         if 0 < trials <= len(self.live.ends_ns):
             counts = self.live.spent(trials)
         energy = {

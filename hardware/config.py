@@ -110,6 +110,7 @@ def read_named(
     source = one_line(cut(given or '""', 200))
     try:
         with open_regular(path, MAX_BYTES) as file:
+            # one byte more than allowed tells that there is more
             content = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise InputError(
@@ -221,6 +222,7 @@ def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str
     if isinstance(context.get("error"), InputError):
         return f"{key}{'.' if key else ''}{context['error']}"
     limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
+    # `Positive` has the limit SMALLEST for what a user knows as above 0
     if context.get("ge") == SMALLEST and error["input"] <= 0:
         kind = "greater_than"
         limits = {"gt": "0"}

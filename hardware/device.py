@@ -90,6 +90,7 @@ def initial(cells: Cells, w: Array, seed: int, update: int = 0) -> Array:
         c0, c1, c2 = params.programming.noise_us
         for row, side in enumerate(hidden):
             g = np.abs(side) / (params.range * params.limits.w_max)
+            # c0, c1 and c2 give uS: by g_max_us of the full range, into units of the network
             std = (
                 np.maximum(c0 + c1 * g + c2 * g**2, 0)
                 / params.programming.g_max_us
@@ -249,6 +250,7 @@ def write_cells(
         raise InputError(f"rounding = {rounding!r} must be stochastic or nearest")
     if params.model == "ideal":
         return cells.checked("hidden", hidden, cells.shape) + change, change != 0
+    # floor(x + 1/2) is the nearest; with a uniform number for 1/2 the mean is x
     offset = np.full(cells.n, 0.5)
     if rounding == "stochastic":
         uniforms_at(
@@ -265,6 +267,7 @@ def write_cells(
     hidden = pulse(cells, hidden, pulses, seed, update)
     if not params.law.paired:
         return hidden, pulses != 0
+    # asked before they are refreshed, since a refresh is a write too
     passed = _passed(cells, hidden)
     return refresh(cells, hidden, seed, update), np.array([pulses > 0, pulses < 0]) | passed
 
@@ -362,10 +365,13 @@ def apparent(
     if params.flicker and params.flicker.q:
         flicker = params.flicker
         t = as_seconds("elapsed_s", elapsed_s)
+        # the variance grows as ln t, from t = read_s on
         growth = np.log(np.maximum((t + flicker.read_s) / (2 * flicker.read_s), 1.0))
         g = np.abs(rows) / (params.range * params.limits.w_max)
+        # g = 0: the quotient is infinite, and q_max holds
         with np.errstate(divide="ignore"):
             q = np.minimum(flicker.q / g**flicker.power, flicker.q_max)
+        # both sides of a pair make noise: variances add
         w += np.sqrt(((rows * q) ** 2 * growth).sum(0)) * cells.normals(
             READ, seed, update, integer("read", read, 0, MAX_PULSES - 1)
         )
@@ -418,6 +424,7 @@ def age(
     if params.drift:
         drift = params.drift
         stretch = np.maximum(drift.t0_s, since + elapsed) / np.maximum(drift.t0_s, since)
+        # g is that of what was programmed, not of what a leak has left of it
         with np.errstate(divide="ignore"):
             ln_g = np.log(np.abs(given) / (params.range * params.limits.w_max))
         ln_g = np.maximum(ln_g, -100.0)  # a cell at 0 stays there, whatever its exponent

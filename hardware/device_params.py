@@ -228,8 +228,10 @@ def _mean_size(
     """
     gain = np.ones(1)
     p = np.ones(1)
+    # spreads of gain and asymmetry add as squares
     std = math.hypot(dtod, up_down_dtod)
     if lognormal:
+        # over gain = exp(dtod x), x standard normal, by a sum over its density p
         x = np.linspace(-10, 10, 20_001)
         gain = np.exp(dtod * x)
         p = np.exp(-(x**2) / 2)
@@ -237,6 +239,7 @@ def _mean_size(
     mean = np.array([gain + d * up_down for d in directions])
     size = np.abs(mean)
     if std:
+        # of N(m, s): s sqrt(2/pi) exp(-m^2/(2 s^2)) + m erf(m/(s sqrt 2))
         size = std * math.sqrt(2 / math.pi) * np.exp(-((mean / std) ** 2) / 2) + mean * erf(
             mean / (std * math.sqrt(2))
         )

@@ -70,6 +70,7 @@ class LearningChip(EventChip):
         n = objective.n_weights
         presentation = "pattern" if course.patterns_of else "batch"
         design = Design(plan.method, code, n, plan.sigma, plan.r, seed, presentation)
+        # v is set by `_before`, before the first trial
         super().__init__(params, objective, design, w, np.ones(n), TRACED, course)
         # for a round; of `learn`; to the tiles
         self._ready, self._done, self._updating = (Signal(self.env) for _ in range(3))
@@ -130,6 +131,7 @@ class LearningChip(EventChip):
         if isinstance(change, Update):
             self._tell(trial, "controller", "update", change)
             yield self._updating.send(change)
+            # all tiles have waited for longer, and have made their changes
             change = np.concatenate([tile.change for tile in self.tiles])
         if change is not None:
             change = self._host.allow(round_, change)
@@ -146,10 +148,12 @@ class LearningChip(EventChip):
                 if trial < self.trace_trials:
                     self.note(trial, -1, start, unit, action)
         self.counts["broadcast_bit"] += schedule.host_words * self.params.bus.word_bits
+        # with a change to be written, a chip that waits begins the next round only after that
         if schedule.awaits(round_ + 1) and (change is None or not schedule.waits):
             self._ready.send(round_)
         if change is not None:
             update = round_ // schedule.rounds
+            # with its time, so that a run that was stored goes on with the writing
             self._writing[update] = (self.env.now + self.params.weights.write_ns, change)
             yield from self._write(update)
             if schedule.waits:

@@ -112,9 +112,11 @@ class OnChip:
     def _readings(self, run: int, trial: int, phase: int, at: Array, now_ns: int) -> Array:
         """E (k,) on all patterns with the weights displaced to `at` (k, n), after a trial."""
         parts = self.parts(run)
+        # circuits of their own: these readings are not counted as those of trials
         whole = replace(parts.unused(), array=parts.array.showing_all())
         batches = Batches(whole, np.zeros(at.shape[1]), lambda trial: now_ns)
         asked = parts.drivers.felt(parts.health.masked(at, [trial]))
+        # from where the last trial has left the drivers
         displaced = np.array([parts.drivers.settle(step) for step in asked])
         return batches.readings([(trial, phase + k) for k in range(len(at))], displaced)
 
@@ -144,6 +146,7 @@ class OnChip:
             start_ns = now_ns
             trial_ns = timing.tuning[method].trial_ns
             design = Design(METHODS[method], CODES["rademacher"], v.size, plan.sigma, plan.r, seed)
+            # the same die and weights under another method, with trials from 0 on
             tuning = assemble(
                 parts.params, self.objective, design, state.w[run], weights=parts.array.weights
             )
@@ -164,6 +167,7 @@ class OnChip:
         now_ns = self.timing.changed_ns(state.update - 1) if state.update else 0
         state.extra = {}
         for run in range(len(state.w)):
+            # a copy: what is pending changes the chip itself only at its time
             store = copy(self.parts(run).array.weights)
             for number, change in self._pending[run]:
                 if number < state.update:
@@ -220,12 +224,14 @@ class InBatches(OnChip):
         parts = assemble(
             self.params.of_run(run), self.objective, design, self._w[run], course.patterns_of
         )
+        # v is set in every round, by `_trials`
         return Batches(parts, np.ones(n), self.timing.start_ns, course.perturb_every)
 
     def advance(self, state: State, updates: int) -> None:
         """A number of updates of every run; state.w are the weights that the arrays compute with,
         as they are then.
         """
+        # devices hold the starting weights only as nearly as they can
         if state.update == 0 and state.trial == 0:
             self._update_state(state)
         advance(self, state, updates)
@@ -258,11 +264,13 @@ class InBatches(OnChip):
         batches.synapses.begin(v)
         for trial in range(round_ * K, (round_ + 1) * K):
             start_ns = self.timing.start_ns(trial)
+            # in order, and at the start of the first trial after the writing
             while pending and self.timing.written_ns(pending[0][0]) <= start_ns:
                 update, change = pending.pop(0)
                 batches.parts.array.weights.add(change, update, start_ns)
             broadcast = batches.next(trial)
         g, z = means(self.plan, batches.synapses.sums)
+        # synapses whose words were lost have met no D
         return Told(g, z, np.where(batches.arrived, broadcast.known[0], 0.0), broadcast.dE_g[0])
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
@@ -306,6 +314,7 @@ class ByEvents(OnChip):
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, waits: bool):
         super().__init__(params, objective, plan, w, waits)
         self.chips = [self._chip(run) for run in range(len(w))]
+        # the chips' own lists, which they empty at the start of a trial
         self._pending = [chip.changes for chip in self.chips]
         # of the runs, towards an update that is under way
         self._steps: dict[int, ConjugateGradients] = {}
@@ -363,6 +372,7 @@ class ByEvents(OnChip):
         rule = RULES[plan.rule]
         g = z = np.zeros(0)
         if not rule.local or self.timing.measures_rate(round_):
+            # of the oldest round, which is the one that all tiles hold
             g, z = means(plan, np.concatenate([tile.held[0].sums for tile in chip.tiles], 1))
         if self.timing.measures_rate(round_):
             self._measure_rate(state, run, update, g, chip.env.now)
@@ -416,6 +426,7 @@ class ByEvents(OnChip):
         return arrays | {f"steps.{name}": np.array(array) for name, array in steps.items()}
 
     def _resume(self, state: State, run: int, arrays: dict[str, Array]) -> None:
+        # a new chip that begins at the trial and the time at which the old one stood
         self.chips[run] = self._chip(run, *arrays["next"].tolist())
         self._pending[run] = self.chips[run].changes
         if steps := _with_prefix(arrays, "steps."):

@@ -36,6 +36,7 @@ class Timing:
         words = len(method.words)
         # of a baseline that is used for several trials, a share is measured in each
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
+        # events happen at whole ns
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
         per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
         self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
@@ -45,6 +46,7 @@ class Timing:
             self.evaluation_ns,
             f"an evaluation of {presented} patterns",
         )
+        # a clock makes all evaluations equally long
         slot_ns = max(self.evaluation_ns, p.clock.evaluation_ns)
         s_ns = self.word_ns * method.needs_s
         dE_ns = self.word_ns * words - s_ns
@@ -55,6 +57,7 @@ class Timing:
             during an evaluation.
             """
             E_ns = measured * slot_ns
+            # dw.v goes first if it is ready before the last evaluation ends, else after dE
             sent_ns = (
                 max(E_ns, line_ns + s_ns) + dE_ns
                 if line_ns < E_ns
@@ -69,9 +72,11 @@ class Timing:
             return max(sent_ns, E_ns + p.clock.broadcast_ns), min(s_ns, max(0, E_ns - line_ns))
 
         whole = trial(len(method.phases))
+        # a trial that uses a stored E(w) measures one phase less
         less = trial(len(method.phases) - (every > 1))
         self._whole_ns, self._less_ns = whole[0], less[0]
         self.shortest_ns = min(whole[0], less[0])  # of a trial
+        # means over `every` trials, one of which measures every phase
         self.trial_ns, self.overlapped_ns = (
             a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True)
         )
@@ -98,6 +103,7 @@ class Timing:
         self.write_ns = p.weights.write_ns
         self.write_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
+        # what is spent without trials: static power, and refreshes
         self.steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
     @staticmethod
@@ -119,6 +125,7 @@ class Timing:
 
     def start_ns(self, trial: int) -> int:
         """When a trial starts, if none before it has waited."""
+        # one trial in `every` is a whole one, and it comes first
         return trial * self._less_ns + self._measured(trial) * (self._whole_ns - self._less_ns)
 
     def spent(self, trials: int) -> list[int]:
@@ -192,6 +199,7 @@ class TrainingTiming:
         self.host_ns = self.host_words * timing.word_ns
         word_j = params.bus.word_bits * params.energy.broadcast_bit_j
         self._host_j = self.host_words * word_j
+        # what is measured besides the trials keeps no clock
         free = params.model_copy(update={"clock": type(params.clock)()})
         self.tuning = {method: Timing(free, objective, METHODS[method], S) for method in steps}
         # updates between measurements of the rate
@@ -270,6 +278,7 @@ class TrainingTiming:
         writing.
         """
         trial = (update + 1) * self.plan.trials_of_an_update
+        # if the chip does not wait, trials go on while an update is written
         while self.start_ns(trial) < self.written_ns(update):
             trial += 1
         return self.start_ns(trial)
@@ -277,7 +286,9 @@ class TrainingTiming:
     def _paused_ns(self, rounds: int) -> int:
         """Time without trials before the trial that follows the first `rounds` rounds."""
         updates, products = divmod(rounds, self.rounds)
+        # a rate is measured after the first round of its update
         measured = self._measured(updates + (products > 0))
+        # rounds that begin when the broadcasts of the one before have arrived, see `awaits`
         awaited = rounds
         if not (self.waits or self.host_words or self._block_ns):
             awaited = rounds - updates + (measured if self.rounds == 1 else 0)
