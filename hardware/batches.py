@@ -184,6 +184,7 @@ class Batches:
 
     def run(self, statistics: Statistics, trials: int) -> None:
         """Add the next `trials` trials to `statistics`, in order, as the events would."""
+        # other calls may have begun these sums, or the events
         sums, totals = statistics.closed
         self.synapses.sums[:] = sums
         self.parts.controller.totals[:] = totals
@@ -221,4 +222,5 @@ def settled(targets: Array, residual: float) -> Array:
         return targets
     from scipy.signal import lfilter  # much to load, for perturbations that do not settle alone
 
+    # y_k = residual y_k-1 + (1 - residual) x_k along the evaluations
     return lfilter([1.0 - residual], [1.0, -residual], targets, axis=0)

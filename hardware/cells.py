@@ -114,6 +114,7 @@ class Cells:
         shaped = updates.dtype.kind in "iu" and updates.shape in ((), (self.n,))
         if not shaped or updates.min() < 0:
             raise InputError(f"update must be integers >= 0, one or {self.n} of them")
+        # compiled code takes one number for every cell
         updates = np.ascontiguousarray(np.broadcast_to(updates, self.n), dtype=np.int64)
         normals_at(as_seed(seed), stream, updates, phase, self.start, out)
         return out
@@ -223,6 +224,7 @@ def fabricate(
     else:
         b_min = scale * bounds.w_min * np.abs(1 + bounds.w_min_dtod * xi(B_MIN[0]))
     ends = Ends(scale * bounds.w_min, scale * bounds.w_max, b_min, b_max)
+    # spreads of a law are drawn in the order of its table
     law = law_numbers(params.law, params.law_table, ends, lambda k: xi(LAW[k]))
     leak = params.leak
     corrupt = params.corrupt
@@ -262,6 +264,7 @@ def _steps(params: DeviceParams, xi: Draw, direction: int, side: int) -> Array |
     gain = step.dw_min_dtod * xi(GAIN[side])
     gain = np.exp(gain) if step.dw_min_distribution == "lognormal" else 1 + gain
     beta = step.up_down + step.up_down_dtod * xi(BETA[side])
+    # dw_d as at the head of `hardware.device`, in units of the network
     return params.range * step.dw_min * np.abs(gain + direction * beta)
 
 

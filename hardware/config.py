@@ -106,6 +106,7 @@ def read_named(
     if given in names:
         source = f"{given}.toml"
         return parse_toml((shipped / source).read_bytes(), source), source, Path()
+    # an absolute path leaves the folder out
     path = Path(folder, given)
     source = one_line(cut(given or '""', 200))
     try:

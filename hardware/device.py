@@ -262,6 +262,7 @@ def write_cells(
             offset,
         )
     most = params.step.max_pulses if params.step else 2**24
+    # dw_min is that of the device: nobody knows that of a cell
     counts = np.minimum(np.floor(np.abs(change) / params.dw_min + offset), most)
     pulses = (np.sign(change) * counts).astype(np.int64)
     hidden = pulse(cells, hidden, pulses, seed, update)
@@ -359,6 +360,7 @@ def apparent(
     params = cells.params
     hidden = cells.checked("hidden", hidden, cells.shape)
     rows = np.atleast_2d(hidden)
+    # new numbers in either case, since noise is added in place
     w = rows[0] - rows[1] if params.law.paired else rows[0].copy()
     if params.noise and params.noise.write:
         w += params.range * params.noise.write * cells.normals(WRITE, seed, update, 0)
@@ -490,5 +492,6 @@ def _digital(cells: Cells, w: Array, levels: Array) -> Array:
     params = cells.params
     bits = params.bits or 0
     lowest = params.range * params.limits.w_min
+    # counted in levels, so that rounding does not add up over pulses
     number = np.clip(np.rint((w - lowest) / params.dw_min) + levels, 0, 2**bits - 1)
     return cells.with_stuck(lowest + number * params.dw_min)

@@ -93,11 +93,13 @@ def law_numbers(
 
 def records(numbers: Numbers, n: int) -> Array:
     """n records with these numbers; a single one, repeated, where cells do not differ."""
+    # where cells are alike one record serves all of them
     differ = any(isinstance(value, np.ndarray) for value in numbers.values())
     fields: list[Any] = [
         (name, float, (len(value),) if isinstance(value, tuple) else ())
         for name, value in numbers.items()
     ]
+    # a record needs a field, though nobody reads it
     made = np.zeros(n if differ else 1, fields or [("none", float)])
     for name, value in numbers.items():
         made[name] = value

@@ -35,6 +35,7 @@ def solved(params: ChipParams, health: Health, statistics: Statistics) -> Estima
         weighed.closed = (statistics.sums * K / counted, statistics.totals * K / counted)
         weighed.open = weighed.zeros()
     found = solve(weighed)
+    # as of the last trial: a synapse that has stopped by then tells nothing
     works = health.working(statistics.next_trial - 1)
     wider = math.sqrt(K / worth) if worth > 2 else math.nan  # as after two trials, see `solve`
     no_z = 0.0 if statistics.design.method.estimates_hv else np.nan

@@ -233,6 +233,7 @@ class EventChip:
                 yield env.timeout(self.presented * self.parts.pattern_ns)
                 E[phase] = self._measure(trial, phase, start_ns, w)
                 if clock.evaluation_ns:
+                    # never negative: `Timing` has checked the clock
                     yield env.timeout(start_ns + clock.evaluation_ns - env.now)
             measured = env.now
             dE = controller.dE(controller.complete(trial, E)[None])
@@ -260,6 +261,7 @@ class EventChip:
         counts["mac"] += self.objective.n_macs * self.presented
         counts["conversion"] += self.presented
         dw = np.concatenate([tile.dw for tile in self.tiles])
+        # without phases along v nobody reads r v
         rv = np.concatenate([tile.rv for tile in self.tiles]) if self._displaced else dw
         works = parts.health.perfect or parts.health.working(trial)
         target = parts.drivers.target(self.design.method.phases[phase], dw, rv, works)
@@ -342,6 +344,7 @@ class EventChip:
         env = self.env
         words, arrivals, reached = flight
         if self._disturbed:
+            # by skew and jitter every tile gets the words at its own time
             late = [tile for tile in self.tiles if tile.number not in reached]
             yield env.all_of([env.process(self._late(tile, flight)) for tile in late])
         else:

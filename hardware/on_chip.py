@@ -115,6 +115,7 @@ class OnChip:
         # circuits of their own: these readings are not counted as those of trials
         whole = replace(parts.unused(), array=parts.array.showing_all())
         batches = Batches(whole, np.zeros(at.shape[1]), lambda trial: now_ns)
+        # synapses that do not work ask for nothing, and stuck weights feel nothing
         asked = parts.drivers.felt(parts.health.masked(at, [trial]))
         # from where the last trial has left the drivers
         displaced = np.array([parts.drivers.settle(step) for step in asked])
@@ -153,6 +154,7 @@ class OnChip:
             statistics = Statistics(design)
             batches = Batches(tuning, v, lambda trial: start_ns + round(trial * trial_ns))
             batches.run(statistics, trials)
+            # the next estimate begins when the words of this one have arrived
             now_ns += timing.tuning_ns(method)
             return solved(parts.params, parts.health, statistics)
 
@@ -302,6 +304,7 @@ class InBatches(OnChip):
             yield
         except NotFinite as error:
             state.failed[run] = error.trial
+            # what a run wanted before it failed is not written any more
             self._pending[run].clear()
 
 
@@ -363,6 +366,7 @@ class ByEvents(OnChip):
         update, product = divmod(round_, self.timing.rounds)
         if product == 0:
             return direction(self.plan, run, update, self.objective.n_weights)
+        # the later rounds of an update make products Hd
         return of_length_one(self._steps[run].d)[1][0]
 
     def decide(self, state: State, run: int, round_: int) -> Update | Array | None:
@@ -376,6 +380,7 @@ class ByEvents(OnChip):
             g, z = means(plan, np.concatenate([tile.held[0].sums for tile in chip.tiles], 1))
         if self.timing.measures_rate(round_):
             self._measure_rate(state, run, update, g, chip.env.now)
+        # further products are to come, and the weights stay
         if rule.z == "products" and not self._stepped(run, product, g, z):
             return None
         eta = float(rates_at(plan, state, update)[run])
@@ -403,6 +408,7 @@ class ByEvents(OnChip):
             self._steps[run] = begin_steps(self.plan, g[None])
         else:
             steps = self._steps[run]
+            # z is of d/|d|, and z |d| = Hd
             steps.go_on(of_length_one(steps.d)[0] * z[None])
         return product == self.plan.cg_steps
 
@@ -413,6 +419,7 @@ class ByEvents(OnChip):
         held = [tile.held[0] for tile in self.chips[run].tiles]
         D, v = (np.concatenate([getattr(each, name) for each in held]) for name in "Dv")
         curved = self._steps[run].p if run in self._steps else z[None]
+        # views: the rule changes what the state remembers
         memory = {name: array[run : run + 1] for name, array in state.memory.items()}
         told = (g[None], D[None], np.array([held[0].dE]), v[None], curved)
         inputs = Inputs(self.plan, memory, np.array([eta]), update, *told)
@@ -422,6 +429,7 @@ class ByEvents(OnChip):
         chip = self.chips[run]
         arrays = super()._arrays(run) | {"next": np.array([chip.next_trial, chip.env.now])}
         arrays |= {f"chip.{name}": array for name, array in chip.arrays().items()}
+        # its attributes are all that conjugate gradients know
         steps = vars(self._steps[run]) if run in self._steps else {}
         return arrays | {f"steps.{name}": np.array(array) for name, array in steps.items()}
 
@@ -433,6 +441,7 @@ class ByEvents(OnChip):
             self._steps[run] = begin_steps(self.plan, steps["d"])
             vars(self._steps[run]).update(steps)
         super()._resume(state, run, arrays)
+        # a run that has failed goes on with no events
         if state.failed[run] < 0:
             self.chips[run].restore(_with_prefix(arrays, "chip."))
 

@@ -39,6 +39,7 @@ def pulse_kernel(step: Callable[..., float], paired: bool) -> Callable[..., Any]
         while i < n:
             block = (start + i) // 4
             end = min(n, 4 * (block + 1) - start)
+            # cells of the block with fewer pulses leave the last ones out
             most = 0
             for j in range(i, end):
                 most = max(most, abs(counts[j]))

@@ -94,6 +94,7 @@ class Timing:
             0.0, self.trial_ns + self.overlapped_ns - sum(self.parts_ns.values())
         )
         skew_ns = p.bus.skew_ns if n > p.synapses_per_tile else 0  # a lone tile has none
+        # from the last word's leaving the bus until the last synapse has accumulated
         self.after_ns = p.bus.latency_ns + skew_ns + p.synapse.accumulate_ns
         # every evaluation is charged for a change of the perturbation, also that back to none for
         # E(w)
@@ -130,6 +131,7 @@ class Timing:
 
     def spent(self, trials: int) -> list[int]:
         """How often the first trials have spent each of CAUSES."""
+        # E(w) in some of the trials, all other phases in each
         evaluations = trials * (self._phases - 1) + self._measured(trials)
         rows = zip(self._evaluation, self._rest, strict=True)
         return [evaluations * evaluation + trials * rest for evaluation, rest in rows]
@@ -188,6 +190,7 @@ class TrainingTiming:
         pending = math.ceil((timing.after_ns + params.bus.jitter_ns) / timing.shortest_ns)
         # perturbations that a FIFO stores, at most, when another comes
         self.pending = min(pending, plan.trials_per_update - 1) if waits else pending
+        # the estimates of `rates.RATES` that a measured rate is made of
         steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}
         if plan.rate == "eigenvalue":
             steps["difference"] = POWER_STEPS
@@ -215,6 +218,7 @@ class TrainingTiming:
             self._rate_j += iterated * word_j
         whole = Timing(free, objective, METHODS["central"], S)
         if plan.rate == "line":
+            # E at three points of a line
             self._rate_ns = 3 * whole.evaluation_ns
             self._rate_j = whole.evaluations_j(3)
         judged = 2 * (plan.block > 0)  # readings of what an update does to E

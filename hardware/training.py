@@ -73,6 +73,7 @@ def source(
     'Batch'
     """
     known = engines(params)
+    # a rate measured by trials would miss what `chip_tables.UNSEEN` marks
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
     if not events and waits and seen and known <= {"kernels", "stores"}:
         check_fifo(params, TrainingTiming(params, objective, plan, waits))
