@@ -102,6 +102,7 @@ def _check(params: ChipParams, design: Design, n: int, patterns_of: PatternsOf |
 def _with_circuits(
     params: ChipParams, design: Design, die: Die, works: Health, array: SynapticArray
 ) -> Parts:
+    # by these the error unit numbers the evaluations of a run, for 1/f noise
     phases = len(design.method.phases)
     tiles = -(-works.alive.size // params.synapses_per_tile)
     return Parts(

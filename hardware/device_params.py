@@ -193,6 +193,7 @@ class DeviceParams(_WithLaws):
         if self.step is None:
             return 0.0
         step = self.step
+        # both cells of a pair only step up
         directions = (1.0,) if self.law.paired else (1.0, -1.0)
         lognormal = step.dw_min_distribution == "lognormal"
         return (

@@ -32,6 +32,7 @@ def of_fabrication(parts: Parts) -> list[str]:
 
 def of_run(used: Sequence[Parts], trials: int, overflowed: bool) -> list[Fault]:
     """The faults that so many trials met; used: the circuits that measured them."""
+    # die and parameters are the same in all of them
     parts = used[0]
     params = parts.params
     faults = params.faults

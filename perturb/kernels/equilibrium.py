@@ -129,6 +129,7 @@ def _solve(n, A):
     """Gaussian elimination of sixteen systems at once, A[i (n + 1) + j] with the right side as
     column n, which becomes the solution; each lane has its own pivots.
     """
+    # numbers of a row: n unknowns and the right side, of sixteen systems side by side
     row = LANES * (n + 1)
     for k in range(n):
         top = k * row

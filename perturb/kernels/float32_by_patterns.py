@@ -156,6 +156,7 @@ def _indices(row, start, n_in, n_out, padded, index, at):
 @compiled(**EXACT)
 def _signs_dot(row, start, v, words):
     # sum of v times the signs; v is filled up with zeros to a multiple of 64
+    # four sums, whose additions need not wait for each other
     a = b = c = d = zero = number(0.0)
     for k in range(words):
         word, i = peek(row, start + k), 64 * k
@@ -306,6 +307,7 @@ def _move(of, at, p, tile, t, row, moved):
         store(at.y, k, fma(splat(a), load(at.moved, moved + k), load(at.base, base + 16)))
     activate32(peek(at.activations, 0), at.y, 0, of.J * WIDE)
     if of.signs:
+        # a D of a sign is +-a sigma, which its bit chooses
         up, down = splat(a * of.sigma), splat(-a * of.sigma)
         for i in range(0, of.n_rest, 64):
             word = _bits64(at.rows, row, first + i)

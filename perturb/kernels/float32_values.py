@@ -47,6 +47,7 @@ def block(n_weights: int) -> int:
 def _dot_rows(n, D, v, s):
     """s[t] = sum of v_i times the perturbation of weight i."""
     for t in range(0, BLOCK, LANES):
+        # two sums, whose additions need not wait for each other
         a = b = number(0.0)
         for i in range(0, n, 2):  # the row after the last is zero
             a = fma(load(D, i * BLOCK + t), splat(peek(v, i)), a)
@@ -64,6 +65,7 @@ def _accumulate(n, D, c, c2, with_b, rows, L):
         a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = number(0.0)
         for t in range(0, T, LANES):
             d = load(D, i * T + t)
+            # D_i^2 is no constant here, and has sums of its own
             e = mul(d, d)
             a0, a1 = fma(d, load(c, t), a0), fma(d, load(c, t + T), a1)
             a2, a3 = fma(d, load(c, t + 2 * T), a2), fma(d, load(c, t + 3 * T), a3)

@@ -49,6 +49,7 @@ def _llvm(kind):
 
 
 def _splat(builder, value, lanes):
+    # one lane is filled, and a shuffle repeats it: LLVM knows this as a broadcast
     one = builder.insert_element(
         ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, INDEX(0)
     )
@@ -68,6 +69,7 @@ def _constants(element, values):
 
 
 def _pointer(context, builder, array_type, array, index, kind):
+    # arrays come from outer functions, pointers are what inner ones take
     data = (
         array
         if isinstance(array_type, types.CPointer)
@@ -360,6 +362,7 @@ def scale(typingctx, a, n):
     def codegen(context, builder, sig, args):
         i32 = ir.IntType(32)
         kind = ir.VectorType(i32, 16)
+        # to where the exponent of a float32 begins, bit 23
         n = builder.shl(builder.fptosi(args[1], kind), _constants(i32, [23] * 16))
         return builder.bitcast(builder.add(builder.bitcast(args[0], kind), n), _llvm(f32x16))
 
