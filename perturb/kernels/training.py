@@ -179,6 +179,11 @@ def _rooms(sizes, B, weights):
     return room, half, goal, y, x, target, effective, lanes
 
 
+# of `learn`: kinds 0 and 3, rademacher and walsh, are signs, drawn in whole words of 64, of which D
+# is a view. Phases lie n + 64 apart, since `product32` reads biases by fours, beyond the last
+# weight. w + a D is summed in float64 and rounded once. Layers write to the two halves behind the
+# inputs in turn. Errors are less those of phase 0, pattern by pattern, since the weights of the
+# phases add up to 0; free phases are read without noise and converter. g^ = <dE D>/sigma^2
 @compiled(nogil=True, **EXACT)
 def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mean):
     """The updates of one run, changing w, m and mean; returns the first trial whose error is not
@@ -194,14 +199,12 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
     rule, mu, every, begun, rates, sigmas, longest, average_from = updates
     beside, before = longest > 0.0 or average_from > 0, w.copy()
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
-    # 64 numbers between phases: `product32` reads biases by fours, beyond the last weight
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
     tiles, y, eff, n_out = lanes.size // WIDE, pointer(all_y), pointer(effective), sizes[-1]
     tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
     D, signs, sigma = drawn[:n], code == 0 or code == 3, 0.0
     drawn_from, shown, now = np.int64(-1), np.int64(-1), np.int64(-1)
-    # D is a view: signs come in whole words of 64. Kinds 0 and 3, rademacher and walsh, are signs
     bits = np.empty(2 * ((n + 127) // 128) * (DRAWN + SPARE), np.uint64)
     for trial in range(first, first + rates.size * every):
         number_ = trial // perturb_every
@@ -223,13 +226,11 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
         for p in range(P):  # measure: E of every phase, less that of the first
             a, at = amounts[p], p * (n + 64)
             for i in range(n):
-                # summed in float64 and rounded once, to what the evaluation takes
                 applied = a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)
                 effective[at + i] = np.float32(w[i] + applied)
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]
-            # 1 where the lane has a pattern
             p0 = greater(load(present, tile * WIDE), number(0.5))
             p1 = greater(load(present, tile * WIDE + 16), number(0.5))
             r0 = r1 = number(0.0)
@@ -239,11 +240,9 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
                     product32(eff, k, sizes[layer], sizes[layer + 1], y, source, to)
                     activate32(activations[layer], y, to, sizes[layer + 1] * WIDE)
                     k += (sizes[layer] + 1) * sizes[layer + 1]
-                    # layers write to the two halves behind the inputs in turn
                     source, to = to, (2 * room + half - to if layer else room + half)
                 e0 = errors32(error_kind, n_out, y, source, WIDE, tgt, t, WIDE, False)
                 e1 = errors32(error_kind, n_out, y, source + 16, WIDE, tgt, t + 16, WIDE, False)
-                # a phase that counts as known is read without noise and without a converter
                 std, q = (np.float32(0.0), np.float32(0.0)) if free[p] else (noise, step)
                 x0 = x1 = number(0.0)
                 if std > np.float32(0.0):
@@ -252,7 +251,6 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
                 if p == 0:
                     r0, r1 = e0, e1
                 else:
-                    # less phase 0, pattern by pattern: the weights of the phases add up to 0
                     d0 = choose(p0, sub(e0, r0), number(0.0))
                     d1 = choose(p1, sub(e1, r1), number(0.0))
                     E[p] += np.float64(total(add(d0, d1)))
@@ -265,7 +263,6 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
         for i in range(n):  # accumulate
             g[i] += dE * D[i]
         if (trial + 1) % every == 0:  # update
-            # g^ = <dE D>/sigma^2, as in `training.loop.accumulated`
             for i in range(n):
                 g[i] /= sigma * sigma * every
             change_by_rule(rule, rates[trial // every - begun], mu, w, m, g, D, dE)

@@ -66,7 +66,6 @@ def calibrate(
     sigma chosen. Where few weights have nearly all of tr H, eta may be too large for K > 1.
     """
     n, K = w.size, trials_per_update
-    # T signs for all amplitudes, so that they compare alike; 2 T more for the one chosen
     signs = np.array([CODES["rademacher"].draw(n, 1.0, seed, t) for t in range(3 * trials)])
     amplitudes = sigma * 2.0 ** np.arange(LEVELS)
 
@@ -74,7 +73,6 @@ def calibrate(
         errors = objective.errors_at(points)
         xi = np.zeros(errors.shape)
         for number, row in enumerate(xi):
-            # every reading of the calibration has a number of its own, and so its own noise
             normals(np.uint64(seed), NOISE, first + number, 0, row)
         return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
 
@@ -87,7 +85,6 @@ def calibrate(
     # E(w) enters u of all trials alike, so it is read 2 T times, which also tells the noise
     at_w = readings(np.tile(w, (2 * trials, 1)), 0)
     here, variance = float(at_w.mean()), float(at_w.var(ddof=1)) if reading.noise else 0.0
-    # no less than the rounding of the converter, step^2/12 of a pattern, averaged over the patterns
     variance = max(variance, reading.step**2 / 12 / objective.n_patterns)
 
     def advised(
@@ -101,24 +98,20 @@ def calibrate(
         own = variance * sum(c**2 for c in weights) / amplitude**2 + wrong
         # of (E+ - E-)/(2 amplitude), and two standard errors of a mean of T squares
         noise = variance / (2 * amplitude**2) * (1 + 2 * math.sqrt(2 / d.size))
-        # a floor, since what noise adds is not known exactly and may exceed what was measured
         g2 = max(square - noise, SURE * square) / fallen
         # one-sided, dE/sigma = d + sigma u/2, and d and u are uncorrelated
         if one_sided:
             own += amplitude**2 * float((u**2).mean()) / 4
         # var(u) = 2 |F|_F^2 + 2 variance/amplitude^4: E+ and E- alone, E(w) being the same in all
         spread = float(u.var(ddof=1))
-        # below the squared standard error of the mean of u nothing is known of it
         off = max((spread - 2 * variance / amplitude**4) / 2, spread / u.size)
         norm = math.sqrt(off)
         trace = max(abs(float(u.mean())), norm)
-        # |F|_F in place of g'Fg/|g|^2 and tr H/sqrt(n) in place of g'Gg/|g|^2, see above
         curved = (1 + 1 / K) * norm + (1 - 1 / K) * abs(float(u.mean())) / math.sqrt(n)
         stiffness = (g2 + own) * trace / K + g2 * curved
         # second: d must be off by less than half of |g|, else E is no parabola over this amplitude
         if not (0 < stiffness < math.inf and g2 > 4 * wrong / fallen):
             return 0.0, -math.inf, math.inf
-        # twice the fall of E, eta |g|^2/2, which is as good for comparing amplitudes
         return g2 / stiffness, g2**2 / stiffness, own / g2
 
     found = [
@@ -139,6 +132,5 @@ def calibrate(
     best = int(np.argmax(gains))
     more = pairs(amplitudes[best], signs[trials:], 2 * trials * (1 + LEVELS))
     d, u = (np.concatenate(both) for both in zip(found[best], more, strict=True))
-    # at the start |g| is what it is, and the amplitude has been found small enough
     eta, _, ratio = advised(amplitudes[best], d, u, 1.0, 0.0)
     return Calibration(float(amplitudes[best]), float(eta), bool(ratio > NOISY))
