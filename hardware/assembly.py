@@ -48,6 +48,7 @@ class Parts:
     def pattern_ns(self) -> int:
         """Until one pattern has settled in all layers, and its error is converted."""
         params = self.params
+        # layers settle one after another
         settled_ns = self.array.objective.depth * params.array.settle_ns
         return settled_ns + params.error_unit.conversion_ns
 
@@ -83,6 +84,7 @@ def assemble(
 
 def _check(params: ChipParams, design: Design, n: int, patterns_of: PatternsOf | None) -> None:
     """InputError for parts that do not go together."""
+    # rounded up: the last tile may be smaller
     tiles = -(-n // params.synapses_per_tile)
     if params.faults.tile >= tiles:
         raise InputError(
@@ -100,6 +102,7 @@ def _check(params: ChipParams, design: Design, n: int, patterns_of: PatternsOf |
 def _with_circuits(
     params: ChipParams, design: Design, die: Die, works: Health, array: SynapticArray
 ) -> Parts:
+    # by these the error unit numbers the evaluations of a run, for 1/f noise
     phases = len(design.method.phases)
     tiles = -(-works.alive.size // params.synapses_per_tile)
     return Parts(

@@ -57,6 +57,7 @@ class Batches:
     def drawn(self, trials: Sequence[int]) -> Array:
         """dw of trials as the code makes it, (trials, n); 0 where a synapse does not work."""
         design = self.parts.design
+        # trials that share a perturbation share its number
         numbers = np.array(trials) // self.perturb_every
         D = design.code.draw_each(design.n_weights, design.sigma, design.seed, numbers)
         return self.parts.health.masked(D, trials)
@@ -75,6 +76,7 @@ class Batches:
         health = parts.health
         rv = health.masked(design.r * self.synapses.v, trials)
         works = health.perfect or np.array([health.working(trial) for trial in trials])
+        # a phase is computed for all trials at once, and each evaluation takes its row
         phases = [parts.drivers.target(phase, D, rv, works) for phase in design.method.phases]
         rows = [phases[phase][trial - trials[0]] for trial, phase in self.evaluations(trials)]
         return np.array(rows)
@@ -86,6 +88,7 @@ class Batches:
         drivers = self.parts.drivers
         begin = first
         before = 0
+        # back until nothing that is older is left in the displacement
         while before < drivers.horizon and begin > 0:
             begin -= 1
             before += len(self.parts.controller.measured(begin))
@@ -103,6 +106,7 @@ class Batches:
         store = array.weights
         stored = store.stored
         if store.changes:
+            # weights that leak or drift are as they are when the trial starts
             at = {trial: store.weights(self.start_ns(trial), trial) for trial, _ in keys}
             stored = np.array([at[trial] for trial, _ in keys])
         return self.parts.error_unit.read(array.errors(stored, displaced, keys), keys)
@@ -115,7 +119,9 @@ class Batches:
         design = parts.design
         keys = self.evaluations(trials)
         E = np.full((len(trials), len(design.method.phases)), np.nan)
+        # places (trial, phase); a phase that is not measured stays NaN
         E[tuple((np.array(keys) - (trials.start, 0)).T)] = self.readings(keys, displaced)
+        # E(w) of the one trial in `every` that measures it, for the others too
         if parts.controller.every > 1:
             E[:, parts.controller.baseline] = [
                 self._baseline(trial, E[trial - trials.start]) for trial in trials
@@ -135,6 +141,7 @@ class Batches:
         """
         controller = self.parts.controller
         begin = trial - trial % controller.every
+        # measured in an earlier batch or call, and not stored here
         if begin < trial and controller.stored[0] != begin:
             keys = self.evaluations([begin])
             at = [phase for _, phase in keys].index(controller.baseline)
@@ -154,6 +161,7 @@ class Batches:
         """
         synapses = self.synapses
         totals = self.parts.controller.totals
+        # where nothing leaks, clips, fails or is lost, one compiled call sums all trials
         if synapses.plain and not self.parts.params.bus.drop_probability:
             known = synapses.multiplied(broadcasts.known)
             add_broadcasts(synapses.sums, totals, known, *broadcasts[1:], *synapses.constants)
@@ -176,6 +184,7 @@ class Batches:
 
     def run(self, statistics: Statistics, trials: int) -> None:
         """Add the next `trials` trials to `statistics`, in order, as the events would."""
+        # other calls may have begun these sums, or the events
         sums, totals = statistics.closed
         self.synapses.sums[:] = sums
         self.parts.controller.totals[:] = totals
@@ -187,6 +196,7 @@ class Batches:
             # however a run is split
             D, displaced = self.displacements(begin, stop)
             new = range(first, stop)
+            # evaluations before `first` were for what is left of their displacements
             done = len(self.evaluations(range(begin, first)))
             broadcasts = self.broadcasts(new, D[first - begin :], displaced[done:])
             self.accumulate(new, broadcasts)
@@ -212,4 +222,5 @@ def settled(targets: Array, residual: float) -> Array:
         return targets
     from scipy.signal import lfilter  # much to load, for perturbations that do not settle alone
 
+    # y_k = residual y_k-1 + (1 - residual) x_k along the evaluations
     return lfilter([1.0 - residual], [1.0, -residual], targets, axis=0)

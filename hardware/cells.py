@@ -73,6 +73,7 @@ class Cells:
     def limits(self) -> tuple[Array, Array]:
         """(lowest, highest) of every row of hidden."""
         if self.params.law.paired:
+            # both sides of a pair are conductances, from 0 up
             return np.zeros((2, self.n)), np.array([self.b_max, -self.b_min])
         return self.b_min[None], self.b_max[None]
 
@@ -90,6 +91,7 @@ class Cells:
         if not self.stuck.any():
             return hidden
         at = self.stuck_at
+        # a pair holds what it is stuck at on the side of that sign
         sides = np.array([np.maximum(at, 0), np.maximum(-at, 0)]) if hidden.ndim == 2 else at
         return np.where(self.stuck, sides, hidden)
 
@@ -112,6 +114,7 @@ class Cells:
         shaped = updates.dtype.kind in "iu" and updates.shape in ((), (self.n,))
         if not shaped or updates.min() < 0:
             raise InputError(f"update must be integers >= 0, one or {self.n} of them")
+        # compiled code takes one number for every cell
         updates = np.ascontiguousarray(np.broadcast_to(updates, self.n), dtype=np.int64)
         normals_at(as_seed(seed), stream, updates, phase, self.start, out)
         return out
@@ -198,6 +201,7 @@ def fabricate(
 
     def xi(quantity: int) -> Array:
         out = np.empty(stop - start)
+        # cells count from `start`, so that a part has the numbers of the whole
         normals_at(key, FABRICATION, np.zeros(stop - start, np.int64), quantity, start, out)
         return out
 
@@ -209,8 +213,10 @@ def fabricate(
     bounds = params.limits
     scale = params.range
     pair = params.law.paired
+    # without spread a step is one number for all cells
     ones = np.ones(stop - start)
     dw_up = _steps(params, xi, 1, 0) * ones
+    # sides of a pair are two cells; up and down of one cell share its gain and asymmetry
     dw_down = (_steps(params, xi, 1, 1) if pair else _steps(params, xi, -1, 0)) * ones
     b_max = scale * bounds.w_max * np.abs(1 + bounds.w_max_dtod * xi(B_MAX[0]))
     if pair:
@@ -218,6 +224,7 @@ def fabricate(
     else:
         b_min = scale * bounds.w_min * np.abs(1 + bounds.w_min_dtod * xi(B_MIN[0]))
     ends = Ends(scale * bounds.w_min, scale * bounds.w_max, b_min, b_max)
+    # spreads of a law are drawn in the order of its table
     law = law_numbers(params.law, params.law_table, ends, lambda k: xi(LAW[k]))
     leak = params.leak
     corrupt = params.corrupt
@@ -230,6 +237,7 @@ def fabricate(
     stuck = np.zeros(stop - start, bool)
     stuck_at = 0 * ones
     if corrupt:
+        # of a pair the difference is stuck, as far down as up
         low = -bounds.w_max if pair else bounds.w_min
         stuck = uniform(STUCK[0]) < corrupt.fraction
         stuck_at = scale * corrupt.range * (low + (bounds.w_max - low) * uniform(STUCK_AT[0]))
@@ -256,6 +264,7 @@ def _steps(params: DeviceParams, xi: Draw, direction: int, side: int) -> Array |
     gain = step.dw_min_dtod * xi(GAIN[side])
     gain = np.exp(gain) if step.dw_min_distribution == "lognormal" else 1 + gain
     beta = step.up_down + step.up_down_dtod * xi(BETA[side])
+    # dw_d as at the head of `hardware.device`, in units of the network
     return params.range * step.dw_min * np.abs(gain + direction * beta)
 
 

@@ -128,6 +128,7 @@ class Chip:
         self.live = EventChip(params, objective, self.design, self.w, self.v, trace_trials)
         self.timing: Timing = self.live.timing
         self.parts: Parts = self.live.parts
+        # circuits of their own: what they read and send is counted apart from the events
         self.batches = Batches(self.parts.unused(), self.v, self.timing.start_ns)
         reading = self.parts.error_unit.reading
         self.statistics = Statistics(self.design)
@@ -137,6 +138,7 @@ class Chip:
                 f'precision = "float32" has no kernel for {", ".join(imperfections(params))}: use'
                 ' "auto" or "float64"'
             )
+        # `hardware.batches` computes in float64
         wanted = precision if self.kernels_suffice else "float64"
         self.precision = chosen(wanted, self.point, reading, self.design)
 
@@ -187,6 +189,7 @@ class Chip:
         wanted = self.statistics.trials + check_trials(self.statistics.next_trial, trials)
         ends_ns = self.live.ends_ns
         timed_only = self.fidelity == "batch"  # then for what events tell of the FIFO alone
+        # one trial more at a time, until enough have been followed
         while (timed_only or len(ends_ns) < wanted) and not self._followed():
             self.live.follow(wanted if self.fidelity == "event" else len(ends_ns) + 1)
         if self.fidelity != "batch":
@@ -224,6 +227,7 @@ class Chip:
         enough = 3 + min(self.timing.every, 2 * depth + 2)
         if self.fidelity == "event" or len(self.live.ends_ns) < enough:
             return False
+        # the latest words against the shortest time in which a FIFO fills up
         may_lose = (
             bus.jitter_ns
             and self.timing.after_ns + bus.jitter_ns > (depth - 1) * self.timing.shortest_ns
@@ -246,6 +250,7 @@ class Chip:
         broadcasts = self.live.take_words(new)
         if (periods := self.statistics.periods) is not None:
             periods.receive(self.statistics.next_trial, broadcasts, self.v)
+            # words that met a wrong perturbation spoil what periods are compared by
             periods.sound &= not self.live.overflowed
         self.statistics.extend(new)
 
@@ -268,6 +273,7 @@ class Chip:
         time_ns = self._end_ns(self.statistics.trials - 1)
         trials = self.statistics.trials
         counts = self.timing.spent(trials)
+        # as counted by events, as long as these have got so far
         if 0 < trials <= len(self.live.ends_ns):
             counts = self.live.spent(trials)
         energy = {
@@ -276,6 +282,7 @@ class Chip:
         }
         energy["static"] = self.params.energy.static_w * time_ns * 1e-9
         if every := self.parts.array.weights.refresh_ns:
+            # a refresh writes every cell
             energy["refresh"] = self.w.size * (time_ns // every) * self.params.energy.weight_write_j
         return energy
 
@@ -335,6 +342,7 @@ class Chip:
 
     @property
     def _faults(self) -> list[Fault]:
+        # whose circuits have measured: by events, in batches, or first so and then so
         used = [self.parts] if self.fidelity == "event" else [self.batches.parts]
         if self.fidelity == "auto":
             used = [self.parts, self.batches.parts]

@@ -106,10 +106,12 @@ def read_named(
     if given in names:
         source = f"{given}.toml"
         return parse_toml((shipped / source).read_bytes(), source), source, Path()
+    # an absolute path leaves the folder out
     path = Path(folder, given)
     source = one_line(cut(given or '""', 200))
     try:
         with open_regular(path, MAX_BYTES) as file:
+            # one byte more than allowed tells that there is more
             content = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise InputError(
@@ -221,6 +223,7 @@ def _mistake(model: type[BaseModel], error: dict[str, Any], also: Collection[str
     if isinstance(context.get("error"), InputError):
         return f"{key}{'.' if key else ''}{context['error']}"
     limits = {name: str(limit).removesuffix(".0") for name, limit in context.items()}
+    # `Positive` has the limit SMALLEST for what a user knows as above 0
     if context.get("ge") == SMALLEST and error["input"] <= 0:
         kind = "greater_than"
         limits = {"gt": "0"}

@@ -90,6 +90,7 @@ def initial(cells: Cells, w: Array, seed: int, update: int = 0) -> Array:
         c0, c1, c2 = params.programming.noise_us
         for row, side in enumerate(hidden):
             g = np.abs(side) / (params.range * params.limits.w_max)
+            # c0, c1 and c2 give uS: by g_max_us of the full range, into units of the network
             std = (
                 np.maximum(c0 + c1 * g + c2 * g**2, 0)
                 / params.programming.g_max_us
@@ -249,6 +250,7 @@ def write_cells(
         raise InputError(f"rounding = {rounding!r} must be stochastic or nearest")
     if params.model == "ideal":
         return cells.checked("hidden", hidden, cells.shape) + change, change != 0
+    # floor(x + 1/2) is the nearest; with a uniform number for 1/2 the mean is x
     offset = np.full(cells.n, 0.5)
     if rounding == "stochastic":
         uniforms_at(
@@ -260,11 +262,13 @@ def write_cells(
             offset,
         )
     most = params.step.max_pulses if params.step else 2**24
+    # dw_min is that of the device: nobody knows that of a cell
     counts = np.minimum(np.floor(np.abs(change) / params.dw_min + offset), most)
     pulses = (np.sign(change) * counts).astype(np.int64)
     hidden = pulse(cells, hidden, pulses, seed, update)
     if not params.law.paired:
         return hidden, pulses != 0
+    # asked before they are refreshed, since a refresh is a write too
     passed = _passed(cells, hidden)
     return refresh(cells, hidden, seed, update), np.array([pulses > 0, pulses < 0]) | passed
 
@@ -356,16 +360,20 @@ def apparent(
     params = cells.params
     hidden = cells.checked("hidden", hidden, cells.shape)
     rows = np.atleast_2d(hidden)
+    # new numbers in either case, since noise is added in place
     w = rows[0] - rows[1] if params.law.paired else rows[0].copy()
     if params.noise and params.noise.write:
         w += params.range * params.noise.write * cells.normals(WRITE, seed, update, 0)
     if params.flicker and params.flicker.q:
         flicker = params.flicker
         t = as_seconds("elapsed_s", elapsed_s)
+        # the variance grows as ln t, from t = read_s on
         growth = np.log(np.maximum((t + flicker.read_s) / (2 * flicker.read_s), 1.0))
         g = np.abs(rows) / (params.range * params.limits.w_max)
+        # g = 0: the quotient is infinite, and q_max holds
         with np.errstate(divide="ignore"):
             q = np.minimum(flicker.q / g**flicker.power, flicker.q_max)
+        # both sides of a pair make noise: variances add
         w += np.sqrt(((rows * q) ** 2 * growth).sum(0)) * cells.normals(
             READ, seed, update, integer("read", read, 0, MAX_PULSES - 1)
         )
@@ -418,6 +426,7 @@ def age(
     if params.drift:
         drift = params.drift
         stretch = np.maximum(drift.t0_s, since + elapsed) / np.maximum(drift.t0_s, since)
+        # g is that of what was programmed, not of what a leak has left of it
         with np.errstate(divide="ignore"):
             ln_g = np.log(np.abs(given) / (params.range * params.limits.w_max))
         ln_g = np.maximum(ln_g, -100.0)  # a cell at 0 stays there, whatever its exponent
@@ -483,5 +492,6 @@ def _digital(cells: Cells, w: Array, levels: Array) -> Array:
     params = cells.params
     bits = params.bits or 0
     lowest = params.range * params.limits.w_min
+    # counted in levels, so that rounding does not add up over pulses
     number = np.clip(np.rint((w - lowest) / params.dw_min) + levels, 0, 2**bits - 1)
     return cells.with_stuck(lowest + number * params.dw_min)

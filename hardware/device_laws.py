@@ -85,6 +85,7 @@ def law_numbers(
     """A record for each cell of what `law.step` reads; xi(k): normal numbers of its k-th spread."""
     spreads = dict(table) if table else {}
     drawn = [name for name in spreads if f"{name}_dtod" in spreads]
+    # x_dtod is absolute, not relative to x
     for k, name in enumerate(drawn):
         spreads[name] = np.abs(spreads[name] + spreads.pop(f"{name}_dtod") * xi(k))
     return records(law.numbers(spreads, ends), ends.b_max.size)
@@ -92,11 +93,13 @@ def law_numbers(
 
 def records(numbers: Numbers, n: int) -> Array:
     """n records with these numbers; a single one, repeated, where cells do not differ."""
+    # where cells are alike one record serves all of them
     differ = any(isinstance(value, np.ndarray) for value in numbers.values())
     fields: list[Any] = [
         (name, float, (len(value),) if isinstance(value, tuple) else ())
         for name, value in numbers.items()
     ]
+    # a record needs a field, though nobody reads it
     made = np.zeros(n if differ else 1, fields or [("none", float)])
     for name, value in numbers.items():
         made[name] = value
@@ -276,6 +279,7 @@ class PowerStep(Law, model="power-step"):
     def step(w, d, own, low, high):
         left = high - w if d > 0.0 else w - low
         gamma = own.gamma_up if d > 0.0 else own.gamma_down
+        # rounding at a bound may leave less than 0, which has no power gamma
         return max(left / (high - low), 0.0) ** gamma
 
 
@@ -308,6 +312,7 @@ class PiecewiseStep(Law, model="piecewise-step"):
         nodes = own.up if d > 0.0 else own.down
         last = int(own.last_up if d > 0.0 else own.last_down)
         place = (w - low) / (high - low) * last
+        # the last node ends the interval before it
         k = min(max(int(place), 0), last - 1)
         return nodes[k] + (place - k) * (nodes[k + 1] - nodes[k])
 

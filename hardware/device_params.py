@@ -193,6 +193,7 @@ class DeviceParams(_WithLaws):
         if self.step is None:
             return 0.0
         step = self.step
+        # both cells of a pair only step up
         directions = (1.0,) if self.law.paired else (1.0, -1.0)
         lognormal = step.dw_min_distribution == "lognormal"
         return (
@@ -228,8 +229,10 @@ def _mean_size(
     """
     gain = np.ones(1)
     p = np.ones(1)
+    # spreads of gain and asymmetry add as squares
     std = math.hypot(dtod, up_down_dtod)
     if lognormal:
+        # over gain = exp(dtod x), x standard normal, by a sum over its density p
         x = np.linspace(-10, 10, 20_001)
         gain = np.exp(dtod * x)
         p = np.exp(-(x**2) / 2)
@@ -237,6 +240,7 @@ def _mean_size(
     mean = np.array([gain + d * up_down for d in directions])
     size = np.abs(mean)
     if std:
+        # of N(m, s): s sqrt(2/pi) exp(-m^2/(2 s^2)) + m erf(m/(s sqrt 2))
         size = std * math.sqrt(2 / math.pi) * np.exp(-((mean / std) ** 2) / 2) + mean * erf(
             mean / (std * math.sqrt(2))
         )

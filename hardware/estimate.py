@@ -23,14 +23,19 @@ def solved(params: ChipParams, health: Health, statistics: Statistics) -> Estima
     counted = worth = float(K)
     weighed = copy(statistics)
     weighed.periods = copy(statistics.periods)
+    # periods are compared as alike, which sums that leak, clip or miss words are not
     if weighed.periods and (keep < 1.0 or params.bus.drop_probability or params.synapse.sum_range):
         weighed.periods.sound = False
     if keep < 1.0:
+        # the sum of (1-l)^age over K trials; a whole leak leaves the last one
         counted = (1.0 - keep**K) / (1.0 - keep) if keep else 1.0
+        # (sum of weights)^2 / (sum of their squares)
         worth = counted**2 * (1.0 - keep**2) / (1.0 - keep ** (2 * K)) if keep else 1.0
+        # `solve` divides by K: as if every trial had the weight 1
         weighed.closed = (statistics.sums * K / counted, statistics.totals * K / counted)
         weighed.open = weighed.zeros()
     found = solve(weighed)
+    # as of the last trial: a synapse that has stopped by then tells nothing
     works = health.working(statistics.next_trial - 1)
     wider = math.sqrt(K / worth) if worth > 2 else math.nan  # as after two trials, see `solve`
     no_z = 0.0 if statistics.design.method.estimates_hv else np.nan

@@ -221,8 +221,11 @@ class EventChip:
             self._before(trial)
             self.next_trial = trial + 1
             self._command.send(trial)
+            # asked for before the evaluations, during which dw.v may become known
             summed = self._summed.event
+            # as they are when the trial starts, like those of batches
             w = self.parts.array.weights.weights(start, trial)
+            # `Controller.complete` puts in E(w) where it is not measured
             E = np.full(len(method.phases), np.nan)
             for phase in controller.measured(trial):
                 start_ns = env.now
@@ -230,6 +233,7 @@ class EventChip:
                 yield env.timeout(self.presented * self.parts.pattern_ns)
                 E[phase] = self._measure(trial, phase, start_ns, w)
                 if clock.evaluation_ns:
+                    # never negative: `Timing` has checked the clock
                     yield env.timeout(start_ns + clock.evaluation_ns - env.now)
             measured = env.now
             dE = controller.dE(controller.complete(trial, E)[None])
@@ -238,6 +242,7 @@ class EventChip:
             # a trial that nobody has asked for yet may be wrong until somebody does: see `_deliver`
             if trial - self._first < self._pause and not np.isfinite(dE_g + dE_z):
                 raise self.design.not_finite(trial)
+            # dw.v is sent by the summing line
             yield from self._send(trial, method.words[: -1 if method.needs_s else None])
             s = (yield summed) if method.needs_s else 0.0
             if clock.broadcast_ns:
@@ -256,6 +261,7 @@ class EventChip:
         counts["mac"] += self.objective.n_macs * self.presented
         counts["conversion"] += self.presented
         dw = np.concatenate([tile.dw for tile in self.tiles])
+        # without phases along v nobody reads r v
         rv = np.concatenate([tile.rv for tile in self.tiles]) if self._displaced else dw
         works = parts.health.perfect or parts.health.working(trial)
         target = parts.drivers.target(self.design.method.phases[phase], dw, rv, works)
@@ -306,6 +312,7 @@ class EventChip:
         if ("dw.v" in words) != (bus.first == "dw.v"):
             yield env.timeout(0)  # at the same moment the other one asks first
         wait_ns = max(0, self._bus_free_ns - env.now)
+        # reserved at once, so that who asks next comes after
         self._bus_free_ns = env.now + wait_ns + len(words) * word_ns
         for word in words:
             yield env.timeout(wait_ns + word_ns)
@@ -337,6 +344,7 @@ class EventChip:
         env = self.env
         words, arrivals, reached = flight
         if self._disturbed:
+            # by skew and jitter every tile gets the words at its own time
             late = [tile for tile in self.tiles if tile.number not in reached]
             yield env.all_of([env.process(self._late(tile, flight)) for tile in late])
         else:
@@ -390,6 +398,7 @@ class EventChip:
         reached.add(tile.number)
         self._receive(tile, words)
         sums = self._reached.setdefault(words.trial, [other.synapses.sums for other in self.tiles])
+        # a copy: this tile may meet further words before the last tile meets these
         sums[tile.number] = tile.synapses.sums.copy()
 
     def _receive(self, tile: Tile, words: Words) -> None:

@@ -32,6 +32,7 @@ def of_fabrication(parts: Parts) -> list[str]:
 
 def of_run(used: Sequence[Parts], trials: int, overflowed: bool) -> list[Fault]:
     """The faults that so many trials met; used: the circuits that measured them."""
+    # die and parameters are the same in all of them
     parts = used[0]
     params = parts.params
     faults = params.faults
@@ -95,6 +96,7 @@ def _clipped_words(
     part = getattr(params, table)
     bits = "word_bits" if key else "bits"
     reach = f"{key}_range" if key else "range"
+    # as many bits more as the range doubles: the step stays as it is
     wide = {bits: getattr(part, bits) + EXTRA_BITS, reach: getattr(part, reach) * 2**EXTRA_BITS}
     return [Fault(f"{share:.1%} of the {what}", table, wide)]
 
@@ -102,6 +104,7 @@ def _clipped_words(
 def without(params: ChipParams, met: Sequence[Fault]) -> ChipParams | None:
     """The chip without the faults that a run met; None if it met none."""
     for _, table, changes in met:
+        # `model_copy` checks no limits: a converter may be wider than files can ask for
         part = getattr(params, table).model_copy(update=changes)
         params = params.model_copy(update={table: part})
     return params if met else None

@@ -70,6 +70,7 @@ class LearningChip(EventChip):
         n = objective.n_weights
         presentation = "pattern" if course.patterns_of else "batch"
         design = Design(plan.method, code, n, plan.sigma, plan.r, seed, presentation)
+        # v is set by `_before`, before the first trial
         super().__init__(params, objective, design, w, np.ones(n), TRACED, course)
         # for a round; of `learn`; to the tiles
         self._ready, self._done, self._updating = (Signal(self.env) for _ in range(3))
@@ -91,6 +92,7 @@ class LearningChip(EventChip):
         for update, change in self.changes:
             self.parts.array.weights.add(change, update, self.env.now)
         self.changes.clear()
+        # trials of a round share a direction
         if trial // self.every != self._round:
             self._round = trial // self.every
             v = self._direction(self._round)
@@ -130,11 +132,13 @@ class LearningChip(EventChip):
         if isinstance(change, Update):
             self._tell(trial, "controller", "update", change)
             yield self._updating.send(change)
+            # all tiles have waited for longer, and have made their changes
             change = np.concatenate([tile.change for tile in self.tiles])
         if change is not None:
             change = self._host.allow(round_, change)
         for tile in self.tiles:
             tile.held.popleft()
+        # one after another, as `TrainingTiming` reckons
         for unit, action, ns in (
             ("array and error unit", "measure the rate", schedule.rate_ns(round_)),
             ("host", "read sums, send steps", schedule.host_ns),
@@ -145,11 +149,14 @@ class LearningChip(EventChip):
                 yield self.env.timeout(ns)
                 if trial < self.trace_trials:
                     self.note(trial, -1, start, unit, action)
+        # what the host reads and sends goes over the bus
         self.counts["broadcast_bit"] += schedule.host_words * self.params.bus.word_bits
+        # with a change to be written, a chip that waits begins the next round only after that
         if schedule.awaits(round_ + 1) and (change is None or not schedule.waits):
             self._ready.send(round_)
         if change is not None:
             update = round_ // schedule.rounds
+            # with its time, so that a run that was stored goes on with the writing
             self._writing[update] = (self.env.now + self.params.weights.write_ns, change)
             yield from self._write(update)
             if schedule.waits:
@@ -166,6 +173,7 @@ class LearningChip(EventChip):
     def _write(self, update: int) -> Process:
         written, change = self._writing[update]
         yield self.env.timeout(written - self.env.now)
+        # in the trace it belongs to the last trial of the update
         trial = (update + 1) * self.schedule.plan.trials_of_an_update - 1
         if trial < self.trace_trials:
             self.note(trial, -1, written - self.params.weights.write_ns, "weights", "write")
@@ -183,6 +191,7 @@ class LearningChip(EventChip):
         dict of str to array
         """
         tiles = self.tiles
+        # rows of one length: `shelved` fills up with -1
         deepest = max(len(tile.fifo) for tile in tiles)
         flights = self._in_flight.values()
         sent = [(words.trial, *words.dE, words.s) for words, _, _ in flights]
@@ -206,6 +215,7 @@ class LearningChip(EventChip):
         of how many rounds, (tiles,), which differs where words come late to some.
         """
         rounds = [len(tile.held) for tile in self.tiles]
+        # two rows more than sums: D and v
         held = np.zeros((max(rounds), len(SUMS) + 2, self.w.size))
         dE = np.zeros((max(rounds), len(self.tiles)))
         for tile in self.tiles:
@@ -248,6 +258,7 @@ class LearningChip(EventChip):
             words = Words(number, (dE_g, dE_z), s, self._ends_round(number))
             flight = Flight(words, arrivals, set(np.flatnonzero(met).tolist()))
             self._in_flight[number] = flight
+            # words that were on their way when this was stored arrive at their time
             self.env.process(self._deliver(flight))
         self._written = int(parts["updates"])
         for (update, written), change in zip(

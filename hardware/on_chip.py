@@ -112,9 +112,12 @@ class OnChip:
     def _readings(self, run: int, trial: int, phase: int, at: Array, now_ns: int) -> Array:
         """E (k,) on all patterns with the weights displaced to `at` (k, n), after a trial."""
         parts = self.parts(run)
+        # circuits of their own: these readings are not counted as those of trials
         whole = replace(parts.unused(), array=parts.array.showing_all())
         batches = Batches(whole, np.zeros(at.shape[1]), lambda trial: now_ns)
+        # synapses that do not work ask for nothing, and stuck weights feel nothing
         asked = parts.drivers.felt(parts.health.masked(at, [trial]))
+        # from where the last trial has left the drivers
         displaced = np.array([parts.drivers.settle(step) for step in asked])
         return batches.readings([(trial, phase + k) for k in range(len(at))], displaced)
 
@@ -144,12 +147,14 @@ class OnChip:
             start_ns = now_ns
             trial_ns = timing.tuning[method].trial_ns
             design = Design(METHODS[method], CODES["rademacher"], v.size, plan.sigma, plan.r, seed)
+            # the same die and weights under another method, with trials from 0 on
             tuning = assemble(
                 parts.params, self.objective, design, state.w[run], weights=parts.array.weights
             )
             statistics = Statistics(design)
             batches = Batches(tuning, v, lambda trial: start_ns + round(trial * trial_ns))
             batches.run(statistics, trials)
+            # the next estimate begins when the words of this one have arrived
             now_ns += timing.tuning_ns(method)
             return solved(parts.params, parts.health, statistics)
 
@@ -164,6 +169,7 @@ class OnChip:
         now_ns = self.timing.changed_ns(state.update - 1) if state.update else 0
         state.extra = {}
         for run in range(len(state.w)):
+            # a copy: what is pending changes the chip itself only at its time
             store = copy(self.parts(run).array.weights)
             for number, change in self._pending[run]:
                 if number < state.update:
@@ -220,12 +226,14 @@ class InBatches(OnChip):
         parts = assemble(
             self.params.of_run(run), self.objective, design, self._w[run], course.patterns_of
         )
+        # v is set in every round, by `_trials`
         return Batches(parts, np.ones(n), self.timing.start_ns, course.perturb_every)
 
     def advance(self, state: State, updates: int) -> None:
         """A number of updates of every run; state.w are the weights that the arrays compute with,
         as they are then.
         """
+        # devices hold the starting weights only as nearly as they can
         if state.update == 0 and state.trial == 0:
             self._update_state(state)
         advance(self, state, updates)
@@ -258,11 +266,13 @@ class InBatches(OnChip):
         batches.synapses.begin(v)
         for trial in range(round_ * K, (round_ + 1) * K):
             start_ns = self.timing.start_ns(trial)
+            # in order, and at the start of the first trial after the writing
             while pending and self.timing.written_ns(pending[0][0]) <= start_ns:
                 update, change = pending.pop(0)
                 batches.parts.array.weights.add(change, update, start_ns)
             broadcast = batches.next(trial)
         g, z = means(self.plan, batches.synapses.sums)
+        # synapses whose words were lost have met no D
         return Told(g, z, np.where(batches.arrived, broadcast.known[0], 0.0), broadcast.dE_g[0])
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
@@ -294,6 +304,7 @@ class InBatches(OnChip):
             yield
         except NotFinite as error:
             state.failed[run] = error.trial
+            # what a run wanted before it failed is not written any more
             self._pending[run].clear()
 
 
@@ -306,6 +317,7 @@ class ByEvents(OnChip):
     def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, waits: bool):
         super().__init__(params, objective, plan, w, waits)
         self.chips = [self._chip(run) for run in range(len(w))]
+        # the chips' own lists, which they empty at the start of a trial
         self._pending = [chip.changes for chip in self.chips]
         # of the runs, towards an update that is under way
         self._steps: dict[int, ConjugateGradients] = {}
@@ -354,6 +366,7 @@ class ByEvents(OnChip):
         update, product = divmod(round_, self.timing.rounds)
         if product == 0:
             return direction(self.plan, run, update, self.objective.n_weights)
+        # the later rounds of an update make products Hd
         return of_length_one(self._steps[run].d)[1][0]
 
     def decide(self, state: State, run: int, round_: int) -> Update | Array | None:
@@ -363,9 +376,11 @@ class ByEvents(OnChip):
         rule = RULES[plan.rule]
         g = z = np.zeros(0)
         if not rule.local or self.timing.measures_rate(round_):
+            # of the oldest round, which is the one that all tiles hold
             g, z = means(plan, np.concatenate([tile.held[0].sums for tile in chip.tiles], 1))
         if self.timing.measures_rate(round_):
             self._measure_rate(state, run, update, g, chip.env.now)
+        # further products are to come, and the weights stay
         if rule.z == "products" and not self._stepped(run, product, g, z):
             return None
         eta = float(rates_at(plan, state, update)[run])
@@ -393,6 +408,7 @@ class ByEvents(OnChip):
             self._steps[run] = begin_steps(self.plan, g[None])
         else:
             steps = self._steps[run]
+            # z is of d/|d|, and z |d| = Hd
             steps.go_on(of_length_one(steps.d)[0] * z[None])
         return product == self.plan.cg_steps
 
@@ -403,6 +419,7 @@ class ByEvents(OnChip):
         held = [tile.held[0] for tile in self.chips[run].tiles]
         D, v = (np.concatenate([getattr(each, name) for each in held]) for name in "Dv")
         curved = self._steps[run].p if run in self._steps else z[None]
+        # views: the rule changes what the state remembers
         memory = {name: array[run : run + 1] for name, array in state.memory.items()}
         told = (g[None], D[None], np.array([held[0].dE]), v[None], curved)
         inputs = Inputs(self.plan, memory, np.array([eta]), update, *told)
@@ -412,16 +429,19 @@ class ByEvents(OnChip):
         chip = self.chips[run]
         arrays = super()._arrays(run) | {"next": np.array([chip.next_trial, chip.env.now])}
         arrays |= {f"chip.{name}": array for name, array in chip.arrays().items()}
+        # its attributes are all that conjugate gradients know
         steps = vars(self._steps[run]) if run in self._steps else {}
         return arrays | {f"steps.{name}": np.array(array) for name, array in steps.items()}
 
     def _resume(self, state: State, run: int, arrays: dict[str, Array]) -> None:
+        # a new chip that begins at the trial and the time at which the old one stood
         self.chips[run] = self._chip(run, *arrays["next"].tolist())
         self._pending[run] = self.chips[run].changes
         if steps := _with_prefix(arrays, "steps."):
             self._steps[run] = begin_steps(self.plan, steps["d"])
             vars(self._steps[run]).update(steps)
         super()._resume(state, run, arrays)
+        # a run that has failed goes on with no events
         if state.failed[run] < 0:
             self.chips[run].restore(_with_prefix(arrays, "chip."))
 

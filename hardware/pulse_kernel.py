@@ -39,6 +39,7 @@ def pulse_kernel(step: Callable[..., float], paired: bool) -> Callable[..., Any]
         while i < n:
             block = (start + i) // 4
             end = min(n, 4 * (block + 1) - start)
+            # cells of the block with fewer pulses leave the last ones out
             most = 0
             for j in range(i, end):
                 most = max(most, abs(counts[j]))
@@ -50,12 +51,14 @@ def pulse_kernel(step: Callable[..., float], paired: bool) -> Callable[..., Any]
                     if number >= abs(counts[j]):
                         continue
                     up = counts[j] > 0
+                    # a pair takes pulses down as pulses up of its second side
                     side = 1 if paired and not up else 0
                     d = 1.0 if up or paired else -1.0
                     w = rows[side, j]
                     dw = dw_up[j] if up else dw_down[j]
                     f = f_of(w, d, law[j], low[side, j], high[side, j])
                     noise = c2c * xi[(start + j) % 4]
+                    # additive noise is relative to dw, multiplicative noise to dw f
                     change = dw * (f + noise if additive else f * (1.0 + noise))
                     if offset > 0.0 or slope > 0.0:  # of the sign of the noise above
                         positive = additive or f >= 0.0

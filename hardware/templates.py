@@ -93,6 +93,7 @@ def _meaning(field: FieldInfo) -> Iterator[str]:
     most = [_number("to", mark.le) for mark in marks if isinstance(mark, Le)]
     most += [_number("to below", mark.lt) for mark in marks if isinstance(mark, Lt)]
     if limits := "".join(least[-1:] + most[-1:]).strip():
+        # limits are not to be torn apart where lines are wrapped; `_comment` puts spaces back
         yield limits.replace(" ", "\N{NO-BREAK SPACE}")
 
 

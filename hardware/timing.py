@@ -36,6 +36,7 @@ class Timing:
         words = len(method.words)
         # of a baseline that is used for several trials, a share is measured in each
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
+        # events happen at whole ns
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
         per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
         self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
@@ -45,6 +46,7 @@ class Timing:
             self.evaluation_ns,
             f"an evaluation of {presented} patterns",
         )
+        # a clock makes all evaluations equally long
         slot_ns = max(self.evaluation_ns, p.clock.evaluation_ns)
         s_ns = self.word_ns * method.needs_s
         dE_ns = self.word_ns * words - s_ns
@@ -55,6 +57,7 @@ class Timing:
             during an evaluation.
             """
             E_ns = measured * slot_ns
+            # dw.v goes first if it is ready before the last evaluation ends, else after dE
             sent_ns = (
                 max(E_ns, line_ns + s_ns) + dE_ns
                 if line_ns < E_ns
@@ -69,9 +72,11 @@ class Timing:
             return max(sent_ns, E_ns + p.clock.broadcast_ns), min(s_ns, max(0, E_ns - line_ns))
 
         whole = trial(len(method.phases))
+        # a trial that uses a stored E(w) measures one phase less
         less = trial(len(method.phases) - (every > 1))
         self._whole_ns, self._less_ns = whole[0], less[0]
         self.shortest_ns = min(whole[0], less[0])  # of a trial
+        # means over `every` trials, one of which measures every phase
         self.trial_ns, self.overlapped_ns = (
             a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True)
         )
@@ -89,6 +94,7 @@ class Timing:
             0.0, self.trial_ns + self.overlapped_ns - sum(self.parts_ns.values())
         )
         skew_ns = p.bus.skew_ns if n > p.synapses_per_tile else 0  # a lone tile has none
+        # from the last word's leaving the bus until the last synapse has accumulated
         self.after_ns = p.bus.latency_ns + skew_ns + p.synapse.accumulate_ns
         # every evaluation is charged for a change of the perturbation, also that back to none for
         # E(w)
@@ -98,6 +104,7 @@ class Timing:
         self.write_ns = p.weights.write_ns
         self.write_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
+        # what is spent without trials: static power, and refreshes
         self.steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
 
     @staticmethod
@@ -119,10 +126,12 @@ class Timing:
 
     def start_ns(self, trial: int) -> int:
         """When a trial starts, if none before it has waited."""
+        # one trial in `every` is a whole one, and it comes first
         return trial * self._less_ns + self._measured(trial) * (self._whole_ns - self._less_ns)
 
     def spent(self, trials: int) -> list[int]:
         """How often the first trials have spent each of CAUSES."""
+        # E(w) in some of the trials, all other phases in each
         evaluations = trials * (self._phases - 1) + self._measured(trials)
         rows = zip(self._evaluation, self._rest, strict=True)
         return [evaluations * evaluation + trials * rest for evaluation, rest in rows]
@@ -181,6 +190,7 @@ class TrainingTiming:
         pending = math.ceil((timing.after_ns + params.bus.jitter_ns) / timing.shortest_ns)
         # perturbations that a FIFO stores, at most, when another comes
         self.pending = min(pending, plan.trials_per_update - 1) if waits else pending
+        # the estimates of `rates.RATES` that a measured rate is made of
         steps = {"antithetic": 1} if plan.rate in ("trace", "eigenvalue") else {}
         if plan.rate == "eigenvalue":
             steps["difference"] = POWER_STEPS
@@ -192,6 +202,7 @@ class TrainingTiming:
         self.host_ns = self.host_words * timing.word_ns
         word_j = params.bus.word_bits * params.energy.broadcast_bit_j
         self._host_j = self.host_words * word_j
+        # what is measured besides the trials keeps no clock
         free = params.model_copy(update={"clock": type(params.clock)()})
         self.tuning = {method: Timing(free, objective, METHODS[method], S) for method in steps}
         # updates between measurements of the rate
@@ -207,6 +218,7 @@ class TrainingTiming:
             self._rate_j += iterated * word_j
         whole = Timing(free, objective, METHODS["central"], S)
         if plan.rate == "line":
+            # E at three points of a line
             self._rate_ns = 3 * whole.evaluation_ns
             self._rate_j = whole.evaluations_j(3)
         judged = 2 * (plan.block > 0)  # readings of what an update does to E
@@ -270,6 +282,7 @@ class TrainingTiming:
         writing.
         """
         trial = (update + 1) * self.plan.trials_of_an_update
+        # if the chip does not wait, trials go on while an update is written
         while self.start_ns(trial) < self.written_ns(update):
             trial += 1
         return self.start_ns(trial)
@@ -277,7 +290,9 @@ class TrainingTiming:
     def _paused_ns(self, rounds: int) -> int:
         """Time without trials before the trial that follows the first `rounds` rounds."""
         updates, products = divmod(rounds, self.rounds)
+        # a rate is measured after the first round of its update
         measured = self._measured(updates + (products > 0))
+        # rounds that begin when the broadcasts of the one before have arrived, see `awaits`
         awaited = rounds
         if not (self.waits or self.host_words or self._block_ns):
             awaited = rounds - updates + (measured if self.rounds == 1 else 0)

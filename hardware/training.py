@@ -73,6 +73,7 @@ def source(
     'Batch'
     """
     known = engines(params)
+    # a rate measured by trials would miss what `chip_tables.UNSEEN` marks
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
     if not events and waits and seen and known <= {"kernels", "stores"}:
         check_fifo(params, TrainingTiming(params, objective, plan, waits))
@@ -86,6 +87,7 @@ def source(
         if params.perturbation.gain_mismatch or params.perturbation.offset_mismatch or stuck.any():
             gain = np.array([die.gain for die in dies])
             offset = np.array([die.offset for die in dies])
+            # stuck weights feel nothing of a perturbation
             mismatch = Mismatch(np.where(stuck, 0.0, gain), np.where(stuck, 0.0, offset))
         if known <= {"kernels"}:
             return Batch(objective, plan, mismatch=mismatch)
@@ -93,6 +95,7 @@ def source(
             WeightStore(params.of_run(run), stuck[run], w[run], plan.seed_of(run))
             for run in range(len(w))
         ]
+        # `Batch` knows no time: for devices that hold what is written only
         if not stores[0].changes:
             return Batch(objective, plan, mismatch=mismatch, weights=DeviceWeights(stores))
     return on_chip(params, objective, plan, w, events, waits)
@@ -111,6 +114,7 @@ class DeviceWeights:
 
     def write(self, state: State, change: Array, update: int) -> None:
         for run, store in enumerate(self.stores):
+            # time 0: these devices do not change between writes
             store.add(change[run], update, 0)
             state.w[run] = store.weights(0)
 

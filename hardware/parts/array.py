@@ -58,6 +58,7 @@ class SynapticArray:
         """
         points = displaced + stored
         if self.read_noise:
+            # new in every evaluation, since a key is one evaluation
             points += self.read_noise * noise(self.seed, READ, points.shape[1], keys)
         shown = self.patterns_of and [self.patterns_of(trial) for trial, _ in keys]
         objective = self.objective
@@ -70,6 +71,7 @@ class SynapticArray:
             )
 
         def draw(layer: int, size: int) -> Array:
+            # noise of a layer of its own: phases of no method come near to 16
             numbers = [(trial, phase + 16 * layer) for trial, phase in keys]
             return noise(self.seed, NEURON_NOISE, size, numbers)
 

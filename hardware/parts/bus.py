@@ -34,7 +34,9 @@ class Bus:
         self.params = params
         self.seed = seed
         self.tiles = tiles
+        # events happen at whole ns
         self.word_ns = math.ceil(params.word_bits * 1e9 / params.bits_per_s)
+        # without a range words carry numbers as they are
         self.dE = Converter(params.word_bits if params.dE_range else 0, params.dE_range)
         self.s = Converter(params.word_bits if params.s_range else 0, params.s_range)
         self.broadcasts = self.lost = 0
@@ -42,6 +44,7 @@ class Bus:
     def arrives(self, trial: int, tile: int) -> bool:
         """Whether a tile gets the words of a trial."""
         p = self.params.drop_probability
+        # keyed by trial and tile, so that events and batches lose the same words
         lost = p > 0.0 and float(uniforms(self.seed, DROP, 1, trial, tile)[0]) < p
         self.broadcasts += 1
         self.lost += lost
@@ -49,6 +52,7 @@ class Bus:
 
     def delay_ns(self, trial: int, tile: int) -> int:
         """How much later than the first undisturbed one a tile gets the words: skew and jitter."""
+        # none at the first tile, skew_ns at the last
         skew = self.params.skew_ns * tile // max(1, self.tiles - 1)
         if not self.params.jitter_ns:
             return skew

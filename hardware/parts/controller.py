@@ -61,6 +61,7 @@ class Controller:
 
     def count(self, words: Words) -> None:
         """Add what was broadcast to the totals."""
+        # estimates combine totals with the synapses' sums, so that both have to leak alike
         totals = ((1.0 - self.leak) * self.totals).tolist()
         self.totals[:] = count(totals, words.dE, words.s)
 

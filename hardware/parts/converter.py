@@ -12,6 +12,7 @@ def quantised(x: Array, bits: int, reach: float) -> Array:
     """
     if not bits:
         return x
+    # an even number of levels, 0 among them: one more below 0 than above
     step = 2.0 * reach / 2**bits
     return np.clip(np.floor(x / step + 0.5) * step, -reach, reach - step)
 
@@ -31,6 +32,7 @@ class Converter:
 
     def __call__(self, x: Array) -> Array:
         if self.bits:
+            # half a step: what is rounded to the lowest or highest level is within the range
             half = self.reach / 2**self.bits
             inside = (-self.reach - half <= x) & (x < self.reach - half)
             self.words += x.size

@@ -50,6 +50,7 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
     die = params.die or 0
     gains = 1.0 + params.neuron.gain_mismatch * die_normals(die, NEURON_GAIN, sum(layers))
     offsets = params.neuron.offset_mismatch * die_normals(die, NEURON_OFFSET, sum(layers))
+    # neurons of all layers are drawn in one row, which is cut up here
     parts = [slice(end - size, end) for size, end in zip(layers, np.cumsum(layers), strict=True)]
     return Die(
         gain=1.0 + p.gain_mismatch * die_normals(die, GAIN, n),

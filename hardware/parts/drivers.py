@@ -42,6 +42,7 @@ class Drivers:
         self.die = die
         self.stuck = die.stuck if params.weights.stuck_fraction else None
         self.residual = math.exp(-p.settle_ns / p.tau_ns) if p.tau_ns else 0.0
+        # after so many evaluations residual^k is below NEGLIGIBLE
         self.horizon = (
             math.ceil(math.log(NEGLIGIBLE) / math.log(self.residual)) if self.residual else 0
         )
@@ -69,10 +70,12 @@ class Drivers:
             if p.gain_mismatch:
                 x = x * self.die.gain
             if p.offset_mismatch:
+                # a driver that does not work adds no offset either
                 x = x + self.die.offset * works
             if p.crosstalk:
                 x = x + p.crosstalk * neighbour_sum(x)
         if b:
+            # r v does not go through the driver of D: no rounding, gain or offset
             x = x + b * rv
         return self.felt(x)
 

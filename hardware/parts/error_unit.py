@@ -30,16 +30,19 @@ class ErrorUnit:
         unit = self.params
         step = self.reading.step
         S = errors.shape[1]
+        # (m, 1): the same for all patterns of an evaluation
         extra = np.full((len(errors), 1), unit.offset)
         if unit.flicker:
             extra = extra + unit.flicker * self._flicker(keys)
         if unit.dither and step:
             draws = [uniforms(self.seed, DITHER, S, *key) for key in keys]
+            # uniform over one step, by which rounding is right in the mean
             extra = extra + step * (np.array(draws) - 0.5)
         xi = noise(self.seed, NOISE, S, keys) if unit.noise else np.zeros_like(errors)
         if step:
             value = errors + extra + unit.noise * xi
             self.readings += value.size
+            # half a step below the lowest level, 0, and above the highest, range - step
             self.below += int((value < -step / 2).sum())
             self.above += int((value > self.reading.range - step / 2).sum())
         return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
@@ -51,4 +54,5 @@ class ErrorUnit:
             noise(self.seed, FLICKER, 1, [(number >> k, k) for number in numbers])
             for k in range(OCTAVES)
         ]
+        # as much variance from every octave of frequencies, which is 1/f
         return np.sum(octaves, axis=0)

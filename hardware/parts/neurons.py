@@ -50,6 +50,7 @@ def layers_of(objective: Objective) -> list[Layer]:
     """The neurons of a network, layer by layer; none of a network without net inputs."""
     net = getattr(objective, "network", None)
     if isinstance(net, MLP):
+        # the last layer, of the outputs, drives nobody
         hidden = len(net.layers) - 2
         return [
             Layer(
@@ -66,6 +67,7 @@ def layers_of(objective: Objective) -> list[Layer]:
         return []
     computes = np.ones(net.n_units, dtype=bool)
     driving = np.zeros(net.n_units, dtype=bool)
+    # inputs and bias come from off the chip and have no net input
     computes[[*net.inputs, *([] if net.bias is None else [net.bias])]] = False
     driving[net.edges[:, 0]] = True
     levels = [
@@ -102,6 +104,7 @@ class Neurons:
         self._evaluate = {MLP: self._layered, DAG: self._graph, Recurrent: self._relaxed}.get(
             type(self._net)
         )
+        # an ideal neuron has 0 for all of its parameters
         wrong = [(key, value) for key, value in neuron if value]
         self.ideal = not wrong
         if wrong and self._evaluate is None:
@@ -120,6 +123,7 @@ class Neurons:
         constant meanwhile.
         """
         assert self._evaluate is not None
+        # (1, S, neurons) for all points alike, or (m, presented, neurons)
         x, target = (
             a[None] if presented is None else a[np.array(presented)]
             for a in (self._objective.x, self._objective.target)
@@ -139,6 +143,7 @@ class Neurons:
         offset.
         """
         neuron, (gain, offset), level = self.neuron, self.mismatch[layer], self.layers[layer]
+        # here to the return: y, t and l as at the head of this file
         if not self.ideal:
             x = gain * x + offset
         y = level.activation.f(x) + external
@@ -155,12 +160,14 @@ class Neurons:
     def _layered(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
         net = self._net
         outputs = []
+        # points that are evaluated together, so that memory is bounded
         size = max(1, MAX_ACTIVITIES // (x.shape[1] * max(net.layers)))
         for first in range(0, len(points), size):
             chunk = slice(first, first + size)
             start = 0
             y = x if len(x) == 1 else x[chunk]
             for layer, (a, b) in enumerate(pairwise(net.layers)):
+                # weights (a, b) of a layer, then its biases (b,), as `perturb.MLP` orders them
                 W = points[chunk, start : start + a * b].reshape(-1, a, b)
                 bias = points[chunk, None, start + a * b : start + (a + 1) * b]
                 y = self.transmitted(layer, np.matmul(y, W) + bias, 0.0, _part(xi[layer], chunk))
@@ -181,6 +188,7 @@ class Neurons:
                 y[..., net.bias] = 1.0
             for layer, level in enumerate(self.layers):
                 edges = np.flatnonzero(np.isin(net.edges[:, 1], level.neurons))
+                # by the neuron they lead to: `reduceat` sums what stands side by side
                 edges = edges[np.argsort(net.edges[edges, 1], kind="stable")]
                 net_inputs = np.zeros((*y.shape[:2], level.neurons.size))
                 if edges.size:  # then every neuron of the level has some
@@ -212,15 +220,18 @@ class Neurons:
                 goal = self.transmitted(
                     0, np.matmul(y[moving], W[moving]), external[moving], _part(xi[0], moving)
                 )
+                # relative to the largest activity or, at first, to what is driven at
                 size = np.abs(y[moving] if step else goal).max((-2, -1))
                 scale[moving] = np.where(size > 0, size, scale[moving])
                 change = goal - y[moving]
                 residual[moving] = np.abs(change).max((-2, -1)) / scale[moving]
+                # points that have settled leave: each is what it would be by itself
                 going = residual[moving] > net.tolerance
                 if not np.isfinite(residual).all() or not going.any():
                     break
                 moving = moving[going]
                 change = change[going]
+                # y += step (f(x) + I - y)
                 y[moving] += net.step * change
         if not (residual <= net.tolerance).all():
             worst = float(residual.max())

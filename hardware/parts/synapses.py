@@ -57,6 +57,7 @@ class Synapses:
         self.V = V
         kind = REGRESSORS[self.design.method.regressor]
         self.constants: Constants = (v, V, kind, self.design.kappa)
+        # rms of what z is regressed on, over sigma: s = D.v has the rms sigma |v|
         regressor = {
             "dw": 1.0,
             "s_dw": self.design.sigma * V**0.5,
@@ -93,9 +94,11 @@ class Synapses:
         params = self.params
         health = self.health
         sums = self.sums
+        # a circuit leaks whether words come or not
         if params.leak:
             sums *= 1.0 - params.leak
         if not health.perfect:
+            # without power the sums are lost, and nothing is added to them
             if words.trial >= health.power_trial:
                 sums[:, health.unpowered] = 0.0
             dw = np.where(health.working(words.trial), dw, 0.0)
@@ -128,6 +131,7 @@ class Synapses:
                 g, z, *_ = solve_moments(self.sums, totals, K, method.centred, *self.design.scales)
             else:
                 g, z, *_ = solve_least_squares(self.sums, totals, K, method.centred)
+            # c = v.z = Cov(dE, s^2)/sigma^4, which the broadcasts tell: README of `perturb`, Theory
             if method.correction == "along":
                 c, _ = curvature_along(totals, K, self.design.scales[1])
                 z, _ = put_along(z, 0.0, self.v, self.V, c, 0.0)

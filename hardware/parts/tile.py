@@ -94,6 +94,7 @@ class Tile:
         dw, known, contributions = self._rows
         self.dw = dw[row]
         self.contributions = contributions[row]
+        # v may change before the words come: it goes along with the perturbation
         self.fifo.append((trial, known[row], self.synapses.constants))
         if not self.synapses.health.perfect:
             self.rv = self.synapses.health.masked(self.design.r * self.synapses.v, [trial])[0]
@@ -102,6 +103,7 @@ class Tile:
         design = self.design
         part = self.part
         numbers = np.array(trials) // self.perturb_every
+        # keyed by weight: a tile draws its own part, and gets the numbers of the whole
         D = design.code.draw_each(
             design.n_weights, design.sigma, design.seed, numbers, part.start, part.stop
         )
@@ -120,6 +122,7 @@ class Tile:
         """The words of a trial meet the oldest perturbation; lost ones shift the FIFO only."""
         if self.fifo:
             out, self.met, self._constants = self.fifo.popleft()
+            # words come in order: a gap is a perturbation that the FIFO has lost
             if out != self.out + 1:
                 self.overflowed = True
             self.out = out
@@ -127,6 +130,7 @@ class Tile:
             self.met, self._constants, words, self._everyone if arrived else self._nobody
         )
         if words.last:
+            # a rule that steps along D must not do so for words that never came
             D = self.met if arrived else np.zeros_like(self.met)
             self.held.append(Held(self.synapses.take(), D, words.dE[0], self._constants[0]))
 
@@ -134,6 +138,7 @@ class Tile:
         """Estimate z along another direction v (size,), of |v|^2 = V, from the next trial on."""
         self.synapses.direct(v, V)
         self.rv = self.design.r * v
+        # what was drawn ahead was multiplied by the old v
         self._drawn = range(0)
 
     def solve(self, trials: int, totals: Array) -> tuple[Array, Array]:
@@ -147,6 +152,7 @@ class Tile:
         sums, D, dE, v = self.held[0]
         g, z = means(plan, sums)
         rates = np.array([update.eta])
+        # rules work on rows of runs: here there is one
         told = (g[None], D[None], np.array([dE]), v[None], z[None])
         inputs = Inputs(plan, self.memory, rates, update.number, *told)
         self.change = RULES[plan.rule].change(inputs)[0]
@@ -200,5 +206,6 @@ def sensed(design: Design, D: Array, numbers: Array, start: int = 0) -> Array:
 
 def means(plan: Plan, sums: Array) -> tuple[Array, Array]:
     """g and z (n,) from the sums of a round; z of a method that displaces along v."""
+    # g^ = <dE D>/sigma^2 and z^ = <u D>/(r sigma^2)
     scale = plan.trials_per_update * plan.sigma**2
     return sums[XY] / scale, sums[QU] / scale / plan.r

@@ -32,6 +32,7 @@ class WeightStore:
     def __init__(self, params: ChipParams, stuck: Array, w: Array, seed: int):
         cells = params.weights
         device = cells.device
+        # a digital cell is a device too: levels from -range to range
         if cells.bits:
             bounds = BoundsParams(w_max=1.0, w_min=-1.0)
             device = DeviceParams(
@@ -54,6 +55,7 @@ class WeightStore:
 
     def program(self, w: Array) -> None:
         """Store w (n,), at time 0."""
+        # a cell is read against its reference, which writes take to be the symmetry point
         self.hidden = initial(self.cells, w + self._symmetry, self.seed)
         self.since_ns = np.zeros(self.cells.shape, dtype=np.int64)
         self.written = np.zeros(w.size, dtype=np.int64)  # number of each cell's last write
@@ -83,6 +85,7 @@ class WeightStore:
         # new arrays: a copy of this store may continue with the old ones
         self.hidden = np.where(written, hidden, self.hidden)
         self.since_ns = np.where(written, now_ns, self.since_ns)
+        # either side of a pair counts as a write of the weight
         either = written.reshape(-1, self.cells.n).any(0)
         self.written = np.where(either, update, self.written)
         self.writes += int(either.sum())
@@ -97,6 +100,7 @@ class WeightStore:
         if (last == last.flat[0]).all():  # as of weights that do not learn: one time is faster
             last = last.flat[:1]
         if self.refresh_ns:
+            # what counts is the last write, or the last refresh if that came later
             last = np.maximum(last, now_ns // self.refresh_ns * self.refresh_ns)
         return 1e-9 * np.maximum(
             0, now_ns - last
@@ -112,6 +116,7 @@ class WeightStore:
         )  # a device drifts by what was programmed
         if not (params.leak_tau_s or params.drift_exponent):
             return hidden
+        # (1 + t/t0)^-nu with t0 = 1 s, times e^(-t/tau), both as logarithms
         lost = params.drift_exponent * np.log1p(t) if params.drift_exponent else np.zeros(t.shape)
         if params.leak_tau_s:
             lost += t / params.leak_tau_s

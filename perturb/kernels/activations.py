@@ -74,6 +74,7 @@ def exp(x):
         x * 1.4426950408889634 + 6755399441055744.0
     )  # 1.5 * 2^52 rounds to an integer in the low bits
     n = shifted - 6755399441055744.0
+    # ln(2) in two parts, so that n times the first is exact
     t = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
     p = 1.6059043836821613e-10
     p = p * t + 2.08767569878681e-09
@@ -89,6 +90,7 @@ def exp(x):
     p = p * t + 0.5
     p = p * t + 1.0
     p = p * t + 1.0
+    # the low bits of `shifted` are n: plus the bias 1023, in the exponent's place, they are 2^n
     return p * float_of((bits_of(shifted) + 1023) << 52)
 
 
@@ -97,6 +99,7 @@ def activate(kind, row):
     if kind == TANH:
         for s in range(row.size):
             x = row[s]
+            # from |x|, so that nothing cancels or overflows; the sign is put back
             t = 1.0 - 2.0 / (exp(2.0 * abs(x)) + 1.0)
             row[s] = t if x >= 0.0 else -t
     elif kind == LOGISTIC:
@@ -104,10 +107,12 @@ def activate(kind, row):
             row[s] = 1.0 / (1.0 + exp(-row[s]))
     elif kind == RELU:
         for s in range(row.size):
+            # not max(): a net input that is not a number has to stay one, and be noticed
             row[s] = 0.0 if row[s] < 0.0 else row[s]
     elif kind == SOFTPLUS:
         for s in range(row.size):
             x = row[s]
+            # log(1 + e^x) = max(x, 0) + log(1 + e^-|x|), which does not overflow
             row[s] = (x if x > 0.0 else 0.0) + math.log1p(exp(-abs(x)))
 
 
@@ -123,6 +128,7 @@ def slope(kind, f):
     if kind == RELU:
         return 1.0 if f > 0.0 else 0.0
     if kind == SOFTPLUS:
+        # f = log(1 + e^x): e^-f = 1/(1 + e^x)
         return 1.0 - exp(-f)
     return 1.0
 
@@ -137,11 +143,13 @@ def activate_with_slopes(kind, row, slope):
             x = row[s]
             r = 1.0 / (exp(2.0 * abs(x)) + 1.0)
             row[s] = 1.0 - 2.0 * r if x >= 0.0 else 2.0 * r - 1.0
+            # 1 - f^2 with f = 1 - 2r, which keeps its digits where f rounds to 1
             slope[s] = 4.0 * r * (1.0 - r)
     elif kind == LOGISTIC:
         for s in range(row.size):
             t = exp(-row[s])
             y = 1.0 / (1.0 + t)
+            # 1 - y = t y, without a difference of numbers close to each other
             row[s], slope[s] = y, y * (t * y)
     elif kind == RELU:
         for s in range(row.size):
@@ -190,6 +198,7 @@ def tanh4(a, b, c, d):
     p1, q1 = _tanh_parts(b)
     p2, q2 = _tanh_parts(c)
     p3, q3 = _tanh_parts(d)
+    # one division, 1/(q0 q1 q2 q3), of which products with the other q make each 1/q
     q01, q23 = mul(q0, q1), mul(q2, q3)
     r = div(number(1.0), mul(q01, q23))
     r01, r23 = mul(r, q23), mul(r, q01)
@@ -223,6 +232,7 @@ def activate32(kind, rows, start, count):
         for i in range(whole, start + count, 16):
             store(rows, i, tanh32(load(rows, i)))
     elif kind == LOGISTIC:
+        # 1/(1 + e^-x) = 1/2 + tanh(x/2)/2
         half = number(0.5)
         for i in range(start, whole, 64):
             a, b = mul(half, load(rows, i)), mul(half, load(rows, i + 16))
@@ -259,6 +269,7 @@ def pattern_errors(kind, y, target, out):
             for j in range(1, n_out):
                 if y[j, s] > top:
                     top, best = y[j, s], j
+            # -sum t log p, log p_j = -below_j - log(1 + others): p near 1 keeps its digits
             others, weight, inner = 0.0, 0.0, 0.0
             for j in range(n_out):
                 below = top - y[j, s]
@@ -270,6 +281,7 @@ def pattern_errors(kind, y, target, out):
         for j in range(n_out):
             for s in range(S):
                 x, t = y[j, s], target[j, s]
+                # log(1 + e^x) - t x of a logit x, without a difference of large numbers
                 out[s] += abs(x) * (1.0 - t if x > 0.0 else t) + math.log1p(exp(-abs(x)))
 
 
@@ -288,10 +300,12 @@ def output_errors(kind, y, target, e):
                 others += e[j, s] if j != best else 0.0
             for j in range(n_out):
                 p, t = e[j, s] / (1.0 + others), target[j, s]
+                # weight p - t, with 1 - p of the largest as others p
                 e[j, s] = ((weight - t) * p - t * (others * p if j == best else 1.0 - p)) / B
         elif kind == BINARY_CROSS_ENTROPY:
             for j in range(n_out):
                 size, t = exp(-abs(y[j, s])), target[j, s]
+                # of p = 1/(1 + e^-x) and 1 - p the larger and the smaller, neither as a difference
                 large, small = 1.0 / (1.0 + size), size / (1.0 + size)
                 e[j, s] = (
                     (1.0 - t) * large - t * small

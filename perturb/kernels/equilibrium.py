@@ -103,6 +103,7 @@ def _one_fixed_point(W, activations, K, P):
     n = activations.size
     width = (n + 3) // 4 * 4
     for j in range(n):
+        # the steepest f' of a logistic is 1/4, of all others 1
         c = 0.25 if activations[j] == 2 else 1.0
         for i in range(n):
             K[j, i] = c * W[i * width + j]
@@ -113,6 +114,7 @@ def _one_fixed_point(W, activations, K, P):
             for k in range(n):
                 P[i, k] -= K[j, i] * K[j, k]
     for k in range(n):
+        # a pivot that is not positive: neither is P
         if not P[k, k] > 0.0:
             return False
         for i in range(k + 1, n):
@@ -127,11 +129,13 @@ def _solve(n, A):
     """Gaussian elimination of sixteen systems at once, A[i (n + 1) + j] with the right side as
     column n, which becomes the solution; each lane has its own pivots.
     """
+    # numbers of a row: n unknowns and the right side, of sixteen systems side by side
     row = LANES * (n + 1)
     for k in range(n):
         top = k * row
         for i in range(k + 1, n):
             at = i * row
+            # each lane exchanges rows for itself, so that its largest pivot comes up
             larger = greater(
                 magnitude(load(A, at + LANES * k)), magnitude(load(A, top + LANES * k))
             )
@@ -140,6 +144,7 @@ def _solve(n, A):
                     a, b = load(A, top + j), load(A, at + j)
                     store(A, top + j, choose(larger, b, a))
                     store(A, at + j, choose(larger, a, b))
+        # the diagonal holds inverses from here on: the substitution back multiplies by them
         inverse = div(number(1.0), load(A, top + LANES * k))
         store(A, top + LANES * k, inverse)
         for i in range(k + 1, n):
@@ -169,6 +174,7 @@ def _newton(W, activations, f, change, Sp, slopes, A):
             s + WIDE, Sp - WIDE
         )  # the last eight patterns may stand alone, and fill both halves
         for j in range(n):
+            # 1 - diag(f') W' of sixteen patterns, eight from s on and eight from t on
             minus = sub(number(0.0), narrow(load_d(slopes, j * Sp + s), load_d(slopes, j * Sp + t)))
             at = LANES * (n + 1) * j
             for i in range(n):
@@ -218,6 +224,7 @@ def relaxed_errors(
         np.empty(size),
         np.empty(size),
     )
+    # filled up to whole vectors with the last pattern
     for j in range(n):
         given[j * Sp : j * Sp + S], given[j * Sp + S : (j + 1) * Sp] = (
             external[j],
@@ -243,10 +250,12 @@ def relaxed_errors(
             if k == 0 and rate > 0.0:
                 scale = rate  # of what it drives at, from 0
             residual = rate / scale
+            # what falls is the Euclidean norm, at most sqrt(n) times the largest entry
             if residual <= near and residual * falls ** (max_steps - 1 - k) > tolerance / (
                 2.0 * math.sqrt(n)
             ):
                 near = tolerance  # it may come too late
+            # so written, not-a-number ends the relaxation too, as one that has not settled
             if not residual > near:
                 settled[m] = residual <= near
                 break

@@ -149,12 +149,14 @@ def _indices(row, start, n_in, n_out, padded, index, at):
                 chosen = or_u(
                     chosen, from_bits64(_bits64(row, start, (4 * g + k) * n_out + j), 16 << k)
                 )
+            # 64 at once: what lies beyond `padded` the next group writes over
             store(index, at + g * padded + j, chosen)
 
 
 @compiled(**EXACT)
 def _signs_dot(row, start, v, words):
     # sum of v times the signs; v is filled up with zeros to a multiple of 64
+    # four sums, whose additions need not wait for each other
     a = b = c = d = zero = number(0.0)
     for k in range(words):
         word, i = peek(row, start + k), 64 * k
@@ -172,6 +174,7 @@ def _signs_dot(row, start, v, words):
 @compiled(**EXACT)
 def _prepare(of, at, t0, count, n_v):
     """Of trials t0 .. t0 + count - 1: the bits of each in a row, indices into tables, and s."""
+    # from a row for every word to a row for every trial
     for k in range(of.n_words - 1):
         for t in range(count):
             store(at.rows, t * of.n_words + k, peek(at.bits, k * (of.T + SPARE) + t0 + t))
@@ -206,6 +209,7 @@ def _look_up(tables, first, last, index, at, padded, moved, start):
             c0, c1, d0, d1 = _four(moved, out + 64)
         for g in range(first, last):
             of, i = 16 * WIDE * g, at + g * padded + j
+            # an entry is WIDE long and an index is 16 b: WIDE / 16 times it
             p = of + WIDE // 16 * np.int64(peek(index, i))
             a0, a1 = add(a0, load(tables, p)), add(a1, load(tables, p + 16))
             p = of + WIDE // 16 * np.int64(peek(index, i + 1))
@@ -293,7 +297,9 @@ def _move(of, at, p, tile, t, row, moved):
     """y, effective: activities of the first layer, and weights of the others, at the point of phase
     p of trial t, whose bits begin at `row`, and what D adds to the first layer at `moved`.
     """
+    # first: of the other layers' weights among all, as bits are numbered; start: theirs in `rest`
     a, first, start = peek(at.a, p), of.n_in * of.J, p * (of.n_rest + 64)
+    # w + br v is in `base`; X in units of sigma has made `moved` of D
     for j in range(of.J):
         base, k = (p * of.J + j) * of.Sp + tile, j * WIDE
         store(at.y, k, fma(splat(a), load(at.moved, moved + k), load(at.base, base)))
@@ -301,6 +307,7 @@ def _move(of, at, p, tile, t, row, moved):
         store(at.y, k, fma(splat(a), load(at.moved, moved + k), load(at.base, base + 16)))
     activate32(peek(at.activations, 0), at.y, 0, of.J * WIDE)
     if of.signs:
+        # a D of a sign is +-a sigma, which its bit chooses
         up, down = splat(a * of.sigma), splat(-a * of.sigma)
         for i in range(0, of.n_rest, 64):
             word = _bits64(at.rows, row, first + i)
@@ -347,6 +354,7 @@ def _add_errors(of, at, readout, tile, t, trial, row, moved):
     for p in range(of.P):
         e0, e1 = r0, r1
         if peek(at.unperturbed, p):
+            # E(w) as it is would add 0; as it is read it adds noise
             if noise == np.float32(0.0) and step == np.float32(0.0):
                 continue
         else:
@@ -359,6 +367,7 @@ def _add_errors(of, at, readout, tile, t, trial, row, moved):
         x0 = x1 = zero
         if noise > np.float32(0.0):
             x0, x1 = pattern_noise(of.seed, trial, p, tile)
+        # less E(w) of the same pattern, before any sum; lanes that fill up count nothing
         d0 = choose(p0, sub(read32(e0, x0, noise, step, top), r0), zero)
         d1 = choose(p1, sub(read32(e1, x1, noise, step, top), r1), zero)
         k = p * of.T + t
@@ -369,12 +378,15 @@ def _add_errors(of, at, readout, tile, t, trial, row, moved):
 def _numbers(trials, perturbations, errors):
     sizes, phases = trials.network.sizes, trials.phases
     n_in, J, P, width = sizes[0] + 1, sizes[1], phases.a.size, 0
+    # `product32` writes four rows at a time: up to three more than a layer has units
     for units in sizes[1:]:
         width = max(width, units + 3)
     padded, groups = (J + 3) // 4 * 4, (n_in + 3) // 4
     T, signs = errors.E.size // P, perturbations.values.size == 0
     chunk = min(T, 256) if groups * padded <= 1024 else max(4, min(T, 1024 // padded))
+    # few tables stay in the cache all together; many do so in tiles, each used for many trials
     together, tile_groups = (1, groups) if groups <= TILE + TILE // 4 else (chunk, TILE)
+    # numbers need no tables, and `_products8` takes eight trials at a time
     if not signs:
         chunk, together, groups = T, 8, 0
     return _Numbers(
@@ -459,12 +471,14 @@ def errors_by_patterns(trials, block, perturbations, errors):
     at = _pointers(trials, perturbations, errors, room)
     start, lo, hi = block
     size = of.padded * WIDE  # of what D adds in one trial
+    # `_products8` begins at a multiple of eight
     lo = lo if of.signs else lo // 8 * 8
     for t0 in range(lo, hi, of.chunk):
         count = min(of.chunk, hi - t0)
         if of.signs:
             _prepare(of, at, t0, count, trials.regressor.v.size // 64)
         for tile in range(0, of.Sp, WIDE):
+            # made once for all trials of the chunk
             _tables(at.x, tile, of.Sp, of.groups, at.tables)
             for begin in range(0, count, of.together):
                 end = min(begin + of.together, count)

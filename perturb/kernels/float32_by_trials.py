@@ -157,9 +157,11 @@ def _room_by_trials(sizes, Sp, signs):
     n, width = 0, 0
     for layer in range(sizes.size - 1):
         n += (sizes[layer] + 1) * sizes[layer + 1]
+        # units come in pairs: an odd last one is followed by a row that is spoiled
         width = max(width, sizes[layer + 1] + 1)
     # several, of tiny networks, so that there is always something to compute
     together = max(1, min(16, 4096 // (n * Sp)))
+    # and the weights of that spoiled row are read, beyond the n-th
     D = LANES * (n + 2) * together if signs else 0
     return together, D, LANES * (sizes[1] + 1) * Sp * together, (width * together + 1) * Sp
 
@@ -179,9 +181,11 @@ def _outputs(of, at, p, several, D):
     size = of.J * of.Sp
     for m in range(several):
         for k in range(size):
+            # a XD on top of w + br v; `moved` and y are laid out alike
             y, base = LANES * (m * size + k), splat(peek(at.base, p * size + k))
             store(at.y, y, fma(splat(a), load(at.moved, y), base))
     activate32(peek(at.activations, 0), at.y, 0, LANES * several * units * of.Sp)
+    # D is in units of sigma; k: where a layer's weights begin behind those of the first
     k, amount = 0, splat(a * of.sigma)
     for layer in range(1, of.n_layers):
         n_in, n_out = units, peek(at.sizes, layer + 1)
@@ -222,6 +226,7 @@ def _sum_of_errors(of, at, readout, here, unperturbed, trial, phase):
                 if of.with_each:  # all lanes are the same
                     store(at.each, s + q, e)
             xi = x0 if q == 0 else (x1 if q == 1 else (x2 if q == 2 else x3))
+            # less E(w) of the same pattern, before any sum
             sums = add(sums, sub(read32(e, xi, noise, step, top), r))
     return sums
 
@@ -288,9 +293,12 @@ def errors_by_trials(trials, block, perturbations, errors, scratch):
     of, readout = _numbers(trials, perturbations, errors), trials.readout
     at = _pointers(trials, perturbations, errors, scratch)
     (start, lo, hi), E, unperturbed = block, errors.E, trials.phases.unperturbed
+    # then a phase at w differs from E(w) by nothing
     quiet = readout.noise == np.float32(0.0) and readout.step == np.float32(0.0)
+    # from a multiple of sixteen: vectors of trials are whole
     for t0 in range(lo // LANES * LANES, hi, LANES * of.together):
         several = min(of.together, (hi - t0 + LANES - 1) // LANES)
+        # signs are spread into a room of their own; numbers are read where the trials lie
         D = 0 if of.signs else t0
         if of.signs:
             for m in range(several):

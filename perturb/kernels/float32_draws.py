@@ -59,6 +59,7 @@ def _draw_rademacher(seed, start, n, T, bits):
     for block in range((n + 127) // 128):
         counter, stream = splat_u(np.uint64(block)), splat_u(np.uint64(CODE))
         for t in range(0, T, 8):
+            # start is a multiple of T, a power of two: `|` adds, and nothing carries over
             trial = or_u(splat_u(low | np.uint64(t)), iota_u())
             a, b, c, d = philox8(trial, high, counter, stream, k0, k1)
             store(bits, 2 * block * stride + t, or_u(a, shl_u(b, half)))
@@ -94,8 +95,10 @@ def _draw_walsh(seed, start, period, n, T, bits):
         ):
             if (row >> np.uint64(bit)) & ONE:
                 parity ^= np.uint64(ones)
+        # weight i takes the parity of row & (i + 1): from the next bit on, over the word's end
         here = parity
         for k in range(n_words):
+            # the parity of the higher bits, folded onto the lowest
             above = np.uint64(64 * (k + 1)) & row
             above ^= above >> np.uint64(32)
             above ^= above >> np.uint64(16)
@@ -114,8 +117,10 @@ def _digits(a, b, D, at):
     six, mask, half = splat_u(np.uint64(6)), splat_u(MASK), splat_u(np.uint64(32))
     level, zero = number(math.sqrt(3.0)), number(0.0)
     for digit in range(4):
+        # the whole part of six times a fraction is a digit; what is left is the next fraction
         a, b = mul_u(a, six), mul_u(b, six)
         x = small(shr_u(a, half), shr_u(b, half))
+        # 0 and 5 of six are -+sqrt(3), the others 0: variance 1
         x = choose(
             greater(number(0.5), x), sub(zero, level), choose(greater(x, number(4.5)), level, zero)
         )

@@ -36,7 +36,9 @@ def read32(e, xi, noise, step, top):
 @compiled(forceinline=True, **EXACT)
 def pattern_noise(seed, trial, phase, first):
     """Standard normals of the readings of 32 patterns from number `first` on."""
+    # as `trial.random` keys it: stream + 256 phase
     stream = np.uint64(NOISE) + (np.uint64(phase) << np.uint64(8))
+    # a counter makes four normals, so eight of them make 32
     counter = add_u(splat_u(np.uint64(first // 4)), iota_u())
     a, b, c, d = philox8(
         splat_u(trial & MASK),
@@ -47,6 +49,7 @@ def pattern_noise(seed, trial, phase, first):
         seed >> np.uint64(32),
     )
     cos, sin = normal_pairs(a, c, b, d)
+    # a, b make the first pair of four and c, d the second, as `normals` fills in
     return interleave4(cos, sin)
 
 

@@ -83,6 +83,7 @@ def _sums256(c, rows, t0, tables, half):
                 second = (c[at + 2] if b & 4 else -c[at + 2]) + (c[at + 3] if b & 8 else -c[at + 3])
                 half[(16 * q + b) * rows + r] = first + second
                 at += 4
+    # eight trials: the sum of one entry for the lower and one for the upper four
     for b in range(256):
         low, high, at = (b & 15) * rows, (16 + (b >> 4)) * rows, b * rows
         for r in range(0, rows, 8):
@@ -108,6 +109,7 @@ def _accumulate_bytes(n, bits, c, rows, L):
             for k in range((count + 63) // 64):
                 for p in range(4):
                     at = (first // 64 + k) * (T + SPARE) + 8 * (q + p)
+                    # bit k of a weight's byte is its sign in trial k of the eight
                     chosen = from_bits64(peek(bits, at), 1)
                     for bit in range(1, 8):
                         chosen = or_u(chosen, from_bits64(peek(bits, at + bit), 1 << bit))
@@ -157,6 +159,7 @@ def measured_once(n_weights, trials, noise):
     """2^n, or the least that fills a vector, where so many sign patterns are measured instead of
     that many trials; else 0.
     """
+    # a vector of trials is the least that is measured together
     patterns = max(LANES, 1 << min(n_weights, FEW))
     return patterns if n_weights <= FEW and 4 * patterns <= trials and noise == 0.0 else 0
 
@@ -168,6 +171,7 @@ def _look_up(block, bits, of, errors):
     (_, lo, hi), E, s, E_of, s_of = block, errors.E, errors.s, of.E, of.s
     T, patterns = s.size, s_of.size
     for t in range(lo, hi):
+        # bits beyond the n-th are random, and change nothing
         b = np.int64(peek(bits, t) & np.uint64(patterns - 1))
         s[t] = peek(s_of, b)
         for p in range(E.size // T):
@@ -181,6 +185,7 @@ def _measure_once(trials, patterns, nothing, scratch):
     errors = Errors(E, s, nothing)
     if patterns:
         signs = np.zeros(2 * (patterns + SPARE), np.uint64)
+        # pattern b has the signs that b has as bits
         signs[:patterns] = np.arange(patterns)
         measure(trials, Block(0, 0, patterns), Perturbations(signs, nothing), errors, scratch)
     return errors
@@ -192,6 +197,7 @@ def sign_trials(trials, T, span, first, last, to):
     which the first is that of trial `first`.
     """
     draws, phases, kind = trials.draws, trials.phases, trials.regressor.kind
+    # eight coefficients are summed for every weight, and three more for the regressor b (kind 2)
     n, rows, nothing = trials.regressor.beta.size, 16 if kind == 2 else 8, aligned(0)
     signs = Perturbations(np.empty(words_of(n) * (T + SPARE), np.uint64), nothing)
     errors = Errors(np.empty(phases.a.size * T, np.float32), np.zeros(T, np.float32), nothing)

@@ -71,6 +71,7 @@ def _coefficients(lo, hi, room):
     y, u, s, c, c2, scalars, units, _ = room
     T = y.size
     with_b = c.size > 8 * T
+    # what is broadcast is summed once, not for every weight: in float64
     n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = n11 = splat_d(0.0)
     for t in range(0, T, 8):
         Y, U, s_ = load_d(y, t), load_d(u, t), load_d(s, t)
@@ -89,12 +90,14 @@ def _coefficients(lo, hi, room):
     scalars[3], scalars[4], scalars[5] = total(n3), total(n4), total(n5)
     scalars[6], scalars[7], scalars[8] = total(n6), total(n7), total(n8)
     scalars[9], scalars[10], scalars[11] = total(n9), total(n10), total(n11)
+    # the root of the sum of squares bounds every term
     units[0], units[1], units[2] = (
         _power(scalars[1] ** 0.5),
         _power(scalars[11] ** 0.5),
         _power(scalars[3] ** 0.5),
     )
     per_y, per_u, per_s = splat_d(1.0 / units[0]), splat_d(1.0 / units[1]), splat_d(1.0 / units[2])
+    # 1 for the trials of this call, 0 for others of the block
     c[:T] = np.float32(0.0)
     c[lo:hi] = np.float32(1.0)
     for t in range(0, T, 16):
@@ -118,6 +121,7 @@ def _coefficients(lo, hi, room):
             store(c2, 5 * T + t, mul(ss, U))
             store(c2, 6 * T + t, mul(su, su))
             store(c2, 7 * T + t, mul(su, Y))
+        # for b, q = alpha s D_i - beta_i s^2, higher powers of s as well
         if with_b:
             store(c, 8 * T + t, mul(ss, s32))
             store(c, 9 * T + t, mul(ss, su))
@@ -139,12 +143,14 @@ def finish(trials, count, signs, rows, room, sums):
     y1, yy, s1, ss, ssu = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4]
     ssuu, syu, s4, s4u, s4uu = scalars[5], scalars[6], scalars[7], scalars[8], scalars[9]
     power = sigma * sigma
+    # back from units of the coefficients
     m1, my, myy = sigma, sigma * Uy, sigma * Uy * Uy
     ms, msu, msuu = alpha * sigma * Us, alpha * sigma * Us * Uu, alpha * sigma * Us * Uu * Uu
     for i in range(v_beta.size):
         at = i * rows
         x, xy, xyy = m1 * L[at], my * L[at + 1], myy * L[at + 2]
         q, qu, quu = ms * L[at + 3], msu * L[at + 4], msuu * L[at + 5]
+        # D_i^2 = sigma^2 for signs, so that sums with D_i^2 are those of the broadcasts
         xx, xxy, xyxy = power * count, power * y1, power * yy
         xq, qq, qqu = alpha * power * s1, alpha * alpha * power * ss, alpha * alpha * power * ssu
         xyqu, ququ = alpha * power * syu, alpha * alpha * power * ssuu
@@ -161,13 +167,16 @@ def finish(trials, count, signs, rows, room, sums):
             m = sigma * Us * Us
             xss, xssyu = m * L[at + 6], m * Uy * Uu * L[at + 7]
             m *= Us
+            # without signs rows 8 to 15 are those of D^2, and these come behind
             at += 0 if signs else 8
             xsss, xsssu, xsssuu = m * L[at + 8], m * Uu * L[at + 9], m * Uu * Uu * L[at + 10]
+            # b multiplied out
             q, qu, quu = q - beta * ss, qu - beta * ssu, quu - beta * ssuu
             xq, xyqu = xq - beta * xss, xyqu - beta * xssyu
             qq += beta * (beta * s4 - 2.0 * alpha * xsss)
             qqu += beta * (beta * s4u - 2.0 * alpha * xsssu)
             ququ += beta * (beta * s4uu - 2.0 * alpha * xsssuu)
+        # in the order of `synapse.SUMS`
         sums[0, i] += x
         sums[1, i] += q
         sums[2, i] += xx
@@ -189,6 +198,7 @@ def _count(scalars, with_s, totals):
     """Add the block's sums of the broadcasts, as `synapse.count` makes them; s is broadcast only
     with_s.
     """
+    # in the order of `synapse.TOTALS`
     totals[0] += scalars[0]
     totals[1] += scalars[10]
     totals[2] += scalars[1]
@@ -215,7 +225,9 @@ def _dE(trials, E, s32, room):
             Y, U = add(Y, mul(splat_d(for_g[p] / S), e)), add(U, mul(splat_d(for_z[p] / S), e))
         store(y, t, Y)
         store(u, t, U)
+        # where s is not broadcast it is 1, and q = alpha D_i
         store(s, t, mul(splat_d(sigma_v), widen(load8(s32, t))) if with_s else splat_d(1.0))
+        # 0 times what is not finite is not a number: one sum tells whether there was any
         bad = add(bad, mul(splat_d(0.0), add(Y, U)))
     return total(bad) == 0.0
 
@@ -227,6 +239,7 @@ def broadcast(trials, block, errors, room, totals, to):
     """
     start, lo, hi = block
     finite = _dE(trials, errors.E, errors.s, room)
+    # vectors went beyond lo and hi; other trials are to count nothing
     for numbers in (room.y, room.u, room.s):
         numbers[:lo], numbers[hi:] = 0.0, 0.0
     if not finite:

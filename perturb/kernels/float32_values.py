@@ -47,6 +47,7 @@ def block(n_weights: int) -> int:
 def _dot_rows(n, D, v, s):
     """s[t] = sum of v_i times the perturbation of weight i."""
     for t in range(0, BLOCK, LANES):
+        # two sums, whose additions need not wait for each other
         a = b = number(0.0)
         for i in range(0, n, 2):  # the row after the last is zero
             a = fma(load(D, i * BLOCK + t), splat(peek(v, i)), a)
@@ -64,6 +65,7 @@ def _accumulate(n, D, c, c2, with_b, rows, L):
         a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = number(0.0)
         for t in range(0, T, LANES):
             d = load(D, i * T + t)
+            # D_i^2 is no constant here, and has sums of its own
             e = mul(d, d)
             a0, a1 = fma(d, load(c, t), a0), fma(d, load(c, t + T), a1)
             a2, a3 = fma(d, load(c, t + 2 * T), a2), fma(d, load(c, t + 3 * T), a3)
@@ -85,6 +87,7 @@ def _accumulate(n, D, c, c2, with_b, rows, L):
                     fma(d, load(c, t + 9 * T), a1),
                     fma(d, load(c, t + 10 * T), a2),
                 )
+            # the other thirteen of the vector are 0, and nobody reads them
             store(L, i * rows + 16, totals16((a0, a1, a2, o, o, o, o, o, o, o, o, o, o, o, o, o)))
 
 
@@ -96,6 +99,7 @@ def _draw(draws, start, n, bits, D):
     elif draws.kind == TERNARY:
         draw_ternary(draws.seed, start, n, D)
     else:
+        # signs as numbers, since the weights' gains differ
         draw_signs(draws.kind, draws.seed, start, draws.period, n, BLOCK, bits)
         for i in range(n):
             at, bit = i // 64 * (BLOCK + SPARE), np.uint64(i % 64)
@@ -119,6 +123,7 @@ def float_trials(trials, T, span, first, last, to):
     regressor, phases, gain = trials.regressor, trials.phases, trials.points.gain
     n, with_b = gain.size, regressor.kind == 2
     rows, nothing = 32 if with_b else 16, aligned(0)
+    # draws fill rows up to a multiple of 16, and `_dot_rows` reads them in pairs
     D = aligned(((n + 15) // 16 * 16 + 2) * BLOCK)
     applied = Perturbations(np.empty(0, np.uint64), aligned(D.size))
     applied.values[n * BLOCK :] = np.float32(0.0)
@@ -132,6 +137,7 @@ def float_trials(trials, T, span, first, last, to):
         block = Block(start, max(first - start, 0), min(last - start, BLOCK))
         _draw(trials.draws, start, n, bits, D)
         _apply(gain, D, applied.values)
+        # synapses know D as drawn, and E is measured with D as applied
         if regressor.v.size:
             _dot_rows(n, D, regressor.v, errors.s)
         measure(trials, block, applied, errors, scratch)

@@ -23,6 +23,7 @@ from perturb.trial.random import NOISE, normals, pattern_index, perturbation, se
 
 BLOCK = 64
 
+# the functions that plain Python calls too, compiled: the rule is written down once
 _accumulate = njit(synapse.accumulate)
 _count = njit(synapse.count)
 _read = njit(reading.read)
@@ -50,6 +51,7 @@ def product(W, b, x, out):
 
 @compiled(**EXACT)
 def _dot(a, b):
+    # four sums, whose additions need not wait for each other, in a fixed order
     t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
     i = 0
     while i + 4 <= a.size:
@@ -75,6 +77,7 @@ def evaluate(network, w, D, a, v, br, target, buffers, out):
         for s in range(y.shape[1]):
             y[j, s] = w.net_inputs[j, s] + a * D.net_inputs[j, s] + br * v.net_inputs[j, s]
         activate(network.activations[0], y[j])
+    # the first layer, a row of weights for each input and one of biases, is in net_inputs
     start = (sizes[0] + 1) * units
     for layer in range(1, sizes.size - 1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
@@ -83,6 +86,7 @@ def evaluate(network, w, D, a, v, br, target, buffers, out):
             k = start + i
             effective[i] = w.values[k] + a * D.values[k] + br * v.values[k]
         x = y
+        # a layer reads one buffer and writes the other
         y = buffers[layer % 2, :n_out]
         product(effective[: n_in * n_out].reshape(n_in, n_out), effective[n_in * n_out :], x, y)
         for j in range(n_out):
@@ -93,6 +97,7 @@ def evaluate(network, w, D, a, v, br, target, buffers, out):
 
 @compiled()
 def _load(sums, i):
+    # in the order of `synapse.SUMS`
     return (
         sums[0, i],
         sums[1, i],
@@ -140,6 +145,7 @@ def _add(sums, i, dw, dE, s, v, regressor):
 
 @compiled()
 def _count_into(totals, dE, s):
+    # in the order of `synapse.TOTALS`
     (
         totals[0],
         totals[1],
@@ -214,6 +220,7 @@ def mlp_trials(trials, by_pattern, first, last, to):
         s = _dot(known, v.values) if regressor.kind == 1 or regressor.kind == 2 else 0.0
         for i in range(n):
             A.values[i] = gain[i] * D[i]
+        # XD once a trial; the phases put X(W + aD + brV) = XW + a XD + br XV together
         W = A.values[:n1].reshape(sizes[0], sizes[1])
         product(W, A.values[n1 : n1 + sizes[1]], x, A.net_inputs)
 
@@ -223,6 +230,7 @@ def mlp_trials(trials, by_pattern, first, last, to):
             a, br = phases.a[p], phases.br[p]
             unperturbed = a == 0.0 and br == 0.0
             if not unperturbed:
+                # offsets of the drivers are there in phases that D moves, and only there
                 at = moved if a != 0.0 else w
                 evaluate(network, at, A, a, v, br, target, buffers, errors)
             if readout.noise > 0.0:
@@ -234,6 +242,7 @@ def mlp_trials(trials, by_pattern, first, last, to):
             E /= S
             y += phases.gradient_weights[p] * E
             u += phases.hv_weights[p] * E
+        # the first failure of a block is kept: trials come in order
         if to.failed[block] < 0 and not (math.isfinite(y) and math.isfinite(u)):
             to.failed[block] = trial
 

@@ -51,6 +51,7 @@ def graph_errors(points, graph, x, target, error_kind, out):
     """
     tied, ends, starts, sources, given, activations, external, inputs, outputs = graph
     n_units, S = given.size, x.shape[1]
+    # rows are filled up to whole vectors; nobody reads what comes out there
     Sp = (S + WIDE - 1) // WIDE * WIDE
     y, shown = np.zeros((n_units, Sp)), np.empty((outputs.size, S))
     flat = y.reshape(n_units * Sp)
@@ -66,6 +67,7 @@ def graph_errors(points, graph, x, target, error_kind, out):
                         total = fma(weight, load_d(flat, peek(sources, edge) * Sp + s), total)
                     store(flat, unit * Sp + s, total)
             activate_units(activations, first, last, Sp, flat)
+            # inputs and bias are given: what was computed for them is replaced
             for unit in range(first, last):
                 if given[unit]:
                     for s in range(S):
@@ -93,13 +95,16 @@ def machine_errors(
     for m in range(points.shape[0]):
         w = points[m]
         # neuron n - 1 is the lowest bit
+        # energy: of the neurons so far in each of their states, thresholds included
         energy[0] = 0.0
         for unit in range(n - 1, -1, -1):
             size = 1 << (n - 1 - unit)
+            # field: what this neuron feels in each state of those so far
             field[0] = w[n * (n - 1) // 2 + unit]
             first = (
                 unit * (n - 1) - unit * (unit - 1) // 2 - unit - 1
             )  # of (neuron, other) in w, less other
+            # each other neuron doubles the states: first half low, second half high
             for other in range(n - 1, unit, -1):
                 half, weight = 1 << (n - 1 - other), w[first + other]
                 for a in range(half):
@@ -108,10 +113,12 @@ def machine_errors(
             for a in range(size):
                 energy[size + a] = energy[a] + high * field[a]
                 energy[a] += low * field[a]
+        # from here on the logarithm of the Boltzmann factor
         for a in range(n_states):
             energy[a] *= -per_T
         for visible in range(1 << n_visible):
             part = energy[visible * n_given : (visible + 1) * n_given]
+            # the largest is taken out of the sum over hidden states, so that exp does not overflow
             largest = -np.inf
             for a in range(n_given):
                 largest = max(largest, part[a])
@@ -119,6 +126,7 @@ def machine_errors(
             for a in range(n_given):
                 total += exp(part[a] - largest)
             log_p[visible] = largest + math.log(total)
+        # the most probable is taken out of Z, so that log P near 0 keeps its digits
         best = 0
         for visible in range(1 << n_visible):
             best = visible if log_p[visible] > log_p[best] else best

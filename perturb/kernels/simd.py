@@ -49,6 +49,7 @@ def _llvm(kind):
 
 
 def _splat(builder, value, lanes):
+    # one lane is filled, and a shuffle repeats it: LLVM knows this as a broadcast
     one = builder.insert_element(
         ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, INDEX(0)
     )
@@ -68,6 +69,7 @@ def _constants(element, values):
 
 
 def _pointer(context, builder, array_type, array, index, kind):
+    # arrays come from outer functions, pointers are what inner ones take
     data = (
         array
         if isinstance(array_type, types.CPointer)
@@ -99,6 +101,7 @@ def _load(kind):
         def codegen(context, builder, sig, args):
             pointer = _pointer(context, builder, sig.args[0], *args, _llvm(kind))
             value = builder.load(pointer, typ=_llvm(kind))
+            # aligned to elements only, so that any index may be loaded
             value.align = context.get_abi_sizeof(kind.element)
             return value
 
@@ -118,6 +121,7 @@ def store(typingctx, array, index, vector):
         done = builder.store(
             args[2], _pointer(context, builder, sig.args[0], args[0], args[1], args[2].type)
         )
+        # aligned to elements only, so that any index may be stored at
         done.align = context.get_abi_sizeof(context.get_data_type(sig.args[0].dtype))
         return context.get_dummy_value()
 
@@ -245,6 +249,7 @@ def anywhere(typingctx, mask):
     """Whether the mask is set in any lane."""
 
     def codegen(context, builder, sig, args):
+        # the lanes as bits of one number
         bits = ir.IntType(mask.lanes)
         return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), bits(0))
 
@@ -340,6 +345,7 @@ def exponent(typingctx, a):
         i32 = ir.IntType(32)
         kind = ir.VectorType(i32, 16)
         bits = builder.bitcast(args[0], kind)
+        # these are the bits of sqrt(1/2): what is subtracted puts the border of exponents there
         shifted = builder.sub(bits, _constants(i32, [0x3F3504F3] * 16))
         e = builder.ashr(shifted, _constants(i32, [23] * 16))
         m = builder.sub(bits, builder.shl(e, _constants(i32, [23] * 16)))
@@ -356,6 +362,7 @@ def scale(typingctx, a, n):
     def codegen(context, builder, sig, args):
         i32 = ir.IntType(32)
         kind = ir.VectorType(i32, 16)
+        # to where the exponent of a float32 begins, bit 23
         n = builder.shl(builder.fptosi(args[1], kind), _constants(i32, [23] * 16))
         return builder.bitcast(builder.add(builder.bitcast(args[0], kind), n), _llvm(f32x16))
 
@@ -387,6 +394,7 @@ def fractions(typingctx, a, b):
 
     def codegen(context, builder, sig, args):
         words, parts = _low_halves(builder, args), []
+        # a word with all bits turned is 2^32 - 1 - k, which gives 1 minus the fraction
         for k in (words, builder.xor(words, _constants(ir.IntType(32), [2**32 - 1] * 16))):
             value = builder.fadd(builder.uitofp(k, _llvm(f32x16)), _constants(F32, [0.5] * 16))
             parts.append(builder.fmul(value, _constants(F32, [2.0**-32] * 16)))
@@ -404,6 +412,7 @@ def quarters(typingctx, a, b):
     def codegen(context, builder, sig, args):
         i32 = ir.IntType(32)
         words = _low_halves(builder, args)
+        # less half while it is a whole number, so that t is precise near 0
         rest = builder.sub(
             builder.and_(words, _constants(i32, [2**30 - 1] * 16)), _constants(i32, [2**29] * 16)
         )
@@ -442,5 +451,6 @@ def interleave4(typingctx, a, b):
 def aligned(count):
     """An empty float32 array at a boundary of cache lines."""
     whole = np.empty(count + 16, np.float32)
+    # bytes to the next line of 64, in numbers of 4 bytes
     skip = (64 - whole.ctypes.data % 64) % 64 // 4
     return whole[skip : skip + count]

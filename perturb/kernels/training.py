@@ -167,16 +167,23 @@ def _rooms(sizes, B, weights):
     """
     tiles, width = (B + WIDE - 1) // WIDE, 0
     for units in sizes[1:]:
+        # `product32` writes four rows at a time: up to three more than a layer has units
         width = max(width, units + 3)
     room, half, goal = (sizes[0] + 3) * WIDE, width * WIDE, (sizes[-1] + 3) * WIDE
     y, x, target = aligned(room + 2 * half), aligned(tiles * room), aligned(tiles * goal)
     effective, lanes = aligned(weights), aligned(tiles * WIDE)
+    # lanes without a pattern compute with zeros, so that what is dropped of them is finite
     for array in (y, x, target, effective, lanes):
         array[:] = np.float32(0.0)
     lanes[:B] = np.float32(1.0)
     return room, half, goal, y, x, target, effective, lanes
 
 
+# of `learn`: kinds 0 and 3, rademacher and walsh, are signs, drawn in whole words of 64, of which D
+# is a view. Phases lie n + 64 apart, since `product32` reads biases by fours, beyond the last
+# weight. w + a D is summed in float64 and rounded once. Layers write to the two halves behind the
+# inputs in turn. Errors are less those of phase 0, pattern by pattern, since the weights of the
+# phases add up to 0; free phases are read without noise and converter. g^ = <dE D>/sigma^2
 @compiled(nogil=True, **EXACT)
 def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mean):
     """The updates of one run, changing w, m and mean; returns the first trial whose error is not
@@ -279,6 +286,7 @@ def descend(network, rows, updates, w, m, mean):
     layers, width, shown = sizes.size - 1, 0, np.int64(-1)
     for units in sizes:
         width = max(width, units)
+    # y[l]: activities of layer l, inputs first; E_x: dE/dx of one layer and of that above it
     y, E_x = np.zeros((layers + 1, width, B)), np.zeros((2, width, B))
     df, t = np.zeros((layers, width, B)), np.empty((sizes[-1], B))
     g, D = np.empty(n), np.zeros(n)
@@ -308,6 +316,7 @@ def descend(network, rows, updates, w, m, mean):
             a, b = sizes[layer], sizes[layer + 1]
             start -= (a + 1) * b
             above, below, x = E_x[(layer + 1) % 2], E_x[layer % 2], y[layer]
+            # dE/dy of the layer above becomes dE/dx in place
             for j in range(b):
                 total_ = 0.0
                 for s in range(B):
@@ -316,6 +325,7 @@ def descend(network, rows, updates, w, m, mean):
                 g[start + a * b + j] = total_
             for i in range(a):
                 for j in range(b):
+                    # four sums, whose additions need not wait for each other, in a fixed order
                     t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
                     for s in range(0, B - 3, 4):
                         t0 += x[i, s] * above[j, s]
@@ -338,6 +348,7 @@ def descend(network, rows, updates, w, m, mean):
         if not np.isfinite(square):
             return first + number_
         size = square**0.5
+        # the trial that `training.exact.Exact.told` makes up: along -g, |D| = sigma sqrt(n)
         if rule == KEEP and size > 0.0:
             for i in range(n):
                 D[i] = -sigmas[number_] * n**0.5 * g[i] / size

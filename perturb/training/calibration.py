@@ -82,6 +82,7 @@ def calibrate(
         E = readings(np.concatenate([w + D, w - D]), first).reshape(2, -1)
         return (E[0] - E[1]) / (2 * amplitude), (E[0] + E[1] - 2 * here) / amplitude**2
 
+    # E(w) enters u of all trials alike, so it is read 2 T times, which also tells the noise
     at_w = readings(np.tile(w, (2 * trials, 1)), 0)
     here, variance = float(at_w.mean()), float(at_w.var(ddof=1)) if reading.noise else 0.0
     variance = max(variance, reading.step**2 / 12 / objective.n_patterns)
@@ -93,17 +94,22 @@ def calibrate(
         the mean square by which d is off.
         """
         square = float((d**2).mean())
+        # var(dE)/sigma^2: readings are independent and enter dE with the weights c
         own = variance * sum(c**2 for c in weights) / amplitude**2 + wrong
+        # of (E+ - E-)/(2 amplitude), and two standard errors of a mean of T squares
         noise = variance / (2 * amplitude**2) * (1 + 2 * math.sqrt(2 / d.size))
         g2 = max(square - noise, SURE * square) / fallen
+        # one-sided, dE/sigma = d + sigma u/2, and d and u are uncorrelated
         if one_sided:
             own += amplitude**2 * float((u**2).mean()) / 4
+        # var(u) = 2 |F|_F^2 + 2 variance/amplitude^4: E+ and E- alone, E(w) being the same in all
         spread = float(u.var(ddof=1))
         off = max((spread - 2 * variance / amplitude**4) / 2, spread / u.size)
         norm = math.sqrt(off)
         trace = max(abs(float(u.mean())), norm)
         curved = (1 + 1 / K) * norm + (1 - 1 / K) * abs(float(u.mean())) / math.sqrt(n)
         stiffness = (g2 + own) * trace / K + g2 * curved
+        # second: d must be off by less than half of |g|, else E is no parabola over this amplitude
         if not (0 < stiffness < math.inf and g2 > 4 * wrong / fallen):
             return 0.0, -math.inf, math.inf
         return g2 / stiffness, g2**2 / stiffness, own / g2
@@ -115,7 +121,9 @@ def calibrate(
     # between an amplitude and half of it; noise adds 5/2 of its share at the larger one
     steps = [float(((b - a) ** 2).mean()) for (a, _), (b, _) in pairwise(found)]
     noise = variance / (2 * amplitudes[1:] ** 2) * (5 + 10 * math.sqrt(2 / trials))
+    # squares: d of amplitudes a and a/2 is off by T a^2 and a quarter of that, which differ by 3/4
     off = np.maximum(np.array(steps) - noise, 0.0) * (4 / 3) ** 2
+    # the smallest amplitude has no half; it is off by a quarter of what the next is
     wrong = np.array([off[0] / 16, *off])
     gains = [
         advised(amplitude, d, u, FALLEN**2, bias)[1]

@@ -100,8 +100,10 @@ class Exact:
         g = self._each(state, update, lambda part, w, run: part.gradient(w))
         size = np.linalg.norm(g, axis=1)
         state.failed[~np.isfinite(size) & (state.failed < 0)] = state.trial
+        # as long as a perturbation, so that keep-if-better makes steps like those of trials
         of_trial = self.plan.sigma_at(update) * math.sqrt(state.w.shape[1])
         D = -of_trial * g / np.where(size > 0, size, 1.0)[:, None]
+        # z is not used; g fills its place
         z = self.product(state, update, 0, V) if self.plan.uses_signs else g
         return Told(g, z, D, -size)
 
@@ -133,6 +135,7 @@ class Exact:
         exact = RATES[self.plan.rate].exact
         assert exact is not None
         for run, (w, own) in enumerate(zip(state.w, g, strict=True)):
+            # a run that diverged keeps the rate it had
             if np.isfinite(w).all() and np.isfinite(own).all():
                 rate = rate_of(self.plan.sigma, exact(self.objective, w, own), own)
                 if math.isfinite(rate):
@@ -175,9 +178,12 @@ class Exact:
             return np.arange(S)[None], last
         updates = np.arange(first, min(last, first + max(1, SHOWN // (K * plan.batch))))
         from_ = updates * K // plan.sample_every
+        # presentations that the trials of each update meet: not always equally many
         count = ((updates + 1) * K - 1) // plan.sample_every - from_ + 1
+        # rows are rectangular: up to the first update that meets another number
         alike = int(np.append(count != count[0], True).argmax())
         shown = int(from_[alike - 1] + count[0] - from_[0])
         rows = presented(plan.seed_of(run), int(from_[0]), shown, plan.batch, S)
+        # update k meets presentations from_[k] to from_[k] + count - 1
         places = (from_[:alike] - from_[0])[:, None] + np.arange(count[0])
         return rows[places].reshape(alike, -1), first + alike

@@ -20,6 +20,7 @@ SHOWN = 2**20  # patterns whose numbers are drawn at once: some MB
 
 
 def has_update_kernel(objective: Objective, plan: Plan) -> bool:
+    # a rate that is measured and a step that is judged need readings between the updates
     own = RULES[plan.rule].kind >= 0 and plan.rate == "fixed" and not plan.block
     return has_kernel(objective) and own
 
@@ -27,6 +28,7 @@ def has_update_kernel(objective: Objective, plan: Plan) -> bool:
 def has_trial_kernel(objective: Objective, plan: Plan) -> bool:
     code = plan.code
     own = code.function is not None or code.sensing != 0
+    # the kernel displaces by D alone, not along v
     return has_update_kernel(objective, plan) and not own and not plan.method.displaced
 
 
@@ -53,6 +55,7 @@ def _each_run(
     """The next updates of every run: one(run, first, last) does some of them, and gives up to which
     it got and the trial that failed, or -1.
     """
+    # `State.going` makes a new array at each access; this one takes the runs that fail
     last, going = state.update + updates, state.going
 
     def whole(run: int) -> None:
@@ -62,14 +65,17 @@ def _each_run(
             if failed >= 0:
                 state.failed[run], going[run] = failed, False
 
+    # kernels release the interpreter's lock, so threads are enough
     with ThreadPoolExecutor(threads or n_threads()) as pool:
         for job in [pool.submit(whole, run) for run in range(len(state.w))]:
             job.result()
+    # after all runs have ended: each begins from state.update
     count_updates(state, plan, updates)
 
 
 def _updates(plan: Plan, every: int, first: int, last: int) -> Updates:
     numbers, ones = np.arange(first, last), np.ones(last - first)
+    # one number for every update, also where the rate or sigma is the same for all
     rates, sigmas = plan.eta / (plan.divisor(numbers) * ones), plan.sigma_at(numbers) * ones
     return Updates(
         RULES[plan.rule].kind,
@@ -114,6 +120,7 @@ def learn_in_kernel(
 
     def one(run: int, begun: int, last: int) -> tuple[int, int]:
         end = min(last, begun + max(1, SHOWN // (B * K)))
+        # presentations of trials begun K to end K - 1; rows[0] is the first of them
         from_, to = begun * K // every, (end * K - 1) // every
         seed = plan.seed_of(run)
         rows = presented(seed, from_, to - from_ + 1, B, S) if B < S else np.arange(S)[None]
@@ -152,6 +159,7 @@ def descend_in_kernel(
         rows, end = rows_of(run, begun, last)
         rule = _updates(plan, 1, begun, end)
         failed = descend(network, rows, rule, state.w[run], m[run], mean[run])
+        # the first trial of that update; -1 stays negative
         return end, failed * plan.trials_per_update
 
     _each_run(one, state, plan, updates, threads)

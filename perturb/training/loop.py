@@ -95,6 +95,7 @@ def advance(source: Updating, state: State, updates: int) -> None:
     """The loop, update by update: w += change(rule, g, z)."""
     plan, (R, n) = source.plan, state.w.shape
     for update in range(state.update, state.update + updates):
+        # zeros, unless the rule needs z of the same trials: the points are then w + a D
         V = np.array([direction(plan, run, update, n) for run in range(R)])
         g, z, D, dE = source.told(state, update, V)
         if plan.measures_rate(update):
@@ -106,7 +107,9 @@ def advance(source: Updating, state: State, updates: int) -> None:
         change = wanted_change(Inputs(plan, state.memory, rates, update, g, D, dE, V, curved))
         if plan.block:
             rise = source.rise(state, update, change)
+            # a blocked update is counted as done all the same, with its readings
             change[blocked(plan, rise, source.variance)] = 0.0
+        # also of runs that have failed in the trials of this very update
         change[~state.going] = 0.0
         source.write(state, change, update)
         count_updates(state, plan, 1)
@@ -116,6 +119,7 @@ def advance(source: Updating, state: State, updates: int) -> None:
 def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
     """The loop, trial by trial: K trials of an update, from `first` on."""
     plan, K = source.plan, source.plan.trials_per_update
+    # trials are numbered through all updates, those for products Hp included
     sigma = plan.sigma_at(first // plan.trials_of_an_update)
     g, z = np.zeros_like(state.w), np.zeros_like(state.w)
     for trial in range(first, first + K):
@@ -123,8 +127,11 @@ def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
         E = source.measure(state, trial, D, V)
         # broadcast dE and u, accumulate in every synapse
         dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
+        # g^ = <dE D_i>/sigma^2, with D as the synapse knows it; E was measured with D as applied
         g += dE[:, None] * sensed / (K * sigma**2)
+        # z^ = <u D_i>/(r sigma^2), of methods whose regressor is dw; no rule reads it of others
         z += u[:, None] * sensed / (K * plan.r * sigma**2)
+        # the first failure of a run is kept
         state.failed[~np.isfinite(dE + u) & (state.failed < 0)] = trial
     return Told(g, z, D, dE)
 
@@ -133,6 +140,7 @@ def blocked(plan: Plan, rise: Array, variance: float) -> Array:
     """Which updates (R,) are not made, for E(w + change) - E(w) from two readings of this variance;
     also those of which that is not known.
     """
+    # not `rise > ...`: a rise that is not a number blocks; sqrt(2), of a difference of readings
     return ~(rise <= plan.block * np.sqrt(2 * variance))
 
 
@@ -141,6 +149,7 @@ def average(state: State, plan: Plan) -> None:
     on: memory "mean"; before, the weights themselves.
     """
     if plan.average_from:
+        # the mean so far weighs k - 1 of k updates; before it begins the share is 1, which copies w
         share = 1 / max(1, state.update - plan.average_from + 1)
         mean = state.memory["mean"]
         mean += np.where(state.going[:, None], share * (state.w - mean), 0.0)
@@ -200,10 +209,12 @@ def train(
     ...     train(Exact(objective, plan), begin(np.zeros(2), plan), updates=2, every=1)]
     [0.5, 0.125, 0.0312]
     """
+    # a call of `advance` ends at the next look or window, so that a kernel need not know either
     plan, window = source.plan, source.plan.stop_every if source.plan.stop_change else every
     enough = callback or (lambda state: False)
     yield start
     while not enough(start) and start.update < updates and start.going.any():
+        # at multiples of `every`, also when a run goes on from between two of them
         look = min(updates, start.update - start.update % every + every)
         while start.update < look and start.going.any():
             source.advance(start, min(window - start.update % window, look - start.update))
@@ -242,6 +253,7 @@ def begin(w: Array, plan: Plan) -> State:
             f"calibrate = {plan.calibrate} but the plan is as given: learn by"
             " plan.calibrated(objective, w, updates)"
         )
+    # a copy: learning changes it in place
     w = np.atleast_2d(as_floats("w", w)).copy()
     R, n = w.shape
     memory = {}
@@ -251,8 +263,10 @@ def begin(w: Array, plan: Plan) -> State:
                 f'rule = "{plan.rule}" keeps n x n numbers, but {n} weights are more than {MATRIX}:'
                 " use newton-cg"
             )
+        # one number a run (0 axes), one a weight (1), or a matrix (2)
         memory[name] = np.zeros((R, *axes * (n,)))
     if plan.rate != "fixed":
+        # no step, until an update has measured a rate: the first one does
         memory["eta"] = np.zeros(R)
     if plan.average_from:
         memory["mean"] = w.copy()

@@ -167,11 +167,13 @@ class Plan(RateOptions, RuleOptions):
 
     def __post_init__(self) -> None:
         if isinstance(self.method, str):
+            # a frozen dataclass lets nobody but `object` set a field
             object.__setattr__(self, "method", choose("method", self.method, METHODS))
         if isinstance(self.code, str):
             object.__setattr__(self, "code", choose("code", self.code, CODES))
         check_pair(self.method, self.code)
         for each in fields(self):
+            # fields that are made by `option` carry their limits
             if each.metadata:
                 check_option(each.name, getattr(self, each.name), each.default, each.metadata)
         self._check_together()
@@ -267,10 +269,12 @@ class Plan(RateOptions, RuleOptions):
                 f"calibrate = {plan.calibrate}: E does not change by perturbations of"
                 f" {plan.sigma:g} to {found.sigma:g}: start elsewhere, or from another sigma"
             )
+        # m sums to g/(1 - mu): the same mean step at a rate smaller by that
         eta = found.eta * (1 - self.momentum if self.rule == "momentum" else 1.0)
         plan = replace(plan, sigma=found.sigma)
         if found.noisy and not (self.decay or self.rate_exponent):
             plan = replace(plan, rate_exponent=SPALL, rate_delay=updates / 10)
+        # so that the first update has the rate that was found, where the rate falls
         return replace(plan, eta=eta * float(plan.divisor(0)))
 
     @classmethod
@@ -357,6 +361,7 @@ class Plan(RateOptions, RuleOptions):
         -------
         int
         """
+        # tuning comes before updates 0, tune_every, ...: the count is rounded up
         return (
             calibration.evaluations(self.calibrate)
             + updates * self.evaluations_of_an_update
@@ -376,6 +381,7 @@ class Plan(RateOptions, RuleOptions):
         """
         one, tuning = self.evaluations_of_an_update, self.evaluations_of_tuning
         left = max(0, evaluations - calibration.evaluations(self.calibrate))
+        # whole rounds of tune_every updates, each begun by a tuning, and what is left of one more
         rounds, rest = divmod(left, self.tune_every * one + tuning)
         return rounds * self.tune_every + max(0, rest - tuning) // one
 
@@ -413,6 +419,7 @@ class State:
     @property
     def going(self) -> Array:
         """Whether each run goes on, (R,): those that failed or stopped do not move any more."""
+        # without a memory "stopped" the first condition is asked twice
         return (self.failed < 0) & (self.memory.get("stopped", self.failed) < 0)
 
     @property

@@ -26,5 +26,6 @@ def _passes(seed: int, block: int, n_patterns: int) -> Array:
     """The passes of a block, each a permutation: as many as have ORDERED patterns in all, at
     least one.
     """
+    # keyed by block, so that any pass can be had without those before; argsort makes permutations
     rng = np.random.Generator(np.random.Philox(key=[seed, block]))
     return rng.random((max(1, ORDERED // n_patterns), n_patterns)).argsort(1).ravel()

@@ -51,12 +51,15 @@ def _measured_trace(x: Measured) -> float:
     than the standard error of the mean: what is below it is not known.
     """
     totals = x.estimate("antithetic", x.v, 0).statistics.totals
+    # u is dE_z: of antithetic trials (E(w + D) + E(w - D))/2 - E(w)
     T, scale = x.trials, 2 / x.sigma**2
     mean, square = (
         scale * float(totals[TOTALS.index("u")]) / T,
         scale**2 * float(totals[TOTALS.index("uu")]) / T,
     )
+    # unbiased over T trials; of a single one the square, which is too large rather than too small
     variance = max(square - mean**2, 0.0) * T / (T - 1) if T > 1 else square
+    # 1.5: the weights of the three readings squared, 1/4 + 1/4 + 1
     return trace_size(
         mean, math.sqrt(max((variance - 1.5 * scale**2 * x.variance) / 2, variance / T))
     )
@@ -66,6 +69,7 @@ def _measured_eigenvalue(x: Measured) -> float:
     """|l| (1 + 1/K) + T/K."""
     K, v, top = x.trials_per_update, x.v, 0.0
     trace = _measured_trace(x)
+    # power iteration on z^, the noise of which changes from step to step
     for step in range(POWER_STEPS):
         found = x.estimate("difference", v, step + 1)
         size = float(np.linalg.norm(found.hv))
@@ -76,6 +80,7 @@ def _measured_eigenvalue(x: Measured) -> float:
 
 def _trace(objective: Objective, w: Array, g: Array) -> float:
     trace, square = 0.0, 0.0
+    # H comes in blocks of columns (n, c) and need not fit into memory as a whole
     for columns, block in objective.hessian_columns(w):
         trace += float(np.diag(block[columns]).sum())
         square += float((block**2).sum())
@@ -184,6 +189,7 @@ def rate_of(sigma: float, stiffness: float, g: Array) -> float:
     perturbation; NaN if both are unknown.
     """
     size = float(np.linalg.norm(g))
+    # |D| = sigma sqrt(n) of an rms perturbation sigma
     most = REACH * sigma * math.sqrt(g.size) / size if size > 0 else math.inf
     rate = min(1 / stiffness if stiffness > 0 else math.inf, most)
     return rate if math.isfinite(rate) else math.nan
@@ -201,9 +207,11 @@ def parabolic_step(sigma: float, p: Array, measured: Callable[[Array], Array]) -
     size = float(np.linalg.norm(p))
     if size == 0:
         return 0.0
+    # r p is as long as a perturbation
     r = sigma * math.sqrt(p.size) / size
     E = measured(np.array([r * p, 0.0 * p, -r * p]))
     curvature, slope = float(E[0] - 2 * E[1] + E[2]) / r**2, float(E[0] - E[2]) / (2 * r)
+    # slope is taken out of min(slope/|curvature|, REACH r), which holds for a curvature of 0 too
     return (
         slope * min(1 / abs(curvature) if curvature else math.inf, REACH * r / slope)
         if slope > 0

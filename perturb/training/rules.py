@@ -41,8 +41,10 @@ def _compiled(kind: int) -> Callable[[Inputs], Array]:
 
     def change(x: Inputs) -> Array:
         change = np.zeros_like(x.G)
+        # rules without momentum leave m alone, and this one is thrown away
         m = x.memory.get("m", np.zeros_like(x.G))
         for run, rate in enumerate(x.rates):
+            # the kernel makes w := w + change; from w = 0 the change is what comes out
             change_by_rule(
                 kind, rate, x.plan.momentum, change[run], m[run], x.G[run], x.D[run], x.dE[run]
             )
@@ -53,6 +55,7 @@ def _compiled(kind: int) -> Callable[[Inputs], Array]:
 
 def _diagonal(x: Inputs) -> Array:
     h = x.memory["h"]
+    # v_i z_i = sum_j v_i H_ij v_j has mean H_ii, since <v_i v_j> = 0 for signs
     h += (1 - x.plan.memory) * (x.V * x.curved - h)
     # h starts at 0: it is a mean over as much as it has seen
     seen = 1 - x.plan.memory ** (x.update + 1)
@@ -68,9 +71,12 @@ def _newton_mean(x: Inputs) -> Array:
     change = np.zeros_like(x.G)
     H, square, number = x.memory["H"], x.memory["square"], x.update + 1
     for run, (v, z) in enumerate(zip(x.V, x.curved, strict=True)):
+        # <v v'> = 1 for signs, so that z v' = H v v' has mean H; its transpose makes it symmetric
         part = (np.outer(z, v) + np.outer(v, z)) / 2
+        # means over all updates so far; older H count as much as new ones
         H[run] += (part - H[run]) / number
         square[run] += (float((part**2).sum()) - square[run]) / number
+        # squares over the number, once more: the variance of the mean of the parts
         p = newton_of_mean(H[run], float(square[run]) / number, x.plan.damping, x.G[run])
         change[run] = -x.rates[run] * p
     return change
@@ -211,6 +217,7 @@ class ConjugateGradients:
     def __init__(self, G: Array, damping: float, reach: float):
         self.damping, self.reach, self.begun = damping, reach, False
         self.going = np.ones(len(G), dtype=bool)
+        # p = 0, so that the residual g - (H + damping) p is g, and so is the first direction
         self.p, self.rest, self.d, self.top = np.zeros_like(G), G.copy(), G.copy(), np.zeros(len(G))
 
     def go_on(self, product: Array) -> None:
@@ -222,10 +229,13 @@ class ConjugateGradients:
             np.linalg.norm(self.d, axis=1),
         )
         size = np.linalg.norm(Hd, axis=1)
+        # the largest |Hd|/|d| so far, a bound from below on the size of the largest curvature
         self.top = np.maximum(
             self.top, np.divide(size, length, out=np.zeros_like(size), where=length > 0)
         )
+        # the size of d'Hd that rounding alone makes is relative to top |d|^2
         positive = curvature > ROUNDING * self.top * length**2
+        # downward at once: |d'Hd| is what counts, as in Dauphin et al. (2014), along d = g
         if not self.begun:
             way = np.divide(
                 square, np.abs(curvature), out=np.full_like(curvature, np.inf), where=curvature != 0
@@ -234,9 +244,11 @@ class ConjugateGradients:
             self.p[~positive] = (np.minimum(way, most)[:, None] * self.rest)[~positive]
         self.begun = True
         self.going &= positive & (square > 0)
+        # r'r/d'Hd; 0 of a run that has stopped, whose p stays
         alpha = np.where(self.going, square / np.where(positive, curvature, 1.0), 0.0)[:, None]
         self.p += alpha * self.d
         self.rest = np.where(self.going[:, None], self.rest - alpha * Hd, self.rest)
+        # r'r of the new residual over that of the old
         beta = np.where(square > 0, (self.rest**2).sum(1) / np.where(square > 0, square, 1.0), 0.0)[
             :, None
         ]

@@ -102,6 +102,7 @@ class Batch:
         weights: Weights | None = None,
     ):
         choose("precision", precision, {"auto": 0, "float32": 0, "float64": 0})
+        # devices round what is written, and kernels write in full
         possible = write is None and weights is None and has_trial_kernel(objective, plan)
         if precision == "float32" and not possible:
             raise InputError(
@@ -134,6 +135,7 @@ class Batch:
         if self.precision == "float32":
             learn_in_kernel(self.objective, self.plan, self.mismatch, state, updates, self.threads)
             return
+        # devices hold the starting weights only as nearly as they can
         if self.weights and state.update == 0:
             self.weights.begin(state)
         advance(self, state, updates)
@@ -163,6 +165,7 @@ class Batch:
         -------
         Told
         """
+        # trials for products Hp are numbered too, so that no D comes twice
         return accumulated(self, state, update * self.plan.trials_of_an_update, V)
 
     def product(self, state: State, update: int, number: int, V: Array) -> Array:
@@ -181,6 +184,7 @@ class Batch:
         """
         plan = self.plan
         first = update * plan.trials_of_an_update + number * plan.trials_per_update
+        # r displaces by its own length only if |v| = 1; z is linear in v and scaled back
         size, V = of_length_one(V)
         return size * accumulated(self, state, first, V).z
 
@@ -195,6 +199,7 @@ class Batch:
         g : array (R, n)
         """
         plan = self.plan
+        # readings beside the trials have the noise of the last trial of g, in phases no method has
         trial = update * plan.trials_of_an_update + plan.trials_per_update - 1
         for run in map(int, np.flatnonzero(state.going)):
             w, own = state.w[run], g[run]
@@ -221,6 +226,7 @@ class Batch:
         trial = update * plan.trials_of_an_update + plan.trials_per_update - 1
         for run in map(int, np.flatnonzero(state.going)):
             at = np.array([0.0 * change[run], change[run]])
+            # displacements of the two readings: none, and the whole change
             before, after = self._readings(state.w[run], run, trial, BLOCK_PHASE, at)
             rise[run] = after - before
         return rise
@@ -239,10 +245,12 @@ class Batch:
             D as the synapses know it.
         """
         plan, code, n = self.plan, self.plan.code, self.objective.n_weights
+        # perturb_every trials share a number, and with it D
         number, seeds = trial // plan.perturb_every, first_seeds(plan.seed, "run", R)
         sigma = plan.sigma_at(trial // plan.trials_of_an_update)
         D = np.zeros((R, n))
         if code.function is None:
+            # all runs in one compiled call, where the code has a number in the kernels
             draw_runs(code.kind, seeds, number, sigma, code.period(n), code.taps(n), D)
         else:
             D[:] = [code.draw(n, sigma, int(seed), number) for seed in seeds]
@@ -268,6 +276,7 @@ class Batch:
         """
         gain, offset = self.mismatch or (1.0, 0.0)
         applied = gain * D
+        # offset is of the driver of D: in phases without D it is not there
         points = [
             state.w + (a * applied + offset if a else 0.0) + b * self.plan.r * V
             for a, b in self.plan.method.phases
@@ -278,10 +287,12 @@ class Batch:
         """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""
         plan, S, P, R = self.plan, self.objective.n_patterns, len(points), len(points[0])
         B = plan.batch or S
+        # (P R, S) to (P, R, S): every pattern at every point in one call
         if B == S:
             errors = self.objective.errors_at(np.concatenate(points)).reshape(P, R, -1)
         else:
             errors = np.empty((P, R, B))
+            # runs are shown different patterns, so each is evaluated by itself
             for run in range(R):
                 rows = presented(plan.seed_of(run), trial // plan.sample_every, 1, B, S)[0]
                 errors[:, run] = self.objective.subset(rows).errors_at(
@@ -293,6 +304,7 @@ class Batch:
             free = plan.baseline_free and at == (0, 0)
             xi = np.zeros((R, errors.shape[2]))
             if reading.noise and not free:
+                # keyed by run, trial and phase: the same noise, whatever goes on beside it
                 for run, seed in enumerate(first_seeds(plan.seed, "run", R)):
                     normals(seed, NOISE, trial, phase, xi[run])
             step = 0.0 if free else reading.step
@@ -303,6 +315,7 @@ class Batch:
 
     def _estimator(self, w: Array) -> Estimator:
         plan = self.plan
+        # `estimate` takes the noise of E, the mean of S independent readings
         noise = plan.reading.noise / math.sqrt(self.objective.n_patterns)
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:

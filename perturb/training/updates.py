@@ -21,6 +21,7 @@ def direction(plan: Plan, run: int, update: int, n: int) -> Array:
     """
     if not plan.uses_signs:
         return np.zeros(n)
+    # a seed of its own: v must not repeat what the code draws as D
     return random_signs(derive_seed(plan.seed_of(run), "direction"), update, n)
 
 
@@ -36,6 +37,7 @@ def curvature_of(plan: Plan, G: Array, Z: Array, product: Callable[[int, Array],
     if RULES[plan.rule].z != "products":
         return Z
     steps = begin_steps(plan, G)
+    # product number k has the k-th K trials behind those of g
     for number in range(1, plan.cg_steps + 1):
         steps.go_on(product(number, steps.d))
     return steps.p
@@ -54,11 +56,13 @@ def set_rate(
     def estimate(method: str, v: Array, number: int) -> Estimate:
         return estimator(method, v, trials, derive_seed(seed, "rate", update, number))
 
+    # |v| = 1; another start of power iteration whenever the rate is measured
     v = random_signs(derive_seed(seed, "power"), update, g.size) / math.sqrt(g.size)
     x = Measured(estimate, v, plan.sigma, trials, plan.trials_per_update, variance)
     try:
         rate = rate_of(plan.sigma, measured(x), g)
     except InputError:
+        # at the first update sigma is too small; later E has become flat, and the old rate serves
         if update == 0:
             raise
         return
