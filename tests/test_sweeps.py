@@ -287,7 +287,7 @@ def test_ctrl_c_is_one_line_and_130_and_the_same_command_goes_on(tmp_path):
     process = cli("sweep", "xor", *ENDLESS, "--workers", 2, cwd=tmp_path)
     first = process.stderr.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     *cells_done, last = (first + err).splitlines()
     assert (
         process.returncode == 130
