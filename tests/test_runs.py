@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -908,3 +909,27 @@ def test_a_table_that_is_not_there_names_those_that_are(stored, tmp_path):
     ):
         reports.load(tmp_path / "sweep").weights  # noqa: B018
     assert set(reports.load(tmp_path / "sweep").learning["source"]) == {"batch", "exact"}
+
+
+def test_a_lock_that_goes_while_it_is_asked_for_is_of_a_run_that_has_just_ended(
+    tmp_path, monkeypatch
+):
+    # another process removes the folder between the opening of the lock and its first use
+    monkeypatch.chdir(tmp_path)
+    begun = sims.load_experiment("xor", QUICK)
+    connect = sqlite3.connect
+    ended = []
+
+    def late(path, **options):
+        if not ended:
+            ended.append(path)
+            lock = connect(path, **options)
+            lock.execute("select count(*) from sqlite_master")
+            shutil.rmtree(Path(path).parent)
+            return lock
+        return connect(path, **options)
+
+    monkeypatch.setattr("reports.store.run_directory.sqlite3.connect", late)
+    with runner.reserved(begun, None) as directory:
+        assert str(directory) == "runs/xor-2"
+    assert len(ended) == 1

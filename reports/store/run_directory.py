@@ -121,7 +121,11 @@ def _locked(directory: Path, key: str) -> sqlite3.Connection:
     except FileExistsError:
         raise InputError(f"{directory}: not a directory: choose another --out") from None
     except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
+        # a lock that went while it was asked for: its process has just ended
+        gone = (
+            error.sqlite_errorname.startswith("SQLITE_IOERR") and not (unfinished / "lock").exists()
+        )
+        if "locked" not in str(error) and not gone:
             raise InputError(
                 f"{directory}: nothing can be written there ({error}): choose another --out"
             ) from None
