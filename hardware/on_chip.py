@@ -2,6 +2,7 @@
 `perturb.training.loop`, or event by event, by the chip itself.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -46,7 +47,7 @@ def check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
         )
 
 
-class OnChip:
+class OnChip(ABC):
     """Chips that learn, a run each: what batches and events have in common.
 
     waits: see `timing.TrainingTiming`. All that rules and rates make use of is measured by the chip
@@ -74,9 +75,9 @@ class OnChip:
         # of a later trial
         self._pending: list[list[tuple[int, Array]]] = [[] for _ in w]
 
+    @abstractmethod
     def parts(self, run: int) -> Parts:
         """The parts of a run's chip."""
-        raise NotImplementedError
 
     def _course(self, run: int, first: int = 0, start_ns: int = 0) -> Course:
         """What the trials of a run show, and when they begin."""
