@@ -146,6 +146,7 @@ def test_repeats_that_both_have_are_compared_in_pairs(runs, tmp_path):
     assert f"Where mean cosine >= 0.9 is met: {NOISE}" in tables
 
 
+@pytest.mark.slow
 def test_a_seed_counts_once_where_one_sweep_varies_more_keys(runs, tmp_path):
     vary = {NOISE: [1e-3, 1e-2], "estimation.sigma": [0.02, 0.05]}
     sims.run_sweep("xor", vary, 5, tmp_path / "more", workers=0, set={**SMALL, "run.seed": 0})

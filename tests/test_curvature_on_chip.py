@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
+from fast import fast
 
 from hardware.on_chip import OnChip, on_chip
 from hardware.timing import CAUSES, TrainingTiming
@@ -83,8 +84,8 @@ def xor():
     return exclusive_or()
 
 
-@pytest.mark.parametrize("waits", [True, False])
-@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("waits", fast([True, False], True))
+@pytest.mark.parametrize("chip", fast(CHIPS, "device"))
 @pytest.mark.parametrize("name", LEARNERS)
 def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_times(
     xor, name, chip, waits
@@ -310,6 +311,7 @@ def test_a_stuck_weight_is_displaced_neither_along_the_step_nor_along_v(valley, 
             )
 
 
+@pytest.mark.slow
 def test_a_chip_of_many_imperfections_learns_exclusive_or_by_curvature(xor):
     objective, W = xor
     chip = params(

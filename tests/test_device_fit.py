@@ -5,6 +5,7 @@ import tomllib
 
 import numpy as np
 import pytest
+from fast import fast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_device import device
@@ -159,7 +160,8 @@ def test_the_model_that_made_the_data_is_chosen(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model", ["constant-step", "linear-step", "soft-bounds", "exponential-step"]
+    "model",
+    fast(["constant-step", "linear-step", "soft-bounds", "exponential-step"], "linear-step"),
 )
 def test_a_device_without_noise_is_found_exactly(model, tmp_path):
     params = device(model, step={"up_down": 0.15})
@@ -180,6 +182,7 @@ def test_a_device_without_noise_is_found_exactly(model, tmp_path):
     assert fit.device.noise is None and fit.device.step.c2c < 1e-3  # nine digits are in the file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c2c, write_noise", [(0.4, 0.0), (0.0, 0.02), (0.4, 0.02)])
 def test_noise_of_pulses_and_of_readings_are_told_apart(c2c, write_noise, tmp_path):
     params = device("linear-step", step={"dw_min": 0.005, "c2c": c2c}, noise={"write": write_noise})
@@ -197,6 +200,7 @@ def test_noise_of_pulses_and_of_readings_are_told_apart(c2c, write_noise, tmp_pa
     assert abs(np.corrcoef(z[1:], z[:-1])[0, 1]) < 5 / np.sqrt(z.size)
 
 
+@pytest.mark.slow
 def test_exponents_of_power_steps_come_back_with_the_bounds_where_steps_vanish(tmp_path):
     shape = {"power": {"gamma_up": 1.7, "gamma_down": 0.8}, "bounds": {"w_max": 1.2}}
     step = {"dw_min": 0.02, "c2c": 0.3, "up_down": 0.1}
@@ -211,6 +215,7 @@ def test_exponents_of_power_steps_come_back_with_the_bounds_where_steps_vanish(t
     assert load_text(fit.text, tmp_path) == fit.device
 
 
+@pytest.mark.slow
 def test_a_table_of_steps_is_filled_from_measured_pulses(tmp_path):
     up, down = [1.6, 1.3, 1.0, 0.6, 0.3], [0.2, 0.7, 1.0, 1.2, 1.9]
     step = {"dw_min": 0.01, "c2c": 0.3, "up_down": 0.1}

@@ -215,6 +215,7 @@ def test_estimates_lie_within_five_standard_errors_of_their_limits(linear, metho
     ).any()
 
 
+@pytest.mark.slow
 def test_published_estimate_differs_from_the_exact_hv_by_more_than_chance(linear):
     objective, w, v = linear
     compared = compare(

@@ -6,6 +6,7 @@ import tracemalloc
 import naive
 import numpy as np
 import pytest
+from fast import fast
 
 from perturb import CODES, METHODS, MLP, InputError, estimate
 from perturb.compiled import compiled
@@ -170,7 +171,7 @@ def test_patterns_of_signs_measured_once_give_the_bits_of_trials_measured_each(
         np.testing.assert_array_equal(once.totals, each.totals)
 
 
-@pytest.mark.parametrize("patterns", [5, 33])
+@pytest.mark.parametrize("patterns", fast([5, 33], 5))
 @pytest.mark.parametrize(
     "layers", [[1, 1], [2, 1], [2, 2, 2]]
 )  # 2^2, 2^3 and 2^12 patterns of signs

@@ -354,6 +354,7 @@ def test_gradients_within_a_period_scatter_as_predicted(linear24, method, code):
         assert abs(squares.mean() - expected) < 5 * spread + slack * expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, code",
     [

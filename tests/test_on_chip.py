@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
+from fast import fast
 
 from hardware.device import age, apparent, fabricate, initial, symmetry_points, write
 from hardware.on_chip import OnChip, on_chip
@@ -312,7 +313,7 @@ GOING_ON = {
 }
 
 
-@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("waits", fast([True, False], True))
 @pytest.mark.parametrize("more", GOING_ON)
 @pytest.mark.parametrize("chip, events", EITHER)
 def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(

@@ -63,12 +63,14 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, module, law, wrong", WRONG)
 def test_a_law_put_wrong_is_noticed(name, module, law, wrong, monkeypatch):
     monkeypatch.setattr(module, law, wrong)
     assert DISAGREES in {row.verdict for row in CLAIMS[name](0)}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_others():
     first, again, other = (list(CLAIMS["best-amplitude"](seed)) for seed in (3, 3, 4))
     assert first == again

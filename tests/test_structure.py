@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -17,13 +18,19 @@ MAY_IMPORT = {
 }
 
 
-def imports(file):
+@cache
+def imports(file, with_names=False):
+    """Modules that the file imports; with_names: and what it imports from them, each dotted."""
+    found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            yield node.module
+            found.add(node.module)
+            if with_names:
+                found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
@@ -92,20 +99,14 @@ FLOORS = {
 }
 
 
+@cache
 def imported_files(package):
     """{module: modules of the package that it imports}, wherever in the file; the doors
     (`__init__`) are left out.
     """
     files = [file for file in (ROOT / package).rglob("*.py") if file.name != "__init__.py"]
     named = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
-    found = {}
-    for name, file in named.items():
-        targets = set(imports(file))
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                targets |= {f"{node.module}.{imported.name}" for imported in node.names}
-        found[name] = targets & named.keys()
-    return found
+    return {name: imports(file, with_names=True) & named.keys() for name, file in named.items()}
 
 
 @pytest.mark.parametrize("package", FLOORS)

@@ -6,11 +6,14 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from fast import fast
+from rich.console import Console
 from shown import fact, row_of, verdicts_of
 from test_chip import chip_of
 
@@ -20,6 +23,7 @@ from hardware.timing import Timing
 from perturb import METHODS, MLP, InputError, Objective, curvature
 from reports.statistics import share_interval
 from reports.studies import view_of
+from reports.table import print_run
 from sims.data.datasets import DATASETS
 from sims.data.loading import load_data
 from sims.experiment.loading import load_experiment
@@ -61,46 +65,49 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def ran(tmp_path_factory):
+    """ran(study): the run of `QUICK` and its directory."""
     folder = tmp_path_factory.mktemp("studies")
-    return {
-        study: sims.run_experiment(name, set, out=folder / study)
-        for study, (name, set) in QUICK.items()
-    }, folder
+
+    @cache
+    def run(study):
+        name, set = QUICK[study]
+        return sims.run_experiment(name, set, out=folder / study), folder / study
+
+    return run
 
 
-@pytest.mark.parametrize("study", QUICK)
-def test_a_study_is_stored_and_reported(runs, study, tmp_path):
-    run, folder = runs[0][study], runs[1]
+STUDIES_RUN = fast(QUICK, "ablation", "budget", "dies", "spectrum")
+
+
+@pytest.mark.parametrize("study", STUDIES_RUN)
+def test_a_study_is_stored_and_reported(ran, study, tmp_path):
+    run, folder = ran(study)
     assert {name: list(table.columns) for name, table in run.tables.items()} == {
         name: list(columns) for name, columns in view_of(study).columns.items()
     }
-    loaded = reports.load(folder / study)
+    loaded = reports.load(folder)
     for name, table in run.tables.items():
         pd.testing.assert_frame_equal(getattr(loaded, name).astype(table.dtypes.to_dict()), table)
-    paths = reports.export(folder / study, list(reports.exporters.FORMATS), tmp_path)
+    paths = reports.export(folder, list(reports.exporters.FORMATS), tmp_path)
     assert all(path.stat().st_size > 50 for path in paths)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<figure") == len([path for path in paths if path.suffix == ".png"]) >= 1
     if "meaning" in run.summary:
         assert str(run.summary["meaning"].iloc[0]) in page
     # the stored experiment, run again, gives the same numbers
-    again = sims.run_experiment(folder / study / "experiment.toml").summary
+    again = sims.run_experiment(folder / "experiment.toml").summary
     times = ["trials_per_s"] if study == "estimators" else []
     pd.testing.assert_frame_equal(again.drop(columns=times), run.summary.drop(columns=times))
 
 
-def test_tables_of_studies_fit_a_hundred_columns(runs):
-    from rich.console import Console
-
-    from reports.table import print_run
-
-    for study in QUICK:
-        with open("/dev/null", "w") as nowhere:
-            console = Console(width=100, file=nowhere, record=True)
-            print_run(reports.load(runs[1] / study), console)
-            text = console.export_text()
-        assert max(map(len, text.splitlines())) <= 100 and "…" not in text
+@pytest.mark.parametrize("study", STUDIES_RUN)
+def test_tables_of_studies_fit_a_hundred_columns(ran, study):
+    with open(os.devnull, "w") as nowhere:
+        console = Console(width=100, file=nowhere, record=True)
+        print_run(reports.load(ran(study)[1]), console)
+        text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100 and "…" not in text
 
 
 # ---- estimators
@@ -134,8 +141,8 @@ def test_measured_bias_and_error_are_those_predicted():
 # ---- ablation, dies, budget
 
 
-def test_ablation_ranks_what_costs_most_and_taking_it_away_saves_most(runs):
-    table = runs[0]["ablation"].summary
+def test_ablation_ranks_what_costs_most_and_taking_it_away_saves_most(ran):
+    table = ran("ablation")[0].summary
     hv = table[table["quantity"] == "hv"].set_index("variant")
     assert list(hv.index[[0, 4]]) == ["ideal", "all"] and len(hv) == 8
     alone, without = hv.iloc[1:4], hv.iloc[5:]
@@ -226,8 +233,8 @@ def test_trials_needed_follow_from_noise_that_averages_out_and_a_bias_that_does_
     assert ablation.trials_needed((1.0, 1.0), (100, 400), 0.9) == 1.0
 
 
-def test_dies_of_one_design_differ_and_their_yield_has_an_interval(runs):
-    run = runs[0]["dies"]
+def test_dies_of_one_design_differ_and_their_yield_has_an_interval(ran):
+    run = ran("dies")[0]
     hv = run.dies[run.dies["quantity"] == "hv"]
     assert hv["die"].nunique() == 5 and hv["cosine"].nunique() == 5
     share = float((hv["cosine"] >= 0.9).mean())
@@ -326,8 +333,8 @@ def test_a_budget_foretells_what_the_chip_then_needs():
 # ---- spectrum
 
 
-def test_small_networks_are_diagonalised(runs):
-    run = runs[0]["spectrum"]
+def test_small_networks_are_diagonalised(ran):
+    run = ran("spectrum")[0]
     problem = prepare(load_experiment("xor"))
     values = np.linalg.eigvalsh(problem.objective.hessian(problem.w))
     np.testing.assert_allclose(run.eigenvalues["eigenvalue"], values, atol=1e-12)
@@ -375,8 +382,8 @@ def test_a_spectrum_agrees_with_its_own_table_where_every_eigenvalue_is_repeated
 # ---- finite differences
 
 
-def test_truncation_has_orders_one_and_two_and_r_backprop_no_step(runs):
-    run = runs[0]["finite-difference"]
+def test_truncation_has_orders_one_and_two_and_r_backprop_no_step(ran):
+    run = ran("finite-difference")[0]
     assert fact(run, "slope", "one-sided") == pytest.approx(1, abs=0.02)
     assert fact(run, "slope", "central") == pytest.approx(2, abs=0.02)
     assert (
@@ -403,8 +410,9 @@ def test_slope_is_measured_where_truncation_rules():
 # ---- uses
 
 
-def test_every_optimiser_descends_within_its_budget(runs):
-    table = runs[0]["uses"].optimisation
+@pytest.mark.slow
+def test_every_optimiser_descends_within_its_budget(ran):
+    table = ran("uses")[0].optimisation
     for name in uses.OPTIMISERS:
         own = table[table["optimiser"] == name]
         assert (
@@ -426,8 +434,9 @@ def test_newton_cg_ends_with_any_budget(budget):
     )  # a step ends with two products, the gradient and a line search
 
 
-def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(runs):
-    run = runs[0]["uses"]
+@pytest.mark.slow
+def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(ran):
+    run = ran("uses")[0]
     # a displacement of 1e-4 leaves third derivatives a share of about 1e-4
     np.testing.assert_allclose(
         run.modes["measured_updates"], run.modes["predicted_updates"], rtol=5e-3
@@ -472,8 +481,9 @@ def test_surgeon_is_the_constrained_minimum_of_a_quadratic():
     assert q == cost.argmin() and 0.5 * (first - w) @ H @ (first - w) == pytest.approx(cost[q])
 
 
-def test_obs_prunes_better_than_the_others(runs):
-    table = runs[0]["uses"].pruning
+@pytest.mark.slow
+def test_obs_prunes_better_than_the_others(ran):
+    table = ran("uses")[0].pruning
     half = table[(table["removed"] - 0.5).abs() < 0.01].set_index("method")["train_error"]
     assert half["OBS"] < half["OBD"] and half["OBS"] < half["magnitude"]
 
@@ -559,7 +569,7 @@ class Patience:
         ("finite-difference", QUICK["finite-difference"][1], 40, {"summary", "errors"}),
         ("estimators", QUICK["estimators"][1], 3, {"summary"}),
     ],
-    ids=str,
+    ids=lambda value: None if isinstance(value, set) else str(value),
 )
 def test_an_interrupted_study_keeps_its_finished_parts_and_rows(
     name, changes, questions, tables, tmp_path
@@ -701,6 +711,7 @@ def test_a_decay_without_a_minimum_is_not_ranked(tmp_path, monkeypatch):
     assert "no minimum was found" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_targets_that_are_any_numbers_have_no_accuracy(tmp_path):
     changes = {"study": "uses", "uses.test_samples": 20, "uses.decays": [0.01], "uses.budget": 50}
     run = sims.run_experiment("teacher", changes, out=tmp_path / "uses")
@@ -807,6 +818,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_study_of_the_readme_is_two_files_and_two_lines(tmp_path):
     text = (Path(__file__).parents[1] / "sims" / "README.md").read_text(encoding="utf-8")
     example = textwrap.dedent(re.search(r"\n(    # sims/studies/.*?)\n\n\*\*", text, re.S)[1])

@@ -589,6 +589,7 @@ def test_a_chip_that_gives_no_estimate_meets_nothing(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_words_say_where_it_is_met_and_where_not(tmp_path):
     # without a converter (bits = 0) and with a fine one a chip estimates well, and not with a
     # coarse one

@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from fast import fast
 from scipy.stats import binom
 from shown import fact, verdicts_of
 from sklearn.metrics import balanced_accuracy_score
@@ -32,7 +33,6 @@ QUICK = {
     "training.records": 6,
     "training.control_updates": 20,
 }
-LONG = {"curvature-costs", "digits-learning", "letters-learning", "recurrent-learning"}
 LEARNING = [name for name in experiment_names() if load_experiment(name).study == "training"]
 
 
@@ -41,8 +41,7 @@ def learn(**set):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in LEARNING],
+    "name", fast(LEARNING, "parity-learning", "reram-learning", "xor-learning")
 )
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     needed = {"curvature-helps": 2, "curvature-costs": 2000}
