@@ -449,7 +449,8 @@ def symmetry_points(cells: Cells) -> Array:
     Returns
     -------
     array (n,)
-        Hidden weights; a bound, where steps of one direction are larger everywhere.
+        Hidden weights; a bound, where steps of one direction are larger everywhere; the middle of
+        the bounds, where steps are equal everywhere.
 
     Raises
     ------

@@ -83,9 +83,10 @@ def symmetry_kernel(step: Callable[..., float]) -> Callable[..., Any]:
             for _ in range(64):  # steps up are larger below it, steps down above it
                 w = 0.5 * (a + b)
                 up = dw_up[j] * f_of(w, 1.0, law[j], low[j], high[j])
-                if up > dw_down[j] * f_of(w, -1.0, law[j], low[j], high[j]):
+                down = dw_down[j] * f_of(w, -1.0, law[j], low[j], high[j])
+                if up >= down:
                     a = w
-                else:
+                if up <= down:
                     b = w
             points[j] = 0.5 * (a + b)
 

@@ -5,6 +5,7 @@ class.
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,10 @@ def test_the_symmetry_point_of_every_cell_is_where_its_steps_are_equal():
     up, down = cells.dw_up, cells.dw_down
     expected = (up - down) / (up / cells.b_max - down / cells.b_min)
     np.testing.assert_allclose(symmetry_points(cells), expected, rtol=1e-9, atol=1e-12)
+    # steps that are equal everywhere: no weight is more symmetric than the middle
+    cells = fabricate(load_device("reram-soft-bounds"), 3, die=0)
+    flat = replace(cells, dw_up=up[:3], dw_down=up[:3], law=np.zeros_like(cells.law))
+    np.testing.assert_allclose(symmetry_points(flat), (cells.b_min + cells.b_max) / 2)
     for model in ("constant-step", "one-sided-pair", "ideal", "digital"):
         with pytest.raises(InputError, match="has no symmetry point"):
             symmetry_points(fabricate(load_device(MADE[model]), 2, 0))

@@ -1,5 +1,6 @@
 """The models that are tried, their parameters, and where their fits start."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_origin
@@ -28,7 +29,7 @@ NODES = (3, 5, 9)  # of a table of steps: as many as the data are likeliest with
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(ABC):
     """A model to fit: `own` parameters and `ends` hard bounds per cell, `shared` parameters of all.
 
     A row of theta (n_cells, K) is dw_up, dw_down, then the shape of the response. What is fitted
@@ -59,30 +60,30 @@ class Candidate:
         """1 / width of a wide prior about 0 of the packed parameters; 0 = none."""
         return np.zeros(self.own + self.shared)
 
+    @abstractmethod
     def numbers(self, theta: Array, data: Measured) -> Numbers:
         """What `step` of the law reads, and the bounds low and high that it is given."""
-        raise NotImplementedError
 
     def cells(self, theta: Array, data: Measured) -> Array:
         """Cells as records, as the filter takes them."""
         steps = {"dw_up": theta[:, 0].copy(), "dw_down": theta[:, 1].copy()}
         return records(steps | dict(self.numbers(theta, data)), len(theta))
 
+    @abstractmethod
     def packed(self, theta: Array, data: Measured) -> Array:
         """(n, K): parameters that hang together less than theta."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unpacked(self, packed: Array, data: Measured) -> Array:
         """Theta, within limits that no device reaches and no number overflows in."""
-        raise NotImplementedError
 
     def bounds(self, theta: Array) -> tuple[Array, Array]:
         """Lowest and highest weight of cells, where the model knows them without a look at data."""
         return np.full(len(theta), -np.inf), np.full(len(theta), np.inf)
 
+    @abstractmethod
     def starts(self, data: Measured, segments: Array) -> list[Array]:
         """Theta from straight stretches: robust, not efficient."""
-        raise NotImplementedError
 
 
 class Linear(Candidate):
