@@ -182,27 +182,36 @@ def _add(count, broadcasts, known, v, regressor, sums):
     """The first `count` broadcasts (y, u, s) meet the perturbations known (count, n) of all
     synapses, in order.
     """
-    n = v.size
-    V, kind, kappa = regressor.V, regressor.kind, regressor.kappa
+    n, rows = v.size, sums.shape[0]
+    at, stride = 0, n
     to, of, own, words = pointer(sums), pointer(known), pointer(v), pointer(broadcasts)
-    whole = n // 8 * 8
-    for i in range(0, whole, 8):
-        _add_to_eight(i, n, count, words, of, own, V, kind, kappa, to)
-    if whole < n:
-        # the last few, filled up to eight
-        rest = n - whole
-        few, some, v8 = np.zeros((sums.shape[0], 8)), np.zeros((count, 8)), np.zeros(8)
-        few[:, :rest], some[:, :rest] = sums[:, whole:], known[:count, whole:]
-        v8[:rest] = v[whole:]
-        _add_to_eight(0, 8, count, words, pointer(some), pointer(v8), V, kind, kappa, pointer(few))
-        sums[:, whole:] = few[:, :rest]
-        keep(some)
-        keep(v8)
-        keep(few)
+    # what the last few synapses have, filled up to eight
+    few, some, theirs = np.zeros(rows * 8), np.zeros(count * 8), np.zeros(8)
+    for i in range(0, n, 8):
+        if i + 8 <= n:
+            at = i
+        else:
+            for k in range(i, n):
+                theirs[k - i] = v[k]
+                for row in range(rows):
+                    few[row * 8 + k - i] = sums[row, k]
+                for t in range(count):
+                    some[t * 8 + k - i] = known[t, k]
+            at, stride, to, of, own = 0, 8, pointer(few), pointer(some), pointer(theirs)
+        # one call in one place: compiled code is as long as all calls together
+        _add_to_eight(
+            at, stride, count, words, of, own, regressor.V, regressor.kind, regressor.kappa, to
+        )
+    for k in range(n // 8 * 8, n):
+        for row in range(rows):
+            sums[row, k] = few[row * 8 + k % 8]
     keep(sums)
     keep(known)
     keep(v)
     keep(broadcasts)
+    keep(few)
+    keep(some)
+    keep(theirs)
 
 
 @compiled()
