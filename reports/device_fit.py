@@ -2,17 +2,20 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from reports.columns import Table, named
 from reports.escape import plain
 from reports.exporters import Content, write_all
-from reports.figures import COLOURS, INK, finished, png, svg
+from reports.figures import COLOURS, INK, finished, png, sheet, svg
 from reports.formats import fixed
 from reports.table import print_tables, say_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CELLS_SHOWN = 6
 MODELS = {
@@ -32,7 +35,7 @@ PARAMETERS = {
 
 def device_fit(
     readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFrame, title: str
-) -> Figure:
+) -> "Figure":
     """Measured pulse responses against their fit; mean step against weight; residual with one
     expected standard deviation.
 
@@ -40,7 +43,7 @@ def device_fit(
     expected), response (direction, weight, step, stderr), steps (direction, weight, step), weights
     in range units.
     """
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    figure = sheet(6.2)
     axes = figure.subplot_mosaic([["data", "step"], ["residual", "step"]])
     data = axes["data"]
     residual = axes["residual"]

@@ -8,21 +8,31 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from html import escape
-
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from reports.frames import Frames
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 10.0  # of most figures, inches
 INK = "#5f6b7a"  # axes and words: legible on white and on black
 COLOURS = ("#d1495b", "#e08e0b", "#2a9d8f", "#3d7ecc", "#9b5de5", "#7a9e2f", "#c2689e", "#6c757d")
 MARKERS = "o^sDvP*X<>ph"
-Drawn = tuple[Figure, str]  # with its caption
+Drawn = tuple["Figure", str]  # with its caption
 # how to draw a figure (None where there is nothing to see), and its caption
-Drawing = tuple[Callable[[Frames], Figure | None], str]
+Drawing = tuple[Callable[[Frames], "Figure | None"], str]
 
 
-def finished(figure: Figure) -> Figure:
+def sheet(height: float, width: float = WIDTH) -> "Figure":
+    """An empty figure, of inches."""
+    # here alone, and late: Matplotlib takes longer to load than what is printed to be computed
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def finished(figure: "Figure") -> "Figure":
     """Words and axes in one colour that is legible on white and on black; the paper shows
     through.
     """
@@ -40,8 +50,10 @@ def finished(figure: Figure) -> Figure:
     return figure
 
 
-def svg(figure: Figure, name: str) -> str:
+def svg(figure: "Figure", name: str) -> str:
     """The figure as a file; the same figure gives the same text."""
+    from matplotlib import rc_context
+
     # a salt and no date: identifiers, and so the bytes, are the same every time
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         text = io.StringIO()
@@ -49,7 +61,7 @@ def svg(figure: Figure, name: str) -> str:
     return text.getvalue()
 
 
-def svg_element(figure: Figure, name: str, description: str) -> str:
+def svg_element(figure: "Figure", name: str, description: str) -> str:
     """The figure as an <svg> element of a page, whose colour its words and axes take."""
     body = svg(figure, name)
     body = body[body.index("<svg ") :]
@@ -60,7 +72,7 @@ def svg_element(figure: Figure, name: str, description: str) -> str:
     ).replace(INK, "currentColor")
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: "Figure") -> bytes:
     """The figure on white, as a file."""
     picture = io.BytesIO()
     # a picture may be put on any ground

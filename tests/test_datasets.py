@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from sklearn import datasets
 from sklearn.datasets import load_iris, load_wine
 
 import sims
 from perturb import MLP, Boltzmann, InputError, Recurrent
 from sims.data.datasets import DATASETS, Data
 from sims.data.loading import class_names, load_data, load_split, load_states
+from sims.data.scikit_learn import FILES, classified
 from sims.experiment.loading import experiment_from, load_experiment
 from sims.problem import prepare
 
@@ -95,6 +97,19 @@ def test_real_sets_are_those_of_scikit_learn_and_standardised_by_their_training_
     assert target.mean() == pytest.approx(0, abs=1e-12) and target.std() == pytest.approx(
         1
     )  # of diabetes, numbers
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_scikit_learn_say_what_it_says_itself(name, monkeypatch):
+    x, labels, names = classified(name)
+    expected = getattr(datasets, f"load_{name}")()
+    np.testing.assert_array_equal(x, expected.data)
+    np.testing.assert_array_equal(labels, expected.target)
+    assert names == tuple(map(str, expected.target_names))
+    # of a version that keeps them elsewhere
+    monkeypatch.setitem(FILES, name, "elsewhere.csv")
+    for array, other in zip(classified(name), (x, labels, names), strict=True):
+        np.testing.assert_array_equal(array, other)
 
 
 def test_a_point_of_a_spiral_is_as_far_out_as_its_angle_says():

@@ -150,3 +150,21 @@ def test_help_loads_nothing_heavy(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.strip() == "{'typer'}"
+
+
+def test_a_run_that_is_printed_loads_neither_matplotlib_nor_scikit_learn(tmp_path):
+    code = """
+import sys
+from sims.cli import main
+
+sys.argv = ["perturb", "run", "digits", "--set", "estimation.trials=8"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print({"matplotlib", "sklearn", "scipy.optimize", "scipy.stats", "pandas"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "{'pandas'}"

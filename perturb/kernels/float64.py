@@ -16,15 +16,19 @@ from numba import njit
 from perturb.compiled import compiled
 from perturb.kernels.activations import activate, pattern_errors
 from perturb.kernels.arguments import Weights
-from perturb.kernels.simd import EXACT
+from perturb.kernels.simd import EXACT, keep, load_d, peek, pointer, store
 from perturb.trial import readout as reading
 from perturb.trial import synapse
 from perturb.trial.random import NOISE, normals, pattern_index, perturbation, sense
 
 BLOCK = 64
+# trials whose perturbations wait for their broadcasts to be summed together: the sums are then read
+# and written once for all of them
+TOGETHER = 8
 
 # the functions that plain Python calls too, compiled: the rule is written down once
 _accumulate = njit(synapse.accumulate)
+_accumulate_vectors = njit(forceinline=True)(synapse.accumulate)
 _count = njit(synapse.count)
 _read = njit(reading.read)
 
@@ -136,11 +140,78 @@ def _store(sums, i, state):
     ) = state
 
 
+@compiled(forceinline=True)
+def _load_vectors(sums, n, i):
+    return (
+        load_d(sums, i),
+        load_d(sums, n + i),
+        load_d(sums, 2 * n + i),
+        load_d(sums, 3 * n + i),
+        load_d(sums, 4 * n + i),
+        load_d(sums, 5 * n + i),
+        load_d(sums, 6 * n + i),
+        load_d(sums, 7 * n + i),
+        load_d(sums, 8 * n + i),
+        load_d(sums, 9 * n + i),
+        load_d(sums, 10 * n + i),
+        load_d(sums, 11 * n + i),
+        load_d(sums, 12 * n + i),
+        load_d(sums, 13 * n + i),
+    )
+
+
+@compiled()
+def _add_to_eight(i, n, count, broadcasts, known, v, V, kind, kappa, sums):
+    """`count` broadcasts (y, u, s) meet the perturbations known (count, n) of synapses i .. i + 7,
+    in order.
+    """
+    state = _load_vectors(sums, n, i)  # stays in registers
+    own = load_d(v, i)
+    for t in range(count):
+        dE = peek(broadcasts, 3 * t), peek(broadcasts, 3 * t + 1)
+        s = peek(broadcasts, 3 * t + 2)
+        state = _accumulate_vectors(state, load_d(known, t * n + i), dE, s, own, V, kind, kappa)
+    row = 0
+    for each in state:
+        store(sums, row * n + i, each)
+        row += 1
+
+
 @compiled(**EXACT)
-def _add(sums, i, dw, dE, s, v, regressor):
-    """A broadcast meets the perturbation dw of synapse i."""
-    state = _load(sums, i)
-    _store(sums, i, _accumulate(state, dw, dE, s, v, regressor.V, regressor.kind, regressor.kappa))
+def _add(count, broadcasts, known, v, regressor, sums):
+    """The first `count` broadcasts (y, u, s) meet the perturbations known (count, n) of all
+    synapses, in order.
+    """
+    n, rows = v.size, sums.shape[0]
+    at, stride = 0, n
+    to, of, own, words = pointer(sums), pointer(known), pointer(v), pointer(broadcasts)
+    # what the last few synapses have, filled up to eight
+    few, some, theirs = np.zeros(rows * 8), np.zeros(count * 8), np.zeros(8)
+    for i in range(0, n, 8):
+        if i + 8 <= n:
+            at = i
+        else:
+            for k in range(i, n):
+                theirs[k - i] = v[k]
+                for row in range(rows):
+                    few[row * 8 + k - i] = sums[row, k]
+                for t in range(count):
+                    some[t * 8 + k - i] = known[t, k]
+            at, stride, to, of, own = 0, 8, pointer(few), pointer(some), pointer(theirs)
+        # one call in one place: compiled code is as long as all calls together
+        _add_to_eight(
+            at, stride, count, words, of, own, regressor.V, regressor.kind, regressor.kappa, to
+        )
+    for k in range(n // 8 * 8, n):
+        for row in range(rows):
+            sums[row, k] = few[row * 8 + k % 8]
+    keep(sums)
+    keep(known)
+    keep(v)
+    keep(broadcasts)
+    keep(few)
+    keep(some)
+    keep(theirs)
 
 
 @compiled()
@@ -195,15 +266,19 @@ def mlp_trials(trials, by_pattern, first, last, to):
         w = Weights(w.values, np.empty((units, 1)))
         moved = Weights(moved.values, np.empty((units, 1)))
         v = Weights(v.values, np.empty((units, 1)))
-    D, A = np.empty(n), Weights(np.empty(n), np.empty((sizes[1], S)))  # as drawn, as applied
-    known = np.empty(n) if draws.sensing > 0.0 else D  # what the synapses know of D
+    A = Weights(np.empty(n), np.empty((sizes[1], S)))  # D as applied
+    # of trials that are summed together: D as drawn, what the synapses know of it, and what they
+    # hear
+    drawn = np.empty((TOGETHER, n))
+    knowledge = np.empty((TOGETHER, n)) if draws.sensing > 0.0 else drawn
+    broadcasts, waiting = np.empty((TOGETHER, 3)), 0
     width = 0
     for units in sizes[1:]:
         width = max(width, units)
     buffers, errors, xi = np.empty((2, width, S)), np.empty(S), np.zeros(S)
     for trial in range(first, last):
         block = trial // BLOCK - first // BLOCK
-        shown = 0
+        shown, D, known = 0, drawn[waiting], knowledge[waiting]
         if by_pattern:
             shown = pattern_index(draws.seed, trial, patterns.x.shape[1])
             _column(patterns.x, shown, x)
@@ -247,13 +322,15 @@ def mlp_trials(trials, by_pattern, first, last, to):
             to.failed[block] = trial
 
         # broadcast and accumulate
+        broadcasts[waiting, 0], broadcasts[waiting, 1], broadcasts[waiting, 2] = y, u, s
+        waiting += 1
         if to.received.shape[1]:
             t = trial - to.origin
             to.received[0, t], to.received[1, t], to.received[2, t] = y, u, s
         _count_into(to.totals[block], (y, u), s)
-        sums = to.sums[block]
-        for i in range(n):
-            _add(sums, i, known[i], (y, u), s, v.values[i], regressor)
+        if waiting == TOGETHER or trial + 1 == last or (trial + 1) % BLOCK == 0:
+            _add(waiting, broadcasts, knowledge, v.values, regressor, to.sums[block])
+            waiting = 0
 
 
 @compiled(nogil=True)

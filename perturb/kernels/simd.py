@@ -6,11 +6,14 @@ code runs anywhere. Loads and stores are unchecked and take flat C arrays, or po
 an index counted in elements.
 """
 
+import operator
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from perturb.compiled import compiled
 
@@ -93,6 +96,34 @@ add, sub, mul, div = (_operation(name) for name in ("fadd", "fsub", "fmul", "fdi
 add_u, mul_u, and_u, or_u, xor_u, shr_u, shl_u = (
     _operation(name) for name in ("add", "mul", "and_", "or_", "xor", "lshr", "shl")
 )
+
+
+def _written(symbol, method):
+    """a `symbol` b in Python's signs, of eight float64 and as many or one: rules that are written
+    for numbers are compiled for vectors too.
+    """
+    cases = [signature(f64x8, f64x8, f64x8)]
+    cases += [signature(f64x8, f64x8, types.float64), signature(f64x8, types.float64, f64x8)]
+    infer_global(symbol)(type(f"Vectors_{method}", (ConcreteTemplate,), {"cases": cases}))
+
+    def lower(context, builder, sig, args):
+        spread = [
+            value if kind == f64x8 else _splat(builder, value, 8)
+            for kind, value in zip(sig.args, args, strict=True)
+        ]
+        return getattr(builder, method)(*spread)
+
+    for case in cases:
+        lower_builtin(symbol, *case.args)(lower)
+
+
+for _symbol, _method in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _written(_symbol, _method)
 
 
 def _load(kind):

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar, nnls
 
 from perturb.checks import as_weights
 from perturb.errors import choose
@@ -306,6 +305,8 @@ def best_sigma(
 
 def _terms(sigma: Array, variance: Array) -> Array:
     """The factors, none negative, of sigma^-4, sigma^-2, 1 and sigma^2 in values of a variance."""
+    from scipy.optimize import nnls  # late: much to load, and not for every run
+
     # variance(sigma) = terms . powers: each value fitted to the same relative precision
     powers = sigma[:, None] ** VARIANCE_POWERS.astype(float)
     if not variance.any():
@@ -317,6 +318,7 @@ def _terms(sigma: Array, variance: Array) -> Array:
 
 def _least(products: Array, terms: Array) -> float:
     """Where bias^2 + variance is least, between the smallest and the largest sigma."""
+    from scipy.optimize import minimize_scalar  # late: much to load, and not for every run
 
     def wrong(log_sigma: Array | float) -> Array:
         # bias^2 = x' products x, x = (sigma^2, 1, sigma^-2)

@@ -13,7 +13,6 @@ code its eigenvalues do as well.
 import math
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.sparse.linalg import LinearOperator, eigs, gmres
 
 from perturb.checks import as_weights, below_one, integer, positive
@@ -294,6 +293,8 @@ def _limit(G: SecondMoments, mu: float) -> float:
     if not G.share:
         return 2 * (1 - mu) / (base * top)
     if G.vectors:
+        from scipy.optimize import brentq  # late: much to load, and not for every run
+
         # lambda - c l = x + c (l_max - l) with x = lambda - c l_max: no difference of like numbers
         c = base + G.share * (G.kurtosis - 2)
         # at x = t l_max the term of l_max alone is 1; at t tr H (c >= 0) the sum is 1 at most

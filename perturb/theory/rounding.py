@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy.optimize import brentq
 
 from perturb.checks import (
     as_floats,
@@ -211,6 +210,8 @@ def stalled_gradient(sigma: float, step: float, other: float = 0.0, gain: float 
     >>> round(stalled_gradient(sigma=1.0, step=1.0), 3)
     0.263
     """
+    from scipy.optimize import brentq  # late: much to load, and not for every run
+
     sigma, step, other, gain = (
         positive("sigma", sigma),
         positive("step", step),

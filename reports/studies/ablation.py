@@ -1,18 +1,20 @@
 """How the cost of imperfections is shown, the dearest first."""
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import Format, cosine, count, joules, number, percent, seconds
 from reports.frames import Frames, Swept, View
 from reports.vocabulary import ALL, ALL_BUT, ONLY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ABLATION = {
     "quantity": Column("gradient (dE/dw) or hv (z = Hv)"),
@@ -138,13 +140,13 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
     return sentences
 
 
-def ablation(frames: Frames) -> Figure:
+def ablation(frames: Frames) -> "Figure":
     """Evaluations that z (or the gradient) needs on every variant of the chip, over those on the
     ideal one, a bar each.
     """
     quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
     table = frames.of(quantity)
-    figure = Figure(figsize=(10, 1.0 + 0.3 * len(table)), layout="constrained")
+    figure = sheet(1.0 + 0.3 * len(table))
     axis = figure.subplots()
     # ideal and all together in grey
     group = [{ONLY: 1, ALL_BUT: 2}.get(name, 0) for name in table["group"]]

@@ -1,15 +1,19 @@
 """How a budget is shown: what an accuracy takes, and what to improve first."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, Drawing, drawn, finished
+from reports.figures import COLOURS, Drawing, drawn, finished, sheet
 from reports.formats import percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SENSITIVITIES = {
     "key": Column("parameter of the chip", heading="parameter"),
@@ -44,7 +48,7 @@ def _budget(frames: Frames) -> list[Table]:
     return shown
 
 
-def budget(frames: Frames) -> Figure | None:
+def budget(frames: Frames) -> "Figure | None":
     """What each parameter, improved, saves of time and energy."""
     table = frames.sensitivities
     # one quantity: savings of both in one figure could not be told apart
@@ -52,7 +56,7 @@ def budget(frames: Frames) -> Figure | None:
     table = table[table[["time_saved", "energy_saved"]].max(axis=1) >= LEAST_SAVED]
     if table.empty:
         return None
-    figure = Figure(figsize=(10, 1.2 + 0.36 * len(table)), layout="constrained")
+    figure = sheet(1.2 + 0.36 * len(table))
     axis = figure.subplots()
     y = np.arange(len(table))
     axis.barh(y - 0.2, table["time_saved"], 0.38, color=COLOURS[3], label="chip time")

@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from reports.columns import Column, Table, named, only
-from reports.figures import drawn
+from reports.figures import Drawn, drawn
 from reports.formats import amount, cosine, count, joules, method_name, percent, seconds
 from reports.frames import Frames, Swept, View
-from reports.studies.compare_figures import FIGURES
 from reports.vocabulary import TARGET_COSINE
 
 SUMMARY = {
@@ -355,4 +354,11 @@ def warnings(frames: Frames) -> list[str]:
     return [text for text in dict.fromkeys(frames.of_each()["warnings"].astype(str)) if text]
 
 
-VIEW = View(COLUMNS, _comparison, drawn(FIGURES), verdicts, hardware, warnings, swept=SWEPT)
+def _figures(frames: Frames) -> dict[str, Drawn]:
+    # late: much to load, for pages and plots alone
+    from reports.studies.compare_figures import FIGURES
+
+    return drawn(FIGURES)(frames)
+
+
+VIEW = View(COLUMNS, _comparison, _figures, verdicts, hardware, warnings, swept=SWEPT)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, finished
+from reports.figures import COLOURS, INK, Drawing, finished, sheet
 from reports.formats import count
 from reports.frames import Frames
 
@@ -34,7 +34,7 @@ def scatter(frames: Frames, quantity: str = "hv") -> Figure | None:
     # four panels in a row; more methods, more rows
     columns = min(len(methods), 4)
     rows = math.ceil(len(methods) / columns)
-    figure = Figure(figsize=(3.0 * columns + 0.4, 3.1 * rows), layout="constrained")
+    figure = sheet(3.1 * rows, 3.0 * columns + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[len(methods) :]:
         axis.remove()
@@ -87,7 +87,7 @@ def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
     if not frames.methods(quantity):
         return None
     colours = _colours(frames)
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure = sheet(3.8)
     left, right = figure.subplots(1, 2)
     frame = frames.convergence[frames.convergence["quantity"] == quantity]
     for method, code in frames.methods(quantity):
@@ -152,7 +152,7 @@ def timeline(frames: Frames) -> Figure | None:
     sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
     margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
     # left the whole of two trials, right the short broadcast, which is too narrow to be seen there
-    figure = Figure(figsize=(10, 1.2 + 0.5 * len(lanes)), layout="constrained")
+    figure = sheet(1.2 + 0.5 * len(lanes))
     windows = (
         (0, end, "two trials"),
         (sent - margin, ended["end_ns"].max() + margin, "the broadcast that ends the first trial"),
@@ -201,7 +201,7 @@ def energy(frames: Frames) -> Figure | None:
     if not (table["energy_j"] > 0).any():
         return None
     methods = frames.methods()
-    figure = Figure(figsize=(10, 1.2 + 0.42 * len(methods)), layout="constrained")
+    figure = sheet(1.2 + 0.42 * len(methods))
     causes = {}
     for cause in dict.fromkeys(table["cause"]):
         own = table[table["cause"] == cause].set_index(["method", "code"])["energy_j"]

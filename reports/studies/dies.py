@@ -1,14 +1,18 @@
 """How the dies of one design are shown: distribution and yield."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from reports.columns import Column
-from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import cosine, count
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DIES = {
     "die": Column("number of the die, the seed of all that differs between them"),
@@ -29,9 +33,9 @@ SWEPT = Swept(
 )
 
 
-def dies(frames: Frames) -> Figure:
+def dies(frames: Frames) -> "Figure":
     """How the cosines of the dies are distributed, and the accuracy wanted."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = sheet(3.6)
     axis = figure.subplots()
     accuracy = frames.experiment["dies"]["accuracy"]
     for (quantity, title), colour in zip(

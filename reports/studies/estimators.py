@@ -1,16 +1,19 @@
 """How every method with every code is shown: bias and error, measured beside predicted."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, MARKERS, Drawing, drawn, finished
+from reports.figures import COLOURS, INK, MARKERS, Drawing, drawn, finished, sheet
 from reports.formats import Below, cosine, count
 from reports.frames import Frames, Swept, View
 from reports.studies.compare import NAME, with_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ESTIMATORS = {
     "quantity": Column("gradient (dE/dw) or hv (z = Hv)"),
@@ -89,11 +92,14 @@ def _estimators(frames: Frames) -> list[Table]:
     return shown
 
 
-def estimators(frames: Frames) -> Figure:
+def estimators(frames: Frames) -> "Figure":
     """Measured against predicted relative error, a point per method and code, for z and for the
     gradient.
     """
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    # late, as of all Matplotlib, see `sheet`
+    from matplotlib.lines import Line2D
+
+    figure = sheet(4.8)
     axes = figure.subplots(1, 2)
     methods = list(dict.fromkeys(frames.summary["method"]))
     codes = list(dict.fromkeys(frames.summary["code"]))

@@ -1,14 +1,18 @@
 """How finite differences are shown beside R{backprop}."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from reports.columns import Column
-from reports.figures import COLOURS, Drawing, drawn, finished
+from reports.figures import COLOURS, Drawing, drawn, finished, sheet
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
 from reports.vocabulary import CENTRAL, ONE_SIDED, R_BACKPROP
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ERRORS = {
     "kind": Column("one-sided or central difference of two gradients"),
@@ -24,11 +28,11 @@ COLUMNS = {"summary": FACTS, "errors": ERRORS}
 SWEPT = Swept(("subject",), ("smallest_error",), errors=("smallest_error",))
 
 
-def finite_difference(frames: Frames) -> Figure:
+def finite_difference(frames: Frames) -> "Figure":
     """Error of the two finite differences against the displacement, lines of slope 1 and 2,
     R{backprop} as the floor.
     """
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = sheet(4.6)
     axis = figure.subplots()
     errors = frames.errors
     for kind, order, colour in ((ONE_SIDED, 1, COLOURS[0]), (CENTRAL, 2, COLOURS[3])):

@@ -1,17 +1,20 @@
 """How claims of the literature are shown: predicted, measured, verdict."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.columns import Column, Table, named, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import ErrorBar, fixed
 from reports.frames import Frames, Swept, View
 from reports.vocabulary import AGREES, BIASED, DISAGREES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOUR = partial(fixed, spec=".4g")  # digits
 CLAIMS = {
@@ -71,13 +74,13 @@ def _judged(frames: Frames) -> list[tuple[str, str]]:
     ]
 
 
-def claims(frames: Frames) -> Figure:
+def claims(frames: Frames) -> "Figure":
     """How far every measured value is from the predicted one, as a share of what is allowed: a
     line per statement.
     """
     # Matplotlib counts from below: the first statement comes on top
     table = frames.summary.iloc[::-1]
-    figure = Figure(figsize=(10, 1.2 + 0.22 * len(table)), layout="constrained")
+    figure = sheet(1.2 + 0.22 * len(table))
     axis = figure.subplots()
     # as `sims.claims.claim.verdict` judges; exact ones that agree have none, and lie at 0
     allowed = 5 * table["stderr"] + table["tolerance"]

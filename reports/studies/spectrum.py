@@ -1,16 +1,19 @@
 """How the eigenvalues of a network are shown."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from reports.columns import Column, Table, named
-from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import fixed, integer
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EXTREMES = {
     "eigenvalue": Column("eigenvalue of H, from either end", partial(fixed, spec=".6g")),
@@ -43,12 +46,12 @@ def _spectrum(frames: Frames) -> list[Table]:
     ]
 
 
-def density(frames: Frames) -> Figure | None:
+def density(frames: Frames) -> "Figure | None":
     """Share of eigenvalues against their size, on a scale that is linear around zero."""
     # an interrupted run may have the extremes alone
     if "eigenvalues" not in frames.tables:
         return None
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure = sheet(3.8)
     axis = figure.subplots()
     eigenvalues = frames.eigenvalues
     values = eigenvalues["eigenvalue"].to_numpy()

@@ -2,18 +2,21 @@
 
 import math
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.columns import Column, Table, named, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import Cell, Estimate, Part, count, fixed, joules, number, seconds
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEARNING = {
     "source": Column(
@@ -311,12 +314,10 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
 
 
 RUNS_SHOWN = 50
-
-
 AGAINST = {"update": "updates", "evaluations": "evaluations of E", "chip_time_s": "chip time, s"}
 
 
-def learning_curves(frames: Frames) -> Figure | None:
+def learning_curves(frames: Frames) -> "Figure | None":
     """Error and, where there are classes, accuracy against updates or evaluations, and the
     criterion against chip time.
     """
@@ -336,7 +337,7 @@ def learning_curves(frames: Frames) -> Figure | None:
     panels = [("evaluations" if others else "update", what) for what in shown]
     if (table["chip_time_s"] > 0).any():
         panels.append(("chip_time_s", options["criterion"]))
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure = sheet(3.8)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     chips = table[(table["source"] != "exact") | (len(sources) == 1)]
     for axis, (against, what) in zip(axes, panels, strict=True):
@@ -405,7 +406,7 @@ def _learners(frames: Frames) -> dict[str, str]:
     return {source: INK if source == "exact" else next(rest) for source in sources}
 
 
-def alignment(frames: Frames) -> Figure | None:
+def alignment(frames: Frames) -> "Figure | None":
     """Cosine of what was learned between two records with minus the exact gradient; and the
     learning rate, if it is measured.
     """
@@ -423,7 +424,7 @@ def alignment(frames: Frames) -> Figure | None:
         settings.get("rate", "fixed") != "fixed"
         for settings in (options, *options.get("compare_with", ()))
     )
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = sheet(3.2)
     panels = ["alignment", "rate"] if measured else ["alignment"]
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, what in zip(axes, panels, strict=True):
@@ -493,7 +494,6 @@ FIGURES: dict[str, Drawing] = {
         ),
     ),
 }
-
 
 VIEW = View(
     COLUMNS, training, drawn(FIGURES), verdicts, warnings=warnings, called=_called, swept=SWEPT

@@ -1,18 +1,21 @@
 """How the uses of Hessian-vector products are shown."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import Estimate, count, fixed, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.studies.spectrum import EIGENVALUES, density
 from reports.table import facts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OPTIMISATION = {
     "optimiser": Column("which optimiser"),
@@ -127,9 +130,9 @@ def _accuracy(table: pd.DataFrame) -> list[str]:
     return ["test_accuracy"] if table["test_accuracy"].notna().any() else []
 
 
-def optimisation(frames: Frames) -> Figure:
+def optimisation(frames: Frames) -> "Figure":
     """How far E is above the lowest found, and |g|, against gradient-equivalents."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure = sheet(3.8)
     left, right = figure.subplots(1, 2)
     table = frames.optimisation[frames.optimisation["cost"] > 0]
     # the minimum itself is not known: the lowest stands for it, and is left out of the logarithm
@@ -154,11 +157,11 @@ def optimisation(frames: Frames) -> Figure:
     return finished(figure)
 
 
-def modes(frames: Frames) -> Figure | None:
+def modes(frames: Frames) -> "Figure | None":
     """Updates to 1/e per eigenvalue: line predicted, points simulated."""
     if "modes" not in frames.tables:
         return None
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = sheet(3.4)
     axis = figure.subplots()
     table = frames.modes
     axis.plot(
@@ -186,11 +189,11 @@ def modes(frames: Frames) -> Figure | None:
     return finished(figure)
 
 
-def evidence(frames: Frames) -> Figure | None:
+def evidence(frames: Frames) -> "Figure | None":
     """Log evidence, and errors of patterns learned and held back, against the weight decay."""
     if "evidence" not in frames.tables:
         return None
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = sheet(3.6)
     left, right = figure.subplots(1, 2)
     table = frames.evidence
     left.plot(table["decay"], table["log_evidence"], "o-", color=COLOURS[3])
@@ -219,11 +222,11 @@ def evidence(frames: Frames) -> Figure | None:
     return finished(figure)
 
 
-def pruning(frames: Frames) -> Figure | None:
+def pruning(frames: Frames) -> "Figure | None":
     """Error and accuracy against the share of weights removed, a line per method."""
     if "pruning" not in frames.tables:
         return None
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = sheet(3.6)
     left, right = figure.subplots(1, 2)
     held_back = "test_accuracy" if frames.pruning["test_accuracy"].notna().any() else "test_error"
     for name, colour in zip(dict.fromkeys(frames.pruning["method"]), COLOURS, strict=False):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.optimize import brentq
 
 from hardware.parts.weight_store import WeightStore
 from perturb.training.loop import begin
@@ -25,6 +24,8 @@ def reference(seed: int) -> Iterator[Row]:
     holds h is executed as Dw + (beta - h/b) |Dw| - beta h/b Dw. At rest eta lam (w* - w) (1 - beta
     h/b) = E|Dw| (h/b - beta), h = w, or w + beta b against the reference.
     """
+    from scipy.optimize import brentq  # late: much to load, and not for every run
+
     n = 4
     runs = 300
     eta = 2e-3

@@ -16,6 +16,7 @@ from pydantic import Field, SkipValidation, model_validator
 from hardware.config import Name, NonNegative, Positive, Seed, Table
 from perturb.errors import InputError, choose, shown
 from sims.data.files import read_patterns
+from sims.data.scikit_learn import classified
 
 Array = np.ndarray
 
@@ -354,7 +355,5 @@ def _check_memory(data: Data, count: int, numbers: int) -> None:
 
 
 def _classes(name: str) -> tuple[Array, Array]:
-    from sklearn import datasets
-
-    x, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
-    return x, np.eye(labels.max() + 1)[labels]
+    x, labels, names = classified(name)
+    return x, np.eye(len(names))[labels]

@@ -6,6 +6,7 @@ from perturb.errors import InputError, choose, shown
 from perturb.networks.enumeration import MAX_UNITS
 from sims.data.datasets import DATASETS, Array, Data
 from sims.data.files import read_patterns
+from sims.data.scikit_learn import classified
 
 # times as many as are wanted are made, where patterns to hold back repeat those to learn from
 MOST_TRIED = 16
@@ -22,12 +23,7 @@ def class_names(data: Data) -> tuple[str, ...]:
         return tuple("NIST")
     if data.name not in ("digits", "iris", "wine", "breast-cancer"):
         return ()
-    from sklearn import datasets
-
-    return tuple(
-        str(name)
-        for name in getattr(datasets, f"load_{data.name.replace('-', '_')}")().target_names
-    )
+    return classified(data.name.replace("-", "_"))[2]
 
 
 def load_data(data: Data, n_inputs: int, n_outputs: int) -> tuple[Array, Array]:

@@ -5,7 +5,6 @@ gradient-equivalents, and its weights.
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.optimize import minimize
 
 from perturb import curvature
 from perturb.networks.objective import Objective
@@ -40,6 +39,8 @@ def l_bfgs(objective: Objective, w: Array, budget: float) -> Iterator[State]:
     """SciPy's L-BFGS-B with ten corrections; a state for every point where it asks for E and its
     gradient.
     """
+    from scipy.optimize import minimize  # late: much to load, and not for every run
+
     asked: list[Array] = []
 
     def both(w: Array) -> tuple[float, Array]:

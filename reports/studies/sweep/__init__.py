@@ -1,9 +1,16 @@
 """How a sweep of any study is shown."""
 
+from reports.figures import Drawn
 from reports.frames import Frames, View
-from reports.studies.sweep.figures import figures
 from reports.studies.sweep.loading import columns
 from reports.studies.sweep.tables import lost, tables, verdicts
+
+
+def _figures(frames: Frames) -> dict[str, Drawn]:
+    # late: much to load, for pages and plots alone
+    from reports.studies.sweep.figures import figures
+
+    return figures(frames)
 
 
 def _before_figures(frames: Frames) -> int:
@@ -14,7 +21,7 @@ def _before_figures(frames: Frames) -> int:
 VIEW = View(
     {},
     tables,
-    figures,
+    _figures,
     verdicts,
     warnings=lost,
     before_figures=_before_figures,

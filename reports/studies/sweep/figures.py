@@ -8,10 +8,9 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, to_hex
-from matplotlib.figure import Figure
 
 from reports.escape import plain
-from reports.figures import COLOURS, INK, MARKERS, Drawn, finished
+from reports.figures import COLOURS, INK, MARKERS, Drawn, finished, sheet
 from reports.frames import QUANTITIES, Frames
 from reports.statistics import is_logarithmic
 from reports.studies.sweep.run_figures import OF_RUNS
@@ -72,7 +71,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     theory's line.
     """
     panels = _panels(frames, measure)
-    figure = Figure(figsize=(10, 4.0), layout="constrained")
+    figure = sheet(4.0)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     predicted = single = joined = open_ended = False
     for axis, (title, part) in zip(axes, panels.items(), strict=True):
@@ -299,7 +298,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
             panels[title] = own
     if not panels:
         return None
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = sheet(4.2)
     grid = True
     field = np.zeros((0, 0))
     for axis, (title, own) in zip(

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from reports.escape import plain
-from reports.figures import COLOURS, Drawn, finished
+from reports.figures import COLOURS, Drawn, finished, sheet
 from reports.frames import Frames
 from reports.studies import compare_figures
 from reports.studies.sweep.loading import has_table, run_table
@@ -75,7 +74,7 @@ def scatter(frames: Frames) -> Drawn | None:
     ]
     if not runs:
         return None
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = sheet(3.4)
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
     axes[0].set_ylabel(f"estimated {compare_figures.QUANTITIES[quantity][-1]}$_i$")
     for axis, (place, run) in zip(axes, runs, strict=True):
@@ -104,7 +103,7 @@ def energy(frames: Frames) -> Drawn | None:
             causes.setdefault(cause, np.zeros(len(runs)))[i] = joules
     if not any(joules.any() for joules in causes.values()):
         return None
-    figure = Figure(figsize=(10, 1.4 + 0.36 * len(runs)), layout="constrained")
+    figure = sheet(1.4 + 0.36 * len(runs))
     compare_figures.stacked(figure, ["; ".join(place) for place, _ in runs], causes)
     return (
         finished(figure),
@@ -134,7 +133,7 @@ def learning(frames: Frames) -> Drawn | None:
     runs = _runs(frames, LINES_SHOWN, "learning")
     if not runs:
         return None
-    figure = Figure(figsize=(10, 4.0), layout="constrained")
+    figure = sheet(4.0)
     axes = figure.subplots(1, 2)
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(runs)))
     for (place, run), shade in zip(runs, shades, strict=True):

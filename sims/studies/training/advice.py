@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
 
 from hardware.device import fabricate, symmetry_points
 from hardware.timing import Timing
@@ -253,6 +252,8 @@ def _newton_advice(
         until = f"to E = {options.goal:g}, if E were"
     if not excess.sum() > 0:
         return
+
+    from scipy.optimize import brentq  # late: much to load, and not for every run
 
     def left(log: float) -> float:
         return (
