@@ -4,8 +4,9 @@ line and a broadcast bus.
 SimPy says when, in integer nanoseconds, and every number travels with the events. One trial:
 
     command       every tile draws its own dw, pushes it into its FIFO, and puts it on its lines
-    measure       for every phase (a, b) of the method the array settles under w + a dw + b r v, one
-                  pattern after another, and the error unit reads E
+    measure       for every phase (a, b) of the method the array settles under w + a dw + b r v, as
+                  all lines stand until the next command, one pattern after another, and the error
+                  unit reads E
     summing line  adds the contributions dw_i v_i of all synapses (where the method needs dw.v)
     broadcast     the controller makes dE of its readings; dE and dw.v go over the bus, as words
     accumulate    `latency_ns` after the last word every tile meets the words with the oldest
@@ -417,8 +418,8 @@ class EventChip:
         sums[tile.number] = tile.synapses.sums.copy()
 
     def _receive(self, tile: Tile, words: Words) -> None:
-        bus = self.parts.bus
-        tile.receive(words, not self._drops or bus.arrives(words.trial, tile.number))
+        arrived = not self._drops or self.parts.bus.arrives(words.trial, tile.number)
+        tile.receive(words, arrived)
         if words.trial < self.trace_trials:
             start = self.env.now - self.params.synapse.accumulate_ns
             name = f"tile {tile.number}"

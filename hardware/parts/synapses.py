@@ -91,8 +91,10 @@ class Synapses:
         have not reached; none, if left out.
         """
         dw = self.multiplied(known)
+        y, u = words.dE
+        v, V, kind, kappa = constants
         if self.plain and lost is None:
-            add_broadcast(self.sums, dw, *words.dE, words.s, *constants)
+            add_broadcast(self.sums, dw, y, u, words.s, v, V, kind, kappa)
             return
         params = self.params
         health = self.health
@@ -107,7 +109,7 @@ class Synapses:
             dw = np.where(health.working(words.trial), dw, 0.0)
         before = sums[PRODUCTS]
         kept = None if lost is None else sums[:, lost]
-        add_broadcast(sums, dw, *words.dE, words.s, *constants)
+        add_broadcast(sums, dw, y, u, words.s, v, V, kind, kappa)
         if lost is not None:
             sums[:, lost] = kept
         if params.sum_range:

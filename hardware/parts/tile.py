@@ -94,11 +94,13 @@ class Tile:
             self._rows = (D, known, known * self.synapses.v)
             self._since = trial
             row = 0
-        dw, known, contributions = self._rows
-        self.dw = dw[row]
+        D, known, contributions = self._rows
+        self.dw = D[row]
         self.contributions = contributions[row]
+        # where synapses know their dw exactly, one view of it is enough: a thousand tiles do this
+        own = self.dw if known is D else known[row]
         # v may change before the words come: it goes along with the perturbation
-        self.fifo.append((trial, known[row], self.synapses.constants))
+        self.fifo.append((trial, own, self.synapses.constants))
         if not self._perfect:
             self.rv = self.synapses.health.masked(self.design.r * self.synapses.v, [trial])[0]
 
