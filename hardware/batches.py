@@ -171,7 +171,7 @@ class Batches:
         ):
             words = Words(trial, (dE_g, dE_z), s)
             self.arrived = self._arrived(trial)
-            synapses.hear(known, synapses.constants, words, self.arrived)
+            synapses.hear(known, synapses.constants, words, ~self.arrived)
             self.parts.controller.count(words)
 
     def _arrived(self, trial: int) -> Array:

@@ -4,8 +4,9 @@ line and a broadcast bus.
 SimPy says when, in integer nanoseconds, and every number travels with the events. One trial:
 
     command       every tile draws its own dw, pushes it into its FIFO, and puts it on its lines
-    measure       for every phase (a, b) of the method the array settles under w + a dw + b r v, one
-                  pattern after another, and the error unit reads E
+    measure       for every phase (a, b) of the method the array settles under w + a dw + b r v, as
+                  all lines stand until the next command, one pattern after another, and the error
+                  unit reads E
     summing line  adds the contributions dw_i v_i of all synapses (where the method needs dw.v)
     broadcast     the controller makes dE of its readings; dE and dw.v go over the bus, as words
     accumulate    `latency_ns` after the last word every tile meets the words with the oldest
@@ -92,6 +93,15 @@ class Signal:
         sent = self.event
         self.event = self._env.event()
         return sent.succeed(value)
+
+
+class Lines(NamedTuple):
+    """What is on the lines to the drivers: dw (n,), and r v (n,), or 0 of a method that displaces
+    nothing along v.
+    """
+
+    dw: Array
+    rv: Array | float
 
 
 class Flight(NamedTuple):
@@ -220,7 +230,9 @@ class EventChip:
             self.starts_ns.append(start)
             self._before(trial)
             self.next_trial = trial + 1
-            self._command.send(trial)
+            yield self._command.send(trial)
+            # all tiles have waited for longer, and have drawn
+            lines = self._lines()
             # asked for before the evaluations, during which dw.v may become known
             summed = self._summed.event
             # as they are when the trial starts, like those of batches
@@ -231,7 +243,7 @@ class EventChip:
                 start_ns = env.now
                 yield env.timeout(self.params.perturbation.settle_ns)
                 yield env.timeout(self.presented * self.parts.pattern_ns)
-                E[phase] = self._measure(trial, phase, start_ns, w)
+                E[phase] = self._measure(trial, phase, start_ns, w, lines)
                 if clock.evaluation_ns:
                     # never negative: `Timing` has checked the clock
                     yield env.timeout(start_ns + clock.evaluation_ns - env.now)
@@ -251,8 +263,15 @@ class EventChip:
             self._note_refreshes(trial, start)
             yield from self._between(trial + 1)
 
-    def _measure(self, trial: int, phase: int, start_ns: int, w: Array) -> float:
-        """E as it is read: the array has settled under w and what the tiles have on their lines."""
+    def _lines(self) -> Lines:
+        """What all tiles drive their lines with until the next command."""
+        dw = np.concatenate([tile.dw for tile in self.tiles])
+        if not self._displaced:
+            return Lines(dw, 0.0)
+        return Lines(dw, np.concatenate([tile.rv for tile in self.tiles]))
+
+    def _measure(self, trial: int, phase: int, start_ns: int, w: Array, lines: Lines) -> float:
+        """E as it is read: the array has settled under w and what is on the lines."""
         parts = self.parts
         if trial < self.trace_trials:
             self._note_evaluation(trial, phase, start_ns)
@@ -260,11 +279,8 @@ class EventChip:
         counts["perturbation"] += self.w.size  # another one than before, of E(w) none again
         counts["mac"] += self.objective.n_macs * self.presented
         counts["conversion"] += self.presented
-        dw = np.concatenate([tile.dw for tile in self.tiles])
-        # without phases along v nobody reads r v
-        rv = np.concatenate([tile.rv for tile in self.tiles]) if self._displaced else dw
         works = parts.health.perfect or parts.health.working(trial)
-        target = parts.drivers.target(self.design.method.phases[phase], dw, rv, works)
+        target = parts.drivers.target(self.design.method.phases[phase], *lines, works)
         key = [(trial, phase)]
         errors = parts.array.errors(w, parts.drivers.settle(target)[None], key)
         E = float(parts.error_unit.read(errors, key)[0])
@@ -402,8 +418,8 @@ class EventChip:
         sums[tile.number] = tile.synapses.sums.copy()
 
     def _receive(self, tile: Tile, words: Words) -> None:
-        bus = self.parts.bus
-        tile.receive(words, not self._drops or bus.arrives(words.trial, tile.number))
+        arrived = not self._drops or self.parts.bus.arrives(words.trial, tile.number)
+        tile.receive(words, arrived)
         if words.trial < self.trace_trials:
             start = self.env.now - self.params.synapse.accumulate_ns
             name = f"tile {tile.number}"

@@ -297,9 +297,7 @@ def test_many_broadcasts_are_summed_as_one_after_the_other(method):
             found, totals, D[part], y[part], u[part], s[part], v, float(v @ v), kind, kappa
         )
     for t in range(9):
-        add_broadcast(
-            one, D[t], (y[t], u[t]), s[t], v, float(v @ v), kind, kappa, np.ones(13, dtype=bool)
-        )
+        add_broadcast(one, D[t], y[t], u[t], s[t], v, float(v @ v), kind, kappa)
     np.testing.assert_allclose(found, one, rtol=1e-12, atol=1e-14)
     V = v @ v
     q = {

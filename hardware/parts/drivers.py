@@ -56,7 +56,9 @@ class Drivers:
             return Mismatch(self.die.gain, self.die.offset)
         return None
 
-    def target(self, phase: tuple[int, int], D: Array, rv: Array, works: Array | bool) -> Array:
+    def target(
+        self, phase: tuple[int, int], D: Array, rv: Array | float, works: Array | bool
+    ) -> Array:
         """Where the displacement goes in a phase (a, b), once all has settled: as `D`.
 
         D, rv: dw and r v as the synapses ask for them, (n,) or a row for each trial; 0 of those

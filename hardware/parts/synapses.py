@@ -82,14 +82,19 @@ class Synapses:
         """What a synapse multiplies with, for the perturbation that it knows."""
         return known if self.multiplier is None else known + self.multiplier
 
-    def hear(self, known: Array, constants: Constants, words: Words, arrived: Array) -> None:
-        """The words of a trial meet the perturbations known (n,), where they have arrived.
+    def hear(
+        self, known: Array, constants: Constants, words: Words, lost: Array | None = None
+    ) -> None:
+        """The words of a trial meet the perturbations known (n,).
 
-        constants: as they were when the perturbation was made.
+        constants: as they were when the perturbation was made. lost (n,): which synapses the words
+        have not reached; none, if left out.
         """
         dw = self.multiplied(known)
-        if self.plain:
-            add_broadcast(self.sums, dw, words.dE, words.s, *constants, arrived)
+        y, u = words.dE
+        v, V, kind, kappa = constants
+        if self.plain and lost is None:
+            add_broadcast(self.sums, dw, y, u, words.s, v, V, kind, kappa)
             return
         params = self.params
         health = self.health
@@ -103,7 +108,10 @@ class Synapses:
                 sums[:, health.unpowered] = 0.0
             dw = np.where(health.working(words.trial), dw, 0.0)
         before = sums[PRODUCTS]
-        add_broadcast(sums, dw, words.dE, words.s, *constants, arrived)
+        kept = None if lost is None else sums[:, lost]
+        add_broadcast(sums, dw, y, u, words.s, v, V, kind, kappa)
+        if lost is not None:
+            sums[:, lost] = kept
         if params.sum_range:
             self._saturate(before)
 

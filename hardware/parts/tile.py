@@ -7,7 +7,6 @@ weights.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -80,42 +79,47 @@ class Tile:
         self.held: deque[Held] = deque()
         self.change = np.zeros_like(self.met)
         self.memory: dict[str, Array] = {}
-        self._everyone, self._nobody = _masks(part.stop - part.start)
-        # of these trials, drawn ahead: dw, what the synapses know of it, and what they put on the
-        # summing line, a row each
-        self._drawn = range(0)
-        self._rows = (np.zeros(0), np.zeros(0), np.zeros(0))
+        # of AHEAD trials from this one on: dw, what the synapses know of it, and what they put on
+        # the summing line, a row each
+        self._since = first - AHEAD
+        none = np.zeros((0, part.stop - part.start))
+        self._rows = (none, none, none)
+        self._perfect = synapses.health.perfect
 
     def perturb(self, trial: int) -> None:
         """Draw dw of a trial, and keep it for the words that are to come."""
-        if trial not in self._drawn:
-            self._draw(range(trial, trial + AHEAD))
-        row = trial - self._drawn.start
-        dw, known, contributions = self._rows
-        self.dw = dw[row]
+        row = trial - self._since
+        if row >= AHEAD:
+            D, known = self._draw(trial, AHEAD)
+            self._rows = (D, known, known * self.synapses.v)
+            self._since = trial
+            row = 0
+        D, known, contributions = self._rows
+        self.dw = D[row]
         self.contributions = contributions[row]
+        # where synapses know their dw exactly, one view of it is enough: a thousand tiles do this
+        own = self.dw if known is D else known[row]
         # v may change before the words come: it goes along with the perturbation
-        self.fifo.append((trial, known[row], self.synapses.constants))
-        if not self.synapses.health.perfect:
+        self.fifo.append((trial, own, self.synapses.constants))
+        if not self._perfect:
             self.rv = self.synapses.health.masked(self.design.r * self.synapses.v, [trial])[0]
 
-    def _draw(self, trials: range) -> None:
+    def _draw(self, first: int, count: int) -> tuple[Array, Array]:
+        """dw of so many trials, and what the synapses know of it, (count, size)."""
         design = self.design
         part = self.part
-        numbers = np.array(trials) // self.perturb_every
+        trials = np.arange(first, first + count)
+        numbers = trials // self.perturb_every
         # keyed by weight: a tile draws its own part, and gets the numbers of the whole
         D = design.code.draw_each(
             design.n_weights, design.sigma, design.seed, numbers, part.start, part.stop
         )
-        D = self.synapses.health.masked(D, trials)
-        known = sensed(design, D, numbers, part.start)
-        self._drawn = trials
-        self._rows = (D, known, known * self.synapses.v)
+        D = self.synapses.health.masked(D, trials.tolist())
+        return D, sensed(design, D, numbers, part.start)
 
     def _again(self, trial: int, v: Array) -> tuple[int, Array, Constants]:
         """What went into the FIFO in a trial, drawn again."""
-        self._draw(range(trial, trial + 1))
-        _, known, _ = self._rows
+        _, known = self._draw(trial, 1)
         return trial, known[0], (v, *self.synapses.constants[1:])
 
     def receive(self, words: Words, arrived: bool = True) -> None:
@@ -126,9 +130,8 @@ class Tile:
             if out != self.out + 1:
                 self.overflowed = True
             self.out = out
-        self.synapses.hear(
-            self.met, self._constants, words, self._everyone if arrived else self._nobody
-        )
+        lost = None if arrived else np.ones(self.met.size, dtype=bool)
+        self.synapses.hear(self.met, self._constants, words, lost)
         if words.last:
             # a rule that steps along D must not do so for words that never came
             D = self.met if arrived else np.zeros_like(self.met)
@@ -139,7 +142,8 @@ class Tile:
         self.synapses.direct(v, V)
         self.rv = self.design.r * v
         # what was drawn ahead was multiplied by the old v
-        self._drawn = range(0)
+        dw, known, _ = self._rows
+        self._rows = (dw, known, known * v)
 
     def solve(self, trials: int, totals: Array) -> tuple[Array, Array]:
         """g and z of its synapses: see `Synapses.solve`."""
@@ -186,12 +190,6 @@ class Tile:
             _, self.met, self._constants = self._again(self.out, v_of(self.out))
         self.synapses.sums[:] = sums
         self.held = deque(held)
-
-
-@cache
-def _masks(size: int) -> tuple[Array, Array]:
-    """All synapses of a tile, and none."""
-    return np.ones(size, dtype=bool), np.zeros(size, dtype=bool)
 
 
 def sensed(design: Design, D: Array, numbers: Array, start: int = 0) -> Array:

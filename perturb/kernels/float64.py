@@ -376,12 +376,10 @@ def add_broadcasts(sums, totals, known, y, u, s, v, V, regressor_kind, kappa):
 
 
 @compiled(**EXACT)
-def add_broadcast(sums, dw, dE, s, v, V, regressor_kind, kappa, arrived):
-    """One broadcast meets the perturbations dw (n,) of the synapses it has reached:
-    `synapse.accumulate` on sums (rows, n).
+def add_broadcast(sums, dw, y, u, s, v, V, regressor_kind, kappa):
+    """One broadcast meets the perturbations dw (n,) of the synapses: `synapse.accumulate` on sums
+    (rows, n).
     """
     for i in range(dw.size):
-        if arrived[i]:
-            _store(
-                sums, i, _accumulate(_load(sums, i), dw[i], dE, s, v[i], V, regressor_kind, kappa)
-            )
+        state = _load(sums, i)
+        _store(sums, i, _accumulate(state, dw[i], (y, u), s, v[i], V, regressor_kind, kappa))
