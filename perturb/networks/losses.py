@@ -55,13 +55,22 @@ def softmax(y: Array) -> Softmax:
     return Softmax(p, np.where(top, others * p, 1.0 - p), below, np.log1p(others))
 
 
+def _by_class(*arrays: Array) -> list[Array]:
+    """The same (S, n_out), one class after the other in memory: sums over classes, of which there
+    are few, are then sums of long rows.
+    """
+    return [np.asfortranarray(array) for array in arrays]
+
+
 def _cross_entropy(y: Array, t: Array) -> Array:
+    y, t = _by_class(y, t)
     _, _, below, deficit = softmax(y)
     # -sum t log p, log p = -below - deficit
     return t.sum(-1) * deficit[..., 0] + (t * below).sum(-1)
 
 
 def _cross_entropy_e(y: Array, t: Array) -> Array:
+    y, t = _by_class(y, t)
     # sum(t) p - t, without a difference where p and t are both 1
     p, not_p, _, _ = softmax(y)
     return (t.sum(-1, keepdims=True) - t) * p - t * not_p
@@ -71,13 +80,15 @@ def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
     # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets,
     # 1 for a distribution); the same for R{x} less that of the likeliest class: then nothing
     # cancels where its p is nearly 1
-    p = softmax(y).p
+    y, t = _by_class(y, t)
+    p = np.exp(y - y.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
     weighted, pattern, top = t.sum(-1, keepdims=True) * p, np.arange(len(y)), y.argmax(-1)
 
     def R_e(R_y: Array) -> Array:
         # (k, S, n_out) less its entry of the likeliest class
         D = R_y - R_y[..., pattern, top, None]
-        D -= (p * D).sum(-1, keepdims=True)
+        D -= np.einsum("sc,ksc->ks", p, D)[..., None]
         D *= weighted
         return D
 
