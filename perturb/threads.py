@@ -1,4 +1,4 @@
-"""How many threads a computation may use."""
+"""How many threads a computation may use, and how many a product of matrices is worth."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -9,7 +9,11 @@ from typing import Any
 from perturb.errors import InputError
 
 VARIABLE = "PERTURB_NUM_THREADS"
+# multiplications: a product of fewer takes about a millisecond on one thread. A second one, alone
+# on two cores, saves up to half of it; beside other load it is waited for without sleep, for 15 to
+# 40 ms a product whatever its size
 WORTH_THREADS = 2**25
+_LIMITED = Lock()
 
 
 def n_threads() -> int:
@@ -29,46 +33,43 @@ def n_threads() -> int:
 
 
 def blas_threads(multiplications: int) -> AbstractContextManager[None]:
-    """Within it, products of matrices have as many threads as one of so many multiplications is
-    worth: one below WORTH_THREADS, else all that BLAS has.
+    """Within it, a product of matrices of so many multiplications has as many threads of BLAS as it
+    is worth: one below WORTH_THREADS, else all.
     """
-    return nullcontext() if multiplications >= WORTH_THREADS else _ONE_THREAD
+    return nullcontext() if multiplications >= WORTH_THREADS else _OneThread()
 
 
 class _OneThread(AbstractContextManager[None]):
-    """BLAS has one thread while any thread of this process is within, then as many as before.
+    """BLAS has one thread within, then as many as before.
 
-    `threadpoolctl.threadpool_limits` does the same, but looks for the libraries each time, and two
-    threads that are within at once can leave one for good.
+    As `ThreadpoolController.limit`, which takes several times as long, some 20 microseconds.
     """
 
-    def __init__(self) -> None:
-        self._lock, self._within, self._before = Lock(), 0, [0]
-
     def __enter__(self) -> None:
-        with self._lock:
-            if not self._within:
-                self._before = [library.get_num_threads() for library in _libraries()]
-                self._give([1] * len(self._before))
-            self._within += 1
+        # a caller or another thread of this process is within, and gives back what it found: two
+        # who do could leave one thread for good
+        self._first = _LIMITED.acquire(blocking=False)
+        if self._first:
+            counts = [(library, library.get_num_threads()) for library in _blas()]
+            self._before = [(library, count) for library, count in counts if count > 1]
+            for library, _ in self._before:
+                library.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._within -= 1
-            if not self._within:
-                self._give(self._before)
-
-    def _give(self, counts: list[int]) -> None:
-        for library, count in zip(_libraries(), counts, strict=True):
-            library.set_num_threads(count)
-
-
-_ONE_THREAD = _OneThread()
+        if self._first:
+            for library, count in self._before:
+                library.set_num_threads(count)
+                # of threadpoolctl 3.8: else no other thread of this process could set it
+                if hasattr(library, "clear_controlling_thread"):
+                    library.clear_controlling_thread()
+            _LIMITED.release()
 
 
 @cache
-def _libraries() -> list[Any]:
-    """The BLAS libraries of this process."""
+def _blas() -> list[Any]:
+    """threadpoolctl's hold of each BLAS library of this process: looking for them takes longer than
+    a small product.
+    """
     from threadpoolctl import ThreadpoolController  # for start-up time
 
     return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -197,7 +197,7 @@ class MLPObjective(Objective):
         )
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
-        # multiplications of the largest product of either pass
+        # multiplications of the largest product, of one direction
         self._largest = self.n_patterns * max(
             a * b for a, b in zip(network.layers, network.layers[1:], strict=False)
         )
@@ -248,14 +248,15 @@ class MLPObjective(Objective):
         return errors
 
     def gradient(self, w: Array) -> Array:
-        return self._passes(w).g.copy()
+        with blas_threads(self._largest):
+            return self._passes(w).g.copy()
 
     def hvp(self, w: Array, v: Array) -> Array:
         v = as_directions("v", v, self.n_weights)
         if not v.size:
             return super().hvp(w, v)
-        # E and gradient are not asked for
-        return self._products(self._passes(w), v if v.ndim == 2 else v[:, None]).reshape(v.shape)
+        V = v if v.ndim == 2 else v[:, None]
+        return self._products(self._passes(w), V).reshape(v.shape)
 
     def _matrices(self, rows: Array, first: int = 0) -> list[Array]:
         """Views (k, n_in + 1, n_out) of the layers from `first` on, of rows (k, their weights).
@@ -301,8 +302,10 @@ class MLPObjective(Objective):
         return _Passes(self, layers, x, f_x, y, df, E_y, E_x)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        passes = self._passes(w)
-        return passes.E, passes.g.copy(), self._products(passes, V)
+        with blas_threads(self._largest):
+            passes = self._passes(w)
+            E, g = passes.E, passes.g.copy()
+        return E, g, self._products(passes, V)
 
     def _products(self, passes: "_Passes", V: Array) -> Array:
         """HV by R{.} of both passes.
@@ -427,10 +430,9 @@ class _Passes:
         """dE/dw_ij = y_i dE/dx_j."""
         g = np.empty((1, self.objective.n_weights))
         of_layers = self.objective._matrices(g)
-        with blas_threads(self.objective._largest):
-            for y, E_x, of_layer in zip(self.y, self.E_x, of_layers, strict=True):
-                # y has the neuron that is always 1 last: the last row is that of the biases
-                np.matmul(y.T, E_x, out=of_layer[0])
+        for y, E_x, of_layer in zip(self.y, self.E_x, of_layers, strict=True):
+            # y has the neuron that is always 1 last: the last row is that of the biases
+            np.matmul(y.T, E_x, out=of_layer[0])
         return g[0]
 
     @cached_property
