@@ -3,9 +3,10 @@ weights that are new in each call, as training asks for them, and Hv over passes
 
     python tests/benchmarks/hv.py          (needs jax; torch is measured too if it is there)
 
-Prints medians of ratios for each network; above 1 in "x / ours" means that x is slower. JAX gets its
-arrays ready, in float64. Each figure is of CALLS calls in a row, as training makes them: the first
-after another program's is slower for both.
+Prints medians of ratios for each network; above 1 in "jax x / x" means that JAX is slower. It gets
+its arrays ready, in float64. Each figure is of CALLS calls in a row, as training makes them: the
+first after another program's is slower for both. On one core (`taskset -c 0`) the figures are of
+the work alone, on several also of how threads wait for each other beside other load.
 """
 
 import time
@@ -38,13 +39,6 @@ PAIRS = (
 )
 
 
-def of_jax(E, v):
-    """Gradient and Hv at any w, and Hv over what jax keeps at one w."""
-    gradient = jax.jit(jax.grad(E))
-    hvp = jax.jit(lambda w: jax.jvp(jax.grad(E), (w,), (v,))[1])
-    return gradient, hvp, lambda w: jax.jit(jax.linearize(jax.grad(E), w)[1])
-
-
 def error_of(layers, x, t, tanh, logsumexp):
     """E(w) for automatic differentiation."""
 
@@ -71,16 +65,17 @@ def measure(layers, patterns):
     v = V[:, 0].copy()
     jW, jv = [jnp.array(w) for w in W], jnp.array(v)
     E = error_of(layers, jnp.array(x), jnp.array(t), jnp.tanh, jax.nn.logsumexp)
-    gradient, hvp, linear = of_jax(E, jv)
-    linear = linear(jW[0])
+    gradient = jax.jit(jax.grad(E))
+    hvp = jax.jit(lambda w, v: jax.jvp(gradient, (w,), (v,))[1])
+    linear = jax.jit(jax.linearize(gradient, jW[0])[1])
     np.testing.assert_allclose(fresh.gradient(W[1]), gradient(jW[1]), rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(fresh.hvp(W[0], v), hvp(jW[0]), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(fresh.hvp(W[0], v), hvp(jW[0], jv), rtol=1e-10, atol=1e-12)
 
     runs = {
         "gradient": lambda i: fresh.gradient(W[i % 3]),
         "jax gradient": lambda i: gradient(jW[i % 3]).block_until_ready(),
         "hvp": lambda i: fresh.hvp(W[i % 3], v),
-        "jax hvp": lambda i: hvp(jW[i % 3]).block_until_ready(),
+        "jax hvp": lambda i: hvp(jW[i % 3], jv).block_until_ready(),
         "kept hvp": lambda i: kept.hvp(W[0], v),
         "jax kept hvp": lambda i: linear(jv).block_until_ready(),
         "kept hvp, each of 16": lambda i: kept.hvp(W[0], V),
