@@ -45,9 +45,8 @@ def as_floats(name: str, value: object) -> Array:
         raise InputError(
             f"{name} cannot be read as an array of real numbers ({error}): give numbers only"
         ) from None
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole = np.isfinite(array.sum())  # one pass; a sum may also overflow
-    if not whole and (bad := ~np.isfinite(array)).any():
+    if not (finite := np.isfinite(array)).all():
+        bad = ~finite
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         entry = f"{name}{list(where) if where else ''} = {array[where]}"
         raise InputError(f"{entry} is not finite ({bad.sum()} such entries): replace or drop them")

@@ -234,6 +234,23 @@ def test_memory_of_hv_grows_linearly_with_the_weights():
     )  # bytes per weight; a matrix of second derivatives would take sixteen times as many
 
 
+@pytest.mark.parametrize("network", NETWORKS[::7], ids=str)
+def test_what_was_asked_before_at_the_same_weights_changes_no_bit(network):
+    objective, w, v = make(*network)
+    alone = {
+        name: getattr(objective.subset(np.arange(objective.n_patterns)), name)
+        for name in ("gradient", "hvp", "error_gradient_hvp")
+    }
+    E, g, z = alone["error_gradient_hvp"](w, v)
+    assert E == objective.error(w)
+    np.testing.assert_array_equal(alone["gradient"](w), g)
+    np.testing.assert_array_equal(alone["hvp"](w, v), z)
+    objective.hvp(w, v)
+    np.testing.assert_array_equal(objective.gradient(w), g)
+    np.testing.assert_array_equal(objective.hvp(w, v), z)
+    assert objective.hvp(w, np.zeros((w.size, 0))).shape == (w.size, 0)
+
+
 def test_what_is_kept_between_products_is_never_out_of_date():
     objective, w, v = make([3, 4, 2])
     fresh = objective.network.objective(objective.x, objective.target)

@@ -486,8 +486,7 @@ class BoltzmannObjective(Objective):
 
     def _log_p(self, energy: Array) -> Array:
         # log P(visible): logsumexp takes the sum over the hidden states
-        _, _, below, deficit = softmax(logsumexp(-energy / self.network.temperature, axis=1))
-        return -below - deficit
+        return softmax(logsumexp(-energy / self.network.temperature, axis=1)).log_p
 
 
 class _Phases(NamedTuple):

@@ -24,7 +24,7 @@ class Cached(Generic[T]):
 
     def __call__(self, w: Array) -> T:
         w, last = as_weights("w", w, self._n), self._last
-        if last is None or not np.array_equal(last[0], w):
+        if last is None or not (last[0] == w).all():
             # the caller may write over w; what is cached must not follow
             w = w.copy()
             last = self._last = (w, self._compute(w))

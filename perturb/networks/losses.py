@@ -31,53 +31,75 @@ class ErrorFunction(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """p = softmax(y) along the last axis and 1 - p; log p = -below - deficit.
+    """p = softmax(y) along the last axis, 1 - p and log p, to the precision of y however near to 1
+    a p is.
 
-    below: how far each y is below the largest; deficit: -ln of the p of the largest. All to the
-    precision of y, however near to 1 a p is: then 1 - p is the sum of the others, and no
-    difference.
+    relative: y less the largest; size = exp(relative); others: the sum of the sizes but for that of
+    the largest y, which is 1.
     """
 
-    p: Array
-    not_p: Array
-    below: Array
-    deficit: Array
+    relative: Array
+    size: Array
+    others: Array
+
+    @property
+    def p(self) -> Array:
+        return self.size / (1.0 + self.others)
+
+    @property
+    def not_p(self) -> Array:
+        """1 - p: no difference of what is nearly alike, for 1 - size of the largest is 0."""
+        return (self.others + (1.0 - self.size)) / (1.0 + self.others)
+
+    @property
+    def log_p(self) -> Array:
+        return self.relative - np.log1p(self.others)
 
 
 def softmax(y: Array) -> Softmax:
     """The `Softmax` of y (..., n_out)."""
-    below = y.max(-1, keepdims=True) - y
-    # p_i = exp(-below_i) / (1 + others): the largest y has the 1, its ties are among the others
-    top, size = below == 0.0, np.exp(-below)
+    relative = y - y.max(-1, keepdims=True)
+    # ties of the largest are among the others
+    top, size = relative == 0.0, np.exp(relative)
     others = np.where(top, 0.0, size).sum(-1, keepdims=True) + (top.sum(-1, keepdims=True) - 1.0)
-    p = size / (1.0 + others)
-    # of the largest, 1 - p = others/(1 + others) = others p
-    return Softmax(p, np.where(top, others * p, 1.0 - p), below, np.log1p(others))
+    return Softmax(relative, size, others)
+
+
+def _by_class(*arrays: Array) -> list[Array]:
+    """The same (S, n_out), one class after the other in memory: sums over classes, of which there
+    are few, are then sums of long rows.
+    """
+    return [np.asfortranarray(array) for array in arrays]
 
 
 def _cross_entropy(y: Array, t: Array) -> Array:
-    _, _, below, deficit = softmax(y)
-    # -sum t log p, log p = -below - deficit
-    return t.sum(-1) * deficit[..., 0] + (t * below).sum(-1)
+    y, t = _by_class(y, t)
+    return -(t * softmax(y).log_p).sum(-1)
 
 
 def _cross_entropy_e(y: Array, t: Array) -> Array:
+    y, t = _by_class(y, t)
     # sum(t) p - t, without a difference where p and t are both 1
-    p, not_p, _, _ = softmax(y)
-    return (t.sum(-1, keepdims=True) - t) * p - t * not_p
+    given = softmax(y)
+    e = (t.sum(-1, keepdims=True) - t) * given.p - t * given.not_p
+    return np.ascontiguousarray(e)
 
 
 def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
     # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets,
     # 1 for a distribution); the same for R{x} less that of the likeliest class: then nothing
     # cancels where its p is nearly 1
-    p = softmax(y).p
-    weighted, pattern, top = t.sum(-1, keepdims=True) * p, np.arange(len(y)), y.argmax(-1)
+    y, t = _by_class(y, t)
+    # nothing here is 1 - p, so that all sizes may be summed
+    p = np.exp(y - y.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    weighted = np.ascontiguousarray(t.sum(-1, keepdims=True) * p)
+    p, pattern, top = np.ascontiguousarray(p), np.arange(len(y)), y.argmax(-1)
 
     def R_e(R_y: Array) -> Array:
         # (k, S, n_out) less its entry of the likeliest class
         D = R_y - R_y[..., pattern, top, None]
-        D -= (p * D).sum(-1, keepdims=True)
+        D -= np.einsum("sc,ksc->ks", p, D)[..., None]
         D *= weighted
         return D
 

@@ -1,17 +1,19 @@
 """Multilayer perceptrons: exact error, gradient and Hv by R{backprop} (Pearlmutter 1994)."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from perturb.checks import as_floats, as_weights
+from perturb.checks import as_directions, as_floats, as_weights
 from perturb.errors import InputError, choose
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.cache import Cached
 from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Objective
 from perturb.networks.patterns import as_patterns
+from perturb.threads import blas_threads
 
 Array = np.ndarray
 AT_ONCE = 2**15  # activities of a layer at several points, which stay in cache
@@ -195,7 +197,11 @@ class MLPObjective(Objective):
         )
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
-        self._primal = Cached(self._both_passes, self.n_weights)
+        # multiplications of the largest product, of one direction
+        self._largest = self.n_patterns * max(
+            a * b for a, b in zip(network.layers, network.layers[1:], strict=False)
+        )
+        self._passes = Cached(self._both_passes, self.n_weights)
         # activities that the first layer multiplies, the same at every w
         self._first = _with_one(self.x)
 
@@ -217,9 +223,9 @@ class MLPObjective(Objective):
         -------
         array of shape (S, n_out)
         """
-        return self._forward(
-            [W[0] for W in self._matrices(as_weights("w", w, self.n_weights)[None])]
-        )[1][-1]
+        layers = [W[0] for W in self._matrices(as_weights("w", w, self.n_weights)[None])]
+        with blas_threads(self._largest):
+            return self._forward(layers)[1][-1]
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
@@ -233,7 +239,8 @@ class MLPObjective(Objective):
         # width points a pass: W of a layer is (width, n_in + 1, n_out), y is (width, S, n_out)
         errors, width = np.empty((len(points), S)), AT_ONCE // (S * max(self.network.layers))
         for i in range(0, len(points), width):
-            y = self._forward(self._matrices(points[i : i + width]))[1][-1]
+            with blas_threads(self._largest):
+                y = self._forward(self._matrices(points[i : i + width]))[1][-1]
             # points and patterns along one axis, which is all that an error function knows
             errors[i : i + width] = self._E.value(
                 y.reshape(-1, y.shape[-1]), np.tile(self.target, (len(y), 1))
@@ -241,7 +248,15 @@ class MLPObjective(Objective):
         return errors
 
     def gradient(self, w: Array) -> Array:
-        return self._primal(w).g.copy()
+        with blas_threads(self._largest):
+            return self._passes(w).g.copy()
+
+    def hvp(self, w: Array, v: Array) -> Array:
+        v = as_directions("v", v, self.n_weights)
+        if not v.size:
+            return super().hvp(w, v)
+        V = v if v.ndim == 2 else v[:, None]
+        return self._products(self._passes(w), V).reshape(v.shape)
 
     def _matrices(self, rows: Array, first: int = 0) -> list[Array]:
         """Views (k, n_in + 1, n_out) of the layers from `first` on, of rows (k, their weights).
@@ -256,51 +271,50 @@ class MLPObjective(Objective):
             start += (a + 1) * b
         return views
 
-    def _forward(self, layers: list[Array]) -> tuple[list[Array], list[Array]]:
-        # x_j = sum_i w_ij y_i, y_j = f_j(x_j); y of layers that feed another has the neuron that is
-        # always 1; also of stacks of W
-        x, y = [], [self._first]
+    def _forward(self, layers: list[Array]) -> tuple[list[Array], list[Array], list[Array]]:
+        """x, f(x), and y: what each layer multiplies, f(x) of the one below with the neuron that is
+        always 1; also of stacks of W.
+        """
+        # x_j = sum_i w_ij y_i, f_j(x_j)
+        x, f_x, y = [], [], [self._first]
         for W, f in zip(layers, self._f, strict=True):
             x.append(y[-1] @ W)
-            y.append(f.f(x[-1]) if len(x) == len(layers) else _with_one(f.f(x[-1])))
-        return x, y
+            f_x.append(f.f(x[-1]))
+            if len(x) < len(layers):
+                y.append(_with_one(f_x[-1]))
+        return x, f_x, y
 
-    def _both_passes(self, w: Array) -> "_Primal":
-        """Everything of the two ordinary passes that R{.} needs."""
-        layers = self._matrices(w[None])
-        x, y = self._forward([W[0] for W in layers])
-        # f' and f'' are of neurons: without the one that is always 1
-        activities = [*(with_one[:, :-1] for with_one in y[1:-1]), y[-1]]
-        df = [f.df(x_, y_) for f, x_, y_ in zip(self._f, x, activities, strict=True)]
+    def _both_passes(self, w: Array) -> "_Passes":
+        layers = [W[0] for W in self._matrices(w[None])]
+        with blas_threads(self._largest):
+            x, f_x, y = self._forward(layers)
 
-        # dE/dy_i = e_i + sum_j w_ij dE/dx_j,  dE/dx_i = f'_i dE/dy_i,  dE/dw_ij = y_i dE/dx_j
-        g = np.empty((1, self.n_weights))
-        grads = self._matrices(g)
-        # only outputs have a direct part e_i, and E is the mean over patterns
-        E_y = self._E.e(y[-1], self.target) / self.n_patterns
-        E_x, f2_E_y = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
-        for layer in reversed(range(len(layers))):
-            E_x[layer] = df[layer] * E_y
-            f2_E_y[layer] = self._f[layer].d2f(x[layer], activities[layer], df[layer]) * E_y
-            # y has the neuron that is always 1 last: the last row of the product is that of the
-            # biases
-            np.matmul(y[layer].T, E_x[layer], out=grads[layer][0])
-            # nobody asks for dE/dy of the inputs
-            if layer:
-                E_y = E_x[layer] @ layers[layer][0, :-1].T
-
-        E = float(self._E.value(y[-1], self.target).mean())
-        between = [W[0, :-1] for W in layers]
-        return _Primal(E, g[0], between, y, df, E_x, f2_E_y, self._E.R_e(y[-1], self.target))
+            # dE/dx_i = f'_i dE/dy_i,  dE/dy_i = e_i + sum_j w_ij dE/dx_j
+            df = [f.df(at, value) for f, at, value in zip(self._f, x, f_x, strict=True)]
+            E_x, E_y = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
+            # only outputs have a direct part e_i, and E is the mean over patterns
+            E_y[-1] = self._E.e(f_x[-1], self.target) / self.n_patterns
+            for layer in reversed(range(len(layers))):
+                E_x[layer] = df[layer] * E_y[layer]
+                # nobody asks for dE/dy of the inputs, nor of the neurons that are always 1
+                if layer:
+                    E_y[layer - 1] = E_x[layer] @ layers[layer][:-1].T
+        return _Passes(self, layers, x, f_x, y, df, E_y, E_x)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        """By R{.} of the two passes of `_primal`.
+        with blas_threads(self._largest):
+            passes = self._passes(w)
+            E, g = passes.E, passes.g.copy()
+        return E, g, self._products(passes, V)
+
+    def _products(self, passes: "_Passes", V: Array) -> Array:
+        """HV by R{.} of both passes.
 
         V is turned to rows (k, n), and taken a few directions at a time, so that what lies between
         two products stays in cache. A first layer with more inputs than there are patterns is
         expensive to turn: it is used as it lies, (n_in + 1, n_out k).
         """
-        primal, V = self._primal(w), np.ascontiguousarray(V)
+        V = np.ascontiguousarray(V)
         (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self._first
         # wide: how many weights of the first layer are not turned
         wide = (a + 1) * b if a > S else 0
@@ -312,30 +326,31 @@ class MLPObjective(Objective):
         # written over by every few directions: memory that is new to the process costs more than
         # the products
         scratch = [np.empty((3, width, S, units)) for units in self.network.layers[1:]]
-        if wide:
-            # R{x} = V y of the first layer, all directions in one product: (S, n_in + 1) (n_in + 1,
-            # b k)
-            R_x = np.ascontiguousarray(
-                (x @ V[:wide].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1)
-            )
-            R_Ex = np.empty((S, b, k))
-        for i in range(0, k, width):
-            some = slice(i, i + width)
-            first = self._turned(
-                primal, rows[some], Hv_rows[some], R_x[some] if wide else None, scratch
-            )
+        with blas_threads(self._largest * (k if wide else 1)):
             if wide:
-                R_Ex[..., some] = first.transpose(1, 2, 0)
-        if wide:
-            # R{dE/dw_ij} = y_i R{dE/dx_j}, for R{y} = 0 at the inputs
-            np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:wide].reshape(a + 1, b * k))
+                # R{x} = V y of the first layer, all directions in one product:
+                # (S, n_in + 1) (n_in + 1, b k)
+                R_x = np.ascontiguousarray(
+                    (x @ V[:wide].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1)
+                )
+                R_Ex = np.empty((S, b, k))
+            for i in range(0, k, width):
+                some = slice(i, i + width)
+                first = self._turned(
+                    passes, rows[some], Hv_rows[some], R_x[some] if wide else None, scratch
+                )
+                if wide:
+                    R_Ex[..., some] = first.transpose(1, 2, 0)
+            if wide:
+                # R{dE/dw_ij} = y_i R{dE/dx_j}, for R{y} = 0 at the inputs
+                np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:wide].reshape(a + 1, b * k))
         if k > 1:
             Hv[wide:] = Hv_rows.T
-        return primal.E, primal.g.copy(), Hv
+        return Hv
 
     def _turned(
         self,
-        primal: "_Primal",
+        passes: "_Passes",
         rows: Array,
         Hv_rows: Array,
         R_x1: Array | None,
@@ -346,7 +361,8 @@ class MLPObjective(Objective):
         With its R{x} given as R_x1, the rows are without the first layer. scratch: per layer
         (3, at least k, S, n_out).
         """
-        _, _, between, y, df, E_x, f2_E_y, R_e = primal
+        y, df, E_x, f2_E_y = passes.y, passes.df, passes.E_x, passes.f2_E_y
+        between = [W[:-1] for W in passes.layers]
         # without the first layer the views are numbered as before, `_matrices(rows, 1)`
         given = R_x1 is not None
         directions, grads = self._matrices(rows, int(given)), self._matrices(Hv_rows, int(given))
@@ -366,7 +382,7 @@ class MLPObjective(Objective):
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        R_Ey = R_e(R_y[-1]) / self.n_patterns
+        R_Ey = passes.R_e(R_y[-1]) / self.n_patterns
         for layer in reversed(range(len(between))):
             # in place: R{x} of this layer is not needed again
             R_Ex = R_x[layer]
@@ -387,20 +403,48 @@ class MLPObjective(Objective):
         return R_x[0]
 
 
-class _Primal(NamedTuple):
-    """Of the two ordinary passes: E, its gradient g, and per layer what R{.} needs.
+@dataclass(eq=False)
+class _Passes:
+    """The two ordinary passes at one w: per layer the matrix with biases, x, f(x), y below it (with
+    the neuron that is always 1), f', dE/dy and dE/dx.
 
-    That is the matrix without biases, y, f', dE/dx and f'' dE/dy; then the map from R{y} to R{e}.
+    What not every caller needs is computed when it is first asked for: a gradient does without f'',
+    Hv without E and gradient.
     """
 
-    E: float
-    g: Array
-    between: list[Array]
+    objective: MLPObjective
+    layers: list[Array]
+    x: list[Array]
+    f_x: list[Array]
     y: list[Array]
     df: list[Array]
+    E_y: list[Array]
     E_x: list[Array]
-    f2_E_y: list[Array]
-    R_e: Callable[[Array], Array]
+
+    @cached_property
+    def E(self) -> float:
+        return float(self.objective._E.value(self.f_x[-1], self.objective.target).mean())
+
+    @cached_property
+    def g(self) -> Array:
+        """dE/dw_ij = y_i dE/dx_j."""
+        g = np.empty((1, self.objective.n_weights))
+        of_layers = self.objective._matrices(g)
+        for y, E_x, of_layer in zip(self.y, self.E_x, of_layers, strict=True):
+            # y has the neuron that is always 1 last: the last row is that of the biases
+            np.matmul(y.T, E_x, out=of_layer[0])
+        return g[0]
+
+    @cached_property
+    def f2_E_y(self) -> list[Array]:
+        """f'' dE/dy."""
+        of_neurons = zip(self.objective._f, self.x, self.f_x, self.df, self.E_y, strict=True)
+        return [f.d2f(x, f_x, df) * E_y for f, x, f_x, df, E_y in of_neurons]
+
+    @cached_property
+    def R_e(self) -> Callable[[Array], Array]:
+        """The map from R{y} to R{e}."""
+        return self.objective._E.R_e(self.f_x[-1], self.objective.target)
 
 
 def _times(a: Array, W: Array, out: Array) -> Array:
@@ -411,4 +455,6 @@ def _times(a: Array, W: Array, out: Array) -> Array:
 
 def _with_one(y: Array) -> Array:
     """y (..., S, n) with the neuron that is always 1."""
-    return np.concatenate([y, np.ones((*y.shape[:-1], 1))], axis=-1)
+    with_one = np.ones((*y.shape[:-1], y.shape[-1] + 1))
+    with_one[..., :-1] = y
+    return with_one

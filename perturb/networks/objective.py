@@ -411,10 +411,13 @@ class DecayedObjective(Objective):
         w = as_weights("w", w, self.n_weights)
         return self.plain.gradient(w) + self.alpha * w
 
+    def hvp(self, w: Array, v: Array) -> Array:
+        # the Hessian of alpha |w|^2/2 is alpha I
+        return self.plain.hvp(w, v) + self.alpha * as_directions("v", v, self.n_weights)
+
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         w = as_weights("w", w, self.n_weights)
         E, g, HV = self.plain.error_gradient_hvp(w, V)
-        # the Hessian of alpha |w|^2/2 is alpha I
         return E + self.alpha / 2 * float(w @ w), g + self.alpha * w, HV + self.alpha * V
 
 
