@@ -235,11 +235,12 @@ def facts(frames: Frames) -> Table:
 
 def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Table:
     """A row per fact, with its standard error and its interval; nothing where it is exact."""
+    facts = frames.view.columns["summary"]
     records = rows.to_dict("records")
     # ErrorBar and the like are objects: pandas would take tuples apart
     frame = rows.assign(
         what=[frames.fact_name(row) for row in records],
-        stderr=pd.Series(
+        error_bar=pd.Series(
             [ErrorBar(row["stderr"], row["low"], row["high"]) for row in records],
             rows.index,
             object,
@@ -247,7 +248,7 @@ def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Ta
     )
     columns = {
         "what": named("what"),
-        **only(frames.view.columns["summary"], ("meaning", "value")),
-        "stderr": ERROR_BAR,
+        **only(facts, ("meaning", "value")),
+        "error_bar": ERROR_BAR,
     }
-    return Table(title, note, frame, columns, explained="meaning")
+    return Table(title, note, frame, columns, explained="meaning", records=facts)

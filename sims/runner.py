@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+import perturb
 from perturb.errors import InputError
 from reports.store import run_directory
 from reports.store.commands import run_command
@@ -243,7 +244,7 @@ def _provenance(
 def origin() -> dict[str, Any]:
     """By what results are made: nothing that names a person or a machine."""
     return {
-        "perturb": version("perturb"),
+        "perturb": perturb.__version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": {

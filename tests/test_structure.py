@@ -67,7 +67,7 @@ FLOORS = {
     # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late
     "sims": [
         {"described", "device_fit", "terminal"},
-        {"data"},
+        {"data", "log"},
         {"experiment"},
         {"problem"},
         {"claims"},
@@ -82,7 +82,7 @@ FLOORS = {
         {"columns", "escape"},
         {"frames"},
         {"figures"},
-        {"statistics", "store", "table"},
+        {"json_text", "statistics", "store", "table"},
         {"studies"},
         {"loading"},
         {"compare", "page"},

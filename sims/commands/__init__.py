@@ -37,4 +37,25 @@ Out = Annotated[
 ]
 
 
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="No progress and no tables: print the directory of the results alone. Warnings and"
+        " errors still go to stderr.",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the same as one JSON document, NaN as null.")
+]
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Append to FILE when the command began and ended, its parts, warnings and errors.",
+    ),
+]
+
+
 Results = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run or a sweep.")]

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from perturb.errors import InputError, choose
+from sims.commands import Json
+from sims.commands.output import named_rows, print_json
 from sims.described import says
 from sims.terminal import console
 
@@ -21,6 +23,7 @@ def list_(
             help="experiments, chips, devices, codes, methods or datasets; nothing for all."
         ),
     ] = "all",
+    json: Json = False,
 ) -> None:
     """List what can be named in an experiment."""
     from hardware.device_params import device_names, load_device
@@ -43,12 +46,15 @@ def list_(
     if what != "all":
         choose("list", what, kinds)
     # only what is asked for is loaded
-    for kind, rows in kinds.items():
-        if what in ("all", kind):
-            # a heading only where there is more than one list
-            print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
-            for name, description in rows().items():
-                print(f"  {name:<22} {description}")
+    asked = {kind: rows for kind, rows in kinds.items() if what in ("all", kind)}
+    if json:
+        print_json({kind: named_rows(rows()) for kind, rows in asked.items()})
+        return
+    for kind, rows in asked.items():
+        # a heading only where there is more than one list
+        print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
+        for name, description in rows().items():
+            print(f"  {name:<22} {description}")
 
 
 @app.command()
