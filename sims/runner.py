@@ -22,6 +22,7 @@ from reports.store import run_directory
 from reports.store.commands import run_command
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import load_experiment
+from sims.experiment.unused import warn_of_unused
 from sims.experiment.writing import to_toml
 from sims.problem import Problem, Stopped, Tables, prepare
 from sims.studies import STUDIES, TRIALS
@@ -119,6 +120,7 @@ def run_experiment(
     # seed last: it wins over a run.seed in set
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)
+    warn_of_unused(experiment, name_or_path, set)
     # as it was asked for, not as it was resolved: the command stays short
     again = run_command(str(name_or_path), set)
     if out is None:

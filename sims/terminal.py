@@ -156,7 +156,7 @@ def show_warning(
 ) -> None:
     """Ours in one line, those of libraries as Python shows them."""
     # a library's warning is for a programmer, with its place
-    ours = category.__module__.startswith("perturb")
+    ours = category.__module__.partition(".")[0] in ("perturb", "hardware", "sims", "reports")
     say(
         f"perturb: {message}"
         if ours
