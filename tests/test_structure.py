@@ -42,7 +42,7 @@ def test_imports_go_one_way(package):
 FLOORS = {
     "perturb": [
         {"errors"},
-        {"checks", "compiled", "files", "settings", "threads"},
+        {"checks", "compiled", "files", "notebook", "settings", "threads"},
         {"seeds", "trial"},
         {"kernels"},
         {"networks"},
@@ -80,6 +80,7 @@ FLOORS = {
     "reports": [
         {"formats", "vocabulary"},
         {"columns", "escape"},
+        {"styled"},
         {"frames"},
         {"figures"},
         {"json_text", "statistics", "store", "table"},
