@@ -12,6 +12,7 @@ import typer
 import perturb
 from perturb.errors import InputError
 from sims.commands import files, results, run, sweep
+from sims.completion import join_words_of_bash
 from sims.log import end_log
 from sims.terminal import LOG, Interrupted, close_output, interrupt, say, show_warning
 
@@ -21,7 +22,6 @@ app = typer.Typer(
         " with exact R{backprop}."
     ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -73,7 +73,9 @@ def _answered() -> None:
     warnings.showwarning = show_warning
     try:
         try:
-            app()
+            join_words_of_bash()
+            # by its name, however it was started: shells complete by it, too
+            app(prog_name="perturb")
         finally:
             # here, where what goes wrong with the output still is answered below
             sys.stdout.flush()

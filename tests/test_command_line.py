@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -17,6 +20,8 @@ import sims
 from reports.formats import ErrorBar
 from reports.json_text import json_text
 from reports.studies.facts import FACTS
+from sims.completion import LISTS, NAMES
+from sims.studies import STUDIES
 from sims.terminal import EVERY_S, Bars
 
 QUICK = ("--set", "estimation.trials=16")
@@ -124,7 +129,7 @@ def test_json_of_a_sweep_s_state_and_of_lists(command, quick):
     assert (found["cells"], found["done"], found["left"], found["failed"]) == (3, 3, 0, [])
     assert found["running"] is False
     listed = one_document(command("list", "--json")[1])
-    assert list(listed) == ["experiments", "chips", "devices", "codes", "methods", "datasets"]
+    assert tuple(listed) == LISTS
     names = [row["name"] for row in listed["experiments"]]
     assert names == sims.experiment_names()
     assert one_document(command("list", "codes", "--json")[1]) == {"codes": listed["codes"]}
@@ -222,3 +227,74 @@ def test_a_log_that_cannot_be_written_is_one_line_before_anything_runs(command):
     assert (status, out) == (2, "") and err.count("\n") == 1
     assert err.startswith("perturb: --log no/such/folder/log.txt: cannot be written (No such file")
     assert not list(Path().iterdir())
+
+
+COMPLETED = {
+    "ru": ["run"],
+    "run dig": ["digits", "digits-learning"],
+    "run nothing-of-that-name": [],
+    "run xor --qu": ["--quiet"],
+    "list c": ["chips", "codes"],
+    "run xor --set chip.": ["chip.preset=", "chip.weights.device="],
+    "run xor --set chip.preset = mg": ["mgd"],
+    "run xor --set estimation.code = walsh --set study =": list(STUDIES),
+    "run xor --set = estimation.method = cent": ["central"],
+    "spectrum xor --set chip.weights.device = pcm": ["pcm-nandakumar2020"],
+    "run xor --set estimation.sigma = 0.": [],
+}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_commands_options_and_names(tmp_path):
+    program = tmp_path / "perturb"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m perturb "$@"\n')
+    program.chmod(0o755)
+    script = ["set -e", 'eval "$(_PERTURB_COMPLETE=source_bash perturb)"']
+    for typed in COMPLETED:
+        # as bash splits a line, at = too
+        words = shlex.join(["perturb", *typed.split()])
+        script += [
+            f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=()",
+            "_perturb_completion perturb || true; echo ${COMPREPLY[@]}",
+        ]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    )
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert dict(zip(COMPLETED, found, strict=True)) == COMPLETED
+
+
+def completed(command, monkeypatch, shell, typed):
+    for name, value in {
+        "_PERTURB_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": f"perturb {typed}",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return command()[1]
+
+
+def test_zsh_and_fish_complete_the_whole_word(command, monkeypatch):
+    zsh = completed(command, monkeypatch, "zsh", "run xor --set chip.preset=mg")
+    assert "chip.preset=mgd" in zsh
+    fish = completed(command, monkeypatch, "fish", "run xor --set study=fin")
+    assert fish.split() == ["study=finite-difference"]
+
+
+def test_every_key_with_names_takes_each_of_them():
+    for key, names in NAMES.items():
+        assert len(list(names())) > 5
+        sims.load_experiment("xor", {key: "ideal" if "chip" in key else next(iter(names()))})
+
+
+def test_completing_a_name_loads_nothing_heavy():
+    code = (
+        "import sys; from sims.completion import experiments; experiments('x');"
+        " print({'numpy', 'scipy', 'numba', 'pandas', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -69,7 +69,7 @@ FLOORS = {
         {"described", "device_fit", "terminal"},
         {"data", "log"},
         {"experiment"},
-        {"problem"},
+        {"completion", "problem"},
         {"claims"},
         {"studies"},
         {"runner"},

@@ -7,16 +7,23 @@ from typing import Annotated
 
 import typer
 
+from sims.completion import experiments, settings
+
 ExperimentName = Annotated[
     str,
-    typer.Argument(help="Name of an experiment (perturb list experiments) or path of a TOML file."),
+    typer.Argument(
+        help="Name of an experiment (perturb list experiments) or path of a TOML file.",
+        autocompletion=experiments,
+    ),
 ]
 
 
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="KEY=VALUE", help="Change a key, e.g. estimation.trials=2000; repeatable."
+        metavar="KEY=VALUE",
+        help="Change a key, e.g. estimation.trials=2000; repeatable.",
+        autocompletion=settings,
     ),
 ]
 

@@ -9,6 +9,7 @@ import typer
 from perturb.errors import InputError, choose
 from sims.commands import Json
 from sims.commands.output import named_rows, print_json
+from sims.completion import LISTS, listed
 from sims.described import says
 from sims.terminal import console
 
@@ -20,7 +21,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="experiments, chips, devices, codes, methods or datasets; nothing for all."
+            help=f"{', '.join(LISTS[:-1])} or {LISTS[-1]}; nothing for all.",
+            autocompletion=listed,
         ),
     ] = "all",
     json: Json = False,
@@ -31,7 +33,8 @@ def list_(
     from perturb.trial.codes import CODES
     from perturb.trial.methods import METHODS
     from sims.data.datasets import DATASETS
-    from sims.experiment.loading import experiment_names, load_experiment
+    from sims.experiment.loading import load_experiment
+    from sims.experiment.names import experiment_names
 
     kinds = {
         "experiments": lambda: {
