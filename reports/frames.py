@@ -1,5 +1,6 @@
 """A stored run, or a sweep of runs, as tidy pandas frames, and how it is shown."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,6 +301,11 @@ class Frames:
         drawn = self.view.figures(self)
         if not drawn:
             raise InputError(f"{self.directory}: there is nothing to plot in these results")
+        # a notebook shows a figure that it is given only once Pyplot has loaded its backend
+        if "IPython" in sys.modules:
+            from matplotlib import pyplot
+
+            pyplot.draw_if_interactive()
         return (choose("kind", kind, drawn) if kind is not None else next(iter(drawn.values())))[0]
 
     def _repr_html_(self) -> str:

@@ -5,6 +5,7 @@ import math
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -298,3 +299,32 @@ def test_completing_a_name_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_json_of_an_interrupted_run_says_that_it_is_partial(command, monkeypatch):
+    calls, run = iter(range(10**6)), hardware.Chip.run
+
+    def interrupted_at_the_fifth(chip, trials):
+        if next(calls) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return run(chip, trials)
+
+    monkeypatch.setattr(hardware.Chip, "run", interrupted_at_the_fifth)
+    status, out, err = command("run", "xor", "--set", "estimation.trials=100000", "--json")
+    found = one_document(out)
+    assert status == 130 and (found["status"], found["reason"]) == (
+        "partial",
+        "the run was interrupted",
+    )
+    assert err == "perturb: interrupted; the results so far are stored and marked as partial\n"
+
+
+def test_a_log_of_a_sweep_has_a_line_for_every_cell_and_what_failed(command, quick):
+    words = ("sweep", "xor", "--repeats", 2, "--workers", 0, "--log", "log.txt")
+    status, _, err = command(*words)
+    text = Path("log.txt").read_text()
+    assert status == 0 and text.count(": cell ") == 2
+    # what is said beside the results, with times and levels
+    assert all(f" INFO {line}" in text for line in err.splitlines())
+    assert command(*words, "--quiet", "--out", "other")[0] == 0
+    assert Path("log.txt").read_text().count(": cell ") == 4

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +124,16 @@ def test_a_run_and_its_stored_frames_show_what_a_report_says(tmp_path):
         assert isinstance(run.plot(kind), Figure) and isinstance(frames.plot(kind), Figure)
     with pytest.raises(InputError, match="kind = 'no' is unknown: one of"):
         frames.plot("no")
+
+
+def test_pyplot_knows_of_the_notebook_before_it_is_given_a_figure(monkeypatch):
+    frames = sims.run_experiment("xor", {"study": "budget"}).frames
+    loaded = []
+    monkeypatch.setattr(pyplot, "draw_if_interactive", lambda: loaded.append(True))
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert isinstance(frames.plot(), Figure) and not loaded
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    assert isinstance(frames.plot(), Figure) and loaded
 
 
 def test_facts_and_sweeps_show_themselves_too(tmp_path):
