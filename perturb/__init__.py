@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from perturb.trial.methods import METHODS as METHODS
     from perturb.trial.methods import Method as Method
 
+    __version__: str
+
 # imported when first used: SciPy and Numba take longer to load than `perturb --help` may take
 _MODULES = ("curvature", "theory", "training")
 _HOME = {kind.name: kind.module for kind in KINDS.values()} | {
@@ -59,6 +61,9 @@ __all__ = ["InputError", *_MODULES, *_HOME]
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        # late: reading what is installed takes as long as all of the above
+        return import_module("importlib.metadata").version("perturb")
     if name in _MODULES:
         return import_module(f"perturb.{name}")
     if name in _HOME:

@@ -49,6 +49,9 @@ class Table(NamedTuple):
         Those of the frame that are shown, in order. The first names the rows.
     explained : str
         The column of texts that explain the first; a terminal shows it below the first.
+    records : mapping
+        Columns of the frame that hold the same for programs, a name or a number each; absent, those
+        that are shown.
     """
 
     title: str
@@ -56,6 +59,7 @@ class Table(NamedTuple):
     frame: "pd.DataFrame"
     columns: Columns
     explained: str = ""
+    records: Columns = {}
 
     @property
     def headings(self) -> list[str]:

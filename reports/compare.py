@@ -13,6 +13,7 @@ from perturb.settings import flat
 from reports.columns import Table, named
 from reports.formats import Estimate, Format, edge_value, fixed, number
 from reports.frames import Frames
+from reports.json_text import table_data
 from reports.statistics import IDENTITY, difference, values
 from reports.studies.sweep.series import inner_view, means_of, shown_measures
 from reports.studies.sweep.tables import OF, key_columns
@@ -301,3 +302,17 @@ def print_compared(a: Frames, b: Frames, console: "Console") -> None:
     console.print()
     for text in sentences:
         say_line(console, text)
+
+
+def compared_data(a: Frames, b: Frames) -> dict[str, Any]:
+    """Two runs or two sweeps side by side, as plain data for JSON."""
+    sentences, shown = compare(a, b)
+    both = {
+        which: {
+            "directory": str(frames.directory),
+            "description": frames.provenance["description"],
+            "seed": frames.provenance["seed"],
+        }
+        for which, frames in (("A", a), ("B", b))
+    }
+    return {**both, "sentences": sentences, "tables": list(map(table_data, shown))}

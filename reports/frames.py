@@ -1,5 +1,6 @@
 """A stored run, or a sweep of runs, as tidy pandas frames, and how it is shown."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from perturb.errors import InputError, choose
 from reports.columns import Columns, Table
+from reports.styled import html_lines, html_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -277,3 +280,38 @@ class Frames:
             if row["subject"]
             else measure
         )
+
+    def plot(self, kind: str | None = None) -> "Figure":
+        """One of the plots of a report.
+
+        Parameters
+        ----------
+        kind : str, optional
+            Its name; by default the first.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        InputError
+            If there is none of that name, with the names that there are; or no plot at all.
+        """
+        drawn = self.view.figures(self)
+        if not drawn:
+            raise InputError(f"{self.directory}: there is nothing to plot in these results")
+        # a notebook shows a figure that it is given only once Pyplot has loaded its backend
+        if "IPython" in sys.modules:
+            from matplotlib import pyplot
+
+            pyplot.draw_if_interactive()
+        return (choose("kind", kind, drawn) if kind is not None else next(iter(drawn.values())))[0]
+
+    def _repr_html_(self) -> str:
+        about = f"{self.provenance['description']} (seed {self.provenance['seed']})"
+        lines = [about, *([f"Partial: {self.reason}"] if self.partial else [])]
+        lines += [f"{method} {verdict}." for method, verdict in self.view.verdicts(self)]
+        tables = html_tables(self.view.tables(self))
+        below = [*self.view.notes(self), *(f"Warning: {t}" for t in self.view.warnings(self))]
+        return f"<div>{html_lines(lines)}{tables}{html_lines(below)}</div>"

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from reports.figures import svg_element
 from reports.frames import Frames
-from reports.table import html_table, meanings, sort_values
+from reports.styled import html_table
+from reports.table import meanings, sort_values
 
 
 def html(frames: Frames) -> str:

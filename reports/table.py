@@ -5,14 +5,11 @@ LaTeX.
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import pandas as pd
-from markupsafe import Markup
-from markupsafe import escape as escape_html
 from rich import box
 from rich.console import Console
 from rich.table import Table as Printed
@@ -22,13 +19,7 @@ from reports import escape
 from reports.columns import Table, named, only
 from reports.formats import ErrorBar, sort_value, written
 from reports.frames import Frames
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
-
-ROWS_PRINTED = 100  # of a table, on the terminal
-
+from reports.styled import ROWS_SHOWN, styled
 
 WORDY = r"p{0.4\linewidth}"  # a column of sentences, for LaTeX
 
@@ -51,31 +42,6 @@ def sort_values(table: Table) -> str:
         known = [None if math.isnan(value) else f"{value:.9g}" for value in values]
         found.append(known if any(known) else [])
     return json.dumps(found, separators=(",", ":"))
-
-
-def styled(table: Table, shown: Callable[[str], str]) -> "Styler":
-    """A table for `to_html` and `to_latex`, with all its texts as `shown` makes them."""
-    frame = table.frame[list(table.columns)].reset_index(drop=True)
-    headings = dict(zip(table.columns, table.headings, strict=True))
-
-    def cell(value: object, column: str) -> str:
-        return shown(written(value, table.columns[column].format))
-
-    return (
-        frame.style.format({name: partial(cell, column=name) for name in table.columns})
-        .format_index(lambda name: shown(headings[str(name)]), axis=1)
-        .hide(axis="index")
-    )
-
-
-def html_table(table: Table) -> Markup:
-    """A table as an element of a page."""
-
-    def shown(text: str) -> str:
-        return str(escape_html(escape.line(text))).replace(" +- ", " \N{PLUS-MINUS SIGN} ")
-
-    # Markup: every text in it has been escaped
-    return Markup(styled(table, shown).to_html(exclude_styles=True))
 
 
 def latex_table(table: Table, label: str) -> str:
@@ -129,7 +95,7 @@ def print_tables(shown: Sequence[Table], console: Console) -> None:
                     justify="right" if i else "left",
                     no_wrap=i > 0,
                 )
-        for row in islice(rows_of(table), ROWS_PRINTED):
+        for row in islice(rows_of(table), ROWS_SHOWN):
             texts = dict(zip(names, map(escape.line, row), strict=True))
             if below := texts.pop(table.explained, ""):
                 texts[names[0]] += f"\n  {below}"
@@ -138,7 +104,7 @@ def print_tables(shown: Sequence[Table], console: Console) -> None:
         say_line(console, table.title, style="bold")
         console.print()
         console.print(printed)
-        if (more := len(table.frame) - ROWS_PRINTED) > 0:
+        if (more := len(table.frame) - ROWS_SHOWN) > 0:
             console.print(f"and {more:,} more rows", style="italic")
         if table.note:
             say_line(console, table.note, style="italic")
@@ -235,11 +201,12 @@ def facts(frames: Frames) -> Table:
 
 def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Table:
     """A row per fact, with its standard error and its interval; nothing where it is exact."""
+    facts = frames.view.columns["summary"]
     records = rows.to_dict("records")
     # ErrorBar and the like are objects: pandas would take tuples apart
     frame = rows.assign(
         what=[frames.fact_name(row) for row in records],
-        stderr=pd.Series(
+        error_bar=pd.Series(
             [ErrorBar(row["stderr"], row["low"], row["high"]) for row in records],
             rows.index,
             object,
@@ -247,7 +214,7 @@ def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Ta
     )
     columns = {
         "what": named("what"),
-        **only(frames.view.columns["summary"], ("meaning", "value")),
-        "stderr": ERROR_BAR,
+        **only(facts, ("meaning", "value")),
+        "error_bar": ERROR_BAR,
     }
-    return Table(title, note, frame, columns, explained="meaning")
+    return Table(title, note, frame, columns, explained="meaning", records=facts)

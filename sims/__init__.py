@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from reports.store.sweep_results import load_sweep as load_sweep
     from reports.store.sweep_results import sweep_status as sweep_status
     from sims.experiment.experiment import Experiment as Experiment
-    from sims.experiment.loading import experiment_names as experiment_names
     from sims.experiment.loading import load_experiment as load_experiment
+    from sims.experiment.names import experiment_names as experiment_names
     from sims.runner import Run as Run
     from sims.runner import run_experiment as run_experiment
     from sims.sweeps.run import run_sweep as run_sweep
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Experiment": "sims.experiment.experiment",
     "Run": "sims.runner",
-    "experiment_names": "sims.experiment.loading",
+    "experiment_names": "sims.experiment.names",
     "load_experiment": "sims.experiment.loading",
     "load_sweep": "reports.store.sweep_results",
     "run_experiment": "sims.runner",

@@ -1,15 +1,20 @@
 """The command line: all commands, and how the program ends."""
 
 import errno
+import logging
 import signal
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
+import perturb
 from perturb.errors import InputError
 from sims.commands import files, results, run, sweep
-from sims.terminal import Interrupted, close_output, interrupt, say, show_warning
+from sims.completion import join_words_of_bash
+from sims.log import end_log
+from sims.terminal import LOG, Interrupted, close_output, interrupt, say, show_warning
 
 app = typer.Typer(
     help=(
@@ -17,10 +22,29 @@ app = typer.Typer(
         " with exact R{backprop}."
     ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"perturb {perturb.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
 for commands in (run, results, sweep, files):
     app.add_typer(commands.app)
 
@@ -29,16 +53,34 @@ def main() -> None:
     """Entry point: a user's mistake is one line and status 2, Ctrl-C is status 130, anything
     else a traceback and status 1.
     """
+    status: int | str | None = 0
+    try:
+        _answered()
+    except SystemExit as end:
+        status = end.code
+        raise
+    except BaseException:
+        status = 1
+        LOG.critical("a fault of the program", exc_info=True)
+        raise
+    finally:
+        end_log(status)
+
+
+def _answered() -> None:
+    """All of the program, with an answer to what the user or the system does."""
     before = signal.signal(signal.SIGINT, interrupt)
     warnings.showwarning = show_warning
     try:
         try:
-            app()
+            join_words_of_bash()
+            # by its name, however it was started: shells complete by it, too
+            app(prog_name="perturb")
         finally:
             # here, where what goes wrong with the output still is answered below
             sys.stdout.flush()
     except InputError as error:
-        say(f"perturb: {error}")
+        say(f"perturb: {error}", logging.ERROR)
         sys.exit(2)
     except Interrupted:
         say("perturb: interrupted")
@@ -52,7 +94,8 @@ def main() -> None:
         close_output()
         say(
             "perturb: the output could not be written (no space left on device): free some space;"
-            " stored results are kept"
+            " stored results are kept",
+            logging.ERROR,
         )
         sys.exit(2)
     finally:

@@ -12,18 +12,25 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+import perturb
 from perturb.errors import InputError
+from reports.frames import Frames
+from reports.loading import of_run
 from reports.store import run_directory
 from reports.store.commands import run_command
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import load_experiment
+from sims.experiment.unused import warn_of_unused
 from sims.experiment.writing import to_toml
 from sims.problem import Problem, Stopped, Tables, prepare
 from sims.studies import STUDIES, TRIALS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
 INTERRUPTED = "the run was interrupted"
@@ -53,6 +60,37 @@ class Run:
         if name in self.__dict__.get("tables", {}):
             return self.tables[name]
         raise AttributeError(f"this run has no table {name!r}")
+
+    @property
+    def frames(self) -> Frames:
+        """The run as reports show it, see `reports.load`."""
+        if not self.tables:
+            raise InputError("the run was interrupted before its first result: nothing to show")
+        experiment = self.experiment.model_dump()
+        return of_run(Path(self.experiment.name), self.tables, experiment, self.provenance)
+
+    def plot(self, kind: str | None = None) -> "Figure":
+        """One of the plots of its report.
+
+        Parameters
+        ----------
+        kind : str, optional
+            Its name; by default the first.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        InputError
+            If there is none of that name, with the names that there are; or no result at all.
+        """
+        return self.frames.plot(kind)
+
+    def _repr_html_(self) -> str | None:
+        # None: a notebook shows the plain text
+        return self.frames._repr_html_() if self.tables else None
 
     def write(self, directory: Path) -> None:
         """Store the run.
@@ -118,6 +156,7 @@ def run_experiment(
     # seed last: it wins over a run.seed in set
     set = {**(set or {}), **({"run.seed": seed} if seed is not None else {})}
     experiment = load_experiment(name_or_path, set)
+    warn_of_unused(experiment, name_or_path, set)
     # as it was asked for, not as it was resolved: the command stays short
     again = run_command(str(name_or_path), set)
     if out is None:
@@ -243,7 +282,7 @@ def _provenance(
 def origin() -> dict[str, Any]:
     """By what results are made: nothing that names a person or a machine."""
     return {
-        "perturb": version("perturb"),
+        "perturb": perturb.__version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": {

@@ -1,10 +1,19 @@
 """The terminal: what is shown while a command works, and how Ctrl-C is heard."""
 
+import logging
 import os
 import signal
 import sys
+import time
 import warnings
+from collections.abc import Callable
 from typing import Any
+
+EVERY_S = 10.0  # a line of progress, where there is no terminal
+# what is said beside the output is also logged, see `sims.log`
+LOG = logging.getLogger("perturb")
+# else Python would print again what is logged and nobody reads
+LOG.addHandler(logging.NullHandler())
 
 
 def console() -> Any:
@@ -15,9 +24,10 @@ def console() -> Any:
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
 
 
-def say(line: str) -> None:
-    """A line beside the output."""
+def say(line: str, level: int = logging.WARNING) -> None:
+    """A line beside the output, and in the log."""
     print(line, file=sys.stderr)
+    LOG.log(level, "%s", line.removeprefix("perturb: "))
 
 
 class Interrupted(BaseException):
@@ -54,14 +64,25 @@ class Interruption:
 
 
 class Bars:
-    """Progress bars, on a terminal only: a bar for each name. times: beside it the time since it
-    began, and what is left.
+    """Progress: on a terminal a bar for each name, elsewhere a line every ten seconds, if quiet
+    nothing; the log has when each began and ended. times: beside a bar the time since it began, and
+    what is left.
     """
 
-    def __init__(self, times: bool = False) -> None:
+    def __init__(
+        self,
+        times: bool = False,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._times = times
+        self.quiet = quiet
+        self._clock = clock
+        self._said = clock()
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
+        # when each was first heard of, and how much of it was done by then
+        self._begun: dict[str, tuple[float, int]] = {}
 
     @property
     def shown(self) -> bool:
@@ -70,7 +91,7 @@ class Bars:
 
     def __enter__(self) -> "Bars":
         # stderr: results may be piped while bars are shown
-        if not sys.stderr.isatty():
+        if self.quiet or not sys.stderr.isatty():
             return self
         from rich import progress
         from rich.console import Console
@@ -85,10 +106,23 @@ class Bars:
 
     def advance(self, name: str, done: int, total: int, status: str = "") -> None:
         """So much of it is done. status: a word beside its bar."""
-        # a bar appears when its work begins: what will come is not known before
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, status=status)
-        self._bars.update(self._tasks[name], completed=done, status=status)
+        now = self._clock()
+        if name not in self._begun:
+            self._begun[name] = now, done
+            LOG.info("%s: begun, %d in all", name, total)
+        if done >= total:
+            LOG.info("%s: ended, %d of %d", name, done, total)
+        if self.shown:
+            # a bar appears when its work begins: what will come is not known before
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(name, total=total, status=status)
+            self._bars.update(self._tasks[name], completed=done, status=status)
+        elif not self.quiet and now - self._said >= EVERY_S:
+            self._said = now
+            since, first = self._begun[name]
+            left = (total - done) * (now - since) / (done - first) if done > first else 0.0
+            ends = f"; about {duration(left)} left" if left else ""
+            say(f"{name}: {done:,} of {total:,}{ends}", logging.INFO)
 
     def __exit__(self, *_: object) -> None:
         if self.shown:
@@ -122,7 +156,7 @@ def show_warning(
 ) -> None:
     """Ours in one line, those of libraries as Python shows them."""
     # a library's warning is for a programmer, with its place
-    ours = category.__module__.startswith("perturb")
+    ours = category.__module__.partition(".")[0] in ("perturb", "hardware", "sims", "reports")
     say(
         f"perturb: {message}"
         if ours

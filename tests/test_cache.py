@@ -139,13 +139,12 @@ def test_a_command_says_it_in_one_line(tmp_path):
         done = subprocess.run(
             words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
         )
-        assert done.returncode == 0 and done.stderr.count("\n") == said, done.stderr
+        # beside lines of progress, as compiling takes more than ten seconds
+        lines = [line for line in done.stderr.splitlines() if line.startswith("perturb: ")]
+        assert done.returncode == 0 and len(lines) == said, done.stderr
         for path in entries(tmp_path / "cache"):
             path.write_bytes(b"not a cache")
-    assert (
-        done.stderr.startswith("perturb: ")
-        and "in the cache of compiled code is damaged: compiled anew" in done.stderr
-    )
+    assert "in the cache of compiled code is damaged: compiled anew" in lines[0]
 
 
 def test_a_kernel_is_compiled_once_for_all_numbers_that_are_written_into_calls(

@@ -753,7 +753,9 @@ def test_results_are_kept_when_the_output_cannot_be_written(tmp_path):
     ]
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no space left" in done.stderr
+    assert done.returncode == 2 and "no space left" in done.stderr
+    # beside lines of progress, where it takes that long
+    assert done.stderr.count("perturb: ") == 1 and "Traceback" not in done.stderr
     assert len(reports.load(tmp_path / "run").summary) == 6
 
 
@@ -773,7 +775,8 @@ def test_a_reader_that_goes_away_is_no_error_and_loses_nothing(tmp_path):
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
     process.stdout.close()
-    assert process.stderr.read() == ""
+    said = process.stderr.read()
+    assert "perturb: " not in said and "Error" not in said and "Traceback" not in said
     process.wait(60)
     assert len(reports.load(tmp_path / "run").summary) == 6
 

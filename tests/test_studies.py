@@ -567,7 +567,11 @@ class Patience:
             {"summary", "extremes"},
         ),
         ("finite-difference", QUICK["finite-difference"][1], 40, {"summary", "errors"}),
-        ("estimators", QUICK["estimators"][1], 3, {"summary"}),
+        ("estimators", QUICK["estimators"][1], 20, {"summary"}),
+        ("xor", QUICK["ablation"][1], 3, {"summary"}),
+        ("xor", QUICK["dies"][1], 2, {"summary", "dies"}),
+        ("xor", QUICK["budget"][1], 1, {"summary", "sensitivities"}),
+        ("reproduce", {"reproduce.claim": "coverage"}, 1, {"summary"}),
     ],
     ids=lambda value: None if isinstance(value, set) else str(value),
 )

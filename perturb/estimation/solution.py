@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import stdtrit  # Student's t; scipy.stats takes a third of a second to load
@@ -11,6 +12,7 @@ from perturb.errors import InputError, choose
 from perturb.estimation.design import Design
 from perturb.estimation.standard_errors import ROUNDING, errors_over_periods
 from perturb.estimation.statistics import Statistics
+from perturb.notebook import QUANTITIES, axes, html_summary
 from perturb.trial.periodicity import period_warnings
 from perturb.trial.synapse import (
     SUMS,
@@ -19,6 +21,9 @@ from perturb.trial.synapse import (
     solve_least_squares,
     solve_moments,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = np.ndarray
 
@@ -111,6 +116,50 @@ class Estimate:
             *period_warnings(self.design.code, self.design.n_weights, self.trials),
             *self.unknown,
         ]
+
+    def plot(self, quantity: str = "", ax: "Axes | None" = None) -> "Axes":
+        """Every weight's estimate with its standard error.
+
+        Parameters
+        ----------
+        quantity : {"hv", "gradient"}, optional
+            By default z, or the gradient if that is all there is.
+        ax : matplotlib Axes, optional
+            To draw on; left out, those of a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        InputError
+            For another quantity.
+        """
+        quantity = quantity or ("hv" if self.design.method.estimates_hv else "gradient")
+        called = choose("quantity", quantity, QUANTITIES)
+        ax = axes(ax)
+        value, stderr = (getattr(self, f"{quantity}{part}") for part in ("", "_stderr"))
+        ax.errorbar(np.arange(value.size), value, stderr, fmt=".", elinewidth=0.8)
+        ax.set(xlabel="weight", ylabel=called, title=self._title())
+        return ax
+
+    def _title(self) -> str:
+        method, code = self.design.method.name, self.design.code.name
+        return f"{method}/{code}, {self.evaluations:,} evaluations"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            called: (
+                float(np.linalg.norm(getattr(self, name))),
+                float(np.sqrt(np.mean(getattr(self, f"{name}_stderr") ** 2))),
+                float(getattr(self, f"{name}_df")),
+            )
+            for name, called in QUANTITIES.items()
+        }
+        columns = ("size", "standard error (rms)", "degrees of freedom")
+        about = f"{self._title()} in {self.trials:,} trials, {self.gradient.size:,} weights"
+        return html_summary(about, columns, rows, self.warnings)
 
 
 def solve(statistics: Statistics) -> Estimate:

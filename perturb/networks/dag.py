@@ -170,7 +170,7 @@ class DAG:
         x : array of shape (S, inputs)
             One pattern a row.
         target : array of shape (S, outputs)
-            For cross_entropy class numbers (S,) will do.
+            Or names of classes (S,), of cross_entropy class numbers too, see `Objective.classes`.
 
         Returns
         -------

@@ -12,6 +12,7 @@ import numpy as np
 from perturb.checks import as_directions, as_floats, as_number, as_weights
 from perturb.errors import InputError
 from perturb.networks.derivatives import HessianOperator, finite_difference_hvp
+from perturb.networks.patterns import Targets
 
 Array = np.ndarray
 HESSIAN_LIMIT = 10_000  # weights; the matrix then takes 0.8 GB
@@ -39,6 +40,9 @@ class Objective(ABC):
     directions_at_once : int
         The most directions for which R{.} is computed together, so that memory is bounded; more are
         split.
+    classes : tuple
+        What each output stands for, if the targets were names of classes (of a single output, what
+        0 and 1 stand for); else (). Subsets have none.
 
     Notes
     -----
@@ -77,6 +81,22 @@ class Objective(ABC):
     inexact: tuple[str, ...] = ()
     symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
     directions_at_once: int = 2**62
+    classes: tuple = ()
+
+    @property
+    def target(self) -> Array:
+        """Targets of the patterns, of an objective that has some.
+
+        Returns
+        -------
+        array of shape (n_patterns, n_outputs)
+        """
+        return self._targets
+
+    @target.setter
+    def target(self, given: "Array | Targets") -> None:
+        # as `as_patterns` gives them, or without names
+        self._targets, self.classes = given if isinstance(given, Targets) else (given, ())
 
     @staticmethod
     def from_functions(
@@ -394,6 +414,7 @@ class DecayedObjective(Objective):
             objective.depth,
         )
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
+        self.classes = objective.classes
 
     @property
     def n_macs(self) -> int:

@@ -165,7 +165,7 @@ class Recurrent:
         x : array of shape (S, inputs)
             External inputs, one pattern a row.
         target : array of shape (S, outputs)
-            For cross_entropy class numbers (S,) will do.
+            Or names of classes (S,), of cross_entropy class numbers too, see `Objective.classes`.
 
         Returns
         -------

@@ -2,15 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri, stdtr
 
+from perturb.errors import choose
 from perturb.estimation.point import Point, finite_point
 from perturb.estimation.solution import Estimate
 from perturb.networks.objective import Objective
+from perturb.notebook import QUANTITIES, axes, html_summary
 from perturb.theory.limits import limit_stderr, limits
 from perturb.theory.quadratic import Curvature, curvatures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = np.ndarray
 
@@ -98,6 +104,56 @@ class Comparison:
 
     gradient: QuantityComparison
     hv: QuantityComparison
+
+    def plot(self, quantity: str = "", ax: "Axes | None" = None) -> "Axes":
+        """Estimated against exact, a point with its standard error for every weight.
+
+        Parameters
+        ----------
+        quantity : {"hv", "gradient"}, optional
+            By default z, or the gradient if that is all there is.
+        ax : matplotlib Axes, optional
+            To draw on; left out, those of a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        InputError
+            For another quantity.
+
+        Notes
+        -----
+        On the line estimate and exact value agree.
+        """
+        quantity = quantity or ("gradient" if np.isnan(self.hv.estimate).all() else "hv")
+        called = choose("quantity", quantity, QUANTITIES)
+        of = getattr(self, quantity)
+        ax = axes(ax)
+        ax.errorbar(of.exact, of.estimate, of.stderr, fmt=".", elinewidth=0.8)
+        ax.axline((0.0, 0.0), slope=1.0, color="grey", linewidth=0.8)
+        ax.set(
+            xlabel=f"exact {called}", ylabel=f"estimated {called}", title=f"cosine {of.cosine:.4f}"
+        )
+        return ax
+
+    def _repr_html_(self) -> str:
+        columns = {
+            "cosine": "cosine",
+            "relative_error": "relative error",
+            "rms_stderr": "standard error (rms)",
+            "z_rms": "z to exact",
+            "limit_relative_error": "limit error",
+            "limit_z_rms": "z to limit",
+        }
+        rows = {
+            called: [getattr(getattr(self, name), column) for column in columns]
+            for name, called in QUANTITIES.items()
+        }
+        title = f"Estimated against exact R{{backprop}}, {self.hv.exact.size:,} weights"
+        return html_summary(title, tuple(columns.values()), rows, ())
 
 
 def compare(

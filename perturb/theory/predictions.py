@@ -4,14 +4,19 @@ needed.
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from perturb.checks import between_0_and_1, positive
 from perturb.estimation.design import MOST_TRIALS
+from perturb.notebook import QUANTITIES, axes, html_summary
 from perturb.theory.variances import TrialVariance
 from perturb.trial.code import SEQUENTIAL, Code
 from perturb.trial.periodicity import disturbance, repeated
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = np.ndarray
 
@@ -353,6 +358,59 @@ class Prediction:
     eta_max: float
     eta_safe: float
     warnings: list[str] = field(default_factory=list)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Expected cosine with the exact answer against evaluations of E, of both quantities.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            To draw on; left out, those of a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Notes
+        -----
+        Up to ten times as many as a cosine of 0.9 takes, or 10^6 trials where that is never
+        reached.
+        """
+        ax = axes(ax)
+        for name, called in QUANTITIES.items():
+            of = getattr(self, name)
+            # a method of the gradient alone predicts nothing of z
+            if np.isnan(of.limit).all():
+                continue
+            most = of.trials_for(0.9)
+            last = 1e6 if math.isinf(most) else max(10.0 * most, 100.0)
+            trials = np.unique(np.geomspace(2, last, 200).astype(int))
+            cosines = [of.cosine(int(count)) for count in trials]
+            ax.plot(trials * of.evaluations_per_trial, cosines, label=called)
+        ax.set(xscale="log", xlabel="evaluations of E", ylabel="expected cosine")
+        ax.legend()
+        return ax
+
+    def _repr_html_(self) -> str:
+        rows = {}
+        for name, called in QUANTITIES.items():
+            of = getattr(self, name)
+            size = float(np.linalg.norm(of.exact)) or math.nan
+            bias = float(np.linalg.norm(of.bias)) / size
+            known = not math.isnan(of.limit_cosine)
+            needed = of.evaluations_for(0.9) if known else math.nan
+            rows[called] = (of.limit_cosine, bias, math.sqrt(of.variance) / size, needed)
+        columns = (
+            "cosine of the limit",
+            "bias, relative",
+            "error of one trial, relative",
+            "evaluations for a cosine of 0.9",
+        )
+        rates = (
+            f"tr H = {self.trace:.4g}; learning by single trials is stable below"
+            f" eta = {self.eta_max:.4g}, safely so below {self.eta_safe:.4g}"
+        )
+        return html_summary("Predicted", columns, rows, [rates, *self.warnings])
 
 
 def count_of_trials(trials: float) -> float:

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from perturb.errors import InputError, choose
+from sims.commands import Json
+from sims.commands.output import named_rows, print_json
+from sims.completion import LISTS, listed
 from sims.described import says
 from sims.terminal import console
 
@@ -18,9 +21,11 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="experiments, chips, devices, codes, methods or datasets; nothing for all."
+            help=f"{', '.join(LISTS[:-1])} or {LISTS[-1]}; nothing for all.",
+            autocompletion=listed,
         ),
     ] = "all",
+    json: Json = False,
 ) -> None:
     """List what can be named in an experiment."""
     from hardware.device_params import device_names, load_device
@@ -28,7 +33,8 @@ def list_(
     from perturb.trial.codes import CODES
     from perturb.trial.methods import METHODS
     from sims.data.datasets import DATASETS
-    from sims.experiment.loading import experiment_names, load_experiment
+    from sims.experiment.loading import load_experiment
+    from sims.experiment.names import experiment_names
 
     kinds = {
         "experiments": lambda: {
@@ -43,12 +49,15 @@ def list_(
     if what != "all":
         choose("list", what, kinds)
     # only what is asked for is loaded
-    for kind, rows in kinds.items():
-        if what in ("all", kind):
-            # a heading only where there is more than one list
-            print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
-            for name, description in rows().items():
-                print(f"  {name:<22} {description}")
+    asked = {kind: rows for kind, rows in kinds.items() if what in ("all", kind)}
+    if json:
+        print_json({kind: named_rows(rows()) for kind, rows in asked.items()})
+        return
+    for kind, rows in asked.items():
+        # a heading only where there is more than one list
+        print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
+        for name, description in rows().items():
+            print(f"  {name:<22} {description}")
 
 
 @app.command()

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sims.commands import Results
+from sims.commands import Json, Results
+from sims.commands.output import Output, print_json
 from sims.terminal import console
 
 app = typer.Typer()
@@ -33,17 +34,20 @@ def compare(
         Path | None, typer.Argument(metavar="DIR_B", help="Another one, to be set beside it.")
     ] = None,
     wanted: Wanted = None,
+    json: Json = False,
 ) -> None:
     """Print the results of a run or a sweep again; or of two, side by side."""
     # pandas and the renderers take a while to load
-    from reports.compare import print_compared
+    from reports.compare import compared_data, print_compared
     from reports.loading import load
-    from reports.table import print_run
 
+    frames = load(directory, wanted)
     if other is None:
-        print_run(load(directory, wanted), console())
+        Output(json=json).results(frames)
+    elif json:
+        print_json(compared_data(frames, load(other, wanted)))
     else:
-        print_compared(load(directory, wanted), load(other, wanted), console())
+        print_compared(frames, load(other, wanted), console())
 
 
 @app.command()

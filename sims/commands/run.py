@@ -10,10 +10,12 @@ import typer
 
 from perturb.errors import InputError
 from reports.vocabulary import DISAGREES
-from sims.commands import ExperimentName, Out, Seed, Settings
+from sims.commands import ExperimentName, Json, Log, Out, Quiet, Seed, Settings
+from sims.commands.output import Output, named_rows, print_json
 from sims.described import says
+from sims.log import begin_log
 from sims.studies import STUDIES, TRIALS, Command
-from sims.terminal import Bars, Interruption, console, say
+from sims.terminal import Bars, Interruption, say
 
 app = typer.Typer()
 
@@ -24,27 +26,41 @@ def run(
     set: Settings = None,
     seed: Seed = None,
     out: Out = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    log: Log = None,
 ) -> None:
     """Simulate a chip and compare it with exact R{backprop}, or do what else the experiment
     says.
     """
     from sims.experiment.loading import parse_settings
 
+    begin_log(log)
+    output = Output(quiet, json)
     changes = parse_settings(set or [])
     # --seed after --set: the option that is there for it wins
     if seed is not None:
         changes["run.seed"] = seed
-    directory = _run(experiment, changes, out)
-    print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
+    directory = _run(output, experiment, changes, out)
+    output.end(directory, _next(directory))
+
+
+def _next(directory: Path, where: str = "") -> str:
+    """Where results are, and what to do with them."""
+    where = where or f"Results are in {directory}"
+    return f"{where}. Next: perturb report {shlex.quote(str(directory))}"
 
 
 def _run(
-    experiment: str, changes: Mapping[str, object], out: Path | None, suffix: str = ""
+    output: Output,
+    experiment: str,
+    changes: Mapping[str, object],
+    out: Path | None,
+    suffix: str = "",
 ) -> Path:
     """Run, store and print; the directory of the results."""
     from reports.loading import of_run
     from reports.store.run_directory import UNFINISHED
-    from reports.table import print_run
     from sims.experiment.loading import load_experiment
     from sims.runner import INTERRUPTED, reserved, run_experiment
 
@@ -52,12 +68,12 @@ def _run(
     loaded = load_experiment(experiment, changes)
     # reserved before the run, so that two of them never write to one place
     with reserved(loaded, out, suffix) as directory, Interruption() as interruption:
-        with Bars(times=True) as bars:
+        with Bars(times=True, quiet=output.quiet) as bars:
             scratch = directory / UNFINISHED
             result = run_experiment(
                 experiment,
                 changes,
-                progress=bars.advance if bars.shown else None,
+                progress=bars.advance,
                 should_stop=interruption.heard,
                 scratch=scratch,
             )
@@ -71,9 +87,10 @@ def _run(
             # first: whatever becomes of the printing, the results are stored
             result.write(directory)
         finally:
-            print_run(frames, console())
+            output.results(frames)
+        output.warnings(frames)
     if result.provenance["status"] == "partial":
-        print(f"\nResults are in {directory}.")
+        output.end(directory, f"Results are in {directory}.")
         reason = result.provenance["reason"]
         # else a mistake that showed late, see `run_experiment`
         interrupted = reason == INTERRUPTED
@@ -93,7 +110,10 @@ def _run(
 def _add_command(study: str, command: Command) -> None:
     """The command of a study, `perturb NAME EXPERIMENT`."""
     # names as `_run_study` takes them
-    parameters = [("experiment", ExperimentName, Parameter.empty), ("set", Settings, None)]
+    parameters: list[tuple[str, Any, Any]] = [
+        ("experiment", ExperimentName, Parameter.empty),
+        ("set", Settings, None),
+    ]
     if command.short:
         option, key, meaning = command.short
         kind = Annotated[
@@ -104,6 +124,7 @@ def _add_command(study: str, command: Command) -> None:
         ]
         parameters.append(("short", kind, None))
     parameters.append(("out", Out, None))
+    parameters += [("quiet", Quiet, False), ("json", Json, False), ("log", Log, None)]
 
     def run_study(**given: Any) -> None:
         _run_study(study, command, **given)
@@ -125,11 +146,16 @@ def _run_study(
     experiment: str,
     set: list[str] | None,
     out: Path | None,
+    quiet: bool,
+    json: bool,
+    log: Path | None,
     short: str | None = None,
 ) -> None:
     from reports.exporters import export
     from sims.experiment.loading import load_experiment, parse_settings
 
+    begin_log(log)
+    output = Output(quiet, json)
     changes = parse_settings(set or [])
     # as TOML a text may come in quotes
     if changes.get("study", study).strip("\"'") != study:
@@ -140,21 +166,21 @@ def _run_study(
     # after --set, as --seed is in `run`
     also = {} if short is None or command.short is None else {command.short[1]: short}
     # a suffix: a study of an experiment does not take the name of its run
-    directory = _run(experiment, {**changes, "study": study, **also}, out, f"-{study}")
+    directory = _run(output, experiment, {**changes, "study": study, **also}, out, f"-{study}")
     # without it: what the experiment itself does, whatever is asked for here
     changes.pop("study", None)
     learns = load_experiment(experiment, changes).study == "training"
     # a study without trials, such as spectrum, claims nothing of the chip
     if learns and TRIALS in STUDIES[study].random:
-        print(
-            "Warning: this is of estimates at the starting weights, not of learning, which perturb"
-            " run does on training.runs dies."
+        output.warn(
+            "this is of estimates at the starting weights, not of learning, which perturb run does"
+            " on training.runs dies."
         )
     written = export(directory, command.formats) if command.formats else []
     # Parquet is there anyway, as the run stores it
     shown = [str(path) for path in written if path.suffix != ".parquet"]
-    where = f"Written: {', '.join(shown)}" if shown else f"Results are in {directory}"
-    print(f"\n{where}. Next: perturb report {shlex.quote(str(directory))}")
+    written_to = f"Written: {', '.join(shown)}" if shown else ""
+    output.end(directory, _next(directory, written_to))
 
 
 for _name, _study in STUDIES.items():
@@ -170,6 +196,9 @@ def reproduce(
     ] = None,
     seed: Seed = None,
     out: Out = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    log: Log = None,
 ) -> None:
     """Repeat experiments and laws of the literature on the emulator: predicted, measured, error
     bar, verdict.
@@ -179,19 +208,26 @@ def reproduce(
     """
     from sims.claims import CLAIMS, chosen
 
+    begin_log(log)
+    output = Output(quiet, json)
     if claim is None:
-        for name, function in CLAIMS.items():
-            print(f"  {name:<17} {says(function).rstrip('.')}")
+        claims = {name: says(function).rstrip(".") for name, function in CLAIMS.items()}
+        if json:
+            print_json({"claims": named_rows(claims)})
+            return
+        for name, about in claims.items():
+            print(f"  {name:<17} {about}")
         return
     # a wrong name is said before a directory is made
     chosen(claim)
     directory = _run(
+        output,
         "reproduce",
         {"reproduce.claim": claim} | ({} if seed is None else {"run.seed": seed}),
         out,
         f"-{claim}",
     )
-    print(f"\nResults are in {directory}. Next: perturb report {shlex.quote(str(directory))}")
+    output.end(directory, _next(directory))
     if _disagrees(directory):
         raise typer.Exit(1)
 

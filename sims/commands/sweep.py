@@ -1,5 +1,6 @@
 """Commands of sweeps."""
 
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perturb.errors import InputError, one_line
-from sims.commands import ExperimentName, Settings
-from sims.terminal import Bars, Interrupted, duration, say
+from sims.commands import ExperimentName, Json, Log, Quiet, Settings
+from sims.commands.output import print_json
+from sims.log import begin_log
+from sims.terminal import LOG, Bars, Interrupted, duration, say
 
 if TYPE_CHECKING:
     from sims.sweeps.run import Progress
@@ -62,6 +65,8 @@ def sweep(
         Path | None,
         typer.Option(metavar="DIR", help="Directory of the sweep (default: runs/NAME-sweep)."),
     ] = None,
+    quiet: Quiet = False,
+    log: Log = None,
 ) -> None:
     """Run an experiment for many values of its keys. The same command again resumes where it was
     interrupted.
@@ -73,6 +78,7 @@ def sweep(
     from sims.sweeps.run import pool
     from sims.sweeps.run import sweep as run_cells
 
+    begin_log(log)
     # keys that come to those of [sweep] in the file: an empty table takes none away
     varied = {"vary": parse_varied(vary or [], "--vary"), "zip": parse_varied(zip or [], "--zip")}
     options = {"design": design, "samples": samples, "repeats": repeats, "keep": keep, **varied}
@@ -87,16 +93,19 @@ def sweep(
     # before the directory is made: a wrong number leaves nothing behind
     workers_ = pool(workers, cluster, len(plan))
     try:
-        with Bars() as bars:
+        with Bars(quiet=quiet) as bars:
             run_cells(plan, directory, workers_, retry, lambda cell: _show_cell(bars, cell))
     # cells that have ended are stored: nothing is lost but those under way
     except Interrupted:
         say(f"perturb: interrupted; {_so_far(directory)}")
         raise typer.Exit(130) from None
     found = sweep_status(directory)
-    _print_failed(found.failed)
-    after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
-    print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
+    if quiet:
+        print(directory)
+    else:
+        _print_failed(found.failed)
+        after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
+        print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
     if found.failed:
         say(f"perturb: {len(found.failed)} of {found.cells} cells failed; --retry runs them again")
         raise typer.Exit(2)
@@ -105,6 +114,7 @@ def sweep(
 @app.command()
 def status(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a sweep.")],
+    json: Json = False,
 ) -> None:
     """How far a sweep is, and which of its cells failed."""
     from reports.store.sweep_results import sweep_status
@@ -112,6 +122,9 @@ def status(
     found = sweep_status(directory)
     # not failed ones: they run again with --retry only
     left = found.cells - found.done - len(found.failed)
+    if json:
+        print_json({**found._asdict(), "left": left})
+        return
     print(
         f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left;"
         f" {duration(found.seconds)} of work"
@@ -134,13 +147,15 @@ def _show_cell(bars: Bars, ended: "Progress") -> None:
     row, outcome = ended.row, ended.outcome
     ends = f"{ended.rate:.3g} cells/s, {duration(ended.left_s)} left"
     count = ended.done + ended.failed
-    if bars.shown:
-        failed = f", {ended.failed} failed" if ended.failed else ""
-        bars.advance("cells", count, ended.cells, ends + failed)
-        return
     varied = "".join(f" {key}={toml(key, value)}" for key, value in row.parameters.items())
     how = f"done in {outcome.seconds:.3g} s" if outcome.status == "done" else "failed"
-    say(f"{count} of {ended.cells}: cell {row.cell} {how},{varied} seed={row.seed}; {ends}")
+    line = f"{count} of {ended.cells}: cell {row.cell} {how},{varied} seed={row.seed}; {ends}"
+    if bars.shown or bars.quiet:
+        failed = f", {ended.failed} failed" if ended.failed else ""
+        bars.advance("cells", count, ended.cells, ends + failed)
+        LOG.info("%s", line)
+    else:
+        say(line, logging.INFO)
 
 
 def _print_failed(failed: list[dict], most: int = 20) -> None:

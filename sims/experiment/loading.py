@@ -3,31 +3,15 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hardware.config import read_named, toml_names, validated
+from hardware.config import read_named, validated
 from hardware.params import load_chip, with_device
 from perturb.errors import InputError, one_line, shown
 from perturb.settings import plain
 from sims.experiment.experiment import Experiment
-
-
-def experiment_names() -> list[str]:
-    """The experiments that come with the package.
-
-    Returns
-    -------
-    list of str
-        Names for `load_experiment`.
-
-    Examples
-    --------
-    >>> "xor" in experiment_names()
-    True
-    """
-    return toml_names(files("sims") / "experiments")
+from sims.experiment.names import SHIPPED, experiment_names
 
 
 def load_experiment(
@@ -76,7 +60,7 @@ def read_experiment(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any
     """The contents of an experiment file, its name in messages, and the folder that paths in it
     are relative to.
     """
-    return read_named("experiment", name_or_path, files("sims") / "experiments", experiment_names())
+    return read_named("experiment", name_or_path, SHIPPED, experiment_names())
 
 
 def changed(

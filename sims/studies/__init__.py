@@ -7,6 +7,7 @@ else that others must know of it. Nothing is imported before it is needed: the c
 from this table.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ START = "starting weights"
 DIRECTION = "direction"
 DIE = "die"
 TRIALS = "perturbations and noise"
+# the tables that every experiment has, but for what prepares its problem and is always read
+EVERYTHING = ("weights", "direction", "estimation", "chip", "run")
 
 
 class Command(NamedTuple):
@@ -29,13 +32,17 @@ class Command(NamedTuple):
 
 class Registered(NamedTuple):
     """A study: its function, MODULE.NAME; the class of its table of options, likewise, "" if there
-    is none; what of it comes from run.seed (but for keys of their own); and its command.
+    is none; what of it comes from run.seed (but for keys of their own); and its command. reads: the
+    tables and single keys that it uses beside its options, or of these where they are fewer than
+    all. instead: of keys that it does not use, those that count. Who gives another key is warned.
     """
 
     function: str
     options: str = ""
     random: tuple[str, ...] = (START, DIRECTION, DIE, TRIALS)
     command: Command | None = None
+    reads: tuple[str, ...] = EVERYTHING
+    instead: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def table(self) -> str:
@@ -79,21 +86,58 @@ SPECTRUM = Command(
     ("csv", "png"),
 )
 
+AT = ("weights", "direction", "run.seed")  # the point w, and v
+MEASURED = tuple(f"estimation.{key}" for key in ("method", "code", "sigma", "r"))
+SHOWN = "estimation.presentation"
+MANY_DIES = (*AT, *MEASURED, SHOWN, "estimation.trials", "chip")
+
 STUDIES = {
-    "compare": Registered("compare.compare_methods"),
-    "estimators": Registered("estimators.estimators", "estimators.Estimators"),
-    "ablation": Registered("ablation.ablation", "dies.Dies", command=ABLATE),
-    "dies": Registered("dies.dies", "dies.Dies", command=DIES),
-    "budget": Registered("budget.budget", "dies.Dies", command=BUDGET),
-    "spectrum": Registered("spectrum.spectrum", "spectrum.Spectrum", (START,), SPECTRUM),
+    "compare": Registered("compare.compare_methods", reads=(*EVERYTHING, "dies.accuracy")),
+    "estimators": Registered(
+        "estimators.estimators",
+        "estimators.Estimators",
+        # the method for its evaluations; of the chip the error unit alone
+        reads=(
+            *AT,
+            *(f"estimation.{key}" for key in ("method", "sigma", "r", "trials", "presentation")),
+            "chip.error_unit",
+            "dies.accuracy",
+        ),
+        instead={
+            "estimation.code": ("estimators.codes",),
+            "estimation.compare_with": ("estimators.methods", "estimators.codes"),
+        },
+    ),
+    "ablation": Registered("ablation.ablation", "dies.Dies", command=ABLATE, reads=MANY_DIES),
+    "dies": Registered("dies.dies", "dies.Dies", command=DIES, reads=MANY_DIES),
+    "budget": Registered(
+        "budget.budget",
+        "dies.Dies",
+        command=BUDGET,
+        reads=(*AT, *MEASURED, SHOWN, "chip", "dies.accuracy"),
+        instead={"estimation.trials": ("dies.accuracy",)},
+    ),
+    "spectrum": Registered(
+        "spectrum.spectrum", "spectrum.Spectrum", (START,), SPECTRUM, ("weights", "run.seed")
+    ),
     "finite-difference": Registered(
         "finite_difference.finite_difference",
         "finite_difference.FiniteDifference",
         (START, DIRECTION),
+        reads=AT,
     ),
-    "uses": Registered("uses.uses", "uses.Uses", (START,)),
+    "uses": Registered("uses.uses", "uses.Uses", (START,), reads=("weights", "run.seed")),
     "training": Registered(
-        "training.study.training", "training.options.Training", (START, DIE, TRIALS)
+        "training.study.training",
+        "training.options.Training",
+        (START, DIE, TRIALS),
+        reads=("weights", *MEASURED, "chip", "run.seed"),
+        instead={
+            "estimation.trials": ("training.updates", "training.trials_per_update"),
+            "estimation.presentation": ("training.batch",),
+            "estimation.compare_with": ("training.compare_with",),
+            "run.fidelity": ("training.source",),
+        },
     ),
-    "reproduce": Registered("reproduce.reproduce", "reproduce.Reproduce", ()),
+    "reproduce": Registered("reproduce.reproduce", "reproduce.Reproduce", (), reads=("run.seed",)),
 }

@@ -3,7 +3,7 @@ without simulating a trial.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.experiment.schema import Setup
-from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts
+from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, raise_if_stopped
 from sims.studies.dies import Dies
 
 Spent = dict[str, tuple[float, float, float]]  # quantity: trials, seconds, joules to the accuracy
@@ -89,22 +89,28 @@ def budget(
             Fact("chip_time", seconds, "chip time for it", name, "s"),
             Fact("energy", joules, "energy for it", name, "J"),
         ]
-    table = sensitivities(experiment.chip, now, spent)
+    # an interrupted study has what it takes, and the parameters that were looked at
+    yield "summary", facts(found)
+    table = pd.DataFrame()
+    for table in sensitivities(experiment.chip, now, spent):
+        yield "sensitivities", table
+        raise_if_stopped(should_stop)
     improving = [row for row in table.to_dict("records") if row["quantity"] == quantity]
     if improving:
         best = max(improving, key=lambda row: row["time_saved"])
         says = f"share of the time saved by {best['change']} of {best['key']}"
         found.append(Fact("improve_first", best["time_saved"], says, unit="share"))
-    yield "sensitivities", table
     yield "summary", facts(found)
 
 
 def sensitivities(
     chip: ChipParams, now: Spent, spent: Callable[[ChipParams], Spent]
-) -> pd.DataFrame:
-    """What each parameter, made half (or twice) as large, saves: first for z (or else the
-    gradient), and what saves most of time and energy together.
+) -> Iterator[pd.DataFrame]:
+    """What each parameter, made half (or twice) as large, saves, again after every one: first for
+    z (or else the gradient), and what saves most of time and energy together.
     """
+    last = list(now)[-1]
+    names = ["key", "value", "change", "quantity", "trials_saved", "time_saved", "energy_saved"]
     rows: list[tuple] = []
     for key, times in marked("better").items():
         better = changed(chip, key, times)
@@ -116,11 +122,12 @@ def sensitivities(
         for name, before in now.items():
             saved = (_saved(*pair) for pair in zip(before, then[name], strict=True))
             rows.append((key, value, change, name, *saved))
-    last = list(now)[-1]
-    # row[5], row[6]: shares of time and of energy that are saved
-    rows.sort(key=lambda row: (row[3] != last, -row[5] - row[6]))
-    saves = ["trials_saved", "time_saved", "energy_saved"]
-    return pd.DataFrame(rows, columns=["key", "value", "change", "quantity", *saves])
+        # row[5], row[6]: shares of time and of energy that are saved
+        ranked = sorted(rows, key=lambda row: (row[3] != last, -row[5] - row[6]))
+        yield pd.DataFrame(ranked, columns=names)
+    # nothing that could be better: a table without rows
+    if not rows:
+        yield pd.DataFrame(columns=names)
 
 
 def _saved(before: float, after: float) -> float:

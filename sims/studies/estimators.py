@@ -98,6 +98,7 @@ def estimators(
         start = time.perf_counter()
         estimates = []
         for repeat in range(options.repeats):
+            raise_if_stopped(should_stop)
             # the same seeds for every pair of method and code; repeats are independent
             seed = nth_seed(experiment.run.seed, "estimate", repeat)
             statistics = Statistics(

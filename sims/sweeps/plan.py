@@ -20,6 +20,7 @@ from reports.store.sweep_database import Row
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
 from sims.experiment.schema import Sweep, seeds_of
+from sims.experiment.unused import warn_of_unused
 from sims.runner import origin
 from sims.studies import DIE, DIRECTION, START, STUDIES
 from sims.sweeps.design import Point, Range, points, rounded, values_of
@@ -136,6 +137,10 @@ def plan_sweep(
         plan.digests.append(digest)
         plan.seeds.append(experiment.run.seed)
         plan.given.append(experiment.given_seeds())
+    keys = chosen[0].keys()
+    # cells of several studies need several tables
+    if "study" not in keys:
+        warn_of_unused(plan.experiment(plan.row(0)), name_or_path, settings, keys)
     return plan
 
 
