@@ -53,6 +53,27 @@ LEARNING = {
 }
 
 
+WEIGHTS = {
+    "source": Column("of the updates, as in learning"),
+    "run": Column("number of the run"),
+    "index": Column("number of the weight in the flat vector w"),
+    "layer": Column("layer of an mlp that it feeds, from 1; 0: another kind of network"),
+    "unit_from": Column("unit it comes from, inputs first; -1 = bias"),
+    "unit_to": Column("unit it goes to"),
+    "w_exact": Column(
+        "weight that was learned, as the array computes with it: E at the end is exact for these"
+    ),
+    "w_stored": Column(
+        "what its device holds: without what a reading adds (write noise, 1/f noise) and, with"
+        " average_from, at the last update instead of the mean; of the exact gradient the same"
+    ),
+    "level": Column(
+        "number of the level that a digital device holds, from 0, lowest first: with weights.bits"
+        " w_stored = -range + level 2 range/2^bits; -1: it has none, or is between two"
+    ),
+}
+
+
 CONFUSION = {
     "source": Column("of the updates, as in learning"),
     "run": Column("number of the run"),
@@ -73,7 +94,13 @@ ADVICE = {
     "mind": Column("whether the value had better be changed"),
     "why": Column("reason"),
 }
-COLUMNS = {"summary": FACTS, "learning": LEARNING, "confusion": CONFUSION, "advice": ADVICE}
+COLUMNS = {
+    "summary": FACTS,
+    "learning": LEARNING,
+    "confusion": CONFUSION,
+    "weights": WEIGHTS,
+    "advice": ADVICE,
+}
 
 
 SWEPT = Swept(

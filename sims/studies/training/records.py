@@ -21,6 +21,7 @@ from sims.problem import Array, Progress
 from sims.studies.training.options import Training
 from sims.studies.training.summary import ENDS
 from sims.studies.training.task import Task
+from sims.studies.training.weights import Ended
 
 AWAY = (
     1e4  # times the error at the start: a run that has diverged, though rounding may hold it there
@@ -40,8 +41,8 @@ def rows_of(
     course: TrainingTiming,
     scratch: Path | None,
     progress: Progress,
-) -> Iterator[tuple[list[dict], Array]]:
-    """The rows of `learning` of one source, record by record, and the weights of the last (no rows
+) -> Iterator[tuple[list[dict], Ended]]:
+    """The rows of `learning` of one source, record by record, and what the last ended with (no rows
     between records, so that the caller can stop there).
 
     What was done is saved in a checkpoint beside the results, and resumed from there: to the same
@@ -49,10 +50,12 @@ def rows_of(
     """
     checkpoint = Checkpoint(scratch, f"{name}-{digest_of(experiment)}", source)
     seeds = [experiment.seeds_of(run) for run in range(len(W))]
-    state, rows, before = checkpoint.read() or (begin(W, plan), [], W.copy())
+    state, rows = checkpoint.read() or (begin(W, plan), [])
+    # of the start too, of which a checkpoint is never made before its record
+    ended = Ended.of(source, state)
     # at once: what was learned before an interruption is shown even if nothing follows
     if rows:
-        yield rows, before
+        yield rows, ended
     for time in _times(updates, experiment.options(Training).records):
         # the last record has a row per run
         if rows and (not state.going.any() or all(row["diverged"] for row in rows[-len(W) :])):
@@ -63,17 +66,16 @@ def rows_of(
         if time > state.update:
             for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
                 progress(name, state.update, updates)
-                yield [], before
-        new = [row | seeds[row["run"]] for row in records(name, state, before, plan, task, course)]
+                yield [], ended
+        new = [row | seeds[row["run"]] for row in records(name, state, ended.w, plan, task, course)]
         # rows begin with those of the start, a row per run; at the start itself there are none
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows = rows + new
-        # a copy: the state changes in place
-        before = state.result.copy()
+        ended = Ended.of(source, state)
         # before the rows go out: the caller may end here, and a kill loses no more than one record
-        checkpoint.write(state, rows, before)
-        yield new, before
+        checkpoint.write(state, rows)
+        yield new, ended
 
 
 def _times(updates: int, records: int) -> list[int]:
@@ -174,7 +176,7 @@ class Checkpoint:
         self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch else None
         self.source = source
 
-    def read(self) -> tuple[State, list[dict], Array] | None:
+    def read(self) -> tuple[State, list[dict]] | None:
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -203,16 +205,14 @@ class Checkpoint:
         )
         if state.update:
             self.source.resume(state)
-        return state, rows, parts["before"]
+        return state, rows
 
-    def write(self, state: State, rows: list[dict], before: Array) -> None:
+    def write(self, state: State, rows: list[dict]) -> None:
         if self.path is None:
             return
         parts = {f"state.{name}": array for name, array in state.arrays().items()}
         # a column an array, of texts too, so that no pickle is needed
-        parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]} | {
-            "before": before
-        }
+        parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]}
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **parts)
         write_whole(self.path, _digest(content.getvalue()) + content.getvalue())

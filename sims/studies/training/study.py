@@ -23,13 +23,14 @@ from sims.studies.training.records import CONFUSION, confusions, digest_of, rows
 from sims.studies.training.summary import summary
 from sims.studies.training.task import check, course_of, learners, plan_of, task_of
 from sims.studies.training.theory import predicted
+from sims.studies.training.weights import weights_table
 
 
 def training(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
-    """Tables advice, learning (a row per source, run and record), confusion and summary (facts);
-    see `reports.frames`.
+    """Tables advice, learning (a row per source, run and record), confusion, weights and summary
+    (facts); see `reports.frames`.
     """
     options = experiment.options(Training)
     plan = plan_of(experiment)
@@ -71,16 +72,16 @@ def training(
 
     table = pd.DataFrame()
     confused = pd.DataFrame(columns=CONFUSION)
+    weights = pd.DataFrame()
     stopped = False
     for name, made, own, updates, course in listed:
         rows: list[dict] = []
-        W_end = W
-        for new, weights in rows_of(
+        for new, now in rows_of(
             name, made, W, own, updates, experiment, task, course, problem.scratch, progress
         ):
             rows = rows + new
             # of the last record, which is what `learning` ends with
-            W_end = weights
+            ended = now
             if stopped := should_stop():
                 break
         if rows:
@@ -89,9 +90,12 @@ def training(
                 learned["predicted_error"] = predicted(task.objective, W, own, learned)
             table = pd.concat([table, learned], ignore_index=True)
             yield "learning", table
-            confused = pd.concat([confused, confusions(name, W_end, task)], ignore_index=True)
+            confused = pd.concat([confused, confusions(name, ended.w, task)], ignore_index=True)
             # the empty table that it began as has columns of objects
             yield "confusion", confused.astype({"run": int, "count": int})
+            own_weights = weights_table(name, ended, problem.network)
+            weights = pd.concat([weights, own_weights], ignore_index=True)
+            yield "weights", weights
             yield "summary", facts(summary(table, experiment, limits, plan))
         if stopped:
             raise Stopped
