@@ -16,6 +16,7 @@ from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Network, Objective
 from reports.studies.facts import FACTS
 from sims.data.loading import load_data, load_states
+from sims.data.starts import read_starts
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Setup
 
@@ -108,7 +109,7 @@ def prepare(experiment: Setup) -> Problem:
                 ' "squared_error"'
             )
         objective = network.objective(x, target)
-    w = warmed_up(network, objective, experiment)
+    w = warmed_up(starts_of(network, experiment)[0], objective, experiment)
     # after the warm-up: v belongs to the point w
     if experiment.direction.kind == "gradient":
         v = objective.gradient(w)
@@ -127,16 +128,20 @@ def prepare(experiment: Setup) -> Problem:
     return Problem(network, objective, w, v)
 
 
-def warmed_up(
-    network: Network,
-    objective: Objective,
-    experiment: Setup,
-    run: int = 0,
-) -> Array:
-    """The starting weights of a run, after the warm-up."""
+def starts_of(network: Network, experiment: Setup, runs: int = 1) -> list[Array]:
+    """The starting weights of each run, before any warm-up: from a file, or random."""
     weights = experiment.weights
-    # a start of its own for every run, the first with the seed itself
-    w = network.init(experiment.seeds_of(run)["start_seed"])
+    if weights.file is None:
+        # a start of its own for every run, the first with the seed itself
+        seeds = [experiment.seeds_of(run)["start_seed"] for run in range(runs)]
+        return [network.init(seed) for seed in seeds]
+    starts = read_starts(weights.file, weights.sha256 or "", weights.source)
+    return [starts.of(run, weights.run, network.n_weights) for run in range(runs)]
+
+
+def warmed_up(w: Array, objective: Objective, experiment: Setup) -> Array:
+    """Starting weights after the warm-up, which changes them in place."""
+    weights = experiment.weights
     # a warm-up that diverges ends in one line, not in NumPy's warnings
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(weights.warmup_updates):
@@ -147,6 +152,11 @@ def warmed_up(
                     " lower it"
                 )
         if not np.isfinite(objective.error(w)):
+            if not weights.warmup_updates:
+                raise InputError(
+                    "E is not finite at the starting weights: start from others, by weights.file or"
+                    " weights.seed"
+                )
             raise InputError(
                 f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it"
             )

@@ -1,11 +1,17 @@
 """Weights in and out of a training: what is stored of them, and starting from what was stored."""
 
+import hashlib
+import tomllib
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import reports
 import sims
+from perturb import InputError
+from sims.experiment.loading import load_experiment
+from sims.problem import prepare
 
 QUICK = {
     "training.runs": 3,
@@ -133,3 +139,185 @@ def test_a_network_without_layers_says_so():
         "recurrent-learning", {**QUICK, "training.updates": 2, "training.compare_with": []}
     )
     assert (run.weights["layer"] == 0).all() and run.weights["unit_to"].min() >= 0
+
+
+# ---- in
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A stored training of three runs: (directory, run)."""
+    directory = tmp_path_factory.mktemp("weights") / "run"
+    return directory, learn(directory, **DEVICES["digital"])
+
+
+def starts(run, source="batch"):
+    """E of every run of a source at the first record."""
+    own = run.learning[(run.learning["source"] == source) & (run.learning["update"] == 0)]
+    return own["error"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "npy"])
+def test_a_training_begins_with_the_error_that_another_ended_with(stored, kind, tmp_path):
+    directory, run = stored
+    path = directory / "weights.npz"
+    if kind == "csv":
+        reports.export(directory, "csv", tmp_path)
+        path = tmp_path / "weights.csv"
+    if kind == "npy":
+        path = tmp_path / "start.npy"
+        np.save(path, np.load(directory / "weights.npz")["w_exact"][:3])
+    on = learn(**DEVICES["digital"], **{"weights.file": str(path)})
+    assert starts(on) == starts(on, "exact") == starts(on, "slow") == ends(run)[:3].tolist()
+    # and after the first update the devices still hold it, but for what that update wrote
+    own = learn(**DEVICES["digital"], **{"weights.file": str(path), "training.eta": 1e-9})
+    assert ends(own)[:3].tolist() == ends(run)[:3].tolist()
+    assert (on.learning["start_seed"] == -1).all()
+
+
+def test_the_run_and_what_learned_it_are_chosen(stored):
+    directory, run = stored
+    file = {"weights.file": str(directory / "weights.npz")}
+    errors = ends(run).reshape(3, 3)  # of batch, slow, exact
+    for row, source in enumerate(("batch", "slow", "exact")):
+        assert starts(learn(**file, **{"weights.source": source})) == errors[row].tolist()
+    one = learn(**file, **{"weights.source": "slow", "weights.run": 2, "training.runs": 5})
+    assert starts(one) == [errors[1, 2]] * 5
+    # fewer runs than there are take the first of them
+    assert starts(learn(**file, **{"training.runs": 2})) == errors[0, :2].tolist()
+
+
+def test_a_file_of_one_start_is_that_of_every_run_and_of_every_study(tmp_path):
+    w = np.linspace(-1, 1, 9)
+    np.savez(tmp_path / "one.npz", w=w)
+    pd.DataFrame({"w": w}).to_csv(tmp_path / "one.csv", index=False)
+    np.save(tmp_path / "one.npy", w)
+    for kind in ("npz", "csv", "npy"):
+        file = {"weights.file": str(tmp_path / f"one.{kind}")}
+        begun = learn(**file, **{"training.updates": 1}).learning
+        assert begun.loc[begun["update"] == 0, "error"].nunique() == 1
+        estimated = sims.run_experiment("xor", {**file, "estimation.trials": 16})
+        assert (
+            estimated.weights.groupby(["method", "code"])["w"]
+            .apply(list)
+            .map(lambda own: own == w.tolist())
+            .all()
+        )
+
+
+def test_a_warm_up_goes_on_from_the_file(tmp_path):
+    np.save(tmp_path / "w.npy", np.linspace(-1, 1, 9))
+    set = {"weights.file": str(tmp_path / "w.npy"), "weights.warmup_updates": 3}
+    problem = prepare(load_experiment("xor", set))
+    w = np.linspace(-1, 1, 9)
+    for _ in range(3):
+        w = w - 0.1 * problem.objective.gradient(w)
+    assert np.array_equal(problem.w, w)
+
+
+def test_the_path_is_relative_to_the_experiment_and_the_contents_are_those_stored(
+    stored, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "start.npz").write_bytes((stored[0] / "weights.npz").read_bytes())
+    (tmp_path / "there" / "mine.toml").write_text(
+        'name = "mine"\nstudy = "training"\n[network]\nlayers = [2, 2, 1]\noutput = "logistic"\n'
+        '[data]\nname = "xor"\n[weights]\nfile = "start.npz"\n'
+        "[training]\nruns = 2\nupdates = 2\nrecords = 2\n"
+    )
+    experiment = load_experiment("there/mine.toml")
+    assert experiment.weights.file == (tmp_path / "there" / "start.npz").as_posix()
+    assert load_experiment("there/mine.toml", {"weights.file": "there/start.npz"}) == experiment
+    run = sims.run_experiment("there/mine.toml", out="runs/mine")
+    written = tomllib.loads((tmp_path / "runs" / "mine" / "experiment.toml").read_text())
+    digest = hashlib.sha256((tmp_path / "there" / "start.npz").read_bytes()).hexdigest()
+    assert written["weights"]["file"] == "../../there/start.npz"
+    assert written["weights"]["sha256"] == digest
+    again = sims.run_experiment("runs/mine/experiment.toml")
+    pd.testing.assert_frame_equal(again.learning, run.learning)
+    np.savez(tmp_path / "there" / "start.npz", w=np.zeros(9))
+    with pytest.raises(InputError, match=r"its contents are not those that weights\.sha256 = "):
+        sims.run_experiment("runs/mine/experiment.toml")
+    taken = sims.run_experiment("runs/mine/experiment.toml", {"weights.sha256": ""})
+    assert taken.learning["error"].iloc[0] != run.learning["error"].iloc[0]
+
+
+def test_repeats_of_a_sweep_have_the_start_of_the_file(tmp_path):
+    np.save(tmp_path / "w.npy", np.linspace(-1, 1, 9))
+    set = {"weights.file": str(tmp_path / "w.npy"), "estimation.trials": 16}
+    vary = {"estimation.sigma": [0.01, 0.02]}
+    sims.run_sweep("xor", vary, repeats=2, out=tmp_path / "sweep", workers=0, set=set)
+    cells = reports.load(tmp_path / "sweep").cells
+    assert (cells["start_seed"] == -1).all() and cells["die"].nunique() == 2
+
+
+def refused(tmp_path, name="start.npz", content=None, **set):
+    if isinstance(content, str):
+        (tmp_path / name).write_text(content)
+    elif isinstance(content, dict):
+        np.savez(tmp_path / name, **content)
+    elif content is not None:
+        np.save(tmp_path / name, content)
+    file = {"weights.file": str(tmp_path / name)} | {
+        f"weights.{key}": value for key, value in set.items()
+    }
+    with pytest.raises(InputError) as caught:
+        learn(**file)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 500
+    return message
+
+
+TWO = np.zeros((2, 9))
+NAN = np.array([[0.0] * 9, [0.0] * 4 + [np.nan] + [0.0] * 4, [0.0] * 9])
+
+
+@pytest.mark.parametrize(
+    "name, content, set, message",
+    [
+        ("none.npz", None, {}, "no such file: give its path, relative to the experiment file"),
+        ("w.txt", "0", {}, "must end in .npz, .csv or .npy: give a file of such a kind"),
+        ("w.npz", {"x": TWO}, {}, "has no array w_exact or w: name that of the weights so, of x"),
+        ("w.csv", "a,b\n1,2\n", {}, "has no column w_exact or w: name that of the weights so"),
+        ("w.npz", {"w": np.zeros(8)}, {}, "has 8 weights, but the network has 9: give a file of"),
+        ("w.csv", "w\n1\n", {}, "has 1 weights, but the network has 9"),
+        ("w.csv", "w\n", {}, "holds no rows: add a row for each weight"),
+        ("w.csv", "w,w\n1,2\n", {}, "has two columns w: rename one"),
+        ("w.csv", "w,index\n1,1\n2,2\n", {}, "index of run 0 must be 0, 1, 2, ..., each of them"),
+        ("w.csv", "w,run\n1,a\n", {}, "run must be integers >= 0"),
+        ("w.csv", "w\n" + 8 * "1\n" + "a\n", {}, "w[8] = nan must be a finite number"),
+        ("w.npz", {"w": NAN}, {}, "run 1: w[4] = nan must be a finite number: did that run"),
+        ("w.npz", {"w": TWO}, {}, "has no run 2, but 2, from 0 to 1: lower training.runs, or set"),
+        ("w.npz", {"w": TWO}, {"run": 7}, "from 0 to 1: set weights.run to one of them"),
+        ("w.npz", {"w": TWO}, {"source": "batch"}, "does not say what learned its weights"),
+        (
+            "w.npz",
+            {"w": TWO, "source": ["batch", "exact"], "run": [0, 0]},
+            {"source": "bach"},
+            "weights.source = 'bach' is unknown: did you mean batch?",
+        ),
+        ("w.npz", {"w": TWO, "run": [1, 1]}, {}, "has run 1 of all twice: number the runs"),
+        ("w.npz", {"w": TWO, "run": [1]}, {}, "run has shape (1,), but must be (2,)"),
+        ("w.npz", {"w": np.array(["a"])}, {}, "of type <U1 and shape (1, 1), but must be numbers"),
+        ("w.npy", np.zeros((2, 3, 3)), {}, "shape (2, 3, 3), but must be numbers, (n,) or"),
+        ("w.npz", "no archive", {}, "not a whole NPZ file"),
+        ("w.npy", "no array", {}, "not a whole NPY file"),
+        ("w.npz", {"w": TWO}, {"seed": 3}, "weights.seed = 3 is of random starting weights, but"),
+    ],
+)
+def test_a_mistake_in_a_file_of_weights_is_one_line(name, content, set, message, tmp_path):
+    assert message in refused(tmp_path, name, content, **set)
+
+
+def test_a_diverged_run_does_not_hinder_another_from_being_taken(tmp_path):
+    np.savez(tmp_path / "w.npz", w=NAN)
+    run = learn(**{"weights.file": str(tmp_path / "w.npz"), "weights.run": 2})
+    assert len(set(starts(run))) == 1
+
+
+@pytest.mark.parametrize("key", ["run", "source", "sha256"])
+def test_what_is_of_a_file_needs_one(key):
+    value = 0 if key == "run" else "batch"
+    with pytest.raises(InputError, match="is of a file of weights: set weights.file too"):
+        load_experiment("xor", {f"weights.{key}": value})

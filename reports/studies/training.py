@@ -46,7 +46,10 @@ LEARNING = {
         "expected error by theory, where E is quadratic", less_is_better=True
     ),
     "run_seed": Column("seed of the run's perturbations, noise and presented patterns"),
-    "start_seed": Column("seed of its starting weights: --set weights.seed starts there"),
+    "start_seed": Column(
+        "seed of its starting weights: --set weights.seed starts there; -1: they are from"
+        " weights.file"
+    ),
     "die": Column(
         "number of its die: --set chip.die takes that one; the exact gradient needs none"
     ),

@@ -15,6 +15,7 @@ from sims.problem import (
     Stopped,
     Study,
     facts,
+    starts_of,
     warmed_up,
 )
 from sims.studies.training.advice import advice
@@ -38,9 +39,8 @@ def training(
     check(experiment, task)
     learning = learners(experiment)
     # the starts of all runs, (R, n), which every source begins from
-    W = np.array(
-        [warmed_up(problem.network, task.objective, experiment, run) for run in range(options.runs)]
-    )
+    starts = starts_of(problem.network, experiment, options.runs)
+    W = np.array([warmed_up(w, task.objective, experiment) for w in starts])
     if plan.calibrate:
         # at the first start, for all runs
         plan = plan.calibrated(task.objective, W[0], options.updates)
