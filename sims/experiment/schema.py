@@ -34,8 +34,8 @@ class Weights(Table):
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None,
         description=(
-            "path of a .npz, .csv or .npy file of weights to start from, such as the weights.npz of"
-            " a training; absent = random"
+            "path of weights to start from, .npz (such as that of a training), .csv or .npy; absent ="
+            " random"
         ),
         examples=["weights.npz"],
     )
