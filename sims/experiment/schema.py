@@ -34,8 +34,8 @@ class Weights(Table):
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None,
         description=(
-            "path of weights to start from, .npz (such as that of a training), .csv or .npy; absent ="
-            " random"
+            "path of weights to start from: .npz (such as that of a training), .csv or .npy; absent"
+            " = random"
         ),
         examples=["weights.npz"],
     )
