@@ -56,9 +56,21 @@ def balanced_accuracy(confusion: Array) -> float:
     """Mean over the classes that occur of the share of each that is classified rightly
     (Brodersen et al. 2010).
     """
-    occur = confusion.sum(1) > 0
-    return (
-        float((np.diag(confusion)[occur] / confusion.sum(1)[occur]).mean())
-        if confusion.size
-        else math.nan
-    )
+    if not confusion.size:
+        return math.nan
+    shares = recall(confusion)
+    return float(shares[~np.isnan(shares)].mean())
+
+
+def recall(confusion: Array) -> Array:
+    """Share of the patterns of each class that are taken for it; NaN of a class without any."""
+    return _shares(confusion, confusion.sum(1))
+
+
+def precision(confusion: Array) -> Array:
+    """Share of the patterns taken for each class that are of it; NaN where there are none."""
+    return _shares(confusion, confusion.sum(0))
+
+
+def _shares(confusion: Array, of: Array) -> Array:
+    return np.divide(np.diag(confusion), of, out=np.full(len(of), math.nan), where=of > 0)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from hardware.timing import TrainingTiming
 from perturb.files import write_whole
@@ -139,32 +138,6 @@ def records(
                 }
             )
     return rows
-
-
-CONFUSION = ["source", "run", "patterns", "truth", "classified", "count"]
-
-
-def confusions(name: str, W: Array, task: Task) -> pd.DataFrame:
-    """How often each class was taken for which by the weights of every run, the diagonal and
-    what is not zero.
-    """
-    rows = []
-    for run, w in enumerate(W):
-        for _, part, objective in task.parts if task.classes.names else []:
-            confusion = task.classes.confusion(objective, w)
-            shown = (confusion > 0) | np.eye(len(confusion), dtype=bool)
-            for i, j in zip(*np.nonzero(shown), strict=True):
-                rows.append(
-                    (
-                        name,
-                        run,
-                        part,
-                        task.classes.names[i],
-                        task.classes.names[j],
-                        int(confusion[i, j]),
-                    )
-                )
-    return pd.DataFrame(rows, columns=CONFUSION)
 
 
 class Checkpoint:

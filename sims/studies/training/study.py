@@ -19,8 +19,9 @@ from sims.problem import (
     warmed_up,
 )
 from sims.studies.training.advice import advice
+from sims.studies.training.classified import confusions
 from sims.studies.training.options import Training
-from sims.studies.training.records import CONFUSION, confusions, digest_of, rows_of
+from sims.studies.training.records import digest_of, rows_of
 from sims.studies.training.summary import summary
 from sims.studies.training.task import check, course_of, learners, plan_of, task_of
 from sims.studies.training.theory import predicted
@@ -30,8 +31,8 @@ from sims.studies.training.weights import weights_table
 def training(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
-    """Tables advice, learning (a row per source, run and record), confusion, weights and summary
-    (facts); see `reports.frames`.
+    """Tables advice, learning (a row per source, run and record), confusion, classes, weights and
+    summary (facts); see `reports.frames`.
     """
     options = experiment.options(Training)
     plan = plan_of(experiment)
@@ -71,8 +72,7 @@ def training(
     yield "advice", advised
 
     table = pd.DataFrame()
-    confused = pd.DataFrame(columns=CONFUSION)
-    weights = pd.DataFrame()
+    tables: dict[str, pd.DataFrame] = {}
     stopped = False
     for name, made, own, updates, course in listed:
         rows: list[dict] = []
@@ -90,12 +90,16 @@ def training(
                 learned["predicted_error"] = predicted(task.objective, W, own, learned)
             table = pd.concat([table, learned], ignore_index=True)
             yield "learning", table
-            confused = pd.concat([confused, confusions(name, ended.w, task)], ignore_index=True)
-            # the empty table that it began as has columns of objects
-            yield "confusion", confused.astype({"run": int, "count": int})
-            own_weights = weights_table(name, ended, problem.network)
-            weights = pd.concat([weights, own_weights], ignore_index=True)
-            yield "weights", weights
+            pairs, each = confusions(name, ended.w, task)
+            found = {
+                "confusion": pairs,
+                "classes": each,
+                "weights": weights_table(name, ended, problem.network),
+            }
+            for which, new_rows in found.items():
+                parts = [tables[which], new_rows] if which in tables else [new_rows]
+                tables[which] = pd.concat(parts, ignore_index=True)
+                yield which, tables[which]
             yield "summary", facts(summary(table, experiment, limits, plan))
         if stopped:
             raise Stopped
