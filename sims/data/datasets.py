@@ -37,6 +37,12 @@ class Data(Table):
     test: int = Field(
         0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none"
     )
+    validation: int = Field(
+        0,
+        ge=0,
+        le=10**8,
+        description="further patterns yet, held back for training.patience to judge by; 0 = none",
+    )
     balanced: bool = Field(
         False,
         description=(
@@ -312,14 +318,18 @@ class Dataset(NamedTuple):
 DATASETS: dict[str, Dataset] = {
     "xor": Dataset(xor),
     "parity": Dataset(parity, {"bits": 4}),
-    "letters": Dataset(letters, {"samples": None, "noise": 0.05, "test": 0}),
-    "digits": Dataset(digits, {"test": 0, "balanced": False}),
-    "iris": Dataset(iris, {"test": 0, "balanced": False, "standardise": True}),
-    "wine": Dataset(wine, {"test": 0, "balanced": False, "standardise": True}),
-    "breast-cancer": Dataset(breast_cancer, {"test": 0, "balanced": False, "standardise": True}),
-    "diabetes": Dataset(diabetes, {"test": 0, "standardise": True}),
-    "spirals": Dataset(spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0}),
-    "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0}),
+    "letters": Dataset(letters, {"samples": None, "noise": 0.05, "test": 0, "validation": 0}),
+    "digits": Dataset(digits, {"test": 0, "validation": 0, "balanced": False}),
+    "iris": Dataset(iris, {"test": 0, "validation": 0, "balanced": False, "standardise": True}),
+    "wine": Dataset(wine, {"test": 0, "validation": 0, "balanced": False, "standardise": True}),
+    "breast-cancer": Dataset(
+        breast_cancer, {"test": 0, "validation": 0, "balanced": False, "standardise": True}
+    ),
+    "diabetes": Dataset(diabetes, {"test": 0, "validation": 0, "standardise": True}),
+    "spirals": Dataset(
+        spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0, "validation": 0}
+    ),
+    "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0, "validation": 0}),
     "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),
     "bars": Dataset(bars, {"side": 3}),
     "file": Dataset(
@@ -329,6 +339,7 @@ DATASETS: dict[str, Dataset] = {
             "sha256": ...,
             "targets": ...,
             "test": 0,
+            "validation": 0,
             "balanced": False,
             "standardise": False,
         },

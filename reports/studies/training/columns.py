@@ -21,6 +21,11 @@ LEARNING = {
     "balanced_accuracy": Column(
         "mean over the classes that occur of the share of each that is classified rightly"
     ),
+    "validation_error": Column("E on the patterns for validation", less_is_better=True),
+    "validation_accuracy": Column("share of them classified rightly"),
+    "validation_balanced_accuracy": Column(
+        "mean over the classes that occur among them of the share classified rightly"
+    ),
     "test_error": Column("E on the patterns held back", less_is_better=True),
     "test_accuracy": Column("share of them classified rightly"),
     "test_balanced_accuracy": Column(
@@ -32,6 +37,10 @@ LEARNING = {
     "rate": Column("learning rate in use, eta / (1 + update/decay) without the decay"),
     "diverged": Column("whether the error is no longer finite, or 10,000 times that at the start"),
     "still": Column("whether no weight has changed since the last record"),
+    "ended": Column(
+        "update at which the run ended, by stop_change or patience; -1: it has not. With patience"
+        " its weights then, and those of every run at the last record, are those of its best look"
+    ),
     "predicted_error": Column(
         "expected error by theory, where E is quadratic", less_is_better=True
     ),
@@ -58,7 +67,8 @@ WEIGHTS = {
     ),
     "w_stored": Column(
         "what its device holds: without what a reading adds (write noise, 1/f noise) and, with"
-        " average_from, at the last update instead of the mean; of the exact gradient the same"
+        " average_from or patience, at the last update, not the mean or that of the best look; of"
+        " the exact gradient the same"
     ),
     "level": Column(
         "number of the level that a digital device holds, from 0, lowest first: with weights.bits"
@@ -70,7 +80,7 @@ WEIGHTS = {
 CONFUSION = {
     "source": Column("of the updates, as in learning"),
     "run": Column("number of the run"),
-    "patterns": Column("learned, or held back"),
+    "patterns": Column("learned, for validation, or held back"),
     "truth": Column("class that a pattern is of"),
     "classified": Column(
         "class that it is taken for at the end; a pair that never occurs is left out, unless they"
@@ -83,7 +93,7 @@ CONFUSION = {
 CLASSES = {
     "source": Column("of the updates, as in learning"),
     "run": Column("number of the run"),
-    "patterns": Column("learned, or held back"),
+    "patterns": Column("learned, for validation, or held back"),
     "class": Column("name of the class"),
     "count": Column("patterns that are of it", count),
     "taken": Column("patterns that are taken for it at the end", count),

@@ -54,6 +54,8 @@ FURTHER = (
     "predicted_error",
     "diverged",
     "standing_still",
+    "ended_early",
+    "ended_at",
     "alignment",
     "gap_to_exact",
     "stable_learning_rate",

@@ -51,7 +51,7 @@ def rows_of(
     seeds = [experiment.seeds_of(run) for run in range(len(W))]
     state, rows = checkpoint.read() or (begin(W, plan), [])
     # of the start too, of which a checkpoint is never made before its record
-    ended = Ended.of(source, state)
+    ended = Ended.of(source, state, state.best if state.update == updates else state.result)
     # at once: what was learned before an interruption is shown even if nothing follows
     if rows:
         yield rows, ended
@@ -63,15 +63,19 @@ def rows_of(
         if rows and time <= state.update:
             continue
         if time > state.update:
-            for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
+            every = max(1, (time - state.update) // PIECES)
+            for _ in train(source, state, time, every, validation=task.validation):
                 progress(name, state.update, updates)
                 yield [], ended
-        new = [row | seeds[row["run"]] for row in records(name, state, ended.w, plan, task, course)]
+        # in the end every run gives what its best look saw
+        w = state.best if time == updates else state.result
+        made = records(name, state, w, ended.w, plan, task, course)
+        new = [row | seeds[row["run"]] for row in made]
         # rows begin with those of the start, a row per run; at the start itself there are none
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows = rows + new
-        ended = Ended.of(source, state)
+        ended = Ended.of(source, state, w)
         # before the rows go out: the caller may end here, and a kill loses no more than one record
         checkpoint.write(state, rows)
         yield new, ended
@@ -92,14 +96,22 @@ def digest_of(experiment: Setup) -> str:
 
 
 def records(
-    name: str, state: State, before: Array, plan: Plan, task: Task, course: TrainingTiming
+    name: str,
+    state: State,
+    W: Array,
+    before: Array,
+    plan: Plan,
+    task: Task,
+    course: TrainingTiming,
 ) -> list[dict]:
-    """A row per run, of its weights as they are. before: those at the last record."""
+    """A row per run, of its weights W (R, n). before: those at the last record."""
     rows = []
     exact = name == "exact"
     # the update at which a run stopped, spending nothing more; -1: it has not
     stopped = state.memory.get("stopped", state.failed)
-    for run, w in enumerate(state.result):
+    # not where the updates led, but where they had been
+    restored = (W != state.current).any(1)
+    for run, w in enumerate(W):
         done = int(stopped[run]) if stopped[run] >= 0 and state.failed[run] < 0 else state.update
         with np.errstate(all="ignore"):
             moved = w - before[run]
@@ -126,14 +138,19 @@ def records(
                     "chip_time_s": math.nan if exact else course.time_s(done),
                     "energy_j": math.nan if exact else course.energy_j(done),
                     **ends,
-                    "alignment": float(moved @ towards) / sizes if sizes > 0 else math.nan,
+                    "alignment": (
+                        float(moved @ towards) / sizes
+                        if sizes > 0 and not restored[run]
+                        else math.nan
+                    ),
                     "rate": (
                         float(state.memory["eta"][run] * plan.eta)
                         if "eta" in state.memory
                         else plan.eta
                     ),
                     "diverged": bool(state.failed[run] >= 0 or not math.isfinite(ends["error"])),
-                    "still": bool(state.update > 0 and not moved.any()),
+                    "still": bool(state.update > 0 and not moved.any() and not restored[run]),
+                    "ended": int(stopped[run]) if state.failed[run] < 0 else -1,
                     "predicted_error": math.nan,
                 }
             )

@@ -58,6 +58,12 @@ def training(
                 f"training.average_from = {own.average_from} lies beyond the {updates} updates of"
                 f" {name}: set a smaller one, or 0 for the last weights"
             )
+        if own.patience and own.stop_every > updates:
+            raise InputError(
+                f"training.patience = {own.patience} looks every training.stop_every ="
+                f" {own.stop_every} updates, but {name} has only {updates}: lower stop_every, or"
+                " set patience = 0"
+            )
         made: Source = Exact(task.objective, own)
         if name != "exact":
             made = source(

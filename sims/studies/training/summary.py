@@ -16,6 +16,11 @@ ENDS = {
     "error": "E on the patterns learned, at the end",
     "accuracy": "share of them classified rightly, at the end",
     "balanced_accuracy": "mean over the classes of the share classified rightly, at the end",
+    "validation_error": "E on the patterns for validation, at the end",
+    "validation_accuracy": "share of them classified rightly, at the end",
+    "validation_balanced_accuracy": (
+        "mean over the classes of the share of those for validation classified rightly, at the end"
+    ),
     "test_error": "E on the patterns held back, at the end",
     "test_accuracy": "share of them classified rightly, at the end",
     "test_balanced_accuracy": (
@@ -144,6 +149,11 @@ def _course_of(
             name,
             "share",
         )
+    if (ended := last["ended"] >= 0).any():
+        meaning = "share of runs that ended before the last update: stop_change, patience"
+        yield Fact("ended_early", float(ended.mean()), meaning, name, "share")
+        meaning = "update at which they ended, median"
+        yield Fact("ended_at", float(last.loc[ended, "ended"].median()), meaning, name)
     still = last["still"] & ~last["diverged"] & ~reached(last, experiment)
     if still.any():
         meaning = (

@@ -23,9 +23,9 @@ class Ended(NamedTuple):
     level: Array
 
     @classmethod
-    def of(cls, source: Source, state: State) -> "Ended":
+    def of(cls, source: Source, state: State, w: Array) -> "Ended":
         # a copy: the state changes in place
-        return cls(state.result.copy(), *held_weights(source, state))
+        return cls(w.copy(), *held_weights(source, state))
 
 
 def layers_of(network: Network) -> Array:
