@@ -15,7 +15,8 @@ from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Network, Objective
 from reports.studies.facts import FACTS
-from sims.data.loading import load_data, load_states
+from sims.data.classes import Classes, class_weights, weighted_targets
+from sims.data.loading import class_names, load_data, load_states
 from sims.data.starts import read_starts
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Setup
@@ -93,6 +94,12 @@ def prepare(experiment: Setup) -> Problem:
     fit or diverge.
     """
     network = experiment.network.build()
+    # the targets of no other error multiply it
+    if experiment.data.class_weight is not None and network.error != "cross_entropy":
+        raise InputError(
+            f'data.class_weight is for network.error = "cross_entropy", not "{network.error}": set'
+            " that, with an output for each class, or remove class_weight"
+        )
     objective: Objective
     if KINDS[experiment.network.kind].states:
         values = experiment.network.values
@@ -108,7 +115,7 @@ def prepare(experiment: Setup) -> Problem:
                 f' "{experiment.data.name}", whose targets are any numbers: set network.error ='
                 ' "squared_error"'
             )
-        objective = network.objective(x, target)
+        objective = network.objective(x, targets_in_error(experiment, target)[0])
     w = warmed_up(starts_of(network, experiment)[0], objective, experiment)
     # after the warm-up: v belongs to the point w
     if experiment.direction.kind == "gradient":
@@ -126,6 +133,25 @@ def prepare(experiment: Setup) -> Problem:
         # a random v is zero with probability zero; a zero gradient was refused above
         v *= experiment.direction.norm / np.linalg.norm(v)
     return Problem(network, objective, w, v)
+
+
+def targets_in_error(experiment: Setup, learned: Array, *more: Array) -> list[Array]:
+    """Targets of patterns as E takes them: with the weights of their classes, data.class_weight.
+
+    learned: of the patterns learned from, which say what is balanced; more: of further ones, whose
+    E has the same weights.
+    """
+    chosen = experiment.data.class_weight
+    if chosen is None:
+        return [learned, *more]
+    classes = Classes.of(learned, "cross_entropy", class_names(experiment.data))
+    if not classes.names:
+        raise InputError(
+            "data.class_weight needs classes, but the targets are numbers: remove it, or name a"
+            " column of classes by data.targets"
+        )
+    weights = class_weights(chosen, learned, classes.names)
+    return [weighted_targets(part, weights) if len(part) else part for part in (learned, *more)]
 
 
 def starts_of(network: Network, experiment: Setup, runs: int = 1) -> list[Array]:

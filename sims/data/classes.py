@@ -1,10 +1,13 @@
 """Classes of a task: which one an output means, and how often it is taken for which."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from perturb.errors import choose
 
 Array = np.ndarray
 
@@ -45,6 +48,34 @@ class Classes:
         found = self.numbers(objective.outputs(w), self.middle)
         # a pair (truth, found) as one number
         return np.bincount(truth * C + found, minlength=C * C).reshape(C, C)
+
+
+def class_weights(
+    chosen: str | Mapping[str, float], target: Array, names: tuple[str, ...]
+) -> Array:
+    """The weight c of each class, (classes,), by data.class_weight; target (samples, classes): of
+    the patterns learned from.
+
+    "balanced": n/(C n_c) for the n_c of n patterns that are of the class, as in scikit-learn; 1 of
+    a class without any.
+    """
+    if not isinstance(chosen, str):
+        for name in chosen:
+            choose("data.class_weight: class", name, dict.fromkeys(names))
+        return np.array([float(chosen.get(name, 1.0)) for name in names])
+    count = (target > 0).sum(0)
+    return np.divide(len(target), len(names) * count, out=np.ones(len(names)), where=count > 0)
+
+
+def weighted_targets(target: Array, weights: Array) -> Array:
+    """Targets with which the mean over patterns of the cross-entropy is sum c_s E_s / sum c_s, c_s
+    the weight of the class of s.
+
+    E_s = -sum_j t_j log p_j is linear in the targets of a pattern: S c_s / sum c times the targets
+    give as many times the error, its gradient and its Hv, wherever they are computed.
+    """
+    c = weights[target.argmax(1)]
+    return target * (len(c) * c / c.sum())[:, None]
 
 
 def accuracy(confusion: Array) -> float:

@@ -14,7 +14,7 @@ from sims.data.classes import Classes
 from sims.data.loading import class_names, load_parts
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Measured, Setup
-from sims.problem import Problem
+from sims.problem import Problem, targets_in_error
 from sims.studies.training.options import Training
 
 
@@ -150,12 +150,12 @@ def task_of(experiment: Setup, problem: Problem) -> Task:
     if KINDS[experiment.network.kind].states:
         return Task(problem.objective, None, None, Classes(()))
     parts = load_parts(experiment.data, network.n_inputs, network.n_outputs)
+    _, *targets = targets_in_error(
+        experiment, parts.target, parts.target_test, parts.target_validation
+    )
     test, validation = (
         network.objective(x, target) if len(x) else None
-        for x, target in (
-            (parts.x_test, parts.target_test),
-            (parts.x_validation, parts.target_validation),
-        )
+        for x, target in zip((parts.x_test, parts.x_validation), targets, strict=True)
     )
     classes = Classes.of(parts.target, network.error, class_names(experiment.data))
     return Task(problem.objective, test, validation, classes)
