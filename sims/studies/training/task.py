@@ -144,6 +144,23 @@ def check(experiment: Setup, task: Task) -> None:
         )
 
 
+def check_plan(name: str, plan: Plan, updates: int) -> None:
+    """InputError for what would never come within the updates of a source: a mean of its weights, a
+    look at whether it goes on.
+    """
+    if name != "exact" and plan.average_from >= max(updates, 1):
+        raise InputError(
+            f"training.average_from = {plan.average_from} lies beyond the {updates} updates of"
+            f" {name}: set a smaller one, or 0 for the last weights"
+        )
+    if plan.patience and plan.stop_every > updates:
+        raise InputError(
+            f"training.patience = {plan.patience} looks every training.stop_every ="
+            f" {plan.stop_every} updates, but {name} has only {updates}: lower stop_every, or"
+            " set patience = 0"
+        )
+
+
 def task_of(experiment: Setup, problem: Problem) -> Task:
     network = problem.network
     # states are learned as they occur: none are held back, and they are of no class
