@@ -115,7 +115,7 @@ def test_weights_are_written_as_csv_on_request(tmp_path):
     assert not list((tmp_path / "run").glob("*weights.csv"))
     reports.export(tmp_path / "run", "csv", tmp_path / "csv")
     table = pd.read_csv(tmp_path / "csv" / "weights.csv")
-    pd.testing.assert_frame_equal(table, run.weights)
+    pd.testing.assert_frame_equal(table, run.weights, check_dtype=False)
 
 
 def test_an_interrupted_training_stores_the_weights_of_its_last_record(tmp_path):

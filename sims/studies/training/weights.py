@@ -41,15 +41,21 @@ def weights_table(name: str, ended: Ended, network: Network) -> pd.DataFrame:
     """A row per run and weight of one source."""
     R, n = ended.w.shape
     unit_from, unit_to = network.weight_units()
-    each = {"layer": layers_of(network), "unit_from": unit_from, "unit_to": unit_to}
+    each = {
+        "index": np.arange(n),
+        "layer": layers_of(network),
+        "unit_from": unit_from,
+        "unit_to": unit_to,
+    }
+    # 32 bits hold every such number, and large tables take half the memory
+    small = np.int32
     return pd.DataFrame(
         {
             "source": name,
-            "run": np.repeat(np.arange(R), n),
-            "index": np.tile(np.arange(n), R),
-            **{column: np.tile(values, R) for column, values in each.items()},
+            "run": np.repeat(np.arange(R, dtype=small), n),
+            **{column: np.tile(values.astype(small), R) for column, values in each.items()},
             "w_exact": ended.w.ravel(),
             "w_stored": ended.stored.ravel(),
-            "level": ended.level.ravel(),
+            "level": ended.level.ravel().astype(small),
         }
     )
