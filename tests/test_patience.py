@@ -172,6 +172,9 @@ def test_a_training_ends_early_with_its_best_weights(run):
     assert (chip["ended"] > 0).all() and (chip["ended"] % 20 == 0).all()
     assert (chip["evaluations"] == 2 * chip["ended"]).all()
     assert fact(run, "ended_early", "batch") == 1
+    assert chip["ended"].nunique() > 1  # so that these are no numbers of the first run alone
+    assert fact(run, "updates", "batch") == pytest.approx(chip["ended"].mean())
+    assert fact(run, "evaluations", "batch") == pytest.approx(chip["evaluations"].mean())
     assert fact(run, "ended_at", "batch") == chip["ended"].median()
     # no record of a run was better where it is judged, but for those between two looks
     own = run.learning[run.learning["source"] == "batch"]

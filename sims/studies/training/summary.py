@@ -84,6 +84,7 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
     """Whether a source got to the goal, and what it had spent then. last: its rows at the end."""
     options = experiment.options(Training)
     R = len(last)
+    own, last = _done(own), _done(last)
     solved = int(reached(last, experiment).sum())
     sign = "<=" if options.criterion.endswith("error") else ">="
     low, high = share_interval(solved, R)
@@ -108,7 +109,17 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
             f"{what}, median of the {len(first)} runs that ever got there, when first seen there"
         )
         yield Fact(f"{measure}_to_goal", middle, meaning, name, unit)
-        yield Fact(measure, float(last[column].iloc[0]), f"{what}, of each run", name, unit)
+        # runs that end early spend less than others
+        alike = last[column].nunique() == 1
+        spent = last[column].iloc[0] if alike else last[column].mean()
+        whose = "of each run" if alike else "mean of runs"
+        yield Fact(measure, float(spent), f"{what}, {whose}", name, unit)
+
+
+def _done(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose update is no later than that at which the run ended."""
+    ended = rows["ended"].where(rows["ended"] >= 0, rows["update"])
+    return rows.assign(update=rows["update"].clip(upper=ended))
 
 
 def _end(name: str, last: pd.DataFrame) -> Iterator[Fact]:
