@@ -23,6 +23,7 @@ XOR = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
 DEVICES = {
     "none": {},
     "digital": {"chip.weights.bits": 6},
+    "by name": {"chip.weights.device": "digital8"},
     "digital, leaking": {"chip.weights.bits": 8, "chip.weights.leak_tau_s": 0.01},
     "steps": {"chip.weights.device": "ecram-tang2018"},
     "write noise": {"chip.weights.device": "reram-soft-bounds"},
@@ -70,13 +71,15 @@ def test_the_stored_weights_are_those_of_which_the_last_record_is(device, tmp_pa
         assert np.array_equal(stored[name].ravel(), table[name])
 
 
-@pytest.mark.parametrize("device", ["digital", "events", "late writes"])
-def test_levels_decode_to_the_stored_weights_which_the_array_computes_with(device):
+@pytest.mark.parametrize(
+    "device, lowest, bits",
+    [("digital", -4, 6), ("events", -4, 6), ("late writes", -4, 6), ("by name", -1, 8)],
+)
+def test_levels_decode_to_the_stored_weights_which_the_array_computes_with(device, lowest, bits):
     weights = learn(**DEVICES[device]).weights
     chip = weights[weights["source"] != "exact"]
-    # 2^6 levels from -4 on
-    assert chip["level"].between(0, 63).all() and chip["level"].nunique() > 5
-    assert (chip["w_stored"] == -4 + chip["level"] * 8 / 64).all()
+    assert chip["level"].between(0, 2**bits - 1).all() and chip["level"].nunique() > 5
+    assert (chip["w_stored"] == lowest + chip["level"] * -2 * lowest / 2**bits).all()
     assert (chip["w_stored"] == chip["w_exact"]).all()
     # nothing rounds the exact gradient
     exact = weights[weights["source"] == "exact"]
