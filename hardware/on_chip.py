@@ -19,6 +19,7 @@ from hardware.event_chip import Course
 from hardware.learning_chip import LearningChip
 from hardware.params import ChipParams
 from hardware.parts.tile import Update, means
+from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming
 from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
@@ -167,16 +168,26 @@ class OnChip(ABC):
         """state.w: what the arrays compute with once the updates so far are written; the chips
         themselves go on as they are.
         """
-        now_ns = self.timing.changed_ns(state.update - 1) if state.update else 0
+        now_ns = self.now_ns(state.update)
         state.extra = {}
         for run in range(len(state.w)):
-            # a copy: what is pending changes the chip itself only at its time
-            store = copy(self.parts(run).array.weights)
-            for number, change in self._pending[run]:
-                if number < state.update:
-                    store.add(change, number, self.timing.changed_ns(number))
-            state.w[run] = store.weights(now_ns)
+            state.w[run] = self.written(run, state.update).weights(now_ns)
             state.extra |= {f"{run}.{name}": array for name, array in self._arrays(run).items()}
+
+    def now_ns(self, updates: int) -> int:
+        """When so many updates are written."""
+        return self.timing.changed_ns(updates - 1) if updates else 0
+
+    def written(self, run: int, updates: int) -> WeightStore:
+        """The weights of a run's chip once its first updates are written; the chip itself goes on
+        as it is.
+        """
+        # a copy: what is pending changes the chip only at its time
+        store = copy(self.parts(run).array.weights)
+        for number, change in self._pending[run]:
+            if number < updates:
+                store.add(change, number, self.timing.changed_ns(number))
+        return store
 
     def _arrays(self, run: int) -> dict[str, Array]:
         """Where a run stands, besides its weights and the memory of its rule."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from hardware.assembly import realized_code
-from hardware.on_chip import check_fifo, on_chip
+from hardware.on_chip import OnChip, check_fifo, on_chip
 from hardware.params import ChipParams, differing, engines
 from hardware.parts.die import fabricate
 from hardware.parts.weight_store import WeightStore
@@ -99,6 +99,52 @@ def source(
         if not stores[0].changes:
             return Batch(objective, plan, mismatch=mismatch, weights=DeviceWeights(stores))
     return on_chip(params, objective, plan, w, events, waits)
+
+
+def held_weights(source: Source, state: State) -> tuple[Array, Array]:
+    """What the devices of every run hold, once its updates are written.
+
+    Parameters
+    ----------
+    source : Source
+        Of `source`, or any other: without devices the weights are held as they are.
+    state : State
+        Where it stands.
+
+    Returns
+    -------
+    held : array (R, n)
+        Weights without what a reading adds to them: write noise, 1/f noise.
+    level : array (R, n) of int
+        The number of the level that each is at, from 0, lowest first; -1 where there are none.
+
+    Notes
+    -----
+    With weights.bits, held = -range + level 2 range/2^bits.
+
+    Examples
+    --------
+    >>> import numpy as np, perturb, hardware
+    >>> from hardware.training import held_weights, source
+    >>> from perturb.training import Plan, begin
+    >>> objective = perturb.MLP([1, 1]).objective([[1.0]], [[0.5]])
+    >>> chip = hardware.load_chip("ideal")
+    >>> chip = chip.model_copy(update={"weights": chip.weights.model_copy(update={"bits": 2})})
+    >>> w = np.array([[0.2, -1.0]])
+    >>> held, level = held_weights(source(chip, objective, Plan(), w), begin(w, Plan()))
+    >>> bool((held == -4 + level * 8 / 4).all()), level.tolist()
+    (True, [[2, 2]])
+    """
+    if isinstance(source, OnChip):
+        now_ns = source.now_ns(state.update)
+        runs = range(len(state.w))
+        found = [source.written(run, state.update).held(now_ns) for run in runs]
+    elif isinstance(source, Batch) and isinstance(source.weights, DeviceWeights):
+        # time 0: these devices do not change between writes
+        found = [store.held(0) for store in source.weights.stores]
+    else:
+        return state.w.copy(), np.full(state.w.shape, -1)
+    return np.array([held for held, _ in found]), np.array([level for _, level in found])
 
 
 class DeviceWeights:

@@ -31,7 +31,7 @@ FAR_APART = (
 
 # keys that, where they are given, make the runs or dies of all repeats the same ones, which cannot
 # be counted over them
-PINNED = {"training.runs": "weights.seed", "dies.count": "chip.die"}
+PINNED = {"training.runs": ("weights.seed", "weights.file"), "dies.count": ("chip.die",)}
 
 
 VARIED = "as varied"  # the experiment's own method or code, where that is what is varied
@@ -128,9 +128,10 @@ class Means:
         found["low"], found["high"] = found["mean"] - reach, found["mean"] + reach
         if count := self._study.shares.get(measure):
             of = found[count] if count in self._keys else self._experiment.get(count)
-            pin = PINNED[count]
             # the same runs or dies in every repeat: counted once, not n times
-            same = pin in self._keys or self._experiment.get(pin) is not None
+            same = any(
+                pin in self._keys or self._experiment.get(pin) is not None for pin in PINNED[count]
+            )
             if of is not None:
                 _count(found, n == 1 if same else n > 0, of * n)
         found["low"], found["high"] = _possible(self.unit(measure), found)

@@ -15,7 +15,9 @@ from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Network, Objective
 from reports.studies.facts import FACTS
-from sims.data.loading import load_data, load_states
+from sims.data.classes import Classes, class_weights, weighted_targets
+from sims.data.loading import class_names, load_data, load_states
+from sims.data.starts import read_starts
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Setup
 
@@ -96,6 +98,12 @@ def prepare(experiment: Setup) -> Problem:
     fit or diverge.
     """
     network = experiment.network.build()
+    # the targets of no other error multiply it
+    if experiment.data.class_weight is not None and network.error != "cross_entropy":
+        raise InputError(
+            f'data.class_weight is for network.error = "cross_entropy", not "{network.error}": set'
+            " that, with an output for each class, or remove class_weight"
+        )
     objective: Objective
     if KINDS[experiment.network.kind].states:
         values = experiment.network.values
@@ -111,8 +119,8 @@ def prepare(experiment: Setup) -> Problem:
                 f' "{experiment.data.name}", whose targets are any numbers: set network.error ='
                 ' "squared_error"'
             )
-        objective = network.objective(x, target)
-    w = warmed_up(network, objective, experiment)
+        objective = network.objective(x, targets_in_error(experiment, target)[0])
+    w = warmed_up(starts_of(network, experiment)[0], objective, experiment)
     # after the warm-up: v belongs to the point w
     if experiment.direction.kind == "gradient":
         v = objective.gradient(w)
@@ -131,16 +139,39 @@ def prepare(experiment: Setup) -> Problem:
     return Problem(network, objective, w, v)
 
 
-def warmed_up(
-    network: Network,
-    objective: Objective,
-    experiment: Setup,
-    run: int = 0,
-) -> Array:
-    """The starting weights of a run, after the warm-up."""
+def targets_in_error(experiment: Setup, learned: Array, *more: Array) -> list[Array]:
+    """Targets of patterns as E takes them: with the weights of their classes, data.class_weight.
+
+    learned: of the patterns learned from, which say what is balanced; more: of further ones, whose
+    E has the same weights.
+    """
+    chosen = experiment.data.class_weight
+    if chosen is None:
+        return [learned, *more]
+    classes = Classes.of(learned, "cross_entropy", class_names(experiment.data))
+    if not classes.names:
+        raise InputError(
+            "data.class_weight needs classes, but the targets are numbers: remove it, or name a"
+            " column of classes by data.targets"
+        )
+    weights = class_weights(chosen, learned, classes.names)
+    return [weighted_targets(part, weights) if len(part) else part for part in (learned, *more)]
+
+
+def starts_of(network: Network, experiment: Setup, runs: int = 1) -> list[Array]:
+    """The starting weights of each run, before any warm-up: from a file, or random."""
     weights = experiment.weights
-    # a start of its own for every run, the first with the seed itself
-    w = network.init(experiment.seeds_of(run)["start_seed"])
+    if weights.file is None:
+        # a start of its own for every run, the first with the seed itself
+        seeds = [experiment.seeds_of(run)["start_seed"] for run in range(runs)]
+        return [network.init(seed) for seed in seeds]
+    starts = read_starts(weights.file, weights.sha256 or "", weights.source)
+    return [starts.of(run, weights.run, network.n_weights) for run in range(runs)]
+
+
+def warmed_up(w: Array, objective: Objective, experiment: Setup) -> Array:
+    """Starting weights after the warm-up, which changes them in place."""
+    weights = experiment.weights
     # a warm-up that diverges ends in one line, not in NumPy's warnings
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(weights.warmup_updates):
@@ -151,6 +182,11 @@ def warmed_up(
                     " lower it"
                 )
         if not np.isfinite(objective.error(w)):
+            if not weights.warmup_updates:
+                raise InputError(
+                    "E is not finite at the starting weights: start from others, by weights.file or"
+                    " weights.seed"
+                )
             raise InputError(
                 f"weights.warmup_rate = {weights.warmup_rate} makes the warm-up diverge: lower it"
             )

@@ -18,7 +18,7 @@ from sklearn.datasets import load_iris, load_wine
 import sims
 from perturb import MLP, Boltzmann, InputError, Recurrent
 from sims.data.datasets import DATASETS, Data
-from sims.data.loading import class_names, load_data, load_split, load_states
+from sims.data.loading import class_names, load_data, load_parts, load_split, load_states
 from sims.data.scikit_learn import FILES, classified
 from sims.experiment.loading import experiment_from, load_experiment
 from sims.problem import prepare
@@ -784,3 +784,42 @@ def test_any_table_of_data_gives_patterns_or_one_line(table, draw):
             and np.isin(states, (0, 1)).all()
         )
         assert not rows(x) & rows(x_test)
+
+
+@pytest.mark.parametrize("samples", [None, 60])
+@pytest.mark.parametrize("name", ["digits", "iris", "wine"])
+def test_patterns_for_validation_are_a_third_part_that_leaves_the_test_as_it_is(name, samples):
+    # as they are: else they are standardised by other patterns
+    keys = {"name": name, "samples": samples, "test": 30}
+    keys |= {} if name == "digits" else {"standardise": False}
+    raw = load_parts(Data(**keys, validation=20), *SIZES[name])
+    also = load_split(Data(**keys), *SIZES[name])
+    assert [len(part) for part in raw[2:]] == [30, 30, 20, 20]
+    assert np.array_equal(raw.x_test, also[2]) and np.array_equal(raw.target_test, also[3])
+    if samples:
+        assert np.array_equal(raw.x, also[0])
+    else:
+        # the rest of those to learn from
+        assert np.array_equal(raw.x, also[0][: len(raw.x)]) and len(raw.x) + 20 <= len(also[0])
+    rows = [{row.tobytes() for row in part} for part in (raw.x, raw.x_test, raw.x_validation)]
+    assert not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]
+    # classes in proportion there, too, within two or so
+    share = raw.target_validation.mean(0) - np.concatenate([raw.target, raw.target_test]).mean(0)
+    assert np.abs(share).max() < 2 / 20 + 0.05
+
+
+def test_made_patterns_have_a_part_for_validation_too():
+    for name in ("teacher", "spirals", "letters"):
+        data = {"name": name, "samples": 40, "test": 10}
+        more = load_parts(Data(**data, validation=15), *SIZES[name])
+        fewer = load_split(Data(**data), *SIZES[name])
+        assert all(np.array_equal(*both) for both in zip(more[:4], fewer, strict=True))
+        assert len(more.x_validation) == 15
+
+
+def test_too_many_patterns_for_validation_are_one_line():
+    message = refused("iris", samples=100, test=30, validation=25)
+    assert "data.test = 30, data.validation = 25, but data.name" in message
+    assert "lower data.test or data.validation or data.samples" in message
+    assert "data.validation = 150, but" in refused("iris", validation=150)
+    assert 'does not go with name = "xor"' in refused("xor", validation=1)

@@ -907,9 +907,10 @@ def test_a_table_that_is_not_there_names_those_that_are(stored, tmp_path):
         keep=True,
     )
     with pytest.raises(
-        AttributeError, match="no table 'weights': of this study there are .*learning"
+        AttributeError, match="no table 'timeline': of this study there are .*learning"
     ):
-        reports.load(tmp_path / "sweep").weights  # noqa: B018
+        reports.load(tmp_path / "sweep").timeline  # noqa: B018
+    assert len(reports.load(tmp_path / "sweep").weights)
     assert set(reports.load(tmp_path / "sweep").learning["source"]) == {"batch", "exact"}
 
 

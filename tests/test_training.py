@@ -12,7 +12,7 @@ import pytest
 from fast import fast
 from scipy.stats import binom
 from shown import fact, verdicts_of
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 import reports
 import sims
@@ -23,6 +23,7 @@ from perturb.training.plan import Plan
 from perturb.training.sources import Batch
 from reports.statistics import share_interval
 from reports.studies import view_of
+from sims.data.classes import balanced_accuracy, precision, recall
 from sims.experiment.loading import experiment_names, load_experiment
 from sims.studies.training.task import learners, plan_of
 from sims.studies.training.theory import stable_rate
@@ -129,11 +130,30 @@ def test_classes_that_are_never_found_show_in_balanced_accuracy_confusion_and_co
         and fact(run, "test_balanced_accuracy", "batch") < 0.75
     )
     assert fact(run, "solved", "batch") == 0
-    reports.export(tmp_path / "run", ["html", "md"], tmp_path / "report")
+    # of each class what scikit-learn says, and what cannot be known is NaN
+    for (source, number, part), own in run.classes.groupby(["source", "run", "patterns"]):
+        pairs = table[
+            (table["source"] == source) & (table["run"] == number) & (table["patterns"] == part)
+        ]
+        truth = np.repeat(pairs["truth"], pairs["count"])
+        found = np.repeat(pairs["classified"], pairs["count"])
+        precision, recall, _, count = precision_recall_fscore_support(
+            truth, found, labels=own["class"], zero_division=np.nan
+        )
+        np.testing.assert_allclose(own["precision"], precision)
+        np.testing.assert_allclose(own["recall"], recall)
+        assert own["count"].tolist() == count.tolist() and own["taken"].sum() == 100
+    never = run.classes[run.classes["taken"] == 0]
+    assert len(never) and never["precision"].isna().all() and (never["class"] == "fault").all()
+    reports.export(tmp_path / "run", ["html", "md", "png"], tmp_path / "report")
+    assert (tmp_path / "report" / "confusion.png").stat().st_size > 5000
     text = (tmp_path / "report" / "report.md").read_text()
     assert (
         "Patterns of each class" in text
-        and "Confusion matrix, chip" in text
+        and "Confusion matrix, chip: patterns held back" in text
+        and "Each class, chip" in text
+        and "precision, held back" in text
+        and "precision, learned" in text
         and "test balanced accuracy" in text
     )
 
@@ -657,3 +677,12 @@ def test_an_average_that_would_never_begin_is_one_line():
     ) as caught:
         learn(**{"training.average_from": 20, "training.updates": 20})
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_does_not_occur_is_left_out_of_the_balance_and_has_no_recall():
+    confusion = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
+    assert balanced_accuracy(confusion) == (0.75 + 0.5) / 2
+    np.testing.assert_array_equal(recall(confusion), [0.75, np.nan, 0.5])
+    # one pattern is taken for the class of which there is none: wrongly
+    np.testing.assert_array_equal(precision(confusion), [0.6, 0.0, 1.0])
+    np.testing.assert_array_equal(precision(np.array([[3, 0], [1, 0]])), [0.75, np.nan])

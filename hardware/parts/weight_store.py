@@ -71,6 +71,21 @@ class WeightStore:
         t = self._elapsed_s(now_ns)
         return self._apparent(self._aged(t), reading, t)
 
+    def held(self, now_ns: int) -> tuple[Array, Array]:
+        """What the cells hold at a time, against their references, without what a reading adds,
+        (n,); and the number of the level that each is at, from 0, or -1.
+        """
+        hidden = self._aged(self._elapsed_s(now_ns))
+        device = self.cells.params
+        w = hidden[0] - hidden[1] if device.law.paired else hidden - self.reference
+        w = np.where(self.stuck, self.params.stuck_value, w)
+        if device.model != "digital":
+            return w, np.full(w.size, -1)
+        lowest = device.range * device.limits.w_min
+        level = np.rint((w - lowest) / device.dw_min).astype(np.int64)
+        # a cell that leaks, or is stuck between two levels, is at none
+        return w, np.where(w == lowest + level * device.dw_min, level, -1)
+
     def add(self, change: Array, update: int, now_ns: int) -> None:
         """Write: change the weights by about `change` (n,), through the devices."""
         params = self.params

@@ -26,6 +26,9 @@ Write = Callable[
 ]  # (state, wanted changes (R, n), number of the update): changes state.w
 
 
+ROUNDING = 1e-9  # of E, relative to it
+
+
 class Source(Protocol):
     """Where updates come from."""
 
@@ -165,12 +168,31 @@ def stop_where_still(state: State, plan: Plan) -> None:
         state.memory["before"] = state.w.copy()
 
 
+def stop_without_gain(state: State, plan: Plan, validation: Objective | None) -> None:
+    """End the runs whose E on patterns for validation has not become smaller in the last `patience`
+    looks, one every `stop_every` updates; what the best look saw is remembered.
+    """
+    if not plan.patience or validation is None or state.update % plan.stop_every:
+        return
+    memory, w = state.memory, state.current
+    least, waited = memory["best_error"], memory["waited"]
+    for run in map(int, np.flatnonzero(state.going)):
+        with np.errstate(all="ignore"):
+            E = validation.error(w[run])
+        # a gain that rounding may make is none: it could depend on the number of threads
+        waited[run] += 1
+        if E < least[run] - (ROUNDING * abs(least[run]) if np.isfinite(least[run]) else 0.0):
+            least[run], memory["best"][run], waited[run] = E, w[run], 0
+    memory["stopped"][state.going & (waited >= plan.patience)] = state.update
+
+
 def train(
     source: Source,
     start: State,
     updates: int,
     every: int,
     callback: Callable[[State], object] | None = None,
+    validation: Objective | None = None,
 ) -> Iterator[State]:
     """Learn, and yield the state now and then.
 
@@ -181,11 +203,14 @@ def train(
     start : State
         As from `begin`, or stored.
     updates : int
-        Until so many are done in all, or all runs have failed or stopped (`Plan.stop_change`).
+        Until so many are done in all, or all runs have failed or stopped (`Plan.stop_change`,
+        `Plan.patience`).
     every : int
         Updates between two looks.
     callback : callable, optional
         callback(state) at every look; learning ends when it gives something true.
+    validation : Objective, optional
+        E of the same weights on patterns that are not learned from, which `Plan.patience` needs.
 
     Yields
     ------
@@ -209,8 +234,14 @@ def train(
     ...     train(Exact(objective, plan), begin(np.zeros(2), plan), updates=2, every=1)]
     [0.5, 0.125, 0.0312]
     """
+    plan = source.plan
+    if plan.patience and validation is None:
+        raise InputError(
+            f"patience = {plan.patience} judges by patterns that are not learned from: give"
+            " train(..., validation=their objective), or 0"
+        )
     # a call of `advance` ends at the next look or window, so that a kernel need not know either
-    plan, window = source.plan, source.plan.stop_every if source.plan.stop_change else every
+    window = plan.stop_every if plan.stop_change or plan.patience else every
     enough = callback or (lambda state: False)
     yield start
     while not enough(start) and start.update < updates and start.going.any():
@@ -219,6 +250,7 @@ def train(
         while start.update < look and start.going.any():
             source.advance(start, min(window - start.update % window, look - start.update))
             stop_where_still(start, plan)
+            stop_without_gain(start, plan, validation)
         yield start
 
 
@@ -272,7 +304,11 @@ def begin(w: Array, plan: Plan) -> State:
         memory["mean"] = w.copy()
     none = np.full(R, -1, dtype=np.int64)
     if plan.stop_change:
-        memory |= {"before": w.copy(), "stopped": none.copy()}
+        memory["before"] = w.copy()
+    if plan.patience:
+        memory |= {"best": w.copy(), "best_error": np.full(R, np.inf), "waited": np.zeros(R)}
+    if plan.stop_change or plan.patience:
+        memory["stopped"] = none.copy()
     return State(w, evaluations=plan.evaluations(0), memory=memory, failed=none)
 
 

@@ -81,9 +81,10 @@ class Plan(RateOptions, RuleOptions):
     block : float
         If positive, an update is not made when E(w + change) - E(w), two readings on all patterns,
         is more than so many standard errors of it (Spall 1998).
-    stop_change, stop_every : float, int
+    stop_change, patience, stop_every : float, int, int
         If positive, `train` ends a run whose weights have changed by less than `stop_change`, root
-        mean square, in `stop_every` updates.
+        mean square, in `stop_every` updates; or whose E on patterns for validation has become no
+        smaller in `patience` such looks.
     calibrate, is_calibrated : int, bool
         Trials of each amplitude in `calibrated`, and whether that has been done.
     seed : int
@@ -152,6 +153,14 @@ class Plan(RateOptions, RuleOptions):
         0.0,
         "a run ends when its weights change by less, rms, in stop_every updates; 0 = never",
         ge=0,
+    )
+    patience: int = option(
+        0,
+        "a run ends after so many looks, one every stop_every updates, without a smaller E on"
+        " patterns for validation, and gives the weights of its best look; exact, not counted; 0 ="
+        " never",
+        ge=0,
+        le=MOST,
     )
     stop_every: int = option(1000, "updates after which that is looked at", ge=1, le=MOST)
     calibrate: int = option(
@@ -323,7 +332,8 @@ class Plan(RateOptions, RuleOptions):
     def steady(self) -> bool:
         """Whether every update is made, by the same law, and the last weights are the result."""
         falls = self.decay or self.rate_exponent or self.sigma_exponent
-        return not (falls or self.longest_step or self.block or self.average_from)
+        other = self.average_from or self.patience
+        return not (falls or self.longest_step or self.block or other)
 
     def sigma_at(self, update: Any) -> Any:
         """The rms perturbation of the trials of an update, or of each of an array of them.
@@ -399,9 +409,10 @@ class State:
     evaluations : int
         Of each run, tuning included.
     memory : dict of arrays (R, ...)
-        Further numbers: m, h and H of the rule; eta, measured rates; mean, of the weights; before
-        and stopped, the weights when it was last looked whether they change, and the update at
-        which a run ended by that, or -1.
+        Further numbers: m, h and H of the rule; eta, measured rates; mean, of the weights; before,
+        the weights when it was last looked whether they change; best, best_error and waited, the
+        weights and E of the best look on patterns for validation, and looks since; stopped, the
+        update at which a run ended by either, or -1.
     failed : int array of shape (R,)
         The trial whose error was not finite, or -1; such a run does not move any more.
     extra : dict of arrays
@@ -424,10 +435,24 @@ class State:
 
     @property
     def result(self) -> Array:
-        """What each run has learned, (R, n): the mean of its weights where it is kept, else the
-        weights.
-        """
+        """What each run has learned, (R, n): `best` where it has stopped, else `current`."""
+        if "best" not in self.memory:
+            return self.current
+        return np.where((self.memory["stopped"] >= 0)[:, None], self.best, self.current)
+
+    @property
+    def current(self) -> Array:
+        """The mean of the weights where it is kept, else the weights, (R, n)."""
         return self.memory.get("mean", self.w)
+
+    @property
+    def best(self) -> Array:
+        """Of a run that ends here, (R, n): what its best look saw, where there was one."""
+        if "best" not in self.memory:
+            return self.current
+        # E is infinite until the first look; a run that failed shows what became of it
+        seen = np.isfinite(self.memory["best_error"]) & (self.failed < 0)
+        return np.where(seen[:, None], self.memory["best"], self.current)
 
     def arrays(self) -> dict[str, Array]:
         """Everything, to be stored.

@@ -5,4 +5,4 @@ databases of sweeps.
 and is the `user_version` of every sweep database. (Databases alone were counted before, up to 2.)
 """
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4

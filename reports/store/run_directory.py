@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perturb.errors import InputError
 from perturb.files import UNREADABLE, digest, reason
-from reports.store import SCHEMA_VERSION
+from reports.store import SCHEMA_VERSION, weight_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,6 +158,8 @@ def write_run(
         tables["summary"].to_csv(part / "summary.csv", index=False)
         for name, table in tables.items():
             table.to_parquet(part / f"{name}.parquet", index=False)
+            if weight_file.has_weights(table):
+                (part / weight_file.FILE).write_bytes(weight_file.as_npz(table))
         files = {
             path.name: digest(path.read_bytes())
             for path in sorted(part.iterdir())

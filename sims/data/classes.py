@@ -1,10 +1,13 @@
 """Classes of a task: which one an output means, and how often it is taken for which."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from perturb.errors import choose
 
 Array = np.ndarray
 
@@ -47,6 +50,34 @@ class Classes:
         return np.bincount(truth * C + found, minlength=C * C).reshape(C, C)
 
 
+def class_weights(
+    chosen: str | Mapping[str, float], target: Array, names: tuple[str, ...]
+) -> Array:
+    """The weight c of each class, (classes,), by data.class_weight; target (samples, classes): of
+    the patterns learned from.
+
+    "balanced": n/(C n_c) for the n_c of n patterns that are of the class, as in scikit-learn; 1 of
+    a class without any.
+    """
+    if not isinstance(chosen, str):
+        for name in chosen:
+            choose("data.class_weight: class", name, dict.fromkeys(names))
+        return np.array([float(chosen.get(name, 1.0)) for name in names])
+    count = (target > 0).sum(0)
+    return np.divide(len(target), len(names) * count, out=np.ones(len(names)), where=count > 0)
+
+
+def weighted_targets(target: Array, weights: Array) -> Array:
+    """Targets with which the mean over patterns of the cross-entropy is sum c_s E_s / sum c_s, c_s
+    the weight of the class of s.
+
+    E_s = -sum_j t_j log p_j is linear in the targets of a pattern: S c_s / sum c times the targets
+    give as many times the error, its gradient and its Hv, wherever they are computed.
+    """
+    c = weights[target.argmax(1)]
+    return target * (len(c) * c / c.sum())[:, None]
+
+
 def accuracy(confusion: Array) -> float:
     """Share classified rightly; NaN without classes."""
     return float(np.trace(confusion) / confusion.sum()) if confusion.size else math.nan
@@ -56,9 +87,21 @@ def balanced_accuracy(confusion: Array) -> float:
     """Mean over the classes that occur of the share of each that is classified rightly
     (Brodersen et al. 2010).
     """
-    occur = confusion.sum(1) > 0
-    return (
-        float((np.diag(confusion)[occur] / confusion.sum(1)[occur]).mean())
-        if confusion.size
-        else math.nan
-    )
+    if not confusion.size:
+        return math.nan
+    shares = recall(confusion)
+    return float(shares[~np.isnan(shares)].mean())
+
+
+def recall(confusion: Array) -> Array:
+    """Share of the patterns of each class that are taken for it; NaN of a class without any."""
+    return _shares(confusion, confusion.sum(1))
+
+
+def precision(confusion: Array) -> Array:
+    """Share of the patterns taken for each class that are of it; NaN where there are none."""
+    return _shares(confusion, confusion.sum(0))
+
+
+def _shares(confusion: Array, of: Array) -> Array:
+    return np.divide(np.diag(confusion), of, out=np.full(len(of), math.nan), where=of > 0)

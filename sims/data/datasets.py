@@ -38,6 +38,12 @@ class Data(Table):
     test: int = Field(
         0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none"
     )
+    validation: int = Field(
+        0,
+        ge=0,
+        le=10**8,
+        description="further patterns yet, held back for training.patience to judge by; 0 = none",
+    )
     balanced: bool = Field(
         False,
         description=(
@@ -77,6 +83,15 @@ class Data(Table):
         ),
         examples=["class"],
     )
+    class_weight: Annotated[str | dict[str, float] | None, SkipValidation] = Field(
+        None,
+        description=(
+            "weights c of the classes in E, which is sum c_s E_s / sum c_s over patterns: a table"
+            " of numbers, 1 for a class that it leaves out, or balanced, 1 over the number of"
+            " patterns to learn from; of cross_entropy alone; absent = all alike"
+        ),
+        examples=["balanced"],
+    )
     standardise: bool = Field(
         False,
         description=(
@@ -106,6 +121,8 @@ class Data(Table):
                 f'targets = {shown(targets)} must be a string in quotes, such as "class", or a list'
                 ' of them, such as ["y"]'
             )
+        if data.get("class_weight") is not None:
+            data = {**data, "class_weight": _class_weight(data["class_weight"])}
         name = data.get("name")
         keys = DATASETS[name].keys if isinstance(name, str) and name in DATASETS else {}
         return {
@@ -133,6 +150,24 @@ class Data(Table):
                     f'{key} is missing: name = "{self.name}" needs it, such as {example}'
                 )
         return self
+
+
+def _class_weight(value: Any) -> str | dict[str, float]:
+    """What data.class_weight may be, or InputError."""
+    if value == "balanced":
+        return "balanced"
+    given = value if isinstance(value, dict) else {}
+    numbers = {
+        name: float(number)
+        for name, number in given.items()
+        if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number <= 1e9
+    }
+    if not given or len(numbers) < len(given):
+        raise InputError(
+            f'class_weight = {shown(value)} must be "balanced" or a table of numbers > 0, at most'
+            " 1e9, by the names of classes, such as { fault = 5.0 }"
+        )
+    return numbers
 
 
 def xor(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
@@ -310,17 +345,29 @@ class Dataset(NamedTuple):
     keys: dict[str, Any] = {}
 
 
+# keys of sets of a given number of patterns, an output for each class
+CLASSIFIED: dict[str, Any] = {
+    "test": 0,
+    "validation": 0,
+    "balanced": False,
+    "class_weight": ...,
+}
 DATASETS: dict[str, Dataset] = {
     "xor": Dataset(xor),
     "parity": Dataset(parity, {"bits": 4}),
-    "letters": Dataset(letters, {"samples": None, "noise": 0.05, "test": 0}),
-    "digits": Dataset(digits, {"test": 0, "balanced": False}),
-    "iris": Dataset(iris, {"test": 0, "balanced": False, "standardise": True}),
-    "wine": Dataset(wine, {"test": 0, "balanced": False, "standardise": True}),
-    "breast-cancer": Dataset(breast_cancer, {"test": 0, "balanced": False, "standardise": True}),
-    "diabetes": Dataset(diabetes, {"test": 0, "standardise": True}),
-    "spirals": Dataset(spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0}),
-    "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0}),
+    "letters": Dataset(
+        letters,
+        {"samples": None, "noise": 0.05, "test": 0, "validation": 0, "class_weight": ...},
+    ),
+    "digits": Dataset(digits, CLASSIFIED),
+    "iris": Dataset(iris, {**CLASSIFIED, "standardise": True}),
+    "wine": Dataset(wine, {**CLASSIFIED, "standardise": True}),
+    "breast-cancer": Dataset(breast_cancer, {**CLASSIFIED, "standardise": True}),
+    "diabetes": Dataset(diabetes, {"test": 0, "validation": 0, "standardise": True}),
+    "spirals": Dataset(
+        spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0, "validation": 0}
+    ),
+    "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0, "validation": 0}),
     "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),
     "bars": Dataset(bars, {"side": 3}),
     "file": Dataset(
@@ -329,8 +376,7 @@ DATASETS: dict[str, Dataset] = {
             "file": None,
             "sha256": ...,
             "targets": ...,
-            "test": 0,
-            "balanced": False,
+            **CLASSIFIED,
             "standardise": False,
         },
     ),

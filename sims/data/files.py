@@ -7,10 +7,10 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from perturb.files import open_regular
 
 Array = np.ndarray
 Targets = str | tuple[str, ...] | None
+T = TypeVar("T")
 
 MAX_CLASSES = 1000
 MAX_BYTES = 1 << 31  # of a file
@@ -59,11 +60,32 @@ def read_patterns(
     strings: a class is a string without the blanks around it, and classes that are all numbers are
     sorted as numbers.
     """
-    source = f"data.file = {one_line(cut(path, 200))}"
-    reader = READERS.get(Path(path).suffix.lower())
+    found = read_file("data", path, sha256, READERS)
+    source = called("data", path)
+    return (
+        _from_frame(found, targets, source)
+        if isinstance(found, pd.DataFrame)
+        else _from_arrays(found, targets, source)
+    )
+
+
+def called(table: str, path: str) -> str:
+    """What messages call the file of a table of the experiment."""
+    return f"{table}.file = {one_line(cut(path, 200))}"
+
+
+def read_file(
+    table: str, path: str, sha256: str, readers: Mapping[str, Callable[[IO[bytes]], T]]
+) -> T:
+    """What the reader for its ending makes of the file of a table of the experiment; or InputError.
+    sha256: of the contents that are meant; "" takes any.
+    """
+    source = called(table, path)
+    reader = readers.get(Path(path).suffix.lower())
     if reader is None:
+        *others, last = readers
         raise InputError(
-            f"{source}: must end in .csv, .parquet or .npz: give a file of such a kind"
+            f"{source}: must end in {', '.join(others)} or {last}: give a file of such a kind"
         )
     try:
         stream = open_regular(path, MAX_BYTES)
@@ -83,11 +105,11 @@ def read_patterns(
             # of the stream that is read next: what is judged is what is used
             if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
                 raise InputError(
-                    f"{source}: its contents are not those that data.sha256 = {shown(sha256)} was"
-                    ' stored with: restore it, or set data.sha256 = "" to take it as it is'
+                    f"{source}: its contents are not those that {table}.sha256 = {shown(sha256)}"
+                    f' was stored with: restore it, or set {table}.sha256 = "" to take it as it is'
                 )
             stream.seek(0)
-            found = reader(stream)
+            return reader(stream)
         except InputError as error:
             raise (
                 error if str(error).startswith(source) else InputError(f"{source}: {error}")
@@ -98,14 +120,9 @@ def read_patterns(
                 f"{source}: not a whole {Path(path).suffix[1:].upper()} file ({what}): write it"
                 " anew"
             ) from None
-    return (
-        _from_frame(found, targets, source)
-        if isinstance(found, pd.DataFrame)
-        else _from_arrays(found, targets, source)
-    )
 
 
-def _csv(stream: IO[bytes]) -> pd.DataFrame:
+def read_csv(stream: IO[bytes]) -> pd.DataFrame:
     """The cells as strings, an empty one as missing; the first line names the columns, and pandas
     is not asked to mend names.
     """
@@ -153,7 +170,7 @@ def _npz(stream: IO[bytes]) -> dict[str, Array]:
 
 
 READERS: dict[str, Callable[[IO[bytes]], pd.DataFrame | dict[str, Array]]] = {
-    ".csv": _csv,
+    ".csv": read_csv,
     ".parquet": _parquet,
     ".npz": _npz,
 }
@@ -203,7 +220,7 @@ def _numbers(frame: pd.DataFrame, columns: list[str], source: str) -> Array:
     for place, name in enumerate(columns):
         column = frame[name]
         numeric = column.dtype.kind in "biuf"
-        values[:, place] = column.to_numpy(float, na_value=np.nan) if numeric else _read(column)
+        values[:, place] = column.to_numpy(float, na_value=np.nan) if numeric else floats_of(column)
         wrong = _unusable(values[:, place])
         if wrong.any():
             row = int(wrong.argmax())
@@ -217,7 +234,7 @@ def _unusable(values: Array) -> Array:
     return ~(np.abs(values) <= LARGEST)  # NaN too
 
 
-def _read(column: pd.Series) -> Array:
+def floats_of(column: pd.Series) -> Array:
     """The cells of a column as numbers, NaN where one is none; true and false are 1 and 0 in a
     column that holds nothing else.
     """

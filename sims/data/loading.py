@@ -1,5 +1,7 @@
 """The patterns that [data] asks for: drawn from a data set, some held back, standardised."""
 
+from typing import NamedTuple, NoReturn
+
 import numpy as np
 
 from perturb.errors import InputError, choose, shown
@@ -96,7 +98,32 @@ def load_split(
     >>> [part.shape for part in load_split(data, 2, 1)]
     [(100, 2), (100, 1), (200, 2), (200, 1)]
     """
-    x, target, x_test, target_test = _split(data, n_inputs, n_outputs, test_key)
+    return load_parts(data, n_inputs, n_outputs, test_key)[:4]
+
+
+def load_parts(data: Data, n_inputs: int, n_outputs: int, test_key: str = "data.test") -> "Parts":
+    """As `load_split`, with the patterns held back for validation.
+
+    Parameters
+    ----------
+    data, n_inputs, n_outputs, test_key
+        As of `load_split`.
+
+    Returns
+    -------
+    Parts
+        Those for validation equal none of the others.
+
+    Examples
+    --------
+    >>> import sims
+    >>> from sims.data.loading import load_parts
+    >>> experiment = sims.load_experiment("spirals-learning", {"data.validation": 50})
+    >>> len(load_parts(experiment.data, 2, 1).x_validation)
+    50
+    """
+    parts = _split(data, n_inputs, n_outputs, test_key)
+    x, target = parts[:2]
     if not target.shape[1]:
         raise InputError(
             f'{_called(data)} has no targets, which only network.kind = "boltzmann" can do without:'
@@ -111,14 +138,25 @@ def load_split(
                 f"the network has {units} {what} but {_called(data)} has {wanted} {what}: "
                 f"give it {x.shape[1]} inputs and {target.shape[1]} outputs"
             )
-    return x, target, x_test, target_test
+    return parts
+
+
+class Parts(NamedTuple):
+    """Patterns and targets to learn from, held back to test with, and held back for validation."""
+
+    x: Array
+    target: Array
+    x_test: Array
+    target_test: Array
+    x_validation: Array
+    target_validation: Array
 
 
 def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Array:
     """The patterns as visible states of a Boltzmann machine (samples, n_visible): inputs, then
     targets, each one of `values`.
     """
-    x, target, _, _ = _split(data, n_visible, 0, "data.test")
+    x, target, *_ = _split(data, n_visible, 0, "data.test")
     parts = [part for part in (x, target) if part.size]
     # a state is low or high: whatever numbers a data set has, its middle parts them
     both = np.concatenate(
@@ -138,12 +176,11 @@ def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Arra
     return both
 
 
-def _split(
-    data: Data, n_inputs: int, n_outputs: int, test_key: str
-) -> tuple[Array, Array, Array, Array]:
+def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
     make, keys = choose("data.name", data.name, DATASETS)
     endless = "samples" in keys
     test = data.test
+    held = test + data.validation
     if endless and data.samples is None:
         raise InputError(
             f'data.samples is missing: data.name = "{data.name}" makes its patterns, so say how'
@@ -155,38 +192,27 @@ def _split(
             " or set false"
         )
     n = data.samples or 0
-    count = n + test
+    count = n + held
     x, target = make(data, n_inputs, n_outputs, count)
-    if not endless and (test or data.samples is not None):
+    if not endless and (held or data.samples is not None):
         # a finite data set is drawn from; one that is made is already in a random order
         order = _drawn(target, data.seed, data.samples if data.balanced else None)
         x = x[order]
         target = target[order]
     if n > len(x):
         raise InputError(f"data.samples = {n} but {_called(data)} has only {len(x)}: ask for fewer")
-    n = n or len(x)
-    fresh = np.empty(0, dtype=int)
-    if test:
-        first = _first_equal(x)
-        if data.samples is None:
-            # the most that leave enough to hold back
-            n = int(np.sort(first)[-test]) if test <= len(x) else 0
-        # some repeat what is learned from: make twice as many spare ones, until enough are new
-        while endless and (first >= n).sum() < test and count - n < MOST_TRIED * test:
-            count += count - n
-            x, target = make(data, n_inputs, n_outputs, count)
-            first = _first_equal(x)
-        fresh = np.flatnonzero(first >= n)[:test]  # not even equal to one of the first n
-        if not n or len(fresh) < test:
-            learn = f"{n} of them to learn from" if n else "and some are needed to learn from"
-            raise InputError(
-                f"{test_key} = {test}, but {_called(data)} has only {len(x)} patterns, {learn}, and"
-                f" {len(fresh)} others that equal none of those: lower {test_key} or"
-                f" data.samples{', or raise data.noise' * endless}"
-            )
+    rows = _parts_of(_first_equal(x), data)
+    # some repeat what is learned from: make twice as many spare ones, until enough are new
+    while endless and not rows.enough(data) and count - n < MOST_TRIED * held:
+        count += count - n
+        x, target = make(data, n_inputs, n_outputs, count)
+        rows = _parts_of(_first_equal(x), data)
+    n = rows.n
+    if not rows.enough(data):
+        _refuse(data, rows, len(x), test_key, endless)
     # in the order in which they were drawn, so that fewer are the first of more
-    x_test = x[fresh]
-    target_test = target[fresh]
+    x_test, target_test = x[rows.test], target[rows.test]
+    x_validation, target_validation = x[rows.validation], target[rows.validation]
     x = x[:n]
     target = target[:n]
     if (
@@ -205,10 +231,63 @@ def _split(
                 " data.standardise = false"
             )
         # with mean and spread of those to learn from: nothing is known of those held back
-        x, x_test = _standardised(x, x_test)
+        x, x_test, x_validation = _standardised(x, x_test, x_validation)
         if not _are_classes(target):
-            target, target_test = _standardised(target, target_test)
-    return x, target, x_test, target_test
+            target, target_test, target_validation = _standardised(
+                target, target_test, target_validation
+            )
+    return Parts(x, target, x_test, target_test, x_validation, target_validation)
+
+
+class _Rows(NamedTuple):
+    """The first n are to learn from; the numbers of those held back."""
+
+    n: int
+    test: Array
+    validation: Array
+
+    def enough(self, data: Data) -> bool:
+        held = (len(self.test), len(self.validation))
+        return self.n > 0 and held == (data.test, data.validation)
+
+
+def _parts_of(first: Array, data: Data) -> _Rows:
+    """Which patterns are held back: none for a test equals one to learn from, and none for
+    validation one of either. first: see `_first_equal`.
+    """
+    n = data.samples
+    if n is not None:
+        fresh = np.flatnonzero(first >= n)
+        tested, rest = fresh[: data.test], fresh[data.test :]
+        return _Rows(n, tested, rest[~np.isin(first[rest], first[tested])][: data.validation])
+
+    # the most that leave enough to hold back; those for validation are the last of the rest, so
+    # that those to test with do not depend on them
+    def held_back(first: Array, wanted: int) -> tuple[int, Array]:
+        if not wanted:
+            return len(first), np.empty(0, dtype=int)
+        n = int(np.sort(first)[-wanted]) if wanted <= len(first) else 0
+        return n, np.flatnonzero(first >= n)[:wanted]
+
+    n, tested = held_back(first, data.test)
+    n, judged = held_back(first[:n], data.validation)
+    return _Rows(n, tested, judged)
+
+
+def _refuse(data: Data, rows: _Rows, there: int, test_key: str, endless: bool) -> NoReturn:
+    """InputError for more patterns held back than there are."""
+    wanted = {
+        key: number
+        for key, number in ((test_key, data.test), ("data.validation", data.validation))
+        if number
+    }
+    fresh = len(rows.test) + len(rows.validation)
+    learn = f"{rows.n} of them to learn from" if rows.n else "and some are needed to learn from"
+    raise InputError(
+        f"{', '.join(f'{key} = {number}' for key, number in wanted.items())}, but {_called(data)}"
+        f" has only {there} patterns, {learn}, and {fresh} others that equal none of those: lower"
+        f" {' or '.join([*wanted, 'data.samples'])}{', or raise data.noise' * endless}"
+    )
 
 
 def _called(data: Data) -> str:
@@ -261,13 +340,13 @@ def _first_equal(x: Array) -> Array:
     return where[which.ravel()]
 
 
-def _standardised(learned: Array, held_back: Array) -> tuple[Array, Array]:
-    """Both less the mean of the first and divided by its spread; a column that does not vary is
-    only shifted.
+def _standardised(learned: Array, *held_back: Array) -> list[Array]:
+    """All of them less the mean of the first and divided by its spread; a column that does not vary
+    is only shifted.
     """
     mean = learned.mean(0)
     spread = learned.std(0)
     spread[(np.ptp(learned, axis=0) == 0) | (spread == 0)] = (
         1.0  # rounding of the mean is no spread
     )
-    return (learned - mean) / spread, (held_back - mean) / spread
+    return [(part - mean) / spread for part in (learned, *held_back)]

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from perturb.errors import InputError, one_line, shown
 from perturb.settings import plain
 from sims.experiment.experiment import Experiment
 from sims.experiment.names import SHIPPED, experiment_names
+from sims.experiment.schema import WITH_FILES
 
 
 def load_experiment(
@@ -40,7 +41,7 @@ def load_experiment(
     Notes
     -----
     chip.preset names a chip or a file, relative to the experiment file (in `set`: to the working
-    directory); the other keys of [chip] override it. data.file is found likewise.
+    directory); the other keys of [chip] override it. data.file and weights.file are found likewise.
 
     Examples
     --------
@@ -103,38 +104,42 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
     )
 
 
-def with_digest(data: dict[str, Any]) -> dict[str, Any]:
-    """data, with the data.sha256 of its data.file, an absolute path, where it has none: what is
-    stored names its contents.
+def with_digest(data: dict[str, Any], tables: Iterable[str] = WITH_FILES) -> dict[str, Any]:
+    """data, with the sha256 of the files, absolute paths, of the tables that have none: what is
+    stored names their contents.
     """
-    table = data.get("data")
-    if (
-        not (isinstance(table, dict) and isinstance(table.get("file"), str))
-        or table.get("sha256", "") != ""
-    ):
-        return data
-    try:
-        # a pipe would be emptied by its digest, or block
-        if not Path(table["file"]).is_file():
-            return data
-        with open(table["file"], "rb") as file:
-            return {
-                **data,
-                "data": {**table, "sha256": hashlib.file_digest(file, "sha256").hexdigest()},
-            }
-    except (OSError, ValueError):  # whoever reads the patterns says why
-        return data
+    for name, table in _with_files(data, tables):
+        if table.get("sha256", "") != "":
+            continue
+        try:
+            # a pipe would be emptied by its digest, or block
+            if not Path(table["file"]).is_file():
+                continue
+            with open(table["file"], "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            data = {**data, name: {**table, "sha256": digest}}
+        except (OSError, ValueError):  # whoever reads the file says why
+            continue
+    return data
 
 
 def _with_file(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """data, with a data.file that is relative to `folder` made absolute."""
-    table = data.get("data")
-    if not (isinstance(table, dict) and isinstance(table.get("file"), str) and table["file"]):
-        return data
-    return {
-        **data,
-        "data": {**table, "file": Path(os.path.abspath(folder / table["file"])).as_posix()},
-    }
+    """data, with the files that are relative to `folder` made absolute."""
+    for name, table in _with_files(data, WITH_FILES):
+        path = Path(os.path.abspath(folder / table["file"])).as_posix()
+        data = {**data, name: {**table, "file": path}}
+    return data
+
+
+def _with_files(
+    data: dict[str, Any], tables: Iterable[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those of the tables that name a file."""
+    # what is no table or no text is left to the schema, whose message names the key
+    for name in tables:
+        table = data.get(name)
+        if isinstance(table, dict) and isinstance(table.get("file"), str) and table["file"]:
+            yield name, table
 
 
 def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import Field, create_model, model_validator
 
 from hardware.config import Among, Name, Positive, Seed, Table
 from hardware.params import ChipParams
+from perturb.errors import InputError, shown
 from perturb.estimation.design import check_pair
 from perturb.seeds import derive_seed, nth_seed
 from perturb.trial.codes import CODES
@@ -22,9 +23,43 @@ MethodName = Annotated[Name, Among(METHODS)]
 CodeName = Annotated[Name, Among(CODES)]
 
 
+# tables whose key `file` is a path, found beside the experiment file, and `sha256` its digest
+WITH_FILES = ("data", "weights")
+NO_SEED = -1  # of starting weights that are from a file
+
+
 class Weights(Table):
     """Where w starts."""
 
+    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None,
+        description=(
+            "path of weights to start from: .npz (such as that of a training), .csv or .npy; absent"
+            " = random"
+        ),
+        examples=["weights.npz"],
+    )
+    sha256: Annotated[str, Field(max_length=64)] | None = Field(
+        None,
+        description=(
+            "of that file's contents, in hexadecimal, that others are refused; absent = not"
+            " checked, but stored"
+        ),
+        examples=["0"],
+    )
+    source: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None,
+        description="whose weights, of a file of several sources; absent = of the first",
+        examples=["batch"],
+    )
+    run: int | None = Field(
+        None,
+        ge=0,
+        description=(
+            "run of the file whose weights every run starts from; absent = that of the same number"
+        ),
+        examples=[0],
+    )
     seed: Seed | None = Field(
         None,
         description="of the random starting weights; absent = derived from run.seed",
@@ -37,6 +72,21 @@ class Weights(Table):
         description="steps of exact gradient descent before the estimates; 0 = none",
     )
     warmup_rate: Positive = Field(0.1, description="their learning rate eta, in w := w - eta g")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Weights":
+        for key in ("sha256", "source", "run"):
+            if self.file is None and getattr(self, key) is not None:
+                raise InputError(
+                    f"{key} = {shown(getattr(self, key))} is of a file of weights: set"
+                    " weights.file too, or remove it"
+                )
+        if self.file is not None and self.seed is not None:
+            raise InputError(
+                f"seed = {self.seed} is of random starting weights, but weights.file gives them:"
+                " remove one of the two"
+            )
+        return self
 
 
 class Direction(Table):
@@ -226,12 +276,14 @@ class Setup(Table):
         Returns
         -------
         dict of str to int
-            Of weights.seed, direction.seed and chip.die those that are given.
+            Of weights.seed, direction.seed and chip.die those that are given; and weights.file,
+            `NO_SEED`.
         """
         keys = {
             "weights.seed": self.weights.seed,
             "direction.seed": self.direction.seed,
             "chip.die": self.chip.die,
+            "weights.file": None if self.weights.file is None else NO_SEED,
         }
         return {key: seed for key, seed in keys.items() if seed is not None}
 
@@ -268,15 +320,14 @@ def seeds_of(run_seed: int, given: Mapping[str, int], run: int = 0) -> dict[str,
     """The seeds of a run's perturbations and noise, of its starting weights, and of its die, as
     columns of tables have them.
 
-    run_seed: run.seed; given: of weights.seed and chip.die those that are given, the others come
-    from run.seed. run: number of a run of a training. The first run has the seeds themselves, so
-    that a run can be done alone.
+    run_seed: run.seed; given: see `Setup.given_seeds`, the others come from run.seed. run: number
+    of a run of a training. The first run has the seeds themselves, so that a run can be done alone.
     """
     # hashed with a purpose: no stream of one seed is a stream of another
     start = given.get("weights.seed", derive_seed(run_seed, "start"))
     die = given.get("chip.die", derive_seed(run_seed, "die"))
     return {
         "run_seed": nth_seed(run_seed, "run", run),
-        "start_seed": nth_seed(start, "start", run),
+        "start_seed": NO_SEED if "weights.file" in given else nth_seed(start, "start", run),
         "die": nth_seed(die, "die", run),
     }

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import tomli_w
 
-from sims.experiment.schema import Setup
+from sims.experiment.schema import WITH_FILES, Setup
 
 
 def to_toml(experiment: Setup, folder: Path | None = None) -> str:
     """The experiment as a TOML file that `load_experiment` turns into an equal one, whatever the
     presets become.
 
-    folder: where the file will be, so that data.file can be relative to it: run directories name no
-    home directories.
+    folder: where the file will be, so that files in it can be relative to it: run directories name
+    no home directories.
     """
     # TOML has no null: an absent key is None when it is read again
     data = experiment.model_dump(exclude_none=True)
-    if folder is not None and experiment.data.file is not None:
-        data["data"]["file"] = Path(os.path.relpath(experiment.data.file, folder)).as_posix()
+    for name in WITH_FILES if folder is not None else ():
+        if file := data[name].get("file"):
+            data[name]["file"] = Path(os.path.relpath(file, folder)).as_posix()
     return tomli_w.dumps(data)

@@ -31,6 +31,7 @@ from sims.problem import (
     Study,
     facts,
     raise_if_stopped,
+    targets_in_error,
 )
 from sims.studies.optimisers import OPTIMISERS, descent, lowest, polished
 
@@ -244,8 +245,9 @@ def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Spli
     # as many patterns to learn from as without a split
     data = data.model_copy(update={"samples": n, "test": wanted})
     x, target, x_test, target_test = load_split(data, network.n_inputs, network.n_outputs, key)
-    train = network.objective(x, target)
-    test = network.objective(x_test, target_test)
+    in_error, test_in_error = targets_in_error(experiment, target, target_test)
+    train = network.objective(x, in_error)
+    test = network.objective(x_test, test_in_error)
     found = Classes.of(target_test, network.error)
 
     def share(w: Array) -> float:

@@ -19,7 +19,7 @@ from perturb.settings import flat, plain, toml
 from reports.store.sweep_database import Row
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
-from sims.experiment.schema import Sweep, seeds_of
+from sims.experiment.schema import WITH_FILES, Sweep, seeds_of
 from sims.experiment.unused import warn_of_unused
 from sims.runner import origin
 from sims.studies import DIE, DIRECTION, START, STUDIES
@@ -95,7 +95,12 @@ class Plan:
     def _repeats(self) -> dict[str, list[str]]:
         """What is another one in every repeat, and which keys make something the same in all."""
         made = STUDIES[self.experiment(self.row(0)).study].random
-        of_keys = {"weights.seed": START, "direction.seed": DIRECTION, "chip.die": DIE}
+        of_keys = {
+            "weights.seed": START,
+            "weights.file": START,
+            "direction.seed": DIRECTION,
+            "chip.die": DIE,
+        }
         # a seed that a key gives is the same in all repeats of a point
         given = {key for point in self.given for key in point}
         same = [key for key, what in of_keys.items() if key in given and what in made]
@@ -118,8 +123,9 @@ def plan_sweep(
     data, source, folder = read_experiment(name_or_path)
     data, folder = changed(data, folder, settings)
     sweep = _merged(data.pop("sweep", {}), source, folder, changes or {})
-    if "data.file" not in {**flat(sweep.vary), **flat(sweep.zip)}:
-        data = with_digest(data)  # of all cells, also those that begin when it has changed
+    varied = {**flat(sweep.vary), **flat(sweep.zip)}
+    # of all cells, also those that begin when it has changed
+    data = with_digest(data, [name for name in WITH_FILES if f"{name}.file" not in varied])
     chosen = points(sweep, _is_integer)
     # digests, seeds and given are filled in below: each needs the experiment of its point
     plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [], [])
@@ -145,14 +151,14 @@ def plan_sweep(
 
 
 def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -> Sweep:
-    """[sweep] of a file with changes; its paths of chips and data, relative to the file, are
-    made such that they are not.
+    """[sweep] of a file with changes; its paths of chips, data and weights, relative to
+    the file, are made such that they are not.
     """
     given = validated(_File, {"sweep": table}, source).sweep
     both: dict[str, Any] = {**given.model_dump(), **changes}
     for name in ("vary", "zip"):
         own = flat(getattr(given, name))
-        for key in ("chip.preset", "data.file"):
+        for key in ("chip.preset", *(f"{table}.file" for table in WITH_FILES)):
             if key in own:
                 # a name of a shipped chip stays a name; anything else is a path
                 own[key] = [

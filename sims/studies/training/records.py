@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from hardware.timing import TrainingTiming
 from perturb.files import write_whole
@@ -21,6 +20,7 @@ from sims.problem import Array, Progress
 from sims.studies.training.options import Training
 from sims.studies.training.summary import ENDS
 from sims.studies.training.task import Task
+from sims.studies.training.weights import Ended
 
 AWAY = (
     1e4  # times the error at the start: a run that has diverged, though rounding may hold it there
@@ -40,8 +40,8 @@ def rows_of(
     course: TrainingTiming,
     scratch: Path | None,
     progress: Progress,
-) -> Iterator[tuple[list[dict], Array]]:
-    """The rows of `learning` of one source, record by record, and the weights of the last (no rows
+) -> Iterator[tuple[list[dict], Ended]]:
+    """The rows of `learning` of one source, record by record, and what the last ended with (no rows
     between records, so that the caller can stop there).
 
     What was done is saved in a checkpoint beside the results, and resumed from there: to the same
@@ -49,10 +49,12 @@ def rows_of(
     """
     checkpoint = Checkpoint(scratch, f"{name}-{digest_of(experiment)}", source)
     seeds = [experiment.seeds_of(run) for run in range(len(W))]
-    state, rows, before = checkpoint.read() or (begin(W, plan), [], W.copy())
+    state, rows = checkpoint.read() or (begin(W, plan), [])
+    # of the start too, of which a checkpoint is never made before its record
+    ended = Ended.of(source, state, state.best if state.update == updates else state.result)
     # at once: what was learned before an interruption is shown even if nothing follows
     if rows:
-        yield rows, before
+        yield rows, ended
     for time in _times(updates, experiment.options(Training).records):
         # the last record has a row per run
         if rows and (not state.going.any() or all(row["diverged"] for row in rows[-len(W) :])):
@@ -61,19 +63,22 @@ def rows_of(
         if rows and time <= state.update:
             continue
         if time > state.update:
-            for _ in train(source, state, time, max(1, (time - state.update) // PIECES)):
+            every = max(1, (time - state.update) // PIECES)
+            for _ in train(source, state, time, every, validation=task.validation):
                 progress(name, state.update, updates)
-                yield [], before
-        new = [row | seeds[row["run"]] for row in records(name, state, before, plan, task, course)]
+                yield [], ended
+        # in the end every run gives what its best look saw
+        w = state.best if time == updates else state.result
+        made = records(name, state, w, ended.w, plan, task, course)
+        new = [row | seeds[row["run"]] for row in made]
         # rows begin with those of the start, a row per run; at the start itself there are none
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows = rows + new
-        # a copy: the state changes in place
-        before = state.result.copy()
+        ended = Ended.of(source, state, w)
         # before the rows go out: the caller may end here, and a kill loses no more than one record
-        checkpoint.write(state, rows, before)
-        yield new, before
+        checkpoint.write(state, rows)
+        yield new, ended
 
 
 def _times(updates: int, records: int) -> list[int]:
@@ -91,14 +96,22 @@ def digest_of(experiment: Setup) -> str:
 
 
 def records(
-    name: str, state: State, before: Array, plan: Plan, task: Task, course: TrainingTiming
+    name: str,
+    state: State,
+    W: Array,
+    before: Array,
+    plan: Plan,
+    task: Task,
+    course: TrainingTiming,
 ) -> list[dict]:
-    """A row per run, of its weights as they are. before: those at the last record."""
+    """A row per run, of its weights W (R, n). before: those at the last record."""
     rows = []
     exact = name == "exact"
     # the update at which a run stopped, spending nothing more; -1: it has not
     stopped = state.memory.get("stopped", state.failed)
-    for run, w in enumerate(state.result):
+    # not where the updates led, but where they had been
+    restored = (W != state.current).any(1)
+    for run, w in enumerate(W):
         done = int(stopped[run]) if stopped[run] >= 0 and state.failed[run] < 0 else state.update
         with np.errstate(all="ignore"):
             moved = w - before[run]
@@ -125,44 +138,23 @@ def records(
                     "chip_time_s": math.nan if exact else course.time_s(done),
                     "energy_j": math.nan if exact else course.energy_j(done),
                     **ends,
-                    "alignment": float(moved @ towards) / sizes if sizes > 0 else math.nan,
+                    "alignment": (
+                        float(moved @ towards) / sizes
+                        if sizes > 0 and not restored[run]
+                        else math.nan
+                    ),
                     "rate": (
                         float(state.memory["eta"][run] * plan.eta)
                         if "eta" in state.memory
                         else plan.eta
                     ),
                     "diverged": bool(state.failed[run] >= 0 or not math.isfinite(ends["error"])),
-                    "still": bool(state.update > 0 and not moved.any()),
+                    "still": bool(state.update > 0 and not moved.any() and not restored[run]),
+                    "ended": int(stopped[run]) if state.failed[run] < 0 else -1,
                     "predicted_error": math.nan,
                 }
             )
     return rows
-
-
-CONFUSION = ["source", "run", "patterns", "truth", "classified", "count"]
-
-
-def confusions(name: str, W: Array, task: Task) -> pd.DataFrame:
-    """How often each class was taken for which by the weights of every run, the diagonal and
-    what is not zero.
-    """
-    rows = []
-    for run, w in enumerate(W):
-        for _, part, objective in task.parts if task.classes.names else []:
-            confusion = task.classes.confusion(objective, w)
-            shown = (confusion > 0) | np.eye(len(confusion), dtype=bool)
-            for i, j in zip(*np.nonzero(shown), strict=True):
-                rows.append(
-                    (
-                        name,
-                        run,
-                        part,
-                        task.classes.names[i],
-                        task.classes.names[j],
-                        int(confusion[i, j]),
-                    )
-                )
-    return pd.DataFrame(rows, columns=CONFUSION)
 
 
 class Checkpoint:
@@ -174,7 +166,7 @@ class Checkpoint:
         self.path = scratch.parent / f"{scratch.name}-{name}.npz" if scratch else None
         self.source = source
 
-    def read(self) -> tuple[State, list[dict], Array] | None:
+    def read(self) -> tuple[State, list[dict]] | None:
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -203,16 +195,14 @@ class Checkpoint:
         )
         if state.update:
             self.source.resume(state)
-        return state, rows, parts["before"]
+        return state, rows
 
-    def write(self, state: State, rows: list[dict], before: Array) -> None:
+    def write(self, state: State, rows: list[dict]) -> None:
         if self.path is None:
             return
         parts = {f"state.{name}": array for name, array in state.arrays().items()}
         # a column an array, of texts too, so that no pickle is needed
-        parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]} | {
-            "before": before
-        }
+        parts |= {f"row.{name}": np.array([row[name] for row in rows]) for name in rows[0]}
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **parts)
         write_whole(self.path, _digest(content.getvalue()) + content.getvalue())

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from hardware.training import source
-from perturb.errors import InputError
 from perturb.training.exact import Exact
 from perturb.training.loop import Source
 from sims.experiment.schema import Setup
@@ -15,21 +14,24 @@ from sims.problem import (
     Stopped,
     Study,
     facts,
+    starts_of,
     warmed_up,
 )
 from sims.studies.training.advice import advice
+from sims.studies.training.classified import confusions
 from sims.studies.training.options import Training
-from sims.studies.training.records import CONFUSION, confusions, digest_of, rows_of
+from sims.studies.training.records import digest_of, rows_of
 from sims.studies.training.summary import summary
-from sims.studies.training.task import check, course_of, learners, plan_of, task_of
+from sims.studies.training.task import check, check_plan, course_of, learners, plan_of, task_of
 from sims.studies.training.theory import predicted
+from sims.studies.training.weights import weights_table
 
 
 def training(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
-    """Tables advice, learning (a row per source, run and record), confusion and summary (facts);
-    see `reports.frames`.
+    """Tables advice, learning (a row per source, run and record), confusion, classes, weights and
+    summary (facts); see `reports.frames`.
     """
     options = experiment.options(Training)
     plan = plan_of(experiment)
@@ -37,9 +39,8 @@ def training(
     check(experiment, task)
     learning = learners(experiment)
     # the starts of all runs, (R, n), which every source begins from
-    W = np.array(
-        [warmed_up(problem.network, task.objective, experiment, run) for run in range(options.runs)]
-    )
+    starts = starts_of(problem.network, experiment, options.runs)
+    W = np.array([warmed_up(w, task.objective, experiment) for w in starts])
     if plan.calibrate:
         # at the first start, for all runs
         plan = plan.calibrated(task.objective, W[0], options.updates)
@@ -51,11 +52,7 @@ def training(
         own = plan_of(settings)
         if own.calibrate:
             own = own.calibrated(task.objective, W[0], updates)
-        if name != "exact" and own.average_from >= max(updates, 1):
-            raise InputError(
-                f"training.average_from = {own.average_from} lies beyond the {updates} updates of"
-                f" {name}: set a smaller one, or 0 for the last weights"
-            )
+        check_plan(name, own, updates)
         made: Source = Exact(task.objective, own)
         if name != "exact":
             made = source(
@@ -70,17 +67,16 @@ def training(
     yield "advice", advised
 
     table = pd.DataFrame()
-    confused = pd.DataFrame(columns=CONFUSION)
+    tables: dict[str, pd.DataFrame] = {}
     stopped = False
     for name, made, own, updates, course in listed:
         rows: list[dict] = []
-        W_end = W
-        for new, weights in rows_of(
+        for new, now in rows_of(
             name, made, W, own, updates, experiment, task, course, problem.scratch, progress
         ):
             rows = rows + new
             # of the last record, which is what `learning` ends with
-            W_end = weights
+            ended = now
             if stopped := should_stop():
                 break
         if rows:
@@ -89,9 +85,16 @@ def training(
                 learned["predicted_error"] = predicted(task.objective, W, own, learned)
             table = pd.concat([table, learned], ignore_index=True)
             yield "learning", table
-            confused = pd.concat([confused, confusions(name, W_end, task)], ignore_index=True)
-            # the empty table that it began as has columns of objects
-            yield "confusion", confused.astype({"run": int, "count": int})
+            pairs, each = confusions(name, ended.w, task)
+            found = {
+                "confusion": pairs,
+                "classes": each,
+                "weights": weights_table(name, ended, problem.network),
+            }
+            for which, new_rows in found.items():
+                parts = [tables[which], new_rows] if which in tables else [new_rows]
+                tables[which] = pd.concat(parts, ignore_index=True)
+                yield which, tables[which]
             yield "summary", facts(summary(table, experiment, limits, plan))
         if stopped:
             raise Stopped

@@ -16,6 +16,11 @@ ENDS = {
     "error": "E on the patterns learned, at the end",
     "accuracy": "share of them classified rightly, at the end",
     "balanced_accuracy": "mean over the classes of the share classified rightly, at the end",
+    "validation_error": "E on the patterns for validation, at the end",
+    "validation_accuracy": "share of them classified rightly, at the end",
+    "validation_balanced_accuracy": (
+        "mean over the classes of the share of those for validation classified rightly, at the end"
+    ),
     "test_error": "E on the patterns held back, at the end",
     "test_accuracy": "share of them classified rightly, at the end",
     "test_balanced_accuracy": (
@@ -79,6 +84,7 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
     """Whether a source got to the goal, and what it had spent then. last: its rows at the end."""
     options = experiment.options(Training)
     R = len(last)
+    own, last = _done(own), _done(last)
     solved = int(reached(last, experiment).sum())
     sign = "<=" if options.criterion.endswith("error") else ">="
     low, high = share_interval(solved, R)
@@ -103,7 +109,17 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
             f"{what}, median of the {len(first)} runs that ever got there, when first seen there"
         )
         yield Fact(f"{measure}_to_goal", middle, meaning, name, unit)
-        yield Fact(measure, float(last[column].iloc[0]), f"{what}, of each run", name, unit)
+        # runs that end early spend less than others
+        alike = last[column].nunique() == 1
+        spent = last[column].iloc[0] if alike else last[column].mean()
+        whose = "of each run" if alike else "mean of runs"
+        yield Fact(measure, float(spent), f"{what}, {whose}", name, unit)
+
+
+def _done(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose update is no later than that at which the run ended."""
+    ended = rows["ended"].where(rows["ended"] >= 0, rows["update"])
+    return rows.assign(update=rows["update"].clip(upper=ended))
 
 
 def _end(name: str, last: pd.DataFrame) -> Iterator[Fact]:
@@ -144,6 +160,11 @@ def _course_of(
             name,
             "share",
         )
+    if (ended := last["ended"] >= 0).any():
+        meaning = "share of runs that ended before the last update: stop_change, patience"
+        yield Fact("ended_early", float(ended.mean()), meaning, name, "share")
+        meaning = "update at which they ended, median"
+        yield Fact("ended_at", float(last.loc[ended, "ended"].median()), meaning, name)
     still = last["still"] & ~last["diverged"] & ~reached(last, experiment)
     if still.any():
         meaning = (

@@ -11,32 +11,35 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.data.classes import Classes
-from sims.data.loading import class_names, load_split
+from sims.data.loading import class_names, load_parts
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Measured, Setup
-from sims.problem import Problem
+from sims.problem import Problem, targets_in_error
 from sims.studies.training.options import Training
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned. test: None if no patterns are held back. classes: without names if
-    targets are numbers.
+    """What is learned. test, validation: None if no patterns are held back for it. classes: without
+    names if targets are numbers.
     """
 
     objective: Objective
     test: Objective | None
+    validation: Objective | None
     classes: Classes
 
     @property
     def parts(self) -> list[tuple[str, str, Objective]]:
-        """(how columns of it begin, its name, its objective) of the patterns learned and of
-        those held back.
+        """(how columns of it begin, its name, its objective) of the patterns learned, of those for
+        validation and of those held back.
         """
-        return [
+        found = (
             ("", "learned", self.objective),
-            *([("test_", "held back", self.test)] if self.test else []),
-        ]
+            ("validation_", "for validation", self.validation),
+            ("test_", "held back", self.test),
+        )
+        return [(prefix, name, objective) for prefix, name, objective in found if objective]
 
 
 def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
@@ -113,7 +116,7 @@ def plan_of(experiment: Setup) -> Plan:
 
 
 def check(experiment: Setup, task: Task) -> None:
-    """InputError for a batch or a criterion that the task has not."""
+    """InputError for a batch, a criterion or a part of the patterns that the task has not."""
     options = experiment.options(Training)
     S = task.objective.n_patterns
     for batch in (options.batch, *(other.batch or 0 for other in options.compare_with)):
@@ -122,6 +125,12 @@ def check(experiment: Setup, task: Task) -> None:
             raise InputError(
                 f"training.batch = {batch} but there are {S} patterns: lower it, or 0 for all"
             )
+    patient = max(options.patience, *(other.patience or 0 for other in options.compare_with), 0)
+    if patient and task.validation is None:
+        raise InputError(
+            f"training.patience = {patient} but no patterns are held back to judge by: set"
+            " data.validation, or patience = 0"
+        )
     if options.criterion.startswith("test") and task.test is None:
         raise InputError(
             f'training.criterion = "{options.criterion}" but no patterns are held back: set'
@@ -135,15 +144,35 @@ def check(experiment: Setup, task: Task) -> None:
         )
 
 
+def check_plan(name: str, plan: Plan, updates: int) -> None:
+    """InputError for what would never come within the updates of a source: a mean of its weights, a
+    look at whether it goes on.
+    """
+    if name != "exact" and plan.average_from >= max(updates, 1):
+        raise InputError(
+            f"training.average_from = {plan.average_from} lies beyond the {updates} updates of"
+            f" {name}: set a smaller one, or 0 for the last weights"
+        )
+    if plan.patience and plan.stop_every > updates:
+        raise InputError(
+            f"training.patience = {plan.patience} looks every training.stop_every ="
+            f" {plan.stop_every} updates, but {name} has only {updates}: lower stop_every, or"
+            " set patience = 0"
+        )
+
+
 def task_of(experiment: Setup, problem: Problem) -> Task:
     network = problem.network
     # states are learned as they occur: none are held back, and they are of no class
     if KINDS[experiment.network.kind].states:
-        return Task(problem.objective, None, Classes(()))
-    _, target, x_test, target_test = load_split(
-        experiment.data, network.n_inputs, network.n_outputs
+        return Task(problem.objective, None, None, Classes(()))
+    parts = load_parts(experiment.data, network.n_inputs, network.n_outputs)
+    _, *targets = targets_in_error(
+        experiment, parts.target, parts.target_test, parts.target_validation
     )
-    classes = Classes.of(target, network.error, class_names(experiment.data))
-    return Task(
-        problem.objective, network.objective(x_test, target_test) if len(x_test) else None, classes
+    test, validation = (
+        network.objective(x, target) if len(x) else None
+        for x, target in zip((parts.x_test, parts.x_validation), targets, strict=True)
     )
+    classes = Classes.of(parts.target, network.error, class_names(experiment.data))
+    return Task(problem.objective, test, validation, classes)

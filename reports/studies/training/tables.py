@@ -1,0 +1,165 @@
+"""Results of a training as tables and sentences: how soon and how well each source learns."""
+
+import math
+from functools import partial
+
+import pandas as pd
+
+from reports.columns import Table, named, only
+from reports.formats import Cell, Estimate, Part, count, fixed, joules, number, seconds
+from reports.frames import Frames
+from reports.studies.training.classes import classified
+from reports.studies.training.columns import ADVICE, LEARNING, goal, source_name
+from reports.table import facts_table
+
+
+def training(frames: Frames) -> list[Table]:
+    shown: list[Table] = []
+    if "learning" in frames.tables:
+        shown += _trained(frames)
+    if len(frames.tables.get("confusion", ())):
+        shown += classified(frames)
+    advice = frames.tables.get("advice")
+    if advice is not None and len(advice):
+        columns = only(ADVICE, ("setting", "why", "used", "advised"))
+        shown.append(Table("Advice, before anything is run", "", advice, columns, "why"))
+    return shown
+
+
+def _values(frames: Frames) -> dict[tuple[str, str], float]:
+    """(source, measure): value."""
+    facts = frames.summary
+    # the rows of a summary of facts, to look up
+    return dict(
+        zip(
+            zip(facts["subject"], facts["measure"], strict=True),
+            facts["value"].astype(float),
+            strict=True,
+        )
+    )
+
+
+BY = named("updates by")
+SOLVED = {"solved": named("solved"), "ever_solved": named("ever solved")}
+# until a goal was first seen reached, and in all
+SPENT = {
+    "updates_to_goal": named("updates to goal", count),
+    "evaluations_to_goal": named("evaluations to goal", count),
+    "chip_time_to_goal": named("time to goal", seconds),
+    "energy_to_goal": named("energy to goal", joules),
+    "evaluations": named("evaluations in all", count),
+}
+# of a source, beside when and how well it learned
+FURTHER = (
+    "predicted_error",
+    "diverged",
+    "standing_still",
+    "ended_early",
+    "ended_at",
+    "alignment",
+    "gap_to_exact",
+    "stable_learning_rate",
+    "calibrated_sigma",
+    "calibrated_rate",
+)
+
+
+def _trained(frames: Frames) -> list[Table]:
+    """A row per source: when it got there, and where it ended; then what belongs to none of
+    them.
+    """
+    sources = list(dict.fromkeys(frames.learning["source"]))
+    value = _values(frames)
+    runs = frames.learning["run"].nunique()
+    reached = []
+    ended = []
+    # the measure of how well, in the order of what says most: patterns held back before learned
+    known = (
+        ("test_accuracy", "test_balanced_accuracy"),
+        ("test_error",),
+        ("accuracy", "balanced_accuracy"),
+    )
+    ends = ["error", *next((names for names in known if (sources[0], names[0]) in value), ())]
+    if all(
+        value[source, name] == value[source, name.replace("balanced_", "")]
+        for source in sources
+        for name in ends
+    ):
+        ends = [name for name in ends if "balanced" not in name]  # as many of each class
+    for source in sources:
+        own = {what: found for (of, what), found in value.items() if of == source}
+        name = source_name(frames, source)
+        # a share of runs, back to their number
+        solved = {what: Part(round(own[what] * runs), runs) for what in ("solved", "ever_solved")}
+        spent = {what: own.get(what, math.nan) for what in SPENT}
+        reached.append({"source": name, **solved, **spent})
+        row: dict[str, Cell] = {"source": name}
+        for what in ends:
+            row[what] = Estimate(own[what], own[f"{what}_sd"])
+            row[f"{what}_worst"] = own[f"{what}_worst"]
+        ended.append(row)
+    note = (
+        "solved: there at the end; ever: at any record; to goal: medians of those runs, when first"
+        " seen there"
+    )
+    columns = {"source": BY, **SOLVED, **SPENT}
+    shown = [Table(f"How soon: {goal(frames)}", note, pd.DataFrame(reached), columns)]
+    columns = {"source": BY}
+    for what in ends:
+        digits = number if LEARNING[what].less_is_better else partial(fixed, spec=".3f")
+        called = what.replace("_", " ")
+        columns |= {what: named(called, digits), f"{what}_worst": named(f"worst {called}", digits)}
+    note = (
+        f"mean +- standard deviation over the {runs} runs, each with a start and a die of its own;"
+        " the worst of them"
+    )
+    shown.append(Table("How well, at the end", note, pd.DataFrame(ended), columns))
+    rest = frames.summary[frames.summary["measure"].isin(FURTHER)]
+    note = "a standard error stands where a value is estimated"
+    return [*shown, facts_table(frames, rest, "Further", note)]
+
+
+def learned(frames: Frames) -> list[tuple[str, str]]:
+    """The result of a training, in a sentence for every source."""
+    learning = frames.learning
+    sentences = []
+    value = _values(frames)
+    runs = learning["run"].nunique()
+    for source in dict.fromkeys(learning["source"]):
+        solved, ever = (round(value[source, what] * runs) for what in ("solved", "ever_solved"))
+        text = f"ends with {goal(frames)} in {solved} of {runs} runs"
+        # infinite where no run got there
+        if math.isfinite(updates := value[source, "updates_to_goal"]):
+            text += f" ({ever} were ever there), " if ever > solved else ", "
+            text += f"first seen there after {count(updates)} updates"
+            if source != "exact":
+                text += f", {count(value[source, 'evaluations_to_goal'])} evaluations, "
+                text += f"{seconds(value[source, 'chip_time_to_goal'])} of chip time and "
+                text += f"{joules(value[source, 'energy_to_goal'])} (medians)"
+        if diverged := value.get((source, "diverged")):
+            text += (
+                f"; {round(diverged * runs)} diverged: lower its eta, or let the chip measure its"
+                " rate (rate = trace)"
+            )
+        if still := value.get((source, "standing_still")):
+            text += (
+                f"; {round(still * runs)} stand still, short of the goal: no weight changes any"
+                " more (is E flat there, or an "
+            )
+            text += "update less than a step of the device? raise estimation.sigma or training.eta)"
+        sentences.append((f"{source_name(frames, source)}:", text))
+    return sentences
+
+
+def verdicts(frames: Frames) -> list[tuple[str, str]]:
+    """(source, its result), as far as there is one."""
+    return learned(frames) if "learning" in frames.tables else []
+
+
+def warnings(frames: Frames) -> list[str]:
+    """Warnings about the settings, in sentences."""
+    advice = frames.advice[frames.advice["mind"].astype(bool)]
+    return [
+        f"{row['setting']} = {number(row['used'])}: {row['why']}"
+        for row in advice.to_dict("records")
+    ]
