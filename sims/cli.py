@@ -8,7 +8,7 @@ import warnings
 import typer
 
 from perturb.errors import InputError
-from sims.commands import files, results, run, sweep
+from sims.commands import files, require, results, run, sweep
 from sims.terminal import Interrupted, close_output, interrupt, say, show_warning
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for commands in (run, results, sweep, files):
+for commands in (run, results, sweep, require, files):
     app.add_typer(commands.app)
 
 
