@@ -5,6 +5,7 @@ direction v.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import pandas as pd
 from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Network, Objective
+from perturb.theory.quadratic import Curvature, curvatures
 from reports.studies.facts import FACTS
 from sims.data.loading import load_data, load_states
 from sims.experiment.network import KINDS
@@ -85,6 +87,18 @@ class Problem:
     w: Array
     v: Array
     scratch: Path | None = None
+
+    def curvatures(self, presentation: str) -> list[Curvature]:
+        """Those of `perturb.theory.quadratic.curvatures`, computed once."""
+        if presentation not in self._curvatures:
+            self._curvatures[presentation] = curvatures(
+                self.objective, self.w, self.v, presentation
+            )
+        return self._curvatures[presentation]
+
+    @cached_property
+    def _curvatures(self) -> dict[str, list[Curvature]]:
+        return {}
 
 
 def prepare(experiment: Setup) -> Problem:

@@ -5,6 +5,7 @@ on a cluster alike.
 import io
 import json
 import os
+import threading
 import time
 import traceback
 from functools import cache
@@ -16,8 +17,11 @@ from perturb.errors import InputError
 from perturb.threads import VARIABLE
 from reports.store.sweep_database import Outcome
 from sims.experiment.experiment import Experiment
-from sims.problem import prepare
+from sims.problem import Problem, prepare
 from sims.runner import study_tables, without_places
+
+PROBLEMS = 4  # that are remembered
+_earlier = threading.local()  # a worker of a cluster may be a thread
 
 
 def run_cell(experiment: Experiment, keep: bool) -> Outcome:
@@ -32,7 +36,7 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
     error = ""
     tables = {}
     try:
-        found, reason = study_tables(experiment, prepare(experiment))
+        found, reason = study_tables(experiment, _prepared(experiment))
         # a partial run is no result of a cell: it would be taken for a whole one
         if reason:
             raise InputError(reason)
@@ -50,6 +54,23 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
     except Exception:
         error = without_places(traceback.format_exc())
     return Outcome(status, started, time.perf_counter() - clock, rows, error, tables)
+
+
+def _prepared(experiment: Experiment) -> Problem:
+    """The problem of an experiment: that of an earlier cell where it is the same, as for the same
+    repeat at other values of the chip. Its curvatures, which every cell compares with, take as
+    long as many trials.
+    """
+    # all that `prepare` reads
+    key = experiment.model_dump_json(
+        include={"network": True, "data": True, "weights": True, "direction": True, "run": {"seed"}}
+    )
+    problems = _earlier.__dict__.setdefault("problems", {})
+    # the one that was used last stands last
+    problems[key] = problems.pop(key, None) or prepare(experiment)
+    if len(problems) > PROBLEMS:
+        del problems[next(iter(problems))]
+    return problems[key]
 
 
 def run_on_cluster(experiment: Experiment, keep: bool) -> Outcome:
