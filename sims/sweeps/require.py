@@ -4,7 +4,7 @@ a sweep that finds out on the way which of its cells it needs.
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,18 +75,22 @@ class Requirement:
         return record
 
     @cached_property
-    def numbers(self) -> dict[tuple, int]:
+    def _numbers(self) -> dict[tuple, int]:
         """The number of each point that is planned."""
         return {Measured.name(point): number for number, point in enumerate(self.plan.points)}
 
-    def cells(self, point: Point, repeats: int) -> list[int]:
-        """The cells of the first repeats of a point; it is planned now, if it was not."""
-        name = Measured.name(point)
-        if name not in self.numbers:
-            self.numbers[name] = len(self.plan.points)
-            self.plan.add(point)
-        first = self.numbers[name] * self.plan.sweep.repeats
-        return list(range(first, first + repeats))
+    def add(self, points: Iterable[Point]) -> None:
+        """Plan further points, all at once: their numbers do not depend on what ran before."""
+        for point in points:
+            name = Measured.name(point)
+            if name not in self._numbers:
+                self.plan.add(point)
+                self._numbers[name] = len(self._numbers)
+
+    def cells(self, point: Point, repeats: int) -> range:
+        """The cells of the first repeats of a point."""
+        first = self._numbers[Measured.name(point)] * self.plan.sweep.repeats
+        return range(first, first + repeats)
 
 
 def plan_requirement(
@@ -313,6 +317,8 @@ def require(
 
         def look() -> None:
             found = searches(plan.ladders, plan.condition, measured)
+            # that of all keys together begins when each has its value
+            plan.add(found[-1].points)
             for each in found:
                 if each.wants is not None:
                     place, repeats = each.wants

@@ -4,11 +4,12 @@ judged by as many repeats as it takes.
 A ladder of m values has the ideal one first, the least demanding last. Between a value that is met
 and one that is not, the middle one is judged next, until two neighbours are left: ceil(log2(m - 1))
 decisions after those of the two ends, D in all. A decision looks at its value after 4, 8, 16, ...
-repeats and ends when the confidence interval of the mean lies on one side of what is wanted. The
-interval of each of l looks misses the mean with probability alpha/(D l). Where a search goes wrong,
-a decision does at one of the D values that right decisions lead to: with probability alpha at most
-(Bonferroni), however looks and decisions depend on each other. A value that the last look leaves
-open lies within noise of what is wanted: it counts as not met, and is told apart.
+repeats and ends when the confidence interval of the mean lies on one side of what is wanted; at
+each of l looks the mean lies beyond one end of it with probability alpha/(D l). Where a search goes
+wrong, a decision does, and to the one side where it can, at one of the D values that right ones
+lead to: with probability alpha at most (Bonferroni), however looks and decisions depend on each
+other. A value that the last look leaves open lies within noise of what is wanted: it counts as not
+met, and is told apart; more repeats would tell.
 """
 
 import json
@@ -58,7 +59,11 @@ class Condition(NamedTuple):
         columns = json.loads(rows)
         facts = "measure" in columns
         name = self.wanted.measure
-        known = set(columns["measure"]) if facts else {*columns}
+        known = (
+            set(columns["measure"])
+            if facts
+            else {name for name, cells in columns.items() if isinstance(cells[0], (int, float))}
+        )
         if name not in known:
             raise InputError(
                 f"wanted = {self.wanted}: {name} is no measure of this study: one of"
@@ -116,7 +121,7 @@ def looks_up_to(most: int) -> tuple[int, ...]:
 
 def judged(values: Sequence[float], condition: Condition, level: float) -> Judged:
     """Whether it is met, from what repeats 0, 1, ... gave. level: probability that the
-    interval of one look misses the mean.
+    mean lies beyond one end of the interval of a look.
 
     A repeat that gave no finite value meets nothing. Where all gave the same there is no interval,
     and the last look takes the mean as it is.
@@ -129,7 +134,7 @@ def judged(values: Sequence[float], condition: Condition, level: float) -> Judge
         if not np.isfinite(first).all():
             return Judged(NOT_MET, n)
         mean = float(first.mean())
-        low, high = _interval(first, mean, condition, 1 - level)
+        low, high = _interval(first, mean, condition, 1 - 2 * level)
         found = Judged(UNDECIDED, n, mean, low, high)
         sure = condition.wanted.met(np.array([low, high]))
         # NaN, of no interval, is equal to nothing
