@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -104,64 +104,91 @@ def plan_requirement(
     repeats: int = REPEATS,
 ) -> Requirement:
     """What `run_requirement` seeks; InputError for a mistake in any key or value of its ladders."""
+    spans = spans or {}
     check_steps(steps_per_decade)
     if not FIRST_LOOK <= repeats <= 10**6:
         raise InputError(
             f"repeats = {repeats} must lie between {FIRST_LOOK} and 10^6: they are the most that"
             " one value takes"
         )
-    if not keys:
-        raise InputError("keys = []: nothing is sought: give a key such as chip.error_unit.noise")
-    for key in keys:
-        if list(keys).count(key) > 1:
-            raise InputError(f"{one_line(key)}: given twice: leave one of them out")
-    for key in spans or {}:
-        if key not in keys:
-            raise InputError(
-                f"{one_line(key)}: has a range and is not sought: add it to the keys, or leave it"
-                " out"
-            )
+    contents = _Contents(*read_experiment(name_or_path))
+    contents.data.pop("sweep", None)
     given = dict(set or {})
-    data, source, folder = read_experiment(name_or_path)
-    data.pop("sweep", None)
-    # an unknown key is said as everywhere, with what it may have meant
-    for key in keys:
-        if field_of(key) is None:
-            experiment_from(*_args(*changed(data, folder, {**given, key: 0}), source))
-        check_number(key, field_of(key))
-    study = experiment_from(*_args(*changed(data, folder, given), source)).study
+    _check_keys(keys, spans, contents, given)
+    study = contents.experiment(given).study
     if study not in STUDIES:
         raise InputError(
-            f"{source}: study = {study!r} has nothing to require: give --set study=compare, of"
-            " estimates, or --set study=training, of learning"
+            f"{contents.source}: study = {study!r} has nothing to require: give --set"
+            " study=compare, of estimates, or --set study=training, of learning"
         )
     settings = {**{key: value for key, value in ALONE[study].items() if key not in given}, **given}
-    data, folder = changed(data, folder, settings)
-    own = experiment_from(data, source, folder)
+    own = contents.experiment(settings)
     condition = _condition(own, wanted, quantity, looks_up_to(repeats))
-    ladders = {key: ladder(key, (spans or {}).get(key), steps_per_decade) for key in keys}
+    ladders = {key: ladder(key, spans.get(key), steps_per_decade) for key in keys}
     sweep = Sweep(vary=dict(ladders), repeats=repeats)
+    data, folder = changed(contents.data, contents.folder, settings)
     plan = Plan(
-        str(name_or_path), source, with_digest(data), folder, settings, sweep, [], [], [], []
+        name=str(name_or_path),
+        source=contents.source,
+        # of all cells, also those that begin when the file has changed
+        data=with_digest(data),
+        folder=folder,
+        set=settings,
+        sweep=sweep,
+        points=[],
+        digests=[],
+        seeds=[],
+        given=[],
     )
     check_varied(plan)
     for points in alone(ladders):
         for point in points:
             plan.add(point)
-    asked = {
-        "--wanted": wanted,
-        "--quantity": quantity,
-        "--steps-per-decade": None if steps_per_decade == STEPS else str(steps_per_decade),
-        "--repeats": None if repeats == REPEATS else str(repeats),
-    }
-    options = [word for name, value in asked.items() if value is not None for word in (name, value)]
-    for key, span in (spans or {}).items():
-        options += ["--range", f"{key}={span.ideal!r}:{span.worst!r}"]
-    return Requirement(plan, own, condition, ladders, options)
+    options = {"--wanted": wanted, "--quantity": quantity}
+    if steps_per_decade != STEPS:
+        options["--steps-per-decade"] = str(steps_per_decade)
+    if repeats != REPEATS:
+        options["--repeats"] = str(repeats)
+    words = [word for name, value in options.items() if value is not None for word in (name, value)]
+    for key, span in spans.items():
+        words += ["--range", f"{key}={span.ideal!r}:{span.worst!r}"]
+    return Requirement(plan, own, condition, ladders, words)
 
 
-def _args(data: dict[str, Any], folder: Path, source: str) -> tuple[dict[str, Any], str, Path]:
-    return data, source, folder
+class _Contents(NamedTuple):
+    """Of an experiment file."""
+
+    data: dict[str, Any]
+    source: str
+    folder: Path
+
+    def experiment(self, set: Mapping[str, object]) -> Experiment:
+        """The experiment, with keys changed."""
+        data, folder = changed(self.data, self.folder, set)
+        return experiment_from(data, self.source, folder)
+
+
+def _check_keys(
+    keys: Sequence[str],
+    spans: Mapping[str, Span],
+    contents: _Contents,
+    given: Mapping[str, object],
+) -> None:
+    if not keys:
+        raise InputError("keys = []: nothing is sought: give a key such as chip.error_unit.noise")
+    for key in keys:
+        if list(keys).count(key) > 1:
+            raise InputError(f"{one_line(key)}: given twice: leave one of them out")
+        if field_of(key) is None:
+            # said as everywhere, with what it may have meant
+            contents.experiment({**given, key: 0})
+        check_number(key, field_of(key))
+    for key in spans:
+        if key not in keys:
+            raise InputError(
+                f"{one_line(key)}: has a range and is not sought: add it to the keys, or leave it"
+                " out"
+            )
 
 
 def _condition(
@@ -294,7 +321,7 @@ def pool_for(plan: Requirement, workers: int | None, cluster: str | None) -> Wor
 
 
 def require(
-    plan: Requirement,
+    sought: Requirement,
     directory: Path,
     pool: WorkerPool,
     retry: bool,
@@ -303,8 +330,8 @@ def require(
     """Run the cells that the search needs and that have no result yet; whatever ends it, the store
     has what was done. progress: told how far the searches are when a cell has ended.
     """
-    with Store(directory, plan.record(), None) as store:
-        measured = Measured(plan.condition)
+    with Store(directory, sought.record(), None) as store:
+        measured = Measured(sought.condition)
         planned: set[int] = set()
         waiting: deque[int] = deque()
         with sweep_database.reading(directory) as (file, _):
@@ -316,24 +343,24 @@ def require(
                     planned.add(cell)
 
         def look() -> None:
-            found = searches(plan.ladders, plan.condition, measured)
+            found = searches(sought.ladders, sought.condition, measured)
             # that of all keys together begins when each has its value
-            plan.add(found[-1].points)
+            sought.add(found[-1].points)
             for each in found:
                 if each.wants is not None:
                     place, repeats = each.wants
-                    new = [c for c in plan.cells(each.points[place], repeats) if c not in planned]
+                    new = [c for c in sought.cells(each.points[place], repeats) if c not in planned]
                     if new:
-                        store.extend(map(plan.plan.row, new))
+                        store.extend(map(sought.plan.row, new))
                         planned.update(new)
                         waiting.extend(new)
             progress(found)
 
         def ended(cell: int, outcome: Outcome) -> None:
-            row: Row = plan.plan.row(cell)
+            row: Row = sought.plan.row(cell)
             measured.add(row, outcome)
             look()
 
         look()
         if waiting:
-            run_cells(plan.plan, store, pool, waiting, ended)
+            run_cells(sought.plan, store, pool, waiting, ended)

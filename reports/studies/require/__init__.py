@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from reports.columns import CELLS, Column, Columns, Table, named, only
 from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawn, finished
-from reports.formats import Estimate, cosine, edge_value, integer, number
-from reports.frames import Frames, View
+from reports.formats import Estimate, Format, cosine, edge_value, integer, number
+from reports.frames import Frames, Swept, View
 from reports.statistics import CONFIDENCE, Wanted
 from reports.studies.require.search import (
     ALL,
@@ -83,39 +83,35 @@ def schema(frames: Frames) -> dict[str, Columns]:
     }
 
 
-def _format(frames: Frames):
+def _format(frames: Frames) -> Format:
     condition = Condition.from_plan(frames.provenance)
     return cosine if condition.unit == "cosine" else number
 
 
 def tables(frames: Frames) -> list[Table]:
-    shown = [_required(frames)]
+    frame = frames.summary
+    shown = [_alone_table(frames, frame[frame["specification"] == ALONE])]
+    together = frame[frame["specification"] == TOGETHER]
+    if len(together):
+        shown.append(_together_table(frames, together))
     failed = frames.cells[frames.cells["status"] == "failed"]
     if len(failed):
         columns = only(CELLS, ("command", "error", "cell", "seed"))
-        shown.append(
-            Table(
-                "Cells that failed", "a value where one failed is not met", failed, columns, "error"
-            )
-        )
+        note = "a value where one failed is not met"
+        shown.append(Table("Cells that failed", note, failed, columns, "error"))
     return shown
 
 
-def _required(frames: Frames) -> Table:
-    frame = frames.summary
+def _evidence(rows: pd.DataFrame, prefix: str) -> pd.Series:
+    names = [f"{prefix}{name}" for name in ("mean", "low", "high")]
+    cells = [Estimate(row[0], low=row[1], high=row[2]) for row in rows[names].to_numpy(float)]
+    return pd.Series(cells, rows.index, object)
+
+
+def _alone_table(frames: Frames, rows: pd.DataFrame) -> Table:
     digits = _format(frames)
-    wanted = Wanted(**frames.provenance["wanted"])
-
-    def evidence(prefix: str) -> pd.Series:
-        names = [f"{prefix}{name}" for name in ("mean", "low", "high")]
-        cells = [Estimate(row[0], low=row[1], high=row[2]) for row in frame[names].to_numpy(float)]
-        return pd.Series(cells, frame.index, object)
-
-    several = (frame["specification"] == TOGETHER).any()
-    rows = frame.assign(met=evidence(""), unmet=evidence("next_"))
     columns = {
         "key": named("key"),
-        **({"specification": SUMMARY["specification"]} if several else {}),
         "required": SUMMARY["required"],
         "met": named("met with", digits),
         "repeats": SUMMARY["repeats"],
@@ -125,11 +121,34 @@ def _required(frames: Frames) -> Table:
         "meaning": SUMMARY["meaning"],
     }
     note = (
-        f"least demanding value at which mean {wanted} is met, one step before the next at which it"
-        " is not; means [confidence intervals that decided]; each search errs with a probability"
-        f" of at most {100 * (1 - CONFIDENCE):.0f} %"
+        f"least demanding value at which mean {wanted_of(frames)} is met, one step before the next"
+        " at which it is not; means [confidence intervals that decided]; each search errs with a"
+        f" probability of at most {100 * (1 - CONFIDENCE):.0f} %"
     )
-    return Table("Required", note, rows, columns, "meaning")
+    rows = rows.assign(met=_evidence(rows, ""), unmet=_evidence(rows, "next_"))
+    return Table("Required of each key alone", note, rows, columns, "meaning")
+
+
+def _together_table(frames: Frames, rows: pd.DataFrame) -> Table:
+    alone = frames.summary.set_index(["key", "specification"])["required"]
+    columns = {
+        "key": named("key"),
+        "alone": named("alone", edge_value),
+        "required": named("together", edge_value),
+        "met": named("met with", _format(frames)),
+        "repeats": SUMMARY["repeats"],
+    }
+    rows = rows.assign(
+        alone=[alone[key, ALONE] for key in rows["key"]],
+        met=_evidence(rows, ""),
+    )
+    note = "all values at once; tightened, a step of one key after another, where need be"
+    return Table("Required of all keys together", note, rows, columns)
+
+
+def wanted_of(frames: Frames) -> Wanted:
+    """What is to be met."""
+    return Wanted(**frames.provenance["wanted"])
 
 
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
@@ -146,7 +165,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
 
 
 def _alone(frames: Frames, row: dict) -> str:
-    wanted = f"mean {Wanted(**frames.provenance['wanted'])}"
+    wanted = f"mean {wanted_of(frames)}"
     ideal, worst = edge_value(row["ideal"]), edge_value(row["worst"])
     if row["status"] == GOING_ON:
         return f"not known yet, after {row['judged']} values; the same command goes on"
@@ -158,12 +177,10 @@ def _alone(frames: Frames, row: dict) -> str:
     met = _found(frames, row, "")
     if row["status"] == ALL:
         return f"{wanted} is met at {worst} too{met}: nothing from {ideal} to {worst} limits"
-    open_ = row["next_status"] == UNDECIDED
+    how = "within noise of it, taken as not met" if row["next_status"] == UNDECIDED else "not"
     return (
-        f"{wanted} is met from the ideal value {ideal} to {edge_value(row['required'])}{met}; at"
-        f" {edge_value(row['next'])} it is"
-        f" {'within noise of it, taken as not met' if open_ else 'not'}"
-        f"{_found(frames, row, 'next_')}"
+        f"{wanted} is met up to {edge_value(row['required'])}{met}; at the next value,"
+        f" {edge_value(row['next'])}, it is {how}{_found(frames, row, 'next_')}"
     )
 
 
@@ -178,7 +195,7 @@ def _found(frames: Frames, row: dict, prefix: str) -> str:
 
 def _together(frames: Frames, rows: pd.DataFrame) -> str:
     row = rows.iloc[0].to_dict()
-    wanted = f"mean {Wanted(**frames.provenance['wanted'])}"
+    wanted = f"mean {wanted_of(frames)}"
     if row["status"] == GOING_ON:
         return f"not known yet, after {row['judged']} specifications; the same command goes on"
     if row["status"] == NONE:
@@ -189,9 +206,10 @@ def _together(frames: Frames, rows: pd.DataFrame) -> str:
     )
     if row["steps"] == 0:
         return f"with the values of each alone, {values}, {wanted} is met{_found(frames, row, '')}"
+    steps = f"{row['steps']:.0f} step{'s' * (row['steps'] > 1)}"
     return (
-        f"with the values of each alone it is not met; tightened by {row['steps']:.0f} steps of"
-        f" single keys, to {values}, it is{_found(frames, row, '')}"
+        f"with the values of each alone it is not met; tightened by {steps} of single keys, to"
+        f" {values}, it is{_found(frames, row, '')}"
     )
 
 
@@ -217,7 +235,7 @@ def figures(frames: Frames) -> dict[str, Drawn]:
 
 
 def _against(frames: Frames, key: str, part: pd.DataFrame) -> Figure:
-    wanted = Wanted(**frames.provenance["wanted"])
+    wanted = wanted_of(frames)
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
     values = part[key].to_numpy(float)
@@ -244,11 +262,13 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> Figure:
 
 
 VIEW = View(
-    {},
+    {"summary": SUMMARY},
     tables,
     figures,
     verdicts,
+    # two of them side by side
+    swept=Swept(("key", "specification"), ("required", "next", "mean")),
+    before_figures=lambda frames: 1,
     kind=(", what it requires", "require"),
     schema=schema,
-    before_figures=lambda frames: 1,
 )
