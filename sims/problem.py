@@ -4,8 +4,7 @@ direction v.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,7 +78,8 @@ class Interruptible(Objective):
 @dataclass(frozen=True)
 class Problem:
     """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
-    the results begin that store what was done of long work; None stores nothing.
+    the results begin that store what was done of long work; None stores nothing. known: curvatures
+    by presentation, as far as they were asked for.
     """
 
     network: Network
@@ -87,18 +87,13 @@ class Problem:
     w: Array
     v: Array
     scratch: Path | None = None
+    known: dict[str, list[Curvature]] = field(default_factory=dict, repr=False)
 
     def curvatures(self, presentation: str) -> list[Curvature]:
-        """Those of `perturb.theory.quadratic.curvatures`, computed once."""
-        if presentation not in self._curvatures:
-            self._curvatures[presentation] = curvatures(
-                self.objective, self.w, self.v, presentation
-            )
-        return self._curvatures[presentation]
-
-    @cached_property
-    def _curvatures(self) -> dict[str, list[Curvature]]:
-        return {}
+        """Those of `perturb.theory.quadratic.curvatures`, computed once and kept in `known`."""
+        if presentation not in self.known:
+            self.known[presentation] = curvatures(self.objective, self.w, self.v, presentation)
+        return self.known[presentation]
 
 
 def prepare(experiment: Setup) -> Problem:

@@ -8,19 +8,21 @@ import os
 import threading
 import time
 import traceback
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from perturb.errors import InputError
+from perturb.theory.quadratic import Curvature
 from perturb.threads import VARIABLE
 from reports.store.sweep_database import Outcome
 from sims.experiment.experiment import Experiment
 from sims.problem import Problem, prepare
 from sims.runner import study_tables, without_places
 
-PROBLEMS = 4  # that are remembered
+REMEMBERED = 2**25  # numbers of curvatures, 256 MB
 _earlier = threading.local()  # a worker of a cluster may be a thread
 
 
@@ -57,20 +59,26 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
 
 
 def _prepared(experiment: Experiment) -> Problem:
-    """The problem of an experiment: that of an earlier cell where it is the same, as for the same
-    repeat at other values of the chip. Its curvatures, which every cell compares with, take as
-    long as many trials.
+    """The problem of an experiment, with the curvatures that an earlier cell found at the same
+    point, as the same repeat at another value of the chip: they take as long as many trials.
     """
-    # all that `prepare` reads
+    # all that `prepare` reads: the same network, data and point
     key = experiment.model_dump_json(
         include={"network": True, "data": True, "weights": True, "direction": True, "run": {"seed"}}
     )
-    problems = _earlier.__dict__.setdefault("problems", {})
+    points: dict[str, dict[str, list[Curvature]]] = _earlier.__dict__.setdefault("points", {})
     # the one that was used last stands last
-    problems[key] = problems.pop(key, None) or prepare(experiment)
-    if len(problems) > PROBLEMS:
-        del problems[next(iter(problems))]
-    return problems[key]
+    points[key] = points.pop(key, {})
+    while len(points) > 1 and sum(map(_numbers, points.values())) > REMEMBERED:
+        del points[next(iter(points))]
+    return replace(prepare(experiment), known=points[key])
+
+
+def _numbers(known: dict[str, list[Curvature]]) -> int:
+    """How many numbers curvatures hold: some ten arrays of all weights, for each pattern too."""
+    return sum(
+        10 * each.v.size * (1 + len(each.patterns)) for found in known.values() for each in found
+    )
 
 
 def run_on_cluster(experiment: Experiment, keep: bool) -> Outcome:

@@ -242,7 +242,10 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> Figure:
     # in equal steps where values go over factors of ten, with 0, of what is off, beside them
     positive = values[values > 0]
     if len(positive) > 1 and positive.max() > 30 * positive.min():
-        axis.set_xscale("symlog", linthresh=float(positive.min()))
+        least = float(positive.min())
+        axis.set_xscale("symlog", linthresh=least, linscale=0.5)
+        decades = np.arange(math.ceil(math.log10(least)), math.log10(positive.max()) + 1e-9)
+        axis.set_xticks([*([0.0] if (values == 0).any() else []), *10.0**decades])
     for met, face in ((True, COLOURS[0]), (False, "none")):
         own = part[(part["status"] == MET) == met]
         mean = own["mean"].to_numpy(float)
