@@ -14,9 +14,8 @@ from perturb.errors import InputError
 
 Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Mismatch = Annotated[
-    float, Field(ge=0, le=1)
-]  # a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
+# a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
+Mismatch = Annotated[float, Field(ge=0, le=1)]
 ZERO_IS_OFF = "zero is off"  # a mark of a key of counts: at 0 what it is of is not there
 Bits = Annotated[int, Field(ge=0, le=24), ZERO_IS_OFF]
 
@@ -31,6 +30,8 @@ IN_KERNELS = IMPERFECTION | {"engine": "kernels"}
 IN_STORES = IMPERFECTION | {"engine": "stores"}
 # unseen: the batch kernels do not know of it when they measure a learning rate by trials
 UNSEEN: dict[str, Any] = {"unseen": True}
+# worse: which way from the ideal value 0 it gets worse, where that is not "more"
+LESS_IS_WORSE: dict[str, Any] = {"worse": "less"}  # 0 is none, or never: small values are the worst
 # better: how many times as large a designer can make it, see `perturb budget`
 HALVED: dict[str, Any] = {"better": 0.5}
 DOUBLED: dict[str, Any] = {"better": 2.0}
@@ -152,7 +153,7 @@ class WeightParams(Table):
     leak_tau_s: NonNegative = Field(
         0.0,
         description="s: time constant with which stored weights leak to zero; 0 = no leak",
-        json_schema_extra=IMPERFECTION,
+        json_schema_extra=IMPERFECTION | LESS_IS_WORSE,
     )
     drift_exponent: NonNegative = Field(
         0.0,
@@ -166,7 +167,6 @@ class WeightParams(Table):
             " 0 = never"
         ),
     )
-
     rounding: Literal["stochastic", "nearest"] = Field(
         "stochastic",
         description=(
@@ -238,7 +238,7 @@ class NeuronParams(Table):
         description=(
             "in units of activity: neurons that feed others are clipped to +-this; 0 = never"
         ),
-        json_schema_extra=IMPERFECTION,
+        json_schema_extra=IMPERFECTION | LESS_IS_WORSE,
     )
     crosstalk: Share = Field(
         0.0,
@@ -359,12 +359,12 @@ class BusParams(Table):
             "in units of E: word_bits of a dE cover -dE_range..dE_range; 0 = words carry exact"
             " numbers"
         ),
-        json_schema_extra=IMPERFECTION,
+        json_schema_extra=IMPERFECTION | {"worse": "both"},
     )
     s_range: NonNegative = Field(
         0.0,
         description="in units of dw.v: the same for dw.v; 0 = words carry exact numbers",
-        json_schema_extra=IMPERFECTION,
+        json_schema_extra=IMPERFECTION | {"worse": "both"},
     )
     first: Literal["dE", "dw.v"] = Field(
         "dE", description="which goes first when a dE and dw.v want the bus at the same time"
@@ -412,7 +412,7 @@ class SynapseParams(Table):
             "in units of sigma E (for z, of its regressor's rms times E): a sum saturates at"
             " +-this; 0 = never"
         ),
-        json_schema_extra=IMPERFECTION,
+        json_schema_extra=IMPERFECTION | LESS_IS_WORSE,
     )
     sum_bits: Bits = Field(
         0, description="bits of a sum: what is added is rounded to 2 sum_range / 2^bits; 0 = exact"

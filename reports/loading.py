@@ -9,8 +9,9 @@ import pandas as pd
 from perturb.errors import InputError
 from reports.frames import CATEGORIES, Frames
 from reports.store.run_directory import read_run
-from reports.store.sweep_database import FILE
+from reports.store.sweep_database import FILE, is_search
 from reports.studies import view_of
+from reports.studies.require.loading import load as load_search
 from reports.studies.sweep.loading import load as load_sweep
 
 
@@ -64,12 +65,18 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
             " ... --out DIR)"
         )
     # a sweep is told by its database, a run by its provenance.json
+    stored_as = "single run"
     if (directory / FILE).exists():
-        return load_sweep(directory, wanted)
+        if not is_search(directory):
+            return load_sweep(directory, wanted)
+        stored_as = "search, which has its own"
     if wanted is not None:
         raise InputError(
-            f"{directory}: wanted = {wanted!r} is of sweeps, and this is a single run: leave it out"
+            f"{directory}: wanted = {wanted!r} is of sweeps, and this is a {stored_as}: leave it"
+            " out"
         )
+    if (directory / FILE).exists():
+        return load_search(directory, view_of("require"))
     stored = read_run(directory)
     try:
         view = view_of(stored.experiment["study"])

@@ -171,11 +171,11 @@ class Means:
         return pd.concat([heads, found.reset_index(drop=True)], axis=1)
 
 
-def t_reach(n: Array) -> Array:
+def t_reach(n: Array, confidence: float = CONFIDENCE) -> Array:
     """From a mean of n values to the end of its interval, in their standard deviations."""
     # stats.t.interval would be the same, but scipy.stats takes 50 MB and a second to load
     # Student's quantile of n - 1 degrees of freedom, over sqrt(n)
-    return stdtrit(np.maximum(n - 1, 1), 0.5 + CONFIDENCE / 2) / np.sqrt(np.maximum(n, 1))
+    return stdtrit(np.maximum(n - 1, 1), 0.5 + confidence / 2) / np.sqrt(np.maximum(n, 1))
 
 
 def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:
@@ -189,11 +189,13 @@ def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:
 
 
 @cache
-def share_interval(count: int, of: int, method: str = "exact") -> tuple[float, float]:
+def share_interval(
+    count: int, of: int, method: str = "exact", confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """The interval of a share: "exact" (Clopper and Pearson 1934) or "wilson" (1927)."""
     from scipy.stats import binomtest  # much to load, and seldom needed
 
-    low, high = binomtest(count, of).proportion_ci(CONFIDENCE, method)
+    low, high = binomtest(count, of).proportion_ci(confidence, method)
     return float(low), float(high)
 
 

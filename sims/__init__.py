@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sims.experiment.names import experiment_names as experiment_names
     from sims.runner import Run as Run
     from sims.runner import run_experiment as run_experiment
+    from sims.sweeps.require import run_requirement as run_requirement
     from sims.sweeps.run import run_sweep as run_sweep
 
 _HOME = {
@@ -24,6 +25,7 @@ _HOME = {
     "load_experiment": "sims.experiment.loading",
     "load_sweep": "reports.store.sweep_results",
     "run_experiment": "sims.runner",
+    "run_requirement": "sims.sweeps.require",
     "run_sweep": "sims.sweeps.run",
     "sweep_status": "reports.store.sweep_results",
 }

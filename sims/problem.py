@@ -4,7 +4,7 @@ direction v.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import pandas as pd
 from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Network, Objective
+from perturb.theory.quadratic import Curvature, curvatures
 from reports.studies.facts import FACTS
 from sims.data.classes import Classes, class_weights, weighted_targets
 from sims.data.loading import class_names, load_data, load_states
@@ -83,7 +84,8 @@ class Interruptible(Objective):
 @dataclass(frozen=True)
 class Problem:
     """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
-    the results begin that store what was done of long work; None stores nothing.
+    the results begin that store what was done of long work; None stores nothing. known: curvatures
+    by presentation, as far as they were asked for.
     """
 
     network: Network
@@ -91,6 +93,13 @@ class Problem:
     w: Array
     v: Array
     scratch: Path | None = None
+    known: dict[str, list[Curvature]] = field(default_factory=dict, repr=False)
+
+    def curvatures(self, presentation: str) -> list[Curvature]:
+        """Those of `perturb.theory.quadratic.curvatures`, computed once and kept in `known`."""
+        if presentation not in self.known:
+            self.known[presentation] = curvatures(self.objective, self.w, self.v, presentation)
+        return self.known[presentation]
 
 
 def prepare(experiment: Setup) -> Problem:

@@ -47,6 +47,17 @@ def sweep_command(plan: Mapping[str, Any]) -> str:
     return shlex.join(words + (["--keep"] if sweep["keep"] else []))
 
 
+def require_command(plan: Mapping[str, Any]) -> str:
+    """The line that makes a search for requirements."""
+    words = ["perturb", "require", plan["name"], *plan["sweep"]["vary"], *plan["options"]]
+    words += [
+        word
+        for key, value in plan["set"].items()
+        for word in ("--set", f"{key}={toml(key, plain(value))}")
+    ]
+    return shlex.join(words)
+
+
 def varied(sweep: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(vary or zip, key, its values or the text of its range) of a stored sweep."""
     drawn = ranges(sweep)

@@ -1,8 +1,9 @@
 """The store of a sweep: one SQLite file that holds the plan, every cell, and every result, written
-whole when its cell ends.
+whole when its cell ends. (Of a search, which finds out on the way which cells it takes, cells come
+to the plan before they run.)
 
 A result is one row, written in a transaction of its own: what was not committed when the power went
-away is not there. Rows are only ever added. Whoever sweeps holds a lock, which ends with its
+away is not there. Results are only ever added. Whoever sweeps holds a lock, which ends with its
 process, whatever way that ends; anybody may read meanwhile.
 """
 
@@ -82,9 +83,10 @@ class Row(NamedTuple):
 class Store:
     """A sweep directory, locked for this process, to add results to."""
 
-    def __init__(self, directory: Path, plan: dict[str, Any], rows: Iterable[Row]):
+    def __init__(self, directory: Path, plan: dict[str, Any], rows: Iterable[Row] | None):
         """Begin the sweep of `plan` in `directory`, or go on with it; InputError if another one was
-        begun there, if somebody is at it, or if it cannot be read or written.
+        begun there, if somebody is at it, or if it cannot be read or written. rows: its cells;
+        None: which ones is found out on the way, see `extend`.
         """
         self.directory = directory
         self.path = directory / FILE
@@ -102,7 +104,7 @@ class Store:
                     closing(sqlite3.connect(self.path, isolation_level=None))
                 )
                 if _is_new(self._file):
-                    self._begin(plan, rows)
+                    self._begin(plan, rows or ())
                 else:
                     _check_ours(self._file, self.path)
                     self._check_same(plan, rows)
@@ -156,6 +158,23 @@ class Store:
                 self._file.execute("pragma wal_checkpoint(passive)").fetchone()
                 self._emptied = time.monotonic()
 
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Add cells that were not planned; those that are there already must be the same."""
+        with _plainly(self.path):
+            wanted = {row.cell: row for row in rows}
+            there = {row.cell: row for row in cells(self._file, self.path, wanted)}
+            if any(wanted[cell] != row for cell, row in there.items()):
+                raise self._changed()
+            # the cells and their number, which is in the plan, in one transaction
+            self._file.execute("begin immediate")
+            self._insert(row for cell, row in wanted.items() if cell not in there)
+            ((plan, _),) = _checked(self._file, self.path, "select * from plan")
+            self._file.execute(
+                "update plan set (plan, cells, crc32) = (?, ?, ?)",
+                _summed((plan, count(self._file))),
+            )
+            self._file.execute("commit")
+
     def _begin(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
         self._file.execute("pragma journal_mode = wal")
         # the plan and all cells in one transaction: a sweep has begun, or has not
@@ -166,7 +185,14 @@ class Store:
             f"pragma user_version = {SCHEMA_VERSION}",
         ):
             self._file.execute(statement)
-        cells = [
+        self._insert(rows)
+        self._file.execute(
+            "insert into plan values (?, ?, ?)", _summed((json.dumps(plan), count(self._file)))
+        )
+        self._file.execute("commit")
+
+    def _insert(self, rows: Iterable[Row]) -> None:
+        written = [
             _summed(
                 (
                     row.cell,
@@ -180,13 +206,9 @@ class Store:
             )
             for row in rows
         ]
-        self._file.executemany("insert into cells values (?, ?, ?, ?, ?, ?, ?)", cells)
-        self._file.execute(
-            "insert into plan values (?, ?, ?)", _summed((json.dumps(plan), len(cells)))
-        )
-        self._file.execute("commit")
+        self._file.executemany("insert into cells values (?, ?, ?, ?, ?, ?, ?)", written)
 
-    def _check_same(self, plan: dict[str, Any], rows: Iterable[Row]) -> None:
+    def _check_same(self, plan: dict[str, Any], rows: Iterable[Row] | None) -> None:
         begun = stored_plan(self._file, self.path)
         for what, names in (
             ("versions", "(version)"),
@@ -207,11 +229,14 @@ class Store:
                         f" is {new} now: give the same again, or choose another --out"
                     )
         # with the same settings a chip file or data that they name may have changed
-        if list(cells(self._file, self.path)) != list(rows):
-            raise InputError(
-                f"{self.directory}: the experiments of this sweep are no longer those it was begun"
-                " with (did a file that they name change?): choose another --out"
-            )
+        if rows is not None and list(cells(self._file, self.path)) != list(rows):
+            raise self._changed()
+
+    def _changed(self) -> InputError:
+        return InputError(
+            f"{self.directory}: the experiments of this sweep are no longer those it was begun"
+            " with (did a file that they name change?): choose another --out"
+        )
 
 
 def kept_file(directory: Path, cell: int, table: str) -> Path:
@@ -242,6 +267,12 @@ def reading(
             )
         _check_ours(file, path, check)
         yield file, stored_plan(file, path)
+
+
+def is_search(directory: Path) -> bool:
+    """Whether the cells of the sweep there are found out on the way, see `Store.extend`."""
+    with reading(directory, check=False) as (_, plan):
+        return "require" in plan["sweep"]
 
 
 def _opened(path: Path, stack: ExitStack) -> sqlite3.Connection:

@@ -142,7 +142,7 @@ class Stored(NamedTuple):
         for cell, length in columns.cells:
             row = self.rows[cell]
             for key in keys:
-                fixed[key] += [shown(key, row.parameters[key])] * length
+                fixed[key] += [shown(key, row.parameters.get(key))] * length
             for column, value in (("cell", cell), ("repeat", row.repeat), ("seed", row.seed)):
                 fixed[column] += [value] * length
         return columns.frame(fixed)

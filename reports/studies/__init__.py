@@ -17,6 +17,7 @@ VIEWS = {
     "training": "training",
     "reproduce": "reproduce",
     "sweep": "sweep",
+    "require": "require",
 }
 
 

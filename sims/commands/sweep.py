@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Processes that share the cores (one for each core)."),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786."),
+]
+Retry = Annotated[bool, typer.Option("--retry", help="Run cells that failed again.")]
+
+
 @app.command()
 def sweep(
     experiment: ExperimentName,
@@ -48,19 +59,13 @@ def sweep(
         int | None, typer.Option(metavar="N", help="Seeds for each point, derived from run.seed.")
     ] = None,
     set: Settings = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Processes that share the cores (one for each core)."),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786."),
-    ] = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
     keep: Annotated[
         bool | None,
         typer.Option("--keep", help="Store all tables of every run, not just its summary."),
     ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Run cells that failed again.")] = False,
+    retry: Retry = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Directory of the sweep (default: runs/NAME-sweep)."),
@@ -97,13 +102,13 @@ def sweep(
             run_cells(plan, directory, workers_, retry, lambda cell: _show_cell(bars, cell))
     # cells that have ended are stored: nothing is lost but those under way
     except Interrupted:
-        say(f"perturb: interrupted; {_so_far(directory)}")
+        say(f"perturb: interrupted; {so_far(directory)}")
         raise typer.Exit(130) from None
     found = sweep_status(directory)
     if quiet:
         print(directory)
     else:
-        _print_failed(found.failed)
+        print_failed(found.failed)
         after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
         print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
     if found.failed:
@@ -137,7 +142,7 @@ def status(
         )
     elif left:
         print("no process is at work: the command of the sweep resumes it")
-    _print_failed(found.failed)
+    print_failed(found.failed)
 
 
 def _show_cell(bars: Bars, ended: "Progress") -> None:
@@ -158,7 +163,8 @@ def _show_cell(bars: Bars, ended: "Progress") -> None:
         say(line, logging.INFO)
 
 
-def _print_failed(failed: list[dict], most: int = 20) -> None:
+def print_failed(failed: list[dict], most: int = 20) -> None:
+    """The cells that failed, with the commands that run them alone."""
     from reports.store.sweep_results import last_line
 
     for cell in failed[:most]:
@@ -170,7 +176,8 @@ def _print_failed(failed: list[dict], most: int = 20) -> None:
         print(f"and {len(failed) - most} more")
 
 
-def _so_far(directory: Path) -> str:
+def so_far(directory: Path) -> str:
+    """What an interrupted sweep has done."""
     from reports.store.sweep_results import sweep_status
 
     try:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from hardware.params import ChipParams, imperfections, value_of, with_value
 from perturb.errors import InputError
-from perturb.theory.quadratic import curvatures
 from perturb.trial.methods import METHODS
 from reports.vocabulary import ALL, ALL_BUT, IDEAL, ONLY
 from sims.experiment.schema import Setup
@@ -58,7 +57,7 @@ def ablation(
     variants += [Variant(ALL, "", chip)]
     variants += [Variant(ALL_BUT, key, without(chip, [key])) for key in found if len(found) > 1]
     # of the network, not of the chip: once for all variants and dies
-    known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
+    known = problem.curvatures(experiment.estimation.presentation)
     dies = experiment.options(Dies).count
     rows: list[dict] = []
     ideal: list[OnDie] = []

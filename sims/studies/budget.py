@@ -11,7 +11,6 @@ from hardware.assembly import realized_code
 from hardware.params import ChipParams, marked, value_of, with_value
 from hardware.timing import Timing
 from perturb.theory.estimates import predict
-from perturb.theory.quadratic import curvatures
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
@@ -37,7 +36,7 @@ def budget(
     method = METHODS[e.method]
     # code lfsr: with a register in every tile, where the chip has them
     code = realized_code(experiment.chip, CODES[e.code], problem.w.size)
-    known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
+    known = problem.curvatures(e.presentation)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
     # noise of reading the weights reaches E through |g|
     g = problem.objective.gradient(problem.w)

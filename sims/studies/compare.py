@@ -17,7 +17,7 @@ from perturb.estimation.solution import Estimate
 from perturb.theory.comparison import Comparison, compare_at
 from perturb.theory.estimates import predict
 from perturb.theory.predictions import Prediction
-from perturb.theory.quadratic import Curvature, curvatures
+from perturb.theory.quadratic import Curvature
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from reports.vocabulary import TARGET_COSINE, together
@@ -56,7 +56,7 @@ def compare_methods(
     """
     e = experiment.estimation
     # of network and point: once for all methods
-    known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
+    known = problem.curvatures(e.presentation)
     primary, order = candidates(experiment)
     evaluations = e.trials * METHODS[e.method].evaluations_per_trial
 

@@ -12,7 +12,7 @@ from hardware.config import Table
 from hardware.params import ChipParams
 from perturb.seeds import nth_seed
 from perturb.theory.comparison import compare_at
-from perturb.theory.quadratic import Curvature, curvatures
+from perturb.theory.quadratic import Curvature
 from perturb.trial.methods import METHODS
 from reports.statistics import share_interval
 from reports.vocabulary import together
@@ -81,7 +81,7 @@ def on_die(
 
 def dies(experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
     """Tables summary (facts: spread and yield) and dies: cosine and relative error of every die."""
-    known = curvatures(problem.objective, problem.w, problem.v, experiment.estimation.presentation)
+    known = problem.curvatures(experiment.estimation.presentation)
     options = experiment.options(Dies)
     chip = experiment.made_chip()
     rows: list[tuple] = []

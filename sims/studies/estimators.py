@@ -20,7 +20,6 @@ from perturb.theory.amplitude import higher_order_terms
 from perturb.theory.comparison import QuantityComparison, compare_at
 from perturb.theory.estimates import predict
 from perturb.theory.predictions import QuantityPrediction
-from perturb.theory.quadratic import curvatures
 from perturb.trial.code import SEQUENTIAL
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
@@ -61,7 +60,7 @@ def estimators(
     options = experiment.options(Estimators)
     unit = experiment.chip.error_unit
     point = Point(problem.objective, problem.w, problem.v)
-    known = curvatures(problem.objective, problem.w, problem.v, e.presentation)
+    known = problem.curvatures(e.presentation)
     # many probes: here the bias itself is judged
     further = higher_order_terms(problem.objective, problem.w, problem.v, probes=256)
     budget = e.trials * METHODS[e.method].evaluations_per_trial

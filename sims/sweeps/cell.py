@@ -5,19 +5,25 @@ on a cluster alike.
 import io
 import json
 import os
+import threading
 import time
 import traceback
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from perturb.errors import InputError
+from perturb.theory.quadratic import Curvature
 from perturb.threads import VARIABLE
 from reports.store.sweep_database import Outcome
 from sims.experiment.experiment import Experiment
-from sims.problem import prepare
+from sims.problem import Problem, prepare
 from sims.runner import study_tables, without_places
+
+REMEMBERED = 2**25  # numbers of curvatures, 256 MB
+_earlier = threading.local()  # a worker of a cluster may be a thread
 
 
 def run_cell(experiment: Experiment, keep: bool) -> Outcome:
@@ -32,7 +38,7 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
     error = ""
     tables = {}
     try:
-        found, reason = study_tables(experiment, prepare(experiment))
+        found, reason = study_tables(experiment, _prepared(experiment))
         # a partial run is no result of a cell: it would be taken for a whole one
         if reason:
             raise InputError(reason)
@@ -50,6 +56,29 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
     except Exception:
         error = without_places(traceback.format_exc())
     return Outcome(status, started, time.perf_counter() - clock, rows, error, tables)
+
+
+def _prepared(experiment: Experiment) -> Problem:
+    """The problem of an experiment, with the curvatures that an earlier cell found at the same
+    point, as the same repeat at another value of the chip: they take as long as many trials.
+    """
+    # all that `prepare` reads: the same network, data and point
+    key = experiment.model_dump_json(
+        include={"network": True, "data": True, "weights": True, "direction": True, "run": {"seed"}}
+    )
+    points: dict[str, dict[str, list[Curvature]]] = _earlier.__dict__.setdefault("points", {})
+    # the one that was used last stands last
+    points[key] = points.pop(key, {})
+    while len(points) > 1 and sum(map(_numbers, points.values())) > REMEMBERED:
+        del points[next(iter(points))]
+    return replace(prepare(experiment), known=points[key])
+
+
+def _numbers(known: dict[str, list[Curvature]]) -> int:
+    """How many numbers curvatures hold: some ten arrays of all weights, for each pattern too."""
+    return sum(
+        10 * each.v.size * (1 + len(each.patterns)) for found in known.values() for each in found
+    )
 
 
 def run_on_cluster(experiment: Experiment, keep: bool) -> Outcome:

@@ -52,6 +52,15 @@ class Plan:
     def __len__(self) -> int:
         return len(self.points) * self.sweep.repeats
 
+    def add(self, point: Point) -> None:
+        """Check a point and put it behind the others."""
+        experiment = experiment_from(*self._contents(point))
+        text = experiment.model_dump_json()
+        self.points.append(point)
+        self.digests.append(hashlib.sha256(text.encode()).hexdigest()[:16])
+        self.seeds.append(experiment.run.seed)
+        self.given.append(experiment.given_seeds())
+
     def row(self, cell: int) -> Row:
         point, repeat = divmod(cell, self.sweep.repeats)
         seed = nth_seed(self.seeds[point], "repeat", repeat)
@@ -126,23 +135,20 @@ def plan_sweep(
     varied = {**flat(sweep.vary), **flat(sweep.zip)}
     # of all cells, also those that begin when it has changed
     data = with_digest(data, [name for name in WITH_FILES if f"{name}.file" not in varied])
-    chosen = points(sweep, _is_integer)
-    # digests, seeds and given are filled in below: each needs the experiment of its point
-    plan = Plan(str(name_or_path), source, data, folder, settings, sweep, chosen, [], [], [])
-    _check_varied(plan)
+    chosen = points(sweep, is_integer)
+    # points come below: each needs its experiment
+    plan = Plan(str(name_or_path), source, data, folder, settings, sweep, [], [], [], [])
+    check_varied(plan)
     seen: dict[str, Point] = {}
     for point in chosen:
-        experiment = experiment_from(*plan._contents(point))
-        digest = hashlib.sha256(experiment.model_dump_json().encode()).hexdigest()[:16]
+        plan.add(point)
+        digest = plan.digests[-1]
         if digest in seen:
             raise InputError(
                 f"{source}: two points are the same experiment ({_said(seen[digest])};"
                 f" {_said(point)}): remove one"
             )
         seen[digest] = point
-        plan.digests.append(digest)
-        plan.seeds.append(experiment.run.seed)
-        plan.given.append(experiment.given_seeds())
     keys = chosen[0].keys()
     # cells of several studies need several tables
     if "study" not in keys:
@@ -176,7 +182,8 @@ def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -
     return validated(_File, {"sweep": both}, source).sweep
 
 
-def _check_varied(plan: Plan) -> None:
+def check_varied(plan: Plan) -> None:
+    """InputError if a key cannot be varied, or is set too."""
     keys = [*flat(plan.sweep.vary), *flat(plan.sweep.zip)]
     if not keys and plan.sweep.repeats == 1:
         raise InputError(
@@ -191,7 +198,7 @@ def _check_varied(plan: Plan) -> None:
             raise InputError(f"{key}: changes nothing of what is run: vary others")
 
 
-def _field(key: str) -> FieldInfo | None:
+def field_of(key: str) -> FieldInfo | None:
     """What an experiment says of a key; None of one inside a table without fixed keys."""
     model: Any = Experiment
     field = None
@@ -199,40 +206,41 @@ def _field(key: str) -> FieldInfo | None:
         if model is None or name not in model.model_fields:
             return None
         field = model.model_fields[name]
-        kinds = _kinds(field.annotation)
+        kinds = kinds_of(field.annotation)
         model = next(
             (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
         )
     return field
 
 
-def _is_integer(key: str) -> bool:
+def is_integer(key: str) -> bool:
     """Whether the key takes integers only."""
-    field = _field(key)
-    kinds = _kinds(field.annotation) if field else []
+    field = field_of(key)
+    kinds = kinds_of(field.annotation) if field else []
     return int in kinds and float not in kinds
 
 
 def _stored(key: str, spec: Any) -> Any:
     """The values of a key as its cells have them, or the range that they are drawn from."""
     values = values_of(key, spec)
-    return values if isinstance(values, Range) else rounded(values, _is_integer(key))
+    return values if isinstance(values, Range) else rounded(values, is_integer(key))
 
 
 def _meaning(key: str) -> str:
     """What the key is, and its unit."""
-    field = _field(key)
+    field = field_of(key)
     return (field.description or "") if field else ""
 
 
 def _has_off(key: str) -> bool:
     """Whether what the key is of is not there where it is 0."""
-    field = _field(key)
+    field = field_of(key)
     return field is not None and ZERO_IS_OFF in field.metadata
 
 
-def _kinds(annotation: Any) -> list[Any]:
-    return [annotation, *(kind for part in get_args(annotation) for kind in _kinds(part))]
+def kinds_of(annotation: Any) -> list[Any]:
+    """An annotation and all that it is made of."""
+    return [annotation, *(kind for part in get_args(annotation) for kind in kinds_of(part))]
 
 
 def _said(point: Mapping[str, Any]) -> str:

@@ -170,27 +170,42 @@ def sweep(
         )
         count = len(waiting)
         begun = time.monotonic()
-        with pool:
-            while waiting or pool.busy:
-                # as many as the pool takes, then wait for the first to end
-                while waiting and pool.free:
-                    row = plan.row(waiting.popleft())
-                    pool.start(row.cell, plan.experiment(row), plan.sweep.keep)
-                for cell, outcome in pool.wait():
-                    # at once: whatever ends the sweep, this result is safe
-                    store.add(cell, outcome)
-                    counts[outcome.status] += 1
-                    left = len(plan) - counts.total()
-                    # of this process: what an earlier one did took no time of it
-                    rate = (count - left) / (time.monotonic() - begun)
-                    progress(
-                        Progress(
-                            plan.row(cell),
-                            outcome,
-                            counts["done"],
-                            counts["failed"],
-                            len(plan),
-                            rate,
-                            left / rate,
-                        )
-                    )
+
+        def ended_now(cell: int, outcome: Outcome) -> None:
+            counts[outcome.status] += 1
+            left = len(plan) - counts.total()
+            # of this process: what an earlier one did took no time of it
+            rate = (count - left) / (time.monotonic() - begun)
+            progress(
+                Progress(
+                    plan.row(cell),
+                    outcome,
+                    counts["done"],
+                    counts["failed"],
+                    len(plan),
+                    rate,
+                    left / rate,
+                )
+            )
+
+        run_cells(plan, store, pool, waiting, ended_now)
+
+
+def run_cells(
+    plan: Plan,
+    store: Store,
+    pool: WorkerPool,
+    waiting: deque[int],
+    ended: Callable[[int, Outcome], None],
+) -> None:
+    """Run the cells that wait, and those that `ended` adds to them when it is told of an end."""
+    with pool:
+        while waiting or pool.busy:
+            # as many as the pool takes, then wait for the first to end
+            while waiting and pool.free:
+                row = plan.row(waiting.popleft())
+                pool.start(row.cell, plan.experiment(row), plan.sweep.keep)
+            for cell, outcome in pool.wait():
+                # at once: whatever ends the sweep, this result is safe
+                store.add(cell, outcome)
+                ended(cell, outcome)

@@ -51,7 +51,7 @@ def load(directory: Path, wanted: str | None = None) -> Frames:
             f" {shlex.quote(str(directory))} says why"
         )
     # before anything is averaged: a mistake in it is said at once
-    goal = _wanted(wanted, study, experiment)
+    goal = wanted_of(wanted, study, experiment)
     means = Means(summary, stored.keys, study, inner.columns["summary"], flat(experiment))
     keys = stored.keys
     tables = {"summary": summary, "cells": _cells(stored)}
@@ -147,7 +147,7 @@ def sweep_text(directory: Path, experiment: dict[str, Any], sweep: dict[str, Any
     tables: dict[str, dict[str, Any]] = {"vary": {}, "zip": {}}
     for option, key, spec in varied_of(sweep):
         tables[option][key] = spec
-    experiment = _known(experiment)
+    experiment = known(experiment)
     if "file" in experiment["data"]:
         experiment["data"]["file"] = Path(
             os.path.relpath(experiment["data"]["file"], directory)
@@ -160,12 +160,12 @@ def sweep_text(directory: Path, experiment: dict[str, Any], sweep: dict[str, Any
     )
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
     """Without what is not given."""
     if isinstance(value, dict):
         # TOML has no null
-        return {key: _known(entry) for key, entry in value.items() if entry is not None}
-    return [_known(entry) for entry in value] if isinstance(value, list) else value
+        return {key: known(entry) for key, entry in value.items() if entry is not None}
+    return [known(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _cells(stored: sweep_results.Stored) -> pd.DataFrame:
@@ -272,7 +272,8 @@ def has_table(frames: Frames, cell: int, name: str) -> bool:
     return sweep_database.kept_file(frames.directory, int(cell), name).exists()
 
 
-def _wanted(text: str | None, study: Swept, experiment: dict[str, Any]) -> Wanted | None:
+def wanted_of(text: str | None, study: Swept, experiment: dict[str, Any]) -> Wanted | None:
+    """The condition of a text such as "cosine >= 0.95"; absent, that of the study, if any."""
     if text is None:
         if not study.wanted:
             return None

@@ -1,0 +1,277 @@
+"""How requirements are shown: the least demanding values at which what is wanted is met."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.columns import CELLS, Column, Columns, Table, named, only
+from reports.escape import plain
+from reports.figures import COLOURS, INK, Drawn, finished
+from reports.formats import Estimate, Format, cosine, edge_value, integer, number
+from reports.frames import Frames, Swept, View
+from reports.statistics import CONFIDENCE, Wanted
+from reports.studies.require.search import (
+    ALL,
+    ALONE,
+    FOUND,
+    GOING_ON,
+    MET,
+    NONE,
+    TOGETHER,
+    UNDECIDED,
+    Condition,
+)
+
+INTERVAL = (
+    "end of the confidence interval that decided: of so high a confidence that all decisions of a"
+    " search are right with a probability of 95 %; empty where all repeats gave the same"
+)
+SUMMARY = {
+    "key": Column("what is required of it"),
+    "specification": Column(
+        "alone: the other keys are as in the experiment; together: all have the values of these"
+        " rows at once"
+    ),
+    "status": Column(
+        f"{FOUND}; {ALL}: at the least demanding value too, nothing in the range limits; {NONE}:"
+        f" not at the ideal value either, something else limits; {GOING_ON}"
+    ),
+    "required": Column(
+        "least demanding value at which it is met, in the unit of its meaning; empty: none",
+        edge_value,
+    ),
+    "repeats": Column("repeats that it took to tell", integer),
+    "mean": Column("mean over them of what is wanted"),
+    "low": Column(f"lower {INTERVAL}"),
+    "high": Column("its upper end"),
+    "next": Column("the next value, one step less demanding, at which it is not met", edge_value),
+    "next_status": Column(
+        f"what was found there; {UNDECIDED}: within noise of what is wanted, taken as not met"
+    ),
+    "next_repeats": Column("repeats that it took", integer),
+    "next_mean": Column("mean over them"),
+    "next_low": Column(f"lower {INTERVAL}"),
+    "next_high": Column("its upper end"),
+    "steps": Column(
+        "steps from the least demanding value of the range to the required one; together: steps of"
+        " single keys by which the values of the keys alone had to be tightened"
+    ),
+    "judged": Column("values that were judged"),
+    "ideal": Column("ideal end of the range"),
+    "worst": Column("least demanding end"),
+    "meaning": Column("what the key is"),
+}
+TESTED = {
+    "of": Column("which search: of a key alone, or together"),
+    "status": Column(f"{MET}, not met or {UNDECIDED}"),
+    "repeats": SUMMARY["repeats"],
+    "mean": SUMMARY["mean"],
+    "low": SUMMARY["low"],
+    "high": SUMMARY["high"],
+}
+
+
+def schema(frames: Frames) -> dict[str, Columns]:
+    """The columns of every table of a search."""
+    keys = {key: Column(meaning) for key, meaning in frames.provenance["varied"].items()}
+    return {
+        "summary": SUMMARY,
+        "tested": {"of": TESTED["of"], **keys, **TESTED},
+        "cells": {"cell": CELLS["cell"], **keys, **CELLS},
+    }
+
+
+def _format(frames: Frames) -> Format:
+    condition = Condition.from_plan(frames.provenance)
+    return cosine if condition.unit == "cosine" else number
+
+
+def tables(frames: Frames) -> list[Table]:
+    frame = frames.summary
+    shown = [_alone_table(frames, frame[frame["specification"] == ALONE])]
+    together = frame[frame["specification"] == TOGETHER]
+    if len(together):
+        shown.append(_together_table(frames, together))
+    failed = frames.cells[frames.cells["status"] == "failed"]
+    if len(failed):
+        columns = only(CELLS, ("command", "error", "cell", "seed"))
+        note = "a value where one failed is not met"
+        shown.append(Table("Cells that failed", note, failed, columns, "error"))
+    return shown
+
+
+def _evidence(rows: pd.DataFrame, prefix: str) -> pd.Series:
+    names = [f"{prefix}{name}" for name in ("mean", "low", "high")]
+    cells = [Estimate(row[0], low=row[1], high=row[2]) for row in rows[names].to_numpy(float)]
+    return pd.Series(cells, rows.index, object)
+
+
+def _alone_table(frames: Frames, rows: pd.DataFrame) -> Table:
+    digits = _format(frames)
+    columns = {
+        "key": named("key"),
+        "required": SUMMARY["required"],
+        "met": named("met with", digits),
+        "repeats": SUMMARY["repeats"],
+        "next": SUMMARY["next"],
+        "unmet": named("not met with", digits),
+        "next_repeats": named("repeats there", integer),
+        "meaning": SUMMARY["meaning"],
+    }
+    note = (
+        f"least demanding value at which mean {wanted_of(frames)} is met, one step before the next"
+        " at which it is not; means [confidence intervals that decided]; each search errs with a"
+        f" probability of at most {100 * (1 - CONFIDENCE):.0f} %"
+    )
+    rows = rows.assign(met=_evidence(rows, ""), unmet=_evidence(rows, "next_"))
+    return Table("Required of each key alone", note, rows, columns, "meaning")
+
+
+def _together_table(frames: Frames, rows: pd.DataFrame) -> Table:
+    alone = frames.summary.set_index(["key", "specification"])["required"]
+    columns = {
+        "key": named("key"),
+        "alone": named("alone", edge_value),
+        "required": named("together", edge_value),
+        "met": named("met with", _format(frames)),
+        "repeats": SUMMARY["repeats"],
+    }
+    rows = rows.assign(
+        alone=[alone[key, ALONE] for key in rows["key"]],
+        met=_evidence(rows, ""),
+    )
+    note = "all values at once; tightened, a step of one key after another, where need be"
+    return Table("Required of all keys together", note, rows, columns)
+
+
+def wanted_of(frames: Frames) -> Wanted:
+    """What is to be met."""
+    return Wanted(**frames.provenance["wanted"])
+
+
+def verdicts(frames: Frames) -> list[tuple[str, str]]:
+    """What is required of each key, and of all together, in a sentence each."""
+    frame = frames.summary
+    alone = frame[frame["specification"] == ALONE]
+    sentences = [(f"{row['key']}:", _alone(frames, row)) for row in alone.to_dict("records")]
+    together = frame[frame["specification"] == TOGETHER]
+    if len(together):
+        sentences.append(("together:", _together(frames, together)))
+    elif len(alone) > 1 and (alone["status"] == NONE).any():
+        sentences.append(("together:", "not looked for, as a key alone has no value"))
+    return sentences
+
+
+def _alone(frames: Frames, row: dict) -> str:
+    wanted = f"mean {wanted_of(frames)}"
+    ideal, worst = edge_value(row["ideal"]), edge_value(row["worst"])
+    if row["status"] == GOING_ON:
+        return f"not known yet, after {row['judged']} values; the same command goes on"
+    if row["status"] == NONE:
+        return (
+            f"{wanted} is not met even at the ideal value {ideal}{_found(frames, row, 'next_')}:"
+            " something else limits"
+        )
+    met = _found(frames, row, "")
+    if row["status"] == ALL:
+        return f"{wanted} is met at {worst} too{met}: nothing from {ideal} to {worst} limits"
+    how = "within noise of it, taken as not met" if row["next_status"] == UNDECIDED else "not"
+    return (
+        f"{wanted} is met up to {edge_value(row['required'])}{met}; at the next value,"
+        f" {edge_value(row['next'])}, it is {how}{_found(frames, row, 'next_')}"
+    )
+
+
+def _found(frames: Frames, row: dict, prefix: str) -> str:
+    mean, low, high = (row[f"{prefix}{name}"] for name in ("mean", "low", "high"))
+    if math.isnan(mean):
+        return " (a repeat gave no value)"
+    shown = Estimate(mean, low=low, high=high).text(_format(frames))
+    alike = "" if low <= high else ", all the same"
+    return f" ({shown} over {row[f'{prefix}repeats']} repeats{alike})"
+
+
+def _together(frames: Frames, rows: pd.DataFrame) -> str:
+    row = rows.iloc[0].to_dict()
+    wanted = f"mean {wanted_of(frames)}"
+    if row["status"] == GOING_ON:
+        return f"not known yet, after {row['judged']} specifications; the same command goes on"
+    if row["status"] == NONE:
+        return f"{wanted} is not met even at the ideal values{_found(frames, row, 'next_')}"
+    values = ", ".join(
+        f"{key} = {edge_value(value)}"
+        for key, value in zip(rows["key"], rows["required"], strict=True)
+    )
+    if row["steps"] == 0:
+        return f"with the values of each alone, {values}, {wanted} is met{_found(frames, row, '')}"
+    steps = f"{row['steps']:.0f} step{'s' * (row['steps'] > 1)}"
+    return (
+        f"with the values of each alone it is not met; tightened by {steps} of single keys, to"
+        f" {values}, it is{_found(frames, row, '')}"
+    )
+
+
+def figures(frames: Frames) -> dict[str, Drawn]:
+    """What was judged of each key, against its values."""
+    found = {}
+    for key in frames.provenance["varied"]:
+        part = frames.tested[frames.tested["of"] == key].sort_values(key)
+        if part["mean"].notna().any():
+            name = (
+                f"required-{key.replace('.', '-')}"
+                if len(frames.provenance["varied"]) > 1
+                else "required"
+            )
+            found[name] = (
+                _against(frames, key, part),
+                (
+                    "Means at the values that were judged, with the confidence intervals that"
+                    " decided; full: met, empty: not. Dotted: what is wanted."
+                ),
+            )
+    return found
+
+
+def _against(frames: Frames, key: str, part: pd.DataFrame) -> Figure:
+    wanted = wanted_of(frames)
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axis = figure.subplots()
+    values = part[key].to_numpy(float)
+    # in equal steps where values go over factors of ten, with 0, of what is off, beside them
+    positive = values[values > 0]
+    if len(positive) > 1 and positive.max() > 30 * positive.min():
+        least = float(positive.min())
+        axis.set_xscale("symlog", linthresh=least, linscale=0.5)
+        decades = np.arange(math.ceil(math.log10(least)), math.log10(positive.max()) + 1e-9)
+        axis.set_xticks([*([0.0] if (values == 0).any() else []), *10.0**decades])
+    for met, face in ((True, COLOURS[0]), (False, "none")):
+        own = part[(part["status"] == MET) == met]
+        mean = own["mean"].to_numpy(float)
+        reach = np.abs(own[["low", "high"]].to_numpy(float).T - mean)
+        axis.errorbar(
+            own[key],
+            mean,
+            np.nan_to_num(reach),
+            fmt="o",
+            color=COLOURS[0],
+            markerfacecolor=face,
+            elinewidth=1,
+        )
+    axis.axhline(wanted.value, color=INK, linewidth=0.8, linestyle=":")
+    axis.set(xlabel=plain(key), ylabel=plain(wanted.called or wanted.measure))
+    return finished(figure)
+
+
+VIEW = View(
+    {"summary": SUMMARY},
+    tables,
+    figures,
+    verdicts,
+    # two of them side by side
+    swept=Swept(("key", "specification"), ("required", "next", "mean")),
+    before_figures=lambda frames: 1,
+    kind=(", what it requires", "require"),
+    schema=schema,
+)
