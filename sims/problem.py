@@ -77,7 +77,8 @@ class Interruptible(Objective):
 @dataclass(frozen=True)
 class Problem:
     """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
-    the results begin that store what was done of long work; None stores nothing.
+    the results begin that store what was done of long work; None stores nothing. say: tells the
+    user a line at once, such as how long the work will take.
     """
 
     network: Network
@@ -85,6 +86,7 @@ class Problem:
     w: Array
     v: Array
     scratch: Path | None = None
+    say: Callable[[str], object] = lambda line: None
 
 
 def prepare(experiment: Setup) -> Problem:

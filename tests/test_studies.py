@@ -41,6 +41,14 @@ NOISY = {
     "chip.perturbation.gain_mismatch": 0.1,
     "chip.weights.dead_fraction": 0.1,
 }
+FEW = {
+    "chip.error_unit.noise": 1e-3,
+    "chip.perturbation.gain_mismatch": 0.3,
+    "dies.count": 2,
+    "dies.starts": 3,
+    "training.updates": 200,
+    "training.records": 6,
+}
 QUICK = {
     "estimators": (
         "estimators",
@@ -52,6 +60,8 @@ QUICK = {
     ),
     "ablation": ("xor", {"study": "ablation", **NOISY, "dies.count": 2}),
     "dies": ("xor", {"study": "dies", **NOISY, "dies.count": 5}),
+    "learning-ablation": ("xor-learning", {"study": "learning-ablation", **FEW}),
+    "learning-dies": ("xor-learning", {"study": "learning-dies", **FEW}),
     "budget": ("xor", {"study": "budget", **NOISY}),
     "spectrum": ("xor", {"study": "spectrum"}),
     "finite-difference": ("finite-difference", {"network.layers": [64, 4, 10], "data.samples": 10}),
@@ -778,14 +788,17 @@ def test_datasets_are_listed_a_line_each(command):
     assert max(map(len, lines)) <= 160 and all(line.endswith(".") for line in lines)
 
 
-def test_dies_of_a_training_experiment_say_that_they_are_not_of_learning(command):
-    for name, said in (("xor-learning", True), ("xor", False)):
-        status, out, _ = command("dies", name, "-n", "1", "--set", "estimation.trials=16")
-        assert (
-            status == 0
-            and ("Warning: this is of estimates at the starting weights, not of learning" in out)
-            == said
-        )
+def test_dies_of_a_training_experiment_are_of_learning_unless_estimates_are_asked_for(command):
+    small = ["-n", "1", "--set", "estimation.trials=16", "--set", "training.updates=20"]
+    warned = "Warning: this is of estimates at the starting weights, not of learning"
+    status, out, err = command("dies", "xor-learning", *small)
+    assert status == 0 and warned not in out and "design: solved" in out
+    # before it starts
+    assert "1 x 8 runs, 8 starts on each of 1 dies: about " in err
+    status, out, err = command("dies", "xor-learning", *small, "--set", "study=dies")
+    assert status == 0 and warned in out and "cosine" in out
+    status, out, err = command("dies", "xor", *small)
+    assert status == 0 and warned not in out and "cosine" in out
 
 
 ADD_STUDY = """

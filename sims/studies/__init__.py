@@ -18,13 +18,15 @@ TRIALS = "perturbations and noise"
 
 class Command(NamedTuple):
     """A command `perturb NAME EXPERIMENT` that does the study on any experiment. short: an option
-    that stands for a key, (option, key, what help says of it). formats: exported at once.
+    that stands for a key, (option, key, what help says of it). formats: exported at once. learning:
+    the study that it does of an experiment that learns.
     """
 
     name: str
     help: str
     short: tuple[str, str, str] | None = None
     formats: tuple[str, ...] = ()
+    learning: str = ""
 
 
 class Registered(NamedTuple):
@@ -58,14 +60,16 @@ def _named(path: str) -> Any:
 
 ABLATE = Command(
     "ablate",
-    "Rank what each imperfection of the chip costs an estimate of g and z: in trials, time and"
-    " energy.",
+    "Rank what each imperfection of the chip costs an estimate of g and z, or learning: in trials,"
+    " time and energy.",
     ("--dies", "dies.count", "Dies on which each variant of the chip runs."),
+    learning="learning-ablation",
 )
 DIES = Command(
     "dies",
-    "Estimate g and z on many dies of the chip's design: spread and yield.",
+    "Estimate g and z, or learn, on many dies of the chip's design: spread and yield.",
     ("-n", "dies.count", "How many dies."),
+    learning="learning-dies",
 )
 BUDGET = Command(
     "budget",
@@ -84,6 +88,10 @@ STUDIES = {
     "estimators": Registered("estimators.estimators", "estimators.Estimators"),
     "ablation": Registered("ablation.ablation", "dies.Dies", command=ABLATE),
     "dies": Registered("dies.dies", "dies.Dies", command=DIES),
+    "learning-ablation": Registered(
+        "learning_ablation.learning_ablation", "dies.Dies", (START, DIE, TRIALS)
+    ),
+    "learning-dies": Registered("learning_dies.learning_dies", "dies.Dies", (START, DIE, TRIALS)),
     "budget": Registered("budget.budget", "dies.Dies", command=BUDGET),
     "spectrum": Registered("spectrum.spectrum", "spectrum.Spectrum", (START,), SPECTRUM),
     "finite-difference": Registered(

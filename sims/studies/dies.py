@@ -21,13 +21,25 @@ from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, rais
 
 
 class Dies(Table):
-    """Of the studies "dies", "ablation" and "budget"."""
+    """Of the studies "dies", "ablation" and "budget", and of those of learning."""
 
     count: int = Field(
         16, ge=1, le=10**6, description="dies made of the chip's design, the first of them chip.die"
     )
     accuracy: float = Field(
         0.9, ge=0.001, lt=1, description="cosine with the exact answer that is wanted"
+    )
+    starts: int = Field(
+        8,
+        ge=1,
+        le=10**5,
+        description="where learning is judged: starts on every die, the same on all",
+    )
+    solved: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="where learning is judged: share of its starts that a good die solves",
     )
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from hardware.training import source
-from perturb.errors import InputError
 from perturb.training.exact import Exact
 from perturb.training.loop import Source
 from sims.experiment.schema import Setup
@@ -21,7 +20,7 @@ from sims.studies.training.advice import advice
 from sims.studies.training.options import Training
 from sims.studies.training.records import CONFUSION, confusions, digest_of, rows_of
 from sims.studies.training.summary import summary
-from sims.studies.training.task import check, course_of, learners, plan_of, task_of
+from sims.studies.training.task import check, check_average, course_of, learners, plan_of, task_of
 from sims.studies.training.theory import predicted
 
 
@@ -51,11 +50,8 @@ def training(
         own = plan_of(settings)
         if own.calibrate:
             own = own.calibrated(task.objective, W[0], updates)
-        if name != "exact" and own.average_from >= max(updates, 1):
-            raise InputError(
-                f"training.average_from = {own.average_from} lies beyond the {updates} updates of"
-                f" {name}: set a smaller one, or 0 for the last weights"
-            )
+        if name != "exact":
+            check_average(own, updates, name)
         made: Source = Exact(task.objective, own)
         if name != "exact":
             made = source(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hardware.timing import TrainingTiming
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
@@ -10,11 +12,11 @@ from perturb.training.plan import Plan
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
-from sims.data.classes import Classes
+from sims.data.classes import Classes, accuracy, balanced_accuracy
 from sims.data.loading import class_names, load_split
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Measured, Setup
-from sims.problem import Problem
+from sims.problem import Array, Problem
 from sims.studies.training.options import Training
 
 
@@ -37,6 +39,20 @@ class Task:
             ("", "learned", self.objective),
             *([("test_", "held back", self.test)] if self.test else []),
         ]
+
+    def ends(self, w: Array) -> dict[str, float]:
+        """Errors and accuracies with these weights, as columns of tables have them; accuracies
+        are NaN where targets are no classes.
+        """
+        found = {}
+        for prefix, _, objective in self.parts:
+            confusion = (
+                self.classes.confusion(objective, w) if self.classes.names else np.empty((0, 0))
+            )
+            found[f"{prefix}error"] = objective.error(w)
+            found[f"{prefix}accuracy"] = accuracy(confusion)
+            found[f"{prefix}balanced_accuracy"] = balanced_accuracy(confusion)
+        return found
 
 
 def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
@@ -110,6 +126,15 @@ def plan_of(experiment: Setup) -> Plan:
         seed=experiment.run.seed,
         reading=Reading(unit.noise, unit.bits, unit.range),
     )
+
+
+def check_average(plan: Plan, updates: int, name: str) -> None:
+    """InputError where the mean of weights would begin after the last of the updates."""
+    if plan.average_from >= max(updates, 1):
+        raise InputError(
+            f"training.average_from = {plan.average_from} lies beyond the {updates} updates of"
+            f" {name}: set a smaller one, or 0 for the last weights"
+        )
 
 
 def check(experiment: Setup, task: Task) -> None:
