@@ -1,5 +1,6 @@
 """Studies other than the comparison of methods: spectrum, finite differences, uses of Hv."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from shown import fact, row_of, verdicts_of
+from shown import fact, row_of, spoken, verdicts_of
 from test_chip import chip_of
 
 import reports
@@ -161,6 +162,14 @@ def test_ablation_ranks_what_costs_most_and_taking_it_away_saves_most(runs):
     ideal = hv.loc["ideal", "evaluations_to_accuracy"]
     np.testing.assert_allclose(hv["cost"][known], hv["evaluations_to_accuracy"][known] / ideal)
     assert known.any() and hv.loc["ideal", "cost"] == 1 and hv.loc["ideal", "cost_stderr"] == 0
+    # of all but one: what is saved over all
+    whole = hv.loc["all", "evaluations_to_accuracy"]
+    taken = hv.iloc[5:]
+    if np.isfinite(whole):
+        np.testing.assert_allclose(taken["saved"], 1 - taken["evaluations_to_accuracy"] / whole)
+    else:
+        assert (taken["saved"].isna() == np.isinf(taken["evaluations_to_accuracy"])).all()
+    assert hv.iloc[:5]["saved"].isna().all()
     alone = alone["relative_error"]
     assert (hv.loc["ideal", "relative_error"] <= alone + 1e-12).all() and hv.loc[
         "ideal", "imperfections"
@@ -221,19 +230,60 @@ def test_the_cost_of_an_imperfection_has_an_error_from_die_to_die():
     assert np.isnan(ablation.cost(own[:1], ideal[:1], "hv", 0.9)[1])
 
 
+def test_ablation_says_first_what_limits_and_what_would_be_won():
+    run = sims.run_experiment(
+        "xor",
+        {
+            "study": "ablation",
+            "dies.count": 6,
+            "estimation.trials": 400,
+            "estimation.code": "rademacher",
+            "chip.error_unit.noise": 1e-3,
+            "chip.perturbation.gain_mismatch": 0.01,
+        },
+    )
+    (name, sentence), *_ = spoken(run)
+    assert name == "z = Hv:"
+    assert sentence.startswith("error_unit.noise limits: to take it away saves ")
+    row = run.summary.set_index(["quantity", "variant"]).loc["hv", "all but error_unit.noise"]
+    assert 3 * row["saved_stderr"] < row["saved"] < 1
+
+
+@pytest.mark.parametrize(
+    "good, trials, says",
+    [
+        (1.0, 40.0, "nothing limits; 5 of 5 dies"),
+        (0.4, 4e4, "trials limit: with 40,000 in place of 64"),
+        (0.4, 40.0, "what differs between dies limits: their mean gets there after 40 trials"),
+        (0.0, np.inf, "the design limits"),
+    ],
+)
+def test_the_dies_say_first_whether_trials_the_design_or_their_differences_limit(
+    runs, good, trials, says
+):
+    run = runs[0]["dies"]
+    summary = run.summary.copy()
+    for measure, value in (("yield", good), ("trials_to_accuracy", trials)):
+        summary.loc[summary["measure"] == measure, ["value", "stderr"]] = value, np.nan
+    changed = dataclasses.replace(run, tables={**run.tables, "summary": summary})
+    found = spoken(changed)
+    assert [name for name, _ in found] == ["gradient:", "z = Hv:"]
+    assert all(text.startswith(says) and " 95 % interval " in text for _, text in found)
+
+
 def test_trials_needed_follow_from_noise_that_averages_out_and_a_bias_that_does_not():
     def cosine(K, a, b):
         return (a + b / K) ** -0.5
 
     for a, b in ((1.0, 300.0), (1.1, 50.0)):
-        found = ablation.trials_needed((cosine(100, a, b), cosine(400, a, b)), (100, 400), 0.9)
+        found = many_dies.trials_needed((cosine(100, a, b), cosine(400, a, b)), (100, 400), 0.9)
         assert found == pytest.approx(b / (1 / 0.81 - a))
     assert (
-        ablation.trials_needed((cosine(100, 1.3, 50), cosine(400, 1.3, 50)), (100, 400), 0.9)
+        many_dies.trials_needed((cosine(100, 1.3, 50), cosine(400, 1.3, 50)), (100, 400), 0.9)
         == np.inf
     )
-    assert ablation.trials_needed((-0.1, 0.2), (100, 400), 0.9) == np.inf
-    assert ablation.trials_needed((1.0, 1.0), (100, 400), 0.9) == 1.0
+    assert many_dies.trials_needed((-0.1, 0.2), (100, 400), 0.9) == np.inf
+    assert many_dies.trials_needed((1.0, 1.0), (100, 400), 0.9) == 1.0
 
 
 def test_dies_of_one_design_differ_and_their_yield_has_an_interval(runs):
