@@ -1,14 +1,18 @@
 """The studies of learning on many dies, and of what each imperfection costs it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from shown import fact, row_of, spoken, tables_of, texts_of
 
 import sims
+from hardware.params import marked
 from perturb import InputError
 from reports.loading import of_run
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
+from sims.studies.learning_ablation import SELDOM
 from sims.studies.training.crossed import Crossed, evaluations_over
 from sims.studies.training.variance import crossed_mean, mean_squares, shares
 
@@ -222,3 +226,62 @@ def test_an_interrupted_ablation_has_the_chips_that_ended():
     assert 1 <= len(names) < 6 and set(run.summary["subject"]) == set(names)
     assert all(len(own) == 12 for _, own in run.runs.groupby("chip"))
     assert spoken(run) is not None
+
+
+def changed(run, **values):
+    """The run with other values, low and high of what is saved over the chip as it is."""
+    summary = run.summary.copy()
+    for key, three in values.items():
+        own = (summary["measure"] == "saved") & summary["subject"].str.endswith(key)
+        assert own.any()
+        # a twentieth of what is left is its standard error
+        summary.loc[own, ["value", "low", "high", "stderr"]] = (*three, (1 - three[0]) / 20)
+    return dataclasses.replace(run, tables={**run.tables, "summary": summary})
+
+
+def test_what_limits_is_said_as_surely_as_it_is_known():
+    run = sims.run_experiment(
+        "xor-learning",
+        {
+            **FEW,
+            "study": "learning-ablation",
+            "chip.error_unit.noise": 1e-3,
+            "chip.perturbation.gain_mismatch": 0.1,
+        },
+    )
+    small = (0.02, -0.03, 0.07)
+    for noise, name, text in (
+        ((0.4, 0.3, 0.5), "error_unit.noise limits:", "saves 40 % [30 %, 50 %]"),
+        ((0.1, 0.01, 0.2), "error_unit.noise is likely to limit:", "of 2 that were taken away one"),
+        (small, "No single imperfection is seen to limit:", "saves no more than 7 %"),
+    ):
+        found = spoken(changed(run, noise=noise, gain_mismatch=small))
+        assert found[0][0] == name and text in found[0][1]
+    # the other one, too
+    both = spoken(changed(run, noise=(0.4, 0.3, 0.5), gain_mismatch=(0.3, 0.2, 0.4)))
+    assert "so would a chip without perturbation.gain_mismatch (30 %" in both[0][1] or (
+        "so would a chip without error_unit.noise (40 %" in both[0][1]
+    )
+
+
+def test_what_is_met_seldom_is_named_as_the_chip_names_it():
+    assert set(SELDOM) <= set(marked("imperfection"))
+
+
+def test_event_by_event_as_in_batches():
+    few = {
+        **FEW,
+        "study": "learning-dies",
+        "dies.count": 2,
+        "dies.starts": 2,
+        "training.updates": 20,
+        "chip.neuron.offset_mismatch": 0.1,
+        "chip.error_unit.noise": 1e-3,
+    }
+    batch, event = (
+        sims.run_experiment("xor-learning", {**few, "training.source": source})
+        for source in ("batch", "event")
+    )
+    for of in ("error", "die", "run_seed", "chip_time_s"):
+        own, other = (run.runs[run.runs["chip"] == "design"][of] for run in (batch, event))
+        np.testing.assert_allclose(own, other, rtol=1e-9)

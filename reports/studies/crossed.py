@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from reports.columns import Column
 from reports.formats import count, joules, seconds
 from reports.frames import Frames
@@ -85,13 +83,7 @@ def most(rows: list[Row]) -> float:
     return max(ends, default=math.nan)
 
 
-def goal(frames: Frames) -> str:
-    """What learning is to reach."""
-    options = frames.experiment["training"]
-    sign = "<=" if options["criterion"].endswith("error") else ">="
-    return f"{options['criterion'].replace('_', ' ')} {sign} {options['goal']:g}"
-
-
-def known(table: pd.DataFrame, names: tuple[str, ...]) -> list[str]:
-    """Those columns in which something is known."""
-    return [name for name in names if table[name].notna().any()]
+def at_most(share: float) -> int:
+    """The whole percentage that a share does not exceed."""
+    # 100 times 0.07 is a little above 7
+    return math.ceil(round(100 * share, 6))

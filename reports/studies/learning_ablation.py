@@ -12,8 +12,18 @@ from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
 from reports.formats import Cell, Estimate, count, joules, percent, seconds
 from reports.frames import Frames, Swept, View
-from reports.studies.crossed import RUNS, Row, gain, goal, is_sure, most, rows_by_name, share_words
+from reports.studies.crossed import (
+    RUNS,
+    Row,
+    at_most,
+    gain,
+    is_sure,
+    most,
+    rows_by_name,
+    share_words,
+)
 from reports.studies.facts import FACTS
+from reports.studies.training import goal
 from reports.table import facts_table
 from reports.vocabulary import ALL, ALL_BUT, IDEAL, ONLY
 
@@ -49,7 +59,7 @@ def chips(frames: Frames) -> list[str]:
         groups[_group(name)].append(name)
 
     def place(name: str) -> float:
-        spent = float(rows[name, "evaluations_per_solved"]["value"])
+        spent = _spent(rows, name)
         return -spent if _group(name) == ONLY else spent
 
     return [name for group in groups.values() for name in sorted(group, key=place)]
@@ -125,28 +135,33 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
 def _limiting(rows: dict[tuple[str, str], Row], saved: dict[str, Row]) -> tuple[str, str]:
     """Of what is taken away one by one."""
     # where the chip as it is solves nothing, no share of its evaluations is known
-    sure = {name: row for name, row in saved.items() if is_sure(row) or _solves(rows, name)}
-    if sure:
-        first = min(
-            sure, key=lambda name: rows[f"{ALL_BUT} {name}", "evaluations_per_solved"]["value"]
-        )
+    sure = [name for name, row in saved.items() if is_sure(row) or _solves(rows, name)]
+    likely = [name for name, row in saved.items() if row["low"] > 0]
+    if candidates := sure or likely:
+        first = min(candidates, key=lambda name: _spent(rows, f"{ALL_BUT} {name}"))
         more = rows[f"{ALL_BUT} {first}", "solved_more"]
-        text = f"a chip without it {gain(sure[first], more)}"
-        others = [name for name in sure if name != first]
-        if others:
-            each = (f"{name} ({share_words(sure[name])})" for name in others)
-            text += f"; so would less of {', '.join(each)}"
-        return f"{first} limits:", text
+        text = f"a chip without it {gain(saved[first], more)}"
+        if others := [name for name in candidates if name != first]:
+            each = (f"{name} ({share_words(saved[name])})" for name in others)
+            text += f"; so would a chip without {' or '.join(each)}"
+        if sure:
+            return f"{first} limits:", text
+        text += f"; of {len(saved)} that were taken away one may look so by chance"
+        return f"{first} is likely to limit:", text
     bound = most(list(saved.values()))
     if math.isnan(bound):
         return "What limits is not known:", "no run is solved, whatever single one is taken away"
     return (
-        "No single imperfection limits:",
+        "No single imperfection is seen to limit:",
         (
-            f"to take one away saves no more than {max(math.ceil(100 * bound), 1)} % of the"
+            f"to take one away saves no more than {max(at_most(bound), 0)} % of the"
             " evaluations that a solved run takes, as far as these runs tell"
         ),
     )
+
+
+def _spent(rows: dict[tuple[str, str], Row], name: str) -> float:
+    return float(rows[name, "evaluations_per_solved"]["value"])
 
 
 def _solves(rows: dict[tuple[str, str], Row], name: str) -> bool:
@@ -160,23 +175,24 @@ def _costs(alone: dict[str, Row]) -> str:
         parts.append(f"no run is solved with {' or '.join(never)}")
     dear = {name: row for name, row in alone.items() if row["low"] > 1}
     for name, row in sorted(dear.items(), key=lambda each: -each[1]["value"]):
-        interval = f" [{row['low']:.3g}, {row['high']:.3g}]"
-        parts.append(f"{name} costs {row['value']:.3g}{interval} times the evaluations")
-    rest = [row for name, row in alone.items() if name not in dear and name not in never]
+        parts.append(f"{name} costs {_times(row)} the evaluations")
+    rest = {name: row for name, row in alone.items() if name not in dear and name not in never}
     if rest:
-        bound = most([{**row, **_less_one(row)} for row in rest])
-        if math.isfinite(bound):
-            parts.append(
-                f"nothing {'else ' if parts else ''}here costs more than"
-                f" {max(math.ceil(100 * bound), 1)} %, as far as these runs tell"
-            )
-        else:
+        bound = most(list(rest.values()))
+        if math.isnan(bound):
             parts.append("what they cost is not known: no run is solved on the ideal chip")
+        else:
+            least = max(at_most(bound - 1), 1)
+            text = f"{least} %" if bound < 2 else f"{bound:.3g} times the evaluations"
+            parts.append(
+                f"nothing {'else ' if parts else ''}here costs more than {text}, as far as these"
+                " runs tell"
+            )
     return "; ".join(parts)
 
 
-def _less_one(row: Row) -> dict[str, float]:
-    return {name: row[name] - 1 for name in ("value", "low", "high")}
+def _times(row: Row) -> str:
+    return f"{row['value']:.3g} times [{row['low']:.3g}, {row['high']:.3g}]"
 
 
 def ablation(frames: Frames) -> Figure:

@@ -10,8 +10,9 @@ from reports.columns import Column, Table, only
 from reports.figures import COLOURS, INK, Drawing, drawn, finished
 from reports.formats import Part, count, integer, percent
 from reports.frames import Frames, Swept, View
-from reports.studies.crossed import RUNS, Row, gain, goal, rows_by_name, share_words
+from reports.studies.crossed import RUNS, Row, gain, rows_by_name, share_words
 from reports.studies.facts import FACTS
+from reports.studies.training import goal
 from reports.table import facts
 from reports.vocabulary import DESIGN, IDEAL
 
