@@ -228,6 +228,26 @@ def test_an_interrupted_ablation_has_the_chips_that_ended():
     assert spoken(run) is not None
 
 
+@pytest.mark.parametrize("asks, chips", [(3, ["design"]), (70, ["design", "ideal"])])
+def test_interrupted_dies_have_what_was_learned_up_to_then(asks, chips):
+    asked = []
+
+    def should_stop():
+        asked.append(1)
+        return len(asked) > asks
+
+    run = sims.run_experiment(
+        "xor-learning",
+        {**FEW, "study": "learning-dies", "chip.perturbation.gain_mismatch": 0.3},
+        should_stop=should_stop,
+    )
+    assert run.provenance["status"] == "partial"
+    assert list(dict.fromkeys(run.runs["chip"])) == chips
+    # runs that got less far are compared with none
+    assert "saved" not in set(run.summary["measure"])
+    assert [name for name, _ in spoken(run)][0] == "Yield:"
+
+
 def changed(run, **values):
     """The run with other values, low and high of what is saved over the chip as it is."""
     summary = run.summary.copy()

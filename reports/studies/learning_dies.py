@@ -87,7 +87,7 @@ def _makers(shares: dict[str, Row]) -> list[tuple[str, str]]:
         row = shares[name]
         if not math.isnan(row["value"]):
             # an interval that begins at 0: chance alone may look like it
-            sure = "" if row["low"] > 0 else ", which may be chance"
+            sure = "" if row["low"] > 0 or row["value"] == 0 else ", which may be chance"
             parts.append(f"{name} make {share_words(row)} of the variance {other}{sure}")
     return [("Where runs end differs:", "; ".join(parts))] if parts else []
 
