@@ -3,7 +3,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -36,6 +36,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 
 Array = np.ndarray
+Dies = Sequence[ChipParams]  # of one design, that of each run
 
 
 def check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
@@ -55,7 +56,7 @@ class OnChip(ABC):
     itself, at its weights as they are.
     """
 
-    def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, waits: bool):
+    def __init__(self, dies: Dies, objective: Objective, plan: Plan, w: Array, waits: bool):
         if plan.baseline_free:
             raise InputError(
                 "baseline_free is not for a chip, which has to measure E(w): leave it out"
@@ -67,7 +68,9 @@ class OnChip(ABC):
             )
         self.plan = plan
         self.objective = objective
-        self.params = params
+        self.dies = dies
+        # what dies of one design have in common
+        params = dies[0]
         self.timing = TrainingTiming(params, objective, plan, waits)
         self.variance = plan.reading.variance(objective.n_patterns)
         self._code = realized_code(params, plan.code, objective.n_weights)
@@ -222,9 +225,9 @@ class InBatches(OnChip):
     InputError for a broadcast that comes too late for the FIFO, which only events can show.
     """
 
-    def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, waits: bool):
-        super().__init__(params, objective, plan, w, waits)
-        check_fifo(params, self.timing)
+    def __init__(self, dies: Dies, objective: Objective, plan: Plan, w: Array, waits: bool):
+        super().__init__(dies, objective, plan, w, waits)
+        check_fifo(dies[0], self.timing)
         self.batches = [self._batches(run) for run in range(len(w))]
 
     def parts(self, run: int) -> Parts:
@@ -235,9 +238,7 @@ class InBatches(OnChip):
         n = self.objective.n_weights
         design = Design(plan.method, self._code, n, plan.sigma, plan.r, plan.seed_of(run))
         course = self._course(run)
-        parts = assemble(
-            self.params.of_run(run), self.objective, design, self._w[run], course.patterns_of
-        )
+        parts = assemble(self.dies[run], self.objective, design, self._w[run], course.patterns_of)
         # v is set in every round, by `_trials`
         return Batches(parts, np.ones(n), self.timing.start_ns, course.perturb_every)
 
@@ -326,8 +327,8 @@ class ByEvents(OnChip):
     which this is.
     """
 
-    def __init__(self, params: ChipParams, objective: Objective, plan: Plan, w: Array, waits: bool):
-        super().__init__(params, objective, plan, w, waits)
+    def __init__(self, dies: Dies, objective: Objective, plan: Plan, w: Array, waits: bool):
+        super().__init__(dies, objective, plan, w, waits)
         self.chips = [self._chip(run) for run in range(len(w))]
         # the chips' own lists, which they empty at the start of a trial
         self._pending = [chip.changes for chip in self.chips]
@@ -339,7 +340,7 @@ class ByEvents(OnChip):
 
     def _chip(self, run: int, first: int = 0, start_ns: int = 0) -> LearningChip:
         return LearningChip(
-            self.params.of_run(run),
+            self.dies[run],
             self.objective,
             self._w[run],
             self._code,
@@ -473,10 +474,17 @@ class HostOfRun(NamedTuple):
 
 
 def on_chip(
-    params: ChipParams, objective: Objective, plan: Plan, w: Array, events: bool, waits: bool
+    params: ChipParams,
+    objective: Objective,
+    plan: Plan,
+    w: Array,
+    events: bool,
+    waits: bool,
+    dies: Sequence[int] | None = None,
 ) -> InBatches | ByEvents:
     """Updates from a chip's own trials, see `training.source`."""
-    return (ByEvents if events else InBatches)(params, objective, plan, w, waits)
+    made = params.of_runs(len(w), dies)
+    return (ByEvents if events else InBatches)(made, objective, plan, w, waits)
 
 
 def _with_prefix(parts: dict[str, Array], start: str) -> dict[str, Array]:

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -105,6 +106,21 @@ class ChipParams(Table):
         ChipParams
         """
         return self.model_copy(update={"die": nth_seed(self.die or 0, "die", run)})
+
+    def of_runs(self, runs: int, dies: Sequence[int] | None = None) -> list["ChipParams"]:
+        """The same design on the die of every run.
+
+        Parameters
+        ----------
+        runs : int
+        dies : sequence of int, optional
+            Numbers for `of_run`; left out, each run has its own.
+
+        Returns
+        -------
+        list of ChipParams
+        """
+        return [self.of_run(die) for die in (range(runs) if dies is None else dies)]
 
 
 @cache

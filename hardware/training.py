@@ -1,9 +1,10 @@
 """Training on a chip: the sums of its synapses change its weights, through its devices.
 
 Sources of updates for `training.loop.train`, with every imperfection of the chip: in batches, or
-event by event. A run is a die: see `ChipParams.of_run`.
+event by event. A run has a die: see `ChipParams.of_run`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,7 @@ def source(
     w: Array,
     events: bool = False,
     waits: bool = True,
+    dies: Sequence[int] | None = None,
 ) -> Source:
     """The source of updates of a chip that learns, for `perturb.training.train`.
 
@@ -40,12 +42,15 @@ def source(
     plan : Plan
         What is measured, and how it changes the weights.
     w : array (R, n)
-        Starting weights of R runs; run r has the die `params.of_run(r)`.
+        Starting weights of R runs.
     events : bool
         Whether every trial is simulated in time; else trials are computed in batches, with the
         times of `hardware.timing.TrainingTiming`.
     waits : bool
         Whether the next trial waits until an update has been written.
+    dies : sequence of int, optional
+        Of run r the die `params.of_run(dies[r])`; left out, run r has number r. Whatever its die,
+        a run has perturbations and noise of its own.
 
     Returns
     -------
@@ -73,32 +78,33 @@ def source(
     'Batch'
     """
     known = engines(params)
+    chips = params.of_runs(len(w), dies)
     # a rate measured by trials would miss what `chip_tables.UNSEEN` marks
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
     if not events and waits and seen and known <= {"kernels", "stores"}:
         check_fifo(params, TrainingTiming(params, objective, plan, waits))
         plan = replace(plan, code=realized_code(params, plan.code, objective.n_weights))
         mismatch = None
-        dies = [fabricate(params.of_run(run), objective.n_weights, []) for run in range(len(w))]
-        stuck = np.array([die.stuck for die in dies])
+        made = [fabricate(chip, objective.n_weights, []) for chip in chips]
+        stuck = np.array([die.stuck for die in made])
         if stuck.any() and (plan.method.displaced or plan.readings_of_an_update):
             # `Batch` would displace stuck weights along v or the step
-            return on_chip(params, objective, plan, w, events, waits)
+            return on_chip(params, objective, plan, w, events, waits, dies)
         if params.perturbation.gain_mismatch or params.perturbation.offset_mismatch or stuck.any():
-            gain = np.array([die.gain for die in dies])
-            offset = np.array([die.offset for die in dies])
+            gain = np.array([die.gain for die in made])
+            offset = np.array([die.offset for die in made])
             # stuck weights feel nothing of a perturbation
             mismatch = Mismatch(np.where(stuck, 0.0, gain), np.where(stuck, 0.0, offset))
         if known <= {"kernels"}:
             return Batch(objective, plan, mismatch=mismatch)
         stores = [
-            WeightStore(params.of_run(run), stuck[run], w[run], plan.seed_of(run))
-            for run in range(len(w))
+            WeightStore(chip, stuck[run], w[run], plan.seed_of(run))
+            for run, chip in enumerate(chips)
         ]
         # `Batch` knows no time: for devices that hold what is written only
         if not stores[0].changes:
             return Batch(objective, plan, mismatch=mismatch, weights=DeviceWeights(stores))
-    return on_chip(params, objective, plan, w, events, waits)
+    return on_chip(params, objective, plan, w, events, waits, dies)
 
 
 def held_weights(source: Source, state: State) -> tuple[Array, Array]:

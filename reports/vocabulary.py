@@ -9,6 +9,8 @@ DISAGREES = "DISAGREES"
 BIASED = "published form biased"
 # variants of a chip: with no imperfection, with this one alone, with all, with all but this one
 IDEAL, ONLY, ALL, ALL_BUT = "ideal", "only", "all", "all but"
+# the chip as it is designed, beside the ideal one
+DESIGN = "design"
 # kinds of finite differences, and what they are set beside
 ONE_SIDED, CENTRAL, R_BACKPROP = "one-sided", "central", "R{backprop}"
 

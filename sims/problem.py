@@ -85,7 +85,8 @@ class Interruptible(Objective):
 class Problem:
     """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
     the results begin that store what was done of long work; None stores nothing. known: curvatures
-    by presentation, as far as they were asked for.
+    by presentation, as far as they were asked for. say: tells the user a line at once, such as how
+    long the work will take.
     """
 
     network: Network
@@ -93,6 +94,7 @@ class Problem:
     w: Array
     v: Array
     scratch: Path | None = None
+    say: Callable[[str], object] = lambda line: None
     known: dict[str, list[Curvature]] = field(default_factory=dict, repr=False)
 
     def curvatures(self, presentation: str) -> list[Curvature]:

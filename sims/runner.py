@@ -113,6 +113,7 @@ def run_experiment(
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     scratch: str | Path | None = None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Run:
     """Run an experiment: its study on its network, data and chip.
 
@@ -134,6 +135,8 @@ def run_experiment(
     scratch : str or Path, optional
         A directory, by default in `out`, where a training saves what was done, to be resumed when
         it is run again.
+    say : callable, optional
+        Called with a line that is worth reading at once, such as how long the work will take.
 
     Returns
     -------
@@ -160,7 +163,7 @@ def run_experiment(
     # as it was asked for, not as it was resolved: the command stays short
     again = run_command(str(name_or_path), set)
     if out is None:
-        return _run(experiment, again, progress, should_stop, scratch)
+        return _run(experiment, again, progress, should_stop, scratch, say)
     with reserved(experiment, Path(out)) as directory:
         run = _run(
             experiment,
@@ -168,6 +171,7 @@ def run_experiment(
             progress,
             should_stop,
             scratch or directory / run_directory.UNFINISHED,
+            say,
         )
         if run.tables:
             # an interrupted run with results is stored too; one without leaves no directory
@@ -188,9 +192,10 @@ def _run(
     progress: Callable[[str, int, int], None] | None,
     should_stop: Callable[[], bool],
     scratch: str | Path | None,
+    say: Callable[[str], object],
 ) -> Run:
     # before anything is run: what does not fit together is said at once
-    problem = prepare(experiment)
+    problem = replace(prepare(experiment), say=say)
     if scratch is not None:
         # a prefix of file names, so that a study can have several
         problem = replace(problem, scratch=Path(scratch) / f".{experiment.name}")

@@ -263,6 +263,25 @@ def test_runs_are_dies_of_their_own(xor):
     assert np.array_equal(both.w[1], second.w[0]) and not np.array_equal(both.w[0], both.w[1])
 
 
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize(
+    "key", ["perturbation.gain_mismatch", "weights.stuck_fraction", "neuron.offset_mismatch"]
+)
+def test_runs_from_any_starts_may_be_on_one_die_with_noise_of_their_own(xor, key, events):
+    objective, W = xor
+    same = np.array([W[0], W[0], W[0]])
+    chip, plan = params({key: 0.3, "die": 4, "error_unit.noise": 1e-3}), Plan(eta=0.2)
+    together = begin(same, plan)
+    source(chip, objective, plan, same, events, dies=[3, 3, 1]).advance(together, 5)
+    # the first two have nothing but their die in common, the last two nothing but the start
+    for run, die in enumerate((3, 3, 1)):
+        own = Plan(eta=0.2, seed=plan.seed_of(run))
+        alone = begin(same[:1], own)
+        source(chip.of_run(die), objective, own, same[:1], events).advance(alone, 5)
+        assert np.array_equal(together.w[run], alone.w[0])
+    assert len({tuple(w) for w in together.w}) == 3
+
+
 LATE = {"bus.latency_ns": 40_000, "synapse.fifo_depth": 20, "weights.leak_tau_s": 0.01}
 UNDER_WAY = {
     "device": {"weights.device": DEVICE, "weights.reference": "symmetry"},

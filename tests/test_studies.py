@@ -1,5 +1,6 @@
 """Studies other than the comparison of methods: spectrum, finite differences, uses of Hv."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 from fast import fast
 from rich.console import Console
-from shown import fact, row_of, verdicts_of
+from shown import fact, row_of, spoken, verdicts_of
 from test_chip import chip_of
 
 import reports
@@ -45,6 +46,14 @@ NOISY = {
     "chip.perturbation.gain_mismatch": 0.1,
     "chip.weights.dead_fraction": 0.1,
 }
+FEW = {
+    "chip.error_unit.noise": 1e-3,
+    "chip.perturbation.gain_mismatch": 0.3,
+    "dies.count": 2,
+    "dies.starts": 3,
+    "training.updates": 200,
+    "training.records": 6,
+}
 QUICK = {
     "estimators": (
         "estimators",
@@ -56,6 +65,8 @@ QUICK = {
     ),
     "ablation": ("xor", {"study": "ablation", **NOISY, "dies.count": 2}),
     "dies": ("xor", {"study": "dies", **NOISY, "dies.count": 5}),
+    "learning-ablation": ("xor-learning", {"study": "learning-ablation", **FEW}),
+    "learning-dies": ("xor-learning", {"study": "learning-dies", **FEW}),
     "budget": ("xor", {"study": "budget", **NOISY}),
     "spectrum": ("xor", {"study": "spectrum"}),
     "finite-difference": ("finite-difference", {"network.layers": [64, 4, 10], "data.samples": 10}),
@@ -158,6 +169,14 @@ def test_ablation_ranks_what_costs_most_and_taking_it_away_saves_most(ran):
     ideal = hv.loc["ideal", "evaluations_to_accuracy"]
     np.testing.assert_allclose(hv["cost"][known], hv["evaluations_to_accuracy"][known] / ideal)
     assert known.any() and hv.loc["ideal", "cost"] == 1 and hv.loc["ideal", "cost_stderr"] == 0
+    # of all but one: what is saved over all
+    whole = hv.loc["all", "evaluations_to_accuracy"]
+    taken = hv.iloc[5:]
+    if np.isfinite(whole):
+        np.testing.assert_allclose(taken["saved"], 1 - taken["evaluations_to_accuracy"] / whole)
+    else:
+        assert (taken["saved"].isna() == np.isinf(taken["evaluations_to_accuracy"])).all()
+    assert hv.iloc[:5]["saved"].isna().all()
     alone = alone["relative_error"]
     assert (hv.loc["ideal", "relative_error"] <= alone + 1e-12).all() and hv.loc[
         "ideal", "imperfections"
@@ -218,19 +237,60 @@ def test_the_cost_of_an_imperfection_has_an_error_from_die_to_die():
     assert np.isnan(ablation.cost(own[:1], ideal[:1], "hv", 0.9)[1])
 
 
+def test_ablation_says_first_what_limits_and_what_would_be_won():
+    run = sims.run_experiment(
+        "xor",
+        {
+            "study": "ablation",
+            "dies.count": 6,
+            "estimation.trials": 400,
+            "estimation.code": "rademacher",
+            "chip.error_unit.noise": 1e-3,
+            "chip.perturbation.gain_mismatch": 0.01,
+        },
+    )
+    (name, sentence), *_ = spoken(run)
+    assert name == "z = Hv:"
+    assert sentence.startswith("error_unit.noise limits: to take it away saves ")
+    row = run.summary.set_index(["quantity", "variant"]).loc["hv", "all but error_unit.noise"]
+    assert 3 * row["saved_stderr"] < row["saved"] < 1
+
+
+@pytest.mark.parametrize(
+    "good, trials, says",
+    [
+        (1.0, 40.0, "nothing limits; 5 of 5 dies"),
+        (0.4, 4e4, "trials limit: with 40,000 in place of 64"),
+        (0.4, 40.0, "what differs between dies limits: their mean gets there after 40 trials"),
+        (0.0, np.inf, "the design limits"),
+    ],
+)
+def test_the_dies_say_first_whether_trials_the_design_or_their_differences_limit(
+    runs, good, trials, says
+):
+    run = runs[0]["dies"]
+    summary = run.summary.copy()
+    for measure, value in (("yield", good), ("trials_to_accuracy", trials)):
+        summary.loc[summary["measure"] == measure, ["value", "stderr"]] = value, np.nan
+    changed = dataclasses.replace(run, tables={**run.tables, "summary": summary})
+    found = spoken(changed)
+    assert [name for name, _ in found] == ["gradient:", "z = Hv:"]
+    assert all(text.startswith(says) and " 95 % interval " in text for _, text in found)
+
+
 def test_trials_needed_follow_from_noise_that_averages_out_and_a_bias_that_does_not():
     def cosine(K, a, b):
         return (a + b / K) ** -0.5
 
     for a, b in ((1.0, 300.0), (1.1, 50.0)):
-        found = ablation.trials_needed((cosine(100, a, b), cosine(400, a, b)), (100, 400), 0.9)
+        found = many_dies.trials_needed((cosine(100, a, b), cosine(400, a, b)), (100, 400), 0.9)
         assert found == pytest.approx(b / (1 / 0.81 - a))
     assert (
-        ablation.trials_needed((cosine(100, 1.3, 50), cosine(400, 1.3, 50)), (100, 400), 0.9)
+        many_dies.trials_needed((cosine(100, 1.3, 50), cosine(400, 1.3, 50)), (100, 400), 0.9)
         == np.inf
     )
-    assert ablation.trials_needed((-0.1, 0.2), (100, 400), 0.9) == np.inf
-    assert ablation.trials_needed((1.0, 1.0), (100, 400), 0.9) == 1.0
+    assert many_dies.trials_needed((-0.1, 0.2), (100, 400), 0.9) == np.inf
+    assert many_dies.trials_needed((1.0, 1.0), (100, 400), 0.9) == 1.0
 
 
 def test_dies_of_one_design_differ_and_their_yield_has_an_interval(ran):
@@ -793,14 +853,17 @@ def test_datasets_are_listed_a_line_each(command):
     assert max(map(len, lines)) <= 160 and all(line.endswith(".") for line in lines)
 
 
-def test_dies_of_a_training_experiment_say_that_they_are_not_of_learning(command):
-    for name, said in (("xor-learning", True), ("xor", False)):
-        status, out, _ = command("dies", name, "-n", "1", "--set", "estimation.trials=16")
-        assert (
-            status == 0
-            and ("Warning: this is of estimates at the starting weights, not of learning" in out)
-            == said
-        )
+def test_dies_of_a_training_experiment_are_of_learning_unless_estimates_are_asked_for(command):
+    small = ["-n", "1", "--set", "estimation.trials=16", "--set", "training.updates=20"]
+    warned = "Warning: this is of estimates at the starting weights, not of learning"
+    status, out, err = command("dies", "xor-learning", *small)
+    assert status == 0 and warned not in out and "design: solved" in out
+    # before it starts
+    assert "1 x 8 runs, 8 starts on each of 1 dies: about " in err
+    status, out, err = command("dies", "xor-learning", *small, "--set", "study=dies")
+    assert status == 0 and warned in out and "cosine" in out
+    status, out, err = command("dies", "xor", *small)
+    assert status == 0 and warned not in out and "cosine" in out
 
 
 ADD_STUDY = """

@@ -32,6 +32,7 @@ from sims.sweeps import cell as cells
 
 NOISE = "chip.error_unit.noise"
 SMALL = {"estimation.trials": 64}
+LEARNING = {"training.updates": 60, "dies.count": 2, "dies.starts": 2}
 OTHERS = {  # study: experiment, what is set, what is varied
     "estimators": (
         "estimators",
@@ -58,6 +59,16 @@ OTHERS = {  # study: experiment, what is set, what is varied
     "training": (
         "xor-learning",
         {"training.updates": 60, "training.runs": 3, "training.compare_with": []},
+        {NOISE: [1e-4, 1e-3]},
+    ),
+    "learning-ablation": (
+        "xor-learning",
+        {**LEARNING, "study": "learning-ablation", "chip.perturbation.gain_mismatch": 0.1},
+        {NOISE: [1e-4, 1e-3]},
+    ),
+    "learning-dies": (
+        "xor-learning",
+        {**LEARNING, "study": "learning-dies"},
         {NOISE: [1e-4, 1e-3]},
     ),
     "reproduce": ("reproduce", {}, {"reproduce.claim": ["misalignment"]}),

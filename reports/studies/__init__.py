@@ -10,6 +10,8 @@ VIEWS = {
     "estimators": "estimators",
     "ablation": "ablation",
     "dies": "dies",
+    "learning-ablation": "learning_ablation",
+    "learning-dies": "learning_dies",
     "budget": "budget",
     "spectrum": "spectrum",
     "finite-difference": "finite_difference",

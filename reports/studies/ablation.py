@@ -11,6 +11,7 @@ from reports.escape import plain
 from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import Format, cosine, count, joules, number, percent, seconds
 from reports.frames import Frames, Swept, View
+from reports.statistics import t_reach
 from reports.vocabulary import ALL, ALL_BUT, ONLY
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ ABLATION = {
     "evaluations_to_accuracy": Column("measurements of E in them", count, heading="evaluations"),
     "cost": Column("evaluations over those of the ideal chip; 1.04 is 4 % more"),
     "cost_stderr": Column("its standard error from die to die; empty: not known"),
+    "saved": Column(
+        "of all but one: share of the evaluations saved over the chip with all of them; 1 where"
+        " that never gets there; empty: not known"
+    ),
+    "saved_stderr": Column("its standard error from die to die; empty: not known"),
     "time_to_accuracy_s": Column("chip time for them, s", seconds, "s", heading="chip time"),
     "energy_to_accuracy_j": Column("energy for them, J", joules, "J", heading="energy"),
     "trial_ns": Column("chip time of a trial, ns"),
@@ -53,6 +59,7 @@ SWEPT = Swept(
 )
 
 
+SURE = 3.0  # standard errors from which on one of several imperfections is named: few by chance
 DEAR = 1.1  # times the evaluations of the ideal chip: what costs more is named
 
 
@@ -106,11 +113,12 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
         single = table[table["group"] == ONLY].dropna(subset="cost")
         if single.empty:
             continue
+        limits = _limiting(table, accuracy)
         # what is less is no cost that these dies show
         bound = 2 * single["cost_stderr"].fillna(0.0)
         # named are those that cost much, and more than chance from die to die
         dear = (single["cost"] > DEAR) & (single["cost"] - 1 > bound)
-        parts = []
+        parts = [limits] if limits else []
         if never := list(single.loc[np.isinf(single["cost"]), "imperfection"]):
             parts.append(
                 f"a cosine of {accuracy:g} is never reached with {' or '.join(never)} alone"
@@ -120,7 +128,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
         if not dear.all():
             most = float((single["cost"] - 1 + bound)[~dear].max())
             text = (
-                f"nothing {'else ' if parts else ''}here costs more than"
+                f"nothing {'else ' if dear.any() else ''}here costs more than"
                 f" {max(math.ceil(100 * most), 1)} %"
             )
             parts.append(text + (", as far as these dies tell" if bound[~dear].any() else ""))
@@ -138,6 +146,37 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
             )
         )
     return sentences
+
+
+def _limiting(table: pd.DataFrame, accuracy: float) -> str:
+    """What is won where the one imperfection that limits is taken away; empty if none is sure to
+    be worth it.
+    """
+    # of all but one
+    without = table.dropna(subset="saved")
+    # what takes it from never to some number is sure, whatever its standard error
+    sure = (without["saved"] > SURE * without["saved_stderr"].fillna(0.0)) & (
+        without["saved_stderr"].notna() | (without["saved"] == 1)
+    )
+    found = without[sure & (without["saved"] > 1 - 1 / DEAR)].sort_values(
+        ["saved", "evaluations_to_accuracy"], ascending=[False, True]
+    )
+    if found.empty:
+        return ""
+    row = found.iloc[0]
+    if math.isnan(row["saved_stderr"]):
+        return (
+            f"{row['imperfection']} limits, without which a cosine of {accuracy:g} is reached after"
+            f" {count(row['evaluations_to_accuracy'])} evaluations, and never with it"
+        )
+    n = row["dies"]
+    # of a mean over dies, whose standard deviation is sqrt(n) standard errors
+    reach = float(t_reach(np.array(n))) * math.sqrt(n) * row["saved_stderr"]
+    low, high = (100 * (row["saved"] + sign * reach) for sign in (-1, 1))
+    return (
+        f"{row['imperfection']} limits: to take it away saves {100 * row['saved']:.3g} %"
+        f" [{low:.3g} %, {min(high, 100.0):.3g} %] of the evaluations"
+    )
 
 
 def ablation(frames: Frames) -> "Figure":

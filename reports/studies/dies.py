@@ -1,13 +1,14 @@
 """How the dies of one design are shown: distribution and yield."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reports.columns import Column
 from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
-from reports.formats import cosine, count
-from reports.frames import Frames, Swept, View
+from reports.formats import cosine, count, percent
+from reports.frames import QUANTITIES, Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
 
@@ -64,6 +65,39 @@ def dies(frames: Frames) -> "Figure":
     return finished(figure)
 
 
+def verdicts(frames: Frames) -> list[tuple[str, str]]:
+    """What limits the estimates of these dies: trials, the design, or what differs between dies."""
+    facts = {(row["subject"], row["measure"]): row for row in frames.summary.to_dict("records")}
+    accuracy = frames.experiment["dies"]["accuracy"]
+    sentences = []
+    for quantity in dict.fromkeys(frames.dies["quantity"]):
+        own = frames.dies[frames.dies["quantity"] == quantity]
+        good, trials = facts[quantity, "yield"], facts[quantity, "trials_to_accuracy"]
+        n = len(own)
+        share = (
+            f"{round(good['value'] * n)} of {n} dies have a cosine of {accuracy:g} (yield"
+            f" {percent(good['value'])}, 95 % interval {percent(good['low'])} to"
+            f" {percent(good['high'])})"
+        )
+        done = own["trials"].iloc[0]
+        wanted = count(trials["value"])
+        if math.isfinite(trials["stderr"]):
+            wanted += f" +- {count(trials['stderr'])}"
+        if good["value"] == 1:
+            limit = "nothing limits"
+        elif not math.isfinite(trials["value"]):
+            limit = "the design limits: the mean of the dies never gets there, with any trials"
+        elif trials["value"] > done:
+            limit = (
+                f"trials limit: with {wanted} in place of {count(done)} the mean of the dies has"
+                " that cosine"
+            )
+        else:
+            limit = f"what differs between dies limits: their mean gets there after {wanted} trials"
+        sentences.append((f"{QUANTITIES[quantity]}:", f"{limit}; {share}"))
+    return sentences
+
+
 FIGURES: dict[str, Drawing] = {
     "dies": (
         dies,
@@ -75,4 +109,11 @@ FIGURES: dict[str, Drawing] = {
 }
 
 
-VIEW = View(COLUMNS, lambda frames: [facts(frames)], drawn(FIGURES), swept=SWEPT)
+VIEW = View(
+    COLUMNS,
+    lambda frames: [facts(frames)],
+    drawn(FIGURES),
+    verdicts,
+    swept=SWEPT,
+    answer_first=True,
+)

@@ -76,6 +76,7 @@ def _run(
                 progress=bars.advance,
                 should_stop=interruption.heard,
                 scratch=scratch,
+                say=say,
             )
         if not result.tables:
             say("perturb: interrupted before the first result; nothing was written")
@@ -165,13 +166,17 @@ def _run_study(
         )
     # after --set, as --seed is in `run`
     also = {} if short is None or command.short is None else {command.short[1]: short}
-    # a suffix: a study of an experiment does not take the name of its run
-    directory = _run(output, experiment, {**changes, "study": study, **also}, out, f"-{study}")
     # without it: what the experiment itself does, whatever is asked for here
-    changes.pop("study", None)
-    learns = load_experiment(experiment, changes).study == "training"
+    own = {key: value for key, value in changes.items() if key != "study"}
+    learns = load_experiment(experiment, own).study == "training"
+    # a suffix: a study of an experiment does not take the name of its run
+    suffix = f"-{study}"
+    # of an experiment that learns learning is judged, unless --set names the study of estimates
+    if learns and command.learning and "study" not in changes:
+        study = command.learning
+    directory = _run(output, experiment, {**changes, "study": study, **also}, out, suffix)
     # a study without trials, such as spectrum, claims nothing of the chip
-    if learns and TRIALS in STUDIES[study].random:
+    if learns and study != command.learning and TRIALS in STUDIES[study].random:
         output.warn(
             "this is of estimates at the starting weights, not of learning, which perturb run does"
             " on training.runs dies."

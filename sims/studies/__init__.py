@@ -21,13 +21,15 @@ EVERYTHING = ("weights", "direction", "estimation", "chip", "run")
 
 class Command(NamedTuple):
     """A command `perturb NAME EXPERIMENT` that does the study on any experiment. short: an option
-    that stands for a key, (option, key, what help says of it). formats: exported at once.
+    that stands for a key, (option, key, what help says of it). formats: exported at once. learning:
+    the study that it does of an experiment that learns.
     """
 
     name: str
     help: str
     short: tuple[str, str, str] | None = None
     formats: tuple[str, ...] = ()
+    learning: str = ""
 
 
 class Registered(NamedTuple):
@@ -65,14 +67,16 @@ def _named(path: str) -> Any:
 
 ABLATE = Command(
     "ablate",
-    "Rank what each imperfection of the chip costs an estimate of g and z: in trials, time and"
-    " energy.",
+    "Rank what each imperfection of the chip costs an estimate of g and z, or learning: in trials,"
+    " time and energy.",
     ("--dies", "dies.count", "Dies on which each variant of the chip runs."),
+    learning="learning-ablation",
 )
 DIES = Command(
     "dies",
-    "Estimate g and z on many dies of the chip's design: spread and yield.",
+    "Estimate g and z, or learn, on many dies of the chip's design: spread and yield.",
     ("-n", "dies.count", "How many dies."),
+    learning="learning-dies",
 )
 BUDGET = Command(
     "budget",
@@ -90,6 +94,14 @@ AT = ("weights", "direction", "run.seed")  # the point w, and v
 MEASURED = tuple(f"estimation.{key}" for key in ("method", "code", "sigma", "r"))
 SHOWN = "estimation.presentation"
 MANY_DIES = (*AT, *MEASURED, SHOWN, "estimation.trials", "chip")
+# of learning
+LEARNED = ("weights", *MEASURED, "chip", "run.seed")
+INSTEAD = {
+    "estimation.trials": ("training.updates", "training.trials_per_update"),
+    "estimation.presentation": ("training.batch",),
+    "estimation.compare_with": ("training.compare_with",),
+    "run.fidelity": ("training.source",),
+}
 
 STUDIES = {
     "compare": Registered("compare.compare_methods", reads=(*EVERYTHING, "dies.accuracy")),
@@ -110,6 +122,20 @@ STUDIES = {
     ),
     "ablation": Registered("ablation.ablation", "dies.Dies", command=ABLATE, reads=MANY_DIES),
     "dies": Registered("dies.dies", "dies.Dies", command=DIES, reads=MANY_DIES),
+    "learning-ablation": Registered(
+        "learning_ablation.learning_ablation",
+        "dies.Dies",
+        (START, DIE, TRIALS),
+        reads=LEARNED,
+        instead=INSTEAD,
+    ),
+    "learning-dies": Registered(
+        "learning_dies.learning_dies",
+        "dies.Dies",
+        (START, DIE, TRIALS),
+        reads=LEARNED,
+        instead=INSTEAD,
+    ),
     "budget": Registered(
         "budget.budget",
         "dies.Dies",
@@ -131,13 +157,8 @@ STUDIES = {
         "training.study.training",
         "training.options.Training",
         (START, DIE, TRIALS),
-        reads=("weights", *MEASURED, "chip", "run.seed"),
-        instead={
-            "estimation.trials": ("training.updates", "training.trials_per_update"),
-            "estimation.presentation": ("training.batch",),
-            "estimation.compare_with": ("training.compare_with",),
-            "run.fidelity": ("training.source",),
-        },
+        reads=LEARNED,
+        instead=INSTEAD,
     ),
     "reproduce": Registered("reproduce.reproduce", "reproduce.Reproduce", (), reads=("run.seed",)),
 }

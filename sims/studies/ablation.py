@@ -13,7 +13,7 @@ from perturb.trial.methods import METHODS
 from reports.vocabulary import ALL, ALL_BUT, IDEAL, ONLY
 from sims.experiment.schema import Setup
 from sims.problem import Array, Problem, Progress, ShouldStop, Study, raise_if_stopped
-from sims.studies.dies import Dies, OnDie, on_die
+from sims.studies.dies import Dies, OnDie, jackknife, needed, on_die
 
 QUANTITIES = ("gradient", "hv")
 GROUPS = (IDEAL, ONLY, ALL, ALL_BUT)  # in the order of the table
@@ -61,6 +61,7 @@ def ablation(
     dies = experiment.options(Dies).count
     rows: list[dict] = []
     ideal: list[OnDie] = []
+    whole: list[OnDie] = []  # with all imperfections
     idle: set[str] = set()  # of parts that are not used
     for done, variant in enumerate(variants):
         # of a part that the method does not use, neither alone nor in "all but" a row
@@ -78,7 +79,9 @@ def ablation(
         if variant.group == ONLY and _alike(each, ideal):
             idle.add(variant.imperfection)
             continue
-        rows += _variant_rows(variant, each, ideal, experiment)
+        if variant.group == ALL:
+            whole = each
+        rows += _variant_rows(variant, each, ideal, whole, experiment)
         # again after every variant: what was done of an interrupted study is kept
         yield "summary", ranked(rows)
 
@@ -104,34 +107,6 @@ def _alike(each: list[OnDie], ideal: list[OnDie]) -> bool:
     return np.allclose(numbers(each), numbers(ideal), rtol=1e-9, atol=0.0, equal_nan=True)
 
 
-def trials_needed(cosines: tuple[float, float], trials: tuple[int, int], accuracy: float) -> float:
-    """Trials to a cosine, by 1/cosine^2 = a + b/trials (a bias of its own, noise that averages out)
-    through two measured ones.
-
-    Infinite where the bias alone keeps it below `accuracy`, or no cosine is positive.
-    """
-    if not min(cosines) > 0:
-        return math.inf
-    # cosine = bias-limited cosine / sqrt(1 + variance/K), squared and inverted: linear in 1/K
-    first, last = (1 / c**2 for c in cosines)
-    b = max((first - last) / (1 / trials[0] - 1 / trials[1]), 0.0)
-    # no cosine is above 1: where noise says so, the straight line is turned about its later point
-    a = max(last - b / trials[1], 1.0)
-    b = max((last - a) * trials[1], 0.0)
-    room = 1 / accuracy**2 - a
-    return math.inf if room <= 0 else max(1.0, b / room)
-
-
-def _needed(each: list[OnDie], quantity: str, accuracy: float) -> float:
-    """`trials_needed` by the mean cosines of dies."""
-    early, late = (np.array([die.measured[quantity][i] for die in each]) for i in (0, 1))
-    return trials_needed(
-        (float(early[:, 1].mean()), float(late[:, 1].mean())),
-        (int(early[0, 0]), int(late[0, 0])),
-        accuracy,
-    )
-
-
 def cost(
     each: list[OnDie], ideal: list[OnDie], quantity: str, accuracy: float
 ) -> tuple[float, float]:
@@ -141,27 +116,37 @@ def cost(
 
     def ratio(chosen: list[int]) -> float:
         own, other = (
-            _needed([dies[i] for i in chosen], quantity, accuracy) for dies in (each, ideal)
+            needed([dies[i] for i in chosen], quantity, accuracy) for dies in (each, ideal)
         )
         # the ideal chip itself may never get there
         return own / other if math.isfinite(other) else math.nan
 
     # the same dies and seeds in both: what is common to them falls out of the ratio
-    n = len(each)
-    parts = (
-        np.array([ratio([i for i in range(n) if i != out]) for out in range(n)])
-        if n > 1
-        else np.array([math.nan])
-    )
-    # infinity less infinity, where a variant never gets there, is NaN: no standard error
-    with np.errstate(invalid="ignore"):
-        return ratio(list(range(n))), float(
-            math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum())
-        )
+    return ratio(list(range(len(each)))), jackknife(ratio, len(each))
+
+
+def _saved(
+    variant: Variant, each: list[OnDie], whole: list[OnDie], quantity: str, accuracy: float
+) -> tuple[float, float]:
+    """Share of the evaluations saved over the chip with all imperfections, where one is taken
+    away, and its standard error; NaN of other variants, and where neither gets there.
+    """
+    if variant.group != ALL_BUT:
+        return math.nan, math.nan
+    if math.isinf(needed(whole, quantity, accuracy)):
+        # from never to some number
+        own = needed(each, quantity, accuracy)
+        return (1.0 if math.isfinite(own) else math.nan), math.nan
+    times, stderr = cost(each, whole, quantity, accuracy)
+    return 1 - times, stderr
 
 
 def _variant_rows(
-    variant: Variant, each: list[OnDie], ideal: list[OnDie], experiment: Setup
+    variant: Variant,
+    each: list[OnDie],
+    ideal: list[OnDie],
+    whole: list[OnDie],
+    experiment: Setup,
 ) -> Iterator[dict]:
     time_s, energy_j = (
         float(np.mean([getattr(die, key) for die in each])) for key in ("time_s", "energy_j")
@@ -170,8 +155,9 @@ def _variant_rows(
     for quantity in each[0].measured:
         # columns: trials, cosine, relative error, after all trials
         late = np.array([die.measured[quantity][1] for die in each])
-        needed = _needed(each, quantity, accuracy)
+        trials = needed(each, quantity, accuracy)
         times, stderr = cost(each, ideal, quantity, accuracy)
+        saved, saved_stderr = _saved(variant, each, whole, quantity, accuracy)
         yield {
             "quantity": quantity,
             "variant": f"{variant.group} {variant.imperfection}".strip(),
@@ -185,14 +171,16 @@ def _variant_rows(
             "relative_error": float(np.sqrt((late[:, 2] ** 2).mean())),
             # NaN compares as false: a die without an estimate does not count as good
             "yield": float((late[:, 1] >= accuracy).mean()),
-            "trials_to_accuracy": needed,
+            "trials_to_accuracy": trials,
             "evaluations_to_accuracy": (
-                needed * METHODS[experiment.estimation.method].evaluations_per_trial
+                trials * METHODS[experiment.estimation.method].evaluations_per_trial
             ),
             "cost": times,
             "cost_stderr": stderr,
-            "time_to_accuracy_s": needed * time_s,
-            "energy_to_accuracy_j": needed * energy_j,
+            "saved": saved,
+            "saved_stderr": saved_stderr,
+            "time_to_accuracy_s": trials * time_s,
+            "energy_to_accuracy_j": trials * energy_j,
             "trial_ns": time_s * 1e9,
         }
 

@@ -251,6 +251,9 @@ def _scale(frames: Frames, axis: Axes, key: str, x: np.ndarray) -> None:
             axis.set_xscale("symlog", linthresh=float(x[x > 0].min()))
         else:
             axis.set_xscale("log")
+            if not np.isfinite(axis.dataLim.minposx):
+                # nothing is drawn, as where what is followed is never reached
+                axis.set_xlim(x.min(), x.max())
 
 
 def _draw_wanted(frames: Frames, axis: Axes, measure: str, key: str, quantity: str) -> None:

@@ -13,7 +13,6 @@ from perturb.files import write_whole
 from perturb.seeds import SCHEME
 from perturb.training.loop import Source, begin, train
 from perturb.training.plan import Plan, State
-from sims.data.classes import accuracy, balanced_accuracy
 from sims.experiment.schema import Setup
 from sims.experiment.writing import to_toml
 from sims.problem import Array, Progress
@@ -55,7 +54,7 @@ def rows_of(
     # at once: what was learned before an interruption is shown even if nothing follows
     if rows:
         yield rows, ended
-    for time in _times(updates, experiment.options(Training).records):
+    for time in times(updates, experiment.options(Training).records):
         # the last record has a row per run
         if rows and (not state.going.any() or all(row["diverged"] for row in rows[-len(W) :])):
             return
@@ -81,7 +80,7 @@ def rows_of(
         yield new, ended
 
 
-def _times(updates: int, records: int) -> list[int]:
+def times(updates: int, records: int) -> list[int]:
     """Updates at which records are made: half of them evenly spaced, half so in the logarithm,
     for what is learned soon.
     """
@@ -117,16 +116,7 @@ def records(
             moved = w - before[run]
             towards = -task.objective.gradient(before[run]) if moved.any() else np.zeros_like(w)
             sizes = float(np.linalg.norm(moved) * np.linalg.norm(towards))
-            ends: dict[str, float] = dict.fromkeys(ENDS, math.nan)
-            for prefix, _, objective in task.parts:
-                confusion = (
-                    task.classes.confusion(objective, w) if task.classes.names else np.empty((0, 0))
-                )
-                ends |= {
-                    f"{prefix}error": objective.error(w),
-                    f"{prefix}accuracy": accuracy(confusion),
-                }
-                ends[f"{prefix}balanced_accuracy"] = balanced_accuracy(confusion)
+            ends = dict.fromkeys(ENDS, math.nan) | task.ends(w)
             # NaN of an alignment: nothing moved, or the gradient is zero or not finite
             rows.append(
                 {

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hardware.timing import TrainingTiming
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
@@ -10,11 +12,11 @@ from perturb.training.plan import Plan
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
-from sims.data.classes import Classes
+from sims.data.classes import Classes, accuracy, balanced_accuracy
 from sims.data.loading import class_names, load_parts
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Measured, Setup
-from sims.problem import Problem, targets_in_error
+from sims.problem import Array, Problem, targets_in_error
 from sims.studies.training.options import Training
 
 
@@ -40,6 +42,20 @@ class Task:
             ("test_", "held back", self.test),
         )
         return [(prefix, name, objective) for prefix, name, objective in found if objective]
+
+    def ends(self, w: Array) -> dict[str, float]:
+        """Errors and accuracies with these weights, as columns of tables have them; accuracies
+        are NaN where targets are no classes.
+        """
+        found = {}
+        for prefix, _, objective in self.parts:
+            confusion = (
+                self.classes.confusion(objective, w) if self.classes.names else np.empty((0, 0))
+            )
+            found[f"{prefix}error"] = objective.error(w)
+            found[f"{prefix}accuracy"] = accuracy(confusion)
+            found[f"{prefix}balanced_accuracy"] = balanced_accuracy(confusion)
+        return found
 
 
 def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:

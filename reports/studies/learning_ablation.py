@@ -1,0 +1,240 @@
+"""How the cost of imperfections to learning is shown: first what limits."""
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reports.columns import Table, named
+from reports.escape import plain
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.formats import Cell, Estimate, count, joules, percent, seconds
+from reports.frames import Frames, Swept, View
+from reports.studies.crossed import (
+    RUNS,
+    Row,
+    at_most,
+    gain,
+    is_sure,
+    most,
+    rows_by_name,
+    share_words,
+)
+from reports.studies.facts import FACTS
+from reports.studies.training.columns import goal
+from reports.table import facts_table
+from reports.vocabulary import ALL, ALL_BUT, IDEAL, ONLY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = {"summary": FACTS, "runs": RUNS}
+SWEPT = Swept(
+    ("subject",),
+    ("solved", "evaluations_to_goal", "cost", "saved"),
+    wanted=("solved", 0.5),
+    errors=("error", "test_error"),
+)
+SHOWN = {
+    "solved": named("solved", percent),
+    "solved_more": named("solved more", percent),
+    "evaluations_to_goal": named("evaluations to goal", count),
+    "chip_time_to_goal": named("time to goal", seconds),
+    "energy_to_goal": named("energy to goal", joules),
+    "error": named("error"),
+    "test_accuracy": named("test accuracy"),
+    "accuracy": named("accuracy"),
+    "cost": named("cost"),
+    "saved": named("saved", percent),
+}
+ESTIMATED = ("solved", "solved_more", "cost", "saved")
+
+
+def chips(frames: Frames) -> list[str]:
+    """The chips: as it is, ideal, without one imperfection, from that which saves most on, and
+    with one alone, the dearest first.
+    """
+    rows = rows_by_name(frames)
+    groups: dict[str, list[str]] = {ALL: [], IDEAL: [], ALL_BUT: [], ONLY: []}
+    for name in dict.fromkeys(frames.summary["subject"]):
+        groups[_group(name)].append(name)
+
+    def place(name: str) -> float:
+        spent = _spent(rows, name)
+        return -spent if _group(name) == ONLY else spent
+
+    return [name for group in groups.values() for name in sorted(group, key=place)]
+
+
+def _group(name: str) -> str:
+    # "all" begins "all but ...", too
+    return next(group for group in (ALL_BUT, ONLY, IDEAL, ALL) if name.startswith(group))
+
+
+def tables(frames: Frames) -> list[Table]:
+    """A row per chip; and what the measures are, of the chip as it is."""
+    rows = rows_by_name(frames)
+    listed = []
+    for name in chips(frames):
+        cells: dict[str, Cell] = {"chip": name}
+        for measure in SHOWN:
+            row = rows.get((name, measure))
+            cells[measure] = math.nan
+            if row is not None and measure in ESTIMATED:
+                cells[measure] = Estimate(row["value"], math.nan, row["low"], row["high"])
+            elif row is not None:
+                cells[measure] = row["value"]
+        listed.append(cells)
+    frame = pd.DataFrame(listed)
+    # of what was judged: an experiment without classes has no accuracy
+    measured = set(frames.summary["measure"])
+    columns = {name: column for name, column in SHOWN.items() if name in measured}
+    note = (
+        f"{goal(frames)} at the end; to goal: medians of the runs that got there; cost: evaluations"
+        " that a solved run takes, in those on the ideal chip; saved, solved more: over the chip as"
+        " it is (all), run by run; with 95 % intervals"
+    )
+    own = frames.summary[frames.summary["subject"] == ALL]
+    return [
+        Table(
+            "Learning: what each imperfection costs",
+            note,
+            frame,
+            {"chip": named("chip"), **columns},
+        ),
+        facts_table(frames, own, "The chip as it is", "a standard error stands where it is known"),
+    ]
+
+
+def verdicts(frames: Frames) -> list[tuple[str, str]]:
+    """What limits learning, by how much, and what would be won; then what single imperfections
+    cost.
+    """
+    rows = rows_by_name(frames)
+    saved = {
+        name.removeprefix(f"{ALL_BUT} "): row
+        for (name, measure), row in rows.items()
+        if measure == "saved" and _group(name) == ALL_BUT
+    }
+    sentences = []
+    if saved:
+        sentences.append(_limiting(rows, saved))
+    alone = {
+        name.removeprefix(f"{ONLY} "): row
+        for (name, measure), row in rows.items()
+        if measure == "cost" and _group(name) == ONLY
+    }
+    if alone:
+        sentences.append(("Alone:", _costs(alone)))
+    together = rows.get((IDEAL, "saved"))
+    if together is not None:
+        more = rows[IDEAL, "solved_more"]
+        sentences.append(("Without any of them:", f"the chip {gain(together, more)}"))
+    return sentences
+
+
+def _limiting(rows: dict[tuple[str, str], Row], saved: dict[str, Row]) -> tuple[str, str]:
+    """Of what is taken away one by one."""
+    # where the chip as it is solves nothing, no share of its evaluations is known
+    sure = [name for name, row in saved.items() if is_sure(row) or _solves(rows, name)]
+    likely = [name for name, row in saved.items() if row["low"] > 0]
+    if candidates := sure or likely:
+        first = min(candidates, key=lambda name: _spent(rows, f"{ALL_BUT} {name}"))
+        more = rows[f"{ALL_BUT} {first}", "solved_more"]
+        text = f"a chip without it {gain(saved[first], more)}"
+        if others := [name for name in candidates if name != first]:
+            each = (f"{name} ({share_words(saved[name])})" for name in others)
+            text += f"; so would a chip without {' or '.join(each)}"
+        if sure:
+            return f"{first} limits:", text
+        text += f"; of {len(saved)} that were taken away one may look so by chance"
+        return f"{first} is likely to limit:", text
+    bound = most(list(saved.values()))
+    if math.isnan(bound):
+        return "What limits is not known:", "no run is solved, whatever single one is taken away"
+    return (
+        "No single imperfection is seen to limit:",
+        (
+            f"to take one away saves no more than {max(at_most(bound), 0)} % of the"
+            " evaluations that a solved run takes, as far as these runs tell"
+        ),
+    )
+
+
+def _spent(rows: dict[tuple[str, str], Row], name: str) -> float:
+    return float(rows[name, "evaluations_per_solved"]["value"])
+
+
+def _solves(rows: dict[tuple[str, str], Row], name: str) -> bool:
+    return rows[ALL, "solved"]["value"] == 0 < rows[f"{ALL_BUT} {name}", "solved"]["value"]
+
+
+def _costs(alone: dict[str, Row]) -> str:
+    """What single imperfections cost over the ideal chip, and what the others do at most."""
+    parts = []
+    if never := [name for name, row in alone.items() if np.isinf(row["value"])]:
+        parts.append(f"no run is solved with {' or '.join(never)}")
+    dear = {name: row for name, row in alone.items() if row["low"] > 1}
+    for name, row in sorted(dear.items(), key=lambda each: -each[1]["value"]):
+        parts.append(f"{name} costs {_times(row)} the evaluations")
+    rest = {name: row for name, row in alone.items() if name not in dear and name not in never}
+    if rest:
+        bound = most(list(rest.values()))
+        if math.isnan(bound):
+            parts.append("what they cost is not known: no run is solved on the ideal chip")
+        else:
+            least = max(at_most(bound - 1), 1)
+            text = f"{least} %" if bound < 2 else f"{bound:.3g} times the evaluations"
+            parts.append(
+                f"nothing {'else ' if parts else ''}here costs more than {text}, as far as these"
+                " runs tell"
+            )
+    return "; ".join(parts)
+
+
+def _times(row: Row) -> str:
+    return f"{row['value']:.3g} times [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+def ablation(frames: Frames) -> "Figure":
+    """Evaluations that a solved run takes on every chip, a bar each."""
+    rows = rows_by_name(frames)
+    names = chips(frames)
+    values = [rows[name, "evaluations_per_solved"]["value"] for name in names]
+    figure = sheet(1.0 + 0.3 * len(names))
+    axis = figure.subplots()
+    axis.barh(
+        range(len(names)),
+        [value if math.isfinite(value) else 0.0 for value in values],
+        color=list(_colours(names)),
+        alpha=0.85,
+    )
+    for place, value in enumerate(values):
+        # "never" has no length that a bar could have
+        if not math.isfinite(value):
+            axis.text(0.0, place, " never", va="center", fontsize=9)
+    axis.set_yticks(range(len(names)), list(map(plain, names)))
+    # the first row on top, as in the table
+    axis.invert_yaxis()
+    axis.set(xlabel="evaluations of E that a solved run takes, runs in vain included")
+    return finished(figure)
+
+
+def _colours(names: Iterable[str]) -> Iterable[str]:
+    return ({ONLY: COLOURS[0], ALL_BUT: COLOURS[3]}.get(_group(name), INK) for name in names)
+
+
+FIGURES: dict[str, Drawing] = {
+    "ablation": (
+        ablation,
+        (
+            "Evaluations that a solved run takes, those of runs in vain included: the chip as it is"
+            " and the ideal one (grey), without one imperfection (blue), with it alone (red)."
+        ),
+    )
+}
+
+
+VIEW = View(COLUMNS, tables, drawn(FIGURES), verdicts, swept=SWEPT, answer_first=True)

@@ -1,0 +1,137 @@
+"""How learning on many dies of one design is shown: what limits it, and yield."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reports.columns import Column, Table, only
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.formats import Part, count, integer, percent
+from reports.frames import Frames, Swept, View
+from reports.studies.crossed import RUNS, Row, gain, rows_by_name, share_words
+from reports.studies.facts import FACTS
+from reports.studies.training.columns import goal
+from reports.table import facts
+from reports.vocabulary import DESIGN, IDEAL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DIES = {
+    "die": Column("number of the die, the seed of all that differs between them", integer),
+    "starts": Column("starts on it, the same on every die", count),
+    "solved": Column("share of them that are solved at the end", percent, "share"),
+    "solved_low": Column("lower end of its 95 % interval (Wilson)", percent, heading="low"),
+    "solved_high": Column("its upper end", percent, heading="high"),
+    "error": Column("mean E at the end, on the patterns learned", less_is_better=True),
+    "test_accuracy": Column("mean share of patterns held back classified rightly"),
+    "evaluations_to_goal": Column(
+        "measurements of E, median of the runs that ever got there; inf: none did", count
+    ),
+}
+COLUMNS = {"summary": FACTS, "dies": DIES, "runs": RUNS}
+SWEPT = Swept(
+    ("subject",),
+    ("solved", "yield", "evaluations_to_goal"),
+    wanted=("yield", 0.9),
+    shares={"yield": "dies.count"},
+    errors=("error", "test_error"),
+)
+SMALL = 0.1  # of the variance: what makes less is said not to count
+
+
+def tables(frames: Frames) -> list[Table]:
+    """The facts, and the dies, those that solve fewest first."""
+    each = frames.dies.sort_values(["solved", "error"], ascending=[True, False])
+    # a share of starts, back to their number
+    parts = [
+        Part(round(share * of), of)
+        for share, of in zip(each["solved"], each["starts"], strict=True)
+    ]
+    each = each.assign(solved=pd.Series(parts, each.index, object))
+    names = ["die", "solved", "solved_low", "solved_high", "error", "evaluations_to_goal"]
+    if each["test_accuracy"].notna().any():
+        names.insert(5, "test_accuracy")
+    note = f"{goal(frames)} at the end, from the same starts on every die; with a 95 % interval"
+    return [facts(frames), Table("Dies, the worst first", note, each, only(DIES, names))]
+
+
+def verdicts(frames: Frames) -> list[tuple[str, str]]:
+    """What limits learning on these dies, and the yield."""
+    rows = rows_by_name(frames)
+    sentences = []
+    if (IDEAL, "saved") in rows:
+        saved, more = rows[IDEAL, "saved"], rows[IDEAL, "solved_more"]
+        limit = "The chip's imperfections limit:"
+        if not (saved["low"] > 0 or more["low"] > 0 or math.isnan(saved["value"])):
+            limit = "The chip's imperfections do not limit, as far as these runs tell:"
+        sentences.append((limit, f"an ideal chip {gain(saved, more)}"))
+    elif not frames.partial:
+        sentences.append(("The chip has no imperfection", "that could limit"))
+    good, solved = rows[DESIGN, "yield"], rows[DESIGN, "solved"]
+    wanted = frames.experiment["dies"]["solved"]
+    sentences.append(
+        (
+            "Yield:",
+            f"{share_words(good)} of {len(frames.dies)} dies solve at least {wanted:.0%} of the"
+            f" starts; {share_words(solved)} of all runs end with {goal(frames)}",
+        )
+    )
+    sentences += _makers({name: rows[name, "variance_share"] for name in ("dies", "starts")})
+    return sentences
+
+
+def _makers(shares: dict[str, Row]) -> list[tuple[str, str]]:
+    """Whether dies or starts make runs end apart."""
+    parts = []
+    for name, other in (("dies", "from the same start"), ("starts", "on the same die")):
+        row = shares[name]
+        if not math.isnan(row["value"]):
+            # an interval that begins at 0: chance alone may look like it
+            sure = "" if row["low"] > 0 or row["value"] == 0 else ", which may be chance"
+            parts.append(f"{name} make {share_words(row)} of the variance {other}{sure}")
+    return [("Where runs end differs:", "; ".join(parts))] if parts else []
+
+
+def dies(frames: Frames) -> "Figure":
+    """How many of its starts each die solves, and where its runs end."""
+    own = frames.runs[frames.runs["chip"] == DESIGN]
+    options = frames.experiment["training"]
+    criterion = options["criterion"]
+    figure = sheet(3.6)
+    axis = figure.subplots()
+    order = list(own.groupby("die")[criterion].median().sort_values().index)
+    starts = sorted(own["start"].unique())
+    for start in starts:
+        each = own[own["start"] == start].set_index("die").loc[order]
+        # a colour for each start: one that ends badly on every die is seen
+        axis.plot(
+            np.arange(len(order)),
+            each[criterion],
+            "o",
+            color=COLOURS[int(start) % len(COLOURS)],
+            markersize=4,
+            alpha=0.8,
+        )
+    axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
+    if criterion.endswith("error") and (own[criterion] > 0).all():
+        axis.set_yscale("log")
+    axis.set(xlabel="dies, sorted by their median", ylabel=criterion.replace("_", " "), xticks=[])
+    return finished(figure)
+
+
+FIGURES: dict[str, Drawing] = {
+    "dies": (
+        dies,
+        (
+            "Where every run ends, die by die; starts have a colour each, the same on every die."
+            " Dotted: the goal. Colours in layers: starts make the difference; columns apart: dies"
+            " do."
+        ),
+    )
+}
+
+
+VIEW = View(COLUMNS, tables, drawn(FIGURES), verdicts, swept=SWEPT, answer_first=True)
