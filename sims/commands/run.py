@@ -15,7 +15,7 @@ from sims.commands.output import Output, named_rows, print_json
 from sims.described import says
 from sims.log import begin_log
 from sims.studies import STUDIES, TRIALS, Command
-from sims.terminal import Bars, Interruption, say
+from sims.terminal import LOG, Bars, Interruption, say
 
 app = typer.Typer()
 
@@ -76,7 +76,7 @@ def _run(
                 progress=bars.advance,
                 should_stop=interruption.heard,
                 scratch=scratch,
-                say=say,
+                say=LOG.info if output.quiet else say,
             )
         if not result.tables:
             say("perturb: interrupted before the first result; nothing was written")
