@@ -9,9 +9,10 @@ import numpy as np
 from hardware.assembly import Parts, realized_code
 from hardware.batches import Batches
 from hardware.estimate import solved
-from hardware.event_chip import EventChip, Interval, Message
+from hardware.event_chip import EventChip
 from hardware.incidents import Fault, of_fabrication, of_run, without
 from hardware.params import ChipParams, engines, imperfections
+from hardware.signals import Interval, Message
 from hardware.timing import CAUSES, Timing
 from perturb.errors import InputError, choose
 from perturb.estimation.design import Design, check_trials

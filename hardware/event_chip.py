@@ -30,6 +30,7 @@ from hardware.parts.array import PatternsOf
 from hardware.parts.bus import Words
 from hardware.parts.synapses import Synapses
 from hardware.parts.tile import Tile
+from hardware.signals import Flight, Interval, Lines, Message, Signal
 from hardware.timing import CAUSES, Timing
 from perturb.errors import InputError
 from perturb.estimation.design import Design
@@ -40,29 +41,6 @@ Process = Generator[simpy.Event, Any, None]
 REFRESHES_SHOWN = 100  # in the trace of a trial
 # trials that may start before the words of one have been added: events for each of them
 MAX_UNDER_WAY = 10_000
-
-
-class Interval(NamedTuple):
-    """One entry of the timeline. phase: the evaluation within the trial, -1 outside any; unit: the
-    part of the chip.
-    """
-
-    trial: int
-    phase: int
-    start_ns: int
-    end_ns: int
-    unit: str
-    action: str
-
-
-class Message(NamedTuple):
-    """One number, or one for each synapse, that goes from a part to others: when, whose, which."""
-
-    trial: int
-    at_ns: int
-    sender: str
-    name: str
-    value: Any
 
 
 class Course(NamedTuple):
@@ -79,37 +57,6 @@ class Course(NamedTuple):
 
 
 WHOLE = Course()
-
-
-class Signal:
-    """A line that parts wait on, by `yield line.event`, for a value that another sends."""
-
-    def __init__(self, env: simpy.Environment):
-        self._env = env
-        self.event = env.event()
-
-    def send(self, value: object) -> simpy.Event:
-        """Give a value to all that wait; returns the event, which is over when they have it."""
-        sent = self.event
-        self.event = self._env.event()
-        return sent.succeed(value)
-
-
-class Lines(NamedTuple):
-    """What is on the lines to the drivers: dw (n,), and r v (n,), or 0 of a method that displaces
-    nothing along v.
-    """
-
-    dw: Array
-    rv: Array | float
-
-
-class Flight(NamedTuple):
-    """Words on their way: when each tile gets them, and which tiles have them."""
-
-    words: Words
-    arrivals: list[int]
-    reached: set[int]
 
 
 class EventChip:

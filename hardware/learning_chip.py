@@ -12,10 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from hardware.event_chip import Course, EventChip, Flight, Process, Signal
+from hardware.event_chip import Course, EventChip, Process
 from hardware.params import ChipParams
 from hardware.parts.bus import Words
 from hardware.parts.tile import Held, Tile, Update
+from hardware.signals import Flight, Signal
 from hardware.timing import TrainingTiming
 from perturb.errors import InputError
 from perturb.estimation.design import Design

@@ -28,7 +28,8 @@ from sims.problem import prepare
 from sims.runner import Run, run_experiment
 from sims.sweeps.plan import plan_sweep
 
-pytestmark = pytest.mark.filterwarnings("error")  # NumPy's say that a number is wrong
+# NumPy's say that a number is wrong; a key to no use is none
+pytestmark = pytest.mark.filterwarnings("error", "ignore::sims.experiment.unused.UnusedKey")
 # HUNT=5000 looks at so many files of each kind, other ones each time
 HUNT = int(os.environ.get("HUNT", 0))
 few = {

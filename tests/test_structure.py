@@ -66,6 +66,7 @@ FLOORS = {
         {"parts", "templates", "timing"},
         {"assembly"},
         {"batches", "estimate", "incidents"},
+        {"signals"},
         {"event_chip"},
         {"chip", "learning_chip"},
         {"on_chip"},

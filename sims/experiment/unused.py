@@ -86,7 +86,7 @@ def is_used(study: str, key: str) -> bool:
     table = key.partition(".")[0]
     single = [read for read in of.reads if read.startswith(f"{table}.")]
     if any(other.table == table for other in STUDIES.values()):
-        return key in single if single else table == of.table
+        return key in single if single else table in (of.table, *of.reads)
     # it brings all of the chip, whatever is read of it; a name is for reports
     if key in ("chip.preset", "chip.name", "chip.description"):
         return any(f"{read}.".startswith("chip.") for read in of.reads)

@@ -95,7 +95,7 @@ MEASURED = tuple(f"estimation.{key}" for key in ("method", "code", "sigma", "r")
 SHOWN = "estimation.presentation"
 MANY_DIES = (*AT, *MEASURED, SHOWN, "estimation.trials", "chip")
 # of learning
-LEARNED = ("weights", *MEASURED, "chip", "run.seed")
+LEARNED = ("weights", *MEASURED, "chip", "run.seed", "training")
 INSTEAD = {
     "estimation.trials": ("training.updates", "training.trials_per_update"),
     "estimation.presentation": ("training.batch",),

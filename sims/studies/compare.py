@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from hardware.chip import Chip
-from hardware.event_chip import Interval
 from hardware.params import ChipParams
+from hardware.signals import Interval
 from perturb.estimation.engine import has_kernel
 from perturb.estimation.solution import Estimate
 from perturb.theory.comparison import Comparison, compare_at

@@ -1,14 +1,14 @@
 """How requirements are shown: the least demanding values at which what is wanted is met."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.columns import CELLS, Column, Columns, Table, named, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawn, finished
+from reports.figures import COLOURS, INK, Drawn, finished, sheet
 from reports.formats import Estimate, Format, cosine, edge_value, integer, number
 from reports.frames import Frames, Swept, View
 from reports.statistics import CONFIDENCE, Wanted
@@ -23,6 +23,9 @@ from reports.studies.require.search import (
     UNDECIDED,
     Condition,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INTERVAL = (
     "end of the confidence interval that decided: of so high a confidence that all decisions of a"
@@ -234,9 +237,9 @@ def figures(frames: Frames) -> dict[str, Drawn]:
     return found
 
 
-def _against(frames: Frames, key: str, part: pd.DataFrame) -> Figure:
+def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
     wanted = wanted_of(frames)
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = sheet(3.6, 8)
     axis = figure.subplots()
     values = part[key].to_numpy(float)
     # in equal steps where values go over factors of ten, with 0, of what is off, beside them
