@@ -81,6 +81,20 @@ def test_errors_at_points_are_those_of_each(name):
     np.testing.assert_array_equal(objective.errors_at(points[2:5]), errors[2:5])
 
 
+@pytest.mark.parametrize("error", ["squared_error", "cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("layers", [[3, 11], [3, 4, 11]])
+@pytest.mark.parametrize("S", [1, 2])
+def test_an_mlp_has_the_same_bits_at_one_point_as_among_others(S, layers, error):
+    # eight classes or more: of one row alone NumPy adds as many in an order of its own
+    rng = np.random.default_rng(0)
+    net = MLP(layers, error=error)
+    objective = net.objective(rng.standard_normal((S, 3)), rng.random((S, 11)))
+    points = rng.standard_normal((40, net.n_weights))
+    errors = objective.errors_at(points)
+    np.testing.assert_array_equal([objective.errors_at(w[None])[0] for w in points], errors)
+    np.testing.assert_array_equal([objective.pattern_errors(w) for w in points], errors)
+
+
 def test_an_activation_of_ones_own_is_evaluated_without_a_kernel(monkeypatch):
     monkeypatch.setitem(ACTIVATIONS, "mine", ACTIVATIONS["logistic"])
     for make in (graph, relaxing):

@@ -102,6 +102,13 @@ def test_derivatives_of_an_mlp_keep_their_digits(activation, output, error, driv
     check(net.objective([[x]], [t]), E, w, np.array([1.0, -0.5, 0.75, 0.25, -1.0, 0.5]))
 
 
+@pytest.mark.parametrize("patterns", [1, 2])
+def test_an_error_of_zero_has_no_sign(patterns):
+    network = MLP([1, 2], error="cross_entropy")
+    objective = network.objective(np.ones((patterns, 1)), np.zeros(patterns))
+    assert str(objective.error(np.array([900.0, 0.0, 0.0, 0.0]))) == "0.0"
+
+
 @pytest.mark.parametrize("y", [-30.0, -2.0, 0.0, 2.0, 40.0])
 @pytest.mark.parametrize("target", [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.25, 0.25]])
 @pytest.mark.parametrize("error", ["cross_entropy", "binary_cross_entropy"])

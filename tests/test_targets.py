@@ -92,6 +92,22 @@ def test_truth_values_are_two_classes_even_if_one_of_them_does_not_occur():
     assert objective.classes == (False, True) and objective.target.argmax(1).tolist() == [1] * 4
 
 
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["a"] * 4, "target names 1 class (a) but a single output tells two apart"),
+        (pd.Categorical(["a"] * 4), "target names 1 class (a) but a single output"),
+        (NAMES[:4], "target names 3 classes"),
+    ],
+)
+def test_a_single_output_needs_the_names_of_two_classes(names, message):
+    with pytest.raises(InputError) as mistake:
+        network("binary_cross_entropy", 1).objective(X, names)
+    assert message in str(mistake.value) and "\n" not in str(mistake.value)
+    both = pd.Categorical(["a"] * 4, ["a", "b"])
+    assert not network("binary_cross_entropy", 1).objective(X, both).target.any()
+
+
 def test_numbers_for_a_single_output_are_a_column():
     y = pd.Series([0.5, -1.0, 2.0, 0.0])
     objective = network("squared_error", 1).objective(X, y)

@@ -9,6 +9,7 @@ import pytest
 
 import reports
 import sims
+from hardware.parts.weight_store import WeightStore
 from perturb import InputError
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
@@ -92,6 +93,16 @@ def test_cells_that_leak_leave_their_levels_and_have_no_code():
     chip = weights[(weights["source"] != "exact") & (weights["w_stored"] != 0)]
     between = chip["w_stored"] % (8 / 256) != 0
     assert between.any() and ((chip["level"] == -1) == between).all()
+
+
+@pytest.mark.parametrize(
+    "stuck, level", [(-5.0, -1), (-4.125, -1), (-4.0, 0), (0.01, -1), (3.875, 63), (4.0, -1)]
+)
+def test_a_cell_that_is_stuck_beyond_the_levels_is_at_none(stuck, level):
+    task = {"chip.weights.bits": 6, "chip.weights.stuck_value": stuck}
+    store = WeightStore(load_experiment("xor", task).chip, np.array([True, False]), np.ones(2), 0)
+    held, levels = store.held(0)
+    assert held.tolist() == [stuck, 1.0] and levels.tolist() == [level, 40]
 
 
 @pytest.mark.parametrize(

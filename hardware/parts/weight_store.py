@@ -82,9 +82,11 @@ class WeightStore:
         if device.model != "digital":
             return w, np.full(w.size, -1)
         lowest = device.range * device.limits.w_min
-        level = np.rint((w - lowest) / device.dw_min).astype(np.int64)
-        # a cell that leaks, or is stuck between two levels, is at none
-        return w, np.where(w == lowest + level * device.dw_min, level, -1)
+        level = np.rint((w - lowest) / device.dw_min)
+        # a cell that leaks, or is stuck between two levels or beyond them, is at none
+        there = (level >= 0) & (level < device.states)
+        at_one = there & (w == lowest + level * device.dw_min)
+        return w, np.where(at_one, level, -1).astype(np.int64)
 
     def add(self, change: Array, update: int, now_ns: int) -> None:
         """Write: change the weights by about `change` (n,), through the devices."""

@@ -135,14 +135,20 @@ def _all_known(missing: Array) -> None:
 
 def _coded(codes: Array, classes: tuple, n_out: int) -> Array:
     """Targets (S, n_out) of numbers of classes: 1 at the output of the class, 0 elsewhere."""
-    # a single output tells two apart
-    if n_out == 1 and len(classes) == 2:
+    count, named = len(classes), cut(", ".join(map(str, classes)), 60)
+    if n_out == 1:
+        # of one class alone nobody knows whether it is the first or the second
+        if count != 2:
+            raise InputError(
+                f"target names {count} class{'es' * (count > 1)} ({named}) but a single output"
+                " tells two apart: give the network an output for each class, or the targets as a"
+                " pandas Categorical of both classes"
+            )
         return codes[:, None].astype(float)
-    if len(classes) != n_out:
+    if count != n_out:
         raise InputError(
-            f"target names {len(classes)} classes ({cut(', '.join(map(str, classes)), 60)}) but the"
-            f" network has {n_out} outputs: give it one for each class, or a pandas Categorical of"
-            " all classes"
+            f"target names {count} class{'es' * (count > 1)} ({named}) but the network has {n_out}"
+            " outputs: give it one for each class, or a pandas Categorical of all classes"
         )
     return np.eye(n_out)[codes]
 

@@ -72,7 +72,8 @@ WEIGHTS = {
     ),
     "level": Column(
         "number of the level that a digital device holds, from 0, lowest first: with weights.bits"
-        " w_stored = -range + level 2 range/2^bits; -1: it has none, or is between two"
+        " w_stored = -range + level 2 range/2^bits; -1: it has none, or is between or"
+        " beyond them"
     ),
 }
 
