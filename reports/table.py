@@ -17,7 +17,7 @@ from rich.text import Text
 
 from reports import escape
 from reports.columns import Table, named, only
-from reports.formats import ErrorBar, sort_value, written
+from reports.formats import ErrorBar, Quantity, sort_value, written
 from reports.frames import Frames
 from reports.styled import ROWS_SHOWN, styled
 
@@ -203,9 +203,12 @@ def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Ta
     """A row per fact, with its standard error and its interval; nothing where it is exact."""
     facts = frames.view.columns["summary"]
     records = rows.to_dict("records")
-    # ErrorBar and the like are objects: pandas would take tuples apart
+    # Quantity and ErrorBar are objects: pandas would take tuples apart
     frame = rows.assign(
         what=[frames.fact_name(row) for row in records],
+        amount=pd.Series(
+            [Quantity(row["value"], row["unit"]) for row in records], rows.index, object
+        ),
         error_bar=pd.Series(
             [ErrorBar(row["stderr"], row["low"], row["high"]) for row in records],
             rows.index,
@@ -214,7 +217,8 @@ def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Ta
     )
     columns = {
         "what": named("what"),
-        **only(facts, ("meaning", "value")),
+        **only(facts, ("meaning",)),
+        "amount": facts["value"]._replace(heading="value"),
         "error_bar": ERROR_BAR,
     }
     return Table(title, note, frame, columns, explained="meaning", records=facts)

@@ -18,7 +18,7 @@ import hardware
 import perturb
 import reports
 import sims
-from reports.formats import ErrorBar
+from reports.formats import ErrorBar, joules, seconds
 from reports.json_text import json_text
 from reports.studies.facts import FACTS
 from sims.completion import LISTS, NAMES
@@ -114,6 +114,30 @@ def test_json_of_facts_is_a_row_each_of_name_value_error_and_unit(command):
             assert unknown or (row[name] == value and type(row[name]) in (str, float))
 
 
+def test_json_of_a_training_has_units_and_calls_a_standard_deviation_so(command):
+    small = ("--set", "training.updates=20", "--set", "training.runs=3")
+    found = one_document(command("run", "xor-learning", *small, "--json")[1])
+    soon, well, *_ = found["tables"]
+    units = {name: column["unit"] for name, column in soon["columns"].items()}
+    assert units["chip_time_to_goal"] == "s" and units["energy_to_goal"] == "J"
+    facts = reports.load("runs/xor-learning").summary
+    facts = facts[facts["subject"] == "batch"].set_index("measure")["value"]
+    chip = well["rows"][0]
+    assert chip["source"] == "chip, plain" and "standard deviation" in well["note"]
+    assert chip["error"] == {"value": facts["error"], "sd": facts["error_sd"]}
+
+
+def test_facts_are_printed_with_units_and_never_is_not_unknown(command):
+    # as published, the estimate of z never gets there
+    out = command("budget", "xor", "--set", "estimation.method=pearlmutter")[1]
+    lines = {name: rest for name, _, rest in (line.partition("  ") for line in out.splitlines())}
+    summary = reports.load("runs/xor-budget").summary
+    value = summary.set_index(["subject", "measure"])["value"]
+    assert lines["trial time"].strip() == seconds(value["", "trial_time"])
+    assert lines["gradient: energy"].strip() == joules(value["gradient", "energy"])
+    assert [lines[f"z = Hv: {of}"].strip() for of in ("trials", "chip time")] == ["inf", "inf"]
+
+
 def test_json_of_two_results_has_a_and_b_and_their_difference(command):
     for seed, out in ((0, "a"), (1, "b")):
         command("budget", "xor", "--set", f"run.seed={seed}", "--out", out, "-q")
@@ -122,6 +146,7 @@ def test_json_of_two_results_has_a_and_b_and_their_difference(command):
     assert (status, err) == (0, "") and found["A"]["seed"] == 0 and found["B"]["seed"] == 1
     rows = found["tables"][-1]["rows"]
     assert {"value_A", "value_B", "difference"} <= rows[0].keys()
+    assert {row["unit"] for row in rows if row["fact"].endswith("chip time")} == {"s"}
 
 
 def test_json_of_a_sweep_s_state_and_of_lists(command, quick):
