@@ -207,6 +207,15 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(capsys, monkeyp
         "trials: 90 of 100; about 4 s left",
     ]
     assert progress_of(capsys, [0.1 * i for i in range(1, 11)]) == []
+    # a first piece that compiled its kernels says nothing of how long the others take
+    times = iter([0.0, 0.0, 18.0, 29.0])
+    with Bars(clock=lambda: next(times)) as bars:
+        for done in (0, 1, 1500):
+            bars.advance("exact", done, 3000)
+    assert capsys.readouterr().err.splitlines() == [
+        "exact: 1 of 3,000",
+        "exact: 1,500 of 3,000; about 29 s left",
+    ]
     assert progress_of(capsys, seconds, quiet=True) == []
 
 
