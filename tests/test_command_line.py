@@ -1,5 +1,6 @@
 """Habits of the command line: version, quiet, JSON, progress without a terminal, logs."""
 
+import io
 import json
 import math
 import os
@@ -12,15 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 
 import hardware
 import perturb
 import reports
 import sims
+from reports.columns import Table, named
 from reports.formats import ErrorBar, joules, seconds
 from reports.json_text import json_text
 from reports.studies.facts import FACTS
+from reports.table import print_tables
 from sims.completion import LISTS, NAMES
 from sims.studies import STUDIES
 from sims.terminal import EVERY_S, Bars
@@ -125,6 +130,22 @@ def test_json_of_a_training_has_units_and_calls_a_standard_deviation_so(command)
     chip = well["rows"][0]
     assert chip["source"] == "chip, plain" and "standard deviation" in well["note"]
     assert chip["error"] == {"value": facts["error"], "sd": facts["error_sd"]}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_terminal_of_any_width_shows_every_number_of_a_table(width):
+    names = [f"measure {i}" for i in range(9)]
+    rows = [[f"bearing fault {i}", *(f"{i}.{j}25 +- 0.01" for j in range(9))] for i in range(3)]
+    frame = pd.DataFrame(rows, columns=["class", *names])
+    columns = {name: named(name) for name in frame}
+    table = Table("Each class", "", frame, columns)
+    wide = Table("A word", "", frame.assign(**{"class": "x" * 300}), columns)
+    printed = io.StringIO()
+    print_tables([table, wide], Console(file=printed, width=width))
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= width and "…" not in printed.getvalue()
+    for text in sum((row[1:] for row in rows), []):
+        assert sum(text in line for line in lines) == 2
 
 
 def test_facts_are_printed_with_units_and_never_is_not_unknown(command):
