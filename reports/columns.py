@@ -72,9 +72,9 @@ def only(columns: Columns, names: Iterable[str]) -> dict[str, Column]:
     return {name: columns[name] for name in names}
 
 
-def named(heading: str, format: Callable[[float], str] = number) -> Column:
+def named(heading: str, format: Callable[[float], str] = number, unit: str = "") -> Column:
     """A column that only a shown table has."""
-    return Column("", format, heading=heading)
+    return Column("", format, unit, heading)
 
 
 # of a sweep: its summary is that of the study, behind columns that tell cells apart, one for each

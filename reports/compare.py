@@ -118,7 +118,7 @@ def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:
             column = a.view.columns["summary"][name]
             digits = column.format if name in SPENT else number
             called = name.removesuffix("_s").removesuffix("_j").replace("_", " ")
-            columns |= {f"{name}_{of}": named(f"{called} {of}", digits) for of in "AB"}
+            columns |= {f"{name}_{of}": named(f"{called} {of}", digits, column.unit) for of in "AB"}
     names = [_label(a, row, identity) for row in both.to_dict("records")]
     return [Table("A and B", _directories(a, b), both.assign(of=names), columns)]
 
@@ -151,6 +151,7 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
         difference=gap,
         # none where both are exact
         errors=gap / error.where(error > 0),
+        unit=both["unit_A"],
     )
     columns = {
         "fact": named("fact"),
@@ -158,6 +159,7 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
         "value_B": named("B"),
         "difference": named("B - A"),
         "errors": named("in standard errors", partial(fixed, spec=".1f")),
+        "unit": named("unit"),
     }
     return Table("A and B", _directories(a, b), rows, columns)
 

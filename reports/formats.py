@@ -24,6 +24,29 @@ class Estimate(NamedTuple):
         return f"{format(self.value)}{error}{interval}"
 
 
+class Quantity(NamedTuple):
+    """33.1 us, or 2.15 of what has no unit of time or energy; inf, as facts say of it."""
+
+    value: float
+    unit: str
+
+    def text(self, format: Format) -> str:
+        if math.isinf(self.value):
+            return str(self.value)
+        known = self.unit in ("s", "J") and math.isfinite(self.value)
+        return si(self.value, self.unit) if known else format(self.value)
+
+
+class Spread(NamedTuple):
+    """0.26 +- 0.03, where that is a standard deviation; what is not known of it is NaN."""
+
+    value: float
+    sd: float
+
+    def text(self, format: Format) -> str:
+        return Estimate(self.value, self.sd).text(format)
+
+
 class ErrorBar(NamedTuple):
     """A standard error with an interval that is not made of it; nothing where there is no error."""
 
@@ -56,7 +79,7 @@ class Part(NamedTuple):
         return f"{self.value} of {self.of}"
 
 
-Cell = str | float | Estimate | ErrorBar | Below | Part
+Cell = str | float | Estimate | Quantity | Spread | ErrorBar | Below | Part
 
 
 def written(cell: Any, format: Format) -> str:

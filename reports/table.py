@@ -5,7 +5,7 @@ LaTeX.
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from reports import escape
 from reports.columns import Table, named, only
-from reports.formats import ErrorBar, sort_value, written
+from reports.formats import ErrorBar, Quantity, sort_value, written
 from reports.frames import Frames
 from reports.styled import ROWS_SHOWN, styled
 
@@ -83,31 +83,64 @@ def markdown_table(table: Table) -> list[str]:
 
 
 def print_tables(shown: Sequence[Table], console: Console) -> None:
-    """Print tables; of long ones the first rows."""
+    """Print tables; of long ones the first rows, of wide ones some columns below the others."""
     for table in shown:
-        printed = Printed(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-        names = list(table.columns)
-        for i, (name, heading) in enumerate(zip(names, table.headings, strict=True)):
-            # what explains is put below the first column, where it has all the width
-            if name != table.explained:
-                printed.add_column(
-                    Text("\n".join(escape.line(heading).rsplit(" ", 1))),
-                    justify="right" if i else "left",
-                    no_wrap=i > 0,
-                )
-        for row in islice(rows_of(table), ROWS_SHOWN):
-            texts = dict(zip(names, map(escape.line, row), strict=True))
-            if below := texts.pop(table.explained, ""):
-                texts[names[0]] += f"\n  {below}"
-            printed.add_row(*map(Text, texts.values()))
+        heads = {
+            name: "\n".join(escape.line(heading).rsplit(" ", 1))
+            for name, heading in zip(table.columns, table.headings, strict=True)
+        }
+        rows = [
+            dict(zip(heads, map(escape.line, row), strict=True))
+            for row in islice(rows_of(table), ROWS_SHOWN)
+        ]
+        # what explains is put below the first column, where it has all the width
+        heads.pop(table.explained, None)
         console.print()
         say_line(console, table.title, style="bold")
-        console.print()
-        console.print(printed)
+        for i, names in enumerate(_side_by_side(heads, rows, console.width)):
+            printed = Printed(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+            for j, name in enumerate(names):
+                printed.add_column(
+                    Text(heads[name]),
+                    justify="right" if j else "left",
+                    no_wrap=j > 0,
+                    overflow="fold",
+                )
+            for row in rows:
+                first, *others = (row[name] for name in names)
+                below = row.get(table.explained, "") if i == 0 else ""
+                printed.add_row(*map(Text, (f"{first}\n  {below}" if below else first, *others)))
+            console.print()
+            console.print(printed)
         if (more := len(table.frame) - ROWS_SHOWN) > 0:
             console.print(f"and {more:,} more rows", style="italic")
         if table.note:
             say_line(console, table.note, style="italic")
+
+
+def _side_by_side(
+    heads: Mapping[str, str], rows: Sequence[Mapping[str, str]], room: int
+) -> list[list[str]]:
+    """The columns that there is room for side by side, each time behind the first, which may wrap
+    between words; numbers are never cut.
+    """
+    first, *others = heads
+    words = [
+        word for text in (heads[first], *(row[first] for row in rows)) for word in text.split()
+    ]
+    # a word of half the room is folded
+    least = min(max(map(len, words), default=0), room // 2)
+    blocks = [[first]]
+    used = least
+    for name in others:
+        lines = [*heads[name].split("\n"), *(row[name] for row in rows)]
+        width = 1 + max(map(len, lines))
+        if used + width > room and len(blocks[-1]) > 1:
+            blocks.append([first])
+            used = least
+        blocks[-1].append(name)
+        used += width
+    return blocks
 
 
 def print_run(frames: Frames, console: Console) -> None:
@@ -203,9 +236,12 @@ def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Ta
     """A row per fact, with its standard error and its interval; nothing where it is exact."""
     facts = frames.view.columns["summary"]
     records = rows.to_dict("records")
-    # ErrorBar and the like are objects: pandas would take tuples apart
+    # Quantity and ErrorBar are objects: pandas would take tuples apart
     frame = rows.assign(
         what=[frames.fact_name(row) for row in records],
+        amount=pd.Series(
+            [Quantity(row["value"], row["unit"]) for row in records], rows.index, object
+        ),
         error_bar=pd.Series(
             [ErrorBar(row["stderr"], row["low"], row["high"]) for row in records],
             rows.index,
@@ -214,7 +250,8 @@ def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Ta
     )
     columns = {
         "what": named("what"),
-        **only(facts, ("meaning", "value")),
+        **only(facts, ("meaning",)),
+        "amount": facts["value"]._replace(heading="value"),
         "error_bar": ERROR_BAR,
     }
     return Table(title, note, frame, columns, explained="meaning", records=facts)

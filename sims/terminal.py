@@ -120,7 +120,9 @@ class Bars:
         elif not self.quiet and now - self._said >= EVERY_S:
             self._said = now
             since, first = self._begun[name]
-            left = (total - done) * (now - since) / (done - first) if done > first else 0.0
+            # what has hardly begun has compiled its kernels meanwhile: its rate is not known
+            known = done - first >= total / 100
+            left = (total - done) * (now - since) / (done - first) if known else 0.0
             ends = f"; about {duration(left)} left" if left else ""
             say(f"{name}: {done:,} of {total:,}{ends}", logging.INFO)
 

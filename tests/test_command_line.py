@@ -1,5 +1,6 @@
 """Habits of the command line: version, quiet, JSON, progress without a terminal, logs."""
 
+import io
 import json
 import math
 import os
@@ -12,15 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 
 import hardware
 import perturb
 import reports
 import sims
-from reports.formats import ErrorBar
+from reports.columns import Table, named
+from reports.formats import ErrorBar, joules, seconds
 from reports.json_text import json_text
 from reports.studies.facts import FACTS
+from reports.table import print_tables
 from sims.completion import LISTS, NAMES
 from sims.studies import STUDIES
 from sims.terminal import EVERY_S, Bars
@@ -114,6 +119,46 @@ def test_json_of_facts_is_a_row_each_of_name_value_error_and_unit(command):
             assert unknown or (row[name] == value and type(row[name]) in (str, float))
 
 
+def test_json_of_a_training_has_units_and_calls_a_standard_deviation_so(command):
+    small = ("--set", "training.updates=20", "--set", "training.runs=3")
+    found = one_document(command("run", "xor-learning", *small, "--json")[1])
+    soon, well, *_ = found["tables"]
+    units = {name: column["unit"] for name, column in soon["columns"].items()}
+    assert units["chip_time_to_goal"] == "s" and units["energy_to_goal"] == "J"
+    facts = reports.load("runs/xor-learning").summary
+    facts = facts[facts["subject"] == "batch"].set_index("measure")["value"]
+    chip = well["rows"][0]
+    assert chip["source"] == "chip, plain" and "standard deviation" in well["note"]
+    assert chip["error"] == {"value": facts["error"], "sd": facts["error_sd"]}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_terminal_of_any_width_shows_every_number_of_a_table(width):
+    names = [f"measure {i}" for i in range(9)]
+    rows = [[f"bearing fault {i}", *(f"{i}.{j}25 +- 0.01" for j in range(9))] for i in range(3)]
+    frame = pd.DataFrame(rows, columns=["class", *names])
+    columns = {name: named(name) for name in frame}
+    table = Table("Each class", "", frame, columns)
+    wide = Table("A word", "", frame.assign(**{"class": "x" * 300}), columns)
+    printed = io.StringIO()
+    print_tables([table, wide], Console(file=printed, width=width))
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= width and "…" not in printed.getvalue()
+    for text in sum((row[1:] for row in rows), []):
+        assert sum(text in line for line in lines) == 2
+
+
+def test_facts_are_printed_with_units_and_never_is_not_unknown(command):
+    # as published, the estimate of z never gets there
+    out = command("budget", "xor", "--set", "estimation.method=pearlmutter")[1]
+    lines = {name: rest for name, _, rest in (line.partition("  ") for line in out.splitlines())}
+    summary = reports.load("runs/xor-budget").summary
+    value = summary.set_index(["subject", "measure"])["value"]
+    assert lines["trial time"].strip() == seconds(value["", "trial_time"])
+    assert lines["gradient: energy"].strip() == joules(value["gradient", "energy"])
+    assert [lines[f"z = Hv: {of}"].strip() for of in ("trials", "chip time")] == ["inf", "inf"]
+
+
 def test_json_of_two_results_has_a_and_b_and_their_difference(command):
     for seed, out in ((0, "a"), (1, "b")):
         command("budget", "xor", "--set", f"run.seed={seed}", "--out", out, "-q")
@@ -122,6 +167,7 @@ def test_json_of_two_results_has_a_and_b_and_their_difference(command):
     assert (status, err) == (0, "") and found["A"]["seed"] == 0 and found["B"]["seed"] == 1
     rows = found["tables"][-1]["rows"]
     assert {"value_A", "value_B", "difference"} <= rows[0].keys()
+    assert {row["unit"] for row in rows if row["fact"].endswith("chip time")} == {"s"}
 
 
 def test_json_of_a_sweep_s_state_and_of_lists(command, quick):
@@ -182,6 +228,15 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(capsys, monkeyp
         "trials: 90 of 100; about 4 s left",
     ]
     assert progress_of(capsys, [0.1 * i for i in range(1, 11)]) == []
+    # a first piece that compiled its kernels says nothing of how long the others take
+    times = iter([0.0, 0.0, 18.0, 29.0])
+    with Bars(clock=lambda: next(times)) as bars:
+        for done in (0, 1, 1500):
+            bars.advance("exact", done, 3000)
+    assert capsys.readouterr().err.splitlines() == [
+        "exact: 1 of 3,000",
+        "exact: 1,500 of 3,000; about 29 s left",
+    ]
     assert progress_of(capsys, seconds, quiet=True) == []
 
 

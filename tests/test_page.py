@@ -33,7 +33,10 @@ def pages(tmp_path_factory):
     vary = {"chip.error_unit.noise": [1e-4, 1e-3, 1e-2], "estimation.sigma": [0.01, 0.1]}
     sims.run_sweep("xor", vary, 2, folder / "sweep", workers=0, set=small, keep=True)
     sims.run_experiment("xor", small, out=folder / "run")
-    return {name: reports.export(folder / name, "html")[0] for name in ("sweep", "run")}
+    learn = {"training.updates": 20, "training.runs": 2, "chip.error_unit.bits": 6}
+    sims.run_experiment("xor-learning", learn, out=folder / "training")
+    names = ("sweep", "run", "training")
+    return {name: reports.export(folder / name, "html")[0] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,16 @@ def test_everything_is_seen_without_a_network(page):
     # nothing is wider than the window: tables scroll in frames of their own
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("h1").count() == 1 and page.locator("html").get_attribute("lang") == "en"
+
+
+def test_sentences_wrap_so_that_the_numbers_behind_them_are_seen(browser, pages):
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page.goto(pages["training"].as_uri())
+    table = page.locator(".sortable table", has_text="advised").first
+    assert max(map(len, column(table, 1))) > 120  # or they would be seen without
+    seen = "element => element.scrollWidth <= element.clientWidth"
+    assert table.locator("xpath=..").evaluate(seen)
+    page.close()
 
 
 def column(table, index):

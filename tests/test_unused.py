@@ -136,7 +136,18 @@ def test_a_key_of_a_file_to_no_use_is_named_for_the_file_s_own_study(tmp_path):
     path = in_file(tmp_path, 'study = "training"\nestimation.trials = 4096\n')
     assert unused(path, {}) == []
     # tables of other studies are for them
-    path = in_file(tmp_path, "[training]\nruns = 3\n[spectrum]\nk = 3\n")
+    path = in_file(tmp_path, "[dies]\ncount = 3\n[spectrum]\nk = 3\n")
+    assert unused(path, {}) == []
+
+
+def test_a_table_of_a_study_without_a_command_wants_a_file_that_names_it(tmp_path):
+    path = in_file(tmp_path, "[training]\nruns = 3\n")
+    assert unused(path, {}) == [
+        '[training] is not used: the file names no study, which is then "compare": write study ='
+        ' "training" above its tables'
+    ]
+    assert unused(path, {"study": "training"}) == []
+    path.write_text(f'study = "compare"\n{path.read_text()}')
     assert unused(path, {}) == []
     path = in_file(tmp_path, 'study = "spectrum"\nestimation.trials = 64\nchip.preset = "mgd"\n')
     assert unused(path, {}) == []

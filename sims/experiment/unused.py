@@ -45,6 +45,13 @@ def _of_file(
     if flat(experiment.model_dump(exclude_none=True)).keys() <= file.keys():
         return
     reads = STUDIES[experiment.study].reads
+    for name, study in STUDIES.items():
+        # one with a command finds its table by that
+        if "study" not in data and study.options and not study.command and study.table in data:
+            yield (
+                f"[{study.table}] is not used: the file names no study, which is then"
+                f' "{experiment.study}": write study = "{name}" above its tables'
+            )
     for key, value in file.items():
         table = key.partition(".")[0]
         # a table of which the study reads nothing is there for other studies of the same file

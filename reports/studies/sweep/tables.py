@@ -234,10 +234,11 @@ def _points(frames: Frames) -> list[Table]:
         frame[measure] = [Estimate(mean, low=low, high=high) for mean, low, high in cells]
         called = measure.replace("_", " ")
         digits = _digits(frames, measure)
-        columns[measure] = named(called, digits)
+        unit = means.unit(measure)
+        columns[measure] = named(called, digits, unit)
         if part["predicted"].notna().any():
             frame[f"predicted {measure}"] = found["predicted"].to_numpy()
-            columns[f"predicted {measure}"] = named(f"predicted {called}", digits)
+            columns[f"predicted {measure}"] = named(f"predicted {called}", digits, unit)
     most = max(int(part["repeats"].max()) for part in parts.values())
     note = (
         f"means over {most} repeats [their 95 % confidence interval"

@@ -171,7 +171,8 @@ FIGURES: dict[str, Drawing] = {
         (
             "Confusion matrices at the end, all runs together: a row per class of a pattern, a"
             " column for what it is taken for, the deeper the larger the share of its row; right"
-            " ones on the diagonal. Patterns learned from and patterns held back have one each."
+            " ones on the diagonal. Patterns learned from, those for validation and those held back"
+            " have one each."
         ),
     ),
     "alignment": (

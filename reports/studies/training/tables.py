@@ -6,7 +6,7 @@ from functools import partial
 import pandas as pd
 
 from reports.columns import Table, named, only
-from reports.formats import Cell, Estimate, Part, count, fixed, joules, number, seconds
+from reports.formats import Cell, Part, Spread, count, fixed, joules, number, seconds
 from reports.frames import Frames
 from reports.studies.training.classes import classified
 from reports.studies.training.columns import ADVICE, LEARNING, goal, source_name
@@ -45,8 +45,8 @@ SOLVED = {"solved": named("solved"), "ever_solved": named("ever solved")}
 SPENT = {
     "updates_to_goal": named("updates to goal", count),
     "evaluations_to_goal": named("evaluations to goal", count),
-    "chip_time_to_goal": named("time to goal", seconds),
-    "energy_to_goal": named("energy to goal", joules),
+    "chip_time_to_goal": named("time to goal", seconds, "s"),
+    "energy_to_goal": named("energy to goal", joules, "J"),
     "evaluations": named("evaluations in all", count),
 }
 # of a source, beside when and how well it learned
@@ -95,7 +95,7 @@ def _trained(frames: Frames) -> list[Table]:
         reached.append({"source": name, **solved, **spent})
         row: dict[str, Cell] = {"source": name}
         for what in ends:
-            row[what] = Estimate(own[what], own[f"{what}_sd"])
+            row[what] = Spread(own[what], own[f"{what}_sd"])
             row[f"{what}_worst"] = own[f"{what}_worst"]
         ended.append(row)
     note = (
