@@ -1,4 +1,5 @@
 """What the events of a chip carry: entries of its trace, numbers on lines, words on their way."""
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -10,7 +10,7 @@ from rich.console import Console
 from reports.columns import Table, named
 from reports.escape import plain
 from reports.exporters import Content, write_all
-from reports.figures import COLOURS, INK, finished, png, sheet, svg
+from reports.figures import COLOURS, INK, finished, legend_below, png, sheet, svg
 from reports.formats import fixed
 from reports.table import print_tables, say_line
 
@@ -107,13 +107,7 @@ def device_fit(
     data.set_title(f"points measured, lines fitted{shown}", fontsize=9)
     residual.set_title("lines: one standard deviation expected", fontsize=9)
     step.set_title(plain(title), fontsize=9)
-    figure.legend(
-        *step.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *step.get_legend_handles_labels(), ncols=2)
     return finished(figure)
 
 

@@ -6,13 +6,14 @@ Figures are drawn on Matplotlib's Agg canvas: no window, no global state.
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
 from reports.frames import Frames
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 WIDTH = 10.0  # of most figures, inches
@@ -30,6 +31,20 @@ def sheet(height: float, width: float = WIDTH) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend_below(
+    figure: "Figure", handles: Iterable["Artist"], labels: Iterable[str], *, ncols: int
+) -> None:
+    """One legend for all axes, below them."""
+    figure.legend(
+        list(handles),
+        list(labels),
+        loc="outside lower center",
+        ncols=ncols,
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def finished(figure: "Figure") -> "Figure":

@@ -123,9 +123,10 @@ def test_same_seed_same_numbers_other_seed_other_numbers():
     )
 
 
-def test_stored_run_loads_as_it_was(stored):
-    loaded = reports.load(stored)
-    assert sorted(path.name for path in stored.iterdir() if path.suffix != ".html") == sorted(
+def test_stored_run_loads_as_it_was(tmp_path):
+    run = sims.run_experiment("xor", QUICK, out=tmp_path / "run")
+    loaded = reports.load(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(
         [
             "experiment.toml",
             "provenance.json",
@@ -136,14 +137,13 @@ def test_stored_run_loads_as_it_was(stored):
         ]
         + ["timeline.parquet", "energy.parquet"]
     )
-    run = sims.run_experiment("xor", QUICK)
     pd.testing.assert_frame_equal(
         loaded.weights.astype({"method": str, "code": str}), run.weights, check_dtype=False
     )
-    provenance = json.loads((stored / "provenance.json").read_text())
+    provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert provenance["status"] == "complete" and provenance["seed"] == 0
     # the stored experiment, run again, gives the same numbers
-    again = sims.run_experiment(stored / "experiment.toml")
+    again = sims.run_experiment(tmp_path / "run" / "experiment.toml")
     pd.testing.assert_frame_equal(again.weights, run.weights)
     text = json.dumps(provenance)
     assert os.uname().nodename not in text and str(Path.home()) not in text

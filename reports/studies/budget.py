@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
@@ -65,13 +65,7 @@ def budget(frames: Frames) -> "Figure | None":
     # what saves most on top
     axis.invert_yaxis()
     axis.set_xlabel("share saved")
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *axis.get_legend_handles_labels(), ncols=2)
     return finished(figure)
 
 

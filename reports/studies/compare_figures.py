@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, finished, sheet
+from reports.figures import COLOURS, INK, Drawing, finished, legend_below, sheet
 from reports.formats import count
 from reports.frames import Frames
 
@@ -118,13 +118,7 @@ def convergence(frames: Frames, quantity: str = "hv") -> Figure | None:
     right.axhline(0.9, color=INK, linewidth=0.8, linestyle=":")
     for axis in (left, right):
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    figure.legend(
-        *left.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *left.get_legend_handles_labels(), ncols=4)
     return finished(figure)
 
 
@@ -231,13 +225,7 @@ def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> 
     axis.set_xlabel("energy of the run")
     axis.xaxis.set_major_formatter(EngFormatter("J"))
     axis.invert_yaxis()
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=6,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *axis.get_legend_handles_labels(), ncols=6)
 
 
 def _colours(frames: Frames) -> dict[tuple[str, str], str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.columns import Column
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import cosine, count, percent
 from reports.frames import QUANTITIES, Frames, Swept, View
 from reports.studies.facts import FACTS
@@ -55,13 +55,7 @@ def dies(frames: Frames) -> "Figure":
     # right of it the yield
     axis.axvline(accuracy, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel="cosine with the exact answer", ylabel="share of dies up to there")
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *axis.get_legend_handles_labels(), ncols=2)
     return finished(figure)
 
 

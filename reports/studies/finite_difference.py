@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.columns import Column
-from reports.figures import COLOURS, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, Drawing, drawn, finished, legend_below, sheet
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
@@ -67,13 +67,7 @@ def finite_difference(frames: Frames) -> "Figure":
         )
     axis.axhline(frames.fact("error", R_BACKPROP), color=COLOURS[2], linewidth=2, label=R_BACKPROP)
     axis.set(xscale="log", yscale="log", xlabel="displacement |r v|", ylabel="relative error of Hv")
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=7,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *axis.get_legend_handles_labels(), ncols=7)
     return finished(figure)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import Estimate, count, fixed, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
@@ -147,13 +147,7 @@ def optimisation(frames: Frames) -> "Figure":
         xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="E above the lowest found"
     )
     right.set(xscale="log", yscale="log", xlabel="gradient-equivalents", ylabel="|g|")
-    figure.legend(
-        *left.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *left.get_legend_handles_labels(), ncols=4)
     return finished(figure)
 
 
@@ -179,13 +173,7 @@ def modes(frames: Frames) -> "Figure | None":
         label="simulated descent",
     )
     axis.set(xscale="log", yscale="log", xlabel="eigenvalue of H", ylabel="updates to 1/e")
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *axis.get_legend_handles_labels(), ncols=2)
     return finished(figure)
 
 
@@ -212,13 +200,7 @@ def evidence(frames: Frames) -> "Figure | None":
         if len(table) > 1:  # one decay has no scale
             axis.set_xscale("log")
         axis.set(xlabel="weight decay", ylabel=ylabel)
-    figure.legend(
-        *right.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *right.get_legend_handles_labels(), ncols=2)
     return finished(figure)
 
 
@@ -240,13 +222,7 @@ def pruning(frames: Frames) -> "Figure | None":
         else "error of a pattern held back"
     )
     right.set(xlabel="share of weights removed", ylabel=ylabel)
-    figure.legend(
-        *left.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *left.get_legend_handles_labels(), ncols=3)
     return finished(figure)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, to_hex
 
 from reports.escape import plain
-from reports.figures import COLOURS, INK, MARKERS, Drawn, finished, sheet
+from reports.figures import COLOURS, INK, MARKERS, Drawn, finished, legend_below, sheet
 from reports.frames import QUANTITIES, Frames
 from reports.statistics import is_logarithmic
 from reports.studies.sweep.run_figures import OF_RUNS
@@ -121,14 +121,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         for line, name in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     if len(drawn) > 1:
-        figure.legend(
-            drawn.values(),
-            drawn.keys(),
-            loc="outside lower center",
-            ncols=4,
-            frameon=False,
-            fontsize=9,
-        )
+        legend_below(figure, drawn.values(), drawn.keys(), ncols=4)
     repeats = means_of(frames).repeats
     caption = f"{measure.replace('_', ' ').capitalize()} against {key}"
     caption += (

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from reports.escape import plain
-from reports.figures import COLOURS, Drawn, finished, sheet
+from reports.figures import COLOURS, Drawn, finished, legend_below, sheet
 from reports.frames import Frames
 from reports.studies import compare_figures
 from reports.studies.sweep.loading import has_table, run_table
@@ -144,13 +144,7 @@ def learning(frames: Frames) -> Drawn | None:
             axis.plot(middle.index, middle, "-", color=to_hex(shade), label=plain("; ".join(place)))
     for axis, xlabel in zip(axes, ("evaluations of E", "chip time, s"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="error")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, *axes[0].get_legend_handles_labels(), ncols=4)
     return (
         finished(figure),
         (

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, finished, sheet
+from reports.figures import COLOURS, INK, Drawing, finished, legend_below, sheet
 from reports.frames import Frames
 from reports.studies.training.classes import confusion_matrices
 from reports.studies.training.columns import LEARNING, source_name
@@ -89,9 +89,7 @@ def learning_curves(frames: Frames) -> "Figure | None":
                 level, color=INK, linestyle="--", linewidth=1.2
             )
             axis.set_ylim(low, max(high, level))  # not down to rounding
-    figure.legend(
-        drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
-    )
+    legend_below(figure, drawn.values(), drawn.keys(), ncols=4)
     return finished(figure)
 
 
@@ -146,13 +144,7 @@ def alignment(frames: Frames) -> "Figure | None":
         if what == "alignment":
             axis.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
     if len(sources) > 1:
-        figure.legend(
-            *axes[0].get_legend_handles_labels(),
-            loc="outside lower center",
-            ncols=4,
-            frameon=False,
-            fontsize=9,
-        )
+        legend_below(figure, *axes[0].get_legend_handles_labels(), ncols=4)
     return finished(figure)
 
 
