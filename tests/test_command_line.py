@@ -383,3 +383,19 @@ def test_a_log_of_a_sweep_has_a_line_for_every_cell_and_what_failed(command, qui
     assert all(f" INFO {line}" in text for line in err.splitlines())
     assert command(*words, "--quiet", "--out", "other")[0] == 0
     assert Path("log.txt").read_text().count(": cell ") == 4
+
+
+def test_an_interrupt_while_the_program_loads_is_one_line():
+    # the interrupt comes when `sims.cli` is looked for
+    program = """
+import sys
+from sims.start import main
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sims.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "perturb: interrupted\n")

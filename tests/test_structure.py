@@ -84,6 +84,7 @@ FLOORS = {
         {"sweeps"},
         {"commands"},
         {"cli"},
+        {"start"},
     ],
     "reports": [
         {"formats", "vocabulary"},
