@@ -137,7 +137,7 @@ def test_the_events_spend_what_the_course_says(xor, name):
         "energy.weight_write_j": 1e-13,
     }
     _, chip = learned(xor, {"weights.leak_tau_s": 1e-3, **energies}, plan, updates, events=True)
-    course, energy = chip.timing, chip.params.energy
+    course, energy = chip.timing, chip.chips[0].params.energy
     assert chip.chips[0].next_trial == updates * plan.trials_of_an_update
     assert chip.chips[0].env.now == round(1e9 * course.time_s(updates))
     spent = chip.chips[0].counts.values()

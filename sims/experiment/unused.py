@@ -45,9 +45,10 @@ def _of_file(
     if flat(experiment.model_dump(exclude_none=True)).keys() <= file.keys():
         return
     reads = STUDIES[experiment.study].reads
+    # of a study with a command, which finds its table by that
+    found = {study.table for study in STUDIES.values() if study.command}
     for name, study in STUDIES.items():
-        # one with a command finds its table by that
-        if "study" not in data and study.options and not study.command and study.table in data:
+        if "study" not in data and study.table in data.keys() - found:
             yield (
                 f"[{study.table}] is not used: the file names no study, which is then"
                 f' "{experiment.study}": write study = "{name}" above its tables'
