@@ -587,6 +587,7 @@ def apart(a, b):
     return abs(a.mean() - b.mean()) / np.hypot(a.std() / np.sqrt(a.size), b.std() / np.sqrt(b.size))
 
 
+@pytest.mark.slow
 def test_gong_steps_as_its_program_does_and_not_as_its_documentation_says():
     n, beta = 40_000, 0.259359
     rng, cells = np.random.default_rng(1), fabricate(load_device("reram-gong2018"), n, die=3)

@@ -267,6 +267,7 @@ def test_spreads_from_cell_to_cell_come_back_less_the_errors_of_the_cells(tmp_pa
     assert found(fit)["step.dw_min_dtod"][0] > 5 * found(same)["step.dw_min_dtod"][1]
 
 
+@pytest.mark.slow
 def test_conductances_gaps_and_cycles_say_the_same_as_weights(tmp_path):
     params = device("soft-bounds", step={"dw_min": 0.02})
     measure(tmp_path / "w.csv", params, 1, sweep(60))
@@ -431,6 +432,7 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path):
             read_pulses(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_noise_that_swamps_every_step_is_refused_with_the_reason(tmp_path):
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(0, 0.1, 200)) - 0.05 * np.arange(200) % 3

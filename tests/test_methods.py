@@ -633,6 +633,7 @@ def test_what_lies_beyond_the_quadratic_is_the_bias_of_leading_order(name):
     )
 
 
+@pytest.mark.slow
 def test_best_sigma_is_where_the_closed_forms_put_it(linear, small):
     # quadratic: sigma^4 = N/B, noise against curvature noise
     objective, w, v = linear

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from fast import fast
 
 from perturb import InputError
 from sims.device_fit import fit_device
@@ -94,7 +95,7 @@ def errors_of(path, kind, seed):
     return z, fit
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", fast(KINDS, "fine", "coarse, without noise"))
 def test_a_table_of_every_kind_gives_what_was_put_in(kind, tmp_path):
     z, fit = errors_of(tmp_path / "x.csv", kind, seed=100)
     assert all(abs(error) < 5 for error in z.values()), z
@@ -121,6 +122,7 @@ def test_errors_are_honest_on_twenty_tables_of_every_kind(kind, tmp_path):
         ), (kind, key, z)
 
 
+@pytest.mark.slow
 def test_noise_that_the_data_do_not_show_is_0_with_its_error_and_widens_the_others(tmp_path):
     _, fit = errors_of(tmp_path / "x.csv", "noisy reading", seed=100)
     values = fit.parameters.set_index("key")
@@ -136,6 +138,7 @@ def test_noise_that_the_data_do_not_show_is_0_with_its_error_and_widens_the_othe
     assert "write = 0 +- " in exact.text
 
 
+@pytest.mark.slow
 def test_dropouts_are_left_out_by_name_and_change_nothing_else(tmp_path, command):
     table(tmp_path / "clean.csv", 5, **FINE)
     lines = (tmp_path / "clean.csv").read_text().splitlines()
@@ -196,6 +199,7 @@ def test_too_many_outliers_are_refused_as_no_dropouts(tmp_path):
         fit_device(tmp_path / "x.csv", "soft-bounds", LOW, HIGH)
 
 
+@pytest.mark.slow
 def test_inverted_polarity_is_refused_with_the_reason_and_fitted_on_request(tmp_path, command):
     table(tmp_path / "plain.csv", 7, **FINE)
     swap = {",up,": ",down,", ",down,": ",up,"}

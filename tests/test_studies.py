@@ -631,7 +631,9 @@ class Patience:
         ("xor", QUICK["ablation"][1], 3, {"summary"}),
         ("xor", QUICK["dies"][1], 2, {"summary", "dies"}),
         ("xor", QUICK["budget"][1], 1, {"summary", "sensitivities"}),
-        ("reproduce", {"reproduce.claim": "coverage"}, 1, {"summary"}),
+        pytest.param(
+            "reproduce", {"reproduce.claim": "coverage"}, 1, {"summary"}, marks=pytest.mark.slow
+        ),
     ],
     ids=lambda value: None if isinstance(value, set) else str(value),
 )
