@@ -198,6 +198,7 @@ def test_runs_without_a_value_are_not_counted(monkeypatch, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_no_two_rows_have_the_same_name(tmp_path):
     label = [
         {"label": "chip", "rule": "momentum"},

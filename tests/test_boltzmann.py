@@ -234,6 +234,7 @@ def test_same_seed_same_sample_other_seed_another():
     assert not np.array_equal(a.p, c.p)
 
 
+@pytest.mark.slow
 def test_weight_perturbation_works_on_a_boltzmann_machine():
     _, objective, w, v = make((3, 2))
     compared = compare(estimate(objective, w, v, 32, sigma=1e-3, r=1e-3), objective, w, v)

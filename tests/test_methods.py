@@ -299,6 +299,7 @@ def test_relative_variances_of_the_three_hv_methods_at_160_weights(name):
     assert abs(squares.mean() - L @ L - 1.5 * found[-1][0]) > 5 * spread  # negative control
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["walsh", "sine"])
 @pytest.mark.parametrize("trials", [1, 5, 9, 16, 22])
 def test_what_an_incomplete_period_leaves_is_as_predicted(name, trials):
@@ -529,6 +530,7 @@ def test_registers_of_tiles_tend_to_what_theory_says_of_their_phases(linear24, m
         )
 
 
+@pytest.mark.slow
 def test_registers_of_tiles_scatter_within_a_period_as_predicted(linear24):
     objective, w, v = linear24
     for code in (lfsr(5), lfsr(3, 4)):

@@ -179,6 +179,7 @@ def test_a_damaged_experiment_ends_in_numbers_or_one_line(file, content):
         assert str(error).startswith(str(file))
 
 
+@pytest.mark.slow
 @settings(max_examples=HUNT or 150, **few)
 @given(sweeps())
 def test_any_sweep_is_planned_or_refused_in_one_line(file, data):

@@ -165,6 +165,7 @@ def test_an_unknown_claim_is_a_line_with_a_close_match(command, tmp_path):
     assert chosen("all") == CLAIMS and list(chosen("leak")) == ["leak"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_the_claims_so_far(tmp_path):
     calls = iter([False] * 3 + [True] * 1000)
     run = sims.run_experiment("reproduce", out=tmp_path / "part", should_stop=lambda: next(calls))

@@ -756,12 +756,15 @@ def test_reports_are_of_one_study(tmp_path):
             "zip": {NOISE: [1e-3, 1e-2], "estimation.trials": [16, 32]},
             "set": {"weights.seed": 3, "estimation.sigma": 0.02},
         },
-        {
-            "vary": {NOISE: "loguniform:1e-4:1e-2", "estimation.r": "uniform:0.01:0.1"},
-            "samples": 4,
-            "design": "sobol",
-        },
-        {"vary": {"network.layers": [[2, 2, 1], [2, 3, 1]]}},
+        pytest.param(
+            {
+                "vary": {NOISE: "loguniform:1e-4:1e-2", "estimation.r": "uniform:0.01:0.1"},
+                "samples": 4,
+                "design": "sobol",
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"vary": {"network.layers": [[2, 2, 1], [2, 3, 1]]}}, marks=pytest.mark.slow),
     ],
     ids=["grid", "zip", "drawn", "lists"],
 )
