@@ -59,12 +59,12 @@ class OnChip(ABC):
     def __init__(self, dies: Dies, objective: Objective, plan: Plan, w: Array, waits: bool):
         if plan.baseline_free:
             raise InputError(
-                "baseline_free is not for a chip, which has to measure E(w): leave it out"
+                "baseline_free = True is not for a chip, which has to measure E(w): leave it out"
             )
         if unknown := [name for name in IN_LOOP if getattr(plan, name)]:
             raise InputError(
-                f"{unknown[0]} is for chips that learn in batches, without imperfections of their"
-                " arrays: set it to 0"
+                f"{unknown[0]} = {getattr(plan, unknown[0])} is for chips that learn in batches,"
+                " without imperfections of their arrays: set it to 0"
             )
         self.plan = plan
         self.objective = objective

@@ -439,7 +439,7 @@ def test_a_run_that_diverges_at_once_has_failed_in_its_first_trial(events):
 @pytest.mark.parametrize(
     "changes, plan, message",
     [
-        ({}, {"baseline_free": True}, "baseline_free is not for a chip"),
+        ({}, {"baseline_free": True}, "baseline_free = True is not for a chip"),
         ({"bus.latency_ns": 100_000}, {}, "outlasts the FIFO"),
     ],
 )

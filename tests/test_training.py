@@ -535,7 +535,7 @@ def bits_advised(**set):
             **set,
         }
     )
-    return run.advice.set_index("setting").loc["error_unit.bits", "advised"]
+    return run.advice.set_index("setting").loc["chip.error_unit.bits", "advised"]
 
 
 @pytest.mark.slow

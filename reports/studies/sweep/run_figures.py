@@ -66,6 +66,9 @@ def _runs(frames: Frames, most: int, table: str) -> list[tuple[list[str], Frames
 
 def scatter(frames: Frames) -> Drawn | None:
     """Estimated against exact z (or gradient), for some points of the sweep."""
+    # the table of a training holds weights, and no estimates
+    if "method" not in inner_view(frames).columns.get("weights", {}):
+        return None
     quantity = "hv" if own_estimates(frames, "hv") else "gradient"
     runs = [
         (place, run)
