@@ -75,6 +75,8 @@ def assemble(
         params,
         objective,
         design,
+        # given where a chip that learns measures its own rate: the same devices, under another
+        # method
         weights or WeightStore(params, die.stuck, w, design.seed),
         Neurons(params.neuron, objective, layers, die.neurons),
         patterns_of,

@@ -138,6 +138,7 @@ MAX_BYTES = 1 << 20
 def parse_toml(content: bytes, source: str) -> dict[str, Any]:
     """The contents of a TOML file, or InputError with the line of the mistake."""
     try:
+        # some editors begin a file with a byte-order mark
         data = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: not in UTF-8 (byte {error.start}): give a TOML file") from None
@@ -149,6 +150,7 @@ def parse_toml(content: bytes, source: str) -> dict[str, Any]:
         what, _, place = one_line(str(error)).partition(" (at ")
         line = re.match(r"line \d+", place)
         where = f"{line[0]}: " if line else "end of file: " if place else ""
+        # what tomllib says of a bare word, which mostly is a text without its quotes
         hint = " (strings go in quotes)" if what == "Invalid value" else ""
         raise InputError(f"{source}: {where}not valid TOML: {what}{hint}") from None
     if not data:

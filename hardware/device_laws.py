@@ -118,6 +118,7 @@ class Digital(Law, model="digital"):
     """The nearest of 2^bits levels; a pulse is one level."""
 
     needs = ("bits",)
+    # what stores bits has no leak, drift or noise of its own
     may_have = ("bounds", "corrupt")
     balanced = False
 
@@ -226,6 +227,7 @@ class ExponentialStep(Law, model="exponential-step"):
         z = 2.0 * own.a * w / (high - low) + own.b
         A = own.A_up if d > 0.0 else own.A_down
         gamma = own.gamma_up if d > 0.0 else own.gamma_down
+        # not below 0, as in aihwkit: a pulse up does not lower a weight
         return max(0.0, 1.0 - A * np.exp(d * gamma * z))
 
 
@@ -235,6 +237,7 @@ class OneSidedPair(ExponentialStep, model="one-sided-pair"):
     """
 
     may_have = ("pair", *PULSED)
+    # pulses up and down raise a side each, until both are full: they settle at no weight
     paired = True
     balanced = False
 

@@ -172,6 +172,7 @@ class DeviceParams(_WithLaws):
         -------
         BoundsParams
         """
+        # what is left out depends on the law: the sides of a pair start at 0
         return self.bounds or BoundsParams(w_min=0.0 if self.law.paired else -1.0)
 
     @property
@@ -189,6 +190,8 @@ class DeviceParams(_WithLaws):
         which differs from 1 where steps vary so much that some change their sign.
         """
         if self.bits is not None:
+            # w_max itself is no level, as the largest number of a binary word with a sign lies a
+            # step below
             return self.range * (self.limits.w_max - self.limits.w_min) / 2**self.bits
         if self.step is None:
             return 0.0
@@ -220,6 +223,7 @@ class DeviceParams(_WithLaws):
         return (self.limits.w_max - self.limits.w_min) / self.step.dw_min if self.step else np.inf
 
 
+# asked for at every write, and of lognormal steps it is a sum over 20,001 numbers
 @lru_cache
 def _mean_size(
     dtod: float, lognormal: bool, up_down: float, up_down_dtod: float, directions: tuple[float, ...]
@@ -233,6 +237,7 @@ def _mean_size(
     std = math.hypot(dtod, up_down_dtod)
     if lognormal:
         # over gain = exp(dtod x), x standard normal, by a sum over its density p
+        # what lies further out is below rounding
         x = np.linspace(-10, 10, 20_001)
         gain = np.exp(dtod * x)
         p = np.exp(-(x**2) / 2)

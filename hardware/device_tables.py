@@ -43,6 +43,7 @@ class Plausible(Table):
     def _plausible(self) -> "Plausible":
         for name in type(self).model_fields:
             value = getattr(self, name)
+            # mostly a slip of units, such as per cent for a share, which would otherwise run
             if name in PLAUSIBLE and value > PLAUSIBLE[name][0]:
                 most, why = PLAUSIBLE[name]
                 raise InputError(f"{name} = {shown(value)} must be <= {most:g}: {why}")

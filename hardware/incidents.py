@@ -65,6 +65,7 @@ def of_run(used: Sequence[Parts], trials: int, overflowed: bool) -> list[Fault]:
         met += _clipped_words(words, what, params, table, key)
     if overflowed:
         what = "broadcasts came too late for the FIFO and met the wrong perturbation"
+        # deeper than the trials that events can follow at a time
         met.append(Fault(what, "synapse", {"fifo_depth": 10**6}))
     return met
 

@@ -128,6 +128,7 @@ def marked(mark: str) -> dict[str, Any]:
     """The dotted keys with a mark, in the order of the parameters, and what it says of each."""
     found = {}
     for part, table in ChipParams.model_fields.items():
+        # keys of the chip as a whole, such as its die, have no marks
         if isinstance(table.default, Table):
             for name, field in type(table.default).model_fields.items():
                 if isinstance(field.json_schema_extra, dict) and mark in field.json_schema_extra:
@@ -215,6 +216,7 @@ def load_chip(
     'mgd'
     """
     given = os.fspath(name_or_path)
+    # files of users are read anew each time: they may change while a session lasts
     return _shipped(given) if given in chip_names() else _read(given, folder)
 
 
@@ -243,4 +245,5 @@ def with_device(chip: dict[str, Any], source: str, folder: Path = Path()) -> dic
         )
     except InputError as error:
         raise InputError(f"{source}: weights.device: {error}") from None
+    # before validation, for which a device is a table
     return {**chip, "weights": {**weights, "device": data}}

@@ -43,6 +43,7 @@ class Signal:
     def send(self, value: object) -> simpy.Event:
         """Give a value to all that wait; returns the event, which is over when they have it."""
         sent = self.event
+        # an event of SimPy happens once: whoever waits next needs another
         self.event = self._env.event()
         return sent.succeed(value)
 

@@ -152,7 +152,9 @@ HEAD = """\
 
 def ideal_chip() -> str:
     """The contents of chips/ideal.toml."""
+    # what is absent by default stands behind a #
     values = ChipParams().model_dump(exclude_none=True)
+    # shown by its example, the name of a device, in place of a whole table of the ideal one
     del values["weights"]["device"]
     return HEAD + "\n".join(template(ChipParams, values)) + "\n"
 

@@ -85,6 +85,7 @@ def source(
         check_fifo(params, TrainingTiming(params, objective, plan, waits))
         plan = replace(plan, code=realized_code(params, plan.code, objective.n_weights))
         mismatch = None
+        # without layers: no kernel knows imperfections of neurons, so that here they have none
         made = [fabricate(chip, objective.n_weights, []) for chip in chips]
         stuck = np.array([die.stuck for die in made])
         if stuck.any() and (plan.method.displaced or plan.readings_of_an_update):
@@ -162,6 +163,7 @@ class DeviceWeights:
         self.stores = stores
 
     def begin(self, state: State) -> None:
+        # what devices make of the start, which they hold only as nearly as they can
         state.w[:] = [store.weights(0) for store in self.stores]
 
     def write(self, state: State, change: Array, update: int) -> None:

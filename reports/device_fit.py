@@ -60,6 +60,7 @@ def device_fit(
                 color=colour,
                 markersize=2.5,
                 alpha=0.5,
+                # thousands of points as outlines would make a large file
                 rasterized=len(own) > 500,
             )
             data.plot(own["pulse"], own["fitted"], "-", color=colour, linewidth=1.4)

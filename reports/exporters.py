@@ -64,6 +64,7 @@ def _write_csv(frames: Frames, name: str, file: BinaryIO) -> None:
 
 def _arrow(part: pd.DataFrame):
     """As a table of Arrow, texts as texts."""
+    # pandas' own metadata would make two exports of the same numbers differ by its version
     table = pa.Table.from_pandas(part, preserve_index=False).replace_schema_metadata()
     for j, column in enumerate(table.columns):
         if pa.types.is_dictionary(column.type):
@@ -221,6 +222,7 @@ def export(
                 if not (inside and name in frames.stored)
             },
         )
+        # also those that were left as the run stored them: they are there
         written |= dict.fromkeys(contents)
     return [target / name for name in written]
 

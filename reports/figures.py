@@ -30,6 +30,7 @@ def sheet(height: float, width: float = WIDTH) -> "Figure":
     # here alone, and late: Matplotlib takes longer to load than what is printed to be computed
     from matplotlib.figure import Figure
 
+    # room for labels and legends is found by Matplotlib, whatever texts of users are in them
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -70,6 +71,7 @@ def svg(figure: "Figure", name: str) -> str:
     from matplotlib import rc_context
 
     # a salt and no date: identifiers, and so the bytes, are the same every time
+    # letters as outlines: a reader need not have the font
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         text = io.StringIO()
         figure.savefig(text, format="svg", dpi=150, metadata={"Date": None, "Creator": None})

@@ -31,6 +31,7 @@ class Quantity(NamedTuple):
     unit: str
 
     def text(self, format: Format) -> str:
+        # `format` would hide it as "-", but an infinite fact means never
         if math.isinf(self.value):
             return str(self.value)
         known = self.unit in ("s", "J") and math.isfinite(self.value)
@@ -55,6 +56,7 @@ class ErrorBar(NamedTuple):
     high: float = math.nan
 
     def text(self, format: Format) -> str:
+        # 0 is exact and needs no error bar; NaN, of one that is not known, is written "-"
         error = format(self.value) if self.value else ""
         known = self.low <= self.high
         return f"{error} [{format(self.low)}, {format(self.high)}]".strip() if known else error
@@ -86,6 +88,7 @@ def written(cell: Any, format: Format) -> str:
     """A cell of a table as a text."""
     if isinstance(cell, str):
         return cell
+    # by what it can do, not by its class: a view may have a cell of its own
     return cell.text(format) if hasattr(cell, "text") else format(cell)
 
 
@@ -155,6 +158,7 @@ def percent(value: float) -> str:
 
 def integer(value: float) -> str:
     """Every digit, such as of a seed."""
+    # `number` would cut a seed down to three digits
     return str(value)
 
 
@@ -162,6 +166,7 @@ def edge_value(value: float) -> str:
     """Where what is wanted is met, of the values swept."""
     if not math.isfinite(value):
         return "-" if math.isnan(value) else "above all" if value > 0 else "below all"
+    # whole values stay whole: 1000 trials, not 1e+03
     return fixed(value, ".0f" if value == round(value) and abs(value) < 1e9 else ".3g")
 
 

@@ -36,6 +36,7 @@ class LateTables(Mapping[str, pd.DataFrame]):
     def __getitem__(self, name: str) -> pd.DataFrame:
         # once, and kept
         if name not in self._ready and name in self.late:
+            # points of a large sweep are millions of rows, which an export asks for in parts
             self._ready[name] = pd.concat(self.late[name](), ignore_index=True)
         return self._ready[name]
 
@@ -159,6 +160,7 @@ class Frames:
     stored: frozenset[str] = frozenset()
     text: Callable[[], str] = str
     more: Callable[["Frames", str], pd.DataFrame] | None = None
+    # not `Means`, as `reports.statistics` imports this file
     means: Any = None
 
     def __getattr__(self, name: str) -> pd.DataFrame:

@@ -69,6 +69,7 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
     if (directory / FILE).exists():
         if not is_search(directory):
             return load_sweep(directory, wanted)
+        # what a search wants decided which cells it ran, and cannot be changed afterwards
         stored_as = "search, which has its own"
     if wanted is not None:
         raise InputError(

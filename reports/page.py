@@ -38,5 +38,6 @@ def html(frames: Frames) -> str:
         first=view.before_figures(frames),
         provenance=frames.provenance,
         versions=json.dumps(frames.provenance, indent=2),
+        # from the schema of the view, so that no stored column goes unexplained
         meanings=[(table, html_table(table)) for table in meanings(frames)],
     )

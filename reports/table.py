@@ -28,6 +28,7 @@ def rows_of(table: Table) -> Iterator[list[str]]:
     """The rows of a table as texts."""
     formats = [column.format for column in table.columns.values()]
     for row in table.frame[list(table.columns)].itertuples(index=False, name=None):
+        # here, and nowhere before, a number becomes a text
         yield [written(cell, format) for cell, format in zip(row, formats, strict=True)]
 
 

@@ -48,6 +48,7 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
     p = params.perturbation
     cells = params.weights
     die = params.die or 0
+    # each quantity has a stream of its own, used or not: one more imperfection changes no other
     gains = 1.0 + params.neuron.gain_mismatch * die_normals(die, NEURON_GAIN, sum(layers))
     offsets = params.neuron.offset_mismatch * die_normals(die, NEURON_OFFSET, sum(layers))
     # neurons of all layers are drawn in one row, which is cut up here
@@ -56,6 +57,7 @@ def fabricate(params: ChipParams, n: int, layers: list[int]) -> Die:
         gain=1.0 + p.gain_mismatch * die_normals(die, GAIN, n),
         offset=p.offset_mismatch * die_normals(die, OFFSET, n),
         multiplier=params.synapse.offset_mismatch * die_normals(die, MULTIPLIER, n),
+        # the same numbers against any fraction: of more stuck cells, these are among them
         stuck=uniforms(die, STUCK, n) < cells.stuck_fraction,
         alive=uniforms(die, DEAD, n) >= cells.dead_fraction,
         dying=uniforms(die, DYING, n) < params.faults.dying_fraction,
@@ -108,5 +110,6 @@ class Health:
 def health(params: ChipParams, die: Die) -> Health:
     """Of all synapses of a die."""
     faults = params.faults
+    # faults.tile = -1 is the number of none
     tile = np.arange(die.alive.size) // params.synapses_per_tile
     return Health(die.alive, die.dying, faults.dying_trial, tile == faults.tile, faults.tile_trial)

@@ -113,6 +113,7 @@ def estimate(
     code = choose("code", code, CODES) if isinstance(code, str) else code
     design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
     point = check_point(objective, w, v, design)
+    # numbers go on where the statistics end: the same perturbations as in one run
     trials = check_trials(resume.next_trial if resume else 0, trials)
     at_least_zero("error_noise", error_noise)
     # the sums given are added to, not copied

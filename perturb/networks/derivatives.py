@@ -106,6 +106,7 @@ def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float
     power = 1 / 2 if one_sided else 1 / 3
     return (
         float(np.finfo(float).eps) ** power
+        # relative to the largest weight, and to how far v moves any of them
         * max(1.0, float(np.abs(w).max()))
         / float(np.abs(v).max())
     )

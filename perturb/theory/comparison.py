@@ -74,6 +74,7 @@ class QuantityComparison:
 
         About 1 for an estimate without bias that is as good as its standard errors say.
         """
+        # a standard error of 0, of an estimate that is exact, gives infinity or NaN
         with np.errstate(divide="ignore", invalid="ignore"):
             return _rms(_normal((self.estimate - self.exact) / self.stderr, self.df))
 

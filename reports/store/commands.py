@@ -78,5 +78,6 @@ def ranges(sweep: Mapping[str, Any]) -> dict[str, tuple[float, float, bool]]:
     return {
         key: tuple(values)
         for key, values in found
+        # a range is stored as (low, high, whether logarithmic), a list of values as it is
         if len(values) == 3 and isinstance(values[2], bool)
     }

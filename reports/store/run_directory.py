@@ -155,6 +155,7 @@ def write_run(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         (part / "experiment.toml").write_text(experiment, encoding="utf-8")
+        # for whoever opens a directory without this program
         tables["summary"].to_csv(part / "summary.csv", index=False)
         for name, table in tables.items():
             table.to_parquet(part / f"{name}.parquet", index=False)

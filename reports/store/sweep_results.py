@@ -142,6 +142,7 @@ class Stored(NamedTuple):
         for cell, length in columns.cells:
             row = self.rows[cell]
             for key in keys:
+                # `get`: cells of a search for requirements vary one key each
                 fixed[key] += [shown(key, row.parameters.get(key))] * length
             for column, value in (("cell", cell), ("repeat", row.repeat), ("seed", row.seed)):
                 fixed[column] += [value] * length
@@ -223,6 +224,7 @@ def load_sweep(directory: str | Path, table: str = "summary") -> "pd.DataFrame":
         If the directory holds no sweep, or cannot be read.
     """
     stored = read(directory)
+    # the number of a cell says nothing to whoever has its keys, repeat and seed
     frame = stored.table(table).drop(columns="cell")
     # beside the frame, not in it: a failed cell has no row
     frame.attrs["failed"] = stored.failed()

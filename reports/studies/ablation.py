@@ -93,6 +93,7 @@ class Cost(NamedTuple):
         if not math.isfinite(times):
             return "-" if math.isnan(times) else "never"
         known = math.isfinite(self.stderr)
+        # from twice on, times are easier to read than per cent
         if times > 2:
             return f"{times:.3g} times" + (f" +- {self.stderr:.2g}" if known else "")
         error = f" +- {100 * self.stderr:.1f} %" if known else " %"
@@ -127,6 +128,7 @@ def _ablated(frames: Frames) -> list[tuple[str, str]]:
             parts.append(f"{row['imperfection']} costs {_more(row)}")
         if not dear.all():
             most = float((single["cost"] - 1 + bound)[~dear].max())
+            # an upper bound, rounded up: two standard errors above the value
             text = (
                 f"nothing {'else ' if dear.any() else ''}here costs more than"
                 f" {max(math.ceil(100 * most), 1)} %"

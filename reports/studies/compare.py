@@ -162,6 +162,7 @@ SWEPT = Swept(
     ("quantity", "method", "code"),
     ("relative_error", "cosine"),
     {"relative_error": "predicted_relative_error", "cosine": "predicted_cosine"},
+    # the name of a key, not a number: a sweep wants what [dies] of the experiment asks for
     ("cosine", "dies.accuracy"),
 )
 
@@ -351,6 +352,7 @@ CAUSES = {
 
 def warnings(frames: Frames) -> list[str]:
     """Warnings about the methods and codes, in sentences."""
+    # a dict, not a set: each text once, in the order of the methods
     return [text for text in dict.fromkeys(frames.of_each()["warnings"].astype(str)) if text]
 
 

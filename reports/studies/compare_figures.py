@@ -70,6 +70,7 @@ def estimated_against_exact(
         ecolor=colour,
         elinewidth=0.5,
         markersize=2.5 if many else 6,
+        # where many points lie on each other, the dense places are darker
         alpha=0.35 if many else 0.9,
         rasterized=many,
     )
@@ -146,6 +147,7 @@ def timeline(frames: Frames) -> Figure | None:
     sent = ended[(ended["unit"] == "bus") & (ended["end_ns"] > measured)]["start_ns"].min()
     margin = max(0.15 * (ended["end_ns"].max() - sent), 1)
     # left the whole of two trials, right the short broadcast, which is too narrow to be seen there
+    # as high as it has lanes, so that bars of any chip are equally thick
     figure = sheet(1.2 + 0.5 * len(lanes))
     windows = (
         (0, end, "two trials"),

@@ -49,6 +49,7 @@ def rows_by_name(frames: Frames) -> dict[tuple[str, str], Row]:
 def share_words(row: Row, signed: bool = False) -> str:
     """62 % [41 %, 83 %]: a share with its interval, as far as that is known."""
     text = f"{100 * row['value']:{'+' if signed else ''}.3g} %"
+    # NaN, of an interval that is not known, compares as false
     if row["low"] <= row["high"]:
         text += f" [{100 * row['low']:.3g} %, {100 * row['high']:.3g} %]"
     return text
@@ -79,6 +80,7 @@ def most(rows: list[Row]) -> float:
     no less than the largest value.
     """
     ends = [
+        # only NaN differs from itself
         max(row["value"], row["high"]) if row["high"] == row["high"] else row["value"]
         for row in rows
         if math.isfinite(row["value"])

@@ -67,6 +67,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     for quantity in dict.fromkeys(frames.dies["quantity"]):
         own = frames.dies[frames.dies["quantity"] == quantity]
         good, trials = facts[quantity, "yield"], facts[quantity, "trials_to_accuracy"]
+        # dies that were run: an interrupted study has fewer than dies.count
         n = len(own)
         share = (
             f"{round(good['value'] * n)} of {n} dies have a cosine of {accuracy:g} (yield"
@@ -79,6 +80,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
             wanted += f" +- {count(trials['stderr'])}"
         if good["value"] == 1:
             limit = "nothing limits"
+        # of the mean of the dies, after a quarter and after all of the trials: see the study
         elif not math.isfinite(trials["value"]):
             limit = "the design limits: the mean of the dies never gets there, with any trials"
         elif trials["value"] > done:

@@ -36,6 +36,7 @@ def finite_difference(frames: Frames) -> "Figure":
     axis = figure.subplots()
     errors = frames.errors
     for kind, order, colour in ((ONE_SIDED, 1, COLOURS[0]), (CENTRAL, 2, COLOURS[3])):
+        # ordered by the study, the largest displacement last
         own = errors[errors["kind"] == kind]
         displacement = own["displacement"].to_numpy()
         error = own["error"].to_numpy()

@@ -168,6 +168,7 @@ def _spent(rows: dict[tuple[str, str], Row], name: str) -> float:
 
 
 def _solves(rows: dict[tuple[str, str], Row], name: str) -> bool:
+    # a chained comparison: no run solved on the chip as it is, some without this imperfection
     return rows[ALL, "solved"]["value"] == 0 < rows[f"{ALL_BUT} {name}", "solved"]["value"]
 
 
@@ -176,6 +177,7 @@ def _costs(alone: dict[str, Row]) -> str:
     parts = []
     if never := [name for name, row in alone.items() if np.isinf(row["value"])]:
         parts.append(f"no run is solved with {' or '.join(never)}")
+    # a cost of 1 is that of the ideal chip
     dear = {name: row for name, row in alone.items() if row["low"] > 1}
     for name, row in sorted(dear.items(), key=lambda each: -each[1]["value"]):
         parts.append(f"{name} costs {_times(row)} the evaluations")
@@ -186,6 +188,7 @@ def _costs(alone: dict[str, Row]) -> str:
             parts.append("what they cost is not known: no run is solved on the ideal chip")
         else:
             least = max(at_most(bound - 1), 1)
+            # from twice on, times are easier to read than per cent
             text = f"{least} %" if bound < 2 else f"{bound:.3g} times the evaluations"
             parts.append(
                 f"nothing {'else ' if parts else ''}here costs more than {text}, as far as these"

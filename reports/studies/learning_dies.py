@@ -102,6 +102,7 @@ def dies(frames: Frames) -> "Figure":
     criterion = options["criterion"]
     figure = sheet(3.6)
     axis = figure.subplots()
+    # by the median, which one start that runs away does not move
     order = list(own.groupby("die")[criterion].median().sort_values().index)
     starts = sorted(own["start"].unique())
     for start in starts:
@@ -116,6 +117,7 @@ def dies(frames: Frames) -> "Figure":
             alpha=0.8,
         )
     axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
+    # a run that ends at exactly 0 has no place on a logarithmic axis
     if criterion.endswith("error") and (own[criterion] > 0).all():
         axis.set_yscale("log")
     axis.set(xlabel="dies, sorted by their median", ylabel=criterion.replace("_", " "), xticks=[])

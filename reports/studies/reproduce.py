@@ -47,6 +47,7 @@ def _reproduce(frames: Frames) -> list[Table]:
     columns = only(CLAIMS, ["claim", "setting", "predicted", "measured", "stderr", "verdict"])
     columns["setting"] = named("source; setting")
     shown = []
+    # in the order in which claims ran, not of the alphabet
     for claim, own in frames.summary.groupby("name", sort=False):
         rows = own.assign(
             setting=own["source"] + "; " + own["setting"],

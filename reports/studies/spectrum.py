@@ -38,6 +38,7 @@ def _spectrum(frames: Frames) -> list[Table]:
     # stored in ascending order
     largest_first = frames.extremes.iloc[::-1]
     largest_first = largest_first.assign(number=range(1, 1 + len(largest_first)))
+    # a table's first column names its rows, and eigenvalues have no names
     columns = {"number": named("number", integer), **EXTREMES}
     note = "residual: |Hx - lambda x| of the eigenvector x"
     return [
@@ -57,6 +58,7 @@ def density(frames: Frames) -> "Figure | None":
     values = eigenvalues["eigenvalue"].to_numpy()
     weights = eigenvalues["weight"].to_numpy()
     size = np.abs(values).max() or 1.0
+    # below it eigenvalues are as good as 0, of directions in which E hardly changes
     linear = size * 1e-4
     # negative ones mirrored; one bin from -linear to linear holds what is zero or nearly so
     edges = np.concatenate([-np.geomspace(size, linear, 49), np.geomspace(linear, size, 49)])

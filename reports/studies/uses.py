@@ -134,6 +134,7 @@ def optimisation(frames: Frames) -> "Figure":
     """How far E is above the lowest found, and |g|, against gradient-equivalents."""
     figure = sheet(3.8)
     left, right = figure.subplots(1, 2)
+    # a logarithmic axis has no place for the start, which cost nothing
     table = frames.optimisation[frames.optimisation["cost"] > 0]
     # the minimum itself is not known: the lowest stands for it, and is left out of the logarithm
     lowest = table["error"].min()

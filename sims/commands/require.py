@@ -108,6 +108,7 @@ def _show(bars: Bars, keys: list[str], found: list["Search"], shown: dict[str, i
     from perturb.settings import toml
     from reports.studies.require.search import TOGETHER, decisions
 
+    # that of all together comes once each key has its value
     for name, each in zip([*keys, TOGETHER], found, strict=False):
         tested = list(each.tested.items())
         if bars.shown or bars.quiet:

@@ -223,6 +223,7 @@ def digits(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array
     scikit-learn).
     """
     x, target = _classes("digits")
+    # a pixel counts how much of its 4 x 4 field of the scan was ink
     return x / 16.0, target
 
 
@@ -253,6 +254,7 @@ def diabetes(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
     """
     from sklearn.datasets import load_diabetes
 
+    # not scaled: scikit-learn scales by all patients, also by those that are held back
     x, progress = load_diabetes(return_X_y=True, scaled=False)
     return x, progress[:, None]
 
@@ -309,6 +311,7 @@ def patterns(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arr
     # all different: a dict keeps them in the order in which they came
     while len(found) < count:
         found[tuple(rng.integers(0, 2, n_inputs).tolist())] = None
+    # a stream of its own: how long the search for different patterns took does not matter
     wanted = _stream(data, 1).integers(0, 2, (count, n_outputs))
     return 2.0 * np.array(list(found)) - 1, data.amplitude * (2.0 * wanted - 1)
 
@@ -321,6 +324,7 @@ def bars(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     """
     assert data.side is not None
     side = data.side
+    # as in `parity`: the binary digits of every number
     lines = 2.0 * (np.arange(2**side)[:, None] >> np.arange(side)[::-1] & 1) - 1
     stripes = np.repeat(lines, side, axis=1)
     upright = np.tile(lines, side)

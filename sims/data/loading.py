@@ -22,6 +22,7 @@ def class_names(data: Data) -> tuple[str, ...]:
         assert data.file is not None
         return read_patterns(data.file, data.targets, data.sha256 or "")[2]
     if data.name == "letters":
+        # in the order in which LETTERS stand side by side
         return tuple("NIST")
     if data.name not in ("digits", "iris", "wine", "breast-cancer"):
         return ()
@@ -232,6 +233,7 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
             )
         # with mean and spread of those to learn from: nothing is known of those held back
         x, x_test, x_validation = _standardised(x, x_test, x_validation)
+        # classes stay 0 and 1, which errors and accuracies take them for
         if not _are_classes(target):
             target, target_test, target_validation = _standardised(
                 target, target_test, target_validation

@@ -123,6 +123,7 @@ def fit_device(
     if model != "auto":
         choose("model", model, {"auto": None, **CANDIDATES})
     whole = read_pulses(path, low, high, inverted)
+    # of pulses up alone nothing is seen of steps down, which a two-sided law would leave open
     possible = [key for key in CANDIDATES if LAWS[key].paired == whole.one_sided]
     if model != "auto" and model not in possible:
         has = "only pulses up" if whole.one_sided else "pulses up and down"

@@ -305,6 +305,8 @@ class Setup(Table):
 
     def direction_seed(self) -> int:
         """The seed of the random direction v."""
+        # hashed where it is given, too: of the same number as weights.seed, v would else be drawn
+        # as w is
         return derive_seed(
             self.run.seed if self.direction.seed is None else self.direction.seed, "direction"
         )

@@ -106,7 +106,9 @@ def _of_field(key: str, known: FieldInfo, whole: bool, steps: int) -> list[float
     )
     ideal = known.default
     if ZERO_IS_OFF in known.metadata:
+        # 0 bits is no converter at all, which is the ideal; then from the finest down
         return [ideal, *range(_most(known, 0), 0, -1)]
+    # what is no imperfection, such as a time, may be too small as well as too large
     worse = marks.get("worse", "more") if marks.get("imperfection") else "both"
     # what is negative is a number of something, and no amount
     if worse == "both" or not isinstance(ideal, (int, float)) or ideal < 0:
@@ -124,6 +126,7 @@ def _from_zero(key: str, known: FieldInfo, whole: bool, worst: float, steps: int
     low, high = _ends(key, whole)
     marks = known.json_schema_extra if isinstance(known.json_schema_extra, dict) else {}
     if marks.get("worse") == "less":
+        # 0 stands for never: the largest values are nearest to it
         nearest = max(high, 10 * worst)
     else:
         nearest = math.copysign(min(low, 1 if whole else abs(worst) / 10), worst)

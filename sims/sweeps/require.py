@@ -90,6 +90,8 @@ class Requirement:
 
     def cells(self, point: Point, repeats: int) -> range:
         """The cells of the first repeats of a point."""
+        # room for all repeats that a point may take: what a cell is called does not depend on which
+        # others are run
         first = self._numbers[Measured.name(point)] * self.plan.sweep.repeats
         return range(first, first + repeats)
 
@@ -113,6 +115,7 @@ def plan_requirement(
             " one value takes"
         )
     contents = _Contents(*read_experiment(name_or_path))
+    # [sweep] of the file is another plan, that of perturb sweep
     contents.data.pop("sweep", None)
     given = dict(set or {})
     _check_keys(keys, spans, contents, given)
@@ -122,6 +125,7 @@ def plan_requirement(
             f"{contents.source}: study = {study!r} has nothing to require: give --set"
             " study=compare, of estimates, or --set study=training, of learning"
         )
+    # unless --set asks for it
     settings = {**{key: value for key, value in ALONE[study].items() if key not in given}, **given}
     own = contents.experiment(settings)
     warn_of_unused(own, name_or_path, given, keys)
@@ -151,6 +155,7 @@ def plan_requirement(
         options["--steps-per-decade"] = str(steps_per_decade)
     if repeats != REPEATS:
         options["--repeats"] = str(repeats)
+    # so that a page can say by which command the search goes on
     words = [word for name, value in options.items() if value is not None for word in (name, value)]
     for key, span in spans.items():
         words += ["--range", f"{key}={span.ideal!r}:{span.worst!r}"]
@@ -226,6 +231,7 @@ def _condition(
         of = {"primary": True, "quantity": chosen}
         unit = columns[found.measure].unit
         found = found._replace(called=f"{found.measure.replace('_', ' ')} of {QUANTITIES[chosen]}")
+    # intervals are cut at these limits, so that none would lie on one side of them
     if unit in ("cosine", "share") and not -1 < found.value < 1:
         raise InputError(
             f"wanted = {found}: no interval of repeats can tell it: wanted must lie inside its"
@@ -340,6 +346,7 @@ def require(
             path = directory / sweep_database.FILE
             rows = {row.cell: row for row in sweep_database.cells(file, path)}
             for cell, outcome in sweep_database.results(file, path):
+                # to run again it is as if it had not run
                 if not (retry and outcome.status == "failed"):
                     measured.add(rows[cell], outcome)
                     planned.add(cell)
@@ -351,6 +358,8 @@ def require(
             for each in found:
                 if each.wants is not None:
                     place, repeats = each.wants
+                    # with those that an interrupted search has planned and not run: the store takes
+                    # the same again
                     new = [c for c in sought.cells(each.points[place], repeats) if c not in planned]
                     if new:
                         store.extend(map(sought.plan.row, new))

@@ -146,6 +146,7 @@ def pool(workers: int | None, cluster: str | None, cells: int) -> WorkerPool:
         )
     if workers == 0:
         return Serial()
+    # no more than there are cells: every process takes its time to start
     return WorkerProcesses(min(n_threads() if workers is None else workers, cells))
 
 
@@ -163,6 +164,7 @@ def sweep(
             for cell in range(len(plan))
             if cell not in ended or (retry and ended[cell] == "failed")
         )
+        # no process is started for nothing
         if not waiting:
             return
         counts = Counter(

@@ -78,9 +78,11 @@ TESTED = {
 
 def schema(frames: Frames) -> dict[str, Columns]:
     """The columns of every table of a search."""
+    # the plan alone knows the keys, so that their columns cannot stand above with the others
     keys = {key: Column(meaning) for key, meaning in frames.provenance["varied"].items()}
     return {
         "summary": SUMMARY,
+        # `of` keeps the first place: a dict leaves a name where it was first put
         "tested": {"of": TESTED["of"], **keys, **TESTED},
         "cells": {"cell": CELLS["cell"], **keys, **CELLS},
     }
@@ -107,6 +109,7 @@ def tables(frames: Frames) -> list[Table]:
 
 def _evidence(rows: pd.DataFrame, prefix: str) -> pd.Series:
     names = [f"{prefix}{name}" for name in ("mean", "low", "high")]
+    # as objects: pandas would take tuples apart
     cells = [Estimate(row[0], low=row[1], high=row[2]) for row in rows[names].to_numpy(float)]
     return pd.Series(cells, rows.index, object)
 
@@ -189,14 +192,17 @@ def _alone(frames: Frames, row: dict) -> str:
 
 def _found(frames: Frames, row: dict, prefix: str) -> str:
     mean, low, high = (row[f"{prefix}{name}"] for name in ("mean", "low", "high"))
+    # `judged` leaves the mean out where a repeat gave no finite value
     if math.isnan(mean):
         return " (a repeat gave no value)"
     shown = Estimate(mean, low=low, high=high).text(_format(frames))
+    # NaN, of no interval, compares as false
     alike = "" if low <= high else ", all the same"
     return f" ({shown} over {row[f'{prefix}repeats']} repeats{alike})"
 
 
 def _together(frames: Frames, rows: pd.DataFrame) -> str:
+    # rows of one specification differ in key and values, not in what was measured
     row = rows.iloc[0].to_dict()
     wanted = f"mean {wanted_of(frames)}"
     if row["status"] == GOING_ON:
@@ -252,6 +258,7 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
     for met, face in ((True, COLOURS[0]), (False, "none")):
         own = part[(part["status"] == MET) == met]
         mean = own["mean"].to_numpy(float)
+        # two lengths: an interval of a share, or one cut at a limit, lies unevenly about the mean
         reach = np.abs(own[["low", "high"]].to_numpy(float).T - mean)
         axis.errorbar(
             own[key],
@@ -274,6 +281,7 @@ VIEW = View(
     verdicts,
     # two of them side by side
     swept=Swept(("key", "specification"), ("required", "next", "mean")),
+    # figures after what is required of each key alone; the other tables are details
     before_figures=lambda frames: 1,
     kind=(", what it requires", "require"),
     schema=schema,

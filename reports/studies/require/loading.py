@@ -52,6 +52,7 @@ def load(directory: Path, view: View) -> Frames:
     for cell, outcome in ended.items():
         measured.add(rows[cell], outcome)
     ladders = plan["sweep"]["vary"]
+    # what was found is not stored: it follows from the cells, by the code that also led the search
     found = searches(ladders, condition, measured)
     tables = {
         "summary": _summary(ladders, found, plan["meanings"]),
@@ -74,6 +75,7 @@ def _summary(
     """A row for each key alone, and for each in the specification of all together."""
     rows: list[dict[str, Any]] = []
     for i, each in enumerate(found):
+        # searches of single keys are in the order of the keys; one more is that of all together
         for key in ladders if i >= len(ladders) else [list(ladders)[i]]:
             rows.append(
                 {
@@ -148,6 +150,7 @@ def _provenance(stored: Stored, found: Sequence[Search], condition: Condition) -
     done = len(stored.done)
     left = "; ".join(
         f"{name} is not known yet"
+        # that of all together begins only when each key has its value
         for name, each in zip([*keys, "what all together take"], found, strict=False)
         if each.status == GOING_ON
     )

@@ -62,6 +62,7 @@ class Condition(NamedTuple):
         known = (
             set(columns["measure"])
             if facts
+            # columns of texts, of method and quantity, can be wanted of nothing
             else {name for name, cells in columns.items() if isinstance(cells[0], (int, float))}
         )
         if name not in known:
@@ -73,6 +74,7 @@ class Condition(NamedTuple):
         values = columns["value" if facts else name]
         for row, value in enumerate(values):
             if all(columns[column][row] == wanted for column, wanted in where.items()):
+                # JSON has no NaN
                 return math.nan if value is None else float(value)
         return math.nan
 
@@ -98,6 +100,8 @@ class Measured:
     def __call__(self, point: Point) -> list[float]:
         """What repeats 0, 1, ... gave, up to the first that has not ended."""
         known = self._found.get(self.name(point), {})
+        # cells end in any order where there are several workers: what lies beyond a gap waits, so
+        # that a decision does not depend on their number
         return [known[repeat] for repeat in takewhile(known.__contains__, count())]
 
 
@@ -127,13 +131,17 @@ def judged(values: Sequence[float], condition: Condition, level: float) -> Judge
     and the last look takes the mean as it is.
     """
     found = Judged(OPEN, condition.looks[0])
+    # all looks in their order, also where more repeats are known: a resumed search decides as one
+    # that was never stopped
     for n in condition.looks:
         if len(values) < n:
             return Judged(OPEN, n)
         first = np.array(values[:n], float)
         if not np.isfinite(first).all():
+            # a mean of the others would hide it
             return Judged(NOT_MET, n)
         mean = float(first.mean())
+        # level is that of one end, and the interval has two
         low, high = _interval(first, mean, condition, 1 - 2 * level)
         found = Judged(UNDECIDED, n, mean, low, high)
         sure = condition.wanted.met(np.array([low, high]))
@@ -155,9 +163,11 @@ def _interval(
         return share_interval(
             round(mean * n * condition.runs), n * condition.runs, "exact", confidence
         )
+    # equal but for rounding: an interval of no width would be sure of anything
     if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return math.nan, math.nan
     reach = float(t_reach(np.array(n), confidence)) * float(values.std(ddof=1))
+    # Student's interval may reach beyond what a cosine or a share can be
     most = 1.0 if condition.unit in ("cosine", "share") else math.inf
     least = {"cosine": -1.0, "share": 0.0}.get(condition.unit, -math.inf)
     return max(mean - reach, least), min(mean + reach, most)
@@ -167,6 +177,7 @@ def bisection(length: int) -> Generator[int, bool, int]:
     """Asks of places of a ladder whether it is met there, and returns the last one at which
     it is: -1 if it is not even at the first.
     """
+    # both ends first: where one of them decides, two values are enough
     if not (yield 0):
         return -1
     if length == 1 or (yield length - 1):
@@ -213,6 +224,7 @@ def search(
     """A search from its beginning, as far as what is known leads. values: what the repeats of a
     point gave, in their order.
     """
+    # Bonferroni, see the head of this file
     level = condition.alpha / (decisions(len(points)) * len(condition.looks))
     tested: dict[int, Judged] = {}
     asks = bisection(len(points))
@@ -241,6 +253,7 @@ def together(ladders: Mapping[str, Sequence[float]], places: Sequence[int]) -> l
     found = [tuple(now)]
     while any(now):
         for i, place in enumerate(now):
+            # in turn, so that specifications have one order, which a bisection needs
             if place:
                 now[i] = place - 1
                 found.append(tuple(now))
@@ -258,6 +271,8 @@ def searches(
     """That of each key, and of several, once each has a value, that of all together."""
     found = [search(points, condition, values) for points in alone(ladders)]
     places = [each.answer for each in found if each.answer is not None and each.answer >= 0]
+    # of one key, all together is that key alone; of a key without a value there is nothing to put
+    # together
     if len(found) == 1 or len(places) < len(found):
         return found
     return [*found, search(together(ladders, places), condition, values)]

@@ -11,6 +11,7 @@ SWEPT = Swept(
     ("solved", "ever_solved", "error", "test_accuracy", "evaluations_to_goal"),
     {"error": "predicted_error"},
     ("solved", 0.5),
+    # shares of runs, whose intervals are those of counts
     dict.fromkeys(("solved", "ever_solved", "diverged"), "training.runs"),
     errors=tuple(name for name, column in LEARNING.items() if column.less_is_better),
 )

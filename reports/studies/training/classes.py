@@ -104,6 +104,7 @@ def _matrix(frames: Frames, source: str, names: list[str], part: str) -> Table:
         **{f"as {i}": named(name, count) for i, name in enumerate(names)},
         "right": named("share right", SHARE),
     }
+    # of the last part: patterns held back, where there are some
     title = f"Confusion matrix, {source_name(frames, source)}: patterns {part}"
     return Table(title, note, rows, columns)
 

@@ -128,6 +128,7 @@ def source_name(frames: Frames, source: str) -> str:
     options = frames.experiment["training"]
     labels = [other["label"] for other in options.get("compare_with") or ()]
     rule = (
+        # a sweep over rules has no single one to name the chip by
         "its rule as varied"
         if "training.rule" in frames.provenance.get("varied", ())
         else options["rule"]

@@ -15,6 +15,7 @@ from reports.table import facts_table
 
 def training(frames: Frames) -> list[Table]:
     shown: list[Table] = []
+    # advice comes before anything is run: an interrupted training may have no more
     if "learning" in frames.tables:
         shown += _trained(frames)
     if len(frames.tables.get("confusion", ())):
@@ -132,6 +133,7 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
         if math.isfinite(updates := value[source, "updates_to_goal"]):
             text += f" ({ever} were ever there), " if ever > solved else ", "
             text += f"first seen there after {count(updates)} updates"
+            # the exact gradient measures nothing and has no chip
             if source != "exact":
                 text += f", {count(value[source, 'evaluations_to_goal'])} evaluations, "
                 text += f"{seconds(value[source, 'chip_time_to_goal'])} of chip time and "

@@ -75,6 +75,7 @@ class Crossed:
         setup = self.of(chip)
         plan = plan_of(setup)
         if plan.calibrate:
+            # once, at the first start: all runs learn by one plan
             plan = plan.calibrated(self.task.objective, self.W[0], self.options.updates)
         check_plan("the chip", plan, self.options.updates)
         made = source(
@@ -94,6 +95,7 @@ class Crossed:
         """
         records = len(times(self.options.updates, self.options.records))
         begun = time.perf_counter()
+        # a record takes the errors and accuracies of every run
         self.task.ends(self.W[0])
         total = len(chips) * len(self.W) * records * (time.perf_counter() - begun)
         for chip in chips:
@@ -134,6 +136,7 @@ class Crossed:
             # in the end every run gives what its best look saw
             ends = self._ends(state.best if state.update == updates else state.result)
             first[(first < 0) & reached(ends, self.experiment)] = state.update
+            # where all runs have ended, later records would be the same
             if stopped or not state.going.any():
                 break
         # not `error > ...`: one that is not a number has run away, too
@@ -244,6 +247,7 @@ def evaluations_over(runs: pd.DataFrame, other: pd.DataFrame, crossed: Crossed) 
         # the very same runs: exactly 1
         same = bool((parts == 0).all())
         return Times(ratio, 0.0, ratio, ratio) if same else Times(ratio, *nothing)
+    # an interval of the logarithm: a factor to either side
     reach = math.exp(found.reach)
     return Times(ratio, ratio * found.stderr, ratio / reach, ratio * reach)
 

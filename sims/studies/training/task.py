@@ -183,6 +183,7 @@ def task_of(experiment: Setup, problem: Problem) -> Task:
     if KINDS[experiment.network.kind].states:
         return Task(problem.objective, None, None, Classes(()))
     parts = load_parts(experiment.data, network.n_inputs, network.n_outputs)
+    # those that are learned stand in `problem.objective` already
     _, *targets = targets_in_error(
         experiment, parts.target, parts.target_test, parts.target_validation
     )
