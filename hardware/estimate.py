@@ -21,6 +21,7 @@ def solved(params: ChipParams, health: Health, statistics: Statistics) -> Estima
     K = statistics.trials
     keep = 1.0 - params.synapse.leak
     counted = worth = float(K)
+    # copies, as the run goes on from the sums as they are
     weighed = copy(statistics)
     weighed.periods = copy(statistics.periods)
     # periods are compared as alike, which sums that leak, clip or miss words are not

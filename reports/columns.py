@@ -74,6 +74,7 @@ def only(columns: Columns, names: Iterable[str]) -> dict[str, Column]:
 
 def named(heading: str, format: Callable[[float], str] = number, unit: str = "") -> Column:
     """A column that only a shown table has."""
+    # without a meaning: the last part of a page explains stored columns alone
     return Column("", format, unit, heading)
 
 

@@ -140,6 +140,7 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
     """B less A, in standard errors where there is any."""
     # the chip is the chip, in batches and by events
     one, other = _one_chip(a.summary, b.summary)
+    # facts that only one of them has are said to be left out, not compared with nothing
     both = one.merge(other, on=["subject", "measure"], suffixes=("_A", "_B"))
     _say_alone(sentences, len(a.summary) - len(both), len(b.summary) - len(both))
     # infinity less infinity is no number, but equal values differ by 0

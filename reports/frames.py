@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TITLE = "weight perturbation for analog neural hardware, with exact Hessian-vector products"
 CATEGORIES = ("method", "code", "quantity")
+# z first: it is what the methods are compared for
 QUANTITIES = {"hv": "z = Hv", "gradient": "gradient"}
 ROWS = 10_000  # of a part of a table
 

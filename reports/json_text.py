@@ -38,6 +38,7 @@ def table_data(table: Table) -> dict[str, Any]:
         name: {"meaning": column.meaning or column.heading, "unit": column.unit}
         for name, column in columns.items()
     }
+    # cells stay numbers: formats are for readers, not for programs
     rows = table.frame[list(columns)].to_dict("records")
     return {"title": table.title, "note": table.note, "columns": about, "rows": rows}
 

@@ -44,6 +44,7 @@ class SynapticArray:
 
     def showing_all(self) -> "SynapticArray":
         """The same weights and neurons, with every pattern in an evaluation."""
+        # a shallow copy: the weights stay those of the chip, as they are
         other = copy(self)
         other.patterns_of = None
         return other

@@ -56,4 +56,5 @@ class Bus:
         skew = self.params.skew_ns * tile // max(1, self.tiles - 1)
         if not self.params.jitter_ns:
             return skew
+        # keyed as losses are: events and `Chip.time_s` find the same delay
         return skew + int(self.params.jitter_ns * uniforms(self.seed, JITTER, 1, trial, tile)[0])

@@ -39,6 +39,7 @@ class Controller:
 
     def measured(self, trial: int) -> Sequence[int]:
         """The phases that a trial measures; a stored E(w) is not measured again."""
+        # the first trial of each `every` measures E(w) for those after it
         return self._others if trial % self.every else self._all
 
     def dE(self, readings: Array) -> tuple[Array, Array]:

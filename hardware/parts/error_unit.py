@@ -49,6 +49,7 @@ class ErrorUnit:
 
     def _flicker(self, keys: Keys) -> Array:
         """1/f noise after Voss, (m, 1): octave k changes every 2^k evaluations."""
+        # over all evaluations of a run in one row, as 1/f noise knows no trials
         numbers = [trial * self.phases + phase for trial, phase in keys]
         octaves = [
             noise(self.seed, FLICKER, 1, [(number >> k, k) for number in numbers])

@@ -108,6 +108,7 @@ class Synapses:
                 sums[:, health.unpowered] = 0.0
             dw = np.where(health.working(words.trial), dw, 0.0)
         before = sums[PRODUCTS]
+        # sums are computed for all at once, and put back where no words came
         kept = None if lost is None else sums[:, lost]
         add_broadcast(sums, dw, y, u, words.s, v, V, kind, kappa)
         if lost is not None:

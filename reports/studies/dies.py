@@ -83,6 +83,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
         # of the mean of the dies, after a quarter and after all of the trials: see the study
         elif not math.isfinite(trials["value"]):
             limit = "the design limits: the mean of the dies never gets there, with any trials"
+        # the mean would get there with more of them
         elif trials["value"] > done:
             limit = (
                 f"trials limit: with {wanted} in place of {count(done)} the mean of the dies has"

@@ -233,6 +233,7 @@ def figures(frames: Frames) -> dict[str, Drawn]:
                 if len(frames.provenance["varied"]) > 1
                 else "required"
             )
+            # only keys of which something was judged: a search may have just begun
             found[name] = (
                 _against(frames, key, part),
                 (

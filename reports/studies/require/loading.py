@@ -135,6 +135,7 @@ def _cells(stored: Stored, keys: Sequence[str]) -> pd.DataFrame:
             if outcome
             else ("waiting", math.nan, "")
         )
+        # under the names that `CELLS` of a sweep has, so that one page explains both
         seeds = (row.seed, row.seeds["start_seed"], row.seeds["die"])
         values = (row.parameters.get(key, math.nan) for key in keys)
         rows.append((cell, *values, row.repeat, *seeds, *ended, stored.command(cell)))

@@ -147,5 +147,6 @@ def source_name(frames: Frames, source: str) -> str:
 def goal(frames: Frames) -> str:
     """What a training was to reach."""
     options = frames.experiment["training"]
+    # a criterion is a column of `learning`, which knows which way is better
     sign = "<=" if LEARNING[options["criterion"]].less_is_better else ">="
     return f"{options['criterion'].replace('_', ' ')} {sign} {options['goal']:g}"
