@@ -261,7 +261,7 @@ def write_cells(
             cells.start,
             offset,
         )
-    most = params.step.max_pulses if params.step else 2**24
+    most = params.step.max_pulses if params.step else MAX_PULSES
     # dw_min is that of the device: nobody knows that of a cell
     counts = np.minimum(np.floor(np.abs(change) / params.dw_min + offset), most)
     pulses = (np.sign(change) * counts).astype(np.int64)

@@ -284,6 +284,30 @@ def test_what_limits_is_said_as_surely_as_it_is_known():
     )
 
 
+@pytest.mark.parametrize(
+    "study, first",
+    [
+        ("dies", "What limits is not known:"),
+        pytest.param("ablation", "What limits is not known:", marks=pytest.mark.slow),
+    ],
+)
+def test_where_no_run_is_solved_no_better_chip_is_said_to_solve_any(study, first):
+    run = sims.run_experiment(
+        "xor-learning",
+        {
+            **FEW,
+            "study": f"learning-{study}",
+            "training.updates": 4,
+            "training.goal": 1e-9,
+            "chip.perturbation.gain_mismatch": 0.1,
+        },
+    )
+    found = spoken(run)
+    assert found[0][0] == first
+    assert any(text.endswith("solves no run either") for _, text in found)
+    assert not any("be solved at all" in text for _, text in found)
+
+
 def test_what_is_met_seldom_is_named_as_the_chip_names_it():
     assert set(SELDOM) <= set(marked("imperfection"))
 

@@ -12,6 +12,7 @@ from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
 from reports.formats import Format, cosine, count, joules, number, percent, seconds
 from reports.frames import Frames, Swept, View
 from reports.statistics import t_reach
+from reports.studies.crossed import SURE
 from reports.vocabulary import ALL, ALL_BUT, ONLY
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ SWEPT = Swept(
 )
 
 
-SURE = 3.0  # standard errors from which on one of several imperfections is named: few by chance
 DEAR = 1.1  # times the evaluations of the ideal chip: what costs more is named
 
 

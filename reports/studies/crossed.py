@@ -61,6 +61,9 @@ def gain(saved: Row, more: Row | None = None) -> str:
     if math.isfinite(saved["value"]):
         texts.append(f"saves {share_words(saved)} of the evaluations that a solved run takes")
     elif math.isnan(saved["value"]):
+        # no run is solved on the chip as it is, so that there is no ratio
+        if more is not None and not more["value"] > 0:
+            return "solves no run either"
         texts.append("lets runs be solved at all")
     if more is not None:
         texts.append(f"solves {share_words(more, signed=True)} of all runs more")

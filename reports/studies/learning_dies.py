@@ -65,7 +65,9 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     if (IDEAL, "saved") in rows:
         saved, more = rows[IDEAL, "saved"], rows[IDEAL, "solved_more"]
         limit = "The chip's imperfections limit:"
-        if not (saved["low"] > 0 or more["low"] > 0 or math.isnan(saved["value"])):
+        if math.isnan(saved["value"]):
+            limit = limit if more["value"] > 0 else "What limits is not known:"
+        elif not (saved["low"] > 0 or more["low"] > 0):
             limit = "The chip's imperfections do not limit, as far as these runs tell:"
         sentences.append((limit, f"an ideal chip {gain(saved, more)}"))
     elif not frames.partial:

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import fdtri, stdtrit
 
+from reports.statistics import CONFIDENCE
+
 Array = np.ndarray
-CONFIDENCE = 0.95
 
 
 class Mean(NamedTuple):
