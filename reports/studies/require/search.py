@@ -62,8 +62,8 @@ class Condition(NamedTuple):
         known = (
             set(columns["measure"])
             if facts
-            # columns of texts, of method and quantity, can be wanted of nothing
-            else {name for name, cells in columns.items() if isinstance(cells[0], (int, float))}
+            # columns of texts, of method and quantity, and of truth values can be wanted of nothing
+            else {name for name, cells in columns.items() if {*map(type, cells)} & {int, float}}
         )
         if name not in known:
             raise InputError(
