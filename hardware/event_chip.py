@@ -19,6 +19,7 @@ The next trial starts when the last word has left the bus. What the parts comput
 import gc
 import math
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,9 +141,8 @@ class EventChip:
         self._command, self._summed, self._delivery, self._trial_done = (
             Signal(self.env) for _ in range(4)
         )
-        for tile in self.tiles:
-            self.env.process(self._perturb(tile))
-            self.env.process(self._accumulate(tile))
+        self._command.listeners += [tile.perturb for tile in self.tiles]
+        self._delivery.listeners += [partial(self._receive, tile) for tile in self.tiles]
         if self.design.method.needs_s:
             self.env.process(self._sum_line())
         self.env.process(self._control())
@@ -178,7 +178,7 @@ class EventChip:
             self._before(trial)
             self.next_trial = trial + 1
             yield self._command.send(trial)
-            # all tiles have waited for longer, and have drawn
+            self._note_perturbations(trial)
             lines = self._lines()
             # asked for before the evaluations, during which dw.v may become known
             summed = self._summed.event
@@ -313,7 +313,7 @@ class EventChip:
         else:
             yield env.timeout(max(0, arrivals[0] - env.now))  # 0: that was before a run went on
             yield env.timeout(arrivals[0] + self.params.synapse.accumulate_ns - env.now)
-            yield self._delivery.send(words)  # all tiles have waited for longer, and are done
+            yield self._delivery.send(words)
         del self._in_flight[words.trial]
         if not np.isfinite(sum(words.dE)):
             raise self.design.not_finite(words.trial)
@@ -334,22 +334,6 @@ class EventChip:
             self._trial_done.send(words.trial)
 
     # ---- the tiles
-
-    def _perturb(self, tile: Tile) -> Process:
-        command, shown = self._command, self.trace_trials  # a thousand tiles do this in every trial
-        while True:
-            trial = yield command.event
-            tile.perturb(trial)
-            if trial < shown:
-                name = f"tile {tile.number}"
-                self.note(trial, -1, self.env.now, name, "draw dw")
-                self._tell(trial, name, "dw", tile.dw)
-                self._tell(trial, name, "contributions", tile.contributions)
-
-    def _accumulate(self, tile: Tile) -> Process:
-        delivery = self._delivery
-        while True:
-            self._receive(tile, (yield delivery.event))
 
     def _late(self, tile: Tile, flight: Flight) -> Process:
         """Words that reach one tile, at that tile's time."""
@@ -386,6 +370,14 @@ class EventChip:
     def _tell(self, trial: int, sender: str, name: str, value: Any) -> None:
         if trial < self.trace_trials:
             self.messages.append(Message(trial, self.env.now, sender, name, value))
+
+    def _note_perturbations(self, trial: int) -> None:
+        if trial < self.trace_trials:
+            for tile in self.tiles:
+                name = f"tile {tile.number}"
+                self.note(trial, -1, self.env.now, name, "draw dw")
+                self._tell(trial, name, "dw", tile.dw)
+                self._tell(trial, name, "contributions", tile.contributions)
 
     def _note_evaluation(self, trial: int, phase: int, start: int) -> None:
         a, b = self.design.method.phases[phase]

@@ -15,7 +15,7 @@ import numpy as np
 from hardware.event_chip import Course, EventChip, Process
 from hardware.params import ChipParams
 from hardware.parts.bus import Words
-from hardware.parts.tile import Held, Tile, Update
+from hardware.parts.tile import Held, Update
 from hardware.signals import Flight, Signal
 from hardware.timing import TrainingTiming
 from perturb.errors import InputError
@@ -75,8 +75,7 @@ class LearningChip(EventChip):
         super().__init__(params, objective, design, w, np.ones(n), TRACED, course)
         # for a round; of `learn`; to the tiles
         self._ready, self._done, self._updating = (Signal(self.env) for _ in range(3))
-        for tile in self.tiles:
-            self.env.process(self._change(tile))
+        self._updating.listeners += [partial(tile.update, plan) for tile in self.tiles]
 
     def learn(self, updates: int, host: Host) -> None:
         """Run until `updates` have been written, counted from the start, and a trial is about to
@@ -133,7 +132,6 @@ class LearningChip(EventChip):
         if isinstance(change, Update):
             self._tell(trial, "controller", "update", change)
             yield self._updating.send(change)
-            # all tiles have waited for longer, and have made their changes
             change = np.concatenate([tile.change for tile in self.tiles])
         if change is not None:
             change = self._host.allow(round_, change)
@@ -162,10 +160,6 @@ class LearningChip(EventChip):
             yield from self._write(update)
             if schedule.waits:
                 self._ready.send(round_)
-
-    def _change(self, tile: Tile) -> Process:
-        while True:
-            tile.update(self.schedule.plan, (yield self._updating.event))
 
     def drop_changes(self) -> None:
         """Forget what is to be written: the run has ended."""

@@ -261,7 +261,7 @@ def test_any_split_of_a_run_gives_the_same_estimate_time_and_energy(small, fidel
     assert solve(parts.statistics).evaluations == 400
 
 
-def test_synapses_per_tile_changes_nothing_but_events(small):
+def test_synapses_per_tile_changes_nothing(small):
     chips = [
         chip_of(small, {"synapses_per_tile": size}, fidelity="event", sigma=0.05, r=0.05)
         for size in (1, 5, 1000)
@@ -272,7 +272,8 @@ def test_synapses_per_tile_changes_nothing_but_events(small):
             found, estimates[0], rtol=1e-10, atol=1e-10
         )  # dw.v is summed in another order
     assert chips[0].time_s == chips[1].time_s == chips[2].time_s
-    assert chips[0].events > chips[1].events > chips[2].events
+    # a command and words are one event each, however many tiles hear them
+    assert chips[0].events == chips[1].events == chips[2].events
 
 
 def test_tiles_of_a_hundred_thousand_synapses_give_the_same_as_smaller_ones():

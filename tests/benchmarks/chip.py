@@ -3,8 +3,8 @@
     python tests/benchmarks/chip.py
 
 A row per chip: synapses, tiles, trials a second and events a trial. Wanted are 400 trials a second
-of 1,000 tiles of one synapse, whose processes bound the rate, and 4,000 of 10^4 synapses in ten
-tiles, where drawing and summing so many perturbations does.
+of 1,000 tiles of one synapse, where the calls of each tile bound the rate, and 4,000 of 10^4
+synapses in ten tiles, where drawing and summing so many perturbations does.
 
 Best of the repeats, on the process's own clock.
 """
