@@ -7,26 +7,21 @@ a worker chooses its threads before numpy is loaded.
 
 import asyncio
 import logging
-import multiprocessing
-import os
 import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from queue import Empty, Queue
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perturb.errors import InputError
-from perturb.threads import VARIABLE, n_threads
+from perturb.threads import n_threads
+from sims.processes import begin_work, spawn
 
 if TYPE_CHECKING:
     from reports.store.sweep_database import Outcome
@@ -156,14 +151,7 @@ class WorkerProcesses:
         return [(cell, Outcome("failed", started, time.time() - started, error=error))]
 
     def _start_worker(self) -> None:
-        # not fork: threads of NumPy and Numba do not survive it
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, self._threads), daemon=True)
-        with _safe_path(), _no_main(), _no_interrupts():
-            process.start()
-        # then our end hears when the worker's closes
-        theirs.close()
+        process, ours = spawn(work, self._threads)
         self._workers[ours] = process
 
     def __enter__(self) -> "WorkerProcesses":
@@ -184,16 +172,7 @@ def work(line: Connection, threads: int) -> None:
     """What a worker process does: run the cells that come down the line, until it is closed or
     the sweep has died.
     """
-    os.environ[VARIABLE] = str(threads)
-    sweep = multiprocessing.parent_process()
-    assert sweep is not None
-
-    # a sweep that is killed cannot tell its workers: each looks for itself
-    def watch() -> None:
-        sweep.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    begin_work(threads)
     from sims.sweeps.cell import one_blas_thread, run_cell
 
     one_blas_thread()
@@ -203,46 +182,6 @@ def work(line: Connection, threads: int) -> None:
             line.send(run_cell(*line.recv()))
         except (EOFError, BrokenPipeError, ConnectionError):
             return
-
-
-@contextmanager
-def _no_main() -> Iterator[None]:
-    """A spawned process imports the main program again, for what may be defined there; ours need
-    nothing of it, and a script would start its sweep once more.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """What starts meanwhile does not import from the working directory, where a file `types.py`
-    would be taken for Python's.
-    """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """What starts meanwhile never hears Ctrl-C, which is for the sweep to answer."""
-    resource_tracker.ensure_running()  # starting it would unblock the signal again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Cluster:
