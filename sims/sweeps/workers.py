@@ -1,6 +1,7 @@
 """Where the cells of a sweep run: in this process, in worker processes, or on a Dask cluster.
 
-A pool is entered once. `free`: whether it takes another cell; `start(cell, experiment, keep)`;
+A pool is entered once. `free`: whether it takes another cell, and `prefers` which of several, by
+their repeats, which have their points and data in common; `start(cell, experiment, keep)`;
 `wait()`: what has ended since, at least one if `busy`, or nothing now and then. Heavy imports wait:
 a worker chooses its threads before numpy is loaded.
 """
@@ -9,7 +10,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -36,6 +37,7 @@ class WorkerPool(Protocol):
     def free(self) -> bool: ...
     @property
     def busy(self) -> bool: ...
+    def prefers(self, repeats: Sequence[int]) -> int: ...
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None: ...
     def wait(self) -> Ended: ...
     def __enter__(self) -> "WorkerPool": ...
@@ -55,6 +57,9 @@ class Serial:
     @property
     def busy(self) -> bool:
         return self._cell is not None
+
+    def prefers(self, repeats: Sequence[int]) -> int:
+        return 0
 
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None:
         self._cell = cell, experiment, keep
@@ -87,6 +92,7 @@ class WorkerProcesses:
         # the cores are shared out: kernels of two workers do not compete for one
         self._threads = max(1, n_threads() // workers)
         self._workers: dict[Connection, SpawnProcess] = {}
+        self._numbers: dict[Connection, int] = {}
         self._cells: dict[Connection, tuple[int, float]] = {}  # cell and start of those at work
         self._idle: list[Connection] = []
         self._failed_starts = 0
@@ -98,6 +104,14 @@ class WorkerProcesses:
     @property
     def busy(self) -> bool:
         return bool(self._cells)
+
+    def prefers(self, repeats: Sequence[int]) -> int:
+        """The first of its own, which come to the same worker, that remembers their problem; the
+        first of all, if there is none.
+        """
+        own = self._numbers[self._idle[-1]]
+        mine = (i for i, repeat in enumerate(repeats) if repeat % self._count == own)
+        return next(mine, 0)
 
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None:
         line = self._idle.pop()
@@ -142,7 +156,7 @@ class WorkerProcesses:
             self._failed_starts += 1
             if self._failed_starts > MAX_FAILED_STARTS:
                 raise RuntimeError(f"worker processes cannot start: the last one {how}")
-        self._start_worker()
+        self._start_worker(self._numbers.pop(line))
         if line not in self._cells:
             return []
         cell, started = self._cells.pop(line)
@@ -150,13 +164,14 @@ class WorkerProcesses:
         error = f"its worker process {how}{why}: run it alone, or again with --retry"
         return [(cell, Outcome("failed", started, time.time() - started, error=error))]
 
-    def _start_worker(self) -> None:
+    def _start_worker(self, number: int) -> None:
         process, ours = spawn(work, self._threads)
         self._workers[ours] = process
+        self._numbers[ours] = number
 
     def __enter__(self) -> "WorkerProcesses":
-        for _ in range(self._count):
-            self._start_worker()
+        for number in range(self._count):
+            self._start_worker(number)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,6 +227,9 @@ class Cluster:
     @property
     def busy(self) -> bool:
         return bool(self._cells)
+
+    def prefers(self, repeats: Sequence[int]) -> int:
+        return 0
 
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None:
         from sims.sweeps.cell import run_on_cluster
