@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from hardware.config import NonNegative, Table
-from hardware.device_tables import Plausible
+from hardware.device_tables import NO_SHARE, Plausible
 
 Array = np.ndarray
 Numbers = Mapping[str, Any]  # of cells, by name: of all cells, or (n,) of each
@@ -140,9 +140,13 @@ class LinearParams(Plausible):
         0.0,
         le=10,
         description="share of the step up that is lost at w = w_max; 0 = constant, 1 = soft bound",
+        json_schema_extra=NO_SHARE,
     )
     gamma_down: NonNegative = Field(
-        0.0, le=10, description="share of the step down that is lost at w = w_min; 0 = constant"
+        0.0,
+        le=10,
+        description="share of the step down that is lost at w = w_min; 0 = constant",
+        json_schema_extra=NO_SHARE,
     )
     gamma_up_dtod: NonNegative = Field(
         0.0,
@@ -150,9 +154,13 @@ class LinearParams(Plausible):
         description=(
             "standard deviation of gamma_up over cells, not relative to it; 0 = all cells alike"
         ),
+        json_schema_extra=NO_SHARE,
     )
     gamma_down_dtod: NonNegative = Field(
-        0.0, le=10, description="the same of gamma_down; 0 = all cells alike"
+        0.0,
+        le=10,
+        description="the same of gamma_down; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
 
 
@@ -252,9 +260,13 @@ class PowerParams(Table):
             "exponent of steps up, aihwkit's pow_gamma (1 + pow_up_down); 0 = constant steps, 1 ="
             " soft bounds"
         ),
+        json_schema_extra=NO_SHARE | {"worst": 20.0},
     )
     gamma_down: NonNegative = Field(
-        1.0, le=20, description="exponent of steps down, aihwkit's pow_gamma (1 - pow_up_down)"
+        1.0,
+        le=20,
+        description="exponent of steps down, aihwkit's pow_gamma (1 - pow_up_down)",
+        json_schema_extra=NO_SHARE | {"worst": 20.0},
     )
     gamma_up_dtod: NonNegative = Field(
         0.0,
@@ -263,9 +275,13 @@ class PowerParams(Table):
             "standard deviation of gamma_up over cells, not relative to it (aihwkit's"
             " pow_gamma_dtod is); 0 = all cells alike"
         ),
+        json_schema_extra=NO_SHARE,
     )
     gamma_down_dtod: NonNegative = Field(
-        0.0, le=20, description="the same of gamma_down; 0 = all cells alike"
+        0.0,
+        le=20,
+        description="the same of gamma_down; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
 
 

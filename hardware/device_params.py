@@ -49,6 +49,7 @@ class _Stepping(Table):
         ge=1,
         le=24,
         description="digital: bits stored, 2^bits levels from w_min to below w_max",
+        json_schema_extra={"ideal": 24, "worst": 1},
     )
     step: StepParams | None = None
     bounds: BoundsParams | None = None

@@ -3,7 +3,7 @@
 The formulas that they enter head `hardware.device`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,11 @@ PLAUSIBLE = {
 }
 
 
+# Marks of a key, in the json_schema_extra of its Field: the value that a perfect device has, and
+# the least demanding one that is plausible, between which a requirement is sought
+NO_SHARE: dict[str, Any] = {"ideal": 0.0, "worst": 1.0}
+
+
 class Plausible(Table):
     @model_validator(mode="after")
     def _plausible(self) -> "Plausible":
@@ -59,9 +64,12 @@ class StepParams(Plausible):
             "range units: change by one pulse at w = 0 where f is 1, mean over cells and directions"
             " (lognormal: median)"
         ),
+        json_schema_extra={"ideal": 1e-5, "worst": 0.5},
     )
     dw_min_dtod: NonNegative = Field(
-        0.0, description="share of dw_min: standard deviation over cells; 0 = all cells alike"
+        0.0,
+        description="share of dw_min: standard deviation over cells; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
     dw_min_distribution: Literal["normal", "lognormal"] = Field(
         "normal",
@@ -79,21 +87,28 @@ class StepParams(Plausible):
         ),
     )
     up_down_dtod: NonNegative = Field(
-        0.0, description="standard deviation of beta over cells; 0 = all cells alike"
+        0.0,
+        description="standard deviation of beta over cells; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
     c2c: NonNegative = Field(
-        0.0, description="noise of every pulse, share of the mean step; 0 = all pulses alike"
+        0.0,
+        description="noise of every pulse, share of the mean step; 0 = all pulses alike",
+        json_schema_extra=NO_SHARE | {"worst": 10.0},
     )
     c2c_kind: Literal["multiplicative", "additive"] = Field(
         "multiplicative",
         description="the noise shrinks with f as the step does, or is the same everywhere",
     )
     c2c_offset: NonNegative = Field(
-        0.0, description="range units: further noise of every pulse, whatever the step; 0 = none"
+        0.0,
+        description="range units: further noise of every pulse, whatever the step; 0 = none",
+        json_schema_extra=NO_SHARE,
     )
     c2c_slope: NonNegative = Field(
         0.0,
         description="share of |w|, of a pair the side's: further noise of every pulse; 0 = none",
+        json_schema_extra=NO_SHARE,
     )
     max_pulses: int = Field(
         10**6,
@@ -119,10 +134,14 @@ class BoundsParams(Plausible):
         ),
     )
     w_max_dtod: NonNegative = Field(
-        0.0, description="share of w_max: standard deviation over cells; 0 = all cells alike"
+        0.0,
+        description="share of w_max: standard deviation over cells; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
     w_min_dtod: NonNegative = Field(
-        0.0, description="share of w_min: standard deviation over cells; 0 = all cells alike"
+        0.0,
+        description="share of w_min: standard deviation over cells; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
 
 
@@ -163,6 +182,7 @@ class NoiseParams(Plausible):
     write: NonNegative = Field(
         0.0,
         description="range units: rms of what every write leaves on the apparent weight; 0 = none",
+        json_schema_extra=NO_SHARE,
     )
 
 
@@ -186,7 +206,9 @@ class FlickerParams(Table):
     """
 
     q: NonNegative = Field(
-        examples=[0.0088], description="relative noise at g = G/Gmax = 1; 0 = none"
+        examples=[0.0088],
+        description="relative noise at g = G/Gmax = 1; 0 = none",
+        json_schema_extra=NO_SHARE,
     )
     power: NonNegative = Field(
         0.0, le=10, description="how fast it grows at small g; 0 = not at all"
@@ -199,10 +221,14 @@ class LeakParams(Plausible):
     """[leak]: w decays to `rest` as exp(-t / lifetime_s)."""
 
     lifetime_s: Positive = Field(
-        examples=[1.0], description="s: time constant, mean over cells; no table [leak] = no leak"
+        examples=[1.0],
+        description="s: time constant, mean over cells; no table [leak] = no leak",
+        json_schema_extra={"ideal": 1e3, "worst": 1e-9},
     )
     lifetime_dtod: NonNegative = Field(
-        0.0, description="share of lifetime_s: standard deviation over cells; 0 = all cells alike"
+        0.0,
+        description="share of lifetime_s: standard deviation over cells; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
     rest: float = Field(
         0.0, ge=-10, le=10, description="range units: where it decays to; 0 = to no weight"
@@ -225,6 +251,7 @@ class DriftParams(Plausible):
         examples=[0.06],
         ge=-1,
         description="mean exponent over cells, at g = 1; 0 (with nu_log = 0) = no drift",
+        json_schema_extra=NO_SHARE,
     )
     nu_log: float = Field(
         0.0, ge=-1, le=1, description="how the mean exponent changes with ln g; 0 = not at all"
@@ -235,6 +262,7 @@ class DriftParams(Plausible):
         ge=-1,
         le=1,
         description="standard deviation of the exponent over cells, at g = 1; 0 = all cells alike",
+        json_schema_extra=NO_SHARE,
     )
     nu_std_log: float = Field(
         0.0,
@@ -259,7 +287,9 @@ class CorruptParams(Plausible):
     """[corrupt] cells, permanently stuck at a value."""
 
     fraction: NonNegative = Field(
-        examples=[0.1], description="share of the cells that are stuck; 0 = none"
+        examples=[0.1],
+        description="share of the cells that are stuck; 0 = none",
+        json_schema_extra=NO_SHARE,
     )
     range: float = Field(
         0.0,

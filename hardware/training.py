@@ -154,6 +154,84 @@ def held_weights(source: Source, state: State) -> tuple[Array, Array]:
     return np.array([held for held, _ in found]), np.array([level for _, level in found])
 
 
+def some_runs(state: State, first: int, last: int) -> State:
+    """The state of some of the runs, as a source of these alone has it.
+
+    Parameters
+    ----------
+    state : State
+        Of a source of `source`.
+    first, last : int
+        The first of the runs, and the one behind the last.
+
+    Returns
+    -------
+    State
+        Its arrays are copies.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hardware.training import join_runs, some_runs
+    >>> from perturb.training import Plan, begin
+    >>> whole = begin(np.eye(3), Plan(rule="momentum"))
+    >>> parts = [some_runs(whole, 0, 1), some_runs(whole, 1, 3)]
+    >>> len(parts[1].memory["m"]), bool((join_runs(parts).w == whole.w).all())
+    (2, True)
+    """
+    extra = {}
+    for name, array in state.extra.items():
+        # of `OnChip` "run.name", of `DeviceWeights` a row for each run
+        run, _, rest = name.partition(".")
+        if not rest:
+            extra[name] = array[first:last].copy()
+        elif first <= int(run) < last:
+            extra[f"{int(run) - first}.{rest}"] = array
+    return State(
+        state.w[first:last].copy(),
+        state.update,
+        state.trial,
+        state.evaluations,
+        {name: array[first:last].copy() for name, array in state.memory.items()},
+        state.failed[first:last].copy(),
+        extra,
+    )
+
+
+def join_runs(parts: Sequence[State]) -> State:
+    """The state of all runs, of states that `some_runs` gave and that went equally far.
+
+    Parameters
+    ----------
+    parts : sequence of State
+        In the order of their runs.
+
+    Returns
+    -------
+    State
+    """
+    extra: dict[str, Array] = {}
+    before = 0
+    for part in parts:
+        for name, array in part.extra.items():
+            run, _, rest = name.partition(".")
+            if rest:
+                extra[f"{int(run) + before}.{rest}"] = array
+        before += len(part.w)
+    one = parts[0]
+    rows = [name for name in one.extra if "." not in name]
+    extra |= {name: np.concatenate([part.extra[name] for part in parts]) for name in rows}
+    return State(
+        np.concatenate([part.w for part in parts]),
+        one.update,
+        one.trial,
+        one.evaluations,
+        {name: np.concatenate([part.memory[name] for part in parts]) for name in one.memory},
+        np.concatenate([part.failed for part in parts]),
+        extra,
+    )
+
+
 class DeviceWeights:
     """The weights of `training.sources.Batch` in devices, a store for each run, that do not change
     between writes: for every rule of learning.

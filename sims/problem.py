@@ -86,7 +86,7 @@ class Problem:
     """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
     the results begin that store what was done of long work; None stores nothing. known: curvatures
     by presentation, as far as they were asked for. say: tells the user a line at once, such as how
-    long the work will take.
+    long the work will take. summary_only: whether no other table is looked at.
     """
 
     network: Network
@@ -96,6 +96,7 @@ class Problem:
     scratch: Path | None = None
     say: Callable[[str], object] = lambda line: None
     known: dict[str, list[Curvature]] = field(default_factory=dict, repr=False)
+    summary_only: bool = False
 
     def curvatures(self, presentation: str) -> list[Curvature]:
         """Those of `perturb.theory.quadratic.curvatures`, computed once and kept in `known`."""

@@ -4,10 +4,13 @@ again.
 
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,6 +31,7 @@ from sims.experiment.unused import warn_of_unused
 from sims.experiment.writing import to_toml
 from sims.problem import Problem, Stopped, Tables, prepare
 from sims.studies import STUDIES, TRIALS
+from sims.terminal import Interruption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,9 +136,10 @@ def run_experiment(
         Called along the way as progress(what, done, total).
     should_stop : callable, optional
         Asked between pieces of about 0.2 s; True ends the run with what is done, marked "partial".
+        An interrupt of a notebook, or Ctrl-C, does the same: see Notes.
     scratch : str or Path, optional
-        A directory, by default in `out`, where a training saves what was done, to be resumed when
-        it is run again.
+        A directory, by default in `out`, where learning saves what was done, to be resumed when it
+        is run again.
     say : callable, optional
         Called with a line that is worth reading at once, such as how long the work will take.
 
@@ -148,6 +153,13 @@ def run_experiment(
     InputError
         For a mistake of the user. One that shows only after the first results (no minimum, say)
         does not lose them: the run is "partial" too, and provenance["reason"] says why.
+    KeyboardInterrupt
+        If it is interrupted before the first result, or a second time.
+
+    Notes
+    -----
+    Once interrupted, a run with results is returned, and stored in `out`, as "partial", with a
+    warning; where Python answers interrupts in its own way, and in the main thread.
 
     Examples
     --------
@@ -162,21 +174,46 @@ def run_experiment(
     warn_of_unused(experiment, name_or_path, set)
     # as it was asked for, not as it was resolved: the command stays short
     again = run_command(str(name_or_path), set)
-    if out is None:
-        return _run(experiment, again, progress, should_stop, scratch, say)
-    with reserved(experiment, Path(out)) as directory:
-        run = _run(
-            experiment,
-            again,
-            progress,
-            should_stop,
-            scratch or directory / run_directory.UNFINISHED,
-            say,
+    with _interruptible() as interruption:
+
+        def asked() -> bool:
+            return should_stop() or interruption is not None and interruption.heard()
+
+        if out is None:
+            run = _run(experiment, again, progress, asked, scratch, say)
+        else:
+            with reserved(experiment, Path(out)) as directory:
+                scratch = scratch or directory / run_directory.UNFINISHED
+                run = _run(experiment, again, progress, asked, scratch, say)
+                if run.tables:
+                    # an interrupted run with results is stored too; one without leaves no directory
+                    run.write(directory)
+    if interruption is not None and interruption.heard():
+        _answer(run)
+    return run
+
+
+class InterruptedRun(UserWarning):
+    """A run that was interrupted is returned with what it has."""
+
+
+def _interruptible() -> AbstractContextManager[Interruption | None]:
+    """What hears an interrupt that would raise KeyboardInterrupt."""
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # no other thread is told of signals
+    main = threading.current_thread() is threading.main_thread()
+    return Interruption() if own and main else nullcontext()
+
+
+def _answer(run: Run) -> None:
+    if not run.tables:
+        raise KeyboardInterrupt
+    if run.provenance["status"] == "partial":
+        warnings.warn(
+            "the run was interrupted: it is returned with the results so far, marked as partial",
+            InterruptedRun,
+            stacklevel=3,
         )
-        if run.tables:
-            # an interrupted run with results is stored too; one without leaves no directory
-            run.write(directory)
-        return run
 
 
 def reserved(

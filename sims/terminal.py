@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 EVERY_S = 10.0  # a line of progress, where there is no terminal
@@ -40,8 +41,8 @@ def interrupt(*_: object) -> None:
 
 
 class Interruption:
-    """Ctrl-C is noted and asked for between pieces of work; a second one ends the program at
-    once.
+    """Ctrl-C is noted and asked for between pieces of work; a second one does what it did before:
+    it ends the program, or the call, at once.
     """
 
     def __enter__(self) -> "Interruption":
@@ -53,9 +54,9 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def _note(self, *_: object) -> None:
-        if self._noted:
-            interrupt()
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._noted and callable(self._before):
+            self._before(number, frame)
         self._noted = True
 
     def heard(self) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from shown import fact, row_of, spoken, tables_of, texts_of
 
@@ -246,6 +247,37 @@ def test_interrupted_dies_have_what_was_learned_up_to_then(asks, chips):
     # runs that got less far are compared with none
     assert "saved" not in set(run.summary["measure"])
     assert [name for name, _ in spoken(run)][0] == "Yield:"
+
+
+@pytest.mark.parametrize(
+    "study, asks",
+    [
+        ("learning-dies", 30),
+        *[
+            pytest.param(study, asks, marks=pytest.mark.slow)
+            for study in ("learning-dies", "learning-ablation")
+            for asks in (1, 58, 75, 140)
+        ],
+    ],
+)
+def test_an_interrupted_study_of_learning_goes_on_to_the_same_numbers(study, asks, tmp_path):
+    set = {**FEW, "study": study, "chip.weights.bits": 7, "training.updates": 60}
+    done = []
+    calls = iter(range(asks))
+    part = sims.run_experiment(
+        "xor-learning", set, scratch=tmp_path, should_stop=lambda: next(calls, None) is None
+    )
+    assert part.provenance["status"] == "partial" and list(tmp_path.glob("*.npz"))
+    whole = sims.run_experiment("xor-learning", set)
+    again = sims.run_experiment(
+        "xor-learning", set, scratch=tmp_path, progress=lambda *at: done.append(at)
+    )
+    assert again.tables.keys() == whole.tables.keys()
+    for name, table in whole.tables.items():
+        pd.testing.assert_frame_equal(again.tables[name], table)
+    # it does not begin anew, and leaves nothing behind
+    assert done[0][1] > 0 or asks == 1
+    assert not list(tmp_path.iterdir())
 
 
 def changed(run, **values):

@@ -1,5 +1,6 @@
 """Results show themselves in a notebook, with their plots one method away."""
 
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ import perturb
 import reports
 import sims
 from perturb import InputError
+from sims.runner import InterruptedRun
 
 NEVER_CLOSED = {"br", "hr", "img"}
 
@@ -158,6 +160,46 @@ def test_a_run_without_results_says_so():
         assert run._repr_html_() is None
         with pytest.raises(InputError, match="interrupted before its first result"):
             run.plot()
+
+
+def test_an_interrupted_cell_of_a_notebook_keeps_what_was_done(tmp_path):
+    few = {"training.runs": 2, "training.updates": 60, "training.compare_with": []}
+
+    def interrupt(what, done, total):
+        if done:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.warns(InterruptedRun, match="with the results so far, marked as partial"):
+        run = sims.run_experiment("xor-learning", few, out=tmp_path / "run", progress=interrupt)
+    assert run.provenance["status"] == "partial" and run.learning["update"].max() < 60
+    assert reports.load(tmp_path / "run").partial
+    # the same call goes on, and Ctrl-C is answered by Python again
+    whole = sims.run_experiment("xor-learning", few, out=tmp_path / "run")
+    assert whole.learning["update"].max() == 60
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_with_nothing_to_keep_or_a_second_one_is_raised():
+    def interrupt(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    def twice(*_):
+        interrupt()
+        interrupt()
+
+    few = {"training.runs": 2, "training.updates": 60}
+    with pytest.raises(KeyboardInterrupt):
+        sims.run_experiment("xor-learning", few, progress=twice)
+    # said before the first chip has learned
+    ablation = {
+        "study": "learning-ablation",
+        "training.updates": 60,
+        "dies.count": 2,
+        "dies.starts": 2,
+        "chip.error_unit.noise": 1e-3,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        sims.run_experiment("xor-learning", ablation, say=interrupt)
 
 
 def test_showing_an_estimate_loads_neither_pandas_nor_matplotlib():

@@ -39,6 +39,7 @@ from reports.studies.require.search import (
 )
 from sims.sweeps import cell as cells
 from sims.sweeps.ladder import Span, ladder
+from sims.sweeps.require import plan_requirement
 
 NOISE = "chip.error_unit.noise"
 BITS = "chip.error_unit.bits"
@@ -433,3 +434,31 @@ def test_the_cells_are_runs_of_the_experiment(tmp_path):
         alone.drop(columns="wall_time_s").reset_index(drop=True),
         check_exact=True,
     )
+
+
+def test_keys_of_a_device_begin_at_what_a_perfect_one_has():
+    device = "chip.weights.device"
+    for key, first, last in (
+        ("step.c2c", 0.0, 10.0),
+        ("step.dw_min_dtod", 0.0, 1.0),
+        ("step.dw_min", 1e-5, 0.5),
+        ("leak.lifetime_s", 1e3, 1e-9),
+        ("linear.gamma_up", 0.0, 1.0),
+        ("corrupt.fraction", 0.0, 1.0),
+    ):
+        values = ladder(f"{device}.{key}", None, 10)
+        assert (values[0], values[-1]) == (first, last)
+        rises = values[-1] > values[1]
+        assert values[1:] == sorted(values[1:], reverse=not rises)
+    assert ladder(f"{device}.bits", None, 10) == [*range(24, 0, -1)]
+    # what is neither better nor worse has no range of its own, and one that is given counts
+    with pytest.raises(InputError, match="has no range"):
+        ladder(f"{device}.step.up_down", None, 10)
+    assert ladder(f"{device}.step.c2c", Span(0.1, 1.0), 10)[0] == 0.1
+
+
+def test_requirements_of_a_published_device_need_no_range():
+    device = "chip.weights.device"
+    keys = [f"{device}.{key}" for key in ("step.c2c", "step.dw_min", "bounds.w_max_dtod")]
+    plan = plan_requirement("reram-learning", keys)
+    assert [plan.ladders[key][0] for key in keys] == [0.0, 1e-5, 0.0]

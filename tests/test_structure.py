@@ -74,7 +74,7 @@ FLOORS = {
     ],
     # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late
     "sims": [
-        {"described", "device_fit", "terminal"},
+        {"described", "device_fit", "processes", "terminal"},
         {"data", "log"},
         {"experiment"},
         {"completion", "problem"},

@@ -87,8 +87,9 @@ class Plan(RateOptions, RuleOptions):
         smaller in `patience` such looks.
     calibrate, is_calibrated : int, bool
         Trials of each amplitude in `calibrated`, and whether that has been done.
-    seed : int
-        Of run 0; those of others are derived from it (`seed_of`).
+    seed, first_run : int
+        Of run 0, from which those of others are derived (`seed_of`); the number of the first run,
+        more than 0 of a part of several.
     reading : Reading
         How one pattern's error is read.
 
@@ -172,6 +173,7 @@ class Plan(RateOptions, RuleOptions):
     )
     is_calibrated: bool = False
     seed: int = 0
+    first_run: int = 0
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
@@ -303,14 +305,14 @@ class Plan(RateOptions, RuleOptions):
         Parameters
         ----------
         run : int
-            Its number, from 0.
+            Its place among those that learn by this plan, from 0.
 
         Returns
         -------
         int
             `seeds.nth_seed` of "run".
         """
-        return nth_seed(self.seed, "run", run)
+        return nth_seed(self.seed, "run", self.first_run + run)
 
     @property
     def trials_of_an_update(self) -> int:
@@ -354,10 +356,8 @@ class Plan(RateOptions, RuleOptions):
     @property
     def evaluations_of_tuning(self) -> int:
         """Measurements of E to measure the rate anew, every `tune_every` updates."""
-        estimates = RATES[self.rate].estimates.items()
-        return self.tune_trials * sum(
-            count * len(METHODS[method].phases) for method, count in estimates
-        )
+        each = RATES[self.rate].estimates.items()
+        return self.tune_trials * sum(n * len(METHODS[method].phases) for method, n in each)
 
     def evaluations(self, updates: int) -> int:
         """Measurements of E, tuning and calibration included.

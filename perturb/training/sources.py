@@ -246,7 +246,7 @@ class Batch:
         """
         plan, code, n = self.plan, self.plan.code, self.objective.n_weights
         # perturb_every trials share a number, and with it D
-        number, seeds = trial // plan.perturb_every, first_seeds(plan.seed, "run", R)
+        number, seeds = trial // plan.perturb_every, _seeds(plan, R)
         sigma = plan.sigma_at(trial // plan.trials_of_an_update)
         D = np.zeros((R, n))
         if code.function is None:
@@ -305,7 +305,7 @@ class Batch:
             xi = np.zeros((R, errors.shape[2]))
             if reading.noise and not free:
                 # keyed by run, trial and phase: the same noise, whatever goes on beside it
-                for run, seed in enumerate(first_seeds(plan.seed, "run", R)):
+                for run, seed in enumerate(_seeds(plan, R)):
                     normals(seed, NOISE, trial, phase, xi[run])
             step = 0.0 if free else reading.step
             E[phase] = read(
@@ -345,3 +345,8 @@ class Batch:
         for k, row in enumerate(xi):
             normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, first + k, row)
         return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+
+
+def _seeds(plan: Plan, runs: int) -> Array:
+    """`Plan.seed_of` the runs, (runs,), looked up: every trial asks for them."""
+    return first_seeds(plan.seed, "run", plan.first_run + runs)[plan.first_run :]

@@ -78,8 +78,11 @@ def _run(
                 scratch=scratch,
                 say=LOG.info if output.quiet else say,
             )
+        # a study that can go on has left a checkpoint
+        again = "the same command resumes from there" if any(scratch.glob("*.npz")) else ""
         if not result.tables:
-            say("perturb: interrupted before the first result; nothing was written")
+            left = again or "nothing was written"
+            say(f"perturb: interrupted before the first result; {left}")
             # 130: as shells say of a command that Ctrl-C ended
             raise typer.Exit(130)
         # from memory: what is printed needs no reading of what is written
@@ -95,14 +98,10 @@ def _run(
         reason = result.provenance["reason"]
         # else a mistake that showed late, see `run_experiment`
         interrupted = reason == INTERRUPTED
-        again = (
-            "; the same command resumes from there"
-            if interrupted and loaded.study == "training"
-            else ""
-        )
+        then = f"; {again}" if interrupted and again else ""
         say(
             f"perturb: {'interrupted' if interrupted else reason}; the results so far are stored"
-            f" and marked as partial{again}"
+            f" and marked as partial{then}"
         )
         raise typer.Exit(130 if interrupted else 2)
     return directory

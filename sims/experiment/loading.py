@@ -57,6 +57,9 @@ def load_experiment(
     return experiment_from(data, source, folder)
 
 
+DEVICE = "chip.weights.device"
+
+
 def read_experiment(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], str, Path]:
     """The contents of an experiment file, its name in messages, and the folder that paths in it
     are relative to.
@@ -69,7 +72,16 @@ def changed(
 ) -> tuple[dict[str, Any], Path]:
     """Contents and folder of an experiment file, with keys changed as `load_experiment` does."""
     # a path in the file is relative to the file, one in --set to the working directory
-    data = _with_file(with_settings(_with_file(data, folder), set), Path())
+    data = _with_file(data, folder)
+    inside = {key: set[key] for key in set if str(key).startswith(f"{DEVICE}.")}
+    if inside:
+        # keys of a device that is named: what its file says is changed
+        data = with_settings(data, {key: set[key] for key in set if key not in inside})
+        chip = data.get("chip")
+        if isinstance(chip, dict):
+            place = Path() if DEVICE in set else folder
+            data = {**data, "chip": with_device(chip, "chip", place)}
+    data = _with_file(with_settings(data, inside or set), Path())
     return data, Path() if {"chip", "chip.preset"} & set.keys() else folder
 
 

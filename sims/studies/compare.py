@@ -90,6 +90,8 @@ def compare_methods(
                 )
             if stopped:
                 break
+            if problem.summary_only:
+                continue
             assert estimate is not None
             compared = compare_at(chip.point, estimate, known)
             convergence += _convergence_rows(candidate, estimate, compared, predicted)

@@ -16,6 +16,7 @@ from sims.experiment.schema import Setup
 from sims.problem import Array, Fact, Problem, Progress, ShouldStop, Stopped, Study, facts
 from sims.studies.ablation import without
 from sims.studies.training.crossed import Crossed, evaluations_over, learned, won
+from sims.studies.training.records import forget
 from sims.studies.training.task import plan_of
 from sims.terminal import duration
 
@@ -59,8 +60,15 @@ def learning_ablation(
     learning does not meet, such as of the line that makes s = dw.v where no rule asks for z, has
     no row.
     """
-    crossed = Crossed(experiment, problem)
-    chip = experiment.chip
+    with Crossed(experiment, problem) as crossed:
+        yield from _compared(crossed, problem, progress, should_stop)
+    forget(problem.scratch, experiment)
+
+
+def _compared(
+    crossed: Crossed, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    chip = crossed.experiment.chip
     found = imperfections(chip)
     if not found:
         raise InputError(
@@ -79,11 +87,11 @@ def learning_ablation(
         columns.append(Column(ALL_BUT, key, without(chip, [key])))
         columns.append(Column(ONLY, key, without(chip, [other for other in met if other != key])))
     # of one imperfection alone: that one is all, and all but it is the ideal chip
-    different = [
-        column.chip
+    different = {
+        column.name: column.chip
         for place, column in enumerate(columns)
         if column.chip not in [other.chip for other in columns[:place]]
-    ]
+    }
     problem.say(
         f"{len(different)} chips x {len(crossed.W)} runs, {crossed.S} starts on each of"
         f" {crossed.D} dies, {crossed.options.updates:,} updates: about"

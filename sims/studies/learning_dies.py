@@ -14,6 +14,7 @@ from sims.problem import Fact, Problem, Progress, ShouldStop, Stopped, Study, fa
 from sims.studies.ablation import without
 from sims.studies.dies import Dies
 from sims.studies.training.crossed import Crossed, learned, won
+from sims.studies.training.records import forget
 from sims.studies.training.variance import Share, shares
 from sims.terminal import duration
 
@@ -27,14 +28,22 @@ def learning_dies(
     Starts are the same on every die, so that what dies make and what starts make is told apart; the
     ideal chip learns in as many runs, with the same starts, perturbations and noise.
     """
-    crossed = Crossed(experiment, problem)
+    with Crossed(experiment, problem) as crossed:
+        yield from _compared(crossed, problem, progress, should_stop)
+    forget(problem.scratch, experiment)
+
+
+def _compared(
+    crossed: Crossed, problem: Problem, progress: Progress, should_stop: ShouldStop
+) -> Study:
+    experiment = crossed.experiment
     chip = experiment.chip
     chips = {DESIGN: chip}
     if found_in := imperfections(chip):
         chips[IDEAL] = without(chip, found_in)
     problem.say(
         f"{len(chips)} x {len(crossed.W)} runs, {crossed.S} starts on each of {crossed.D} dies:"
-        f" about {duration(crossed.seconds(list(chips.values())))}"
+        f" about {duration(crossed.seconds(chips))}"
     )
     runs = pd.DataFrame()
     found: list[Fact] = []

@@ -15,14 +15,13 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from perturb.errors import InputError
-from perturb.theory.quadratic import Curvature
 from perturb.threads import VARIABLE
 from reports.store.sweep_database import Outcome
 from sims.experiment.experiment import Experiment
 from sims.problem import Problem, prepare
 from sims.runner import study_tables, without_places
 
-REMEMBERED = 2**25  # numbers of curvatures, 256 MB
+REMEMBERED = 2**25  # numbers of problems, 256 MB
 _earlier = threading.local()  # a worker of a cluster may be a thread
 
 
@@ -38,7 +37,8 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
     error = ""
     tables = {}
     try:
-        found, reason = study_tables(experiment, _prepared(experiment))
+        problem = replace(_prepared(experiment), summary_only=not keep)
+        found, reason = study_tables(experiment, problem)
         # a partial run is no result of a cell: it would be taken for a whole one
         if reason:
             raise InputError(reason)
@@ -59,26 +59,30 @@ def run_cell(experiment: Experiment, keep: bool) -> Outcome:
 
 
 def _prepared(experiment: Experiment) -> Problem:
-    """The problem of an experiment, with the curvatures that an earlier cell found at the same
-    point, as the same repeat at another value of the chip: they take as long as many trials.
+    """The problem of an experiment: that of an earlier cell at the same point, as the same repeat
+    at another value of the chip, with the curvatures that it found, which take as long as many
+    trials.
     """
     # all that `prepare` reads: the same network, data and point
     key = experiment.model_dump_json(
         include={"network": True, "data": True, "weights": True, "direction": True, "run": {"seed"}}
     )
-    points: dict[str, dict[str, list[Curvature]]] = _earlier.__dict__.setdefault("points", {})
+    problems: dict[str, Problem] = _earlier.__dict__.setdefault("problems", {})
     # the one that was used last stands last
-    points[key] = points.pop(key, {})
-    while len(points) > 1 and sum(map(_numbers, points.values())) > REMEMBERED:
-        del points[next(iter(points))]
-    return replace(prepare(experiment), known=points[key])
+    problems[key] = problems.pop(key) if key in problems else prepare(experiment)
+    while len(problems) > 1 and sum(map(_numbers, problems.values())) > REMEMBERED:
+        del problems[next(iter(problems))]
+    return problems[key]
 
 
-def _numbers(known: dict[str, list[Curvature]]) -> int:
-    """How many numbers curvatures hold: some ten arrays of all weights, for each pattern too."""
-    return sum(
-        10 * each.v.size * (1 + len(each.patterns)) for found in known.values() for each in found
-    )
+def _numbers(problem: Problem) -> int:
+    """About how many numbers a problem holds: its data, and some ten arrays of all weights for each
+    curvature, of each pattern too.
+    """
+    network = problem.network
+    data = problem.objective.n_patterns * (network.n_inputs + network.n_outputs)
+    found = [each for curvatures in problem.known.values() for each in curvatures]
+    return data + sum(10 * each.v.size * (1 + len(each.patterns)) for each in found)
 
 
 def run_on_cluster(experiment: Experiment, keep: bool) -> Outcome:

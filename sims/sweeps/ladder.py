@@ -68,11 +68,16 @@ def ladder(key: str, span: Span | None, steps: int) -> list[float]:
     """The values of a key, the ideal one first; steps: in a factor of ten. Of bits every number.
 
     Without a span they are those of the key's Field: from 0, where its imperfection is not there,
-    through the smallest (or, where less is worse, the largest) values to the other end.
+    through the smallest (or, where less is worse, the largest) values to the other end; of a device
+    from what a perfect one has.
     """
     known = check_number(key, field_of(key))
     whole = is_integer(key)
-    bits = ZERO_IS_OFF in known.metadata
+    bits = ZERO_IS_OFF in known.metadata or key.endswith(".bits")
+    marks = _marks(known)
+    # of a device, whose keys say themselves what a perfect one has
+    if span is None and "ideal" in marks:
+        span = Span(marks["ideal"], marks["worst"])
     if span is None:
         values = _of_field(key, known, whole, steps)
     elif span.ideal == span.worst:
@@ -100,10 +105,12 @@ def ladder(key: str, span: Span | None, steps: int) -> list[float]:
     return values
 
 
+def _marks(known: FieldInfo) -> Mapping[str, Any]:
+    return known.json_schema_extra if isinstance(known.json_schema_extra, dict) else {}
+
+
 def _of_field(key: str, known: FieldInfo, whole: bool, steps: int) -> list[float]:
-    marks: Mapping[str, Any] = (
-        known.json_schema_extra if isinstance(known.json_schema_extra, dict) else {}
-    )
+    marks = _marks(known)
     ideal = known.default
     if ZERO_IS_OFF in known.metadata:
         # 0 bits is no converter at all, which is the ideal; then from the finest down
@@ -124,8 +131,7 @@ def _of_field(key: str, known: FieldInfo, whole: bool, steps: int) -> list[float
 
 def _from_zero(key: str, known: FieldInfo, whole: bool, worst: float, steps: int) -> list[float]:
     low, high = _ends(key, whole)
-    marks = known.json_schema_extra if isinstance(known.json_schema_extra, dict) else {}
-    if marks.get("worse") == "less":
+    if _marks(known).get("worse") == "less":
         # 0 stands for never: the largest values are nearest to it
         nearest = max(high, 10 * worst)
     else:

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from reports.store.sweep_database import Outcome, Row, Store
 from reports.store.sweep_results import load_sweep
 from sims.sweeps.plan import Plan, plan_sweep
 from sims.sweeps.workers import Cluster, Serial, WorkerPool, WorkerProcesses
+
+NEAR = 1000  # cells next in turn, among which a worker finds one that it prefers
 
 
 class Progress(NamedTuple):
@@ -205,7 +208,10 @@ def run_cells(
         while waiting or pool.busy:
             # as many as the pool takes, then wait for the first to end
             while waiting and pool.free:
-                row = plan.row(waiting.popleft())
+                near = [cell % plan.sweep.repeats for cell in islice(waiting, NEAR)]
+                place = pool.prefers(near)
+                row = plan.row(waiting[place])
+                del waiting[place]
                 pool.start(row.cell, plan.experiment(row), plan.sweep.keep)
             for cell, outcome in pool.wait():
                 # at once: whatever ends the sweep, this result is safe

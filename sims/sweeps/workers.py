@@ -1,32 +1,28 @@
 """Where the cells of a sweep run: in this process, in worker processes, or on a Dask cluster.
 
-A pool is entered once. `free`: whether it takes another cell; `start(cell, experiment, keep)`;
+A pool is entered once. `free`: whether it takes another cell, and `prefers` which of several, by
+their repeats, which have their points and data in common; `start(cell, experiment, keep)`;
 `wait()`: what has ended since, at least one if `busy`, or nothing now and then. Heavy imports wait:
 a worker chooses its threads before numpy is loaded.
 """
 
 import asyncio
 import logging
-import multiprocessing
-import os
 import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from queue import Empty, Queue
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perturb.errors import InputError
-from perturb.threads import VARIABLE, n_threads
+from perturb.threads import n_threads
+from sims.processes import begin_work, spawn
 
 if TYPE_CHECKING:
     from reports.store.sweep_database import Outcome
@@ -41,6 +37,7 @@ class WorkerPool(Protocol):
     def free(self) -> bool: ...
     @property
     def busy(self) -> bool: ...
+    def prefers(self, repeats: Sequence[int]) -> int: ...
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None: ...
     def wait(self) -> Ended: ...
     def __enter__(self) -> "WorkerPool": ...
@@ -60,6 +57,9 @@ class Serial:
     @property
     def busy(self) -> bool:
         return self._cell is not None
+
+    def prefers(self, repeats: Sequence[int]) -> int:
+        return 0
 
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None:
         self._cell = cell, experiment, keep
@@ -92,6 +92,7 @@ class WorkerProcesses:
         # the cores are shared out: kernels of two workers do not compete for one
         self._threads = max(1, n_threads() // workers)
         self._workers: dict[Connection, SpawnProcess] = {}
+        self._numbers: dict[Connection, int] = {}
         self._cells: dict[Connection, tuple[int, float]] = {}  # cell and start of those at work
         self._idle: list[Connection] = []
         self._failed_starts = 0
@@ -103,6 +104,14 @@ class WorkerProcesses:
     @property
     def busy(self) -> bool:
         return bool(self._cells)
+
+    def prefers(self, repeats: Sequence[int]) -> int:
+        """The first of its own, which come to the same worker, that remembers their problem; the
+        first of all, if there is none.
+        """
+        own = self._numbers[self._idle[-1]]
+        mine = (i for i, repeat in enumerate(repeats) if repeat % self._count == own)
+        return next(mine, 0)
 
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None:
         line = self._idle.pop()
@@ -147,7 +156,7 @@ class WorkerProcesses:
             self._failed_starts += 1
             if self._failed_starts > MAX_FAILED_STARTS:
                 raise RuntimeError(f"worker processes cannot start: the last one {how}")
-        self._start_worker()
+        self._start_worker(self._numbers.pop(line))
         if line not in self._cells:
             return []
         cell, started = self._cells.pop(line)
@@ -155,20 +164,14 @@ class WorkerProcesses:
         error = f"its worker process {how}{why}: run it alone, or again with --retry"
         return [(cell, Outcome("failed", started, time.time() - started, error=error))]
 
-    def _start_worker(self) -> None:
-        # not fork: threads of NumPy and Numba do not survive it
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, self._threads), daemon=True)
-        with _safe_path(), _no_main(), _no_interrupts():
-            process.start()
-        # then our end hears when the worker's closes
-        theirs.close()
+    def _start_worker(self, number: int) -> None:
+        process, ours = spawn(work, self._threads)
         self._workers[ours] = process
+        self._numbers[ours] = number
 
     def __enter__(self) -> "WorkerProcesses":
-        for _ in range(self._count):
-            self._start_worker()
+        for number in range(self._count):
+            self._start_worker(number)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,16 +187,7 @@ def work(line: Connection, threads: int) -> None:
     """What a worker process does: run the cells that come down the line, until it is closed or
     the sweep has died.
     """
-    os.environ[VARIABLE] = str(threads)
-    sweep = multiprocessing.parent_process()
-    assert sweep is not None
-
-    # a sweep that is killed cannot tell its workers: each looks for itself
-    def watch() -> None:
-        sweep.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    begin_work(threads)
     from sims.sweeps.cell import one_blas_thread, run_cell
 
     one_blas_thread()
@@ -203,46 +197,6 @@ def work(line: Connection, threads: int) -> None:
             line.send(run_cell(*line.recv()))
         except (EOFError, BrokenPipeError, ConnectionError):
             return
-
-
-@contextmanager
-def _no_main() -> Iterator[None]:
-    """A spawned process imports the main program again, for what may be defined there; ours need
-    nothing of it, and a script would start its sweep once more.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """What starts meanwhile does not import from the working directory, where a file `types.py`
-    would be taken for Python's.
-    """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """What starts meanwhile never hears Ctrl-C, which is for the sweep to answer."""
-    resource_tracker.ensure_running()  # starting it would unblock the signal again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Cluster:
@@ -273,6 +227,9 @@ class Cluster:
     @property
     def busy(self) -> bool:
         return bool(self._cells)
+
+    def prefers(self, repeats: Sequence[int]) -> int:
+        return 0
 
     def start(self, cell: int, experiment: "Experiment", keep: bool) -> None:
         from sims.sweeps.cell import run_on_cluster

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import pandas as pd
 
 from hardware.params import ChipParams
 from hardware.timing import TrainingTiming
-from hardware.training import source
 from perturb.errors import InputError
 from perturb.training.loop import Source, begin, train
 from perturb.training.plan import Plan, State
@@ -18,7 +17,8 @@ from sims.experiment.schema import Setup
 from sims.problem import Array, Fact, Problem, Progress, ShouldStop, starts_of, warmed_up
 from sims.studies.dies import Dies
 from sims.studies.training.options import Training
-from sims.studies.training.records import AWAY, PIECES, times
+from sims.studies.training.records import AWAY, PIECES, Checkpoint, digest_of, times
+from sims.studies.training.sharing import Helpers, Shared, shared
 from sims.studies.training.summary import ENDS, SPENT, reached
 from sims.studies.training.task import check, check_plan, course_of, plan_of, task_of
 from sims.studies.training.variance import Mean, crossed_mean
@@ -44,7 +44,8 @@ class Crossed:
     """Learning from S starts on each of D dies, side by side: run d S + s is from start s on die d.
 
     Runs have perturbations and noise of their own, which are those of the same run on whatever
-    chip: what differs between two chips is compared run by run.
+    chip: what differs between two chips is compared run by run. What chips have learned is saved
+    in checkpoints, a file each. Processes that learn with this one end with the `with` block.
     """
 
     def __init__(self, experiment: Setup, problem: Problem):
@@ -55,6 +56,8 @@ class Crossed:
             raise InputError(
                 'training.source = "exact" learns without a chip: set "batch" or "event"'
             )
+        self.scratch = problem.scratch
+        self.helpers = Helpers()
         self.D = wanted.count
         self.S = wanted.starts
         self.task = task_of(experiment, problem)
@@ -65,6 +68,12 @@ class Crossed:
         ]
         self.W = np.tile(np.array(starts), (self.D, 1))
         self.dies = np.repeat(np.arange(self.D), self.S).tolist()
+
+    def __enter__(self) -> "Crossed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.helpers.give_up()
 
     def of(self, chip: ChipParams) -> Setup:
         """The experiment with another chip."""
@@ -78,40 +87,47 @@ class Crossed:
             # once, at the first start: all runs learn by one plan
             plan = plan.calibrated(self.task.objective, self.W[0], self.options.updates)
         check_plan("the chip", plan, self.options.updates)
-        made = source(
-            setup.made_chip(),
-            self.task.objective,
-            plan,
-            self.W,
-            self.options.source == "event",
-            self.options.waits,
-            self.dies,
-        )
+        made = shared(setup, self.task.objective, plan, self.W, self.helpers, self.dies)
         return Learner(chip, made, plan, course_of(setup, self.task, plan))
 
-    def seconds(self, chips: list[ChipParams]) -> float:
-        """About how long these chips take to learn, one after another, from a short piece of the
-        learning of each.
+    def checkpoint(self, name: str, learner: Learner) -> Checkpoint:
+        """Of what the chip of this name has learned; its rows: when each run was first seen at the
+        goal.
+        """
+        named = f"{name}-{digest_of(self.experiment)}"
+        return Checkpoint(self.scratch, named, learner.source)
+
+    def seconds(self, chips: Mapping[str, ChipParams]) -> float:
+        """About how long these chips take for what they have not learned yet, one after another,
+        from a short piece of the learning of each.
         """
         records = len(times(self.options.updates, self.options.records))
+        # the first loads what it needs, and is not timed
+        self.task.ends(self.W[0])
         begun = time.perf_counter()
         # a record takes the errors and accuracies of every run
         self.task.ends(self.W[0])
-        total = len(chips) * len(self.W) * records * (time.perf_counter() - begun)
-        for chip in chips:
+        looks = len(self.W) * records * (time.perf_counter() - begun)
+        total = 0.0
+        for name, chip in chips.items():
             learner = self.learner(chip)
-            state = begin(self.W, learner.plan)
+            stored = self.checkpoint(name, learner).read()
+            state = stored[0] if stored else begin(self.W, learner.plan)
+            left = self.options.updates - state.update
             updates = 1
             # the first compiles, and is not timed
             learner.source.advance(state, updates)
             took = 0.0
-            while took < TIMED_S and state.update + updates < self.options.updates:
+            while took < TIMED_S and updates <= self.options.updates:
                 begun = time.perf_counter()
                 learner.source.advance(state, updates)
                 took = time.perf_counter() - begun
                 updates *= 2
             # of the last piece, which was half of that
-            total += 2 * took / updates * self.options.updates
+            each = 2 * took / updates
+            if isinstance(learner.source, Shared):
+                each /= learner.source.speedup
+            total += each * left + looks * left / self.options.updates
         return total
 
     def learn(
@@ -121,13 +137,17 @@ class Crossed:
         and whether it was asked to stop before the end.
         """
         learner = self.learner(chip)
-        state = begin(self.W, learner.plan)
+        checkpoint = self.checkpoint(name, learner)
+        at_start = ends = self._ends(begin(self.W, learner.plan).result)
+        state, rows = checkpoint.read() or (begin(self.W, learner.plan), [])
         updates = self.options.updates
         # updates at which a run was first seen at the goal; -1: never
-        first = np.full(len(self.W), -1)
-        at_start = ends = self._ends(state.result)
+        first = np.array([row["first"] for row in rows] or [-1] * len(self.W))
         stopped = False
         for until in times(updates, self.options.records):
+            # recorded before an interruption, but for what is seen at the end
+            if until < state.update:
+                continue
             piece = max(1, (until - state.update) // PIECES)
             for _ in train(learner.source, state, until, piece, validation=self.task.validation):
                 progress(name, state.update, updates)
@@ -136,8 +156,11 @@ class Crossed:
             # in the end every run gives what its best look saw
             ends = self._ends(state.best if state.update == updates else state.result)
             first[(first < 0) & reached(ends, self.experiment)] = state.update
+            if stopped:
+                break
+            checkpoint.write(state, [{"first": int(update)} for update in first])
             # where all runs have ended, later records would be the same
-            if stopped or not state.going.any():
+            if not state.going.any():
                 break
         # not `error > ...`: one that is not a number has run away, too
         diverged = ~(ends["error"] <= AWAY * at_start["error"]).to_numpy() | (state.failed >= 0)

@@ -89,6 +89,15 @@ def times(updates: int, records: int) -> list[int]:
     return sorted({round(time) for time in (*even, *soon)})
 
 
+def forget(scratch: Path | None, experiment: Setup) -> None:
+    """Remove the checkpoints of a study that has ended: until then a resumed one reads what has
+    ended from there, too.
+    """
+    if scratch:
+        for path in scratch.parent.glob(f"{scratch.name}-*-{digest_of(experiment)}.npz"):
+            path.unlink()
+
+
 def digest_of(experiment: Setup) -> str:
     # with another scheme of random streams it would not go on to the same bits
     return hashlib.sha256(f"{SCHEME}\n{to_toml(experiment)}".encode()).hexdigest()[:16]

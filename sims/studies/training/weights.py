@@ -11,6 +11,7 @@ from perturb.networks.objective import Network
 from perturb.training.loop import Source
 from perturb.training.plan import State
 from sims.problem import Array
+from sims.studies.training.sharing import Shared
 
 
 class Ended(NamedTuple):
@@ -25,7 +26,8 @@ class Ended(NamedTuple):
     @classmethod
     def of(cls, source: Source, state: State, w: Array) -> "Ended":
         # a copy: the state changes in place
-        return cls(w.copy(), *held_weights(source, state))
+        held = source.held(state) if isinstance(source, Shared) else held_weights(source, state)
+        return cls(w.copy(), *held)
 
 
 def layers_of(network: Network) -> Array:
