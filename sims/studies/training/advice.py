@@ -52,8 +52,8 @@ def updates_to(share: float, u: Array, values: Array, plan: Plan, most: int = 10
 
 
 class Advised(NamedTuple):
-    """A setting, the value in use and the one advised; mind: whether the advice had better be
-    heeded.
+    """A setting, after a comma what the numbers are if not its value; the value in use and the one
+    advised; mind: whether the advice had better be heeded.
     """
 
     setting: str
@@ -173,7 +173,7 @@ def _weights_advice(
             "noise of updates pulls weights to where steps up and down are alike,"
             f' {points.mean():.2g} +- {points.std():.2g}; a reference of "symmetry" makes that 0'
         )
-        yield Advised("chip.weights.reference", size, 0.0, size > 0.1 * device.range, why)
+        yield Advised("chip.weights.reference, distance", size, 0.0, size > 0.1 * device.range, why)
     if device.dw_min:
         # rms of an estimated g_i: |g|^2/n is its own, |g|^2/K of the others' perturbations
         typical = plan.first_rate * g * math.sqrt(1 / K + 1 / n)
@@ -183,7 +183,7 @@ def _weights_advice(
         else:
             why += "most updates give none"
         few = device.dw_min > 30 * typical
-        yield Advised("chip.weights.device", device.dw_min, typical, few, why)
+        yield Advised("chip.weights.device, a pulse", device.dw_min, typical, few, why)
 
 
 def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> float:
