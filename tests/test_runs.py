@@ -559,7 +559,7 @@ def test_run_then_compare_then_report(command):
     status, out, err = command("run", "xor", "--set", "estimation.trials=64", "--seed", "3")
     assert status == 0 and err == ""
     assert (
-        "z = Hv, estimated against exact R{backprop}" in out
+        "z = Hv, how the gradient changes along v: estimated, against exact R{backprop}" in out
         and "as published" in out
         and "\x1b" not in out
     )

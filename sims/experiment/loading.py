@@ -16,6 +16,9 @@ from sims.experiment.names import SHIPPED, experiment_names
 from sims.experiment.schema import WITH_FILES
 
 
+PARTS = ChipParams.model_fields.keys() - Experiment.model_fields.keys()
+
+
 def load_experiment(
     name_or_path: str | os.PathLike[str], set: Mapping[str, object] | None = None
 ) -> Experiment:
@@ -114,7 +117,8 @@ def _refuse_parts(data: dict[str, Any], source: str) -> None:
     file = source.removesuffix(" with --set")
     if data.get("model") in LAWS:
         kind, key = "device", "chip.weights.device"
-    elif own and own <= ChipParams.model_fields.keys():
+    # [weights] is a table of both
+    elif own & PARTS or own == {"weights"}:
         kind, key = "chip", "chip.preset"
     else:
         return

@@ -88,8 +88,9 @@ def _rate_advice(plan: Plan, limits: Limits) -> Iterator[Advised]:
     if _is_fixed(plan):
         over = plan.first_rate > limits.eta
         why = (
-            f"updates are stable below {limits.eta:.3g} at the start (sum of positive eigenvalues"
-            f" {limits.positive:.3g}, the largest {limits.largest:.3g}; tr H = {limits.trace:.3g})"
+            f"updates do not grow below {limits.eta:.3g} at the start (curvatures, the"
+            f" eigenvalues of H: the positive ones sum up to {limits.positive:.3g}, the largest is"
+            f" {limits.largest:.3g}; all of them to tr H = {limits.trace:.3g})"
         )
         if over:
             why += ": it is exceeded, and the error may grow, unless E has an upper bound"
