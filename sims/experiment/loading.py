@@ -15,7 +15,6 @@ from sims.experiment.experiment import Experiment
 from sims.experiment.names import SHIPPED, experiment_names
 from sims.experiment.schema import WITH_FILES
 
-
 PARTS = ChipParams.model_fields.keys() - Experiment.model_fields.keys()
 
 
