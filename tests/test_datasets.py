@@ -5,6 +5,7 @@
 import re
 import tomllib
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -627,6 +628,15 @@ def test_what_parquet_holds_beside_numbers_and_texts_is_refused_or_understood(fo
     no_text = pa.array([b"x", b"\xff"]).cast(pa.string(), safe=False)
     parquet.write_table(pa.table({"a": [1, 2], "b": [3, 4], "kind": no_text}), "mine.parquet")
     assert "not a whole PARQUET file" in refused("file", file="mine.parquet", targets="kind")
+
+
+def test_columns_that_are_ignored_are_no_inputs_whatever_they_hold(folder):
+    Path("mine.csv").write_text(",id,a,kind\n0,one,3,x\n1,,5,y\n")
+    data = Data(name="file", file="mine.csv", targets="kind", ignore=["id", ""])
+    x, target = load_data(data, 1, 2)
+    assert x.tolist() == [[3.0], [5.0]] and target.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    np.savez("mine.npz", x=x, target=target)
+    assert "is for CSV and Parquet" in refused("file", file="mine.npz", ignore=["id"])
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])

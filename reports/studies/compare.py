@@ -204,16 +204,17 @@ def _comparison(frames: Frames) -> list[Table]:
         frames,
         "hv",
         "z = Hv, how the gradient changes along v: estimated, against exact R{backprop}",
-        f"{USE_OF_Z}; limit error: distance of the estimate from what theory says the method tends"
-        " to with ever more trials, relative to that",
+        f"{USE_OF_Z}; R{{backprop}}: z by one more backpropagation, exact; limit error:"
+        " distance of the estimate from what theory says the method tends to with ever more trials,"
+        " relative to that",
     )
     g = accuracy(
         frames,
         "gradient",
         "Gradient g = dE/dw, which learning goes down: estimated, against exact backprop",
-        "below each method: what the chip broadcasts to the synapses; predicted: by theory, before"
-        " anything is run; stderrs: rms distance in standard errors, about 1 where nothing but"
-        " noise is left",
+        "below each method: what the chip broadcasts to the synapses; cosine: 1 where the estimate"
+        " points as the exact gradient does; predicted: by theory, before anything is run; stderrs:"
+        " rms distance in standard errors, about 1 where nothing but noise is left",
     )
     return [
         g,
