@@ -267,7 +267,7 @@ def _provenance(
             else f"one of {S} patterns"
         )
         learns = "training" in STUDIES[experiment.study].reads
-        if learns and (batch := experiment.training.batch):
+        if learns and (batch := dict(experiment)["training"].batch):
             shown = f"{batch} of {S} patterns"
         noise = f"noise {chip.error_unit.noise:g}" if chip.error_unit.noise else "no noise"
         about += f"{shown} in each evaluation of the error E; chip {chip.name} with {noise} in each"
