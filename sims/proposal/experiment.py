@@ -107,8 +107,7 @@ def _with_data(
     called = one_line(cut(str(path), 200))
     if not path.is_file():
         raise InputError(f"--data {called}: no such file: give the path of a table")
-    whole = os.path.abspath(path)
-    table = read_file("data", whole, "", READERS)
+    table = read_file("data", str(path), "", READERS)
     columns = None
     if isinstance(table, pd.DataFrame):
         try:
@@ -124,7 +123,9 @@ def _with_data(
         if columns.ignored:
             settings["ignore"] = list(columns.ignored)
     # as the run will read it: what it would refuse is refused here
-    x, target, names = read_patterns(whole, settings.get("targets"), "", settings.get("ignore", ()))
+    x, target, names = read_patterns(
+        str(path), settings.get("targets"), "", settings.get("ignore", ())
+    )
     split = _split(len(np.unique(x, axis=0)))
     given["study"] = "training"
     given["data"] = {**settings, "standardise": True, **split, "seed": 0}
@@ -147,7 +148,8 @@ def _said(columns: Columns, target: np.ndarray, names: Sequence[str]) -> list[st
     lines = [
         f"Target: {one_line(listed)}, {columns.chosen}: {what}, {columns.because}."
         f" To change that: --target COLUMN, --as {'numbers' if of_classes else 'classes'}.",
-        f"Inputs: the {len(columns.inputs)} other columns of numbers, standardised.",
+        f"Inputs, standardised: {one_line(cut(', '.join(columns.inputs), 100))}"
+        f" ({len(columns.inputs)}).",
     ]
     if columns.ignored:
         left = (
