@@ -27,6 +27,7 @@ def template(
     shown: Mapping[str, Any] | None = None,
     notes: Mapping[str, str] | None = None,
     above: str = "",
+    every: bool = True,
 ) -> Iterator[str]:
     """The lines of a file, or of a table of it, that shows all keys of a model.
 
@@ -41,6 +42,8 @@ def template(
         Dotted keys to a note that follows their description.
     above
         The table that the model is of, with a point; "" of a whole file.
+    every
+        False: only the keys and tables that are set.
     """
     shown = shown or {}
     notes = notes or {}
@@ -50,7 +53,7 @@ def template(
     fields |= model.model_fields
     tables = {name: table for name, field in fields.items() if field and (table := _table(field))}
     for name, field in fields.items():
-        if name in tables:
+        if name in tables or not (every or name in given):
             continue
         key = f"{above}{name}"
         said = [*_meaning(field)] if field else []
@@ -61,10 +64,12 @@ def template(
     for name, table in sorted(
         tables.items(), key=lambda pair: any(map(_table, pair[1].model_fields.values()))
     ):
+        if not (every or name in given):
+            continue
         yield ""
         yield from _comment(" ".join((table.__doc__ or "").partition("\n\n")[0].split()))
         yield f"{'' if name in given else '# '}[{above}{name}]"
-        yield from template(table, given.get(name, {}), shown, notes, f"{above}{name}.")
+        yield from template(table, given.get(name, {}), shown, notes, f"{above}{name}.", every)
 
 
 def _table(field: FieldInfo) -> type[Table] | None:

@@ -303,8 +303,12 @@ def _provenance(
             if experiment.estimation.presentation == "batch"
             else f"one of {S} patterns"
         )
-        noise = f"noise {chip.error_unit.noise:g} in each reading of the error"
-        about += f"{shown} in each evaluation; chip {chip.name} with {noise}"
+        learns = "training" in STUDIES[experiment.study].reads
+        if learns and (batch := dict(experiment)["training"].batch):
+            shown = f"{batch} of {S} patterns"
+        noise = f"noise {chip.error_unit.noise:g}" if chip.error_unit.noise else "no noise"
+        about += f"{shown} in each evaluation of the error E; chip {chip.name} with {noise} in each"
+        about += " reading of E"
     elif experiment.study != "reproduce":
         about += f"{S} patterns"
     return {

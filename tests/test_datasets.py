@@ -2,8 +2,10 @@
 [data] is one line.
 """
 
+import re
 import tomllib
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -419,7 +421,7 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             GOOD,
             {"targets": ["kind"]},
-            'row 1: kind = "x" must be a number, at most 1e+100: correct it',
+            'row 2 (the header is row 1): kind = "x" must be a number, at most 1e+100: correct it',
         ),
         (GOOD, {"targets": ["a", "b", "kind"]}, "has no columns beside its targets"),
         (
@@ -440,22 +442,46 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
             {**CLASSES, "samples": 1, "standardise": True},
             "data.samples = 1 has no spread to standardise by",
         ),
-        (GOOD.replace("4", "four"), CLASSES, 'row 2: b = "four" must be a number'),
-        (GOOD.replace("4", ""), CLASSES, "row 2: b = nothing must be a number"),
-        (GOOD.replace("4", "nan"), CLASSES, 'row 2: b = "nan" must be a number'),
-        (GOOD.replace("4", "-inf"), CLASSES, 'row 2: b = "-inf" must be a number'),
+        (
+            GOOD.replace("4", "four"),
+            CLASSES,
+            'row 3 (the header is row 1): b = "four" must be a number',
+        ),
+        (
+            GOOD.replace("4", ""),
+            CLASSES,
+            "row 3 (the header is row 1): b is empty, but must be a number",
+        ),
+        (
+            GOOD.replace("4", "nan"),
+            CLASSES,
+            'row 3 (the header is row 1): b = "nan" must be a number',
+        ),
+        (
+            GOOD.replace("4", "-inf"),
+            CLASSES,
+            'row 3 (the header is row 1): b = "-inf" must be a number',
+        ),
         (
             GOOD.replace("4", "1e200"),
             CLASSES,
-            'row 2: b = "1e200" must be a number, at most 1e+100',
+            'row 3 (the header is row 1): b = "1e200" must be a number, at most 1e+100',
         ),
         (
             GOOD.replace("4", "1e400"),
             CLASSES,
-            'row 2: b = "1e400" must be a number, at most 1e+100',
+            'row 3 (the header is row 1): b = "1e400" must be a number, at most 1e+100',
         ),
-        (GOOD.replace("4", "1_000"), CLASSES, 'row 2: b = "1_000" must be a number'),
-        (GOOD.replace("4", "\u0664"), CLASSES, 'row 2: b = "\u0664" must be a number'),
+        (
+            GOOD.replace("4", "1_000"),
+            CLASSES,
+            'row 3 (the header is row 1): b = "1_000" must be a number',
+        ),
+        (
+            GOOD.replace("4", "\u0664"),
+            CLASSES,
+            'row 3 (the header is row 1): b = "\u0664" must be a number',
+        ),
         (
             "a,kind,b,kind\n1,x,2,x\n3,y,4,y\n",
             CLASSES,
@@ -469,7 +495,7 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             ",a,kind\n0,1,x\n1,3,y\n",
             CLASSES,
-            "column 1 has no name: if it numbers the rows, remove it",
+            "column 1 has no name: if it numbers the rows, leave it out by data.ignore",
         ),
         ("a, ,kind\n0,1,x\n1,3,y\n", CLASSES, "column 2 has no name"),
         (
@@ -482,7 +508,11 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
             CLASSES,
             'has the classes "1" and "1.0", one number written in two ways',
         ),
-        (GOOD.replace("y", ""), CLASSES, "row 2: kind = nothing must be a class"),
+        (
+            GOOD.replace("y", ""),
+            CLASSES,
+            "row 3 (the header is row 1): kind is empty, but must be a class",
+        ),
         (
             GOOD.replace("y", "x").replace("z", "x"),
             CLASSES,
@@ -587,14 +617,26 @@ def test_what_parquet_holds_beside_numbers_and_texts_is_refused_or_understood(fo
         ["1", "two"],
     ):
         frame.assign(b=column).to_parquet("mine.parquet")
-        assert "b = " in refused("file", file="mine.parquet", targets="kind")
+        assert re.search(
+            r"row \d \(counted from 1\): b (= |is empty)",
+            refused("file", file="mine.parquet", targets="kind"),
+        )
     frame.assign(b=pd.array([1, None], "Int64")).to_parquet("mine.parquet")
-    assert "row 2: b = nothing must be a number" in refused(
+    assert "row 2 (counted from 1): b is empty, but must be a number" in refused(
         "file", file="mine.parquet", targets="kind"
     )
     no_text = pa.array([b"x", b"\xff"]).cast(pa.string(), safe=False)
     parquet.write_table(pa.table({"a": [1, 2], "b": [3, 4], "kind": no_text}), "mine.parquet")
     assert "not a whole PARQUET file" in refused("file", file="mine.parquet", targets="kind")
+
+
+def test_columns_that_are_ignored_are_no_inputs_whatever_they_hold(folder):
+    Path("mine.csv").write_text(",id,a,kind\n0,one,3,x\n1,,5,y\n")
+    data = Data(name="file", file="mine.csv", targets="kind", ignore=["id", ""])
+    x, target = load_data(data, 1, 2)
+    assert x.tolist() == [[3.0], [5.0]] and target.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    np.savez("mine.npz", x=x, target=target)
+    assert "is for CSV and Parquet" in refused("file", file="mine.npz", ignore=["id"])
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])

@@ -720,7 +720,7 @@ class _Known:
         (
             "pearlmutter",
             "gaussian",
-            "regressors are correlated with its own; use method difference",
+            "what other weights do to dE is taken for its own; use method difference",
         ),
         ("pearlmutter_corrected", "rademacher", "it needs kurtosis 3"),
         ("pearlmutter_corrected", "measured", "measured with the synapses' own error"),

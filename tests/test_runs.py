@@ -206,7 +206,7 @@ def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path)
             and "forward/sequential succeeds: a cosine of" in out
             and "nan" not in out.lower()
         )
-        assert ("z = Hv, estimated" in out) == (name == "mixed")
+        assert ("z = Hv, how" in out) == (name == "mixed")
         paths = reports.export(tmp_path / name, list(exporters.FORMATS), tmp_path / f"{name}-out")
         assert ((tmp_path / f"{name}-out" / "scatter_hv.png") in paths) == (name == "mixed")
         page = (tmp_path / f"{name}-out" / "report.html").read_text()
@@ -559,7 +559,7 @@ def test_run_then_compare_then_report(command):
     status, out, err = command("run", "xor", "--set", "estimation.trials=64", "--seed", "3")
     assert status == 0 and err == ""
     assert (
-        "z = Hv, estimated against exact R{backprop}" in out
+        "z = Hv, how the gradient changes along v: estimated, against exact R{backprop}" in out
         and "as published" in out
         and "\x1b" not in out
     )

@@ -80,7 +80,7 @@ FLOORS = {
         {"completion", "problem"},
         {"claims"},
         {"studies"},
-        {"runner"},
+        {"proposal", "runner"},
         {"sweeps"},
         {"commands"},
         {"cli"},

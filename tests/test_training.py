@@ -390,12 +390,12 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
         ("estimation.sigma", "noise of dE", {"chip.error_unit.noise": 0.1}),
         ("chip.weights.leak_tau_s", "a leak should be", {"chip.weights.leak_tau_s": 1e-5}),
         (
-            "chip.weights.device",
+            "chip.weights.device, a pulse",
             "most updates give none",
             {"chip.weights.device": "reram-array-hfo2", "training.eta": 0.001},
         ),
         (
-            "chip.weights.reference",
+            "chip.weights.reference, distance",
             'a reference of "symmetry" makes that 0',
             {"chip.weights.device": "reram-gong2018"},
         ),

@@ -193,7 +193,14 @@ def test_the_run_and_what_learned_it_are_chosen(stored):
     directory, run = stored
     file = {"weights.file": str(directory / "weights.npz")}
     errors = ends(run).reshape(3, 3)  # of batch, slow, exact
-    for row, source in enumerate(("batch", "slow", "exact")):
+    # as they are stored, and as tables call them
+    for row, source in (
+        (0, "batch"),
+        (0, "chip"),
+        (0, "chip, plain"),
+        (1, "slow"),
+        (2, "exact gradient"),
+    ):
         assert starts(learn(**file, **{"weights.source": source})) == errors[row].tolist()
     one = learn(**file, **{"weights.source": "slow", "weights.run": 2, "training.runs": 5})
     assert starts(one) == [errors[1, 2]] * 5

@@ -145,9 +145,9 @@ class Comparison:
             "cosine": "cosine",
             "relative_error": "relative error",
             "rms_stderr": "standard error (rms)",
-            "z_rms": "z to exact",
+            "z_rms": "stderrs to exact",
             "limit_relative_error": "limit error",
-            "limit_z_rms": "z to limit",
+            "limit_z_rms": "stderrs to limit",
         }
         rows = {
             called: [getattr(getattr(self, name), column) for column in columns]

@@ -248,7 +248,7 @@ def _reason(design: Design) -> tuple[str, str]:
         why = (
             "it needs kurtosis 3"
             if method.correction == "along"
-            else "the other weights' regressors are correlated with its own"
+            else "what other weights do to dE is taken for its own"
         )
         return why, "method difference, or covariance with code ternary"
     # only the kurtosis is wrong: the diagonal correction, or a code of kurtosis 3, mends it

@@ -31,7 +31,8 @@ SUMMARY = {
         heading="stderr (rms)",
     ),
     "z_rms": Column(
-        "rms over weights of (estimate - exact)/stderr; about 1 without bias", heading="z to exact"
+        "rms over weights of (estimate - exact)/stderr; about 1 without bias",
+        heading="stderrs to exact",
     ),
     "limit_relative_error": Column(
         "|estimate - limit| / |limit|, the limit being what theory says the method tends to",
@@ -44,7 +45,7 @@ SUMMARY = {
     "events": Column("events simulated in time"),
     "limit_z_rms": Column(
         "rms over weights of (estimate - limit)/stderr; about 1 if theory is right",
-        heading="z to limit",
+        heading="stderrs to limit",
     ),
     "label": Column("as published, or an extension", heading="what it is"),
     "sigma": Column("rms of a perturbation, units of w"),
@@ -168,12 +169,14 @@ SWEPT = Swept(
 
 
 NAME = named("method/code")
+USE_OF_Z = (
+    "z tells how large a step may be, makes steps by curvature (Newton) and says which weights can"
+    " go; learning by the gradient alone does without it"
+)
 
 
 def accuracy(frames: Frames, quantity: str, title: str, note: str = "") -> Table:
-    """How good the estimates of one quantity are, a row per method. z: a distance in standard
-    errors, rms over the weights.
-    """
+    """How good the estimates of one quantity are, a row per method."""
     names = ["predicted_cosine", "cosine", "relative_error", "rms_stderr", "z_rms"]
     if quantity == "hv":
         names = ["label", *names, "limit_relative_error", "limit_z_rms"]
@@ -201,20 +204,28 @@ def _comparison(frames: Frames) -> list[Table]:
     z = accuracy(
         frames,
         "hv",
-        "z = Hv, estimated against exact R{backprop}",
-        "limit error: distance of the estimate from what theory says the method tends to,"
-        " relative to that limit; z: rms distance in standard errors, about 1 where nothing but"
-        " noise is left",
+        "z = Hv, how the gradient changes along v: estimated, against exact R{backprop}",
+        f"{USE_OF_Z}; R{{backprop}}: z by one more backpropagation, exact; limit error:"
+        " distance of the estimate from what theory says the method tends to with ever more trials,"
+        " relative to that",
+    )
+    g = accuracy(
+        frames,
+        "gradient",
+        "Gradient g = dE/dw, which learning goes down: estimated, against exact backprop",
+        "below each method: what the chip broadcasts to the synapses; cosine: 1 where the estimate"
+        " points as the exact gradient does; predicted: by theory, before anything is run; stderrs:"
+        " rms distance in standard errors, about 1 where nothing but noise is left",
     )
     return [
+        g,
         # where only the gradient is estimated there is no table of z
         *([z] if frames.methods("hv") else []),
-        accuracy(frames, "gradient", "Gradient, estimated against exact backprop"),
         cost(
             frames,
             "What it cost, each method at the same number of evaluations",
-            "evaluations: measurements of E; for cosine 0.9: evaluations until z (or the"
-            " gradient, where that is all) has a cosine of 0.9, by theory",
+            "evaluations: measurements of E; for cosine 0.9: evaluations until the estimate of z"
+            " (of the gradient, if that is all) has that cosine with the exact one, by theory",
         ),
     ]
 

@@ -44,7 +44,7 @@ ESTIMATORS = {
     "measured_cosine": Column("mean cosine over the repeats", cosine, "cosine"),
     "z_rms": Column(
         "rms of (estimate - limit)/stderr; about 1 if theory and standard errors are right",
-        heading="z to limit",
+        heading="stderrs to limit",
     ),
     "evaluations_to_0_9": Column(
         "predicted evaluations to a cosine of 0.9; inf = never", count, heading="for cosine 0.9"

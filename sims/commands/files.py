@@ -63,20 +63,55 @@ def list_(
 @app.command()
 def new(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file to write.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="CSV, Parquet or NPZ of what is to be learned."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of the table that is the target; several, of numbers, by repeating it.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--as", metavar="classes|numbers", help="What the target is, else seen."),
+    ] = None,
+    chip: Annotated[
+        str | None, typer.Option(metavar="CHIP", help="A chip's name, or the path of its TOML.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="A device's name, or the path of its TOML.")
+    ] = None,
 ) -> None:
-    """Write a commented starter experiment."""
+    """Write a commented experiment: one with every key, or one for your own data, chip or
+    device.
+    """
     from sims.experiment.templates import starter
+    from sims.proposal.experiment import propose
 
+    if data is None and (target or kind):
+        raise InputError("--target and --as are of a table: give it by --data")
+    if kind is not None:
+        choose("--as", kind, {"classes": 0, "numbers": 0})
+    said: tuple[str, ...] = ()
+    if (data, chip, device) == (None, None, None):
+        text = starter()
+    else:
+        text, said = propose(file, data, chip, device, target or (), kind)  # type: ignore[arg-type]
     try:
         # "x": what is there is never written over, nor between a check and the writing
         with open(file, "x", encoding="utf-8") as stream:
-            stream.write(starter())
+            stream.write(text)
     except FileExistsError:
         raise InputError(f"{file}: exists already: choose another name") from None
     except OSError as error:
         raise InputError(
             f"{file}: cannot be written ({error.strerror}): choose another path"
         ) from None
+    for line in said:
+        print(line)
     print(f"{file} written. Next: perturb run {shlex.quote(str(file))}")
 
 
@@ -115,6 +150,7 @@ def fit_device(
     range units, -1..1 or so) or conductance_us (or any other unit), and if there are several,
     device and cycle.
     """
+    from hardware.templates import written
     from reports.device_fit import export_device_fit, print_device_fit
     from sims.device_fit import fit_device as fit
 
@@ -133,4 +169,6 @@ def fit_device(
         print(f"{file}: line {row['line']}: {row['reading']:g} is an outlier and was left out")
     if len(found.outliers) > 10:
         print(f"{file}: {len(found.outliers) - 10} more outliers were left out")
-    print(f'\nWritten: {", ".join(map(str, paths))}. Load it with hardware.load_device("{out}").')
+    print(f"\nWritten: {', '.join(map(str, paths))}.")
+    print("To use it, in an experiment beside it (or perturb new FILE --device writes one):\n")
+    print(f"[chip.weights]\ndevice = {written(out.name)}")

@@ -83,6 +83,13 @@ class Data(Table):
         ),
         examples=["class"],
     )
+    ignore: Annotated[tuple[str, ...], Field(strict=False, max_length=10_000)] = Field(
+        (),
+        description=(
+            'columns that are neither inputs nor targets, such as a number of the row; "" is a'
+            " column without a name"
+        ),
+    )
     class_weight: Annotated[str | dict[str, float] | None, SkipValidation] = Field(
         None,
         description=(
@@ -337,7 +344,7 @@ def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     or NPZ (arrays x and target).
     """
     assert data.file is not None
-    return read_patterns(data.file, data.targets, data.sha256 or "")[:2]
+    return read_patterns(data.file, data.targets, data.sha256 or "", data.ignore)[:2]
 
 
 class Dataset(NamedTuple):
@@ -380,6 +387,7 @@ DATASETS: dict[str, Dataset] = {
             "file": None,
             "sha256": ...,
             "targets": ...,
+            "ignore": (),
             **CLASSIFIED,
             "standardise": False,
         },

@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -22,6 +22,7 @@ Array = np.ndarray
 Targets = str | tuple[str, ...] | None
 T = TypeVar("T")
 
+HEADED = "the header is row 1"  # what messages say of the numbers of rows
 MAX_CLASSES = 1000
 MAX_BYTES = 1 << 31  # of a file
 LARGEST = 1e100  # squares of larger numbers may be none
@@ -48,7 +49,7 @@ DAMAGED = (
 
 
 def read_patterns(
-    path: str, targets: Targets, sha256: str = ""
+    path: str, targets: Targets, sha256: str = "", ignore: Collection[str] = ()
 ) -> tuple[Array, Array, tuple[str, ...]]:
     """x (rows, inputs), target (rows, outputs) and the names of classes of a file; a mistake in it
     raises InputError that names row and column.
@@ -56,17 +57,20 @@ def read_patterns(
     CSV and Parquet: targets names a column of classes, which become one-hot in sorted order, or a
     list of columns of numbers, [] for none; every other column is an input. NPZ: array x of shape
     (rows, inputs), and target, of shape (rows, outputs), or (rows,) for classes; targets = [] if
-    there is none. sha256: of the contents that are meant; "" takes any. Cells of CSV are read as
-    strings: a class is a string without the blanks around it, and classes that are all numbers are
-    sorted as numbers.
+    there is none. sha256: of the contents that are meant; "" takes any. ignore: columns that are
+    left out, "" those without a name. Cells of CSV are read as strings: a class is a string without
+    the blanks around it, and classes that are all numbers are sorted as numbers.
     """
     found = read_file("data", path, sha256, READERS)
     source = called("data", path)
-    return (
-        _from_frame(found, targets, source)
-        if isinstance(found, pd.DataFrame)
-        else _from_arrays(found, targets, source)
-    )
+    if isinstance(found, pd.DataFrame):
+        return _from_frame(found, targets, source, ignore)
+    if ignore:
+        raise InputError(
+            f"data.ignore = {shown(list(ignore))} is for CSV and Parquet, but data.file is NPZ:"
+            " remove it"
+        )
+    return _from_arrays(found, targets, source)
 
 
 def called(table: str, path: str) -> str:
@@ -145,7 +149,9 @@ def read_csv(stream: IO[bytes]) -> pd.DataFrame:
         raise InputError(
             f"its columns seem to be separated by {shown(other)}: write it with commas"
         )
-    return cells[1:].reset_index(drop=True).set_axis(names, axis=1)
+    # rows are called as a spreadsheet numbers them
+    cells = cells[1:].set_axis(names, axis=1)
+    return cells.set_axis(pd.RangeIndex(2, len(cells) + 2, name=HEADED))
 
 
 def _parquet(stream: IO[bytes]) -> pd.DataFrame:
@@ -177,7 +183,7 @@ READERS: dict[str, Callable[[IO[bytes]], pd.DataFrame | dict[str, Array]]] = {
 
 
 def _from_frame(
-    frame: pd.DataFrame, targets: Targets, source: str
+    frame: pd.DataFrame, targets: Targets, source: str, ignore: Collection[str]
 ) -> tuple[Array, Array, tuple[str, ...]]:
     columns = [str(name) for name in frame.columns]
     there = one_line(cut(", ".join(columns), 100))
@@ -188,6 +194,12 @@ def _from_frame(
         )
     # checks in the order in which a user meets them: targets, names, inputs, rows, numbers
     named = [targets] if isinstance(targets, str) else list(targets)
+    for name in ignore:
+        if name in named or name not in columns:
+            what = "a target" if name in named else "no column of data.file"
+            raise InputError(f"data.ignore: {shown(name)} is {what}: name some of {there}")
+    columns = [name for name in columns if name not in ignore]
+    frame = frame.loc[:, [name not in ignore for name in frame.columns]]
     for name in named:
         if columns.count(name) != 1:
             what = (
@@ -198,8 +210,8 @@ def _from_frame(
             )
     if "" in columns:
         raise InputError(
-            f"{source}: column {columns.index('') + 1} has no name: if it numbers the rows, remove"
-            " it (pandas: index=False); if it is an input, name it"
+            f"{source}: column {columns.index('') + 1} has no name: if it numbers the rows, leave"
+            ' it out by data.ignore = [""]; if it is an input, name it'
         )
     if len(set(columns)) < len(columns):
         raise InputError(f"{source}: has two columns of the same name among {there}: rename one")
@@ -225,7 +237,10 @@ def _numbers(frame: pd.DataFrame, columns: list[str], source: str) -> Array:
         if wrong.any():
             row = int(wrong.argmax())
             raise _wrong(
-                column, row, source, f"{A_NUMBER}: correct it, or remove the row or the column"
+                column,
+                row,
+                source,
+                f"{A_NUMBER}: correct it, remove the row, or leave the column out by data.ignore",
             )
     return values + 0.0  # without -0
 
@@ -278,10 +293,12 @@ def _labels(column: pd.Series, source: str) -> Array:
 def _wrong(column: pd.Series, row: int, source: str, must: str) -> InputError:
     cell = column.iloc[row]
     cell = cell.item() if isinstance(cell, np.generic) else cell
-    value = "nothing" if pd.api.types.is_scalar(cell) and pd.isna(cell) else shown(cell)
+    empty = pd.api.types.is_scalar(cell) and (pd.isna(cell) or cell == "")
+    index = column.index
+    place = f"{index[row]} ({HEADED})" if index.name == HEADED else f"{row + 1} (counted from 1)"
+    value = "is empty, but" if empty else f"= {one_line(shown(cell))}"
     return InputError(
-        f"{source}: row {row + 1}: {one_line(cut(str(column.name), 60))} = {one_line(value)} must"
-        f" be {must}"
+        f"{source}: row {place}: {one_line(cut(str(column.name), 60))} {value} must be {must}"
     )
 
 

@@ -20,7 +20,7 @@ def class_names(data: Data) -> tuple[str, ...]:
     """
     if data.name == "file":
         assert data.file is not None
-        return read_patterns(data.file, data.targets, data.sha256 or "")[2]
+        return read_patterns(data.file, data.targets, data.sha256 or "", data.ignore)[2]
     if data.name == "letters":
         # in the order in which LETTERS stand side by side
         return tuple("NIST")

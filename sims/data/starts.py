@@ -12,6 +12,8 @@ from sims.data.files import called, floats_of, read_csv, read_file
 Array = np.ndarray
 # arrays of NPZ, columns of CSV: as trainings store them, and a shorter name for one's own
 VALUES = ("w_exact", "w")
+# what tables call the sources of weights, beside labels of compare_with
+TABLES = {"chip": ("batch", "event"), "exact gradient": ("exact",)}
 ALL = "all"  # the source of weights of which the file names none
 Found = dict[str, dict[int, Array]]  # weights (n,) by source and run
 
@@ -70,7 +72,10 @@ def read_starts(path: str, sha256: str, source: str | None) -> Starts:
         raise InputError(
             f'{file}: does not say what learned its weights: leave out weights.source = "{source}"'
         )
-    return Starts(choose(f"{file}: weights.source", source, found), file)
+    # as it is stored, or as tables have it: "chip, plain" where labels stand beside it
+    stored = TABLES.get(source.partition(", ")[0], ())
+    meant = next((name for name in stored if name in found and source not in found), source)
+    return Starts(choose(f"{file}: weights.source", meant, found), file)
 
 
 def _runs(w: Array, source: Array, run: Array) -> Found:
@@ -123,7 +128,7 @@ def _npz(stream: IO[bytes]) -> Found:
 
 
 def _csv(stream: IO[bytes]) -> Found:
-    cells = read_csv(stream)
+    cells = read_csv(stream).reset_index(drop=True)
     columns = [str(name) for name in cells.columns]
     value = _value(columns, "column")
     if not len(cells):

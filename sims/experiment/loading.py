@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hardware.config import read_named, validated
-from hardware.params import load_chip, with_device
+from hardware.device_laws import LAWS
+from hardware.params import ChipParams, load_chip, with_device
 from perturb.errors import InputError, one_line, shown
 from perturb.settings import plain
 from sims.experiment.experiment import Experiment
 from sims.experiment.names import SHIPPED, experiment_names
 from sims.experiment.schema import WITH_FILES
+
+PARTS = ChipParams.model_fields.keys() - Experiment.model_fields.keys()
 
 
 def load_experiment(
@@ -89,6 +92,7 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
     """The experiment of the contents of a TOML file, which messages call `source` and whose
     paths are relative to `folder`.
     """
+    _refuse_parts(data, source)
     # what is no table is left to the schema, whose message names the key
     chip = data.get("chip", {})
     if isinstance(chip, dict):
@@ -113,6 +117,25 @@ def experiment_from(data: dict[str, Any], source: str, folder: Path = Path()) ->
     # chip.preset is no field of Experiment, but what a misspelt key may have meant
     return validated(
         Experiment, with_digest(_with_file(data, folder)), source, also=("chip.preset",)
+    )
+
+
+def _refuse_parts(data: dict[str, Any], source: str) -> None:
+    """InputError for the file of a chip or a device, with the command that takes it."""
+    own = data.keys() - {"chip", "name", "description"}
+    if {"network", "data", "study"} & own:
+        return
+    file = source.removesuffix(" with --set")
+    if data.get("model") in LAWS:
+        kind, key = "device", "chip.weights.device"
+    # [weights] is a table of both
+    elif own & PARTS or own == {"weights"}:
+        kind, key = "chip", "chip.preset"
+    else:
+        return
+    raise InputError(
+        f"{source}: is the file of a {kind}, not an experiment: perturb new mine.toml --{kind}"
+        f" {file} writes one with it, and --set {key}={file} puts it into another"
     )
 
 

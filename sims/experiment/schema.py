@@ -49,8 +49,11 @@ class Weights(Table):
     )
     source: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         None,
-        description="whose weights, of a file of several sources; absent = of the first",
-        examples=["batch"],
+        description=(
+            "whose weights, of a file of several, as tables call them, such as chip; absent = of"
+            " the first"
+        ),
+        examples=["chip"],
     )
     run: int | None = Field(
         None,

@@ -1,5 +1,6 @@
 """The experiment file to start from, written from the tables of settings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hardware.templates import template
@@ -15,6 +16,12 @@ HEAD = """\
 # data.name must be there. Keys of [chip] override those of its preset.
 
 """
+SHORT = """\
+# {what}, as `perturb new` proposes it. Any value may be changed, here or by `--set KEY=VALUE`.
+# Paths are relative to this file. All keys that there are: `perturb new all.toml`.
+
+"""
+PRESET = "a name from `perturb list chips`, or the path of a chip file, relative to this file"
 GIVEN: dict[str, Any] = {
     "name": "starter",
     "description": "exclusive or on a 2-2-1 network, a small one to start from",
@@ -59,7 +66,12 @@ def starter() -> str:
         if key not in ("data.samples", "network.error")
     }
     notes["data.samples"] = f"{', '.join(takers['data.samples'])} need it"
-    notes["chip.preset"] = (
-        "a name from `perturb list chips`, or the path of a chip file, relative to this file"
-    )
+    notes["chip.preset"] = PRESET
     return HEAD + "\n".join(template(Experiment, GIVEN, shown, notes)) + "\n"
+
+
+def short(what: str, given: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+    """The text of an experiment file with the keys that are given, and a note on some of them."""
+    notes = {"chip.preset": PRESET, **notes}
+    lines = template(Experiment, given, notes=notes, every=False)
+    return SHORT.format(what=what) + "\n".join(lines) + "\n"

@@ -105,7 +105,9 @@ CLASSES = {
 
 
 ADVICE = {
-    "setting": Column("key of the experiment"),
+    "setting": Column(
+        "key of the experiment; after a comma what the numbers are, if not its value"
+    ),
     "used": Column("its value"),
     "advised": Column("what theory advises"),
     "mind": Column("whether the value had better be changed"),

@@ -40,7 +40,7 @@ def _values(frames: Frames) -> dict[tuple[str, str], float]:
     )
 
 
-BY = named("updates by")
+BY = named("learning by")
 SOLVED = {"solved": named("solved"), "ever_solved": named("ever solved")}
 # until a goal was first seen reached, and in all
 SPENT = {
@@ -100,8 +100,8 @@ def _trained(frames: Frames) -> list[Table]:
             row[f"{what}_worst"] = own[f"{what}_worst"]
         ended.append(row)
     note = (
-        "solved: there at the end; ever: at any record; to goal: medians of those runs, when first"
-        " seen there"
+        "solved: runs that meet the goal at the end; ever: at some record; to goal: until first"
+        " seen there, medians of the runs that ever were; evaluations: measurements of E"
     )
     columns = {"source": BY, **SOLVED, **SPENT}
     shown = [Table(f"How soon: {goal(frames)}", note, pd.DataFrame(reached), columns)]
@@ -111,8 +111,8 @@ def _trained(frames: Frames) -> list[Table]:
         called = what.replace("_", " ")
         columns |= {what: named(called, digits), f"{what}_worst": named(f"worst {called}", digits)}
     note = (
-        f"mean +- standard deviation over the {runs} runs, each with a start and a die of its own;"
-        " the worst of them"
+        f"mean +- standard deviation over the {runs} runs, each with starting weights and a die of"
+        " its own; the worst of them"
     )
     shown.append(Table("How well, at the end", note, pd.DataFrame(ended), columns))
     rest = frames.summary[frames.summary["measure"].isin(FURTHER)]

@@ -52,8 +52,8 @@ def updates_to(share: float, u: Array, values: Array, plan: Plan, most: int = 10
 
 
 class Advised(NamedTuple):
-    """A setting, the value in use and the one advised; mind: whether the advice had better be
-    heeded.
+    """A setting, after a comma what the numbers are if not its value; the value in use and the one
+    advised; mind: whether the advice had better be heeded.
     """
 
     setting: str
@@ -88,8 +88,9 @@ def _rate_advice(plan: Plan, limits: Limits) -> Iterator[Advised]:
     if _is_fixed(plan):
         over = plan.first_rate > limits.eta
         why = (
-            f"updates are stable below {limits.eta:.3g} at the start (sum of positive eigenvalues"
-            f" {limits.positive:.3g}, the largest {limits.largest:.3g}; tr H = {limits.trace:.3g})"
+            f"updates do not grow below {limits.eta:.3g} at the start (curvatures, the"
+            f" eigenvalues of H: the positive ones sum up to {limits.positive:.3g}, the largest is"
+            f" {limits.largest:.3g}; all of them to tr H = {limits.trace:.3g})"
         )
         if over:
             why += ": it is exceeded, and the error may grow, unless E has an upper bound"
@@ -173,7 +174,7 @@ def _weights_advice(
             "noise of updates pulls weights to where steps up and down are alike,"
             f' {points.mean():.2g} +- {points.std():.2g}; a reference of "symmetry" makes that 0'
         )
-        yield Advised("chip.weights.reference", size, 0.0, size > 0.1 * device.range, why)
+        yield Advised("chip.weights.reference, distance", size, 0.0, size > 0.1 * device.range, why)
     if device.dw_min:
         # rms of an estimated g_i: |g|^2/n is its own, |g|^2/K of the others' perturbations
         typical = plan.first_rate * g * math.sqrt(1 / K + 1 / n)
@@ -183,7 +184,7 @@ def _weights_advice(
         else:
             why += "most updates give none"
         few = device.dw_min > 30 * typical
-        yield Advised("chip.weights.device", device.dw_min, typical, few, why)
+        yield Advised("chip.weights.device, a pulse", device.dw_min, typical, few, why)
 
 
 def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> float:

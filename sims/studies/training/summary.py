@@ -59,8 +59,8 @@ def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) 
         if len(gap):
             stderr = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else math.nan
             meaning = (
-                f"{column.replace('_', ' ')} of the exact gradient less this, at the end, mean of"
-                " runs from the same starts"
+                f"{column.replace('_', ' ')} that the exact gradient ends with, less that of these"
+                " updates: mean of runs from the same starts"
             )
             found.append(Fact("gap_to_exact", float(gap.mean()), meaning, name, stderr=stderr))
     used = (
@@ -70,7 +70,9 @@ def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) 
     )
     found.append(
         Fact(
-            "stable_learning_rate", limits.eta, f"of updates along g at the start, by theory{used}"
+            "stable_learning_rate",
+            limits.eta,
+            f"eta above which updates grow, at the start, by theory{used}",
         )
     )
     if plan.is_calibrated:
@@ -174,7 +176,10 @@ def _course_of(
         yield Fact("standing_still", float(still.mean()), meaning, name, "share")
     late = own[own["update"] > own["update"].max() / 2]["alignment"].dropna()
     if len(late) and name != "exact":
-        meaning = "cosine of what was learned between records with -g, second half"
+        meaning = (
+            "cosine of the weights' change from record to record with -g, the exact way downhill;"
+            " second half of the run"
+        )
         yield Fact("alignment", float(late.mean()), meaning, name, "cosine")
 
 
