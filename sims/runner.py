@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import perturb
+from hardware.device_params import DeviceParams
+from hardware.params import ChipParams
 from perturb.errors import InputError
 from reports.frames import Frames
 from reports.loading import of_run
@@ -267,7 +269,7 @@ def _provenance(
             else f"one of {S} patterns"
         )
         noise = f"noise {chip.error_unit.noise:g} in each reading of the error"
-        about += f"{shown} in each evaluation; chip {chip.name} with {noise}"
+        about += f"{shown} in each evaluation; chip {_called(chip)} with {noise}"
     elif experiment.study != "reproduce":
         about += f"{S} patterns"
     return {
@@ -282,6 +284,17 @@ def _provenance(
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         **origin(),
     }
+
+
+def _called(chip: ChipParams) -> str:
+    """The name of a chip, and what stores its weights: a device is no part of the ideal chip."""
+    device = chip.weights.device
+    if device == DeviceParams():
+        return chip.name
+    stored = (
+        f"with weights in {device.name}" if device.name != "ideal" else "with devices of its own"
+    )
+    return f"{chip.name} {stored},"
 
 
 def origin() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reports.columns import Column, Table, only
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
 from reports.formats import Part, count, integer, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.crossed import RUNS, Row, gain, rows_by_name, share_words
@@ -100,7 +100,7 @@ def dies(frames: Frames) -> "Figure":
     own = frames.runs[frames.runs["chip"] == DESIGN]
     options = frames.experiment["training"]
     criterion = options["criterion"]
-    figure = sheet(3.6)
+    figure = sheet(3.6, ONE)
     axis = figure.subplots()
     order = list(own.groupby("die")[criterion].median().sort_values().index)
     starts = sorted(own["start"].unique())
@@ -113,7 +113,6 @@ def dies(frames: Frames) -> "Figure":
             "o",
             color=COLOURS[int(start) % len(COLOURS)],
             markersize=4,
-            alpha=0.8,
         )
     axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
     if criterion.endswith("error") and (own[criterion] > 0).all():
