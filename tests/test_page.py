@@ -5,6 +5,7 @@ and Playwright are there.
 import shutil
 
 import pytest
+from fast import fast
 
 import reports
 import sims
@@ -20,23 +21,29 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path")
+SMALL = {"estimation.trials": 64}
+VARIED = {"chip.error_unit.noise": [1e-4, 1e-3, 1e-2], "estimation.sigma": [0.01, 0.1]}
+LEARN = {"training.updates": 20, "training.runs": 2, "chip.error_unit.bits": 6}
+MADE = {
+    "sweep": lambda out: sims.run_sweep("xor", VARIED, 2, out, workers=0, set=SMALL, keep=True),
+    "run": lambda out: sims.run_experiment("xor", SMALL, out=out),
+    "training": lambda out: sims.run_experiment("xor-learning", LEARN, out=out),
+}
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    small = {"estimation.trials": 64}
-    vary = {"chip.error_unit.noise": [1e-4, 1e-3, 1e-2], "estimation.sigma": [0.01, 0.1]}
-    sims.run_sweep("xor", vary, 2, folder / "sweep", workers=0, set=small, keep=True)
-    sims.run_experiment("xor", small, out=folder / "run")
-    learn = {"training.updates": 20, "training.runs": 2, "chip.error_unit.bits": 6}
-    sims.run_experiment("xor-learning", learn, out=folder / "training")
-    names = ("sweep", "run", "training")
-    return {name: reports.export(folder / name, "html")[0] for name in names}
+    """The page of a name, made when it is first asked for."""
+    folder, made = tmp_path_factory.mktemp("pages"), {}
+
+    def page(name):
+        if name not in made:
+            MADE[name](folder / name)
+            made[name] = reports.export(folder / name, "html")[0]
+        return made[name]
+
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +68,10 @@ def page(request, browser, pages):
         "console", lambda message: wrong.append(message.text) if message.type == "error" else None
     )
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(pages[request.param].as_uri())
+    page.goto(pages(request.param).as_uri())
     yield page
     assert wrong == [] and [url for url in asked if not url.startswith("data:")] == [
-        pages[request.param].as_uri()
+        pages(request.param).as_uri()
     ]
     context.close()
 
@@ -80,6 +87,7 @@ def colours(page):
     ]
 
 
+@pytest.mark.slow
 def test_everything_is_seen_without_a_network(page):
     assert page.locator("figure").count() >= 3
     for figure in page.locator("figure").all():
@@ -99,15 +107,15 @@ OUTSIDE = """() => {
   }
   return found;
 }"""
-WIDE = "document.querySelector('main').insertAdjacentHTML('beforeend', '<div style=\\'width:2000px\\'>x</div>')"
+WIDE = "document.querySelector('main').firstElementChild.style.width = '2000px'"
 
 
-@pytest.mark.parametrize("name", ["run", "sweep", "training"])
+@pytest.mark.parametrize("name", fast(list(MADE), "run"))
 def test_nothing_is_outside_the_window_or_the_paper(browser, pages, name):
     for width, media in ((1280, "screen"), (390, "screen"), (718, "print")):
         page = browser.new_page(viewport={"width": width, "height": 800})
         page.emulate_media(media=media)
-        page.goto(pages[name].as_uri())
+        page.goto(pages(name).as_uri())
         if media == "print":  # as a browser says before it prints
             page.evaluate("dispatchEvent(new Event('beforeprint'))")
         else:
@@ -122,6 +130,7 @@ def test_nothing_is_outside_the_window_or_the_paper(browser, pages, name):
         page.close()
 
 
+@pytest.mark.slow
 def test_a_partial_run_says_so_at_the_top(browser, tmp_path):
     asked = iter(range(3))
     small = {"estimation.trials": 64}
@@ -135,9 +144,10 @@ def test_a_partial_run_says_so_at_the_top(browser, tmp_path):
     page.close()
 
 
+@pytest.mark.slow
 def test_sentences_wrap_so_that_the_numbers_behind_them_are_seen(browser, pages):
     page = browser.new_page(viewport={"width": 1000, "height": 800})
-    page.goto(pages["training"].as_uri())
+    page.goto(pages("training").as_uri())
     table = page.locator(".sortable table", has_text="advised").first
     assert max(map(len, column(table, 1))) > 120  # or they would be seen without
     seen = "element => element.scrollWidth <= element.clientWidth"
@@ -149,6 +159,7 @@ def column(table, index):
     return table.locator(f"tbody tr td:nth-child({index + 1})").all_inner_texts()
 
 
+@pytest.mark.slow
 def test_a_click_sorts_a_table_and_a_second_one_turns_it_round(page):
     table = page.locator(".sortable table", has_text="relative error").first
     heads = table.locator("thead th").all_inner_texts()
@@ -172,6 +183,7 @@ def test_a_click_sorts_a_table_and_a_second_one_turns_it_round(page):
     assert column(table, 0) == sorted(column(table, 0), key=str.lower)
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_and_works_everything(page):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
@@ -198,6 +210,7 @@ def test_the_keyboard_reaches_and_works_everything(page):
     assert details.count() == page.locator("details[open]").count() == 3
 
 
+@pytest.mark.slow
 def test_it_is_legible_in_the_dark_and_prints_on_white(page):
     ink, paper = colours(page)
     assert ink < 0.3 and paper > 0.9
