@@ -177,10 +177,15 @@ def svg_elements(figure: "Figure", name: str) -> str:
     # identifiers must be unique in the page
     body = re.sub(r'(\bid="|href="#|url\(#)', lambda found: f"{found[0]}{name}-", body)
     drawing = _Drawing(body.replace(INK, "currentColor"), name, figure.bbox.height)
-    panels = "".join(
-        drawing.part([f"axes-{figure.axes.index(axis)}" for axis in axes], box)
-        for axes, box in _panels(figure)
-    )
+    panels, row = "", None
+    boxes = _panels(figure)
+    rows = [_rows(axes[0]) for axes, _ in boxes]
+    for place, (axes, box) in zip(rows, boxes, strict=True):
+        # rows of several stay rows where there is room
+        if row not in (None, place) and len(set(rows)) < len(rows):
+            panels += '<span class="break"></span>'
+        row = place
+        panels += drawing.part([f"axes-{figure.axes.index(axis)}" for axis in axes], box)
     keys = ""
     for i, (sign, text) in enumerate(entries):
         across, middle = sign.get_window_extent(), text.get_window_extent()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reports.columns import Column, Table, only
-from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import Part, count, integer, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.crossed import RUNS, Row, gain, rows_by_name, share_words
@@ -113,7 +113,10 @@ def dies(frames: Frames) -> "Figure":
             "o",
             color=COLOURS[int(start) % len(COLOURS)],
             markersize=4,
+            label=f"start {start}",
         )
+    if 1 < len(starts) <= len(COLOURS):
+        legend_below(figure, *axis.get_legend_handles_labels(), ncols=len(COLOURS))
     axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
     if criterion.endswith("error") and (own[criterion] > 0).all():
         axis.set_yscale("log")
