@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 from rich.console import Console
@@ -33,16 +33,46 @@ PARAMETERS = {
 }
 
 
+class Scale(NamedTuple):
+    """What axes show: zero + per_range times what is given in range units."""
+
+    what: str = "weight, range units"
+    unit: str = "range units"
+    zero: float = 0.0
+    per_range: float = 1.0
+
+    @classmethod
+    def of(cls, unit: str, zero: float, per_range: float) -> "Scale":
+        """That of the table that was fitted, whose unit may be "range"."""
+        if unit == "range":
+            return cls()
+        return cls(f"conductance, {unit}", unit, zero, per_range)
+
+    def shown(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table in these units."""
+        places = ("measured", "fitted", "weight")
+        changes = ("residual", "expected", "step", "stderr")
+        found = {name: self.zero + self.per_range * table[name] for name in places if name in table}
+        found |= {name: self.per_range * table[name] for name in changes if name in table}
+        return table.assign(**found)
+
+
 def device_fit(
-    readings: pd.DataFrame, response: pd.DataFrame, steps: pd.DataFrame, title: str
+    readings: pd.DataFrame,
+    response: pd.DataFrame,
+    steps: pd.DataFrame,
+    title: str,
+    scale: Scale | None = None,
 ) -> "Figure":
     """Measured pulse responses against their fit; mean step against weight; residual with one
     expected standard deviation.
 
     Tables of a fitted device: readings (device, sequence, pulse, measured, fitted, residual,
     expected), response (direction, weight, step, stderr), steps (direction, weight, step), weights
-    in range units.
+    in range units; scale: in which units they are shown.
     """
+    scale = scale or Scale()
+    readings, response, steps = map(scale.shown, (readings, response, steps))
     figure = sheet(6.2)
     axes = figure.subplot_mosaic([["data", "step"], ["residual", "step"]])
     data = axes["data"]
@@ -101,9 +131,9 @@ def device_fit(
                 linewidth=0,
             )
     step.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
-    data.set(xlabel="pulses", ylabel="weight, range units")
-    residual.set(xlabel="pulses", ylabel="reading less prediction")
-    step.set(xlabel="weight, range units", ylabel="change by one pulse, range units")
+    data.set(xlabel="pulses", ylabel=scale.what)
+    residual.set(xlabel="pulses", ylabel=f"reading less prediction, {scale.unit}")
+    step.set(xlabel=scale.what, ylabel=f"change by one pulse, {scale.unit}")
     shown = f", {CELLS_SHOWN} of {len(cells)} cells" if len(cells) > CELLS_SHOWN else ""
     data.set_title(f"points measured, lines fitted{shown}", fontsize=9)
     residual.set_title("lines: one standard deviation expected", fontsize=9)
@@ -129,16 +159,20 @@ def print_device_fit(
 
 
 def export_device_fit(
-    text: str, tables: dict[str, pd.DataFrame], title: str, out: str | Path
+    text: str,
+    tables: dict[str, pd.DataFrame],
+    title: str,
+    out: str | Path,
+    scale: Scale | None = None,
 ) -> list[Path]:
     """Write a fitted device: its file to `out`, and beside it the plot of `device_fit` as PNG and
     SVG.
 
-    tables: readings, response and steps. Returns the paths; a place that cannot be written raises
-    InputError.
+    tables: readings, response and steps; scale: the units of the plot. Returns the paths; a place
+    that cannot be written raises InputError.
     """
     out = Path(out)
-    figure = device_fit(tables["readings"], tables["response"], tables["steps"], title)
+    figure = device_fit(tables["readings"], tables["response"], tables["steps"], title, scale)
     plots: dict[Path, Content] = {
         out.with_suffix(".png"): png(figure),
         out.with_suffix(".svg"): svg(figure, "device").encode(),

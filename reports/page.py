@@ -6,7 +6,7 @@ from importlib.resources import files
 from jinja2 import Environment
 from markupsafe import Markup
 
-from reports.figures import svg_element
+from reports.figures import svg_elements
 from reports.frames import Frames
 from reports.styled import html_table
 from reports.table import meanings, sort_values
@@ -26,7 +26,7 @@ def html(frames: Frames) -> str:
     while drawn:  # each figure goes when it is written: those of large sweeps are large
         name = next(iter(drawn))
         figure, caption = drawn.pop(name)
-        figures.append((name, Markup(svg_element(figure, name, caption)), caption))
+        figures.append((name, Markup(svg_elements(figure, name)), caption))
     return page.render(
         frames=frames,
         tables=tables,

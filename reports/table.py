@@ -202,6 +202,8 @@ def latex(frames: Frames) -> str:
     comments = (provenance["description"], provenance["command"], frames.citation)
     # a comment goes to the end of the line, and no further
     lines = [f"% {escape.line(text)}" for text in comments]
+    if frames.partial:
+        lines.append(f"% PARTIAL: {escape.line(frames.reason)}; these are the results up to then.")
     lines += ["% needs \\usepackage{booktabs,longtable}; wide tables want a page in landscape"]
     # in a label of LaTeX no sign may have a meaning
     name = re.sub("[^A-Za-z0-9.-]", "-", provenance["experiment"])

@@ -17,4 +17,14 @@ ONE_SIDED, CENTRAL, R_BACKPROP = "one-sided", "central", "R{backprop}"
 
 def together(sentences: Iterable[str]) -> str:
     """Sentences as one cell of a stored table; "" of none."""
-    return " ".join(f"{sentence}." for sentence in sentences)
+    return " ".join(f"{_begun(s) if i else s}." for i, s in enumerate(sentences))
+
+
+def _begun(sentence: str) -> str:
+    """As it stands behind a full stop; a letter of a formula, such as g, stays small."""
+    first = sentence.partition(" ")[0]
+    return (
+        f"{first.capitalize()}{sentence[len(first) :]}"
+        if first.isalpha() and first[1:]
+        else sentence
+    )

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import perturb
+from hardware.device_params import DeviceParams
+from hardware.params import ChipParams
 from perturb.errors import InputError
 from reports.frames import Frames
 from reports.loading import of_run
@@ -307,8 +309,8 @@ def _provenance(
         if learns and (batch := dict(experiment)["training"].batch):
             shown = f"{batch} of {S} patterns"
         noise = f"noise {chip.error_unit.noise:g}" if chip.error_unit.noise else "no noise"
-        about += f"{shown} in each evaluation of the error E; chip {chip.name} with {noise} in each"
-        about += " reading of E"
+        about += f"{shown} in each evaluation of the error E; chip {_called(chip)} with {noise} in"
+        about += " each reading of E"
     elif experiment.study != "reproduce":
         about += f"{S} patterns"
     return {
@@ -323,6 +325,17 @@ def _provenance(
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         **origin(),
     }
+
+
+def _called(chip: ChipParams) -> str:
+    """The name of a chip, and what stores its weights: a device is no part of the ideal chip."""
+    device = chip.weights.device
+    if device == DeviceParams():
+        return chip.name
+    stored = (
+        f"with weights in {device.name}" if device.name != "ideal" else "with devices of its own"
+    )
+    return f"{chip.name} {stored},"
 
 
 def origin() -> dict[str, Any]:

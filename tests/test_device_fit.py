@@ -276,7 +276,7 @@ def test_conductances_gaps_and_cycles_say_the_same_as_weights(tmp_path):
     measure(tmp_path / "cycles.csv", params, 1, [(1, 60), (-1, 80)], cycles=2)
     plain = fit_device(tmp_path / "w.csv", model="soft-bounds")
     in_us = fit_device(tmp_path / "g.csv", model="soft-bounds", low=4.0, high=20.0)
-    assert "# One range unit is 8 us; w = 0 is 12 us." in in_us.text
+    assert "# One range unit is 8 uS; w = 0 is 12 uS." in in_us.text
     for other in (
         in_us,
         fit_device(tmp_path / "gaps.csv", model="soft-bounds"),

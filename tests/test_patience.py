@@ -204,7 +204,13 @@ def test_an_interrupted_training_stops_where_an_uninterrupted_one_does(run, tmp_
 
 
 def test_runs_that_are_not_ended_give_their_best_look_too():
-    set = {"training.updates": 60, "training.eta": 8.0, "training.control": False}
+    # records at every look
+    set = {
+        "training.updates": 60,
+        "training.records": 60,
+        "training.eta": 8.0,
+        "training.control": False,
+    }
     one, other = (learn(**set, **{"training.patience": n}).learning for n in (1000, 0))
     last = one.groupby("run").last()
     looks = other[other["update"].isin((20, 40, 60))].groupby("run")["validation_error"].min()

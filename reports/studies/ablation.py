@@ -8,7 +8,7 @@ import pandas as pd
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
 from reports.formats import Format, cosine, count, joules, number, percent, seconds
 from reports.frames import Frames, Swept, View
 from reports.statistics import t_reach
@@ -187,7 +187,7 @@ def ablation(frames: Frames) -> "Figure":
     """
     quantity = "hv" if (frames.summary["quantity"] == "hv").any() else "gradient"
     table = frames.of(quantity)
-    figure = sheet(1.0 + 0.3 * len(table))
+    figure = sheet(1.0 + 0.3 * len(table), ONE)
     axis = figure.subplots()
     # ideal and all together in grey
     group = [{ONLY: 1, ALL_BUT: 2}.get(name, 0) for name in table["group"]]
@@ -201,7 +201,6 @@ def ablation(frames: Frames) -> "Figure":
         known.fillna(0.0),
         xerr=error,
         color=[(INK, COLOURS[0], COLOURS[3])[i] for i in group],
-        alpha=0.85,
         ecolor=INK,
     )
     for place, value in enumerate(table["cost"]):

@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, Drawing, drawn, finished, legend_below, sheet
+from reports.figures import COLOURS, ONE, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
@@ -56,7 +56,7 @@ def budget(frames: Frames) -> "Figure | None":
     table = table[table[["time_saved", "energy_saved"]].max(axis=1) >= LEAST_SAVED]
     if table.empty:
         return None
-    figure = sheet(1.2 + 0.36 * len(table))
+    figure = sheet(1.2 + 0.36 * len(table), ONE)
     axis = figure.subplots()
     y = np.arange(len(table))
     axis.barh(y - 0.2, table["time_saved"], 0.38, color=COLOURS[3], label="chip time")

@@ -7,10 +7,11 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, finished, legend_below, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, finished, legend_below, sheet
 from reports.formats import count
 from reports.frames import Frames
 
@@ -158,18 +159,26 @@ def timeline(frames: Frames) -> Figure | None:
     ):
         # nothing is drawn thinner than the eye can see
         least = 0.003 * (stop - start)
-        for _, interval in trace.iterrows():
-            phase = int(interval["phase"])
-            trial = int(interval["trial"])
-            colour = INK if phase < 0 else COLOURS[(phase + 2) % len(COLOURS)]
-            bar = (
-                interval["start_ns"] / 1e3,
-                max(interval["end_ns"] - interval["start_ns"], least) / 1e3,
-            )
-            y = lanes.index(interval["unit"])
+        seen = trace[(trace["start_ns"] < stop) & (trace["end_ns"] >= start)]
+        for interval in seen.to_dict("records"):
+            left = max(interval["start_ns"], start)
+            width = max(min(interval["end_ns"], stop) - left, least)
+            second = interval["trial"] % 2 == 1
             axis.broken_barh(
-                [bar], (y - 0.38, 0.76), facecolors=colour, alpha=0.85 if trial % 2 == 0 else 0.5
+                [(left / 1e3, width / 1e3)],
+                (lanes.index(interval["unit"]) - 0.38, 0.76),
+                color=_of_phase(interval["phase"]),
+                alpha=0.3 if second else 1.0,
+                linewidth=0,
             )
+            if second:  # paler, and as well seen by its edge
+                axis.broken_barh(
+                    [(left / 1e3, width / 1e3)],
+                    (lanes.index(interval["unit"]) - 0.38, 0.76),
+                    facecolor="none",
+                    edgecolor=_of_phase(interval["phase"]),
+                    linewidth=0.8,
+                )
         axis.set(xlim=(start / 1e3, stop / 1e3), xlabel="chip time, microseconds")
         axis.set_title(title, fontsize=9)
         axis.set_yticks(range(len(lanes)), list(map(plain, lanes)))
@@ -188,7 +197,18 @@ def timeline(frames: Frames) -> Figure | None:
             fontsize=8,
             color=INK,
         )
+    phases = sorted(set(trace["phase"]))
+    legend_below(
+        figure,
+        [Patch(color=_of_phase(phase)) for phase in phases],
+        [f"evaluation {phase + 1}" if phase >= 0 else "no evaluation" for phase in phases],
+        ncols=5,
+    )
     return finished(figure)
+
+
+def _of_phase(phase: int) -> str:
+    return INK if phase < 0 else COLOURS[(int(phase) + 2) % len(COLOURS)]
 
 
 def energy(frames: Frames) -> Figure | None:
@@ -197,7 +217,7 @@ def energy(frames: Frames) -> Figure | None:
     if not (table["energy_j"] > 0).any():
         return None
     methods = frames.methods()
-    figure = sheet(1.2 + 0.42 * len(methods))
+    figure = sheet(1.2 + 0.42 * len(methods), ONE)
     causes = {}
     for cause in dict.fromkeys(table["cause"]):
         own = table[table["cause"] == cause].set_index(["method", "code"])["energy_j"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.columns import Column
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, legend_below, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import cosine, count, percent
 from reports.frames import QUANTITIES, Frames, Swept, View
 from reports.studies.facts import FACTS
@@ -36,7 +36,7 @@ SWEPT = Swept(
 
 def dies(frames: Frames) -> "Figure":
     """How the cosines of the dies are distributed, and the accuracy wanted."""
-    figure = sheet(3.6)
+    figure = sheet(3.6, ONE)
     axis = figure.subplots()
     accuracy = frames.experiment["dies"]["accuracy"]
     for (quantity, title), colour in zip(

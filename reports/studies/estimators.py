@@ -110,7 +110,7 @@ def estimators(frames: Frames) -> "Figure":
         ):
             colour = COLOURS[methods.index(method) % len(COLOURS)]
             marker = MARKERS[codes.index(code) % len(MARKERS)]
-            axis.plot(x, y, marker, color=colour, markersize=7, alpha=0.8)
+            axis.plot(x, y, marker, color=colour, markersize=7)
         shown = own[["predicted_error", "measured_error"]].to_numpy()
         shown = shown[np.isfinite(shown) & (shown > 0)]
         if shown.size:  # methods of the gradient alone tell nothing of z

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.columns import Column
-from reports.figures import COLOURS, Drawing, drawn, finished, legend_below, sheet
+from reports.figures import COLOURS, ONE, Drawing, drawn, finished, legend_below, sheet
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
@@ -32,7 +32,7 @@ def finite_difference(frames: Frames) -> "Figure":
     """Error of the two finite differences against the displacement, lines of slope 1 and 2,
     R{backprop} as the floor.
     """
-    figure = sheet(4.6)
+    figure = sheet(4.2, ONE)
     axis = figure.subplots()
     errors = frames.errors
     for kind, order, colour in ((ONE_SIDED, 1, COLOURS[0]), (CENTRAL, 2, COLOURS[3])):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.columns import Table, named
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
 from reports.formats import Cell, Estimate, count, joules, percent, seconds
 from reports.frames import Frames, Swept, View
 from reports.studies.crossed import (
@@ -206,13 +206,12 @@ def ablation(frames: Frames) -> "Figure":
     rows = rows_by_name(frames)
     names = chips(frames)
     values = [rows[name, "evaluations_per_solved"]["value"] for name in names]
-    figure = sheet(1.0 + 0.3 * len(names))
+    figure = sheet(1.0 + 0.3 * len(names), ONE)
     axis = figure.subplots()
     axis.barh(
         range(len(names)),
         [value if math.isfinite(value) else 0.0 for value in values],
         color=list(_colours(names)),
-        alpha=0.85,
     )
     for place, value in enumerate(values):
         # "never" has no length that a bar could have

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reports.columns import Column, Table, only
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import Part, count, integer, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.crossed import RUNS, Row, gain, rows_by_name, share_words
@@ -102,7 +102,7 @@ def dies(frames: Frames) -> "Figure":
     own = frames.runs[frames.runs["chip"] == DESIGN]
     options = frames.experiment["training"]
     criterion = options["criterion"]
-    figure = sheet(3.6)
+    figure = sheet(3.6, ONE)
     axis = figure.subplots()
     # by the median, which one start that runs away does not move
     order = list(own.groupby("die")[criterion].median().sort_values().index)
@@ -116,8 +116,10 @@ def dies(frames: Frames) -> "Figure":
             "o",
             color=COLOURS[int(start) % len(COLOURS)],
             markersize=4,
-            alpha=0.8,
+            label=f"start {start}",
         )
+    if 1 < len(starts) <= len(COLOURS):
+        legend_below(figure, *axis.get_legend_handles_labels(), ncols=len(COLOURS))
     axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
     # a run that ends at exactly 0 has no place on a logarithmic axis
     if criterion.endswith("error") and (own[criterion] > 0).all():

@@ -8,7 +8,7 @@ import pandas as pd
 
 from reports.columns import Column, Table, named, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
 from reports.formats import ErrorBar, fixed
 from reports.frames import Frames, Swept, View
 from reports.vocabulary import AGREES, BIASED, DISAGREES
@@ -81,7 +81,7 @@ def claims(frames: Frames) -> "Figure":
     """
     # Matplotlib counts from below: the first statement comes on top
     table = frames.summary.iloc[::-1]
-    figure = sheet(1.2 + 0.22 * len(table))
+    figure = sheet(1.2 + 0.22 * len(table), ONE)
     axis = figure.subplots()
     # as `sims.claims.claim.verdict` judges; exact ones that agree have none, and lie at 0
     allowed = 5 * table["stderr"] + table["tolerance"]

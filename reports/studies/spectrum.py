@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.columns import Column, Table, named
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
 from reports.formats import fixed, integer
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
@@ -52,7 +52,7 @@ def density(frames: Frames) -> "Figure | None":
     # an interrupted run may have the extremes alone
     if "eigenvalues" not in frames.tables:
         return None
-    figure = sheet(3.8)
+    figure = sheet(3.6, ONE)
     axis = figure.subplots()
     eigenvalues = frames.eigenvalues
     values = eigenvalues["eigenvalue"].to_numpy()
@@ -65,9 +65,7 @@ def density(frames: Frames) -> "Figure | None":
     shares, _ = np.histogram(values, edges, weights=weights)
     # below a single eigenvalue: an empty interval has no bar
     low = 0.5 * weights[weights > 1e-12].min()
-    axis.stairs(
-        np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3], alpha=0.8
-    )
+    axis.stairs(np.maximum(shares, low), edges, baseline=low, fill=True, color=COLOURS[3])
     axis.set_xscale("symlog", linthresh=linear)
     # without negative eigenvalues the left half would be empty
     if values.min() > linear:

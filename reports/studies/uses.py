@@ -7,7 +7,7 @@ import pandas as pd
 
 from reports.columns import Column, Table, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, drawn, finished, legend_below, sheet
+from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, legend_below, sheet
 from reports.formats import Estimate, count, fixed, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
@@ -156,7 +156,7 @@ def modes(frames: Frames) -> "Figure | None":
     """Updates to 1/e per eigenvalue: line predicted, points simulated."""
     if "modes" not in frames.tables:
         return None
-    figure = sheet(3.4)
+    figure = sheet(3.4, ONE)
     axis = figure.subplots()
     table = frames.modes
     axis.plot(

@@ -151,7 +151,7 @@ def fit_device(
     device and cycle.
     """
     from hardware.templates import written
-    from reports.device_fit import export_device_fit, print_device_fit
+    from reports.device_fit import Scale, export_device_fit, print_device_fit
     from sims.device_fit import fit_device as fit
 
     out = out or Path(f"{file.stem or 'device'}.toml")
@@ -163,7 +163,8 @@ def fit_device(
     found = fit(file, model, low, high, out.stem[:100], inverted)
     # only what the figure shows: the rest is printed, or stands in the file
     tables = {"readings": found.readings, "response": found.response, "steps": found.steps}
-    paths = export_device_fit(found.text, tables, found.device.description, out)
+    scale = Scale.of(found.unit, found.zero, found.per_range)
+    paths = export_device_fit(found.text, tables, found.device.description, out, scale)
     print_device_fit(found.device.description, found.models, found.parameters, console())
     for row in found.outliers.head(10).to_dict("records"):
         print(f"{file}: line {row['line']}: {row['reading']:g} is an outlier and was left out")

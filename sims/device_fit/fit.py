@@ -44,6 +44,9 @@ class DeviceFit:
         direction, weight, step (mean over cells of dw f(w)), stderr.
     steps
         device, direction, weight, step, from straight stretches of the data.
+    unit, zero, per_range
+        Of the readings in the table: their unit ("range": range units), that of weight 0, and how
+        much of it is one range unit.
     outliers
         line, device, pulse, reading (in the unit of the table) of those that were left out.
     """
@@ -55,6 +58,9 @@ class DeviceFit:
     readings: pd.DataFrame
     response: pd.DataFrame
     steps: pd.DataFrame
+    unit: str
+    zero: float
+    per_range: float
     outliers: pd.DataFrame
 
 
@@ -160,6 +166,9 @@ def fit_device(
         readings=describe.readings(best),
         response=describe.response(best),
         steps=describe.steps(segments, data),
+        unit=data.unit,
+        zero=data.zero,
+        per_range=data.per_range,
         outliers=outliers,
     )
 

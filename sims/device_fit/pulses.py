@@ -20,6 +20,7 @@ from perturb.files import open_regular
 Array = np.ndarray
 
 MAX_ROWS = 10**6
+SIEMENS = ("s", "ms", "us", "ns", "ps", "µs")
 MAX_BYTES = 1 << 27  # of a file, more than lines of so many readings take
 MIN_READINGS = 20  # in each direction, of each cell
 MAX_CELLS = 1000
@@ -204,6 +205,8 @@ def read_pulses(
     }
     labels = list(dict.fromkeys(device for device, _ in used))
     unit = header.kind.removeprefix("conductance").strip(" _()[]") or "the table's unit"
+    # names of columns have been put in small letters
+    unit = f"{unit[:-1]}S" if unit in SIEMENS else unit
     read = _arranged(source, labels, used, -1 if inverted else 1)
     one_sided = not (read["pulses"] < 0).any()
     _check_cells(source, labels, one_sided, read)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from reports.columns import CELLS, Column, Columns, Table, named, only
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawn, finished, sheet
+from reports.figures import COLOURS, INK, ONE, Drawn, finished, sheet
 from reports.formats import Estimate, Format, cosine, edge_value, integer, number
 from reports.frames import Frames, Swept, View
 from reports.statistics import CONFIDENCE, Wanted
@@ -246,7 +246,7 @@ def figures(frames: Frames) -> dict[str, Drawn]:
 
 def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
     wanted = wanted_of(frames)
-    figure = sheet(3.6, 8)
+    figure = sheet(3.6, ONE)
     axis = figure.subplots()
     values = part[key].to_numpy(float)
     # in equal steps where values go over factors of ten, with 0, of what is off, beside them

@@ -5,12 +5,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, to_hex
+from matplotlib.colors import LogNorm, Normalize
 
 from reports.escape import plain
-from reports.figures import COLOURS, INK, MARKERS, Drawn, finished, legend_below, sheet
+from reports.figures import (
+    COLOURS,
+    INK,
+    MARKERS,
+    ONE,
+    WIDTH,
+    Drawn,
+    finished,
+    legend_below,
+    ordered,
+    sheet,
+)
 from reports.frames import QUANTITIES, Frames
 from reports.statistics import is_logarithmic
 from reports.studies.sweep.run_figures import OF_RUNS
@@ -71,7 +81,7 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
     theory's line.
     """
     panels = _panels(frames, measure)
-    figure = sheet(4.0)
+    figure = sheet(4.0, WIDTH if len(panels) > 1 else ONE)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     predicted = single = joined = open_ended = False
     for axis, (title, part) in zip(axes, panels.items(), strict=True):
@@ -113,6 +123,10 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
             axis.set_ylim(bottom=floor)
         if title:
             axis.set_title(QUANTITIES.get(title, title), fontsize=9)
+        if not means.size:
+            why = "never reached" if np.isinf(part["mean"]).any() else "not known"
+            place = {"transform": axis.transAxes, "ha": "center", "va": "center"}
+            axis.text(0.5, 0.5, f"{why} at any point of the sweep", **place)
         _draw_wanted(frames, axis, measure, key, title)
     # each line once in the legend, though every panel has it
     drawn = {
@@ -171,7 +185,7 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
     # more lines than eyes can follow
     if len(groups) > LINES_SHOWN:
         return [Line(plain(label(frames, "", name)), COLOURS[3], "o", apart[name])], True
-    shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(groups)))
+    shades = ordered(len(groups))
     return [
         Line(
             plain(
@@ -180,11 +194,11 @@ def _lines(frames: Frames, part: pd.DataFrame, key: str) -> tuple[list[Line], bo
                     for k, v in zip(others, values, strict=True)
                 )
             ),
-            to_hex(shade),
-            "o",
+            shade,
+            MARKERS[i],
             own,
         )
-        for (values, own), shade in zip(groups, shades, strict=True)
+        for i, ((values, own), shade) in enumerate(zip(groups, shades, strict=True))
     ], False
 
 
@@ -294,7 +308,7 @@ def heat_map(frames: Frames, measure: str) -> Drawn | None:
             panels[title] = own
     if not panels:
         return None
-    figure = sheet(4.2)
+    figure = sheet(4.2, WIDTH if len(panels) > 1 else ONE)
     grid = True
     field = np.zeros((0, 0))
     for axis, (title, own) in zip(
@@ -377,8 +391,8 @@ def _write_values(axis: Axes, field: np.ndarray, norm: Normalize) -> None:
                 if close
                 else f"{value:.2g}"
             )
-            # viridis is dark below
-            colour = "white" if norm(value) < 0.6 else "black"
+            # viridis is dark below; #000000: black on the field, also of a dark page
+            colour = "white" if norm(value) < 0.5 else "#000000"
             axis.text(
                 column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=colour
             )

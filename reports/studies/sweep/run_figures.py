@@ -3,11 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 
 from reports.escape import plain
-from reports.figures import COLOURS, Drawn, finished, legend_below, sheet
+from reports.figures import COLOURS, ONE, Drawn, finished, legend_below, ordered, sheet
 from reports.frames import Frames
 from reports.studies import compare_figures
 from reports.studies.sweep.loading import has_table, run_table
@@ -17,6 +15,7 @@ from reports.studies.sweep.series import (
     own_estimates,
     shown,
 )
+from reports.studies.training.figures import over_runs
 
 PANELS_SHOWN = 4
 
@@ -106,7 +105,7 @@ def energy(frames: Frames) -> Drawn | None:
             causes.setdefault(cause, np.zeros(len(runs)))[i] = joules
     if not any(joules.any() for joules in causes.values()):
         return None
-    figure = sheet(1.4 + 0.36 * len(runs))
+    figure = sheet(1.4 + 0.36 * len(runs), ONE)
     compare_figures.stacked(figure, ["; ".join(place) for place, _ in runs], causes)
     return (
         finished(figure),
@@ -138,13 +137,13 @@ def learning(frames: Frames) -> Drawn | None:
         return None
     figure = sheet(4.0)
     axes = figure.subplots(1, 2)
-    shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(runs)))
+    shades = ordered(len(runs))
     for (place, run), shade in zip(runs, shades, strict=True):
         # the chip is the first source; what it is compared with is left out
         chips = run.learning[run.learning["source"] == run.learning["source"].iloc[0]]
         for axis, what in zip(axes, ("evaluations", "chip_time_s"), strict=True):
-            middle = chips.groupby(what)["error"].median()
-            axis.plot(middle.index, middle, "-", color=to_hex(shade), label=plain("; ".join(place)))
+            middle = over_runs(chips, what, "error")
+            axis.plot(middle.index, middle, "-", color=shade, label=plain("; ".join(place)))
     for axis, xlabel in zip(axes, ("evaluations of E", "chip time, s"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="error")
     legend_below(figure, *axes[0].get_legend_handles_labels(), ncols=4)

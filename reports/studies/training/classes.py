@@ -122,6 +122,7 @@ def confusion_matrices(frames: Frames) -> "Figure | None":
     figure = sheet(3.6 * len(sources), 4.2 * len(parts))
     axes = figure.subplots(len(sources), len(parts), squeeze=False)
     places = np.arange(len(names))
+    counted = len(names) <= MOST_COUNTS
     for row, source in zip(axes, sources, strict=True):
         for axis, part in zip(row, parts, strict=True):
             square = _square(frames, source, part, names).to_numpy(float)
@@ -135,12 +136,12 @@ def confusion_matrices(frames: Frames) -> "Figure | None":
                     i - 0.5,
                     i + 0.5,
                     color=colour,
-                    alpha=0.15 + 0.75 * share[i, j],
+                    # under a count no deeper: words keep their contrast on white and in the dark
+                    alpha=0.1 + (0.25 if counted else 0.8) * share[i, j],
                     linewidth=0,
                 )
-                if len(names) <= MOST_COUNTS:
-                    ink = "white" if share[i, j] > 0.5 else INK
-                    at = dict(ha="center", va="center", fontsize=8, color=ink)
+                if counted:
+                    at = dict(ha="center", va="center", fontsize=9, color=INK)
                     axis.text(j, i, f"{square[i, j]:.0f}", **at)
             axis.set(
                 xticks=places,

@@ -1,9 +1,12 @@
 """Plots of a training."""
 
+import math
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from reports.escape import plain
-from reports.figures import COLOURS, INK, Drawing, finished, legend_below, sheet
+from reports.figures import COLOURS, INK, ONE, WIDTH, Drawing, finished, legend_below, sheet
 from reports.frames import Frames
 from reports.studies.training.classes import confusion_matrices
 from reports.studies.training.columns import LEARNING, source_name
@@ -48,11 +51,10 @@ def learning_curves(frames: Frames) -> "Figure | None":
             if of_errors:
                 for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
                     axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
-            by_time = own.groupby(against)[what]
             style = "--" if source == "exact" else "-"
             # errors of runs differ by orders of magnitude; accuracies are shares, whose mean means
             # something
-            middle = by_time.median() if of_errors else by_time.mean()
+            middle = over_runs(own, against, what, mean=not of_errors)
             axis.plot(
                 middle.index,
                 middle,
@@ -62,7 +64,7 @@ def learning_curves(frames: Frames) -> "Figure | None":
                 label=plain(source_name(frames, source)),
             )
             if what == "error" and own["predicted_error"].notna().any():
-                expected = own.groupby(against)["predicted_error"].mean()
+                expected = over_runs(own, against, "predicted_error", mean=True)
                 name = plain(f"{source_name(frames, source)}, predicted")
                 axis.plot(expected.index, expected, ":", color=INK, linewidth=2, label=name)
         if options["criterion"] == what:
@@ -93,6 +95,20 @@ def learning_curves(frames: Frames) -> "Figure | None":
     return finished(figure)
 
 
+def over_runs(own: pd.DataFrame, against: str, what: str, mean: bool = False) -> pd.Series:
+    """Median (or mean) over all runs of a source at every record, by what those that go on have
+    spent: a run that has ended early counts on with what it ended with.
+    """
+    values = own[what]
+    if LEARNING[what].less_is_better:
+        values = values.fillna(math.inf)  # a run that has diverged is none of the good ones
+    else:
+        values = values.groupby(own["run"]).ffill()
+    by_record = values.groupby(own["update"])
+    middle = by_record.mean() if mean else by_record.median()
+    return pd.Series(middle.to_numpy(), own.groupby("update")[against].max().to_numpy())
+
+
 def _learners(frames: Frames) -> dict[str, str]:
     """The sources of a training, and their colours."""
     sources = list(dict.fromkeys(frames.learning["source"]))
@@ -120,8 +136,8 @@ def alignment(frames: Frames) -> "Figure | None":
         settings.get("rate", "fixed") != "fixed"
         for settings in (options, *options.get("compare_with", ()))
     )
-    figure = sheet(3.2)
     panels = ["alignment", "rate"] if measured else ["alignment"]
+    figure = sheet(3.2, WIDTH if measured else ONE)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, what in zip(axes, panels, strict=True):
         for source, colour in sources.items():
@@ -130,7 +146,7 @@ def alignment(frames: Frames) -> "Figure | None":
                 axis.plot(
                     run["evaluations"], run[what], "-", color=colour, linewidth=0.5, alpha=0.35
                 )
-            middle = own.groupby("evaluations")[what].median()
+            middle = over_runs(own, "evaluations", what)
             axis.plot(
                 middle.index,
                 middle,

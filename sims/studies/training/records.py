@@ -81,12 +81,22 @@ def rows_of(
 
 
 def times(updates: int, records: int) -> list[int]:
-    """Updates at which records are made: half of them evenly spaced, half so in the logarithm,
-    for what is learned soon.
+    """Updates at which records are made, the start and the end among them: first in intervals that
+    grow by one factor, even in the logarithm, for what is learned soon; from half of the records on
+    in equal ones.
     """
-    even = np.linspace(0, updates, records // 2 + 1)
-    soon = np.geomspace(1, updates, records - records // 2)
-    return sorted({round(time) for time in (*even, *soon)})
+    if updates <= records:
+        return list(range(updates + 1))
+    # no interval is shorter than the one before: what is measured over an interval, such as the
+    # alignment, would follow their lengths up and down
+    power = np.minimum(np.arange(1, records + 1), (records + 1) // 2)
+    low, high = 1.0, updates ** (1 / power[-1])
+    for _ in range(60):  # to the last digit, by bisection
+        factor = (low + high) / 2
+        low, high = (low, factor) if np.sum(factor**power) > updates else (factor, high)
+    ends = np.cumsum(low**power)
+    ends = np.rint(ends * (updates / ends[-1])).astype(int)
+    return [0, *np.cumsum(np.sort(np.diff(ends, prepend=0))).tolist()]
 
 
 def forget(scratch: Path | None, experiment: Setup) -> None:
