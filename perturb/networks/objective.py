@@ -227,6 +227,27 @@ class Objective(ABC):
         """
         return np.array([self.pattern_errors(w) for w in points]).reshape(len(points), -1)
 
+    def gradients(self, points: Array, shown: Array | None = None) -> Array:
+        """`gradient` at many points, of all patterns or of those shown at each.
+
+        Parameters
+        ----------
+        points : array of shape (m, n)
+            Weights, one point a row.
+        shown : int array of shape (m, k), optional
+            The numbers of the patterns of each point.
+
+        Returns
+        -------
+        array of shape (m, n)
+            Each row is the same whichever points come with it.
+        """
+        if shown is None:
+            own = [self.gradient(w) for w in points]
+        else:
+            own = [self.subset(rows).gradient(w) for w, rows in zip(points, shown, strict=True)]
+        return np.array(own).reshape(len(points), self.n_weights)
+
     def error(self, w: Array) -> float:
         """E(w), the mean error over the patterns.
 
@@ -431,6 +452,9 @@ class DecayedObjective(Objective):
     def gradient(self, w: Array) -> Array:
         w = as_weights("w", w, self.n_weights)
         return self.plain.gradient(w) + self.alpha * w
+
+    def gradients(self, points: Array, shown: Array | None = None) -> Array:
+        return self.plain.gradients(points, shown) + self.alpha * as_floats("w", points)
 
     def hvp(self, w: Array, v: Array) -> Array:
         # the Hessian of alpha |w|^2/2 is alpha I

@@ -15,6 +15,7 @@ Array = np.ndarray
 LEVELS = 9  # amplitudes that are tried, each twice the one before
 FALLEN = 10.0  # by which g will have fallen when sigma has to be right
 SURE = 0.01  # of the mean square of dE: less is not known of the gradient
+ROUNDING = 1e-6  # of a gain, relative to it
 # of the noise of g, relative to g at the start, above which the rate has to fall: a constant one
 # ends at a relative error of about half of it
 NOISY = 0.01
@@ -129,7 +130,8 @@ def calibrate(
         advised(amplitude, d, u, FALLEN**2, bias)[1]
         for amplitude, (d, u), bias in zip(amplitudes, found, wrong, strict=True)
     ]
-    best = int(np.argmax(gains))
+    # the smallest of equals: without noise rounding would choose among them
+    best = int(np.argmax(np.array(gains) >= max(gains) * (1 - ROUNDING)))
     more = pairs(amplitudes[best], signs[trials:], 2 * trials * (1 + LEVELS))
     d, u = (np.concatenate(both) for both in zip(found[best], more, strict=True))
     eta, _, ratio = advised(amplitudes[best], d, u, 1.0, 0.0)
