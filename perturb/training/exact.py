@@ -166,9 +166,7 @@ class Exact:
         """The patterns that an update shows to each run, (R, patterns), None where all are."""
         if self.plan.batch in (0, self.objective.n_patterns):
             return None
-        return np.array(
-            [self._rows(run, update, update + 1)[0][0] for run in range(len(state.w))]
-        )
+        return np.array([self._rows(run, update, update + 1)[0][0] for run in range(len(state.w))])
 
     def _rows(self, run: int, first: int, last: int) -> tuple[Array, int]:
         """The patterns that the trials of updates show, from `first` on, and up to which update:
