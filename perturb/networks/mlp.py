@@ -101,6 +101,11 @@ class MLP:
             (a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False)
         )
 
+    def __repr__(self) -> str:
+        # of a network without a hidden layer that is the output's
+        names = f"activation={self.activations[0]!r}, output={self.activations[-1]!r}"
+        return f"MLP({self.layers}, {names}, error={self.error!r}, n_weights={self.n_weights})"
+
     def init(self, seed: int) -> Array:
         """Random starting weights: matrices normal with variance 1/n_in, biases zero.
 
@@ -207,7 +212,7 @@ class MLPObjective(Objective):
 
     def __reduce__(self):
         # functions do not pickle; names of them do
-        return MLPObjective, (self.network, self.x, self.target)
+        return MLPObjective, (self.network, self.x, self.target), {"classes": self.classes}
 
     def subset(self, rows: Array) -> "MLPObjective":
         return MLPObjective(self.network, self.x[rows], self.target[rows])

@@ -83,6 +83,11 @@ class Objective(ABC):
     directions_at_once: int = 2**62
     classes: tuple = ()
 
+    def __repr__(self) -> str:
+        # a function has no network
+        of = repr(self.network) if hasattr(self, "network") else f"n_weights={self.n_weights}"
+        return f"{type(self).__name__}({of}, n_patterns={self.n_patterns})"
+
     @property
     def target(self) -> Array:
         """Targets of the patterns, of an objective that has some.
@@ -436,6 +441,9 @@ class DecayedObjective(Objective):
         )
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
         self.classes = objective.classes
+
+    def __repr__(self) -> str:
+        return f"DecayedObjective({self.plain!r}, alpha={self.alpha:g})"
 
     @property
     def n_macs(self) -> int:
