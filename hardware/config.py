@@ -90,6 +90,16 @@ def toml_names(shipped: Traversable) -> list[str]:
     )
 
 
+def descriptions(shipped: Traversable) -> dict[str, str]:
+    """What the TOML files in `shipped` say of themselves, by name: nothing else of them is checked,
+    which would load all that they may name.
+    """
+    return {
+        name: parse_toml((shipped / f"{name}.toml").read_bytes(), f"{name}.toml")["description"]
+        for name in toml_names(shipped)
+    }
+
+
 def read_named(
     kind: str,
     name_or_path: str | os.PathLike[str],

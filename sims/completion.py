@@ -1,4 +1,4 @@
-"""What a shell completes: names of experiments, and values of keys that are names."""
+"""What a shell completes: names of experiments and claims, keys, and values that are names."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -22,14 +22,37 @@ def listed(incomplete: str) -> list[str]:
     return _beginning(LISTS, incomplete)
 
 
+def claims(incomplete: str) -> list[str]:
+    """Claims of the literature."""
+    from sims.claims import ALL, CLAIMS
+
+    return _beginning([*CLAIMS, ALL], incomplete)
+
+
+def numbers(incomplete: str) -> list[str]:
+    """Keys whose value is a number."""
+    kinds = (int, float)
+    found = [key for key, value in _keys().items() if type(value) in kinds]
+    return _beginning(found, incomplete)
+
+
 def settings(incomplete: str) -> list[str]:
-    """Keys that take names, and after KEY= these."""
+    """Keys, and after KEY= the names that it takes."""
     if _of_key:
         return _beginning(NAMES.get(_of_key[-1], tuple)(), incomplete)
     key, equals, value = incomplete.partition("=")
     if equals:
         return [f"{key}={name}" for name in _beginning(NAMES.get(key, tuple)(), value)]
-    return _beginning((f"{name}=" for name in NAMES), incomplete)
+    # chip.preset is no key of an experiment that is complete
+    return _beginning((f"{key}=" for key in dict.fromkeys([*NAMES, *_keys()])), incomplete)
+
+
+def _keys() -> dict[str, Any]:
+    """All keys of an experiment, with values that they may have."""
+    from perturb.settings import flat
+    from sims.experiment.loading import load_experiment
+
+    return flat(load_experiment("xor").model_dump())
 
 
 def _chips() -> Iterable[str]:

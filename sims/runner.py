@@ -42,7 +42,7 @@ PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
 INTERRUPTED = "the run was interrupted"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """What a run gives.
 
@@ -60,6 +60,11 @@ class Run:
     experiment: Experiment
     tables: Tables
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        about = f"{self.experiment.name!r}, study={self.experiment.study!r}"
+        seed, status = self.provenance["seed"], self.provenance["status"]
+        return f"Run({about}, seed={seed}, {status}: tables {', '.join(self.tables) or 'none'})"
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         # __dict__, as a run that is being unpickled has no tables yet

@@ -291,12 +291,17 @@ COMPLETED = {
     "run nothing-of-that-name": [],
     "run xor --qu": ["--quiet"],
     "list c": ["chips", "codes"],
-    "run xor --set chip.": ["chip.preset=", "chip.weights.device="],
+    "run xor --set chip.pre": ["chip.preset="],
     "run xor --set chip.preset = mg": ["mgd"],
     "run xor --set estimation.code = walsh --set study =": list(STUDIES),
     "run xor --set = estimation.method = cent": ["central"],
     "spectrum xor --set chip.weights.device = pcm": ["pcm-nandakumar2020"],
     "run xor --set estimation.sigma = 0.": [],
+    "run xor --set estimation.si": ["estimation.sigma="],
+    "sweep xor --vary chip.error_unit.no": ["chip.error_unit.noise="],
+    "require xor chip.error_unit.no": ["chip.error_unit.noise"],
+    "require xor data.na": [],
+    "reproduce a": ["alignment", "averaging", "all"],
 }
 
 

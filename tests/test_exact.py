@@ -386,3 +386,42 @@ def test_bad_input_is_one_clear_line(small, call, message):
     with pytest.raises(InputError, match=message) as caught:
         call(*small)
     assert "\n" not in str(caught.value)
+
+
+NAMED = {
+    "MLP([3, 4, 2], activation='tanh', output='linear', error='cross_entropy', n_weights=26)": MLP(
+        [3, 4, 2], error="cross_entropy"
+    ),
+    "DAG(4, edges=3, inputs=1, outputs=2, error='cross_entropy', n_weights=3)": DAG(
+        4,
+        [(0, 1), (1, 2), (1, 3)],
+        inputs=[0],
+        outputs=[2, 3],
+        activation="linear",
+        error="cross_entropy",
+    ),
+    "Recurrent(3, inputs=1, outputs=2, error='squared_error', solver='direct', n_weights=9)": (
+        Recurrent(3, inputs=[0], outputs=[1, 2])
+    ),
+}
+
+
+@pytest.mark.parametrize("shown", NAMED)
+def test_networks_and_objectives_say_what_they_are_and_keep_names_when_pickled(shown):
+    net = NAMED[shown]
+    assert repr(net) == shown
+    objective = net.objective(np.ones((3, net.n_inputs)), ["no", "yes", "no"])
+    name = type(objective).__name__
+    assert repr(objective) == f"{name}({shown}, n_patterns=3)"
+    assert repr(objective.with_decay(0.5)).endswith("n_patterns=3), alpha=0.5)")
+    again = pickle.loads(pickle.dumps(objective))
+    assert again.classes == ("no", "yes") and repr(again) == repr(objective)
+    w = net.init(0)
+    assert again.error(w) == objective.error(w)
+
+
+def test_machines_and_functions_say_what_they_are():
+    machine = Boltzmann(2, 1)
+    assert repr(machine) == "Boltzmann(2, 1, temperature=1, n_weights=6)"
+    function = Objective.from_functions(lambda w: 0.0, n_weights=2)
+    assert repr(function) == "FunctionObjective(n_weights=2, n_patterns=1)"

@@ -156,6 +156,7 @@ def test_what_a_user_wrote_is_text_in_a_notebook(tmp_path):
 
 def test_a_run_without_results_says_so():
     run = sims.run_experiment("xor", {"study": "budget"}, should_stop=lambda: True)
+    assert repr(run).startswith("Run('xor', study='budget', seed=0, partial: tables ")
     if not run.tables:
         assert run._repr_html_() is None
         with pytest.raises(InputError, match="interrupted before its first result"):

@@ -1,4 +1,4 @@
-"""Errors at many points at once: the same numbers as at one point after another."""
+"""Errors and gradients at many points at once: the same numbers as at one point after another."""
 
 import numpy as np
 import pytest
@@ -93,6 +93,62 @@ def test_an_mlp_has_the_same_bits_at_one_point_as_among_others(S, layers, error)
     errors = objective.errors_at(points)
     np.testing.assert_array_equal([objective.errors_at(w[None])[0] for w in points], errors)
     np.testing.assert_array_equal([objective.pattern_errors(w) for w in points], errors)
+
+
+MLPS = [
+    (layers, activation, output, error)
+    for layers in ([3, 11], [3, 4, 11], [3, 1, 2])
+    for activation in ACTIVATIONS
+    for error, output in {
+        "squared_error": "logistic",
+        "cross_entropy": "linear",
+        "binary_cross_entropy": "linear",
+    }.items()
+    # without a hidden layer there is no activation of one
+    if len(layers) > 2 or activation == "tanh"
+]
+
+
+@pytest.mark.parametrize("network", MLPS, ids=str)
+@pytest.mark.parametrize("S", [1, 2, 9])
+def test_gradients_of_an_mlp_are_those_of_each_point_to_the_bit(S, network):
+    rng = np.random.default_rng(0)
+    layers, net = network[0], MLP(*network)
+    weights = rng.uniform(0.5, 2.0, (12, 1))  # of classes, which are in the targets
+    objective = net.objective(
+        rng.standard_normal((12, 3)), weights * rng.dirichlet(np.ones(layers[-1]), 12)
+    )
+    points = rng.standard_normal((40, net.n_weights))
+    shown = np.array([rng.permutation(12)[:S] for _ in points])
+    for rows in (None, shown):
+        found = objective.gradients(points, rows)
+        each = Objective.gradients(objective, points, rows)
+        np.testing.assert_array_equal(found, each)
+        alone = [
+            objective.gradients(w[None], None if rows is None else rows[i : i + 1])[0]
+            for i, w in enumerate(points)
+        ]
+        np.testing.assert_array_equal(found, alone)
+        part = objective.gradients(points[3:10], None if rows is None else rows[3:10])
+        np.testing.assert_array_equal(found[3:10], part)
+    decayed = objective.with_decay(0.1)
+    np.testing.assert_array_equal(
+        decayed.gradients(points, shown), Objective.gradients(decayed, points, shown)
+    )
+
+
+def test_gradients_in_stacks_of_any_size_have_the_same_bits():
+    # 2^15 activities a pass: 4 points of these 400 patterns, some left over; or one alone
+    rng = np.random.default_rng(0)
+    net = MLP([16, 20, 5], error="cross_entropy")
+    for S in (400, 1000):
+        objective = net.objective(rng.standard_normal((S, 16)), rng.integers(0, 5, S))
+        points = rng.standard_normal((11, net.n_weights))
+        shown = np.array([rng.permutation(S)[: S // 3] for _ in points])
+        for rows in (None, shown):
+            np.testing.assert_array_equal(
+                objective.gradients(points, rows), Objective.gradients(objective, points, rows)
+            )
 
 
 def test_an_activation_of_ones_own_is_evaluated_without_a_kernel(monkeypatch):

@@ -114,6 +114,12 @@ class Boltzmann:
         self.pairs = self.enumerated.pairs
         self.n_weights = len(self.pairs[0]) + self.n_units
 
+    def __repr__(self) -> str:
+        return (
+            f"Boltzmann({self.n_visible}, {self.n_hidden}, temperature={self.temperature:g},"
+            f" n_weights={self.n_weights})"
+        )
+
     def init(self, seed: int) -> Array:
         """Random starting weights: normal, of variance 1/n_units; biases zero.
 

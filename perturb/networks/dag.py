@@ -136,6 +136,13 @@ class DAG:
         # InputError if there is a cycle: then no order exists in which neurons could be computed
         self.levels = levels_of(self.edges, self.n_units)
 
+    def __repr__(self) -> str:
+        ends = f"inputs={self.n_inputs}, outputs={self.n_outputs}"
+        return (
+            f"DAG({self.n_units}, edges={len(self.edges)}, {ends}, error={self.error!r},"
+            f" n_weights={self.n_weights})"
+        )
+
     def init(self, seed: int) -> Array:
         """Random starting weights: normal, of variance 1/(edges into the neuron).
 
@@ -231,7 +238,7 @@ class DAGObjective(Objective):
 
     def __reduce__(self):
         # functions do not pickle; names of them do
-        return DAGObjective, (self.network, self.x, self.target)
+        return DAGObjective, (self.network, self.x, self.target), {"classes": self.classes}
 
     @property
     def n_macs(self) -> int:

@@ -72,22 +72,27 @@ def _by_class(*arrays: Array) -> list[Array]:
     return [np.asfortranarray(array) for array in arrays]
 
 
+def _at_least_two(*arrays: Array) -> list[Array]:
+    """The same, a single row twice: of one NumPy adds the classes in another order than of several,
+    which rounds otherwise.
+    """
+    return [array.repeat(2, 0) if len(array) == 1 else array for array in arrays]
+
+
 def _cross_entropy(y: Array, t: Array) -> Array:
     S = len(y)
-    if S == 1:
-        # of a single row NumPy adds the classes in another order, which rounds otherwise
-        y, t = y.repeat(2, 0), t.repeat(2, 0)
-    y, t = _by_class(y, t)
+    y, t = _by_class(*_at_least_two(y, t))
     # not -(...), which is -0 where p is 1
     return 0.0 - (t * softmax(y).log_p).sum(-1)[:S]
 
 
 def _cross_entropy_e(y: Array, t: Array) -> Array:
-    y, t = _by_class(y, t)
+    S = len(y)
+    y, t = _by_class(*_at_least_two(y, t))
     # sum(t) p - t, without a difference where p and t are both 1
     given = softmax(y)
     e = (t.sum(-1, keepdims=True) - t) * given.p - t * given.not_p
-    return np.ascontiguousarray(e)
+    return np.ascontiguousarray(e[:S])
 
 
 def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:

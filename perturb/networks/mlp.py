@@ -101,6 +101,11 @@ class MLP:
             (a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False)
         )
 
+    def __repr__(self) -> str:
+        # of a network without a hidden layer that is the output's
+        names = f"activation={self.activations[0]!r}, output={self.activations[-1]!r}"
+        return f"MLP({self.layers}, {names}, error={self.error!r}, n_weights={self.n_weights})"
+
     def init(self, seed: int) -> Array:
         """Random starting weights: matrices normal with variance 1/n_in, biases zero.
 
@@ -207,7 +212,7 @@ class MLPObjective(Objective):
 
     def __reduce__(self):
         # functions do not pickle; names of them do
-        return MLPObjective, (self.network, self.x, self.target)
+        return MLPObjective, (self.network, self.x, self.target), {"classes": self.classes}
 
     def subset(self, rows: Array) -> "MLPObjective":
         return MLPObjective(self.network, self.x[rows], self.target[rows])
@@ -251,6 +256,44 @@ class MLPObjective(Objective):
         with blas_threads(self._largest):
             return self._passes(w).g.copy()
 
+    def gradients(self, points: Array, shown: Array | None = None) -> Array:
+        S = self.n_patterns if shown is None else shown.shape[1]
+        width = AT_ONCE // (S * max(self.network.layers))
+        # one point is cached for products there; of large networks a pass takes as long as its
+        # products, and stacks of them only leave the cache
+        if shown is None and (len(points) == 1 or width < 2):
+            return super().gradients(points)
+        points = np.ascontiguousarray(as_floats("w", points)).reshape(len(points), self.n_weights)
+        found, largest = np.empty_like(points), self._largest // self.n_patterns * S
+        for i in range(0, len(points), max(1, width)):
+            some = slice(i, i + max(1, width))
+            with blas_threads(largest):
+                if shown is None:
+                    self._descents(points[some], self._first, self.target, found[some])
+                else:
+                    rows = shown[some]
+                    self._descents(points[some], self._first[rows], self.target[rows], found[some])
+        return found
+
+    def _descents(self, points: Array, first: Array, target: Array, out: Array) -> None:
+        """The gradients at points (k, n), into out: what the first layer multiplies and the targets
+        are (S, ...), the same at all points, or (k, S, ...).
+
+        Products of stacks are made matrix by matrix, so that a point does not feel the others.
+        """
+        layers, grads = self._matrices(points), self._matrices(out)
+        x, f_x, y = self._forward(layers, first)
+
+        # as in `_both_passes`; points and patterns along one axis, which is all that an error knows
+        shape = f_x[-1].shape
+        flat = np.broadcast_to(target, shape).reshape(-1, shape[-1])
+        E_y = (self._E.e(f_x[-1].reshape(flat.shape), flat) / shape[1]).reshape(shape)
+        for layer in reversed(range(len(layers))):
+            E_x = self._f[layer].df(x[layer], f_x[layer]) * E_y
+            np.matmul(np.swapaxes(y[layer], -1, -2), E_x, out=grads[layer])
+            if layer:
+                E_y = E_x @ np.swapaxes(layers[layer][:, :-1], -1, -2)
+
     def hvp(self, w: Array, v: Array) -> Array:
         v = as_directions("v", v, self.n_weights)
         if not v.size:
@@ -271,12 +314,14 @@ class MLPObjective(Objective):
             start += (a + 1) * b
         return views
 
-    def _forward(self, layers: list[Array]) -> tuple[list[Array], list[Array], list[Array]]:
+    def _forward(
+        self, layers: list[Array], first: Array | None = None
+    ) -> tuple[list[Array], list[Array], list[Array]]:
         """x, f(x), and y: what each layer multiplies, f(x) of the one below with the neuron that is
-        always 1; also of stacks of W.
+        always 1; also of stacks of W, with a stack of `first`, y of the inputs, where they differ.
         """
         # x_j = sum_i w_ij y_i, f_j(x_j)
-        x, f_x, y = [], [], [self._first]
+        x, f_x, y = [], [], [self._first if first is None else first]
         for W, f in zip(layers, self._f, strict=True):
             x.append(y[-1] @ W)
             f_x.append(f.f(x[-1]))

@@ -83,6 +83,11 @@ class Objective(ABC):
     directions_at_once: int = 2**62
     classes: tuple = ()
 
+    def __repr__(self) -> str:
+        # a function has no network
+        of = repr(self.network) if hasattr(self, "network") else f"n_weights={self.n_weights}"
+        return f"{type(self).__name__}({of}, n_patterns={self.n_patterns})"
+
     @property
     def target(self) -> Array:
         """Targets of the patterns, of an objective that has some.
@@ -226,6 +231,27 @@ class Objective(ABC):
             Each row is the same whichever points come with it.
         """
         return np.array([self.pattern_errors(w) for w in points]).reshape(len(points), -1)
+
+    def gradients(self, points: Array, shown: Array | None = None) -> Array:
+        """`gradient` at many points, of all patterns or of those shown at each.
+
+        Parameters
+        ----------
+        points : array of shape (m, n)
+            Weights, one point a row.
+        shown : int array of shape (m, k), optional
+            The numbers of the patterns of each point.
+
+        Returns
+        -------
+        array of shape (m, n)
+            Each row is the same whichever points come with it.
+        """
+        if shown is None:
+            own = [self.gradient(w) for w in points]
+        else:
+            own = [self.subset(rows).gradient(w) for w, rows in zip(points, shown, strict=True)]
+        return np.array(own).reshape(len(points), self.n_weights)
 
     def error(self, w: Array) -> float:
         """E(w), the mean error over the patterns.
@@ -416,6 +442,9 @@ class DecayedObjective(Objective):
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
         self.classes = objective.classes
 
+    def __repr__(self) -> str:
+        return f"DecayedObjective({self.plain!r}, alpha={self.alpha:g})"
+
     @property
     def n_macs(self) -> int:
         return self.plain.n_macs
@@ -431,6 +460,9 @@ class DecayedObjective(Objective):
     def gradient(self, w: Array) -> Array:
         w = as_weights("w", w, self.n_weights)
         return self.plain.gradient(w) + self.alpha * w
+
+    def gradients(self, points: Array, shown: Array | None = None) -> Array:
+        return self.plain.gradients(points, shown) + self.alpha * as_floats("w", points)
 
     def hvp(self, w: Array, v: Array) -> Array:
         # the Hessian of alpha |w|^2/2 is alpha I

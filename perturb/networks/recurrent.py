@@ -135,6 +135,13 @@ class Recurrent:
                 f"feedback has shape {self.feedback.shape}, but must be ({n_units}, {n_units})"
             )
 
+    def __repr__(self) -> str:
+        ends = f"inputs={self.n_inputs}, outputs={self.n_outputs}"
+        return (
+            f"Recurrent({self.n_units}, {ends}, error={self.error!r}, solver={self.solver!r},"
+            f" n_weights={self.n_weights})"
+        )
+
     def init(self, seed: int, radius: float = 0.5) -> Array:
         """Random starting weights: normal, of variance radius^2/n_units.
 
@@ -213,7 +220,7 @@ class RecurrentObjective(Objective):
 
     def __reduce__(self):
         # functions do not pickle; names of them do
-        return RecurrentObjective, (self.network, self.x, self.target)
+        return RecurrentObjective, (self.network, self.x, self.target), {"classes": self.classes}
 
     def subset(self, rows: Array) -> "RecurrentObjective":
         return RecurrentObjective(self.network, self.x[rows], self.target[rows])

@@ -15,6 +15,10 @@ Array = np.ndarray
 LEVELS = 9  # amplitudes that are tried, each twice the one before
 FALLEN = 10.0  # by which g will have fallen when sigma has to be right
 SURE = 0.01  # of the mean square of dE: less is not known of the gradient
+ROUNDING = 1e-6  # of a gain, relative to it
+# standard errors by which noise alone does not pass for a gradient: by two it would at some of nine
+# amplitudes, and seem the larger the more noise there is
+CERTAIN = 4.0
 # of the noise of g, relative to g at the start, above which the rate has to fall: a constant one
 # ends at a relative error of about half of it
 NOISY = 0.01
@@ -62,8 +66,9 @@ def calibrate(
     that costs is added to s: of third derivatives d is wrong by T sigma^2, so that d differs by
     3/4 of it between an amplitude and half of it. Of the mean square of d two standard errors of
     what noise adds to it are taken off as well; amplitudes whose d is off by half of |g| are left
-    out. tr H and |F|_F are sizes, as in `rates.trace_size`; 2 T more trials tell them at the
-    sigma chosen. Where few weights have nearly all of tr H, eta may be too large for K > 1.
+    out, and those whose d may be noise alone. tr H and |F|_F are sizes, as in `rates.trace_size`;
+    2 T more trials tell them at the sigma chosen. Where few weights have nearly all of tr H, eta
+    may be too large for K > 1.
     """
     n, K = w.size, trials_per_update
     signs = np.array([CODES["rademacher"].draw(n, 1.0, seed, t) for t in range(3 * trials)])
@@ -96,9 +101,7 @@ def calibrate(
         square = float((d**2).mean())
         # var(dE)/sigma^2: readings are independent and enter dE with the weights c
         own = variance * sum(c**2 for c in weights) / amplitude**2 + wrong
-        # of (E+ - E-)/(2 amplitude), and two standard errors of a mean of T squares
-        noise = variance / (2 * amplitude**2) * (1 + 2 * math.sqrt(2 / d.size))
-        g2 = max(square - noise, SURE * square) / fallen
+        g2 = max(_known(d, variance / (2 * amplitude**2), 2.0), SURE * square) / fallen
         # one-sided, dE/sigma = d + sigma u/2, and d and u are uncorrelated
         if one_sided:
             own += amplitude**2 * float((u**2).mean()) / 4
@@ -118,19 +121,42 @@ def calibrate(
         pairs(amplitude, signs[:trials], 2 * trials * (1 + level))
         for level, amplitude in enumerate(amplitudes)
     ]
-    # between an amplitude and half of it; noise adds 5/2 of its share at the larger one
-    steps = [float(((b - a) ** 2).mean()) for (a, _), (b, _) in pairwise(found)]
-    noise = variance / (2 * amplitudes[1:] ** 2) * (5 + 10 * math.sqrt(2 / trials))
-    # squares: d of amplitudes a and a/2 is off by T a^2 and a quarter of that, which differ by 3/4
-    off = np.maximum(np.array(steps) - noise, 0.0) * (4 / 3) ** 2
-    # the smallest amplitude has no half; it is off by a quarter of what the next is
-    wrong = np.array([off[0] / 16, *off])
-    gains = [
-        advised(amplitude, d, u, FALLEN**2, bias)[1]
-        for amplitude, (d, u), bias in zip(amplitudes, found, wrong, strict=True)
-    ]
-    best = int(np.argmax(gains))
+    noise = variance / (2 * amplitudes**2)
+    wrong = _wrong([d for d, _ in found], noise)
+    gains = np.array(
+        [
+            advised(amplitude, d, u, FALLEN**2, bias)[1]
+            for amplitude, (d, u), bias in zip(amplitudes, found, wrong, strict=True)
+        ]
+    )
+    seen = [_known(d, own, CERTAIN) > 0 for (d, _), own in zip(found, noise, strict=True)]
+    best = _chosen(np.where(seen, gains, -math.inf), wrong)
     more = pairs(amplitudes[best], signs[trials:], 2 * trials * (1 + LEVELS))
     d, u = (np.concatenate(both) for both in zip(found[best], more, strict=True))
     eta, _, ratio = advised(amplitudes[best], d, u, 1.0, 0.0)
     return Calibration(float(amplitudes[best]), float(eta), bool(ratio > NOISY))
+
+
+def _known(d: Array, noise: float, errors: float) -> float:
+    """|g|^2 of the mean square of d, less its noise and so many standard errors of that."""
+    return float((d**2).mean()) - noise * (1 + errors * math.sqrt(2 / d.size))
+
+
+def _wrong(d: list[Array], noise: Array) -> Array:
+    """The mean square by which d of each amplitude is off, as that at half of it tells."""
+    # noise of both adds 5 times that at the larger one
+    most = noise[1:] * (5 + 5 * CERTAIN * math.sqrt(2 / d[0].size))
+    steps = [float(((b - a) ** 2).mean()) for a, b in pairwise(d)]
+    # squares: d of amplitudes a and a/2 is off by T a^2 and a quarter of that, which differ by 3/4
+    off = np.maximum(np.array(steps) - most, 0.0) * (4 / 3) ** 2
+    # the smallest amplitude has no half; it is off by a quarter of what the next is
+    return np.array([off[0] / 16, *off])
+
+
+def _chosen(gains: Array, wrong: Array) -> int:
+    """The number of the amplitude with the largest gain; the gain is -inf where g is not seen."""
+    if gains.max() == -math.inf:
+        # all is noise: the largest amplitude over which E is a parabola has the least
+        return int(np.flatnonzero(wrong == 0.0).max(initial=0))
+    # the smallest of equals: without noise rounding would choose among them
+    return int(np.argmax(gains >= gains.max() * (1 - ROUNDING)))

@@ -1,7 +1,6 @@
 """Updates by exact gradients, the control."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -97,7 +96,7 @@ class Exact:
         -------
         Told
         """
-        g = self._each(state, update, lambda part, w, run: part.gradient(w))
+        g = self.objective.gradients(state.w, self._shown(state, update))
         size = np.linalg.norm(g, axis=1)
         state.failed[~np.isfinite(size) & (state.failed < 0)] = state.trial
         # as long as a perturbation, so that keep-if-better makes steps like those of trials
@@ -120,7 +119,12 @@ class Exact:
         -------
         array (R, n)
         """
-        return self._each(state, update, lambda part, w, run: part.hvp(w, V[run]))
+        shown, part, found = self._shown(state, update), self.objective, np.empty_like(V)
+        for run, w in enumerate(state.w):
+            if shown is not None:
+                part = self.objective.subset(shown[run])
+            found[run] = part.hvp(w, V[run])
+        return found
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
         """Rates from exact derivatives.
@@ -154,20 +158,15 @@ class Exact:
         -------
         array (R,)
         """
-        error = self.objective.error
-        return np.array([error(w + own) - error(w) for w, own in zip(state.w, change, strict=True)])
+        errors = self.objective.errors_at(np.concatenate([state.w, state.w + change]))
+        before, after = errors.mean(1).reshape(2, -1)
+        return after - before
 
-    def _each(
-        self, state: State, update: int, of: Callable[[Objective, Array, int], Array]
-    ) -> Array:
-        """of(objective on what an update shows, w, run) for every run, (R, n)."""
-        found = []
-        for run, w in enumerate(state.w):
-            shown = self.objective
-            if self.plan.batch not in (0, shown.n_patterns):
-                shown = shown.subset(self._rows(run, update, update + 1)[0][0])
-            found.append(of(shown, w, run))
-        return np.array(found)
+    def _shown(self, state: State, update: int) -> Array | None:
+        """The patterns that an update shows to each run, (R, patterns), None where all are."""
+        if self.plan.batch in (0, self.objective.n_patterns):
+            return None
+        return np.array([self._rows(run, update, update + 1)[0][0] for run in range(len(state.w))])
 
     def _rows(self, run: int, first: int, last: int) -> tuple[Array, int]:
         """The patterns that the trials of updates show, from `first` on, and up to which update:

@@ -4,7 +4,17 @@ A new one is a function of the seed that yields rows (`claim.Row`), and its line
 """
 
 from perturb.errors import choose
-from sims.claims import curvature, devices, estimates, learning, rates, readings, updates, writes
+from sims.claims import (
+    calibration,
+    curvature,
+    devices,
+    estimates,
+    learning,
+    rates,
+    readings,
+    updates,
+    writes,
+)
 from sims.claims.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -23,6 +33,7 @@ CLAIMS: dict[str, Claim] = {
     "limits-crossed": rates.limits_crossed,
     "averaging": rates.averaging,
     "rate-per-trial": rates.rate_per_trial,
+    "calibration": calibration.calibration,
     "mgd-xor": learning.mgd_xor,
     "settling": readings.settling,
     "delay": updates.delay,

@@ -1,6 +1,7 @@
 """Commands that list what there is, and write files to start from."""
 
 import shlex
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -28,23 +29,18 @@ def list_(
     json: Json = False,
 ) -> None:
     """List what can be named in an experiment."""
-    from hardware.device_params import device_names, load_device
-    from hardware.params import chip_names, load_chip
+    from hardware.config import descriptions
     from perturb.trial.codes import CODES
     from perturb.trial.methods import METHODS
-    from sims.data.datasets import DATASETS
-    from sims.experiment.loading import load_experiment
-    from sims.experiment.names import experiment_names
+    from sims.experiment.names import SHIPPED
 
     kinds = {
-        "experiments": lambda: {
-            name: load_experiment(name).description for name in experiment_names()
-        },
-        "chips": lambda: {name: load_chip(name).description for name in chip_names()},
-        "devices": lambda: {name: load_device(name).description for name in device_names()},
+        "experiments": lambda: descriptions(SHIPPED),
+        "chips": lambda: descriptions(files("hardware") / "chips"),
+        "devices": lambda: descriptions(files("hardware") / "devices"),
         "codes": lambda: {code.name: code.summary for code in CODES.values()},
         "methods": lambda: {method.name: method.summary for method in METHODS.values()},
-        "datasets": lambda: {name: says(dataset.make) for name, dataset in DATASETS.items()},
+        "datasets": _datasets,
     }
     if what != "all":
         choose("list", what, kinds)
@@ -58,6 +54,13 @@ def list_(
         print(f"{kind}:" if what == "all" else "", end="\n" if what == "all" else "")
         for name, description in rows().items():
             print(f"  {name:<22} {description}")
+
+
+def _datasets() -> dict[str, str]:
+    # late: it loads pandas, and other lists do without
+    from sims.data.datasets import DATASETS
+
+    return {name: says(dataset.make) for name, dataset in DATASETS.items()}
 
 
 @app.command()

@@ -11,6 +11,7 @@ from sims.commands import ExperimentName, Json, Log, Quiet, Settings
 from sims.commands.output import Output
 from sims.commands.results import Wanted
 from sims.commands.sweep import Cluster, Retry, Workers, print_failed, so_far
+from sims.completion import numbers
 from sims.log import begin_log
 from sims.terminal import LOG, Bars, Interrupted, say
 
@@ -29,6 +30,7 @@ def require(
             metavar="KEY...",
             help="Keys that take numbers, such as chip.error_unit.noise: each is sought alone, and"
             " then all together.",
+            autocompletion=numbers,
         ),
     ],
     wanted: Wanted = None,

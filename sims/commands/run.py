@@ -12,6 +12,7 @@ from perturb.errors import InputError
 from reports.vocabulary import DISAGREES
 from sims.commands import ExperimentName, Json, Log, Out, Quiet, Seed, Settings
 from sims.commands.output import Output, named_rows, print_json
+from sims.completion import claims
 from sims.described import says
 from sims.log import begin_log
 from sims.studies import STUDIES, TRIALS, Command
@@ -196,7 +197,11 @@ for _name, _study in STUDIES.items():
 def reproduce(
     claim: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME|all]", help="Which claim; left out, they are listed."),
+        typer.Argument(
+            metavar="[NAME|all]",
+            help="Which claim; left out, they are listed.",
+            autocompletion=claims,
+        ),
     ] = None,
     seed: Seed = None,
     out: Out = None,

@@ -10,6 +10,7 @@ import typer
 from perturb.errors import InputError, one_line
 from sims.commands import ExperimentName, Json, Log, Quiet, Settings
 from sims.commands.output import print_json
+from sims.completion import settings
 from sims.log import begin_log
 from sims.terminal import LOG, Bars, Interrupted, duration, say
 
@@ -40,12 +41,15 @@ def sweep(
             help="A key and its values: a,b,c or linspace:LO:HI:N or logspace:LOEXP:HIEXP:N; or a"
             " range to draw from, uniform:LO:HI or loguniform:LO:HI. Repeatable: every"
             " combination.",
+            autocompletion=settings,
         ),
     ] = None,
     zip: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=SPEC", help="The same, but of all --zip together, entry by entry."
+            metavar="KEY=SPEC",
+            help="The same, but of all --zip together, entry by entry.",
+            autocompletion=settings,
         ),
     ] = None,
     design: Annotated[
