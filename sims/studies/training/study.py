@@ -19,6 +19,7 @@ from sims.problem import (
 )
 from sims.studies.training.advice import advice
 from sims.studies.training.classified import confusions
+from sims.studies.training.energy import energy_table
 from sims.studies.training.options import Training
 from sims.studies.training.records import digest_of, rows_of
 from sims.studies.training.summary import summary
@@ -30,8 +31,8 @@ from sims.studies.training.weights import weights_table
 def training(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
-    """Tables advice, learning (a row per source, run and record), confusion, classes, weights and
-    summary (facts); see `reports.frames`.
+    """Tables advice, learning (a row per source, run and record), confusion, classes, energy,
+    weights and summary (facts); see `reports.frames`.
     """
     options = experiment.options(Training)
     plan = plan_of(experiment)
@@ -89,6 +90,7 @@ def training(
             found = {
                 "confusion": pairs,
                 "classes": each,
+                "energy": energy_table(name, learned, course, experiment),
                 "weights": weights_table(name, ended, problem.network),
             }
             for which, new_rows in found.items():
