@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from reports.studies.designs.front import dominated_by
 
 SMALL = {
     "training.updates": 100,
-    "training.records": 20,
+    "training.records": 10,
     "training.runs": 8,
     "training.goal": 0.125,
     "training.control": False,
@@ -89,15 +90,11 @@ def runs(tmp_path_factory):
     for name, own in {
         "slow": {"training.eta": 0.1},
         "fast": {"training.eta": 2.0},
-        "twin": {"training.eta": 2.0},
         "dear": {"training.eta": 2.0, "chip.energy.static_w": 0.01},
         "still": {"training.eta": 1e-9},
-        "two": {"training.compare_with": [{"label": "small", "eta": 0.05}]},
     }.items():
         sims.run_experiment("xor-learning", {**SMALL, **own}, out=folder / name)
-    small = {"estimation.trials": 64}
-    sims.run_experiment("xor", small, out=folder / "methods")
-    sims.run_experiment("xor", {**small, "chip.error_unit.noise": 0.01}, out=folder / "noisy")
+    shutil.copytree(folder / "fast", folder / "twin")
     return folder
 
 
@@ -169,13 +166,19 @@ def test_where_nothing_gets_there_it_is_said_and_no_picture_drawn(runs, tmp_path
         found.plot()
 
 
+@pytest.mark.slow
 def test_sources_methods_and_points_are_designs(runs, tmp_path):
-    assert list(rows_of(reports.designs([runs / "two"])).index) == [
+    label = {"training.compare_with": [{"label": "small", "eta": 0.05}]}
+    sims.run_experiment("xor-learning", SMALL | label, out=tmp_path / "two")
+    assert list(rows_of(reports.designs([tmp_path / "two"])).index) == [
         "two: chip, plain",
         "two: small",
     ]
-    methods = rows_of(reports.designs([runs / "methods", runs / "noisy"]))
-    summary = reports.load(runs / "noisy").of("hv")
+    for name, noise in (("methods", 0.0), ("noisy", 0.01)):
+        settings = {"estimation.trials": 64, "chip.error_unit.noise": noise}
+        sims.run_experiment("xor", settings, out=tmp_path / name)
+    methods = rows_of(reports.designs([tmp_path / "methods", tmp_path / "noisy"]))
+    summary = reports.load(tmp_path / "noisy").of("hv")
     for row in summary.to_dict("records"):
         own = methods.loc[f"noisy: {row['method']}/{row['code']}"]
         assert own["quality"] == row["cosine"]
@@ -194,6 +197,7 @@ def test_sources_methods_and_points_are_designs(runs, tmp_path):
         reports.designs([tmp_path / "sweep"], "error<=0.1")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused_in_one_line(runs, tmp_path, command):
     for name, own in {
         "goal": {"training.goal": 0.1},
@@ -228,8 +232,6 @@ def test_what_cannot_be_compared_is_refused_in_one_line(runs, tmp_path, command)
 
 def test_the_command_shows_and_writes_designs(runs, command, tmp_path):
     places = [runs / name for name in ("slow", "fast", "still")]
-    status, out, _ = command("compare", *places)
-    assert status == 0 and "On the Pareto front: fast" in out and "What was set differently" in out
     status, out, _ = command("compare", *places, "--json")
     document = json.loads(out)
     rows = {row["design"]: row for row in document["tables"][0]["rows"]}
@@ -239,6 +241,15 @@ def test_the_command_shows_and_writes_designs(runs, command, tmp_path):
     assert status == 0 and out.splitlines() == [str(tmp_path / "page" / name) for name in names]
     page = (tmp_path / "page" / "report.html").read_text()
     assert "<svg" in page and "every key filled in" not in page
+    status, out, err = command("compare", *places, places[0])
+    assert (status, out) == (2, "") and "is given twice" in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_command_keeps_what_it_does_for_two(runs, command, tmp_path):
+    places = [runs / name for name in ("slow", "fast", "still")]
+    status, out, _ = command("compare", *places)
+    assert status == 0 and "On the Pareto front: fast" in out and "What was set differently" in out
     # two are set side by side, as ever, and written as designs
     status, out, _ = command("compare", *places[:2], "--out", tmp_path / "two", "--format", "md")
     assert status == 0 and "A and B" in out and "report.md" in out
@@ -250,3 +261,16 @@ def test_the_command_shows_and_writes_designs(runs, command, tmp_path):
     ):
         status, out, err = command("compare", *places, *more)
         assert (status, out) == (2, "") and why in err and err.count("\n") == 1
+
+
+def test_a_sweep_draws_nothing_of_what_no_point_reaches(tmp_path):
+    vary = {"training.eta": [0.1, 0.2]}
+    never = {**SMALL, "training.updates": 5, "training.runs": 2, "training.goal": 1e-9}
+    sims.run_sweep("xor-learning", vary, 1, tmp_path / "never", workers=0, set=never, keep=True)
+    frames = reports.load(tmp_path / "never")
+    drawn = figures_of(frames)
+    assert "evaluations_to_goal" not in drawn and {"error", "energy"} <= drawn.keys()
+    said = "Evaluations to goal: never, at any point: no plot of it is made."
+    assert frames.view.notes(frames) == [said]
+    found = reports.designs([tmp_path / "never"])
+    assert set(found.summary["status"]) == {"never"} and figures_of(found) == {}
