@@ -1,11 +1,15 @@
 """What the energy of learning goes into."""
 
+import json
+
 import numpy as np
 import pytest
 from fast import fast
 from shown import fact, figures_of, tables_of, texts_of
 
+import reports
 import sims
+from perturb import InputError
 from reports.studies.training.energy import by_cause
 
 SMALL = {
@@ -110,3 +114,19 @@ def test_energy_that_is_free_is_not_shown():
     assert energy_of(sims.run_experiment("xor-learning", SMALL | free)) == ([], None)
     exact = sims.run_experiment("xor-learning", {**SMALL, "training.source": "exact"})
     assert len(exact.energy) == 0 and energy_of(exact) == ([], None)
+
+
+def test_a_run_that_stored_no_causes_is_shown_without(tmp_path):
+    sims.run_experiment("xor-learning", {**SMALL, "training.updates": 5}, out=tmp_path / "run")
+    about = tmp_path / "run" / "provenance.json"
+    stored = json.loads(about.read_text())
+    (tmp_path / "run" / "energy.parquet").unlink()
+    # lost, and not never written
+    with pytest.raises(InputError, match=r"energy\.parquet: missing"):
+        reports.load(tmp_path / "run")
+    del stored["files"]["energy.parquet"]
+    about.write_text(json.dumps(stored))
+    frames = reports.load(tmp_path / "run")
+    titles = [table.title for table in tables_of(frames)]
+    assert "energy" not in frames.tables and "What the energy goes into" not in titles
+    assert "energy" not in figures_of(frames)
