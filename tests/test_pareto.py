@@ -258,6 +258,7 @@ def test_the_command_keeps_what_it_does_for_two(runs, command, tmp_path):
     for more, why in (
         (("--out", places[0]), "holds a run or a sweep"),
         (("--out", tmp_path / "x", "--format", "pdf"), "format = 'pdf' is unknown"),
+        (("--format", "html"), "is of what is written: give --out PATH"),
     ):
         status, out, err = command("compare", *places, *more)
         assert (status, out) == (2, "") and why in err and err.count("\n") == 1

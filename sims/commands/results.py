@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from perturb.errors import InputError
 from sims.commands import Json, Results
 from sims.commands.output import Output, print_json
 from sims.terminal import console
@@ -31,7 +32,7 @@ Wanted = Annotated[
 def compare(
     directories: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="Directories of runs or sweeps, any number."),
+        typer.Argument(metavar="DIR", help="Directories of runs or sweeps, any number."),
     ],
     wanted: Annotated[
         str | None,
@@ -49,8 +50,11 @@ def compare(
         ),
     ] = None,
     format: Annotated[
-        str, typer.Option(metavar="LIST", help="What to write there, as report does.")
-    ] = "html,csv,svg",
+        str | None,
+        typer.Option(
+            metavar="LIST", help="What to write there, as report does (default: html,csv,svg)."
+        ),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No tables: print what --out wrote alone.")
     ] = False,
@@ -66,6 +70,8 @@ def compare(
     from reports.loading import load
     from reports.store.sweep_database import FILE
 
+    if format is not None and out is None:
+        raise InputError(f"format = {format!r} is of what is written: give --out PATH, too")
     output = Output(quiet, json)
     # two runs have no thresholds: what is wanted is their goal
     judged = wanted is not None and not any((path / FILE).exists() for path in directories)
@@ -75,7 +81,8 @@ def compare(
     written = []
     # first: what is wrong with its options is said at once
     if found is not None and out is not None:
-        written = export_designs(found, [name.strip() for name in format.split(",")], out)
+        formats = [name.strip() for name in (format or "html,csv,svg").split(",")]
+        written = export_designs(found, formats, out)
     if found is not None and (len(directories) != 2 or judged):
         output.results(found)
     elif len(directories) == 1:

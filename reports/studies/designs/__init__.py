@@ -53,6 +53,10 @@ SUMMARY = {
     "dominated_by": Column("a design on the front that dominates it"),
 }
 
+SETTINGS = {
+    "key": Column("key of the experiments, or version, that differs; a column for each directory")
+}
+
 
 def tables(frames: Frames) -> list[Table]:
     """A row per design, those on the front first; and the keys that differ."""
@@ -205,7 +209,7 @@ FIGURES: dict[str, Drawing] = {
     )
 }
 VIEW = View(
-    {"summary": SUMMARY, "settings": {}},
+    {"summary": SUMMARY, "settings": SETTINGS},
     tables,
     drawn(FIGURES),
     verdicts,
