@@ -7,6 +7,8 @@ follow each other when the last word has left the bus.
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from hardware.params import ChipParams
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
@@ -16,6 +18,7 @@ from perturb.training.rates import POWER_STEPS
 from perturb.training.rules import RULES
 from perturb.trial.methods import METHODS, Method
 
+Array = np.ndarray
 CAUSES = ("perturbation", "mac", "conversion", "broadcast_bit", "accumulate")  # of energy
 
 
@@ -99,13 +102,15 @@ class Timing:
         # every evaluation is charged for a change of the perturbation, also that back to none for
         # E(w)
         each_j = self._each_j = [getattr(p.energy, f"{cause}_j") for cause in CAUSES]
-        self._evaluation_j = _sum(self._evaluation, each_j)
-        self.trial_j = self.evaluations_j(evaluations) + _sum(self._rest, each_j)
+        self._evaluation_j = _by_cause(self._evaluation, each_j)
+        self.trial_j = self.evaluations_j(evaluations) + _by_cause(self._rest, each_j)  # (CAUSES,)
         self.write_ns = p.weights.write_ns
         self.write_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
-        # what is spent without trials: static power, and refreshes
-        self.steady_w = p.energy.static_w + refreshed * p.energy.weight_write_j
+        # what is spent without trials
+        self.static_w = p.energy.static_w
+        self.refresh_w = refreshed * p.energy.weight_write_j
+        self.steady_w = self.static_w + self.refresh_w
 
     @staticmethod
     def _check_clock(key: str, given: int, needed: int, what: str) -> None:
@@ -136,9 +141,9 @@ class Timing:
         rows = zip(self._evaluation, self._rest, strict=True)
         return [evaluations * evaluation + trials * rest for evaluation, rest in rows]
 
-    def spent_j(self, trials: int) -> float:
-        """Energy of the first trials, without static power, in J."""
-        return _sum(self.spent(trials), self._each_j)
+    def spent_j(self, trials: int) -> Array:
+        """Energy of the first trials by each of CAUSES, in J."""
+        return _by_cause(self.spent(trials), self._each_j)
 
     def _measured(self, trials: int) -> int:
         """How many of the first trials measure every phase."""
@@ -155,13 +160,13 @@ class Timing:
         """
         return self.after_ns + self.write_ns
 
-    def evaluations_j(self, evaluations: float) -> float:
-        """Energy of a number of evaluations, in J."""
+    def evaluations_j(self, evaluations: float) -> Array:
+        """Energy of a number of evaluations by each of CAUSES, in J."""
         return evaluations * self._evaluation_j
 
     def energy_j(self, trials: float) -> float:
         """Energy of a number of trials, in J."""
-        return trials * self.trial_j + self.steady_w * self.time_s(trials)
+        return trials * float(self.trial_j.sum()) + self.steady_w * self.time_s(trials)
 
 
 class TrainingTiming:
@@ -200,22 +205,19 @@ class TrainingTiming:
         each = 0 if rule.local else 2 if rule.z == "products" else 3
         self.host_words = each * n + (plan.longest_step > 0)
         self.host_ns = self.host_words * timing.word_ns
-        word_j = params.bus.word_bits * params.energy.broadcast_bit_j
-        self._host_j = self.host_words * word_j
+        self._word_j = params.bus.word_bits * params.energy.broadcast_bit_j
         # what is measured besides the trials keeps no clock
         free = params.model_copy(update={"clock": type(params.clock)()})
         self.tuning = {method: Timing(free, objective, METHODS[method], S) for method in steps}
         # updates between measurements of the rate
         self._every = {"fixed": 0, "line": 1}.get(plan.rate, plan.tune_every)
         self._rate_ns = sum(count * self.tuning_ns(method) for method, count in steps.items())
-        self._rate_j = sum(
-            count * plan.tune_trials * self.tuning[method].trial_j
-            for method, count in steps.items()
-        )
-        if plan.rate == "eigenvalue":  # power iteration: z, and the next direction
-            iterated = 2 * n * POWER_STEPS
-            self._rate_ns += iterated * timing.word_ns
-            self._rate_j += iterated * word_j
+        self._rate_j = np.zeros(len(CAUSES))
+        for method, count in steps.items():
+            self._rate_j += count * plan.tune_trials * self.tuning[method].trial_j
+        # power iteration: z, and the next direction
+        self._rate_words = 2 * n * POWER_STEPS if plan.rate == "eigenvalue" else 0
+        self._rate_ns += self._rate_words * timing.word_ns
         whole = Timing(free, objective, METHODS["central"], S)
         if plan.rate == "line":
             # E at three points of a line
@@ -314,20 +316,39 @@ class TrainingTiming:
             self._calibrating_ns + self.start_ns(updates * self.plan.trials_of_an_update)
         )
 
-    def energy_j(self, updates: int) -> float:
-        """Energy of a number of updates, every weight written in each, in J."""
+    def energy_by_cause(self, updates: int) -> dict[str, float]:
+        """Energy of a number of updates and of the calibration before them by cause.
+
+        Returns
+        -------
+        dict of str to float
+            J by each of `CAUSES`, in trials and whatever else is measured; by "write", of every
+            weight in every update; by "host", the words between the chip and its host; by "static"
+            power; and by "refresh" of the weights.
+        """
         timing = self.trial_timing
-        each_j = timing.write_j + self.rounds * self._host_j
-        return (
+        measured = self._measured(updates)
+        spent_j = (
             self._calibrating_j
             + timing.spent_j(updates * self.plan.trials_of_an_update)
-            + updates * each_j
             + updates * self._block_j
-            + self._measured(updates) * self._rate_j
-            + timing.steady_w * self.time_s(updates)
+            + measured * self._rate_j
         )
+        words = updates * self.rounds * self.host_words + measured * self._rate_words
+        time_s = self.time_s(updates)
+        return dict(zip(CAUSES, spent_j.tolist(), strict=True)) | {
+            "write": updates * timing.write_j,
+            "host": words * self._word_j,
+            "static": timing.static_w * time_s,
+            "refresh": timing.refresh_w * time_s,
+        }
+
+    def energy_j(self, updates: int) -> float:
+        """Energy of a number of updates and of the calibration before them, in J."""
+        return math.fsum(self.energy_by_cause(updates).values())
 
 
-def _sum(counts: Sequence[int], each_j: Sequence[float]) -> float:
+def _by_cause(counts: Sequence[float], each_j: Sequence[float]) -> Array:
     """Energy of what is counted, in J."""
-    return sum(count * j for count, j in zip(counts, each_j, strict=True))
+    # one by one: counts of long runs are longer than the integers of arrays
+    return np.array([count * j for count, j in zip(counts, each_j, strict=True)], float)

@@ -5,12 +5,19 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reports.design_comparison import designs as designs
     from reports.exporters import export as export
     from reports.exporters import plot as plot
     from reports.frames import Frames as Frames
     from reports.loading import load as load
 
-_HOME = {"Frames": "frames", "export": "exporters", "load": "loading", "plot": "exporters"}
+_HOME = {
+    "Frames": "frames",
+    "designs": "design_comparison",
+    "export": "exporters",
+    "load": "loading",
+    "plot": "exporters",
+}
 __all__ = list(_HOME)
 
 

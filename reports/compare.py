@@ -1,6 +1,5 @@
 """Two stored runs, or two sweeps, side by side."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from perturb.errors import InputError
-from perturb.settings import flat
 from reports.columns import Table, named
+from reports.differences import differing, settings_table
 from reports.formats import Estimate, Format, edge_value, fixed, number
 from reports.frames import Frames
 from reports.json_text import table_data
@@ -45,8 +44,8 @@ def compare(a: Frames, b: Frames) -> tuple[list[str], list[Table]]:
             " side by side"
         )
     sentences = [_equality(a, b)]
-    differing = _differing(a, b)
-    tables = [differing] if len(differing.frame) else []
+    settings = differing((a, b), "AB")
+    tables = [settings_table(settings)] if len(settings) else []
     tables += _sweeps(a, b, sentences) if a.means is not None else _runs(a, b, sentences)
     return sentences, tables
 
@@ -60,47 +59,6 @@ def _equality(a: Frames, b: Frames) -> str:
     if list(one.columns) == list(other.columns) and one.astype(str).equals(other.astype(str)):
         return "The results are the same, to the last bit."
     return f"A has {len(one)} rows of results and B has {len(other)}; they differ."
-
-
-def _differing(a: Frames, b: Frames) -> Table:
-    """The keys of the two experiments that differ, and versions."""
-    one, other = (
-        flat({"experiment": frames.experiment, "versions": _versions(frames)}) for frames in (a, b)
-    )
-    rows = []
-    # the sweeps say it
-    varied = {
-        f"experiment.{key}" for frames in (a, b) for key in frames.provenance.get("varied", ())
-    }
-    for key in dict.fromkeys([*one, *other]):
-        if key in varied:
-            continue
-        before, after = (
-            "-" if of.get(key) in (None, []) else json.dumps(of[key], default=str)
-            for of in (one, other)
-        )
-        # as JSON: 1 and 1.0 are different settings, and so they look
-        if before != after:
-            called = key.removeprefix("experiment.").removeprefix("versions.")
-            rows.append((called, _cut(before), _cut(after)))
-    columns = {name: named(name) for name in ("key", "A", "B")}
-    frame = pd.DataFrame(rows, columns=list(columns))
-    note = "keys of the experiments, and versions"
-    return Table("What was set differently", note, frame, columns)
-
-
-def _versions(frames: Frames) -> dict[str, Any]:
-    sweep = frames.provenance.get("sweep", {})
-    varied = {"sweep": {key: sweep[key] for key in ("vary", "zip", "repeats") if key in sweep}}
-    return {
-        "perturb": frames.provenance.get("perturb"),
-        **frames.provenance.get("packages", {}),
-        **varied,
-    }
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:

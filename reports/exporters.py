@@ -25,6 +25,7 @@ from reports.figures import png, svg
 from reports.frames import Frames
 from reports.loading import load
 from reports.page import html
+from reports.store.sweep_database import FILE
 from reports.table import latex, markdown
 
 LARGEST_IN_EXCEL = 10**15  # it keeps fifteen digits
@@ -198,21 +199,59 @@ def export(
     >>> sorted(file.name for file in files)[:3]
     ['convergence.csv', 'energy.csv', 'report.md']
     """
+    chosen = _chosen(formats)
+    frames = load(directory, wanted)
+    return _write(frames, chosen, frames.directory if out is None else Path(out))
+
+
+def export_designs(frames: Frames, formats: str | Iterable[str], out: str | Path) -> list[Path]:
+    """Write several designs in other formats.
+
+    Parameters
+    ----------
+    frames : Frames
+        Of `reports.designs`.
+    formats, out
+        As `export` takes them.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    InputError
+        If a format is unknown, or the place cannot be written or is that of a run.
+    """
+    chosen = _chosen(formats)
+    target = Path(out)
+    if any((target / name).exists() for name in ("provenance.json", FILE)):
+        raise InputError(
+            f"{target}: holds a run or a sweep, whose files those of a comparison would be among:"
+            " choose another --out"
+        )
+    return _write(frames, chosen, target)
+
+
+def _chosen(formats: str | Iterable[str]) -> list[Callable[[Frames], dict[str, Content]]]:
     writers = [
         choose("format", name, FORMATS)
         for name in dict.fromkeys([formats] if isinstance(formats, str) else formats)
     ]
     if not writers:
         raise InputError(f"formats = {formats!r} names no format: give one of {', '.join(FORMATS)}")
-    # once for all formats
-    frames = load(directory, wanted)
-    target = frames.directory if out is None else Path(out)
+    return writers
+
+
+def _write(
+    frames: Frames, writers: Iterable[Callable[[Frames], dict[str, Content]]], target: Path
+) -> list[Path]:
     # what the run itself has stored is never written over
     inside = target.exists() and target.samefile(frames.directory)
     written: dict[str, None] = {}
-    for (
-        writer
-    ) in writers:  # one format after another: of large sweeps none waits in memory for the others
+    # one format after another: of large sweeps none waits in memory for the others
+    for writer in writers:
         contents = writer(frames)
         write_all(
             target,

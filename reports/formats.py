@@ -81,7 +81,18 @@ class Part(NamedTuple):
         return f"{self.value} of {self.of}"
 
 
-Cell = str | float | Estimate | Quantity | Spread | ErrorBar | Below | Part
+class Share(NamedTuple):
+    """14.2 uJ, 35 %: part of a total."""
+
+    value: float
+    of: float
+
+    def text(self, format: Format) -> str:
+        share = self.value / self.of
+        return f"{format(self.value)}, {'<1%' if 0 < share < 0.005 else f'{share:.0%}'}"
+
+
+Cell = str | float | Estimate | Quantity | Spread | ErrorBar | Below | Part | Share
 
 
 def written(cell: Any, format: Format) -> str:
@@ -98,9 +109,9 @@ def sort_value(cell: Any) -> float:
 
 
 def si(value: float, unit: str) -> str:
-    """12.3 ms, 4.50 uJ."""
+    """12.3 ms, 4.50 uJ; never."""
     if not math.isfinite(value):
-        return "-"
+        return "-" if math.isnan(value) else "never"
     prefixes = {1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
     # 0.9995 and not 1: 0.9996e-3 is shown as 1 m, not as 1000 u
     scale = (

@@ -103,6 +103,9 @@ class View:
         identity.
     swept : Swept
         What a sweep of the study shows.
+    designs : callable
+        Of a run or a sweep, and of a goal instead of its own (`reports.statistics.Wanted` or None):
+        its designs (`reports.studies.designs.design.Designed`).
     answer_first : bool
         Whether verdicts come before the tables on a terminal.
     before_figures : callable
@@ -121,6 +124,7 @@ class View:
     warnings: Callable[["Frames"], list[str]] = _nothing
     called: Callable[["Frames", str, tuple[str, ...]], str] = _joined
     swept: Swept | None = None
+    designs: Callable[["Frames", Any], Any] | None = None
     answer_first: bool = False
     before_figures: Callable[["Frames"], int] = lambda frames: len(frames.view.tables(frames))
     kind: tuple[str, str] = ("", "run")

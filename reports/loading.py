@@ -83,11 +83,10 @@ def load(directory: str | Path, wanted: str | None = None) -> Frames:
         view = view_of(stored.experiment["study"])
     except InputError as error:
         raise InputError(f"{directory / 'experiment.toml'}: {error}") from None
-    # a study that was interrupted lacks its later tables
-    partial = stored.provenance["status"] == "partial"
     tables = {}
     for name, columns in view.columns.items():
-        if partial and name != "summary" and not stored.has(name):
+        # a study that was interrupted lacks its later tables, an earlier state of it newer ones
+        if name != "summary" and not stored.wrote(name):
             continue
         tables[name] = stored.table(name)
         if missing := [column for column in columns if column not in tables[name]]:

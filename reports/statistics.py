@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 from reports.columns import THRESHOLDS, Columns
 from reports.frames import Swept
@@ -176,6 +176,20 @@ def t_reach(n: Array, confidence: float = CONFIDENCE) -> Array:
     # stats.t.interval would be the same, but scipy.stats takes 50 MB and a second to load
     # Student's quantile of n - 1 degrees of freedom, over sqrt(n)
     return stdtrit(np.maximum(n - 1, 1), 0.5 + confidence / 2) / np.sqrt(np.maximum(n, 1))
+
+
+def median_interval(values: Array, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The interval of a median between two of its sorted values, whatever their distribution (sign
+    test inverted); NaN of too few values, five at 95 %.
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    # the k smallest and the k largest are left out: P(Bin(n, 1/2) < k) <= (1 - confidence)/2
+    left_out = np.flatnonzero(bdtr(np.arange(n // 2), n, 0.5) <= (1 - confidence) / 2)
+    if not len(left_out):
+        return math.nan, math.nan
+    k = int(left_out[-1])
+    return float(ordered[k]), float(ordered[n - 1 - k])
 
 
 def _count(found: pd.DataFrame, rows: Array, of: Array) -> None:

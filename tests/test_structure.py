@@ -92,11 +92,11 @@ FLOORS = {
         {"styled"},
         {"frames"},
         {"figures"},
-        {"json_text", "statistics", "store", "table"},
+        {"differences", "json_text", "statistics", "store", "table"},
         {"studies"},
         {"loading"},
         {"compare", "page"},
-        {"exporters"},
+        {"design_comparison", "exporters"},
         {"device_fit"},
     ],
 }

@@ -192,9 +192,9 @@ class StoredRun(NamedTuple):
     experiment: dict[str, Any]
     provenance: dict[str, Any]
 
-    def has(self, table: str) -> bool:
-        """Whether it holds a table."""
-        return (self.directory / f"{table}.parquet").exists()
+    def wrote(self, table: str) -> bool:
+        """Whether the run stored a table."""
+        return f"{table}.parquet" in self.provenance["files"]
 
     def table(self, name: str) -> "pd.DataFrame":
         """A table, as it was written."""

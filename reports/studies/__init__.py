@@ -1,4 +1,6 @@
-"""How studies are shown: one view a module, one line here; a sweep of any of them is a view too."""
+"""How studies are shown: one view a module, one line here; a sweep of any of them, and several
+designs, are views too.
+"""
 
 from importlib import import_module
 
@@ -20,6 +22,7 @@ VIEWS = {
     "reproduce": "reproduce",
     "sweep": "sweep",
     "require": "require",
+    "designs": "designs",
 }
 
 

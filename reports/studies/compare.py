@@ -4,7 +4,7 @@ R{backprop}.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,7 +12,12 @@ from reports.columns import Column, Table, named, only
 from reports.figures import Drawn, drawn
 from reports.formats import amount, cosine, count, joules, method_name, percent, seconds
 from reports.frames import Frames, Swept, View
+from reports.studies.energy import CAUSES
 from reports.vocabulary import TARGET_COSINE
+
+if TYPE_CHECKING:
+    from reports.statistics import Wanted
+    from reports.studies.designs.design import Designed
 
 SUMMARY = {
     "quantity": Column("gradient (dE/dw) or hv (z = Hv)"),
@@ -346,19 +351,8 @@ def hardware(frames: Frames) -> list[str]:
     if energy["energy_j"].sum() > 0:
         most = energy.iloc[int(energy["energy_j"].argmax())]
         part = most["energy_j"] / energy["energy_j"].sum()
-        sentences.append(f"{part:.0%} of its energy is {CAUSES[most['cause']]}.")
+        sentences.append(f"{part:.0%} of its energy is {CAUSES[most['cause']].spoken}.")
     return [*sentences, f"On its chip: {row['incidents']}"] if row["incidents"] else sentences
-
-
-CAUSES = {
-    "perturbation": "for changes of the perturbation",
-    "mac": "for multiplying and adding in the array",
-    "conversion": "for conversions",
-    "broadcast_bit": "for broadcasts",
-    "accumulate": "for the synapses' sums",
-    "static": "static power",
-    "refresh": "for refreshing the weights",
-}
 
 
 def warnings(frames: Frames) -> list[str]:
@@ -374,4 +368,13 @@ def _figures(frames: Frames) -> dict[str, Drawn]:
     return drawn(FIGURES)(frames)
 
 
-VIEW = View(COLUMNS, _comparison, _figures, verdicts, hardware, warnings, swept=SWEPT)
+def _designs(frames: Frames, wanted: "Wanted | None") -> "Designed":
+    # late: statistics are much to load for a run that is printed
+    from reports.studies.compare_designs import designs
+
+    return designs(frames, wanted)
+
+
+VIEW = View(
+    COLUMNS, _comparison, _figures, verdicts, hardware, warnings, swept=SWEPT, designs=_designs
+)

@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports.escape import plain
 from reports.figures import COLOURS, INK, ONE, Drawing, finished, legend_below, sheet
 from reports.formats import count
 from reports.frames import Frames
+from reports.studies.energy import stacked
 
 LANES_SHOWN = 6  # of parts of one kind
 
@@ -223,31 +224,11 @@ def energy(frames: Frames) -> Figure | None:
         own = table[table["cause"] == cause].set_index(["method", "code"])["energy_j"]
         # 0 for a cause that a method does not have
         causes[cause] = np.array([own.get(pair, 0.0) for pair in methods])
-    stacked(figure, [f"{method}/{code}" for method, code in methods], causes)
-    return finished(figure)
-
-
-def stacked(figure: Figure, names: list[str], causes: dict[str, np.ndarray]) -> None:
-    """Joules by cause, a bar for each name."""
     axis = figure.subplots()
-    left = np.zeros(len(names))
-    most = np.sum(list(causes.values()), axis=0).max()
-    for (cause, spent), colour in zip(causes.items(), COLOURS, strict=False):
-        # what is too thin to be seen has no place in the legend
-        seen = spent.max() > 0.003 * most
-        axis.barh(
-            range(len(names)),
-            spent,
-            left=left,
-            color=colour,
-            label=plain(cause.replace("_", " ")) if seen else None,
-        )
-        left += spent
-    axis.set_yticks(range(len(names)), list(map(plain, names)))
+    stacked(axis, [f"{method}/{code}" for method, code in methods], causes)
     axis.set_xlabel("energy of the run")
-    axis.xaxis.set_major_formatter(EngFormatter("J"))
-    axis.invert_yaxis()
-    legend_below(figure, *axis.get_legend_handles_labels(), ncols=6)
+    legend_below(figure, *axis.get_legend_handles_labels(), ncols=4)
+    return finished(figure)
 
 
 def _colours(frames: Frames) -> dict[tuple[str, str], str]:

@@ -8,9 +8,20 @@ import pandas as pd
 
 from reports.columns import Column, Table, only
 from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, legend_below, sheet
-from reports.formats import Part, count, integer, percent
+from reports.formats import Estimate, Part, count, integer, percent
 from reports.frames import Frames, Swept, View
+from reports.statistics import Wanted
 from reports.studies.crossed import RUNS, Row, gain, rows_by_name, share_words
+from reports.studies.designs.design import (
+    NOT_KNOWN,
+    Design,
+    Designed,
+    median,
+    must_not_vary,
+    no_goal_but_its_own,
+    place,
+    point_estimates,
+)
 from reports.studies.facts import FACTS
 from reports.studies.training.columns import goal
 from reports.table import facts
@@ -85,6 +96,34 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     return sentences
 
 
+def designs(frames: Frames, wanted: Wanted | None) -> Designed:
+    """The chip as it is designed, by its yield; of a sweep, at every point."""
+    no_goal_but_its_own(frames, wanted, f"its yield at {goal(frames)}")
+    options = frames.experiment["dies"]
+    agree = ("dies.solved", "dies.starts")
+    said = f"{goal(frames)} from {options['solved']:.0%} of {options['starts']} starts"
+    same = {"goal": said, "network.error": frames.experiment["network"].get("error")}
+    spent = ("evaluations_to_goal", "chip_time_to_goal", "energy_to_goal")
+    if frames.means is not None:
+        must_not_vary(frames, (*agree, "training.criterion", "training.goal"))
+        ends = point_estimates(frames, "yield")
+        each = [point_estimates(frames, measure) for measure in spent]
+        found = []
+        for point, value in ends.items():
+            evaluations, time_s, energy_j = (of.get(point, NOT_KNOWN) for of in each)
+            name = ", ".join(place(frames, point[:-1]))
+            found.append(Design(name, value, evaluations, time_s, energy_j))
+        return Designed("yield", "share", said, same, found)
+    rows = rows_by_name(frames)[DESIGN, "yield"]
+    runs = frames.runs[frames.runs["chip"] == DESIGN]
+    first = runs[runs["ever_solved"].astype(bool)]
+    columns = ("evaluations_to_goal", "chip_time_to_goal_s", "energy_to_goal_j")
+    evaluations, time_s, energy_j = (median(first[column].to_numpy(float)) for column in columns)
+    share = Estimate(rows["value"], low=rows["low"], high=rows["high"])
+    own = Design("", share, evaluations, time_s, energy_j, Part(len(first), len(runs)))
+    return Designed("yield", "share", said, same, [own])
+
+
 def _makers(shares: dict[str, Row]) -> list[tuple[str, str]]:
     """Whether dies or starts make runs end apart."""
     parts = []
@@ -140,4 +179,6 @@ FIGURES: dict[str, Drawing] = {
 }
 
 
-VIEW = View(COLUMNS, tables, drawn(FIGURES), verdicts, swept=SWEPT, answer_first=True)
+VIEW = View(
+    COLUMNS, tables, drawn(FIGURES), verdicts, swept=SWEPT, designs=designs, answer_first=True
+)

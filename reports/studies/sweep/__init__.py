@@ -3,7 +3,7 @@
 from reports.figures import Drawn
 from reports.frames import Frames, View
 from reports.studies.sweep.loading import columns
-from reports.studies.sweep.tables import lost, tables, verdicts
+from reports.studies.sweep.tables import lost, notes, tables, verdicts
 
 
 def _figures(frames: Frames) -> dict[str, Drawn]:
@@ -23,6 +23,7 @@ VIEW = View(
     tables,
     _figures,
     verdicts,
+    notes,
     warnings=lost,
     before_figures=_before_figures,
     kind=(", a sweep", "sweep"),

@@ -28,6 +28,7 @@ from reports.studies.sweep.series import (
     EXACT,
     LINES_SHOWN,
     evenly_drawn,
+    is_drawn,
     means_of,
     of_quantity,
     own_estimates,
@@ -61,6 +62,8 @@ def figures(frames: Frames) -> dict[str, Drawn]:
     keys = list(frames.provenance["varied"])
     found = {}
     for measure in shown_measures(frames):
+        if not is_drawn(frames, measure):
+            continue
         for key in keys:
             name = measure if len(keys) == 1 else f"{measure} against {key}"
             found[file_name(name)] = against(frames, measure, key)
@@ -90,6 +93,9 @@ def against(frames: Frames, measure: str, key: str) -> Drawn:
         number = pd.api.types.is_numeric_dtype(part[key])
         names = [] if number else list(part[key].cat.categories)
         # infinite means, of what is never reached, have no place on any axis
+        if not np.isfinite(part["mean"]).any():
+            at = {"ha": "center", "va": "center", "transform": axis.transAxes, "color": INK}
+            axis.text(0.5, 0.5, "no finite value", **at)
         means = part["mean"][part["mean"].abs() < np.inf].to_numpy()
         logarithmic = (
             means_of(frames).unit(measure) != "cosine"

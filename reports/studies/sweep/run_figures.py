@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
 from reports.escape import plain
 from reports.figures import COLOURS, ONE, Drawn, finished, legend_below, ordered, sheet
 from reports.frames import Frames
 from reports.studies import compare_figures
+from reports.studies.energy import stacked
 from reports.studies.sweep.loading import has_table, run_table
 from reports.studies.sweep.series import (
     LINES_SHOWN,
@@ -94,23 +96,37 @@ def scatter(frames: Frames) -> Drawn | None:
 
 
 def energy(frames: Frames) -> Drawn | None:
-    """What the energy of the experiment's own method goes into, for some points of the sweep."""
+    """What the energy of the experiment's own method, or of a chip that learns, goes into, for some
+    points of the sweep.
+    """
     runs = _runs(frames, 3 * PANELS_SHOWN, "energy")
     causes: dict[str, np.ndarray] = {}
     for i, (_, run) in enumerate(runs):
-        own = run.energy[
-            (run.energy["method"] == run.primary[0]) & (run.energy["code"] == run.primary[1])
-        ]
-        for cause, joules in zip(own["cause"], own["energy_j"], strict=True):
-            causes.setdefault(cause, np.zeros(len(runs)))[i] = joules
+        for cause, joules in _own_energy(run).items():
+            causes.setdefault(str(cause), np.zeros(len(runs)))[i] = joules
     if not any(joules.any() for joules in causes.values()):
         return None
     figure = sheet(1.4 + 0.36 * len(runs), ONE)
-    compare_figures.stacked(figure, ["; ".join(place) for place, _ in runs], causes)
-    return (
-        finished(figure),
-        "What the energy of the experiment's own method goes into, at some points of the sweep.",
-    )
+    axis = figure.subplots()
+    stacked(axis, ["; ".join(place) for place, _ in runs], causes)
+    axis.set_xlabel("energy of the run")
+    legend_below(figure, *axis.get_legend_handles_labels(), ncols=4)
+    whose = "the chip, mean of its runs, goes into until the end of learning"
+    if "method" in runs[0][1].energy:
+        whose = "the experiment's own method goes into"
+    return finished(figure), f"What the energy of {whose}, at some points of the sweep."
+
+
+def _own_energy(run: Frames) -> pd.Series:
+    """J by cause of the experiment's own method; of learning of the chip, mean of its runs."""
+    table = run.energy
+    if "method" in table:
+        method, code = run.primary
+        own = table[(table["method"] == method) & (table["code"] == code)]
+        return own.set_index("cause")["energy_j"]
+    # the chip is the first source; what it is compared with is left out
+    own = table[table["source"] == table["source"].iloc[0]]
+    return own.groupby("cause", sort=False)["energy_j"].mean()
 
 
 def timeline(frames: Frames) -> Drawn | None:

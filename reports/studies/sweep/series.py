@@ -4,6 +4,7 @@ distinguished, what is the own method.
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from reports.frames import Frames, Swept, View
@@ -48,6 +49,12 @@ def shown_measures(frames: Frames) -> list[str]:
     wanted = frames.provenance["wanted"]
     listed = [*swept(frames).measures, *([wanted["measure"]] if wanted else [])]
     return [measure for measure in dict.fromkeys(listed) if measure in has]
+
+
+def is_drawn(frames: Frames, measure: str) -> bool:
+    """Whether there is a picture of a measure: some of its means are finite, or its predictions."""
+    found = means_of(frames).of(measure)
+    return bool(np.isfinite(found[["mean", "predicted"]].to_numpy(float)).any())
 
 
 def series(frames: Frames, part: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:

@@ -17,6 +17,7 @@ from reports.studies.sweep.loading import has_table
 from reports.studies.sweep.series import (
     EXACT,
     inner_view,
+    is_drawn,
     means_of,
     of_quantity,
     own_estimates,
@@ -76,6 +77,17 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
                 (called, _met(frames, row)) for _, row in curves.iloc[:CURVES_NAMED].iterrows()
             ]
     return sentences
+
+
+def notes(frames: Frames) -> list[str]:
+    """Of which measures there is no picture, and why."""
+    found = []
+    for measure in shown_measures(frames):
+        if not is_drawn(frames, measure):
+            never = np.isinf(means_of(frames).of(measure)["mean"]).any()
+            why = "never, at any point" if never else "not known at any point"
+            found.append(f"{measure.replace('_', ' ').capitalize()}: {why}: no plot of it is made.")
+    return found
 
 
 def label(frames: Frames, quantity: str, name: tuple[str, ...]) -> str:

@@ -3,8 +3,9 @@
 from reports.figures import drawn
 from reports.frames import Frames, Swept, View
 from reports.studies.training.columns import COLUMNS, LEARNING, source_name
+from reports.studies.training.designs import designs
 from reports.studies.training.figures import FIGURES
-from reports.studies.training.tables import training, verdicts, warnings
+from reports.studies.training.tables import notes, training, verdicts, warnings
 
 SWEPT = Swept(
     ("subject",),
@@ -22,5 +23,13 @@ def _called(frames: Frames, quantity: str, names: tuple[str, ...]) -> str:
 
 
 VIEW = View(
-    COLUMNS, training, drawn(FIGURES), verdicts, warnings=warnings, called=_called, swept=SWEPT
+    COLUMNS,
+    training,
+    drawn(FIGURES),
+    verdicts,
+    notes,
+    warnings,
+    called=_called,
+    swept=SWEPT,
+    designs=designs,
 )

@@ -104,6 +104,22 @@ CLASSES = {
 }
 
 
+ENERGY = {
+    "source": Column("of the updates, as in learning; the exact gradient spends none"),
+    "run": Column("number of the run"),
+    "cause": Column(
+        "what it was spent on, in trials and whatever else is measured: perturbation, mac (the"
+        " array), conversion (of E and of dw.v), broadcast_bit (words to the synapses), accumulate"
+        " (their sums); write (of weights), host (words between it and the chip), static (power),"
+        " refresh (of weights)"
+    ),
+    "energy_to_goal_j": Column(
+        "energy when the run was first seen at the goal, J; inf: never", joules, "J"
+    ),
+    "energy_j": Column("energy in all, J", joules, "J"),
+}
+
+
 ADVICE = {
     "setting": Column(
         "key of the experiment; after a comma what the numbers are, if not its value"
@@ -118,6 +134,7 @@ COLUMNS = {
     "learning": LEARNING,
     "confusion": CONFUSION,
     "classes": CLASSES,
+    "energy": ENERGY,
     "weights": WEIGHTS,
     "advice": ADVICE,
 }

@@ -10,6 +10,7 @@ from reports.figures import COLOURS, INK, ONE, WIDTH, Drawing, finished, legend_
 from reports.frames import Frames
 from reports.studies.training.classes import confusion_matrices
 from reports.studies.training.columns import LEARNING, source_name
+from reports.studies.training.energy import energy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,6 +173,13 @@ FIGURES: dict[str, Drawing] = {
             " mean; dashed the exact gradient from the same starts, and where several settings are"
             " compared the level at which it ends. Dotted: the goal and, where E is quadratic, what"
             " theory predicts of the mean. E is exact, computed outside the loop."
+        ),
+    ),
+    "energy": (
+        energy,
+        (
+            "What the energy goes into: until the goal was first seen reached, of the median run of"
+            " those that got there, and until the end, mean of all runs."
         ),
     ),
     "confusion": (

@@ -10,6 +10,7 @@ from reports.formats import Cell, Part, Spread, count, fixed, joules, number, se
 from reports.frames import Frames
 from reports.studies.training.classes import classified
 from reports.studies.training.columns import ADVICE, LEARNING, goal, source_name
+from reports.studies.training.energy import energies, largest
 from reports.table import facts_table
 
 
@@ -117,7 +118,7 @@ def _trained(frames: Frames) -> list[Table]:
     shown.append(Table("How well, at the end", note, pd.DataFrame(ended), columns))
     rest = frames.summary[frames.summary["measure"].isin(FURTHER)]
     note = "a standard error stands where a value is estimated"
-    return [*shown, facts_table(frames, rest, "Further", note)]
+    return [*shown, *energies(frames), facts_table(frames, rest, "Further", note)]
 
 
 def learned(frames: Frames) -> list[tuple[str, str]]:
@@ -156,6 +157,11 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(source, its result), as far as there is one."""
     return learned(frames) if "learning" in frames.tables else []
+
+
+def notes(frames: Frames) -> list[str]:
+    """What else was found, in sentences."""
+    return largest(frames)
 
 
 def warnings(frames: Frames) -> list[str]:

@@ -23,6 +23,7 @@ from sims.problem import (
 )
 from sims.studies.training.advice import advice
 from sims.studies.training.classified import confusions
+from sims.studies.training.energy import energy_table
 from sims.studies.training.options import Training
 from sims.studies.training.records import forget, rows_of
 from sims.studies.training.sharing import Helpers, shared
@@ -43,8 +44,8 @@ from sims.studies.training.weights import Ended, weights_table
 def training(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
-    """Tables advice, learning (a row per source, run and record), confusion, classes, weights and
-    summary (facts); see `reports.frames`.
+    """Tables advice, learning (a row per source, run and record), confusion, classes, energy,
+    weights and summary (facts); see `reports.frames`.
     """
     options = experiment.options(Training)
     plan = plan_of(experiment)
@@ -83,7 +84,9 @@ def training(
                     learned["predicted_error"] = predicted(task.objective, W, own, learned)
                 table = pd.concat([table, learned], ignore_index=True)
                 yield "learning", table
-                for which, new_rows in _ends(name, ended, task, problem).items():
+                for which, new_rows in _ends(
+                    name, learned, ended, experiment, task, problem, course
+                ).items():
                     parts = [tables[which], new_rows] if which in tables else [new_rows]
                     tables[which] = pd.concat(parts, ignore_index=True)
                     yield which, tables[which]
@@ -110,8 +113,20 @@ def _listed(
         yield name, made, plan, updates, course_of(experiment, task, plan)
 
 
-def _ends(name: str, ended: Ended, task: Task, problem: Problem) -> dict[str, pd.DataFrame]:
+def _ends(
+    name: str,
+    learned: pd.DataFrame,
+    ended: Ended,
+    experiment: Setup,
+    task: Task,
+    problem: Problem,
+    course: TrainingTiming,
+) -> dict[str, pd.DataFrame]:
     """The tables of what one source has ended with."""
     pairs, each = confusions(name, ended.w, task)
-    weights = weights_table(name, ended, problem.network)
-    return {"confusion": pairs, "classes": each, "weights": weights}
+    return {
+        "confusion": pairs,
+        "classes": each,
+        "energy": energy_table(name, learned, course, experiment),
+        "weights": weights_table(name, ended, problem.network),
+    }

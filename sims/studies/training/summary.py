@@ -86,7 +86,7 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
     """Whether a source got to the goal, and what it had spent then. last: its rows at the end."""
     options = experiment.options(Training)
     R = len(last)
-    own, last = _done(own), _done(last)
+    own, last = done(own), done(last)
     solved = int(reached(last, experiment).sum())
     sign = "<=" if options.criterion.endswith("error") else ">="
     low, high = share_interval(solved, R)
@@ -118,7 +118,7 @@ def _goal(name: str, own: pd.DataFrame, last: pd.DataFrame, experiment: Setup) -
         yield Fact(measure, float(spent), f"{what}, {whose}", name, unit)
 
 
-def _done(rows: pd.DataFrame) -> pd.DataFrame:
+def done(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows whose update is no later than that at which the run ended."""
     ended = rows["ended"].where(rows["ended"] >= 0, rows["update"])
     return rows.assign(update=rows["update"].clip(upper=ended))
