@@ -90,7 +90,7 @@ def test_json_of_a_run_has_the_numbers_of_its_summary_and_compare_prints_it_agai
     found = one_document(out)
     assert (status, err, found["status"], found["directory"]) == (0, "", "complete", "runs/xor")
     frames = reports.load("runs/xor")
-    hv, gradient, *_ = found["tables"]
+    gradient, hv, *_ = found["tables"]
     # the order of a terminal; every digit of what is stored
     for quantity, table in (("hv", hv), ("gradient", gradient)):
         stored = {f"{row.method}/{row.code}": row for row in frames.of(quantity).itertuples()}

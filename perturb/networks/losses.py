@@ -72,11 +72,12 @@ def _by_class(*arrays: Array) -> list[Array]:
     return [np.asfortranarray(array) for array in arrays]
 
 
-def _at_least_two(*arrays: Array) -> list[Array]:
+def _at_least_two(y: Array, t: Array) -> list[Array]:
     """The same, a single row twice: of one NumPy adds the classes in another order than of several,
     which rounds otherwise.
     """
-    return [array.repeat(2, 0) if len(array) == 1 else array for array in arrays]
+    # one row of targets may stand for all rows of y
+    return [y.repeat(2, 0), t.repeat(2, 0)] if len(y) == 1 else [y, t]
 
 
 def _cross_entropy(y: Array, t: Array) -> Array:
