@@ -5,7 +5,9 @@ import pytest
 
 def fast(values, *few):
     """`values` as parameters: those in `few` run always, the others in the slow part."""
-    assert set(few) < set(values)
-    return [
-        value if value in few else pytest.param(value, marks=pytest.mark.slow) for value in values
-    ]
+    assert all(value in values for value in few) and len(few) < len(values)
+    return [value if value in few else _slow(value) for value in values]
+
+
+def _slow(value):
+    return pytest.param(*(value if isinstance(value, tuple) else [value]), marks=pytest.mark.slow)

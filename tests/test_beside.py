@@ -137,6 +137,7 @@ def test_two_sweeps_differ_by_a_mean_with_its_interval(runs, other, paired):
     assert 0 < differ < 24
 
 
+@pytest.mark.slow
 def test_repeats_that_both_have_are_compared_in_pairs(runs, tmp_path):
     settings = {**SMALL, "run.seed": 0, "estimation.sigma": 0.1}
     sims.run_sweep("xor", {NOISE: [1e-3, 1e-2]}, 2, tmp_path / "two", workers=0, set=settings)

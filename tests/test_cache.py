@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fast import fast
 
 from perturb import compiled
 
@@ -52,10 +53,7 @@ def entries(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    ["cut", "a bit in the code"]
-    + [
-        pytest.param(damage, marks=pytest.mark.slow) for damage in ("empty", "a bit", "other bytes")
-    ],
+    fast(["cut", "a bit in the code", "empty", "a bit", "other bytes"], "a bit in the code"),
 )
 def test_a_damaged_cache_is_compiled_anew_and_mended(cached, tmp_path, damage):
     folder, result = cached
@@ -77,6 +75,7 @@ def test_a_damaged_cache_is_compiled_anew_and_mended(cached, tmp_path, damage):
     assert run(tmp_path / "cache") == [result, ""]
 
 
+@pytest.mark.slow
 def test_another_source_or_version_is_compiled_anew_without_a_word(cached, tmp_path):
     folder, result = cached
     shutil.copytree(folder, tmp_path / "cache")
@@ -99,6 +98,7 @@ def test_an_entry_of_another_version_is_not_even_unpickled(tmp_path):
     assert now.load("key") == "code" and before.load("key") is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_said_once_and_costs_nothing_but_time(cached, tmp_path):
     full = CODE.replace(

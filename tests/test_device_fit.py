@@ -288,6 +288,7 @@ def test_conductances_gaps_and_cycles_say_the_same_as_weights(tmp_path):
         ) and other.device.bounds.w_min == pytest.approx(-1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_file_explains_every_field_and_loads_as_the_device(tmp_path):
     params = device("linear-step", step={"dw_min": 0.02, "c2c": 0.2}, noise={"write": 0.01})
     measure(tmp_path / "x.csv", params, 2, sweep(60))

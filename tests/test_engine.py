@@ -263,6 +263,7 @@ def test_standard_errors_are_those_predicted(linear24, method, code, slack):
     )
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_scatter_of_seeds(linear24):
     objective, w, v = linear24
     for method, code in (

@@ -111,6 +111,7 @@ def test_a_comparison_is_drawn_at_the_exact_and_the_estimated_values(results):
         comparison.plot("z")
 
 
+@pytest.mark.slow
 def test_a_run_and_its_stored_frames_show_what_a_report_says(tmp_path):
     run = sims.run_experiment("xor", {"estimation.trials": 16}, out=tmp_path / "xor")
     frames = reports.load(tmp_path / "xor")
@@ -163,6 +164,7 @@ def test_a_run_without_results_says_so():
             run.plot()
 
 
+@pytest.mark.slow
 def test_an_interrupted_cell_of_a_notebook_keeps_what_was_done(tmp_path):
     few = {"training.runs": 2, "training.updates": 60, "training.compare_with": []}
 

@@ -5,6 +5,7 @@ and gives the weights of its best look.
 import numpy as np
 import pandas as pd
 import pytest
+from fast import fast
 from shown import fact
 
 import sims
@@ -44,7 +45,7 @@ def after(made, W, validation, updates, every=1000):
     return state
 
 
-@pytest.mark.parametrize("kind", [Batch, Exact])
+@pytest.mark.parametrize("kind", fast([Batch, Exact], Batch))
 def test_a_run_ends_where_a_plain_reading_of_its_course_says_and_gives_its_best_weights(
     parts, kind
 ):
@@ -188,6 +189,7 @@ def test_a_training_ends_early_with_its_best_weights(run):
     assert len(weights) == len(last)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_stops_where_an_uninterrupted_one_does(run, tmp_path):
     for asked in (0, 15, 40):
         calls = iter(range(asked))

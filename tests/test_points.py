@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fast import fast
 
 from perturb import CODES, DAG, METHODS, MLP, Boltzmann, Recurrent
 from perturb.estimation.design import Design
@@ -159,9 +160,8 @@ def test_an_activation_of_ones_own_is_evaluated_without_a_kernel(monkeypatch):
         np.testing.assert_allclose(mine.errors_at(points), known.errors_at(points), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "radius", [0.3, 1.0, 2.5]
-)  # one fixed point for certain; most likely; several
+# one fixed point for certain; most likely; several
+@pytest.mark.parametrize("radius", fast([0.3, 1.0, 2.5], 0.3))
 def test_the_fixed_point_is_the_one_that_relaxation_finds(radius):
     net, objective = relaxing(S=20, step=0.3)
     points = np.array([net.init(seed, radius) for seed in range(40)])

@@ -73,7 +73,7 @@ def differ(a, b):
     return {name for name in a if not a[name].equals(b[name])}
 
 
-@pytest.mark.parametrize("name", fast(RUNS, "finite-difference", "xor-learning"))
+@pytest.mark.parametrize("name", fast(RUNS, "finite-difference"))
 def test_the_stored_experiment_and_command_give_the_same_numbers_wherever_they_are(
     name, command, tmp_path, monkeypatch
 ):
@@ -209,6 +209,7 @@ def test_a_training_goes_on_with_the_data_it_was_begun_with_only(mine):
     ) and not went_on.equals(changed)
 
 
+@pytest.mark.slow
 def test_a_training_whose_kept_state_is_damaged_begins_anew(command):
     learning = {**LEARNING, "training.control": False}
     whole, questions = (

@@ -148,6 +148,7 @@ def test_a_claim_is_printed_stored_and_reported(command, tmp_path):
     pd.testing.assert_frame_equal(again, loaded.summary, check_dtype=False)
 
 
+@pytest.mark.slow
 def test_a_disagreement_is_shown_and_is_the_exit_status(command, monkeypatch):
     monkeypatch.setattr(claims_updates, "leak_fixed_point", lambda H, w_star, eta, leak: w_star)
     status, out, err = command("reproduce", "leak", "--out", "here")

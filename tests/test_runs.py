@@ -105,6 +105,7 @@ def test_the_main_job_succeeds_on_real_data():
     assert dict(spoken(run))["difference/walsh"].startswith("succeeds")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dag", "recurrent", "boltzmann"])
 def test_the_main_job_runs_on_every_kind_of_network(name):
     run = sims.run_experiment(name, {"estimation.trials": 256})
@@ -224,6 +225,7 @@ def test_pairs_that_do_not_go_together_are_refused_before_anything_runs(command)
     assert status == 2 and "estimation.method = 'covariance' does not go with code = 'lfsr'" in err
 
 
+@pytest.mark.slow
 def test_a_run_minds_registers_that_meet_and_refuses_those_that_are_too_short(command):
     tiles = {
         "estimation.code": "lfsr",
@@ -252,6 +254,7 @@ def test_export_into_the_run_leaves_the_stored_files_alone(stored):
         (stored / name).unlink()
 
 
+@pytest.mark.slow
 def test_the_page_escapes_what_a_user_wrote(tmp_path):
     sims.run_experiment(
         "xor", {**QUICK, "description": '<script>alert(1)</script> & "more"'}, out=tmp_path / "run"
@@ -266,6 +269,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 def test_no_format_takes_orders_from_a_text(tmp_path, command):
     run = tmp_path / "run"
     sims.run_experiment("xor", {**QUICK, "description": HOSTILE}, out=run)
@@ -370,6 +374,7 @@ def test_a_flipped_bit_in_a_stored_file_is_one_line(stored, tmp_path, command):
     assert noticed > 60 and command("report", copy, "--format", "md", "--out", "out")[0] == 0
 
 
+@pytest.mark.slow
 def test_what_a_library_says_of_damaged_bytes_is_printable(stored, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(stored, copy)
@@ -415,6 +420,7 @@ def test_a_stored_experiment_that_was_edited_is_refused(tmp_path):
         reports.load(run)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs a umask")
 @pytest.mark.parametrize("umask, files, folders", [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
 def test_files_have_the_permissions_that_the_user_gives(tmp_path, umask, files, folders):
@@ -582,6 +588,7 @@ STEPS = {
 LEARN = [word for key, value in STEPS.items() for word in ("--set", f"{key}={value}")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", [[], ["--out", "here"]])
 def test_the_command_of_an_interrupted_training_goes_on_where_it_says_so(command, monkeypatch, out):
     calls, records = iter(range(10**6)), sims.studies.training.records.records
@@ -642,6 +649,7 @@ def test_runs_that_are_started_at_once_have_directories_of_their_own(tmp_path):
         assert len(reports.load(tmp_path / "runs" / name).summary) == 6
 
 
+@pytest.mark.slow
 def test_a_directory_at_work_is_refused_and_one_that_was_killed_is_taken_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     begun = sims.load_experiment("xor", QUICK)
@@ -738,6 +746,7 @@ def test_an_unknown_format_gets_a_close_match(command, stored):
     assert status == 2 and "did you mean html?" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_results_are_kept_when_the_output_cannot_be_written(tmp_path):
     words = [
@@ -759,6 +768,7 @@ def test_results_are_kept_when_the_output_cannot_be_written(tmp_path):
     assert len(reports.load(tmp_path / "run").summary) == 6
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error_and_loses_nothing(tmp_path):
     words = [
         sys.executable,

@@ -225,6 +225,7 @@ def test_what_learns_in_a_repeat_has_common_starts_and_dies(repeats):
         )
 
 
+@pytest.mark.slow
 def test_a_repeat_alone_gives_the_same_numbers(repeats):
     directory, learned = repeats
     row = reports.load(directory).cells.iloc[3]
@@ -311,6 +312,7 @@ def test_a_repeat_of_other_studies_has_another_start_direction_and_die():
     assert (problems[0].objective.x == problems[1].objective.x).all()  # the data are the task
 
 
+@pytest.mark.slow
 def test_points_share_the_seeds_of_their_repeats():
     frame = sims.run_sweep("xor", {"estimation.trials": [16, 32]}, 3, workers=0)
     by = frame.groupby("repeat")["seed"].unique()
@@ -353,6 +355,7 @@ def test_the_spread_of_repeats_is_that_of_independent_runs(tmp_path):
     assert stats.f.cdf(control, *freedom) < 3e-7
 
 
+@pytest.mark.slow
 def test_pairs_of_two_sweeps_are_of_the_same_repeat(tmp_path):
     for name, eta in (("a", 0.02), ("b", 0.01)):
         settings = {**TEACHER, "training.control": False, "training.eta": eta}

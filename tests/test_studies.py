@@ -88,7 +88,7 @@ def ran(tmp_path_factory):
     return run
 
 
-STUDIES_RUN = fast(QUICK, "ablation", "budget", "dies", "spectrum")
+STUDIES_RUN = fast(QUICK, "budget", "dies")
 
 
 @pytest.mark.parametrize("study", STUDIES_RUN)
@@ -365,6 +365,7 @@ def test_a_budget_knows_the_registers_of_the_tiles():
     )  # registers that meet keep the cosine below 0.9
 
 
+@pytest.mark.slow
 def test_a_budget_foretells_what_the_chip_then_needs():
     changes = {
         "chip.error_unit.noise": 1e-4,
@@ -609,32 +610,32 @@ class Patience:
         return self.asked > self.questions
 
 
+INTERRUPTED = [
+    ("uses", SMALL, 600, {"summary", "optimisation"}),
+    (
+        "uses",
+        {**SMALL, "uses.decays": [0.01, 0.02]},
+        None,
+        {"summary", "optimisation", "eigenvalues", "modes", "evidence"},
+    ),
+    (
+        "digits",
+        {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]},
+        None,
+        {"summary", "extremes"},
+    ),
+    ("finite-difference", QUICK["finite-difference"][1], 40, {"summary", "errors"}),
+    ("estimators", QUICK["estimators"][1], 20, {"summary"}),
+    ("xor", QUICK["ablation"][1], 3, {"summary"}),
+    ("xor", QUICK["dies"][1], 2, {"summary", "dies"}),
+    ("xor", QUICK["budget"][1], 1, {"summary", "sensitivities"}),
+    ("reproduce", {"reproduce.claim": "coverage"}, 1, {"summary"}),
+]
+
+
 @pytest.mark.parametrize(
     "name, changes, questions, tables",
-    [
-        ("uses", SMALL, 600, {"summary", "optimisation"}),
-        pytest.param(
-            "uses",
-            {**SMALL, "uses.decays": [0.01, 0.02]},
-            None,
-            {"summary", "optimisation", "eigenvalues", "modes", "evidence"},
-            marks=pytest.mark.slow,
-        ),
-        (
-            "digits",
-            {"study": "spectrum", "data.samples": 8, "network.layers": [64, 5, 10]},
-            None,
-            {"summary", "extremes"},
-        ),
-        ("finite-difference", QUICK["finite-difference"][1], 40, {"summary", "errors"}),
-        ("estimators", QUICK["estimators"][1], 20, {"summary"}),
-        ("xor", QUICK["ablation"][1], 3, {"summary"}),
-        ("xor", QUICK["dies"][1], 2, {"summary", "dies"}),
-        ("xor", QUICK["budget"][1], 1, {"summary", "sensitivities"}),
-        pytest.param(
-            "reproduce", {"reproduce.claim": "coverage"}, 1, {"summary"}, marks=pytest.mark.slow
-        ),
-    ],
+    fast(INTERRUPTED, *INTERRUPTED[-4:-1]),
     ids=lambda value: None if isinstance(value, set) else str(value),
 )
 def test_an_interrupted_study_keeps_its_finished_parts_and_rows(
@@ -660,6 +661,7 @@ def test_an_interrupted_study_keeps_its_finished_parts_and_rows(
     )
 
 
+@pytest.mark.slow
 def test_finished_parts_outlive_a_minimum_that_is_not_found(command):
     status, out, err = command(
         "run",
@@ -700,6 +702,7 @@ def test_share_of_negative_eigenvalues_is_the_same_by_quadrature(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_spectrum_copes_without_converged_eigenvalues(monkeypatch, tmp_path):
     def none(objective, w, k, which):
         return curvature.Eigenpairs(np.zeros(0), np.zeros((w.size, 0)), np.zeros(0), 7, False)
@@ -829,6 +832,7 @@ def test_networks_of_files_take_every_key_of_their_kind():
     assert problem.network.sign == -1 and set(np.unique(problem.objective.states)) == {-1.0, 1.0}
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_plots_a_spectrum(command):
     status, out, err = command("spectrum", "xor", "--k", "2", "--out", "eigen")
     assert status == 0 and err == "" and "2/lambda_max" in out

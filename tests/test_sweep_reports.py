@@ -584,6 +584,7 @@ def test_a_sweep_that_is_not_done_says_so_and_lists_what_failed(tmp_path, monkey
         reports.load(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_a_chip_that_gives_no_estimate_meets_nothing(tmp_path):
     sims.run_sweep(
         "xor", {"chip.weights.dead_fraction": [0.0, 1.0]}, 2, tmp_path / "out", workers=0, set=SMALL
@@ -644,6 +645,7 @@ def test_words_say_where_it_is_met_and_where_not(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_quantity_that_the_own_method_does_not_estimate_is_not_spoken_of(tmp_path):
     settings = {**SMALL, "estimation.method": "central", "estimation.code": "rademacher"}
     vary = {"chip.preset": ["ideal", "mgd"]}
@@ -678,6 +680,7 @@ def test_a_file_with_dollars_in_its_name_is_plotted(monkeypatch, tmp_path):
     assert all(tick.count("$") == tick.count(r"\$") for tick in ticks)
 
 
+@pytest.mark.slow
 def test_a_range_is_seen_as_it_was_drawn_from(tmp_path):
     vary = {"estimation.sigma": "uniform:0.005:0.1", NOISE: "loguniform:1e-4:1e-2"}
     sims.run_sweep("xor", vary, 1, tmp_path / "out", workers=0, set=SMALL, samples=8)
@@ -693,6 +696,7 @@ def test_a_range_is_seen_as_it_was_drawn_from(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_words_that_go_together_make_no_map(tmp_path):
     zipped = {
         "estimation.method": ["difference", "covariance", "central"],
@@ -704,6 +708,7 @@ def test_words_that_go_together_make_no_map(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_page_is_made_without_the_tables_that_were_lost(noises, tmp_path):
     shutil.copytree(noises, tmp_path / "copy")
     for path in (tmp_path / "copy" / "tables").glob("*-weights.parquet"):
@@ -807,6 +812,7 @@ def test_frames_come_back_from_csv_and_parquet(noises, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_large_tables_are_written_part_by_part(noises, tmp_path, monkeypatch):
     monkeypatch.setattr(reports.frames, "ROWS", 7)
     frames = reports.load(noises)
@@ -824,6 +830,7 @@ def test_large_tables_are_written_part_by_part(noises, tmp_path, monkeypatch):
         assert pd.read_csv(tmp_path / "points.csv")[column].equals(frames.points[column])
 
 
+@pytest.mark.slow
 def test_many_points_are_drawn_as_pixels(monkeypatch, tmp_path):
     few = sweep_of(
         monkeypatch, tmp_path / "few", NOISE, {1e-3 * (i + 1): [0.9 - 1e-3 * i] for i in range(50)}

@@ -65,6 +65,7 @@ def test_workers_share_the_cores(monkeypatch):
         n_threads()
 
 
+@pytest.mark.slow
 def test_the_table_in_the_file_the_command_and_python_are_the_same_sweep(command, whole):
     text = Path(ROOT / "sims/experiments/xor.toml").read_text()
     table = (
@@ -137,6 +138,7 @@ def test_values_that_are_no_scalars_are_columns_of_text():
 # ---- what fails
 
 
+@pytest.mark.slow
 def test_a_failed_cell_does_not_stop_the_others_and_its_command_replays_it(command):
     words = (
         "sweep",

@@ -80,6 +80,7 @@ def test_real_sets_are_learned(data, layers):
     assert fact(run, "test_accuracy", "batch") > 0.9 and fact(run, "solved", "batch") == 1
 
 
+@pytest.mark.slow
 def test_classes_that_are_never_found_show_in_balanced_accuracy_confusion_and_counts(tmp_path):
     rng = np.random.Generator(np.random.Philox(1))
     names = np.array(["idle"] * 140 + ["run"] * 40 + ["fault"] * 20)
@@ -226,7 +227,7 @@ IMPERFECT = {
 }
 
 
-@pytest.mark.parametrize("chip", fast(IMPERFECT, "none", "curvature of leaking weights"))
+@pytest.mark.parametrize("chip", fast(IMPERFECT, "none"))
 def test_stopped_and_gone_on_with_equals_uninterrupted(chip, tmp_path):
     set = {**QUICK, **IMPERFECT[chip], "training.compare_with": [{"label": "slow", "eta": 0.01}]}
     whole = sims.run_experiment("xor-learning", set)
@@ -408,6 +409,7 @@ def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):
     assert not learn().advice["mind"].any()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_with_a_clear_verdict(tmp_path):
     set = {
         **QUICK,
@@ -427,6 +429,7 @@ def test_a_run_that_diverges_ends_with_a_clear_verdict(tmp_path):
     assert reports.export(tmp_path / "run", ["html", "png"], tmp_path)
 
 
+@pytest.mark.slow
 def test_runs_that_stand_still_are_said_to(tmp_path):
     # no update reaches half a step of the weights' converter
     set = {

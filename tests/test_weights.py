@@ -189,6 +189,7 @@ def test_a_training_begins_with_the_error_that_another_ended_with(stored, kind, 
     assert (on.learning["start_seed"] == -1).all()
 
 
+@pytest.mark.slow
 def test_the_run_and_what_learned_it_are_chosen(stored):
     directory, run = stored
     file = {"weights.file": str(directory / "weights.npz")}
