@@ -13,7 +13,8 @@ import pandas as pd
 
 from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
-from perturb.networks.objective import Network, Objective
+from perturb.networks.network import Network
+from perturb.networks.objective import Objective
 from perturb.theory.quadratic import Curvature, curvatures
 from reports.studies.facts import FACTS
 from sims.data.classes import Classes, class_weights, weighted_targets

@@ -1,7 +1,8 @@
-"""Hv by finite differences of gradients, and H as a linear operator: for anything that has
+"""Gradients and Hv by finite differences, and H as a linear operator: for anything that has
 a gradient and Hv.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -110,6 +111,14 @@ def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float
         * max(1.0, float(np.abs(w).max()))
         / float(np.abs(v).max())
     )
+
+
+def finite_difference_gradient(error: Callable[[Array], float], w: Array) -> Array:
+    """The gradient (n,) of error(w) by central differences, from 2n values."""
+    # the step that balances rounding, eps/step, and the third derivative, step^2
+    step = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max()))
+    steps = step * np.eye(len(w))
+    return np.array([(error(w + each) - error(w - each)) / (2 * step) for each in steps])
 
 
 def finite_difference_hvp(

@@ -1,17 +1,19 @@
-"""Objective: a network together with its data, as a function of the flat weights.
-
-Every network offers exactly this.
+"""Objective: a network together with its data, as a function of the flat weights, which every
+network offers.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 
 from perturb.checks import as_directions, as_floats, as_number, as_weights
 from perturb.errors import InputError
-from perturb.networks.derivatives import HessianOperator, finite_difference_hvp
+from perturb.networks.derivatives import (
+    HessianOperator,
+    finite_difference_gradient,
+    finite_difference_hvp,
+)
 from perturb.networks.patterns import Targets
 
 Array = np.ndarray
@@ -76,8 +78,7 @@ class Objective(ABC):
     n_weights: int
     n_patterns: int
     depth: int
-    parallel: bool = False  # whether `errors_at` may run on several threads at once
-    # which of "gradient", "hvp" are not those of E, but from finite differences or other wires
+    parallel: bool = False
     inexact: tuple[str, ...] = ()
     symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
     directions_at_once: int = 2**62
@@ -408,25 +409,6 @@ class Objective(ABC):
         return HessianOperator(self, w)
 
 
-class Network(Protocol):
-    """What every kind of network has, see `perturb.networks.kinds`."""
-
-    n_weights: int
-    n_inputs: int  # entries of a pattern
-    n_outputs: int  # entries of its target
-    error: str  # E, by name
-
-    def init(self, seed: int) -> Array:
-        """Random starting weights (n,)."""
-
-    def weight_units(self) -> tuple[Array, Array]:
-        """The neurons each weight comes from and goes to, two int arrays (n,); -1: a bias."""
-
-    @property
-    def objective(self) -> Callable[..., Objective]:
-        """E(w) on patterns: of (x, target), or of states."""
-
-
 class DecayedObjective(Objective):
     """See `Objective.with_decay`."""
 
@@ -434,11 +416,8 @@ class DecayedObjective(Objective):
         self.plain, self.alpha = objective, as_number("alpha", alpha)
         if self.alpha < 0:
             raise InputError(f"alpha = {alpha} must be a finite number >= 0")
-        self.n_weights, self.n_patterns, self.depth = (
-            objective.n_weights,
-            objective.n_patterns,
-            objective.depth,
-        )
+        self.n_weights, self.n_patterns = objective.n_weights, objective.n_patterns
+        self.depth = objective.depth
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
         self.classes = objective.classes
 
@@ -503,14 +482,9 @@ class FunctionObjective(Objective):
 
     def gradient(self, w: Array) -> Array:
         w = as_weights("w", w, self.n_weights)
-        if self._gradient is not None:
-            return as_weights("gradient(w)", self._gradient(w.copy()), self.n_weights).copy()
-        # the best step of central differences, see `finite_difference_step`
-        eps = float(np.finfo(float).eps) ** (1 / 3) * max(1.0, float(np.abs(w).max()))
-        steps = eps * np.eye(self.n_weights)
-        return np.array(
-            [(self.error(w + step) - self.error(w - step)) / (2 * eps) for step in steps]
-        )
+        if self._gradient is None:
+            return finite_difference_gradient(self.error, w)
+        return as_weights("gradient(w)", self._gradient(w.copy()), self.n_weights).copy()
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         w = as_weights("w", w, self.n_weights)
@@ -521,10 +495,6 @@ class FunctionObjective(Objective):
             # differences of differences carry rounding of order eps^(2/3): a larger step then
             # balances it
             size = float(np.linalg.norm(v)) or 1.0
-            eps = (
-                None
-                if self._gradient is not None
-                else 1e-3 * max(1.0, float(np.abs(w).max())) / size
-            )
-            return finite_difference_hvp(self, w, v, eps)
+            far = 1e-3 * max(1.0, float(np.abs(w).max())) / size
+            return finite_difference_hvp(self, w, v, far if self._gradient is None else None)
         return as_weights("hvp(w, v)", self._hvp(w.copy(), v.copy()), self.n_weights).copy()

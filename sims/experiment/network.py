@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 import perturb
 from hardware.config import Among, Name, Number, Positive, Table
 from perturb.errors import InputError, shown
-from perturb.networks import kinds, objective
+from perturb.networks import kinds, network
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.losses import ERRORS
 from perturb.networks.recurrent import SOLVERS
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
     see `perturb.networks.kinds`.
     """
 
-    make: Callable[..., objective.Network]
+    make: Callable[..., network.Network]
     keys: dict[str, Any]
     n_weights: Callable[..., int]
     states: bool
@@ -183,7 +183,7 @@ class Network(Table):
         self.build()
         return self
 
-    def build(self) -> objective.Network:
+    def build(self) -> network.Network:
         """The network of this table; InputError if its numbers do not fit together."""
         kind = KINDS[self.kind]
         given = kind.arguments(self)

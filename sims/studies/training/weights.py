@@ -7,7 +7,7 @@ import pandas as pd
 
 from hardware.training import held_weights
 from perturb.networks.mlp import MLP
-from perturb.networks.objective import Network
+from perturb.networks.network import Network
 from perturb.training.loop import Source
 from perturb.training.plan import State
 from sims.problem import Array
