@@ -387,7 +387,7 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson():
     "key, setting, set",
     [
         ("training.eta", "it is exceeded", {"training.eta": 20.0}),
-        ("chip.error_unit.bits", "learning stalls", {"chip.error_unit.bits": 4}),
+        ("chip.error_unit.bits", "learning may stall", {"chip.error_unit.bits": 4}),
         ("estimation.sigma", "noise of dE", {"chip.error_unit.noise": 0.1}),
         ("chip.weights.leak_tau_s", "a leak should be", {"chip.weights.leak_tau_s": 1e-5}),
         (

@@ -129,7 +129,11 @@ def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
         D, sensed = source.perturb(trial, len(state.w))
         E = source.measure(state, trial, D, V)
         # broadcast dE and u, accumulate in every synapse
-        dE, u = np.array(plan.method.gradient_weights) @ E, np.array(plan.method.hv_weights) @ E
+        # a product with a matrix would round by how many runs there are
+        dE, u = (
+            sum(a * E_phase for a, E_phase in zip(weights, E, strict=True))
+            for weights in (plan.method.gradient_weights, plan.method.hv_weights)
+        )
         # g^ = <dE D_i>/sigma^2, with D as the synapse knows it; E was measured with D as applied
         g += dE[:, None] * sensed / (K * sigma**2)
         # z^ = <u D_i>/(r sigma^2), of methods whose regressor is dw; no rule reads it of others

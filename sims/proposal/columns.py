@@ -43,6 +43,7 @@ def choose_columns(frame: pd.DataFrame, wanted: Sequence[str], kind: Kind | None
         if name not in names:
             there = one_line(cut(", ".join(names), 200))
             raise InputError(f"--target {one_line(name)}: no such column: name one of {there}")
+    wanted = tuple(dict.fromkeys(wanted))
     ignored = {}
     for name in dict.fromkeys(names):
         if name not in wanted and names.count(name) == 1 and (why := _no_input(frame[name])):
@@ -68,8 +69,26 @@ def choose_columns(frame: pd.DataFrame, wanted: Sequence[str], kind: Kind | None
         raise InputError("--as classes: classes are one column: give one --target")
     if kind:
         found, because = kind, "as --as says"
+    for name in wanted:
+        _check_target(frame[name], found)
     targets = wanted[0] if found == "classes" else tuple(wanted)
     return Columns(targets, inputs, ignored, chosen, because)
+
+
+def _check_target(column: pd.Series, kind: Kind) -> None:
+    """InputError for a target of which nothing can be learned."""
+    cells = _filled(column)
+    different = cells.astype(str).nunique()
+    if different == 1:
+        raise InputError(
+            f"{one_line(str(column.name))}: is the same in every row, so that nothing is to be"
+            " learned: choose another --target"
+        )
+    if kind == "classes" and different > len(cells) / 2:
+        raise InputError(
+            f"{one_line(str(column.name))}: {different:,} classes in {len(cells):,} rows: a class"
+            " needs several rows: choose another --target"
+        )
 
 
 def _filled(column: pd.Series) -> pd.Series:

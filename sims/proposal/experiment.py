@@ -148,7 +148,7 @@ def _said(columns: Columns, target: np.ndarray, names: Sequence[str]) -> list[st
     lines = [
         f"Target: {one_line(listed)}, {columns.chosen}: {what}, {columns.because}."
         f" To change that: --target COLUMN, --as {'numbers' if of_classes else 'classes'}.",
-        f"Inputs, standardised: {one_line(cut(', '.join(columns.inputs), 100))}"
+        f"Inputs, standardised: {one_line(cut(', '.join(columns.inputs), 400))}"
         f" ({len(columns.inputs)}).",
     ]
     if columns.ignored:
@@ -208,7 +208,10 @@ def _training(target: np.ndarray, names: Sequence[str], split: dict[str, int]) -
     of = "test_" if "test" in split else ""
     if names:
         common = float(target.mean(0).max())
-        goal = math.floor(100 * (1 - (1 - common) / FALLS)) / 100
+        mistakes = (1 - common) / FALLS
+        # two digits, and of a goal near 1 as many as tell it from the commonest class
+        digits = 10 ** max(2, math.ceil(-math.log10(mistakes)) + 1)
+        goal = math.floor(digits * (1 - mistakes)) / digits
         return {**table, "criterion": f"{of}accuracy", "goal": goal}
     # standardised targets have a variance of 1, and an error of 1/2 each
     return {**table, "criterion": f"{of}error", "goal": round(SHARE * target.shape[1] / 2, 3)}

@@ -44,6 +44,7 @@ def _compared(
     problem.say(
         f"{len(chips)} x {len(crossed.W)} runs, {crossed.S} starts on each of {crossed.D} dies:"
         f" about {duration(crossed.seconds(chips))}"
+        " (fewer: dies.count, dies.starts, training.updates)"
     )
     runs = pd.DataFrame()
     found: list[Fact] = []

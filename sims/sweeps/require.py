@@ -29,6 +29,7 @@ from reports.studies.require.search import (
     Point,
     Search,
     alone,
+    can_tell,
     looks_up_to,
     searches,
 )
@@ -148,6 +149,7 @@ def plan_requirement(
     )
     check_varied(plan)
     for points in alone(ladders):
+        _check_repeats(len(points), condition)
         for point in points:
             plan.add(point)
     options = {"--wanted": wanted, "--quantity": quantity}
@@ -160,6 +162,22 @@ def plan_requirement(
     for key, span in spans.items():
         words += ["--range", f"{key}={span.ideal!r}:{span.worst!r}"]
     return Requirement(plan, own, condition, ladders, words)
+
+
+def _check_repeats(length: int, condition: Condition) -> None:
+    """InputError if so few repeats could not tell, whatever they gave."""
+    given = condition.looks[-1]
+    needed = given
+    while not can_tell(length, condition._replace(looks=looks_up_to(needed))):
+        needed += 1
+        # of no number of repeats
+        if needed > given + 10_000:
+            return
+    if needed > given:
+        raise InputError(
+            f"repeats = {given}: too few to tell that mean {condition.wanted}, even where every run"
+            f" meets it: at least {needed}"
+        )
 
 
 class _Contents(NamedTuple):

@@ -139,6 +139,9 @@ def designs(frames: Frames) -> "Figure | None":
         return None
     # an energy that is free has no axis
     axes_of = [name for name in list(SPENT)[1:] if (rows[name] > 0).any()]
+    # all are at the goal where they start
+    if not axes_of:
+        return None
     figure = sheet(4.2)
     for axis, name in zip(figure.subplots(1, len(axes_of), squeeze=False)[0], axes_of, strict=True):
         _panel(axis, frames, rows, name)

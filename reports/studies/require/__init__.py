@@ -175,6 +175,11 @@ def _alone(frames: Frames, row: dict) -> str:
     ideal, worst = edge_value(row["ideal"]), edge_value(row["worst"])
     if row["status"] == GOING_ON:
         return f"not known yet, after {row['judged']} values; the same command goes on"
+    if row["status"] == NONE and row["next_status"] == UNDECIDED:
+        return (
+            f"whether {wanted} is met even at the ideal value {ideal} is not known"
+            f"{_found(frames, row, 'next_')}: more --repeats, with another --out, would tell"
+        )
     if row["status"] == NONE:
         return (
             f"{wanted} is not met even at the ideal value {ideal}{_found(frames, row, 'next_')}:"

@@ -198,6 +198,18 @@ def decisions(length: int) -> int:
     return 1 if length == 1 else 2 + math.ceil(math.log2(length - 1))
 
 
+def _level(length: int, condition: Condition) -> float:
+    """Of one end of an interval, on a ladder of so many values: Bonferroni, see the head."""
+    return condition.alpha / (decisions(length) * len(condition.looks))
+
+
+def can_tell(length: int, condition: Condition) -> bool:
+    """Whether a share is seen to be met by the last look, if every single run does it."""
+    best = float(condition.wanted.met(np.array(1.0)))
+    values = [best] * condition.looks[-1]
+    return not condition.runs or judged(values, condition, _level(length, condition)).status == MET
+
+
 class Search(NamedTuple):
     """How far a search is: tested, place by place in their order; answer, a place, -1 if there is
     none, None if it is not known yet; then `wants` says of which place how many repeats are needed.
@@ -224,8 +236,7 @@ def search(
     """A search from its beginning, as far as what is known leads. values: what the repeats of a
     point gave, in their order.
     """
-    # Bonferroni, see the head of this file
-    level = condition.alpha / (decisions(len(points)) * len(condition.looks))
+    level = _level(len(points), condition)
     tested: dict[int, Judged] = {}
     asks = bisection(len(points))
     place = next(asks)

@@ -128,7 +128,7 @@ def _error_unit_advice(
         why = (
             f"a step of the converter is {step:.3g}; {B} patterns, each read by itself,"
             f" dither one another on the way to E = {goal:.3g} up to a step of"
-            f" {widest:.3g}; learning stalls beyond, where too few of them cross a step"
+            f" {widest:.3g}; learning may stall beyond, where too few of them cross a step"
         )
         stalls = step > widest and not unit.dither
         yield Advised("chip.error_unit.bits", float(unit.bits), bits, stalls, why)

@@ -57,7 +57,7 @@ def summary(table: pd.DataFrame, experiment: Setup, limits: Limits, plan: Plan) 
     for name in names[:-1] if "exact" in names else []:
         gap = (both["exact"] - both[name]).dropna()
         if len(gap):
-            stderr = float(gap.std(ddof=1) / math.sqrt(len(gap))) if len(gap) > 1 else math.nan
+            stderr = _sd(gap) / math.sqrt(len(gap))
             meaning = (
                 f"{column.replace('_', ' ')} that the exact gradient ends with, less that of these"
                 " updates: mean of runs from the same starts"
@@ -124,13 +124,20 @@ def done(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(update=rows["update"].clip(upper=ended))
 
 
+def _sd(values: pd.Series) -> float:
+    if len(values) < 2:
+        return math.nan
+    # a mean that is rounded would leave something of equal values
+    return 0.0 if values.min() == values.max() else float(values.std(ddof=1))
+
+
 def _end(name: str, last: pd.DataFrame) -> Iterator[Fact]:
     """Errors and accuracies of a source at the end."""
     for column, what in ENDS.items():
         values = last[column].dropna()
         if len(values):
             unit = "" if column.endswith("error") else "share"
-            sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+            sd = _sd(values)
             # what has a unit is a share, of which more is better
             worst = float(values.min() if unit else values.max())
             yield Fact(
