@@ -183,8 +183,6 @@ def _row(name: str, path: Path, design: Design) -> dict[str, Any]:
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with their place: on the Pareto front, or dominated by which."""
     costs = rows[["quality", "chip_time_to_goal_s", "energy_to_goal_j"]].to_numpy(float)
-    # sums in another order differ by rounding, which is no reason to prefer one
-    costs = np.array([[float(f"{cost:.9g}") for cost in row] for row in costs]).reshape(-1, 3)
     by = dominated_by(costs * [-1.0, 1.0, 1.0])
     never = np.isposinf(rows["chip_time_to_goal_s"].to_numpy(float))
     status = np.select([never, by == -1, by >= 0], [NEVER, FRONT, DOMINATED], NOT_JUDGED)

@@ -66,6 +66,13 @@ def test_ties_are_on_the_front_together_and_one_design_is_on_it():
     assert dominated_by(np.zeros((0, 3))).tolist() == []
 
 
+def test_designs_that_differ_by_rounding_are_on_the_front_together():
+    costs = np.array([[0.5, 3.2198024760000005e-05], [0.5, 3.219802476e-05]])
+    assert dominated_by(costs).tolist() == [-1, -1]
+    # but not by a thousandth
+    assert dominated_by(costs * [[1.0, 1.001], [1.0, 1.0]]).tolist() == [1, -1]
+
+
 def test_every_order_of_designs_gives_the_same_front():
     costs = np.array([[1.0, 4.0], [2.0, 2.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0]])
     for order in itertools.permutations(range(5)):

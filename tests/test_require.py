@@ -31,6 +31,7 @@ from reports.studies.require.search import (
     UNDECIDED,
     Condition,
     bisection,
+    can_tell,
     decisions,
     judged,
     looks_up_to,
@@ -127,6 +128,17 @@ def test_a_repeat_without_a_value_meets_nothing_and_equal_ones_are_taken_as_they
     found = judged([0.95] * 8, few, 0.01)
     assert found.status == MET and math.isnan(found.low)
     assert judged([0.85] * 8, few, 0.01).status == "not met"
+
+
+def test_repeats_that_cannot_tell_are_refused_before_anything_runs():
+    shares = Condition(Wanted("solved", True, 0.9), {}, "share", 4, looks_up_to(8), 0.05)
+    assert not can_tell(33, shares)
+    assert can_tell(33, shares._replace(looks=looks_up_to(64)))
+    # the same of what is to be rare
+    rare = shares._replace(wanted=Wanted("diverged", False, 0.1))
+    assert not can_tell(33, rare) and can_tell(33, rare._replace(looks=looks_up_to(64)))
+    with pytest.raises(InputError, match="repeats = 8: too few to tell .* at least [0-9]+"):
+        plan_requirement("xor-learning", [BITS], {"training.runs": 1}, "solved>=0.9", repeats=8)
 
 
 def test_together_is_tightened_a_step_of_one_key_after_another():

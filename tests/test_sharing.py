@@ -23,6 +23,13 @@ CHIPS = {
         "estimation.method": "difference",
         "training.rule": "newton-cg",
     },
+    # of which a product with a matrix rounds by how many runs there are
+    "four phases": {
+        "estimation.method": "difference",
+        "training.rule": "diagonal",
+        "estimation.sigma": 1e-3,
+        "chip.error_unit.noise": 1e-4,
+    },
     "no kernel": {"estimation.sigma": 1e-4, "chip.error_unit.noise": 1e-4},
 }
 

@@ -24,7 +24,8 @@ def dominated_by(costs: Array) -> Array:
     a dominates b if a_j <= b_j for every j and a_j < b_j for one. On the front is what no design
     dominates. So designs that are equal in all numbers do not dominate each other: they are on the
     front together, or none of them is, and a single design is on it. A design with a number that
-    is not finite is not judged: it is neither on the front nor dominates another.
+    is not finite is not judged: it is neither on the front nor dominates another. Numbers that
+    agree in nine digits are equal.
 
     Of a design that is dominated, one on the front that does so always exists. The order is
     lexicographic, in which who dominates comes first: k log k + k f comparisons, with f designs on
@@ -35,6 +36,8 @@ def dominated_by(costs: Array) -> Array:
     >>> dominated_by(np.array([[1.0, 4.0], [2.0, 2.0], [2.0, 3.0], [np.inf, 1.0]]))
     array([-1, -1,  1, -2])
     """
+    # sums in another order differ by rounding, which is no reason to prefer one
+    costs = np.array([float(f"{cost:.9g}") for cost in costs.flat]).reshape(costs.shape)
     judged = np.isfinite(costs).all(1)
     found = np.where(judged, -1, -2)
     front: list[int] = []
