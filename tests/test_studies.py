@@ -861,7 +861,9 @@ def test_datasets_are_listed_a_line_each(command):
 
 def test_dies_of_a_training_experiment_are_of_learning_unless_estimates_are_asked_for(command):
     small = ["-n", "1", "--set", "estimation.trials=16", "--set", "training.updates=20"]
-    warned = "Warning: this is of estimates at the starting weights, not of learning"
+    warned = (
+        "Warning: this is of estimates at the starting weights from evaluations of all patterns"
+    )
     status, out, err = command("dies", "xor-learning", *small)
     assert status == 0 and warned not in out and "design: solved" in out
     # before it starts

@@ -178,8 +178,8 @@ def _run_study(
     # a study without trials, such as spectrum, claims nothing of the chip
     if learns and study != command.learning and TRIALS in STUDIES[study].random:
         output.warn(
-            "this is of estimates at the starting weights, not of learning, which perturb run does"
-            " on training.runs dies."
+            "this is of estimates at the starting weights from evaluations of all patterns, not of"
+            " learning, which perturb run does on training.runs dies with training.batch patterns."
         )
     written = export(directory, command.formats) if command.formats else []
     # Parquet is there anyway, as the run stores it

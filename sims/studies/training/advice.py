@@ -72,7 +72,7 @@ def advice(
     rows = [
         *_rate_advice(plan, limits),
         *_newton_advice(experiment, objective, w, plan, limits),
-        *_averaging_advice(plan, limits, w.size),
+        *_averaging_advice(plan, limits, w.size, experiment.chip.weights.device.dw_min > 0),
         *_error_unit_advice(experiment, objective, w, plan, g),
         *_weights_advice(experiment, plan, schedule, limits, w.size, g),
     ]
@@ -97,7 +97,7 @@ def _rate_advice(plan: Plan, limits: Limits) -> Iterator[Advised]:
         yield Advised("training.eta", plan.first_rate, limits.eta / 2, over, why)
 
 
-def _averaging_advice(plan: Plan, limits: Limits, n: int) -> Iterator[Advised]:
+def _averaging_advice(plan: Plan, limits: Limits, n: int, pulsed: bool) -> Iterator[Advised]:
     K = plan.trials_per_update
     if plan.rule not in ("plain", "momentum") or K == 1 or whole_periods(plan, n):
         return
@@ -108,7 +108,11 @@ def _averaging_advice(plan: Plan, limits: Limits, n: int) -> Iterator[Advised]:
         f"averaging {K} trials allows {averaging_gain(H, K):.1f} times the rate; it pays up to"
         " about the sum of positive eigenvalues over the largest"
     )
-    yield Advised("training.trials_per_update", float(K), math.ceil(most), K > 4 * most, why)
+    if pulsed:
+        # fewer writes, of which steps that differ up and down make a drift: theory has no limit
+        why += ", and in devices whose steps up and down differ beyond"
+    too_many = K > 4 * most and not pulsed
+    yield Advised("training.trials_per_update", float(K), math.ceil(most), too_many, why)
 
 
 def _error_unit_advice(
