@@ -256,7 +256,7 @@ def test_interrupted_dies_have_what_was_learned_up_to_then(asks, chips):
         *[
             pytest.param(study, asks, marks=pytest.mark.slow)
             for study in ("learning-dies", "learning-ablation")
-            for asks in (1, 58, 75, 140)
+            for asks in (1, 58, 75)
         ],
     ],
 )

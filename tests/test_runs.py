@@ -182,7 +182,7 @@ def test_every_format_is_written_and_says_the_same(stored, tmp_path):
     )
     pd.testing.assert_frame_equal(from_csv, from_parquet, check_dtype=False)
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count("<svg") == 6 and "cannot" in page
+    assert page.count("<figure") == 6 and "cannot" in page
     assert not re.search(r'(src|href)="https?:', page)  # self-contained
     assert reports.export(stored, "html", tmp_path / "out2")[0].read_text() == page  # deterministic
     assert not list((tmp_path / "out").glob(".*"))
@@ -211,7 +211,7 @@ def test_methods_of_the_gradient_alone_show_only_the_gradient(command, tmp_path)
         paths = reports.export(tmp_path / name, list(exporters.FORMATS), tmp_path / f"{name}-out")
         assert ((tmp_path / f"{name}-out" / "scatter_hv.png") in paths) == (name == "mixed")
         page = (tmp_path / f"{name}-out" / "report.html").read_text()
-        assert page.count("<svg") == figures and ">nan<" not in page
+        assert page.count("<figure") == figures and ">nan<" not in page
         assert (
             "are not a multiple of its period of 9" in page
             and "are not a multiple of its period of 9" in out.replace("\n", " ")

@@ -194,7 +194,9 @@ class StoredRun(NamedTuple):
 
     def wrote(self, table: str) -> bool:
         """Whether the run stored a table."""
-        return f"{table}.parquet" in self.provenance["files"]
+        file = f"{table}.parquet"
+        # one that is there and not listed is damage, which reading it names
+        return file in self.provenance["files"] or (self.directory / file).exists()
 
     def table(self, name: str) -> "pd.DataFrame":
         """A table, as it was written."""

@@ -10,7 +10,18 @@ import pandas as pd
 from reports.columns import Column, Table, named
 from reports.differences import settings_table
 from reports.escape import plain
-from reports.figures import COLOURS, INK, MARKERS, Drawing, drawn, finished, legend_below, sheet
+from reports.figures import (
+    COLOURS,
+    INK,
+    MARKERS,
+    ONE,
+    WIDTH,
+    Drawing,
+    drawn,
+    finished,
+    legend_below,
+    sheet,
+)
 from reports.formats import Estimate, Format, Part, cosine, count, joules, percent, seconds
 from reports.frames import Frames, View
 from reports.statistics import is_logarithmic
@@ -142,7 +153,7 @@ def designs(frames: Frames) -> "Figure | None":
     # all are at the goal where they start
     if not axes_of:
         return None
-    figure = sheet(4.2)
+    figure = sheet(4.2, ONE if len(axes_of) == 1 else WIDTH)
     for axis, name in zip(figure.subplots(1, len(axes_of), squeeze=False)[0], axes_of, strict=True):
         _panel(axis, frames, rows, name)
     handles, labels = figure.axes[0].get_legend_handles_labels()

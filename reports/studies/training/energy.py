@@ -7,7 +7,7 @@ import pandas as pd
 
 from reports.columns import Column, Table, named
 from reports.escape import plain
-from reports.figures import INK, finished, legend_below, sheet
+from reports.figures import INK, ONE, WIDTH, finished, legend_below, sheet
 from reports.formats import Share, joules
 from reports.frames import Frames
 from reports.studies.energy import CAUSES, stacked
@@ -95,7 +95,7 @@ def energy(frames: Frames) -> "Figure | None":
     panels = [(title, found) for title, found in panels if len(found.columns)]
     if not panels:
         return None
-    figure = sheet(1.6 + 0.42 * len(sources))
+    figure = sheet(1.6 + 0.42 * len(sources), ONE if len(panels) == 1 else WIDTH)
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, found) in zip(axes, panels, strict=True):
         _bars(axis, frames, sources, found)
