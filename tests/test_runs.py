@@ -489,11 +489,12 @@ reports.export("run", list(reports.exporters.FORMATS), "out")
 
 
 def test_stored_errors_name_no_place_of_this_machine(tmp_path, monkeypatch):
-    def broken(experiment):
+    def broken(*_):
         raise RuntimeError(f"{Path.cwd()}/mine.csv and {Path.home()}/x")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cells, "prepare", broken)
+    # not `prepare`: an earlier test may have had the same problem, which cells remember
+    monkeypatch.setattr(cells, "study_tables", broken)
     sims.run_sweep("xor", {"estimation.trials": [16]}, 1, tmp_path / "sweep", workers=0)
     (failed,) = sims.sweep_status(tmp_path / "sweep").failed
     assert (

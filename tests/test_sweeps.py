@@ -181,7 +181,8 @@ def test_a_bug_in_a_cell_is_kept_with_its_traceback_and_run_again_on_demand(tmp_
     def broken(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(cells, "prepare", broken)
+    # not `prepare`: an earlier test may have had the same problem, which cells remember
+    monkeypatch.setattr(cells, "study_tables", broken)
     run = partial(
         sims.run_sweep, "xor", {"estimation.trials": [16, 32]}, out=tmp_path / "out", workers=0
     )
