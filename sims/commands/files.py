@@ -92,17 +92,18 @@ def new(
     device.
     """
     from sims.experiment.templates import starter
+    from sims.proposal.columns import Kind
     from sims.proposal.experiment import propose
 
     if data is None and (target or kind):
         raise InputError("--target and --as are of a table: give it by --data")
-    if kind is not None:
-        choose("--as", kind, {"classes": 0, "numbers": 0})
+    kinds: dict[str, Kind] = {"classes": "classes", "numbers": "numbers"}
+    wanted = None if kind is None else choose("--as", kind, kinds)
     said: tuple[str, ...] = ()
     if (data, chip, device) == (None, None, None):
         text = starter()
     else:
-        text, said = propose(file, data, chip, device, target or (), kind)  # type: ignore[arg-type]
+        text, said = propose(file, data, chip, device, target or (), wanted)
     try:
         # "x": what is there is never written over, nor between a check and the writing
         with open(file, "x", encoding="utf-8") as stream:
