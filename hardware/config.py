@@ -179,9 +179,8 @@ def validated(model: type[M], data: dict[str, Any], source: str, also: Collectio
         return model.model_validate(data)
     except ValidationError as invalid:
         errors: list[Any] = invalid.errors(include_url=False)
-    errors.sort(
-        key=lambda error: error["type"] != "extra_forbidden"
-    )  # a misspelt key explains why another is missing
+    # a misspelt key explains why another is missing
+    errors.sort(key=lambda error: error["type"] != "extra_forbidden")
     more = (
         f" (and {len(errors) - 1} more mistake{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
     )

@@ -18,7 +18,7 @@ The next trial starts when the last word has left the bus. What the parts comput
 
 import gc
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -142,7 +142,11 @@ class EventChip:
             Signal(self.env) for _ in range(4)
         )
         self._command.listeners += [tile.perturb for tile in self.tiles]
-        self._delivery.listeners += [partial(self._receive, tile) for tile in self.tiles]
+        # what takes the words of each tile from the bus; one that loses none is a wire
+        self._receivers: list[Callable[[Words], None]] = [
+            partial(self._receive, tile) if self._drops else tile.receive for tile in self.tiles
+        ]
+        self._delivery.listeners += [*self._receivers, self._note_accumulation]
         if self.design.method.needs_s:
             self.env.process(self._sum_line())
         self.env.process(self._control())
@@ -171,6 +175,7 @@ class EventChip:
         clock = self.params.clock
         controller = self.parts.controller
         method = self.design.method
+        settle_ns = self.params.perturbation.settle_ns
         while True:
             trial = self.next_trial
             start = env.now
@@ -188,8 +193,8 @@ class EventChip:
             E = np.full(len(method.phases), np.nan)
             for phase in controller.measured(trial):
                 start_ns = env.now
-                yield env.timeout(self.params.perturbation.settle_ns)
-                yield env.timeout(self.presented * self.parts.pattern_ns)
+                # perturbations settle, then the array does, for one pattern after another
+                yield env.timeout(settle_ns + self.presented * self.parts.pattern_ns)
                 E[phase] = self._measure(trial, phase, start_ns, w, lines)
                 if clock.evaluation_ns:
                     # never negative: `Timing` has checked the clock
@@ -311,7 +316,6 @@ class EventChip:
             late = [tile for tile in self.tiles if tile.number not in reached]
             yield env.all_of([env.process(self._late(tile, flight)) for tile in late])
         else:
-            yield env.timeout(max(0, arrivals[0] - env.now))  # 0: that was before a run went on
             yield env.timeout(arrivals[0] + self.params.synapse.accumulate_ns - env.now)
             yield self._delivery.send(words)
         del self._in_flight[words.trial]
@@ -339,23 +343,18 @@ class EventChip:
         """Words that reach one tile, at that tile's time."""
         env = self.env
         words, arrivals, reached = flight
-        start = arrivals[tile.number]
-        yield env.timeout(max(0, start - env.now))
-        yield env.timeout(start + self.params.synapse.accumulate_ns - env.now)
+        arrival = arrivals[tile.number]
+        yield env.timeout(arrival + self.params.synapse.accumulate_ns - env.now)
         reached.add(tile.number)
-        self._receive(tile, words)
+        self._receivers[tile.number](words)
+        self._note_accumulation(words, [tile])
         sums = self._reached.setdefault(words.trial, [other.synapses.sums for other in self.tiles])
         # a copy: this tile may meet further words before the last tile meets these
         sums[tile.number] = tile.synapses.sums.copy()
 
     def _receive(self, tile: Tile, words: Words) -> None:
-        arrived = not self._drops or self.parts.bus.arrives(words.trial, tile.number)
-        tile.receive(words, arrived)
-        if words.trial < self.trace_trials:
-            start = self.env.now - self.params.synapse.accumulate_ns
-            name = f"tile {tile.number}"
-            self.note(words.trial, -1, start, name, "accumulate")
-            self._tell(words.trial, name, "sums", tile.synapses.sums.copy())
+        """Words of a bus that loses some."""
+        tile.receive(words, self.parts.bus.arrives(words.trial, tile.number))
 
     # ---- the trace
 
@@ -378,6 +377,14 @@ class EventChip:
                 self.note(trial, -1, self.env.now, name, "draw dw")
                 self._tell(trial, name, "dw", tile.dw)
                 self._tell(trial, name, "contributions", tile.contributions)
+
+    def _note_accumulation(self, words: Words, tiles: Sequence[Tile] | None = None) -> None:
+        if words.trial < self.trace_trials:
+            start = self.env.now - self.params.synapse.accumulate_ns
+            for tile in self.tiles if tiles is None else tiles:
+                name = f"tile {tile.number}"
+                self.note(words.trial, -1, start, name, "accumulate")
+                self._tell(words.trial, name, "sums", tile.synapses.sums.copy())
 
     def _note_evaluation(self, trial: int, phase: int, start: int) -> None:
         a, b = self.design.method.phases[phase]

@@ -45,8 +45,9 @@ class Signal:
         self.event = env.event()
 
     def _tell(self, event: simpy.Event) -> None:
+        value = event.value
         for listener in self.listeners:
-            listener(event.value)
+            listener(value)
 
     def send(self, value: object) -> simpy.Event:
         """Give a value to all; returns the event, which is over when they have it."""

@@ -481,11 +481,10 @@ def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile)
     chip.run(10)
     before = chip.events
     chip.run(10)
-    # of a trial: command, two evaluations (perturbations settled, patterns read), the summing line
-    # (settled, sent), a word of dE and one of dw.v, which lets the other go first, and the delivery
-    # (begun, arrived, accumulated, met, over), and a look at what else happens before the next; of
-    # a run: its last trial, and its end
-    assert chip.events - before == 10 * (1 + 4 + 2 + 1 + 2 + 5 + 1) + 2
+    # of a trial: command, two evaluations, the summing line (settled, sent), a word of dE and one
+    # of dw.v, which lets the other go first, the delivery (begun, accumulated, met, over), and a
+    # look at what else happens before the next; of a run: its last trial, and its end
+    assert chip.events - before == 10 * (1 + 2 + 2 + 1 + 2 + 4 + 1) + 2
 
 
 @pytest.mark.parametrize("code", fast(["rademacher", "gaussian", "ternary"], "rademacher"))

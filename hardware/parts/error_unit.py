@@ -45,7 +45,8 @@ class ErrorUnit:
             # half a step below the lowest level, 0, and above the highest, range - step
             self.below += int((value < -step / 2).sum())
             self.above += int((value > self.reading.range - step / 2).sum())
-        return read(errors + extra, xi, unit.noise, step, self.reading.range - step).mean(1)
+        E = read(errors + extra, xi, unit.noise, step, self.reading.range - step)
+        return E.sum(1) / S
 
     def _flicker(self, keys: Keys) -> Array:
         """1/f noise after Voss, (m, 1): octave k changes every 2^k evaluations."""

@@ -31,9 +31,8 @@ from perturb.networks.settling import NotSettled
 
 Array = np.ndarray
 Draw = Callable[[int, int], Array]  # (layer, size): normal numbers (points, size)
-MAX_ACTIVITIES = (
-    2**23
-)  # activities, or products of a graph's with weights, that are held at a time: 64 MB
+# activities, or products of a graph's with weights, that are held at a time: 64 MB
+MAX_ACTIVITIES = 2**23
 
 
 class Layer(NamedTuple):

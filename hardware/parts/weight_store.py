@@ -119,18 +119,16 @@ class WeightStore:
         if self.refresh_ns:
             # what counts is the last write, or the last refresh if that came later
             last = np.maximum(last, now_ns // self.refresh_ns * self.refresh_ns)
-        return 1e-9 * np.maximum(
-            0, now_ns - last
-        )  # jitter: predicted times know only when writing ends on average
+        # never below 0: by jitter, predicted times know only when writing ends on average
+        return 1e-9 * np.maximum(0, now_ns - last)
 
     def _aged(self, t: Array) -> Array:
         """What the cells hold t seconds after they were written."""
         if not self._decays:
             return self.hidden
-        params, hidden = (
-            self.params,
-            age(self.cells, self.hidden, t),
-        )  # a device drifts by what was programmed
+        params = self.params
+        # a device drifts by what was programmed
+        hidden = age(self.cells, self.hidden, t)
         if not (params.leak_tau_s or params.drift_exponent):
             return hidden
         # (1 + t/t0)^-nu with t0 = 1 s, times e^(-t/tau), both as logarithms

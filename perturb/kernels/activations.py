@@ -70,9 +70,8 @@ def exp(x):
     # +-708; not-a-number stays.
     x = 708.0 if x > 708.0 else x
     x = -708.0 if x < -708.0 else x
-    shifted = (
-        x * 1.4426950408889634 + 6755399441055744.0
-    )  # 1.5 * 2^52 rounds to an integer in the low bits
+    # 1.5 * 2^52 rounds to an integer in the low bits
+    shifted = x * 1.4426950408889634 + 6755399441055744.0
     n = shifted - 6755399441055744.0
     # ln(2) in two parts, so that n times the first is exact
     t = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10

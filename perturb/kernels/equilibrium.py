@@ -170,9 +170,8 @@ def _newton(W, activations, f, change, Sp, slopes, A):
         for s in range(j * Sp, (j + 1) * Sp):
             slopes[s] = slope(activations[j], f[s])
     for s in range(0, Sp, LANES):
-        t = min(
-            s + WIDE, Sp - WIDE
-        )  # the last eight patterns may stand alone, and fill both halves
+        # the last eight patterns may stand alone, and fill both halves
+        t = min(s + WIDE, Sp - WIDE)
         for j in range(n):
             # 1 - diag(f') W' of sixteen patterns, eight from s on and eight from t on
             minus = sub(number(0.0), narrow(load_d(slopes, j * Sp + s), load_d(slopes, j * Sp + t)))
@@ -236,9 +235,8 @@ def relaxed_errors(
         np.empty((outputs.size, S)),
     )
     K, P = np.empty((n, n)), np.empty((n, n))
-    falls = 1.0 - step * (
-        1.0 - CONTRACTION
-    )  # the Euclidean norm of change in a step, at least by so much
+    # the Euclidean norm of change in a step, at least by so much
+    falls = 1.0 - step * (1.0 - CONTRACTION)
     for m in range(points.shape[0]):
         W.reshape(n, width)[:, :n] = points[m].reshape(n, n)
         y[:], scale, settled[m] = 0.0, 1.0, False

@@ -101,9 +101,8 @@ def machine_errors(
             size = 1 << (n - 1 - unit)
             # field: what this neuron feels in each state of those so far
             field[0] = w[n * (n - 1) // 2 + unit]
-            first = (
-                unit * (n - 1) - unit * (unit - 1) // 2 - unit - 1
-            )  # of (neuron, other) in w, less other
+            # of (neuron, other) in w, less other
+            first = unit * (n - 1) - unit * (unit - 1) // 2 - unit - 1
             # each other neuron doubles the states: first half low, second half high
             for other in range(n - 1, unit, -1):
                 half, weight = 1 << (n - 1 - other), w[first + other]

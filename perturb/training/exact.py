@@ -52,9 +52,8 @@ class Exact:
         self.objective, self.plan, self.threads = objective, plan, threads
         self.write = write or write_in_full
         self.variance = 0.0
-        small = (
-            objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14
-        )  # beyond, BLAS is faster
+        # beyond, BLAS is faster
+        small = objective.n_weights * (plan.batch or objective.n_patterns) <= 2**14
         self.compiled = small and write is None and has_update_kernel(objective, plan)
 
     def advance(self, state: State, updates: int) -> None:
