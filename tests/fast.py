@@ -9,5 +9,12 @@ def fast(values, *few):
     return [value if value in few else _slow(value) for value in values]
 
 
+def thinned(values, every):
+    """`values` as parameters: one of each so many runs always, the others in the slow part."""
+    values = list(values)
+    assert 1 < every <= len(values)
+    return [_slow(value) if k % every else value for k, value in enumerate(values)]
+
+
 def _slow(value):
     return pytest.param(*(value if isinstance(value, tuple) else [value]), marks=pytest.mark.slow)

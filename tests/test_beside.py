@@ -42,6 +42,7 @@ def side_by_side(runs, a, b):
     return sentences, {table.title: texts_of(table) for table in tables}
 
 
+@pytest.mark.slow
 def test_two_runs_differ_where_their_settings_do(runs):
     sentences, tables = side_by_side(runs, "a", "b")
     assert sentences == ["A has 6 rows of results and B has 6; they differ."]

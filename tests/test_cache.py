@@ -51,6 +51,7 @@ def entries(folder):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     fast(["cut", "a bit in the code", "empty", "a bit", "other bytes"], "a bit in the code"),
@@ -113,6 +114,7 @@ def test_a_full_disk_is_said_once_and_costs_nothing_but_time(cached, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_without_a_folder_to_write_to_it_says_where_one_is_looked_for(cached, tmp_path):
     nowhere = CODE.replace(
         "import numpy as np",

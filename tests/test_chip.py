@@ -5,7 +5,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
-from fast import fast
+from fast import fast, thinned
 from test_codes import LOGISTIC
 
 import perturb
@@ -189,7 +189,7 @@ FITTING = [
 TRIPLES = [(m, c, ("batch", "pattern")[i % 2]) for i, (m, c) in enumerate(FITTING)]
 
 
-@pytest.mark.parametrize("method, code, presentation", TRIPLES)
+@pytest.mark.parametrize("method, code, presentation", thinned(TRIPLES, 4))
 def test_event_and_batch_level_agree(small, method, code, presentation):
     options = {
         "method": method,
@@ -277,6 +277,7 @@ def test_synapses_per_tile_changes_nothing(small):
     assert chips[0].events == chips[1].events == chips[2].events
 
 
+@pytest.mark.slow
 def test_tiles_of_a_hundred_thousand_synapses_give_the_same_as_smaller_ones():
     net, rng = MLP([784, 128, 10], error="cross_entropy"), np.random.default_rng(0)
     objective = net.objective(rng.standard_normal((2, 784)), [3, 7])
@@ -487,6 +488,7 @@ def test_events_of_a_trial_do_not_depend_on_the_number_of_tiles(small, per_tile)
     assert chip.events - before == 10 * (1 + 2 + 2 + 1 + 2 + 4 + 1) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", fast(["rademacher", "gaussian", "ternary"], "rademacher"))
 def test_broadcasts_that_meet_the_next_perturbation_have_a_mean_of_zero(linear, code):
     # trials take 1,760 ns, broadcasts 2,000 more: a FIFO of 3 still holds their own perturbation,

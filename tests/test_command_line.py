@@ -39,6 +39,7 @@ def test_the_version_is_that_of_the_distribution_everywhere(command):
     assert command("--version") == (0, f"perturb {version('perturb')}\n", "")
 
 
+@pytest.mark.slow
 def test_python_m_perturb_is_the_command(tmp_path):
     for words in (["--version"], ["list", "codes"], ["run", "nix"]):
         ends = [

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
-from fast import fast
+from fast import fast, thinned
 
 from hardware.on_chip import OnChip, on_chip
 from hardware.timing import CAUSES, TrainingTiming
@@ -86,7 +86,7 @@ def xor():
 
 @pytest.mark.parametrize("waits", fast([True, False], True))
 @pytest.mark.parametrize("chip", fast(CHIPS, "device"))
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", thinned(LEARNERS, 3))
 def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_times(
     xor, name, chip, waits
 ):
@@ -107,7 +107,7 @@ def test_events_and_batches_learn_by_curvature_to_the_same_weights_at_the_same_t
 
 
 @pytest.mark.parametrize("events", [False, True])
-@pytest.mark.parametrize("noise", [0.0, 0.003])
+@pytest.mark.parametrize("noise", fast([0.0, 0.003], 0.003))
 @pytest.mark.parametrize(
     "name", [name for name in LEARNERS if not {"eigenvalue", "trace"} & set(name.split())]
 )

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from fast import fast
 from numpy.polynomial.hermite_e import hermegauss
 
 from perturb import CODES, Code, InputError
@@ -187,8 +188,8 @@ def test_curve_of_a_quadratic_is_the_enumerated_expectation(
 
 
 @pytest.mark.parametrize("unequal", [False, True])
-@pytest.mark.parametrize("code", ["gaussian", "rademacher"])
-@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("code", fast(["gaussian", "rademacher"], "gaussian"))
+@pytest.mark.parametrize("diagonal", fast([False, True], True))
 @pytest.mark.parametrize("mu", [0.0, 0.7])
 def test_floor_is_the_end_of_the_curve_and_small_rates_know_its_first_order(
     code, diagonal, mu, unequal

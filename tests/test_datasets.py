@@ -792,6 +792,7 @@ tables = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(tables, st.data())
 def test_any_table_of_data_gives_patterns_or_one_line(table, draw):

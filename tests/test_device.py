@@ -839,6 +839,7 @@ KEYS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=4), st.sampled_from(list(LAWS)))
 def test_any_device_is_taken_and_works_or_is_refused_in_one_line(changes, model):

@@ -8,6 +8,7 @@ import sys
 import naive
 import numpy as np
 import pytest
+from fast import thinned
 from test_codes import LOGISTIC
 
 import perturb
@@ -58,7 +59,7 @@ FITTING += [("difference", lfsr(7)), ("central", lfsr(7, 4))]  # registers of ti
 TRIPLES = [(m, c, ("batch", "pattern")[i % 2]) for i, (m, c) in enumerate(FITTING)]
 
 
-@pytest.mark.parametrize("method, code, presentation", TRIPLES)
+@pytest.mark.parametrize("method, code, presentation", thinned(TRIPLES, 4))
 def test_kernel_and_solution_equal_the_naive_twin(small, method, code, presentation):
     reading = Reading(noise=0.01)
     statistics = run(small, 70, reading, method=method, code=code, presentation=presentation)
@@ -449,6 +450,7 @@ def test_a_flat_error_is_no_mistake():
     np.testing.assert_allclose(found.gradient[:9], 0.0)
 
 
+@pytest.mark.slow
 def test_incomplete_periods_are_foretold_on_a_network(small):
     objective, w, v = small
     for code, trials in (("walsh", 12), ("sine", 30), ("sequential", 13), ("walsh", 52)):

@@ -4,6 +4,7 @@ holds.
 
 import numpy as np
 import pytest
+from fast import fast, thinned
 from test_chip import chip_of
 
 from hardware.params import imperfections, marked
@@ -67,7 +68,7 @@ def test_every_imperfection_has_a_value_here():
     assert set(VALUES) == set(marked("imperfection"))
 
 
-@pytest.mark.parametrize("key", VALUES)
+@pytest.mark.parametrize("key", thinned(VALUES, 3))
 def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key):
     value, more = VALUES[key]
     changes = {key: value, **more, "synapses_per_tile": 7}
@@ -111,7 +112,7 @@ def test_events_batches_and_auto_agree_and_differ_from_the_ideal_chip(small, key
         ("central", "lfsr"),
     ],
 )
-@pytest.mark.parametrize("presentation", ["batch", "pattern"])
+@pytest.mark.parametrize("presentation", fast(["batch", "pattern"], "pattern"))
 def test_many_imperfections_at_once_agree_too(small, method, code, presentation):
     changes = {
         "perturbation.tau_ns": 100.0,
@@ -331,6 +332,7 @@ def test_dead_synapses_know_nothing_and_a_tile_without_power_loses_its_sums(line
     )
 
 
+@pytest.mark.slow
 def test_leaky_sums_weigh_recent_trials_more_and_say_how_many_they_are_worth(linear):
     objective, w, v = linear
     options = {"method": "central", "code": "gaussian", "sigma": 0.1}

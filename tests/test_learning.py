@@ -291,6 +291,7 @@ def test_the_diagonal_rule_leaves_a_weight_that_the_error_does_not_depend_on():
     )
 
 
+@pytest.mark.slow
 def test_rates_come_from_the_trace_the_largest_eigenvalue_and_the_parabola(quadratic):
     objective, H, _, W = quadratic
 

@@ -151,6 +151,7 @@ def test_a_chip_is_compared_with_itself_exactly():
     assert evaluations_over(twice, runs, crossed).value == pytest.approx(2.0)
 
 
+@pytest.mark.slow
 def test_ablation_of_learning_names_what_limits_and_lists_nothing_that_is_not_used():
     run = sims.run_experiment(
         "xor-learning",
@@ -291,6 +292,7 @@ def changed(run, **values):
     return dataclasses.replace(run, tables={**run.tables, "summary": summary})
 
 
+@pytest.mark.slow
 def test_what_limits_is_said_as_surely_as_it_is_known():
     run = sims.run_experiment(
         "xor-learning",

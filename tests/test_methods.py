@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from conftest import Quadratic
+from fast import fast
 from test_codes import LOGISTIC
 
 from perturb import CODES, METHODS, MLP, InputError, best_sigma, compare, estimate, predict
@@ -611,7 +612,7 @@ def test_bias_of_hv_is_of_second_order_in_sigma_and_r_but_first_for_2_points(nam
     assert np.polyfit(np.log(sigmas), np.log(sizes), 1)[0] == pytest.approx(order, abs=0.06)
 
 
-@pytest.mark.parametrize("name", ["difference", "difference_2point", "forward"])
+@pytest.mark.parametrize("name", fast(["difference", "difference_2point", "forward"], "forward"))
 def test_what_lies_beyond_the_quadratic_is_the_bias_of_leading_order(name):
     # a code of kurtosis 3 has no third-derivative term of its own
     sigma, r, method = 0.03, 0.04, METHODS[name]

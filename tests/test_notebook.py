@@ -205,6 +205,7 @@ def test_an_interrupt_with_nothing_to_keep_or_a_second_one_is_raised():
         sims.run_experiment("xor-learning", ablation, say=interrupt)
 
 
+@pytest.mark.slow
 def test_showing_an_estimate_loads_neither_pandas_nor_matplotlib():
     code = (
         "import sys, numpy as np, perturb\n"

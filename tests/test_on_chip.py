@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from chips import DEVICE, exclusive_or, learned, params
-from fast import fast
+from fast import fast, thinned
 
 from hardware.device import age, apparent, fabricate, initial, symmetry_points, write
 from hardware.on_chip import OnChip, on_chip
@@ -146,7 +146,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", thinned(CASES, 4))
 def test_events_and_batches_write_the_same_weights_at_the_same_times(xor, name):
     changes, more, waits = CASES[name]
     plan = Plan(**{"eta": 0.2, "seed": 7, **more})
@@ -163,7 +163,7 @@ def test_events_and_batches_write_the_same_weights_at_the_same_times(xor, name):
     assert np.abs(batch.w - xor[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "ideal"])
+@pytest.mark.parametrize("name", thinned([name for name in CASES if name != "ideal"], 4))
 def test_each_of_these_chips_learns_otherwise_than_an_ideal_one(xor, name):
     changes, more, waits = CASES[name]
     plan = Plan(**{"eta": 0.2, "seed": 7, **more})
@@ -333,7 +333,7 @@ GOING_ON = {
 
 
 @pytest.mark.parametrize("waits", fast([True, False], True))
-@pytest.mark.parametrize("more", GOING_ON)
+@pytest.mark.parametrize("more", thinned(GOING_ON, 3))
 @pytest.mark.parametrize("chip, events", EITHER)
 def test_a_chip_goes_on_from_a_stored_state_to_the_same_bits(
     xor, tmp_path, chip, more, events, waits

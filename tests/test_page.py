@@ -110,6 +110,7 @@ OUTSIDE = """() => {
 WIDE = "document.querySelector('main').firstElementChild.style.width = '2000px'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fast(list(MADE), "run"))
 def test_nothing_is_outside_the_window_or_the_paper(browser, pages, name):
     for width, media in ((1280, "screen"), (390, "screen"), (718, "print")):

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from conftest import Quadratic
+from fast import fast
 from test_methods import responses
 
 from perturb import CODES, METHODS, MLP, Method, Objective, best_sigma, compare, estimate, predict
@@ -137,7 +138,7 @@ def enumerated(method, code, E):
 
 @pytest.mark.parametrize("code", LEVELS)
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.name)
-@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("n", fast([1, 2, 4], 1, 2))
 def test_limit_and_variance_of_each_weight_are_exact_for_every_method(method, code, n):
     E = Quadratic(n, seed=n)
     found = predict(objective_of(E), np.zeros(n), E.v, method, code, SIGMA, R)

@@ -136,6 +136,7 @@ def test_any_experiment_ends_in_numbers_or_one_line(study, file):
     holds()
 
 
+@pytest.mark.slow
 @settings(max_examples=HUNT or 200, **few)
 @given(experiments())
 def test_any_mistake_in_an_experiment_is_one_line_and_what_is_taken_round_trips(file, data):
@@ -168,6 +169,7 @@ def test_any_chip_or_device_is_taken_or_refused_in_one_line(load, contents, file
     holds()
 
 
+@pytest.mark.slow
 @settings(max_examples=HUNT or 150, **few)
 @given(experiments("budget", mistakes=False).flatmap(lambda data: damaged(text(data))))
 def test_a_damaged_experiment_ends_in_numbers_or_one_line(file, content):

@@ -84,9 +84,12 @@ def sought(condition):
 
 
 MEAN = Condition(COSINE, {}, "", 0, looks_up_to(256), 0.05)
+SHARE = MEAN._replace(runs=10)
 
 
-@pytest.mark.parametrize("condition", [MEAN, MEAN._replace(runs=10)], ids=["mean", "share"])
+@pytest.mark.parametrize(
+    "condition", [MEAN, pytest.param(SHARE, marks=pytest.mark.slow)], ids=["mean", "share"]
+)
 def test_95_percent_of_the_answers_lie_within_one_step_of_a_known_one(condition):
     off, errs, open_ = sought(condition)
     assert np.mean(off <= 1) >= 0.95

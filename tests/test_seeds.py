@@ -10,6 +10,7 @@ import naive
 import numpy as np
 import pytest
 from chips import params
+from fast import fast
 from scipy import stats
 from shown import texts_of
 
@@ -115,7 +116,7 @@ OWN = Code.from_function("own", signs, 1.0, 1.0)
         {"rate": "line", "reading": Reading(1e-3)},
     ],
 )
-@pytest.mark.parametrize("on", ["batch", "devices", "chip"])
+@pytest.mark.parametrize("on", fast(["batch", "devices", "chip"], "batch"))
 def test_no_run_of_a_seed_is_a_run_of_another_seed(on, changes):
     if on == "chip" and "code" in changes or on == "devices" and changes.get("rule") == "diagonal":
         pytest.skip("told by the others")

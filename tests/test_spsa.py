@@ -198,6 +198,7 @@ def test_the_result_is_the_mean_of_the_weights_from_an_update_on(parabola):
         np.testing.assert_allclose(state.result[0], wanted, rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_the_mean_of_noisy_weights_is_nearer_to_the_minimum_than_they_are():
     # w' = (1 - eta) w + eta e: var(w) = eta/(2 - eta) s, that of a mean of T is s/T for large T
     # (Polyak and Juditsky 1992); s = noise^2/(2 sigma^2)

@@ -155,6 +155,7 @@ def test_help_loads_nothing_heavy(tmp_path):
     assert done.stdout.strip() == "{'typer'}"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_printed_loads_neither_matplotlib_nor_scikit_learn(tmp_path):
     code = """
 import sys

@@ -685,6 +685,7 @@ def test_finished_parts_outlive_a_minimum_that_is_not_found(command):
     assert "PARTIAL: uses: no minimum found" in out
 
 
+@pytest.mark.slow
 def test_share_of_negative_eigenvalues_is_the_same_by_quadrature(monkeypatch):
     # half the eigenvalues of a network with few patterns are zero: nodes of quadrature scatter
     # around it

@@ -664,6 +664,7 @@ def test_a_quantity_that_the_own_method_does_not_estimate_is_not_spoken_of(tmp_p
     assert colours[0].items() < colours[1].items() and len(set(colours[1].values())) == 3
 
 
+@pytest.mark.slow
 def test_a_file_with_dollars_in_its_name_is_plotted(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     files = [Path(name) for name in ("a$1_{x.csv", "b$\\frac.csv", "_$c$.csv")]
@@ -753,6 +754,7 @@ def test_reports_are_of_one_study(tmp_path):
 # ---- the same again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

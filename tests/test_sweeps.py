@@ -31,6 +31,7 @@ from sims.sweeps import workers
 # ---- results
 
 
+@pytest.mark.slow
 def test_every_row_is_that_of_a_run_alone_with_its_keys_and_seed(whole):
     _, frame = whole
     assert list(frame.columns[:4]) == [*VARY, "repeat", "seed"]
@@ -47,6 +48,7 @@ def test_every_row_is_that_of_a_run_alone_with_its_keys_and_seed(whole):
         ).all()  # run.seed is 0
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bits(whole, tmp_path):
     two = sims.run_sweep("xor", VARY, 2, tmp_path / "two", workers=2)
     same(two, whole[1])

@@ -41,6 +41,7 @@ def learn(**set):
     return sims.run_experiment("xor-learning", {**QUICK, "training.compare_with": [], **set})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fast(LEARNING, "xor-learning"))
 def test_a_shipped_experiment_runs_and_is_reported(name, tmp_path):
     needed = {"curvature-helps": 2, "curvature-costs": 2000}

@@ -6,6 +6,7 @@ import tomllib
 import numpy as np
 import pandas as pd
 import pytest
+from fast import fast, thinned
 
 import reports
 import sims
@@ -50,7 +51,7 @@ def ends(run):
 # ---- out
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", thinned(DEVICES, 4))
 def test_the_stored_weights_are_those_of_which_the_last_record_is(device, tmp_path):
     run = learn(tmp_path / "run", **DEVICES[device])
     with np.load(tmp_path / "run" / "weights.npz") as file:
@@ -171,7 +172,7 @@ def starts(run, source="batch"):
     return own["error"].tolist()
 
 
-@pytest.mark.parametrize("kind", ["npz", "csv", "npy"])
+@pytest.mark.parametrize("kind", fast(["npz", "csv", "npy"], "csv"))
 def test_a_training_begins_with_the_error_that_another_ended_with(stored, kind, tmp_path):
     directory, run = stored
     path = directory / "weights.npz"
