@@ -27,7 +27,7 @@ from perturb.errors import InputError
 from perturb.kernels.graph import machine_errors
 from perturb.networks.cache import Cached
 from perturb.networks.enumeration import MAX_UNITS, Enumerated
-from perturb.networks.gibbs import Sampled, SampledDivergence, sampled
+from perturb.networks.gibbs import Sampled, SampledDivergence, sampled, summed
 from perturb.networks.losses import softmax
 from perturb.networks.objective import Objective
 from perturb.networks.patterns import as_states
@@ -291,17 +291,10 @@ class Boltzmann:
                     f" ({self.n_visible},)"
                 )
             held[: self.n_visible] = as_states(state[None], self.n_visible, self.values)[0]
-        n_pairs, symmetric = len(self.pairs[0]), []
-        for weights in (w, v):
-            matrix = np.zeros((self.n_units, self.n_units))
-            matrix[self.pairs] = weights[:n_pairs]
-            # the field at neuron i is then one row of the matrix; signs go into the energy once,
-            # here
-            symmetric.append(self.sign * (matrix + matrix.T))
         held_units = 0 if clamped is None else self.n_visible
         return sampled(
-            (symmetric[0], self.sign * w[n_pairs:]),
-            (symmetric[1], self.sign * v[n_pairs:]),
+            self._fields(w),
+            self._fields(v),
             self.temperature,
             self.values,
             held[:held_units],
@@ -310,6 +303,15 @@ class Boltzmann:
             burn_in,
             sweeps,
         )
+
+    def _fields(self, w: Array) -> tuple[Array, Array]:
+        """A symmetric matrix, whose row i gives the field at neuron i, and the thresholds; with
+        their sign in the energy.
+        """
+        n_pairs = len(self.pairs[0])
+        matrix = np.zeros((self.n_units, self.n_units))
+        matrix[self.pairs] = w[:n_pairs]
+        return self.sign * (matrix + matrix.T), self.sign * w[n_pairs:]
 
 
 class BoltzmannObjective(Objective):
@@ -466,7 +468,7 @@ class BoltzmannObjective(Objective):
         chains; then the free phase. Time: that of `Boltzmann.sample` times the different states
         plus one.
         """
-        net, both = self.network, ("p", "R_p")
+        net = self.network
         phases = [
             # chains of other numbers draw other random numbers: phases are independent
             net.sample(w, v, sweeps, chains, burn_in, seed, clamped, first_chain=i * chains)
@@ -474,21 +476,7 @@ class BoltzmannObjective(Objective):
         ]
         # dKL/dw = (p clamped, weighted with the shares - p free) / T; the free phase comes last
         signs = net.sign * np.append(self.shares, -1.0) / net.temperature
-        g, z = (
-            sum(sign * getattr(phase, name) for sign, phase in zip(signs, phases, strict=True))
-            for name in both
-        )
-        # independent phases: their variances add up
-        variance = [
-            sum(
-                (sign * getattr(phase, f"{name}_stderr")) ** 2
-                for sign, phase in zip(signs, phases, strict=True)
-            )
-            for name in both
-        ]
-        samples = sum(phase.n_samples for phase in phases)
-        slowest = max(phase.autocorrelation for phase in phases)
-        return SampledDivergence(g, np.sqrt(variance[0]), z, np.sqrt(variance[1]), samples, slowest)
+        return summed(signs, phases)
 
     def _log_p(self, energy: Array) -> Array:
         # log P(visible): logsumexp takes the sum over the hidden states

@@ -70,6 +70,18 @@ class SampledDivergence:
     autocorrelation: float
 
 
+def summed(signs: Array, phases: list[Sampled]) -> SampledDivergence:
+    """Gradient and Hv as a sum of p and R{p} of independent phases, with these factors."""
+    both = zip(signs, phases, strict=True)
+    terms = [(sign, phase.p, phase.R_p, phase.p_stderr, phase.R_p_stderr) for sign, phase in both]
+    g, z = (sum(term[0] * term[k] for term in terms) for k in (1, 2))
+    # the variances of independent phases add up
+    g_var, z_var = (sum((term[0] * term[k]) ** 2 for term in terms) for k in (3, 4))
+    samples = sum(phase.n_samples for phase in phases)
+    slowest = max(phase.autocorrelation for phase in phases)
+    return SampledDivergence(g, np.sqrt(g_var), z, np.sqrt(z_var), samples, slowest)
+
+
 def sampled(
     energy: tuple[Array, Array],
     direction: tuple[Array, Array],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -97,9 +98,7 @@ class MLP:
         self.n_inputs, self.n_outputs = self.layers[0], self.layers[-1]
         self.error = error
         self.activations = [activation] * (len(sizes) - 2) + [output]
-        self.n_weights = sum(
-            (a + 1) * b for a, b in zip(self.layers, self.layers[1:], strict=False)
-        )
+        self.n_weights = sum((a + 1) * b for a, b in pairwise(self.layers))
 
     def __repr__(self) -> str:
         # of a network without a hidden layer that is the output's
@@ -137,7 +136,7 @@ class MLP:
             W (n_in, n_out) and b (n_out,) of each layer.
         """
         views, start = [], 0
-        for a, b in zip(self.layers, self.layers[1:], strict=False):
+        for a, b in pairwise(self.layers):
             views.append(
                 (w[start : start + a * b].reshape(a, b), w[start + a * b : start + (a + 1) * b])
             )
@@ -150,7 +149,7 @@ class MLP:
         Neurons are numbered from the inputs; a bias comes from -1.
         """
         unit_from, unit_to, first = [], [], 0
-        for a, b in zip(self.layers, self.layers[1:], strict=False):
+        for a, b in pairwise(self.layers):
             # in the flat order of w: the matrix row by row, its sources slowest, then the biases
             to = np.arange(first + a, first + a + b)
             unit_from += [np.repeat(np.arange(first, first + a), b), np.full(b, -1)]
@@ -203,9 +202,7 @@ class MLPObjective(Objective):
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
         # multiplications of the largest product, of one direction
-        self._largest = self.n_patterns * max(
-            a * b for a, b in zip(network.layers, network.layers[1:], strict=False)
-        )
+        self._largest = self.n_patterns * max(a * b for a, b in pairwise(network.layers))
         self._passes = Cached(self._both_passes, self.n_weights)
         # activities that the first layer multiplies, the same at every w
         self._first = _with_one(self.x)
@@ -267,12 +264,9 @@ class MLPObjective(Objective):
         found, largest = np.empty_like(points), self._largest // self.n_patterns * S
         for i in range(0, len(points), max(1, width)):
             some = slice(i, i + max(1, width))
+            rows = slice(None) if shown is None else shown[some]
             with blas_threads(largest):
-                if shown is None:
-                    self._descents(points[some], self._first, self.target, found[some])
-                else:
-                    rows = shown[some]
-                    self._descents(points[some], self._first[rows], self.target[rows], found[some])
+                self._descents(points[some], self._first[rows], self.target[rows], found[some])
         return found
 
     def _descents(self, points: Array, first: Array, target: Array, out: Array) -> None:
@@ -308,8 +302,8 @@ class MLPObjective(Objective):
         is one matrix.
         """
         views: list[Array] = [np.empty(0)] * first
-        start, sizes = 0, self.network.layers[first:]
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        start = 0
+        for a, b in pairwise(self.network.layers[first:]):
             views.append(rows[:, start : start + (a + 1) * b].reshape(len(rows), a + 1, b))
             start += (a + 1) * b
         return views
@@ -441,9 +435,8 @@ class MLPObjective(Objective):
                 # without the row of the biases: their neuron is 1, and its R{y} is 0
                 grads[layer][:, :-1] += np.matmul(R_y[layer - 1].transpose(0, 2, 1), E_x[layer])
                 # sum_j v_ij dE/dx_j, then sum_j w_ij R{dE/dx_j}
-                R_Ey = np.matmul(
-                    E_x[layer], directions[layer][:, :-1].transpose(0, 2, 1), out=R_y[layer - 1]
-                )
+                turned = directions[layer][:, :-1].transpose(0, 2, 1)
+                R_Ey = np.matmul(E_x[layer], turned, out=R_y[layer - 1])
                 R_Ey += _times(R_Ex, between[layer].T, free[layer - 1])
         return R_x[0]
 

@@ -11,7 +11,7 @@ Gradient by Almeida 1987 and Pineda 1987, Hv by Pearlmutter 1994. The published 
 bracket; this is the one that gives the gradient. All four relax with the same Jacobian.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,14 @@ from perturb.networks.cache import Cached
 from perturb.networks.losses import ERRORS, check_outputs
 from perturb.networks.objective import Objective
 from perturb.networks.patterns import as_patterns, as_units
-from perturb.networks.settling import NotSettled, Settling, check_stable, spectral_radius
+from perturb.networks.settling import (
+    NotSettled,
+    Settling,
+    at_rest,
+    check_stable,
+    relaxed,
+    spectral_radius,
+)
 
 Array = np.ndarray
 SOLVERS = ("direct", "relax")
@@ -303,8 +310,12 @@ class RecurrentObjective(Objective):
     def _fixed_point(self, w: Array) -> Settling:
         W, f = self._matrix(w), self._f
         # with "direct" too: Newton's method from 0 may find a fixed point where no relaxation ends
-        y, residuals = self._relax(
-            lambda y: f.f(y @ W) + self._I, self._I, "y", lambda y: self._y_jacobian(W, y)
+        y, residuals = relaxed(
+            lambda y: f.f(y @ W) + self._I,
+            self._I,
+            "y",
+            lambda y: self._y_jacobian(W, y),
+            self.network,
         )
         if self.network.solver == "direct":
             for _ in range(20):  # Newton's method: quadratic from here
@@ -316,7 +327,7 @@ class RecurrentObjective(Objective):
                 # two units in the last place: no step makes it smaller
                 if residuals[-1] <= 4e-16:
                     break
-                y = y + self._linear(f.df(x, f_x)[:, :, None] * W.T, wrong, "y")
+                y = y + at_rest(f.df(x, f_x)[:, :, None] * W.T, wrong, "y")
             if not residuals[-1] <= self.network.tolerance:
                 raise NotSettled(
                     f"y leaves its fixed point: residual {residuals[-1]:.2g} by Newton's method:"
@@ -424,60 +435,15 @@ class RecurrentObjective(Objective):
         By relaxation, with its residuals, or as the linear equations that they are.
         """
         if self.network.solver == "relax":
-            q, residuals = self._relax(
-                lambda q: df * (q @ M) + constant, constant, name, lambda _: df[:, :, None] * M.T
+            q, residuals = relaxed(
+                lambda q: df * (q @ M) + constant,
+                constant,
+                name,
+                lambda _: df[:, :, None] * M.T,
+                self.network,
             )
             return q, np.array(residuals)
-        return self._linear(df[:, :, None] * M.T, constant, name), np.zeros(0)
-
-    def _linear(self, jacobian: Array, constant: Array, name: str) -> Array:
-        """q = jacobian q + constant, per pattern, for all directions; factorised once."""
-        columns = np.moveaxis(constant.reshape(-1, *constant.shape[-2:]), 0, -1)  # (S, n_units, k)
-        try:
-            # (1 - J) q = constant; the k directions are right sides of one factorisation per
-            # pattern
-            q = np.linalg.solve(np.eye(jacobian.shape[-1]) - jacobian, columns)
-        except np.linalg.LinAlgError:
-            raise NotSettled(
-                f"{name} has no single fixed point, spectral radius"
-                f" {spectral_radius(jacobian):.3g}: use smaller weights"
-            ) from None
-        return np.moveaxis(q, -1, 0).reshape(constant.shape)
-
-    def _relax(
-        self,
-        right: Callable[[Array], Array],
-        like: Array,
-        name: str,
-        jacobian: Callable[[Array], Array],
-    ) -> tuple[Array, list[float]]:
-        """dq/dt ~ -q + right(q) from q = 0, of the shape of `like`.
-
-        Until |dq/dt| is small relative to |q|, in each direction.
-        """
-        net, residuals, q = self.network, [], np.zeros_like(like)
-        scale = np.ones(like.shape[:-2])
-        with np.errstate(over="ignore", invalid="ignore"):
-            for step in range(net.max_steps):
-                goal = right(q)
-                # q is 0 at first: then the first goal says how large it is going to be
-                size = np.abs(q if step else goal).max((-2, -1))
-                scale = np.where(size > 0, size, scale)
-                change = goal - q
-                # |dq/dt| relative to |q|, of the direction that is furthest from rest
-                residuals.append(float((np.abs(change).max((-2, -1)) / scale).max()))
-                if residuals[-1] <= net.tolerance or not np.isfinite(residuals[-1]):
-                    break
-                # Euler's step of dq/dt = -q + right(q)
-                q = q + net.step * change
-        if not residuals[-1] <= net.tolerance:
-            raise NotSettled(
-                f"{name} has not settled after {len(residuals)} steps of {net.step}: residual"
-                f" {residuals[-1]:.2g} (tolerance {net.tolerance:g}), spectral radius"
-                f" {spectral_radius(jacobian(q)):.3g}: use smaller weights, a larger max_steps or a"
-                " smaller step"
-            )
-        return q, residuals
+        return at_rest(df[:, :, None] * M.T, constant, name), np.zeros(0)
 
     def _f_slope(self, x: Array) -> Array:
         return self._f.df(x, self._f.f(x))

@@ -96,13 +96,25 @@ def predict(
     design = Design(method, code, objective.n_weights, sigma, r, seed, presentation)
     known = curvatures(objective, w, v, presentation) if known is None else known
     whole = known[0]
+    of_g, of_z = _both(design, whole, error_noise**2)
+    trace = whole.trace
+    # |H|_F
+    size = math.sqrt(whole.off_square + float(whole.diagonal @ whole.diagonal))
+    etas = (2 / trace, 2 / (trace + 2 * size)) if trace > 0 else (math.inf, math.inf)
+    return Prediction(of_g, of_z, trace, *etas, _warnings(design, [of_g, of_z], trials))
+
+
+def _both(design: Design, whole: Curvature, noise: float) -> list[QuantityPrediction]:
+    """What to expect of g and of z; noise: the variance of an evaluation."""
+    method, code, seed = design.method, design.code, design.seed
+    sigma, r = design.sigma, design.r
     # limits are linear in g and H: that of single patterns is that of the whole
     cases, limited = whole.patterns or (whole,), limits(method, code, whole, sigma, r, seed)
-    each = [trial_variances(method, code, c, sigma, r, error_noise**2, seed, whole) for c in cases]
+    each = [trial_variances(method, code, c, sigma, r, noise, seed, whole) for c in cases]
     tends = (
         [limits(method, code, c, sigma, r, seed) for c in cases] if whole.patterns else [limited]
     )
-    parts: list[QuantityPrediction] = []
+    parts = []
     both: tuple[Literal["gradient", "hv"], ...] = ("gradient", "hv")
     for index, of in enumerate(both):
         trial, unsure = _over_patterns(
@@ -133,11 +145,7 @@ def predict(
                 unsure,
             )
         )
-    trace = whole.trace
-    # |H|_F
-    size = math.sqrt(whole.off_square + float(whole.diagonal @ whole.diagonal))
-    etas = (2 / trace, 2 / (trace + 2 * size)) if trace > 0 else (math.inf, math.inf)
-    return Prediction(parts[0], parts[1], trace, etas[0], etas[1], _warnings(design, parts, trials))
+    return parts
 
 
 def _over_patterns(
