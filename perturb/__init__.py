@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from perturb.networks.dag import DAG as DAG
     from perturb.networks.derivatives import finite_difference_hvp as finite_difference_hvp
     from perturb.networks.derivatives import finite_difference_step as finite_difference_step
+    from perturb.networks.layers.network import Layers as Layers
     from perturb.networks.losses import add_error as add_error
     from perturb.networks.mlp import MLP as MLP
     from perturb.networks.objective import Objective as Objective

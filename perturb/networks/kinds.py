@@ -29,6 +29,12 @@ KINDS = {
         lambda layers, **_: sum((a + 1) * b for a, b in pairwise(layers)),
     ),
     "dag": Kind("networks.dag", "DAG", lambda edges, **_: len(edges)),
+    "layers": Kind(
+        "networks.layers.network",
+        "Layers",
+        # a text does not say how many weights it has before it knows its input
+        lambda input_shape, layers, **_: 0,
+    ),
     "recurrent": Kind(
         "networks.recurrent",
         "Recurrent",

@@ -1,0 +1,325 @@
+"""Layers as one writes them down: `Conv2d(16, 5, padding=2)`, or the text "conv2d 16 5 padding=2".
+
+Shapes are channels first, (channels, *positions), as in ONNX; a flatten is in C order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import prod
+from typing import ClassVar
+
+from perturb.checks import integer
+from perturb.errors import InputError
+from perturb.networks.layers.maps import (
+    ActivationPart,
+    AveragePoolPart,
+    MaxPoolPart,
+    ReshapePart,
+    TransposePart,
+)
+from perturb.networks.layers.part import Chain, Part, ResidualPart, Shape
+from perturb.networks.layers.products import ConvolutionPart, LinearPart, ScalingPart
+from perturb.networks.layers.windows import Pads, Windows
+
+MAX_SIZE = 10_000_000
+Sizes = int | tuple[int, ...]
+Padding = int | tuple[int | tuple[int, int], ...]
+
+
+class Layer:
+    """What all layers have: a name in texts, and `on`, which makes a `Part` of a layer once the
+    shape of its input is known.
+    """
+
+    text: ClassVar[str]
+
+    def on(self, shape: Shape) -> Part:
+        """The layer on inputs of a shape (channels, *positions); InputError if they do not fit."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        words = [self.text]
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value != field.default:
+                given = _written(value)
+                words.append(given if field.name in _BY_PLACE else f"{field.name}={given}")
+        return " ".join(words)
+
+
+# arguments that a text gives by their place, all others by name
+_BY_PLACE = ("outputs", "channels", "window", "shape", "axes")
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """Every neuron from every input, as in an `MLP`: weights (n_in, n_out) in C order, then the
+    biases.
+    """
+
+    outputs: int
+    bias: bool = True
+    text: ClassVar[str] = "linear"
+
+    def on(self, shape: Shape) -> Part:
+        integer("outputs", self.outputs, 1, MAX_SIZE)
+        if len(shape) > 1:
+            raise InputError('it takes neurons, without positions: put "flatten" before it')
+        return LinearPart(shape[0], self.outputs, self.bias)
+
+
+@dataclass(frozen=True)
+class _Convolution(Layer):
+    channels: int
+    window: Sizes
+    stride: Sizes = 1
+    padding: Padding = 0
+    groups: int = 1
+    bias: bool = True
+    axes: ClassVar[int]
+
+    def on(self, shape: Shape) -> Part:
+        integer("channels", self.channels, 1, MAX_SIZE)
+        integer("groups", self.groups, 1, MAX_SIZE)
+        windows = _windows(shape, self.window, self.stride, self.padding, self.axes)
+        for name, count in (("channels", self.channels), ("channels of its input", shape[0])):
+            if count % self.groups:
+                raise InputError(f"groups = {self.groups} must divide the {count} {name}")
+        return ConvolutionPart(windows, self.channels, self.groups, self.bias)
+
+
+@dataclass(frozen=True)
+class Conv1d(_Convolution):
+    """A kernel (channels, n_in/groups, window) at every position, then the biases."""
+
+    text: ClassVar[str] = "conv1d"
+    axes: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class Conv2d(_Convolution):
+    """A kernel (channels, n_in/groups, *window) at every position, then the biases.
+
+    window, stride and padding: one number for both axes, or one for each; padding also (before,
+    after) of each axis. groups: of channels that see each other only; as many as the input has
+    channels make a depthwise convolution.
+    """
+
+    text: ClassVar[str] = "conv2d"
+    axes: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class MaxPool(Layer):
+    """The largest of each window; `stride` left out is the window."""
+
+    window: Sizes
+    stride: Sizes | None = None
+    padding: Padding = 0
+    text: ClassVar[str] = "maxpool"
+
+    def on(self, shape: Shape) -> Part:
+        stride = self.window if self.stride is None else self.stride
+        windows = _windows(shape, self.window, stride, self.padding)
+        _check_padding(windows)
+        return MaxPoolPart(windows)
+
+
+@dataclass(frozen=True)
+class AveragePool(Layer):
+    """The mean of each window; padding counts as zeros with count_padding, or not at all."""
+
+    window: Sizes
+    stride: Sizes | None = None
+    padding: Padding = 0
+    count_padding: bool = False
+    text: ClassVar[str] = "averagepool"
+
+    def on(self, shape: Shape) -> Part:
+        stride = self.window if self.stride is None else self.stride
+        windows = _windows(shape, self.window, stride, self.padding)
+        _check_padding(windows)
+        return AveragePoolPart(windows, self.count_padding)
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(Layer):
+    """The mean of each channel: shape (channels, 1, ...)."""
+
+    text: ClassVar[str] = "globalaveragepool"
+
+    def on(self, shape: Shape) -> Part:
+        return AveragePool(shape[1:]).on(shape)
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """All entries as neurons, in C order."""
+
+    text: ClassVar[str] = "flatten"
+
+    def on(self, shape: Shape) -> Part:
+        return ReshapePart(shape, (prod(shape),))
+
+
+@dataclass(frozen=True)
+class Reshape(Layer):
+    """The same entries, in C order, in another shape (channels, *positions)."""
+
+    shape: tuple[int, ...]
+    text: ClassVar[str] = "reshape"
+
+    def on(self, shape: Shape) -> Part:
+        to = self.shape if isinstance(self.shape, tuple) else (self.shape,)
+        if prod(to) != prod(shape):
+            raise InputError(f"shape {to} has {prod(to)} entries, its input {prod(shape)}")
+        return ReshapePart(shape, to)
+
+
+@dataclass(frozen=True)
+class Transpose(Layer):
+    """The same axes in another order, numbered from 0, the channels."""
+
+    axes: tuple[int, ...]
+    text: ClassVar[str] = "transpose"
+
+    def on(self, shape: Shape) -> Part:
+        if sorted(self.axes) != list(range(len(shape))):
+            raise InputError(f"axes {self.axes} must name each of 0..{len(shape) - 1} once")
+        return TransposePart(shape, self.axes)
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """y' = a y + b of each channel, batch normalisation with its statistics folded in: weights a,
+    then b.
+    """
+
+    text: ClassVar[str] = "batchnorm"
+
+    def on(self, shape: Shape) -> Part:
+        return ScalingPart(shape)
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """One of `activations.ACTIVATIONS` for every neuron; its text is its name."""
+
+    name: str
+
+    def on(self, shape: Shape) -> Part:
+        return ActivationPart(shape, self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """The sum of two paths from the same input, such as of a residual network; the second, left
+    out, is the input itself.
+    """
+
+    path: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...] = ()
+    text: ClassVar[str] = "residual"
+
+    def on(self, shape: Shape) -> Part:
+        path, shortcut = (chained(layers, shape) for layers in (self.path, self.shortcut))
+        if path.shape != shortcut.shape:
+            raise InputError(
+                f"its path gives shape {path.shape} but its shortcut {shortcut.shape}: they are"
+                " added up, and must be alike"
+            )
+        return ResidualPart(path, shortcut)
+
+    def __str__(self) -> str:
+        path, shortcut = ("; ".join(map(str, layers)) for layers in (self.path, self.shortcut))
+        return f"residual({path}{' | ' * bool(shortcut)}{shortcut})"
+
+
+def chained(layers: Sequence[Layer], shape: Shape, name: str = "layers") -> Chain:
+    """Layers one after the other, on inputs of a shape; InputError names what does not fit."""
+    first = shape
+    parts: list[Part] = []
+    for number, layer in enumerate(layers):
+        try:
+            part = layer.on(shape)
+        except InputError as error:
+            raise InputError(
+                f'{name}[{number}] = "{layer}" does not fit its input of shape {shape}: {error}'
+            ) from None
+        parts.append(part)
+        shape = part.shape
+    return Chain(parts, first)
+
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.text: layer
+    for layer in (
+        Linear,
+        Conv1d,
+        Conv2d,
+        MaxPool,
+        AveragePool,
+        GlobalAveragePool,
+        Flatten,
+        Reshape,
+        Transpose,
+        BatchNorm,
+        Residual,
+    )
+}
+
+
+def _written(value: object) -> str:
+    """A value as a text has it: 2x3 for (2, 3), 0:1 for a pair of paddings."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "x".join(
+            ":".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value
+        )
+    return str(value)
+
+
+def _windows(
+    shape: Shape, size: Sizes, stride: Sizes, padding: Padding, axes: int | None = None
+) -> Windows:
+    """Windows on inputs of a shape, or InputError for what does not fit."""
+    count = len(shape) - 1
+    if count != axes if axes else not count:
+        wanted = {None: "positions", 1: "one axis of positions", 2: "two axes of positions"}[axes]
+        raise InputError(f"it takes channels with {wanted}")
+    sizes, strides = _each("window", size, count, 1), _each("stride", stride, count, 1)
+    given = padding if isinstance(padding, tuple) else (padding,) * count
+    if len(given) != count:
+        raise InputError(f"padding = {_written(padding)} must be one number, or {count} of them")
+    pads: Pads = tuple(each if isinstance(each, tuple) else (each, each) for each in given)
+    for pair in pads:
+        for each in pair:
+            integer("padding", each, 0, MAX_SIZE)
+    for n, k, (before, after) in zip(shape[1:], sizes, pads, strict=True):
+        if k > n + before + after:
+            raise InputError(
+                f"its window of {k} is larger than the {n + before + after} positions of its input,"
+                " padding included"
+            )
+    return Windows(shape, sizes, strides, pads)
+
+
+def _each(name: str, value: Sizes, count: int, least: int) -> tuple[int, ...]:
+    """One number for each axis."""
+    each = value if isinstance(value, tuple) else (value,) * count
+    if len(each) != count:
+        raise InputError(f"{name} = {_written(value)} must be one number, or {count} of them")
+    for one in each:
+        integer(name, one, least, MAX_SIZE)
+    return each
+
+
+def _check_padding(windows: Windows) -> None:
+    """A pool must not have a window of padding alone."""
+    for k, (before, after) in zip(windows.size, windows.padding, strict=True):
+        if max(before, after) >= k:
+            raise InputError(f"padding of {max(before, after)} must be less than the window of {k}")

@@ -1,0 +1,177 @@
+"""Layers without weights: activations, pooling, and other shapes of the same numbers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from perturb.networks.activations import ACTIVATIONS, Activation
+from perturb.networks.layers.part import Array, Fixed, Part, Shape
+from perturb.networks.layers.windows import Windows
+
+
+@dataclass(eq=False)
+class _At:
+    """x and y = f(x); f' and f'' are computed when they are first asked for."""
+
+    activation: Activation
+    x: Array
+    y: Array
+
+    @cached_property
+    def df(self) -> Array:
+        return self.activation.df(self.x, self.y)
+
+    @cached_property
+    def d2f(self) -> Array:
+        return self.activation.d2f(self.x, self.y, self.df)
+
+
+class ActivationPart(Part):
+    """y = f(x)."""
+
+    def __init__(self, shape: Shape, name: str):
+        self.shape = shape
+        self.name = name
+
+    def forward(self, w: Array, x: Any) -> tuple[Array, Any]:
+        activation = ACTIVATIONS[self.name]
+        y = activation.f(x)
+        return y, _At(activation, x, y)
+
+    def backward(self, w: Array, at: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        # dE/dx = f' dE/dy
+        return at.df * e if wanted else e, w, e
+
+    def R_forward(self, w: Array, v: Array, at: Any, R_x: Array | None) -> tuple[Any, Any]:
+        # R{y} = f' R{x}
+        return None if R_x is None else at.df * R_x, R_x
+
+    def R_backward(
+        self, w: Array, v: Array, at: Any, e: Any, R_x: Any, R_e: Array, wanted: bool
+    ) -> tuple[Array, Array]:
+        if not wanted:
+            return R_e, w
+        # R{dE/dx} = f' R{dE/dy} + f'' R{x} dE/dy
+        R_Ex = at.df * R_e
+        if R_x is not None:
+            R_Ex += at.d2f * R_x * e
+        return R_Ex, w
+
+    @property
+    def gain(self) -> float | None:
+        # half of the net inputs are lost, and half of their variance (He et al. 2015)
+        return 2.0 if self.name == "relu" else 1.0
+
+
+class MaxPoolPart(Fixed):
+    """The largest of each window. In its derivatives the winner is held: the first of several that
+    are equal.
+    """
+
+    def __init__(self, windows: Windows):
+        self.windows = windows
+        self.shape = (windows.channels, *windows.positions)
+
+    def keep(self, y: Array) -> Array:
+        """The number of the winner's place in each window."""
+        full = self.windows.padded(y, -np.inf)
+        largest: Array | None = None
+        for number, (_, view) in enumerate(self.windows.views(full)):
+            if largest is None:
+                largest, winner = view.copy(), np.zeros(view.shape, dtype=np.int16)
+                continue
+            # not-a-number wins, and stays
+            better = ~(view <= largest) & (largest == largest)
+            winner[better] = number
+            np.copyto(largest, view, where=better)
+        return winner
+
+    def apply(self, y: Array, winner: Any) -> Array:
+        out = np.empty((*self.shape, y.shape[-1]), dtype=y.dtype)
+        for number, (_, view) in enumerate(self.windows.views(self.windows.padded(y))):
+            np.copyto(out, view, where=winner == number)
+        return out
+
+    def transpose(self, e: Array, winner: Any) -> Array:
+        inner = (self.windows.channels, *self.windows.inner, e.shape[-1])
+        full = self.windows.padded(np.zeros(inner))
+        for number, (_, view) in enumerate(self.windows.views(full)):
+            np.add(view, e, out=view, where=winner == number)
+        return self.windows.cut(full)
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        return _per_channel(units, self.shape)
+
+
+class AveragePoolPart(Fixed):
+    """The mean of each window; padding counts as zeros, or (count_padding) not at all."""
+
+    def __init__(self, windows: Windows, count_padding: bool):
+        self.windows = windows
+        self.shape = (windows.channels, *windows.positions)
+        self.share = 1.0 / prod(windows.size)
+        if not count_padding:
+            one = Windows((1, *windows.inner), windows.size, windows.stride, windows.padding)
+            ones = np.ones((1, *windows.inner, 1))
+            axes = tuple(range(1, len(windows.size) + 1))
+            self.share = 1.0 / one.taken(ones).sum(axes)
+
+    def apply(self, y: Array, kept: Any) -> Array:
+        total = np.zeros((*self.shape, y.shape[-1]), dtype=y.dtype)
+        for _, view in self.windows.views(self.windows.padded(y)):
+            total += view
+        total *= self.share
+        return total
+
+    def transpose(self, e: Array, kept: Any) -> Array:
+        inner = (self.windows.channels, *self.windows.inner, e.shape[-1])
+        full = self.windows.padded(np.zeros(inner))
+        e = self.share * e
+        for _, view in self.windows.views(full):
+            view += e
+        return self.windows.cut(full)
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        return _per_channel(units, self.shape)
+
+
+class ReshapePart(Fixed):
+    """The same numbers in another shape, in C order."""
+
+    def __init__(self, shape: Shape, to: Shape):
+        self.before, self.shape = shape, to
+
+    def apply(self, y: Array, kept: Any) -> Array:
+        return y.reshape(*self.shape, y.shape[-1])
+
+    def transpose(self, e: Array, kept: Any) -> Array:
+        return e.reshape(*self.before, e.shape[-1])
+
+
+class TransposePart(Fixed):
+    """The same numbers with their axes in another order."""
+
+    def __init__(self, shape: Shape, axes: tuple[int, ...]):
+        self.axes = axes
+        self.back = tuple(np.argsort(axes).tolist())
+        self.shape = tuple(shape[axis] for axis in axes)
+
+    def apply(self, y: Array, kept: Any) -> Array:
+        return y.transpose(*self.axes, len(self.axes))
+
+    def transpose(self, e: Array, kept: Any) -> Array:
+        return e.transpose(*self.back, len(self.back))
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        none = np.zeros(0, dtype=int)
+        return none, none, units.transpose(self.axes)
+
+
+def _per_channel(units: Array, shape: Shape) -> tuple[Array, Array, Array]:
+    """Neurons of a pool: those of its channels."""
+    none = np.zeros(0, dtype=int)
+    channels = units.reshape(len(units), -1)[:, 0].reshape(-1, *(1,) * (len(shape) - 1))
+    return none, none, np.broadcast_to(channels, shape)

@@ -1,0 +1,267 @@
+"""Networks of layers as objectives: exact error, gradient and Hv by R{backprop} (Pearlmutter
+1994).
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perturb.checks import as_weights, integer
+from perturb.errors import InputError, choose
+from perturb.networks.cache import Cached
+from perturb.networks.layers.layer import MAX_SIZE, Layer, chained
+from perturb.networks.layers.maps import ActivationPart
+from perturb.networks.layers.part import Array
+from perturb.networks.layers.texts import layer_of
+from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
+from perturb.networks.objective import Objective
+from perturb.networks.patterns import as_patterns
+from perturb.threads import blas_threads
+
+
+class Layers:
+    """A feed-forward network of layers: convolutions, pooling, sums of two paths, and others.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        Of a pattern, channels first: [1, 28, 28] for an image, [1, 40] for a sequence, [64] for
+        neurons.
+    layers : sequence of str or Layer
+        In order; texts such as "conv2d 16 5 padding=2", "relu", "maxpool 2", "flatten",
+        "linear 10", "residual(conv2d 8 3 padding=1; relu; conv2d 8 3 padding=1)", or objects of
+        `perturb.networks.layers`: name, outputs, window, then options.
+    error : str
+        "squared_error", "cross_entropy" (softmax included), "binary_cross_entropy" (logistic
+        function included), or one of `add_error`.
+
+    Attributes
+    ----------
+    n_weights : int
+        n. A shared kernel is one weight for each of its numbers.
+    output_shape : tuple of int
+        Of the last layer: a single axis, the outputs.
+
+    Raises
+    ------
+    InputError
+        For a text that is no layer, and for a layer that does not fit its input: with its place,
+        what came in and what was wanted.
+
+    Notes
+    -----
+    Flat order of w: layer by layer, each as in its own documentation: of `Linear` the matrix (n_in,
+    n_out) in C order, of a convolution the kernel (channels, n_in/groups, *window), then the
+    biases; of a sum of two paths, the path's and then the shortcut's. Patterns are rows: the
+    entries of an input in C order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import perturb
+    >>> layers = ["conv2d 4 3", "relu", "maxpool 2", "flatten", "linear 3"]
+    >>> network = perturb.Layers([1, 8, 8], layers, error="cross_entropy")
+    >>> network.n_weights, network.n_macs
+    (151, 1551)
+    >>> w, v = network.init(seed=0), np.ones(151)
+    >>> objective = network.objective(np.eye(2, 64), [0, 1])
+    >>> objective.hvp(w, v).shape
+    (151,)
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        layers: Sequence[str | Layer],
+        error: str = "squared_error",
+    ):
+        shape = [integer("input_shape", n, 1, MAX_SIZE) for n in input_shape]
+        if not shape:
+            raise InputError(
+                "input_shape is empty: give [inputs], or [channels, positions] or [channels, rows,"
+                " columns]"
+            )
+        choose("error", error, ERRORS)
+        self.input_shape = tuple(shape)
+        self.layers = [layer if isinstance(layer, Layer) else layer_of(layer) for layer in layers]
+        self.error = error
+        self.chain = chained(self.layers, self.input_shape)
+        self.output_shape = self.chain.shape
+        self._check_outputs()
+        self.n_inputs = prod(self.input_shape)
+        self.n_outputs = self.output_shape[0]
+        self.n_weights = self.chain.n_weights
+        self.n_macs = self.chain.n_macs
+
+    def _check_outputs(self) -> None:
+        if not self.chain.n_weights:
+            raise InputError("layers has no layer with weights: add a linear one")
+        if len(self.output_shape) > 1:
+            raise InputError(
+                f"layers gives outputs of shape {self.output_shape}: end with neurons, by"
+                ' "flatten" and a linear layer'
+            )
+        last = self.chain.parts[-1]
+        if self.error in NEEDS_LINEAR_OUTPUT and isinstance(last, ActivationPart):
+            raise InputError(
+                f'layers ends with "{last.name}" but error = "{self.error}" brings its own: leave'
+                " it out"
+            )
+        if self.error == "cross_entropy" and self.output_shape[0] == 1:
+            raise InputError(
+                "layers ends with 1 output, whose softmax is always 1: set error ="
+                ' "binary_cross_entropy"'
+            )
+
+    def __repr__(self) -> str:
+        layers = f"{list(self.input_shape)}, {[str(layer) for layer in self.layers]}"
+        return f"Layers({layers}, error={self.error!r}, n_weights={self.n_weights})"
+
+    def init(self, seed: int) -> Array:
+        """Random starting weights: kernels and matrices normal, of variance 1/n_in, or 2/n_in where
+        a relu comes next (He et al. 2015); biases zero; of a batchnorm 1 and 0.
+
+        Parameters
+        ----------
+        seed : int
+
+        Returns
+        -------
+        array of shape (n,)
+        """
+        return self.chain.init(np.random.Generator(np.random.Philox(seed)), 1.0)
+
+    def weight_units(self) -> tuple[Array, Array]:
+        """The neuron each weight comes from and goes to, two int arrays (n,).
+
+        All positions of a channel are one neuron. They are numbered from the channels of the input
+        on, layer by layer; a bias comes from -1.
+        """
+        channels = np.arange(self.input_shape[0]).reshape(-1, *(1,) * (len(self.input_shape) - 1))
+        units = np.broadcast_to(channels, self.input_shape)
+        sources, targets, _ = self.chain.connected(units, self.input_shape[0])
+        return sources, targets
+
+    def objective(self, x: Array, target: Array) -> "LayersObjective":
+        """E(w) of this network on patterns.
+
+        Parameters
+        ----------
+        x : array of shape (S, n_inputs)
+            Inputs, one pattern a row, its entries in C order; or (S, *input_shape).
+        target : array of shape (S, n_outputs)
+            Or names of classes (S,), of cross_entropy class numbers too.
+
+        Returns
+        -------
+        LayersObjective
+        """
+        return LayersObjective(self, x, target)
+
+
+class LayersObjective(Objective):
+    """E(w) of `Layers` on its patterns, see `Objective`.
+
+    Parameters
+    ----------
+    network : Layers
+    x : array of shape (S, n_inputs), or (S, *input_shape)
+    target : array of shape (S, n_outputs), or class numbers (S,)
+
+    Notes
+    -----
+    Cost of Hv: about two gradients on top of one, which is cached for products at the same w.
+    Memory: of a convolution its windows, 8 bytes times entries of the window, positions and
+    patterns, a few times over.
+    """
+
+    parallel = True
+
+    def __init__(self, network: Layers, x: Array, target: Array):
+        self.network = network
+        flat = np.asarray(x)
+        if flat.shape[1:] == network.input_shape:
+            flat = flat.reshape(len(flat), -1)
+        self.x, self.target = as_patterns(
+            flat, target, network.n_inputs, network.n_outputs, network.error
+        )
+        self.n_weights, self.n_patterns = network.n_weights, len(self.x)
+        self.depth = max(1, sum(part.n_weights > 0 for part in network.chain.parts))
+        self._E = ERRORS[network.error]
+        self._largest = self.n_patterns * max(part.n_macs for part in network.chain.parts)
+        self._prepared = network.chain.prepare(self._activity(self.x))
+        self._passes = Cached(self._both_passes, self.n_weights)
+
+    def _activity(self, x: Array) -> Array:
+        """Patterns as the input of the first layer: (*input_shape, S)."""
+        return np.ascontiguousarray(x.T).reshape(*self.network.input_shape, -1)
+
+    def __reduce__(self):
+        # functions do not pickle; names of them do
+        return LayersObjective, (self.network, self.x, self.target), {"classes": self.classes}
+
+    @property
+    def n_macs(self) -> int:
+        return self.network.n_macs
+
+    def subset(self, rows: Array) -> "LayersObjective":
+        return LayersObjective(self.network, self.x[rows], self.target[rows])
+
+    def outputs(self, w: Array) -> Array:
+        """The activity of the output neurons.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+
+        Returns
+        -------
+        array of shape (S, n_outputs)
+        """
+        w = as_weights("w", w, self.n_weights)
+        with blas_threads(self._largest):
+            return self.network.chain.outputs(w, self._prepared).T
+
+    def pattern_errors(self, w: Array) -> Array:
+        return self._E.value(self.outputs(w), self.target)
+
+    def gradient(self, w: Array) -> Array:
+        return self._passes(w).g.copy()
+
+    def _both_passes(self, w: Array) -> "_Passes":
+        chain = self.network.chain
+        with blas_threads(self._largest):
+            y, kept = chain.forward(w, self._prepared)
+            y = y.T
+            # E is the mean over patterns
+            e = self._E.e(y, self.target) / self.n_patterns
+            _, g, errors = chain.backward(w, kept, np.ascontiguousarray(e.T), False)
+        E = float(self._E.value(y, self.target).mean())
+        return _Passes(w, kept, errors, y, E, g)
+
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        passes = self._passes(w)
+        HV = np.empty_like(V)
+        R_e_of = self._E.R_e(passes.y, self.target)
+        chain = self.network.chain
+        w, kept, errors = passes.w, passes.kept, passes.errors
+        for k, v in enumerate(np.ascontiguousarray(V.T)):
+            with blas_threads(self._largest):
+                # R{y} of a pattern is 0
+                R_y, R_kept = chain.R_forward(w, v, kept, None)
+                R_e = np.ascontiguousarray(R_e_of(R_y.T[None])[0].T) / self.n_patterns
+                _, HV[:, k] = chain.R_backward(w, v, kept, errors, R_kept, R_e, False)
+        return passes.E, passes.g.copy(), HV
+
+
+class _Passes(NamedTuple):
+    """The two ordinary passes at w: what each kept, the outputs (S, n_outputs), E and gradient."""
+
+    w: Array
+    kept: Any
+    errors: Any
+    y: Array
+    E: float
+    g: Array

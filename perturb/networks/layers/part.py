@@ -1,0 +1,239 @@
+"""What a layer computes once the shape of its input is known: forward, R of forward, backward, R
+of backward (Pearlmutter 1994).
+
+Activities are arrays (channels, *positions, S), or (neurons, S): patterns come last, so that a
+layer is one product of matrices, and a flatten only renames. For y' = F(y, w), with e = dE/dy'
+from above and g = dE/dw:
+
+    forward      y'            R forward      R{y'}              from R{y} and R{w} = v
+    backward     dE/dy, g      R backward     R{dE/dy}, R{g}     from R{e}
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+Shape = tuple[int, ...]
+
+
+class Part(ABC):
+    """One layer, on inputs of a shape.
+
+    shape: of its output, without patterns. n_weights: of them it has. n_macs: multiplications by a
+    weight in one evaluation of a pattern.
+    """
+
+    shape: Shape
+    n_weights = 0
+    n_macs = 0
+
+    def prepare(self, y: Array) -> Any:
+        """What `forward` takes, made of an input: all that does not depend on the weights."""
+        return y
+
+    @abstractmethod
+    def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
+        """y' from w (n_weights,) and `prepare(y)`; and what the other passes need of it."""
+
+    @abstractmethod
+    def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        """dE/dy, g (n_weights,), and what R backward needs of them; from e and what forward kept.
+
+        wanted: whether anybody asks for dE/dy; if not, it may be anything.
+        """
+
+    @abstractmethod
+    def R_forward(self, w: Array, v: Array, kept: Any, R_y: Array | None) -> tuple[Any, Any]:
+        """R{y'} from R{y}, None where that is 0; and what R backward needs of it."""
+
+    @abstractmethod
+    def R_backward(
+        self, w: Array, v: Array, kept: Any, errors: Any, R_kept: Any, R_e: Array, wanted: bool
+    ) -> tuple[Array, Array]:
+        """R{dE/dy} and R{g} (n_weights,), from R{e} and what the other passes kept."""
+
+    def init(self, rng: np.random.Generator, gain: float) -> Array:
+        """Starting weights (n_weights,). gain: variance of its net inputs, from inputs of mean
+        square 1.
+        """
+        return np.zeros(0)
+
+    @property
+    def gain(self) -> float | None:
+        """The gain that those before it start with; None if it is theirs to say who come later."""
+        return None
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        """The neurons that its weights come from, -1 for a bias, and lead to, (n_weights,) each,
+        and those of its output, from those of its input: an array of the shape of an activity.
+
+        first: the number of the next new neuron.
+        """
+        none = np.zeros(0, dtype=int)
+        return none, none, units.reshape(self.shape)
+
+
+class Fixed(Part):
+    """A linear map without weights, of y and R{y} alike; back goes its transpose, of e and R{e}."""
+
+    @abstractmethod
+    def apply(self, y: Array, kept: Any) -> Array:
+        """The map, of y or R{y}."""
+
+    @abstractmethod
+    def transpose(self, e: Array, kept: Any) -> Array:
+        """Its transpose, of e or R{e}."""
+
+    def keep(self, y: Array) -> Any:
+        """What says which map it is, at y."""
+        return None
+
+    def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
+        kept = self.keep(y)
+        return self.apply(y, kept), kept
+
+    def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        return self.transpose(e, kept) if wanted else e, w, None
+
+    def R_forward(self, w: Array, v: Array, kept: Any, R_y: Array | None) -> tuple[Any, Any]:
+        return None if R_y is None else self.apply(R_y, kept), None
+
+    def R_backward(
+        self, w: Array, v: Array, kept: Any, errors: Any, R_kept: Any, R_e: Array, wanted: bool
+    ) -> tuple[Array, Array]:
+        return self.transpose(R_e, kept) if wanted else R_e, w
+
+
+class Chain(Part):
+    """Parts one after the other."""
+
+    def __init__(self, parts: Sequence[Part], shape: Shape):
+        self.parts = list(parts)
+        self.shape = parts[-1].shape if parts else shape
+        ends = np.cumsum([0, *(part.n_weights for part in parts)]).tolist()
+        self.n_weights = ends[-1]
+        self.n_macs = sum(part.n_macs for part in parts)
+        self.slices = [slice(a, b) for a, b in pairwise(ends)]
+
+    def prepare(self, y: Array) -> Any:
+        return self.parts[0].prepare(y) if self.parts else y
+
+    def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
+        kept = []
+        for k, (part, own) in enumerate(zip(self.parts, self.slices, strict=True)):
+            y, of_part = part.forward(w[own], part.prepare(y) if k else y)
+            kept.append(of_part)
+        return y, kept
+
+    def outputs(self, w: Array, y: Any) -> Array:
+        """y' as `forward` makes it, and nothing kept."""
+        for k, (part, own) in enumerate(zip(self.parts, self.slices, strict=True)):
+            y, _ = part.forward(w[own], part.prepare(y) if k else y)
+        return y
+
+    def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        g, errors = np.empty(self.n_weights), [None] * len(self.parts)
+        for k in reversed(range(len(self.parts))):
+            own = self.slices[k]
+            e, g[own], errors[k] = self.parts[k].backward(w[own], kept[k], e, wanted or k > 0)
+        return e, g, errors
+
+    def R_forward(self, w: Array, v: Array, kept: Any, R_y: Array | None) -> tuple[Any, Any]:
+        R_kept = []
+        for k, (part, own) in enumerate(zip(self.parts, self.slices, strict=True)):
+            R_y, of_part = part.R_forward(w[own], v[own], kept[k], R_y)
+            R_kept.append(of_part)
+        return R_y, R_kept
+
+    def R_backward(
+        self, w: Array, v: Array, kept: Any, errors: Any, R_kept: Any, R_e: Array, wanted: bool
+    ) -> tuple[Array, Array]:
+        R_g = np.empty(self.n_weights)
+        for k in reversed(range(len(self.parts))):
+            own, further = self.slices[k], wanted or k > 0
+            R_e, R_g[own] = self.parts[k].R_backward(
+                w[own], v[own], kept[k], errors[k], R_kept[k], R_e, further
+            )
+        return R_e, R_g
+
+    def init(self, rng: np.random.Generator, gain: float) -> Array:
+        # the first that comes later and says so, or what follows the chain
+        starts, later = [], gain
+        for part in reversed(self.parts):
+            starts.append((part, later))
+            later = later if part.gain is None else part.gain
+        w = [part.init(rng, of_part) for part, of_part in reversed(starts)]
+        return np.concatenate([np.zeros(0), *w])
+
+    @property
+    def gain(self) -> float | None:
+        # its own weights start with their own, so that those before it need none
+        return next((part.gain for part in self.parts if part.gain is not None), None)
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        sources, targets = [], []
+        for part in self.parts:
+            source, target, units = part.connected(units, first)
+            sources.append(source)
+            targets.append(target)
+            first = max(first, int(units.max()) + 1)
+        none = np.zeros(0, dtype=int)
+        return np.concatenate([none, *sources]), np.concatenate([none, *targets]), units
+
+
+class ResidualPart(Part):
+    """y' = path(y) + shortcut(y), of two chains."""
+
+    def __init__(self, path: Chain, shortcut: Chain):
+        self.path, self.shortcut = path, shortcut
+        self.shape = path.shape
+        self.n_weights = path.n_weights + shortcut.n_weights
+        self.n_macs = path.n_macs + shortcut.n_macs
+        # of the weights: the path's, then the shortcut's
+        self._both = ((path, slice(path.n_weights)), (shortcut, slice(path.n_weights, None)))
+
+    def prepare(self, y: Array) -> Any:
+        return [chain.prepare(y) for chain, _ in self._both]
+
+    def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
+        (a, kept_a), (b, kept_b) = (
+            chain.forward(w[own], of) for (chain, own), of in zip(self._both, y, strict=True)
+        )
+        return a + b, (kept_a, kept_b)
+
+    def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        (e_a, g_a, errors_a), (e_b, g_b, errors_b) = (
+            chain.backward(w[own], of, e, wanted)
+            for (chain, own), of in zip(self._both, kept, strict=True)
+        )
+        return e_a + e_b if wanted else e, np.concatenate([g_a, g_b]), (errors_a, errors_b)
+
+    def R_forward(self, w: Array, v: Array, kept: Any, R_y: Array | None) -> tuple[Any, Any]:
+        (a, R_a), (b, R_b) = (
+            chain.R_forward(w[own], v[own], of, R_y)
+            for (chain, own), of in zip(self._both, kept, strict=True)
+        )
+        return a if b is None else b if a is None else a + b, (R_a, R_b)
+
+    def R_backward(
+        self, w: Array, v: Array, kept: Any, errors: Any, R_kept: Any, R_e: Array, wanted: bool
+    ) -> tuple[Array, Array]:
+        (R_a, R_g_a), (R_b, R_g_b) = (
+            chain.R_backward(w[own], v[own], kept[i], errors[i], R_kept[i], R_e, wanted)
+            for i, (chain, own) in enumerate(self._both)
+        )
+        return R_a + R_b if wanted else R_e, np.concatenate([R_g_a, R_g_b])
+
+    def init(self, rng: np.random.Generator, gain: float) -> Array:
+        return np.concatenate([chain.init(rng, gain) for chain, _ in self._both])
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        # what is added up are the neurons of the path
+        from_a, to_a, added = self.path.connected(units, first)
+        first = max(first, int(added.max()) + 1)
+        from_b, to_b, _ = self.shortcut.connected(units, first)
+        return np.concatenate([from_a, from_b]), np.concatenate([to_a, to_b]), added

@@ -1,0 +1,217 @@
+"""Layers that multiply by weights: x = M c + b, for columns c of the input.
+
+All of them are linear in their weights and in their input, so that by the product rule
+
+    x = M c + b                          R{x} = M R{c} + V c + b_v
+    dE/dM = e c'                         R{dE/dM} = R{e} c' + e R{c}'
+    dE/dc = M' e                         R{dE/dc} = M' R{e} + V' e
+
+with M and V of w and v, and a column for each position and pattern.
+"""
+
+from abc import abstractmethod
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from perturb.networks.layers.part import Array, Part, Shape
+from perturb.networks.layers.windows import Windows
+
+
+class Product(Part):
+    """x = M c + b. M: (groups, rows, columns), each group with its own inputs.
+
+    bias: whether there is b, one for each row of each group.
+    """
+
+    def __init__(self, shape: Shape, groups: int, rows: int, columns: int, bias: bool):
+        self.shape = shape
+        self.groups, self.rows, self.columns = groups, rows, columns
+        self.bias = bias
+        self._n_matrix = groups * rows * columns
+        self.n_weights = self._n_matrix + bias * groups * rows
+        self.n_macs = self.n_weights * prod(shape) // (groups * rows)
+
+    @abstractmethod
+    def prepare(self, y: Array) -> Array:
+        """The columns of an input, (groups, columns, positions * S)."""
+
+    @abstractmethod
+    def collect(self, c: Array) -> Array:
+        """The transpose of `prepare`: what is in several columns is added up."""
+
+    @abstractmethod
+    def inputs(self, units: Array) -> Array:
+        """The neuron of each entry of a column, (groups, columns), from those of the input."""
+
+    def matrix(self, w: Array) -> Array:
+        """M from the weights, a view."""
+        return w[: self._n_matrix].reshape(self.groups, self.rows, self.columns)
+
+    def flat(self, M: Array) -> Array:
+        """Its weights in their order, from a matrix."""
+        return M.reshape(-1)
+
+    def _activity(self, x: Array) -> Array:
+        """Rows of all groups as (channels, *positions, S)."""
+        return x.reshape(*self.shape, -1)
+
+    def _rows(self, e: Array) -> Array:
+        return e.reshape(self.groups, self.rows, -1)
+
+    def _plus_bias(self, x: Array, w: Array) -> Array:
+        if self.bias:
+            x += w[self._n_matrix :].reshape(self.groups, self.rows, 1)
+        return x
+
+    def _gradient(self, of_matrix: Array, e: Array) -> Array:
+        parts = [self.flat(of_matrix)]
+        if self.bias:
+            parts.append(e.sum(-1).ravel())
+        return np.concatenate(parts)
+
+    def forward(self, w: Array, c: Array) -> tuple[Array, Array]:
+        return self._activity(self._plus_bias(self.matrix(w) @ c, w)), c
+
+    def backward(self, w: Array, c: Any, e: Array, wanted: bool) -> tuple[Array, Array, Array]:
+        e = self._rows(e)
+        g = self._gradient(e @ c.swapaxes(1, 2), e)
+        return self.collect(self.matrix(w).swapaxes(1, 2) @ e) if wanted else e, g, e
+
+    def R_forward(self, w: Array, v: Array, c: Any, R_y: Array | None) -> tuple[Array, Any]:
+        R_x = self._plus_bias(self.matrix(v) @ c, v)
+        R_c = None
+        if R_y is not None:
+            R_c = self.prepare(R_y)
+            R_x += self.matrix(w) @ R_c
+        return self._activity(R_x), R_c
+
+    def R_backward(
+        self, w: Array, v: Array, c: Any, e: Any, R_c: Any, R_e: Array, wanted: bool
+    ) -> tuple[Array, Array]:
+        R_e = self._rows(R_e)
+        of_matrix = R_e @ c.swapaxes(1, 2)
+        if R_c is not None:
+            of_matrix += e @ R_c.swapaxes(1, 2)
+        R_g = self._gradient(of_matrix, R_e)
+        if not wanted:
+            return R_e, R_g
+        R_dE_dc = self.matrix(w).swapaxes(1, 2) @ R_e
+        R_dE_dc += self.matrix(v).swapaxes(1, 2) @ e
+        return self.collect(R_dE_dc), R_g
+
+    @property
+    def gain(self) -> float | None:
+        return 1.0
+
+    def init(self, rng: np.random.Generator, gain: float) -> Array:
+        matrix = rng.standard_normal(self._n_matrix) * np.sqrt(gain / self.columns)
+        return np.concatenate([matrix, np.zeros(self.n_weights - self._n_matrix)])
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        channels = self.groups * self.rows
+        new = np.arange(first, first + channels)
+        inputs = self.inputs(units)
+        sources = np.broadcast_to(inputs[:, None], (self.groups, self.rows, self.columns))
+        targets = np.broadcast_to(new.reshape(self.groups, self.rows, 1), sources.shape)
+        none = np.full(channels * self.bias, -1)
+        positions = (1,) * (len(self.shape) - 1)
+        return (
+            np.concatenate([self.flat(sources), none]),
+            np.concatenate([self.flat(targets), new[: none.size]]),
+            np.broadcast_to(new.reshape(channels, *positions), self.shape),
+        )
+
+
+class LinearPart(Product):
+    """Of neurons: M is the transpose of the weights (n_in, n_out), as in an `MLP`."""
+
+    def __init__(self, n_in: int, n_out: int, bias: bool):
+        super().__init__((n_out,), 1, n_out, n_in, bias)
+
+    def prepare(self, y: Array) -> Array:
+        return y[None]
+
+    def collect(self, c: Array) -> Array:
+        return c[0]
+
+    def inputs(self, units: Array) -> Array:
+        return units[None]
+
+    def matrix(self, w: Array) -> Array:
+        return w[: self._n_matrix].reshape(1, self.columns, self.rows).swapaxes(1, 2)
+
+    def flat(self, M: Array) -> Array:
+        return M.swapaxes(1, 2).reshape(-1)
+
+
+class ConvolutionPart(Product):
+    """Of channels: a column is a window of the input, and the weights are a kernel (out,
+    in/groups, *window). padding: zeros before and after each position axis.
+    """
+
+    def __init__(self, windows: Windows, channels: int, groups: int, bias: bool):
+        self.windows = windows
+        shape = (channels, *windows.positions)
+        columns = windows.channels // groups * prod(windows.size)
+        super().__init__(shape, groups, channels // groups, columns, bias)
+
+    def prepare(self, y: Array) -> Array:
+        return self.windows.taken(y).reshape(self.groups, self.columns, -1)
+
+    def collect(self, c: Array) -> Array:
+        return self.windows.put(c)
+
+    def inputs(self, units: Array) -> Array:
+        # all positions of a channel are one neuron
+        channels = units.reshape(self.windows.channels, -1)[:, 0]
+        return np.repeat(channels, prod(self.windows.size)).reshape(self.groups, self.columns)
+
+
+class ScalingPart(Part):
+    """y' = a y + b of each channel: what batch normalisation is once its statistics are fixed. The
+    weights are all a, then all b.
+    """
+
+    def __init__(self, shape: Shape):
+        self.shape = shape
+        self.n_weights = 2 * shape[0]
+        self.n_macs = 2 * prod(shape)
+        self._sums = tuple(range(1, len(shape) + 1))  # over positions and patterns
+
+    def _both(self, w: Array) -> tuple[Array, Array]:
+        a, b = w.reshape(2, -1, *(1,) * len(self.shape))
+        return a, b
+
+    def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
+        a, b = self._both(w)
+        return a * y + b, y
+
+    def backward(self, w: Array, y: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        g = np.concatenate([(e * y).sum(self._sums), e.sum(self._sums)])
+        return self._both(w)[0] * e, g, e
+
+    def R_forward(self, w: Array, v: Array, y: Any, R_y: Array | None) -> tuple[Array, Any]:
+        # R{a y + b} = v_a y + a R{y} + v_b
+        v_a, v_b = self._both(v)
+        R = v_a * y + v_b
+        return R if R_y is None else R + self._both(w)[0] * R_y, R_y
+
+    def R_backward(
+        self, w: Array, v: Array, y: Any, e: Any, R_y: Any, R_e: Array, wanted: bool
+    ) -> tuple[Array, Array]:
+        of_a = R_e * y if R_y is None else R_e * y + e * R_y
+        R_g = np.concatenate([of_a.sum(self._sums), R_e.sum(self._sums)])
+        return self._both(w)[0] * R_e + self._both(v)[0] * e, R_g
+
+    def init(self, rng: np.random.Generator, gain: float) -> Array:
+        return np.repeat([1.0, 0.0], self.shape[0])
+
+    def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
+        # a neuron of its own for each channel: its weights are numbers of that neuron
+        channels = self.shape[0]
+        new = np.arange(first, first + channels)
+        sources = np.concatenate([units.reshape(channels, -1)[:, 0], np.full(channels, -1)])
+        every = np.broadcast_to(new.reshape(-1, *(1,) * (len(self.shape) - 1)), self.shape)
+        return sources, np.concatenate([new, new]), every

@@ -1,0 +1,69 @@
+"""Windows that move over the positions of an activity, (channels, *positions, S)."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from perturb.networks.layers.part import Array, Shape
+
+Sizes = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+
+class Windows:
+    """Windows of `size` on inputs of a shape (channels, *positions), `stride` apart, with `padding`
+    before and after each axis.
+
+    inner, positions: how many entries the input has along each axis, and how many windows.
+    """
+
+    def __init__(self, shape: Shape, size: Sizes, stride: Sizes, padding: Pads):
+        self.channels = shape[0]
+        self.size, self.stride, self.padding = size, stride, padding
+        self.inner = shape[1:]
+        self._padded = tuple(n + a + b for n, (a, b) in zip(self.inner, padding, strict=True))
+        self.positions = tuple(
+            (n - k) // s + 1 for n, k, s in zip(self._padded, size, stride, strict=True)
+        )
+
+    def padded(self, y: Array, value: float = 0.0) -> Array:
+        """The input with its padding."""
+        if self._padded == self.inner:
+            return y
+        full = np.full((self.channels, *self._padded, y.shape[-1]), value, dtype=y.dtype)
+        full[self._inside()] = y
+        return full
+
+    def cut(self, full: Array) -> Array:
+        """The input without its padding."""
+        return full[self._inside()]
+
+    def _inside(self) -> tuple[slice, ...]:
+        pairs = zip(self.inner, self.padding, strict=True)
+        return (slice(None), *(slice(a, a + n) for n, (a, _) in pairs))
+
+    def views(self, full: Array) -> Iterator[tuple[tuple[int | slice, ...], Array]]:
+        """For each place in a window, where it is in `taken`, and what stands there in all windows:
+        a view (channels, *positions, S) of a padded input.
+        """
+        for place in product(*(range(k) for k in self.size)):
+            axes = zip(place, self.positions, self.stride, strict=True)
+            cuts = (slice(first, first + (n - 1) * s + 1, s) for first, n, s in axes)
+            yield (slice(None), *place), full[(slice(None), *cuts)]
+
+    def taken(self, y: Array) -> Array:
+        """(channels, *size, *positions, S): what stands in every window."""
+        full = self.padded(y)
+        out = np.empty((self.channels, *self.size, *self.positions, y.shape[-1]), dtype=y.dtype)
+        for place, view in self.views(full):
+            out[place] = view
+        return out
+
+    def put(self, c: Array) -> Array:
+        """The transpose of `taken`: what stands in several windows is added up."""
+        c = c.reshape(self.channels, *self.size, *self.positions, -1)
+        full = np.zeros((self.channels, *self._padded, c.shape[-1]), dtype=c.dtype)
+        for place, view in self.views(full):
+            view += c[place]
+        return self.cut(full)
