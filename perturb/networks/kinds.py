@@ -3,8 +3,16 @@ made. `perturb` and experiment files have every kind from here.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+
+def _made(kind: str, **arguments: Any) -> Any:
+    """A network of a kind whose size its arguments do not tell, and which is nothing but shapes."""
+    of = KINDS[kind]
+    # late, for start-up time
+    return getattr(import_module(f"perturb.{of.module}"), of.name)(**arguments)
 
 
 class Kind(NamedTuple):
@@ -32,8 +40,7 @@ KINDS = {
     "layers": Kind(
         "networks.layers.network",
         "Layers",
-        # a text does not say how many weights it has before it knows its input
-        lambda input_shape, layers, **_: 0,
+        lambda **arguments: _made("layers", **arguments).n_weights,
     ),
     "recurrent": Kind(
         "networks.recurrent",

@@ -20,6 +20,7 @@ Units = Annotated[int, Field(ge=1, le=MAX_WEIGHTS)]
 
 State = Annotated[int, Field(ge=-1, le=1)]
 Unit = Annotated[int, Field(ge=0, le=MAX_WEIGHTS)]
+LayerText = Annotated[str, Field(min_length=1, max_length=10_000)]
 Listed = Field(strict=False, min_length=1, max_length=MAX_WEIGHTS)
 
 
@@ -27,7 +28,12 @@ Activation = Annotated[Name, Among(ACTIVATIONS)]
 
 
 # what the arguments of a network are called where its key has another name
-ARGUMENTS = {"units": "n_units", "visible": "n_visible", "hidden": "n_hidden"}
+ARGUMENTS = {
+    "units": "n_units",
+    "visible": "n_visible",
+    "hidden": "n_hidden",
+    "input": "input_shape",
+}
 
 
 class Kind(NamedTuple):
@@ -75,8 +81,22 @@ class Network(Table):
         "mlp", description="what kind of network"
     )
     layers: (
-        Annotated[tuple[Units, ...], Field(strict=False, min_length=2, max_length=1000)] | None
-    ) = Field(None, description="units per layer, inputs first", examples=[[64, 32, 10]])
+        Annotated[tuple[Units | LayerText, ...], Field(strict=False, min_length=1, max_length=1000)]
+        | None
+    ) = Field(
+        None,
+        description=(
+            'units per layer, inputs first; of kind = "layers" texts such as "conv2d 8 3"'
+        ),
+        examples=[[64, 32, 10]],
+    )
+    input: Annotated[tuple[Units, ...], Field(strict=False, min_length=1, max_length=10)] | None = (
+        Field(
+            None,
+            description="shape of a pattern, channels first: [1, 28, 28] for an image",
+            examples=[[1, 8, 8]],
+        )
+    )
     units: Units | None = Field(None, description="number of units", examples=[5])
     edges: (
         Annotated[tuple[Annotated[tuple[Unit, Unit], Field(strict=False)], ...], Listed] | None
