@@ -423,3 +423,35 @@ def newton_of_mean(H, minimum, w, plan, run, updates):
             )
         w = w - plan.eta * p
     return w
+
+
+def convolution(y, kernel, bias, stride, padding, groups):
+    """A convolution of one pattern, (channels, *positions), window by window."""
+    y = np.pad(y, [(0, 0), *padding])
+    out, inner, *window = kernel.shape
+    positions = [(n - k) // s + 1 for n, k, s in zip(y.shape[1:], window, stride, strict=True)]
+    x = np.zeros((out, *positions))
+    for channel in range(out):
+        # of its group: which channels of the input it sees
+        first = channel // (out // groups) * inner
+        for place in np.ndindex(*positions):
+            cut = [slice(p * s, p * s + k) for p, s, k in zip(place, stride, window, strict=True)]
+            seen = y[(slice(first, first + inner), *cut)]
+            x[(channel, *place)] = (seen * kernel[channel]).sum() + bias[channel]
+    return x
+
+
+def pooled(y, window, stride, padding, reduce, count_padding):
+    """The largest or the mean of each window of one pattern, (channels, *positions)."""
+    y = np.pad(y, [(0, 0), *padding], constant_values=np.nan)
+    positions = [(n - k) // s + 1 for n, k, s in zip(y.shape[1:], window, stride, strict=True)]
+    x = np.zeros((len(y), *positions))
+    for place in np.ndindex(*x.shape):
+        cuts = zip(place[1:], stride, window, strict=True)
+        seen = y[(place[0], *(slice(p * s, p * s + k) for p, s, k in cuts))]
+        real = seen[~np.isnan(seen)]
+        if reduce == "max":
+            x[place] = real.max()
+        else:
+            x[place] = real.sum() / (seen.size if count_padding else real.size)
+    return x
