@@ -148,6 +148,44 @@ def test_the_hessian_is_symmetric_and_products_are_linear(name):
     assert (g == objective.gradient(w)).all() and not z[:, 1].any()
 
 
+@pytest.mark.slow
+def test_products_agree_with_automatic_differentiation_to_twelve_digits():
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+
+    texts = ["conv2d 4 3 padding=1", "softplus", "maxpool 2", "conv2d 6 2 groups=2 stride=2"]
+    net = Layers([2, 8, 6], [*texts, "tanh", "flatten", "linear 3"], error="cross_entropy")
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((5, 2, 8, 6)), rng.integers(0, 3, 5)
+    shapes = [(4, 2, 3, 3), (4,), (6, 2, 2, 2), (6,), (12, 3), (3,)]
+    ends = np.cumsum([0, *(np.prod(shape) for shape in shapes)])
+
+    def convolved(y, kernel, bias, **options):
+        order = ("NCHW", "OIHW", "NCHW")
+        y = jax.lax.conv_general_dilated(y, kernel, dimension_numbers=order, **options)
+        return y + bias[:, None, None]
+
+    def E(w):
+        k1, b1, k2, b2, W, b = (
+            w[start : start + np.prod(shape)].reshape(shape)
+            for start, shape in zip(ends, shapes, strict=False)
+        )
+        y = jax.nn.softplus(convolved(x, k1, b1, window_strides=(1, 1), padding=[(1, 1), (1, 1)]))
+        y = jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+        y = convolved(
+            y, k2, b2, window_strides=(2, 2), padding=[(0, 0), (0, 0)], feature_group_count=2
+        )
+        y = jnp.tanh(y).reshape(5, -1) @ W + b
+        return (jax.nn.logsumexp(y, -1) - y[jnp.arange(5), labels]).mean()
+
+    objective, w = net.objective(x, labels), net.init(0)
+    v = rng.standard_normal(w.size)
+    g, z = jax.jvp(jax.grad(E), (jnp.array(w),), (jnp.array(v),))
+    np.testing.assert_allclose(objective.gradient(w), g, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(objective.hvp(w, v), z, rtol=1e-12, atol=1e-13)
+
+
 def test_layers_without_positions_are_an_mlp():
     rng = np.random.default_rng(3)
     x, target = rng.standard_normal((7, 4)), rng.integers(0, 3, 7)
