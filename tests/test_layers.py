@@ -373,3 +373,22 @@ def test_any_text_is_a_layer_or_one_line(text):
         assert "\n" not in str(error)
     else:
         assert layer_of(str(layer)) == layer
+
+
+@pytest.mark.parametrize("code", thinned(["rademacher", "gaussian", "walsh"], 3))
+def test_trials_in_float32_are_those_of_float64_to_its_rounding(code):
+    objective, w, v = point("conv2d", 8)
+    settings = dict(trials=256, method="covariance", code=code, sigma=1e-2, seed=1)
+    exact, single = (
+        perturb.estimate(objective, w, v, precision=precision, **settings)
+        for precision in ("float64", "float32")
+    )
+    assert (exact.precision, single.precision) == ("float64", "float32")
+    # dE of size sigma |g|, rounded by some 2^-24 of E
+    np.testing.assert_allclose(single.gradient, exact.gradient, rtol=0, atol=1e-4)
+    assert (single.gradient != exact.gradient).any()
+    split = perturb.estimate(objective, w, v, precision="float32", **settings | {"trials": 100})
+    split = perturb.estimate(
+        objective, w, v, precision="float32", resume=split.statistics, **settings | {"trials": 156}
+    )
+    assert (split.gradient == single.gradient).all()

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from math import prod
 from typing import Any, NamedTuple, TypeVar
 
@@ -197,13 +198,15 @@ class LayersObjective(Objective):
         self._E = ERRORS[network.error]
         at_once = max(1, AT_ONCE // network.chain.size)
         self._chunks = [slice(i, i + at_once) for i in range(0, self.n_patterns, at_once)]
-        self._prepared = [self._columns(rows) for rows in self._chunks]
+        self._prepare(np.float64)
         self._passes = Cached(self._both_passes, self.n_weights)
 
-    def _columns(self, rows: slice) -> Any:
-        """What the first layer takes of some patterns."""
-        y = np.ascontiguousarray(self.x[rows].T).reshape(*self.network.input_shape, -1)
-        return self.network.chain.prepare(y)
+    def _prepare(self, dtype: type) -> None:
+        """Make what the first layer takes of each chunk."""
+        self._dtype = dtype
+        inputs: list[Array] = [np.ascontiguousarray(self.x[rows].T, dtype) for rows in self._chunks]
+        chain, shape = self.network.chain, self.network.input_shape
+        self._prepared = [chain.prepare(y.reshape(*shape, -1)) for y in inputs]
 
     def __reduce__(self):
         # functions do not pickle; names of them do
@@ -227,14 +230,19 @@ class LayersObjective(Objective):
         -------
         array of shape (S, n_outputs)
         """
-        w = as_weights("w", w, self.n_weights)
+        w = as_weights("w", w, self.n_weights).astype(self._dtype, copy=False)
         with blas_threads(0):
-            return np.concatenate(
-                [self.network.chain.output(w, columns).T for columns in self._prepared]
-            )
+            outputs = [self.network.chain.output(w, columns).T for columns in self._prepared]
+        return np.concatenate(outputs).astype(np.float64, copy=False)
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
+
+    def in_float32(self) -> "LayersObjective":
+        """The same, but `outputs` and errors are computed in float32; derivatives are not its."""
+        other = copy(self)
+        other._prepare(np.float32)
+        return other
 
     def gradient(self, w: Array) -> Array:
         return self._passes(w).g.copy()
