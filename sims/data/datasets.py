@@ -114,23 +114,6 @@ def letters(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     return np.where(ink[which] ^ flipped, 1.0, -1.0), np.eye(4)[which]
 
 
-def mnist1d(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
-    """MNIST-1D: signals of 40 numbers, one of 10 curves each, moved, distorted and noisy, made by
-    its published formulas.
-
-    Classes in turn; 4000 samples and 1000 to test with are as many as were published. Mean and
-    standard deviation are 0 and 1 over all signals that can come. data.shuffled is the control of
-    the publication (Greydanus and Kobak 2024).
-    """
-    _check_memory(data, count, 2 * LENGTH)
-    which = np.arange(count) % DIGITS
-    noise = _stream(data, 1).standard_normal((count, 2, LENGTH))
-    x = signals(which, _stream(data).random((count, 4)), noise)
-    if data.shuffled:
-        x = x[:, _stream(data, 2).permutation(INPUTS)]
-    return x, np.eye(DIGITS)[which]
-
-
 def digits(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Handwritten digits: 1797 real images of 8 x 8 pixels, scaled to 0..1, and 10 classes (from
     scikit-learn).
@@ -188,6 +171,23 @@ def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     a = 2 * np.pi * data.turns * s + np.pi * target
     x = s[:, None] * np.column_stack([np.cos(a), np.sin(a)])
     return x + data.noise * _stream(data, 1).standard_normal((count, 2)), target[:, None]
+
+
+def mnist1d(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """MNIST-1D: signals of 40 numbers, one of 10 curves each, moved, distorted and noisy, made by
+    its published formulas.
+
+    Classes in turn; 4000 samples and 1000 to test with are as many as were published. Mean and
+    standard deviation are 0 and 1 over all signals that can come. data.shuffled is the control of
+    the publication (Greydanus and Kobak 2024).
+    """
+    _check_memory(data, count, 2 * LENGTH)
+    which = np.arange(count) % DIGITS
+    noise = _stream(data, 1).standard_normal((count, 2, LENGTH))
+    x = signals(which, _stream(data).random((count, 4)), noise)
+    if data.shuffled:
+        x = x[:, _stream(data, 2).permutation(INPUTS)]
+    return x, np.eye(DIGITS)[which]
 
 
 def teacher(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
@@ -312,10 +312,6 @@ DATASETS: dict[str, Dataset] = {
         # in the order in which LETTERS stand side by side
         lambda data: tuple("NIST"),
     ),
-    "mnist1d": Dataset(
-        mnist1d,
-        {"samples": None, "shuffled": False, "test": 0, "validation": 0, "class_weight": ...},
-    ),
     "digits": Dataset(digits, CLASSIFIED, _named("digits")),
     "iris": Dataset(iris, {**CLASSIFIED, "standardise": True}, _named("iris")),
     "wine": Dataset(wine, {**CLASSIFIED, "standardise": True}, _named("wine")),
@@ -325,6 +321,10 @@ DATASETS: dict[str, Dataset] = {
     "diabetes": Dataset(diabetes, {"test": 0, "validation": 0, "standardise": True}),
     "spirals": Dataset(
         spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0, "validation": 0}
+    ),
+    "mnist1d": Dataset(
+        mnist1d,
+        {"samples": None, "shuffled": False, "test": 0, "validation": 0, "class_weight": ...},
     ),
     "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0, "validation": 0}),
     "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),

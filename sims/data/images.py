@@ -12,7 +12,7 @@ from typing import IO, NamedTuple, cast
 
 import numpy as np
 
-from perturb.errors import InputError
+from perturb.errors import InputError, cut
 from sims.data.files import called, read_files
 
 Array = np.ndarray
@@ -184,4 +184,4 @@ def _content(stream: IO[bytes], most: int) -> bytearray:
 
 
 def _size(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
+    return cut(" x ".join(map(str, shape)), 60)
