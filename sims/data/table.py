@@ -7,10 +7,10 @@ from pydantic import BeforeValidator, Field, SkipValidation, model_validator
 from hardware.config import Name, NonNegative, Positive, Seed, Table
 from perturb.errors import InputError, shown
 
-Path = Annotated[str, Field(min_length=1, max_length=4096)]
+FileName = Annotated[str, Field(min_length=1, max_length=4096)]
 # one of them may be given without a list
-Paths = Annotated[
-    tuple[Path, ...],
+FileNames = Annotated[
+    tuple[FileName, ...],
     Field(strict=False, min_length=1, max_length=100),
     BeforeValidator(lambda paths: (paths,) if isinstance(paths, str) else paths),
 ]
@@ -63,20 +63,20 @@ class Keys(Table):
             " local in them"
         ),
     )
-    file: Path | None = Field(
+    file: FileName | None = Field(
         None, description="path of a .csv, .parquet or .npz file", examples=["mine.csv"]
     )
-    images: Path | None = Field(
+    images: FileName | None = Field(
         None,
         description="path of an IDX file of images, as it is or packed by gzip",
         examples=["train-images-idx3-ubyte.gz"],
     )
-    labels: Path | None = Field(
+    labels: FileName | None = Field(
         None,
         description="path of the IDX file of their labels",
         examples=["train-labels-idx1-ubyte.gz"],
     )
-    test_images: Path | None = Field(
+    test_images: FileName | None = Field(
         None,
         description=(
             "path of another IDX file of images, of which data.test are held back; absent = held"
@@ -84,17 +84,17 @@ class Keys(Table):
         ),
         examples=["t10k-images-idx3-ubyte.gz"],
     )
-    test_labels: Path | None = Field(
+    test_labels: FileName | None = Field(
         None,
         description="path of the IDX file of their labels",
         examples=["t10k-labels-idx1-ubyte.gz"],
     )
-    batches: Paths | None = Field(
+    batches: FileNames | None = Field(
         None,
         description="paths of binary batches of CIFAR-10, as they are or packed by gzip",
         examples=[["data_batch_1.bin", "data_batch_2.bin"]],
     )
-    test_batches: Paths | None = Field(
+    test_batches: FileNames | None = Field(
         None,
         description=(
             "paths of further ones, of which data.test patterns are held back; absent = held back"
