@@ -455,3 +455,51 @@ def pooled(y, window, stride, padding, reduce, count_padding):
         else:
             x[place] = real.sum() / (seen.size if count_padding else real.size)
     return x
+
+
+def mnist1d_signal(digit, u, noise):
+    """A signal of MNIST-1D before it is centred, point by point (Greydanus and Kobak 2024): its
+    digit, four uniform numbers, and normal ones beside the curve and everywhere.
+    """
+    heights = [
+        (5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5),
+        (5, 3, 3, 3.4, 3.8, 4.2, 4.6, 5, 5.4, 5.8, 5, 5),
+        (5, 6, 6.5, 6.5, 6, 5.25, 4.75, 4, 3.5, 3.5, 4, 5),
+        (5, 6, 6.5, 6.5, 6, 5, 5, 6, 6.5, 6.5, 6, 5),
+        (5, 4.4, 3.8, 3.2, 2.6, 2.6, 5, 5, 5, 5, 5, 5),
+        (5, 3, 3, 3, 3, 5, 6, 6.5, 6.5, 6, 4.5, 5),
+        (5, 4, 3.5, 3.25, 3, 3, 3, 3, 3.25, 3.5, 4, 5),
+        (5, 7, 7, 6.6, 6.2, 5.8, 5.4, 5, 4.6, 4.2, 5, 5),
+        (5, 4, 3.5, 3.5, 4, 5, 5, 4, 3.5, 3.5, 4, 5),
+        (5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5),
+    ][digit]
+    mean = sum(heights) / 12
+    spread = np.sqrt(sum((height - mean) ** 2 for height in heights) / 12)
+    zeros = 36 + int(25 * u[0])
+    padded = [(height - heights[0]) / spread / 6 for height in heights] + [0.0] * zeros
+
+    factor, moved = 1 + 0.4 * (u[1] - 0.5), int(48 * u[2])
+    x = [None] * 72  # None: beside the curve
+    for k in range(72):
+        # k steps of 72 points over all that is padded
+        left, rest = divmod(k * (12 + zeros - 1), 71)
+        if left < 12:
+            right = padded[left + 1] if rest else 0.0
+            height = padded[left] + rest / 71 * (right - padded[left])
+            x[(k + moved) % 72] = factor * height
+
+    weights = [np.exp(-(d**2) / 8) for d in range(-8, 9)]
+    for k in range(72):
+        if x[k] is None:
+            # beyond an end the noise comes back, its last number first
+            near = [min(i, 143 - i) if i >= 0 else -1 - i for i in range(k - 8, k + 9)]
+            smooth = sum(w * noise[0][i] for w, i in zip(weights, near, strict=True))
+            x[k] = 0.25 * smooth / sum(weights)
+        x[k] += 0.02 * noise[1][k] - 0.75 * (u[3] - 0.5) * (k / 71 - 0.5)
+
+    signal = []
+    for j in range(40):
+        left, rest = divmod(71 * j, 39)
+        right = x[left + 1] if rest else 0.0
+        signal.append(x[left] + rest / 39 * (right - x[left]))
+    return signal

@@ -64,7 +64,7 @@ def read_starts(path: str, sha256: str, source: str | None) -> Starts:
     NPY: such an array alone. CSV: a column w_exact or w, a row per weight, and perhaps source, run
     and index. InputError for a mistake in it, which names the file.
     """
-    file = called("weights", path)
+    file = called("weights.file", path)
     found = read_file("weights", path, sha256, {".npz": _npz, ".csv": _csv, ".npy": _npy})
     if source is None:
         return Starts(next(iter(found.values())), file)
