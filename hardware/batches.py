@@ -107,7 +107,8 @@ class Batches:
         stored = store.stored
         if store.changes:
             # weights that leak or drift are as they are when the trial starts
-            at = {trial: store.weights(self.start_ns(trial), trial) for trial, _ in keys}
+            trials = dict.fromkeys(trial for trial, _ in keys)
+            at = {trial: store.weights(self.start_ns(trial), trial) for trial in trials}
             stored = np.array([at[trial] for trial, _ in keys])
         return self.parts.error_unit.read(array.errors(stored, displaced, keys), keys)
 
@@ -206,9 +207,10 @@ class Batches:
         sums[:] = self.synapses.sums
         totals[:] = self.parts.controller.totals
 
-    def next(self, trial: int) -> Broadcasts:
-        """What the trial broadcasts that follows the one before, and its sums."""
-        trials = range(trial, trial + 1)
+    def next(self, trials: range) -> Broadcasts:
+        """What the trials broadcast that follow those before, during which no weight is written;
+        and their sums.
+        """
         D = self.drawn(trials)
         displaced = [self.parts.drivers.settle(target) for target in self.targets(D, trials)]
         broadcasts = self.broadcasts(trials, D, np.array(displaced))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hardware.assembly import Parts, assemble, realized_code
-from hardware.batches import Batches
+from hardware.batches import BLOCK, Batches
 from hardware.estimate import solved
 from hardware.event_chip import Course
 from hardware.learning_chip import LearningChip
@@ -270,23 +270,32 @@ class InBatches(OnChip):
         return told
 
     def _trials(self, run: int, round_: int, v: Array) -> Told:
-        """Perturb, measure, broadcast, accumulate: what `Batches` does, trial by trial, while
-        updates that have been written change the weights.
+        """Perturb, measure, broadcast, accumulate: what `Batches` does, some trials at a time,
+        while updates that have been written change the weights.
         """
         batches = self.batches[run]
         pending = self._pending[run]
+        timing = self.timing
         K = self.plan.trials_per_update
+        trial, last = round_ * K, (round_ + 1) * K
         batches.synapses.begin(v)
-        for trial in range(round_ * K, (round_ + 1) * K):
-            start_ns = self.timing.start_ns(trial)
+        while trial < last:
+            start_ns = timing.start_ns(trial)
             # in order, and at the start of the first trial after the writing
-            while pending and self.timing.written_ns(pending[0][0]) <= start_ns:
+            while pending and timing.written_ns(pending[0][0]) <= start_ns:
                 update, change = pending.pop(0)
                 batches.parts.array.weights.add(change, update, start_ns)
-            broadcast = batches.next(trial)
+            stop = min(trial + BLOCK, last)
+            if pending:
+                written_ns = timing.written_ns(pending[0][0])
+                later = range(trial + 1, stop)
+                stop = next((k for k in later if timing.start_ns(k) >= written_ns), stop)
+            broadcasts = batches.next(range(trial, stop))
+            trial = stop
         g, z = means(self.plan, batches.synapses.sums)
         # synapses whose words were lost have met no D
-        return Told(g, z, np.where(batches.arrived, broadcast.known[0], 0.0), broadcast.dE_g[0])
+        D = np.where(batches.arrived, broadcasts.known[-1], 0.0)
+        return Told(g, z, D, broadcasts.dE_g[-1])
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
         now_ns = self.timing.arrived_ns(update * self.timing.rounds)

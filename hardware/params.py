@@ -26,6 +26,7 @@ from hardware.chip_tables import (
     WeightParams,
 )
 from hardware.config import Name, Seed, Table, read_named, toml_names, validated
+from hardware.device_laws import LAWS
 from hardware.device_params import device_names
 from perturb.errors import InputError
 from perturb.seeds import nth_seed
@@ -229,6 +230,10 @@ def _read(name_or_path: str, folder: str | os.PathLike[str]) -> ChipParams:
     data, source, place = read_named(
         "chip", name_or_path, files("hardware") / "chips", chip_names(), folder
     )
+    if data.get("model") in LAWS:
+        raise InputError(
+            f"{source}: is the file of a device, not of a chip: chip.weights.device takes it"
+        )
     return validated(ChipParams, with_device(data, source, place), source)
 
 

@@ -58,7 +58,9 @@ def _equality(a: Frames, b: Frames) -> str:
     # as texts: NaN equals NaN, and a number all of its digits
     if list(one.columns) == list(other.columns) and one.astype(str).equals(other.astype(str)):
         return "The results are the same, to the last bit."
-    return f"A has {len(one)} rows of results and B has {len(other)}; they differ."
+    if len(one) == len(other):
+        return "The results differ."
+    return f"The results differ: A has {len(one)} rows and B has {len(other)}."
 
 
 def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:

@@ -61,7 +61,11 @@ class SynapticArray:
         if self.read_noise:
             # new in every evaluation, since a key is one evaluation
             points += self.read_noise * noise(self.seed, READ, points.shape[1], keys)
-        shown = self.patterns_of and [self.patterns_of(trial) for trial, _ in keys]
+        shown = None
+        if self.patterns_of is not None:
+            trials = dict.fromkeys(trial for trial, _ in keys)
+            of = {trial: self.patterns_of(trial) for trial in trials}
+            shown = [of[trial] for trial, _ in keys]
         objective = self.objective
         if self.neurons.ideal and not isinstance(objective, MLPObjective):
             if shown is None:

@@ -157,8 +157,8 @@ def _limiting(rows: dict[tuple[str, str], Row], saved: dict[str, Row]) -> tuple[
     return (
         "No single imperfection is seen to limit:",
         (
-            f"to take one away saves no more than {max(at_most(bound), 0)} % of the"
-            " evaluations that a solved run takes, as far as these runs tell"
+            "these runs do not tell what a chip without one of them would save; it is not more than"
+            f" {max(at_most(bound), 0)} % of the evaluations that a solved run takes"
         ),
     )
 

@@ -87,7 +87,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     wanted = frames.experiment["dies"]["solved"]
     sentences.append(
         (
-            "Yield:",
+            "Yield where the runs were stopped, before their end:" if frames.partial else "Yield:",
             f"{share_words(good)} of {len(frames.dies)} dies solve at least {wanted:.0%} of the"
             f" starts; {share_words(solved)} of all runs end with {goal(frames)}",
         )

@@ -89,7 +89,11 @@ def require(
     try:
         with Bars(quiet=quiet) as bars:
             shown: dict[str, int] = {}
-            seek(plan, directory, workers_, retry, lambda found: _show(bars, keys, found, shown))
+
+            def progress(found: list["Search"], ended: int) -> None:
+                _show(bars, keys, found, shown, ended)
+
+            seek(plan, directory, workers_, retry, progress)
     # cells that have ended are stored: nothing is lost but those under way
     except Interrupted:
         say(f"perturb: interrupted; {so_far(directory)}")
@@ -105,11 +109,23 @@ def require(
         raise typer.Exit(2)
 
 
-def _show(bars: Bars, keys: list[str], found: list["Search"], shown: dict[str, int]) -> None:
-    """What has been judged since the last time: on the bars of a terminal, or else in lines."""
+def _show(
+    bars: Bars, keys: list[str], found: list["Search"], shown: dict[str, int], ended: int
+) -> None:
+    """What has been judged since the last time: on the bars of a terminal, or else in lines, with
+    one every ten seconds of how many cells have ended, and of how many that may yet be needed.
+    """
     from perturb.settings import toml
     from reports.studies.require.search import TOGETHER, decisions
 
+    if not bars.shown:
+        # values that are still to be judged, each by as many repeats as this one wants
+        left = sum(
+            (decisions(len(each.points)) - len(each.tested)) * each.wants[1]
+            for each in found
+            if each.wants is not None
+        )
+        bars.advance("search", ended, ended + left)
     # that of all together comes once each key has its value
     for name, each in zip([*keys, TOGETHER], found, strict=False):
         tested = list(each.tested.items())

@@ -351,15 +351,17 @@ def require(
     directory: Path,
     pool: WorkerPool,
     retry: bool,
-    progress: Callable[[list[Search]], None] = lambda found: None,
+    progress: Callable[[list[Search], int], None] = lambda found, ended: None,
 ) -> None:
     """Run the cells that the search needs and that have no result yet; whatever ends it, the store
-    has what was done. progress: told how far the searches are when a cell has ended.
+    has what was done. progress: told how far the searches are, and how many cells have ended, when
+    one has.
     """
     with Store(directory, sought.record(), None) as store:
         measured = Measured(sought.condition)
         planned: set[int] = set()
         waiting: deque[int] = deque()
+        done = 0
         with sweep_database.reading(directory) as (file, _):
             path = directory / sweep_database.FILE
             rows = {row.cell: row for row in sweep_database.cells(file, path)}
@@ -383,9 +385,11 @@ def require(
                         store.extend(map(sought.plan.row, new))
                         planned.update(new)
                         waiting.extend(new)
-            progress(found)
+            progress(found, done)
 
         def ended(cell: int, outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
             row: Row = sought.plan.row(cell)
             measured.add(row, outcome)
             look()

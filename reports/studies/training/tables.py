@@ -24,7 +24,8 @@ def training(frames: Frames) -> list[Table]:
     advice = frames.tables.get("advice")
     if advice is not None and len(advice):
         columns = only(ADVICE, ("setting", "why", "used", "advised"))
-        shown.append(Table("Advice, before anything is run", "", advice, columns, "why"))
+        note = "each for itself, with all other settings as they are"
+        shown.append(Table("Advice, before anything is run", note, advice, columns, "why"))
     return shown
 
 
