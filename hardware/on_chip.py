@@ -31,6 +31,7 @@ from perturb.training.plan import BLOCK_PHASE, IN_LOOP, LINE_PHASE, Plan, State,
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step
 from perturb.training.rules import RULES, ConjugateGradients, Inputs, of_length_one, shortened
+from perturb.training.sources import check_estimable
 from perturb.training.updates import begin_steps, direction, rates_at, set_rate
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
@@ -66,6 +67,7 @@ class OnChip(ABC):
                 f"{unknown[0]} = {getattr(plan, unknown[0])} is for chips that learn in batches,"
                 " without imperfections of their arrays: set it to 0"
             )
+        check_estimable(plan)
         self.plan = plan
         self.objective = objective
         self.dies = dies

@@ -77,6 +77,10 @@ class Interruptible(Objective):
         raise_if_stopped(self._should_stop)
         return self._plain.hvp(w, v)
 
+    def gauss_newton_product(self, w: Array, v: Array) -> Array:
+        raise_if_stopped(self._should_stop)
+        return self._plain.gauss_newton_product(w, v)
+
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         raise_if_stopped(self._should_stop)
         return self._plain.error_gradient_hvp(w, V)

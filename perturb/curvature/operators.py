@@ -4,8 +4,8 @@ rounding.
 
 import numpy as np
 
-from perturb.errors import InputError
-from perturb.networks.derivatives import HessianOperator
+from perturb.errors import InputError, choose
+from perturb.networks.derivatives import GaussNewtonOperator, HessianOperator
 from perturb.networks.objective import Array, Objective
 
 EPS = float(np.finfo(float).eps)
@@ -17,12 +17,21 @@ def random_start(n: int, seed: int) -> Array:
     return np.random.Generator(np.random.Philox(seed)).standard_normal(n)
 
 
+# what may stand for the curvature of E: H, or G of `Objective.gauss_newton_product`
+CURVATURES = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
+
+
 def symmetric_operator(
-    tool: str, objective: Objective, w: Array, damping: float = 0.0
+    tool: str,
+    objective: Objective,
+    w: Array,
+    damping: float = 0.0,
+    curvature: str = "hessian",
 ) -> HessianOperator:
+    operator = choose("curvature", curvature, CURVATURES)
     if not objective.symmetric:
         raise InputError(
             f"{tool} needs a symmetric Hessian, which this objective has not: use its hessian, or"
             " leave out feedback"
         )
-    return HessianOperator(objective, w, damping)
+    return operator(objective, w, damping)

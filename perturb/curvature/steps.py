@@ -17,7 +17,7 @@ from perturb.networks.objective import Array, Objective
 
 @dataclass(frozen=True)
 class Step:
-    """A step p that solves (H + damping I) p = -g.
+    """A step p that solves (H + damping I) p = -g, or with G in place of H.
 
     Attributes
     ----------
@@ -99,6 +99,7 @@ def obs_saliencies(
     damping: float = 0.0,
     tolerance: float = 1e-8,
     max_products: int | None = None,
+    curvature: str = "hessian",
 ) -> Saliencies:
     """The change of E if weight q is removed at a minimum and the others adjust.
 
@@ -115,6 +116,8 @@ def obs_saliencies(
         Relative residual of the linear systems.
     max_products : int, optional
         The most products for each weight, at least 2; 10 n if left out.
+    curvature : {"hessian", "gauss_newton"}
+        H, or in its place G of `Objective.gauss_newton_product`.
 
     Returns
     -------
@@ -124,12 +127,13 @@ def obs_saliencies(
     ------
     InputError
         If an index is not that of a weight, max_products is below 2, or the Hessian is not
-        symmetric.
+        symmetric; for "gauss_newton", of an objective that has no G.
 
     Notes
     -----
     w_q^2 / (2 [(H + damping I)^-1]_qq), from one MINRES solution each. Negative where H is
     indefinite: then there is no minimum to prune at, unless damping is larger than -lambda_min.
+    With G, which Hassibi and Stork take, and damping > 0 no saliency is negative.
 
     References
     ----------
@@ -154,7 +158,7 @@ def obs_saliencies(
         raise InputError(f"indices must be integers from 0 to {n - 1}")
     limit = max(2, 10 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
-    H = symmetric_operator("obs_saliencies", objective, w, damping)
+    H = symmetric_operator("obs_saliencies", objective, w, damping, curvature)
     value, residuals = np.empty(len(chosen)), np.empty(len(chosen))
     for row, q in enumerate(chosen):
         unit = np.zeros(n)
@@ -173,8 +177,9 @@ def newton_step(
     method: str = "cg",
     tolerance: float = 1e-6,
     max_products: int | None = None,
+    curvature: str = "hessian",
 ) -> Step:
-    """The step of Newton's method, (H + damping I) p = -g.
+    """The step of Newton's method, (H + damping I) p = -g, or of that of Gauss and Newton.
 
     Parameters
     ----------
@@ -189,6 +194,8 @@ def newton_step(
     max_products : int, optional
         The most products, at least 2; 2 n if left out. One of them measures the residual, and one
         |H| where there are more than 3.
+    curvature : {"hessian", "gauss_newton"}
+        H, or in its place G of `Objective.gauss_newton_product`, for where H is indefinite.
 
     Returns
     -------
@@ -198,7 +205,8 @@ def newton_step(
     Raises
     ------
     InputError
-        For an unknown method, max_products below 2, or a Hessian that is not symmetric.
+        For an unknown method or curvature, max_products below 2, or a Hessian that is not
+        symmetric; for "gauss_newton", of an objective that has no G.
 
     Notes
     -----
@@ -207,9 +215,17 @@ def newton_step(
     downhill, and the quadratic model g.p + p'Hp/2 is never above 0. "minres" solves the system as
     it is, also an indefinite one.
 
+    "gauss_newton" solves (G + damping I) p = -g with G = <J' H_E J>: of H without the term of
+    residuals, <sum_k e_k d2y_k/dw2>, which is what may be negative in it. G has no eigenvalue below
+    0, so that with damping > 0 no curvature is negative, the system has one solution, and it leads
+    downhill; "cg" without damping may still end, where a direction has none. Near a fit the term is
+    small, and steps are nearly those of H.
+
     References
     ----------
-    Nocedal and Wright, Numerical optimization, 2nd edition, Springer 2006, algorithm 7.1.
+    Nocedal and Wright, Numerical optimization, 2nd edition, Springer 2006, algorithm 7.1, section
+    10.3; Schraudolph, Fast curvature matrix-vector products for second-order gradient descent,
+    Neural Computation 14 (2002) 1723-1738.
 
     Examples
     --------
@@ -225,7 +241,8 @@ def newton_step(
     # n steps of exact arithmetic; rounding may take as many again
     limit = max(2, 2 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
-    H, g = symmetric_operator("newton_step", objective, w, damping), objective.gradient(w)
+    H = symmetric_operator("newton_step", objective, w, damping, curvature)
+    g = objective.gradient(w)
     if not g.any():
         # a stationary point: p = 0 solves it
         return Step(np.zeros(n), 0.0, 0, True, False)

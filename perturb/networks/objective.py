@@ -2,25 +2,21 @@
 network offers.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
 from perturb.checks import as_directions, as_floats, as_number, as_weights
 from perturb.errors import InputError
-from perturb.networks.derivatives import (
-    HessianOperator,
-    finite_difference_gradient,
-    finite_difference_hvp,
-)
+from perturb.networks.derivatives import finite_difference_gradient, finite_difference_hvp
 from perturb.networks.patterns import Targets
+from perturb.networks.second_derivatives import SecondDerivatives
 
 Array = np.ndarray
-HESSIAN_LIMIT = 10_000  # weights; the matrix then takes 0.8 GB
 
 
-class Objective(ABC):
+class Objective(SecondDerivatives):
     """E(w) of a network on its patterns, with exact gradient and Hessian-vector products.
 
     Attributes
@@ -52,7 +48,8 @@ class Objective(ABC):
     are a finite array (n,), directions v one of shape (n,) or (n, k); anything else raises
     InputError. Objectives come from the `objective` method of a network or from `from_functions`. A
     network of another kind defines the abstract methods: `pattern_errors`, `gradient`, `subset`,
-    and `_block`, which is Hv for a few directions.
+    and `_block`, which is Hv for a few directions; and `_gauss_newton`, if its E is an error of
+    outputs.
 
     References
     ----------
@@ -75,13 +72,10 @@ class Objective(ABC):
     array([0.5, 1. , 0.5])
     """
 
-    n_weights: int
     n_patterns: int
     depth: int
     parallel: bool = False
     inexact: tuple[str, ...] = ()
-    symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
-    directions_at_once: int = 2**62
     classes: tuple = ()
 
     def __repr__(self) -> str:
@@ -313,60 +307,6 @@ class Objective(ABC):
         """
         return self.error_gradient_hvp(w, v)[2]
 
-    def hessian(self, w: Array) -> Array:
-        """The Hessian, column by column from `hvp`.
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-
-        Returns
-        -------
-        array of shape (n, n)
-
-        Raises
-        ------
-        InputError
-            For more than 10,000 weights, whose matrix takes more than 0.8 GB.
-
-        Notes
-        -----
-        Cost: n products. Rounding is taken out of it by (H + H')/2, unless `hvp` is not symmetric:
-        then the columns stand as they are.
-        """
-        n = self.n_weights
-        if n > HESSIAN_LIMIT:
-            raise InputError(
-                f"hessian of {n} weights would take {8e-9 * n * n:.1f} GB (limit {HESSIAN_LIMIT}):"
-                " use hessian_operator"
-            )
-        H = np.empty((n, n))
-        for columns, block in self.hessian_columns(w):
-            H[:, columns] = block
-        # rounding is not symmetric; H is
-        return (H + H.T) / 2 if self.symmetric else H
-
-    def hessian_columns(self, w: Array, width: int = 128) -> Iterator[tuple[slice, Array]]:
-        """The Hessian a few columns at a time, so that n is not limited by n^2 of memory.
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-        width : int
-            Columns at a time.
-
-        Yields
-        ------
-        tuple
-            A slice of columns, and H[:, slice] (n, up to width).
-        """
-        for start in range(0, self.n_weights, width):
-            columns = slice(start, min(start + width, self.n_weights))
-            # H e_i is column i
-            unit = np.zeros((self.n_weights, columns.stop - start))
-            unit[np.arange(start, columns.stop), np.arange(columns.stop - start)] = 1.0
-            yield columns, self.hvp(w, unit)
-
     def with_decay(self, alpha: float) -> "Objective":
         """E(w) + alpha |w|^2 / 2, with its gradient and Hv: weight decay, or a Gaussian prior on w.
 
@@ -380,33 +320,6 @@ class Objective(ABC):
         Objective
         """
         return DecayedObjective(self, alpha)
-
-    def hessian_operator(self, w: Array) -> "HessianOperator":
-        """H as a SciPy LinearOperator, for eigsh, cg, minres.
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-
-        Returns
-        -------
-        HessianOperator
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import perturb
-        >>> from scipy.sparse.linalg import eigsh
-        >>> objective = perturb.Objective.from_functions(
-        ...     lambda w: w @ w, lambda w: 2 * w, lambda w, v: 2 * v, n_weights=3
-        ... )
-        >>> H = objective.hessian_operator(np.ones(3))
-        >>> H @ np.array([1.0, 0.0, 2.0]), H.n_products
-        (array([2., 0., 4.]), 1)
-        >>> eigsh(H, k=1, return_eigenvectors=False).round(9)
-        array([2.])
-        """
-        return HessianOperator(self, w)
 
 
 class DecayedObjective(Objective):
@@ -446,6 +359,10 @@ class DecayedObjective(Objective):
     def hvp(self, w: Array, v: Array) -> Array:
         # the Hessian of alpha |w|^2/2 is alpha I
         return self.plain.hvp(w, v) + self.alpha * as_directions("v", v, self.n_weights)
+
+    def _gauss_newton(self, w: Array, V: Array) -> Array:
+        # the decay is convex: its curvature is in G as it is in H
+        return self.plain.gauss_newton_product(w, V) + self.alpha * V
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         w = as_weights("w", w, self.n_weights)

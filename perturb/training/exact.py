@@ -106,7 +106,7 @@ class Exact:
         return Told(g, z, D, -size)
 
     def product(self, state: State, update: int, number: int, V: Array) -> Array:
-        """Exact z = Hv.
+        """Exact z = Hv, or Gv where the plan says so.
 
         Parameters
         ----------
@@ -122,7 +122,10 @@ class Exact:
         for run, w in enumerate(state.w):
             if shown is not None:
                 part = self.objective.subset(shown[run])
-            found[run] = part.hvp(w, V[run])
+            of_curvature = (
+                part.hvp if self.plan.curvature == "hessian" else part.gauss_newton_product
+            )
+            found[run] = of_curvature(w, V[run])
         return found
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:

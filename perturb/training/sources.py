@@ -111,6 +111,7 @@ class Batch:
             )
         if precision == "auto":
             precision = "float32" if possible and plan.sigma >= 1e-3 else "float64"
+        check_estimable(plan)
         if plan.batch > objective.n_patterns:
             raise InputError(
                 f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or"
@@ -345,6 +346,15 @@ class Batch:
         for k, row in enumerate(xi):
             normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, first + k, row)
         return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+
+
+def check_estimable(plan: Plan) -> None:
+    """InputError for what trials cannot tell."""
+    if plan.curvature != "hessian":
+        raise InputError(
+            f'curvature = "{plan.curvature}" is for exact gradients, as trials tell of H alone: set'
+            ' "hessian"'
+        )
 
 
 def _seeds(plan: Plan, runs: int) -> Array:
