@@ -57,6 +57,9 @@ class Interruptible(Objective):
         self.inexact = objective.inexact
         self.symmetric = objective.symmetric
 
+    def weight_layers(self) -> Array:
+        return self._plain.weight_layers()
+
     def subset(self, rows: Array) -> "Interruptible":
         # a part of the patterns is watched as well
         return Interruptible(self._plain.subset(rows), self._should_stop)

@@ -62,7 +62,9 @@ class SynapticArray:
             # new in every evaluation, since a key is one evaluation
             points += self.read_noise * noise(self.seed, READ, points.shape[1], keys)
         shown = self.patterns_of and [self.patterns_of(trial) for trial, _ in keys]
-        objective = self.objective
+        # weights that do not learn are none of the array's: they stay as they are
+        objective = self.objective.unrestricted
+        points = self.objective.whole_weights(points)
         if self.neurons.ideal and not isinstance(objective, MLPObjective):
             if shown is None:
                 return objective.errors_at(points)

@@ -2,11 +2,15 @@
 rounding.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from perturb.checks import as_weights
 from perturb.errors import InputError, choose
 from perturb.networks.derivatives import GaussNewtonOperator, HessianOperator
 from perturb.networks.objective import Array, Objective
+from perturb.networks.patterns import weights_of_layers
 
 EPS = float(np.finfo(float).eps)
 ROUNDING = 1000 * EPS  # of products with H, relative to its largest |eigenvalue|
@@ -35,3 +39,14 @@ def symmetric_operator(
             " leave out feedback"
         )
     return operator(objective, w, damping)
+
+
+def in_layers(
+    objective: Objective, w: Array, layers: Sequence[int] | None
+) -> tuple[Objective, Array]:
+    """E as a function of the weights of some layers, and these; of all weights for None."""
+    if layers is None:
+        return objective, w
+    w = as_weights("w", w, objective.n_weights)
+    free = weights_of_layers("layers", layers, objective.weight_layers())
+    return objective.restricted(free, w), w[free]

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse.linalg import minres
 
 from perturb.checks import as_floats, as_weights, integer
-from perturb.curvature.operators import EPS, ROUNDING, random_start, symmetric_operator
+from perturb.curvature.operators import EPS, ROUNDING, in_layers, random_start, symmetric_operator
 from perturb.curvature.trace import diagonal
 from perturb.errors import InputError, choose
 from perturb.networks.derivatives import HessianOperator
@@ -38,13 +38,19 @@ class Step:
     negative_curvature: bool
 
 
-def obd_saliencies(objective: Objective, w: Array) -> Array:
+def obd_saliencies(
+    objective: Objective,
+    w: Array,
+    layers: Sequence[int] | None = None,
+) -> Array:
     """H_ii w_i^2 / 2: the change of E if weight i alone is removed at a minimum.
 
     Parameters
     ----------
     objective : Objective
     w : array of shape (n,)
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -66,6 +72,7 @@ def obd_saliencies(objective: Objective, w: Array) -> Array:
     >>> curvature.obd_saliencies(objective, [1.0, 0.0])
     array([1.25, 0.  ])
     """
+    objective, w = in_layers(objective, w, layers)
     return (
         np.asarray(diagonal(objective, w).value) * as_weights("w", w, objective.n_weights) ** 2 / 2
     )
@@ -100,6 +107,7 @@ def obs_saliencies(
     tolerance: float = 1e-8,
     max_products: int | None = None,
     curvature: str = "hessian",
+    layers: Sequence[int] | None = None,
 ) -> Saliencies:
     """The change of E if weight q is removed at a minimum and the others adjust.
 
@@ -118,6 +126,8 @@ def obs_saliencies(
         The most products for each weight, at least 2; 10 n if left out.
     curvature : {"hessian", "gauss_newton"}
         H, or in its place G of `Objective.gauss_newton_product`.
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -147,6 +157,7 @@ def obs_saliencies(
     >>> curvature.obs_saliencies(objective, [1.0, 0.0], indices=[0]).value.round(6)
     array([1.125])
     """
+    objective, w = in_layers(objective, w, layers)
     n, w = objective.n_weights, as_weights("w", w, objective.n_weights)
     # each weight asked for is one linear system
     chosen = np.arange(n) if indices is None else np.asarray(indices)
@@ -178,6 +189,7 @@ def newton_step(
     tolerance: float = 1e-6,
     max_products: int | None = None,
     curvature: str = "hessian",
+    layers: Sequence[int] | None = None,
 ) -> Step:
     """The step of Newton's method, (H + damping I) p = -g, or of that of Gauss and Newton.
 
@@ -196,6 +208,8 @@ def newton_step(
         |H| where there are more than 3.
     curvature : {"hessian", "gauss_newton"}
         H, or in its place G of `Objective.gauss_newton_product`, for where H is indefinite.
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -236,6 +250,7 @@ def newton_step(
     >>> step.p.round(6) + 0.0, step.converged
     (array([1., 0.]), True)
     """
+    objective, w = in_layers(objective, w, layers)
     solver = choose("method", method, {"cg": _cg, "minres": _minres})
     n = objective.n_weights
     # n steps of exact arithmetic; rounding may take as many again

@@ -169,6 +169,13 @@ class DAG:
         _, first = np.unique(self.tied, return_index=True)
         return self.edges[first, 0], self.edges[first, 1]
 
+    def weight_layers(self) -> Array:
+        """The level of the neuron that each weight leads to, from 1, an int array (n,).
+
+        Of a tied weight, that of its first edge.
+        """
+        return self.levels[self.weight_units()[1]]
+
     def objective(self, x: Array, target: Array) -> "DAGObjective":
         """E(w) of this network on patterns.
 

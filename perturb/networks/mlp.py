@@ -156,6 +156,11 @@ class MLP:
             first += a
         return np.concatenate(unit_from), np.concatenate(unit_to)
 
+    def weight_layers(self) -> Array:
+        """The layer that each weight feeds, from 1, an int array (n,)."""
+        sizes = [(a + 1) * b for a, b in pairwise(self.layers)]
+        return np.repeat(np.arange(1, len(sizes) + 1), sizes)
+
     def objective(self, x: Array, target: Array) -> "MLPObjective":
         """E(w) of this network on patterns.
 

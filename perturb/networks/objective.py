@@ -4,19 +4,21 @@ network offers.
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from perturb.checks import as_directions, as_floats, as_number, as_weights
 from perturb.errors import InputError
 from perturb.networks.derivatives import finite_difference_gradient, finite_difference_hvp
-from perturb.networks.patterns import Targets
+from perturb.networks.patterns import Targets, as_units
 from perturb.networks.second_derivatives import SecondDerivatives
+from perturb.networks.some_weights import Held, SomeWeights
 
 Array = np.ndarray
 
 
-class Objective(SecondDerivatives):
+class Objective(SecondDerivatives, SomeWeights):
     """E(w) of a network on its patterns, with exact gradient and Hessian-vector products.
 
     Attributes
@@ -168,10 +170,6 @@ class Objective(SecondDerivatives):
         """
 
     @abstractmethod
-    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        """E, its gradient (n,) and HV (n, k), for V (n, k) with k >= 1, already checked."""
-
-    @abstractmethod
     def gradient(self, w: Array) -> Array:
         """dE/dw.
 
@@ -261,52 +259,6 @@ class Objective(SecondDerivatives):
         """
         return float(self.pattern_errors(w).mean())
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        """E, its gradient and Hv, in one forward and one backward pass.
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-        v : array of shape (n,) or (n, k), k >= 0
-
-        Returns
-        -------
-        tuple
-            E, a float; its gradient (n,); Hv, of the shape of v.
-        """
-        v = as_directions("v", v, self.n_weights)
-        V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
-        if not V.size:
-            return self.error(w), self.gradient(w), np.zeros(v.shape)
-        # E and g come with the first directions, and again with the others, which are dropped
-        E, g, Hv = self._block(w, V[:, :width])
-        if V.shape[1] > width:
-            Hv = np.concatenate(
-                [
-                    Hv,
-                    *(
-                        self._block(w, V[:, i : i + width])[2]
-                        for i in range(width, V.shape[1], width)
-                    ),
-                ],
-                axis=1,
-            )
-        return E, g, Hv.reshape(v.shape)
-
-    def hvp(self, w: Array, v: Array) -> Array:
-        """Hv by R{backprop} (Pearlmutter 1994).
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-        v : array of shape (n,) or (n, k)
-
-        Returns
-        -------
-        array of the shape of v
-        """
-        return self.error_gradient_hvp(w, v)[2]
-
     def with_decay(self, alpha: float) -> "Objective":
         """E(w) + alpha |w|^2 / 2, with its gradient and Hv: weight decay, or a Gaussian prior on w.
 
@@ -320,6 +272,112 @@ class Objective(SecondDerivatives):
         Objective
         """
         return DecayedObjective(self, alpha)
+
+    def restricted(self, weights: Array, w: Array) -> "Objective":
+        """E as a function of some of the weights, the others held at w.
+
+        Parameters
+        ----------
+        weights : int array of shape (m,)
+            The numbers of the weights that stay free, from 0, each once.
+        w : array of shape (n,)
+            What the others are held at.
+
+        Returns
+        -------
+        Objective
+            Of m weights, in the order of `weights`; of all weights in their order this one itself.
+
+        Raises
+        ------
+        InputError
+            If a number is not that of a weight, or is named twice, or there is none.
+
+        Notes
+        -----
+        Its gradient is that of E at these weights, its Hessian the block of H in their rows and
+        columns. Estimates, theory, learning and chips take it as any other; the compiled kernels of
+        an `MLP` do not, so that its trials run without. `whole_weights` of it puts weights back
+        among those that are held, `unrestricted` is this objective.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import perturb
+        >>> objective = perturb.MLP([1, 2, 1]).objective([[1.0]], [[0.5]])
+        >>> w = np.arange(7) / 7
+        >>> last = objective.of_layers([2], w)
+        >>> last.n_weights, bool(last.error(w[4:]) == objective.error(w))
+        (3, True)
+        >>> bool((last.hessian(w[4:]) == objective.hessian(w)[4:, 4:]).all())
+        True
+        >>> last.whole_weights(np.zeros(3)).round(2)
+        array([0.  , 0.14, 0.29, 0.43, 0.  , 0.  , 0.  ])
+        """
+        chosen = as_units("weights", weights, self.n_weights, "weight")
+        w = as_weights("w", w, self.n_weights)
+        every = np.array_equal(chosen, np.arange(self.n_weights))
+        return self if every else RestrictedObjective(self, Held(chosen, w))
+
+
+class RestrictedObjective(Objective):
+    """See `Objective.restricted`."""
+
+    def __init__(self, objective: Objective, held: Held):
+        self.held, self.all = held, objective
+        self.n_weights, self.n_patterns = len(held.free), objective.n_patterns
+        self.depth, self.parallel = objective.depth, objective.parallel
+        self.inexact, self.symmetric = objective.inexact, objective.symmetric
+        self.directions_at_once = objective.directions_at_once
+        if hasattr(objective, "target"):
+            self.target = objective.target
+        self.classes = objective.classes
+
+    def __repr__(self) -> str:
+        return f"RestrictedObjective({self.all!r}, n_weights={self.n_weights})"
+
+    @property
+    def n_macs(self) -> int:
+        return self.all.n_macs
+
+    @property
+    def unrestricted(self) -> Objective:
+        return self.all.unrestricted
+
+    def whole_weights(self, points: Array) -> Array:
+        return self.all.whole_weights(self.held.among(points))
+
+    def weight_layers(self) -> Array:
+        return self.all.weight_layers()[self.held.free]
+
+    def subset(self, rows: Array) -> "RestrictedObjective":
+        return RestrictedObjective(self.all.subset(rows), self.held)
+
+    def outputs(self, w: Array) -> Array:
+        """`outputs` of a network that has them."""
+        whole: Any = self.all
+        return whole.outputs(self.held.among(w))
+
+    def pattern_errors(self, w: Array) -> Array:
+        return self.all.pattern_errors(self.held.among(w))
+
+    def errors_at(self, points: Array) -> Array:
+        return self.all.errors_at(self.held.among(points))
+
+    def gradient(self, w: Array) -> Array:
+        return self.all.gradient(self.held.among(w))[self.held.free]
+
+    def gradients(self, points: Array, shown: Array | None = None) -> Array:
+        # in C order, unlike [:, free]: sums of rows must not round by how many there are
+        return self.all.gradients(self.held.among(points), shown).take(self.held.free, axis=1)
+
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        E, g, HV = self.all.error_gradient_hvp(self.held.among(w), self.held.along(V))
+        return E, g[self.held.free], HV[self.held.free]
+
+    def _gauss_newton(self, w: Array, V: Array) -> Array:
+        GV = self.all.gauss_newton_product(self.held.among(w), self.held.along(V))
+        return GV[self.held.free]
 
 
 class DecayedObjective(Objective):
@@ -340,6 +398,9 @@ class DecayedObjective(Objective):
     @property
     def n_macs(self) -> int:
         return self.plain.n_macs
+
+    def weight_layers(self) -> Array:
+        return self.plain.weight_layers()
 
     def subset(self, rows: Array) -> "DecayedObjective":
         return DecayedObjective(self.plain.subset(rows), self.alpha)

@@ -27,8 +27,12 @@ class SecondDerivatives(ABC):
         """dE/dw."""
 
     @abstractmethod
-    def hvp(self, w: Array, v: Array) -> Array:
-        """Hv."""
+    def error(self, w: Array) -> float:
+        """E(w)."""
+
+    @abstractmethod
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        """E, its gradient (n,) and HV (n, k), for V (n, k) with k >= 1, already checked."""
 
     def _gauss_newton(self, w: Array, V: Array) -> Array:
         """GV (n, k), for V (n, k) with k >= 1, already checked."""
@@ -36,6 +40,52 @@ class SecondDerivatives(ABC):
             f"{type(self).__name__} has no Gauss-Newton matrix: objectives of MLP, DAG and Layers"
             " have one"
         )
+
+    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
+        """E, its gradient and Hv, in one forward and one backward pass.
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,) or (n, k), k >= 0
+
+        Returns
+        -------
+        tuple
+            E, a float; its gradient (n,); Hv, of the shape of v.
+        """
+        v = as_directions("v", v, self.n_weights)
+        V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
+        if not V.size:
+            return self.error(w), self.gradient(w), np.zeros(v.shape)
+        # E and g come with the first directions, and again with the others, which are dropped
+        E, g, Hv = self._block(w, V[:, :width])
+        if V.shape[1] > width:
+            Hv = np.concatenate(
+                [
+                    Hv,
+                    *(
+                        self._block(w, V[:, i : i + width])[2]
+                        for i in range(width, V.shape[1], width)
+                    ),
+                ],
+                axis=1,
+            )
+        return E, g, Hv.reshape(v.shape)
+
+    def hvp(self, w: Array, v: Array) -> Array:
+        """Hv by R{backprop} (Pearlmutter 1994).
+
+        Parameters
+        ----------
+        w : array of shape (n,)
+        v : array of shape (n,) or (n, k)
+
+        Returns
+        -------
+        array of the shape of v
+        """
+        return self.error_gradient_hvp(w, v)[2]
 
     def hessian(self, w: Array) -> Array:
         """The Hessian, column by column from `hvp`.

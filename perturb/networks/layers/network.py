@@ -149,6 +149,13 @@ class Layers:
         sources, targets, _ = self.chain.connected(units, self.input_shape[0])
         return sources, targets
 
+    def weight_layers(self) -> Array:
+        """The layer of each weight, an int array (n,): those that have weights are numbered from 1;
+        within a sum of two paths those of the path come first.
+        """
+        layer_sizes = self.chain.layer_sizes
+        return np.repeat(np.arange(1, len(layer_sizes) + 1), layer_sizes)
+
     def objective(self, x: Array, target: Array) -> "LayersObjective":
         """E(w) of this network on patterns.
 
