@@ -69,7 +69,9 @@ def assemble(
     `SynapticArray`.
     """
     _check(params, design, w.size, patterns_of)
-    layers = layers_of(objective)
+    # neurons are of the whole network, also where only some of its weights are on the array
+    whole = objective.unrestricted
+    layers = layers_of(whole)
     die = fabricate(params, w.size, [layer.neurons.size for layer in layers])
     array = SynapticArray(
         params,
@@ -78,7 +80,7 @@ def assemble(
         # given where a chip that learns measures its own rate: the same devices, under another
         # method
         weights or WeightStore(params, die.stuck, w, design.seed),
-        Neurons(params.neuron, objective, layers, die.neurons),
+        Neurons(params.neuron, whole, layers, die.neurons),
         patterns_of,
     )
     return _with_circuits(params, design, die, health(params, die), array)

@@ -25,12 +25,13 @@ from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Statistics
-from perturb.networks.objective import Objective
 from perturb.training.loop import Told, advance, blocked
+from perturb.training.of_runs import Learned
 from perturb.training.plan import BLOCK_PHASE, IN_LOOP, LINE_PHASE, Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step
 from perturb.training.rules import RULES, ConjugateGradients, Inputs, of_length_one, shortened
+from perturb.training.sources import check_estimable
 from perturb.training.updates import begin_steps, direction, rates_at, set_rate
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
@@ -56,7 +57,7 @@ class OnChip(ABC):
     itself, at its weights as they are.
     """
 
-    def __init__(self, dies: Dies, objective: Objective, plan: Plan, w: Array, waits: bool):
+    def __init__(self, dies: Dies, objective: Learned, plan: Plan, w: Array, waits: bool):
         if plan.baseline_free:
             raise InputError(
                 "baseline_free = True is not for a chip, which has to measure E(w): leave it out"
@@ -66,12 +67,13 @@ class OnChip(ABC):
                 f"{unknown[0]} = {getattr(plan, unknown[0])} is for chips that learn in batches,"
                 " without imperfections of their arrays: set it to 0"
             )
+        check_estimable(plan)
         self.plan = plan
         self.objective = objective
         self.dies = dies
         # what dies of one design have in common
         params = dies[0]
-        self.timing = TrainingTiming(params, objective, plan, waits)
+        self.timing = TrainingTiming(params, objective.of_run(0), plan, waits)
         self.variance = plan.reading.variance(objective.n_patterns)
         self._code = realized_code(params, plan.code, objective.n_weights)
         self._w = w
@@ -145,7 +147,7 @@ class OnChip(ABC):
         """Estimates by the chip itself, one after another from a time on."""
         plan = self.plan
         timing = self.timing
-        parts = self.parts(run)
+        parts, objective = self.parts(run), self.objective.of_run(run)
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
             nonlocal now_ns
@@ -154,7 +156,7 @@ class OnChip(ABC):
             design = Design(METHODS[method], CODES["rademacher"], v.size, plan.sigma, plan.r, seed)
             # the same die and weights under another method, with trials from 0 on
             tuning = assemble(
-                parts.params, self.objective, design, state.w[run], weights=parts.array.weights
+                parts.params, objective, design, state.w[run], weights=parts.array.weights
             )
             statistics = Statistics(design)
             batches = Batches(tuning, v, lambda trial: start_ns + round(trial * trial_ns))
@@ -225,7 +227,7 @@ class InBatches(OnChip):
     InputError for a broadcast that comes too late for the FIFO, which only events can show.
     """
 
-    def __init__(self, dies: Dies, objective: Objective, plan: Plan, w: Array, waits: bool):
+    def __init__(self, dies: Dies, objective: Learned, plan: Plan, w: Array, waits: bool):
         super().__init__(dies, objective, plan, w, waits)
         check_fifo(dies[0], self.timing)
         self.batches = [self._batches(run) for run in range(len(w))]
@@ -238,7 +240,8 @@ class InBatches(OnChip):
         n = self.objective.n_weights
         design = Design(plan.method, self._code, n, plan.sigma, plan.r, plan.seed_of(run))
         course = self._course(run)
-        parts = assemble(self.dies[run], self.objective, design, self._w[run], course.patterns_of)
+        objective = self.objective.of_run(run)
+        parts = assemble(self.dies[run], objective, design, self._w[run], course.patterns_of)
         # v is set in every round, by `_trials`
         return Batches(parts, np.ones(n), self.timing.start_ns, course.perturb_every)
 
@@ -336,7 +339,7 @@ class ByEvents(OnChip):
     which this is.
     """
 
-    def __init__(self, dies: Dies, objective: Objective, plan: Plan, w: Array, waits: bool):
+    def __init__(self, dies: Dies, objective: Learned, plan: Plan, w: Array, waits: bool):
         super().__init__(dies, objective, plan, w, waits)
         self.chips = [self._chip(run) for run in range(len(w))]
         # the chips' own lists, which they empty at the start of a trial
@@ -350,7 +353,7 @@ class ByEvents(OnChip):
     def _chip(self, run: int, first: int = 0, start_ns: int = 0) -> LearningChip:
         return LearningChip(
             self.dies[run],
-            self.objective,
+            self.objective.of_run(run),
             self._w[run],
             self._code,
             self.timing,
@@ -484,7 +487,7 @@ class HostOfRun(NamedTuple):
 
 def on_chip(
     params: ChipParams,
-    objective: Objective,
+    objective: Learned,
     plan: Plan,
     w: Array,
     events: bool,

@@ -16,8 +16,8 @@ from hardware.parts.die import fabricate
 from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming
 from perturb.estimation.engine import Mismatch
-from perturb.networks.objective import Objective
 from perturb.training.loop import Source
+from perturb.training.of_runs import Learned
 from perturb.training.plan import Plan, State
 from perturb.training.sources import Batch
 
@@ -26,7 +26,7 @@ Array = np.ndarray
 
 def source(
     params: ChipParams,
-    objective: Objective,
+    objective: Learned,
     plan: Plan,
     w: Array,
     events: bool = False,
@@ -38,7 +38,8 @@ def source(
     Parameters
     ----------
     params : ChipParams
-    objective : Objective
+    objective : Objective or OfRuns
+        Shared by all runs, or with other weights held in each, which are on no device of the chip.
     plan : Plan
         What is measured, and how it changes the weights.
     w : array (R, n)
@@ -82,7 +83,7 @@ def source(
     # a rate measured by trials would miss what `chip_tables.UNSEEN` marks
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
     if not events and waits and seen and known <= {"kernels", "stores"}:
-        check_fifo(params, TrainingTiming(params, objective, plan, waits))
+        check_fifo(params, TrainingTiming(params, objective.of_run(0), plan, waits))
         plan = replace(plan, code=realized_code(params, plan.code, objective.n_weights))
         mismatch = None
         # without layers: no kernel knows imperfections of neurons, so that here they have none

@@ -57,6 +57,9 @@ class Interruptible(Objective):
         self.inexact = objective.inexact
         self.symmetric = objective.symmetric
 
+    def weight_layers(self) -> Array:
+        return self._plain.weight_layers()
+
     def subset(self, rows: Array) -> "Interruptible":
         # a part of the patterns is watched as well
         return Interruptible(self._plain.subset(rows), self._should_stop)
@@ -76,6 +79,10 @@ class Interruptible(Objective):
     def hvp(self, w: Array, v: Array) -> Array:
         raise_if_stopped(self._should_stop)
         return self._plain.hvp(w, v)
+
+    def gauss_newton_product(self, w: Array, v: Array) -> Array:
+        raise_if_stopped(self._should_stop)
+        return self._plain.gauss_newton_product(w, v)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         raise_if_stopped(self._should_stop)

@@ -109,7 +109,8 @@ def test_the_options_of_plans_stand_in_training_and_in_what_is_compared_with_the
         assert Training.model_fields[name].default == option.default
         assert Training.model_fields[name].description == option.metadata["meaning"]
     assert set(Baseline.model_fields) == {*Plan.options(), *Measured.model_fields, "label"} - {
-        "baseline_free"
+        "baseline_free",
+        "curvature",
     }
     for name, field in Baseline.model_fields.items():
         if name != "label":

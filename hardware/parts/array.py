@@ -66,7 +66,9 @@ class SynapticArray:
             trials = dict.fromkeys(trial for trial, _ in keys)
             of = {trial: self.patterns_of(trial) for trial in trials}
             shown = [of[trial] for trial, _ in keys]
-        objective = self.objective
+        # weights that do not learn are none of the array's: they stay as they are
+        objective = self.objective.unrestricted
+        points = self.objective.whole_weights(points)
         if self.neurons.ideal and not isinstance(objective, MLPObjective):
             if shown is None:
                 return objective.errors_at(points)

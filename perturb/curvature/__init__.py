@@ -6,12 +6,12 @@ from a minimum most networks have one. All of it assumes the same H at every pro
 objective whose error is noisy.
 """
 
+from perturb.curvature.density import Density as Density
+from perturb.curvature.density import spectral_density as spectral_density
 from perturb.curvature.eigenvalues import ENDS as ENDS
-from perturb.curvature.eigenvalues import Density as Density
 from perturb.curvature.eigenvalues import Eigenpairs as Eigenpairs
 from perturb.curvature.eigenvalues import eigenpairs as eigenpairs
 from perturb.curvature.eigenvalues import power_iteration as power_iteration
-from perturb.curvature.eigenvalues import spectral_density as spectral_density
 from perturb.curvature.steps import Saliencies as Saliencies
 from perturb.curvature.steps import Step as Step
 from perturb.curvature.steps import least_norm_hessian as least_norm_hessian

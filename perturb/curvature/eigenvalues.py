@@ -1,19 +1,23 @@
-"""Extreme eigenpairs and spectral density of the Hessian, by Krylov methods.
+"""Extreme eigenpairs of the Hessian, by Krylov methods.
 
 They assume that every product is with the same matrix: an estimated Hv must be averaged first.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 
 from perturb.checks import as_number, integer
-from perturb.curvature.operators import DENSE, ROUNDING, random_start, symmetric_operator
-from perturb.curvature.trace import Estimated
+from perturb.curvature.operators import (
+    DENSE,
+    ROUNDING,
+    in_layers,
+    random_start,
+    symmetric_operator,
+)
 from perturb.errors import InputError, choose
 from perturb.networks.derivatives import HessianOperator
 from perturb.networks.objective import Array, Objective
@@ -43,68 +47,6 @@ class Eigenpairs:
     converged: bool
 
 
-@dataclass(frozen=True)
-class Density:
-    """Spectral density of H by stochastic Lanczos quadrature; call it with a grid.
-
-    Attributes
-    ----------
-    nodes : array of shape (probes, m)
-        Eigenvalues of the tridiagonal matrix of each probe.
-    weights : array of shape (probes, m)
-        Of the nodes; the sum of each row is 1.
-    n : int
-        Size of H.
-    n_products : int
-    """
-
-    nodes: Array
-    weights: Array
-    n: int
-    n_products: int
-
-    def integrate(self, f: Callable[[Array], Array]) -> Estimated:
-        """sum over eigenvalues of f(lambda).
-
-        Parameters
-        ----------
-        f : callable
-            f(lambda), elementwise: the identity gives the trace, log the log-determinant of a
-            positive H.
-
-        Returns
-        -------
-        Estimated
-            The mean over probes; its standard error is NaN for one probe.
-        """
-        # q'f(H)q by quadrature, for q of length 1; times n it is x'f(H)x of a sign vector, mean tr
-        # f(H)
-        each = self.n * (self.weights * f(self.nodes)).sum(1)
-        stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
-        return Estimated(float(each.mean()), stderr, self.n_products)
-
-    def __call__(self, grid: Array, width: float) -> Array:
-        """Density of eigenvalues, of integral 1, on a grid.
-
-        Parameters
-        ----------
-        grid : array of shape (m,)
-            Eigenvalues.
-        width : float
-            Standard deviation of the Gaussian that stands for each node, in the units of the grid.
-
-        Returns
-        -------
-        array of shape (m,)
-        """
-        distance = (np.asarray(grid)[:, None] - self.nodes.ravel()) / width
-        return (
-            np.exp(-0.5 * distance**2)
-            @ self.weights.ravel()
-            / (np.sqrt(2 * np.pi) * width * len(self.nodes))
-        )
-
-
 def eigenpairs(
     objective: Objective,
     w: Array,
@@ -112,6 +54,7 @@ def eigenpairs(
     which: str = "largest",
     tolerance: float = 1e-9,
     seed: int = 0,
+    layers: Sequence[int] | None = None,
 ) -> Eigenpairs:
     """The k extreme eigenpairs of H at w, each eigenvalue as often as it occurs.
 
@@ -129,6 +72,8 @@ def eigenpairs(
         that is more.
     seed : int
         Of the random starts.
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -165,6 +110,7 @@ def eigenpairs(
     >>> pairs.values.round(6), pairs.converged
     (array([1.5, 1.5]), True)
     """
+    objective, w = in_layers(objective, w, layers)
     order = choose("which", which, ENDS)
     n = objective.n_weights
     if not (isinstance(k, (int, np.integer)) and 1 <= k <= n):
@@ -351,6 +297,7 @@ def power_iteration(
     tolerance: float = 1e-6,
     max_products: int = 1000,
     seed: int = 0,
+    layers: Sequence[int] | None = None,
 ) -> Eigenpairs:
     """The eigenpair of H - shift I of largest magnitude, by power iteration.
 
@@ -367,6 +314,8 @@ def power_iteration(
         ... or after this many products.
     seed : int
         Of the random start.
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -395,6 +344,7 @@ def power_iteration(
     >>> curvature.power_iteration(objective, np.zeros(2)).values.round(6)
     array([1.])
     """
+    objective, w = in_layers(objective, w, layers)
     integer("max_products", max_products, 1)
     H = symmetric_operator("power_iteration", objective, w, -as_number("shift", shift))
     v = random_start(objective.n_weights, seed)
@@ -416,78 +366,3 @@ def power_iteration(
         H.n_products,
         residual <= tolerance * abs(value),
     )
-
-
-def spectral_density(
-    objective: Objective, w: Array, probes: int = 8, steps: int = 60, seed: int = 0
-) -> Density:
-    """Spectral density of H by stochastic Lanczos quadrature.
-
-    Parameters
-    ----------
-    objective : Objective
-        With a symmetric Hessian.
-    w : array of shape (n,)
-    probes : int
-        Random sign vectors.
-    steps : int
-        Steps of Lanczos from each, fully reorthogonalised; at most n are taken.
-    seed : int
-
-    Returns
-    -------
-    Density
-
-    Raises
-    ------
-    InputError
-        If probes or steps is below 1, or the Hessian is not symmetric.
-
-    Notes
-    -----
-    Cost: probes x steps products, steps x n numbers of memory.
-
-    References
-    ----------
-    Golub and Meurant, Matrices, moments and quadrature, Numerical Analysis 1993 (1994) 105-156.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from perturb import MLP, curvature
-    >>> objective = MLP([2, 2]).objective(np.eye(2), np.eye(2))
-    >>> density = curvature.spectral_density(objective, np.zeros(6))
-    >>> trace = density.integrate(lambda eigenvalue: eigenvalue)
-    >>> bool(abs(trace.value - np.trace(objective.hessian(np.zeros(6)))) < 4 * trace.stderr)
-    True
-    """
-    n = objective.n_weights
-    integer("probes", probes, 1)
-    integer("steps", steps, 1)
-    H, m = symmetric_operator("spectral_density", objective, w), min(steps, n)
-    nodes, weights = np.zeros((probes, m)), np.zeros((probes, m))
-    signs = np.random.Generator(np.random.Philox(seed)).choice([-1.0, 1.0], (probes, n))
-    for probe, sign in enumerate(signs):
-        Q = np.zeros((m, n))
-        alpha, beta = np.zeros(m), np.zeros(m)
-        # Lanczos from q: T tridiagonal, alpha on its diagonal and beta beside it
-        q, made, largest = sign / np.sqrt(n), 0, 0.0
-        for j in range(m):
-            Q[j], made = q, j + 1
-            r = H @ q
-            alpha[j], largest = q @ r, max(largest, float(np.linalg.norm(r)))
-            for _ in range(2):  # twice is enough
-                r -= Q[:made].T @ (Q[:made] @ r)
-            beta[j] = np.linalg.norm(r)
-            # the space is invariant: the quadrature of this probe is exact already
-            if beta[j] <= ROUNDING * largest:
-                break
-            q = r / beta[j]
-        # Gauss quadrature (Golub and Welsch): nodes theta, weights (first components)^2, of sum 1
-        theta, S = eigh_tridiagonal(alpha[:made], beta[: made - 1])
-        # a row that ended early has nodes of no weight
-        nodes[probe, :made], weights[probe, :made] = (
-            theta,
-            S[0] ** 2,
-        )
-    return Density(nodes, weights, n, H.n_products)

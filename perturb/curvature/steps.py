@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse.linalg import minres
 
 from perturb.checks import as_floats, as_weights, integer
-from perturb.curvature.operators import EPS, ROUNDING, random_start, symmetric_operator
+from perturb.curvature.operators import EPS, ROUNDING, in_layers, random_start, symmetric_operator
 from perturb.curvature.trace import diagonal
 from perturb.errors import InputError, choose
 from perturb.networks.derivatives import HessianOperator
@@ -17,7 +17,7 @@ from perturb.networks.objective import Array, Objective
 
 @dataclass(frozen=True)
 class Step:
-    """A step p that solves (H + damping I) p = -g.
+    """A step p that solves (H + damping I) p = -g, or with G in place of H.
 
     Attributes
     ----------
@@ -38,13 +38,19 @@ class Step:
     negative_curvature: bool
 
 
-def obd_saliencies(objective: Objective, w: Array) -> Array:
+def obd_saliencies(
+    objective: Objective,
+    w: Array,
+    layers: Sequence[int] | None = None,
+) -> Array:
     """H_ii w_i^2 / 2: the change of E if weight i alone is removed at a minimum.
 
     Parameters
     ----------
     objective : Objective
     w : array of shape (n,)
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -66,6 +72,7 @@ def obd_saliencies(objective: Objective, w: Array) -> Array:
     >>> curvature.obd_saliencies(objective, [1.0, 0.0])
     array([1.25, 0.  ])
     """
+    objective, w = in_layers(objective, w, layers)
     return (
         np.asarray(diagonal(objective, w).value) * as_weights("w", w, objective.n_weights) ** 2 / 2
     )
@@ -99,6 +106,8 @@ def obs_saliencies(
     damping: float = 0.0,
     tolerance: float = 1e-8,
     max_products: int | None = None,
+    curvature: str = "hessian",
+    layers: Sequence[int] | None = None,
 ) -> Saliencies:
     """The change of E if weight q is removed at a minimum and the others adjust.
 
@@ -115,6 +124,10 @@ def obs_saliencies(
         Relative residual of the linear systems.
     max_products : int, optional
         The most products for each weight, at least 2; 10 n if left out.
+    curvature : {"hessian", "gauss_newton"}
+        H, or in its place G of `Objective.gauss_newton_product`.
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -124,12 +137,13 @@ def obs_saliencies(
     ------
     InputError
         If an index is not that of a weight, max_products is below 2, or the Hessian is not
-        symmetric.
+        symmetric; for "gauss_newton", of an objective that has no G.
 
     Notes
     -----
     w_q^2 / (2 [(H + damping I)^-1]_qq), from one MINRES solution each. Negative where H is
     indefinite: then there is no minimum to prune at, unless damping is larger than -lambda_min.
+    With G, which Hassibi and Stork take, and damping > 0 no saliency is negative.
 
     References
     ----------
@@ -143,6 +157,7 @@ def obs_saliencies(
     >>> curvature.obs_saliencies(objective, [1.0, 0.0], indices=[0]).value.round(6)
     array([1.125])
     """
+    objective, w = in_layers(objective, w, layers)
     n, w = objective.n_weights, as_weights("w", w, objective.n_weights)
     # each weight asked for is one linear system
     chosen = np.arange(n) if indices is None else np.asarray(indices)
@@ -154,7 +169,7 @@ def obs_saliencies(
         raise InputError(f"indices must be integers from 0 to {n - 1}")
     limit = max(2, 10 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
-    H = symmetric_operator("obs_saliencies", objective, w, damping)
+    H = symmetric_operator("obs_saliencies", objective, w, damping, curvature)
     value, residuals = np.empty(len(chosen)), np.empty(len(chosen))
     for row, q in enumerate(chosen):
         unit = np.zeros(n)
@@ -173,8 +188,10 @@ def newton_step(
     method: str = "cg",
     tolerance: float = 1e-6,
     max_products: int | None = None,
+    curvature: str = "hessian",
+    layers: Sequence[int] | None = None,
 ) -> Step:
-    """The step of Newton's method, (H + damping I) p = -g.
+    """The step of Newton's method, (H + damping I) p = -g, or of that of Gauss and Newton.
 
     Parameters
     ----------
@@ -189,6 +206,10 @@ def newton_step(
     max_products : int, optional
         The most products, at least 2; 2 n if left out. One of them measures the residual, and one
         |H| where there are more than 3.
+    curvature : {"hessian", "gauss_newton"}
+        H, or in its place G of `Objective.gauss_newton_product`, for where H is indefinite.
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -198,7 +219,8 @@ def newton_step(
     Raises
     ------
     InputError
-        For an unknown method, max_products below 2, or a Hessian that is not symmetric.
+        For an unknown method or curvature, max_products below 2, or a Hessian that is not
+        symmetric; for "gauss_newton", of an objective that has no G.
 
     Notes
     -----
@@ -207,9 +229,17 @@ def newton_step(
     downhill, and the quadratic model g.p + p'Hp/2 is never above 0. "minres" solves the system as
     it is, also an indefinite one.
 
+    "gauss_newton" solves (G + damping I) p = -g with G = <J' H_E J>: of H without the term of
+    residuals, <sum_k e_k d2y_k/dw2>, which is what may be negative in it. G has no eigenvalue below
+    0, so that with damping > 0 no curvature is negative, the system has one solution, and it leads
+    downhill; "cg" without damping may still end, where a direction has none. Near a fit the term is
+    small, and steps are nearly those of H.
+
     References
     ----------
-    Nocedal and Wright, Numerical optimization, 2nd edition, Springer 2006, algorithm 7.1.
+    Nocedal and Wright, Numerical optimization, 2nd edition, Springer 2006, algorithm 7.1, section
+    10.3; Schraudolph, Fast curvature matrix-vector products for second-order gradient descent,
+    Neural Computation 14 (2002) 1723-1738.
 
     Examples
     --------
@@ -220,12 +250,14 @@ def newton_step(
     >>> step.p.round(6) + 0.0, step.converged
     (array([1., 0.]), True)
     """
+    objective, w = in_layers(objective, w, layers)
     solver = choose("method", method, {"cg": _cg, "minres": _minres})
     n = objective.n_weights
     # n steps of exact arithmetic; rounding may take as many again
     limit = max(2, 2 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
-    H, g = symmetric_operator("newton_step", objective, w, damping), objective.gradient(w)
+    H = symmetric_operator("newton_step", objective, w, damping, curvature)
+    g = objective.gradient(w)
     if not g.any():
         # a stationary point: p = 0 solves it
         return Step(np.zeros(n), 0.0, 0, True, False)

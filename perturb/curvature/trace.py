@@ -1,11 +1,12 @@
 """Trace and diagonal of the Hessian from random probes, with standard errors, or exactly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from perturb.checks import integer
-from perturb.curvature.operators import ROUNDING, symmetric_operator
+from perturb.curvature.operators import ROUNDING, in_layers, symmetric_operator
 from perturb.errors import choose
 from perturb.networks.derivatives import HessianOperator
 from perturb.networks.objective import Array, Objective
@@ -29,7 +30,12 @@ class Estimated:
 
 
 def trace(
-    objective: Objective, w: Array, probes: int = 90, method: str = "auto", seed: int = 0
+    objective: Objective,
+    w: Array,
+    probes: int = 90,
+    method: str = "auto",
+    seed: int = 0,
+    layers: Sequence[int] | None = None,
 ) -> Estimated:
     """tr H from at most a number of products with random signs.
 
@@ -43,6 +49,8 @@ def trace(
     method : {"auto", "hutch++", "hutchinson"}
         "auto" takes out as much of the spectrum as pays.
     seed : int
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -78,6 +86,7 @@ def trace(
     >>> curvature.trace(objective, np.zeros(6))
     Estimated(value=4.0, stderr=0.0, n_products=6)
     """
+    objective, w = in_layers(objective, w, layers)
     choose("method", method, dict.fromkeys(("auto", "hutch++", "hutchinson")))
     integer("probes", probes, 1)
     n, H = objective.n_weights, symmetric_operator("trace", objective, w)
@@ -142,7 +151,13 @@ def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tupl
     return Q, float((Q * HQ).sum())
 
 
-def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: int = 0) -> Estimated:
+def diagonal(
+    objective: Objective,
+    w: Array,
+    probes: int | None = None,
+    seed: int = 0,
+    layers: Sequence[int] | None = None,
+) -> Estimated:
     """diag H.
 
     Parameters
@@ -152,6 +167,8 @@ def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: in
     probes : int, optional
         Random sign vectors x; left out, the diagonal is exact, from n products.
     seed : int
+    layers : sequence of int, optional
+        Numbers of layers, from 1, whose block of H is meant: n is then the number of their weights.
 
     Returns
     -------
@@ -180,6 +197,7 @@ def diagonal(objective: Objective, w: Array, probes: int | None = None, seed: in
     >>> curvature.diagonal(objective, np.zeros(2)).value
     array([2.5, 1. ])
     """
+    objective, w = in_layers(objective, w, layers)
     n, H = objective.n_weights, HessianOperator(objective, w)
     if probes is None:
         exact = np.empty(n)

@@ -146,6 +146,10 @@ class Boltzmann:
             [self.pairs[1], unit]
         )
 
+    def weight_layers(self) -> Array:
+        """Zeros (n,): it has no layers."""
+        return np.zeros(self.n_weights, dtype=int)
+
     def objective(self, data: Array) -> "BoltzmannObjective":
         """KL(data || model) on the visible neurons.
 

@@ -169,6 +169,13 @@ class DAG:
         _, first = np.unique(self.tied, return_index=True)
         return self.edges[first, 0], self.edges[first, 1]
 
+    def weight_layers(self) -> Array:
+        """The level of the neuron that each weight leads to, from 1, an int array (n,).
+
+        Of a tied weight, that of its first edge.
+        """
+        return self.levels[self.weight_units()[1]]
+
     def objective(self, x: Array, target: Array) -> "DAGObjective":
         """E(w) of this network on patterns.
 
@@ -303,39 +310,67 @@ class DAGObjective(Objective):
         return self._primal(w).g.copy()
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        weights, x, y, df, d2f, E_y, E_x, E, g = self._primal(w)
+        p = self._primal(w)
         V = V.T[:, self.network.tied]  # (k, edges)
-
-        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i), R{y_j} = f'_j(x_j) R{x_j}; R{y} = 0 where y is
-        # given: no edge leads there
-        # (neurons, k, S): all directions of a level in one sparse product
-        R_x = np.zeros((len(y), len(V), self.n_patterns))
-        R_y = np.zeros_like(R_x)
-        for level in self._levels:
-            units = slice(level.start, level.stop)
-            # w_ij R{y_i}: one matrix, k right sides; v_ij y_i: k matrices, one right side
-            R_x[units] = level.incoming.product(weights, R_y) + level.incoming.products(V, y)
-            R_y[units] = df[units, None] * R_x[units]
+        R_x, R_y = self._R_forward(p, V)
 
         # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
         # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
-        R_Ey, R_Ex = np.zeros_like(R_x), np.zeros_like(R_x)
-        R_e = (
-            self._E.R_e(y[self._outputs].T, self.target)(np.moveaxis(R_y[self._outputs], 0, -1))
-            / self.n_patterns
-        )
-        R_Ey[self._outputs] = np.moveaxis(R_e, -1, 0)
+        R_Ey, R_Ex = self._R_e(p, R_y), np.zeros_like(R_x)
         for level in reversed(self._levels):
             units = slice(level.start, level.stop)
             # += : an output that feeds other neurons has R{e_i} beside what comes back
-            R_Ey[units] += level.outgoing.product(weights, R_Ex) + level.outgoing.products(V, E_x)
+            R_Ey[units] += level.outgoing.product(p.weights, R_Ex)
+            R_Ey[units] += level.outgoing.products(V, p.E_x)
             R_Ex[units] = (
-                df[units, None] * R_Ey[units] + d2f[units, None] * R_x[units] * E_y[units, None]
+                p.df[units, None] * R_Ey[units]
+                + p.d2f[units, None] * R_x[units] * p.E_y[units, None]
             )
 
         # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        HV = [self._per_weight(self._sum((y, R_Ex[:, d]), (R_y[:, d], E_x))) for d in range(len(V))]
-        return E, g.copy(), np.stack(HV, axis=1)
+        HV = [
+            self._per_weight(self._sum((p.y, R_Ex[:, d]), (R_y[:, d], p.E_x)))
+            for d in range(len(V))
+        ]
+        return p.E, p.g.copy(), np.stack(HV, axis=1)
+
+    def _gauss_newton(self, w: Array, V: Array) -> Array:
+        p = self._primal(w)
+        V = V.T[:, self.network.tied]
+        _, R_y = self._R_forward(p, V)
+
+        # the ordinary backward pass, with H_E R{y} in place of e
+        E_y, E_x = self._R_e(p, R_y), np.zeros_like(R_y)
+        for level in reversed(self._levels):
+            units = slice(level.start, level.stop)
+            E_y[units] += level.outgoing.product(p.weights, E_x)
+            E_x[units] = p.df[units, None] * E_y[units]
+        GV = [self._per_weight(self._sum((p.y, E_x[:, d]))) for d in range(len(V))]
+        return np.stack(GV, axis=1)
+
+    def _R_forward(self, p: "_Primal", V: Array) -> tuple[Array, Array]:
+        """R{x} and R{y} (neurons, k, S), for v of each edge, (k, edges)."""
+        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i), R{y_j} = f'_j(x_j) R{x_j}; R{y} = 0 where y is
+        # given: no edge leads there
+        R_x = np.zeros((len(p.y), len(V), self.n_patterns))
+        R_y = np.zeros_like(R_x)
+        # all directions of a level in one sparse product
+        for level in self._levels:
+            units = slice(level.start, level.stop)
+            # w_ij R{y_i}: one matrix, k right sides; v_ij y_i: k matrices, one right side
+            R_x[units] = level.incoming.product(p.weights, R_y) + level.incoming.products(V, p.y)
+            R_y[units] = p.df[units, None] * R_x[units]
+        return R_x, R_y
+
+    def _R_e(self, p: "_Primal", R_y: Array) -> Array:
+        """R{e} (neurons, k, S), 0 but at the outputs."""
+        R_Ey = np.zeros_like(R_y)
+        R_e = (
+            self._E.R_e(p.y[self._outputs].T, self.target)(np.moveaxis(R_y[self._outputs], 0, -1))
+            / self.n_patterns
+        )
+        R_Ey[self._outputs] = np.moveaxis(R_e, -1, 0)
+        return R_Ey
 
     def _edge_weights(self, w: Array) -> Array:
         return as_weights("w", w, self.n_weights)[self.network.tied]

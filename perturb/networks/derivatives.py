@@ -24,6 +24,8 @@ class TwiceDifferentiable(Protocol):
 
     def hvp(self, w: Array, v: Array) -> Array: ...
 
+    def gauss_newton_product(self, w: Array, v: Array) -> Array: ...
+
 
 class HessianOperator(LinearOperator):
     """H + damping I at w as a SciPy LinearOperator of shape (n, n).
@@ -60,7 +62,10 @@ class HessianOperator(LinearOperator):
     def _matmat(self, V: Array) -> Array:
         # a product with k columns costs as much as k
         self.n_products += V.shape[1]
-        return self.objective.hvp(self.w, V) + self.damping * V
+        return self._product(V) + self.damping * V
+
+    def _product(self, V: Array) -> Array:
+        return self.objective.hvp(self.w, V)
 
     def _matvec(self, v: Array) -> Array:
         return self._matmat(v.reshape(-1, 1)).ravel()
@@ -73,6 +78,15 @@ class HessianOperator(LinearOperator):
             )
         # H = H'
         return self
+
+
+class GaussNewtonOperator(HessianOperator):
+    """G + damping I at w as a SciPy LinearOperator of shape (n, n), see
+    `Objective.gauss_newton_product` and `HessianOperator`.
+    """
+
+    def _product(self, V: Array) -> Array:
+        return self.objective.gauss_newton_product(self.w, V)
 
 
 def finite_difference_step(w: Array, v: Array, one_sided: bool = False) -> float:

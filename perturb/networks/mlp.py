@@ -1,8 +1,6 @@
 """Multilayer perceptrons: exact error, gradient and Hv by R{backprop} (Pearlmutter 1994)."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +10,7 @@ from perturb.errors import InputError, choose
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.cache import Cached
 from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
+from perturb.networks.mlp_passes import Passes, matrices, with_one
 from perturb.networks.objective import Objective
 from perturb.networks.patterns import as_patterns
 from perturb.threads import blas_threads
@@ -157,6 +156,11 @@ class MLP:
             first += a
         return np.concatenate(unit_from), np.concatenate(unit_to)
 
+    def weight_layers(self) -> Array:
+        """The layer that each weight feeds, from 1, an int array (n,)."""
+        sizes = [(a + 1) * b for a, b in pairwise(self.layers)]
+        return np.repeat(np.arange(1, len(sizes) + 1), sizes)
+
     def objective(self, x: Array, target: Array) -> "MLPObjective":
         """E(w) of this network on patterns.
 
@@ -205,7 +209,7 @@ class MLPObjective(Objective):
         self._largest = self.n_patterns * max(a * b for a, b in pairwise(network.layers))
         self._passes = Cached(self._both_passes, self.n_weights)
         # activities that the first layer multiplies, the same at every w
-        self._first = _with_one(self.x)
+        self._first = with_one(self.x)
 
     def __reduce__(self):
         # functions do not pickle; names of them do
@@ -225,7 +229,8 @@ class MLPObjective(Objective):
         -------
         array of shape (S, n_out)
         """
-        layers = [W[0] for W in self._matrices(as_weights("w", w, self.n_weights)[None])]
+        w = as_weights("w", w, self.n_weights)
+        layers = [W[0] for W in matrices(self.network.layers, w[None])]
         with blas_threads(self._largest):
             return self._forward(layers)[1][-1]
 
@@ -242,7 +247,7 @@ class MLPObjective(Objective):
         errors, width = np.empty((len(points), S)), AT_ONCE // (S * max(self.network.layers))
         for i in range(0, len(points), width):
             with blas_threads(self._largest):
-                y = self._forward(self._matrices(points[i : i + width]))[1][-1]
+                y = self._forward(matrices(self.network.layers, points[i : i + width]))[1][-1]
             # points and patterns along one axis, which is all that an error function knows
             errors[i : i + width] = self._E.value(
                 y.reshape(-1, y.shape[-1]), np.tile(self.target, (len(y), 1))
@@ -275,7 +280,7 @@ class MLPObjective(Objective):
 
         Products of stacks are made matrix by matrix, so that a point does not feel the others.
         """
-        layers, grads = self._matrices(points), self._matrices(out)
+        layers, grads = matrices(self.network.layers, points), matrices(self.network.layers, out)
         x, f_x, y = self._forward(layers, first)
 
         # as in `_both_passes`; points and patterns along one axis, which is all that an error knows
@@ -293,20 +298,7 @@ class MLPObjective(Objective):
         if not v.size:
             return super().hvp(w, v)
         V = v if v.ndim == 2 else v[:, None]
-        return self._products(self._passes(w), V).reshape(v.shape)
-
-    def _matrices(self, rows: Array, first: int = 0) -> list[Array]:
-        """Views (k, n_in + 1, n_out) of the layers from `first` on, of rows (k, their weights).
-
-        The bias is the weight of a neuron that is always 1, the last of each layer: with it a layer
-        is one matrix.
-        """
-        views: list[Array] = [np.empty(0)] * first
-        start = 0
-        for a, b in pairwise(self.network.layers[first:]):
-            views.append(rows[:, start : start + (a + 1) * b].reshape(len(rows), a + 1, b))
-            start += (a + 1) * b
-        return views
+        return self._passes(w).products(V).reshape(v.shape)
 
     def _forward(
         self, layers: list[Array], first: Array | None = None
@@ -320,11 +312,11 @@ class MLPObjective(Objective):
             x.append(y[-1] @ W)
             f_x.append(f.f(x[-1]))
             if len(x) < len(layers):
-                y.append(_with_one(f_x[-1]))
+                y.append(with_one(f_x[-1]))
         return x, f_x, y
 
-    def _both_passes(self, w: Array) -> "_Passes":
-        layers = [W[0] for W in self._matrices(w[None])]
+    def _both_passes(self, w: Array) -> Passes:
+        layers = [W[0] for W in matrices(self.network.layers, w[None])]
         with blas_threads(self._largest):
             x, f_x, y = self._forward(layers)
 
@@ -338,161 +330,14 @@ class MLPObjective(Objective):
                 # nobody asks for dE/dy of the inputs, nor of the neurons that are always 1
                 if layer:
                     E_y[layer - 1] = E_x[layer] @ layers[layer][:-1].T
-        return _Passes(self, layers, x, f_x, y, df, E_y, E_x)
+        sizes = self.network.layers
+        return Passes(sizes, self._f, self._E, self.target, layers, x, f_x, y, df, E_y, E_x)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         with blas_threads(self._largest):
             passes = self._passes(w)
             E, g = passes.E, passes.g.copy()
-        return E, g, self._products(passes, V)
+        return E, g, passes.products(V)
 
-    def _products(self, passes: "_Passes", V: Array) -> Array:
-        """HV by R{.} of both passes.
-
-        V is turned to rows (k, n), and taken a few directions at a time, so that what lies between
-        two products stays in cache. A first layer with more inputs than there are patterns is
-        expensive to turn: it is used as it lies, (n_in + 1, n_out k).
-        """
-        V = np.ascontiguousarray(V)
-        (a, b), k, S, x = self.network.layers[:2], V.shape[1], self.n_patterns, self._first
-        # wide: how many weights of the first layer are not turned
-        wide = (a + 1) * b if a > S else 0
-        rows = np.ascontiguousarray(V[wide:].T)
-        Hv = np.empty_like(V)
-        # a single direction: the row is a view of the column, and nothing is copied back
-        Hv_rows = Hv[wide:].T if k == 1 else np.empty_like(rows)
-        width = min(k, max(1, 2**15 // (S * max(self.network.layers[1:]))))
-        # written over by every few directions: memory that is new to the process costs more than
-        # the products
-        scratch = [np.empty((3, width, S, units)) for units in self.network.layers[1:]]
-        with blas_threads(self._largest * (k if wide else 1)):
-            if wide:
-                # R{x} = V y of the first layer, all directions in one product:
-                # (S, n_in + 1) (n_in + 1, b k)
-                R_x = np.ascontiguousarray(
-                    (x @ V[:wide].reshape(a + 1, b * k)).reshape(S, b, k).transpose(2, 0, 1)
-                )
-                R_Ex = np.empty((S, b, k))
-            for i in range(0, k, width):
-                some = slice(i, i + width)
-                first = self._turned(
-                    passes, rows[some], Hv_rows[some], R_x[some] if wide else None, scratch
-                )
-                if wide:
-                    R_Ex[..., some] = first.transpose(1, 2, 0)
-            if wide:
-                # R{dE/dw_ij} = y_i R{dE/dx_j}, for R{y} = 0 at the inputs
-                np.matmul(x.T, R_Ex.reshape(S, b * k), out=Hv[:wide].reshape(a + 1, b * k))
-        if k > 1:
-            Hv[wide:] = Hv_rows.T
-        return Hv
-
-    def _turned(
-        self,
-        passes: "_Passes",
-        rows: Array,
-        Hv_rows: Array,
-        R_x1: Array | None,
-        scratch: list[Array],
-    ) -> Array:
-        """Write rows of Hv (k, weights) for rows of v; returns R{dE/dx} of layer 1, (k, S, n_out).
-
-        With its R{x} given as R_x1, the rows are without the first layer. scratch: per layer
-        (3, at least k, S, n_out).
-        """
-        y, df, E_x, f2_E_y = passes.y, passes.df, passes.E_x, passes.f2_E_y
-        between = [W[:-1] for W in passes.layers]
-        # without the first layer the views are numbered as before, `_matrices(rows, 1)`
-        given = R_x1 is not None
-        directions, grads = self._matrices(rows, int(given)), self._matrices(Hv_rows, int(given))
-        R_x, R_y, free = ([part[i, : len(rows)] for part in scratch] for i in range(3))
-
-        # R{x_j} = sum_i (w_ij R{y_i} + v_ij y_i), R{y_j} = f'_j(x_j) R{x_j}; R{y} = 0 at the inputs
-        # and where y is always 1
-        for layer, W in enumerate(between):
-            if layer == 0 and R_x1 is not None:
-                R_x[0] = R_x1
-            else:
-                np.matmul(y[layer], directions[layer], out=R_x[layer])
-            if layer:
-                R_x[layer] += _times(R_y[layer - 1], W, free[layer])
-            np.multiply(df[layer], R_x[layer], out=R_y[layer])
-
-        # R{dE/dy_i} = R{e_i} + sum_j (w_ij R{dE/dx_j} + v_ij dE/dx_j)
-        # R{dE/dx_i} = f'_i R{dE/dy_i} + f''_i R{x_i} dE/dy_i
-        # R{dE/dw_ij} = y_i R{dE/dx_j} + R{y_i} dE/dx_j
-        R_Ey = passes.R_e(R_y[-1]) / self.n_patterns
-        for layer in reversed(range(len(between))):
-            # in place: R{x} of this layer is not needed again
-            R_Ex = R_x[layer]
-            R_Ex *= f2_E_y[layer]
-            R_Ey *= df[layer]
-            R_Ex += R_Ey
-            # of a first layer that is not turned, the caller makes this product
-            if layer or not given:
-                np.matmul(y[layer].T, R_Ex, out=grads[layer])
-            if layer:
-                # without the row of the biases: their neuron is 1, and its R{y} is 0
-                grads[layer][:, :-1] += np.matmul(R_y[layer - 1].transpose(0, 2, 1), E_x[layer])
-                # sum_j v_ij dE/dx_j, then sum_j w_ij R{dE/dx_j}
-                turned = directions[layer][:, :-1].transpose(0, 2, 1)
-                R_Ey = np.matmul(E_x[layer], turned, out=R_y[layer - 1])
-                R_Ey += _times(R_Ex, between[layer].T, free[layer - 1])
-        return R_x[0]
-
-
-@dataclass(eq=False)
-class _Passes:
-    """The two ordinary passes at one w: per layer the matrix with biases, x, f(x), y below it (with
-    the neuron that is always 1), f', dE/dy and dE/dx.
-
-    What not every caller needs is computed when it is first asked for: a gradient does without f'',
-    Hv without E and gradient.
-    """
-
-    objective: MLPObjective
-    layers: list[Array]
-    x: list[Array]
-    f_x: list[Array]
-    y: list[Array]
-    df: list[Array]
-    E_y: list[Array]
-    E_x: list[Array]
-
-    @cached_property
-    def E(self) -> float:
-        return float(self.objective._E.value(self.f_x[-1], self.objective.target).mean())
-
-    @cached_property
-    def g(self) -> Array:
-        """dE/dw_ij = y_i dE/dx_j."""
-        g = np.empty((1, self.objective.n_weights))
-        of_layers = self.objective._matrices(g)
-        for y, E_x, of_layer in zip(self.y, self.E_x, of_layers, strict=True):
-            # y has the neuron that is always 1 last: the last row is that of the biases
-            np.matmul(y.T, E_x, out=of_layer[0])
-        return g[0]
-
-    @cached_property
-    def f2_E_y(self) -> list[Array]:
-        """f'' dE/dy."""
-        of_neurons = zip(self.objective._f, self.x, self.f_x, self.df, self.E_y, strict=True)
-        return [f.d2f(x, f_x, df) * E_y for f, x, f_x, df, E_y in of_neurons]
-
-    @cached_property
-    def R_e(self) -> Callable[[Array], Array]:
-        """The map from R{y} to R{e}."""
-        return self.objective._E.R_e(self.f_x[-1], self.objective.target)
-
-
-def _times(a: Array, W: Array, out: Array) -> Array:
-    """a @ W for a of shape (k, S, n), as one product, into out."""
-    np.matmul(a.reshape(-1, a.shape[-1]), W, out=out.reshape(-1, W.shape[1]))
-    return out
-
-
-def _with_one(y: Array) -> Array:
-    """y (..., S, n) with the neuron that is always 1."""
-    with_one = np.ones((*y.shape[:-1], y.shape[-1] + 1))
-    with_one[..., :-1] = y
-    return with_one
+    def _gauss_newton(self, w: Array, V: Array) -> Array:
+        return self._passes(w).products(V, gauss_newton=True)

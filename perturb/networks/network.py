@@ -20,6 +20,11 @@ class Network(Protocol):
     def weight_units(self) -> tuple[Array, Array]:
         """The neurons each weight comes from and goes to, two int arrays (n,); -1: a bias."""
 
+    def weight_layers(self) -> Array:
+        """The layer each weight belongs to, an int array (n,), from 1: layers that have weights are
+        numbered from the inputs on. 0 of a network that has no layers.
+        """
+
     @property
     def objective(self) -> Callable[..., Objective]:
         """E(w) on patterns: of (x, target), or of states."""

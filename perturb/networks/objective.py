@@ -2,25 +2,23 @@
 network offers.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from perturb.checks import as_directions, as_floats, as_number, as_weights
 from perturb.errors import InputError
-from perturb.networks.derivatives import (
-    HessianOperator,
-    finite_difference_gradient,
-    finite_difference_hvp,
-)
-from perturb.networks.patterns import Targets
+from perturb.networks.derivatives import finite_difference_gradient, finite_difference_hvp
+from perturb.networks.patterns import Targets, as_units
+from perturb.networks.second_derivatives import SecondDerivatives
+from perturb.networks.some_weights import Held, SomeWeights
 
 Array = np.ndarray
-HESSIAN_LIMIT = 10_000  # weights; the matrix then takes 0.8 GB
 
 
-class Objective(ABC):
+class Objective(SecondDerivatives, SomeWeights):
     """E(w) of a network on its patterns, with exact gradient and Hessian-vector products.
 
     Attributes
@@ -52,7 +50,8 @@ class Objective(ABC):
     are a finite array (n,), directions v one of shape (n,) or (n, k); anything else raises
     InputError. Objectives come from the `objective` method of a network or from `from_functions`. A
     network of another kind defines the abstract methods: `pattern_errors`, `gradient`, `subset`,
-    and `_block`, which is Hv for a few directions.
+    and `_block`, which is Hv for a few directions; and `_gauss_newton`, if its E is an error of
+    outputs.
 
     References
     ----------
@@ -75,13 +74,10 @@ class Objective(ABC):
     array([0.5, 1. , 0.5])
     """
 
-    n_weights: int
     n_patterns: int
     depth: int
     parallel: bool = False
     inexact: tuple[str, ...] = ()
-    symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
-    directions_at_once: int = 2**62
     classes: tuple = ()
 
     def __repr__(self) -> str:
@@ -174,10 +170,6 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
-        """E, its gradient (n,) and HV (n, k), for V (n, k) with k >= 1, already checked."""
-
-    @abstractmethod
     def gradient(self, w: Array) -> Array:
         """dE/dw.
 
@@ -267,106 +259,6 @@ class Objective(ABC):
         """
         return float(self.pattern_errors(w).mean())
 
-    def error_gradient_hvp(self, w: Array, v: Array) -> tuple[float, Array, Array]:
-        """E, its gradient and Hv, in one forward and one backward pass.
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-        v : array of shape (n,) or (n, k), k >= 0
-
-        Returns
-        -------
-        tuple
-            E, a float; its gradient (n,); Hv, of the shape of v.
-        """
-        v = as_directions("v", v, self.n_weights)
-        V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
-        if not V.size:
-            return self.error(w), self.gradient(w), np.zeros(v.shape)
-        # E and g come with the first directions, and again with the others, which are dropped
-        E, g, Hv = self._block(w, V[:, :width])
-        if V.shape[1] > width:
-            Hv = np.concatenate(
-                [
-                    Hv,
-                    *(
-                        self._block(w, V[:, i : i + width])[2]
-                        for i in range(width, V.shape[1], width)
-                    ),
-                ],
-                axis=1,
-            )
-        return E, g, Hv.reshape(v.shape)
-
-    def hvp(self, w: Array, v: Array) -> Array:
-        """Hv by R{backprop} (Pearlmutter 1994).
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-        v : array of shape (n,) or (n, k)
-
-        Returns
-        -------
-        array of the shape of v
-        """
-        return self.error_gradient_hvp(w, v)[2]
-
-    def hessian(self, w: Array) -> Array:
-        """The Hessian, column by column from `hvp`.
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-
-        Returns
-        -------
-        array of shape (n, n)
-
-        Raises
-        ------
-        InputError
-            For more than 10,000 weights, whose matrix takes more than 0.8 GB.
-
-        Notes
-        -----
-        Cost: n products. Rounding is taken out of it by (H + H')/2, unless `hvp` is not symmetric:
-        then the columns stand as they are.
-        """
-        n = self.n_weights
-        if n > HESSIAN_LIMIT:
-            raise InputError(
-                f"hessian of {n} weights would take {8e-9 * n * n:.1f} GB (limit {HESSIAN_LIMIT}):"
-                " use hessian_operator"
-            )
-        H = np.empty((n, n))
-        for columns, block in self.hessian_columns(w):
-            H[:, columns] = block
-        # rounding is not symmetric; H is
-        return (H + H.T) / 2 if self.symmetric else H
-
-    def hessian_columns(self, w: Array, width: int = 128) -> Iterator[tuple[slice, Array]]:
-        """The Hessian a few columns at a time, so that n is not limited by n^2 of memory.
-
-        Parameters
-        ----------
-        w : array of shape (n,)
-        width : int
-            Columns at a time.
-
-        Yields
-        ------
-        tuple
-            A slice of columns, and H[:, slice] (n, up to width).
-        """
-        for start in range(0, self.n_weights, width):
-            columns = slice(start, min(start + width, self.n_weights))
-            # H e_i is column i
-            unit = np.zeros((self.n_weights, columns.stop - start))
-            unit[np.arange(start, columns.stop), np.arange(columns.stop - start)] = 1.0
-            yield columns, self.hvp(w, unit)
-
     def with_decay(self, alpha: float) -> "Objective":
         """E(w) + alpha |w|^2 / 2, with its gradient and Hv: weight decay, or a Gaussian prior on w.
 
@@ -381,32 +273,111 @@ class Objective(ABC):
         """
         return DecayedObjective(self, alpha)
 
-    def hessian_operator(self, w: Array) -> "HessianOperator":
-        """H as a SciPy LinearOperator, for eigsh, cg, minres.
+    def restricted(self, weights: Array, w: Array) -> "Objective":
+        """E as a function of some of the weights, the others held at w.
 
         Parameters
         ----------
+        weights : int array of shape (m,)
+            The numbers of the weights that stay free, from 0, each once.
         w : array of shape (n,)
+            What the others are held at.
 
         Returns
         -------
-        HessianOperator
+        Objective
+            Of m weights, in the order of `weights`; of all weights in their order this one itself.
+
+        Raises
+        ------
+        InputError
+            If a number is not that of a weight, or is named twice, or there is none.
+
+        Notes
+        -----
+        Its gradient is that of E at these weights, its Hessian the block of H in their rows and
+        columns. Estimates, theory, learning and chips take it as any other; the compiled kernels of
+        an `MLP` do not, so that its trials run without. `whole_weights` of it puts weights back
+        among those that are held, `unrestricted` is this objective.
 
         Examples
         --------
         >>> import numpy as np
         >>> import perturb
-        >>> from scipy.sparse.linalg import eigsh
-        >>> objective = perturb.Objective.from_functions(
-        ...     lambda w: w @ w, lambda w: 2 * w, lambda w, v: 2 * v, n_weights=3
-        ... )
-        >>> H = objective.hessian_operator(np.ones(3))
-        >>> H @ np.array([1.0, 0.0, 2.0]), H.n_products
-        (array([2., 0., 4.]), 1)
-        >>> eigsh(H, k=1, return_eigenvectors=False).round(9)
-        array([2.])
+        >>> objective = perturb.MLP([1, 2, 1]).objective([[1.0]], [[0.5]])
+        >>> w = np.arange(7) / 7
+        >>> last = objective.of_layers([2], w)
+        >>> last.n_weights, bool(last.error(w[4:]) == objective.error(w))
+        (3, True)
+        >>> bool((last.hessian(w[4:]) == objective.hessian(w)[4:, 4:]).all())
+        True
+        >>> last.whole_weights(np.zeros(3)).round(2)
+        array([0.  , 0.14, 0.29, 0.43, 0.  , 0.  , 0.  ])
         """
-        return HessianOperator(self, w)
+        chosen = as_units("weights", weights, self.n_weights, "weight")
+        w = as_weights("w", w, self.n_weights)
+        every = np.array_equal(chosen, np.arange(self.n_weights))
+        return self if every else RestrictedObjective(self, Held(chosen, w))
+
+
+class RestrictedObjective(Objective):
+    """See `Objective.restricted`."""
+
+    def __init__(self, objective: Objective, held: Held):
+        self.held, self.all = held, objective
+        self.n_weights, self.n_patterns = len(held.free), objective.n_patterns
+        self.depth, self.parallel = objective.depth, objective.parallel
+        self.inexact, self.symmetric = objective.inexact, objective.symmetric
+        self.directions_at_once = objective.directions_at_once
+        if hasattr(objective, "target"):
+            self.target = objective.target
+        self.classes = objective.classes
+
+    def __repr__(self) -> str:
+        return f"RestrictedObjective({self.all!r}, n_weights={self.n_weights})"
+
+    @property
+    def n_macs(self) -> int:
+        return self.all.n_macs
+
+    @property
+    def unrestricted(self) -> Objective:
+        return self.all.unrestricted
+
+    def whole_weights(self, points: Array) -> Array:
+        return self.all.whole_weights(self.held.among(points))
+
+    def weight_layers(self) -> Array:
+        return self.all.weight_layers()[self.held.free]
+
+    def subset(self, rows: Array) -> "RestrictedObjective":
+        return RestrictedObjective(self.all.subset(rows), self.held)
+
+    def outputs(self, w: Array) -> Array:
+        """`outputs` of a network that has them."""
+        whole: Any = self.all
+        return whole.outputs(self.held.among(w))
+
+    def pattern_errors(self, w: Array) -> Array:
+        return self.all.pattern_errors(self.held.among(w))
+
+    def errors_at(self, points: Array) -> Array:
+        return self.all.errors_at(self.held.among(points))
+
+    def gradient(self, w: Array) -> Array:
+        return self.all.gradient(self.held.among(w))[self.held.free]
+
+    def gradients(self, points: Array, shown: Array | None = None) -> Array:
+        # in C order, unlike [:, free]: sums of rows must not round by how many there are
+        return self.all.gradients(self.held.among(points), shown).take(self.held.free, axis=1)
+
+    def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        E, g, HV = self.all.error_gradient_hvp(self.held.among(w), self.held.along(V))
+        return E, g[self.held.free], HV[self.held.free]
+
+    def _gauss_newton(self, w: Array, V: Array) -> Array:
+        GV = self.all.gauss_newton_product(self.held.among(w), self.held.along(V))
+        return GV[self.held.free]
 
 
 class DecayedObjective(Objective):
@@ -428,6 +399,9 @@ class DecayedObjective(Objective):
     def n_macs(self) -> int:
         return self.plain.n_macs
 
+    def weight_layers(self) -> Array:
+        return self.plain.weight_layers()
+
     def subset(self, rows: Array) -> "DecayedObjective":
         return DecayedObjective(self.plain.subset(rows), self.alpha)
 
@@ -446,6 +420,10 @@ class DecayedObjective(Objective):
     def hvp(self, w: Array, v: Array) -> Array:
         # the Hessian of alpha |w|^2/2 is alpha I
         return self.plain.hvp(w, v) + self.alpha * as_directions("v", v, self.n_weights)
+
+    def _gauss_newton(self, w: Array, V: Array) -> Array:
+        # the decay is convex: its curvature is in G as it is in H
+        return self.plain.gauss_newton_product(w, V) + self.alpha * V
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         w = as_weights("w", w, self.n_weights)

@@ -10,19 +10,45 @@ from perturb.errors import InputError, cut
 Array = np.ndarray
 
 
-def as_units(name: str, units: object, n_units: int) -> Array:
-    """`units` as an int array of different unit numbers, or InputError."""
+def as_units(name: str, units: object, n_units: int, kind: str = "neuron") -> Array:
+    """`units` as an int array of different numbers of neurons, or another kind; or InputError."""
     chosen = np.array(units)
     if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
-        raise InputError(f"{name} = {units!r} must be a list of at least one neuron number")
-    wrong = [int(unit) for unit in chosen if not 0 <= unit < n_units]
+        raise InputError(f"{name} = {units!r} must be a list of at least one {kind} number")
+    wrong = chosen[(chosen < 0) | (chosen >= n_units)]
+    if len(wrong):
+        raise InputError(
+            f"{name} names {kind} {wrong[0]}, which does not exist: {kind}s are 0 to {n_units - 1}"
+        )
+    if len(np.unique(chosen)) < len(chosen):
+        raise InputError(
+            f"{name} = {cut(str(chosen.tolist()), 60)} names a {kind} twice: name it once"
+        )
+    return chosen.astype(int)
+
+
+def weights_of_layers(name: str, layers: object, of_weights: Array) -> Array:
+    """The numbers of the weights of some layers, in their order, or InputError; of_weights (n,):
+    the layer of each, from 1.
+    """
+    last = int(of_weights.max(initial=0))
+    if not last:
+        raise InputError(
+            f"{name} = {cut(str(layers), 60)} but the network has no layers: leave it out"
+        )
+    chosen = np.array(layers)
+    if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
+        raise InputError(
+            f"{name} = {cut(str(layers), 60)} must be a list of at least one layer number"
+        )
+    wrong = [int(layer) for layer in chosen if not 1 <= layer <= last]
     if wrong:
         raise InputError(
-            f"{name} names neuron {wrong[0]}, which does not exist: neurons are 0 to {n_units - 1}"
+            f"{name} names layer {wrong[0]}, but layers that have weights are 1 to {last}"
         )
     if len(set(chosen.tolist())) < len(chosen):
-        raise InputError(f"{name} = {chosen.tolist()} names a neuron twice: name it once")
-    return chosen.astype(int)
+        raise InputError(f"{name} = {cut(str(layers), 60)} names a layer twice: name it once")
+    return np.flatnonzero(np.isin(of_weights, chosen))
 
 
 class Targets(NamedTuple):

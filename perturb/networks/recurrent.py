@@ -171,6 +171,10 @@ class Recurrent:
         unit = np.arange(self.n_units)
         return np.repeat(unit, self.n_units), np.tile(unit, self.n_units)
 
+    def weight_layers(self) -> Array:
+        """Zeros (n,): it has no layers."""
+        return np.zeros(self.n_weights, dtype=int)
+
     def objective(self, x: Array, target: Array) -> "RecurrentObjective":
         """E(w) at the fixed points of this network.
 

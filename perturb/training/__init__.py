@@ -5,6 +5,7 @@ from importlib import import_module
 _HOME = {
     "Batch": "sources",
     "Exact": "exact",
+    "OfRuns": "of_runs",
     "Plan": "plan",
     "State": "plan",
     "begin": "loop",

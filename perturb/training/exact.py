@@ -7,6 +7,7 @@ import numpy as np
 from perturb.networks.objective import Objective
 from perturb.training.fast import SHOWN, descend_in_kernel, has_update_kernel
 from perturb.training.loop import Told, Write, advance, check_state, write_in_full
+from perturb.training.of_runs import Learned
 from perturb.training.plan import Plan, State
 from perturb.training.presentation import presented
 from perturb.training.rates import RATES, rate_of
@@ -21,7 +22,8 @@ class Exact:
 
     Parameters
     ----------
-    objective : Objective
+    objective : Objective or OfRuns
+        Shared by all runs, or with other weights held in each.
     plan : Plan
     write : callable, optional
         write(state, change, update): puts the wanted changes (R, n) into state.w; left out, in
@@ -44,7 +46,7 @@ class Exact:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Learned,
         plan: Plan,
         write: Write | None = None,
         threads: int | None = None,
@@ -68,6 +70,7 @@ class Exact:
         """
         check_state(state, self.objective)
         if self.compiled:
+            assert isinstance(self.objective, Objective)  # no others have a kernel
             descend_in_kernel(self.objective, self.plan, self._rows, state, updates, self.threads)
         else:
             advance(self, state, updates)
@@ -106,7 +109,7 @@ class Exact:
         return Told(g, z, D, -size)
 
     def product(self, state: State, update: int, number: int, V: Array) -> Array:
-        """Exact z = Hv.
+        """Exact z = Hv, or Gv where the plan says so.
 
         Parameters
         ----------
@@ -118,11 +121,15 @@ class Exact:
         -------
         array (R, n)
         """
-        shown, part, found = self._shown(state, update), self.objective, np.empty_like(V)
+        shown, found = self._shown(state, update), np.empty_like(V)
         for run, w in enumerate(state.w):
+            part = self.objective.of_run(run)
             if shown is not None:
-                part = self.objective.subset(shown[run])
-            found[run] = part.hvp(w, V[run])
+                part = part.subset(shown[run])
+            of_curvature = (
+                part.hvp if self.plan.curvature == "hessian" else part.gauss_newton_product
+            )
+            found[run] = of_curvature(w, V[run])
         return found
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
@@ -140,7 +147,7 @@ class Exact:
         for run, (w, own) in enumerate(zip(state.w, g, strict=True)):
             # a run that diverged keeps the rate it had
             if np.isfinite(w).all() and np.isfinite(own).all():
-                rate = rate_of(self.plan.sigma, exact(self.objective, w, own), own)
+                rate = rate_of(self.plan.sigma, exact(self.objective.of_run(run), w, own), own)
                 if math.isfinite(rate):
                     state.memory["eta"][run] = rate
 

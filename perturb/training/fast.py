@@ -11,6 +11,7 @@ from perturb.kernels.training import Broadcast, Network, Perturbing, Updates, de
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.threads import n_threads
+from perturb.training.of_runs import Learned
 from perturb.training.plan import Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rules import RULES
@@ -19,13 +20,13 @@ Array = np.ndarray
 SHOWN = 2**20  # patterns whose numbers are drawn at once: some MB
 
 
-def has_update_kernel(objective: Objective, plan: Plan) -> bool:
+def has_update_kernel(objective: Learned, plan: Plan) -> bool:
     # a rate that is measured and a step that is judged need readings between the updates
     own = RULES[plan.rule].kind >= 0 and plan.rate == "fixed" and not plan.block
-    return has_kernel(objective) and own
+    return isinstance(objective, Objective) and has_kernel(objective) and own
 
 
-def has_trial_kernel(objective: Objective, plan: Plan) -> bool:
+def has_trial_kernel(objective: Learned, plan: Plan) -> bool:
     code = plan.code
     own = code.function is not None or code.sensing != 0
     # the kernel displaces by D alone, not along v

@@ -15,7 +15,7 @@ import numpy as np
 
 from perturb.checks import as_floats
 from perturb.errors import InputError
-from perturb.networks.objective import Objective
+from perturb.training.of_runs import Learned
 from perturb.training.plan import Plan, State, count_updates
 from perturb.training.rules import MATRIX, RULES, Inputs, wanted_change
 from perturb.training.updates import curvature_of, direction, rates_at
@@ -172,7 +172,7 @@ def stop_where_still(state: State, plan: Plan) -> None:
         state.memory["before"] = state.w.copy()
 
 
-def stop_without_gain(state: State, plan: Plan, validation: Objective | None) -> None:
+def stop_without_gain(state: State, plan: Plan, validation: Learned | None) -> None:
     """End the runs whose E on patterns for validation has not become smaller in the last `patience`
     looks, one every `stop_every` updates; what the best look saw is remembered.
     """
@@ -182,7 +182,7 @@ def stop_without_gain(state: State, plan: Plan, validation: Objective | None) ->
     least, waited = memory["best_error"], memory["waited"]
     for run in map(int, np.flatnonzero(state.going)):
         with np.errstate(all="ignore"):
-            E = validation.error(w[run])
+            E = validation.of_run(run).error(w[run])
         # a gain that rounding may make is none: it could depend on the number of threads
         waited[run] += 1
         if E < least[run] - (ROUNDING * abs(least[run]) if np.isfinite(least[run]) else 0.0):
@@ -196,7 +196,7 @@ def train(
     updates: int,
     every: int,
     callback: Callable[[State], object] | None = None,
-    validation: Objective | None = None,
+    validation: Learned | None = None,
 ) -> Iterator[State]:
     """Learn, and yield the state now and then.
 
@@ -213,7 +213,7 @@ def train(
         Updates between two looks.
     callback : callable, optional
         callback(state) at every look; learning ends when it gives something true.
-    validation : Objective, optional
+    validation : Objective or OfRuns, optional
         E of the same weights on patterns that are not learned from, which `Plan.patience` needs.
 
     Yields
@@ -320,7 +320,7 @@ def write_in_full(state: State, change: Array, update: int) -> None:
     state.w += change
 
 
-def check_state(state: State, objective: Objective) -> None:
+def check_state(state: State, objective: Learned) -> None:
     """InputError unless the weights of a state are those of the objective."""
     if state.w.ndim != 2 or state.w.shape[1] != objective.n_weights:
         raise InputError(f"w has shape {state.w.shape}, but must be (runs, {objective.n_weights})")

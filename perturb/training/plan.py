@@ -58,8 +58,8 @@ class Plan(RateOptions, RuleOptions):
         Added to curvature by the rules that use it.
     memory : float
         The share of the running mean of H_ii that an update leaves, of the rule "diagonal".
-    cg_steps : int
-        Products Hp of an update, of the rule "newton-cg".
+    cg_steps, curvature : int, {"hessian", "gauss_newton"}
+        Of the rule "newton-cg": products Hp of an update; of H, or G of `Exact` in its place.
     longest_step : float
         If positive, a change of the weights that is longer is shortened to it.
     trials_per_update : int
@@ -220,6 +220,7 @@ class Plan(RateOptions, RuleOptions):
                 f"calibrate = {self.calibrate} finds the fixed rate of the rules plain and"
                 f' momentum: set it to 0 for rule = "{self.rule}", rate = "{self.rate}"'
             )
+        self.check_curvature()
         if self.calibrate == 1:
             raise InputError("calibrate = 1 shows no spread of trials: set 0, or 2 and more")
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perturb.curvature.operators import CURVATURES
+from perturb.errors import InputError
 from perturb.kernels.training import KEEP, MOMENTUM, PLAIN, SIGN, change_by_rule
 from perturb.training.options import option
 from perturb.trial.codes import CODES
@@ -148,9 +150,22 @@ class RuleOptions:
         0.9, "diagonal: share of the running mean of H_ii that an update keeps", ge=0, lt=1
     )
     cg_steps: int = option(5, "newton-cg: products Hp of an update", ge=1, le=1000)
+    curvature: str = option(
+        "hessian",
+        "newton-cg: H, or G = <J' H_E J> in its place, which no trial tells: exact gradients only",
+        among=CURVATURES,
+        alone=True,
+    )
     longest_step: float = option(
         0.0, "length |change| of the weights that no update exceeds; 0 = any", ge=0
     )
+
+    def check_curvature(self) -> None:
+        """InputError for a choice that the rule does not have."""
+        if self.curvature != "hessian" and self.rule != "newton-cg":
+            raise InputError(
+                f'curvature = "{self.curvature}" is of the rule newton-cg, not "{self.rule}"'
+            )
 
     @property
     def needs_z(self) -> bool:

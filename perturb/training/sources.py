@@ -15,6 +15,7 @@ from perturb.networks.objective import Objective
 from perturb.seeds import first_seeds
 from perturb.training.fast import has_trial_kernel, learn_in_kernel
 from perturb.training.loop import Told, Write, accumulated, advance, check_state, write_in_full
+from perturb.training.of_runs import Learned
 from perturb.training.plan import BLOCK_PHASE, LINE_PHASE, Plan, State
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step
@@ -47,7 +48,8 @@ class Batch:
 
     Parameters
     ----------
-    objective : Objective
+    objective : Objective or OfRuns
+        Shared by all runs, or with other weights held in each.
     plan : Plan
     write : callable, optional
         write(state, change, update): puts the wanted changes (R, n) into state.w; left out, in
@@ -93,7 +95,7 @@ class Batch:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Learned,
         plan: Plan,
         write: Write | None = None,
         threads: int | None = None,
@@ -111,6 +113,7 @@ class Batch:
             )
         if precision == "auto":
             precision = "float32" if possible and plan.sigma >= 1e-3 else "float64"
+        check_estimable(plan)
         if plan.batch > objective.n_patterns:
             raise InputError(
                 f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or"
@@ -133,6 +136,7 @@ class Batch:
         """
         check_state(state, self.objective)
         if self.precision == "float32":
+            assert isinstance(self.objective, Objective)  # no others have a kernel
             learn_in_kernel(self.objective, self.plan, self.mismatch, state, updates, self.threads)
             return
         # devices hold the starting weights only as nearly as they can
@@ -207,7 +211,7 @@ class Batch:
                 read_along = partial(self._readings, w, run, trial, LINE_PHASE)
                 state.memory["eta"][run] = parabolic_step(plan.sigma, own, read_along)
             else:
-                set_rate(plan, state, run, update, own, self._estimator(w), self.variance)
+                set_rate(plan, state, run, update, own, self._estimator(run, w), self.variance)
 
     def rise(self, state: State, update: int, change: Array) -> Array:
         """E(w + change) - E(w), two readings on all patterns.
@@ -295,8 +299,10 @@ class Batch:
             # runs are shown different patterns, so each is evaluated by itself
             for run in range(R):
                 rows = presented(plan.seed_of(run), trial // plan.sample_every, 1, B, S)[0]
-                errors[:, run] = self.objective.subset(rows).errors_at(
-                    np.array([point[run] for point in points])
+                errors[:, run] = (
+                    self.objective.of_run(run)
+                    .subset(rows)
+                    .errors_at(np.array([point[run] for point in points]))
                 )
         reading = plan.reading
         E = np.empty((P, R))
@@ -313,14 +319,14 @@ class Batch:
             ).mean(1)
         return E
 
-    def _estimator(self, w: Array) -> Estimator:
+    def _estimator(self, run: int, w: Array) -> Estimator:
         plan = self.plan
         # `estimate` takes the noise of E, the mean of S independent readings
         noise = plan.reading.noise / math.sqrt(self.objective.n_patterns)
 
         def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
             return estimate(
-                self.objective,
+                self.objective.of_run(run),
                 w,
                 v,
                 trials,
@@ -340,11 +346,20 @@ class Batch:
         `first` on of a trial.
         """
         reading = self.plan.reading
-        errors = self.objective.errors_at(w + displaced)
+        errors = self.objective.of_run(run).errors_at(w + displaced)
         xi = np.zeros(errors.shape)
         for k, row in enumerate(xi):
             normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, first + k, row)
         return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
+
+
+def check_estimable(plan: Plan) -> None:
+    """InputError for what trials cannot tell."""
+    if plan.curvature != "hessian":
+        raise InputError(
+            f'curvature = "{plan.curvature}" is for exact gradients, as trials tell of H alone: set'
+            ' "hessian"'
+        )
 
 
 def _seeds(plan: Plan, runs: int) -> Array:

@@ -264,6 +264,6 @@ def _advised(experiment: Setup) -> dict[str, float]:
     problem = prepare(experiment)
     task = task_of(experiment, problem)
     plan = plan_of(experiment)
-    timing = course_of(experiment, task, plan).trial_timing
+    timing = course_of(experiment, task.objective, plan).trial_timing
     _, table = advice(experiment, task.objective, problem.w, plan, timing)
     return dict(zip(table["setting"], table["advised"].astype(float), strict=True))

@@ -138,7 +138,7 @@ def _is_met(crossed: Crossed, chip: ChipParams, found: list[str], key: str) -> b
         events = crossed.options.source == "event"
         made = on_chip(
             setup.made_chip(),
-            crossed.task.objective,
+            crossed.objective,
             plan,
             crossed.W,
             events,

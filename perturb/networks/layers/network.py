@@ -150,6 +150,13 @@ class Layers:
         sources, targets, _ = self.chain.connected(units, self.input_shape[0])
         return sources, targets
 
+    def weight_layers(self) -> Array:
+        """The layer of each weight, an int array (n,): those that have weights are numbered from 1;
+        within a sum of two paths those of the path come first.
+        """
+        layer_sizes = self.chain.layer_sizes
+        return np.repeat(np.arange(1, len(layer_sizes) + 1), layer_sizes)
+
     def objective(self, x: Array, target: Array) -> "LayersObjective":
         """E(w) of this network on patterns.
 
@@ -275,11 +282,18 @@ class LayersObjective(Objective):
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         passes = self._passes(w)
+        return passes.E, passes.g.copy(), self._products(passes, V, self._chunk_products)
+
+    def _gauss_newton(self, w: Array, V: Array) -> Array:
+        return self._products(self._passes(w), V, self._chunk_gauss_newton)
+
+    def _products(
+        self, passes: "_Passes", V: Array, of_chunk: Callable[[Array, Array, "_Chunk"], Array]
+    ) -> Array:
+        """Products with directions V (n, k), from those of every chunk of patterns."""
         directions = np.ascontiguousarray(V.T)
-        parts = self._each(
-            lambda number: self._chunk_products(passes.w, directions, passes.chunks[number])
-        )
-        return passes.E, passes.g.copy(), _sum(parts).T
+        parts = self._each(lambda number: of_chunk(passes.w, directions, passes.chunks[number]))
+        return _sum(parts).T
 
     def _chunk_products(self, w: Array, directions: Array, chunk: "_Chunk") -> Array:
         """Its part of Hv, (k, n), for directions (k, n)."""
@@ -291,6 +305,17 @@ class LayersObjective(Objective):
             R_e = np.ascontiguousarray(chunk.R_e(R_y.T[None])[0].T) / self.n_patterns
             _, Hv[k] = chain.R_backward(w, v, chunk.kept, chunk.errors, R_kept, R_e, False)
         return Hv
+
+    def _chunk_gauss_newton(self, w: Array, directions: Array, chunk: "_Chunk") -> Array:
+        """Its part of Gv, (k, n), for directions (k, n)."""
+        chain = self.network.chain
+        Gv = np.empty_like(directions)
+        for k, v in enumerate(directions):
+            R_y, _ = chain.R_forward(w, v, chunk.kept, None)
+            # the ordinary backward pass, with H_E R{y} in place of e
+            e = np.ascontiguousarray(chunk.R_e(R_y.T[None])[0].T) / self.n_patterns
+            _, Gv[k], _ = chain.backward(w, chunk.kept, e, False)
+        return Gv
 
 
 def _sum(parts: list[Array]) -> Array:

@@ -72,6 +72,11 @@ class Part(ABC):
         return np.zeros(0)
 
     @property
+    def layer_sizes(self) -> list[int]:
+        """How many weights each layer has that has some: itself, or those it is made of."""
+        return [self.n_weights] if self.n_weights else []
+
+    @property
     def gain(self) -> float | None:
         """The gain that those before it start with; None if it is theirs to say who come later."""
         return None
@@ -177,6 +182,10 @@ class Chain(Part):
         return np.concatenate([np.zeros(0), *w])
 
     @property
+    def layer_sizes(self) -> list[int]:
+        return [size for part in self.parts for size in part.layer_sizes]
+
+    @property
     def gain(self) -> float | None:
         # its own weights start with their own, so that those before it need none
         return next((part.gain for part in self.parts if part.gain is not None), None)
@@ -245,6 +254,10 @@ class ResidualPart(Part):
 
     def init(self, rng: np.random.Generator, gain: float) -> Array:
         return np.concatenate([chain.init(rng, gain) for chain, _ in self._both])
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        return self.path.layer_sizes + self.shortcut.layer_sizes
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
         # what is added up are the neurons of the path

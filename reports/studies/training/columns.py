@@ -59,7 +59,7 @@ WEIGHTS = {
     "source": Column("of the updates, as in learning"),
     "run": Column("number of the run"),
     "index": Column("number of the weight in the flat vector w"),
-    "layer": Column("layer of an mlp that it feeds, from 1; 0: another kind of network"),
+    "layer": Column("layer that it is of, from 1; 0: of a network without layers"),
     "unit_from": Column("unit it comes from, inputs first; -1 = bias"),
     "unit_to": Column("unit it goes to"),
     "w_exact": Column(

@@ -21,6 +21,7 @@ from sims.studies.training.records import AWAY, PIECES, Checkpoint, digest_of, t
 from sims.studies.training.sharing import Helpers, Shared, shared
 from sims.studies.training.summary import ENDS, SPENT, reached
 from sims.studies.training.task import check, check_plan, course_of, plan_of, task_of
+from sims.studies.training.trainable import Trainable
 from sims.studies.training.variance import Mean, crossed_mean
 
 TIMED_S = 0.1  # of a piece of learning, from which is said how long all of it takes
@@ -66,7 +67,12 @@ class Crossed:
             warmed_up(w, self.task.objective, experiment)
             for w in starts_of(problem.network, experiment, self.S)
         ]
-        self.W = np.tile(np.array(starts), (self.D, 1))
+        W = np.tile(np.array(starts), (self.D, 1))
+        self.trainable = Trainable.of(self.options, problem.network, W)
+        # of what is trained
+        self.W = self.trainable.w
+        self.objective = self.trainable.of_runs(self.task.objective)
+        self.first = self.objective.of_run(0)
         self.dies = np.repeat(np.arange(self.D), self.S).tolist()
 
     def __enter__(self) -> "Crossed":
@@ -85,10 +91,10 @@ class Crossed:
         plan = plan_of(setup)
         if plan.calibrate:
             # once, at the first start: all runs learn by one plan
-            plan = plan.calibrated(self.task.objective, self.W[0], self.options.updates)
+            plan = plan.calibrated(self.first, self.W[0], self.options.updates)
         check_plan("the chip", plan, self.options.updates)
-        made = shared(setup, self.task.objective, plan, self.W, self.helpers, self.dies)
-        return Learner(chip, made, plan, course_of(setup, self.task, plan))
+        made = shared(setup, self.objective, plan, self.W, self.helpers, self.dies)
+        return Learner(chip, made, plan, course_of(setup, self.first, plan))
 
     def checkpoint(self, name: str, learner: Learner) -> Checkpoint:
         """Of what the chip of this name has learned; its rows: when each run was first seen at the
@@ -103,10 +109,10 @@ class Crossed:
         """
         records = len(times(self.options.updates, self.options.records))
         # the first loads what it needs, and is not timed
-        self.task.ends(self.W[0])
+        self.task.ends(self.trainable.starts[0])
         begun = time.perf_counter()
         # a record takes the errors and accuracies of every run
-        self.task.ends(self.W[0])
+        self.task.ends(self.trainable.starts[0])
         looks = len(self.W) * records * (time.perf_counter() - begun)
         total = 0.0
         for name, chip in chips.items():
@@ -141,6 +147,9 @@ class Crossed:
         at_start = ends = self._ends(begin(self.W, learner.plan).result)
         state, rows = checkpoint.read() or (begin(self.W, learner.plan), [])
         updates = self.options.updates
+        task, validation = self.task, None
+        if task.validation:
+            validation = self.trainable.of_runs(task.validation)
         # updates at which a run was first seen at the goal; -1: never
         first = np.array([row["first"] for row in rows] or [-1] * len(self.W))
         stopped = False
@@ -149,7 +158,7 @@ class Crossed:
             if until < state.update:
                 continue
             piece = max(1, (until - state.update) // PIECES)
-            for _ in train(learner.source, state, until, piece, validation=self.task.validation):
+            for _ in train(learner.source, state, until, piece, validation=validation):
                 progress(name, state.update, updates)
                 if stopped := should_stop():
                     break
@@ -167,8 +176,9 @@ class Crossed:
         return self._rows(name, learner, state, first, ends, diverged), stopped
 
     def _ends(self, W: Array) -> pd.DataFrame:
+        whole = self.trainable.whole(W)
         with np.errstate(all="ignore"):
-            rows = [dict.fromkeys(ENDS, math.nan) | self.task.ends(w) for w in W]
+            rows = [dict.fromkeys(ENDS, math.nan) | self.task.ends(w) for w in whole]
         return pd.DataFrame(rows)
 
     def _rows(

@@ -33,6 +33,7 @@ def updates_of_plans() -> Any:
 
 Updates: Any = updates_of_plans()
 ALONE = [name for name, option in Plan.options().items() if option.metadata.get("alone")]
+Layers = Annotated[tuple[int, ...], Field(strict=False, min_length=1, max_length=10_000)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+,-]*$", max_length=40)]
 
 
@@ -74,6 +75,14 @@ class Training(Updates):
     updates: Count = Field(10_000, description="updates of the weights")
     waits: bool = Field(
         True, description="whether the next trial begins only when an update is written"
+    )
+    layers: Layers | None = Field(
+        None,
+        description=(
+            "layers whose weights are trained, from 1, as weights.csv numbers them; all others stay"
+            " at their starts, exact and on no device, and no compiled kernel is used; absent = all"
+        ),
+        examples=[(2,)],
     )
     criterion: Literal[
         "error",

@@ -19,6 +19,7 @@ from sims.problem import Array, Progress
 from sims.studies.training.options import Training
 from sims.studies.training.summary import ENDS
 from sims.studies.training.task import Task
+from sims.studies.training.trainable import Trainable
 from sims.studies.training.weights import Ended
 
 AWAY = (
@@ -31,7 +32,7 @@ PIECES = 10  # of the updates between two records, so that an interruption is he
 def rows_of(
     name: str,
     source: Source,
-    W: Array,
+    trainable: Trainable,
     plan: Plan,
     updates: int,
     experiment: Setup,
@@ -47,10 +48,13 @@ def rows_of(
     bits.
     """
     checkpoint = Checkpoint(scratch, f"{name}-{digest_of(experiment)}", source)
+    W = trainable.w
     seeds = [experiment.seeds_of(run) for run in range(len(W))]
+    validation = trainable.of_runs(task.validation) if task.validation else None
     state, rows = checkpoint.read() or (begin(W, plan), [])
     # of the start too, of which a checkpoint is never made before its record
-    ended = Ended.of(source, state, state.best if state.update == updates else state.result)
+    at_once = state.best if state.update == updates else state.result
+    ended = Ended.of(source, state, at_once, trainable)
     # at once: what was learned before an interruption is shown even if nothing follows
     if rows:
         yield rows, ended
@@ -63,18 +67,18 @@ def rows_of(
             continue
         if time > state.update:
             every = max(1, (time - state.update) // PIECES)
-            for _ in train(source, state, time, every, validation=task.validation):
+            for _ in train(source, state, time, every, validation=validation):
                 progress(name, state.update, updates)
                 yield [], ended
         # in the end every run gives what its best look saw
         w = state.best if time == updates else state.result
-        made = records(name, state, w, ended.w, plan, task, course)
+        made = records(name, state, w, ended.w, plan, task, course, trainable)
         new = [row | seeds[row["run"]] for row in made]
         # rows begin with those of the start, a row per run; at the start itself there are none
         for row, at_start in zip(new, rows, strict=False):
             row["diverged"] |= row["error"] > AWAY * at_start["error"]
         rows = rows + new
-        ended = Ended.of(source, state, w)
+        ended = Ended.of(source, state, w, trainable)
         # before the rows go out: the caller may end here, and a kill loses no more than one record
         checkpoint.write(state, rows)
         yield new, ended
@@ -121,19 +125,24 @@ def records(
     plan: Plan,
     task: Task,
     course: TrainingTiming,
+    trainable: Trainable,
 ) -> list[dict]:
-    """A row per run, of its weights W (R, n). before: those at the last record."""
+    """A row per run, of its trained weights W (R, m). before (R, n): all of them at the last
+    record.
+    """
     rows = []
     exact = name == "exact"
     # the update at which a run stopped, spending nothing more; -1: it has not
     stopped = state.memory.get("stopped", state.failed)
     # not where the updates led, but where they had been
     restored = (W != state.current).any(1)
-    for run, w in enumerate(W):
+    for run, w in enumerate(trainable.whole(W)):
         done = int(stopped[run]) if stopped[run] >= 0 and state.failed[run] < 0 else state.update
         with np.errstate(all="ignore"):
-            moved = w - before[run]
-            towards = -task.objective.gradient(before[run]) if moved.any() else np.zeros_like(w)
+            moved = trainable.part(w - before[run])
+            towards = np.zeros_like(moved)
+            if moved.any():
+                towards = trainable.part(-task.objective.gradient(before[run]))
             sizes = float(np.linalg.norm(moved) * np.linalg.norm(towards))
             ends = dict.fromkeys(ENDS, math.nan) | task.ends(w)
             # NaN of an alignment: nothing moved, or the gradient is zero or not finite

@@ -14,9 +14,9 @@ import numpy as np
 from hardware.on_chip import OnChip, on_chip
 from hardware.params import ChipParams
 from hardware.training import held_weights, join_runs, some_runs, source
-from perturb.networks.objective import Objective
 from perturb.threads import blas_threads, n_threads
 from perturb.training.loop import Source
+from perturb.training.of_runs import Learned, OfRuns
 from perturb.training.plan import Plan, State
 from perturb.training.sources import Batch
 from sims.experiment.schema import Setup
@@ -34,7 +34,7 @@ class Learning:
     """
 
     chip: ChipParams
-    objective: Objective
+    objective: Learned
     plan: Plan
     W: Array
     events: bool
@@ -47,7 +47,10 @@ class Learning:
         plan = replace(self.plan, first_run=first)
         w, dies = self.W[first:last], self.dies[first:last]
         make = on_chip if self.own_trials else source
-        return make(self.chip, self.objective, plan, w, self.events, self.waits, dies)
+        objective = self.objective
+        if isinstance(objective, OfRuns):
+            objective = objective.some(first, last)
+        return make(self.chip, objective, plan, w, self.events, self.waits, dies)
 
 
 class Helpers:
@@ -104,7 +107,7 @@ class Helpers:
 
 def shared(
     experiment: Setup,
-    objective: Objective,
+    objective: Learned,
     plan: Plan,
     W: Array,
     helpers: Helpers,

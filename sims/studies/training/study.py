@@ -11,7 +11,6 @@ from perturb.training.loop import Source
 from perturb.training.plan import Plan
 from sims.experiment.schema import Setup
 from sims.problem import (
-    Array,
     Problem,
     Progress,
     ShouldStop,
@@ -38,6 +37,7 @@ from sims.studies.training.task import (
     task_of,
 )
 from sims.studies.training.theory import predicted
+from sims.studies.training.trainable import Trainable
 from sims.studies.training.weights import Ended, weights_table
 
 
@@ -54,15 +54,19 @@ def training(
     # the starts of all runs, (R, n), which every source begins from
     starts = starts_of(problem.network, experiment, options.runs)
     W = np.array([warmed_up(w, task.objective, experiment) for w in starts])
+    trainable = Trainable.of(options, problem.network, W)
+    # theory and calibration are of what is trained, at the first start
+    first = trainable.of_runs(task.objective).of_run(0)
+    w = trainable.w[0]
     if plan.calibrate:
-        # at the first start, for all runs
-        plan = plan.calibrated(task.objective, W[0], options.updates)
+        # for all runs
+        plan = plan.calibrated(first, w, options.updates)
     limits, advised = advice(
-        experiment, task.objective, W[0], plan, course_of(experiment, task, plan).trial_timing
+        experiment, first, w, plan, course_of(experiment, first, plan).trial_timing
     )
     with Helpers() as helpers:
         # all made before the first result: a setting that cannot be ends everything
-        listed = list(_listed(experiment, task, W, helpers))
+        listed = list(_listed(experiment, task, trainable, helpers))
         yield "advice", advised
 
         table = pd.DataFrame()
@@ -71,7 +75,16 @@ def training(
         for name, made, own, updates, course in listed:
             rows: list[dict] = []
             for new, now in rows_of(
-                name, made, W, own, updates, experiment, task, course, problem.scratch, progress
+                name,
+                made,
+                trainable,
+                own,
+                updates,
+                experiment,
+                task,
+                course,
+                problem.scratch,
+                progress,
             ):
                 rows = rows + new
                 # of the last record, which is what `learning` ends with
@@ -81,7 +94,7 @@ def training(
             if rows:
                 learned = pd.DataFrame(rows)
                 if name != "exact":
-                    learned["predicted_error"] = predicted(task.objective, W, own, learned)
+                    learned["predicted_error"] = predicted(first, trainable.w, own, learned)
                 table = pd.concat([table, learned], ignore_index=True)
                 yield "learning", table
                 for which, new_rows in _ends(
@@ -97,20 +110,22 @@ def training(
 
 
 def _listed(
-    experiment: Setup, task: Task, W: Array, helpers: Helpers
+    experiment: Setup, task: Task, trainable: Trainable, helpers: Helpers
 ) -> Iterator[tuple[str, Source, Plan, int, TrainingTiming]]:
     """Everything that learns: its name, source, plan, updates and times."""
+    W, objective = trainable.w, trainable.of_runs(task.objective)
+    first = objective.of_run(0)
     for name, settings, updates in learners(experiment):
         plan = plan_of(settings)
         if plan.calibrate:
-            plan = plan.calibrated(task.objective, W[0], updates)
+            plan = plan.calibrated(first, W[0], updates)
         check_plan(name, plan, updates)
         made: Source = (
-            Exact(task.objective, plan)
+            Exact(objective, plan)
             if name == "exact"
-            else shared(experiment, task.objective, plan, W, helpers)
+            else shared(experiment, objective, plan, W, helpers)
         )
-        yield name, made, plan, updates, course_of(experiment, task, plan)
+        yield name, made, plan, updates, course_of(experiment, first, plan)
 
 
 def _ends(

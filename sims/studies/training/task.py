@@ -113,8 +113,9 @@ def learners(experiment: Setup) -> list[tuple[str, Setup, int]]:
     return listed
 
 
-def course_of(experiment: Setup, task: Task, plan: Plan) -> TrainingTiming:
-    return TrainingTiming(experiment.chip, task.objective, plan, experiment.options(Training).waits)
+def course_of(experiment: Setup, objective: Objective, plan: Plan) -> TrainingTiming:
+    """Times of learning; objective: of the weights that are trained."""
+    return TrainingTiming(experiment.chip, objective, plan, experiment.options(Training).waits)
 
 
 def plan_of(experiment: Setup) -> Plan:

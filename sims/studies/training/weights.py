@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 
 from hardware.training import held_weights
-from perturb.networks.mlp import MLP
 from perturb.networks.network import Network
 from perturb.training.loop import Source
 from perturb.training.plan import State
 from sims.problem import Array
 from sims.studies.training.sharing import Shared
+from sims.studies.training.trainable import Trainable
 
 
 class Ended(NamedTuple):
-    """Weights at a record, (R, n): learned, and as the devices hold them, with the number of the
-    level of each.
+    """All weights at a record, (R, n): learned, and as the devices hold them, with the number of
+    the level of each.
     """
 
     w: Array
@@ -24,19 +24,13 @@ class Ended(NamedTuple):
     level: Array
 
     @classmethod
-    def of(cls, source: Source, state: State, w: Array) -> "Ended":
+    def of(cls, source: Source, state: State, w: Array, trainable: Trainable) -> "Ended":
+        """Of weights w (R, m) that are trained."""
+        held, level = (
+            source.held(state) if isinstance(source, Shared) else held_weights(source, state)
+        )
         # a copy: the state changes in place
-        held = source.held(state) if isinstance(source, Shared) else held_weights(source, state)
-        return cls(w.copy(), *held)
-
-
-def layers_of(network: Network) -> Array:
-    """The layer (n,) that each weight feeds, from 1; 0 of a network that is no MLP."""
-    _, unit_to = network.weight_units()
-    if not isinstance(network, MLP):
-        return np.zeros(unit_to.size, dtype=np.int64)
-    # units are numbered layer by layer
-    return np.searchsorted(np.cumsum(network.layers), unit_to, side="right")
+        return cls(trainable.whole(w).copy(), trainable.whole(held), trainable.levels(level))
 
 
 def weights_table(name: str, ended: Ended, network: Network) -> pd.DataFrame:
@@ -45,7 +39,7 @@ def weights_table(name: str, ended: Ended, network: Network) -> pd.DataFrame:
     unit_from, unit_to = network.weight_units()
     each = {
         "index": np.arange(n),
-        "layer": layers_of(network),
+        "layer": network.weight_layers(),
         "unit_from": unit_from,
         "unit_to": unit_to,
     }
