@@ -10,6 +10,7 @@ from hardware.config import read_named, validated
 from hardware.device_laws import LAWS
 from hardware.params import ChipParams, load_chip, with_device
 from perturb.errors import InputError, one_line, shown
+from perturb.networks.onnx.reading import MAX_BYTES, digest_of
 from perturb.settings import plain
 from sims.experiment.experiment import Experiment
 from sims.experiment.names import SHIPPED, experiment_names
@@ -44,7 +45,8 @@ def load_experiment(
     Notes
     -----
     chip.preset names a chip or a file, relative to the experiment file (in `set`: to the working
-    directory); the other keys of [chip] override it. data.file and weights.file are found likewise.
+    directory); the other keys of [chip] override it. data.file, network.file and
+    weights.file are found likewise.
 
     Examples
     --------
@@ -150,12 +152,18 @@ def with_digest(data: dict[str, Any], tables: Iterable[str] = WITH_FILES) -> dic
             # a pipe would be emptied by its digest, or block
             if not Path(table["file"]).is_file():
                 continue
-            with open(table["file"], "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            data = {**data, name: {**table, "sha256": digest}}
+            data = {**data, name: {**table, "sha256": _digest(name, Path(table["file"]))}}
         except (OSError, ValueError):  # whoever reads the file says why
             continue
     return data
+
+
+def _digest(table: str, path: Path) -> str:
+    with open(path, "rb") as file:
+        if table != "network":
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        # of what lies beside it, too
+        return digest_of(file.read(MAX_BYTES), path.parent)
 
 
 def _with_file(data: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from perturb.settings import flat, plain, toml
 from reports.store.sweep_database import Row
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
-from sims.experiment.schema import WITH_FILES, Sweep, seeds_of
+from sims.experiment.schema import STARTS, WITH_FILES, Sweep, seeds_of
 from sims.experiment.unused import warn_of_unused
 from sims.runner import origin
 from sims.studies import DIE, DIRECTION, START, STUDIES
@@ -106,7 +106,7 @@ class Plan:
         made = STUDIES[self.experiment(self.row(0)).study].random
         of_keys = {
             "weights.seed": START,
-            "weights.file": START,
+            **dict.fromkeys(STARTS, START),
             "direction.seed": DIRECTION,
             "chip.die": DIE,
         }
@@ -157,7 +157,7 @@ def plan_sweep(
 
 
 def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -> Sweep:
-    """[sweep] of a file with changes; its paths of chips, data and weights, relative to
+    """[sweep] of a file with changes; its paths of chips and other files, relative to
     the file, are made such that they are not.
     """
     given = validated(_File, {"sweep": table}, source).sweep
