@@ -115,7 +115,7 @@ def separable(dtype):
     x = g("Relu", g.norm(g.conv("x", 2, 4, 3, 3, bias=False, strides=[2, 2], pads=[1] * 4), 4))
     x = g("Relu", g.norm(g.conv(x, 4, 4, 3, 3, bias=False, group=4, pads=[1] * 4), 4))
     x = g("Relu", g.norm(g.conv(x, 4, 6, 1, 1, bias=False), 6))
-    x = g("Flatten", g("GlobalAveragePool", x))
+    x = g("ReduceMean", x, axes=[2, 3], keepdims=0)
     return g.model([2, 9, 7], g.linear(x, 6, 3), [3])
 
 

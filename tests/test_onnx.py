@@ -234,8 +234,8 @@ def refused(model, tmp_path, **kwargs):
     with pytest.raises(InputError) as error:
         perturb.from_onnx(path, **kwargs)
     message = str(error.value)
-    assert "\n" not in message and message.startswith(f"{path}: ")
-    return message.removeprefix(f"{path}: ")
+    assert "\n" not in message and message.startswith(f"file = {path}: ")
+    return message.removeprefix(f"file = {path}: ")
 
 
 def of_nodes(shape, out, outputs=(2,), **model):
@@ -349,6 +349,10 @@ REFUSED = {
         of_nodes([3, 4], lambda g: g("MatMul", "x", g.weights(4, 2))),
         "multiplies an activity of shape (3, 4) by weights (4, 2): put a Flatten before it",
     ),
+    "mean of channels": (
+        of_nodes([2, 3, 3], lambda g: g("ReduceMean", "x", axes=[1], keepdims=0)),
+        "axes = [1] is not supported: take all but 0 and 1",
+    ),
     "half": (of_nodes([4], half), "its weights w0 are of type float16: export the network in"),
     "not a number": (
         of_nodes([4], lambda g: g("MatMul", "x", g.constant(np.full((4, 2), np.nan)))),
@@ -418,7 +422,7 @@ def test_what_is_no_such_file_is_one_line(name, content, message, tmp_path):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as error:
         perturb.from_onnx(tmp_path / name)
-    assert str(error.value) == f"{tmp_path / name}: {message}"
+    assert str(error.value) == f"file = {tmp_path / name}: {message}"
 
 
 def test_a_directory_and_what_is_no_path_are_one_line(tmp_path):

@@ -241,7 +241,9 @@ def check_tree(trail: tuple[Step, ...]) -> None:
     left = [*trail]
     while left:
         step = left.pop()
-        if step.weights and step in seen:
+        if step in seen and not step.weights:
+            continue
+        if step in seen:
             raise step.node.error(
                 "leads to two sums that are not nested in each other, and each would learn weights"
                 " of its own: only paths that part and join again are supported"

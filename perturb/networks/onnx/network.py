@@ -3,10 +3,10 @@
 import os
 
 from perturb.checks import read_only_copy
-from perturb.errors import InputError, cut, one_line
+from perturb.errors import InputError
 from perturb.networks.layers.network import Layers
 from perturb.networks.layers.part import Array
-from perturb.networks.onnx.reading import read_network
+from perturb.networks.onnx.reading import called_file, read_network
 
 
 class OnnxLayers(Layers):
@@ -45,7 +45,7 @@ class OnnxLayers(Layers):
         try:
             super().__init__(found.input_shape, found.layers, found.error)
         except InputError as problem:
-            raise InputError(f"{one_line(cut(str(file), 200))}: {problem}") from None
+            raise InputError(f"{called_file(file)}: {problem}") from None
         self.w = read_only_copy(found.w)
         self.interface = found.interface
 
@@ -80,14 +80,15 @@ def from_onnx(file: str | os.PathLike[str], error: str | None = None) -> tuple[L
     Notes
     -----
     Operators: Gemm, MatMul, Add (of a bias, or of two paths), Conv over one or two axes, Relu,
-    Tanh, Sigmoid, Softplus, MaxPool, AveragePool, GlobalAveragePool, BatchNormalization, Flatten,
-    Reshape, Transpose, Squeeze, Unsqueeze, Identity, Dropout, which does nothing, and Softmax and
-    LogSoftmax at the end. A last Softmax, LogSoftmax or Sigmoid is part of E and no layer.
+    Tanh, Sigmoid, Softplus, MaxPool, AveragePool, GlobalAveragePool (or ReduceMean over all
+    positions), BatchNormalization, Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Identity,
+    Dropout, which does nothing, and Softmax and LogSoftmax at the end. A last Softmax, LogSoftmax
+    or Sigmoid is part of E and no layer.
 
-    The first axis of the input is that of patterns, whatever its size. Batch normalisation has its
-    statistics folded in, as y' = a y + b, with a = scale/sqrt(variance + epsilon) and b = B - a
-    mean, which learn. The numbers of a Constant or an initializer that several nodes use are
-    refused as weights; an Identity of them is a copy.
+    The first axis of the input is that of patterns, whatever its size; outputs with more axes than
+    one become rows, in C order. Batch normalisation has its statistics folded in, as y' = a y + b,
+    with a = scale/sqrt(variance + epsilon) and b = B - a mean, which learn. Numbers that several
+    nodes use as weights are refused; an Identity of them is a copy.
 
     Examples
     --------

@@ -194,6 +194,17 @@ def _global_average_pool(node: Node, graph: Graph) -> Value:
     return graph.then(node, graph.activity(node), GlobalAveragePool())
 
 
+def _reduce_mean(node: Node, graph: Graph) -> Value:
+    # what newer exporters make of a global pool
+    x = graph.activity(node)
+    axes = _axes(node, graph, len(x.shape) + 1)
+    node.only(
+        "axes", sorted(axes or ()), axes == {*range(2, len(x.shape) + 1)}, "take all but 0 and 1"
+    )
+    mean = graph.then(node, x, GlobalAveragePool())
+    return mean if node.integer("keepdims", 1) else graph.then(node, mean, Flatten())
+
+
 def _batch_normalization(node: Node, graph: Graph) -> Value:
     x = graph.activity(node)
     trains = node.integer("training_mode", 0)
@@ -322,6 +333,7 @@ OPERATORS: dict[str, Callable[[Node, Graph], Value]] = {
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
     "GlobalAveragePool": _global_average_pool,
+    "ReduceMean": _reduce_mean,
     "BatchNormalization": _batch_normalization,
     "Flatten": _flatten,
     "Reshape": _reshape,

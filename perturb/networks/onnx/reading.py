@@ -57,9 +57,9 @@ def read_network(path: str | os.PathLike[str], error: str | None, sha256: str) -
     """The network of a file; InputError, which names the file, for a mistake in it. sha256: see
     `digest_of`; "" takes any.
     """
-    called = one_line(cut(str(path), 200))
+    called = called_file(path)
     if not isinstance(path, (str, os.PathLike)):
-        raise InputError(f"file = {shown(path)} must be the path of an ONNX file")
+        raise InputError(f"{called} must be the path of an ONNX file")
     if Path(path).suffix.lower() != SUFFIX:
         raise InputError(f"{called}: must end in {SUFFIX}: give an ONNX file")
     try:
@@ -77,6 +77,11 @@ def read_network(path: str | os.PathLike[str], error: str | None, sha256: str) -
         return network_in(content, Path(path).parent, error)
     except InputError as problem:
         raise InputError(f"{called}: {problem}") from None
+
+
+def called_file(path: object) -> str:
+    """What messages call a file: an argument of that name, and a key of experiments."""
+    return f"file = {one_line(cut(str(path), 200))}"
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
@@ -168,12 +173,12 @@ def _found(model: "ModelProto", error: str | None) -> Found:
         )
     if len(model.graph.node) > MAX_NODES:
         raise InputError(f"has {len(model.graph.node)} nodes: at most {MAX_NODES} are read")
-    name, batch, shape = _input(model.graph)
+    name, dtype, batch, shape = _input(model.graph)
     output = model.graph.output[0].name if len(model.graph.output) == 1 else ""
     if not output:
         names = [each.name for each in model.graph.output]
         raise InputError(f"has outputs {shown(names)}: export a network with one output")
-    dtype, graph = _graph(model.graph, batch)
+    graph = _graph(model.graph, batch)
     graph.values[name] = Value(shape)
     for number, proto in enumerate(model.graph.node, 1):
         _follow(Node(proto, number), proto, graph)
@@ -182,8 +187,10 @@ def _found(model: "ModelProto", error: str | None) -> Found:
     return _ended(graph.values[output], shape, error, Interface(name, output, (), "", dtype))
 
 
-def _input(graph: "GraphProto") -> tuple[str, int, Shape]:
-    """The name of the input, the number of patterns in shapes, and the shape of one pattern."""
+def _input(graph: "GraphProto") -> tuple[str, str, int, Shape]:
+    """The name and the type of the input, the number of patterns in shapes, and the shape of one
+    pattern.
+    """
     # older files list weights among inputs, too
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [each for each in graph.input if each.name not in constants]
@@ -192,7 +199,9 @@ def _input(graph: "GraphProto") -> tuple[str, int, Shape]:
         raise InputError(f"has inputs {shown(names)}: export a network with one input")
     called = f"input {one_line(cut(inputs[0].name, 60))}"
     kind = inputs[0].type.tensor_type
-    if kind.elem_type not in (1, 11):
+    # TensorProto.FLOAT and DOUBLE
+    dtype = dict(zip((1, 11), FLOATS, strict=True)).get(kind.elem_type, "")
+    if not dtype:
         raise InputError(f"{called} is not float32 or float64: export the network in float32")
     dims = kind.shape.dim
     if len(dims) < 2:
@@ -210,11 +219,11 @@ def _input(graph: "GraphProto") -> tuple[str, int, Shape]:
     shape = tuple(dim.dim_value for dim in dims[1:])
     if prod(shape) > MAX_SIZE:
         raise InputError(f"{called} has shape {shape}: at most {MAX_SIZE} entries are supported")
-    return inputs[0].name, max(dims[0].dim_value, 0) or ANY_BATCH, shape
+    return inputs[0].name, dtype, max(dims[0].dim_value, 0) or ANY_BATCH, shape
 
 
-def _graph(graph: "GraphProto", batch: int) -> tuple[str, Graph]:
-    """The type of the weights, and a graph that knows the constants of the file."""
+def _graph(graph: "GraphProto", batch: int) -> Graph:
+    """A graph that knows the constants of the file."""
     from onnx import numpy_helper
 
     if graph.sparse_initializer:
@@ -222,9 +231,7 @@ def _graph(graph: "GraphProto", batch: int) -> tuple[str, Graph]:
     constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(each.name for each in graph.output)
-    single = any(str(each.dtype) == FLOATS[0] for each in constants.values())
-    wide = any(str(each.dtype) == FLOATS[1] for each in constants.values())
-    return FLOATS[wide and not single], Graph(constants, batch, uses)
+    return Graph(constants, batch, uses)
 
 
 def _follow(node: Node, proto: "NodeProto", graph: Graph) -> None:
