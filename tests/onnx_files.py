@@ -182,11 +182,17 @@ def preactivation(dtype):
     return g.model([1, 6, 6], x, [2])
 
 
-def digits(dtype="float32", seed=11):
+def small(seed=0):
+    """2-3-1, as a test of what is done with networks has it."""
+    g = Graph("float32", seed)
+    return g.model([2], g.linear(g("Tanh", g.linear("x", 2, 3)), 3, 1), [1])
+
+
+def digits(dtype="float32"):
     """LeNet's kind for 8 x 8 pixels, named as by PyTorch's exporter, which writes weights that are
     equal once: the others are an Identity of them.
     """
-    g = Graph(dtype, seed)
+    g = Graph(dtype, 11)
     shapes = {"conv1": (4, 1, 3, 3), "conv2": (6, 4, 3, 3), "fc1": (20, 24), "fc2": (10, 20)}
     for layer, shape in shapes.items():
         b = np.zeros(shape[0])

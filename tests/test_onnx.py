@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
-from onnx_files import FILES, Graph, digits
+from onnx_files import FILES, Graph, digits, small
 from onnxruntime import InferenceSession
 from scipy.special import expit, log_softmax, softmax
 
@@ -24,6 +24,7 @@ import sims
 from perturb import InputError
 from perturb.networks.layers import AveragePool, Residual
 from perturb.networks.onnx.operators import FOLDED, OPERATORS
+from sims.data.loading import load_data
 from sims.experiment.loading import load_experiment
 
 # exported once, and kept: what a user has
@@ -555,11 +556,9 @@ MINE = """\
 name = "mine"
 [network]
 kind = "onnx"
-file = "net/digits.onnx"
-error = "cross_entropy"
+file = "net/small.onnx"
 [data]
-name = "digits"
-samples = 10
+name = "xor"
 [estimation]
 trials = 4
 """
@@ -574,10 +573,10 @@ LEARN = {
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """An experiment with a network of the file that is kept, in the working directory."""
+    """An experiment with a network from a file, in the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "digits.onnx").write_bytes(COMMITTED.read_bytes())
+    stored(small(), tmp_path / "net" / "small.onnx")
     (tmp_path / "mine.toml").write_text(MINE)
     return tmp_path / "mine.toml"
 
@@ -588,14 +587,18 @@ def test_the_file_that_is_kept_is_the_one_that_is_made():
     onnx.checker.check_model(made, full_check=True)
 
 
-def test_a_run_of_a_file_needs_no_code(mine, command):
-    status, out, err = command("run", mine, "--out", "run")
+def test_a_run_of_a_file_needs_no_code(command, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        f"name = 'mine'\n[network]\nkind = 'onnx'\nfile = '{COMMITTED}'\n"
+        "error = 'cross_entropy'\n[data]\nname = 'digits'\nsamples = 10\n[estimation]\ntrials = 4\n"
+    )
+    status, out, err = command("run", "mine.toml", "--out", "run")
     assert status == 0, err
     assert "984 weights, 10 patterns" in out and "exact R{backprop}" in out
     summary = pd.read_parquet("run/summary.parquet")
     assert (summary["energy_j"].dropna() > 0).all() and summary["energy_j"].notna().any()
     written = tomllib.loads(Path("run/experiment.toml").read_text())
-    assert written["network"]["file"] == "../net/digits.onnx"
+    assert (tmp_path / "run" / written["network"]["file"]).resolve() == COMMITTED
     digest = hashlib.sha256(COMMITTED.read_bytes()).hexdigest()
     assert written["network"]["sha256"] == digest
 
@@ -603,19 +606,19 @@ def test_a_run_of_a_file_needs_no_code(mine, command):
 def test_a_file_that_has_changed_since_is_refused(mine):
     experiment = load_experiment(mine)
     set = {"network.sha256": experiment.network.sha256}
-    stored(digits("float64"), mine.parent / "net" / "digits.onnx")
+    stored(small(seed=1), mine.parent / "net" / "small.onnx")
     with pytest.raises(InputError, match="its contents are not those that sha256 = "):
         load_experiment(mine, set)
-    assert load_experiment(mine, {"network.sha256": ""}).network.build().n_weights == 984
+    assert load_experiment(mine, {"network.sha256": ""}).network.build().n_weights == 13
 
 
 def test_the_digest_is_of_weights_beside_the_file_too(mine):
     folder = mine.parent / "net"
-    (folder / "digits.onnx").unlink()
-    external(digits(), folder).rename(folder / "digits.onnx")
+    (folder / "small.onnx").unlink()
+    external(small(), folder).rename(folder / "small.onnx")
     first = load_experiment(mine).network.sha256
     data = bytearray((folder / "net.onnx.data").read_bytes())
-    assert first == hashlib.sha256((folder / "digits.onnx").read_bytes() + data).hexdigest()
+    assert first == hashlib.sha256((folder / "small.onnx").read_bytes() + data).hexdigest()
     data[0] ^= 1
     (folder / "net.onnx.data").write_bytes(data)
     assert load_experiment(mine).network.sha256 != first
@@ -624,9 +627,8 @@ def test_the_digest_is_of_weights_beside_the_file_too(mine):
 
 
 def test_all_runs_start_with_the_weights_of_the_file_unless_a_key_says_otherwise(mine):
-    _, w = perturb.from_onnx(COMMITTED)
-    x, target = sims.data.loading.load_data(load_experiment(mine).data, 64, 10)
-    network, _ = perturb.from_onnx(COMMITTED, error="cross_entropy")
+    network, w = perturb.from_onnx("net/small.onnx")
+    x, target = load_data(load_experiment(mine).data, 2, 1)
     run = sims.run_experiment(mine, LEARN)
     first = run.learning[run.learning["update"] == 0]
     expected = network.objective(x, target).error(w)
@@ -653,19 +655,18 @@ def test_a_training_writes_its_weights_as_a_file_that_others_start_from(mine):
 
 def test_a_file_of_another_network_is_no_start(mine):
     stored(FILES["mlp"]("float32"), mine.parent / "mlp.onnx")
-    with pytest.raises(InputError, match="has 53 weights, but the network has 984"):
+    with pytest.raises(InputError, match="has 53 weights, but the network has 13"):
         sims.run_experiment(mine, {"weights.file": "mlp.onnx"})
     external(FILES["mlp"]("float32"), mine.parent)
     with pytest.raises(InputError, match=r"weights\.file = .*net\.onnx: weights w0 are in another"):
         sims.run_experiment(mine, {"weights.file": "net.onnx"})
 
 
-@pytest.mark.slow
 def test_a_sweep_varies_files(mine):
-    stored(digits("float32", seed=1), mine.parent / "net" / "other.onnx")
+    stored(small(seed=1), mine.parent / "net" / "other.onnx")
     (mine.parent / "mine.toml").write_text(
-        MINE.replace('file = "net/digits.onnx"\n', "")
-        + '[sweep]\nvary = { "network.file" = ["net/digits.onnx", "net/other.onnx"] }\n'
+        MINE.replace('file = "net/small.onnx"\n', "")
+        + '[sweep]\nvary = { "network.file" = ["net/small.onnx", "net/other.onnx"] }\n'
     )
     frames = sims.run_sweep(mine, out="sweep", workers=0)
     assert frames["cosine"].groupby(frames["network.file"]).first().nunique() == 2
@@ -677,7 +678,7 @@ def test_a_sweep_varies_files(mine):
         ({"network.file": "no.onnx"}, "no.onnx: no such file: give the path of an ONNX file"),
         ({"network.layers": [64, 10]}, 'does not go with kind = "onnx": remove it'),
         ({"network.kind": "mlp", "network.layers": [64, 10]}, r'network\.file = ".* does not go'),
-        ({"data.name": "xor", "data.samples": 4}, "64"),
+        ({"data.name": "iris"}, 'the network has 2 inputs but data.name = "iris" has 4 inputs'),
     ],
 )
 def test_a_mistake_in_an_experiment_is_one_line(mine, set, message):
@@ -687,6 +688,6 @@ def test_a_mistake_in_an_experiment_is_one_line(mine, set, message):
 
 
 def test_a_file_is_needed(mine):
-    mine.write_text(MINE.replace('file = "net/digits.onnx"\n', ""))
+    mine.write_text(MINE.replace('file = "net/small.onnx"\n', ""))
     with pytest.raises(InputError, match='file is missing: kind = "onnx" needs it'):
         load_experiment(mine)
