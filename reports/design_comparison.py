@@ -22,6 +22,8 @@ from reports.studies.designs.front import dominated_by
 from reports.studies.sweep.loading import wanted_of
 from reports.studies.sweep.series import inner_view
 
+# keys of [data] that are paths: a digest says what is there
+PATHS = ("file", "images", "labels", "test_images", "test_labels", "batches", "test_batches")
 FRONT, DOMINATED, NEVER, NOT_JUDGED = "front", "dominated", "never", "not judged"
 
 
@@ -157,7 +159,8 @@ def _data(frames: Frames) -> dict[str, Any]:
     """The keys that say what the data are: of a file its digest, wherever it lies."""
     data = flat({"data": frames.experiment.get("data", {})})
     if data.get("data.sha256"):
-        data.pop("data.file", None)
+        for key in PATHS:
+            data.pop(f"data.{key}", None)
     # bytes alone tell whether a file is the same; what is absent is as it is by default
     return {key: value for key, value in data.items() if value is not None}
 

@@ -423,3 +423,83 @@ def newton_of_mean(H, minimum, w, plan, run, updates):
             )
         w = w - plan.eta * p
     return w
+
+
+def convolution(y, kernel, bias, stride, padding, groups):
+    """A convolution of one pattern, (channels, *positions), window by window."""
+    y = np.pad(y, [(0, 0), *padding])
+    out, inner, *window = kernel.shape
+    positions = [(n - k) // s + 1 for n, k, s in zip(y.shape[1:], window, stride, strict=True)]
+    x = np.zeros((out, *positions))
+    for channel in range(out):
+        # of its group: which channels of the input it sees
+        first = channel // (out // groups) * inner
+        for place in np.ndindex(*positions):
+            cut = [slice(p * s, p * s + k) for p, s, k in zip(place, stride, window, strict=True)]
+            seen = y[(slice(first, first + inner), *cut)]
+            x[(channel, *place)] = (seen * kernel[channel]).sum() + bias[channel]
+    return x
+
+
+def pooled(y, window, stride, padding, reduce, count_padding):
+    """The largest or the mean of each window of one pattern, (channels, *positions)."""
+    y = np.pad(y, [(0, 0), *padding], constant_values=np.nan)
+    positions = [(n - k) // s + 1 for n, k, s in zip(y.shape[1:], window, stride, strict=True)]
+    x = np.zeros((len(y), *positions))
+    for place in np.ndindex(*x.shape):
+        cuts = zip(place[1:], stride, window, strict=True)
+        seen = y[(place[0], *(slice(p * s, p * s + k) for p, s, k in cuts))]
+        real = seen[~np.isnan(seen)]
+        if reduce == "max":
+            x[place] = real.max()
+        else:
+            x[place] = real.sum() / (seen.size if count_padding else real.size)
+    return x
+
+
+def mnist1d_signal(digit, u, noise):
+    """A signal of MNIST-1D before it is centred, point by point (Greydanus and Kobak 2024): its
+    digit, four uniform numbers, and normal ones beside the curve and everywhere.
+    """
+    heights = [
+        (5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5),
+        (5, 3, 3, 3.4, 3.8, 4.2, 4.6, 5, 5.4, 5.8, 5, 5),
+        (5, 6, 6.5, 6.5, 6, 5.25, 4.75, 4, 3.5, 3.5, 4, 5),
+        (5, 6, 6.5, 6.5, 6, 5, 5, 6, 6.5, 6.5, 6, 5),
+        (5, 4.4, 3.8, 3.2, 2.6, 2.6, 5, 5, 5, 5, 5, 5),
+        (5, 3, 3, 3, 3, 5, 6, 6.5, 6.5, 6, 4.5, 5),
+        (5, 4, 3.5, 3.25, 3, 3, 3, 3, 3.25, 3.5, 4, 5),
+        (5, 7, 7, 6.6, 6.2, 5.8, 5.4, 5, 4.6, 4.2, 5, 5),
+        (5, 4, 3.5, 3.5, 4, 5, 5, 4, 3.5, 3.5, 4, 5),
+        (5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5),
+    ][digit]
+    mean = sum(heights) / 12
+    spread = np.sqrt(sum((height - mean) ** 2 for height in heights) / 12)
+    zeros = 36 + int(25 * u[0])
+    padded = [(height - heights[0]) / spread / 6 for height in heights] + [0.0] * zeros
+
+    factor, moved = 1 + 0.4 * (u[1] - 0.5), int(48 * u[2])
+    x = [None] * 72  # None: beside the curve
+    for k in range(72):
+        # k steps of 72 points over all that is padded
+        left, rest = divmod(k * (12 + zeros - 1), 71)
+        if left < 12:
+            right = padded[left + 1] if rest else 0.0
+            height = padded[left] + rest / 71 * (right - padded[left])
+            x[(k + moved) % 72] = factor * height
+
+    weights = [np.exp(-(d**2) / 8) for d in range(-8, 9)]
+    for k in range(72):
+        if x[k] is None:
+            # beyond an end the noise comes back, its last number first
+            near = [min(i, 143 - i) if i >= 0 else -1 - i for i in range(k - 8, k + 9)]
+            smooth = sum(w * noise[0][i] for w, i in zip(weights, near, strict=True))
+            x[k] = 0.25 * smooth / sum(weights)
+        x[k] += 0.02 * noise[1][k] - 0.75 * (u[3] - 0.5) * (k / 71 - 0.5)
+
+    signal = []
+    for j in range(40):
+        left, rest = divmod(71 * j, 39)
+        right = x[left + 1] if rest else 0.0
+        signal.append(x[left] + rest / 39 * (right - x[left]))
+    return signal

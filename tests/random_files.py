@@ -97,6 +97,14 @@ NETWORKS = [
         {"kind": "recurrent", "units": 3, "inputs": [0, 1], "outputs": [2], "solver": "relax"},
         {"name": "xor"},
     ),
+    (
+        {
+            "kind": "layers",
+            "input": [1, 2],
+            "layers": ["conv1d 2 2 padding=1", "tanh", "flatten", "linear 1"],
+        },
+        {"name": "xor"},
+    ),
     ({"kind": "boltzmann", "visible": 3, "hidden": 1}, {"name": "xor"}),
     (
         {"kind": "boltzmann", "visible": 4, "hidden": 0, "values": [-1, 1], "sign": -1},

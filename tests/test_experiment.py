@@ -145,6 +145,7 @@ def test_the_options_of_plans_stand_in_training_and_in_what_is_compared_with_the
         ("run.seed=-1", "run.seed = -1"),
         ("weights.warmup_updates=2.5", "weights.warmup_updates"),
         ("network.kind=graph", "network.kind"),
+        ('network.layers=[2, "linear 1"]', 'layers[1] = "linear 1" does not go with kind = "mlp"'),
         ("network.units=3", 'network.units = 3 does not go with kind = "mlp": remove it'),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from hardware import load_chip
 from perturb import InputError, Statistics
 from sims.data.files import read_patterns
+from sims.data.images import read_cifar10, read_idx
 from sims.device_fit.pulses import read_pulses
 from sims.experiment.loading import load_experiment
 
@@ -35,6 +36,8 @@ READERS = {
     "chip.toml": (load_chip, NO_FILE),
     "x.csv": (read_pulses, NO_FILE),
     "data.csv": (lambda path: read_patterns(path, "kind"), NO_FILE),
+    "images.gz": (lambda path: read_idx(path, path, None), NO_FILE),
+    "data_batch_1.bin": (lambda path: read_cifar10([path], []), NO_FILE),
     "x.npz": (
         Statistics.load,
         "cannot be read as statistics (not a regular file, but a pipe or a device)",

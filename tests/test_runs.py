@@ -106,7 +106,7 @@ def test_the_main_job_succeeds_on_real_data():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dag", "recurrent", "boltzmann"])
+@pytest.mark.parametrize("name", ["dag", "layers", "recurrent", "boltzmann"])
 def test_the_main_job_runs_on_every_kind_of_network(name):
     run = sims.run_experiment(name, {"estimation.trials": 256})
     hv = run.summary[run.summary["quantity"] == "hv"].set_index(["method", "code"])

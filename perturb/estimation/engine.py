@@ -47,6 +47,7 @@ from perturb.kernels.float64 import (
     mlp_trials,
     product,
 )
+from perturb.networks.layers.network import LayersObjective
 from perturb.networks.mlp import MLPObjective
 from perturb.networks.objective import Objective
 from perturb.threads import n_threads
@@ -100,13 +101,18 @@ def run_trials(
             'precision = "float32" has no kernel for this network, code or presentation: use "auto"'
             ' or "float64"'
         )
-    kernel: Callable[..., None] = partial(_any_trials, objective, w, v, reading, design, mismatch)
-    parallel = objective.parallel
+    parallel, size = objective.parallel, BLOCK
+    kernel: Callable[..., None]
     if has_kernel(objective) and design.code.function is None:
         parallel = True
+        size = _span(design, mismatch) if fast else BLOCK
         kernel = (_fast_kernel if fast else _mlp_kernel)(objective, w, v, reading, design, mismatch)
+    else:
+        measured: Objective = objective
+        if fast and isinstance(objective, LayersObjective):
+            measured = objective.in_float32()
+        kernel = partial(_any_trials, measured, w, v, reading, design, mismatch)
     threads = (threads or n_threads()) if parallel else 1
-    size = _span(design, mismatch) if fast else BLOCK
     batch = batch or _batch(statistics, objective, size, threads)
     last = statistics.next_trial + trials
     room = _sums(statistics, 0)
@@ -226,9 +232,11 @@ def has_kernel(objective: Objective) -> TypeGuard[MLPObjective]:
     return compiled_twins(objective.network.activations, objective.network.error)
 
 
-def has_fast_kernel(objective: Objective, design: Design) -> TypeGuard[MLPObjective]:
-    """Whether these trials can run in float32."""
+def has_fast_kernel(objective: Objective, design: Design) -> bool:
+    """Whether these trials can run in float32: by kernels, or as networks of layers do."""
     code = design.code
+    if isinstance(objective, LayersObjective):
+        return design.presentation == "batch"
     known = code.name in FAST_CODES and code.function is None and code.sensing == 0.0
     return has_kernel(objective) and known and design.presentation == "batch"
 

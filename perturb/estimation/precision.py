@@ -8,6 +8,7 @@ from perturb.errors import choose
 from perturb.estimation.design import Design
 from perturb.estimation.engine import has_fast_kernel
 from perturb.estimation.point import Point
+from perturb.networks.layers.network import LayersObjective
 from perturb.networks.losses import ERRORS
 from perturb.networks.mlp import MLPObjective
 from perturb.trial.readout import Reading
@@ -81,7 +82,7 @@ def _size(point: Point) -> float:
     it.
     """
     errors, objective = point.pattern_errors, point.objective
-    if not isinstance(objective, MLPObjective):
+    if not isinstance(objective, (MLPObjective, LayersObjective)):
         return float(np.sqrt(np.mean(errors**2)))
     y = objective.outputs(point.w)
     # dE/dy times y: what a relative rounding of the outputs does to the error

@@ -3,20 +3,23 @@ docstring describes it to users.
 
 A function (data, n_inputs, n_outputs, count) gives patterns x and targets, a row each: of those
 that need data.samples the first `count` of a sequence that has no end, of the others all
-that there are, in their own order. `sims.data.load_split` draws from them, holds patterns back and
-standardises.
+that there are, in their own order. A third value, if there is one, says how many of the last rows
+are to test with and not to learn from. Inputs that are bytes (uint8) are pixels, which become 0 to
+1. `sims.data.load_split` draws from them, holds patterns back and standardises.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, SkipValidation, model_validator
+from pydantic import model_validator
 
-from hardware.config import Name, NonNegative, Positive, Seed, Table
 from perturb.errors import InputError, choose, shown
 from sims.data.files import read_patterns
+from sims.data.images import CIFAR10, label_names, read_cifar10, read_idx
+from sims.data.mnist1d import DIGITS, INPUTS, LENGTH, signals
 from sims.data.scikit_learn import classified
+from sims.data.table import Keys
 
 Array = np.ndarray
 
@@ -24,112 +27,15 @@ MAX_NUMBERS = 10**8  # in the patterns that are made
 MAX_PATTERNS = 1000  # of the fixed-point task
 
 
-class Data(Table):
+class Data(Keys):
     """Which patterns; which keys there are depends on the data set, see DATASETS."""
-
-    name: Name = Field(description="which patterns: see perturb list datasets")
-    samples: int | None = Field(
-        None,
-        ge=1,
-        le=10**8,
-        description="patterns to learn from; absent = all that are not held back",
-        examples=[64],
-    )
-    test: int = Field(
-        0, ge=0, le=10**8, description="further patterns, held back to test with; 0 = none"
-    )
-    validation: int = Field(
-        0,
-        ge=0,
-        le=10**8,
-        description="further patterns yet, held back for training.patience to judge by; 0 = none",
-    )
-    balanced: bool = Field(
-        False,
-        description=(
-            "whether there are as many of each class to learn from as can be; false = classes in"
-            " proportion"
-        ),
-    )
-    noise: NonNegative = Field(
-        0.0,
-        description=(
-            "letters: probability that a pixel is flipped; teacher: standard deviation of label"
-            " noise; spirals: of the points"
-        ),
-    )
-    bits: int | None = Field(None, ge=1, le=16, description="number of inputs")
-    turns: Positive | None = Field(None, le=100, description="turns of each")
-    amplitude: Positive | None = Field(
-        None, le=1e6, description="a, where outputs -a or +a are wanted"
-    )
-    side: int | None = Field(None, ge=2, le=4, description="pixels along a side")
-    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
-        None, description="path of a .csv, .parquet or .npz file", examples=["mine.csv"]
-    )
-    sha256: Annotated[str, Field(max_length=64)] | None = Field(
-        None,
-        description=(
-            "of the file's contents, in hexadecimal, that others are refused; absent = not checked,"
-            " but stored"
-        ),
-        examples=["0"],
-    )
-    targets: Annotated[str | tuple[str, ...] | None, SkipValidation] = Field(
-        None,
-        description=(
-            "name of a column of classes, or a list of columns of numbers, [] for none; absent = as"
-            " in the file"
-        ),
-        examples=["class"],
-    )
-    ignore: Annotated[tuple[str, ...], Field(strict=False, max_length=10_000)] = Field(
-        (),
-        description=(
-            'columns that are neither inputs nor targets, such as a number of the row; "" is a'
-            " column without a name"
-        ),
-    )
-    class_weight: Annotated[str | dict[str, float] | None, SkipValidation] = Field(
-        None,
-        description=(
-            "weights c of the classes in E, which is sum c_s E_s / sum c_s over patterns: a table"
-            " of numbers, 1 for a class that it leaves out, or balanced, 1 over the number of"
-            " patterns to learn from; of cross_entropy alone; absent = all alike"
-        ),
-        examples=["balanced"],
-    )
-    standardise: bool = Field(
-        False,
-        description=(
-            "whether inputs, and targets that are numbers, get mean 0 and standard deviation 1"
-            " over the patterns to learn from"
-        ),
-    )
-    seed: Seed = Field(
-        0, description="of the draw of patterns, of what is random in them and of noise"
-    )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: Any) -> Any:
-        """Keys that the data set has and the file leaves out get their values; targets are a
-        string or a tuple of strings.
-        """
+        """Keys that the data set has and the file leaves out get their values."""
         if not isinstance(data, dict):
             return data
-        targets = data.get("targets")
-        if isinstance(targets, (list, tuple)) and all(
-            isinstance(column, str) for column in targets
-        ):
-            data = {**data, "targets": tuple(targets)}
-        elif not isinstance(targets, str | None):
-            raise InputError(
-                f'targets = {shown(targets)} must be a string in quotes, such as "class", or a list'
-                ' of them, such as ["y"]'
-            )
-        if data.get("class_weight") is not None:
-            data = {**data, "class_weight": _class_weight(data["class_weight"])}
         name = data.get("name")
         keys = DATASETS[name].keys if isinstance(name, str) and name in DATASETS else {}
         return {
@@ -152,29 +58,12 @@ class Data(Table):
                 )
         for key, value in keys.items():
             if value is None and getattr(self, key) is None:
-                example = 'file = "mine.csv"' if key == "file" else "samples = 64"
+                (example,) = type(self).model_fields[key].examples or [...]
                 raise InputError(
-                    f'{key} is missing: name = "{self.name}" needs it, such as {example}'
+                    f'{key} is missing: name = "{self.name}" needs it, such as'
+                    f" {key} = {shown(example)}"
                 )
         return self
-
-
-def _class_weight(value: Any) -> str | dict[str, float]:
-    """What data.class_weight may be, or InputError."""
-    if value == "balanced":
-        return "balanced"
-    given = value if isinstance(value, dict) else {}
-    numbers = {
-        name: float(number)
-        for name, number in given.items()
-        if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number <= 1e9
-    }
-    if not given or len(numbers) < len(given):
-        raise InputError(
-            f'class_weight = {shown(value)} must be "balanced" or a table of numbers > 0, at most'
-            " 1e9, by the names of classes, such as { fault = 5.0 }"
-        )
-    return numbers
 
 
 def xor(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
@@ -284,6 +173,23 @@ def spirals(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     return x + data.noise * _stream(data, 1).standard_normal((count, 2)), target[:, None]
 
 
+def mnist1d(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
+    """MNIST-1D: signals of 40 numbers, one of 10 curves each, moved, distorted and noisy, made by
+    its published formulas.
+
+    Classes in turn; 4000 samples and 1000 to test with are as many as were published. Mean and
+    standard deviation are 0 and 1 over all signals that can come. data.shuffled is the control of
+    the publication (Greydanus and Kobak 2024).
+    """
+    _check_memory(data, count, 2 * LENGTH)
+    which = np.arange(count) % DIGITS
+    noise = _stream(data, 1).standard_normal((count, 2, LENGTH))
+    x = signals(which, _stream(data).random((count, 4)), noise)
+    if data.shuffled:
+        x = x[:, _stream(data, 2).permutation(INPUTS)]
+    return x, np.eye(DIGITS)[which]
+
+
 def teacher(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Normal inputs and a random linear teacher's answers, as many of each as the network has, plus
     label noise.
@@ -339,21 +245,55 @@ def bars(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, 
     return np.concatenate([stripes, upright[1:-1]]), np.empty((2 ** (side + 1) - 2, 0))
 
 
+def idx(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array, int]:
+    """Your MNIST, Fashion-MNIST or other IDX files, data.images and data.labels; pixels scaled to
+    0..1, an output for each label.
+    """
+    assert data.images is not None and data.labels is not None
+    tests = None
+    if data.test_images is not None and data.test_labels is not None:
+        tests = data.test_images, data.test_labels
+    elif data.test_images is not None or data.test_labels is not None:
+        there, missing = ("images", "labels") if data.test_images else ("labels", "images")
+        raise InputError(
+            f"data.test_{missing} is missing, but data.test_{there} is given: give both, or none"
+        )
+    return read_idx(data.images, data.labels, tests, data.sha256 or "")
+
+
+def cifar10(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array, int]:
+    """Your CIFAR-10, data.batches of its binary version: images of 3 x 32 x 32 pixels, scaled to
+    0..1, and 10 classes.
+    """
+    assert data.batches is not None
+    return read_cifar10(data.batches, data.test_batches or (), data.sha256 or "")
+
+
 def file(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Array, Array]:
     """Your own, data.file = a CSV or Parquet file (data.targets says which columns are targets)
     or NPZ (arrays x and target).
     """
+    return _read(data)[:2]
+
+
+def _read(data: Data) -> tuple[Array, Array, tuple[str, ...]]:
     assert data.file is not None
-    return read_patterns(data.file, data.targets, data.sha256 or "", data.ignore)[:2]
+    return read_patterns(data.file, data.targets, data.sha256 or "", data.ignore)
+
+
+def _named(name: str) -> Callable[[Data], tuple[str, ...]]:
+    return lambda data: classified(name)[2]
 
 
 class Dataset(NamedTuple):
     """keys: those of [data] that it takes beside name, samples and seed, and their values if left
     out; None must be given, ... may be absent. A data set that needs its samples makes them.
+    names: of its classes, in the order of the outputs; () where it has none.
     """
 
-    make: Callable[[Data, int, int, int], tuple[Array, Array]]
+    make: Callable[[Data, int, int, int], tuple[Array, Array] | tuple[Array, Array, int]]
     keys: dict[str, Any] = {}
+    names: Callable[[Data], tuple[str, ...]] = lambda data: ()
 
 
 # keys of sets of a given number of patterns, an output for each class
@@ -369,18 +309,50 @@ DATASETS: dict[str, Dataset] = {
     "letters": Dataset(
         letters,
         {"samples": None, "noise": 0.05, "test": 0, "validation": 0, "class_weight": ...},
+        # in the order in which LETTERS stand side by side
+        lambda data: tuple("NIST"),
     ),
-    "digits": Dataset(digits, CLASSIFIED),
-    "iris": Dataset(iris, {**CLASSIFIED, "standardise": True}),
-    "wine": Dataset(wine, {**CLASSIFIED, "standardise": True}),
-    "breast-cancer": Dataset(breast_cancer, {**CLASSIFIED, "standardise": True}),
+    "digits": Dataset(digits, CLASSIFIED, _named("digits")),
+    "iris": Dataset(iris, {**CLASSIFIED, "standardise": True}, _named("iris")),
+    "wine": Dataset(wine, {**CLASSIFIED, "standardise": True}, _named("wine")),
+    "breast-cancer": Dataset(
+        breast_cancer, {**CLASSIFIED, "standardise": True}, _named("breast_cancer")
+    ),
     "diabetes": Dataset(diabetes, {"test": 0, "validation": 0, "standardise": True}),
     "spirals": Dataset(
         spirals, {"samples": None, "noise": 0.0, "turns": 1.5, "test": 0, "validation": 0}
     ),
+    "mnist1d": Dataset(
+        mnist1d,
+        {"samples": None, "shuffled": False, "test": 0, "validation": 0, "class_weight": ...},
+    ),
     "teacher": Dataset(teacher, {"samples": None, "noise": 0.0, "test": 0, "validation": 0}),
     "patterns": Dataset(patterns, {"samples": None, "amplitude": 0.5}),
     "bars": Dataset(bars, {"side": 3}),
+    "idx": Dataset(
+        idx,
+        {
+            "images": None,
+            "labels": None,
+            "test_images": ...,
+            "test_labels": ...,
+            "sha256": ...,
+            **CLASSIFIED,
+            "standardise": False,
+        },
+        lambda data: label_names(data.labels or ""),
+    ),
+    "cifar10": Dataset(
+        cifar10,
+        {
+            "batches": None,
+            "test_batches": ...,
+            "sha256": ...,
+            **CLASSIFIED,
+            "standardise": False,
+        },
+        lambda data: CIFAR10,
+    ),
     "file": Dataset(
         file,
         {
@@ -391,6 +363,7 @@ DATASETS: dict[str, Dataset] = {
             **CLASSIFIED,
             "standardise": False,
         },
+        lambda data: _read(data)[2],
     ),
 }
 

@@ -7,8 +7,10 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -56,13 +58,14 @@ def read_patterns(
 
     CSV and Parquet: targets names a column of classes, which become one-hot in sorted order, or a
     list of columns of numbers, [] for none; every other column is an input. NPZ: array x of shape
-    (rows, inputs), and target, of shape (rows, outputs), or (rows,) for classes; targets = [] if
-    there is none. sha256: of the contents that are meant; "" takes any. ignore: columns that are
-    left out, "" those without a name. Cells of CSV are read as strings: a class is a string without
-    the blanks around it, and classes that are all numbers are sorted as numbers.
+    (rows, ...), each row flat in C order, and target, of shape (rows, outputs), or (rows,) for
+    classes; targets = [] if there is none. sha256: of the contents that are meant; "" takes any.
+    ignore: columns that are left out, "" those without a name. Cells of CSV are read as strings: a
+    class is a string without the blanks around it, and classes that are all numbers are sorted as
+    numbers.
     """
     found = read_file("data", path, sha256, READERS)
-    source = called("data", path)
+    source = called("data.file", path)
     if isinstance(found, pd.DataFrame):
         return _from_frame(found, targets, source, ignore)
     if ignore:
@@ -73,9 +76,9 @@ def read_patterns(
     return _from_arrays(found, targets, source)
 
 
-def called(table: str, path: str) -> str:
-    """What messages call the file of a table of the experiment."""
-    return f"{table}.file = {one_line(cut(path, 200))}"
+def called(key: str, path: str) -> str:
+    """What messages call the file that a key of the experiment names."""
+    return f"{key} = {one_line(cut(path, 200))}"
 
 
 def read_file(
@@ -84,46 +87,77 @@ def read_file(
     """What the reader for its ending makes of the file of a table of the experiment; or InputError.
     sha256: of the contents that are meant; "" takes any.
     """
-    source = called(table, path)
+    source = called(f"{table}.file", path)
     reader = readers.get(Path(path).suffix.lower())
     if reader is None:
         *others, last = readers
         raise InputError(
             f"{source}: must end in {', '.join(others)} or {last}: give a file of such a kind"
         )
+    kind = Path(path).suffix[1:].upper()
+    return read_files([(f"{table}.file", path, reader)], sha256, kind)[0]
+
+
+def read_files(
+    files: Sequence[tuple[str, str, Callable[[IO[bytes]], T]]], sha256: str, kind: str
+) -> list[T]:
+    """What the reader of each file, (key, path, reader), makes of it; or InputError. sha256: of the
+    contents of all of them that are meant, see `digest_of`; "" takes any. kind: what messages call
+    such files.
+    """
+    with ExitStack() as opened:
+        streams = [opened.enter_context(_opened(called(key, path), path)) for key, path, _ in files]
+        # of the streams that are read next: what is judged is what is used
+        if sha256 and digest_of(streams) != sha256:
+            table = files[0][0].partition(".")[0]
+            source = called(*files[0][:2])
+            more = f", or those of {files[1][0]} or another file," if len(files) > 1 else ""
+            raise InputError(
+                f"{source}: its contents{more} are not those that {table}.sha256 ="
+                f' {shown(sha256)} was stored with: restore it, or set {table}.sha256 = "" to'
+                " take it as it is"
+            )
+        return [
+            _made(called(key, path), reader, stream, kind)
+            for (key, path, reader), stream in zip(files, streams, strict=True)
+        ]
+
+
+def digest_of(streams: Iterable[BufferedReader]) -> str:
+    """SHA-256 of what files hold, one after another; each is read from its start, and is there
+    again afterwards.
+    """
+    digest = hashlib.sha256()
+    for stream in streams:
+        hashlib.file_digest(stream, lambda: digest)
+        stream.seek(0)
+    return digest.hexdigest()
+
+
+def _opened(source: str, path: str) -> BufferedReader:
     try:
-        stream = open_regular(path, MAX_BYTES)
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        IsADirectoryError,
-        ValueError,  # a zero byte in the path
-    ):
+        return open_regular(path, MAX_BYTES)
+    except IsADirectoryError:
+        raise InputError(f"{source}: is a directory: give the path of a file in it") from None
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a zero byte in the path
         raise InputError(
             f"{source}: no such file: give its path, relative to the experiment file"
         ) from None
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}): check the file") from None
-    with stream:
-        try:
-            # of the stream that is read next: what is judged is what is used
-            if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                raise InputError(
-                    f"{source}: its contents are not those that {table}.sha256 = {shown(sha256)}"
-                    f' was stored with: restore it, or set {table}.sha256 = "" to take it as it is'
-                )
-            stream.seek(0)
-            return reader(stream)
-        except InputError as error:
-            raise (
-                error if str(error).startswith(source) else InputError(f"{source}: {error}")
-            ) from None
-        except DAMAGED as error:
-            what = one_line(cut(str(error).partition("\n")[0], 100)) or type(error).__name__
-            raise InputError(
-                f"{source}: not a whole {Path(path).suffix[1:].upper()} file ({what}): write it"
-                " anew"
-            ) from None
+
+
+def _made(source: str, reader: Callable[[IO[bytes]], T], stream: IO[bytes], kind: str) -> T:
+    """What the reader makes of a file, with mistakes in it as InputError that names the file."""
+    try:
+        return reader(stream)
+    except InputError as error:
+        raise (
+            error if str(error).startswith(source) else InputError(f"{source}: {error}")
+        ) from None
+    except DAMAGED as error:
+        what = one_line(cut(str(error).partition("\n")[0], 100)) or type(error).__name__
+        raise InputError(f"{source}: not a whole {kind} file ({what}): write it anew") from None
 
 
 def read_csv(stream: IO[bytes]) -> pd.DataFrame:
@@ -354,12 +388,12 @@ def _from_arrays(
                 " targets)"
             )
     x = arrays["x"]
-    if x.ndim != 2 or 0 in x.shape:
+    if x.ndim < 2 or 0 in x.shape:
         raise InputError(
-            f"{source}: x has shape {x.shape}, but must be (rows, inputs), 1 or more of each:"
-            " reshape it"
+            f"{source}: x has shape {x.shape}, but must be (rows, inputs), or (rows, ...) such as"
+            " images, 1 or more of each: reshape it"
         )
-    x = _finite("x", x, source)
+    x = _finite("x", x, source).reshape(len(x), -1)
     if targets is not None:
         return x, np.empty((len(x), 0)), ()
     target = arrays["target"]

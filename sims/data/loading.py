@@ -7,8 +7,6 @@ import numpy as np
 from perturb.errors import InputError, choose, shown
 from perturb.networks.enumeration import MAX_UNITS
 from sims.data.datasets import DATASETS, Array, Data
-from sims.data.files import read_patterns
-from sims.data.scikit_learn import classified
 
 # times as many as are wanted are made, where patterns to hold back repeat those to learn from
 MOST_TRIED = 16
@@ -18,15 +16,7 @@ def class_names(data: Data) -> tuple[str, ...]:
     """What the classes of the targets are called, in the order of their columns; () where the
     data set has no names for them.
     """
-    if data.name == "file":
-        assert data.file is not None
-        return read_patterns(data.file, data.targets, data.sha256 or "", data.ignore)[2]
-    if data.name == "letters":
-        # in the order in which LETTERS stand side by side
-        return tuple("NIST")
-    if data.name not in ("digits", "iris", "wine", "breast-cancer"):
-        return ()
-    return classified(data.name.replace("-", "_"))[2]
+    return DATASETS[data.name].names(data)
 
 
 def load_data(data: Data, n_inputs: int, n_outputs: int) -> tuple[Array, Array]:
@@ -178,7 +168,7 @@ def load_states(data: Data, n_visible: int, values: tuple[float, float]) -> Arra
 
 
 def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
-    make, keys = choose("data.name", data.name, DATASETS)
+    make, keys, _ = choose("data.name", data.name, DATASETS)
     endless = "samples" in keys
     test = data.test
     held = test + data.validation
@@ -194,27 +184,33 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
         )
     n = data.samples or 0
     count = n + held
-    x, target = make(data, n_inputs, n_outputs, count)
+    x, target, *last = make(data, n_inputs, n_outputs, count)
+    own = last[0] if last else 0
+    learnable = len(x) - own
     if not endless and (held or data.samples is not None):
         # a finite data set is drawn from; one that is made is already in a random order
-        order = _drawn(target, data.seed, data.samples if data.balanced else None)
+        order = _drawn(target[:learnable], data.seed, data.samples if data.balanced else None)
+        if own:
+            order = np.append(order, learnable + _drawn(target[learnable:], data.seed, None))
         x = x[order]
         target = target[order]
-    if n > len(x):
-        raise InputError(f"data.samples = {n} but {_called(data)} has only {len(x)}: ask for fewer")
-    rows = _parts_of(_first_equal(x), data)
+    if n > learnable:
+        raise InputError(
+            f"data.samples = {n} but {_called(data)} has only {learnable}: ask for fewer"
+        )
+    rows = _parts_of(_first_equal(x), data, own)
     # some repeat what is learned from: make twice as many spare ones, until enough are new
     while endless and not rows.enough(data) and count - n < MOST_TRIED * held:
         count += count - n
-        x, target = make(data, n_inputs, n_outputs, count)
-        rows = _parts_of(_first_equal(x), data)
+        x, target = make(data, n_inputs, n_outputs, count)[:2]
+        rows = _parts_of(_first_equal(x), data, own)
     n = rows.n
     if not rows.enough(data):
-        _refuse(data, rows, len(x), test_key, endless)
+        _refuse(data, rows, len(x), own, test_key, endless)
     # in the order in which they were drawn, so that fewer are the first of more
-    x_test, target_test = x[rows.test], target[rows.test]
-    x_validation, target_validation = x[rows.validation], target[rows.validation]
-    x = x[:n]
+    x_test, target_test = _inputs(x[rows.test]), target[rows.test]
+    x_validation, target_validation = _inputs(x[rows.validation]), target[rows.validation]
+    x = _inputs(x[:n])
     target = target[:n]
     if (
         data.balanced
@@ -253,14 +249,22 @@ class _Rows(NamedTuple):
         return self.n > 0 and held == (data.test, data.validation)
 
 
-def _parts_of(first: Array, data: Data) -> _Rows:
+def _inputs(x: Array) -> Array:
+    """Pixels as 0 to 1, all else as it is."""
+    return x / 255.0 if x.dtype == np.uint8 else x
+
+
+def _parts_of(first: Array, data: Data, own: int = 0) -> _Rows:
     """Which patterns are held back: none for a test equals one to learn from, and none for
-    validation one of either. first: see `_first_equal`.
+    validation one of either. first: see `_first_equal`; own: so many of the last are the only ones
+    to test with.
     """
     n = data.samples
+    learnable = len(first) - own
     if n is not None:
         fresh = np.flatnonzero(first >= n)
-        tested, rest = fresh[: data.test], fresh[data.test :]
+        tested = fresh[(fresh >= learnable) | (not own)][: data.test]
+        rest = np.setdiff1d(fresh[fresh < learnable], tested)
         return _Rows(n, tested, rest[~np.isin(first[rest], first[tested])][: data.validation])
 
     # the most that leave enough to hold back; those for validation are the last of the rest, so
@@ -271,24 +275,31 @@ def _parts_of(first: Array, data: Data) -> _Rows:
         n = int(np.sort(first)[-wanted]) if wanted <= len(first) else 0
         return n, np.flatnonzero(first >= n)[:wanted]
 
-    n, tested = held_back(first, data.test)
+    if own:
+        n, tested = learnable, np.flatnonzero(first >= learnable)[: data.test]
+    else:
+        n, tested = held_back(first, data.test)
     n, judged = held_back(first[:n], data.validation)
     return _Rows(n, tested, judged)
 
 
-def _refuse(data: Data, rows: _Rows, there: int, test_key: str, endless: bool) -> NoReturn:
+def _refuse(
+    data: Data, rows: _Rows, there: int, own: int, test_key: str, endless: bool
+) -> NoReturn:
     """InputError for more patterns held back than there are."""
-    wanted = {
-        key: number
-        for key, number in ((test_key, data.test), ("data.validation", data.validation))
-        if number
-    }
-    fresh = len(rows.test) + len(rows.validation)
+    if own and len(rows.test) < data.test:
+        raise InputError(
+            f"{test_key} = {data.test}, but {_called(data)} has only {own} patterns to test with,"
+            f" {len(rows.test)} of which equal none to learn from: lower {test_key}"
+        )
+    keys = [(test_key, 0 if own else data.test), ("data.validation", data.validation)]
+    wanted = {key: number for key, number in keys if number}
+    fresh = len(rows.validation) + (0 if own else len(rows.test))
     learn = f"{rows.n} of them to learn from" if rows.n else "and some are needed to learn from"
     raise InputError(
         f"{', '.join(f'{key} = {number}' for key, number in wanted.items())}, but {_called(data)}"
-        f" has only {there} patterns, {learn}, and {fresh} others that equal none of those: lower"
-        f" {' or '.join([*wanted, 'data.samples'])}{', or raise data.noise' * endless}"
+        f" has only {there - own} patterns, {learn}, and {fresh} others that equal none of those:"
+        f" lower {' or '.join([*wanted, 'data.samples'])}{', or raise data.noise' * endless}"
     )
 
 
@@ -338,8 +349,11 @@ def _rank(classes: Array) -> Array:
 
 def _first_equal(x: Array) -> Array:
     """For each row the number of the first one that equals it."""
-    _, where, which = np.unique(x, axis=0, return_index=True, return_inverse=True)
-    return where[which.ravel()]
+    # as bytes, which are sorted many times faster than rows of numbers; without -0
+    x = np.ascontiguousarray(x + x.dtype.type(0))
+    rows = x.view(np.dtype((np.void, x.dtype.itemsize * x.shape[1]))).ravel()
+    _, where, which = np.unique(rows, return_index=True, return_inverse=True)
+    return where[which]
 
 
 def _standardised(learned: Array, *held_back: Array) -> list[Array]:

@@ -68,7 +68,7 @@ def read_starts(path: str, sha256: str, source: str | None) -> Starts:
     w_exact or w, a row per weight, and perhaps source, run and index. InputError for a mistake in
     it, which names the file.
     """
-    file = called("weights", path)
+    file = called("weights.file", path)
     readers = {".npz": _npz, ".csv": _csv, ".npy": _npy, ".onnx": _onnx}
     found = read_file("weights", path, sha256, readers)
     if source is None:

@@ -1,8 +1,8 @@
 """Experiment files: a TOML becomes an `Experiment`, validated once, with the whole chip in it."""
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ from hardware.config import read_named, validated
 from hardware.device_laws import LAWS
 from hardware.params import ChipParams, load_chip, with_device
 from perturb.errors import InputError, one_line, shown
-from perturb.networks.onnx.reading import MAX_BYTES, digest_of
+from perturb.networks.onnx.reading import weight_files
 from perturb.settings import plain
+from sims.data.files import digest_of
 from sims.experiment.experiment import Experiment
 from sims.experiment.names import SHIPPED, experiment_names
-from sims.experiment.schema import WITH_FILES
+from sims.experiment.paths import FILES, paths_of, with_paths
 
 PARTS = ChipParams.model_fields.keys() - Experiment.model_fields.keys()
 
@@ -45,8 +46,8 @@ def load_experiment(
     Notes
     -----
     chip.preset names a chip or a file, relative to the experiment file (in `set`: to the working
-    directory); the other keys of [chip] override it. data.file, network.file and
-    weights.file are found likewise.
+    directory); the other keys of [chip] override it. data.file, network.file, weights.file and the
+    other paths of files are found likewise.
 
     Examples
     --------
@@ -141,48 +142,31 @@ def _refuse_parts(data: dict[str, Any], source: str) -> None:
     )
 
 
-def with_digest(data: dict[str, Any], tables: Iterable[str] = WITH_FILES) -> dict[str, Any]:
+def with_digest(data: dict[str, Any], tables: Iterable[str] = FILES) -> dict[str, Any]:
     """data, with the sha256 of the files, absolute paths, of the tables that have none: what is
     stored names their contents.
     """
-    for name, table in _with_files(data, tables):
-        if table.get("sha256", "") != "":
+    for name in tables:
+        paths = paths_of(data, name)
+        if not paths or data[name].get("sha256", "") != "":
             continue
+        if name == "network":
+            paths += weight_files(paths[0])
         try:
             # a pipe would be emptied by its digest, or block
-            if not Path(table["file"]).is_file():
+            if not all(Path(path).is_file() for path in paths):
                 continue
-            data = {**data, name: {**table, "sha256": _digest(name, Path(table["file"]))}}
+            with ExitStack() as opened:
+                digest = digest_of([opened.enter_context(open(path, "rb")) for path in paths])
+            data = {**data, name: {**data[name], "sha256": digest}}
         except (OSError, ValueError):  # whoever reads the file says why
             continue
     return data
 
 
-def _digest(table: str, path: Path) -> str:
-    with open(path, "rb") as file:
-        if table != "network":
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        # of what lies beside it, too
-        return digest_of(file.read(MAX_BYTES), path.parent)
-
-
 def _with_file(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """data, with the files that are relative to `folder` made absolute."""
-    for name, table in _with_files(data, WITH_FILES):
-        path = Path(os.path.abspath(folder / table["file"])).as_posix()
-        data = {**data, name: {**table, "file": path}}
-    return data
-
-
-def _with_files(
-    data: dict[str, Any], tables: Iterable[str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Those of the tables that name a file."""
-    # what is no table or no text is left to the schema, whose message names the key
-    for name in tables:
-        table = data.get(name)
-        if isinstance(table, dict) and isinstance(table.get("file"), str) and table["file"]:
-            yield name, table
+    return with_paths(data, lambda path: Path(os.path.abspath(folder / path)).as_posix())
 
 
 def overridden(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,11 @@ ARGUMENTS = {
     "input": "input_shape",
 }
 
+LAYERS_ARE = {
+    int: 'give numbers of units, or set kind = "layers"',
+    str: 'give a text, such as "linear 10"',
+}
+
 
 class Kind(NamedTuple):
     """A kind of network in experiment files. make: its class. keys: those of [network] that it
@@ -205,6 +210,13 @@ class Network(Table):
                 raise InputError(
                     f'{key} is missing: kind = "{self.kind}" needs it'
                     f" ({type(self).model_fields[key].description})"
+                )
+        wanted = str if self.kind == "layers" else int
+        for number, layer in enumerate(self.layers or ()):
+            if not isinstance(layer, wanted):
+                raise InputError(
+                    f'layers[{number}] = {shown(layer)} does not go with kind = "{self.kind}":'
+                    f" {LAYERS_ARE[wanted]}"
                 )
         # before anything is built, which might take more memory than there is
         n = kind.n_weights(**kind.arguments(self))

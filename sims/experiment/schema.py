@@ -23,8 +23,6 @@ MethodName = Annotated[Name, Among(METHODS)]
 CodeName = Annotated[Name, Among(CODES)]
 
 
-# tables whose key `file` is a path, found beside the experiment file, and `sha256` its digest
-WITH_FILES = ("data", "network", "weights")
 NO_SEED = -1  # of starting weights that are from a file
 STARTS = ("weights.file", "network.file")  # the keys that name one
 

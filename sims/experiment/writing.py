@@ -5,7 +5,8 @@ from pathlib import Path
 
 import tomli_w
 
-from sims.experiment.schema import WITH_FILES, Setup
+from sims.experiment.paths import with_paths
+from sims.experiment.schema import Setup
 
 
 def to_toml(experiment: Setup, folder: Path | None = None) -> str:
@@ -17,7 +18,6 @@ def to_toml(experiment: Setup, folder: Path | None = None) -> str:
     """
     # TOML has no null: an absent key is None when it is read again
     data = experiment.model_dump(exclude_none=True)
-    for name in WITH_FILES if folder is not None else ():
-        if file := data[name].get("file"):
-            data[name]["file"] = Path(os.path.relpath(file, folder)).as_posix()
+    if folder is not None:
+        data = with_paths(data, lambda path: Path(os.path.relpath(path, folder)).as_posix())
     return tomli_w.dumps(data)

@@ -19,7 +19,8 @@ from perturb.settings import flat, plain, toml
 from reports.store.sweep_database import Row
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
-from sims.experiment.schema import STARTS, WITH_FILES, Sweep, seeds_of
+from sims.experiment.paths import FILES, PATHS, changed_path
+from sims.experiment.schema import STARTS, Sweep, seeds_of
 from sims.experiment.unused import warn_of_unused
 from sims.runner import origin
 from sims.studies import DIE, DIRECTION, START, STUDIES
@@ -134,7 +135,10 @@ def plan_sweep(
     sweep = _merged(data.pop("sweep", {}), source, folder, changes or {})
     varied = {**flat(sweep.vary), **flat(sweep.zip)}
     # of all cells, also those that begin when it has changed
-    data = with_digest(data, [name for name in WITH_FILES if f"{name}.file" not in varied])
+    kept = [
+        name for name, keys in FILES.items() if not {f"{name}.{key}" for key in keys} & {*varied}
+    ]
+    data = with_digest(data, kept)
     chosen = points(sweep, is_integer)
     # points come below: each needs its experiment
     plan = Plan(str(name_or_path), source, data, folder, settings, sweep, [], [], [], [])
@@ -164,14 +168,14 @@ def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -
     both: dict[str, Any] = {**given.model_dump(), **changes}
     for name in ("vary", "zip"):
         own = flat(getattr(given, name))
-        for key in ("chip.preset", *(f"{table}.file" for table in WITH_FILES)):
+        for key in ("chip.preset", *PATHS):
             if key in own:
                 # a name of a shipped chip stays a name; anything else is a path
                 own[key] = [
                     (
                         value
-                        if not isinstance(value, str) or value in chip_names()
-                        else (folder / value).as_posix()
+                        if isinstance(value, str) and value in chip_names()
+                        else changed_path(value, lambda path: (folder / path).as_posix())
                     )
                     for value in values_of(key, own[key])
                 ]

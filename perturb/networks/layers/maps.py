@@ -75,19 +75,23 @@ class MaxPoolPart(Fixed):
         self.windows = windows
         self.shape = (windows.channels, *windows.positions)
 
-    def keep(self, y: Array) -> Array:
-        """The number of the winner's place in each window."""
-        full = self.windows.padded(y, -np.inf)
-        largest: Array | None = None
-        for number, (_, view) in enumerate(self.windows.views(full)):
-            if largest is None:
-                largest, winner = view.copy(), np.zeros(view.shape, dtype=np.int16)
-                continue
-            # not-a-number wins, and stays
-            better = ~(view <= largest) & (largest == largest)
-            winner[better] = number
-            np.copyto(largest, view, where=better)
-        return winner
+    def output(self, w: Array, y: Any) -> Array:
+        views = self.windows.views(self.windows.padded(y, -np.inf))
+        _, first = next(views)
+        largest = first.copy()
+        for _, view in views:
+            np.maximum(largest, view, out=largest)
+        return largest
+
+    def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
+        largest = self.output(w, y)
+        # the number of the winner's place in each window
+        winner = np.zeros(largest.shape, dtype=np.int16)
+        views = list(self.windows.views(self.windows.padded(y, -np.inf)))
+        # from the last to the first, which stays; where none wins, not-a-number is the largest
+        for number, (_, view) in reversed(list(enumerate(views))):
+            np.copyto(winner, number, where=view == largest)
+        return largest, winner
 
     def apply(self, y: Array, winner: Any) -> Array:
         out = np.empty((*self.shape, y.shape[-1]), dtype=y.dtype)

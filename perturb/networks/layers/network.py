@@ -2,9 +2,11 @@
 1994).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,7 +20,11 @@ from perturb.networks.layers.texts import layer_of
 from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
 from perturb.networks.objective import Objective
 from perturb.networks.patterns import as_patterns
-from perturb.threads import blas_threads
+from perturb.threads import WORTH_THREADS, blas_threads, n_threads
+
+T = TypeVar("T")
+# numbers in the largest array of some patterns that are computed together, which stay in cache
+AT_ONCE = 2**20
 
 
 class Layers:
@@ -190,13 +196,17 @@ class LayersObjective(Objective):
         self.n_weights, self.n_patterns = network.n_weights, len(self.x)
         self.depth = max(1, sum(part.n_weights > 0 for part in network.chain.parts))
         self._E = ERRORS[network.error]
-        self._largest = self.n_patterns * max(part.n_macs for part in network.chain.parts)
-        self._prepared = network.chain.prepare(self._activity(self.x))
+        at_once = max(1, AT_ONCE // network.chain.size)
+        self._chunks = [slice(i, i + at_once) for i in range(0, self.n_patterns, at_once)]
+        self._prepare(np.float64)
         self._passes = Cached(self._both_passes, self.n_weights)
 
-    def _activity(self, x: Array) -> Array:
-        """Patterns as the input of the first layer: (*input_shape, S)."""
-        return np.ascontiguousarray(x.T).reshape(*self.network.input_shape, -1)
+    def _prepare(self, dtype: type) -> None:
+        """Make what the first layer takes of each chunk."""
+        self._dtype = dtype
+        inputs: list[Array] = [np.ascontiguousarray(self.x[rows].T, dtype) for rows in self._chunks]
+        chain, shape = self.network.chain, self.network.input_shape
+        self._prepared = [chain.prepare(y.reshape(*shape, -1)) for y in inputs]
 
     def __reduce__(self):
         # functions do not pickle; names of them do
@@ -220,48 +230,93 @@ class LayersObjective(Objective):
         -------
         array of shape (S, n_outputs)
         """
-        w = as_weights("w", w, self.n_weights)
-        with blas_threads(self._largest):
-            return self.network.chain.outputs(w, self._prepared).T
+        w = as_weights("w", w, self.n_weights).astype(self._dtype, copy=False)
+        with blas_threads(0):
+            outputs = [self.network.chain.output(w, columns).T for columns in self._prepared]
+        return np.concatenate(outputs).astype(np.float64, copy=False)
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
 
+    def in_float32(self) -> "LayersObjective":
+        """The same, but `outputs` and errors are computed in float32; derivatives are not its."""
+        other = copy(self)
+        other._prepare(np.float32)
+        return other
+
     def gradient(self, w: Array) -> Array:
         return self._passes(w).g.copy()
 
+    def _each(self, do: Callable[[int], T]) -> list[T]:
+        """do(number) of each chunk of patterns, on all cores where it is worth that."""
+        numbers = range(len(self._chunks))
+        work = self.n_macs * self.n_patterns
+        with blas_threads(0):
+            if len(numbers) == 1 or work < WORTH_THREADS:
+                return [do(number) for number in numbers]
+            with ThreadPoolExecutor(n_threads()) as pool:
+                return list(pool.map(do, numbers))
+
     def _both_passes(self, w: Array) -> "_Passes":
-        chain = self.network.chain
-        with blas_threads(self._largest):
-            y, kept = chain.forward(w, self._prepared)
-            y = y.T
-            # E is the mean over patterns
-            e = self._E.e(y, self.target) / self.n_patterns
-            _, g, errors = chain.backward(w, kept, np.ascontiguousarray(e.T), False)
-        E = float(self._E.value(y, self.target).mean())
-        return _Passes(w, kept, errors, y, E, g)
+        chunks = self._each(lambda number: self._chunk_passes(w, number))
+        # in their order, so that no bit depends on the number of threads
+        E = sum(chunk.E for chunk in chunks)
+        return _Passes(w, chunks, E, _sum([chunk.g for chunk in chunks]))
+
+    def _chunk_passes(self, w: Array, number: int) -> "_Chunk":
+        chain, target = self.network.chain, self.target[self._chunks[number]]
+        y, kept = chain.forward(w, self._prepared[number])
+        y = y.T
+        # E is the mean over patterns
+        E = float(self._E.value(y, target).sum()) / self.n_patterns
+        e = np.ascontiguousarray(self._E.e(y, target).T) / self.n_patterns
+        _, g, errors = chain.backward(w, kept, e, False)
+        return _Chunk(kept, errors, self._E.R_e(y, target), E, g)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         passes = self._passes(w)
-        HV = np.empty_like(V)
-        R_e_of = self._E.R_e(passes.y, self.target)
+        directions = np.ascontiguousarray(V.T)
+        parts = self._each(
+            lambda number: self._chunk_products(passes.w, directions, passes.chunks[number])
+        )
+        return passes.E, passes.g.copy(), _sum(parts).T
+
+    def _chunk_products(self, w: Array, directions: Array, chunk: "_Chunk") -> Array:
+        """Its part of Hv, (k, n), for directions (k, n)."""
         chain = self.network.chain
-        w, kept, errors = passes.w, passes.kept, passes.errors
-        for k, v in enumerate(np.ascontiguousarray(V.T)):
-            with blas_threads(self._largest):
-                # R{y} of a pattern is 0
-                R_y, R_kept = chain.R_forward(w, v, kept, None)
-                R_e = np.ascontiguousarray(R_e_of(R_y.T[None])[0].T) / self.n_patterns
-                _, HV[:, k] = chain.R_backward(w, v, kept, errors, R_kept, R_e, False)
-        return passes.E, passes.g.copy(), HV
+        Hv = np.empty_like(directions)
+        for k, v in enumerate(directions):
+            # R{y} of a pattern is 0
+            R_y, R_kept = chain.R_forward(w, v, chunk.kept, None)
+            R_e = np.ascontiguousarray(chunk.R_e(R_y.T[None])[0].T) / self.n_patterns
+            _, Hv[k] = chain.R_backward(w, v, chunk.kept, chunk.errors, R_kept, R_e, False)
+        return Hv
+
+
+def _sum(parts: list[Array]) -> Array:
+    """Their sum, one after the other."""
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+class _Chunk(NamedTuple):
+    """The two ordinary passes of some patterns: what each kept, the map from R{y} to R{e}, and
+    their parts of E and of its gradient.
+    """
+
+    kept: Any
+    errors: Any
+    R_e: Callable[[Array], Array]
+    E: float
+    g: Array
 
 
 class _Passes(NamedTuple):
-    """The two ordinary passes at w: what each kept, the outputs (S, n_outputs), E and gradient."""
+    """The two ordinary passes at w, E and its gradient."""
 
     w: Array
-    kept: Any
-    errors: Any
-    y: Array
+    chunks: list[_Chunk]
     E: float
     g: Array

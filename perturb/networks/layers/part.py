@@ -12,6 +12,7 @@ from above and g = dE/dw:
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,16 @@ class Part(ABC):
     """One layer, on inputs of a shape.
 
     shape: of its output, without patterns. n_weights: of them it has. n_macs: multiplications by a
-    weight in one evaluation of a pattern.
+    weight in one evaluation of a pattern. size: numbers in its largest array, of a pattern.
     """
 
     shape: Shape
     n_weights = 0
     n_macs = 0
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
 
     def prepare(self, y: Array) -> Any:
         """What `forward` takes, made of an input: all that does not depend on the weights."""
@@ -38,6 +43,10 @@ class Part(ABC):
     @abstractmethod
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
         """y' from w (n_weights,) and `prepare(y)`; and what the other passes need of it."""
+
+    def output(self, w: Array, y: Any) -> Array:
+        """y' of `forward` alone."""
+        return self.forward(w, y)[0]
 
     @abstractmethod
     def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
@@ -82,19 +91,14 @@ class Fixed(Part):
 
     @abstractmethod
     def apply(self, y: Array, kept: Any) -> Array:
-        """The map, of y or R{y}."""
+        """The map, of y or R{y}; kept: by `forward`, what says which map it is."""
 
     @abstractmethod
     def transpose(self, e: Array, kept: Any) -> Array:
         """Its transpose, of e or R{e}."""
 
-    def keep(self, y: Array) -> Any:
-        """What says which map it is, at y."""
-        return None
-
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
-        kept = self.keep(y)
-        return self.apply(y, kept), kept
+        return self.apply(y, None), None
 
     def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
         return self.transpose(e, kept) if wanted else e, w, None
@@ -119,6 +123,10 @@ class Chain(Part):
         self.n_macs = sum(part.n_macs for part in parts)
         self.slices = [slice(a, b) for a, b in pairwise(ends)]
 
+    @property
+    def size(self) -> int:
+        return max((part.size for part in self.parts), default=prod(self.shape))
+
     def prepare(self, y: Array) -> Any:
         return self.parts[0].prepare(y) if self.parts else y
 
@@ -129,10 +137,9 @@ class Chain(Part):
             kept.append(of_part)
         return y, kept
 
-    def outputs(self, w: Array, y: Any) -> Array:
-        """y' as `forward` makes it, and nothing kept."""
+    def output(self, w: Array, y: Any) -> Array:
         for k, (part, own) in enumerate(zip(self.parts, self.slices, strict=True)):
-            y, _ = part.forward(w[own], part.prepare(y) if k else y)
+            y = part.output(w[own], part.prepare(y) if k else y)
         return y
 
     def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
@@ -196,6 +203,10 @@ class ResidualPart(Part):
         # of the weights: the path's, then the shortcut's
         self._both = ((path, slice(path.n_weights)), (shortcut, slice(path.n_weights, None)))
 
+    @property
+    def size(self) -> int:
+        return max(self.path.size, self.shortcut.size)
+
     def prepare(self, y: Array) -> Any:
         return [chain.prepare(y) for chain, _ in self._both]
 
@@ -204,6 +215,10 @@ class ResidualPart(Part):
             chain.forward(w[own], of) for (chain, own), of in zip(self._both, y, strict=True)
         )
         return a + b, (kept_a, kept_b)
+
+    def output(self, w: Array, y: Any) -> Array:
+        a, b = (chain.output(w[own], of) for (chain, own), of in zip(self._both, y, strict=True))
+        return a + b
 
     def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
         (e_a, g_a, errors_a), (e_b, g_b, errors_b) = (

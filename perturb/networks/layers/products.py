@@ -33,6 +33,11 @@ class Product(Part):
         self.n_weights = self._n_matrix + bias * groups * rows
         self.n_macs = self.n_weights * prod(shape) // (groups * rows)
 
+    @property
+    def size(self) -> int:
+        columns = self.groups * self.columns * prod(self.shape[1:])
+        return max(prod(self.shape), columns)
+
     @abstractmethod
     def prepare(self, y: Array) -> Array:
         """The columns of an input, (groups, columns, positions * S)."""

@@ -54,8 +54,8 @@ class Found(NamedTuple):
 
 
 def read_network(path: str | os.PathLike[str], error: str | None, sha256: str) -> Found:
-    """The network of a file; InputError, which names the file, for a mistake in it. sha256: see
-    `digest_of`; "" takes any.
+    """The network of a file; InputError, which names the file, for a mistake in it. sha256:
+    of it and of `weight_files`, as they are meant; "" takes any.
     """
     called = called_file(path)
     if not isinstance(path, (str, os.PathLike)):
@@ -69,7 +69,7 @@ def read_network(path: str | os.PathLike[str], error: str | None, sha256: str) -
     except OSError as problem:
         raise InputError(f"{called}: cannot be read ({reason(problem)}): check the file") from None
     try:
-        if sha256 and digest_of(content, Path(path).parent) != sha256:
+        if sha256 and _digest(content, Path(path).parent) != sha256:
             raise InputError(
                 f"its contents are not those that sha256 = {shown(sha256)} was stored with: restore"
                 ' it, or set sha256 = "" to take it as it is'
@@ -77,6 +77,8 @@ def read_network(path: str | os.PathLike[str], error: str | None, sha256: str) -
         return network_in(content, Path(path).parent, error)
     except InputError as problem:
         raise InputError(f"{called}: {problem}") from None
+    except OSError as problem:
+        raise InputError(f"{called}: its weights cannot be read: {reason(problem)}") from None
 
 
 def called_file(path: object) -> str:
@@ -102,16 +104,27 @@ def network_in(content: bytes, folder: Path | None, error: str | None = None) ->
         raise InputError(f"not a whole ONNX file ({reason(problem)}): {AGAIN}") from None
 
 
-def digest_of(content: bytes, folder: Path) -> str:
-    """SHA-256 of a file's contents; of one with weights in other files, of theirs behind it."""
-    digest = hashlib.sha256(content)
+def weight_files(path: str | os.PathLike[str]) -> list[str]:
+    """The files beside an ONNX file that hold its weights; none if it cannot be read."""
     try:
-        beside = sorted({_location(tensor) for tensor in _external(_model(content))})
-        for name in beside:
-            digest.update(_content(folder / name))
+        return _beside(_content(path), Path(path).parent)
     except (InputError, *UNREADABLE):
         # whoever reads the network says why
-        pass
+        return []
+
+
+def _beside(content: bytes, folder: Path) -> list[str]:
+    names = {_location(tensor) for tensor in _external(_model(content))}
+    return [str(folder / name) for name in sorted(names) if Path(name).name == name]
+
+
+def _digest(content: bytes, folder: Path) -> str:
+    """SHA-256 of a file's contents, and of those of the files of its weights behind it."""
+    digest = hashlib.sha256(content)
+    for path in _beside(content, folder):
+        # one that is missing is named when its weights are read
+        if Path(path).is_file():
+            digest.update(_content(path))
     return digest.hexdigest()
 
 
