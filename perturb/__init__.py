@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from perturb.networks.losses import add_error as add_error
     from perturb.networks.mlp import MLP as MLP
     from perturb.networks.objective import Objective as Objective
+    from perturb.networks.onnx.network import OnnxLayers as OnnxLayers
+    from perturb.networks.onnx.network import from_onnx as from_onnx
+    from perturb.networks.onnx.writing import to_onnx as to_onnx
     from perturb.networks.recurrent import Recurrent as Recurrent
     from perturb.theory.amplitude import best_sigma as best_sigma
     from perturb.theory.amplitude import truncation as truncation
@@ -54,8 +57,10 @@ _HOME = {kind.name: kind.module for kind in KINDS.values()} | {
     "estimate": "estimation.estimate",
     "finite_difference_hvp": "networks.derivatives",
     "finite_difference_step": "networks.derivatives",
+    "from_onnx": "networks.onnx.network",
     "predict": "theory.estimates",
     "solve": "estimation.solution",
+    "to_onnx": "networks.onnx.writing",
     "truncation": "theory.amplitude",
 }
 __all__ = ["InputError", *_MODULES, *_HOME]

@@ -92,7 +92,7 @@ CELLS = {
     ),
     "start_seed": Column(
         "seed of its starting weights: weights.seed, or else derived from the seed; -1: they are"
-        " from weights.file"
+        " from weights.file or network.file"
     ),
     "die": Column("number of its die: chip.die, or else derived from the seed"),
     "status": Column("done, failed or waiting"),

@@ -31,7 +31,10 @@ FAR_APART = (
 
 # keys that, where they are given, make the runs or dies of all repeats the same ones, which cannot
 # be counted over them
-PINNED = {"training.runs": ("weights.seed", "weights.file"), "dies.count": ("chip.die",)}
+PINNED = {
+    "training.runs": ("weights.seed", "weights.file", "network.file"),
+    "dies.count": ("chip.die",),
+}
 
 
 VARIED = "as varied"  # the experiment's own method or code, where that is what is varied

@@ -15,6 +15,7 @@ from perturb.errors import InputError
 from perturb.networks.losses import NEEDS_LINEAR_OUTPUT
 from perturb.networks.network import Network
 from perturb.networks.objective import Objective
+from perturb.networks.onnx.network import OnnxLayers
 from perturb.theory.quadratic import Curvature, curvatures
 from reports.studies.facts import FACTS
 from sims.data.classes import Classes, class_weights, weighted_targets
@@ -181,6 +182,8 @@ def targets_in_error(experiment: Setup, learned: Array, *more: Array) -> list[Ar
 def starts_of(network: Network, experiment: Setup, runs: int = 1) -> list[Array]:
     """The starting weights of each run, before any warm-up: from a file, or random."""
     weights = experiment.weights
+    if isinstance(network, OnnxLayers) and experiment.starts_from_network:
+        return [network.w.copy() for _ in range(runs)]
     if weights.file is None:
         # a start of its own for every run, the first with the seed itself
         seeds = [experiment.seeds_of(run)["start_seed"] for run in range(runs)]

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +23,13 @@ import perturb
 from hardware.device_params import DeviceParams
 from hardware.params import ChipParams
 from perturb.errors import InputError
+from perturb.networks.onnx.network import OnnxLayers
+from perturb.networks.onnx.writing import as_onnx
 from reports.frames import Frames
 from reports.loading import of_run
 from reports.store import run_directory
 from reports.store.commands import run_command
+from reports.store.weight_file import has_weights
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import load_experiment
 from sims.experiment.unused import warn_of_unused
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
+WEIGHTS_ONNX = "weights.onnx"
 INTERRUPTED = "the run was interrupted"
 
 
@@ -55,11 +59,14 @@ class Run:
         in `reports.studies`. Empty if the run was interrupted before its first result.
     provenance : dict
         Command, seeds, versions, and whether the run is "complete" or "partial", and why.
+    files : dict of str to bytes
+        Further files that are stored with it, by name.
     """
 
     experiment: Experiment
     tables: Tables
     provenance: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         about = f"{self.experiment.name!r}, study={self.experiment.study!r}"
@@ -112,7 +119,7 @@ class Run:
             One that is `reserved` for it.
         """
         run_directory.write_run(
-            directory, to_toml(self.experiment, directory), self.tables, self.provenance
+            directory, to_toml(self.experiment, directory), self.tables, self.provenance, self.files
         )
 
 
@@ -244,7 +251,23 @@ def _run(
         # a prefix of file names, so that a study can have several
         problem = replace(problem, scratch=Path(scratch) / f".{experiment.name}")
     tables, reason = study_tables(experiment, problem, progress, should_stop)
-    return Run(experiment, tables, _provenance(experiment, problem, again, reason))
+    about = _provenance(experiment, problem, again, reason)
+    return Run(experiment, tables, about, _learned_network(problem, tables))
+
+
+def _learned_network(problem: Problem, tables: Tables) -> dict[str, bytes]:
+    """Of a network from an ONNX file: that file with what the first run of a training learned, as
+    weights.file takes it from weights.npz, too.
+    """
+    learned = next(filter(has_weights, tables.values()), None)
+    if learned is None or not isinstance(problem.network, OnnxLayers):
+        return {}
+    w = learned["w_exact"].to_numpy()[: problem.network.n_weights]
+    try:
+        return {WEIGHTS_ONNX: as_onnx(problem.network, w)}
+    except InputError:
+        # weights that have diverged are no numbers of a network; weights.npz has them
+        return {}
 
 
 def study_tables(

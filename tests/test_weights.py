@@ -300,7 +300,7 @@ NAN = np.array([[0.0] * 9, [0.0] * 4 + [np.nan] + [0.0] * 4, [0.0] * 9])
     "name, content, set, message",
     [
         ("none.npz", None, {}, "no such file: give its path, relative to the experiment file"),
-        ("w.txt", "0", {}, "must end in .npz, .csv or .npy: give a file of such a kind"),
+        ("w.txt", "0", {}, "must end in .npz, .csv, .npy or .onnx: give a file of such a kind"),
         ("w.npz", {"x": TWO}, {}, "has no array w_exact or w: name that of the weights so, of x"),
         ("w.csv", "a,b\n1,2\n", {}, "has no column w_exact or w: name that of the weights so"),
         ("w.npz", {"w": np.zeros(8)}, {}, "has 8 weights, but the network has 9: give a file of"),

@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     n_weights: about how many weights these arguments of the class ask for, so that too many can be
     refused before memory is taken. needed: arguments that have a default, and that an experiment
     file states all the same. states: whether it learns a distribution of states, rather than
-    outputs for inputs.
+    outputs for inputs. starts: whether it has weights to start from, its attribute `w` (n,).
     """
 
     module: str
@@ -28,6 +28,7 @@ class Kind(NamedTuple):
     n_weights: Callable[..., int]
     needed: tuple[str, ...] = ()
     states: bool = False
+    starts: bool = False
 
 
 KINDS = {
@@ -41,6 +42,12 @@ KINDS = {
         "networks.layers.network",
         "Layers",
         lambda **arguments: _made("layers", **arguments).n_weights,
+    ),
+    "onnx": Kind(
+        "networks.onnx.network",
+        "OnnxLayers",
+        lambda **arguments: _made("onnx", **arguments).n_weights,
+        starts=True,
     ),
     "recurrent": Kind(
         "networks.recurrent",

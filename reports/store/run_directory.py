@@ -143,9 +143,11 @@ def write_run(
     experiment: str,
     tables: Mapping[str, "pd.DataFrame"],
     provenance: Mapping[str, Any],
+    more: Mapping[str, bytes],
 ) -> None:
     """Write the files of a run (of the contract: see README) to a reserved directory,
-    provenance.json last, without which it is none. experiment: as a TOML file.
+    provenance.json last, without which it is none. experiment: as a TOML file. more: further files,
+    by name.
 
     They are written beside what is there, which a run that was interrupted may have left, and then
     renamed over it.
@@ -161,6 +163,8 @@ def write_run(
             table.to_parquet(part / f"{name}.parquet", index=False)
             if weight_file.has_weights(table):
                 (part / weight_file.FILE).write_bytes(weight_file.as_npz(table))
+        for name, content in more.items():
+            (part / name).write_bytes(content)
         files = {
             path.name: digest(path.read_bytes())
             for path in sorted(part.iterdir())

@@ -1,4 +1,6 @@
-"""Weights to start from, of a file: weights.npz of a training, or one's own as NPZ, CSV or NPY."""
+"""Weights to start from, of a file: weights.npz of a training, or one's own as NPZ, CSV, NPY or
+ONNX.
+"""
 
 from dataclasses import dataclass
 from typing import IO
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from perturb.errors import InputError, choose, cut, one_line
+from perturb.networks.onnx.reading import network_in
 from sims.data.files import called, floats_of, read_csv, read_file
 
 Array = np.ndarray
@@ -61,11 +64,13 @@ def read_starts(path: str, sha256: str, source: str | None) -> Starts:
     """The weights of a file that one source learned, by default the first.
 
     NPZ: an array w_exact or w, of shape (n,) or (runs, n), and perhaps source and run, (runs,).
-    NPY: such an array alone. CSV: a column w_exact or w, a row per weight, and perhaps source, run
-    and index. InputError for a mistake in it, which names the file.
+    NPY: such an array alone. ONNX: those of its network, see `perturb.from_onnx`. CSV: a column
+    w_exact or w, a row per weight, and perhaps source, run and index. InputError for a mistake in
+    it, which names the file.
     """
     file = called("weights.file", path)
-    found = read_file("weights", path, sha256, {".npz": _npz, ".csv": _csv, ".npy": _npy})
+    readers = {".npz": _npz, ".csv": _csv, ".npy": _npy, ".onnx": _onnx}
+    found = read_file("weights", path, sha256, readers)
     if source is None:
         return Starts(next(iter(found.values())), file)
     if [*found] == [ALL]:
@@ -114,6 +119,11 @@ def _npy(stream: IO[bytes]) -> Found:
         raise ValueError("an archive of arrays, not a single one")
     w = np.atleast_2d(w)
     return _runs(w, np.full(len(w), ALL), np.arange(len(w)))
+
+
+def _onnx(stream: IO[bytes]) -> Found:
+    w = network_in(stream.read(), None).w
+    return _runs(w[None], np.array([ALL]), np.array([0]))
 
 
 def _npz(stream: IO[bytes]) -> Found:

@@ -10,6 +10,7 @@ from hardware.config import read_named, validated
 from hardware.device_laws import LAWS
 from hardware.params import ChipParams, load_chip, with_device
 from perturb.errors import InputError, one_line, shown
+from perturb.networks.onnx.reading import weight_files
 from perturb.settings import plain
 from sims.data.files import digest_of
 from sims.experiment.experiment import Experiment
@@ -45,8 +46,8 @@ def load_experiment(
     Notes
     -----
     chip.preset names a chip or a file, relative to the experiment file (in `set`: to the working
-    directory); the other keys of [chip] override it. data.file, weights.file and the other paths of
-    files are found likewise.
+    directory); the other keys of [chip] override it. data.file, network.file, weights.file and the
+    other paths of files are found likewise.
 
     Examples
     --------
@@ -149,6 +150,8 @@ def with_digest(data: dict[str, Any], tables: Iterable[str] = FILES) -> dict[str
         paths = paths_of(data, name)
         if not paths or data[name].get("sha256", "") != "":
             continue
+        if name == "network":
+            paths += weight_files(paths[0])
         try:
             # a pipe would be emptied by its digest, or block
             if not all(Path(path).is_file() for path in paths):

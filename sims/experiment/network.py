@@ -43,14 +43,15 @@ LAYERS_ARE = {
 
 class Kind(NamedTuple):
     """A kind of network in experiment files. make: its class. keys: those of [network] that it
-    takes, and their values if left out; None must be given, ... may be absent. n_weights, states:
-    see `perturb.networks.kinds`.
+    takes, and their values if left out; None must be given, ... may be absent. n_weights, states,
+    starts: see `perturb.networks.kinds`.
     """
 
     make: Callable[..., network.Network]
     keys: dict[str, Any]
     n_weights: Callable[..., int]
     states: bool
+    starts: bool
 
     def arguments(self, table: "Network") -> dict[str, Any]:
         """What a table says to the class."""
@@ -76,7 +77,7 @@ def _in_files(kind: kinds.Kind) -> Kind:
             keys[key] = ... if parameter.default is None else parameter.default
     if {"units", "activation"} <= keys.keys():  # units have numbers: a file may name single ones
         keys["activations"] = {}
-    return Kind(make, keys, kind.n_weights, kind.states)
+    return Kind(make, keys, kind.n_weights, kind.states, kind.starts)
 
 
 class Network(Table):
@@ -101,6 +102,19 @@ class Network(Table):
             description="shape of a pattern, channels first: [1, 28, 28] for an image",
             examples=[[1, 8, 8]],
         )
+    )
+    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None,
+        description="path of an ONNX file, with the weights that it starts from",
+        examples=["net.onnx"],
+    )
+    sha256: Annotated[str, Field(max_length=64)] | None = Field(
+        None,
+        description=(
+            "of that file's contents, in hexadecimal, that others are refused; absent = not"
+            " checked, but stored"
+        ),
+        examples=["0"],
     )
     units: Units | None = Field(None, description="number of units", examples=[5])
     edges: (
@@ -208,8 +222,8 @@ class Network(Table):
         n = kind.n_weights(**kind.arguments(self))
         if n > MAX_WEIGHTS:
             raise InputError(
-                f"{next(iter(kind.keys))} give {n} weights but at most {MAX_WEIGHTS} are"
-                " allowed: use fewer units"
+                f"{next(iter(kind.keys))}: {n} weights, but at most {MAX_WEIGHTS} are allowed: use"
+                " fewer units"
             )
         # the class checks the rest: whether the numbers fit together
         self.build()

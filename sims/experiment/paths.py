@@ -16,6 +16,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "batches",
         "test_batches",
     ),
+    "network": ("file",),
     "weights": ("file",),
 }
 PATHS = tuple(f"{table}.{key}" for table, keys in FILES.items() for key in keys)

@@ -15,7 +15,7 @@ from perturb.seeds import derive_seed, nth_seed
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from sims.data.datasets import Data
-from sims.experiment.network import Network
+from sims.experiment.network import KINDS, Network
 from sims.studies import STUDIES
 
 T = TypeVar("T", bound=Table)
@@ -24,6 +24,7 @@ CodeName = Annotated[Name, Among(CODES)]
 
 
 NO_SEED = -1  # of starting weights that are from a file
+STARTS = ("weights.file", "network.file")  # the keys that name one
 
 
 class Weights(Table):
@@ -32,8 +33,8 @@ class Weights(Table):
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None,
         description=(
-            "path of weights to start from: .npz (such as that of a training), .csv or .npy; absent"
-            " = random"
+            "path of weights to start from: .npz (such as that of a training), .csv, .npy or .onnx;"
+            " absent = random, or those of network.file"
         ),
         examples=["weights.npz"],
     )
@@ -63,7 +64,10 @@ class Weights(Table):
     )
     seed: Seed | None = Field(
         None,
-        description="of the random starting weights; absent = derived from run.seed",
+        description=(
+            "of the random starting weights; absent = derived from run.seed, or those of"
+            " network.file"
+        ),
         examples=[0],
     )
     warmup_updates: int = Field(
@@ -270,6 +274,13 @@ class Setup(Table):
         # by its class, as a study knows its own table but not the name of it
         return next(value for _, value in self if isinstance(value, table))
 
+    @property
+    def starts_from_network(self) -> bool:
+        """Whether w starts where the file of the network has it."""
+        weights = self.weights
+        own = weights.file is None and weights.seed is None
+        return own and KINDS[self.network.kind].starts
+
     def given_seeds(self) -> dict[str, int]:
         """The seeds that do not come from run.seed, but are given by keys of their own; without
         that of the data.
@@ -277,14 +288,15 @@ class Setup(Table):
         Returns
         -------
         dict of str to int
-            Of weights.seed, direction.seed and chip.die those that are given; and weights.file,
-            `NO_SEED`.
+            Of weights.seed, direction.seed and chip.die those that are given; and the one of
+            `STARTS` that w is from, `NO_SEED`.
         """
         keys = {
             "weights.seed": self.weights.seed,
             "direction.seed": self.direction.seed,
             "chip.die": self.chip.die,
             "weights.file": None if self.weights.file is None else NO_SEED,
+            "network.file": NO_SEED if self.starts_from_network else None,
         }
         return {key: seed for key, seed in keys.items() if seed is not None}
 
@@ -331,6 +343,6 @@ def seeds_of(run_seed: int, given: Mapping[str, int], run: int = 0) -> dict[str,
     die = given.get("chip.die", derive_seed(run_seed, "die"))
     return {
         "run_seed": nth_seed(run_seed, "run", run),
-        "start_seed": NO_SEED if "weights.file" in given else nth_seed(start, "start", run),
+        "start_seed": NO_SEED if given.keys() & STARTS else nth_seed(start, "start", run),
         "die": nth_seed(die, "die", run),
     }

@@ -20,7 +20,7 @@ from reports.store.sweep_database import Row
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import changed, experiment_from, read_experiment, with_digest
 from sims.experiment.paths import FILES, PATHS, changed_path
-from sims.experiment.schema import Sweep, seeds_of
+from sims.experiment.schema import STARTS, Sweep, seeds_of
 from sims.experiment.unused import warn_of_unused
 from sims.runner import origin
 from sims.studies import DIE, DIRECTION, START, STUDIES
@@ -107,7 +107,7 @@ class Plan:
         made = STUDIES[self.experiment(self.row(0)).study].random
         of_keys = {
             "weights.seed": START,
-            "weights.file": START,
+            **dict.fromkeys(STARTS, START),
             "direction.seed": DIRECTION,
             "chip.die": DIE,
         }
@@ -161,7 +161,7 @@ def plan_sweep(
 
 
 def _merged(table: Any, source: str, folder: Path, changes: Mapping[str, Any]) -> Sweep:
-    """[sweep] of a file with changes; its paths of chips, data and weights, relative to
+    """[sweep] of a file with changes; its paths of chips and other files, relative to
     the file, are made such that they are not.
     """
     given = validated(_File, {"sweep": table}, source).sweep

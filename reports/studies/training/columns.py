@@ -47,7 +47,7 @@ LEARNING = {
     "run_seed": Column("seed of the run's perturbations, noise and presented patterns"),
     "start_seed": Column(
         "seed of its starting weights: --set weights.seed starts there; -1: they are from"
-        " weights.file"
+        " weights.file or network.file"
     ),
     "die": Column(
         "number of its die: --set chip.die takes that one; the exact gradient needs none"

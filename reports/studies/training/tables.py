@@ -112,9 +112,12 @@ def _trained(frames: Frames) -> list[Table]:
         digits = number if LEARNING[what].less_is_better else partial(fixed, spec=".3f")
         called = what.replace("_", " ")
         columns |= {what: named(called, digits), f"{what}_worst": named(f"worst {called}", digits)}
+    # of a file they may be the same ones
+    seeds = frames.learning["start_seed"]
+    starts = "starting weights and " if (seeds >= 0).any() else ""
     note = (
-        f"mean +- standard deviation over the {runs} runs, each with starting weights and a die of"
-        " its own; the worst of them"
+        f"mean +- standard deviation over the {runs} runs, each with {starts}a die of its own; the"
+        " worst of them"
     )
     shown.append(Table("How well, at the end", note, pd.DataFrame(ended), columns))
     rest = frames.summary[frames.summary["measure"].isin(FURTHER)]
