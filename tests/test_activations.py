@@ -1,4 +1,4 @@
-"""Compiled activations against 170 digits."""
+"""Compiled activations and errors against 170 digits and against slow twins."""
 
 from decimal import Decimal as Number
 from decimal import localcontext
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from perturb.networks.activations import ACTIVATIONS
+from perturb.networks.losses import ERRORS
 
 # f and f' from t = e^-|x|, of positive and of negative x; units of the last place of each
 EXACT = {
@@ -97,3 +98,37 @@ def test_an_entry_is_the_same_in_arrays_of_any_shape_and_layout(name):
     np.testing.assert_array_equal(x, before)
     for whole in (np.arange(-3, 4), np.arange(-3, 4).astype(np.float32)):
         np.testing.assert_array_equal(activation.f(whole), activation.f(whole.astype(float)))
+
+
+def naive(error, y, t, R_y):
+    """e and R{e} of one pattern."""
+    if error == "binary_cross_entropy":
+        p = 1 / (1 + np.exp(-y))
+        return p - t, p * (1 - p) * R_y
+    p = np.exp(y) / np.exp(y).sum()
+    return t.sum() * p - t, t.sum() * (np.diag(p) - np.outer(p, p)) @ R_y
+
+
+@pytest.mark.parametrize("error", ["cross_entropy", "binary_cross_entropy"])
+def test_derivatives_of_errors_are_those_of_the_naive_twin_in_any_layout(error):
+    rng = np.random.Generator(np.random.Philox(0))
+    y, R_y = 3.0 * rng.standard_normal((7, 5)), rng.standard_normal((2, 7, 5))
+    t = rng.random((7, 5))  # whose sums are not 1
+    y[1] = 2.0
+    y[2, 1] = y[2, 3] = 4.0  # two are the likeliest
+    e, R_e = ERRORS[error].e(y, t), ERRORS[error].R_e(y, t)(R_y)
+    for s in range(7):
+        for d in range(2):
+            expected = naive(error, y[s], t[s], R_y[d, s])
+            np.testing.assert_allclose(e[s], expected[0], rtol=1e-13, atol=1e-15)
+            np.testing.assert_allclose(R_e[d, s], expected[1], rtol=1e-12, atol=1e-15)
+        # a pattern does not feel the others
+        np.testing.assert_array_equal(ERRORS[error].e(y[s : s + 1], t[s : s + 1])[0], e[s])
+    turned = np.asfortranarray(y), np.asfortranarray(t)
+    turned[1].setflags(write=False)
+    np.testing.assert_array_equal(ERRORS[error].e(*turned), e)
+    found = ERRORS[error].R_e(*turned)(np.asfortranarray(R_y))
+    np.testing.assert_array_equal(found, R_e)
+    # one row of targets for all
+    np.testing.assert_array_equal(ERRORS[error].e(y, t[:1])[0], e[0])
+    np.testing.assert_array_equal(ERRORS[error].e(y, t[:1]), ERRORS[error].e(y, t[[0] * 7]))

@@ -316,34 +316,68 @@ def pattern_errors(kind, y, target, out):
 
 @compiled(**EXACT)
 def output_errors(kind, y, target, e):
-    """e = dE/dy of the outputs, (outputs, B), for the mean over the B patterns."""
-    n_out, B = y.shape
+    """e = dE/dy of each pattern, all (B, outputs)."""
+    B, n_out = y.shape
     for s in range(B):
         if kind == CROSS_ENTROPY:
-            best, weight, others = 0, 0.0, 0.0
+            top, best, weight, others = y[s, 0], 0, 0.0, 0.0
             for j in range(n_out):
-                best = j if y[j, s] > y[best, s] else best
-                weight += target[j, s]
+                if y[s, j] > top:
+                    top, best = y[s, j], j
+                weight += target[s, j]
             for j in range(n_out):
-                e[j, s] = exp(y[j, s] - y[best, s])
-                others += e[j, s] if j != best else 0.0
+                e[s, j] = exp(y[s, j] - top)
             for j in range(n_out):
-                p, t = e[j, s] / (1.0 + others), target[j, s]
+                others += e[s, j] if j != best else 0.0
+            for j in range(n_out):
+                p, t = e[s, j] / (1.0 + others), target[s, j]
                 # weight p - t, with 1 - p of the largest as others p
-                e[j, s] = ((weight - t) * p - t * (others * p if j == best else 1.0 - p)) / B
+                e[s, j] = (weight - t) * p - t * (others * p if j == best else 1.0 - p)
         elif kind == BINARY_CROSS_ENTROPY:
             for j in range(n_out):
-                size, t = exp(-abs(y[j, s])), target[j, s]
-                # of p = 1/(1 + e^-x) and 1 - p the larger and the smaller, neither as a difference
-                large, small = 1.0 / (1.0 + size), size / (1.0 + size)
-                e[j, s] = (
-                    (1.0 - t) * large - t * small
-                    if y[j, s] > 0.0
-                    else (1.0 - t) * small - t * large
-                ) / B
+                tail, t = _tail(abs(y[s, j])), target[s, j]
+                # p - t, p = 1/(1 + e^-y), without a difference where both are 1
+                if y[s, j] > 0.0:
+                    e[s, j] = (1.0 - t) * (1.0 - tail) - t * tail
+                else:
+                    e[s, j] = (1.0 - t) * tail - t * (1.0 - tail)
         else:
             for j in range(n_out):
-                e[j, s] = (y[j, s] - target[j, s]) / B
+                e[s, j] = y[s, j] - target[s, j]
+
+
+@compiled(**EXACT)
+def softmax(y, p):
+    """p of each row of y, (B, classes)."""
+    for s in range(len(y)):
+        top, total = y[s, 0], 0.0
+        for j in range(1, y.shape[1]):
+            top = y[s, j] if y[s, j] > top else top
+        for j in range(y.shape[1]):
+            p[s, j] = exp(y[s, j] - top)
+            total += p[s, j]
+        for j in range(y.shape[1]):
+            p[s, j] /= total
+
+
+@compiled(**EXACT)
+def softmax_products(p, target, R_y, R_e):
+    """R_e = (diag p - p p') R_y of each direction and pattern, (k, B, classes), times the sum of
+    the targets, 1 for a distribution.
+    """
+    for d in range(len(R_y)):
+        for s in range(len(p)):
+            top, best, weight, mean = p[s, 0], 0, 0.0, 0.0
+            for j in range(p.shape[1]):
+                if p[s, j] > top:
+                    top, best = p[s, j], j
+                weight += target[s, j]
+            # all R_y less that of the likeliest class, whose p may nearly be 1: nothing cancels
+            own = R_y[d, s, best]
+            for j in range(p.shape[1]):
+                mean += p[s, j] * (R_y[d, s, j] - own)
+            for j in range(p.shape[1]):
+                R_e[d, s, j] = weight * p[s, j] * ((R_y[d, s, j] - own) - mean)
 
 
 @compiled(forceinline=True)
