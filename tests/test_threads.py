@@ -70,7 +70,7 @@ def test_passes_of_a_small_network_have_one_thread(monkeypatch, three, of):
         seen.append(set(counts()))
         return tanh(x)
 
-    objective._f[0] = objective._f[0]._replace(f=watched)
+    objective._f[0] = objective._f[0]._replace(f=watched, both=None)
     w = np.ones(objective.n_weights)
     if of == "errors_at":
         objective.errors_at(w[None])

@@ -1,5 +1,6 @@
-"""Activations and errors, compiled: in float64, their slopes, and in float32 by vectors (`simd`).
-Kernels know them by number; `ACTIVATION_KINDS` and `ERROR_KINDS` alone pair numbers with names.
+"""Activations and errors, compiled: in float64 with their derivatives, which networks use too, and
+in float32 by vectors (`simd`). Kernels know them by number; `ACTIVATION_KINDS` and `ERROR_KINDS`
+alone pair numbers with names.
 """
 
 import math
@@ -63,13 +64,10 @@ def float_of(typingctx, x):
     )
 
 
-@compiled(inline="always")
-def exp(x):
-    # Cody-Waite reduction and a Taylor series of degree 13 on |t| <= ln(2)/2: within 2 units of the
-    # last place, and unlike math.exp without a call, so that loops over it vectorise. Clipped at
-    # +-708; not-a-number stays.
-    x = 708.0 if x > 708.0 else x
-    x = -708.0 if x < -708.0 else x
+@compiled(forceinline=True, **EXACT)
+def _powers(x):
+    # 2^n and p of e^x = 2^n (1 + p), |p| <= sqrt(2) - 1: Cody-Waite reduction and a Taylor series
+    # of degree 13 on |t| <= ln(2)/2; unlike math.exp without a call, so that loops vectorise
     # 1.5 * 2^52 rounds to an integer in the low bits
     shifted = x * 1.4426950408889634 + 6755399441055744.0
     n = shifted - 6755399441055744.0
@@ -87,23 +85,55 @@ def exp(x):
     p = p * t + 0.041666666666666664
     p = p * t + 0.16666666666666666
     p = p * t + 0.5
-    p = p * t + 1.0
-    p = p * t + 1.0
     # the low bits of `shifted` are n: plus the bias 1023, in the exponent's place, they are 2^n
-    return p * float_of((bits_of(shifted) + 1023) << 52)
+    return float_of((bits_of(shifted) + 1023) << 52), (p * t) * t + t
+
+
+@compiled(forceinline=True, **EXACT)
+def exp(x):
+    # within 2 units of the last place; clipped at +-708; not-a-number stays
+    x = 708.0 if x > 708.0 else x
+    x = -708.0 if x < -708.0 else x
+    power, p = _powers(x)
+    return power + power * p
+
+
+@compiled(forceinline=True, **EXACT)
+def _above_one(size):
+    # e^size - 1 of size >= 0, within 2 units of the last place also near 0; clipped at 708
+    power, p = _powers(708.0 if size > 708.0 else size)
+    return power * p + (power - 1.0)
+
+
+@compiled(forceinline=True, **EXACT)
+def _tail(size):
+    # 1/(1 + e^size) of size >= 0; 0 beyond 708
+    return 0.0 if size > 708.0 else 1.0 / (_above_one(size) + 2.0)
+
+
+@compiled(forceinline=True, **EXACT)
+def _log_above_one(t):
+    # log(1 + t) = 2 artanh(t/(2 + t)) of 0 <= t <= 1, whose series goes to 1/33: within 4 units of
+    # the last place
+    a = t / (2.0 + t)
+    square = a * a
+    p = 1.0 / 33.0
+    for k in range(31, 0, -2):
+        p = p * square + 1.0 / k
+    return 2.0 * a * p
 
 
 @compiled(**EXACT)
 def activate(kind, row):
     if kind == TANH:
         for s in range(row.size):
-            x = row[s]
             # from |x|, so that nothing cancels or overflows; the sign is put back
-            t = 1.0 - 2.0 / (exp(2.0 * abs(x)) + 1.0)
-            row[s] = t if x >= 0.0 else -t
+            m = _above_one(2.0 * abs(row[s]))
+            row[s] = math.copysign(m / (m + 2.0), row[s])
     elif kind == LOGISTIC:
         for s in range(row.size):
-            row[s] = 1.0 / (1.0 + exp(-row[s]))
+            tail = _tail(abs(row[s]))
+            row[s] = 1.0 - tail if row[s] > 0.0 else tail
     elif kind == RELU:
         for s in range(row.size):
             # not max(): a net input that is not a number has to stay one, and be noticed
@@ -112,7 +142,7 @@ def activate(kind, row):
         for s in range(row.size):
             x = row[s]
             # log(1 + e^x) = max(x, 0) + log(1 + e^-|x|), which does not overflow
-            row[s] = (x if x > 0.0 else 0.0) + math.log1p(exp(-abs(x)))
+            row[s] = (x if x > 0.0 else 0.0) + _log_above_one(exp(-abs(x)))
 
 
 @compiled(**EXACT)
@@ -139,24 +169,24 @@ def activate_with_slopes(kind, row, slope):
     """
     if kind == TANH:
         for s in range(row.size):
-            x = row[s]
-            r = 1.0 / (exp(2.0 * abs(x)) + 1.0)
-            row[s] = 1.0 - 2.0 * r if x >= 0.0 else 2.0 * r - 1.0
-            # 1 - f^2 with f = 1 - 2r, which keeps its digits where f rounds to 1
-            slope[s] = 4.0 * r * (1.0 - r)
+            size = 2.0 * abs(row[s])
+            m = _above_one(size)
+            row[s] = math.copysign(m / (m + 2.0), row[s])
+            # 1 - f^2 = (1 - |f|)(1 + |f|), with 1 - |f| = 2/(m + 2)
+            r = 0.0 if size > 708.0 else 2.0 / (m + 2.0)
+            slope[s] = r * (2.0 - r)
     elif kind == LOGISTIC:
         for s in range(row.size):
-            t = exp(-row[s])
-            y = 1.0 / (1.0 + t)
-            # 1 - y = t y, without a difference of numbers close to each other
-            row[s], slope[s] = y, y * (t * y)
+            tail = _tail(abs(row[s]))
+            row[s], slope[s] = 1.0 - tail if row[s] > 0.0 else tail, tail * (1.0 - tail)
     elif kind == RELU:
         for s in range(row.size):
             slope[s] = 1.0 if row[s] > 0.0 else 0.0
         activate(kind, row)
     elif kind == SOFTPLUS:
         for s in range(row.size):
-            slope[s] = 1.0 / (1.0 + exp(-row[s]))
+            tail = _tail(abs(row[s]))
+            slope[s] = 1.0 - tail if row[s] > 0.0 else tail
         activate(kind, row)
     else:
         for s in range(row.size):
@@ -281,39 +311,73 @@ def pattern_errors(kind, y, target, out):
             for s in range(S):
                 x, t = y[j, s], target[j, s]
                 # log(1 + e^x) - t x of a logit x, without a difference of large numbers
-                out[s] += abs(x) * (1.0 - t if x > 0.0 else t) + math.log1p(exp(-abs(x)))
+                out[s] += abs(x) * (1.0 - t if x > 0.0 else t) + _log_above_one(exp(-abs(x)))
 
 
 @compiled(**EXACT)
 def output_errors(kind, y, target, e):
-    """e = dE/dy of the outputs, (outputs, B), for the mean over the B patterns."""
-    n_out, B = y.shape
+    """e = dE/dy of each pattern, all (B, outputs)."""
+    B, n_out = y.shape
     for s in range(B):
         if kind == CROSS_ENTROPY:
-            best, weight, others = 0, 0.0, 0.0
+            top, best, weight, others = y[s, 0], 0, 0.0, 0.0
             for j in range(n_out):
-                best = j if y[j, s] > y[best, s] else best
-                weight += target[j, s]
+                if y[s, j] > top:
+                    top, best = y[s, j], j
+                weight += target[s, j]
             for j in range(n_out):
-                e[j, s] = exp(y[j, s] - y[best, s])
-                others += e[j, s] if j != best else 0.0
+                e[s, j] = exp(y[s, j] - top)
             for j in range(n_out):
-                p, t = e[j, s] / (1.0 + others), target[j, s]
+                others += e[s, j] if j != best else 0.0
+            for j in range(n_out):
+                p, t = e[s, j] / (1.0 + others), target[s, j]
                 # weight p - t, with 1 - p of the largest as others p
-                e[j, s] = ((weight - t) * p - t * (others * p if j == best else 1.0 - p)) / B
+                e[s, j] = (weight - t) * p - t * (others * p if j == best else 1.0 - p)
         elif kind == BINARY_CROSS_ENTROPY:
             for j in range(n_out):
-                size, t = exp(-abs(y[j, s])), target[j, s]
-                # of p = 1/(1 + e^-x) and 1 - p the larger and the smaller, neither as a difference
-                large, small = 1.0 / (1.0 + size), size / (1.0 + size)
-                e[j, s] = (
-                    (1.0 - t) * large - t * small
-                    if y[j, s] > 0.0
-                    else (1.0 - t) * small - t * large
-                ) / B
+                tail, t = _tail(abs(y[s, j])), target[s, j]
+                # p - t, p = 1/(1 + e^-y), without a difference where both are 1
+                if y[s, j] > 0.0:
+                    e[s, j] = (1.0 - t) * (1.0 - tail) - t * tail
+                else:
+                    e[s, j] = (1.0 - t) * tail - t * (1.0 - tail)
         else:
             for j in range(n_out):
-                e[j, s] = (y[j, s] - target[j, s]) / B
+                e[s, j] = y[s, j] - target[s, j]
+
+
+@compiled(**EXACT)
+def softmax(y, p):
+    """p of each row of y, (B, classes)."""
+    for s in range(len(y)):
+        top, total = y[s, 0], 0.0
+        for j in range(1, y.shape[1]):
+            top = y[s, j] if y[s, j] > top else top
+        for j in range(y.shape[1]):
+            p[s, j] = exp(y[s, j] - top)
+            total += p[s, j]
+        for j in range(y.shape[1]):
+            p[s, j] /= total
+
+
+@compiled(**EXACT)
+def softmax_products(p, target, R_y, R_e):
+    """R_e = (diag p - p p') R_y of each direction and pattern, (k, B, classes), times the sum of
+    the targets, 1 for a distribution.
+    """
+    for d in range(len(R_y)):
+        for s in range(len(p)):
+            top, best, weight, mean = p[s, 0], 0, 0.0, 0.0
+            for j in range(p.shape[1]):
+                if p[s, j] > top:
+                    top, best = p[s, j], j
+                weight += target[s, j]
+            # all R_y less that of the likeliest class, whose p may nearly be 1: nothing cancels
+            own = R_y[d, s, best]
+            for j in range(p.shape[1]):
+                mean += p[s, j] * (R_y[d, s, j] - own)
+            for j in range(p.shape[1]):
+                R_e[d, s, j] = weight * p[s, j] * ((R_y[d, s, j] - own) - mean)
 
 
 @compiled(forceinline=True)

@@ -288,7 +288,7 @@ def descend(network, rows, updates, w, m, mean):
         width = max(width, units)
     # y[l]: activities of layer l, inputs first; E_x: dE/dx of one layer and of that above it
     y, E_x = np.zeros((layers + 1, width, B)), np.zeros((2, width, B))
-    df, t = np.zeros((layers, width, B)), np.empty((sizes[-1], B))
+    df, t = np.zeros((layers, width, B)), np.empty((B, sizes[-1]))
     g, D = np.empty(n), np.zeros(n)
     for number_ in range(rates.size):
         here = number_ if rows.shape[0] > 1 else 0
@@ -298,7 +298,7 @@ def descend(network, rows, updates, w, m, mean):
                 for i in range(sizes[0]):
                     y[0, i, s] = X[rows[here, s], i]
                 for j in range(sizes[-1]):
-                    t[j, s] = target[rows[here, s], j]
+                    t[s, j] = target[rows[here, s], j]
 
         # x_j = sum_i w_ij y_i,  y_j = f_j(x_j)
         start = 0
@@ -311,7 +311,9 @@ def descend(network, rows, updates, w, m, mean):
             start += (a + 1) * b
 
         # dE/dx_j = f'_j dE/dy_j,  dE/dw_ij = y_i dE/dx_j,  dE/dy_i = sum_j w_ij dE/dx_j
-        output_errors(error_kind, y[layers, : sizes[-1]], t, E_x[layers % 2])
+        e = E_x[layers % 2, : sizes[-1]]
+        output_errors(error_kind, y[layers, : sizes[-1]].T, t, e.T)
+        e /= B
         for layer in range(layers - 1, -1, -1):
             a, b = sizes[layer], sizes[layer + 1]
             start -= (a + 1) * b

@@ -1,8 +1,8 @@
 """The error of one pattern, its derivative e = dE/dy, and R{e}.
 
 A new error is one call of `add_error`; the ones here also have a compiled twin of the value in
-`kernels.activations`. E is the mean over patterns, so the objective divides by their number;
-nothing here does.
+`kernels.activations`, which makes e of the cross-entropies too. E is the mean over patterns, so the
+objective divides by their number; nothing here does.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from perturb.errors import InputError
+from perturb.networks.activations import ACTIVATIONS, kernels
 
 Array = np.ndarray
 
@@ -87,42 +87,39 @@ def _cross_entropy(y: Array, t: Array) -> Array:
     return 0.0 - (t * softmax(y).log_p).sum(-1)[:S]
 
 
-def _cross_entropy_e(y: Array, t: Array) -> Array:
-    S = len(y)
-    y, t = _by_class(*_at_least_two(y, t))
-    # sum(t) p - t, without a difference where p and t are both 1
-    given = softmax(y)
-    e = (t.sum(-1, keepdims=True) - t) * given.p - t * given.not_p
-    return np.ascontiguousarray(e[:S])
+def _compiled_e(error: str) -> Callable[[Array, Array], Array]:
+    """e of that error by the kernels, several times as fast as with NumPy."""
+
+    def e(y: Array, t: Array) -> Array:
+        found = np.empty(y.shape)
+        kind = kernels().ERROR_KINDS[error]
+        kernels().output_errors(kind, _in_rows(y, y.shape), _in_rows(t, y.shape), found)
+        return found
+
+    return e
 
 
 def _cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
-    # not elementwise: (diag p - p p') R{x} is a full matrix product (times the sum of the targets,
-    # 1 for a distribution); the same for R{x} less that of the likeliest class: then nothing
-    # cancels where its p is nearly 1
-    y, t = _by_class(y, t)
-    # nothing here is 1 - p, so that all sizes may be summed
-    p = np.exp(y - y.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    weighted = np.ascontiguousarray(t.sum(-1, keepdims=True) * p)
-    p, pattern, top = np.ascontiguousarray(p), np.arange(len(y)), y.argmax(-1)
+    # not elementwise: (diag p - p p') R{y} is a full matrix product (times the sum of the targets,
+    # 1 for a distribution)
+    p, t = np.empty(y.shape), _in_rows(t, y.shape)
+    kernels().softmax(_in_rows(y, y.shape), p)
 
     def R_e(R_y: Array) -> Array:
-        # (k, S, n_out) less its entry of the likeliest class
-        D = R_y - R_y[..., pattern, top, None]
-        D -= np.einsum("sc,ksc->ks", p, D)[..., None]
-        D *= weighted
-        return D
+        found = np.empty(R_y.shape)
+        kernels().softmax_products(p, t, _in_rows(R_y, R_y.shape), found)
+        return found
 
     return R_e
 
 
-def _logistic(y: Array) -> tuple[Array, Array]:
-    """p and 1 - p."""
-    size = np.exp(-np.abs(y))
-    # exp of a negative number only: no overflow, and the smaller of p and 1 - p is exact
-    small, large = size / (1.0 + size), 1.0 / (1.0 + size)
-    return np.where(y > 0.0, large, small), np.where(y > 0.0, small, large)
+def _in_rows(array: Array, shape: tuple[int, ...]) -> Array:
+    """A copy of that shape, of the one type for which kernels are compiled: not every array lies
+    row by row, or may be written, and one row of targets may stand for all.
+    """
+    rows = np.empty(shape)
+    rows[...] = array
+    return rows
 
 
 def _binary_cross_entropy(y: Array, t: Array) -> Array:
@@ -130,15 +127,9 @@ def _binary_cross_entropy(y: Array, t: Array) -> Array:
     return (np.abs(y) * np.where(y > 0.0, 1.0 - t, t) + np.log1p(np.exp(-np.abs(y)))).sum(-1)
 
 
-def _binary_cross_entropy_e(y: Array, t: Array) -> Array:
-    p, not_p = _logistic(y)
-    # p - t, without a difference where both are 1
-    return (1.0 - t) * p - t * not_p
-
-
 def _binary_cross_entropy_R_e(y: Array, t: Array) -> Callable[[Array], Array]:
     # p (1 - p), exact at either end
-    slope = expit(y) * expit(-y)
+    _, slope = ACTIVATIONS["logistic"].with_slope(y)
     return lambda R_y: slope * R_y
 
 
@@ -151,13 +142,13 @@ ERRORS: dict[str, ErrorFunction] = {
     "cross_entropy": (
         ErrorFunction(  # softmax belongs to the error: y are the log-odds of the last layer
             _cross_entropy,
-            _cross_entropy_e,
+            _compiled_e("cross_entropy"),
             _cross_entropy_R_e,
         )
     ),
     "binary_cross_entropy": ErrorFunction(  # the logistic function belongs to the error
         _binary_cross_entropy,
-        _binary_cross_entropy_e,
+        _compiled_e("binary_cross_entropy"),
         _binary_cross_entropy_R_e,
     ),
 }

@@ -198,11 +198,8 @@ class MLPObjective(Objective):
         self.x, self.target = as_patterns(
             x, target, network.n_inputs, network.n_outputs, network.error
         )
-        self.n_weights, self.n_patterns, self.depth = (
-            network.n_weights,
-            self.x.shape[0],
-            len(network.layers) - 1,
-        )
+        self.n_weights, self.n_patterns = network.n_weights, self.x.shape[0]
+        self.depth = len(network.layers) - 1
         self._f = [ACTIVATIONS[name] for name in network.activations]
         self._E = ERRORS[network.error]
         # multiplications of the largest product, of one direction
@@ -232,7 +229,7 @@ class MLPObjective(Objective):
         w = as_weights("w", w, self.n_weights)
         layers = [W[0] for W in matrices(self.network.layers, w[None])]
         with blas_threads(self._largest):
-            return self._forward(layers)[1][-1]
+            return self._evaluated(layers)
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)
@@ -247,7 +244,7 @@ class MLPObjective(Objective):
         errors, width = np.empty((len(points), S)), AT_ONCE // (S * max(self.network.layers))
         for i in range(0, len(points), width):
             with blas_threads(self._largest):
-                y = self._forward(matrices(self.network.layers, points[i : i + width]))[1][-1]
+                y = self._evaluated(matrices(self.network.layers, points[i : i + width]))
             # points and patterns along one axis, which is all that an error function knows
             errors[i : i + width] = self._E.value(
                 y.reshape(-1, y.shape[-1]), np.tile(self.target, (len(y), 1))
@@ -281,14 +278,14 @@ class MLPObjective(Objective):
         Products of stacks are made matrix by matrix, so that a point does not feel the others.
         """
         layers, grads = matrices(self.network.layers, points), matrices(self.network.layers, out)
-        x, f_x, y = self._forward(layers, first)
+        _, f_x, df, y = self._forward(layers, first)
 
         # as in `_both_passes`; points and patterns along one axis, which is all that an error knows
         shape = f_x[-1].shape
         flat = np.broadcast_to(target, shape).reshape(-1, shape[-1])
         E_y = (self._E.e(f_x[-1].reshape(flat.shape), flat) / shape[1]).reshape(shape)
         for layer in reversed(range(len(layers))):
-            E_x = self._f[layer].df(x[layer], f_x[layer]) * E_y
+            E_x = df[layer] * E_y
             np.matmul(np.swapaxes(y[layer], -1, -2), E_x, out=grads[layer])
             if layer:
                 E_y = E_x @ np.swapaxes(layers[layer][:, :-1], -1, -2)
@@ -300,28 +297,34 @@ class MLPObjective(Objective):
         V = v if v.ndim == 2 else v[:, None]
         return self._passes(w).products(V).reshape(v.shape)
 
-    def _forward(
-        self, layers: list[Array], first: Array | None = None
-    ) -> tuple[list[Array], list[Array], list[Array]]:
-        """x, f(x), and y: what each layer multiplies, f(x) of the one below with the neuron that is
-        always 1; also of stacks of W, with a stack of `first`, y of the inputs, where they differ.
+    def _evaluated(self, layers: list[Array]) -> Array:
+        """f(x) of the last layer, also of stacks of W."""
+        y = self._f[0].f(self._first @ layers[0])
+        for W, f in zip(layers[1:], self._f[1:], strict=True):
+            y = f.f(with_one(y) @ W)
+        return y
+
+    def _forward(self, layers: list[Array], first: Array | None = None) -> tuple[list[Array], ...]:
+        """x, f(x), f'(x), and y: what each layer multiplies, with the neuron that is always 1; also
+        of stacks of W, with a stack of `first`, y of the inputs, where they differ.
         """
         # x_j = sum_i w_ij y_i, f_j(x_j)
-        x, f_x, y = [], [], [self._first if first is None else first]
+        x, f_x, df, y = [], [], [], [self._first if first is None else first]
         for W, f in zip(layers, self._f, strict=True):
             x.append(y[-1] @ W)
-            f_x.append(f.f(x[-1]))
+            value, slope = f.with_slope(x[-1])
+            f_x.append(value)
+            df.append(slope)
             if len(x) < len(layers):
-                y.append(with_one(f_x[-1]))
-        return x, f_x, y
+                y.append(with_one(value))
+        return x, f_x, df, y
 
     def _both_passes(self, w: Array) -> Passes:
         layers = [W[0] for W in matrices(self.network.layers, w[None])]
         with blas_threads(self._largest):
-            x, f_x, y = self._forward(layers)
+            x, f_x, df, y = self._forward(layers)
 
             # dE/dx_i = f'_i dE/dy_i,  dE/dy_i = e_i + sum_j w_ij dE/dx_j
-            df = [f.df(at, value) for f, at, value in zip(self._f, x, f_x, strict=True)]
             E_x, E_y = [np.empty(0)] * len(layers), [np.empty(0)] * len(layers)
             # only outputs have a direct part e_i, and E is the mean over patterns
             E_y[-1] = self._E.e(f_x[-1], self.target) / self.n_patterns
