@@ -6,6 +6,7 @@ from copy import copy
 import numpy as np
 
 from hardware.params import ChipParams
+from hardware.parts.crossbar import Crossbar
 from hardware.parts.draws import NEURON_NOISE, READ, Keys, noise
 from hardware.parts.neurons import Neurons
 from hardware.parts.weight_store import WeightStore
@@ -38,6 +39,7 @@ class SynapticArray:
         self.seed = design.seed
         self.weights = weights
         self.neurons = neurons
+        self.crossbar = Crossbar(params.array, objective, design.seed)
         if patterns_of is None and design.presentation == "pattern":
             patterns_of = self._drawn
         self.patterns_of = patterns_of
@@ -47,6 +49,12 @@ class SynapticArray:
         # a shallow copy: the weights stay those of the chip, as they are
         other = copy(self)
         other.patterns_of = None
+        return other
+
+    def unused(self) -> "SynapticArray":
+        """The same weights and neurons, with converters that have not converted anything."""
+        other = copy(self)
+        other.crossbar = self.crossbar.unused()
         return other
 
     def _drawn(self, trial: int) -> Array:
@@ -63,7 +71,8 @@ class SynapticArray:
             points += self.read_noise * noise(self.seed, READ, points.shape[1], keys)
         shown = self.patterns_of and [self.patterns_of(trial) for trial, _ in keys]
         objective = self.objective
-        if self.neurons.ideal and not isinstance(objective, MLPObjective):
+        ideal = self.neurons.ideal and self.crossbar.ideal
+        if ideal and not isinstance(objective, MLPObjective):
             if shown is None:
                 return objective.errors_at(points)
             subsets = [objective.subset(patterns) for patterns in shown]
@@ -76,4 +85,4 @@ class SynapticArray:
             numbers = [(trial, phase + 16 * layer) for trial, phase in keys]
             return noise(self.seed, NEURON_NOISE, size, numbers)
 
-        return self.neurons.errors(points, shown, draw)
+        return self.neurons.errors(points, shown, draw, self.crossbar, keys)

@@ -15,7 +15,7 @@ Array = np.ndarray
 Keys = Sequence[tuple[int, int]]  # (trial, phase) of evaluations
 # streams: of the die, and of the run. Results that exist rest on them: add, but do not change
 GAIN, OFFSET, STUCK, DEAD, NEURON_GAIN, NEURON_OFFSET, MULTIPLIER, DYING = range(32, 40)
-READ, NEURON_NOISE, FLICKER, DITHER, LINE, DROP, JITTER = range(48, 55)
+READ, NEURON_NOISE, FLICKER, DITHER, LINE, DROP, JITTER, ARRAY_NOISE = range(48, 56)
 
 
 def die_normals(die: int, stream: int, size: int) -> Array:

@@ -33,6 +33,8 @@ class Objective(ABC):
         Layers that settle one after another.
     n_macs : int
         Multiplications by a weight in one evaluation of one pattern.
+    n_products : int
+        Products of a matrix and a vector in it that have to follow one another.
     parallel : bool
         Whether `errors_at` may run on several threads at once.
     inexact : tuple of str
@@ -159,6 +161,13 @@ class Objective(ABC):
         A weight that several edges share counts for each.
         """
         return self.n_weights
+
+    @property
+    def n_products(self) -> int:
+        """Products of a matrix and a vector in one evaluation of one pattern that follow one
+        another: one for each layer, of a convolution one for each position.
+        """
+        return self.depth
 
     @abstractmethod
     def pattern_errors(self, w: Array) -> Array:
@@ -427,6 +436,10 @@ class DecayedObjective(Objective):
     @property
     def n_macs(self) -> int:
         return self.plain.n_macs
+
+    @property
+    def n_products(self) -> int:
+        return self.plain.n_products
 
     def subset(self, rows: Array) -> "DecayedObjective":
         return DecayedObjective(self.plain.subset(rows), self.alpha)
