@@ -2,19 +2,23 @@
 
 import numpy as np
 import pytest
+from chips import learned
 from fast import fast, thinned
 from test_chip import chip_of
 from test_layers import NETWORKS, point
 from test_neurons import ALL, lines
 
 import hardware
+import sims
 from hardware.arrays import conversions, matrices
 from hardware.params import ChipParams
 from hardware.parts.crossbar import met_by_inputs
 from hardware.parts.draws import ARRAY_NOISE, NEURON_NOISE
 from perturb import DAG, MLP, Boltzmann, InputError, Layers, Recurrent
 from perturb.theory.imperfections import rounding_gain
+from perturb.training.plan import Plan
 from perturb.trial.random import normals
+from sims.sweeps.ladder import ladder
 
 ARRAYS = {
     "array.rows": 3,
@@ -454,3 +458,94 @@ def test_a_coarse_converter_hides_perturbations_unless_dithered_as_foretold(step
     assert abs(gain - rounding_gain(spread, step)) < 4.5 * error
     if not noise:
         assert abs(gain - 1) > 4.5 * error or steps == 1.2
+
+
+def ends_at(changes, updates):
+    """w + b, which is to be 0.9, of a linear neuron that learns from 0 on, in every run."""
+    objective = MLP([1, 1], activation="linear").objective([[1.0]], [[0.9]])
+    plan = Plan(method="central", code="rademacher", sigma=0.05, eta=1e-3, seed=7)
+    state, _ = learned((objective, np.zeros((4, 2))), changes, plan, updates, events=False)
+    return state.w.sum(1)
+
+
+# a step of 1, in the middle of which a perturbation of at most 0.1 changes nothing
+WIDE = with_array(output_bits=4, output_range=8.0)
+
+
+def test_learning_stalls_below_a_step_of_the_columns():
+    assert rounding_gain(0.1, 1.0) < 1e-4
+    assert (ends_at(WIDE, 50) == 0).all() and (ends_at({}, 50) > 0.05).all()
+
+
+@pytest.mark.slow
+def test_learning_goes_on_below_a_step_of_the_columns_where_noise_dithers():
+    assert rounding_gain(np.hypot(0.1, 0.5), 1.0) > 0.98
+    # noise of the readings makes the end uncertain
+    assert abs(ends_at(WIDE | with_array(output_noise=0.5), 2500).mean() - 0.9) < 0.2
+    assert abs(ends_at({}, 2500) - 0.9).max() < 0.02
+
+
+# ---- what the studies know of them
+
+
+COARSE = {
+    "chip.array.rows": 2,
+    "chip.array.output_bits": 6,
+    "chip.array.output_noise": 0.05,
+    "estimation.code": "rademacher",
+    "estimation.trials": 200,
+    "estimation.sigma": 0.1,
+    "dies.count": 2,
+}
+
+
+def test_ablation_names_what_arrays_cost_and_their_size_beside_the_converters():
+    run = sims.run_experiment("xor", COARSE | {"study": "ablation"})
+    variants = set(run.summary["variant"])
+    assert {
+        "only array.output_bits",
+        "all but array.output_noise",
+        "all but array.rows",
+    } <= variants
+    # without converters the size is nothing
+    assert "only array.rows" not in variants
+
+
+SMALL = {
+    "data.samples": 4,
+    "network.layers": ["conv2d 1 5", "tanh", "flatten", "linear 10"],
+    "weights.warmup_updates": 1,
+}
+
+
+def test_dies_of_a_convolution_in_arrays():
+    run = sims.run_experiment("layers", COARSE | SMALL | {"study": "dies"})
+    gradient = run.dies[run.dies["quantity"] == "gradient"]
+    assert gradient["die"].nunique() == 2 and (gradient["cosine"] > 0.5).all()
+
+
+def test_layers_learn_in_arrays_alike_by_events_and_in_batches():
+    changes = {key: value for key, value in COARSE.items() if "chip" in key} | SMALL
+    few = {"study": "training", "training.updates": 6, "training.runs": 2}
+    ends = {}
+    for source in ("event", "batch"):
+        changes["training.source"] = source
+        run = sims.run_experiment("layers", changes | few | {"training.control": False})
+        ends[source] = run.learning.groupby("run").last()[["error", "chip_time_s", "energy_j"]]
+    np.testing.assert_allclose(ends["batch"], ends["event"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "key, ends",
+    [
+        ("rows", (0, 1)),
+        ("input_bits", (0, 1)),
+        ("output_bits", (0, 1)),
+        ("output_noise", (0.0, 1e18)),
+        ("wire_resistance", (0.0, 1.0)),
+    ],
+)
+def test_requirements_search_from_ideal_to_worst(key, ends):
+    values = ladder(f"chip.array.{key}", None, 1)
+    assert values[0] == ends[0] and (values[-1] == ends[1] or values[-1] < ends[1])
+    assert len(values) > 3
