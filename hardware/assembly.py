@@ -78,7 +78,7 @@ def assemble(
         # given where a chip that learns measures its own rate: the same devices, under another
         # method
         weights or WeightStore(params, die.stuck, w, design.seed),
-        Neurons(params.neuron, objective, layers, die.neurons),
+        Neurons(params.neuron, objective, layers, die.neurons, design.seed),
         patterns_of,
     )
     return _with_circuits(params, design, die, health(params, die), array)

@@ -291,14 +291,14 @@ def test_arrays_are_those_of_the_slow_twin():
     for w, key, errors in zip(points, keys, found, strict=True):
         kernel, b, W, c = np.split(w, [12, 15, 39])
         # 4 + 1 rows in 2 arrays, at 4 positions; then 12 + 1 in 5
-        first = [draws(chip, ARRAY_NOISE, k, 4 * S * 3, *key).reshape(4, S, 3) for k in range(2)]
+        first = [draws(chip, ARRAY_NOISE, k, S * 4 * 3, *key).reshape(S, 4, 3) for k in range(2)]
         then = [draws(chip, ARRAY_NOISE, 2 + k, S * 2, *key).reshape(S, 2) for k in range(5)]
         for s in range(S):
             x = objective.x[s].reshape(2, 5)
             y = np.empty((3, 4))
             for place in range(4):
                 given = x[:, place : place + 2].ravel()
-                xi = np.array([each[place, s] for each in first])
+                xi = np.array([each[s, place] for each in first])
                 sums = naive_sums(chip.params.array, given, kernel.reshape(3, 4).T, b, xi)
                 y[:, place] = np.tanh(sums)
             xi = np.array([each[s] for each in then])

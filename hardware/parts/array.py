@@ -7,7 +7,7 @@ import numpy as np
 
 from hardware.params import ChipParams
 from hardware.parts.crossbar import Crossbar
-from hardware.parts.draws import NEURON_NOISE, READ, Keys, noise
+from hardware.parts.draws import READ, Keys, noise
 from hardware.parts.neurons import Neurons
 from hardware.parts.weight_store import WeightStore
 from perturb.estimation.design import Design
@@ -79,10 +79,4 @@ class SynapticArray:
             return np.array(
                 [part.pattern_errors(point) for part, point in zip(subsets, points, strict=True)]
             )
-
-        def draw(layer: int, size: int) -> Array:
-            # noise of a layer of its own: phases of no method come near to 16
-            numbers = [(trial, phase + 16 * layer) for trial, phase in keys]
-            return noise(self.seed, NEURON_NOISE, size, numbers)
-
-        return self.neurons.errors(points, shown, draw, self.crossbar, keys)
+        return self.neurons.errors(points, shown, keys, self.crossbar)

@@ -31,7 +31,7 @@ import numpy as np
 from hardware.array_tables import ArrayParams
 from hardware.arrays import cut, matrices
 from hardware.parts.converter import Converter
-from hardware.parts.draws import ARRAY_NOISE, Keys, noise
+from hardware.parts.draws import ARRAY_NOISE, Shown
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
 
@@ -80,11 +80,12 @@ class Crossbar:
         other._begin()
         return other
 
-    def sums(self, number: int, W: Array, bias: Array | None, y: Array, keys: Keys) -> Array:
-        """What columns give, (m, ..., uses, outputs), in evaluations with these keys (m).
+    def sums(self, number: int, W: Array, bias: Array | None, y: Array, shown: Shown) -> Array:
+        """What columns give, (m, ..., uses, outputs), in m evaluations.
 
         number: of the matrix. W (m, ..., inputs, outputs), bias (m, ..., 1, outputs). y (m, ...,
-        uses, inputs): what drives the rows, or (1, ...) if it is the same in all evaluations.
+        uses, inputs): what drives the rows, or (1, ...) if it is the same in all evaluations; all
+        uses of a pattern, then those of the next.
         """
         if self.ideal:
             return np.matmul(y, W) if bias is None else np.matmul(y, W) + bias
@@ -104,15 +105,18 @@ class Crossbar:
             if b is not None:
                 x += b
             if p.output_noise:
-                numbers = [
-                    (trial, phase + 16 * (self._first[number] + block)) for trial, phase in keys
-                ]
-                xi = noise(self.seed, ARRAY_NOISE, x[0].size, numbers)
-                x += p.output_noise * xi.reshape(x.shape)
+                x += p.output_noise * self._noise(self._first[number] + block, x, shown)
             if p.output_bits:
                 self.converted += x.size
             total = total + self.outputs(x)
         return np.asarray(total)
+
+    def _noise(self, number: int, x: Array, shown: Shown) -> Array:
+        """Of the columns of the arrays of that number."""
+        uses, outputs = x.shape[-2:]
+        # of one pattern and all of its uses, of all groups
+        xi = shown.normals(self.seed, ARRAY_NOISE, number, x[0].size // shown.patterns)
+        return xi.reshape(len(x), uses, -1, outputs).swapaxes(1, 2).reshape(x.shape)
 
     def _driven(self, y: Array, evaluations: int, outputs: int) -> Array:
         """Rows as they are driven: by every array side by side with converters of its own."""

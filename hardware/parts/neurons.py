@@ -15,7 +15,6 @@ per_position one position of a channel; which neurons a network of layers has sa
 `hardware.parts.walk`. Inputs and bias come from off the chip and are exact.
 """
 
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -25,7 +24,7 @@ import numpy as np
 
 from hardware.array_tables import NeuronParams
 from hardware.parts.crossbar import Crossbar
-from hardware.parts.draws import Keys
+from hardware.parts.draws import NEURON_NOISE, Keys, Shown
 from hardware.parts.walk import Settle, Walk, by_channel, by_neuron
 from perturb.errors import InputError
 from perturb.networks.activations import Activation, per_unit
@@ -38,7 +37,6 @@ from perturb.networks.recurrent import Recurrent
 from perturb.networks.settling import NotSettled
 
 Array = np.ndarray
-Draw = Callable[[int, int], Array]  # (layer, size): normal numbers (points, size)
 # activities, or products of a graph's with weights, that are held at a time: 64 MB
 MAX_ACTIVITIES = 2**23
 
@@ -52,21 +50,6 @@ class Layer(NamedTuple):
     driving: Array
     activation: Activation
     times: int = 1
-
-
-class Drawn(NamedTuple):
-    """Evaluations: their keys, noise of each layer's neurons (m, S, times driving) or None, and the
-    arrays that they are made with.
-    """
-
-    keys: Keys
-    xi: list[Array | None]
-    crossbar: Crossbar
-
-    def of(self, points: slice) -> "Drawn":
-        """Some of them."""
-        xi = [None if layer is None else layer[points] for layer in self.xi]
-        return Drawn(self.keys[points], xi, self.crossbar)
 
 
 def layers_of(objective: Objective, per_position: bool = False) -> list[Layer]:
@@ -118,7 +101,7 @@ def _of_settled(step: Settle, per_position: bool) -> Layer:
 
 class Neurons:
     """The neurons of one die. mismatch: gain and offset of the net inputs of each layer, see
-    `hardware.parts.die.Die`.
+    `hardware.parts.die.Die`. seed: of their noise.
     """
 
     def __init__(
@@ -127,10 +110,12 @@ class Neurons:
         objective: Objective,
         layers: list[Layer],
         mismatch: list[tuple[Array, Array]],
+        seed: int,
     ):
         self.neuron = neuron
         self.layers = layers
         self.mismatch = mismatch
+        self.seed = seed
         self._objective: Any = objective
         self._net: Any = getattr(objective, "network", None)
         self._walk = Walk(self._net) if isinstance(self._net, Layers) else None
@@ -152,17 +137,12 @@ class Neurons:
             )
 
     def errors(
-        self,
-        points: Array,
-        presented: list[Array] | None,
-        draw: Draw,
-        crossbar: Crossbar,
-        keys: Keys,
+        self, points: Array, presented: list[Array] | None, keys: Keys, crossbar: Crossbar
     ) -> Array:
         """Errors (m, presented) at points (m, n) on all patterns, or at each point on those that
         `presented` names for it, in evaluations with these keys.
 
-        draw: noise, one number for each neuron that drives others, pattern and evaluation: what is
+        Noise is one number for each neuron that drives others, pattern and evaluation: what is
         faster than a neuron settles is averaged out before E is read, and what is slower is
         constant meanwhile.
         """
@@ -172,14 +152,15 @@ class Neurons:
             a[None] if presented is None else a[np.array(presented)]
             for a in (self._objective.x, self._objective.target)
         )
-        xi: list[Array | None] = [None] * len(self.layers)
-        if self.neuron.noise:
-            for layer, size in enumerate(level.times * level.driving.size for level in self.layers):
-                if size:
-                    drawn = draw(layer, x.shape[1] * size)
-                    xi[layer] = drawn.reshape(len(points), x.shape[1], size)
-        outputs = self._evaluate(points, x, Drawn(keys, xi, crossbar))
+        outputs = self._evaluate(points, x, keys, crossbar)
         return ERRORS[self._net.error].value(outputs, target)
+
+    def _noise(self, layer: int, shown: Shown) -> Array | None:
+        """Of a layer (m, S, times driving), or None."""
+        level = self.layers[layer]
+        if not (self.neuron.noise and level.driving.size):
+            return None
+        return shown.normals(self.seed, NEURON_NOISE, layer, level.times * level.driving.size)
 
     def transmitted(self, layer: int, x: Array, external: Array | float, xi: Array | None) -> Array:
         """l of the neurons of a layer, (..., neurons), from their net inputs x before gain and
@@ -200,61 +181,62 @@ class Neurons:
         y[..., level.driving] = t + neuron.crosstalk * neighbour_sum(t) if neuron.crosstalk else t
         return y
 
-    def _layered(self, points: Array, x: Array, drawn: Drawn) -> Array:
+    def _layered(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
         net = self._net
         outputs = []
         # points that are evaluated together, so that memory is bounded
         size = max(1, MAX_ACTIVITIES // (x.shape[1] * max(net.layers)))
         for first in range(0, len(points), size):
             chunk = slice(first, first + size)
-            own = drawn.of(chunk)
+            shown = Shown(keys[chunk], 0, x.shape[1])
             start = 0
             y = x if len(x) == 1 else x[chunk]
             for layer, (a, b) in enumerate(pairwise(net.layers)):
                 # weights (a, b) of a layer, then its biases (b,), as `perturb.MLP` orders them
                 W = points[chunk, start : start + a * b].reshape(-1, a, b)
                 bias = points[chunk, None, start + a * b : start + (a + 1) * b]
-                net_inputs = own.crossbar.sums(layer, W, bias, y, own.keys)
-                y = self.transmitted(layer, net_inputs, 0.0, own.xi[layer])
+                net_inputs = crossbar.sums(layer, W, bias, y, shown)
+                y = self.transmitted(layer, net_inputs, 0.0, self._noise(layer, shown))
                 start += (a + 1) * b
             outputs.append(y)
         return np.concatenate(outputs)
 
-    def _walked(self, points: Array, x: Array, drawn: Drawn) -> Array:
+    def _walked(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
         assert self._walk is not None
+        S, largest = x.shape[1], self._net.chain.size
+        # points that are evaluated together, or of one point some patterns
+        size = max(1, MAX_ACTIVITIES // (S * largest))
+        count = S if size > 1 else min(S, max(1, MAX_ACTIVITIES // largest))
         outputs = []
-        size = max(1, MAX_ACTIVITIES // (x.shape[1] * self._net.chain.size))
         for first in range(0, len(points), size):
             chunk = slice(first, first + size)
-            own = drawn.of(chunk)
-
-            def product(
-                number: int, W: Array, bias: Array | None, y: Array, own: Drawn = own
-            ) -> Array:
-                return own.crossbar.sums(number, W, bias, y, own.keys)
-
-            neurons = partial(self._settled, xi=own.xi)
             given = x if len(x) == 1 else x[chunk]
-            outputs.append(self._walk.outputs(points[chunk], given, product, neurons))
+            parts = []
+            for start in range(0, S, count):
+                some = given[:, start : start + count]
+                shown = Shown(keys[chunk], start, some.shape[1])
+                product = partial(crossbar.sums, shown=shown)
+                neurons = partial(self._settled, shown=shown)
+                parts.append(self._walk.outputs(points[chunk], some, product, neurons))
+            outputs.append(np.concatenate(parts, axis=1))
         return np.concatenate(outputs)
 
-    def _settled(self, step: Settle, x: Array, xi: list[Array | None]) -> Array:
+    def _settled(self, step: Settle, x: Array, shown: Shown) -> Array:
         """The neurons of a step of the walk."""
         split = self.neuron.per_position
         net_inputs = by_neuron(x, split)
-        noise = xi[step.number]
-        if noise is not None:
-            noise = noise.reshape(net_inputs.shape)
-        y = self.transmitted(step.number, net_inputs, 0.0, noise)
-        return by_channel(y, step.shape, split)
+        xi = self._noise(step.number, shown)
+        if xi is not None:
+            xi = xi.reshape(net_inputs.shape)
+        return by_channel(self.transmitted(step.number, net_inputs, 0.0, xi), step.shape, split)
 
-    def _graph(self, points: Array, x: Array, drawn: Drawn) -> Array:
+    def _graph(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
         net = self._net
         outputs = []
         size = max(1, MAX_ACTIVITIES // (x.shape[1] * len(net.edges)))
         for first in range(0, len(points), size):
             chunk = slice(first, first + size)
-            xi = drawn.of(chunk).xi
+            shown = Shown(keys[chunk], 0, x.shape[1])
             weights = points[chunk, None, net.tied]
             y = np.zeros((len(weights), x.shape[1], net.n_units))
             y[..., net.inputs] = x if len(x) == 1 else x[chunk]
@@ -271,12 +253,12 @@ class Neurons:
                         weights[..., edges] * y[..., net.edges[edges, 0]], begins, axis=-1
                     )
                 y[..., level.neurons] = self.transmitted(
-                    layer, net_inputs, net.external[level.neurons], xi[layer]
+                    layer, net_inputs, net.external[level.neurons], self._noise(layer, shown)
                 )
             outputs.append(y[..., net.outputs])
         return np.concatenate(outputs)
 
-    def _relaxed(self, points: Array, x: Array, drawn: Drawn) -> Array:
+    def _relaxed(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
         """By relaxation from 0, whichever solver the network has, as a chip does; each point by
         itself, until it has settled.
         """
@@ -286,14 +268,15 @@ class Neurons:
         external[..., net.inputs] = x
         W = points.reshape(-1, n, n)
         y = np.zeros_like(external)
+        xi = self._noise(0, Shown(keys, 0, x.shape[1]))
         moving = np.arange(len(points))
         scale = np.ones(len(points))
         residual = np.zeros(len(points))
         with np.errstate(over="ignore", invalid="ignore"):
             for step in range(net.max_steps):
-                xi = None if drawn.xi[0] is None else drawn.xi[0][moving]
+                own = None if xi is None else xi[moving]
                 net_inputs = np.matmul(y[moving], W[moving])
-                goal = self.transmitted(0, net_inputs, external[moving], xi)
+                goal = self.transmitted(0, net_inputs, external[moving], own)
                 # relative to the largest activity or, at first, to what is driven at
                 size = np.abs(y[moving] if step else goal).max((-2, -1))
                 scale[moving] = np.where(size > 0, size, scale[moving])

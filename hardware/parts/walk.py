@@ -139,11 +139,11 @@ def _multiplied(
     uses = part.n_products * S
     c = part.prepare(y.reshape(*y.shape[:-2], -1))
     c = c.reshape(part.groups, part.columns, part.n_products, points, S)
-    c = c.transpose(3, 0, 2, 4, 1).reshape(points, part.groups, uses, part.columns)
+    c = c.transpose(3, 0, 4, 2, 1).reshape(points, part.groups, uses, part.columns)
     bias = part.biases(w)[:, :, None] if part.bias else None
     x = product(part.matrix(w).swapaxes(-1, -2), bias, c)
-    x = x.reshape(len(w), part.groups, part.n_products, S, part.rows)
-    return x.transpose(1, 4, 2, 0, 3).reshape(*part.shape, len(w), S)
+    x = x.reshape(len(w), part.groups, S, part.n_products, part.rows)
+    return x.transpose(1, 4, 3, 0, 2).reshape(*part.shape, len(w), S)
 
 
 def _scaled(w: Array, y: Array) -> Array:
