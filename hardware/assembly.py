@@ -47,14 +47,14 @@ class Parts:
     @property
     def pattern_ns(self) -> int:
         """Until one pattern has settled in all layers, and its error is converted."""
-        params = self.params
-        # layers settle one after another
-        settled_ns = self.array.objective.depth * params.array.settle_ns
-        return settled_ns + params.error_unit.conversion_ns
+        array = self.params.array
+        # layers settle one after another, and positions of a convolution in the same array
+        settled_ns = self.array.objective.n_products * (array.settle_ns + array.conversion_ns)
+        return settled_ns + self.params.error_unit.conversion_ns
 
     def unused(self) -> "Parts":
         """The same chip with circuits that have not measured or sent anything."""
-        return _with_circuits(self.params, self.design, self.die, self.health, self.array)
+        return _with_circuits(self.params, self.design, self.die, self.health, self.array.unused())
 
 
 def assemble(
@@ -71,7 +71,7 @@ def assemble(
     _check(params, design, w.size, patterns_of)
     # neurons are of the whole network, also where only some of its weights are on the array
     whole = objective.unrestricted
-    layers = layers_of(whole)
+    layers = layers_of(whole, params.neuron.per_position)
     die = fabricate(params, w.size, [layer.neurons.size for layer in layers])
     array = SynapticArray(
         params,
@@ -80,7 +80,7 @@ def assemble(
         # given where a chip that learns measures its own rate: the same devices, under another
         # method
         weights or WeightStore(params, die.stuck, w, design.seed),
-        Neurons(params.neuron, whole, layers, die.neurons),
+        Neurons(params.neuron, whole, layers, die.neurons, design.seed),
         patterns_of,
     )
     return _with_circuits(params, design, die, health(params, die), array)

@@ -1,40 +1,31 @@
-"""The parameters of the parts of a chip, a table each.
+"""The parameters of the parts of a chip, a table each; those of its arrays and neurons stand in
+`array_tables`.
 
-A parameter is one Field: type, range, default, unit and meaning, and by its marks whether it is an
-imperfection, what knows of it and whether less of it is better.
+A parameter is one Field: type, range, default, unit and meaning, and by its marks (`marks`) whether
+it is an imperfection, what knows of it and whether less of it is better.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from hardware.config import NonNegative, Number, Positive, Table
 from hardware.device_params import DeviceParams
+from hardware.marks import (
+    DOUBLED,
+    HALVED,
+    IMPERFECTION,
+    IN_KERNELS,
+    IN_STORES,
+    LESS_IS_WORSE,
+    PARTS,
+    UNSEEN,
+    Bits,
+    Mismatch,
+    Nanoseconds,
+    Share,
+)
 from perturb.errors import InputError
-
-Nanoseconds = Annotated[int, Field(ge=0, le=10**12)]
-Share = Annotated[float, Field(ge=0, le=1)]
-# a standard deviation relative to 1: 0.05 is 5 %, so 5 cannot be meant
-Mismatch = Annotated[float, Field(ge=0, le=1)]
-ZERO_IS_OFF = "zero is off"  # a mark of a key of counts: at 0 what it is of is not there
-Bits = Annotated[int, Field(ge=0, le=24), ZERO_IS_OFF]
-
-# Marks of a parameter, in the json_schema_extra of its Field; `marked` lists the keys that have
-# one. engine: what knows of it besides the chip's parts: the batch kernels of estimates and of
-# learning ("kernels"), those of learning with weights in devices that do not decay
-# ("stores"), or nothing ("parts")
-PARTS: dict[str, Any] = {"engine": "parts"}
-# imperfection: makes a chip less than ideal, where it is not as in an ideal one
-IMPERFECTION = PARTS | {"imperfection": True}
-IN_KERNELS = IMPERFECTION | {"engine": "kernels"}
-IN_STORES = IMPERFECTION | {"engine": "stores"}
-# unseen: the batch kernels do not know of it when they measure a learning rate by trials
-UNSEEN: dict[str, Any] = {"unseen": True}
-# worse: which way from the ideal value 0 it gets worse, where that is not "more"
-LESS_IS_WORSE: dict[str, Any] = {"worse": "less"}  # 0 is none, or never: small values are the worst
-# better: how many times as large a designer can make it, see `perturb budget`
-HALVED: dict[str, Any] = {"better": 0.5}
-DOUBLED: dict[str, Any] = {"better": 2.0}
 
 
 class PerturbationParams(Table):
@@ -200,53 +191,6 @@ class WeightParams(Table):
                 " set leak_tau_s or drift_exponent, or refresh_s = 0"
             )
         return self
-
-
-class ArrayParams(Table):
-    settle_ns: Nanoseconds = Field(
-        500,
-        description="ns until one layer has settled for one pattern; 0 = at once",
-        json_schema_extra=HALVED,
-    )
-
-
-class NeuronParams(Table):
-    """Of the neurons of an mlp, a dag or a recurrent network; not of a boltzmann machine."""
-
-    gain_mismatch: Mismatch = Field(
-        0.0,
-        description=(
-            "standard deviation over neurons of the gain of the net input, 0.05 = 5 %; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    offset_mismatch: NonNegative = Field(
-        0.0,
-        description="in units of net input: standard deviation over neurons of an offset; 0 = none",
-        json_schema_extra=IMPERFECTION,
-    )
-    noise: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of activity: standard deviation, at every evaluation, of neurons that"
-            " feed others; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
-    saturation: NonNegative = Field(
-        0.0,
-        description=(
-            "in units of activity: neurons that feed others are clipped to +-this; 0 = never"
-        ),
-        json_schema_extra=IMPERFECTION | LESS_IS_WORSE,
-    )
-    crosstalk: Share = Field(
-        0.0,
-        description=(
-            "share of its activity that reaches each neighbouring neuron of its layer; 0 = none"
-        ),
-        json_schema_extra=IMPERFECTION,
-    )
 
 
 class ErrorUnitParams(Table):
@@ -477,7 +421,9 @@ class EnergyParams(Table):
     )
     conversion_j: NonNegative = Field(
         20e-12,
-        description="J per conversion, of an error or of dw.v; 0 = free",
+        description=(
+            "J per conversion, of an error, of dw.v, or by converters of rows and columns; 0 = free"
+        ),
         json_schema_extra=HALVED,
     )
     broadcast_bit_j: NonNegative = Field(

@@ -230,11 +230,13 @@ class EventChip:
         counts = self.counts
         counts["perturbation"] += self.w.size  # another one than before, of E(w) none again
         counts["mac"] += self.objective.n_macs * self.presented
-        counts["conversion"] += self.presented
         works = parts.health.perfect or parts.health.working(trial)
         target = parts.drivers.target(self.design.method.phases[phase], *lines, works)
         key = [(trial, phase)]
+        converted = parts.array.crossbar.converted
         errors = parts.array.errors(w, parts.drivers.settle(target)[None], key)
+        # of rows and columns, and of the errors
+        counts["conversion"] += parts.array.crossbar.converted - converted + self.presented
         E = float(parts.error_unit.read(errors, key)[0])
         self._tell(trial, "error unit", f"E({phase})", E)
         return E

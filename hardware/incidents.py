@@ -52,17 +52,44 @@ def of_run(used: Sequence[Parts], trials: int, overflowed: bool) -> list[Fault]:
         what = f"{share:.1%} of the broadcasts to tiles were lost"
         met.append(Fault(what, "bus", {"drop_probability": 0.0}))
     met += _clipped_readings(used, params)
-    for words, what, table, key in (
-        ([each.bus.dE for each in used], "dE were beyond the range of its words", "bus", "dE"),
-        ([each.bus.s for each in used], "dw.v were beyond the range of its words", "bus", "s"),
+    for words, what, table, bits, reach in (
+        (
+            [each.array.crossbar.inputs for each in used],
+            "inputs of arrays were beyond the range of their converters",
+            "array",
+            "input_bits",
+            "input_range",
+        ),
+        (
+            [each.array.crossbar.outputs for each in used],
+            "sums of columns were beyond the range of their converters",
+            "array",
+            "output_bits",
+            "output_range",
+        ),
+        (
+            [each.bus.dE for each in used],
+            "dE were beyond the range of its words",
+            "bus",
+            "word_bits",
+            "dE_range",
+        ),
+        (
+            [each.bus.s for each in used],
+            "dw.v were beyond the range of its words",
+            "bus",
+            "word_bits",
+            "s_range",
+        ),
         (
             [each.line.converter for each in used],
             "dw.v were beyond the range of its converter",
             "summing_line",
-            "",
+            "bits",
+            "range",
         ),
     ):
-        met += _clipped_words(words, what, params, table, key)
+        met += _clipped_words(words, what, params, table, bits, reach)
     if overflowed:
         what = "broadcasts came too late for the FIFO and met the wrong perturbation"
         # deeper than the trials that events can follow at a time
@@ -88,15 +115,18 @@ def _clipped_readings(used: Sequence[Parts], params: ChipParams) -> list[Fault]:
 
 
 def _clipped_words(
-    converters: Sequence[Converter], what: str, params: ChipParams, table: str, key: str
+    converters: Sequence[Converter],
+    what: str,
+    params: ChipParams,
+    table: str,
+    bits: str,
+    reach: str,
 ) -> list[Fault]:
     beyond = sum(converter.beyond for converter in converters)
     if not beyond:
         return []
     share = beyond / sum(converter.words for converter in converters)
     part = getattr(params, table)
-    bits = "word_bits" if key else "bits"
-    reach = f"{key}_range" if key else "range"
     # as many bits more as the range doubles: the step stays as it is
     wide = {bits: getattr(part, bits) + EXTRA_BITS, reach: getattr(part, reach) * 2**EXTRA_BITS}
     return [Fault(f"{share:.1%} of the {what}", table, wide)]

@@ -12,14 +12,13 @@ from typing import Any
 
 from pydantic import Field
 
+from hardware.array_tables import ArrayParams, NeuronParams
 from hardware.chip_tables import (
-    ArrayParams,
     BusParams,
     ClockParams,
     EnergyParams,
     ErrorUnitParams,
     FaultParams,
-    NeuronParams,
     PerturbationParams,
     SummingLineParams,
     SynapseParams,
@@ -44,7 +43,8 @@ class ChipParams(Table):
     die : int or None
         Seed of all that differs between dies of one design; None = 0.
     perturbation, weights, array, neuron, error_unit, summing_line, bus, synapse : Table
-        The parts, tables of `hardware.chip_tables`, where every key has its unit and meaning.
+        The parts, tables of `hardware.chip_tables` and `array_tables`, where every key has its unit
+        and meaning.
     clock, faults, energy : Table
         Times given to a step, what fails during a run, and what each step costs.
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hardware.arrays import conversions
 from hardware.params import ChipParams
 from perturb.errors import InputError
 from perturb.networks.objective import Objective
@@ -41,7 +42,10 @@ class Timing:
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
         # events happen at whole ns
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
-        per_pattern = objective.depth * p.array.settle_ns + p.error_unit.conversion_ns
+        # layers one after another, and positions of a convolution, which one array serves
+        settled_ns = objective.n_products * p.array.settle_ns
+        converted_ns = objective.n_products * p.array.conversion_ns + p.error_unit.conversion_ns
+        per_pattern = settled_ns + converted_ns
         self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
         self._check_clock(
             "evaluation_ns",
@@ -85,12 +89,13 @@ class Timing:
         )
         self._phases = len(method.phases)
         # what an evaluation, and the rest of a trial, spend of CAUSES
-        self._evaluation = (n, objective.n_macs * presented, presented, 0, 0)
+        converted = (conversions(p.array, objective) + 1) * presented
+        self._evaluation = (n, objective.n_macs * presented, converted, 0, 0)
         self._rest = (0, 0, int(method.needs_s), words * p.bus.word_bits, n)
         self.parts_ns = {
             "settling of perturbations": evaluations * p.perturbation.settle_ns,
-            "settling of the array": evaluations * presented * objective.depth * p.array.settle_ns,
-            "conversion": evaluations * presented * p.error_unit.conversion_ns,
+            "settling of the array": evaluations * presented * settled_ns,
+            "conversion": evaluations * presented * converted_ns,
             "bus": float(words * self.word_ns),
         }
         self.parts_ns["waiting for dw.v or the clock"] = max(

@@ -80,7 +80,7 @@ def source(
     """
     known = engines(params)
     chips = params.of_runs(len(w), dies)
-    # a rate measured by trials would miss what `chip_tables.UNSEEN` marks
+    # a rate measured by trials would miss what `marks.UNSEEN` marks
     seen = plan.rate in ("fixed", "line") or not differing(params, "unseen")
     if not events and waits and seen and known <= {"kernels", "stores"}:
         check_fifo(params, TrainingTiming(params, objective.of_run(0), plan, waits))

@@ -19,6 +19,7 @@ from hardware.config import Table
 from hardware.params import ChipParams, chip_names, imperfections
 from hardware.parts.converter import quantised
 from hardware.templates import ideal_chip
+from hardware.timing import CAUSES
 from perturb import MLP, Boltzmann
 from sims import run_experiment
 
@@ -30,6 +31,7 @@ def test_every_published_chip_is_there():
         "alspector1991",
         "cauwenberghs1996",
         "koosh2002",
+        "legallo2023",
         "maliuk2015",
         "mgd",
         "montalvo1997",
@@ -165,6 +167,20 @@ def test_cauwenberghs_draws_1_2_mW_and_has_trials_enough_in_100_s():
     assert joules / seconds == pytest.approx(1.2e-3, rel=1e-3)
     assert 100 / seconds * joules == pytest.approx(0.12, rel=1e-3)  # J to learn the circle
     assert 1 / seconds == pytest.approx(500, rel=0.01)  # a pair of periods of 1 ms
+
+
+def test_le_gallo_multiplies_at_63_TOPS_and_10_TOPS_per_watt():
+    # a layer that fills an array: 255 inputs and the bias on 256 rows
+    net = MLP([255, 256])
+    objective, w = net.objective(np.ones((100, 255)), np.zeros((100, 256))), net.init(0)
+    params = load_chip("legallo2023")
+    chip = Chip(params, objective, w, np.ones(w.size), method="central", code="rademacher")
+    array_s = chip.timing.parts_ns["settling of the array"] / 200 * 1e-9
+    operations = 2 * objective.n_macs
+    assert operations == 2 * 256 * 256
+    assert 64 * operations / array_s == pytest.approx(63.1e12, rel=0.005)
+    mac_j = dict(zip(CAUSES, chip.timing.evaluations_j(1), strict=True))["mac"] / 100
+    assert operations / mac_j == pytest.approx(9.76e12, rel=0.005)
 
 
 @njit

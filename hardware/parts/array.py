@@ -6,7 +6,8 @@ from copy import copy
 import numpy as np
 
 from hardware.params import ChipParams
-from hardware.parts.draws import NEURON_NOISE, READ, Keys, noise
+from hardware.parts.crossbar import Crossbar
+from hardware.parts.draws import READ, Keys, noise
 from hardware.parts.neurons import Neurons
 from hardware.parts.weight_store import WeightStore
 from perturb.estimation.design import Design
@@ -38,6 +39,7 @@ class SynapticArray:
         self.seed = design.seed
         self.weights = weights
         self.neurons = neurons
+        self.crossbar = Crossbar(params.array, objective, design.seed)
         if patterns_of is None and design.presentation == "pattern":
             patterns_of = self._drawn
         self.patterns_of = patterns_of
@@ -47,6 +49,12 @@ class SynapticArray:
         # a shallow copy: the weights stay those of the chip, as they are
         other = copy(self)
         other.patterns_of = None
+        return other
+
+    def unused(self) -> "SynapticArray":
+        """The same weights and neurons, with converters that have not converted anything."""
+        other = copy(self)
+        other.crossbar = self.crossbar.unused()
         return other
 
     def _drawn(self, trial: int) -> Array:
@@ -69,17 +77,12 @@ class SynapticArray:
         # weights that do not learn are none of the array's: they stay as they are
         objective = self.objective.unrestricted
         points = self.objective.whole_weights(points)
-        if self.neurons.ideal and not isinstance(objective, MLPObjective):
+        ideal = self.neurons.ideal and self.crossbar.ideal
+        if ideal and not isinstance(objective, MLPObjective):
             if shown is None:
                 return objective.errors_at(points)
             subsets = [objective.subset(patterns) for patterns in shown]
             return np.array(
                 [part.pattern_errors(point) for part, point in zip(subsets, points, strict=True)]
             )
-
-        def draw(layer: int, size: int) -> Array:
-            # noise of a layer of its own: phases of no method come near to 16
-            numbers = [(trial, phase + 16 * layer) for trial, phase in keys]
-            return noise(self.seed, NEURON_NOISE, size, numbers)
-
-        return self.neurons.errors(points, shown, draw)
+        return self.neurons.errors(points, shown, keys, self.crossbar)

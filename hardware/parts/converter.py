@@ -30,11 +30,12 @@ class Converter:
         self.words = 0
         self.beyond = 0
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, times: int = 1) -> Array:
+        """The numbers as words make them; times: how often each of them is converted."""
         if self.bits:
             # half a step: what is rounded to the lowest or highest level is within the range
             half = self.reach / 2**self.bits
             inside = (-self.reach - half <= x) & (x < self.reach - half)
-            self.words += x.size
-            self.beyond += int((~inside).sum())
+            self.words += times * x.size
+            self.beyond += times * int((~inside).sum())
         return quantised(x, self.bits, self.reach)

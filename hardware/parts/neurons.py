@@ -9,20 +9,27 @@ l is what it transmits on its line through the synapses. Lines run side by side 
 the array and carry voltages of full swing: there it is that activity leaks from neighbour to
 neighbour, whereas net inputs are currents into nodes that hardly move. Neighbours are next in
 number among the neurons of a layer that feed others; of a graph a level is a layer (a leak from
-level to level would close loops in it), and a recurrent network is one layer. Inputs and bias come
-from off the chip and are exact.
+level to level would close loops in it), and a recurrent network is one layer. Of a convolution a
+neuron is a channel, which serves one position after another, with new noise each time, or with
+per_position one position of a channel; which neurons a network of layers has says
+`hardware.parts.walk`. Inputs and bias come from off the chip and are exact.
 """
 
-from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hardware.chip_tables import NeuronParams
+from hardware.array_tables import NeuronParams
+from hardware.parts.crossbar import Crossbar
+from hardware.parts.draws import NEURON_NOISE, Keys, Shown
+from hardware.parts.walk import Settle, Walk, by_channel, by_neuron
 from perturb.errors import InputError
 from perturb.networks.activations import Activation, per_unit
 from perturb.networks.dag import DAG
+from perturb.networks.layers.network import Layers
 from perturb.networks.losses import ERRORS
 from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
@@ -30,24 +37,26 @@ from perturb.networks.recurrent import Recurrent
 from perturb.networks.settling import NotSettled
 
 Array = np.ndarray
-Draw = Callable[[int, int], Array]  # (layer, size): normal numbers (points, size)
 # activities, or products of a graph's with weights, that are held at a time: 64 MB
 MAX_ACTIVITIES = 2**23
 
 
 class Layer(NamedTuple):
     """Neurons that settle together: their numbers in the network, which of them (places in
-    `neurons`) drive others, and f.
+    `neurons`) drive others, and f. times: how many positions they serve, one after another.
     """
 
     neurons: Array
     driving: Array
     activation: Activation
+    times: int = 1
 
 
-def layers_of(objective: Objective) -> list[Layer]:
+def layers_of(objective: Objective, per_position: bool = False) -> list[Layer]:
     """The neurons of a network, layer by layer; none of a network without net inputs."""
     net = getattr(objective, "network", None)
+    if isinstance(net, Layers):
+        return [_of_settled(step, per_position) for step in Walk(net).layers]
     if isinstance(net, MLP):
         # the last layer, of the outputs, drives nobody
         hidden = len(net.layers) - 2
@@ -83,9 +92,16 @@ def layers_of(objective: Objective) -> list[Layer]:
     ]
 
 
+def _of_settled(step: Settle, per_position: bool) -> Layer:
+    size = prod(step.shape) if per_position else step.shape[0]
+    driving = np.arange(size if step.drives else 0)
+    activation = per_unit([step.activation])
+    return Layer(np.arange(size), driving, activation, prod(step.shape) // size)
+
+
 class Neurons:
     """The neurons of one die. mismatch: gain and offset of the net inputs of each layer, see
-    `hardware.parts.die.Die`.
+    `hardware.parts.die.Die`. seed: of their noise.
     """
 
     def __init__(
@@ -94,17 +110,24 @@ class Neurons:
         objective: Objective,
         layers: list[Layer],
         mismatch: list[tuple[Array, Array]],
+        seed: int,
     ):
         self.neuron = neuron
         self.layers = layers
         self.mismatch = mismatch
+        self.seed = seed
         self._objective: Any = objective
         self._net: Any = getattr(objective, "network", None)
-        self._evaluate = {MLP: self._layered, DAG: self._graph, Recurrent: self._relaxed}.get(
-            type(self._net)
-        )
+        self._walk = Walk(self._net) if isinstance(self._net, Layers) else None
+        kinds = {
+            MLP: self._layered,
+            Layers: self._walked,
+            DAG: self._graph,
+            Recurrent: self._relaxed,
+        }
+        self._evaluate = kinds.get(type(self._net))
         # an ideal neuron has 0 for all of its parameters
-        wrong = [(key, value) for key, value in neuron if value]
+        wrong = [(key, value) for key, value in neuron if value and key != "per_position"]
         self.ideal = not wrong
         if wrong and self._evaluate is None:
             kind = type(self._net or objective).__name__
@@ -113,11 +136,13 @@ class Neurons:
                 " and an activity: set it to 0"
             )
 
-    def errors(self, points: Array, presented: list[Array] | None, draw: Draw) -> Array:
+    def errors(
+        self, points: Array, presented: list[Array] | None, keys: Keys, crossbar: Crossbar
+    ) -> Array:
         """Errors (m, presented) at points (m, n) on all patterns, or at each point on those that
-        `presented` names for it.
+        `presented` names for it, in evaluations with these keys.
 
-        draw: noise, one number for each neuron that drives others, pattern and evaluation: what is
+        Noise is one number for each neuron that drives others, pattern and evaluation: what is
         faster than a neuron settles is averaged out before E is read, and what is slower is
         constant meanwhile.
         """
@@ -127,15 +152,15 @@ class Neurons:
             a[None] if presented is None else a[np.array(presented)]
             for a in (self._objective.x, self._objective.target)
         )
-        xi: list[Array | None] = [None] * len(self.layers)
-        if self.neuron.noise:
-            for layer, driving in enumerate(level.driving.size for level in self.layers):
-                xi[layer] = (
-                    draw(layer, x.shape[1] * driving).reshape(len(points), x.shape[1], driving)
-                    if driving
-                    else None
-                )
-        return ERRORS[self._net.error].value(self._evaluate(points, x, xi), target)
+        outputs = self._evaluate(points, x, keys, crossbar)
+        return ERRORS[self._net.error].value(outputs, target)
+
+    def _noise(self, layer: int, shown: Shown) -> Array | None:
+        """Of a layer (m, S, times driving), or None."""
+        level = self.layers[layer]
+        if not (self.neuron.noise and level.driving.size):
+            return None
+        return shown.normals(self.seed, NEURON_NOISE, layer, level.times * level.driving.size)
 
     def transmitted(self, layer: int, x: Array, external: Array | float, xi: Array | None) -> Array:
         """l of the neurons of a layer, (..., neurons), from their net inputs x before gain and
@@ -156,30 +181,62 @@ class Neurons:
         y[..., level.driving] = t + neuron.crosstalk * neighbour_sum(t) if neuron.crosstalk else t
         return y
 
-    def _layered(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
+    def _layered(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
         net = self._net
         outputs = []
         # points that are evaluated together, so that memory is bounded
         size = max(1, MAX_ACTIVITIES // (x.shape[1] * max(net.layers)))
         for first in range(0, len(points), size):
             chunk = slice(first, first + size)
+            shown = Shown(keys[chunk], 0, x.shape[1])
             start = 0
             y = x if len(x) == 1 else x[chunk]
             for layer, (a, b) in enumerate(pairwise(net.layers)):
                 # weights (a, b) of a layer, then its biases (b,), as `perturb.MLP` orders them
                 W = points[chunk, start : start + a * b].reshape(-1, a, b)
                 bias = points[chunk, None, start + a * b : start + (a + 1) * b]
-                y = self.transmitted(layer, np.matmul(y, W) + bias, 0.0, _part(xi[layer], chunk))
+                net_inputs = crossbar.sums(layer, W, bias, y, shown)
+                y = self.transmitted(layer, net_inputs, 0.0, self._noise(layer, shown))
                 start += (a + 1) * b
             outputs.append(y)
         return np.concatenate(outputs)
 
-    def _graph(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
+    def _walked(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
+        assert self._walk is not None
+        S, largest = x.shape[1], self._net.chain.size
+        # points that are evaluated together, or of one point some patterns
+        size = max(1, MAX_ACTIVITIES // (S * largest))
+        count = S if size > 1 else min(S, max(1, MAX_ACTIVITIES // largest))
+        outputs = []
+        for first in range(0, len(points), size):
+            chunk = slice(first, first + size)
+            given = x if len(x) == 1 else x[chunk]
+            parts = []
+            for start in range(0, S, count):
+                some = given[:, start : start + count]
+                shown = Shown(keys[chunk], start, some.shape[1])
+                product = partial(crossbar.sums, shown=shown)
+                neurons = partial(self._settled, shown=shown)
+                parts.append(self._walk.outputs(points[chunk], some, product, neurons))
+            outputs.append(np.concatenate(parts, axis=1))
+        return np.concatenate(outputs)
+
+    def _settled(self, step: Settle, x: Array, shown: Shown) -> Array:
+        """The neurons of a step of the walk."""
+        split = self.neuron.per_position
+        net_inputs = by_neuron(x, split)
+        xi = self._noise(step.number, shown)
+        if xi is not None:
+            xi = xi.reshape(net_inputs.shape)
+        return by_channel(self.transmitted(step.number, net_inputs, 0.0, xi), step.shape, split)
+
+    def _graph(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
         net = self._net
         outputs = []
         size = max(1, MAX_ACTIVITIES // (x.shape[1] * len(net.edges)))
         for first in range(0, len(points), size):
             chunk = slice(first, first + size)
+            shown = Shown(keys[chunk], 0, x.shape[1])
             weights = points[chunk, None, net.tied]
             y = np.zeros((len(weights), x.shape[1], net.n_units))
             y[..., net.inputs] = x if len(x) == 1 else x[chunk]
@@ -196,12 +253,12 @@ class Neurons:
                         weights[..., edges] * y[..., net.edges[edges, 0]], begins, axis=-1
                     )
                 y[..., level.neurons] = self.transmitted(
-                    layer, net_inputs, net.external[level.neurons], _part(xi[layer], chunk)
+                    layer, net_inputs, net.external[level.neurons], self._noise(layer, shown)
                 )
             outputs.append(y[..., net.outputs])
         return np.concatenate(outputs)
 
-    def _relaxed(self, points: Array, x: Array, xi: list[Array | None]) -> Array:
+    def _relaxed(self, points: Array, x: Array, keys: Keys, crossbar: Crossbar) -> Array:
         """By relaxation from 0, whichever solver the network has, as a chip does; each point by
         itself, until it has settled.
         """
@@ -211,14 +268,15 @@ class Neurons:
         external[..., net.inputs] = x
         W = points.reshape(-1, n, n)
         y = np.zeros_like(external)
+        xi = self._noise(0, Shown(keys, 0, x.shape[1]))
         moving = np.arange(len(points))
         scale = np.ones(len(points))
         residual = np.zeros(len(points))
         with np.errstate(over="ignore", invalid="ignore"):
             for step in range(net.max_steps):
-                goal = self.transmitted(
-                    0, np.matmul(y[moving], W[moving]), external[moving], _part(xi[0], moving)
-                )
+                own = None if xi is None else xi[moving]
+                net_inputs = np.matmul(y[moving], W[moving])
+                goal = self.transmitted(0, net_inputs, external[moving], own)
                 # relative to the largest activity or, at first, to what is driven at
                 size = np.abs(y[moving] if step else goal).max((-2, -1))
                 scale[moving] = np.where(size > 0, size, scale[moving])
@@ -240,10 +298,6 @@ class Neurons:
                 " smaller weights, less crosstalk, or more steps"
             )
         return y[..., net.outputs]
-
-
-def _part(xi: Array | None, points: slice | Array) -> Array | None:
-    return None if xi is None else xi[points]
 
 
 def neighbour_sum(x: Array) -> Array:

@@ -40,7 +40,8 @@ def ablation(
     `trials_needed`; evaluations, time and energy follow from the method and the chip's schedule.
     cost: evaluations over those of the ideal chip, by which all is ranked. An imperfection of a
     part that the method does not use, with which every number is that of the ideal chip but for
-    rounding, has no row.
+    rounding, has no row; one that is felt beside others only, such as the size of arrays, has that
+    of all but it.
     """
     chip = experiment.made_chip()
     found = imperfections(chip)
@@ -62,11 +63,8 @@ def ablation(
     rows: list[dict] = []
     ideal: list[OnDie] = []
     whole: list[OnDie] = []  # with all imperfections
-    idle: set[str] = set()  # of parts that are not used
+    idle: set[str] = set()  # that are nothing by themselves
     for done, variant in enumerate(variants):
-        # of a part that the method does not use, neither alone nor in "all but" a row
-        if variant.imperfection in idle:
-            continue
         # the same die numbers for every variant: their ratio is free of what dies have in common
         each = []
         for die in range(dies):
@@ -81,6 +79,9 @@ def ablation(
             continue
         if variant.group == ALL:
             whole = each
+        # of a part that is not used at all
+        if variant.imperfection in idle and _alike(each, whole):
+            continue
         rows += _variant_rows(variant, each, ideal, whole, experiment)
         # again after every variant: what was done of an interrupted study is kept
         yield "summary", ranked(rows)

@@ -34,6 +34,8 @@ SELDOM = (
     "faults.dying_fraction",
     "faults.tile",
 )
+# what is nothing by itself: sums of parts are the sum, unless they are converted or drop
+BESIDE_OTHERS = ("array.rows", "array.columns")
 OF_PRODUCT = ("summing_line.", "bus.s_range")  # what makes and carries s = dw.v
 
 
@@ -114,14 +116,17 @@ def _compared(
 
 
 def _is_met(crossed: Crossed, chip: ChipParams, found: list[str], key: str) -> bool:
-    """Whether a chip with this imperfection alone learns otherwise than the ideal one does."""
+    """Whether a chip with this imperfection alone learns otherwise than the ideal one does; of
+    those BESIDE_OTHERS, whether the chip does without it.
+    """
     plan = plan_of(crossed.experiment)
     if not RULES[plan.rule].z and key.startswith(OF_PRODUCT):
         return False
     if key in SELDOM:
         return True
     ends = []
-    for keys in (found, [other for other in found if other != key]):
+    alone = (found, [other for other in found if other != key])
+    for keys in ([], [key]) if key in BESIDE_OTHERS else alone:
         setup = crossed.of(without(chip, keys))
         # both by the chip's own trials: kernels round otherwise. What those do not know
         # is no imperfection

@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Le
 from pydantic.fields import FieldInfo
 
-from hardware.chip_tables import ZERO_IS_OFF
+from hardware.marks import ZERO_IS_OFF
 from perturb.errors import InputError, one_line, shown
 from perturb.settings import plain
 from sims.sweeps.design import rounded

@@ -10,8 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hardware.chip_tables import ZERO_IS_OFF
 from hardware.config import Table, validated
+from hardware.marks import ZERO_IS_OFF
 from hardware.params import chip_names
 from perturb.errors import InputError
 from perturb.seeds import SCHEME, nth_seed

@@ -38,7 +38,8 @@ class ActivationPart(Part):
 
     def forward(self, w: Array, x: Any) -> tuple[Array, Any]:
         activation = ACTIVATIONS[self.name]
-        y = activation.f(x)
+        # errors in float32 stay so, whatever a function makes of them
+        y = activation.f(x).astype(x.dtype, copy=False)
         return y, _At(activation, x, y)
 
     def backward(self, w: Array, at: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:

@@ -223,6 +223,10 @@ class LayersObjective(Objective):
     def n_macs(self) -> int:
         return self.network.n_macs
 
+    @property
+    def n_products(self) -> int:
+        return self.network.chain.n_products
+
     def subset(self, rows: Array) -> "LayersObjective":
         return LayersObjective(self.network, self.x[rows], self.target[rows])
 

@@ -25,12 +25,14 @@ class Part(ABC):
     """One layer, on inputs of a shape.
 
     shape: of its output, without patterns. n_weights: of them it has. n_macs: multiplications by a
-    weight in one evaluation of a pattern. size: numbers in its largest array, of a pattern.
+    weight in one evaluation of a pattern. n_products: see `Objective`. size: numbers in its largest
+    array, of a pattern.
     """
 
     shape: Shape
     n_weights = 0
     n_macs = 0
+    n_products = 0
 
     @property
     def size(self) -> int:
@@ -126,6 +128,7 @@ class Chain(Part):
         ends = np.cumsum([0, *(part.n_weights for part in parts)]).tolist()
         self.n_weights = ends[-1]
         self.n_macs = sum(part.n_macs for part in parts)
+        self.n_products = sum(part.n_products for part in parts)
         self.slices = [slice(a, b) for a, b in pairwise(ends)]
 
     @property
@@ -209,6 +212,8 @@ class ResidualPart(Part):
         self.shape = path.shape
         self.n_weights = path.n_weights + shortcut.n_weights
         self.n_macs = path.n_macs + shortcut.n_macs
+        # the matrices of both are there at the same time
+        self.n_products = max(path.n_products, shortcut.n_products)
         # of the weights: the path's, then the shortcut's
         self._both = ((path, slice(path.n_weights)), (shortcut, slice(path.n_weights, None)))
 

@@ -31,7 +31,8 @@ class Product(Part):
         self.bias = bias
         self._n_matrix = groups * rows * columns
         self.n_weights = self._n_matrix + bias * groups * rows
-        self.n_macs = self.n_weights * prod(shape) // (groups * rows)
+        self.n_products = prod(shape[1:])  # one matrix, for one position after another
+        self.n_macs = self.n_weights * self.n_products
 
     @property
     def size(self) -> int:
@@ -51,8 +52,13 @@ class Product(Part):
         """The neuron of each entry of a column, (groups, columns), from those of the input."""
 
     def matrix(self, w: Array) -> Array:
-        """M from the weights, a view."""
-        return w[: self._n_matrix].reshape(self.groups, self.rows, self.columns)
+        """M from the weights, or from those of several points (..., n_weights): a view."""
+        M = w[..., : self._n_matrix]
+        return M.reshape(*w.shape[:-1], self.groups, self.rows, self.columns)
+
+    def biases(self, w: Array) -> Array:
+        """b from the weights, (..., groups, rows): a view."""
+        return w[..., self._n_matrix :].reshape(*w.shape[:-1], self.groups, self.rows)
 
     def flat(self, M: Array) -> Array:
         """Its weights in their order, from a matrix."""
@@ -67,7 +73,7 @@ class Product(Part):
 
     def _plus_bias(self, x: Array, w: Array) -> Array:
         if self.bias:
-            x += w[self._n_matrix :].reshape(self.groups, self.rows, 1)
+            x += self.biases(w)[..., None]
         return x
 
     def _gradient(self, of_matrix: Array, e: Array) -> Array:
@@ -145,7 +151,8 @@ class LinearPart(Product):
         return units[None]
 
     def matrix(self, w: Array) -> Array:
-        return w[: self._n_matrix].reshape(1, self.columns, self.rows).swapaxes(1, 2)
+        M = w[..., : self._n_matrix]
+        return M.reshape(*w.shape[:-1], 1, self.columns, self.rows).swapaxes(-1, -2)
 
     def flat(self, M: Array) -> Array:
         return M.swapaxes(1, 2).reshape(-1)

@@ -1,0 +1,70 @@
+"""How the weights of a network stand in arrays: which matrices it multiplies by, and into how many
+arrays of a given size they are cut.
+
+A matrix stands in an array with its inputs on the rows, the bias on a last row that a constant 1
+drives, and its outputs on the columns. Arrays are cut off `rows` and `columns` at a time, and the
+last ones are smaller. Channels that see each other only (groups of a convolution) have arrays of
+their own. What a batchnorm multiplies by is in the neurons.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from hardware.array_tables import ArrayParams
+from perturb.networks.layers.network import Layers
+from perturb.networks.layers.part import Chain, ResidualPart
+from perturb.networks.layers.products import Product
+from perturb.networks.mlp import MLP
+from perturb.networks.objective import Objective
+
+
+class Matrix(NamedTuple):
+    """A matrix of a layer, and how many others like it there are (groups); uses: how many vectors
+    of a pattern it is multiplied by. inputs: without the bias, of which there are 0 or 1.
+    """
+
+    inputs: int
+    bias: int
+    outputs: int
+    groups: int = 1
+    uses: int = 1
+
+
+def matrices(objective: Objective) -> list[Matrix]:
+    """Those of a network, in the order of its weights; none of a network that is not cut into
+    arrays.
+    """
+    net: Any = getattr(objective.unrestricted, "network", None)
+    if isinstance(net, MLP):
+        return [Matrix(a, 1, b) for a, b in pairwise(net.layers)]
+    return list(_of_chain(net.chain)) if isinstance(net, Layers) else []
+
+
+def _of_chain(chain: Chain) -> Iterator[Matrix]:
+    for part in chain.parts:
+        if isinstance(part, Product):
+            # its rows are outputs, and stand on columns of the array
+            yield Matrix(part.columns, int(part.bias), part.rows, part.groups, part.n_products)
+        elif isinstance(part, ResidualPart):
+            yield from _of_chain(part.path)
+            yield from _of_chain(part.shortcut)
+
+
+def cut(size: int, most: int) -> list[slice]:
+    """The rows or columns of each array: `most` of them, or with 0 all."""
+    step = most or max(size, 1)
+    return [slice(first, min(first + step, size)) for first in range(0, size, step)]
+
+
+def conversions(array: ArrayParams, objective: Objective) -> int:
+    """Of rows and of columns in one evaluation of one pattern."""
+    total = 0
+    for inputs, bias, outputs, groups, uses in matrices(objective):
+        # every array has converters of its own at its rows and at its columns
+        by_rows = len(cut(inputs + bias, array.rows))
+        by_columns = len(cut(outputs, array.columns))
+        driven = inputs * by_columns * bool(array.input_bits)
+        read = outputs * by_rows * bool(array.output_bits)
+        total += groups * uses * (driven + read)
+    return total
