@@ -20,7 +20,7 @@ from hardware.learning_chip import LearningChip
 from hardware.params import ChipParams
 from hardware.parts.tile import Update, means
 from hardware.parts.weight_store import WeightStore
-from hardware.timing import TrainingTiming
+from hardware.timing import TrainingTiming, check_fifo
 from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.solution import Estimate
@@ -38,16 +38,6 @@ from perturb.trial.methods import METHODS
 
 Array = np.ndarray
 Dies = Sequence[ChipParams]  # of one design, that of each run
-
-
-def check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
-    """InputError for broadcasts that come too late for the FIFO of perturbations."""
-    if timing.pending >= params.synapse.fifo_depth:
-        raise InputError(
-            f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of"
-            f" {params.synapse.fifo_depth} perturbations, which only events can show: set"
-            ' training.source = "event", or a deeper synapse.fifo_depth'
-        )
 
 
 class OnChip(ABC):

@@ -357,3 +357,13 @@ def _by_cause(counts: Sequence[float], each_j: Sequence[float]) -> Array:
     """Energy of what is counted, in J."""
     # one by one: counts of long runs are longer than the integers of arrays
     return np.array([count * j for count, j in zip(counts, each_j, strict=True)], float)
+
+
+def check_fifo(params: ChipParams, timing: TrainingTiming) -> None:
+    """InputError for broadcasts that come too late for the FIFO of perturbations."""
+    if timing.pending >= params.synapse.fifo_depth:
+        raise InputError(
+            f"bus.latency_ns = {params.bus.latency_ns} outlasts the FIFO of"
+            f" {params.synapse.fifo_depth} perturbations, which only events can show: set"
+            ' training.source = "event", or a deeper synapse.fifo_depth'
+        )

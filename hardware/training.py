@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from hardware.assembly import realized_code
-from hardware.on_chip import OnChip, check_fifo, on_chip
+from hardware.on_chip import OnChip, on_chip
 from hardware.params import ChipParams, differing, engines
 from hardware.parts.die import fabricate
 from hardware.parts.weight_store import WeightStore
-from hardware.timing import TrainingTiming
+from hardware.timing import TrainingTiming, check_fifo
 from perturb.estimation.engine import Mismatch
 from perturb.training.loop import Source
 from perturb.training.of_runs import Learned
