@@ -49,7 +49,7 @@ class Parts:
         """Until one pattern has settled in all layers, and its error is converted."""
         array = self.params.array
         # layers settle one after another, and positions of a convolution in the same array
-        settled_ns = self.array.objective.n_products * (array.settle_ns + array.conversion_ns)
+        settled_ns = self.array.objective.depth * (array.settle_ns + array.conversion_ns)
         return settled_ns + self.params.error_unit.conversion_ns
 
     def unused(self) -> "Parts":

@@ -42,11 +42,8 @@ class Timing:
         evaluations = len(method.phases) - (baseline and 1 - 1 / every)
         # events happen at whole ns
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
-        # layers one after another, and positions of a convolution, which one array serves
-        settled_ns = objective.n_products * p.array.settle_ns
-        converted_ns = objective.n_products * p.array.conversion_ns + p.error_unit.conversion_ns
-        per_pattern = settled_ns + converted_ns
-        self.evaluation_ns = p.perturbation.settle_ns + presented * per_pattern
+        pattern_ns = _of_a_pattern(p, objective)
+        self.evaluation_ns = p.perturbation.settle_ns + presented * sum(pattern_ns.values())
         self._check_clock(
             "evaluation_ns",
             p.clock.evaluation_ns,
@@ -94,8 +91,7 @@ class Timing:
         self._rest = (0, 0, int(method.needs_s), words * p.bus.word_bits, n)
         self.parts_ns = {
             "settling of perturbations": evaluations * p.perturbation.settle_ns,
-            "settling of the array": evaluations * presented * settled_ns,
-            "conversion": evaluations * presented * converted_ns,
+            **{part: evaluations * presented * ns for part, ns in pattern_ns.items()},
             "bus": float(words * self.word_ns),
         }
         self.parts_ns["waiting for dw.v or the clock"] = max(
@@ -351,6 +347,21 @@ class TrainingTiming:
     def energy_j(self, updates: int) -> float:
         """Energy of a number of updates and of the calibration before them, in J."""
         return math.fsum(self.energy_by_cause(updates).values())
+
+
+def _of_a_pattern(params: ChipParams, objective: Objective) -> dict[str, int]:
+    """What each part takes of the time of a pattern, in ns."""
+    array = params.array
+    # layers one after another, and positions of a convolution, which one array serves
+    times = objective.depth
+    within = (
+        {"conversion in the arrays": times * array.conversion_ns} if array.conversion_ns else {}
+    )
+    return {
+        "settling of the array": times * array.settle_ns,
+        **within,
+        "conversion": params.error_unit.conversion_ns,
+    }
 
 
 def _by_cause(counts: Sequence[float], each_j: Sequence[float]) -> Array:

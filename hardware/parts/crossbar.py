@@ -48,6 +48,7 @@ class Crossbar:
     def __init__(self, params: ArrayParams, objective: Objective, seed: int):
         self.params = params
         self.seed = seed
+        objective = objective.unrestricted
         self._matrices = matrices(objective)
         wrong = {
             key: getattr(params, key)

@@ -28,11 +28,10 @@ class Objective(SecondDerivatives, SomeWeights):
     n_patterns : int
         S, the patterns over which E is the mean.
     depth : int
-        Layers that settle one after another.
+        Products of a matrix and a vector that follow one another in one evaluation of one pattern:
+        one for each layer, of a convolution one for each position.
     n_macs : int
         Multiplications by a weight in one evaluation of one pattern.
-    n_products : int
-        Products of a matrix and a vector in it that have to follow one another.
     parallel : bool
         Whether `errors_at` may run on several threads at once.
     inexact : tuple of str
@@ -157,13 +156,6 @@ class Objective(SecondDerivatives, SomeWeights):
         A weight that several edges share counts for each.
         """
         return self.n_weights
-
-    @property
-    def n_products(self) -> int:
-        """Products of a matrix and a vector in one evaluation of one pattern that follow one
-        another: one for each layer, of a convolution one for each position.
-        """
-        return self.depth
 
     @abstractmethod
     def pattern_errors(self, w: Array) -> Array:
@@ -350,10 +342,6 @@ class RestrictedObjective(Objective):
         return self.all.n_macs
 
     @property
-    def n_products(self) -> int:
-        return self.all.n_products
-
-    @property
     def unrestricted(self) -> Objective:
         return self.all.unrestricted
 
@@ -414,10 +402,6 @@ class DecayedObjective(Objective):
 
     def weight_layers(self) -> Array:
         return self.plain.weight_layers()
-
-    @property
-    def n_products(self) -> int:
-        return self.plain.n_products
 
     def subset(self, rows: Array) -> "DecayedObjective":
         return DecayedObjective(self.plain.subset(rows), self.alpha)

@@ -23,7 +23,7 @@ class Cause(NamedTuple):
 CAUSES = {
     "perturbation": Cause("changing perturbations", "for changes of the perturbation", COLOURS[0]),
     "mac": Cause("array", "for multiplying and adding in the array", COLOURS[1]),
-    "conversion": Cause("conversions of E and dw.v", "for conversions", COLOURS[2]),
+    "conversion": Cause("conversions of E, dw.v, arrays", "for conversions", COLOURS[2]),
     "broadcast_bit": Cause("broadcasts", "for broadcasts", COLOURS[3]),
     "accumulate": Cause("sums of the synapses", "for the synapses' sums", COLOURS[4]),
     "write": Cause("writing weights", "for writing weights", COLOURS[5]),

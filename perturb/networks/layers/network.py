@@ -201,7 +201,7 @@ class LayersObjective(Objective):
             flat, target, network.n_inputs, network.n_outputs, network.error
         )
         self.n_weights, self.n_patterns = network.n_weights, len(self.x)
-        self.depth = max(1, sum(part.n_weights > 0 for part in network.chain.parts))
+        self.depth = max(1, network.chain.n_products)
         self._E = ERRORS[network.error]
         at_once = max(1, AT_ONCE // network.chain.size)
         self._chunks = [slice(i, i + at_once) for i in range(0, self.n_patterns, at_once)]
@@ -222,10 +222,6 @@ class LayersObjective(Objective):
     @property
     def n_macs(self) -> int:
         return self.network.n_macs
-
-    @property
-    def n_products(self) -> int:
-        return self.network.chain.n_products
 
     def subset(self, rows: Array) -> "LayersObjective":
         return LayersObjective(self.network, self.x[rows], self.target[rows])

@@ -25,8 +25,8 @@ class Part(ABC):
     """One layer, on inputs of a shape.
 
     shape: of its output, without patterns. n_weights: of them it has. n_macs: multiplications by a
-    weight in one evaluation of a pattern. n_products: see `Objective`. size: numbers in its largest
-    array, of a pattern.
+    weight in one evaluation of a pattern. n_products: its depth, see `Objective`. size: numbers in
+    its largest array, of a pattern.
     """
 
     shape: Shape

@@ -109,7 +109,7 @@ ENERGY = {
     "run": Column("number of the run"),
     "cause": Column(
         "what it was spent on, in trials and whatever else is measured: perturbation, mac (the"
-        " array), conversion (of E and of dw.v), broadcast_bit (words to the synapses), accumulate"
+        " array), conversion (E, dw.v, arrays), broadcast_bit (words to the synapses), accumulate"
         " (their sums); write (of weights), host (words between it and the chip), static (power),"
         " refresh (of weights)"
     ),
