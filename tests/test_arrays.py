@@ -75,6 +75,26 @@ def test_cutting_without_converters_changes_nothing(name):
     np.testing.assert_allclose(errors_of(objective, fine, points), whole, rtol=1e-11)
 
 
+@pytest.mark.parametrize(
+    "changes, variance",
+    [
+        # of steps q: q^2/12, of inputs through the weights, of columns of each of two arrays
+        ({"input_bits": 6, "input_range": 2.0}, lambda w: (w[:6] @ w[:6]) * (4 / 2**6) ** 2 / 12),
+        ({"output_bits": 7, "output_range": 8.0}, lambda w: (16 / 2**7) ** 2 / 12),
+        ({"output_bits": 7, "output_range": 8.0, "rows": 4}, lambda w: 2 * (16 / 2**7) ** 2 / 12),
+    ],
+    ids=["inputs", "outputs", "outputs of parts"],
+)
+def test_converters_err_by_a_step_over_the_square_root_of_twelve(changes, variance):
+    rng = np.random.default_rng(2)
+    net, S = MLP([6, 1], activation="linear"), 20_000
+    w, x = rng.uniform(0.3, 0.6, 7), rng.uniform(-1.9, 1.9, (S, 6))
+    # the squared distance to what an exact array gives
+    E = errors_of(net.objective(x, x @ w[:6, None] + w[6]), with_array(**changes), w[None])[0]
+    expected = variance(w) / 2
+    assert abs(E.mean() - expected) < 5 * E.std() / np.sqrt(S)
+
+
 def rounded(x, bits, reach):
     step = 2 * reach / 2**bits
     return min(max(step * np.floor(x / step + 0.5), -reach), reach - step)

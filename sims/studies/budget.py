@@ -28,8 +28,8 @@ def budget(
     saves.
 
     Trials by `perturb.predict` with all noise of the error that has a closed form, see
-    `noise_variance`; time and energy by the chip's schedule. Mismatch, neurons and what else is not
-    noise are left to `perturb ablate`.
+    `noise_variance`; time and energy by the chip's schedule. Mismatch, neurons, arrays and what
+    else is not noise of the error are left to `perturb ablate`.
     """
     e = experiment.estimation
     accuracy = experiment.options(Dies).accuracy
