@@ -350,6 +350,7 @@ COARSE = {
 }
 
 
+@pytest.mark.slow
 def test_ablation_names_what_arrays_cost_and_their_size_beside_the_converters():
     run = sims.run_experiment("xor", COARSE | {"study": "ablation"})
     variants = set(run.summary["variant"])
