@@ -242,6 +242,7 @@ def test_newton_cg_solves_a_quadratic_in_as_many_steps_as_weights(quadratic):
     assert np.abs(after(Exact(objective, few), W, few, 1).w - minimum).max() > 0.01
 
 
+@pytest.mark.slow
 def test_newton_cg_on_the_chips_own_products(quadratic):
     objective, _, minimum, W = quadratic
     # over a double period of a Walsh code g and z are exact on a quadratic
@@ -372,6 +373,7 @@ def test_no_start_of_exclusive_or_stands_still_by_its_measured_rate(xor):
         assert (moved != W).any(axis=1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_the_spread_of_dE_tells_of_curvature_that_the_trace_does_not(noise):
     # tr H = 0, eigenvalues +-1, +-2, +-3 and nothing on the diagonal

@@ -626,6 +626,7 @@ def test_the_digest_is_of_weights_beside_the_file_too(mine):
         load_experiment(mine, {"network.sha256": first})
 
 
+@pytest.mark.slow
 def test_all_runs_start_with_the_weights_of_the_file_unless_a_key_says_otherwise(mine):
     network, w = perturb.from_onnx("net/small.onnx")
     x, target = load_data(load_experiment(mine).data, 2, 1)
