@@ -18,7 +18,7 @@ import numpy as np
 from perturb import Layers, estimate
 
 jax.config.update("jax_enable_x64", True)
-REPEATS, TRIALS, BATCHES = 9, 64, (1, 4, 16)
+REPEATS, TRIALS, BATCHES = 5, 256, (1, 4, 16)
 TEXTS = ["conv2d 16 5 padding=2", "relu", "maxpool 2", "conv2d 32 5 padding=2", "relu", "maxpool 2"]
 SHAPES = [(16, 1, 5, 5), (16,), (32, 16, 5, 5), (32,), (1568, 10), (10,)]
 ENDS = np.cumsum([0, *(np.prod(shape) for shape in SHAPES)])
