@@ -252,6 +252,12 @@ def test_the_winner_of_a_pool_is_held_and_the_first_of_equals_wins():
     assert part.apply(10.0 * y + np.arange(4).reshape(1, 4, 1), winner).ravel().tolist() == [30, 23]
     assert np.isnan(part.output(np.zeros(0), np.full((1, 4, 1), np.nan))).all()
     assert net.n_weights == 2
+    # a window of more places than small integers can number
+    wide = layers.MaxPool((40_000,)).on((1, 40_000))
+    y = np.arange(40_000.0).reshape(1, -1, 1)
+    largest, winner = wide.forward(np.zeros(0), y)
+    assert largest.item() == 39_999.0
+    assert wide.apply(-y, winner).item() == -39_999.0
 
 
 @pytest.mark.parametrize("name", thinned(NETWORKS, 3))

@@ -3,10 +3,11 @@
 Shapes are channels first, (channels, *positions), as in ONNX; a flatten is in C order.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from perturb.checks import integer
 from perturb.errors import InputError
@@ -26,20 +27,21 @@ Sizes = int | tuple[int, ...]
 Padding = int | tuple[int | tuple[int, int], ...]
 
 
-class Layer:
+class Layer(ABC):
     """What all layers have: a name in texts, and `on`, which makes a `Part` of a layer once the
     shape of its input is known.
     """
 
     text: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # every layer is a dataclass
 
+    @abstractmethod
     def on(self, shape: Shape) -> Part:
         """The layer on inputs of a shape (channels, *positions); InputError if they do not fit."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         words = [self.text]
-        for field in fields(self):  # type: ignore[arg-type]
+        for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default:
                 given = _written(value)

@@ -87,7 +87,7 @@ class MaxPoolPart(Fixed):
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
         largest = self.output(w, y)
         # the number of the winner's place in each window
-        winner = np.zeros(largest.shape, dtype=np.int16)
+        winner = np.zeros(largest.shape, dtype=np.int32)
         views = list(self.windows.views(self.windows.padded(y, -np.inf)))
         # from the last to the first, which stays; where none wins, not-a-number is the largest
         for number, (_, view) in reversed(list(enumerate(views))):
@@ -117,18 +117,19 @@ class AveragePoolPart(Fixed):
     def __init__(self, windows: Windows, count_padding: bool):
         self.windows = windows
         self.shape = (windows.channels, *windows.positions)
-        self.share = 1.0 / prod(windows.size)
+        self.share: float | Array = 1.0 / prod(windows.size)
         if not count_padding:
-            one = Windows((1, *windows.inner), windows.size, windows.stride, windows.padding)
-            ones = np.ones((1, *windows.inner, 1))
-            axes = tuple(range(1, len(windows.size) + 1))
-            self.share = 1.0 / one.taken(ones).sum(axes)
+            self.share = 1.0 / self._totals(np.ones((windows.channels, *windows.inner, 1)))
 
     def apply(self, y: Array, kept: Any) -> Array:
+        total = self._totals(y)
+        total *= self.share
+        return total
+
+    def _totals(self, y: Array) -> Array:
         total = np.zeros((*self.shape, y.shape[-1]), dtype=y.dtype)
         for _, view in self.windows.views(self.windows.padded(y)):
             total += view
-        total *= self.share
         return total
 
     def transpose(self, e: Array, kept: Any) -> Array:
