@@ -2,7 +2,7 @@
 1994).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from math import prod
@@ -25,6 +25,9 @@ from perturb.threads import WORTH_THREADS, blas_threads, n_threads
 T = TypeVar("T")
 # numbers in the largest array of some patterns that are computed together, which stay in cache
 AT_ONCE = 2**20
+# numbers in the arrays of all patterns that are kept from one product to the next, 512 MB; what is
+# more is computed again
+KEPT = 2**26
 
 
 class Layers:
@@ -185,9 +188,10 @@ class LayersObjective(Objective):
 
     Notes
     -----
-    Cost of Hv: about two gradients on top of one, which is cached for products at the same w.
-    Memory: of a convolution its windows, 8 bytes times entries of the window, positions and
-    patterns, a few times over.
+    Cost of Hv: about two gradients on top of one, which is cached for products at the same w where
+    that takes no more than some KEPT numbers: of a convolution its windows, entries of a window
+    times positions times patterns, a few times over. Of more patterns than that it is computed
+    again, a few patterns at a time.
     """
 
     parallel = True
@@ -205,15 +209,23 @@ class LayersObjective(Objective):
         self._E = ERRORS[network.error]
         at_once = max(1, AT_ONCE // network.chain.size)
         self._chunks = [slice(i, i + at_once) for i in range(0, self.n_patterns, at_once)]
+        parts = network.chain.parts
+        self._fits = self.n_patterns * sum(part.size for part in parts) <= KEPT
         self._prepare(np.float64)
         self._passes = Cached(self._both_passes, self.n_weights)
 
     def _prepare(self, dtype: type) -> None:
-        """Make what the first layer takes of each chunk."""
+        """Make what the first layer takes of each chunk, if it fits."""
         self._dtype = dtype
-        inputs: list[Array] = [np.ascontiguousarray(self.x[rows].T, dtype) for rows in self._chunks]
-        chain, shape = self.network.chain, self.network.input_shape
-        self._prepared = [chain.prepare(y.reshape(*shape, -1)) for y in inputs]
+        self._prepared = [self._columns(rows) for rows in self._chunks] if self._fits else []
+
+    def _columns(self, rows: slice) -> Any:
+        y: Array = np.ascontiguousarray(self.x[rows].T, self._dtype)
+        return self.network.chain.prepare(y.reshape(*self.network.input_shape, -1))
+
+    def _first(self, number: int) -> Any:
+        """What the first layer takes of a chunk."""
+        return self._prepared[number] if self._fits else self._columns(self._chunks[number])
 
     def __reduce__(self):
         # functions do not pickle; names of them do
@@ -239,7 +251,8 @@ class LayersObjective(Objective):
         """
         w = as_weights("w", w, self.n_weights).astype(self._dtype, copy=False)
         with blas_threads(0):
-            outputs = [self.network.chain.output(w, columns).T for columns in self._prepared]
+            numbers = range(len(self._chunks))
+            outputs = [self.network.chain.output(w, self._first(number)).T for number in numbers]
         return np.concatenate(outputs).astype(np.float64, copy=False)
 
     def pattern_errors(self, w: Array) -> Array:
@@ -254,31 +267,36 @@ class LayersObjective(Objective):
     def gradient(self, w: Array) -> Array:
         return self._passes(w).g.copy()
 
-    def _each(self, do: Callable[[int], T]) -> list[T]:
-        """do(number) of each chunk of patterns, on all cores where it is worth that."""
+    def _each(self, do: Callable[[int], T]) -> Iterator[T]:
+        """do(number) of each chunk of patterns in order, on all cores where it is worth that."""
         numbers = range(len(self._chunks))
         work = self.n_macs * self.n_patterns
         with blas_threads(0):
             if len(numbers) == 1 or work < WORTH_THREADS:
-                return [do(number) for number in numbers]
+                yield from map(do, numbers)
+                return
             with ThreadPoolExecutor(n_threads()) as pool:
-                return list(pool.map(do, numbers))
+                yield from pool.map(do, numbers)
 
     def _both_passes(self, w: Array) -> "_Passes":
-        chunks = self._each(lambda number: self._chunk_passes(w, number))
+        E, g, chunks = 0.0, np.zeros(self.n_weights), []
         # in their order, so that no bit depends on the number of threads
-        E = sum(chunk.E for chunk in chunks)
-        return _Passes(w, chunks, E, _sum([chunk.g for chunk in chunks]))
+        for chunk, E_part, g_part in self._each(lambda number: self._chunk_passes(w, number)):
+            E += E_part
+            g += g_part
+            chunks.append(chunk if self._fits else None)
+        return _Passes(w, chunks, E, g)
 
-    def _chunk_passes(self, w: Array, number: int) -> "_Chunk":
+    def _chunk_passes(self, w: Array, number: int) -> tuple["_Chunk", float, Array]:
+        """Of some patterns the two passes, and their parts of E and of its gradient."""
         chain, target = self.network.chain, self.target[self._chunks[number]]
-        y, kept = chain.forward(w, self._prepared[number])
+        y, kept = chain.forward(w, self._first(number))
         y = y.T
         # E is the mean over patterns
         E = float(self._E.value(y, target).sum()) / self.n_patterns
         e = np.ascontiguousarray(self._E.e(y, target).T) / self.n_patterns
         _, g, errors = chain.backward(w, kept, e, False)
-        return _Chunk(kept, errors, self._E.R_e(y, target), E, g)
+        return _Chunk(kept, errors, self._E.R_e(y, target)), E, g
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         passes = self._passes(w)
@@ -292,8 +310,12 @@ class LayersObjective(Objective):
     ) -> Array:
         """Products with directions V (n, k), from those of every chunk of patterns."""
         directions = np.ascontiguousarray(V.T)
-        parts = self._each(lambda number: of_chunk(passes.w, directions, passes.chunks[number]))
-        return _sum(parts).T
+
+        def products(number: int) -> Array:
+            chunk = passes.chunks[number] or self._chunk_passes(passes.w, number)[0]
+            return of_chunk(passes.w, directions, chunk)
+
+        return _sum(self._each(products)).T
 
     def _chunk_products(self, w: Array, directions: Array, chunk: "_Chunk") -> Array:
         """Its part of Hv, (k, n), for directions (k, n)."""
@@ -318,30 +340,27 @@ class LayersObjective(Objective):
         return Gv
 
 
-def _sum(parts: list[Array]) -> Array:
+def _sum(parts: Iterable[Array]) -> Array:
     """Their sum, one after the other."""
-    total = parts[0].copy()
-    for part in parts[1:]:
+    each = iter(parts)
+    total = next(each)
+    for part in each:
         total += part
     return total
 
 
 class _Chunk(NamedTuple):
-    """The two ordinary passes of some patterns: what each kept, the map from R{y} to R{e}, and
-    their parts of E and of its gradient.
-    """
+    """The two ordinary passes of some patterns: what each kept, and the map from R{y} to R{e}."""
 
     kept: Any
     errors: Any
     R_e: Callable[[Array], Array]
-    E: float
-    g: Array
 
 
 class _Passes(NamedTuple):
-    """The two ordinary passes at w, E and its gradient."""
+    """The two ordinary passes at w, None where they are too much to keep; E and its gradient."""
 
     w: Array
-    chunks: list[_Chunk]
+    chunks: list[_Chunk | None]
     E: float
     g: Array
